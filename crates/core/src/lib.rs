@@ -1,0 +1,9 @@
+//! Thiao's words and decisions: pure, synchronous, without dependencies.
+//!
+//! *Architecture invariant:* nothing here does I/O, reads a clock, draws a
+//! random number or knows a foreign format. Time comes in as a value.
+
+pub mod hostlist;
+pub mod ids;
+pub mod spool;
+pub mod view;

@@ -1,0 +1,203 @@
+//! What was seen: the provider's and Slurm's state as one whole look each.
+//! A look that failed is `None` where these are used; a look is never partial.
+
+use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
+use std::collections::BTreeMap;
+
+/// How big a VM is, as its nodeset says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// vCPUs, at least 1.
+    pub cpus: u32,
+    /// What Slurm promises its jobs (`RealMemory`), in MiB.
+    pub memory_mb: u64,
+    /// The share of a host's core promised to each vCPU, in percent
+    /// (OpenNebula's `CPU` against `VCPU`); 100 is a whole core.
+    pub share_percent: u32,
+}
+
+/// Everything that the provider has, in one look.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProviderView {
+    /// The physical hosts.
+    pub hosts: Vec<HostView>,
+    /// All VMs that the provider showed us; those with another tag or none are not ours.
+    pub vms: Vec<VmView>,
+}
+
+/// A host as the provider sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostView {
+    /// Its name.
+    pub name: HostName,
+    /// Cores that may be promised, in percent of a core (400 = 4 cores).
+    pub cpu_percent: u32,
+    /// Memory that VMs may use in all, in MiB.
+    pub memory_mb: u64,
+    /// Whether new VMs may be placed there now.
+    pub usable: bool,
+}
+
+/// A VM as the provider sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmView {
+    /// The provider's id.
+    pub id: VmId,
+    /// Our tag, if it carries one that we can read.
+    pub tag: Option<VmTag>,
+    /// Where it is, if placed.
+    pub host: Option<HostName>,
+    /// Memory that it takes from its host, in MiB, overhead included.
+    pub memory_mb: u64,
+    /// The core share that it takes from its host, in percent of a core.
+    pub cpu_percent: u32,
+    /// What it is doing.
+    pub state: VmState,
+}
+
+/// What a VM is doing, in the words that all providers share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VmState {
+    /// Known to the provider, not started yet.
+    Pending,
+    /// Started; its slurmd is not yet said to run.
+    Booting,
+    /// Its guest says that slurmd runs.
+    Ready,
+    /// Held still by somebody.
+    Paused,
+    /// On its way out.
+    Stopping,
+    /// Ended or failed, surely: it runs no job. The text says why.
+    Dead(String),
+    /// A state that we do not know. Harms nothing, is left alone.
+    Unknown(String),
+}
+
+/// Slurm's nodes and jobs, in one look.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlurmView {
+    /// All nodes that slurmctld showed, ours or not.
+    pub nodes: BTreeMap<NodeName, SlurmNode>,
+    /// Jobs that are not yet over, by id.
+    pub jobs: BTreeMap<JobId, SlurmJob>,
+}
+
+/// A node as slurmctld sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlurmNode {
+    /// The base state.
+    pub base: BaseState,
+    /// The flags beside it.
+    pub flags: NodeFlags,
+    /// Its `Reason`, without Slurm's appended `[user@time]`.
+    pub reason: Option<String>,
+}
+
+impl SlurmNode {
+    /// Whether its slurmd has registered and answers: it can run jobs now or is running them.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        let f = &self.flags;
+        matches!(self.base, BaseState::Idle | BaseState::Allocated | BaseState::Mixed)
+            && !(f.powered_down || f.powering_up || f.powering_down || f.power_down || f.not_responding || f.unknown)
+    }
+
+    /// Whether a job may be there: true unless Slurm surely says that none is.
+    #[must_use]
+    pub fn may_run_job(&self) -> bool {
+        let f = &self.flags;
+        match &self.base {
+            BaseState::Allocated | BaseState::Mixed | BaseState::Unknown(_) => true,
+            BaseState::Idle | BaseState::Down | BaseState::Error | BaseState::Future => f.completing || f.unknown,
+        }
+    }
+}
+
+/// Slurm's base node states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BaseState {
+    /// Free.
+    Idle,
+    /// Wholly taken.
+    Allocated,
+    /// Partly taken.
+    Mixed,
+    /// Out of service.
+    Down,
+    /// Slurm's ERROR.
+    Error,
+    /// Defined for later.
+    Future,
+    /// `UNKNOWN`, or a word that we do not know.
+    Unknown(String),
+}
+
+/// Slurm's node state flags that decide anything for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeFlags {
+    /// `CLOUD`: a node that power saving makes and removes.
+    pub cloud: bool,
+    /// `POWERED_DOWN` (`~`).
+    pub powered_down: bool,
+    /// `POWERING_UP` (`#`): resume asked, not registered.
+    pub powering_up: bool,
+    /// `POWERING_DOWN` (`%`).
+    pub powering_down: bool,
+    /// `POWER_DOWN` (`!`): will be powered down.
+    pub power_down: bool,
+    /// `DRAIN`.
+    pub drain: bool,
+    /// `NOT_RESPONDING` (`*`).
+    pub not_responding: bool,
+    /// `COMPLETING`: a job's processes may still be there.
+    pub completing: bool,
+    /// A flag word that we do not know was there.
+    pub unknown: bool,
+}
+
+/// A job as slurmctld sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlurmJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its name.
+    pub name: String,
+    /// The submitting user's uid.
+    pub uid: u32,
+    /// The submitting user's name.
+    pub user: String,
+    /// The partition it is in.
+    pub partition: String,
+    /// What it is doing.
+    pub state: JobState,
+    /// Slurm's reason or comment for that state, e.g. `Resources`.
+    pub reason: String,
+    /// The nodes allocated to it.
+    pub nodes: Vec<NodeName>,
+    /// Node count asked for.
+    pub node_count: u32,
+    /// When it was submitted.
+    pub submit: Option<Time>,
+    /// When it started or is expected to.
+    pub start: Option<Time>,
+}
+
+/// Slurm's job states, as far as they matter to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobState {
+    /// Waits for resources.
+    Pending,
+    /// Has nodes, which are not up yet.
+    Configuring,
+    /// Runs.
+    Running,
+    /// Held still.
+    Suspended,
+    /// Ends.
+    Completing,
+    /// Over, in Slurm's word.
+    Over(String),
+    /// A word that we do not know.
+    Unknown(String),
+}
