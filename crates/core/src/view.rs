@@ -201,3 +201,14 @@ pub enum JobState {
     /// A word that we do not know.
     Unknown(String),
 }
+
+/// What a provider's failure means for what to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// That host (or the provider) has no room: another host may have.
+    Full,
+    /// It may work when tried again later.
+    Transient,
+    /// It will not work until a person changes something.
+    Refused,
+}

@@ -1,0 +1,104 @@
+//! What the provider must know before it starts: one plain value, resolved by
+//! the caller, never read from the environment here.
+
+use crate::net::Network;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use thiao_core::ids::{ClusterName, HostName};
+
+/// Everything that [`crate::Qemu::open`] needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whose VMs these are; written into every VM.
+    pub cluster: ClusterName,
+    /// Where VM folders and warm templates live; private to us.
+    pub state_dir: PathBuf,
+    /// Where the guest image and downloaded packages are kept; no secrets there.
+    pub cache_dir: PathBuf,
+    /// The hosts that share this machine, each with its own capacity.
+    pub hosts: Vec<Host>,
+    /// The bridge that the VMs are on.
+    pub network: Network,
+    /// How guests are accelerated.
+    pub accel: AccelChoice,
+    /// Whether VMs start from a saved, already booted guest.
+    pub warm: bool,
+    /// Memory that a guest needs beside what Slurm promises its jobs, in MiB.
+    pub overhead_mb: u64,
+    /// What the guests are told.
+    pub guest: GuestSettings,
+    /// The `thiao-guest` binary, which becomes the guests' first process.
+    pub agent: PathBuf,
+    /// The `thiao` binary, whose hidden subcommand serves the shares.
+    pub thiao: PathBuf,
+}
+
+/// A host declared on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name.
+    pub name: HostName,
+    /// Cores that it may promise.
+    pub cpus: u32,
+    /// Memory that its VMs may use in all, in MiB.
+    pub memory_mb: u64,
+}
+
+/// How guests are accelerated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccelChoice {
+    /// KVM where a real guest was seen to boot with it, else TCG.
+    #[default]
+    Auto,
+    /// The processor's virtualisation, without a trial.
+    Kvm,
+    /// Emulation by QEMU.
+    Tcg,
+}
+
+/// What every guest is told beside its own identity.
+#[derive(Debug, Clone)]
+pub struct GuestSettings {
+    /// slurmctld's host name, as `SlurmctldHost` names it.
+    pub slurmctld_host: String,
+    /// Where guests reach it.
+    pub slurmctld_addr: Ipv4Addr,
+    /// Its port.
+    pub slurmctld_port: u16,
+    /// The cluster's munge key on this machine.
+    pub munge_key: PathBuf,
+    /// The munge socket as `AuthInfo` in slurm.conf names it.
+    pub munge_socket: PathBuf,
+    /// Users that the guests know beside root, slurm and munge.
+    pub users: Vec<User>,
+    /// Folders of this machine that the guests see.
+    pub shares: Vec<Share>,
+}
+
+/// A user that the guests know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Numeric id.
+    pub uid: u32,
+    /// Numeric id of the primary group.
+    pub gid: u32,
+    /// Home folder, as the guests see it.
+    pub home: PathBuf,
+    /// Login shell, as the guests see it.
+    pub shell: PathBuf,
+}
+
+/// A folder of this machine that the guests see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The folder on this machine.
+    pub source: PathBuf,
+    /// Where the guests see it.
+    pub target: PathBuf,
+    /// Whose it is: all access is under this uid.
+    pub uid: u32,
+    /// And under this gid.
+    pub gid: u32,
+}
