@@ -5,5 +5,6 @@
 
 pub mod hostlist;
 pub mod ids;
+pub mod policy;
 pub mod spool;
 pub mod view;

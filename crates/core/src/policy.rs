@@ -1,0 +1,82 @@
+//! The limits and times that decisions follow. Resolved once by the
+//! configuration; nothing in this crate has a time or a limit of its own.
+
+use crate::ids::Millis;
+
+/// Every number that `plan` obeys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Most VMs at once, in all.
+    pub max_vms: usize,
+    /// Most VMs on one host.
+    pub max_vms_per_host: usize,
+    /// Most VMs between "asked" and "ready" at once.
+    pub max_starting: usize,
+    /// How far the core shares on a host may exceed its cores, in percent; 100 is never.
+    pub cpu_overcommit_percent: u32,
+    /// Memory that each VM needs beside what its node promises, in MiB.
+    pub overhead_mb: u64,
+    /// A VM that has not registered with Slurm after this time has failed.
+    /// Below Slurm's ResumeTimeout, so that Slurm's timeout never is what discovers it.
+    pub boot_timeout: Millis,
+    /// How long a node may wait for room on a host before Slurm is told.
+    pub capacity_patience: Millis,
+    /// A VM of ours that backs nothing is terminated after this time.
+    pub orphan_grace: Millis,
+    /// A VM that whole looks do not show is taken for lost only after this time.
+    pub missing_grace: Millis,
+    /// First pause after a failure; doubles with each further one.
+    pub retry_first: Millis,
+    /// Longest pause between tries.
+    pub retry_max: Millis,
+    /// How often a node is tried on another host before Slurm is told that it is DOWN.
+    pub tries_before_down: u32,
+    /// Failures in a row, over all nodes, that open the circuit breaker.
+    pub breaker_failures: u32,
+    /// How long an open breaker stays so before one creation is tried.
+    pub breaker_pause: Millis,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_vms: 10_000,
+            max_vms_per_host: 256,
+            max_starting: 64,
+            cpu_overcommit_percent: 100,
+            overhead_mb: 140,
+            boot_timeout: Millis::secs(120),
+            capacity_patience: Millis::secs(20),
+            orphan_grace: Millis::secs(60),
+            missing_grace: Millis::secs(30),
+            retry_first: Millis::secs(5),
+            retry_max: Millis::secs(300),
+            tries_before_down: 2,
+            breaker_failures: 10,
+            breaker_pause: Millis::secs(60),
+        }
+    }
+}
+
+impl Policy {
+    /// The pause after the `failures`th failure in a row (1 is the first): doubling, bounded.
+    #[must_use]
+    pub fn backoff(&self, failures: u32) -> Millis {
+        let doublings = failures.saturating_sub(1).min(30);
+        Millis((self.retry_first.0 << doublings).min(self.retry_max.0.max(self.retry_first.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_and_is_bounded() {
+        let p = Policy::default();
+        assert_eq!(p.backoff(1), Millis::secs(5));
+        assert_eq!(p.backoff(2), Millis::secs(10));
+        assert_eq!(p.backoff(3), Millis::secs(20));
+        assert_eq!(p.backoff(99), Millis::secs(300));
+    }
+}

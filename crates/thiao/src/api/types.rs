@@ -1,0 +1,197 @@
+//! What the local API says, version 1: plain values, stable names.
+//! Times are milliseconds since the Unix epoch; sizes MiB.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The controller's version.
+    pub version: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The provider: `qemu`.
+    pub provider: String,
+    /// What the provider says of itself, e.g. its acceleration and how shares are enforced.
+    pub provider_notes: Vec<String>,
+    /// When this controller started.
+    pub started: u64,
+    /// The controller's clock now.
+    pub now: u64,
+    /// The last look at Slurm.
+    pub slurm: Look,
+    /// The last look at the provider.
+    pub vms: Look,
+    /// Why nothing is created now, if the circuit breaker is open.
+    pub breaker: Option<String>,
+    /// Nodes by our state word.
+    pub nodes_by_state: std::collections::BTreeMap<String, usize>,
+    /// VMs that exist.
+    pub vm_count: usize,
+    /// Intents that wait.
+    pub pending_intents: usize,
+}
+
+/// How the last look at a side went.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Look {
+    /// When it last succeeded.
+    pub last_ok: Option<u64>,
+    /// Why the newest one failed, if it did.
+    pub error: Option<String>,
+}
+
+/// `GET /v1/nodes`: one per configured node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Node {
+    /// Slurm's name.
+    pub name: String,
+    /// Its nodeset.
+    pub nodeset: String,
+    /// vCPUs.
+    pub cpus: u32,
+    /// Memory that Slurm promises on it, MiB.
+    pub memory_mb: u64,
+    /// Our word: `down`, `asked`, `booting`, `ready`, `up`, `stopping`, `failed`, `waiting`.
+    pub state: String,
+    /// Slurm's state, as Slurm writes it (`IDLE+CLOUD+POWERED_DOWN`); none if Slurm could not be read.
+    pub slurm: Option<String>,
+    /// Slurm's reason.
+    pub reason: Option<String>,
+    /// What Slurm or a person asked for: `up` or `down`.
+    pub wish: String,
+    /// The VM that backs it.
+    pub vm: Option<String>,
+    /// Where that VM is.
+    pub host: Option<String>,
+    /// Jobs on it or for which it was resumed.
+    pub jobs: Vec<u32>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When it is tried again.
+    pub retry_at: Option<u64>,
+    /// When its state last changed.
+    pub since: u64,
+}
+
+/// `GET /v1/vms`: one per VM of this cluster that exists or is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Vm {
+    /// The provider's id.
+    pub id: String,
+    /// The node it backs.
+    pub node: String,
+    /// Its generation.
+    pub generation: u64,
+    /// Its host.
+    pub host: Option<String>,
+    /// What it is doing.
+    pub state: String,
+    /// Memory taken from its host, MiB.
+    pub memory_mb: u64,
+    /// Core share taken from its host, percent of a core.
+    pub cpu_percent: u32,
+    /// When it was asked for.
+    pub asked: Option<u64>,
+    /// Why it will be terminated, if it will.
+    pub note: Option<String>,
+}
+
+/// `GET /v1/hosts`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Cores promised at most, percent of a core.
+    pub cpu_percent: u32,
+    /// Core shares taken by VMs.
+    pub cpu_percent_used: u32,
+    /// Memory for VMs, MiB.
+    pub memory_mb: u64,
+    /// Memory taken by VMs, MiB.
+    pub memory_mb_used: u64,
+    /// VMs on it (its density).
+    pub vms: usize,
+    /// Whether new VMs may be placed there.
+    pub usable: bool,
+}
+
+/// `GET /v1/jobs`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// Slurm's id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Who submitted it.
+    pub user: String,
+    /// Slurm's state word.
+    pub state: String,
+    /// Slurm's reason for it.
+    pub reason: String,
+    /// Nodes, folded.
+    pub nodes: String,
+    /// How many of its nodes are up.
+    pub nodes_up: usize,
+    /// Nodes asked for.
+    pub node_count: u32,
+    /// Submitted.
+    pub submit: Option<u64>,
+    /// Started, or expected to.
+    pub start: Option<u64>,
+}
+
+/// `GET /v1/events?limit=N&after=ID&subject=NAME`, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// Rises by one per event.
+    pub id: i64,
+    /// When.
+    pub at: u64,
+    /// What it is about: `node fg0`, `vm fg0.3`, `job 17`, `host a`, `controller`, `slurm`, `provider`.
+    pub subject: String,
+    /// A stable word for programs, e.g. `vm-asked`, `vm-ready`, `node-up`, `node-down`, `intent`, `refused`.
+    pub kind: String,
+    /// A sentence for people, with the cause.
+    pub message: String,
+}
+
+/// `GET /v1/explain/NODE|JOB|VM`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Explanation {
+    /// What is explained, e.g. `node fg0`.
+    pub subject: String,
+    /// What holds now and why, in sentences.
+    pub now: Vec<String>,
+    /// What happened, oldest first.
+    pub story: Vec<Event>,
+}
+
+/// `GET /v1/plan`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlanView {
+    /// What would be done now, each with its cause.
+    pub actions: Vec<PlanLine>,
+    /// What is not done, each with the reason.
+    pub notes: Vec<PlanLine>,
+    /// What the linter refuses.
+    pub refused: Vec<PlanLine>,
+}
+
+/// One line of a plan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlanLine {
+    /// About what, e.g. `node fg0`.
+    pub subject: String,
+    /// What, e.g. `create VM fg0.3 on host a`.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// The body of every answer that is not 2xx.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// What failed, why, and what can be done.
+    pub error: String,
+}
