@@ -125,6 +125,8 @@ pub struct Job {
     pub name: String,
     /// Who submitted it.
     pub user: String,
+    /// That user's uid: others than root and the controller's user see only their own jobs.
+    pub uid: u32,
     /// Slurm's state word.
     pub state: String,
     /// Slurm's reason for it.
@@ -154,6 +156,9 @@ pub struct Event {
     pub kind: String,
     /// A sentence for people, with the cause.
     pub message: String,
+    /// Whose job it is about: only that user, root and the controller's user see it. None: everybody does.
+    #[serde(default)]
+    pub uid: Option<u32>,
 }
 
 /// `GET /v1/explain/NODE|JOB|VM`
@@ -165,6 +170,9 @@ pub struct Explanation {
     pub now: Vec<String>,
     /// What happened, oldest first.
     pub story: Vec<Event>,
+    /// Whose job is explained; none: everybody may read it.
+    #[serde(default)]
+    pub uid: Option<u32>,
 }
 
 /// `GET /v1/plan`
@@ -187,6 +195,24 @@ pub struct PlanLine {
     pub what: String,
     /// Why.
     pub why: String,
+}
+
+/// `POST /v1/nodes/HOSTLIST/resume|suspend`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The nodes asked for, folded.
+    pub nodes: String,
+    /// What follows now, in a sentence.
+    pub message: String,
+}
+
+/// `GET /version`, the one path without a version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Version {
+    /// The controller's version.
+    pub thiao: String,
+    /// The API versions that it speaks.
+    pub api: Vec<u32>,
 }
 
 /// The body of every answer that is not 2xx.

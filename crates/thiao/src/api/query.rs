@@ -1,0 +1,111 @@
+//! What the API asks the controller: one message per request, each with the
+//! place where its answer goes. The controller's one task owns all state, so
+//! nothing here is shared or locked.
+
+use super::types::{Accepted, Event, Explanation, Host, Job, Node, PlanView, Status, Vm};
+use thiao_core::ids::{JobId, NodeName};
+use tokio::sync::oneshot;
+
+/// Where an answer goes. When the asker has left, [`oneshot::Sender::is_closed`] says so.
+pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
+
+/// Who asks, by the kernel's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Viewer {
+    /// The caller's uid.
+    pub uid: u32,
+    /// Whether it is root or the user whom the controller runs as: sees and may do all.
+    pub trusted: bool,
+}
+
+impl Viewer {
+    /// Whether something of this user may be shown; `None` is everybody's.
+    #[must_use]
+    pub fn may_see(self, owner: Option<u32>) -> bool {
+        self.trusted || owner.is_none_or(|uid| uid == self.uid)
+    }
+}
+
+/// A question to the controller. The server checks permissions and hides what
+/// is not the viewer's: the controller answers all of it.
+#[derive(Debug)]
+pub enum Query {
+    /// How it goes.
+    Status(Reply<Status>),
+    /// All configured nodes, by name.
+    Nodes(Reply<Vec<Node>>),
+    /// All VMs of this cluster.
+    Vms(Reply<Vec<Vm>>),
+    /// The hosts.
+    Hosts(Reply<Vec<Host>>),
+    /// All jobs that Slurm showed and that are not over.
+    Jobs(Reply<Vec<Job>>),
+    /// The newest `limit` events with an id above `after`, oldest first; with `after`
+    /// given, the oldest `limit` of them, so that a follower misses none.
+    Events {
+        /// How many at most.
+        limit: usize,
+        /// Only newer ones.
+        after: Option<i64>,
+        /// Only those about this, e.g. `node fg0`, `vm fg0.3`, `job 17`.
+        subject: Option<String>,
+        /// Where they go.
+        reply: Reply<Vec<Event>>,
+    },
+    /// What would be done now, and why.
+    Plan(Reply<PlanView>),
+    /// The story of a node, VM or job (a number is a job); unknown names are [`ApiError::NotFound`].
+    Explain {
+        /// Its name as typed, already bounded in length.
+        name: String,
+        /// Where it goes.
+        reply: Reply<Explanation>,
+    },
+    /// A trusted person asks for these nodes, as Slurm's ResumeProgram would. Answered when the intent is durable.
+    Resume {
+        /// Which ones.
+        nodes: Vec<NodeName>,
+        /// Try at once, whatever failed before.
+        force: bool,
+        /// Where the answer goes.
+        reply: Reply<Accepted>,
+    },
+    /// A trusted person gives these nodes back, as Slurm's SuspendProgram would. Answered when the intent is durable.
+    Suspend {
+        /// Which ones.
+        nodes: Vec<NodeName>,
+        /// Where the answer goes.
+        reply: Reply<Accepted>,
+    },
+    /// Answered `Ok` as soon as all nodes of the job are up, [`ApiError::Conflict`]
+    /// when that can never be. Kept until then; dropped when the asker has left.
+    JobReady {
+        /// Which job.
+        job: JobId,
+        /// Where the answer goes.
+        reply: Reply<()>,
+    },
+}
+
+/// Why a request got no answer, in a sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// 400: the request makes no sense.
+    #[error("{0}")]
+    Malformed(String),
+    /// 403: not for this user.
+    #[error("{0}")]
+    Forbidden(String),
+    /// 404: no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// 409: can never be.
+    #[error("{0}")]
+    Conflict(String),
+    /// 500: our fault.
+    #[error("{0}")]
+    Internal(String),
+    /// 503: not now.
+    #[error("{0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,203 @@
+//! How a lab is asked for, and what that means once resolved. Written to
+//! `lab.json`, so that every later command and the keeper read the same.
+
+use super::layout::{self, Layout};
+use super::person::{self, Person};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// What can be chosen about a lab.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Nodes that Slurm knows; each gets a VM when a job wants it
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
+    pub nodes: u32,
+    /// CPUs of each node
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    pub cpus: u32,
+    /// Memory of each node for its jobs, in MiB
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(64..=1_048_576), value_name = "MIB")]
+    pub memory_mb: u64,
+    /// Hosts that share this machine and carry the VMs
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    pub hosts: u32,
+    /// CPUs of each host (default: what its part of the nodes needs)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
+    pub host_cpus: Option<u32>,
+    /// Memory of each host for VMs, in MiB (default: what its part of the nodes needs)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(128..), value_name = "MIB")]
+    pub host_memory_mb: Option<u64>,
+    /// How guests are accelerated
+    #[arg(long, default_value = "auto", value_parser = ["auto", "kvm", "tcg"])]
+    pub accel: String,
+    /// Boot every VM from the start instead of from a warm template
+    #[arg(long)]
+    pub cold: bool,
+    /// The user who submits jobs (root's labs only; default: the one behind sudo, else the first ordinary one)
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// slurmctld's port, inside the lab's own network
+    #[arg(long, default_value_t = 6817, value_name = "PORT")]
+    pub slurmctld_port: u16,
+    /// slurmd's port in the guests
+    #[arg(long, default_value_t = 6818, value_name = "PORT")]
+    pub slurmd_port: u16,
+    /// The host's address in the lab's own network
+    #[arg(long, default_value = "10.127.0.1", value_name = "ADDRESS")]
+    pub address: Ipv4Addr,
+    /// Prefix length of that network
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(8..=29), value_name = "BITS")]
+    pub prefix_len: u8,
+    /// Seconds that a VM may take to register with Slurm
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600), value_name = "SECONDS")]
+    pub boot_timeout: u32,
+    /// Where guest images are kept over labs (default: ~/.cache/thiao)
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// More lines for thiao.toml
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub extra_config: Option<PathBuf>,
+}
+
+/// Memory that a VM takes beside what its node promises, in MiB: what a lab plans with.
+pub const OVERHEAD_MB: u64 = 140;
+
+/// A lab, resolved: what the keeper follows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// As asked for.
+    pub options: Options,
+    /// Whose lab it is: slurmctld, munged and the controller run under this uid.
+    pub owner: Person,
+    /// Whose jobs run in it.
+    pub submitter: Person,
+    /// CPUs of each host.
+    pub host_cpus: u32,
+    /// Memory of each host for VMs, in MiB.
+    pub host_memory_mb: u64,
+    /// Where guest images are kept.
+    pub cache_dir: PathBuf,
+    /// The `thiao` binary that keeps this lab.
+    pub thiao: PathBuf,
+    /// The hooks' binary.
+    pub hook: PathBuf,
+    /// What becomes the guests' first process.
+    pub agent: PathBuf,
+    /// Whether the folder is removed when the lab ends, however it ends.
+    pub ephemeral: bool,
+}
+
+impl Plan {
+    /// Resolves what was asked for on this machine.
+    ///
+    /// # Errors
+    /// When it does not fit the machine, or a program of ours is missing.
+    pub fn resolve(options: Options, ephemeral: bool) -> Result<Self> {
+        let owner = person::owner()?;
+        let submitter = person::submitter(&owner, options.user.as_deref())?;
+        if options.slurmctld_port == options.slurmd_port {
+            bail!("slurmctld and slurmd cannot share port {}", options.slurmd_port);
+        }
+        let each = u64::from(options.nodes.div_ceil(options.hosts));
+        let host_cpus = options.host_cpus.unwrap_or(options.nodes.div_ceil(options.hosts).saturating_mul(options.cpus));
+        let wanted = each.saturating_mul(options.memory_mb.saturating_add(OVERHEAD_MB));
+        let host_memory_mb = match options.host_memory_mb {
+            Some(chosen) => chosen,
+            None => wanted.min(available_memory_mb()? * 3 / 4 / u64::from(options.hosts)),
+        };
+        let one = options.memory_mb.saturating_add(OVERHEAD_MB);
+        if host_memory_mb < one {
+            bail!(
+                "a host would have {host_memory_mb} MiB for VMs, but one VM needs {one} MiB: \
+                 lower --memory-mb or --hosts, or free memory on this machine"
+            );
+        }
+        let cache_dir = match &options.cache_dir {
+            Some(dir) => std::path::absolute(dir).with_context(|| format!("{} is no usable path", dir.display()))?,
+            None => layout::cache_dir()?,
+        };
+        let thiao = std::env::current_exe().context("this program's own path cannot be told")?;
+        Ok(Self {
+            host_cpus,
+            host_memory_mb,
+            cache_dir,
+            hook: companion(&thiao, "thiao-hook")?,
+            agent: companion(&thiao, "thiao-guest")?,
+            owner,
+            submitter,
+            thiao,
+            options,
+            ephemeral,
+        })
+    }
+
+    /// The nodes' names as Slurm writes them.
+    pub fn node_list(&self) -> String {
+        format!("vm[1-{}]", self.options.nodes)
+    }
+
+    /// Whether the lab lives in a user namespace of its own.
+    pub fn rootless(&self) -> bool {
+        self.owner.uid != 0
+    }
+
+    /// Reads what `lab up` wrote.
+    ///
+    /// # Errors
+    /// When there is no lab in that folder, or another version wrote it.
+    pub fn read(layout: &Layout) -> Result<Self> {
+        let path = layout.options();
+        let text = std::fs::read(&path)
+            .with_context(|| format!("there is no lab in {}: start one with `thiao lab up`", layout.dir().display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not understood (another version's?): `thiao lab down --purge`, then up again", path.display()))
+    }
+
+    /// Writes it for the keeper and later commands.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, layout: &Layout) -> Result<()> {
+        let path = layout.options();
+        let text = serde_json::to_vec_pretty(self).context("the lab's plan cannot be encoded")?;
+        std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
+    }
+}
+
+/// One of our own programs: beside the running one, else where packages put it.
+fn companion(thiao: &Path, name: &str) -> Result<PathBuf> {
+    let beside = thiao.parent().map(|dir| dir.join(name));
+    beside
+        .into_iter()
+        .chain([Path::new("/usr/lib/thiao").join(name)])
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!("{name} is neither beside {} nor in /usr/lib/thiao: build all of Thiao (`cargo build`)", thiao.display())
+        })
+}
+
+/// Memory that could be used now, in MiB.
+fn available_memory_mb() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo cannot be read")?;
+    available_in(&text).context("/proc/meminfo has no MemAvailable line")
+}
+
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_mib() {
+        assert_eq!(available_in("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"), Some(2048));
+        assert_eq!(available_in("MemTotal: 9 kB\n"), None);
+    }
+}

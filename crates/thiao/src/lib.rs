@@ -1,0 +1,14 @@
+//! Thiao: Slurm jobs in virtual machines of their own.
+//!
+//! The rooms of the one binary that people type: the command line (`cli`), its
+//! words on paper (`output`), the settings (`config`), the local API (`api`),
+//! the controller with its memory (`controller`, `store`), and the private lab
+//! (`lab`). A library, so that tests and `xtask` reach them.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod controller;
+pub mod lab;
+pub mod output;
+pub mod store;
