@@ -111,27 +111,18 @@ impl fmt::Display for Problem {
                 "'{}' is in no node name; expected letters, digits, '.', '_', '-', or '[', ','",
                 byte.escape_ascii()
             ),
-            Self::Unclosed => {
-                f.write_str("this '[' is never closed; expected a ']' behind its numbers")
-            }
+            Self::Unclosed => f.write_str("this '[' is never closed; expected a ']' behind its numbers"),
             Self::Unopened => f.write_str("this ']' has no '[' before it"),
             Self::NoNumber => f.write_str("expected a number, as in [3], [0-7] or [0-3,7]"),
             Self::AfterNumber => {
                 f.write_str("expected '-', ',' or ']' after the number (there are no steps)")
             }
-            Self::AfterRange => {
-                f.write_str("expected ',' or ']' after the range (there are no steps)")
+            Self::AfterRange => f.write_str("expected ',' or ']' after the range (there are no steps)"),
+            Self::Reversed => f.write_str("the range goes backwards; expected the smaller number first"),
+            Self::BigNumber => write!(f, "the number is too long; expected at most {MAX_DIGITS} digits"),
+            Self::TextAfterBracket => {
+                f.write_str("text after a name's last bracket; expected ',', another '[', or the end")
             }
-            Self::Reversed => {
-                f.write_str("the range goes backwards; expected the smaller number first")
-            }
-            Self::BigNumber => write!(
-                f,
-                "the number is too long; expected at most {MAX_DIGITS} digits"
-            ),
-            Self::TextAfterBracket => f.write_str(
-                "text after a name's last bracket; expected ',', another '[', or the end",
-            ),
             Self::LongName => write!(f, "names longer than {MAX_NAME} bytes"),
             Self::TooMany(limit) => write!(f, "more than {limit} names; expected a shorter list"),
             Self::TooLong(limit) => write!(f, "more than {limit} bytes; expected a shorter list"),
@@ -141,11 +132,7 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for HostlistError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "malformed hostlist at byte {}: {}",
-            self.at, self.problem
-        )
+        write!(f, "malformed hostlist at byte {}: {}", self.at, self.problem)
     }
 }
 
@@ -159,7 +146,7 @@ impl HostlistError {
         const AROUND: usize = 32;
         let expr = expr.as_ref();
         let at = self.at.min(expr.len());
-        let from = if at > AROUND { at - AROUND } else { 0 };
+        let from = at.saturating_sub(AROUND);
         let to = expr.len().min(at + AROUND);
         let dots = |cut| if cut { "..." } else { "" };
         let shown: String = expr[from..to]
@@ -195,10 +182,7 @@ pub fn expand(expr: impl AsRef<[u8]>) -> Result<Vec<NodeName>, HostlistError> {
 ///
 /// # Errors
 /// The place and the reason, when it is malformed or over a limit.
-pub fn expand_within(
-    expr: impl AsRef<[u8]>,
-    limits: Limits,
-) -> Result<Vec<NodeName>, HostlistError> {
+pub fn expand_within(expr: impl AsRef<[u8]>, limits: Limits) -> Result<Vec<NodeName>, HostlistError> {
     let (terms, count) = parse(expr.as_ref(), limits)?;
     // An estimate only; `count` is within the limit here.
     let mut names = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
@@ -239,9 +223,7 @@ pub fn fold<'a>(names: impl IntoIterator<Item = &'a NodeName>) -> String {
     names.dedup();
 
     let mut list = String::new();
-    for group in
-        names.chunk_by(|a, b| !a.digits.is_empty() && !b.digits.is_empty() && a.text == b.text)
-    {
+    for group in names.chunk_by(|a, b| !a.digits.is_empty() && !b.digits.is_empty() && a.text == b.text) {
         if !list.is_empty() {
             list.push(',');
         }
@@ -285,11 +267,7 @@ impl<'a> Numbered<'a> {
         let text = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let digits = &name[text.len()..];
         match digits.parse() {
-            Ok(value) if digits.len() <= MAX_DIGITS => Self {
-                text,
-                digits,
-                value,
-            },
+            Ok(value) if digits.len() <= MAX_DIGITS => Self { text, digits, value },
             _ => Self {
                 text: name,
                 digits: "",
@@ -387,11 +365,7 @@ impl Term<'_> {
     fn longest(&self) -> usize {
         let longest = |part: &Part<'_>| match part {
             Part::Text(text) => text.len(),
-            Part::Ranges(ranges) => ranges
-                .iter()
-                .map(|range| range.longest())
-                .max()
-                .unwrap_or(0),
+            Part::Ranges(ranges) => ranges.iter().map(|range| range.longest()).max().unwrap_or(0),
         };
         self.parts.iter().map(longest).sum()
     }

@@ -32,7 +32,9 @@ const MAX_NAME: usize = 63;
 fn valid(text: &str) -> bool {
     text.len() <= MAX_NAME
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 macro_rules! name {
@@ -199,7 +201,18 @@ mod tests {
         for good in ["fg0", "vm-001", "a.b", "9x", "A_b"] {
             assert_eq!(NodeName::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", "a b", "-x", ".x", "a/b", "a;b", "a$b", "é", "a\n", &"x".repeat(64)] {
+        for bad in [
+            "",
+            "a b",
+            "-x",
+            ".x",
+            "a/b",
+            "a;b",
+            "a$b",
+            "é",
+            "a\n",
+            &"x".repeat(64),
+        ] {
             assert!(NodeName::new(bad).is_err(), "{bad:?}");
         }
     }

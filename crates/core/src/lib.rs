@@ -3,8 +3,17 @@
 //! *Architecture invariant:* nothing here does I/O, reads a clock, draws a
 //! random number or knows a foreign format. Time comes in as a value.
 
+pub mod fold;
 pub mod hostlist;
 pub mod ids;
+pub mod lint;
+pub mod note;
+pub mod place;
+pub mod plan;
 pub mod policy;
 pub mod spool;
 pub mod view;
+pub mod world;
+
+#[cfg(test)]
+mod plan_tests;

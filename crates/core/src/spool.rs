@@ -1,1 +1,395 @@
-//! stub
+//! The spool: how a hook tells the controller what Slurm asked for. One file
+//! per order, written whole by the hook, consumed once by the controller.
+//!
+//! ```text
+//! thiao-intent 1
+//! kind resume
+//! force no
+//! at 1732387200123
+//! uid 64030
+//! cluster lab
+//! nodes fg[0-3]
+//! resume-file 52
+//!
+//! {"jobs":[{"job_id":5,"nodes":"v4"}],"all_nodes":"v4"}
+//! ```
+//! The lines come in this order, each once; `force` with `resume` alone,
+//! `cluster` when the hook knew it. `nodes` is a hostlist. After the empty line
+//! follow as many bytes as `resume-file` says: `SLURM_RESUME_FILE` as it was,
+//! because Slurm removes it soon. A file is refused whole rather than read in
+//! part; a later layout gets another number in the first line.
+//!
+//! The files' names ([`file_name`]) sort by time. The folders: a hook writes
+//! into [`TMP`] and renames into [`NEW`]; it finds the known nodes in [`NODES`]
+//! and the cluster's name in [`CLUSTER`], which the controller writes.
+
+use crate::hostlist::{self, HostlistError};
+use crate::ids::{ClusterName, Time};
+use std::fmt;
+
+/// Folder in the spool for files being written. What lies here for long was
+/// left by a hook that was killed: it had not promised anything.
+pub const TMP: &str = "tmp";
+
+/// Folder in the spool whose files are complete orders.
+pub const NEW: &str = "new";
+
+/// File in the spool with the nodes that the controller knows, as one hostlist and a newline.
+pub const NODES: &str = "nodes";
+
+/// File in the spool with the cluster's name and a newline.
+pub const CLUSTER: &str = "cluster";
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IntentKind {
+    /// Give the nodes their VMs. With `force`, also where it was given up.
+    Resume {
+        /// Whether `-f` was given.
+        force: bool,
+    },
+    /// Take the nodes' VMs away.
+    Suspend,
+    /// Slurm gave up waiting for the nodes.
+    ResumeFail,
+}
+
+impl IntentKind {
+    /// Its word in the file and at the end of the file's name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Resume { .. } => "resume",
+            Self::Suspend => "suspend",
+            Self::ResumeFail => "resume-fail",
+        }
+    }
+}
+
+/// One order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntentFile {
+    /// What is asked for.
+    pub kind: IntentKind,
+    /// When the hook ran.
+    pub at: Time,
+    /// The uid the hook ran under.
+    pub uid: u32,
+    /// The cluster, if Slurm named it.
+    pub cluster: Option<ClusterName>,
+    /// For which nodes: a well-formed hostlist.
+    pub nodes: String,
+    /// The bytes of `SLURM_RESUME_FILE`; empty if there was none.
+    pub resume_file: Vec<u8>,
+}
+
+/// Why some bytes are not an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadIntent {
+    /// The first line is another one: not an order, or of a version that we do not know.
+    NotOurs,
+    /// A line is missing or says something else than the named field should.
+    Field(&'static str),
+    /// The nodes are not a hostlist.
+    Nodes(HostlistError),
+    /// The resume file has another length than promised.
+    Length {
+        /// What the header says, in bytes.
+        promised: usize,
+        /// What is there, in bytes.
+        found: usize,
+    },
+}
+
+impl fmt::Display for BadIntent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOurs => write!(
+                f,
+                "its first line is not {FIRST_LINE:?}: it was not written by this version's hooks"
+            ),
+            Self::Field(field) => write!(f, "its line {field:?} is missing, out of order or malformed"),
+            Self::Nodes(error) => write!(f, "its nodes: {error}"),
+            Self::Length { promised, found } => {
+                write!(f, "its resume file should have {promised} bytes and has {found}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BadIntent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Nodes(error) => Some(error),
+            Self::NotOurs | Self::Field(_) | Self::Length { .. } => None,
+        }
+    }
+}
+
+const FIRST_LINE: &str = "thiao-intent 1";
+
+/// The name for an order's file: sorts by time, and is another one for each
+/// process and instant. `nanos` is the time since the Unix epoch.
+#[must_use]
+pub fn file_name(nanos: u128, pid: u32, kind: IntentKind) -> String {
+    format!("{nanos:020}-{pid}-{}", kind.word())
+}
+
+impl IntentFile {
+    /// The bytes of its file.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let force = match self.kind {
+            IntentKind::Resume { force: true } => "force yes\n",
+            IntentKind::Resume { force: false } => "force no\n",
+            IntentKind::Suspend | IntentKind::ResumeFail => "",
+        };
+        let cluster = self
+            .cluster
+            .as_ref()
+            .map(|name| format!("cluster {name}\n"))
+            .unwrap_or_default();
+        let mut bytes = format!(
+            "{FIRST_LINE}\nkind {}\n{force}at {}\nuid {}\n{cluster}nodes {}\nresume-file {}\n\n",
+            self.kind.word(),
+            self.at.0,
+            self.uid,
+            self.nodes,
+            self.resume_file.len(),
+        )
+        .into_bytes();
+        bytes.extend_from_slice(&self.resume_file);
+        bytes
+    }
+
+    /// Reads a file back.
+    ///
+    /// # Errors
+    /// The first thing that is not exactly as [`encode`](Self::encode) writes it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadIntent> {
+        let mut header = Header { rest: bytes };
+        if header.line() != Some(FIRST_LINE) {
+            return Err(BadIntent::NotOurs);
+        }
+        let kind = match header.field("kind")? {
+            "resume" => match header.field("force")? {
+                "yes" => IntentKind::Resume { force: true },
+                "no" => IntentKind::Resume { force: false },
+                _ => return Err(BadIntent::Field("force")),
+            },
+            "suspend" => IntentKind::Suspend,
+            "resume-fail" => IntentKind::ResumeFail,
+            _ => return Err(BadIntent::Field("kind")),
+        };
+        let at = Time(header.number("at")?);
+        let uid = header.number("uid")?;
+        let cluster = match header.optional("cluster") {
+            Some(name) => Some(ClusterName::new(name).map_err(|_| BadIntent::Field("cluster"))?),
+            None => None,
+        };
+        let nodes = header.field("nodes")?.to_owned();
+        hostlist::count(&nodes).map_err(BadIntent::Nodes)?;
+        let promised = header.number("resume-file")?;
+        if header.line() != Some("") {
+            return Err(BadIntent::Field("(empty)"));
+        }
+        let resume_file = header.rest.to_vec();
+        if resume_file.len() != promised {
+            return Err(BadIntent::Length {
+                promised,
+                found: resume_file.len(),
+            });
+        }
+        Ok(Self {
+            kind,
+            at,
+            uid,
+            cluster,
+            nodes,
+            resume_file,
+        })
+    }
+}
+
+/// What is left to read, at the start of a line.
+struct Header<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    /// The next line without its newline, if it is whole and text.
+    fn line(&mut self) -> Option<&'a str> {
+        let end = self.rest.iter().position(|&byte| byte == b'\n')?;
+        let line = std::str::from_utf8(&self.rest[..end]).ok()?;
+        self.rest = &self.rest[end + 1..];
+        Some(line)
+    }
+
+    /// The value of the next line if that line is this field; else the line stays.
+    fn optional(&mut self, name: &str) -> Option<&'a str> {
+        let before = self.rest;
+        let value = self
+            .line()
+            .and_then(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        if value.is_none() {
+            self.rest = before;
+        }
+        value
+    }
+
+    fn field(&mut self, name: &'static str) -> Result<&'a str, BadIntent> {
+        self.optional(name).ok_or(BadIntent::Field(name))
+    }
+
+    /// A number as we write it: digits alone, no leading zeros.
+    fn number<N: std::str::FromStr + ToString>(&mut self, name: &'static str) -> Result<N, BadIntent> {
+        let text = self.field(name)?;
+        text.parse()
+            .ok()
+            .filter(|number: &N| number.to_string() == text)
+            .ok_or(BadIntent::Field(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn example() -> IntentFile {
+        IntentFile {
+            kind: IntentKind::Resume { force: true },
+            at: Time(1_732_387_200_123),
+            uid: 64030,
+            cluster: Some(ClusterName::new("lab").unwrap()),
+            nodes: "fg[0-3],vm7".to_owned(),
+            resume_file: b"{}\n\n\xff".to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_layout_is_fixed() {
+        let text = b"thiao-intent 1\nkind resume\nforce yes\nat 1732387200123\nuid 64030\ncluster lab\nnodes fg[0-3],vm7\nresume-file 5\n\n{}\n\n\xff";
+        assert_eq!(example().encode(), text);
+        assert_eq!(IntentFile::decode(text), Ok(example()));
+    }
+
+    #[test]
+    fn anything_odd_is_refused() {
+        let text = String::from_utf8(
+            IntentFile {
+                resume_file: b"abc".to_vec(),
+                ..example()
+            }
+            .encode(),
+        )
+        .unwrap();
+        for (from, to, error) in [
+            ("intent 1", "intent 2", BadIntent::NotOurs),
+            ("kind resume", "kind eat", BadIntent::Field("kind")),
+            ("kind resume", "kind suspend", BadIntent::Field("at")),
+            ("force yes", "force maybe", BadIntent::Field("force")),
+            ("force yes\n", "", BadIntent::Field("force")),
+            ("at 1", "at -1", BadIntent::Field("at")),
+            ("at 1", "at 01", BadIntent::Field("at")),
+            ("uid 64030", "uid 4294967296", BadIntent::Field("uid")),
+            ("uid 64030", "uid +1", BadIntent::Field("uid")),
+            ("cluster lab", "cluster a b", BadIntent::Field("cluster")),
+            ("cluster lab", "clusters lab", BadIntent::Field("nodes")),
+            (
+                "cluster lab\n",
+                "cluster lab\ncluster lab\n",
+                BadIntent::Field("nodes"),
+            ),
+            ("file 3\n\n", "file 3\n", BadIntent::Field("(empty)")),
+            (
+                "file 3",
+                "file 4",
+                BadIntent::Length {
+                    promised: 4,
+                    found: 3,
+                },
+            ),
+            (
+                "file 3",
+                "file 2",
+                BadIntent::Length {
+                    promised: 2,
+                    found: 3,
+                },
+            ),
+            ("\n", "\r\n", BadIntent::NotOurs),
+        ] {
+            assert!(text.contains(from));
+            assert_eq!(
+                IntentFile::decode(text.replacen(from, to, 1).as_bytes()),
+                Err(error),
+                "{from:?} -> {to:?}"
+            );
+        }
+        let error = IntentFile::decode(text.replace("fg[0-3]", "fg[0-").as_bytes()).unwrap_err();
+        assert!(
+            matches!(&error, BadIntent::Nodes(error) if error.at == 5),
+            "{error}"
+        );
+        let whole = text.as_bytes();
+        for end in 0..whole.len() {
+            assert!(
+                IntentFile::decode(&whole[..end]).is_err(),
+                "cut after {end} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn names_sort_by_time() {
+        let name = |nanos, pid| file_name(nanos, pid, IntentKind::ResumeFail);
+        assert_eq!(name(5, 12), "00000000000000000005-12-resume-fail");
+        assert!(name(999, 2) < name(1000, 1));
+        assert!(name(1_732_387_200_123_456_789, 2) < name(4_102_444_800_000_000_000, 1));
+    }
+
+    fn intents() -> impl Strategy<Value = IntentFile> {
+        let kind = prop_oneof![
+            any::<bool>().prop_map(|force| IntentKind::Resume { force }),
+            Just(IntentKind::Suspend),
+            Just(IntentKind::ResumeFail)
+        ];
+        let cluster = prop::option::of("[a-z0-9][a-zA-Z0-9._-]{0,20}");
+        let nodes = "[a-z]{1,5}(\\[[0-4]-[5-9]\\])?(,[a-z0-9]{1,5}){0,3}";
+        let bytes = prop::collection::vec(any::<u8>(), 0..200);
+        (kind, any::<u64>(), any::<u32>(), cluster, nodes, bytes).prop_map(
+            |(kind, at, uid, cluster, nodes, resume_file)| IntentFile {
+                kind,
+                at: Time(at),
+                uid,
+                cluster: cluster.map(|name| ClusterName::new(&name).unwrap()),
+                nodes,
+                resume_file,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(intent in intents()) {
+            prop_assert_eq!(IntentFile::decode(&intent.encode()), Ok(intent));
+        }
+
+        #[test]
+        fn one_layout_for_one_order(intent in intents(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = intent.encode();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(changed) = IntentFile::decode(&bytes) {
+                prop_assert_eq!(changed.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), whole in any::<bool>()) {
+            let start: &[u8] = if whole { b"thiao-intent 1\nkind resume\nforce no\n" } else { b"" };
+            _ = IntentFile::decode(&[start, &bytes].concat());
+        }
+    }
+}

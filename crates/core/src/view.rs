@@ -99,8 +99,15 @@ impl SlurmNode {
     #[must_use]
     pub fn is_up(&self) -> bool {
         let f = &self.flags;
-        matches!(self.base, BaseState::Idle | BaseState::Allocated | BaseState::Mixed)
-            && !(f.powered_down || f.powering_up || f.powering_down || f.power_down || f.not_responding || f.unknown)
+        matches!(
+            self.base,
+            BaseState::Idle | BaseState::Allocated | BaseState::Mixed
+        ) && !(f.powered_down
+            || f.powering_up
+            || f.powering_down
+            || f.power_down
+            || f.not_responding
+            || f.unknown)
     }
 
     /// Whether a job may be there: true unless Slurm surely says that none is.
@@ -109,7 +116,9 @@ impl SlurmNode {
         let f = &self.flags;
         match &self.base {
             BaseState::Allocated | BaseState::Mixed | BaseState::Unknown(_) => true,
-            BaseState::Idle | BaseState::Down | BaseState::Error | BaseState::Future => f.completing || f.unknown,
+            BaseState::Idle | BaseState::Down | BaseState::Error | BaseState::Future => {
+                f.completing || f.unknown
+            }
         }
     }
 }

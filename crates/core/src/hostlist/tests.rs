@@ -3,11 +3,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 fn names(expr: &str) -> Vec<String> {
-    expand(expr)
-        .unwrap()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    expand(expr).unwrap().iter().map(ToString::to_string).collect()
 }
 
 fn folded(expr: &str) -> String {
@@ -22,10 +18,7 @@ fn expands_what_slurm_writes() {
         ("fg[0-1,7],vm[009-010]", "fg0 fg1 fg7 vm009 vm010"),
         ("a[1-2]b[3-4]", "a1b3 a1b4 a2b3 a2b4"),
         ("x[0-1][00-01]", "x000 x001 x100 x101"),
-        (
-            "r[1-2]-c[08-10]",
-            "r1-c08 r1-c09 r1-c10 r2-c08 r2-c09 r2-c10",
-        ),
+        ("r[1-2]-c[08-10]", "r1-c08 r1-c09 r1-c10 r2-c08 r2-c09 r2-c10"),
         ("a[1,1,2]", "a1 a1 a2"),
         ("a[98-101]", "a98 a99 a100 a101"),
         ("[1-2],7", "1 2 7"),
@@ -37,11 +30,7 @@ fn expands_what_slurm_writes() {
         ),
     ] {
         assert_eq!(names(expr).join(" "), expected, "{expr}");
-        assert_eq!(
-            count(expr).unwrap(),
-            expected.split(' ').count() as u64,
-            "{expr}"
-        );
+        assert_eq!(count(expr).unwrap(), expected.split(' ').count() as u64, "{expr}");
     }
 }
 
@@ -96,21 +85,14 @@ fn says_where_and_what() {
         ("b,a[1-2]c", 8, Problem::TextAfterBracket),
         ("a[1-2]c[3]d,e", 10, Problem::TextAfterBracket),
         ("a[1-65536],b", 11, Problem::TooMany(65_536)),
-        (
-            "a[0-99999999999][0-99999999999]",
-            0,
-            Problem::TooMany(65_536),
-        ),
+        ("a[0-99999999999][0-99999999999]", 0, Problem::TooMany(65_536)),
     ] {
         let error = expand(expr).unwrap_err();
         assert_eq!((error.at, error.problem), (at, problem), "{expr}");
     }
     let long = "x".repeat(64);
     assert_eq!(expand(&long).unwrap_err().problem, Problem::LongName);
-    assert_eq!(
-        expand(format!("a,{}[1-100]", &long[..61])).unwrap_err().at,
-        2
-    );
+    assert_eq!(expand(format!("a,{}[1-100]", &long[..61])).unwrap_err().at, 2);
     assert!(expand(format!("{}[1-100]", &long[..60])).is_ok());
     let error = expand_within(
         "aaa",
@@ -130,9 +112,7 @@ fn says_where_and_what() {
 fn counts_far_beyond_what_it_would_expand() {
     assert_eq!(count("a[0-999999999],b").unwrap(), 1_000_000_001);
     assert_eq!(
-        count("a[0-999999999999][0-999999999999]")
-            .unwrap_err()
-            .problem,
+        count("a[0-999999999999][0-999999999999]").unwrap_err().problem,
         Problem::TooMany(u64::MAX)
     );
 }
@@ -159,14 +139,11 @@ fn the_caret_points_at_the_error() {
 /// Lists with everything in them: brackets at all places, padding, duplicates.
 fn lists() -> impl Strategy<Value = String> {
     let range =
-        (0..120_u64, prop::option::of(0..6_u64), 1..4_usize).prop_map(|(low, more, width)| {
-            match more {
-                None => format!("{low:0width$}"),
-                Some(more) => format!("{low:0width$}-{:0width$}", low + more),
-            }
+        (0..120_u64, prop::option::of(0..6_u64), 1..4_usize).prop_map(|(low, more, width)| match more {
+            None => format!("{low:0width$}"),
+            Some(more) => format!("{low:0width$}-{:0width$}", low + more),
         });
-    let brackets =
-        prop::collection::vec(range, 1..4).prop_map(|ranges| format!("[{}]", ranges.join(",")));
+    let brackets = prop::collection::vec(range, 1..4).prop_map(|ranges| format!("[{}]", ranges.join(",")));
     let name = (
         "[a-bA0-2][a-b0-1._-]{0,2}",
         prop::collection::vec((brackets, "([b0-1-]{0,2})"), 0..3),

@@ -1,0 +1,460 @@
+//! Folds what was seen and what was done into the records.
+//!
+//! A fold never orders anything; it turns evidence into phases and says what
+//! changed. Absence from a listing and unknown states are not evidence of death.
+
+use crate::ids::{HostName, JobId, NodeName, Time, VmId};
+use crate::note::{Note, Subject};
+use crate::view::{BaseState, ProviderView, SlurmView, VmState, VmView};
+use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What begins every reason that we set in Slurm.
+pub const REASON_PREFIX: &str = "thiao:";
+
+/// An order about nodes, already taken from its durable file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Back these nodes with VMs.
+    Up {
+        /// Also when the node waits after failures: its back-off and the breaker are cleared.
+        force: bool,
+        /// The jobs for which each was asked.
+        jobs: BTreeMap<NodeName, Vec<JobId>>,
+    },
+    /// Take their VMs away.
+    Down,
+    /// Slurm gave up on resuming them: the same as `Down`, told otherwise.
+    ResumeFailed,
+}
+
+impl World {
+    /// Takes an order about `node` at `at`. Unknown nodes are refused with a note.
+    pub fn order(&mut self, node: &NodeName, order: &Order, at: Time) -> Note {
+        if !self.specs.contains_key(node) && !self.records.contains_key(node) {
+            return Note::node(
+                node,
+                "refused",
+                format!(
+                    "{node} is not a node of cluster {}: add it to a [[nodeset]] or take it out of slurm.conf",
+                    self.cluster
+                ),
+            );
+        }
+        let now = self.now;
+        let record = self.records.entry(node.clone()).or_default();
+        match order {
+            Order::Up { force, jobs } => {
+                record.jobs = jobs.get(node).cloned().unwrap_or_default();
+                record.wish = Wish::Up { since: at };
+                if *force {
+                    record.trouble = Default::default();
+                    self.breaker.succeeded();
+                }
+                let for_jobs = match record.jobs.as_slice() {
+                    [] => String::new(),
+                    jobs => format!(" for job {}", list(jobs)),
+                };
+                Note::node(
+                    node,
+                    "resume-asked",
+                    format!(
+                        "asked to come up{for_jobs}{}",
+                        if *force { ", forced" } else { "" }
+                    ),
+                )
+            }
+            Order::Down => {
+                record.wish = Wish::Down { since: at };
+                Note::node(node, "suspend-asked", "asked to go down")
+            }
+            Order::ResumeFailed => {
+                record.wish = Wish::Down { since: at };
+                if record.vm.as_ref().is_some_and(|vm| vm.phase.is_starting()) {
+                    let why = "Slurm's ResumeTimeout ran out".to_owned();
+                    record.fail(&why, now, &self.policy);
+                    record.trouble.told = true;
+                    self.breaker.failed(&why, now, &self.policy);
+                }
+                Note::node(
+                    node,
+                    "resume-failed",
+                    "Slurm gave up on it: not registered within ResumeTimeout",
+                )
+            }
+        }
+    }
+
+    /// Takes a whole look at the provider that began at `began`; records touched
+    /// after that, and busy ones, keep what they know.
+    pub fn see_provider(&mut self, view: ProviderView, began: Time) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let mut by_node: HashMap<&NodeName, Vec<&VmView>> = HashMap::with_capacity(view.vms.len());
+        for vm in &view.vms {
+            if let Some(tag) = vm.tag.as_ref().filter(|tag| tag.cluster == self.cluster) {
+                by_node.entry(&tag.node).or_default().push(vm);
+            }
+        }
+        let now = self.now;
+        let mut strays = BTreeMap::new();
+        for (node, vms) in &mut by_node {
+            vms.sort_by_key(|vm| std::cmp::Reverse(generation(vm)));
+            let known = self.specs.contains_key(*node);
+            let record = self.records.entry((*node).clone()).or_default();
+            let newest = generation(vms[0]);
+            let busy = self.busy.contains(*node) || record.acted > began;
+            let alive = !matches!(vms[0].state, VmState::Dead(_) | VmState::Stopping);
+            if record.vm.is_none() && !busy && known && alive && newest >= record.generation {
+                record.adopt(vms[0], now);
+                notes.push(Note::vm(
+                    node,
+                    newest,
+                    "vm-adopted",
+                    "found at the provider by its tag and adopted",
+                ));
+            }
+            record.generation = record.generation.max(newest);
+            let ours = record.vm.as_ref().map(|vm| vm.generation);
+            for vm in vms.iter().filter(|vm| Some(generation(vm)) != ours && !busy) {
+                strays.insert(vm.id.clone(), self.strays.get(&vm.id).copied().unwrap_or(now));
+            }
+        }
+        for (node, record) in &mut self.records {
+            if self.busy.contains(node) || record.acted > began {
+                continue;
+            }
+            let Some(vm) = record.vm.as_mut() else { continue };
+            let seen = by_node
+                .get(node)
+                .and_then(|vms| vms.iter().find(|seen| generation(seen) == vm.generation).copied());
+            match seen {
+                Some(seen) => vm.seen(node, seen, now, &mut notes),
+                None => vm.not_seen(node, now, self.policy.missing_grace, &mut notes),
+            }
+        }
+        self.strays = strays;
+        self.provider = Some(view);
+        notes
+    }
+
+    /// Takes a whole look at Slurm that began at `began`.
+    pub fn see_slurm(&mut self, view: SlurmView, began: Time) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let now = self.now;
+        for (node, record) in &mut self.records {
+            if self.busy.contains(node) || record.acted > began {
+                continue;
+            }
+            let Some(seen) = view.nodes.get(node) else {
+                continue;
+            };
+            let ours = seen
+                .reason
+                .as_deref()
+                .filter(|reason| reason.starts_with(REASON_PREFIX));
+            match (&seen.base, ours) {
+                (BaseState::Down, Some(reason)) => {
+                    if record.down.as_deref() != Some(reason) {
+                        record.down = Some(reason.to_owned());
+                    }
+                }
+                (_, _) if record.down.is_some() => {
+                    record.down = None;
+                    notes.push(Note::node(node, "node-returned", "back in service"));
+                }
+                _ => {}
+            }
+            let Some(vm) = record.vm.as_mut() else { continue };
+            if matches!(vm.phase, Phase::Booting | Phase::Ready) && seen.is_up() {
+                vm.enter(Phase::Up, now);
+                notes.push(Note::vm(
+                    node,
+                    vm.generation,
+                    "node-up",
+                    format!(
+                        "its slurmd has registered: {node} is up, {} after it was asked for",
+                        now.since(vm.asked)
+                    ),
+                ));
+                record.trouble = Default::default();
+                self.breaker.succeeded();
+            }
+        }
+        self.jobs_started.clear();
+        self.slurm = Some(view);
+        notes
+    }
+
+    /// The creation of `node`'s VM ended well; the provider calls it `id`.
+    pub fn created(&mut self, node: &NodeName, id: VmId) -> Option<Note> {
+        let now = self.now;
+        let record = self.records.get_mut(node)?;
+        record.acted = now;
+        let vm = record.vm.as_mut()?;
+        let host = vm
+            .host
+            .as_ref()
+            .map_or("a host of the provider's choice", HostName::as_str)
+            .to_owned();
+        vm.id = Some(id);
+        if vm.phase == Phase::Asked {
+            vm.enter(Phase::Booting, now);
+        }
+        Some(Note::vm(
+            node,
+            vm.generation,
+            "vm-started",
+            format!("started on {host}"),
+        ))
+    }
+
+    /// The creation failed for sure: nothing of it is at the provider, or what is there is dead.
+    pub fn create_failed(&mut self, node: &NodeName, why: &str) -> Option<Note> {
+        let now = self.now;
+        let record = self.records.get_mut(node)?;
+        record.acted = now;
+        let vm = record.vm.as_mut()?;
+        vm.enter(
+            Phase::Dead {
+                why: why.to_owned(),
+                was_up: false,
+            },
+            now,
+        );
+        Some(Note::vm(
+            node,
+            vm.generation,
+            "vm-failed",
+            format!("could not be made: {why}"),
+        ))
+    }
+
+    /// The VM of `node` is gone from the provider for sure.
+    pub fn destroyed(&mut self, node: &NodeName) -> Vec<Note> {
+        let now = self.now;
+        let Some(record) = self.records.get_mut(node) else {
+            return Vec::new();
+        };
+        record.acted = now;
+        let Some(vm) = record.vm.clone() else {
+            return Vec::new();
+        };
+        record.gone(node, &vm, now, &self.policy, &mut self.breaker)
+    }
+
+    /// Slurm has `node` DOWN with our `reason` now. The next word about the node is Slurm's.
+    pub fn told_down(&mut self, node: &NodeName, reason: &str, jobs: &[JobId]) -> Vec<Note> {
+        let now = self.now;
+        let Some(record) = self.records.get_mut(node) else {
+            return Vec::new();
+        };
+        record.acted = now;
+        record.down = Some(reason.to_owned());
+        record.trouble.told = true;
+        record.jobs = jobs.to_vec();
+        record
+            .trouble
+            .retry_at
+            .get_or_insert(now + self.policy.retry_first);
+        if record.vm.as_ref().is_none_or(|vm| !vm.phase.is_starting()) {
+            record.wish = Wish::Down { since: now };
+        }
+        let mut notes = vec![Note::node(node, "node-down", format!("set DOWN: {reason}"))];
+        notes.extend(jobs.iter().map(|job| {
+            Note::new(
+                Subject::Job(*job),
+                "job-told",
+                format!("told that {node} is DOWN: {reason}"),
+            )
+        }));
+        notes
+    }
+
+    /// Slurm was asked to take `node` back.
+    pub fn returned(&mut self, node: &NodeName) -> Option<Note> {
+        let now = self.now;
+        let record = self.records.get_mut(node)?;
+        record.acted = now;
+        record.down = None;
+        Some(Note::node(node, "node-returned", "given back to Slurm"))
+    }
+
+    /// Drops records that hold nothing of nodes that left the configuration.
+    pub fn forget_removed(&mut self) -> BTreeSet<NodeName> {
+        let gone: BTreeSet<NodeName> = self
+            .records
+            .iter()
+            .filter(|(node, record)| {
+                !self.specs.contains_key(*node) && record.vm.is_none() && record.down.is_none()
+            })
+            .map(|(node, _)| node.clone())
+            .collect();
+        self.records.retain(|node, _| !gone.contains(node));
+        gone
+    }
+}
+
+impl NodeRecord {
+    fn adopt(&mut self, seen: &VmView, now: Time) {
+        self.vm = Some(VmRecord {
+            generation: generation(seen),
+            id: Some(seen.id.clone()),
+            host: seen.host.clone(),
+            phase: Phase::Booting,
+            asked: now,
+            since: now,
+            missing_since: None,
+        });
+    }
+
+    fn fail(&mut self, why: &str, now: Time, policy: &crate::policy::Policy) {
+        self.trouble.failures = self.trouble.failures.saturating_add(1);
+        self.trouble.retry_at = Some(now + policy.backoff(self.trouble.failures));
+        why.clone_into(&mut self.trouble.last);
+        self.trouble.told = false;
+    }
+
+    fn gone(
+        &mut self,
+        node: &NodeName,
+        vm: &VmRecord,
+        now: Time,
+        policy: &crate::policy::Policy,
+        breaker: &mut crate::world::Breaker,
+    ) -> Vec<Note> {
+        self.vm = None;
+        let why = match &vm.phase {
+            Phase::Destroying {
+                cause: Cause::Dead { why, .. },
+            } => why.clone(),
+            Phase::Destroying {
+                cause: cause @ Cause::BootTimeout,
+            } => cause.text(),
+            Phase::Destroying {
+                cause: cause @ (Cause::Ordered | Cause::Orphan),
+            } => {
+                return vec![Note::vm(
+                    node,
+                    vm.generation,
+                    "vm-gone",
+                    format!("gone: {}", cause.text()),
+                )];
+            }
+            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up | Phase::Dead { .. } => {
+                return vec![Note::vm(node, vm.generation, "vm-gone", "gone")];
+            }
+        };
+        let told = self.down.is_some();
+        self.fail(&why, now, policy);
+        self.trouble.told = told;
+        self.trouble.avoid.extend(vm.host.clone());
+        breaker.failed(&why, now, policy);
+        let pause = policy.backoff(self.trouble.failures);
+        vec![Note::vm(
+            node,
+            vm.generation,
+            "vm-gone",
+            format!("removed after its failure: {why}; tried again in {pause} at the earliest"),
+        )]
+    }
+}
+
+impl VmRecord {
+    /// Enters a phase at `now`.
+    pub fn enter(&mut self, phase: Phase, now: Time) {
+        self.phase = phase;
+        self.since = now;
+    }
+
+    fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, notes: &mut Vec<Note>) {
+        self.missing_since = None;
+        self.id = Some(seen.id.clone());
+        if seen.host.is_some() {
+            self.host.clone_from(&seen.host);
+        }
+        match (&seen.state, &self.phase) {
+            (VmState::Dead(why), Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up) => {
+                let was_up = self.phase == Phase::Up;
+                notes.push(Note::vm(
+                    node,
+                    self.generation,
+                    "vm-died",
+                    format!(
+                        "died {}: {why}",
+                        if was_up {
+                            "while its node was up"
+                        } else {
+                            "while booting"
+                        }
+                    ),
+                ));
+                self.enter(
+                    Phase::Dead {
+                        why: why.clone(),
+                        was_up,
+                    },
+                    now,
+                );
+            }
+            (VmState::Ready, Phase::Asked | Phase::Booting) => {
+                notes.push(Note::vm(
+                    node,
+                    self.generation,
+                    "vm-ready",
+                    format!(
+                        "its guest runs slurmd, {} after it was asked for",
+                        now.since(self.asked)
+                    ),
+                ));
+                self.enter(Phase::Ready, now);
+            }
+            (
+                VmState::Pending
+                | VmState::Booting
+                | VmState::Paused
+                | VmState::Stopping
+                | VmState::Unknown(_),
+                Phase::Asked,
+            ) => {
+                self.enter(Phase::Booting, now);
+            }
+            // Nothing new: known already, or no evidence about a phase that only we end.
+            (
+                VmState::Pending
+                | VmState::Booting
+                | VmState::Paused
+                | VmState::Stopping
+                | VmState::Unknown(_)
+                | VmState::Ready,
+                Phase::Booting | Phase::Ready | Phase::Up | Phase::Dead { .. } | Phase::Destroying { .. },
+            )
+            | (VmState::Dead(_), Phase::Dead { .. } | Phase::Destroying { .. }) => {}
+        }
+    }
+
+    fn not_seen(&mut self, node: &NodeName, now: Time, grace: crate::ids::Millis, notes: &mut Vec<Note>) {
+        let since = *self.missing_since.get_or_insert(now);
+        match &self.phase {
+            Phase::Booting | Phase::Ready | Phase::Up if now.since(since) >= grace => {
+                let was_up = self.phase == Phase::Up;
+                let why = format!("the provider has not shown it for {grace}");
+                notes.push(Note::vm(node, self.generation, "vm-lost", why.clone()));
+                self.enter(Phase::Dead { why, was_up }, now);
+            }
+            Phase::Asked
+            | Phase::Booting
+            | Phase::Ready
+            | Phase::Up
+            | Phase::Dead { .. }
+            | Phase::Destroying { .. } => {}
+        }
+    }
+}
+
+fn generation(vm: &VmView) -> crate::ids::Generation {
+    vm.tag.as_ref().map(|tag| tag.generation).unwrap_or_default()
+}
+
+fn list(jobs: &[JobId]) -> String {
+    jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ")
+}

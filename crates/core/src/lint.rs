@@ -1,0 +1,275 @@
+//! Checks every plan against the design's invariants before it is executed.
+//!
+//! The linter shares no code with the planner's decisions: it asks of each step
+//! only whether it may ever be done in this world. A refused step is not
+//! executed, is told as an event, and is a bug of ours.
+
+use crate::fold::REASON_PREFIX;
+use crate::ids::{HostName, NodeName, VmTag};
+use crate::plan::{Action, Plan, Step, surely_unused};
+use crate::view::{BaseState, ProviderView, VmState};
+use crate::world::{Cause, Phase, Wish, World};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A step that breaks an invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The step.
+    pub step: Step,
+    /// Which invariant, and how.
+    pub why: String,
+}
+
+/// Parts a plan into what may be executed and what breaks an invariant.
+#[must_use]
+pub fn lint(world: &World, plan: &Plan) -> (Vec<Step>, Vec<Refusal>) {
+    let mut linter = Linter::new(world);
+    let mut good = Vec::with_capacity(plan.steps.len());
+    let mut refused = Vec::new();
+    for step in &plan.steps {
+        match linter.check(&step.action) {
+            Ok(()) => good.push(step.clone()),
+            Err(why) => refused.push(Refusal {
+                step: step.clone(),
+                why,
+            }),
+        }
+    }
+    (good, refused)
+}
+
+struct Linter<'a> {
+    world: &'a World,
+    touched: BTreeSet<NodeName>,
+    vms: usize,
+    starting: usize,
+    /// Memory in use per host, MiB, and VMs on it; grows with each creation that passes.
+    load: BTreeMap<HostName, (u64, usize)>,
+    live: BTreeSet<(NodeName, u64)>,
+}
+
+type Verdict = Result<(), String>;
+
+impl<'a> Linter<'a> {
+    fn new(world: &'a World) -> Self {
+        let mut load: BTreeMap<HostName, (u64, usize)> = BTreeMap::new();
+        let mut live = BTreeSet::new();
+        for vm in world.provider.iter().flat_map(|view| &view.vms) {
+            if let Some(host) = &vm.host {
+                let entry = load.entry(host.clone()).or_default();
+                entry.0 += vm.memory_mb;
+                entry.1 += 1;
+            }
+            if let (Some(tag), false) = (&vm.tag, matches!(vm.state, VmState::Dead(_))) {
+                if tag.cluster == world.cluster {
+                    live.insert((tag.node.clone(), tag.generation.0));
+                }
+            }
+        }
+        let vms = || world.records.values().filter_map(|record| record.vm.as_ref());
+        Self {
+            world,
+            touched: BTreeSet::new(),
+            vms: vms().count(),
+            starting: vms().filter(|vm| vm.phase.is_starting()).count(),
+            load,
+            live,
+        }
+    }
+
+    fn check(&mut self, action: &Action) -> Verdict {
+        if let Some(node) = action.node() {
+            refuse_if(self.world.busy.contains(node), || {
+                format!("an action on {node} is under way")
+            })?;
+            refuse_if(!self.touched.insert(node.clone()), || {
+                format!("{node} has another step in this plan")
+            })?;
+        }
+        match action {
+            Action::CreateVm { tag, host, shape } => self.create(tag, host, shape.memory_mb),
+            Action::DestroyVm { tag, id, cause } => self.destroy(tag, id.as_ref(), cause),
+            Action::SetDown { node, reason, .. } => self.set_down(node, reason),
+            Action::ReturnNode { node } => self.give_back(node),
+            Action::StartNow { job } => {
+                let known = self
+                    .world
+                    .slurm
+                    .as_ref()
+                    .is_some_and(|slurm| slurm.jobs.contains_key(job));
+                refuse_if(!known, || format!("job {job} is not in Slurm's last look"))
+            }
+        }
+    }
+
+    /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed look), 7 (bounded).
+    fn create(&mut self, tag: &VmTag, host: &HostName, memory_mb: u64) -> Verdict {
+        let world = self.world;
+        let provider = self.provider()?;
+        self.ours(tag)?;
+        refuse_if(!world.specs.contains_key(&tag.node), || {
+            format!("{} is not in the configuration", tag.node)
+        })?;
+        let record = world.records.get(&tag.node);
+        let again = record.and_then(|record| record.vm.as_ref());
+        match again {
+            Some(vm) => {
+                let same = vm.phase == Phase::Asked && vm.generation == tag.generation;
+                refuse_if(!same, || {
+                    format!(
+                        "{} has VM {} already ({})",
+                        tag.node,
+                        vm.generation,
+                        vm.phase.word()
+                    )
+                })?;
+            }
+            None => {
+                let wished = record.is_some_and(|record| matches!(record.wish, Wish::Up { .. }));
+                refuse_if(!wished, || format!("nobody asked for {}", tag.node))?;
+                let newer = record.is_none_or(|record| tag.generation > record.generation);
+                refuse_if(!newer, || {
+                    format!("generation {} of {} has been used", tag.generation, tag.node)
+                })?;
+                self.vms += 1;
+                self.starting += 1;
+                let policy = &world.policy;
+                refuse_if(self.vms > policy.max_vms, || {
+                    format!("more than {} VMs (limits.max_vms)", policy.max_vms)
+                })?;
+                refuse_if(self.starting > policy.max_starting, || {
+                    format!(
+                        "more than {} VMs starting (limits.max_starting)",
+                        policy.max_starting
+                    )
+                })?;
+                self.fits(provider, host, memory_mb)?;
+            }
+        }
+        let twin = self
+            .live
+            .iter()
+            .find(|(node, generation)| *node == tag.node && *generation != tag.generation.0);
+        refuse_if(twin.is_some(), || {
+            format!("{} has another live VM at the provider", tag.node)
+        })
+    }
+
+    fn fits(&mut self, provider: &ProviderView, host: &HostName, memory_mb: u64) -> Verdict {
+        let Some(seen) = provider.hosts.iter().find(|seen| seen.name == *host) else {
+            return Err(format!("the provider has no host {host}"));
+        };
+        refuse_if(!seen.usable, || format!("host {host} takes no VMs now"))?;
+        let policy = &self.world.policy;
+        let entry = self.load.entry(host.clone()).or_default();
+        entry.0 += memory_mb + policy.overhead_mb;
+        entry.1 += 1;
+        refuse_if(entry.0 > seen.memory_mb, || {
+            format!("host {host} would carry {} of {} MiB", entry.0, seen.memory_mb)
+        })?;
+        refuse_if(entry.1 > policy.max_vms_per_host, || {
+            format!(
+                "host {host} would carry more than {} VMs (limits.max_vms_per_host)",
+                policy.max_vms_per_host
+            )
+        })
+    }
+
+    /// Invariants 3 (no running job loses its VM), 4, 5.
+    fn destroy(&self, tag: &VmTag, id: Option<&crate::ids::VmId>, cause: &Cause) -> Verdict {
+        let world = self.world;
+        let provider = self.provider()?;
+        self.ours(tag)?;
+        let Some(slurm) = &world.slurm else {
+            return Err("Slurm could not be read: nothing is destroyed on a failed look".into());
+        };
+        let record = world.records.get(&tag.node);
+        let ours = record
+            .and_then(|record| record.vm.as_ref())
+            .filter(|vm| vm.generation == tag.generation);
+        if let Some(Phase::Destroying { cause: begun }) = ours.map(|vm| &vm.phase) {
+            return refuse_if(begun != cause, || "its end was begun for another cause".into());
+        }
+        let shown = provider
+            .vms
+            .iter()
+            .find(|vm| vm.tag.as_ref() == Some(tag) || Some(&vm.id) == id);
+        match cause {
+            Cause::Ordered => {
+                let ordered = record.is_some_and(|record| matches!(record.wish, Wish::Down { .. }));
+                refuse_if(!ordered, || format!("nobody ordered {} down", tag.node))
+            }
+            Cause::BootTimeout => {
+                let up = slurm
+                    .nodes
+                    .get(&tag.node)
+                    .is_some_and(crate::view::SlurmNode::is_up);
+                refuse_if(up, || format!("Slurm shows {} up", tag.node))?;
+                let late = ours.is_some_and(|vm| world.now.since(vm.asked) >= world.policy.boot_timeout);
+                refuse_if(!late, || "its boot timeout has not passed".into())
+            }
+            Cause::Dead { .. } => {
+                let known_dead = ours.is_some_and(|vm| matches!(vm.phase, Phase::Dead { .. }));
+                refuse_if(!known_dead, || "there is no evidence that it is dead".into())
+            }
+            Cause::Orphan => {
+                let dead = shown.is_some_and(|vm| matches!(vm.state, VmState::Dead(_)));
+                let superseded = record
+                    .and_then(|record| record.vm.as_ref())
+                    .is_some_and(|vm| vm.generation > tag.generation);
+                let unasked = ours.is_none() || record.is_some_and(|record| record.wish == Wish::Unasked);
+                refuse_if(!unasked, || format!("it backs {}", tag.node))?;
+                refuse_if(!(dead || superseded || surely_unused(slurm, &tag.node)), || {
+                    format!("Slurm may be using {}", tag.node)
+                })
+            }
+        }
+    }
+
+    fn set_down(&self, node: &NodeName, reason: &str) -> Verdict {
+        refuse_if(!reason.starts_with(REASON_PREFIX), || {
+            format!("a reason of ours begins with {REASON_PREFIX}")
+        })?;
+        let record = self.world.records.get(node);
+        let working = record
+            .and_then(|record| record.vm.as_ref())
+            .is_some_and(|vm| !matches!(vm.phase, Phase::Dead { .. }));
+        refuse_if(working, || format!("{node} has a VM that may run a job"))?;
+        let known = self
+            .world
+            .slurm
+            .as_ref()
+            .is_some_and(|slurm| slurm.nodes.contains_key(node));
+        refuse_if(!known, || format!("Slurm's last look does not show {node}"))
+    }
+
+    /// Invariant 4: only what we set is lifted.
+    fn give_back(&self, node: &NodeName) -> Verdict {
+        let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        let ours = seen.is_some_and(|seen| {
+            seen.base == BaseState::Down
+                && seen
+                    .reason
+                    .as_deref()
+                    .is_some_and(|r| r.starts_with(REASON_PREFIX))
+        });
+        refuse_if(!ours, || format!("{node} is not DOWN with a reason of ours"))
+    }
+
+    fn ours(&self, tag: &VmTag) -> Verdict {
+        refuse_if(tag.cluster != self.world.cluster, || {
+            format!("{tag} belongs to another cluster")
+        })
+    }
+
+    fn provider(&self) -> Result<&'a ProviderView, String> {
+        self.world
+            .provider
+            .as_ref()
+            .ok_or_else(|| "the provider could not be read: nothing is done on a failed look".into())
+    }
+}
+
+fn refuse_if(wrong: bool, why: impl FnOnce() -> String) -> Verdict {
+    if wrong { Err(why()) } else { Ok(()) }
+}

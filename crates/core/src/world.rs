@@ -1,0 +1,303 @@
+//! What is known at one instant: the configuration, our records, and the last
+//! whole looks at Slurm and at the provider. `plan` reads it; `fold` updates it.
+//!
+//! A node's VM goes through these phases:
+//! ```text
+//!          asked          provider shows it      guest says so       Slurm shows it up
+//!  (none) ------> Asked ------------------> Booting ---------> Ready -----------------> Up
+//!    ^              |                          |                 |                       |
+//!    |              +-----------+--------------+--------+--------+-----------------------+
+//!    |     provider: surely     |                       | an order: Slurm's power-down,
+//!    |     ended or failed      v                       v boot timed out, orphan
+//!    |                        Dead ---- cleaned up -> Destroying
+//!    +----------------------------- gone -------------------+
+//! ```
+
+use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
+use crate::plan::Action;
+use crate::policy::Policy;
+use crate::view::{ProviderView, Shape, SlurmView};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// All that a decision may depend on.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The instant of the decision.
+    pub now: Time,
+    /// Whose nodes these are.
+    pub cluster: ClusterName,
+    /// Limits and times.
+    pub policy: Policy,
+    /// The nodes that the configuration gives us.
+    pub specs: BTreeMap<NodeName, NodeSpec>,
+    /// What we know of each of them; also of nodes that left the configuration with a VM.
+    pub records: BTreeMap<NodeName, NodeRecord>,
+    /// Nodes with an action under way: nothing else is decided for them.
+    pub busy: BTreeSet<NodeName>,
+    /// Requeued jobs that were let start since the last look at Slurm.
+    pub jobs_started: BTreeSet<JobId>,
+    /// VMs with our tag that back nothing, and when they were first seen so.
+    pub strays: BTreeMap<VmId, Time>,
+    /// The circuit breaker over all creations.
+    pub breaker: Breaker,
+    /// The last look at Slurm; none if it failed or is too old to act on.
+    pub slurm: Option<SlurmView>,
+    /// The last look at the provider; none if it failed or is too old to act on.
+    pub provider: Option<ProviderView>,
+}
+
+/// What the configuration says of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Its nodeset.
+    pub nodeset: NodesetName,
+    /// How big its VM is.
+    pub shape: Shape,
+}
+
+/// What we know of a node; kept in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeRecord {
+    /// What was last asked for.
+    pub wish: Wish,
+    /// The number of its newest VM; 0 before the first.
+    pub generation: Generation,
+    /// The VM that backs it.
+    pub vm: Option<VmRecord>,
+    /// Its failures since it was last up.
+    pub trouble: Trouble,
+    /// The reason with which we set it DOWN, while that holds.
+    pub down: Option<String>,
+    /// The jobs for which it was resumed.
+    pub jobs: Vec<JobId>,
+    /// When our last action on it ended: looks that began before say nothing of it.
+    pub acted: Time,
+}
+
+/// What Slurm or a person asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wish {
+    /// Nothing yet, as far as we know: a VM found is kept while it may run a job.
+    #[default]
+    Unasked,
+    /// Back the node with a VM.
+    Up {
+        /// Since when.
+        since: Time,
+    },
+    /// Take its VM away.
+    Down {
+        /// Since when.
+        since: Time,
+    },
+}
+
+/// A node's VM as we know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRecord {
+    /// Which of the node's VMs it is.
+    pub generation: Generation,
+    /// The provider's id, once known.
+    pub id: Option<VmId>,
+    /// The host chosen or seen.
+    pub host: Option<HostName>,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// When it was asked for.
+    pub asked: Time,
+    /// When the phase began.
+    pub since: Time,
+    /// Since when whole looks at the provider do not show it.
+    pub missing_since: Option<Time>,
+}
+
+/// A VM's phase; see the picture above.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Its creation was decided; the provider may or may not have it.
+    Asked,
+    /// The provider has it.
+    Booting,
+    /// Its guest says that slurmd runs.
+    Ready,
+    /// Slurm shows the node up.
+    Up,
+    /// It surely ended by itself or could not be made.
+    Dead {
+        /// Why, as far as is known.
+        why: String,
+        /// Whether the node had been up: a job may have been lost.
+        was_up: bool,
+    },
+    /// Its end was ordered.
+    Destroying {
+        /// Why.
+        cause: Cause,
+    },
+}
+
+impl Phase {
+    /// Whether a VM in this phase is on its way up.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        match self {
+            Phase::Asked | Phase::Booting | Phase::Ready => true,
+            Phase::Up | Phase::Dead { .. } | Phase::Destroying { .. } => false,
+        }
+    }
+
+    /// A stable word for people and programs.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Phase::Asked => "asked",
+            Phase::Booting => "booting",
+            Phase::Ready => "ready",
+            Phase::Up => "up",
+            Phase::Dead { .. } => "failed",
+            Phase::Destroying { .. } => "stopping",
+        }
+    }
+}
+
+/// Why a VM is destroyed. There is no other reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Slurm's power-down of the node, or a person's order.
+    Ordered,
+    /// It did not register within the boot timeout.
+    BootTimeout,
+    /// It was dead already; what is left of it is removed.
+    Dead {
+        /// Why it died.
+        why: String,
+        /// Whether the node had been up.
+        was_up: bool,
+    },
+    /// It backs nothing and was not asked for.
+    Orphan,
+}
+
+impl Cause {
+    /// A sentence's end for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Cause::Ordered => "the node was ordered down".into(),
+            Cause::BootTimeout => "it did not register with Slurm in time".into(),
+            Cause::Dead { why, .. } => format!("it had died: {why}"),
+            Cause::Orphan => "it backs no node and was not asked for".into(),
+        }
+    }
+}
+
+/// A node's failures since it was last up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trouble {
+    /// How many in a row.
+    pub failures: u32,
+    /// Not tried again before.
+    pub retry_at: Option<Time>,
+    /// Hosts on which it failed.
+    pub avoid: BTreeSet<HostName>,
+    /// What happened last.
+    pub last: String,
+    /// Whether Slurm was told of the last one.
+    pub told: bool,
+}
+
+/// Stops creations after many failures in a row, whichever the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Breaker {
+    /// Failures in a row.
+    pub failures: u32,
+    /// When it opened, if it is open.
+    pub opened: Option<Time>,
+    /// What failed last.
+    pub last: String,
+}
+
+impl Breaker {
+    /// Counts a failure; opens at the policy's threshold.
+    pub fn failed(&mut self, why: &str, now: Time, policy: &Policy) {
+        self.failures = self.failures.saturating_add(1);
+        why.clone_into(&mut self.last);
+        if self.failures >= policy.breaker_failures {
+            self.opened = Some(now);
+        }
+    }
+
+    /// A VM came up: closes.
+    pub fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl World {
+    /// The tag of a VM of this cluster.
+    #[must_use]
+    pub fn tag(&self, node: &NodeName, generation: Generation) -> VmTag {
+        VmTag {
+            cluster: self.cluster.clone(),
+            node: node.clone(),
+            generation,
+        }
+    }
+
+    /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.
+    #[must_use]
+    pub fn jobs_of(&self, node: &NodeName) -> Vec<JobId> {
+        let Some(slurm) = &self.slurm else {
+            return Vec::new();
+        };
+        let mut jobs: Vec<JobId> = slurm
+            .jobs
+            .values()
+            .filter(|job| job.nodes.contains(node))
+            .map(|job| job.id)
+            .collect();
+        if let Some(record) = self.records.get(node) {
+            jobs.extend(record.jobs.iter().filter(|id| slurm.jobs.contains_key(id)));
+        }
+        jobs.sort_unstable();
+        jobs.dedup();
+        jobs
+    }
+
+    /// Records that `action` is about to be executed: from now on its node is busy.
+    /// To be kept in the store *before* the provider or Slurm is asked.
+    pub fn begin(&mut self, action: &Action) {
+        let now = self.now;
+        if let Some(node) = action.node() {
+            self.busy.insert(node.clone());
+        }
+        match action {
+            Action::CreateVm { tag, host, .. } => {
+                let record = self.records.entry(tag.node.clone()).or_default();
+                record.generation = record.generation.max(tag.generation);
+                record.vm.get_or_insert_with(|| VmRecord {
+                    generation: tag.generation,
+                    id: None,
+                    host: Some(host.clone()),
+                    phase: Phase::Asked,
+                    asked: now,
+                    since: now,
+                    missing_since: None,
+                });
+            }
+            Action::DestroyVm { tag, cause, .. } => {
+                let ours = self
+                    .records
+                    .get_mut(&tag.node)
+                    .and_then(|record| record.vm.as_mut());
+                if let Some(vm) = ours.filter(|vm| vm.generation == tag.generation) {
+                    vm.enter(Phase::Destroying { cause: cause.clone() }, now);
+                }
+            }
+            Action::StartNow { job } => {
+                self.jobs_started.insert(*job);
+            }
+            Action::SetDown { .. } | Action::ReturnNode { .. } => {}
+        }
+    }
+}
