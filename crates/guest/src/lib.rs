@@ -1,0 +1,4 @@
+//! What the machine and its guests say to each other. The one place where the
+//! words exist: the agent (this crate's binary) and the provider both use it.
+
+pub mod protocol;

@@ -1,0 +1,254 @@
+//! The channel between the machine and a guest: JSON, one message per line,
+//! over a virtio-serial port whose other end is a socket that only we can open.
+//!
+//! ```text
+//!  machine                          guest
+//!     |   <- report waiting           |   booted, held
+//!     |   context ->                  |   identity, secrets, users, shares
+//!     |   <- report configured        |
+//!     |   <- report munge, shares     |   in any order
+//!     |   <- report slurmd            |   slurmd runs
+//!     |   status ->                   |   at any time: all reports once more
+//! ```
+//! The guest keeps every report, so that whoever connects later (a controller
+//! that was restarted) asks for the status and misses nothing.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// The virtio-serial port's name, as seen in `/sys/class/virtio-ports/*/name`.
+pub const PORT_NAME: &str = "org.thiao.0";
+
+/// The kernel argument that makes the guest say [`HELLO`] on its console and end.
+pub const HELLO_ARGUMENT: &str = "thiao.hello";
+
+/// What a guest started with [`HELLO_ARGUMENT`] writes on its console.
+pub const HELLO: &str = "thiao-guest: hello";
+
+/// Where the image lists the kernel modules to load, one path a line, in order.
+pub const MODULES_FILE: &str = "/etc/thiao/modules";
+
+/// The longest line that either side accepts, in bytes.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// What the machine says to a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Take this identity. The same one twice is harmless.
+    Context(Box<Context>),
+    /// Say all reports once more.
+    Status,
+    /// Set the clock: nanoseconds since the Unix epoch.
+    Clock(u64),
+}
+
+/// How far a guest is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// What was reached.
+    pub phase: Phase,
+    /// When, in milliseconds of the guest's own uptime (a template's included).
+    pub uptime_ms: u64,
+    /// What there is to say about it, e.g. the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// What a guest reaches, in about this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Booted; waits for its context.
+    Waiting,
+    /// Has its name, clock, users and secrets.
+    Configured,
+    /// Its network is up.
+    Network,
+    /// munged answers.
+    Munge,
+    /// All shares are mounted.
+    Shares,
+    /// slurmd was started.
+    Slurmd,
+    /// slurmd ended; the guest ends when no job's process is left.
+    SlurmdEnded,
+    /// Something failed for good; the guest ends.
+    Failed,
+}
+
+impl Phase {
+    /// The word for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Waiting => "guest booted",
+            Phase::Configured => "guest configured",
+            Phase::Network => "network up",
+            Phase::Munge => "munged answers",
+            Phase::Shares => "shares mounted",
+            Phase::Slurmd => "slurmd started",
+            Phase::SlurmdEnded => "slurmd ended",
+            Phase::Failed => "guest failed",
+        }
+    }
+}
+
+/// Who a guest is and what it needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context {
+    /// The VM's id: tells one context from another.
+    pub id: String,
+    /// The host name, which is the node's name.
+    pub hostname: String,
+    /// The address on the cluster's network.
+    pub address: Ipv4Addr,
+    /// Its prefix length.
+    pub prefix_len: u8,
+    /// Where everything else is reached.
+    pub gateway: Ipv4Addr,
+    /// The network card's address.
+    pub mac: [u8; 6],
+    /// The clock, in nanoseconds since the Unix epoch.
+    pub clock: u64,
+    /// Random bytes in hexadecimal: guests restored from one template share their generator's state.
+    pub seed: Secret,
+    /// slurmctld's name, as in slurm.conf.
+    pub slurmctld_host: String,
+    /// Where it is reached.
+    pub slurmctld_addr: Ipv4Addr,
+    /// Its port.
+    pub slurmctld_port: u16,
+    /// The cluster's munge key in hexadecimal.
+    pub munge_key: Secret,
+    /// The munge socket that slurm.conf's `AuthInfo` names.
+    pub munge_socket: PathBuf,
+    /// The users of the guest, beside root.
+    pub users: Vec<UserEntry>,
+    /// What to mount.
+    pub shares: Vec<ShareMount>,
+}
+
+/// A line of the guest's `/etc/passwd`, with a group of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserEntry {
+    /// Login name.
+    pub name: String,
+    /// Numeric id.
+    pub uid: u32,
+    /// Numeric id of the primary group.
+    pub gid: u32,
+    /// Home folder.
+    pub home: PathBuf,
+    /// Login shell.
+    pub shell: PathBuf,
+}
+
+/// An NFSv3 export that the guest mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareMount {
+    /// The server's address.
+    pub server: Ipv4Addr,
+    /// Its port, of NFS and of the mount protocol alike.
+    pub port: u16,
+    /// Where the guest sees it.
+    pub target: PathBuf,
+}
+
+/// Text that must not appear in logs: printing it for debugging shows its length alone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Bytes, kept as hexadecimal text.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        use fmt::Write;
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+
+    /// The bytes again; `None` when the text is not hexadecimal.
+    #[must_use]
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        if !self.0.bytes().all(|b| b.is_ascii_hexdigit()) || !self.0.len().is_multiple_of(2) {
+            return None;
+        }
+        (0..self.0.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&self.0[at..at + 2], 16).ok())
+            .collect()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} secret bytes>", self.0.len() / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> Context {
+        Context {
+            id: "fg1.3".into(),
+            hostname: "fg1".into(),
+            address: Ipv4Addr::new(10, 9, 0, 7),
+            prefix_len: 24,
+            gateway: Ipv4Addr::new(10, 9, 0, 1),
+            mac: [2, 0, 10, 9, 0, 7],
+            clock: 1,
+            seed: Secret::from_bytes(&[1, 2]),
+            slurmctld_host: "head".into(),
+            slurmctld_addr: Ipv4Addr::new(10, 9, 0, 1),
+            slurmctld_port: 6817,
+            munge_key: Secret::from_bytes(b"key\xff"),
+            munge_socket: "/run/munge/munge.socket.2".into(),
+            users: vec![],
+            shares: vec![],
+        }
+    }
+
+    #[test]
+    fn messages_survive_the_channel_and_fit_one_line() {
+        for request in [
+            Request::Context(Box::new(context())),
+            Request::Status,
+            Request::Clock(5),
+        ] {
+            let line = serde_json::to_string(&request).unwrap();
+            assert!(!line.contains('\n'));
+            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        }
+        let report = Report {
+            phase: Phase::SlurmdEnded,
+            uptime_ms: 12,
+            detail: Some("a\nb".into()),
+        };
+        let line = serde_json::to_string(&report).unwrap();
+        assert!(!line.contains('\n') && line.contains("slurmd_ended"), "{line}");
+        assert_eq!(serde_json::from_str::<Report>(&line).unwrap(), report);
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let text = format!("{:?}", context());
+        assert!(
+            text.contains("<4 secret bytes>") && !text.contains("6b6579"),
+            "{text}"
+        );
+        assert_eq!(Secret::from_bytes(b"key\xff").to_bytes().unwrap(), b"key\xff");
+        assert_eq!(Secret("0g".into()).to_bytes(), None);
+        assert_eq!(Secret("é".into()).to_bytes(), None);
+        assert_eq!(Secret("+1".into()).to_bytes(), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! munged and slurmd: how they are started, and when they are up.
+
+use crate::context::MUNGE_KEY;
+use std::fs;
+use std::io;
+use std::net::SocketAddrV4;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use thiao_guest::protocol::Context;
+
+/// Where munge's library looks when nothing names another socket: slurmd's
+/// fetch of its configuration does.
+const MUNGE_SOCKET: &str = "/run/munge/munge.socket.2";
+
+/// How long munged may take to answer.
+const MUNGE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Starts munged and returns when it takes connections.
+pub fn munge(socket: &Path) -> Result<(), String> {
+    // munged checks these modes and refuses others.
+    for (folder, mode) in [
+        ("/etc/munge", 0o700),
+        ("/run/munge", 0o755),
+        ("/var/lib/munge", 0o700),
+        ("/var/log/munge", 0o700),
+    ] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(folder)
+            .map_err(|e| format!("cannot make {folder}: {e}"))?;
+    }
+    let mut command = daemon("/usr/sbin/munged");
+    command
+        .arg("--foreground")
+        .arg("--key-file")
+        .arg(MUNGE_KEY)
+        .arg("--socket")
+        .arg(MUNGE_SOCKET);
+    // Two threads serve one slurmd and its steps.
+    command.arg("--num-threads").arg("2");
+    start(command)?;
+    let started = Instant::now();
+    loop {
+        match UnixStream::connect(MUNGE_SOCKET) {
+            Ok(_) => break,
+            Err(e) if started.elapsed() > MUNGE_LIMIT => return Err(format!("munged does not answer: {e}")),
+            Err(_) => std::thread::sleep(Duration::from_millis(4)),
+        }
+    }
+    link(socket).map_err(|e| format!("cannot link {} to munged's socket: {e}", socket.display()))
+}
+
+/// Lets the path in slurm.conf's `AuthInfo` lead to munged, too.
+fn link(socket: &Path) -> io::Result<()> {
+    if socket == Path::new(MUNGE_SOCKET) {
+        return Ok(());
+    }
+    if let Some(folder) = socket.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match symlink(MUNGE_SOCKET, socket) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Starts slurmd; returns its process id. `-b` says that the node has just
+/// booted, which a guest restored from a template has not: without it slurmctld
+/// waits for a boot time later than its resume request.
+pub fn slurmd(context: &Context) -> Result<u32, String> {
+    for folder in [
+        "/var/spool/slurmd",
+        "/var/log/slurm",
+        "/run/slurm",
+        "/var/lib/slurm",
+    ] {
+        fs::create_dir_all(folder).map_err(|e| format!("cannot make {folder}: {e}"))?;
+    }
+    let server = SocketAddrV4::new(context.slurmctld_addr, context.slurmctld_port);
+    let mut command = daemon("/usr/sbin/slurmd");
+    command
+        .args(["-D", "-b", "--conf-server"])
+        .arg(server.to_string());
+    start(command)
+}
+
+fn daemon(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .env("HOME", "/root")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .process_group(0);
+    command
+}
+
+/// Starts a child that the reaper will collect: its handle is dropped on purpose.
+fn start(mut command: Command) -> Result<u32, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command
+        .spawn()
+        .map(|child| child.id())
+        .map_err(|e| format!("cannot start {name}: {e}"))
+}
+
+/// Whether a process of a job is there: slurmstepd outlives slurmd.
+pub fn job_processes_left() -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return false;
+    };
+    entries.flatten().any(|entry| {
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        name.trim_end() == "slurmstepd"
+    })
+}
