@@ -1,0 +1,1 @@
+//! The users' folders, served to the guests over NFS.
