@@ -1,1 +1,16 @@
-//! stub
+//! Every fact about Slurm: its commands and their text formats, `SLURM_RESUME_FILE`, the `slurm.conf`
+//! that power saving needs. No decisions: those are `thiao-core`'s.
+//!
+//! *Architecture invariant:* nothing else in Thiao runs one of Slurm's programs or knows what they print.
+//! A look is whole or an error; no call is made per node or per job to look.
+
+mod control;
+mod error;
+pub mod jobs;
+pub mod nodes;
+pub mod resume_file;
+mod run;
+
+pub use control::{Config, Ping, Slurm, Version};
+pub use error::SlurmError;
+pub use run::package_of;

@@ -1,0 +1,122 @@
+//! Reads `sinfo`'s listing of nodes.
+//!
+//! `sinfo -O` with `StateComplete` gives the base state and *all* flags, where `%T` has room for one
+//! suffix only. One line stands for all nodes of equal state and reason, so 10,000 nodes are a few
+//! lines. `NodeList:` followed by a suffix and no size is printed at full length (20 characters
+//! without the colon); both hold from 22.05 on.
+
+use crate::error::SlurmError;
+use std::collections::BTreeMap;
+use thiao_core::hostlist;
+use thiao_core::ids::NodeName;
+use thiao_core::view::{BaseState, NodeFlags, SlurmNode};
+
+const WHAT: &str = "sinfo's list of nodes";
+
+/// Between two fields: a byte that node names and states can't hold.
+pub(crate) const SEPARATOR: char = '|';
+
+/// The value of `sinfo -O` whose output [`parse`] reads. `mark` begins every line.
+#[must_use]
+pub fn format(mark: &str) -> String {
+    // A field's suffix can't come before the first field, so the mark is the suffix of an empty one.
+    format!("NodeList:|,StateComplete:|,Reason:|{mark}")
+}
+
+/// Reads the whole listing; an error if a line is not as expected.
+///
+/// A node that is in several partitions appears more than once, with the same state.
+pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<NodeName, SlurmNode>, SlurmError> {
+    let mut nodes = BTreeMap::new();
+    let end = format!("{SEPARATOR}{mark}");
+    // Split by our own mark, not by newlines alone: a reason is free text.
+    let mut rest = text;
+    while !rest.is_empty() {
+        let Some((line, after)) = rest.split_once(end.as_str()) else {
+            if rest.trim().is_empty() {
+                break;
+            }
+            return Err(SlurmError::unparsable(WHAT, rest.trim(), "the line is cut off"));
+        };
+        rest = after.strip_prefix('\n').unwrap_or(after);
+        let mut fields = line.splitn(3, SEPARATOR);
+        let (Some(list), Some(state), Some(reason)) = (fields.next(), fields.next(), fields.next()) else {
+            return Err(SlurmError::unparsable(WHAT, line, "three fields are expected"));
+        };
+        let names =
+            hostlist::expand(list.trim()).map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?;
+        let (base, flags) = parse_state(state.trim());
+        let node = SlurmNode {
+            base,
+            flags,
+            reason: parse_reason(reason),
+        };
+        nodes.extend(names.into_iter().map(|name| (name, node.clone())));
+    }
+    Ok(nodes)
+}
+
+/// Slurm's word for a state with its flags, e.g. `idle+cloud+powered_down`, in any case.
+#[must_use]
+pub fn parse_state(text: &str) -> (BaseState, NodeFlags) {
+    let mut words = text.split('+');
+    let base = words.next().unwrap_or_default();
+    let mut flags = NodeFlags::default();
+    // scontrol marks a node that does not answer by an asterisk, sinfo by a word.
+    let (base, silent) = match base.strip_suffix('*') {
+        Some(base) => (base, true),
+        None => (base, false),
+    };
+    flags.not_responding = silent;
+    let is = |word: &str| base.eq_ignore_ascii_case(word);
+    let state = if is("idle") {
+        BaseState::Idle
+    } else if is("allocated") {
+        BaseState::Allocated
+    } else if is("mixed") {
+        BaseState::Mixed
+    } else if is("down") {
+        BaseState::Down
+    } else if is("error") {
+        BaseState::Error
+    } else if is("future") {
+        BaseState::Future
+    } else {
+        BaseState::Unknown(base.to_owned())
+    };
+    for word in words {
+        set_flag(&mut flags, word.strip_suffix('*').unwrap_or(word));
+        flags.not_responding |= word.ends_with('*');
+    }
+    (state, flags)
+}
+
+fn set_flag(flags: &mut NodeFlags, word: &str) {
+    match word.to_ascii_lowercase().as_str() {
+        "cloud" => flags.cloud = true,
+        "powered_down" => flags.powered_down = true,
+        "powering_up" => flags.powering_up = true,
+        "powering_down" => flags.powering_down = true,
+        "power_down" => flags.power_down = true,
+        "drain" => flags.drain = true,
+        "not_responding" => flags.not_responding = true,
+        "completing" => flags.completing = true,
+        // Words that change nothing for us: the power-up order that precedes POWERING_UP, reservations,
+        // reboots under way, nodes made at run time, the scheduler's plans.
+        "power_up" | "powered_up" | "maint" | "maintenance" | "reserved" | "reservation" | "planned"
+        | "dynamic_norm" | "dynamic_future" | "resume" | "undrain" | "run" | "net" | "fail" | "perfctrs"
+        | "blocked" | "external" | "invalid_reg" => {}
+        _ => flags.unknown = true,
+    }
+}
+
+/// A reason without Slurm's word for "none" and without the appended `[user@time]`.
+#[must_use]
+pub fn parse_reason(text: &str) -> Option<String> {
+    let text = text.trim();
+    let text = match text.rsplit_once(" [") {
+        Some((before, stamp)) if stamp.ends_with(']') && stamp.contains('@') => before,
+        Some(_) | None => text,
+    };
+    (!text.is_empty() && !text.eq_ignore_ascii_case("none") && text != "(null)").then(|| text.to_owned())
+}

@@ -1,0 +1,277 @@
+//! Runs one of Slurm's programs: bounded in time and size, in a clean environment, without a shell.
+
+use crate::error::SlurmError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Most that we take from a program, in bytes; 10,000 nodes and 100,000 jobs are about 20 MB.
+const MAX_OUTPUT: usize = 128 << 20;
+/// Most that we keep of what a program says on stderr, in bytes.
+const MAX_STDERR: usize = 16 << 10;
+/// Where Slurm's programs are looked for after `PATH`.
+const USUAL_DIRS: &[&str] = &[
+    "/usr/local/bin",
+    "/usr/bin",
+    "/bin",
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/opt/slurm/bin",
+];
+/// How often a child is looked at after it closed its outputs but has not ended.
+const REAP_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where the programs are and what they are told.
+#[derive(Debug, Clone)]
+pub(crate) struct Runner {
+    pub(crate) conf: Option<PathBuf>,
+    pub(crate) bin_dir: Option<PathBuf>,
+    pub(crate) timeout: Duration,
+}
+
+impl Runner {
+    /// Runs `program` to its end and returns its standard output; an exit code other than 0 is an error.
+    pub(crate) fn run<S: Into<OsString>>(
+        &self,
+        program: &'static str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<String, SlurmError> {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let shown = show(program, &args);
+        let path = self.find(program)?;
+        let mut command = Command::new(path);
+        command.args(&args).env_clear();
+        command
+            .env("LC_ALL", "C")
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("SLURM_TIME_FORMAT", "%s");
+        if let Some(conf) = self
+            .conf
+            .clone()
+            .map(OsString::from)
+            .or_else(|| std::env::var_os("SLURM_CONF"))
+        {
+            command.env("SLURM_CONF", conf);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        reset_signal_mask(&mut command);
+        let io = |source| SlurmError::Io {
+            command: shown.clone(),
+            source,
+        };
+        let mut child = command.spawn().map_err(io)?;
+        let ended = collect(&mut child, Instant::now() + self.timeout);
+        if !matches!(ended, Ok(End::Exited { .. })) {
+            // Best effort: it may have ended by itself meanwhile.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        match ended.map_err(io)? {
+            End::TimedOut => Err(SlurmError::Timeout {
+                command: shown,
+                after: self.timeout,
+            }),
+            End::TooMuch => Err(SlurmError::TooMuch {
+                command: shown,
+                limit: MAX_OUTPUT,
+            }),
+            End::Exited {
+                status,
+                stdout,
+                stderr,
+            } if status.success() => {
+                // Some failures of Slurm's programs end with code 0 and only words on stderr; a look needs
+                // its text whole, and an order that failed is seen in the next look.
+                drop(stderr);
+                Ok(String::from_utf8(stdout)
+                    .unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned()))
+            }
+            End::Exited {
+                status,
+                stdout,
+                stderr,
+            } => {
+                let said = if stderr.trim_ascii().is_empty() {
+                    &stdout
+                } else {
+                    &stderr
+                };
+                Err(SlurmError::classify(
+                    shown,
+                    status.to_string(),
+                    &String::from_utf8_lossy(said),
+                ))
+            }
+        }
+    }
+
+    fn find(&self, program: &'static str) -> Result<PathBuf, SlurmError> {
+        let dirs: Vec<PathBuf> = match &self.bin_dir {
+            Some(dir) => vec![dir.clone()],
+            None => {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                std::env::split_paths(&path)
+                    .chain(USUAL_DIRS.iter().map(PathBuf::from))
+                    .collect()
+            }
+        };
+        dirs.iter()
+            .map(|d| d.join(program))
+            .find(|p| is_program(p))
+            .ok_or_else(|| SlurmError::Missing {
+                program: program.to_owned(),
+                package: package_of(program),
+                searched: match &self.bin_dir {
+                    Some(dir) => dir.display().to_string(),
+                    None => "PATH".to_owned(),
+                },
+            })
+    }
+}
+
+/// The Debian package of one of Slurm's programs.
+#[must_use]
+pub fn package_of(program: &str) -> &'static str {
+    match program {
+        "slurmctld" => "slurmctld",
+        "slurmd" | "slurmstepd" => "slurmd",
+        "munged" | "munge" | "unmunge" | "mungekey" => "munge",
+        _ => "slurm-client",
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata()
+        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+/// The command as people would type it, shortened; for messages only, never run.
+fn show(program: &str, args: &[OsString]) -> String {
+    let mut text = program.to_owned();
+    for arg in args {
+        text.push(' ');
+        text.extend(
+            arg.to_string_lossy()
+                .chars()
+                .map(|c| if c.is_control() { '.' } else { c })
+                .take(160),
+        );
+        if text.len() > 400 {
+            text.push_str(" ...");
+            break;
+        }
+    }
+    text
+}
+
+/// Slurm's programs started by a child of slurmctld would inherit its blocked signals.
+fn reset_signal_mask(command: &mut Command) {
+    // SAFETY: between fork and exec only the two async-signal-safe calls below run, on memory of their own.
+    unsafe {
+        command.pre_exec(|| {
+            let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+            if libc::sigemptyset(none.as_mut_ptr()) != 0
+                || libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) != 0
+            {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+enum End {
+    Exited {
+        status: std::process::ExitStatus,
+        stdout: Vec<u8>,
+        stderr: Vec<u8>,
+    },
+    TimedOut,
+    TooMuch,
+}
+
+/// Reads both outputs as they come until the child has ended.
+fn collect(child: &mut Child, deadline: Instant) -> io::Result<End> {
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    while out.is_some() || err.is_some() {
+        let Some(left) = deadline
+            .checked_duration_since(Instant::now())
+            .filter(|d| !d.is_zero())
+        else {
+            return Ok(End::TimedOut);
+        };
+        let (out_ready, err_ready) =
+            wait(out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd), left)?;
+        if out_ready && !read_some(&mut out, &mut stdout, usize::MAX)? {
+            out = None;
+        }
+        if err_ready && !read_some(&mut err, &mut stderr, MAX_STDERR)? {
+            err = None;
+        }
+        if stdout.len() > MAX_OUTPUT {
+            return Ok(End::TooMuch);
+        }
+    }
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(End::Exited {
+                status,
+                stdout,
+                stderr,
+            });
+        }
+        if Instant::now() >= deadline {
+            return Ok(End::TimedOut);
+        }
+        std::thread::sleep(REAP_PAUSE);
+    }
+}
+
+/// Waits for either pipe; says which can be read.
+fn wait(
+    out: Option<BorrowedFd<'_>>,
+    err: Option<BorrowedFd<'_>>,
+    left: Duration,
+) -> io::Result<(bool, bool)> {
+    let mut fds = Vec::with_capacity(2);
+    fds.extend(out.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    fds.extend(err.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    let limit = Timespec::try_from(left).unwrap_or(Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    });
+    match poll(&mut fds, Some(&limit)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+    let out_ready = out.is_some() && ready.next().unwrap_or(false);
+    let err_ready = err.is_some() && ready.next().unwrap_or(false);
+    Ok((out_ready, err_ready))
+}
+
+/// Reads once, keeping at most `keep` bytes in all; false at the end of the stream.
+fn read_some(from: &mut Option<impl Read>, into: &mut Vec<u8>, keep: usize) -> io::Result<bool> {
+    let Some(from) = from else { return Ok(false) };
+    let mut buffer = [0; 64 << 10];
+    match from.read(&mut buffer) {
+        Ok(0) => Ok(false),
+        Ok(n) => {
+            let room = keep.saturating_sub(into.len()).min(n);
+            into.extend_from_slice(&buffer[..room]);
+            Ok(true)
+        }
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
+        Err(e) => Err(e),
+    }
+}
