@@ -1,0 +1,232 @@
+//! Leaving an order in the controller's spool so that it cannot get lost.
+
+use crate::{Failure, state};
+use std::collections::HashSet;
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use thiao_core::hostlist::{self, Limits};
+use thiao_core::ids::{ClusterName, NodeName, Time};
+use thiao_core::spool::{self, IntentFile, IntentKind};
+
+/// The most of a resume file that is kept, in bytes: some 100,000 jobs'.
+const MAX_RESUME_FILE: u64 = 32 << 20;
+
+/// The most nodes that a cluster has; those of one order are fewer.
+const KNOWN: Limits = Limits {
+    names: 1 << 20,
+    bytes: 32 << 20,
+};
+
+/// What Slurm says about the jobs that the nodes are for. It helps and is not
+/// needed: when it can't be read, the order is kept without it.
+pub fn read_resume_file() -> Vec<u8> {
+    let Some(path) = env::var_os("SLURM_RESUME_FILE").filter(|path| !path.is_empty()) else {
+        return Vec::new();
+    };
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(MAX_RESUME_FILE + 1).read_to_end(&mut bytes));
+    let problem = match read {
+        Ok(_) if bytes.len() as u64 <= MAX_RESUME_FILE => return bytes,
+        Ok(_) => format!("it has more than {MAX_RESUME_FILE} bytes"),
+        Err(error) => error.to_string(),
+    };
+    eprintln!(
+        "Resume: going on without SLURM_RESUME_FILE={}: {problem}. The controller asks Slurm about the jobs instead.",
+        Path::new(&path).display()
+    );
+    Vec::new()
+}
+
+/// Checks the order and leaves it in the spool of this state folder.
+///
+/// # Errors
+/// Code 2 when it is refused, or when some of its nodes are unknown; an order
+/// for those that are known is kept then. Code 1 when it could not be kept.
+pub fn leave(state: &Path, kind: IntentKind, list: &OsStr, resume_file: Vec<u8>) -> Result<(), Failure> {
+    let bytes = list.as_bytes();
+    let names = hostlist::expand(bytes)
+        .map_err(|error| Failure::refused(format!("{error}\n{}", error.caret(bytes))))?;
+    let spool = state.join("spool");
+    let cluster = check_cluster(&spool)?;
+    let unknown = unknown_nodes(&spool, &names);
+    let known = names.len() - unknown.len();
+    let nodes = if unknown.is_empty() {
+        String::from_utf8_lossy(bytes).into_owned()
+    } else {
+        hostlist::fold(names.iter().filter(|name| !unknown.contains(name)))
+    };
+    if known > 0 {
+        keep(&spool, kind, cluster, &nodes, resume_file)?;
+        state::poke(state);
+    }
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let kept = if known > 0 {
+        format!("The order for {nodes} is kept.")
+    } else {
+        "Nothing was kept.".to_owned()
+    };
+    Err(Failure::refused(format!(
+        "unknown nodes: {}. {kept}\nThe controller knows those in {}. To add nodes, name them in a nodeset of its \
+         thiao.toml and in slurm.conf (`thiao setup` writes the lines), then restart it.",
+        hostlist::fold(unknown),
+        spool.join(spool::NODES).display(),
+    )))
+}
+
+/// The cluster that calls, if Slurm says so; refused if the controller serves another one.
+fn check_cluster(spool: &Path) -> Result<Option<ClusterName>, Failure> {
+    let Some(calling) = env::var_os("SLURM_CLUSTER_NAME").filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let calling = calling.to_string_lossy();
+    if let Some(ours) = read_text(&spool.join(spool::CLUSTER))
+        && ours != calling
+    {
+        return Err(Failure::refused(format!(
+            "node of another cluster: called by cluster {calling:?} (SLURM_CLUSTER_NAME), but the controller of {} \
+             serves {ours:?}. Nothing was kept. Give each cluster a controller and a state folder of its own: set \
+             THIAO_STATE_DIR, or let slurm.conf name the programs that `thiao setup` made for this cluster.",
+            spool.display()
+        )));
+    }
+    Ok(ClusterName::new(&calling).ok())
+}
+
+/// Those of the names that the controller does not know. None when it has not said which it knows.
+fn unknown_nodes<'a>(spool: &Path, names: &'a [NodeName]) -> HashSet<&'a NodeName> {
+    let path = spool.join(spool::NODES);
+    let Some(list) = read_text(&path) else {
+        return HashSet::new();
+    };
+    if list.is_empty() {
+        return names.iter().collect();
+    }
+    match hostlist::expand_within(&list, KNOWN) {
+        Ok(known) => {
+            let known: HashSet<NodeName> = known.into_iter().collect();
+            names.iter().filter(|&name| !known.contains(name)).collect()
+        }
+        // No reason to lose an order.
+        Err(error) => {
+            eprintln!("The nodes are not checked: {}: {error}", path.display());
+            HashSet::new()
+        }
+    }
+}
+
+/// A small file's text without the newline at its end; nothing if it can't be read.
+fn read_text(path: &Path) -> Option<String> {
+    fs::read_to_string(path)
+        .ok()
+        .map(|text| text.trim_end().to_owned())
+}
+
+/// Writes the order, and returns when it would survive a power cut.
+fn keep(
+    spool: &Path,
+    kind: IntentKind,
+    cluster: Option<ClusterName>,
+    nodes: &str,
+    resume_file: Vec<u8>,
+) -> Result<(), Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let name = spool::file_name(now.as_nanos(), std::process::id(), kind);
+    let at = Time(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    let intent = |uid| IntentFile {
+        kind,
+        at,
+        uid,
+        cluster,
+        nodes: nodes.to_owned(),
+        resume_file,
+    };
+    write(spool, &name, intent).map_err(|(path, error)| {
+        let consequence = match kind {
+            IntentKind::Resume { .. } => {
+                "They get no VMs; Slurm marks them DOWN after ResumeTimeout and requeues their jobs"
+            }
+            IntentKind::Suspend => "Their VMs keep running, until Slurm asks again or someone does",
+            IntentKind::ResumeFail => "The controller will find out later that Slurm gave them up",
+        };
+        Failure::lost(format!(
+            "the order for {nodes} is LOST: {}: {error}.\n{consequence}. {}, then run this again by hand.",
+            path.display(),
+            advice(&error, spool),
+        ))
+    })
+}
+
+/// What helps against this error.
+fn advice(error: &io::Error, spool: &Path) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "Start the controller once (`thiao serve`: it makes {}), or set THIAO_STATE_DIR to its state folder",
+            spool.display()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "Run this as the controller's user, who owns {} (Slurm's SlurmUser)",
+                spool.display()
+            )
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("Free space on the file system of {}", spool.display())
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!(
+                "Make the file system of {} writable again (dmesg says why it is not)",
+                spool.display()
+            )
+        }
+        _ => format!("Repair {}", spool.display()),
+    }
+}
+
+/// `tmp/name`, written and synced, becomes `new/name`. On an error neither is
+/// left, and the path that could not be used is told.
+fn write(
+    spool: &Path,
+    name: &str,
+    intent: impl FnOnce(u32) -> IntentFile,
+) -> Result<(), (PathBuf, io::Error)> {
+    let new = spool.join(spool::NEW);
+    let from = spool.join(spool::TMP).join(name);
+    let to = new.join(name);
+    let on = |path: &Path| {
+        let path = path.to_owned();
+        |error| (path, error)
+    };
+
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&from)
+        .map_err(on(&from))?;
+    // The file's owner is who we are.
+    let written = file
+        .metadata()
+        .and_then(|meta| file.write_all(&intent(meta.uid()).encode()))
+        .and_then(|()| file.sync_all())
+        .map_err(on(&from));
+    let moved = written.and_then(|()| fs::rename(&from, &to).map_err(on(&to)));
+    if moved.is_err() {
+        _ = fs::remove_file(&from);
+        return moved;
+    }
+    let synced = File::open(&new)
+        .and_then(|folder| folder.sync_all())
+        .map_err(on(&new));
+    if synced.is_err() {
+        _ = fs::remove_file(&to);
+    }
+    synced
+}

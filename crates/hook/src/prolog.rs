@@ -1,0 +1,177 @@
+//! `PrologSlurmctld`: waits until the job's nodes are up.
+//!
+//! slurmctld notices nodes that came up in a sweep every 30 s, or when a
+//! PrologSlurmctld ends; so this one ends when they are up. It only helps: in
+//! doubt it exits 0 and the sweep does the work, because a failed prolog makes
+//! Slurm requeue the job. It is one blocking request; polling by one process
+//! per job would load the machine.
+
+use crate::Failure;
+use std::env;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long to wait when `THIAO_PROLOG_LIMIT` says nothing.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// How long the controller may be away in a row when `THIAO_PROLOG_AWAY` says nothing.
+const AWAY: Duration = Duration::from_secs(30);
+
+/// The first and the longest pause between attempts to reach it.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How much of an answer is read, in bytes.
+const MAX_ANSWER: u64 = 64 << 10;
+
+/// Waits for the nodes of `$SLURM_JOB_ID`.
+///
+/// # Errors
+/// Code 1, if the controller says that the job can never start so.
+pub fn wait(state: &Path) -> Result<(), Failure> {
+    match ask(state) {
+        Ok(()) => Ok(()),
+        Err(GaveUp::Requeue(why)) => Err(Failure {
+            code: 1,
+            message: format!("the job cannot start and is requeued: {why}"),
+        }),
+        Err(GaveUp::Leave(why)) => {
+            eprintln!(
+                "PrologSlurmctld: {why}. Leaving the start of the job to Slurm's own sweep (every 30 s)."
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Why the waiting ended before the nodes were up.
+enum GaveUp {
+    /// The job must be requeued.
+    Requeue(String),
+    /// Slurm can do without us.
+    Leave(String),
+}
+
+fn ask(state: &Path) -> Result<(), GaveUp> {
+    let limit = seconds("THIAO_PROLOG_LIMIT").unwrap_or(LIMIT);
+    let away_limit = seconds("THIAO_PROLOG_AWAY").unwrap_or(AWAY);
+    let deadline = Instant::now() + limit;
+    let job: u32 = env::var("SLURM_JOB_ID")
+        .ok()
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| GaveUp::Leave("SLURM_JOB_ID is missing or not a number".to_owned()))?;
+    // Whatever hangs, even the connecting itself: not longer than this.
+    thread::spawn(move || {
+        thread::sleep(limit + Duration::from_secs(1));
+        std::process::exit(0);
+    });
+
+    let mut away_since: Option<Instant> = None;
+    let mut pause = PAUSES.0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(GaveUp::Leave(format!(
+                "job {job}: its nodes are not up after {} s",
+                limit.as_secs()
+            )));
+        }
+        let problem = match request(state, job, left) {
+            Ok(Answer { status: 200, .. }) => return Ok(()),
+            Ok(Answer { status: 409, body }) => return Err(GaveUp::Requeue(body)),
+            Ok(Answer {
+                status: status @ 500..=599,
+                body,
+            }) => format!("it answers {status} {body}"),
+            Ok(Answer { status, body }) => {
+                return Err(GaveUp::Leave(format!(
+                    "job {job}: the controller answers {status} {body}"
+                )));
+            }
+            Err((reached, error)) => {
+                if reached {
+                    // It was there until now.
+                    away_since = None;
+                    pause = PAUSES.0;
+                }
+                error.to_string()
+            }
+        };
+        let away = away_since.get_or_insert_with(Instant::now).elapsed();
+        if away > away_limit {
+            return Err(GaveUp::Leave(format!(
+                "job {job}: the controller of {} is away for more than {} s: {problem}",
+                state.display(),
+                away_limit.as_secs()
+            )));
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// A whole number of seconds from the environment.
+fn seconds(name: &str) -> Option<Duration> {
+    env::var(name).ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// An HTTP answer, as far as it matters here.
+struct Answer {
+    status: u16,
+    /// Its text on one line.
+    body: String,
+}
+
+/// One request that the controller holds until the nodes are up, or until
+/// `left` has passed. The error tells whether the controller held it for a while.
+fn request(state: &Path, job: u32, left: Duration) -> Result<Answer, (bool, io::Error)> {
+    let socket: PathBuf = state.join("api.sock");
+    let mut stream = UnixStream::connect(socket).map_err(|error| (false, error))?;
+    let start = Instant::now();
+    let held = |error| (start.elapsed() > PAUSES.1, error);
+    let text = format!(
+        "GET /v1/jobs/{job}/ready?timeout_ms={} HTTP/1.1\r\nHost: thiao\r\nConnection: close\r\n\r\n",
+        left.as_millis()
+    );
+    let mut answer = Vec::new();
+    stream
+        .set_read_timeout(Some(left + Duration::from_secs(1)))
+        .and_then(|()| stream.write_all(text.as_bytes()))
+        .and_then(|()| stream.take(MAX_ANSWER).read_to_end(&mut answer))
+        .map_err(held)?;
+    parse(&answer).ok_or_else(|| held(io::Error::other("it closed the connection without an answer")))
+}
+
+/// Reads `HTTP/1.1 STATUS ...`, headers, an empty line and a body.
+fn parse(answer: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    let words: Vec<&str> = body.split_whitespace().collect();
+    Some(Answer {
+        status,
+        body: words.join(" "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_status_and_a_body() {
+        let answer = parse(b"HTTP/1.1 409 Conflict\r\ncontent-length: 9\r\n\r\nno\n nodes ").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (409, "no nodes"));
+        for odd in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 x\r\n\r\n",
+            "SSH-2.0\r\n\r\n",
+            "HTTP/1.1 99999 X\r\n\r\n",
+        ] {
+            assert!(parse(odd.as_bytes()).is_none(), "{odd:?}");
+        }
+    }
+}
