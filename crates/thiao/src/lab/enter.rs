@@ -43,12 +43,19 @@ impl Running {
     pub fn find(layout: Layout) -> Result<Self> {
         let plan = Plan::read(&layout)?;
         let socket = ask_socket(&layout)?;
-        let peer = rustix::net::sockopt::socket_peercred(&socket).context("the keeper cannot be identified")?;
+        let peer =
+            rustix::net::sockopt::socket_peercred(&socket).context("the keeper cannot be identified")?;
         let keeper = rustix::process::pidfd_open(peer.pid, rustix::process::PidfdFlags::empty())
             .context("the lab's keeper has just ended")?;
         let pid = peer.pid.as_raw_nonzero().get();
         let inside = same_network(pid);
-        Ok(Self { layout, plan, pid, keeper, inside })
+        Ok(Self {
+            layout,
+            plan,
+            pid,
+            keeper,
+            inside,
+        })
     }
 
     /// Asks the keeper one thing.
@@ -57,10 +64,15 @@ impl Running {
     /// When it does not answer, or refuses.
     pub fn ask(&self, request: &str) -> Result<Reply> {
         let mut socket = ask_socket(&self.layout)?;
-        socket.write_all(format!("{request}\n").as_bytes()).context("the lab's keeper does not listen")?;
+        socket
+            .write_all(format!("{request}\n").as_bytes())
+            .context("the lab's keeper does not listen")?;
         let mut line = String::new();
-        BufReader::new(socket).read_line(&mut line).context("the lab's keeper does not answer")?;
-        let reply = serde_json::from_str(&line).with_context(|| format!("the keeper's answer is not understood: {line}"))?;
+        BufReader::new(socket)
+            .read_line(&mut line)
+            .context("the lab's keeper does not answer")?;
+        let reply = serde_json::from_str(&line)
+            .with_context(|| format!("the keeper's answer is not understood: {line}"))?;
         match reply {
             Reply::Refused(why) => bail!(why),
             reply @ (Reply::Status(_) | Reply::Done) => Ok(reply),
@@ -85,10 +97,20 @@ impl Running {
     pub fn command(&self, program: &str, who: As, cwd: &Path) -> Result<Command> {
         let mut command = Command::new(find_program(program)?);
         self.environment(&mut command, who);
-        let enter = if self.inside { None } else { Some(self.keeper.as_fd().try_clone_to_owned().context("no descriptor left")?) };
+        let enter = if self.inside {
+            None
+        } else {
+            Some(
+                self.keeper
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .context("no descriptor left")?,
+            )
+        };
         let flags = self.namespaces() & !libc::CLONE_NEWPID;
         let user = self.change_to(who);
-        let cwd = std::ffi::CString::new(cwd.as_os_str().as_encoded_bytes()).context("a NUL in the folder's path")?;
+        let cwd = std::ffi::CString::new(cwd.as_os_str().as_encoded_bytes())
+            .context("a NUL in the folder's path")?;
         // SAFETY: the closure runs after fork and only makes system calls on values it owns.
         unsafe {
             command.pre_exec(move || {
@@ -123,7 +145,8 @@ impl Running {
         let mut command = Command::new(find_program(program)?);
         self.environment(&mut command, who);
         let user = self.change_to(who);
-        let cwd = std::ffi::CString::new(cwd.as_os_str().as_encoded_bytes()).context("a NUL in the folder's path")?;
+        let cwd = std::ffi::CString::new(cwd.as_os_str().as_encoded_bytes())
+            .context("a NUL in the folder's path")?;
         // SAFETY: as in `command`.
         unsafe {
             command.pre_exec(move || {
@@ -142,37 +165,54 @@ impl Running {
     /// `cwd` if the guests see it too, else the home folder: where a job's output can land.
     pub fn job_folder(&self, cwd: Option<PathBuf>) -> PathBuf {
         let home = self.home();
-        cwd.and_then(|cwd| cwd.canonicalize().ok()).filter(|cwd| cwd.starts_with(&home)).unwrap_or(home)
+        cwd.and_then(|cwd| cwd.canonicalize().ok())
+            .filter(|cwd| cwd.starts_with(&home))
+            .unwrap_or(home)
     }
 
     fn namespaces(&self) -> libc::c_int {
         let rest = libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS;
-        if self.plan.rootless() { rest | libc::CLONE_NEWUSER } else { rest }
+        if self.plan.rootless() {
+            rest | libc::CLONE_NEWUSER
+        } else {
+            rest
+        }
     }
 
     /// The user to become, if it is not already the one.
     fn change_to(&self, who: As) -> Option<(u32, u32)> {
         let Person { uid, gid, .. } = self.plan.submitter;
-        let change = who == As::Submitter && uid != self.plan.owner.uid && rustix::process::geteuid().is_root();
+        let change =
+            who == As::Submitter && uid != self.plan.owner.uid && rustix::process::geteuid().is_root();
         change.then_some((uid, gid))
     }
 
     fn environment(&self, command: &mut Command, who: As) {
-        command.env("SLURM_CONF", self.layout.slurm_conf()).env("THIAO_CONFIG", self.layout.thiao_conf());
+        command
+            .env("SLURM_CONF", self.layout.slurm_conf())
+            .env("THIAO_CONFIG", self.layout.thiao_conf());
         let ours = self.plan.thiao.parent().map(Path::to_path_buf);
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        let paths = std::env::split_paths(&path).filter(|dir| Some(dir) != ours.as_ref()).collect::<Vec<_>>();
+        let paths = std::env::split_paths(&path)
+            .filter(|dir| Some(dir) != ours.as_ref())
+            .collect::<Vec<_>>();
         if let Ok(path) = std::env::join_paths(ours.iter().chain(&paths).chain(&SYSTEM.map(PathBuf::from))) {
             command.env("PATH", path);
         }
         if who == As::Submitter {
             let name = &self.plan.submitter.name;
-            command.env("HOME", self.home()).env("USER", name).env("LOGNAME", name);
+            command
+                .env("HOME", self.home())
+                .env("USER", name)
+                .env("LOGNAME", name);
         }
         // A job inherits its submitter's environment: nothing of another Slurm may come along.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if (text.starts_with("SLURM_") && text != "SLURM_CONF") || text.starts_with("SBATCH_") || text.starts_with("SUDO_") {
+            if (text.starts_with("SLURM_") && text != "SLURM_CONF")
+                || text.starts_with("SBATCH_")
+                || text.starts_with("SUDO_")
+            {
                 command.env_remove(name);
             }
         }
@@ -210,7 +250,10 @@ pub fn ended(pidfd: &OwnedFd, limit: Duration) -> bool {
     let deadline = std::time::Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(std::time::Instant::now());
-        let wait = rustix::time::Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        let wait = rustix::time::Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: left.subsec_nanos().into(),
+        };
         let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
         match rustix::event::poll(&mut fds, Some(&wait)) {
             Ok(0) => return false,
@@ -225,14 +268,19 @@ fn ask_socket(layout: &Layout) -> Result<UnixStream> {
     let path = layout.keeper_socket();
     let socket = UnixStream::connect(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-            anyhow::anyhow!("no lab runs in {}: start it with `thiao lab up`", layout.dir().display())
+            anyhow::anyhow!(
+                "no lab runs in {}: start it with `thiao lab up`",
+                layout.dir().display()
+            )
         }
         std::io::ErrorKind::PermissionDenied => {
             anyhow::anyhow!("the lab in {} belongs to another user", layout.dir().display())
         }
         _ => anyhow::Error::new(error).context(format!("{} does not answer", path.display())),
     })?;
-    socket.set_read_timeout(Some(Duration::from_secs(30))).context("no time limit can be set")?;
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .context("no time limit can be set")?;
     Ok(socket)
 }
 
@@ -254,5 +302,9 @@ fn become_user(user: Option<(u32, u32)>) -> std::io::Result<()> {
 }
 
 fn check(outcome: libc::c_int) -> std::io::Result<()> {
-    if outcome < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    if outcome < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

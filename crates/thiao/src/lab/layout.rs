@@ -21,7 +21,9 @@ impl Layout {
     /// When the path is too long for Unix sockets below it, or no place can be told.
     pub fn new(dir: Option<&Path>) -> Result<Self> {
         let wanted = match dir {
-            Some(dir) => std::path::absolute(dir).with_context(|| format!("{} is no usable path", dir.display()))?,
+            Some(dir) => {
+                std::path::absolute(dir).with_context(|| format!("{} is no usable path", dir.display()))?
+            }
             None => usual_dir()?,
         };
         // The guests see the home folder at the same path, so it must be the real one.
@@ -43,9 +45,14 @@ impl Layout {
     /// Which lab this is, in a word that fits a cluster name: labs in two folders never share one.
     pub fn cluster(&self) -> String {
         // FNV-1a: a short stable name, no secret.
-        let hash = self.dir.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = self
+            .dir
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         format!("lab{:06x}", hash & 0xff_ffff)
     }
 
@@ -159,10 +166,11 @@ impl Layout {
     /// When the folder cannot be made, or is there and holds something else.
     pub fn make_dir(&self) -> Result<()> {
         if self.dir.exists() {
-            let foreign = !self.options().exists() && std::fs::read_dir(&self.dir)
-                .with_context(|| format!("{} cannot be read", self.dir.display()))?
-                .next()
-                .is_some();
+            let foreign = !self.options().exists()
+                && std::fs::read_dir(&self.dir)
+                    .with_context(|| format!("{} cannot be read", self.dir.display()))?
+                    .next()
+                    .is_some();
             if foreign {
                 bail!(
                     "{} is not empty and holds no lab: name another folder with --dir",
@@ -184,7 +192,20 @@ pub fn make(dir: &Path, mode: u32) -> Result<()> {
         .mode(0o755)
         .create(dir)
         .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)))
-        .with_context(|| format!("the folder {} cannot be made: choose another with --dir", dir.display()))
+        .with_context(|| {
+            format!(
+                "the folder {} cannot be made: choose another with --dir",
+                dir.display()
+            )
+        })
+}
+
+/// Makes a folder and those above it, if they are not there yet.
+///
+/// # Errors
+/// When that fails; the error names the folder.
+pub fn make_all(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("the folder {} cannot be made", dir.display()))
 }
 
 /// Removes a file or a whole folder; absence is fine.
@@ -223,13 +244,19 @@ fn usual_dir() -> Result<PathBuf> {
 pub fn cache_dir() -> Result<PathBuf> {
     let cache = absolute_var("XDG_CACHE_HOME")
         .or_else(|| absolute_var("HOME").map(|home| home.join(".cache")))
-        .or_else(|| rustix::process::geteuid().is_root().then(|| PathBuf::from("/var/cache")))
+        .or_else(|| {
+            rustix::process::geteuid()
+                .is_root()
+                .then(|| PathBuf::from("/var/cache"))
+        })
         .context("neither XDG_CACHE_HOME nor HOME is set: name the cache with --cache-dir")?;
     Ok(cache.join("thiao"))
 }
 
 fn absolute_var(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    std::env::var_os(name)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
 }
 
 #[cfg(test)]

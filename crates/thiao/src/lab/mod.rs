@@ -1,1 +1,355 @@
-//! stub
+//! The lab: a private Slurm with VMs on one machine, wholly inside namespaces
+//! of its own, for playing, for the demo, and for tests.
+//!
+//! ```text
+//!  thiao lab up --clone3--> keeper (pid 1 of the lab) --> munged, slurmctld, thiao serve --> VMs
+//!       |  line: progress, "stay", or the end                ^
+//!  thiao lab status|down --- keeper.sock --------------------+
+//!  thiao lab shell|submit|exec: setns into the keeper's namespaces
+//! ```
+//! Nothing of the machine is touched outside the lab's folder and the image
+//! cache: bridge, taps, processes and mounts are the namespaces' and end with
+//! the keeper. Root is not needed; without it the lab lives in a user
+//! namespace in which the person keeps the own uid.
+
+mod api;
+mod demo;
+mod enter;
+mod files;
+mod image;
+mod keeper;
+mod layout;
+mod person;
+mod plan;
+mod services;
+mod signals;
+mod spawn;
+mod up;
+mod world;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use enter::{As, Running};
+use keeper::Reply;
+use layout::Layout;
+use plan::Options;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command as Program, ExitCode, ExitStatus};
+use std::time::Duration;
+use up::NotUp;
+
+/// `thiao lab ...`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a private Slurm whose nodes are VMs, and keep it
+    Up {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show what runs in the lab
+    Status {
+        #[command(flatten)]
+        place: Place,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Open a shell where sbatch, squeue and sinfo talk to the lab
+    Shell {
+        #[command(flatten)]
+        place: Place,
+        /// As the lab's owner (root in root's lab) instead of the one who submits jobs
+        #[arg(long)]
+        admin: bool,
+    },
+    /// Run sbatch in the lab, in its home folder
+    Submit {
+        #[command(flatten)]
+        place: Place,
+        /// sbatch's arguments, e.g. `-N2 job.sh` or `--wrap hostname`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Run one command in the lab
+    Exec {
+        #[command(flatten)]
+        place: Place,
+        /// As the lab's owner (root in root's lab) instead of the one who submits jobs
+        #[arg(long)]
+        admin: bool,
+        /// The command and its arguments
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            required = true,
+            value_name = "COMMAND"
+        )]
+        command: Vec<OsString>,
+    },
+    /// End the lab; homes and logs stay
+    Down {
+        #[command(flatten)]
+        place: Place,
+        /// Remove homes and logs too
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Stop, start or kill one program of the lab, to see what happens
+    #[command(hide = true)]
+    Service {
+        #[command(flatten)]
+        place: Place,
+        /// What to do
+        #[arg(value_parser = ["stop", "start", "kill"])]
+        action: String,
+        /// munged, slurmctld or thiao
+        name: String,
+    },
+    /// Show Slurm jobs getting VMs, in a lab that is made for it and removed again
+    #[command(hide = true)]
+    Demo(demo::Options),
+    /// The lab's first process
+    #[command(hide = true)]
+    Keeper {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Which lab.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// The lab's folder (default: ~/.local/state/thiao/lab, root's /var/lib/thiao-lab)
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Place {
+    fn layout(&self) -> Result<Layout> {
+        Layout::new(self.dir.as_deref())
+    }
+
+    fn running(&self) -> Result<Running> {
+        Running::find(self.layout()?)
+    }
+}
+
+/// Runs one of the lab's commands. The process must not have other threads yet:
+/// entering a user namespace is only possible alone.
+///
+/// # Errors
+/// When it fails; the error says what to do.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Up { place, options } => start(place.layout()?, options),
+        Command::Status { place, json } => status(&place.running()?, json),
+        Command::Shell { place, admin } => {
+            shell(&place.running()?, if admin { As::Owner } else { As::Submitter })
+        }
+        Command::Submit { place, args } => submit(&place.running()?, &args),
+        Command::Exec {
+            place,
+            admin,
+            command,
+        } => exec(
+            &place.running()?,
+            if admin { As::Owner } else { As::Submitter },
+            &command,
+        ),
+        Command::Down { place, purge } => down(place.layout()?, purge),
+        Command::Service { place, action, name } => {
+            place.running()?.ask(&format!("{action} {name}"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(options) => demo::run(&options),
+        Command::Keeper { place } => keeper::run(place.layout()?),
+    }
+}
+
+fn start(layout: Layout, options: Options) -> Result<ExitCode> {
+    signals::watch();
+    let begun = std::time::Instant::now();
+    let mut say = |text: &str| println!("{:6.1} s  {text}", begun.elapsed().as_secs_f64());
+    match up::up(layout.clone(), options, false, &mut say) {
+        Ok(up) => {
+            up.leave()?;
+            let here = layout.dir().display();
+            println!(
+                "The lab is up in {here}. Try `thiao lab shell`, then `sbatch --wrap hostname`; end it with `thiao lab down`."
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(NotUp::Interrupted(code)) => Ok(ExitCode::from(code)),
+        Err(NotUp::Failed(error)) => Err(error),
+    }
+}
+
+fn status(lab: &Running, json: bool) -> Result<ExitCode> {
+    let Reply::Status(status) = lab.ask("status")? else {
+        bail!("the keeper's answer is not a status")
+    };
+    if json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&status).context("the status cannot be encoded")?
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = &lab.plan.options;
+    println!(
+        "lab        {} ({}, cluster {})",
+        lab.layout.dir().display(),
+        if status.ready { "up" } else { "coming up" },
+        lab.layout.cluster()
+    );
+    println!(
+        "keeper     process {}, {} s old{}",
+        lab.pid,
+        status.age_s,
+        if lab.plan.rootless() {
+            ", in a user namespace"
+        } else {
+            ""
+        }
+    );
+    println!(
+        "network    {}/{}, slurmctld's port {}, slurmd's {}",
+        options.address, options.prefix_len, options.slurmctld_port, options.slurmd_port
+    );
+    println!(
+        "jobs of    {} in {}",
+        lab.plan.submitter.name,
+        lab.home().display()
+    );
+    for service in &status.services {
+        let state = match (service.pid, service.wanted) {
+            (Some(pid), _) => format!("process {pid} in the lab"),
+            (None, true) => "down, will be started again".to_owned(),
+            (None, false) => "stopped".to_owned(),
+        };
+        let again = match (&service.last_end, service.starts) {
+            (Some(end), starts) => format!(", started {starts} times, last end: {end}"),
+            (None, _) => String::new(),
+        };
+        println!("{:<10} {state}{again}", service.name);
+    }
+    println!("VMs        {}", status.vms);
+    println!();
+    let sinfo = lab
+        .command("sinfo", As::Owner, lab.layout.dir())?
+        .status()
+        .context("sinfo cannot be run")?;
+    println!();
+    let thiao = lab.plan.thiao.to_string_lossy();
+    let own = lab
+        .command(&thiao, As::Owner, lab.layout.dir())?
+        .arg("status")
+        .status()
+        .context("thiao status cannot be run")?;
+    Ok(if sinfo.success() && own.success() && status.ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn shell(lab: &Running, who: As) -> Result<ExitCode> {
+    let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/bash".to_owned());
+    let cwd = lab.job_folder(std::env::current_dir().ok());
+    lab.enter()?;
+    let mut program = lab.inner_command(&shell, who, &cwd)?;
+    program
+        .env("THIAO_LAB", lab.layout.dir())
+        .env("PS1", "[lab] \\u:\\w\\$ ");
+    if shell.ends_with("/bash") {
+        // A person's own rc file would set the prompt anew, and it is another home here.
+        program.arg("--norc");
+    }
+    println!(
+        "This is the lab in {}: sbatch, squeue, sinfo, scontrol and thiao talk to it. `exit` leaves it.",
+        lab.layout.dir().display()
+    );
+    finish(program, &shell)
+}
+
+fn submit(lab: &Running, args: &[OsString]) -> Result<ExitCode> {
+    let cwd = lab.job_folder(std::env::current_dir().ok());
+    let mut program = lab.command("sbatch", As::Submitter, &cwd)?;
+    // A script is named from where the person is, though sbatch runs where the guests can write.
+    program.args(args.iter().map(|arg| absolute_file(arg)));
+    finish(program, "sbatch")
+}
+
+fn exec(lab: &Running, who: As, command: &[OsString]) -> Result<ExitCode> {
+    let [name, args @ ..] = command else {
+        bail!("which command?")
+    };
+    let cwd = lab.job_folder(std::env::current_dir().ok());
+    lab.enter()?;
+    let name = name.to_string_lossy();
+    let mut program = lab.inner_command(&name, who, &cwd)?;
+    program.args(args);
+    finish(program, &name)
+}
+
+/// The absolute path of an argument that names a file here; every other argument as it is.
+fn absolute_file(arg: &OsString) -> OsString {
+    let is_file = !arg.as_encoded_bytes().starts_with(b"-") && std::path::Path::new(arg).is_file();
+    if is_file {
+        std::path::absolute(arg).map_or_else(|_| arg.clone(), PathBuf::into_os_string)
+    } else {
+        arg.clone()
+    }
+}
+
+/// Runs a program to its end on this terminal; its exit code is ours.
+fn finish(mut program: Program, name: &str) -> Result<ExitCode> {
+    let status = program
+        .status()
+        .with_context(|| format!("{name} cannot be run in the lab"))?;
+    Ok(code_of(status))
+}
+
+fn code_of(status: ExitStatus) -> ExitCode {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn down(layout: Layout, purge: bool) -> Result<ExitCode> {
+    if !layout.options().exists() {
+        if layout.dir().exists() {
+            bail!("there is no lab in {}", layout.dir().display());
+        }
+        println!("There is no lab in {}.", layout.dir().display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Ok(lab) = Running::find(layout.clone()) {
+        lab.ask("down")?;
+        if !lab.wait_end(up::END_LIMIT) {
+            eprintln!(
+                "The lab did not end within {} s: it is killed.",
+                up::END_LIMIT.as_secs()
+            );
+            lab.kill();
+            lab.wait_end(Duration::from_secs(5));
+        }
+    }
+    up::clear(&layout)?;
+    if purge {
+        layout::remove(layout.dir())?;
+        println!("The lab in {} is gone.", layout.dir().display());
+    } else {
+        println!(
+            "The lab is down. Homes and logs are still in {}; `thiao lab down --purge` removes them.",
+            layout.dir().display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

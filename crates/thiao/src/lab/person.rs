@@ -44,7 +44,10 @@ pub fn submitter(owner: &Person, named: Option<&str>) -> Result<Person> {
         }
         return Ok(person);
     }
-    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok()).filter(|uid| *uid != 0);
+    let sudo = std::env::var("SUDO_UID")
+        .ok()
+        .and_then(|uid| uid.parse().ok())
+        .filter(|uid| *uid != 0);
     if let Some(person) = sudo.and_then(by_uid) {
         return Ok(person);
     }
@@ -58,15 +61,23 @@ pub fn submitter(owner: &Person, named: Option<&str>) -> Result<Person> {
 fn first_regular(passwd: &str, home_is_there: impl Fn(&str) -> bool) -> Option<Person> {
     passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, uid, gid, _, home, _] = fields[..] else { return None };
+        let [name, _, uid, gid, _, home, _] = fields[..] else {
+            return None;
+        };
         let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-        ((1000..60_000).contains(&uid) && home_is_there(home)).then(|| Person { name: name.to_owned(), uid, gid })
+        ((1000..60_000).contains(&uid) && home_is_there(home)).then(|| Person {
+            name: name.to_owned(),
+            uid,
+            gid,
+        })
     })
 }
 
 fn by_uid(uid: u32) -> Option<Person> {
     // SAFETY: the pointers are valid for the call, and `lookup` owns the buffer they point into.
-    lookup(|entry, buffer, found| unsafe { libc::getpwuid_r(uid, entry, buffer.as_mut_ptr(), buffer.len(), found) })
+    lookup(|entry, buffer, found| unsafe {
+        libc::getpwuid_r(uid, entry, buffer.as_mut_ptr(), buffer.len(), found)
+    })
 }
 
 fn by_name(name: &str) -> Option<Person> {
@@ -78,7 +89,9 @@ fn by_name(name: &str) -> Option<Person> {
 }
 
 /// Asks the user database (which may be more than a file), with a buffer that grows as it wants.
-fn lookup(ask: impl Fn(*mut libc::passwd, &mut [libc::c_char], *mut *mut libc::passwd) -> i32) -> Option<Person> {
+fn lookup(
+    ask: impl Fn(*mut libc::passwd, &mut [libc::c_char], *mut *mut libc::passwd) -> i32,
+) -> Option<Person> {
     let mut size = 1024;
     loop {
         let mut buffer = vec![0; size];
@@ -89,7 +102,11 @@ fn lookup(ask: impl Fn(*mut libc::passwd, &mut [libc::c_char], *mut *mut libc::p
             0 if !found.is_null() => {
                 // SAFETY: a found entry points to `entry`, whose strings are in `buffer`.
                 let (name, entry) = unsafe { (CStr::from_ptr((*found).pw_name), *found) };
-                return Some(Person { name: name.to_str().ok()?.to_owned(), uid: entry.pw_uid, gid: entry.pw_gid });
+                return Some(Person {
+                    name: name.to_str().ok()?.to_owned(),
+                    uid: entry.pw_uid,
+                    gid: entry.pw_gid,
+                });
             }
             _ => return None,
         }
@@ -105,7 +122,14 @@ mod tests {
         let passwd = "root:x:0:0::/root:/bin/sh\nghost:x:1000:1000::/gone:/bin/sh\n\
                       broken line\nada:x:1001:100::/home/ada:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
         let found = first_regular(passwd, |home| home == "/home/ada").unwrap();
-        assert_eq!(found, Person { name: "ada".into(), uid: 1001, gid: 100 });
+        assert_eq!(
+            found,
+            Person {
+                name: "ada".into(),
+                uid: 1001,
+                gid: 100
+            }
+        );
         assert_eq!(first_regular(passwd, |_| false), None);
     }
 
@@ -119,7 +143,11 @@ mod tests {
 
     #[test]
     fn an_ordinary_user_submits_himself() {
-        let me = Person { name: "ada".into(), uid: 1001, gid: 100 };
+        let me = Person {
+            name: "ada".into(),
+            uid: 1001,
+            gid: 100,
+        };
         assert_eq!(submitter(&me, None).unwrap(), me);
         assert!(submitter(&me, Some("bob")).is_err());
     }

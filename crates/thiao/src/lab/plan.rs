@@ -103,7 +103,9 @@ impl Plan {
             bail!("slurmctld and slurmd cannot share port {}", options.slurmd_port);
         }
         let each = u64::from(options.nodes.div_ceil(options.hosts));
-        let host_cpus = options.host_cpus.unwrap_or(options.nodes.div_ceil(options.hosts).saturating_mul(options.cpus));
+        let host_cpus = options
+            .host_cpus
+            .unwrap_or(options.nodes.div_ceil(options.hosts).saturating_mul(options.cpus));
         let wanted = each.saturating_mul(options.memory_mb.saturating_add(OVERHEAD_MB));
         let host_memory_mb = match options.host_memory_mb {
             Some(chosen) => chosen,
@@ -117,7 +119,9 @@ impl Plan {
             );
         }
         let cache_dir = match &options.cache_dir {
-            Some(dir) => std::path::absolute(dir).with_context(|| format!("{} is no usable path", dir.display()))?,
+            Some(dir) => {
+                std::path::absolute(dir).with_context(|| format!("{} is no usable path", dir.display()))?
+            }
             None => layout::cache_dir()?,
         };
         let thiao = std::env::current_exe().context("this program's own path cannot be told")?;
@@ -151,10 +155,18 @@ impl Plan {
     /// When there is no lab in that folder, or another version wrote it.
     pub fn read(layout: &Layout) -> Result<Self> {
         let path = layout.options();
-        let text = std::fs::read(&path)
-            .with_context(|| format!("there is no lab in {}: start one with `thiao lab up`", layout.dir().display()))?;
-        serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not understood (another version's?): `thiao lab down --purge`, then up again", path.display()))
+        let text = std::fs::read(&path).with_context(|| {
+            format!(
+                "there is no lab in {}: start one with `thiao lab up`",
+                layout.dir().display()
+            )
+        })?;
+        serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "{} is not understood (another version's?): `thiao lab down --purge`, then up again",
+                path.display()
+            )
+        })
     }
 
     /// Writes it for the keeper and later commands.
@@ -176,7 +188,10 @@ fn companion(thiao: &Path, name: &str) -> Result<PathBuf> {
         .chain([Path::new("/usr/lib/thiao").join(name)])
         .find(|path| path.is_file())
         .with_context(|| {
-            format!("{name} is neither beside {} nor in /usr/lib/thiao: build all of Thiao (`cargo build`)", thiao.display())
+            format!(
+                "{name} is neither beside {} nor in /usr/lib/thiao: build all of Thiao (`cargo build`)",
+                thiao.display()
+            )
         })
 }
 
@@ -187,7 +202,9 @@ fn available_memory_mb() -> Result<u64> {
 }
 
 fn available_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? / 1024)
 }
 
@@ -197,7 +214,10 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_mib() {
-        assert_eq!(available_in("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"), Some(2048));
+        assert_eq!(
+            available_in("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"),
+            Some(2048)
+        );
         assert_eq!(available_in("MemTotal: 9 kB\n"), None);
     }
 }

@@ -50,10 +50,14 @@ pub fn keeper(program: &OsStr, args: &[&OsStr], log: &File) -> Result<Spawned> {
 
     let (ours, theirs) = UnixStream::pair().context("no socket pair for the keeper")?;
     let (mut failure, failure_end) = pipe()?;
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
     let maps = (uid != 0).then(|| (format!("{uid} {uid} 1"), format!("{gid} {gid} 1")));
 
-    let mut flags = libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_PIDFD;
+    let mut flags =
+        libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_PIDFD;
     if maps.is_some() {
         flags |= libc::CLONE_NEWUSER;
     }
@@ -83,29 +87,45 @@ pub fn keeper(program: &OsStr, args: &[&OsStr], log: &File) -> Result<Spawned> {
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     drop((theirs, failure_end));
     let mut told = Vec::new();
-    failure.read_to_end(&mut told).context("the keeper's start cannot be followed")?;
+    failure
+        .read_to_end(&mut told)
+        .context("the keeper's start cannot be followed")?;
     if let [step, errno] = told[..] {
-        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), rustix::process::WaitIdOptions::EXITED);
+        let _ = rustix::process::waitid(
+            rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)),
+            rustix::process::WaitIdOptions::EXITED,
+        );
         let what = STEPS.get(usize::from(step)).unwrap_or(&"an unknown step");
         let error = std::io::Error::from_raw_os_error(i32::from(errno));
         return Err(anyhow!(error).context(format!("the lab's keeper could not be started ({what})")));
     }
-    Ok(Spawned { pidfd, pid: i32::try_from(pid).context("an impossible process id")?, line: ours })
+    Ok(Spawned {
+        pidfd,
+        pid: i32::try_from(pid).context("an impossible process id")?,
+        line: ours,
+    })
 }
 
 /// Why the kernel did not make the namespaces, and what to do.
 fn refusal(error: &std::io::Error, root: bool) -> String {
     let what = format!("the kernel refuses new namespaces for the lab ({error})");
     match (error.raw_os_error(), root) {
-        (Some(libc::EPERM), true) => format!("{what}: this root has no CAP_SYS_ADMIN (a container?); run the lab as an ordinary user instead"),
-        (Some(libc::EPERM | libc::EACCES), false) => format!("{what}: ask root for `sysctl kernel.unprivileged_userns_clone=1` (and, where AppArmor restricts them, `sysctl kernel.apparmor_restrict_unprivileged_userns=0`)"),
-        (Some(libc::ENOSPC | libc::EUSERS), _) => format!("{what}: the limit is reached; ask root for `sysctl user.max_user_namespaces=10000`"),
+        (Some(libc::EPERM), true) => format!(
+            "{what}: this root has no CAP_SYS_ADMIN (a container?); run the lab as an ordinary user instead"
+        ),
+        (Some(libc::EPERM | libc::EACCES), false) => format!(
+            "{what}: ask root for `sysctl kernel.unprivileged_userns_clone=1` (and, where AppArmor restricts them, `sysctl kernel.apparmor_restrict_unprivileged_userns=0`)"
+        ),
+        (Some(libc::ENOSPC | libc::EUSERS), _) => {
+            format!("{what}: the limit is reached; ask root for `sysctl user.max_user_namespaces=10000`")
+        }
         _ => what,
     }
 }
 
 fn pipe() -> Result<(File, OwnedFd)> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("no pipe for the keeper")?;
+    let (read, write) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("no pipe for the keeper")?;
     Ok((File::from(read), write))
 }
 
@@ -113,7 +133,12 @@ fn pipe() -> Result<(File, OwnedFd)> {
 ///
 /// # Safety
 /// Only in a freshly forked child; `argv` ends with a null pointer.
-unsafe fn become_keeper(maps: Option<(&[u8], &[u8])>, line: RawFd, log: RawFd, argv: &[*const libc::c_char]) -> u8 {
+unsafe fn become_keeper(
+    maps: Option<(&[u8], &[u8])>,
+    line: RawFd,
+    log: RawFd,
+    argv: &[*const libc::c_char],
+) -> u8 {
     // SAFETY: only system calls, on descriptors and memory that the caller owns.
     unsafe {
         if libc::setsid() < 0 {
@@ -168,8 +193,15 @@ unsafe fn keep_rights() -> bool {
         permitted: u32,
         inheritable: u32,
     }
-    let mut header = Header { version: 0x2008_0522, pid: 0 };
-    let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    let mut header = Header {
+        version: 0x2008_0522,
+        pid: 0,
+    };
+    let mut data = [Data {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    }; 2];
     // SAFETY: version 3 has two data elements; both structures outlive the calls.
     unsafe {
         if libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) < 0 {

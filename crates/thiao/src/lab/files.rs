@@ -1,0 +1,292 @@
+//! The files that a lab's programs read: munge key, slurm.conf, thiao.toml,
+//! the hooks' folder, the home folder.
+
+use super::layout::{self, Layout};
+use super::plan::Plan;
+use super::world::HOST_NAME;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The programs that Slurm calls, all one binary.
+const HOOKS: [&str; 5] = [
+    "Resume",
+    "Suspend",
+    "ResumeFail",
+    "PrologSlurmctld",
+    "EpilogSlurmctld",
+];
+
+/// The lab's bridge.
+pub fn network(plan: &Plan) -> thiao_qemu::net::Network {
+    thiao_qemu::net::Network {
+        bridge: "thiao0".to_owned(),
+        address: plan.options.address,
+        prefix_len: plan.options.prefix_len,
+    }
+}
+
+/// Makes the folders and files that the lab's programs need. Runs inside the lab.
+///
+/// # Errors
+/// When something cannot be written.
+pub fn write(layout: &Layout, plan: &Plan) -> Result<()> {
+    for (dir, mode) in [
+        (layout.etc(), 0o755),
+        (layout.munge(), 0o755),
+        (layout.secrets(), 0o700),
+        (layout.slurm_state(), 0o700),
+        (layout.state(), 0o755),
+        (layout.hooks(), 0o755),
+    ] {
+        layout::make(&dir, mode)?;
+    }
+    make_home(layout, plan)?;
+    write_munge_key(&layout.munge_key())?;
+    link_hooks(layout, plan)?;
+    write_slurm(layout, plan)?;
+    write_text(&layout.thiao_conf(), &thiao_toml(layout, plan)?)
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text)
+        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)))
+        .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// The home folder, private to the one who submits jobs.
+fn make_home(layout: &Layout, plan: &Plan) -> Result<()> {
+    let home = layout.home(&plan.submitter.name);
+    layout::make(&home, 0o700)?;
+    if plan.submitter.uid != plan.owner.uid {
+        std::os::unix::fs::chown(&home, Some(plan.submitter.uid), Some(plan.submitter.gid))
+            .with_context(|| format!("{} cannot be given to {}", home.display(), plan.submitter.name))?;
+    }
+    Ok(())
+}
+
+/// A new key for every start: 128 random bytes, for the owner's eyes alone.
+fn write_munge_key(path: &Path) -> Result<()> {
+    layout::remove(path)?;
+    let mut key = [0_u8; 128];
+    let mut filled = 0;
+    while filled < key.len() {
+        filled += rustix::rand::getrandom(&mut key[filled..], rustix::rand::GetRandomFlags::empty())
+            .context("the kernel gives no random bytes")?;
+    }
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o400)
+        .open(path)
+        .and_then(|mut file| file.write_all(&key))
+        .with_context(|| format!("the munge key {} cannot be written", path.display()))
+}
+
+fn link_hooks(layout: &Layout, plan: &Plan) -> Result<()> {
+    let state = layout.state();
+    let links = HOOKS
+        .iter()
+        .map(|name| (*name, &plan.hook))
+        .chain([("state", &state)]);
+    for (name, target) in links {
+        let link = layout.hooks().join(name);
+        layout::remove(&link)?;
+        std::os::unix::fs::symlink(target, &link)
+            .with_context(|| format!("{} cannot be made", link.display()))?;
+    }
+    Ok(())
+}
+
+/// `thiao.toml` as the lab writes it; the meaning of the keys is the configuration's.
+#[derive(Serialize)]
+struct Toml<'a> {
+    cluster: String,
+    state_dir: PathBuf,
+    slurm: SlurmPart,
+    qemu: QemuPart<'a>,
+    nodeset: [NodesetPart<'a>; 1],
+    timing: TimingPart,
+}
+
+#[derive(Serialize)]
+struct SlurmPart {
+    conf: PathBuf,
+}
+
+#[derive(Serialize)]
+struct NodesetPart<'a> {
+    name: &'a str,
+    nodes: String,
+    cpus: u32,
+    memory_mb: u64,
+    partition: &'a str,
+}
+
+#[derive(Serialize)]
+struct TimingPart {
+    boot_timeout: u32,
+}
+
+#[derive(Serialize)]
+struct QemuPart<'a> {
+    bridge: String,
+    address: std::net::Ipv4Addr,
+    prefix_len: u8,
+    accel: &'a str,
+    warm: bool,
+    cache_dir: &'a Path,
+    agent: &'a Path,
+    slurmctld_host: &'a str,
+    slurmctld_addr: std::net::Ipv4Addr,
+    slurmctld_port: u16,
+    munge_key: PathBuf,
+    munge_socket: PathBuf,
+    host: Vec<HostPart>,
+    user: [UserPart<'a>; 1],
+    share: [SharePart<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct HostPart {
+    name: String,
+    cpus: u32,
+    memory_mb: u64,
+}
+
+#[derive(Serialize)]
+struct UserPart<'a> {
+    name: &'a str,
+    uid: u32,
+    gid: u32,
+    home: PathBuf,
+    shell: &'a OsStr,
+}
+
+#[derive(Serialize)]
+struct SharePart<'a> {
+    source: PathBuf,
+    target: PathBuf,
+    user: &'a str,
+}
+
+fn thiao_toml(layout: &Layout, plan: &Plan) -> Result<String> {
+    let options = &plan.options;
+    let network = network(plan);
+    let home = layout.home(&plan.submitter.name);
+    let toml = Toml {
+        cluster: layout.cluster(),
+        state_dir: layout.state(),
+        slurm: SlurmPart {
+            conf: layout.slurm_conf(),
+        },
+        nodeset: [NodesetPart {
+            name: "vm",
+            nodes: plan.node_list(),
+            cpus: options.cpus,
+            memory_mb: options.memory_mb,
+            partition: "vm",
+        }],
+        timing: TimingPart {
+            boot_timeout: options.boot_timeout,
+        },
+        qemu: QemuPart {
+            bridge: network.bridge,
+            address: options.address,
+            prefix_len: options.prefix_len,
+            accel: &options.accel,
+            warm: !options.cold,
+            cache_dir: &plan.cache_dir,
+            agent: &plan.agent,
+            slurmctld_host: HOST_NAME,
+            slurmctld_addr: options.address,
+            slurmctld_port: options.slurmctld_port,
+            munge_key: layout.munge_key(),
+            munge_socket: layout.munge_socket(),
+            host: (0..options.hosts)
+                .map(|number| HostPart {
+                    name: format!("host{}", number + 1),
+                    cpus: plan.host_cpus,
+                    memory_mb: plan.host_memory_mb,
+                })
+                .collect(),
+            user: [UserPart {
+                name: &plan.submitter.name,
+                uid: plan.submitter.uid,
+                gid: plan.submitter.gid,
+                home: home.clone(),
+                shell: OsStr::new("/bin/bash"),
+            }],
+            share: [SharePart {
+                source: home.clone(),
+                target: home,
+                user: &plan.submitter.name,
+            }],
+        },
+    };
+    let mut text = String::from("# Written by `thiao lab up`; the next one overwrites it.\n");
+    text.push_str(&toml::to_string(&toml).context("the lab's thiao.toml cannot be written")?);
+    if let Some(extra) = &options.extra_config {
+        let more =
+            std::fs::read_to_string(extra).with_context(|| format!("{} cannot be read", extra.display()))?;
+        text.push_str(&more);
+    }
+    Ok(text)
+}
+
+/// slurm.conf and what the guests get along with it.
+fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
+    let o = &plan.options;
+    let conf = format!(
+        r"
+ClusterName={cluster}
+SlurmctldHost={HOST_NAME}({addr})
+SlurmUser={user}
+SlurmdUser=root
+SlurmctldPort={p1}
+SlurmdPort={p2}
+AuthType=auth/munge
+AuthInfo=socket={sock}
+StateSaveLocation={state}
+SlurmctldPidFile={dir}/ctld.pid
+SlurmctldLogFile={log}
+SlurmctldDebug=info
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=5
+SlurmctldParameters=enable_configless,idle_on_node_suspend,power_save_interval=1,power_save_min_interval=0,cloud_reg_addrs
+ResumeTimeout=60
+SuspendTimeout=5
+ResumeRate=0
+SuspendRate=0
+SuspendTime=20
+ResumeProgram={hooks}/Resume
+SuspendProgram={hooks}/Suspend
+ReturnToService=2
+PrivateData=cloud
+TreeWidth=65533
+SlurmdTimeout=0
+NodeName={nodes} State=CLOUD CPUs={cpus} RealMemory={mem} Feature=vm
+PartitionName=vm Nodes={nodes} Default=YES MaxTime=INFINITE State=UP OverSubscribe=EXCLUSIVE
+",
+        cluster = layout.cluster(),
+        addr = o.address,
+        user = plan.owner.name,
+        p1 = o.slurmctld_port,
+        p2 = o.slurmd_port,
+        sock = layout.munge_socket().display(),
+        state = layout.slurm_state().display(),
+        dir = layout.dir().display(),
+        log = layout.log("slurmctld-own").display(),
+        hooks = layout.hooks().display(),
+        nodes = plan.node_list(),
+        cpus = o.cpus,
+        mem = o.memory_mb
+    );
+    write_text(&layout.slurm_conf(), &conf)
+}

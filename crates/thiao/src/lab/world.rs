@@ -1,0 +1,132 @@
+//! What the keeper does to its namespaces: own view of the files, own host
+//! name, own processes; and how all of that ends.
+
+use super::layout::Layout;
+use super::plan::Plan;
+use anyhow::{Context, Result, bail};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::process::{Signal, WaitOptions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The lab's host name, which `SlurmctldHost` must equal.
+pub const HOST_NAME: &str = "thiao-lab";
+
+/// Makes mounts private, gives the lab its own `/proc`, host name, `/etc/hosts` and loopback.
+///
+/// # Errors
+/// When the kernel refuses a step; the error names it.
+pub fn separate(layout: &Layout, plan: &Plan) -> Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("the lab's mounts cannot be made private")?;
+    mount(
+        "proc",
+        "/proc",
+        "proc",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        None,
+    )
+    .context("the lab cannot have a /proc of its own (inside a container that masks parts of /proc?)")?;
+    rustix::system::sethostname(HOST_NAME.as_bytes()).context("the lab's host name cannot be set")?;
+    super::layout::make(&layout.etc(), 0o755)?;
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    std::fs::write(
+        layout.hosts_file(),
+        format!("{hosts}\n{} {HOST_NAME}\n", plan.options.address),
+    )
+    .context("the lab's /etc/hosts cannot be written")?;
+    if Path::new("/etc/hosts").exists() {
+        mount_bind(layout.hosts_file(), "/etc/hosts")
+            .context("the lab's /etc/hosts cannot be put in place")?;
+    }
+    loopback_up()
+}
+
+/// `ip link set lo up`, by the old ioctl: one flag needs no program.
+fn loopback_up() -> Result<()> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )
+    .context("no socket for the loopback interface")?;
+    // SAFETY: all-zero is a valid ifreq; the name fits and stays terminated; the union's field is
+    // the one that both requests use.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = from.cast_signed();
+        }
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+        if libc::ioctl(fd, libc::SIOCGIFFLAGS, &raw mut request) < 0 {
+            bail!(
+                "the lab has no loopback interface: {}",
+                std::io::Error::last_os_error()
+            );
+        }
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        if libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw mut request) < 0 {
+            bail!(
+                "the lab's loopback interface cannot be started: {}",
+                std::io::Error::last_os_error()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Lets every user connect to a socket; who he is tells the kernel.
+///
+/// # Errors
+/// When the mode cannot be changed.
+pub fn open_to_all(socket: &Path) -> Result<()> {
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666))
+        .with_context(|| format!("{} cannot be opened to users", socket.display()))
+}
+
+/// How many processes of this namespace have a name that starts so.
+pub fn count_processes(name: &str) -> usize {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .bytes()
+                .all(|byte| byte.is_ascii_digit())
+        })
+        .filter(|entry| {
+            std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.starts_with(name))
+        })
+        .count()
+}
+
+/// Ends every other process of this namespace: asks first, then does not ask.
+pub fn end_all(grace: Duration) {
+    for (signal, wait) in [(Signal::TERM, grace), (Signal::KILL, grace)] {
+        // From the first process of a namespace, "all" means all in it and nobody else.
+        // SAFETY: a plain system call.
+        unsafe { libc::kill(-1, signal.as_raw()) };
+        let deadline = Instant::now() + wait;
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Err(rustix::io::Errno::CHILD) => return,
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+}
+
+/// Removes the (empty) control groups of the lab's VMs.
+pub fn forget_cgroups(cluster: &str) {
+    if let Ok(cluster) = thiao_core::ids::ClusterName::new(cluster) {
+        // Looking for the control groups sweeps those that this cluster's VMs have left.
+        let _ = thiao_qemu::cgroup::Cgroups::detect(&cluster);
+    }
+}
