@@ -3,7 +3,7 @@
 //! A fold never orders anything; it turns evidence into phases and says what
 //! changed. Absence from a listing and unknown states are not evidence of death.
 
-use crate::ids::{HostName, JobId, NodeName, Time, VmId};
+use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::view::{BaseState, ProviderView, SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
@@ -229,17 +229,16 @@ impl World {
         ))
     }
 
-    /// The VM of `node` is gone from the provider for sure.
-    pub fn destroyed(&mut self, node: &NodeName) -> Vec<Note> {
+    /// The VM with this tag is gone from the provider for sure.
+    pub fn destroyed(&mut self, tag: &VmTag) -> Vec<Note> {
         let now = self.now;
-        let Some(record) = self.records.get_mut(node) else {
-            return Vec::new();
-        };
+        let node = &tag.node;
+        let Some(record) = self.records.get_mut(node) else { return Vec::new() };
         record.acted = now;
-        let Some(vm) = record.vm.clone() else {
-            return Vec::new();
-        };
-        record.gone(node, &vm, now, &self.policy, &mut self.breaker)
+        match record.vm.clone().filter(|vm| vm.generation == tag.generation) {
+            Some(vm) => record.gone(node, &vm, now, &self.policy, &mut self.breaker),
+            None => vec![Note::vm(node, tag.generation, "vm-gone", "gone: it backed nothing")],
+        }
     }
 
     /// Slurm has `node` DOWN with our `reason` now. The next word about the node is Slurm's.

@@ -152,6 +152,11 @@ impl World {
         actions
     }
 
+    fn gone(&mut self, name: &str) {
+        let tag = self.tag(&node(name), self.records[&node(name)].generation);
+        self.destroyed(&tag);
+    }
+
     fn up(&mut self, name: &str) {
         self.ask_up(name);
         self.tick();
@@ -287,7 +292,7 @@ fn a_vm_that_dies_under_a_job_is_told_then_cleaned_then_returned() {
     );
     assert_eq!(kinds(&w.tick()), ["destroy"]);
     w.busy.clear();
-    w.destroyed(&node("n0"));
+    w.gone("n0");
     w.pass(Millis(1));
     w.see(vec![]);
     assert_eq!(w.tick(), [], "back-off first");
@@ -304,7 +309,7 @@ fn a_boot_that_fails_is_tried_on_another_host_before_slurm_is_told() {
     w.create_failed(&node("n0"), "no image");
     assert_eq!(kinds(&w.tick()), ["destroy"], "what may be left is removed");
     w.busy.clear();
-    w.destroyed(&node("n0"));
+    w.gone("n0");
     w.pass(w.policy.retry_first);
     let actions = w.tick();
     let Action::CreateVm { host, tag, .. } = &actions[0] else {
@@ -315,7 +320,7 @@ fn a_boot_that_fails_is_tried_on_another_host_before_slurm_is_told() {
     w.create_failed(&node("n0"), "no image");
     w.tick();
     w.busy.clear();
-    w.destroyed(&node("n0"));
+    w.gone("n0");
     assert_eq!(kinds(&w.tick()), ["down"], "two tries are enough");
 }
 
@@ -340,7 +345,7 @@ fn suspend_and_resume_in_either_order_end_as_last_asked() {
     w.ask_up("n0");
     assert_eq!(w.tick(), [], "never two actions on one node");
     w.busy.clear();
-    w.destroyed(&node("n0"));
+    w.gone("n0");
     w.pass(Millis(1));
     w.see(vec![]);
     let actions = w.tick();

@@ -1,1 +1,287 @@
-//! stub
+//! The controller's memory: SQLite in WAL mode, one writer, every round of
+//! decisions one transaction that is on disk before anything is done about it.
+//!
+//! Tables: `intents` (orders already taken, so that none is taken twice),
+//! `nodes` and `vms` (the records), `actions` (what was decided and how it
+//! ended), `events` (what happened, for people).
+
+mod row;
+
+use crate::api::types::Event;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiao_core::ids::{NodeName, Time};
+use thiao_core::note::Note;
+use thiao_core::world::NodeRecord;
+
+/// What the database cannot do, and what that means.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused.
+    #[error("the database {path} cannot be used: {source}; check free space and permissions of its folder")]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file is of a version that we do not know.
+    #[error("the database {path} has layout {found}, this program knows up to {known}: start the newer thiao that wrote it")]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest we know.
+        known: i64,
+    },
+    /// A stored record makes no sense.
+    #[error("the database {path} holds a broken record of node {node}: {what}")]
+    Broken {
+        /// The database.
+        path: PathBuf,
+        /// Whose record.
+        node: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Layout changes in order; `PRAGMA user_version` counts those applied.
+const MIGRATIONS: &[&str] = &[include_str!("schema1.sql")];
+
+/// The open database.
+pub struct Store {
+    db: Connection,
+    path: PathBuf,
+    /// What the database holds, to write only what changed.
+    saved: BTreeMap<NodeName, NodeRecord>,
+}
+
+/// What one round changed beside the records.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Names of the spool files that were taken.
+    pub intents: Vec<TakenIntent>,
+    /// What happened.
+    pub notes: Vec<Note>,
+    /// Actions about to be executed: key and text.
+    pub begun: Vec<Begun>,
+    /// Actions that ended: key and outcome.
+    pub ended: Vec<(i64, String)>,
+}
+
+/// An order taken from the spool.
+#[derive(Debug)]
+pub struct TakenIntent {
+    /// Its file's name, unique for ever.
+    pub name: String,
+    /// `resume`, `suspend`, `resume-fail`.
+    pub kind: String,
+    /// Its hostlist.
+    pub nodes: String,
+    /// When the hook wrote it.
+    pub at: Time,
+    /// Under which uid.
+    pub uid: u32,
+}
+
+/// An action about to be executed.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its key, from [`Store::next_action`].
+    pub id: i64,
+    /// What it is about.
+    pub subject: String,
+    /// What.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Round {
+    /// Whether nothing happened.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.intents.is_empty() && self.notes.is_empty() && self.begun.is_empty() && self.ended.is_empty()
+    }
+}
+
+impl Store {
+    /// Opens or makes the database, readable by its owner alone.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let wrap = |source| StoreError::Sqlite { path: path.to_owned(), source };
+        make_private(path);
+        let mut db = Connection::open(path).map_err(wrap)?;
+        db.busy_timeout(Duration::from_secs(5)).map_err(wrap)?;
+        db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
+        // FULL: a round that returned is on disk, also after a power cut.
+        db.pragma_update(None, "synchronous", "FULL").map_err(wrap)?;
+        let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(wrap)?;
+        let known = MIGRATIONS.len() as i64;
+        if found > known {
+            return Err(StoreError::Newer { path: path.to_owned(), found, known });
+        }
+        for (version, sql) in MIGRATIONS.iter().enumerate().skip(found as usize) {
+            let tx = db.transaction().map_err(wrap)?;
+            tx.execute_batch(sql).map_err(wrap)?;
+            tx.pragma_update(None, "user_version", version as i64 + 1).map_err(wrap)?;
+            tx.commit().map_err(wrap)?;
+        }
+        Ok(Self { db, path: path.to_owned(), saved: BTreeMap::new() })
+    }
+
+    fn wrap(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+        let path = self.path.clone();
+        move |source| StoreError::Sqlite { path: path.clone(), source }
+    }
+
+    /// All records, as they were when the last round ended.
+    pub fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, StoreError> {
+        let records = row::load(&self.db).map_err(|error| match error {
+            row::LoadError::Sqlite(source) => StoreError::Sqlite { path: self.path.clone(), source },
+            row::LoadError::Broken { node, what } => StoreError::Broken { path: self.path.clone(), node, what },
+        })?;
+        self.saved.clone_from(&records);
+        Ok(records)
+    }
+
+    /// Writes a round in one transaction. When it returns, all of it is on disk; on an error, none.
+    pub fn save(&mut self, records: &BTreeMap<NodeName, NodeRecord>, round: &Round, now: Time) -> Result<(), StoreError> {
+        let changed: Vec<_> =
+            records.iter().filter(|(node, record)| self.saved.get(*node) != Some(*record)).collect();
+        let removed: Vec<_> = self.saved.keys().filter(|node| !records.contains_key(*node)).cloned().collect();
+        if changed.is_empty() && removed.is_empty() && round.is_empty() {
+            return Ok(());
+        }
+        let wrap = self.wrap();
+        let tx = self.db.transaction().map_err(&wrap)?;
+        for (node, record) in &changed {
+            row::write(&tx, node, record).map_err(&wrap)?;
+        }
+        for node in &removed {
+            row::remove(&tx, node).map_err(&wrap)?;
+        }
+        write_round(&tx, round, now).map_err(&wrap)?;
+        tx.commit().map_err(&wrap)?;
+        let changed: Vec<_> = changed.into_iter().map(|(node, record)| (node.clone(), record.clone())).collect();
+        self.saved.extend(changed);
+        for node in removed {
+            self.saved.remove(&node);
+        }
+        Ok(())
+    }
+
+    /// Whether the order in the spool file of this name was taken already.
+    pub fn is_taken(&self, name: &str) -> Result<bool, StoreError> {
+        self.db
+            .query_row("SELECT 1 FROM intents WHERE name = ?1", [name], |_| Ok(()))
+            .optional()
+            .map(|found| found.is_some())
+            .map_err(self.wrap())
+    }
+
+    /// The key of the next action.
+    pub fn next_action(&self) -> Result<i64, StoreError> {
+        self.db
+            .query_row("SELECT coalesce(max(id), 0) + 1 FROM actions", [], |row| row.get(0))
+            .map_err(self.wrap())
+    }
+
+    /// Marks actions without an outcome as cut short by the end of the last controller; returns what they were.
+    pub fn interrupted(&mut self, now: Time) -> Result<Vec<String>, StoreError> {
+        let wrap = self.wrap();
+        let tx = self.db.transaction().map_err(&wrap)?;
+        let open = {
+            let mut statement = tx.prepare("SELECT what FROM actions WHERE ended IS NULL ORDER BY id").map_err(&wrap)?;
+            let rows = statement.query_map([], |row| row.get(0)).map_err(&wrap)?;
+            rows.collect::<Result<Vec<String>, _>>().map_err(&wrap)?
+        };
+        tx.execute("UPDATE actions SET ended = ?1, outcome = 'interrupted' WHERE ended IS NULL", [now.0 as i64])
+            .map_err(&wrap)?;
+        tx.commit().map_err(&wrap)?;
+        Ok(open)
+    }
+
+    /// The newest `limit` events above `after` about `subjects` (all if empty), oldest
+    /// first; the oldest ones of them if `after` is given, so that a follower misses none.
+    /// A subject may end in `*`.
+    pub fn events(&self, limit: usize, after: Option<i64>, subjects: &[String]) -> Result<Vec<Event>, StoreError> {
+        let order = if after.is_some() { "ASC" } else { "DESC" };
+        let mut filters = String::new();
+        for i in 0..subjects.len() {
+            filters.push_str(if i == 0 { " AND (" } else { " OR " });
+            filters.push_str(&format!("subject GLOB ?{}", i + 3));
+        }
+        if !subjects.is_empty() {
+            filters.push(')');
+        }
+        let sql = format!(
+            "SELECT id, at, subject, kind, message FROM events WHERE id > ?1{filters} ORDER BY id {order} LIMIT ?2"
+        );
+        let wrap = self.wrap();
+        let mut statement = self.db.prepare_cached(&sql).map_err(&wrap)?;
+        let mut values: Vec<rusqlite::types::Value> = vec![after.unwrap_or(0).into(), (limit as i64).into()];
+        values.extend(subjects.iter().map(|subject| rusqlite::types::Value::from(subject.clone())));
+        let rows = statement
+            .query_map(rusqlite::params_from_iter(values), |row| {
+                Ok(Event {
+                    id: row.get(0)?,
+                    at: row.get::<_, i64>(1)? as u64,
+                    subject: row.get(2)?,
+                    kind: row.get(3)?,
+                    message: row.get(4)?,
+                    uid: None,
+                })
+            })
+            .map_err(&wrap)?;
+        let mut events = rows.collect::<Result<Vec<_>, _>>().map_err(&wrap)?;
+        if after.is_none() {
+            events.reverse();
+        }
+        Ok(events)
+    }
+
+    /// Forgets events, ended actions and taken orders older than `before`.
+    pub fn prune(&mut self, before: Time) -> Result<(), StoreError> {
+        let wrap = self.wrap();
+        let before = before.0 as i64;
+        self.db.execute("DELETE FROM events WHERE at < ?1", [before]).map_err(&wrap)?;
+        self.db.execute("DELETE FROM actions WHERE ended < ?1", [before]).map_err(&wrap)?;
+        self.db.execute("DELETE FROM intents WHERE taken < ?1", [before]).map_err(&wrap)?;
+        Ok(())
+    }
+}
+
+fn write_round(db: &Connection, round: &Round, now: Time) -> rusqlite::Result<()> {
+    let now = now.0 as i64;
+    for intent in &round.intents {
+        db.prepare_cached("INSERT INTO intents (name, kind, nodes, at, uid, taken) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![intent.name, intent.kind, intent.nodes, intent.at.0 as i64, intent.uid, now])?;
+    }
+    for note in &round.notes {
+        db.prepare_cached("INSERT INTO events (at, subject, kind, message) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![now, note.subject.to_string(), note.kind, note.text])?;
+    }
+    for action in &round.begun {
+        db.prepare_cached("INSERT INTO actions (id, begun, subject, what, why) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![action.id, now, action.subject, action.what, action.why])?;
+    }
+    for (id, outcome) in &round.ended {
+        db.prepare_cached("UPDATE actions SET ended = ?2, outcome = ?3 WHERE id = ?1")?
+            .execute(params![id, now, outcome])?;
+    }
+    Ok(())
+}
+
+/// Makes the file with mode 0600 before SQLite would make it readable. An
+/// error shows when SQLite opens it.
+fn make_private(path: &Path) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let _ = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! Records as rows and back.
+
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId};
+use thiao_core::world::{Cause, NodeRecord, Phase, Trouble, VmRecord, Wish};
+
+/// Why the records could not be read.
+pub enum LoadError {
+    /// SQLite refused.
+    Sqlite(rusqlite::Error),
+    /// A row makes no sense.
+    Broken {
+        /// Whose.
+        node: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl From<rusqlite::Error> for LoadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// What belongs to a phase beside its word.
+#[derive(Default, Serialize, Deserialize)]
+struct Detail {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    #[serde(default)]
+    was_up: bool,
+}
+
+pub fn write(db: &Connection, node: &NodeName, record: &NodeRecord) -> rusqlite::Result<()> {
+    let (wish, wish_since) = match record.wish {
+        Wish::Unasked => ("unasked", None),
+        Wish::Up { since } => ("up", Some(since)),
+        Wish::Down { since } => ("down", Some(since)),
+    };
+    let avoid: Vec<&str> = record.trouble.avoid.iter().map(HostName::as_str).collect();
+    let jobs: Vec<u32> = record.jobs.iter().map(|job| job.0).collect();
+    db.prepare_cached(
+        "INSERT INTO nodes (name, wish, wish_since, generation, failures, retry_at, avoid, last, told, down, jobs)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         ON CONFLICT (name) DO UPDATE SET wish = ?2, wish_since = ?3, generation = ?4, failures = ?5,
+         retry_at = ?6, avoid = ?7, last = ?8, told = ?9, down = ?10, jobs = ?11",
+    )?
+    .execute(params![
+        node.as_str(),
+        wish,
+        wish_since.map(millis),
+        record.generation.0 as i64,
+        record.trouble.failures,
+        record.trouble.retry_at.map(millis),
+        json(&avoid),
+        record.trouble.last,
+        record.trouble.told,
+        record.down,
+        json(&jobs),
+    ])?;
+    match &record.vm {
+        Some(vm) => write_vm(db, node, vm),
+        None => db.prepare_cached("DELETE FROM vms WHERE node = ?1")?.execute([node.as_str()]).map(drop),
+    }
+}
+
+fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result<()> {
+    let detail = match &vm.phase {
+        Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up => Detail::default(),
+        Phase::Dead { why, was_up } => Detail { why: Some(why.clone()), was_up: *was_up, cause: None },
+        Phase::Destroying { cause } => match cause {
+            Cause::Ordered => Detail { cause: Some("ordered".into()), ..Detail::default() },
+            Cause::BootTimeout => Detail { cause: Some("boot-timeout".into()), ..Detail::default() },
+            Cause::Orphan => Detail { cause: Some("orphan".into()), ..Detail::default() },
+            Cause::Dead { why, was_up } => {
+                Detail { cause: Some("dead".into()), why: Some(why.clone()), was_up: *was_up }
+            }
+        },
+    };
+    db.prepare_cached(
+        "INSERT INTO vms (node, generation, id, host, phase, detail, asked, since, missing_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (node) DO UPDATE SET generation = ?2, id = ?3, host = ?4, phase = ?5, detail = ?6,
+         asked = ?7, since = ?8, missing_since = ?9",
+    )?
+    .execute(params![
+        node.as_str(),
+        vm.generation.0 as i64,
+        vm.id.as_ref().map(VmId::as_str),
+        vm.host.as_ref().map(HostName::as_str),
+        vm.phase.word(),
+        json(&detail),
+        millis(vm.asked),
+        millis(vm.since),
+        vm.missing_since.map(millis),
+    ])
+    .map(drop)
+}
+
+pub fn remove(db: &Connection, node: &NodeName) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM vms WHERE node = ?1", [node.as_str()])?;
+    db.execute("DELETE FROM nodes WHERE name = ?1", [node.as_str()]).map(drop)
+}
+
+pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError> {
+    let mut records = BTreeMap::new();
+    let mut statement = db.prepare(
+        "SELECT name, wish, wish_since, generation, failures, retry_at, avoid, last, told, down, jobs FROM nodes",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let broken = |what: String| LoadError::Broken { node: name.clone(), what };
+        let node = NodeName::new(&name).map_err(|error| broken(error.to_string()))?;
+        let wish: String = row.get(1)?;
+        let since = row.get::<_, Option<i64>>(2)?.map_or(Time(0), time);
+        let avoid: Vec<String> = parse(&row.get::<_, String>(6)?).map_err(broken)?;
+        let jobs: Vec<u32> = parse(&row.get::<_, String>(10)?).map_err(broken)?;
+        let record = NodeRecord {
+            wish: match wish.as_str() {
+                "up" => Wish::Up { since },
+                "down" => Wish::Down { since },
+                "unasked" => Wish::Unasked,
+                other => return Err(broken(format!("wish {other:?}"))),
+            },
+            generation: Generation(row.get::<_, i64>(3)? as u64),
+            vm: None,
+            trouble: Trouble {
+                failures: row.get(4)?,
+                retry_at: row.get::<_, Option<i64>>(5)?.map(time),
+                avoid: avoid.iter().filter_map(|host| HostName::new(host).ok()).collect::<BTreeSet<_>>(),
+                last: row.get(7)?,
+                told: row.get(8)?,
+            },
+            down: row.get(9)?,
+            jobs: jobs.into_iter().map(JobId).collect(),
+            acted: Time(0),
+        };
+        records.insert(node, record);
+    }
+    drop(rows);
+    load_vms(db, &mut records)?;
+    Ok(records)
+}
+
+fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Result<(), LoadError> {
+    let mut statement =
+        db.prepare("SELECT node, generation, id, host, phase, detail, asked, since, missing_since FROM vms")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let broken = |what: String| LoadError::Broken { node: name.clone(), what };
+        let detail: Detail = parse(&row.get::<_, String>(5)?).map_err(broken)?;
+        let word: String = row.get(4)?;
+        let vm = VmRecord {
+            generation: Generation(row.get::<_, i64>(1)? as u64),
+            id: row.get::<_, Option<String>>(2)?.and_then(|id| VmId::new(&id).ok()),
+            host: row.get::<_, Option<String>>(3)?.and_then(|host| HostName::new(&host).ok()),
+            phase: phase(&word, detail).ok_or_else(|| broken(format!("phase {word:?}")))?,
+            asked: time(row.get(6)?),
+            since: time(row.get(7)?),
+            missing_since: row.get::<_, Option<i64>>(8)?.map(time),
+        };
+        match records.get_mut(name.as_str()) {
+            Some(record) => record.vm = Some(vm),
+            None => return Err(broken("a VM without its node".into())),
+        }
+    }
+    Ok(())
+}
+
+fn phase(word: &str, detail: Detail) -> Option<Phase> {
+    let why = detail.why.unwrap_or_default();
+    Some(match word {
+        "asked" => Phase::Asked,
+        "booting" => Phase::Booting,
+        "ready" => Phase::Ready,
+        "up" => Phase::Up,
+        "failed" => Phase::Dead { why, was_up: detail.was_up },
+        "stopping" => Phase::Destroying {
+            cause: match detail.cause?.as_str() {
+                "ordered" => Cause::Ordered,
+                "boot-timeout" => Cause::BootTimeout,
+                "orphan" => Cause::Orphan,
+                "dead" => Cause::Dead { why, was_up: detail.was_up },
+                _ => return None,
+            },
+        },
+        _ => return None,
+    })
+}
+
+fn millis(time: Time) -> i64 {
+    time.0 as i64
+}
+
+fn time(millis: i64) -> Time {
+    Time(millis.max(0) as u64)
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    // Strings, numbers and booleans in plain structs: this cannot fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| format!("{text:?}: {error}"))
+}

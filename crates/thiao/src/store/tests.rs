@@ -1,0 +1,127 @@
+use super::*;
+use thiao_core::ids::{Generation, HostName, JobId, VmId};
+use thiao_core::note::Subject;
+use thiao_core::world::{Cause, Phase, Trouble, VmRecord, Wish};
+
+fn node(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+fn record(phase: Phase) -> NodeRecord {
+    NodeRecord {
+        wish: Wish::Up { since: Time(5) },
+        generation: Generation(3),
+        vm: Some(VmRecord {
+            generation: Generation(3),
+            id: Some(VmId::new("n0.3").unwrap()),
+            host: Some(HostName::new("a").unwrap()),
+            phase,
+            asked: Time(6),
+            since: Time(7),
+            missing_since: Some(Time(8)),
+        }),
+        trouble: Trouble {
+            failures: 2,
+            retry_at: Some(Time(9)),
+            avoid: [HostName::new("b").unwrap()].into(),
+            last: "it \"broke\"\n".into(),
+            told: true,
+        },
+        down: Some("thiao: x".into()),
+        jobs: vec![JobId(4), JobId(5)],
+        acted: Time(0),
+    }
+}
+
+#[test]
+fn records_survive_a_restart_in_every_phase() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("thiao.db");
+    let dead = Cause::Dead { why: "w".into(), was_up: true };
+    let phases = [
+        Phase::Asked,
+        Phase::Booting,
+        Phase::Ready,
+        Phase::Up,
+        Phase::Dead { why: "w".into(), was_up: true },
+        Phase::Destroying { cause: Cause::Ordered },
+        Phase::Destroying { cause: Cause::BootTimeout },
+        Phase::Destroying { cause: Cause::Orphan },
+        Phase::Destroying { cause: dead },
+    ];
+    let mut records: BTreeMap<_, _> =
+        phases.into_iter().enumerate().map(|(i, phase)| (node(&format!("n{i}")), record(phase))).collect();
+    records.insert(node("plain"), NodeRecord::default());
+    let mut store = Store::open(&path).unwrap();
+    store.save(&records, &Round::default(), Time(1)).unwrap();
+    drop(store);
+    let mut store = Store::open(&path).unwrap();
+    assert_eq!(store.load().unwrap(), records);
+    records.get_mut("n0").unwrap().vm = None;
+    records.remove("n1");
+    store.save(&records, &Round::default(), Time(2)).unwrap();
+    assert_eq!(Store::open(&path).unwrap().load().unwrap(), records);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "others can read it");
+}
+
+#[test]
+fn a_taken_order_is_known_and_cannot_be_taken_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
+    let round = || Round {
+        intents: vec![TakenIntent {
+            name: "17-resume".into(),
+            kind: "resume".into(),
+            nodes: "n0".into(),
+            at: Time(1),
+            uid: 0,
+        }],
+        ..Round::default()
+    };
+    assert!(!store.is_taken("17-resume").unwrap());
+    store.save(&BTreeMap::new(), &round(), Time(1)).unwrap();
+    assert!(store.is_taken("17-resume").unwrap());
+    assert!(store.save(&BTreeMap::new(), &round(), Time(1)).is_err());
+}
+
+#[test]
+fn events_are_found_by_subject_and_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
+    let note = |name: &str, text: &str| Note::new(Subject::Node(node(name)), "k", text);
+    let round = Round {
+        notes: vec![note("n0", "1"), note("n1", "2"), note("n0", "3"), note("n10", "4")],
+        ..Round::default()
+    };
+    store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
+    let texts = |events: Vec<Event>| events.into_iter().map(|e| e.message).collect::<Vec<_>>();
+    assert_eq!(texts(store.events(2, None, &[]).unwrap()), ["3", "4"]);
+    assert_eq!(texts(store.events(2, Some(0), &[]).unwrap()), ["1", "2"]);
+    assert_eq!(texts(store.events(9, None, &["node n0".into()]).unwrap()), ["1", "3"]);
+    assert_eq!(texts(store.events(9, None, &["node n1".into(), "node n10".into()]).unwrap()), ["2", "4"]);
+    store.prune(Time(2)).unwrap();
+    assert!(store.events(9, None, &[]).unwrap().is_empty());
+}
+
+#[test]
+fn actions_without_an_end_are_told_once_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
+    let begun = |id, what: &str| Begun { id, subject: "vm n0.1".into(), what: what.into(), why: "w".into() };
+    let round = Round { begun: vec![begun(1, "one"), begun(2, "two")], ..Round::default() };
+    store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
+    assert_eq!(store.next_action().unwrap(), 3);
+    store.save(&BTreeMap::new(), &Round { ended: vec![(1, "done".into())], ..Round::default() }, Time(2)).unwrap();
+    assert_eq!(store.interrupted(Time(3)).unwrap(), ["two"]);
+    assert!(store.interrupted(Time(4)).unwrap().is_empty());
+}
+
+#[test]
+fn a_newer_layout_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("thiao.db");
+    drop(Store::open(&path).unwrap());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert!(Store::open(&path).err().unwrap().to_string().contains("layout 99"));
+}
