@@ -2,12 +2,22 @@
 //! values that can be printed with where each came from. Nothing else reads
 //! the file, the environment or a default.
 
+mod passwd;
+mod read;
+mod resolve;
+
+use read::{Findings, Origin, Problem, Shown};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_core::ids::{ClusterName, NodeName, NodesetName};
 use thiao_core::policy::Policy;
 use thiao_core::view::Shape;
+use toml::de::DeTable;
 
 pub use thiao_core::world::NodeSpec;
 
@@ -78,3 +88,206 @@ pub struct Timing {
     /// How long events are kept.
     pub events_keep: Duration,
 }
+
+/// Where the file is when neither `--config` nor `THIAO_CONFIG` names one.
+pub const DEFAULT_FILE: &str = "/etc/thiao/thiao.toml";
+
+/// No settings file of people is longer.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("{file}: {error}; name another with --config or THIAO_CONFIG")]
+    Unreadable {
+        /// Which.
+        file: PathDisplay,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not to be trusted.
+    #[error("{file}: {why}")]
+    Untrusted {
+        /// Which.
+        file: PathDisplay,
+        /// Why, and the remedy.
+        why: String,
+    },
+    /// What it says is wrong.
+    #[error("{}", list(.file, .problems))]
+    Wrong {
+        /// Which.
+        file: PathDisplay,
+        /// All that is wrong.
+        problems: Vec<Problem>,
+    },
+}
+
+/// A path that prints itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathDisplay(pub PathBuf);
+
+impl fmt::Display for PathDisplay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+fn list(file: &PathDisplay, problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|Problem { line, key, message }| {
+            let place = if *line == 0 {
+                format!("{file}")
+            } else {
+                format!("{file}:{line}")
+            };
+            if key.is_empty() {
+                format!("{place}: {message}")
+            } else {
+                format!("{place}: {key}: {message}")
+            }
+        })
+        .collect();
+    lines.join("\n")
+}
+
+/// The settings and how they came to be.
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    shown: Vec<Shown>,
+}
+
+impl Config {
+    /// Reads and checks the settings; `file` is what `--config` or `THIAO_CONFIG` names, if anything.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+        load(file).map(|loaded| loaded.config)
+    }
+}
+
+/// As [`Config::load`], with where each value came from.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let file = file.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = read_trusted(file)?;
+    parse(file, &text, &this_machine())
+}
+
+/// Reads the file unless others than its owner and group may write to it: it names programs and secrets.
+fn read_trusted(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |error| ConfigError::Unreadable {
+        file: PathDisplay(file.to_owned()),
+        error,
+    };
+    let untrusted = |why: String| ConfigError::Untrusted {
+        file: PathDisplay(file.to_owned()),
+        why,
+    };
+    let handle = File::open(file).map_err(unreadable)?;
+    let meta = handle.metadata().map_err(unreadable)?;
+    if !meta.is_file() {
+        return Err(untrusted("is not a file".to_owned()));
+    }
+    if meta.mode() & 0o002 != 0 {
+        return Err(untrusted(format!(
+            "everybody may write to it: chmod o-w {}",
+            file.display()
+        )));
+    }
+    let mut text = String::new();
+    handle
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(untrusted(format!("is larger than {MAX_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// Checks a file's text.
+fn parse(file: &Path, text: &str, machine: &resolve::Machine) -> Result<Loaded, ConfigError> {
+    let wrong = |problems| ConfigError::Wrong {
+        file: PathDisplay(file.to_owned()),
+        problems,
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let line = |at: usize| 1 + text.bytes().take(at).filter(|b| *b == b'\n').count();
+        let problem = |e: &toml::de::Error| Problem {
+            line: e.span().map_or(0, |span| line(span.start)),
+            key: String::new(),
+            message: format!("is no TOML: {}", e.message()),
+        };
+        return Err(wrong(errors.iter().map(problem).collect()));
+    }
+    match resolve::resolve(file, text, table.get_ref(), machine) {
+        (Some(config), findings) => Ok(Loaded {
+            config,
+            shown: findings.shown,
+        }),
+        (None, Findings { mut problems, .. }) => {
+            if problems.is_empty() {
+                let message = "cannot be resolved; please report this as a mistake of Thiao's".to_owned();
+                problems.push(Problem {
+                    line: 0,
+                    key: String::new(),
+                    message,
+                });
+            }
+            Err(wrong(problems))
+        }
+    }
+}
+
+fn this_machine() -> resolve::Machine {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy();
+    let info = rustix::system::sysinfo();
+    resolve::Machine {
+        name: name.split('.').next().unwrap_or_default().to_owned(),
+        cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        memory_mb: (info.totalram as u64).saturating_mul(u64::from(info.mem_unit)) >> 20,
+        // Only /proc missing can hide it; then PATH finds it.
+        program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("thiao")),
+    }
+}
+
+impl Loaded {
+    /// All settings as TOML, each with where it came from.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let mut text = format!("# resolved from {}\n", self.config.file.display());
+        for line in &self.shown {
+            // Writing to a String cannot fail.
+            let _ = match line {
+                Shown::Head(head) => writeln!(text, "\n{head}"),
+                Shown::Key {
+                    key,
+                    value: Some(value),
+                    origin,
+                } => {
+                    let set = format!("{key} = {value}");
+                    match origin {
+                        Origin::Line(line) => writeln!(text, "{set:<48} # line {line}"),
+                        Origin::Default => writeln!(text, "{set:<48} # default"),
+                    }
+                }
+                Shown::Key { key, value: None, .. } => {
+                    writeln!(text, "{:<48} # not set", format!("# {key} ="))
+                }
+            };
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,403 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt as _;
+
+const GOOD: &str = r#"
+cluster = "lab"
+[[nodeset]]
+name = "fg"
+nodes = "fg[0-7]"
+memory_mb = 200
+"#;
+
+fn machine() -> resolve::Machine {
+    resolve::Machine {
+        name: "box".into(),
+        cpus: 4,
+        memory_mb: 8000,
+        program: "/opt/x/thiao".into(),
+    }
+}
+
+fn read(text: &str) -> Result<Loaded, ConfigError> {
+    parse(Path::new("thiao.toml"), text, &machine())
+}
+
+/// The problems of this text, which must have some.
+#[track_caller]
+fn wrong(text: &str) -> String {
+    match read(text) {
+        Ok(_) => panic!("accepted: {text}"),
+        Err(e) => e.to_string(),
+    }
+}
+
+/// Reads a good file with these lines before it; the file's first line is the second of these.
+#[track_caller]
+fn check(added: &str, expected: &str) {
+    let problems = wrong(&format!("{GOOD}\n{added}"));
+    assert!(
+        problems.contains(expected),
+        "{added}\ngave\n{problems}\nwithout\n{expected}"
+    );
+}
+
+#[test]
+fn few_keys_are_enough() {
+    let config = read(GOOD).unwrap().config;
+    assert_eq!(config.cluster.as_str(), "lab");
+    assert_eq!(config.state_dir, Path::new("/var/lib/thiao"));
+    assert_eq!(config.nodes.len(), 8);
+    assert_eq!(config.policy, Policy::default());
+    let set = &config.nodesets[&NodesetName::new("fg").unwrap()];
+    assert_eq!(
+        (set.nodes.as_str(), set.count, set.partition.as_str()),
+        ("fg[0-7]", 8, "vm")
+    );
+    assert_eq!(config.nodes[&NodeName::new("fg3").unwrap()].shape, set.shape);
+    assert_eq!(config.qemu.hosts.len(), 1);
+    assert_eq!(
+        (config.qemu.hosts[0].name.as_str(), config.qemu.hosts[0].memory_mb),
+        ("box", 6000)
+    );
+    assert_eq!(config.qemu.agent, Path::new("/usr/lib/thiao/thiao-guest"));
+    assert_eq!(config.qemu.guest.slurmctld_host, "box");
+    assert_eq!(config.qemu.guest.slurmctld_addr, config.qemu.network.address);
+}
+
+#[test]
+fn everything_can_be_said() {
+    let text = r#"
+cluster = "lab"
+state_dir = "/tmp/x"
+[slurm]
+conf = "/etc/slurm/slurm.conf"
+bin_dir = "/opt/slurm/bin"
+[[nodeset]]
+name = "a"
+nodes = "a[01-10]"
+cpus = 2
+memory_mb = 500
+share_percent = 50
+partition = "long"
+features = ["vm", "big"]
+[[nodeset]]
+name = "b"
+nodes = "b1,b2"
+memory_mb = 100
+[limits]
+max_vms = 9
+max_vms_per_host = 8
+max_starting = 7
+cpu_overcommit_percent = 200
+overhead_mb = 100
+tries_before_down = 3
+breaker_failures = 4
+[timing]
+boot_timeout = 1.5
+retry_first = 0.25
+slurm_poll = 20
+slurm_timeout = 3
+events_keep = 86_400
+[qemu]
+bridge = "br7"
+address = "10.1.2.1"
+prefix_len = 24
+accel = "tcg"
+warm = false
+cache_dir = "/tmp/c"
+agent = "/a"
+slurmctld_host = "ctl"
+slurmctld_addr = "10.1.2.3"
+slurmctld_port = 7000
+munge_key = "/k"
+munge_socket = "/s"
+[[qemu.host]]
+name = "h1"
+cpus = 4
+memory_mb = 1000
+[[qemu.host]]
+name = "h2"
+memory_mb = 2000
+[[qemu.user]]
+name = "alice"
+uid = 1000
+gid = 1001
+home = "/home/alice"
+[[qemu.share]]
+source = "/srv/alice"
+target = "/home/alice"
+user = "alice"
+"#;
+    let loaded = read(text).unwrap();
+    let c = &loaded.config;
+    assert_eq!(c.policy.boot_timeout.0, 1500);
+    assert_eq!(c.policy.retry_first.0, 250);
+    assert_eq!(c.policy.max_starting, 7);
+    assert_eq!(c.slurm.timeout, Duration::from_secs(3));
+    assert_eq!(c.timing.events_keep, Duration::from_secs(86_400));
+    assert_eq!(c.nodes.len(), 12);
+    assert_eq!(c.qemu.accel, thiao_qemu::AccelChoice::Tcg);
+    assert_eq!(c.qemu.hosts[1].cpus, 4);
+    assert_eq!(c.qemu.guest.users[0].shell, Path::new("/bin/bash"));
+    let share = &c.qemu.guest.shares[0];
+    assert_eq!(
+        (share.uid, share.gid, share.target.as_path()),
+        (1000, 1001, Path::new("/home/alice"))
+    );
+    assert_eq!(
+        (c.qemu.state_dir.as_path(), c.qemu.overhead_mb),
+        (Path::new("/tmp/x/vms"), 100)
+    );
+
+    // What is shown is a file that gives the same settings.
+    let shown = loaded.show();
+    let again = read(&shown).unwrap_or_else(|e| panic!("{e}\n{shown}"));
+    assert_eq!(format!("{:?}", again.config), format!("{c:?}"));
+    assert!(shown.contains("boot_timeout = 1.5"), "{shown}");
+    let line = |what: &str| {
+        shown
+            .lines()
+            .find(|l| l.starts_with(what))
+            .unwrap_or_else(|| panic!("{what}: {shown}"))
+    };
+    assert!(line("max_starting").ends_with("# line 23"), "{shown}");
+    assert!(line("retry_max").ends_with("# default"), "{shown}");
+    assert!(line("# ").contains("resolved from thiao.toml"));
+}
+
+#[test]
+fn defaults_are_shown_as_a_file_that_is_right() {
+    let loaded = read(GOOD).unwrap();
+    let shown = loaded.show();
+    let again = read(&shown).unwrap_or_else(|e| panic!("{e}\n{shown}"));
+    assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
+    assert!(shown.contains("[[qemu.host]]\nname = \"box\" "), "{shown}");
+}
+
+#[test]
+fn a_typo_is_named_with_the_nearest_key() {
+    check(
+        "[limits]\nmax_vm = 3",
+        "thiao.toml:9: limits.max_vm: there is no such key; did you mean max_vms?",
+    );
+    check(
+        "[timing]\nboot_timeot = 3",
+        "timing.boot_timeot: there is no such key; did you mean boot_timeout?",
+    );
+    check(
+        "[qmeu]\nwarm = true",
+        "thiao.toml:8: qmeu: there is no such key; did you mean qemu?",
+    );
+    check(
+        "[[qemu.host]]\nnam = 'x'\nname='y'\nmemory_mb=999",
+        "qemu.host.nam: there is no such key; did you mean name?",
+    );
+    check(
+        "node = 'x'",
+        "nodeset.node: there is no such key; did you mean nodes?",
+    );
+    check(
+        "[limits]\nboot_timeout = 3",
+        "limits.boot_timeout: there is no such key; did you mean timing.boot_timeout?",
+    );
+    check(
+        "[slurm]\nzzz = 3",
+        "slurm.zzz: there is no such key; the keys here are conf, bin_dir",
+    );
+}
+
+#[test]
+fn a_bad_value_is_named_with_its_range() {
+    check(
+        "[limits]\nmax_vms = 0",
+        "thiao.toml:9: limits.max_vms: 0 is not a whole number from 1 to 65536",
+    );
+    check(
+        "[limits]\nmax_vms = -1",
+        "limits.max_vms: -1 is not a whole number",
+    );
+    check(
+        "[limits]\nmax_vms = '5'",
+        "limits.max_vms: \"5\" is not a whole number",
+    );
+    check(
+        "[limits]\nmax_vms = 99999999999999999999",
+        "is not a whole number",
+    );
+    check(
+        "[timing]\nboot_timeout = 0.5",
+        "timing.boot_timeout: 0.5 is not a time from 1 to 3600 seconds",
+    );
+    check("[timing]\nboot_timeout = nan", "nan is not a time");
+    check("[timing]\nboot_timeout = inf", "inf is not a time");
+    check(
+        "[timing]\nretry_first = 9\nretry_max = 8",
+        "timing.retry_max: is shorter than retry_first",
+    );
+    check(
+        "[timing]\nslurm_poll = 1\nslurm_poll_busy = 2",
+        "slurm_poll_busy: is longer than slurm_poll",
+    );
+    check("[timing]\nlook_max_age = 2", "look_max_age: is shorter than");
+    check(
+        "[qemu]\naccel = 'hvf'",
+        "qemu.accel: \"hvf\" is not possible: use auto, kvm or tcg",
+    );
+    check(
+        "[qemu]\naddress = '10.1.1'",
+        "qemu.address: \"10.1.1\" is not possible",
+    );
+    check(
+        "[qemu]\nwarm = 'yes'",
+        "qemu.warm: \"yes\" is neither true nor false",
+    );
+    check(
+        "[qemu]\nmunge_key = 'munge.key'",
+        "\"munge.key\" is not an absolute path",
+    );
+    check("[qemu]\nbridge = 'averylongbridgename'", "use 1 to 15 of");
+    check(
+        "[qemu]\nusers = ['no-such-user-here']",
+        "this machine has no user no-such-user-here",
+    );
+    check("[qemu]\nusers = ['root']", "root has uid 0");
+    check("[qemu]\nusers = 'x'", "is not a list of texts");
+    check(
+        "[qemu]\nprefix_len = 30",
+        "prefix_len leaves 1 addresses for 8 VMs",
+    );
+    check(
+        "[[qemu.share]]\nsource='/x'\nuser='bob'",
+        "qemu.share.user: bob is not among the guests' users",
+    );
+    check("[[qemu.share]]\nuser='bob'", "qemu.share.source: is missing");
+    check(
+        "[[qemu.user]]\nname='a:b'\nuid=5\ngid=5",
+        "qemu.user.name: is no login name",
+    );
+    check(
+        "[[qemu.user]]\nname='a'\nuid=0\ngid=5",
+        "qemu.user.uid: 0 is not a whole number from 1",
+    );
+    check(
+        "[[qemu.user]]\nname='a'\nuid=5\ngid=5\n[[qemu.user]]\nname='b'\nuid=5\ngid=5",
+        "b (uid 5) is there twice",
+    );
+    check(
+        "[[qemu.host]]\nname='h'\nmemory_mb=300",
+        "no host can carry one of its VMs, which needs 340 MiB",
+    );
+    check(
+        "[[qemu.host]]\nname='h'\nmemory_mb=999\n[[qemu.host]]\nname='h'\nmemory_mb=999",
+        "two hosts named h",
+    );
+    check(
+        "[qemu]\nhost = 3",
+        "qemu.host: 3 is not a list of tables; write [[qemu.host]]",
+    );
+}
+
+#[test]
+fn nodesets_are_checked() {
+    check(
+        "[[nodeset]]\nname='x'\nnodes='fg7,x1'\nmemory_mb=100",
+        "thiao.toml:10: nodeset.nodes: fg7 is already in nodeset fg",
+    );
+    check(
+        "[[nodeset]]\nname='fg'\nnodes='x1'\nmemory_mb=100",
+        "there are two nodesets named fg",
+    );
+    check(
+        "[[nodeset]]\nname='x'\nnodes='x[1-'\nmemory_mb=100",
+        "malformed hostlist at byte",
+    );
+    check(
+        "[[nodeset]]\nname='x'\nnodes='x[0-99999]'\nmemory_mb=100",
+        "more than 65536 names",
+    );
+    check(
+        "[[nodeset]]\nname='x'\nnodes='x[0-65000]'\nmemory_mb=100\n[[nodeset]]\nname='y'\nnodes='y[0-999]'\nmemory_mb=9",
+        "more than 65536 nodes in all",
+    );
+    check(
+        "[[nodeset]]\nname='x'\nnodes='x1'",
+        "thiao.toml:8: nodeset.memory_mb: is missing",
+    );
+    check(
+        "[[nodeset]]\nname='x'\nnodes='x1'\nmemory_mb=50\nfeatures=['a b']",
+        "a list is not possible: use 1 to 63",
+    );
+    let missing = wrong("cluster = 'lab'");
+    assert!(
+        missing.contains("thiao.toml: nodeset: is missing: write at least one [[nodeset]]"),
+        "{missing}"
+    );
+    let single = wrong("cluster = 'lab'\n[nodeset]\nname = 'x'");
+    assert!(
+        single.contains("thiao.toml:2: nodeset: a table is not a list of tables; write [[nodeset]]"),
+        "{single}"
+    );
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let problems =
+        wrong("[[nodeset]]\nname = 'a b'\nnods = 'x'\nmemory_mb = 'much'\n[limits]\nmax_vms = 0\n[limit]\n");
+    for expected in [
+        "cluster: is missing",
+        "nodeset.name: \"a b\"",
+        "nodeset.nods",
+        "memory_mb: \"much\"",
+        "max_vms: 0",
+        "limit: there is",
+    ] {
+        assert!(problems.contains(expected), "{expected} not in\n{problems}");
+    }
+    assert_eq!(problems.lines().count(), 7, "{problems}");
+}
+
+#[test]
+fn what_is_no_toml_is_named_with_the_line() {
+    let problems = wrong("cluster = \"lab\"\nx = = 3\n");
+    assert!(problems.contains("thiao.toml:2: is no TOML"), "{problems}");
+    let twice = wrong("cluster = 'a'\ncluster = 'b'\n");
+    assert!(
+        twice.contains("thiao.toml:2: is no TOML: duplicate key"),
+        "{twice}"
+    );
+}
+
+#[test]
+fn a_long_state_dir_is_refused() {
+    let text = format!("state_dir = \"/{}\"\n{GOOD}", "x".repeat(90));
+    assert!(wrong(&text).contains("thiao.toml:1: state_dir: is longer than 80 bytes"));
+}
+
+#[test]
+fn a_file_that_everybody_may_write_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("thiao.toml");
+    std::fs::write(&file, GOOD).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let error = Config::load(Some(&file)).unwrap_err().to_string();
+    assert!(error.contains("everybody may write to it: chmod o-w "), "{error}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o664)).unwrap();
+    assert!(Config::load(Some(&file)).is_ok());
+    let none = Config::load(Some(&dir.path().join("none.toml")))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        none.contains("none.toml: No such file") && none.contains("--config"),
+        "{none}"
+    );
+    let folder = Config::load(Some(dir.path())).unwrap_err().to_string();
+    assert!(folder.contains("is not a file"), "{folder}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[a-z_\\[\\]='\"0-9. \n]{0,200}") {
+        let _ = read(&text);
+        let _ = read(&format!("{GOOD}\n{text}"));
+    }
+}
