@@ -6,7 +6,7 @@
 //!   fastest, then the first, the second and so on: Slurm's order.
 //! - [`fold`] goes the other way, as `scontrol show hostlistsorted` does, but
 //!   for a *set* of names: each once, the result independent of their order.
-//! - [`count`] counts without expanding.
+//! - [`count`] counts without expanding, [`NameSet`] looks names up without it.
 //!
 //! Grammar:
 //! ```text
@@ -26,6 +26,10 @@
 //! other characters in names, numbers of more than 18 digits (Slurm: the
 //! largest number of 64 bits). Text after the last bracket (`a[1-2]b`) is
 //! refused by 22.05 too; some later versions read it, none writes it.
+
+mod set;
+
+pub use set::NameSet;
 
 use crate::ids::NodeName;
 use std::cmp::Ordering;

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use thiao_core::hostlist::{self, Limits};
+use thiao_core::hostlist::{self, Limits, NameSet};
 use thiao_core::ids::{ClusterName, NodeName, Time};
 use thiao_core::spool::{self, IntentFile, IntentKind};
 
@@ -109,11 +109,8 @@ fn unknown_nodes<'a>(spool: &Path, names: &'a [NodeName]) -> HashSet<&'a NodeNam
     if list.is_empty() {
         return names.iter().collect();
     }
-    match hostlist::expand_within(&list, KNOWN) {
-        Ok(known) => {
-            let known: HashSet<NodeName> = known.into_iter().collect();
-            names.iter().filter(|&name| !known.contains(name)).collect()
-        }
+    match NameSet::parse(&list, KNOWN) {
+        Ok(known) => names.iter().filter(|name| !known.contains(name)).collect(),
         // No reason to lose an order.
         Err(error) => {
             eprintln!("The nodes are not checked: {}: {error}", path.display());

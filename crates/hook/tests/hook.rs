@@ -1,6 +1,8 @@
 //! The built program, called as slurmctld calls it: through links named
 //! `Resume` and so on, with almost no environment.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixDatagram;

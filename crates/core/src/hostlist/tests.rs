@@ -179,6 +179,16 @@ proptest! {
     }
 
     #[test]
+    fn looking_up_is_searching_the_names(list in lists(), asked in lists(), fold_it in any::<bool>()) {
+        let names = expand(&list).unwrap();
+        let list = if fold_it { fold(&names) } else { list };
+        let set = NameSet::parse(&list, Limits::default()).unwrap();
+        for name in expand(&asked).unwrap().iter().chain(&names) {
+            prop_assert_eq!(set.contains(name), names.contains(name), "{} in {}", name, list);
+        }
+    }
+
+    #[test]
     fn the_natural_order_is_an_order(a in "[a0-2]{0,5}", b in "[a0-2]{0,5}", c in "[a0-2]{0,5}") {
         let order = |x: &str, y: &str| natural(x.as_bytes(), y.as_bytes());
         prop_assert_eq!(order(&a, &b), order(&b, &a).reverse());
