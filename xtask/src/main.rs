@@ -1,2 +1,68 @@
-//! stub
-fn main() {}
+//! Thiao's chores: `cargo xtask demo|test|bench|dist`.
+//!
+//! Depends on next to nothing, so that it is built in seconds; it only starts
+//! cargo, apt and our own binaries.
+
+mod packages;
+mod steps;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  demo [--yes] [ARGS...]   Show Slurm jobs that get virtual machines of their own.
+                           ARGS are those of `thiao lab demo`, e.g. --keep
+  test [--yes] [--fast]    Run every check and test, the whole system included.
+                           --fast leaves the labs with real VMs out
+  bench [--yes] [NAME...]  Measure: all benches, or those named
+  dist                     Put binaries, manual pages and completions into target/dist
+
+demo, test and bench name the Debian packages that are missing. As root they
+install them after asking; --yes, or CI=true, answers yes. Otherwise they print
+the command to run.
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    run(&args).unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(args: &[String]) -> Result<ExitCode> {
+    let Some((command, rest)) = args.split_first() else {
+        bail!("which command?\n\n{HELP}")
+    };
+    if matches!(command.as_str(), "help" | "-h" | "--help") {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
+    let yes = ci || rest.iter().any(|arg| arg == "--yes");
+    let rest: Vec<String> = rest.iter().filter(|arg| *arg != "--yes").cloned().collect();
+    std::env::set_current_dir(steps::root())?;
+    match command.as_str() {
+        "demo" => {
+            packages::ensure(yes)?;
+            steps::demo(&rest)
+        }
+        "test" => {
+            let fast = match rest.as_slice() {
+                [] => false,
+                [one] if one == "--fast" => true,
+                _ => bail!("test takes --fast and --yes only\n\n{HELP}"),
+            };
+            packages::ensure(yes)?;
+            steps::test(fast)
+        }
+        "bench" => {
+            packages::ensure(yes)?;
+            steps::bench(&rest)
+        }
+        "dist" => steps::dist(),
+        other => bail!("there is no command {other}\n\n{HELP}"),
+    }
+}

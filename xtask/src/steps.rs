@@ -1,0 +1,207 @@
+//! What each chore runs.
+
+use anyhow::{Context, Result, bail};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Our own binaries: they find each other by lying in one folder.
+const BINARIES: [&str; 3] = ["thiao", "thiao-hook", "thiao-guest"];
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
+}
+
+/// Where cargo builds, as it says itself (`CARGO_TARGET_DIR`, else `target`).
+fn target() -> PathBuf {
+    let chosen = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    root().join(chosen.unwrap_or_else(|| "target".into()))
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Runs a command and shows it first; whether it succeeded.
+fn passes(command: &mut Command) -> Result<bool> {
+    let words: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+    let program = PathBuf::from(command.get_program());
+    let program = program.file_name().unwrap_or_default().to_string_lossy();
+    println!("+ {program} {}", words.join(" "));
+    Ok(command
+        .status()
+        .with_context(|| format!("{program} cannot be run"))?
+        .success())
+}
+
+fn build(release: bool) -> Result<()> {
+    let mut command = cargo();
+    command
+        .args(["build"])
+        .args(release.then_some("--release"))
+        .args(BINARIES.map(|name| format!("--package={name}")));
+    if !passes(&mut command)? {
+        bail!("the build failed");
+    }
+    Ok(())
+}
+
+/// The demo itself is `thiao lab demo`: this process becomes it, so that Ctrl-C reaches it alone.
+pub fn demo(args: &[String]) -> Result<ExitCode> {
+    build(true)?;
+    let thiao = target().join("release/thiao");
+    Err(Command::new(&thiao).args(["lab", "demo"]).args(args).exec())
+        .with_context(|| format!("{} cannot be run", thiao.display()))
+}
+
+/// Every check and test; those with real VMs are left out when `fast`.
+pub fn test(fast: bool) -> Result<ExitCode> {
+    let mut failed = Vec::new();
+    let mut check = |name: &'static str, command: &mut Command| -> Result<()> {
+        if !passes(command)? {
+            failed.push(name);
+        }
+        Ok(())
+    };
+    check("cargo fmt", cargo().args(["fmt", "--all", "--check"]))?;
+    check(
+        "cargo clippy",
+        cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    if has("deny") {
+        check(
+            "cargo deny",
+            cargo().args(["deny", "--log-level", "warn", "check"]),
+        )?;
+    } else {
+        println!("skipped: cargo deny, which is not installed (`cargo install cargo-deny`)");
+    }
+    // Labs run our own binaries, which a test's own build does not make.
+    build(false)?;
+    if has("nextest") {
+        let mut command = cargo();
+        command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        if fast {
+            command.args(["-E", "not test(/^lab_/)"]);
+        }
+        check("cargo nextest", &mut command)?;
+    } else {
+        let mut command = cargo();
+        command.args(["test", "--workspace", "--no-fail-fast"]);
+        if fast {
+            command.args(["--", "--skip", "lab_"]);
+        }
+        check("cargo test", &mut command)?;
+    }
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("xtask: failed: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Whether cargo has this subcommand.
+fn has(subcommand: &str) -> bool {
+    cargo()
+        .args([subcommand, "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// All benches of all crates, or those named.
+pub fn bench(names: &[String]) -> Result<ExitCode> {
+    build(true)?;
+    let benches = benches()?;
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !benches.iter().any(|(_, bench)| bench == *name))
+    {
+        let known: Vec<&str> = benches.iter().map(|(_, bench)| bench.as_str()).collect();
+        bail!("there is no bench {unknown}; there are: {}", known.join(", "));
+    }
+    let mut failed = false;
+    for (package, bench) in benches {
+        if names.is_empty() || names.contains(&bench) {
+            let manifest = package.join("Cargo.toml");
+            failed |= !passes(
+                cargo()
+                    .args(["bench", "--manifest-path"])
+                    .arg(manifest)
+                    .args(["--bench", &bench]),
+            )?;
+        }
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The folder of each package that has benches, with their names.
+fn benches() -> Result<Vec<(PathBuf, String)>> {
+    let mut found = Vec::new();
+    for package in std::fs::read_dir(root().join("crates")).context("crates/ cannot be read")? {
+        let package = package?.path();
+        let Ok(files) = std::fs::read_dir(package.join("benches")) else {
+            continue;
+        };
+        for file in files {
+            let file = file?.path();
+            if file.extension().is_some_and(|end| end == "rs")
+                && let Some(name) = file.file_stem()
+            {
+                found.push((package.clone(), name.to_string_lossy().into_owned()));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Release binaries, manual pages and shell completions in `target/dist`.
+pub fn dist() -> Result<ExitCode> {
+    build(true)?;
+    let dist = target().join("dist");
+    if dist.exists() {
+        std::fs::remove_dir_all(&dist).context("the old target/dist cannot be removed")?;
+    }
+    let bin = dist.join("bin");
+    std::fs::create_dir_all(&bin).context("target/dist cannot be made")?;
+    for name in BINARIES {
+        std::fs::copy(target().join("release").join(name), bin.join(name))
+            .with_context(|| format!("{name} cannot be copied"))?;
+    }
+    std::os::unix::fs::symlink("thiao", bin.join("thiaod")).context("thiaod cannot be linked")?;
+    for (what, folder) in [("man", "man"), ("completions", "completions")] {
+        let folder = dist.join(folder);
+        std::fs::create_dir_all(&folder).context("target/dist cannot be made")?;
+        if !passes(
+            Command::new(bin.join("thiao"))
+                .args(["generate", what])
+                .arg(&folder),
+        )? {
+            bail!("thiao generate {what} failed");
+        }
+    }
+    for file in ["LICENSE", "README.md", "CHANGELOG.md", "dist/thiaod.service"] {
+        let from = root().join(file);
+        if let (true, Some(name)) = (from.exists(), from.file_name()) {
+            std::fs::copy(&from, dist.join(name)).with_context(|| format!("{file} cannot be copied"))?;
+        }
+    }
+    println!("{}", dist.display());
+    Ok(ExitCode::SUCCESS)
+}
