@@ -79,6 +79,9 @@ pub struct Timing {
     pub slurm_poll: Duration,
     /// Pause between looks at Slurm while nodes or jobs come up or go.
     pub slurm_poll_busy: Duration,
+    /// Pause between looks at Slurm in the first seconds after a guest says that its
+    /// slurmd runs: its registration is near, and a job waits for us to see it.
+    pub slurm_poll_urgent: Duration,
     /// Pause between looks at the provider when nothing is under way.
     pub vm_poll: Duration,
     /// Pause between looks at the provider while VMs come up or go.

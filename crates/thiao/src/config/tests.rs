@@ -160,7 +160,7 @@ user = "alice"
             .find(|l| l.starts_with(what))
             .unwrap_or_else(|| panic!("{what}: {shown}"))
     };
-    assert!(line("max_starting").ends_with("# line 23"), "{shown}");
+    assert!(line("max_starting").ends_with("# line 22"), "{shown}");
     assert!(line("retry_max").ends_with("# default"), "{shown}");
     assert!(line("# ").contains("resolved from thiao.toml"));
 }

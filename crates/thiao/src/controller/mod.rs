@@ -1,1 +1,98 @@
-//! stub
+//! The controller: observe, plan, lint, execute, round after round.
+//!
+//! One task (`owner`) owns all state. Lookers (`look`) and actions (`execute`)
+//! run beside it and report by messages; hooks, guests and timers only wake it.
+//!
+//! *Architecture invariants:* a round is on disk before anything of it is
+//! executed; nothing that executes decides.
+
+mod answer;
+mod execute;
+mod intake;
+mod look;
+mod owner;
+pub mod provider;
+mod receive;
+
+use crate::api;
+use crate::config::Config;
+use anyhow::Context;
+use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc};
+
+/// Questions that may wait before askers are told to come again.
+const QUERY_BACKLOG: usize = 256;
+
+/// Runs the controller until it is told to stop. VMs go on without it.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let state_dir = config.state_dir.clone();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&state_dir)
+        .with_context(|| format!("the state folder {} cannot be made", state_dir.display()))?;
+    let _lock = lock(&state_dir)?;
+
+    let vms_changed = Arc::new(Notify::new());
+    let wake = {
+        let vms_changed = vms_changed.clone();
+        Arc::new(move || vms_changed.notify_one()) as Arc<dyn Fn() + Send + Sync>
+    };
+    let qemu = thiao_qemu::Qemu::open(config.qemu.clone(), wake).context("the QEMU provider cannot start")?;
+    let slurm = thiao_slurm::Slurm::new(
+        config.slurm.conf.clone(),
+        config.slurm.bin_dir.clone(),
+        config.slurm.timeout,
+    );
+
+    let (queries, asked) = mpsc::channel(QUERY_BACKLOG);
+    let owner = owner::Owner::open(&config, Arc::new(qemu), slurm, vms_changed)?;
+    let socket = state_dir.join("api.sock");
+    let server = tokio::spawn(api::server::serve(socket.clone(), queries));
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    tracing::info!(cluster = %config.cluster, state_dir = %state_dir.display(), "thiaod is up");
+
+    tokio::select! {
+        result = owner.run(asked) => result?,
+        result = server => result.context("the API's task ended")?.context("the API cannot be served")?,
+        signal = stop_signal() => tracing::info!(signal, "told to stop; VMs go on without me"),
+    }
+    let _ = std::fs::remove_file(socket);
+    Ok(())
+}
+
+/// One controller per state folder: the second refuses.
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
+            "another thiaod uses the state folder {}: stop it first (`systemctl stop thiaod`), or give this one another state_dir",
+            state_dir.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+        }
+    }
+}
+
+async fn stop_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            // Without the handler the signal ends the process by itself.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => "SIGTERM",
+        () = wait(SignalKind::interrupt()) => "SIGINT",
+    }
+}

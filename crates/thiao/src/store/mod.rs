@@ -28,7 +28,9 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// The file is of a version that we do not know.
-    #[error("the database {path} has layout {found}, this program knows up to {known}: start the newer thiao that wrote it")]
+    #[error(
+        "the database {path} has layout {found}, this program knows up to {known}: start the newer thiao that wrote it"
+    )]
     Newer {
         /// The database.
         path: PathBuf,
@@ -65,8 +67,8 @@ pub struct Store {
 pub struct Round {
     /// Names of the spool files that were taken.
     pub intents: Vec<TakenIntent>,
-    /// What happened.
-    pub notes: Vec<Note>,
+    /// What happened, and whose job it is about; none: everybody may know.
+    pub notes: Vec<(Note, Option<u32>)>,
     /// Actions about to be executed: key and text.
     pub begun: Vec<Begun>,
     /// Actions that ended: key and outcome.
@@ -112,47 +114,83 @@ impl Round {
 impl Store {
     /// Opens or makes the database, readable by its owner alone.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let wrap = |source| StoreError::Sqlite { path: path.to_owned(), source };
+        let wrap = |source| StoreError::Sqlite {
+            path: path.to_owned(),
+            source,
+        };
         make_private(path);
         let mut db = Connection::open(path).map_err(wrap)?;
         db.busy_timeout(Duration::from_secs(5)).map_err(wrap)?;
         db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
         // FULL: a round that returned is on disk, also after a power cut.
         db.pragma_update(None, "synchronous", "FULL").map_err(wrap)?;
-        let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(wrap)?;
+        let found: i64 = db
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(wrap)?;
         let known = MIGRATIONS.len() as i64;
         if found > known {
-            return Err(StoreError::Newer { path: path.to_owned(), found, known });
+            return Err(StoreError::Newer {
+                path: path.to_owned(),
+                found,
+                known,
+            });
         }
         for (version, sql) in MIGRATIONS.iter().enumerate().skip(found as usize) {
             let tx = db.transaction().map_err(wrap)?;
             tx.execute_batch(sql).map_err(wrap)?;
-            tx.pragma_update(None, "user_version", version as i64 + 1).map_err(wrap)?;
+            tx.pragma_update(None, "user_version", version as i64 + 1)
+                .map_err(wrap)?;
             tx.commit().map_err(wrap)?;
         }
-        Ok(Self { db, path: path.to_owned(), saved: BTreeMap::new() })
+        Ok(Self {
+            db,
+            path: path.to_owned(),
+            saved: BTreeMap::new(),
+        })
     }
 
     fn wrap(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let path = self.path.clone();
-        move |source| StoreError::Sqlite { path: path.clone(), source }
+        move |source| StoreError::Sqlite {
+            path: path.clone(),
+            source,
+        }
     }
 
     /// All records, as they were when the last round ended.
     pub fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, StoreError> {
         let records = row::load(&self.db).map_err(|error| match error {
-            row::LoadError::Sqlite(source) => StoreError::Sqlite { path: self.path.clone(), source },
-            row::LoadError::Broken { node, what } => StoreError::Broken { path: self.path.clone(), node, what },
+            row::LoadError::Sqlite(source) => StoreError::Sqlite {
+                path: self.path.clone(),
+                source,
+            },
+            row::LoadError::Broken { node, what } => StoreError::Broken {
+                path: self.path.clone(),
+                node,
+                what,
+            },
         })?;
         self.saved.clone_from(&records);
         Ok(records)
     }
 
     /// Writes a round in one transaction. When it returns, all of it is on disk; on an error, none.
-    pub fn save(&mut self, records: &BTreeMap<NodeName, NodeRecord>, round: &Round, now: Time) -> Result<(), StoreError> {
-        let changed: Vec<_> =
-            records.iter().filter(|(node, record)| self.saved.get(*node) != Some(*record)).collect();
-        let removed: Vec<_> = self.saved.keys().filter(|node| !records.contains_key(*node)).cloned().collect();
+    pub fn save(
+        &mut self,
+        records: &BTreeMap<NodeName, NodeRecord>,
+        round: &Round,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let changed: Vec<_> = records
+            .iter()
+            .filter(|(node, record)| self.saved.get(*node) != Some(*record))
+            .collect();
+        let removed: Vec<_> = self
+            .saved
+            .keys()
+            .filter(|node| !records.contains_key(*node))
+            .cloned()
+            .collect();
         if changed.is_empty() && removed.is_empty() && round.is_empty() {
             return Ok(());
         }
@@ -166,7 +204,10 @@ impl Store {
         }
         write_round(&tx, round, now).map_err(&wrap)?;
         tx.commit().map_err(&wrap)?;
-        let changed: Vec<_> = changed.into_iter().map(|(node, record)| (node.clone(), record.clone())).collect();
+        let changed: Vec<_> = changed
+            .into_iter()
+            .map(|(node, record)| (node.clone(), record.clone()))
+            .collect();
         self.saved.extend(changed);
         for node in removed {
             self.saved.remove(&node);
@@ -186,7 +227,9 @@ impl Store {
     /// The key of the next action.
     pub fn next_action(&self) -> Result<i64, StoreError> {
         self.db
-            .query_row("SELECT coalesce(max(id), 0) + 1 FROM actions", [], |row| row.get(0))
+            .query_row("SELECT coalesce(max(id), 0) + 1 FROM actions", [], |row| {
+                row.get(0)
+            })
             .map_err(self.wrap())
     }
 
@@ -195,12 +238,17 @@ impl Store {
         let wrap = self.wrap();
         let tx = self.db.transaction().map_err(&wrap)?;
         let open = {
-            let mut statement = tx.prepare("SELECT what FROM actions WHERE ended IS NULL ORDER BY id").map_err(&wrap)?;
+            let mut statement = tx
+                .prepare("SELECT what FROM actions WHERE ended IS NULL ORDER BY id")
+                .map_err(&wrap)?;
             let rows = statement.query_map([], |row| row.get(0)).map_err(&wrap)?;
             rows.collect::<Result<Vec<String>, _>>().map_err(&wrap)?
         };
-        tx.execute("UPDATE actions SET ended = ?1, outcome = 'interrupted' WHERE ended IS NULL", [now.0 as i64])
-            .map_err(&wrap)?;
+        tx.execute(
+            "UPDATE actions SET ended = ?1, outcome = 'interrupted' WHERE ended IS NULL",
+            [now.0 as i64],
+        )
+        .map_err(&wrap)?;
         tx.commit().map_err(&wrap)?;
         Ok(open)
     }
@@ -208,7 +256,12 @@ impl Store {
     /// The newest `limit` events above `after` about `subjects` (all if empty), oldest
     /// first; the oldest ones of them if `after` is given, so that a follower misses none.
     /// A subject may end in `*`.
-    pub fn events(&self, limit: usize, after: Option<i64>, subjects: &[String]) -> Result<Vec<Event>, StoreError> {
+    pub fn events(
+        &self,
+        limit: usize,
+        after: Option<i64>,
+        subjects: &[String],
+    ) -> Result<Vec<Event>, StoreError> {
         let order = if after.is_some() { "ASC" } else { "DESC" };
         let mut filters = String::new();
         for i in 0..subjects.len() {
@@ -219,12 +272,16 @@ impl Store {
             filters.push(')');
         }
         let sql = format!(
-            "SELECT id, at, subject, kind, message FROM events WHERE id > ?1{filters} ORDER BY id {order} LIMIT ?2"
+            "SELECT id, at, subject, kind, message, uid FROM events WHERE id > ?1{filters} ORDER BY id {order} LIMIT ?2"
         );
         let wrap = self.wrap();
         let mut statement = self.db.prepare_cached(&sql).map_err(&wrap)?;
         let mut values: Vec<rusqlite::types::Value> = vec![after.unwrap_or(0).into(), (limit as i64).into()];
-        values.extend(subjects.iter().map(|subject| rusqlite::types::Value::from(subject.clone())));
+        values.extend(
+            subjects
+                .iter()
+                .map(|subject| rusqlite::types::Value::from(subject.clone())),
+        );
         let rows = statement
             .query_map(rusqlite::params_from_iter(values), |row| {
                 Ok(Event {
@@ -233,7 +290,7 @@ impl Store {
                     subject: row.get(2)?,
                     kind: row.get(3)?,
                     message: row.get(4)?,
-                    uid: None,
+                    uid: row.get(5)?,
                 })
             })
             .map_err(&wrap)?;
@@ -248,9 +305,15 @@ impl Store {
     pub fn prune(&mut self, before: Time) -> Result<(), StoreError> {
         let wrap = self.wrap();
         let before = before.0 as i64;
-        self.db.execute("DELETE FROM events WHERE at < ?1", [before]).map_err(&wrap)?;
-        self.db.execute("DELETE FROM actions WHERE ended < ?1", [before]).map_err(&wrap)?;
-        self.db.execute("DELETE FROM intents WHERE taken < ?1", [before]).map_err(&wrap)?;
+        self.db
+            .execute("DELETE FROM events WHERE at < ?1", [before])
+            .map_err(&wrap)?;
+        self.db
+            .execute("DELETE FROM actions WHERE ended < ?1", [before])
+            .map_err(&wrap)?;
+        self.db
+            .execute("DELETE FROM intents WHERE taken < ?1", [before])
+            .map_err(&wrap)?;
         Ok(())
     }
 }
@@ -258,12 +321,23 @@ impl Store {
 fn write_round(db: &Connection, round: &Round, now: Time) -> rusqlite::Result<()> {
     let now = now.0 as i64;
     for intent in &round.intents {
-        db.prepare_cached("INSERT INTO intents (name, kind, nodes, at, uid, taken) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![intent.name, intent.kind, intent.nodes, intent.at.0 as i64, intent.uid, now])?;
+        db.prepare_cached(
+            "INSERT INTO intents (name, kind, nodes, at, uid, taken) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            intent.name,
+            intent.kind,
+            intent.nodes,
+            intent.at.0 as i64,
+            intent.uid,
+            now
+        ])?;
     }
-    for note in &round.notes {
-        db.prepare_cached("INSERT INTO events (at, subject, kind, message) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![now, note.subject.to_string(), note.kind, note.text])?;
+    for (note, uid) in &round.notes {
+        db.prepare_cached(
+            "INSERT INTO events (at, subject, kind, message, uid) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![now, note.subject.to_string(), note.kind, note.text, uid])?;
     }
     for action in &round.begun {
         db.prepare_cached("INSERT INTO actions (id, begun, subject, what, why) VALUES (?1, ?2, ?3, ?4, ?5)")?
@@ -280,7 +354,11 @@ fn write_round(db: &Connection, round: &Round, now: Time) -> rusqlite::Result<()
 /// error shows when SQLite opens it.
 fn make_private(path: &Path) {
     use std::os::unix::fs::OpenOptionsExt;
-    let _ = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    let _ = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path);
 }
 
 #[cfg(test)]

@@ -65,21 +65,39 @@ pub fn write(db: &Connection, node: &NodeName, record: &NodeRecord) -> rusqlite:
     ])?;
     match &record.vm {
         Some(vm) => write_vm(db, node, vm),
-        None => db.prepare_cached("DELETE FROM vms WHERE node = ?1")?.execute([node.as_str()]).map(drop),
+        None => db
+            .prepare_cached("DELETE FROM vms WHERE node = ?1")?
+            .execute([node.as_str()])
+            .map(drop),
     }
 }
 
 fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result<()> {
     let detail = match &vm.phase {
         Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up => Detail::default(),
-        Phase::Dead { why, was_up } => Detail { why: Some(why.clone()), was_up: *was_up, cause: None },
+        Phase::Dead { why, was_up } => Detail {
+            why: Some(why.clone()),
+            was_up: *was_up,
+            cause: None,
+        },
         Phase::Destroying { cause } => match cause {
-            Cause::Ordered => Detail { cause: Some("ordered".into()), ..Detail::default() },
-            Cause::BootTimeout => Detail { cause: Some("boot-timeout".into()), ..Detail::default() },
-            Cause::Orphan => Detail { cause: Some("orphan".into()), ..Detail::default() },
-            Cause::Dead { why, was_up } => {
-                Detail { cause: Some("dead".into()), why: Some(why.clone()), was_up: *was_up }
-            }
+            Cause::Ordered => Detail {
+                cause: Some("ordered".into()),
+                ..Detail::default()
+            },
+            Cause::BootTimeout => Detail {
+                cause: Some("boot-timeout".into()),
+                ..Detail::default()
+            },
+            Cause::Orphan => Detail {
+                cause: Some("orphan".into()),
+                ..Detail::default()
+            },
+            Cause::Dead { why, was_up } => Detail {
+                cause: Some("dead".into()),
+                why: Some(why.clone()),
+                was_up: *was_up,
+            },
         },
     };
     db.prepare_cached(
@@ -104,7 +122,8 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
 
 pub fn remove(db: &Connection, node: &NodeName) -> rusqlite::Result<()> {
     db.execute("DELETE FROM vms WHERE node = ?1", [node.as_str()])?;
-    db.execute("DELETE FROM nodes WHERE name = ?1", [node.as_str()]).map(drop)
+    db.execute("DELETE FROM nodes WHERE name = ?1", [node.as_str()])
+        .map(drop)
 }
 
 pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError> {
@@ -115,7 +134,10 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let name: String = row.get(0)?;
-        let broken = |what: String| LoadError::Broken { node: name.clone(), what };
+        let broken = |what: String| LoadError::Broken {
+            node: name.clone(),
+            what,
+        };
         let node = NodeName::new(&name).map_err(|error| broken(error.to_string()))?;
         let wish: String = row.get(1)?;
         let since = row.get::<_, Option<i64>>(2)?.map_or(Time(0), time);
@@ -133,7 +155,10 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
             trouble: Trouble {
                 failures: row.get(4)?,
                 retry_at: row.get::<_, Option<i64>>(5)?.map(time),
-                avoid: avoid.iter().filter_map(|host| HostName::new(host).ok()).collect::<BTreeSet<_>>(),
+                avoid: avoid
+                    .iter()
+                    .filter_map(|host| HostName::new(host).ok())
+                    .collect::<BTreeSet<_>>(),
                 last: row.get(7)?,
                 told: row.get(8)?,
             },
@@ -154,13 +179,20 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let name: String = row.get(0)?;
-        let broken = |what: String| LoadError::Broken { node: name.clone(), what };
+        let broken = |what: String| LoadError::Broken {
+            node: name.clone(),
+            what,
+        };
         let detail: Detail = parse(&row.get::<_, String>(5)?).map_err(broken)?;
         let word: String = row.get(4)?;
         let vm = VmRecord {
             generation: Generation(row.get::<_, i64>(1)? as u64),
-            id: row.get::<_, Option<String>>(2)?.and_then(|id| VmId::new(&id).ok()),
-            host: row.get::<_, Option<String>>(3)?.and_then(|host| HostName::new(&host).ok()),
+            id: row
+                .get::<_, Option<String>>(2)?
+                .and_then(|id| VmId::new(&id).ok()),
+            host: row
+                .get::<_, Option<String>>(3)?
+                .and_then(|host| HostName::new(&host).ok()),
             phase: phase(&word, detail).ok_or_else(|| broken(format!("phase {word:?}")))?,
             asked: time(row.get(6)?),
             since: time(row.get(7)?),
@@ -181,13 +213,19 @@ fn phase(word: &str, detail: Detail) -> Option<Phase> {
         "booting" => Phase::Booting,
         "ready" => Phase::Ready,
         "up" => Phase::Up,
-        "failed" => Phase::Dead { why, was_up: detail.was_up },
+        "failed" => Phase::Dead {
+            why,
+            was_up: detail.was_up,
+        },
         "stopping" => Phase::Destroying {
             cause: match detail.cause?.as_str() {
                 "ordered" => Cause::Ordered,
                 "boot-timeout" => Cause::BootTimeout,
                 "orphan" => Cause::Orphan,
-                "dead" => Cause::Dead { why, was_up: detail.was_up },
+                "dead" => Cause::Dead {
+                    why,
+                    was_up: detail.was_up,
+                },
                 _ => return None,
             },
         },

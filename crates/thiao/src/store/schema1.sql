@@ -49,6 +49,7 @@ CREATE TABLE events (
     at      INTEGER NOT NULL,
     subject TEXT NOT NULL,
     kind    TEXT NOT NULL,
-    message TEXT NOT NULL
+    message TEXT NOT NULL,
+    uid     INTEGER
 ) STRICT;
 CREATE INDEX events_subject ON events (subject, id);

@@ -37,20 +37,33 @@ fn record(phase: Phase) -> NodeRecord {
 fn records_survive_a_restart_in_every_phase() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("thiao.db");
-    let dead = Cause::Dead { why: "w".into(), was_up: true };
+    let dead = Cause::Dead {
+        why: "w".into(),
+        was_up: true,
+    };
     let phases = [
         Phase::Asked,
         Phase::Booting,
         Phase::Ready,
         Phase::Up,
-        Phase::Dead { why: "w".into(), was_up: true },
-        Phase::Destroying { cause: Cause::Ordered },
-        Phase::Destroying { cause: Cause::BootTimeout },
+        Phase::Dead {
+            why: "w".into(),
+            was_up: true,
+        },
+        Phase::Destroying {
+            cause: Cause::Ordered,
+        },
+        Phase::Destroying {
+            cause: Cause::BootTimeout,
+        },
         Phase::Destroying { cause: Cause::Orphan },
         Phase::Destroying { cause: dead },
     ];
-    let mut records: BTreeMap<_, _> =
-        phases.into_iter().enumerate().map(|(i, phase)| (node(&format!("n{i}")), record(phase))).collect();
+    let mut records: BTreeMap<_, _> = phases
+        .into_iter()
+        .enumerate()
+        .map(|(i, phase)| (node(&format!("n{i}")), record(phase)))
+        .collect();
     records.insert(node("plain"), NodeRecord::default());
     let mut store = Store::open(&path).unwrap();
     store.save(&records, &Round::default(), Time(1)).unwrap();
@@ -89,17 +102,32 @@ fn a_taken_order_is_known_and_cannot_be_taken_again() {
 fn events_are_found_by_subject_and_followed() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
-    let note = |name: &str, text: &str| Note::new(Subject::Node(node(name)), "k", text);
+    let note = |name: &str, text: &str| (Note::new(Subject::Node(node(name)), "k", text), None);
     let round = Round {
-        notes: vec![note("n0", "1"), note("n1", "2"), note("n0", "3"), note("n10", "4")],
+        notes: vec![
+            note("n0", "1"),
+            note("n1", "2"),
+            note("n0", "3"),
+            note("n10", "4"),
+        ],
         ..Round::default()
     };
     store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
     let texts = |events: Vec<Event>| events.into_iter().map(|e| e.message).collect::<Vec<_>>();
     assert_eq!(texts(store.events(2, None, &[]).unwrap()), ["3", "4"]);
     assert_eq!(texts(store.events(2, Some(0), &[]).unwrap()), ["1", "2"]);
-    assert_eq!(texts(store.events(9, None, &["node n0".into()]).unwrap()), ["1", "3"]);
-    assert_eq!(texts(store.events(9, None, &["node n1".into(), "node n10".into()]).unwrap()), ["2", "4"]);
+    assert_eq!(
+        texts(store.events(9, None, &["node n0".into()]).unwrap()),
+        ["1", "3"]
+    );
+    assert_eq!(
+        texts(
+            store
+                .events(9, None, &["node n1".into(), "node n10".into()])
+                .unwrap()
+        ),
+        ["2", "4"]
+    );
     store.prune(Time(2)).unwrap();
     assert!(store.events(9, None, &[]).unwrap().is_empty());
 }
@@ -108,11 +136,28 @@ fn events_are_found_by_subject_and_followed() {
 fn actions_without_an_end_are_told_once_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
-    let begun = |id, what: &str| Begun { id, subject: "vm n0.1".into(), what: what.into(), why: "w".into() };
-    let round = Round { begun: vec![begun(1, "one"), begun(2, "two")], ..Round::default() };
+    let begun = |id, what: &str| Begun {
+        id,
+        subject: "vm n0.1".into(),
+        what: what.into(),
+        why: "w".into(),
+    };
+    let round = Round {
+        begun: vec![begun(1, "one"), begun(2, "two")],
+        ..Round::default()
+    };
     store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
     assert_eq!(store.next_action().unwrap(), 3);
-    store.save(&BTreeMap::new(), &Round { ended: vec![(1, "done".into())], ..Round::default() }, Time(2)).unwrap();
+    store
+        .save(
+            &BTreeMap::new(),
+            &Round {
+                ended: vec![(1, "done".into())],
+                ..Round::default()
+            },
+            Time(2),
+        )
+        .unwrap();
     assert_eq!(store.interrupted(Time(3)).unwrap(), ["two"]);
     assert!(store.interrupted(Time(4)).unwrap().is_empty());
 }
@@ -122,6 +167,15 @@ fn a_newer_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("thiao.db");
     drop(Store::open(&path).unwrap());
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(Store::open(&path).err().unwrap().to_string().contains("layout 99"));
+    Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
+    assert!(
+        Store::open(&path)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("layout 99")
+    );
 }

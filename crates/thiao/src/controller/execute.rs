@@ -1,0 +1,155 @@
+//! Executes what was decided. No choices here: each step becomes one call, and
+//! its answer becomes a message to the owner.
+
+use super::owner::Message;
+use super::provider::{Provider, ProviderError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use thiao_core::ids::{JobId, NodeName, VmId, VmTag};
+use thiao_core::plan::{Action, Step};
+use thiao_slurm::Slurm;
+use tokio::sync::mpsc;
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Keys of the actions in the store.
+    pub ids: Vec<i64>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of a creation.
+    Created(VmTag, Result<VmId, ProviderError>),
+    /// Of an end.
+    Destroyed(VmTag, Result<(), ProviderError>),
+    /// Of setting nodes DOWN, and telling their jobs.
+    Down {
+        /// With the jobs that each node's DOWN concerns.
+        nodes: Vec<(NodeName, Vec<JobId>)>,
+        /// Slurm's Reason.
+        reason: String,
+        /// Slurm's answer.
+        result: Result<(), String>,
+    },
+    /// Of giving nodes back.
+    Returned(Vec<NodeName>, Result<(), String>),
+    /// Of letting jobs start.
+    Started(Vec<JobId>, Result<(), String>),
+}
+
+/// Starts all steps; Slurm's are batched so that it gets few calls.
+pub fn execute<P: Provider>(
+    steps: Vec<(i64, Step)>,
+    provider: &Arc<P>,
+    slurm: &Arc<Slurm>,
+    messages: &mpsc::Sender<Message>,
+) {
+    let run = |ids: Vec<i64>, call: Box<dyn FnOnce() -> Outcome + Send>| {
+        let messages = messages.clone();
+        tokio::task::spawn_blocking(move || {
+            let outcome = call();
+            // The owner is gone only when the process ends.
+            let _ = messages.blocking_send(Message::Finished(Finished { ids, outcome }));
+        });
+    };
+    let mut downs: BTreeMap<String, (Vec<i64>, Vec<(NodeName, Vec<JobId>)>)> = BTreeMap::new();
+    let mut returns: (Vec<i64>, Vec<NodeName>) = Default::default();
+    let mut starts: (Vec<i64>, Vec<JobId>) = Default::default();
+    for (id, step) in steps {
+        match step.action {
+            Action::CreateVm { tag, host, shape } => {
+                let provider = provider.clone();
+                run(
+                    vec![id],
+                    Box::new(move || {
+                        let result = provider.create(&tag, &host, shape);
+                        Outcome::Created(tag, result)
+                    }),
+                );
+            }
+            Action::DestroyVm {
+                tag,
+                id: vm,
+                cause: _,
+            } => {
+                let provider = provider.clone();
+                run(
+                    vec![id],
+                    Box::new(move || {
+                        let result = provider.destroy(&tag, vm.as_ref());
+                        Outcome::Destroyed(tag, result)
+                    }),
+                );
+            }
+            Action::SetDown { node, reason, jobs } => {
+                let entry = downs.entry(reason).or_default();
+                entry.0.push(id);
+                entry.1.push((node, jobs));
+            }
+            Action::ReturnNode { node } => {
+                returns.0.push(id);
+                returns.1.push(node);
+            }
+            Action::StartNow { job } => {
+                starts.0.push(id);
+                starts.1.push(job);
+            }
+        }
+    }
+    for (reason, (ids, nodes)) in downs {
+        let slurm = slurm.clone();
+        run(ids, Box::new(move || set_down(&slurm, nodes, reason)));
+    }
+    if !returns.1.is_empty() {
+        let slurm = slurm.clone();
+        run(
+            returns.0,
+            Box::new(move || {
+                let result = slurm
+                    .return_to_service(&returns.1)
+                    .map_err(|e| super::provider::chain(&e));
+                Outcome::Returned(returns.1, result)
+            }),
+        );
+    }
+    if !starts.1.is_empty() {
+        let slurm = slurm.clone();
+        run(
+            starts.0,
+            Box::new(move || {
+                let result = slurm.start_now(&starts.1).map_err(|e| super::provider::chain(&e));
+                Outcome::Started(starts.1, result)
+            }),
+        );
+    }
+}
+
+/// Jobs are told first: once their node is DOWN, Slurm requeues them and their
+/// output is closed. A job that can't be told keeps nothing from being done.
+fn set_down(slurm: &Slurm, nodes: Vec<(NodeName, Vec<JobId>)>, reason: String) -> Outcome {
+    let mut told: BTreeMap<JobId, Vec<&NodeName>> = BTreeMap::new();
+    for (node, jobs) in &nodes {
+        for job in jobs {
+            told.entry(*job).or_default().push(node);
+        }
+    }
+    for (job, nodes) in told {
+        let names = thiao_core::hostlist::fold(nodes);
+        if let Err(error) = slurm.notify_job(job, &format!("{reason} [{names}]")) {
+            tracing::warn!(%job, %error, "the job could not be told");
+        }
+    }
+    let names: Vec<NodeName> = nodes.iter().map(|(node, _)| node.clone()).collect();
+    let result = slurm
+        .set_down(&names, &reason)
+        .map_err(|e| super::provider::chain(&e));
+    Outcome::Down {
+        nodes,
+        reason,
+        result,
+    }
+}

@@ -1,0 +1,208 @@
+//! Takes orders from the spool. An order is consumed in this sequence: read,
+//! folded into the records, stored with its file's name in one transaction, and
+//! only then is the file removed. A crash in between finds the name in the store.
+
+use crate::store::{Store, StoreError, TakenIntent};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiao_core::fold::Order;
+use thiao_core::hostlist;
+use thiao_core::ids::{ClusterName, JobId, NodeName, Time};
+use thiao_core::note::{Note, Subject};
+use thiao_core::spool::{self, IntentFile, IntentKind};
+
+/// Orders larger than this were not written by a hook.
+const LARGEST: u64 = 64 << 20;
+
+/// The spool folder.
+pub struct Spool {
+    dir: PathBuf,
+}
+
+/// One order, read and not yet consumed.
+pub struct Taken {
+    /// For the store.
+    pub intent: TakenIntent,
+    /// The file to remove once stored.
+    pub path: PathBuf,
+    /// Its nodes.
+    pub nodes: Vec<NodeName>,
+    /// What is asked of them.
+    pub order: Order,
+}
+
+/// What the spool held.
+#[derive(Default)]
+pub struct Batch {
+    /// Orders, oldest first.
+    pub orders: Vec<Taken>,
+    /// Files whose order was consumed before a crash.
+    pub leftovers: Vec<PathBuf>,
+    /// What is wrong with other files; they were moved to `bad/`.
+    pub notes: Vec<Note>,
+}
+
+impl Spool {
+    /// Makes the folders and tells the hooks which nodes and which cluster are ours.
+    pub fn open(state_dir: &Path, cluster: &ClusterName, nodes: &[&NodeName]) -> io::Result<Self> {
+        let dir = state_dir.join("spool");
+        for sub in ["", spool::TMP, spool::NEW, "bad"] {
+            use std::os::unix::fs::DirBuilderExt;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir.join(sub))?;
+        }
+        let spool = Self { dir };
+        spool.publish(spool::CLUSTER, cluster.as_str())?;
+        spool.publish(spool::NODES, &hostlist::fold(nodes.iter().copied()))?;
+        Ok(spool)
+    }
+
+    fn publish(&self, name: &str, line: &str) -> io::Result<()> {
+        let partial = self.dir.join(format!("{name}.part"));
+        fs::write(&partial, format!("{line}\n"))?;
+        fs::rename(partial, self.dir.join(name))
+    }
+
+    /// How many orders wait.
+    pub fn pending(&self) -> usize {
+        fs::read_dir(self.dir.join(spool::NEW)).map_or(0, Iterator::count)
+    }
+
+    /// Reads all waiting orders, oldest first.
+    pub fn read(&self, store: &Store) -> Result<Batch, IntakeError> {
+        let new = self.dir.join(spool::NEW);
+        let wrap = |source| IntakeError::Io {
+            path: new.clone(),
+            source,
+        };
+        let mut names: Vec<String> = Vec::new();
+        for entry in fs::read_dir(&new).map_err(wrap)? {
+            // Names that are not UTF-8 were not written by a hook.
+            names.extend(entry.map_err(wrap)?.file_name().into_string().ok());
+        }
+        names.sort_unstable();
+        let mut batch = Batch::default();
+        for name in names {
+            let path = new.join(&name);
+            if store.is_taken(&name)? {
+                batch.leftovers.push(path);
+                continue;
+            }
+            match self.read_one(&name, &path) {
+                Ok((taken, note)) => {
+                    batch.orders.push(taken);
+                    batch.notes.extend(note);
+                }
+                Err(why) => batch.notes.push(self.set_aside(&name, &path, &why)),
+            }
+        }
+        Ok(batch)
+    }
+
+    fn read_one(&self, name: &str, path: &Path) -> Result<(Taken, Option<Note>), String> {
+        let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+        if length > LARGEST {
+            return Err(format!("it has {length} bytes"));
+        }
+        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        let file = IntentFile::decode(&bytes).map_err(|error| error.to_string())?;
+        let nodes = hostlist::expand(&file.nodes).map_err(|error| error.to_string())?;
+        let (jobs, note) = jobs_by_node(&file);
+        let order = match file.kind {
+            IntentKind::Resume { force } => Order::Up { force, jobs },
+            IntentKind::Suspend => Order::Down,
+            IntentKind::ResumeFail => Order::ResumeFailed,
+        };
+        let intent = TakenIntent {
+            name: name.to_owned(),
+            kind: file.kind.word().to_owned(),
+            nodes: file.nodes.clone(),
+            at: file.at,
+            uid: file.uid,
+        };
+        Ok((
+            Taken {
+                intent,
+                path: path.to_owned(),
+                nodes,
+                order,
+            },
+            note,
+        ))
+    }
+
+    fn set_aside(&self, name: &str, path: &Path, why: &str) -> Note {
+        let bad = self.dir.join("bad").join(name);
+        let text = match fs::rename(path, &bad) {
+            Ok(()) => format!(
+                "the order {name} cannot be read: {why}; kept as {}",
+                bad.display()
+            ),
+            Err(error) => {
+                format!("the order {name} cannot be read: {why}; and cannot be moved away: {error}")
+            }
+        };
+        Note::new(Subject::Controller, "intent-refused", text)
+    }
+}
+
+/// Removes files whose orders are in the store. One that stays is recognised by its name next time.
+pub fn remove(paths: impl IntoIterator<Item = PathBuf>) {
+    for path in paths {
+        if let Err(error) = fs::remove_file(&path) {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(path = %path.display(), %error, "a consumed order could not be removed");
+            }
+        }
+    }
+}
+
+fn jobs_by_node(file: &IntentFile) -> (BTreeMap<NodeName, Vec<JobId>>, Option<Note>) {
+    let mut jobs: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
+    if file.resume_file.is_empty() {
+        return (jobs, None);
+    }
+    match thiao_slurm::resume_file::parse(&String::from_utf8_lossy(&file.resume_file)) {
+        Ok(parsed) => {
+            for job in parsed.jobs {
+                for node in job.resume {
+                    jobs.entry(node).or_default().push(job.id);
+                }
+            }
+            (jobs, None)
+        }
+        // The nodes are asked for all the same; only for whom is not known.
+        Err(error) => {
+            let text = format!("SLURM_RESUME_FILE could not be read, so jobs are not known: {error}");
+            (jobs, Some(Note::new(Subject::Slurm, "resume-file", text)))
+        }
+    }
+}
+
+/// Why the spool could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The folder.
+    #[error("the spool {path} cannot be read: {source}; orders wait there safely")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Now, in milliseconds since the epoch.
+pub fn now() -> Time {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,469 @@
+//! The one task that owns the world: takes orders, looks and answers, and makes
+//! rounds of plan, lint, store, execute.
+
+use super::execute::{self, Finished};
+use super::intake::{self, Spool, now};
+use super::look::{self, Pace};
+use super::provider::{Provider, ProviderError, chain};
+use crate::api::types::Look;
+use crate::api::{ApiError, Query, Reply};
+use crate::config::{Config, Timing};
+use crate::store::{Begun, Round, Store};
+use anyhow::Context;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixDatagram as StdDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use thiao_core::ids::{JobId, Millis, NodeName, Time};
+use thiao_core::lint::lint;
+use thiao_core::note::{Note, Subject};
+use thiao_core::plan::{Action, Plan, plan};
+use thiao_core::view::{ProviderView, SlurmView};
+use thiao_core::world::{Breaker, Phase, Wish, World};
+use thiao_slurm::Slurm;
+use tokio::net::UnixDatagram;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// Messages that may wait; senders wait when it is full.
+const BACKLOG: usize = 1024;
+
+/// A slurmd that runs registers within this time, or something is wrong with it.
+const REGISTERS_WITHIN: Millis = Millis::secs(3);
+
+/// What reaches the owner from its helpers.
+#[derive(Debug)]
+pub enum Message {
+    /// A look at Slurm that began then.
+    Slurm(Time, Result<SlurmView, String>),
+    /// A look at the provider that began then.
+    Provider(Time, Result<ProviderView, String>),
+    /// Calls that ended.
+    Finished(Finished),
+    /// Nodes whose pause after a refused call is over.
+    Release(Vec<NodeName>),
+    /// The provider says what it prepares.
+    Progress(String),
+    /// The provider is ready to make VMs, or why not.
+    Prepared(Result<Vec<String>, ProviderError>),
+}
+
+/// Whether the provider can make VMs.
+#[derive(Debug)]
+pub(super) enum Readiness {
+    Preparing(String),
+    Ready,
+}
+
+/// All of the controller's state.
+pub struct Owner<P: Provider> {
+    pub(super) world: World,
+    pub(super) store: Store,
+    pub(super) config: Config,
+    pub(super) provider: Arc<P>,
+    pub(super) provider_notes: Vec<String>,
+    pub(super) started: Time,
+    pub(super) slurm_look: Look,
+    pub(super) provider_look: Look,
+    pub(super) spool: Spool,
+    pub(super) last_plan: Plan,
+    pub(super) slurm: Arc<Slurm>,
+    pub(super) readiness: Readiness,
+    /// What this round changed and is not stored yet.
+    pub(super) round: Round,
+    next_action: i64,
+    pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
+    said: BTreeMap<(Subject, &'static str), (String, Time)>,
+    poke: UnixDatagram,
+    pub(super) messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
+    slurm_pace: watch::Sender<Pace>,
+    vm_pace: watch::Sender<Pace>,
+    pub(super) slurm_changed: Arc<Notify>,
+    pub(super) vms_changed: Arc<Notify>,
+    pruned: Time,
+}
+
+impl<P: Provider> Owner<P> {
+    /// Loads what the last controller knew. Nothing is done yet.
+    pub fn open(
+        config: &Config,
+        provider: Arc<P>,
+        slurm: Slurm,
+        vms_changed: Arc<Notify>,
+    ) -> anyhow::Result<Self> {
+        let started = now();
+        let mut store = Store::open(&config.state_dir.join("thiao.db"))?;
+        let mut records = store.load()?;
+        for node in config.nodes.keys() {
+            records.entry(node.clone()).or_default();
+        }
+        let mut round = Round::default();
+        for what in store.interrupted(started)? {
+            let text = format!("the controller ended during \"{what}\": it is looked at anew");
+            round
+                .notes
+                .push((Note::new(Subject::Controller, "interrupted", text), None));
+        }
+        let text = format!("started, version {}", env!("CARGO_PKG_VERSION"));
+        round
+            .notes
+            .push((Note::new(Subject::Controller, "started", text), None));
+        let names: Vec<&NodeName> = config.nodes.keys().collect();
+        let spool = Spool::open(&config.state_dir, &config.cluster, &names)
+            .with_context(|| format!("the spool in {} cannot be made", config.state_dir.display()))?;
+        let next_action = store.next_action()?;
+        let world = World {
+            now: started,
+            cluster: config.cluster.clone(),
+            policy: config.policy.clone(),
+            specs: config.nodes.clone(),
+            records,
+            busy: BTreeSet::new(),
+            jobs_started: BTreeSet::new(),
+            strays: BTreeMap::new(),
+            breaker: Breaker::default(),
+            slurm: None,
+            provider: None,
+        };
+        Ok(Self {
+            world,
+            store,
+            config: config.clone(),
+            provider,
+            provider_notes: Vec::new(),
+            started,
+            slurm_look: Look::default(),
+            provider_look: Look::default(),
+            spool,
+            last_plan: Plan::default(),
+            slurm: Arc::new(slurm),
+            readiness: Readiness::Preparing("starting".into()),
+            round,
+            next_action,
+            waiters: Vec::new(),
+            said: BTreeMap::new(),
+            poke: bind_poke(&config.state_dir)?,
+            messages: mpsc::channel(BACKLOG),
+            slurm_pace: watch::Sender::new(Pace::Calm),
+            vm_pace: watch::Sender::new(Pace::Calm),
+            slurm_changed: Arc::new(Notify::new()),
+            vms_changed,
+            pruned: Time(0),
+        })
+    }
+
+    /// Works until its questions' channel closes.
+    pub async fn run(mut self, mut queries: mpsc::Receiver<Query>) -> anyhow::Result<()> {
+        self.prepare_provider();
+        self.start_lookers();
+        loop {
+            tokio::task::block_in_place(|| self.one_round());
+            let timing = &self.config.timing;
+            tokio::select! {
+                message = self.messages.1.recv() => {
+                    // The owner holds a sender itself: the channel never closes.
+                    let Some(message) = message else { return Ok(()) };
+                    self.take(message);
+                }
+                query = queries.recv() => {
+                    let Some(query) = query else { return Ok(()) };
+                    tokio::task::block_in_place(|| self.answer(query));
+                }
+                _ = self.poke.readable() => {}
+                () = tokio::time::sleep(timing.tick) => {}
+            }
+            while let Ok(message) = self.messages.1.try_recv() {
+                self.take(message);
+            }
+            let mut byte = [0u8; 64];
+            while self.poke.try_recv(&mut byte).is_ok() {}
+        }
+    }
+
+    fn prepare_provider(&self) {
+        let shapes: BTreeSet<_> = self.world.specs.values().map(|spec| spec.shape).collect();
+        let shapes: Vec<_> = shapes.into_iter().collect();
+        let (provider, messages) = (self.provider.clone(), self.messages.0.clone());
+        tokio::task::spawn_blocking(move || {
+            let progress = |what: &str| {
+                let _ = messages.blocking_send(Message::Progress(what.to_owned()));
+            };
+            let result = provider.prepare(&shapes, &progress);
+            let _ = messages.blocking_send(Message::Prepared(result));
+        });
+    }
+
+    fn start_lookers(&self) {
+        let Timing {
+            slurm_poll,
+            slurm_poll_busy,
+            slurm_poll_urgent,
+            vm_poll,
+            vm_poll_busy,
+            ..
+        } = self.config.timing.clone();
+        let slurm = self.slurm.clone();
+        look::start(
+            move || slurm.look().map_err(|error| chain(&error)),
+            Message::Slurm,
+            self.messages.0.clone(),
+            self.slurm_pace.subscribe(),
+            [slurm_poll, slurm_poll_busy, slurm_poll_urgent],
+            self.slurm_changed.clone(),
+        );
+        let provider = self.provider.clone();
+        look::start(
+            move || provider.look().map_err(|error| error.text),
+            Message::Provider,
+            self.messages.0.clone(),
+            self.vm_pace.subscribe(),
+            [vm_poll, vm_poll_busy, vm_poll_busy],
+            self.vms_changed.clone(),
+        );
+    }
+
+    /// Observe (what has come in), plan, lint, store, execute.
+    fn one_round(&mut self) {
+        self.world.now = now();
+        let consumed = self.take_orders();
+        self.expire_looks();
+        let plan = self.current_plan();
+        let (good, refused) = lint(&self.world, &plan);
+        for refusal in refused {
+            let text = format!(
+                "the linter refused \"{}\": {}; please report this",
+                refusal.step.action, refusal.why
+            );
+            tracing::error!("{text}");
+            self.note(Note::new(refusal.step.action.subject(), "lint-refused", text));
+        }
+        let mut steps = Vec::with_capacity(good.len());
+        for step in good {
+            self.world.begin(&step.action);
+            let (id, subject) = (self.next_action, step.action.subject());
+            self.next_action += 1;
+            let what = step.action.to_string();
+            match &step.action {
+                Action::CreateVm { .. } => self.note(Note::new(
+                    subject.clone(),
+                    "vm-asked",
+                    format!("{what}: {}", step.why),
+                )),
+                Action::DestroyVm { .. } => {
+                    self.note(Note::new(
+                        subject.clone(),
+                        "vm-destroy-asked",
+                        format!("{what}: {}", step.why),
+                    ));
+                }
+                // Told when Slurm has answered.
+                Action::SetDown { .. } | Action::ReturnNode { .. } | Action::StartNow { .. } => {}
+            }
+            self.round.begun.push(Begun {
+                id,
+                subject: subject.to_string(),
+                what,
+                why: step.why.clone(),
+            });
+            steps.push((id, step));
+        }
+        self.last_plan = plan;
+        if !self.save() {
+            // Not on disk: not done. The records say what was meant; the next round means the same.
+            self.round.begun.clear();
+            for (_, step) in steps {
+                if let Some(node) = step.action.node() {
+                    self.world.busy.remove(node);
+                }
+            }
+            return;
+        }
+        intake::remove(consumed);
+        execute::execute(steps, &self.provider, &self.slurm, &self.messages.0);
+        self.set_pace();
+    }
+
+    /// The plan for this instant; empty with the reason while the provider is not ready.
+    pub(super) fn current_plan(&self) -> Plan {
+        match &self.readiness {
+            Readiness::Ready => plan(&self.world),
+            Readiness::Preparing(what) => Plan {
+                steps: Vec::new(),
+                held: vec![thiao_core::plan::Held {
+                    subject: Subject::Provider,
+                    why: format!("the provider is being prepared: {what}"),
+                }],
+            },
+        }
+    }
+
+    fn take_orders(&mut self) -> Vec<PathBuf> {
+        let batch = match self.spool.read(&self.store) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.note(Note::new(Subject::Controller, "spool-failed", error.to_string()));
+                return Vec::new();
+            }
+        };
+        self.note_all(batch.notes);
+        let mut paths = batch.leftovers;
+        for taken in batch.orders {
+            for node in &taken.nodes {
+                let note = self.world.order(node, &taken.order, taken.intent.at);
+                self.note(note);
+            }
+            // Kept from an earlier round that could not be stored? Then it is there already.
+            if !self
+                .round
+                .intents
+                .iter()
+                .any(|intent| intent.name == taken.intent.name)
+            {
+                self.round.intents.push(taken.intent);
+            }
+            paths.push(taken.path);
+            self.slurm_changed.notify_one();
+        }
+        paths
+    }
+
+    fn expire_looks(&mut self) {
+        let max = millis(self.config.timing.look_max_age);
+        let old = |look: &Look, now: Time| look.last_ok.is_none_or(|at| now.since(Time(at)) > max);
+        if old(&self.slurm_look, self.world.now) {
+            self.world.slurm = None;
+        }
+        if old(&self.provider_look, self.world.now) {
+            self.world.provider = None;
+        }
+    }
+
+    /// Stores the round; false if it could not be.
+    fn save(&mut self) -> bool {
+        let removed = self.world.forget_removed();
+        if !removed.is_empty() {
+            tracing::info!(nodes = removed.len(), "forgot nodes that left the configuration");
+        }
+        match self.store.save(&self.world.records, &self.round, self.world.now) {
+            Ok(()) => {
+                self.round = Round::default();
+                if self.world.now.since(self.pruned) > Millis::secs(3600) {
+                    self.pruned = self.world.now;
+                    let keep = millis(self.config.timing.events_keep);
+                    if let Err(error) = self.store.prune(Time(self.world.now.0.saturating_sub(keep.0))) {
+                        tracing::warn!(%error, "old events could not be removed");
+                    }
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "nothing is done until this works");
+                self.provider_look.error = Some(error.to_string());
+                false
+            }
+        }
+    }
+
+    pub(super) fn set_pace(&self) {
+        let moving = self
+            .world
+            .records
+            .values()
+            .any(|record| match (&record.vm, record.wish) {
+                (Some(vm), _) => vm.phase != Phase::Up,
+                (None, Wish::Up { .. }) => true,
+                (None, Wish::Down { .. } | Wish::Unasked) => record.down.is_some(),
+            });
+        let registering = self
+            .world
+            .records
+            .values()
+            .filter_map(|record| record.vm.as_ref())
+            .any(|vm| vm.phase == Phase::Ready && self.world.now.since(vm.since) < REGISTERS_WITHIN);
+        let pace = match (registering, moving || !self.waiters.is_empty()) {
+            (true, _) => Pace::Urgent,
+            (false, true) => Pace::Busy,
+            (false, false) => Pace::Calm,
+        };
+        for sender in [&self.slurm_pace, &self.vm_pace] {
+            sender.send_if_modified(|old| std::mem::replace(old, pace) != pace);
+        }
+    }
+
+    /// Keeps a note for the store; the same one again within a minute is dropped.
+    pub(super) fn note(&mut self, note: Note) {
+        let key = (note.subject.clone(), note.kind);
+        let now = self.world.now;
+        let repeated = self
+            .said
+            .get(&key)
+            .is_some_and(|(text, at)| *text == note.text && now.since(*at) < Millis::secs(60));
+        if repeated {
+            return;
+        }
+        if self.said.len() > 100_000 {
+            self.said.clear();
+        }
+        tracing::info!(subject = %note.subject, kind = note.kind, "{}", note.text);
+        self.said.insert(key, (note.text.clone(), now));
+        let uid = match &note.subject {
+            // Somebody's job: unknown whose is root's to see.
+            Subject::Job(id) => Some(
+                self.world
+                    .slurm
+                    .as_ref()
+                    .and_then(|slurm| slurm.jobs.get(id))
+                    .map_or(0, |job| job.uid),
+            ),
+            Subject::Node(_)
+            | Subject::Vm(..)
+            | Subject::Host(_)
+            | Subject::Slurm
+            | Subject::Provider
+            | Subject::Controller => None,
+        };
+        self.round.notes.push((note, uid));
+    }
+
+    pub(super) fn note_all(&mut self, notes: impl IntoIterator<Item = Note>) {
+        for note in notes {
+            self.note(note);
+        }
+    }
+
+    /// Takes a person's order from the API and stores it before the answer.
+    pub(super) fn order_now(
+        &mut self,
+        nodes: &[NodeName],
+        order: &thiao_core::fold::Order,
+    ) -> Result<(), ApiError> {
+        self.world.now = now();
+        for node in nodes {
+            let note = self.world.order(node, order, self.world.now);
+            self.note(note);
+        }
+        if self.save() {
+            Ok(())
+        } else {
+            Err(ApiError::Unavailable(
+                "the order could not be stored: see the log".into(),
+            ))
+        }
+    }
+}
+
+fn bind_poke(state_dir: &Path) -> anyhow::Result<UnixDatagram> {
+    let path = state_dir.join("poke.sock");
+    let _ = std::fs::remove_file(&path);
+    let bind = || -> std::io::Result<UnixDatagram> {
+        let socket = StdDatagram::bind(&path)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        socket.set_nonblocking(true)?;
+        UnixDatagram::from_std(socket)
+    };
+    bind().with_context(|| format!("the socket {} cannot be made", path.display()))
+}
+
+fn millis(span: Duration) -> Millis {
+    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}

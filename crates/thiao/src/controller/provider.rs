@@ -1,0 +1,97 @@
+//! What the controller needs of a provider, in the words that all share.
+
+use thiao_core::ids::{HostName, VmId, VmTag};
+use thiao_core::view::{ErrorClass, ProviderView, Shape};
+
+/// Why a provider's call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct ProviderError {
+    /// What that means for the next try.
+    pub class: ErrorClass,
+    /// What failed, why, what to do.
+    pub text: String,
+}
+
+/// Makes VMs. Calls block; the controller makes them away from its own task.
+pub trait Provider: Send + Sync + 'static {
+    /// Its word in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// Whatever takes long and is done once: images, templates, trials. Says
+    /// what it does by `progress`; what people should know at the end is returned.
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError>;
+
+    /// Everything it has, whole, or an error.
+    fn look(&self) -> Result<ProviderView, ProviderError>;
+
+    /// Makes the VM of this tag on this host, once, however often it is called.
+    /// [`ErrorClass::Transient`] leaves open whether it was made.
+    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<VmId, ProviderError>;
+
+    /// Ends the VM of this tag; when it returns `Ok`, it is surely gone. Calling it again is harmless.
+    fn destroy(&self, tag: &VmTag, id: Option<&VmId>) -> Result<(), ProviderError>;
+
+    /// What is known of a VM's way up, with times in milliseconds since the epoch.
+    fn timeline(&self, id: &VmId) -> Vec<(u64, String)>;
+}
+
+impl Provider for thiao_qemu::Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
+        let prepared = thiao_qemu::Qemu::prepare(self, shapes, progress).map_err(told)?;
+        Ok(prepared.notes())
+    }
+
+    fn look(&self) -> Result<ProviderView, ProviderError> {
+        thiao_qemu::Qemu::look(self).map_err(told)
+    }
+
+    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<VmId, ProviderError> {
+        thiao_qemu::Qemu::create(self, tag, host, shape).map_err(told)
+    }
+
+    fn destroy(&self, tag: &VmTag, id: Option<&VmId>) -> Result<(), ProviderError> {
+        let own = VmId::new(&format!("{}.{}", tag.node, tag.generation));
+        match (id, own) {
+            (Some(id), _) => thiao_qemu::Qemu::destroy(self, id).map_err(told),
+            (None, Ok(id)) => thiao_qemu::Qemu::destroy(self, &id).map_err(told),
+            (None, Err(error)) => Err(ProviderError {
+                class: ErrorClass::Refused,
+                text: error.to_string(),
+            }),
+        }
+    }
+
+    fn timeline(&self, id: &VmId) -> Vec<(u64, String)> {
+        thiao_qemu::Qemu::timeline(self, id)
+            .into_iter()
+            .map(|(at, what)| (at.0, what))
+            .collect()
+    }
+}
+
+fn told(error: thiao_qemu::Error) -> ProviderError {
+    ProviderError {
+        class: error.class(),
+        text: chain(&error),
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
