@@ -12,6 +12,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// What begins every reason that we set in Slurm.
 pub const REASON_PREFIX: &str = "thiao:";
 
+/// The reason that Slurm itself sets when a node was not up in time (22.05.8). Nobody's
+/// verdict on a machine: it is about the VM that we were asked for.
+const RESUME_TIMEOUT_REASON: &str = "ResumeTimeout reached";
+
+/// Whether a DOWN with this reason is ours to lift. All others are other people's.
+#[must_use]
+pub fn is_returnable(reason: &str) -> bool {
+    reason.starts_with(REASON_PREFIX) || reason == RESUME_TIMEOUT_REASON
+}
+
 /// An order about nodes, already taken from its durable file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
@@ -148,15 +158,10 @@ impl World {
             let Some(seen) = view.nodes.get(node) else {
                 continue;
             };
-            let ours = seen
-                .reason
-                .as_deref()
-                .filter(|reason| reason.starts_with(REASON_PREFIX));
+            let ours = seen.reason.as_deref().filter(|reason| is_returnable(reason));
             match (&seen.base, ours) {
                 (BaseState::Down, Some(reason)) => {
-                    if record.down.as_deref() != Some(reason) {
-                        record.down = Some(reason.to_owned());
-                    }
+                    record.down = Some(reason.to_owned());
                 }
                 (_, _) if record.down.is_some() => {
                     record.down = None;
@@ -233,11 +238,18 @@ impl World {
     pub fn destroyed(&mut self, tag: &VmTag) -> Vec<Note> {
         let now = self.now;
         let node = &tag.node;
-        let Some(record) = self.records.get_mut(node) else { return Vec::new() };
+        let Some(record) = self.records.get_mut(node) else {
+            return Vec::new();
+        };
         record.acted = now;
         match record.vm.clone().filter(|vm| vm.generation == tag.generation) {
             Some(vm) => record.gone(node, &vm, now, &self.policy, &mut self.breaker),
-            None => vec![Note::vm(node, tag.generation, "vm-gone", "gone: it backed nothing")],
+            None => vec![Note::vm(
+                node,
+                tag.generation,
+                "vm-gone",
+                "gone: it backed nothing",
+            )],
         }
     }
 

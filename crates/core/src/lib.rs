@@ -10,6 +10,7 @@ pub mod lint;
 pub mod note;
 pub mod place;
 pub mod plan;
+mod planner;
 pub mod policy;
 pub mod spool;
 pub mod view;

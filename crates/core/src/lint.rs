@@ -4,7 +4,7 @@
 //! only whether it may ever be done in this world. A refused step is not
 //! executed, is told as an event, and is a bug of ours.
 
-use crate::fold::REASON_PREFIX;
+use crate::fold::{REASON_PREFIX, is_returnable};
 use crate::ids::{HostName, NodeName, VmTag};
 use crate::plan::{Action, Plan, Step, surely_unused};
 use crate::view::{BaseState, ProviderView, VmState};
@@ -60,10 +60,13 @@ impl<'a> Linter<'a> {
                 entry.0 += vm.memory_mb;
                 entry.1 += 1;
             }
-            if let (Some(tag), false) = (&vm.tag, matches!(vm.state, VmState::Dead(_))) {
-                if tag.cluster == world.cluster {
-                    live.insert((tag.node.clone(), tag.generation.0));
-                }
+            let alive = !matches!(vm.state, VmState::Dead(_));
+            if let Some(tag) = vm
+                .tag
+                .as_ref()
+                .filter(|tag| alive && tag.cluster == world.cluster)
+            {
+                live.insert((tag.node.clone(), tag.generation.0));
             }
         }
         let vms = || world.records.values().filter_map(|record| record.vm.as_ref());
@@ -247,11 +250,7 @@ impl<'a> Linter<'a> {
     fn give_back(&self, node: &NodeName) -> Verdict {
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let ours = seen.is_some_and(|seen| {
-            seen.base == BaseState::Down
-                && seen
-                    .reason
-                    .as_deref()
-                    .is_some_and(|r| r.starts_with(REASON_PREFIX))
+            seen.base == BaseState::Down && seen.reason.as_deref().is_some_and(is_returnable)
         });
         refuse_if(!ours, || format!("{node} is not DOWN with a reason of ours"))
     }

@@ -507,3 +507,27 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
         assert_eq!((good.len(), refused.len()), (0, 1), "{action}");
     }
 }
+
+#[test]
+fn a_node_that_slurm_gave_up_on_while_we_were_away_comes_back() {
+    let mut w = world();
+    w.ask_up("n0");
+    w.tick();
+    w.busy.clear();
+    w.created(&node("n0"), VmId::new("n0.1").unwrap());
+    w.order(&node("n0"), &Order::ResumeFailed, w.now);
+    w.see_node(
+        "n0",
+        slurm_node(
+            BaseState::Down,
+            NodeFlags::default(),
+            Some("ResumeTimeout reached"),
+        ),
+    );
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+    w.busy.clear();
+    w.gone("n0");
+    w.pass(w.policy.retry_first);
+    w.see(vec![]);
+    assert_eq!(kinds(&w.tick()), ["return"]);
+}

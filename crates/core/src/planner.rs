@@ -1,0 +1,451 @@
+//! The planner behind [`crate::plan::plan`]: what each node, stray and requeued job gets.
+
+use crate::fold::{REASON_PREFIX, is_returnable};
+use crate::ids::{JobId, Millis, NodeName, Time};
+use crate::note::Subject;
+use crate::place::Ledger;
+use crate::plan::{Action, Held, Plan, Step, surely_unused};
+use crate::view::{BaseState, JobState, ProviderView, VmState};
+use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
+use std::collections::BTreeSet;
+
+pub(crate) struct Planner<'a> {
+    world: &'a World,
+    provider: &'a ProviderView,
+    ledger: Ledger,
+    /// Creations that the caps still allow.
+    starts_left: usize,
+    total_left: usize,
+    pub plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    pub fn new(world: &'a World, provider: &'a ProviderView) -> Self {
+        let vms = || world.records.values().filter_map(|record| record.vm.as_ref());
+        let starting = vms().filter(|vm| vm.phase.is_starting()).count();
+        let mut starts_left = world.policy.max_starting.saturating_sub(starting);
+        if let Some(opened) = world.breaker.opened {
+            // Half open after the pause: one try, which closes it or opens it anew.
+            let probing = starting > 0 || world.now.since(opened) < world.policy.breaker_pause;
+            starts_left = if probing { 0 } else { starts_left.min(1) };
+        }
+        Self {
+            world,
+            provider,
+            ledger: Ledger::new(world, provider),
+            starts_left,
+            total_left: world
+                .policy
+                .max_vms
+                .saturating_sub(vms().count() + world.strays.len()),
+            plan: Plan::default(),
+        }
+    }
+
+    fn step(&mut self, action: Action, why: impl Into<String>) {
+        self.plan.steps.push(Step {
+            action,
+            why: why.into(),
+        });
+    }
+
+    fn hold(&mut self, node: &NodeName, why: impl Into<String>) {
+        self.plan.held.push(Held {
+            subject: Subject::Node(node.clone()),
+            why: why.into(),
+        });
+    }
+
+    fn destroy(&mut self, node: &NodeName, vm: &VmRecord, cause: Cause) {
+        let why = cause.text();
+        if self.world.slurm.is_none() {
+            return self.hold(node, format!("VM {node}.{} waits for its end ({why}): Slurm could not be read, and nothing is destroyed on a failed look", vm.generation));
+        }
+        let tag = self.world.tag(node, vm.generation);
+        self.step(
+            Action::DestroyVm {
+                tag,
+                id: vm.id.clone(),
+                cause,
+            },
+            why,
+        );
+    }
+
+    pub fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, wish: Wish) {
+        let slurm_up = self.slurm_node(node).is_some_and(|n| n.is_up());
+        match &vm.phase {
+            Phase::Destroying { cause } => self.destroy(node, vm, cause.clone()),
+            Phase::Dead { why, was_up } => {
+                let lost_job = *was_up || slurm_up;
+                if lost_job && record.down.is_none() && !matches!(wish, Wish::Down { .. }) {
+                    self.set_down(node, vm, why);
+                } else {
+                    self.destroy(
+                        node,
+                        vm,
+                        Cause::Dead {
+                            why: why.clone(),
+                            was_up: *was_up,
+                        },
+                    );
+                }
+            }
+            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up if matches!(wish, Wish::Down { .. }) => {
+                self.destroy(node, vm, Cause::Ordered);
+            }
+            Phase::Asked => self.finish_creation(node, vm),
+            Phase::Booting | Phase::Ready => {
+                if self.world.now.since(vm.asked) >= self.world.policy.boot_timeout && wish != Wish::Unasked {
+                    if slurm_up {
+                        self.hold(node, "its boot timeout has passed, but Slurm shows it up");
+                    } else {
+                        self.destroy(node, vm, Cause::BootTimeout);
+                    }
+                } else {
+                    self.hold(
+                        node,
+                        format!("its VM {node}.{} is {}", vm.generation, vm.phase.word()),
+                    );
+                }
+            }
+            Phase::Up => {}
+        }
+        if wish == Wish::Unasked && !matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. }) {
+            self.unasked(node, vm);
+        }
+    }
+
+    /// A VM found without an order: kept while it may run a job.
+    fn unasked(&mut self, node: &NodeName, vm: &VmRecord) {
+        if self
+            .plan
+            .steps
+            .last()
+            .is_some_and(|step| step.action.node() == Some(node))
+        {
+            return;
+        }
+        let idle_long = self.world.now.since(vm.since) >= self.world.policy.orphan_grace;
+        if self.surely_unused(node) && idle_long {
+            self.destroy(node, vm, Cause::Orphan);
+        } else {
+            self.hold(
+                node,
+                format!(
+                    "VM {node}.{} was not asked for as far as we know: kept while Slurm may use it",
+                    vm.generation
+                ),
+            );
+        }
+    }
+
+    /// "Asked" is recorded, but no answer came (we were killed, or the call was lost).
+    fn finish_creation(&mut self, node: &NodeName, vm: &VmRecord) {
+        let Some(spec) = self.world.specs.get(node) else {
+            return;
+        };
+        let Some(host) = vm.host.clone() else { return };
+        let tag = self.world.tag(node, vm.generation);
+        self.step(
+            Action::CreateVm {
+                tag,
+                host,
+                shape: spec.shape,
+            },
+            "its creation was decided earlier and not confirmed; asking again makes no second VM",
+        );
+    }
+
+    fn set_down(&mut self, node: &NodeName, vm: &VmRecord, why: &str) {
+        if self.world.slurm.is_none() {
+            return self.hold(node, "Slurm could not be read: it is told when it can");
+        }
+        let on = vm
+            .host
+            .as_ref()
+            .map(|host| format!(" on host {host}"))
+            .unwrap_or_default();
+        let reason = reason(&format!("VM {node}.{}{on} died: {why}", vm.generation));
+        self.step(
+            Action::SetDown {
+                node: node.clone(),
+                reason,
+                jobs: self.world.jobs_of(node),
+            },
+            "its VM is dead: Slurm and the job are told at once",
+        );
+    }
+
+    pub fn wants_vm(&mut self, node: &NodeName, record: &NodeRecord, since: Time) {
+        let Some(spec) = self.world.specs.get(node) else {
+            return self.hold(node, "it is no longer in the configuration: no VM is made for it");
+        };
+        let trouble = &record.trouble;
+        if record.down.is_some() {
+            return self.maybe_return(node, record);
+        }
+        let policy = &self.world.policy;
+        let elsewhere = self.ledger.choose(&spec.shape, &trouble.avoid);
+        if trouble.failures > 0
+            && !trouble.told
+            && (elsewhere.is_err() || trouble.failures >= policy.tries_before_down)
+        {
+            let text = match trouble.retry_at {
+                Some(at) => format!(
+                    "{} (failure {}); tried again in {}",
+                    trouble.last,
+                    trouble.failures,
+                    at.since(self.world.now)
+                ),
+                None => trouble.last.clone(),
+            };
+            return self.give_up_for_now(
+                node,
+                &text,
+                "it could not be backed, and no other host is left to try",
+            );
+        }
+        if let Some(at) = trouble.retry_at.filter(|at| *at > self.world.now) {
+            return self.hold(
+                node,
+                format!(
+                    "pausing {} after failure {}: {}",
+                    at.since(self.world.now),
+                    trouble.failures,
+                    trouble.last
+                ),
+            );
+        }
+        let waited = self
+            .world
+            .now
+            .since(trouble.retry_at.map_or(since, |at| at.max(since)));
+        let patient = waited < policy.capacity_patience;
+        if self.starts_left == 0 || self.total_left == 0 {
+            return self.held_by_caps(node, patient);
+        }
+        let choice = elsewhere.or_else(|_| self.ledger.choose(&spec.shape, &BTreeSet::new()));
+        match choice {
+            Ok(host) => {
+                self.ledger.take(&host, &spec.shape);
+                self.starts_left -= 1;
+                self.total_left -= 1;
+                let tag = self.world.tag(node, record.generation.next());
+                let why = match record.jobs.as_slice() {
+                    [] => "the node was asked to come up".to_owned(),
+                    [job] => format!("the node was asked to come up for job {job}"),
+                    [job, more @ ..] => format!(
+                        "the node was asked to come up for job {job} and {} more",
+                        more.len()
+                    ),
+                };
+                self.step(
+                    Action::CreateVm {
+                        tag,
+                        host,
+                        shape: spec.shape,
+                    },
+                    why,
+                );
+            }
+            Err(no_room) if patient && no_room.fits_empty => {
+                self.hold(node, format!("waits for room: {no_room}"))
+            }
+            Err(no_room) => self.give_up_for_now(
+                node,
+                &no_room.to_string(),
+                "no host has had room for it for too long",
+            ),
+        }
+    }
+
+    fn held_by_caps(&mut self, node: &NodeName, patient: bool) {
+        let policy = &self.world.policy;
+        if let Some(opened) = self.world.breaker.opened {
+            let Self { world, .. } = *self;
+            let text = format!(
+                "{} creations failed in a row, last: {}; the next try is {} after the last failure",
+                world.breaker.failures, world.breaker.last, policy.breaker_pause
+            );
+            let probing = world.now.since(opened) >= policy.breaker_pause;
+            if patient || probing {
+                return self.hold(node, text);
+            }
+            return self.give_up_for_now(node, &text, "the circuit breaker is open");
+        }
+        if self.total_left == 0 {
+            let text = format!("the cap of {} VMs is reached (limits.max_vms)", policy.max_vms);
+            if patient {
+                return self.hold(node, text);
+            }
+            return self.give_up_for_now(node, &text, "the cap on VMs has been reached for too long");
+        }
+        self.hold(
+            node,
+            format!(
+                "{} VMs are starting, which is the most at once (limits.max_starting)",
+                policy.max_starting
+            ),
+        );
+    }
+
+    fn give_up_for_now(&mut self, node: &NodeName, text: &str, why: &str) {
+        if self.world.slurm.is_none() {
+            return self.hold(
+                node,
+                format!("{text}; Slurm could not be read: it is told when it can"),
+            );
+        }
+        if self.slurm_node(node).is_none() {
+            return self.hold(node, format!("{text}; Slurm does not know {node}"));
+        }
+        let jobs = self.world.jobs_of(node);
+        self.step(
+            Action::SetDown {
+                node: node.clone(),
+                reason: reason(text),
+                jobs,
+            },
+            why,
+        );
+    }
+
+    pub fn maybe_return(&mut self, node: &NodeName, record: &NodeRecord) {
+        if record.down.is_none() {
+            return;
+        }
+        let (Some(spec), Some(seen)) = (self.world.specs.get(node), self.slurm_node(node)) else {
+            return;
+        };
+        let ours = seen.reason.as_deref().is_some_and(is_returnable);
+        if seen.base != BaseState::Down || !ours {
+            return;
+        }
+        if let Some(at) = record.trouble.retry_at.filter(|at| *at > self.world.now) {
+            return self.hold(
+                node,
+                format!(
+                    "DOWN, returns in {}: {}",
+                    at.since(self.world.now),
+                    record.trouble.last
+                ),
+            );
+        }
+        if self
+            .world
+            .breaker
+            .opened
+            .is_some_and(|at| self.world.now.since(at) < self.world.policy.breaker_pause)
+        {
+            return self.hold(node, "DOWN, returns when the circuit breaker closes");
+        }
+        match self.ledger.choose(&spec.shape, &BTreeSet::new()) {
+            Ok(host) => {
+                self.ledger.take(&host, &spec.shape);
+                self.step(
+                    Action::ReturnNode { node: node.clone() },
+                    format!("its pause is over and host {host} has room"),
+                );
+            }
+            Err(no_room) => self.hold(node, format!("DOWN until there is room: {no_room}")),
+        }
+    }
+
+    /// VMs with our tag that no record holds.
+    pub fn strays(&mut self) {
+        for vm in &self.provider.vms {
+            let (Some(first), Some(tag)) = (self.world.strays.get(&vm.id), &vm.tag) else {
+                continue;
+            };
+            if tag.cluster != self.world.cluster || self.world.busy.contains(&tag.node) {
+                continue;
+            }
+            let subject = Subject::Vm(tag.node.clone(), tag.generation);
+            let age = self.world.now.since(*first);
+            let superseded = self
+                .world
+                .records
+                .get(&tag.node)
+                .and_then(|record| record.vm.as_ref())
+                .is_some_and(|ours| ours.generation > tag.generation);
+            let dead = matches!(vm.state, VmState::Dead(_));
+            let planned = self
+                .plan
+                .steps
+                .iter()
+                .any(|step| step.action.node() == Some(&tag.node));
+            let why = if age < self.world.policy.orphan_grace && !dead {
+                format!(
+                    "backs nothing; terminated in {} if that stays so",
+                    Millis(self.world.policy.orphan_grace.0 - age.0)
+                )
+            } else if planned {
+                "backs nothing; waits for the other action on its node".to_owned()
+            } else if self.world.slurm.is_none() {
+                "backs nothing; kept: Slurm could not be read".to_owned()
+            } else if !(superseded || dead || self.surely_unused(&tag.node)) {
+                "backs nothing that we know of; kept: Slurm may be using its node".to_owned()
+            } else {
+                self.step(
+                    Action::DestroyVm {
+                        tag: tag.clone(),
+                        id: Some(vm.id.clone()),
+                        cause: Cause::Orphan,
+                    },
+                    Cause::Orphan.text(),
+                );
+                continue;
+            };
+            self.plan.held.push(Held { subject, why });
+        }
+    }
+
+    /// Slurm waits two minutes before it starts a job again whose node failed.
+    pub fn requeued_jobs(&mut self) {
+        let Some(slurm) = &self.world.slurm else { return };
+        let mut told: BTreeSet<JobId> = BTreeSet::new();
+        for record in self
+            .world
+            .records
+            .values()
+            .filter(|record| record.down.is_some() || record.trouble.told)
+        {
+            told.extend(&record.jobs);
+        }
+        for job in told {
+            let waits = slurm
+                .jobs
+                .get(&job)
+                .is_some_and(|j| j.state == JobState::Pending && j.reason == "BeginTime");
+            if waits && !self.world.jobs_started.contains(&job) {
+                self.step(
+                    Action::StartNow { job },
+                    "Slurm requeued it because its node was DOWN, and pauses it for two minutes",
+                );
+            }
+        }
+    }
+
+    fn slurm_node(&self, node: &NodeName) -> Option<&'a crate::view::SlurmNode> {
+        self.world.slurm.as_ref()?.nodes.get(node)
+    }
+
+    fn surely_unused(&self, node: &NodeName) -> bool {
+        self.world
+            .slurm
+            .as_ref()
+            .is_some_and(|slurm| surely_unused(slurm, node))
+    }
+}
+
+/// A reason for Slurm: ours, one line, of bounded length.
+fn reason(text: &str) -> String {
+    const LONGEST: usize = 250;
+    let clean: String = text
+        .chars()
+        .map(|c| if c.is_control() || c == '"' { ' ' } else { c })
+        .take(LONGEST)
+        .collect();
+    format!("{REASON_PREFIX} {clean}")
+}
