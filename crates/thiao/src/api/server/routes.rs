@@ -1,0 +1,386 @@
+//! The API's paths: what each asks the controller, and what of the answer the
+//! viewer may see.
+
+use crate::api::types::{
+    Accepted, Event, Explanation, Host, Job, Node, PlanView, Problem, Status, Version, Vm,
+};
+use crate::api::{ApiError, Query as Question, Reply, VERSION, Viewer};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use thiao_core::hostlist;
+use thiao_core::ids::JobId;
+use tokio::sync::{mpsc, oneshot};
+
+/// Most events in one answer.
+const MAX_EVENTS: usize = 10_000;
+
+/// Events in an answer when nobody says how many.
+const SOME_EVENTS: usize = 100;
+
+/// The longest name that is asked about, in bytes: `NODE.GENERATION` at most.
+const MAX_NAME: usize = 96;
+
+/// How long a job's nodes are waited for, when nobody says and at most.
+const READY_WAIT: Duration = Duration::from_secs(30);
+const READY_WAIT_MAX: Duration = Duration::from_secs(3600);
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+#[derive(Clone)]
+struct Controller {
+    queries: mpsc::Sender<Question>,
+    patience: Duration,
+}
+
+impl Controller {
+    /// Asks, and waits for the answer for a bounded time.
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, ApiError> {
+        let busy = |_| ApiError::Unavailable("the controller is busy: come again in a moment".to_owned());
+        tokio::time::timeout(self.patience, self.ask_unbounded(question))
+            .await
+            .map_err(busy)?
+    }
+
+    async fn ask_unbounded<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, ApiError> {
+        let ends =
+            || ApiError::Unavailable("the controller is ending: come again when it is back".to_owned());
+        let (reply, answer) = oneshot::channel();
+        self.queries.send(question(reply)).await.map_err(|_| ends())?;
+        answer.await.map_err(|_| ends())?
+    }
+
+    /// What this viewer may see of jobs.
+    async fn sight(&self, viewer: Viewer) -> Result<Sight, ApiError> {
+        let own = if viewer.trusted {
+            BTreeSet::new()
+        } else {
+            let jobs = self.ask(Question::Jobs).await?;
+            jobs.into_iter()
+                .filter(|job| job.uid == viewer.uid)
+                .map(|job| job.id)
+                .collect()
+        };
+        Ok(Sight { viewer, own })
+    }
+}
+
+/// What a viewer may see of jobs.
+struct Sight {
+    viewer: Viewer,
+    /// His jobs that are not over; empty for those who see all.
+    own: BTreeSet<u32>,
+}
+
+impl Sight {
+    fn job(&self, id: u32) -> bool {
+        self.viewer.trusted || self.own.contains(&id)
+    }
+
+    /// Whether something about this subject may be shown: of a job, to its owner alone.
+    fn subject(&self, subject: &str, owner: Option<u32>) -> bool {
+        match (owner, subject.strip_prefix("job ")) {
+            (None, Some(id)) => self.viewer.trusted || id.parse().is_ok_and(|id| self.job(id)),
+            (owner, _) => self.viewer.may_see(owner),
+        }
+    }
+}
+
+/// All paths.
+pub(super) fn router(queries: mpsc::Sender<Question>, patience: Duration) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(status))
+        .route("/nodes", get(nodes))
+        .route("/vms", get(vms))
+        .route("/hosts", get(hosts))
+        .route("/jobs", get(jobs))
+        .route("/jobs/{id}/ready", get(job_ready))
+        .route("/events", get(events))
+        .route("/explain/{name}", get(explain))
+        .route("/plan", get(plan))
+        .route("/nodes/{hostlist}/resume", post(resume))
+        .route("/nodes/{hostlist}/suspend", post(suspend));
+    Router::new()
+        .route("/version", get(version))
+        .nest("/v1", v1)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(Controller { queries, patience })
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let code = match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (
+            code,
+            Json(Problem {
+                error: self.to_string(),
+            }),
+        )
+            .into_response()
+    }
+}
+
+async fn version() -> Json<Version> {
+    Json(Version {
+        thiao: env!("CARGO_PKG_VERSION").to_owned(),
+        api: vec![VERSION],
+    })
+}
+
+async fn no_such_path(uri: Uri) -> ApiError {
+    let first = uri.path().split('/').nth(1).unwrap_or_default();
+    let version = first
+        .strip_prefix('v')
+        .and_then(|digits| digits.parse::<u32>().ok());
+    ApiError::NotFound(match version {
+        Some(version) if version != VERSION => format!(
+            "this controller (thiao {}) speaks version {VERSION} of the API, not {version}: \
+             use the thiao command that belongs to it, or restart thiaod after an upgrade",
+            env!("CARGO_PKG_VERSION")
+        ),
+        _ => format!("there is no {} in this API", uri.path()),
+    })
+}
+
+async fn no_such_method(uri: Uri) -> Response {
+    let error = format!(
+        "{} is not asked for like that: looking is GET, changing is POST",
+        uri.path()
+    );
+    (StatusCode::METHOD_NOT_ALLOWED, Json(Problem { error })).into_response()
+}
+
+async fn status(State(controller): State<Controller>) -> Answer<Status> {
+    controller.ask(Question::Status).await.map(Json)
+}
+
+async fn vms(State(controller): State<Controller>) -> Answer<Vec<Vm>> {
+    controller.ask(Question::Vms).await.map(Json)
+}
+
+async fn hosts(State(controller): State<Controller>) -> Answer<Vec<Host>> {
+    controller.ask(Question::Hosts).await.map(Json)
+}
+
+async fn nodes(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+) -> Answer<Vec<Node>> {
+    let sight = controller.sight(viewer).await?;
+    let mut nodes = controller.ask(Question::Nodes).await?;
+    for node in &mut nodes {
+        node.jobs.retain(|id| sight.job(*id));
+    }
+    Ok(Json(nodes))
+}
+
+async fn jobs(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+) -> Answer<Vec<Job>> {
+    let mut jobs = controller.ask(Question::Jobs).await?;
+    jobs.retain(|job| viewer.may_see(Some(job.uid)));
+    Ok(Json(jobs))
+}
+
+async fn plan(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+) -> Answer<PlanView> {
+    let sight = controller.sight(viewer).await?;
+    let mut plan = controller.ask(Question::Plan).await?;
+    for lines in [&mut plan.actions, &mut plan.notes, &mut plan.refused] {
+        lines.retain(|line| sight.subject(&line.subject, None));
+    }
+    Ok(Json(plan))
+}
+
+/// What of the past is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    limit: Option<usize>,
+    after: Option<i64>,
+    subject: Option<String>,
+}
+
+async fn events(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Answer<Vec<Event>> {
+    let Query(Which {
+        limit,
+        after,
+        subject,
+    }) = which.map_err(malformed)?;
+    let limit = limit.unwrap_or(SOME_EVENTS);
+    if !(1..=MAX_EVENTS).contains(&limit) {
+        return Err(ApiError::Malformed(format!(
+            "limit={limit} is not from 1 to {MAX_EVENTS}"
+        )));
+    }
+    if subject.as_ref().is_some_and(|text| text.len() > MAX_NAME) {
+        return Err(ApiError::Malformed(format!(
+            "the subject is longer than {MAX_NAME} bytes"
+        )));
+    }
+    let sight = controller.sight(viewer).await?;
+    let mut after = after;
+    loop {
+        let subject = subject.clone();
+        let mut events = controller
+            .ask(|reply| Question::Events {
+                limit,
+                after,
+                subject,
+                reply,
+            })
+            .await?;
+        let full = events.len() >= limit;
+        let last = events.last().map(|event| event.id);
+        events.retain(|event| sight.subject(&event.subject, event.uid));
+        // A follower must get past a whole page of other people's events.
+        if !events.is_empty() || !full || after.is_none() || last <= after {
+            return Ok(Json(events));
+        }
+        after = last;
+    }
+}
+
+async fn explain(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    name: Result<Path<String>, PathRejection>,
+) -> Answer<Explanation> {
+    let Path(name) = name.map_err(malformed)?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(good) {
+        return Err(ApiError::Malformed(
+            "name a node (fg0), a VM (fg0.3) or a job (17)".to_owned(),
+        ));
+    }
+    let sight = controller.sight(viewer).await?;
+    let mut told = controller
+        .ask(|reply| Question::Explain {
+            name: name.clone(),
+            reply,
+        })
+        .await?;
+    if !sight.subject(&told.subject, told.uid) {
+        return Err(ApiError::NotFound(format!("you have no job {name}")));
+    }
+    told.story
+        .retain(|event| sight.subject(&event.subject, event.uid));
+    Ok(Json(told))
+}
+
+/// How long to wait.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    timeout_ms: Option<u64>,
+}
+
+/// What a job's prolog is told when it may end.
+#[derive(serde::Serialize)]
+struct Ready {
+    ready: bool,
+}
+
+async fn job_ready(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    id: Result<Path<u32>, PathRejection>,
+    wait: Result<Query<Wait>, QueryRejection>,
+) -> Answer<Ready> {
+    let Path(id) = id.map_err(malformed)?;
+    let Query(Wait { timeout_ms }) = wait.map_err(malformed)?;
+    if !controller.sight(viewer).await?.job(id) {
+        return Err(ApiError::NotFound(format!("you have no job {id}")));
+    }
+    let wait = timeout_ms
+        .map_or(READY_WAIT, Duration::from_millis)
+        .min(READY_WAIT_MAX);
+    let answer = controller.ask_unbounded(|reply| Question::JobReady {
+        job: JobId(id),
+        reply,
+    });
+    match tokio::time::timeout(wait, answer).await {
+        Ok(answer) => answer.map(|()| Json(Ready { ready: true })),
+        Err(_) => Err(ApiError::Unavailable(format!(
+            "the nodes of job {id} were not all up within {} ms",
+            wait.as_millis()
+        ))),
+    }
+}
+
+/// How nodes are asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct How {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn resume(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    list: Result<Path<String>, PathRejection>,
+    how: Result<Query<How>, QueryRejection>,
+) -> Answer<Accepted> {
+    let nodes = ordered(viewer, list)?;
+    let Query(How { force }) = how.map_err(malformed)?;
+    controller
+        .ask(|reply| Question::Resume { nodes, force, reply })
+        .await
+        .map(Json)
+}
+
+async fn suspend(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    list: Result<Path<String>, PathRejection>,
+) -> Answer<Accepted> {
+    let nodes = ordered(viewer, list)?;
+    controller
+        .ask(|reply| Question::Suspend { nodes, reply })
+        .await
+        .map(Json)
+}
+
+/// The nodes that a trusted viewer gives an order about, each once.
+fn ordered(
+    viewer: Viewer,
+    list: Result<Path<String>, PathRejection>,
+) -> Result<Vec<thiao_core::ids::NodeName>, ApiError> {
+    if !viewer.trusted {
+        return Err(ApiError::Forbidden(
+            "only root and the user whom thiaod runs as may resume or suspend nodes: submit a job, Slurm will".to_owned(),
+        ));
+    }
+    let Path(list) = list.map_err(malformed)?;
+    let mut nodes =
+        hostlist::expand(&list).map_err(|e| ApiError::Malformed(format!("{e}\n{}", e.caret(&list))))?;
+    nodes.sort_unstable();
+    nodes.dedup();
+    Ok(nodes)
+}
+
+fn malformed(rejection: impl std::fmt::Display) -> ApiError {
+    ApiError::Malformed(rejection.to_string())
+}

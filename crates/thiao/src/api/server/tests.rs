@@ -1,0 +1,413 @@
+//! A real server on a real socket before a controller that knows little.
+
+use super::*;
+use crate::api::ApiError;
+use crate::api::client::{Client, ClientError};
+use crate::api::types::{Accepted, Event, Explanation, Job, Node, PlanLine, PlanView};
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use std::io::{Read as _, Write as _};
+use std::time::Instant;
+use thiao_core::hostlist;
+use tokio::sync::oneshot;
+
+fn job(id: u32, uid: u32) -> Job {
+    Job {
+        id,
+        name: "j".into(),
+        user: format!("u{uid}"),
+        uid,
+        state: "RUNNING".into(),
+        reason: "None".into(),
+        nodes: "fg0".into(),
+        nodes_up: 1,
+        node_count: 1,
+        submit: None,
+        start: None,
+    }
+}
+
+fn node(jobs: Vec<u32>) -> Node {
+    Node {
+        name: "fg0".into(),
+        nodeset: "fg".into(),
+        cpus: 1,
+        memory_mb: 200,
+        state: "up".into(),
+        slurm: None,
+        reason: None,
+        wish: "up".into(),
+        vm: None,
+        host: None,
+        jobs,
+        failures: 0,
+        retry_at: None,
+        since: 0,
+    }
+}
+
+fn event(id: i64, subject: &str, uid: Option<u32>) -> Event {
+    Event {
+        id,
+        at: 5,
+        subject: subject.into(),
+        kind: "k".into(),
+        message: "m".into(),
+        uid,
+    }
+}
+
+/// Jobs 1 and 2 are of uids 1001 and 1002; job 9 of 1001 is over.
+fn history() -> Vec<Event> {
+    let mut events = vec![
+        event(1, "node fg0", None),
+        event(2, "job 1", None),
+        event(3, "job 2", None),
+        event(4, "job 9", Some(1001)),
+    ];
+    events.extend((5..30).map(|id| event(id, "job 2", Some(1002))));
+    events.push(event(30, "vm fg0.1", None));
+    events
+}
+
+/// Answers until nobody asks any more; never about job 3. Tells when an asker has left.
+async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>) {
+    let mut left = Some(left);
+    while let Some(query) = asked.recv().await {
+        match query {
+            Query::Status(reply) => drop(reply),
+            Query::Nodes(reply) => drop(reply.send(Ok(vec![node(vec![1, 2])]))),
+            Query::Vms(reply) => drop(reply.send(Err(ApiError::Internal("the disk is on fire".into())))),
+            // Never answers.
+            Query::Hosts(reply) => std::mem::forget(reply),
+            Query::Jobs(reply) => drop(reply.send(Ok(vec![job(1, 1001), job(2, 1002), job(3, 1001)]))),
+            Query::Events {
+                limit,
+                after,
+                subject,
+                reply,
+            } => {
+                let all = history()
+                    .into_iter()
+                    .filter(|e| subject.as_ref().is_none_or(|s| *s == e.subject));
+                let found = match after {
+                    Some(after) => all.filter(|e| e.id > after).take(limit).collect(),
+                    None => {
+                        let all: Vec<Event> = all.collect();
+                        all[all.len().saturating_sub(limit)..].to_vec()
+                    }
+                };
+                drop(reply.send(Ok(found)));
+            }
+            Query::Plan(reply) => {
+                let line = |subject: &str| PlanLine {
+                    subject: subject.into(),
+                    what: "w".into(),
+                    why: "y".into(),
+                };
+                let notes = vec![line("node fg0"), line("job 1"), line("job 2")];
+                drop(reply.send(Ok(PlanView {
+                    actions: vec![],
+                    notes,
+                    refused: vec![],
+                })));
+            }
+            Query::Explain { name, reply } => drop(reply.send(match name.as_str() {
+                "fg0" => Ok(Explanation {
+                    subject: "node fg0".into(),
+                    now: vec![],
+                    story: history(),
+                    uid: None,
+                }),
+                "2" => Ok(Explanation {
+                    subject: "job 2".into(),
+                    now: vec![],
+                    story: vec![],
+                    uid: None,
+                }),
+                "9" => Ok(Explanation {
+                    subject: "job 9".into(),
+                    now: vec![],
+                    story: vec![],
+                    uid: Some(1001),
+                }),
+                other => Err(ApiError::NotFound(format!("nothing is named {other}"))),
+            })),
+            Query::Resume { nodes, force, reply } => {
+                let message = format!("{} force={force}", nodes.len());
+                drop(reply.send(Ok(Accepted {
+                    nodes: hostlist::fold(&nodes),
+                    message,
+                })));
+            }
+            Query::Suspend { nodes, reply } => {
+                drop(reply.send(Ok(Accepted {
+                    nodes: hostlist::fold(&nodes),
+                    message: String::new(),
+                })));
+            }
+            Query::JobReady { job, mut reply } => match job.0 {
+                1 => drop(reply.send(Ok(()))),
+                2 => drop(reply.send(Err(ApiError::Conflict("it can never start".into())))),
+                _ => {
+                    let left = left.take();
+                    tokio::spawn(async move {
+                        reply.closed().await;
+                        left.map(|left| left.send(()))
+                    });
+                }
+            },
+        }
+    }
+}
+
+/// Asks the router as this user, without a socket.
+async fn ask(uid: u32, method: &str, path: &str) -> (StatusCode, String) {
+    let (queries, asked) = mpsc::channel(4);
+    let (left, _) = oneshot::channel();
+    tokio::spawn(controller(asked, left));
+    let router = routes::router(queries, Duration::from_millis(300));
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Body::empty())
+        .unwrap();
+    request.extensions_mut().insert(viewer(uid, 0));
+    let answer = TowerToHyperService::new(router).call(request).await.unwrap();
+    let code = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    (code, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn ids(body: &str) -> Vec<i64> {
+    let values: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
+    values.iter().map(|v| v["id"].as_i64().unwrap()).collect()
+}
+
+#[test]
+fn root_and_the_own_user_are_trusted() {
+    assert!(viewer(0, 64030).trusted);
+    assert!(viewer(64030, 64030).trusted);
+    assert!(!viewer(1000, 64030).trusted);
+    assert!(!viewer(OVERFLOW_UID, OVERFLOW_UID).trusted, "may be anybody");
+}
+
+#[tokio::test]
+async fn others_see_only_their_own_jobs() {
+    assert_eq!(ids(&ask(0, "GET", "/v1/jobs").await.1), [1, 2, 3]);
+    assert_eq!(ids(&ask(1001, "GET", "/v1/jobs").await.1), [1, 3]);
+    assert!(ids(&ask(1003, "GET", "/v1/jobs").await.1).is_empty());
+
+    assert!(ask(0, "GET", "/v1/nodes").await.1.contains(r#""jobs":[1,2]"#));
+    assert!(ask(1002, "GET", "/v1/nodes").await.1.contains(r#""jobs":[2]"#));
+
+    let (_, plan) = ask(1001, "GET", "/v1/plan").await;
+    assert!(
+        plan.contains("node fg0") && plan.contains("job 1") && !plan.contains("job 2"),
+        "{plan}"
+    );
+    assert!(ask(0, "GET", "/v1/plan").await.1.contains("job 2"));
+}
+
+#[tokio::test]
+async fn others_see_only_events_of_their_own_jobs() {
+    assert_eq!(ids(&ask(0, "GET", "/v1/events").await.1).len(), 30);
+    assert_eq!(ids(&ask(1001, "GET", "/v1/events").await.1), [1, 2, 4, 30]);
+    assert_eq!(ids(&ask(1003, "GET", "/v1/events").await.1), [1, 30]);
+    assert_eq!(ids(&ask(0, "GET", "/v1/events?limit=2").await.1), [29, 30]);
+    assert_eq!(ids(&ask(0, "GET", "/v1/events?limit=2&after=7").await.1), [8, 9]);
+    assert_eq!(ids(&ask(0, "GET", "/v1/events?subject=node%20fg0").await.1), [1]);
+    // Whole pages of what he may not see do not stop a follower.
+    assert_eq!(ids(&ask(1001, "GET", "/v1/events?limit=3&after=4").await.1), [30]);
+}
+
+#[tokio::test]
+async fn others_get_no_story_of_foreign_jobs() {
+    assert_eq!(ask(1002, "GET", "/v1/explain/2").await.0, StatusCode::OK);
+    assert_eq!(ask(1001, "GET", "/v1/explain/9").await.0, StatusCode::OK);
+    for (uid, job) in [(1001, 2), (1002, 9)] {
+        let (code, body) = ask(uid, "GET", &format!("/v1/explain/{job}")).await;
+        assert_eq!(
+            (code, body),
+            (
+                StatusCode::NOT_FOUND,
+                format!("{{\"error\":\"you have no job {job}\"}}")
+            )
+        );
+    }
+    let (_, story) = ask(1003, "GET", "/v1/explain/fg0").await;
+    assert!(!story.contains("job "), "{story}");
+    assert_eq!(
+        ask(0, "GET", "/v1/explain/nothing").await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        ask(0, "GET", "/v1/explain/a%20b").await.0,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(ask(0, "GET", "/v1/explain/%ff").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn only_the_trusted_give_orders() {
+    let (code, body) = ask(0, "POST", "/v1/nodes/fg%5B0-2%5D,fg1/resume?force=true").await;
+    assert_eq!(
+        (code, body.as_str()),
+        (StatusCode::OK, r#"{"nodes":"fg[0-2]","message":"3 force=true"}"#)
+    );
+    assert_eq!(ask(0, "POST", "/v1/nodes/fg0/suspend").await.0, StatusCode::OK);
+    for path in ["/v1/nodes/fg0/resume", "/v1/nodes/fg0/suspend"] {
+        let (code, body) = ask(1001, "POST", path).await;
+        assert_eq!(code, StatusCode::FORBIDDEN);
+        assert!(
+            body.contains("only root and the user whom thiaod runs as"),
+            "{body}"
+        );
+        assert_eq!(ask(0, "GET", path).await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let (code, body) = ask(0, "POST", "/v1/nodes/fg%5B0-/resume").await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(body.contains("malformed hostlist at byte"), "{body}");
+}
+
+#[tokio::test]
+async fn a_prolog_waits_until_its_nodes_are_up() {
+    assert_eq!(
+        ask(0, "GET", "/v1/jobs/1/ready?timeout_ms=5000").await.0,
+        StatusCode::OK
+    );
+    assert_eq!(ask(0, "GET", "/v1/jobs/2/ready").await.0, StatusCode::CONFLICT);
+    let start = Instant::now();
+    let (code, body) = ask(0, "GET", "/v1/jobs/3/ready?timeout_ms=700").await;
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("not all up within 700 ms"), "{body}");
+    assert!(
+        start.elapsed() >= Duration::from_millis(700),
+        "longer than other answers may take"
+    );
+    assert_eq!(ask(1001, "GET", "/v1/jobs/1/ready").await.0, StatusCode::OK);
+    assert_eq!(
+        ask(1001, "GET", "/v1/jobs/2/ready").await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(ask(0, "GET", "/v1/jobs/x/ready").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_in_json() {
+    for (path, code, text) in [
+        ("/", 404, "there is no / in this API"),
+        ("/v1/nope", 404, "there is no /v1/nope"),
+        ("/v2/status", 404, "speaks version 1 of the API, not 2"),
+        ("/v1/vms", 500, "the disk is on fire"),
+        ("/v1/status", 503, "the controller is ending"),
+        ("/v1/hosts", 503, "the controller is busy"),
+        ("/v1/events?limit=0", 400, "limit=0 is not from 1 to 10000"),
+        ("/v1/events?limit=x", 400, "limit"),
+        ("/v1/events?foo=1", 400, "unknown field `foo`"),
+        ("/v1/nodes/fg0/resume", 405, "looking is GET, changing is POST"),
+    ] {
+        let (status, body) = ask(0, "GET", path).await;
+        assert_eq!(status.as_u16(), code, "{path}: {body}");
+        let problem: crate::api::types::Problem =
+            serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));
+        assert!(problem.error.contains(text), "{path}: {}", problem.error);
+    }
+    assert!(ask(1001, "GET", "/version").await.1.contains(r#""api":[1]"#));
+}
+
+/// A server on a socket; the receiver is told when an asker about job 3 has left.
+fn served(limits: Limits) -> (tempfile::TempDir, PathBuf, oneshot::Receiver<()>) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join(crate::api::SOCKET);
+    let listener = bind(&socket).unwrap();
+    let (queries, asked) = mpsc::channel(4);
+    let (left, gone) = oneshot::channel();
+    tokio::spawn(controller(asked, left));
+    tokio::spawn(listen(listener, queries, limits));
+    (dir, socket, gone)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_is_understood() {
+    let (dir, socket, _gone) = served(Limits::default());
+    assert_eq!(
+        std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o666
+    );
+    let client = Client::new(dir.path());
+    tokio::task::spawn_blocking(move || {
+        assert_eq!(client.version().unwrap().api, [1]);
+        assert_eq!(client.nodes().unwrap()[0].name, "fg0");
+        assert_eq!(client.events(2, Some(7), None).unwrap().len(), 2);
+        assert_eq!(client.events(9, None, Some("node fg0")).unwrap().len(), 1);
+        assert_eq!(client.resume("fg[0-1]", true).unwrap().nodes, "fg[0-1]");
+        let refused = client.vms().unwrap_err();
+        assert!(
+            matches!(&refused, ClientError::Refused { code: 500, .. }),
+            "{refused:?}"
+        );
+        assert!(!refused.unreachable());
+        assert_eq!(refused.to_string(), "the disk is on fire");
+    })
+    .await
+    .unwrap();
+    // A later controller takes the socket of one that was killed.
+    assert!(bind(&socket).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_asker_who_leaves_is_noticed() {
+    let (_dir, socket, gone) = served(Limits::default());
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream
+        .write_all(b"GET /v1/jobs/3/ready?timeout_ms=60000 HTTP/1.1\r\nHost: thiao\r\n\r\n")
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    drop(stream);
+    tokio::time::timeout(Duration::from_secs(5), gone)
+        .await
+        .expect("noticed")
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_slow_the_big_and_the_many_are_turned_away() {
+    let limits = Limits {
+        head: Duration::from_millis(300),
+        connections: 2,
+        ..Limits::default()
+    };
+    let (_dir, socket, _gone) = served(limits);
+    let connect = || {
+        let stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream
+    };
+    let read = |mut stream: std::os::unix::net::UnixStream| {
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    // Two who say nothing fill the house; the third is told so; then they are put out.
+    let (first, second) = (connect(), connect());
+    std::thread::sleep(Duration::from_millis(50));
+    let third = read(connect());
+    assert!(
+        third.starts_with("HTTP/1.1 503") && third.contains("too many connections"),
+        "{third}"
+    );
+    assert_eq!((read(first), read(second)), (String::new(), String::new()));
+
+    let mut big = connect();
+    let _ = big.write_all(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MAX_HEAD + 1)).as_bytes());
+    let answer = read(big);
+    assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+
+    let mut many = connect();
+    let headers = "A: b\r\n".repeat(MAX_HEADERS + 1);
+    many.write_all(format!("GET /version HTTP/1.1\r\n{headers}\r\n").as_bytes())
+        .unwrap();
+    let answer = read(many);
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
