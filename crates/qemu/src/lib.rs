@@ -1,9 +1,32 @@
 //! The embedded provider: makes the guest image, starts, watches and ends
 //! microVMs with QEMU on this machine.
+//!
+//! ```text
+//!  image ---> template ---> launch ---> a daemonized QEMU, its folder (vmdir)
+//!  (cached)   (saved, warm)    |              ^            |
+//!  accel: what runs guests     +-- machine: its command line
+//!                              +-- channel: the guest's context, its reports
+//! ```
+//! The VMs outlive the process that made them. Their folders are the truth.
 
+mod accel;
 pub mod cgroup;
+mod channel;
+mod error;
 pub mod export;
+mod guest;
+pub mod image;
+mod launch;
+mod machine;
 pub mod net;
+mod provider;
+mod qmp;
 mod settings;
+mod template;
+mod vmdir;
 
+pub use accel::{Accel, Verdict};
+pub use error::Error;
+pub use provider::{Prepared, Qemu};
 pub use settings::{AccelChoice, GuestSettings, Host, Settings, Share, User};
+pub use vmdir::Moment;

@@ -1,0 +1,200 @@
+//! What runs the guests: the processor's virtualisation where a real guest was
+//! seen to boot with it, QEMU's emulation otherwise. A device file that opens
+//! proves nothing: on nested machines guests may hang or QEMU may abort.
+
+use crate::error::Error;
+use crate::image::Image;
+use crate::machine::{self, CONSOLE_FILE, Machine, Memory, Start};
+use crate::settings::AccelChoice;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use thiao_guest::protocol::HELLO;
+
+/// What runs a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accel {
+    /// The processor's virtualisation.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+impl Accel {
+    /// QEMU's name for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+        }
+    }
+}
+
+/// What was found out about this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What it holds for: kernel, emulator and processor.
+    key: String,
+    /// What runs guests.
+    pub accel: Accel,
+    /// Why, for people.
+    pub why: String,
+    /// The time stamp counter, in kHz.
+    pub tsc_khz: u64,
+}
+
+/// How long a guest may take to say hello with KVM; a good one takes under a second.
+const TRIAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How far apart two measurements of the counter may be before the newer one
+/// counts: 200 parts per million. A remembered figure keeps templates valid.
+const TSC_TOLERANCE: u64 = 5000;
+
+/// The remembered verdict, or a new one. The flag says whether it is new.
+pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdict, bool), Error> {
+    let key = format!("{} | {} | {}", kernel(), emulator()?, processor());
+    let tsc_khz = measure_tsc();
+    let file = cache.join("acceleration.json");
+    let remembered: Option<Verdict> =
+        fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).filter(|v: &Verdict| v.key == key);
+    let tsc_khz = match &remembered {
+        Some(old) if old.tsc_khz.abs_diff(tsc_khz) <= tsc_khz / TSC_TOLERANCE => old.tsc_khz,
+        _ => tsc_khz,
+    };
+    let verdict = match (choice, &remembered) {
+        (AccelChoice::Kvm, _) => Verdict { key, accel: Accel::Kvm, why: "configured".into(), tsc_khz },
+        (AccelChoice::Tcg, _) => Verdict { key, accel: Accel::Tcg, why: "configured".into(), tsc_khz },
+        (AccelChoice::Auto, Some(old)) if old.why != "configured" => Verdict { tsc_khz, ..old.clone() },
+        (AccelChoice::Auto, _) => {
+            let (accel, why) = match try_kvm(cache, image, tsc_khz) {
+                Ok(took) => (Accel::Kvm, format!("a guest booted with KVM in {:.1} s", took.as_secs_f32())),
+                Err(why) => (Accel::Tcg, format!("KVM is not usable: {why}")),
+            };
+            Verdict { key, accel, why, tsc_khz }
+        }
+    };
+    let new = remembered.as_ref() != Some(&verdict);
+    if new {
+        let text = serde_json::to_vec_pretty(&verdict).map_err(|e| Error::io("write", &file, e.into()))?;
+        let fresh = file.with_extension(format!("new-{}", std::process::id()));
+        fs::write(&fresh, text)
+            .and_then(|()| fs::rename(&fresh, &file))
+            .map_err(|e| Error::io("write", &file, e))?;
+    }
+    Ok((verdict, new))
+}
+
+/// Boots the real image with KVM, in a folder of its own, for a limited time.
+fn try_kvm(cache: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String> {
+    if let Err(e) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        return Err(format!("/dev/kvm: {e}"));
+    }
+    let folder = cache.join(format!(".trial-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+    let outcome = trial(&folder, image, tsc_khz);
+    let _ = fs::remove_dir_all(&folder);
+    outcome
+}
+
+fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String> {
+    let machine = Machine {
+        name: "thiao-trial".into(),
+        cpus: 1,
+        memory_mb: 256,
+        accel: Accel::Kvm,
+        tsc_khz,
+        memory: Memory::Private,
+        start: Start::Hello,
+        mac: [0; 6],
+        tap: None,
+    };
+    let started = Instant::now();
+    let mut child = machine::hello_command(folder)
+        .map_err(|e| e.to_string())?
+        .args(machine.arguments(image))
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let said_hello = || fs::read(folder.join(CONSOLE_FILE)).is_ok_and(|b| String::from_utf8_lossy(&b).contains(HELLO));
+    let ended = loop {
+        if said_hello() {
+            break Ok(started.elapsed());
+        }
+        match child.try_wait() {
+            Ok(Some(_)) if said_hello() => break Ok(started.elapsed()),
+            Ok(Some(status)) => {
+                break Err(format!("QEMU ended ({status}): {}", machine::tail(&folder.join(machine::LOG_FILE))));
+            }
+            Ok(None) if started.elapsed() < TRIAL_LIMIT => std::thread::sleep(Duration::from_millis(20)),
+            Ok(None) => break Err(format!("a guest did not boot within {} s", TRIAL_LIMIT.as_secs())),
+            Err(e) => break Err(e.to_string()),
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    ended
+}
+
+fn kernel() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// The emulator's first line about itself.
+pub fn emulator() -> Result<String, Error> {
+    let out = Command::new(machine::PROGRAM)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| {
+            Error::Refused(format!("cannot run {}: {e}; install the Debian package qemu-system-x86", machine::PROGRAM))
+        })?;
+    Ok(String::from_utf8_lossy(&out.stdout).lines().next().unwrap_or_default().to_owned())
+}
+
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_once(':').map(|(_, value)| value.trim().to_owned())
+    };
+    format!("{} {}", field("model name").unwrap_or_default(), field("microcode").unwrap_or_default())
+}
+
+/// The counter's rate in kHz: the emulated counter is the real one, and the
+/// guest's kernel cannot calibrate it. The median of five samples of 10 ms
+/// stands a pause in one of them.
+#[cfg(target_arch = "x86_64")]
+fn measure_tsc() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction.
+    let counter = || unsafe { core::arch::x86_64::_rdtsc() };
+    let mut rates: Vec<u64> = (0..5)
+        .map(|_| {
+            let (start, from) = (Instant::now(), counter());
+            std::thread::sleep(Duration::from_millis(10));
+            let (ticks, nanos) = (counter().saturating_sub(from), start.elapsed().as_nanos().max(1));
+            (u128::from(ticks) * 1_000_000 / nanos) as u64
+        })
+        .collect();
+    rates.sort_unstable();
+    rates[2]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("guests are x86-64 machines, and their clock is this machine's");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_measured_within_its_tolerance() {
+        let (a, b) = (measure_tsc(), measure_tsc());
+        assert!(a > 100_000, "{a} kHz");
+        // Looser than the tolerance: tests share a busy machine.
+        assert!(a.abs_diff(b) < a / 500, "{a} and {b} kHz");
+    }
+}

@@ -1,0 +1,334 @@
+//! The guest's kernel: Debian's cloud kernel, unpacked without being installed,
+//! and the modules that guests need, in the order to load them.
+
+use super::cpio::{Node, Tree};
+use super::lz4;
+use crate::error::Error;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use thiao_guest::protocol::MODULES_FILE;
+
+/// The package that names the newest cloud kernel by depending on it.
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// What a guest needs beside what is built in: the bus, the channel, the card, the shares.
+const MODULES: [&str; 4] = ["virtio_mmio", "virtio_console", "virtio_net", "nfsv3"];
+
+/// A kernel on this machine.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// Its release, e.g. `6.1.0-56-cloud-amd64`.
+    pub release: String,
+    /// The compressed file.
+    pub compressed: PathBuf,
+    /// Where its modules are.
+    pub modules: PathBuf,
+}
+
+/// Finds the kernel: installed, already unpacked in the cache, or fetched now.
+pub fn find(cache: &Path, progress: &dyn Fn(&str)) -> Result<Kernel, Error> {
+    let kernels = cache.join("kernels");
+    fs::create_dir_all(&kernels).map_err(|e| Error::io("make", &kernels, e))?;
+    let Some(package) = newest_package() else {
+        // Without package lists an older unpacked kernel is as good.
+        return newest_unpacked(&kernels).ok_or_else(|| {
+            Error::Image(format!(
+                "apt does not know {META_PACKAGE}, whose kernel the guests run; run `apt-get update` as root"
+            ))
+        });
+    };
+    let release = package.trim_start_matches("linux-image-").to_owned();
+    let installed = kernel_below(Path::new("/"), &release);
+    let readable = |kernel: &Kernel| fs::File::open(&kernel.compressed).is_ok() && kernel.modules.is_dir();
+    if readable(&installed) {
+        return Ok(installed);
+    }
+    let unpacked = kernel_below(&kernels.join(&release), &release);
+    if !readable(&unpacked) {
+        progress(&format!("fetching the guests' kernel, package {package}"));
+        fetch(&package, &kernels, &release)?;
+    }
+    Ok(unpacked)
+}
+
+fn kernel_below(root: &Path, release: &str) -> Kernel {
+    Kernel {
+        release: release.to_owned(),
+        compressed: root.join(format!("boot/vmlinuz-{release}")),
+        modules: root.join("lib/modules").join(release),
+    }
+}
+
+fn newest_package() -> Option<String> {
+    let out = Command::new("apt-cache")
+        .args(["depends", META_PACKAGE])
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    parse_depends(&String::from_utf8_lossy(&out.stdout))
+}
+
+fn parse_depends(text: &str) -> Option<String> {
+    text.lines()
+        .filter_map(|line| line.trim().trim_start_matches('|').strip_prefix("Depends: "))
+        .find(|name| name.starts_with("linux-image-") && !name.contains('/'))
+        .map(str::to_owned)
+}
+
+fn newest_unpacked(kernels: &Path) -> Option<Kernel> {
+    let entries = fs::read_dir(kernels).ok()?.flatten();
+    entries
+        .filter_map(|entry| {
+            let release = entry.file_name().into_string().ok()?;
+            let kernel = kernel_below(&entry.path(), &release);
+            let age = fs::metadata(&kernel.compressed).ok()?.modified().ok()?;
+            Some((age, kernel))
+        })
+        .max_by_key(|(age, _)| *age)
+        .map(|(_, kernel)| kernel)
+}
+
+/// Downloads the package and unpacks it, in a folder that gets its name only when it is whole.
+fn fetch(package: &str, kernels: &Path, release: &str) -> Result<(), Error> {
+    let work = kernels.join(format!(".fetch-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir(&work).map_err(|e| Error::io("make", &work, e))?;
+    let done = fetch_into(package, &work, &kernels.join(release));
+    let _ = fs::remove_dir_all(&work);
+    done
+}
+
+fn fetch_into(package: &str, work: &Path, target: &Path) -> Result<(), Error> {
+    // apt would hand the download to a user that cannot write here.
+    run(Command::new("apt-get")
+        .args(["-q", "-o", "APT::Sandbox::User=root", "download", package])
+        .current_dir(work))?;
+    let archive = fs::read_dir(work)
+        .map_err(|e| Error::io("read", work, e))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|ending| ending == "deb"))
+        .ok_or_else(|| Error::Image(format!("apt-get download {package} left no package behind")))?;
+    let root = work.join("root");
+    run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&root))?;
+    match fs::rename(&root, target) {
+        // Somebody else was faster: theirs is the same.
+        Err(_) if target.is_dir() => Ok(()),
+        other => other.map_err(|e| Error::io("make", target, e)),
+    }
+}
+
+/// Runs a program to its end; its own words are the error's.
+fn run(command: &mut Command) -> Result<(), Error> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| Error::Image(format!("cannot run {name}: {e}")))?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&out.stderr);
+    Err(Error::Image(format!(
+        "{name} failed ({}): {}",
+        out.status,
+        words.trim()
+    )))
+}
+
+impl Kernel {
+    /// The kernel as the ELF file that microvms start at once: nothing to unpack under emulation.
+    pub fn unpack(&self) -> Result<Vec<u8>, Error> {
+        let image = fs::read(&self.compressed).map_err(|e| Error::io("read", &self.compressed, e))?;
+        let damaged = |why: &str| Error::Image(format!("{}: {why}", self.compressed.display()));
+        let payload = payload(&image).ok_or_else(|| damaged("is not a Linux kernel"))?;
+        let elf = match payload {
+            [0x02, 0x21, 0x4c, 0x18, ..] => lz4::unpack(payload).ok_or_else(|| damaged("is damaged"))?,
+            [0x1f, 0x8b, ..] => filter("gzip", payload)?,
+            [0xfd, b'7', b'z', b'X', ..] => filter("xz", payload)?,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => filter("zstd", payload)?,
+            _ => payload.to_vec(),
+        };
+        if elf.starts_with(b"\x7fELF") {
+            Ok(elf)
+        } else {
+            Err(damaged("is packed in an unknown way"))
+        }
+    }
+
+    /// Adds the needed modules to the image, and the list that tells their order.
+    pub fn add_modules(&self, tree: &mut Tree) -> Result<(), Error> {
+        let mut files = BTreeMap::new();
+        collect(&self.modules, &mut files)?;
+        let builtin = self.modules.join("modules.builtin");
+        let builtin = fs::read_to_string(&builtin).map_err(|e| Error::io("read", &builtin, e))?;
+        let builtin: Vec<String> = builtin.lines().map(|line| module_name(Path::new(line))).collect();
+        let mut order = Vec::new();
+        for name in MODULES {
+            self.visit(name, &files, &builtin, &mut order)?;
+        }
+        let mut list = String::new();
+        for (name, content) in order {
+            let path = format!("usr/lib/modules/{}/{name}.ko", self.release);
+            list.push('/');
+            list.push_str(&path);
+            list.push('\n');
+            tree.add(&path, Node::File(0o644, content));
+        }
+        tree.add(MODULES_FILE, Node::File(0o644, list.into_bytes()));
+        Ok(())
+    }
+
+    /// Puts a module behind all that it depends on.
+    fn visit(
+        &self,
+        name: &str,
+        files: &BTreeMap<String, PathBuf>,
+        builtin: &[String],
+        order: &mut Vec<(String, Vec<u8>)>,
+    ) -> Result<(), Error> {
+        if builtin.iter().any(|other| other == name) || order.iter().any(|(other, _)| other == name) {
+            return Ok(());
+        }
+        let path = files.get(name).ok_or_else(|| {
+            Error::Image(format!(
+                "kernel {} has no module {name}, which guests need",
+                self.release
+            ))
+        })?;
+        let content = fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        let content = match content.as_slice() {
+            [0xfd, b'7', b'z', b'X', ..] => filter("xz", &content)?,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => filter("zstd", &content)?,
+            _ => content,
+        };
+        for needed in depends(&content) {
+            self.visit(&needed, files, builtin, order)?;
+        }
+        order.push((name.to_owned(), content));
+        Ok(())
+    }
+}
+
+/// The compressed part of a bzImage: `setup_sects` at 0x1f1, `payload_offset`
+/// and `payload_length` at 0x248 (the kernel's `Documentation/x86/boot.rst`).
+fn payload(image: &[u8]) -> Option<&[u8]> {
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return image.starts_with(b"\x7fELF").then_some(image);
+    }
+    let number = |at: usize| image.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+    let sectors = match *image.get(0x1f1)? {
+        0 => 4,
+        count => usize::from(count),
+    };
+    let start = (sectors + 1) * 512 + number(0x248)? as usize;
+    image.get(start..start.checked_add(number(0x24c)? as usize)?)
+}
+
+/// Sends bytes through `program -dc`.
+fn filter(program: &str, input: &[u8]) -> Result<Vec<u8>, Error> {
+    let fail = |e| {
+        Error::Image(format!(
+            "cannot unpack the kernel with {program}: {e}; install {program}"
+        ))
+    };
+    let mut child = Command::new(program)
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(fail)?;
+    let Some(mut stdin) = child.stdin.take() else {
+        return Err(fail(std::io::ErrorKind::BrokenPipe.into()));
+    };
+    // The kernel's appended size makes the programs complain at the end: their output counts.
+    let out = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input));
+        child.wait_with_output()
+    });
+    Ok(out.map_err(fail)?.stdout)
+}
+
+fn collect(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), Error> {
+    for entry in fs::read_dir(folder)
+        .map_err(|e| Error::io("read", folder, e))?
+        .flatten()
+    {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&path, files)?;
+        } else if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().contains(".ko"))
+        {
+            files.insert(module_name(&path), path);
+        }
+    }
+    Ok(())
+}
+
+/// The kernel treats `-` and `_` in module names alike.
+fn module_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split(".ko").next().unwrap_or_default().replace('-', "_")
+}
+
+/// What a module says of itself: NUL-separated `key=value` texts, among them
+/// `depends=a,b`. (`modules.dep` exists only on machines where the kernel is installed.)
+fn depends(module: &[u8]) -> Vec<String> {
+    module
+        .split(|byte| *byte == 0)
+        .find_map(|text| text.strip_prefix(b"depends="))
+        .map(|list| {
+            String::from_utf8_lossy(list)
+                .split(',')
+                .filter(|n| !n.is_empty())
+                .map(|n| n.replace('-', "_"))
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_kernel_package_is_found_among_the_dependencies() {
+        let text = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
+        assert_eq!(parse_depends(text).unwrap(), "linux-image-6.1.0-56-cloud-amd64");
+        assert_eq!(parse_depends("x\n  Depends: libc6\n"), None);
+        assert_eq!(parse_depends("x\n  Depends: linux-image-../../x\n"), None);
+    }
+
+    #[test]
+    fn modules_say_what_they_need() {
+        assert_eq!(
+            depends(b"\x7fELF\0license=GPL\0depends=nfs,sunrpc\0x"),
+            ["nfs", "sunrpc"]
+        );
+        assert!(depends(b"\0depends=\0").is_empty());
+        assert_eq!(
+            module_name(Path::new("kernel/drivers/char/virtio-rng.ko.xz")),
+            "virtio_rng"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_the_reader_panic(mut image in proptest::collection::vec(any::<u8>(), 0..700)) {
+            if image.len() > 0x206 {
+                image[0x202..0x206].copy_from_slice(b"HdrS");
+            }
+            let _ = payload(&image);
+            let _ = depends(&image);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Everything in the guest but the kernel: taken from the programs that are
+//! installed on this machine, so that the guest's Slurm is the cluster's Slurm.
+
+use super::cpio::{Node, Tree};
+use crate::error::Error;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Programs without which no guest works, and the Debian package of each.
+const NEEDED: [(&str, &str); 7] = [
+    ("/usr/sbin/slurmd", "slurmd"),
+    ("/usr/sbin/slurmstepd", "slurmd"),
+    ("/usr/bin/srun", "slurm-client"),
+    ("/usr/bin/scontrol", "slurm-client"),
+    ("/usr/sbin/munged", "munge"),
+    ("/usr/bin/bash", "bash"),
+    ("/usr/bin/busybox", "busybox-static"),
+];
+
+/// Programs that jobs may like, taken where they are. The system's own `ps`
+/// and its kin know options that busybox does not.
+const WELCOME: [&str; 13] = [
+    "/usr/bin/sbatch",
+    "/usr/bin/squeue",
+    "/usr/bin/sinfo",
+    "/usr/bin/scancel",
+    "/usr/bin/sbcast",
+    "/usr/bin/sstat",
+    "/usr/bin/munge",
+    "/usr/bin/unmunge",
+    "/usr/bin/ps",
+    "/usr/bin/free",
+    "/usr/bin/uptime",
+    "/usr/bin/taskset",
+    "/usr/bin/getent",
+];
+
+/// Slurm's plugins.
+const PLUGINS: &str = "/usr/lib/x86_64-linux-gnu/slurm-wlm";
+
+/// Plugins of slurmrestd and slurmctld alone, by the beginning of their names.
+const NOT_IN_GUESTS: [&str; 8] = [
+    "openapi_",
+    "rest_auth_",
+    "slurmctld_",
+    "sched_",
+    "job_submit_",
+    "jobcomp_",
+    "burst_buffer_",
+    "accounting_storage_slurmdbd",
+];
+
+/// A library that glibc opens by itself when a thread is cancelled.
+const OPENED_BY_LIBC: &str = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
+
+/// Debian's dynamic loader, which also tells what a program needs.
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+
+/// The folders and links that every program expects.
+pub fn skeleton(tree: &mut Tree) {
+    for (link, to) in [
+        ("bin", "usr/bin"),
+        ("sbin", "usr/sbin"),
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib64"),
+    ] {
+        tree.add(link, Node::Link(to.into()));
+    }
+    for folder in [
+        "dev",
+        "etc",
+        "home",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "usr/bin",
+        "usr/sbin",
+        "usr/lib64",
+        "var/lib",
+        "var/log",
+        "var/spool",
+        "run/lock",
+    ] {
+        tree.add(folder, Node::Folder(if folder == "root" { 0o700 } else { 0o755 }));
+    }
+    tree.add("tmp", Node::Folder(0o1777));
+    tree.add("var/tmp", Node::Folder(0o1777));
+    tree.add("var/run", Node::Link("../run".into()));
+    // The kernel opens its console before anything is mounted; Rust's runtime wants /dev/null.
+    tree.add("dev/console", Node::Device(0o600, 5, 1));
+    tree.add("dev/null", Node::Device(0o666, 1, 3));
+    let files = [
+        (
+            "etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n",
+        ),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n"),
+        ("etc/group", "root:x:0:\n"),
+        ("etc/hosts", "127.0.0.1 localhost\n"),
+        ("etc/shells", "/bin/sh\n/bin/bash\n"),
+        (
+            "etc/profile",
+            "export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n",
+        ),
+    ];
+    for (path, text) in files {
+        tree.add(path, Node::File(0o644, text.as_bytes().to_vec()));
+    }
+}
+
+/// Adds the programs, Slurm's plugins, busybox's commands, and every library that they need.
+pub fn programs(tree: &mut Tree) -> Result<(), Error> {
+    let mut wanted: Vec<PathBuf> = Vec::new();
+    for (program, package) in NEEDED {
+        if !Path::new(program).exists() {
+            return Err(Error::Image(format!(
+                "{program} is not there, and guests need it; install the Debian package {package}"
+            )));
+        }
+        wanted.push(program.into());
+    }
+    wanted.extend(WELCOME.iter().map(PathBuf::from).filter(|path| path.exists()));
+    let mut plugins: Vec<PathBuf> = fs::read_dir(PLUGINS)
+        .map_err(|e| Error::io("read Slurm's plugins in", Path::new(PLUGINS), e))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "so") && in_guests(path))
+        .collect();
+    plugins.sort();
+
+    let mut libraries = BTreeSet::from([PathBuf::from(LOADER)]);
+    if Path::new(OPENED_BY_LIBC).exists() {
+        libraries.insert(OPENED_BY_LIBC.into());
+    }
+    for program in &wanted {
+        match needs(program)? {
+            Needs::Libraries(found) => libraries.extend(found),
+            Needs::Missing(name) => {
+                return Err(Error::Image(format!(
+                    "{} needs {name}, which is not installed",
+                    program.display()
+                )));
+            }
+        }
+        add_file(tree, program, 0o755)?;
+    }
+    for plugin in &plugins {
+        // A plugin whose libraries are not installed would not load on this machine either.
+        if let Needs::Libraries(found) = needs(plugin)? {
+            libraries.extend(found);
+            add_file(tree, plugin, 0o644)?;
+        }
+    }
+    for library in &libraries {
+        add_file(tree, library, 0o755)?;
+    }
+    busybox(tree)
+}
+
+fn in_guests(plugin: &Path) -> bool {
+    let name = plugin.file_name().unwrap_or_default().to_string_lossy();
+    !NOT_IN_GUESTS.iter().any(|start| name.starts_with(start))
+}
+
+/// What the loader says about a program or library.
+#[derive(Debug, PartialEq, Eq)]
+enum Needs {
+    /// These files, none for a static program.
+    Libraries(Vec<PathBuf>),
+    /// This one was not found.
+    Missing(String),
+}
+
+fn needs(path: &Path) -> Result<Needs, Error> {
+    let out = Command::new(LOADER)
+        .arg("--list")
+        .arg(path)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| Error::io("run the loader", Path::new(LOADER), e))?;
+    // The loader refuses static programs, which need nothing.
+    Ok(parse_list(&String::from_utf8_lossy(&out.stdout)))
+}
+
+/// Reads lines like `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f..)`.
+fn parse_list(text: &str) -> Needs {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let Some((name, place)) = line.trim().split_once(" => ") else {
+            continue;
+        };
+        match place.rsplit_once(" (0x") {
+            Some((path, _)) if path.starts_with('/') => found.push(path.into()),
+            _ => return Needs::Missing(name.to_owned()),
+        }
+    }
+    Needs::Libraries(found)
+}
+
+/// Copies a file to the same place in the guest, links resolved: the folder's
+/// own name, then the file's name as it is asked for.
+fn add_file(tree: &mut Tree, path: &Path, mode: u32) -> Result<(), Error> {
+    let fail = |e| Error::io("read", path, e);
+    let folder = path
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .canonicalize()
+        .map_err(fail)?;
+    let place = folder.join(path.file_name().unwrap_or_default());
+    if !tree.has(&place.to_string_lossy()) {
+        let content = fs::read(path).map_err(fail)?;
+        tree.add(&place.to_string_lossy(), Node::File(mode, content));
+    }
+    Ok(())
+}
+
+/// Links for busybox's commands, where no program of that name is in the image.
+fn busybox(tree: &mut Tree) -> Result<(), Error> {
+    let program = Path::new("/usr/bin/busybox");
+    let out = Command::new(program)
+        .arg("--list")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| Error::io("run", program, e))?;
+    for name in String::from_utf8_lossy(&out.stdout).lines() {
+        let taken = tree.has(&format!("usr/bin/{name}")) || tree.has(&format!("usr/sbin/{name}"));
+        if !taken && !name.is_empty() && !name.contains('/') {
+            tree.add(&format!("usr/bin/{name}"), Node::Link("busybox".into()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_loaders_list_is_read() {
+        let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x00007f1)\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f2)\n";
+        assert_eq!(
+            parse_list(text),
+            Needs::Libraries(vec!["/lib/x86_64-linux-gnu/libm.so.6".into()])
+        );
+        assert_eq!(
+            parse_list("\tliblua.so => not found\n"),
+            Needs::Missing("liblua.so".into())
+        );
+        assert_eq!(parse_list(""), Needs::Libraries(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_is_survived(text in ".{0,200}") {
+            let _ = parse_list(&text);
+        }
+    }
+}

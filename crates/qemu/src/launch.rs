@@ -1,0 +1,141 @@
+//! Starts and stops one VM's QEMU. A VM starts from its shape's template; when
+//! that fails the template is thrown away and the VM boots instead.
+
+use crate::channel::Channels;
+use crate::error::Error;
+use crate::machine::{self, Machine, Memory, QMP_SOCKET, Start};
+use crate::provider::{Inner, Ready};
+use crate::qmp::Qmp;
+use crate::template::Template;
+use crate::vmdir::{self, Life, Record};
+use serde_json::json;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::Duration;
+use thiao_core::ids::VmId;
+
+/// Starts the VM and connects to its guest. The guest gets its context at once
+/// when it was restored, or asks for it when it has booted.
+pub fn launch(
+    inner: &Inner,
+    ready: &Ready,
+    channels: Option<&Channels>,
+    id: &VmId,
+    record: &Record,
+) -> Result<(), Error> {
+    let folder = inner.folder(id);
+    let key = (record.cpus, record.total_mb);
+    let template = ready.templates.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    if let Some(template) = template {
+        match restore(inner, ready, channels, id, record, &template) {
+            Ok(()) => return inner.give_context(id),
+            Err(error) => {
+                tracing::warn!(vm = %id, %error, "a template is broken and is thrown away; the VM boots instead");
+                inner.tell(id, &format!("not restored, boots instead: {error}"));
+                ready.templates.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                template.discard();
+                stop(&folder, Duration::ZERO, Duration::from_secs(10))?;
+            }
+        }
+    }
+    boot(inner, ready, channels, id, record)
+}
+
+fn restore(
+    inner: &Inner,
+    ready: &Ready,
+    channels: Option<&Channels>,
+    id: &VmId,
+    record: &Record,
+    template: &Template,
+) -> Result<(), Error> {
+    let folder = inner.folder(id);
+    let tap = inner.settings.network.open_tap(&tap_name(record))?;
+    let state = template.state()?;
+    let machine = Machine {
+        memory: Memory::CopyOnWrite(template.memory()),
+        start: Start::Restore,
+        tap: Some(tap.as_raw_fd()),
+        ..machine(inner, ready, id, record)
+    };
+    machine.start(&ready.image, &folder, &[tap.as_fd(), state.as_fd()])?;
+    inner.tell(id, "QEMU started");
+    place(inner, id, record);
+    // Before the guest lives: it would see a channel without a listener otherwise, and rest.
+    connect(channels, id, &folder)?;
+    template.restore(&folder, &state)?;
+    inner.tell(id, "guest restored");
+    Ok(())
+}
+
+fn boot(
+    inner: &Inner,
+    ready: &Ready,
+    channels: Option<&Channels>,
+    id: &VmId,
+    record: &Record,
+) -> Result<(), Error> {
+    let folder = inner.folder(id);
+    let tap = inner.settings.network.open_tap(&tap_name(record))?;
+    let machine = Machine { tap: Some(tap.as_raw_fd()), ..machine(inner, ready, id, record) };
+    machine.start(&ready.image, &folder, &[tap.as_fd()])?;
+    inner.tell(id, "QEMU started");
+    place(inner, id, record);
+    connect(channels, id, &folder)
+}
+
+fn machine(inner: &Inner, ready: &Ready, id: &VmId, record: &Record) -> Machine {
+    Machine {
+        name: format!("thiao-{}-{id}", inner.settings.cluster),
+        cpus: record.cpus,
+        memory_mb: record.total_mb,
+        accel: ready.verdict.accel,
+        tsc_khz: ready.verdict.tsc_khz,
+        memory: Memory::Private,
+        start: Start::Boot,
+        mac: machine::mac_of(record.address),
+        tap: None,
+    }
+}
+
+fn connect(channels: Option<&Channels>, id: &VmId, folder: &Path) -> Result<(), Error> {
+    let Some(channels) = channels else { return Ok(()) };
+    channels.connect(id, folder).map_err(|e| Error::io("connect to the guest in", folder, e))
+}
+
+/// A VM without its share enforced is better than none.
+fn place(inner: &Inner, id: &VmId, record: &Record) {
+    let Some(pid) = vmdir::pid(&inner.folder(id)) else { return };
+    let percent = record.cpus * record.share_percent;
+    if let Err(error) = inner.cgroups.place(id, pid.as_raw_nonzero().get(), percent) {
+        tracing::warn!(vm = %id, %error, "CPU share");
+        inner.tell(id, &error.to_string());
+    }
+}
+
+/// Unique where the address is, and at most 15 bytes.
+fn tap_name(record: &Record) -> String {
+    format!("th{:08x}", u32::from(record.address))
+}
+
+/// Ends a folder's QEMU: asks it, then kills it.
+pub fn stop(folder: &Path, quit_limit: Duration, kill_limit: Duration) -> Result<(), Error> {
+    if vmdir::life(folder)? != Life::Alive {
+        return Ok(());
+    }
+    if !quit_limit.is_zero()
+        && let Ok(mut qmp) = Qmp::connect(folder, QMP_SOCKET, quit_limit)
+    {
+        // Its answer may be lost when it ends fast; the lock tells.
+        let _ = qmp.ask("quit", json!({}), quit_limit);
+        if vmdir::wait_gone(folder, quit_limit)? {
+            return Ok(());
+        }
+    }
+    vmdir::kill(folder)?;
+    if vmdir::wait_gone(folder, kill_limit)? {
+        return Ok(());
+    }
+    Err(Error::Qemu(format!("the QEMU of {} does not end even when killed", folder.display())))
+}

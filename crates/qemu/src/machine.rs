@@ -1,0 +1,352 @@
+//! The machine that QEMU is asked to be: its command line, and the one way to
+//! start it. What is here decides whether a saved guest can be restored, so the
+//! template's digest covers [`LAYOUT`].
+
+use crate::accel::Accel;
+use crate::error::Error;
+use crate::image::Image;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use thiao_guest::protocol::{HELLO_ARGUMENT, PORT_NAME};
+
+/// The emulator.
+pub const PROGRAM: &str = "/usr/bin/qemu-system-x86_64";
+
+/// Raise it when a change of the command line makes saved guests unusable.
+pub const LAYOUT: u32 = 1;
+
+/// The files in a VM's folder. QEMU is started there and gets bare names: no
+/// path is too long for a socket.
+pub const PID_FILE: &str = "pid";
+/// QEMU's control socket.
+pub const QMP_SOCKET: &str = "qmp.sock";
+/// The other end of the guest's channel.
+pub const CHANNEL_SOCKET: &str = "channel.sock";
+/// What the guest writes on its console.
+pub const CONSOLE_FILE: &str = "console.log";
+/// What QEMU itself says.
+pub const LOG_FILE: &str = "qemu.log";
+
+/// The most that QEMU may write to any one file, so that no guest fills the
+/// disk through its console: 1 MiB.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// The limit where QEMU saves a guest's device state: 64 MiB.
+const SAVE_LIMIT: u64 = 64 << 20;
+
+/// Room for translated code under emulation, in MiB; a full one is emptied.
+const TRANSLATION_MB: u32 = 128;
+
+/// What the kernel is told. The clock: under emulation it cannot calibrate the
+/// TSC, so it is given; the timer check hangs there. The rest skips work that
+/// no guest of ours needs at boot. `-no-reboot` makes a restart end QEMU.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=reliable no_timer_check \
+     cryptomgr.notests rcupdate.rcu_expedited=1 apparmor=0 audit=0 ipv6.disable=1 \
+     random.trust_cpu=on reboot=t panic=-1";
+
+/// Where the guest's memory is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Memory {
+    /// In QEMU alone.
+    Private,
+    /// In this file, written through: a template in the making.
+    Shared(PathBuf),
+    /// In this file at first, each page copied when it is written.
+    CopyOnWrite(PathBuf),
+}
+
+/// How the guest begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Boots.
+    Boot,
+    /// Boots, says hello on the console and ends.
+    Hello,
+    /// Waits for a saved state.
+    Restore,
+}
+
+/// A machine to be.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Shown in the process list.
+    pub name: String,
+    /// vCPUs.
+    pub cpus: u32,
+    /// The guest's memory in MiB.
+    pub memory_mb: u64,
+    /// What runs it.
+    pub accel: Accel,
+    /// The processor's time stamp counter, in kHz.
+    pub tsc_khz: u64,
+    /// Where its memory is.
+    pub memory: Memory,
+    /// How it begins.
+    pub start: Start,
+    /// The card's address at boot; a restored guest has its template's until its context changes it.
+    pub mac: [u8; 6],
+    /// The tap, open in this process under the same number; none for a machine without a card.
+    pub tap: Option<RawFd>,
+}
+
+/// The hardware address that goes with an internet address: unique where that is.
+pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x54, a, b, c, d]
+}
+
+impl Machine {
+    /// QEMU's arguments, for its start in the VM's folder.
+    pub fn arguments(&self, image: &Image) -> Vec<OsString> {
+        let accel = match self.accel {
+            Accel::Kvm => "kvm".to_owned(),
+            Accel::Tcg => format!("tcg,thread=multi,tb-size={TRANSLATION_MB}"),
+        };
+        let cpu = match self.accel {
+            Accel::Kvm => "host",
+            Accel::Tcg => "max",
+        };
+        let mut list: Vec<OsString> = Vec::new();
+        let mut add = |option: &str, value: OsString| {
+            list.push(option.into());
+            if !value.is_empty() {
+                list.push(value);
+            }
+        };
+        add("-name", self.name.clone().into());
+        add(
+            "-machine",
+            "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=ram".into(),
+        );
+        add("-accel", accel.into());
+        add("-cpu", cpu.into());
+        add("-smp", self.cpus.to_string().into());
+        add("-m", format!("{}M", self.memory_mb).into());
+        add("-object", self.memory_object());
+        for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+            add(flag, OsString::new());
+        }
+        add("-display", "none".into());
+        add("-chardev", format!("file,id=console,path={CONSOLE_FILE}").into());
+        add("-serial", "chardev:console".into());
+        if self.start != Start::Hello {
+            add("-daemonize", OsString::new());
+            add("-pidfile", PID_FILE.into());
+            add("-D", LOG_FILE.into());
+            add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
+            add("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off").into());
+            add("-device", "virtio-serial-device".into());
+            add("-chardev", format!("socket,id=channel,path={CHANNEL_SOCKET},server=on,wait=off").into());
+            add("-device", format!("virtserialport,chardev=channel,name={PORT_NAME}").into());
+        }
+        if let Some(tap) = self.tap {
+            let [a, b, c, d, e, f] = self.mac;
+            add("-netdev", format!("tap,id=net,fd={tap}").into());
+            add(
+                "-device",
+                format!("virtio-net-device,netdev=net,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}").into(),
+            );
+        }
+        match self.start {
+            // The kernel is in the saved memory.
+            Start::Restore => add("-incoming", "defer".into()),
+            Start::Boot | Start::Hello => {
+                let hello = if self.start == Start::Hello { HELLO_ARGUMENT } else { "" };
+                add("-kernel", image.kernel.clone().into());
+                add("-initrd", image.initramfs.clone().into());
+                let clock = format!("tsc_early_khz={}", self.tsc_khz);
+                add("-append", format!("{KERNEL_ARGUMENTS} {clock} {hello}").trim_end().into());
+            }
+        }
+        list
+    }
+
+    fn memory_object(&self) -> OsString {
+        let size = self.memory_mb;
+        let file = |path: &Path, share: &str| {
+            let mut text = OsString::from(format!("memory-backend-file,id=ram,size={size}M,share={share},mem-path="));
+            // A comma in an option's value is doubled.
+            text.push(path.to_string_lossy().replace(',', ",,"));
+            text
+        };
+        match &self.memory {
+            Memory::Private => format!("memory-backend-ram,id=ram,size={size}M").into(),
+            Memory::Shared(path) => file(path, "on"),
+            Memory::CopyOnWrite(path) => file(path, "off"),
+        }
+    }
+
+    /// Starts it as a daemon in `folder`; returns when its sockets are there.
+    /// `inherit` are the descriptors that it may keep.
+    pub fn start(&self, image: &Image, folder: &Path, inherit: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        let mut command = command(folder, inherit, self.file_limit())?;
+        let status = command
+            .args(self.arguments(image))
+            .status()
+            .map_err(|e| Error::io("run", Path::new(PROGRAM), e))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Qemu(format!("QEMU did not start ({status}): {}", tail(&folder.join(LOG_FILE)))))
+    }
+
+    fn file_limit(&self) -> u64 {
+        match self.memory {
+            Memory::Shared(_) => SAVE_LIMIT,
+            Memory::Private | Memory::CopyOnWrite(_) => FILE_LIMIT,
+        }
+    }
+}
+
+/// QEMU as a command with nothing inherited: no signal mask (programs that
+/// slurmctld starts block SIGTERM), no descriptors but those named, private files.
+pub fn command(folder: &Path, inherit: &[BorrowedFd<'_>], file_limit: u64) -> Result<Command, Error> {
+    let log = open_log(folder).map_err(|e| Error::io("write", &folder.join(LOG_FILE), e))?;
+    let keep: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    // SAFETY: between fork and exec only async-signal-safe calls are made, on memory prepared before.
+    unsafe {
+        command.pre_exec(move || clean_slate(&keep, file_limit));
+    }
+    Ok(command)
+}
+
+/// The limit of the machine that only says hello.
+pub fn hello_command(folder: &Path) -> Result<Command, Error> {
+    command(folder, &[], FILE_LIMIT)
+}
+
+fn open_log(folder: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(LOG_FILE))
+}
+
+fn clean_slate(keep: &[RawFd], file_limit: u64) -> io::Result<()> {
+    let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    // SAFETY: plain system calls; the signal set is initialised by sigemptyset before it is used.
+    unsafe {
+        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        check(libc::sigemptyset(none.as_mut_ptr()))?;
+        check(libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()))?;
+        // A write beyond the limit fails then instead of killing QEMU.
+        if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+        let limit = libc::rlimit { rlim_cur: file_limit, rlim_max: file_limit };
+        check(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit))?;
+        libc::umask(0o077);
+        let closed = libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        check(closed as libc::c_int)?;
+        for fd in keep {
+            check(libc::fcntl(*fd, libc::F_SETFD, 0))?;
+        }
+    }
+    Ok(())
+}
+
+/// The last words in a log: at most five lines, on one.
+pub fn tail(path: &Path) -> String {
+    let Ok(bytes) = fs::read(path) else { return "it said nothing".to_owned() };
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match &lines[lines.len().saturating_sub(5)..] {
+        [] => "it said nothing".to_owned(),
+        last => last.join(" | "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(start: Start, memory: Memory) -> Machine {
+        Machine {
+            name: "thiao-c-fg1.1".into(),
+            cpus: 2,
+            memory_mb: 320,
+            accel: Accel::Tcg,
+            tsc_khz: 2_445_428,
+            memory,
+            start,
+            mac: mac_of(Ipv4Addr::new(10, 9, 0, 7)),
+            tap: Some(7),
+        }
+    }
+
+    fn line(machine: &Machine) -> String {
+        let image = Image {
+            digest: "d".into(),
+            kernel: "/c/vmlinux".into(),
+            initramfs: "/c/initramfs.cpio".into(),
+            kernel_release: "6.1".into(),
+        };
+        let list = machine.arguments(&image);
+        list.iter().map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_cold_machine_boots_its_kernel() {
+        let text = line(&machine(Start::Boot, Memory::Private));
+        for part in [
+            "-accel tcg,thread=multi",
+            "-cpu max",
+            "-smp 2",
+            "-m 320M",
+            "memory-backend-ram,id=ram,size=320M",
+            "-kernel /c/vmlinux -initrd /c/initramfs.cpio",
+            "tsc_early_khz=2445428",
+            "tap,id=net,fd=7",
+            "mac=02:54:0a:09:00:07",
+            "-daemonize",
+            "-no-reboot",
+            "-sandbox on",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(!text.contains("-incoming") && !text.contains(HELLO_ARGUMENT));
+    }
+
+    #[test]
+    fn a_clone_has_its_kernel_in_its_memory() {
+        let text = line(&machine(Start::Restore, Memory::CopyOnWrite("/s/a,b/ram".into())));
+        assert!(text.contains("share=off,mem-path=/s/a,,b/ram") && text.contains("-incoming defer"), "{text}");
+        assert!(!text.contains("-kernel"), "{text}");
+    }
+
+    #[test]
+    fn a_trial_runs_in_the_foreground() {
+        let text = line(&machine(Start::Hello, Memory::Private));
+        assert!(text.ends_with(HELLO_ARGUMENT) && !text.contains("-daemonize") && !text.contains("-qmp"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_inherited_by_accident() {
+        let null = File::open("/dev/null").unwrap();
+        // SAFETY: plain system call on an open descriptor; the copy is inherited.
+        let leak = unsafe { libc::fcntl(null.as_raw_fd(), libc::F_DUPFD, 50) };
+        assert!(leak >= 50);
+        let mut child = Command::new("/bin/sh");
+        child.arg("-c").arg("ulimit -f; echo /proc/self/fd/*; grep SigBlk /proc/self/status").stdout(Stdio::piped());
+        // SAFETY: as in `command`.
+        unsafe { child.pre_exec(|| clean_slate(&[], FILE_LIMIT)) };
+        let text = String::from_utf8(child.output().unwrap().stdout).unwrap();
+        assert!(text.contains("SigBlk:\t0000000000000000"), "{text}");
+        assert!(!text.contains(&format!("/proc/self/fd/{leak}")), "{text}");
+    }
+
+    #[test]
+    fn last_words_are_few() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        assert_eq!(tail(&log), "it said nothing");
+        fs::write(&log, "1\n2\n3\n\n4\n5\n6\n").unwrap();
+        assert_eq!(tail(&log), "2 | 3 | 4 | 5 | 6");
+    }
+}

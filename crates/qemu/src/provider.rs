@@ -1,0 +1,535 @@
+//! The provider: makes VMs, watches them, ends them, and takes up again those
+//! that run already. What it knows is in the VMs' folders and in QEMU's locks;
+//! the table in memory only saves reading them again.
+
+use crate::accel::{self, Verdict};
+use crate::cgroup::Cgroups;
+use crate::channel::{Channels, News};
+use crate::error::Error;
+use crate::image::{self, Image};
+use crate::launch;
+use crate::settings::Settings;
+use crate::template::{self, Plan, Template};
+use crate::vmdir::{self, Facts, Life, Moment, Record};
+use crate::{guest, machine};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::time::{Duration, SystemTime};
+use thiao_core::ids::{HostName, Millis, Time, VmId, VmTag};
+use thiao_core::view::{HostView, ProviderView, Shape, VmView};
+use thiao_guest::protocol::{Phase, Report, Request};
+
+/// How long QEMU may take to end when it is asked to.
+const QUIT_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long it may take once it is killed.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a QEMU whose channel closed may still hold its lock.
+const CLOSING_LIMIT: Duration = Duration::from_millis(500);
+
+/// How many addresses of a wide network are used at most.
+const MAX_ADDRESSES: usize = 65_536;
+
+/// The provider. Clones share everything.
+#[derive(Clone)]
+pub struct Qemu {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub settings: Settings,
+    pub vms_dir: PathBuf,
+    pub cgroups: Cgroups,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    table: Mutex<BTreeMap<VmId, Vm>>,
+    channels: OnceLock<Channels>,
+    ready: RwLock<Option<Arc<Ready>>>,
+}
+
+/// A VM as this process knows it.
+#[derive(Debug, Default)]
+struct Vm {
+    /// None when the folder holds no whole record: a crash between the two.
+    record: Option<Record>,
+    starting: bool,
+    stopping: bool,
+    context_sent: bool,
+    reports: Vec<(Phase, Option<String>)>,
+    story: Vec<Moment>,
+}
+
+/// What [`Qemu::prepare`] has readied.
+pub(crate) struct Ready {
+    pub image: Image,
+    pub verdict: Verdict,
+    /// By vCPUs and memory in MiB. A broken one is taken out.
+    pub templates: Mutex<BTreeMap<(u32, u64), Template>>,
+}
+
+/// What [`Qemu::prepare`] found, for people.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The guest image.
+    pub image: Image,
+    /// What runs the guests, and why.
+    pub verdict: Verdict,
+    /// Whether and how CPU shares are enforced.
+    pub cpu_shares: String,
+    /// Shapes that start from a template; those that boot each time say why.
+    pub warm: Vec<(Shape, Result<(), String>)>,
+}
+
+impl Qemu {
+    /// Takes up the VMs that run already. `wake` is called whenever something
+    /// happened that [`Qemu::look`] would show, from another thread.
+    pub fn open(settings: Settings, wake: Arc<dyn Fn() + Send + Sync>) -> Result<Self, Error> {
+        vmdir::make_private(&settings.state_dir.join("vms"))?;
+        let vms_dir = settings.state_dir.join("vms");
+        // QEMU is started inside the VMs' folders: what it is told must not be relative to ours.
+        let vms_dir = vms_dir.canonicalize().map_err(|e| Error::io("find", &vms_dir, e))?;
+        let cgroups = Cgroups::detect(&settings.cluster);
+        let inner = Arc::new(Inner {
+            settings,
+            vms_dir,
+            cgroups,
+            wake,
+            table: Mutex::default(),
+            channels: OnceLock::new(),
+            ready: RwLock::default(),
+        });
+        let weak = Arc::downgrade(&inner);
+        let channels = Channels::open(Arc::new(move |id: &VmId, news| heard(&weak, id, news)))
+            .map_err(|e| Error::io("attend the channels in", &inner.vms_dir, e))?;
+        // Nobody else has seen this cell yet.
+        let _ = inner.channels.set(channels);
+        let qemu = Self { inner };
+        qemu.adopt()?;
+        Ok(qemu)
+    }
+
+    /// Readies the image, the acceleration and the templates for these shapes.
+    /// All of it is kept: the next time it takes a second or two.
+    pub fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, Error> {
+        let inner = &self.inner;
+        let Settings { cache_dir, agent, accel, .. } = &inner.settings;
+        let image = image::prepare(cache_dir, agent, progress)?;
+        let (verdict, new) = accel::judge(cache_dir, &image, *accel)?;
+        if new {
+            progress(&format!("guests run with {}: {}", verdict.accel.as_str(), verdict.why));
+        }
+        let mut warm = Vec::new();
+        let mut templates = BTreeMap::new();
+        let emulator = accel::emulator()?;
+        let folder = inner.settings.state_dir.join("templates");
+        vmdir::make_private(&folder)?;
+        let folder = folder.canonicalize().map_err(|e| Error::io("find", &folder, e))?;
+        for shape in shapes {
+            let plan = Plan {
+                folder: &folder,
+                cluster: &inner.settings.cluster,
+                image: &image,
+                verdict: &verdict,
+                emulator: &emulator,
+                cpus: shape.cpus,
+                total_mb: inner.total_mb(*shape),
+            };
+            let outcome = if inner.settings.warm {
+                plan.prepare(&inner.settings.network, progress).map_err(|e| e.to_string())
+            } else {
+                Err("templates are switched off".to_owned())
+            };
+            let outcome = outcome.map(|template| {
+                templates.insert((plan.cpus, plan.total_mb), template);
+            });
+            if let (Err(why), true) = (&outcome, inner.settings.warm) {
+                progress(&format!("guests of {} CPUs boot each time: {why}", shape.cpus));
+            }
+            warm.push((*shape, outcome));
+        }
+        template::prune(&folder, &templates.values().collect::<Vec<_>>());
+        let ready = Ready { image: image.clone(), verdict: verdict.clone(), templates: Mutex::new(templates) };
+        *inner.ready.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(ready));
+        Ok(Prepared { image, verdict, cpu_shares: inner.cgroups.describe(), warm })
+    }
+
+    /// Everything, in one look: the folders, and per VM one question to the kernel.
+    pub fn look(&self) -> Result<ProviderView, Error> {
+        let inner = &self.inner;
+        let on_disk = inner.folders()?;
+        let mut table = inner.table();
+        let now = now();
+        let mut vms = Vec::new();
+        for id in on_disk {
+            let folder = inner.folder(&id);
+            let vm = table.entry(id.clone()).or_insert_with(|| Vm::read(&folder));
+            let life = vmdir::life(&folder)?;
+            let facts = Facts {
+                starting: vm.starting,
+                stopping: vm.stopping,
+                life,
+                age: age(&folder, now),
+                reports: &vm.reports,
+            };
+            let state = facts.state(|| machine::tail(&folder.join(machine::CONSOLE_FILE)));
+            vms.push(VmView {
+                tag: vmdir::tag_of(&inner.settings.cluster, &id),
+                id,
+                host: vm.record.as_ref().and_then(Record::host),
+                memory_mb: vm.record.as_ref().map_or(0, |record| record.total_mb),
+                cpu_percent: vm.record.as_ref().map_or(0, |record| record.cpus * record.share_percent),
+                state,
+            });
+        }
+        // Folders that are gone belong to nobody any more.
+        table.retain(|id, vm| vm.starting || vms.iter().any(|view| view.id == *id));
+        Ok(ProviderView { hosts: inner.hosts(), vms })
+    }
+
+    /// Starts a VM on a host. The same tag again gives the same id and starts nothing.
+    pub fn create(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<VmId, Error> {
+        let inner = &self.inner;
+        if tag.cluster != inner.settings.cluster {
+            return Err(Error::Refused(format!(
+                "{tag} is of another cluster: this is {}",
+                inner.settings.cluster
+            )));
+        }
+        let id = vmdir::id_of(tag)?;
+        let ready = inner.ready.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let ready = ready.ok_or_else(|| Error::Refused("the provider was not prepared yet".to_owned()))?;
+        let Some(record) = inner.claim(&id, host, shape)? else { return Ok(id) };
+        let folder = inner.folder(&id);
+        let channels = inner.channels.get();
+        let started = record
+            .write(&folder)
+            .and_then(|()| launch::launch(inner, &ready, channels, &id, &record));
+        match started {
+            Ok(()) => {
+                if let Some(vm) = inner.table().get_mut(&id) {
+                    vm.starting = false;
+                }
+                Ok(id)
+            }
+            Err(error) => {
+                // A half-made VM is no VM: take all of it back, then say why.
+                let cleared = inner.end(&id, &folder);
+                inner.table().remove(&id);
+                cleared.and(Err(error))
+            }
+        }
+    }
+
+    /// Ends a VM and removes its folder. One that is gone already is fine.
+    pub fn destroy(&self, id: &VmId) -> Result<(), Error> {
+        let inner = &self.inner;
+        let folder = inner.folder(id);
+        {
+            let mut table = inner.table();
+            match table.get_mut(id) {
+                Some(vm) if vm.starting => {
+                    return Err(Error::Qemu(format!("VM {id} is being started; end it when that is through")));
+                }
+                Some(vm) => vm.stopping = true,
+                None if !folder.exists() => return Ok(()),
+                None => {
+                    table.insert(id.clone(), Vm { stopping: true, ..Vm::read(&folder) });
+                }
+            }
+        }
+        let ended = inner.end(id, &folder);
+        let mut table = inner.table();
+        match &ended {
+            Ok(()) => drop(table.remove(id)),
+            Err(_) => {
+                if let Some(vm) = table.get_mut(id) {
+                    vm.stopping = false;
+                }
+            }
+        }
+        ended
+    }
+
+    /// What a VM reached, and when, oldest first.
+    #[must_use]
+    pub fn timeline(&self, id: &VmId) -> Vec<Moment> {
+        match self.inner.table().get(id) {
+            Some(vm) => vm.story.clone(),
+            None => vmdir::story(&self.inner.folder(id)),
+        }
+    }
+
+    /// Whether and how CPU shares are enforced, for people.
+    #[must_use]
+    pub fn cpu_shares(&self) -> String {
+        self.inner.cgroups.describe()
+    }
+
+    /// Takes up the VMs whose folders are there: the living are asked how far they are.
+    fn adopt(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        for entry in fs::read_dir(&inner.vms_dir).map_err(|e| Error::io("read", &inner.vms_dir, e))?.flatten() {
+            // What a crash left of a removal.
+            if entry.file_name().as_encoded_bytes().starts_with(REMOVED.as_bytes()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        for id in inner.folders()? {
+            let folder = inner.folder(&id);
+            inner.table().insert(id.clone(), Vm::read(&folder));
+            if vmdir::life(&folder)? == Life::Alive
+                && let Some(channels) = inner.channels.get()
+            {
+                let asked = channels.connect(&id, &folder).and_then(|()| channels.say(&id, &Request::Status));
+                if let Err(error) = asked {
+                    tracing::warn!(vm = %id, %error, "cannot reach the guest of a running VM");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a folder begins whose VM is gone and whose removal is under way.
+const REMOVED: &str = ".removed-";
+
+impl Inner {
+    pub fn folder(&self, id: &VmId) -> PathBuf {
+        self.vms_dir.join(id.as_str())
+    }
+
+    pub fn total_mb(&self, shape: Shape) -> u64 {
+        shape.memory_mb + self.settings.overhead_mb
+    }
+
+    /// Adds a moment to a VM's story.
+    pub fn tell(&self, id: &VmId, what: &str) {
+        let moment = (now(), what.to_owned());
+        vmdir::tell(&self.folder(id), &moment);
+        if let Some(vm) = self.table().get_mut(id) {
+            vm.story.push(moment);
+        }
+    }
+
+    /// Notes that the context is being sent; false when it was before.
+    pub fn first_context(&self, id: &VmId) -> bool {
+        self.table().get_mut(id).is_some_and(|vm| !std::mem::replace(&mut vm.context_sent, true))
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<VmId, Vm>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hosts(&self) -> Vec<HostView> {
+        let view = |host: &crate::Host| HostView {
+            name: host.name.clone(),
+            cpu_percent: host.cpus * 100,
+            memory_mb: host.memory_mb,
+            usable: true,
+        };
+        self.settings.hosts.iter().map(view).collect()
+    }
+
+    /// The ids of all VMs that have a folder.
+    fn folders(&self) -> Result<Vec<VmId>, Error> {
+        let fail = |e: io::Error| Error::io("read", &self.vms_dir, e);
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.vms_dir).map_err(fail)? {
+            // Names that no id has are not ours: hidden ones, a person's notes.
+            ids.extend(VmId::new(&entry.map_err(fail)?.file_name().to_string_lossy()).ok());
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Makes the VM's folder, which decides that this call creates it, with
+    /// room on the host and an address of its own. `None`: it exists.
+    fn claim(&self, id: &VmId, host: &HostName, shape: Shape) -> Result<Option<Record>, Error> {
+        let Some(capacity) = self.settings.hosts.iter().find(|other| other.name == *host) else {
+            return Err(Error::Refused(format!("there is no host {host} on this machine")));
+        };
+        let folder = self.folder(id);
+        let mut table = self.table();
+        if table.contains_key(id) || folder.exists() {
+            return Ok(None);
+        }
+        let total_mb = self.total_mb(shape);
+        let mut used_mb = 0;
+        let mut addresses = BTreeSet::new();
+        let mut newest: Option<&Record> = None;
+        for (other, vm) in table.iter() {
+            let Some(record) = &vm.record else { continue };
+            if vm.starting || vmdir::life(&self.folder(other))? == Life::Alive {
+                addresses.insert(record.address);
+                used_mb += if record.host == host.as_str() { record.total_mb } else { 0 };
+            }
+            if newest.is_none_or(|newest| newest.created_ms < record.created_ms) {
+                newest = Some(record);
+            }
+        }
+        let free_mb = capacity.memory_mb.saturating_sub(used_mb);
+        if total_mb > free_mb {
+            return Err(Error::Full { host: host.clone(), free_mb, needed_mb: total_mb });
+        }
+        let now = now();
+        let last = newest.map(|record| record.address);
+        let address = pick(self.settings.network.pool(), &addresses, last, now).ok_or(Error::NoAddress)?;
+        if !vmdir::make_private(&folder)? {
+            return Ok(None);
+        }
+        let record = Record {
+            host: host.to_string(),
+            cpus: shape.cpus,
+            memory_mb: shape.memory_mb,
+            total_mb,
+            share_percent: shape.share_percent,
+            address,
+            created_ms: now.0,
+        };
+        let vm = Vm { record: Some(record.clone()), starting: true, ..Vm::default() };
+        table.insert(id.clone(), vm);
+        drop(table);
+        self.tell(id, "VM asked for");
+        Ok(Some(record))
+    }
+
+    /// Ends QEMU if it lives, and removes all traces of the VM.
+    fn end(&self, id: &VmId, folder: &Path) -> Result<(), Error> {
+        if let Some(channels) = self.channels.get() {
+            channels.forget(id);
+        }
+        launch::stop(folder, QUIT_LIMIT, KILL_LIMIT)?;
+        self.cgroups.remove(id);
+        // Renamed first: a look never sees half a folder.
+        let removed = self.vms_dir.join(format!("{REMOVED}{id}"));
+        let _ = fs::remove_dir_all(&removed);
+        match fs::rename(folder, &removed) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io("remove", folder, e)),
+        }
+        fs::remove_dir_all(&removed).map_err(|e| Error::io("remove", &removed, e))
+    }
+
+    /// Takes a guest's report into the table; true when it was new.
+    fn take(&self, id: &VmId, report: Report) -> bool {
+        let what = match &report.detail {
+            Some(detail) => format!("{}: {detail}", report.phase.as_str()),
+            None => report.phase.as_str().to_owned(),
+        };
+        {
+            let mut table = self.table();
+            let Some(vm) = table.get_mut(id) else { return false };
+            if vm.reports.iter().any(|(seen, _)| *seen == report.phase) {
+                return false;
+            }
+            vm.reports.push((report.phase, report.detail));
+            // After an adoption the story on disk has it already, with the right time.
+            if vm.story.iter().any(|(_, told)| *told == what) {
+                return true;
+            }
+        }
+        self.tell(id, &what);
+        true
+    }
+
+    /// Gives a guest its identity, unless it was given before.
+    pub fn give_context(&self, id: &VmId) -> Result<(), Error> {
+        let record = self.table().get(id).and_then(|vm| vm.record.clone());
+        let (Some(record), Some(channels)) = (record, self.channels.get()) else { return Ok(()) };
+        if !self.first_context(id) {
+            return Ok(());
+        }
+        let context = guest::context(&self.settings, id, &record)?;
+        channels
+            .say(id, &Request::Context(Box::new(context)))
+            .map_err(|e| Error::io("send its context to the guest in", &self.folder(id), e))?;
+        self.tell(id, "context sent");
+        Ok(())
+    }
+}
+
+impl Vm {
+    fn read(folder: &Path) -> Self {
+        Self { record: Record::read(folder), story: vmdir::story(folder), ..Self::default() }
+    }
+}
+
+/// News from a guest, on the attending thread.
+fn heard(inner: &Weak<Inner>, id: &VmId, news: News) {
+    let Some(inner) = inner.upgrade() else { return };
+    match news {
+        News::Report(report) => {
+            let waiting = report.phase == Phase::Waiting;
+            if !inner.take(id, report) {
+                return;
+            }
+            if waiting && let Err(error) = inner.give_context(id) {
+                tracing::error!(vm = %id, %error, "the guest cannot be given its context");
+                inner.tell(id, &format!("context not sent: {error}"));
+            }
+        }
+        News::Closed => {
+            let folder = inner.folder(id);
+            // The lock goes with the process, a moment after its sockets.
+            if vmdir::wait_gone(&folder, CLOSING_LIMIT).is_ok_and(|gone| gone) && folder.exists() {
+                inner.tell(id, "QEMU ended");
+            }
+        }
+    }
+    (inner.wake)();
+}
+
+/// The next free address after the last one that was given away, so that an
+/// address rests before it is used again; without a last one, anywhere.
+fn pick(
+    pool: impl Iterator<Item = Ipv4Addr>,
+    used: &BTreeSet<Ipv4Addr>,
+    last: Option<Ipv4Addr>,
+    now: Time,
+) -> Option<Ipv4Addr> {
+    let pool: Vec<Ipv4Addr> = pool.take(MAX_ADDRESSES).collect();
+    let start = match last {
+        Some(last) => pool.iter().position(|address| *address > last).unwrap_or(0),
+        None => usize::try_from(now.0 / 1000).unwrap_or(0) % pool.len().max(1),
+    };
+    pool[start..].iter().chain(&pool[..start]).find(|address| !used.contains(address)).copied()
+}
+
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn age(folder: &Path, now: Time) -> Millis {
+    let made = fs::metadata(folder).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let made = made.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.since(Time(u64::try_from(made.as_millis()).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn addresses_are_fresh_and_never_in_use(
+            size in 0_u32..40, used in proptest::collection::btree_set(0_u32..40, 0..40), last in proptest::option::of(0_u32..60), now in any::<u64>()
+        ) {
+            let address = |n: u32| Ipv4Addr::from(0x0a00_0000 + n);
+            let used: BTreeSet<Ipv4Addr> = used.into_iter().map(address).collect();
+            let picked = pick((0..size).map(address), &used, last.map(address), Time(now));
+            let free: Vec<Ipv4Addr> = (0..size).map(address).filter(|a| !used.contains(a)).collect();
+            prop_assert_eq!(picked.is_some(), !free.is_empty());
+            if let (Some(picked), Some(last)) = (picked, last) {
+                let after = free.iter().find(|a| **a > address(last)).or(free.first());
+                prop_assert_eq!(Some(&picked), after);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! QEMU's control socket: one question at a time, events kept on the way.
+//! Reference: QEMU's `docs/interop/qmp-intro.rst`.
+
+use crate::error::Error;
+use serde_json::{Value, json};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A connection to one QEMU.
+pub struct Qmp {
+    stream: BufReader<UnixStream>,
+    events: Vec<String>,
+}
+
+impl Qmp {
+    /// Connects to the socket `name` in `folder` and takes up the protocol.
+    pub fn connect(folder: &Path, name: &str, limit: Duration) -> Result<Self, Error> {
+        let stream = connect(folder, name).map_err(|e| Error::io("connect to", &folder.join(name), e))?;
+        let mut qmp = Self { stream: BufReader::new(stream), events: Vec::new() };
+        let until = Instant::now() + limit;
+        // The greeting comes first.
+        qmp.read(until)?;
+        qmp.ask("qmp_capabilities", json!({}), limit)?;
+        Ok(qmp)
+    }
+
+    /// Gives a command and returns its answer.
+    pub fn ask(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Error> {
+        let line = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
+        let until = Instant::now() + limit;
+        self.stream.get_mut().write_all(line.as_bytes()).map_err(|e| said(command, &e.to_string()))?;
+        loop {
+            let mut message = self.read(until)?;
+            if let Some(event) = message["event"].as_str() {
+                self.events.push(event.to_owned());
+            } else if let Some(why) = message["error"]["desc"].as_str() {
+                return Err(said(command, why));
+            } else {
+                return Ok(message["return"].take());
+            }
+        }
+    }
+
+    /// Waits for an event, seen since the connection began.
+    pub fn wait_for(&mut self, event: &str, limit: Duration) -> Result<(), Error> {
+        let until = Instant::now() + limit;
+        while !self.events.iter().any(|seen| seen == event) {
+            let message = self.read(until)?;
+            if let Some(seen) = message["event"].as_str() {
+                self.events.push(seen.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, until: Instant) -> Result<Value, Error> {
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let mut line = String::new();
+        let read = self
+            .stream
+            .get_ref()
+            .set_read_timeout(Some(left))
+            .and_then(|()| self.stream.read_line(&mut line))
+            .map_err(|e| said("listening", &e.to_string()))?;
+        if read == 0 {
+            return Err(said("listening", "QEMU is gone"));
+        }
+        serde_json::from_str(&line).map_err(|e| said("listening", &e.to_string()))
+    }
+}
+
+fn said(command: &str, why: &str) -> Error {
+    Error::Qemu(format!("QEMU did not do what it was told ({command}): {why}"))
+}
+
+/// Connects to a socket in a folder, however long the folder's path is: a
+/// socket's address holds 107 bytes, and this one is short.
+pub fn connect(folder: &Path, name: &str) -> io::Result<UnixStream> {
+    let folder = std::fs::File::open(folder)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// Plays QEMU: sends `lines`, one per line that it reads, the first at once.
+    fn fake(folder: &Path, lines: &'static [&'static str]) -> std::thread::JoinHandle<()> {
+        let listener = UnixListener::bind(folder.join("s")).unwrap();
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            for (at, line) in lines.iter().enumerate() {
+                if at > 0 && reader.read_line(&mut String::new()).unwrap() == 0 {
+                    return;
+                }
+                writeln!(&stream, "{line}").unwrap();
+            }
+        })
+    }
+
+    #[test]
+    fn answers_errors_and_events_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let qemu = fake(
+            folder.path(),
+            &[
+                r#"{"QMP":{}}"#,
+                r#"{"return":{}}"#,
+                "{\"event\":\"RESUME\"}\n{\"return\":{\"running\":true}}",
+                r#"{"error":{"class":"GenericError","desc":"no such thing"}}"#,
+            ],
+        );
+        let limit = Duration::from_secs(5);
+        let mut qmp = Qmp::connect(folder.path(), "s", limit).unwrap();
+        assert_eq!(qmp.ask("query-status", json!({}), limit).unwrap()["running"], true);
+        qmp.wait_for("RESUME", limit).unwrap();
+        let error = qmp.ask("nonsense", json!({}), limit).unwrap_err().to_string();
+        assert!(error.contains("nonsense") && error.contains("no such thing"), "{error}");
+        qemu.join().unwrap();
+        assert!(qmp.wait_for("STOP", limit).unwrap_err().to_string().contains("gone"));
+    }
+
+    #[test]
+    fn a_silent_qemu_is_not_waited_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let _listener = UnixListener::bind(folder.path().join("s")).unwrap();
+        let started = Instant::now();
+        assert!(Qmp::connect(folder.path(), "s", Duration::from_millis(50)).is_err());
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,333 @@
+//! A VM's folder: the one durable trace of a VM. Its name is the VM's id, and
+//! making it is what decides who creates the VM.
+//!
+//! | in it | written by | means |
+//! |---|---|---|
+//! | `vm.json` | us, before QEMU starts | who and where it is |
+//! | `pid` | QEMU, locked while it lives | it runs: the lock, not the number, proves it |
+//! | `timeline` | us | what it reached, and when |
+
+use crate::error::Error;
+use crate::machine::PID_FILE;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use thiao_core::ids::{ClusterName, Generation, HostName, Millis, NodeName, Time, VmId, VmTag};
+use thiao_core::view::VmState;
+use thiao_guest::protocol::Phase;
+
+const RECORD_FILE: &str = "vm.json";
+const TIMELINE_FILE: &str = "timeline";
+
+/// How long a folder without a QEMU may be one whose QEMU is being started.
+pub const START_GRACE: Millis = Millis::secs(30);
+
+/// What is known about a VM before it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The host that carries it.
+    pub host: String,
+    /// vCPUs.
+    pub cpus: u32,
+    /// What Slurm promises on it, in MiB.
+    pub memory_mb: u64,
+    /// What it takes from its host, in MiB.
+    pub total_mb: u64,
+    /// Per vCPU, in percent of a core.
+    pub share_percent: u32,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// When it was asked for, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+impl Record {
+    /// Its host's name, unless a changed rule forbids it.
+    pub fn host(&self) -> Option<HostName> {
+        HostName::new(&self.host).ok()
+    }
+
+    /// Writes it into the VM's folder, as a whole and durably.
+    pub fn write(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join(RECORD_FILE);
+        let fresh = folder.join("vm.json.new");
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::io("write", &path, e.into()))?;
+        private_file(&fresh)
+            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&fresh, &path))
+            .map_err(|e| Error::io("write", &path, e))
+    }
+
+    /// Reads it; `None` when it is not there or not whole.
+    pub fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(folder.join(RECORD_FILE)).ok()?).ok()
+    }
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Makes a folder that only we can enter, and those above it. False when it was there.
+pub fn make_private(path: &Path) -> Result<bool, Error> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above).map_err(|e| Error::io("make", above, e))?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(Error::io("make", path, e)),
+    }
+}
+
+/// The id of the VM that a tag names, which is its folder's name.
+pub fn id_of(tag: &VmTag) -> Result<VmId, Error> {
+    VmId::new(&format!("{}.{}", tag.node, tag.generation))
+        .map_err(|_| Error::Refused(format!("the node name {} is too long for a VM's id", tag.node)))
+}
+
+/// The tag again: the folder is in our cluster's state, so the cluster is known.
+pub fn tag_of(cluster: &ClusterName, id: &VmId) -> Option<VmTag> {
+    let (node, generation) = id.as_str().rsplit_once('.')?;
+    Some(VmTag {
+        cluster: cluster.clone(),
+        node: NodeName::new(node).ok()?,
+        generation: Generation(generation.parse().ok()?),
+    })
+}
+
+/// Whether a QEMU runs for a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It never wrote its process id.
+    NotStarted,
+    /// It holds its pid file locked.
+    Alive,
+    /// It did, once.
+    Gone,
+}
+
+/// Asks the kernel whether QEMU holds the lock on its pid file. A lock ends
+/// with its process, so a number that was given to another process fools nobody.
+pub fn life(folder: &Path) -> Result<Life, Error> {
+    let path = folder.join(PID_FILE);
+    // A write lock is asked about, which wants a descriptor for writing.
+    let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Life::NotStarted),
+        Err(e) => return Err(Error::io("read", &path, e)),
+    };
+    let locked = is_locked(&file).map_err(|e| Error::io("ask for the lock of", &path, e))?;
+    Ok(if locked { Life::Alive } else { Life::Gone })
+}
+
+fn is_locked(file: &File) -> io::Result<bool> {
+    // SAFETY: flock is plain data, for which all zeroes is a valid value: the whole file, from its start.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the structure is the one that the command documents, and lives through the call.
+    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if asked < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+/// The process id of a live QEMU.
+pub fn pid(folder: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(folder.join(PID_FILE)).ok()?;
+    Pid::from_raw(text.trim().parse().ok()?)
+}
+
+/// Waits until QEMU is gone; false when it is not within `limit`.
+pub fn wait_gone(folder: &Path, limit: Duration) -> Result<bool, Error> {
+    let until = Instant::now() + limit;
+    loop {
+        if life(folder)? != Life::Alive {
+            return Ok(true);
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Kills QEMU. The process is held first and the lock asked for after: if it
+/// still is locked then, what we hold is the process that locks it.
+pub fn kill(folder: &Path) -> Result<(), Error> {
+    let Some(pid) = pid(folder) else { return Ok(()) };
+    let path = folder.join(PID_FILE);
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(e) => return Err(Error::io("hold the process of", &path, e.into())),
+    };
+    if life(folder)? != Life::Alive {
+        return Ok(());
+    }
+    match pidfd_send_signal(handle, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(Error::io("kill the process of", &path, e.into())),
+    }
+}
+
+/// A line of the story: when, and what.
+pub type Moment = (Time, String);
+
+/// Adds a moment to the story on disk. The story is for people: losing a line of it harms nothing.
+pub fn tell(folder: &Path, (time, what): &Moment) {
+    let line = format!("{}\t{}\n", time.0, what.replace(['\n', '\t'], " "));
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(TIMELINE_FILE));
+    let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+}
+
+/// The story so far.
+pub fn story(folder: &Path) -> Vec<Moment> {
+    let text = fs::read_to_string(folder.join(TIMELINE_FILE)).unwrap_or_default();
+    let read = |line: &str| {
+        let (time, what) = line.split_once('\t')?;
+        Some((Time(time.parse().ok()?), what.to_owned()))
+    };
+    text.lines().filter_map(read).collect()
+}
+
+/// What decides a VM's state.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Somebody here is starting it.
+    pub starting: bool,
+    /// Somebody here is ending it.
+    pub stopping: bool,
+    /// Whether its QEMU runs.
+    pub life: Life,
+    /// How old its folder is.
+    pub age: Millis,
+    /// What its guest reported, with what it said.
+    pub reports: &'a [(Phase, Option<String>)],
+}
+
+impl Facts<'_> {
+    /// The VM's state in the words that all providers share. `last_words` are
+    /// asked for when it died before its slurmd ran.
+    pub fn state(&self, last_words: impl FnOnce() -> String) -> VmState {
+        let report = |phase| self.reports.iter().find(|(seen, _)| *seen == phase);
+        let detail = |(phase, detail): &(Phase, Option<String>)| match detail {
+            Some(detail) => format!("{}: {detail}", phase.as_str()),
+            None => phase.as_str().to_owned(),
+        };
+        let failed = report(Phase::SlurmdEnded).or(report(Phase::Failed)).map(detail);
+        let was_ready = report(Phase::Slurmd).is_some();
+        match (self.life, failed) {
+            _ if self.stopping => VmState::Stopping,
+            // Its job's processes may outlive slurmd: not dead before QEMU is.
+            (Life::Alive, Some(_)) => VmState::Stopping,
+            (Life::Alive, None) if was_ready => VmState::Ready,
+            (Life::Alive, None) => VmState::Booting,
+            _ if self.starting => VmState::Pending,
+            (Life::NotStarted, _) if self.age < START_GRACE => VmState::Pending,
+            (Life::NotStarted, _) => VmState::Dead("QEMU was never started".to_owned()),
+            (Life::Gone, Some(why)) => VmState::Dead(why),
+            (Life::Gone, None) if was_ready => VmState::Dead("QEMU ended or was killed".to_owned()),
+            (Life::Gone, None) => {
+                VmState::Dead(format!("QEMU ended before slurmd was started; last words: {}", last_words()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(life: Life) -> Facts<'static> {
+        Facts { starting: false, stopping: false, life, age: Millis::secs(3600), reports: &[] }
+    }
+
+    fn state(facts: Facts<'_>) -> VmState {
+        facts.state(|| "oops".to_owned())
+    }
+
+    #[test]
+    fn states_follow_from_facts() {
+        let ready = [(Phase::Waiting, None), (Phase::Slurmd, None)];
+        let ended = [(Phase::Slurmd, None), (Phase::SlurmdEnded, Some("signal 9".to_owned()))];
+        let failed = [(Phase::Failed, Some("no share".to_owned()))];
+        assert_eq!(state(facts(Life::Alive)), VmState::Booting);
+        assert_eq!(state(Facts { reports: &ready, ..facts(Life::Alive) }), VmState::Ready);
+        assert_eq!(state(Facts { reports: &ended, ..facts(Life::Alive) }), VmState::Stopping);
+        assert_eq!(state(Facts { stopping: true, ..facts(Life::Alive) }), VmState::Stopping);
+        assert_eq!(state(Facts { starting: true, ..facts(Life::NotStarted) }), VmState::Pending);
+        assert_eq!(state(Facts { age: Millis(10), ..facts(Life::NotStarted) }), VmState::Pending);
+        let dead = |facts| match state(facts) {
+            VmState::Dead(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(dead(facts(Life::NotStarted)).contains("never started"));
+        assert!(dead(facts(Life::Gone)).contains("last words: oops"));
+        assert_eq!(dead(Facts { reports: &ready, ..facts(Life::Gone) }), "QEMU ended or was killed");
+        assert_eq!(dead(Facts { reports: &ended, ..facts(Life::Gone) }), "slurmd ended: signal 9");
+        assert_eq!(dead(Facts { reports: &failed, ..facts(Life::Gone) }), "guest failed: no share");
+    }
+
+    #[test]
+    fn a_lock_proves_life_and_a_number_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(life(folder.path()).unwrap(), Life::NotStarted);
+        // Our own number, but nobody holds the lock: nothing is killed.
+        fs::write(folder.path().join(PID_FILE), format!("{}\n", std::process::id())).unwrap();
+        assert_eq!(life(folder.path()).unwrap(), Life::Gone);
+        kill(folder.path()).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(folder.path().join(PID_FILE)).unwrap();
+        // SAFETY: as in `is_locked`.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = libc::F_WRLCK as libc::c_short;
+        // SAFETY: as in `is_locked`.
+        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }, 0);
+        assert_eq!(life(folder.path()).unwrap(), Life::Alive);
+        assert!(!wait_gone(folder.path(), Duration::from_millis(20)).unwrap());
+        drop(file);
+        assert!(wait_gone(folder.path(), Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn ids_and_tags_are_the_same_thing() {
+        let cluster = ClusterName::new("c").unwrap();
+        let tag = VmTag { cluster: cluster.clone(), node: NodeName::new("a.b").unwrap(), generation: Generation(3) };
+        let id = id_of(&tag).unwrap();
+        assert_eq!(id.as_str(), "a.b.3");
+        assert_eq!(tag_of(&cluster, &id), Some(tag));
+        assert_eq!(tag_of(&cluster, &VmId::new("junk").unwrap()), None);
+        let long = NodeName::new(&"n".repeat(63)).unwrap();
+        assert!(id_of(&VmTag { cluster, node: long, generation: Generation(1) }).is_err());
+    }
+
+    #[test]
+    fn the_record_and_the_story_are_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Record::read(folder.path()), None);
+        let record = Record {
+            host: "h1".into(),
+            cpus: 2,
+            memory_mb: 200,
+            total_mb: 320,
+            share_percent: 50,
+            address: Ipv4Addr::new(10, 0, 0, 2),
+            created_ms: 5,
+        };
+        record.write(folder.path()).unwrap();
+        assert_eq!(Record::read(folder.path()), Some(record));
+        tell(folder.path(), &(Time(7), "a\nb".to_owned()));
+        tell(folder.path(), &(Time(8), "c".to_owned()));
+        assert_eq!(story(folder.path()), [(Time(7), "a b".to_owned()), (Time(8), "c".to_owned())]);
+        let made = folder.path().join("x/y");
+        assert!(make_private(&made).unwrap() && !make_private(&made).unwrap());
+    }
+}
