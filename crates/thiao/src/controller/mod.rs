@@ -17,43 +17,54 @@ mod receive;
 use crate::api;
 use crate::config::Config;
 use anyhow::Context;
+use provider::Provider;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use thiao_slurm::Slurm;
 use tokio::sync::{Notify, mpsc};
 
 /// Questions that may wait before askers are told to come again.
 const QUERY_BACKLOG: usize = 256;
 
-/// Runs the controller until it is told to stop. VMs go on without it.
+/// Runs the controller with the configured provider until it is told to stop. VMs go on without it.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let state_dir = config.state_dir.clone();
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(&state_dir)
-        .with_context(|| format!("the state folder {} cannot be made", state_dir.display()))?;
-    let _lock = lock(&state_dir)?;
-
+    make_state_dir(&config.state_dir)?;
+    let _lock = lock(&config.state_dir)?;
     let vms_changed = Arc::new(Notify::new());
     let wake = {
         let vms_changed = vms_changed.clone();
         Arc::new(move || vms_changed.notify_one()) as Arc<dyn Fn() + Send + Sync>
     };
     let qemu = thiao_qemu::Qemu::open(config.qemu.clone(), wake).context("the QEMU provider cannot start")?;
-    let slurm = thiao_slurm::Slurm::new(
+    run(&config, Arc::new(qemu), vms_changed).await
+}
+
+/// The same with any provider: `vms_changed` is how it says that a look is worth while.
+pub async fn serve_with<P: Provider>(
+    config: Config,
+    provider: Arc<P>,
+    vms_changed: Arc<Notify>,
+) -> anyhow::Result<()> {
+    make_state_dir(&config.state_dir)?;
+    let _lock = lock(&config.state_dir)?;
+    run(&config, provider, vms_changed).await
+}
+
+async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<Notify>) -> anyhow::Result<()> {
+    let slurm = Slurm::new(
         config.slurm.conf.clone(),
         config.slurm.bin_dir.clone(),
         config.slurm.timeout,
     );
-
     let (queries, asked) = mpsc::channel(QUERY_BACKLOG);
-    let owner = owner::Owner::open(&config, Arc::new(qemu), slurm, vms_changed)?;
-    let socket = state_dir.join("api.sock");
+    let owner = owner::Owner::open(config, provider, slurm, vms_changed)?;
+    let socket = config.state_dir.join(api::SOCKET);
     let server = tokio::spawn(api::server::serve(socket.clone(), queries));
+    // Fails only when systemd did not start us.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
-    tracing::info!(cluster = %config.cluster, state_dir = %state_dir.display(), "thiaod is up");
+    tracing::info!(cluster = %config.cluster, state_dir = %config.state_dir.display(), "thiaod is up");
 
     tokio::select! {
         result = owner.run(asked) => result?,
@@ -62,6 +73,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let _ = std::fs::remove_file(socket);
     Ok(())
+}
+
+fn make_state_dir(state_dir: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(state_dir)
+        .with_context(|| format!("the state folder {} cannot be made", state_dir.display()))
 }
 
 /// One controller per state folder: the second refuses.

@@ -43,7 +43,22 @@ impl Provider for thiao_qemu::Qemu {
 
     fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
         let prepared = thiao_qemu::Qemu::prepare(self, shapes, progress).map_err(told)?;
-        Ok(prepared.notes())
+        let mut notes = vec![
+            format!(
+                "guests run with {}: {}",
+                prepared.verdict.accel.as_str(),
+                prepared.verdict.why
+            ),
+            format!("shares of the host: {}", prepared.cpu_shares),
+        ];
+        for (shape, outcome) in &prepared.warm {
+            let Shape { cpus, memory_mb, .. } = shape;
+            notes.push(match outcome {
+                Ok(()) => format!("VMs of {cpus} CPUs and {memory_mb} MiB are cloned from a warm template"),
+                Err(why) => format!("VMs of {cpus} CPUs and {memory_mb} MiB boot each time: {why}"),
+            });
+        }
+        Ok(notes)
     }
 
     fn look(&self) -> Result<ProviderView, ProviderError> {
