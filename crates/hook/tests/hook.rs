@@ -403,9 +403,9 @@ fn a_full_disk_leaves_nothing_and_is_told() {
         mkdir "$0/state/spool/tmp" "$0/state/spool/new"
         code=0
         SLURM_RESUME_FILE="$0/resume-file" "$0/Resume" 'fg[0-3]' || code=$?
-        ls "$0/state/spool/tmp" "$0/state/spool/new" | grep -- - && exit 9
+        [ -z "$(find "$0/state/spool/" -type f)" ] || exit 9
         "$0/Resume" fg5
-        ls "$0/state/spool/new" | grep -q resume
+        ls "$0/state/spool/new" | grep -q resume || exit 8
         exit $code"#;
     let parts = [
         "the order for fg[0-3] is LOST",
@@ -422,7 +422,7 @@ fn a_read_only_disk_is_told() {
     let script = r#"
         mount -t tmpfs none "$0/state/spool"
         mkdir "$0/state/spool/tmp" "$0/state/spool/new"
-        mount -o remount,ro "$0/state/spool"
+        mount -o remount,bind,ro "$0/state/spool"
         exec "$0/Resume" 'fg[0-3]'"#;
     assert_says(
         &in_own_mounts(&place, script),
