@@ -1,22 +1,25 @@
 //! What Thiao asks of slurmctld, through `sinfo`, `squeue` and `scontrol`.
 
 use crate::error::SlurmError;
+use crate::info::{Config, Ping, Version};
 use crate::run::Runner;
 use crate::{jobs, nodes};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
-use thiao_core::view::SlurmView;
+use thiao_core::view::{BaseState, SlurmJob, SlurmNode, SlurmView};
 
 /// Longest hostlist given to one command, in bytes. Linux takes 128 KiB in one argument.
 const MAX_LIST: usize = 32 << 10;
 /// Longest text given to a job or as a reason, in bytes.
 const MAX_TEXT: usize = 500;
+
+/// Nodes that slurmctld knows, and how it sees them.
+type Known<'a> = Vec<(&'a NodeName, SlurmNode)>;
 
 /// A way to talk to one slurmctld. Cheap to clone; keeps nothing between calls.
 #[derive(Debug, Clone)]
@@ -53,7 +56,7 @@ impl Slurm {
         })
     }
 
-    fn nodes(&self) -> Result<BTreeMap<NodeName, thiao_core::view::SlurmNode>, SlurmError> {
+    fn nodes(&self) -> Result<BTreeMap<NodeName, SlurmNode>, SlurmError> {
         let mark = mark()?;
         let text = self
             .runner
@@ -61,7 +64,7 @@ impl Slurm {
         nodes::parse(&text, &mark)
     }
 
-    fn jobs(&self) -> Result<BTreeMap<JobId, thiao_core::view::SlurmJob>, SlurmError> {
+    fn jobs(&self) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
         let mark = mark()?;
         let text = self
             .runner
@@ -69,27 +72,70 @@ impl Slurm {
         jobs::parse(&text, &mark)
     }
 
-    /// Puts nodes out of service with a reason that people see in `sinfo -R`.
+    /// Puts nodes out of service with a reason that people see in `sinfo -R`, and powers them down.
+    ///
+    /// What was measured on 22.05.8:
+    /// - A job on such a node, configuring or running, is requeued at once; it may start again after
+    ///   120 s, or see [`Slurm::start_now`].
+    /// - DOWN alone does not last: at ResumeTimeout slurmctld overwrites the reason. So nodes that are not
+    ///   powered down get `POWER_DOWN` as well: within 1 s SuspendProgram is called for them (a call that
+    ///   we cause ourselves), they are `down%` for SuspendTimeout, then `down~`, and keep the reason.
+    /// - With `idle_on_node_suspend` they come back by themselves instead: `idle%`, then `idle~`. Call this
+    ///   again then: a node that is `idle~` becomes `down~` and stays so.
+    /// - A node whose slurmd is alive registers again within 0.2 s and is up (ReturnToService=2) until the
+    ///   power-down is done: end the VM first.
     ///
     /// # Errors
     /// [`SlurmError::NoSuchNode`] names unknown ones, after the known ones were set.
     pub fn set_down(&self, nodes: &[NodeName], reason: &str) -> Result<(), SlurmError> {
-        self.update_nodes(nodes, &["state=DOWN", &format!("reason={}", plain(reason))])
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let (known, unknown) = self.known(nodes)?;
+        let names: Vec<NodeName> = known.iter().map(|(name, _)| (*name).clone()).collect();
+        self.update_nodes(&names, &["state=DOWN", &format!("reason={}", plain(reason))])?;
+        self.update_nodes(&powered(&known), &["state=POWER_DOWN"])?;
+        unknown.map_or(Ok(()), Err)
     }
 
-    /// Gives nodes that we had set DOWN back to Slurm: powered down and free (`idle~`).
+    /// Gives nodes that we had set DOWN back to Slurm: powered down and free (`idle~`), without a reason.
     ///
-    /// `POWER_DOWN` and then `RESUME`, without a pause between them (measured on 22.05.8, with and without
-    /// `idle_on_node_suspend`): SuspendProgram is called within `power_save_interval`, the node is
-    /// `idle%` for SuspendTimeout and then `idle~`; the reason goes. `RESUME` alone leaves it `POWERING_UP`
-    /// until ResumeTimeout. The job that was there waits in the queue until 120 s after the failure, see
-    /// [`Slurm::start_now`].
+    /// `RESUME` makes `idle~` of `down~` and of `down%` at once. A node that is not powered down (or about
+    /// to be) gets `POWER_DOWN` first, and is `idle~` after SuspendTimeout and a second; `RESUME` alone would
+    /// leave it `POWERING_UP` until ResumeTimeout. No pause is needed between the two. Nodes that are not
+    /// DOWN are left alone. Measured on 22.05.8, with and without `idle_on_node_suspend`.
     ///
     /// # Errors
-    /// [`SlurmError::InvalidState`] when a node is not DOWN any more.
+    /// [`SlurmError::NoSuchNode`] names unknown ones, after the known ones were returned;
+    /// [`SlurmError::InvalidState`] when a node stopped being DOWN meanwhile.
     pub fn return_to_service(&self, nodes: &[NodeName]) -> Result<(), SlurmError> {
-        self.update_nodes(nodes, &["state=POWER_DOWN"])?;
-        self.update_nodes(nodes, &["state=RESUME"])
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let (mut known, unknown) = self.known(nodes)?;
+        known.retain(|(_, node)| node.base == BaseState::Down);
+        let names: Vec<NodeName> = known.iter().map(|(name, _)| (*name).clone()).collect();
+        self.update_nodes(&powered(&known), &["state=POWER_DOWN"])?;
+        self.update_nodes(&names, &["state=RESUME"])?;
+        unknown.map_or(Ok(()), Err)
+    }
+
+    /// What slurmctld says of these nodes, and an error for those that it does not know: one unknown name
+    /// would stop a command half-way through its list.
+    fn known<'a>(&self, nodes: &'a [NodeName]) -> Result<(Known<'a>, Option<SlurmError>), SlurmError> {
+        let mut all = self.nodes()?;
+        let (mut known, mut unknown) = (Vec::with_capacity(nodes.len()), Vec::new());
+        for name in nodes {
+            match all.remove(name) {
+                Some(node) => known.push((name, node)),
+                None => unknown.push(name),
+            }
+        }
+        let error = (!unknown.is_empty()).then(|| SlurmError::NoSuchNode {
+            command: "sinfo".to_owned(),
+            detail: hostlist::fold(unknown),
+        });
+        Ok((known, error))
     }
 
     /// Tells the users of a job: a message on the output of a running one, and its `AdminComment`, which
@@ -152,11 +198,13 @@ impl Slurm {
     /// # Errors
     /// When the program can't be run or there is no configuration.
     pub fn ping(&self) -> Result<Ping, SlurmError> {
-        // Exit code 1 and the same text on stdout when no slurmctld answers.
-        match self.runner.run("scontrol", ["ping"]) {
-            Ok(text) => Ok(Ping::parse(&text)),
-            Err(SlurmError::Failed { detail, .. }) if detail.contains("is DOWN") => Ok(Ping::parse(&detail)),
-            Err(e) => Err(e),
+        // Exit code 1, with the same text on stdout, when no slurmctld answers.
+        let output = self.runner.output("scontrol", ["ping"])?;
+        let ping = Ping::parse(&String::from_utf8_lossy(&output.stdout));
+        if ping.controllers.is_empty() {
+            output.text().map(|_| ping)
+        } else {
+            Ok(ping)
         }
     }
 
@@ -185,6 +233,19 @@ impl Slurm {
     }
 }
 
+/// Those nodes that Slurm has neither powered down nor will.
+fn powered(nodes: &[(&NodeName, SlurmNode)]) -> Vec<NodeName> {
+    let off = |node: &SlurmNode| {
+        let f = node.flags;
+        f.powered_down || f.powering_down || f.power_down
+    };
+    nodes
+        .iter()
+        .filter(|(_, node)| !off(node))
+        .map(|(name, _)| (*name).clone())
+        .collect()
+}
+
 /// A text that no user of Slurm can foresee, so that none can forge a line of a listing.
 fn mark() -> Result<String, SlurmError> {
     let mut bytes = [0; 8];
@@ -207,127 +268,4 @@ fn plain(text: &str) -> String {
         out.push(c);
     }
     out
-}
-
-/// A release of Slurm, e.g. 22.05.8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// The year.
-    pub major: u16,
-    /// The month.
-    pub minor: u16,
-    /// The number of the bug-fix release.
-    pub patch: u16,
-}
-
-impl Version {
-    /// A version from its parts.
-    #[must_use]
-    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
-        Self { major, minor, patch }
-    }
-
-    /// Reads `slurm-wlm 22.05.8`, `slurm 24.11.0-0rc1` and the like.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let word = text
-            .split_whitespace()
-            .find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
-        let mut parts = word.splitn(3, '.');
-        let major = parts.next()?.parse().ok()?;
-        let minor = parts.next()?.parse().ok()?;
-        let patch = parts.next().unwrap_or("0");
-        let digits = patch
-            .find(|c: char| !c.is_ascii_digit())
-            .map_or(patch, |end| &patch[..end]);
-        Some(Self {
-            major,
-            minor,
-            patch: digits.parse().unwrap_or(0),
-        })
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:02}.{}", self.major, self.minor, self.patch)
-    }
-}
-
-/// Which slurmctld answers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ping {
-    /// Each slurmctld's host and whether it is up, the primary first.
-    pub controllers: Vec<(String, bool)>,
-}
-
-impl Ping {
-    /// Whether any slurmctld answers.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.controllers.iter().any(|(_, up)| *up)
-    }
-
-    /// Reads lines like `Slurmctld(primary) at node1 is UP`.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let line = |line: &str| {
-            let (host, state) = line.trim().split_once(") at ")?.1.split_once(" is ")?;
-            Some((host.to_owned(), state.starts_with("UP")))
-        };
-        Self {
-            controllers: text.split([';', '\n']).filter_map(line).collect(),
-        }
-    }
-}
-
-/// slurmctld's configuration as `scontrol show config` tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Config {
-    entries: BTreeMap<String, String>,
-}
-
-impl Config {
-    /// Reads lines of `Key = value`; other lines are headings.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let entry = |line: &str| {
-            let (key, value) = line.split_once('=')?;
-            let (key, value) = (key.trim(), value.trim());
-            (!key.is_empty() && !key.contains(' ')).then(|| (key.to_ascii_lowercase(), value.to_owned()))
-        };
-        Self {
-            entries: text.lines().filter_map(entry).collect(),
-        }
-    }
-
-    /// A value by its key, in any case; `None` when absent or `(null)`.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.entries
-            .get(&key.to_ascii_lowercase())
-            .map(String::as_str)
-            .filter(|v| *v != "(null)" && !v.is_empty())
-    }
-
-    /// Whether a comma-separated value such as `SlurmctldParameters` holds `word`, alone or as `word=...`.
-    #[must_use]
-    pub fn has(&self, key: &str, word: &str) -> bool {
-        self.option(key, word).is_some()
-    }
-
-    /// The text behind `word=` in a comma-separated value; empty if the word stands alone.
-    #[must_use]
-    pub fn option(&self, key: &str, word: &str) -> Option<&str> {
-        self.get(key)?.split(',').find_map(|item| {
-            let (name, value) = item.split_once('=').unwrap_or((item, ""));
-            name.trim().eq_ignore_ascii_case(word).then_some(value.trim())
-        })
-    }
-
-    /// The leading number of a value such as `60 sec`.
-    #[must_use]
-    pub fn number(&self, key: &str) -> Option<u64> {
-        self.get(key)?.split_whitespace().next()?.parse().ok()
-    }
 }

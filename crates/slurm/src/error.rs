@@ -5,6 +5,7 @@
 //! `tests/data/errors.txt`), by the part that did not change between releases.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a call of Slurm's programs gave no result.
@@ -21,6 +22,22 @@ pub enum SlurmError {
         package: &'static str,
         /// The folders that were searched.
         searched: String,
+    },
+    /// The configuration file that we were told to use can't be read.
+    #[error("can't read Slurm's configuration {}: {source}; set SLURM_CONF or `slurm_conf` to the right file", path.display())]
+    NoConf {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Slurm's programs find no configuration, neither a file nor by the network.
+    #[error("`{command}` finds no slurm.conf: {detail}; set SLURM_CONF or `slurm_conf` to the file")]
+    Unconfigured {
+        /// What was run.
+        command: String,
+        /// What it said.
+        detail: String,
     },
     /// slurmctld (or munged) does not answer. Worth another try later.
     #[error(
@@ -133,7 +150,9 @@ impl SlurmError {
     pub(crate) fn classify(command: String, status: String, stderr: &str) -> Self {
         let detail = stderr.trim().replace('\n', "; ");
         let has = |words: &[&str]| words.iter().any(|w| detail.contains(w));
-        if has(UNREACHABLE) {
+        if has(UNCONFIGURED) {
+            Self::Unconfigured { command, detail }
+        } else if has(UNREACHABLE) {
             Self::Unreachable { command, detail }
         } else if has(REFUSED) {
             Self::Refused { command, detail }
@@ -159,6 +178,10 @@ impl SlurmError {
     }
 }
 
+const UNCONFIGURED: &[&str] = &[
+    "Could not establish a configuration source",
+    "Unable to process configuration file",
+];
 const UNREACHABLE: &[&str] = &[
     "Unable to contact slurm controller",
     "Socket timed out on send/recv operation",
@@ -166,7 +189,6 @@ const UNREACHABLE: &[&str] = &[
     "Connection refused",
     "Zero Bytes were transmitted or received",
     "Protocol authentication error",
-    "Could not establish a configuration source",
     "Slurm backup controller in standby mode",
     "Slurm controller in standby mode",
     "Slurm temporarily unable to accept job, sleeping and retrying",

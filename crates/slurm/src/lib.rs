@@ -6,11 +6,13 @@
 
 mod control;
 mod error;
+mod info;
 pub mod jobs;
 pub mod nodes;
 pub mod resume_file;
 mod run;
 
-pub use control::{Config, Ping, Slurm, Version};
+pub use control::Slurm;
 pub use error::SlurmError;
+pub use info::{Config, Ping, Version};
 pub use run::package_of;

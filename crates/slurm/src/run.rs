@@ -7,13 +7,15 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Most that we take from a program, in bytes; 10,000 nodes and 100,000 jobs are about 20 MB.
 const MAX_OUTPUT: usize = 128 << 20;
 /// Most that we keep of what a program says on stderr, in bytes.
 const MAX_STDERR: usize = 16 << 10;
+/// The children's own `PATH`.
+const CHILD_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where Slurm's programs are looked for after `PATH`.
 const USUAL_DIRS: &[&str] = &[
     "/usr/local/bin",
@@ -41,21 +43,24 @@ impl Runner {
         program: &'static str,
         args: impl IntoIterator<Item = S>,
     ) -> Result<String, SlurmError> {
+        self.output(program, args)?.text()
+    }
+
+    /// Runs `program` to its end, whatever its exit code.
+    pub(crate) fn output<S: Into<OsString>>(
+        &self,
+        program: &'static str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Output, SlurmError> {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let shown = show(program, &args);
-        let path = self.find(program)?;
-        let mut command = Command::new(path);
+        let mut command = Command::new(self.find(program)?);
         command.args(&args).env_clear();
         command
             .env("LC_ALL", "C")
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", CHILD_PATH)
             .env("SLURM_TIME_FORMAT", "%s");
-        if let Some(conf) = self
-            .conf
-            .clone()
-            .map(OsString::from)
-            .or_else(|| std::env::var_os("SLURM_CONF"))
-        {
+        if let Some(conf) = self.conf()? {
             command.env("SLURM_CONF", conf);
         }
         command
@@ -87,29 +92,28 @@ impl Runner {
                 status,
                 stdout,
                 stderr,
-            } if status.success() => {
-                // Some failures of Slurm's programs end with code 0 and only words on stderr; a look needs
-                // its text whole, and an order that failed is seen in the next look.
-                drop(stderr);
-                Ok(String::from_utf8(stdout)
-                    .unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned()))
-            }
-            End::Exited {
+            } => Ok(Output {
+                command: shown,
                 status,
                 stdout,
                 stderr,
-            } => {
-                let said = if stderr.trim_ascii().is_empty() {
-                    &stdout
-                } else {
-                    &stderr
-                };
-                Err(SlurmError::classify(
-                    shown,
-                    status.to_string(),
-                    &String::from_utf8_lossy(said),
-                ))
-            }
+            }),
+        }
+    }
+
+    /// The `slurm.conf` to be used: the one given, else the one that our environment names. Checked here
+    /// because Slurm's programs retry for a minute when it is missing (measured on 22.05.8).
+    fn conf(&self) -> Result<Option<PathBuf>, SlurmError> {
+        let path = self
+            .conf
+            .clone()
+            .or_else(|| std::env::var_os("SLURM_CONF").map(PathBuf::from));
+        match path {
+            Some(path) => match path.metadata() {
+                Ok(_) => Ok(Some(path)),
+                Err(source) => Err(SlurmError::NoConf { path, source }),
+            },
+            None => Ok(None),
         }
     }
 
@@ -189,9 +193,37 @@ fn reset_signal_mask(command: &mut Command) {
     }
 }
 
+/// What a program that ended has left.
+pub(crate) struct Output {
+    command: String,
+    status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Output {
+    /// The standard output of a program that ended with code 0; else an error of the class of what it said.
+    pub(crate) fn text(self) -> Result<String, SlurmError> {
+        if self.status.success() {
+            return Ok(String::from_utf8(self.stdout)
+                .unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned()));
+        }
+        let said = if self.stderr.trim_ascii().is_empty() {
+            &self.stdout
+        } else {
+            &self.stderr
+        };
+        Err(SlurmError::classify(
+            self.command,
+            self.status.to_string(),
+            &String::from_utf8_lossy(said),
+        ))
+    }
+}
+
 enum End {
     Exited {
-        status: std::process::ExitStatus,
+        status: ExitStatus,
         stdout: Vec<u8>,
         stderr: Vec<u8>,
     },

@@ -1,0 +1,127 @@
+//! What Slurm tells about itself: its version, whether it answers, its configuration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A release of Slurm, e.g. 22.05.8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// The year.
+    pub major: u16,
+    /// The month.
+    pub minor: u16,
+    /// The number of the bug-fix release.
+    pub patch: u16,
+}
+
+impl Version {
+    /// A version from its parts.
+    #[must_use]
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// Reads `slurm-wlm 22.05.8`, `slurm 24.11.0-0rc1` and the like.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let word = text
+            .split_whitespace()
+            .find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
+        let mut parts = word.splitn(3, '.');
+        let major = parts.next()?.parse().ok()?;
+        let minor = parts.next()?.parse().ok()?;
+        let patch = parts.next().unwrap_or("0");
+        let digits = patch
+            .find(|c: char| !c.is_ascii_digit())
+            .map_or(patch, |end| &patch[..end]);
+        Some(Self {
+            major,
+            minor,
+            patch: digits.parse().unwrap_or(0),
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// Which slurmctld answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ping {
+    /// Each slurmctld's host and whether it is up, the primary first.
+    pub controllers: Vec<(String, bool)>,
+}
+
+impl Ping {
+    /// Whether any slurmctld answers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.controllers.iter().any(|(_, up)| *up)
+    }
+
+    /// Reads lines like `Slurmctld(primary) at node1 is UP`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let (host, state) = line.trim().split_once(") at ")?.1.split_once(" is ")?;
+            Some((host.to_owned(), state.starts_with("UP")))
+        };
+        Self {
+            controllers: text.split([';', '\n']).filter_map(line).collect(),
+        }
+    }
+}
+
+/// slurmctld's configuration as `scontrol show config` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    entries: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// Reads lines of `Key = value`; other lines are headings.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let entry = |line: &str| {
+            let (key, value) = line.split_once('=')?;
+            let (key, value) = (key.trim(), value.trim());
+            (!key.is_empty() && !key.contains(' ')).then(|| (key.to_ascii_lowercase(), value.to_owned()))
+        };
+        Self {
+            entries: text.lines().filter_map(entry).collect(),
+        }
+    }
+
+    /// A value by its key, in any case; `None` when absent or `(null)`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.entries
+            .get(&key.to_ascii_lowercase())
+            .map(String::as_str)
+            .filter(|v| *v != "(null)" && !v.is_empty())
+    }
+
+    /// Whether a comma-separated value such as `SlurmctldParameters` holds `word`, alone or as `word=...`.
+    #[must_use]
+    pub fn has(&self, key: &str, word: &str) -> bool {
+        self.option(key, word).is_some()
+    }
+
+    /// The text behind `word=` in a comma-separated value; empty if the word stands alone.
+    #[must_use]
+    pub fn option(&self, key: &str, word: &str) -> Option<&str> {
+        self.get(key)?.split(',').find_map(|item| {
+            let (name, value) = item.split_once('=').unwrap_or((item, ""));
+            name.trim().eq_ignore_ascii_case(word).then_some(value.trim())
+        })
+    }
+
+    /// The leading number of a value such as `60 sec`.
+    #[must_use]
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.get(key)?.split_whitespace().next()?.parse().ok()
+    }
+}
