@@ -22,9 +22,9 @@
 //!
 //! We refuse on purpose what Slurm 22.05 takes in a meaning nobody wants:
 //! `a[1` (Slurm: the node `a]`), `a]`, `a[1-]` (`a1`), `a[+1]` and `a[ 1]`
-//! (`a01`), a bracket in a bracket (`a[9[6]`: `a[96`), empty names (`a,,b`, a comma at the end), blanks, an empty list,
-//! other characters in names, numbers of more than 18 digits (Slurm: the
-//! largest number of 64 bits). Text after the last bracket (`a[1-2]b`) is
+//! (`a01`), a bracket in a bracket (`a[9[6]`: `a[96`), empty names (`a,,b`, a
+//! comma at the end), blanks, an empty list, other characters in names, numbers
+//! of more than 18 digits (Slurm: the largest number of 64 bits). Text after the last bracket (`a[1-2]b`) is
 //! refused by 22.05 too; some later versions read it, none writes it.
 
 mod set;

@@ -16,6 +16,7 @@ mod state;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use thiao_core::spool::IntentKind;
@@ -133,6 +134,12 @@ impl Failure {
     }
 }
 
+/// Says something on stderr. Not `eprintln`, which panics when that is full or
+/// closed: a message is never worth an order.
+fn tell(message: fmt::Arguments<'_>) {
+    _ = writeln!(io::stderr(), "{message}");
+}
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let called = arguments.next().unwrap_or_default();
@@ -152,7 +159,7 @@ fn main() -> ExitCode {
     match run(program, &arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{}: {}", program.name(), failure.message);
+            tell(format_args!("{}: {}", program.name(), failure.message));
             ExitCode::from(failure.code)
         }
     }
@@ -166,7 +173,7 @@ fn unnamed(arguments: &[OsString]) -> ExitCode {
         [one] if one == "-h" || one == "--help" => println!("{usage}"),
         [one] if one == "-V" || one == "--version" => println!("thiao-hook {}", env!("CARGO_PKG_VERSION")),
         _ => {
-            eprintln!("{usage}");
+            tell(format_args!("{usage}"));
             return ExitCode::from(2);
         }
     }

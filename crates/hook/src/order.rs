@@ -1,6 +1,6 @@
 //! Leaving an order in the controller's spool so that it cannot get lost.
 
-use crate::{Failure, state};
+use crate::{Failure, state, tell};
 use std::collections::HashSet;
 use std::env;
 use std::ffi::OsStr;
@@ -36,10 +36,10 @@ pub fn read_resume_file() -> Vec<u8> {
         Ok(_) => format!("it has more than {MAX_RESUME_FILE} bytes"),
         Err(error) => error.to_string(),
     };
-    eprintln!(
+    tell(format_args!(
         "Resume: going on without SLURM_RESUME_FILE={}: {problem}. The controller asks Slurm about the jobs instead.",
         Path::new(&path).display()
-    );
+    ));
     Vec::new()
 }
 
@@ -113,7 +113,10 @@ fn unknown_nodes<'a>(spool: &Path, names: &'a [NodeName]) -> HashSet<&'a NodeNam
         Ok(known) => names.iter().filter(|name| !known.contains(name)).collect(),
         // No reason to lose an order.
         Err(error) => {
-            eprintln!("The nodes are not checked: {}: {error}", path.display());
+            tell(format_args!(
+                "The nodes are not checked: {}: {error}",
+                path.display()
+            ));
             HashSet::new()
         }
     }

@@ -6,7 +6,7 @@
 //! Slurm requeue the job. It is one blocking request; polling by one process
 //! per job would load the machine.
 
-use crate::Failure;
+use crate::{Failure, tell};
 use std::env;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -38,9 +38,9 @@ pub fn wait(state: &Path) -> Result<(), Failure> {
             message: format!("the job cannot start and is requeued: {why}"),
         }),
         Err(GaveUp::Leave(why)) => {
-            eprintln!(
+            tell(format_args!(
                 "PrologSlurmctld: {why}. Leaving the start of the job to Slurm's own sweep (every 30 s)."
-            );
+            ));
             Ok(())
         }
     }

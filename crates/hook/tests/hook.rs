@@ -382,6 +382,19 @@ fn a_resume_file_that_cannot_be_read_does_not_cost_the_order() {
     assert!(place.orders()[0].resume_file.is_empty());
 }
 
+#[test]
+fn a_message_that_nobody_takes_does_not_cost_the_order() {
+    let place = Place::new();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut resume = place.command("Resume", &["fg1"]);
+    let status = resume
+        .env("SLURM_RESUME_FILE", "/proc/0/fd/9")
+        .stderr(full)
+        .status()
+        .unwrap();
+    assert_eq!((status.code(), place.orders().len()), (Some(0), 1));
+}
+
 /// Runs a script in a mount namespace of its own, root or not. `$0` is the folder of the place.
 fn in_own_mounts(place: &Place, script: &str) -> Output {
     let root = std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0;
