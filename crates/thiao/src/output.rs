@@ -1,1 +1,269 @@
-//! stub
+//! Everything that people read on a terminal or a pipe goes through here:
+//! tables, colours, times, and the end of a pipe.
+
+use comfy_table::{Attribute, Cell as TableCell, Color, ContentArrangement, Table, presets};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How a text is shown where colours are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tone {
+    /// As it is.
+    #[default]
+    Plain,
+    /// All is well.
+    Good,
+    /// Under way.
+    Busy,
+    /// Somebody should look.
+    Bad,
+    /// Of little weight.
+    Faint,
+}
+
+/// One field of a table.
+#[derive(Debug, Clone, Default)]
+pub struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A field in a tone.
+    #[must_use]
+    pub fn toned(text: impl AsRef<str>, tone: Tone) -> Self {
+        Self {
+            text: clean(text.as_ref()),
+            tone,
+        }
+    }
+
+    /// A field that may be absent.
+    #[must_use]
+    pub fn maybe(text: Option<impl AsRef<str>>) -> Self {
+        text.map_or_else(|| Self::toned("-", Tone::Faint), Self::from)
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::toned(text, Tone::Plain)
+    }
+}
+
+/// Knows where the output goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    /// Whether a person looks at a terminal.
+    pub terminal: bool,
+    colour: bool,
+}
+
+impl Printer {
+    /// For this process's standard output: colours only on a terminal and without `NO_COLOR` (no-color.org).
+    #[must_use]
+    pub fn stdout() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            terminal,
+            colour: terminal && !refused && !dumb,
+        }
+    }
+
+    /// A text in a tone.
+    #[must_use]
+    pub fn toned(self, text: &str, tone: Tone) -> String {
+        let code = match tone {
+            Tone::Plain => return clean(text),
+            Tone::Good => "32",
+            Tone::Busy => "33",
+            Tone::Bad => "31",
+            Tone::Faint => "2",
+        };
+        let text = clean(text);
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text
+        }
+    }
+
+    /// A table without lines; long fields are wrapped on a terminal, never in a pipe.
+    #[must_use]
+    pub fn table(self, head: &[&str], rows: Vec<Vec<Cell>>) -> String {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        if self.colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        if self.terminal {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        } else {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        table.set_header(
+            head.iter()
+                .map(|name| TableCell::new(name).add_attribute(Attribute::Bold)),
+        );
+        for row in rows {
+            table.add_row(row.into_iter().map(|cell| {
+                let shown = TableCell::new(cell.text);
+                match cell.tone {
+                    Tone::Plain => shown,
+                    Tone::Good => shown.fg(Color::Green),
+                    Tone::Busy => shown.fg(Color::Yellow),
+                    Tone::Bad => shown.fg(Color::Red),
+                    Tone::Faint => shown.add_attribute(Attribute::Dim),
+                }
+            }));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let mut text = table.trim_fmt();
+        text.push('\n');
+        text
+    }
+
+    /// Writes to standard output.
+    ///
+    /// # Errors
+    /// When it cannot be written; a reader that has left is [`io::ErrorKind::BrokenPipe`].
+    pub fn print(self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    /// Writes over what the terminal showed.
+    ///
+    /// # Errors
+    /// As [`Printer::print`].
+    pub fn redraw(self, text: &str) -> io::Result<()> {
+        // Home, the text with each line's rest erased, then everything below.
+        let text = text.replace('\n', "\x1b[K\n");
+        self.print(&format!("\x1b[H{text}\x1b[J"))
+    }
+}
+
+/// What strangers wrote (job names, reasons, consoles) cannot steer the terminal: control
+/// characters become visible.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    if !text.chars().any(|c| c.is_control() && c != '\n') {
+        return text.to_owned();
+    }
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || !c.is_control() {
+            clean.push(c);
+        } else {
+            clean.extend(c.escape_default());
+        }
+    }
+    clean
+}
+
+/// The time now, in milliseconds since the epoch.
+#[must_use]
+pub fn now() -> u64 {
+    // A clock before 1970 is a clock that was never set.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A span of milliseconds in one or two units.
+#[must_use]
+pub fn span(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// How long ago something was, or in what time it will be.
+#[must_use]
+pub fn when(at: u64, now: u64) -> String {
+    if at > now {
+        format!("in {}", span(at - now))
+    } else {
+        format!("{} ago", span(now - at))
+    }
+}
+
+/// A local time with milliseconds.
+#[must_use]
+pub fn clock(at: u64) -> String {
+    let stamp = i64::try_from(at)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    match stamp {
+        Some(stamp) => {
+            let local = stamp.to_zoned(jiff::tz::TimeZone::system());
+            local.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+        }
+        None => format!("{at} ms"),
+    }
+}
+
+/// Mebibytes as people say them.
+#[must_use]
+pub fn memory(mb: u64) -> String {
+    match mb {
+        0..10_240 => format!("{mb} MiB"),
+        _ => format!("{:.1} GiB", mb as f64 / 1024.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        let shown: Vec<String> = [0, 59_999, 60_000, 3_600_000, 90_000_000].map(span).into();
+        assert_eq!(shown, ["0 s", "59 s", "1 min", "1 h 0 min", "1 d 1 h"]);
+        assert_eq!(when(5_000, 17_000), "12 s ago");
+        assert_eq!(when(17_000, 5_000), "in 12 s");
+        assert_eq!(memory(200), "200 MiB");
+        assert_eq!(memory(512 * 1024), "512.0 GiB");
+        assert_eq!(clock(u64::MAX), format!("{} ms", u64::MAX));
+    }
+
+    #[test]
+    fn strangers_cannot_steer_the_terminal() {
+        assert_eq!(clean("a\x1b[2Jb\nc\r"), "a\\u{1b}[2Jb\nc\\r");
+        assert_eq!(Cell::from("\x07").text, "\\u{7}");
+    }
+
+    #[test]
+    fn tables_are_plain_in_pipes() {
+        let printer = Printer {
+            terminal: false,
+            colour: false,
+        };
+        let rows = vec![
+            vec![Cell::from("fg0"), Cell::toned("up", Tone::Good)],
+            vec![Cell::from("x".repeat(300)), Cell::maybe(None::<&str>)],
+        ];
+        let text = printer.table(&["NODE", "STATE"], rows);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(
+            lines[1].starts_with("fg0 ") && lines[1].ends_with("  up"),
+            "{text}"
+        );
+        assert!(
+            !text.contains('\x1b') && lines.iter().all(|l| *l == l.trim_end()),
+            "{text:?}"
+        );
+        assert_eq!(printer.toned("x", Tone::Bad), "x");
+    }
+}

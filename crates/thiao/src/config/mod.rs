@@ -95,6 +95,9 @@ pub struct Timing {
 /// Where the file is when neither `--config` nor `THIAO_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "/etc/thiao/thiao.toml";
 
+/// Where the state is when the file does not say.
+const DEFAULT_STATE_DIR: &str = "/var/lib/thiao";
+
 /// No settings file of people is longer.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -181,6 +184,33 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
     let file = file.unwrap_or(Path::new(DEFAULT_FILE));
     let text = read_trusted(file)?;
     parse(file, &text, &this_machine())
+}
+
+/// The state folder alone, for those who only ask the controller: other mistakes in the file
+/// do not matter to them. Without a file at the default place it is the default one.
+///
+/// # Errors
+/// When the file cannot be read or trusted, or its `state_dir` makes no sense.
+pub fn state_dir(file: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let default = || PathBuf::from(DEFAULT_STATE_DIR);
+    if file.is_none() && !Path::new(DEFAULT_FILE).exists() {
+        return Ok(default());
+    }
+    let file = file.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = read_trusted(file)?;
+    let (table, _) = DeTable::parse_recoverable(&text);
+    match table.get_ref().get("state_dir") {
+        None => Ok(default()),
+        Some(value) => match value.get_ref().as_str() {
+            Some(dir) if dir.starts_with('/') => Ok(dir.into()),
+            _ => Err(parse(file, &text, &this_machine())
+                .err()
+                .unwrap_or(ConfigError::Untrusted {
+                    file: PathDisplay(file.to_owned()),
+                    why: "state_dir is not an absolute path".to_owned(),
+                })),
+        },
+    }
 }
 
 /// Reads the file unless others than its owner and group may write to it: it names programs and secrets.

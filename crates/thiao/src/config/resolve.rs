@@ -55,7 +55,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         "write cluster = \"NAME\", the ClusterName of slurm.conf; it marks every VM as this cluster's",
     );
     let state_dir = root
-        .path("state_dir", Some("/var/lib/thiao".into()))
+        .path("state_dir", Some(super::DEFAULT_STATE_DIR.into()))
         .unwrap_or_default();
     if state_dir.as_os_str().len() > MAX_STATE_DIR {
         root.problem(

@@ -1,0 +1,325 @@
+//! `status`, `vms`, `hosts`, `jobs`, `events`, `explain`, `plan`.
+
+use super::args::{Events, Look};
+use super::watch::{self, show};
+use crate::api::client::Client;
+use crate::api::types::{Event, Explanation, Host, Job, Look as Seen, PlanLine, PlanView, Status, Vm};
+use crate::output::{Cell, Printer, Tone, clean, clock, memory, now, when};
+use std::fmt::Write as _;
+
+/// The tone of one of our state words, or of Slurm's for jobs.
+pub(super) fn tone(state: &str) -> Tone {
+    match state {
+        "up" | "ready" | "RUNNING" => Tone::Good,
+        "asked" | "pending" | "booting" | "stopping" | "waiting" | "CONFIGURING" | "COMPLETING" => Tone::Busy,
+        "failed" | "dead" => Tone::Bad,
+        "down" => Tone::Faint,
+        _ => Tone::Plain,
+    }
+}
+
+pub(super) fn status(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+    show(
+        printer,
+        how,
+        || client.status(),
+        |status| draw_status(printer, status),
+    )
+}
+
+fn draw_status(printer: Printer, s: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<11} {value}");
+    };
+    line(
+        "controller",
+        format!("thiao {}, started {}", clean(&s.version), when(s.started, s.now)),
+    );
+    line("cluster", clean(&s.cluster));
+    for (n, note) in s.provider_notes.iter().enumerate() {
+        line(if n == 0 { s.provider.as_str() } else { "" }, clean(note));
+    }
+    line("slurm", seen(printer, &s.slurm, s.now));
+    line("provider", seen(printer, &s.vms, s.now));
+    let nodes: Vec<String> = s
+        .nodes_by_state
+        .iter()
+        .map(|(state, n)| format!("{n} {}", printer.toned(state, tone(state))))
+        .collect();
+    line(
+        "nodes",
+        if nodes.is_empty() {
+            "none".to_owned()
+        } else {
+            nodes.join(", ")
+        },
+    );
+    line("VMs", s.vm_count.to_string());
+    if s.pending_intents > 0 {
+        line("intents", format!("{} wait", s.pending_intents));
+    }
+    if let Some(breaker) = &s.breaker {
+        line("paused", printer.toned(breaker, Tone::Bad));
+    }
+    text
+}
+
+/// How the last look at a side went.
+fn seen(printer: Printer, look: &Seen, now: u64) -> String {
+    let last = look
+        .last_ok
+        .map_or_else(|| "never".to_owned(), |at| when(at, now));
+    match &look.error {
+        None => format!("read {last}"),
+        Some(error) => {
+            format!(
+                "{} (last read {last}; nothing is destroyed on a failed look)",
+                printer.toned(error, Tone::Bad)
+            )
+        }
+    }
+}
+
+pub(super) fn vms(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+    show(
+        printer,
+        how,
+        || client.vms(),
+        |vms| {
+            if vms.is_empty() {
+                return "there are no VMs\n".to_owned();
+            }
+            let now = now();
+            let row = |vm: &Vm| {
+                vec![
+                    Cell::from(&vm.id),
+                    Cell::from(&vm.node),
+                    Cell::toned(&vm.state, tone(&vm.state)),
+                    Cell::maybe(vm.host.as_ref()),
+                    Cell::from(memory(vm.memory_mb)),
+                    Cell::from(format!("{} %", vm.cpu_percent)),
+                    Cell::maybe(vm.asked.map(|at| when(at, now))),
+                    Cell::from(vm.note.as_deref().unwrap_or_default()),
+                ]
+            };
+            printer.table(
+                &["VM", "NODE", "STATE", "HOST", "MEMORY", "CPU", "ASKED", "NOTE"],
+                vms.iter().map(row).collect(),
+            )
+        },
+    )
+}
+
+pub(super) fn hosts(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+    show(
+        printer,
+        how,
+        || client.hosts(),
+        |hosts| {
+            let row = |host: &Host| {
+                let usable = if host.usable {
+                    Cell::toned("yes", Tone::Good)
+                } else {
+                    Cell::toned("no", Tone::Bad)
+                };
+                vec![
+                    Cell::from(&host.name),
+                    usable,
+                    Cell::from(host.vms.to_string()),
+                    Cell::from(format!("{} of {} %", host.cpu_percent_used, host.cpu_percent)),
+                    Cell::from(format!(
+                        "{} of {}",
+                        memory(host.memory_mb_used),
+                        memory(host.memory_mb)
+                    )),
+                ]
+            };
+            printer.table(
+                &["HOST", "USABLE", "VMS", "CPU", "MEMORY"],
+                hosts.iter().map(row).collect(),
+            )
+        },
+    )
+}
+
+pub(super) fn jobs(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+    show(
+        printer,
+        how,
+        || client.jobs(),
+        |jobs| {
+            if jobs.is_empty() {
+                return "there are no jobs, or none of yours\n".to_owned();
+            }
+            let now = now();
+            let row = |job: &Job| {
+                vec![
+                    Cell::from(job.id.to_string()),
+                    Cell::from(&job.name),
+                    Cell::from(&job.user),
+                    Cell::toned(&job.state, tone(&job.state)),
+                    Cell::from(format!("{}/{}", job.nodes_up, job.node_count)),
+                    Cell::maybe(Some(&job.nodes).filter(|nodes| !nodes.is_empty())),
+                    Cell::maybe(job.submit.map(|at| when(at, now))),
+                    Cell::maybe(job.start.map(|at| when(at, now))),
+                    Cell::from(
+                        Some(job.reason.as_str())
+                            .filter(|reason| *reason != "None")
+                            .unwrap_or_default(),
+                    ),
+                ]
+            };
+            printer.table(
+                &[
+                    "JOB",
+                    "NAME",
+                    "USER",
+                    "STATE",
+                    "UP",
+                    "NODES",
+                    "SUBMITTED",
+                    "START",
+                    "REASON",
+                ],
+                jobs.iter().map(row).collect(),
+            )
+        },
+    )
+}
+
+pub(super) fn plan(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+    show(printer, how, || client.plan(), |plan| draw_plan(printer, plan))
+}
+
+fn draw_plan(printer: Printer, plan: &PlanView) -> String {
+    let mut text = String::new();
+    let parts = [
+        ("Would be done now", &plan.actions, Tone::Good),
+        ("Not done", &plan.notes, Tone::Busy),
+        ("Refused by the linter", &plan.refused, Tone::Bad),
+    ];
+    for (title, lines, tone) in parts {
+        if lines.is_empty() {
+            continue;
+        }
+        let row = |line: &PlanLine| {
+            vec![
+                Cell::from(&line.subject),
+                Cell::from(&line.what),
+                Cell::from(&line.why),
+            ]
+        };
+        text.push_str(&printer.toned(title, tone));
+        text.push('\n');
+        text.push_str(&printer.table(&["ABOUT", "WHAT", "WHY"], lines.iter().map(row).collect()));
+    }
+    if text.is_empty() {
+        "there is nothing to do\n".to_owned()
+    } else {
+        text
+    }
+}
+
+pub(super) fn explain(client: &Client, printer: Printer, name: &str, how: Look) -> anyhow::Result<()> {
+    show(
+        printer,
+        how,
+        || client.explain(name),
+        |told| draw_story(printer, told),
+    )
+}
+
+fn draw_story(printer: Printer, told: &Explanation) -> String {
+    let mut text = format!("{}\n", clean(&told.subject));
+    for sentence in &told.now {
+        let _ = writeln!(text, "  {}", clean(sentence));
+    }
+    for (n, event) in told.story.iter().enumerate() {
+        if n == 0 {
+            text.push('\n');
+        }
+        text.push_str(&draw_event(printer, event));
+    }
+    text
+}
+
+fn draw_event(printer: Printer, event: &Event) -> String {
+    format!(
+        "{}  {:<12} {:<16} {}\n",
+        printer.toned(&clock(event.at), Tone::Faint),
+        clean(&event.subject),
+        clean(&event.kind),
+        clean(&event.message)
+    )
+}
+
+/// What events are called that are about this: a bare name is a node's, a VM's or a job's.
+fn subject(about: &str) -> String {
+    let is_job = !about.is_empty() && about.bytes().all(|b| b.is_ascii_digit());
+    let vm_of = about.rsplit_once('.').filter(|(node, generation)| {
+        !node.is_empty() && !generation.is_empty() && generation.bytes().all(|b| b.is_ascii_digit())
+    });
+    if about.contains(' ') || matches!(about, "slurm" | "provider" | "controller") {
+        about.to_owned()
+    } else if is_job {
+        format!("job {about}")
+    } else if vm_of.is_some() {
+        format!("vm {about}")
+    } else {
+        format!("node {about}")
+    }
+}
+
+pub(super) fn events(client: &Client, printer: Printer, which: &Events) -> anyhow::Result<()> {
+    let subject = which.about.as_deref().map(subject);
+    let ask = |limit: usize, after| client.events(limit, after, subject.as_deref());
+    let mut events = ask(which.limit.into(), None)?;
+    if which.json && !which.follow {
+        return Ok(printer.print(&(serde_json::to_string_pretty(&events)? + "\n"))?);
+    }
+    let mut last = events.last().map_or(0, |event| event.id);
+    loop {
+        let mut text = String::new();
+        for event in &events {
+            if which.json {
+                text.push_str(&serde_json::to_string(event)?);
+                text.push('\n');
+            } else {
+                text.push_str(&draw_event(printer, event));
+            }
+        }
+        printer.print(&text)?;
+        if !which.follow {
+            return Ok(());
+        }
+        std::thread::sleep(watch::PAUSE / 4);
+        events = match ask(1_000, Some(last)) {
+            Ok(events) => events,
+            // It restarts; the events go on where they were.
+            Err(error) if error.unreachable() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        last = events.last().map_or(last, |event| event.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_names_find_their_events() {
+        for (about, expected) in [
+            ("17", "job 17"),
+            ("fg0", "node fg0"),
+            ("fg0.3", "vm fg0.3"),
+            ("a.b", "node a.b"),
+            ("slurm", "slurm"),
+            ("host a", "host a"),
+        ] {
+            assert_eq!(subject(about), expected);
+        }
+    }
+}
