@@ -4,10 +4,13 @@
 //! *Architecture invariant:* nothing else in Thiao runs one of Slurm's programs or knows what they print.
 //! A look is whole or an error; no call is made per node or per job to look.
 
+pub mod conf;
 mod control;
 mod error;
+pub mod fragment;
 mod info;
 pub mod jobs;
+pub mod lab;
 pub mod nodes;
 pub mod resume_file;
 mod run;

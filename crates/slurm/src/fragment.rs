@@ -1,0 +1,166 @@
+//! The part of `slurm.conf` that `thiao setup` writes for an existing cluster, and what to do with it.
+//!
+//! It is a file of its own that `slurm.conf` includes. Keys that hold lists (`SlurmctldParameters`,
+//! `PrivateData`) count once in Slurm, the last line wins: they are merged with what is in effect.
+
+use crate::conf::{self, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts};
+use crate::info::{Config, Version};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The oldest Slurm whose formats and power saving we know.
+pub const OLDEST: Version = Version::new(22, 5, 0);
+/// From here on `cloud_reg_addrs` is the default.
+const REG_ADDRS_DEFAULT: Version = Version::new(23, 11, 0);
+
+/// What goes into the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragment {
+    /// The Slurm that reads it.
+    pub version: Version,
+    /// The folder with the hooks, as slurmctld's host sees it.
+    pub hooks: PathBuf,
+    /// The nodes.
+    pub nodes: Vec<NodeLine>,
+    /// The partition that jobs go to when they name none, if it is one of ours.
+    pub default_partition: Option<String>,
+    /// Slurm's waits.
+    pub timeouts: Timeouts,
+}
+
+impl Fragment {
+    /// The file's text. `present` is slurmctld's configuration in effect, if it could be asked.
+    #[must_use]
+    pub fn render(&self, present: Option<&Config>) -> String {
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "# Written by `thiao setup` for Slurm {}. Include it at the end of slurm.conf;\n\
+             # slurmctld and every slurmd must read the same.\n\n# Who makes and removes the nodes",
+            self.version
+        );
+        conf::write_hooks(&mut text, &self.hooks);
+        text.push_str(
+            "\n# As many nodes at once as Slurm wants\nResumeRate=0\nSuspendRate=0\n\
+             # A node that registers is in service\nReturnToService=2\n\
+             # Messages go to each node directly: addresses of nodes that come and go are not in slurm.conf\n\
+             TreeWidth=65533\n# sinfo shows nodes that are powered down\n",
+        );
+        let _ = writeln!(text, "PrivateData={}", merged(present, "PrivateData", &["cloud"]));
+        let wanted: Vec<&str> = SLURMCTLD_PARAMETERS
+            .iter()
+            .copied()
+            .filter(|p| *p != "cloud_reg_addrs" || self.version < REG_ADDRS_DEFAULT)
+            .collect();
+        let _ = writeln!(
+            text,
+            "SlurmctldParameters={}",
+            merged(present, "SlurmctldParameters", &wanted)
+        );
+        let _ = writeln!(
+            text,
+            "\n# Jobs reach their nodes about a second earlier with this; it concerns the whole cluster:\n\
+             # SchedulerParameters={}",
+            merged(present, "SchedulerParameters", SCHEDULER_PARAMETERS)
+        );
+        text.push_str("\n# The nodes\n");
+        for line in &self.nodes {
+            line.write(&mut text);
+        }
+        conf::write_partitions(
+            &mut text,
+            &self.nodes,
+            self.default_partition.as_deref(),
+            self.timeouts,
+        );
+        text
+    }
+
+    /// What in the configuration in effect does not go together with the fragment, one sentence each.
+    #[must_use]
+    pub fn conflicts(&self, present: &Config) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.version < OLDEST {
+            found.push(format!(
+                "Slurm {} is older than {OLDEST}, the first that Thiao understands",
+                self.version
+            ));
+        }
+        for (key, program) in conf::HOOKS {
+            let ours = self.hooks.join(program);
+            if let Some(theirs) = present.get(key).filter(|theirs| Path::new(theirs) != ours) {
+                found.push(format!(
+                    "{key} is {theirs} now and becomes {}: call the old program from a wrapper if it is still needed",
+                    ours.display()
+                ));
+            }
+        }
+        if present.has("SlurmctldParameters", "idle_on_node_suspend") {
+            found.push(
+                "SlurmctldParameters has idle_on_node_suspend: nodes that Thiao sets DOWN come back before they \
+                 can be backed; remove it if nothing else needs it"
+                    .to_owned(),
+            );
+        }
+        if present.number("SuspendTime").is_some() {
+            found.push(
+                "SuspendTime is set for the whole cluster: nodes outside Thiao's partitions are suspended through \
+                 Thiao's SuspendProgram, which refuses them; list them in SuspendExcNodes or set SuspendTime \
+                 per partition only"
+                    .to_owned(),
+            );
+        }
+        if present
+            .get("SchedulerType")
+            .is_some_and(|s| s != "sched/backfill")
+        {
+            found.push(
+                "SchedulerType is not sched/backfill: jobs reach ResumeProgram up to a second later"
+                    .to_owned(),
+            );
+        }
+        found
+    }
+
+    /// What a person does after the file was written to `file`, in order.
+    #[must_use]
+    pub fn next_steps(&self, file: &Path, slurm_conf: &Path) -> Vec<String> {
+        vec![
+            format!(
+                "Put the line `Include {}` at the end of {} (and in what the nodes' slurmd reads; with \
+                 enable_configless they fetch it).",
+                file.display(),
+                slurm_conf.display()
+            ),
+            "Remove earlier lines for the same keys, nodes and partitions from slurm.conf.".to_owned(),
+            "Start the controller: systemctl enable --now thiaod".to_owned(),
+            "Restart slurmctld (new nodes need it; running jobs go on): systemctl restart slurmctld"
+                .to_owned(),
+            format!("See the nodes as idle~: sinfo -N -n {}", self.nodes_list()),
+            "Try one: sbatch --wrap hostname, and watch with `thiao events --follow`.".to_owned(),
+        ]
+    }
+
+    fn nodes_list(&self) -> String {
+        self.nodes
+            .iter()
+            .map(|line| line.nodes.as_str())
+            .collect::<Vec<_>>()
+            .join(",")
+    }
+}
+
+/// A comma-separated value: what is in effect, with our words in place of the same words there.
+fn merged(present: Option<&Config>, key: &str, wanted: &[&str]) -> String {
+    let name = |word: &str| word.split('=').next().unwrap_or(word).trim().to_ascii_lowercase();
+    let ours: Vec<String> = wanted.iter().map(|w| name(w)).collect();
+    let theirs = present
+        .and_then(|c| c.get(key))
+        .filter(|v| !v.eq_ignore_ascii_case("none"))
+        .unwrap_or_default();
+    let kept = theirs
+        .split(',')
+        .map(str::trim)
+        .filter(|w| !w.is_empty() && !ours.contains(&name(w)));
+    kept.chain(wanted.iter().copied()).collect::<Vec<_>>().join(",")
+}
