@@ -63,10 +63,12 @@ fn ask(state: &Path) -> Result<(), GaveUp> {
         .and_then(|id| id.parse().ok())
         .ok_or_else(|| GaveUp::Leave("SLURM_JOB_ID is missing or not a number".to_owned()))?;
     // Whatever hangs, even the connecting itself: not longer than this.
-    thread::spawn(move || {
+    // (Without the thread it is only less sure; `thread::spawn` would panic.)
+    let watch = move || {
         thread::sleep(limit + Duration::from_secs(1));
         std::process::exit(0);
-    });
+    };
+    _ = thread::Builder::new().spawn(watch);
 
     let mut away_since: Option<Instant> = None;
     let mut pause = PAUSES.0;
@@ -112,9 +114,10 @@ fn ask(state: &Path) -> Result<(), GaveUp> {
     }
 }
 
-/// A whole number of seconds from the environment.
+/// A whole number of seconds from the environment; a day at most, so that sums of times fit.
 fn seconds(name: &str) -> Option<Duration> {
-    env::var(name).ok()?.parse().ok().map(Duration::from_secs)
+    let seconds: u64 = env::var(name).ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.min(86_400)))
 }
 
 /// An HTTP answer, as far as it matters here.

@@ -148,6 +148,18 @@ fn it_gives_up_on_a_controller_that_hangs() {
 }
 
 #[test]
+fn silly_limits_do_no_harm() {
+    let state = TempDir::new().unwrap();
+    let served = controller(state.path(), &["HTTP/1.1 200 OK\r\n\r\n"]);
+    let mut command = prolog(state.path(), 1, 1);
+    command
+        .env("THIAO_PROLOG_LIMIT", u64::MAX.to_string())
+        .env("THIAO_PROLOG_AWAY", "-3");
+    assert!(command.output().unwrap().status.success());
+    assert!(served.join().unwrap()[0].contains("timeout_ms=86"));
+}
+
+#[test]
 fn without_a_job_it_does_nothing() {
     let state = TempDir::new().unwrap();
     for id in ["", "x", "-1"] {
