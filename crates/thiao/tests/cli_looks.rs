@@ -1,0 +1,497 @@
+//! The looks of the command line at a controller: a real API server on a real
+//! socket, with answers made up here.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+use thiao::api::types::{
+    Accepted, Event, Explanation, Host, Job, Look, Node, PlanLine, PlanView, Status, Vm,
+};
+use thiao::api::{ApiError, Query, SOCKET, server};
+use thiao_core::hostlist;
+use tokio::sync::mpsc;
+
+fn now() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// Ten thousand nodes: most are down, ten are up, one failed.
+fn nodes() -> Vec<Node> {
+    (0..10_000)
+        .map(|n| Node {
+            name: format!("fg{n}"),
+            nodeset: "fg".into(),
+            cpus: 2,
+            memory_mb: 500,
+            state: match n {
+                100..110 => "up",
+                7 => "failed",
+                _ => "down",
+            }
+            .into(),
+            slurm: Some(if n == 7 { "DOWN+CLOUD" } else { "IDLE+CLOUD" }.into()),
+            reason: (n == 7).then(|| "thiao: no host\x1b[2J has room".into()),
+            wish: "down".into(),
+            vm: (100..110).contains(&n).then(|| format!("fg{n}.1")),
+            host: None,
+            jobs: vec![],
+            failures: u32::from(n == 7),
+            retry_at: (n == 7).then(|| now() + 630_000),
+            since: now() - 90_000,
+        })
+        .collect()
+}
+
+fn event(id: i64) -> Event {
+    Event {
+        id,
+        at: 1_700_000_000_000 + id.unsigned_abs(),
+        subject: "node fg7".into(),
+        kind: "node-down".into(),
+        message: format!("because of {id}\x07"),
+        uid: None,
+    }
+}
+
+fn status() -> Status {
+    Status {
+        version: "9.9".into(),
+        cluster: "lab".into(),
+        provider: "qemu".into(),
+        provider_notes: vec!["TCG: KVM guests hang here".into()],
+        started: now() - 120_000,
+        now: now(),
+        slurm: Look {
+            last_ok: Some(now() - 3_000),
+            error: Some("slurmctld does not answer".into()),
+        },
+        vms: Look {
+            last_ok: Some(now()),
+            error: None,
+        },
+        breaker: Some("open after 10 failures in a row".into()),
+        nodes_by_state: [("up".to_owned(), 10), ("down".to_owned(), 9_989)].into(),
+        vm_count: 10,
+        pending_intents: 2,
+    }
+}
+
+async fn controller(mut asked: mpsc::Receiver<Query>) {
+    let mut newest = 3;
+    while let Some(query) = asked.recv().await {
+        match query {
+            Query::Status(reply) => drop(reply.send(Ok(status()))),
+            Query::Nodes(reply) => drop(reply.send(Ok(nodes()))),
+            Query::Vms(reply) => drop(reply.send(Ok(vec![Vm {
+                id: "fg100.1".into(),
+                node: "fg100".into(),
+                generation: 1,
+                host: Some("a".into()),
+                state: "ready".into(),
+                memory_mb: 640,
+                cpu_percent: 200,
+                asked: Some(now() - 60_000),
+                note: None,
+            }]))),
+            Query::Hosts(reply) => drop(reply.send(Ok(vec![Host {
+                name: "a".into(),
+                cpu_percent: 400,
+                cpu_percent_used: 200,
+                memory_mb: 16_384,
+                memory_mb_used: 640,
+                vms: 1,
+                usable: true,
+            }]))),
+            Query::Jobs(reply) => drop(reply.send(Ok(vec![Job {
+                id: 17,
+                name: "mpi".into(),
+                user: "alice".into(),
+                uid: 1000,
+                state: "RUNNING".into(),
+                reason: "None".into(),
+                nodes: "fg[100-101]".into(),
+                nodes_up: 2,
+                node_count: 2,
+                submit: Some(now() - 5_000),
+                start: None,
+            }]))),
+            Query::Events {
+                limit,
+                after,
+                subject,
+                reply,
+            } => {
+                // One more with each question of a follower.
+                newest += i64::from(after.is_some());
+                let from = after.map_or(1, |after| after + 1);
+                let mut events: Vec<Event> = (from..=newest).map(event).collect();
+                events.retain(|e| subject.as_ref().is_none_or(|s| *s == e.subject));
+                let skip = if after.is_none() {
+                    events.len().saturating_sub(limit)
+                } else {
+                    0
+                };
+                drop(reply.send(Ok(events.split_off(skip))));
+            }
+            Query::Plan(reply) => {
+                let line = |what: &str| PlanLine {
+                    subject: "node fg7".into(),
+                    what: what.into(),
+                    why: "asked".into(),
+                };
+                let plan = PlanView {
+                    actions: vec![line("create VM")],
+                    notes: vec![],
+                    refused: vec![line("destroy")],
+                };
+                drop(reply.send(Ok(plan)));
+            }
+            Query::Explain { name, reply } => drop(reply.send(if name == "fg7" {
+                let now = vec!["It waits for room.".to_owned()];
+                Ok(Explanation {
+                    subject: "node fg7".into(),
+                    now,
+                    story: vec![event(1)],
+                    uid: None,
+                })
+            } else {
+                Err(ApiError::NotFound(format!("nothing is named {name}")))
+            })),
+            Query::Resume { nodes, force, reply } => {
+                let message = format!("made now, force {force}");
+                drop(reply.send(Ok(Accepted {
+                    nodes: hostlist::fold(&nodes),
+                    message,
+                })));
+            }
+            Query::Suspend { reply, .. } => {
+                drop(reply.send(Err(ApiError::NotFound("not a node: fg0".into()))))
+            }
+            Query::JobReady { reply, .. } => drop(reply.send(Ok(()))),
+        }
+    }
+}
+
+/// A served state folder; ends with its runtime.
+struct Served {
+    _runtime: tokio::runtime::Runtime,
+    dir: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl Served {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join(SOCKET);
+        let (queries, asked) = mpsc::channel(4);
+        runtime.spawn(controller(asked));
+        runtime.spawn(server::serve(socket.clone(), queries));
+        while !socket.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let config = dir.path().join("thiao.toml");
+        std::fs::write(&config, format!("state_dir = {:?}\n", dir.path())).unwrap();
+        Self {
+            _runtime: runtime,
+            dir,
+            config,
+        }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thiao"));
+        command
+            .args(args)
+            .env("THIAO_CONFIG", &self.config)
+            .env("TZ", "UTC")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let output = self.command(args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+
+    #[track_caller]
+    fn good(&self, args: &[&str]) -> String {
+        let (code, out, err) = self.run(args);
+        assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
+        out
+    }
+}
+
+#[test]
+fn ten_thousand_nodes_fit_a_screen() {
+    let served = Served::new();
+    let out = served.good(&["nodes"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 4, "{out}");
+    assert!(lines[0].starts_with("NODESET"), "{out}");
+    let line = |state: &str| {
+        lines
+            .iter()
+            .find(|l| l.contains(state))
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        line(" down ")[..8],
+        [
+            "fg",
+            "down",
+            "9989",
+            "IDLE+CLOUD",
+            "2",
+            "500",
+            "MiB",
+            "fg[0-6,8-99,110-9999]"
+        ]
+    );
+    assert_eq!(line(" up ")[7], "fg[100-109]");
+    assert!(
+        out.contains("thiao: no host\\u{1b}[2J has room") && !out.contains('\x1b'),
+        "{out:?}"
+    );
+
+    let out = served.good(&["nodes", "fg[6-8]", "--long"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 4, "{out}");
+    assert!(
+        lines[2].starts_with("fg7 ") && lines[2].contains(" min ago"),
+        "{out}"
+    );
+    assert!(lines[2].contains("(failure 1, tried again in 10 min)"), "{out}");
+    assert_eq!(served.good(&["nodes", "--long"]).lines().count(), 10_001);
+
+    let (code, out, err) = served.run(&["nodes", "fg[9999-10001]"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("no nodeset has fg[10000-10001]"), "{err}");
+}
+
+#[test]
+fn json_is_the_answer_itself() {
+    let served = Served::new();
+    let nodes: Vec<Node> = serde_json::from_str(&served.good(&["nodes", "fg[100-104]", "--json"])).unwrap();
+    assert_eq!(nodes.len(), 5);
+    assert_eq!(nodes[0].vm.as_deref(), Some("fg100.1"));
+    let status: Status = serde_json::from_str(&served.good(&["status", "--json"])).unwrap();
+    assert_eq!((status.vm_count, status.pending_intents), (10, 2));
+    let hosts: Vec<Host> = serde_json::from_str(&served.good(&["hosts", "--json"])).unwrap();
+    assert_eq!(hosts[0].memory_mb, 16_384);
+    let events: Vec<Event> = serde_json::from_str(&served.good(&["events", "-n", "2", "--json"])).unwrap();
+    assert_eq!(events.iter().map(|e| e.id).collect::<Vec<_>>(), [2, 3]);
+    for look in ["vms", "jobs", "plan"] {
+        serde_json::from_str::<serde_json::Value>(&served.good(&[look, "--json"])).unwrap();
+    }
+}
+
+#[test]
+fn people_read_sentences() {
+    let served = Served::new();
+    let out = served.good(&["status"]);
+    for text in [
+        "thiao 9.9, started 2 min ago",
+        "TCG: KVM guests hang here",
+        "slurmctld does not answer (last read 3 s ago; nothing is destroyed on a failed look)",
+        "9989 down, 10 up",
+        "intents     2 wait",
+        "open after 10 failures in a row",
+    ] {
+        assert!(out.contains(text), "{text} not in\n{out}");
+    }
+    let out = served.good(&["jobs"]);
+    assert!(
+        out.contains("fg[100-101]") && out.contains("2/2") && !out.contains("None"),
+        "{out}"
+    );
+    assert!(served.good(&["vms"]).contains("1 min ago"));
+    assert!(served.good(&["hosts"]).contains("640 MiB of 16.0 GiB"));
+    let out = served.good(&["plan"]);
+    assert!(
+        out.contains("Would be done now\n") && out.contains("Refused by the linter\n"),
+        "{out}"
+    );
+    assert!(!out.contains("Not done"), "{out}");
+    let out = served.good(&["explain", "fg7"]);
+    assert!(
+        out.starts_with("node fg7\n  It waits for room.\n\n2023-11-14 22:13:20.001  node fg7"),
+        "{out}"
+    );
+    let out = served.good(&["events", "fg7"]);
+    assert_eq!(out.lines().count(), 3);
+    assert!(out.contains("because of 2\\u{7}"), "{out:?}");
+    assert_eq!(served.good(&["events", "other"]), "");
+}
+
+#[test]
+fn refusals_are_passed_on() {
+    let served = Served::new();
+    assert_eq!(
+        served.good(&["resume", "-f", "fg[1,0]"]),
+        "fg[0-1]: made now, force true\n"
+    );
+    let (code, _, err) = served.run(&["suspend", "fg0"]);
+    assert_eq!((code, err.as_str()), (1, "thiao: not a node: fg0\n"));
+    let (code, _, err) = served.run(&["explain", "x"]);
+    assert_eq!((code, err.as_str()), (1, "thiao: nothing is named x\n"));
+}
+
+/// Ends a program that would go on, when a test leaves it.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn lines_of(command: &mut Command, count: usize) -> (Vec<String>, std::process::ExitStatus, String) {
+    let mut child = Ended(
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let out = BufReader::new(child.0.stdout.take().unwrap());
+    let lines: Vec<String> = out.lines().take(count).map(Result::unwrap).collect();
+    // The reader is gone: the next line ends the program, which is no error.
+    let status = child.0.wait().unwrap();
+    let mut err = String::new();
+    child.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (lines, status, err)
+}
+
+#[test]
+fn followers_see_what_comes_and_may_leave() {
+    let served = Served::new();
+    let (lines, status, err) = lines_of(&mut served.command(&["events", "--follow", "--json"]), 6);
+    let ids: Vec<i64> = lines
+        .iter()
+        .map(|l| serde_json::from_str::<Event>(l).unwrap().id)
+        .collect();
+    assert_eq!(
+        (ids.as_slice(), status.code(), err.as_str()),
+        ([1, 2, 3, 4, 5, 6].as_slice(), Some(0), "")
+    );
+
+    let (lines, status, err) = lines_of(&mut served.command(&["status", "--watch", "--json"]), 2);
+    for line in lines {
+        serde_json::from_str::<Status>(&line).unwrap();
+    }
+    assert_eq!((status.code(), err.as_str()), (Some(0), ""));
+
+    let (lines, status, err) = lines_of(&mut served.command(&["nodes", "--long"]), 3);
+    assert_eq!((lines.len(), status.code(), err.as_str()), (3, Some(0), ""));
+}
+
+#[test]
+fn a_controller_of_another_version_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer = |status: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    for (answer, code, expected) in [
+        (
+            answer(
+                "404 Not Found",
+                r#"{"error":"this controller speaks version 2 of the API, not 1"}"#,
+            ),
+            1,
+            "speaks version 2",
+        ),
+        (answer("200 OK", "[]"), 1, "makes no sense to thiao"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}".to_owned(),
+            1,
+            "it is cut off",
+        ),
+        ("hello".to_owned(), 1, "it has no head"),
+        (String::new(), 3, "broke off or was too slow"),
+    ] {
+        let (code_seen, err) = against(dir.path(), &answer);
+        assert!(
+            code_seen == code && err.contains(expected),
+            "{answer:?} gave {code_seen} {err}"
+        );
+    }
+}
+
+/// `thiao status` against a server that says only this.
+fn against(dir: &Path, answer: &str) -> (i32, String) {
+    use std::io::Write as _;
+    let socket = dir.join(SOCKET);
+    let _ = std::fs::remove_file(&socket);
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let answer = answer.to_owned();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let config = dir.join("thiao.toml");
+    std::fs::write(&config, format!("state_dir = {dir:?}\n")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_thiao"))
+        .args(["status", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    server.join().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn a_stranger_is_refused_orders_by_the_kernels_word() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    // Only root can become a stranger.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let served = Served::new();
+    std::fs::set_permissions(served.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = served.dir.path().join("thiao");
+    std::fs::copy(env!("CARGO_BIN_EXE_thiao"), &program).unwrap();
+    let as_stranger = |args: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .args(args)
+            .env("THIAO_CONFIG", &served.config)
+            .uid(1001)
+            .gid(1001);
+        let output = command.output().unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, _, err) = as_stranger(&["resume", "fg0"]);
+    assert!(
+        code == 1 && err.contains("only root and the user whom thiaod runs as"),
+        "{code} {err}"
+    );
+    assert_eq!(as_stranger(&["jobs"]).1, "there are no jobs, or none of yours\n");
+    assert_eq!(as_stranger(&["nodes"]).0, 0);
+}
