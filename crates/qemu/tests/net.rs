@@ -1,6 +1,9 @@
 //! The bridge and taps for real, each test in a network namespace of its own:
 //! the test runs itself again under `unshare`, so nothing outside is touched.
 
+mod common;
+
+use common::{ip, isolated};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,51 +11,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use thiao_qemu::net::{NetError, Network};
 
-/// Runs `body` in new network, mount and user namespaces, by starting this test again in them.
-fn isolated(test: &str, body: fn()) {
-    const INSIDE: &str = "THIAO_TEST_INSIDE";
-    if std::env::var_os(INSIDE).is_some_and(|t| t == test) {
-        return body();
-    }
-    // Root of the machine needs no user namespace; anybody else becomes root of one.
-    let users: &[&str] = if rustix::process::geteuid().is_root() {
-        &[]
-    } else {
-        &["--user", "--map-root-user"]
-    };
-    let output = Command::new("unshare")
-        .args(users)
-        .args(["--net", "--mount"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, test)
-        .output()
-        .expect("unshare (package util-linux) starts");
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "the test did not run inside: {said}");
-}
-
 fn network(bridge: &str) -> Network {
     Network {
         bridge: bridge.to_owned(),
         address: "10.231.7.1".parse().unwrap(),
         prefix_len: 24,
     }
-}
-
-fn ip(arguments: &[&str]) -> String {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "ip {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn exists(interface: &str) -> bool {

@@ -465,28 +465,26 @@ impl Tree {
     /// Looks for a file that is not where it was: in its last folder, on its trail, then anywhere.
     fn search(&self, wanted: &Handle) -> Result<Option<Object>, Status> {
         let last = lock(&self.names).get(&wanted.key).map(|n| n.parent);
-        let last = match last {
-            Some(parent) if parent == self.root_key => Some(self.root()?),
-            Some(parent) => self.where_last_seen(&Handle {
-                key: parent,
+        let last = last.map(|key| {
+            self.folder_at(&Handle {
+                key,
                 trail: Trail::default(),
-            })?,
-            None => None,
-        };
+            })
+        });
         let mut budget = usize::MAX;
         let mut found = match last {
-            Some(folder) => self.hunt(&folder, Some(wanted.trail.depth()), wanted, &mut budget)?,
-            None => None,
+            Some(Ok(folder)) => self.hunt(folder, Some(wanted.trail.depth()), wanted, &mut budget)?,
+            _ => None,
         };
         if found.is_none() {
-            found = self.hunt(&self.root()?, Some(0), wanted, &mut budget)?;
+            found = self.hunt(self.root()?, Some(0), wanted, &mut budget)?;
         }
         if found.is_none() {
             let mut next_sweep = lock(&self.next_sweep);
             let start = Instant::now();
             if start >= *next_sweep {
                 budget = SWEEP_ENTRIES;
-                found = self.hunt(&self.root()?, None, wanted, &mut budget)?;
+                found = self.hunt(self.root()?, None, wanted, &mut budget)?;
                 *next_sweep = Instant::now() + start.elapsed() * SWEEP_PAUSE;
             }
         }
@@ -500,41 +498,57 @@ impl Tree {
     /// Looks beneath a folder; `depth` is how far along the trail that is, `None` looks everywhere.
     fn hunt(
         &self,
-        folder: &Object,
+        folder: Object,
         depth: Option<usize>,
         wanted: &Handle,
         budget: &mut usize,
     ) -> Result<Option<Object>, Status> {
-        // A folder that may not be read hides what is in it; that is no error of the search.
-        let Ok(entries) = read_folder(folder) else {
-            return Ok(None);
-        };
-        *budget = budget.saturating_sub(entries.len() + 1);
-        let here = depth.is_none_or(|d| d == wanted.trail.depth());
-        if here {
-            for entry in entries.iter().filter(|e| e.inode == wanted.key.inode) {
-                match self.child(folder, &entry.name) {
-                    Ok(object) if object.handle.key == wanted.key => return Ok(Some(object)),
-                    _ => {}
+        // By handle, not by descriptor: there may be more folders to visit than descriptors.
+        let mut ahead = vec![(folder.handle, depth)];
+        while let Some((handle, depth)) = ahead.pop() {
+            // A folder that may not be entered hides what is in it; that is no error of the search.
+            let Ok(folder) = self.folder_at(&handle) else {
+                continue;
+            };
+            let Ok(entries) = read_folder(&folder) else {
+                continue;
+            };
+            *budget = budget.saturating_sub(entries.len() + 1);
+            let here = depth.is_none_or(|d| d == wanted.trail.depth());
+            if here {
+                for entry in entries.iter().filter(|e| e.inode == wanted.key.inode) {
+                    match self.child(&folder, &entry.name) {
+                        Ok(object) if object.handle.key == wanted.key => return Ok(Some(object)),
+                        _ => {}
+                    }
+                }
+            }
+            if *budget == 0 {
+                continue;
+            }
+            // Where a trail had to be cut, the rest of the way is unknown.
+            let depth = depth.filter(|_| !(here && wanted.trail.is_cut()));
+            let may_be = |e: &&Entry| {
+                matches!(e.kind, FileType::Directory | FileType::Unknown)
+                    && depth.is_none_or(|d| wanted.trail.passes(d, e.inode))
+            };
+            for entry in entries.iter().filter(may_be) {
+                if let Ok(child) = self.child(&folder, &entry.name).and_then(Object::folder) {
+                    ahead.push((child.handle, depth.map(|d| d + 1)));
                 }
             }
         }
-        // Where a trail had to be cut, the rest of the way is unknown.
-        let depth = depth.filter(|_| !(here && wanted.trail.is_cut()));
-        for entry in &entries {
-            let may_be = matches!(entry.kind, FileType::Directory | FileType::Unknown)
-                && depth.is_none_or(|d| wanted.trail.passes(d, entry.inode));
-            if !may_be || *budget == 0 {
-                continue;
-            }
-            let Ok(child) = self.child(folder, &entry.name).and_then(Object::folder) else {
-                continue;
-            };
-            if let Some(found) = self.hunt(&child, depth.map(|d| d + 1), wanted, budget)? {
-                return Ok(Some(found));
-            }
-        }
         Ok(None)
+    }
+
+    /// A folder that is where it was last seen.
+    fn folder_at(&self, handle: &Handle) -> Result<Object, Status> {
+        let found = if handle.key == self.root_key {
+            Some(self.root()?)
+        } else {
+            self.where_last_seen(handle)?
+        };
+        found.ok_or(Status::STALE)?.folder()
     }
 }
 
