@@ -10,7 +10,7 @@ use crate::{Failure, tell};
 use std::env;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,7 @@ fn ask(state: &Path) -> Result<(), GaveUp> {
                 limit.as_secs()
             )));
         }
+        let asked = Instant::now();
         let problem = match request(state, job, left) {
             Ok(Answer { status: 200, .. }) => return Ok(()),
             Ok(Answer { status: 409, body }) => return Err(GaveUp::Requeue(body)),
@@ -92,15 +93,13 @@ fn ask(state: &Path) -> Result<(), GaveUp> {
                     "job {job}: the controller answers {status} {body}"
                 )));
             }
-            Err((reached, error)) => {
-                if reached {
-                    // It was there until now.
-                    away_since = None;
-                    pause = PAUSES.0;
-                }
-                error.to_string()
-            }
+            Err(error) => error.to_string(),
         };
+        if asked.elapsed() > PAUSES.1 {
+            // It was there until now: it restarts, or holds no request longer than this.
+            away_since = None;
+            pause = PAUSES.0;
+        }
         let away = away_since.get_or_insert_with(Instant::now).elapsed();
         if away > away_limit {
             return Err(GaveUp::Leave(format!(
@@ -127,24 +126,18 @@ struct Answer {
     body: String,
 }
 
-/// One request that the controller holds until the nodes are up, or until
-/// `left` has passed. The error tells whether the controller held it for a while.
-fn request(state: &Path, job: u32, left: Duration) -> Result<Answer, (bool, io::Error)> {
-    let socket: PathBuf = state.join("api.sock");
-    let mut stream = UnixStream::connect(socket).map_err(|error| (false, error))?;
-    let start = Instant::now();
-    let held = |error| (start.elapsed() > PAUSES.1, error);
+/// One request that the controller holds until the nodes are up, or until `left` has passed.
+fn request(state: &Path, job: u32, left: Duration) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(state.join("api.sock"))?;
+    stream.set_read_timeout(Some(left + Duration::from_secs(1)))?;
     let text = format!(
         "GET /v1/jobs/{job}/ready?timeout_ms={} HTTP/1.1\r\nHost: thiao\r\nConnection: close\r\n\r\n",
         left.as_millis()
     );
+    stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
-    stream
-        .set_read_timeout(Some(left + Duration::from_secs(1)))
-        .and_then(|()| stream.write_all(text.as_bytes()))
-        .and_then(|()| stream.take(MAX_ANSWER).read_to_end(&mut answer))
-        .map_err(held)?;
-    parse(&answer).ok_or_else(|| held(io::Error::other("it closed the connection without an answer")))
+    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+    parse(&answer).ok_or_else(|| io::Error::other("it closed the connection without an answer"))
 }
 
 /// Reads `HTTP/1.1 STATUS ...`, headers, an empty line and a body.

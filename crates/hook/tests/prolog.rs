@@ -105,6 +105,28 @@ fn it_asks_again_after_a_fault() {
 }
 
 #[test]
+fn it_asks_on_when_the_controller_holds_no_request_so_long() {
+    let state = TempDir::new().unwrap();
+    let listener = UnixListener::bind(state.path().join("api.sock")).unwrap();
+    let served = thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = request(&listener);
+            thread::sleep(Duration::from_millis(2300));
+            stream
+                .write_all(b"HTTP/1.1 503 Unavailable\r\n\r\nnot yet")
+                .unwrap();
+        }
+        request(&listener)
+            .0
+            .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
+            .unwrap();
+    });
+    let (output, _) = timed(prolog(state.path(), 60, 1));
+    assert!(output.status.success() && output.stderr.is_empty());
+    served.join().unwrap();
+}
+
+#[test]
 fn it_waits_for_a_controller_that_restarts() {
     let state = TempDir::new().unwrap();
     let path = state.path().to_owned();
