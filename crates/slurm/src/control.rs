@@ -41,7 +41,7 @@ impl Slurm {
         }
     }
 
-    /// All nodes and all jobs that are not over. Two commands, run side by side, whatever the cluster's size.
+    /// All nodes that are in a partition, and all jobs that are not over. Two commands, run side by side, whatever the cluster's size.
     ///
     /// # Errors
     /// Any failure of either command: a look is whole or none.

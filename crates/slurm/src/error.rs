@@ -146,9 +146,11 @@ impl SlurmError {
         }
     }
 
-    /// The class of a failed program's message.
-    pub(crate) fn classify(command: String, status: String, stderr: &str) -> Self {
-        let detail = stderr.trim().replace('\n', "; ");
+    /// The class of what a failed program said, how it ended being `status`.
+    #[must_use]
+    pub fn from_message(command: &str, status: &str, said: &str) -> Self {
+        let detail = said.trim().replace('\n', "; ");
+        let command = command.to_owned();
         let has = |words: &[&str]| words.iter().any(|w| detail.contains(w));
         if has(UNCONFIGURED) {
             Self::Unconfigured { command, detail }
@@ -165,7 +167,7 @@ impl SlurmError {
         } else {
             Self::Failed {
                 command,
-                status,
+                status: status.to_owned(),
                 detail,
             }
         }

@@ -3,7 +3,14 @@
 //! `sinfo -O` with `StateComplete` gives the base state and *all* flags, where `%T` has room for one
 //! suffix only. One line stands for all nodes of equal state and reason, so 10,000 nodes are a few
 //! lines. `NodeList:` followed by a suffix and no size is printed at full length (20 characters
-//! without the colon); both hold from 22.05 on.
+//! without the colon); both hold from 22.05 on. Measured on 22.05.8 with 10,000 nodes: 57 ms CPU of sinfo;
+//! with `-N`, a line per node, 4.7 s; `scontrol show node -o` prints 5 MB.
+//!
+//! A node's life as seen here (22.05.8): `idle+cloud+powered_down`, `allocated+cloud+powered_down`,
+//! `allocated+cloud+not_responding+powering_up`, `allocated+cloud`, `idle+cloud`, `idle+cloud+power_down`,
+//! `idle+cloud+powering_down`, `idle+cloud+powered_down`; `powering_up` may be too short to be seen.
+//! A node that registers while `idle~` (a VM started by hand) is `idle+cloud` at once and usable; nothing is
+//! to be told to Slurm. Nodes that are in no partition are not listed.
 
 use crate::error::SlurmError;
 use std::collections::BTreeMap;
@@ -16,10 +23,10 @@ const WHAT: &str = "sinfo's list of nodes";
 /// Between two fields: a byte that node names and states can't hold.
 pub(crate) const SEPARATOR: char = '|';
 
-/// The value of `sinfo -O` whose output [`parse`] reads. `mark` begins every line.
+/// The value of `sinfo -O` whose output [`parse`] reads. `mark` ends every line.
 #[must_use]
 pub fn format(mark: &str) -> String {
-    // A field's suffix can't come before the first field, so the mark is the suffix of an empty one.
+    // A suffix can't come before the first field: the mark ends the line.
     format!("NodeList:|,StateComplete:|,Reason:|{mark}")
 }
 
@@ -110,13 +117,8 @@ fn set_flag(flags: &mut NodeFlags, word: &str) {
     }
 }
 
-/// A reason without Slurm's word for "none" and without the appended `[user@time]`.
-#[must_use]
-pub fn parse_reason(text: &str) -> Option<String> {
+/// A reason, or nothing for Slurm's words for "none". sinfo adds nothing to it, unlike `scontrol show node`.
+fn parse_reason(text: &str) -> Option<String> {
     let text = text.trim();
-    let text = match text.rsplit_once(" [") {
-        Some((before, stamp)) if stamp.ends_with(']') && stamp.contains('@') => before,
-        Some(_) | None => text,
-    };
     (!text.is_empty() && !text.eq_ignore_ascii_case("none") && text != "(null)").then(|| text.to_owned())
 }

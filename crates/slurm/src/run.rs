@@ -213,9 +213,9 @@ impl Output {
         } else {
             &self.stderr
         };
-        Err(SlurmError::classify(
-            self.command,
-            self.status.to_string(),
+        Err(SlurmError::from_message(
+            &self.command,
+            &self.status.to_string(),
             &String::from_utf8_lossy(said),
         ))
     }

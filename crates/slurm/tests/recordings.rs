@@ -1,0 +1,450 @@
+//! The parsers on what Slurm 22.05.8 really printed (`tests/data`), and on what it never should.
+
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use thiao_core::hostlist;
+use thiao_core::ids::{JobId, NodeName, Time};
+use thiao_core::view::{BaseState, JobState, NodeFlags, SlurmJob, SlurmNode};
+use thiao_slurm::{Config, Ping, SlurmError, Version, jobs, nodes, resume_file};
+
+/// The mark that the recordings were made with; real ones are random.
+const MARK: &str = "@0123456789abcdef";
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+fn node(nodes: &BTreeMap<NodeName, SlurmNode>, text: &str) -> SlurmNode {
+    nodes[&name(text)].clone()
+}
+
+fn flags(set: impl FnOnce(&mut NodeFlags)) -> NodeFlags {
+    let mut flags = NodeFlags {
+        cloud: true,
+        ..NodeFlags::default()
+    };
+    set(&mut flags);
+    flags
+}
+
+fn read_nodes(text: &str) -> BTreeMap<NodeName, SlurmNode> {
+    let nodes = nodes::parse(text, MARK).unwrap();
+    assert_eq!(nodes.len(), 8);
+    assert!(nodes.values().all(|n| !n.flags.unknown), "{nodes:?}");
+    nodes
+}
+
+#[test]
+fn a_nodes_life_is_read() {
+    let up = read_nodes(include_str!("data/nodes-powering-up.txt"));
+    for n in ["v1", "v2", "v3"] {
+        assert_eq!(node(&up, n).base, BaseState::Allocated);
+        assert_eq!(
+            node(&up, n).flags,
+            flags(|f| {
+                f.powering_up = true;
+                f.not_responding = true;
+            })
+        );
+        assert!(!node(&up, n).is_up());
+    }
+    assert_eq!(
+        node(&up, "v8"),
+        SlurmNode {
+            base: BaseState::Idle,
+            flags: flags(|f| f.powered_down = true),
+            reason: None
+        }
+    );
+
+    let running = read_nodes(include_str!("data/nodes-running.txt"));
+    assert!(node(&running, "v1").is_up());
+    assert!(!node(&running, "v4").is_up());
+
+    let down = read_nodes(include_str!("data/nodes-down.txt"));
+    let v1 = node(&down, "v1");
+    assert_eq!((v1.base, v1.flags), (BaseState::Down, flags(|_| {})));
+    assert_eq!(v1.reason.as_deref(), Some("thiao: VM v1.3 died"));
+    let v2 = node(&down, "v2");
+    assert_eq!(
+        (v2.base, v2.flags),
+        (BaseState::Allocated, flags(|f| f.drain = true))
+    );
+    assert_eq!(
+        v2.reason.as_deref(),
+        Some("a|b\nc"),
+        "a reason holds anything, newlines too"
+    );
+    assert_eq!(
+        node(&down, "v4").reason.as_deref(),
+        Some("maintenance by [ops@site]")
+    );
+
+    let asked = read_nodes(include_str!("data/nodes-power-down.txt"));
+    assert_eq!(node(&asked, "v1").flags, flags(|f| f.power_down = true));
+    let going = read_nodes(include_str!("data/nodes-powering-down.txt"));
+    assert_eq!(node(&going, "v1").flags, flags(|f| f.powering_down = true));
+    let back = read_nodes(include_str!("data/nodes-returned.txt"));
+    assert_eq!(node(&back, "v1").base, BaseState::Idle);
+    assert_eq!(node(&back, "v1").reason, None);
+    assert!(!node(&back, "v1").may_run_job());
+    read_nodes(include_str!("data/nodes-completing.txt"));
+}
+
+#[test]
+fn jobs_are_read_whatever_their_names() {
+    let jobs = jobs::parse(include_str!("data/jobs-powering-up.txt"), MARK).unwrap();
+    assert_eq!(
+        jobs.keys().map(|id| id.0).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    );
+    let two = &jobs[&JobId(2)];
+    assert_eq!(two.state, JobState::Configuring);
+    assert_eq!(two.nodes, [name("v2"), name("v3")]);
+    assert_eq!(two.submit, Some(Time(1_795_461_416_000)));
+    assert_eq!(two.start, Some(Time(1_795_461_417_000)));
+    assert!(
+        two.name.starts_with("evil\n@"),
+        "no line is forged by a name: {:?}",
+        two.name
+    );
+    assert_eq!(jobs[&JobId(1)].name, "plain");
+    assert_eq!(jobs[&JobId(3)].name, "two\nlines|and bars");
+    assert_eq!(jobs[&JobId(9)].name, "Ünï cödé");
+    assert_eq!(
+        (jobs[&JobId(9)].user.as_str(), jobs[&JobId(9)].uid),
+        ("alice", 1001)
+    );
+    assert_eq!(jobs[&JobId(7)].node_count, 1024);
+    assert_eq!(jobs[&JobId(8)].node_count, 2, "the least of 2 to 8");
+    assert_eq!(jobs[&JobId(4)].state, JobState::Pending);
+    assert_eq!(jobs[&JobId(4)].start, None);
+    assert_eq!(jobs[&JobId(4)].reason, "JobHeldUser");
+    assert!(jobs[&JobId(4)].nodes.is_empty());
+
+    let jobs = jobs::parse(include_str!("data/jobs-running.txt"), MARK).unwrap();
+    assert_eq!(jobs[&JobId(1)].state, JobState::Running);
+    let jobs = jobs::parse(include_str!("data/jobs-down.txt"), MARK).unwrap();
+    assert_eq!(jobs[&JobId(1)].state, JobState::Pending);
+    assert_eq!(
+        jobs[&JobId(1)].start,
+        Some(Time(1_795_461_573_000)),
+        "120 s after the node's failure"
+    );
+}
+
+#[test]
+fn nothing_listed_is_an_empty_view() {
+    assert!(nodes::parse("", MARK).unwrap().is_empty());
+    assert!(nodes::parse("\n", MARK).unwrap().is_empty());
+    assert!(jobs::parse("", MARK).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_cut_off_is_refused() {
+    let text = include_str!("data/nodes-down.txt").trim_end();
+    assert!(nodes::parse(&text[..text.len() - 1], MARK).is_err());
+    let text = include_str!("data/jobs-running.txt");
+    let error = jobs::parse(&text[1..], MARK).unwrap_err();
+    assert!(matches!(error, SlurmError::Unparsable { .. }), "{error}");
+    let bad = format!("{MARK}|x|0|root|vm|PENDING|1|0|0||None|wrap\n");
+    let error = jobs::parse(&bad, MARK).unwrap_err().to_string();
+    assert!(error.contains("job id") && error.contains("x|0|root"), "{error}");
+}
+
+#[test]
+fn words_of_later_versions_harm_nothing() {
+    let (base, flags) = nodes::parse_state("IDLE+CLOUD+SPARKLING");
+    assert_eq!((base, flags.cloud, flags.unknown), (BaseState::Idle, true, true));
+    let (base, flags) = nodes::parse_state("quantum+cloud");
+    assert_eq!(
+        (base, flags.unknown),
+        (BaseState::Unknown("quantum".into()), false)
+    );
+    assert_eq!(nodes::parse_state("DOWN*+CLOUD").1.not_responding, true);
+    assert_eq!(
+        jobs::parse_state("DREAMING"),
+        JobState::Unknown("DREAMING".into())
+    );
+}
+
+#[test]
+fn failures_are_told_apart() {
+    for line in include_str!("data/errors.txt")
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+    {
+        let (class, text) = line.split_once('\t').unwrap();
+        let error = SlurmError::from_message("scontrol x", "exit status: 1", text);
+        assert!(format!("{error:?}").starts_with(class), "{class}: {error:?}");
+    }
+}
+
+#[test]
+fn the_configuration_is_read() {
+    let config = Config::parse(include_str!("data/config.txt"));
+    assert_eq!(config.get("clustername"), Some("lab"));
+    assert_eq!(config.get("SLURM_VERSION"), Some("22.05.8"));
+    assert!(config.has("SlurmctldParameters", "enable_configless"));
+    assert_eq!(
+        config.option("SlurmctldParameters", "power_save_interval"),
+        Some("1")
+    );
+    assert!(!config.has("SlurmctldParameters", "idle_on_node_suspend"));
+    assert_eq!(config.number("ResumeTimeout"), Some(60));
+    assert_eq!(config.get("Epilog"), None);
+    assert_eq!(config.get("ResumeProgram"), Some("/srv/lab/Resume"));
+}
+
+#[test]
+fn versions_and_pings_are_read() {
+    assert_eq!(
+        Version::parse("slurm-wlm 22.05.8\n"),
+        Some(Version::new(22, 5, 8))
+    );
+    assert_eq!(
+        Version::parse("slurm 24.11.0-0rc1"),
+        Some(Version::new(24, 11, 0))
+    );
+    assert_eq!(Version::parse("slurm 25.05"), Some(Version::new(25, 5, 0)));
+    assert_eq!(Version::parse("slurm"), None);
+    assert_eq!(Version::new(23, 2, 1).to_string(), "23.02.1");
+    assert!(Version::new(22, 5, 11) < Version::new(23, 2, 0));
+    assert!(Ping::parse("Slurmctld(primary) at head is UP\n").is_up());
+    let ping = Ping::parse("Slurmctld(primary) at a is DOWN\nSlurmctld(backup) at b is UP\n");
+    assert_eq!(
+        ping.controllers,
+        [("a".to_owned(), false), ("b".to_owned(), true)]
+    );
+    assert!(
+        !Ping::parse("Slurmctld(primary) at vm is DOWN\n*** RESTORE SLURMCTLD DAEMON TO SERVICE **\n")
+            .is_up()
+    );
+}
+
+#[test]
+fn resume_files_of_all_versions_are_read() {
+    let old = resume_file::parse(r#"{"jobs":[{"job_id":1,"nodes":"v1"}],"all_nodes":"v1"}"#).unwrap();
+    assert_eq!(old.jobs[0].id, JobId(1));
+    assert_eq!(old.jobs[0].resume, [name("v1")]);
+    assert_eq!(old.jobs[0].alloc, [name("v1")]);
+    assert_eq!(old.all_nodes, [name("v1")]);
+    let new = resume_file::parse(
+        r#"{"all_nodes_resume":"c[1-2,4]","jobs":[{"job_id":140,"extra":"x","features":null,"partition":"p",
+        "nodes_alloc":"c[1-4]","nodes_resume":"c[1-2]","oversubscribe":"OK","reservation":null},
+        {"job_id":141,"nodes_alloc":"c4","nodes_resume":"c4"}],"later":{"key":[1]}}"#,
+    )
+    .unwrap();
+    assert_eq!(new.jobs[0].resume, [name("c1"), name("c2")]);
+    assert_eq!(new.jobs[0].alloc.len(), 4);
+    assert_eq!(new.all_nodes.len(), 3);
+    assert!(
+        resume_file::parse(r#"{"jobs":[],"all_nodes":""}"#)
+            .unwrap()
+            .all_nodes
+            .is_empty()
+    );
+    for bad in [
+        "",
+        "{",
+        "[]",
+        r#"{"jobs":[{"nodes":"v1"}]}"#,
+        r#"{"jobs":[],"all_nodes":"v[1"}"#,
+    ] {
+        let error = resume_file::parse(bad).unwrap_err().to_string();
+        assert!(error.contains("SLURM_RESUME_FILE"), "{error}");
+    }
+}
+
+fn any_flags() -> impl Strategy<Value = NodeFlags> {
+    any::<[bool; 8]>().prop_map(|b| NodeFlags {
+        cloud: b[0],
+        powered_down: b[1],
+        powering_up: b[2],
+        powering_down: b[3],
+        power_down: b[4],
+        drain: b[5],
+        not_responding: b[6],
+        completing: b[7],
+        unknown: false,
+    })
+}
+
+fn state_text(base: &BaseState, f: NodeFlags) -> String {
+    let mut text = match base {
+        BaseState::Idle => "idle",
+        BaseState::Allocated => "allocated",
+        BaseState::Mixed => "mixed",
+        BaseState::Down => "down",
+        BaseState::Error => "error",
+        BaseState::Future => "future",
+        BaseState::Unknown(word) => word,
+    }
+    .to_owned();
+    let words = [
+        (f.cloud, "+cloud"),
+        (f.powered_down, "+powered_down"),
+        (f.powering_up, "+powering_up"),
+        (f.powering_down, "+powering_down"),
+        (f.power_down, "+power_down"),
+        (f.drain, "+drain"),
+        (f.not_responding, "+not_responding"),
+        (f.completing, "+completing"),
+    ];
+    text.extend(words.iter().filter(|(on, _)| *on).map(|(_, word)| *word));
+    text
+}
+
+fn any_base() -> impl Strategy<Value = BaseState> {
+    prop_oneof![
+        Just(BaseState::Idle),
+        Just(BaseState::Allocated),
+        Just(BaseState::Mixed),
+        Just(BaseState::Down),
+        Just(BaseState::Error),
+        Just(BaseState::Future),
+        "[a-z]{3,9}x".prop_map(BaseState::Unknown),
+    ]
+}
+
+fn any_names() -> impl Strategy<Value = Vec<NodeName>> {
+    proptest::collection::btree_set("[a-c]{1,2}[0-9]{1,3}", 1..20)
+        .prop_map(|set| set.iter().map(|text| name(text)).collect())
+}
+
+/// Free text as a hostile user would choose it: bars, newlines, marks that are not ours.
+fn free_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        ".{0,20}",
+        "[a-z|\n@0-9]{0,30}",
+        Just("\n@00000000deadbeef|1|0|root|vm|RUNNING".to_owned())
+    ]
+}
+
+fn any_job() -> impl Strategy<Value = SlurmJob> {
+    let state = prop_oneof![
+        Just((JobState::Pending, "PENDING")),
+        Just((JobState::Configuring, "CONFIGURING")),
+        Just((JobState::Running, "RUNNING")),
+        Just((JobState::Suspended, "SUSPENDED")),
+        Just((JobState::Completing, "COMPLETING")),
+    ];
+    let nodes = prop_oneof![Just(Vec::new()), any_names()];
+    (
+        (
+            any::<u32>(),
+            any::<u32>(),
+            1u32..5000,
+            proptest::option::of(1u64..2_000_000_000),
+        ),
+        state,
+        nodes,
+        free_text(),
+    )
+        .prop_map(
+            |((id, uid, node_count, submit), (state, _), nodes, name)| SlurmJob {
+                id: JobId(id),
+                // squeue's last newline can't be told from one that ends a name.
+                name: name.trim_end_matches('\n').to_owned(),
+                uid,
+                user: "alice".into(),
+                partition: "vm,other".into(),
+                state,
+                reason: "Resources".into(),
+                nodes,
+                node_count,
+                submit: submit.map(|s| Time(s * 1000)),
+                start: None,
+            },
+        )
+}
+
+fn job_line(job: &SlurmJob) -> String {
+    let state = match &job.state {
+        JobState::Pending => "PENDING",
+        JobState::Configuring => "CONFIGURING",
+        JobState::Running => "RUNNING",
+        JobState::Suspended => "SUSPENDED",
+        JobState::Completing => "COMPLETING",
+        JobState::Over(word) | JobState::Unknown(word) => word,
+    };
+    let SlurmJob {
+        id,
+        uid,
+        user,
+        partition,
+        reason,
+        name,
+        ..
+    } = job;
+    let count = match job.node_count {
+        n if n % 1024 == 0 => format!("{}K", n / 1024),
+        n => n.to_string(),
+    };
+    let submit = job.submit.map_or("N/A".to_owned(), |t| (t.0 / 1000).to_string());
+    let list = if job.nodes.is_empty() {
+        String::new()
+    } else {
+        hostlist::fold(&job.nodes)
+    };
+    format!("{MARK}|{id}|{uid}|{user}|{partition}|{state}|{count}|{submit}|N/A|{list}|{reason}|{name}\n")
+}
+
+proptest! {
+    #[test]
+    fn node_listings_round_trip(groups in proptest::collection::vec((any_names(), any_base(), any_flags(), free_text()), 0..6)) {
+        let mut expected = BTreeMap::new();
+        let mut text = String::new();
+        for (names, base, flags, reason) in groups {
+            let reason = Some(reason.trim().to_owned()).filter(|r| !r.is_empty());
+            let shown = reason.as_deref().unwrap_or("none");
+            text += &format!("{}|{}|{shown}|{MARK}\n", hostlist::fold(&names), state_text(&base, flags));
+            for name in names {
+                expected.insert(name, SlurmNode { base: base.clone(), flags, reason: reason.clone() });
+            }
+        }
+        prop_assert_eq!(nodes::parse(&text, MARK).unwrap(), expected);
+    }
+
+    #[test]
+    fn job_listings_round_trip(list in proptest::collection::vec(any_job(), 0..8)) {
+        let text: String = list.iter().map(job_line).collect();
+        let expected: BTreeMap<JobId, SlurmJob> = list.into_iter().map(|mut job| {
+            let sorted: std::collections::BTreeSet<NodeName> = job.nodes.drain(..).collect();
+            job.nodes = if sorted.is_empty() { Vec::new() } else { hostlist::expand(hostlist::fold(&sorted)).unwrap() };
+            (job.id, job)
+        }).collect();
+        prop_assert_eq!(jobs::parse(&text, MARK).unwrap(), expected);
+    }
+
+    #[test]
+    fn no_text_makes_a_parser_panic(text in "(.|\n){0,200}", bars in "[@|0-9a-z\n\\[\\],+-]{0,200}") {
+        for text in [text.as_str(), bars.as_str(), &format!("{MARK}|{bars}"), &format!("{bars}|{MARK}\n")] {
+            let _ = nodes::parse(text, MARK);
+            let _ = jobs::parse(text, MARK);
+            let _ = nodes::parse_state(text);
+            let _ = resume_file::parse(text);
+            let _ = Config::parse(text);
+            let _ = Version::parse(text);
+            let _ = Ping::parse(text);
+        }
+    }
+
+    #[test]
+    fn resume_files_round_trip(jobs in proptest::collection::vec((any::<u32>(), any_names()), 0..5)) {
+        let all: std::collections::BTreeSet<&NodeName> = jobs.iter().flat_map(|(_, names)| names).collect();
+        let all = if all.is_empty() { String::new() } else { hostlist::fold(all) };
+        let list: Vec<String> = jobs.iter()
+            .map(|(id, names)| format!(r#"{{"job_id":{id},"nodes_resume":"{}"}}"#, hostlist::fold(names))).collect();
+        let text = format!(r#"{{"jobs":[{}],"all_nodes_resume":"{all}"}}"#, list.join(","));
+        let file = resume_file::parse(&text).unwrap();
+        prop_assert_eq!(file.jobs.len(), jobs.len());
+        for (read, (id, names)) in file.jobs.iter().zip(&jobs) {
+            prop_assert_eq!(read.id, JobId(*id));
+            let (mut a, mut b) = (read.resume.clone(), names.clone());
+            a.sort();
+            b.sort();
+            prop_assert_eq!(a, b);
+        }
+    }
+}
