@@ -16,6 +16,9 @@ use thiao_core::spool::{self, IntentFile, IntentKind};
 /// Orders larger than this were not written by a hook.
 const LARGEST: u64 = 64 << 20;
 
+/// A hook is through with its file long before this.
+const PARTIAL_FOR: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// The spool folder.
 pub struct Spool {
     dir: PathBuf,
@@ -56,9 +59,27 @@ impl Spool {
                 .create(dir.join(sub))?;
         }
         let spool = Self { dir };
+        spool.clear_partial();
         spool.publish(spool::CLUSTER, cluster.as_str())?;
         spool.publish(spool::NODES, &hostlist::fold(nodes.iter().copied()))?;
         Ok(spool)
+    }
+
+    /// Removes what hooks that were killed have left; they had promised nothing.
+    fn clear_partial(&self) {
+        let Ok(entries) = fs::read_dir(self.dir.join(spool::TMP)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let age = entry
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .ok()
+                .and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > PARTIAL_FOR) {
+                remove([entry.path()]);
+            }
+        }
     }
 
     fn publish(&self, name: &str, line: &str) -> io::Result<()> {

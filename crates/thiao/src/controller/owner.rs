@@ -121,6 +121,7 @@ impl<P: Provider> Owner<P> {
             busy: BTreeSet::new(),
             jobs_started: BTreeSet::new(),
             strays: BTreeMap::new(),
+            unbacked: BTreeMap::new(),
             breaker: Breaker::default(),
             slurm: None,
             provider: None,
