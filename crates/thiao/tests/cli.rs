@@ -1,6 +1,8 @@
 //! The command line as people and scripts meet it: the built program, its
 //! texts and its exit codes, without a controller.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;

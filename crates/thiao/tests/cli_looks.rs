@@ -1,6 +1,8 @@
 //! The looks of the command line at a controller: a real API server on a real
 //! socket, with answers made up here.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -75,6 +75,8 @@ pub(super) enum Command {
     /// Show or check the settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make the hooks' folder and the lines for slurm.conf
+    Setup(Setup),
     /// Expand, fold or count lists of nodes as Slurm writes them
     #[command(subcommand)]
     Hostlist(Hostlist),
@@ -138,6 +140,35 @@ pub(super) enum ConfigCommand {
     Show,
     /// Say whether the settings file is right, and everything that is not
     Check,
+}
+
+/// What `thiao setup` makes.
+#[derive(Debug, Args)]
+pub(super) struct Setup {
+    /// The folder for Resume, Suspend and the other programs that slurm.conf names
+    #[arg(long, value_name = "DIR", default_value = "/etc/thiao/hooks")]
+    pub(super) hooks: PathBuf,
+    /// The file for the lines that slurm.conf includes
+    #[arg(long, value_name = "FILE", default_value = "/etc/slurm/thiao.conf")]
+    pub(super) fragment: PathBuf,
+    /// The thiao-hook program [default: beside this program, else /usr/lib/thiao/thiao-hook]
+    #[arg(long, value_name = "FILE")]
+    pub(super) hook_program: Option<PathBuf>,
+    /// The Slurm release that reads it, e.g. 22.05 [default: what `scontrol --version` says]
+    #[arg(long, value_name = "RELEASE")]
+    pub(super) slurm_version: Option<String>,
+    /// The partition for jobs that name none, if it is to be one of these
+    #[arg(long, value_name = "PARTITION")]
+    pub(super) default_partition: Option<String>,
+    /// After how many idle seconds a node's VM is taken away [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(super) idle: Option<u32>,
+    /// Replace what somebody else wrote there
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Only show what would be written
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

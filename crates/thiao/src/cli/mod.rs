@@ -6,6 +6,7 @@ mod hostlist;
 mod look;
 mod nodes;
 mod serve;
+mod setup;
 mod watch;
 
 use crate::api::client::{Client, ClientError};
@@ -119,6 +120,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 config.cluster
             ))?;
         }
+        Command::Setup(how) => setup::run(&Config::load(file)?, printer, &how)?,
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
         Command::Generate { what, dir } => generate::run(what, &dir)?,
         // The lab needs a process without other threads: nothing was started before this.
