@@ -1,5 +1,7 @@
 //! Exports as processes: started, adopted, killed, started again, ended, each under its share's user.
 
+#![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
+
 mod common;
 
 use common::client::{Client, Handle};
@@ -256,28 +258,18 @@ fn what_cannot_be_exported_is_said() {
             "{error}"
         );
         let share = world.share("gone", user());
-        let error = Exports::start(
-            &[share.clone()],
-            Ipv4Addr::new(10, 99, 0, 1),
-            &world.thiao(),
-            world.dir.path(),
-        );
+        let one = std::slice::from_ref(&share);
+        let error = Exports::start(one, Ipv4Addr::new(10, 99, 0, 1), &world.thiao(), world.dir.path());
         let error = error.unwrap_err().to_string();
         assert!(error.contains("10.99.0.1") && error.contains("bridge"), "{error}");
-        let error = Exports::start(
-            &[share.clone()],
-            HERE,
-            Path::new("/nonexistent"),
-            world.dir.path(),
-        );
+        let error = Exports::start(one, HERE, Path::new("/nonexistent"), world.dir.path());
         assert!(matches!(error, Err(ExportError::Start { .. })));
-        let error =
-            Exports::start(&[share.clone()], HERE, Path::new("/bin/true"), world.dir.path()).unwrap_err();
+        let error = Exports::start(one, HERE, Path::new("/bin/true"), world.dir.path()).unwrap_err();
         assert!(error.to_string().contains("said nothing"), "{error}");
         assert!(world.pids().is_empty());
         if share.uid != 0 {
             fs::set_permissions(world.dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-            let error = world.start(&[share]).unwrap_err().to_string();
+            let error = world.start(one).unwrap_err().to_string();
             assert!(error.contains("Permission denied"), "{error}");
         }
     });

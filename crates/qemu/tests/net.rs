@@ -1,6 +1,8 @@
 //! The bridge and taps for real, each test in a network namespace of its own:
 //! the test runs itself again under `unshare`, so nothing outside is touched.
 
+#![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
+
 mod common;
 
 use common::{ip, isolated};

@@ -1,5 +1,7 @@
 //! The exported folder as a client on the wire sees it, against what the machine itself sees.
 
+#![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
+
 mod common;
 
 use common::client::{Client, Dec, Enc, connect, status};
