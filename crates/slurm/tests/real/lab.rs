@@ -1,0 +1,319 @@
+//! A private slurmctld inside namespaces, for tests: nothing outside is touched and nothing survives.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use thiao_core::ids::{JobId, NodeName};
+use thiao_core::view::{SlurmJob, SlurmNode};
+use thiao_slurm::Slurm;
+use thiao_slurm::conf::{NodeLine, Timeouts};
+use thiao_slurm::lab::{CGROUP_CONF, Lab};
+
+/// Names the lab's folder for the test that runs inside the namespaces.
+const INSIDE: &str = "THIAO_TEST_SLURM_DIR";
+const PROGRAMS: &[(&str, &str)] = &[
+    ("slurmctld", "slurmctld"),
+    ("slurmd", "slurmd"),
+    ("scontrol", "slurm-client"),
+    ("munged", "munge"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+];
+
+/// The folder to use when inside the namespaces; outside, runs the test of this name again inside, and
+/// fails as it does.
+pub fn inside(test: &str) -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os(INSIDE) {
+        return Some(dir.into());
+    }
+    if std::env::var_os("THIAO_SKIP_SLURM").is_some_and(|v| v == "1") {
+        eprintln!("skipped: THIAO_SKIP_SLURM=1");
+        return None;
+    }
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !installed(program))
+        .map(|(_, p)| *p)
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "install these Debian packages, or set THIAO_SKIP_SLURM=1: {}",
+        missing.join(" ")
+    );
+    let dir = tempfile::Builder::new().prefix("thiao-slurm-").tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["-U", "--map-root-user"]);
+    }
+    command.args(["-n", "-m", "-p", "-f", "--mount-proc", "--kill-child"]);
+    command
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    let status = command
+        .env(INSIDE, dir.path())
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    if !status.success() {
+        for log in [
+            "slurmctld.log",
+            "ctld.out",
+            "hooks.log",
+            "slurmd.n1.log",
+            "munged.log",
+        ] {
+            let text = std::fs::read_to_string(dir.path().join(log)).unwrap_or_default();
+            let tail: Vec<&str> = text.lines().rev().take(40).collect();
+            eprintln!(
+                "--- {log}\n{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
+        }
+        panic!("{test} failed inside the namespaces: {status}");
+    }
+    None
+}
+
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .any(|dir| dir.join(program).is_file())
+}
+
+/// A running slurmctld with cloud nodes n1 to n4.
+pub struct Ctld {
+    pub dir: PathBuf,
+    pub slurm: Slurm,
+    pub conf: PathBuf,
+    child: Child,
+}
+
+impl Ctld {
+    /// Starts it. `change` may change the configuration before.
+    pub fn start(dir: PathBuf, timeouts: Timeouts, change: impl FnOnce(&mut Lab)) -> Self {
+        call("mount", &["-t", "tmpfs", "none", "/run"]);
+        call("ip", &["link", "set", "lo", "up"]);
+        call(
+            "ip",
+            &[
+                "link",
+                "add",
+                "br0",
+                "address",
+                "02:00:00:00:00:01",
+                "type",
+                "bridge",
+            ],
+        );
+        call("ip", &["addr", "add", "10.9.0.1/24", "dev", "br0"]);
+        call("ip", &["link", "set", "br0", "up"]);
+        for part in ["state", "spool", "hooks"] {
+            std::fs::create_dir(dir.join(part)).unwrap();
+        }
+        std::fs::create_dir("/run/munge").unwrap();
+        start_munged(&dir);
+        let mut lab = Lab {
+            cluster: "lab".into(),
+            host: host_name(),
+            address: IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)),
+            slurmctld_port: 7817,
+            slurmd_port: 7818,
+            user: "root".into(),
+            state: dir.join("state"),
+            log: dir.join("slurmctld.log"),
+            pid_file: dir.join("slurmctld.pid"),
+            munge_socket: "/run/munge/munge.socket.2".into(),
+            hooks: Some(dir.join("hooks")),
+            nodes: vec![NodeLine {
+                nodes: "n[1-4]".into(),
+                cpus: 1,
+                memory_mb: 100,
+                features: vec!["vm".into()],
+                partition: "vm".into(),
+            }],
+            default_partition: Some("vm".into()),
+            timeouts,
+        };
+        change(&mut lab);
+        std::fs::write(dir.join("port"), lab.slurmctld_port.to_string()).unwrap();
+        let script = dir.join("node.sh");
+        std::fs::copy(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/node.sh"),
+            &script,
+        )
+        .unwrap();
+        for name in [
+            "Resume",
+            "Suspend",
+            "ResumeFail",
+            "PrologSlurmctld",
+            "EpilogSlurmctld",
+            "Start",
+            "Kill",
+        ] {
+            symlink(&script, dir.join("hooks").join(name)).unwrap();
+        }
+        let conf = dir.join("slurm.conf");
+        // The nodes' slurmds are on the same file system: each needs a spool of its own.
+        let own = format!(
+            "SlurmdSpoolDir={}/spool/%n\nSlurmdPidFile={0}/spool/%n.pid\n",
+            dir.display()
+        );
+        std::fs::write(&conf, own + &lab.slurm_conf()).unwrap();
+        std::fs::write(dir.join("cgroup.conf"), CGROUP_CONF).unwrap();
+        let child = spawn(&conf, &dir);
+        let slurm = Slurm::new(Some(conf.clone()), None, Duration::from_secs(20));
+        let ctld = Self {
+            dir,
+            slurm,
+            conf,
+            child,
+        };
+        ctld.wait_up();
+        ctld
+    }
+
+    pub fn wait_up(&self) {
+        self.until("slurmctld answers", 20, |c| {
+            c.slurm.ping().is_ok_and(|p| p.is_up())
+        });
+    }
+
+    /// Ends slurmctld and waits for its end.
+    pub fn stop(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        self.child.wait().unwrap();
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.conf, &self.dir);
+        self.wait_up();
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Submits a job.
+    pub fn sbatch(&self, args: &[&str]) -> JobId {
+        let mut command = Command::new("sbatch");
+        command
+            .args(["--parsable", "-o", "/dev/null"])
+            .args(args)
+            .env("SLURM_CONF", &self.conf);
+        let output = command.current_dir("/").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        JobId(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
+    }
+
+    pub fn node(&self, name: &str) -> SlurmNode {
+        self.slurm.look().unwrap().nodes[&node(name)].clone()
+    }
+
+    pub fn job(&self, id: JobId) -> Option<SlurmJob> {
+        self.slurm.look().unwrap().jobs.get(&id).cloned()
+    }
+
+    /// Waits until `done`; fails after `secs`, with what was wanted and what is.
+    pub fn until(&self, what: &str, secs: u64, done: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(secs);
+        while !done(self) {
+            assert!(
+                Instant::now() < end,
+                "not within {secs} s: {what}; now {:?}",
+                self.slurm.look()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Runs one of the lab's hooks by hand.
+    pub fn hook(&self, name: &str, arg: &str) {
+        call(self.dir.join("hooks").join(name).to_str().unwrap(), &[arg]);
+    }
+
+    /// Keeps new nodes from starting, or lets them.
+    pub fn hold(&self, on: bool) {
+        let file = self.dir.join("hooks/hold");
+        if on {
+            std::fs::write(file, "").unwrap();
+        } else {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+
+    /// The hooks' calls so far, e.g. `Resume n1`.
+    pub fn hooks(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.join("hooks.log")).unwrap_or_default();
+        text.lines()
+            .filter_map(|l| l.split_once(' '))
+            .map(|(_, call)| call.to_owned())
+            .collect()
+    }
+}
+
+pub fn node(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+pub fn host_name() -> String {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_str().unwrap();
+    name.split('.').next().unwrap_or(name).to_owned()
+}
+
+fn start_munged(dir: &Path) {
+    let key: Vec<u8> = std::fs::read("/proc/sys/kernel/random/uuid").unwrap().repeat(4);
+    let path = dir.join("munge.key");
+    std::fs::write(&path, key).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o400)).unwrap();
+    let option = |name: &str, file: &str| format!("--{name}={}", dir.join(file).display());
+    call(
+        "munged",
+        &[
+            "--force",
+            "--socket=/run/munge/munge.socket.2",
+            &option("key-file", "munge.key"),
+            &option("pid-file", "munged.pid"),
+            &option("log-file", "munged.log"),
+            &option("seed-file", "munged.seed"),
+        ],
+    );
+}
+
+fn spawn(conf: &Path, dir: &Path) -> Child {
+    let out = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("ctld.out"))
+        .unwrap();
+    let mut command = Command::new("slurmctld");
+    command
+        .arg("-D")
+        .arg("-f")
+        .arg(conf)
+        .stdin(Stdio::null())
+        .stdout(out.try_clone().unwrap())
+        .stderr(out);
+    command
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .spawn()
+        .unwrap()
+}
+
+fn call(program: &str, args: &[&str]) {
+    let mut command = Command::new(program);
+    let path = "/usr/sbin:/usr/bin:/sbin:/bin";
+    let status = command
+        .args(args)
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{program} {args:?}: {status}");
+}
