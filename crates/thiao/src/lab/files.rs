@@ -6,24 +6,25 @@ use super::plan::Plan;
 use super::world::HOST_NAME;
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use thiao_slurm::conf::{HOOKS, NodeLine, Timeouts};
+use thiao_slurm::lab::{CGROUP_CONF, Lab};
 
-/// The programs that Slurm calls, all one binary.
-const HOOKS: [&str; 5] = [
-    "Resume",
-    "Suspend",
-    "ResumeFail",
-    "PrologSlurmctld",
-    "EpilogSlurmctld",
-];
+/// The partition of all nodes.
+const PARTITION: &str = "vm";
 
-/// The lab's bridge.
+/// From SuspendProgram until a node may be resumed again: VMs here are gone in a blink.
+const SUSPEND_S: u32 = 5;
+
+/// The name of the bridge, in the lab's own network namespace.
+pub const BRIDGE: &str = "thiao0";
+
+/// The lab's network.
 pub fn network(plan: &Plan) -> thiao_qemu::net::Network {
     thiao_qemu::net::Network {
-        bridge: "thiao0".to_owned(),
+        bridge: BRIDGE.to_owned(),
         address: plan.options.address,
         prefix_len: plan.options.prefix_len,
     }
@@ -90,7 +91,7 @@ fn link_hooks(layout: &Layout, plan: &Plan) -> Result<()> {
     let state = layout.state();
     let links = HOOKS
         .iter()
-        .map(|name| (*name, &plan.hook))
+        .map(|(_, name)| (*name, &plan.hook))
         .chain([("state", &state)]);
     for (name, target) in links {
         let link = layout.hooks().join(name);
@@ -163,7 +164,7 @@ struct UserPart<'a> {
     uid: u32,
     gid: u32,
     home: PathBuf,
-    shell: &'a OsStr,
+    shell: &'a Path,
 }
 
 #[derive(Serialize)]
@@ -188,7 +189,7 @@ fn thiao_toml(layout: &Layout, plan: &Plan) -> Result<String> {
             nodes: plan.node_list(),
             cpus: options.cpus,
             memory_mb: options.memory_mb,
-            partition: "vm",
+            partition: PARTITION,
         }],
         timing: TimingPart {
             boot_timeout: options.boot_timeout,
@@ -218,7 +219,7 @@ fn thiao_toml(layout: &Layout, plan: &Plan) -> Result<String> {
                 uid: plan.submitter.uid,
                 gid: plan.submitter.gid,
                 home: home.clone(),
-                shell: OsStr::new("/bin/bash"),
+                shell: Path::new("/bin/bash"),
             }],
             share: [SharePart {
                 source: home.clone(),
@@ -239,54 +240,34 @@ fn thiao_toml(layout: &Layout, plan: &Plan) -> Result<String> {
 
 /// slurm.conf and what the guests get along with it.
 fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
-    let o = &plan.options;
-    let conf = format!(
-        r"
-ClusterName={cluster}
-SlurmctldHost={HOST_NAME}({addr})
-SlurmUser={user}
-SlurmdUser=root
-SlurmctldPort={p1}
-SlurmdPort={p2}
-AuthType=auth/munge
-AuthInfo=socket={sock}
-StateSaveLocation={state}
-SlurmctldPidFile={dir}/ctld.pid
-SlurmctldLogFile={log}
-SlurmctldDebug=info
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=5
-SlurmctldParameters=enable_configless,idle_on_node_suspend,power_save_interval=1,power_save_min_interval=0,cloud_reg_addrs
-ResumeTimeout=60
-SuspendTimeout=5
-ResumeRate=0
-SuspendRate=0
-SuspendTime=20
-ResumeProgram={hooks}/Resume
-SuspendProgram={hooks}/Suspend
-ReturnToService=2
-PrivateData=cloud
-TreeWidth=65533
-SlurmdTimeout=0
-NodeName={nodes} State=CLOUD CPUs={cpus} RealMemory={mem} Feature=vm
-PartitionName=vm Nodes={nodes} Default=YES MaxTime=INFINITE State=UP OverSubscribe=EXCLUSIVE
-",
-        cluster = layout.cluster(),
-        addr = o.address,
-        user = plan.owner.name,
-        p1 = o.slurmctld_port,
-        p2 = o.slurmd_port,
-        sock = layout.munge_socket().display(),
-        state = layout.slurm_state().display(),
-        dir = layout.dir().display(),
-        log = layout.log("slurmctld-own").display(),
-        hooks = layout.hooks().display(),
-        nodes = plan.node_list(),
-        cpus = o.cpus,
-        mem = o.memory_mb
-    );
-    write_text(&layout.slurm_conf(), &conf)
+    let options = &plan.options;
+    let lab = Lab {
+        cluster: layout.cluster(),
+        host: HOST_NAME.to_owned(),
+        address: options.address.into(),
+        slurmctld_port: options.slurmctld_port,
+        slurmd_port: options.slurmd_port,
+        user: plan.owner.name.clone(),
+        state: layout.slurm_state(),
+        log: layout.log("slurmctld"),
+        pid_file: layout.slurm_state().join("pid"),
+        munge_socket: layout.munge_socket(),
+        hooks: Some(layout.hooks()),
+        nodes: vec![NodeLine {
+            nodes: plan.node_list(),
+            cpus: options.cpus,
+            memory_mb: options.memory_mb,
+            features: vec!["vm".to_owned()],
+            partition: PARTITION.to_owned(),
+        }],
+        default_partition: Some(PARTITION.to_owned()),
+        timeouts: Timeouts {
+            // Thiao finds out first, by its own boot timeout.
+            resume_s: options.boot_timeout.saturating_mul(3).saturating_add(60),
+            suspend_s: SUSPEND_S,
+            idle_s: options.idle,
+        },
+    };
+    write_text(&layout.etc().join("cgroup.conf"), CGROUP_CONF)?;
+    write_text(&layout.slurm_conf(), &lab.slurm_conf())
 }

@@ -216,19 +216,27 @@ impl Keeper {
         }
         let service = Service::new(MUNGED, find_program(MUNGED)?, self.layout.log("munged.out")).args(args);
         let socket = self.layout.munge_socket();
-        self.launch(service, DAEMON_LIMIT, |_| UnixStream::connect(&socket).is_ok())?;
+        self.launch(
+            service,
+            DAEMON_LIMIT,
+            |_| Ok(UnixStream::connect(&socket).is_ok()),
+        )?;
         self.say("munged answers".to_owned());
         Ok(())
     }
 
     fn start_slurmctld(&mut self) -> Result<(), Trouble> {
         let conf = self.layout.slurm_conf();
-        let service = Service::new(SLURMCTLD, find_program(SLURMCTLD)?, self.layout.log(SLURMCTLD))
-            .args(["-D".into(), "-f".into(), conf.clone().into_os_string()])
-            .env("SLURM_CONF", &conf);
+        let service = Service::new(
+            SLURMCTLD,
+            find_program(SLURMCTLD)?,
+            self.layout.log("slurmctld.out"),
+        )
+        .args(["-D".into(), "-f".into(), conf.clone().into_os_string()])
+        .env("SLURM_CONF", &conf);
         let port = std::net::SocketAddr::from((self.plan.options.address, self.plan.options.slurmctld_port));
         self.launch(service, DAEMON_LIMIT, |_| {
-            std::net::TcpStream::connect_timeout(&port, Duration::from_millis(200)).is_ok()
+            Ok(std::net::TcpStream::connect_timeout(&port, Duration::from_millis(200)).is_ok())
         })?;
         let sinfo = find_program("sinfo")?;
         let nodes = self.plan.node_list();
@@ -267,18 +275,30 @@ impl Keeper {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             );
         let api = self.layout.api();
-        let mut said = Vec::new();
+        let mut last = 0;
         self.launch(service, CONTROLLER_LIMIT, |keeper| {
-            let Some(status) = crate::lab::api::status(&api) else {
-                return false;
+            // The controller tries the acceleration and boots a template before VMs can be made.
+            let Some(events) = crate::lab::api::events(&api, last) else {
+                return Ok(false);
             };
-            for note in &status.provider_notes {
-                if !said.contains(note) {
-                    keeper.say(note.clone());
-                    said.push(note.clone());
+            for event in &events {
+                last = last.max(event.id);
+                match event.kind.as_str() {
+                    "preparing" => keeper.say(event.message.clone()),
+                    "prepared" => event
+                        .message
+                        .split("; ")
+                        .for_each(|note| keeper.say(note.to_owned())),
+                    "not-prepared" => return Err(event.message.clone()),
+                    _ => {}
                 }
             }
-            status.slurm.last_ok.is_some() && status.vms.last_ok.is_some()
+            let ready = |status: crate::api::types::Status| {
+                !status.provider_notes.is_empty()
+                    && status.slurm.last_ok.is_some()
+                    && status.vms.last_ok.is_some()
+            };
+            Ok(crate::lab::api::status(&api).is_some_and(ready))
         })?;
         self.say("controller answers".to_owned());
         Ok(())
@@ -289,13 +309,18 @@ impl Keeper {
         &mut self,
         mut service: Service,
         limit: Duration,
-        mut answers: impl FnMut(&mut Self) -> bool,
+        mut answers: impl FnMut(&mut Self) -> Result<bool, String>,
     ) -> Result<(), Trouble> {
         let (name, log) = (service.name, service.log().to_path_buf());
         service.start()?;
         self.services.push(service);
         let deadline = Instant::now() + limit;
-        while !answers(self) {
+        loop {
+            match answers(self) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(why) => return Err(with_log(format!("{name}: {why}"), &self.logs_of(name, &log)).into()),
+            }
             let ended = self
                 .services
                 .iter()

@@ -111,7 +111,7 @@ pub enum Command {
     },
     /// Show Slurm jobs getting VMs, in a lab that is made for it and removed again
     #[command(hide = true)]
-    Demo(demo::Options),
+    Demo(demo::DemoOptions),
     /// The lab's first process
     #[command(hide = true)]
     Keeper {

@@ -55,6 +55,9 @@ pub struct Options {
     /// Seconds that a VM may take to register with Slurm
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600), value_name = "SECONDS")]
     pub boot_timeout: u32,
+    /// Seconds that a node stays idle before its VM is given back
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400), value_name = "SECONDS")]
+    pub idle: u32,
     /// Where guest images are kept over labs (default: ~/.cache/thiao)
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,

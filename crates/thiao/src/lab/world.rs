@@ -85,6 +85,36 @@ pub fn open_to_all(socket: &Path) -> Result<()> {
         .with_context(|| format!("{} cannot be opened to users", socket.display()))
 }
 
+/// Who is at the other end of a socket. By the raw call: a caller from outside of this process
+/// namespace has no process id here, which typed ones refuse.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn peer_uid(socket: &std::os::unix::net::UnixStream) -> std::io::Result<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(socket);
+    // SAFETY: the buffer is a ucred, as SO_PEERCRED writes it, and `size` is its size.
+    let outcome = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut size,
+        )
+    };
+    if outcome < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(peer.uid)
+    }
+}
+
 /// How many processes of this namespace have a name that starts so.
 pub fn count_processes(name: &str) -> usize {
     let Ok(entries) = std::fs::read_dir("/proc") else {

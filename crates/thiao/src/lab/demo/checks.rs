@@ -1,0 +1,259 @@
+//! Whether all came out right: each check says what it looked at, and fails
+//! with what it found instead.
+
+use super::track::{Step, Story, Track};
+use crate::lab::plan::{OVERHEAD_MB, Plan};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One question and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What should hold.
+    pub what: String,
+    /// What was found wrong; none: it holds.
+    pub wrong: Option<String>,
+}
+
+/// What a check is measured against.
+pub struct Expected<'a> {
+    /// The lab.
+    pub plan: &'a Plan,
+    /// This machine's own host name.
+    pub host: String,
+    /// Seconds since the demo began: no VM is older.
+    pub age_s: u64,
+}
+
+/// All checks of the jobs' own findings.
+pub fn of_jobs(story: &Story, expected: &Expected<'_>) -> Vec<Check> {
+    let options = &expected.plan.options;
+    let user = &expected.plan.submitter;
+    let memory = options.memory_mb * 9 / 10..=options.memory_mb + OVERHEAD_MB;
+    vec![
+        check("every job completed", story, |track| {
+            (track.state != "COMPLETED").then(|| format!("state {}", track.state))
+        }),
+        check(
+            "each job's output is in the home folder, owned by its user",
+            story,
+            |track| {
+                (track.output.uid != Some(user.uid))
+                    .then(|| format!("{} is of uid {:?}", track.job.output.display(), track.output.uid))
+            },
+        ),
+        check("every node of a job ran a task", story, |track| {
+            let ran: BTreeSet<&str> = track
+                .output
+                .proofs
+                .values()
+                .map(|proof| proof.text("host"))
+                .collect();
+            let nodes: BTreeSet<&str> = track.nodes.iter().map(String::as_str).collect();
+            (ran != nodes || ran.len() != track.job.nodes as usize)
+                .then(|| format!("its nodes are {nodes:?}, tasks ran on {ran:?}"))
+        }),
+        no_host_twice(story, &expected.host),
+        proofs(
+            "the VMs are younger than this demo",
+            story,
+            |proof| {
+                let uptime = proof.number("uptime_s")?;
+                (uptime <= expected.age_s).then_some(())
+            },
+            "uptime_s",
+        ),
+        proofs(
+            &format!("each VM has {} CPU(s)", options.cpus),
+            story,
+            |proof| (proof.number("cpus")? == u64::from(options.cpus)).then_some(()),
+            "cpus",
+        ),
+        proofs(
+            &format!(
+                "each VM has the memory of its node, {} MiB, and not this machine's",
+                options.memory_mb
+            ),
+            story,
+            |proof| memory.contains(&proof.number("memory_mb")?).then_some(()),
+            "memory_mb",
+        ),
+        proofs(
+            &format!("tasks run as {} (uid {}), not as root", user.name, user.uid),
+            story,
+            |proof| {
+                (proof.number("uid")? == u64::from(user.uid) && proof.text("user") == user.name).then_some(())
+            },
+            "uid",
+        ),
+        proofs(
+            "a task sees its own job's processes",
+            story,
+            |proof| (proof.number("own")? >= 1).then_some(()),
+            "own",
+        ),
+        proofs(
+            "a task sees no other job's processes",
+            story,
+            |proof| (proof.number("foreign")? == 0).then_some(()),
+            "foreign",
+        ),
+    ]
+}
+
+/// The check after the jobs: nodes and VMs are given back.
+pub fn of_return(story: &Story, states: &BTreeMap<String, String>, vms: usize) -> Vec<Check> {
+    let used: BTreeSet<&String> = story.tracks.iter().flat_map(|track| &track.nodes).collect();
+    let away: Vec<String> = used
+        .iter()
+        .filter_map(|node| states.get(*node).map(|state| (node, state)))
+        .filter(|(_, state)| *state != "idle~")
+        .map(|(node, state)| format!("{node} is {state}"))
+        .collect();
+    vec![
+        Check {
+            what: "every node is back to idle~ (powered down, ready for the next job)".to_owned(),
+            wrong: (!away.is_empty() || used.is_empty()).then(|| away.join(", ")),
+        },
+        Check {
+            what: "every VM is gone".to_owned(),
+            wrong: (vms > 0).then(|| format!("{vms} are left")),
+        },
+    ]
+}
+
+fn check(what: &str, story: &Story, wrong: impl Fn(&Track) -> Option<String>) -> Check {
+    let found: Vec<String> = story
+        .tracks
+        .iter()
+        .filter_map(|track| wrong(track).map(|wrong| format!("{}: {wrong}", track.job.name)))
+        .collect();
+    Check {
+        what: what.to_owned(),
+        wrong: (!found.is_empty()).then(|| found.join("; ")),
+    }
+}
+
+/// A check of every task; a job without any task's findings fails it.
+fn proofs(what: &str, story: &Story, holds: impl Fn(&super::jobs::Proof) -> Option<()>, key: &str) -> Check {
+    check(what, story, |track| {
+        if track.output.proofs.is_empty() {
+            return Some("it wrote no findings".to_owned());
+        }
+        let wrong: Vec<String> = track
+            .output
+            .proofs
+            .iter()
+            .filter(|(_, proof)| holds(proof).is_none())
+            .map(|(task, proof)| format!("task {task} has {key}={}", proof.text(key)))
+            .collect();
+        (!wrong.is_empty()).then(|| wrong.join(", "))
+    })
+}
+
+fn no_host_twice(story: &Story, host: &str) -> Check {
+    let mut seen = BTreeSet::from([host]);
+    let twice: Vec<&str> = story
+        .tracks
+        .iter()
+        .flat_map(|track| track.output.proofs.values())
+        .map(|proof| proof.text("host"))
+        .filter(|name| name.is_empty() || !seen.insert(name))
+        .collect();
+    Check {
+        what: format!("every task has a host of its own, none of them this one ({host})"),
+        wrong: (!twice.is_empty()).then(|| format!("seen twice: {}", twice.join(", "))),
+    }
+}
+
+/// How long jobs waited after their last node had registered, in milliseconds.
+pub fn gap(track: &Track, story: &Story) -> Option<i64> {
+    let registered = track.last(Step::Registered, &story.nodes)?;
+    Some(track.output.begin?.cast_signed() - registered.cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::demo::jobs::{Job, Output};
+
+    fn story(text: &str) -> Story {
+        let mut story = Story::default();
+        story.submitted(Job {
+            id: 1,
+            name: "one".into(),
+            nodes: 1,
+            submitted: 0,
+            output: "/x".into(),
+        });
+        let track = &mut story.tracks[0];
+        track.nodes = vec!["vm1".into()];
+        track.state = "COMPLETED".into();
+        track.output = Output {
+            uid: Some(1000),
+            ..crate::lab::demo::jobs::parse(text.to_owned())
+        };
+        story
+    }
+
+    fn plan() -> Plan {
+        serde_json::from_value(serde_json::json!({
+            "options": {"nodes": 8, "cpus": 1, "memory_mb": 200, "hosts": 2, "accel": "auto", "cold": false,
+                "slurmctld_port": 6817, "slurmd_port": 6818, "address": "10.127.0.1", "prefix_len": 16, "boot_timeout": 60},
+            "owner": {"name": "ada", "uid": 1000, "gid": 1000}, "submitter": {"name": "ada", "uid": 1000, "gid": 1000},
+            "host_cpus": 4, "host_memory_mb": 2000, "cache_dir": "/c", "thiao": "/t", "hook": "/h", "agent": "/a", "ephemeral": true
+        }))
+        .unwrap()
+    }
+
+    const GOOD: &str = "host=vm1\nuptime_s=9\ncpus=1\nmemory_mb=230\nuid=1000\nuser=ada\nown=1\nforeign=0\n";
+
+    fn failures(text: &str) -> Vec<String> {
+        let plan = plan();
+        let expected = Expected {
+            plan: &plan,
+            host: "here".into(),
+            age_s: 60,
+        };
+        of_jobs(&story(text), &expected)
+            .into_iter()
+            .filter(|check| check.wrong.is_some())
+            .map(|check| check.what)
+            .collect()
+    }
+
+    #[test]
+    fn a_good_proof_passes_everything() {
+        assert_eq!(failures(GOOD), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_wrong_finding_fails_its_check() {
+        for (right, wrong, fails) in [
+            ("host=vm1", "host=here", 2),
+            ("uptime_s=9", "uptime_s=9000", 1),
+            ("cpus=1", "cpus=64", 1),
+            ("memory_mb=230", "memory_mb=24000", 1),
+            ("uid=1000", "uid=0", 1),
+            ("own=1", "own=0", 1),
+            ("foreign=0", "foreign=1", 1),
+            ("foreign=0", "", 1),
+        ] {
+            assert_eq!(failures(&GOOD.replace(right, wrong)).len(), fails, "{wrong}");
+        }
+        assert!(failures("").len() >= 7);
+    }
+
+    #[test]
+    fn a_node_that_stays_up_is_seen() {
+        let story = story(GOOD);
+        let states = BTreeMap::from([("vm1".to_owned(), "idle".to_owned())]);
+        let checks = of_return(&story, &states, 1);
+        assert!(checks.iter().all(|check| check.wrong.is_some()));
+        let states = BTreeMap::from([("vm1".to_owned(), "idle~".to_owned())]);
+        assert!(
+            of_return(&story, &states, 0)
+                .iter()
+                .all(|check| check.wrong.is_none())
+        );
+    }
+}
