@@ -1,0 +1,394 @@
+//! The whole controller against a provider of the test's and stand-ins for
+//! `sinfo`, `squeue` and `scontrol` that print what the test wrote and keep what they were told.
+//! Aborting its task is what `kill -9` is to the process: nothing is tidied up.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use thiao::config::Config;
+use thiao::controller::provider::{Provider, ProviderError};
+use thiao::controller::serve_with;
+use thiao_core::ids::{HostName, Time, VmId, VmTag};
+use thiao_core::spool::{IntentFile, IntentKind, file_name};
+use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmState, VmView};
+use tokio::task::JoinHandle;
+
+/// A provider in memory that survives the controllers.
+#[derive(Default)]
+struct Fake {
+    vms: Mutex<BTreeMap<VmId, VmView>>,
+    /// Every creation asked for, also repeated ones.
+    asked: Mutex<Vec<VmTag>>,
+    /// Answers of the next creations that are lost after the work was done.
+    lost_answers: Mutex<u32>,
+    /// Creations that fail from now on, with this text.
+    broken: Mutex<Option<String>>,
+    blind: Mutex<bool>,
+}
+
+impl Provider for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    fn look(&self) -> Result<ProviderView, ProviderError> {
+        if *self.blind.lock().unwrap() {
+            return Err(ProviderError {
+                class: ErrorClass::Transient,
+                text: "no answer".into(),
+            });
+        }
+        let host = HostView {
+            name: HostName::new("a").unwrap(),
+            cpu_percent: 800,
+            memory_mb: 8000,
+            usable: true,
+        };
+        Ok(ProviderView {
+            hosts: vec![host],
+            vms: self.vms.lock().unwrap().values().cloned().collect(),
+        })
+    }
+
+    fn create(&self, tag: &VmTag, host: &HostName, _: Shape) -> Result<VmId, ProviderError> {
+        self.asked.lock().unwrap().push(tag.clone());
+        if let Some(text) = self.broken.lock().unwrap().clone() {
+            return Err(ProviderError {
+                class: ErrorClass::Refused,
+                text,
+            });
+        }
+        let id = VmId::new(&format!("{}.{}", tag.node, tag.generation)).unwrap();
+        let vm = VmView {
+            id: id.clone(),
+            tag: Some(tag.clone()),
+            host: Some(host.clone()),
+            memory_mb: 240,
+            cpu_percent: 100,
+            state: VmState::Booting,
+        };
+        self.vms.lock().unwrap().insert(id.clone(), vm);
+        let mut lost = self.lost_answers.lock().unwrap();
+        if *lost > 0 {
+            *lost -= 1;
+            return Err(ProviderError {
+                class: ErrorClass::Transient,
+                text: "timed out".into(),
+            });
+        }
+        Ok(id)
+    }
+
+    fn destroy(&self, tag: &VmTag, _: Option<&VmId>) -> Result<(), ProviderError> {
+        self.vms
+            .lock()
+            .unwrap()
+            .retain(|_, vm| vm.tag.as_ref() != Some(tag));
+        Ok(())
+    }
+
+    fn timeline(&self, _: &VmId) -> Vec<(u64, String)> {
+        Vec::new()
+    }
+}
+
+struct Site {
+    dir: tempfile::TempDir,
+    provider: Arc<Fake>,
+    orders: u32,
+}
+
+const SINFO: &str = r#"#!/bin/sh
+mark="${4##*Reason:|}"
+while IFS= read -r line; do printf '%s|%s\n' "$line" "$mark"; done < "${0%/bin/*}/nodes"
+"#;
+const SQUEUE: &str = r#"#!/bin/sh
+mark="${4%%|*}"
+while IFS= read -r line; do printf '%s|%s\n' "$mark" "$line"; done < "${0%/bin/*}/jobs"
+"#;
+const SCONTROL: &str = r#"#!/bin/sh
+printf '%s\n' "$*" >> "${0%/bin/*}/told"
+"#;
+
+impl Site {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        for (name, text) in [("sinfo", SINFO), ("squeue", SQUEUE), ("scontrol", SCONTROL)] {
+            fs::write(bin.join(name), text).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let site = Self {
+            dir,
+            provider: Arc::default(),
+            orders: 0,
+        };
+        fs::write(site.path("slurm.conf"), "").unwrap();
+        fs::write(site.path("jobs"), "").unwrap();
+        fs::write(site.path("told"), "").unwrap();
+        site.slurm_says(&[
+            "n0|idle+cloud+powered_down|none",
+            "n1|idle+cloud+powered_down|none",
+        ]);
+        let text = format!(
+            "cluster = \"c\"\nstate_dir = {:?}\n[slurm]\nbin_dir = {:?}\nconf = {:?}\n\
+             [[nodeset]]\nname = \"n\"\nnodes = \"n[0-1]\"\nmemory_mb = 100\n\
+             [timing]\ntick = 0.05\nslurm_poll = 0.05\nslurm_poll_busy = 0.05\nvm_poll = 0.05\nvm_poll_busy = 0.05\n\
+             retry_first = 0.2\norphan_grace = 1\nmissing_grace = 1\n",
+            site.path("state"),
+            site.path("bin"),
+            site.path("slurm.conf"),
+        );
+        fs::write(site.path("thiao.toml"), text).unwrap();
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&self) -> JoinHandle<anyhow::Result<()>> {
+        let config = Config::load(Some(&self.path("thiao.toml"))).unwrap();
+        tokio::spawn(serve_with(config, self.provider.clone(), Arc::default()))
+    }
+
+    fn slurm_says(&self, lines: &[&str]) {
+        let part = self.path("nodes.part");
+        fs::write(&part, format!("{}\n", lines.join("\n"))).unwrap();
+        fs::rename(part, self.path("nodes")).unwrap();
+    }
+
+    /// What a hook does.
+    fn order(&mut self, kind: IntentKind, nodes: &str) {
+        let new = self.path("state/spool/new");
+        fs::create_dir_all(&new).unwrap();
+        self.orders += 1;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let file = IntentFile {
+            kind,
+            at: Time(now.as_millis() as u64),
+            uid: 0,
+            cluster: None,
+            nodes: nodes.into(),
+            resume_file: Vec::new(),
+        };
+        let name = file_name(now.as_nanos(), self.orders, kind);
+        let part = self.path("order.part");
+        fs::write(&part, file.encode()).unwrap();
+        fs::rename(part, new.join(name)).unwrap();
+    }
+
+    fn waiting_orders(&self) -> usize {
+        fs::read_dir(self.path("state/spool/new")).unwrap().count()
+    }
+
+    fn vms(&self) -> Vec<String> {
+        self.provider
+            .vms
+            .lock()
+            .unwrap()
+            .keys()
+            .map(VmId::to_string)
+            .collect()
+    }
+
+    fn set_vm(&self, id: &str, state: VmState) {
+        self.provider
+            .vms
+            .lock()
+            .unwrap()
+            .values_mut()
+            .find(|vm| vm.id.as_str() == id)
+            .unwrap()
+            .state = state;
+    }
+
+    fn told(&self) -> String {
+        fs::read_to_string(self.path("told")).unwrap()
+    }
+}
+
+/// Waits until `done`; a generous limit, since the machine may be busy.
+#[track_caller]
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(20)));
+    }
+}
+
+fn rounds() {
+    tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(500)));
+}
+
+const RESUME: IntentKind = IntentKind::Resume { force: false };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_make_and_end_vms_and_are_consumed_once() {
+    let mut site = Site::new();
+    site.order(RESUME, "n[0-1]");
+    let controller = site.start();
+    until("both VMs", || site.vms() == ["n0.1", "n1.1"]);
+    until("the order is consumed", || site.waiting_orders() == 0);
+    site.order(IntentKind::Suspend, "n0");
+    until("n0's VM is gone", || site.vms() == ["n1.1"]);
+    site.order(RESUME, "n0");
+    until("its next VM has the next number", || {
+        site.vms() == ["n0.2", "n1.1"]
+    });
+    assert_eq!(site.provider.asked.lock().unwrap().len(), 3);
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_given_while_the_controller_is_away_wait_for_it() {
+    let mut site = Site::new();
+    site.order(RESUME, "n0");
+    site.order(IntentKind::Suspend, "n0");
+    site.order(RESUME, "n1");
+    let controller = site.start();
+    until("the last word about each node holds", || site.vms() == ["n1.1"]);
+    rounds();
+    assert_eq!(site.vms(), ["n1.1"]);
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_controller_is_followed_by_one_that_makes_nothing_twice() {
+    let mut site = Site::new();
+    *site.provider.lost_answers.lock().unwrap() = 3;
+    site.order(RESUME, "n[0-1]");
+    for _ in 0..4 {
+        let controller = site.start();
+        until("it asks", || !site.vms().is_empty());
+        controller.abort();
+        let _ = controller.await;
+    }
+    let controller = site.start();
+    rounds();
+    assert_eq!(
+        site.vms(),
+        ["n0.1", "n1.1"],
+        "one VM each, under the first number"
+    );
+    assert!(
+        site.provider
+            .asked
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|tag| tag.generation.0 == 1)
+    );
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_controller_on_one_state_folder_refuses() {
+    let site = Site::new();
+    let first = site.start();
+    until("the first is up", || site.path("state/api.sock").exists());
+    let refusal = site.start().await.unwrap().unwrap_err().to_string();
+    assert!(
+        refusal.contains("another thiaod uses the state folder"),
+        "{refusal}"
+    );
+    first.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_dies_under_a_job_is_told_and_its_node_comes_back() {
+    let mut site = Site::new();
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    until("the VM", || site.vms() == ["n0.1"]);
+    site.set_vm("n0.1", VmState::Ready);
+    site.slurm_says(&["n0|allocated+cloud|none", "n1|idle+cloud+powered_down|none"]);
+    fs::write(
+        site.path("jobs"),
+        "7|1000|u|vm|RUNNING|1|1790000000|1790000001|n0|None|name\n",
+    )
+    .unwrap();
+    rounds();
+    site.set_vm("n0.1", VmState::Dead("killed by signal 9".into()));
+    until("Slurm is told", || site.told().contains("state=DOWN"));
+    let told = site.told();
+    assert!(
+        told.contains("reason=thiao: VM n0.1 on host a died: killed by signal 9"),
+        "{told}"
+    );
+    assert!(
+        told.contains("JobId=7 AdminComment=thiao:"),
+        "the job is told: {told}"
+    );
+    let reason = "thiao: VM n0.1 on host a died: killed by signal 9";
+    site.slurm_says(&[
+        &format!("n0|down+cloud+powered_down|{reason}"),
+        "n1|idle+cloud+powered_down|none",
+    ]);
+    until("what is left of it is removed", || site.vms().is_empty());
+    until("the node is given back", || {
+        site.told().to_lowercase().contains("state=resume")
+    });
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_cannot_be_made_is_told_at_once() {
+    let mut site = Site::new();
+    *site.provider.broken.lock().unwrap() = Some("the image is broken".into());
+    site.slurm_says(&[
+        "n0|allocated+cloud+powering_up|none",
+        "n1|idle+cloud+powered_down|none",
+    ]);
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    until("Slurm is told why", || {
+        site.told().contains("the image is broken")
+    });
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_destroyed_while_a_side_cannot_be_read() {
+    let mut site = Site::new();
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    until("the VM", || site.vms() == ["n0.1"]);
+    let sinfo = site.path("bin/sinfo");
+    fs::set_permissions(&sinfo, fs::Permissions::from_mode(0o644)).unwrap();
+    rounds();
+    site.order(IntentKind::Suspend, "n0");
+    rounds();
+    assert_eq!(site.vms(), ["n0.1"], "Slurm could not be read");
+    *site.provider.blind.lock().unwrap() = true;
+    fs::set_permissions(&sinfo, fs::Permissions::from_mode(0o755)).unwrap();
+    rounds();
+    assert_eq!(site.vms(), ["n0.1"], "the provider could not be read");
+    *site.provider.blind.lock().unwrap() = false;
+    until("both can be read again", || site.vms().is_empty());
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_no_orders_are_kept_aside_and_harm_nothing() {
+    let mut site = Site::new();
+    let new = site.path("state/spool/new");
+    fs::create_dir_all(&new).unwrap();
+    fs::write(new.join("000-garbage"), b"\xff\x00 nothing").unwrap();
+    site.order(RESUME, "n0,zz9");
+    let controller = site.start();
+    until("the good order is done", || site.vms() == ["n0.1"]);
+    assert!(Path::new(&site.path("state/spool/bad/000-garbage")).exists());
+    controller.abort();
+}
