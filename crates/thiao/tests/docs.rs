@@ -1,0 +1,242 @@
+//! `docs/config.md` and the example settings say what the program says: every
+//! key is there, with its kind of value, its range and its default; no other is.
+//!
+//! The keys are not listed here: the program is asked, by files that are wrong
+//! on purpose. A key with a value of no possible kind is answered with what
+//! would be right, and an unknown key with the known ones of its table.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use thiao::config;
+
+/// The tables' heads as written in the file, and what each needs to be right.
+const TABLES: [(&str, &str); 9] = [
+    ("", "cluster = \"lab\"\n"),
+    (
+        "[[nodeset]]",
+        "name = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\n",
+    ),
+    ("[slurm]", ""),
+    ("[limits]", ""),
+    ("[timing]", ""),
+    ("[qemu]", ""),
+    ("[[qemu.host]]", "name = \"h\"\nmemory_mb = 4000\n"),
+    ("[[qemu.user]]", "name = \"alice\"\nuid = 1000\ngid = 1000\n"),
+    ("[[qemu.share]]", "source = \"/srv\"\nuser = \"alice\"\n"),
+];
+
+/// No key looks like it, so that none is proposed instead.
+const NO_KEY: &str = "zzzzzz";
+
+/// No key takes a date.
+const NO_VALUE: &str = "1979-05-27";
+
+/// Defaults that are this machine's: the reference says so in words.
+const FROM_MACHINE: [&str; 4] = ["agent", "slurmctld_host", "slurmctld_addr", "target"];
+
+/// What the program says of a key.
+#[derive(Debug, PartialEq, Eq)]
+struct Key {
+    /// Kind and range.
+    value: String,
+    /// As in the file; empty: not set.
+    default: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The right file, with the lines of one table changed by `edit`.
+fn file(table: &str, edit: impl Fn(&str) -> String) -> String {
+    let part = |(head, lines): &(&str, &str)| {
+        let lines = if *head == table {
+            edit(lines)
+        } else {
+            (*lines).to_owned()
+        };
+        format!("{head}\n{lines}")
+    };
+    TABLES.iter().map(part).collect()
+}
+
+fn load(text: &str) -> Result<String, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("thiao.toml");
+    std::fs::write(&path, text).unwrap();
+    config::load(Some(&path))
+        .map(|loaded| loaded.show())
+        .map_err(|error| error.to_string())
+}
+
+/// `qemu.host` of `[[qemu.host]]`.
+fn path(head: &str) -> &str {
+    head.trim_matches(['[', ']'])
+}
+
+/// The keys of a table, tables in it included.
+fn names(head: &str) -> Vec<String> {
+    let said = load(&file(head, |lines| format!("{lines}{NO_KEY} = 1\n"))).unwrap_err();
+    let list = said
+        .lines()
+        .find_map(|line| line.split_once(&format!("{NO_KEY}: there is no such key; the keys here are ")))
+        .unwrap_or_else(|| panic!("{head}: {said}"))
+        .1;
+    let mut names: Vec<String> = list.split(", ").map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// What a key takes; none when it is a table.
+fn kind(head: &str, name: &str) -> Option<String> {
+    let text = file(head, |lines| {
+        let others = lines.lines().filter(|line| line.split(" =").next() != Some(name));
+        let others: String = others.map(|line| format!("{line}\n")).collect();
+        format!("{others}{name} = {NO_VALUE}\n")
+    });
+    let said = load(&text).unwrap_err();
+    let wanted = said
+        .lines()
+        .find_map(|line| line.split_once(&format!("{name}: {NO_VALUE} ")))
+        .unwrap_or_else(|| panic!("{head} {name}: {said}"))
+        .1;
+    let range = |from: &str| wanted.strip_prefix(from).map(str::to_owned);
+    Some(if let Some(range) = range("is not a whole number from ") {
+        format!("whole number, {range}")
+    } else if let Some(range) = range("is not a time from ") {
+        range
+    } else if wanted.starts_with("is neither true nor false") {
+        "`true` or `false`".into()
+    } else if wanted.starts_with("is not a text") {
+        "text".into()
+    } else if wanted.starts_with("is not an absolute path") {
+        "absolute path".into()
+    } else if wanted.starts_with("is not a list of texts") {
+        "list of texts".into()
+    } else {
+        panic!("{head} {name}: a kind of value that this test does not know: {wanted}")
+    })
+}
+
+/// All keys by their full names, as the program tells them.
+fn keys() -> BTreeMap<String, Key> {
+    let tables: Vec<&str> = TABLES.iter().map(|(head, _)| path(head)).collect();
+    let shown = load(&file("none", str::to_owned)).unwrap();
+    let mut table = "";
+    let mut defaults = BTreeMap::new();
+    for line in shown.lines() {
+        let (text, origin) = line.rsplit_once(" # ").unwrap_or((line, ""));
+        if text.starts_with('[') {
+            table = path(text.trim());
+        } else if let Some((name, value)) = text.trim_start_matches("# ").split_once(" =") {
+            let default = match origin {
+                "default" => format!("`{}`", value.trim()),
+                "not set" => "none".to_owned(),
+                _ => "required".to_owned(),
+            };
+            defaults.insert(join(table, name), default);
+        }
+    }
+    let mut keys = BTreeMap::new();
+    for (head, _) in TABLES {
+        for name in names(head) {
+            let full = join(path(head), &name);
+            if tables.contains(&full.as_str()) {
+                continue;
+            }
+            let value = kind(head, &name).unwrap();
+            let default = defaults
+                .get(&full)
+                .unwrap_or_else(|| panic!("{full} is not shown"));
+            let default = default.clone();
+            keys.insert(full, Key { value, default });
+        }
+    }
+    keys
+}
+
+fn join(table: &str, name: &str) -> String {
+    if table.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{table}.{name}")
+    }
+}
+
+/// The keys of the reference: rows of four cells below a heading that names their table.
+fn documented() -> BTreeMap<String, Key> {
+    let text = std::fs::read_to_string(root().join("docs/config.md")).unwrap();
+    let mut table = "";
+    let mut keys = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            let head = heading.split('`').nth(1).unwrap_or_default();
+            table = path(head);
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let ["", name, value, default, meaning, ""] = cells[..]
+            && let Some(name) = name.strip_prefix('`').and_then(|name| name.strip_suffix('`'))
+        {
+            assert!(!meaning.is_empty(), "{name} has no meaning");
+            let key = Key {
+                value: value.to_owned(),
+                default: default.to_owned(),
+            };
+            assert!(
+                keys.insert(join(table, name), key).is_none(),
+                "{name} is there twice"
+            );
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_reference_has_every_key_as_the_program_knows_it() {
+    let (program, reference) = (keys(), documented());
+    let mut wrong = Vec::new();
+    for (name, key) in &program {
+        let Key { value, default } = key;
+        let row = format!("| `{name}` | {value} | {default} |");
+        match reference.get(name) {
+            None => wrong.push(format!("is missing: {row}")),
+            Some(there) if there.value != *value => wrong.push(format!("has another value: {row}")),
+            Some(there) => {
+                let last = name.rsplit('.').next().unwrap_or_default();
+                let machine =
+                    FROM_MACHINE.contains(&last) || (name.starts_with("qemu.host.") && default != "required");
+                if machine && there.default.starts_with('`') {
+                    wrong.push(format!("has a default that holds on one machine only: {name}"));
+                } else if !machine && there.default != *default {
+                    wrong.push(format!("has another default: {row}"));
+                }
+            }
+        }
+    }
+    for name in reference.keys().filter(|name| !program.contains_key(*name)) {
+        wrong.push(format!("names a key that there is not: {name}"));
+    }
+    assert!(
+        wrong.is_empty(),
+        "docs/config.md does not say what the program does:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_example_is_right() {
+    let example = std::fs::read_to_string(root().join("packaging/thiao.toml.example")).unwrap();
+    load(&example).unwrap_or_else(|said| panic!("packaging/thiao.toml.example: {said}"));
+    // The lines for those who uncomment them: `#key = value`, while words begin with `# `.
+    let all: String = example
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    load(&all).unwrap_or_else(|said| panic!("packaging/thiao.toml.example, uncommented: {said}\n{all}"));
+}
