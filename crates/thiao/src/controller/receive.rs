@@ -280,9 +280,9 @@ fn readiness(slurm: &SlurmView, id: JobId) -> Option<Result<(), ApiError>> {
     match &job.state {
         JobState::Over(word) => Some(Err(ApiError::NotFound(format!("job {id} is over: {word}")))),
         // As long as its prolog runs, a requeued job can't start again ("Cleaning").
-        JobState::Pending | JobState::Completing => Some(Err(ApiError::NotFound(format!(
-            "job {id} has lost its nodes"
-        )))),
+        JobState::Pending | JobState::Completing => {
+            Some(Err(ApiError::NotFound(format!("job {id} has lost its nodes"))))
+        }
         JobState::Configuring | JobState::Running | JobState::Suspended | JobState::Unknown(_) => {
             let up = |node| {
                 slurm
