@@ -15,8 +15,14 @@ mod slurm;
 use channel::Channel;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiao_guest::protocol::{Context, HELLO, HELLO_ARGUMENT, Phase, Report, Request};
+
+/// How long slurmd may take to find slurmctld.
+const START_LIMIT: Duration = Duration::from_secs(300);
+
+/// The pause before slurmd is started again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What the main loop waits for.
 enum Event {
@@ -104,8 +110,12 @@ enum Stage {
         context: Box<Context>,
         missing: Vec<Phase>,
     },
-    /// slurmd runs under this process id.
-    Running { context: Box<Context>, slurmd: u32 },
+    /// slurmd runs under this process id, the first one since then.
+    Running {
+        context: Box<Context>,
+        slurmd: u32,
+        since: Instant,
+    },
 }
 
 struct Guest {
@@ -125,7 +135,12 @@ impl Guest {
                 Event::Reached(phase, Ok(())) => self.reached(phase),
                 Event::Reached(_, Err(error)) => Err(error),
                 Event::Ended(pid, how) => match &self.stage {
-                    Stage::Running { slurmd, .. } if *slurmd == pid => return self.wind_up(&how),
+                    Stage::Running { slurmd, since, .. } if *slurmd == pid => {
+                        if since.elapsed() > START_LIMIT || slurm::job_processes_left() {
+                            return self.wind_up(&how);
+                        }
+                        self.again(&how)
+                    }
                     Stage::Waiting | Stage::Preparing { .. } | Stage::Running { .. } => Ok(()),
                 },
             };
@@ -197,8 +212,29 @@ impl Guest {
         if missing.is_empty() {
             let slurmd = slurm::slurmd(context)?;
             let context = context.clone();
-            self.stage = Stage::Running { context, slurmd };
+            self.stage = Stage::Running {
+                context,
+                slurmd,
+                since: Instant::now(),
+            };
             self.report(Phase::Slurmd, None);
+        }
+        Ok(())
+    }
+
+    /// slurmd gives up after 10 s without slurmctld, which may just be restarting: try again for a while.
+    fn again(&mut self, how: &str) -> Result<(), String> {
+        let Stage::Running { context, slurmd, .. } = &mut self.stage else {
+            return Ok(());
+        };
+        std::thread::sleep(AGAIN);
+        *slurmd = slurm::slurmd(context)?;
+        if !self
+            .history
+            .iter()
+            .any(|report| report.phase == Phase::SlurmdAgain)
+        {
+            self.report(Phase::SlurmdAgain, Some(how.to_owned()));
         }
         Ok(())
     }

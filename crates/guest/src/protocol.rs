@@ -73,6 +73,8 @@ pub enum Phase {
     Shares,
     /// slurmd was started.
     Slurmd,
+    /// slurmd ended soon after its start, as it does when slurmctld does not answer; it is started again.
+    SlurmdAgain,
     /// slurmd ended; the guest ends when no job's process is left.
     SlurmdEnded,
     /// Something failed for good; the guest ends.
@@ -90,6 +92,7 @@ impl Phase {
             Phase::Munge => "munged answers",
             Phase::Shares => "shares mounted",
             Phase::Slurmd => "slurmd started",
+            Phase::SlurmdAgain => "slurmd started again",
             Phase::SlurmdEnded => "slurmd ended",
             Phase::Failed => "guest failed",
         }

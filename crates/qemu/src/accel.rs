@@ -59,22 +59,45 @@ pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdic
     let key = format!("{} | {} | {}", kernel(), emulator()?, processor());
     let tsc_khz = measure_tsc();
     let file = cache.join("acceleration.json");
-    let remembered: Option<Verdict> =
-        fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).filter(|v: &Verdict| v.key == key);
+    let remembered: Option<Verdict> = fs::read(&file)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .filter(|v: &Verdict| v.key == key);
     let tsc_khz = match &remembered {
         Some(old) if old.tsc_khz.abs_diff(tsc_khz) <= tsc_khz / TSC_TOLERANCE => old.tsc_khz,
         _ => tsc_khz,
     };
     let verdict = match (choice, &remembered) {
-        (AccelChoice::Kvm, _) => Verdict { key, accel: Accel::Kvm, why: "configured".into(), tsc_khz },
-        (AccelChoice::Tcg, _) => Verdict { key, accel: Accel::Tcg, why: "configured".into(), tsc_khz },
-        (AccelChoice::Auto, Some(old)) if old.why != "configured" => Verdict { tsc_khz, ..old.clone() },
+        (AccelChoice::Kvm, _) => Verdict {
+            key,
+            accel: Accel::Kvm,
+            why: "configured".into(),
+            tsc_khz,
+        },
+        (AccelChoice::Tcg, _) => Verdict {
+            key,
+            accel: Accel::Tcg,
+            why: "configured".into(),
+            tsc_khz,
+        },
+        (AccelChoice::Auto, Some(old)) if old.why != "configured" => Verdict {
+            tsc_khz,
+            ..old.clone()
+        },
         (AccelChoice::Auto, _) => {
             let (accel, why) = match try_kvm(cache, image, tsc_khz) {
-                Ok(took) => (Accel::Kvm, format!("a guest booted with KVM in {:.1} s", took.as_secs_f32())),
+                Ok(took) => (
+                    Accel::Kvm,
+                    format!("a guest booted with KVM in {:.1} s", took.as_secs_f32()),
+                ),
                 Err(why) => (Accel::Tcg, format!("KVM is not usable: {why}")),
             };
-            Verdict { key, accel, why, tsc_khz }
+            Verdict {
+                key,
+                accel,
+                why,
+                tsc_khz,
+            }
         }
     };
     let new = remembered.as_ref() != Some(&verdict);
@@ -119,7 +142,8 @@ fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String>
         .args(machine.arguments(image))
         .spawn()
         .map_err(|e| e.to_string())?;
-    let said_hello = || fs::read(folder.join(CONSOLE_FILE)).is_ok_and(|b| String::from_utf8_lossy(&b).contains(HELLO));
+    let said_hello =
+        || fs::read(folder.join(CONSOLE_FILE)).is_ok_and(|b| String::from_utf8_lossy(&b).contains(HELLO));
     let ended = loop {
         if said_hello() {
             break Ok(started.elapsed());
@@ -127,7 +151,10 @@ fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String>
         match child.try_wait() {
             Ok(Some(_)) if said_hello() => break Ok(started.elapsed()),
             Ok(Some(status)) => {
-                break Err(format!("QEMU ended ({status}): {}", machine::tail(&folder.join(machine::LOG_FILE))));
+                break Err(format!(
+                    "QEMU ended ({status}): {}",
+                    machine::tail(&folder.join(machine::LOG_FILE))
+                ));
             }
             Ok(None) if started.elapsed() < TRIAL_LIMIT => std::thread::sleep(Duration::from_millis(20)),
             Ok(None) => break Err(format!("a guest did not boot within {} s", TRIAL_LIMIT.as_secs())),
@@ -140,7 +167,10 @@ fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String>
 }
 
 fn kernel() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// The emulator's first line about itself.
@@ -150,9 +180,16 @@ pub fn emulator() -> Result<String, Error> {
         .stdin(Stdio::null())
         .output()
         .map_err(|e| {
-            Error::Refused(format!("cannot run {}: {e}; install the Debian package qemu-system-x86", machine::PROGRAM))
+            Error::Refused(format!(
+                "cannot run {}: {e}; install the Debian package qemu-system-x86",
+                machine::PROGRAM
+            ))
         })?;
-    Ok(String::from_utf8_lossy(&out.stdout).lines().next().unwrap_or_default().to_owned())
+    Ok(String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 fn processor() -> String {
@@ -161,7 +198,11 @@ fn processor() -> String {
         let line = text.lines().find(|line| line.starts_with(name))?;
         line.split_once(':').map(|(_, value)| value.trim().to_owned())
     };
-    format!("{} {}", field("model name").unwrap_or_default(), field("microcode").unwrap_or_default())
+    format!(
+        "{} {}",
+        field("model name").unwrap_or_default(),
+        field("microcode").unwrap_or_default()
+    )
 }
 
 /// The counter's rate in kHz: the emulated counter is the real one, and the

@@ -8,7 +8,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::VmId;
 use thiao_guest::protocol::{MAX_LINE, Report, Request};
@@ -37,6 +38,8 @@ pub struct Channels {
 
 struct Shared {
     lines: Mutex<BTreeMap<VmId, Line>>,
+    /// The owner is gone: the thread ends, and lets go of the guests for the next one.
+    closed: AtomicBool,
     /// Wakes the thread when the set of channels has changed.
     bell: OwnedFd,
 }
@@ -51,9 +54,15 @@ impl Channels {
     /// Starts attending.
     pub fn open(listener: Arc<Listener>) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Arc::new(Shared { lines: Mutex::new(BTreeMap::new()), bell });
-        let weak = Arc::downgrade(&shared);
-        std::thread::Builder::new().name("thiao-channels".into()).spawn(move || attend(&weak, &*listener))?;
+        let shared = Arc::new(Shared {
+            lines: Mutex::default(),
+            closed: AtomicBool::new(false),
+            bell,
+        });
+        let attended = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("thiao-channels".into())
+            .spawn(move || attend(&attended, &*listener))?;
         Ok(Self { shared })
     }
 
@@ -61,7 +70,10 @@ impl Channels {
     pub fn connect(&self, id: &VmId, folder: &Path) -> io::Result<()> {
         let stream = Arc::new(qmp::connect(folder, CHANNEL_SOCKET)?);
         stream.set_nonblocking(true)?;
-        let line = Line { stream, pending: Vec::new() };
+        let line = Line {
+            stream,
+            pending: Vec::new(),
+        };
         self.shared.lines().insert(id.clone(), line);
         self.shared.ring();
         Ok(())
@@ -82,6 +94,7 @@ impl Channels {
 
 impl Drop for Channels {
     fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
         self.shared.ring();
     }
 }
@@ -117,21 +130,26 @@ fn send(mut stream: &UnixStream, request: &Request) -> io::Result<()> {
 
 /// Nanoseconds since the Unix epoch.
 pub fn clock() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn attend(shared: &Weak<Shared>, listener: &Listener) {
+fn attend(shared: &Shared, listener: &Listener) {
     let mut clock_due = Instant::now() + CLOCK_EVERY;
-    while let Some(shared) = shared.upgrade() {
-        let watched: Vec<(VmId, Arc<UnixStream>)> =
-            shared.lines().iter().map(|(id, line)| (id.clone(), Arc::clone(&line.stream))).collect();
-        let heard = wait(&shared, &watched, clock_due);
+    while !shared.closed.load(Ordering::SeqCst) {
+        let watched: Vec<(VmId, Arc<UnixStream>)> = shared
+            .lines()
+            .iter()
+            .map(|(id, line)| (id.clone(), Arc::clone(&line.stream)))
+            .collect();
+        let heard = wait(shared, &watched, clock_due);
         // The bell's count is read away; the lines are looked at anew anyhow.
         let _ = rustix::io::read(&shared.bell, &mut [0_u8; 8]);
         let mut news = Vec::new();
         for ((id, stream), _) in watched.iter().zip(&heard).filter(|(_, heard)| **heard) {
-            hear(&shared, id, stream, &mut news);
+            hear(shared, id, stream, &mut news);
         }
         if Instant::now() >= clock_due {
             clock_due = Instant::now() + CLOCK_EVERY;
@@ -140,7 +158,6 @@ fn attend(shared: &Weak<Shared>, listener: &Listener) {
                 let _ = send(stream, &Request::Clock(clock()));
             }
         }
-        drop(shared);
         for (id, what) in news {
             listener(&id, what);
         }
@@ -149,8 +166,10 @@ fn attend(shared: &Weak<Shared>, listener: &Listener) {
 
 /// Waits for any of the channels; tells which have something.
 fn wait(shared: &Shared, watched: &[(VmId, Arc<UnixStream>)], until: Instant) -> Vec<bool> {
-    let mut fds: Vec<PollFd<'_>> =
-        watched.iter().map(|(_, stream)| PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)).collect();
+    let mut fds: Vec<PollFd<'_>> = watched
+        .iter()
+        .map(|(_, stream)| PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN))
+        .collect();
     fds.push(PollFd::from_borrowed_fd(shared.bell.as_fd(), PollFlags::IN));
     let left = until.saturating_duration_since(Instant::now());
     let limit = Timespec {
@@ -163,7 +182,10 @@ fn wait(shared: &Shared, watched: &[(VmId, Arc<UnixStream>)], until: Instant) ->
         // Nothing can be waited for: look at all, but not in a frenzy.
         std::thread::sleep(Duration::from_millis(100));
     }
-    fds.iter().take(watched.len()).map(|fd| !fd.revents().is_empty()).collect()
+    fds.iter()
+        .take(watched.len())
+        .map(|fd| !fd.revents().is_empty())
+        .collect()
 }
 
 /// Reads what there is on a channel.
@@ -175,7 +197,11 @@ fn hear(shared: &Shared, id: &VmId, mut stream: &UnixStream, news: &mut Vec<(VmI
     match got {
         Ok(length) if length > 0 => {
             line.pending.extend_from_slice(&chunk[..length]);
-            news.extend(reports(&mut line.pending).into_iter().map(|report| (id.clone(), News::Report(report))));
+            news.extend(
+                reports(&mut line.pending)
+                    .into_iter()
+                    .map(|report| (id.clone(), News::Report(report))),
+            );
         }
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
         Ok(_) | Err(_) => {
@@ -226,11 +252,23 @@ mod tests {
         let mut asked = String::new();
         io::BufReader::new(&guest).read_line(&mut asked).unwrap();
         assert_eq!(asked, "\"status\"\n");
-        (&guest).write_all(b"phase\":\n{\"phase\":\"waiting\",\"upt").unwrap();
+        (&guest)
+            .write_all(b"phase\":\n{\"phase\":\"waiting\",\"upt")
+            .unwrap();
         (&guest).write_all(b"ime_ms\":7}\n").unwrap();
         let limit = Duration::from_secs(10);
         let (who, news) = told.recv_timeout(limit).unwrap();
-        assert!(who == id && matches!(news, News::Report(Report { phase: Phase::Waiting, uptime_ms: 7, .. })));
+        assert!(
+            who == id
+                && matches!(
+                    news,
+                    News::Report(Report {
+                        phase: Phase::Waiting,
+                        uptime_ms: 7,
+                        ..
+                    })
+                )
+        );
         drop(guest);
         assert!(matches!(told.recv_timeout(limit).unwrap().1, News::Closed));
     }

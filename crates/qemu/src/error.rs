@@ -43,6 +43,9 @@ pub enum Error {
     /// The network refused.
     #[error(transparent)]
     Net(#[from] crate::net::NetError),
+    /// The shares could not be served.
+    #[error(transparent)]
+    Export(#[from] crate::export::ExportError),
 }
 
 impl Error {
@@ -60,7 +63,7 @@ impl Error {
         match self {
             Error::Full { .. } | Error::NoAddress => ErrorClass::Full,
             Error::Image(_) | Error::Refused(_) => ErrorClass::Refused,
-            Error::Io { .. } | Error::Qemu(_) | Error::Net(_) => ErrorClass::Transient,
+            Error::Io { .. } | Error::Qemu(_) | Error::Net(_) | Error::Export(_) => ErrorClass::Transient,
         }
     }
 }

@@ -3,12 +3,12 @@
 use crate::channel::clock;
 use crate::error::Error;
 use crate::machine::mac_of;
-use crate::settings::{Settings, User};
+use crate::settings::{Settings, Share, User};
 use crate::vmdir::{Record, tag_of};
 use std::fs;
 use std::path::Path;
 use thiao_core::ids::VmId;
-use thiao_guest::protocol::{Context, Secret, UserEntry};
+use thiao_guest::protocol::{Context, Secret, ShareMount, UserEntry};
 
 /// Bytes of randomness that a guest gets: what its kernel's generator takes in.
 const SEED_BYTES: usize = 64;
@@ -17,7 +17,8 @@ const SEED_BYTES: usize = 64;
 const SYSTEM_USERS: [&str; 2] = ["slurm", "munge"];
 
 /// The context of one VM, with the clock of now and fresh random bytes.
-pub fn context(settings: &Settings, id: &VmId, record: &Record) -> Result<Context, Error> {
+/// `exports` are the ports of the shares' servers, in the settings' order.
+pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record) -> Result<Context, Error> {
     let guest = &settings.guest;
     let key = fs::read(&guest.munge_key).map_err(|e| Error::io("read the munge key", &guest.munge_key, e))?;
     let tag = tag_of(&settings.cluster, id)
@@ -28,6 +29,12 @@ pub fn context(settings: &Settings, id: &VmId, record: &Record) -> Result<Contex
             users.push(user);
         }
     }
+    let share = |(share, port): (&Share, &u16)| ShareMount {
+        server: settings.network.address,
+        port: *port,
+        target: share.target.clone(),
+    };
+    let shares = guest.shares.iter().zip(exports).map(share).collect();
     Ok(Context {
         id: id.to_string(),
         hostname: tag.node.to_string(),
@@ -42,7 +49,7 @@ pub fn context(settings: &Settings, id: &VmId, record: &Record) -> Result<Contex
         munge_key: Secret::from_bytes(&key),
         munge_socket: guest.munge_socket.clone(),
         users,
-        shares: Vec::new(),
+        shares,
         clock: clock(),
     })
 }
@@ -69,7 +76,10 @@ fn seed() -> Result<[u8; SEED_BYTES], Error> {
 
 fn system_users(passwd: &Path) -> Vec<UserEntry> {
     let text = fs::read_to_string(passwd).unwrap_or_default();
-    text.lines().filter_map(passwd_line).filter(|user| SYSTEM_USERS.contains(&user.name.as_str())).collect()
+    text.lines()
+        .filter_map(passwd_line)
+        .filter(|user| SYSTEM_USERS.contains(&user.name.as_str()))
+        .collect()
 }
 
 /// Reads `name:x:uid:gid:comment:home:shell`.
@@ -80,7 +90,13 @@ fn passwd_line(line: &str) -> Option<UserEntry> {
     let gid = fields.next()?.parse().ok()?;
     let home = fields.nth(1)?.into();
     let shell = fields.next()?.into();
-    Some(UserEntry { name, uid, gid, home, shell })
+    Some(UserEntry {
+        name,
+        uid,
+        gid,
+        home,
+        shell,
+    })
 }
 
 #[cfg(test)]
@@ -92,10 +108,17 @@ mod tests {
     fn slurms_own_users_come_along() {
         let folder = tempfile::tempdir().unwrap();
         let passwd = folder.path().join("passwd");
-        fs::write(&passwd, "root:x:0:0:root:/root:/bin/sh\nslurm:x:64030:64030::/var/lib/slurm:/bin/false\nbad\n").unwrap();
+        fs::write(
+            &passwd,
+            "root:x:0:0:root:/root:/bin/sh\nslurm:x:64030:64030::/var/lib/slurm:/bin/false\nbad\n",
+        )
+        .unwrap();
         let users = system_users(&passwd);
         assert_eq!(users.len(), 1);
-        assert_eq!((users[0].uid, users[0].home.to_str()), (64030, Some("/var/lib/slurm")));
+        assert_eq!(
+            (users[0].uid, users[0].home.to_str()),
+            (64030, Some("/var/lib/slurm"))
+        );
     }
 
     proptest! {

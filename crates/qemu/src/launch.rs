@@ -4,16 +4,23 @@
 use crate::channel::Channels;
 use crate::error::Error;
 use crate::machine::{self, Machine, Memory, QMP_SOCKET, Start};
+use crate::net::NetError;
 use crate::provider::{Inner, Ready};
 use crate::qmp::Qmp;
 use crate::template::Template;
 use crate::vmdir::{self, Life, Record};
 use serde_json::json;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiao_core::ids::VmId;
+
+/// The story's words for a QEMU that came up; a VM without them never ran.
+pub const STARTED: &str = "QEMU started";
+
+/// How long the tap of an ended QEMU may still be there.
+const TAP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Starts the VM and connects to its guest. The guest gets its context at once
 /// when it was restored, or asks for it when it has booted.
@@ -26,14 +33,23 @@ pub fn launch(
 ) -> Result<(), Error> {
     let folder = inner.folder(id);
     let key = (record.cpus, record.total_mb);
-    let template = ready.templates.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    let template = ready
+        .templates
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&key)
+        .cloned();
     if let Some(template) = template {
         match restore(inner, ready, channels, id, record, &template) {
             Ok(()) => return inner.give_context(id),
             Err(error) => {
                 tracing::warn!(vm = %id, %error, "a template is broken and is thrown away; the VM boots instead");
                 inner.tell(id, &format!("not restored, boots instead: {error}"));
-                ready.templates.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                ready
+                    .templates
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&key);
                 template.discard();
                 stop(&folder, Duration::ZERO, Duration::from_secs(10))?;
             }
@@ -51,20 +67,19 @@ fn restore(
     template: &Template,
 ) -> Result<(), Error> {
     let folder = inner.folder(id);
-    let tap = inner.settings.network.open_tap(&tap_name(record))?;
-    let state = template.state()?;
+    let tap = open_tap(inner, record)?;
     let machine = Machine {
         memory: Memory::CopyOnWrite(template.memory()),
         start: Start::Restore,
         tap: Some(tap.as_raw_fd()),
         ..machine(inner, ready, id, record)
     };
-    machine.start(&ready.image, &folder, &[tap.as_fd(), state.as_fd()])?;
-    inner.tell(id, "QEMU started");
+    machine.start(&ready.image, &folder, &[tap.as_fd()])?;
+    inner.tell(id, STARTED);
     place(inner, id, record);
     // Before the guest lives: it would see a channel without a listener otherwise, and rest.
     connect(channels, id, &folder)?;
-    template.restore(&folder, &state)?;
+    template.restore(&folder)?;
     inner.tell(id, "guest restored");
     Ok(())
 }
@@ -77,10 +92,13 @@ fn boot(
     record: &Record,
 ) -> Result<(), Error> {
     let folder = inner.folder(id);
-    let tap = inner.settings.network.open_tap(&tap_name(record))?;
-    let machine = Machine { tap: Some(tap.as_raw_fd()), ..machine(inner, ready, id, record) };
+    let tap = open_tap(inner, record)?;
+    let machine = Machine {
+        tap: Some(tap.as_raw_fd()),
+        ..machine(inner, ready, id, record)
+    };
     machine.start(&ready.image, &folder, &[tap.as_fd()])?;
-    inner.tell(id, "QEMU started");
+    inner.tell(id, STARTED);
     place(inner, id, record);
     connect(channels, id, &folder)
 }
@@ -101,12 +119,16 @@ fn machine(inner: &Inner, ready: &Ready, id: &VmId, record: &Record) -> Machine 
 
 fn connect(channels: Option<&Channels>, id: &VmId, folder: &Path) -> Result<(), Error> {
     let Some(channels) = channels else { return Ok(()) };
-    channels.connect(id, folder).map_err(|e| Error::io("connect to the guest in", folder, e))
+    channels
+        .connect(id, folder)
+        .map_err(|e| Error::io("connect to the guest in", folder, e))
 }
 
 /// A VM without its share enforced is better than none.
 fn place(inner: &Inner, id: &VmId, record: &Record) {
-    let Some(pid) = vmdir::pid(&inner.folder(id)) else { return };
+    let Some(pid) = vmdir::pid(&inner.folder(id)) else {
+        return;
+    };
     let percent = record.cpus * record.share_percent;
     if let Err(error) = inner.cgroups.place(id, pid.as_raw_nonzero().get(), percent) {
         tracing::warn!(vm = %id, %error, "CPU share");
@@ -114,9 +136,19 @@ fn place(inner: &Inner, id: &VmId, record: &Record) {
     }
 }
 
-/// Unique where the address is, and at most 15 bytes.
-fn tap_name(record: &Record) -> String {
-    format!("th{:08x}", u32::from(record.address))
+/// Opens the VM's tap. Its name is unique where the address is, and at most 15
+/// bytes. That of a QEMU that has just ended takes a moment to go.
+fn open_tap(inner: &Inner, record: &Record) -> Result<OwnedFd, Error> {
+    let name = format!("th{:08x}", u32::from(record.address));
+    let until = Instant::now() + TAP_LIMIT;
+    loop {
+        match inner.settings.network.open_tap(&name) {
+            Err(NetError::TapBusy(_)) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 /// Ends a folder's QEMU: asks it, then kills it.
@@ -137,5 +169,8 @@ pub fn stop(folder: &Path, quit_limit: Duration, kill_limit: Duration) -> Result
     if vmdir::wait_gone(folder, kill_limit)? {
         return Ok(());
     }
-    Err(Error::Qemu(format!("the QEMU of {} does not end even when killed", folder.display())))
+    Err(Error::Qemu(format!(
+        "the QEMU of {} does not end even when killed",
+        folder.display()
+    )))
 }

@@ -44,6 +44,11 @@ const SAVE_LIMIT: u64 = 64 << 20;
 /// Room for translated code under emulation, in MiB; a full one is emptied.
 const TRANSLATION_MB: u32 = 128;
 
+/// System calls that QEMU loses. It makes itself a daemon after that, which
+/// `spawn` and `elevateprivileges` would forbid; the latter is had by
+/// [`clean_slate`] instead.
+const SANDBOX: &str = "on,obsolete=deny,resourcecontrol=deny";
+
 /// What the kernel is told. The clock: under emulation it cannot calibrate the
 /// TSC, so it is given; the timer check hangs there. The rest skips work that
 /// no guest of ours needs at boot. `-no-reboot` makes a restart end QEMU.
@@ -123,7 +128,8 @@ impl Machine {
         add("-name", self.name.clone().into());
         add(
             "-machine",
-            "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=ram".into(),
+            "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=ram"
+                .into(),
         );
         add("-accel", accel.into());
         add("-cpu", cpu.into());
@@ -140,29 +146,43 @@ impl Machine {
             add("-daemonize", OsString::new());
             add("-pidfile", PID_FILE.into());
             add("-D", LOG_FILE.into());
-            add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
+            add("-sandbox", SANDBOX.into());
             add("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off").into());
             add("-device", "virtio-serial-device".into());
-            add("-chardev", format!("socket,id=channel,path={CHANNEL_SOCKET},server=on,wait=off").into());
-            add("-device", format!("virtserialport,chardev=channel,name={PORT_NAME}").into());
+            add(
+                "-chardev",
+                format!("socket,id=channel,path={CHANNEL_SOCKET},server=on,wait=off").into(),
+            );
+            add(
+                "-device",
+                format!("virtserialport,chardev=channel,name={PORT_NAME}").into(),
+            );
         }
         if let Some(tap) = self.tap {
             let [a, b, c, d, e, f] = self.mac;
             add("-netdev", format!("tap,id=net,fd={tap}").into());
             add(
                 "-device",
-                format!("virtio-net-device,netdev=net,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}").into(),
+                format!("virtio-net-device,netdev=net,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+                    .into(),
             );
         }
         match self.start {
             // The kernel is in the saved memory.
             Start::Restore => add("-incoming", "defer".into()),
             Start::Boot | Start::Hello => {
-                let hello = if self.start == Start::Hello { HELLO_ARGUMENT } else { "" };
+                let hello = if self.start == Start::Hello {
+                    HELLO_ARGUMENT
+                } else {
+                    ""
+                };
                 add("-kernel", image.kernel.clone().into());
                 add("-initrd", image.initramfs.clone().into());
                 let clock = format!("tsc_early_khz={}", self.tsc_khz);
-                add("-append", format!("{KERNEL_ARGUMENTS} {clock} {hello}").trim_end().into());
+                add(
+                    "-append",
+                    format!("{KERNEL_ARGUMENTS} {clock} {hello}").trim_end().into(),
+                );
             }
         }
         list
@@ -171,7 +191,9 @@ impl Machine {
     fn memory_object(&self) -> OsString {
         let size = self.memory_mb;
         let file = |path: &Path, share: &str| {
-            let mut text = OsString::from(format!("memory-backend-file,id=ram,size={size}M,share={share},mem-path="));
+            let mut text = OsString::from(format!(
+                "memory-backend-file,id=ram,size={size}M,share={share},mem-path="
+            ));
             // A comma in an option's value is doubled.
             text.push(path.to_string_lossy().replace(',', ",,"));
             text
@@ -194,7 +216,10 @@ impl Machine {
         if status.success() {
             return Ok(());
         }
-        Err(Error::Qemu(format!("QEMU did not start ({status}): {}", tail(&folder.join(LOG_FILE)))))
+        Err(Error::Qemu(format!(
+            "QEMU did not start ({status}): {}",
+            tail(&folder.join(LOG_FILE))
+        )))
     }
 
     fn file_limit(&self) -> u64 {
@@ -211,7 +236,12 @@ pub fn command(folder: &Path, inherit: &[BorrowedFd<'_>], file_limit: u64) -> Re
     let log = open_log(folder).map_err(|e| Error::io("write", &folder.join(LOG_FILE), e))?;
     let keep: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
     let mut command = Command::new(PROGRAM);
-    command.env_clear().current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
+        .env_clear()
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
     // SAFETY: between fork and exec only async-signal-safe calls are made, on memory prepared before.
     unsafe {
         command.pre_exec(move || clean_slate(&keep, file_limit));
@@ -225,24 +255,47 @@ pub fn hello_command(folder: &Path) -> Result<Command, Error> {
 }
 
 fn open_log(folder: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(LOG_FILE))
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(folder.join(LOG_FILE))
 }
 
 fn clean_slate(keep: &[RawFd], file_limit: u64) -> io::Result<()> {
-    let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    let check = |result: libc::c_int| {
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    };
     // SAFETY: plain system calls; the signal set is initialised by sigemptyset before it is used.
     unsafe {
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         check(libc::sigemptyset(none.as_mut_ptr()))?;
-        check(libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()))?;
+        check(libc::sigprocmask(
+            libc::SIG_SETMASK,
+            none.as_ptr(),
+            std::ptr::null_mut(),
+        ))?;
         // A write beyond the limit fails then instead of killing QEMU.
         if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR {
             return Err(io::Error::last_os_error());
         }
-        let limit = libc::rlimit { rlim_cur: file_limit, rlim_max: file_limit };
+        let limit = libc::rlimit {
+            rlim_cur: file_limit,
+            rlim_max: file_limit,
+        };
         check(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit))?;
         libc::umask(0o077);
-        let closed = libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        let closed = libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
         check(closed as libc::c_int)?;
         for fd in keep {
             check(libc::fcntl(*fd, libc::F_SETFD, 0))?;
@@ -253,9 +306,15 @@ fn clean_slate(keep: &[RawFd], file_limit: u64) -> io::Result<()> {
 
 /// The last words in a log: at most five lines, on one.
 pub fn tail(path: &Path) -> String {
-    let Ok(bytes) = fs::read(path) else { return "it said nothing".to_owned() };
+    let Ok(bytes) = fs::read(path) else {
+        return "it said nothing".to_owned();
+    };
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     match &lines[lines.len().saturating_sub(5)..] {
         [] => "it said nothing".to_owned(),
         last => last.join(" | "),
@@ -288,7 +347,10 @@ mod tests {
             kernel_release: "6.1".into(),
         };
         let list = machine.arguments(&image);
-        list.iter().map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        list.iter()
+            .map(|text| text.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -316,14 +378,20 @@ mod tests {
     #[test]
     fn a_clone_has_its_kernel_in_its_memory() {
         let text = line(&machine(Start::Restore, Memory::CopyOnWrite("/s/a,b/ram".into())));
-        assert!(text.contains("share=off,mem-path=/s/a,,b/ram") && text.contains("-incoming defer"), "{text}");
+        assert!(
+            text.contains("share=off,mem-path=/s/a,,b/ram") && text.contains("-incoming defer"),
+            "{text}"
+        );
         assert!(!text.contains("-kernel"), "{text}");
     }
 
     #[test]
     fn a_trial_runs_in_the_foreground() {
         let text = line(&machine(Start::Hello, Memory::Private));
-        assert!(text.ends_with(HELLO_ARGUMENT) && !text.contains("-daemonize") && !text.contains("-qmp"), "{text}");
+        assert!(
+            text.ends_with(HELLO_ARGUMENT) && !text.contains("-daemonize") && !text.contains("-qmp"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -333,7 +401,10 @@ mod tests {
         let leak = unsafe { libc::fcntl(null.as_raw_fd(), libc::F_DUPFD, 50) };
         assert!(leak >= 50);
         let mut child = Command::new("/bin/sh");
-        child.arg("-c").arg("ulimit -f; echo /proc/self/fd/*; grep SigBlk /proc/self/status").stdout(Stdio::piped());
+        child
+            .arg("-c")
+            .arg("ulimit -f; echo /proc/self/fd/*; grep SigBlk /proc/self/status")
+            .stdout(Stdio::piped());
         // SAFETY: as in `command`.
         unsafe { child.pre_exec(|| clean_slate(&[], FILE_LIMIT)) };
         let text = String::from_utf8(child.output().unwrap().stdout).unwrap();

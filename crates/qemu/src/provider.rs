@@ -6,6 +6,7 @@ use crate::accel::{self, Verdict};
 use crate::cgroup::Cgroups;
 use crate::channel::{Channels, News};
 use crate::error::Error;
+use crate::export::Exports;
 use crate::image::{self, Image};
 use crate::launch;
 use crate::settings::Settings;
@@ -18,7 +19,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{HostName, Millis, Time, VmId, VmTag};
 use thiao_core::view::{HostView, ProviderView, Shape, VmView};
 use thiao_guest::protocol::{Phase, Report, Request};
@@ -31,6 +32,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a QEMU whose channel closed may still hold its lock.
 const CLOSING_LIMIT: Duration = Duration::from_millis(500);
+
+/// How often the exports are looked after.
+const TEND_EVERY: Duration = Duration::from_secs(5);
 
 /// How many addresses of a wide network are used at most.
 const MAX_ADDRESSES: usize = 65_536;
@@ -48,7 +52,14 @@ pub(crate) struct Inner {
     wake: Arc<dyn Fn() + Send + Sync>,
     table: Mutex<BTreeMap<VmId, Vm>>,
     channels: OnceLock<Channels>,
+    exports: Mutex<Tended>,
     ready: RwLock<Option<Arc<Ready>>>,
+}
+
+/// The exports, and when they were last looked after.
+struct Tended {
+    exports: Exports,
+    looked: Instant,
 }
 
 /// A VM as this process knows it.
@@ -91,8 +102,18 @@ impl Qemu {
         vmdir::make_private(&settings.state_dir.join("vms"))?;
         let vms_dir = settings.state_dir.join("vms");
         // QEMU is started inside the VMs' folders: what it is told must not be relative to ours.
-        let vms_dir = vms_dir.canonicalize().map_err(|e| Error::io("find", &vms_dir, e))?;
+        let vms_dir = vms_dir
+            .canonicalize()
+            .map_err(|e| Error::io("find", &vms_dir, e))?;
         let cgroups = Cgroups::detect(&settings.cluster);
+        let Settings {
+            guest,
+            network,
+            thiao,
+            state_dir,
+            ..
+        } = &settings;
+        let exports = Exports::start(&guest.shares, network.address, thiao, state_dir)?;
         let inner = Arc::new(Inner {
             settings,
             vms_dir,
@@ -100,6 +121,10 @@ impl Qemu {
             wake,
             table: Mutex::default(),
             channels: OnceLock::new(),
+            exports: Mutex::new(Tended {
+                exports,
+                looked: Instant::now(),
+            }),
             ready: RwLock::default(),
         });
         let weak = Arc::downgrade(&inner);
@@ -116,11 +141,20 @@ impl Qemu {
     /// All of it is kept: the next time it takes a second or two.
     pub fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, Error> {
         let inner = &self.inner;
-        let Settings { cache_dir, agent, accel, .. } = &inner.settings;
+        let Settings {
+            cache_dir,
+            agent,
+            accel,
+            ..
+        } = &inner.settings;
         let image = image::prepare(cache_dir, agent, progress)?;
         let (verdict, new) = accel::judge(cache_dir, &image, *accel)?;
         if new {
-            progress(&format!("guests run with {}: {}", verdict.accel.as_str(), verdict.why));
+            progress(&format!(
+                "guests run with {}: {}",
+                verdict.accel.as_str(),
+                verdict.why
+            ));
         }
         let mut warm = Vec::new();
         let mut templates = BTreeMap::new();
@@ -139,7 +173,8 @@ impl Qemu {
                 total_mb: inner.total_mb(*shape),
             };
             let outcome = if inner.settings.warm {
-                plan.prepare(&inner.settings.network, progress).map_err(|e| e.to_string())
+                plan.prepare(&inner.settings.network, progress)
+                    .map_err(|e| e.to_string())
             } else {
                 Err("templates are switched off".to_owned())
             };
@@ -152,14 +187,24 @@ impl Qemu {
             warm.push((*shape, outcome));
         }
         template::prune(&folder, &templates.values().collect::<Vec<_>>());
-        let ready = Ready { image: image.clone(), verdict: verdict.clone(), templates: Mutex::new(templates) };
+        let ready = Ready {
+            image: image.clone(),
+            verdict: verdict.clone(),
+            templates: Mutex::new(templates),
+        };
         *inner.ready.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(ready));
-        Ok(Prepared { image, verdict, cpu_shares: inner.cgroups.describe(), warm })
+        Ok(Prepared {
+            image,
+            verdict,
+            cpu_shares: inner.cgroups.describe(),
+            warm,
+        })
     }
 
     /// Everything, in one look: the folders, and per VM one question to the kernel.
     pub fn look(&self) -> Result<ProviderView, Error> {
         let inner = &self.inner;
+        inner.tend_exports();
         let on_disk = inner.folders()?;
         let mut table = inner.table();
         let now = now();
@@ -167,7 +212,11 @@ impl Qemu {
         for id in on_disk {
             let folder = inner.folder(&id);
             let vm = table.entry(id.clone()).or_insert_with(|| Vm::read(&folder));
-            let life = vmdir::life(&folder)?;
+            let life = match vmdir::life(&folder)? {
+                // A QEMU that ends by itself takes its pid file along.
+                Life::NotStarted if vm.was_started() => Life::Gone,
+                life => life,
+            };
             let facts = Facts {
                 starting: vm.starting,
                 stopping: vm.stopping,
@@ -181,13 +230,19 @@ impl Qemu {
                 id,
                 host: vm.record.as_ref().and_then(Record::host),
                 memory_mb: vm.record.as_ref().map_or(0, |record| record.total_mb),
-                cpu_percent: vm.record.as_ref().map_or(0, |record| record.cpus * record.share_percent),
+                cpu_percent: vm
+                    .record
+                    .as_ref()
+                    .map_or(0, |record| record.cpus * record.share_percent),
                 state,
             });
         }
         // Folders that are gone belong to nobody any more.
         table.retain(|id, vm| vm.starting || vms.iter().any(|view| view.id == *id));
-        Ok(ProviderView { hosts: inner.hosts(), vms })
+        Ok(ProviderView {
+            hosts: inner.hosts(),
+            vms,
+        })
     }
 
     /// Starts a VM on a host. The same tag again gives the same id and starts nothing.
@@ -202,7 +257,9 @@ impl Qemu {
         let id = vmdir::id_of(tag)?;
         let ready = inner.ready.read().unwrap_or_else(PoisonError::into_inner).clone();
         let ready = ready.ok_or_else(|| Error::Refused("the provider was not prepared yet".to_owned()))?;
-        let Some(record) = inner.claim(&id, host, shape)? else { return Ok(id) };
+        let Some(record) = inner.claim(&id, host, shape)? else {
+            return Ok(id);
+        };
         let folder = inner.folder(&id);
         let channels = inner.channels.get();
         let started = record
@@ -232,12 +289,20 @@ impl Qemu {
             let mut table = inner.table();
             match table.get_mut(id) {
                 Some(vm) if vm.starting => {
-                    return Err(Error::Qemu(format!("VM {id} is being started; end it when that is through")));
+                    return Err(Error::Qemu(format!(
+                        "VM {id} is being started; end it when that is through"
+                    )));
                 }
                 Some(vm) => vm.stopping = true,
                 None if !folder.exists() => return Ok(()),
                 None => {
-                    table.insert(id.clone(), Vm { stopping: true, ..Vm::read(&folder) });
+                    table.insert(
+                        id.clone(),
+                        Vm {
+                            stopping: true,
+                            ..Vm::read(&folder)
+                        },
+                    );
                 }
             }
         }
@@ -272,9 +337,16 @@ impl Qemu {
     /// Takes up the VMs whose folders are there: the living are asked how far they are.
     fn adopt(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        for entry in fs::read_dir(&inner.vms_dir).map_err(|e| Error::io("read", &inner.vms_dir, e))?.flatten() {
+        for entry in fs::read_dir(&inner.vms_dir)
+            .map_err(|e| Error::io("read", &inner.vms_dir, e))?
+            .flatten()
+        {
             // What a crash left of a removal.
-            if entry.file_name().as_encoded_bytes().starts_with(REMOVED.as_bytes()) {
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(REMOVED.as_bytes())
+            {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -284,7 +356,9 @@ impl Qemu {
             if vmdir::life(&folder)? == Life::Alive
                 && let Some(channels) = inner.channels.get()
             {
-                let asked = channels.connect(&id, &folder).and_then(|()| channels.say(&id, &Request::Status));
+                let asked = channels
+                    .connect(&id, &folder)
+                    .and_then(|()| channels.say(&id, &Request::Status));
                 if let Err(error) = asked {
                     tracing::warn!(vm = %id, %error, "cannot reach the guest of a running VM");
                 }
@@ -296,6 +370,9 @@ impl Qemu {
 
 /// How a folder begins whose VM is gone and whose removal is under way.
 const REMOVED: &str = ".removed-";
+
+/// The story's words for a guest that was given its identity.
+const CONTEXT_SENT: &str = "context sent";
 
 impl Inner {
     pub fn folder(&self, id: &VmId) -> PathBuf {
@@ -317,7 +394,17 @@ impl Inner {
 
     /// Notes that the context is being sent; false when it was before.
     pub fn first_context(&self, id: &VmId) -> bool {
-        self.table().get_mut(id).is_some_and(|vm| !std::mem::replace(&mut vm.context_sent, true))
+        self.table()
+            .get_mut(id)
+            .is_some_and(|vm| !std::mem::replace(&mut vm.context_sent, true))
+    }
+
+    /// The ports of the shares' servers, in the settings' order.
+    fn export_ports(&self) -> Vec<u16> {
+        let tended = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..self.settings.guest.shares.len())
+            .map(|index| tended.exports.port(index))
+            .collect()
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<VmId, Vm>> {
@@ -365,7 +452,11 @@ impl Inner {
             let Some(record) = &vm.record else { continue };
             if vm.starting || vmdir::life(&self.folder(other))? == Life::Alive {
                 addresses.insert(record.address);
-                used_mb += if record.host == host.as_str() { record.total_mb } else { 0 };
+                used_mb += if record.host == host.as_str() {
+                    record.total_mb
+                } else {
+                    0
+                };
             }
             if newest.is_none_or(|newest| newest.created_ms < record.created_ms) {
                 newest = Some(record);
@@ -373,7 +464,11 @@ impl Inner {
         }
         let free_mb = capacity.memory_mb.saturating_sub(used_mb);
         if total_mb > free_mb {
-            return Err(Error::Full { host: host.clone(), free_mb, needed_mb: total_mb });
+            return Err(Error::Full {
+                host: host.clone(),
+                free_mb,
+                needed_mb: total_mb,
+            });
         }
         let now = now();
         let last = newest.map(|record| record.address);
@@ -390,7 +485,11 @@ impl Inner {
             address,
             created_ms: now.0,
         };
-        let vm = Vm { record: Some(record.clone()), starting: true, ..Vm::default() };
+        let vm = Vm {
+            record: Some(record.clone()),
+            starting: true,
+            ..Vm::default()
+        };
         table.insert(id.clone(), vm);
         drop(table);
         self.tell(id, "VM asked for");
@@ -437,25 +536,50 @@ impl Inner {
         true
     }
 
+    /// Starts ended exports again, now and then. VMs live on without one, so its failure fails nothing else.
+    fn tend_exports(&self) {
+        let mut tended = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        if tended.looked.elapsed() >= TEND_EVERY {
+            tended.looked = Instant::now();
+            if let Err(error) = tended.exports.tend() {
+                tracing::error!(%error, "a share is not served");
+            }
+        }
+    }
+
     /// Gives a guest its identity, unless it was given before.
     pub fn give_context(&self, id: &VmId) -> Result<(), Error> {
         let record = self.table().get(id).and_then(|vm| vm.record.clone());
-        let (Some(record), Some(channels)) = (record, self.channels.get()) else { return Ok(()) };
+        let (Some(record), Some(channels)) = (record, self.channels.get()) else {
+            return Ok(());
+        };
         if !self.first_context(id) {
             return Ok(());
         }
-        let context = guest::context(&self.settings, id, &record)?;
+        let exports = self.export_ports();
+        let context = guest::context(&self.settings, &exports, id, &record)?;
         channels
             .say(id, &Request::Context(Box::new(context)))
             .map_err(|e| Error::io("send its context to the guest in", &self.folder(id), e))?;
-        self.tell(id, "context sent");
+        self.tell(id, CONTEXT_SENT);
         Ok(())
     }
 }
 
 impl Vm {
     fn read(folder: &Path) -> Self {
-        Self { record: Record::read(folder), story: vmdir::story(folder), ..Self::default() }
+        let story = vmdir::story(folder);
+        Self {
+            record: Record::read(folder),
+            // What was written to QEMU's socket reaches the guest even if we were ended since.
+            context_sent: story.iter().any(|(_, what)| what == CONTEXT_SENT),
+            story,
+            ..Self::default()
+        }
+    }
+
+    fn was_started(&self) -> bool {
+        self.story.iter().any(|(_, what)| what == launch::STARTED)
     }
 }
 
@@ -497,16 +621,24 @@ fn pick(
         Some(last) => pool.iter().position(|address| *address > last).unwrap_or(0),
         None => usize::try_from(now.0 / 1000).unwrap_or(0) % pool.len().max(1),
     };
-    pool[start..].iter().chain(&pool[..start]).find(|address| !used.contains(address)).copied()
+    pool[start..]
+        .iter()
+        .chain(&pool[..start])
+        .find(|address| !used.contains(address))
+        .copied()
 }
 
 fn now() -> Time {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn age(folder: &Path, now: Time) -> Millis {
-    let made = fs::metadata(folder).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let made = fs::metadata(folder)
+        .and_then(|meta| meta.modified())
+        .unwrap_or(SystemTime::UNIX_EPOCH);
     let made = made.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.since(Time(u64::try_from(made.as_millis()).unwrap_or(0)))
 }

@@ -2,9 +2,11 @@
 //! Reference: QEMU's `docs/interop/qmp-intro.rst`.
 
 use crate::error::Error;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,7 +21,10 @@ impl Qmp {
     /// Connects to the socket `name` in `folder` and takes up the protocol.
     pub fn connect(folder: &Path, name: &str, limit: Duration) -> Result<Self, Error> {
         let stream = connect(folder, name).map_err(|e| Error::io("connect to", &folder.join(name), e))?;
-        let mut qmp = Self { stream: BufReader::new(stream), events: Vec::new() };
+        let mut qmp = Self {
+            stream: BufReader::new(stream),
+            events: Vec::new(),
+        };
         let until = Instant::now() + limit;
         // The greeting comes first.
         qmp.read(until)?;
@@ -31,7 +36,10 @@ impl Qmp {
     pub fn ask(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Error> {
         let line = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
         let until = Instant::now() + limit;
-        self.stream.get_mut().write_all(line.as_bytes()).map_err(|e| said(command, &e.to_string()))?;
+        self.stream
+            .get_mut()
+            .write_all(line.as_bytes())
+            .map_err(|e| said(command, &e.to_string()))?;
         loop {
             let mut message = self.read(until)?;
             if let Some(event) = message["event"].as_str() {
@@ -42,6 +50,23 @@ impl Qmp {
                 return Ok(message["return"].take());
             }
         }
+    }
+
+    /// Hands over an open file, which commands then name `fd:NAME`.
+    pub fn give(&mut self, name: &str, file: BorrowedFd<'_>, limit: Duration) -> Result<(), Error> {
+        // The file rides on a space, which QEMU skips; the command then takes the last one that came.
+        let fds = [file];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut extra = SendAncillaryBuffer::new(&mut space);
+        extra.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(
+            self.stream.get_ref(),
+            &[IoSlice::new(b" ")],
+            &mut extra,
+            SendFlags::NOSIGNAL,
+        )
+        .map_err(|e| said("getfd", &e.to_string()))?;
+        self.ask("getfd", json!({ "fdname": name }), limit).map(drop)
     }
 
     /// Waits for an event, seen since the connection began.
@@ -57,7 +82,9 @@ impl Qmp {
     }
 
     fn read(&mut self, until: Instant) -> Result<Value, Error> {
-        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left = until
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
         let mut line = String::new();
         let read = self
             .stream
@@ -117,12 +144,23 @@ mod tests {
         );
         let limit = Duration::from_secs(5);
         let mut qmp = Qmp::connect(folder.path(), "s", limit).unwrap();
-        assert_eq!(qmp.ask("query-status", json!({}), limit).unwrap()["running"], true);
+        assert_eq!(
+            qmp.ask("query-status", json!({}), limit).unwrap()["running"],
+            true
+        );
         qmp.wait_for("RESUME", limit).unwrap();
         let error = qmp.ask("nonsense", json!({}), limit).unwrap_err().to_string();
-        assert!(error.contains("nonsense") && error.contains("no such thing"), "{error}");
+        assert!(
+            error.contains("nonsense") && error.contains("no such thing"),
+            "{error}"
+        );
         qemu.join().unwrap();
-        assert!(qmp.wait_for("STOP", limit).unwrap_err().to_string().contains("gone"));
+        assert!(
+            qmp.wait_for("STOP", limit)
+                .unwrap_err()
+                .to_string()
+                .contains("gone")
+        );
     }
 
     #[test]

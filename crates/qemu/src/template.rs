@@ -80,11 +80,16 @@ impl Plan<'_> {
 
     /// Finds the template or makes it.
     pub fn prepare(&self, network: &Network, progress: &dyn Fn(&str)) -> Result<Template, Error> {
-        let template = Template { folder: self.folder.join(self.name()) };
+        let template = Template {
+            folder: self.folder.join(self.name()),
+        };
         if template.is_whole(self.total_mb) {
             return Ok(template);
         }
-        progress(&format!("booting a guest to start others from: {} CPUs, {} MiB", self.cpus, self.total_mb));
+        progress(&format!(
+            "booting a guest to start others from: {} CPUs, {} MiB",
+            self.cpus, self.total_mb
+        ));
         vmdir::make_private(self.folder)?;
         let _ = fs::remove_dir_all(&template.folder);
         let work = self.folder.join(format!(".new-{}", std::process::id()));
@@ -94,8 +99,9 @@ impl Plan<'_> {
         // Whatever happened, nothing of it may stay: the guest was told to end, or is ended now.
         vmdir::kill(&work)?;
         vmdir::wait_gone(&work, COMMAND_LIMIT)?;
-        let placed =
-            made.and_then(|()| fs::rename(&work, &template.folder).map_err(|e| Error::io("make", &template.folder, e)));
+        let placed = made.and_then(|()| {
+            fs::rename(&work, &template.folder).map_err(|e| Error::io("make", &template.folder, e))
+        });
         if placed.is_err() {
             let _ = fs::remove_dir_all(&work);
         }
@@ -104,7 +110,9 @@ impl Plan<'_> {
 
     fn make(&self, network: &Network, work: &Path) -> Result<(), Error> {
         let memory = private_file(&work.join(MEMORY_FILE))?;
-        memory.set_len(self.total_mb << 20).map_err(|e| Error::io("size", &work.join(MEMORY_FILE), e))?;
+        memory
+            .set_len(self.total_mb << 20)
+            .map_err(|e| Error::io("size", &work.join(MEMORY_FILE), e))?;
         let state = private_file(&work.join(STATE_FILE))?;
         let tap = network.open_tap(&format!("tm{:x}", std::process::id()))?;
         let machine = Machine {
@@ -118,14 +126,15 @@ impl Plan<'_> {
             mac: [0x02, 0x54, 0, 0, 0, 0],
             tap: Some(tap.as_raw_fd()),
         };
-        machine.start(self.image, work, &[tap.as_fd(), state.as_fd()])?;
+        machine.start(self.image, work, &[tap.as_fd()])?;
         drop(tap);
         wait_until_waiting(work)?;
         std::thread::sleep(SETTLE);
         let mut qmp = Qmp::connect(work, QMP_SOCKET, COMMAND_LIMIT)?;
         ignore_shared_memory(&mut qmp)?;
-        qmp.ask("stop", json!({}), COMMAND_LIMIT)?;
-        qmp.ask("migrate", json!({ "uri": format!("fd:{}", state.as_raw_fd()) }), COMMAND_LIMIT)?;
+        // Not stopped before: a guest saved while it stands still would stand still when restored.
+        qmp.give("state", state.as_fd(), COMMAND_LIMIT)?;
+        qmp.ask("migrate", json!({ "uri": "fd:state" }), COMMAND_LIMIT)?;
         let until = Instant::now() + SAVE_LIMIT;
         loop {
             let answer = qmp.ask("query-migrate", json!({}), COMMAND_LIMIT)?;
@@ -156,18 +165,14 @@ impl Template {
         self.folder.join(MEMORY_FILE)
     }
 
-    /// Opens its saved state for a clone.
-    pub fn state(&self) -> Result<File, Error> {
+    /// Brings its guest to life in a QEMU that waits for it in `folder`.
+    pub fn restore(&self, folder: &Path) -> Result<(), Error> {
         let path = self.folder.join(STATE_FILE);
-        File::open(&path).map_err(|e| Error::io("read", &path, e))
-    }
-
-    /// Brings its guest to life in a QEMU that waits for it in `folder`, and
-    /// which has inherited the saved state under `state`'s number.
-    pub fn restore(&self, folder: &Path, state: &File) -> Result<(), Error> {
+        let state = File::open(&path).map_err(|e| Error::io("read", &path, e))?;
         let mut qmp = Qmp::connect(folder, QMP_SOCKET, COMMAND_LIMIT)?;
         ignore_shared_memory(&mut qmp)?;
-        qmp.ask("migrate-incoming", json!({ "uri": format!("fd:{}", state.as_raw_fd()) }), COMMAND_LIMIT)?;
+        qmp.give("state", state.as_fd(), COMMAND_LIMIT)?;
+        qmp.ask("migrate-incoming", json!({ "uri": "fd:state" }), COMMAND_LIMIT)?;
         qmp.wait_for("RESUME", SAVE_LIMIT)
     }
 
@@ -177,7 +182,11 @@ impl Template {
     }
 
     fn is_whole(&self, total_mb: u64) -> bool {
-        let length = |name: &str| fs::metadata(self.folder.join(name)).map(|meta| meta.len()).unwrap_or(0);
+        let length = |name: &str| {
+            fs::metadata(self.folder.join(name))
+                .map(|meta| meta.len())
+                .unwrap_or(0)
+        };
         length(MEMORY_FILE) == total_mb << 20 && length(STATE_FILE) > 0
     }
 }
@@ -196,19 +205,28 @@ pub fn prune(folder: &Path, used: &[&Template]) {
 /// Memory that is in a file is not written into the saved state.
 fn ignore_shared_memory(qmp: &mut Qmp) -> Result<(), Error> {
     let capability = json!({ "capability": "x-ignore-shared", "state": true });
-    qmp.ask("migrate-set-capabilities", json!({ "capabilities": [capability] }), COMMAND_LIMIT).map(drop)
+    qmp.ask(
+        "migrate-set-capabilities",
+        json!({ "capabilities": [capability] }),
+        COMMAND_LIMIT,
+    )
+    .map(drop)
 }
 
 fn wait_until_waiting(work: &Path) -> Result<(), Error> {
     let silent = |why: String| {
         let words = machine::tail(&work.join(CONSOLE_FILE));
-        Error::Qemu(format!("a guest booted for a template never asked for its context ({why}); its console: {words}"))
+        Error::Qemu(format!(
+            "a guest booted for a template never asked for its context ({why}); its console: {words}"
+        ))
     };
     let stream = qmp::connect(work, CHANNEL_SOCKET).map_err(|e| silent(e.to_string()))?;
     let until = Instant::now() + BOOT_LIMIT;
     let mut reader = BufReader::new(stream);
     loop {
-        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left = until
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
         let mut line = String::new();
         let read = reader
             .get_ref()
@@ -219,8 +237,15 @@ fn wait_until_waiting(work: &Path) -> Result<(), Error> {
             return Err(silent("QEMU ended".to_owned()));
         }
         match serde_json::from_str::<Report>(&line) {
-            Ok(Report { phase: Phase::Waiting, .. }) => return Ok(()),
-            Ok(Report { phase: Phase::Failed, detail, .. }) => return Err(silent(detail.unwrap_or_default())),
+            Ok(Report {
+                phase: Phase::Waiting,
+                ..
+            }) => return Ok(()),
+            Ok(Report {
+                phase: Phase::Failed,
+                detail,
+                ..
+            }) => return Err(silent(detail.unwrap_or_default())),
             Ok(_) | Err(_) => {}
         }
     }

@@ -71,7 +71,12 @@ impl Record {
 }
 
 fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Makes a folder that only we can enter, and those above it. False when it was there.
@@ -185,7 +190,11 @@ pub type Moment = (Time, String);
 /// Adds a moment to the story on disk. The story is for people: losing a line of it harms nothing.
 pub fn tell(folder: &Path, (time, what): &Moment) {
     let line = format!("{}\t{}\n", time.0, what.replace(['\n', '\t'], " "));
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(TIMELINE_FILE));
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(folder.join(TIMELINE_FILE));
     let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
 }
 
@@ -236,9 +245,10 @@ impl Facts<'_> {
             (Life::NotStarted, _) => VmState::Dead("QEMU was never started".to_owned()),
             (Life::Gone, Some(why)) => VmState::Dead(why),
             (Life::Gone, None) if was_ready => VmState::Dead("QEMU ended or was killed".to_owned()),
-            (Life::Gone, None) => {
-                VmState::Dead(format!("QEMU ended before slurmd was started; last words: {}", last_words()))
-            }
+            (Life::Gone, None) => VmState::Dead(format!(
+                "QEMU ended before slurmd was started; last words: {}",
+                last_words()
+            )),
         }
     }
 }
@@ -248,7 +258,13 @@ mod tests {
     use super::*;
 
     fn facts(life: Life) -> Facts<'static> {
-        Facts { starting: false, stopping: false, life, age: Millis::secs(3600), reports: &[] }
+        Facts {
+            starting: false,
+            stopping: false,
+            life,
+            age: Millis::secs(3600),
+            reports: &[],
+        }
     }
 
     fn state(facts: Facts<'_>) -> VmState {
@@ -258,23 +274,74 @@ mod tests {
     #[test]
     fn states_follow_from_facts() {
         let ready = [(Phase::Waiting, None), (Phase::Slurmd, None)];
-        let ended = [(Phase::Slurmd, None), (Phase::SlurmdEnded, Some("signal 9".to_owned()))];
+        let ended = [
+            (Phase::Slurmd, None),
+            (Phase::SlurmdEnded, Some("signal 9".to_owned())),
+        ];
         let failed = [(Phase::Failed, Some("no share".to_owned()))];
         assert_eq!(state(facts(Life::Alive)), VmState::Booting);
-        assert_eq!(state(Facts { reports: &ready, ..facts(Life::Alive) }), VmState::Ready);
-        assert_eq!(state(Facts { reports: &ended, ..facts(Life::Alive) }), VmState::Stopping);
-        assert_eq!(state(Facts { stopping: true, ..facts(Life::Alive) }), VmState::Stopping);
-        assert_eq!(state(Facts { starting: true, ..facts(Life::NotStarted) }), VmState::Pending);
-        assert_eq!(state(Facts { age: Millis(10), ..facts(Life::NotStarted) }), VmState::Pending);
+        assert_eq!(
+            state(Facts {
+                reports: &ready,
+                ..facts(Life::Alive)
+            }),
+            VmState::Ready
+        );
+        assert_eq!(
+            state(Facts {
+                reports: &ended,
+                ..facts(Life::Alive)
+            }),
+            VmState::Stopping
+        );
+        assert_eq!(
+            state(Facts {
+                stopping: true,
+                ..facts(Life::Alive)
+            }),
+            VmState::Stopping
+        );
+        assert_eq!(
+            state(Facts {
+                starting: true,
+                ..facts(Life::NotStarted)
+            }),
+            VmState::Pending
+        );
+        assert_eq!(
+            state(Facts {
+                age: Millis(10),
+                ..facts(Life::NotStarted)
+            }),
+            VmState::Pending
+        );
         let dead = |facts| match state(facts) {
             VmState::Dead(why) => why,
             other => panic!("{other:?}"),
         };
         assert!(dead(facts(Life::NotStarted)).contains("never started"));
         assert!(dead(facts(Life::Gone)).contains("last words: oops"));
-        assert_eq!(dead(Facts { reports: &ready, ..facts(Life::Gone) }), "QEMU ended or was killed");
-        assert_eq!(dead(Facts { reports: &ended, ..facts(Life::Gone) }), "slurmd ended: signal 9");
-        assert_eq!(dead(Facts { reports: &failed, ..facts(Life::Gone) }), "guest failed: no share");
+        assert_eq!(
+            dead(Facts {
+                reports: &ready,
+                ..facts(Life::Gone)
+            }),
+            "QEMU ended or was killed"
+        );
+        assert_eq!(
+            dead(Facts {
+                reports: &ended,
+                ..facts(Life::Gone)
+            }),
+            "slurmd ended: signal 9"
+        );
+        assert_eq!(
+            dead(Facts {
+                reports: &failed,
+                ..facts(Life::Gone)
+            }),
+            "guest failed: no share"
+        );
     }
 
     #[test]
@@ -285,12 +352,19 @@ mod tests {
         fs::write(folder.path().join(PID_FILE), format!("{}\n", std::process::id())).unwrap();
         assert_eq!(life(folder.path()).unwrap(), Life::Gone);
         kill(folder.path()).unwrap();
-        let file = OpenOptions::new().read(true).write(true).open(folder.path().join(PID_FILE)).unwrap();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(folder.path().join(PID_FILE))
+            .unwrap();
         // SAFETY: as in `is_locked`.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = libc::F_WRLCK as libc::c_short;
         // SAFETY: as in `is_locked`.
-        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }, 0);
+        assert_eq!(
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) },
+            0
+        );
         assert_eq!(life(folder.path()).unwrap(), Life::Alive);
         assert!(!wait_gone(folder.path(), Duration::from_millis(20)).unwrap());
         drop(file);
@@ -300,13 +374,24 @@ mod tests {
     #[test]
     fn ids_and_tags_are_the_same_thing() {
         let cluster = ClusterName::new("c").unwrap();
-        let tag = VmTag { cluster: cluster.clone(), node: NodeName::new("a.b").unwrap(), generation: Generation(3) };
+        let tag = VmTag {
+            cluster: cluster.clone(),
+            node: NodeName::new("a.b").unwrap(),
+            generation: Generation(3),
+        };
         let id = id_of(&tag).unwrap();
         assert_eq!(id.as_str(), "a.b.3");
         assert_eq!(tag_of(&cluster, &id), Some(tag));
         assert_eq!(tag_of(&cluster, &VmId::new("junk").unwrap()), None);
         let long = NodeName::new(&"n".repeat(63)).unwrap();
-        assert!(id_of(&VmTag { cluster, node: long, generation: Generation(1) }).is_err());
+        assert!(
+            id_of(&VmTag {
+                cluster,
+                node: long,
+                generation: Generation(1)
+            })
+            .is_err()
+        );
     }
 
     #[test]
@@ -326,7 +411,10 @@ mod tests {
         assert_eq!(Record::read(folder.path()), Some(record));
         tell(folder.path(), &(Time(7), "a\nb".to_owned()));
         tell(folder.path(), &(Time(8), "c".to_owned()));
-        assert_eq!(story(folder.path()), [(Time(7), "a b".to_owned()), (Time(8), "c".to_owned())]);
+        assert_eq!(
+            story(folder.path()),
+            [(Time(7), "a b".to_owned()), (Time(8), "c".to_owned())]
+        );
         let made = folder.path().join("x/y");
         assert!(make_private(&made).unwrap() && !make_private(&made).unwrap());
     }

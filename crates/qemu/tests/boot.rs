@@ -1,0 +1,319 @@
+//! Real VMs: the image is built, guests boot, are killed, adopted and ended.
+//! There is no slurmctld here: slurmd is started and gets no answer.
+//!
+//! Each test runs itself again under `unshare`: its bridge, taps and VMs are in
+//! namespaces that vanish with it.
+
+#![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
+use thiao_core::view::{ErrorClass, Shape, VmState};
+use thiao_qemu::net::Network;
+use thiao_qemu::{AccelChoice, GuestSettings, Host, Qemu, Settings, User};
+
+const SHAPE: Shape = Shape {
+    cpus: 1,
+    memory_mb: 200,
+    share_percent: 100,
+};
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 9, 1);
+const SLURMCTLD_PORT: u16 = 6817;
+
+/// Where the image is kept between runs.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-cache")
+}
+
+/// The guests' agent, built from today's sources, beside the tests' own binaries.
+fn agent() -> PathBuf {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.pop();
+    folder.pop();
+    folder.join("thiao-guest")
+}
+
+/// Runs `body` in new network, mount, process and user namespaces.
+fn isolated(test: &str, body: fn()) {
+    const INSIDE: &str = "THIAO_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some_and(|t| t == test) {
+        return body();
+    }
+    // What needs the outer network or writes to the target folder is done before.
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "-q", "-p", "thiao-guest"])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
+    let users: &[&str] = if rustix::process::geteuid().is_root() {
+        &[]
+    } else {
+        &["--user", "--map-root-user"]
+    };
+    let status = Command::new("unshare")
+        .args(users)
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, test)
+        .status()
+        .expect("unshare (package util-linux) starts");
+    assert!(status.success(), "the test failed inside: {status}");
+}
+
+struct Lab {
+    folder: tempfile::TempDir,
+    warm: bool,
+    woken: Arc<AtomicUsize>,
+}
+
+impl Lab {
+    fn new(warm: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("munge.key"), [7; 128]).unwrap();
+        let lab = Self {
+            folder,
+            warm,
+            woken: Arc::default(),
+        };
+        lab.settings().network.ensure_bridge().unwrap();
+        // Who listens and says nothing keeps slurmd waiting.
+        let silence = TcpListener::bind((GATEWAY, SLURMCTLD_PORT)).unwrap();
+        std::thread::spawn(move || silence.incoming().flatten().for_each(std::mem::forget));
+        lab
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            cluster: ClusterName::new("boot-test").unwrap(),
+            // Longer than a socket's address may be.
+            state_dir: self.folder.path().join("a-long-folder-name".repeat(8)),
+            cache_dir: cache(),
+            hosts: vec![Host {
+                name: HostName::new("h1").unwrap(),
+                cpus: 2,
+                memory_mb: 700,
+            }],
+            network: Network {
+                bridge: "thbr-test".to_owned(),
+                address: GATEWAY,
+                prefix_len: 24,
+            },
+            accel: AccelChoice::Tcg,
+            warm: self.warm,
+            overhead_mb: 140,
+            guest: GuestSettings {
+                slurmctld_host: "head".to_owned(),
+                slurmctld_addr: GATEWAY,
+                slurmctld_port: SLURMCTLD_PORT,
+                munge_key: self.folder.path().join("munge.key"),
+                munge_socket: "/run/lab/munge.socket".into(),
+                users: vec![User {
+                    name: "ada".to_owned(),
+                    uid: 1234,
+                    gid: 1234,
+                    home: "/home/ada".into(),
+                    shell: "/bin/bash".into(),
+                }],
+                shares: vec![],
+            },
+            agent: agent(),
+            thiao: "/nonexistent/thiao".into(),
+        }
+    }
+
+    fn open(&self) -> Qemu {
+        let woken = Arc::clone(&self.woken);
+        let wake = move || {
+            woken.fetch_add(1, Ordering::SeqCst);
+        };
+        let qemu = Qemu::open(self.settings(), Arc::new(wake)).unwrap();
+        let prepared = qemu.prepare(&[SHAPE], &|words| println!("{words}")).unwrap();
+        assert_eq!(prepared.warm[0].1.is_ok(), self.warm, "{:?}", prepared.warm);
+        qemu
+    }
+
+    fn vm_folder(&self, id: &VmId) -> PathBuf {
+        self.settings().state_dir.join("vms").join(id.as_str())
+    }
+
+    /// Waits until the VM's state is as wanted; shows its story on the way out.
+    fn wait(&self, qemu: &Qemu, id: &VmId, limit: Duration, wanted: fn(&VmState) -> bool) -> VmState {
+        let started = Instant::now();
+        loop {
+            let view = qemu.look().unwrap();
+            let state = view.vms.iter().find(|vm| vm.id == *id).map(|vm| vm.state.clone());
+            match state {
+                Some(state) if wanted(&state) => return state,
+                state if started.elapsed() > limit => {
+                    let console = std::fs::read_to_string(self.vm_folder(id).join("console.log"));
+                    panic!(
+                        "{id} is {state:?}: {:?}\n{}",
+                        qemu.timeline(id),
+                        console.unwrap_or_default()
+                    );
+                }
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn ready(&self, qemu: &Qemu, id: &VmId) {
+        self.wait(qemu, id, Duration::from_secs(90), |state| {
+            *state == VmState::Ready
+        });
+        let story = qemu.timeline(id);
+        let from = story[0].0;
+        for (time, what) in &story {
+            println!("{id} {:>9} {what}", time.since(from).to_string());
+        }
+    }
+}
+
+fn tag(node: &str, generation: u64) -> VmTag {
+    VmTag {
+        cluster: ClusterName::new("boot-test").unwrap(),
+        node: NodeName::new(node).unwrap(),
+        generation: Generation(generation),
+    }
+}
+
+fn pid(lab: &Lab, id: &VmId) -> String {
+    std::fs::read_to_string(lab.vm_folder(id).join("pid"))
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+fn told(qemu: &Qemu, id: &VmId, what: &str) -> usize {
+    qemu.timeline(id)
+        .iter()
+        .filter(|(_, told)| told.starts_with(what))
+        .count()
+}
+
+/// The whole life of VMs; cold and warm are told apart by their story.
+fn life(warm: bool) {
+    let lab = Lab::new(warm);
+    let host = HostName::new("h1").unwrap();
+    let qemu = lab.open();
+
+    let first = qemu.create(&tag("n1", 1), &host, SHAPE).unwrap();
+    assert_eq!(first.as_str(), "n1.1");
+    let process = pid(&lab, &first);
+    assert_eq!(qemu.create(&tag("n1", 1), &host, SHAPE).unwrap(), first);
+    assert_eq!(pid(&lab, &first), process, "the same tag starts nothing twice");
+    lab.ready(&qemu, &first);
+    assert_eq!(told(&qemu, &first, "guest restored"), usize::from(warm));
+    assert!(lab.woken.load(Ordering::SeqCst) > 0);
+
+    let view = qemu.look().unwrap();
+    assert_eq!(
+        (
+            view.hosts.len(),
+            view.hosts[0].memory_mb,
+            view.hosts[0].cpu_percent
+        ),
+        (1, 700, 200)
+    );
+    assert_eq!(view.vms.len(), 1);
+    assert_eq!((view.vms[0].memory_mb, view.vms[0].cpu_percent), (340, 100));
+    assert_eq!(view.vms[0].tag, Some(tag("n1", 1)));
+    assert_eq!(view.vms[0].host, Some(host.clone()));
+
+    let second = qemu.create(&tag("n2", 4), &host, SHAPE).unwrap();
+    lab.ready(&qemu, &second);
+    let third = qemu.create(&tag("n3", 1), &host, SHAPE).unwrap_err();
+    assert_eq!(third.class(), ErrorClass::Full, "{third}");
+    assert!(!lab.vm_folder(&VmId::new("n3.1").unwrap()).exists());
+
+    // Both have the identity that they were given: they answer on their own addresses.
+    for id in [&first, &second] {
+        let record = std::fs::read_to_string(lab.vm_folder(id).join("vm.json")).unwrap();
+        let address = record
+            .split("\"address\": \"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
+        let ping = Command::new("busybox")
+            .args(["ping", "-c", "1", "-W", "5", address])
+            .output()
+            .unwrap();
+        assert!(
+            ping.status.success(),
+            "{id} at {address}: {}",
+            String::from_utf8_lossy(&ping.stdout)
+        );
+    }
+
+    // Killed from outside, while the controller is there.
+    assert!(
+        Command::new("kill")
+            .args(["-9", &process])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let dead = lab.wait(&qemu, &first, Duration::from_secs(5), |state| {
+        matches!(state, VmState::Dead(_))
+    });
+    println!("{dead:?}");
+    qemu.destroy(&first).unwrap();
+    qemu.destroy(&first).unwrap();
+    assert!(!lab.vm_folder(&first).exists());
+
+    // The controller goes away and another takes up what runs.
+    let (process, reports) = (pid(&lab, &second), told(&qemu, &second, "slurmd started"));
+    drop(qemu);
+    let qemu = lab.open();
+    lab.wait(&qemu, &second, Duration::from_secs(20), |state| {
+        *state == VmState::Ready
+    });
+    assert_eq!(pid(&lab, &second), process);
+    assert_eq!(
+        told(&qemu, &second, "slurmd started"),
+        reports,
+        "the story is not told twice"
+    );
+    assert_eq!(told(&qemu, &second, "context sent"), 1);
+
+    let started = Instant::now();
+    qemu.destroy(&second).unwrap();
+    println!("ended in {:?}", started.elapsed());
+    assert!(qemu.look().unwrap().vms.is_empty());
+    // The test is the first process here and reaps nobody: a dead one has no command line.
+    let command = std::fs::read_to_string(Path::new("/proc").join(&process).join("cmdline"));
+    assert_eq!(command.unwrap_or_default(), "");
+    let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
+    let links = String::from_utf8(links.stdout).unwrap();
+    assert!(
+        !links.contains(": th0") && !links.contains(": tm"),
+        "taps are left:\n{links}"
+    );
+}
+
+#[test]
+fn vms_boot_die_are_adopted_and_end() {
+    isolated("vms_boot_die_are_adopted_and_end", || life(false));
+}
+
+#[test]
+fn vms_start_from_a_template() {
+    isolated("vms_start_from_a_template", || life(true));
+}
