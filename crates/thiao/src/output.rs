@@ -139,15 +139,34 @@ impl Printer {
         out.flush()
     }
 
-    /// Writes over what the terminal showed.
+    /// Writes over what the terminal showed; what does not fit its height is counted.
     ///
     /// # Errors
     /// As [`Printer::print`].
     pub fn redraw(self, text: &str) -> io::Result<()> {
-        // Home, the text with each line's rest erased, then everything below.
-        let text = text.replace('\n', "\x1b[K\n");
-        self.print(&format!("\x1b[H{text}\x1b[J"))
+        let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+        self.print(&frame(text, rows))
     }
+}
+
+/// A text as one picture on a terminal of so many rows (0: unknown).
+fn frame(text: &str, rows: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    // The last row stays free: a line end there would scroll.
+    let room = if rows > 2 { rows - 1 } else { usize::MAX };
+    let mut frame = String::from("\x1b[H");
+    let shown = if lines.len() > room { room - 1 } else { lines.len() };
+    for line in &lines[..shown] {
+        // Each line's rest is erased.
+        frame.push_str(line);
+        frame.push_str("\x1b[K\n");
+    }
+    if shown < lines.len() {
+        frame.push_str(&format!("... and {} lines more\x1b[K\n", lines.len() - shown));
+    }
+    // And everything below.
+    frame.push_str("\x1b[J");
+    frame
 }
 
 /// What strangers wrote (job names, reasons, consoles) cannot steer the terminal: control
@@ -241,6 +260,16 @@ mod tests {
     fn strangers_cannot_steer_the_terminal() {
         assert_eq!(clean("a\x1b[2Jb\nc\r"), "a\\u{1b}[2Jb\nc\\r");
         assert_eq!(Cell::from("\x07").text, "\\u{7}");
+    }
+
+    #[test]
+    fn a_picture_fits_the_terminal() {
+        assert_eq!(frame("a\nb\n", 3), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(
+            frame("a\nb\nc\nd\n", 4),
+            "\x1b[Ha\x1b[K\nb\x1b[K\n... and 2 lines more\x1b[K\n\x1b[J"
+        );
+        assert_eq!(frame("a\n", 0), "\x1b[Ha\x1b[K\n\x1b[J");
     }
 
     #[test]

@@ -316,7 +316,7 @@ fn qemu(
     table.close();
     Some(Settings {
         cluster: cluster?.clone(),
-        state_dir: state_dir.join("vms"),
+        state_dir: state_dir.to_owned(),
         cache_dir,
         hosts,
         network: thiao_qemu::net::Network {
