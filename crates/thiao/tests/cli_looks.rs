@@ -349,6 +349,11 @@ fn refusals_are_passed_on() {
     assert_eq!((code, err.as_str()), (1, "thiao: not a node: fg0\n"));
     let (code, _, err) = served.run(&["explain", "x"]);
     assert_eq!((code, err.as_str()), (1, "thiao: nothing is named x\n"));
+    let (code, _, err) = served.run(&["explain", "a b"]);
+    assert_eq!(
+        (code, err.as_str()),
+        (2, "thiao: name a node (fg0), a VM (fg0.3) or a job (17)\n")
+    );
 }
 
 /// Ends a program that would go on, when a test leaves it.

@@ -74,15 +74,11 @@ fn reader_left(error: &anyhow::Error) -> bool {
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
-    if error.is::<Malformed>() {
-        MALFORMED
-    } else if error
-        .downcast_ref::<ClientError>()
-        .is_some_and(ClientError::unreachable)
-    {
-        UNREACHABLE
-    } else {
-        FAILED
+    match error.downcast_ref::<ClientError>() {
+        Some(error) if error.unreachable() => UNREACHABLE,
+        Some(ClientError::Refused { code: 400, .. }) => MALFORMED,
+        None if error.is::<Malformed>() => MALFORMED,
+        _ => FAILED,
     }
 }
 

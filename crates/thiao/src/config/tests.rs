@@ -174,55 +174,6 @@ fn defaults_are_shown_as_a_file_that_is_right() {
     assert!(shown.contains("[[qemu.host]]\nname = \"box\" "), "{shown}");
 }
 
-/// The example says every default as it is: with all comments taken away it means the same.
-#[test]
-fn the_example_is_right_and_complete() {
-    let example = include_str!("../../../../dist/thiao.toml");
-    let short = read(example).unwrap();
-    let is_key = |line: &str| {
-        let name = line.split(" =").next().unwrap_or_default();
-        line.starts_with('[')
-            || (line.contains(" = ") && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
-    };
-    let mut full = String::new();
-    for line in example.lines() {
-        full.push_str(line.strip_prefix('#').filter(|l| is_key(l)).unwrap_or(line));
-        full.push('\n');
-    }
-    // A user whom every machine has.
-    let full = full.replace("[\"alice\"]", "[\"nobody\"]");
-    let full = read(&full).unwrap_or_else(|e| panic!("{e}\n{full}"));
-    assert_eq!(full.config.policy, short.config.policy);
-    assert_eq!(full.config.timing, short.config.timing);
-    assert_eq!(full.config.slurm.timeout, short.config.slurm.timeout);
-    assert_eq!(full.config.qemu.network, short.config.qemu.network);
-    assert_eq!(full.config.state_dir, short.config.state_dir);
-    let guest = |loaded: &Loaded| {
-        let guest = &loaded.config.qemu.guest;
-        (
-            guest.munge_key.clone(),
-            guest.munge_socket.clone(),
-            guest.slurmctld_addr,
-            guest.slurmctld_port,
-        )
-    };
-    assert_eq!(guest(&full), guest(&short));
-    let defaulted: Vec<&Shown> = full
-        .shown
-        .iter()
-        .filter(|line| {
-            matches!(
-                line,
-                Shown::Key {
-                    origin: Origin::Default,
-                    ..
-                }
-            )
-        })
-        .collect();
-    assert!(defaulted.is_empty(), "not in the example: {defaulted:?}");
-}
-
 #[test]
 fn a_typo_is_named_with_the_nearest_key() {
     check(
