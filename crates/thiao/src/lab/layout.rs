@@ -160,25 +160,26 @@ impl Layout {
         ]
     }
 
-    /// Makes the lab's own folder, passable for users (jobs' homes and the API socket are below it).
+    /// Makes the lab's own folder, passable for users (jobs' homes and the API socket are below it);
+    /// whether it is new or was empty.
     ///
     /// # Errors
     /// When the folder cannot be made, or is there and holds something else.
-    pub fn make_dir(&self) -> Result<()> {
+    pub fn make_dir(&self) -> Result<bool> {
+        let mut fresh = true;
         if self.dir.exists() {
-            let foreign = !self.options().exists()
-                && std::fs::read_dir(&self.dir)
-                    .with_context(|| format!("{} cannot be read", self.dir.display()))?
-                    .next()
-                    .is_some();
-            if foreign {
+            let mut entries = std::fs::read_dir(&self.dir)
+                .with_context(|| format!("{} cannot be read", self.dir.display()))?;
+            fresh = entries.next().is_none();
+            if !fresh && !self.options().exists() {
                 bail!(
                     "{} is not empty and holds no lab: name another folder with --dir",
                     self.dir.display()
                 );
             }
         }
-        make(&self.dir, 0o755)
+        make(&self.dir, 0o755)?;
+        Ok(fresh)
     }
 }
 
@@ -285,7 +286,9 @@ mod tests {
         let lab = Layout::new(Some(dir.path())).unwrap();
         assert!(lab.make_dir().unwrap_err().to_string().contains("holds no lab"));
         std::fs::remove_file(dir.path().join("thesis.tex")).unwrap();
-        lab.make_dir().unwrap();
+        assert!(lab.make_dir().unwrap());
+        std::fs::write(lab.options(), "{}").unwrap();
+        assert!(!lab.make_dir().unwrap());
     }
 
     #[test]

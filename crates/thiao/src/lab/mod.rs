@@ -49,6 +49,9 @@ pub enum Command {
         place: Place,
         #[command(flatten)]
         options: Options,
+        /// Stay here: the lab ends, and its folder with it, on Ctrl-C or when standard input ends
+        #[arg(long)]
+        foreground: bool,
     },
     /// Show what runs in the lab
     Status {
@@ -145,7 +148,11 @@ impl Place {
 /// When it fails; the error says what to do.
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up { place, options } => start(place.layout()?, options),
+        Command::Up {
+            place,
+            options,
+            foreground,
+        } => start(place.layout()?, options, foreground),
         Command::Status { place, json } => status(&place.running()?, json),
         Command::Shell { place, admin } => {
             shell(&place.running()?, if admin { As::Owner } else { As::Submitter })
@@ -170,22 +177,26 @@ pub fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
-fn start(layout: Layout, options: Options) -> Result<ExitCode> {
+fn start(layout: Layout, options: Options, foreground: bool) -> Result<ExitCode> {
     signals::watch();
     let begun = std::time::Instant::now();
     let mut say = |text: &str| println!("{:6.1} s  {text}", begun.elapsed().as_secs_f64());
-    match up::up(layout.clone(), options, false, &mut say) {
-        Ok(up) => {
-            up.leave()?;
-            let here = layout.dir().display();
-            println!(
-                "The lab is up in {here}. Try `thiao lab shell`, then `sbatch --wrap hostname`; end it with `thiao lab down`."
-            );
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(NotUp::Interrupted(code)) => Ok(ExitCode::from(code)),
-        Err(NotUp::Failed(error)) => Err(error),
+    let up = match up::up(layout.clone(), options, foreground, &mut say) {
+        Ok(up) => up,
+        Err(NotUp::Interrupted(code)) => return Ok(ExitCode::from(code)),
+        Err(NotUp::Failed(error)) => return Err(error),
+    };
+    let here = layout.dir().display();
+    println!(
+        "The lab is up in {here}. Try `thiao lab shell`, then `sbatch --wrap hostname`; end it with `thiao lab down`."
+    );
+    if foreground {
+        let code = up.stay();
+        up.end()?;
+        return Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from));
     }
+    up.leave()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn status(lab: &Running, json: bool) -> Result<ExitCode> {

@@ -99,7 +99,7 @@ impl Plan {
     ///
     /// # Errors
     /// When it does not fit the machine, or a program of ours is missing.
-    pub fn resolve(options: Options, ephemeral: bool) -> Result<Self> {
+    pub fn resolve(options: Options) -> Result<Self> {
         let owner = person::owner()?;
         let submitter = person::submitter(&owner, options.user.as_deref())?;
         if options.slurmctld_port == options.slurmd_port {
@@ -138,7 +138,7 @@ impl Plan {
             submitter,
             thiao,
             options,
-            ephemeral,
+            ephemeral: false,
         })
     }
 

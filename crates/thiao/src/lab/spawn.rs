@@ -17,8 +17,6 @@ use std::os::unix::net::UnixStream;
 pub struct Spawned {
     /// Becomes readable when the keeper has ended.
     pub pidfd: OwnedFd,
-    /// The keeper's process id outside.
-    pub pid: i32,
     /// Progress comes out of it; when it is closed before `detach` was said, the lab ends.
     pub line: UnixStream,
 }
@@ -99,11 +97,7 @@ pub fn keeper(program: &OsStr, args: &[&OsStr], log: &File) -> Result<Spawned> {
         let error = std::io::Error::from_raw_os_error(i32::from(errno));
         return Err(anyhow!(error).context(format!("the lab's keeper could not be started ({what})")));
     }
-    Ok(Spawned {
-        pidfd,
-        pid: i32::try_from(pid).context("an impossible process id")?,
-        line: ours,
-    })
+    Ok(Spawned { pidfd, line: ours })
 }
 
 /// Why the kernel did not make the namespaces, and what to do.

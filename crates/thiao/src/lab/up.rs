@@ -8,6 +8,8 @@ use super::plan::{Options, Plan};
 use super::services::{open_log, tail};
 use super::{image, signals, spawn};
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::event::{PollFd, PollFlags};
+use rustix::time::Timespec;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
@@ -32,6 +34,7 @@ pub const END_LIMIT: Duration = Duration::from_secs(30);
 pub struct Up {
     spawned: spawn::Spawned,
     layout: Layout,
+    ephemeral: bool,
     left: bool,
 }
 
@@ -49,7 +52,8 @@ impl From<anyhow::Error> for NotUp {
     }
 }
 
-/// Brings a lab up; each step is given to `say` as it is done.
+/// Brings a lab up; each step is given to `say` as it is done. An ephemeral lab's folder is removed
+/// with it, unless there was one before.
 ///
 /// # Errors
 /// When a step fails (with the end of the log that tells why) or the person interrupts. Nothing is left then.
@@ -58,8 +62,8 @@ pub fn up(layout: Layout, options: Options, ephemeral: bool, say: &mut dyn FnMut
         find_program(program)?;
     }
     check_tun()?;
-    let plan = Plan::resolve(options, ephemeral)?;
-    layout.make_dir()?;
+    let mut plan = Plan::resolve(options)?;
+    plan.ephemeral = layout.make_dir()? && ephemeral;
     if enter::Running::find(layout.clone()).is_ok() {
         return Err(anyhow!(
             "a lab runs already in {}: `thiao lab down` ends it",
@@ -87,6 +91,7 @@ pub fn up(layout: Layout, options: Options, ephemeral: bool, say: &mut dyn FnMut
     let up = Up {
         spawned,
         layout,
+        ephemeral: plan.ephemeral,
         left: false,
     };
     up.follow(say)?;
@@ -155,6 +160,36 @@ impl Up {
         Ok(())
     }
 
+    /// Waits until the person interrupts (the exit code then), standard input ends, or the lab does.
+    pub fn stay(&self) -> Option<u8> {
+        let input = std::io::stdin();
+        let mut buffer = [0; 256];
+        loop {
+            let mut fds = [
+                PollFd::new(&input, PollFlags::IN),
+                PollFd::new(&self.spawned.pidfd, PollFlags::IN),
+            ];
+            // A signal wakes this, too; the limit is for one that came just before.
+            let woken = rustix::event::poll(
+                &mut fds,
+                Some(&Timespec {
+                    tv_sec: 1,
+                    tv_nsec: 0,
+                }),
+            );
+            let (heard, ended) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+            if let Some(code) = signals::interrupted() {
+                return Some(code);
+            }
+            if ended {
+                return None;
+            }
+            if woken.is_ok() && heard && matches!(rustix::io::read(&input, &mut buffer), Ok(0)) {
+                return None;
+            }
+        }
+    }
+
     /// Ends the lab and waits until it is gone.
     ///
     /// # Errors
@@ -175,6 +210,9 @@ impl Up {
             rustix::process::WaitIdOptions::EXITED,
         );
         clear(&self.layout)?;
+        if self.ephemeral {
+            layout::remove(self.layout.dir())?;
+        }
         if !orderly {
             bail!(
                 "the lab did not end within {} s and was killed",
