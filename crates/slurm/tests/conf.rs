@@ -1,0 +1,112 @@
+//! The texts that we write for Slurm. That slurmctld takes them is shown in `real`.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should fail")]
+
+use std::path::Path;
+use thiao_slurm::conf::{NodeLine, Timeouts};
+use thiao_slurm::fragment::Fragment;
+use thiao_slurm::{Config, Version};
+
+fn fragment(version: Version) -> Fragment {
+    let line = |nodes: &str, partition: &str| NodeLine {
+        nodes: nodes.into(),
+        cpus: 4,
+        memory_mb: 3000,
+        features: vec!["vm".into(), "small".into()],
+        partition: partition.into(),
+    };
+    Fragment {
+        version,
+        hooks: "/usr/lib/thiao/hooks".into(),
+        nodes: vec![line("fg[0-7]", "vm"), line("gg[0-3]", "big"), line("hh1", "vm")],
+        default_partition: Some("big".into()),
+        timeouts: Timeouts {
+            resume_s: 120,
+            suspend_s: 7,
+            idle_s: 30,
+        },
+    }
+}
+
+/// The values of a key in the text.
+fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    text.lines()
+        .filter_map(|l| l.strip_prefix(key)?.strip_prefix('='))
+        .collect()
+}
+
+#[test]
+fn lists_are_merged_with_what_is_in_effect() {
+    let present = Config::parse(
+        "SlurmctldParameters = max_rpc_cnt=100,power_save_interval=30\nPrivateData = jobs,cloud\n\
+         SchedulerParameters = bf_interval=60,bf_continue\n",
+    );
+    let text = fragment(Version::new(22, 5, 8)).render(Some(&present));
+    assert_eq!(
+        values(&text, "SlurmctldParameters"),
+        ["max_rpc_cnt=100,enable_configless,power_save_interval=1,power_save_min_interval=0,cloud_reg_addrs"]
+    );
+    assert_eq!(values(&text, "PrivateData"), ["jobs,cloud"]);
+    assert_eq!(
+        values(&text, "SchedulerParameters").len(),
+        0,
+        "only recommended, in a comment"
+    );
+    assert!(text.contains("# SchedulerParameters=bf_continue,"));
+}
+
+#[test]
+fn partitions_gather_their_nodes_and_carry_the_times() {
+    let text = fragment(Version::new(23, 11, 4)).render(None);
+    let partitions = values(&text, "PartitionName");
+    assert_eq!(partitions.len(), 2);
+    assert!(
+        partitions[0].starts_with("vm Nodes=fg[0-7],hh1 State=UP"),
+        "{partitions:?}"
+    );
+    assert!(
+        partitions[1].starts_with("big Nodes=gg[0-3] Default=YES"),
+        "{partitions:?}"
+    );
+    for line in partitions {
+        assert!(line.ends_with("ResumeTimeout=120 SuspendTimeout=7 SuspendTime=30"));
+    }
+    assert!(
+        values(&text, "SuspendTime").is_empty(),
+        "not for the whole cluster"
+    );
+    assert_eq!(
+        values(&text, "NodeName")[0],
+        "fg[0-7] CPUs=4 RealMemory=3000 Feature=vm,small State=CLOUD"
+    );
+    assert!(!text.contains("cloud_reg_addrs"), "the default from 23.11 on");
+    for (key, program) in [
+        ("ResumeProgram", "Resume"),
+        ("PrologSlurmctld", "PrologSlurmctld"),
+    ] {
+        assert_eq!(values(&text, key), [format!("/usr/lib/thiao/hooks/{program}")]);
+    }
+}
+
+#[test]
+fn conflicts_and_next_steps_are_told() {
+    let fragment = fragment(Version::new(22, 5, 8));
+    assert!(fragment.conflicts(&Config::default()).is_empty());
+    let present = Config::parse(
+        "PrologSlurmctld = /etc/slurm/prolog\nResumeProgram = /usr/lib/thiao/hooks/Resume\nSuspendTime = 300 sec\n\
+         SlurmctldParameters = idle_on_node_suspend\nSchedulerType = sched/builtin\n",
+    );
+    let told = fragment.conflicts(&present);
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told[0].contains("/etc/slurm/prolog"));
+    let steps = fragment.next_steps(
+        Path::new("/etc/slurm/thiao.conf"),
+        Path::new("/etc/slurm/slurm.conf"),
+    );
+    assert!(steps[0].contains("Include /etc/slurm/thiao.conf"));
+    assert!(steps.iter().any(|s| s.contains("fg[0-7],gg[0-3],hh1")));
+    let old = Fragment {
+        version: Version::new(20, 11, 7),
+        ..fragment
+    };
+    assert!(old.conflicts(&Config::default())[0].contains("20.11.7"));
+}
