@@ -9,6 +9,9 @@
 //! v2:  <own group>/thiao-<cluster>@<vm>/cpu.weight   100 per core
 //! v1:  <own group>/thiao-<cluster>@<vm>/cpu.shares  1024 per core
 //! ```
+//!
+//! Where our own group has no weights to give (v2 in a login session), one
+//! above it is taken if it has and lets us: the machine's root group, for root.
 
 use std::fs;
 use std::io;
@@ -93,13 +96,18 @@ impl Cgroups {
     pub fn detect_under(root: &Path, cluster: &ClusterName) -> Self {
         // '@' is in no name of ours: one cluster's prefix is never another's.
         let prefix = format!("thiao-{cluster}@");
-        let control = match find(root).and_then(|(version, parent)| {
-            prepare(version, &parent, &format!("thiao-{cluster}-probe"))?;
-            Ok((version, parent))
-        }) {
-            Ok((version, parent)) => Control::On { version, parent },
-            Err(why) => Control::Off(why),
-        };
+        let probe = format!("thiao-{cluster}-probe");
+        let control = find(root).and_then(|places| {
+            let mut first = None;
+            for (version, parent) in places {
+                match prepare(version, &parent, &probe) {
+                    Ok(()) => return Ok(Control::On { version, parent }),
+                    Err(why) => first = first.or(Some(why)),
+                }
+            }
+            Err(first.unwrap_or_else(|| NOT_GIVEN.to_owned()))
+        });
+        let control = control.unwrap_or_else(Control::Off);
         let cgroups = Self { prefix, control };
         cgroups.sweep();
         cgroups
@@ -127,26 +135,18 @@ impl Cgroups {
             return Ok(());
         };
         let group = parent.join(format!("{}{vm}", self.prefix));
-        match fs::create_dir(&group) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(CgroupError {
-                    what: "make",
-                    path: group,
-                    source: e,
-                });
-            }
-            _ => {}
-        }
+        let failed = |what, path: &Path, source| CgroupError {
+            what,
+            path: path.to_owned(),
+            source,
+        };
+        make(*version, &group).map_err(|e| failed("make", &group, e))?;
         for (file, value) in [
             (version.weight_file(), version.weight(cpu_percent)),
             ("cgroup.procs", u64::from(pid.unsigned_abs())),
         ] {
             let path = group.join(file);
-            fs::write(&path, value.to_string()).map_err(|source| CgroupError {
-                what: "write",
-                path,
-                source,
-            })?;
+            fs::write(&path, value.to_string()).map_err(|e| failed("write", &path, e))?;
         }
         Ok(())
     }
@@ -185,23 +185,30 @@ impl Cgroups {
     }
 }
 
-/// The hierarchy that has the CPU controller, and our own group in it. The error says why there is none.
-fn find(root: &Path) -> Result<(Version, PathBuf), String> {
+const NOT_GIVEN: &str = "the CPU controller is not given to our control group: run the controller as a systemd \
+                         service with Delegate=yes, or as root";
+
+/// The groups in which VMs' groups may be made, best first. The error says why there is none.
+///
+/// That is our own group. For v2 also those above it that have the controller
+/// enabled for their children: there nothing needs to be changed, and to root
+/// they are open.
+fn find(root: &Path) -> Result<Vec<(Version, PathBuf)>, String> {
     let read = |name: &str| {
         let path = root.join(name);
         fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
     };
     let mounts = read("proc/self/mountinfo")?;
     let own = read("proc/self/cgroup")?;
-    let mut seen = false;
-    for line in mounts.lines() {
-        let Some(mount) = Mount::parse(line) else { continue };
+    let mut mounted = false;
+    let mut places = Vec::new();
+    for mount in mounts.lines().filter_map(Mount::parse) {
         let version = match mount.kind {
             "cgroup" if mount.options.split(',').any(|o| o == "cpu") => Version::V1,
             "cgroup2" => Version::V2,
             _ => continue,
         };
-        seen = true;
+        mounted = true;
         let Some(path) = own_group(&own, version) else {
             continue;
         };
@@ -210,22 +217,25 @@ fn find(root: &Path) -> Result<(Version, PathBuf), String> {
             .strip_prefix(mount.root)
             .unwrap_or(path)
             .trim_start_matches('/');
-        let parent = root.join(mount.point.trim_start_matches('/')).join(below);
-        let usable = match version {
-            Version::V1 => true,
-            Version::V2 => has_cpu(&parent.join("cgroup.controllers")),
-        };
-        if usable {
-            return Ok((version, parent));
+        let top = root.join(mount.point.trim_start_matches('/'));
+        let own = top.join(below);
+        match version {
+            Version::V1 => places.push((version, own)),
+            Version::V2 => {
+                let above = own.ancestors().skip(1).take_while(|p| p.starts_with(&top));
+                let open = above
+                    .filter(|p| has_cpu(&p.join("cgroup.subtree_control")))
+                    .map(Path::to_owned);
+                let own = has_cpu(&own.join("cgroup.controllers")).then(|| own.clone());
+                places.extend(own.into_iter().chain(open).map(|p| (version, p)));
+            }
         }
     }
-    Err(if seen {
-        "the CPU controller is not given to our control group: run the controller as a systemd service with \
-         Delegate=yes, or as root"
-            .to_owned()
+    if mounted {
+        Ok(places)
     } else {
-        "no control groups with the CPU controller are mounted".to_owned()
-    })
+        Err("no control groups with the CPU controller are mounted".to_owned())
+    }
 }
 
 /// Makes sure that groups made in `parent` get weights, by making one.
@@ -233,15 +243,10 @@ fn prepare(version: Version, parent: &Path, probe: &str) -> Result<(), String> {
     let failed = |what: &str, path: &Path, e: io::Error| format!("cannot {what} {}: {e}", path.display());
     let subtree = parent.join("cgroup.subtree_control");
     if version == Version::V2 && !has_cpu(&subtree) {
-        enable_cpu(parent, &subtree).map_err(|e| failed("enable the CPU controller in", &subtree, e))?;
+        fs::write(&subtree, "+cpu").map_err(|e| failed("enable the CPU controller in", &subtree, e))?;
     }
     let group = parent.join(probe);
-    match fs::create_dir(&group) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(failed("make the control group", &group, e));
-        }
-        _ => {}
-    }
+    make(version, &group).map_err(|e| failed("make the control group", &group, e))?;
     let weight = group.join(version.weight_file());
     let written =
         fs::write(&weight, version.weight(100).to_string()).map_err(|e| failed("write", &weight, e));
@@ -249,24 +254,27 @@ fn prepare(version: Version, parent: &Path, probe: &str) -> Result<(), String> {
     written
 }
 
-/// Gives the children of `parent` the CPU controller. The kernel refuses that
-/// (EBUSY) while `parent` itself holds processes; when those are us alone, we
-/// step down into a child, as a delegated service is expected to.
-fn enable_cpu(parent: &Path, subtree: &Path) -> io::Result<()> {
-    let first = fs::write(subtree, "+cpu");
-    let Err(e) = &first else { return first };
-    let held = fs::read_to_string(parent.join("cgroup.procs"))?;
-    let own = std::process::id().to_string();
-    if e.kind() != io::ErrorKind::ResourceBusy || held.lines().any(|pid| pid != own) {
-        return first;
-    }
-    let leaf = parent.join("controller");
-    match fs::create_dir(&leaf) {
+/// Makes a group that can hold a process beside those of the group above it.
+///
+/// With v2 that takes a *threaded* group: an ordinary one can't be used while
+/// the group above holds processes (as a service's own group does), and, once
+/// in use, would keep systemd from starting the service again. Where threaded
+/// groups can't be made, ordinary ones can be used: right below the root, and
+/// below groups that hold no processes.
+fn make(version: Version, group: &Path) -> io::Result<()> {
+    match fs::create_dir(group) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    fs::write(leaf.join("cgroup.procs"), own)?;
-    fs::write(subtree, "+cpu")
+    let kind = group.join("cgroup.type");
+    let below_root = !group.parent().is_some_and(|p| p.join("cgroup.type").exists());
+    if version == Version::V1 || below_root {
+        return Ok(());
+    }
+    match fs::write(&kind, "threaded") {
+        Err(e) if fs::read_to_string(&kind)?.trim() != "domain" => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn has_cpu(file: &Path) -> bool {
@@ -397,6 +405,37 @@ mod tests {
             "{}",
             cgroups.describe()
         );
+    }
+
+    #[test]
+    fn v2_climbs_to_a_group_that_has_weights_to_give() {
+        let files = [
+            ("sys/fs/cgroup/cgroup.subtree_control", "cpu memory"),
+            ("sys/fs/cgroup/user/cgroup.controllers", "memory"),
+            ("sys/fs/cgroup/user/cgroup.subtree_control", ""),
+            ("sys/fs/cgroup/user/session/cgroup.controllers", "memory"),
+        ];
+        let root = root(V2, "0::/user/session\n", &files);
+        let cgroups = Cgroups::detect_under(root.path(), &cluster());
+        assert!(
+            cgroups.describe().ends_with("/sys/fs/cgroup"),
+            "{}",
+            cgroups.describe()
+        );
+        let unchanged = fs::read_to_string(root.path().join("sys/fs/cgroup/user/cgroup.subtree_control"));
+        assert_eq!(unchanged.unwrap(), "");
+    }
+
+    #[test]
+    fn v2_groups_beside_processes_are_threaded() {
+        let own = "sys/fs/cgroup/svc";
+        let controllers = format!("{own}/cgroup.controllers");
+        let kind = format!("{own}/cgroup.type");
+        let root = root(V2, "0::/svc\n", &[(&controllers, "cpu"), (&kind, "domain")]);
+        let cgroups = Cgroups::detect_under(root.path(), &cluster());
+        cgroups.place(&vm(), 12, 50).unwrap();
+        let group = root.path().join(own).join("thiao-c1@fg0.7");
+        assert_eq!(fs::read_to_string(group.join("cgroup.type")).unwrap(), "threaded");
     }
 
     #[test]
