@@ -46,7 +46,8 @@ pub fn inside(test: &str) -> Option<PathBuf> {
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
-        command.args(["-U", "--map-root-user"]);
+        // Slurm then runs as this user, who may do in here what root may.
+        command.args(["-U", "--map-current-user", "--keep-caps"]);
     }
     command.args(["-n", "-m", "-p", "-f", "--mount-proc", "--kill-child"]);
     command
@@ -122,7 +123,7 @@ impl Ctld {
             address: IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)),
             slurmctld_port: 7817,
             slurmd_port: 7818,
-            user: "root".into(),
+            user: user_name(),
             state: dir.join("state"),
             log: dir.join("slurmctld.log"),
             pid_file: dir.join("slurmctld.pid"),
@@ -163,7 +164,11 @@ impl Ctld {
             "SlurmdSpoolDir={}/spool/%n\nSlurmdPidFile={0}/spool/%n.pid\n",
             dir.display()
         );
-        std::fs::write(&conf, own + &lab.slurm_conf()).unwrap();
+        // In a VM slurmd is root; without root here it is this user.
+        let text = lab
+            .slurm_conf()
+            .replace("SlurmdUser=root", &format!("SlurmdUser={}", lab.user));
+        std::fs::write(&conf, own + &text).unwrap();
         std::fs::write(dir.join("cgroup.conf"), CGROUP_CONF).unwrap();
         let child = spawn(&conf, &dir);
         let slurm = Slurm::new(Some(conf.clone()), None, Duration::from_secs(20));
@@ -265,6 +270,11 @@ pub fn host_name() -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_str().unwrap();
     name.split('.').next().unwrap_or(name).to_owned()
+}
+
+fn user_name() -> String {
+    let output = Command::new("id").arg("-un").output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn start_munged(dir: &Path) {

@@ -47,7 +47,7 @@ fn a_job_gets_a_node_and_gives_it_back() {
     });
     let seen = ctld.job(job).unwrap();
     assert_eq!(seen.nodes, [node("n1"), node("n2")]);
-    assert_eq!(seen.uid, 0);
+    assert_eq!(seen.uid, rustix::process::getuid().as_raw());
     assert!(ctld.node("n1").is_up() && ctld.node("n2").is_up());
     assert_eq!(ctld.job(names).unwrap().name, "two\nlines|1|0|root");
     ctld.slurm.notify_job(job, "thiao: only\na test").unwrap();
