@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! <state_dir>/exports/<id>      its pid and port; locked by the process for as long as it lives
-//! <state_dir>/exports/<id>.log  what it has to say
+//! <state_dir>/exports/<id>.log  its last words
 //! ```
 //!
 //! A dead export is started again on the port that it had, and finds its
@@ -19,11 +19,15 @@
 //! program that speaks to its port.
 
 mod args;
+mod child;
 mod fs;
 mod handles;
 mod nfs;
+mod replies;
 mod server;
 mod xdr;
+
+pub use child::child;
 
 use crate::Share;
 use args::User;
@@ -31,23 +35,25 @@ use nfs::Nfs;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The hidden subcommand of `thiao` that is an export.
 pub const SUBCOMMAND: &str = "nfs-export";
 
+/// Under the state folder.
+const FOLDER: &str = "exports";
+
 /// How long an export may take to say that it is ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After that it is killed.
+/// How long one that ends may take, before it is killed, and before its port is given up.
 const GRACE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(10);
 /// How often files that nobody uses are closed.
@@ -162,7 +168,7 @@ impl Exports {
         thiao: &Path,
         state_dir: &Path,
     ) -> Result<Self, ExportError> {
-        let folder = state_dir.join("exports");
+        let folder = state_dir.join(FOLDER);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -216,27 +222,17 @@ impl Exports {
     /// Ends all exports of this state folder, also those of shares that are no longer configured.
     /// Guests that still use them wait.
     pub fn stop(mut self) -> Result<(), ExportError> {
-        Self::stop_all(&self.folder)?;
+        end_all(&self.folder)?;
         for child in self.exports.iter_mut().filter_map(|e| e.child.as_mut()) {
             let _ = child.wait();
         }
         Ok(())
     }
 
-    /// [`Self::stop`] without knowing the shares: ends whatever has a record in this folder.
-    fn stop_all(folder: &Path) -> Result<(), ExportError> {
-        let failed = |path: &Path, source| ExportError::State {
-            what: "read",
-            path: path.to_owned(),
-            source,
-        };
-        for entry in folder.read_dir().map_err(|e| failed(folder, e))? {
-            let path = entry.map_err(|e| failed(folder, e))?.path();
-            if path.extension().is_none() {
-                end(&path)?;
-            }
-        }
-        Ok(())
+    /// [`Self::stop`] by whoever did not start them.
+    pub fn stop_recorded(state_dir: &Path) -> Result<(), ExportError> {
+        let folder = state_dir.join(FOLDER);
+        if folder.exists() { end_all(&folder) } else { Ok(()) }
     }
 
     fn adopt_or_start(&self, share: &Share) -> Result<(u16, Option<Child>), ExportError> {
@@ -359,6 +355,22 @@ fn holder(path: &Path) -> Option<(Record, std::os::fd::OwnedFd)> {
     }
 }
 
+/// Ends whatever has a record in this folder.
+fn end_all(folder: &Path) -> Result<(), ExportError> {
+    let failed = |path: &Path, source| ExportError::State {
+        what: "read",
+        path: path.to_owned(),
+        source,
+    };
+    for entry in folder.read_dir().map_err(|e| failed(folder, e))? {
+        let path = entry.map_err(|e| failed(folder, e))?.path();
+        if path.extension().is_none() {
+            end(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Ends the export that holds this record, if any.
 fn end(path: &Path) -> Result<(), ExportError> {
     let failed = |what, source| ExportError::State {
@@ -416,66 +428,6 @@ fn first_line(pipe: std::process::ChildStdout) -> String {
     String::from_utf8_lossy(&said).trim().to_owned()
 }
 
-/// The subcommand: becomes the share's user and serves until it is ended.
-/// Arguments: the folder, the address, uid and gid. Returns only when it fails.
-#[must_use]
-pub fn child(arguments: &[OsString]) -> ExitCode {
-    let Err(error) = run_child(arguments);
-    // To the controller, which waits for a line, and to the log.
-    let _ = writeln!(io::stdout(), "{error}");
-    let _ = writeln!(io::stderr(), "{error}");
-    ExitCode::FAILURE
-}
-
-fn run_child(arguments: &[OsString]) -> Result<Infallible, ExportError> {
-    let number = |text: &OsStr| text.to_str()?.parse().ok();
-    let [folder, bind, uid, gid] = arguments else {
-        return Err(ExportError::ByHand);
-    };
-    let bind: Option<Ipv4Addr> = bind.to_str().and_then(|b| b.parse().ok());
-    let (Some(bind), Some(uid), Some(gid)) = (bind, number(uid), number(gid)) else {
-        return Err(ExportError::ByHand);
-    };
-    let stdin = rustix::io::dup(io::stdin()).map_err(|_| ExportError::ByHand)?;
-    let mut record = File::from(stdin);
-    if !record.metadata().is_ok_and(|m| m.is_file()) {
-        return Err(ExportError::ByHand);
-    }
-    // Away from the controller's terminal and its Ctrl-C.
-    let _ = rustix::process::setsid();
-    let owner = User { uid, gid };
-    become_user(owner).map_err(|source| ExportError::User { uid, gid, source })?;
-
-    let mut former = String::new();
-    let _ = record.read_to_string(&mut former);
-    let former: Option<Record> = serde_json::from_str(&former).ok();
-    let folder = Path::new(folder);
-    let nfs = open(folder, owner)?;
-    let listener = match former.map(|r| listen(SocketAddr::V4(SocketAddrV4::new(bind, r.port)))) {
-        Some(Ok(listener)) => listener,
-        _ => listen(SocketAddr::V4(SocketAddrV4::new(bind, 0)))?,
-    };
-    let port = port(&listener)?;
-    let told = Record {
-        pid: std::process::id(),
-        port,
-        folder: folder.display().to_string(),
-    };
-    let text = serde_json::to_vec(&told).map_err(io::Error::from);
-    text.and_then(|text| {
-        record.set_len(0)?;
-        record.rewind()?;
-        record.write_all(&text)
-    })
-    .map_err(|source| ExportError::State {
-        what: "write",
-        path: "the export's record".into(),
-        source,
-    })?;
-    let _ = writeln!(io::stdout(), "ready {port}");
-    serve_on(&listener, nfs)
-}
-
 /// Serves a folder under this process's user, and gives the port to `ready` once it listens. Returns only when it
 /// fails. Takes the process over: sets its umask to 0, since clients apply their own.
 pub fn serve(dir: &Path, listen_on: SocketAddr, ready: impl FnOnce(u16)) -> Result<Infallible, ExportError> {
@@ -522,87 +474,4 @@ fn serve_on(listener: &TcpListener, nfs: Arc<Nfs>) -> Result<Infallible, ExportE
         }
     });
     server::run(listener, &nfs)
-}
-
-/// Gives up all rights but that user's. Where his uid does not exist (a user
-/// namespace with one user), that one user acts for him.
-fn become_user(user: User) -> io::Result<()> {
-    let check = |result: libc::c_int| {
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
-    };
-    let current = User::current();
-    if current.uid == 0 && user.uid != 0 && maps(user.uid)? {
-        let groups = groups(user);
-        // SAFETY: a pointer to that many gids.
-        check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
-        // SAFETY: plain numbers; glibc changes all threads.
-        check(unsafe { libc::setgid(user.gid) })?;
-        // SAFETY: as above.
-        check(unsafe { libc::setuid(user.uid) })?;
-        return Ok(());
-    }
-    if user.uid != current.uid {
-        if maps(user.uid)? {
-            return Err(io::Error::from_raw_os_error(libc::EPERM));
-        }
-    } else if user.uid == 0 {
-        return Ok(());
-    }
-    let none = rustix::thread::CapabilitySet::empty();
-    rustix::thread::set_capabilities(
-        None,
-        rustix::thread::CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        },
-    )?;
-    Ok(())
-}
-
-/// Whether a uid exists in this user namespace.
-fn maps(uid: u32) -> io::Result<bool> {
-    let map = std::fs::read_to_string("/proc/self/uid_map")?;
-    Ok(map.lines().any(|line| {
-        let mut numbers = line.split_whitespace().map(|n| n.parse::<u64>().unwrap_or(0));
-        let (first, _outside, count) = (numbers.next(), numbers.next(), numbers.next());
-        first
-            .zip(count)
-            .is_some_and(|(first, count)| (first..first + count).contains(&u64::from(uid)))
-    }))
-}
-
-/// All groups that the user is in, by the machine's own lists; his given one alone if he is not known there.
-fn groups(user: User) -> Vec<libc::gid_t> {
-    let mut buffer = vec![0; 16 << 10];
-    // SAFETY: all-zero bytes are a valid `passwd`.
-    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-    let mut found = std::ptr::null_mut();
-    // SAFETY: the buffer has the length that is told, and outlives the entry, whose strings lie in it.
-    let result = unsafe {
-        libc::getpwuid_r(
-            user.uid,
-            &mut entry,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            &mut found,
-        )
-    };
-    if result != 0 || found.is_null() {
-        return vec![user.gid];
-    }
-    let mut groups = vec![user.gid; 1024];
-    let mut count = groups.len() as libc::c_int;
-    // SAFETY: the name is the entry's; there is room for `count` gids.
-    let result = unsafe { libc::getgrouplist(entry.pw_name, user.gid, groups.as_mut_ptr(), &mut count) };
-    groups.truncate(if result < 0 {
-        1
-    } else {
-        usize::try_from(count).unwrap_or(1)
-    });
-    groups
 }

@@ -230,7 +230,11 @@ fn exports_outlive_the_controller_and_come_back_on_their_ports() {
             world.pids().into_iter().for_each(kill);
             wait("their end", || world.pids().is_empty());
             drop((again, nfs));
-            let taken = std::net::TcpListener::bind((HERE, ports[0])).unwrap();
+            let mut taken = None;
+            wait("the port", || {
+                taken = std::net::TcpListener::bind((HERE, ports[0])).ok();
+                taken.is_some()
+            });
             exports.tend().unwrap();
             assert_ne!(exports.port(1), ports[0]);
             assert_eq!(exports.port(0), ports[1]);

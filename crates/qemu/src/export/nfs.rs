@@ -13,7 +13,7 @@ use super::fs::{Attributes, Object, Status, Tree};
 use super::xdr::{Garbage, Reader, Writer};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, OFlags, Uid, openat};
 use rustix::io::Errno;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -21,8 +21,6 @@ use std::sync::Arc;
 /// Most bytes of one READ or WRITE.
 pub const MAX_DATA: usize = 1 << 20;
 const MAX_PATH: usize = 4096;
-/// Bytes of an answer to a listing that are kept free for what is not an entry.
-const LISTING_FRAME: usize = 128;
 
 /// Why a procedure gave no result.
 #[derive(Debug)]
@@ -43,7 +41,8 @@ impl<E: Into<Status>> From<E> for Failure {
     }
 }
 
-type Outcome = Result<(), Failure>;
+/// A procedure's result is in the answer already.
+pub type Outcome = Result<(), Failure>;
 
 /// What a caller must be allowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,8 +63,9 @@ const FILE_SYNC: u32 = 2;
 pub struct Nfs {
     pub tree: Tree,
     /// Who owns the files, as the guests know him: in a user namespace he may be somebody else to this process.
-    owner: User,
-    acting: User,
+    pub(super) owner: User,
+    /// Who that is to this process.
+    pub(super) acting: User,
     /// Changes when written data may have been lost before it was committed:
     /// with the machine's boot, not with ours, since what was written is the kernel's.
     verifier: [u8; 8],
@@ -527,26 +527,6 @@ impl Nfs {
         attributes.mode() >> class & bit != 0
     }
 
-    /// A file's owner, as the guests are told.
-    fn shown(&self, attributes: &Attributes) -> User {
-        let User { uid, gid } = User {
-            uid: attributes.0.stx_uid,
-            gid: attributes.0.stx_gid,
-        };
-        User {
-            uid: if uid == self.acting.uid {
-                self.owner.uid
-            } else {
-                uid
-            },
-            gid: if gid == self.acting.gid {
-                self.owner.gid
-            } else {
-                gid
-            },
-        }
-    }
-
     fn apply(&self, object: &Object, wanted: &Wanted) -> Result<(), Failure> {
         if let Some(size) = wanted.size {
             self.tree.content(object, true)?.set_len(size)?;
@@ -565,98 +545,5 @@ impl Nfs {
             rustix::fs::utimensat(&object.fd, c"", &times, AtFlags::EMPTY_PATH)?;
         }
         Ok(())
-    }
-
-    /// The entries after `cookie` as far as they fit into `limit` bytes; `more` adds what is told beside a name.
-    fn put_listing(
-        &self,
-        out: &mut Writer,
-        folder: &Object,
-        cookie: u64,
-        limit: usize,
-        more: impl Fn(&mut Writer, &CStr),
-    ) -> Outcome {
-        let entries = self.tree.list(folder)?;
-        let parent = self.tree.parent(folder)?;
-        let dots = [
-            (1, self.tree.file_id(&folder.attributes), c"."),
-            (2, self.tree.file_id(&parent.attributes), c".."),
-        ];
-        let after = entries.partition_point(|e| e.cookie <= cookie);
-        let rest = entries[after..]
-            .iter()
-            .map(|e| (e.cookie, e.inode, e.name.as_c_str()));
-        let limit = limit.clamp(LISTING_FRAME, MAX_DATA) - LISTING_FRAME;
-        self.put_post(out, &folder.attributes);
-        out.u64(0);
-        let first = out.len();
-        let mut complete = true;
-        for (cookie, inode, name) in dots.into_iter().filter(|d| d.0 > cookie).chain(rest) {
-            let before = out.len();
-            out.bool(true).u64(inode).opaque(name.to_bytes()).u64(cookie);
-            more(out, name);
-            if out.len() - first > limit {
-                out.truncate(before);
-                complete = false;
-                break;
-            }
-        }
-        if !complete && out.len() == first {
-            return Err(Status::TOOSMALL.into());
-        }
-        out.bool(false).bool(complete);
-        Ok(())
-    }
-
-    /// The answer of what has made something: its handle and attributes, and the folder's.
-    fn put_new(&self, out: &mut Writer, mut folder: Object, mut object: Object) -> Outcome {
-        object.refresh()?;
-        folder.refresh()?;
-        out.bool(true).opaque(&object.handle.to_bytes());
-        self.put_post(out, &object.attributes);
-        self.put_changed(out, &folder);
-        Ok(())
-    }
-
-    fn put_post(&self, out: &mut Writer, attributes: &Attributes) {
-        out.bool(true);
-        self.put_attributes(out, attributes);
-    }
-
-    fn put_changed(&self, out: &mut Writer, object: &Object) {
-        self.put_changed_attributes(out, &object.attributes);
-    }
-
-    fn put_changed_attributes(&self, out: &mut Writer, attributes: &Attributes) {
-        out.bool(false);
-        self.put_post(out, attributes);
-    }
-
-    fn put_attributes(&self, out: &mut Writer, attributes: &Attributes) {
-        let stat = &attributes.0;
-        let kind = match attributes.kind() {
-            FileType::RegularFile | FileType::Unknown => 1,
-            FileType::Directory => 2,
-            FileType::BlockDevice => 3,
-            FileType::CharacterDevice => 4,
-            FileType::Symlink => 5,
-            FileType::Socket => 6,
-            FileType::Fifo => 7,
-        };
-        let User { uid, gid } = self.shown(attributes);
-        out.u32(kind)
-            .u32(attributes.mode())
-            .u32(stat.stx_nlink)
-            .u32(uid)
-            .u32(gid);
-        out.u64(stat.stx_size).u64(stat.stx_blocks.saturating_mul(512));
-        out.u32(stat.stx_rdev_major)
-            .u32(stat.stx_rdev_minor)
-            .u64(0)
-            .u64(self.tree.file_id(attributes));
-        for time in [stat.stx_atime, stat.stx_mtime, stat.stx_ctime] {
-            out.u32(u32::try_from(time.tv_sec.max(0)).unwrap_or(u32::MAX))
-                .u32(time.tv_nsec);
-        }
     }
 }

@@ -7,6 +7,10 @@
 //! Each connection has a few threads of its own that take turns at reading
 //! requests: a guest that is held still in the middle of an answer stops
 //! nobody else.
+//!
+//! No answers are kept for calls that come twice: over TCP on one machine that
+//! happens only when this process is killed between the deed and the answer,
+//! which would lose the kept ones too. A repeated MKDIR then says EEXIST.
 
 use super::args::Caller;
 use super::nfs::{MAX_DATA, Nfs};
@@ -84,6 +88,7 @@ fn connect(stream: TcpStream, peer: SocketAddr, nfs: &Arc<Nfs>) -> io::Result<()
             .name(peer.ip().to_string())
             .stack_size(STACK)
             .spawn(move || {
+                let _end = HangUp(&connection);
                 while let Ok(Some(request)) = connection.next_request() {
                     if let Some(answer) = answer(&nfs, &request)
                         && connection.send(&answer).is_err()
@@ -96,6 +101,15 @@ fn connect(stream: TcpStream, peer: SocketAddr, nfs: &Arc<Nfs>) -> io::Result<()
             })?;
     }
     Ok(())
+}
+
+/// A thread that leaves, even by a panic, hangs up: so the others leave too, and the client asks anew.
+struct HangUp<'a>(&'a Connection);
+
+impl Drop for HangUp<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.stream.shutdown(Shutdown::Both);
+    }
 }
 
 impl Connection {
