@@ -108,11 +108,11 @@ fn set_flag(flags: &mut NodeFlags, word: &str) {
         "drain" => flags.drain = true,
         "not_responding" => flags.not_responding = true,
         "completing" => flags.completing = true,
-        // Words that change nothing for us: the power-up order that precedes POWERING_UP, reservations,
-        // reboots under way, nodes made at run time, the scheduler's plans.
-        "power_up" | "powered_up" | "maint" | "maintenance" | "reserved" | "reservation" | "planned"
-        | "dynamic_norm" | "dynamic_future" | "resume" | "undrain" | "run" | "net" | "fail" | "perfctrs"
-        | "blocked" | "external" | "invalid_reg" => {}
+        // Words that change nothing for us: a power-up that is asked for and not begun, reservations, a
+        // reboot asked for, how the node was made, the scheduler's plans. (REBOOT_ISSUED is not among
+        // them: such a node is neither up nor surely without a job, as with a word that we do not know.)
+        "power_up" | "maintenance" | "reserved" | "planned" | "blocked" | "dynamic_norm"
+        | "dynamic_future" | "resume" | "fail" | "perfctrs" | "invalid_reg" | "reboot_requested" => {}
         _ => flags.unknown = true,
     }
 }

@@ -166,6 +166,21 @@ fn errors_of_the_real_programs_have_their_class() {
         .unwrap_err();
     assert!(matches!(error, SlurmError::NoSuchJob { .. }), "{error}");
 
+    // An unknown job among others keeps none from being set.
+    let later = ["n3", "n4"].map(|n| ctld.sbatch(&["--begin=now+1hour", "-w", n, "--wrap", "sleep 60"]));
+    let error = ctld
+        .slurm
+        .start_now(&[later[0], thiao_core::ids::JobId(4_000_000), later[1]])
+        .unwrap_err();
+    assert!(matches!(error, SlurmError::NoSuchJob { .. }), "{error}");
+    for job in later {
+        ctld.until("it starts", 10, |c| {
+            c.job(job).is_some_and(|j| j.state != JobState::Pending)
+        });
+    }
+    let error = ctld.slurm.start_now(&later).unwrap_err();
+    assert!(matches!(error, SlurmError::InvalidState { .. }), "{error}");
+
     // Held still: no answer, but no hang either.
     let hasty = Slurm::new(Some(ctld.conf.clone()), None, Duration::from_secs(1));
     ctld.signal(Signal::STOP);
