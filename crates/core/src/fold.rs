@@ -53,6 +53,19 @@ impl World {
         }
         let now = self.now;
         let record = self.records.entry(node.clone()).or_default();
+        let in_force = match record.wish {
+            Wish::Up { since } | Wish::Down { since } => since,
+            Wish::Unasked => Time::default(),
+        };
+        // A hook may be slow to write its order. One in force that lies ahead of
+        // us says that the clock was set back, and nothing about the order.
+        if at < in_force && in_force <= now {
+            return Note::node(
+                node,
+                "order-superseded",
+                "an order that came late is not followed: a newer one is in force",
+            );
+        }
         match order {
             Order::Up { force, jobs } => {
                 record.jobs = jobs.get(node).cloned().unwrap_or_default();
@@ -125,8 +138,12 @@ impl World {
             }
             record.generation = record.generation.max(newest);
             let ours = record.vm.as_ref().map(|vm| vm.generation);
-            for vm in vms.iter().filter(|vm| Some(generation(vm)) != ours && !busy) {
-                strays.insert(vm.id.clone(), self.strays.get(&vm.id).copied().unwrap_or(now));
+            for vm in vms.iter().filter(|vm| Some(generation(vm)) != ours) {
+                // What is done to the node makes no new strays, and keeps no old one young.
+                let first = self.strays.get(&vm.id).copied();
+                if let Some(first) = first.or((!busy).then_some(now)) {
+                    strays.insert(vm.id.clone(), first);
+                }
             }
         }
         for (node, record) in &mut self.records {
@@ -142,6 +159,22 @@ impl World {
                 None => vm.not_seen(node, now, self.policy.missing_grace, &mut notes),
             }
         }
+        let unbacked = self
+            .records
+            .iter()
+            .filter(|(node, record)| {
+                let counted_on = || {
+                    self.slurm
+                        .as_ref()?
+                        .nodes
+                        .get(*node)
+                        .map(|seen| seen.is_counted_on())
+                };
+                record.vm.is_none() && record.acted <= began && counted_on() == Some(true)
+            })
+            .map(|(node, _)| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
+            .collect();
+        self.unbacked = unbacked;
         self.strays = strays;
         self.provider = Some(view);
         notes
@@ -344,6 +377,9 @@ impl NodeRecord {
             Phase::Destroying {
                 cause: cause @ (Cause::Ordered | Cause::Orphan),
             } => {
+                if matches!((cause, self.wish), (Cause::Orphan, Wish::Up { since }) if since <= vm.since) {
+                    self.wish = Wish::Down { since: vm.since }; // nobody waits for it
+                }
                 return vec![Note::vm(
                     node,
                     vm.generation,

@@ -6,7 +6,7 @@
 
 use crate::fold::{REASON_PREFIX, is_returnable};
 use crate::ids::{HostName, NodeName, VmTag};
-use crate::plan::{Action, Plan, Step, surely_unused};
+use crate::plan::{Action, Plan, Step, is_superseded, may_have_registered, surely_unused};
 use crate::view::{BaseState, ProviderView, VmState};
 use crate::world::{Cause, Phase, Wish, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,11 +203,9 @@ impl<'a> Linter<'a> {
                 refuse_if(!ordered, || format!("nobody ordered {} down", tag.node))
             }
             Cause::BootTimeout => {
-                let up = slurm
-                    .nodes
-                    .get(&tag.node)
-                    .is_some_and(crate::view::SlurmNode::is_up);
-                refuse_if(up, || format!("Slurm shows {} up", tag.node))?;
+                refuse_if(may_have_registered(slurm, &tag.node), || {
+                    format!("Slurm may be using {}", tag.node)
+                })?;
                 let late = ours.is_some_and(|vm| world.now.since(vm.asked) >= world.policy.boot_timeout);
                 refuse_if(!late, || "its boot timeout has not passed".into())
             }
@@ -217,11 +215,12 @@ impl<'a> Linter<'a> {
             }
             Cause::Orphan => {
                 let dead = shown.is_some_and(|vm| matches!(vm.state, VmState::Dead(_)));
-                let superseded = record
-                    .and_then(|record| record.vm.as_ref())
-                    .is_some_and(|vm| vm.generation > tag.generation);
-                let unasked = ours.is_none() || record.is_some_and(|record| record.wish == Wish::Unasked);
-                refuse_if(!unasked, || format!("it backs {}", tag.node))?;
+                let superseded = id.is_some_and(|id| is_superseded(world, id, tag));
+                let unasked = record.is_some_and(|record| record.wish == Wish::Unasked);
+                let left_behind = ours.is_some_and(|vm| vm.phase == Phase::Up);
+                refuse_if(ours.is_some() && !unasked && !left_behind, || {
+                    format!("it backs {}", tag.node)
+                })?;
                 refuse_if(!(dead || superseded || surely_unused(slurm, &tag.node)), || {
                     format!("Slurm may be using {}", tag.node)
                 })

@@ -4,10 +4,10 @@
 //! policy's overcommit allows. Among the hosts with room the one left with the
 //! most free memory, relatively, is taken: boots spread and no host fills first.
 
-use crate::ids::{HostName, VmId};
+use crate::ids::HostName;
 use crate::policy::Policy;
 use crate::view::{ProviderView, Shape};
-use crate::world::{Phase, World};
+use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
@@ -76,30 +76,26 @@ impl Shape {
 }
 
 impl Ledger {
-    /// What the hosts of `view` have left beside the VMs that it shows and those
-    /// of `world` that are asked for and not shown yet.
+    /// What the hosts of `view` have left beside the VMs that it shows on them,
+    /// and those of `world` that it does not show, or not yet on a host: until
+    /// a VM is surely gone, it has its room.
     #[must_use]
     pub fn new(world: &World, view: &ProviderView) -> Self {
         let mut ledger = Self::empty_hosts(&world.policy, view);
-        let mut shown: HashSet<&VmId> = HashSet::with_capacity(view.vms.len());
-        let mut shown_tags = HashSet::with_capacity(view.vms.len());
+        let mut counted = HashSet::with_capacity(view.vms.len());
         for vm in &view.vms {
-            shown.insert(&vm.id);
-            if let Some(tag) = &vm.tag {
-                shown_tags.insert((&tag.node, tag.generation));
-            }
             if let Some(room) = vm.host.as_ref().and_then(|host| ledger.hosts.get_mut(host)) {
                 room.memory_used += vm.memory_mb;
                 room.cpu_used += u64::from(vm.cpu_percent);
                 room.vms += 1;
+                let ours = vm.tag.as_ref().filter(|tag| tag.cluster == world.cluster);
+                counted.extend(ours.map(|tag| (&tag.node, tag.generation)));
             }
         }
         for (node, record) in &world.records {
             let Some(vm) = &record.vm else { continue };
-            let gone = matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. });
-            let seen = shown_tags.contains(&(node, vm.generation))
-                || vm.id.as_ref().is_some_and(|id| shown.contains(id));
-            if let (false, false, Some(host), Some(spec)) = (gone, seen, &vm.host, world.specs.get(node)) {
+            let seen = counted.contains(&(node, vm.generation));
+            if let (false, Some(host), Some(spec)) = (seen, &vm.host, world.specs.get(node)) {
                 ledger.take(host, &spec.shape);
             }
         }

@@ -7,7 +7,7 @@ use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::Subject;
 use crate::planner::Planner;
 use crate::view::{BaseState, Shape, SlurmView};
-use crate::world::{Cause, NodeRecord, Wish, World};
+use crate::world::{Cause, NodeRecord, Phase, Wish, World};
 use std::fmt;
 
 /// What to do, with causes, and what is not done, with reasons.
@@ -140,10 +140,11 @@ pub fn plan(world: &World) -> Plan {
         match (&record.vm, record.wish) {
             (Some(vm), wish) => planner.with_vm(node, record, vm, wish),
             (None, Wish::Up { since }) => wanting.push((since, node, record)),
-            (None, Wish::Down { .. } | Wish::Unasked) => planner.maybe_return(node, record),
+            (None, Wish::Down { .. } | Wish::Unasked) => planner.without_vm(node, record),
         }
     }
-    wanting.sort_by_key(|(since, node, _)| (*since, *node));
+    // The nodes of a job together: half of two jobs' nodes serve neither.
+    wanting.sort_by_key(|(since, node, record)| (*since, record.jobs.first(), *node));
     for (since, node, record) in wanting {
         planner.wants_vm(node, record, since);
     }
@@ -162,6 +163,32 @@ impl Plan {
             }],
         }
     }
+}
+
+/// Whether a VM that backs nothing can be nobody's: its node has had a later
+/// VM, or was up with another one when this one was first seen.
+#[must_use]
+pub fn is_superseded(world: &World, id: &VmId, tag: &VmTag) -> bool {
+    let Some(record) = world.records.get(&tag.node) else {
+        return false;
+    };
+    let first_seen = world.strays.get(id);
+    match &record.vm {
+        Some(vm) if vm.generation == tag.generation => false,
+        Some(vm) if vm.phase == Phase::Up && first_seen.is_some_and(|first| vm.since <= *first) => true,
+        Some(_) | None => record.generation > tag.generation,
+    }
+}
+
+/// Whether Slurm may have taken `node` for up since it was asked for: false only
+/// if the look surely says that it still waits for it, or does not count on it.
+#[must_use]
+pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
+    slurm.nodes.get(node).is_some_and(|seen| {
+        let f = &seen.flags;
+        let waits = f.powering_up || f.powering_down || f.powered_down;
+        !(waits || seen.base == BaseState::Down)
+    })
 }
 
 /// Whether Slurm's whole look says that no job can be on `node`'s VM: Slurm does

@@ -82,6 +82,7 @@ fn world() -> World {
         busy: BTreeSet::new(),
         jobs_started: BTreeSet::new(),
         strays: BTreeMap::new(),
+        unbacked: BTreeMap::new(),
         breaker: Breaker::default(),
         slurm: Some(SlurmView {
             nodes: names.iter().map(|n| (n.clone(), powered_down())).collect(),

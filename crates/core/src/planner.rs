@@ -1,13 +1,13 @@
 //! The planner behind [`crate::plan::plan`]: what each node, stray and requeued job gets.
 
 use crate::fold::{REASON_PREFIX, is_returnable};
-use crate::ids::{JobId, Millis, NodeName, Time};
+use crate::ids::{Generation, JobId, Millis, NodeName, Time};
 use crate::note::Subject;
 use crate::place::Ledger;
-use crate::plan::{Action, Held, Plan, Step, surely_unused};
-use crate::view::{BaseState, JobState, ProviderView, VmState};
+use crate::plan::{Action, Held, Plan, Step, is_superseded, may_have_registered, surely_unused};
+use crate::view::{BaseState, JobState, ProviderView, Shape, VmState};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub(crate) struct Planner<'a> {
     world: &'a World,
@@ -16,6 +16,8 @@ pub(crate) struct Planner<'a> {
     /// Creations that the caps still allow.
     starts_left: usize,
     total_left: usize,
+    /// What the provider shows alive, with our tag.
+    live: HashMap<&'a NodeName, Vec<Generation>>,
     pub plan: Plan,
 }
 
@@ -29,9 +31,17 @@ impl<'a> Planner<'a> {
             let probing = starting > 0 || world.now.since(opened) < world.policy.breaker_pause;
             starts_left = if probing { 0 } else { starts_left.min(1) };
         }
+        let mut live: HashMap<&NodeName, Vec<Generation>> = HashMap::with_capacity(provider.vms.len());
+        for vm in &provider.vms {
+            let tag = vm.tag.as_ref().filter(|tag| tag.cluster == world.cluster);
+            if let (Some(tag), false) = (tag, matches!(vm.state, VmState::Dead(_))) {
+                live.entry(&tag.node).or_default().push(tag.generation);
+            }
+        }
         Self {
             world,
             provider,
+            live,
             ledger: Ledger::new(world, provider),
             starts_left,
             total_left: world
@@ -97,8 +107,9 @@ impl<'a> Planner<'a> {
             Phase::Asked => self.finish_creation(node, vm),
             Phase::Booting | Phase::Ready => {
                 if self.world.now.since(vm.asked) >= self.world.policy.boot_timeout && wish != Wish::Unasked {
-                    if slurm_up {
-                        self.hold(node, "its boot timeout has passed, but Slurm shows it up");
+                    let slurm = self.world.slurm.as_ref();
+                    if slurm.is_some_and(|slurm| may_have_registered(slurm, node)) {
+                        self.hold(node, "its boot timeout has passed, but Slurm may be using it");
                     } else {
                         self.destroy(node, vm, Cause::BootTimeout);
                     }
@@ -109,10 +120,20 @@ impl<'a> Planner<'a> {
                     );
                 }
             }
-            Phase::Up => {}
+            Phase::Up => self.left_behind(node, vm, wish),
         }
         if wish == Wish::Unasked && !matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. }) {
             self.unasked(node, vm);
+        }
+    }
+
+    /// A VM that was up, was asked for again, and that Slurm has powered down since:
+    /// Slurm would not take its slurmd for a resumed node's.
+    fn left_behind(&mut self, node: &NodeName, vm: &VmRecord, wish: Wish) {
+        let Wish::Up { since } = wish else { return };
+        let long = self.world.now.since(since.max(vm.since)) >= self.world.policy.orphan_grace;
+        if long && self.surely_unused(node) {
+            self.destroy(node, vm, Cause::Orphan);
         }
     }
 
@@ -146,6 +167,12 @@ impl<'a> Planner<'a> {
             return;
         };
         let Some(host) = vm.host.clone() else { return };
+        if let Some(twin) = self.twin(node, vm.generation) {
+            return self.hold(
+                node,
+                format!("VM {node}.{} waits until VM {node}.{twin} is gone", vm.generation),
+            );
+        }
         let tag = self.world.tag(node, vm.generation);
         self.step(
             Action::CreateVm {
@@ -222,6 +249,14 @@ impl<'a> Planner<'a> {
             .now
             .since(trouble.retry_at.map_or(since, |at| at.max(since)));
         let patient = waited < policy.capacity_patience;
+        if let Some(twin) = self.twin(node, record.generation.next()) {
+            // Just ended, as the next look will say, or a stray that is ended as such.
+            let text = format!("its VM {node}.{twin} is still at the provider");
+            if patient {
+                return self.hold(node, text);
+            }
+            return self.give_up_for_now(node, &text, "another VM of it has been there for too long");
+        }
         if self.starts_left == 0 || self.total_left == 0 {
             return self.held_by_caps(node, patient);
         }
@@ -311,7 +346,25 @@ impl<'a> Planner<'a> {
         );
     }
 
-    pub fn maybe_return(&mut self, node: &NodeName, record: &NodeRecord) {
+    /// A node that nobody wants a VM for, and that has none.
+    pub fn without_vm(&mut self, node: &NodeName, record: &NodeRecord) {
+        if record.down.is_some() {
+            return self.maybe_return(node, record);
+        }
+        let Some(since) = self.world.unbacked.get(node) else {
+            return;
+        };
+        let still = self.slurm_node(node).is_some_and(|seen| seen.is_counted_on());
+        if still && self.world.now.since(*since) >= self.world.policy.missing_grace {
+            self.give_up_for_now(
+                node,
+                "it has no VM: it was ended by an order, or by somebody else",
+                "Slurm takes it for up, and a job there would hang",
+            );
+        }
+    }
+
+    fn maybe_return(&mut self, node: &NodeName, record: &NodeRecord) {
         if record.down.is_none() {
             return;
         }
@@ -340,9 +393,17 @@ impl<'a> Planner<'a> {
         {
             return self.hold(node, "DOWN, returns when the circuit breaker closes");
         }
+        if self.total_left == 0 {
+            let cap = self.world.policy.max_vms;
+            return self.hold(
+                node,
+                format!("DOWN until fewer than {cap} VMs are there (limits.max_vms)"),
+            );
+        }
         match self.ledger.choose(&spec.shape, &BTreeSet::new()) {
             Ok(host) => {
                 self.ledger.take(&host, &spec.shape);
+                self.total_left -= 1;
                 self.step(
                     Action::ReturnNode { node: node.clone() },
                     format!("its pause is over and host {host} has room"),
@@ -363,12 +424,7 @@ impl<'a> Planner<'a> {
             }
             let subject = Subject::Vm(tag.node.clone(), tag.generation);
             let age = self.world.now.since(*first);
-            let superseded = self
-                .world
-                .records
-                .get(&tag.node)
-                .and_then(|record| record.vm.as_ref())
-                .is_some_and(|ours| ours.generation > tag.generation);
+            let superseded = is_superseded(self.world, &vm.id, tag);
             let dead = matches!(vm.state, VmState::Dead(_));
             let planned = self
                 .plan
@@ -404,27 +460,64 @@ impl<'a> Planner<'a> {
     /// Slurm waits two minutes before it starts a job again whose node failed.
     pub fn requeued_jobs(&mut self) {
         let Some(slurm) = &self.world.slurm else { return };
-        let mut told: BTreeSet<JobId> = BTreeSet::new();
-        for record in self
-            .world
-            .records
-            .values()
-            .filter(|record| record.down.is_some() || record.trouble.told)
-        {
-            told.extend(&record.jobs);
+        let mut told: BTreeMap<JobId, &Shape> = BTreeMap::new();
+        for (node, record) in &self.world.records {
+            if let (true, Some(spec)) = (
+                record.down.is_some() || record.trouble.told,
+                self.world.specs.get(node),
+            ) {
+                told.extend(record.jobs.iter().map(|job| (*job, &spec.shape)));
+            }
         }
-        for job in told {
-            let waits = slurm
+        for (job, shape) in told {
+            let waiting = slurm
                 .jobs
                 .get(&job)
-                .is_some_and(|j| j.state == JobState::Pending && j.reason == "BeginTime");
-            if waits && !self.world.jobs_started.contains(&job) {
+                .filter(|j| j.state == JobState::Pending && j.reason == "BeginTime")
+                .filter(|_| !self.world.jobs_started.contains(&job));
+            let Some(waiting) = waiting else { continue };
+            if self.reserve(shape, waiting.node_count) {
                 self.step(
                     Action::StartNow { job },
                     "Slurm requeued it because its node was DOWN, and pauses it for two minutes",
                 );
+            } else {
+                self.plan.held.push(Held {
+                    subject: Subject::Job(job),
+                    why: "Slurm pauses it, and it is left so: not all of its nodes have room now".to_owned(),
+                });
             }
         }
+    }
+
+    /// Sets room for `count` more VMs aside, if there is as much. Jobs that start
+    /// again without it would hold some of their nodes and wait for each other's.
+    fn reserve(&mut self, shape: &Shape, count: u32) -> bool {
+        let mut ledger = self.ledger.clone();
+        let left = self
+            .total_left
+            .checked_sub(usize::try_from(count).unwrap_or(usize::MAX));
+        let fits = (0..count).all(|_| {
+            let host = ledger.choose(shape, &BTreeSet::new());
+            host.is_ok_and(|host| {
+                ledger.take(&host, shape);
+                true
+            })
+        });
+        match left {
+            Some(left) if fits => {
+                self.ledger = ledger;
+                self.total_left = left;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Another live VM of `node` than the one of this generation, as far as the provider shows.
+    fn twin(&self, node: &NodeName, generation: Generation) -> Option<Generation> {
+        let live = self.live.get(node)?;
+        live.iter().find(|other| **other != generation).copied()
     }
 
     fn slurm_node(&self, node: &NodeName) -> Option<&'a crate::view::SlurmNode> {

@@ -98,16 +98,17 @@ impl SlurmNode {
     /// Whether its slurmd has registered and answers: it can run jobs now or is running them.
     #[must_use]
     pub fn is_up(&self) -> bool {
+        self.is_counted_on() && !self.flags.not_responding
+    }
+
+    /// Whether Slurm takes it for up, though it may not answer: Slurm would not ask for it before a job runs there.
+    #[must_use]
+    pub fn is_counted_on(&self) -> bool {
         let f = &self.flags;
         matches!(
             self.base,
             BaseState::Idle | BaseState::Allocated | BaseState::Mixed
-        ) && !(f.powered_down
-            || f.powering_up
-            || f.powering_down
-            || f.power_down
-            || f.not_responding
-            || f.unknown)
+        ) && !(f.powered_down || f.powering_up || f.powering_down || f.power_down || f.unknown)
     }
 
     /// Whether a job may be there: true unless Slurm surely says that none is.

@@ -38,6 +38,8 @@ pub struct World {
     pub jobs_started: BTreeSet<JobId>,
     /// VMs with our tag that back nothing, and when they were first seen so.
     pub strays: BTreeMap<VmId, Time>,
+    /// Nodes that Slurm takes for up though no VM backs them, and when they were first seen so.
+    pub unbacked: BTreeMap<NodeName, Time>,
     /// The circuit breaker over all creations.
     pub breaker: Breaker,
     /// The last look at Slurm; none if it failed or is too old to act on.

@@ -1,1 +1,25 @@
-//! stub
+//! Thiao in virtual time: a simulated Slurm and a simulated provider around the
+//! one planner, with faults, so that months of bad days pass in seconds.
+//!
+//! ```text
+//!   people ---> sim::Sim (steps, faults, the clock) ---> check (the invariants)
+//!                 |               |            |
+//!             slurm::Slurm   controller    provider::Provider
+//!                 |  hooks ->  spool, looks  <-  VMs   |
+//!                 +------- slurmd registers ----------+
+//! ```
+//! The controller here does what the real one does, step by step: it takes
+//! orders from the spool, folds looks and answers, plans, lints, notes each
+//! action as begun, stores, and only then acts. Between any two of these it may
+//! be killed, and begins again from what was stored.
+//!
+//! *Architecture invariant:* there is no second planner here, no clock, no
+//! thread. The same [`Setup`](sim::Setup) gives the same run, always.
+
+pub mod check;
+pub mod controller;
+pub mod faults;
+pub mod provider;
+pub mod rng;
+pub mod sim;
+pub mod slurm;

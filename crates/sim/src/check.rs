@@ -1,0 +1,213 @@
+//! The design's invariants, asked of the simulated world's truth after every step.
+
+use crate::controller::{Controller, Harm, Round};
+use crate::provider::{Provider, Vm};
+use crate::sim::Setup;
+use crate::slurm::{Call, Hook};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use thiao_core::ids::{HostName, NodeName, Time, VmId, VmTag};
+use thiao_core::plan::Action;
+use thiao_core::world::Cause;
+
+/// A broken invariant, and what led to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub what: String,
+    /// What happened before, oldest first.
+    pub story: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.story {
+            writeln!(f, "{line}")?;
+        }
+        write!(f, "BROKEN: {}", self.what)
+    }
+}
+
+impl fmt::Debug for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{self}")
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Remembers what the invariants speak of.
+#[derive(Debug, Default)]
+pub struct Checker {
+    /// Orders given and not yet taken.
+    issued: BTreeMap<u64, (Time, Call)>,
+    /// Orders whose effect was stored.
+    taken: BTreeSet<u64>,
+    /// The newest of these for each node, by when it was given.
+    in_force: BTreeMap<NodeName, (Time, Hook)>,
+    /// VMs whose end was begun while the order in force was to end them.
+    ordered: BTreeSet<VmTag>,
+    /// VMs of others.
+    foreign: BTreeSet<VmId>,
+}
+
+impl Checker {
+    /// Hears of an order.
+    pub fn issued(&mut self, id: u64, call: &Call, at: Time) {
+        self.issued.insert(id, (at, call.clone()));
+    }
+
+    /// Whether that VM is known to be somebody else's.
+    #[must_use]
+    pub fn is_foreign(&self, id: &VmId) -> bool {
+        self.foreign.contains(id)
+    }
+
+    /// Hears that the others took all of their VMs away themselves.
+    pub fn foreign_gone(&mut self) {
+        self.foreign.clear();
+    }
+
+    /// Checks the world after a round; an error says what is broken.
+    pub fn round(
+        &mut self,
+        round: &Round,
+        harms: &[Harm],
+        controller: &Controller,
+        provider: &Provider,
+        setup: &Setup,
+    ) -> Result<(), String> {
+        if let Some(refused) = round.refused.first() {
+            return Err(format!("the linter refused the planner's step: {refused}"));
+        }
+        for id in &round.taken {
+            // 1: each order counts once.
+            if !self.taken.insert(*id) {
+                return Err(format!("order {id} was taken twice"));
+            }
+            let Some((at, call)) = self.issued.remove(id) else {
+                return Err(format!("order {id} was taken and never given"));
+            };
+            for node in &call.nodes {
+                let newest = self.in_force.entry(node.clone()).or_insert((at, call.hook));
+                if newest.0 < at {
+                    *newest = (at, call.hook);
+                }
+            }
+        }
+        for step in &round.begun {
+            if let Action::DestroyVm { tag, .. } = &step.action {
+                if self.ordered_down(&tag.node) {
+                    self.ordered.insert(tag.clone());
+                }
+            }
+        }
+        self.no_act_on_a_failed_look(round, controller)?;
+        harms.iter().try_for_each(|harm| self.no_job_lost(harm, setup))?;
+        one_vm_per_node(provider)?;
+        self.foreign_vms_stay(controller, provider)?;
+        bounded(provider, setup)
+    }
+
+    /// 5. The looks in use at the end of the round are those that it planned with.
+    fn no_act_on_a_failed_look(&self, round: &Round, controller: &Controller) -> Result<(), String> {
+        let whole = controller.world.slurm.is_some() && controller.world.provider.is_some();
+        let destroys = |action: &Action| matches!(action, Action::DestroyVm { .. });
+        match round.begun.iter().find(|step| destroys(&step.action)) {
+            Some(step) if !whole && !round.killed => {
+                Err(format!("{} was begun on a failed look", step.action))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// 3. What could be known counts: a job that started after the look that was decided on is bad luck.
+    fn no_job_lost(&self, harm: &Harm, setup: &Setup) -> Result<(), String> {
+        let (job, since) = harm.job;
+        if since >= harm.known {
+            return Ok(());
+        }
+        let excused = match &harm.action {
+            Action::DestroyVm { tag, cause, .. } => match cause {
+                Cause::Ordered => self.ordered.contains(tag),
+                // Taken for lost after it was not shown for long.
+                Cause::Dead { .. } => setup.faults.vm_hidden > 0,
+                Cause::BootTimeout | Cause::Orphan => false,
+            },
+            Action::SetDown { node, .. } => self.ordered_down(node) || setup.faults.vm_hidden > 0,
+            Action::CreateVm { .. } | Action::ReturnNode { .. } | Action::StartNow { .. } => true,
+        };
+        if excused {
+            return Ok(());
+        }
+        Err(format!(
+            "{} took the VM of running job {job}, known to run since {} ms before",
+            harm.action,
+            harm.known.since(since).0
+        ))
+    }
+
+    fn ordered_down(&self, node: &NodeName) -> bool {
+        match self.in_force.get(node) {
+            Some((_, Hook::Suspend | Hook::ResumeFail)) => true,
+            Some((_, Hook::Resume)) | None => false,
+        }
+    }
+
+    /// 4.
+    fn foreign_vms_stay(&mut self, controller: &Controller, provider: &Provider) -> Result<(), String> {
+        if let Some(gone) = self.foreign.iter().find(|id| !provider.vms.contains_key(*id)) {
+            return Err(format!("VM {gone} of somebody else was ended"));
+        }
+        let cluster = &controller.world.cluster;
+        let foreign = |vm: &&Vm| vm.view.tag.as_ref().is_none_or(|tag| tag.cluster != *cluster);
+        let ids = provider.vms.values().filter(foreign).map(|vm| vm.view.id.clone());
+        self.foreign.extend(ids);
+        Ok(())
+    }
+}
+
+/// Our VMs that take room: those that outsiders made are not our doing.
+fn ours(provider: &Provider) -> impl Iterator<Item = &Vm> {
+    provider.vms.values().filter(|vm| !vm.outsider)
+}
+
+/// 2.
+fn one_vm_per_node(provider: &Provider) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for tag in ours(provider)
+        .filter(|vm| vm.lives())
+        .filter_map(|vm| vm.view.tag.as_ref())
+    {
+        if !seen.insert(&tag.node) {
+            return Err(format!("node {} has two live VMs", tag.node));
+        }
+    }
+    Ok(())
+}
+
+/// 7.
+fn bounded(provider: &Provider, setup: &Setup) -> Result<(), String> {
+    let vms = ours(provider).count();
+    if vms > setup.policy.max_vms {
+        return Err(format!("{vms} VMs, more than {}", setup.policy.max_vms));
+    }
+    let mut load: BTreeMap<&HostName, (u64, usize)> = BTreeMap::new();
+    for vm in ours(provider) {
+        if let Some(host) = &vm.view.host {
+            let entry = load.entry(host).or_default();
+            entry.0 += vm.view.memory_mb;
+            entry.1 += 1;
+        }
+    }
+    for host in &provider.hosts {
+        let (memory, vms) = load.get(&host.name).copied().unwrap_or_default();
+        if memory > host.memory_mb || vms > setup.policy.max_vms_per_host {
+            return Err(format!(
+                "host {} carries {vms} VMs, {memory} of {} MiB",
+                host.name, host.memory_mb
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,425 @@
+//! The controller in virtual time: the order of steps of the real one, without
+//! its I/O. A round takes answers, looks and orders, plans, lints, notes what
+//! begins, stores all of that, and only then acts.
+
+use crate::faults::Faults;
+use crate::provider::Provider;
+use crate::rng::Rng;
+use crate::slurm::{Call, Hook, Slurm};
+use std::collections::{BTreeMap, BTreeSet};
+use thiao_core::fold::Order;
+use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
+use thiao_core::lint::lint;
+use thiao_core::note::Note;
+use thiao_core::plan::{Action, Step, plan};
+use thiao_core::view::{ProviderView, SlurmView};
+use thiao_core::world::{Breaker, NodeRecord, World};
+
+/// How long a look is good enough to act on.
+const LOOK_LIFE: Millis = Millis::secs(20);
+
+/// A hook's order in the spool folder: the name sorts by the time of the call.
+#[derive(Debug, Clone)]
+pub struct SpoolFile {
+    /// When the hook was called.
+    pub at: Time,
+    /// When it had written its file.
+    pub written: Time,
+    /// What it carries.
+    pub call: Call,
+}
+
+/// What a `kill -9` leaves: the database and the spool folder.
+#[derive(Debug, Default)]
+pub struct Disk {
+    /// The records as last stored.
+    pub records: BTreeMap<NodeName, NodeRecord>,
+    /// Names (here numbers) of the orders taken, stored with what they changed.
+    pub taken: BTreeSet<u64>,
+    /// The spool folder.
+    pub spool: BTreeMap<u64, SpoolFile>,
+}
+
+/// An action on its way.
+#[derive(Debug, Clone)]
+pub struct Flight {
+    /// What.
+    pub action: Action,
+    /// The start of the look at Slurm that it was decided on.
+    pub known: Time,
+    /// When it takes effect; none after it did.
+    acts: Option<Time>,
+    /// When its answer comes.
+    answers: Time,
+    answer: Answer,
+}
+
+/// A moment at which a job may have been lost to us.
+#[derive(Debug, Clone)]
+pub struct Harm {
+    /// What we did.
+    pub action: Action,
+    /// The start of the look at Slurm that it was decided on.
+    pub known: Time,
+    /// The job that ran there on a VM that lived, and since when.
+    pub job: (JobId, Time),
+}
+
+/// How an action ended, as far as the controller learns it.
+#[derive(Debug, Clone)]
+enum Answer {
+    Created(VmId),
+    CreateFailed(String),
+    Done,
+    /// Failed, or nothing was heard: it may have happened or not.
+    Unknown,
+}
+
+/// A look under way, already taken, not yet delivered.
+#[derive(Debug)]
+struct Look<V> {
+    began: Time,
+    ready: Time,
+    view: Option<V>,
+}
+
+/// What a round did, for those who check.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Steps begun and stored so, whether or not they were carried out.
+    pub begun: Vec<Step>,
+    /// What the linter refused: always a bug.
+    pub refused: Vec<String>,
+    /// Orders whose effect was stored.
+    pub taken: Vec<u64>,
+    /// What is told to people.
+    pub notes: Vec<Note>,
+    /// Whether the controller was killed in it.
+    pub killed: bool,
+}
+
+/// The controller.
+#[derive(Debug)]
+pub struct Controller {
+    /// What it knows.
+    pub world: World,
+    /// What survives it.
+    pub disk: Disk,
+    /// What it waits for.
+    pub flights: Vec<Flight>,
+    /// Jobs that our actions met, since last asked.
+    pub harms: Vec<Harm>,
+    look_slurm: Option<Look<SlurmView>>,
+    look_provider: Option<Look<ProviderView>>,
+    /// The start of the looks in use.
+    slurm_began: Time,
+    provider_began: Time,
+    /// Not running before then.
+    down_until: Time,
+    rng: Rng,
+}
+
+impl Controller {
+    /// A controller that starts with this knowledge and nothing on disk.
+    #[must_use]
+    pub fn new(world: World, rng: Rng) -> Self {
+        let disk = Disk {
+            records: world.records.clone(),
+            ..Disk::default()
+        };
+        Self {
+            world,
+            disk,
+            flights: Vec::new(),
+            harms: Vec::new(),
+            look_slurm: None,
+            look_provider: None,
+            slurm_began: Time(0),
+            provider_began: Time(0),
+            down_until: Time(0),
+            rng,
+        }
+    }
+
+    /// One round at `now`, unless it is dead.
+    pub fn round(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults, now: Time) -> Round {
+        let mut round = Round::default();
+        if now < self.down_until {
+            return round;
+        }
+        // Where in the round the kill comes, if it comes.
+        let mut kill_at = self.rng.chance(faults.killed).then(|| self.rng.below(3));
+        let mut killed = |here: u64| {
+            let dies = kill_at == Some(here);
+            kill_at = kill_at.filter(|_| !dies);
+            dies
+        };
+        self.world.now = now;
+        self.take_answers(&mut round);
+        self.take_looks(slurm, provider, faults, &mut round);
+        let taken = self.take_orders(&mut round);
+        let plan = plan(&self.world);
+        let (good, refused) = lint(&self.world, &plan);
+        round
+            .refused
+            .extend(refused.iter().map(|r| format!("{}: {}", r.step.action, r.why)));
+        for step in &good {
+            self.world.begin(&step.action);
+        }
+        if killed(0) {
+            return self.die(round, slurm, provider, faults);
+        }
+        self.disk.records.clone_from(&self.world.records);
+        self.disk.taken.extend(&taken);
+        round.taken.clone_from(&taken);
+        round.begun.clone_from(&good);
+        if killed(1) {
+            return self.die(round, slurm, provider, faults);
+        }
+        for id in &taken {
+            self.disk.spool.remove(id);
+        }
+        for step in &good {
+            self.dispatch(&step.action);
+        }
+        if killed(2) {
+            return self.die(round, slurm, provider, faults);
+        }
+        round
+    }
+
+    /// Lets the actions on their way take effect.
+    pub fn act(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults, now: Time) {
+        for flight in &mut self.flights {
+            if flight.acts.take_if(|at| *at <= now).is_some() {
+                self.harms.extend(harm(flight, slurm, provider));
+                flight.answer = perform(&flight.action, slurm, provider, faults, &mut self.rng, now);
+            }
+        }
+    }
+
+    /// Whether nothing is under way.
+    #[must_use]
+    pub fn is_quiet(&self, now: Time) -> bool {
+        self.down_until <= now
+            && self.flights.is_empty()
+            && self.world.busy.is_empty()
+            && self.disk.spool.is_empty()
+    }
+
+    fn take_answers(&mut self, round: &mut Round) {
+        let now = self.world.now;
+        let (ended, waiting): (Vec<_>, Vec<_>) = self
+            .flights
+            .drain(..)
+            .partition(|f| f.acts.is_none() && f.answers <= now);
+        self.flights = waiting;
+        for flight in ended {
+            if let Some(node) = flight.action.node() {
+                self.world.busy.remove(node);
+            }
+            round
+                .notes
+                .extend(self.fold_answer(&flight.action, flight.answer));
+        }
+    }
+
+    fn fold_answer(&mut self, action: &Action, answer: Answer) -> Vec<Note> {
+        let world = &mut self.world;
+        match (action, answer) {
+            (Action::CreateVm { tag, .. }, Answer::Created(id)) => {
+                world.created(&tag.node, id).into_iter().collect()
+            }
+            (Action::CreateVm { tag, .. }, Answer::CreateFailed(why)) => {
+                world.create_failed(&tag.node, &why).into_iter().collect()
+            }
+            (Action::DestroyVm { tag, .. }, Answer::Done) => world.destroyed(tag),
+            (Action::SetDown { node, reason, jobs }, Answer::Done) => world.told_down(node, reason, jobs),
+            (Action::ReturnNode { node }, Answer::Done) => world.returned(node).into_iter().collect(),
+            (Action::StartNow { .. }, Answer::Done) | (_, Answer::Unknown) => Vec::new(),
+            (action, answer) => unreachable!("{action} was answered by {answer:?}"),
+        }
+    }
+
+    fn take_looks(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults, round: &mut Round) {
+        let now = self.world.now;
+        if let Some(look) = self.look_slurm.take_if(|look| look.ready <= now) {
+            match look.view {
+                Some(view) => {
+                    self.slurm_began = look.began;
+                    round.notes.extend(self.world.see_slurm(view, look.began));
+                }
+                None => self.world.slurm = None,
+            }
+        }
+        if let Some(look) = self.look_provider.take_if(|look| look.ready <= now) {
+            match look.view {
+                Some(view) => {
+                    self.provider_began = look.began;
+                    round.notes.extend(self.world.see_provider(view, look.began));
+                }
+                None => self.world.provider = None,
+            }
+        }
+        if now.since(self.slurm_began) > LOOK_LIFE {
+            self.world.slurm = None;
+        }
+        if now.since(self.provider_began) > LOOK_LIFE {
+            self.world.provider = None;
+        }
+        if self.look_slurm.is_none() && self.rng.chance(700) {
+            let takes = if self.rng.chance(faults.look_slow) {
+                9000
+            } else {
+                300
+            };
+            self.look_slurm = Some(Look {
+                began: now,
+                ready: now + Millis(self.rng.below(takes)),
+                view: slurm.look(faults, now),
+            });
+        }
+        if self.look_provider.is_none() && self.rng.chance(700) {
+            self.look_provider = Some(Look {
+                began: now,
+                ready: now + Millis(self.rng.below(2000)),
+                view: provider.list(faults, now),
+            });
+        }
+    }
+
+    fn take_orders(&mut self, round: &mut Round) -> Vec<u64> {
+        let now = self.world.now;
+        let mut files: Vec<(u64, SpoolFile)> = self
+            .disk
+            .spool
+            .iter()
+            .filter(|(_, file)| file.written <= now)
+            .map(|(id, file)| (*id, file.clone()))
+            .collect();
+        files.sort_by_key(|(id, file)| (file.at, *id));
+        let mut taken = Vec::new();
+        for (id, SpoolFile { at, call, .. }) in files {
+            if self.disk.taken.contains(&id) {
+                self.disk.spool.remove(&id); // killed between "stored" and "removed"
+                continue;
+            }
+            let order = match call.hook {
+                Hook::Resume => Order::Up {
+                    force: false,
+                    jobs: call.jobs,
+                },
+                Hook::Suspend => Order::Down,
+                Hook::ResumeFail => Order::ResumeFailed,
+            };
+            for node in &call.nodes {
+                round.notes.push(self.world.order(node, &order, at));
+            }
+            taken.push(id);
+        }
+        taken
+    }
+
+    fn dispatch(&mut self, action: &Action) {
+        let acts = self.world.now + Millis(self.rng.below(1500));
+        self.flights.push(Flight {
+            action: action.clone(),
+            known: self.slurm_began,
+            acts: Some(acts),
+            answers: acts + Millis(self.rng.below(1500)),
+            answer: Answer::Unknown,
+        });
+    }
+
+    /// `kill -9`, and a start from what the disk has. What was on its way takes effect or never does.
+    fn die(
+        &mut self,
+        mut round: Round,
+        slurm: &mut Slurm,
+        provider: &mut Provider,
+        faults: &Faults,
+    ) -> Round {
+        round.killed = true;
+        let now = self.world.now;
+        for mut flight in std::mem::take(&mut self.flights) {
+            if flight.acts.take().is_some() && self.rng.coin() {
+                self.harms.extend(harm(&flight, slurm, provider));
+                perform(&flight.action, slurm, provider, faults, &mut self.rng, now);
+            }
+        }
+        self.down_until = now + Millis(self.rng.between(500, 20_000));
+        self.look_slurm = None;
+        self.look_provider = None;
+        self.slurm_began = Time(0);
+        self.provider_began = Time(0);
+        let world = &mut self.world;
+        world.records.clone_from(&self.disk.records);
+        world.busy.clear();
+        world.jobs_started.clear();
+        world.strays.clear();
+        world.unbacked.clear();
+        world.breaker = Breaker::default();
+        world.slurm = None;
+        world.provider = None;
+        round
+    }
+}
+
+/// The job that runs on a living VM where `flight` ends the VM or takes the node down.
+fn harm(flight: &Flight, slurm: &Slurm, provider: &Provider) -> Option<Harm> {
+    let node = match &flight.action {
+        Action::DestroyVm { tag, .. } => &tag.node,
+        Action::SetDown { node, .. } => node,
+        Action::CreateVm { .. } | Action::ReturnNode { .. } | Action::StartNow { .. } => return None,
+    };
+    let backed = slurm.nodes.get(node)?.backed.as_ref()?;
+    let vm = provider.vms.get(backed).filter(|vm| vm.lives())?;
+    if let Action::DestroyVm { tag, .. } = &flight.action {
+        vm.view.tag.as_ref().filter(|own| *own == tag)?;
+    }
+    Some(Harm {
+        action: flight.action.clone(),
+        known: flight.known,
+        job: slurm.running_on(node)?,
+    })
+}
+
+/// Does what the action says to the world outside; tells how it ended.
+fn perform(
+    action: &Action,
+    slurm: &mut Slurm,
+    provider: &mut Provider,
+    faults: &Faults,
+    rng: &mut Rng,
+    now: Time,
+) -> Answer {
+    if let Action::CreateVm { tag, host, shape } = action {
+        return match provider.create(tag, host, shape, faults, now) {
+            _ if rng.chance(faults.create_unanswered) => Answer::Unknown,
+            Ok(id) => Answer::Created(id),
+            Err(why) => Answer::CreateFailed(why),
+        };
+    }
+    let slurm_knows =
+        |node| slurm.answers(now) && slurm.nodes.get(node).is_some_and(|n| n.unknown_until <= now);
+    let possible = match action {
+        Action::CreateVm { .. } | Action::DestroyVm { .. } => true,
+        Action::SetDown { node, .. } | Action::ReturnNode { node } => slurm_knows(node),
+        Action::StartNow { .. } => slurm.answers(now),
+    };
+    if !possible || rng.chance(faults.act_fails) {
+        return Answer::Unknown;
+    }
+    match action {
+        Action::CreateVm { .. } => {}
+        Action::DestroyVm { tag, id, .. } => provider.destroy(tag, id.as_ref()),
+        Action::SetDown { node, reason, .. } => slurm.set_down(node, reason, |vm| provider.lives(vm), now),
+        Action::ReturnNode { node } => slurm.return_to_service(node, now),
+        Action::StartNow { job } => slurm.start_now(*job),
+    }
+    if rng.chance(faults.act_unanswered) {
+        Answer::Unknown
+    } else {
+        Answer::Done
+    }
+}

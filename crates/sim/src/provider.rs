@@ -1,0 +1,234 @@
+//! A simulated provider: hosts and VMs in virtual time, with listings that may lie.
+
+use crate::faults::Faults;
+use crate::rng::Rng;
+use std::collections::BTreeMap;
+use thiao_core::ids::{HostName, Millis, Time, VmId, VmTag};
+use thiao_core::view::{HostView, ProviderView, Shape, VmState, VmView};
+
+/// The oldest state that a stale listing shows.
+const STALEST: Millis = Millis::secs(15);
+
+/// The provider's whole truth.
+#[derive(Debug)]
+pub struct Provider {
+    /// Its hosts.
+    pub hosts: Vec<HostView>,
+    /// Its VMs.
+    pub vms: BTreeMap<VmId, Vm>,
+    /// The last listing, for stale ones.
+    last: Option<(Time, ProviderView)>,
+    next: u64,
+    overhead_mb: u64,
+    rng: Rng,
+}
+
+/// A VM as it truly is.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    /// As a whole and honest listing shows it.
+    pub view: VmView,
+    /// Made by an outsider, not by us.
+    pub outsider: bool,
+    /// When it leaves `Pending`.
+    placed_at: Time,
+    /// When its guest says Ready.
+    ready_at: Option<Time>,
+    /// When its slurmd registers; none after it did, or if it never will.
+    pub registers_at: Option<Time>,
+    dies_at: Option<Time>,
+    /// Not in any listing before.
+    pub hidden_until: Time,
+}
+
+impl Vm {
+    /// Whether it runs.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        !matches!(self.view.state, VmState::Dead(_))
+    }
+}
+
+impl Provider {
+    /// A provider without VMs.
+    #[must_use]
+    pub fn new(hosts: Vec<HostView>, overhead_mb: u64, rng: Rng) -> Self {
+        Self {
+            hosts,
+            vms: BTreeMap::new(),
+            last: None,
+            next: 1,
+            overhead_mb,
+            rng,
+        }
+    }
+
+    /// Lets time pass until `now`.
+    pub fn step(&mut self, now: Time) {
+        for vm in self.vms.values_mut().filter(|vm| vm.lives()) {
+            if vm.dies_at.is_some_and(|at| at <= now) {
+                vm.view.state = VmState::Dead("it ended by itself".into());
+            } else if vm.ready_at.is_some_and(|at| at <= now) {
+                vm.view.state = VmState::Ready;
+            } else if vm.view.state == VmState::Pending && vm.placed_at <= now {
+                vm.view.state = VmState::Booting;
+            }
+        }
+    }
+
+    /// Whether that VM runs.
+    #[must_use]
+    pub fn lives(&self, id: &VmId) -> bool {
+        self.vms.get(id).is_some_and(Vm::lives)
+    }
+
+    /// Memory on `host` that no VM has, in MiB.
+    #[must_use]
+    pub fn free_mb(&self, host: &HostName) -> u64 {
+        let used: u64 = self
+            .vms
+            .values()
+            .filter(|vm| vm.view.host.as_ref() == Some(host))
+            .map(|vm| vm.view.memory_mb)
+            .sum();
+        let all = self.hosts.iter().find(|seen| seen.name == *host);
+        all.map_or(0, |seen| seen.memory_mb.saturating_sub(used))
+    }
+
+    /// Makes the VM of `tag`, once: asked again, it gives the same VM's id.
+    ///
+    /// # Errors
+    /// What a provider would say; then nothing was made, or what was made is dead.
+    pub fn create(
+        &mut self,
+        tag: &VmTag,
+        host: &HostName,
+        shape: &Shape,
+        faults: &Faults,
+        now: Time,
+    ) -> Result<VmId, String> {
+        if let Some(vm) = self.vms.values().find(|vm| vm.view.tag.as_ref() == Some(tag)) {
+            return match vm.lives() {
+                true => Ok(vm.view.id.clone()),
+                false => Err("it was made and died".into()),
+            };
+        }
+        if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
+            return Err(format!("host {host} takes no VMs"));
+        }
+        let memory_mb = shape.memory_mb + self.overhead_mb;
+        let outsiders = self
+            .vms
+            .values()
+            .any(|vm| vm.outsider && vm.view.host.as_ref() == Some(host));
+        if outsiders && self.free_mb(host) < memory_mb {
+            return Err(format!("host {host} is full"));
+        }
+        if self.rng.chance(faults.create_fails) {
+            return Err("no image today".into());
+        }
+        let boots = Millis(self.rng.between(2000, 9000));
+        let registers = boots.0 + self.rng.below(1500);
+        let silent = self.rng.chance(faults.never_registers);
+        let hung = silent && self.rng.coin();
+        let dies = if self.rng.chance(faults.dies_booting) {
+            Some(self.rng.below(boots.0))
+        } else if self.rng.chance(faults.dies_later) {
+            Some(boots.0 + self.rng.below(60_000))
+        } else {
+            None
+        };
+        let vm = Vm {
+            view: VmView {
+                id: self.fresh_id(),
+                tag: Some(tag.clone()),
+                host: Some(host.clone()),
+                memory_mb,
+                cpu_percent: shape.cpu_percent(),
+                state: VmState::Pending,
+            },
+            outsider: false,
+            placed_at: now + Millis(self.rng.below(1500)),
+            ready_at: (!hung).then_some(now + boots),
+            registers_at: (!silent).then_some(now + Millis(registers)),
+            dies_at: dies.map(|after| now + Millis(after)),
+            hidden_until: Time(0),
+        };
+        let id = vm.view.id.clone();
+        self.vms.insert(id.clone(), vm);
+        Ok(id)
+    }
+
+    /// Adds a VM that somebody else made.
+    pub fn add_outsider(&mut self, tag: Option<VmTag>, host: &HostName, memory_mb: u64) {
+        let id = self.fresh_id();
+        let state = match self.rng.below(4) {
+            0 => VmState::Dead("whatever".into()),
+            1 => VmState::Paused,
+            _ => VmState::Ready,
+        };
+        let vm = Vm {
+            view: VmView {
+                id: id.clone(),
+                tag,
+                host: Some(host.clone()),
+                memory_mb,
+                cpu_percent: 10,
+                state,
+            },
+            outsider: true,
+            placed_at: Time(0),
+            ready_at: None,
+            registers_at: None,
+            dies_at: None,
+            hidden_until: Time(0),
+        };
+        self.vms.insert(id, vm);
+    }
+
+    /// Ends the VM of `tag` (that one alone with `id`, if given); fine if there is none.
+    pub fn destroy(&mut self, tag: &VmTag, id: Option<&VmId>) {
+        self.vms
+            .retain(|own, vm| vm.view.tag.as_ref() != Some(tag) || id.is_some_and(|id| id != own));
+    }
+
+    /// A listing at `now`, as good or bad as the faults make it; none if it fails.
+    pub fn list(&mut self, faults: &Faults, now: Time) -> Option<ProviderView> {
+        if self.rng.chance(faults.list_fails) {
+            return None;
+        }
+        if self.rng.chance(faults.list_stale) {
+            if let Some((_, last)) = self.last.as_ref().filter(|(at, _)| now.since(*at) < STALEST) {
+                return Some(last.clone());
+            }
+        }
+        let mut view = ProviderView {
+            hosts: self.hosts.clone(),
+            vms: Vec::with_capacity(self.vms.len()),
+        };
+        for vm in self.vms.values() {
+            if vm.hidden_until > now || self.rng.chance(faults.list_omits) {
+                continue;
+            }
+            let mut shown = vm.view.clone();
+            if shown.state == VmState::Pending {
+                shown.host = None; // not placed yet, as far as the provider says
+            }
+            if self.rng.chance(faults.list_unknown) {
+                shown.state = VmState::Unknown("CLONING_FAILURE_MAYBE".into());
+            }
+            view.vms.push(shown);
+        }
+        // Kept for a few listings, so that a stale one may be several rounds old.
+        if self.last.is_none() || self.rng.chance(300) {
+            self.last = Some((now, view.clone()));
+        }
+        Some(view)
+    }
+
+    fn fresh_id(&mut self) -> VmId {
+        let id = VmId::new(&format!("vm{}", self.next)).expect("letters and digits");
+        self.next += 1;
+        id
+    }
+}

@@ -1,0 +1,563 @@
+//! A simulated slurmctld with power saving, in virtual time.
+//!
+//! ```text
+//!   idle~ --allocate--> alloc# --registers--> alloc --job over--> idle
+//!     ^                   | ResumeTimeout                          | SuspendTime
+//!     |                   v                                        v
+//!     +---SuspendTimeout--------------- (down, powering down) <- idle%
+//! ```
+//! As measured on 22.05.8 with `SlurmdTimeout=0` and `ReturnToService=2`: a job
+//! starts when all of its nodes have registered, at the latest in the next
+//! sweep; a job whose node goes DOWN is queued again and pauses for two minutes;
+//! a VM that dies is noticed by nobody here; a node set DOWN and powered down
+//! gets a call of SuspendProgram, and stays DOWN; one whose slurmd lives returns
+//! by itself.
+
+use crate::faults::Faults;
+use crate::rng::Rng;
+use std::collections::BTreeMap;
+use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
+use thiao_core::view::{BaseState, JobState, NodeFlags, SlurmJob, SlurmNode, SlurmView};
+
+/// The settings of `slurm.conf` that matter here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// How long a node may take from the resume until it registers.
+    pub resume_timeout: Millis,
+    /// How long a node is idle before it is powered down.
+    pub suspend_time: Millis,
+    /// How long powering down is given.
+    pub suspend_timeout: Millis,
+    /// The pause of a requeued job.
+    pub requeue_pause: Millis,
+    /// The longest wait between the last registration and the job's start.
+    pub sweep: Millis,
+    /// Whether a node that registers while powered down is taken as up (22.05 does).
+    pub takes_unasked: bool,
+    /// `idle_on_node_suspend`: a node that was powered down is not DOWN any more.
+    pub idle_on_suspend: bool,
+    /// Whether giving a node back calls SuspendProgram for it once more.
+    pub suspends_returned: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            resume_timeout: Millis::secs(60),
+            suspend_time: Millis::secs(10),
+            suspend_timeout: Millis::secs(5),
+            requeue_pause: Millis::secs(120),
+            sweep: Millis::secs(30),
+            takes_unasked: true,
+            idle_on_suspend: false,
+            suspends_returned: false,
+        }
+    }
+}
+
+/// A node's power, as power saving sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// `~`
+    Off,
+    /// `#`
+    Rising(Time),
+    /// Registered.
+    On,
+    /// `%`
+    Falling(Time),
+}
+
+/// A node as it truly is in slurmctld.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Whether it is DOWN, and why.
+    pub down: Option<String>,
+    /// Its power.
+    pub power: Power,
+    /// Whether an admin drained it.
+    pub drain: bool,
+    /// The job that has it.
+    pub job: Option<JobId>,
+    /// The VM whose slurmd registered last.
+    pub backed: Option<VmId>,
+    /// Not in any look before: somebody edits `slurm.conf`.
+    pub unknown_until: Time,
+    /// `COMPLETING` before.
+    completing_until: Time,
+    /// `NOT_RESPONDING` before.
+    silent_until: Time,
+    idle_since: Time,
+}
+
+/// A job as it truly is in slurmctld.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Nodes wanted.
+    pub size: usize,
+    /// How long it runs.
+    pub length: Millis,
+    /// Where it is.
+    pub stage: Stage,
+    submit: Time,
+}
+
+/// Where a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Waits; not before that time, if given (`BeginTime`).
+    Pending(Option<Time>),
+    /// Has nodes; starts at that time at the latest, once all are up.
+    Configuring(Vec<NodeName>, Option<Time>),
+    /// Runs since then.
+    Running(Vec<NodeName>, Time),
+    /// Completed.
+    Done,
+}
+
+/// A call of one of our hooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Which.
+    pub hook: Hook,
+    /// For which nodes.
+    pub nodes: Vec<NodeName>,
+    /// The jobs in `SLURM_RESUME_FILE`, by node.
+    pub jobs: BTreeMap<NodeName, Vec<JobId>>,
+}
+
+/// The hooks that carry orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// ResumeProgram.
+    Resume,
+    /// SuspendProgram.
+    Suspend,
+    /// ResumeFailProgram.
+    ResumeFail,
+}
+
+/// slurmctld's whole truth.
+#[derive(Debug)]
+pub struct Slurm {
+    /// All nodes.
+    pub nodes: BTreeMap<NodeName, Node>,
+    /// All jobs, also those over.
+    pub jobs: BTreeMap<JobId, Job>,
+    /// Hooks called and not yet fetched.
+    pub calls: Vec<Call>,
+    /// How often ResumeTimeout was what ended a resume.
+    pub resume_timeouts: u32,
+    /// Restarting until then.
+    away_until: Time,
+    rules: Rules,
+    rng: Rng,
+}
+
+impl Slurm {
+    /// A cluster of these nodes, all powered down.
+    #[must_use]
+    pub fn new(nodes: impl IntoIterator<Item = NodeName>, rules: Rules, rng: Rng) -> Self {
+        let node = Node {
+            down: None,
+            power: Power::Off,
+            drain: false,
+            job: None,
+            backed: None,
+            unknown_until: Time(0),
+            completing_until: Time(0),
+            silent_until: Time(0),
+            idle_since: Time(0),
+        };
+        Self {
+            nodes: nodes.into_iter().map(|name| (name, node.clone())).collect(),
+            jobs: BTreeMap::new(),
+            calls: Vec::new(),
+            resume_timeouts: 0,
+            away_until: Time(0),
+            rules,
+            rng,
+        }
+    }
+
+    /// Whether slurmctld answers.
+    #[must_use]
+    pub fn answers(&self, now: Time) -> bool {
+        self.away_until <= now
+    }
+
+    /// Restarts slurmctld: back at `back`, and nodes are silent for a while after that.
+    pub fn restart(&mut self, back: Time) {
+        self.away_until = back;
+        for node in self.nodes.values_mut() {
+            node.silent_until = back + Millis(self.rng.below(8000));
+        }
+    }
+
+    /// A user submits a job.
+    pub fn submit(&mut self, id: JobId, size: usize, length: Millis, now: Time) {
+        let stage = Stage::Pending(None);
+        self.jobs.insert(
+            id,
+            Job {
+                size,
+                length,
+                stage,
+                submit: now,
+            },
+        );
+    }
+
+    /// Lets time pass until `now`. `lives` tells which VMs run.
+    pub fn step(&mut self, lives: impl Fn(&VmId) -> bool, now: Time) {
+        if !self.answers(now) {
+            return;
+        }
+        for node in self.nodes.values_mut() {
+            // A dead slurmd is noticed in the end, and flagged, and that is all.
+            let dead = node.power == Power::On && !node.backed.as_ref().is_some_and(&lives);
+            if dead && self.rng.chance(30) {
+                node.silent_until = Time(u64::MAX);
+            }
+        }
+        self.power_timeouts(now);
+        self.run_jobs(lives, now);
+        self.power_down_idle(now);
+        self.schedule(now);
+    }
+
+    /// The slurmd in VM `vm` registers as `node`.
+    pub fn register(&mut self, name: &NodeName, vm: &VmId, now: Time) {
+        let takes_unasked = self.rules.takes_unasked;
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        match node.power {
+            Power::Rising(_) | Power::On => {}
+            Power::Off if takes_unasked => node.idle_since = now,
+            Power::Off | Power::Falling(_) => return,
+        }
+        let anew = node.power == Power::On && node.backed.as_ref() != Some(vm);
+        node.power = Power::On;
+        node.backed = Some(vm.clone());
+        node.silent_until = Time(0);
+        node.down = None; // ReturnToService=2
+        if anew {
+            self.requeue_on(name, now); // the job that it had is not known there
+        }
+    }
+
+    fn power_timeouts(&mut self, now: Time) {
+        let mut failed = Vec::new();
+        for (name, node) in &mut self.nodes {
+            match node.power {
+                Power::Falling(since) if now.since(since) >= self.rules.suspend_timeout => {
+                    node.power = Power::Off;
+                    node.backed = None;
+                    if self.rules.idle_on_suspend {
+                        node.down = None;
+                    }
+                }
+                Power::Rising(since) if now.since(since) >= self.rules.resume_timeout => {
+                    failed.push(name.clone());
+                }
+                Power::Off | Power::On | Power::Rising(_) | Power::Falling(_) => {}
+            }
+        }
+        for name in &failed {
+            self.take_down(name, "ResumeTimeout reached", now);
+            self.resume_timeouts += 1;
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.power = Power::Falling(now);
+            }
+        }
+        self.call(Hook::ResumeFail, failed, BTreeMap::new());
+    }
+
+    fn run_jobs(&mut self, lives: impl Fn(&VmId) -> bool, now: Time) {
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            let Some(job) = self.jobs.get(&id) else { continue };
+            match job.stage.clone() {
+                Stage::Configuring(nodes, starts) => {
+                    let up = |name| {
+                        self.nodes
+                            .get(name)
+                            .is_some_and(|n| n.power == Power::On && n.down.is_none())
+                    };
+                    if nodes.iter().all(up) {
+                        let starts =
+                            starts.unwrap_or_else(|| now + Millis(self.rng.below(self.rules.sweep.0)));
+                        let stage = if starts <= now {
+                            Stage::Running(nodes, now)
+                        } else {
+                            Stage::Configuring(nodes, Some(starts))
+                        };
+                        self.set_stage(id, stage);
+                    }
+                }
+                Stage::Running(nodes, since) => {
+                    let whole = nodes.iter().all(|name| {
+                        let vm = self.nodes.get(name).and_then(|node| node.backed.as_ref());
+                        vm.is_some_and(&lives)
+                    });
+                    // With a dead VM the job would hang for ever.
+                    if whole && now.since(since) >= job.length {
+                        self.set_stage(id, Stage::Done);
+                        self.release(&nodes, now);
+                    }
+                }
+                Stage::Pending(_) | Stage::Done => {}
+            }
+        }
+    }
+
+    fn power_down_idle(&mut self, now: Time) {
+        let mut falling = Vec::new();
+        for (name, node) in &mut self.nodes {
+            let unused = node.job.is_none() && node.completing_until <= now;
+            if node.power == Power::On && unused && now.since(node.idle_since) >= self.rules.suspend_time {
+                node.power = Power::Falling(now);
+                falling.push(name.clone());
+            }
+        }
+        self.call(Hook::Suspend, falling, BTreeMap::new());
+    }
+
+    fn schedule(&mut self, now: Time) {
+        let mut jobs_of: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
+        for (id, job) in &mut self.jobs {
+            let Stage::Pending(begin) = job.stage else {
+                continue;
+            };
+            if begin.is_some_and(|at| at > now) {
+                continue;
+            }
+            let free = |node: &Node, power: fn(Power) -> bool| {
+                power(node.power)
+                    && node.job.is_none()
+                    && node.down.is_none()
+                    && !node.drain
+                    && node.completing_until <= now
+                    && (node.silent_until <= now || node.power == Power::Off)
+                    && node.unknown_until <= now
+            };
+            let kinds: [fn(Power) -> bool; 2] = [|p| p == Power::On, |p| p == Power::Off];
+            let chosen: Vec<NodeName> = kinds
+                .iter()
+                .flat_map(|kind| self.nodes.iter().filter(move |(_, node)| free(node, *kind)))
+                .map(|(name, _)| name.clone())
+                .take(job.size)
+                .collect();
+            if chosen.len() < job.size {
+                continue;
+            }
+            for name in &chosen {
+                let Some(node) = self.nodes.get_mut(name) else {
+                    continue;
+                };
+                node.job = Some(*id);
+                if node.power == Power::Off {
+                    node.power = Power::Rising(now);
+                    jobs_of.insert(name.clone(), vec![*id]);
+                }
+            }
+            job.stage = Stage::Configuring(chosen, None);
+        }
+        self.call(Hook::Resume, jobs_of.keys().cloned().collect(), jobs_of);
+    }
+
+    /// `scontrol update nodename=.. state=down reason=..`, then `state=power_down`.
+    pub fn set_down(&mut self, name: &NodeName, reason: &str, lives: impl Fn(&VmId) -> bool, now: Time) {
+        self.take_down(name, reason, now);
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        if node.backed.as_ref().is_some_and(lives) {
+            node.down = None; // its slurmd registers anew at once
+        }
+        if node.power != Power::Off {
+            node.power = Power::Falling(now);
+        }
+        // Also for a node that is powered down already.
+        self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
+    }
+
+    /// An admin's `state=down`, without more.
+    pub fn admin_down(&mut self, name: &NodeName, now: Time) {
+        self.take_down(name, "disk broken", now);
+    }
+
+    /// An admin's `state=resume` of a node that is DOWN for that admin's reason.
+    pub fn admin_resume(&mut self, name: &NodeName, now: Time) {
+        let down = self.nodes.get(name).and_then(|node| node.down.as_deref());
+        if down == Some("disk broken") {
+            self.return_to_service(name, now);
+        }
+    }
+
+    /// Gives a DOWN node back, as our Slurm crate does it: it ends powered down and usable.
+    pub fn return_to_service(&mut self, name: &NodeName, now: Time) {
+        let falls = self.rules.suspends_returned;
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        if node.down.take().is_none() {
+            return; // "Invalid node state specified"
+        }
+        node.backed = None;
+        node.power = if falls { Power::Falling(now) } else { Power::Off };
+        node.silent_until = Time(u64::MAX); // idle~ and NOT_RESPONDING, which keeps no job away
+        if falls {
+            self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
+        }
+    }
+
+    /// `scontrol update job=.. StartTime=now`
+    pub fn start_now(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            if matches!(job.stage, Stage::Pending(_)) {
+                job.stage = Stage::Pending(None);
+            }
+        }
+    }
+
+    /// The job that runs on `name`, and since when.
+    #[must_use]
+    pub fn running_on(&self, name: &NodeName) -> Option<(JobId, Time)> {
+        let id = self.nodes.get(name)?.job?;
+        match &self.jobs.get(&id)?.stage {
+            Stage::Running(_, since) => Some((id, *since)),
+            Stage::Pending(_) | Stage::Configuring(..) | Stage::Done => None,
+        }
+    }
+
+    /// What a look at `now` shows; none if it fails.
+    pub fn look(&mut self, faults: &Faults, now: Time) -> Option<SlurmView> {
+        if !self.answers(now) || self.rng.chance(faults.look_fails) {
+            return None;
+        }
+        let mut view = SlurmView::default();
+        for (name, node) in &self.nodes {
+            if node.unknown_until <= now {
+                let mut shown = node.shown(now);
+                if self.rng.chance(faults.look_unknown) {
+                    if self.rng.coin() {
+                        shown.flags.unknown = true;
+                    } else {
+                        shown.base = BaseState::Unknown("PERHAPS".into());
+                    }
+                }
+                view.nodes.insert(name.clone(), shown);
+            }
+        }
+        for (id, job) in &self.jobs {
+            if job.stage != Stage::Done {
+                let mut shown = job.shown(*id);
+                if self.rng.chance(faults.look_unknown) {
+                    shown.state = JobState::Unknown("STAGE_SIDEWAYS".into());
+                }
+                view.jobs.insert(*id, shown);
+            }
+        }
+        Some(view)
+    }
+
+    fn take_down(&mut self, name: &NodeName, reason: &str, now: Time) {
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        if node.down.is_none() {
+            node.idle_since = now;
+        }
+        // The first reason stays, unless it is another's order.
+        if node.down.is_none() || reason != "ResumeTimeout reached" {
+            node.down = Some(reason.to_owned());
+        }
+        self.requeue_on(name, now);
+    }
+
+    fn requeue_on(&mut self, name: &NodeName, now: Time) {
+        let Some(id) = self.nodes.get(name).and_then(|node| node.job) else {
+            return;
+        };
+        let pause = self.rules.requeue_pause;
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let stage = std::mem::replace(&mut job.stage, Stage::Pending(Some(now + pause)));
+        if let Stage::Configuring(nodes, _) | Stage::Running(nodes, _) = stage {
+            self.release(&nodes, now);
+        }
+    }
+
+    fn release(&mut self, nodes: &[NodeName], now: Time) {
+        for name in nodes {
+            let completing = now + Millis(self.rng.below(2500));
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.job = None;
+                node.completing_until = completing;
+                node.idle_since = now;
+            }
+        }
+    }
+
+    fn set_stage(&mut self, id: JobId, stage: Stage) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.stage = stage;
+        }
+    }
+
+    fn call(&mut self, hook: Hook, nodes: Vec<NodeName>, jobs: BTreeMap<NodeName, Vec<JobId>>) {
+        if !nodes.is_empty() {
+            self.calls.push(Call { hook, nodes, jobs });
+        }
+    }
+}
+
+impl Node {
+    fn shown(&self, now: Time) -> SlurmNode {
+        let base = match (&self.down, self.job) {
+            (Some(_), _) => BaseState::Down,
+            (None, Some(_)) => BaseState::Allocated,
+            (None, None) => BaseState::Idle,
+        };
+        SlurmNode {
+            base,
+            flags: NodeFlags {
+                cloud: true,
+                powered_down: self.power == Power::Off,
+                powering_up: matches!(self.power, Power::Rising(_)),
+                powering_down: matches!(self.power, Power::Falling(_)),
+                drain: self.drain,
+                not_responding: self.silent_until > now,
+                completing: self.completing_until > now,
+                ..NodeFlags::default()
+            },
+            reason: self.down.clone(),
+        }
+    }
+}
+
+impl Job {
+    fn shown(&self, id: JobId) -> SlurmJob {
+        let (state, reason, nodes) = match &self.stage {
+            Stage::Pending(Some(_)) => (JobState::Pending, "BeginTime", &[][..]),
+            Stage::Pending(None) => (JobState::Pending, "Resources", &[][..]),
+            Stage::Configuring(nodes, _) => (JobState::Configuring, "None", &nodes[..]),
+            Stage::Running(nodes, _) => (JobState::Running, "None", &nodes[..]),
+            Stage::Done => (JobState::Over("COMPLETED".into()), "None", &[][..]),
+        };
+        SlurmJob {
+            id,
+            name: "job".into(),
+            uid: 1000,
+            user: "somebody".into(),
+            partition: "vm".into(),
+            state,
+            reason: reason.into(),
+            nodes: nodes.to_vec(),
+            node_count: u32::try_from(self.size).unwrap_or(u32::MAX),
+            submit: Some(self.submit),
+            start: None,
+        }
+    }
+}
