@@ -349,10 +349,15 @@ fn holder(path: &Path) -> Option<(Record, std::os::fd::OwnedFd)> {
     let ours = std::fs::metadata(path).ok()?;
     match std::fs::metadata(format!("/proc/{}/fd/0", record.pid)) {
         Ok(theirs) if (theirs.dev(), theirs.ino()) != (ours.dev(), ours.ino()) => None,
-        // Some containers keep even root from looking at other users' processes; the lock must do there.
-        Err(e) if e.kind() != io::ErrorKind::PermissionDenied => None,
+        // Some containers keep even root from looking at other users' processes; the lock must do there. One that
+        // just ends may not be looked at either, and has no memory any more.
+        Err(e) if e.kind() != io::ErrorKind::PermissionDenied || !has_memory(record.pid) => None,
         _ => Some((record, process)),
     }
+}
+
+fn has_memory(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/statm")).is_ok_and(|text| !text.starts_with("0 "))
 }
 
 /// Ends whatever has a record in this folder.
