@@ -290,6 +290,14 @@ fn clean_slate(keep: &[RawFd], file_limit: u64) -> io::Result<()> {
         check(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit))?;
         libc::umask(0o077);
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        // Rights that a service was given for taps and exports are not QEMU's.
+        check(libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        ))?;
         let closed = libc::syscall(
             libc::SYS_close_range,
             3,
@@ -403,12 +411,13 @@ mod tests {
         let mut child = Command::new("/bin/sh");
         child
             .arg("-c")
-            .arg("ulimit -f; echo /proc/self/fd/*; grep SigBlk /proc/self/status")
+            .arg("ulimit -f; echo /proc/self/fd/*; grep -E 'SigBlk|CapAmb' /proc/self/status")
             .stdout(Stdio::piped());
         // SAFETY: as in `command`.
         unsafe { child.pre_exec(|| clean_slate(&[], FILE_LIMIT)) };
         let text = String::from_utf8(child.output().unwrap().stdout).unwrap();
         assert!(text.contains("SigBlk:\t0000000000000000"), "{text}");
+        assert!(text.contains("CapAmb:\t0000000000000000"), "{text}");
         assert!(!text.contains(&format!("/proc/self/fd/{leak}")), "{text}");
     }
 

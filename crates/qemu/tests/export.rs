@@ -47,8 +47,30 @@ fn the_export_itself() {
     // SAFETY: the wrapper opened 3, and nobody else in this process knows of it.
     let out = unsafe { std::os::fd::BorrowedFd::borrow_raw(3) };
     rustix::stdio::dup2_stdout(out).unwrap();
+    if given[1].to_string_lossy().ends_with("/by-service") {
+        become_service();
+    }
     let _ = child(&given[1..]);
     std::process::exit(1);
+}
+
+/// The user whom a service runs as.
+const SERVICE: u32 = 54_322;
+
+/// What systemd does for a service with `User=` and `AmbientCapabilities=`; for this thread alone, because rights are
+/// each thread's own.
+fn become_service() {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities};
+    set_keep_capabilities(true).unwrap();
+    // SAFETY: plain numbers.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_setuid, SERVICE) }, 0);
+    let rights = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    let sets = CapabilitySets {
+        effective: rights,
+        permitted: rights,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).unwrap();
 }
 
 struct World {
@@ -187,6 +209,32 @@ fn exports_act_as_their_users() {
                 0o444
             );
             return exports.stop().unwrap();
+        }
+        exports.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_service_needs_two_rights_and_not_to_be_root() {
+    isolated("a_service_needs_two_rights_and_not_to_be_root", || {
+        if user() == 0 {
+            // One user only: nobody to become.
+            return;
+        }
+        let world = World::new();
+        let share = world.share("by-service", user());
+        let exports = world.start(std::slice::from_ref(&share)).unwrap();
+        let mut nfs = Client::mount(HERE, exports.port(0));
+        write(&mut nfs, "file", "text");
+        assert_eq!(fs::metadata(share.source.join("file")).unwrap().uid(), share.uid);
+        let pid = world.pids()[0];
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        for line in [
+            "Uid:\t54321\t54321\t54321\t54321",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+        ] {
+            assert!(status.contains(line), "{line} not in {status}");
         }
         exports.stop().unwrap();
     });

@@ -2,6 +2,7 @@
 
 use super::args::User;
 use super::{ExportError, GRACE, PAUSE, Record, listen, open, port, serve_on};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -95,7 +96,12 @@ fn become_user(user: User) -> io::Result<()> {
         }
     };
     let current = User::current();
-    if current.uid == 0 && user.uid != 0 && maps(user.uid)? {
+    if user.uid != current.uid && maps(user.uid)? {
+        // Root has these rights, and a service to which they are given.
+        let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+        if user.uid == 0 || !capabilities(None)?.effective.contains(needed) {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
         let groups = groups(user);
         // SAFETY: a pointer to that many gids.
         check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
@@ -103,19 +109,14 @@ fn become_user(user: User) -> io::Result<()> {
         check(unsafe { libc::setgid(user.gid) })?;
         // SAFETY: as above.
         check(unsafe { libc::setuid(user.uid) })?;
+    } else if user.uid == 0 && current.uid == 0 {
         return Ok(());
     }
-    if user.uid != current.uid {
-        if maps(user.uid)? {
-            return Err(io::Error::from_raw_os_error(libc::EPERM));
-        }
-    } else if user.uid == 0 {
-        return Ok(());
-    }
-    let none = rustix::thread::CapabilitySet::empty();
-    rustix::thread::set_capabilities(
+    // Root's went with the uid; those of a service would not.
+    let none = CapabilitySet::empty();
+    set_capabilities(
         None,
-        rustix::thread::CapabilitySets {
+        CapabilitySets {
             effective: none,
             permitted: none,
             inheritable: none,
