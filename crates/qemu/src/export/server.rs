@@ -33,9 +33,11 @@ const THREADS: usize = 4;
 const STACK: usize = 256 << 10;
 /// A request's bytes beside its data.
 const MAX_RECORD: usize = MAX_DATA + 8192;
-/// Silent connections are asked whether they still live: their VMs may be gone without a word.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
-const KEEPALIVE_PAUSE: Duration = Duration::from_secs(30);
+/// Silent connections are asked whether they still live, and dropped after two minutes without an answer: their VMs
+/// may be gone without a word. A guest that was only held still connects again by itself.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_PAUSE: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const SUCCESS: u32 = 0;
@@ -77,6 +79,7 @@ fn connect(stream: TcpStream, peer: SocketAddr, nfs: &Arc<Nfs>) -> io::Result<()
     rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
     rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
     rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_PAUSE)?;
+    rustix::net::sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?;
     let connection = Arc::new(Connection {
         stream,
         reading: Mutex::default(),
