@@ -162,22 +162,25 @@ impl World {
         let unbacked = self
             .records
             .iter()
-            .filter(|(node, record)| {
-                let counted_on = || {
-                    self.slurm
-                        .as_ref()?
-                        .nodes
-                        .get(*node)
-                        .map(|seen| seen.is_counted_on())
-                };
-                record.vm.is_none() && record.acted <= began && counted_on() == Some(true)
-            })
+            .filter(|(node, record)| record.acted <= began && self.lacks_vm(node, record))
             .map(|(node, _)| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
             .collect();
         self.unbacked = unbacked;
         self.strays = strays;
         self.provider = Some(view);
         notes
+    }
+
+    /// Whether Slurm takes `node` for up, and its VM is missing, or late and silent.
+    fn lacks_vm(&self, node: &NodeName, record: &NodeRecord) -> bool {
+        let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        let Some(seen) = seen.filter(|seen| seen.is_counted_on()) else {
+            return false;
+        };
+        record.vm.as_ref().is_none_or(|vm| {
+            let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
+            vm.phase.is_starting() && late && seen.flags.not_responding
+        })
     }
 
     /// Takes a whole look at Slurm that began at `began`.
@@ -203,6 +206,16 @@ impl World {
                 _ => {}
             }
             let Some(vm) = record.vm.as_mut() else { continue };
+            if vm.phase.was_ended_by_us() && seen.is_counted_on() {
+                // It came up before its end took effect, and may run a job.
+                vm.enter(Phase::Up, now);
+                notes.push(Note::vm(
+                    node,
+                    vm.generation,
+                    "node-up",
+                    format!("{node} is up after all: its VM is kept"),
+                ));
+            }
             if matches!(vm.phase, Phase::Booting | Phase::Ready) && seen.is_up() {
                 vm.enter(Phase::Up, now);
                 notes.push(Note::vm(
@@ -300,9 +313,7 @@ impl World {
             .trouble
             .retry_at
             .get_or_insert(now + self.policy.retry_first);
-        if record.vm.as_ref().is_none_or(|vm| !vm.phase.is_starting()) {
-            record.wish = Wish::Down { since: now };
-        }
+        record.wish = Wish::Down { since: now };
         let mut notes = vec![Note::node(node, "node-down", format!("set DOWN: {reason}"))];
         notes.extend(jobs.iter().map(|job| {
             Note::new(

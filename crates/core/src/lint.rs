@@ -190,7 +190,9 @@ impl<'a> Linter<'a> {
         let ours = record
             .and_then(|record| record.vm.as_ref())
             .filter(|vm| vm.generation == tag.generation);
-        if let Some(Phase::Destroying { cause: begun }) = ours.map(|vm| &vm.phase) {
+        if let Some(phase @ Phase::Destroying { cause: begun }) = ours.map(|vm| &vm.phase) {
+            let in_use = phase.was_ended_by_us() && may_have_registered(slurm, &tag.node);
+            refuse_if(in_use, || format!("Slurm may be using {} by now", tag.node))?;
             return refuse_if(begun != cause, || "its end was begun for another cause".into());
         }
         let shown = provider
@@ -236,6 +238,7 @@ impl<'a> Linter<'a> {
         let working = record
             .and_then(|record| record.vm.as_ref())
             .is_some_and(|vm| !matches!(vm.phase, Phase::Dead { .. }));
+        let working = working && !self.world.is_unbacked(node);
         refuse_if(working, || format!("{node} has a VM that may run a job"))?;
         let known = self
             .world

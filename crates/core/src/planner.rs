@@ -83,11 +83,14 @@ impl<'a> Planner<'a> {
     }
 
     pub fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, wish: Wish) {
-        let slurm_up = self.slurm_node(node).is_some_and(|n| n.is_up());
+        let seen = self.slurm_node(node);
         match &vm.phase {
+            Phase::Destroying { .. } if vm.phase.was_ended_by_us() && self.may_have_registered(node) => {
+                self.hold(node, "its VM was being ended, but Slurm may be using it by now");
+            }
             Phase::Destroying { cause } => self.destroy(node, vm, cause.clone()),
             Phase::Dead { why, was_up } => {
-                let lost_job = *was_up || slurm_up;
+                let lost_job = seen.is_some_and(|seen| *was_up || seen.is_up());
                 if lost_job && record.down.is_none() && !matches!(wish, Wish::Down { .. }) {
                     self.set_down(node, vm, why);
                 } else {
@@ -107,8 +110,15 @@ impl<'a> Planner<'a> {
             Phase::Asked => self.finish_creation(node, vm),
             Phase::Booting | Phase::Ready => {
                 if self.world.now.since(vm.asked) >= self.world.policy.boot_timeout && wish != Wish::Unasked {
-                    let slurm = self.world.slurm.as_ref();
-                    if slurm.is_some_and(|slurm| may_have_registered(slurm, node)) {
+                    if self.world.is_unbacked(node) {
+                        let late = Cause::BootTimeout.text();
+                        let text = format!("VM {node}.{}: {late}", vm.generation);
+                        self.give_up_for_now(
+                            node,
+                            &text,
+                            "Slurm takes the node for up, and a job there would hang",
+                        );
+                    } else if self.may_have_registered(node) {
                         self.hold(node, "its boot timeout has passed, but Slurm may be using it");
                     } else {
                         self.destroy(node, vm, Cause::BootTimeout);
@@ -185,9 +195,6 @@ impl<'a> Planner<'a> {
     }
 
     fn set_down(&mut self, node: &NodeName, vm: &VmRecord, why: &str) {
-        if self.world.slurm.is_none() {
-            return self.hold(node, "Slurm could not be read: it is told when it can");
-        }
         let on = vm
             .host
             .as_ref()
@@ -351,11 +358,7 @@ impl<'a> Planner<'a> {
         if record.down.is_some() {
             return self.maybe_return(node, record);
         }
-        let Some(since) = self.world.unbacked.get(node) else {
-            return;
-        };
-        let still = self.slurm_node(node).is_some_and(|seen| seen.is_counted_on());
-        if still && self.world.now.since(*since) >= self.world.policy.missing_grace {
+        if self.world.is_unbacked(node) {
             self.give_up_for_now(
                 node,
                 "it has no VM: it was ended by an order, or by somebody else",
@@ -522,6 +525,11 @@ impl<'a> Planner<'a> {
 
     fn slurm_node(&self, node: &NodeName) -> Option<&'a crate::view::SlurmNode> {
         self.world.slurm.as_ref()?.nodes.get(node)
+    }
+
+    fn may_have_registered(&self, node: &NodeName) -> bool {
+        let slurm = self.world.slurm.as_ref();
+        slurm.is_some_and(|slurm| may_have_registered(slurm, node))
     }
 
     fn surely_unused(&self, node: &NodeName) -> bool {

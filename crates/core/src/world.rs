@@ -16,7 +16,7 @@
 use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
 use crate::plan::Action;
 use crate::policy::Policy;
-use crate::view::{ProviderView, Shape, SlurmView};
+use crate::view::{ProviderView, Shape, SlurmNode, SlurmView};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -38,7 +38,8 @@ pub struct World {
     pub jobs_started: BTreeSet<JobId>,
     /// VMs with our tag that back nothing, and when they were first seen so.
     pub strays: BTreeMap<VmId, Time>,
-    /// Nodes that Slurm takes for up though no VM backs them, and when they were first seen so.
+    /// Nodes that Slurm takes for up though no VM backs them (there is none, or it
+    /// is late and silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
     /// The circuit breaker over all creations.
     pub breaker: Breaker,
@@ -148,6 +149,18 @@ impl Phase {
         }
     }
 
+    /// Whether its end was our own decision, by what we saw then, and nobody's order.
+    #[must_use]
+    pub fn was_ended_by_us(&self) -> bool {
+        match self {
+            Phase::Destroying { cause } => match cause {
+                Cause::BootTimeout | Cause::Orphan => true,
+                Cause::Ordered | Cause::Dead { .. } => false,
+            },
+            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up | Phase::Dead { .. } => false,
+        }
+    }
+
     /// A stable word for people and programs.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -244,6 +257,14 @@ impl World {
             node: node.clone(),
             generation,
         }
+    }
+
+    /// Whether Slurm has taken `node` for up for long though no VM backs it: a job there hangs.
+    #[must_use]
+    pub fn is_unbacked(&self, node: &NodeName) -> bool {
+        let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        let long = |since: &Time| self.now.since(*since) >= self.policy.missing_grace;
+        seen.is_some_and(SlurmNode::is_counted_on) && self.unbacked.get(node).is_some_and(long)
     }
 
     /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.

@@ -96,10 +96,10 @@ impl Checker {
             }
         }
         for step in &round.begun {
-            if let Action::DestroyVm { tag, .. } = &step.action {
-                if self.ordered_down(&tag.node) {
-                    self.ordered.insert(tag.clone());
-                }
+            if let Action::DestroyVm { tag, .. } = &step.action
+                && self.ordered_down(&tag.node)
+            {
+                self.ordered.insert(tag.clone());
             }
         }
         self.no_act_on_a_failed_look(round, controller)?;

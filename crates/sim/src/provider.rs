@@ -197,10 +197,10 @@ impl Provider {
         if self.rng.chance(faults.list_fails) {
             return None;
         }
-        if self.rng.chance(faults.list_stale) {
-            if let Some((_, last)) = self.last.as_ref().filter(|(at, _)| now.since(*at) < STALEST) {
-                return Some(last.clone());
-            }
+        if self.rng.chance(faults.list_stale)
+            && let Some((_, last)) = self.last.as_ref().filter(|(at, _)| now.since(*at) < STALEST)
+        {
+            return Some(last.clone());
         }
         let mut view = ProviderView {
             hosts: self.hosts.clone(),

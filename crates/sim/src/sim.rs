@@ -314,11 +314,11 @@ impl Sim {
         }
         let mut lines = Vec::new();
         for vm in self.provider.vms.values_mut().filter(|vm| vm.lives()) {
-            if vm.registers_at.take_if(|at| *at <= self.now).is_some() {
-                if let Some(tag) = &vm.view.tag {
-                    self.slurm.register(&tag.node, &vm.view.id, self.now);
-                    lines.push(format!("{tag} registers ({})", vm.view.id));
-                }
+            if vm.registers_at.take_if(|at| *at <= self.now).is_some()
+                && let Some(tag) = &vm.view.tag
+            {
+                self.slurm.register(&tag.node, &vm.view.id, self.now);
+                lines.push(format!("{tag} registers ({})", vm.view.id));
             }
         }
         lines.into_iter().for_each(|line| self.tell(line));

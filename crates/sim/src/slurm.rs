@@ -415,10 +415,10 @@ impl Slurm {
 
     /// `scontrol update job=.. StartTime=now`
     pub fn start_now(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            if matches!(job.stage, Stage::Pending(_)) {
-                job.stage = Stage::Pending(None);
-            }
+        if let Some(job) = self.jobs.get_mut(&id)
+            && matches!(job.stage, Stage::Pending(_))
+        {
+            job.stage = Stage::Pending(None);
         }
     }
 
