@@ -196,7 +196,15 @@ pub fn dist() -> Result<ExitCode> {
             bail!("thiao generate {what} failed");
         }
     }
-    for file in ["LICENSE", "README.md", "CHANGELOG.md", "dist/thiaod.service"] {
+    for file in [
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "packaging/systemd/thiaod.service",
+        "packaging/systemd/10-thiao0.netdev",
+        "packaging/systemd/10-thiao0.network",
+        "packaging/thiao.toml.example",
+    ] {
         let from = root().join(file);
         if let (true, Some(name)) = (from.exists(), from.file_name()) {
             std::fs::copy(&from, dist.join(name)).with_context(|| format!("{file} cannot be copied"))?;
