@@ -372,6 +372,7 @@ async fn nothing_is_destroyed_while_a_side_cannot_be_read() {
     rounds();
     assert_eq!(site.vms(), ["n0.1"], "Slurm could not be read");
     *site.provider.blind.lock().unwrap() = true;
+    rounds();
     fs::set_permissions(&sinfo, fs::Permissions::from_mode(0o755)).unwrap();
     rounds();
     assert_eq!(site.vms(), ["n0.1"], "the provider could not be read");
@@ -390,5 +391,34 @@ async fn files_that_are_no_orders_are_kept_aside_and_harm_nothing() {
     let controller = site.start();
     until("the good order is done", || site.vms() == ["n0.1"]);
     assert!(Path::new(&site.path("state/spool/bad/000-garbage")).exists());
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prologs_wait_starts_the_vms_before_slurm_asks_and_ends_with_its_nodes() {
+    use std::io::{Read, Write};
+    let site = Site::new();
+    let controller = site.start();
+    until("the API", || site.path("state/api.sock").exists());
+    site.slurm_says(&[
+        "n0|allocated+cloud+powered_down|none",
+        "n1|idle+cloud+powered_down|none",
+    ]);
+    fs::write(
+        site.path("jobs"),
+        "7|1000|u|vm|CONFIGURING|1|1790000000|1790000001|n0|None|name\n",
+    )
+    .unwrap();
+    rounds();
+    assert!(site.vms().is_empty(), "nobody has asked");
+    let mut prolog = std::os::unix::net::UnixStream::connect(site.path("state/api.sock")).unwrap();
+    prolog
+        .write_all(b"GET /v1/jobs/7/ready?timeout_ms=30000 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    until("the VM is made on the prolog's word", || site.vms() == ["n0.1"]);
+    site.slurm_says(&["n0|allocated+cloud|none", "n1|idle+cloud+powered_down|none"]);
+    let mut answer = String::new();
+    tokio::task::block_in_place(|| prolog.read_to_string(&mut answer)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     controller.abort();
 }

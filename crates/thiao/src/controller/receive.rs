@@ -7,11 +7,13 @@ use super::owner::{Message, Owner, Readiness};
 use super::provider::{Provider, ProviderError};
 use crate::api::types::Look;
 use crate::api::{ApiError, Reply};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use thiao_core::fold::Order;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::note::{Note, Subject};
 use thiao_core::view::{ErrorClass, JobState, SlurmView};
+use thiao_core::world::Wish;
 
 impl<P: Provider> Owner<P> {
     pub(super) fn take(&mut self, message: Message) {
@@ -21,6 +23,7 @@ impl<P: Provider> Owner<P> {
                 self.recovered(Subject::Slurm, began);
                 let notes = self.world.see_slurm(view, began);
                 self.note_all(notes);
+                self.order_for_waiters(began);
                 self.release_waiters(began);
             }
             Message::Provider(began, Ok(view)) => {
@@ -262,6 +265,44 @@ impl<P: Provider> Owner<P> {
             }
         }
         self.note_all(notes);
+    }
+
+    /// Orders the VMs of jobs whose prologs wait, by a look that began at `began`. Slurm runs
+    /// the prolog when it has given the job its nodes, up to a second before ResumeProgram,
+    /// whose order then changes nothing. The nodes are Slurm's word, not the asker's.
+    fn order_for_waiters(&mut self, began: Time) {
+        let Some(slurm) = &self.world.slurm else { return };
+        let mut asked: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
+        for (id, since, _) in &self.waiters {
+            let job = slurm
+                .jobs
+                .get(id)
+                .filter(|job| *since < began && job.state == JobState::Configuring);
+            for node in job.iter().flat_map(|job| &job.nodes) {
+                let off = slurm
+                    .nodes
+                    .get(node)
+                    .is_some_and(|seen| seen.flags.powered_down || seen.flags.powering_up);
+                let free = self.world.records.get(node).is_some_and(|record| {
+                    record.vm.is_none() && record.down.is_none() && !matches!(record.wish, Wish::Up { .. })
+                });
+                if off && free {
+                    asked.entry(node.clone()).or_default().push(*id);
+                }
+            }
+        }
+        let order = Order::Up {
+            force: false,
+            jobs: asked.clone(),
+        };
+        for (node, jobs) in asked {
+            self.world.order(&node, &order, self.world.now);
+            let text = format!(
+                "given to job {}, whose prolog waits: Slurm's order follows",
+                jobs[0]
+            );
+            self.note(Note::node(&node, "prolog-asked", text));
+        }
     }
 
     /// Takes a prolog's wait; answered at once if the last look suffices.
