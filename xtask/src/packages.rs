@@ -66,12 +66,12 @@ pub fn ensure(yes: bool) -> Result<()> {
     }
     let removed = would_remove(&names)?;
     if !removed.is_empty() {
-        println!("apt would remove: {}", removed.join(", "));
-        if yes || !agreed(&names)? {
-            bail!(
-                "nothing was installed; look at it yourself: {}",
-                install_command(&names)
-            );
+        println!(
+            "apt removes, because they do not go together: {}",
+            removed.join(", ")
+        );
+        if !yes && !agreed(&names)? {
+            bail!("nothing was installed");
         }
     }
     let _guard = QuietServices::new()?;
