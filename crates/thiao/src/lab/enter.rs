@@ -95,7 +95,7 @@ impl Running {
     /// # Errors
     /// When the namespaces cannot be entered.
     pub fn command(&self, program: &str, who: As, cwd: &Path) -> Result<Command> {
-        let mut command = Command::new(find_program(program)?);
+        let mut command = Command::new(self.program(program)?);
         self.environment(&mut command, who);
         let enter = if self.inside {
             None
@@ -142,7 +142,7 @@ impl Running {
     /// # Errors
     /// When the program is not there.
     pub fn inner_command(&self, program: &str, who: As, cwd: &Path) -> Result<Command> {
-        let mut command = Command::new(find_program(program)?);
+        let mut command = Command::new(self.program(program)?);
         self.environment(&mut command, who);
         let user = self.change_to(who);
         let cwd = std::ffi::CString::new(cwd.as_os_str().as_encoded_bytes())
@@ -155,6 +155,20 @@ impl Running {
             });
         }
         Ok(command)
+    }
+
+    /// A program's path: the lab's own first.
+    fn program(&self, program: &str) -> Result<PathBuf> {
+        match self
+            .plan
+            .thiao
+            .parent()
+            .map(|dir| dir.join(program))
+            .filter(|own| own.is_file())
+        {
+            Some(own) if !program.contains('/') => Ok(own),
+            _ => find_program(program),
+        }
     }
 
     /// The user's home folder in the lab.

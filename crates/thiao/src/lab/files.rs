@@ -2,7 +2,7 @@
 //! the hooks' folder, the home folder.
 
 use super::layout::{self, Layout};
-use super::plan::Plan;
+use super::plan::{IDLE_S, Plan};
 use super::world::HOST_NAME;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -241,6 +241,18 @@ fn thiao_toml(layout: &Layout, plan: &Plan) -> Result<String> {
 /// slurm.conf and what the guests get along with it.
 fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
     let options = &plan.options;
+    let line = |nodes: String, partition: &str| NodeLine {
+        nodes,
+        cpus: options.cpus,
+        memory_mb: options.memory_mb,
+        features: vec!["vm".to_owned()],
+        partition: partition.to_owned(),
+    };
+    let mut nodes = vec![line(plan.node_list(), PARTITION)];
+    if options.raw_nodes > 0 {
+        let raw = super::bench::RAW_NODE;
+        nodes.push(line(format!("{raw}[1-{}]", options.raw_nodes), raw));
+    }
     let lab = Lab {
         cluster: layout.cluster(),
         host: HOST_NAME.to_owned(),
@@ -253,19 +265,13 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
         pid_file: layout.slurm_state().join("pid"),
         munge_socket: layout.munge_socket(),
         hooks: Some(layout.hooks()),
-        nodes: vec![NodeLine {
-            nodes: plan.node_list(),
-            cpus: options.cpus,
-            memory_mb: options.memory_mb,
-            features: vec!["vm".to_owned()],
-            partition: PARTITION.to_owned(),
-        }],
+        nodes,
         default_partition: Some(PARTITION.to_owned()),
         timeouts: Timeouts {
             // Thiao finds out first, by its own boot timeout.
             resume_s: options.boot_timeout.saturating_mul(3).saturating_add(60),
             suspend_s: SUSPEND_S,
-            idle_s: options.idle,
+            idle_s: options.idle.unwrap_or(IDLE_S),
         },
     };
     write_text(&layout.etc().join("cgroup.conf"), CGROUP_CONF)?;

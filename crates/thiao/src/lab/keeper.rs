@@ -96,6 +96,8 @@ struct Keeper {
     plan: Plan,
     signals: OwnedFd,
     line: Option<UnixStream>,
+    /// Held for the keeper's life.
+    _lock: Option<std::fs::File>,
     listener: Option<UnixListener>,
     services: Vec<Service>,
     since: Instant,
@@ -123,6 +125,7 @@ pub fn run(layout: Layout) -> Result<ExitCode> {
         plan,
         signals,
         line: Some(UnixStream::from(line)),
+        _lock: None,
         listener: None,
         services: Vec::new(),
         since: Instant::now(),
@@ -153,7 +156,7 @@ pub fn run(layout: Layout) -> Result<ExitCode> {
 
 impl Keeper {
     fn bring_up(&mut self) -> Result<(), Trouble> {
-        let _lock = self.lock()?;
+        self._lock = Some(self.layout.take_lock()?);
         let listener =
             UnixListener::bind(self.layout.keeper_socket()).context("the keeper's socket cannot be made")?;
         world::open_to_all(&self.layout.keeper_socket())?;
@@ -178,22 +181,7 @@ impl Keeper {
         self.start_munged()?;
         self.start_slurmctld()?;
         self.start_controller()?;
-        // The lock lives as long as the process.
-        std::mem::forget(_lock);
         Ok(())
-    }
-
-    /// Holds the lab's lock for the keeper's life: two keepers would destroy each other's files.
-    fn lock(&self) -> Result<std::fs::File> {
-        let path = self.layout.lock();
-        let file = super::services::open_log(&path)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            anyhow!(
-                "a lab runs already in {}: `thiao lab down` ends it",
-                self.layout.dir().display()
-            )
-        })?;
-        Ok(file)
     }
 
     fn start_munged(&mut self) -> Result<(), Trouble> {

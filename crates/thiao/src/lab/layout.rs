@@ -1,6 +1,6 @@
 //! Where a lab keeps its files: everything is below one folder.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,21 @@ impl Layout {
     /// Held (flock) by the keeper as long as it lives.
     pub fn lock(&self) -> PathBuf {
         self.dir.join("lock")
+    }
+
+    /// Takes the lab's lock, for as long as the file is open: two keepers would destroy each other's files.
+    ///
+    /// # Errors
+    /// When a keeper has it.
+    pub fn take_lock(&self) -> Result<std::fs::File> {
+        let file = super::services::open_log(&self.lock())?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            anyhow!(
+                "a lab runs already in {}: `thiao lab down` ends it",
+                self.dir.display()
+            )
+        })?;
+        Ok(file)
     }
 
     /// How this lab was asked for.
@@ -139,11 +154,6 @@ impl Layout {
     /// The home folder of the one who submits jobs, the same path outside and in the guests.
     pub fn home(&self, user: &str) -> PathBuf {
         self.dir.join("home").join(user)
-    }
-
-    /// `/etc/hosts` as the lab's own programs see it.
-    pub fn hosts_file(&self) -> PathBuf {
-        self.etc().join("hosts")
     }
 
     /// What ends with the lab; the home folders, the logs and `lab.json` stay.
@@ -289,6 +299,16 @@ mod tests {
         assert!(lab.make_dir().unwrap());
         std::fs::write(lab.options(), "{}").unwrap();
         assert!(!lab.make_dir().unwrap());
+    }
+
+    #[test]
+    fn the_lock_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let lab = Layout::new(Some(dir.path())).unwrap();
+        let held = lab.take_lock().unwrap();
+        assert!(lab.take_lock().unwrap_err().to_string().contains("runs already"));
+        drop(held);
+        lab.take_lock().unwrap();
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! namespace in which the person keeps the own uid.
 
 mod api;
+mod bench;
 mod demo;
 mod enter;
 mod files;
@@ -45,8 +46,10 @@ use up::NotUp;
 pub enum Command {
     /// Start a private Slurm whose nodes are VMs, and keep it
     Up {
+        /// Which lab
         #[command(flatten)]
         place: Place,
+        /// Of what kind
         #[command(flatten)]
         options: Options,
         /// Stay here: the lab ends, and its folder with it, on Ctrl-C or when standard input ends
@@ -55,6 +58,7 @@ pub enum Command {
     },
     /// Show what runs in the lab
     Status {
+        /// Which lab
         #[command(flatten)]
         place: Place,
         /// As JSON
@@ -63,6 +67,7 @@ pub enum Command {
     },
     /// Open a shell where sbatch, squeue and sinfo talk to the lab
     Shell {
+        /// Which lab
         #[command(flatten)]
         place: Place,
         /// As the lab's owner (root in root's lab) instead of the one who submits jobs
@@ -71,6 +76,7 @@ pub enum Command {
     },
     /// Run sbatch in the lab, in its home folder
     Submit {
+        /// Which lab
         #[command(flatten)]
         place: Place,
         /// sbatch's arguments, e.g. `-N2 job.sh` or `--wrap hostname`
@@ -79,6 +85,7 @@ pub enum Command {
     },
     /// Run one command in the lab
     Exec {
+        /// Which lab
         #[command(flatten)]
         place: Place,
         /// As the lab's owner (root in root's lab) instead of the one who submits jobs
@@ -95,6 +102,7 @@ pub enum Command {
     },
     /// End the lab; homes and logs stay
     Down {
+        /// Which lab
         #[command(flatten)]
         place: Place,
         /// Remove homes and logs too
@@ -104,6 +112,7 @@ pub enum Command {
     /// Stop, start or kill one program of the lab, to see what happens
     #[command(hide = true)]
     Service {
+        /// Which lab
         #[command(flatten)]
         place: Place,
         /// What to do
@@ -115,9 +124,19 @@ pub enum Command {
     /// Show Slurm jobs getting VMs, in a lab that is made for it and removed again
     #[command(hide = true)]
     Demo(demo::DemoOptions),
+    /// Measure how long a job waits for its VM, in a lab that is made for it and removed again
+    #[command(hide = true)]
+    Bench(bench::BenchOptions),
+    /// Start VMs without the controller, for the bench
+    #[command(hide = true)]
+    ByHand {
+        /// The lab's thiao.toml
+        config: PathBuf,
+    },
     /// The lab's first process
     #[command(hide = true)]
     Keeper {
+        /// Which lab
         #[command(flatten)]
         place: Place,
     },
@@ -173,6 +192,8 @@ pub fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::ByHand { config } => bench::by_hand(&config),
         Command::Keeper { place } => keeper::run(place.layout()?),
     }
 }
@@ -291,7 +312,7 @@ fn submit(lab: &Running, args: &[OsString]) -> Result<ExitCode> {
     let cwd = lab.job_folder(std::env::current_dir().ok());
     let mut program = lab.command("sbatch", As::Submitter, &cwd)?;
     // A script is named from where the person is, though sbatch runs where the guests can write.
-    program.args(args.iter().map(|arg| absolute_file(arg)));
+    program.args(args.iter().map(absolute_file));
     finish(program, "sbatch")
 }
 

@@ -55,16 +55,23 @@ pub struct Options {
     /// Seconds that a VM may take to register with Slurm
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600), value_name = "SECONDS")]
     pub boot_timeout: u32,
-    /// Seconds that a node stays idle before its VM is given back
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400), value_name = "SECONDS")]
-    pub idle: u32,
+    /// Seconds that a node stays idle before its VM is given back (default: 30)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400), value_name = "SECONDS")]
+    pub idle: Option<u32>,
     /// Where guest images are kept over labs (default: ~/.cache/thiao)
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Nodes that Slurm knows and the controller does not, for VMs started by hand
+    #[arg(skip)]
+    #[serde(default)]
+    pub raw_nodes: u32,
     /// More lines for thiao.toml
     #[arg(long, value_name = "FILE", hide = true)]
     pub extra_config: Option<PathBuf>,
 }
+
+/// Seconds that a node stays idle, when nobody says.
+pub const IDLE_S: u32 = 30;
 
 /// Memory that a VM takes beside what its node promises, in MiB: what a lab plans with.
 pub const OVERHEAD_MB: u64 = 140;

@@ -64,13 +64,8 @@ pub fn up(layout: Layout, options: Options, ephemeral: bool, say: &mut dyn FnMut
     check_tun()?;
     let mut plan = Plan::resolve(options)?;
     plan.ephemeral = layout.make_dir()? && ephemeral;
-    if enter::Running::find(layout.clone()).is_ok() {
-        return Err(anyhow!(
-            "a lab runs already in {}: `thiao lab down` ends it",
-            layout.dir().display()
-        )
-        .into());
-    }
+    // Whoever holds the lock uses the files that are cleared here.
+    drop(layout.take_lock()?);
     clear(&layout)?;
     layout::make(&layout.logs(), 0o700)?;
     plan.write(&layout)?;

@@ -30,17 +30,34 @@ pub fn separate(layout: &Layout, plan: &Plan) -> Result<()> {
     .context("the lab cannot have a /proc of its own (inside a container that masks parts of /proc?)")?;
     rustix::system::sethostname(HOST_NAME.as_bytes()).context("the lab's host name cannot be set")?;
     super::layout::make(&layout.etc(), 0o755)?;
-    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    std::fs::write(
-        layout.hosts_file(),
-        format!("{hosts}\n{} {HOST_NAME}\n", plan.options.address),
-    )
-    .context("the lab's /etc/hosts cannot be written")?;
-    if Path::new("/etc/hosts").exists() {
-        mount_bind(layout.hosts_file(), "/etc/hosts")
-            .context("the lab's /etc/hosts cannot be put in place")?;
-    }
+    let address = plan.options.address;
+    put_in_place(&layout.etc().join("hosts"), "/etc/hosts", |hosts| {
+        format!("{hosts}\n{address} {HOST_NAME}\n")
+    })?;
+    // There is no name server in here; asking for one takes Slurm's programs seconds.
+    put_in_place(
+        &layout.etc().join("nsswitch.conf"),
+        "/etc/nsswitch.conf",
+        |switch| {
+            let rest = switch
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("hosts:"));
+            rest.chain(["hosts: files"])
+                .map(|line| format!("{line}\n"))
+                .collect()
+        },
+    )?;
     loopback_up()
+}
+
+/// Puts a changed copy of a file of `/etc` in its place, for this mount namespace alone.
+fn put_in_place(copy: &Path, original: &str, change: impl Fn(&str) -> String) -> Result<()> {
+    let text = std::fs::read_to_string(original).unwrap_or_default();
+    std::fs::write(copy, change(&text)).with_context(|| format!("the lab's {original} cannot be written"))?;
+    if Path::new(original).exists() {
+        mount_bind(copy, original).with_context(|| format!("the lab's {original} cannot be put in place"))?;
+    }
+    Ok(())
 }
 
 /// `ip link set lo up`, by the old ioctl: one flag needs no program.

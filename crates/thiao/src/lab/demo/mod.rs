@@ -7,6 +7,8 @@ mod leftovers;
 mod show;
 mod track;
 
+pub use jobs::now;
+
 use super::enter::Running;
 use super::layout::Layout;
 use super::up::{self, NotUp, Up};
@@ -129,9 +131,10 @@ pub fn run(options: &DemoOptions) -> Result<ExitCode> {
 
 /// The demo between the lab's start and its end; whether all was right, and whether the lab stays.
 fn in_lab(layout: &Layout, options: &DemoOptions, show: &mut Show) -> Result<(bool, bool), Early> {
-    let up = up::up(layout.clone(), options.lab.clone(), !options.keep, &mut |text| {
-        show.say(text)
-    })?;
+    let mut wanted = options.lab.clone();
+    // Long enough for Slurm to use a VM again at once, short enough to watch it go.
+    wanted.idle.get_or_insert(5);
+    let up = up::up(layout.clone(), wanted, !options.keep, &mut |text| show.say(text))?;
     let lab = Running::find(layout.clone())?;
     let fine = with_jobs(&lab, options, show)?;
     Ok((fine, end(up, options.keep, show)?))
