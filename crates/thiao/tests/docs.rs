@@ -240,3 +240,56 @@ fn the_example_is_right() {
         .collect();
     load(&all).unwrap_or_else(|said| panic!("packaging/thiao.toml.example, uncommented: {said}\n{all}"));
 }
+
+/// All that the documents point at: files by links and by paths, tests by their names.
+#[test]
+fn what_the_documents_name_is_there() {
+    let root = root();
+    let mut sources = String::new();
+    for folder in ["crates", "xtask"] {
+        read_sources(&root.join(folder), &mut sources);
+    }
+    let mut wrong = Vec::new();
+    for (file, folder) in [
+        ("README.md", ""),
+        ("ARCHITECTURE.md", ""),
+        ("CONTRIBUTING.md", ""),
+        ("docs/config.md", "docs"),
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap_or_default();
+            if !target.starts_with("http") && !root.join(folder).join(target).exists() {
+                wrong.push(format!("{file}: there is no {target}"));
+            }
+        }
+        // Between backticks, those of code blocks left out.
+        let prose: String = text.split("```").step_by(2).collect();
+        for word in prose.split('`').skip(1).step_by(2) {
+            let is_path = ["crates/", "packaging/", "docs/"]
+                .iter()
+                .any(|start| word.starts_with(start));
+            if is_path && !root.join(word).exists() {
+                wrong.push(format!("{file}: there is no {word}"));
+            }
+            // The tests' names are sentences.
+            let is_test =
+                word.matches('_').count() >= 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            if is_test && !sources.contains(&format!("fn {word}(")) {
+                wrong.push(format!("{file}: there is no test {word}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn read_sources(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, into);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            into.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
