@@ -272,9 +272,10 @@ fn what_the_documents_name_is_there() {
             if is_path && !root.join(word).exists() {
                 wrong.push(format!("{file}: there is no {word}"));
             }
-            // The tests' names are sentences.
-            let is_test =
-                word.matches('_').count() >= 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            // The tests' names are sentences; long keys are in the other documents.
+            let is_test = file == "ARCHITECTURE.md"
+                && word.matches('_').count() >= 3
+                && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
             if is_test && !sources.contains(&format!("fn {word}(")) {
                 wrong.push(format!("{file}: there is no test {word}"));
             }
