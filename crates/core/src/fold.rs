@@ -3,7 +3,7 @@
 //! A fold never orders anything; it turns evidence into phases and says what
 //! changed. Absence from a listing and unknown states are not evidence of death.
 
-use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
+use crate::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::view::{BaseState, ProviderView, SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
@@ -146,17 +146,24 @@ impl World {
                 }
             }
         }
+        // Two looks far apart say nothing of the time between them.
+        let grace = self.policy.missing_grace;
+        let watched = now.since(self.provider_seen) <= Millis(grace.0 * 2);
+        self.provider_seen = now;
         for (node, record) in &mut self.records {
             if self.busy.contains(node) || record.acted > began {
                 continue;
             }
             let Some(vm) = record.vm.as_mut() else { continue };
+            if !watched {
+                vm.missing_since = None;
+            }
             let seen = by_node
                 .get(node)
                 .and_then(|vms| vms.iter().find(|seen| generation(seen) == vm.generation).copied());
             match seen {
                 Some(seen) => vm.seen(node, seen, now, &mut notes),
-                None => vm.not_seen(node, now, self.policy.missing_grace, &mut notes),
+                None => vm.not_seen(node, now, grace, &mut notes),
             }
         }
         let unbacked = self
@@ -491,6 +498,9 @@ impl VmRecord {
     }
 
     fn not_seen(&mut self, node: &NodeName, now: Time, grace: crate::ids::Millis, notes: &mut Vec<Note>) {
+        if self.phase == Phase::Asked {
+            return; // nobody says that it is there
+        }
         let since = *self.missing_since.get_or_insert(now);
         match &self.phase {
             Phase::Booting | Phase::Ready | Phase::Up if now.since(since) >= grace => {

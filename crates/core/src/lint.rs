@@ -5,11 +5,11 @@
 //! executed, is told as an event, and is a bug of ours.
 
 use crate::fold::{REASON_PREFIX, is_returnable};
-use crate::ids::{HostName, NodeName, VmTag};
+use crate::ids::{Generation, HostName, NodeName, VmId, VmTag};
 use crate::plan::{Action, Plan, Step, is_superseded, may_have_registered, surely_unused};
-use crate::view::{BaseState, ProviderView, VmState};
+use crate::view::{BaseState, HostView, VmState, VmView};
 use crate::world::{Cause, Phase, Wish, World};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 
 /// A step that breaks an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub struct Refusal {
 /// Parts a plan into what may be executed and what breaks an invariant.
 #[must_use]
 pub fn lint(world: &World, plan: &Plan) -> (Vec<Step>, Vec<Refusal>) {
+    if plan.steps.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
     let mut linter = Linter::new(world);
     let mut good = Vec::with_capacity(plan.steps.len());
     let mut refused = Vec::new();
@@ -40,23 +43,29 @@ pub fn lint(world: &World, plan: &Plan) -> (Vec<Step>, Vec<Refusal>) {
 
 struct Linter<'a> {
     world: &'a World,
-    touched: BTreeSet<NodeName>,
+    touched: HashSet<NodeName>,
     vms: usize,
     starting: usize,
     /// Memory in use per host, MiB, and VMs on it; grows with each creation that passes.
-    load: BTreeMap<HostName, (u64, usize)>,
-    live: BTreeSet<(NodeName, u64)>,
+    load: HashMap<&'a HostName, (u64, usize)>,
+    hosts: HashMap<&'a HostName, &'a HostView>,
+    /// What the provider shows, by its id.
+    shown: HashMap<&'a VmId, &'a VmView>,
+    /// Which of a node's VMs it shows alive.
+    live: HashMap<&'a NodeName, Vec<Generation>>,
 }
 
 type Verdict = Result<(), String>;
 
 impl<'a> Linter<'a> {
     fn new(world: &'a World) -> Self {
-        let mut load: BTreeMap<HostName, (u64, usize)> = BTreeMap::new();
-        let mut live = BTreeSet::new();
+        let mut load: HashMap<&HostName, (u64, usize)> = HashMap::new();
+        let mut shown = HashMap::new();
+        let mut live: HashMap<&NodeName, Vec<Generation>> = HashMap::new();
         for vm in world.provider.iter().flat_map(|view| &view.vms) {
+            shown.insert(&vm.id, vm);
             if let Some(host) = &vm.host {
-                let entry = load.entry(host.clone()).or_default();
+                let entry = load.entry(host).or_default();
                 entry.0 += vm.memory_mb;
                 entry.1 += 1;
             }
@@ -66,13 +75,16 @@ impl<'a> Linter<'a> {
                 .as_ref()
                 .filter(|tag| alive && tag.cluster == world.cluster)
             {
-                live.insert((tag.node.clone(), tag.generation.0));
+                live.entry(&tag.node).or_default().push(tag.generation);
             }
         }
         let vms = || world.records.values().filter_map(|record| record.vm.as_ref());
+        let hosts = world.provider.iter().flat_map(|view| &view.hosts);
         Self {
             world,
-            touched: BTreeSet::new(),
+            hosts: hosts.map(|host| (&host.name, host)).collect(),
+            shown,
+            touched: HashSet::new(),
             vms: vms().count(),
             starting: vms().filter(|vm| vm.phase.is_starting()).count(),
             load,
@@ -108,7 +120,7 @@ impl<'a> Linter<'a> {
     /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed look), 7 (bounded).
     fn create(&mut self, tag: &VmTag, host: &HostName, memory_mb: u64) -> Verdict {
         let world = self.world;
-        let provider = self.provider()?;
+        self.provider()?;
         self.ours(tag)?;
         refuse_if(!world.specs.contains_key(&tag.node), || {
             format!("{} is not in the configuration", tag.node)
@@ -146,25 +158,23 @@ impl<'a> Linter<'a> {
                         policy.max_starting
                     )
                 })?;
-                self.fits(provider, host, memory_mb)?;
+                self.fits(host, memory_mb)?;
             }
         }
-        let twin = self
-            .live
-            .iter()
-            .find(|(node, generation)| *node == tag.node && *generation != tag.generation.0);
-        refuse_if(twin.is_some(), || {
+        let generations = self.live.get(&tag.node).map_or(&[][..], Vec::as_slice);
+        let twin = generations.iter().any(|generation| *generation != tag.generation);
+        refuse_if(twin, || {
             format!("{} has another live VM at the provider", tag.node)
         })
     }
 
-    fn fits(&mut self, provider: &ProviderView, host: &HostName, memory_mb: u64) -> Verdict {
-        let Some(seen) = provider.hosts.iter().find(|seen| seen.name == *host) else {
+    fn fits(&mut self, host: &HostName, memory_mb: u64) -> Verdict {
+        let Some(seen) = self.hosts.get(host) else {
             return Err(format!("the provider has no host {host}"));
         };
         refuse_if(!seen.usable, || format!("host {host} takes no VMs now"))?;
         let policy = &self.world.policy;
-        let entry = self.load.entry(host.clone()).or_default();
+        let entry = self.load.entry(&seen.name).or_default();
         entry.0 += memory_mb + policy.overhead_mb;
         entry.1 += 1;
         refuse_if(entry.0 > seen.memory_mb, || {
@@ -179,9 +189,9 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariants 3 (no running job loses its VM), 4, 5.
-    fn destroy(&self, tag: &VmTag, id: Option<&crate::ids::VmId>, cause: &Cause) -> Verdict {
+    fn destroy(&self, tag: &VmTag, id: Option<&VmId>, cause: &Cause) -> Verdict {
         let world = self.world;
-        let provider = self.provider()?;
+        self.provider()?;
         self.ours(tag)?;
         let Some(slurm) = &world.slurm else {
             return Err("Slurm could not be read: nothing is destroyed on a failed look".into());
@@ -195,10 +205,11 @@ impl<'a> Linter<'a> {
             refuse_if(in_use, || format!("Slurm may be using {} by now", tag.node))?;
             return refuse_if(begun != cause, || "its end was begun for another cause".into());
         }
-        let shown = provider
-            .vms
-            .iter()
-            .find(|vm| vm.tag.as_ref() == Some(tag) || Some(&vm.id) == id);
+        let shown = id.and_then(|id| self.shown.get(id));
+        let other = shown.is_some_and(|vm| vm.tag.as_ref() != Some(tag));
+        refuse_if(other, || {
+            format!("the provider shows another VM than {tag} by that id")
+        })?;
         match cause {
             Cause::Ordered => {
                 let ordered = record.is_some_and(|record| matches!(record.wish, Wish::Down { .. }));
@@ -263,11 +274,10 @@ impl<'a> Linter<'a> {
         })
     }
 
-    fn provider(&self) -> Result<&'a ProviderView, String> {
-        self.world
-            .provider
-            .as_ref()
-            .ok_or_else(|| "the provider could not be read: nothing is done on a failed look".into())
+    fn provider(&self) -> Verdict {
+        refuse_if(self.world.provider.is_none(), || {
+            "the provider could not be read: nothing is done on a failed look".into()
+        })
     }
 }
 

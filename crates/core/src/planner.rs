@@ -7,7 +7,8 @@ use crate::place::Ledger;
 use crate::plan::{Action, Held, Plan, Step, is_superseded, may_have_registered, surely_unused};
 use crate::view::{BaseState, JobState, ProviderView, Shape, VmState};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 pub(crate) struct Planner<'a> {
     world: &'a World,
@@ -18,6 +19,8 @@ pub(crate) struct Planner<'a> {
     total_left: usize,
     /// What the provider shows alive, with our tag.
     live: HashMap<&'a NodeName, Vec<Generation>>,
+    /// Slurm's jobs by node, once somebody asks.
+    jobs: OnceCell<HashMap<&'a NodeName, Vec<JobId>>>,
     pub plan: Plan,
 }
 
@@ -48,6 +51,7 @@ impl<'a> Planner<'a> {
                 .policy
                 .max_vms
                 .saturating_sub(vms().count() + world.strays.len()),
+            jobs: OnceCell::new(),
             plan: Plan::default(),
         }
     }
@@ -205,7 +209,7 @@ impl<'a> Planner<'a> {
             Action::SetDown {
                 node: node.clone(),
                 reason,
-                jobs: self.world.jobs_of(node),
+                jobs: self.jobs_of(node),
             },
             "its VM is dead: Slurm and the job are told at once",
         );
@@ -342,7 +346,7 @@ impl<'a> Planner<'a> {
         if self.slurm_node(node).is_none() {
             return self.hold(node, format!("{text}; Slurm does not know {node}"));
         }
-        let jobs = self.world.jobs_of(node);
+        let jobs = self.jobs_of(node);
         self.step(
             Action::SetDown {
                 node: node.clone(),
@@ -418,6 +422,11 @@ impl<'a> Planner<'a> {
 
     /// VMs with our tag that no record holds.
     pub fn strays(&mut self) {
+        if self.world.strays.is_empty() {
+            return;
+        }
+        let steps = self.plan.steps.iter();
+        let mut planned: HashSet<NodeName> = steps.filter_map(|step| step.action.node().cloned()).collect();
         for vm in &self.provider.vms {
             let (Some(first), Some(tag)) = (self.world.strays.get(&vm.id), &vm.tag) else {
                 continue;
@@ -429,23 +438,19 @@ impl<'a> Planner<'a> {
             let age = self.world.now.since(*first);
             let superseded = is_superseded(self.world, &vm.id, tag);
             let dead = matches!(vm.state, VmState::Dead(_));
-            let planned = self
-                .plan
-                .steps
-                .iter()
-                .any(|step| step.action.node() == Some(&tag.node));
             let why = if age < self.world.policy.orphan_grace && !dead {
                 format!(
                     "backs nothing; terminated in {} if that stays so",
                     Millis(self.world.policy.orphan_grace.0 - age.0)
                 )
-            } else if planned {
+            } else if planned.contains(&tag.node) {
                 "backs nothing; waits for the other action on its node".to_owned()
             } else if self.world.slurm.is_none() {
                 "backs nothing; kept: Slurm could not be read".to_owned()
             } else if !(superseded || dead || self.surely_unused(&tag.node)) {
                 "backs nothing that we know of; kept: Slurm may be using its node".to_owned()
             } else {
+                planned.insert(tag.node.clone());
                 self.step(
                     Action::DestroyVm {
                         tag: tag.clone(),
@@ -525,6 +530,29 @@ impl<'a> Planner<'a> {
 
     fn slurm_node(&self, node: &NodeName) -> Option<&'a crate::view::SlurmNode> {
         self.world.slurm.as_ref()?.nodes.get(node)
+    }
+
+    /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.
+    fn jobs_of(&self, node: &NodeName) -> Vec<JobId> {
+        let Some(slurm) = &self.world.slurm else {
+            return Vec::new();
+        };
+        let on_nodes = self.jobs.get_or_init(|| {
+            let mut on_nodes: HashMap<&NodeName, Vec<JobId>> = HashMap::new();
+            for job in slurm.jobs.values() {
+                for node in &job.nodes {
+                    on_nodes.entry(node).or_default().push(job.id);
+                }
+            }
+            on_nodes
+        });
+        let mut jobs = on_nodes.get(node).cloned().unwrap_or_default();
+        if let Some(record) = self.world.records.get(node) {
+            jobs.extend(record.jobs.iter().filter(|id| slurm.jobs.contains_key(id)));
+        }
+        jobs.sort_unstable();
+        jobs.dedup();
+        jobs
     }
 
     fn may_have_registered(&self, node: &NodeName) -> bool {

@@ -41,6 +41,8 @@ pub struct World {
     /// Nodes that Slurm takes for up though no VM backs them (there is none, or it
     /// is late and silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
+    /// When the last whole look at the provider was taken in.
+    pub provider_seen: Time,
     /// The circuit breaker over all creations.
     pub breaker: Breaker,
     /// The last look at Slurm; none if it failed or is too old to act on.
@@ -265,26 +267,6 @@ impl World {
         let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let long = |since: &Time| self.now.since(*since) >= self.policy.missing_grace;
         seen.is_some_and(SlurmNode::is_counted_on) && self.unbacked.get(node).is_some_and(long)
-    }
-
-    /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.
-    #[must_use]
-    pub fn jobs_of(&self, node: &NodeName) -> Vec<JobId> {
-        let Some(slurm) = &self.slurm else {
-            return Vec::new();
-        };
-        let mut jobs: Vec<JobId> = slurm
-            .jobs
-            .values()
-            .filter(|job| job.nodes.contains(node))
-            .map(|job| job.id)
-            .collect();
-        if let Some(record) = self.records.get(node) {
-            jobs.extend(record.jobs.iter().filter(|id| slurm.jobs.contains_key(id)));
-        }
-        jobs.sort_unstable();
-        jobs.dedup();
-        jobs
     }
 
     /// Records that `action` is about to be executed: from now on its node is busy.

@@ -358,6 +358,7 @@ impl Controller {
         world.jobs_started.clear();
         world.strays.clear();
         world.unbacked.clear();
+        world.provider_seen = Time::default();
         world.breaker = Breaker::default();
         world.slurm = None;
         world.provider = None;

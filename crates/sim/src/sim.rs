@@ -545,6 +545,7 @@ fn first_world(setup: &Setup, names: &[NodeName], now: Time) -> World {
         jobs_started: BTreeSet::new(),
         strays: BTreeMap::new(),
         unbacked: BTreeMap::new(),
+        provider_seen: Time::default(),
         breaker: Breaker::default(),
         slurm: None,
         provider: None,

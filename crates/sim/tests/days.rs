@@ -1,5 +1,7 @@
 //! Named days, good and bad.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
+
 use thiao_sim::sim::{Setup, Sim, Summary};
 
 fn run(setup: Setup) -> Summary {

@@ -122,6 +122,7 @@ impl<P: Provider> Owner<P> {
             jobs_started: BTreeSet::new(),
             strays: BTreeMap::new(),
             unbacked: BTreeMap::new(),
+            provider_seen: Time::default(),
             breaker: Breaker::default(),
             slurm: None,
             provider: None,

@@ -1,0 +1,305 @@
+//! What deciding costs a controller of 10,000 nodes and 5,000 VMs: CPU per tick
+//! (fold a look at the provider, fold a look at Slurm, plan, lint) and peak
+//! memory. Run by `cargo bench -p thiao-sim`; a plain program, no framework.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the worlds are made here, of names known to be good"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use thiao_core::ids::*;
+use thiao_core::lint::lint;
+use thiao_core::plan::plan;
+use thiao_core::policy::Policy;
+use thiao_core::view::*;
+use thiao_core::world::*;
+
+const NODES: usize = 10_000;
+const VMS: usize = 5_000;
+const HOSTS: usize = 100;
+const ROUNDS: usize = 15;
+const OVERHEAD_MB: u64 = 140;
+const MEMORY_MB: u64 = 2_000;
+
+/// What the goal in the design gives a whole tick, of which this is a part.
+const GOAL_MS: f64 = 50.0;
+
+fn main() {
+    println!("{NODES} nodes, {VMS} VMs on {HOSTS} hosts; CPU ms per tick, median (worst) of {ROUNDS}");
+    println!(
+        "{:<44} {:>14} {:>14} {:>14} {:>14} {:>14}  steps",
+        "day", "see provider", "see Slurm", "plan", "lint", "all"
+    );
+    let quiet = Day::quiet();
+    measure("quiet: 5,000 VMs up, each with a job", &quiet);
+    measure("storm: 5,000 more nodes asked for at once", &quiet.storm());
+    measure("disaster: all 5,000 VMs dead under their jobs", &quiet.disaster());
+    measure("crowd: 5,000 strays", &quiet.strays());
+    measure("full: 5,000 nodes wait for room", &quiet.full());
+    println!("peak memory: {} MiB (goal for the controller: 150)", peak_mb());
+}
+
+/// A world before a tick, and the looks that the tick takes.
+#[derive(Clone)]
+struct Day {
+    world: World,
+    provider: ProviderView,
+    slurm: SlurmView,
+}
+
+impl Day {
+    fn quiet() -> Self {
+        let now = Time(1_000_000_000);
+        let cluster = ClusterName::new("big").unwrap();
+        let shape = Shape {
+            cpus: 2,
+            memory_mb: MEMORY_MB,
+            share_percent: 100,
+        };
+        let spec = NodeSpec {
+            nodeset: NodesetName::new("n").unwrap(),
+            shape,
+        };
+        let names: Vec<NodeName> = (0..NODES).map(node).collect();
+        let hosts: Vec<HostView> = (0..HOSTS)
+            .map(|i| HostView {
+                name: host(i),
+                cpu_percent: 40_000,
+                memory_mb: 110 * (MEMORY_MB + OVERHEAD_MB),
+                usable: true,
+            })
+            .collect();
+        let vms: Vec<VmView> = (0..VMS)
+            .map(|i| VmView {
+                id: vm_id(i),
+                tag: Some(VmTag {
+                    cluster: cluster.clone(),
+                    node: node(i),
+                    generation: Generation(3),
+                }),
+                host: Some(host(i % HOSTS)),
+                memory_mb: MEMORY_MB + OVERHEAD_MB,
+                cpu_percent: 200,
+                state: VmState::Ready,
+            })
+            .collect();
+        let records: BTreeMap<NodeName, NodeRecord> = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| (name.clone(), if i < VMS { up(i, now) } else { idle(now) }))
+            .collect();
+        let provider = ProviderView { hosts, vms };
+        let slurm = SlurmView {
+            nodes: names
+                .iter()
+                .enumerate()
+                .map(|(i, name)| (name.clone(), slurm_node(i < VMS, false)))
+                .collect(),
+            jobs: (0..VMS).map(|i| (job_id(i), job(i))).collect(),
+        };
+        let world = World {
+            now,
+            cluster,
+            policy: Policy {
+                max_starting: VMS,
+                overhead_mb: OVERHEAD_MB,
+                ..Policy::default()
+            },
+            specs: names.into_iter().map(|name| (name, spec.clone())).collect(),
+            records,
+            busy: BTreeSet::new(),
+            jobs_started: BTreeSet::new(),
+            strays: BTreeMap::new(),
+            unbacked: BTreeMap::new(),
+            provider_seen: Time::default(),
+            breaker: Breaker::default(),
+            slurm: Some(slurm.clone()),
+            provider: Some(provider.clone()),
+        };
+        Self {
+            world,
+            provider,
+            slurm,
+        }
+    }
+
+    fn storm(&self) -> Self {
+        let mut day = self.clone();
+        for i in VMS..NODES {
+            let since = day.world.now;
+            day.world.records.get_mut(&node(i)).unwrap().wish = Wish::Up { since };
+            day.slurm.nodes.insert(node(i), slurm_node(true, true));
+        }
+        day
+    }
+
+    fn disaster(&self) -> Self {
+        let mut day = self.clone();
+        for vm in &mut day.provider.vms {
+            vm.state = VmState::Dead("power failure".into());
+        }
+        day
+    }
+
+    fn strays(&self) -> Self {
+        let mut day = self.clone();
+        for record in day.world.records.values_mut() {
+            record.vm = None;
+            record.wish = Wish::Unasked;
+            record.generation = Generation(9);
+        }
+        for (i, seen) in day.slurm.nodes.values_mut().enumerate() {
+            *seen = slurm_node(i >= NODES, false);
+        }
+        let first = Time(day.world.now.0 - 1_000_000);
+        day.world.strays = (0..VMS).map(|i| (vm_id(i), first)).collect();
+        day
+    }
+
+    fn full(&self) -> Self {
+        let mut day = self.storm();
+        for host in &mut day.provider.hosts {
+            host.memory_mb = 50 * (MEMORY_MB + OVERHEAD_MB);
+        }
+        day
+    }
+}
+
+fn node(i: usize) -> NodeName {
+    NodeName::new(&format!("node{i:05}")).unwrap()
+}
+
+fn host(i: usize) -> HostName {
+    HostName::new(&format!("host{i:03}")).unwrap()
+}
+
+fn vm_id(i: usize) -> VmId {
+    VmId::new(&format!("node{i:05}.3")).unwrap()
+}
+
+fn job_id(i: usize) -> JobId {
+    JobId(1 + u32::try_from(i).unwrap())
+}
+
+fn up(i: usize, now: Time) -> NodeRecord {
+    let since = Time(now.0 - 500_000);
+    NodeRecord {
+        wish: Wish::Up { since },
+        generation: Generation(3),
+        vm: Some(VmRecord {
+            generation: Generation(3),
+            id: Some(vm_id(i)),
+            host: Some(host(i % HOSTS)),
+            phase: Phase::Up,
+            asked: since,
+            since,
+            missing_since: None,
+        }),
+        jobs: vec![job_id(i)],
+        acted: since,
+        ..NodeRecord::default()
+    }
+}
+
+fn idle(now: Time) -> NodeRecord {
+    let since = Time(now.0 - 500_000);
+    NodeRecord {
+        wish: Wish::Down { since },
+        ..NodeRecord::default()
+    }
+}
+
+fn slurm_node(busy: bool, rising: bool) -> SlurmNode {
+    SlurmNode {
+        base: if busy {
+            BaseState::Allocated
+        } else {
+            BaseState::Idle
+        },
+        flags: NodeFlags {
+            cloud: true,
+            powered_down: !busy,
+            powering_up: rising,
+            ..NodeFlags::default()
+        },
+        reason: None,
+    }
+}
+
+fn job(i: usize) -> SlurmJob {
+    SlurmJob {
+        id: job_id(i),
+        name: "simulate".into(),
+        uid: 1000,
+        user: "somebody".into(),
+        partition: "vm".into(),
+        state: JobState::Running,
+        reason: "None".into(),
+        nodes: vec![node(i)],
+        node_count: 1,
+        submit: Some(Time(1)),
+        start: Some(Time(2)),
+    }
+}
+
+fn measure(name: &str, day: &Day) {
+    let mut times: [Vec<f64>; 5] = Default::default();
+    let mut steps = 0;
+    for _ in 0..ROUNDS {
+        let Day {
+            mut world,
+            provider,
+            slurm,
+        } = day.clone();
+        let began = world.now;
+        world.now = world.now + Millis(100);
+        let start = cpu_ms();
+        world.see_provider(provider, began);
+        let seen_provider = cpu_ms();
+        world.see_slurm(slurm, began);
+        let seen_slurm = cpu_ms();
+        let plan = plan(&world);
+        let planned = cpu_ms();
+        let (good, refused) = lint(&world, &plan);
+        let end = cpu_ms();
+        assert!(refused.is_empty(), "{:?}", refused[0]);
+        steps = good.len();
+        let spans = [
+            seen_provider - start,
+            seen_slurm - seen_provider,
+            planned - seen_slurm,
+            end - planned,
+            end - start,
+        ];
+        for (all, span) in times.iter_mut().zip(spans) {
+            all.push(span);
+        }
+    }
+    let mut line = format!("{name:<44}");
+    for all in &mut times {
+        all.sort_by(f64::total_cmp);
+        line += &format!(" {:>6.2} ({:>5.1})", all[ROUNDS / 2], all[ROUNDS - 1]);
+    }
+    let met = if times[4][ROUNDS / 2] < GOAL_MS {
+        ""
+    } else {
+        "  ABOVE THE GOAL"
+    };
+    println!("{line}  {steps}{met}");
+}
+
+/// CPU time of this thread so far, in ms (the first field of schedstat(5), ns).
+fn cpu_ms() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanos: f64 = text.split_whitespace().next().unwrap().parse().unwrap();
+    nanos / 1e6
+}
+
+/// The most memory that this process ever had, in MiB (`VmHWM`).
+fn peak_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib / 1024
+}
