@@ -58,7 +58,7 @@ fn lab_vm_that_never_registers_is_replaced() {
     let pids = lab.qemu_of("vm1");
     assert_eq!(pids.len(), 1, "{pids:?}");
     lab.admin(&["kill", "-STOP", &pids[0]]);
-    lab.wait_event("vm vm1", "vm-died", 1, 60);
+    lab.wait_event("vm vm1", "vm-gone", 1, 60);
     lab.wait_job(job, "COMPLETED", 180);
     lab.wait_all_back(120);
     assert!(lab.output("out").0.starts_with("vm"));
@@ -75,7 +75,6 @@ fn lab_vm_killed_while_its_job_runs() {
     assert_eq!(pids.len(), 1, "{pids:?}");
     lab.admin(&["kill", "-KILL", &pids[0]]);
     lab.wait_event("node vm1", "node-down", 1, 60);
-    // The reason that people see is ours.
     lab.wait_job(job, "PENDING", 60);
     lab.wait_job(job, "COMPLETED", 240);
     assert_eq!(lab.count("vm vm1", "vm-asked"), 2, "{}", lab.story());

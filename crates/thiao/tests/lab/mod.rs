@@ -224,16 +224,8 @@ impl Lab {
     /// Process ids inside the lab of the QEMU that backs this node.
     pub fn qemu_of(&self, node: &str) -> Vec<String> {
         let list = self.admin(&["ps", "-eo", "pid=,args="]);
-        let is_it = |line: &&str| {
-            let mut words = line.split_whitespace().skip(1);
-            words
-                .next()
-                .is_some_and(|program| program.contains("qemu-system"))
-                && words.any(|word| {
-                    word.split(['/', '=', ','])
-                        .any(|part| part.starts_with(&format!("{node}.")))
-                })
-        };
+        // QEMU's -name is thiao-CLUSTER-NODE.GENERATION.
+        let is_it = |line: &&str| line.contains("qemu-system") && line.contains(&format!("-{node}."));
         list.lines()
             .filter(is_it)
             .filter_map(|line| Some(line.split_whitespace().next()?.to_owned()))
@@ -333,16 +325,19 @@ pub fn nothing_left(dir: &Path) {
     assert!(!Path::new("/sys/class/net/thiao0").exists(), "a bridge is left");
 }
 
-/// The command lines of processes that name this folder.
+/// The processes that name this folder on their command line, stand in it, or were told of it.
 pub fn processes_of(dir: &Path) -> String {
-    let dir = dir.to_str().unwrap();
+    let name = dir.to_str().unwrap();
     let mut found = String::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
-            continue;
+        let read = |file: &str| {
+            String::from_utf8_lossy(&std::fs::read(entry.path().join(file)).unwrap_or_default())
+                .replace('\0', " ")
         };
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(dir) && entry.file_name() != std::process::id().to_string().as_str() {
+        let line = read("cmdline");
+        let stands = std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+        let own = entry.file_name() == std::process::id().to_string().as_str();
+        if !own && (stands || line.contains(name) || read("environ").contains(name)) {
             found.push_str(&format!("{} {line}\n", entry.file_name().display()));
         }
     }

@@ -165,10 +165,10 @@ fn no_host_twice(story: &Story, host: &str) -> Check {
     }
 }
 
-/// How long jobs waited after their last node had registered, in milliseconds.
+/// How long Slurm took from the registration of a job's last node to the job's launch, in milliseconds.
 pub fn gap(track: &Track, story: &Story) -> Option<i64> {
     let registered = track.last(Step::Registered, &story.nodes)?;
-    Some(track.output.begin?.cast_signed() - registered.cast_signed())
+    Some(track.launched?.cast_signed() - registered.cast_signed())
 }
 
 #[cfg(test)]

@@ -31,21 +31,24 @@ pub fn find(dir: &Path, cluster: &str, bridge: &str) -> Vec<Check> {
     ]
 }
 
-/// Processes other than this one that carry the folder in their command line.
+/// Processes other than this one that name the folder on their command line, stand in it, or were told of it.
 fn processes_naming(dir: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return vec!["/proc cannot be read".to_owned()];
     };
     let own = std::process::id().to_string();
     let name = dir.as_os_str().as_bytes();
+    let names = |text: &[u8]| text.windows(name.len()).any(|part| part == name);
     entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|pid| *pid != own && pid.bytes().all(|byte| byte.is_ascii_digit()))
         .filter_map(|pid| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-            let named = line.windows(name.len()).any(|part| part == name);
-            named.then(|| {
+            let process = Path::new("/proc").join(&pid);
+            let line = std::fs::read(process.join("cmdline")).ok()?;
+            let told = || std::fs::read(process.join("environ")).is_ok_and(|environment| names(&environment));
+            let stands = || std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+            (names(&line) || told() || stands()).then(|| {
                 format!(
                     "{pid} ({})",
                     String::from_utf8_lossy(&line).replace('\0', " ").trim_end()

@@ -203,6 +203,8 @@ fn with_jobs(lab: &Running, options: &DemoOptions, show: &mut Show) -> Result<bo
         Ok(back || Instant::now() > deadline)
     })?;
 
+    let log = std::fs::read(lab.layout.log("slurmctld")).unwrap_or_default();
+    story.slurm_log(&String::from_utf8_lossy(&log));
     show.end(&story);
     let mut checks = checks::of_jobs(&story, &expected);
     checks.extend(checks::of_return(&story, &states, vms(lab)));

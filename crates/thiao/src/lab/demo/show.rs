@@ -158,8 +158,9 @@ fn phases(story: &Story) -> String {
         "VM STARTED",
         "SLURMD STARTED",
         "REGISTERED",
+        "LAUNCHED",
         "RUNNING",
-        "GAP",
+        "REGISTERED TO LAUNCHED",
         "RAN",
         "VM GONE AFTER END",
     ]);
@@ -174,6 +175,7 @@ fn phases(story: &Story) -> String {
             step(Step::VmStarted),
             step(Step::VmReady),
             step(Step::Registered),
+            since(track.launched),
             since(track.output.begin),
             seconds(gap(track, story)),
             seconds(span(track.output.begin, track.output.end)),
@@ -209,6 +211,7 @@ pub fn figures(track: &Track, story: &Story) -> serde_json::Value {
         "vm_started_ms": step(Step::VmStarted),
         "slurmd_started_ms": step(Step::VmReady),
         "registered_ms": step(Step::Registered),
+        "launched_ms": since(track.launched),
         "running_ms": since(track.output.begin),
         "gap_ms": gap(track, story),
     })

@@ -60,10 +60,8 @@ pub struct Track {
     pub state: String,
     /// Its nodes.
     pub nodes: Vec<String>,
-    /// Seen running by squeue.
-    pub running_seen: Option<u64>,
-    /// Seen over by squeue.
-    pub over_seen: Option<u64>,
+    /// Its launch, by slurmctld's log.
+    pub launched: Option<u64>,
     /// What it wrote, once it is over.
     pub output: Output,
 }
@@ -105,8 +103,7 @@ impl Story {
             job,
             state: "PENDING".to_owned(),
             nodes: Vec::new(),
-            running_seen: None,
-            over_seen: None,
+            launched: None,
             output: Output::default(),
         });
         news
@@ -173,19 +170,10 @@ impl Story {
             track.state.clone_from(&seen.state);
             let what = match seen.state.as_str() {
                 "CONFIGURING" => format!("has {} and waits for it", seen.nodes),
-                "RUNNING" => {
-                    track.running_seen.get_or_insert(now);
-                    "running".to_owned()
-                }
+                "RUNNING" => "running".to_owned(),
                 "COMPLETING" => continue,
-                state if is_over(state) => {
-                    track.over_seen.get_or_insert(now);
-                    if state == "COMPLETED" {
-                        "done".to_owned()
-                    } else {
-                        format!("over: {state}")
-                    }
-                }
+                "COMPLETED" => "done".to_owned(),
+                state if is_over(state) => format!("over: {state}"),
                 state => state.to_lowercase(),
             };
             news.push(News {
@@ -196,6 +184,34 @@ impl Story {
             });
         }
         news
+    }
+
+    /// Takes slurmctld's own log, whose times are exact to the millisecond: when nodes registered (the
+    /// controller's events tell when it saw that), and when Slurm launched the jobs then.
+    pub fn slurm_log(&mut self, log: &str) {
+        let mut registered = BTreeMap::new();
+        for line in log.lines() {
+            let Some((at, text)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
+                continue;
+            };
+            let Some(at) = log_time(at) else { continue };
+            if let Some(node) = text
+                .strip_prefix("Node ")
+                .and_then(|text| text.strip_suffix(" now responding"))
+            {
+                registered.entry(node).or_insert(at);
+            } else if let Some((_, rest)) = text.split_once("onfiguration for JobId=") {
+                let id = rest.split(' ').next().and_then(|id| id.parse().ok());
+                if let Some(track) = self.tracks.iter_mut().find(|track| Some(track.job.id) == id) {
+                    track.launched.get_or_insert(at);
+                }
+            }
+        }
+        for (node, at) in registered {
+            if let Some(steps) = self.nodes.get_mut(node) {
+                steps.insert(Step::Registered, at);
+            }
+        }
     }
 
     /// Whether all jobs are over.
@@ -222,6 +238,13 @@ impl Track {
             .collect();
         times?.into_iter().max()
     }
+}
+
+/// A time of slurmctld's log (`LogTimeFormat=iso8601_ms`; it runs with `TZ=UTC`).
+fn log_time(text: &str) -> Option<u64> {
+    let time: jiff::civil::DateTime = text.parse().ok()?;
+    let stamp = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    u64::try_from(stamp.as_millisecond()).ok()
 }
 
 /// The node of `node fg0` and of `vm fg0.3`.
@@ -322,6 +345,20 @@ mod tests {
         )]);
         story.seen(&done, 2000, both);
         assert!(story.over());
+    }
+
+    #[test]
+    fn slurmctlds_log_is_exact() {
+        let mut story = Story::default();
+        story.submitted(job(1));
+        story.tracks[0].nodes = vec!["vm1".into()];
+        story.events(&[event(1, 5, "vm vm1.1", "node-up")]);
+        story.slurm_log(
+            "[1970-01-01T00:00:08.579] Node vm1 now responding\n[1970-01-01T00:00:08.633] prolog_running_decr: \
+             Configuration for JobId=1 is complete\n[1970-01-01T00:00:09.000] Node vm1 now responding\nrubbish\n",
+        );
+        assert_eq!(story.tracks[0].launched, Some(8633));
+        assert_eq!(story.tracks[0].last(Step::Registered, &story.nodes), Some(8579));
     }
 
     #[test]
