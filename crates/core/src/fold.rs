@@ -169,7 +169,10 @@ impl World {
         let unbacked = self
             .records
             .iter()
-            .filter(|(node, record)| record.acted <= began && self.lacks_vm(node, record))
+            .filter(|(node, record)| {
+                let held = |vms: &Vec<&VmView>| vms.iter().any(|vm| vm.state == VmState::Paused);
+                record.acted <= began && !by_node.get(node).is_some_and(held) && self.lacks_vm(node, record)
+            })
             .map(|(node, _)| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
             .collect();
         self.unbacked = unbacked;
@@ -178,7 +181,7 @@ impl World {
         notes
     }
 
-    /// Whether Slurm takes `node` for up, and its VM is missing, or late and silent.
+    /// Whether Slurm takes `node` for up, and its VM is missing, or silent though it should answer by now.
     fn lacks_vm(&self, node: &NodeName, record: &NodeRecord) -> bool {
         let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let Some(seen) = seen.filter(|seen| seen.is_counted_on()) else {
@@ -186,7 +189,8 @@ impl World {
         };
         record.vm.as_ref().is_none_or(|vm| {
             let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
-            vm.phase.is_starting() && late && seen.flags.not_responding
+            let should_answer = vm.phase == Phase::Up || vm.phase.is_starting() && late;
+            should_answer && seen.flags.not_responding
         })
     }
 

@@ -134,6 +134,14 @@ impl<'a> Planner<'a> {
                     );
                 }
             }
+            Phase::Up if self.world.is_unbacked(node) => self.give_up_for_now(
+                node,
+                &format!(
+                    "VM {node}.{} is silent: its slurmd does not answer Slurm",
+                    vm.generation
+                ),
+                "Slurm takes the node for up, and a job there would hang",
+            ),
             Phase::Up => self.left_behind(node, vm, wish),
         }
         if wish == Wish::Unasked && !matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. }) {

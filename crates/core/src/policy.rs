@@ -25,6 +25,9 @@ pub struct Policy {
     pub orphan_grace: Millis,
     /// A VM that whole looks do not show is taken for lost only after this time.
     pub missing_grace: Millis,
+    /// A node that is up and does not answer Slurm for this time is lost, with its
+    /// job: what Slurm's SlurmdTimeout is elsewhere, which is off here.
+    pub silence_grace: Millis,
     /// First pause after a failure; doubles with each further one.
     pub retry_first: Millis,
     /// Longest pause between tries.
@@ -49,6 +52,7 @@ impl Default for Policy {
             capacity_patience: Millis::secs(20),
             orphan_grace: Millis::secs(60),
             missing_grace: Millis::secs(30),
+            silence_grace: Millis::secs(300),
             retry_first: Millis::secs(5),
             retry_max: Millis::secs(300),
             tries_before_down: 2,

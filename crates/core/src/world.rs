@@ -38,8 +38,8 @@ pub struct World {
     pub jobs_started: BTreeSet<JobId>,
     /// VMs with our tag that back nothing, and when they were first seen so.
     pub strays: BTreeMap<VmId, Time>,
-    /// Nodes that Slurm takes for up though no VM backs them (there is none, or it
-    /// is late and silent), and when they were first seen so.
+    /// Nodes that Slurm takes for up though no VM backs them (there is none, or its
+    /// slurmd is silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
     /// When the last whole look at the provider was taken in.
     pub provider_seen: Time,
@@ -265,7 +265,12 @@ impl World {
     #[must_use]
     pub fn is_unbacked(&self, node: &NodeName) -> bool {
         let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
-        let long = |since: &Time| self.now.since(*since) >= self.policy.missing_grace;
+        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        let grace = match vm.is_some_and(|vm| vm.phase == Phase::Up) {
+            true => self.policy.silence_grace,
+            false => self.policy.missing_grace,
+        };
+        let long = |since: &Time| self.now.since(*since) >= grace;
         seen.is_some_and(SlurmNode::is_counted_on) && self.unbacked.get(node).is_some_and(long)
     }
 

@@ -374,7 +374,7 @@ fn harm(flight: &Flight, slurm: &Slurm, provider: &Provider) -> Option<Harm> {
         Action::CreateVm { .. } | Action::ReturnNode { .. } | Action::StartNow { .. } => return None,
     };
     let backed = slurm.nodes.get(node)?.backed.as_ref()?;
-    let vm = provider.vms.get(backed).filter(|vm| vm.lives())?;
+    let vm = provider.vms.get(backed).filter(|vm| vm.works())?;
     if let Action::DestroyVm { tag, .. } = &flight.action {
         vm.view.tag.as_ref().filter(|own| *own == tag)?;
     }
@@ -414,7 +414,7 @@ fn perform(
     match action {
         Action::CreateVm { .. } => {}
         Action::DestroyVm { tag, id, .. } => provider.destroy(tag, id.as_ref()),
-        Action::SetDown { node, reason, .. } => slurm.set_down(node, reason, |vm| provider.lives(vm), now),
+        Action::SetDown { node, reason, .. } => slurm.set_down(node, reason, |vm| provider.works(vm), now),
         Action::ReturnNode { node } => slurm.return_to_service(node, now),
         Action::StartNow { job } => slurm.start_now(*job),
     }

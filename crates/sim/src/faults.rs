@@ -36,6 +36,8 @@ faults! {
     dies_booting,
     /// A VM dies some time later.
     dies_later,
+    /// A VM's guest hangs some time later: it is shown as before, and its slurmd is dead.
+    hangs_later,
     /// A listing of VMs fails.
     list_fails,
     /// A listing leaves a VM out, once.

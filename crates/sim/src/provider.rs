@@ -37,6 +37,10 @@ pub struct Vm {
     /// When its slurmd registers; none after it did, or if it never will.
     pub registers_at: Option<Time>,
     dies_at: Option<Time>,
+    /// When its guest hangs.
+    hangs_at: Option<Time>,
+    /// Its slurmd answers no more.
+    hung: bool,
     /// Not in any listing before.
     pub hidden_until: Time,
 }
@@ -46,6 +50,12 @@ impl Vm {
     #[must_use]
     pub fn lives(&self) -> bool {
         !matches!(self.view.state, VmState::Dead(_))
+    }
+
+    /// Whether a slurmd in it could do its work.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.lives() && !self.hung
     }
 }
 
@@ -66,6 +76,7 @@ impl Provider {
     /// Lets time pass until `now`.
     pub fn step(&mut self, now: Time) {
         for vm in self.vms.values_mut().filter(|vm| vm.lives()) {
+            vm.hung |= vm.hangs_at.is_some_and(|at| at <= now);
             if vm.dies_at.is_some_and(|at| at <= now) {
                 vm.view.state = VmState::Dead("it ended by itself".into());
             } else if vm.ready_at.is_some_and(|at| at <= now) {
@@ -76,10 +87,10 @@ impl Provider {
         }
     }
 
-    /// Whether that VM runs.
+    /// Whether a slurmd in that VM could do its work.
     #[must_use]
-    pub fn lives(&self, id: &VmId) -> bool {
-        self.vms.get(id).is_some_and(Vm::lives)
+    pub fn works(&self, id: &VmId) -> bool {
+        self.vms.get(id).is_some_and(Vm::works)
     }
 
     /// Memory on `host` that no VM has, in MiB.
@@ -138,6 +149,8 @@ impl Provider {
         } else {
             None
         };
+        let hangs = self.rng.chance(faults.hangs_later);
+        let hangs_at = hangs.then(|| now + boots + Millis(self.rng.below(60_000)));
         let vm = Vm {
             view: VmView {
                 id: self.fresh_id(),
@@ -152,6 +165,8 @@ impl Provider {
             ready_at: (!hung).then_some(now + boots),
             registers_at: (!silent).then_some(now + Millis(registers)),
             dies_at: dies.map(|after| now + Millis(after)),
+            hangs_at,
+            hung: false,
             hidden_until: Time(0),
         };
         let id = vm.view.id.clone();
@@ -164,7 +179,8 @@ impl Provider {
         let id = self.fresh_id();
         let state = match self.rng.below(4) {
             0 => VmState::Dead("whatever".into()),
-            1 => VmState::Paused,
+            1 => VmState::Stopping,
+            2 => VmState::Booting,
             _ => VmState::Ready,
         };
         let vm = Vm {
@@ -181,6 +197,8 @@ impl Provider {
             ready_at: None,
             registers_at: None,
             dies_at: None,
+            hangs_at: None,
+            hung: true,
             hidden_until: Time(0),
         };
         self.vms.insert(id, vm);

@@ -77,6 +77,7 @@ impl Default for Setup {
                 capacity_patience: Millis::secs(15),
                 orphan_grace: Millis::secs(20),
                 missing_grace: Millis::secs(30),
+                silence_grace: Millis::secs(60),
                 retry_first: Millis::secs(3),
                 retry_max: Millis::secs(60),
                 breaker_failures: 6,
@@ -226,7 +227,7 @@ impl Sim {
         self.people();
         self.provider.step(now);
         self.registrations();
-        self.slurm.step(|vm| self.provider.lives(vm), now);
+        self.slurm.step(|vm| self.provider.works(vm), now);
         self.hooks();
         self.controller
             .act(&mut self.slurm, &mut self.provider, &self.faults, now);
@@ -313,7 +314,7 @@ impl Sim {
             return;
         }
         let mut lines = Vec::new();
-        for vm in self.provider.vms.values_mut().filter(|vm| vm.lives()) {
+        for vm in self.provider.vms.values_mut().filter(|vm| vm.works()) {
             if vm.registers_at.take_if(|at| *at <= self.now).is_some()
                 && let Some(tag) = &vm.view.tag
             {

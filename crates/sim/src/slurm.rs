@@ -208,20 +208,20 @@ impl Slurm {
         );
     }
 
-    /// Lets time pass until `now`. `lives` tells which VMs run.
-    pub fn step(&mut self, lives: impl Fn(&VmId) -> bool, now: Time) {
+    /// Lets time pass until `now`. `works` tells in which VMs a slurmd can.
+    pub fn step(&mut self, works: impl Fn(&VmId) -> bool, now: Time) {
         if !self.answers(now) {
             return;
         }
         for node in self.nodes.values_mut() {
             // A dead slurmd is noticed in the end, and flagged, and that is all.
-            let dead = node.power == Power::On && !node.backed.as_ref().is_some_and(&lives);
+            let dead = node.power == Power::On && !node.backed.as_ref().is_some_and(&works);
             if dead && self.rng.chance(30) {
                 node.silent_until = Time(u64::MAX);
             }
         }
         self.power_timeouts(now);
-        self.run_jobs(lives, now);
+        self.run_jobs(works, now);
         self.power_down_idle(now);
         self.schedule(now);
     }
@@ -274,7 +274,7 @@ impl Slurm {
         self.call(Hook::ResumeFail, failed, BTreeMap::new());
     }
 
-    fn run_jobs(&mut self, lives: impl Fn(&VmId) -> bool, now: Time) {
+    fn run_jobs(&mut self, works: impl Fn(&VmId) -> bool, now: Time) {
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
         for id in ids {
             let Some(job) = self.jobs.get(&id) else { continue };
@@ -299,7 +299,7 @@ impl Slurm {
                 Stage::Running(nodes, since) => {
                     let whole = nodes.iter().all(|name| {
                         let vm = self.nodes.get(name).and_then(|node| node.backed.as_ref());
-                        vm.is_some_and(&lives)
+                        vm.is_some_and(&works)
                     });
                     // With a dead VM the job would hang for ever.
                     if whole && now.since(since) >= job.length {
@@ -368,12 +368,12 @@ impl Slurm {
     }
 
     /// `scontrol update nodename=.. state=down reason=..`, then `state=power_down`.
-    pub fn set_down(&mut self, name: &NodeName, reason: &str, lives: impl Fn(&VmId) -> bool, now: Time) {
+    pub fn set_down(&mut self, name: &NodeName, reason: &str, works: impl Fn(&VmId) -> bool, now: Time) {
         self.take_down(name, reason, now);
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
-        if node.backed.as_ref().is_some_and(lives) {
+        if node.backed.as_ref().is_some_and(works) {
             node.down = None; // its slurmd registers anew at once
         }
         if node.power != Power::Off {

@@ -222,6 +222,7 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy) -> (Timing, Duration) {
     policy.capacity_patience = table.seconds("capacity_patience", policy.capacity_patience, from(0, HOUR));
     policy.orphan_grace = table.seconds("orphan_grace", policy.orphan_grace, from(SECOND, DAY));
     policy.missing_grace = table.seconds("missing_grace", policy.missing_grace, from(SECOND, DAY));
+    policy.silence_grace = table.seconds("silence_grace", policy.silence_grace, from(SECOND, DAY));
     policy.retry_first = table.seconds("retry_first", policy.retry_first, from(100, HOUR));
     policy.retry_max = table.seconds("retry_max", policy.retry_max, from(100, DAY));
     policy.breaker_pause = table.seconds("breaker_pause", policy.breaker_pause, from(100, DAY));
