@@ -9,6 +9,8 @@ use crate::view::*;
 use crate::world::*;
 use std::collections::{BTreeMap, BTreeSet};
 
+mod found;
+
 fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
 }
@@ -261,22 +263,6 @@ fn absence_from_one_listing_is_not_death() {
     w.pass(Millis::secs(1));
     w.see(vec![]);
     assert_eq!(kinds(&w.tick()), ["down"]);
-}
-
-#[test]
-fn looks_far_apart_do_not_make_an_absence() {
-    let mut w = world();
-    w.ask_up("n0");
-    w.tick();
-    w.pass(Millis::secs(1));
-    w.see(vec![]); // asked for and not there yet: no absence
-    w.busy.clear();
-    w.created(&node("n0"), VmId::new("n0.1").unwrap());
-    for _ in 0..4 {
-        w.pass(Millis(w.policy.missing_grace.0 * 2 + 1)); // as when we were away
-        w.see(vec![]);
-        assert_eq!(w.records[&node("n0")].vm.as_ref().unwrap().phase, Phase::Booting);
-    }
 }
 
 #[test]

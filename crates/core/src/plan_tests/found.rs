@@ -1,0 +1,368 @@
+//! What the simulated bad days of `thiao-sim` found, each as a case of its own.
+
+use super::*;
+
+fn seen_as(base: BaseState, set: impl FnOnce(&mut NodeFlags)) -> SlurmNode {
+    let mut flags = NodeFlags::default();
+    set(&mut flags);
+    slurm_node(base, flags, None)
+}
+
+fn silent() -> SlurmNode {
+    seen_as(BaseState::Allocated, |flags| flags.not_responding = true)
+}
+
+impl World {
+    fn phase(&self, name: &str) -> Phase {
+        self.records[&node(name)].vm.as_ref().unwrap().phase.clone()
+    }
+
+    /// Looks at the provider once a second for `span`, always with the same result.
+    fn watch(&mut self, span: Millis, vms: &[VmView]) {
+        for _ in 0..span.0 / 1000 {
+            self.pass(Millis::secs(1));
+            self.see(vms.to_vec());
+        }
+    }
+
+    /// Has the action on `name` fail without effect.
+    fn unanswered(&mut self, name: &str) {
+        self.busy.remove(&node(name));
+    }
+
+    fn down(&mut self, name: &str) {
+        self.order(&node(name), &Order::Down, self.now);
+    }
+
+    fn job(&mut self, id: u32, on: &[&str], size: u32, reason: &str) {
+        let pending = on.is_empty();
+        let job = SlurmJob {
+            id: JobId(id),
+            name: "j".into(),
+            uid: 1,
+            user: "u".into(),
+            partition: "vm".into(),
+            state: if pending {
+                JobState::Pending
+            } else {
+                JobState::Running
+            },
+            reason: reason.into(),
+            nodes: on.iter().map(|name| node(name)).collect(),
+            node_count: size,
+            submit: None,
+            start: None,
+        };
+        self.slurm.as_mut().unwrap().jobs.insert(job.id, job);
+    }
+}
+
+#[test]
+fn a_node_waits_until_the_listing_no_longer_shows_its_ended_vm() {
+    let mut w = world();
+    w.up("n0");
+    w.down("n0");
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+    w.busy.clear();
+    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.pass(Millis(1));
+    w.ask_up("n0");
+    assert_eq!(w.tick(), [], "the last look still shows it alive");
+    w.pass(Millis(1));
+    w.see(vec![]);
+    assert_eq!(kinds(&w.tick()), ["create"]);
+}
+
+#[test]
+fn a_vm_has_its_room_from_asked_to_surely_gone() {
+    let mut w = world();
+    w.provider.as_mut().unwrap().hosts.truncate(1);
+    for name in ["n0", "n1"] {
+        w.ask_up(name);
+    }
+    assert_eq!(w.tick().len(), 2);
+    for name in ["n0", "n1"] {
+        w.unanswered(name);
+        w.created(&node(name), VmId::new(&format!("{name}.1")).unwrap());
+    }
+    w.ask_up("n2");
+    w.pass(Millis(1));
+    let pending = |name: &str| VmView {
+        host: None,
+        ..w.shown(name, 1, VmState::Pending)
+    };
+    let vms = vec![pending("n0"), pending("n1")];
+    w.see(vms);
+    assert_eq!(w.tick(), [], "both are shown, and not yet as placed");
+    for name in ["n0", "n1"] {
+        w.down(name);
+    }
+    w.pass(Millis(1));
+    w.see(vec![]);
+    assert_eq!(
+        kinds(&w.tick()),
+        ["destroy", "destroy"],
+        "not shown, and not surely gone"
+    );
+    w.busy.clear();
+    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    assert_eq!(kinds(&w.tick()), ["destroy", "create"]);
+}
+
+#[test]
+fn a_job_on_a_node_without_vm_does_not_hang_for_ever() {
+    let mut w = world();
+    w.up("n0");
+    w.down("n0"); // by hand, under a job: Slurm notices nothing
+    w.tick();
+    w.busy.clear();
+    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.job(7, &["n0"], 1, "None");
+    w.see_node("n0", silent());
+    w.watch(w.policy.missing_grace, &[]);
+    assert_eq!(
+        w.tick(),
+        [],
+        "the first look in which it lacked a VM was a second later"
+    );
+    w.watch(Millis::secs(1), &[]);
+    let actions = w.tick();
+    let [Action::SetDown { reason, jobs, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert!(reason.starts_with("thiao: it has no VM"), "{reason}");
+    assert_eq!(*jobs, [JobId(7)]);
+}
+
+#[test]
+fn a_boot_timeout_ends_no_vm_that_slurm_may_be_using() {
+    let mut w = world();
+    w.ask_up("n0");
+    w.tick();
+    w.busy.clear();
+    w.created(&node("n0"), VmId::new("n0.1").unwrap());
+    let vms = vec![w.shown("n0", 1, VmState::Ready)];
+    w.pass(w.policy.boot_timeout);
+    w.see(vms.clone());
+    // Registered while we were away; slurmctld has just restarted and not heard of it yet.
+    w.see_node("n0", silent());
+    assert_eq!(w.tick(), []);
+    w.see_node("n0", seen_as(BaseState::Allocated, |flags| flags.unknown = true));
+    assert_eq!(w.tick(), []);
+    // But not for ever.
+    w.see_node("n0", silent());
+    w.watch(Millis(w.policy.missing_grace.0 + 1000), &vms);
+    assert_eq!(kinds(&w.tick()), ["down"]);
+}
+
+#[test]
+fn a_vm_that_comes_up_while_its_end_begins_is_kept() {
+    let mut w = world();
+    w.ask_up("n0");
+    w.tick();
+    w.busy.clear();
+    w.created(&node("n0"), VmId::new("n0.1").unwrap());
+    w.pass(w.policy.boot_timeout);
+    w.see(vec![w.shown("n0", 1, VmState::Booting)]);
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+    w.unanswered("n0"); // killed before it was carried out
+    w.pass(Millis(1));
+    w.see_node("n0", seen_as(BaseState::Allocated, |flags| flags.unknown = true));
+    assert_eq!(w.tick(), [], "it may be in use");
+    w.see_node("n0", running());
+    assert_eq!(w.tick(), []);
+    assert_eq!(w.phase("n0"), Phase::Up);
+}
+
+#[test]
+fn an_order_that_comes_late_loses_against_a_newer_one() {
+    let mut w = world();
+    w.up("n0");
+    let before = Time(w.now.0 - 1);
+    let note = w.order(&node("n0"), &Order::Down, before);
+    assert_eq!(note.kind, "suspend-asked", "newer than the resume");
+    let mut w = world();
+    w.up("n0");
+    let note = w.order(&node("n0"), &Order::Down, Time(1));
+    assert_eq!(note.kind, "order-superseded");
+    assert_eq!(w.tick(), []);
+    w.now = Time(1); // the clock was set back
+    let note = w.order(&node("n0"), &Order::Down, Time(1));
+    assert_eq!(note.kind, "suspend-asked");
+}
+
+#[test]
+fn a_stray_beside_the_vm_that_is_up_is_ended() {
+    let mut w = world();
+    w.up("n0");
+    w.pass(Millis(1));
+    let vms = vec![w.shown("n0", 1, VmState::Ready), w.shown("n0", 5, VmState::Ready)];
+    w.see(vms.clone());
+    assert_eq!(w.tick(), []);
+    w.watch(w.policy.orphan_grace, &vms);
+    let actions = w.tick();
+    let [Action::DestroyVm { tag, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(tag.generation, Generation(5), "not the one under the job");
+}
+
+#[test]
+fn a_stray_grows_old_while_its_node_is_busy() {
+    let mut w = world();
+    w.up("n0");
+    let vms = vec![w.shown("n0", 1, VmState::Ready), w.shown("n0", 5, VmState::Ready)];
+    w.pass(Millis(1));
+    w.see(vms.clone());
+    let first = w.strays.clone();
+    w.busy.insert(node("n0"));
+    w.pass(Millis::secs(1));
+    w.see(vms);
+    assert_eq!(w.strays, first);
+}
+
+#[test]
+fn a_vm_kept_over_a_power_down_is_replaced_not_kept_for_ever() {
+    let mut w = world();
+    w.up("n0");
+    w.down("n0");
+    w.ask_up("n0"); // by hand, before the suspend was carried out
+    let vms = [w.shown("n0", 1, VmState::Ready)];
+    w.see_node("n0", powered_down());
+    w.watch(w.policy.orphan_grace, &vms);
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+    w.busy.clear();
+    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.watch(Millis::secs(1), &[]);
+    assert_eq!(w.tick(), [], "nobody waits for it");
+}
+
+#[test]
+fn a_death_on_a_node_that_slurm_does_not_show_is_cleaned_up() {
+    let mut w = world();
+    w.up("n0");
+    w.pass(Millis(1));
+    w.see(vec![w.shown("n0", 1, VmState::Dead("killed".into()))]);
+    w.slurm.as_mut().unwrap().nodes.remove(&node("n0"));
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+}
+
+#[test]
+fn a_guest_that_hangs_is_noticed_and_one_held_still_is_not() {
+    let mut w = world();
+    w.up("n0");
+    w.see_node("n0", silent());
+    let hung = [w.shown("n0", 1, VmState::Ready)];
+    let paused = [w.shown("n0", 1, VmState::Paused)];
+    let long = Millis(w.policy.silence_grace.0 + 1000);
+    let mut held = w.clone();
+    held.watch(long, &paused);
+    assert_eq!(held.tick(), []);
+    w.watch(w.policy.silence_grace, &hung);
+    assert_eq!(w.tick(), []);
+    w.watch(Millis::secs(1), &hung);
+    assert_eq!(kinds(&w.tick()), ["down"]);
+}
+
+#[test]
+fn jobs_short_of_room_do_not_restart_each_other() {
+    let mut w = world();
+    w.provider.as_mut().unwrap().hosts.truncate(1); // room for two
+    for (name, id) in [("n0", 1), ("n1", 2)] {
+        let record = w.records.get_mut(&node(name)).unwrap();
+        record.jobs = vec![JobId(id)];
+        record.trouble.told = true;
+        w.job(id, &[], 2, "BeginTime");
+    }
+    let actions = w.tick();
+    assert_eq!(
+        actions,
+        [Action::StartNow { job: JobId(1) }],
+        "room for one of them"
+    );
+}
+
+#[test]
+fn the_nodes_of_one_job_are_served_together() {
+    let mut w = world();
+    w.policy.max_starting = 2;
+    let jobs = [("n0", 1), ("n1", 2), ("n2", 1), ("n3", 2)];
+    let jobs: BTreeMap<NodeName, Vec<JobId>> = jobs
+        .iter()
+        .map(|(name, id)| (node(name), vec![JobId(*id)]))
+        .collect();
+    for name in jobs.keys() {
+        let order = Order::Up {
+            force: false,
+            jobs: jobs.clone(),
+        };
+        w.order(name, &order, w.now);
+    }
+    let names: Vec<String> = w
+        .tick()
+        .iter()
+        .map(|action| action.node().unwrap().to_string())
+        .collect();
+    assert_eq!(names, ["n0", "n2"]);
+}
+
+#[test]
+fn a_node_is_not_given_back_while_the_cap_is_reached() {
+    let mut w = world();
+    w.up("n0");
+    w.policy.max_vms = 1;
+    let reason = "thiao: the cap of 1 VMs is reached (limits.max_vms)";
+    w.see_node(
+        "n1",
+        slurm_node(BaseState::Down, NodeFlags::default(), Some(reason)),
+    );
+    assert_eq!(w.tick(), []);
+    w.policy.max_vms = 2;
+    assert_eq!(kinds(&w.tick()), ["return"]);
+}
+
+#[test]
+fn looks_far_apart_do_not_make_an_absence() {
+    let mut w = world();
+    w.ask_up("n0");
+    w.tick();
+    w.pass(Millis::secs(1));
+    w.see(vec![]); // asked for and not there yet: no absence
+    w.busy.clear();
+    w.created(&node("n0"), VmId::new("n0.1").unwrap());
+    for _ in 0..4 {
+        w.pass(Millis(w.policy.missing_grace.0 * 2 + 1)); // as when we were away
+        w.see(vec![]);
+        assert_eq!(w.phase("n0"), Phase::Booting);
+    }
+}
+
+#[test]
+fn the_linter_lets_nothing_be_ended_by_another_vms_id() {
+    use crate::plan::{Plan, Step};
+    let mut w = world();
+    w.up("n0");
+    w.up("n1");
+    w.pass(Millis(1));
+    w.see(vec![
+        w.shown("n0", 1, VmState::Ready),
+        w.shown("n1", 1, VmState::Ready),
+    ]);
+    w.down("n0");
+    let step = |id: &str| Step {
+        action: Action::DestroyVm {
+            tag: w.tag(&node("n0"), Generation(1)),
+            id: Some(VmId::new(id).unwrap()),
+            cause: Cause::Ordered,
+        },
+        why: String::new(),
+    };
+    let refused = |id| {
+        let plan = Plan {
+            steps: vec![step(id)],
+            held: vec![],
+        };
+        lint(&w, &plan).1.len()
+    };
+    assert_eq!((refused("n0.1"), refused("n1.1")), (0, 1));
+}
