@@ -17,4 +17,6 @@ pub mod view;
 pub mod world;
 
 #[cfg(test)]
+mod place_props;
+#[cfg(test)]
 mod plan_tests;
