@@ -41,11 +41,10 @@ fn passes(command: &mut Command) -> Result<bool> {
         .success())
 }
 
-fn build(release: bool) -> Result<()> {
+fn build() -> Result<()> {
     let mut command = cargo();
     command
-        .args(["build"])
-        .args(release.then_some("--release"))
+        .args(["build", "--release"])
         .args(BINARIES.map(|name| format!("--package={name}")));
     if !passes(&mut command)? {
         bail!("the build failed");
@@ -55,7 +54,7 @@ fn build(release: bool) -> Result<()> {
 
 /// The demo itself is `thiao lab demo`: this process becomes it, so that Ctrl-C reaches it alone.
 pub fn demo(args: &[String]) -> Result<ExitCode> {
-    build(true)?;
+    build()?;
     let thiao = target().join("release/thiao");
     Err(Command::new(&thiao).args(["lab", "demo"]).args(args).exec())
         .with_context(|| format!("{} cannot be run", thiao.display()))
@@ -91,8 +90,11 @@ pub fn test(fast: bool) -> Result<ExitCode> {
     } else {
         println!("skipped: cargo deny, which is not installed (`cargo install cargo-deny`)");
     }
-    // Labs run our own binaries, which a test's own build does not make.
-    build(false)?;
+    // Labs run our own binaries, which a test's own build does not make. All targets: so that
+    // the tests below find everything built with the same features.
+    if !passes(cargo().args(["build", "--workspace", "--all-targets"]))? {
+        bail!("the build failed");
+    }
     if has("nextest") {
         let mut command = cargo();
         command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
@@ -125,7 +127,7 @@ fn has(subcommand: &str) -> bool {
 
 /// All benches of all crates, or those named.
 pub fn bench(names: &[String]) -> Result<ExitCode> {
-    build(true)?;
+    build()?;
     let benches = benches()?;
     let known: Vec<&str> = benches
         .iter()
@@ -180,7 +182,7 @@ fn benches() -> Result<Vec<(PathBuf, String)>> {
 
 /// Release binaries, manual pages and shell completions in `target/dist`.
 pub fn dist() -> Result<ExitCode> {
-    build(true)?;
+    build()?;
     let dist = target().join("dist");
     if dist.exists() {
         std::fs::remove_dir_all(&dist).context("the old target/dist cannot be removed")?;
