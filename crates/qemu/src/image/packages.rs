@@ -19,9 +19,9 @@ const NEEDED: [(&str, &str); 7] = [
     ("/usr/bin/busybox", "busybox-static"),
 ];
 
-/// Programs that jobs may like, taken where they are. The system's own `ps`
-/// and its kin know options that busybox does not.
-const WELCOME: [&str; 13] = [
+/// Programs that jobs may like, taken where they are. Where busybox has
+/// the same, the system's own knows options that jobs use (`date +%N`, `ps -e`).
+const WELCOME: [&str; 15] = [
     "/usr/bin/sbatch",
     "/usr/bin/squeue",
     "/usr/bin/sinfo",
@@ -30,6 +30,8 @@ const WELCOME: [&str; 13] = [
     "/usr/bin/sstat",
     "/usr/bin/munge",
     "/usr/bin/unmunge",
+    "/usr/bin/date",
+    "/usr/bin/timeout",
     "/usr/bin/ps",
     "/usr/bin/free",
     "/usr/bin/uptime",
