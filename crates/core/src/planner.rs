@@ -111,29 +111,14 @@ impl<'a> Planner<'a> {
             Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up if matches!(wish, Wish::Down { .. }) => {
                 self.destroy(node, vm, Cause::Ordered);
             }
-            Phase::Asked => self.finish_creation(node, vm),
-            Phase::Booting | Phase::Ready => {
-                if self.world.now.since(vm.asked) >= self.world.policy.boot_timeout && wish != Wish::Unasked {
-                    if self.world.is_unbacked(node) {
-                        let late = Cause::BootTimeout.text();
-                        let text = format!("VM {node}.{}: {late}", vm.generation);
-                        self.give_up_for_now(
-                            node,
-                            &text,
-                            "Slurm takes the node for up, and a job there would hang",
-                        );
-                    } else if self.may_have_registered(node) {
-                        self.hold(node, "its boot timeout has passed, but Slurm may be using it");
-                    } else {
-                        self.destroy(node, vm, Cause::BootTimeout);
-                    }
-                } else {
-                    self.hold(
-                        node,
-                        format!("its VM {node}.{} is {}", vm.generation, vm.phase.word()),
-                    );
-                }
+            Phase::Asked | Phase::Booting | Phase::Ready if wish != Wish::Unasked && self.is_late(vm) => {
+                self.late(node, vm);
             }
+            Phase::Asked => self.finish_creation(node, vm),
+            Phase::Booting | Phase::Ready => self.hold(
+                node,
+                format!("its VM {node}.{} is {}", vm.generation, vm.phase.word()),
+            ),
             Phase::Up if self.world.is_unbacked(node) => self.give_up_for_now(
                 node,
                 &format!(
@@ -146,6 +131,25 @@ impl<'a> Planner<'a> {
         }
         if wish == Wish::Unasked && !matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. }) {
             self.unasked(node, vm);
+        }
+    }
+
+    fn is_late(&self, vm: &VmRecord) -> bool {
+        self.world.now.since(vm.asked) >= self.world.policy.boot_timeout
+    }
+
+    /// A VM that should have registered by now.
+    fn late(&mut self, node: &NodeName, vm: &VmRecord) {
+        if self.world.is_unbacked(node) {
+            self.give_up_for_now(
+                node,
+                &format!("VM {node}.{}: {}", vm.generation, Cause::BootTimeout.text()),
+                "Slurm takes the node for up, and a job there would hang",
+            );
+        } else if self.may_have_registered(node) {
+            self.hold(node, "its boot timeout has passed, but Slurm may be using it");
+        } else {
+            self.destroy(node, vm, Cause::BootTimeout);
         }
     }
 

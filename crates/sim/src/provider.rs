@@ -52,6 +52,11 @@ impl Vm {
         !matches!(self.view.state, VmState::Dead(_))
     }
 
+    /// Hangs its guest.
+    pub fn hang(&mut self) {
+        self.hung = true;
+    }
+
     /// Whether a slurmd in it could do its work.
     #[must_use]
     pub fn works(&self) -> bool {

@@ -2,10 +2,45 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
 
-use thiao_sim::sim::{Setup, Sim, Summary};
+use thiao_core::ids::{JobId, Millis, NodeName};
+use thiao_core::view::VmState;
+use thiao_sim::faults::Faults;
+use thiao_sim::sim::{JobPlan, Setup, Sim, Summary};
+use thiao_sim::slurm::{Call, Hook, Stage};
 
 fn run(setup: Setup) -> Summary {
     Sim::new(setup).run().unwrap()
+}
+
+/// A job after so many seconds, on so many nodes, for so many seconds.
+fn job(submit: u64, size: usize, length: u64) -> JobPlan {
+    JobPlan {
+        submit: Millis::secs(submit),
+        size,
+        length: Millis::secs(length),
+    }
+}
+
+fn until_running(sim: &mut Sim, id: u32) {
+    while !matches!(stage(sim, id), Some(Stage::Running(..))) {
+        sim.step().unwrap();
+    }
+}
+
+fn stage(sim: &Sim, id: u32) -> Option<&Stage> {
+    sim.slurm.jobs.get(&JobId(id)).map(|job| &job.stage)
+}
+
+fn n0() -> NodeName {
+    NodeName::new("n0").unwrap()
+}
+
+/// Runs `harm` when the only job, of 20 s on two nodes, has just started; gives how long all took.
+fn harmed(harm: impl Fn(&mut Sim)) -> Summary {
+    let mut sim = Sim::new(Setup::default());
+    until_running(&mut sim, 1);
+    harm(&mut sim);
+    sim.run().unwrap()
 }
 
 #[test]
@@ -16,9 +51,136 @@ fn a_quiet_day() {
         (2, 0, 0),
         "{day:?}"
     );
+    assert!(day.took < Millis::secs(90), "{day:?}");
 }
 
 #[test]
 fn the_same_setup_is_the_same_run() {
-    assert_eq!(run(Setup::default()), run(Setup::default()));
+    let setup = Setup {
+        faults: Faults::from_rates([100; Faults::KINDS]),
+        calm: Millis::secs(200),
+        ..Setup::default()
+    };
+    assert_eq!(run(setup.clone()), run(setup));
+}
+
+#[test]
+fn a_vm_that_dies_costs_its_job_no_two_minutes() {
+    let day = harmed(|sim| {
+        let vm = sim.provider.vms.values_mut().next().unwrap();
+        vm.view.state = VmState::Dead("killed from outside".into());
+    });
+    assert_eq!(
+        (day.downs, day.created),
+        (1, 3),
+        "told once; one VM more: {day:?}"
+    );
+    // The job's two runs, two boots, one wait for the sweep each, and no requeue pause.
+    assert!(day.took < Millis::secs(190), "{day:?}");
+}
+
+#[test]
+fn a_guest_that_hangs_does_not_hang_its_job() {
+    let day = harmed(|sim| sim.provider.vms.values_mut().next().unwrap().hang());
+    assert_eq!(day.downs, 1, "{day:?}");
+}
+
+#[test]
+fn a_suspend_by_hand_under_a_job_only_repeats_it() {
+    let day = harmed(|sim| {
+        sim.write_order(Call {
+            hook: Hook::Suspend,
+            nodes: vec![n0()],
+            jobs: Default::default(),
+        });
+    });
+    assert_eq!(day.downs, 1, "{day:?}");
+}
+
+#[test]
+fn a_slurmctld_restart_under_a_job_harms_nothing() {
+    let day = harmed(|sim| sim.slurm.restart(sim.now + Millis::secs(50)));
+    assert_eq!((day.created, day.downs), (2, 0), "{day:?}");
+}
+
+#[test]
+fn nothing_ends_while_the_provider_cannot_be_read() {
+    let mut setup = Setup {
+        jobs: vec![job(1, 2, 30), job(100, 2, 5)],
+        calm: Millis::secs(600),
+        ..Setup::default()
+    };
+    setup.faults.list_fails = 1000;
+    let mut sim = Sim::new(setup);
+    while stage(&sim, 2).is_none() {
+        sim.step().unwrap();
+        assert!(
+            sim.controller.flights.is_empty(),
+            "nothing is known, nothing is done"
+        );
+    }
+    sim.run().unwrap();
+}
+
+#[test]
+fn slurms_own_timeout_never_discovers_a_failure() {
+    type Break = fn(&mut Faults);
+    let breaks: [(&str, Break); 4] = [
+        ("all creations fail", |f| f.create_fails = 1000),
+        ("no creation is confirmed", |f| {
+            (f.create_fails, f.create_unanswered) = (1000, 1000);
+        }),
+        ("all VMs die while booting", |f| f.dies_booting = 1000),
+        ("no VM ever registers", |f| f.never_registers = 1000),
+    ];
+    for (name, break_it) in breaks {
+        let mut setup = Setup {
+            calm: Millis::secs(400),
+            ..Setup::default()
+        };
+        break_it(&mut setup.faults);
+        // As `thiao setup` does: above what all tries take.
+        setup.rules.resume_timeout = Millis::secs(90);
+        let day = run(setup);
+        assert_eq!(day.resume_timeouts, 0, "{name}: {day:?}");
+        assert!(day.downs >= 2, "{name}: Slurm was told: {day:?}");
+        assert!(
+            day.took < Millis::secs(700),
+            "{name}: back in service soon: {day:?}"
+        );
+    }
+}
+
+#[test]
+fn a_controller_that_is_killed_all_the_time_makes_no_vm_twice() {
+    for seed in 0..20 {
+        let mut setup = Setup {
+            seed,
+            jobs: vec![job(1, 4, 20), job(60, 3, 20)],
+            calm: Millis::secs(300),
+            ..Setup::default()
+        };
+        setup.faults.killed = 150;
+        setup.rules.resume_timeout = Millis::secs(300);
+        let day = run(setup); // the checks are in the run
+        assert!(day.kills > 5, "{day:?}");
+    }
+}
+
+#[test]
+fn wide_jobs_short_of_room_take_turns() {
+    let setup = Setup {
+        nodes: 6,
+        hosts: 1,
+        host_room: 3,
+        jobs: vec![job(1, 2, 20), job(1, 2, 20), job(1, 3, 20)],
+        ..Setup::default()
+    };
+    for seed in 0..20 {
+        let day = run(Setup {
+            seed,
+            ..setup.clone()
+        });
+        assert!(day.took < Millis::secs(600), "seed {seed}: {day:?}");
+    }
 }

@@ -156,6 +156,18 @@ fn a_boot_timeout_ends_no_vm_that_slurm_may_be_using() {
 }
 
 #[test]
+fn a_creation_that_is_never_confirmed_fails_in_time() {
+    let mut w = world();
+    w.ask_up("n0");
+    for _ in 0..3 {
+        assert_eq!(kinds(&w.tick()), ["create"]);
+        w.unanswered("n0");
+    }
+    w.pass(w.policy.boot_timeout);
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+}
+
+#[test]
 fn a_vm_that_comes_up_while_its_end_begins_is_kept() {
     let mut w = world();
     w.ask_up("n0");
