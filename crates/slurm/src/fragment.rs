@@ -125,20 +125,41 @@ impl Fragment {
     /// What a person does after the file was written to `file`, in order.
     #[must_use]
     pub fn next_steps(&self, file: &Path, slurm_conf: &Path) -> Vec<String> {
-        vec![
-            format!(
-                "Put the line `Include {}` at the end of {} (and in what the nodes' slurmd reads; with \
-                 enable_configless they fetch it).",
+        // slurmctld sends nodes what is included by its name alone; with a folder before the name they look
+        // for it on their own disk, and do not start (measured on 22.05.8).
+        let include = match (file.file_name(), file.parent() == slurm_conf.parent()) {
+            (Some(name), true) => format!(
+                "Put the line `Include {}` at the end of {}: without a folder, so that slurmctld sends it to the nodes.",
+                name.display(),
+                slurm_conf.display()
+            ),
+            (Some(_) | None, _) => format!(
+                "Append what is in {} to {}. (To include it instead, write it into the same folder with --fragment: \
+                 slurmctld sends the nodes no other included files.)",
                 file.display(),
                 slurm_conf.display()
             ),
+        };
+        vec![
+            include,
             "Remove earlier lines for the same keys, nodes and partitions from slurm.conf.".to_owned(),
             "Start the controller: systemctl enable --now thiaod".to_owned(),
             "Restart slurmctld (new nodes need it; running jobs go on): systemctl restart slurmctld"
                 .to_owned(),
             format!("See the nodes as idle~: sinfo -N -n {}", self.nodes_list()),
-            "Try one: sbatch --wrap hostname, and watch with `thiao events --follow`.".to_owned(),
+            format!(
+                "Try one: sbatch {}--wrap hostname, and watch with `thiao events --follow`.",
+                self.partition_option()
+            ),
         ]
+    }
+
+    /// Nothing if jobs come to our nodes by themselves.
+    fn partition_option(&self) -> String {
+        match (&self.default_partition, self.nodes.first()) {
+            (None, Some(line)) => format!("-p {} ", line.partition),
+            (Some(_), _) | (None, None) => String::new(),
+        }
     }
 
     fn nodes_list(&self) -> String {

@@ -102,7 +102,13 @@ fn conflicts_and_next_steps_are_told() {
         Path::new("/etc/slurm/thiao.conf"),
         Path::new("/etc/slurm/slurm.conf"),
     );
-    assert!(steps[0].contains("Include /etc/slurm/thiao.conf"));
+    assert!(steps[0].contains("`Include thiao.conf`"), "{}", steps[0]);
+    let elsewhere = fragment.next_steps(Path::new("/opt/thiao.conf"), Path::new("/etc/slurm/slurm.conf"));
+    assert!(
+        elsewhere[0].contains("Append what is in /opt/thiao.conf"),
+        "{}",
+        elsewhere[0]
+    );
     assert!(steps.iter().any(|s| s.contains("fg[0-7],gg[0-3],hh1")));
     let old = Fragment {
         version: Version::new(20, 11, 7),

@@ -122,7 +122,8 @@ fn it_links_the_hooks_and_writes_the_fragment() {
     );
     // Two tries of 400 s, the pause between them, the patience, and some.
     assert!(text.contains("ResumeTimeout=855"), "{text}");
-    assert!(out.contains("Next:\n  1. Put the line `Include "), "{out}");
+    // The place's folder is not that of slurm.conf.
+    assert!(out.contains("Next:\n  1. Append what is in "), "{out}");
 
     // Again: nothing to do.
     let (code, out, _) = place.setup(&["--default-partition", "vm", "--idle", "90"]);
