@@ -1,5 +1,10 @@
 //! The main job, whole: real Slurm, real VMs, a person's commands.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy does not take a test's helpers for tests"
+)]
+
 mod lab;
 
 use lab::{Lab, fresh_dir, nothing_left, one_at_a_time, processes_of, text, thiao, wait};

@@ -222,7 +222,7 @@ impl Keeper {
         )
         .args(["-D".into(), "-f".into(), conf.clone().into_os_string()])
         .env("SLURM_CONF", &conf)
-            .env("TZ", "UTC");
+        .env("TZ", "UTC");
         let port = std::net::SocketAddr::from((self.plan.options.address, self.plan.options.slurmctld_port));
         self.launch(service, DAEMON_LIMIT, |_| {
             Ok(std::net::TcpStream::connect_timeout(&port, Duration::from_millis(200)).is_ok())

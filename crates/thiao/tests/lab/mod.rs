@@ -8,6 +8,10 @@
     dead_code,
     reason = "every test file uses some of this; each is compiled on its own"
 )]
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy does not take a test's helpers for tests"
+)]
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};

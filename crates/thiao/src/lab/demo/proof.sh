@@ -39,13 +39,6 @@ for cmdline in /proc/[0-9]*/cmdline; do
 done
 kill $marker
 
-echo "host=$(hostname)"
-echo "uptime_s=${uptime%.*}"
-echo "cpus=$(nproc)"
-echo "memory_mb=$memory"
-echo "uid=$UID"
-echo "user=$(id -un)"
-echo "processes=$processes"
-echo "own=$own"
-echo "foreign=$foreign"
-echo "seen=${seen# }"
+# In one piece, so that two tasks' findings do not mix.
+printf '%s\n' "host=$(hostname)" "uptime_s=${uptime%.*}" "cpus=$(nproc)" "memory_mb=$memory" "uid=$UID" \
+    "user=$(id -un)" "processes=$processes" "own=$own" "foreign=$foreign" "seen=${seen# }"

@@ -12,8 +12,8 @@ pub struct Show {
     begun: u64,
     terminal: bool,
     colours: bool,
-    /// Lines of the table that stands below the last line.
-    standing: usize,
+    /// The table that stands below the last line.
+    standing: String,
 }
 
 impl Show {
@@ -25,7 +25,7 @@ impl Show {
             begun: now(),
             terminal,
             colours,
-            standing: 0,
+            standing: String::new(),
         }
     }
 
@@ -66,17 +66,19 @@ impl Show {
             return;
         }
         let text = live(story);
-        self.lift();
-        println!("{text}");
-        self.standing = text.lines().count();
+        if text != self.standing {
+            self.lift();
+            println!("{text}");
+            self.standing = text;
+        }
     }
 
     /// Takes the standing table away.
     pub fn lift(&mut self) {
-        if self.standing > 0 {
+        if !self.standing.is_empty() {
             // Up to its first line, and clear from there.
-            print!("\x1b[{}A\x1b[J", self.standing);
-            self.standing = 0;
+            print!("\x1b[{}A\x1b[J", self.standing.lines().count());
+            self.standing.clear();
         }
         let _ = std::io::stdout().flush();
     }
