@@ -110,6 +110,7 @@ impl Fragment {
                     .to_owned(),
             );
         }
+        found.extend(cgroups_wanted(present));
         if present
             .get("SchedulerType")
             .is_some_and(|s| s != "sched/backfill")
@@ -169,6 +170,38 @@ impl Fragment {
             .collect::<Vec<_>>()
             .join(",")
     }
+}
+
+/// What wants control groups, which guests do not have: slurmd does not start there with it (measured on 22.05.8).
+fn cgroups_wanted(present: &Config) -> Option<String> {
+    // Nothing is known of a configuration that does not even say this.
+    present.get("ProctrackType")?;
+    let mut wanted: Vec<String> = [
+        ("ProctrackType", "proctrack/cgroup", "proctrack/linuxproc"),
+        ("TaskPlugin", "task/cgroup", "task/none"),
+        (
+            "JobAcctGatherType",
+            "jobacct_gather/cgroup",
+            "jobacct_gather/none",
+        ),
+    ]
+    .iter()
+    .filter(|(key, theirs, _)| present.has(key, theirs))
+    .map(|(key, theirs, instead)| format!("{key}={theirs} (use {instead})"))
+    .collect();
+    if !matches!(present.get("CgroupPlugin"), Some("cgroup/v1" | "disabled")) {
+        wanted.push(
+            "a CgroupPlugin that looks for them (put CgroupPlugin=cgroup/v1, ConstrainCores=no and \
+             ConstrainRAMSpace=no into cgroup.conf)"
+                .to_owned(),
+        );
+    }
+    (!wanted.is_empty()).then(|| {
+        format!(
+            "guests have no control groups, and slurmd does not start there with {}",
+            wanted.join(", ")
+        )
+    })
 }
 
 /// A comma-separated value: what is in effect, with our words in place of the same words there.

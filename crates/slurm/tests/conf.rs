@@ -97,6 +97,19 @@ fn conflicts_and_next_steps_are_told() {
     );
     let told = fragment.conflicts(&present);
     assert_eq!(told.len(), 4, "{told:?}");
+    let guests = |text: &str| fragment.conflicts(&Config::parse(text)).join("\n");
+    let ours = "ProctrackType = proctrack/linuxproc\nTaskPlugin = task/none\nCgroupPlugin = cgroup/v1\n";
+    assert_eq!(guests(ours), "");
+    let theirs = guests(
+        "ProctrackType = proctrack/cgroup\nTaskPlugin = task/affinity,task/cgroup\nCgroupPlugin = autodetect\n",
+    );
+    for wrong in [
+        "ProctrackType=proctrack/cgroup",
+        "TaskPlugin=task/cgroup",
+        "a CgroupPlugin that",
+    ] {
+        assert!(theirs.contains(wrong), "{wrong} not in {theirs}");
+    }
     assert!(told[0].contains("/etc/slurm/prolog"));
     let steps = fragment.next_steps(
         Path::new("/etc/slurm/thiao.conf"),
