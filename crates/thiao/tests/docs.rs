@@ -284,6 +284,24 @@ fn what_the_documents_name_is_there() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The picture of a VM's phases is drawn twice: beside the types, and for readers.
+#[test]
+fn the_phases_are_drawn_as_beside_the_types() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let types = std::fs::read_to_string(root().join("crates/core/src/world.rs")).unwrap();
+    let drawn = types.split("```").nth(1).unwrap();
+    let lines: Vec<&str> = drawn
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert!(lines.len() > 5, "the picture is not where it was: {lines:?}");
+    for line in lines {
+        assert!(text.contains(line), "ARCHITECTURE.md lacks: {line}");
+    }
+}
+
 fn read_sources(folder: &Path, into: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
