@@ -122,12 +122,12 @@ impl World {
         let mut strays = BTreeMap::new();
         for (node, vms) in &mut by_node {
             vms.sort_by_key(|vm| std::cmp::Reverse(generation(vm)));
-            let known = self.specs.contains_key(*node);
             let record = self.records.entry((*node).clone()).or_default();
             let newest = generation(vms[0]);
             let busy = self.busy.contains(*node) || record.acted > began;
             let alive = !matches!(vms[0].state, VmState::Dead(_) | VmState::Stopping);
-            if record.vm.is_none() && !busy && known && alive && newest >= record.generation {
+            let backs = record.vm.is_none() && !busy && alive && newest >= record.generation;
+            if backs && self.specs.contains_key(*node) {
                 record.adopt(vms[0], now);
                 notes.push(Note::vm(
                     node,
@@ -166,31 +166,34 @@ impl World {
                 None => vm.not_seen(node, now, grace, &mut notes),
             }
         }
-        let unbacked = self
-            .records
-            .iter()
-            .filter(|(node, record)| {
-                let held = |vms: &Vec<&VmView>| vms.iter().any(|vm| vm.state == VmState::Paused);
-                record.acted <= began && !by_node.get(node).is_some_and(held) && self.lacks_vm(node, record)
-            })
-            .map(|(node, _)| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
+        let held = |node: &NodeName| {
+            let vms = by_node.get(node).map_or(&[][..], Vec::as_slice);
+            vms.iter().any(|vm| vm.state == VmState::Paused)
+        };
+        self.unbacked = self
+            .lacking_vms(began)
+            .filter(|node| !held(node))
+            .map(|node| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
             .collect();
-        self.unbacked = unbacked;
         self.strays = strays;
         self.provider = Some(view);
         notes
     }
 
-    /// Whether Slurm takes `node` for up, and its VM is missing, or silent though it should answer by now.
-    fn lacks_vm(&self, node: &NodeName, record: &NodeRecord) -> bool {
-        let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
-        let Some(seen) = seen.filter(|seen| seen.is_counted_on()) else {
-            return false;
-        };
-        record.vm.as_ref().is_none_or(|vm| {
-            let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
-            let should_answer = vm.phase == Phase::Up || vm.phase.is_starting() && late;
-            should_answer && seen.flags.not_responding
+    /// Nodes that Slurm takes for up, and whose VM is missing, or silent though it
+    /// should answer by now; not those that were acted on after `began`.
+    fn lacking_vms(&self, began: Time) -> impl Iterator<Item = &NodeName> {
+        let mut nodes = self.slurm.iter().flat_map(|slurm| &slurm.nodes).peekable();
+        self.records.iter().filter_map(move |(node, record)| {
+            // Both are in order: side by side is faster than looking each up.
+            while nodes.next_if(|(name, _)| *name < node).is_some() {}
+            let (_, seen) = nodes.next_if(|(name, _)| *name == node)?;
+            let lacks = record.vm.as_ref().is_none_or(|vm| {
+                let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
+                let should_answer = vm.phase == Phase::Up || vm.phase.is_starting() && late;
+                should_answer && seen.flags.not_responding
+            });
+            (lacks && record.acted <= began && seen.is_counted_on()).then_some(node)
         })
     }
 

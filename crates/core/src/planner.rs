@@ -1,24 +1,27 @@
 //! The planner behind [`crate::plan::plan`]: what each node, stray and requeued job gets.
 
 use crate::fold::{REASON_PREFIX, is_returnable};
-use crate::ids::{Generation, JobId, Millis, NodeName, Time};
+use crate::ids::{Generation, JobId, NodeName, Time};
 use crate::note::Subject;
 use crate::place::Ledger;
-use crate::plan::{Action, Held, Plan, Step, is_superseded, may_have_registered, surely_unused};
-use crate::view::{BaseState, JobState, ProviderView, Shape, VmState};
+use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused};
+use crate::view::{BaseState, ProviderView, VmState};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
+
+mod others;
 
 pub(crate) struct Planner<'a> {
     world: &'a World,
     provider: &'a ProviderView,
-    ledger: Ledger,
+    /// What room the hosts have left, once somebody asks.
+    ledger: Option<Ledger>,
     /// Creations that the caps still allow.
     starts_left: usize,
     total_left: usize,
-    /// What the provider shows alive, with our tag.
-    live: HashMap<&'a NodeName, Vec<Generation>>,
+    /// Which of a node's VMs the provider shows alive, once somebody asks.
+    live: OnceCell<HashMap<&'a NodeName, Vec<Generation>>>,
     /// Slurm's jobs by node, once somebody asks.
     jobs: OnceCell<HashMap<&'a NodeName, Vec<JobId>>>,
     pub plan: Plan,
@@ -34,18 +37,11 @@ impl<'a> Planner<'a> {
             let probing = starting > 0 || world.now.since(opened) < world.policy.breaker_pause;
             starts_left = if probing { 0 } else { starts_left.min(1) };
         }
-        let mut live: HashMap<&NodeName, Vec<Generation>> = HashMap::with_capacity(provider.vms.len());
-        for vm in &provider.vms {
-            let tag = vm.tag.as_ref().filter(|tag| tag.cluster == world.cluster);
-            if let (Some(tag), false) = (tag, matches!(vm.state, VmState::Dead(_))) {
-                live.entry(&tag.node).or_default().push(tag.generation);
-            }
-        }
         Self {
             world,
             provider,
-            live,
-            ledger: Ledger::new(world, provider),
+            live: OnceCell::new(),
+            ledger: None,
             starts_left,
             total_left: world
                 .policy
@@ -54,6 +50,11 @@ impl<'a> Planner<'a> {
             jobs: OnceCell::new(),
             plan: Plan::default(),
         }
+    }
+
+    fn ledger(&mut self) -> &mut Ledger {
+        self.ledger
+            .get_or_insert_with(|| Ledger::new(self.world, self.provider))
     }
 
     fn step(&mut self, action: Action, why: impl Into<String>) {
@@ -87,13 +88,13 @@ impl<'a> Planner<'a> {
     }
 
     pub fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, wish: Wish) {
-        let seen = self.slurm_node(node);
         match &vm.phase {
             Phase::Destroying { .. } if vm.phase.was_ended_by_us() && self.may_have_registered(node) => {
                 self.hold(node, "its VM was being ended, but Slurm may be using it by now");
             }
             Phase::Destroying { cause } => self.destroy(node, vm, cause.clone()),
             Phase::Dead { why, was_up } => {
+                let seen = self.slurm_node(node);
                 let lost_job = seen.is_some_and(|seen| *was_up || seen.is_up());
                 if lost_job && record.down.is_none() && !matches!(wish, Wish::Down { .. }) {
                     self.set_down(node, vm, why);
@@ -236,7 +237,7 @@ impl<'a> Planner<'a> {
             return self.maybe_return(node, record);
         }
         let policy = &self.world.policy;
-        let elsewhere = self.ledger.choose(&spec.shape, &trouble.avoid);
+        let elsewhere = self.ledger().choose(&spec.shape, &trouble.avoid);
         if trouble.failures > 0
             && !trouble.told
             && (elsewhere.is_err() || trouble.failures >= policy.tries_before_down)
@@ -283,10 +284,13 @@ impl<'a> Planner<'a> {
         if self.starts_left == 0 || self.total_left == 0 {
             return self.held_by_caps(node, patient);
         }
-        let choice = elsewhere.or_else(|_| self.ledger.choose(&spec.shape, &BTreeSet::new()));
+        let choice = match elsewhere {
+            Err(_) if !trouble.avoid.is_empty() => self.ledger().choose(&spec.shape, &BTreeSet::new()),
+            choice => choice,
+        };
         match choice {
             Ok(host) => {
-                self.ledger.take(&host, &spec.shape);
+                self.ledger().take(&host, &spec.shape);
                 self.starts_left -= 1;
                 self.total_left -= 1;
                 let tag = self.world.tag(node, record.generation.next());
@@ -419,9 +423,9 @@ impl<'a> Planner<'a> {
                 format!("DOWN until fewer than {cap} VMs are there (limits.max_vms)"),
             );
         }
-        match self.ledger.choose(&spec.shape, &BTreeSet::new()) {
+        match self.ledger().choose(&spec.shape, &BTreeSet::new()) {
             Ok(host) => {
-                self.ledger.take(&host, &spec.shape);
+                self.ledger().take(&host, &spec.shape);
                 self.total_left -= 1;
                 self.step(
                     Action::ReturnNode { node: node.clone() },
@@ -432,139 +436,24 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// VMs with our tag that no record holds.
-    pub fn strays(&mut self) {
-        if self.world.strays.is_empty() {
-            return;
-        }
-        let steps = self.plan.steps.iter();
-        let mut planned: HashSet<NodeName> = steps.filter_map(|step| step.action.node().cloned()).collect();
-        for vm in &self.provider.vms {
-            let (Some(first), Some(tag)) = (self.world.strays.get(&vm.id), &vm.tag) else {
-                continue;
-            };
-            if tag.cluster != self.world.cluster || self.world.busy.contains(&tag.node) {
-                continue;
-            }
-            let subject = Subject::Vm(tag.node.clone(), tag.generation);
-            let age = self.world.now.since(*first);
-            let superseded = is_superseded(self.world, &vm.id, tag);
-            let dead = matches!(vm.state, VmState::Dead(_));
-            let why = if age < self.world.policy.orphan_grace && !dead {
-                format!(
-                    "backs nothing; terminated in {} if that stays so",
-                    Millis(self.world.policy.orphan_grace.0 - age.0)
-                )
-            } else if planned.contains(&tag.node) {
-                "backs nothing; waits for the other action on its node".to_owned()
-            } else if self.world.slurm.is_none() {
-                "backs nothing; kept: Slurm could not be read".to_owned()
-            } else if !(superseded || dead || self.surely_unused(&tag.node)) {
-                "backs nothing that we know of; kept: Slurm may be using its node".to_owned()
-            } else {
-                planned.insert(tag.node.clone());
-                self.step(
-                    Action::DestroyVm {
-                        tag: tag.clone(),
-                        id: Some(vm.id.clone()),
-                        cause: Cause::Orphan,
-                    },
-                    Cause::Orphan.text(),
-                );
-                continue;
-            };
-            self.plan.held.push(Held { subject, why });
-        }
-    }
-
-    /// Slurm waits two minutes before it starts a job again whose node failed.
-    pub fn requeued_jobs(&mut self) {
-        let Some(slurm) = &self.world.slurm else { return };
-        let mut told: BTreeMap<JobId, &Shape> = BTreeMap::new();
-        for (node, record) in &self.world.records {
-            if let (true, Some(spec)) = (
-                record.down.is_some() || record.trouble.told,
-                self.world.specs.get(node),
-            ) {
-                told.extend(record.jobs.iter().map(|job| (*job, &spec.shape)));
-            }
-        }
-        for (job, shape) in told {
-            let waiting = slurm
-                .jobs
-                .get(&job)
-                .filter(|j| j.state == JobState::Pending && j.reason == "BeginTime")
-                .filter(|_| !self.world.jobs_started.contains(&job));
-            let Some(waiting) = waiting else { continue };
-            if self.reserve(shape, waiting.node_count) {
-                self.step(
-                    Action::StartNow { job },
-                    "Slurm requeued it because its node was DOWN, and pauses it for two minutes",
-                );
-            } else {
-                self.plan.held.push(Held {
-                    subject: Subject::Job(job),
-                    why: "Slurm pauses it, and it is left so: not all of its nodes have room now".to_owned(),
-                });
-            }
-        }
-    }
-
-    /// Sets room for `count` more VMs aside, if there is as much. Jobs that start
-    /// again without it would hold some of their nodes and wait for each other's.
-    fn reserve(&mut self, shape: &Shape, count: u32) -> bool {
-        let mut ledger = self.ledger.clone();
-        let left = self
-            .total_left
-            .checked_sub(usize::try_from(count).unwrap_or(usize::MAX));
-        let fits = (0..count).all(|_| {
-            let host = ledger.choose(shape, &BTreeSet::new());
-            host.is_ok_and(|host| {
-                ledger.take(&host, shape);
-                true
-            })
-        });
-        match left {
-            Some(left) if fits => {
-                self.ledger = ledger;
-                self.total_left = left;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-
     /// Another live VM of `node` than the one of this generation, as far as the provider shows.
     fn twin(&self, node: &NodeName, generation: Generation) -> Option<Generation> {
-        let live = self.live.get(node)?;
+        let live = self.live.get_or_init(|| {
+            let mut live: HashMap<&NodeName, Vec<Generation>> = HashMap::new();
+            for vm in &self.provider.vms {
+                let tag = vm.tag.as_ref().filter(|tag| tag.cluster == self.world.cluster);
+                if let (Some(tag), false) = (tag, matches!(vm.state, VmState::Dead(_))) {
+                    live.entry(&tag.node).or_default().push(tag.generation);
+                }
+            }
+            live
+        });
+        let live = live.get(node)?;
         live.iter().find(|other| **other != generation).copied()
     }
 
     fn slurm_node(&self, node: &NodeName) -> Option<&'a crate::view::SlurmNode> {
         self.world.slurm.as_ref()?.nodes.get(node)
-    }
-
-    /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.
-    fn jobs_of(&self, node: &NodeName) -> Vec<JobId> {
-        let Some(slurm) = &self.world.slurm else {
-            return Vec::new();
-        };
-        let on_nodes = self.jobs.get_or_init(|| {
-            let mut on_nodes: HashMap<&NodeName, Vec<JobId>> = HashMap::new();
-            for job in slurm.jobs.values() {
-                for node in &job.nodes {
-                    on_nodes.entry(node).or_default().push(job.id);
-                }
-            }
-            on_nodes
-        });
-        let mut jobs = on_nodes.get(node).cloned().unwrap_or_default();
-        if let Some(record) = self.world.records.get(node) {
-            jobs.extend(record.jobs.iter().filter(|id| slurm.jobs.contains_key(id)));
-        }
-        jobs.sort_unstable();
-        jobs.dedup();
-        jobs
     }
 
     fn may_have_registered(&self, node: &NodeName) -> bool {

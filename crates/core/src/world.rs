@@ -264,14 +264,16 @@ impl World {
     /// Whether Slurm has taken `node` for up for long though no VM backs it: a job there hangs.
     #[must_use]
     pub fn is_unbacked(&self, node: &NodeName) -> bool {
-        let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        let Some(since) = self.unbacked.get(node) else {
+            return false;
+        };
         let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
         let grace = match vm.is_some_and(|vm| vm.phase == Phase::Up) {
             true => self.policy.silence_grace,
             false => self.policy.missing_grace,
         };
-        let long = |since: &Time| self.now.since(*since) >= grace;
-        seen.is_some_and(SlurmNode::is_counted_on) && self.unbacked.get(node).is_some_and(long)
+        let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        self.now.since(*since) >= grace && seen.is_some_and(SlurmNode::is_counted_on)
     }
 
     /// Records that `action` is about to be executed: from now on its node is busy.

@@ -289,11 +289,10 @@ fn measure(name: &str, day: &Day) {
     println!("{line}  {steps}{met}");
 }
 
-/// CPU time of this thread so far, in ms (the first field of schedstat(5), ns).
+/// CPU time of this thread so far, in ms.
 fn cpu_ms() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    let nanos: f64 = text.split_whitespace().next().unwrap().parse().unwrap();
-    nanos / 1e6
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
 
 /// The most memory that this process ever had, in MiB (`VmHWM`).

@@ -1,0 +1,134 @@
+//! What is planned beside the nodes' own VMs: strays, and jobs that were requeued because of us.
+
+use super::Planner;
+use crate::ids::{JobId, Millis, NodeName};
+use crate::note::Subject;
+use crate::plan::{Action, Held, is_superseded};
+use crate::view::{JobState, Shape, VmState};
+use crate::world::Cause;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+impl Planner<'_> {
+    /// VMs with our tag that no record holds.
+    pub fn strays(&mut self) {
+        if self.world.strays.is_empty() {
+            return;
+        }
+        let steps = self.plan.steps.iter();
+        let mut planned: HashSet<NodeName> = steps.filter_map(|step| step.action.node().cloned()).collect();
+        for vm in &self.provider.vms {
+            let (Some(first), Some(tag)) = (self.world.strays.get(&vm.id), &vm.tag) else {
+                continue;
+            };
+            if tag.cluster != self.world.cluster || self.world.busy.contains(&tag.node) {
+                continue;
+            }
+            let subject = Subject::Vm(tag.node.clone(), tag.generation);
+            let age = self.world.now.since(*first);
+            let superseded = is_superseded(self.world, &vm.id, tag);
+            let dead = matches!(vm.state, VmState::Dead(_));
+            let why = if age < self.world.policy.orphan_grace && !dead {
+                format!(
+                    "backs nothing; terminated in {} if that stays so",
+                    Millis(self.world.policy.orphan_grace.0 - age.0)
+                )
+            } else if planned.contains(&tag.node) {
+                "backs nothing; waits for the other action on its node".to_owned()
+            } else if self.world.slurm.is_none() {
+                "backs nothing; kept: Slurm could not be read".to_owned()
+            } else if !(superseded || dead || self.surely_unused(&tag.node)) {
+                "backs nothing that we know of; kept: Slurm may be using its node".to_owned()
+            } else {
+                planned.insert(tag.node.clone());
+                self.step(
+                    Action::DestroyVm {
+                        tag: tag.clone(),
+                        id: Some(vm.id.clone()),
+                        cause: Cause::Orphan,
+                    },
+                    Cause::Orphan.text(),
+                );
+                continue;
+            };
+            self.plan.held.push(Held { subject, why });
+        }
+    }
+
+    /// Slurm waits two minutes before it starts a job again whose node failed.
+    pub fn requeued_jobs(&mut self) {
+        let Some(slurm) = &self.world.slurm else { return };
+        let mut told: BTreeMap<JobId, &Shape> = BTreeMap::new();
+        let records = self.world.records.iter();
+        for (node, record) in records.filter(|(_, r)| r.down.is_some() || r.trouble.told) {
+            if let Some(spec) = self.world.specs.get(node) {
+                told.extend(record.jobs.iter().map(|job| (*job, &spec.shape)));
+            }
+        }
+        for (job, shape) in told {
+            let waiting = slurm
+                .jobs
+                .get(&job)
+                .filter(|j| j.state == JobState::Pending && j.reason == "BeginTime")
+                .filter(|_| !self.world.jobs_started.contains(&job));
+            let Some(waiting) = waiting else { continue };
+            if self.reserve(shape, waiting.node_count) {
+                self.step(
+                    Action::StartNow { job },
+                    "Slurm requeued it because its node was DOWN, and pauses it for two minutes",
+                );
+            } else {
+                self.plan.held.push(Held {
+                    subject: Subject::Job(job),
+                    why: "Slurm pauses it, and it is left so: not all of its nodes have room now".to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Sets room for `count` more VMs aside, if there is as much. Jobs that start
+    /// again without it would hold some of their nodes and wait for each other's.
+    fn reserve(&mut self, shape: &Shape, count: u32) -> bool {
+        let mut ledger = self.ledger().clone();
+        let left = self
+            .total_left
+            .checked_sub(usize::try_from(count).unwrap_or(usize::MAX));
+        let fits = (0..count).all(|_| {
+            let host = ledger.choose(shape, &BTreeSet::new());
+            host.is_ok_and(|host| {
+                ledger.take(&host, shape);
+                true
+            })
+        });
+        match left {
+            Some(left) if fits => {
+                self.ledger = Some(ledger);
+                self.total_left = left;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.
+    pub(super) fn jobs_of(&self, node: &NodeName) -> Vec<JobId> {
+        let Some(slurm) = &self.world.slurm else {
+            return Vec::new();
+        };
+        let on_nodes = self.jobs.get_or_init(|| {
+            let mut on_nodes: HashMap<&NodeName, Vec<JobId>> = HashMap::new();
+            for job in slurm.jobs.values() {
+                for node in &job.nodes {
+                    on_nodes.entry(node).or_default().push(job.id);
+                }
+            }
+            on_nodes
+        });
+        let mut jobs = on_nodes.get(node).cloned().unwrap_or_default();
+        if let Some(record) = self.world.records.get(node) {
+            jobs.extend(record.jobs.iter().filter(|id| slurm.jobs.contains_key(id)));
+        }
+        jobs.sort_unstable();
+        jobs.dedup();
+        jobs
+    }
+}
