@@ -339,7 +339,15 @@ pub fn processes_of(dir: &Path) -> String {
                 .replace('\0', " ")
         };
         let line = read("cmdline");
-        let stands = std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+        // QEMU, which has no word of the folder on its command line, has files of it open.
+        let files = std::fs::read_dir(entry.path().join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let stands = [entry.path().join("cwd")]
+            .into_iter()
+            .chain(files.map(|file| file.path()))
+            .any(|link| std::fs::read_link(link).is_ok_and(|target| target.starts_with(dir)));
         let own = entry.file_name() == std::process::id().to_string().as_str();
         if !own && (stands || line.contains(name) || read("environ").contains(name)) {
             found.push_str(&format!("{} {line}\n", entry.file_name().display()));
