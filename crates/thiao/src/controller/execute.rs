@@ -41,6 +41,9 @@ pub enum Outcome {
     Started(Vec<JobId>, Result<(), String>),
 }
 
+/// What one call to Slurm is about, with the keys of its actions.
+type Batch<T> = (Vec<i64>, Vec<T>);
+
 /// Starts all steps; Slurm's are batched so that it gets few calls.
 pub fn execute<P: Provider>(
     steps: Vec<(i64, Step)>,
@@ -56,9 +59,9 @@ pub fn execute<P: Provider>(
             let _ = messages.blocking_send(Message::Finished(Finished { ids, outcome }));
         });
     };
-    let mut downs: BTreeMap<String, (Vec<i64>, Vec<(NodeName, Vec<JobId>)>)> = BTreeMap::new();
-    let mut returns: (Vec<i64>, Vec<NodeName>) = Default::default();
-    let mut starts: (Vec<i64>, Vec<JobId>) = Default::default();
+    let mut downs: BTreeMap<String, Batch<(NodeName, Vec<JobId>)>> = BTreeMap::new();
+    let mut returns: Batch<NodeName> = Default::default();
+    let mut starts: Batch<JobId> = Default::default();
     for (id, step) in steps {
         match step.action {
             Action::CreateVm { tag, host, shape } => {

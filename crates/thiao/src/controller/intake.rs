@@ -174,10 +174,10 @@ impl Spool {
 /// Removes files whose orders are in the store. One that stays is recognised by its name next time.
 pub fn remove(paths: impl IntoIterator<Item = PathBuf>) {
     for path in paths {
-        if let Err(error) = fs::remove_file(&path) {
-            if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(path = %path.display(), %error, "a consumed order could not be removed");
-            }
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "a consumed order could not be removed");
         }
     }
 }
