@@ -73,7 +73,7 @@ fn run() -> Result<(), String> {
         return Ok(());
     }
     mount::modules()?;
-    net::loopback().map_err(|e| format!("cannot bring the loopback up: {e}"))?;
+    net::links().map_err(|e| format!("cannot bring the network links up: {e}"))?;
     let (events, inbox) = mpsc::channel();
     let channel = Channel::open()?;
     channel.listen(events.clone());

@@ -37,7 +37,7 @@ impl Accel {
 /// What was found out about this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// What it holds for: kernel, emulator and processor.
+    /// What it holds for: kernel, emulator, processor, and whether this user may open `/dev/kvm`.
     key: String,
     /// What runs guests.
     pub accel: Accel,
@@ -56,7 +56,9 @@ const TSC_TOLERANCE: u64 = 5000;
 
 /// The remembered verdict, or a new one. The flag says whether it is new.
 pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdict, bool), Error> {
-    let key = format!("{} | {} | {}", kernel(), emulator()?, processor());
+    let device = open_kvm();
+    let seen = device.as_ref().map_or_else(String::clone, |()| "/dev/kvm opens".to_owned());
+    let key = format!("{} | {} | {} | {seen}", kernel(), emulator()?, processor());
     let tsc_khz = measure_tsc();
     let file = cache.join("acceleration.json");
     let remembered: Option<Verdict> = fs::read(&file)
@@ -85,7 +87,7 @@ pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdic
             ..old.clone()
         },
         (AccelChoice::Auto, _) => {
-            let (accel, why) = match try_kvm(cache, image, tsc_khz) {
+            let (accel, why) = match device.and_then(|()| try_kvm(cache, image, tsc_khz)) {
                 Ok(took) => (
                     Accel::Kvm,
                     format!("a guest booted with KVM in {:.1} s", took.as_secs_f32()),
@@ -111,11 +113,13 @@ pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdic
     Ok((verdict, new))
 }
 
+fn open_kvm() -> Result<(), String> {
+    let opened = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    opened.map(drop).map_err(|e| format!("/dev/kvm: {e}"))
+}
+
 /// Boots the real image with KVM, in a folder of its own, for a limited time.
 fn try_kvm(cache: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String> {
-    if let Err(e) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        return Err(format!("/dev/kvm: {e}"));
-    }
     let folder = cache.join(format!(".trial-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).map_err(|e| e.to_string())?;

@@ -193,7 +193,10 @@ fn hear(shared: &Shared, id: &VmId, mut stream: &UnixStream, news: &mut Vec<(VmI
     let mut chunk = [0; 4096];
     let got = stream.read(&mut chunk);
     let mut lines = shared.lines();
-    let Some(line) = lines.get_mut(id) else { return };
+    // Another QEMU may have taken the place of the one that was heard.
+    let Some(line) = lines.get_mut(id).filter(|line| std::ptr::eq(&raw const *line.stream, stream)) else {
+        return;
+    };
     match got {
         Ok(length) if length > 0 => {
             line.pending.extend_from_slice(&chunk[..length]);

@@ -5,19 +5,23 @@ use crate::channel::Channels;
 use crate::error::Error;
 use crate::machine::{self, Machine, Memory, QMP_SOCKET, Start};
 use crate::net::NetError;
-use crate::provider::{Inner, Ready};
+use crate::provider::Inner;
 use crate::qmp::Qmp;
 use crate::template::Template;
 use crate::vmdir::{self, Life, Record};
+use crate::warm::Ready;
 use serde_json::json;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiao_core::ids::VmId;
 
 /// The story's words for a QEMU that came up; a VM without them never ran.
 pub const STARTED: &str = "QEMU started";
+
+/// The story's words for a guest that was brought back from a template.
+pub const RESTORED: &str = "guest restored";
 
 /// How long the tap of an ended QEMU may still be there.
 const TAP_LIMIT: Duration = Duration::from_secs(2);
@@ -26,31 +30,21 @@ const TAP_LIMIT: Duration = Duration::from_secs(2);
 /// when it was restored, or asks for it when it has booted.
 pub fn launch(
     inner: &Inner,
-    ready: &Ready,
+    ready: &Arc<Ready>,
     channels: Option<&Channels>,
     id: &VmId,
     record: &Record,
 ) -> Result<(), Error> {
     let folder = inner.folder(id);
     let key = (record.cpus, record.total_mb);
-    let template = ready
-        .templates
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&key)
-        .cloned();
+    let template = ready.template(key);
     if let Some(template) = template {
         match restore(inner, ready, channels, id, record, &template) {
             Ok(()) => return inner.give_context(id),
             Err(error) => {
                 tracing::warn!(vm = %id, %error, "a template is broken and is thrown away; the VM boots instead");
                 inner.tell(id, &format!("not restored, boots instead: {error}"));
-                ready
-                    .templates
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&key);
-                template.discard();
+                ready.distrust(key);
                 stop(&folder, Duration::ZERO, Duration::from_secs(10))?;
             }
         }
@@ -80,7 +74,7 @@ fn restore(
     // Before the guest lives: it would see a channel without a listener otherwise, and rest.
     connect(channels, id, &folder)?;
     template.restore(&folder)?;
-    inner.tell(id, "guest restored");
+    inner.tell(id, RESTORED);
     Ok(())
 }
 

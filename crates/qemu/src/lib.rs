@@ -3,13 +3,14 @@
 //!
 //! ```text
 //!  image ---> template ---> launch ---> a daemonized QEMU, its folder (vmdir)
-//!  (cached)   (saved, warm)    |              ^            |
+//!  (cached)   (warm: by shape) |              ^            |
 //!  accel: what runs guests     +-- machine: its command line
 //!                              +-- channel: the guest's context, its reports
 //! ```
 //! The VMs outlive the process that made them. Their folders are the truth.
 
 mod accel;
+mod address;
 pub mod cgroup;
 mod channel;
 mod error;
@@ -24,9 +25,11 @@ mod qmp;
 mod settings;
 mod template;
 mod vmdir;
+mod warm;
 
 pub use accel::{Accel, Verdict};
 pub use error::Error;
 pub use provider::{Prepared, Qemu};
 pub use settings::{AccelChoice, GuestSettings, Host, Settings, Share, User};
 pub use vmdir::Moment;
+pub use warm::Warmth;
