@@ -2,6 +2,8 @@
 //! `sinfo`, `squeue` and `scontrol` that print what the test wrote and keep what they were told.
 //! Aborting its task is what `kill -9` is to the process: nothing is tidied up.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
