@@ -62,6 +62,7 @@ fn status() -> Status {
         cluster: "lab".into(),
         provider: "qemu".into(),
         provider_notes: vec!["TCG: KVM guests hang here".into()],
+        preparing: None,
         started: now() - 120_000,
         now: now(),
         slurm: Look {

@@ -14,6 +14,9 @@ pub struct Status {
     pub provider: String,
     /// What the provider says of itself, e.g. its acceleration and how shares are enforced.
     pub provider_notes: Vec<String>,
+    /// What the provider does before it can make VMs, while it does; nothing is made meanwhile.
+    #[serde(default)]
+    pub preparing: Option<String>,
     /// When this controller started.
     pub started: u64,
     /// The controller's clock now.

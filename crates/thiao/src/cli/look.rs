@@ -41,6 +41,9 @@ fn draw_status(printer: Printer, s: &Status) -> String {
     for (n, note) in s.provider_notes.iter().enumerate() {
         line(if n == 0 { s.provider.as_str() } else { "" }, clean(note));
     }
+    if let Some(what) = &s.preparing {
+        line("preparing", clean(what));
+    }
     line("slurm", seen(printer, &s.slurm, s.now));
     line("provider", seen(printer, &s.vms, s.now));
     let nodes: Vec<String> = s

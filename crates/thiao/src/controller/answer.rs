@@ -1,6 +1,6 @@
 //! Answers people's questions from the world as it is now.
 
-use super::owner::Owner;
+use super::owner::{Owner, Readiness};
 use super::provider::Provider;
 use crate::api::types::{Accepted, Event, Explanation, Host, Job, Node, PlanLine, PlanView, Status, Vm};
 use crate::api::{ApiError, Query};
@@ -87,6 +87,10 @@ impl<P: Provider> Owner<P> {
             cluster: self.world.cluster.to_string(),
             provider: self.provider.name().to_owned(),
             provider_notes: self.provider_notes.clone(),
+            preparing: match &self.readiness {
+                Readiness::Preparing(what) => Some(what.clone()),
+                Readiness::Ready => None,
+            },
             started: self.started.0,
             now: self.world.now.0,
             slurm: self.slurm_look.clone(),

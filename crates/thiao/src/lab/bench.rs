@@ -126,7 +126,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> 
 
 fn wait_for_templates(lab: &Running) -> Result<()> {
     wait_until("the controller is ready to make VMs", || {
-        Ok(api::status(&lab.layout.api()).is_some_and(|status| !status.provider_notes.is_empty()))
+        Ok(api::status(&lab.layout.api()).is_some_and(|status| status.preparing.is_none()))
     })
 }
 

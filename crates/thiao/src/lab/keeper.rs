@@ -283,9 +283,7 @@ impl Keeper {
                 }
             }
             let ready = |status: crate::api::types::Status| {
-                !status.provider_notes.is_empty()
-                    && status.slurm.last_ok.is_some()
-                    && status.vms.last_ok.is_some()
+                status.preparing.is_none() && status.slurm.last_ok.is_some() && status.vms.last_ok.is_some()
             };
             Ok(crate::lab::api::status(&api).is_some_and(ready))
         })?;
