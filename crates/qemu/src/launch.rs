@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiao_core::ids::VmId;
 
-/// The story's words for a QEMU that came up; a VM without them never ran.
-pub const STARTED: &str = "QEMU started";
+/// The story's words for a QEMU that came up.
+const STARTED: &str = "QEMU started";
 
 /// The story's words for a guest that was brought back from a template.
 pub const RESTORED: &str = "guest restored";

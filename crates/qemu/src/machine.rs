@@ -5,11 +5,12 @@
 use crate::accel::Accel;
 use crate::error::Error;
 use crate::image::Image;
+use crate::vmdir;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -208,7 +209,10 @@ impl Machine {
     /// Starts it as a daemon in `folder`; returns when its sockets are there.
     /// `inherit` are the descriptors that it may keep.
     pub fn start(&self, image: &Image, folder: &Path, inherit: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        let mut command = command(folder, inherit, self.file_limit())?;
+        let life = vmdir::begin_life(folder)?;
+        let mut inherit = inherit.to_vec();
+        inherit.push(life.as_fd());
+        let mut command = command(folder, &inherit, self.file_limit())?;
         let status = command
             .args(self.arguments(image))
             .status()

@@ -165,11 +165,7 @@ impl Qemu {
         for id in on_disk {
             let folder = inner.folder(&id);
             let vm = table.entry(id.clone()).or_insert_with(|| Vm::read(&folder));
-            let life = match vmdir::life(&folder)? {
-                // A QEMU that ends by itself takes its pid file along.
-                Life::NotStarted if vm.was_started() => Life::Gone,
-                life => life,
-            };
+            let life = vmdir::life(&folder)?;
             let age = age(&folder, now);
             if life == Life::Alive {
                 inner.doubt(vm, age);
@@ -564,10 +560,6 @@ impl Vm {
             story,
             ..Self::default()
         }
-    }
-
-    fn was_started(&self) -> bool {
-        self.story.iter().any(|(_, what)| what == launch::STARTED)
     }
 }
 

@@ -4,7 +4,8 @@
 //! | in it | written by | means |
 //! |---|---|---|
 //! | `vm.json` | us, before QEMU starts | who and where it is |
-//! | `pid` | QEMU, locked while it lives | it runs: the lock, not the number, proves it |
+//! | `life` | locked by QEMU while it lives | it runs: nothing else proves it |
+//! | `pid` | QEMU | whom to kill |
 //! | `timeline` | us | what it reached, and when |
 
 use crate::error::Error;
@@ -24,6 +25,10 @@ use thiao_guest::protocol::Phase;
 
 const RECORD_FILE: &str = "vm.json";
 const TIMELINE_FILE: &str = "timeline";
+const LIFE_FILE: &str = "life";
+
+/// How long QEMU may take to write its process id.
+const COMING_UP: Duration = Duration::from_secs(5);
 
 /// How long a folder without a QEMU may be one whose QEMU is being started.
 pub const START_GRACE: Millis = Millis::secs(30);
@@ -110,36 +115,61 @@ pub fn tag_of(cluster: &ClusterName, id: &VmId) -> Option<VmTag> {
 /// Whether a QEMU runs for a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    /// It never wrote its process id.
+    /// None was ever started.
     NotStarted,
-    /// It holds its pid file locked.
+    /// One runs, or is just coming up.
     Alive,
-    /// It did, once.
+    /// One did, once.
     Gone,
 }
 
-/// Asks the kernel whether QEMU holds the lock on its pid file. A lock ends
-/// with its process, so a number that was given to another process fools nobody.
+/// Locks a folder's life for the QEMU that is about to be started: it inherits
+/// the open file, and the lock lasts as long as anybody has that. So a QEMU
+/// counts as alive from before it exists until the kernel has taken it down,
+/// whatever happens to us meanwhile.
+pub fn begin_life(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(LIFE_FILE);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| Error::io("make", &path, e))?;
+    let locked = lock_of(&file, libc::F_OFD_SETLK).map_err(|e| Error::io("lock", &path, e))?;
+    debug_assert!(locked);
+    // The number of a former QEMU must not be taken for the new one's.
+    match fs::remove_file(folder.join(PID_FILE)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &folder.join(PID_FILE), e)),
+        _ => Ok(file),
+    }
+}
+
+/// Asks the kernel whether somebody holds the lock on a folder's life. No
+/// process id is trusted: a number that was given to another process fools nobody.
 pub fn life(folder: &Path) -> Result<Life, Error> {
-    let path = folder.join(PID_FILE);
+    let path = folder.join(LIFE_FILE);
     // A write lock is asked about, which wants a descriptor for writing.
     let file = match OpenOptions::new().read(true).write(true).open(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Life::NotStarted),
         Err(e) => return Err(Error::io("read", &path, e)),
     };
-    let locked = is_locked(&file).map_err(|e| Error::io("ask for the lock of", &path, e))?;
+    let locked = lock_of(&file, libc::F_OFD_GETLK).map_err(|e| Error::io("ask for the lock of", &path, e))?;
     Ok(if locked { Life::Alive } else { Life::Gone })
 }
 
-fn is_locked(file: &File) -> io::Result<bool> {
+/// Takes a write lock on the whole file (`F_OFD_SETLK`) or asks whether another
+/// open file has one (`F_OFD_GETLK`); true when there is one now.
+fn lock_of(file: &File, command: libc::c_int) -> io::Result<bool> {
     // SAFETY: flock is plain data, for which all zeroes is a valid value: the whole file, from its start.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_WRLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
-    // SAFETY: the structure is the one that the command documents, and lives through the call.
-    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
-    if asked < 0 {
+    // SAFETY: the structure is the one that the commands document, and lives through the call.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
+    if done < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
@@ -168,8 +198,19 @@ pub fn wait_gone(folder: &Path, limit: Duration) -> Result<bool, Error> {
 /// Kills QEMU. The process is held first and the lock asked for after: if it
 /// still is locked then, what we hold is the process that locks it.
 pub fn kill(folder: &Path) -> Result<(), Error> {
-    let Some(pid) = pid(folder) else { return Ok(()) };
     let path = folder.join(PID_FILE);
+    let until = Instant::now() + COMING_UP;
+    let pid = loop {
+        if life(folder)? != Life::Alive {
+            return Ok(());
+        }
+        match pid(folder) {
+            Some(pid) => break pid,
+            // It lives and has not said its number yet.
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+            None => return Err(Error::Qemu(format!("a QEMU runs for {}, under no known id", folder.display()))),
+        }
+    };
     let handle = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(handle) => handle,
         Err(rustix::io::Errno::SRCH) => return Ok(()),
@@ -348,27 +389,32 @@ mod tests {
     fn a_lock_proves_life_and_a_number_does_not() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(life(folder.path()).unwrap(), Life::NotStarted);
+        let held = begin_life(folder.path()).unwrap();
+        assert_eq!(life(folder.path()).unwrap(), Life::Alive);
+        assert!(begin_life(folder.path()).is_err(), "one QEMU for a folder");
+        assert!(!wait_gone(folder.path(), Duration::from_millis(20)).unwrap());
+        drop(held);
+        assert!(wait_gone(folder.path(), Duration::ZERO).unwrap());
         // Our own number, but nobody holds the lock: nothing is killed.
         fs::write(folder.path().join(PID_FILE), format!("{}\n", std::process::id())).unwrap();
         assert_eq!(life(folder.path()).unwrap(), Life::Gone);
         kill(folder.path()).unwrap();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(folder.path().join(PID_FILE))
-            .unwrap();
-        // SAFETY: as in `is_locked`.
-        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-        lock.l_type = libc::F_WRLCK as libc::c_short;
-        // SAFETY: as in `is_locked`.
-        assert_eq!(
-            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) },
-            0
-        );
+        // A new life begins without the old number.
+        let _held = begin_life(folder.path()).unwrap();
+        assert_eq!(pid(folder.path()), None);
+    }
+
+    #[test]
+    fn a_child_keeps_the_life_that_it_inherits() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = begin_life(folder.path()).unwrap();
+        // As its standard input, which is inherited.
+        let mut child = std::process::Command::new("sleep").arg("60").stdin(held).spawn().unwrap();
         assert_eq!(life(folder.path()).unwrap(), Life::Alive);
-        assert!(!wait_gone(folder.path(), Duration::from_millis(20)).unwrap());
-        drop(file);
-        assert!(wait_gone(folder.path(), Duration::ZERO).unwrap());
+        fs::write(folder.path().join(PID_FILE), child.id().to_string()).unwrap();
+        kill(folder.path()).unwrap();
+        assert!(wait_gone(folder.path(), Duration::from_secs(10)).unwrap());
+        assert!(!child.wait().unwrap().success());
     }
 
     #[test]
