@@ -126,7 +126,9 @@ impl World {
             let newest = generation(vms[0]);
             let busy = self.busy.contains(*node) || record.acted > began;
             let alive = !matches!(vms[0].state, VmState::Dead(_) | VmState::Stopping);
-            let backs = record.vm.is_none() && !busy && alive && newest >= record.generation;
+            // One whose end we heard of is shown by a stale listing, or is a stray.
+            let fresh = newest > record.generation || record.acted == Time::default();
+            let backs = record.vm.is_none() && !busy && alive && fresh && newest >= record.generation;
             if backs && self.specs.contains_key(*node) {
                 record.adopt(vms[0], now);
                 notes.push(Note::vm(

@@ -391,12 +391,20 @@ impl<'a> Planner<'a> {
         if record.down.is_none() {
             return;
         }
-        let (Some(spec), Some(seen)) = (self.world.specs.get(node), self.slurm_node(node)) else {
-            return;
+        let Some(spec) = self.world.specs.get(node) else {
+            return self.hold(
+                node,
+                "DOWN, and no longer in the configuration: it is not given back",
+            );
         };
-        let ours = seen.reason.as_deref().is_some_and(is_returnable);
-        if seen.base != BaseState::Down || !ours {
-            return;
+        let seen = self.slurm_node(node);
+        if !seen.is_some_and(|seen| {
+            seen.base == BaseState::Down && seen.reason.as_deref().is_some_and(is_returnable)
+        }) {
+            return self.hold(
+                node,
+                "was set DOWN, and Slurm does not show it so: left until a look says what holds",
+            );
         }
         if let Some(at) = record.trouble.retry_at.filter(|at| *at > self.world.now) {
             return self.hold(

@@ -102,11 +102,22 @@ impl Checker {
                 self.ordered.insert(tag.clone());
             }
         }
+        if let Some(node) = round.unexplained.first() {
+            // 8.
+            return Err(format!("{node} wants a VM, gets none, and nobody is told why"));
+        }
         self.no_act_on_a_failed_look(round, controller)?;
         harms.iter().try_for_each(|harm| self.no_job_lost(harm, setup))?;
         one_vm_per_node(provider)?;
         self.foreign_vms_stay(controller, provider)?;
+        starts_bounded(controller, setup)?;
         bounded(provider, setup)
+    }
+
+    /// How many orders were given whose effect was never stored.
+    #[must_use]
+    pub fn untaken(&self) -> usize {
+        self.issued.len()
     }
 
     /// 5. The looks in use at the end of the round are those that it planned with.
@@ -182,6 +193,23 @@ fn one_vm_per_node(provider: &Provider) -> Result<(), String> {
         if !seen.insert(&tag.node) {
             return Err(format!("node {} has two live VMs", tag.node));
         }
+    }
+    Ok(())
+}
+
+/// 7. VMs that outsiders made in our name count as starting when they are adopted.
+fn starts_bounded(controller: &Controller, setup: &Setup) -> Result<(), String> {
+    let vms = controller
+        .world
+        .records
+        .values()
+        .filter_map(|record| record.vm.as_ref());
+    let starting = vms.filter(|vm| vm.phase.is_starting()).count();
+    if starting > setup.policy.max_starting && setup.faults.twin_vm == 0 {
+        return Err(format!(
+            "{starting} VMs are starting, more than {}",
+            setup.policy.max_starting
+        ));
     }
     Ok(())
 }

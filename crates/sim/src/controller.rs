@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::fold::Order;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
-use thiao_core::note::Note;
-use thiao_core::plan::{Action, Step, plan};
+use thiao_core::note::{Note, Subject};
+use thiao_core::plan::{Action, Plan, Step, plan};
 use thiao_core::view::{ProviderView, SlurmView};
-use thiao_core::world::{Breaker, NodeRecord, World};
+use thiao_core::world::{Breaker, NodeRecord, Wish, World};
 
 /// How long a look is good enough to act on.
 const LOOK_LIFE: Millis = Millis::secs(20);
@@ -94,6 +94,8 @@ pub struct Round {
     pub taken: Vec<u64>,
     /// What is told to people.
     pub notes: Vec<Note>,
+    /// Nodes that want a VM, get none, and are not told why.
+    pub unexplained: Vec<NodeName>,
     /// Whether the controller was killed in it.
     pub killed: bool,
 }
@@ -163,6 +165,7 @@ impl Controller {
         round
             .refused
             .extend(refused.iter().map(|r| format!("{}: {}", r.step.action, r.why)));
+        round.unexplained = self.unexplained(&plan);
         for step in &good {
             self.world.begin(&step.action);
         }
@@ -205,6 +208,25 @@ impl Controller {
             && self.flights.is_empty()
             && self.world.busy.is_empty()
             && self.disk.spool.is_empty()
+    }
+
+    fn unexplained(&self, plan: &Plan) -> Vec<NodeName> {
+        let told = |node: &NodeName| {
+            let subject = Subject::Node(node.clone());
+            let held = plan.held.iter();
+            let mut held = held.map(|held| &held.subject);
+            held.any(|held| *held == subject || *held == Subject::Provider)
+                || plan.steps.iter().any(|step| step.action.node() == Some(node))
+        };
+        let wants = |node: &NodeName, record: &NodeRecord| {
+            let up = matches!(record.wish, Wish::Up { .. });
+            up && record.vm.is_none() && !self.world.busy.contains(node)
+        };
+        let records = self.world.records.iter();
+        records
+            .filter(|(node, record)| wants(node, record) && !told(node))
+            .map(|(node, _)| node.clone())
+            .collect()
     }
 
     fn take_answers(&mut self, round: &mut Round) {

@@ -509,6 +509,9 @@ impl Sim {
                 left.push(format!("record {name} holds {record:?}"));
             }
         }
+        if self.check.untaken() > 0 {
+            left.push(format!("{} orders were never taken", self.check.untaken()));
+        }
         if !self.controller.is_quiet(self.now) {
             let busy: &BTreeSet<NodeName> = &world.busy;
             left.push(format!(

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use thiao_core::ids::Millis;
+use thiao_core::policy::Policy;
 use thiao_sim::faults::Faults;
 use thiao_sim::sim::{JobPlan, Setup, Sim};
 use thiao_sim::slurm::Rules;
@@ -18,12 +19,17 @@ fn faults() -> impl Strategy<Value = Faults> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), 1..30_u64).prop_map(
-        |(takes_unasked, idle_on_suspend, suspends_returned, sweep)| Rules {
+    let settings = (any::<bool>(), any::<bool>(), any::<bool>());
+    let times = (1..30_u64, 35..120_u64, 3..30_u64, 2..10_u64);
+    (settings, times).prop_map(
+        |((takes_unasked, idle_on_suspend, suspends_returned), (sweep, resume, idle, suspend))| Rules {
             takes_unasked,
             idle_on_suspend,
             suspends_returned,
             sweep: Millis::secs(sweep),
+            resume_timeout: Millis::secs(resume),
+            suspend_time: Millis::secs(idle),
+            suspend_timeout: Millis::secs(suspend),
             ..Rules::default()
         },
     )
@@ -37,41 +43,61 @@ fn job(largest: usize) -> impl Strategy<Value = JobPlan> {
     })
 }
 
+fn policy() -> impl Strategy<Value = Policy> {
+    let times = (
+        15..60_u64,
+        0..40_u64,
+        5..60_u64,
+        20..60_u64,
+        40..90_u64,
+        1..20_u64,
+    );
+    let counts = (1..5_u32, 2..8_u32, 1..5_usize);
+    (times, counts).prop_map(
+        |((boot, patience, orphan, missing, silence, retry), (tries, breaker, starting))| Policy {
+            boot_timeout: Millis::secs(boot),
+            capacity_patience: Millis::secs(patience),
+            orphan_grace: Millis::secs(orphan),
+            missing_grace: Millis::secs(missing),
+            silence_grace: Millis::secs(silence),
+            retry_first: Millis::secs(retry),
+            tries_before_down: tries,
+            breaker_failures: breaker,
+            max_starting: starting,
+            ..Setup::default().policy
+        },
+    )
+}
+
 fn setup() -> impl Strategy<Value = Setup> {
     // Every job fits on the hosts and into the caps when nothing else is there.
-    (2..7_usize, 1..4_usize, 1..4_u64)
-        .prop_flat_map(|(nodes, hosts, host_room)| {
-            let room = usize::try_from(host_room).unwrap_or(1) * hosts;
-            let largest = nodes.min(room);
-            (
-                any::<u64>(),
-                Just((nodes, hosts, host_room)),
-                largest..=nodes,
-                1..5_usize,
-                proptest::collection::vec(job(largest), 1..8),
-                rules(),
-                faults(),
-            )
+    let sizes = (2..7_usize, 1..4_usize, 1..4_u64);
+    sizes.prop_flat_map(|(nodes, hosts, host_room)| {
+        let room = usize::try_from(host_room).unwrap_or(1) * hosts;
+        let largest = nodes.min(room);
+        let parts = (
+            any::<u64>(),
+            largest..=nodes,
+            proptest::collection::vec(job(largest), 1..8),
+            rules(),
+            policy(),
+            faults(),
+        );
+        parts.prop_map(move |(seed, max_vms, mut jobs, rules, policy, faults)| {
+            jobs.sort_by_key(|job| job.submit);
+            Setup {
+                seed,
+                nodes,
+                hosts,
+                host_room,
+                jobs,
+                rules,
+                policy: Policy { max_vms, ..policy },
+                faults,
+                calm: Millis::secs(300),
+            }
         })
-        .prop_map(
-            |(seed, (nodes, hosts, host_room), max_vms, max_starting, mut jobs, rules, faults)| {
-                jobs.sort_by_key(|job| job.submit);
-                let mut setup = Setup {
-                    seed,
-                    nodes,
-                    hosts,
-                    host_room,
-                    jobs,
-                    rules,
-                    faults,
-                    calm: Millis::secs(300),
-                    ..Setup::default()
-                };
-                setup.policy.max_vms = max_vms;
-                setup.policy.max_starting = max_starting;
-                setup
-            },
-        )
+    })
 }
 
 proptest! {

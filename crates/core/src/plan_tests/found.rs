@@ -74,6 +74,23 @@ fn a_node_waits_until_the_listing_no_longer_shows_its_ended_vm() {
 }
 
 #[test]
+fn a_stale_listing_brings_no_ended_vm_back() {
+    let mut w = world();
+    w.up("n0");
+    w.down("n0");
+    w.tick();
+    w.busy.clear();
+    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.ask_up("n0");
+    w.pass(Millis(1));
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    assert_eq!(w.records[&node("n0")].vm, None);
+    w.pass(Millis(1));
+    w.see(vec![]);
+    assert_eq!(kinds(&w.tick()), ["create"]);
+}
+
+#[test]
 fn a_vm_has_its_room_from_asked_to_surely_gone() {
     let mut w = world();
     w.provider.as_mut().unwrap().hosts.truncate(1);
