@@ -214,6 +214,10 @@ impl World {
             match (&seen.base, ours) {
                 (BaseState::Down, Some(reason)) => {
                     record.down = Some(reason.to_owned());
+                    // What Slurm asked for before that is void: it asks anew when it has the node back.
+                    if matches!(record.wish, Wish::Up { since } if since < began) {
+                        record.wish = Wish::Down { since: began };
+                    }
                 }
                 (_, _) if record.down.is_some() => {
                     record.down = None;

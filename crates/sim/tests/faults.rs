@@ -83,8 +83,11 @@ fn setup() -> impl Strategy<Value = Setup> {
             policy(),
             faults(),
         );
-        parts.prop_map(move |(seed, max_vms, mut jobs, rules, policy, faults)| {
+        parts.prop_map(move |(seed, max_vms, mut jobs, mut rules, policy, faults)| {
             jobs.sort_by_key(|job| job.submit);
+            // A limit on starts is a queue, which Slurm has to have the patience for.
+            let turns = u64::try_from(nodes.div_ceil(policy.max_starting)).unwrap_or(1);
+            rules.resume_timeout = rules.resume_timeout.max(Millis::secs(5 + 13 * turns));
             Setup {
                 seed,
                 nodes,

@@ -74,6 +74,24 @@ fn a_node_waits_until_the_listing_no_longer_shows_its_ended_vm() {
 }
 
 #[test]
+fn a_node_that_is_down_is_wanted_no_more() {
+    let mut w = world();
+    w.ask_up("n0");
+    w.pass(Millis(1));
+    // Killed after Slurm was told, before that was stored.
+    w.see_node(
+        "n0",
+        slurm_node(BaseState::Down, NodeFlags::default(), Some("thiao: no room")),
+    );
+    assert_eq!(kinds(&w.tick()), ["return"]);
+    w.busy.clear();
+    w.returned(&node("n0"));
+    w.pass(Millis(1));
+    w.see_node("n0", powered_down());
+    assert_eq!(w.tick(), [], "Slurm asks again when it wants it");
+}
+
+#[test]
 fn a_stale_listing_brings_no_ended_vm_back() {
     let mut w = world();
     w.up("n0");
