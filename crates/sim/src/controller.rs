@@ -369,7 +369,24 @@ impl Controller {
                 perform(&flight.action, slurm, provider, faults, &mut self.rng, now);
             }
         }
-        self.down_until = now + Millis(self.rng.between(500, 20_000));
+        let away = Millis(self.rng.between(500, 20_000));
+        self.restart(now + away);
+        round
+    }
+
+    /// Somebody deletes the database of the running controller and restarts it.
+    pub fn lose_records(&mut self, now: Time) {
+        self.flights.clear();
+        self.disk
+            .records
+            .values_mut()
+            .for_each(|record| *record = NodeRecord::default());
+        self.restart(now);
+    }
+
+    /// Forgets all that is not on disk; running again at `at`.
+    fn restart(&mut self, at: Time) {
+        self.down_until = at;
         self.look_slurm = None;
         self.look_provider = None;
         self.slurm_began = Time(0);
@@ -384,7 +401,6 @@ impl Controller {
         world.breaker = Breaker::default();
         world.slurm = None;
         world.provider = None;
-        round
     }
 }
 

@@ -168,6 +168,21 @@ fn a_controller_that_is_killed_all_the_time_makes_no_vm_twice() {
 }
 
 #[test]
+fn a_lost_database_loses_no_job() {
+    for seed in 0..20 {
+        let mut sim = Sim::new(Setup {
+            seed,
+            jobs: vec![job(1, 2, 30), job(40, 2, 30), job(41, 1, 30)],
+            ..Setup::default()
+        });
+        until_running(&mut sim, 1);
+        sim.controller.lose_records(sim.now);
+        let day = sim.run().unwrap();
+        assert_eq!(day.downs, 0, "seed {seed}: {day:?}");
+    }
+}
+
+#[test]
 fn wide_jobs_short_of_room_take_turns() {
     let setup = Setup {
         nodes: 6,
