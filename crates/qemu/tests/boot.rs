@@ -317,3 +317,52 @@ fn vms_boot_die_are_adopted_and_end() {
 fn vms_start_from_a_template() {
     isolated("vms_start_from_a_template", || life(true));
 }
+
+#[test]
+fn a_broken_template_costs_no_vm() {
+    isolated("a_broken_template_costs_no_vm", || {
+        let lab = Lab::new(true);
+        let host = HostName::new("h1").unwrap();
+        let qemu = lab.open();
+        let templates = lab.settings().state_dir.join("templates");
+        let states = || -> Vec<PathBuf> {
+            let folders = std::fs::read_dir(&templates).unwrap().flatten();
+            folders
+                .map(|folder| folder.path().join("state"))
+                .filter(|state| state.exists())
+                .collect()
+        };
+        let [state] = &states()[..] else {
+            panic!("one template: {:?}", states())
+        };
+        let saved = std::fs::metadata(state).unwrap().len();
+        std::fs::write(state, vec![0xab; 4096]).unwrap();
+
+        let id = qemu.create(&tag("n1", 1), &host, SHAPE).unwrap();
+        assert_eq!(
+            told(&qemu, &id, "not restored, boots instead"),
+            1,
+            "{:?}",
+            qemu.timeline(&id)
+        );
+        lab.ready(&qemu, &id);
+
+        // It is made anew meanwhile, and the next VM starts from it.
+        let started = Instant::now();
+        while std::fs::metadata(state).map_or(0, |meta| meta.len()) != saved {
+            assert!(
+                started.elapsed() < Duration::from_secs(90),
+                "no new template: {:?}",
+                states()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let next = qemu.create(&tag("n2", 1), &host, SHAPE).unwrap();
+        lab.ready(&qemu, &next);
+        assert_eq!(told(&qemu, &next, "guest restored"), 1);
+        for id in [id, next] {
+            qemu.destroy(&id).unwrap();
+        }
+    });
+}

@@ -210,7 +210,7 @@ impl Kernel {
         for needed in depends(&content) {
             self.visit(&needed, files, builtin, order)?;
         }
-        order.push((name.to_owned(), content));
+        order.push((name.to_owned(), unsigned(content)));
         Ok(())
     }
 }
@@ -279,6 +279,28 @@ fn module_name(path: &Path) -> String {
     name.split(".ko").next().unwrap_or_default().replace('-', "_")
 }
 
+/// A module without its signature, which no guest of ours enforces and whose
+/// check takes long under emulation. At the end of a signed module are the
+/// signature, 12 bytes about it (the last 4 its length) and a fixed text
+/// (`include/linux/module_signature.h`).
+fn unsigned(mut module: Vec<u8>) -> Vec<u8> {
+    const MARK: &[u8] = b"~Module signature appended~\n";
+    const ABOUT: usize = 12;
+    let Some(rest) = module.strip_suffix(MARK) else {
+        return module;
+    };
+    let Some(length) = rest
+        .last_chunk::<4>()
+        .map(|bytes| u32::from_be_bytes(*bytes) as usize)
+    else {
+        return module;
+    };
+    if let Some(end) = rest.len().checked_sub(ABOUT + length) {
+        module.truncate(end);
+    }
+    module
+}
+
 /// What a module says of itself: NUL-separated `key=value` texts, among them
 /// `depends=a,b`. (`modules.dep` exists only on machines where the kernel is installed.)
 fn depends(module: &[u8]) -> Vec<String> {
@@ -319,6 +341,18 @@ mod tests {
             module_name(Path::new("kernel/drivers/char/virtio-rng.ko.xz")),
             "virtio_rng"
         );
+    }
+
+    #[test]
+    fn signatures_are_taken_off() {
+        let mut module = b"\x7fELFcodesignature".to_vec();
+        module.extend_from_slice(&[0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+        module.extend_from_slice(b"~Module signature appended~\n");
+        assert_eq!(unsigned(module), b"\x7fELFcode");
+        assert_eq!(unsigned(b"plain".to_vec()), b"plain");
+        // A length beyond the beginning: left alone.
+        let odd = [&[255_u8; 12][..], b"~Module signature appended~\n"].concat();
+        assert_eq!(unsigned(odd.clone()), odd);
     }
 
     proptest! {
