@@ -149,7 +149,11 @@ impl<P: Provider> Owner<P> {
                     jobs: jobs_on.remove(name).unwrap_or_default(),
                     failures: record.trouble.failures,
                     retry_at: record.trouble.retry_at.map(|at| at.0),
-                    since: since(record).0,
+                    // Of a node that was never asked for no more is known than this controller's life.
+                    since: Some(since(record))
+                        .filter(|at| *at > Time(0))
+                        .unwrap_or(self.started)
+                        .0,
                 })
             })
             .collect()
@@ -390,7 +394,11 @@ impl<P: Provider> Owner<P> {
         let mut now = Vec::new();
         match job {
             Some(job) => {
-                now.push(format!("Slurm has it {} ({})", job_word(&job.state), job.reason));
+                let reason = Some(&job.reason).filter(|reason| !matches!(reason.as_str(), "" | "None"));
+                let reason = reason
+                    .map(|reason| format!(", because of {reason}"))
+                    .unwrap_or_default();
+                now.push(format!("Slurm has it {}{reason}", job_word(&job.state)));
                 for node in &job.nodes {
                     subjects.extend([format!("node {node}"), format!("vm {node}.*")]);
                     if let Some(record) = self.world.records.get(node) {
