@@ -1,6 +1,7 @@
 //! The design's invariants, asked of the simulated world's truth after every step.
 
 use crate::controller::{Controller, Harm, Round};
+use crate::faults::Faults;
 use crate::provider::{Provider, Vm};
 use crate::sim::Setup;
 use crate::slurm::{Call, Hook};
@@ -142,10 +143,10 @@ impl Checker {
             Action::DestroyVm { tag, cause, .. } => match cause {
                 Cause::Ordered => self.ordered.contains(tag),
                 // Taken for lost after it was not shown for long.
-                Cause::Dead { .. } => setup.faults.vm_hidden > 0,
+                Cause::Dead { .. } => hides(&setup.faults),
                 Cause::BootTimeout | Cause::Orphan => false,
             },
-            Action::SetDown { node, .. } => self.ordered_down(node) || setup.faults.vm_hidden > 0,
+            Action::SetDown { node, .. } => self.ordered_down(node) || hides(&setup.faults),
             Action::CreateVm { .. } | Action::ReturnNode { .. } | Action::StartNow { .. } => true,
         };
         if excused {
@@ -176,6 +177,11 @@ impl Checker {
         self.foreign.extend(ids);
         Ok(())
     }
+}
+
+/// Whether a VM that runs may be missing from all listings for long: then it is taken for lost, as designed.
+fn hides(faults: &Faults) -> bool {
+    faults.vm_hidden > 0 || faults.list_omits > 300
 }
 
 /// Our VMs that take room: those that outsiders made are not our doing.
