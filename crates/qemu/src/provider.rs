@@ -100,7 +100,7 @@ impl Qemu {
     /// Takes up the VMs that run already. `wake` is called whenever something
     /// happened that [`Qemu::look`] would show, from another thread.
     pub fn open(settings: Settings, wake: Arc<dyn Fn() + Send + Sync>) -> Result<Self, Error> {
-        vmdir::make_private(&settings.state_dir.join("vms"))?;
+        vmdir::keep_private(&settings.state_dir.join("vms"))?;
         let vms_dir = settings.state_dir.join("vms");
         // QEMU is started inside the VMs' folders: what it is told must not be relative to ours.
         let vms_dir = vms_dir

@@ -8,7 +8,7 @@
 
 use crate::accel::Verdict;
 use crate::error::Error;
-use crate::image::{Image, hex};
+use crate::image::{Image, beside, hex};
 use crate::machine::{self, CHANNEL_SOCKET, CONSOLE_FILE, LAYOUT, Machine, Memory, QMP_SOCKET, Start};
 use crate::net::Network;
 use crate::qmp::{self, Qmp};
@@ -20,6 +20,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use thiao_core::ids::ClusterName;
 use thiao_guest::protocol::{Phase, Report};
@@ -92,7 +93,7 @@ impl Plan<'_> {
         ));
         vmdir::make_private(self.folder)?;
         let _ = fs::remove_dir_all(&template.folder);
-        let work = self.folder.join(format!(".new-{}", std::process::id()));
+        let work = beside(&template.folder, "new");
         let _ = fs::remove_dir_all(&work);
         vmdir::make_private(&work)?;
         let made = self.make(network, &work);
@@ -114,7 +115,10 @@ impl Plan<'_> {
             .set_len(self.total_mb << 20)
             .map_err(|e| Error::io("size", &work.join(MEMORY_FILE), e))?;
         let state = private_file(&work.join(STATE_FILE))?;
-        let tap = network.open_tap(&format!("tm{:x}", std::process::id()))?;
+        // Two templates may be made at the same time; a tap's name has at most 15 bytes.
+        static COUNT: AtomicU16 = AtomicU16::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let tap = network.open_tap(&format!("tm{:x}-{count:x}", std::process::id()))?;
         let machine = Machine {
             name: format!("thiao-{}-template", self.cluster),
             cpus: self.cpus,

@@ -16,7 +16,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use thiao_core::ids::{ClusterName, Generation, HostName, Millis, NodeName, Time, VmId, VmTag};
@@ -94,6 +94,15 @@ pub fn make_private(path: &Path) -> Result<bool, Error> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(Error::io("make", path, e)),
     }
+}
+
+/// Makes a folder that only we can enter, or takes that from others who could until now.
+pub fn keep_private(path: &Path) -> Result<(), Error> {
+    if !make_private(path)? {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .map_err(|e| Error::io("close to others", path, e))?;
+    }
+    Ok(())
 }
 
 /// The id of the VM that a tag names, which is its folder's name.
@@ -463,5 +472,8 @@ mod tests {
         );
         let made = folder.path().join("x/y");
         assert!(make_private(&made).unwrap() && !make_private(&made).unwrap());
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
+        keep_private(&made).unwrap();
+        assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

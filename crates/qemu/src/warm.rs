@@ -51,7 +51,7 @@ impl Ready {
             progress(&format!("guests run with {}: {}", verdict.accel.as_str(), verdict.why));
         }
         let folder = settings.state_dir.join("templates");
-        vmdir::make_private(&folder)?;
+        vmdir::keep_private(&folder)?;
         let ready = Self {
             image,
             verdict,

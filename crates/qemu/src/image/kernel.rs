@@ -95,7 +95,7 @@ fn newest_unpacked(kernels: &Path) -> Option<Kernel> {
 
 /// Downloads the package and unpacks it, in a folder that gets its name only when it is whole.
 fn fetch(package: &str, kernels: &Path, release: &str) -> Result<(), Error> {
-    let work = kernels.join(format!(".fetch-{}", std::process::id()));
+    let work = super::beside(&kernels.join(release), "fetch");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir(&work).map_err(|e| Error::io("make", &work, e))?;
     let done = fetch_into(package, &work, &kernels.join(release));

@@ -13,6 +13,11 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// How long an image is kept that is not used: a running cluster may start guests from it at any time.
+const KEEP: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A guest image in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,11 @@ pub struct Image {
 /// Makes the image, or finds it in the cache. Needs neither root nor, once the
 /// kernel's package is in the cache, the network.
 pub fn prepare(cache: &Path, agent: &Path, progress: &dyn Fn(&str)) -> Result<Image, Error> {
+    if !cfg!(target_arch = "x86_64") {
+        return Err(Error::Refused(
+            "guests run Debian's amd64 programs; this machine's are others".to_owned(),
+        ));
+    }
     let kernel = kernel::find(cache, progress)?;
     let mut tree = Tree::default();
     packages::skeleton(&mut tree);
@@ -40,16 +50,19 @@ pub fn prepare(cache: &Path, agent: &Path, progress: &dyn Fn(&str)) -> Result<Im
     let archive = tree.archive();
 
     let compressed = fs::read(&kernel.compressed).map_err(|e| Error::io("read", &kernel.compressed, e))?;
+    let kernel_digest = Sha256::digest(&compressed);
     let mut digest = Sha256::new();
-    digest.update((compressed.len() as u64).to_le_bytes());
-    digest.update(&compressed);
+    digest.update(kernel_digest);
     digest.update(&archive);
     let digest = hex(&digest.finalize());
 
-    let folder = cache.join("images").join(&digest[..32]);
+    let images = cache.join("images");
+    let folder = images.join(&digest[..32]);
     let image = Image {
         digest,
-        kernel: folder.join("vmlinux"),
+        kernel: cache
+            .join("kernels")
+            .join(format!("vmlinux-{}", &hex(&kernel_digest)[..32])),
         initramfs: folder.join("initramfs.cpio"),
         kernel_release: kernel.release.clone(),
     };
@@ -58,16 +71,38 @@ pub fn prepare(cache: &Path, agent: &Path, progress: &dyn Fn(&str)) -> Result<Im
         progress("unpacking the guests' kernel");
         place(&image.kernel, &kernel.unpack()?)?;
     }
-    if !image.initramfs.exists() {
+    if image.initramfs.exists() {
+        // Its age tells when it was used last.
+        let _ = fs::File::open(&image.initramfs).and_then(|file| file.set_modified(SystemTime::now()));
+    } else {
         progress(&format!("writing the guest image, {} MiB", archive.len() >> 20));
         place(&image.initramfs, &archive)?;
+        prune(&images);
     }
     Ok(image)
 }
 
+/// Removes images that nobody has used for long. Failing to is no harm.
+fn prune(images: &Path) {
+    for entry in fs::read_dir(images).into_iter().flatten().flatten() {
+        let used = fs::metadata(entry.path().join("initramfs.cpio")).and_then(|meta| meta.modified());
+        if used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > KEEP)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A name beside `path` that no other thread or process uses.
+pub(crate) fn beside(path: &Path, word: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{word}-{}-{count}", std::process::id()))
+}
+
 /// Writes a file that is there whole or not at all.
 fn place(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let fresh = path.with_extension(format!("new-{}", std::process::id()));
+    let fresh = beside(path, "new");
     let written = fs::File::create(&fresh)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&fresh, path));
@@ -80,4 +115,32 @@ fn place(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_images_go_and_used_ones_stay() {
+        let cache = tempfile::tempdir().unwrap();
+        let image = |name: &str, age: Duration| {
+            let folder = cache.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            let file = fs::File::create(folder.join("initramfs.cpio")).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+            folder
+        };
+        let old = image("old", KEEP + Duration::from_secs(60));
+        let used = image("used", KEEP / 2);
+        prune(cache.path());
+        assert!(!old.exists() && used.exists());
+    }
+
+    #[test]
+    fn names_beside_are_never_the_same() {
+        let path = Path::new("/c/x");
+        assert_ne!(beside(path, "new"), beside(path, "new"));
+        assert_eq!(beside(path, "new").parent(), path.parent());
+    }
 }
