@@ -178,11 +178,12 @@ impl Guest {
     fn take(&mut self, context: Box<Context>) -> Result<(), String> {
         context::apply(&context)?;
         self.report(Phase::Configured, None);
-        let socket = context.munge_socket.clone();
-        self.task(Phase::Munge, move || slurm::munge(&socket));
-        reap(self.events.clone());
+        // Before munged, which looks for its address on the card.
         net::configure(context.mac, context.address, context.prefix_len, context.gateway)?;
         self.report(Phase::Network, None);
+        let (socket, address) = (context.munge_socket.clone(), context.address);
+        self.task(Phase::Munge, move || slurm::munge(&socket, address));
+        reap(self.events.clone());
         let shares = context.shares.clone();
         self.task(Phase::Shares, move || shares.iter().try_for_each(mount::share));
         self.stage = Stage::Preparing {

@@ -3,7 +3,7 @@
 use crate::context::MUNGE_KEY;
 use std::fs;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -20,7 +20,7 @@ const MUNGE_SOCKET: &str = "/run/munge/munge.socket.2";
 const MUNGE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Starts munged and returns when it takes connections.
-pub fn munge(socket: &Path) -> Result<(), String> {
+pub fn munge(socket: &Path, origin: Ipv4Addr) -> Result<(), String> {
     // munged checks these modes and refuses others.
     for (folder, mode) in [
         ("/etc/munge", 0o700),
@@ -43,6 +43,9 @@ pub fn munge(socket: &Path) -> Result<(), String> {
         .arg(MUNGE_SOCKET);
     // Two threads serve one slurmd and its steps.
     command.arg("--num-threads").arg("2");
+    // Slurm does not restrict credentials to groups: no map of them is needed.
+    command.arg("--group-update-time=-1");
+    command.arg(format!("--origin={origin}"));
     start(command)?;
     let started = Instant::now();
     loop {
