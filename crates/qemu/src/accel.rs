@@ -57,7 +57,9 @@ const TSC_TOLERANCE: u64 = 5000;
 /// The remembered verdict, or a new one. The flag says whether it is new.
 pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdict, bool), Error> {
     let device = open_kvm();
-    let seen = device.as_ref().map_or_else(String::clone, |()| "/dev/kvm opens".to_owned());
+    let seen = device
+        .as_ref()
+        .map_or_else(String::clone, |()| "/dev/kvm opens".to_owned());
     let key = format!("{} | {} | {} | {seen}", kernel(), emulator()?, processor());
     let tsc_khz = measure_tsc();
     let file = cache.join("acceleration.json");
@@ -155,10 +157,10 @@ fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String>
         match child.try_wait() {
             Ok(Some(_)) if said_hello() => break Ok(started.elapsed()),
             Ok(Some(status)) => {
-                break Err(format!(
-                    "QEMU ended ({status}): {}",
-                    machine::tail(&folder.join(machine::LOG_FILE))
-                ));
+                let words = machine::tail(&folder.join(machine::LOG_FILE));
+                // The first line says what was wrong, an assertion's own the place in QEMU.
+                let first = words.split(" | ").next().unwrap_or_default();
+                break Err(format!("QEMU ended ({status}): {first}"));
             }
             Ok(None) if started.elapsed() < TRIAL_LIMIT => std::thread::sleep(Duration::from_millis(20)),
             Ok(None) => break Err(format!("a guest did not boot within {} s", TRIAL_LIMIT.as_secs())),

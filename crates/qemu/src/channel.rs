@@ -194,7 +194,10 @@ fn hear(shared: &Shared, id: &VmId, mut stream: &UnixStream, news: &mut Vec<(VmI
     let got = stream.read(&mut chunk);
     let mut lines = shared.lines();
     // Another QEMU may have taken the place of the one that was heard.
-    let Some(line) = lines.get_mut(id).filter(|line| std::ptr::eq(&raw const *line.stream, stream)) else {
+    let Some(line) = lines
+        .get_mut(id)
+        .filter(|line| std::ptr::eq(&raw const *line.stream, stream))
+    else {
         return;
     };
     match got {

@@ -217,7 +217,12 @@ pub fn kill(folder: &Path) -> Result<(), Error> {
             Some(pid) => break pid,
             // It lives and has not said its number yet.
             None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
-            None => return Err(Error::Qemu(format!("a QEMU runs for {}, under no known id", folder.display()))),
+            None => {
+                return Err(Error::Qemu(format!(
+                    "a QEMU runs for {}, under no known id",
+                    folder.display()
+                )));
+            }
         }
     };
     let handle = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -418,7 +423,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let held = begin_life(folder.path()).unwrap();
         // As its standard input, which is inherited.
-        let mut child = std::process::Command::new("sleep").arg("60").stdin(held).spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .stdin(held)
+            .spawn()
+            .unwrap();
         assert_eq!(life(folder.path()).unwrap(), Life::Alive);
         fs::write(folder.path().join(PID_FILE), child.id().to_string()).unwrap();
         kill(folder.path()).unwrap();

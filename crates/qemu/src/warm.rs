@@ -48,7 +48,11 @@ impl Ready {
         let image = image::prepare(&settings.cache_dir, &settings.agent, progress)?;
         let (verdict, new) = accel::judge(&settings.cache_dir, &image, settings.accel)?;
         if new {
-            progress(&format!("guests run with {}: {}", verdict.accel.as_str(), verdict.why));
+            progress(&format!(
+                "guests run with {}: {}",
+                verdict.accel.as_str(),
+                verdict.why
+            ));
         }
         let folder = settings.state_dir.join("templates");
         vmdir::keep_private(&folder)?;
@@ -60,8 +64,14 @@ impl Ready {
             emulator: accel::emulator()?,
             templates: Mutex::default(),
         };
-        let warmth = shapes.iter().map(|shape| (*shape, ready.warm(*shape, progress))).collect();
-        template::prune(&ready.folder, &ready.templates().usable.values().collect::<Vec<_>>());
+        let warmth = shapes
+            .iter()
+            .map(|shape| (*shape, ready.warm(*shape, progress)))
+            .collect();
+        template::prune(
+            &ready.folder,
+            &ready.templates().usable.values().collect::<Vec<_>>(),
+        );
         Ok((ready, warmth))
     }
 
@@ -73,7 +83,9 @@ impl Ready {
     /// Throws a template away, and makes it anew once.
     pub fn distrust(self: &Arc<Self>, key: Key) {
         let mut templates = self.templates();
-        let Some(template) = templates.usable.remove(&key) else { return };
+        let Some(template) = templates.usable.remove(&key) else {
+            return;
+        };
         template.discard();
         if !templates.remade.insert(key) {
             return;
@@ -91,7 +103,11 @@ impl Ready {
         if !self.settings.warm {
             return Err("templates are switched off".to_owned());
         }
-        self.make((shape.cpus, shape.memory_mb + self.settings.overhead_mb), progress).map_err(|error| {
+        self.make(
+            (shape.cpus, shape.memory_mb + self.settings.overhead_mb),
+            progress,
+        )
+        .map_err(|error| {
             progress(&format!("guests of {} CPUs boot each time: {error}", shape.cpus));
             error.to_string()
         })
