@@ -256,9 +256,17 @@ pub fn command(folder: &Path, inherit: &[BorrowedFd<'_>], file_limit: u64) -> Re
     Ok(command)
 }
 
-/// The limit of the machine that only says hello.
+/// QEMU for a machine that only says hello: it ends with the thread that waits for it.
 pub fn hello_command(folder: &Path) -> Result<Command, Error> {
-    command(folder, &[], FILE_LIMIT)
+    let mut command = command(folder, &[], FILE_LIMIT)?;
+    // SAFETY: one plain system call between fork and exec.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
+    Ok(command)
 }
 
 fn open_log(folder: &Path) -> io::Result<File> {
