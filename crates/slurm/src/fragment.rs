@@ -143,6 +143,9 @@ impl Fragment {
         };
         vec![
             include,
+            "See that cgroup.conf, beside slurm.conf, has CgroupPlugin=cgroup/v1, ConstrainCores=no and \
+             ConstrainRAMSpace=no: guests have no control groups, and slurmd looks for them otherwise."
+                .to_owned(),
             "Remove earlier lines for the same keys, nodes and partitions from slurm.conf.".to_owned(),
             "Start the controller: systemctl enable --now thiaod".to_owned(),
             "Restart slurmctld (new nodes need it; running jobs go on): systemctl restart slurmctld"
@@ -189,12 +192,12 @@ fn cgroups_wanted(present: &Config) -> Option<String> {
     .filter(|(key, theirs, _)| present.has(key, theirs))
     .map(|(key, theirs, instead)| format!("{key}={theirs} (use {instead})"))
     .collect();
-    if !matches!(present.get("CgroupPlugin"), Some("cgroup/v1" | "disabled")) {
-        wanted.push(
-            "a CgroupPlugin that looks for them (put CgroupPlugin=cgroup/v1, ConstrainCores=no and \
-             ConstrainRAMSpace=no into cgroup.conf)"
-                .to_owned(),
-        );
+    // Shown only where something of Slurm's uses cgroups (22.05.8): the next steps tell it always.
+    if present
+        .get("CgroupPlugin")
+        .is_some_and(|plugin| !matches!(plugin, "cgroup/v1" | "disabled"))
+    {
+        wanted.push("a CgroupPlugin that looks for them".to_owned());
     }
     (!wanted.is_empty()).then(|| {
         format!(
