@@ -79,6 +79,11 @@ impl Channels {
         Ok(())
     }
 
+    /// Whether a guest's channel is connected.
+    pub fn knows(&self, id: &VmId) -> bool {
+        self.shared.lines().contains_key(id)
+    }
+
     /// Says something to a guest whose channel is connected.
     pub fn say(&self, id: &VmId, request: &Request) -> io::Result<()> {
         let stream = self.shared.lines().get(id).map(|line| Arc::clone(&line.stream));

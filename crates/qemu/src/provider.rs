@@ -161,20 +161,21 @@ impl Qemu {
         let on_disk = inner.folders()?;
         let mut table = inner.table();
         let now = now();
-        let mut vms = Vec::new();
+        let (mut vms, mut unreached) = (Vec::new(), Vec::new());
         for id in on_disk {
             let folder = inner.folder(&id);
             let vm = table.entry(id.clone()).or_insert_with(|| Vm::read(&folder));
             let life = vmdir::life(&folder)?;
-            let age = age(&folder, now);
             if life == Life::Alive {
-                inner.doubt(vm, age);
+                inner.doubt(vm, now);
+                if !vm.starting && !vm.stopping && inner.channels.get().is_some_and(|c| !c.knows(&id)) {
+                    unreached.push(id.clone());
+                }
             }
             let facts = Facts {
                 starting: vm.starting,
                 stopping: vm.stopping,
                 life,
-                age,
                 reports: &vm.reports,
             };
             let state = facts.state(|| machine::tail(&folder.join(machine::CONSOLE_FILE)));
@@ -191,7 +192,9 @@ impl Qemu {
             });
         }
         // Folders that are gone belong to nobody any more.
-        table.retain(|id, vm| vm.starting || vms.iter().any(|view| view.id == *id));
+        table.retain(|id, vm| vm.starting || vms.binary_search_by(|view: &VmView| view.id.cmp(id)).is_ok());
+        drop(table);
+        unreached.iter().for_each(|id| inner.reach(id));
         Ok(ProviderView {
             hosts: inner.hosts(),
             vms,
@@ -307,15 +310,8 @@ impl Qemu {
         for id in inner.folders()? {
             let folder = inner.folder(&id);
             inner.table().insert(id.clone(), Vm::read(&folder));
-            if vmdir::life(&folder)? == Life::Alive
-                && let Some(channels) = inner.channels.get()
-            {
-                let asked = channels
-                    .connect(&id, &folder)
-                    .and_then(|()| channels.say(&id, &Request::Status));
-                if let Err(error) = asked {
-                    tracing::warn!(vm = %id, %error, "cannot reach the guest of a running VM");
-                }
+            if vmdir::life(&folder)? == Life::Alive {
+                inner.reach(&id);
             }
         }
         Ok(())
@@ -351,14 +347,26 @@ impl Inner {
     }
 
     /// A guest that was restored and stays silent has a broken template behind it.
-    fn doubt(&self, vm: &Vm, age: Millis) {
+    fn doubt(&self, vm: &Vm, now: Time) {
         let told = |words: &str| vm.story.iter().any(|(_, what)| what == words);
-        if age > SILENCE_LIMIT
-            && told(launch::RESTORED)
+        if told(launch::RESTORED)
             && !told(Phase::Configured.as_str())
             && let (Some(record), Some(ready)) = (&vm.record, self.ready())
+            && now.since(Time(record.created_ms)) > SILENCE_LIMIT
         {
             ready.distrust((record.cpus, record.total_mb));
+        }
+    }
+
+    /// Connects to the guest of a running VM and asks how far it is. It may not
+    /// be up enough yet: the next look tries again.
+    fn reach(&self, id: &VmId) {
+        let Some(channels) = self.channels.get() else { return };
+        let asked = channels
+            .connect(id, &self.folder(id))
+            .and_then(|()| channels.say(id, &Request::Status));
+        if let Err(error) = asked {
+            tracing::debug!(vm = %id, %error, "cannot reach the guest of a running VM yet");
         }
     }
 
@@ -593,12 +601,4 @@ fn now() -> Time {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn age(folder: &Path, now: Time) -> Millis {
-    let made = fs::metadata(folder)
-        .and_then(|meta| meta.modified())
-        .unwrap_or(SystemTime::UNIX_EPOCH);
-    let made = made.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    now.since(Time(u64::try_from(made.as_millis()).unwrap_or(0)))
 }

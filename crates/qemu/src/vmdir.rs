@@ -19,7 +19,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use thiao_core::ids::{ClusterName, Generation, HostName, Millis, NodeName, Time, VmId, VmTag};
+use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, Time, VmId, VmTag};
 use thiao_core::view::VmState;
 use thiao_guest::protocol::Phase;
 
@@ -29,9 +29,6 @@ const LIFE_FILE: &str = "life";
 
 /// How long QEMU may take to write its process id.
 const COMING_UP: Duration = Duration::from_secs(5);
-
-/// How long a folder without a QEMU may be one whose QEMU is being started.
-pub const START_GRACE: Millis = Millis::secs(30);
 
 /// What is known about a VM before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,8 +269,6 @@ pub struct Facts<'a> {
     pub stopping: bool,
     /// Whether its QEMU runs.
     pub life: Life,
-    /// How old its folder is.
-    pub age: Millis,
     /// What its guest reported, with what it said.
     pub reports: &'a [(Phase, Option<String>)],
 }
@@ -296,7 +291,7 @@ impl Facts<'_> {
             (Life::Alive, None) if was_ready => VmState::Ready,
             (Life::Alive, None) => VmState::Booting,
             _ if self.starting => VmState::Pending,
-            (Life::NotStarted, _) if self.age < START_GRACE => VmState::Pending,
+            // Its life begins before QEMU does, and only one controller is here: nobody will start it any more.
             (Life::NotStarted, _) => VmState::Dead("QEMU was never started".to_owned()),
             (Life::Gone, Some(why)) => VmState::Dead(why),
             (Life::Gone, None) if was_ready => VmState::Dead("QEMU ended or was killed".to_owned()),
@@ -317,7 +312,6 @@ mod tests {
             starting: false,
             stopping: false,
             life,
-            age: Millis::secs(3600),
             reports: &[],
         }
     }
@@ -359,13 +353,6 @@ mod tests {
         assert_eq!(
             state(Facts {
                 starting: true,
-                ..facts(Life::NotStarted)
-            }),
-            VmState::Pending
-        );
-        assert_eq!(
-            state(Facts {
-                age: Millis(10),
                 ..facts(Life::NotStarted)
             }),
             VmState::Pending

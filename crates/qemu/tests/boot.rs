@@ -281,7 +281,15 @@ fn life(warm: bool) {
     // The controller goes away and another takes up what runs.
     let (process, reports) = (pid(&lab, &second), told(&qemu, &second, "slurmd started"));
     drop(qemu);
+    // What a controller leaves that is killed between making a folder and starting QEMU.
+    let half = VmId::new("n9.1").unwrap();
+    std::fs::create_dir(lab.vm_folder(&half)).unwrap();
     let qemu = lab.open();
+    let never = lab.wait(&qemu, &half, Duration::ZERO, |state| {
+        matches!(state, VmState::Dead(_))
+    });
+    assert_eq!(never, VmState::Dead("QEMU was never started".to_owned()));
+    qemu.destroy(&half).unwrap();
     lab.wait(&qemu, &second, Duration::from_secs(20), |state| {
         *state == VmState::Ready
     });
