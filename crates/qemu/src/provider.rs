@@ -361,7 +361,9 @@ impl Inner {
     /// Connects to the guest of a running VM and asks how far it is. It may not
     /// be up enough yet: the next look tries again.
     fn reach(&self, id: &VmId) {
-        let Some(channels) = self.channels.get() else { return };
+        let Some(channels) = self.channels.get() else {
+            return;
+        };
         let asked = channels
             .connect(id, &self.folder(id))
             .and_then(|()| channels.say(id, &Request::Status));
