@@ -5,7 +5,7 @@ use crate::ids::{ClusterName, HostName, NodeName, NodesetName, Time, VmId};
 use crate::place::Ledger;
 use crate::policy::Policy;
 use crate::view::{HostView, ProviderView, Shape, VmState, VmView};
-use crate::world::{Breaker, NodeRecord, NodeSpec, Phase, VmRecord, World};
+use crate::world::{NodeRecord, NodeSpec, Phase, VmRecord, World};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,21 +101,8 @@ fn case() -> impl Strategy<Value = Case> {
 
 impl Case {
     fn world(&self) -> (World, ProviderView) {
-        let mut world = World {
-            now: Time(1),
-            cluster: ClusterName::new("c").unwrap(),
-            policy: self.policy.clone(),
-            specs: BTreeMap::new(),
-            records: BTreeMap::new(),
-            busy: BTreeSet::new(),
-            jobs_started: BTreeSet::new(),
-            strays: BTreeMap::new(),
-            unbacked: BTreeMap::new(),
-            provider_seen: Time::default(),
-            breaker: Breaker::default(),
-            slurm: None,
-            provider: None,
-        };
+        let cluster = ClusterName::new("c").unwrap();
+        let mut world = World::new(Time(1), cluster, self.policy.clone(), BTreeMap::new());
         let mut view = ProviderView {
             hosts: self.hosts.clone(),
             vms: self.shown.clone(),

@@ -7,7 +7,7 @@ use crate::plan::{Action, plan};
 use crate::policy::Policy;
 use crate::view::*;
 use crate::world::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 mod found;
 
@@ -72,21 +72,12 @@ fn world() -> World {
             usable: true,
         })
         .to_vec();
+    let policy = Policy {
+        overhead_mb: 50,
+        ..Policy::default()
+    };
+    let specs = names.iter().map(|n| (n.clone(), spec.clone())).collect();
     World {
-        now: Time(1_000_000),
-        cluster: ClusterName::new("c").unwrap(),
-        policy: Policy {
-            overhead_mb: 50,
-            ..Policy::default()
-        },
-        specs: names.iter().map(|n| (n.clone(), spec.clone())).collect(),
-        records: names.iter().map(|n| (n.clone(), NodeRecord::default())).collect(),
-        busy: BTreeSet::new(),
-        jobs_started: BTreeSet::new(),
-        strays: BTreeMap::new(),
-        unbacked: BTreeMap::new(),
-        provider_seen: Time::default(),
-        breaker: Breaker::default(),
         slurm: Some(SlurmView {
             nodes: names.iter().map(|n| (n.clone(), powered_down())).collect(),
             jobs: BTreeMap::new(),
@@ -95,6 +86,7 @@ fn world() -> World {
             hosts,
             vms: Vec::new(),
         }),
+        ..World::new(Time(1_000_000), ClusterName::new("c").unwrap(), policy, specs)
     }
 }
 

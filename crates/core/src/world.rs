@@ -251,6 +251,29 @@ impl Breaker {
 }
 
 impl World {
+    /// A world in which nothing was seen yet: every node of `specs` has an empty record.
+    #[must_use]
+    pub fn new(now: Time, cluster: ClusterName, policy: Policy, specs: BTreeMap<NodeName, NodeSpec>) -> Self {
+        Self {
+            now,
+            cluster,
+            policy,
+            records: specs
+                .keys()
+                .map(|node| (node.clone(), NodeRecord::default()))
+                .collect(),
+            specs,
+            busy: BTreeSet::new(),
+            jobs_started: BTreeSet::new(),
+            strays: BTreeMap::new(),
+            unbacked: BTreeMap::new(),
+            provider_seen: Time::default(),
+            breaker: Breaker::default(),
+            slurm: None,
+            provider: None,
+        }
+    }
+
     /// The tag of a VM of this cluster.
     #[must_use]
     pub fn tag(&self, node: &NodeName, generation: Generation) -> VmTag {

@@ -7,7 +7,7 @@
     reason = "the worlds are made here, of names known to be good"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use thiao_core::ids::*;
 use thiao_core::lint::lint;
 use thiao_core::plan::plan;
@@ -98,24 +98,17 @@ impl Day {
                 .collect(),
             jobs: (0..VMS).map(|i| (job_id(i), job(i))).collect(),
         };
+        let policy = Policy {
+            max_starting: VMS,
+            overhead_mb: OVERHEAD_MB,
+            ..Policy::default()
+        };
+        let specs = names.into_iter().map(|name| (name, spec.clone())).collect();
         let world = World {
-            now,
-            cluster,
-            policy: Policy {
-                max_starting: VMS,
-                overhead_mb: OVERHEAD_MB,
-                ..Policy::default()
-            },
-            specs: names.into_iter().map(|name| (name, spec.clone())).collect(),
             records,
-            busy: BTreeSet::new(),
-            jobs_started: BTreeSet::new(),
-            strays: BTreeMap::new(),
-            unbacked: BTreeMap::new(),
-            provider_seen: Time::default(),
-            breaker: Breaker::default(),
             slurm: Some(slurm.clone()),
             provider: Some(provider.clone()),
+            ..World::new(now, cluster, policy, specs)
         };
         Self {
             world,

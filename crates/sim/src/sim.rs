@@ -13,7 +13,7 @@ use thiao_core::ids::{
 };
 use thiao_core::policy::Policy;
 use thiao_core::view::{HostView, Shape};
-use thiao_core::world::{Breaker, NodeRecord, NodeSpec, World};
+use thiao_core::world::{NodeSpec, World};
 
 /// How many lines of the story are kept for a violation's report.
 const STORY: usize = 400;
@@ -536,22 +536,7 @@ fn first_world(setup: &Setup, names: &[NodeName], now: Time) -> World {
             share_percent: 100,
         },
     };
-    World {
-        now,
-        cluster: ClusterName::new("sim").expect("a cluster's name"),
-        policy: setup.policy.clone(),
-        specs: names.iter().map(|name| (name.clone(), spec.clone())).collect(),
-        records: names
-            .iter()
-            .map(|name| (name.clone(), NodeRecord::default()))
-            .collect(),
-        busy: BTreeSet::new(),
-        jobs_started: BTreeSet::new(),
-        strays: BTreeMap::new(),
-        unbacked: BTreeMap::new(),
-        provider_seen: Time::default(),
-        breaker: Breaker::default(),
-        slurm: None,
-        provider: None,
-    }
+    let cluster = ClusterName::new("sim").expect("a cluster's name");
+    let specs = names.iter().map(|name| (name.clone(), spec.clone())).collect();
+    World::new(now, cluster, setup.policy.clone(), specs)
 }

@@ -20,7 +20,7 @@ use thiao_core::lint::lint;
 use thiao_core::note::{Note, Subject};
 use thiao_core::plan::{Action, Plan, plan};
 use thiao_core::view::{ProviderView, SlurmView};
-use thiao_core::world::{Breaker, Phase, Wish, World};
+use thiao_core::world::{Phase, Wish, World};
 use thiao_slurm::Slurm;
 use tokio::net::UnixDatagram;
 use tokio::sync::{Notify, mpsc, watch};
@@ -93,10 +93,7 @@ impl<P: Provider> Owner<P> {
     ) -> anyhow::Result<Self> {
         let started = now();
         let mut store = Store::open(&config.state_dir.join("thiao.db"))?;
-        let mut records = store.load()?;
-        for node in config.nodes.keys() {
-            records.entry(node.clone()).or_default();
-        }
+        let records = store.load()?;
         let mut round = Round::default();
         for what in store.interrupted(started)? {
             let text = format!("the controller ended during \"{what}\": it is looked at anew");
@@ -112,21 +109,14 @@ impl<P: Provider> Owner<P> {
         let spool = Spool::open(&config.state_dir, &config.cluster, &names)
             .with_context(|| format!("the spool in {} cannot be made", config.state_dir.display()))?;
         let next_action = store.next_action()?;
-        let world = World {
-            now: started,
-            cluster: config.cluster.clone(),
-            policy: config.policy.clone(),
-            specs: config.nodes.clone(),
-            records,
-            busy: BTreeSet::new(),
-            jobs_started: BTreeSet::new(),
-            strays: BTreeMap::new(),
-            unbacked: BTreeMap::new(),
-            provider_seen: Time::default(),
-            breaker: Breaker::default(),
-            slurm: None,
-            provider: None,
-        };
+        let mut world = World::new(
+            started,
+            config.cluster.clone(),
+            config.policy.clone(),
+            config.nodes.clone(),
+        );
+        // Also those of nodes that left the configuration: they may have a VM.
+        world.records.extend(records);
         Ok(Self {
             world,
             store,
