@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
 
+mod common;
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,40 +41,17 @@ fn agent() -> PathBuf {
     folder.join("thiao-guest")
 }
 
-/// Runs `body` in new network, mount, process and user namespaces.
+/// Builds the agent and the image, then runs `body` in namespaces of its own.
 fn isolated(test: &str, body: fn()) {
-    const INSIDE: &str = "THIAO_TEST_INSIDE";
-    if std::env::var_os(INSIDE).is_some_and(|t| t == test) {
-        return body();
-    }
-    // What needs the outer network or writes to the target folder is done before.
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "-q", "-p", "thiao-guest"])
-        .status()
-        .unwrap();
-    assert!(built.success());
-    thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
-    let users: &[&str] = if rustix::process::geteuid().is_root() {
-        &[]
-    } else {
-        &["--user", "--map-root-user"]
+    let before = || {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "-q", "-p", "thiao-guest"])
+            .status()
+            .unwrap();
+        assert!(built.success());
+        thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
     };
-    let status = Command::new("unshare")
-        .args(users)
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, test)
-        .status()
-        .expect("unshare (package util-linux) starts");
-    assert!(status.success(), "the test failed inside: {status}");
+    common::isolated_after(test, before, body);
 }
 
 struct Lab {

@@ -10,10 +10,16 @@ use std::process::Command;
 /// Runs `body` in new network and mount namespaces (and, for anybody but root, a user namespace), by starting this
 /// test again in them. Nothing that it does to the network is seen outside.
 pub fn isolated(test: &str, body: fn()) {
+    isolated_after(test, || {}, body);
+}
+
+/// The same, with what needs the outer network or folders done before, outside.
+pub fn isolated_after(test: &str, before: fn(), body: fn()) {
     const INSIDE: &str = "THIAO_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some_and(|t| t == test) {
         return body();
     }
+    before();
     // Root of the machine needs no user namespace; anybody else becomes root of one.
     let users: &[&str] = if rustix::process::geteuid().is_root() {
         &[]
