@@ -356,6 +356,10 @@ impl World {
 
     /// Drops records that hold nothing of nodes that left the configuration.
     pub fn forget_removed(&mut self) -> BTreeSet<NodeName> {
+        // Every configured node has a record: as many records as nodes is nothing to forget.
+        if self.records.len() == self.specs.len() {
+            return BTreeSet::new();
+        }
         let gone: BTreeSet<NodeName> = self
             .records
             .iter()
