@@ -1,0 +1,1 @@
+//! How many calls per second and at once, and whose turn it is.

@@ -1,0 +1,116 @@
+//! What oned says of VMs, hosts, templates, networks and users: the parts that we use.
+
+use crate::state::{HostState, VmState};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A VM as the short pool listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRow {
+    /// OpenNebula's id; never used again.
+    pub id: u32,
+    /// Its name; not unique.
+    pub name: String,
+    /// STATE and LCM_STATE.
+    pub state: VmState,
+    /// The host of its newest history record, if it has one: name and id.
+    pub host: Option<(String, u32)>,
+    /// `CPU` in percent of a core.
+    pub cpu_percent: u32,
+    /// `MEMORY` in MiB.
+    pub memory_mb: u64,
+    /// Addresses of its network cards.
+    pub addresses: Vec<IpAddr>,
+    /// USER_TEMPLATE/ERROR, OpenNebula's own text of the last failure.
+    pub error: Option<String>,
+    /// USER_TEMPLATE/SCHED_MESSAGE, why the scheduler has not placed it.
+    pub sched_message: Option<String>,
+}
+
+/// A VM with its user template, as the extended listings show it; also VMs that are DONE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmDetails {
+    /// What the short listing has.
+    pub row: VmRow,
+    /// The plain attributes of USER_TEMPLATE: tags, READY.
+    pub user_template: BTreeMap<String, String>,
+    /// TEMPLATE/CONTEXT.
+    pub context: BTreeMap<String, String>,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// OpenNebula's id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: HostState,
+    /// The name of its OpenNebula cluster.
+    pub cluster: String,
+    /// Capacity that VMs may be promised (MAX_CPU), in percent of a core.
+    pub max_cpu_percent: u32,
+    /// Of that promised (CPU_USAGE).
+    pub promised_cpu_percent: u32,
+    /// Memory that VMs may have (MAX_MEM), MiB.
+    pub max_memory_mb: u64,
+    /// Of that promised (MEM_USAGE), MiB.
+    pub promised_memory_mb: u64,
+    /// VMs on it, of everybody.
+    pub vms: u32,
+    /// What is really used, as monitored: percent of a core, and MiB.
+    pub load: Option<(u32, u64)>,
+}
+
+/// A registered VM template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// OpenNebula's id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Its owner's name.
+    pub owner: String,
+    /// What it says.
+    pub body: crate::syntax::Template,
+}
+
+/// A virtual network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// OpenNebula's id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Addresses in all its ranges.
+    pub addresses: u64,
+    /// Of these in use.
+    pub used: u64,
+}
+
+/// The user that the credentials belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// OpenNebula's id.
+    pub id: u32,
+    /// Login name.
+    pub name: String,
+    /// Ids of all groups; 0 is oneadmin's.
+    pub groups: Vec<u32>,
+    /// The user's own template: VM_MANAGE_OPERATIONS and such.
+    pub template: BTreeMap<String, String>,
+    /// The user's VM quotas.
+    pub quotas: Vec<Quota>,
+}
+
+/// One VM quota of a user or group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// `VMS`, `CPU` or `MEMORY`.
+    pub what: &'static str,
+    /// The limit: VMs, percent of a core, or MiB.
+    pub limit: u64,
+    /// What is used of it.
+    pub used: u64,
+}

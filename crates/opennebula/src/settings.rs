@@ -1,0 +1,112 @@
+//! What the provider must know before it starts: one plain value, resolved by
+//! the caller, never read from the environment here.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
+use thiao_guest::protocol::{ShareMount, UserEntry};
+
+/// Everything that [`crate::OpenNebula::open`] needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whose VMs these are; written into every VM.
+    pub cluster: ClusterName,
+    /// How oned is reached.
+    pub access: Access,
+    /// Who chooses hosts.
+    pub placement: Placement,
+    /// The only hosts that take our VMs; empty: all that the user may see.
+    pub hosts: Vec<HostName>,
+    /// The only OpenNebula cluster whose hosts take our VMs.
+    pub host_cluster: Option<String>,
+    /// What says that a guest is ready.
+    pub ready: ReadyBy,
+    /// Memory that a VM gets beside what Slurm promises its jobs, in MiB.
+    pub overhead_mb: u64,
+    /// What VMs of each nodeset are made from.
+    pub nodesets: BTreeMap<NodesetName, VmSource>,
+    /// Every node's nodeset.
+    pub nodes: BTreeMap<NodeName, NodesetName>,
+    /// What every guest is told.
+    pub guest: Guest,
+}
+
+/// How oned is reached.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// `http://HOST:2633/RPC2`, or https.
+    pub endpoint: String,
+    /// The file with `user:password` or `user:token`; readable by nobody else.
+    pub auth: PathBuf,
+    /// Certificates to trust instead of the system's, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// Calls per second, all together.
+    pub requests_per_second: u32,
+    /// Calls at once: oned serves 15, of everybody.
+    pub connections: usize,
+}
+
+/// Who chooses hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// We: VMs are made held and deployed to the host that our plan chose.
+    #[default]
+    Thiao,
+    /// OpenNebula's scheduler: VMs are made held and released.
+    OpenNebula,
+}
+
+/// What says that a guest is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadyBy {
+    /// Only Slurm: the node registers.
+    #[default]
+    Slurm,
+    /// The guest says READY=YES through OneGate, and then Slurm.
+    OneGate,
+}
+
+/// What a nodeset's VMs are made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmSource {
+    /// Where the template is.
+    pub template: TemplateSource,
+    /// The network whose card a VM gets when its template has none, by name or id.
+    pub network: Option<String>,
+}
+
+/// Where a template is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateSource {
+    /// Registered in OpenNebula, by name or id.
+    Registered(String),
+    /// A file with variables, for all nodes of the nodeset.
+    File(PathBuf),
+    /// A folder with `<node>.one` for each node, as in 2011.
+    PerNode(PathBuf),
+}
+
+/// What every guest is told, in its CONTEXT.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// slurmctld's host name, as `SlurmctldHost` names it.
+    pub slurmctld_host: String,
+    /// Where guests reach it.
+    pub slurmctld_addr: Ipv4Addr,
+    /// Its port.
+    pub slurmctld_port: u16,
+    /// The cluster's munge key on this machine; none when the guests' image has it.
+    pub munge_key: Option<PathBuf>,
+    /// The munge socket as `AuthInfo` in slurm.conf names it.
+    pub munge_socket: PathBuf,
+    /// Users that Thiao's own guests know beside root, slurm and munge.
+    pub users: Vec<UserEntry>,
+    /// NFS exports that Thiao's own guests mount.
+    pub shares: Vec<ShareMount>,
+    /// More CONTEXT attributes of the site.
+    pub context: BTreeMap<String, String>,
+}

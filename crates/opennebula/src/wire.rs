@@ -1,0 +1,1 @@
+//! XML-RPC: the bytes of calls and answers.
