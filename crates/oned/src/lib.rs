@@ -1,2 +1,3 @@
-//! A stand-in for OpenNebula's `oned`, for tests and the lab: stateful, XML-RPC over HTTP,
-//! with faults on demand. Kept honest by recordings of a real one.
+//! Our own stand-in for OpenNebula's oned 7.4: stateful, with faults on demand.
+
+pub mod machines;
