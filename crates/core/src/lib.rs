@@ -3,6 +3,7 @@
 //! *Architecture invariant:* nothing here does I/O, reads a clock, draws a
 //! random number or knows a foreign format. Time comes in as a value.
 
+pub mod finding;
 pub mod fold;
 pub mod hostlist;
 pub mod ids;
