@@ -139,8 +139,11 @@ impl World {
                 ));
             }
             record.generation = record.generation.max(newest);
-            let ours = record.vm.as_ref().map(|vm| vm.generation);
-            for vm in vms.iter().filter(|vm| Some(generation(vm)) != ours) {
+            let ours = |seen: &&&VmView| match &record.vm {
+                Some(vm) => vm.is(generation(seen), Some(&seen.id)),
+                None => false,
+            };
+            for vm in vms.iter().filter(|seen| !ours(seen)) {
                 // What is done to the node makes no new strays, and keeps no old one young.
                 let first = self.strays.get(&vm.id).copied();
                 if let Some(first) = first.or((!busy).then_some(now)) {
@@ -152,6 +155,7 @@ impl World {
         let grace = self.policy.missing_grace;
         let watched = now.since(self.provider_seen) <= Millis(grace.0 * 2);
         self.provider_seen = now;
+        self.provider_began = began;
         for (node, record) in &mut self.records {
             if self.busy.contains(node) || record.acted > began {
                 continue;
@@ -160,9 +164,12 @@ impl World {
             if !watched {
                 vm.missing_since = None;
             }
-            let seen = by_node
-                .get(node)
-                .and_then(|vms| vms.iter().find(|seen| generation(seen) == vm.generation).copied());
+            let ours = |seen: &&VmView| vm.is(generation(seen), Some(&seen.id));
+            // Of several with one tag before an answer named one, it is the one that was let go.
+            let seen = by_node.get(node).and_then(|vms| {
+                let candidates = vms.iter().copied().filter(ours);
+                candidates.min_by_key(|seen| (seen.state == VmState::Held, seen.id.clone()))
+            });
             match seen {
                 Some(seen) => vm.seen(node, seen, now, &mut notes),
                 None => vm.not_seen(node, now, grace, &mut notes),
@@ -300,15 +307,22 @@ impl World {
         ))
     }
 
-    /// The VM with this tag is gone from the provider for sure.
-    pub fn destroyed(&mut self, tag: &VmTag) -> Vec<Note> {
+    /// The end of the VM with this tag and id was asked for and goes on.
+    pub fn ending(&mut self, tag: &VmTag) {
+        if let Some(record) = self.records.get_mut(&tag.node) {
+            record.acted = self.now;
+        }
+    }
+
+    /// The VM with this tag and id, if it is known, is gone from the provider for sure.
+    pub fn destroyed(&mut self, tag: &VmTag, id: Option<&VmId>) -> Vec<Note> {
         let now = self.now;
         let node = &tag.node;
         let Some(record) = self.records.get_mut(node) else {
             return Vec::new();
         };
         record.acted = now;
-        match record.vm.clone().filter(|vm| vm.generation == tag.generation) {
+        match record.vm.clone().filter(|vm| vm.is(tag.generation, id)) {
             Some(vm) => record.gone(node, &vm, now, &self.policy, &mut self.breaker),
             None => vec![Note::vm(
                 node,
@@ -379,7 +393,16 @@ impl NodeRecord {
             generation: generation(seen),
             id: Some(seen.id.clone()),
             host: seen.host.clone(),
-            phase: Phase::Booting,
+            phase: match seen.state {
+                VmState::Held => Phase::Asked,
+                VmState::Pending
+                | VmState::Booting
+                | VmState::Ready
+                | VmState::Paused
+                | VmState::Stopping
+                | VmState::Dead(_)
+                | VmState::Unknown(_) => Phase::Booting,
+            },
             asked: now,
             since: now,
             missing_since: None,
@@ -501,6 +524,7 @@ impl VmRecord {
                 self.enter(Phase::Booting, now);
             }
             // Nothing new: known already, or no evidence about a phase that only we end.
+            (VmState::Held, _) => {}
             (
                 VmState::Pending
                 | VmState::Booting

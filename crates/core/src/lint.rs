@@ -102,8 +102,13 @@ impl<'a> Linter<'a> {
             })?;
         }
         match action {
-            Action::CreateVm { tag, host, shape } => self.create(tag, host, shape.memory_mb),
-            Action::DestroyVm { tag, id, cause } => self.destroy(tag, id.as_ref(), cause),
+            Action::CreateVm {
+                tag,
+                host,
+                shape,
+                again,
+            } => self.create(tag, host, shape.memory_mb, *again),
+            Action::DestroyVm { tag, id, cause, .. } => self.destroy(tag, id.as_ref(), cause),
             Action::SetDown { node, reason, .. } => self.set_down(node, reason),
             Action::ReturnNode { node } => self.give_back(node),
             Action::StartNow { job } => {
@@ -118,7 +123,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed look), 7 (bounded).
-    fn create(&mut self, tag: &VmTag, host: &HostName, memory_mb: u64) -> Verdict {
+    fn create(&mut self, tag: &VmTag, host: &HostName, memory_mb: u64, again: bool) -> Verdict {
         let world = self.world;
         self.provider()?;
         self.ours(tag)?;
@@ -126,8 +131,11 @@ impl<'a> Linter<'a> {
             format!("{} is not in the configuration", tag.node)
         })?;
         let record = world.records.get(&tag.node);
-        let again = record.and_then(|record| record.vm.as_ref());
-        match again {
+        let vm = record.and_then(|record| record.vm.as_ref());
+        refuse_if(vm.is_some() != again, || {
+            format!("whether {tag} was asked for before is told wrongly")
+        })?;
+        match vm {
             Some(vm) => {
                 let same = vm.phase == Phase::Asked && vm.generation == tag.generation;
                 refuse_if(!same, || {
@@ -199,7 +207,7 @@ impl<'a> Linter<'a> {
         let record = world.records.get(&tag.node);
         let ours = record
             .and_then(|record| record.vm.as_ref())
-            .filter(|vm| vm.generation == tag.generation);
+            .filter(|vm| vm.is(tag.generation, id));
         if let Some(phase @ Phase::Destroying { cause: begun }) = ours.map(|vm| &vm.phase) {
             let in_use = phase.was_ended_by_us() && may_have_registered(slurm, &tag.node);
             refuse_if(in_use, || format!("Slurm may be using {} by now", tag.node))?;
@@ -228,7 +236,7 @@ impl<'a> Linter<'a> {
             }
             Cause::Orphan => {
                 let dead = shown.is_some_and(|vm| matches!(vm.state, VmState::Dead(_)));
-                let superseded = id.is_some_and(|id| is_superseded(world, id, tag));
+                let superseded = shown.is_some_and(|vm| is_superseded(world, vm));
                 let unasked = record.is_some_and(|record| record.wish == Wish::Unasked);
                 let left_behind = ours.is_some_and(|vm| vm.phase == Phase::Up);
                 refuse_if(ours.is_some() && !unasked && !left_behind, || {

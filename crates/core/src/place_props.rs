@@ -71,6 +71,7 @@ fn case() -> impl Strategy<Value = Case> {
                     cpu_percent,
                     memory_mb,
                     usable,
+                    load: None,
                 });
             let shown = others
                 .into_iter()

@@ -6,7 +6,7 @@
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::Subject;
 use crate::planner::Planner;
-use crate::view::{BaseState, Shape, SlurmView};
+use crate::view::{BaseState, Shape, SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, Wish, World};
 use std::fmt;
 
@@ -48,6 +48,8 @@ pub enum Action {
         host: HostName,
         /// How big.
         shape: Shape,
+        /// Whether it was asked for before, and may be there or on its way.
+        again: bool,
     },
     /// End a VM and remove what is left of it; idempotent.
     DestroyVm {
@@ -57,6 +59,8 @@ pub enum Action {
         id: Option<VmId>,
         /// Why; nothing else may destroy.
         cause: Cause,
+        /// Whether to leave its guest no time.
+        hard: bool,
     },
     /// Tell Slurm that a node is DOWN, and its jobs why.
     SetDown {
@@ -106,7 +110,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::CreateVm { tag, host, shape } => write!(
+            Action::CreateVm { tag, host, shape, .. } => write!(
                 f,
                 "create VM {}.{} on host {host} ({} CPUs, {} MiB)",
                 tag.node, tag.generation, shape.cpus, shape.memory_mb
@@ -166,15 +170,19 @@ impl Plan {
 }
 
 /// Whether a VM that backs nothing can be nobody's: its node has had a later
-/// VM, or was up with another one when this one was first seen.
+/// VM, or was up with another one when this one was first seen, or it is the
+/// second of two with one tag and has never run.
 #[must_use]
-pub fn is_superseded(world: &World, id: &VmId, tag: &VmTag) -> bool {
+pub fn is_superseded(world: &World, seen: &VmView) -> bool {
+    let Some(tag) = &seen.tag else { return false };
     let Some(record) = world.records.get(&tag.node) else {
         return false;
     };
-    let first_seen = world.strays.get(id);
+    let first_seen = world.strays.get(&seen.id);
     match &record.vm {
-        Some(vm) if vm.generation == tag.generation => false,
+        Some(vm) if vm.generation == tag.generation => {
+            seen.state == VmState::Held && vm.phase != Phase::Asked && !vm.is(tag.generation, Some(&seen.id))
+        }
         Some(vm) if vm.phase == Phase::Up && first_seen.is_some_and(|first| vm.since <= *first) => true,
         Some(_) | None => record.generation > tag.generation,
     }

@@ -10,6 +10,7 @@ use crate::world::*;
 use std::collections::BTreeMap;
 
 mod found;
+mod held;
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
@@ -70,6 +71,7 @@ fn world() -> World {
             cpu_percent: 200,
             memory_mb: 300,
             usable: true,
+            load: None,
         })
         .to_vec();
     let policy = Policy {
@@ -150,7 +152,7 @@ impl World {
 
     fn gone(&mut self, name: &str) {
         let tag = self.tag(&node(name), self.records[&node(name)].generation);
-        self.destroyed(&tag);
+        self.destroyed(&tag, None);
     }
 
     fn up(&mut self, name: &str) {
@@ -360,9 +362,13 @@ fn suspend_and_resume_in_either_order_end_as_last_asked() {
 fn a_creation_without_answer_is_asked_again_with_the_same_tag() {
     let mut w = world();
     w.ask_up("n0");
-    let first = w.tick();
+    let mut actions = w.tick();
+    let Action::CreateVm { again, .. } = &mut actions[0] else {
+        panic!("{actions:?}")
+    };
+    assert!(!std::mem::replace(again, true));
     w.busy.clear(); // as after kill -9
-    assert_eq!(w.tick(), first);
+    assert_eq!(w.tick(), actions);
 }
 
 #[test]
@@ -438,16 +444,19 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
             tag: tag.clone(),
             id: None,
             cause: Cause::Ordered,
+            hard: false,
         },
         Action::DestroyVm {
             tag: tag.clone(),
             id: None,
             cause: Cause::Orphan,
+            hard: false,
         },
         Action::DestroyVm {
             tag: tag.clone(),
             id: None,
             cause: Cause::BootTimeout,
+            hard: true,
         },
         Action::DestroyVm {
             tag: tag.clone(),
@@ -456,11 +465,13 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
                 why: "guess".into(),
                 was_up: true,
             },
+            hard: true,
         },
         Action::DestroyVm {
             tag: foreign,
             id: None,
             cause: Cause::Orphan,
+            hard: false,
         },
         Action::CreateVm {
             tag: VmTag {
@@ -469,16 +480,19 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
             },
             host: host("a"),
             shape,
+            again: false,
         },
         Action::CreateVm {
             tag: w.tag(&node("n1"), Generation(1)),
             host: host("a"),
             shape,
+            again: false,
         },
         Action::CreateVm {
             tag: w.tag(&node("zz"), Generation(1)),
             host: host("a"),
             shape,
+            again: false,
         },
         Action::SetDown {
             node: node("n0"),

@@ -1,14 +1,14 @@
 //! The planner behind [`crate::plan::plan`]: what each node, stray and requeued job gets.
 
 use crate::fold::{REASON_PREFIX, is_returnable};
-use crate::ids::{Generation, JobId, NodeName, Time};
+use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::place::Ledger;
 use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused};
-use crate::view::{BaseState, ProviderView, VmState};
+use crate::view::{BaseState, ProviderView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 mod others;
 
@@ -22,6 +22,8 @@ pub(crate) struct Planner<'a> {
     total_left: usize,
     /// Which of a node's VMs the provider shows alive, once somebody asks.
     live: OnceCell<HashMap<&'a NodeName, Vec<Generation>>>,
+    /// What the provider shows alive, once somebody asks.
+    shown: OnceCell<HashSet<&'a VmId>>,
     /// Slurm's jobs by node, once somebody asks.
     jobs: OnceCell<HashMap<&'a NodeName, Vec<JobId>>>,
     pub plan: Plan,
@@ -41,6 +43,7 @@ impl<'a> Planner<'a> {
             world,
             provider,
             live: OnceCell::new(),
+            shown: OnceCell::new(),
             ledger: None,
             starts_left,
             total_left: world
@@ -77,20 +80,48 @@ impl<'a> Planner<'a> {
             return self.hold(node, format!("VM {node}.{} waits for its end ({why}): Slurm could not be read, and nothing is destroyed on a failed look", vm.generation));
         }
         let tag = self.world.tag(node, vm.generation);
+        let ending = matches!(vm.phase, Phase::Destroying { .. });
+        let grace = self.world.policy.terminate_grace;
+        let hard = match cause {
+            // Its guest has nothing to say any more.
+            Cause::Dead { .. } | Cause::BootTimeout => true,
+            Cause::Ordered | Cause::Orphan => ending && self.world.now.since(vm.since) >= grace,
+        };
         self.step(
             Action::DestroyVm {
                 tag,
                 id: vm.id.clone(),
                 cause,
+                hard,
             },
             why,
         );
+    }
+
+    /// Whether a VM's end was asked for and is awaited: until a look that began later
+    /// shows that it ended, or it is time to ask again.
+    fn is_ending(&mut self, record: &NodeRecord, vm: &VmRecord) -> bool {
+        let world = self.world;
+        let asked = record.acted >= vm.since;
+        let lately = world.now.since(record.acted) < world.policy.retry_first;
+        asked && lately && (world.provider_began <= record.acted || self.is_shown_alive(vm))
+    }
+
+    fn is_shown_alive(&mut self, vm: &VmRecord) -> bool {
+        let shown = self.shown.get_or_init(|| {
+            let alive = |vm: &&VmView| !matches!(vm.state, VmState::Dead(_));
+            self.provider.vms.iter().filter(alive).map(|vm| &vm.id).collect()
+        });
+        vm.id.as_ref().is_none_or(|id| shown.contains(id))
     }
 
     pub fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, wish: Wish) {
         match &vm.phase {
             Phase::Destroying { .. } if vm.phase.was_ended_by_us() && self.may_have_registered(node) => {
                 self.hold(node, "its VM was being ended, but Slurm may be using it by now");
+            }
+            Phase::Destroying { .. } if self.is_ending(record, vm) => {
+                self.hold(node, format!("its VM {node}.{} is being ended", vm.generation));
             }
             Phase::Destroying { cause } => self.destroy(node, vm, cause.clone()),
             Phase::Dead { why, was_up } => {
@@ -206,6 +237,7 @@ impl<'a> Planner<'a> {
                 tag,
                 host,
                 shape: spec.shape,
+                again: true,
             },
             "its creation was decided earlier and not confirmed; asking again makes no second VM",
         );
@@ -307,6 +339,7 @@ impl<'a> Planner<'a> {
                         tag,
                         host,
                         shape: spec.shape,
+                        again: false,
                     },
                     why,
                 );

@@ -28,6 +28,8 @@ pub struct Policy {
     /// A node that is up and does not answer Slurm for this time is lost, with its
     /// job: what Slurm's SlurmdTimeout is elsewhere, which is off here.
     pub silence_grace: Millis,
+    /// How long a VM may take to end by itself once that was asked; then it is ended hard.
+    pub terminate_grace: Millis,
     /// First pause after a failure; doubles with each further one.
     pub retry_first: Millis,
     /// Longest pause between tries.
@@ -53,6 +55,7 @@ impl Default for Policy {
             orphan_grace: Millis::secs(60),
             missing_grace: Millis::secs(30),
             silence_grace: Millis::secs(300),
+            terminate_grace: Millis::secs(60),
             retry_first: Millis::secs(5),
             retry_max: Millis::secs(300),
             tries_before_down: 2,

@@ -36,6 +36,17 @@ pub struct HostView {
     pub memory_mb: u64,
     /// Whether new VMs may be placed there now.
     pub usable: bool,
+    /// What is really used of it, by everything that runs there, where the provider knows.
+    pub load: Option<Load>,
+}
+
+/// What of a host is really used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Percent of a core.
+    pub cpu_percent: u32,
+    /// MiB.
+    pub memory_mb: u64,
 }
 
 /// A VM as the provider sees it.
@@ -58,6 +69,8 @@ pub struct VmView {
 /// What a VM is doing, in the words that all providers share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VmState {
+    /// Made and held back: it has never run, and does not start until its creation is asked for again.
+    Held,
     /// Known to the provider, not started yet.
     Pending,
     /// Started; its slurmd is not yet said to run.

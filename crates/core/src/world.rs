@@ -43,6 +43,8 @@ pub struct World {
     pub unbacked: BTreeMap<NodeName, Time>,
     /// When the last whole look at the provider was taken in.
     pub provider_seen: Time,
+    /// When that look began: what was done later it does not show.
+    pub provider_began: Time,
     /// The circuit breaker over all creations.
     pub breaker: Breaker,
     /// The last look at Slurm; none if it failed or is too old to act on.
@@ -250,6 +252,18 @@ impl Breaker {
     }
 }
 
+impl VmRecord {
+    /// Whether this is the VM of that generation and id, as far as both ids are known.
+    #[must_use]
+    pub fn is(&self, generation: Generation, id: Option<&VmId>) -> bool {
+        let same_id = match (&self.id, id) {
+            (Some(known), Some(id)) => known == id,
+            (None, _) | (_, None) => true,
+        };
+        self.generation == generation && same_id
+    }
+}
+
 impl World {
     /// A world in which nothing was seen yet: every node of `specs` has an empty record.
     #[must_use]
@@ -268,6 +282,7 @@ impl World {
             strays: BTreeMap::new(),
             unbacked: BTreeMap::new(),
             provider_seen: Time::default(),
+            provider_began: Time::default(),
             breaker: Breaker::default(),
             slurm: None,
             provider: None,
@@ -320,13 +335,17 @@ impl World {
                     missing_since: None,
                 });
             }
-            Action::DestroyVm { tag, cause, .. } => {
+            Action::DestroyVm { tag, id, cause, .. } => {
                 let ours = self
                     .records
                     .get_mut(&tag.node)
                     .and_then(|record| record.vm.as_mut());
-                if let Some(vm) = ours.filter(|vm| vm.generation == tag.generation) {
-                    vm.enter(Phase::Destroying { cause: cause.clone() }, now);
+                if let Some(vm) = ours.filter(|vm| vm.is(tag.generation, id.as_ref())) {
+                    let phase = Phase::Destroying { cause: cause.clone() };
+                    // Asked again, it has been ending since the first time.
+                    if vm.phase != phase {
+                        vm.enter(phase, now);
+                    }
                 }
             }
             Action::StartNow { job } => {

@@ -68,6 +68,7 @@ impl Day {
                 cpu_percent: 40_000,
                 memory_mb: 110 * (MEMORY_MB + OVERHEAD_MB),
                 usable: true,
+                load: None,
             })
             .collect();
         let vms: Vec<VmView> = (0..VMS)

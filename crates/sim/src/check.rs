@@ -193,7 +193,7 @@ fn ours(provider: &Provider) -> impl Iterator<Item = &Vm> {
 fn one_vm_per_node(provider: &Provider) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     for tag in ours(provider)
-        .filter(|vm| vm.lives())
+        .filter(|vm| vm.lives() && !vm.is_held())
         .filter_map(|vm| vm.view.tag.as_ref())
     {
         if !seen.insert(&tag.node) {
@@ -222,7 +222,7 @@ fn starts_bounded(controller: &Controller, setup: &Setup) -> Result<(), String> 
 
 /// 7.
 fn bounded(provider: &Provider, setup: &Setup) -> Result<(), String> {
-    let vms = ours(provider).count();
+    let vms = ours(provider).filter(|vm| !vm.is_held()).count();
     if vms > setup.policy.max_vms {
         return Err(format!("{vms} VMs, more than {}", setup.policy.max_vms));
     }

@@ -71,6 +71,8 @@ enum Answer {
     Created(VmId),
     CreateFailed(String),
     Done,
+    /// The VM's end has begun.
+    Underway,
     /// Failed, or nothing was heard: it may have happened or not.
     Unknown,
 }
@@ -255,7 +257,11 @@ impl Controller {
             (Action::CreateVm { tag, .. }, Answer::CreateFailed(why)) => {
                 world.create_failed(&tag.node, &why).into_iter().collect()
             }
-            (Action::DestroyVm { tag, .. }, Answer::Done) => world.destroyed(tag),
+            (Action::DestroyVm { tag, id, .. }, Answer::Done) => world.destroyed(tag, id.as_ref()),
+            (Action::DestroyVm { tag, .. }, Answer::Underway) => {
+                world.ending(tag);
+                Vec::new()
+            }
             (Action::SetDown { node, reason, jobs }, Answer::Done) => world.told_down(node, reason, jobs),
             (Action::ReturnNode { node }, Answer::Done) => world.returned(node).into_iter().collect(),
             (Action::StartNow { .. }, Answer::Done) | (_, Answer::Unknown) => Vec::new(),
@@ -413,8 +419,9 @@ fn harm(flight: &Flight, slurm: &Slurm, provider: &Provider) -> Option<Harm> {
     };
     let backed = slurm.nodes.get(node)?.backed.as_ref()?;
     let vm = provider.vms.get(backed).filter(|vm| vm.works())?;
-    if let Action::DestroyVm { tag, .. } = &flight.action {
-        vm.view.tag.as_ref().filter(|own| *own == tag)?;
+    if let Action::DestroyVm { tag, id, .. } = &flight.action {
+        let meant = id.as_ref().is_none_or(|id| id == backed);
+        vm.view.tag.as_ref().filter(|own| *own == tag && meant)?;
     }
     Some(Harm {
         action: flight.action.clone(),
@@ -432,7 +439,11 @@ fn perform(
     rng: &mut Rng,
     now: Time,
 ) -> Answer {
-    if let Action::CreateVm { tag, host, shape } = action {
+    if let Action::CreateVm { tag, host, shape, .. } = action {
+        if rng.chance(faults.create_held) {
+            provider.create_held(tag, shape);
+            return Answer::Unknown;
+        }
         return match provider.create(tag, host, shape, faults, now) {
             _ if rng.chance(faults.create_unanswered) => Answer::Unknown,
             Ok(id) => Answer::Created(id),
@@ -451,7 +462,15 @@ fn perform(
     }
     match action {
         Action::CreateVm { .. } => {}
-        Action::DestroyVm { tag, id, .. } => provider.destroy(tag, id.as_ref()),
+        Action::DestroyVm { tag, id, hard, .. } => {
+            if !provider.destroy(tag, id.as_ref(), *hard, faults, now) {
+                return if rng.chance(faults.act_unanswered) {
+                    Answer::Unknown
+                } else {
+                    Answer::Underway
+                };
+            }
+        }
         Action::SetDown { node, reason, .. } => slurm.set_down(node, reason, |vm| provider.works(vm), now),
         Action::ReturnNode { node } => slurm.return_to_service(node, now),
         Action::StartNow { job } => slurm.start_now(*job),

@@ -26,6 +26,12 @@ faults! {
     create_fails,
     /// A creation succeeds, and its answer is lost.
     create_unanswered,
+    /// A creation makes a VM that is held back, and nothing is heard of it.
+    create_held,
+    /// An earlier try of a creation takes effect, too: a held VM of the same tag.
+    create_twice,
+    /// A VM takes long to end, or for ever until that is asked hard.
+    ends_slowly,
     /// An end, or an order to Slurm, fails without effect.
     act_fails,
     /// An end, or an order to Slurm, takes effect and its answer is lost.

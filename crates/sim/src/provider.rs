@@ -43,6 +43,8 @@ pub struct Vm {
     hung: bool,
     /// Not in any listing before.
     pub hidden_until: Time,
+    /// When it is gone, once its end was asked; it runs no job any more.
+    ends_at: Option<Time>,
 }
 
 impl Vm {
@@ -50,6 +52,12 @@ impl Vm {
     #[must_use]
     pub fn lives(&self) -> bool {
         !matches!(self.view.state, VmState::Dead(_))
+    }
+
+    /// Whether it was made and never let go.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.view.state == VmState::Held
     }
 
     /// Hangs its guest.
@@ -60,7 +68,7 @@ impl Vm {
     /// Whether a slurmd in it could do its work.
     #[must_use]
     pub fn works(&self) -> bool {
-        self.lives() && !self.hung
+        self.lives() && !self.hung && !self.is_held() && self.ends_at.is_none()
     }
 }
 
@@ -80,7 +88,9 @@ impl Provider {
 
     /// Lets time pass until `now`.
     pub fn step(&mut self, now: Time) {
-        for vm in self.vms.values_mut().filter(|vm| vm.lives()) {
+        self.vms.retain(|_, vm| vm.ends_at.is_none_or(|at| at > now));
+        let active = |vm: &&mut Vm| vm.lives() && !vm.is_held() && vm.ends_at.is_none();
+        for vm in self.vms.values_mut().filter(active) {
             vm.hung |= vm.hangs_at.is_some_and(|at| at <= now);
             if vm.dies_at.is_some_and(|at| at <= now) {
                 vm.view.state = VmState::Dead("it ended by itself".into());
@@ -123,11 +133,15 @@ impl Provider {
         faults: &Faults,
         now: Time,
     ) -> Result<VmId, String> {
-        if let Some(vm) = self.vms.values().find(|vm| vm.view.tag.as_ref() == Some(tag)) {
-            return match vm.lives() {
-                true => Ok(vm.view.id.clone()),
-                false => Err("it was made and died".into()),
-            };
+        let same = self.vms.values().filter(|vm| vm.view.tag.as_ref() == Some(tag));
+        if let Some(vm) = same.min_by_key(|vm| (vm.is_held(), vm.view.id.clone())) {
+            let id = vm.view.id.clone();
+            match (vm.lives(), vm.is_held()) {
+                (false, _) => return Err("it was made and died".into()),
+                (true, false) => return Ok(id),
+                // Finished as if it were new.
+                (true, true) => drop(self.vms.remove(&id)),
+            }
         }
         if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
             return Err(format!("host {host} takes no VMs"));
@@ -173,10 +187,50 @@ impl Provider {
             hangs_at,
             hung: false,
             hidden_until: Time(0),
+            ends_at: None,
         };
         let id = vm.view.id.clone();
+        if self.rng.chance(faults.create_twice) {
+            let mut twin = vm.clone();
+            twin.view.id = self.fresh_id();
+            self.hold_back(twin);
+        }
         self.vms.insert(id.clone(), vm);
         Ok(id)
+    }
+
+    /// A creation of which nobody hears: if it is the first, its VM is made and held.
+    pub fn create_held(&mut self, tag: &VmTag, shape: &Shape) {
+        if self.vms.values().any(|vm| vm.view.tag.as_ref() == Some(tag)) {
+            return;
+        }
+        let view = VmView {
+            id: self.fresh_id(),
+            tag: Some(tag.clone()),
+            host: None,
+            memory_mb: shape.memory_mb + self.overhead_mb,
+            cpu_percent: shape.cpu_percent(),
+            state: VmState::Held,
+        };
+        self.hold_back(Vm {
+            view,
+            outsider: false,
+            placed_at: Time(0),
+            ready_at: None,
+            registers_at: None,
+            dies_at: None,
+            hangs_at: None,
+            hung: false,
+            hidden_until: Time(0),
+            ends_at: None,
+        });
+    }
+
+    fn hold_back(&mut self, mut vm: Vm) {
+        vm.view.state = VmState::Held;
+        vm.view.host = None;
+        (vm.registers_at, vm.ready_at, vm.dies_at, vm.hangs_at) = (None, None, None, None);
+        self.vms.insert(vm.view.id.clone(), vm);
     }
 
     /// Adds a VM that somebody else made.
@@ -205,14 +259,42 @@ impl Provider {
             hangs_at: None,
             hung: true,
             hidden_until: Time(0),
+            ends_at: None,
         };
         self.vms.insert(id, vm);
     }
 
     /// Ends the VM of `tag` (that one alone with `id`, if given); fine if there is none.
-    pub fn destroy(&mut self, tag: &VmTag, id: Option<&VmId>) {
-        self.vms
-            .retain(|own, vm| vm.view.tag.as_ref() != Some(tag) || id.is_some_and(|id| id != own));
+    /// Whether it is gone; if not, it is on its way, perhaps until that is asked hard.
+    pub fn destroy(
+        &mut self,
+        tag: &VmTag,
+        id: Option<&VmId>,
+        hard: bool,
+        faults: &Faults,
+        now: Time,
+    ) -> bool {
+        let meant = |own: &VmId, vm: &Vm| vm.view.tag.as_ref() == Some(tag) && id.is_none_or(|id| id == own);
+        let slow = self.rng.chance(faults.ends_slowly);
+        let takes = match self.rng.coin() {
+            true => Millis(self.rng.below(20_000)),
+            false => Millis::secs(3600),
+        };
+        let mut gone = true;
+        self.vms.retain(|own, vm| {
+            let ending = vm.ends_at.is_some();
+            if !meant(own, vm) {
+                return true;
+            }
+            if hard || !vm.lives() || !(slow || ending) {
+                return false;
+            }
+            gone = false;
+            vm.view.state = VmState::Stopping;
+            vm.ends_at.get_or_insert(now + takes);
+            true
+        });
+        gone
     }
 
     /// A listing at `now`, as good or bad as the faults make it; none if it fails.

@@ -154,6 +154,7 @@ impl Sim {
                 cpu_percent: 6400,
                 memory_mb,
                 usable: true,
+                load: None,
             })
             .collect();
         let slurm = Slurm::new(names.iter().cloned(), setup.rules.clone(), rng.fork(1));

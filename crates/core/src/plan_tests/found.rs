@@ -30,7 +30,7 @@ impl World {
         self.busy.remove(&node(name));
     }
 
-    fn down(&mut self, name: &str) {
+    pub(super) fn down(&mut self, name: &str) {
         self.order(&node(name), &Order::Down, self.now);
     }
 
@@ -64,7 +64,7 @@ fn a_node_waits_until_the_listing_no_longer_shows_its_ended_vm() {
     w.down("n0");
     assert_eq!(kinds(&w.tick()), ["destroy"]);
     w.busy.clear();
-    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
     w.pass(Millis(1));
     w.ask_up("n0");
     assert_eq!(w.tick(), [], "the last look still shows it alive");
@@ -98,7 +98,7 @@ fn a_stale_listing_brings_no_ended_vm_back() {
     w.down("n0");
     w.tick();
     w.busy.clear();
-    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
     w.ask_up("n0");
     w.pass(Millis(1));
     w.see(vec![w.shown("n0", 1, VmState::Ready)]);
@@ -140,7 +140,7 @@ fn a_vm_has_its_room_from_asked_to_surely_gone() {
         "not shown, and not surely gone"
     );
     w.busy.clear();
-    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
     assert_eq!(kinds(&w.tick()), ["destroy", "create"]);
 }
 
@@ -151,7 +151,7 @@ fn a_job_on_a_node_without_vm_does_not_hang_for_ever() {
     w.down("n0"); // by hand, under a job: Slurm notices nothing
     w.tick();
     w.busy.clear();
-    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
     w.job(7, &["n0"], 1, "None");
     w.see_node("n0", silent());
     w.watch(w.policy.missing_grace, &[]);
@@ -279,7 +279,7 @@ fn a_vm_kept_over_a_power_down_is_replaced_not_kept_for_ever() {
     w.watch(w.policy.orphan_grace, &vms);
     assert_eq!(kinds(&w.tick()), ["destroy"]);
     w.busy.clear();
-    w.destroyed(&w.tag(&node("n0"), Generation(1)));
+    w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
     w.watch(Millis::secs(1), &[]);
     assert_eq!(w.tick(), [], "nobody waits for it");
 }
@@ -401,6 +401,7 @@ fn the_linter_lets_nothing_be_ended_by_another_vms_id() {
             tag: w.tag(&node("n0"), Generation(1)),
             id: Some(VmId::new(id).unwrap()),
             cause: Cause::Ordered,
+            hard: false,
         },
         why: String::new(),
     };

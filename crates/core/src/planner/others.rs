@@ -25,12 +25,15 @@ impl Planner<'_> {
             }
             let subject = Subject::Vm(tag.node.clone(), tag.generation);
             let age = self.world.now.since(*first);
-            let superseded = is_superseded(self.world, &vm.id, tag);
+            let superseded = is_superseded(self.world, vm);
             let dead = matches!(vm.state, VmState::Dead(_));
-            let why = if age < self.world.policy.orphan_grace && !dead {
+            // Nobody lets it go any more: there is nothing to wait for.
+            let never_runs = superseded && vm.state == VmState::Held;
+            let grace = self.world.policy.orphan_grace;
+            let why = if age < grace && !dead && !never_runs {
                 format!(
                     "backs nothing; terminated in {} if that stays so",
-                    Millis(self.world.policy.orphan_grace.0 - age.0)
+                    Millis(grace.0 - age.0)
                 )
             } else if planned.contains(&tag.node) {
                 "backs nothing; waits for the other action on its node".to_owned()
@@ -45,6 +48,7 @@ impl Planner<'_> {
                         tag: tag.clone(),
                         id: Some(vm.id.clone()),
                         cause: Cause::Orphan,
+                        hard: dead || age.0 >= grace.0 + self.world.policy.terminate_grace.0,
                     },
                     Cause::Orphan.text(),
                 );
