@@ -163,7 +163,7 @@ fn pieces(config: &Config, how: &Setup, text: String) -> anyhow::Result<Vec<Piec
     let hook = match &how.hook_program {
         Some(program) => std::path::absolute(program)?,
         None => {
-            let beside = config.qemu.thiao.with_file_name("thiao-hook");
+            let beside = config.program.with_file_name("thiao-hook");
             if beside.is_file() {
                 beside
             } else {

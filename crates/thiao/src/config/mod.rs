@@ -40,8 +40,39 @@ pub struct Config {
     pub policy: Policy,
     /// When the controller looks and acts.
     pub timing: Timing,
-    /// What the embedded provider must know.
-    pub qemu: thiao_qemu::Settings,
+    /// Who makes the VMs, and what it must know.
+    pub provider: ProviderSettings,
+    /// The `thiao` binary that read the file: other programs of ours are beside it.
+    pub program: PathBuf,
+}
+
+/// Who makes the VMs, and what it must know.
+#[derive(Debug, Clone)]
+pub enum ProviderSettings {
+    /// The embedded provider: VMs on this machine.
+    Qemu(thiao_qemu::Settings),
+    /// OpenNebula: VMs on its hosts.
+    OpenNebula(thiao_opennebula::Settings),
+}
+
+impl ProviderSettings {
+    /// The embedded provider's settings, if it is the one.
+    #[must_use]
+    pub fn qemu(&self) -> Option<&thiao_qemu::Settings> {
+        match self {
+            Self::Qemu(settings) => Some(settings),
+            Self::OpenNebula(_) => None,
+        }
+    }
+
+    /// OpenNebula's settings, if it is the one.
+    #[must_use]
+    pub fn opennebula(&self) -> Option<&thiao_opennebula::Settings> {
+        match self {
+            Self::OpenNebula(settings) => Some(settings),
+            Self::Qemu(_) => None,
+        }
+    }
 }
 
 /// How Slurm is reached.
@@ -290,7 +321,15 @@ fn this_machine() -> resolve::Machine {
         memory_mb: (info.totalram as u64).saturating_mul(u64::from(info.mem_unit)) >> 20,
         // Only /proc missing can hide it; then PATH finds it.
         program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("thiao")),
+        one_xmlrpc: variable("ONE_XMLRPC").and_then(|text| text.into_string().ok()),
+        one_auth: variable("ONE_AUTH").map(PathBuf::from),
+        home: variable("HOME").map(PathBuf::from),
     }
+}
+
+/// A variable of the environment, unless it is empty.
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 impl Loaded {
@@ -311,6 +350,7 @@ impl Loaded {
                     match origin {
                         Origin::Line(line) => writeln!(text, "{set:<48} # line {line}"),
                         Origin::Default => writeln!(text, "{set:<48} # default"),
+                        Origin::Environment(name) => writeln!(text, "{set:<48} # from ${name}"),
                     }
                 }
                 Shown::Key { key, value: None, .. } => {

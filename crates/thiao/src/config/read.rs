@@ -5,7 +5,9 @@
 //! Serde stops at the first mistake, and forgets whether a value was written
 //! or defaulted; both matter here.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -32,6 +34,8 @@ pub enum Origin {
     Line(usize),
     /// The default.
     Default,
+    /// This variable of the environment, which is the default where it is set.
+    Environment(&'static str),
 }
 
 /// One line of the resolved settings.
@@ -42,7 +46,7 @@ pub enum Shown {
     /// A key with its value in TOML; none if it has no value.
     Key {
         /// Its name.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// Its value in TOML.
         value: Option<String>,
         /// Where it came from.
@@ -59,6 +63,8 @@ pub struct Reader<'t> {
     known: RefCell<Vec<(String, &'static str)>>,
     /// Keys that were written but not asked for: section, key, line.
     unknown: RefCell<Vec<(String, String, usize)>>,
+    /// Keys that are refused where they are: section, key. They are no typos.
+    refused: RefCell<Vec<(String, &'static str)>>,
 }
 
 /// What a reading came to.
@@ -78,6 +84,7 @@ impl<'t> Reader<'t> {
             shown: RefCell::default(),
             known: RefCell::default(),
             unknown: RefCell::default(),
+            refused: RefCell::default(),
         }
     }
 
@@ -194,9 +201,10 @@ impl<'r, 't> Section<'r, 't> {
         self.table.and_then(|t| t.get(key))
     }
 
-    fn show(&self, key: &'static str, value: Option<String>) {
-        let origin = if self.has(key) {
-            Origin::Line(self.line_of(key))
+    fn show(&self, key: impl Into<Cow<'static, str>>, value: Option<String>) {
+        let key = key.into();
+        let origin = if self.has(&key) {
+            Origin::Line(self.line_of(&key))
         } else {
             Origin::Default
         };
@@ -204,6 +212,25 @@ impl<'r, 't> Section<'r, 't> {
             .shown
             .borrow_mut()
             .push(Shown::Key { key, value, origin });
+    }
+
+    /// Notes that the default of the key that was taken last is this variable's value.
+    pub fn default_is_from(&self, variable: &'static str) {
+        if let Some(Shown::Key {
+            origin: origin @ Origin::Default,
+            ..
+        }) = self.reader.shown.borrow_mut().last_mut()
+        {
+            *origin = Origin::Environment(variable);
+        }
+    }
+
+    /// Says why a key that is known elsewhere, or under other circumstances, may not be here.
+    pub fn refuse(&self, key: &'static str, why: impl Into<String>) {
+        if self.has(key) {
+            self.reader.refused.borrow_mut().push((self.path.clone(), key));
+            self.problem(key, why);
+        }
     }
 
     /// Takes a key: `read` says what was wanted when the value is of another kind.
@@ -316,6 +343,29 @@ impl<'r, 't> Section<'r, 't> {
         value
     }
 
+    /// One of some words, each of which stands for something.
+    pub fn choice<T: Copy + PartialEq>(
+        &self,
+        key: &'static str,
+        default: T,
+        words: &[(&'static str, T)],
+    ) -> T {
+        let known = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
+        let chosen = self
+            .take(key, |v| match v.as_str() {
+                Some(text) => words
+                    .iter()
+                    .find(|(word, _)| *word == text)
+                    .map(|(_, meaning)| *meaning)
+                    .ok_or_else(|| format!("is not possible: use {}", either(&known()))),
+                None => Err("is not a text; put it in quotes".to_owned()),
+            })
+            .unwrap_or(default);
+        let word = words.iter().find(|(_, meaning)| *meaning == chosen);
+        self.show(key, word.map(|(word, _)| quoted(word)));
+        chosen
+    }
+
     /// As [`Self::parsed`], but something must be there.
     pub fn required<T>(&self, key: &'static str, what: &str) -> Option<T>
     where
@@ -337,6 +387,64 @@ impl<'r, 't> Section<'r, 't> {
             .or(default);
         self.show(key, path.as_ref().map(|p| quoted(&p.to_string_lossy())));
         path
+    }
+
+    /// An absolute path that has a default, or an empty text for none.
+    pub fn path_or_none(&self, key: &'static str, default: PathBuf) -> Option<PathBuf> {
+        let path = self
+            .take(key, |v| match v.as_str() {
+                Some("") => Ok(PathBuf::new()),
+                Some(text) if text.starts_with('/') && !text.contains('\0') => Ok(PathBuf::from(text)),
+                _ => Err("is not an absolute path in quotes, or \"\" for none".to_owned()),
+            })
+            .unwrap_or(default);
+        self.show(key, Some(quoted(&path.to_string_lossy())));
+        Some(path).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// A table of texts whose keys are free; `check` refuses a key and its text with a sentence.
+    pub fn free_texts(
+        &self,
+        key: &'static str,
+        check: impl Fn(&str, &str) -> Result<(), String>,
+    ) -> BTreeMap<String, String> {
+        let wanted = || format!("is not a table of texts; write [{}]", join(&self.path, key));
+        let mut texts = BTreeMap::new();
+        let Some(value) = self.value(key) else {
+            return texts;
+        };
+        let Some(entries) = value.get_ref().as_table() else {
+            self.problem(key, format!("{} {}", excerpt(value.get_ref()), wanted()));
+            return texts;
+        };
+        let table = Section {
+            reader: self.reader,
+            path: join(&self.path, key),
+            line: self.line_of(key),
+            table: Some(entries),
+        };
+        self.reader
+            .shown
+            .borrow_mut()
+            .push(Shown::Head(format!("[{}]", table.path)));
+        for (name, value) in entries.iter() {
+            let name: &str = name.get_ref();
+            let Some(text) = value.get_ref().as_str() else {
+                table.problem(
+                    name,
+                    format!("{} is not a text; put it in quotes", excerpt(value.get_ref())),
+                );
+                continue;
+            };
+            match check(name, text) {
+                Ok(()) => {
+                    table.show(name.to_owned(), Some(quoted(text)));
+                    texts.insert(name.to_owned(), text.to_owned());
+                }
+                Err(why) => table.problem(name, why),
+            }
+        }
+        texts
     }
 
     /// A list of texts, each of which `check` refuses with a sentence or takes.
@@ -428,7 +536,7 @@ impl<'r, 't> Section<'r, 't> {
         shown.push(Shown::Head(format!("[[{}]]", join(&self.path, key))));
         for (key, value) in values {
             shown.push(Shown::Key {
-                key,
+                key: (*key).into(),
                 value: Some(value.clone()),
                 origin: Origin::Default,
             });
@@ -438,10 +546,12 @@ impl<'r, 't> Section<'r, 't> {
     /// Says that all keys of this table were asked for: the others are mistakes.
     pub fn close(&self) {
         let known = self.reader.known.borrow();
+        let refused = self.reader.refused.borrow();
         for (key, _) in self.table.into_iter().flat_map(|t| t.iter()) {
             let name: &str = key.get_ref();
             if !known
                 .iter()
+                .chain(refused.iter())
                 .any(|(section, k)| *section == self.path && *k == name)
             {
                 let line = self.reader.line(key.span().start);
@@ -464,6 +574,15 @@ fn excerpt(value: &DeValue<'_>) -> String {
         DeValue::Datetime(d) => d.to_string(),
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// Words as a choice: `a, b or c`.
+fn either(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [some @ .., last] => format!("{} or {last}", some.join(", ")),
     }
 }
 

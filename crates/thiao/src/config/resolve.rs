@@ -1,17 +1,20 @@
 //! Every key of `thiao.toml`: its name, default, range, and what it becomes.
 
-use super::read::{Findings, Reader, Section, quoted};
-use super::{Config, NodeSpec, Nodeset, SlurmSettings, Timing, passwd};
+mod opennebula;
+mod people;
+mod qemu;
+
+use super::read::{Findings, Reader, Section};
+use super::{Config, NodeSpec, Nodeset, ProviderSettings, SlurmSettings, Timing};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_core::hostlist;
-use thiao_core::ids::{ClusterName, HostName, Millis, NodeName, NodesetName};
+use thiao_core::ids::{ClusterName, Millis, NodeName, NodesetName};
 use thiao_core::policy::Policy;
 use thiao_core::view::Shape;
-use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings, Share, User};
+use thiao_opennebula::settings::VmSource;
 use toml::de::DeTable;
 
 /// Most nodes that one controller minds.
@@ -34,6 +37,44 @@ pub struct Machine {
     pub memory_mb: u64,
     /// The program that runs.
     pub program: PathBuf,
+    /// `$ONE_XMLRPC`, where OpenNebula's own programs find oned.
+    pub one_xmlrpc: Option<String>,
+    /// `$ONE_AUTH`, where they find the credentials.
+    pub one_auth: Option<PathBuf>,
+    /// `$HOME`, in which they find them otherwise.
+    pub home: Option<PathBuf>,
+}
+
+/// Who makes the VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Qemu,
+    OpenNebula,
+}
+
+impl Maker {
+    /// Each with its word, which is also its table's name.
+    const WORDS: [(&str, Self); 2] = [("qemu", Self::Qemu), ("opennebula", Self::OpenNebula)];
+
+    /// The limits and times that fit it where the file says nothing.
+    fn policy(self) -> Policy {
+        match self {
+            Self::Qemu => Policy::default(),
+            Self::OpenNebula => Policy {
+                max_starting: 1000,
+                boot_timeout: Millis::secs(300),
+                ..Policy::default()
+            },
+        }
+    }
+
+    /// How often to look at its VMs, in milliseconds: at rest, and while VMs come up or go.
+    fn polls(self) -> (u64, u64) {
+        match self {
+            Self::Qemu => (5 * SECOND, 250),
+            Self::OpenNebula => (10 * SECOND, SECOND),
+        }
+    }
 }
 
 /// Reads a parsed file whole. The settings are there only if nothing is wrong.
@@ -63,23 +104,43 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
             format!("is longer than {MAX_STATE_DIR} bytes: its sockets would have no valid address"),
         );
     }
+    let maker = maker(root);
     let slurm = root.table("slurm");
     let (conf, bin_dir) = (slurm.path("conf", None), slurm.path("bin_dir", None));
     slurm.close();
-    let (nodesets, nodes) = nodesets(root);
-    let mut policy = Policy::default();
+    let (nodesets, nodes, sources) = nodesets(root, maker);
+    let mut policy = maker.policy();
     limits(&root.table("limits"), &mut policy);
-    let (timing, slurm_timeout) = timing(&root.table("timing"), &mut policy);
-    let qemu = qemu(
-        &root.table("qemu"),
-        cluster.as_ref(),
-        &state_dir,
-        &policy,
-        machine,
-    );
-    root.close();
-    let qemu = qemu?;
-    fits(root, &nodesets, &policy, &qemu);
+    let Times {
+        timing,
+        slurm: slurm_timeout,
+        opennebula: opennebula_timeout,
+    } = timing(&root.table("timing"), &mut policy, maker);
+    let cluster_name = cluster.as_ref();
+    let provider = match maker {
+        Maker::Qemu => {
+            let table = root.table("qemu");
+            let qemu = qemu::qemu(&table, cluster_name, &state_dir, &policy, machine);
+            root.close();
+            let qemu = qemu?;
+            qemu::fits(root, &nodesets, &policy, &qemu);
+            ProviderSettings::Qemu(qemu)
+        }
+        Maker::OpenNebula => {
+            let given = opennebula::Given {
+                cluster: cluster_name,
+                policy: &policy,
+                timeout: opennebula_timeout,
+                machine,
+                nodesets: sources,
+                nodes: &nodes,
+            };
+            let table = root.table("opennebula");
+            let settings = opennebula::opennebula(&table, given);
+            root.close();
+            ProviderSettings::OpenNebula(settings?)
+        }
+    };
     Some(Config {
         file: file.to_owned(),
         cluster: cluster?,
@@ -93,13 +154,49 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         nodes,
         policy,
         timing,
-        qemu,
+        provider,
+        program: machine.program.clone(),
     })
 }
 
-/// The nodesets and their nodes.
-fn nodesets(root: &Section<'_, '_>) -> (BTreeMap<NodesetName, Nodeset>, BTreeMap<NodeName, NodeSpec>) {
+/// Who makes the VMs. The table of another provider is a mistake: it would have no effect.
+fn maker(root: &Section<'_, '_>) -> Maker {
+    // Where the word is missing or no word, its table says what was meant.
+    let meant = if root.has("opennebula") {
+        Maker::OpenNebula
+    } else {
+        Maker::Qemu
+    };
+    if meant == Maker::OpenNebula && !root.has("provider") {
+        root.problem(
+            "opennebula",
+            "has no effect as long as the provider is qemu: write provider = \"opennebula\" at the file's top, \
+             or remove this table",
+        );
+    }
+    let maker = root.choice("provider", meant, &Maker::WORDS);
+    let (other, why) = match maker {
+        Maker::Qemu => ("opennebula", "has no effect with provider = \"qemu\""),
+        Maker::OpenNebula => ("qemu", "has no effect with provider = \"opennebula\""),
+    };
+    root.refuse(
+        other,
+        format!("{why}: remove this table, or name the other provider"),
+    );
+    maker
+}
+
+/// The nodesets, their nodes, and what OpenNebula makes their VMs from.
+type Nodesets = (
+    BTreeMap<NodesetName, Nodeset>,
+    BTreeMap<NodeName, NodeSpec>,
+    BTreeMap<NodesetName, VmSource>,
+);
+
+/// Reads the nodesets.
+fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
     let mut sets = BTreeMap::new();
+    let mut sources = BTreeMap::new();
     let mut all: BTreeMap<NodeName, NodeSpec> = BTreeMap::new();
     let tables = root.tables("nodeset");
     if tables.is_empty() && !root.has("nodeset") {
@@ -135,10 +232,18 @@ fn nodesets(root: &Section<'_, '_>) -> (BTreeMap<NodesetName, Nodeset>, BTreeMap
             .checked("partition", Some("vm".to_owned()), word)
             .unwrap_or_default();
         let features = table.texts("features", |text| word(text).map(drop));
+        let source = match maker {
+            Maker::OpenNebula => opennebula::source(&table),
+            Maker::Qemu => {
+                opennebula::refuse_source(&table);
+                None
+            }
+        };
         table.close();
         let (Some(name), Some(list)) = (name, list) else {
             continue;
         };
+        sources.extend(source.map(|source| (name.clone(), source)));
         let count = list.nodes.len();
         let nodes = hostlist::fold(&list.nodes);
         for node in list.nodes {
@@ -172,7 +277,7 @@ fn nodesets(root: &Section<'_, '_>) -> (BTreeMap<NodesetName, Nodeset>, BTreeMap
             table.problem("name", format!("there are two nodesets named {name}"));
         }
     }
-    (sets, all)
+    (sets, all, sources)
 }
 
 /// A hostlist that shows itself folded.
@@ -215,31 +320,49 @@ fn limits(table: &Section<'_, '_>, policy: &mut Policy) {
     table.close();
 }
 
+/// What `[timing]` says beside the policy's times.
+struct Times {
+    timing: Timing,
+    /// One call of Slurm's programs.
+    slurm: Duration,
+    /// One call of oned; nothing with another provider.
+    opennebula: Duration,
+}
+
 /// All times, each in seconds in the file.
-fn timing(table: &Section<'_, '_>, policy: &mut Policy) -> (Timing, Duration) {
+fn timing(table: &Section<'_, '_>, policy: &mut Policy, maker: Maker) -> Times {
     let from = |least: u64, most: u64| least..=most;
     policy.boot_timeout = table.seconds("boot_timeout", policy.boot_timeout, from(SECOND, HOUR));
     policy.capacity_patience = table.seconds("capacity_patience", policy.capacity_patience, from(0, HOUR));
     policy.orphan_grace = table.seconds("orphan_grace", policy.orphan_grace, from(SECOND, DAY));
     policy.missing_grace = table.seconds("missing_grace", policy.missing_grace, from(SECOND, DAY));
     policy.silence_grace = table.seconds("silence_grace", policy.silence_grace, from(SECOND, DAY));
+    policy.terminate_grace = table.seconds("terminate_grace", policy.terminate_grace, from(SECOND, DAY));
     policy.retry_first = table.seconds("retry_first", policy.retry_first, from(100, HOUR));
     policy.retry_max = table.seconds("retry_max", policy.retry_max, from(100, DAY));
     policy.breaker_pause = table.seconds("breaker_pause", policy.breaker_pause, from(100, DAY));
     let span = |key, default: u64, least, most| {
         Duration::from_millis(table.seconds(key, Millis(default), from(least, most)).0)
     };
+    let (vm_poll, vm_poll_busy) = maker.polls();
     let timing = Timing {
         tick: span("tick", 5 * SECOND, 50, HOUR),
         slurm_poll: span("slurm_poll", 10 * SECOND, 50, HOUR),
         slurm_poll_busy: span("slurm_poll_busy", 500, 50, HOUR),
         slurm_poll_urgent: span("slurm_poll_urgent", 50, 10, HOUR),
-        vm_poll: span("vm_poll", 5 * SECOND, 50, HOUR),
-        vm_poll_busy: span("vm_poll_busy", 250, 50, HOUR),
+        vm_poll: span("vm_poll", vm_poll, 50, HOUR),
+        vm_poll_busy: span("vm_poll_busy", vm_poll_busy, 50, HOUR),
         look_max_age: span("look_max_age", 60 * SECOND, SECOND, HOUR),
         events_keep: span("events_keep", 14 * DAY, HOUR, 3650 * DAY),
     };
-    let slurm_timeout = span("slurm_timeout", 20 * SECOND, 100, HOUR);
+    let slurm = span("slurm_timeout", 20 * SECOND, 100, HOUR);
+    let opennebula = match maker {
+        Maker::OpenNebula => span("opennebula_timeout", 30 * SECOND, 100, HOUR),
+        Maker::Qemu => {
+            table.refuse("opennebula_timeout", opennebula::ONLY);
+            Duration::ZERO
+        }
+    };
     if policy.retry_max < policy.retry_first {
         table.problem("retry_max", "is shorter than retry_first");
     }
@@ -266,269 +389,9 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy) -> (Timing, Duration) {
         );
     }
     table.close();
-    (timing, slurm_timeout)
-}
-
-/// The embedded provider.
-fn qemu(
-    table: &Section<'_, '_>,
-    cluster: Option<&ClusterName>,
-    state_dir: &Path,
-    policy: &Policy,
-    machine: &Machine,
-) -> Option<Settings> {
-    let bridge = table.checked("bridge", Some("thiao0".to_owned()), |text| match word(text) {
-        Ok(name) if name.len() <= 15 => Ok(name),
-        _ => Err("use 1 to 15 of letters, digits, '.', '_' and '-'".to_owned()),
-    });
-    let address = table.parsed("address", Some(Ipv4Addr::new(10, 84, 0, 1)))?;
-    let prefix_len: u8 = table.number("prefix_len", 16, 8..=30);
-    let accel = table.checked("accel", Some(Accel(AccelChoice::Auto)), Accel::new)?;
-    let warm = table.flag("warm", true);
-    let cache_dir = table.path("cache_dir", Some("/var/cache/thiao".into()))?;
-    let agent = table.path("agent", Some(default_agent(&machine.program)))?;
-    let guest = GuestSettings {
-        slurmctld_host: table.checked("slurmctld_host", Some(machine.name.clone()), word)?,
-        slurmctld_addr: table.parsed("slurmctld_addr", Some(address))?,
-        slurmctld_port: table.number("slurmctld_port", 6817, 1..=u16::MAX),
-        munge_key: table.path("munge_key", Some("/etc/munge/munge.key".into()))?,
-        munge_socket: table.path("munge_socket", Some("/run/munge/munge.socket.2".into()))?,
-        users: Vec::new(),
-        shares: Vec::new(),
-    };
-    let mut users = users(table);
-    let own = table.tables("user");
-    users.extend(own.iter().filter_map(user));
-    for (n, user) in users.iter().enumerate() {
-        if users
-            .iter()
-            .take(n)
-            .any(|other| other.name == user.name || other.uid == user.uid)
-        {
-            table.problem("user", format!("{} (uid {}) is there twice", user.name, user.uid));
-        }
-    }
-    let shares = table
-        .tables("share")
-        .iter()
-        .filter_map(|t| share(t, &users))
-        .collect();
-    let hosts = hosts(table, machine)?;
-    table.close();
-    Some(Settings {
-        cluster: cluster?.clone(),
-        state_dir: state_dir.to_owned(),
-        cache_dir,
-        hosts,
-        network: thiao_qemu::net::Network {
-            bridge: bridge?,
-            address,
-            prefix_len,
-        },
-        accel: accel.0,
-        warm,
-        overhead_mb: policy.overhead_mb,
-        guest: GuestSettings {
-            users,
-            shares,
-            ..guest
-        },
-        agent,
-        thiao: machine.program.clone(),
-    })
-}
-
-/// The users that are taken as this machine knows them.
-fn users(table: &Section<'_, '_>) -> Vec<User> {
-    let names = table.texts("users", |name| match passwd::by_name(name)? {
-        user if user.uid == 0 => Err(format!("{name} has uid 0, which jobs never have")),
-        _ => Ok(()),
-    });
-    names
-        .iter()
-        .filter_map(|name| passwd::by_name(name).ok())
-        .collect()
-}
-
-/// A user described in the file.
-fn user(table: &Section<'_, '_>) -> Option<User> {
-    table.show_head();
-    let name = table.required::<String>("name", "give the login name");
-    let uid = table.required_number("uid", 1..=u32::MAX - 2, "give the numeric user id");
-    let gid = table.required_number(
-        "gid",
-        1..=u32::MAX - 2,
-        "give the numeric id of the primary group",
-    );
-    let home = table.path("home", Some("/".into()))?;
-    let shell = table.path("shell", Some("/bin/bash".into()))?;
-    table.close();
-    let name = name?;
-    // What a line of passwd can hold.
-    let good = |text: &str| !text.bytes().any(|b| b == b':' || b.is_ascii_control());
-    if name.is_empty() || !good(&name) {
-        table.problem("name", "is no login name");
-    }
-    if !good(&home.to_string_lossy()) || !good(&shell.to_string_lossy()) {
-        table.problem("home", "home and shell may not hold ':' or control characters");
-    }
-    Some(User {
-        name,
-        uid,
-        gid,
-        home,
-        shell,
-    })
-}
-
-/// A folder that guests see.
-fn share(table: &Section<'_, '_>, users: &[User]) -> Option<Share> {
-    table.show_head();
-    if !table.has("source") {
-        table.problem(
-            "source",
-            "is missing: name the folder of this machine that guests see",
-        );
-    }
-    let source = table.path("source", None);
-    let target = table.path("target", source.clone());
-    let user = table.required::<String>(
-        "user",
-        "name the user whose folder it is; all access is under his uid",
-    );
-    table.close();
-    let user = user?;
-    let Some(owner) = users.iter().find(|u| u.name == user) else {
-        table.problem(
-            "user",
-            format!("{user} is not among the guests' users: add it to qemu.users"),
-        );
-        return None;
-    };
-    Some(Share {
-        source: source?,
-        target: target?,
-        uid: owner.uid,
-        gid: owner.gid,
-    })
-}
-
-/// The hosts that share this machine; by default the machine itself.
-fn hosts(table: &Section<'_, '_>, machine: &Machine) -> Option<Vec<Host>> {
-    let tables = table.tables("host");
-    if tables.is_empty() {
-        // A quarter of the memory stays the machine's own.
-        let memory_mb = machine.memory_mb * 3 / 4;
-        return match HostName::new(&machine.name) {
-            Ok(name) => {
-                let values = [
-                    ("name", quoted(name.as_str())),
-                    ("cpus", machine.cpus.to_string()),
-                    ("memory_mb", memory_mb.to_string()),
-                ];
-                table.show_default("host", &values);
-                Some(vec![Host {
-                    name,
-                    cpus: machine.cpus,
-                    memory_mb,
-                }])
-            }
-            Err(e) => {
-                table.problem(
-                    "host",
-                    format!("is missing, and this machine's name will not do: {e}"),
-                );
-                None
-            }
-        };
-    }
-    let mut hosts: Vec<Host> = Vec::new();
-    for table in tables {
-        table.show_head();
-        let name: Option<HostName> = table.required("name", "give the host a name");
-        let cpus = table.number("cpus", machine.cpus, 1..=4096);
-        let memory_mb = table.required_number(
-            "memory_mb",
-            16..=1 << 26,
-            "say how much memory VMs may use in all, in MiB",
-        );
-        table.close();
-        let Some(name) = name else { continue };
-        if hosts.iter().any(|h| h.name == name) {
-            table.problem("name", format!("there are two hosts named {name}"));
-        }
-        hosts.push(Host {
-            name,
-            cpus,
-            memory_mb,
-        });
-    }
-    Some(hosts)
-}
-
-/// What only shows when all parts are known: that each VM fits a host and has an address.
-fn fits(root: &Section<'_, '_>, nodesets: &BTreeMap<NodesetName, Nodeset>, policy: &Policy, qemu: &Settings) {
-    for (name, set) in nodesets {
-        let memory = set.shape.memory_mb + policy.overhead_mb;
-        let cpu = u64::from(set.shape.cpus) * u64::from(set.shape.share_percent);
-        let room = |host: &Host| {
-            let cores = u64::from(host.cpus) * u64::from(policy.cpu_overcommit_percent);
-            memory <= host.memory_mb && cpu <= cores
-        };
-        if !qemu.hosts.is_empty() && !qemu.hosts.iter().any(room) {
-            root.problem(
-                "nodeset",
-                format!(
-                    "{name}: no host can carry one of its VMs, which needs {memory} MiB (limits.overhead_mb included) \
-                     and {cpu} % of a core; make the nodes smaller or qemu.host larger"
-                ),
-            );
-        }
-    }
-    let wanted = nodesets
-        .values()
-        .map(|set| set.count)
-        .sum::<usize>()
-        .min(policy.max_vms);
-    let addresses = (1_usize << (32 - qemu.network.prefix_len)) - 3;
-    if wanted > addresses {
-        root.problem(
-            "qemu",
-            format!("prefix_len leaves {addresses} addresses for {wanted} VMs: use a smaller one"),
-        );
-    }
-}
-
-/// Where `thiao-guest` is when nobody says: beside the running program, else where packages put it.
-fn default_agent(program: &Path) -> PathBuf {
-    let beside = program.with_file_name("thiao-guest");
-    if beside.is_file() {
-        beside
-    } else {
-        PathBuf::from("/usr/lib/thiao/thiao-guest")
-    }
-}
-
-/// [`AccelChoice`] as it is written.
-struct Accel(AccelChoice);
-
-impl Accel {
-    fn new(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self(AccelChoice::Auto)),
-            "kvm" => Ok(Self(AccelChoice::Kvm)),
-            "tcg" => Ok(Self(AccelChoice::Tcg)),
-            _ => Err("use auto, kvm or tcg".to_owned()),
-        }
-    }
-}
-
-impl std::fmt::Display for Accel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.0 {
-            AccelChoice::Auto => "auto",
-            AccelChoice::Kvm => "kvm",
-            AccelChoice::Tcg => "tcg",
-        })
+    Times {
+        timing,
+        slurm,
+        opennebula,
     }
 }

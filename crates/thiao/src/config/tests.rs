@@ -1,3 +1,5 @@
+mod opennebula;
+
 use super::*;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -15,11 +17,18 @@ fn machine() -> resolve::Machine {
         cpus: 4,
         memory_mb: 8000,
         program: "/opt/x/thiao".into(),
+        one_xmlrpc: None,
+        one_auth: None,
+        home: Some("/home/me".into()),
     }
 }
 
 fn read(text: &str) -> Result<Loaded, ConfigError> {
     parse(Path::new("thiao.toml"), text, &machine())
+}
+
+fn qemu(config: &Config) -> &thiao_qemu::Settings {
+    config.provider.qemu().unwrap()
 }
 
 /// The problems of this text, which must have some.
@@ -54,14 +63,17 @@ fn few_keys_are_enough() {
         ("fg[0-7]", 8, "vm")
     );
     assert_eq!(config.nodes[&NodeName::new("fg3").unwrap()].shape, set.shape);
-    assert_eq!(config.qemu.hosts.len(), 1);
+    assert_eq!(qemu(&config).hosts.len(), 1);
     assert_eq!(
-        (config.qemu.hosts[0].name.as_str(), config.qemu.hosts[0].memory_mb),
+        (
+            qemu(&config).hosts[0].name.as_str(),
+            qemu(&config).hosts[0].memory_mb
+        ),
         ("box", 6000)
     );
-    assert_eq!(config.qemu.agent, Path::new("/usr/lib/thiao/thiao-guest"));
-    assert_eq!(config.qemu.guest.slurmctld_host, "box");
-    assert_eq!(config.qemu.guest.slurmctld_addr, config.qemu.network.address);
+    assert_eq!(qemu(&config).agent, Path::new("/usr/lib/thiao/thiao-guest"));
+    assert_eq!(qemu(&config).guest.slurmctld_host, "box");
+    assert_eq!(qemu(&config).guest.slurmctld_addr, qemu(&config).network.address);
 }
 
 #[test]
@@ -136,16 +148,16 @@ user = "alice"
     assert_eq!(c.slurm.timeout, Duration::from_secs(3));
     assert_eq!(c.timing.events_keep, Duration::from_secs(86_400));
     assert_eq!(c.nodes.len(), 12);
-    assert_eq!(c.qemu.accel, thiao_qemu::AccelChoice::Tcg);
-    assert_eq!(c.qemu.hosts[1].cpus, 4);
-    assert_eq!(c.qemu.guest.users[0].shell, Path::new("/bin/bash"));
-    let share = &c.qemu.guest.shares[0];
+    assert_eq!(qemu(c).accel, thiao_qemu::AccelChoice::Tcg);
+    assert_eq!(qemu(c).hosts[1].cpus, 4);
+    assert_eq!(qemu(c).guest.users[0].shell, Path::new("/bin/bash"));
+    let share = &qemu(c).guest.shares[0];
     assert_eq!(
         (share.uid, share.gid, share.target.as_path()),
         (1000, 1001, Path::new("/home/alice"))
     );
     assert_eq!(
-        (c.qemu.state_dir.as_path(), c.qemu.overhead_mb),
+        (qemu(c).state_dir.as_path(), qemu(c).overhead_mb),
         (Path::new("/tmp/x"), 100)
     );
 

@@ -15,7 +15,7 @@ pub mod provider;
 mod receive;
 
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, ProviderSettings};
 use anyhow::Context;
 use provider::Provider;
 use std::fs::File;
@@ -37,8 +37,16 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let vms_changed = vms_changed.clone();
         Arc::new(move || vms_changed.notify_one()) as Arc<dyn Fn() + Send + Sync>
     };
-    let qemu = thiao_qemu::Qemu::open(config.qemu.clone(), wake).context("the QEMU provider cannot start")?;
-    run(&config, Arc::new(qemu), vms_changed).await
+    match &config.provider {
+        ProviderSettings::Qemu(settings) => {
+            let qemu =
+                thiao_qemu::Qemu::open(settings.clone(), wake).context("the QEMU provider cannot start")?;
+            run(&config, Arc::new(qemu), vms_changed).await
+        }
+        ProviderSettings::OpenNebula(_) => {
+            anyhow::bail!("the OpenNebula provider cannot start: it is not connected yet")
+        }
+    }
 }
 
 /// The same with any provider: `vms_changed` is how it says that a look is worth while.

@@ -244,7 +244,11 @@ impl Drop for ByHand {
 /// The helper's body: `start NODE` and `end NODE` on standard input, a line for each on standard output.
 pub fn by_hand(config: &Path) -> Result<ExitCode> {
     let config = crate::config::Config::load(Some(config))?;
-    let mut settings = config.qemu.clone();
+    let mut settings = config
+        .provider
+        .qemu()
+        .context("only with the QEMU provider")?
+        .clone();
     settings.cluster = ClusterName::new("byhand")?;
     settings.state_dir = config.state_dir.join("h");
     let shape = config

@@ -1,0 +1,268 @@
+//! `[opennebula]`, and what a nodeset says of its VMs there.
+
+use super::{Machine, NodeSpec, people, word};
+use crate::config::read::Section;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
+use thiao_core::policy::Policy;
+use thiao_guest::protocol::{ShareMount, UserEntry};
+use thiao_opennebula::Settings;
+use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
+
+/// Why a key is refused with another provider.
+pub const ONLY: &str =
+    "has no effect with provider = \"qemu\": remove it, or write provider = \"opennebula\"";
+
+/// Where oned listens if nobody says otherwise; OpenNebula's own default.
+const ENDPOINT: &str = "http://localhost:2633/RPC2";
+
+/// oned serves 15 connections at once, of everybody (`MAX_CONN`).
+const MAX_CONNECTIONS: usize = 15;
+
+/// The keys of a nodeset that say what a VM is made from, one of them each time.
+const SOURCES: [&str; 3] = ["template", "template_file", "template_dir"];
+
+/// What other parts of the file have given.
+pub struct Given<'a> {
+    pub cluster: Option<&'a ClusterName>,
+    pub policy: &'a Policy,
+    pub timeout: Duration,
+    pub machine: &'a Machine,
+    pub nodesets: BTreeMap<NodesetName, VmSource>,
+    pub nodes: &'a BTreeMap<NodeName, NodeSpec>,
+}
+
+/// Reads `[opennebula]`.
+pub fn opennebula(table: &Section<'_, '_>, given: Given<'_>) -> Option<Settings> {
+    let access = access(table, given.machine, given.timeout);
+    let placement = table.choice(
+        "placement",
+        Placement::Thiao,
+        &[("thiao", Placement::Thiao), ("opennebula", Placement::OpenNebula)],
+    );
+    let hosts = table
+        .texts("hosts", |name| {
+            HostName::new(name).map(drop).map_err(|e| e.to_string())
+        })
+        .iter()
+        .filter_map(|name| HostName::new(name).ok())
+        .collect();
+    let host_cluster = table.checked("host_cluster", None, name);
+    let ready = table.choice(
+        "ready",
+        ReadyBy::Slurm,
+        &[("slurm", ReadyBy::Slurm), ("onegate", ReadyBy::OneGate)],
+    );
+    let guest = guest(table, given.machine);
+    table.close();
+    let nodes = given.nodes.iter();
+    Some(Settings {
+        cluster: given.cluster?.clone(),
+        access: access?,
+        placement,
+        hosts,
+        host_cluster,
+        ready,
+        overhead_mb: given.policy.overhead_mb,
+        nodesets: given.nodesets,
+        nodes: nodes
+            .map(|(node, spec)| (node.clone(), spec.nodeset.clone()))
+            .collect(),
+        guest: guest?,
+    })
+}
+
+/// How oned is reached; defaults are what OpenNebula's own programs take.
+fn access(table: &Section<'_, '_>, machine: &Machine, timeout: Duration) -> Option<Access> {
+    let from_environment = machine.one_xmlrpc.as_deref();
+    let endpoint = table.checked(
+        "endpoint",
+        Some(from_environment.unwrap_or(ENDPOINT).to_owned()),
+        url,
+    );
+    if let Some(text) = from_environment {
+        table.default_is_from("ONE_XMLRPC");
+        if let (false, Err(why)) = (table.has("endpoint"), url(text)) {
+            table.problem("endpoint", format!("$ONE_XMLRPC is {text:?}: {why}"));
+        }
+    }
+    let home = machine.home.as_ref().map(|home| home.join(".one/one_auth"));
+    let default = machine.one_auth.clone().or(home);
+    if let (false, Some(path)) = (table.has("auth"), &default)
+        && !path.is_absolute()
+    {
+        table.problem(
+            "auth",
+            format!("$ONE_AUTH or $HOME gives {}, no absolute path", path.display()),
+        );
+    }
+    if default.is_none() && !table.has("auth") {
+        table.problem(
+            "auth",
+            "is missing: name the file with user:password, as neither ONE_AUTH nor HOME is set",
+        );
+    }
+    let auth = table.path("auth", default);
+    if machine.one_auth.is_some() {
+        table.default_is_from("ONE_AUTH");
+    } else {
+        table.default_is_from("HOME");
+    }
+    let ca_file = table.path("ca_file", None);
+    Some(Access {
+        ca_file,
+        timeout,
+        requests_per_second: table.number("requests_per_second", 30, 0..=10_000),
+        connections: table.number("connections", 8, 1..=MAX_CONNECTIONS),
+        endpoint: endpoint?,
+        auth: auth?,
+    })
+}
+
+/// Takes a URL of oned.
+fn url(text: &str) -> Result<String, String> {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    let wanted = || format!("write it as {ENDPOINT}, or with https");
+    let rest = rest.ok_or_else(wanted)?;
+    let (host, _) = rest.split_once('/').ok_or_else(wanted)?;
+    if host.contains('@') {
+        return Err("a URL is no place for a password: auth names its file".to_owned());
+    }
+    if host.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(wanted());
+    }
+    Ok(text.to_owned())
+}
+
+/// Takes a name that OpenNebula may have given to something.
+fn name(text: &str) -> Result<String, String> {
+    if text.trim() != text || text.is_empty() || text.len() > 128 || text.chars().any(char::is_control) {
+        return Err("use 1 to 128 characters, none of them a control character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// What every guest is told.
+fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
+    let slurmctld_host = table.checked("slurmctld_host", Some(machine.name.clone()), word);
+    let slurmctld_addr = table.required::<Ipv4Addr>(
+        "slurmctld_addr",
+        "give the IPv4 address at which VMs reach slurmctld",
+    );
+    let slurmctld_port = table.number("slurmctld_port", 6817, 1..=u16::MAX);
+    let munge_key = table.path_or_none("munge_key", "/etc/munge/munge.key".into());
+    let munge_socket = table.path("munge_socket", Some("/run/munge/munge.socket.2".into()));
+    let users = people::guests_users(table)
+        .into_iter()
+        .map(|user| UserEntry {
+            name: user.name,
+            uid: user.uid,
+            gid: user.gid,
+            home: user.home,
+            shell: user.shell,
+        })
+        .collect();
+    let shares = table.tables("share").iter().filter_map(share).collect();
+    let context = table.free_texts("context", attribute);
+    Some(Guest {
+        slurmctld_host: slurmctld_host?,
+        slurmctld_addr: slurmctld_addr?,
+        slurmctld_port,
+        munge_key,
+        munge_socket: munge_socket?,
+        users,
+        shares,
+        context,
+    })
+}
+
+/// An NFS export that guests mount.
+fn share(table: &Section<'_, '_>) -> Option<ShareMount> {
+    table.show_head();
+    let server = table.required::<Ipv4Addr>("server", "give the NFS server's IPv4 address");
+    let port = table.number("port", 2049, 1..=u16::MAX);
+    if !table.has("path") {
+        table.problem("path", "is missing: name the exported folder, as the server does");
+    }
+    let path = table.path("path", None);
+    let target = table.path("target", path.clone());
+    table.close();
+    Some(ShareMount {
+        server: server?,
+        port,
+        path: path?,
+        target: target?,
+    })
+}
+
+/// CONTEXT attributes that Thiao writes itself.
+fn is_ours(key: &str) -> bool {
+    const OURS: [&str; 6] = [
+        "NETWORK",
+        "TOKEN",
+        "REPORT_READY",
+        "SET_HOSTNAME",
+        "ONEAPP_SLURM_CONTROLLER_IP",
+        "ONEAPP_MUNGE_KEY_BASE64",
+    ];
+    OURS.contains(&key) || key.starts_with("THIAO_")
+}
+
+/// Refuses what cannot be an attribute of CONTEXT.
+fn attribute(key: &str, text: &str) -> Result<(), String> {
+    let good = key.starts_with(|c: char| c.is_ascii_uppercase())
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    if !good {
+        return Err("is no attribute's name: use capital letters, digits and '_'".to_owned());
+    }
+    if is_ours(key) {
+        return Err("is written by Thiao itself".to_owned());
+    }
+    if key == "START_SCRIPT" {
+        // Measured on oned 7.4: `${X}` and `$(...)` make the creation fail, `$HOME` becomes empty.
+        return Err("OpenNebula takes each $ in it for a variable: use START_SCRIPT_BASE64".to_owned());
+    }
+    if text.contains('\0') {
+        return Err("holds a NUL character".to_owned());
+    }
+    Ok(())
+}
+
+/// What a nodeset's VMs are made from.
+pub fn source(table: &Section<'_, '_>) -> Option<VmSource> {
+    let template = table
+        .checked("template", None, name)
+        .map(TemplateSource::Registered);
+    let file = table.path("template_file", None).map(TemplateSource::File);
+    let dir = table.path("template_dir", None).map(TemplateSource::PerNode);
+    let network = table.checked("network", None, name);
+    let mut written = SOURCES.into_iter().filter(|key| table.has(key));
+    match (written.next(), written.next()) {
+        (None, _) => table.problem(
+            "template",
+            "is missing: name a template that is registered in OpenNebula, or a file (template_file), \
+             or a folder with NODE.one for each node (template_dir)",
+        ),
+        (Some(_), None) => (),
+        (Some(first), Some(second)) => {
+            table.problem(second, format!("{first} is there too: use one of them"));
+        }
+    }
+    Some(VmSource {
+        template: template.or(file).or(dir)?,
+        network,
+    })
+}
+
+/// Refuses these keys where no template is used.
+pub fn refuse_source(table: &Section<'_, '_>) {
+    for key in SOURCES.into_iter().chain(["network"]) {
+        table.refuse(key, ONLY);
+    }
+}

@@ -1,0 +1,207 @@
+//! `[qemu]`: the embedded provider.
+
+use super::{Machine, people, word};
+use crate::config::Nodeset;
+use crate::config::read::{Section, quoted};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use thiao_core::ids::{ClusterName, HostName, NodesetName};
+use thiao_core::policy::Policy;
+use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings, Share, User};
+
+/// Reads `[qemu]`.
+pub fn qemu(
+    table: &Section<'_, '_>,
+    cluster: Option<&ClusterName>,
+    state_dir: &Path,
+    policy: &Policy,
+    machine: &Machine,
+) -> Option<Settings> {
+    let bridge = table.checked("bridge", Some("thiao0".to_owned()), |text| match word(text) {
+        Ok(name) if name.len() <= 15 => Ok(name),
+        _ => Err("use 1 to 15 of letters, digits, '.', '_' and '-'".to_owned()),
+    });
+    let address = table.parsed("address", Some(Ipv4Addr::new(10, 84, 0, 1)))?;
+    let prefix_len: u8 = table.number("prefix_len", 16, 8..=30);
+    let words = [
+        ("auto", AccelChoice::Auto),
+        ("kvm", AccelChoice::Kvm),
+        ("tcg", AccelChoice::Tcg),
+    ];
+    let accel = table.choice("accel", AccelChoice::Auto, &words);
+    let warm = table.flag("warm", true);
+    let cache_dir = table.path("cache_dir", Some("/var/cache/thiao".into()))?;
+    let agent = table.path("agent", Some(default_agent(&machine.program)))?;
+    let guest = GuestSettings {
+        slurmctld_host: table.checked("slurmctld_host", Some(machine.name.clone()), word)?,
+        slurmctld_addr: table.parsed("slurmctld_addr", Some(address))?,
+        slurmctld_port: table.number("slurmctld_port", 6817, 1..=u16::MAX),
+        munge_key: table.path("munge_key", Some("/etc/munge/munge.key".into()))?,
+        munge_socket: table.path("munge_socket", Some("/run/munge/munge.socket.2".into()))?,
+        users: Vec::new(),
+        shares: Vec::new(),
+    };
+    let users = people::guests_users(table);
+    let shares = table
+        .tables("share")
+        .iter()
+        .filter_map(|t| share(t, &users))
+        .collect();
+    let hosts = hosts(table, machine)?;
+    table.close();
+    Some(Settings {
+        cluster: cluster?.clone(),
+        state_dir: state_dir.to_owned(),
+        cache_dir,
+        hosts,
+        network: thiao_qemu::net::Network {
+            bridge: bridge?,
+            address,
+            prefix_len,
+        },
+        accel,
+        warm,
+        overhead_mb: policy.overhead_mb,
+        guest: GuestSettings {
+            users,
+            shares,
+            ..guest
+        },
+        agent,
+        thiao: machine.program.clone(),
+    })
+}
+
+/// A folder that guests see.
+fn share(table: &Section<'_, '_>, users: &[User]) -> Option<Share> {
+    table.show_head();
+    if !table.has("source") {
+        table.problem(
+            "source",
+            "is missing: name the folder of this machine that guests see",
+        );
+    }
+    let source = table.path("source", None);
+    let target = table.path("target", source.clone());
+    let user = table.required::<String>(
+        "user",
+        "name the user whose folder it is; all access is under his uid",
+    );
+    table.close();
+    let user = user?;
+    let Some(owner) = users.iter().find(|u| u.name == user) else {
+        table.problem(
+            "user",
+            format!("{user} is not among the guests' users: add it to qemu.users"),
+        );
+        return None;
+    };
+    Some(Share {
+        source: source?,
+        target: target?,
+        uid: owner.uid,
+        gid: owner.gid,
+    })
+}
+
+/// The hosts that share this machine; by default the machine itself.
+fn hosts(table: &Section<'_, '_>, machine: &Machine) -> Option<Vec<Host>> {
+    let tables = table.tables("host");
+    if tables.is_empty() {
+        // A quarter of the memory stays the machine's own.
+        let memory_mb = machine.memory_mb * 3 / 4;
+        return match HostName::new(&machine.name) {
+            Ok(name) => {
+                let values = [
+                    ("name", quoted(name.as_str())),
+                    ("cpus", machine.cpus.to_string()),
+                    ("memory_mb", memory_mb.to_string()),
+                ];
+                table.show_default("host", &values);
+                Some(vec![Host {
+                    name,
+                    cpus: machine.cpus,
+                    memory_mb,
+                }])
+            }
+            Err(e) => {
+                table.problem(
+                    "host",
+                    format!("is missing, and this machine's name will not do: {e}"),
+                );
+                None
+            }
+        };
+    }
+    let mut hosts: Vec<Host> = Vec::new();
+    for table in tables {
+        table.show_head();
+        let name: Option<HostName> = table.required("name", "give the host a name");
+        let cpus = table.number("cpus", machine.cpus, 1..=4096);
+        let memory_mb = table.required_number(
+            "memory_mb",
+            16..=1 << 26,
+            "say how much memory VMs may use in all, in MiB",
+        );
+        table.close();
+        let Some(name) = name else { continue };
+        if hosts.iter().any(|h| h.name == name) {
+            table.problem("name", format!("there are two hosts named {name}"));
+        }
+        hosts.push(Host {
+            name,
+            cpus,
+            memory_mb,
+        });
+    }
+    Some(hosts)
+}
+
+/// What only shows when all parts are known: that each VM fits a host and has an address.
+pub fn fits(
+    root: &Section<'_, '_>,
+    nodesets: &BTreeMap<NodesetName, Nodeset>,
+    policy: &Policy,
+    qemu: &Settings,
+) {
+    for (name, set) in nodesets {
+        let memory = set.shape.memory_mb + policy.overhead_mb;
+        let cpu = u64::from(set.shape.cpus) * u64::from(set.shape.share_percent);
+        let room = |host: &Host| {
+            let cores = u64::from(host.cpus) * u64::from(policy.cpu_overcommit_percent);
+            memory <= host.memory_mb && cpu <= cores
+        };
+        if !qemu.hosts.is_empty() && !qemu.hosts.iter().any(room) {
+            root.problem(
+                "nodeset",
+                format!(
+                    "{name}: no host can carry one of its VMs, which needs {memory} MiB (limits.overhead_mb included) \
+                     and {cpu} % of a core; make the nodes smaller or qemu.host larger"
+                ),
+            );
+        }
+    }
+    let wanted = nodesets
+        .values()
+        .map(|set| set.count)
+        .sum::<usize>()
+        .min(policy.max_vms);
+    let addresses = (1_usize << (32 - qemu.network.prefix_len)) - 3;
+    if wanted > addresses {
+        root.problem(
+            "qemu",
+            format!("prefix_len leaves {addresses} addresses for {wanted} VMs: use a smaller one"),
+        );
+    }
+}
+
+/// Where `thiao-guest` is when nobody says: beside the running program, else where packages put it.
+fn default_agent(program: &Path) -> PathBuf {
+    let beside = program.with_file_name("thiao-guest");
+    if beside.is_file() {
+        beside
+    } else {
+        PathBuf::from("/usr/lib/thiao/thiao-guest")
+    }
+}

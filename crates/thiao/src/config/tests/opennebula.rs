@@ -1,0 +1,349 @@
+use super::*;
+use thiao_opennebula::settings::{Placement, ReadyBy, TemplateSource};
+
+const SMALL: &str = r#"
+cluster = "lab"
+provider = "opennebula"
+[[nodeset]]
+name = "fg"
+nodes = "fg[0-7]"
+memory_mb = 200
+template = "slurm worker"
+[opennebula]
+slurmctld_addr = "10.0.0.1"
+"#;
+
+fn settings(text: &str) -> thiao_opennebula::Settings {
+    match read(text) {
+        Ok(loaded) => loaded.config.provider.opennebula().unwrap().clone(),
+        Err(e) => panic!("{e}\n{text}"),
+    }
+}
+
+/// The small file with this line in `[opennebula]`, and what follows it.
+#[track_caller]
+fn refuses(added: &str, expected: &str) {
+    let problems = wrong(&format!("{SMALL}{added}"));
+    assert!(
+        problems.contains(expected),
+        "{added}\ngave\n{problems}\nwithout\n{expected}"
+    );
+}
+
+#[test]
+fn few_keys_are_enough() {
+    let loaded = read(SMALL).unwrap_or_else(|e| panic!("{e}"));
+    let one = loaded.config.provider.opennebula().unwrap();
+    assert_eq!(one.access.endpoint, "http://localhost:2633/RPC2");
+    assert_eq!(one.access.auth, Path::new("/home/me/.one/one_auth"));
+    assert_eq!((one.access.requests_per_second, one.access.connections), (30, 8));
+    assert_eq!(one.access.timeout, Duration::from_secs(30));
+    assert_eq!((one.placement, one.ready), (Placement::Thiao, ReadyBy::Slurm));
+    assert_eq!(
+        one.guest.munge_key.as_deref(),
+        Some(Path::new("/etc/munge/munge.key"))
+    );
+    assert_eq!(one.nodes.len(), 8);
+    let set = &one.nodesets[&NodesetName::new("fg").unwrap()];
+    assert_eq!(
+        (&set.template, &set.network),
+        (&TemplateSource::Registered("slurm worker".into()), &None)
+    );
+    // What fits many hosts, and a front-end that takes 30 calls a second.
+    let config = &loaded.config;
+    assert_eq!(config.policy.max_starting, 1000);
+    assert_eq!(config.policy.boot_timeout.0, 300_000);
+    assert_eq!(config.timing.vm_poll, Duration::from_secs(10));
+    assert_eq!(config.timing.vm_poll_busy, Duration::from_secs(1));
+    assert_eq!(config.policy.max_vms, Policy::default().max_vms);
+}
+
+#[test]
+fn everything_can_be_said() {
+    let text = r#"
+cluster = "lab"
+provider = "opennebula"
+[[nodeset]]
+name = "a"
+nodes = "a[1-2]"
+memory_mb = 200
+template_file = "/etc/thiao/a.one"
+network = "slurm net"
+[[nodeset]]
+name = "b"
+nodes = "b[1-2]"
+memory_mb = 200
+template_dir = "/etc/thiao/vms"
+[timing]
+opennebula_timeout = 5
+terminate_grace = 90
+[opennebula]
+endpoint = "https://front.example:2634/RPC2"
+auth = "/etc/thiao/one_auth"
+ca_file = "/etc/ssl/one.pem"
+requests_per_second = 0
+connections = 15
+placement = "opennebula"
+hosts = ["h1", "h2"]
+host_cluster = "default"
+ready = "onegate"
+slurmctld_host = "ctl"
+slurmctld_addr = "10.1.2.3"
+slurmctld_port = 7000
+munge_key = ""
+munge_socket = "/s"
+[[opennebula.user]]
+name = "alice"
+uid = 1000
+gid = 1001
+[[opennebula.share]]
+server = "10.1.2.4"
+path = "/export/home"
+target = "/home"
+[[opennebula.share]]
+server = "10.1.2.5"
+port = 4000
+path = "/sw"
+[opennebula.context]
+SSH_PUBLIC_KEY = "$USER[SSH_PUBLIC_KEY]"
+SITE_1 = "a \"b\"\nc"
+"#;
+    let loaded = read(text).unwrap_or_else(|e| panic!("{e}"));
+    let one = loaded.config.provider.opennebula().unwrap();
+    assert_eq!(one.access.timeout, Duration::from_secs(5));
+    assert_eq!(loaded.config.policy.terminate_grace.0, 90_000);
+    assert_eq!(
+        (one.placement, one.ready),
+        (Placement::OpenNebula, ReadyBy::OneGate)
+    );
+    assert_eq!(
+        one.hosts.iter().map(|h| h.as_str()).collect::<Vec<_>>(),
+        ["h1", "h2"]
+    );
+    assert_eq!(one.guest.munge_key, None);
+    assert_eq!(one.guest.users[0].name, "alice");
+    let shares = &one.guest.shares;
+    assert_eq!(
+        (shares[0].port, shares[0].target.as_path()),
+        (2049, Path::new("/home"))
+    );
+    assert_eq!(
+        (shares[1].port, shares[1].target.as_path()),
+        (4000, Path::new("/sw"))
+    );
+    assert_eq!(one.guest.context["SITE_1"], "a \"b\"\nc");
+    assert_eq!(one.guest.context.len(), 2);
+
+    // What is shown is a file that gives the same settings.
+    let shown = loaded.show();
+    let again = read(&shown).unwrap_or_else(|e| panic!("{e}\n{shown}"));
+    assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
+    assert!(
+        shown.contains("[opennebula.context]\nSITE_1 = ") && shown.contains("munge_key = \"\" "),
+        "{shown}"
+    );
+}
+
+#[test]
+fn the_environment_gives_defaults_and_is_named() {
+    let machine = resolve::Machine {
+        one_xmlrpc: Some("http://front:2633/RPC2".into()),
+        one_auth: Some("/run/one_auth".into()),
+        ..machine()
+    };
+    let parsed = |text: &str, machine: &resolve::Machine| parse(Path::new("thiao.toml"), text, machine);
+    let loaded = parsed(SMALL, &machine).unwrap_or_else(|e| panic!("{e}"));
+    let access = &loaded.config.provider.opennebula().unwrap().access;
+    assert_eq!(access.endpoint, "http://front:2633/RPC2");
+    assert_eq!(access.auth, Path::new("/run/one_auth"));
+    let origin = |shown: &str, key: &str| {
+        let line = shown.lines().find(|line| line.starts_with(key)).unwrap();
+        line.rsplit_once(" # ").unwrap().1.to_owned()
+    };
+    let shown = loaded.show();
+    assert_eq!(origin(&shown, "endpoint"), "from $ONE_XMLRPC");
+    assert_eq!(origin(&shown, "auth"), "from $ONE_AUTH");
+    let plain = read(SMALL).unwrap_or_else(|e| panic!("{e}")).show();
+    assert_eq!(origin(&plain, "endpoint"), "default");
+    assert_eq!(origin(&plain, "auth"), "from $HOME");
+
+    // The file's word goes first, and what is not taken from the environment is not checked.
+    let written = format!("{SMALL}endpoint = \"http://b/RPC2\"\nauth = \"/a\"\n");
+    let odd = resolve::Machine {
+        one_xmlrpc: Some("front".into()),
+        one_auth: Some("one_auth".into()),
+        ..machine
+    };
+    let loaded = parsed(&written, &odd).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(
+        loaded.config.provider.opennebula().unwrap().access.endpoint,
+        "http://b/RPC2"
+    );
+    assert!(origin(&loaded.show(), "endpoint").starts_with("line "));
+
+    let said = |machine: &resolve::Machine| parsed(SMALL, machine).err().unwrap().to_string();
+    let problems = said(&odd);
+    assert!(
+        problems.contains("opennebula.endpoint: $ONE_XMLRPC is \"front\": write it as http://localhost"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("opennebula.auth: $ONE_AUTH or $HOME gives one_auth, no absolute path"),
+        "{problems}"
+    );
+    let nowhere = resolve::Machine {
+        one_auth: None,
+        one_xmlrpc: None,
+        home: None,
+        ..odd
+    };
+    let problems = said(&nowhere);
+    assert!(problems.contains("opennebula.auth: is missing"), "{problems}");
+}
+
+#[test]
+fn the_embedded_provider_does_not_read_the_environment_of_opennebula() {
+    let machine = resolve::Machine {
+        one_xmlrpc: Some("nonsense".into()),
+        one_auth: Some("nonsense".into()),
+        home: None,
+        ..machine()
+    };
+    assert!(parse(Path::new("thiao.toml"), GOOD, &machine).is_ok());
+}
+
+#[test]
+fn what_belongs_to_the_other_provider_is_refused() {
+    check(
+        "[opennebula]\nslurmctld_addr = '10.0.0.1'",
+        "thiao.toml:8: opennebula: has no effect as long as the provider is qemu: write provider = \"opennebula\"",
+    );
+    refuses(
+        "[qemu]\nwarm = true",
+        "qemu: has no effect with provider = \"opennebula\": remove this table",
+    );
+    let qemu = |added: &str| {
+        wrong(&format!(
+            "provider = 'qemu'\ncluster = 'lab'\n[[nodeset]]\nname='a'\nnodes='a1'\nmemory_mb=99\n{added}"
+        ))
+    };
+    for (added, expected) in [
+        (
+            "[opennebula]\nauth = '/x'",
+            "thiao.toml:7: opennebula: has no effect with provider = \"qemu\"",
+        ),
+        ("template = 'x'", "nodeset.template: has no effect with provider"),
+        ("template_file = '/x'", "nodeset.template_file: has no effect"),
+        ("template_dir = '/x'", "nodeset.template_dir: has no effect"),
+        ("network = 'x'", "nodeset.network: has no effect"),
+        (
+            "[timing]\nopennebula_timeout = 3",
+            "timing.opennebula_timeout: has no effect",
+        ),
+    ] {
+        let problems = qemu(added);
+        assert!(problems.contains(expected), "{problems}");
+        // And nothing else: it is no typo, and the table is not read.
+        assert_eq!(problems.lines().count(), 1, "{problems}");
+    }
+    let odd = wrong(&GOOD.replacen("cluster", "provider = 'kvm'\ncluster", 1));
+    assert!(
+        odd.contains("provider: \"kvm\" is not possible: use qemu or opennebula"),
+        "{odd}"
+    );
+}
+
+#[test]
+fn a_nodeset_has_one_source() {
+    let without = SMALL.replace("template = \"slurm worker\"\n", "");
+    let problems = wrong(&without);
+    assert!(
+        problems.contains("nodeset.template: is missing: name a template"),
+        "{problems}"
+    );
+    let twice = SMALL.replace("memory_mb", "template_dir = '/x'\nmemory_mb");
+    let problems = wrong(&twice);
+    assert!(
+        problems.contains("nodeset.template_dir: template is there too: use one of them"),
+        "{problems}"
+    );
+    let by_file = SMALL.replace("template = \"slurm worker\"", "template_file = '/x.one'");
+    assert_eq!(
+        settings(&by_file)
+            .nodesets
+            .values()
+            .next()
+            .map(|s| s.template.clone()),
+        Some(TemplateSource::File("/x.one".into()))
+    );
+    let problems = wrong(&SMALL.replace("slurm worker", " "));
+    assert!(
+        problems.contains("nodeset.template: \" \" is not possible"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn a_bad_value_is_named_with_what_would_be_right() {
+    for (added, expected) in [
+        (
+            "endpoint = 'ftp://x/RPC2'",
+            "opennebula.endpoint: \"ftp://x/RPC2\" is not possible: write it as http://localhost:2633/RPC2",
+        ),
+        ("endpoint = 'http:///RPC2'", "is not possible: write it as"),
+        ("endpoint = 'http://a b/RPC2'", "is not possible: write it as"),
+        ("endpoint = 'http://front:2633'", "is not possible: write it as"),
+        (
+            "endpoint = 'http://me:secret@x/RPC2'",
+            "a URL is no place for a password",
+        ),
+        ("auth = 'one_auth'", "is not an absolute path"),
+        (
+            "munge_key = 'x'",
+            "is not an absolute path in quotes, or \"\" for none",
+        ),
+        ("connections = 16", "16 is not a whole number from 1 to 15"),
+        (
+            "placement = 'me'",
+            "opennebula.placement: \"me\" is not possible: use thiao or opennebula",
+        ),
+        ("ready = true", "opennebula.ready: true is not a text"),
+        ("hosts = ['a b']", "opennebula.hosts: a list is not possible"),
+        ("templat = 'x'", "there is no such key"),
+        (
+            "[opennebula.context]\nlower = 'x'",
+            "thiao.toml:12: opennebula.context.lower: is no attribute's name",
+        ),
+        (
+            "[opennebula.context]\nNETWORK = 'NO'",
+            "opennebula.context.NETWORK: is written by Thiao itself",
+        ),
+        (
+            "[opennebula.context]\nTHIAO_X = 'NO'",
+            "opennebula.context.THIAO_X: is written by Thiao itself",
+        ),
+        (
+            "[opennebula.context]\nSTART_SCRIPT = 'NO'",
+            "use START_SCRIPT_BASE64",
+        ),
+        (
+            "[opennebula.context]\nX = 7",
+            "opennebula.context.X: 7 is not a text; put it in quotes",
+        ),
+        (
+            "context = 7",
+            "opennebula.context: 7 is not a table of texts; write [opennebula.context]",
+        ),
+        (
+            "[[opennebula.share]]\nserver = '10.0.0.1'",
+            "opennebula.share.path: is missing",
+        ),
+    ] {
+        refuses(added, expected);
+    }
+    let without = wrong(&SMALL.replace("slurmctld_addr = \"10.0.0.1\"", ""));
+    assert!(
+        without.contains("opennebula.slurmctld_addr: is missing: give the IPv4 address"),
+        "{without}"
+    );
+}
