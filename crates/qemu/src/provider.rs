@@ -397,6 +397,7 @@ impl Inner {
             cpu_percent: host.cpus * 100,
             memory_mb: host.memory_mb,
             usable: true,
+            load: None,
         };
         self.settings.hosts.iter().map(view).collect()
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use thiao::config::Config;
-use thiao::controller::provider::{Provider, ProviderError};
+use thiao::controller::provider::{Ended, Provider, ProviderError};
 use thiao::controller::serve_with;
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
 use thiao_core::view::{HostView, ProviderView, Shape, VmState, VmView};
@@ -77,10 +77,10 @@ impl Provider for Still {
         self.looks.fetch_add(1, Ordering::Relaxed);
         Ok(self.view.clone())
     }
-    fn create(&self, tag: &VmTag, _: &HostName, _: Shape) -> Result<VmId, ProviderError> {
+    fn create(&self, tag: &VmTag, _: &HostName, _: Shape, _: bool) -> Result<VmId, ProviderError> {
         panic!("nothing should be made in this bench: {tag}")
     }
-    fn destroy(&self, tag: &VmTag, _: Option<&VmId>) -> Result<(), ProviderError> {
+    fn destroy(&self, tag: &VmTag, _: Option<&VmId>, _: bool) -> Result<Ended, ProviderError> {
         panic!("nothing should be destroyed in this bench: {tag}")
     }
     fn timeline(&self, _: &VmId) -> Vec<(u64, String)> {
@@ -98,6 +98,7 @@ fn view() -> anyhow::Result<ProviderView> {
             cpu_percent: 6400,
             memory_mb: 256_000,
             usable: true,
+            load: None,
         });
     }
     for i in 0..VMS {

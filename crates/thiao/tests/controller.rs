@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use thiao::config::Config;
-use thiao::controller::provider::{Provider, ProviderError};
+use thiao::controller::provider::{Ended, Provider, ProviderError};
 use thiao::controller::serve_with;
 use thiao_core::ids::{HostName, Time, VmId, VmTag};
 use thiao_core::spool::{IntentFile, IntentKind, file_name};
@@ -29,6 +29,8 @@ struct Fake {
     /// Creations that fail from now on, with this text.
     broken: Mutex<Option<String>>,
     blind: Mutex<bool>,
+    /// Whether VMs end only when that is asked hard.
+    lingering: Mutex<bool>,
 }
 
 impl Provider for Fake {
@@ -52,6 +54,7 @@ impl Provider for Fake {
             cpu_percent: 800,
             memory_mb: 8000,
             usable: true,
+            load: None,
         };
         Ok(ProviderView {
             hosts: vec![host],
@@ -59,7 +62,7 @@ impl Provider for Fake {
         })
     }
 
-    fn create(&self, tag: &VmTag, host: &HostName, _: Shape) -> Result<VmId, ProviderError> {
+    fn create(&self, tag: &VmTag, host: &HostName, _: Shape, _: bool) -> Result<VmId, ProviderError> {
         self.asked.lock().unwrap().push(tag.clone());
         if let Some(text) = self.broken.lock().unwrap().clone() {
             return Err(ProviderError {
@@ -88,12 +91,15 @@ impl Provider for Fake {
         Ok(id)
     }
 
-    fn destroy(&self, tag: &VmTag, _: Option<&VmId>) -> Result<(), ProviderError> {
+    fn destroy(&self, tag: &VmTag, _: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
+        if *self.lingering.lock().unwrap() && !hard {
+            return Ok(Ended::Underway("its guest takes its time".into()));
+        }
         self.vms
             .lock()
             .unwrap()
             .retain(|_, vm| vm.tag.as_ref() != Some(tag));
-        Ok(())
+        Ok(Ended::Gone)
     }
 
     fn timeline(&self, _: &VmId) -> Vec<(u64, String)> {

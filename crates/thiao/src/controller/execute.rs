@@ -2,13 +2,13 @@
 //! its answer becomes a message to the owner.
 
 use super::owner::Message;
-use super::provider::{Provider, ProviderError};
+use super::provider::{Ended, Provider, ProviderError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiao_core::ids::{JobId, NodeName, VmId, VmTag};
 use thiao_core::plan::{Action, Step};
 use thiao_slurm::Slurm;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// How a call ended.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub enum Outcome {
     /// Of a creation.
     Created(VmTag, Result<VmId, ProviderError>),
     /// Of an end.
-    Destroyed(VmTag, Result<(), ProviderError>),
+    Destroyed(VmTag, Option<VmId>, Result<Ended, ProviderError>),
     /// Of setting nodes DOWN, and telling their jobs.
     Down {
         /// With the jobs that each node's DOWN concerns.
@@ -44,19 +44,34 @@ pub enum Outcome {
 /// What one call to Slurm is about, with the keys of its actions.
 type Batch<T> = (Vec<i64>, Vec<T>);
 
+/// Calls at once, each on a thread of its own. Looks need threads of the same
+/// pool, so that a thousand creations must not take them all.
+const CALLS_AT_ONCE: usize = 64;
+
+/// What keeps calls from being too many at once.
+pub fn slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CALLS_AT_ONCE))
+}
+
 /// Starts all steps; Slurm's are batched so that it gets few calls.
 pub fn execute<P: Provider>(
     steps: Vec<(i64, Step)>,
     provider: &Arc<P>,
     slurm: &Arc<Slurm>,
+    slots: &Arc<Semaphore>,
     messages: &mpsc::Sender<Message>,
 ) {
     let run = |ids: Vec<i64>, call: Box<dyn FnOnce() -> Outcome + Send>| {
-        let messages = messages.clone();
-        tokio::task::spawn_blocking(move || {
-            let outcome = call();
-            // The owner is gone only when the process ends.
-            let _ = messages.blocking_send(Message::Finished(Finished { ids, outcome }));
+        let (messages, slots) = (messages.clone(), slots.clone());
+        tokio::spawn(async move {
+            // Closed by nobody.
+            let _slot = slots.acquire_owned().await;
+            let ended = tokio::task::spawn_blocking(call).await;
+            match ended {
+                // The owner is gone only when the process ends.
+                Ok(outcome) => drop(messages.send(Message::Finished(Finished { ids, outcome })).await),
+                Err(error) => tracing::error!(%error, ?ids, "a call ended badly"),
+            }
         });
     };
     let mut downs: BTreeMap<String, Batch<(NodeName, Vec<JobId>)>> = BTreeMap::new();
@@ -64,12 +79,17 @@ pub fn execute<P: Provider>(
     let mut starts: Batch<JobId> = Default::default();
     for (id, step) in steps {
         match step.action {
-            Action::CreateVm { tag, host, shape } => {
+            Action::CreateVm {
+                tag,
+                host,
+                shape,
+                again,
+            } => {
                 let provider = provider.clone();
                 run(
                     vec![id],
                     Box::new(move || {
-                        let result = provider.create(&tag, &host, shape);
+                        let result = provider.create(&tag, &host, shape, again);
                         Outcome::Created(tag, result)
                     }),
                 );
@@ -77,14 +97,15 @@ pub fn execute<P: Provider>(
             Action::DestroyVm {
                 tag,
                 id: vm,
+                hard,
                 cause: _,
             } => {
                 let provider = provider.clone();
                 run(
                     vec![id],
                     Box::new(move || {
-                        let result = provider.destroy(&tag, vm.as_ref());
-                        Outcome::Destroyed(tag, result)
+                        let result = provider.destroy(&tag, vm.as_ref(), hard);
+                        Outcome::Destroyed(tag, vm, result)
                     }),
                 );
             }

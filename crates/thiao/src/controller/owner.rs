@@ -23,7 +23,7 @@ use thiao_core::view::{ProviderView, SlurmView};
 use thiao_core::world::{Phase, Wish, World};
 use thiao_slurm::Slurm;
 use tokio::net::UnixDatagram;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 /// Messages that may wait; senders wait when it is full.
 const BACKLOG: usize = 1024;
@@ -80,6 +80,7 @@ pub struct Owner<P: Provider> {
     vm_pace: watch::Sender<Pace>,
     pub(super) slurm_changed: Arc<Notify>,
     pub(super) vms_changed: Arc<Notify>,
+    slots: Arc<Semaphore>,
     pruned: Time,
 }
 
@@ -140,6 +141,7 @@ impl<P: Provider> Owner<P> {
             vm_pace: watch::Sender::new(Pace::Calm),
             slurm_changed: Arc::new(Notify::new()),
             vms_changed,
+            slots: execute::slots(),
             pruned: Time(0),
         })
     }
@@ -271,7 +273,7 @@ impl<P: Provider> Owner<P> {
             return;
         }
         intake::remove(consumed);
-        execute::execute(steps, &self.provider, &self.slurm, &self.messages.0);
+        execute::execute(steps, &self.provider, &self.slurm, &self.slots, &self.messages.0);
         self.set_pace();
     }
 

@@ -13,6 +13,15 @@ pub struct ProviderError {
     pub text: String,
 }
 
+/// How far the end of a VM is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Surely gone.
+    Gone,
+    /// Asked for; the text says what it waits for.
+    Underway(String),
+}
+
 /// Makes VMs. Calls block; the controller makes them away from its own task.
 pub trait Provider: Send + Sync + 'static {
     /// Its word in the configuration.
@@ -25,12 +34,19 @@ pub trait Provider: Send + Sync + 'static {
     /// Everything it has, whole, or an error.
     fn look(&self) -> Result<ProviderView, ProviderError>;
 
-    /// Makes the VM of this tag on this host, once, however often it is called.
+    /// Makes the VM of this tag on this host, once, however often it is called. `again`:
+    /// it was asked for before, perhaps by a controller that has died since.
     /// [`ErrorClass::Transient`] leaves open whether it was made.
-    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<VmId, ProviderError>;
+    fn create(
+        &self,
+        tag: &VmTag,
+        host: &HostName,
+        shape: Shape,
+        again: bool,
+    ) -> Result<VmId, ProviderError>;
 
-    /// Ends the VM of this tag; when it returns `Ok`, it is surely gone. Calling it again is harmless.
-    fn destroy(&self, tag: &VmTag, id: Option<&VmId>) -> Result<(), ProviderError>;
+    /// Ends the VM of this tag; `hard`: without leaving its guest time. Calling it again is harmless.
+    fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError>;
 
     /// What is known of a VM's way up, with times in milliseconds since the epoch.
     fn timeline(&self, id: &VmId) -> Vec<(u64, String)>;
@@ -65,11 +81,18 @@ impl Provider for thiao_qemu::Qemu {
         thiao_qemu::Qemu::look(self).map_err(told)
     }
 
-    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<VmId, ProviderError> {
+    // Its VMs are claimed by making their folders: it need not know what was asked before.
+    fn create(
+        &self,
+        tag: &VmTag,
+        host: &HostName,
+        shape: Shape,
+        _again: bool,
+    ) -> Result<VmId, ProviderError> {
         thiao_qemu::Qemu::create(self, tag, host, shape).map_err(told)
     }
 
-    fn destroy(&self, tag: &VmTag, id: Option<&VmId>) -> Result<(), ProviderError> {
+    fn destroy(&self, tag: &VmTag, id: Option<&VmId>, _hard: bool) -> Result<Ended, ProviderError> {
         let own = VmId::new(&format!("{}.{}", tag.node, tag.generation));
         match (id, own) {
             (Some(id), _) => thiao_qemu::Qemu::destroy(self, id).map_err(told),
@@ -79,6 +102,7 @@ impl Provider for thiao_qemu::Qemu {
                 text: error.to_string(),
             }),
         }
+        .map(|()| Ended::Gone)
     }
 
     fn timeline(&self, id: &VmId) -> Vec<(u64, String)> {

@@ -4,13 +4,13 @@
 use super::execute::{Finished, Outcome};
 use super::intake::now;
 use super::owner::{Message, Owner, Readiness};
-use super::provider::{Provider, ProviderError};
+use super::provider::{Ended, Provider, ProviderError};
 use crate::api::types::Look;
 use crate::api::{ApiError, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use thiao_core::fold::Order;
-use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
+use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId, VmTag};
 use thiao_core::note::{Note, Subject};
 use thiao_core::view::{ErrorClass, JobState, SlurmView};
 use thiao_core::world::Wish;
@@ -111,13 +111,17 @@ impl<P: Provider> Owner<P> {
     fn finished(&mut self, Finished { ids, outcome }: Finished) {
         let result = match outcome {
             Outcome::Created(tag, result) => self.creation_ended(tag.node, result),
-            Outcome::Destroyed(tag, Ok(())) => {
-                let notes = self.world.destroyed(&tag);
+            Outcome::Destroyed(tag, id, Ok(Ended::Gone)) => {
+                let notes = self.world.destroyed(&tag, id.as_ref());
                 self.world.busy.remove(&tag.node);
                 self.note_all(notes);
                 Ok(())
             }
-            Outcome::Destroyed(tag, Err(error)) => {
+            Outcome::Destroyed(tag, id, Ok(Ended::Underway(what))) => {
+                self.ending(tag, id.as_ref(), &what);
+                Ok(())
+            }
+            Outcome::Destroyed(tag, _, Err(error)) => {
                 let text = format!("could not be destroyed: {error}; tried again");
                 self.note(Note::vm(&tag.node, tag.generation, "destroy-failed", text));
                 self.release_later(vec![tag.node]);
@@ -148,6 +152,26 @@ impl<P: Provider> Owner<P> {
             .ended
             .extend(ids.into_iter().map(|id| (id, word.clone())));
         self.vms_changed.notify_one();
+    }
+
+    /// A VM that backs its node is waited for by the planner; a stray, which has no record, here.
+    fn ending(&mut self, tag: VmTag, id: Option<&VmId>, what: &str) {
+        self.note(Note::vm(
+            &tag.node,
+            tag.generation,
+            "vm-ending",
+            format!("is being ended: {what}"),
+        ));
+        self.world.ending(&tag);
+        let record = self.world.records.get(&tag.node);
+        let backs = record
+            .and_then(|record| record.vm.as_ref())
+            .is_some_and(|vm| vm.is(tag.generation, id));
+        if backs {
+            self.world.busy.remove(&tag.node);
+        } else {
+            self.release_later(vec![tag.node]);
+        }
     }
 
     fn creation_ended(&mut self, node: NodeName, result: Result<VmId, ProviderError>) -> Result<(), String> {
