@@ -11,9 +11,6 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use thiao_guest::protocol::{MAX_LINE, PORT_NAME, Report};
 
-/// How long the port may take to appear after its module was loaded.
-const PORT_LIMIT: Duration = Duration::from_secs(10);
-
 /// How often a channel without a listener at the other end is looked at: the
 /// port says "hung up" at once to every wait in that state.
 const ALONE: Duration = Duration::from_millis(100);
@@ -27,25 +24,16 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Finds the port by its name and opens it.
-    pub fn open() -> Result<Self, String> {
-        let started = Instant::now();
-        let path = loop {
-            if let Some(path) = find() {
-                break path;
-            }
-            if started.elapsed() > PORT_LIMIT {
-                return Err(format!("there is no virtio-serial port {PORT_NAME}"));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        };
+    /// Finds the port by its name and opens it; `None` while there is none.
+    pub fn open() -> Result<Option<Self>, String> {
+        let Some(path) = find() else { return Ok(None) };
         let port = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(&path)
             .map_err(|e| format!("cannot open {}: {e}", path.display()))?;
-        Ok(Self { port: Arc::new(port) })
+        Ok(Some(Self { port: Arc::new(port) }))
     }
 
     /// Hands every request that comes in to the main loop, from a thread of its own.

@@ -5,23 +5,28 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::Path;
-use thiao_guest::protocol::{Context, UserEntry};
+use thiao_guest::protocol::{OneContext, Secret, UserEntry};
 
 /// The munge key's place.
 pub const MUNGE_KEY: &str = "/etc/munge/munge.key";
 
-/// Everything of a context that only this guest's memory is needed for.
-pub fn apply(context: &Context) -> Result<(), String> {
-    reseed(context).map_err(|e| format!("cannot reseed the random generator: {e}"))?;
-    set_clock(context.clock)?;
+/// Makes this guest differ from others that were restored from the same template.
+pub fn refresh(seed: &Secret, unix_ns: u64) -> Result<(), String> {
+    reseed(seed).map_err(|e| format!("cannot reseed the random generator: {e}"))?;
+    set_clock(unix_ns)
+}
+
+/// Everything of an identity that only this guest's memory is needed for.
+pub fn apply(context: &OneContext, address: Ipv4Addr) -> Result<(), String> {
     rustix::system::sethostname(context.hostname.as_bytes())
         .map_err(|e| format!("cannot set the host name: {e}"))?;
     let files = [
         ("/etc/hostname", format!("{}\n", context.hostname)),
-        ("/etc/hosts", hosts(context)),
+        ("/etc/hosts", hosts(context, address)),
         ("/etc/passwd", passwd(&context.users)),
         ("/etc/group", group(&context.users)),
     ];
@@ -51,7 +56,7 @@ pub fn set_clock(unix_ns: u64) -> Result<(), String> {
 
 /// Feeds the seed to the kernel's generator and makes it take effect at once:
 /// until then, guests restored from one template would draw the same numbers.
-fn reseed(context: &Context) -> io::Result<()> {
+fn reseed(seed: &Secret) -> io::Result<()> {
     /// The kernel's `struct rand_pool_info` with room for the seed.
     #[repr(C)]
     struct PoolInfo {
@@ -63,8 +68,7 @@ fn reseed(context: &Context) -> io::Result<()> {
     const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
     const RNDRESEEDCRNG: libc::c_ulong = 0x5207;
 
-    let seed = context
-        .seed
+    let seed = seed
         .to_bytes()
         .ok_or_else(|| io::Error::other("the seed is not hexadecimal"))?;
     let mut pool = PoolInfo {
@@ -91,10 +95,10 @@ fn reseed(context: &Context) -> io::Result<()> {
     }
 }
 
-fn hosts(context: &Context) -> String {
+fn hosts(context: &OneContext, address: Ipv4Addr) -> String {
     let mut text = String::from("127.0.0.1 localhost\n");
     // Writing to a String does not fail.
-    let _ = writeln!(text, "{} {}", context.address, context.hostname);
+    let _ = writeln!(text, "{address} {}", context.hostname);
     let _ = writeln!(text, "{} {}", context.slurmctld_addr, context.slurmctld_host);
     text
 }

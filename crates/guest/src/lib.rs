@@ -1,4 +1,5 @@
 //! What the machine and its guests say to each other. The one place where the
-//! words exist: the agent (this crate's binary) and the provider both use it.
+//! words exist: the agent (this crate's binary) and the providers all use it.
 
+pub mod one;
 pub mod protocol;

@@ -1,25 +1,32 @@
 //! The first process of a guest. It readies the kernel's file systems, waits
-//! for its context on the channel, takes the identity, starts munged and
-//! slurmd, and then reaps.
+//! for its context on the channel or finds it on a disk, takes the identity,
+//! starts munged and slurmd, and then reaps.
 //!
-//! It never panics on purpose: what fails is reported on the channel and the
+//! It never panics on purpose: what fails is reported on the channel or the
 //! console, and the guest ends, so that the controller sees a dead VM with a
 //! reason instead of a silent one.
 
 mod channel;
 mod context;
+mod disk;
+mod modules;
 mod mount;
 mod net;
+mod onegate;
 mod slurm;
 
 use channel::Channel;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
-use thiao_guest::protocol::{Context, HELLO, HELLO_ARGUMENT, Phase, Report, Request};
+use thiao_guest::one::{OneGate, Told};
+use thiao_guest::protocol::{Card, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request};
 
 /// How long slurmd may take to find slurmctld.
 const START_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long the channel or the context disk may take to appear after the modules were loaded.
+const APPEAR_LIMIT: Duration = Duration::from_secs(20);
 
 /// The pause before slurmd is started again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -52,10 +59,46 @@ fn main() -> ExitCode {
     end()
 }
 
-/// Ends the machine; with `-no-reboot` a restart ends QEMU, and it needs no ACPI.
+/// Where this guest's identity comes from.
+enum Source {
+    /// It is told on the channel.
+    Channel(Channel),
+    /// It was read from a disk.
+    Disk(Box<Told>),
+}
+
+impl Source {
+    /// Looks for both until one is there. A disk shows only once its driver is
+    /// loaded, and a driver is loaded when its bus shows a device for it: a
+    /// guest with a channel waits for none of that.
+    fn find() -> Result<Self, String> {
+        let started = Instant::now();
+        let mut drivers = modules::Drivers::default();
+        loop {
+            if let Some(channel) = Channel::open()? {
+                return Ok(Self::Channel(channel));
+            }
+            drivers.load()?;
+            if let Some(told) = disk::find()? {
+                return Ok(Self::Disk(Box::new(told)));
+            }
+            if started.elapsed() > APPEAR_LIMIT {
+                return Err("there is neither a channel nor a context disk to be told by".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Ends the machine. A microVM's QEMU takes a restart for the end, which needs
+/// no ACPI; a full machine would start again, and is switched off.
 fn end() -> ! {
+    use rustix::system::{RebootCommand, reboot};
     rustix::fs::sync();
-    let _ = rustix::system::reboot(rustix::system::RebootCommand::Restart);
+    if modules::is_full_machine() {
+        let _ = reboot(RebootCommand::PowerOff);
+    }
+    let _ = reboot(RebootCommand::Restart);
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -72,18 +115,29 @@ fn run() -> Result<(), String> {
         println!("{HELLO}");
         return Ok(());
     }
-    mount::modules()?;
+    modules::load(Modules::Always)?;
     net::links().map_err(|e| format!("cannot bring the network links up: {e}"))?;
     let (events, inbox) = mpsc::channel();
-    let channel = Channel::open()?;
-    channel.listen(events.clone());
-    Guest {
-        channel,
+    let mut guest = Guest {
+        channel: None,
+        onegate: None,
         events,
         history: Vec::new(),
         stage: Stage::Waiting,
+    };
+    match Source::find()? {
+        Source::Channel(channel) => {
+            channel.listen(guest.events.clone());
+            guest.channel = Some(channel);
+            guest.report(Phase::Waiting, None);
+        }
+        Source::Disk(told) => {
+            guest.report(Phase::Waiting, None);
+            guest.onegate = told.onegate;
+            guest.take(told.common, told.card)?;
+        }
     }
-    .live(&inbox)
+    guest.live(&inbox)
 }
 
 /// The kernel starts its first process without usable standard streams when
@@ -107,19 +161,22 @@ enum Stage {
     Waiting,
     /// Took a context; these tasks are not through yet.
     Preparing {
-        context: Box<Context>,
+        context: Box<OneContext>,
         missing: Vec<Phase>,
     },
     /// slurmd runs under this process id, the first one since then.
     Running {
-        context: Box<Context>,
+        context: Box<OneContext>,
         slurmd: u32,
         since: Instant,
     },
 }
 
 struct Guest {
-    channel: Channel,
+    /// None when a disk told the context: reports go to the console then.
+    channel: Option<Channel>,
+    /// Whom to tell that slurmd runs, beside the channel.
+    onegate: Option<OneGate>,
     events: Sender<Event>,
     history: Vec<Report>,
     stage: Stage,
@@ -127,7 +184,6 @@ struct Guest {
 
 impl Guest {
     fn live(mut self, inbox: &Receiver<Event>) -> Result<(), String> {
-        self.report(Phase::Waiting, None);
         loop {
             let event = inbox.recv().map_err(|e| e.to_string())?;
             let done = match event {
@@ -154,20 +210,24 @@ impl Guest {
     fn asked(&mut self, request: Request) -> Result<(), String> {
         match request {
             Request::Status => {
-                self.channel.replay(&self.history);
+                self.replay();
                 Ok(())
             }
             Request::Clock(unix_ns) => context::set_clock(unix_ns),
             Request::Context(context) => match &self.stage {
-                Stage::Waiting => self.take(context),
+                Stage::Waiting => {
+                    context::refresh(&context.seed, context.clock)?;
+                    self.take(context.common, context.card)
+                }
                 Stage::Preparing { context: mine, .. } | Stage::Running { context: mine, .. } => {
+                    let context = context.common;
                     if mine.id != context.id {
                         eprintln!(
                             "thiao-guest: refused the context of {}: this is {}",
                             context.id, mine.id
                         );
                     }
-                    self.channel.replay(&self.history);
+                    self.replay();
                     Ok(())
                 }
             },
@@ -175,19 +235,19 @@ impl Guest {
     }
 
     /// Takes the identity, then lets munged start while the shares are mounted.
-    fn take(&mut self, context: Box<Context>) -> Result<(), String> {
-        context::apply(&context)?;
+    fn take(&mut self, context: OneContext, card: Card) -> Result<(), String> {
+        context::apply(&context, card.address)?;
         self.report(Phase::Configured, None);
         // Before munged, which looks for its address on the card.
-        net::configure(context.mac, context.address, context.prefix_len, context.gateway)?;
+        net::configure(card)?;
         self.report(Phase::Network, None);
-        let (socket, address) = (context.munge_socket.clone(), context.address);
+        let (socket, address) = (context.munge_socket.clone(), card.address);
         self.task(Phase::Munge, move || slurm::munge(&socket, address));
         reap(self.events.clone());
         let shares = context.shares.clone();
         self.task(Phase::Shares, move || shares.iter().try_for_each(mount::share));
         self.stage = Stage::Preparing {
-            context,
+            context: Box::new(context),
             missing: vec![Phase::Munge, Phase::Shares],
         };
         Ok(())
@@ -219,6 +279,9 @@ impl Guest {
                 since: Instant::now(),
             };
             self.report(Phase::Slurmd, None);
+            if let Some(onegate) = self.onegate.take() {
+                onegate::say_ready(onegate);
+            }
         }
         Ok(())
     }
@@ -255,8 +318,18 @@ impl Guest {
             uptime_ms: uptime_ms(),
             detail,
         };
-        self.channel.send(&report);
+        match (&self.channel, &report.detail) {
+            (Some(channel), _) => channel.send(&report),
+            (None, Some(detail)) => println!("thiao-guest: {}: {detail}", phase.as_str()),
+            (None, None) => println!("thiao-guest: {}", phase.as_str()),
+        }
         self.history.push(report);
+    }
+
+    fn replay(&self) {
+        if let Some(channel) = &self.channel {
+            channel.replay(&self.history);
+        }
     }
 }
 

@@ -1,12 +1,12 @@
-//! Kernel file systems, kernel modules, and the shares of the machine.
+//! Kernel file systems, and the shares of the machine.
 
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
+use std::fmt::Write;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use thiao_guest::protocol::{MODULES_FILE, ShareMount};
+use thiao_guest::protocol::{NFS_PORT, ShareMount};
 
 /// How long a share may take to answer before the guest gives up.
 const SHARE_LIMIT: Duration = Duration::from_secs(40);
@@ -47,24 +47,6 @@ pub fn kernel_filesystems() -> Result<(), String> {
     Ok(())
 }
 
-/// Loads the modules that the image lists, in its order. A list that does not
-/// exist means that the kernel needs none.
-pub fn modules() -> Result<(), String> {
-    let list = match fs::read_to_string(MODULES_FILE) {
-        Ok(list) => list,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(format!("cannot read {MODULES_FILE}: {e}")),
-    };
-    for path in list.lines() {
-        let file = fs::File::open(path).map_err(|e| format!("cannot open the module {path}: {e}"))?;
-        match rustix::system::finit_module(&file, c"", 0) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(e) => return Err(format!("cannot load the module {path}: {e}")),
-        }
-    }
-    Ok(())
-}
-
 /// Mounts a share, trying again while the server or the way to it is not there yet.
 pub fn share(share: &ShareMount) -> Result<(), String> {
     let target = &share.target;
@@ -92,16 +74,22 @@ pub fn share(share: &ShareMount) -> Result<(), String> {
     }
 }
 
-/// The kernel does the mount protocol by itself when given addresses and ports.
+/// The kernel does the mount protocol by itself when given addresses and ports;
+/// without a port for it, it asks the server's port mapper.
 /// No lock daemon runs on either side, hence `nolock`. `retrans` and `timeo`
 /// stay at the defaults of a hard mount: a job waits rather than loses output.
 fn try_share(share: &ShareMount) -> Result<(), String> {
-    let options = format!(
-        "vers=3,proto=tcp,mountproto=tcp,nolock,port={port},mountport={port},actimeo=1,addr={addr},mountaddr={addr}",
+    let mut options = format!(
+        "vers=3,proto=tcp,mountproto=tcp,nolock,port={port},actimeo=1,addr={addr},mountaddr={addr}",
         port = share.port,
         addr = share.server,
     );
-    let source = CString::new(format!("{}:/", share.server)).map_err(|e| e.to_string())?;
+    if share.port != NFS_PORT {
+        // Writing to a String does not fail.
+        let _ = write!(options, ",mountport={}", share.port);
+    }
+    let source =
+        CString::new(format!("{}:{}", share.server, share.path.display())).map_err(|e| e.to_string())?;
     let options = CString::new(options).map_err(|e| e.to_string())?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount(

@@ -4,6 +4,7 @@ use std::io;
 use std::mem;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use thiao_guest::protocol::Card;
 
 /// The card's name in the guest: there is one card.
 const CARD: &str = "eth0";
@@ -21,21 +22,21 @@ pub fn links() -> io::Result<()> {
 
 /// Gives the card its identity and brings it up, with a default route.
 /// Doing it again with the same values changes nothing.
-pub fn configure(mac: [u8; 6], address: Ipv4Addr, prefix_len: u8, gateway: Ipv4Addr) -> Result<(), String> {
+pub fn configure(card: Card) -> Result<(), String> {
     let fail = |what: &str, e: io::Error| format!("cannot set the {what} of {CARD}: {e}");
     let socket = socket().map_err(|e| fail("identity", e))?;
     let fd = socket.as_raw_fd();
 
     let mut request = named(CARD);
-    request.ifr_ifru.ifru_hwaddr = hardware(mac);
+    request.ifr_ifru.ifru_hwaddr = hardware(card.mac);
     ioctl(fd, libc::SIOCSIFHWADDR, &mut request).map_err(|e| fail("hardware address", e))?;
 
     let mut request = named(CARD);
-    request.ifr_ifru.ifru_addr = internet(address);
+    request.ifr_ifru.ifru_addr = internet(card.address);
     ioctl(fd, libc::SIOCSIFADDR, &mut request).map_err(|e| fail("address", e))?;
 
     let mask = u32::MAX
-        .checked_shl(32 - u32::from(prefix_len.min(32)))
+        .checked_shl(32 - u32::from(card.prefix_len.min(32)))
         .unwrap_or(0);
     let mut request = named(CARD);
     request.ifr_ifru.ifru_netmask = internet(Ipv4Addr::from(mask));
@@ -43,6 +44,9 @@ pub fn configure(mac: [u8; 6], address: Ipv4Addr, prefix_len: u8, gateway: Ipv4A
 
     set_up(fd, CARD).map_err(|e| fail("link", e))?;
 
+    let Some(gateway) = card.gateway else {
+        return Ok(());
+    };
     // SAFETY: rtentry is plain data, for which all zeroes is a valid value.
     let mut route: libc::rtentry = unsafe { mem::zeroed() };
     route.rt_dst = internet(Ipv4Addr::UNSPECIFIED);

@@ -10,6 +10,9 @@
 //!     |   <- report slurmd            |   slurmd runs
 //!     |   status ->                   |   at any time: all reports once more
 //! ```
+//! An OpenNebula VM has no such channel: its guest reads a disk instead, see
+//! [`crate::one`], and writes its reports on the console.
+//!
 //! The guest keeps every report, so that whoever connects later (a controller
 //! that was restarted) asks for the status and misses nothing.
 
@@ -27,8 +30,40 @@ pub const HELLO_ARGUMENT: &str = "thiao.hello";
 /// What a guest started with [`HELLO_ARGUMENT`] writes on its console.
 pub const HELLO: &str = "thiao-guest: hello";
 
-/// Where the image lists the kernel modules to load, one path a line, in order.
-pub const MODULES_FILE: &str = "/etc/thiao/modules";
+/// The CONTEXT variable that has a guest's [`OneContext`].
+pub const CONTEXT_VARIABLE: &str = "THIAO_CONTEXT";
+
+/// The port of ordinary NFS servers.
+pub const NFS_PORT: u16 = 2049;
+
+/// Kernel modules that are loaded together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Modules {
+    /// What every guest needs: the microVM's bus, the channel, the card, the shares.
+    Always,
+    /// The bus of full machines.
+    Pci,
+    /// Disks and CDs on virtio's own bus.
+    VirtioDisk,
+    /// Those behind a virtio SCSI controller.
+    VirtioScsi,
+    /// Those behind the IDE controller of a full machine.
+    Ide,
+}
+
+impl Modules {
+    /// Where the image lists them, one path a line, in the order to load them.
+    #[must_use]
+    pub fn list(self) -> &'static str {
+        match self {
+            Modules::Always => "/etc/thiao/modules/always",
+            Modules::Pci => "/etc/thiao/modules/pci",
+            Modules::VirtioDisk => "/etc/thiao/modules/virtio-disk",
+            Modules::VirtioScsi => "/etc/thiao/modules/virtio-scsi",
+            Modules::Ide => "/etc/thiao/modules/ide",
+        }
+    }
+}
 
 /// The longest line that either side accepts, in bytes.
 pub const MAX_LINE: usize = 1 << 20;
@@ -99,25 +134,31 @@ impl Phase {
     }
 }
 
-/// Who a guest is and what it needs to know.
+/// Who a guest is and what it needs to know, as the channel tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
-    /// The VM's id: tells one context from another.
-    pub id: String,
-    /// The host name, which is the node's name.
-    pub hostname: String,
-    /// The address on the cluster's network.
-    pub address: Ipv4Addr,
-    /// Its prefix length.
-    pub prefix_len: u8,
-    /// Where everything else is reached.
-    pub gateway: Ipv4Addr,
-    /// The network card's address.
-    pub mac: [u8; 6],
+    /// What does not depend on who tells it.
+    #[serde(flatten)]
+    pub common: OneContext,
+    /// The network card.
+    #[serde(flatten)]
+    pub card: Card,
     /// The clock, in nanoseconds since the Unix epoch.
     pub clock: u64,
     /// Random bytes in hexadecimal: guests restored from one template share their generator's state.
     pub seed: Secret,
+}
+
+/// What a guest is told whoever tells it. In an OpenNebula VM this is the
+/// CONTEXT variable [`CONTEXT_VARIABLE`]: base64 of its JSON. The card's
+/// identity is OpenNebula's own there (`ETH0_*`), clock and randomness are the
+/// machine's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneContext {
+    /// The VM's id: tells one context from another.
+    pub id: String,
+    /// The host name, which is the node's name.
+    pub hostname: String,
     /// slurmctld's name, as in slurm.conf.
     pub slurmctld_host: String,
     /// Where it is reached.
@@ -132,6 +173,19 @@ pub struct Context {
     pub users: Vec<UserEntry>,
     /// What to mount.
     pub shares: Vec<ShareMount>,
+}
+
+/// The identity of a guest's network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// The address on the cluster's network.
+    pub address: Ipv4Addr,
+    /// Its prefix length.
+    pub prefix_len: u8,
+    /// Where everything else is reached; none when there is nothing else.
+    pub gateway: Option<Ipv4Addr>,
+    /// The hardware address.
+    pub mac: [u8; 6],
 }
 
 /// A line of the guest's `/etc/passwd`, with a group of the same name.
@@ -154,10 +208,18 @@ pub struct UserEntry {
 pub struct ShareMount {
     /// The server's address.
     pub server: Ipv4Addr,
-    /// Its port, of NFS and of the mount protocol alike.
+    /// Its port. [`NFS_PORT`] is an ordinary NFS server's, which tells by its
+    /// port mapper where its mount protocol is; any other port serves both.
     pub port: u16,
+    /// The exported folder.
+    #[serde(default = "root")]
+    pub path: PathBuf,
     /// Where the guest sees it.
     pub target: PathBuf,
+}
+
+fn root() -> PathBuf {
+    "/".into()
 }
 
 /// Text that must not appear in logs: printing it for debugging shows its length alone.
@@ -203,21 +265,25 @@ mod tests {
 
     fn context() -> Context {
         Context {
-            id: "fg1.3".into(),
-            hostname: "fg1".into(),
-            address: Ipv4Addr::new(10, 9, 0, 7),
-            prefix_len: 24,
-            gateway: Ipv4Addr::new(10, 9, 0, 1),
-            mac: [2, 0, 10, 9, 0, 7],
+            common: OneContext {
+                id: "fg1.3".into(),
+                hostname: "fg1".into(),
+                slurmctld_host: "head".into(),
+                slurmctld_addr: Ipv4Addr::new(10, 9, 0, 1),
+                slurmctld_port: 6817,
+                munge_key: Secret::from_bytes(b"key\xff"),
+                munge_socket: "/run/munge/munge.socket.2".into(),
+                users: vec![],
+                shares: vec![],
+            },
+            card: Card {
+                address: Ipv4Addr::new(10, 9, 0, 7),
+                prefix_len: 24,
+                gateway: Some(Ipv4Addr::new(10, 9, 0, 1)),
+                mac: [2, 0, 10, 9, 0, 7],
+            },
             clock: 1,
             seed: Secret::from_bytes(&[1, 2]),
-            slurmctld_host: "head".into(),
-            slurmctld_addr: Ipv4Addr::new(10, 9, 0, 1),
-            slurmctld_port: 6817,
-            munge_key: Secret::from_bytes(b"key\xff"),
-            munge_socket: "/run/munge/munge.socket.2".into(),
-            users: vec![],
-            shares: vec![],
         }
     }
 
@@ -240,6 +306,13 @@ mod tests {
         let line = serde_json::to_string(&report).unwrap();
         assert!(!line.contains('\n') && line.contains("slurmd_ended"), "{line}");
         assert_eq!(serde_json::from_str::<Report>(&line).unwrap(), report);
+    }
+
+    #[test]
+    fn a_share_without_a_path_is_the_servers_root() {
+        let text = r#"{"server":"10.9.0.1","port":4000,"target":"/home"}"#;
+        let share: ShareMount = serde_json::from_str(text).unwrap();
+        assert_eq!(share.path, PathBuf::from("/"));
     }
 
     #[test]

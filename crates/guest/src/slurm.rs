@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use thiao_guest::protocol::Context;
+use thiao_guest::protocol::OneContext;
 
 /// Where munge's library looks when nothing names another socket: slurmd's
 /// fetch of its configuration does.
@@ -75,7 +75,7 @@ fn link(socket: &Path) -> io::Result<()> {
 /// Starts slurmd; returns its process id. `-b` says that the node has just
 /// booted, which a guest restored from a template has not: without it slurmctld
 /// waits for a boot time later than its resume request.
-pub fn slurmd(context: &Context) -> Result<u32, String> {
+pub fn slurmd(context: &OneContext) -> Result<u32, String> {
     for folder in [
         "/var/spool/slurmd",
         "/var/log/slurm",

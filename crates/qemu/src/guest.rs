@@ -8,7 +8,7 @@ use crate::vmdir::{Record, tag_of};
 use std::fs;
 use std::path::Path;
 use thiao_core::ids::VmId;
-use thiao_guest::protocol::{Context, Secret, ShareMount, UserEntry};
+use thiao_guest::protocol::{Card, Context, OneContext, Secret, ShareMount, UserEntry};
 
 /// Bytes of randomness that a guest gets: what its kernel's generator takes in.
 const SEED_BYTES: usize = 64;
@@ -32,24 +32,29 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
     let share = |(share, port): (&Share, &u16)| ShareMount {
         server: settings.network.address,
         port: *port,
+        path: "/".into(),
         target: share.target.clone(),
     };
     let shares = guest.shares.iter().zip(exports).map(share).collect();
     Ok(Context {
-        id: id.to_string(),
-        hostname: tag.node.to_string(),
-        address: record.address,
-        prefix_len: settings.network.prefix_len,
-        gateway: settings.network.address,
-        mac: mac_of(record.address),
+        common: OneContext {
+            id: id.to_string(),
+            hostname: tag.node.to_string(),
+            slurmctld_host: guest.slurmctld_host.clone(),
+            slurmctld_addr: guest.slurmctld_addr,
+            slurmctld_port: guest.slurmctld_port,
+            munge_key: Secret::from_bytes(&key),
+            munge_socket: guest.munge_socket.clone(),
+            users,
+            shares,
+        },
+        card: Card {
+            address: record.address,
+            prefix_len: settings.network.prefix_len,
+            gateway: Some(settings.network.address),
+            mac: mac_of(record.address),
+        },
         seed: Secret::from_bytes(&seed()?),
-        slurmctld_host: guest.slurmctld_host.clone(),
-        slurmctld_addr: guest.slurmctld_addr,
-        slurmctld_port: guest.slurmctld_port,
-        munge_key: Secret::from_bytes(&key),
-        munge_socket: guest.munge_socket.clone(),
-        users,
-        shares,
         clock: clock(),
     })
 }

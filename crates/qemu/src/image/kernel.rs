@@ -9,13 +9,24 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use thiao_guest::protocol::MODULES_FILE;
+use thiao_guest::protocol::Modules;
 
 /// The package that names the newest cloud kernel by depending on it.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// What a guest needs beside what is built in: the bus, the channel, the card, the shares.
-const MODULES: [&str; 4] = ["virtio_mmio", "virtio_console", "virtio_net", "nfsv3"];
+/// What guests need beside what is built in. A microVM needs the first alone;
+/// the rest is for OpenNebula's machines, and loaded where there is a device for
+/// it. (The cloud kernel has no driver for SATA controllers.)
+const MODULES: [(Modules, &[&str]); 5] = [
+    (
+        Modules::Always,
+        &["virtio_mmio", "virtio_console", "virtio_net", "nfsv3"],
+    ),
+    (Modules::Pci, &["virtio_pci"]),
+    (Modules::VirtioDisk, &["virtio_blk", "isofs"]),
+    (Modules::VirtioScsi, &["virtio_scsi", "sr_mod", "sd_mod", "isofs"]),
+    (Modules::Ide, &["ata_piix", "sr_mod", "sd_mod", "isofs"]),
+];
 
 /// A kernel on this machine.
 #[derive(Debug, Clone)]
@@ -161,26 +172,28 @@ impl Kernel {
         }
     }
 
-    /// Adds the needed modules to the image, and the list that tells their order.
+    /// Adds the needed modules to the image, and the lists that tell their order.
     pub fn add_modules(&self, tree: &mut Tree) -> Result<(), Error> {
         let mut files = BTreeMap::new();
         collect(&self.modules, &mut files)?;
         let builtin = self.modules.join("modules.builtin");
         let builtin = fs::read_to_string(&builtin).map_err(|e| Error::io("read", &builtin, e))?;
         let builtin: Vec<String> = builtin.lines().map(|line| module_name(Path::new(line))).collect();
-        let mut order = Vec::new();
-        for name in MODULES {
-            self.visit(name, &files, &builtin, &mut order)?;
+        for (modules, names) in MODULES {
+            let mut order = Vec::new();
+            for name in names {
+                self.visit(name, &files, &builtin, &mut order)?;
+            }
+            let mut list = String::new();
+            for (name, content) in order {
+                let path = format!("usr/lib/modules/{}/{name}.ko", self.release);
+                list.push('/');
+                list.push_str(&path);
+                list.push('\n');
+                tree.add(&path, Node::File(0o644, content));
+            }
+            tree.add(modules.list(), Node::File(0o644, list.into_bytes()));
         }
-        let mut list = String::new();
-        for (name, content) in order {
-            let path = format!("usr/lib/modules/{}/{name}.ko", self.release);
-            list.push('/');
-            list.push_str(&path);
-            list.push('\n');
-            tree.add(&path, Node::File(0o644, content));
-        }
-        tree.add(MODULES_FILE, Node::File(0o644, list.into_bytes()));
         Ok(())
     }
 
