@@ -1,22 +1,23 @@
-//! The whole controller against a provider of the test's and stand-ins for
-//! `sinfo`, `squeue` and `scontrol` that print what the test wrote and keep what they were told.
+//! The whole controller against a provider of the test's and stand-ins for Slurm's programs.
 //! Aborting its task is what `kill -9` is to the process: nothing is tidied up.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use site::{RESUME, rounds, until};
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-use thiao::config::Config;
 use thiao::controller::provider::{Ended, Provider, ProviderError};
 use thiao::controller::serve_with;
-use thiao_core::ids::{HostName, Time, VmId, VmTag};
-use thiao_core::spool::{IntentFile, IntentKind, file_name};
+use thiao_core::ids::{HostName, VmId, VmTag};
+use thiao_core::spool::IntentKind;
 use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmState, VmView};
 use tokio::task::JoinHandle;
+
+mod site;
 
 /// A provider in memory that survives the controllers.
 #[derive(Default)]
@@ -108,96 +109,55 @@ impl Provider for Fake {
 }
 
 struct Site {
-    dir: tempfile::TempDir,
+    site: site::Site,
     provider: Arc<Fake>,
-    orders: u32,
 }
 
-const SINFO: &str = r#"#!/bin/sh
-mark="${4##*Reason:|}"
-while IFS= read -r line; do printf '%s|%s\n' "$line" "$mark"; done < "${0%/bin/*}/nodes"
-"#;
-const SQUEUE: &str = r#"#!/bin/sh
-mark="${4%%|*}"
-while IFS= read -r line; do printf '%s|%s\n' "$mark" "$line"; done < "${0%/bin/*}/jobs"
-"#;
-const SCONTROL: &str = r#"#!/bin/sh
-printf '%s\n' "$*" >> "${0%/bin/*}/told"
+impl Deref for Site {
+    type Target = site::Site;
+    fn deref(&self) -> &site::Site {
+        &self.site
+    }
+}
+
+impl DerefMut for Site {
+    fn deref_mut(&mut self) -> &mut site::Site {
+        &mut self.site
+    }
+}
+
+const SETTINGS: &str = r#"
+[[nodeset]]
+name = "n"
+nodes = "n[0-1]"
+memory_mb = 100
+[timing]
+tick = 0.05
+slurm_poll = 0.05
+slurm_poll_busy = 0.05
+vm_poll = 0.05
+vm_poll_busy = 0.05
+retry_first = 0.2
+orphan_grace = 1
+missing_grace = 1
+terminate_grace = 1
 "#;
 
 impl Site {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let bin = dir.path().join("bin");
-        fs::create_dir(&bin).unwrap();
-        for (name, text) in [("sinfo", SINFO), ("squeue", SQUEUE), ("scontrol", SCONTROL)] {
-            fs::write(bin.join(name), text).unwrap();
-            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        }
         let site = Self {
-            dir,
+            site: site::Site::new(SETTINGS),
             provider: Arc::default(),
-            orders: 0,
         };
-        fs::write(site.path("slurm.conf"), "").unwrap();
-        fs::write(site.path("jobs"), "").unwrap();
-        fs::write(site.path("told"), "").unwrap();
         site.slurm_says(&[
             "n0|idle+cloud+powered_down|none",
             "n1|idle+cloud+powered_down|none",
         ]);
-        let text = format!(
-            "cluster = \"c\"\nstate_dir = {:?}\n[slurm]\nbin_dir = {:?}\nconf = {:?}\n\
-             [[nodeset]]\nname = \"n\"\nnodes = \"n[0-1]\"\nmemory_mb = 100\n\
-             [timing]\ntick = 0.05\nslurm_poll = 0.05\nslurm_poll_busy = 0.05\nvm_poll = 0.05\nvm_poll_busy = 0.05\n\
-             retry_first = 0.2\norphan_grace = 1\nmissing_grace = 1\n",
-            site.path("state"),
-            site.path("bin"),
-            site.path("slurm.conf"),
-        );
-        fs::write(site.path("thiao.toml"), text).unwrap();
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn start(&self) -> JoinHandle<anyhow::Result<()>> {
-        let config = Config::load(Some(&self.path("thiao.toml"))).unwrap();
-        tokio::spawn(serve_with(config, self.provider.clone(), Arc::default()))
-    }
-
-    fn slurm_says(&self, lines: &[&str]) {
-        let part = self.path("nodes.part");
-        fs::write(&part, format!("{}\n", lines.join("\n"))).unwrap();
-        fs::rename(part, self.path("nodes")).unwrap();
-    }
-
-    /// What a hook does.
-    fn order(&mut self, kind: IntentKind, nodes: &str) {
-        let new = self.path("state/spool/new");
-        fs::create_dir_all(&new).unwrap();
-        self.orders += 1;
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap();
-        let file = IntentFile {
-            kind,
-            at: Time(now.as_millis() as u64),
-            uid: 0,
-            cluster: None,
-            nodes: nodes.into(),
-            resume_file: Vec::new(),
-        };
-        let name = file_name(now.as_nanos(), self.orders, kind);
-        let part = self.path("order.part");
-        fs::write(&part, file.encode()).unwrap();
-        fs::rename(part, new.join(name)).unwrap();
-    }
-
-    fn waiting_orders(&self) -> usize {
-        fs::read_dir(self.path("state/spool/new")).unwrap().count()
+        tokio::spawn(serve_with(self.config(), self.provider.clone(), Arc::default()))
     }
 
     fn vms(&self) -> Vec<String> {
@@ -220,27 +180,7 @@ impl Site {
             .unwrap()
             .state = state;
     }
-
-    fn told(&self) -> String {
-        fs::read_to_string(self.path("told")).unwrap()
-    }
 }
-
-/// Waits until `done`; a generous limit, since the machine may be busy.
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(20)));
-    }
-}
-
-fn rounds() {
-    tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(500)));
-}
-
-const RESUME: IntentKind = IntentKind::Resume { force: false };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_make_and_end_vms_and_are_consumed_once() {
@@ -256,6 +196,20 @@ async fn orders_make_and_end_vms_and_are_consumed_once() {
         site.vms() == ["n0.2", "n1.1"]
     });
     assert_eq!(site.provider.asked.lock().unwrap().len(), 3);
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_does_not_end_by_itself_is_ended_hard() {
+    let mut site = Site::new();
+    *site.provider.lingering.lock().unwrap() = true;
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    until("the VM", || site.vms() == ["n0.1"]);
+    site.order(IntentKind::Suspend, "n0");
+    until("it is gone", || site.vms().is_empty());
+    site.order(RESUME, "n0");
+    until("the next one", || site.vms() == ["n0.2"]);
     controller.abort();
 }
 

@@ -1,0 +1,120 @@
+//! A site for tests of the whole controller: a folder with stand-ins for `sinfo`,
+//! `squeue` and `scontrol`, which print what the test wrote and keep what they were told.
+
+#![allow(dead_code, reason = "no test needs all of it")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use thiao::config::Config;
+use thiao_core::ids::Time;
+use thiao_core::spool::{IntentFile, IntentKind, file_name};
+
+/// What `Resume` asks.
+pub const RESUME: IntentKind = IntentKind::Resume { force: false };
+
+/// The folder, and what was ordered in it.
+pub struct Site {
+    dir: tempfile::TempDir,
+    orders: u32,
+}
+
+const SINFO: &str = r#"#!/bin/sh
+mark="${4##*Reason:|}"
+while IFS= read -r line; do printf '%s|%s\n' "$line" "$mark"; done < "${0%/bin/*}/nodes"
+"#;
+const SQUEUE: &str = r#"#!/bin/sh
+mark="${4%%|*}"
+while IFS= read -r line; do printf '%s|%s\n' "$mark" "$line"; done < "${0%/bin/*}/jobs"
+"#;
+const SCONTROL: &str = r#"#!/bin/sh
+printf '%s\n' "$*" >> "${0%/bin/*}/told"
+"#;
+
+impl Site {
+    /// A site whose `thiao.toml` has this text after the part about the site itself.
+    pub fn new(toml: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        for (name, text) in [("sinfo", SINFO), ("squeue", SQUEUE), ("scontrol", SCONTROL)] {
+            fs::write(bin.join(name), text).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let site = Self { dir, orders: 0 };
+        for (name, text) in [("slurm.conf", ""), ("jobs", ""), ("told", "")] {
+            fs::write(site.path(name), text).unwrap();
+        }
+        let text = format!(
+            "cluster = \"c\"\nstate_dir = {:?}\n{toml}\n[slurm]\nbin_dir = {:?}\nconf = {:?}\n",
+            site.path("state"),
+            site.path("bin"),
+            site.path("slurm.conf"),
+        );
+        fs::write(site.path("thiao.toml"), text).unwrap();
+        site
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn config(&self) -> Config {
+        Config::load(Some(&self.path("thiao.toml"))).unwrap()
+    }
+
+    /// What `sinfo` says from now on: `node|state|reason`.
+    pub fn slurm_says(&self, lines: &[impl AsRef<str>]) {
+        let part = self.path("nodes.part");
+        let text: String = lines.iter().map(|line| format!("{}\n", line.as_ref())).collect();
+        fs::write(&part, text).unwrap();
+        fs::rename(part, self.path("nodes")).unwrap();
+    }
+
+    /// What a hook does.
+    pub fn order(&mut self, kind: IntentKind, nodes: &str) {
+        let new = self.path("state/spool/new");
+        fs::create_dir_all(&new).unwrap();
+        self.orders += 1;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let file = IntentFile {
+            kind,
+            at: Time(now.as_millis() as u64),
+            uid: 0,
+            cluster: None,
+            nodes: nodes.into(),
+            resume_file: Vec::new(),
+        };
+        let name = file_name(now.as_nanos(), self.orders, kind);
+        let part = self.path("order.part");
+        fs::write(&part, file.encode()).unwrap();
+        fs::rename(part, new.join(name)).unwrap();
+    }
+
+    pub fn waiting_orders(&self) -> usize {
+        fs::read_dir(self.path("state/spool/new")).unwrap().count()
+    }
+
+    /// All that `scontrol` was told.
+    pub fn told(&self) -> String {
+        fs::read_to_string(self.path("told")).unwrap()
+    }
+}
+
+/// Waits until `done`; a generous limit, since the machine may be busy.
+#[track_caller]
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "not within 60 s: {what}");
+        tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(20)));
+    }
+}
+
+/// Time for some rounds, in which nothing must happen.
+pub fn rounds() {
+    tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(500)));
+}
