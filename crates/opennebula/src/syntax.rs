@@ -13,7 +13,8 @@
 //! - An unquoted value has no blanks and none of `= # , [ ]`.
 //! - `KEY =` at a line's end is the empty value. `#` begins a comment.
 //! - Of a repeated name within `[ ]` the first counts.
-//! - Values hold no `]]>`: oned keeps them in CDATA sections.
+//! - Values hold no `]]>` (oned keeps them in CDATA sections) and no `@^_^@`
+//!   (oned's own separator).
 
 use crate::error::{Class, Error};
 
@@ -22,6 +23,10 @@ pub const MAX_TEXT: usize = 1024 * 1024;
 
 /// What oned cannot keep within a value.
 const CDATA_END: &str = "]]>";
+
+/// What oned puts between the attributes of a CONTEXT while it fills in variables
+/// (`VectorAttribute::magic_sep`): within a value it would begin another attribute.
+const SEPARATOR: &str = "@^_^@";
 
 /// A template: attributes in order; names may repeat (DISK, NIC).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -218,10 +223,12 @@ fn check_name(name: &str) -> Result<(), Error> {
 }
 
 fn check_value(name: &str, text: &str) -> Result<(), Error> {
-    if text.contains(CDATA_END) {
-        return Err(bad(format!(
-            "the value of {name} holds {CDATA_END}, which OpenNebula cannot keep: encode it, e.g. in base64"
-        )));
+    for special in [CDATA_END, SEPARATOR] {
+        if text.contains(special) {
+            return Err(bad(format!(
+                "the value of {name} holds {special}, which OpenNebula cannot keep: encode it, e.g. in base64"
+            )));
+        }
     }
     match text.chars().find(|&c| is_unwritable(c)) {
         Some(c) => Err(bad(format!(
@@ -232,7 +239,7 @@ fn check_value(name: &str, text: &str) -> Result<(), Error> {
 }
 
 fn escape_xml(text: &str, xml: &mut String) {
-    for c in text.chars() {
+    for c in text.replace(SEPARATOR, "@^_^ @").chars() {
         match c {
             '&' => xml.push_str("&amp;"),
             '<' => xml.push_str("&lt;"),
@@ -246,7 +253,10 @@ fn escape_xml(text: &str, xml: &mut String) {
 }
 
 fn quote(value: &str, text: &mut String) {
-    let value = trim(value).replace(CDATA_END, "]] >").replace('\0', "\u{fffd}");
+    let value = trim(value)
+        .replace(CDATA_END, "]] >")
+        .replace(SEPARATOR, "@^_^ @")
+        .replace('\0', "\u{fffd}");
     text.push('"');
     text.push_str(&value.replace('"', "\\\""));
     if value.ends_with('\\') {
@@ -587,6 +597,8 @@ mod tests {
         refuses("A = # nothing", "A has no value");
         refuses("A += 1", "expected = after A, not '+'");
         refuses("A = \"]]>\"", "cannot keep");
+        refuses("A = [ B = x@^_^@C=d ]", "'=' cannot stand here");
+        refuses("A = [ B = \"x@^_^@C=d\" ]", "cannot keep");
         refuses("A = \"\u{1}\"", "control character");
         refuses(&"#".repeat(MAX_TEXT + 1), "at most");
     }

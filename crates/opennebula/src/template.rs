@@ -1,1 +1,190 @@
-//! What a VM is made from: the site's template, filled with what we know, and our own attributes on top.
+//! What a VM is made from: the site's template, filled with what we know, and our
+//! own attributes on top.
+//!
+//! A template in a file may use these variables (Jinja's syntax, `{{ node }}`):
+//!
+//! | variable | means | e.g. |
+//! |---|---|---|
+//! | `node` | Slurm's name of the node | `fg7` |
+//! | `cluster` | Slurm's cluster | `prod` |
+//! | `generation` | which of the node's VMs it is | `3` |
+//! | `vm_name` | the VM's name in OpenNebula | `prod-fg7-3` |
+//! | `nodeset` | the node's nodeset | `small` |
+//! | `host` | the host that Thiao chose; not there when OpenNebula places | `kvm-04` |
+//! | `cpus` | vCPUs (`VCPU`) | `4` |
+//! | `share` | promised cores (`CPU`) | `1.5` |
+//! | `memory_mb` | the VM's memory in MiB (`MEMORY`), with Thiao's overhead | `4224` |
+//! | `slurm_memory_mb` | what Slurm promises jobs (`RealMemory`) | `4096` |
+//! | `network` | the nodeset's network as configured; not there without one | `private` |
+//! | `network_id` | its id in OpenNebula | `12` |
+//! | `slurmctld_host` | slurmctld's name, as in slurm.conf | `head` |
+//! | `slurmctld_addr` | where guests reach it | `10.0.0.1` |
+//! | `slurmctld_port` | its port | `6817` |
+//!
+//! Anything else is an error. The munge key is no variable: it goes into CONTEXT and
+//! nowhere else. A value is put in after the template was read, so that none can
+//! become an attribute, wherever it stands.
+
+mod context;
+mod fill;
+
+pub use context::{MungeKey, base64, context};
+
+use crate::error::{Class, Error};
+use crate::settings::{Guest, ReadyBy};
+use crate::syntax::{MAX_TEXT, Template};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
+use thiao_core::view::Shape;
+
+/// The tags that make a VM ours, in its user template.
+pub const TAG_CLUSTER: &str = "THIAO_CLUSTER";
+/// Which node it backs.
+pub const TAG_NODE: &str = "THIAO_NODE";
+/// Which of the node's VMs it is.
+pub const TAG_GENERATION: &str = "THIAO_GENERATION";
+
+/// The longest name that OpenNebula takes.
+const MAX_VM_NAME: usize = 128;
+
+/// The VM that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Whose it is.
+    pub tag: &'a VmTag,
+    /// Its node's nodeset.
+    pub nodeset: &'a NodesetName,
+    /// Where it will be, if we choose.
+    pub host: Option<&'a HostName>,
+    /// How big.
+    pub shape: Shape,
+    /// Memory beside what Slurm promises, in MiB.
+    pub overhead_mb: u64,
+    /// The nodeset's network: as configured, and its id.
+    pub network: Option<(&'a str, u32)>,
+    /// What says that the guest is ready.
+    pub ready: ReadyBy,
+    /// What every guest is told.
+    pub guest: &'a Guest,
+    /// The cluster's munge key, when guests get it from us.
+    pub munge_key: Option<&'a MungeKey>,
+}
+
+impl Wanted<'_> {
+    /// `MEMORY`, in MiB.
+    #[must_use]
+    pub fn memory_mb(&self) -> u64 {
+        self.shape.memory_mb.saturating_add(self.overhead_mb)
+    }
+}
+
+/// The VM's name. People read it; nothing is matched by it.
+#[must_use]
+pub fn vm_name(tag: &VmTag) -> String {
+    // Names have nothing that OpenNebula refuses, and are ASCII.
+    let number = format!("-{}", tag.generation);
+    let mut name = format!("{}-{}", tag.cluster, tag.node);
+    name.truncate(MAX_VM_NAME - number.len());
+    name + &number
+}
+
+/// `CPU`: promised cores, as OpenNebula reads numbers (no exponent).
+#[must_use]
+pub fn share(shape: Shape) -> String {
+    let percent = u64::from(shape.cpus) * u64::from(shape.share_percent);
+    match (percent / 100, percent % 100) {
+        (cores, 0) => cores.to_string(),
+        (cores, part) if part % 10 == 0 => format!("{cores}.{}", part / 10),
+        (cores, part) => format!("{cores}.{part:02}"),
+    }
+}
+
+/// Our tag in a VM's user template, if it is there and whole.
+#[must_use]
+pub fn read_tag(get: impl Fn(&str) -> Option<String>) -> Option<VmTag> {
+    Some(VmTag {
+        cluster: ClusterName::new(&get(TAG_CLUSTER)?).ok()?,
+        node: NodeName::new(&get(TAG_NODE)?).ok()?,
+        generation: Generation(get(TAG_GENERATION)?.parse().ok()?),
+    })
+}
+
+/// What goes on top of a registered template when it is instantiated.
+///
+/// oned replaces whole attributes: a CONTEXT of ours would remove the template's
+/// (`Template::merge`), so this one holds both. The same restricted values as in the
+/// template are allowed to everybody (`Template::check_restricted`).
+pub fn over_registered(template: &Template, wanted: &Wanted<'_>) -> Result<Template, Error> {
+    let mut extra = Template::default();
+    put_ours(&mut extra, template, wanted)?;
+    extra.check()?;
+    Ok(extra)
+}
+
+/// A whole template from a file's text: filled, read, ours on top. `origin` is the
+/// file's name, for errors.
+pub fn from_text(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Template, Error> {
+    let mut template = fill::fill(text, origin, wanted)?;
+    let theirs = template.clone();
+    put_ours(&mut template, &theirs, wanted)?;
+    template.set("NAME", vm_name(wanted.tag));
+    template.check()?;
+    Ok(template)
+}
+
+/// Puts our attributes into `onto`. What must be kept of `theirs` is kept.
+fn put_ours(onto: &mut Template, theirs: &Template, wanted: &Wanted<'_>) -> Result<(), Error> {
+    onto.set("CPU", share(wanted.shape));
+    onto.set("VCPU", wanted.shape.cpus.to_string());
+    onto.set("MEMORY", wanted.memory_mb().to_string());
+    onto.set(TAG_CLUSTER, wanted.tag.cluster.as_str());
+    onto.set(TAG_NODE, wanted.tag.node.as_str());
+    onto.set(TAG_GENERATION, wanted.tag.generation.to_string());
+    onto.set_vector("CONTEXT", context(theirs, wanted)?);
+    if let Some((_, id)) = wanted.network
+        && !theirs.has("NIC")
+    {
+        onto.set_vector("NIC", vec![("NETWORK_ID".to_owned(), id.to_string())]);
+    }
+    Ok(())
+}
+
+/// The file of one node in a folder of templates, as in 2011.
+#[must_use]
+pub fn node_file(folder: &Path, node: &NodeName) -> PathBuf {
+    folder.join(format!("{node}.one"))
+}
+
+/// Reads a template's file: whoever may write it decides what our VMs are.
+pub fn read_file(path: &Path) -> Result<String, Error> {
+    let fail = |what: &str| Error {
+        class: Class::BadTemplate,
+        text: format!("template {}: {what}", path.display()),
+    };
+    let read = || -> std::io::Result<(u32, bool, String)> {
+        let file = File::open(path)?;
+        let facts = file.metadata()?;
+        let mut text = String::new();
+        if facts.is_file() {
+            file.take(MAX_TEXT as u64 + 1).read_to_string(&mut text)?;
+        }
+        Ok((facts.permissions().mode(), facts.is_file(), text))
+    };
+    let (mode, is_file, text) = read().map_err(|e| fail(&format!("cannot read it: {e}")))?;
+    if !is_file {
+        return Err(fail("it is no file"));
+    }
+    if mode & 0o002 != 0 {
+        return Err(fail("everybody may write it: chmod o-w it"));
+    }
+    if text.len() > MAX_TEXT {
+        return Err(fail(&format!("it has more than {MAX_TEXT} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

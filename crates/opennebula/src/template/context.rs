@@ -1,0 +1,149 @@
+//! CONTEXT: what the guest is told.
+
+use super::Wanted;
+use crate::error::{Class, Error};
+use crate::settings::ReadyBy;
+use crate::syntax::Template;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use thiao_guest::protocol::{CONTEXT_VARIABLE, OneContext, Secret, UserEntry};
+
+/// munged reads no more than this of a key (`MUNGE_MAXIMUM_SECRET_KEY_BYTES` is 1024).
+const MAX_KEY: u64 = 1024;
+
+/// System users whose files or processes Slurm has, taken from this machine when it has them.
+const SYSTEM_USERS: [&str; 2] = ["slurm", "munge"];
+
+/// The cluster's munge key. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MungeKey(Vec<u8>);
+
+impl fmt::Debug for MungeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} secret bytes>", self.0.len())
+    }
+}
+
+impl MungeKey {
+    /// Reads the key's file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let fail = |what: String| Error {
+            class: Class::BadTemplate,
+            text: format!("munge key {}: {what}", path.display()),
+        };
+        let mut key = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_KEY + 1).read_to_end(&mut key))
+            .map_err(|e| {
+                fail(format!(
+                    "cannot read it: {e}; the controller's user must be able to"
+                ))
+            })?;
+        if key.is_empty() || key.len() as u64 > MAX_KEY {
+            return Err(fail(format!("it must have 1 to {MAX_KEY} bytes")));
+        }
+        Ok(Self(key))
+    }
+}
+
+/// The whole CONTEXT: the template's, over it what the site adds, over that ours.
+///
+/// oned fills in `$NAME`, `${NAME}` and such within CONTEXT values
+/// (`vm_var_parser.l`). None of ours has a `$`; the template's are left to it.
+pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, String)>, Error> {
+    let mut context: Vec<(String, String)> = Vec::new();
+    let mut put = |name: &str, value: String| match context.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value,
+        None => context.push((name.to_owned(), value)),
+    };
+    // oned looks at the first CONTEXT only.
+    for (name, value) in theirs.vectors("CONTEXT").next().unwrap_or_default() {
+        put(name, value.clone());
+    }
+    for (name, value) in &wanted.guest.context {
+        put(&name.to_ascii_uppercase(), value.clone());
+    }
+    put("NETWORK", "YES".to_owned());
+    put("SET_HOSTNAME", wanted.tag.node.to_string());
+    // OpenNebula's own SlurmWorker appliance (one-apps, appliances/SlurmWorker).
+    put(
+        "ONEAPP_SLURM_CONTROLLER_IP",
+        wanted.guest.slurmctld_addr.to_string(),
+    );
+    if let Some(key) = wanted.munge_key {
+        put("ONEAPP_MUNGE_KEY_BASE64", base64(&key.0));
+        put(CONTEXT_VARIABLE, base64(&own_guest(wanted, key)?));
+    }
+    match wanted.ready {
+        ReadyBy::Slurm => {}
+        ReadyBy::OneGate => {
+            put("TOKEN", "YES".to_owned());
+            put("REPORT_READY", "YES".to_owned());
+        }
+    }
+    Ok(context)
+}
+
+/// What Thiao's own guest is told, as JSON.
+fn own_guest(wanted: &Wanted<'_>, key: &MungeKey) -> Result<Vec<u8>, Error> {
+    let guest = wanted.guest;
+    let mut users = guest.users.clone();
+    for user in system_users(&fs::read_to_string("/etc/passwd").unwrap_or_default()) {
+        if !users.iter().any(|other| other.name == user.name) {
+            users.push(user);
+        }
+    }
+    let told = OneContext {
+        id: format!("{}.{}", wanted.tag.node, wanted.tag.generation),
+        hostname: wanted.tag.node.to_string(),
+        slurmctld_host: guest.slurmctld_host.clone(),
+        slurmctld_addr: guest.slurmctld_addr,
+        slurmctld_port: guest.slurmctld_port,
+        munge_key: Secret::from_bytes(&key.0),
+        munge_socket: guest.munge_socket.clone(),
+        users,
+        shares: guest.shares.clone(),
+    };
+    serde_json::to_vec(&told).map_err(|e| Error {
+        class: Class::BadTemplate,
+        text: format!("what the guest is told cannot be written: {e}"),
+    })
+}
+
+fn system_users(passwd: &str) -> impl Iterator<Item = UserEntry> {
+    passwd
+        .lines()
+        .filter_map(passwd_line)
+        .filter(|user| SYSTEM_USERS.contains(&user.name.as_str()))
+}
+
+/// Reads `name:x:uid:gid:comment:home:shell`.
+fn passwd_line(line: &str) -> Option<UserEntry> {
+    let mut fields = line.split(':');
+    Some(UserEntry {
+        name: fields.next()?.to_owned(),
+        uid: fields.nth(1)?.parse().ok()?,
+        gid: fields.next()?.parse().ok()?,
+        home: fields.nth(1)?.into(),
+        shell: fields.next()?.into(),
+    })
+}
+
+/// RFC 4648, with padding, on one line.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = (0..3).fold(0_usize, |bits, at| {
+            bits << 8 | usize::from(chunk.get(at).copied().unwrap_or_default())
+        });
+        for at in 0..4 {
+            let digit = DIGITS.get(bits >> (18 - 6 * at) & 63).copied().unwrap_or(b'=');
+            text.push(if at <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}

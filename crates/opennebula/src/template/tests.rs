@@ -1,0 +1,294 @@
+use super::*;
+use crate::syntax::Value;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use thiao_guest::protocol::OneContext;
+
+fn guest() -> Guest {
+    Guest {
+        slurmctld_host: "head".to_owned(),
+        slurmctld_addr: Ipv4Addr::new(10, 0, 0, 1),
+        slurmctld_port: 6817,
+        munge_key: None,
+        munge_socket: "/run/munge/munge.socket.2".into(),
+        users: vec![],
+        shares: vec![],
+        context: BTreeMap::from([("dns".to_owned(), "10.0.0.53".to_owned())]),
+    }
+}
+
+fn tag() -> VmTag {
+    VmTag {
+        cluster: ClusterName::new("prod").unwrap(),
+        node: NodeName::new("fg7").unwrap(),
+        generation: Generation(3),
+    }
+}
+
+const SHAPE: Shape = Shape {
+    cpus: 3,
+    memory_mb: 4096,
+    share_percent: 50,
+};
+
+/// Calls `then` with a VM that is wanted, with the munge key "key".
+fn with<T>(network: Option<(&str, u32)>, then: impl FnOnce(&mut Wanted<'_>) -> T) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("munge.key");
+    std::fs::write(&file, "key").unwrap();
+    let key = MungeKey::read(&file).unwrap();
+    then(&mut Wanted {
+        tag: &tag(),
+        nodeset: &NodesetName::new("small").unwrap(),
+        host: Some(&HostName::new("kvm-04").unwrap()),
+        shape: SHAPE,
+        overhead_mb: 128,
+        network,
+        ready: ReadyBy::Slurm,
+        guest: &guest(),
+        munge_key: Some(&key),
+    })
+}
+
+fn pairs<'a>(template: &'a Template, name: &'a str) -> BTreeMap<&'a str, &'a str> {
+    let vector = template.vectors(name).next().unwrap_or_default();
+    vector.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
+}
+
+fn filled(text: &str) -> Result<Template, Error> {
+    with(Some(("my \"net\", x = [1]", 12)), |wanted| {
+        from_text(text, "small.one", wanted)
+    })
+}
+
+#[track_caller]
+fn refused(text: &str, words: &str) {
+    let error = filled(text).expect_err("it is wrong");
+    assert_eq!(error.class, Class::BadTemplate);
+    assert!(error.text.starts_with("template small.one: "), "{}", error.text);
+    assert!(error.text.contains(words), "{}", error.text);
+}
+
+#[test]
+fn shares_are_plain_decimals() {
+    let share = |cpus, share_percent| {
+        super::share(Shape {
+            cpus,
+            memory_mb: 1,
+            share_percent,
+        })
+    };
+    assert_eq!(share(1, 100), "1");
+    assert_eq!(share(3, 50), "1.5");
+    assert_eq!(share(1, 25), "0.25");
+    assert_eq!(share(1, 5), "0.05");
+    assert_eq!(share(u32::MAX, 100), "4294967295");
+}
+
+#[test]
+fn names_fit_and_keep_their_number() {
+    assert_eq!(vm_name(&tag()), "prod-fg7-3");
+    let long = "x".repeat(63);
+    let name = vm_name(&VmTag {
+        cluster: ClusterName::new(&long).unwrap(),
+        node: NodeName::new(&long).unwrap(),
+        generation: Generation(u64::MAX),
+    });
+    assert_eq!(name.len(), 128);
+    assert!(name.ends_with("-18446744073709551615"));
+}
+
+#[test]
+fn a_tag_is_read_whole_or_not() {
+    let mut map = BTreeMap::from([(TAG_CLUSTER, "prod"), (TAG_NODE, "fg7"), (TAG_GENERATION, "3")]);
+    let read = |map: &BTreeMap<&str, &str>| read_tag(|name| map.get(name).map(|v| (*v).to_owned()));
+    assert_eq!(read(&map), Some(tag()));
+    map.insert(TAG_GENERATION, "three");
+    assert_eq!(read(&map), None);
+    map.remove(TAG_GENERATION);
+    assert_eq!(read(&map), None);
+}
+
+#[test]
+fn a_registered_templates_context_is_kept_under_ours() {
+    let template = Template::parse(
+        "NAME = worker\nCPU = 9\nCONTEXT = [ SSH_PUBLIC_KEY = \"$USER[SSH_PUBLIC_KEY]\", NETWORK = NO,\n\
+         SET_HOSTNAME = x ]\nNIC = [ NETWORK = old ]\nDISK = [ IMAGE = debian ]",
+    )
+    .unwrap();
+    let extra = with(Some(("net", 12)), |wanted| over_registered(&template, wanted)).unwrap();
+    let names: Vec<&str> = extra.0.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "CPU",
+            "VCPU",
+            "MEMORY",
+            TAG_CLUSTER,
+            TAG_NODE,
+            TAG_GENERATION,
+            "CONTEXT"
+        ]
+    );
+    assert_eq!(extra.get("CPU"), Some("1.5"));
+    assert_eq!(extra.get("VCPU"), Some("3"));
+    assert_eq!(extra.get("MEMORY"), Some("4224"));
+    let context = pairs(&extra, "CONTEXT");
+    assert_eq!(context["SSH_PUBLIC_KEY"], "$USER[SSH_PUBLIC_KEY]");
+    assert_eq!(context["NETWORK"], "YES");
+    assert_eq!(context["SET_HOSTNAME"], "fg7");
+    assert_eq!(context["DNS"], "10.0.0.53");
+    assert_eq!(context["ONEAPP_SLURM_CONTROLLER_IP"], "10.0.0.1");
+    assert_eq!(context["ONEAPP_MUNGE_KEY_BASE64"], "a2V5");
+    assert!(!context.contains_key("TOKEN") && !context.contains_key("START_SCRIPT"));
+}
+
+#[test]
+fn a_card_is_added_only_where_there_is_none() {
+    let template = Template::parse("DISK = [ IMAGE = debian ]").unwrap();
+    let extra = with(Some(("net", 12)), |wanted| over_registered(&template, wanted)).unwrap();
+    assert_eq!(pairs(&extra, "NIC"), BTreeMap::from([("NETWORK_ID", "12")]));
+    let extra = with(None, |wanted| over_registered(&template, wanted)).unwrap();
+    assert!(!extra.has("NIC"));
+}
+
+#[test]
+fn our_own_guest_is_told_all_in_one_value() {
+    let extra = with(None, |wanted| {
+        wanted.ready = ReadyBy::OneGate;
+        over_registered(&Template::default(), wanted)
+    })
+    .unwrap();
+    let context = pairs(&extra, "CONTEXT");
+    assert_eq!((context["TOKEN"], context["REPORT_READY"]), ("YES", "YES"));
+    let (mut bits, mut json) = (0_u32, Vec::new());
+    for (at, digit) in context["THIAO_CONTEXT"]
+        .bytes()
+        .filter(|b| *b != b'=')
+        .enumerate()
+    {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        bits = bits << 6 | u32::from(value);
+        if at % 4 != 0 {
+            json.push((bits >> (6 - 2 * (at % 4)) & 255) as u8);
+        }
+    }
+    let told: OneContext = serde_json::from_slice(&json).unwrap();
+    assert_eq!((told.id.as_str(), told.hostname.as_str()), ("fg7.3", "fg7"));
+    assert_eq!(told.munge_key.to_bytes().as_deref(), Some(b"key".as_slice()));
+}
+
+#[test]
+fn without_a_key_no_guest_is_told_one() {
+    let extra = with(None, |wanted| {
+        wanted.munge_key = None;
+        over_registered(&Template::default(), wanted)
+    })
+    .unwrap();
+    let context = pairs(&extra, "CONTEXT");
+    assert!(!context.contains_key("ONEAPP_MUNGE_KEY_BASE64") && !context.contains_key("THIAO_CONTEXT"));
+}
+
+#[test]
+fn variables_are_filled_and_ours_come_on_top() {
+    let template = filled(
+        "NAME = mine\nvCPU = 99\nhostname = {{ node }}\nA = \"{{ cluster }}-{{ generation }}.{{ cpus * 2 }}\"\n\
+         NIC = [ NETWORK = \"{{ network }}\", ID = {{ network_id }} ]\n\
+         CONTEXT = [ VMID = $VMID, HOST = {{ host }}, GW = \"$NETWORK[GATEWAY, NAME=\\\"fg1\\\"]\" ]\n\
+         {% if memory_mb > 1000 %}BIG = {{ node|upper }}{% endif %}\n",
+    )
+    .unwrap();
+    assert_eq!(template.get("NAME"), Some("prod-fg7-3"));
+    assert_eq!(template.get("VCPU"), Some("3"));
+    assert_eq!(template.get("HOSTNAME"), Some("fg7"));
+    assert_eq!(template.get("A"), Some("prod-3.6"));
+    assert_eq!(template.get("BIG"), Some("FG7"));
+    assert_eq!(template.get(TAG_NODE), Some("fg7"));
+    let nic = pairs(&template, "NIC");
+    assert_eq!((nic["NETWORK"], nic["ID"]), ("my \"net\", x = [1]", "12"));
+    let context = pairs(&template, "CONTEXT");
+    assert_eq!((context["VMID"], context["HOST"]), ("$VMID", "kvm-04"));
+    assert_eq!(context["GW"], "$NETWORK[GATEWAY, NAME=\"fg1\"]");
+}
+
+#[test]
+fn what_cannot_be_filled_says_which_and_where() {
+    refused(
+        "A = 1\nB = {{ nodename }}\n",
+        "line 2: there is no variable \"nodename\" here; there are cluster, cpus,",
+    );
+    refused("A = {{ munge_key }}", "no variable \"munge_key\"");
+    refused(
+        "A = 1\n{% if a.b %}{% endif %}",
+        "line 2: there is no variable \"a\"",
+    );
+    refused("A = {{ [1, 2] }}", "must be a text or a number");
+    refused("A = {{ node", "line 1: syntax error");
+    refused("{{ node }} = 1", "line 1, column 1: expected an attribute's name");
+    refused("{{ node }} = 1", "can only be in a value");
+    refused("A = \"\u{e000}0\u{e001}\"", "private");
+    refused("A = [ B", "expected = after B");
+}
+
+#[test]
+fn files_are_read_unless_everybody_may_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = node_file(folder.path(), &tag().node);
+    assert!(file.ends_with("fg7.one"));
+    assert!(read_file(&file).unwrap_err().text.contains("cannot read it"));
+    std::fs::write(&file, "A = 1").unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    assert_eq!(read_file(&file).unwrap(), "A = 1");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o646)).unwrap();
+    assert!(read_file(&file).unwrap_err().text.contains("chmod o-w"));
+    assert!(
+        read_file(folder.path())
+            .unwrap_err()
+            .text
+            .contains("it is no file")
+    );
+    std::fs::write(&file, vec![b'#'; MAX_TEXT + 1]).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    assert!(read_file(&file).unwrap_err().text.contains("more than"));
+}
+
+#[test]
+fn base64_is_that_of_everybody() {
+    let known = [
+        ("", ""),
+        ("f", "Zg=="),
+        ("fo", "Zm8="),
+        ("foo", "Zm9v"),
+        ("foobar", "Zm9vYmFy"),
+    ];
+    for (bytes, text) in known {
+        assert_eq!(base64(bytes.as_bytes()), text);
+    }
+    assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+}
+
+proptest! {
+    #[test]
+    fn no_variable_becomes_an_attribute(network in "(?s).{0,20}") {
+        let text = "A = {{ network }}\nB = \"x{{ network }}\"\nNIC = [ C = {{ network }}, D = \"{{ network }}\" ]";
+        match with(Some((&network, 1)), |wanted| from_text(text, "t", wanted)) {
+            Ok(template) => {
+                prop_assert_eq!(template.get("A"), Some(network.as_str()));
+                let prefixed = format!("x{network}");
+                prop_assert_eq!(template.get("B"), Some(prefixed.as_str()));
+                let nics: Vec<_> = template.vectors("NIC").map(|nic| nic.iter().map(|p| p.0.clone()).collect::<Vec<_>>()).collect();
+                prop_assert_eq!(nics, [["C", "D"]]);
+                prop_assert_eq!(template.0.iter().filter(|(_, v)| matches!(v, Value::Vector(_))).count(), 2);
+            }
+            // Control characters and such are refused, by name.
+            Err(error) => prop_assert!(error.text.contains("the value of A"), "{}", error.text),
+        }
+    }
+}
