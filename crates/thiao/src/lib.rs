@@ -1,7 +1,7 @@
 //! Thiao: Slurm jobs in virtual machines of their own.
 //!
 //! The rooms of the one binary that people type: the command line (`cli`), its
-//! words on paper (`output`), the settings (`config`), the local API (`api`),
+//! words on paper (`output`), the settings (`config`, and `import` from 2011), the local API (`api`),
 //! the controller with its memory (`controller`, `store`), and the private lab
 //! (`lab`). A library, so that tests and `xtask` reach them.
 
@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod import;
 pub mod lab;
 pub mod output;
 pub mod store;
