@@ -222,6 +222,7 @@ pub fn dist() -> Result<ExitCode> {
         "packaging/systemd/10-thiao0.netdev",
         "packaging/systemd/10-thiao0.network",
         "packaging/thiao.toml.example",
+        "packaging/thiao-opennebula.toml.example",
     ] {
         let from = root().join(file);
         if let (true, Some(name)) = (from.exists(), from.file_name()) {

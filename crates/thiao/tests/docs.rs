@@ -11,21 +11,44 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiao::config;
 
-/// The tables' heads as written in the file, and what each needs to be right.
-const TABLES: [(&str, &str); 9] = [
-    ("", "cluster = \"lab\"\n"),
-    (
-        "[[nodeset]]",
-        "name = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\n",
-    ),
-    ("[slurm]", ""),
-    ("[limits]", ""),
-    ("[timing]", ""),
-    ("[qemu]", ""),
-    ("[[qemu.host]]", "name = \"h\"\nmemory_mb = 4000\n"),
-    ("[[qemu.user]]", "name = \"alice\"\nuid = 1000\ngid = 1000\n"),
-    ("[[qemu.share]]", "source = \"/srv\"\nuser = \"alice\"\n"),
+/// The tables' heads as written in the file, and what each needs to be right: with either provider.
+const PROVIDERS: [&[(&str, &str)]; 2] = [
+    &[
+        ("", "cluster = \"lab\"\n"),
+        (
+            "[[nodeset]]",
+            "name = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\n",
+        ),
+        ("[slurm]", ""),
+        ("[limits]", ""),
+        ("[timing]", ""),
+        ("[qemu]", ""),
+        ("[[qemu.host]]", "name = \"h\"\nmemory_mb = 4000\n"),
+        ("[[qemu.user]]", "name = \"alice\"\nuid = 1000\ngid = 1000\n"),
+        ("[[qemu.share]]", "source = \"/srv\"\nuser = \"alice\"\n"),
+    ],
+    &[
+        ("", "cluster = \"lab\"\nprovider = \"opennebula\"\n"),
+        (
+            "[[nodeset]]",
+            "name = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\ntemplate = \"7\"\n",
+        ),
+        ("[slurm]", ""),
+        ("[limits]", ""),
+        ("[timing]", ""),
+        ("[opennebula]", "slurmctld_addr = \"10.0.0.1\"\n"),
+        (
+            "[[opennebula.user]]",
+            "name = \"alice\"\nuid = 1000\ngid = 1000\n",
+        ),
+        (
+            "[[opennebula.share]]",
+            "server = \"10.0.0.2\"\npath = \"/home\"\n",
+        ),
+    ],
 ];
+
+type Tables = &'static [(&'static str, &'static str)];
 
 /// No key looks like it, so that none is proposed instead.
 const NO_KEY: &str = "zzzzzz";
@@ -33,8 +56,22 @@ const NO_KEY: &str = "zzzzzz";
 /// No key takes a date.
 const NO_VALUE: &str = "1979-05-27";
 
-/// Defaults that are this machine's: the reference says so in words.
-const FROM_MACHINE: [&str; 4] = ["agent", "slurmctld_host", "slurmctld_addr", "target"];
+/// Defaults that depend on this machine or on other keys: the reference says so in words.
+const IN_WORDS: [&str; 10] = [
+    "nodeset.template",
+    "qemu.agent",
+    "qemu.slurmctld_host",
+    "qemu.slurmctld_addr",
+    "qemu.host.cpus",
+    "qemu.share.target",
+    "opennebula.endpoint",
+    "opennebula.auth",
+    "opennebula.slurmctld_host",
+    "opennebula.share.target",
+];
+
+/// A table whose keys are free, and which is empty where it is not written.
+const TABLE_OF_TEXTS: &str = "table of texts";
 
 /// What the program says of a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +87,7 @@ fn root() -> PathBuf {
 }
 
 /// The right file, with the lines of one table changed by `edit`.
-fn file(table: &str, edit: impl Fn(&str) -> String) -> String {
+fn file(tables: Tables, table: &str, edit: impl Fn(&str) -> String) -> String {
     let part = |(head, lines): &(&str, &str)| {
         let lines = if *head == table {
             edit(lines)
@@ -59,7 +96,7 @@ fn file(table: &str, edit: impl Fn(&str) -> String) -> String {
         };
         format!("{head}\n{lines}")
     };
-    TABLES.iter().map(part).collect()
+    tables.iter().map(part).collect()
 }
 
 fn load(text: &str) -> Result<String, String> {
@@ -77,8 +114,8 @@ fn path(head: &str) -> &str {
 }
 
 /// The keys of a table, tables in it included.
-fn names(head: &str) -> Vec<String> {
-    let said = load(&file(head, |lines| format!("{lines}{NO_KEY} = 1\n"))).unwrap_err();
+fn names(tables: Tables, head: &str) -> Vec<String> {
+    let said = load(&file(tables, head, |lines| format!("{lines}{NO_KEY} = 1\n"))).unwrap_err();
     let list = said
         .lines()
         .find_map(|line| line.split_once(&format!("{NO_KEY}: there is no such key; the keys here are ")))
@@ -91,8 +128,8 @@ fn names(head: &str) -> Vec<String> {
 }
 
 /// What a key takes; none when it is a table.
-fn kind(head: &str, name: &str) -> Option<String> {
-    let text = file(head, |lines| {
+fn kind(tables: Tables, head: &str, name: &str) -> Option<String> {
+    let text = file(tables, head, |lines| {
         let others = lines.lines().filter(|line| line.split(" =").next() != Some(name));
         let others: String = others.map(|line| format!("{line}\n")).collect();
         format!("{others}{name} = {NO_VALUE}\n")
@@ -116,6 +153,8 @@ fn kind(head: &str, name: &str) -> Option<String> {
         "absolute path".into()
     } else if wanted.starts_with("is not a list of texts") {
         "list of texts".into()
+    } else if wanted.starts_with("is not a table of texts") {
+        TABLE_OF_TEXTS.into()
     } else {
         panic!("{head} {name}: a kind of value that this test does not know: {wanted}")
     })
@@ -123,8 +162,28 @@ fn kind(head: &str, name: &str) -> Option<String> {
 
 /// All keys by their full names, as the program tells them.
 fn keys() -> BTreeMap<String, Key> {
-    let tables: Vec<&str> = TABLES.iter().map(|(head, _)| path(head)).collect();
-    let shown = load(&file("none", str::to_owned)).unwrap();
+    let [qemu, opennebula] = PROVIDERS.map(keys_with);
+    let mut keys = qemu;
+    for (name, key) in opennebula {
+        match keys.get_mut(&name) {
+            None => drop(keys.insert(name, key)),
+            // Only one of the two can be the default.
+            Some(_) if name == "provider" => (),
+            Some(there) => {
+                assert_eq!(there.value, key.value, "{name}");
+                if there.default != key.default {
+                    let Key { default, .. } = key;
+                    there.default = format!("{}; OpenNebula: {default}", there.default);
+                }
+            }
+        }
+    }
+    keys
+}
+
+/// The keys that there are with one provider.
+fn keys_with(tables: Tables) -> BTreeMap<String, Key> {
+    let shown = load(&file(tables, "none", str::to_owned)).unwrap();
     let mut table = "";
     let mut defaults = BTreeMap::new();
     for line in shown.lines() {
@@ -140,18 +199,20 @@ fn keys() -> BTreeMap<String, Key> {
             defaults.insert(join(table, name), default);
         }
     }
+    let is_table = |full: &str| tables.iter().any(|(head, _)| path(head) == full);
     let mut keys = BTreeMap::new();
-    for (head, _) in TABLES {
-        for name in names(head) {
+    for (head, _) in tables {
+        for name in names(tables, head) {
             let full = join(path(head), &name);
-            if tables.contains(&full.as_str()) {
+            if is_table(&full) {
                 continue;
             }
-            let value = kind(head, &name).unwrap();
-            let default = defaults
-                .get(&full)
-                .unwrap_or_else(|| panic!("{full} is not shown"));
-            let default = default.clone();
+            let value = kind(tables, head, &name).unwrap();
+            let default = match defaults.get(&full) {
+                Some(default) => default.clone(),
+                None if value == TABLE_OF_TEXTS => "empty".to_owned(),
+                None => panic!("{full} is not shown"),
+            };
             keys.insert(full, Key { value, default });
         }
     }
@@ -205,12 +266,10 @@ fn the_reference_has_every_key_as_the_program_knows_it() {
             None => wrong.push(format!("is missing: {row}")),
             Some(there) if there.value != *value => wrong.push(format!("has another value: {row}")),
             Some(there) => {
-                let last = name.rsplit('.').next().unwrap_or_default();
-                let machine =
-                    FROM_MACHINE.contains(&last) || (name.starts_with("qemu.host.") && default != "required");
-                if machine && there.default.starts_with('`') {
-                    wrong.push(format!("has a default that holds on one machine only: {name}"));
-                } else if !machine && there.default != *default {
+                let in_words = IN_WORDS.contains(&name.as_str());
+                if in_words && there.default.starts_with('`') {
+                    wrong.push(format!("has a default that does not hold everywhere: {name}"));
+                } else if !in_words && there.default != *default {
                     wrong.push(format!("has another default: {row}"));
                 }
             }
@@ -227,18 +286,25 @@ fn the_reference_has_every_key_as_the_program_knows_it() {
 }
 
 #[test]
-fn the_example_is_right() {
-    let example = std::fs::read_to_string(root().join("packaging/thiao.toml.example")).unwrap();
-    load(&example).unwrap_or_else(|said| panic!("packaging/thiao.toml.example: {said}"));
-    // The lines for those who uncomment them: `#key = value`, while words begin with `# `.
-    let all: String = example
-        .lines()
-        .map(|line| match line.strip_prefix('#') {
-            Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect();
-    load(&all).unwrap_or_else(|said| panic!("packaging/thiao.toml.example, uncommented: {said}\n{all}"));
+fn the_examples_are_right() {
+    for name in [
+        "packaging/thiao.toml.example",
+        "packaging/thiao-opennebula.toml.example",
+    ] {
+        let example = std::fs::read_to_string(root().join(name)).unwrap();
+        load(&example).unwrap_or_else(|said| panic!("{name}: {said}"));
+        // The lines for those who uncomment them: `#key = value`, while words begin with `# `.
+        // Users of the example are not this machine's.
+        let all: String = example
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(setting) if setting.starts_with("users = ") => "\n".to_owned(),
+                Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        load(&all).unwrap_or_else(|said| panic!("{name}, uncommented: {said}\n{all}"));
+    }
 }
 
 /// All that the documents point at: files by links and by paths, tests by their names.
@@ -255,6 +321,7 @@ fn what_the_documents_name_is_there() {
         ("ARCHITECTURE.md", ""),
         ("CONTRIBUTING.md", ""),
         ("docs/config.md", "docs"),
+        ("docs/opennebula.md", "docs"),
     ] {
         let text = std::fs::read_to_string(root.join(file)).unwrap();
         for rest in text.split("](").skip(1) {
