@@ -1,0 +1,264 @@
+//! Checks of a live front-end against what is wanted of it: `thiao setup` and `thiao doctor` show them.
+//!
+//! [`look`] asks, [`judge`] says what that means; what cannot be told without doing harm is said so, or
+//! tried with a VM that never runs ([`try_vm`]).
+
+mod judge;
+mod rights;
+mod room;
+#[cfg(test)]
+mod tests;
+
+pub use judge::judge;
+pub use thiao_core::finding::{Finding, Remedy, Verdict};
+
+use crate::client::{Client, Recovery, VmAction};
+use crate::error::{Class, Error};
+use crate::model::{Host, Network, Template, User, VmDetails};
+use crate::settings::{Placement, Settings, TemplateSource, VmSource};
+use crate::syntax;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use thiao_core::ids::{ClusterName, HostName, NodeName};
+use thiao_core::view::Shape;
+
+/// The user template's attribute with the cluster whose VM it is.
+const TAG_CLUSTER: &str = "THIAO_CLUSTER";
+/// The user template's attribute with the node that the VM backs.
+const TAG_NODE: &str = "THIAO_NODE";
+
+/// Most VMs of ours that are asked for their tags in one call.
+const TAGS_AT_ONCE: usize = 1_000;
+
+/// What is wanted of the front-end.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Whose VMs these are.
+    pub cluster: ClusterName,
+    /// How oned is reached, for people.
+    pub endpoint: String,
+    /// Who chooses hosts.
+    pub placement: Placement,
+    /// The only hosts that take our VMs; empty: all.
+    pub hosts: Vec<HostName>,
+    /// The only OpenNebula cluster whose hosts take our VMs.
+    pub host_cluster: Option<String>,
+    /// Most VMs at once.
+    pub max_vms: usize,
+    /// Most VMs on one host.
+    pub max_vms_per_host: usize,
+    /// The nodesets.
+    pub nodesets: Vec<WantedSet>,
+}
+
+/// What a nodeset wants.
+#[derive(Debug, Clone)]
+pub struct WantedSet {
+    /// Its name.
+    pub name: String,
+    /// Its nodes.
+    pub nodes: Vec<NodeName>,
+    /// Core share of each VM, in percent of a core.
+    pub cpu_percent: u32,
+    /// Memory of each VM, in MiB, overhead included.
+    pub memory_mb: u64,
+    /// What its VMs are made from.
+    pub source: VmSource,
+}
+
+impl Wanted {
+    /// What these settings want; `shapes` are the nodesets' sizes, as the nodes' jobs see them.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        shapes: &BTreeMap<thiao_core::ids::NodesetName, Shape>,
+        max_vms: usize,
+        max_vms_per_host: usize,
+    ) -> Self {
+        let set = |(name, source): (&thiao_core::ids::NodesetName, &VmSource)| {
+            let shape = shapes.get(name)?;
+            Some(WantedSet {
+                name: name.to_string(),
+                nodes: settings
+                    .nodes
+                    .iter()
+                    .filter(|(_, set)| *set == name)
+                    .map(|(node, _)| node.clone())
+                    .collect(),
+                cpu_percent: shape.cpus.saturating_mul(shape.share_percent),
+                memory_mb: shape.memory_mb.saturating_add(settings.overhead_mb),
+                source: source.clone(),
+            })
+        };
+        Self {
+            cluster: settings.cluster.clone(),
+            endpoint: settings.access.endpoint.clone(),
+            placement: settings.placement,
+            hosts: settings.hosts.clone(),
+            host_cluster: settings.host_cluster.clone(),
+            max_vms,
+            max_vms_per_host,
+            nodesets: settings.nodesets.iter().filter_map(set).collect(),
+        }
+    }
+
+    /// Whether our VMs may go there.
+    fn may_use(&self, host: &Host) -> bool {
+        let named = self.hosts.is_empty() || self.hosts.iter().any(|name| name.as_str() == host.name);
+        named
+            && self
+                .host_cluster
+                .as_ref()
+                .is_none_or(|cluster| *cluster == host.cluster)
+    }
+}
+
+/// What the front-end and the files say.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// oned's version.
+    pub version: Result<String, Error>,
+    /// Who the credentials belong to.
+    pub user: Result<User, Error>,
+    /// The hosts that the user may see.
+    pub hosts: Result<Vec<Host>, Error>,
+    /// The templates that the user may see.
+    pub templates: Result<Vec<Template>, Error>,
+    /// The networks that the user may see.
+    pub networks: Result<Vec<Network>, Error>,
+    /// The user's own VMs that are not DONE, with their tags.
+    pub vms: Result<Vec<VmDetails>, Error>,
+    /// The template files that the settings name.
+    pub files: BTreeMap<PathBuf, FileSeen>,
+    /// What became of a try, if one was made.
+    pub tried: Option<Tried>,
+}
+
+/// A template file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSeen {
+    /// It cannot be read; why.
+    Unreadable(String),
+    /// What it says, where that can be told before its variables are filled.
+    Read(Option<syntax::Template>),
+}
+
+/// A VM that was made held and removed at once: it never ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// The registered template that it was made from.
+    pub template: String,
+    /// Its id, or why it could not be made.
+    pub made: Result<u32, Error>,
+    /// Whether it could be removed by a right that deploying needs too (ADMIN).
+    pub recovered: Result<(), Error>,
+    /// Whether it is gone.
+    pub removed: Result<(), Error>,
+}
+
+/// Asks the front-end for all that [`judge`] needs: seven calls, and one more per 1,000 own VMs.
+/// Changes nothing.
+#[must_use]
+pub fn look(client: &Client, wanted: &Wanted) -> Seen {
+    let version = client.version();
+    let files = files(wanted);
+    // One timeout is enough to know that nobody is there.
+    if let Err(error) = &version
+        && error.class == Class::Network
+    {
+        return Seen {
+            user: Err(error.clone()),
+            hosts: Err(error.clone()),
+            templates: Err(error.clone()),
+            networks: Err(error.clone()),
+            vms: Err(error.clone()),
+            version,
+            files,
+            tried: None,
+        };
+    }
+    Seen {
+        version,
+        user: client.user(),
+        hosts: client.hosts(),
+        templates: client.templates(),
+        networks: client.networks(),
+        vms: vms(client),
+        files,
+        tried: None,
+    }
+}
+
+fn vms(client: &Client) -> Result<Vec<VmDetails>, Error> {
+    let ids: Vec<u32> = client.vms()?.iter().map(|vm| vm.id).collect();
+    let mut all = Vec::with_capacity(ids.len());
+    for some in ids.chunks(TAGS_AT_ONCE) {
+        all.extend(client.vms_of(some)?);
+    }
+    Ok(all)
+}
+
+fn files(wanted: &Wanted) -> BTreeMap<PathBuf, FileSeen> {
+    let mut seen = BTreeMap::new();
+    for set in &wanted.nodesets {
+        match &set.source.template {
+            TemplateSource::Registered(_) => {}
+            TemplateSource::File(file) => {
+                seen.insert(file.clone(), read(file));
+            }
+            TemplateSource::PerNode(folder) => {
+                for node in &set.nodes {
+                    let file = per_node(folder, node);
+                    let read = read(&file);
+                    seen.insert(file, read);
+                }
+            }
+        }
+    }
+    seen
+}
+
+/// The file of a node in a folder as of 2011.
+fn per_node(folder: &Path, node: &NodeName) -> PathBuf {
+    folder.join(format!("{node}.one"))
+}
+
+fn read(file: &Path) -> FileSeen {
+    match std::fs::read_to_string(file) {
+        Ok(text) => FileSeen::Read(syntax::Template::parse(&text).ok()),
+        Err(error) => FileSeen::Unreadable(error.to_string()),
+    }
+}
+
+/// Makes a held VM from the first registered template that is wanted, and removes it at once. It never
+/// runs, carries no tag of ours, and holds its leases and quota for a moment. None: nothing is registered.
+#[must_use]
+pub fn try_vm(client: &Client, wanted: &Wanted, seen: &Seen) -> Option<Tried> {
+    let templates = seen.templates.as_ref().ok()?;
+    let (name, template) = wanted
+        .nodesets
+        .iter()
+        .find_map(|set| match &set.source.template {
+            TemplateSource::Registered(name) => Some((name, judge::registered(templates, name).ok()?)),
+            TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
+        })?;
+    let made = client.instantiate(template.id, &format!("{}-try", wanted.cluster), true, "");
+    let (recovered, removed) = match &made {
+        Ok(vm) => {
+            // Removing it by `recover` asks for the right that deploying needs; it may not be there.
+            let recovered = client.recover(*vm, Recovery::Delete);
+            let removed = match &recovered {
+                Ok(()) => Ok(()),
+                Err(_) => client.action(*vm, VmAction::TerminateHard),
+            };
+            (recovered, removed)
+        }
+        Err(error) => (Err(error.clone()), Ok(())),
+    };
+    Some(Tried {
+        template: name.clone(),
+        made,
+        recovered,
+        removed,
+    })
+}

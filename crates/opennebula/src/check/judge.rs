@@ -1,0 +1,563 @@
+//! What was seen against what is wanted. Pure.
+
+use super::room::{Room, fit};
+use super::{FileSeen, Finding, Seen, TAG_CLUSTER, TAG_NODE, Wanted, WantedSet, per_node, rights};
+use crate::error::{Class, Error};
+use crate::model::{Host, Network, Quota, Template, User, VmDetails};
+use crate::settings::{Placement, TemplateSource};
+use crate::state::HostState;
+use crate::syntax;
+use std::collections::{BTreeMap, BTreeSet};
+use thiao_core::finding::Verdict;
+use thiao_core::hostlist;
+use thiao_core::ids::NodeName;
+
+/// The first version with `one.vmpool.infoset`.
+const OLDEST: (u32, u32) = (5, 12);
+/// The newest major version that was tried.
+const NEWEST: u32 = 7;
+
+/// All that can be said of the front-end, good and bad, in the order in which it is to be mended.
+#[must_use]
+pub fn judge(seen: &Seen, wanted: &Wanted) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !answers(seen, wanted, &mut found) {
+        // Nothing else can be known.
+        files(seen, wanted, &mut found);
+        return found;
+    }
+    let held = held(seen, wanted);
+    match &seen.user {
+        Ok(user) => rights::judge(user, seen, wanted, &mut found),
+        Err(error) => found.push(unreadable("user", "oneuser show", error)),
+    }
+    templates(seen, wanted, &mut found);
+    files(seen, wanted, &mut found);
+    networks(seen, wanted, &held, &mut found);
+    if let Ok(user) = &seen.user {
+        quotas(user, wanted, &held, &mut found);
+    }
+    hosts(seen, wanted, &held, &mut found);
+    found
+}
+
+/// A listing that did not come.
+fn unreadable(what: &str, command: &str, error: &Error) -> Finding {
+    Finding::bad(what, format!("cannot be read: {error}")).run(command)
+}
+
+/// Endpoint, credentials, version. Whether more can be asked.
+fn answers(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) -> bool {
+    // oned refuses a wrong session on every call, this one too.
+    let refused = [seen.version.as_ref().err(), seen.user.as_ref().err()]
+        .into_iter()
+        .flatten()
+        .find(|error| error.class == Class::Authentication);
+    match (&seen.version, refused) {
+        (_, Some(error)) => {
+            found.push(Finding::ok("endpoint", format!("{} answers", wanted.endpoint)));
+            found.push(
+                Finding::bad("credentials", format!("are not accepted: {error}")).advice(
+                    "write `user:password`, or a token of `oneuser token-create`, into the file that \
+                 opennebula.auth names",
+                ),
+            );
+            false
+        }
+        (Err(error), None) => {
+            let finding = Finding::bad(
+                "endpoint",
+                format!("{} does not answer: {error}", wanted.endpoint),
+            );
+            found.push(match error.class {
+                Class::Network => finding.run(format!("curl -sS -o /dev/null {}", wanted.endpoint)),
+                Class::Authentication
+                | Class::Authorization
+                | Class::NoSuchObject
+                | Class::BadTemplate
+                | Class::Capacity
+                | Class::WrongState
+                | Class::Busy
+                | Class::Unknown => finding.advice("see oned's log, /var/log/one/oned.log, on the front-end"),
+            });
+            false
+        }
+        (Ok(text), None) => {
+            found.push(Finding::ok("endpoint", format!("{} answers", wanted.endpoint)));
+            found.push(version(text));
+            if let Ok(user) = &seen.user {
+                found.push(Finding::ok(
+                    "credentials",
+                    format!("are those of {} (user {})", user.name, user.id),
+                ));
+            }
+            true
+        }
+    }
+}
+
+fn version(text: &str) -> Finding {
+    let mut parts = text.trim().split('.').map(|part| part.parse::<u32>().ok());
+    let (major, minor) = (parts.next().flatten(), parts.next().flatten());
+    let (Some(major), Some(minor)) = (major, minor) else {
+        return Finding::warn("version", format!("{text:?} is no version that we know"));
+    };
+    if (major, minor) < OLDEST {
+        return Finding::bad(
+            "version",
+            format!(
+                "OpenNebula {text} is too old: {}.{} is the first that works",
+                OLDEST.0, OLDEST.1
+            ),
+        )
+        .advice("upgrade the front-end");
+    }
+    if major > NEWEST {
+        return Finding::warn(
+            "version",
+            format!("OpenNebula {text} is newer than any that was tried ({NEWEST}.x)"),
+        );
+    }
+    Finding::ok("version", format!("OpenNebula {text}"))
+}
+
+/// Our VMs that exist: they have their share of leases, quotas and hosts already.
+struct Held<'a> {
+    vms: Vec<&'a VmDetails>,
+    nodes: BTreeSet<&'a str>,
+}
+
+fn held<'a>(seen: &'a Seen, wanted: &Wanted) -> Held<'a> {
+    let vms: Vec<&VmDetails> = seen
+        .vms
+        .iter()
+        .flatten()
+        .filter(|vm| vm.user_template.get(TAG_CLUSTER).map(String::as_str) == Some(wanted.cluster.as_str()))
+        .collect();
+    let nodes = vms
+        .iter()
+        .filter_map(|vm| vm.user_template.get(TAG_NODE).map(String::as_str))
+        .collect();
+    Held { vms, nodes }
+}
+
+impl Held<'_> {
+    /// How many of the nodes have no VM now.
+    fn missing(&self, set: &WantedSet) -> usize {
+        let without = |node: &&NodeName| !self.nodes.contains(node.as_str());
+        set.nodes.iter().filter(without).count()
+    }
+}
+
+/// A registered template by its name or id. The error says why there is none.
+pub(super) fn registered<'a>(templates: &'a [Template], name: &str) -> Result<&'a Template, String> {
+    let mut named = templates.iter().filter(|template| template.name == name);
+    match (named.next(), named.next()) {
+        (Some(template), None) => return Ok(template),
+        (Some(_), Some(_)) => {
+            let ids: Vec<String> = templates
+                .iter()
+                .filter(|template| template.name == name)
+                .map(|template| format!("{} of {}", template.id, template.owner))
+                .collect();
+            return Err(format!(
+                "there are {} templates of that name: {}; name one by its id",
+                ids.len(),
+                ids.join(", ")
+            ));
+        }
+        (None, _) => {}
+    }
+    name.parse::<u32>()
+        .ok()
+        .and_then(|id| templates.iter().find(|template| template.id == id))
+        .ok_or_else(|| "there is none, or the user may not use it".to_owned())
+}
+
+fn network_of<'a>(networks: &'a [Network], name: &str) -> Option<&'a Network> {
+    networks.iter().find(|network| network.name == name).or_else(|| {
+        let id = name.parse::<u32>().ok()?;
+        networks.iter().find(|network| network.id == id)
+    })
+}
+
+fn templates(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
+    let sets: Vec<(&WantedSet, &str)> = wanted
+        .nodesets
+        .iter()
+        .filter_map(|set| match &set.source.template {
+            TemplateSource::Registered(name) => Some((set, name.as_str())),
+            TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
+        })
+        .collect();
+    if sets.is_empty() {
+        return;
+    }
+    let all = match &seen.templates {
+        Ok(all) => all,
+        Err(error) => return found.push(unreadable("templates", "onetemplate list", error)),
+    };
+    for (set, name) in sets {
+        let what = format!("template {name}");
+        found.push(match registered(all, name) {
+            Err(why) => Finding::bad(what, format!("nodeset {}: {why}", set.name)).run("onetemplate list"),
+            Ok(template) => cards(
+                set,
+                Some(&template.body),
+                what,
+                format!("is there (id {})", template.id),
+            ),
+        });
+    }
+}
+
+/// Whether a VM of that template gets a network card.
+fn cards(set: &WantedSet, body: Option<&syntax::Template>, what: String, good: String) -> Finding {
+    let bare = body.is_some_and(|body| body.vectors("NIC").next().is_none());
+    match (&set.source.network, bare) {
+        (None, true) => Finding::bad(
+            what,
+            format!(
+                "nodeset {}: it has no NIC, and no network is given: its VMs would be alone",
+                set.name
+            ),
+        )
+        .advice("set network = \"NAME\" in the nodeset, or add a NIC to the template"),
+        (Some(_), _) | (None, false) => Finding::ok(what, good),
+    }
+}
+
+fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
+    for set in &wanted.nodesets {
+        match &set.source.template {
+            TemplateSource::Registered(_) => {}
+            TemplateSource::File(file) => {
+                let what = format!("file {}", file.display());
+                found.push(match seen.files.get(file) {
+                    Some(FileSeen::Read(body)) => cards(set, body.as_ref(), what, "is there".to_owned()),
+                    Some(FileSeen::Unreadable(why)) => {
+                        Finding::bad(what, format!("nodeset {}: {why}", set.name))
+                            .advice("put the template there, readable by the controller's user")
+                    }
+                    None => continue,
+                });
+            }
+            TemplateSource::PerNode(folder) => {
+                let what = format!("folder {}", folder.display());
+                let missing: Vec<&NodeName> = set
+                    .nodes
+                    .iter()
+                    .filter(|node| {
+                        let file = seen.files.get(&per_node(folder, node));
+                        matches!(file, Some(FileSeen::Unreadable(_)))
+                    })
+                    .collect();
+                let bare = |node: &&NodeName| match seen.files.get(&per_node(folder, node)) {
+                    Some(FileSeen::Read(Some(body))) => body.vectors("NIC").next().is_none(),
+                    Some(FileSeen::Read(None) | FileSeen::Unreadable(_)) | None => false,
+                };
+                let alone: Vec<&NodeName> = match &set.source.network {
+                    Some(_) => Vec::new(),
+                    None => set.nodes.iter().filter(bare).collect(),
+                };
+                found.push(if !missing.is_empty() {
+                    Finding::bad(
+                        what,
+                        format!(
+                            "nodeset {}: no readable .one file for {}",
+                            set.name,
+                            hostlist::fold(missing)
+                        ),
+                    )
+                    .advice("write a file NODE.one for each, or use one template for all")
+                } else if !alone.is_empty() {
+                    Finding::bad(
+                        what,
+                        format!(
+                            "nodeset {}: the files of {} have no NIC",
+                            set.name,
+                            hostlist::fold(alone)
+                        ),
+                    )
+                    .advice("set network = \"NAME\" in the nodeset, or add a NIC to the files")
+                } else {
+                    Finding::ok(what, format!("has a file for each of {} nodes", set.nodes.len()))
+                });
+            }
+        }
+    }
+}
+
+/// The networks that one VM of the nodeset has a card in, by name or id; a name may be there twice.
+fn networks_of(set: &WantedSet, seen: &Seen) -> Vec<String> {
+    let body = match &set.source.template {
+        TemplateSource::Registered(name) => seen
+            .templates
+            .as_ref()
+            .ok()
+            .and_then(|all| registered(all, name).ok())
+            .map(|template| &template.body),
+        TemplateSource::File(file) => match seen.files.get(file) {
+            Some(FileSeen::Read(body)) => body.as_ref(),
+            Some(FileSeen::Unreadable(_)) | None => None,
+        },
+        // Each node's own file may name another; that is not followed.
+        TemplateSource::PerNode(_) => None,
+    };
+    let of = |card: &[(String, String)], key: &str| {
+        card.iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(key))
+            .map(|(_, value)| value.clone())
+    };
+    let cards: Vec<String> = body
+        .iter()
+        .flat_map(|body| body.vectors("NIC"))
+        // With NETWORK_MODE=auto the scheduler chooses.
+        .filter_map(|card| of(card, "NETWORK_ID").or_else(|| of(card, "NETWORK")))
+        .collect();
+    let has_cards = body.is_some_and(|body| body.vectors("NIC").next().is_some());
+    match &set.source.network {
+        Some(network) if !has_cards => vec![network.clone()],
+        Some(_) | None => cards,
+    }
+}
+
+fn networks(seen: &Seen, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>) {
+    let mut needed: BTreeMap<String, usize> = BTreeMap::new();
+    for set in &wanted.nodesets {
+        for network in networks_of(set, seen) {
+            *needed.entry(network).or_default() += held.missing(set);
+        }
+    }
+    if needed.is_empty() {
+        return;
+    }
+    let all = match &seen.networks {
+        Ok(all) => all,
+        Err(error) => return found.push(unreadable("networks", "onevnet list", error)),
+    };
+    // A name and an id may mean the same network.
+    let mut leases: BTreeMap<u32, (&Network, usize)> = BTreeMap::new();
+    for (name, count) in needed {
+        match network_of(all, &name) {
+            None => found.push(
+                Finding::bad(
+                    format!("network {name}"),
+                    "there is none, or the user may not use it".to_owned(),
+                )
+                .run("onevnet list"),
+            ),
+            Some(network) => leases.entry(network.id).or_insert((network, 0)).1 += count,
+        }
+    }
+    for (network, count) in leases.into_values() {
+        let what = format!("network {}", network.name);
+        let free = network.addresses.saturating_sub(network.used);
+        let needed = count as u64;
+        found.push(if free >= needed {
+            Finding::ok(what, format!("{free} addresses are free, {needed} nodes have none yet"))
+        } else {
+            let verdict = if network.addresses == 0 { Verdict::Bad } else { Verdict::Warn };
+            Finding::new(
+                what,
+                verdict,
+                format!(
+                    "{free} of {} addresses are free, {needed} nodes have none yet: not all can be up at once",
+                    network.addresses
+                ),
+            )
+            .run(format!("onevnet addar {} --ip FIRST_ADDRESS --size {}", network.id, needed - free))
+        });
+    }
+}
+
+fn quotas(user: &User, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>) {
+    // oneadmin and its group have none.
+    if user.id == 0 || user.groups.contains(&0) {
+        return;
+    }
+    for Quota { what, limit, used } in &user.quotas {
+        let of = |set: &WantedSet| match *what {
+            "VMS" => 1,
+            "CPU" => u64::from(set.cpu_percent),
+            "MEMORY" => set.memory_mb,
+            _ => 0,
+        };
+        let shown = |amount: u64| match *what {
+            "CPU" => format!("{}.{:02} cores", amount / 100, amount % 100),
+            "MEMORY" => format!("{amount} MiB"),
+            _ => format!("{amount} VMs"),
+        };
+        let needed: u64 = wanted
+            .nodesets
+            .iter()
+            .map(|set| of(set).saturating_mul(held.missing(set) as u64))
+            .fold(0, u64::saturating_add);
+        let largest = wanted.nodesets.iter().map(of).max().unwrap_or(0);
+        let free = limit.saturating_sub(*used);
+        let what = format!("quota {what}");
+        let finding = if needed <= free {
+            Finding::ok(
+                what,
+                format!("{} are free, {} are needed", shown(free), shown(needed)),
+            )
+        } else if largest > *limit {
+            Finding::bad(
+                what,
+                format!("{} in all, and one VM needs {}", shown(*limit), shown(largest)),
+            )
+        } else {
+            Finding::warn(
+                what,
+                format!(
+                    "{} of {} are free, the nodes without VM need {}: not all can be up at once",
+                    shown(free),
+                    shown(*limit),
+                    shown(needed)
+                ),
+            )
+        };
+        found.push(match finding.verdict {
+            Verdict::Ok => finding,
+            Verdict::Warn | Verdict::Bad => finding.run(format!("oneuser quota {}", user.id)),
+        });
+    }
+}
+
+fn hosts(seen: &Seen, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>) {
+    let all = match &seen.hosts {
+        Ok(all) => all,
+        Err(error) => return found.push(unreadable("hosts", "onehost list", error)),
+    };
+    if all.is_empty() {
+        found.push(invisible(seen, wanted));
+        return;
+    }
+    let ours: Vec<&Host> = all.iter().filter(|host| wanted.may_use(host)).collect();
+    for name in &wanted.hosts {
+        if !all.iter().any(|host| host.name == name.as_str()) {
+            found.push(
+                Finding::warn(format!("host {name}"), "OpenNebula shows no host of that name")
+                    .run("onehost list"),
+            );
+        }
+    }
+    if ours.is_empty() {
+        found.push(
+            Finding::bad(
+                "hosts",
+                format!(
+                    "none of the {} hosts may take our VMs: see opennebula.hosts and opennebula.host_cluster",
+                    all.len()
+                ),
+            )
+            .run("onehost list"),
+        );
+        return;
+    }
+    let mut usable = Vec::new();
+    for host in ours {
+        if host.state.takes_vms() {
+            usable.push(host);
+        } else {
+            found.push(out_of_service(host));
+        }
+    }
+    if usable.is_empty() {
+        found.push(Finding::bad("hosts", "none takes VMs now").run("onehost list"));
+        return;
+    }
+    found.push(capacity(&usable, wanted, held));
+}
+
+fn out_of_service(host: &Host) -> Finding {
+    let finding = Finding::warn(
+        format!("host {}", host.name),
+        format!("takes no new VMs: it is {}", host.state),
+    );
+    match host.state {
+        HostState::Disabled | HostState::Offline => finding.run(format!("onehost enable {}", host.id)),
+        HostState::Error => finding.run(format!("onehost show {}", host.id)),
+        HostState::Init | HostState::Monitored => {
+            finding.advice("wait for OpenNebula to look at it; see `onehost list`")
+        }
+        HostState::Unknown(_) => finding.run(format!("onehost show {}", host.id)),
+    }
+}
+
+fn invisible(seen: &Seen, wanted: &Wanted) -> Finding {
+    let text = "OpenNebula shows no host: there is none, or the user has no right to see them";
+    let user = seen
+        .user
+        .as_ref()
+        .map_or_else(|_| "USER".to_owned(), |user| format!("#{}", user.id));
+    let grant = format!("oneacl create '{user} HOST/* USE+MANAGE'");
+    match wanted.placement {
+        Placement::Thiao => Finding::bad("hosts", format!("{text}; our placement needs them")).run(grant),
+        Placement::OpenNebula => {
+            Finding::warn("hosts", format!("{text}; whether the nodes fit cannot be told")).run(grant)
+        }
+    }
+}
+
+/// Whether all nodes' VMs fit at once, beside what others have there.
+fn capacity(hosts: &[&Host], wanted: &Wanted, held: &Held<'_>) -> Finding {
+    let room = |host: &&Host| {
+        let ours: Vec<&&VmDetails> = held
+            .vms
+            .iter()
+            .filter(|vm| vm.row.host.as_ref().is_some_and(|(_, id)| *id == host.id))
+            .collect();
+        let cpu: u64 = ours.iter().map(|vm| u64::from(vm.row.cpu_percent)).sum();
+        let memory: u64 = ours.iter().map(|vm| vm.row.memory_mb).sum();
+        let others_cpu = u64::from(host.promised_cpu_percent).saturating_sub(cpu);
+        let others_memory = host.promised_memory_mb.saturating_sub(memory);
+        Room {
+            cpu_percent: u64::from(host.max_cpu_percent).saturating_sub(others_cpu),
+            memory_mb: host.max_memory_mb.saturating_sub(others_memory),
+            vms: wanted.max_vms_per_host,
+        }
+    };
+    let rooms: Vec<Room> = hosts.iter().map(room).collect();
+    let kinds: Vec<(Room, usize)> = wanted
+        .nodesets
+        .iter()
+        .map(|set| {
+            let size = Room {
+                cpu_percent: u64::from(set.cpu_percent),
+                memory_mb: set.memory_mb,
+                vms: 1,
+            };
+            (size, set.nodes.len())
+        })
+        .collect();
+    let fitting = fit(&rooms, &kinds);
+    let nodes: usize = kinds.iter().map(|(_, count)| count).sum();
+    let fitted: usize = fitting.iter().sum();
+    let most = wanted.max_vms.min(nodes);
+    let text = format!(
+        "{} of {nodes} nodes' VMs fit at once on {} hosts",
+        fitted.min(nodes),
+        hosts.len()
+    );
+    // Each alone on empty hosts: what never fits is another matter than what has to wait.
+    let never: Vec<&str> = wanted
+        .nodesets
+        .iter()
+        .zip(&kinds)
+        .filter(|(_, (size, count))| *count > 0 && fit(&rooms, &[(*size, 1)]) == [0])
+        .map(|(set, _)| set.name.as_str())
+        .collect();
+    if !never.is_empty() {
+        return Finding::bad(
+            "hosts",
+            format!("{text}; of nodeset {} not one does", never.join(", ")),
+        )
+        .advice("make its nodes smaller (cpus, share_percent, memory_mb), or free a host");
+    }
+    if fitted < most {
+        return Finding::warn("hosts", format!("{text}: jobs for more wait"))
+            .advice("a smaller share_percent packs more VMs on a core; or add hosts, or take fewer nodes");
+    }
+    Finding::ok("hosts", text)
+}

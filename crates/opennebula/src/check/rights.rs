@@ -1,0 +1,138 @@
+//! What the user may do, as far as that can be told without doing it.
+//!
+//! Measured on oned 7.4: deploying, migrating and recovering need ADMIN of the VM, which its owner lacks
+//! unless an ACL says so or `VM_MANAGE_OPERATIONS` in the user's template names the operation; deploying
+//! needs MANAGE of the host too. A plain user sees an empty host pool, without an error. ACLs cannot be
+//! read by plain users.
+
+use super::{Finding, Seen, Wanted};
+use crate::error::Class;
+use crate::model::User;
+use crate::settings::Placement;
+use thiao_core::finding::Verdict;
+
+const WHAT: &str = "rights";
+
+/// Of what we do to VMs, that which their owner may not do by itself.
+const ADMIN_OPERATIONS: [&str; 2] = ["deploy", "recover"];
+
+pub(super) fn judge(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
+    if user.id == 0 || user.groups.contains(&0) {
+        found.push(Finding::ok(
+            WHAT,
+            format!("{} is in the group oneadmin and may do everything", user.name),
+        ));
+    } else {
+        on_vms(user, seen, wanted, found);
+    }
+    if let Some(tried) = &seen.tried {
+        match (&tried.made, &tried.removed) {
+            (Ok(id), Ok(())) => found.push(Finding::ok(
+                "try",
+                format!(
+                    "a VM could be made from template {} and removed (VM {id}, never started)",
+                    tried.template
+                ),
+            )),
+            (Ok(id), Err(error)) => found.push(
+                Finding::bad(
+                    "try",
+                    format!("VM {id} was made and could not be removed: {error}"),
+                )
+                .run(format!("onevm terminate --hard {id}")),
+            ),
+            (Err(error), _) => found.push(failed_try(user, &tried.template, error)),
+        }
+    }
+}
+
+fn failed_try(user: &User, template: &str, error: &crate::error::Error) -> Finding {
+    let finding = Finding::bad(
+        "try",
+        format!("no VM can be made from template {template}: {error}"),
+    );
+    match error.class {
+        // Instantiating with more attributes asks for the right to create templates.
+        Class::Authorization => finding.run(format!(
+            "oneacl create '#{} TEMPLATE/* USE+CREATE' && oneacl create '#{0} VM/* CREATE'",
+            user.id
+        )),
+        Class::Capacity => finding.advice("free some of the quota or network, or raise it"),
+        Class::Authentication
+        | Class::NoSuchObject
+        | Class::BadTemplate
+        | Class::WrongState
+        | Class::Busy
+        | Class::Network
+        | Class::Unknown => finding.advice("mend what OpenNebula says, then run this again"),
+    }
+}
+
+fn on_vms(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
+    let tried = seen
+        .tried
+        .as_ref()
+        .filter(|tried| tried.made.is_ok())
+        .map(|tried| &tried.recovered);
+    let missing: Vec<&str> = ADMIN_OPERATIONS
+        .into_iter()
+        .filter(|operation| !granted(user, operation))
+        .collect();
+    // With OpenNebula's scheduler only a VM that hangs while it starts needs more than its owner may.
+    let (verdict, why) = match wanted.placement {
+        Placement::Thiao => (
+            Verdict::Bad,
+            "deploying its VMs needs ADMIN of the VM and MANAGE of the host",
+        ),
+        Placement::OpenNebula => (
+            Verdict::Warn,
+            "removing a VM that hangs while it starts needs ADMIN of the VM",
+        ),
+    };
+    // ACLs name resources by their group; there is no form for "what this user owns".
+    let grant = format!(
+        "oneacl create '#{user} VM/@{group} USE+MANAGE+ADMIN' && oneacl create '#{user} HOST/* USE+MANAGE'",
+        user = user.id,
+        group = user.groups.first().copied().unwrap_or(1)
+    );
+    found.push(match tried {
+        Some(Ok(())) => Finding::ok(
+            WHAT,
+            format!("{} has ADMIN of its VMs, as a try showed", user.name),
+        ),
+        _ if missing.is_empty() => Finding::ok(
+            WHAT,
+            format!(
+                "VM_MANAGE_OPERATIONS of {} has deploy and recover",
+                user.name
+            ),
+        ),
+        Some(Err(error)) if error.class == Class::Authorization => Finding::new(
+            WHAT,
+            verdict,
+            format!("{} lacks ADMIN of its VMs: {why} ({error})", user.name),
+        )
+        .run(grant),
+        Some(Err(_)) | None => Finding::warn(
+            WHAT,
+            format!(
+                "{} is not in the group oneadmin, and its VM_MANAGE_OPERATIONS has no {}: {why}; whether an ACL \
+                 gives that cannot be seen (`thiao doctor --try` finds out with a VM that never runs)",
+                user.name,
+                missing.join(" and no ")
+            ),
+        )
+        .run(grant),
+    });
+}
+
+/// Whether the user's own template moves the operation from ADMIN to what an owner has. `admin` is short for all.
+fn granted(user: &User, operation: &str) -> bool {
+    ["VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS"].iter().any(|key| {
+        user.template.get(*key).is_some_and(|list| {
+            list.split(',')
+                .map(str::trim)
+                .any(|word| word.eq_ignore_ascii_case(operation) || word.eq_ignore_ascii_case("admin"))
+        })
+    })
+}
