@@ -1,8 +1,12 @@
 //! Credentials as OpenNebula's users keep them.
 
-use crate::error::Error;
+use crate::error::{Class, Error};
+use rustix::fs::{Mode, OFlags};
 use std::fmt;
-use std::path::Path;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The session string `user:secret`. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,11 +18,18 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// More than any user's name with a password or token.
+const LARGEST: u64 = 4096;
+
 impl Credentials {
-    /// Reads the file; refuses one that others may read or write.
+    /// Reads the first line, `user:password` or `user:token`, of the file.
+    ///
+    /// # Errors
+    /// Class [`Class::Authentication`]: the file is not there, is no plain file, belongs
+    /// to somebody else than this user or root, can be read by all or changed by its
+    /// group, or its first line has no name and secret.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        let _ = file;
-        todo!()
+        Self::load(file).map(|(credentials, _)| credentials)
     }
 
     /// The user's name.
@@ -30,5 +41,209 @@ impl Credentials {
     /// What oned gets as first argument of every call.
     pub(crate) fn session(&self) -> &str {
         &self.0
+    }
+
+    fn load(path: &Path) -> Result<(Self, Stamp), Error> {
+        let bad = |why: String| {
+            Error::new(
+                Class::Authentication,
+                format!("cannot use OpenNebula's credentials in {}: {why}", path.display()),
+            )
+        };
+        // Not to be held up by a pipe. What is checked is what was opened, symlink or not.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = rustix::fs::open(path, flags, Mode::empty())
+            .map(std::fs::File::from)
+            .map_err(|e| bad(std::io::Error::from(e).to_string()))?;
+        let found = file.metadata().map_err(|e| bad(e.to_string()))?;
+        if !found.is_file() {
+            return Err(bad("it is no plain file".into()));
+        }
+        let me = rustix::process::geteuid().as_raw();
+        if found.uid() != me && found.uid() != 0 {
+            return Err(bad(format!(
+                "it belongs to user {}. It must belong to the user that Thiao runs as ({me}) or to root",
+                found.uid()
+            )));
+        }
+        let mode = found.mode() & 0o7777;
+        if mode & 0o037 != 0 {
+            return Err(bad(format!(
+                "others may read or change it (mode {mode:04o}). Say: chmod 600 {}",
+                path.display()
+            )));
+        }
+        let mut bytes = Vec::new();
+        file.take(LARGEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| bad(e.to_string()))?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(bad(format!("it is larger than {LARGEST} bytes")));
+        }
+        // No reason may show what is in the file.
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is no text".into()))?;
+        let line = text.lines().next().unwrap_or_default().trim();
+        match line.split_once(':') {
+            Some((user, secret)) if !user.is_empty() && !secret.is_empty() => {}
+            _ => return Err(bad("its first line is not NAME:PASSWORD or NAME:TOKEN".into())),
+        }
+        if line.chars().any(char::is_control) {
+            return Err(bad("its first line has control characters".into()));
+        }
+        Ok((Self(line.to_owned()), Stamp::of(&found)))
+    }
+}
+
+/// What tells one content of the file from another without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+    size: u64,
+}
+
+impl Stamp {
+    fn of(found: &std::fs::Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            changed: (found.mtime(), found.mtime_nsec()),
+            size: found.size(),
+        }
+    }
+}
+
+/// The file with the credentials, read again when it changes: tokens expire.
+#[derive(Debug)]
+pub(crate) struct AuthFile {
+    path: PathBuf,
+    known: Mutex<(Credentials, Stamp)>,
+}
+
+impl AuthFile {
+    /// Reads it. Errors as [`Credentials::read`].
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            path: path.to_owned(),
+            known: Mutex::new(Credentials::load(path)?),
+        })
+    }
+
+    /// What the file says now. While it cannot be used, what it said before: it may be
+    /// just being replaced, and oned says soon enough if that is not good any more.
+    pub(crate) fn current(&self) -> Credentials {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = std::fs::metadata(&self.path).is_ok_and(|found| Stamp::of(&found) == known.1);
+        if !same && let Ok(new) = Credentials::load(&self.path) {
+            *known = new;
+        }
+        known.0.clone()
+    }
+
+    /// Reads it again, whatever it looks like, because oned did not take what it said.
+    pub(crate) fn again(&self) -> Result<(), Error> {
+        let new = Credentials::load(&self.path)?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("one_auth");
+        write(&path, text, mode);
+        (folder, path)
+    }
+
+    fn write(path: &Path, text: &str, mode: u32) {
+        std::fs::write(path, text).expect("written");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
+    }
+
+    #[test]
+    fn the_first_line_counts() {
+        let (_folder, path) = file("slurm:a:b c\nanother:line\n", 0o600);
+        let read = Credentials::read(&path).expect("read");
+        assert_eq!((read.user(), read.session()), ("slurm", "slurm:a:b c"));
+    }
+
+    #[test]
+    fn only_files_closed_to_others_are_taken() {
+        for mode in [0o400, 0o600, 0o440, 0o640] {
+            let (_folder, path) = file("slurm:pw", mode);
+            assert!(Credentials::read(&path).is_ok(), "{mode:o}");
+        }
+        for mode in [0o644, 0o660, 0o604, 0o606, 0o601, 0o650, 0o777] {
+            let (_folder, path) = file("slurm:pw", mode);
+            let error = Credentials::read(&path).expect_err("refused");
+            assert_eq!(error.class, Class::Authentication);
+            assert!(error.text.contains("chmod 600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_and_secret_is_refused_without_being_shown() {
+        let large = format!("slurm:{}", "hidden".repeat(1000));
+        for text in [
+            "",
+            "hidden",
+            ":hidden",
+            "hidden:",
+            "\nslurm:hidden",
+            "hid:den\u{7}x",
+            &large,
+        ] {
+            let (_folder, path) = file(text, 0o600);
+            let error = Credentials::read(&path).expect_err(text);
+            assert!(!error.text.contains("hid"), "{error}");
+        }
+    }
+
+    #[test]
+    fn folders_pipes_and_nothing_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(Credentials::read(folder.path()).is_err());
+        assert!(Credentials::read(&folder.path().join("none")).is_err());
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .expect("a pipe");
+        assert!(Credentials::read(&pipe).is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let (_folder, path) = file("slurm:hidden", 0o600);
+        let file = AuthFile::open(&path).expect("read");
+        assert!(!format!("{file:?} {:?}", file.current()).contains("hidden"));
+    }
+
+    #[test]
+    fn a_new_file_is_read_and_a_bad_one_is_waited_out() {
+        let (folder, path) = file("slurm:old", 0o600);
+        let auth = AuthFile::open(&path).expect("read");
+        let replace = |text, mode| {
+            let new = folder.path().join("new");
+            write(&new, text, mode);
+            std::fs::rename(&new, &path).expect("renamed");
+        };
+        replace("slurm:newer", 0o600);
+        assert_eq!(auth.current().session(), "slurm:newer");
+        replace("slurm:open to all", 0o644);
+        assert_eq!(auth.current().session(), "slurm:newer");
+        assert!(auth.again().is_err());
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(auth.current().session(), "slurm:newer");
     }
 }
