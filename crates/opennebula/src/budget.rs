@@ -1,1 +1,256 @@
 //! How many calls per second and at once, and whose turn it is.
+//!
+//! oned serves 15 connections, of everybody, and OpenNebula documents 30 calls per
+//! second for a zone. Acting goes before looking, but a long queue of creations must not
+//! blind the controller: looking gets at least one turn in fifteen, and one each half
+//! second. One connection is kept for each of the two, or calls of one kind that hang
+//! would hold up the other.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It changes something: creating, deploying, ending.
+    Acting,
+    /// It only reads.
+    Looking,
+}
+
+/// So many acting calls may pass a waiting look.
+const ACTS_PER_LOOK: u32 = 14;
+/// So long may a look wait while acting calls go.
+const LOOK_WAITS: Duration = Duration::from_millis(500);
+/// So long is another thread's turn waited for before looking again whose it is.
+const ANOTHERS_TURN: Duration = Duration::from_millis(20);
+
+/// Whose turn it is: pure, time comes in as a value.
+#[derive(Debug)]
+pub struct Turns {
+    /// Time between two calls; zero: no limit.
+    interval: Duration,
+    /// So many calls may go without that time between them.
+    burst: u32,
+    connections: usize,
+    /// The time that is paid for; the next call may go `burst - 1` intervals before it.
+    paid: Duration,
+    next_ticket: u64,
+    acting: Line,
+    looking: Line,
+    /// Acting calls since the last look went, or since one waits.
+    acts: u32,
+}
+
+/// The calls of one kind.
+#[derive(Debug, Default)]
+struct Line {
+    /// Those who wait, with the time when they came.
+    waiting: VecDeque<(u64, Duration)>,
+    running: usize,
+}
+
+/// Whose turn it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// That one's.
+    Of(u64),
+    /// Nobody's before that time.
+    NotBefore(Duration),
+    /// Nobody's before somebody comes or goes.
+    Nobody,
+}
+
+impl Turns {
+    /// `per_second` 0: no limit. At least one connection is used.
+    #[must_use]
+    pub fn new(per_second: u32, connections: usize) -> Self {
+        let connections = connections.max(1);
+        Self {
+            interval: match per_second {
+                0 => Duration::ZERO,
+                rate => Duration::from_secs(1) / rate,
+            },
+            // What can be under way at once anyway, but never a second's worth.
+            burst: u32::try_from(connections)
+                .unwrap_or(u32::MAX)
+                .min(per_second.max(1)),
+            connections,
+            paid: Duration::ZERO,
+            next_ticket: 0,
+            acting: Line::default(),
+            looking: Line::default(),
+            acts: 0,
+        }
+    }
+
+    /// Somebody waits from now on.
+    pub fn come(&mut self, kind: Kind, now: Duration) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        if kind == Kind::Looking && self.looking.waiting.is_empty() {
+            self.acts = 0;
+        }
+        self.line(kind).waiting.push_back((ticket, now));
+        ticket
+    }
+
+    /// Whose turn it is.
+    #[must_use]
+    pub fn turn(&self, now: Duration) -> Turn {
+        let Some((_, ticket)) = self.first(now) else {
+            return Turn::Nobody;
+        };
+        let earliest = self.paid.saturating_sub(self.interval * (self.burst - 1));
+        if now < earliest {
+            Turn::NotBefore(earliest)
+        } else {
+            Turn::Of(ticket)
+        }
+    }
+
+    /// Whoever's turn it is goes; `None` while it is nobody's.
+    pub fn go(&mut self, now: Duration) -> Option<u64> {
+        let Turn::Of(_) = self.turn(now) else {
+            return None;
+        };
+        let (kind, ticket) = self.first(now)?;
+        let line = self.line(kind);
+        line.waiting.pop_front();
+        line.running += 1;
+        match kind {
+            Kind::Acting => self.acts = self.acts.saturating_add(1),
+            Kind::Looking => self.acts = 0,
+        }
+        self.paid = self.paid.max(now) + self.interval;
+        Some(ticket)
+    }
+
+    /// A call of that kind is over.
+    pub fn done(&mut self, kind: Kind) {
+        let line = self.line(kind);
+        line.running = line.running.saturating_sub(1);
+    }
+
+    /// The first of those who may have a connection.
+    fn first(&self, now: Duration) -> Option<(Kind, u64)> {
+        let front = |line: &Line| line.waiting.front().copied().filter(|_| self.has_room(line));
+        match (front(&self.acting), front(&self.looking)) {
+            (Some((act, _)), Some((look, since))) => {
+                let waited = self.acts > 0 && now.saturating_sub(since) >= LOOK_WAITS;
+                if self.acts >= ACTS_PER_LOOK || waited {
+                    Some((Kind::Looking, look))
+                } else {
+                    Some((Kind::Acting, act))
+                }
+            }
+            (Some((act, _)), None) => Some((Kind::Acting, act)),
+            (None, Some((look, _))) => Some((Kind::Looking, look)),
+            (None, None) => None,
+        }
+    }
+
+    fn has_room(&self, line: &Line) -> bool {
+        let most = self.connections.saturating_sub(1).max(1);
+        line.running < most && self.acting.running + self.looking.running < self.connections
+    }
+
+    fn line(&mut self, kind: Kind) -> &mut Line {
+        match kind {
+            Kind::Acting => &mut self.acting,
+            Kind::Looking => &mut self.looking,
+        }
+    }
+}
+
+/// The turns of all threads. Clones share them.
+#[derive(Clone)]
+pub struct Budget(Arc<Shared>);
+
+struct Shared {
+    turns: Mutex<Turns>,
+    changed: Condvar,
+    started: Instant,
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Budget").field(&self.0.turns).finish()
+    }
+}
+
+impl Budget {
+    /// As [`Turns::new`].
+    #[must_use]
+    pub fn new(per_second: u32, connections: usize) -> Self {
+        Self(Arc::new(Shared {
+            turns: Mutex::new(Turns::new(per_second, connections)),
+            changed: Condvar::new(),
+            started: Instant::now(),
+        }))
+    }
+
+    /// Waits for the turn; it lasts until the permit is dropped.
+    #[must_use]
+    pub fn wait(&self, kind: Kind) -> Permit {
+        let mut turns = self.lock();
+        let ticket = turns.come(kind, self.now());
+        loop {
+            let now = self.now();
+            match turns.turn(now) {
+                Turn::Of(first) if first == ticket => {
+                    turns.go(now);
+                    drop(turns);
+                    // The next one may have its turn already.
+                    self.0.changed.notify_all();
+                    return Permit {
+                        budget: self.clone(),
+                        kind,
+                    };
+                }
+                Turn::Nobody => {
+                    turns = self.0.changed.wait(turns).unwrap_or_else(PoisonError::into_inner);
+                }
+                // Another thread's, which goes on and tells; but whose turn it is changes
+                // with time too, and then nobody tells.
+                Turn::Of(_) => turns = self.pause(turns, ANOTHERS_TURN),
+                Turn::NotBefore(then) => turns = self.pause(turns, then.saturating_sub(now)),
+            }
+        }
+    }
+
+    fn pause<'a>(&self, turns: MutexGuard<'a, Turns>, most: Duration) -> MutexGuard<'a, Turns> {
+        match self.0.changed.wait_timeout(turns, most) {
+            Ok((turns, _)) => turns,
+            Err(poisoned) => poisoned.into_inner().0,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turns> {
+        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leave for one call.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    budget: Budget,
+    kind: Kind,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.lock().done(self.kind);
+        self.budget.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests;
