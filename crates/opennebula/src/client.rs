@@ -1,12 +1,34 @@
 //! Typed calls. Each takes its turn in the budget; creating and ending go before looking.
 
-use crate::error::Error;
-use crate::model::{Host, Network, Template, User, VmDetails, VmRow};
+mod http;
+
+use crate::auth::AuthFile;
+use crate::budget::{Budget, Kind};
+use crate::error::{Class, Error};
+use crate::model::{Group, Host, Network, Template, User, VmDetails, VmRow};
+use crate::read;
 use crate::settings::Access;
+use crate::wire::{self, Answer, Arg, Malformed, Value};
+use http::{Failed, Http};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A connection to one oned. Clones share the budget.
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    http: Http,
+    auth: AuthFile,
+    budget: Budget,
+    timeout: Duration,
+    /// Before the first repetition; three times as long before each further one.
+    pause: Duration,
+}
+
+/// So many repetitions at most.
+const REPETITIONS: u32 = 2;
 
 /// What `one.vm.action` can be told, as far as we use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +41,18 @@ pub enum VmAction {
     TerminateHard,
 }
 
+impl VmAction {
+    /// OpenNebula's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            VmAction::Release => "release",
+            VmAction::Terminate => "terminate",
+            VmAction::TerminateHard => "terminate-hard",
+        }
+    }
+}
+
 /// What `one.vm.recover` can be told, as far as we use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
@@ -26,83 +60,383 @@ pub enum Recovery {
     Delete,
 }
 
+impl Recovery {
+    fn number(self) -> i32 {
+        match self {
+            Recovery::Delete => 3,
+        }
+    }
+}
+
+/// When a call may be said again after it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// It only reads: whenever the failure may pass.
+    Reads,
+    /// It may have been done: only what was surely not sent, or refused because oned was
+    /// busy.
+    Acts,
+    /// Done twice it makes two VMs, and an error does not prove that none was made: only
+    /// what was surely not sent, or refused before oned looked at it.
+    Creates,
+}
+
+/// A call that is to be made.
+struct Ask<'a> {
+    method: &'static str,
+    args: &'a [Arg<'a>],
+    effect: Effect,
+    /// For people: "cannot ...".
+    doing: &'a str,
+}
+
 impl Client {
-    /// Reads the credentials; nothing is called yet.
+    /// Reads the credentials and, for https, the certificates; nothing is called yet.
+    ///
+    /// # Errors
+    /// The credentials cannot be used (see [`crate::auth::Credentials::read`]), the
+    /// endpoint is no http or https address, or there are no certificates to trust.
     pub fn new(access: &Access) -> Result<Self, Error> {
-        let _ = access;
-        todo!()
+        Ok(Self(Arc::new(Shared {
+            http: Http::new(access)?,
+            auth: AuthFile::open(&access.auth)?,
+            budget: Budget::new(access.requests_per_second, access.connections),
+            timeout: access.timeout,
+            pause: Duration::from_millis(100),
+        })))
     }
 
     /// oned's version, e.g. `7.4.1` (`one.system.version`).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn version(&self) -> Result<String, Error> {
-        todo!()
+        self.look(
+            "one.system.version",
+            &[],
+            "ask OpenNebula for its version",
+            |text| Ok(text.to_owned()),
+        )
     }
 
     /// The user that the credentials belong to (`one.user.info`, -1).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn user(&self) -> Result<User, Error> {
-        todo!()
+        self.look(
+            "one.user.info",
+            &[Arg::Int(-1)],
+            "read OpenNebula's user",
+            read::user,
+        )
     }
 
-    /// All hosts that the user may see (`one.hostpool.info`).
+    /// A group that the user is in (`one.group.info`).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
+    pub fn group(&self, id: u32) -> Result<Group, Error> {
+        let doing = format!("read OpenNebula's group {id}");
+        self.look("one.group.info", &[int(id, &doing)?], &doing, read::group)
+    }
+
+    /// All hosts that the user may see (`one.hostpool.info`). Plain users see none, and
+    /// oned calls that no error.
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn hosts(&self) -> Result<Vec<Host>, Error> {
-        todo!()
+        self.look("one.hostpool.info", &[], "list OpenNebula's hosts", read::hosts)
     }
 
     /// The user's own VMs that are not DONE, in one call (`one.vmpool.info`, -3, state -1).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`]. The list is whole or an error.
     pub fn vms(&self) -> Result<Vec<VmRow>, Error> {
-        todo!()
+        let args = [Arg::Int(-3), Arg::Int(-1), Arg::Int(-1), Arg::Int(-1)];
+        self.look("one.vmpool.info", &args, "list OpenNebula's VMs", read::vms)
+    }
+
+    /// The user's own VMs that are not DONE, with their tags, in one call
+    /// (`one.vmpool.infoextended`, -3, state -1). Three times the work of [`Self::vms`].
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`]. The list is whole or an error.
+    pub fn vms_extended(&self) -> Result<Vec<VmDetails>, Error> {
+        let args = [Arg::Int(-3), Arg::Int(-1), Arg::Int(-1), Arg::Int(-1)];
+        self.look(
+            "one.vmpool.infoextended",
+            &args,
+            "list OpenNebula's VMs",
+            read::vm_details,
+        )
     }
 
     /// Those VMs with their tags, DONE ones too, in one call (`one.vmpool.infoset`, extended).
     /// Ids that do not exist, or that the user may not see, are missing in the answer.
+    /// Without ids nothing is called.
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn vms_of(&self, ids: &[u32]) -> Result<Vec<VmDetails>, Error> {
-        let _ = ids;
-        todo!()
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let doing = format!("read {} of OpenNebula's VMs", ids.len());
+        let args = [Arg::Text(&list), Arg::Bool(true)];
+        self.look("one.vmpool.infoset", &args, &doing, read::vm_details)
+    }
+
+    /// One VM, also when it is DONE (`one.vm.info`).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
+    pub fn vm(&self, id: u32) -> Result<VmDetails, Error> {
+        let doing = format!("read VM {id}");
+        self.look("one.vm.info", &[int(id, &doing)?], &doing, read::one_vm)
     }
 
     /// All templates that the user may see (`one.templatepool.info`, -2).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn templates(&self) -> Result<Vec<Template>, Error> {
-        todo!()
+        let args = [Arg::Int(-2), Arg::Int(-1), Arg::Int(-1)];
+        self.look(
+            "one.templatepool.info",
+            &args,
+            "list OpenNebula's templates",
+            read::templates,
+        )
     }
 
     /// One template (`one.template.info`).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn template(&self, id: u32) -> Result<Template, Error> {
-        let _ = id;
-        todo!()
+        let doing = format!("read template {id}");
+        let args = [int(id, &doing)?, Arg::Bool(false), Arg::Bool(false)];
+        self.look("one.template.info", &args, &doing, read::one_template)
     }
 
     /// All networks that the user may see (`one.vnpool.info`, -2).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn networks(&self) -> Result<Vec<Network>, Error> {
-        todo!()
+        let args = [Arg::Int(-2), Arg::Int(-1), Arg::Int(-1)];
+        self.look(
+            "one.vnpool.info",
+            &args,
+            "list OpenNebula's networks",
+            read::networks,
+        )
     }
 
     /// Makes a VM of a registered template, with more attributes (`one.template.instantiate`).
+    /// Its id is the answer; an error does not prove that none was made.
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn instantiate(&self, template: u32, name: &str, hold: bool, extra: &str) -> Result<u32, Error> {
-        let _ = (template, name, hold, extra);
-        todo!()
+        let doing = format!("make VM {name} of template {template}");
+        let args = [
+            int(template, &doing)?,
+            Arg::Text(name),
+            Arg::Bool(hold),
+            Arg::Text(extra),
+            Arg::Bool(false),
+        ];
+        self.create("one.template.instantiate", &args, &doing)
     }
 
-    /// Makes a VM of a whole template (`one.vm.allocate`).
+    /// Makes a VM of a whole template (`one.vm.allocate`). Its id is the answer; an error
+    /// does not prove that none was made.
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn allocate(&self, template: &str, hold: bool) -> Result<u32, Error> {
-        let _ = (template, hold);
-        todo!()
+        let args = [Arg::Text(template), Arg::Bool(hold)];
+        self.create("one.vm.allocate", &args, "make a VM")
     }
 
     /// Starts a held or pending VM on a host; capacity is enforced (`one.vm.deploy`).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn deploy(&self, vm: u32, host: u32) -> Result<(), Error> {
-        let _ = (vm, host);
-        todo!()
+        let doing = format!("deploy VM {vm} on host {host}");
+        let args = [
+            int(vm, &doing)?,
+            int(host, &doing)?,
+            Arg::Bool(true),
+            Arg::Int(-1),
+            Arg::Text(""),
+        ];
+        self.act("one.vm.deploy", &args, &doing)
     }
 
-    /// Tells a VM to do something (`one.vm.action`).
+    /// Tells a VM to do something (`one.vm.action`). An answer says that oned has begun,
+    /// not that it is done.
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn action(&self, vm: u32, action: VmAction) -> Result<(), Error> {
-        let _ = (vm, action);
-        todo!()
+        let doing = format!("{} VM {vm}", action.word());
+        // The action comes first.
+        let args = [Arg::Text(action.word()), int(vm, &doing)?];
+        self.act("one.vm.action", &args, &doing)
     }
 
     /// Recovers a VM (`one.vm.recover`).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
     pub fn recover(&self, vm: u32, how: Recovery) -> Result<(), Error> {
-        let _ = (vm, how);
-        todo!()
+        let doing = match how {
+            Recovery::Delete => format!("recover VM {vm} by deleting it"),
+        };
+        let args = [int(vm, &doing)?, Arg::Int(how.number())];
+        self.act("one.vm.recover", &args, &doing)
+    }
+
+    fn look<T>(
+        &self,
+        method: &'static str,
+        args: &[Arg<'_>],
+        doing: &str,
+        read: impl FnOnce(&str) -> Result<T, Malformed>,
+    ) -> Result<T, Error> {
+        let ask = Ask {
+            method,
+            args,
+            effect: Effect::Reads,
+            doing,
+        };
+        match self.call(&ask)? {
+            Value::Text(text) => read(&text).map_err(|e| e.into_error(doing)),
+            other => Err(senseless(&other, doing)),
+        }
+    }
+
+    fn act(&self, method: &'static str, args: &[Arg<'_>], doing: &str) -> Result<(), Error> {
+        let ask = Ask {
+            method,
+            args,
+            effect: Effect::Acts,
+            doing,
+        };
+        self.call(&ask).map(|_| ())
+    }
+
+    fn create(&self, method: &'static str, args: &[Arg<'_>], doing: &str) -> Result<u32, Error> {
+        let ask = Ask {
+            method,
+            args,
+            effect: Effect::Creates,
+            doing,
+        };
+        match self.call(&ask)? {
+            Value::Int(id) if u32::try_from(id).is_ok() => Ok(u32::try_from(id).unwrap_or_default()),
+            other => Err(senseless(&other, doing)),
+        }
+    }
+
+    /// Makes the call, and makes it again when that is harmless and may help. The time
+    /// limit counts from the first turn.
+    fn call(&self, ask: &Ask<'_>) -> Result<Value, Error> {
+        let kind = match ask.effect {
+            Effect::Reads => Kind::Looking,
+            Effect::Acts | Effect::Creates => Kind::Acting,
+        };
+        let mut permit = self.0.budget.wait(kind);
+        let started = Instant::now();
+        let mut pause = self.0.pause;
+        let mut refused_us = false;
+        let mut tries = 0;
+        loop {
+            let left = self.0.timeout.saturating_sub(started.elapsed());
+            let failed = match self.once(ask, left) {
+                Ok(value) => return Ok(value),
+                Err(failed) => failed,
+            };
+            drop(permit);
+            tries += 1;
+            // Credentials are looked at before anything is done; and a busy oned says the
+            // same of good ones (measured on 7.4 with SQLite), so twice before it counts.
+            let again = if failed.error.class == Class::Authentication {
+                self.0.auth.again()?;
+                !std::mem::replace(&mut refused_us, true)
+            } else {
+                may_repeat(ask.effect, &failed)
+            };
+            if !again || tries > REPETITIONS || started.elapsed() + pause >= self.0.timeout {
+                return Err(failed.error);
+            }
+            tracing::debug!(method = ask.method, error = %failed.error, "again");
+            std::thread::sleep(pause);
+            pause *= 3;
+            permit = self.0.budget.wait(kind);
+        }
+    }
+
+    /// Makes the call once.
+    fn once(&self, ask: &Ask<'_>, timeout: Duration) -> Result<Value, Failed> {
+        let credentials = self.0.auth.current();
+        let mut args = Vec::with_capacity(ask.args.len() + 1);
+        args.push(Arg::Text(credentials.session()));
+        args.extend_from_slice(ask.args);
+        let body = wire::call(ask.method, &args).map_err(|mut error| {
+            error.text = format!("cannot {}: {}", ask.doing, error.text);
+            Failed::final_one(error)
+        })?;
+        let started = Instant::now();
+        let answer = self.0.http.post(&body, timeout, ask.doing)?;
+        tracing::debug!(
+            method = ask.method,
+            bytes = answer.len(),
+            ms = started.elapsed().as_millis(),
+            "called"
+        );
+        let answer = http::expect_answer(&answer, ask.doing)?;
+        match answer {
+            Answer::Done(value) => Ok(value),
+            Answer::Refused { code, message } => {
+                Err(Failed::refused(Error::refused(ask.doing, code, &message)))
+            }
+            Answer::Fault { code, message } => {
+                Err(Failed::final_one(Error::fault(ask.doing, code, &message)))
+            }
+        }
     }
 }
+
+/// Whether a call that failed so may be made again.
+fn may_repeat(effect: Effect, failed: &Failed) -> bool {
+    let passes = matches!(failed.error.class, Class::Busy | Class::Network);
+    match effect {
+        Effect::Reads => passes,
+        Effect::Acts => !failed.sent || (failed.refused && failed.error.class == Class::Busy),
+        Effect::Creates => !failed.sent,
+    }
+}
+
+fn int(id: u32, doing: &str) -> Result<Arg<'static>, Error> {
+    i32::try_from(id).map(Arg::Int).map_err(|_| {
+        Error::new(
+            Class::NoSuchObject,
+            format!("cannot {doing}: OpenNebula has no id {id}"),
+        )
+    })
+}
+
+fn senseless(value: &Value, doing: &str) -> Error {
+    Malformed::other(format!("{} that no oned gives", value.kind())).into_error(doing)
+}
+
+#[cfg(test)]
+mod tests;

@@ -48,4 +48,167 @@ impl Class {
             Class::Authorization | Class::NoSuchObject | Class::BadTemplate => ErrorClass::Refused,
         }
     }
+
+    /// From the code and the words of a refusal, `[false, message, code, ...]`.
+    ///
+    /// Codes are those of OpenNebula's `Request.h`, the same from 5.12 to 7.4. The words
+    /// count too: oned has one code for quotas and for rights (0x200), and one for bad
+    /// templates, networks without a lease and its own troubles (0x2000).
+    #[must_use]
+    pub fn of(code: i64, message: &str) -> Self {
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        match code {
+            0x100 => Class::Authentication,
+            // The database of a busy oned; also what an INSERT says then.
+            _ if says(&["database is locked", "in DB"]) => Class::Busy,
+            0x8000 | 0x1_0000 => Class::Busy,
+            0x200 if says(&["quota", "limit of"]) => Class::Capacity,
+            0x200 => Class::Authorization,
+            0x400 => Class::NoSuchObject,
+            0x800 | 0x1000 | 0x2000 | 0x4000 => {
+                if says(NO_ROOM) {
+                    Class::Capacity
+                } else if says(BAD_TEMPLATE) {
+                    Class::BadTemplate
+                } else if code == 0x800 {
+                    Class::WrongState
+                } else {
+                    Class::Unknown
+                }
+            }
+            _ => Class::Unknown,
+        }
+    }
 }
+
+/// How OpenNebula says that something is full (read from the sources of 7.4).
+const NO_ROOM: &[&str] = &[
+    "Cannot get IP/MAC lease",
+    "does not fit in",
+    "Not enough",
+    "not enough",
+    "No free VNC port",
+    "quota",
+];
+
+/// How OpenNebula says that a template is wrong (read from the sources of 7.4).
+const BAD_TEMPLATE: &[&str] = &[
+    "Parse error",
+    "syntax error",
+    "attribute must be",
+    "does not exist",
+    "does not own",
+    "Invalid NAME",
+    "Wrong OS/BOOT",
+    "Incompatible ",
+    "Missing clusters",
+    "restricted attribute",
+    "onegate endpoint",
+    "Unknown disk type",
+    "same target",
+    "not part of cluster",
+];
+
+impl Error {
+    /// An error of that class.
+    pub(crate) fn new(class: Class, text: impl Into<String>) -> Self {
+        Self {
+            class,
+            text: text.into(),
+        }
+    }
+
+    /// What oned answered to what we wanted to do: `[false, message, code, ...]`.
+    pub(crate) fn refused(doing: &str, code: i64, message: &str) -> Self {
+        let class = Class::of(code, message);
+        let said = said(message);
+        let text = match advice(class, code, said) {
+            Some(advice) => format!("cannot {doing}: {said}. {advice}"),
+            None => format!("cannot {doing}: {said}"),
+        };
+        Self { class, text }
+    }
+
+    /// What oned answered to what we wanted to do: a `<fault>`, which it gives for calls
+    /// that it does not have (-506) and arguments that it does not take (-501).
+    pub(crate) fn fault(doing: &str, code: i64, message: &str) -> Self {
+        let advice = if code == -506 {
+            "Thiao needs OpenNebula 5.12 or later"
+        } else {
+            "Is this an oned? Look at the endpoint"
+        };
+        Self {
+            class: Class::Unknown,
+            text: format!("cannot {doing}: {} (fault {code}). {advice}", said(message)),
+        }
+    }
+}
+
+/// OpenNebula's own words, without the name of the call in front and the stop at the end.
+fn said(message: &str) -> &str {
+    let rest = match message.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((_, rest)) => rest,
+        None => message,
+    };
+    rest.trim().trim_end_matches('.')
+}
+
+/// What the person can do about it.
+fn advice(class: Class, code: i64, said: &str) -> Option<String> {
+    match class {
+        Class::Authentication => Some(
+            "Put the user's name and password, or a token that has not expired (oneuser token-create), \
+             into the file of the credentials"
+                .into(),
+        ),
+        Class::Authorization => Some(right(said)),
+        Class::Capacity if code == 0x200 => Some(
+            "Ask for a larger quota (oneuser quota, onegroup quota), or let Slurm use fewer nodes".into(),
+        ),
+        Class::Capacity if said.contains("lease") => {
+            Some("Add addresses to that network (onevnet addar)".into())
+        }
+        Class::BadTemplate => Some("Correct the template".into()),
+        Class::Unknown => Some(format!(
+            "OpenNebula's code is 0x{code:x}; its oned.log may say more"
+        )),
+        Class::Capacity | Class::NoSuchObject | Class::WrongState | Class::Busy | Class::Network => None,
+    }
+}
+
+/// Which right is missing, as far as OpenNebula says it: `Not authorized to perform
+/// ADMIN VM [10]`.
+fn right(said: &str) -> String {
+    if let Some((_, attribute)) = said.rsplit_once("restricted attribute ") {
+        return format!(
+            "Take {attribute} out of the template, or register the template as a user of group oneadmin"
+        );
+    }
+    let wanted = said.split_once("perform ").map(|(_, wanted)| wanted);
+    let Some((right, object)) = wanted.and_then(|wanted| wanted.split_once(' ')) else {
+        return "Let an administrator give the user that right (oneacl create)".into();
+    };
+    let kind = object.split([' ', '[']).next().unwrap_or_default();
+    match (right, kind) {
+        ("ADMIN", "VM") => {
+            "Owners lack it: give the user an ACL, oneacl create '#UID VM/@GID USE+MANAGE+ADMIN', \
+             or in the user's template VM_MANAGE_OPERATIONS=\"deploy, delete, recover\" (oneuser update)"
+                .into()
+        }
+        ("MANAGE", "HOST") => {
+            "Placing VMs on hosts needs it: oneacl create '#UID HOST/* MANAGE'; or let OpenNebula's scheduler \
+             place them, placement = \"opennebula\""
+                .into()
+        }
+        ("CREATE", "TEMPLATE") => {
+            "Instantiating with more attributes needs it: oneacl create '#UID TEMPLATE/* CREATE'".into()
+        }
+        ("CREATE", kind) => format!("Give it: oneacl create '#UID {kind}/* CREATE'"),
+        (right, kind) => format!(
+            "Give it: oneacl create '#UID {kind}/#ID {right}', or by the object's permissions (chmod, chown)"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,18 @@
 
 pub mod auth;
 pub mod budget;
+pub mod check;
 pub mod client;
 pub mod error;
 pub mod model;
 pub mod provider;
+mod read;
 pub mod settings;
 pub mod state;
 pub mod syntax;
 pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 pub use client::Client;

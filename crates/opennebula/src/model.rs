@@ -100,14 +100,25 @@ pub struct User {
     pub groups: Vec<u32>,
     /// The user's own template: VM_MANAGE_OPERATIONS and such.
     pub template: BTreeMap<String, String>,
-    /// The user's VM quotas.
+    /// The user's VM quotas, defaults included; no entry where there is no limit.
+    pub quotas: Vec<Quota>,
+}
+
+/// A group of users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// OpenNebula's id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// The VM quotas of all its users together.
     pub quotas: Vec<Quota>,
 }
 
 /// One VM quota of a user or group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
-    /// `VMS`, `CPU` or `MEMORY`.
+    /// `VMS`, `CPU` or `MEMORY`, or one of these after `RUNNING_`.
     pub what: &'static str,
     /// The limit: VMs, percent of a core, or MiB.
     pub limit: u64,

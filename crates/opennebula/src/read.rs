@@ -1,0 +1,528 @@
+//! Out of oned's XML, the parts that we use. A listing is whole or an error.
+
+use crate::model::{Group, Host, Network, Quota, Template, User, VmDetails, VmRow};
+use crate::state::{HostState, VmState};
+use crate::syntax::{Template as Body, Value};
+use crate::wire::Malformed;
+use crate::wire::xml::Doc;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+type Read<T> = Result<T, Malformed>;
+
+/// `VM_POOL`, short or extended: only what the short one has.
+pub(crate) fn vms(xml: &str) -> Read<Vec<VmRow>> {
+    let mut rows = Vec::new();
+    pool(xml, "VM_POOL", "VM", |doc| {
+        rows.push(vm(doc, false)?.row);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// `VM_POOL`, extended.
+pub(crate) fn vm_details(xml: &str) -> Read<Vec<VmDetails>> {
+    let mut vms = Vec::new();
+    pool(xml, "VM_POOL", "VM", |doc| {
+        vms.push(vm(doc, true)?);
+        Ok(())
+    })?;
+    Ok(vms)
+}
+
+/// `VM`.
+pub(crate) fn one_vm(xml: &str) -> Read<VmDetails> {
+    let mut found = None;
+    alone(xml, "VM", |doc| {
+        found = Some(vm(doc, true)?);
+        Ok(())
+    })?;
+    found.ok_or_else(|| Malformed::other("no VM"))
+}
+
+/// `HOST_POOL`.
+pub(crate) fn hosts(xml: &str) -> Read<Vec<Host>> {
+    let mut hosts = Vec::new();
+    pool(xml, "HOST_POOL", "HOST", |doc| {
+        hosts.push(host(doc)?);
+        Ok(())
+    })?;
+    Ok(hosts)
+}
+
+/// `VMTEMPLATE_POOL`.
+pub(crate) fn templates(xml: &str) -> Read<Vec<Template>> {
+    let mut templates = Vec::new();
+    pool(xml, "VMTEMPLATE_POOL", "VMTEMPLATE", |doc| {
+        templates.push(template(doc)?);
+        Ok(())
+    })?;
+    Ok(templates)
+}
+
+/// `VMTEMPLATE`.
+pub(crate) fn one_template(xml: &str) -> Read<Template> {
+    let mut found = None;
+    alone(xml, "VMTEMPLATE", |doc| {
+        found = Some(template(doc)?);
+        Ok(())
+    })?;
+    found.ok_or_else(|| Malformed::other("no template"))
+}
+
+/// `VNET_POOL`.
+pub(crate) fn networks(xml: &str) -> Read<Vec<Network>> {
+    let mut networks = Vec::new();
+    pool(xml, "VNET_POOL", "VNET", |doc| {
+        networks.push(network(doc)?);
+        Ok(())
+    })?;
+    Ok(networks)
+}
+
+/// `USER`.
+pub(crate) fn user(xml: &str) -> Read<User> {
+    let mut id = None;
+    let mut user = User {
+        id: 0,
+        name: String::new(),
+        groups: Vec::new(),
+        template: BTreeMap::new(),
+        quotas: Vec::new(),
+    };
+    let (mut own, mut default) = (Limits::default(), Limits::default());
+    Doc::new(xml).root("USER", |doc, name| {
+        match name {
+            b"ID" => id = doc.number("id")?,
+            b"NAME" => user.name = doc.text()?.into_owned(),
+            b"GID" => user.groups.extend(doc.number::<u32>("id")?),
+            b"GROUPS" => ids(doc, &mut user.groups)?,
+            b"TEMPLATE" => {
+                user.template = singles(doc)?;
+                // Salt and such: no secret, but nobody's business either.
+                user.template.retain(|name, _| !name.contains("PASSWORD"));
+            }
+            b"VM_QUOTA" => own = limits(doc)?,
+            b"DEFAULT_USER_QUOTAS" => default = default_limits(doc)?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })?;
+    user.id = required(id, "a user without id")?;
+    user.groups.sort_unstable();
+    user.groups.dedup();
+    user.quotas = quotas(&own, &default);
+    Ok(user)
+}
+
+/// `GROUP`.
+pub(crate) fn group(xml: &str) -> Read<Group> {
+    let mut id = None;
+    let mut name = String::new();
+    let (mut own, mut default) = (Limits::default(), Limits::default());
+    Doc::new(xml).root("GROUP", |doc, element| {
+        match element {
+            b"ID" => id = doc.number("id")?,
+            b"NAME" => name = doc.text()?.into_owned(),
+            b"VM_QUOTA" => own = limits(doc)?,
+            b"DEFAULT_GROUP_QUOTAS" => default = default_limits(doc)?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(Group {
+        id: required(id, "a group without id")?,
+        name,
+        quotas: quotas(&own, &default),
+    })
+}
+
+/// All `item`s in the root element of that name.
+fn pool(xml: &str, root: &str, item: &str, mut each: impl FnMut(&mut Doc<'_>) -> Read<()>) -> Read<()> {
+    Doc::new(xml).root(root, |doc, name| {
+        if name == item.as_bytes() {
+            each(doc)
+        } else {
+            doc.skip()
+        }
+    })
+}
+
+/// A root element, read by what reads it in a pool.
+fn alone(xml: &str, root: &str, mut each: impl FnMut(&mut Doc<'_>) -> Read<()>) -> Read<()> {
+    Doc::new(xml).whole(root, |doc| each(doc))
+}
+
+fn required<T>(value: Option<T>, without: &str) -> Read<T> {
+    value.ok_or_else(|| Malformed::other(without))
+}
+
+/// What a VM is made of while it is read.
+struct Vm {
+    id: Option<u32>,
+    state: Option<i32>,
+    lcm_state: Option<i32>,
+    details: VmDetails,
+}
+
+/// One VM; with `whole`, its user template and its context too.
+fn vm(doc: &mut Doc<'_>, whole: bool) -> Read<VmDetails> {
+    let mut vm = Vm {
+        id: None,
+        state: None,
+        lcm_state: None,
+        details: VmDetails {
+            row: VmRow {
+                id: 0,
+                name: String::new(),
+                state: VmState::Unknown(-1),
+                host: None,
+                cpu_percent: 0,
+                memory_mb: 0,
+                addresses: Vec::new(),
+                error: None,
+                sched_message: None,
+            },
+            user_template: BTreeMap::new(),
+            context: BTreeMap::new(),
+        },
+    };
+    doc.children(|doc, name| {
+        match name {
+            b"ID" => vm.id = doc.number("id")?,
+            b"NAME" => vm.details.row.name = doc.text()?.into_owned(),
+            b"STATE" => vm.state = doc.number("state")?,
+            b"LCM_STATE" => vm.lcm_state = doc.number("state")?,
+            b"TEMPLATE" => vm_template(doc, whole, &mut vm.details)?,
+            b"USER_TEMPLATE" => user_template(doc, whole, &mut vm.details)?,
+            b"HISTORY_RECORDS" => vm.details.row.host = newest_host(doc)?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })?;
+    vm.details.row.id = required(vm.id, "a VM without id")?;
+    let state = required(vm.state, "a VM without STATE")?;
+    let lcm_state = required(vm.lcm_state, "a VM without LCM_STATE")?;
+    vm.details.row.state = VmState::new(state, lcm_state);
+    Ok(vm.details)
+}
+
+fn vm_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()> {
+    doc.children(|doc, name| {
+        match name {
+            b"CPU" => vm.row.cpu_percent = percent(doc.number("CPU")?),
+            b"MEMORY" => vm.row.memory_mb = doc.number("MEMORY")?.unwrap_or_default(),
+            b"NIC" => addresses(doc, &mut vm.row.addresses)?,
+            b"CONTEXT" if whole => vm.context = singles(doc)?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn addresses(doc: &mut Doc<'_>, addresses: &mut Vec<IpAddr>) -> Read<()> {
+    doc.children(|doc, name| {
+        match name {
+            b"IP" | b"IP6" | b"IP6_GLOBAL" | b"IP6_ULA" => {
+                // Before its lease a card has an empty one.
+                addresses.extend(doc.text()?.trim().parse::<IpAddr>());
+            }
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn user_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()> {
+    if whole {
+        vm.user_template = singles(doc)?;
+        vm.row.error = vm.user_template.get("ERROR").cloned();
+        vm.row.sched_message = vm.user_template.get("SCHED_MESSAGE").cloned();
+        return Ok(());
+    }
+    doc.children(|doc, name| {
+        match name {
+            b"ERROR" => vm.row.error = Some(doc.text()?.into_owned()),
+            b"SCHED_MESSAGE" => vm.row.sched_message = Some(doc.text()?.into_owned()),
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })
+}
+
+/// The host of the record with the highest number.
+fn newest_host(doc: &mut Doc<'_>) -> Read<Option<(String, u32)>> {
+    let mut newest: Option<(i64, String, u32)> = None;
+    doc.children(|doc, name| {
+        if name != b"HISTORY" {
+            return doc.skip();
+        }
+        let (mut number, mut host, mut id) = (-1, String::new(), None);
+        doc.children(|doc, name| {
+            match name {
+                b"SEQ" => number = doc.number("number")?.unwrap_or(-1),
+                b"HOSTNAME" => host = doc.text()?.into_owned(),
+                b"HID" => id = doc.number("id")?,
+                _ => doc.skip()?,
+            }
+            Ok(())
+        })?;
+        if let Some(id) = id
+            && newest.as_ref().is_none_or(|(before, _, _)| *before <= number)
+        {
+            newest = Some((number, host, id));
+        }
+        Ok(())
+    })?;
+    Ok(newest.map(|(_, host, id)| (host, id)))
+}
+
+fn host(doc: &mut Doc<'_>) -> Read<Host> {
+    let (mut id, mut state) = (None, None);
+    let (mut cpu, mut memory) = (None, None);
+    let mut host = Host {
+        id: 0,
+        name: String::new(),
+        state: HostState::Unknown(-1),
+        cluster: String::new(),
+        max_cpu_percent: 0,
+        promised_cpu_percent: 0,
+        max_memory_mb: 0,
+        promised_memory_mb: 0,
+        vms: 0,
+        load: None,
+    };
+    doc.children(|doc, name| {
+        match name {
+            b"ID" => id = doc.number("id")?,
+            b"NAME" => host.name = doc.text()?.into_owned(),
+            b"STATE" => state = doc.number("state")?,
+            b"CLUSTER" => host.cluster = doc.text()?.into_owned(),
+            b"HOST_SHARE" => doc.children(|doc, name| {
+                match name {
+                    b"MAX_CPU" => host.max_cpu_percent = whole(doc.number("MAX_CPU")?),
+                    b"CPU_USAGE" => host.promised_cpu_percent = whole(doc.number("CPU_USAGE")?),
+                    b"MAX_MEM" => host.max_memory_mb = mb(doc.number("MAX_MEM")?),
+                    b"MEM_USAGE" => host.promised_memory_mb = mb(doc.number("MEM_USAGE")?),
+                    b"RUNNING_VMS" => host.vms = doc.number("RUNNING_VMS")?.unwrap_or_default(),
+                    // 5.x has here what later ones have in MONITORING.
+                    b"USED_CPU" => cpu = doc.number("USED_CPU")?,
+                    b"USED_MEM" => memory = doc.number("USED_MEM")?,
+                    _ => doc.skip()?,
+                }
+                Ok(())
+            })?,
+            b"MONITORING" => doc.children(|doc, name| {
+                if name != b"CAPACITY" {
+                    return doc.skip();
+                }
+                doc.children(|doc, name| {
+                    match name {
+                        b"USED_CPU" => cpu = doc.number("USED_CPU")?,
+                        b"USED_MEMORY" => memory = doc.number("USED_MEMORY")?,
+                        _ => doc.skip()?,
+                    }
+                    Ok(())
+                })
+            })?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })?;
+    host.id = required(id, "a host without id")?;
+    host.state = HostState::new(required(state, "a host without STATE")?);
+    host.load = match (cpu, memory) {
+        (None, None) => None,
+        (cpu, memory) => Some((whole(cpu), mb(memory))),
+    };
+    Ok(host)
+}
+
+fn template(doc: &mut Doc<'_>) -> Read<Template> {
+    let mut id = None;
+    let mut template = Template {
+        id: 0,
+        name: String::new(),
+        owner: String::new(),
+        body: Body::default(),
+    };
+    doc.children(|doc, name| {
+        match name {
+            b"ID" => id = doc.number("id")?,
+            b"NAME" => template.name = doc.text()?.into_owned(),
+            b"UNAME" => template.owner = doc.text()?.into_owned(),
+            b"TEMPLATE" => template.body = body(doc)?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })?;
+    template.id = required(id, "a template without id")?;
+    Ok(template)
+}
+
+/// An element with attributes of both kinds.
+fn body(doc: &mut Doc<'_>) -> Read<Body> {
+    let mut attributes = Vec::new();
+    doc.children(|doc, name| {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let (text, pairs) = doc.text_and_children()?;
+        attributes.push(if pairs.is_empty() {
+            (name, Value::Single(text))
+        } else {
+            (name, Value::Vector(pairs))
+        });
+        Ok(())
+    })?;
+    Ok(Body(attributes))
+}
+
+/// The attributes of an element that hold one text. Of several of one name, the last.
+fn singles(doc: &mut Doc<'_>) -> Read<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    doc.children(|doc, name| {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let (text, pairs) = doc.text_and_children()?;
+        if pairs.is_empty() {
+            found.insert(name, text);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn network(doc: &mut Doc<'_>) -> Read<Network> {
+    let mut id = None;
+    let mut network = Network {
+        id: 0,
+        name: String::new(),
+        addresses: 0,
+        used: 0,
+    };
+    doc.children(|doc, name| {
+        match name {
+            b"ID" => id = doc.number("id")?,
+            b"NAME" => network.name = doc.text()?.into_owned(),
+            b"USED_LEASES" => network.used = doc.number("USED_LEASES")?.unwrap_or_default(),
+            b"AR_POOL" => doc.children(|doc, name| {
+                if name != b"AR" {
+                    return doc.skip();
+                }
+                doc.children(|doc, name| {
+                    if name != b"SIZE" {
+                        return doc.skip();
+                    }
+                    let size: u64 = doc.number("SIZE")?.unwrap_or_default();
+                    network.addresses = network.addresses.saturating_add(size);
+                    Ok(())
+                })
+            })?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })?;
+    network.id = required(id, "a network without id")?;
+    Ok(network)
+}
+
+fn ids(doc: &mut Doc<'_>, ids: &mut Vec<u32>) -> Read<()> {
+    doc.children(|doc, name| {
+        if name != b"ID" {
+            return doc.skip();
+        }
+        ids.extend(doc.number::<u32>("id")?);
+        Ok(())
+    })
+}
+
+/// Attributes of `VM_QUOTA/VM`, as they are written.
+type Limits = BTreeMap<String, String>;
+
+fn limits(doc: &mut Doc<'_>) -> Read<Limits> {
+    let mut found = Limits::default();
+    doc.children(|doc, name| {
+        if name != b"VM" {
+            return doc.skip();
+        }
+        let limits = singles(doc)?;
+        // 7.x may have further ones, each for some clusters' hosts only.
+        if limits.get("CLUSTER_IDS").is_none_or(String::is_empty) {
+            found = limits;
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn default_limits(doc: &mut Doc<'_>) -> Read<Limits> {
+    let mut found = Limits::default();
+    doc.children(|doc, name| {
+        if name == b"VM_QUOTA" {
+            found = limits(doc)?;
+            Ok(())
+        } else {
+            doc.skip()
+        }
+    })?;
+    Ok(found)
+}
+
+/// The limits that there are: -1 stands for the default, -2 for none.
+fn quotas(own: &Limits, default: &Limits) -> Vec<Quota> {
+    const KINDS: [(&str, &str); 6] = [
+        ("VMS", "VMS_USED"),
+        ("CPU", "CPU_USED"),
+        ("MEMORY", "MEMORY_USED"),
+        ("RUNNING_VMS", "RUNNING_VMS_USED"),
+        ("RUNNING_CPU", "RUNNING_CPU_USED"),
+        ("RUNNING_MEMORY", "RUNNING_MEMORY_USED"),
+    ];
+    let number =
+        |limits: &Limits, name: &str| limits.get(name).and_then(|text| text.trim().parse::<f64>().ok());
+    let amount = |what: &str, value: f64| {
+        if what.ends_with("CPU") {
+            u64::from(percent(Some(value)))
+        } else {
+            positive(value)
+        }
+    };
+    let mut quotas = Vec::new();
+    for (what, used) in KINDS {
+        let mut limit = number(own, what).unwrap_or(-1.0);
+        if limit == -1.0 {
+            limit = number(default, what).unwrap_or(-2.0);
+        }
+        if limit >= 0.0 {
+            quotas.push(Quota {
+                what,
+                limit: amount(what, limit),
+                used: amount(what, number(own, used).unwrap_or_default()),
+            });
+        }
+    }
+    quotas
+}
+
+/// OpenNebula's `CPU`, a float of cores, in percent of a core.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded before
+fn percent(cores: Option<f64>) -> u32 {
+    let percent = cores.unwrap_or_default() * 100.0;
+    percent.round().clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a cast saturates
+fn positive(number: f64) -> u64 {
+    number.max(0.0) as u64
+}
+
+/// Percent of a core, below 0 when more is reserved than there is.
+fn whole(number: Option<f64>) -> u32 {
+    u32::try_from(positive(number.unwrap_or_default())).unwrap_or(u32::MAX)
+}
+
+/// KiB, as oned counts hosts' memory, in MiB.
+fn mb(kb: Option<f64>) -> u64 {
+    positive(kb.unwrap_or_default()) / 1024
+}
+
+#[cfg(test)]
+mod tests;
