@@ -17,15 +17,11 @@ use crate::error::{Class, Error};
 use crate::model::{Host, Network, Template, User, VmDetails};
 use crate::settings::{Placement, Settings, TemplateSource, VmSource};
 use crate::syntax;
+use crate::template::{self, node_file};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use thiao_core::ids::{ClusterName, HostName, NodeName};
+use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
 use thiao_core::view::Shape;
-
-/// The user template's attribute with the cluster whose VM it is.
-const TAG_CLUSTER: &str = "THIAO_CLUSTER";
-/// The user template's attribute with the node that the VM backs.
-const TAG_NODE: &str = "THIAO_NODE";
 
 /// Most VMs of ours that are asked for their tags in one call.
 const TAGS_AT_ONCE: usize = 1_000;
@@ -55,15 +51,27 @@ pub struct Wanted {
 #[derive(Debug, Clone)]
 pub struct WantedSet {
     /// Its name.
-    pub name: String,
+    pub name: NodesetName,
     /// Its nodes.
     pub nodes: Vec<NodeName>,
-    /// Core share of each VM, in percent of a core.
-    pub cpu_percent: u32,
-    /// Memory of each VM, in MiB, overhead included.
-    pub memory_mb: u64,
+    /// How big each VM is, as its jobs see it.
+    pub shape: Shape,
+    /// Memory of each VM beside that, in MiB.
+    pub overhead_mb: u64,
     /// What its VMs are made from.
     pub source: VmSource,
+}
+
+impl WantedSet {
+    /// Core share of each VM, in percent of a core.
+    fn cpu_percent(&self) -> u64 {
+        u64::from(self.shape.cpus) * u64::from(self.shape.share_percent)
+    }
+
+    /// Memory of each VM, in MiB.
+    fn memory_mb(&self) -> u64 {
+        self.shape.memory_mb.saturating_add(self.overhead_mb)
+    }
 }
 
 impl Wanted {
@@ -71,22 +79,21 @@ impl Wanted {
     #[must_use]
     pub fn new(
         settings: &Settings,
-        shapes: &BTreeMap<thiao_core::ids::NodesetName, Shape>,
+        shapes: &BTreeMap<NodesetName, Shape>,
         max_vms: usize,
         max_vms_per_host: usize,
     ) -> Self {
-        let set = |(name, source): (&thiao_core::ids::NodesetName, &VmSource)| {
-            let shape = shapes.get(name)?;
+        let set = |(name, source): (&NodesetName, &VmSource)| {
             Some(WantedSet {
-                name: name.to_string(),
+                shape: *shapes.get(name)?,
+                overhead_mb: settings.overhead_mb,
+                name: name.clone(),
                 nodes: settings
                     .nodes
                     .iter()
                     .filter(|(_, set)| *set == name)
                     .map(|(node, _)| node.clone())
                     .collect(),
-                cpu_percent: shape.cpus.saturating_mul(shape.share_percent),
-                memory_mb: shape.memory_mb.saturating_add(settings.overhead_mb),
                 source: source.clone(),
             })
         };
@@ -128,19 +135,10 @@ pub struct Seen {
     pub networks: Result<Vec<Network>, Error>,
     /// The user's own VMs that are not DONE, with their tags.
     pub vms: Result<Vec<VmDetails>, Error>,
-    /// The template files that the settings name.
-    pub files: BTreeMap<PathBuf, FileSeen>,
+    /// The template files that the settings name, filled for a node; or why that cannot be done.
+    pub files: BTreeMap<PathBuf, Result<syntax::Template, Error>>,
     /// What became of a try, if one was made.
     pub tried: Option<Tried>,
-}
-
-/// A template file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileSeen {
-    /// It cannot be read; why.
-    Unreadable(String),
-    /// What it says, where that can be told before its variables are filled.
-    Read(Option<syntax::Template>),
 }
 
 /// A VM that was made held and removed at once: it never ran.
@@ -159,9 +157,9 @@ pub struct Tried {
 /// Asks the front-end for all that [`judge`] needs: seven calls, and one more per 1,000 own VMs.
 /// Changes nothing.
 #[must_use]
-pub fn look(client: &Client, wanted: &Wanted) -> Seen {
+pub fn look(client: &Client, settings: &Settings, wanted: &Wanted) -> Seen {
     let version = client.version();
-    let files = files(wanted);
+    let files = files(settings, wanted);
     // One timeout is enough to know that nobody is there.
     if let Err(error) = &version
         && error.class == Class::Network
@@ -198,19 +196,21 @@ fn vms(client: &Client) -> Result<Vec<VmDetails>, Error> {
     Ok(all)
 }
 
-fn files(wanted: &Wanted) -> BTreeMap<PathBuf, FileSeen> {
+fn files(settings: &Settings, wanted: &Wanted) -> BTreeMap<PathBuf, Result<syntax::Template, Error>> {
     let mut seen = BTreeMap::new();
     for set in &wanted.nodesets {
         match &set.source.template {
             TemplateSource::Registered(_) => {}
             TemplateSource::File(file) => {
-                seen.insert(file.clone(), read(file));
+                if let Some(node) = set.nodes.first() {
+                    seen.insert(file.clone(), fill(settings, set, node, file));
+                }
             }
             TemplateSource::PerNode(folder) => {
                 for node in &set.nodes {
-                    let file = per_node(folder, node);
-                    let read = read(&file);
-                    seen.insert(file, read);
+                    let file = node_file(folder, node);
+                    let filled = fill(settings, set, node, &file);
+                    seen.insert(file, filled);
                 }
             }
         }
@@ -218,16 +218,38 @@ fn files(wanted: &Wanted) -> BTreeMap<PathBuf, FileSeen> {
     seen
 }
 
-/// The file of a node in a folder as of 2011.
-fn per_node(folder: &Path, node: &NodeName) -> PathBuf {
-    folder.join(format!("{node}.one"))
-}
-
-fn read(file: &Path) -> FileSeen {
-    match std::fs::read_to_string(file) {
-        Ok(text) => FileSeen::Read(syntax::Template::parse(&text).ok()),
-        Err(error) => FileSeen::Unreadable(error.to_string()),
-    }
+/// The file as a VM of that node would be made from it; what only the creation can know is a stand-in.
+fn fill(
+    settings: &Settings,
+    set: &WantedSet,
+    node: &NodeName,
+    file: &Path,
+) -> Result<syntax::Template, Error> {
+    let text = template::read_file(file)?;
+    let tag = VmTag {
+        cluster: settings.cluster.clone(),
+        node: node.clone(),
+        generation: Generation(1),
+    };
+    // Any name will do where we choose the host.
+    let host = HostName::new("host")
+        .ok()
+        .filter(|_| settings.placement == Placement::Thiao);
+    template::from_text(
+        &text,
+        &file.display().to_string(),
+        &template::Wanted {
+            tag: &tag,
+            nodeset: &set.name,
+            host: host.as_ref(),
+            shape: set.shape,
+            overhead_mb: set.overhead_mb,
+            network: set.source.network.as_deref().map(|name| (name, 0)),
+            ready: settings.ready,
+            guest: &settings.guest,
+            munge_key: None,
+        },
+    )
 }
 
 /// Makes a held VM from the first registered template that is wanted, and removes it at once. It never

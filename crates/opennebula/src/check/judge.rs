@@ -1,12 +1,13 @@
 //! What was seen against what is wanted. Pure.
 
 use super::room::{Room, fit};
-use super::{FileSeen, Finding, Seen, TAG_CLUSTER, TAG_NODE, Wanted, WantedSet, per_node, rights};
+use super::{Finding, Seen, Wanted, WantedSet, rights};
 use crate::error::{Class, Error};
 use crate::model::{Host, Network, Quota, Template, User, VmDetails};
 use crate::settings::{Placement, TemplateSource};
 use crate::state::HostState;
 use crate::syntax;
+use crate::template::{TAG_CLUSTER, TAG_NODE, node_file};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::finding::Verdict;
 use thiao_core::hostlist;
@@ -203,7 +204,7 @@ fn templates(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
             Err(why) => Finding::bad(what, format!("nodeset {}: {why}", set.name)).run("onetemplate list"),
             Ok(template) => cards(
                 set,
-                Some(&template.body),
+                &template.body,
                 what,
                 format!("is there (id {})", template.id),
             ),
@@ -212,8 +213,8 @@ fn templates(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
 }
 
 /// Whether a VM of that template gets a network card.
-fn cards(set: &WantedSet, body: Option<&syntax::Template>, what: String, good: String) -> Finding {
-    let bare = body.is_some_and(|body| body.vectors("NIC").next().is_none());
+fn cards(set: &WantedSet, body: &syntax::Template, what: String, good: String) -> Finding {
+    let bare = !body.has("NIC");
     match (&set.source.network, bare) {
         (None, true) => Finding::bad(
             what,
@@ -234,37 +235,35 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
             TemplateSource::File(file) => {
                 let what = format!("file {}", file.display());
                 found.push(match seen.files.get(file) {
-                    Some(FileSeen::Read(body)) => cards(set, body.as_ref(), what, "is there".to_owned()),
-                    Some(FileSeen::Unreadable(why)) => {
-                        Finding::bad(what, format!("nodeset {}: {why}", set.name))
-                            .advice("put the template there, readable by the controller's user")
-                    }
+                    // A network of the nodeset's is in it by now.
+                    Some(Ok(body)) => cards(set, body, what, "makes a VM of OpenNebula's".to_owned()),
+                    Some(Err(error)) => Finding::bad(what, format!("nodeset {}: {error}", set.name))
+                        .advice("write the template there as OpenNebula takes it"),
                     None => continue,
                 });
             }
             TemplateSource::PerNode(folder) => {
                 let what = format!("folder {}", folder.display());
+                let file = |node: &NodeName| seen.files.get(&node_file(folder, node));
                 let missing: Vec<&NodeName> = set
                     .nodes
                     .iter()
-                    .filter(|node| {
-                        let file = seen.files.get(&per_node(folder, node));
-                        matches!(file, Some(FileSeen::Unreadable(_)))
-                    })
+                    .filter(|node| matches!(file(node), Some(Err(_))))
                     .collect();
-                let bare = |node: &&NodeName| match seen.files.get(&per_node(folder, node)) {
-                    Some(FileSeen::Read(Some(body))) => body.vectors("NIC").next().is_none(),
-                    Some(FileSeen::Read(None) | FileSeen::Unreadable(_)) | None => false,
-                };
-                let alone: Vec<&NodeName> = match &set.source.network {
-                    Some(_) => Vec::new(),
-                    None => set.nodes.iter().filter(bare).collect(),
-                };
-                found.push(if !missing.is_empty() {
+                let why = missing.iter().find_map(|node| match file(node) {
+                    Some(Err(error)) => Some(error),
+                    Some(Ok(_)) | None => None,
+                });
+                let alone: Vec<&NodeName> = set
+                    .nodes
+                    .iter()
+                    .filter(|node| matches!(file(node), Some(Ok(body)) if !body.has("NIC")))
+                    .collect();
+                found.push(if let Some(why) = why {
                     Finding::bad(
                         what,
                         format!(
-                            "nodeset {}: no readable .one file for {}",
+                            "nodeset {}: no usable .one file for {}: {why}",
                             set.name,
                             hostlist::fold(missing)
                         ),
@@ -297,10 +296,7 @@ fn networks_of(set: &WantedSet, seen: &Seen) -> Vec<String> {
             .ok()
             .and_then(|all| registered(all, name).ok())
             .map(|template| &template.body),
-        TemplateSource::File(file) => match seen.files.get(file) {
-            Some(FileSeen::Read(body)) => body.as_ref(),
-            Some(FileSeen::Unreadable(_)) | None => None,
-        },
+        TemplateSource::File(file) => seen.files.get(file).and_then(|filled| filled.as_ref().ok()),
         // Each node's own file may name another; that is not followed.
         TemplateSource::PerNode(_) => None,
     };
@@ -315,7 +311,7 @@ fn networks_of(set: &WantedSet, seen: &Seen) -> Vec<String> {
         // With NETWORK_MODE=auto the scheduler chooses.
         .filter_map(|card| of(card, "NETWORK_ID").or_else(|| of(card, "NETWORK")))
         .collect();
-    let has_cards = body.is_some_and(|body| body.vectors("NIC").next().is_some());
+    let has_cards = body.is_some_and(|body| body.has("NIC"));
     match &set.source.network {
         Some(network) if !has_cards => vec![network.clone()],
         Some(_) | None => cards,
@@ -379,8 +375,8 @@ fn quotas(user: &User, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding
     for Quota { what, limit, used } in &user.quotas {
         let of = |set: &WantedSet| match *what {
             "VMS" => 1,
-            "CPU" => u64::from(set.cpu_percent),
-            "MEMORY" => set.memory_mb,
+            "CPU" => set.cpu_percent(),
+            "MEMORY" => set.memory_mb(),
             _ => 0,
         };
         let shown = |amount: u64| match *what {
@@ -524,8 +520,8 @@ fn capacity(hosts: &[&Host], wanted: &Wanted, held: &Held<'_>) -> Finding {
         .iter()
         .map(|set| {
             let size = Room {
-                cpu_percent: u64::from(set.cpu_percent),
-                memory_mb: set.memory_mb,
+                cpu_percent: set.cpu_percent(),
+                memory_mb: set.memory_mb(),
                 vms: 1,
             };
             (size, set.nodes.len())

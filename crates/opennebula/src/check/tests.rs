@@ -1,7 +1,11 @@
 use super::*;
 use crate::model::{Quota, VmRow};
+use crate::settings::{Access, Guest, ReadyBy};
 use crate::state::{HostState, VmState};
 use crate::syntax::Value;
+use crate::template::{TAG_CLUSTER, TAG_NODE};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 fn error(class: Class) -> Error {
@@ -77,10 +81,14 @@ fn wanted() -> Wanted {
         max_vms: 100,
         max_vms_per_host: 100,
         nodesets: vec![WantedSet {
-            name: "fg".to_owned(),
+            name: NodesetName::new("fg").unwrap(),
             nodes: nodes("fg[0-7]"),
-            cpu_percent: 100,
-            memory_mb: 1_000,
+            shape: Shape {
+                cpus: 2,
+                memory_mb: 900,
+                share_percent: 50,
+            },
+            overhead_mb: 100,
             source: VmSource {
                 template: TemplateSource::Registered("worker".to_owned()),
                 network: None,
@@ -574,7 +582,7 @@ fn capacity_is_what_others_leave() {
     assert_eq!(about(&seen, &few, "hosts").verdict, Verdict::Ok);
 
     let mut large = wanted();
-    large.nodesets[0].memory_mb = 20_000;
+    large.nodesets[0].shape.memory_mb = 20_000;
     holds(
         &about(&seen, &large, "hosts"),
         Verdict::Bad,
@@ -583,31 +591,108 @@ fn capacity_is_what_others_leave() {
     );
 }
 
+fn settings(wanted: &Wanted) -> Settings {
+    Settings {
+        cluster: wanted.cluster.clone(),
+        access: Access {
+            endpoint: wanted.endpoint.clone(),
+            auth: PathBuf::from("/a"),
+            ca_file: None,
+            timeout: std::time::Duration::from_secs(1),
+            requests_per_second: 30,
+            connections: 8,
+        },
+        placement: wanted.placement,
+        hosts: Vec::new(),
+        host_cluster: None,
+        ready: ReadyBy::Slurm,
+        overhead_mb: 100,
+        nodesets: wanted
+            .nodesets
+            .iter()
+            .map(|set| (set.name.clone(), set.source.clone()))
+            .collect(),
+        nodes: wanted
+            .nodesets
+            .iter()
+            .flat_map(|set| set.nodes.iter().map(|node| (node.clone(), set.name.clone())))
+            .collect(),
+        guest: Guest {
+            slurmctld_host: "head".to_owned(),
+            slurmctld_addr: Ipv4Addr::new(10, 0, 0, 1),
+            slurmctld_port: 6817,
+            munge_key: None,
+            munge_socket: PathBuf::from("/m"),
+            users: Vec::new(),
+            shares: Vec::new(),
+            context: BTreeMap::new(),
+        },
+    }
+}
+
 #[test]
-fn template_files_are_looked_at() {
+fn what_is_wanted_comes_from_the_settings() {
+    let by_hand = wanted();
+    let shapes = by_hand
+        .nodesets
+        .iter()
+        .map(|set| (set.name.clone(), set.shape))
+        .collect();
+    let made = Wanted::new(&settings(&by_hand), &shapes, 100, 100);
+    assert_eq!(format!("{made:?}"), format!("{by_hand:?}"));
+    assert_eq!(made.nodesets[0].cpu_percent(), 100);
+    assert_eq!(made.nodesets[0].memory_mb(), 1_000);
+}
+
+fn write(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+#[test]
+fn template_files_are_filled_and_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vm.one");
     let mut wanted = wanted();
-    let file = PathBuf::from("/etc/thiao/vm.one");
     wanted.nodesets[0].source.template = TemplateSource::File(file.clone());
-    let mut seen = seen();
-    let mut with = |what: FileSeen| {
-        seen.files = [(file.clone(), what)].into();
-        about(&seen, &wanted, "file /etc/thiao/vm.one")
+    let what = format!("file {}", file.display());
+    let look = |wanted: &Wanted| Seen {
+        files: files(&settings(wanted), wanted),
+        ..seen()
     };
     holds(
-        &with(FileSeen::Unreadable("not there".to_owned())),
+        &about(&look(&wanted), &wanted, &what),
         Verdict::Bad,
-        "not there",
-        "put the template",
+        "vm.one",
+        "write the template",
     );
-    let bare = syntax::Template(Vec::new());
+    write(&file, "NIC = [ NETWORK = \"{{ nett }}\" ]\n");
     holds(
-        &with(FileSeen::Read(Some(bare))),
+        &about(&look(&wanted), &wanted, &what),
+        Verdict::Bad,
+        "nett",
+        "write the template",
+    );
+    write(&file, "DISK = [ IMAGE = \"{{ node }} on {{ host }}\" ]\n");
+    holds(
+        &about(&look(&wanted), &wanted, &what),
         Verdict::Bad,
         "has no NIC",
         "set network",
     );
-    // What variables will become cannot be told.
-    holds(&with(FileSeen::Read(None)), Verdict::Ok, "is there", "");
+    write(&file, "NIC = [ NETWORK = \"vms\" ]\n");
+    holds(
+        &about(&look(&wanted), &wanted, &what),
+        Verdict::Ok,
+        "makes a VM",
+        "",
+    );
+    assert_eq!(about(&look(&wanted), &wanted, "network vms").verdict, Verdict::Ok);
+    // Nobody needs to be asked for that.
+    let mut away = look(&wanted);
+    away.version = Err(error(Class::Network));
+    away.user = Err(error(Class::Network));
+    assert_eq!(about(&away, &wanted, &what).verdict, Verdict::Ok);
 }
 
 #[test]
@@ -617,23 +702,22 @@ fn each_node_has_its_file_as_in_2011() {
     wanted.nodesets[0].source.template = TemplateSource::PerNode(dir.path().to_owned());
     let what = format!("folder {}", dir.path().display());
     let look = |wanted: &Wanted| Seen {
-        files: files(wanted),
+        files: files(&settings(wanted), wanted),
         ..seen()
     };
     for n in 0..7 {
-        std::fs::write(
-            dir.path().join(format!("fg{n}.one")),
+        write(
+            &dir.path().join(format!("fg{n}.one")),
             "CPU = 1\nNIC = [ NETWORK = \"vms\" ]\n",
-        )
-        .unwrap();
+        );
     }
     holds(
         &about(&look(&wanted), &wanted, &what),
         Verdict::Bad,
-        "no readable .one file for fg7",
+        "no usable .one file for fg7",
         "NODE.one",
     );
-    std::fs::write(dir.path().join("fg7.one"), "CPU = 1\n").unwrap();
+    write(&dir.path().join("fg7.one"), "CPU = 1\n");
     holds(
         &about(&look(&wanted), &wanted, &what),
         Verdict::Bad,
