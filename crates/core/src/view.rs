@@ -36,17 +36,23 @@ pub struct HostView {
     pub memory_mb: u64,
     /// Whether new VMs may be placed there now.
     pub usable: bool,
-    /// What is really used of it, by everything that runs there, where the provider knows.
+    /// What is there of everybody, where others use it too and the provider knows.
     pub load: Option<Load>,
 }
 
-/// What of a host is really used.
+/// What of a host is taken by everybody, us included: people read it, nothing is decided by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Percent of a core.
+    /// Cores really used, in percent of a core.
     pub cpu_percent: u32,
-    /// MiB.
+    /// Memory really used, in MiB.
     pub memory_mb: u64,
+    /// VMs there.
+    pub vms: usize,
+    /// Core shares promised to them, in percent of a core.
+    pub promised_cpu_percent: u32,
+    /// Memory promised to them, in MiB.
+    pub promised_memory_mb: u64,
 }
 
 /// A VM as the provider sees it.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiao::api::types::{
-    Accepted, Event, Explanation, Host, Job, Look, Node, PlanLine, PlanView, Status, Vm,
+    Accepted, Event, Everybody, Explanation, Host, Job, Look, Node, PlanLine, PlanView, Status, Vm,
 };
 use thiao::api::{ApiError, Query, SOCKET, server};
 use thiao_core::hostlist;
@@ -80,6 +80,28 @@ fn status() -> Status {
     }
 }
 
+/// One that we share with others, and one that the provider knows less of.
+fn hosts() -> Vec<Host> {
+    let host = |name: &str, usable, everybody| Host {
+        name: name.into(),
+        cpu_percent: 400,
+        cpu_percent_used: 200,
+        memory_mb: 16_384,
+        memory_mb_used: 640,
+        vms: 1,
+        usable,
+        everybody,
+    };
+    let everybody = Everybody {
+        vms: 4,
+        cpu_percent: 350,
+        memory_mb: 10_880,
+        cpu_percent_load: 275,
+        memory_mb_load: 9_000,
+    };
+    vec![host("a", true, Some(everybody)), host("b", false, None)]
+}
+
 async fn controller(mut asked: mpsc::Receiver<Query>) {
     let mut newest = 3;
     while let Some(query) = asked.recv().await {
@@ -97,15 +119,7 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
                 asked: Some(now() - 60_000),
                 note: None,
             }]))),
-            Query::Hosts(reply) => drop(reply.send(Ok(vec![Host {
-                name: "a".into(),
-                cpu_percent: 400,
-                cpu_percent_used: 200,
-                memory_mb: 16_384,
-                memory_mb_used: 640,
-                vms: 1,
-                usable: true,
-            }]))),
+            Query::Hosts(reply) => drop(reply.send(Ok(hosts()))),
             Query::Jobs(reply) => drop(reply.send(Ok(vec![Job {
                 id: 17,
                 name: "mpi".into(),
@@ -294,6 +308,8 @@ fn json_is_the_answer_itself() {
     assert_eq!((status.vm_count, status.pending_intents), (10, 2));
     let hosts: Vec<Host> = serde_json::from_str(&served.good(&["hosts", "--json"])).unwrap();
     assert_eq!(hosts[0].memory_mb, 16_384);
+    assert_eq!(hosts[0].everybody.as_ref().unwrap().cpu_percent_load, 275);
+    assert!(hosts[1].everybody.is_none());
     let events: Vec<Event> = serde_json::from_str(&served.good(&["events", "-n", "2", "--json"])).unwrap();
     assert_eq!(events.iter().map(|e| e.id).collect::<Vec<_>>(), [2, 3]);
     for look in ["vms", "jobs", "plan"] {
@@ -321,7 +337,21 @@ fn people_read_sentences() {
         "{out}"
     );
     assert!(served.good(&["vms"]).contains("1 min ago"));
-    assert!(served.good(&["hosts"]).contains("640 MiB of 16.0 GiB"));
+    let out = served.good(&["hosts"]);
+    let words: Vec<Vec<&str>> = out
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "HOST USABLE VMS CPU MEMORY OTHERS' VMS LOAD",
+            "a yes 1 200 of 400 % 640 MiB of 16.0 GiB 3 with 150 %, 10.0 GiB 275 %, 9000 MiB",
+            "b no 1 200 of 400 % 640 MiB of 16.0 GiB - -",
+        ]
+        .map(|line| line.split_whitespace().collect::<Vec<_>>()),
+        "{out}"
+    );
     let out = served.good(&["plan"]);
     assert!(
         out.contains("Would be done now\n") && out.contains("Refused by the linter\n"),

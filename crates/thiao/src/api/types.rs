@@ -10,7 +10,7 @@ pub struct Status {
     pub version: String,
     /// The cluster's name.
     pub cluster: String,
-    /// The provider: `qemu`.
+    /// The provider: `qemu`, `opennebula`.
     pub provider: String,
     /// What the provider says of itself, e.g. its acceleration and how shares are enforced.
     pub provider_notes: Vec<String>,
@@ -100,23 +100,41 @@ pub struct Vm {
     pub note: Option<String>,
 }
 
-/// `GET /v1/hosts`
+/// `GET /v1/hosts`: capacity is what is there for us, what we have taken included.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
     /// Its name.
     pub name: String,
     /// Cores promised at most, percent of a core.
     pub cpu_percent: u32,
-    /// Core shares taken by VMs.
+    /// Core shares taken by our VMs.
     pub cpu_percent_used: u32,
     /// Memory for VMs, MiB.
     pub memory_mb: u64,
-    /// Memory taken by VMs, MiB.
+    /// Memory taken by our VMs, MiB.
     pub memory_mb_used: u64,
-    /// VMs on it (its density).
+    /// Our VMs on it (its density).
     pub vms: usize,
     /// Whether new VMs may be placed there.
     pub usable: bool,
+    /// What is there of everybody, where others use the host too and the provider tells.
+    #[serde(default)]
+    pub everybody: Option<Everybody>,
+}
+
+/// What of a host is taken by everybody, us included.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Everybody {
+    /// VMs.
+    pub vms: usize,
+    /// Core shares promised to them, percent of a core.
+    pub cpu_percent: u32,
+    /// Memory promised to them, MiB.
+    pub memory_mb: u64,
+    /// Cores really used, percent of a core.
+    pub cpu_percent_load: u32,
+    /// Memory really used, MiB.
+    pub memory_mb_load: u64,
 }
 
 /// `GET /v1/jobs`

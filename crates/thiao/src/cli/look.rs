@@ -120,31 +120,67 @@ pub(super) fn hosts(client: &Client, printer: Printer, how: Look) -> anyhow::Res
         printer,
         how,
         || client.hosts(),
-        |hosts| {
-            let row = |host: &Host| {
-                let usable = if host.usable {
-                    Cell::toned("yes", Tone::Good)
-                } else {
-                    Cell::toned("no", Tone::Bad)
-                };
-                vec![
-                    Cell::from(&host.name),
-                    usable,
-                    Cell::from(host.vms.to_string()),
-                    Cell::from(format!("{} of {} %", host.cpu_percent_used, host.cpu_percent)),
-                    Cell::from(format!(
-                        "{} of {}",
-                        memory(host.memory_mb_used),
-                        memory(host.memory_mb)
-                    )),
-                ]
-            };
-            printer.table(
-                &["HOST", "USABLE", "VMS", "CPU", "MEMORY"],
-                hosts.iter().map(row).collect(),
-            )
-        },
+        |hosts| draw_hosts(printer, hosts),
     )
+}
+
+fn draw_hosts(printer: Printer, hosts: &[Host]) -> String {
+    if hosts.is_empty() {
+        return "the provider shows no hosts, or has not been read yet\n".to_owned();
+    }
+    // Who else uses the hosts is a question only where they are shared.
+    let shared = hosts.iter().any(|host| host.everybody.is_some());
+    let row = |host: &Host| {
+        let usable = if host.usable {
+            Cell::toned("yes", Tone::Good)
+        } else {
+            Cell::toned("no", Tone::Bad)
+        };
+        let mut cells = vec![
+            Cell::from(&host.name),
+            usable,
+            Cell::from(host.vms.to_string()),
+            Cell::from(format!("{} of {} %", host.cpu_percent_used, host.cpu_percent)),
+            Cell::from(format!(
+                "{} of {}",
+                memory(host.memory_mb_used),
+                memory(host.memory_mb)
+            )),
+        ];
+        if shared {
+            cells.push(Cell::maybe(others(host).as_ref()));
+            cells.push(Cell::maybe(load(host).as_ref()));
+        }
+        cells
+    };
+    let mut head = vec!["HOST", "USABLE", "VMS", "CPU", "MEMORY"];
+    if shared {
+        head.extend(["OTHERS' VMS", "LOAD"]);
+    }
+    printer.table(&head, hosts.iter().map(row).collect())
+}
+
+/// What the host has promised to VMs that are not ours.
+fn others(host: &Host) -> Option<String> {
+    let all = host.everybody.as_ref()?;
+    Some(match all.vms.saturating_sub(host.vms) {
+        0 => "none".to_owned(),
+        vms => format!(
+            "{vms} with {} %, {}",
+            all.cpu_percent.saturating_sub(host.cpu_percent_used),
+            memory(all.memory_mb.saturating_sub(host.memory_mb_used))
+        ),
+    })
+}
+
+/// What is really used of the host, by all.
+fn load(host: &Host) -> Option<String> {
+    let all = host.everybody.as_ref()?;
+    Some(format!(
+        "{} %, {}",
+        all.cpu_percent_load,
+        memory(all.memory_mb_load)
+    ))
 }
 
 pub(super) fn jobs(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {

@@ -2,7 +2,9 @@
 
 use super::owner::{Owner, Readiness};
 use super::provider::Provider;
-use crate::api::types::{Accepted, Event, Explanation, Host, Job, Node, PlanLine, PlanView, Status, Vm};
+use crate::api::types::{
+    Accepted, Event, Everybody, Explanation, Host, Job, Node, PlanLine, PlanView, Status, Vm,
+};
 use crate::api::{ApiError, Query};
 use std::collections::{BTreeMap, HashMap};
 use thiao_core::fold::Order;
@@ -226,6 +228,13 @@ impl<P: Provider> Owner<P> {
                     memory_mb_used: on().map(|vm| vm.memory_mb).sum(),
                     vms: on().filter(|vm| !matches!(vm.state, VmState::Dead(_))).count(),
                     usable: host.usable,
+                    everybody: host.load.map(|load| Everybody {
+                        vms: load.vms,
+                        cpu_percent: load.promised_cpu_percent,
+                        memory_mb: load.promised_memory_mb,
+                        cpu_percent_load: load.cpu_percent,
+                        memory_mb_load: load.memory_mb,
+                    }),
                 }
             })
             .collect()
