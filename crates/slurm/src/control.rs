@@ -1,9 +1,10 @@
 //! What Thiao asks of slurmctld, through `sinfo`, `squeue` and `scontrol`.
 
+use crate::details::NodeDetails;
 use crate::error::SlurmError;
 use crate::info::{Config, Ping, Version};
 use crate::run::Runner;
-use crate::{jobs, nodes};
+use crate::{details, jobs, nodes};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -214,6 +215,15 @@ impl Slurm {
     /// When slurmctld does not answer.
     pub fn config(&self) -> Result<Config, SlurmError> {
         Ok(Config::parse(&self.runner.run("scontrol", ["show", "config"])?))
+    }
+
+    /// What slurmctld knows of every node beside its state, in one command.
+    ///
+    /// # Errors
+    /// When slurmctld does not answer, or a line cannot be read.
+    pub fn details(&self) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> {
+        // With -a also nodes of hidden partitions.
+        details::parse(&self.runner.run("scontrol", ["-a", "-o", "show", "node"])?)
     }
 
     /// One order for many nodes, in as few commands as their names fit.

@@ -137,6 +137,17 @@ fn a_node_started_by_hand_is_usable() {
         c.job(job).is_some_and(|j| j.state == JobState::Running)
     });
     assert!(!ctld.hooks().iter().any(|c| c.starts_with("Resume ")));
+
+    // What it is known by came with it; the others are only names.
+    let details = ctld.slurm.details().unwrap();
+    let known = |name: &str| {
+        (
+            details[&node(name)].address.clone(),
+            details[&node(name)].host_name.clone(),
+        )
+    };
+    assert_eq!(known("n3"), ("10.9.0.13".to_owned(), "n3".to_owned()));
+    assert_eq!(known("n2"), ("n2".to_owned(), "n2".to_owned()));
 }
 
 #[test]

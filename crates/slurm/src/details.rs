@@ -1,0 +1,87 @@
+//! Reads `scontrol show node -o`: what Slurm knows of each node beside its state.
+//!
+//! One line per node, of `Key=value` words. People's own words (`Reason`, comments) come behind what is
+//! read here, so the first word of a key counts. 22.05.8: 10,000 nodes are 5 MB; `sinfo -N` takes 4.7 s of
+//! CPU for them.
+
+use crate::error::SlurmError;
+use std::collections::BTreeMap;
+use thiao_core::ids::NodeName;
+
+const WHAT: &str = "scontrol's list of nodes";
+
+/// What Slurm knows of a node beside its state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeDetails {
+    /// `NodeAddr`: where slurmctld sends its messages; the node's name until it registers.
+    pub address: String,
+    /// `NodeHostName`: what its slurmd calls its host; the node's name until it registers.
+    pub host_name: String,
+    /// `CPUTot`.
+    pub cpus: Option<u32>,
+    /// `RealMemory`, in MiB.
+    pub memory_mb: Option<u64>,
+    /// `Partitions`: those it is in.
+    pub partitions: Vec<String>,
+}
+
+/// Reads the whole listing.
+///
+/// # Errors
+/// When a line that is not empty names no node.
+pub fn parse(text: &str) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> {
+    let mut nodes = BTreeMap::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        // So it says when there is none.
+        if line == "No nodes in the system" {
+            continue;
+        }
+        let name =
+            value(line, "NodeName").ok_or_else(|| SlurmError::unparsable(WHAT, line, "it names no node"))?;
+        let node = NodeName::new(name).map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?;
+        let details = NodeDetails {
+            address: value(line, "NodeAddr").unwrap_or(name).to_owned(),
+            host_name: value(line, "NodeHostName").unwrap_or(name).to_owned(),
+            cpus: value(line, "CPUTot").and_then(|text| text.parse().ok()),
+            memory_mb: value(line, "RealMemory").and_then(|text| text.parse().ok()),
+            partitions: value(line, "Partitions")
+                .map(|list| list.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
+        };
+        nodes.insert(node, details);
+    }
+    Ok(nodes)
+}
+
+/// The first word `key=...` of a line.
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    line.split_whitespace()
+        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        .filter(|text| !text.is_empty() && *text != "(null)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_listing_is_read() {
+        let nodes = parse(include_str!("../tests/data/nodes-details.txt")).unwrap();
+        let of = |name: &str| nodes[&NodeName::new(name).unwrap()].clone();
+        let up = of("n3");
+        assert_eq!((up.address.as_str(), up.host_name.as_str()), ("10.9.0.13", "n3"));
+        assert_eq!((up.cpus, up.memory_mb), (Some(1), Some(100)));
+        assert_eq!(up.partitions, ["vm"]);
+        let down = of("n2");
+        assert_eq!((down.address.as_str(), down.host_name.as_str()), ("n2", "n2"));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_refused() {
+        assert!(parse("Arch=x86_64 CPUTot=1\n").is_err());
+        assert_eq!(parse("\nNo nodes in the system\n").unwrap().len(), 0);
+        let odd = parse("NodeName=a CPUTot=x NodeAddr= Reason=NodeAddr=b\n").unwrap();
+        let (_, a) = odd.first_key_value().unwrap();
+        assert_eq!((a.address.as_str(), a.cpus), ("b", None));
+    }
+}
