@@ -4,7 +4,7 @@
 use super::execute::{self, Finished};
 use super::intake::{self, Spool, now};
 use super::look::{self, Pace};
-use super::provider::{Provider, ProviderError, chain};
+use super::provider::{Provider, ProviderError, chain, keep_to_one};
 use crate::api::types::Look;
 use crate::api::{ApiError, Query, Reply};
 use crate::config::{Config, Timing};
@@ -95,6 +95,7 @@ impl<P: Provider> Owner<P> {
         let started = now();
         let mut store = Store::open(&config.state_dir.join("thiao.db"))?;
         let records = store.load()?;
+        keep_to_one(&mut store, &records, provider.name())?;
         let mut round = Round::default();
         for what in store.interrupted(started)? {
             let text = format!("the controller ended during \"{what}\": it is looked at anew");

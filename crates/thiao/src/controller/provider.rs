@@ -1,7 +1,11 @@
 //! What the controller needs of a provider, in the words that all share.
 
-use thiao_core::ids::{HostName, VmId, VmTag};
+use crate::store::Store;
+use std::collections::BTreeMap;
+use thiao_core::hostlist;
+use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 use thiao_core::view::{ErrorClass, ProviderView, Shape};
+use thiao_core::world::NodeRecord;
 
 /// Why a provider's call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,13 +41,7 @@ pub trait Provider: Send + Sync + 'static {
     /// Makes the VM of this tag on this host, once, however often it is called. `again`:
     /// it was asked for before, perhaps by a controller that has died since.
     /// [`ErrorClass::Transient`] leaves open whether it was made.
-    fn create(
-        &self,
-        tag: &VmTag,
-        host: &HostName,
-        shape: Shape,
-        again: bool,
-    ) -> Result<VmId, ProviderError>;
+    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, ProviderError>;
 
     /// Ends the VM of this tag; `hard`: without leaving its guest time. Calling it again is harmless.
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError>;
@@ -120,6 +118,33 @@ fn told(error: thiao_qemu::Error) -> ProviderError {
     }
 }
 
+/// Notes whose VMs the records are about, and refuses another provider while there
+/// are some: it would not find them, and take their nodes for lost.
+pub fn keep_to_one(
+    store: &mut Store,
+    records: &BTreeMap<NodeName, NodeRecord>,
+    name: &str,
+) -> anyhow::Result<()> {
+    let before = store.provider()?;
+    let Some(other) = before.filter(|before| before != name) else {
+        return Ok(store.set_provider(name)?);
+    };
+    let with_vm: Vec<&NodeName> = records
+        .iter()
+        .filter(|(_, record)| record.vm.is_some())
+        .map(|(node, _)| node)
+        .collect();
+    if !with_vm.is_empty() {
+        let nodes = hostlist::fold(with_vm);
+        anyhow::bail!(
+            "{nodes} still have VMs of the provider {other}, and thiao.toml now names {name}, which knows nothing of \
+             them. Write provider = \"{other}\" again, start, `thiao suspend {nodes}`, and change it when `thiao vms` \
+             shows none; or give the new provider another state_dir"
+        );
+    }
+    Ok(store.set_provider(name)?)
+}
+
 /// An error with its causes, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -133,4 +158,45 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Round;
+    use thiao_core::ids::{Generation, Time};
+    use thiao_core::world::{Phase, VmRecord};
+
+    #[test]
+    fn vms_stay_with_the_provider_that_made_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
+        let mut records: BTreeMap<NodeName, NodeRecord> = ["fg0", "fg1", "fg2"]
+            .map(|name| (NodeName::new(name).unwrap(), NodeRecord::default()))
+            .into();
+        keep_to_one(&mut store, &records, "qemu").unwrap();
+        // Without VMs it may change, and it is known from then on.
+        keep_to_one(&mut store, &records, "opennebula").unwrap();
+        for record in records.values_mut().take(2) {
+            record.vm = Some(VmRecord {
+                generation: Generation(1),
+                id: None,
+                host: None,
+                phase: Phase::Asked,
+                asked: Time(1),
+                since: Time(1),
+                missing_since: None,
+            });
+        }
+        store.save(&records, &Round::default(), Time(2)).unwrap();
+        keep_to_one(&mut store, &records, "opennebula").unwrap();
+        let said = keep_to_one(&mut store, &records, "qemu").unwrap_err().to_string();
+        assert!(
+            said.starts_with("fg[0-1] still have VMs of the provider opennebula")
+                && said.contains("`thiao suspend fg[0-1]`"),
+            "{said}"
+        );
+        // A refusal changes nothing.
+        keep_to_one(&mut store, &records, "opennebula").unwrap();
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! Tables: `intents` (orders already taken, so that none is taken twice),
 //! `nodes` and `vms` (the records), `actions` (what was decided and how it
-//! ended), `events` (what happened, for people).
+//! ended), `events` (what happened, for people), `meta` (whose VMs these are).
 
 mod row;
 
@@ -52,7 +52,7 @@ pub enum StoreError {
 }
 
 /// Layout changes in order; `PRAGMA user_version` counts those applied.
-const MIGRATIONS: &[&str] = &[include_str!("schema1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema1.sql"), include_str!("schema2.sql")];
 
 /// The open database.
 pub struct Store {
@@ -221,6 +221,28 @@ impl Store {
             .query_row("SELECT 1 FROM intents WHERE name = ?1", [name], |_| Ok(()))
             .optional()
             .map(|found| found.is_some())
+            .map_err(self.wrap())
+    }
+
+    /// The provider whose VMs the records are about; none before the first.
+    pub fn provider(&self) -> Result<Option<String>, StoreError> {
+        self.db
+            .query_row("SELECT value FROM meta WHERE key = 'provider'", [], |row| {
+                row.get(0)
+            })
+            .optional()
+            .map_err(self.wrap())
+    }
+
+    /// Says whose VMs the records are about from now on.
+    pub fn set_provider(&mut self, name: &str) -> Result<(), StoreError> {
+        self.db
+            .execute(
+                "INSERT INTO meta (key, value) VALUES ('provider', ?1) \
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [name],
+            )
+            .map(drop)
             .map_err(self.wrap())
     }
 

@@ -179,3 +179,23 @@ fn a_newer_layout_is_refused() {
             .contains("layout 99")
     );
 }
+
+#[test]
+fn vms_of_the_first_layout_are_those_of_its_only_provider() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, with_vm, expected) in [("with.db", true, Some("qemu")), ("without.db", false, None)] {
+        let path = dir.path().join(name);
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(include_str!("schema1.sql")).unwrap();
+        if with_vm {
+            row::write(&db, &node("n0"), &record(Phase::Up)).unwrap();
+        }
+        db.pragma_update(None, "user_version", 1).unwrap();
+        drop(db);
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(store.provider().unwrap().as_deref(), expected);
+        store.set_provider("opennebula").unwrap();
+        store.set_provider("other").unwrap();
+        assert_eq!(store.provider().unwrap().as_deref(), Some("other"));
+    }
+}
