@@ -99,7 +99,15 @@ fn hosts() -> Vec<Host> {
         cpu_percent_load: 275,
         memory_mb_load: 9_000,
     };
-    vec![host("a", true, Some(everybody)), host("b", false, None)]
+    let scheduler = Host {
+        cpu_percent: u32::MAX,
+        ..host("any", true, None)
+    };
+    vec![
+        host("a", true, Some(everybody)),
+        host("b", false, None),
+        scheduler,
+    ]
 }
 
 async fn controller(mut asked: mpsc::Receiver<Query>) {
@@ -348,6 +356,7 @@ fn people_read_sentences() {
             "HOST USABLE VMS CPU MEMORY OTHERS' VMS LOAD",
             "a yes 1 200 of 400 % 640 MiB of 16.0 GiB 3 with 150 %, 10.0 GiB 275 %, 9000 MiB",
             "b no 1 200 of 400 % 640 MiB of 16.0 GiB - -",
+            "any yes 1 200 % 640 MiB - -",
         ]
         .map(|line| line.split_whitespace().collect::<Vec<_>>()),
         "{out}"

@@ -136,17 +136,8 @@ fn draw_hosts(printer: Printer, hosts: &[Host]) -> String {
         } else {
             Cell::toned("no", Tone::Bad)
         };
-        let mut cells = vec![
-            Cell::from(&host.name),
-            usable,
-            Cell::from(host.vms.to_string()),
-            Cell::from(format!("{} of {} %", host.cpu_percent_used, host.cpu_percent)),
-            Cell::from(format!(
-                "{} of {}",
-                memory(host.memory_mb_used),
-                memory(host.memory_mb)
-            )),
-        ];
+        let mut cells = vec![Cell::from(&host.name), usable, Cell::from(host.vms.to_string())];
+        cells.extend(promised(host).map(Cell::from));
         if shared {
             cells.push(Cell::maybe(others(host).as_ref()));
             cells.push(Cell::maybe(load(host).as_ref()));
@@ -158,6 +149,19 @@ fn draw_hosts(printer: Printer, hosts: &[Host]) -> String {
         head.extend(["OTHERS' VMS", "LOAD"]);
     }
     printer.table(&head, hosts.iter().map(row).collect())
+}
+
+/// Cores and memory that our VMs take there, of what is there for us.
+fn promised(host: &Host) -> [String; 2] {
+    let (cpu, mb) = (host.cpu_percent_used, memory(host.memory_mb_used));
+    // Stands for a scheduler of the provider's own, which knows what it has.
+    if host.cpu_percent == u32::MAX {
+        return [format!("{cpu} %"), mb];
+    }
+    [
+        format!("{cpu} of {} %", host.cpu_percent),
+        format!("{mb} of {}", memory(host.memory_mb)),
+    ]
 }
 
 /// What the host has promised to VMs that are not ours.

@@ -14,7 +14,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, Millis, NodeName, NodesetName};
 use thiao_core::policy::Policy;
 use thiao_core::view::Shape;
-use thiao_opennebula::settings::VmSource;
+use thiao_opennebula::settings::{Placement, VmSource};
 use toml::de::DeTable;
 
 /// Most nodes that one controller minds.
@@ -138,7 +138,12 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
             let table = root.table("opennebula");
             let settings = opennebula::opennebula(&table, given);
             root.close();
-            ProviderSettings::OpenNebula(settings?)
+            let settings = settings?;
+            if settings.placement == Placement::OpenNebula {
+                // One name stands for all hosts then, and OpenNebula has limits of its own.
+                policy.max_vms_per_host = policy.max_vms;
+            }
+            ProviderSettings::OpenNebula(settings)
         }
     };
     Some(Config {

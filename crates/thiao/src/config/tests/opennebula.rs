@@ -120,6 +120,11 @@ SITE_1 = "a \"b\"\nc"
         one.hosts.iter().map(|h| h.as_str()).collect::<Vec<_>>(),
         ["h1", "h2"]
     );
+    // All hosts have one name for us then.
+    assert_eq!(
+        loaded.config.policy.max_vms_per_host,
+        loaded.config.policy.max_vms
+    );
     assert_eq!(one.guest.munge_key, None);
     assert_eq!(one.guest.users[0].name, "alice");
     let shares = &one.guest.shares;
