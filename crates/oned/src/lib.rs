@@ -1,3 +1,37 @@
-//! Our own stand-in for OpenNebula's oned 7.4: stateful, with faults on demand.
+//! A stand-in for OpenNebula's `oned`, for tests and the lab: stateful, XML-RPC over HTTP,
+//! with faults on demand. Kept honest by recordings of a real one.
+//!
+//! [`Oned::start`] serves on a port of its own; everything that can go wrong with a real one
+//! can be told to it. `world` is what it knows, `lifecycle` how VMs go from state to state,
+//! `driver` what takes them there; the other modules are named after OpenNebula's objects.
 
+mod actions;
+mod calls;
+mod context;
+mod creation;
+mod driver;
+pub mod faults;
+pub mod host;
+mod http;
+pub mod lifecycle;
 pub mod machines;
+mod network;
+mod onegate;
+mod pool;
+mod recorded;
+mod scheduler;
+pub mod settings;
+mod template;
+mod user;
+mod vm;
+mod world;
+mod xml;
+mod xmlrpc;
+
+mod oned;
+
+pub use faults::{Fault, Rule};
+pub use host::HostState;
+pub use lifecycle::{Lcm, Phase, State};
+pub use oned::{Oned, VmView};
+pub use settings::{HostSetup, NetworkSetup, Settings, TemplateSetup, UserSetup};

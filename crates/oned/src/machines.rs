@@ -68,7 +68,8 @@ pub enum Seen {
 /// their time; oned keeps answering meanwhile.
 pub trait Machines: Send + Sync {
     /// Starts a machine. Ok: it runs, or will within moments. Err: nothing runs, and the VM
-    /// becomes BOOT_FAILURE with this text. Starting one that runs already is no error.
+    /// becomes BOOT_FAILURE with this text. Starting one that runs already is no error; one that has
+    /// ended is started anew.
     fn start(&self, spec: &VmSpec) -> Result<(), String>;
 
     /// Asks the guest to shut down, or ends the machine at once with `hard`. Does not wait:

@@ -1,0 +1,284 @@
+//! Which call does what.
+
+use crate::pool::Listing;
+use crate::recorded;
+use crate::user::User;
+use crate::world::{Code, Refusal, World};
+use crate::xmlrpc::{Fault, Value, fault_value};
+
+/// The parameters of a call; what is missing at the end has a default.
+struct Args<'a>(&'a [Value]);
+
+impl Args<'_> {
+    fn wrong(kind: &str) -> Fault {
+        Fault::new(-501, format!("Parameter that is supposed to be {kind} is not"))
+    }
+
+    fn get(&self, at: usize) -> Result<&Value, Fault> {
+        self.0
+            .get(at)
+            .ok_or_else(|| Fault::new(-501, "Not enough parameters"))
+    }
+
+    fn int(&self, at: usize) -> Result<i32, Fault> {
+        match self.get(at)? {
+            Value::Int(number) => Ok(*number),
+            _ => Err(Self::wrong("integer")),
+        }
+    }
+
+    fn text(&self, at: usize) -> Result<&str, Fault> {
+        match self.get(at)? {
+            Value::Text(text) => Ok(text),
+            _ => Err(Self::wrong("string")),
+        }
+    }
+
+    fn flag(&self, at: usize) -> Result<bool, Fault> {
+        match self.get(at)? {
+            Value::Bool(yes) => Ok(*yes),
+            _ => Err(Self::wrong("boolean")),
+        }
+    }
+
+    fn int_or(&self, at: usize, default: i32) -> Result<i32, Fault> {
+        if self.0.len() > at {
+            self.int(at)
+        } else {
+            Ok(default)
+        }
+    }
+
+    fn text_or(&self, at: usize) -> Result<&str, Fault> {
+        if self.0.len() > at { self.text(at) } else { Ok("") }
+    }
+
+    fn flag_or(&self, at: usize) -> Result<bool, Fault> {
+        if self.0.len() > at {
+            self.flag(at)
+        } else {
+            Ok(false)
+        }
+    }
+}
+
+/// What a method that was executed gives.
+type Outcome = Result<Value, Refusal>;
+
+fn id(result: Result<u32, Refusal>) -> Outcome {
+    result.map(|id| Value::Int(i32::try_from(id).unwrap_or(i32::MAX)))
+}
+
+/// Executes a call: the answer as it stands on the wire, or a fault.
+pub fn execute(world: &mut World, method: &str, params: &[Value]) -> Result<Value, Fault> {
+    *world.counters.entry(method.to_owned()).or_default() += 1;
+    if method == "system.multicall" {
+        return multicall(world, params);
+    }
+    if !METHODS.contains(&method) {
+        return Err(Fault::new(-506, format!("Method '{method}' not defined")));
+    }
+    let args = Args(params);
+    let session = args.text(0)?;
+    let outcome = match world.authenticate(session) {
+        Ok(user) => dispatch(world, &user, method, &args)?,
+        Err(refusal) => Err(refusal),
+    };
+    Ok(Value::Array(match outcome {
+        Ok(value) => vec![Value::Bool(true), value, Value::Int(0)],
+        Err(refusal) => refused(method, &refusal),
+    }))
+}
+
+/// A refusal as it stands on the wire.
+pub fn refused(method: &str, refusal: &Refusal) -> Vec<Value> {
+    vec![
+        Value::Bool(false),
+        Value::Text(format!("[{method}] {}", refusal.text)),
+        Value::Int(refusal.code),
+        Value::Int(refusal.id),
+        Value::Long(-1),
+    ]
+}
+
+fn multicall(world: &mut World, params: &[Value]) -> Result<Value, Fault> {
+    let Some(Value::Array(calls)) = params.first() else {
+        return Err(Args::wrong("array"));
+    };
+    let mut results = Vec::new();
+    for call in calls {
+        let Value::Struct(members) = call else {
+            return Err(Args::wrong("struct"));
+        };
+        let get = |name: &str| {
+            members
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value)
+        };
+        let result = match (get("methodName"), get("params")) {
+            (Some(Value::Text(method)), Some(Value::Array(params))) if method != "system.multicall" => {
+                execute(world, method, params)
+            }
+            _ => Err(Fault::new(-501, "Not enough parameters")),
+        };
+        results.push(match result {
+            Ok(value) => Value::Array(vec![value]),
+            Err(fault) => fault_value(&fault),
+        });
+    }
+    Ok(Value::Array(results))
+}
+
+/// All that is answered; anything else is a fault.
+pub const METHODS: [&str; 42] = [
+    "one.system.version",
+    "one.system.config",
+    "one.user.info",
+    "one.user.allocate",
+    "one.user.quota",
+    "one.user.login",
+    "one.userpool.info",
+    "one.grouppool.info",
+    "one.templatepool.info",
+    "one.template.info",
+    "one.template.allocate",
+    "one.template.delete",
+    "one.template.instantiate",
+    "one.vm.allocate",
+    "one.vm.info",
+    "one.vm.action",
+    "one.vm.deploy",
+    "one.vm.migrate",
+    "one.vm.recover",
+    "one.vm.update",
+    "one.vm.updateconf",
+    "one.vm.rename",
+    "one.vm.resize",
+    "one.vm.lock",
+    "one.vm.unlock",
+    "one.vm.monitoring",
+    "one.vmpool.info",
+    "one.vmpool.infoextended",
+    "one.vmpool.infoset",
+    "one.vmpool.monitoring",
+    "one.vmpool.accounting",
+    "one.hostpool.info",
+    "one.host.info",
+    "one.host.monitoring",
+    "one.host.status",
+    "one.vnpool.info",
+    "one.vn.info",
+    "one.imagepool.info",
+    "one.datastorepool.info",
+    "one.clusterpool.info",
+    "one.zonepool.info",
+    "one.hookpool.info",
+];
+
+/// Refuses what only oneadmin may.
+fn admin_only(user: &User, what: &str) -> Result<(), Refusal> {
+    if user.is_admin() {
+        return Ok(());
+    }
+    Err(Refusal::unauthorized(
+        user.id,
+        &format!("Not authorized to perform {what}"),
+    ))
+}
+
+fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    Ok(match method {
+        "one.system.version" => Ok(Value::Text(world.settings.version.clone())),
+        "one.system.config" => {
+            admin_only(user, "ADMIN").map(|()| Value::Text(recorded::system_config().to_owned()))
+        }
+        "one.user.info" => world.user_info(user, args.int_or(1, -1)?).map(Value::Text),
+        "one.user.allocate" => id(world.user_allocate(user, args.text(1)?, args.text(2)?)),
+        "one.user.quota" => id(world.user_quota(user, args.int(1)?, args.text(2)?)),
+        "one.user.login" => world
+            .user_login(user, args.text(1)?, args.text_or(2)?, args.int_or(3, -1)?)
+            .map(Value::Text),
+        "one.userpool.info" => Ok(Value::Text(world.userpool_info(user))),
+        "one.templatepool.info" => {
+            args.int(1)?;
+            Ok(Value::Text(world.templatepool_info(user)))
+        }
+        "one.template.info" => world.template_info(user, args.int(1)?).map(Value::Text),
+        "one.template.allocate" => id(world.template_allocate(user, args.text(1)?)),
+        "one.template.delete" => id(world.template_delete(user, args.int(1)?)),
+        "one.template.instantiate" => {
+            let (template, name, hold) = (args.int(1)?, args.text(2)?, args.flag_or(3)?);
+            let (extra, persistent) = (args.text_or(4)?, args.flag_or(5)?);
+            if persistent {
+                Err(Refusal::plain(
+                    Code::Internal,
+                    "Persistent copies are not modelled by this stand-in",
+                ))
+            } else {
+                id(world.instantiate(user, template, name, hold, extra))
+            }
+        }
+        "one.vm.allocate" => id(world.allocate(user, args.text(1)?, args.flag_or(2)?)),
+        "one.vm.info" => world.vm_info(user, args.int(1)?).map(Value::Text),
+        "one.vm.action" => id(world.action(user, args.text(1)?, args.int(2)?)),
+        "one.vm.deploy" => {
+            let (vm, host, enforce) = (args.int(1)?, args.int(2)?, args.flag_or(3)?);
+            args.int_or(4, -1)?;
+            args.text_or(5)?;
+            id(world.deploy(user, vm, host, enforce))
+        }
+        "one.vm.migrate" => {
+            let (vm, host, live, enforce) = (args.int(1)?, args.int(2)?, args.flag(3)?, args.flag_or(4)?);
+            args.int_or(5, -1)?;
+            args.int_or(6, 0)?;
+            id(world.migrate(user, vm, host, live, enforce))
+        }
+        "one.vm.recover" => id(world.recover(user, args.int(1)?, args.int(2)?)),
+        "one.vm.update" => id(world.update(user, args.int(1)?, args.text(2)?, args.int_or(3, 0)?)),
+        "one.vm.updateconf" => id(world.updateconf(user, args.int(1)?, args.text(2)?)),
+        "one.vm.rename" => id(world.rename(user, args.int(1)?, args.text(2)?)),
+        "one.vm.resize" => id(world.resize(user, args.int(1)?, args.text(2)?)),
+        "one.vm.lock" => id(world.lock(user, args.int(1)?, Some(args.int(2)?))),
+        "one.vm.unlock" => id(world.lock(user, args.int(1)?, None)),
+        "one.vm.monitoring" => world
+            .vm_info(user, args.int(1)?)
+            .map(|_| Value::Text("<MONITORING_DATA></MONITORING_DATA>".into())),
+        "one.vmpool.info" | "one.vmpool.infoextended" => {
+            let listing = Listing {
+                filter: args.int(1)?,
+                start: args.int(2)?,
+                end: args.int(3)?,
+                state: args.int(4)?,
+            };
+            if args.text_or(5)?.is_empty() {
+                world.vmpool_info(user, listing, method == "one.vmpool.infoextended")
+            } else {
+                // What it says with SQLite below.
+                Err(Refusal::plain(
+                    Code::Internal,
+                    "JSON query search is not supported by the SQL backend",
+                ))
+            }
+        }
+        "one.vmpool.infoset" => {
+            let (ids, extended) = (args.text(1)?, args.flag_or(2)?);
+            Ok(world.vmpool_infoset(user, ids, extended))
+        }
+        "one.vmpool.monitoring" => Ok(Value::Text("<MONITORING_DATA></MONITORING_DATA>".into())),
+        "one.vmpool.accounting" => Ok(Value::Text("<HISTORY_RECORDS></HISTORY_RECORDS>".into())),
+        "one.hostpool.info" => Ok(Value::Text(world.hostpool_info(user))),
+        "one.host.info" => world.host_info(user, args.int(1)?).map(Value::Text),
+        "one.host.monitoring" => world.host_monitoring(user, args.int(1)?).map(Value::Text),
+        "one.host.status" => id(world.host_status(user, args.int(1)?, args.int(2)?)),
+        "one.vnpool.info" => Ok(Value::Text(world.vnpool_info(user))),
+        "one.vn.info" => world.vn_info(user, args.int(1)?).map(Value::Text),
+        "one.clusterpool.info" => Ok(Value::Text(recorded::clusterpool(world))),
+        "one.grouppool.info" => Ok(Value::Text(recorded::grouppool(world))),
+        "one.imagepool.info" => Ok(Value::Text(recorded::IMAGE_POOL.to_owned())),
+        "one.datastorepool.info" => Ok(Value::Text(recorded::DATASTORE_POOL.to_owned())),
+        "one.zonepool.info" => Ok(Value::Text(recorded::ZONE_POOL.to_owned())),
+        "one.hookpool.info" => Ok(Value::Text("<HOOK_POOL></HOOK_POOL>".into())),
+        other => return Err(Fault::new(-506, format!("Method '{other}' not defined"))),
+    })
+}

@@ -1,0 +1,449 @@
+//! `one.vm.allocate` and `one.template.instantiate`.
+
+use crate::lifecycle::State;
+use crate::network::mac;
+use crate::template::parse;
+use crate::user::User;
+use crate::vm::{Vm, merge, replace};
+use crate::world::{Code, Refusal, World, secret};
+use std::net::Ipv4Addr;
+use thiao_opennebula::syntax::{Template, Value};
+
+/// What oned keeps in TEMPLATE; everything else becomes USER_TEMPLATE.
+const KNOWN: [&str; 24] = [
+    "CONTEXT",
+    "CPU",
+    "CPU_MODEL",
+    "CREATED_BY",
+    "DISK",
+    "EMULATOR",
+    "FEATURES",
+    "GRAPHICS",
+    "INPUT",
+    "MEMORY",
+    "NIC",
+    "NIC_ALIAS",
+    "NUMA_NODE",
+    "OS",
+    "PCI",
+    "RAW",
+    "SCHED_ACTION",
+    "SUBMIT_ON_HOLD",
+    "TEMPLATE_ID",
+    "TM_MAD_SYSTEM",
+    "TOPOLOGY",
+    "VCPU",
+    "VIDEO",
+    "VMGROUP",
+];
+
+/// Attributes that plain users may not write (VM_RESTRICTED_ATTR), as far as we model them.
+const RESTRICTED: [(&str, &str); 6] = [
+    ("NIC", "MAC"),
+    ("NIC", "VLAN_ID"),
+    ("NIC", "BRIDGE"),
+    ("CONTEXT", "FILES"),
+    ("DISK", "SOURCE"),
+    ("DISK", "TOTAL_BYTES_SEC"),
+];
+
+/// Characters that no name has.
+const NOT_IN_NAMES: &str = "&|:\\\";/'#{}$<>";
+
+/// Whether oned takes the name.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("Invalid NAME, it cannot be empty".into());
+    }
+    if let Some(bad) = name.chars().find(|c| NOT_IN_NAMES.contains(*c)) {
+        return Err(format!("Invalid NAME, char '{bad}' is not allowed"));
+    }
+    if name.len() > 128 {
+        return Err("Invalid NAME, max length is 128 chars".into());
+    }
+    Ok(())
+}
+
+impl World {
+    /// `one.vm.allocate`.
+    pub fn allocate(&mut self, user: &User, text: &str, hold: bool) -> Result<u32, Refusal> {
+        let template = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
+        self.check_restricted(user, &template, "VM Template")?;
+        self.create(user, template, hold).map_err(|refusal| refusal.0)
+    }
+
+    /// `one.template.instantiate`.
+    pub fn instantiate(
+        &mut self,
+        user: &User,
+        id: i32,
+        name: &str,
+        hold: bool,
+        extra: &str,
+    ) -> Result<u32, Refusal> {
+        let missing = || Refusal::no_such_signed("virtual machine template", id);
+        let base = u32::try_from(id)
+            .ok()
+            .and_then(|id| self.templates.get(&id))
+            .ok_or_else(missing)?;
+        let (base_id, mut template) = (base.id, base.body.clone());
+        if !extra.trim().is_empty() {
+            let extra = parse(extra).map_err(|text| Refusal::plain(Code::Internal, &text))?;
+            self.check_restricted(user, &extra, "VMTemplate")?;
+            merge(&mut template, extra);
+        }
+        let mut missing = Vec::new();
+        if self.used_template(user, id).is_err() {
+            missing.push(format!("Not authorized to perform USE TEMPLATE [{id}]"));
+        } else if !extra.trim().is_empty() && !user.is_admin() && !user.setup.template_create {
+            missing.push("Not authorized to perform CREATE TEMPLATE".to_owned());
+        }
+        if !missing.is_empty() {
+            return Err(Refusal::unauthorized(user.id, &missing.join("; ")));
+        }
+        replace(&mut template, "TEMPLATE_ID", base_id.to_string());
+        template.0.retain(|(key, _)| key != "NAME");
+        if !name.is_empty() {
+            replace(&mut template, "NAME", name);
+        }
+        self.create(user, template, hold)
+            .map_err(|Failed(mut refusal, late)| {
+                // Failures of the pool are wrapped, those of rights and quotas are not.
+                if late {
+                    refusal.code = Code::Allocate.number();
+                    refusal.text = format!(
+                        "Error allocating a new virtual machine template. {}",
+                        refusal.text
+                    );
+                }
+                refusal
+            })
+    }
+
+    fn check_restricted(&self, user: &User, template: &Template, what: &str) -> Result<(), Refusal> {
+        if user.is_admin() {
+            return Ok(());
+        }
+        for (name, sub) in RESTRICTED {
+            if template
+                .vectors(name)
+                .any(|pairs| pairs.iter().any(|(key, _)| key == sub))
+            {
+                let text = format!("{what} includes a restricted attribute {sub}");
+                return Err(Refusal::unauthorized(user.id, &text));
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, user: &User, mut template: Template, hold: bool) -> Result<u32, Failed> {
+        let late = |code: Code, text: &str| Failed(Refusal::plain(code, text), true);
+        let id = self.next_vm;
+        let numbers = Numbers::of(&template).map_err(|text| late(Code::Internal, &text))?;
+        for disk in template.vectors("DISK") {
+            if let Some((_, image)) = disk.iter().find(|(key, _)| key == "IMAGE_ID")
+                && image != "0"
+            {
+                return Err(late(
+                    Code::Internal,
+                    &format!("DISK 0: Image with ID: {image} does not exist"),
+                ));
+            }
+        }
+        self.check_networks(user, &template)?;
+        self.check_quota(user, numbers.cpu_percent, numbers.memory_mb)
+            .map_err(|refusal| Failed(refusal, false))?;
+        let name = template
+            .get("NAME")
+            .map_or_else(|| format!("one-{id}"), str::to_owned);
+        check_name(&name).map_err(|text| late(Code::Internal, &text))?;
+
+        template
+            .0
+            .retain(|(key, _)| key != "NAME" && key != "TEMPLATE_NAME");
+        let (mut known, user_template) = split(template);
+        let leases = self.lease_all(id, &mut known)?;
+        self.complete(&mut known, &user_template, id, hold, &leases);
+        let token = match self.context(&mut known, user, id, &name) {
+            Ok(token) => token,
+            Err(text) => {
+                for (network, ip) in leases {
+                    if let Some(network) = self.networks.get_mut(network as usize) {
+                        network.leases.remove(&ip);
+                    }
+                }
+                return Err(late(Code::Internal, &text));
+            }
+        };
+        let now = self.now();
+        self.next_vm += 1;
+        self.live.insert(id);
+        self.vms.insert(
+            id,
+            Vm {
+                id,
+                uid: user.id,
+                gid: user.gid,
+                uname: user.setup.name.clone(),
+                gname: user.group().to_owned(),
+                name,
+                state: if hold { State::Hold } else { State::Pending },
+                shown: None,
+                resched: false,
+                stime: now,
+                etime: 0,
+                deploy_id: String::new(),
+                template: known,
+                user_template,
+                cpu_percent: numbers.cpu_percent,
+                cpu: numbers.cpu,
+                memory_mb: numbers.memory_mb,
+                vcpu: numbers.vcpu,
+                history: Vec::new(),
+                target: None,
+                leases,
+                token,
+                hard: false,
+                epoch: 0,
+                started: false,
+                locked: None,
+                cache: None,
+            },
+        );
+        Ok(id)
+    }
+
+    /// What oned adds by itself.
+    fn complete(
+        &self,
+        known: &mut Template,
+        user: &Template,
+        id: u32,
+        hold: bool,
+        leases: &[(u32, Ipv4Addr)],
+    ) {
+        // Requirements of the user's own come in front only while scheduling.
+        let _ = user;
+        if leases.is_empty() {
+            replace(known, "AUTOMATIC_REQUIREMENTS", "!(PIN_POLICY = PINNED)");
+        } else {
+            replace(known, "AUTOMATIC_DS_REQUIREMENTS", "(\"CLUSTERS/ID\" @> 0)");
+            replace(known, "AUTOMATIC_NIC_REQUIREMENTS", "(\"CLUSTERS/ID\" @> 0)");
+            replace(
+                known,
+                "AUTOMATIC_REQUIREMENTS",
+                "(CLUSTER_ID = 0) & !(PIN_POLICY = PINNED)",
+            );
+            for direction in ["OUTBOUND", "INBOUND"] {
+                let rule = [
+                    ("PROTOCOL", "ALL"),
+                    ("RULE_TYPE", direction),
+                    ("SECURITY_GROUP_ID", "0"),
+                    ("SECURITY_GROUP_NAME", "default"),
+                ];
+                let rule = rule.map(|(key, value)| (key.to_owned(), value.to_owned()));
+                known
+                    .0
+                    .push(("SECURITY_GROUP_RULE".into(), Value::Vector(rule.to_vec())));
+            }
+        }
+        if hold {
+            replace(known, "SUBMIT_ON_HOLD", "YES");
+        }
+        replace(known, "VMID", id.to_string());
+        let uuid = secret();
+        let part = |from: usize, to: usize| uuid.get(from..to).unwrap_or_default().to_owned();
+        let uuid = format!(
+            "{}-{}-4{}-a{}-{}",
+            part(0, 8),
+            part(8, 12),
+            part(13, 16),
+            part(17, 20),
+            part(20, 32)
+        );
+        let os = known.0.iter_mut().find_map(|(key, value)| match value {
+            Value::Vector(pairs) if key == "OS" => Some(pairs),
+            Value::Vector(_) | Value::Single(_) => None,
+        });
+        match os {
+            Some(pairs) => pairs.push(("UUID".into(), uuid)),
+            None => known
+                .0
+                .push(("OS".into(), Value::Vector(vec![("UUID".into(), uuid)]))),
+        }
+    }
+
+    fn check_networks(&self, user: &User, template: &Template) -> Result<(), Failed> {
+        for nic in template.vectors("NIC") {
+            let network = self.network_of(nic)?;
+            let public = self
+                .networks
+                .get(network as usize)
+                .is_some_and(|network| network.setup.public);
+            if !public && !user.is_admin() {
+                let text = format!("Not authorized to perform USE NET [{network}]");
+                return Err(Failed(Refusal::unauthorized(user.id, &text), false));
+            }
+        }
+        Ok(())
+    }
+
+    /// The network that a card names.
+    fn network_of(&self, nic: &[(String, String)]) -> Result<u32, Failed> {
+        let get = |name: &str| {
+            nic.iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.as_str())
+        };
+        let late = |text: String| Failed(Refusal::plain(Code::Internal, &text), true);
+        if let Some(id) = get("NETWORK_ID") {
+            return self
+                .networks
+                .iter()
+                .find(|network| network.id.to_string() == id)
+                .map(|network| network.id)
+                .ok_or_else(|| late(format!("Virtual network with ID: {id} does not exist")));
+        }
+        let name = get("NETWORK").ok_or_else(|| late("NIC does not name a network".into()))?;
+        self.networks
+            .iter()
+            .find(|network| network.setup.name == name)
+            .map(|network| network.id)
+            .ok_or_else(|| late(format!("User 0 does not own a network with name: {name} . Set NETWORK_UNAME or NETWORK_UID of owner in NIC.")))
+    }
+
+    /// Leases an address for every card and writes the cards as oned keeps them.
+    fn lease_all(&mut self, vm: u32, known: &mut Template) -> Result<Vec<(u32, Ipv4Addr)>, Failed> {
+        let mut leases: Vec<(u32, Ipv4Addr)> = Vec::new();
+        let mut failed = None;
+        let mut index = 0;
+        for at in 0..known.0.len() {
+            let Some((key, Value::Vector(pairs))) = known.0.get(at).cloned() else {
+                continue;
+            };
+            if key != "NIC" {
+                continue;
+            }
+            match self.lease_one(vm, index, &pairs) {
+                Ok((network, ip, pairs)) => {
+                    leases.push((network, ip));
+                    if let Some(slot) = known.0.get_mut(at) {
+                        slot.1 = Value::Vector(pairs);
+                    }
+                    index += 1;
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        let Some(failed) = failed else { return Ok(leases) };
+        for (network, ip) in leases {
+            if let Some(network) = self.networks.get_mut(network as usize) {
+                network.leases.remove(&ip);
+            }
+        }
+        Err(failed)
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn lease_one(
+        &mut self,
+        vm: u32,
+        index: u32,
+        pairs: &[(String, String)],
+    ) -> Result<(u32, Ipv4Addr, Vec<(String, String)>), Failed> {
+        let id = self.network_of(pairs)?;
+        let refused = || {
+            Failed(
+                Refusal::plain(
+                    Code::Internal,
+                    &format!("Cannot get IP/MAC lease from virtual network {id}."),
+                ),
+                true,
+            )
+        };
+        let wanted = match pairs.iter().find(|(key, _)| key == "IP") {
+            Some((_, text)) => Some(text.parse().map_err(|_| refused())?),
+            None => None,
+        };
+        let network = self.networks.get_mut(id as usize).ok_or_else(refused)?;
+        let ip = network.lease(vm, wanted).ok_or_else(refused)?;
+        let mut full = pairs.to_vec();
+        let mut put = |key: &str, value: &str| {
+            full.retain(|(name, _)| name != key);
+            full.push((key.to_owned(), value.to_owned()));
+        };
+        put("AR_ID", "0");
+        put("BRIDGE", "br0");
+        put("BRIDGE_TYPE", "linux");
+        put("CLUSTER_ID", "0");
+        put("IP", &ip.to_string());
+        put("MAC", &mac(ip));
+        put("NAME", &format!("NIC{index}"));
+        put("NETWORK", &network.setup.name);
+        put("NETWORK_ID", &id.to_string());
+        put("NIC_ID", &index.to_string());
+        put("SECURITY_GROUPS", "0");
+        put("TARGET", &format!("one-{vm}-{index}"));
+        put("VN_MAD", "dummy");
+        for key in ["DNS", "GATEWAY"] {
+            if let Some(value) = network.setup.template.get(key) {
+                put(key, value);
+            }
+        }
+        Ok((id, ip, full))
+    }
+}
+
+/// A failed creation: why, and whether instantiate wraps it in its own words.
+struct Failed(Refusal, bool);
+
+fn split(template: Template) -> (Template, Template) {
+    let (known, user) = template
+        .0
+        .into_iter()
+        .partition(|(key, _)| KNOWN.contains(&key.as_str()));
+    (Template(known), Template(user))
+}
+
+/// CPU, MEMORY and VCPU.
+struct Numbers {
+    cpu: String,
+    cpu_percent: u32,
+    memory_mb: u64,
+    vcpu: Option<u32>,
+}
+
+impl Numbers {
+    fn of(template: &Template) -> Result<Self, String> {
+        let memory_mb = template
+            .get("MEMORY")
+            .and_then(|text| text.trim().parse::<u64>().ok());
+        let memory_mb = memory_mb
+            .filter(|memory| *memory > 0)
+            .ok_or("MEMORY attribute must be a positive integer value.")?;
+        let cpu_text = template.get("CPU").unwrap_or_default().trim();
+        let cpu = cpu_text
+            .parse::<f64>()
+            .ok()
+            .filter(|cpu| *cpu > 0.0 && cpu.is_finite());
+        let cpu = cpu.ok_or("CPU attribute must be a positive float or integer value.")?;
+        let vcpu = match template.get("VCPU") {
+            None => None,
+            Some(text) => {
+                let count = text.trim().parse::<u32>().ok().filter(|count| *count > 0);
+                Some(count.ok_or("VCPU attribute must be a positive integer value.")?)
+            }
+        };
+        // oned counts in whole percents.
+        let cpu_percent = (cpu * 100.0).floor().min(f64::from(u32::MAX)) as u32;
+        Ok(Numbers {
+            cpu: cpu_text.to_owned(),
+            cpu_percent,
+            memory_mb,
+            vcpu,
+        })
+    }
+}

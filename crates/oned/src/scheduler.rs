@@ -1,0 +1,91 @@
+//! A small scheduler: first host that fits, SCHED_REQUIREMENTS of ids and names.
+
+use crate::host::HostState;
+use crate::lifecycle::State;
+use crate::vm::replace;
+use crate::world::World;
+
+/// Places every waiting VM that fits somewhere; writes SCHED_MESSAGE into the others.
+pub fn round(world: &mut World) {
+    let waiting: Vec<u32> = world
+        .live
+        .iter()
+        .copied()
+        .filter(|id| world.vms.get(id).is_some_and(|vm| vm.state == State::Pending))
+        .collect();
+    for id in waiting {
+        let Some(vm) = world.vms.get(&id) else { continue };
+        let wanted = vm
+            .user_template
+            .get("SCHED_REQUIREMENTS")
+            .unwrap_or_default()
+            .to_owned();
+        let mut met = false;
+        let mut chosen = None;
+        for host in &world.hosts {
+            if host.state != HostState::Monitored || !requirements(&wanted, host.id, &host.setup.name) {
+                continue;
+            }
+            met = true;
+            if host.lacks(vm.cpu_percent, vm.memory_mb).is_none() {
+                chosen = Some(host.id);
+                break;
+            }
+        }
+        match chosen {
+            Some(host) => {
+                if let Some(vm) = world.vm_mut(id) {
+                    vm.user_template.0.retain(|(key, _)| key != "SCHED_MESSAGE");
+                }
+                world.place(id, host, true);
+            }
+            None => {
+                let text = if met {
+                    "No host with enough capacity to deploy the VM".to_owned()
+                } else {
+                    format!("No hosts meet the requirements: {wanted}")
+                };
+                if let Some(vm) = world.vm_mut(id)
+                    && vm.user_template.get("SCHED_MESSAGE") != Some(text.as_str())
+                {
+                    replace(&mut vm.user_template, "SCHED_MESSAGE", text);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the host meets them: `ID=2`, `NAME="h1"`, joined by `|` and `&`; other words are
+/// taken as met.
+fn requirements(text: &str, id: u32, name: &str) -> bool {
+    text.split('|').any(|either| {
+        either.split('&').all(|part| {
+            let part = part.trim().trim_matches(['(', ')']);
+            match part.split_once('=') {
+                Some((key, value)) => {
+                    let value = value.trim().trim_matches('"');
+                    match key.trim() {
+                        "ID" => value == id.to_string(),
+                        "NAME" => value == name,
+                        _ => true,
+                    }
+                }
+                None => true,
+            }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requirements_of_ids_and_names_are_met_or_not() {
+        assert!(requirements("", 1, "h1"));
+        assert!(requirements("ID=2 | ID = \"1\"", 1, "h1"));
+        assert!(requirements("NAME=\"h1\" & ID=1", 1, "h1"));
+        assert!(!requirements("NAME=\"h2\"", 1, "h1"));
+        assert!(!requirements("NAME=\"h1\" & ID=2", 1, "h1"));
+    }
+}

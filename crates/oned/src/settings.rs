@@ -1,0 +1,143 @@
+//! What a stand-in oned is made of.
+
+use crate::lifecycle::Phase;
+use crate::machines::Machines;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that an [`crate::Oned`] needs.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where XML-RPC is served; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where OneGate is served, if at all.
+    pub onegate: Option<SocketAddr>,
+    /// What guests are told of OneGate's address (ONEGATE_ENDPOINT in oned.conf). None: where
+    /// it listens. Without both, `TOKEN="YES"` is refused, as by the real oned.
+    pub onegate_endpoint: Option<String>,
+    /// Connections served at once; more wait (MAX_CONN in oned.conf).
+    pub connections: usize,
+    /// The version that it claims to be.
+    pub version: String,
+    /// Users; the first is oneadmin, with id 0.
+    pub users: Vec<UserSetup>,
+    /// Hosts; their ids count from 0.
+    pub hosts: Vec<HostSetup>,
+    /// Virtual networks; their ids count from 0.
+    pub networks: Vec<NetworkSetup>,
+    /// Registered VM templates; their ids count from 0.
+    pub templates: Vec<TemplateSetup>,
+    /// What runs the VMs; none: nothing, they are played.
+    pub machines: Option<Arc<dyn Machines>>,
+    /// How long a driver is busy with one phase.
+    pub phase: Duration,
+    /// Phases that take another time.
+    pub phases: BTreeMap<Phase, Duration>,
+    /// How long a guest has for a soft shutdown before the VM goes back to RUNNING.
+    pub shutdown_timeout: Duration,
+    /// How often machines are looked at.
+    pub poll: Duration,
+    /// How long listings show the old state after a change by a call. The real one does so
+    /// too, for an unknown while: answers are asynchronous.
+    pub lag: Duration,
+    /// How often the scheduler places PENDING VMs; none: never.
+    pub scheduler: Option<Duration>,
+}
+
+impl Default for Settings {
+    /// A small site: user oneadmin with password `opennebula`, no hosts, quick drivers.
+    fn default() -> Self {
+        Settings {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            onegate: None,
+            onegate_endpoint: None,
+            connections: 15,
+            version: "7.4.1".into(),
+            users: vec![UserSetup::new("oneadmin", "opennebula")],
+            hosts: Vec::new(),
+            networks: Vec::new(),
+            templates: Vec::new(),
+            machines: None,
+            phase: Duration::from_millis(3),
+            phases: BTreeMap::new(),
+            shutdown_timeout: Duration::from_secs(60),
+            poll: Duration::from_millis(20),
+            lag: Duration::ZERO,
+            scheduler: None,
+        }
+    }
+}
+
+/// A user, and what ACL rules let him do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSetup {
+    /// Login name.
+    pub name: String,
+    /// Password.
+    pub password: String,
+    /// The user's own template: `VM_MANAGE_OPERATIONS` and such.
+    pub template: BTreeMap<String, String>,
+    /// May see all hosts (HOST/* USE).
+    pub hosts_use: bool,
+    /// May deploy to all hosts (HOST/* MANAGE, as the default rules say).
+    pub hosts_manage: bool,
+    /// Has ADMIN over the own group's VMs (VM/@gid USE+MANAGE+ADMIN).
+    pub vm_admin: bool,
+    /// May create templates: needed for an instantiate with extra attributes.
+    pub template_create: bool,
+}
+
+impl UserSetup {
+    /// A plain user as the default ACL rules make him: may create VMs and templates, and
+    /// deploy to hosts that he cannot see.
+    pub fn new(name: &str, password: &str) -> Self {
+        UserSetup {
+            name: name.into(),
+            password: password.into(),
+            template: BTreeMap::new(),
+            hosts_use: false,
+            hosts_manage: true,
+            vm_admin: false,
+            template_create: true,
+        }
+    }
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSetup {
+    /// Its name.
+    pub name: String,
+    /// Its processors, in percent of a core.
+    pub cpu_percent: u32,
+    /// Its memory, in MiB.
+    pub memory_mb: u64,
+}
+
+/// A virtual network with one address range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSetup {
+    /// Its name.
+    pub name: String,
+    /// The first address.
+    pub first: Ipv4Addr,
+    /// How many addresses.
+    pub size: u32,
+    /// NETWORK_ADDRESS, NETWORK_MASK, GATEWAY, DNS and other attributes.
+    pub template: BTreeMap<String, String>,
+    /// Whether all users may use it.
+    pub public: bool,
+}
+
+/// A registered VM template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateSetup {
+    /// Its name.
+    pub name: String,
+    /// What it says, as text or XML.
+    pub body: String,
+    /// Whether all users may use it.
+    pub public: bool,
+}

@@ -1,0 +1,398 @@
+//! Users: who calls, and what he may do.
+
+use crate::settings::UserSetup;
+use crate::world::{Code, Refusal, World};
+use crate::xml;
+use std::fmt::Write as _;
+use thiao_opennebula::syntax::{Template, Value};
+
+/// A user.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Id; 0 is oneadmin.
+    pub id: u32,
+    /// Group: 0 oneadmin, 1 users.
+    pub gid: u32,
+    /// Names, password, rights.
+    pub setup: UserSetup,
+    /// Login tokens and when they end; Unix seconds.
+    pub tokens: Vec<(String, u64)>,
+    /// VM quotas as they were set.
+    pub quota: Option<Quota>,
+}
+
+/// VM quotas; negative: none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quota {
+    /// How many VMs.
+    pub vms: i64,
+    /// CPU, in percent of a core.
+    pub cpu_percent: i64,
+    /// Memory, in MiB.
+    pub memory_mb: i64,
+}
+
+/// What an operation on a VM needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// To look at it.
+    Use,
+    /// To tell it something.
+    Manage,
+    /// To move or remove it.
+    Admin,
+}
+
+impl Need {
+    fn name(self) -> &'static str {
+        match self {
+            Need::Use => "USE",
+            Need::Manage => "MANAGE",
+            Need::Admin => "ADMIN",
+        }
+    }
+}
+
+impl User {
+    /// Whether he is oneadmin or of that group.
+    pub fn is_admin(&self) -> bool {
+        self.gid == 0
+    }
+
+    /// The group's name.
+    pub fn group(&self) -> &'static str {
+        if self.gid == 0 { "oneadmin" } else { "users" }
+    }
+
+    /// What the operation needs: oned.conf's VM_ADMIN_OPERATIONS, and what the user's own
+    /// template says instead.
+    fn need(&self, operation: &str) -> Need {
+        for (key, need) in [
+            ("VM_USE_OPERATIONS", Need::Use),
+            ("VM_MANAGE_OPERATIONS", Need::Manage),
+            ("VM_ADMIN_OPERATIONS", Need::Admin),
+        ] {
+            let listed = self.setup.template.get(key).is_some_and(|list| {
+                list.split(',')
+                    .any(|word| word.trim().eq_ignore_ascii_case(operation))
+            });
+            if listed {
+                return need;
+            }
+        }
+        match operation {
+            "info" => Need::Use,
+            "migrate" | "delete" | "recover" | "retry" | "deploy" | "resched" => Need::Admin,
+            _ => Need::Manage,
+        }
+    }
+}
+
+impl World {
+    /// Who calls.
+    pub fn authenticate(&self, session: &str) -> Result<User, Refusal> {
+        let wrong = || {
+            Refusal::plain(
+                Code::Authentication,
+                "User couldn't be authenticated, aborting call.",
+            )
+        };
+        let (name, secret) = session.split_once(':').ok_or_else(wrong)?;
+        let user = self
+            .users
+            .iter()
+            .find(|user| user.setup.name == name)
+            .ok_or_else(wrong)?;
+        let now = self.now();
+        let known = user.setup.password == secret
+            || user
+                .tokens
+                .iter()
+                .any(|(token, end)| token == secret && *end > now);
+        if known { Ok(user.clone()) } else { Err(wrong()) }
+    }
+
+    /// Whether the user may do that to the VM; "no such" comes first.
+    pub fn authorize(&self, user: &User, vm: u32, operation: &str) -> Result<(), Refusal> {
+        let found = self
+            .vms
+            .get(&vm)
+            .ok_or_else(|| Refusal::no_such("virtual machine", vm))?;
+        if user.is_admin() {
+            return Ok(());
+        }
+        let need = user.need(operation);
+        let allowed = match need {
+            Need::Use | Need::Manage => {
+                found.uid == user.id || (user.setup.vm_admin && found.gid == user.gid)
+            }
+            Need::Admin => user.setup.vm_admin && found.gid == user.gid,
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(Refusal::unauthorized(
+            user.id,
+            &format!("Not authorized to perform {} VM [{vm}]", need.name()),
+        ))
+    }
+
+    /// Whether one more VM fits the user's quotas.
+    pub fn check_quota(&self, user: &User, cpu_percent: u32, memory_mb: u64) -> Result<(), Refusal> {
+        let Some(quota) = self
+            .users
+            .iter()
+            .find(|other| other.id == user.id)
+            .and_then(|user| user.quota)
+        else {
+            return Ok(());
+        };
+        let used = self.used(user.id);
+        let exceeded = |limit: String, what: &str| {
+            Err(Refusal::unauthorized(
+                user.id,
+                &format!(
+                    "user [{}] limit of {limit} reached for {what} quota in VM",
+                    user.id
+                ),
+            ))
+        };
+        let cpu = i64::from(cpu_percent);
+        let memory = i64::try_from(memory_mb).unwrap_or(i64::MAX);
+        if quota.cpu_percent >= 0 && used.cpu_percent + cpu > quota.cpu_percent {
+            return exceeded(cores(quota.cpu_percent), "CPU");
+        }
+        if quota.memory_mb >= 0 && used.memory_mb.saturating_add(memory) > quota.memory_mb {
+            return exceeded(quota.memory_mb.to_string(), "MEMORY");
+        }
+        if quota.vms >= 0 && used.vms + 1 > quota.vms {
+            return exceeded(quota.vms.to_string(), "VMS");
+        }
+        Ok(())
+    }
+
+    fn used(&self, uid: u32) -> Quota {
+        let mut used = Quota {
+            vms: 0,
+            cpu_percent: 0,
+            memory_mb: 0,
+        };
+        for vm in self
+            .live
+            .iter()
+            .filter_map(|id| self.vms.get(id))
+            .filter(|vm| vm.uid == uid)
+        {
+            used.vms += 1;
+            used.cpu_percent += i64::from(vm.cpu_percent);
+            used.memory_mb += i64::try_from(vm.memory_mb).unwrap_or(0);
+        }
+        used
+    }
+
+    /// `one.user.info`; -1 is the caller.
+    pub fn user_info(&self, caller: &User, id: i32) -> Result<String, Refusal> {
+        let id = u32::try_from(id).unwrap_or(caller.id);
+        let user = self
+            .users
+            .iter()
+            .find(|user| user.id == id)
+            .ok_or_else(|| Refusal::no_such("user", id))?;
+        if user.id != caller.id && !caller.is_admin() {
+            return Err(Refusal::unauthorized(
+                caller.id,
+                &format!("Not authorized to perform USE USER [{id}]"),
+            ));
+        }
+        let mut out = String::from("<USER>");
+        self.user_head(&mut out, user);
+        self.user_quotas(&mut out, user);
+        out.push_str("<DEFAULT_USER_QUOTAS>");
+        no_quotas(&mut out);
+        out.push_str("</DEFAULT_USER_QUOTAS></USER>");
+        Ok(out)
+    }
+
+    /// `one.userpool.info`.
+    pub fn userpool_info(&self, caller: &User) -> String {
+        let mut out = String::from("<USER_POOL>");
+        for user in self
+            .users
+            .iter()
+            .rev()
+            .filter(|user| caller.is_admin() || user.id == caller.id)
+        {
+            out.push_str("<USER>");
+            self.user_head(&mut out, user);
+            out.push_str("</USER><QUOTAS>");
+            xml::element(&mut out, "ID", user.id);
+            self.user_quotas(&mut out, user);
+            out.push_str("</QUOTAS>");
+        }
+        out.push_str("<DEFAULT_USER_QUOTAS>");
+        no_quotas(&mut out);
+        out.push_str("</DEFAULT_USER_QUOTAS></USER_POOL>");
+        out
+    }
+
+    fn user_head(&self, out: &mut String, user: &User) {
+        xml::element(out, "ID", user.id);
+        xml::element(out, "GID", user.gid);
+        xml::ids(out, "GROUPS", [&user.gid]);
+        xml::element(out, "GNAME", user.group());
+        xml::element(out, "NAME", &user.setup.name);
+        // The real one shows a digest here; nobody needs it.
+        out.push_str("<PASSWORD><![CDATA[-]]></PASSWORD><AUTH_DRIVER><![CDATA[core]]></AUTH_DRIVER><ENABLED>1</ENABLED>");
+        for (token, end) in &user.tokens {
+            let _ = write!(
+                out,
+                "<LOGIN_TOKEN><TOKEN>{token}</TOKEN><EXPIRATION_TIME>{end}</EXPIRATION_TIME><EGID>-1</EGID></LOGIN_TOKEN>"
+            );
+        }
+        let mut template: Vec<(String, Value)> = user
+            .setup
+            .template
+            .iter()
+            .map(|(key, text)| (key.clone(), Value::Single(text.clone())))
+            .collect();
+        template.push(("TOKEN_PASSWORD".into(), Value::Single("-".into())));
+        xml::template(out, "TEMPLATE", &Template(template));
+    }
+
+    fn user_quotas(&self, out: &mut String, user: &User) {
+        let Some(quota) = user.quota else {
+            no_quotas(out);
+            return;
+        };
+        let used = self.used(user.id);
+        out.push_str("<DATASTORE_QUOTA></DATASTORE_QUOTA><NETWORK_QUOTA></NETWORK_QUOTA><VM_QUOTA><VM>");
+        let rows = [
+            ("CPU", cores(quota.cpu_percent), cores(used.cpu_percent)),
+            ("MEMORY", quota.memory_mb.to_string(), used.memory_mb.to_string()),
+            ("PCI_DEV", "-1".into(), "0".into()),
+            ("PCI_NIC", "-1".into(), "0".into()),
+            ("RUNNING_CPU", "-1".into(), cores(used.cpu_percent)),
+            ("RUNNING_MEMORY", "-1".into(), used.memory_mb.to_string()),
+            ("RUNNING_PCI_DEV", "-1".into(), "0".into()),
+            ("RUNNING_PCI_NIC", "-1".into(), "0".into()),
+            ("RUNNING_VMS", "-1".into(), used.vms.to_string()),
+            ("SYSTEM_DISK_SIZE", "-1".into(), "0".into()),
+            ("VMS", quota.vms.to_string(), used.vms.to_string()),
+        ];
+        for (name, limit, used) in rows {
+            xml::cdata(out, name, &limit);
+            xml::cdata(out, &format!("{name}_USED"), &used);
+        }
+        out.push_str("</VM></VM_QUOTA><IMAGE_QUOTA></IMAGE_QUOTA>");
+    }
+
+    /// `one.user.allocate`.
+    pub fn user_allocate(&mut self, caller: &User, name: &str, password: &str) -> Result<u32, Refusal> {
+        if !caller.is_admin() {
+            return Err(Refusal::unauthorized(
+                caller.id,
+                "Not authorized to perform CREATE USER",
+            ));
+        }
+        if self.users.iter().any(|user| user.setup.name == name) {
+            return Err(Refusal::plain(
+                Code::Internal,
+                &format!("NAME is already taken by USER {name}"),
+            ));
+        }
+        Ok(self.add_user(UserSetup::new(name, password)))
+    }
+
+    /// Makes a user. The first is oneadmin; the second would be `serveradmin` in the real one,
+    /// so ids go on with 2.
+    pub fn add_user(&mut self, setup: UserSetup) -> u32 {
+        let id = self.users.last().map_or(0, |user| user.id.max(1) + 1);
+        let gid = u32::from(id != 0);
+        self.users.push(User {
+            id,
+            gid,
+            setup,
+            tokens: Vec::new(),
+            quota: None,
+        });
+        id
+    }
+
+    /// `one.user.quota`: VM quotas alone are kept.
+    pub fn user_quota(&mut self, caller: &User, id: i32, text: &str) -> Result<u32, Refusal> {
+        let id = u32::try_from(id).unwrap_or(caller.id);
+        if !caller.is_admin() {
+            return Err(Refusal::unauthorized(
+                caller.id,
+                &format!("Not authorized to perform ADMIN USER [{id}]"),
+            ));
+        }
+        let template = crate::template::parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
+        let user = self
+            .users
+            .iter_mut()
+            .find(|user| user.id == id)
+            .ok_or_else(|| Refusal::no_such("user", id))?;
+        if let Some(pairs) = template.vectors("VM").next() {
+            let number = |name: &str| -> f64 {
+                pairs
+                    .iter()
+                    .find(|(key, _)| key == name)
+                    .and_then(|(_, text)| text.parse().ok())
+                    .unwrap_or(-1.0)
+            };
+            let whole = |value: f64| value.round() as i64;
+            let cpu = number("CPU");
+            user.quota = Some(Quota {
+                vms: whole(number("VMS")),
+                cpu_percent: if cpu < 0.0 { -1 } else { whole(cpu * 100.0) },
+                memory_mb: whole(number("MEMORY")),
+            });
+        }
+        Ok(id)
+    }
+
+    /// `one.user.login`: makes a token.
+    pub fn user_login(
+        &mut self,
+        caller: &User,
+        name: &str,
+        token: &str,
+        seconds: i32,
+    ) -> Result<String, Refusal> {
+        let now = self.now();
+        let user = self
+            .users
+            .iter_mut()
+            .find(|user| user.setup.name == name)
+            .ok_or_else(|| Refusal::plain(Code::NoExists, &format!("Error getting user [{name}].")))?;
+        if user.id != caller.id && !caller.is_admin() {
+            return Err(Refusal::unauthorized(
+                caller.id,
+                &format!("Not authorized to perform MANAGE USER [{}]", user.id),
+            ));
+        }
+        let token = if token.is_empty() {
+            crate::world::secret()
+        } else {
+            token.to_owned()
+        };
+        let life = u64::try_from(seconds).unwrap_or(u64::from(u32::MAX));
+        user.tokens.push((token.clone(), now + life));
+        Ok(token)
+    }
+}
+
+fn no_quotas(out: &mut String) {
+    out.push_str("<DATASTORE_QUOTA></DATASTORE_QUOTA><NETWORK_QUOTA></NETWORK_QUOTA>");
+    out.push_str("<VM_QUOTA></VM_QUOTA><IMAGE_QUOTA></IMAGE_QUOTA>");
+}
+
+/// Percent of a core as cores, without needless digits.
+fn cores(percent: i64) -> String {
+    if percent < 0 {
+        return "-1".into();
+    }
+    let text = format!("{}.{:02}", percent / 100, percent % 100);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

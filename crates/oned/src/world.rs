@@ -1,0 +1,359 @@
+//! Everything that oned knows, and how a VM goes from state to state.
+
+use crate::faults::Faults;
+use crate::host::Host;
+use crate::lifecycle::{Lcm, Phase, State};
+use crate::network::Network;
+use crate::settings::Settings;
+use crate::template::Registered;
+use crate::user::User;
+use crate::vm::Vm;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// oned's error codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// 0x100.
+    Authentication,
+    /// 0x200.
+    Authorization,
+    /// 0x400.
+    NoExists,
+    /// 0x800.
+    Action,
+    /// 0x1000.
+    Api,
+    /// 0x2000.
+    Internal,
+    /// 0x4000.
+    Allocate,
+}
+
+impl Code {
+    /// The number on the wire.
+    pub fn number(self) -> i32 {
+        match self {
+            Code::Authentication => 0x100,
+            Code::Authorization => 0x200,
+            Code::NoExists => 0x400,
+            Code::Action => 0x800,
+            Code::Api => 0x1000,
+            Code::Internal => 0x2000,
+            Code::Allocate => 0x4000,
+        }
+    }
+}
+
+/// A refused call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its code on the wire.
+    pub code: i32,
+    /// oned's words, without the method before them.
+    pub text: String,
+    /// The object that there is not, or -1.
+    pub id: i32,
+}
+
+impl Refusal {
+    /// With these words.
+    pub fn plain(code: Code, text: &str) -> Self {
+        Refusal {
+            code: code.number(),
+            text: text.to_owned(),
+            id: -1,
+        }
+    }
+
+    /// There is no such object.
+    pub fn no_such(what: &str, id: u32) -> Self {
+        Self::no_such_signed(what, i32::try_from(id).unwrap_or(i32::MAX))
+    }
+
+    /// There is no such object.
+    pub fn no_such_signed(what: &str, id: i32) -> Self {
+        Refusal {
+            code: Code::NoExists.number(),
+            text: format!("Error getting {what} [{id}]."),
+            id,
+        }
+    }
+
+    /// The user may not, or his quota is used up.
+    pub fn unauthorized(user: u32, why: &str) -> Self {
+        Self::plain(Code::Authorization, &format!("User [{user}] : {why}."))
+    }
+}
+
+/// Everything.
+pub struct World {
+    /// As it was started.
+    pub settings: Settings,
+    /// Users, by id.
+    pub users: Vec<User>,
+    /// Hosts, by id.
+    pub hosts: Vec<Host>,
+    /// Networks, by id.
+    pub networks: Vec<Network>,
+    /// Registered templates.
+    pub templates: BTreeMap<u32, Registered>,
+    /// The next template's id.
+    pub next_template: u32,
+    /// VMs, DONE ones too.
+    pub vms: BTreeMap<u32, Vm>,
+    /// Those that are not DONE.
+    pub live: BTreeSet<u32>,
+    /// The next VM's id.
+    pub next_vm: u32,
+    /// What goes wrong on demand.
+    pub faults: Faults,
+    /// Calls seen, by method.
+    pub counters: BTreeMap<String, u64>,
+    /// When a driver is ready with a VM: time, VM, the VM's epoch.
+    pub due: BinaryHeap<Reverse<(Instant, u32, u64)>>,
+    /// Phases that no VM leaves.
+    pub held: BTreeSet<Phase>,
+    /// VMs that wait in a held phase, with their epochs.
+    pub parked: Vec<(u32, u64)>,
+    /// VMs whose machine was asked to end, and until when it may.
+    pub ending: BTreeMap<u32, Instant>,
+    /// VMs whose next work of this phase fails with these words.
+    pub fails: BTreeMap<(u32, Phase), String>,
+    /// VMs whose guests overhear a soft shutdown.
+    pub deaf: BTreeSet<u32>,
+    /// Whether host listings show what is really used.
+    pub monitored: bool,
+    /// What guests are told of OneGate's address.
+    pub onegate_endpoint: Option<String>,
+    /// Numbers requests.
+    pub request: u32,
+}
+
+impl World {
+    /// A world as the settings say.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        let mut world = World {
+            users: Vec::new(),
+            hosts: Vec::new(),
+            networks: Vec::new(),
+            templates: BTreeMap::new(),
+            next_template: 0,
+            vms: BTreeMap::new(),
+            live: BTreeSet::new(),
+            next_vm: 0,
+            faults: Faults::default(),
+            counters: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            held: BTreeSet::new(),
+            parked: Vec::new(),
+            ending: BTreeMap::new(),
+            fails: BTreeMap::new(),
+            deaf: BTreeSet::new(),
+            monitored: true,
+            onegate_endpoint: settings.onegate_endpoint.clone(),
+            request: 0,
+            settings,
+        };
+        for setup in world.settings.users.clone() {
+            world.add_user(setup);
+        }
+        for (id, setup) in (0..).zip(world.settings.hosts.clone()) {
+            world.hosts.push(Host::new(id, setup));
+        }
+        for (id, setup) in (0..).zip(world.settings.networks.clone()) {
+            world.networks.push(Network::new(id, setup));
+        }
+        for setup in world.settings.templates.clone() {
+            let body = crate::template::parse(&setup.body)
+                .map_err(|error| format!("template {}: {error}", setup.name))?;
+            world.add_template(
+                0,
+                0,
+                ("oneadmin".into(), "oneadmin"),
+                setup.name,
+                body,
+                setup.public,
+            );
+        }
+        Ok(world)
+    }
+
+    /// Unix seconds.
+    pub fn now(&self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs())
+    }
+
+    /// The VM, to change it.
+    pub fn vm_mut(&mut self, id: u32) -> Option<&mut Vm> {
+        let vm = self.vms.get_mut(&id)?;
+        vm.cache = None;
+        Some(vm)
+    }
+
+    fn takes(&self, phase: Phase) -> Duration {
+        self.settings
+            .phases
+            .get(&phase)
+            .copied()
+            .unwrap_or(self.settings.phase)
+    }
+
+    /// Brings a VM into a state by a call: listings show the old one for a while.
+    pub fn set_by_call(&mut self, id: u32, state: State) {
+        let lag = self.settings.lag;
+        let old = self.vms.get(&id).map(|vm| vm.state);
+        self.set(id, state);
+        if let (Some(old), false) = (old, lag.is_zero())
+            && let Some(vm) = self.vm_mut(id)
+        {
+            vm.shown = Some((old, Instant::now() + lag));
+        }
+    }
+
+    /// Brings a VM into a state, with all that goes with it.
+    pub fn set(&mut self, id: u32, state: State) {
+        let now = self.now();
+        let Some(vm) = self.vm_mut(id) else { return };
+        vm.state = state;
+        vm.epoch += 1;
+        let epoch = vm.epoch;
+        let host = vm.host();
+        let mut moved = None;
+        if let Some(stay) = vm.history.last_mut() {
+            match state {
+                State::Active(Lcm::Prolog) => stay.prolog.0 = now,
+                State::Active(Lcm::Boot) => {
+                    stay.prolog.1 = now;
+                    stay.running.0 = now;
+                }
+                State::Active(Lcm::Epilog | Lcm::EpilogStop | Lcm::EpilogUndeploy) => {
+                    stay.running.1 = now;
+                    stay.epilog.0 = now;
+                }
+                State::Active(Lcm::BootFailure) | State::Suspended | State::Poweroff => stay.running.1 = now,
+                State::Stopped | State::Undeployed | State::Pending => {
+                    stay.epilog.1 = now;
+                    stay.etime = now;
+                }
+                State::Done => {
+                    stay.epilog.1 = now;
+                    stay.etime = now;
+                }
+                State::Hold | State::Active(_) => {}
+            }
+        }
+        match state {
+            State::Active(Lcm::Running) => {
+                vm.deploy_id = match vm.history.last() {
+                    Some(stay) => format!("{}:{}:dummy", stay.hostname, vm.name),
+                    None => String::new(),
+                };
+                vm.hard = false;
+            }
+            State::Done => vm.etime = now,
+            State::Active(Lcm::Migrate | Lcm::PrologMigrate) => moved = vm.target.take(),
+            State::Active(_)
+            | State::Pending
+            | State::Hold
+            | State::Stopped
+            | State::Suspended
+            | State::Poweroff
+            | State::Undeployed => {}
+        }
+        if let (Some(to), Some(from)) = (moved, host) {
+            self.vacate(id, from);
+            self.stay(id, to, false);
+        } else if let Some(host) = host {
+            if state.on_host() {
+                self.occupy(id, host)
+            } else {
+                self.vacate(id, host)
+            }
+        }
+        if state == State::Done {
+            self.live.remove(&id);
+            self.release_leases(id);
+            self.deaf.remove(&id);
+        }
+        self.ending.remove(&id);
+        if let State::Active(lcm) = state
+            && let Some((phase, ..)) = lcm.work()
+        {
+            self.due
+                .push(Reverse((Instant::now() + self.takes(phase), id, epoch)));
+        }
+    }
+
+    /// Opens a stay on a host, and counts the VM there.
+    pub fn stay(&mut self, id: u32, host: u32, by_scheduler: bool) {
+        let now = self.now();
+        let Some(hostname) = self.host_mut(host).map(|host| host.setup.name.clone()) else {
+            return;
+        };
+        let Some(vm) = self.vm_mut(id) else { return };
+        if let Some(last) = vm.history.last_mut() {
+            last.running.1 = now;
+            last.etime = now;
+        }
+        vm.history.push(crate::vm::History {
+            host,
+            hostname,
+            by_scheduler,
+            stime: now,
+            etime: 0,
+            prolog: (0, 0),
+            running: (0, 0),
+            epilog: (0, 0),
+            action: None,
+        });
+        crate::vm::replace(&mut vm.template, "TM_MAD_SYSTEM", "dummy");
+        self.occupy(id, host);
+    }
+
+    /// Notes who asked for what in the VM's present stay.
+    pub fn note_action(&mut self, id: u32, action: u32, user: &User) {
+        self.request = (self.request + 1) % 10_000;
+        let request = self.request;
+        if let Some(stay) = self.vm_mut(id).and_then(|vm| vm.history.last_mut()) {
+            stay.action = Some((action, user.id, user.gid, request));
+        }
+    }
+
+    fn release_leases(&mut self, id: u32) {
+        let leases = self.vms.get(&id).map(|vm| vm.leases.clone()).unwrap_or_default();
+        for (network, ip) in leases {
+            if let Some(network) = self.networks.get_mut(network as usize) {
+                network.leases.remove(&ip);
+            }
+        }
+    }
+
+    /// Writes oned's own note of a failure into the VM.
+    pub fn note_error(&mut self, id: u32, text: &str) {
+        if let Some(vm) = self.vm_mut(id) {
+            crate::vm::replace(&mut vm.user_template, "ERROR", text);
+        }
+    }
+}
+
+/// 64 hexadecimal digits that nobody can guess.
+pub fn secret() -> String {
+    use std::io::Read;
+    let mut bytes = [0u8; 32];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    if read.is_err() {
+        // No source of randomness: the hasher's keys are random too.
+        use std::hash::{BuildHasher, Hasher};
+        for chunk in bytes.chunks_mut(8) {
+            let word = std::collections::hash_map::RandomState::new()
+                .build_hasher()
+                .finish();
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
