@@ -1,16 +1,327 @@
-//! OpenNebula as a provider of VMs.
+//! OpenNebula as a provider of VMs: it looks, makes, ends; it decides nothing.
+//!
+//! - A look is two calls whatever the size: the VMs, then the hosts; and a third for
+//!   those whose tags are not known yet, that may have become ready, or that the
+//!   listing does not show any more.
+//! - A VM is made *held*, its id remembered, and then let go: to the host that was
+//!   chosen, or to OpenNebula's scheduler. One whose answer was lost has never run.
+//! - Which VM is whose, its tags in OpenNebula say. Names are for people.
+//! - Nothing is done to a VM that does not carry the tag in question.
 
-use crate::error::Error;
-use crate::settings::Settings;
+mod calls;
+mod end;
+mod flight;
+mod fold;
+mod make;
+mod memory;
+mod push;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use end::Ended;
+pub use fold::PSEUDO_HOST;
+
+use crate::client::Client;
+use crate::error::{Class, Error};
+use crate::settings::{Placement, Settings, TemplateSource, VmSource};
+use crate::template::{MungeKey, Wanted, from_text, node_file, over_registered, read_file};
+use calls::Calls;
+use flight::Flight;
+use memory::{Memory, Now};
+use source::{Resolved, Sources};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+use thiao_core::ids::{Generation, HostName, NodeName, NodesetName, Time, VmId, VmTag};
+use thiao_core::view::{ProviderView, Shape};
+
+/// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
+const OLDEST: (u32, u32) = (5, 12);
 
 /// The provider. Clones share everything.
-#[derive(Debug, Clone)]
-pub struct OpenNebula {}
+#[derive(Clone)]
+pub struct OpenNebula {
+    inner: Arc<Inner<Client>>,
+}
+
+impl fmt::Debug for OpenNebula {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenNebula")
+            .field("endpoint", &self.inner.settings.access.endpoint)
+            .finish_non_exhaustive()
+    }
+}
 
 impl OpenNebula {
     /// Reads the credentials; nothing is called yet.
     pub fn open(settings: Settings) -> Result<Self, Error> {
-        let _ = settings;
-        todo!()
+        let client = Client::new(&settings.access)?;
+        Ok(Self {
+            inner: Arc::new(Inner::new(settings, client)),
+        })
+    }
+
+    /// Looks whether OpenNebula has what is needed: version, templates, networks, hosts.
+    /// What people should know is returned. What fails here fails every creation too.
+    pub fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, Error> {
+        self.inner.prepare(shapes, progress)
+    }
+
+    /// All VMs of this cluster and the hosts, whole, or an error.
+    pub fn look(&self) -> Result<ProviderView, Error> {
+        self.inner.look()
+    }
+
+    /// Makes the VM of this tag and lets it go to this host ([`PSEUDO_HOST`]: wherever
+    /// OpenNebula's scheduler puts it). `again`: it was asked for before, perhaps by
+    /// another process, and is looked for first. When it returns an error, the VM may
+    /// be there, held; [`OpenNebula::destroy`] ends it.
+    pub fn create(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, Error> {
+        self.inner.create(tag, host, shape, again)
+    }
+
+    /// Gives the VM of this tag one push towards its end. `hard`: leaves its guest no time.
+    /// Calling it again is harmless.
+    pub fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, Error> {
+        self.inner.destroy(tag, id, hard)
+    }
+
+    /// What this process saw of a VM's life, oldest first.
+    #[must_use]
+    pub fn timeline(&self, id: &VmId) -> Vec<(Time, String)> {
+        id.as_str()
+            .parse()
+            .map_or(Vec::new(), |id| self.inner.memory().story(id))
+    }
+
+    /// The connection, for checks and tools that share its budget.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.inner.calls
+    }
+}
+
+/// The provider over any calls.
+struct Inner<C> {
+    settings: Settings,
+    calls: C,
+    memory: Mutex<Memory>,
+    flight: Flight,
+    sources: Sources,
+}
+
+impl<C: Calls> Inner<C> {
+    fn new(settings: Settings, calls: C) -> Self {
+        Self {
+            settings,
+            calls,
+            memory: Mutex::default(),
+            flight: Flight::default(),
+            sources: Sources::default(),
+        }
+    }
+
+    /// Never held during a call.
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self) -> Result<ProviderView, Error> {
+        self.fresh()?;
+        let settings = &self.settings;
+        let rules = fold::Rules {
+            placement: settings.placement,
+            ready: settings.ready,
+            hosts: &settings.hosts,
+            host_cluster: settings.host_cluster.as_deref(),
+        };
+        let memory = self.memory();
+        Ok(fold::view(rules, &memory.ours, &memory.hosts))
+    }
+
+    /// Brings the memory up to what OpenNebula has, by a look that began after this call;
+    /// those who wait for one share it.
+    fn fresh(&self) -> Result<(), Error> {
+        self.flight.share(|| {
+            let began = Instant::now();
+            // VMs before hosts: see `fold`.
+            let rows = self.calls.vms()?;
+            let ids = self.memory().to_ask(&rows, self.settings.ready, began);
+            let hosts = self.calls.hosts()?;
+            let details = match ids.as_slice() {
+                [] => Vec::new(),
+                ids => self.calls.vms_of(ids)?,
+            };
+            self.memory()
+                .take(&self.settings.cluster, rows, details, hosts, began, now());
+            Ok(())
+        })
+    }
+
+    /// The nodeset that a node is of, and what its VMs are made from.
+    fn source_of(&self, node: &NodeName) -> Result<(&NodesetName, &VmSource), Error> {
+        let settings = &self.settings;
+        let nodeset = settings.nodes.get(node);
+        nodeset
+            .and_then(|name| settings.nodesets.get_key_value(name))
+            .ok_or_else(|| {
+                Error::new(
+                    Class::BadTemplate,
+                    format!("node {node} is of no nodeset: its VM has no template"),
+                )
+            })
+    }
+
+    fn munge_key(&self) -> Result<Option<MungeKey>, Error> {
+        self.settings
+            .guest
+            .munge_key
+            .as_deref()
+            .map(MungeKey::read)
+            .transpose()
+    }
+
+    /// What to send for this VM.
+    fn order(
+        &self,
+        tag: &VmTag,
+        host: Option<&HostName>,
+        shape: Shape,
+        resolved: &Resolved,
+    ) -> Result<Order, Error> {
+        let (nodeset, source) = self.source_of(&tag.node)?;
+        let key = self.munge_key()?;
+        let wanted = Wanted {
+            tag,
+            nodeset,
+            host,
+            shape,
+            overhead_mb: self.settings.overhead_mb,
+            network: resolved.network.as_ref().map(|(name, id)| (name.as_str(), *id)),
+            ready: self.settings.ready,
+            guest: &self.settings.guest,
+            munge_key: key.as_ref(),
+        };
+        let from_file = |path: &std::path::Path| {
+            let text = read_file(path)?;
+            from_text(&text, &path.display().to_string(), &wanted).map(|whole| Order::Whole(whole.to_xml()))
+        };
+        match (&source.template, &resolved.template) {
+            (TemplateSource::File(path), _) => from_file(path),
+            (TemplateSource::PerNode(folder), _) => from_file(&node_file(folder, &tag.node)),
+            (TemplateSource::Registered(_), Some(template)) => Ok(Order::Registered {
+                template: template.id,
+                extra: over_registered(&template.body, &wanted)?.to_xml(),
+            }),
+            (TemplateSource::Registered(name), None) => Err(Error::new(
+                Class::NoSuchObject,
+                format!("nodeset {nodeset}: the template {name:?} was not found"),
+            )),
+        }
+    }
+
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, Error> {
+        let settings = &self.settings;
+        progress("asking OpenNebula for its version, templates, networks and hosts");
+        let version = self.calls.version()?;
+        if parse_version(&version).is_none_or(|version| version < OLDEST) {
+            return Err(Error::new(
+                Class::Unknown,
+                format!(
+                    "{} is OpenNebula {version:?}: Thiao needs {}.{} or later",
+                    settings.access.endpoint, OLDEST.0, OLDEST.1
+                ),
+            ));
+        }
+        let user = self.calls.user()?;
+        let mut notes = vec![format!(
+            "OpenNebula {version} at {}, as user {}",
+            settings.access.endpoint, user.name
+        )];
+        let shape = shapes.first().copied().unwrap_or(Shape {
+            cpus: 1,
+            memory_mb: 512,
+            share_percent: 100,
+        });
+        // One VM of each nodeset, or of each node where each has a template of its own.
+        let mut samples: BTreeMap<&NodesetName, Vec<&NodeName>> = BTreeMap::new();
+        for (node, nodeset) in &settings.nodes {
+            let nodes = samples.entry(nodeset).or_default();
+            let (_, source) = self.source_of(node)?;
+            if nodes.is_empty() || matches!(source.template, TemplateSource::PerNode(_)) {
+                nodes.push(node);
+            }
+        }
+        for (nodeset, nodes) in samples {
+            for node in nodes {
+                let (_, source) = self.source_of(node)?;
+                let resolved = self.sources.get(&self.calls, nodeset, source)?;
+                let tag = VmTag {
+                    cluster: settings.cluster.clone(),
+                    node: node.clone(),
+                    generation: Generation(1),
+                };
+                let host = HostName::new("host").ok();
+                let host = host.as_ref().and_then(|host| self.chosen(host));
+                self.order(&tag, host, shape, &resolved)?;
+            }
+        }
+        let view = self.look()?;
+        match settings.placement {
+            Placement::Thiao => {
+                let usable = view.hosts.iter().filter(|host| host.usable).count();
+                if view.hosts.is_empty() {
+                    notes.push(
+                        "OpenNebula shows no host to this user: placing VMs needs rights on hosts \
+                         (oneacl create '#UID HOST/* USE+MANAGE'), or placement = \"opennebula\""
+                            .to_owned(),
+                    );
+                } else {
+                    notes.push(format!("{usable} of {} hosts take VMs", view.hosts.len()));
+                }
+            }
+            Placement::OpenNebula => notes.push("OpenNebula's own scheduler places the VMs".to_owned()),
+        }
+        if !view.vms.is_empty() {
+            notes.push(format!(
+                "{} VMs of cluster {} are there",
+                view.vms.len(),
+                settings.cluster
+            ));
+        }
+        Ok(notes)
+    }
+
+    /// The host, if it is us who choose one.
+    fn chosen<'a>(&self, host: &'a HostName) -> Option<&'a HostName> {
+        match self.settings.placement {
+            Placement::Thiao => Some(host),
+            Placement::OpenNebula => None,
+        }
+    }
+}
+
+/// What makes a VM.
+enum Order {
+    /// A registered template, and what goes on top.
+    Registered { template: u32, extra: String },
+    /// A whole template.
+    Whole(String),
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.trim().split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn now() -> Now {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Now {
+        instant: Instant::now(),
+        time: Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
     }
 }

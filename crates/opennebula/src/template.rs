@@ -21,7 +21,7 @@
 //! | `slurmctld_addr` | where guests reach it | `10.0.0.1` |
 //! | `slurmctld_port` | its port | `6817` |
 //!
-//! Anything else is an error. The munge key is no variable: it goes into CONTEXT and
+//! Filters: `int`, `lower`, `replace`, `trim`, `upper`. Anything else is an error. The munge key is no variable: it goes into CONTEXT and
 //! nowhere else. A value is put in after the template was read, so that none can
 //! become an attribute, wherever it stands.
 

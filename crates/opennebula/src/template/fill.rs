@@ -5,7 +5,7 @@ use super::{Wanted, share, vm_name};
 use crate::error::{Class, Error};
 use crate::syntax::{Template, Value as Attribute};
 use minijinja::value::{Object, Value, ValueKind};
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, filters};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,7 +79,12 @@ pub fn fill(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Template, E
         unknown: Mutex::default(),
     });
     let values: Arc<Mutex<Vec<String>>> = Arc::default();
-    let mut environment = Environment::new();
+    let mut environment = Environment::empty();
+    environment.add_filter("int", filters::int);
+    environment.add_filter("lower", filters::lower);
+    environment.add_filter("replace", filters::replace);
+    environment.add_filter("trim", filters::trim);
+    environment.add_filter("upper", filters::upper);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let kept = values.clone();
     environment.set_formatter(move |out, _, value| {

@@ -1,0 +1,65 @@
+//! What the provider asks of oned. A trait, so that bad days can be tried without one.
+
+use crate::client::{Client, Recovery, VmAction};
+use crate::error::Error;
+use crate::model::{Host, Network, Template, User, VmDetails, VmRow};
+
+/// [`Client`]'s calls, as far as the provider needs them.
+pub(super) trait Calls: Send + Sync + 'static {
+    fn version(&self) -> Result<String, Error>;
+    fn user(&self) -> Result<User, Error>;
+    fn hosts(&self) -> Result<Vec<Host>, Error>;
+    fn vms(&self) -> Result<Vec<VmRow>, Error>;
+    fn vms_of(&self, ids: &[u32]) -> Result<Vec<VmDetails>, Error>;
+    fn templates(&self) -> Result<Vec<Template>, Error>;
+    fn template(&self, id: u32) -> Result<Template, Error>;
+    fn networks(&self) -> Result<Vec<Network>, Error>;
+    fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error>;
+    fn allocate(&self, template: &str) -> Result<u32, Error>;
+    fn deploy(&self, vm: u32, host: u32) -> Result<(), Error>;
+    fn action(&self, vm: u32, action: VmAction) -> Result<(), Error>;
+    fn recover(&self, vm: u32, how: Recovery) -> Result<(), Error>;
+}
+
+impl Calls for Client {
+    fn version(&self) -> Result<String, Error> {
+        Client::version(self)
+    }
+    fn user(&self) -> Result<User, Error> {
+        Client::user(self)
+    }
+    fn hosts(&self) -> Result<Vec<Host>, Error> {
+        Client::hosts(self)
+    }
+    fn vms(&self) -> Result<Vec<VmRow>, Error> {
+        Client::vms(self)
+    }
+    fn vms_of(&self, ids: &[u32]) -> Result<Vec<VmDetails>, Error> {
+        Client::vms_of(self, ids)
+    }
+    fn templates(&self) -> Result<Vec<Template>, Error> {
+        Client::templates(self)
+    }
+    fn template(&self, id: u32) -> Result<Template, Error> {
+        Client::template(self, id)
+    }
+    fn networks(&self) -> Result<Vec<Network>, Error> {
+        Client::networks(self)
+    }
+    // Always held: what is made by a call whose answer was lost has never run.
+    fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error> {
+        Client::instantiate(self, template, name, true, extra)
+    }
+    fn allocate(&self, template: &str) -> Result<u32, Error> {
+        Client::allocate(self, template, true)
+    }
+    fn deploy(&self, vm: u32, host: u32) -> Result<(), Error> {
+        Client::deploy(self, vm, host)
+    }
+    fn action(&self, vm: u32, action: VmAction) -> Result<(), Error> {
+        Client::action(self, vm, action)
+    }
+    fn recover(&self, vm: u32, how: Recovery) -> Result<(), Error> {
+        Client::recover(self, vm, how)
+    }
+}

@@ -1,0 +1,318 @@
+//! What oned showed, in the words that all providers share. Pure.
+
+use crate::model::{Host, VmRow};
+use crate::settings::{Placement, ReadyBy};
+use crate::state::{Kind, VmState as OneState};
+use std::collections::{BTreeMap, BTreeSet};
+use thiao_core::ids::{HostName, VmId, VmTag};
+use thiao_core::view::{HostView, Load, ProviderView, VmState, VmView};
+
+/// The host that stands for OpenNebula's own scheduler.
+pub const PSEUDO_HOST: &str = "opennebula";
+
+/// What decides how oned's answers are to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub placement: Placement,
+    pub ready: ReadyBy,
+    /// The only hosts that count; empty: all.
+    pub hosts: &'a [HostName],
+    /// The only OpenNebula cluster whose hosts count.
+    pub host_cluster: Option<&'a str>,
+}
+
+/// A VM of ours as it was last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ours {
+    pub row: VmRow,
+    pub tag: VmTag,
+    /// Its guest has said READY=YES.
+    pub ready: bool,
+}
+
+/// A VM's id in the words of all providers.
+pub(super) fn vm_id(id: u32) -> Option<VmId> {
+    VmId::new(&id.to_string()).ok()
+}
+
+/// Everything in one view. `ours` are the VMs with our cluster's tag.
+pub(super) fn view(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> ProviderView {
+    let vms = ours.values().filter_map(|vm| vm_view(rules.ready, vm));
+    ProviderView {
+        hosts: host_views(rules, ours, hosts),
+        vms: vms.collect(),
+    }
+}
+
+fn vm_view(by: ReadyBy, vm: &Ours) -> Option<VmView> {
+    let host = vm.row.host.as_ref();
+    Some(VmView {
+        id: vm_id(vm.row.id)?,
+        tag: Some(vm.tag.clone()),
+        host: host.and_then(|(name, _)| HostName::new(name).ok()),
+        memory_mb: vm.row.memory_mb,
+        cpu_percent: vm.row.cpu_percent,
+        state: state(by, vm),
+    })
+}
+
+/// What a VM's state means to the controller.
+fn state(by: ReadyBy, vm: &Ours) -> VmState {
+    let state = vm.row.state;
+    let with_error = |what: String| match &vm.row.error {
+        Some(error) => format!("{what}: {error}"),
+        None => what,
+    };
+    match state.kind() {
+        Kind::Held => VmState::Held,
+        Kind::Pending => VmState::Pending,
+        Kind::Starting => VmState::Booting,
+        Kind::Running => match by {
+            ReadyBy::OneGate if vm.ready => VmState::Ready,
+            // Without OneGate it is Slurm that sees its slurmd.
+            ReadyBy::OneGate | ReadyBy::Slurm => VmState::Booting,
+        },
+        Kind::Moving | Kind::Saved => VmState::Paused,
+        Kind::Off => VmState::Dead(with_error(format!("powered off in OpenNebula ({state})"))),
+        Kind::Ending => VmState::Stopping,
+        Kind::Failed => VmState::Dead(with_error(format!("failed in OpenNebula ({state})"))),
+        Kind::FailedUnsure => VmState::Unknown(with_error(format!("{state}, it may still run"))),
+        Kind::Lost => VmState::Unknown(with_error(format!(
+            "{state}: its host does not say whether it runs"
+        ))),
+        Kind::Done => VmState::Dead("terminated in OpenNebula".to_owned()),
+        Kind::Unknown(_) => VmState::Unknown(format!("{state}, which Thiao does not know")),
+    }
+}
+
+/// Whether oned counts a VM in this state as promised on its host
+/// (`LifeCycleStates.cc`: POWEROFF keeps its place). Where that is unsure, no: its
+/// place is then taken twice, which promises nothing too much.
+fn is_promised(state: OneState) -> bool {
+    match state.kind() {
+        Kind::Starting
+        | Kind::Running
+        | Kind::Moving
+        | Kind::Ending
+        | Kind::Failed
+        | Kind::FailedUnsure
+        | Kind::Lost => true,
+        Kind::Off => state == OneState::Poweroff,
+        Kind::Held | Kind::Pending | Kind::Saved | Kind::Done | Kind::Unknown(_) => false,
+    }
+}
+
+/// The hosts, with what is left beside the VMs that are not in our view.
+///
+/// The VMs must have been listed before the hosts: one of ours that is placed between
+/// the two is then counted twice for a moment. The other way round it would not be
+/// counted at all, and its place be given away again.
+fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> Vec<HostView> {
+    let mut promised: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for vm in ours.values().filter(|vm| is_promised(vm.row.state)) {
+        if let Some((_, host)) = vm.row.host {
+            let (cpu, memory) = promised.entry(host).or_default();
+            *cpu += u64::from(vm.row.cpu_percent);
+            *memory += vm.row.memory_mb;
+        }
+    }
+    let by_us = rules.placement == Placement::Thiao;
+    let named: BTreeSet<&str> = rules.hosts.iter().map(HostName::as_str).collect();
+    let wanted = |host: &&Host| {
+        (named.is_empty() || named.contains(host.name.as_str()))
+            && rules.host_cluster.is_none_or(|cluster| cluster == host.cluster)
+    };
+    let left = |host: &Host| {
+        let name = HostName::new(&host.name).ok()?;
+        let (cpu, memory) = promised.get(&host.id).copied().unwrap_or_default();
+        let others_cpu = u64::from(host.promised_cpu_percent).saturating_sub(cpu);
+        let others_memory = host.promised_memory_mb.saturating_sub(memory);
+        let cpu_left = u64::from(host.max_cpu_percent).saturating_sub(others_cpu);
+        Some(HostView {
+            name,
+            cpu_percent: u32::try_from(cpu_left).unwrap_or(u32::MAX),
+            memory_mb: host.max_memory_mb.saturating_sub(others_memory),
+            usable: by_us && host.state.takes_vms(),
+            load: host.load.map(|(cpu_percent, memory_mb)| Load {
+                cpu_percent,
+                memory_mb,
+                vms: host.vms as usize,
+                promised_cpu_percent: host.promised_cpu_percent,
+                promised_memory_mb: host.promised_memory_mb,
+            }),
+        })
+    };
+    let mut views: Vec<HostView> = hosts.iter().filter(wanted).filter_map(left).collect();
+    if !by_us && let Ok(name) = HostName::new(PSEUDO_HOST) {
+        views.push(HostView {
+            name,
+            cpu_percent: u32::MAX,
+            // More than there is, and far from where sums overflow.
+            memory_mb: u64::from(u32::MAX) * 1024,
+            usable: true,
+            load: None,
+        });
+    }
+    views
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::HostState;
+    use proptest::prelude::*;
+    use thiao_core::ids::{ClusterName, Generation, NodeName};
+
+    const RULES: Rules<'_> = Rules {
+        placement: Placement::Thiao,
+        ready: ReadyBy::OneGate,
+        hosts: &[],
+        host_cluster: None,
+    };
+
+    fn ours(id: u32, (state, lcm): (i32, i32), host: Option<u32>) -> Ours {
+        Ours {
+            row: VmRow {
+                id,
+                name: "any".to_owned(),
+                state: OneState::new(state, lcm),
+                host: host.map(|host| (format!("h{host}"), host)),
+                cpu_percent: 150,
+                memory_mb: 1024,
+                addresses: vec![],
+                error: Some("boom".to_owned()),
+                sched_message: None,
+            },
+            tag: VmTag {
+                cluster: ClusterName::new("prod").unwrap(),
+                node: NodeName::new("n1").unwrap(),
+                generation: Generation(1),
+            },
+            ready: false,
+        }
+    }
+
+    fn host(id: u32, promised_cpu_percent: u32, promised_memory_mb: u64) -> Host {
+        Host {
+            id,
+            name: format!("h{id}"),
+            state: HostState::Monitored,
+            cluster: "default".to_owned(),
+            max_cpu_percent: 800,
+            promised_cpu_percent,
+            max_memory_mb: 16_384,
+            promised_memory_mb,
+            vms: 0,
+            load: Some((10, 100)),
+        }
+    }
+
+    fn map(vms: Vec<Ours>) -> BTreeMap<u32, Ours> {
+        vms.into_iter().map(|vm| (vm.row.id, vm)).collect()
+    }
+
+    #[test]
+    fn states_mean_what_they_mean() {
+        let of = |numbers| state(ReadyBy::OneGate, &ours(1, numbers, None));
+        assert_eq!(of((2, 0)), VmState::Held);
+        assert_eq!(of((1, 0)), VmState::Pending);
+        assert_eq!(of((3, 2)), VmState::Booting);
+        assert_eq!(of((3, 3)), VmState::Booting);
+        assert_eq!(of((5, 0)), VmState::Paused);
+        assert_eq!(of((3, 4)), VmState::Paused);
+        assert_eq!(of((3, 12)), VmState::Stopping);
+        assert!(matches!(of((3, 16)), VmState::Unknown(_)));
+        assert!(matches!(of((3, 99)), VmState::Unknown(_)));
+        assert!(matches!(of((3, 37)), VmState::Unknown(_)));
+        assert_eq!(of((6, 0)), VmState::Dead("terminated in OpenNebula".to_owned()));
+        assert_eq!(
+            of((3, 36)),
+            VmState::Dead("failed in OpenNebula (BOOT_FAILURE): boom".to_owned())
+        );
+    }
+
+    #[test]
+    fn ready_is_the_guests_word_and_only_while_it_runs() {
+        let of = |by, numbers| {
+            let vm = Ours {
+                ready: true,
+                ..ours(1, numbers, None)
+            };
+            state(by, &vm)
+        };
+        assert_eq!(of(ReadyBy::OneGate, (3, 3)), VmState::Ready);
+        assert_eq!(of(ReadyBy::OneGate, (3, 2)), VmState::Booting);
+        assert_eq!(of(ReadyBy::Slurm, (3, 3)), VmState::Booting);
+    }
+
+    #[test]
+    fn what_others_were_promised_is_not_ours_to_give() {
+        // On h1: ours 1024 MiB, others 2048. A held one takes nothing yet.
+        let vms = map(vec![ours(1, (3, 3), Some(1)), ours(2, (2, 0), None)]);
+        let view = view(RULES, &vms, &[host(1, 250, 3072), host(2, 0, 0)]);
+        let room: Vec<(u32, u64)> = view.hosts.iter().map(|h| (h.cpu_percent, h.memory_mb)).collect();
+        assert_eq!(room, [(700, 14_336), (800, 16_384)]);
+        assert!(view.hosts.iter().all(|h| h.usable));
+    }
+
+    #[test]
+    fn only_the_named_hosts_count() {
+        let hosts = [host(1, 0, 0), host(2, 0, 0)];
+        let named = [HostName::new("h2").unwrap()];
+        let names = |rules| {
+            let view = view(rules, &BTreeMap::new(), &hosts);
+            view.hosts.iter().map(|h| h.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(Rules {
+                hosts: &named,
+                ..RULES
+            }),
+            ["h2"]
+        );
+        let elsewhere = Some("other");
+        assert!(
+            names(Rules {
+                host_cluster: elsewhere,
+                ..RULES
+            })
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn opennebulas_own_scheduler_is_one_host_with_room_for_all() {
+        let rules = Rules {
+            placement: Placement::OpenNebula,
+            ..RULES
+        };
+        let view = view(rules, &BTreeMap::new(), &[host(1, 0, 0)]);
+        let usable: Vec<&str> = view
+            .hosts
+            .iter()
+            .filter(|h| h.usable)
+            .map(|h| h.name.as_str())
+            .collect();
+        assert_eq!(usable, [PSEUDO_HOST]);
+        assert_eq!(view.hosts.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_place_is_promised_twice(
+            vms in prop::collection::vec((0..4_i32, 0..70_i32, prop::option::of(0..3_u32)), 0..12),
+            others in prop::collection::vec(0..20_000_u64, 3),
+        ) {
+            let vms = vms.into_iter().enumerate().map(|(id, (state, lcm, host))| ours(id as u32, (state, lcm), host));
+            let vms = map(vms.collect());
+            let hosts: Vec<Host> = (0_u32..).zip(&others).map(|(id, others)| {
+                let counted = vms.values().filter(|vm| is_promised(vm.row.state));
+                let here = counted.filter(|vm| vm.row.host.as_ref().is_some_and(|h| h.1 == id)).count() as u64;
+                host(id, 0, others + here * 1024)
+            }).collect();
+            for (host, others) in view(RULES, &vms, &hosts).hosts.iter().zip(others) {
+                prop_assert_eq!(host.memory_mb, 16_384_u64.saturating_sub(others));
+            }
+        }
+    }
+}

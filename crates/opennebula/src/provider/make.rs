@@ -1,0 +1,181 @@
+//! Making a VM: held first, then let go.
+
+use super::calls::Calls;
+use super::fold::vm_id;
+use super::{Inner, Order, now};
+use crate::client::VmAction;
+use crate::error::{Class, Error};
+use crate::settings::Placement;
+use crate::state::{Kind, VmState};
+use thiao_core::ids::{HostName, VmId, VmTag};
+use thiao_core::view::Shape;
+
+impl<C: Calls> Inner<C> {
+    pub(super) fn create(
+        &self,
+        tag: &VmTag,
+        host: &HostName,
+        shape: Shape,
+        again: bool,
+    ) -> Result<VmId, Error> {
+        if tag.cluster != self.settings.cluster {
+            return Err(Error::new(
+                Class::BadTemplate,
+                format!("{tag} is of another cluster: this is {}", self.settings.cluster),
+            ));
+        }
+        if !self.memory().making.insert(tag.clone()) {
+            return Err(Error::new(Class::Busy, format!("{tag} is being made already")));
+        }
+        let made = self.create_alone(tag, host, shape, again);
+        self.memory().making.remove(tag);
+        made
+    }
+
+    /// As the only call that makes this VM.
+    fn create_alone(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, Error> {
+        // Before anything is made: a host that is not there needs no VM.
+        let host_id = match self.settings.placement {
+            Placement::Thiao => Some(self.host_id(host)?),
+            Placement::OpenNebula => None,
+        };
+        let asked = now();
+        let mut known = self.memory().by_tag(tag);
+        if again && known.is_none() {
+            // Only a listing that began now can say that it is not there.
+            self.fresh()?;
+            known = self.memory().by_tag(tag);
+        }
+        let (id, state) = match known {
+            Some(id) => {
+                let mut memory = self.memory();
+                let state = memory.state(id, now().instant);
+                memory.tell(id, asked.time, "taken up again");
+                (id, state)
+            }
+            None => {
+                let id = self.make(tag, host, shape)?;
+                let made = now();
+                let mut memory = self.memory();
+                memory.made(tag, id, made);
+                memory.tell(id, asked.time, "asked for");
+                memory.tell(id, made.time, &format!("made, held, as VM {id}"));
+                (id, Some(VmState::Hold))
+            }
+        };
+        self.let_go(id, state, host, host_id)?;
+        vm_id(id).ok_or_else(|| Error::new(Class::Unknown, format!("{id} is no VM id")))
+    }
+
+    /// Makes it, held.
+    fn make(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<u32, Error> {
+        let (nodeset, source) = self.source_of(&tag.node)?;
+        let name = crate::template::vm_name(tag);
+        let mut fresh = false;
+        loop {
+            let resolved = self.sources.get(&self.calls, nodeset, source)?;
+            let made = match self.order(tag, self.chosen(host), shape, &resolved)? {
+                Order::Registered { template, extra } => self.calls.instantiate(template, &name, &extra),
+                Order::Whole(template) => self.calls.allocate(&template),
+            };
+            match made {
+                // The template as we know it is gone; its name may have another by now.
+                Err(error) if error.class == Class::NoSuchObject && !fresh => {
+                    self.sources.forget(nodeset);
+                    fresh = true;
+                }
+                made => return made,
+            }
+        }
+    }
+
+    /// Lets a VM go that was made. One that is on its way already is fine.
+    fn let_go(
+        &self,
+        id: u32,
+        state: Option<VmState>,
+        host: &HostName,
+        host_id: Option<u32>,
+    ) -> Result<(), Error> {
+        let done = match (state.map(VmState::kind), host_id) {
+            (None | Some(Kind::Held | Kind::Pending), Some(host_id)) => self.calls.deploy(id, host_id),
+            (None | Some(Kind::Held), None) => self.calls.action(id, VmAction::Release),
+            (Some(_), _) => return Ok(()),
+        };
+        let at = now();
+        {
+            let mut memory = self.memory();
+            memory.did(id, at);
+            match (&done, host_id) {
+                (Ok(()), Some(_)) => memory.tell(id, at.time, &format!("deployed to {host}")),
+                (Ok(()), None) => memory.tell(id, at.time, "released to OpenNebula's scheduler"),
+                (Err(error), _) => memory.tell(id, at.time, &error.text),
+            }
+        }
+        match done {
+            Ok(()) => Ok(()),
+            Err(error) => match error.class {
+                // Its state, or its host: ask which.
+                Class::WrongState | Class::NoSuchObject => self.why_not(id, host, error),
+                Class::Authentication
+                | Class::Authorization
+                | Class::BadTemplate
+                | Class::Capacity
+                | Class::Busy
+                | Class::Network
+                | Class::Unknown => Err(error),
+            },
+        }
+    }
+
+    /// What a refused deploy or release means, by the VM's state after it.
+    fn why_not(&self, id: u32, host: &HostName, refused: Error) -> Result<(), Error> {
+        let seen = self.calls.vms_of(&[id])?;
+        let state = seen.iter().find(|vm| vm.row.id == id).map(|vm| vm.row.state);
+        match state.map(VmState::kind) {
+            None | Some(Kind::Done) => {
+                self.memory().forget(id);
+                Err(Error::new(
+                    Class::Busy,
+                    format!("VM {id} was ended before it could be started: {}", refused.text),
+                ))
+            }
+            // It waits still: so it is the host that does not take it.
+            Some(Kind::Held | Kind::Pending) => Err(Error::new(
+                Class::Capacity,
+                format!("host {host} does not take VM {id}: {}", refused.text),
+            )),
+            Some(
+                Kind::Starting
+                | Kind::Running
+                | Kind::Moving
+                | Kind::Saved
+                | Kind::Off
+                | Kind::Ending
+                | Kind::Failed
+                | Kind::FailedUnsure
+                | Kind::Lost
+                | Kind::Unknown(_),
+            ) => Ok(()),
+        }
+    }
+
+    fn host_id(&self, host: &HostName) -> Result<u32, Error> {
+        let find = || {
+            let memory = self.memory();
+            let known = memory.hosts.iter().find(|known| known.name == host.as_str());
+            known.map(|known| known.id)
+        };
+        if let Some(id) = find() {
+            return Ok(id);
+        }
+        // The first call after a start, or a new host.
+        self.fresh()?;
+        find().ok_or_else(|| {
+            Error::new(
+                Class::Capacity,
+                format!("OpenNebula shows no host {host}: see `onehost list` as the user of the credentials"),
+            )
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! What is remembered between calls. Pure: time comes in, nothing is asked here.
+
+use super::fold::Ours;
+use crate::model::{Host, VmDetails, VmRow};
+use crate::settings::ReadyBy;
+use crate::state::{Kind, VmState};
+use crate::template::read_tag;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+use thiao_core::ids::{ClusterName, Time, VmTag};
+
+/// How long a look's states may be acted on.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// How long a VM that ended is shown as dead, unless its end is taken note of before.
+const SHOW_ENDED: Duration = Duration::from_secs(900);
+
+/// How long a running VM is asked for READY at each look: one that has not said so by then never will.
+const AWAIT_READY: Duration = Duration::from_secs(3600);
+
+/// VMs whose story is kept.
+const STORIES: usize = 20_000;
+
+/// Moments kept of each.
+const MOMENTS: usize = 64;
+
+/// An instant by both clocks: one for spans, one for people.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub instant: Instant,
+    pub time: Time,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Our VMs as last seen, those that ended since and were not asked after too.
+    pub ours: BTreeMap<u32, Ours>,
+    /// Hosts as last seen.
+    pub hosts: Vec<Host>,
+    /// Tags by id, for ever: OpenNebula uses no id again. None: no tag of ours.
+    tags: BTreeMap<u32, Option<VmTag>>,
+    /// VMs that we made or took up, and that may not have been listed yet.
+    made: BTreeMap<VmTag, u32>,
+    /// When we last did something to a VM: what was seen before does not hold.
+    acted: BTreeMap<u32, Instant>,
+    /// When a VM was first seen to have ended.
+    ended: BTreeMap<u32, Instant>,
+    /// When a VM was first seen running.
+    running: BTreeMap<u32, Instant>,
+    /// When the last whole look began.
+    looked: Option<Instant>,
+    stories: BTreeMap<u32, Vec<(Time, String)>>,
+    /// VMs being made by a call right now.
+    pub making: BTreeSet<VmTag>,
+}
+
+/// What is known of a VM that shall end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It ended, or OpenNebula shows it no more.
+    Gone,
+    /// It is this VM; its state, if that is still true.
+    Tagged(Option<VmTag>, Option<VmState>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Memory {
+    /// The ids whose details a look must read beside the listing `rows`: new ones,
+    /// those that may have become ready, those that the listing lacks.
+    pub fn to_ask(&self, rows: &[VmRow], by: ReadyBy, now: Instant) -> Vec<u32> {
+        let listed: BTreeSet<u32> = rows.iter().map(|row| row.id).collect();
+        let awaited = |row: &&VmRow| match self.tags.get(&row.id) {
+            None => true,
+            Some(None) => false,
+            Some(Some(_)) => {
+                let since = self.running.get(&row.id);
+                by == ReadyBy::OneGate
+                    && row.state.kind() == Kind::Running
+                    && !self.ours.get(&row.id).is_some_and(|vm| vm.ready)
+                    && since.is_none_or(|since| now.duration_since(*since) < AWAIT_READY)
+            }
+        };
+        let mut ids: BTreeSet<u32> = rows.iter().filter(awaited).map(|row| row.id).collect();
+        let known = self.ours.keys().chain(self.made.values());
+        ids.extend(known.filter(|id| !listed.contains(id) && !self.ended.contains_key(id)));
+        ids.into_iter().collect()
+    }
+
+    /// Takes in a whole look that began at `began`: the listing, and the details that
+    /// were asked for after it.
+    pub fn take(
+        &mut self,
+        cluster: &ClusterName,
+        rows: Vec<VmRow>,
+        details: Vec<VmDetails>,
+        hosts: Vec<Host>,
+        began: Instant,
+        now: Now,
+    ) {
+        let mut shown: BTreeMap<u32, VmRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+        let mut ready = BTreeSet::new();
+        for vm in details {
+            let id = vm.row.id;
+            let tag = read_tag(|name| vm.user_template.get(name).cloned());
+            let tag = tag.filter(|tag| tag.cluster == *cluster);
+            // Tags do not change: one that a person takes off is still known here.
+            let known = self.tags.entry(id).or_insert(tag);
+            if known.is_some()
+                && vm
+                    .user_template
+                    .get("READY")
+                    .is_some_and(|word| word.eq_ignore_ascii_case("YES"))
+            {
+                ready.insert(id);
+            }
+            // Read after the listing: it is the newer word.
+            shown.insert(id, vm.row);
+        }
+        let before = std::mem::take(&mut self.ours);
+        for (id, row) in &shown {
+            let Some(Some(tag)) = self.tags.get(id) else {
+                continue;
+            };
+            let (tag, row) = (tag.clone(), row.clone());
+            let was = before.get(id);
+            let vm = Ours {
+                ready: ready.contains(id) || was.is_some_and(|was| was.ready),
+                row,
+                tag,
+            };
+            match vm.row.state.kind() {
+                Kind::Done => drop(self.ended.entry(*id).or_insert(now.instant)),
+                Kind::Running => drop(self.running.entry(*id).or_insert(now.instant)),
+                Kind::Held
+                | Kind::Pending
+                | Kind::Starting
+                | Kind::Moving
+                | Kind::Saved
+                | Kind::Off
+                | Kind::Ending
+                | Kind::Failed
+                | Kind::FailedUnsure
+                | Kind::Lost
+                | Kind::Unknown(_) => {}
+            }
+            for what in changes(was, &vm) {
+                self.tell(*id, now.time, &what);
+            }
+            self.ours.insert(*id, vm);
+        }
+        // Those that ended are in no listing: they stay until that was taken note of.
+        for (id, vm) in before {
+            let recent = |at: &Instant| now.instant.duration_since(*at) < SHOW_ENDED;
+            if !shown.contains_key(&id) && self.ended.get(&id).is_some_and(recent) {
+                self.ours.insert(id, vm);
+            }
+        }
+        self.hosts = hosts;
+        self.looked = Some(began);
+        let Self {
+            ours, acted, made, ..
+        } = self;
+        // What was made after the listing began may be missing from it rightly.
+        made.retain(|_, id| ours.contains_key(id) || acted.get(id).is_some_and(|at| *at >= began));
+        let kept: BTreeSet<u32> = ours.keys().chain(made.values()).copied().collect();
+        self.tags
+            .retain(|id, _| shown.contains_key(id) || kept.contains(id));
+        self.acted.retain(|id, _| kept.contains(id));
+        self.ended.retain(|id, _| kept.contains(id));
+        self.running.retain(|id, _| kept.contains(id));
+    }
+
+    /// A VM that we made: its tag is known before any listing shows it.
+    pub fn made(&mut self, tag: &VmTag, id: u32, now: Now) {
+        self.made.insert(tag.clone(), id);
+        self.tags.insert(id, Some(tag.clone()));
+        self.did(id, now);
+    }
+
+    /// Something was done to a VM.
+    pub fn did(&mut self, id: u32, now: Now) {
+        self.acted.insert(id, now.instant);
+    }
+
+    /// The VM that we know by this tag: one that was let go before held ones, then the oldest.
+    pub fn by_tag(&self, tag: &VmTag) -> Option<u32> {
+        self.all_by_tag(tag).first().copied()
+    }
+
+    /// All VMs that we know by this tag and that did not end, the one that counts first.
+    pub fn all_by_tag(&self, tag: &VmTag) -> Vec<u32> {
+        let alive = |vm: &&Ours| vm.tag == *tag && vm.row.state.kind() != Kind::Done;
+        let mut known: Vec<(bool, u32)> = self
+            .ours
+            .values()
+            .filter(alive)
+            .map(|vm| (vm.row.state.kind() == Kind::Held, vm.row.id))
+            .collect();
+        if let Some(id) = self.made.get(tag)
+            && !self.ours.contains_key(id)
+        {
+            known.push((true, *id));
+        }
+        known.sort_unstable();
+        known.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// What is known of this VM for its end.
+    pub fn known(&self, id: u32, now: Instant) -> Known {
+        let Some(tag) = self.tags.get(&id) else {
+            return Known::Nothing;
+        };
+        if self.ended.contains_key(&id) {
+            return Known::Gone;
+        }
+        Known::Tagged(tag.clone(), self.state(id, now))
+    }
+
+    /// A VM's state, if what was seen still holds.
+    pub fn state(&self, id: u32, now: Instant) -> Option<VmState> {
+        let looked = self.looked?;
+        let untouched = self.acted.get(&id).is_none_or(|acted| *acted < looked);
+        let fresh = now.duration_since(looked) < FRESH;
+        let vm = self.ours.get(&id)?;
+        (untouched && fresh).then_some(vm.row.state)
+    }
+
+    /// A VM's end was taken note of: it is shown no more.
+    pub fn forget(&mut self, id: u32) {
+        self.ours.remove(&id);
+        self.ended.remove(&id);
+        self.made.retain(|_, made| *made != id);
+    }
+
+    /// Adds a moment to a VM's story.
+    pub fn tell(&mut self, id: u32, time: Time, what: &str) {
+        let story = self.stories.entry(id).or_default();
+        if story.len() < MOMENTS {
+            story.push((time, what.to_owned()));
+        }
+        while self.stories.len() > STORIES {
+            self.stories.pop_first();
+        }
+    }
+
+    pub fn story(&self, id: u32) -> Vec<(Time, String)> {
+        self.stories.get(&id).cloned().unwrap_or_default()
+    }
+}
+
+/// What a look shows that the one before did not, for a VM's story.
+fn changes(was: Option<&Ours>, is: &Ours) -> Vec<String> {
+    let mut news = Vec::new();
+    let state = |vm: &Ours| vm.row.state;
+    if was.map(state) != Some(state(is)) {
+        news.push(match &is.row.host {
+            Some((host, _)) => format!("seen {} on {host}", is.row.state),
+            None => format!("seen {}", is.row.state),
+        });
+    }
+    let told = |get: fn(&VmRow) -> Option<&String>| {
+        get(&is.row).filter(|text| was.and_then(|was| get(&was.row)) != Some(*text))
+    };
+    if let Some(text) = told(|row| row.sched_message.as_ref()) {
+        news.push(format!("OpenNebula's scheduler: {text}"));
+    }
+    if let Some(text) = told(|row| row.error.as_ref()) {
+        news.push(format!("OpenNebula: {text}"));
+    }
+    if is.ready && !was.is_some_and(|was| was.ready) {
+        news.push("its guest says READY".to_owned());
+    }
+    news
+}

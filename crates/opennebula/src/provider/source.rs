@@ -1,0 +1,123 @@
+//! What VMs are made from, as OpenNebula has it now: kept for a while.
+
+use super::calls::Calls;
+use crate::error::{Class, Error};
+use crate::model::{Network, Template};
+use crate::settings::{TemplateSource, VmSource};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use thiao_core::ids::NodesetName;
+
+/// How long a template is used before it is read again: a person may have changed it.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// What OpenNebula has of a nodeset's source.
+#[derive(Debug, PartialEq)]
+pub(super) struct Resolved {
+    /// The registered template, when there is one.
+    pub template: Option<Template>,
+    /// The network as configured, and its id.
+    pub network: Option<(String, u32)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    kept: Mutex<BTreeMap<NodesetName, (Instant, Arc<Resolved>)>>,
+}
+
+impl Sources {
+    /// What there is for this nodeset. While one call asks, the others wait for its answer.
+    pub fn get(
+        &self,
+        calls: &impl Calls,
+        nodeset: &NodesetName,
+        source: &VmSource,
+    ) -> Result<Arc<Resolved>, Error> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, resolved)) = kept.get(nodeset)
+            && since.elapsed() < KEEP
+        {
+            return Ok(resolved.clone());
+        }
+        let resolved = Arc::new(resolve(calls, nodeset, source)?);
+        kept.insert(nodeset.clone(), (Instant::now(), resolved.clone()));
+        Ok(resolved)
+    }
+
+    /// What was kept does not hold any more.
+    pub fn forget(&self, nodeset: &NodesetName) {
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(nodeset);
+    }
+}
+
+fn resolve(calls: &impl Calls, nodeset: &NodesetName, source: &VmSource) -> Result<Resolved, Error> {
+    let template = match &source.template {
+        TemplateSource::Registered(name) => Some(registered(calls, nodeset, name)?),
+        TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
+    };
+    let network = match &source.network {
+        Some(name) => Some((name.clone(), network(&calls.networks()?, nodeset, name)?)),
+        None => None,
+    };
+    Ok(Resolved { template, network })
+}
+
+fn registered(calls: &impl Calls, nodeset: &NodesetName, name: &str) -> Result<Template, Error> {
+    let missing = |what: &str| {
+        Error::new(
+            Class::NoSuchObject,
+            format!(
+                "nodeset {nodeset}: {what}. See `onetemplate list` as the user of the credentials; USE rights on it are needed"
+            ),
+        )
+    };
+    if let Ok(id) = name.parse() {
+        return calls.template(id).map_err(|error| match error.class {
+            Class::NoSuchObject => missing(&format!("OpenNebula has no template with the id {id}")),
+            _ => error,
+        });
+    }
+    let mut found: Vec<Template> = calls.templates()?;
+    found.retain(|template| template.name == name);
+    if found.len() > 1 {
+        let user = calls.user()?.name;
+        let own = |template: &Template| template.owner == user;
+        if found.iter().filter(|template| own(template)).count() == 1 {
+            found.retain(own);
+        }
+    }
+    match found.pop() {
+        Some(template) if found.is_empty() => Ok(template),
+        Some(_) => Err(Error::new(
+            Class::BadTemplate,
+            format!(
+                "nodeset {nodeset}: several users have a template named {name:?}: give its id (`onetemplate list`)"
+            ),
+        )),
+        None => Err(missing(&format!("OpenNebula shows no template named {name:?}"))),
+    }
+}
+
+fn network(networks: &[Network], nodeset: &NodesetName, name: &str) -> Result<u32, Error> {
+    let id: Option<u32> = name.parse().ok();
+    let mut found = networks
+        .iter()
+        .filter(|network| Some(network.id) == id || (id.is_none() && network.name == name));
+    match (found.next(), found.next()) {
+        (Some(network), None) => Ok(network.id),
+        (Some(_), Some(_)) => Err(Error::new(
+            Class::BadTemplate,
+            format!("nodeset {nodeset}: several networks are named {name:?}: give its id (`onevnet list`)"),
+        )),
+        (None, _) => Err(Error::new(
+            Class::NoSuchObject,
+            format!(
+                "nodeset {nodeset}: OpenNebula shows no network {name:?}. See `onevnet list` as the user of the credentials; USE rights on it are needed"
+            ),
+        )),
+    }
+}
