@@ -326,7 +326,7 @@ fn what_the_documents_name_is_there() {
         let text = std::fs::read_to_string(root.join(file)).unwrap();
         for rest in text.split("](").skip(1) {
             let target = rest.split(')').next().unwrap_or_default();
-            if !target.starts_with("http") && !root.join(folder).join(target).exists() {
+            if !target.starts_with("http") && !leads_somewhere(&root.join(folder), &text, target) {
                 wrong.push(format!("{file}: there is no {target}"));
             }
         }
@@ -349,6 +349,29 @@ fn what_the_documents_name_is_there() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether a link's file is there, and the heading in it.
+fn leads_somewhere(folder: &Path, text: &str, target: &str) -> bool {
+    let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+    let file = folder.join(file);
+    let there = match target.starts_with('#') {
+        true => text.to_owned(),
+        false if file.is_file() => std::fs::read_to_string(file).unwrap(),
+        false => return file.is_dir(),
+    };
+    // As forges make them: small letters, `-` for spaces, nothing for other characters.
+    let anchor = |line: &str| -> String {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    heading.is_empty()
+        || there
+            .lines()
+            .any(|line| line.starts_with('#') && anchor(line) == heading)
 }
 
 /// The picture of a VM's phases is drawn twice: beside the types, and for readers.
