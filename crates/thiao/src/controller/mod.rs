@@ -43,8 +43,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
                 thiao_qemu::Qemu::open(settings.clone(), wake).context("the QEMU provider cannot start")?;
             run(&config, Arc::new(qemu), vms_changed).await
         }
-        ProviderSettings::OpenNebula(_) => {
-            anyhow::bail!("the OpenNebula provider cannot start: it is not connected yet")
+        ProviderSettings::OpenNebula(settings) => {
+            let opennebula = thiao_opennebula::OpenNebula::open(settings.clone())
+                .context("the OpenNebula provider cannot start")?;
+            run(&config, Arc::new(opennebula), vms_changed).await
         }
     }
 }

@@ -118,6 +118,52 @@ fn told(error: thiao_qemu::Error) -> ProviderError {
     }
 }
 
+impl Provider for thiao_opennebula::OpenNebula {
+    fn name(&self) -> &'static str {
+        "opennebula"
+    }
+
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
+        thiao_opennebula::OpenNebula::prepare(self, shapes, progress).map_err(meant)
+    }
+
+    fn look(&self) -> Result<ProviderView, ProviderError> {
+        thiao_opennebula::OpenNebula::look(self).map_err(meant)
+    }
+
+    fn create(
+        &self,
+        tag: &VmTag,
+        host: &HostName,
+        shape: Shape,
+        again: bool,
+    ) -> Result<VmId, ProviderError> {
+        thiao_opennebula::OpenNebula::create(self, tag, host, shape, again).map_err(meant)
+    }
+
+    fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
+        use thiao_opennebula::provider::Ended as Theirs;
+        match thiao_opennebula::OpenNebula::destroy(self, tag, id, hard).map_err(meant)? {
+            Theirs::Gone => Ok(Ended::Gone),
+            Theirs::Underway(what) => Ok(Ended::Underway(what)),
+        }
+    }
+
+    fn timeline(&self, id: &VmId) -> Vec<(u64, String)> {
+        thiao_opennebula::OpenNebula::timeline(self, id)
+            .into_iter()
+            .map(|(at, what)| (at.0, what))
+            .collect()
+    }
+}
+
+fn meant(error: thiao_opennebula::Error) -> ProviderError {
+    ProviderError {
+        class: error.class.meaning(),
+        text: error.text,
+    }
+}
+
 /// Notes whose VMs the records are about, and refuses another provider while there
 /// are some: it would not find them, and take their nodes for lost.
 pub fn keep_to_one(
