@@ -12,7 +12,7 @@ pub mod client;
 pub mod error;
 pub mod model;
 pub mod provider;
-mod read;
+pub mod read;
 pub mod settings;
 pub mod state;
 pub mod syntax;

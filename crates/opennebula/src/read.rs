@@ -8,10 +8,14 @@ use crate::wire::xml::Doc;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-type Read<T> = Result<T, Malformed>;
+/// What was read, or why it cannot be.
+pub type Read<T> = Result<T, Malformed>;
 
 /// `VM_POOL`, short or extended: only what the short one has.
-pub(crate) fn vms(xml: &str) -> Read<Vec<VmRow>> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn vms(xml: &str) -> Read<Vec<VmRow>> {
     let mut rows = Vec::new();
     pool(xml, "VM_POOL", "VM", |doc| {
         rows.push(vm(doc, false)?.row);
@@ -21,7 +25,10 @@ pub(crate) fn vms(xml: &str) -> Read<Vec<VmRow>> {
 }
 
 /// `VM_POOL`, extended.
-pub(crate) fn vm_details(xml: &str) -> Read<Vec<VmDetails>> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn vm_details(xml: &str) -> Read<Vec<VmDetails>> {
     let mut vms = Vec::new();
     pool(xml, "VM_POOL", "VM", |doc| {
         vms.push(vm(doc, true)?);
@@ -31,7 +38,10 @@ pub(crate) fn vm_details(xml: &str) -> Read<Vec<VmDetails>> {
 }
 
 /// `VM`.
-pub(crate) fn one_vm(xml: &str) -> Read<VmDetails> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn one_vm(xml: &str) -> Read<VmDetails> {
     let mut found = None;
     alone(xml, "VM", |doc| {
         found = Some(vm(doc, true)?);
@@ -41,7 +51,10 @@ pub(crate) fn one_vm(xml: &str) -> Read<VmDetails> {
 }
 
 /// `HOST_POOL`.
-pub(crate) fn hosts(xml: &str) -> Read<Vec<Host>> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn hosts(xml: &str) -> Read<Vec<Host>> {
     let mut hosts = Vec::new();
     pool(xml, "HOST_POOL", "HOST", |doc| {
         hosts.push(host(doc)?);
@@ -51,7 +64,10 @@ pub(crate) fn hosts(xml: &str) -> Read<Vec<Host>> {
 }
 
 /// `VMTEMPLATE_POOL`.
-pub(crate) fn templates(xml: &str) -> Read<Vec<Template>> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn templates(xml: &str) -> Read<Vec<Template>> {
     let mut templates = Vec::new();
     pool(xml, "VMTEMPLATE_POOL", "VMTEMPLATE", |doc| {
         templates.push(template(doc)?);
@@ -61,7 +77,10 @@ pub(crate) fn templates(xml: &str) -> Read<Vec<Template>> {
 }
 
 /// `VMTEMPLATE`.
-pub(crate) fn one_template(xml: &str) -> Read<Template> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn one_template(xml: &str) -> Read<Template> {
     let mut found = None;
     alone(xml, "VMTEMPLATE", |doc| {
         found = Some(template(doc)?);
@@ -71,7 +90,10 @@ pub(crate) fn one_template(xml: &str) -> Read<Template> {
 }
 
 /// `VNET_POOL`.
-pub(crate) fn networks(xml: &str) -> Read<Vec<Network>> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn networks(xml: &str) -> Read<Vec<Network>> {
     let mut networks = Vec::new();
     pool(xml, "VNET_POOL", "VNET", |doc| {
         networks.push(network(doc)?);
@@ -81,7 +103,10 @@ pub(crate) fn networks(xml: &str) -> Read<Vec<Network>> {
 }
 
 /// `USER`.
-pub(crate) fn user(xml: &str) -> Read<User> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn user(xml: &str) -> Read<User> {
     let mut id = None;
     let mut user = User {
         id: 0,
@@ -116,7 +141,10 @@ pub(crate) fn user(xml: &str) -> Read<User> {
 }
 
 /// `GROUP`.
-pub(crate) fn group(xml: &str) -> Read<Group> {
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn group(xml: &str) -> Read<Group> {
     let mut id = None;
     let mut name = String::new();
     let (mut own, mut default) = (Limits::default(), Limits::default());
@@ -236,14 +264,21 @@ fn addresses(doc: &mut Doc<'_>, addresses: &mut Vec<IpAddr>) -> Read<()> {
 fn user_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()> {
     if whole {
         vm.user_template = singles(doc)?;
-        vm.row.error = vm.user_template.get("ERROR").cloned();
-        vm.row.sched_message = vm.user_template.get("SCHED_MESSAGE").cloned();
+        let text = |name: &str| {
+            vm.user_template
+                .get(name)
+                .filter(|text| !text.is_empty())
+                .cloned()
+        };
+        (vm.row.error, vm.row.sched_message) = (text("ERROR"), text("SCHED_MESSAGE"));
         return Ok(());
     }
     doc.children(|doc, name| {
         match name {
-            b"ERROR" => vm.row.error = Some(doc.text()?.into_owned()),
-            b"SCHED_MESSAGE" => vm.row.sched_message = Some(doc.text()?.into_owned()),
+            b"ERROR" => vm.row.error = Some(doc.text()?.into_owned()).filter(|text| !text.is_empty()),
+            b"SCHED_MESSAGE" => {
+                vm.row.sched_message = Some(doc.text()?.into_owned()).filter(|text| !text.is_empty());
+            }
             _ => doc.skip()?,
         }
         Ok(())

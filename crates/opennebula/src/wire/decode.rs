@@ -76,24 +76,24 @@ pub fn answer(body: &[u8]) -> Result<Answer, Malformed> {
     };
     reader.prolog()?;
     reader.open("methodResponse")?;
-    let answer = if reader.opens("fault")? {
+    let is_fault = reader.opens("fault")?;
+    let value = if is_fault {
         let value = reader.value(0)?;
         reader.close("fault")?;
-        fault(value)?
+        value
     } else {
         reader.open("params")?;
         reader.open("param")?;
         let value = reader.value(0)?;
         reader.close("param")?;
         reader.close("params")?;
-        outcome(value)?
+        value
     };
     reader.close("methodResponse")?;
-    if reader.rest.trim_start().is_empty() {
-        Ok(answer)
-    } else {
-        Err(Malformed::other("something follows its end"))
+    if !reader.rest.trim_start().is_empty() {
+        return Err(Malformed::other("something follows its end"));
     }
+    if is_fault { fault(value) } else { outcome(value) }
 }
 
 fn fault(value: Value) -> Result<Answer, Malformed> {
