@@ -44,22 +44,27 @@ impl Channel {
 
     /// Says a report; when nobody takes it, the history still has it for the next who asks.
     pub fn send(&self, report: &Report) {
+        self.say(report, Listener::Maybe);
+    }
+
+    fn say(&self, report: &Report, listener: Listener) {
         let Ok(mut line) = serde_json::to_vec(report) else {
             return;
         };
         line.push(b'\n');
-        self.write(&line);
+        self.write(&line, listener);
     }
 
-    /// Says all reports once more. The empty line ends a half-written one of before.
+    /// Says all reports once more to who has just asked. The empty line ends a
+    /// half-written one of before.
     pub fn replay(&self, history: &[Report]) {
-        self.write(b"\n");
+        self.write(b"\n", Listener::Certain);
         for report in history {
-            self.send(report);
+            self.say(report, Listener::Certain);
         }
     }
 
-    fn write(&self, mut bytes: &[u8]) {
+    fn write(&self, mut bytes: &[u8], listener: Listener) {
         let started = Instant::now();
         let mut port: &File = &self.port;
         while !bytes.is_empty() && started.elapsed() < SEND_LIMIT {
@@ -72,13 +77,25 @@ impl Channel {
                         tv_nsec: 20_000_000,
                     };
                     let _ = poll(&mut fds, Some(&limit));
-                    if fds[0].revents().contains(PollFlags::HUP) {
-                        return;
+                    match listener {
+                        _ if !fds[0].revents().contains(PollFlags::HUP) => {}
+                        Listener::Maybe => return,
+                        Listener::Certain => std::thread::sleep(Duration::from_millis(10)),
                     }
                 }
             }
         }
     }
+}
+
+/// Who is at the other end when the port says that nobody is.
+#[derive(Clone, Copy)]
+enum Listener {
+    /// Perhaps nobody.
+    Maybe,
+    /// Somebody: a question came. The port's news of it take another way than
+    /// the question, and may be behind.
+    Certain,
 }
 
 fn find() -> Option<PathBuf> {

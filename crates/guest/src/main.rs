@@ -6,6 +6,7 @@
 //! console, and the guest ends, so that the controller sees a dead VM with a
 //! reason instead of a silent one.
 
+mod button;
 mod channel;
 mod context;
 mod disk;
@@ -39,6 +40,8 @@ enum Event {
     Reached(Phase, Result<(), String>),
     /// A child ended: its process id, and how.
     Ended(u32, String),
+    /// The power button was pressed.
+    Pressed,
 }
 
 fn main() -> ExitCode {
@@ -133,6 +136,7 @@ fn run() -> Result<(), String> {
         }
         Source::Disk(told) => {
             guest.report(Phase::Waiting, None);
+            button::attend(guest.events.clone());
             guest.onegate = told.onegate;
             guest.take(told.common, told.card)?;
         }
@@ -199,6 +203,11 @@ impl Guest {
                     }
                     Stage::Waiting | Stage::Preparing { .. } | Stage::Running { .. } => Ok(()),
                 },
+                // Who presses it wants this guest gone, whatever runs.
+                Event::Pressed => {
+                    println!("thiao-guest: the power button was pressed");
+                    return Ok(());
+                }
             };
             if let Err(error) = done {
                 self.report(Phase::Failed, Some(error.clone()));

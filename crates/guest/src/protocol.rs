@@ -49,6 +49,8 @@ pub enum Modules {
     VirtioScsi,
     /// Those behind the IDE controller of a full machine.
     Ide,
+    /// The power button, by which OpenNebula asks a VM to end.
+    Button,
 }
 
 impl Modules {
@@ -61,6 +63,7 @@ impl Modules {
             Modules::VirtioDisk => "/etc/thiao/modules/virtio-disk",
             Modules::VirtioScsi => "/etc/thiao/modules/virtio-scsi",
             Modules::Ide => "/etc/thiao/modules/ide",
+            Modules::Button => "/etc/thiao/modules/button",
         }
     }
 }

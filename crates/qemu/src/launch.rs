@@ -8,7 +8,7 @@ use crate::net::NetError;
 use crate::provider::Inner;
 use crate::qmp::Qmp;
 use crate::template::Template;
-use crate::vmdir::{self, Life, Record};
+use crate::vmdir::{self, Life, Record, Told};
 use crate::warm::Ready;
 use serde_json::json;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -27,7 +27,8 @@ pub const RESTORED: &str = "guest restored";
 const TAP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Starts the VM and connects to its guest. The guest gets its context at once
-/// when it was restored, or asks for it when it has booted.
+/// when it was restored, or asks for it when it has booted; one with a context
+/// disk needs nothing more.
 pub fn launch(
     inner: &Inner,
     ready: &Arc<Ready>,
@@ -37,7 +38,10 @@ pub fn launch(
 ) -> Result<(), Error> {
     let folder = inner.folder(id);
     let key = (record.cpus, record.total_mb);
-    let template = ready.template(key);
+    let template = match record.told {
+        Told::Channel => ready.template(key),
+        Told::Disk { .. } => None,
+    };
     if let Some(template) = template {
         match restore(inner, ready, channels, id, record, &template) {
             Ok(()) => return inner.give_context(id),
@@ -94,10 +98,17 @@ fn boot(
     machine.start(&ready.image, &folder, &[tap.as_fd()])?;
     inner.tell(id, STARTED);
     place(inner, id, record);
-    connect(channels, id, &folder)
+    match record.told {
+        Told::Channel => connect(channels, id, &folder),
+        Told::Disk { .. } => Ok(()),
+    }
 }
 
 fn machine(inner: &Inner, ready: &Ready, id: &VmId, record: &Record) -> Machine {
+    let (start, mac) = match record.told {
+        Told::Channel => (Start::Boot, machine::mac_of(record.address)),
+        Told::Disk { mac } => (Start::Told, mac),
+    };
     Machine {
         name: format!("thiao-{}-{id}", inner.settings.cluster),
         cpus: record.cpus,
@@ -105,8 +116,8 @@ fn machine(inner: &Inner, ready: &Ready, id: &VmId, record: &Record) -> Machine 
         accel: ready.verdict.accel,
         tsc_khz: ready.verdict.tsc_khz,
         memory: Memory::Private,
-        start: Start::Boot,
-        mac: machine::mac_of(record.address),
+        start,
+        mac,
         tap: None,
     }
 }

@@ -7,6 +7,9 @@
 //!  accel: what runs guests     +-- machine: its command line
 //!                              +-- channel: the guest's context, its reports
 //! ```
+//! `told` makes VMs as OpenNebula would, for its stand-in: with a context disk
+//! in the channel's place.
+//!
 //! The VMs outlive the process that made them. Their folders are the truth.
 
 mod accel;
@@ -24,6 +27,7 @@ mod provider;
 mod qmp;
 mod settings;
 mod template;
+mod told;
 mod vmdir;
 mod warm;
 
@@ -31,5 +35,6 @@ pub use accel::{Accel, Verdict};
 pub use error::Error;
 pub use provider::{Prepared, Qemu};
 pub use settings::{AccelChoice, GuestSettings, Host, Settings, Share, User};
+pub use told::DiskVm;
 pub use vmdir::Moment;
 pub use warm::Warmth;

@@ -32,6 +32,8 @@ pub const QMP_SOCKET: &str = "qmp.sock";
 pub const CHANNEL_SOCKET: &str = "channel.sock";
 /// What the guest writes on its console.
 pub const CONSOLE_FILE: &str = "console.log";
+/// What tells a guest who it is, where no channel does.
+pub const CONTEXT_DISK: &str = "context.iso";
 /// What QEMU itself says.
 pub const LOG_FILE: &str = "qemu.log";
 
@@ -74,8 +76,10 @@ pub enum Memory {
 /// How the guest begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// Boots.
+    /// Boots, and is told on its channel.
     Boot,
+    /// Boots, and is told by its context disk.
+    Told,
     /// Boots, says hello on the console and ends.
     Hello,
     /// Waits for a saved state.
@@ -152,15 +156,27 @@ impl Machine {
             add("-D", LOG_FILE.into());
             add("-sandbox", SANDBOX.into());
             add("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off").into());
-            add("-device", "virtio-serial-device".into());
-            add(
-                "-chardev",
-                format!("socket,id=channel,path={CHANNEL_SOCKET},server=on,wait=off").into(),
-            );
-            add(
-                "-device",
-                format!("virtserialport,chardev=channel,name={PORT_NAME}").into(),
-            );
+        }
+        match self.start {
+            Start::Boot | Start::Restore => {
+                add("-device", "virtio-serial-device".into());
+                add(
+                    "-chardev",
+                    format!("socket,id=channel,path={CHANNEL_SOCKET},server=on,wait=off").into(),
+                );
+                add(
+                    "-device",
+                    format!("virtserialport,chardev=channel,name={PORT_NAME}").into(),
+                );
+            }
+            Start::Told => {
+                add(
+                    "-drive",
+                    format!("if=none,id=context,format=raw,readonly=on,file={CONTEXT_DISK}").into(),
+                );
+                add("-device", "virtio-blk-device,drive=context".into());
+            }
+            Start::Hello => {}
         }
         if let Some(tap) = self.tap {
             let [a, b, c, d, e, f] = self.mac;
@@ -174,7 +190,7 @@ impl Machine {
         match self.start {
             // The kernel is in the saved memory.
             Start::Restore => add("-incoming", "defer".into()),
-            Start::Boot | Start::Hello => {
+            Start::Boot | Start::Told | Start::Hello => {
                 let hello = if self.start == Start::Hello {
                     HELLO_ARGUMENT
                 } else {
@@ -406,6 +422,18 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("-kernel"), "{text}");
+    }
+
+    #[test]
+    fn a_machine_with_a_context_disk_has_no_channel() {
+        let text = line(&machine(Start::Told, Memory::Private));
+        assert!(
+            text.contains("readonly=on,file=context.iso -device virtio-blk-device")
+                && text.contains("-kernel")
+                && text.contains("-qmp"),
+            "{text}"
+        );
+        assert!(!text.contains(PORT_NAME), "{text}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::export::Exports;
 use crate::image::Image;
 use crate::launch;
 use crate::settings::Settings;
-use crate::vmdir::{self, Facts, Life, Moment, Record};
+use crate::vmdir::{self, Facts, Life, Moment, Record, Told};
 use crate::warm::{Ready, Warmth};
 use crate::{guest, machine};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ use thiao_guest::protocol::{Phase, Report, Request};
 const QUIT_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long it may take once it is killed.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a QEMU whose channel closed may still hold its lock.
 const CLOSING_LIMIT: Duration = Duration::from_millis(500);
@@ -49,7 +49,7 @@ const PAGE_TABLE_PART: u64 = 64;
 /// The provider. Clones share everything.
 #[derive(Clone)]
 pub struct Qemu {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -81,6 +81,19 @@ struct Vm {
     context_sent: bool,
     reports: Vec<(Phase, Option<String>)>,
     story: Vec<Moment>,
+}
+
+/// A VM to be made.
+pub(crate) struct Wanted {
+    pub cpus: u32,
+    /// What Slurm promises on it, in MiB.
+    pub memory_mb: u64,
+    /// What it takes from its host, in MiB.
+    pub total_mb: u64,
+    pub share_percent: u32,
+    /// None: a free one of the network's.
+    pub address: Option<Ipv4Addr>,
+    pub told: Told,
 }
 
 /// What [`Qemu::prepare`] found, for people.
@@ -168,7 +181,11 @@ impl Qemu {
             let life = vmdir::life(&folder)?;
             if life == Life::Alive {
                 inner.doubt(vm, now);
-                if !vm.starting && !vm.stopping && inner.channels.get().is_some_and(|c| !c.knows(&id)) {
+                if vm.speaks()
+                    && !vm.starting
+                    && !vm.stopping
+                    && inner.channels.get().is_some_and(|c| !c.knows(&id))
+                {
                     unreached.push(id.clone());
                 }
             }
@@ -203,6 +220,26 @@ impl Qemu {
 
     /// Starts a VM on a host. The same tag again gives the same id and starts nothing.
     pub fn create(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<VmId, Error> {
+        let wanted = Wanted {
+            cpus: shape.cpus,
+            memory_mb: shape.memory_mb,
+            total_mb: self.inner.total_mb(shape),
+            share_percent: shape.share_percent,
+            address: None,
+            told: Told::Channel,
+        };
+        self.inner.has_room_for_its_kernel(&wanted)?;
+        self.make(tag, host, wanted, &|_| Ok(()))
+    }
+
+    /// Claims and starts a VM; `furnish` adds to its folder what QEMU needs there.
+    pub(crate) fn make(
+        &self,
+        tag: &VmTag,
+        host: &HostName,
+        wanted: Wanted,
+        furnish: &dyn Fn(&Path) -> Result<(), Error>,
+    ) -> Result<VmId, Error> {
         let inner = &self.inner;
         if tag.cluster != inner.settings.cluster {
             return Err(Error::Refused(format!(
@@ -214,13 +251,14 @@ impl Qemu {
         let ready = inner
             .ready()
             .ok_or_else(|| Error::Refused("the provider was not prepared yet".to_owned()))?;
-        let Some(record) = inner.claim(&id, host, shape)? else {
+        let Some(record) = inner.claim(&id, host, wanted)? else {
             return Ok(id);
         };
         let folder = inner.folder(&id);
         let channels = inner.channels.get();
         let started = record
             .write(&folder)
+            .and_then(|()| furnish(&folder))
             .and_then(|()| launch::launch(inner, &ready, channels, &id, &record));
         match started {
             Ok(()) => {
@@ -309,8 +347,10 @@ impl Qemu {
         }
         for id in inner.folders()? {
             let folder = inner.folder(&id);
-            inner.table().insert(id.clone(), Vm::read(&folder));
-            if vmdir::life(&folder)? == Life::Alive {
+            let vm = Vm::read(&folder);
+            let speaks = vm.speaks();
+            inner.table().insert(id.clone(), vm);
+            if speaks && vmdir::life(&folder)? == Life::Alive {
                 inner.reach(&id);
             }
         }
@@ -414,9 +454,25 @@ impl Inner {
         Ok(ids)
     }
 
+    /// Whether slurmd will see the memory that is promised.
+    fn has_room_for_its_kernel(&self, wanted: &Wanted) -> Result<(), Error> {
+        let total_mb = wanted.total_mb;
+        let seen_mb = (total_mb - total_mb / PAGE_TABLE_PART).saturating_sub(KERNEL_MB);
+        if seen_mb >= wanted.memory_mb {
+            return Ok(());
+        }
+        Err(Error::Refused(format!(
+            "a guest of {total_mb} MiB shows slurmd about {seen_mb} MiB, less than the {} MiB promised; \
+             raise the guests' memory overhead (now {} MiB) by {} MiB",
+            wanted.memory_mb,
+            self.settings.overhead_mb,
+            wanted.memory_mb - seen_mb + 1
+        )))
+    }
+
     /// Makes the VM's folder, which decides that this call creates it, with
     /// room on the host and an address of its own. `None`: it exists.
-    fn claim(&self, id: &VmId, host: &HostName, shape: Shape) -> Result<Option<Record>, Error> {
+    fn claim(&self, id: &VmId, host: &HostName, wanted: Wanted) -> Result<Option<Record>, Error> {
         let Some(capacity) = self.settings.hosts.iter().find(|other| other.name == *host) else {
             return Err(Error::Refused(format!("there is no host {host} on this machine")));
         };
@@ -425,17 +481,7 @@ impl Inner {
         if table.contains_key(id) || folder.exists() {
             return Ok(None);
         }
-        let total_mb = self.total_mb(shape);
-        let seen_mb = (total_mb - total_mb / PAGE_TABLE_PART).saturating_sub(KERNEL_MB);
-        if seen_mb < shape.memory_mb {
-            return Err(Error::Refused(format!(
-                "a guest of {total_mb} MiB shows slurmd about {seen_mb} MiB, less than the {} MiB promised; \
-                 raise the guests' memory overhead (now {} MiB) by {} MiB",
-                shape.memory_mb,
-                self.settings.overhead_mb,
-                shape.memory_mb - seen_mb + 1
-            )));
-        }
+        let total_mb = wanted.total_mb;
         let mut used_mb = 0;
         let mut addresses = BTreeSet::new();
         let mut newest: Option<&Record> = None;
@@ -463,9 +509,17 @@ impl Inner {
         }
         let now = now();
         let mut last = self.last_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = last.or(newest.map(|record| record.address));
-        let pool = self.settings.network.pool();
-        let address = address::pick(pool, &addresses, after, now).ok_or(Error::NoAddress)?;
+        let address = match wanted.address {
+            Some(given) if addresses.contains(&given) => {
+                return Err(Error::Qemu(format!("another VM still has the address {given}")));
+            }
+            Some(given) => given,
+            None => {
+                let after = last.or(newest.map(|record| record.address));
+                let pool = self.settings.network.pool();
+                address::pick(pool, &addresses, after, now).ok_or(Error::NoAddress)?
+            }
+        };
         if !vmdir::make_private(&folder)? {
             return Ok(None);
         }
@@ -473,11 +527,12 @@ impl Inner {
         drop(last);
         let record = Record {
             host: host.to_string(),
-            cpus: shape.cpus,
-            memory_mb: shape.memory_mb,
+            cpus: wanted.cpus,
+            memory_mb: wanted.memory_mb,
             total_mb,
-            share_percent: shape.share_percent,
+            share_percent: wanted.share_percent,
             address,
+            told: wanted.told,
             created_ms: now.0,
         };
         let vm = Vm {
@@ -562,6 +617,13 @@ impl Inner {
 }
 
 impl Vm {
+    /// Whether its guest has a channel.
+    fn speaks(&self) -> bool {
+        self.record
+            .as_ref()
+            .is_none_or(|record| record.told == Told::Channel)
+    }
+
     fn read(folder: &Path) -> Self {
         let story = vmdir::story(folder);
         Self {

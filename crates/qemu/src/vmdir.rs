@@ -45,8 +45,25 @@ pub struct Record {
     pub share_percent: u32,
     /// Its address.
     pub address: Ipv4Addr,
+    /// How its guest learns who it is.
+    #[serde(default)]
+    pub told: Told,
     /// When it was asked for, in milliseconds since the Unix epoch.
     pub created_ms: u64,
+}
+
+/// How a guest learns who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// On its channel; the hardware address goes with the address.
+    #[default]
+    Channel,
+    /// By a context disk in its folder.
+    Disk {
+        /// Its card's hardware address.
+        mac: [u8; 6],
+    },
 }
 
 impl Record {
@@ -456,10 +473,17 @@ mod tests {
             total_mb: 320,
             share_percent: 50,
             address: Ipv4Addr::new(10, 0, 0, 2),
+            told: Told::Disk {
+                mac: [2, 0, 10, 0, 0, 2],
+            },
             created_ms: 5,
         };
         record.write(folder.path()).unwrap();
         assert_eq!(Record::read(folder.path()), Some(record));
+        // As it was written before there were context disks.
+        let former = r#"{"host":"h1","cpus":2,"memory_mb":2,"total_mb":3,"share_percent":1,"address":"10.0.0.2","created_ms":5}"#;
+        fs::write(folder.path().join(RECORD_FILE), former).unwrap();
+        assert_eq!(Record::read(folder.path()).unwrap().told, Told::Channel);
         tell(folder.path(), &(Time(7), "a\nb".to_owned()));
         tell(folder.path(), &(Time(8), "c".to_owned()));
         assert_eq!(
