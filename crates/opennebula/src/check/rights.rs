@@ -1,6 +1,7 @@
 //! What the user may do, as far as that can be told without doing it.
 //!
 //! Measured on oned 7.4: deploying, migrating and recovering need ADMIN of the VM, which its owner lacks
+//! (`recover` with "delete" is the operation `delete`, and not `recover`)
 //! unless an ACL says so or `VM_MANAGE_OPERATIONS` in the user's template names the operation; deploying
 //! needs MANAGE of the host too. A plain user sees an empty host pool, without an error. ACLs cannot be
 //! read by plain users.
@@ -14,7 +15,7 @@ use thiao_core::finding::Verdict;
 const WHAT: &str = "rights";
 
 /// Of what we do to VMs, that which their owner may not do by itself.
-const ADMIN_OPERATIONS: [&str; 2] = ["deploy", "recover"];
+const ADMIN_OPERATIONS: [&str; 2] = ["deploy", "delete"];
 
 pub(super) fn judge(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
     if user.id == 0 || user.groups.contains(&0) {
@@ -103,7 +104,7 @@ fn on_vms(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
         _ if missing.is_empty() => Finding::ok(
             WHAT,
             format!(
-                "VM_MANAGE_OPERATIONS of {} has deploy and recover",
+                "VM_MANAGE_OPERATIONS of {} has deploy and delete",
                 user.name
             ),
         ),

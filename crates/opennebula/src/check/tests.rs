@@ -234,19 +234,19 @@ fn a_plain_users_rights_are_unsure_until_told_or_tried() {
     holds(
         &finding,
         Verdict::Warn,
-        "no deploy and no recover",
+        "no deploy and no delete",
         "oneacl create '#7 VM/@1 USE+MANAGE+ADMIN'",
     );
     assert!(finding.text.contains("ADMIN of the VM and MANAGE of the host"));
 
-    for list in ["hold, deploy,RECOVER", "admin"] {
+    for list in ["hold, deploy,DELETE", "admin"] {
         plain(&mut seen)
             .template
             .insert("VM_MANAGE_OPERATIONS".to_owned(), list.to_owned());
         holds(
             &about(&seen, &wanted(), "rights"),
             Verdict::Ok,
-            "has deploy and recover",
+            "has deploy and delete",
             "",
         );
     }
@@ -256,7 +256,7 @@ fn a_plain_users_rights_are_unsure_until_told_or_tried() {
     holds(
         &about(&seen, &wanted(), "rights"),
         Verdict::Warn,
-        "has no recover:",
+        "has no delete:",
         "oneacl",
     );
 }
