@@ -131,13 +131,7 @@ impl Provider for thiao_opennebula::OpenNebula {
         thiao_opennebula::OpenNebula::look(self).map_err(meant)
     }
 
-    fn create(
-        &self,
-        tag: &VmTag,
-        host: &HostName,
-        shape: Shape,
-        again: bool,
-    ) -> Result<VmId, ProviderError> {
+    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, ProviderError> {
         thiao_opennebula::OpenNebula::create(self, tag, host, shape, again).map_err(meant)
     }
 
