@@ -1,0 +1,260 @@
+//! Real VMs as OpenNebula would make them: told by a context disc, heard by
+//! OneGate. There is no slurmctld here: slurmd is started and gets no answer.
+
+#![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
+
+#[path = "../../qemu/tests/common/mod.rs"]
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+use thiao_core::ids::{ClusterName, HostName};
+use thiao_guest::protocol::{OneContext, Secret};
+use thiao_oned::machines::{Machines, Nic, Seen, VmSpec};
+use thiao_oned::qemu::QemuMachines;
+use thiao_qemu::net::Network;
+use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings};
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 10, 1);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 231, 10, 77);
+const SLURMCTLD_PORT: u16 = 6817;
+const ONEGATE_PORT: u16 = 5030;
+
+/// Where the image is kept between runs.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-cache")
+}
+
+/// The guests' agent, built from today's sources, beside the tests' own binaries.
+fn agent() -> PathBuf {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.pop();
+    folder.pop();
+    folder.join("thiao-guest")
+}
+
+fn settings(folder: &Path) -> Settings {
+    Settings {
+        cluster: ClusterName::new("one").unwrap(),
+        state_dir: folder.join("state"),
+        cache_dir: cache(),
+        hosts: vec![Host {
+            name: HostName::new("h1").unwrap(),
+            cpus: 2,
+            memory_mb: 700,
+        }],
+        network: Network {
+            bridge: "thbr-one".to_owned(),
+            address: GATEWAY,
+            prefix_len: 24,
+        },
+        accel: AccelChoice::Tcg,
+        warm: false,
+        overhead_mb: 0,
+        guest: GuestSettings {
+            slurmctld_host: "head".to_owned(),
+            slurmctld_addr: GATEWAY,
+            slurmctld_port: SLURMCTLD_PORT,
+            munge_key: "/nonexistent/munge.key".into(),
+            munge_socket: "/run/lab/munge.socket".into(),
+            users: vec![],
+            shares: vec![],
+        },
+        agent: agent(),
+        thiao: "/nonexistent/thiao".into(),
+    }
+}
+
+fn spec(id: u32) -> VmSpec {
+    let told = OneContext {
+        id: format!("fg{id}.1"),
+        hostname: format!("fg{id}"),
+        slurmctld_host: "head".to_owned(),
+        slurmctld_addr: GATEWAY,
+        slurmctld_port: SLURMCTLD_PORT,
+        munge_key: Secret::from_bytes(&[7; 128]),
+        munge_socket: "/run/lab/munge.socket".into(),
+        users: vec![],
+        shares: vec![],
+    };
+    let context = [
+        ("ETH0_IP", ADDRESS.to_string()),
+        ("ETH0_MAC", "02:00:0a:e7:0a:4d".to_owned()),
+        ("ETH0_MASK", "255.255.255.0".to_owned()),
+        ("ETH0_GATEWAY", GATEWAY.to_string()),
+        ("NETWORK", "YES".to_owned()),
+        ("ONEGATE_ENDPOINT", format!("http://{GATEWAY}:{ONEGATE_PORT}")),
+        ("SET_HOSTNAME", format!("fg{id}")),
+        ("NOTE", "it's\nodd".to_owned()),
+        ("THIAO_CONTEXT", base64(&serde_json::to_vec(&told).unwrap())),
+        ("TOKEN", "YES".to_owned()),
+        ("VMID", id.to_string()),
+    ];
+    VmSpec {
+        id,
+        name: format!("c-fg{id}-1"),
+        host: "h1".to_owned(),
+        vcpu: 1,
+        cpu_percent: 100,
+        memory_mb: 340,
+        nics: vec![Nic {
+            network: "vms".to_owned(),
+            ip: ADDRESS,
+            mac: "02:00:0a:e7:0a:4d".to_owned(),
+            mask: Some(Ipv4Addr::new(255, 255, 255, 0)),
+            gateway: Some(GATEWAY),
+        }],
+        context: context
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+        user_template: BTreeMap::new(),
+        onegate_token: Some("c2VjcmV0".to_owned()),
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let number = group.iter().fold(0, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - group.len()));
+        for at in 0..4 {
+            let digit = char::from(DIGITS[(number >> (18 - 6 * at)) as usize & 63]);
+            text.push(if at > group.len() { '=' } else { digit });
+        }
+    }
+    text
+}
+
+/// A OneGate that is busy at first, then takes everything; what it was asked comes out.
+fn onegate() -> Receiver<String> {
+    let listener = TcpListener::bind((GATEWAY, ONEGATE_PORT)).unwrap();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for (count, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"READY=YES") {
+                let mut chunk = [0; 1024];
+                let got = stream.read(&mut chunk).unwrap();
+                assert!(got > 0, "{}", String::from_utf8_lossy(&asked));
+                asked.extend_from_slice(&chunk[..got]);
+            }
+            let answer = if count == 0 {
+                "503 Service Unavailable"
+            } else {
+                "200 OK"
+            };
+            write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
+            tell.send(String::from_utf8(asked).unwrap()).unwrap();
+        }
+    });
+    told
+}
+
+fn wait_ended(machines: &QemuMachines, id: u32, limit: Duration) -> bool {
+    let started = Instant::now();
+    while machines.poll() != [(id, Seen::Ended)] {
+        if started.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+fn life() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    settings.network.ensure_bridge().unwrap();
+    // Who listens and says nothing keeps slurmd waiting.
+    let silence = TcpListener::bind((GATEWAY, SLURMCTLD_PORT)).unwrap();
+    std::thread::spawn(move || silence.incoming().flatten().for_each(std::mem::forget));
+    let asked = onegate();
+    let console = |id: u32| {
+        let path = folder.path().join(format!("state/vms/one-{id}.1/console.log"));
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+
+    let (machines, _) = QemuMachines::open(settings.clone(), &|words| println!("{words}")).unwrap();
+    let spec = spec(42);
+    let started = Instant::now();
+    machines.start(&spec).unwrap();
+    machines.start(&spec).unwrap();
+    assert_eq!(machines.poll(), [(42, Seen::Running)]);
+    let limit = Duration::from_secs(90);
+    let first = asked
+        .recv_timeout(limit)
+        .unwrap_or_else(|_| panic!("{}", console(42)));
+    println!("ready after {:?}", started.elapsed());
+    assert!(
+        first.contains("X-ONEGATE-TOKEN: c2VjcmV0\r\n") && first.contains("X-ONEGATE-VMID: 42\r\n"),
+        "{first}"
+    );
+    // The first one was refused.
+    let again = asked
+        .recv_timeout(limit)
+        .unwrap_or_else(|_| panic!("{}", console(42)));
+    assert_eq!(first, again);
+    let ping = Command::new("busybox")
+        .args(["ping", "-c", "1", "-W", "5", &ADDRESS.to_string()])
+        .output()
+        .unwrap();
+    assert!(ping.status.success(), "{}", console(42));
+    let secret = console(42).contains("c2VjcmV0") || console(42).contains("07070707");
+    assert!(!secret, "{}", console(42));
+
+    // The stand-in goes away; the next one finds the machine.
+    drop(machines);
+    let (machines, _) = QemuMachines::open(settings, &|words| println!("{words}")).unwrap();
+    assert_eq!(machines.poll(), [(42, Seen::Running)]);
+
+    let pressed = Instant::now();
+    machines.stop(42, false).unwrap();
+    assert!(
+        wait_ended(&machines, 42, Duration::from_secs(30)),
+        "it does not know the button: {}",
+        console(42)
+    );
+    println!("off after {:?}", pressed.elapsed());
+    machines.remove(42).unwrap();
+    assert!(machines.poll().is_empty());
+
+    // One that is told nonsense ends, and says why on its console.
+    let mut odd = self::spec(43);
+    odd.context.insert("THIAO_CONTEXT".to_owned(), "e30=".to_owned());
+    machines.start(&odd).unwrap();
+    assert!(wait_ended(&machines, 43, limit), "{}", console(43));
+    assert!(
+        console(43).contains("THIAO_CONTEXT is not what this guest knows"),
+        "{}",
+        console(43)
+    );
+    machines.remove(43).unwrap();
+
+    // At once, while it boots.
+    machines.start(&self::spec(44)).unwrap();
+    machines.stop(44, true).unwrap();
+    assert!(wait_ended(&machines, 44, Duration::from_secs(10)));
+    machines.remove(44).unwrap();
+    machines.remove(44).unwrap();
+    assert!(machines.poll().is_empty());
+}
+
+#[test]
+fn vms_are_told_by_disc_and_say_that_they_are_ready() {
+    let before = || {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "-q", "-p", "thiao-guest"])
+            .status()
+            .unwrap();
+        assert!(built.success());
+        thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
+    };
+    common::isolated_after("vms_are_told_by_disc_and_say_that_they_are_ready", before, life);
+}
