@@ -82,6 +82,6 @@ mod tests {
         assert_eq!(parse("\nNo nodes in the system\n").unwrap().len(), 0);
         let odd = parse("NodeName=a CPUTot=x NodeAddr= Reason=NodeAddr=b\n").unwrap();
         let (_, a) = odd.first_key_value().unwrap();
-        assert_eq!((a.address.as_str(), a.cpus), ("b", None));
+        assert_eq!((a.address.as_str(), a.cpus), ("a", None));
     }
 }

@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod doctor;
 pub mod import;
 pub mod lab;
 pub mod output;

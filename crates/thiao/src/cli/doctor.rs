@@ -1,0 +1,71 @@
+//! `thiao doctor`: all checks, at any time.
+
+use super::args::Doctor;
+use super::{FAILED, findings};
+use crate::config::Config;
+use crate::doctor::{self, Group};
+use crate::output::Printer;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use thiao_core::finding::{Finding, Remedy, Verdict};
+
+pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Doctor) -> anyhow::Result<ExitCode> {
+    let groups = match Config::load(file) {
+        Ok(config) => doctor::examine(&config, &how.hooks, how.try_vm),
+        Err(error) => vec![Group {
+            title: "Settings",
+            findings: vec![Finding::bad("settings", error.to_string()).run("thiao setup")],
+        }],
+    };
+    let worst = doctor::verdict(&groups);
+    let text = if how.json {
+        let mut text = serde_json::to_string_pretty(&as_json(&groups, worst))?;
+        text.push('\n');
+        text
+    } else {
+        draw(printer, &groups)
+    };
+    printer.print(&text)?;
+    Ok(match worst {
+        Verdict::Ok | Verdict::Warn => ExitCode::SUCCESS,
+        Verdict::Bad => ExitCode::from(FAILED),
+    })
+}
+
+fn draw(printer: Printer, groups: &[Group]) -> String {
+    let mut text = String::new();
+    for Group { title, findings } in groups {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{title}\n{}", findings::draw(printer, findings));
+    }
+    let all = groups.iter().flat_map(|group| &group.findings);
+    let _ = writeln!(text, "{}", findings::sum(all));
+    text
+}
+
+fn as_json(groups: &[Group], worst: Verdict) -> Value {
+    let finding = |finding: &Finding| {
+        let (command, advice) = match &finding.remedy {
+            Some(Remedy::Run(command)) => (Some(command), None),
+            Some(Remedy::Advice(sentence)) => (None, Some(sentence)),
+            None => (None, None),
+        };
+        json!({
+            "what": finding.what,
+            "verdict": finding.verdict.word(),
+            "text": finding.text,
+            "command": command,
+            "advice": advice,
+        })
+    };
+    let group = |group: &Group| {
+        let findings: Vec<Value> = group.findings.iter().map(finding).collect();
+        json!({ "title": group.title, "findings": findings })
+    };
+    json!({
+        "verdict": worst.word(),
+        "groups": groups.iter().map(group).collect::<Vec<Value>>(),
+    })
+}

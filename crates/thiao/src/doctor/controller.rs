@@ -1,0 +1,104 @@
+//! The controller: whether it answers, what it sees, and what holds it up.
+
+use crate::api::types::{Look, Status};
+use crate::output::{span, when};
+use std::time::Duration;
+use thiao_core::finding::Finding;
+
+/// What the controller says of itself, against the settings; `Err` is why it does not answer.
+#[must_use]
+pub fn judge(
+    status: Result<&Status, &str>,
+    cluster: &str,
+    provider: &str,
+    version: &str,
+    look_max_age: Duration,
+) -> Vec<Finding> {
+    let status = match status {
+        Ok(status) => status,
+        Err(why) => {
+            return vec![
+                Finding::bad("controller", format!("does not answer: {why}"))
+                    .run("systemctl enable --now thiaod && journalctl -u thiaod -n 50"),
+            ];
+        }
+    };
+    let mut found = vec![Finding::ok(
+        "controller",
+        format!(
+            "thiao {} answers, started {}",
+            status.version,
+            when(status.started, status.now)
+        ),
+    )];
+    for (what, runs, now) in [
+        ("version", status.version.as_str(), version),
+        ("cluster", status.cluster.as_str(), cluster),
+        ("provider", status.provider.as_str(), provider),
+    ] {
+        if runs != now {
+            found.push(
+                Finding::warn(
+                    "controller",
+                    format!(
+                        "runs with {what} {runs}, and is {now} now: it reads its settings when it starts"
+                    ),
+                )
+                .run("systemctl restart thiaod"),
+            );
+        }
+    }
+    if let Some(what) = &status.preparing {
+        found.push(
+            Finding::warn(
+                "controller",
+                format!("prepares its provider, and makes no VM meanwhile: {what}"),
+            )
+            .run("thiao status --watch"),
+        );
+    }
+    let age = u64::try_from(look_max_age.as_millis()).unwrap_or(u64::MAX);
+    for (what, look) in [("look at Slurm", &status.slurm), ("look at the VMs", &status.vms)] {
+        found.push(seen(what, look, status.now, age));
+    }
+    if let Some(why) = &status.breaker {
+        found.push(
+            Finding::bad("circuit breaker", format!("no VM is made now: {why}"))
+                .run("thiao events provider && thiao resume --force NODES"),
+        );
+    }
+    if status.pending_intents > 0 {
+        found.push(
+            Finding::warn(
+                "orders",
+                format!("{} of Slurm's orders wait in the spool", status.pending_intents),
+            )
+            .run("thiao events controller"),
+        );
+    }
+    found
+}
+
+fn seen(what: &str, look: &Look, now: u64, max_age: u64) -> Finding {
+    let age = look.last_ok.map(|at| now.saturating_sub(at));
+    match (age, &look.error) {
+        (Some(age), None) if age <= max_age => Finding::ok(what, format!("{} old", span(age))),
+        (Some(age), error) => Finding::bad(
+            what,
+            format!(
+                "the last good one is {} old{}; nothing is ended meanwhile",
+                span(age),
+                error.as_ref().map(|e| format!(" ({e})")).unwrap_or_default()
+            ),
+        )
+        .run("thiao status"),
+        (None, error) => Finding::bad(
+            what,
+            format!(
+                "has never succeeded{}",
+                error.as_ref().map(|e| format!(": {e}")).unwrap_or_default()
+            ),
+        )
+        .run("thiao status"),
+    }
+}

@@ -1,0 +1,127 @@
+//! This machine, where it carries the VMs itself.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use thiao_core::finding::Finding;
+use thiao_qemu::{AccelChoice, Settings};
+
+/// What is there.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Whether /dev/kvm can be opened for writing; else why not.
+    pub kvm: Result<(), String>,
+    /// The same of /dev/net/tun.
+    pub tun: Result<(), String>,
+    /// Whether the bridge exists.
+    pub bridge: bool,
+    /// Where `qemu-system-x86_64` is.
+    pub qemu: Option<PathBuf>,
+    /// Whether the guests' program can be read.
+    pub agent: Result<(), String>,
+    /// Whether the munge key can be read.
+    pub munge_key: Result<(), String>,
+}
+
+/// Where the VMs' own program is looked for after PATH.
+const USUAL_DIRS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
+
+/// Looks at this machine.
+#[must_use]
+pub fn look(settings: &Settings) -> Facts {
+    let opened = |path: &str| {
+        let open = OpenOptions::new().read(true).write(true).open(path);
+        open.map(drop).map_err(|error| error.to_string())
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Facts {
+        kvm: opened("/dev/kvm"),
+        tun: opened("/dev/net/tun"),
+        bridge: Path::new("/sys/class/net")
+            .join(&settings.network.bridge)
+            .exists(),
+        qemu: std::env::split_paths(&path)
+            .chain(USUAL_DIRS.iter().map(PathBuf::from))
+            .map(|dir| dir.join("qemu-system-x86_64"))
+            .find(|program| program.is_file()),
+        agent: readable(&settings.agent),
+        munge_key: readable(&settings.guest.munge_key),
+    }
+}
+
+/// What is wrong with it.
+#[must_use]
+pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
+    let kvm = match (&facts.kvm, settings.accel) {
+        (Ok(()), AccelChoice::Auto | AccelChoice::Kvm) => Finding::ok("/dev/kvm", "VMs run at full speed"),
+        (_, AccelChoice::Tcg) => Finding::ok("/dev/kvm", "is not used: qemu.accel is tcg"),
+        (Err(why), AccelChoice::Kvm) => Finding::bad(
+            "/dev/kvm",
+            format!("qemu.accel is kvm, and it cannot be opened: {why}"),
+        )
+        .run("usermod -aG kvm slurm && systemctl restart thiaod"),
+        (Err(why), AccelChoice::Auto) => Finding::warn(
+            "/dev/kvm",
+            format!("cannot be opened ({why}): VMs are emulated, several times slower"),
+        )
+        .run("usermod -aG kvm slurm && systemctl restart thiaod"),
+    };
+    let tun = match &facts.tun {
+        Ok(()) => Finding::ok("/dev/net/tun", "VMs can have network cards"),
+        Err(why) => Finding::bad("/dev/net/tun", format!("cannot be opened: {why}")).run("modprobe tun"),
+    };
+    let bridge = &settings.network.bridge;
+    let bridge = if facts.bridge {
+        Finding::ok("bridge", format!("{bridge} is there"))
+    } else {
+        Finding::warn(
+            "bridge",
+            format!("{bridge} is not there; the controller makes it when it starts"),
+        )
+        .run("systemctl start thiaod")
+    };
+    let qemu = match &facts.qemu {
+        Some(program) => Finding::ok("QEMU", program.display().to_string()),
+        None => {
+            Finding::bad("QEMU", "qemu-system-x86_64 is not installed").run("apt install qemu-system-x86")
+        }
+    };
+    let agent = match &facts.agent {
+        Ok(()) => Finding::ok("guests' program", settings.agent.display().to_string()),
+        Err(why) => Finding::bad("guests' program", format!("{}: {why}", settings.agent.display()))
+            .advice("install thiao-guest there, or name it with qemu.agent"),
+    };
+    let key = settings.guest.munge_key.as_path();
+    vec![kvm, tun, bridge, qemu, agent, munge_key(key, &facts.munge_key)]
+}
+
+/// Whether the controller can give guests the munge key.
+#[must_use]
+pub fn munge_key(key: &Path, read: &Result<(), String>) -> Finding {
+    match read {
+        Ok(()) => Finding::ok("munge key", format!("{} can be read", key.display())),
+        // systemd puts it there for the service alone, while it runs.
+        Err(why) if key.starts_with("/run/credentials") => Finding::warn(
+            "munge key",
+            format!(
+                "{}: {why}: systemd puts it there while the controller runs",
+                key.display()
+            ),
+        )
+        .run("systemctl start thiaod"),
+        Err(why) => Finding::bad(
+            "munge key",
+            format!("{}: {why}: guests could not join the cluster", key.display()),
+        )
+        .advice(
+            "set munge_key = \"/run/credentials/thiaod.service/munge.key\", which systemd hands to thiaod",
+        ),
+    }
+}
+
+/// Whether it can be read by who asks; else why not.
+///
+/// # Errors
+/// What the system says.
+pub fn readable(path: &Path) -> Result<(), String> {
+    File::open(path).map(drop).map_err(|error| error.to_string())
+}

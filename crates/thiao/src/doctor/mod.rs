@@ -1,0 +1,337 @@
+//! `thiao doctor`: looks at everything that has to be right, and says for each what is wrong, why, and
+//! what mends it.
+//!
+//! What is looked at is collected here; what it means is said by the pure parts: [`machine`] (the embedded
+//! provider), `thiao_opennebula::check` (OpenNebula), [`hooks`] and [`slurm`] (Slurm's side),
+//! [`controller`], [`nodes`] and [`vms`].
+
+pub mod controller;
+pub mod hooks;
+pub mod machine;
+pub mod nodes;
+pub mod slurm;
+pub mod vms;
+
+#[cfg(test)]
+mod tests;
+
+use crate::api::client::Client;
+use crate::api::types::Node;
+use crate::config::{Config, ProviderSettings};
+use crate::output::now;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use thiao_core::finding::{Finding, Verdict, worst};
+use thiao_core::ids::NodeName;
+use thiao_core::view::SlurmView;
+use thiao_opennebula::check;
+use thiao_slurm::details::NodeDetails;
+use thiao_slurm::{Slurm, SlurmError};
+
+/// Troubled kinds of nodes whose story the controller is asked for.
+const STORIES: usize = 16;
+
+/// What belongs together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// What it is about.
+    pub title: &'static str,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+/// The worst of all that was found.
+#[must_use]
+pub fn verdict(groups: &[Group]) -> Verdict {
+    worst(groups.iter().flat_map(|group| &group.findings))
+}
+
+/// What the provider's checks saw, where other checks need it too.
+pub struct ProviderChecked {
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// OpenNebula's answers, if it is OpenNebula.
+    pub seen: Option<check::Seen>,
+}
+
+/// Checks the provider alone. With `tried`, a held VM is made and removed at once.
+#[must_use]
+pub fn provider(config: &Config, tried: bool) -> ProviderChecked {
+    let settings = match &config.provider {
+        ProviderSettings::Qemu(settings) => {
+            return ProviderChecked {
+                findings: machine::judge(&machine::look(settings), settings),
+                seen: None,
+            };
+        }
+        ProviderSettings::OpenNebula(settings) => settings,
+    };
+    let shapes = config
+        .nodesets
+        .iter()
+        .map(|(name, set)| (name.clone(), set.shape))
+        .collect();
+    let policy = &config.policy;
+    let wanted = check::Wanted::new(settings, &shapes, policy.max_vms, policy.max_vms_per_host);
+    let key = settings
+        .guest
+        .munge_key
+        .as_deref()
+        .map(|key| machine::munge_key(key, &machine::readable(key)));
+    let client = match thiao_opennebula::Client::new(&settings.access) {
+        Ok(client) => client,
+        Err(error) => {
+            let mut findings =
+                vec![Finding::bad("credentials", error.to_string()).advice(
+                    "write user:password into that file, and chmod 600 it for the controller's user",
+                )];
+            findings.extend(key);
+            return ProviderChecked { findings, seen: None };
+        }
+    };
+    let mut seen = check::look(&client, settings, &wanted);
+    if tried {
+        seen.tried = check::try_vm(&client, &wanted, &seen);
+    }
+    let mut findings = check::judge(&seen, &wanted);
+    if tried && seen.tried.is_none() {
+        findings.push(Finding::warn(
+            "try",
+            "nothing was tried: no nodeset is made from a registered template that can be used",
+        ));
+    }
+    findings.extend(key);
+    ProviderChecked {
+        findings,
+        seen: Some(seen),
+    }
+}
+
+/// Runs all checks. `hooks` is where the hooks' folder is if slurm.conf does not say.
+#[must_use]
+pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
+    let asked = Slurm::new(
+        config.slurm.conf.clone(),
+        config.slurm.bin_dir.clone(),
+        config.slurm.timeout,
+    );
+    let facts = slurm_facts(&asked, config);
+    let client = Client::new(&config.state_dir);
+    let status = client.status();
+    let provider = provider(config, tried);
+    let hooks = hooks_folder(&facts, hooks);
+
+    let fragment = facts
+        .version
+        .as_ref()
+        .ok()
+        .map(|version| slurm::fragment(config, *version, &hooks));
+    let mut of_slurm = slurm::judge(&facts, fragment.as_ref());
+    let uid = facts.config.as_ref().ok().and_then(slurm_uid);
+    of_slurm.extend(hooks::judge(
+        &hooks::look(&hooks, &config.state_dir, uid),
+        &config.state_dir,
+    ));
+    let mut of_nodes = Vec::new();
+    let up = matches!(&facts.ping, Ok(ping) if ping.is_up());
+    // Without slurmctld that was said already, and each command would wait for its timeout.
+    let view = up.then(|| asked.look());
+    let details = up.then(|| asked.details());
+    for error in [
+        view.as_ref().and_then(|view| view.as_ref().err()),
+        details.as_ref().and_then(|details| details.as_ref().err()),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        of_nodes.push(unreadable(error));
+    }
+    let slurm = match (view, details) {
+        (Some(Ok(view)), Some(Ok(details))) => Some((view, details)),
+        (Some(_) | None, _) => None,
+    };
+    if let Some((_, details)) = &slurm {
+        of_slurm.extend(slurm::sizes(&sizes(config), details));
+    }
+    let ours: Option<BTreeMap<String, Node>> = client
+        .nodes()
+        .ok()
+        .map(|nodes| nodes.into_iter().map(|node| (node.name.clone(), node)).collect());
+    if let Some((view, details)) = &slurm {
+        of_nodes.extend(about_nodes(config, view, details, ours.as_ref(), &client));
+    }
+    let mut groups = vec![
+        Group {
+            title: "Settings",
+            findings: settings(config),
+        },
+        Group {
+            title: match &config.provider {
+                ProviderSettings::Qemu(_) => "This machine",
+                ProviderSettings::OpenNebula(_) => "OpenNebula",
+            },
+            findings: provider.findings,
+        },
+        Group {
+            title: "Slurm",
+            findings: of_slurm,
+        },
+        Group {
+            title: "Controller",
+            findings: controller::judge(
+                status
+                    .as_ref()
+                    .map_err(ToString::to_string)
+                    .as_deref()
+                    .map_err(String::as_str),
+                config.cluster.as_str(),
+                match &config.provider {
+                    ProviderSettings::Qemu(_) => "qemu",
+                    ProviderSettings::OpenNebula(_) => "opennebula",
+                },
+                env!("CARGO_PKG_VERSION"),
+                config.timing.look_max_age,
+            ),
+        },
+        Group {
+            title: "Nodes",
+            findings: of_nodes,
+        },
+    ];
+    if let Some(vms) = provider.seen.as_ref().and_then(|seen| seen.vms.as_ref().ok()) {
+        let nodes: BTreeSet<NodeName> = config.nodes.keys().cloned().collect();
+        let strays = client.vms().ok().map(|vms| {
+            vms.into_iter()
+                .filter(|vm| vm.state == "stray")
+                .map(|vm| vm.id)
+                .collect()
+        });
+        groups.push(Group {
+            title: "VMs",
+            findings: vms::judge(vms::Facts {
+                cluster: &config.cluster,
+                nodes: &nodes,
+                vms,
+                slurm: slurm.as_ref().map(|(view, details)| (view, details)),
+                strays: strays.as_ref(),
+            }),
+        });
+    }
+    groups
+}
+
+fn settings(config: &Config) -> Vec<Finding> {
+    let mut found = vec![Finding::ok(
+        "settings",
+        format!(
+            "{} is right: cluster {}, {} nodes in {} nodesets",
+            config.file.display(),
+            config.cluster,
+            config.nodes.len(),
+            config.nodesets.len()
+        ),
+    )];
+    if !rustix::process::geteuid().is_root() {
+        found.push(
+            Finding::warn(
+                "user",
+                "not all can be seen by this user: files of Slurm's, others' jobs",
+            )
+            .run("sudo thiao doctor"),
+        );
+    }
+    found
+}
+
+fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
+    let told = |error: SlurmError| error.to_string();
+    let version = slurm.version().map_err(told);
+    // Without Slurm's programs nothing else can be asked.
+    let ping = match &version {
+        Ok(_) => slurm.ping().map_err(told),
+        Err(why) => Err(why.clone()),
+    };
+    let effective = match &ping {
+        Ok(ping) if ping.is_up() => slurm.config().map_err(told),
+        Ok(_) => Err("slurmctld does not answer".to_owned()),
+        Err(why) => Err(why.clone()),
+    };
+    slurm::Facts {
+        version,
+        ping,
+        config: effective,
+        own_guests: matches!(config.provider, ProviderSettings::Qemu(_)),
+    }
+}
+
+/// Where slurmctld calls our programs, else where `thiao setup` puts them.
+fn hooks_folder(facts: &slurm::Facts, usual: &Path) -> PathBuf {
+    let program = facts
+        .config
+        .as_ref()
+        .ok()
+        .and_then(|config| config.get("ResumeProgram"));
+    program
+        .map(Path::new)
+        .filter(|program| program.file_name().is_some_and(|name| name == "Resume"))
+        .and_then(Path::parent)
+        .unwrap_or(usual)
+        .to_owned()
+}
+
+/// `SlurmUser = slurm(64030)`.
+fn slurm_uid(config: &thiao_slurm::Config) -> Option<u32> {
+    let (_, uid) = config.get("SlurmUser")?.split_once('(')?;
+    uid.strip_suffix(')')?.parse().ok()
+}
+
+fn unreadable(error: &SlurmError) -> Finding {
+    Finding::bad("nodes", error.to_string()).run("scontrol ping")
+}
+
+fn sizes(config: &Config) -> BTreeMap<NodeName, (thiao_core::view::Shape, String)> {
+    let of = |(name, spec): (&NodeName, &crate::config::NodeSpec)| {
+        let partition = config.nodesets.get(&spec.nodeset)?.partition.clone();
+        Some((name.clone(), (spec.shape, partition)))
+    };
+    config.nodes.iter().filter_map(of).collect()
+}
+
+fn about_nodes(
+    config: &Config,
+    view: &SlurmView,
+    details: &BTreeMap<NodeName, NodeDetails>,
+    ours: Option<&BTreeMap<String, Node>>,
+    client: &Client,
+) -> Vec<Finding> {
+    let partitions = sizes(config)
+        .into_iter()
+        .map(|(name, (_, partition))| (name, partition))
+        .collect();
+    let facts = nodes::Facts {
+        nodes: &partitions,
+        slurm: view,
+        ours,
+        boot_timeout: config.policy.boot_timeout.0,
+        now: now(),
+    };
+    let mut found = Vec::new();
+    for (n, (trouble, names)) in nodes::troubles(facts).iter().enumerate() {
+        // Where it knows more; one of them stands for all.
+        let why = names
+            .first()
+            .filter(|_| ours.is_some() && n < STORIES)
+            .and_then(|name| client.explain(name.as_str()).ok())
+            .map(|story| story.now.join("; "));
+        found.push(nodes::finding(trouble, names, why.as_deref()));
+    }
+    found.extend(nodes::not_waking(facts));
+    found.extend(nodes::mixed_up(facts, details));
+    if found.is_empty() {
+        found.push(Finding::ok(
+            "nodes",
+            format!("{} nodes, each in a state that it should be in", partitions.len()),
+        ));
+    }
+    found
+}

@@ -1,0 +1,379 @@
+//! Nodes that are not as they should be: every state of the troubleshooting page of 2011, and some more.
+//!
+//! A node's state is read from Slurm; what Thiao's controller knows of it tells why it is so. Nodes in the
+//! same trouble are one finding.
+
+use crate::api::types::Node;
+use std::collections::{BTreeMap, BTreeSet};
+use thiao_core::finding::Finding;
+use thiao_core::hostlist;
+use thiao_core::ids::NodeName;
+use thiao_core::view::{BaseState, JobState, SlurmJob, SlurmNode, SlurmView};
+use thiao_slurm::details::NodeDetails;
+
+/// How long a job may wait for nodes that are free before that is odd, in milliseconds: Slurm's scheduler
+/// goes through its whole queue once a minute, and a node that was just powered down waits for SuspendTimeout.
+const PATIENCE: u64 = 150_000;
+/// Slurm's reason for a node that did not come in ResumeTimeout.
+const RESUME_TIMEOUT: &str = "ResumeTimeout reached";
+/// How our reasons begin.
+const OURS: &str = "thiao:";
+
+/// What is known of the nodes.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The configured nodes and the partition of each.
+    pub nodes: &'a BTreeMap<NodeName, String>,
+    /// What Slurm shows.
+    pub slurm: &'a SlurmView,
+    /// What the controller says, by name; none when it does not answer.
+    pub ours: Option<&'a BTreeMap<String, Node>>,
+    /// How long a VM may take until its node is up, in milliseconds.
+    pub boot_timeout: u64,
+    /// Milliseconds since the epoch.
+    pub now: u64,
+}
+
+/// What is wrong with a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// slurmctld does not know it.
+    NotInSlurm,
+    /// `down`, set by Thiao: it could not be backed.
+    GivenUp(String),
+    /// `down~`: Slurm gave up at ResumeTimeout.
+    TimedOut,
+    /// `down*`: Slurm lost it; whether it has a VM, if that is known.
+    Lost(Option<bool>),
+    /// `down`, set by somebody else.
+    SetDown(String),
+    /// Drained, by somebody else or by Thiao.
+    Drained(String),
+    /// A state that we do not know.
+    Odd(String),
+    /// `idle*`, `alloc*`: Slurm counts on it, and it does not answer; whether it has a VM.
+    Silent(Option<bool>),
+    /// `idle#`, `alloc#`, and Thiao was not asked for it.
+    NotAsked,
+    /// `idle#`, `alloc#`, and it cannot be told for how long.
+    Starting,
+    /// `idle#`, `alloc#`: Thiao waits before it tries again.
+    Waiting,
+    /// `idle#`, `alloc#` for longer than a VM may take, its VM being in this phase.
+    Stuck(Phase),
+    /// `alloc~`: a job has it, and nobody asked Thiao for it.
+    AllocatedOff,
+    /// It is up, and Thiao knows no VM behind it.
+    Unbacked,
+}
+
+/// How far a VM is, in Thiao's words.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// The provider was asked, and does not show it running.
+    Asked,
+    /// It runs; its guest has not said that slurmd runs.
+    Booting,
+    /// Its guest says that slurmd runs.
+    Ready,
+    /// Another word of the controller's.
+    Other(String),
+}
+
+/// The nodes that are in trouble, those in the same together.
+#[must_use]
+pub fn troubles(facts: Facts<'_>) -> BTreeMap<Trouble, Vec<NodeName>> {
+    let mut all: BTreeMap<Trouble, Vec<NodeName>> = BTreeMap::new();
+    for node in facts.nodes.keys() {
+        let ours = facts.ours.and_then(|ours| ours.get(node.as_str()));
+        let trouble = match facts.slurm.nodes.get(node) {
+            None => Some(Trouble::NotInSlurm),
+            Some(seen) => trouble(seen, ours, facts),
+        };
+        if let Some(trouble) = trouble {
+            all.entry(trouble).or_default().push(node.clone());
+        }
+    }
+    all
+}
+
+fn trouble(seen: &SlurmNode, ours: Option<&Node>, facts: Facts<'_>) -> Option<Trouble> {
+    let reason = seen.reason.clone().unwrap_or_default();
+    let flags = &seen.flags;
+    let has_vm = ours.map(|node| node.vm.is_some());
+    match &seen.base {
+        BaseState::Down if reason.starts_with(OURS) => return Some(Trouble::GivenUp(reason)),
+        BaseState::Down if reason == RESUME_TIMEOUT => return Some(Trouble::TimedOut),
+        BaseState::Down if flags.not_responding || reason == "Not responding" => {
+            return Some(Trouble::Lost(has_vm));
+        }
+        BaseState::Down => return Some(Trouble::SetDown(reason)),
+        BaseState::Error => return Some(Trouble::Odd("ERROR".to_owned())),
+        BaseState::Future => return Some(Trouble::Odd("FUTURE".to_owned())),
+        BaseState::Unknown(word) => return Some(Trouble::Odd(word.clone())),
+        BaseState::Idle | BaseState::Allocated | BaseState::Mixed => {}
+    }
+    if flags.drain {
+        return Some(Trouble::Drained(reason));
+    }
+    if flags.powering_up {
+        return starting(ours, facts);
+    }
+    // On its way down, or off: not answering is what it should do.
+    if flags.powering_down || flags.power_down {
+        return None;
+    }
+    if flags.powered_down {
+        let taken = seen.base != BaseState::Idle;
+        let unasked = ours.is_some_and(|node| node.wish != "up" && node.vm.is_none());
+        return (taken && unasked).then_some(Trouble::AllocatedOff);
+    }
+    if flags.not_responding {
+        return Some(Trouble::Silent(has_vm));
+    }
+    (has_vm == Some(false)).then_some(Trouble::Unbacked)
+}
+
+/// A node that powers up.
+fn starting(ours: Option<&Node>, facts: Facts<'_>) -> Option<Trouble> {
+    let Some(node) = ours else {
+        return Some(Trouble::Starting);
+    };
+    let phase = match node.state.as_str() {
+        "waiting" | "failed" => return Some(Trouble::Waiting),
+        "down" => return Some(Trouble::NotAsked),
+        "asked" | "pending" | "held" => Phase::Asked,
+        "booting" => Phase::Booting,
+        "ready" => Phase::Ready,
+        other => Phase::Other(other.to_owned()),
+    };
+    (facts.now.saturating_sub(node.since) > facts.boot_timeout).then_some(Trouble::Stuck(phase))
+}
+
+/// What is told of nodes in that trouble. `why` is what the controller says of one of them.
+#[must_use]
+pub fn finding(trouble: &Trouble, nodes: &[NodeName], why: Option<&str>) -> Finding {
+    let list = hostlist::fold(nodes);
+    let what = format!("node {list}");
+    let first = nodes.first().map(NodeName::as_str).unwrap_or_default();
+    let told = |text: &str| match why {
+        Some(why) => format!("{text} ({why})"),
+        None => text.to_owned(),
+    };
+    let update = |state: &str| format!("scontrol update NodeName={list} State={state}");
+    // A power-down and then back in service; RESUME alone would leave it powering up.
+    let anew = format!("{} && {}", update("POWER_DOWN"), update("RESUME"));
+    match trouble {
+        Trouble::NotInSlurm => {
+            Finding::bad(what, "slurmctld does not know it: the lines of `thiao setup` are not in its slurm.conf")
+                .run("thiao setup && systemctl restart slurmctld")
+        }
+        Trouble::GivenUp(reason) => Finding::warn(
+            what,
+            told(&format!("down: Thiao could not give it a VM: {reason}; it returns by itself when one can be made")),
+        )
+        .run(format!("thiao resume --force {list}")),
+        Trouble::TimedOut => Finding::bad(
+            what,
+            told("down~: Slurm waited for ResumeTimeout and gave up; Thiao's own limit should have come first"),
+        )
+        .run(format!("{} && thiao explain {first}", update("RESUME"))),
+        Trouble::Lost(has_vm) => {
+            let text = match has_vm {
+                Some(true) => "down*: it has a VM, and the slurmd in it does not answer: it ended, or slurmctld \
+                               has another address of it",
+                Some(false) => "down*: its slurmd does not answer, and there is no VM: it was shut down behind \
+                                Slurm's back, or has never been up",
+                None => "down*: its slurmd does not answer",
+            };
+            Finding::bad(what, told(text)).run(anew)
+        }
+        Trouble::SetDown(reason) => Finding::warn(
+            what,
+            format!(
+                "down: somebody set it so{}; Thiao leaves it alone",
+                because(reason)
+            ),
+        )
+        .run(update("RESUME")),
+        Trouble::Drained(reason) => Finding::warn(
+            what,
+            format!("drained{}: it takes no new jobs", because(reason)),
+        )
+        .run(update("RESUME")),
+        Trouble::Odd(word) => Finding::warn(what, format!("{word}: a state that we do not know; it is left alone"))
+            .run(format!("scontrol show node {first}")),
+        Trouble::Silent(has_vm) => {
+            let text = match has_vm {
+                Some(true) => "idle* or alloc*: Slurm takes it for up, its VM exists, and the slurmd in it does not \
+                               answer: it ended, or slurmctld has another address of it",
+                Some(false) => "idle* or alloc*: Slurm takes it for up, and there is no VM: RESUME on a node \
+                                that is down starts none",
+                None => "idle* or alloc*: Slurm takes it for up, and its slurmd does not answer",
+            };
+            Finding::bad(what, told(text)).run(update("POWER_DOWN"))
+        }
+        Trouble::NotAsked => Finding::warn(
+            what,
+            told(
+                "idle# or alloc#: Slurm powers it up, and Thiao was not asked for it: ResumeProgram is another \
+                 one, or could not leave its order (see the hooks above)",
+            ),
+        )
+        .run(format!("thiao resume {list}")),
+        Trouble::Starting => Finding::warn(
+            what,
+            "idle# or alloc#: it powers up; for how long, and why it takes so long if it does, the controller \
+             would know",
+        )
+        .run("systemctl start thiaod"),
+        Trouble::Waiting => Finding::warn(
+            what,
+            told("idle# or alloc#: it waits for its VM, which could not be made yet"),
+        )
+        .run(format!("thiao explain {first}")),
+        Trouble::Stuck(phase) => Finding::bad(what, told(&stuck(phase))).run(format!(
+            "thiao explain {first} && thiao resume --force {list}"
+        )),
+        Trouble::AllocatedOff => Finding::warn(
+            what,
+            told("alloc~: a job has it, and neither ResumeProgram nor PrologSlurmctld asked Thiao for it"),
+        )
+        .run(format!("thiao resume {list}")),
+        Trouble::Unbacked => Finding::warn(
+            what,
+            told("up, and Thiao knows no VM behind it: somebody started a slurmd of that name by hand"),
+        )
+        .run(update("POWER_DOWN")),
+    }
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
+    }
+}
+
+fn stuck(phase: &Phase) -> String {
+    let cause = match phase {
+        Phase::Asked => "its VM is asked for and does not run: the provider says why",
+        Phase::Booting => {
+            "its VM runs, and its guest has not come to slurmd: see its console, and the CONTEXT of its template"
+        }
+        Phase::Ready => {
+            "slurmd runs in its VM, and slurmctld does not see it: munge keys or clocks differ, slurmctld_addr is \
+             not reachable from there, or two VMs have one name or address (see below)"
+        }
+        Phase::Other(word) => {
+            return format!("idle# or alloc# for longer than boot_timeout; its VM is {word}");
+        }
+    };
+    format!("idle# or alloc# for longer than boot_timeout: {cause}")
+}
+
+/// Jobs that wait though as many nodes as they ask for are `idle~`: Slurm does not wake them.
+#[must_use]
+pub fn not_waking(facts: Facts<'_>) -> Vec<Finding> {
+    let mut free: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
+    for (node, partition) in facts.nodes {
+        let off =
+            facts.slurm.nodes.get(node).is_some_and(|seen| {
+                seen.base == BaseState::Idle && seen.flags.powered_down && !seen.flags.drain
+            });
+        if off {
+            free.entry(partition).or_default().push(node);
+        }
+    }
+    let stands = |job: &&SlurmJob| {
+        // Priority, Dependency, limits and the like are other reasons to wait.
+        let for_nodes = matches!(job.reason.as_str(), "Resources" | "None" | "")
+            || job.reason.starts_with("ReqNodeNotAvail")
+            || job.reason.starts_with("Nodes");
+        let long = job
+            .submit
+            .is_some_and(|at| facts.now.saturating_sub(at.0) > PATIENCE);
+        job.state == JobState::Pending && for_nodes && long
+    };
+    let finding = |job: &SlurmJob| {
+        let free = free.get(job.partition.as_str())?;
+        let count = usize::try_from(job.node_count).unwrap_or(usize::MAX).max(1);
+        let woken = free.get(..count)?;
+        Some(
+            Finding::warn(
+                format!("job {}", job.id),
+                format!(
+                    "waits ({}) though {} nodes of partition {} are idle~: they are not woken",
+                    job.reason,
+                    free.len(),
+                    job.partition
+                ),
+            )
+            .run(format!(
+                "scontrol update NodeName={} State=POWER_UP",
+                hostlist::fold(woken.iter().copied())
+            )),
+        )
+    };
+    facts
+        .slurm
+        .jobs
+        .values()
+        .filter(stands)
+        .filter_map(finding)
+        .collect()
+}
+
+/// Nodes that took each other's name or address, by what Slurm knows of them.
+#[must_use]
+pub fn mixed_up(facts: Facts<'_>, details: &BTreeMap<NodeName, NodeDetails>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let up = |node: &&NodeName| {
+        facts
+            .slurm
+            .nodes
+            .get(*node)
+            .is_some_and(|seen| seen.is_counted_on())
+    };
+    let mut by_address: BTreeMap<&str, BTreeSet<&NodeName>> = BTreeMap::new();
+    for node in facts.nodes.keys().filter(up) {
+        let Some(known) = details.get(node) else { continue };
+        by_address.entry(&known.address).or_default().insert(node);
+        if known.host_name == node.as_str() {
+            continue;
+        }
+        let other = facts.nodes.contains_key(known.host_name.as_str());
+        let what = format!("node {node}");
+        found.push(if other {
+            Finding::bad(
+                what,
+                format!(
+                    "the slurmd that registered as {node} runs on a VM that calls itself {}: two VMs were told \
+                     each other's name",
+                    known.host_name
+                ),
+            )
+            .run(format!("thiao explain {node} && thiao explain {}", known.host_name))
+        } else {
+            Finding::warn(
+                what,
+                format!("its VM calls itself {}: job steps and MPI may look for {node}", known.host_name),
+            )
+            .advice("let the template's CONTEXT set the host name to the node's name (SET_HOSTNAME)")
+        });
+    }
+    for (address, nodes) in by_address {
+        if nodes.len() > 1 {
+            let list = hostlist::fold(nodes.iter().copied());
+            found.push(
+                Finding::bad(
+                    format!("node {list}"),
+                    format!("Slurm has one address, {address}, for all of them: their VMs have the same one"),
+                )
+                .run(format!("scontrol update NodeName={list} State=POWER_DOWN")),
+            );
+        }
+    }
+    found
+}

@@ -1,0 +1,246 @@
+//! Slurm's configuration in effect against what `thiao setup` wrote.
+
+use crate::config::Config as Settings;
+use std::collections::BTreeMap;
+use std::path::Path;
+use thiao_core::finding::Finding;
+use thiao_core::hostlist;
+use thiao_core::ids::NodeName;
+use thiao_core::view::Shape;
+use thiao_slurm::conf::{HOOKS, NodeLine, Timeouts};
+use thiao_slurm::details::NodeDetails;
+use thiao_slurm::fragment::{Fragment, OLDEST};
+use thiao_slurm::{Config, Ping, Version};
+
+/// What Slurm said; what it did not say is an error in words.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// `scontrol --version`.
+    pub version: Result<Version, String>,
+    /// `scontrol ping`.
+    pub ping: Result<Ping, String>,
+    /// `scontrol show config`.
+    pub config: Result<Config, String>,
+    /// Whether Thiao's own guests are booted, which have no control groups.
+    pub own_guests: bool,
+}
+
+/// The lines for slurm.conf that these settings ask for.
+#[must_use]
+pub fn fragment(settings: &Settings, version: Version, hooks: &Path) -> Fragment {
+    let nodes = settings
+        .nodesets
+        .values()
+        .map(|set| NodeLine {
+            nodes: set.nodes.clone(),
+            cpus: set.shape.cpus,
+            memory_mb: set.shape.memory_mb,
+            features: set.features.clone(),
+            partition: set.partition.clone(),
+        })
+        .collect();
+    let policy = &settings.policy;
+    // Slurm's own limit comes after everything that we try, so that it is never what discovers a failure.
+    let tries = policy
+        .boot_timeout
+        .0
+        .saturating_mul(policy.tries_before_down.into());
+    let pauses: u64 = (1..policy.tries_before_down)
+        .map(|failures| policy.backoff(failures).0)
+        .sum();
+    let ours_s = tries
+        .saturating_add(pauses)
+        .saturating_add(policy.capacity_patience.0)
+        / 1000
+        + 30;
+    let usual = Timeouts::default();
+    Fragment {
+        version,
+        hooks: hooks.to_owned(),
+        nodes,
+        default_partition: None,
+        timeouts: Timeouts {
+            resume_s: usual.resume_s.max(u32::try_from(ours_s).unwrap_or(u32::MAX)),
+            ..usual
+        },
+    }
+}
+
+/// How Slurm's part stands. `wanted` is what `thiao setup` would write.
+#[must_use]
+pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    match &facts.version {
+        Ok(version) if *version < OLDEST => found.push(
+            Finding::bad(
+                "Slurm",
+                format!("{version} is older than {OLDEST}, the first that Thiao understands"),
+            )
+            .advice("upgrade Slurm"),
+        ),
+        Ok(version) => found.push(Finding::ok("Slurm", version.to_string())),
+        Err(why) => {
+            found.push(
+                Finding::bad("Slurm", why.clone())
+                    .advice("install Slurm's client programs, or set slurm.bin_dir"),
+            );
+            return found;
+        }
+    }
+    match &facts.ping {
+        Ok(ping) if ping.is_up() => found.push(Finding::ok("slurmctld", "answers")),
+        Ok(_) => {
+            found.push(Finding::bad("slurmctld", "does not answer").run("systemctl restart slurmctld"));
+            return found;
+        }
+        Err(why) => {
+            found.push(Finding::bad("slurmctld", why.clone()).run("systemctl status slurmctld munge"));
+            return found;
+        }
+    }
+    match (&facts.config, wanted) {
+        (Err(why), _) => found.push(Finding::bad("slurm.conf", why.clone()).run("scontrol show config")),
+        (Ok(config), Some(wanted)) => conf(config, wanted, facts.own_guests, &mut found),
+        (Ok(_), None) => {}
+    }
+    found
+}
+
+fn conf(config: &Config, wanted: &Fragment, own_guests: bool, found: &mut Vec<Finding>) {
+    let before = found.len();
+    let missing: Vec<&str> = HOOKS
+        .iter()
+        .map(|(key, _)| *key)
+        .filter(|key| config.get(key).is_none())
+        .collect();
+    if !missing.is_empty() {
+        found.push(
+            Finding::bad(
+                "slurm.conf",
+                format!(
+                    "{} not set: the lines of `thiao setup` are not included, or slurmctld has not read them",
+                    are(&missing)
+                ),
+            )
+            .run("thiao setup && systemctl restart slurmctld"),
+        );
+    }
+    for words in [
+        word(
+            config,
+            "ReturnToService",
+            "2",
+            "a VM that registers late would stay DOWN",
+        ),
+        word(
+            config,
+            "ResumeRate",
+            "0",
+            "Slurm would start nodes a few at a time",
+        ),
+        word(
+            config,
+            "SuspendRate",
+            "0",
+            "Slurm would stop nodes a few at a time",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        found.push(words);
+    }
+    for (key, wanted, why) in [
+        (
+            "PrivateData",
+            "cloud",
+            "sinfo does not show nodes that are powered down",
+        ),
+        (
+            "SlurmctldParameters",
+            "enable_configless",
+            "guests cannot fetch slurm.conf from slurmctld",
+        ),
+        (
+            "SlurmctldParameters",
+            "power_save_interval",
+            "slurmctld looks after power saving every 10 s only",
+        ),
+    ] {
+        if !config.has(key, wanted) {
+            found.push(
+                Finding::warn("slurm.conf", format!("{key} has no {wanted}: {why}"))
+                    .run("thiao setup && systemctl restart slurmctld"),
+            );
+        }
+    }
+    for conflict in wanted.conflicts(config) {
+        // What concerns guests without control groups does not concern a site's own images.
+        let groups = conflict.starts_with("guests have no control groups");
+        if groups && !own_guests {
+            continue;
+        }
+        let finding =
+            if groups || conflict.starts_with("ResumeProgram") || conflict.starts_with("SuspendProgram") {
+                Finding::bad("slurm.conf", conflict)
+            } else {
+                Finding::warn("slurm.conf", conflict)
+            };
+        found.push(finding.advice("change slurm.conf, then restart slurmctld"));
+    }
+    if found.len() == before {
+        found.push(Finding::ok("slurm.conf", "has what `thiao setup` wrote"));
+    }
+}
+
+fn are(keys: &[&str]) -> String {
+    let verb = if keys.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", keys.join(", "))
+}
+
+/// A value that has to be this word.
+fn word(config: &Config, key: &str, wanted: &str, why: &str) -> Option<Finding> {
+    let value = config.get(key)?;
+    let first = value.split_whitespace().next().unwrap_or_default();
+    (first != wanted).then(|| {
+        Finding::warn("slurm.conf", format!("{key} is {value}, not {wanted}: {why}"))
+            .run("thiao setup && systemctl restart slurmctld")
+    })
+}
+
+/// Nodes whose size or partition in Slurm is another than in the settings: the included lines are old.
+#[must_use]
+pub fn sizes(
+    wanted: &BTreeMap<NodeName, (Shape, String)>,
+    details: &BTreeMap<NodeName, NodeDetails>,
+) -> Vec<Finding> {
+    let mut odd: BTreeMap<String, Vec<&NodeName>> = BTreeMap::new();
+    for (node, (shape, partition)) in wanted {
+        let Some(known) = details.get(node) else { continue };
+        let mut text = Vec::new();
+        if let Some(cpus) = known.cpus.filter(|cpus| *cpus != shape.cpus) {
+            text.push(format!("{cpus} CPUs in Slurm and {} in the settings", shape.cpus));
+        }
+        if let Some(mb) = known.memory_mb.filter(|mb| *mb != shape.memory_mb) {
+            text.push(format!(
+                "{mb} MiB in Slurm and {} in the settings",
+                shape.memory_mb
+            ));
+        }
+        if !known.partitions.contains(partition) {
+            text.push(format!("not in partition {partition}"));
+        }
+        if !text.is_empty() {
+            odd.entry(text.join(", ")).or_default().push(node);
+        }
+    }
+    odd.into_iter()
+        .map(|(text, nodes)| {
+            Finding::warn(
+                format!("node {}", hostlist::fold(nodes)),
+                format!("{text}: slurm.conf has older lines than the settings"),
+            )
+            .run("thiao setup && systemctl restart slurmctld")
+        })
+        .collect()
+}
