@@ -1,7 +1,10 @@
 //! What can be typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use thiao_core::ids::{ClusterName, NodesetName};
+use thiao_opennebula::settings::TemplateSource;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -75,8 +78,10 @@ pub(super) enum Command {
     /// Show or check the settings
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make the hooks' folder and the lines for slurm.conf
-    Setup(Setup),
+    /// Write the settings if there are none, the hooks' folder and the lines for slurm.conf
+    Setup(Box<Setup>),
+    /// Look at everything that has to be right, and say what mends it
+    Doctor(Doctor),
     /// Expand, fold or count lists of nodes as Slurm writes them
     #[command(subcommand)]
     Hostlist(Hostlist),
@@ -169,6 +174,174 @@ pub(super) struct Setup {
     /// Only show what would be written
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
+    /// Also make a held VM in OpenNebula and remove it at once: what the user may do shows
+    #[arg(long = "try")]
+    pub(super) try_vm: bool,
+    #[command(flatten)]
+    pub(super) settings: NewSettings,
+}
+
+/// What new settings are made of; with none of these and a settings file, that file holds.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "New settings (asked for at a terminal where they lack)")]
+pub(super) struct NewSettings {
+    /// VMs are made by OpenNebula
+    #[arg(long, conflicts_with = "qemu")]
+    pub(super) opennebula: bool,
+    /// VMs are made on this machine
+    #[arg(long)]
+    pub(super) qemu: bool,
+    /// Take over the thiao.cfg of 2011 and its VM files
+    #[arg(long, value_name = "FILE", conflicts_with = "qemu")]
+    pub(super) import: Option<PathBuf>,
+    /// The cluster's name [default: slurmctld's]
+    #[arg(long, value_name = "NAME")]
+    pub(super) cluster: Option<ClusterName>,
+    /// Where the controller keeps its state [default: /var/lib/thiao]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// The nodes, e.g. fg[0-7]
+    #[arg(long, value_name = "HOSTLIST")]
+    pub(super) nodes: Option<String>,
+    /// Their nodeset's name [default: the letters that they begin with]
+    #[arg(long, value_name = "NAME")]
+    pub(super) nodeset: Option<NodesetName>,
+    /// CPUs of each node [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) cpus: Option<u32>,
+    /// Memory of each node for its jobs, in MiB
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 24))]
+    pub(super) memory_mb: Option<u64>,
+    /// The share of a core promised to each CPU, in percent [default: 100]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) share_percent: Option<u32>,
+    /// Slurm's partition for them [default: vm]
+    #[arg(long, value_name = "NAME")]
+    pub(super) partition: Option<String>,
+    /// oned's URL [default: $ONE_XMLRPC, else http://localhost:2633/RPC2]
+    #[arg(long, value_name = "URL", conflicts_with = "qemu")]
+    pub(super) endpoint: Option<String>,
+    /// The file with user:password or user:token [default: $ONE_AUTH, else ~/.one/one_auth]
+    #[arg(long, value_name = "FILE", conflicts_with = "qemu")]
+    pub(super) auth: Option<PathBuf>,
+    /// Certificates to trust instead of the system's, PEM
+    #[arg(long, value_name = "FILE", conflicts_with = "qemu")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// OpenNebula's VM template, by name or id
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["qemu", "template_file", "template_dir"])]
+    pub(super) template: Option<String>,
+    /// A file with the VMs' template
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["qemu", "template_dir"])]
+    pub(super) template_file: Option<PathBuf>,
+    /// A folder with a file NODE.one for each node
+    #[arg(long, value_name = "DIR", conflicts_with = "qemu")]
+    pub(super) template_dir: Option<PathBuf>,
+    /// The network for VMs whose template has no NIC, by name or id
+    #[arg(long, value_name = "NAME", conflicts_with = "qemu")]
+    pub(super) network: Option<String>,
+    /// Who chooses hosts [default: thiao]
+    #[arg(long, value_enum, conflicts_with = "qemu")]
+    pub(super) placement: Option<PlacedBy>,
+    /// What says that a guest is ready, before Slurm does [default: slurm]
+    #[arg(long, value_enum, conflicts_with = "qemu")]
+    pub(super) ready: Option<ReadyBy>,
+    /// slurmctld's host name, as SlurmctldHost names it [default: slurmctld's word]
+    #[arg(long, value_name = "NAME", conflicts_with = "qemu")]
+    pub(super) slurmctld_host: Option<String>,
+    /// The address at which VMs reach slurmctld [default: slurmctld's word]
+    #[arg(long, value_name = "IPV4", conflicts_with = "qemu")]
+    pub(super) slurmctld_addr: Option<Ipv4Addr>,
+}
+
+impl NewSettings {
+    /// Whether any of them was typed.
+    pub(super) fn are_given(&self) -> bool {
+        self.opennebula
+            || self.qemu
+            || self.import.is_some()
+            || self.cluster.is_some()
+            || self.state_dir.is_some()
+            || self.nodes.is_some()
+            || self.nodeset.is_some()
+            || self.cpus.is_some()
+            || self.memory_mb.is_some()
+            || self.share_percent.is_some()
+            || self.partition.is_some()
+            || self.are_of_opennebula()
+    }
+
+    /// Whether any of those was typed that only OpenNebula needs.
+    pub(super) fn are_of_opennebula(&self) -> bool {
+        self.endpoint.is_some()
+            || self.auth.is_some()
+            || self.ca_file.is_some()
+            || self.source().is_some()
+            || self.network.is_some()
+            || self.placement.is_some()
+            || self.ready.is_some()
+            || self.slurmctld_host.is_some()
+            || self.slurmctld_addr.is_some()
+    }
+
+    /// What VMs are made from, as it was typed.
+    pub(super) fn source(&self) -> Option<TemplateSource> {
+        let name = self.template.clone().map(TemplateSource::Registered);
+        let file = self.template_file.clone().map(TemplateSource::File);
+        name.or(file)
+            .or_else(|| self.template_dir.clone().map(TemplateSource::PerNode))
+    }
+}
+
+/// Who chooses hosts.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PlacedBy {
+    /// Thiao's plan
+    Thiao,
+    /// OpenNebula's scheduler
+    Opennebula,
+}
+
+impl PlacedBy {
+    /// Its word in thiao.toml.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Thiao => "thiao",
+            Self::Opennebula => "opennebula",
+        }
+    }
+}
+
+/// What says that a guest is ready.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ReadyBy {
+    /// Its node registers
+    Slurm,
+    /// It says READY=YES through OneGate
+    Onegate,
+}
+
+impl ReadyBy {
+    /// Its word in thiao.toml.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Slurm => "slurm",
+            Self::Onegate => "onegate",
+        }
+    }
+}
+
+/// What `thiao doctor` looks at, and how it is shown.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Also make a held VM in OpenNebula and remove it at once: what the user may do shows
+    #[arg(long = "try")]
+    pub(super) try_vm: bool,
+    /// The hooks' folder, if slurm.conf names none
+    #[arg(long, value_name = "DIR", default_value = "/etc/thiao/hooks")]
+    pub(super) hooks: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,8 @@
 //! The command line: what can be typed, and what the exit codes mean.
 
 mod args;
+mod doctor;
+mod findings;
 mod generate;
 mod hostlist;
 mod look;
@@ -116,7 +118,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 config.cluster
             ))?;
         }
-        Command::Setup(how) => setup::run(&Config::load(file)?, printer, &how)?,
+        Command::Setup(how) => setup::run(file, printer, &how)?,
+        Command::Doctor(how) => return doctor::run(file, printer, &how),
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
         Command::Generate { what, dir } => generate::run(what, &dir)?,
         // The lab needs a process without other threads: nothing was started before this.

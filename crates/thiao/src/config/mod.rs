@@ -217,6 +217,14 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
     parse(file, &text, &this_machine())
 }
 
+/// As [`Config::load`], of a text that is not in the file yet.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn from_text(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    parse(file, text, &this_machine()).map(|loaded| loaded.config)
+}
+
 /// The state folder alone, for those who only ask the controller: other mistakes in the file
 /// do not matter to them. Without a file at the default place it is the default one.
 ///

@@ -1,0 +1,258 @@
+//! `thiao setup`: the settings file if there is none, the programs that Slurm calls, the lines for
+//! `slurm.conf`, and what a person does next. Everything is looked at first; nothing is written when
+//! something of somebody else's is in the way, or when new settings cannot work.
+
+mod ask;
+mod draft;
+mod pieces;
+
+use super::args::Setup;
+use super::findings;
+use crate::config::{self, Config};
+use crate::doctor;
+use crate::import::{self, Imported};
+use crate::output::{Printer, Tone};
+use anyhow::{Context as _, bail};
+use pieces::{Found, Piece, What, look, write};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+use thiao_core::finding::{Verdict, worst};
+use thiao_slurm::conf::HOOKS;
+use thiao_slurm::fragment::Fragment;
+use thiao_slurm::{Slurm, Version};
+
+pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
+    for path in [&how.hooks, &how.fragment] {
+        // slurm.conf knows no quotes.
+        let text = path.to_string_lossy();
+        let good = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+        if !path.is_absolute() || !text.chars().all(good) {
+            bail!("{text}: slurm.conf needs an absolute path of letters, digits and ._-+");
+        }
+    }
+    let place = file.unwrap_or(Path::new(config::DEFAULT_FILE));
+    let mut report = String::new();
+    let (config, new) = if how.settings.are_given() || !place.exists() {
+        let (config, text) = new_settings(place, printer, how, &mut report)?;
+        (config, Some(text))
+    } else {
+        (Config::load(file)?, None)
+    };
+    let slurm = Slurm::new(
+        config.slurm.conf.clone(),
+        config.slurm.bin_dir.clone(),
+        config.slurm.timeout,
+    );
+    let version = match &how.slurm_version {
+        Some(text) => {
+            Version::parse(text).with_context(|| format!("{text} is no Slurm release; write e.g. 22.05"))?
+        }
+        None => slurm
+            .version()
+            .context("which Slurm is it? Name its release with --slurm-version")?,
+    };
+    let present = slurm.config();
+    let fragment = fragment(&config, version, how);
+    let text = fragment.render(present.as_ref().ok());
+    let mut pieces = pieces(&config, how, text.clone())?;
+    if let Some(text) = &new {
+        let settings = Piece {
+            path: place.to_owned(),
+            what: What::Settings(text.clone()),
+        };
+        pieces.insert(0, settings);
+    }
+
+    let mut foreign = Vec::new();
+    let mut places = String::new();
+    for piece in &pieces {
+        let (verb, tone) = match look(piece)? {
+            Found::Same => ("is right", Tone::Faint),
+            Found::Nothing => ("new", Tone::Good),
+            Found::Older => ("replaced", Tone::Busy),
+            Found::Foreign(what) => {
+                foreign.push(format!("{} ({what})", piece.path.display()));
+                ("somebody else's", Tone::Bad)
+            }
+        };
+        let target = match &piece.what {
+            What::Link(target) => format!(" -> {}", target.display()),
+            What::File(_) | What::Settings(_) => String::new(),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            places,
+            "{:<16} {}{target}",
+            printer.toned(verb, tone),
+            piece.path.display()
+        );
+    }
+    let in_the_way = !foreign.is_empty() && !how.force && !how.dry_run;
+    if in_the_way {
+        bail!(
+            "nothing was written: {} in the way; look, then repeat with --force, or choose other places with \
+             --hooks and --fragment",
+            foreign.join(", ")
+        );
+    }
+    let checked = doctor::provider(&config, how.try_vm).findings;
+    let _ = write!(report, "Checks:\n{}\n", findings::draw(printer, &checked));
+    let bad = worst(&checked) == Verdict::Bad;
+    // Settings that are in use stay in use; new ones have to work.
+    if bad && new.is_some() && !how.force && !how.dry_run {
+        printer.print(&report)?;
+        bail!(
+            "nothing was written: with these settings no VM could be made; mend what the checks say, or write \
+             them all the same with --force"
+        );
+    }
+    report.push_str(&places);
+    let slurm_conf = config
+        .slurm
+        .conf
+        .clone()
+        .unwrap_or_else(|| "/etc/slurm/slurm.conf".into());
+    let advice = advice(&fragment, &present, how, &slurm_conf);
+    if how.dry_run {
+        if let Some(text) = &new {
+            let _ = write!(report, "\n{}:\n{text}", place.display());
+        }
+        return Ok(printer.print(&format!(
+            "{report}\n{}:\n{text}\n{advice}",
+            how.fragment.display()
+        ))?);
+    }
+    for piece in &pieces {
+        write(piece).with_context(|| format!("{} cannot be written", piece.path.display()))?;
+    }
+    Ok(printer.print(&format!("{report}\n{advice}"))?)
+}
+
+/// Settings by what was typed, imported or answered, and their text. What was imported goes into the report.
+fn new_settings(
+    place: &Path,
+    printer: Printer,
+    how: &Setup,
+    report: &mut String,
+) -> anyhow::Result<(Config, String)> {
+    let imported = match &how.settings.import {
+        Some(file) => import::read(file)?,
+        None => Imported::default(),
+    };
+    if let Some(file) = &how.settings.import {
+        let _ = writeln!(report, "From {}:", file.display());
+        for (verb, tone, lines) in [
+            ("taken", Tone::Good, &imported.taken),
+            ("not needed", Tone::Faint, &imported.dropped),
+            ("look", Tone::Bad, &imported.warnings),
+        ] {
+            for line in lines {
+                let _ = writeln!(
+                    report,
+                    "  {:<11} {}",
+                    printer.toned(verb, tone),
+                    crate::output::clean(line)
+                );
+            }
+        }
+        report.push('\n');
+    }
+    let site = draft::Site::look(&Slurm::new(None, None, Duration::from_secs(20)));
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout());
+    let mut asker = if io::stdin().is_terminal() && printer.terminal {
+        ask::Asker::person(&mut input, &mut output)
+    } else {
+        ask::Asker::nobody()
+    };
+    let draft = draft::draft(&how.settings, &imported, &site, &mut asker)?;
+    let text = draft.to_toml();
+    let config = config::from_text(place, &text)
+        .with_context(|| format!("these settings will not do (nothing was written):\n{text}"))?;
+    Ok((config, text))
+}
+
+/// The lines for slurm.conf.
+fn fragment(config: &Config, version: Version, how: &Setup) -> Fragment {
+    let mut fragment = doctor::slurm::fragment(config, version, &how.hooks);
+    fragment.default_partition.clone_from(&how.default_partition);
+    if let Some(idle) = how.idle {
+        fragment.timeouts.idle_s = idle;
+    }
+    fragment
+}
+
+/// What is to be there in the end.
+fn pieces(config: &Config, how: &Setup, text: String) -> anyhow::Result<Vec<Piece>> {
+    let hook = match &how.hook_program {
+        Some(program) => std::path::absolute(program)?,
+        None => {
+            let beside = config.program.with_file_name("thiao-hook");
+            if beside.is_file() {
+                beside
+            } else {
+                "/usr/lib/thiao/thiao-hook".into()
+            }
+        }
+    };
+    let runs = hook
+        .metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    if !runs && !how.dry_run {
+        bail!(
+            "{} is no program: build or install thiao-hook, or name it with --hook-program",
+            hook.display()
+        );
+    }
+    let mut pieces: Vec<Piece> = HOOKS
+        .iter()
+        .map(|(_, name)| Piece {
+            path: how.hooks.join(name),
+            what: What::Link(hook.clone()),
+        })
+        .collect();
+    // By this the hooks find the controller: Slurm gives them almost no environment.
+    pieces.push(Piece {
+        path: how.hooks.join("state"),
+        what: What::Link(config.state_dir.clone()),
+    });
+    pieces.push(Piece {
+        path: how.fragment.clone(),
+        what: What::File(text),
+    });
+    Ok(pieces)
+}
+
+/// What does not go together, and what comes next.
+fn advice(
+    fragment: &Fragment,
+    present: &Result<thiao_slurm::Config, thiao_slurm::SlurmError>,
+    how: &Setup,
+    slurm_conf: &Path,
+) -> String {
+    let mut warnings = match present {
+        Ok(present) => fragment.conflicts(present),
+        Err(error) => vec![format!(
+            "slurmctld could not be asked what is in effect ({error}): its PrivateData and SlurmctldParameters are \
+             not merged into ours; add their words by hand"
+        )],
+    };
+    if let Some(name) = &fragment.default_partition
+        && !fragment.nodes.iter().any(|line| line.partition == *name)
+    {
+        warnings.push(format!(
+            "no nodeset has the partition {name}: it does not become the default"
+        ));
+    }
+    let mut text = String::new();
+    for warning in warnings {
+        let _ = writeln!(text, "Note: {warning}.");
+    }
+    text.push_str("Next:\n");
+    for (n, step) in fragment.next_steps(&how.fragment, slurm_conf).iter().enumerate() {
+        let _ = writeln!(text, "{:>3}. {step}", n + 1);
+    }
+    text
+}
