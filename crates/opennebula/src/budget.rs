@@ -193,7 +193,6 @@ impl Budget {
     }
 
     /// Waits for the turn; it lasts until the permit is dropped.
-    #[must_use]
     pub fn wait(&self, kind: Kind) -> Permit {
         let mut turns = self.lock();
         let ticket = turns.come(kind, self.now());
@@ -239,7 +238,7 @@ impl Budget {
 
 /// Leave for one call.
 #[derive(Debug)]
-#[must_use]
+#[must_use = "the turn is over when it is dropped"]
 pub struct Permit {
     budget: Budget,
     kind: Kind,

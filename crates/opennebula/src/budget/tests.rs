@@ -71,7 +71,7 @@ fn at_one_call_a_second_looking_and_acting_take_turns() {
     let mut went = Vec::new();
     for second in 0..10 {
         let ticket = turns.go(ms(1000 * second)).expect("somebody");
-        let kind = if ticket % 2 == 0 {
+        let kind = if ticket.is_multiple_of(2) {
             Kind::Acting
         } else {
             Kind::Looking

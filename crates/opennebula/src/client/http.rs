@@ -152,9 +152,8 @@ impl Http {
                     Class::Network,
                     format!("nobody listens at {at}: is oned running?"),
                 ),
-                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => {
-                    (false, Class::Network, format!("{at} cannot be reached: {e}"))
-                }
+                // What the TLS library says of certificates comes as such.
+                ErrorKind::InvalidData => (true, Class::Network, untrusted(at, e)),
                 _ => (true, Class::Network, format!("the connection to {at} broke: {e}")),
             },
             ureq::Error::BodyExceedsLimit(limit) => (
@@ -162,11 +161,7 @@ impl Http {
                 Class::Unknown,
                 format!("the answer of {at} is larger than {limit} bytes"),
             ),
-            ureq::Error::Rustls(e) => (
-                false,
-                Class::Network,
-                format!("{at} is not trusted: {e}. Its certificate's authority can be given as ca_file"),
-            ),
+            ureq::Error::Rustls(e) => (true, Class::Network, untrusted(at, e)),
             ureq::Error::Protocol(e) => (true, Class::Network, format!("{at} does not speak HTTP: {e}")),
             e => (true, Class::Network, format!("the call to {at} failed: {e}")),
         };
@@ -176,6 +171,12 @@ impl Http {
             refused: false,
         }
     }
+}
+
+fn untrusted(at: &str, why: impl std::fmt::Display) -> String {
+    format!(
+        "no trusted connection to {at}: {why}. The certificate of the authority that signed its own can be given as ca_file"
+    )
 }
 
 /// The answer in a body.
@@ -244,10 +245,9 @@ fn trusted(ca_file: Option<&Path>) -> Result<RootCerts, Error> {
     let pem = std::fs::read(file).map_err(|e| bad(file, e.to_string()))?;
     let mut certificates: Vec<Certificate<'static>> = Vec::new();
     for item in ureq::tls::parse_pem(&pem) {
-        match item.map_err(|e| bad(file, e.to_string()))? {
-            PemItem::Certificate(certificate) => certificates.push(certificate),
-            // Keys and such are none of ours.
-            _ => {}
+        // Keys and such are none of ours.
+        if let PemItem::Certificate(certificate) = item.map_err(|e| bad(file, e.to_string()))? {
+            certificates.push(certificate);
         }
     }
     if certificates.is_empty() {
