@@ -284,6 +284,13 @@ impl<C: Calls> Inner<C> {
             }
             Placement::OpenNebula => notes.push("OpenNebula's own scheduler places the VMs".to_owned()),
         }
+        for host in &settings.hosts {
+            if !view.hosts.iter().any(|shown| shown.name == *host) {
+                notes.push(format!(
+                    "OpenNebula shows no host {host} to this user (or it is of another OpenNebula cluster)"
+                ));
+            }
+        }
         if !view.vms.is_empty() {
             notes.push(format!(
                 "{} VMs of cluster {} are there",

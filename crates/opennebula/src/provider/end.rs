@@ -42,6 +42,9 @@ impl<C: Calls> Inner<C> {
                 ended = Ended::Underway(what);
             }
         }
+        if ended == Ended::Gone {
+            self.memory().forget_tag(tag);
+        }
         Ok(ended)
     }
 

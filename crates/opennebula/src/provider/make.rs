@@ -27,9 +27,8 @@ impl<C: Calls> Inner<C> {
         if !self.memory().making.insert(tag.clone()) {
             return Err(Error::new(Class::Busy, format!("{tag} is being made already")));
         }
-        let made = self.create_alone(tag, host, shape, again);
-        self.memory().making.remove(tag);
-        made
+        let _making = Making { inner: self, tag };
+        self.create_alone(tag, host, shape, again)
     }
 
     /// As the only call that makes this VM.
@@ -97,6 +96,7 @@ impl<C: Calls> Inner<C> {
         host: &HostName,
         host_id: Option<u32>,
     ) -> Result<(), Error> {
+        can_be_let_go(id, state)?;
         let done = match (state.map(VmState::kind), host_id) {
             (None | Some(Kind::Held | Kind::Pending), Some(host_id)) => self.calls.deploy(id, host_id),
             (None | Some(Kind::Held), None) => self.calls.action(id, VmAction::Release),
@@ -132,6 +132,7 @@ impl<C: Calls> Inner<C> {
     fn why_not(&self, id: u32, host: &HostName, refused: Error) -> Result<(), Error> {
         let seen = self.calls.vms_of(&[id])?;
         let state = seen.iter().find(|vm| vm.row.id == id).map(|vm| vm.row.state);
+        can_be_let_go(id, state)?;
         match state.map(VmState::kind) {
             None | Some(Kind::Done) => {
                 self.memory().forget(id);
@@ -177,5 +178,28 @@ impl<C: Calls> Inner<C> {
                 format!("OpenNebula shows no host {host}: see `onehost list` as the user of the credentials"),
             )
         })
+    }
+}
+
+/// A VM is held only when the copies of its images are there.
+fn can_be_let_go(id: u32, state: Option<VmState>) -> Result<(), Error> {
+    match state {
+        Some(state @ (VmState::Init | VmState::Cloning)) => Err(Error::new(
+            Class::Busy,
+            format!("VM {id} is in {state}, where it cannot be let go yet"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A VM that this call alone makes; another may when this is dropped.
+struct Making<'a, C: Calls> {
+    inner: &'a Inner<C>,
+    tag: &'a VmTag,
+}
+
+impl<C: Calls> Drop for Making<'_, C> {
+    fn drop(&mut self) {
+        self.inner.memory().making.remove(self.tag);
     }
 }

@@ -233,6 +233,13 @@ impl Memory {
         self.made.retain(|_, made| *made != id);
     }
 
+    /// The end of all VMs of this tag was taken note of.
+    pub fn forget_tag(&mut self, tag: &VmTag) {
+        let theirs = |vm: &&Ours| vm.tag == *tag;
+        let ids: Vec<u32> = self.ours.values().filter(theirs).map(|vm| vm.row.id).collect();
+        ids.into_iter().for_each(|id| self.forget(id));
+    }
+
     /// Adds a moment to a VM's story.
     pub fn tell(&mut self, id: u32, time: Time, what: &str) {
         let story = self.stories.entry(id).or_default();

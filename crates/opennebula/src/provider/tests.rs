@@ -1,1 +1,131 @@
+//! Bad days, against a scripted oned in memory.
 
+mod bad_days;
+mod ends;
+mod fake;
+mod looks;
+mod makes;
+
+use super::*;
+use crate::settings::{Access, Guest, ReadyBy};
+use crate::state::VmState;
+use fake::{Fake, Fault, vm};
+use std::time::Duration;
+use thiao_core::ids::ClusterName;
+use thiao_core::view::VmState as Seen;
+
+const SHAPE: Shape = Shape {
+    cpus: 2,
+    memory_mb: 1024,
+    share_percent: 50,
+};
+
+fn settings() -> Settings {
+    let set = NodesetName::new("small").unwrap();
+    let source = VmSource {
+        template: TemplateSource::Registered("worker".to_owned()),
+        network: Some("net".to_owned()),
+    };
+    Settings {
+        cluster: ClusterName::new("prod").unwrap(),
+        access: Access {
+            endpoint: "http://127.0.0.1:1/RPC2".to_owned(),
+            auth: "/none".into(),
+            ca_file: None,
+            timeout: Duration::from_secs(1),
+            requests_per_second: 30,
+            connections: 8,
+        },
+        placement: Placement::Thiao,
+        hosts: vec![],
+        host_cluster: None,
+        ready: ReadyBy::OneGate,
+        overhead_mb: 64,
+        nodesets: BTreeMap::from([(set.clone(), source)]),
+        nodes: (0..64).map(|n| (node(n), set.clone())).collect(),
+        guest: Guest {
+            slurmctld_host: "head".to_owned(),
+            slurmctld_addr: std::net::Ipv4Addr::new(10, 0, 0, 1),
+            slurmctld_port: 6817,
+            munge_key: None,
+            munge_socket: "/run/munge/munge.socket.2".into(),
+            users: vec![],
+            shares: vec![],
+            context: BTreeMap::new(),
+        },
+    }
+}
+
+/// A provider over a fake; the fake outlives it, as oned outlives a controller.
+fn provider(fake: &Arc<Fake>) -> Inner<Arc<Fake>> {
+    Inner::new(settings(), fake.clone())
+}
+
+fn node(n: u32) -> NodeName {
+    NodeName::new(&format!("fg{n}")).unwrap()
+}
+
+fn tag(n: u32) -> VmTag {
+    VmTag {
+        cluster: ClusterName::new("prod").unwrap(),
+        node: node(n),
+        generation: Generation(1),
+    }
+}
+
+fn host() -> HostName {
+    HostName::new("h1").unwrap()
+}
+
+fn id(id: u32) -> VmId {
+    VmId::new(&id.to_string()).unwrap()
+}
+
+/// What a look shows of each VM.
+fn seen(provider: &Inner<Arc<Fake>>) -> Vec<(String, Seen)> {
+    let view = provider.look().expect("a whole look");
+    let of = |vm: thiao_core::view::VmView| (vm.id.to_string(), vm.state);
+    view.vms.into_iter().map(of).collect()
+}
+
+impl Calls for Arc<Fake> {
+    fn version(&self) -> Result<String, Error> {
+        Fake::version(self)
+    }
+    fn user(&self) -> Result<crate::model::User, Error> {
+        Fake::user(self)
+    }
+    fn hosts(&self) -> Result<Vec<crate::model::Host>, Error> {
+        Fake::hosts(self)
+    }
+    fn vms(&self) -> Result<Vec<crate::model::VmRow>, Error> {
+        Fake::vms(self)
+    }
+    fn vms_of(&self, ids: &[u32]) -> Result<Vec<crate::model::VmDetails>, Error> {
+        Fake::vms_of(self, ids)
+    }
+    fn templates(&self) -> Result<Vec<crate::model::Template>, Error> {
+        Fake::templates(self)
+    }
+    fn template(&self, id: u32) -> Result<crate::model::Template, Error> {
+        Fake::template(self, id)
+    }
+    fn networks(&self) -> Result<Vec<crate::model::Network>, Error> {
+        Fake::networks(self)
+    }
+    fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error> {
+        Fake::instantiate(self, template, name, extra)
+    }
+    fn allocate(&self, template: &str) -> Result<u32, Error> {
+        Fake::allocate(self, template)
+    }
+    fn deploy(&self, vm: u32, host: u32) -> Result<(), Error> {
+        Fake::deploy(self, vm, host)
+    }
+    fn action(&self, vm: u32, action: crate::client::VmAction) -> Result<(), Error> {
+        Fake::action(self, vm, action)
+    }
+    fn recover(&self, vm: u32, how: crate::client::Recovery) -> Result<(), Error> {
+        Fake::recover(self, vm, how)
+    }
+}

@@ -1,0 +1,349 @@
+//! An oned in memory that can be told to have bad days.
+
+use crate::client::{Recovery, VmAction};
+use crate::error::{Class, Error};
+use crate::model::{Host, Network, Template, User, VmDetails, VmRow};
+use crate::state::{HostState, LcmState, VmState};
+use crate::syntax;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The work is done, the answer is lost.
+    LoseAnswer,
+    /// Nothing is done.
+    Refuse(Class, &'static str),
+}
+
+#[derive(Debug, Clone)]
+pub struct Vm {
+    pub state: VmState,
+    pub host: Option<u32>,
+    pub tags: BTreeMap<String, String>,
+    /// Extra, or whole template, as it was sent.
+    pub sent: String,
+    pub error: Option<String>,
+}
+
+/// A VM with these tags, in this state.
+pub fn vm(state: VmState, tags: &[(&str, &str)]) -> Vm {
+    Vm {
+        state,
+        host: None,
+        tags: tags
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect(),
+        sent: String::new(),
+        error: None,
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Inside {
+    pub vms: BTreeMap<u32, Vm>,
+    /// Not shown to this user.
+    pub hidden: Vec<u32>,
+    pub next: u32,
+    pub calls: Vec<String>,
+    pub faults: BTreeMap<&'static str, VecDeque<Fault>>,
+    pub templates: Vec<(u32, &'static str, &'static str)>,
+    pub version: &'static str,
+    pub no_hosts: bool,
+}
+
+#[derive(Debug)]
+pub struct Fake(Mutex<Inside>);
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self(Mutex::new(Inside {
+            version: "7.4.1",
+            templates: vec![(5, "worker", "slurm")],
+            ..Inside::default()
+        }))
+    }
+}
+
+fn no_vm(vm: u32) -> Error {
+    Error::new(
+        Class::NoSuchObject,
+        format!("Error getting virtual machine [{vm}]"),
+    )
+}
+
+fn wrong(what: &str, state: VmState) -> Error {
+    Error::new(
+        Class::WrongState,
+        format!("{what} is not available for state {state}"),
+    )
+}
+
+impl Fake {
+    pub fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap()
+    }
+
+    /// The next call of that name goes wrong.
+    pub fn fault(&self, call: &'static str, fault: Fault) {
+        self.inside().faults.entry(call).or_default().push_back(fault);
+    }
+
+    /// The calls since this was last asked.
+    pub fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.inside().calls)
+    }
+
+    pub fn put(&self, id: u32, vm: Vm) {
+        let mut inside = self.inside();
+        inside.next = inside.next.max(id + 1);
+        inside.vms.insert(id, vm);
+    }
+
+    pub fn state(&self, id: u32) -> VmState {
+        self.inside().vms[&id].state
+    }
+
+    pub fn set(&self, id: u32, state: VmState) {
+        self.inside().vms.get_mut(&id).unwrap().state = state;
+    }
+
+    pub fn alive(&self) -> Vec<u32> {
+        let inside = self.inside();
+        let alive = inside.vms.iter().filter(|(_, vm)| vm.state != VmState::Done);
+        alive.map(|(id, _)| *id).collect()
+    }
+
+    /// Every VM goes one step of its way.
+    pub fn pass(&self) {
+        for vm in self.inside().vms.values_mut() {
+            vm.state = match vm.state {
+                VmState::Active(LcmState::Prolog) => VmState::Active(LcmState::Boot),
+                VmState::Active(LcmState::Boot) => VmState::Active(LcmState::Running),
+                VmState::Active(LcmState::Shutdown) => VmState::Active(LcmState::Epilog),
+                VmState::Active(LcmState::Epilog) => VmState::Done,
+                state => state,
+            };
+        }
+    }
+
+    fn call<T>(
+        &self,
+        name: &'static str,
+        what: String,
+        work: impl FnOnce(&mut Inside) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut inside = self.inside();
+        inside.calls.push(if what.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name} {what}")
+        });
+        match inside.faults.get_mut(name).and_then(VecDeque::pop_front) {
+            None => work(&mut inside),
+            Some(Fault::Refuse(class, text)) => Err(Error::new(class, text)),
+            Some(Fault::LoseAnswer) => {
+                let _ = work(&mut inside);
+                Err(Error::new(Class::Network, "the answer was lost"))
+            }
+        }
+    }
+
+    pub fn version(&self) -> Result<String, Error> {
+        self.call("version", String::new(), |inside| Ok(inside.version.to_owned()))
+    }
+
+    pub fn user(&self) -> Result<User, Error> {
+        self.call("user", String::new(), |_| {
+            Ok(User {
+                id: 2,
+                name: "slurm".to_owned(),
+                groups: vec![1],
+                template: BTreeMap::new(),
+                quotas: vec![],
+            })
+        })
+    }
+
+    pub fn hosts(&self) -> Result<Vec<Host>, Error> {
+        self.call("hosts", String::new(), |inside| {
+            let host = |id: u32| Host {
+                id,
+                name: format!("h{id}"),
+                state: HostState::Monitored,
+                cluster: "default".to_owned(),
+                max_cpu_percent: 6400,
+                promised_cpu_percent: 0,
+                max_memory_mb: 1 << 20,
+                promised_memory_mb: 0,
+                vms: 0,
+                load: None,
+            };
+            Ok(if inside.no_hosts {
+                vec![]
+            } else {
+                (1..3).map(host).collect()
+            })
+        })
+    }
+
+    pub fn vms(&self) -> Result<Vec<VmRow>, Error> {
+        self.call("vms", String::new(), |inside| {
+            let shown = inside
+                .vms
+                .iter()
+                .filter(|(id, vm)| vm.state != VmState::Done && !inside.hidden.contains(id));
+            Ok(shown.map(|(id, vm)| row(*id, vm)).collect())
+        })
+    }
+
+    pub fn vms_of(&self, ids: &[u32]) -> Result<Vec<VmDetails>, Error> {
+        let what = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        self.call("vms_of", what, |inside| {
+            let shown = inside
+                .vms
+                .iter()
+                .filter(|(id, _)| ids.contains(id) && !inside.hidden.contains(id));
+            Ok(shown
+                .map(|(id, vm)| VmDetails {
+                    row: row(*id, vm),
+                    user_template: vm.tags.clone(),
+                    context: BTreeMap::new(),
+                })
+                .collect())
+        })
+    }
+
+    pub fn templates(&self) -> Result<Vec<Template>, Error> {
+        self.call("templates", String::new(), |inside| {
+            Ok(inside.templates.iter().map(template).collect())
+        })
+    }
+
+    pub fn template(&self, id: u32) -> Result<Template, Error> {
+        self.call("template", id.to_string(), |inside| {
+            let found = inside.templates.iter().find(|known| known.0 == id);
+            found
+                .map(template)
+                .ok_or_else(|| Error::new(Class::NoSuchObject, "no such template"))
+        })
+    }
+
+    pub fn networks(&self) -> Result<Vec<Network>, Error> {
+        self.call("networks", String::new(), |_| {
+            Ok(vec![Network {
+                id: 12,
+                name: "net".to_owned(),
+                addresses: 100,
+                used: 0,
+            }])
+        })
+    }
+
+    pub fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error> {
+        self.call("instantiate", format!("{template} {name}"), |inside| {
+            if !inside.templates.iter().any(|known| known.0 == template) {
+                return Err(Error::new(
+                    Class::NoSuchObject,
+                    "Error getting virtual machine template",
+                ));
+            }
+            Ok(make(inside, extra))
+        })
+    }
+
+    pub fn allocate(&self, template: &str) -> Result<u32, Error> {
+        self.call("allocate", String::new(), |inside| Ok(make(inside, template)))
+    }
+
+    pub fn deploy(&self, vm: u32, host: u32) -> Result<(), Error> {
+        self.call("deploy", format!("{vm} {host}"), |inside| {
+            let vm = inside.vms.get_mut(&vm).ok_or_else(|| no_vm(vm))?;
+            if !matches!(vm.state, VmState::Hold | VmState::Pending) {
+                return Err(wrong("Deploy action", vm.state));
+            }
+            vm.state = VmState::Active(LcmState::Prolog);
+            vm.host = Some(host);
+            Ok(())
+        })
+    }
+
+    pub fn action(&self, vm: u32, action: VmAction) -> Result<(), Error> {
+        self.call("action", format!("{action:?} {vm}"), |inside| {
+            let vm = inside.vms.get_mut(&vm).ok_or_else(|| no_vm(vm))?;
+            let hard = match action {
+                VmAction::Release if vm.state == VmState::Hold => {
+                    vm.state = VmState::Pending;
+                    return Ok(());
+                }
+                VmAction::Release => return Err(wrong("release", vm.state)),
+                VmAction::Terminate => false,
+                VmAction::TerminateHard => true,
+            };
+            if !vm.state.takes_terminate(hard) {
+                return Err(wrong("terminate", vm.state));
+            }
+            vm.state = match vm.state {
+                VmState::Active(LcmState::Running) if !hard => VmState::Active(LcmState::Shutdown),
+                VmState::Active(_) => VmState::Active(LcmState::Epilog),
+                _ => VmState::Done,
+            };
+            Ok(())
+        })
+    }
+
+    pub fn recover(&self, vm: u32, how: Recovery) -> Result<(), Error> {
+        self.call("recover", format!("{how:?} {vm}"), |inside| {
+            inside.vms.get_mut(&vm).ok_or_else(|| no_vm(vm))?.state = VmState::Done;
+            Ok(())
+        })
+    }
+}
+
+fn row(id: u32, vm: &Vm) -> VmRow {
+    VmRow {
+        id,
+        name: "prod-fg0-1".to_owned(),
+        state: vm.state,
+        host: vm.host.map(|host| (format!("h{host}"), host)),
+        cpu_percent: 100,
+        memory_mb: 1088,
+        addresses: vec![],
+        error: vm.error.clone(),
+        sched_message: None,
+    }
+}
+
+fn template((id, name, owner): &(u32, &'static str, &'static str)) -> Template {
+    Template {
+        id: *id,
+        name: (*name).to_owned(),
+        owner: (*owner).to_owned(),
+        body: syntax::Template::parse("CONTEXT = [ SSH_PUBLIC_KEY = \"$USER[SSH_PUBLIC_KEY]\" ]").unwrap(),
+    }
+}
+
+/// Makes a VM; its tags are what stands between the XML's marks.
+fn make(inside: &mut Inside, xml: &str) -> u32 {
+    let tag = |name: &str| {
+        let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+        let (value, _) = rest.split_once(&format!("</{name}>"))?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    let id = inside.next;
+    inside.next += 1;
+    let tags = ["THIAO_CLUSTER", "THIAO_NODE", "THIAO_GENERATION"];
+    inside.vms.insert(
+        id,
+        Vm {
+            state: VmState::Hold,
+            host: None,
+            tags: tags.into_iter().filter_map(tag).collect(),
+            sent: xml.to_owned(),
+            error: None,
+        },
+    );
+    id
+}

@@ -1,0 +1,297 @@
+use super::*;
+use crate::state::LcmState;
+
+const PROLOG: VmState = VmState::Active(LcmState::Prolog);
+
+#[test]
+fn a_vm_is_made_held_and_then_deployed() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    provider.look().unwrap();
+    fake.calls();
+    assert_eq!(provider.create(&tag(0), &host(), SHAPE, false).unwrap(), id(0));
+    let calls = ["templates", "networks", "instantiate 5 prod-fg0-1", "deploy 0 1"];
+    assert_eq!(fake.calls(), calls);
+    assert_eq!(fake.state(0), PROLOG);
+    let sent = fake.inside().vms[&0].sent.clone();
+    for part in [
+        "<CPU>1</CPU>",
+        "<MEMORY>1088</MEMORY>",
+        "<NETWORK_ID>12</NETWORK_ID>",
+        "<SSH_PUBLIC_KEY>$USER[SSH_PUBLIC_KEY]</SSH_PUBLIC_KEY>",
+        "<TOKEN>YES</TOKEN>",
+    ] {
+        assert!(sent.contains(part), "{part} in {sent}");
+    }
+    // What was resolved is kept: the next one costs two calls.
+    provider.create(&tag(1), &host(), SHAPE, false).unwrap();
+    assert_eq!(fake.calls(), ["instantiate 5 prod-fg1-1", "deploy 1 1"]);
+}
+
+#[test]
+fn with_opennebulas_placement_it_is_released() {
+    let fake = Arc::new(Fake::default());
+    let mut provider = provider(&fake);
+    provider.settings.placement = Placement::OpenNebula;
+    let anywhere = HostName::new(PSEUDO_HOST).unwrap();
+    provider.create(&tag(0), &anywhere, SHAPE, false).unwrap();
+    assert_eq!(fake.calls().last().unwrap(), "action Release 0");
+    assert_eq!(seen(&provider), [("0".to_owned(), Seen::Pending)]);
+    // Again is fine: it was released already.
+    provider.create(&tag(0), &anywhere, SHAPE, true).unwrap();
+    assert_eq!(fake.alive(), [0]);
+}
+
+#[test]
+fn a_vm_whose_answer_was_lost_is_found_and_let_go() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    fake.fault("instantiate", Fault::LoseAnswer);
+    let error = provider.create(&tag(0), &host(), SHAPE, false).unwrap_err();
+    assert_eq!(error.class, Class::Network);
+    assert_eq!(fake.state(0), VmState::Hold);
+    assert_eq!(provider.create(&tag(0), &host(), SHAPE, true).unwrap(), id(0));
+    assert_eq!((fake.state(0), fake.alive()), (PROLOG, vec![0]));
+}
+
+#[test]
+fn a_deploy_whose_answer_was_lost_is_not_done_twice() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    fake.fault("deploy", Fault::LoseAnswer);
+    assert_eq!(
+        provider.create(&tag(0), &host(), SHAPE, false).unwrap_err().class,
+        Class::Network
+    );
+    assert_eq!(provider.create(&tag(0), &host(), SHAPE, true).unwrap(), id(0));
+    assert_eq!(fake.alive(), [0]);
+}
+
+#[test]
+fn the_next_controller_finds_what_the_last_one_made() {
+    let fake = Arc::new(Fake::default());
+    fake.fault("deploy", Fault::Refuse(Class::Network, "died here"));
+    provider(&fake)
+        .create(&tag(0), &host(), SHAPE, false)
+        .unwrap_err();
+    provider(&fake).create(&tag(1), &host(), SHAPE, false).unwrap();
+    let next = provider(&fake);
+    assert_eq!(next.create(&tag(0), &host(), SHAPE, true).unwrap(), id(0));
+    assert_eq!(next.create(&tag(1), &host(), SHAPE, true).unwrap(), id(1));
+    assert_eq!(next.create(&tag(2), &host(), SHAPE, true).unwrap(), id(2));
+    assert_eq!(fake.alive(), [0, 1, 2]);
+}
+
+#[test]
+fn without_a_whole_listing_nothing_is_made_again() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    provider.look().unwrap();
+    fake.fault("vms", Fault::Refuse(Class::Network, "down"));
+    let error = provider.create(&tag(0), &host(), SHAPE, true).unwrap_err();
+    assert_eq!((error.class, fake.alive()), (Class::Network, vec![]));
+}
+
+#[test]
+fn of_two_with_one_tag_the_one_that_runs_counts() {
+    let tags = [
+        ("THIAO_CLUSTER", "prod"),
+        ("THIAO_NODE", "fg0"),
+        ("THIAO_GENERATION", "1"),
+    ];
+    let fake = Arc::new(Fake::default());
+    fake.put(3, vm(VmState::Hold, &tags));
+    fake.put(4, vm(VmState::Active(LcmState::Running), &tags));
+    fake.put(5, vm(VmState::Hold, &tags));
+    assert_eq!(
+        provider(&fake).create(&tag(0), &host(), SHAPE, true).unwrap(),
+        id(4)
+    );
+    fake.set(4, VmState::Done);
+    assert_eq!(
+        provider(&fake).create(&tag(0), &host(), SHAPE, true).unwrap(),
+        id(3)
+    );
+}
+
+#[test]
+fn a_host_that_does_not_take_it_is_full_and_the_held_vm_is_ended() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    fake.fault(
+        "deploy",
+        Fault::Refuse(Class::WrongState, "Could not deploy in an offline host"),
+    );
+    let error = provider.create(&tag(0), &host(), SHAPE, false).unwrap_err();
+    assert_eq!(error.class, Class::Capacity);
+    assert!(error.text.contains("offline host"), "{}", error.text);
+    assert_eq!(fake.state(0), VmState::Hold);
+    assert!(matches!(
+        provider.destroy(&tag(0), None, true).unwrap(),
+        Ended::Underway(_)
+    ));
+    provider.look().unwrap();
+    assert_eq!(provider.destroy(&tag(0), None, true).unwrap(), Ended::Gone);
+    assert_eq!((seen(&provider), fake.alive()), (vec![], vec![]));
+}
+
+#[test]
+fn a_full_quota_makes_nothing() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    fake.fault(
+        "instantiate",
+        Fault::Refuse(Class::Capacity, "limit of 1 reached for CPU quota"),
+    );
+    let error = provider.create(&tag(0), &host(), SHAPE, false).unwrap_err();
+    assert_eq!((error.class, fake.alive()), (Class::Capacity, vec![]));
+    assert_eq!(provider.destroy(&tag(0), None, false).unwrap(), Ended::Gone);
+}
+
+#[test]
+fn a_template_made_anew_is_found_by_its_name() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    provider.create(&tag(0), &host(), SHAPE, false).unwrap();
+    fake.inside().templates = vec![(9, "worker", "slurm")];
+    provider.create(&tag(1), &host(), SHAPE, false).unwrap();
+    fake.inside().templates.clear();
+    let error = provider.create(&tag(2), &host(), SHAPE, false).unwrap_err();
+    assert_eq!(error.class, Class::NoSuchObject);
+    assert!(
+        error.text.contains("no template named \"worker\""),
+        "{}",
+        error.text
+    );
+    assert_eq!(fake.alive(), [0, 1]);
+}
+
+#[test]
+fn of_several_templates_of_one_name_the_users_own_counts() {
+    let fake = Arc::new(Fake::default());
+    fake.inside().templates = vec![(7, "worker", "other"), (8, "worker", "slurm")];
+    provider(&fake).create(&tag(0), &host(), SHAPE, false).unwrap();
+    assert!(fake.calls().iter().any(|call| call.starts_with("instantiate 8")));
+    fake.inside().templates = vec![(7, "worker", "other"), (8, "worker", "third")];
+    let error = provider(&fake)
+        .create(&tag(1), &host(), SHAPE, false)
+        .unwrap_err();
+    assert!(error.text.contains("give its id"), "{}", error.text);
+}
+
+#[test]
+fn a_nodes_own_file_is_what_its_vm_is_made_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = Arc::new(Fake::default());
+    let mut provider = provider(&fake);
+    let source = provider.settings.nodesets.values_mut().next().unwrap();
+    source.template = TemplateSource::PerNode(folder.path().to_owned());
+    let error = provider.create(&tag(0), &host(), SHAPE, false).unwrap_err();
+    assert_eq!(error.class, Class::BadTemplate);
+    assert!(error.text.contains("fg0.one"), "{}", error.text);
+    std::fs::write(
+        folder.path().join("fg0.one"),
+        "vCPU = 3\nCONTEXT = [ vmid = $VMID ]\nHOST = {{ host }}",
+    )
+    .unwrap();
+    provider.create(&tag(0), &host(), SHAPE, false).unwrap();
+    let sent = fake.inside().vms[&0].sent.clone();
+    for part in [
+        "<VCPU>2</VCPU>",
+        "<VMID>$VMID</VMID>",
+        "<HOST>h1</HOST>",
+        "<NAME>prod-fg0-1</NAME>",
+    ] {
+        assert!(sent.contains(part), "{part} in {sent}");
+    }
+}
+
+#[test]
+fn what_cannot_be_makes_nothing() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    let nowhere = HostName::new("h9").unwrap();
+    let error = provider.create(&tag(0), &nowhere, SHAPE, false).unwrap_err();
+    assert_eq!(error.class, Class::Capacity);
+    let foreign = VmTag {
+        cluster: ClusterName::new("test").unwrap(),
+        ..tag(0)
+    };
+    assert_eq!(
+        provider
+            .create(&foreign, &host(), SHAPE, false)
+            .unwrap_err()
+            .class,
+        Class::BadTemplate
+    );
+    assert_eq!(
+        provider
+            .create(&tag(99), &host(), SHAPE, false)
+            .unwrap_err()
+            .class,
+        Class::BadTemplate
+    );
+    assert_eq!(fake.alive(), Vec::<u32>::new());
+}
+
+#[test]
+fn what_was_seen_of_a_vm_is_told_in_order() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    provider.create(&tag(0), &host(), SHAPE, false).unwrap();
+    fake.set(0, VmState::Active(LcmState::Running));
+    provider.look().unwrap();
+    fake.inside()
+        .vms
+        .get_mut(&0)
+        .unwrap()
+        .tags
+        .insert("READY".to_owned(), "YES".to_owned());
+    provider.look().unwrap();
+    let story = provider.memory().story(0);
+    let words: Vec<&str> = story.iter().map(|(_, what)| what.as_str()).collect();
+    assert_eq!(
+        words,
+        [
+            "asked for",
+            "made, held, as VM 0",
+            "deployed to h1",
+            "seen RUNNING on h1",
+            "its guest says READY"
+        ]
+    );
+    assert!(story.is_sorted_by_key(|(at, _)| *at));
+}
+
+#[test]
+fn preparing_finds_what_would_fail_later() {
+    let prepare = |change: fn(&mut fake::Inside)| {
+        let fake = Arc::new(Fake::default());
+        change(&mut fake.inside());
+        provider(&fake).prepare(&[SHAPE], &|_| {})
+    };
+    let notes = prepare(|_| {}).unwrap().join("\n");
+    assert!(
+        notes.contains("OpenNebula 7.4.1") && notes.contains("2 of 2 hosts"),
+        "{notes}"
+    );
+    assert!(
+        prepare(|oned| oned.version = "5.10.2")
+            .unwrap_err()
+            .text
+            .contains("5.12 or later")
+    );
+    assert!(prepare(|oned| oned.version = "5.12.0").is_ok());
+    assert!(
+        prepare(|oned| oned.templates.clear())
+            .unwrap_err()
+            .text
+            .contains("no template named")
+    );
+    assert!(
+        prepare(|oned| oned.no_hosts = true)
+            .unwrap()
+            .join("\n")
+            .contains("no host to this user")
+    );
+}
