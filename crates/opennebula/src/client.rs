@@ -340,10 +340,12 @@ impl Client {
             effect: Effect::Creates,
             doing,
         };
-        match self.call(&ask)? {
-            Value::Int(id) if u32::try_from(id).is_ok() => Ok(u32::try_from(id).unwrap_or_default()),
-            other => Err(senseless(&other, doing)),
-        }
+        let value = self.call(&ask)?;
+        let id = match value {
+            Value::Int(id) => u32::try_from(id).ok(),
+            Value::Text(_) | Value::Bool(_) | Value::Array(_) | Value::Struct(_) => None,
+        };
+        id.ok_or_else(|| senseless(&value, doing))
     }
 
     /// Makes the call, and makes it again when that is harmless and may help. The time
