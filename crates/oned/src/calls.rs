@@ -131,7 +131,7 @@ fn multicall(world: &mut World, params: &[Value]) -> Result<Value, Fault> {
 }
 
 /// All that is answered; anything else is a fault.
-pub const METHODS: [&str; 42] = [
+pub const METHODS: [&str; 43] = [
     "one.system.version",
     "one.system.config",
     "one.user.info",
@@ -164,6 +164,7 @@ pub const METHODS: [&str; 42] = [
     "one.vmpool.monitoring",
     "one.vmpool.accounting",
     "one.hostpool.info",
+    "one.hostpool.monitoring",
     "one.host.info",
     "one.host.monitoring",
     "one.host.status",
@@ -268,6 +269,7 @@ fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Re
         "one.vmpool.monitoring" => Ok(Value::Text("<MONITORING_DATA></MONITORING_DATA>".into())),
         "one.vmpool.accounting" => Ok(Value::Text("<HISTORY_RECORDS></HISTORY_RECORDS>".into())),
         "one.hostpool.info" => Ok(Value::Text(world.hostpool_info(user))),
+        "one.hostpool.monitoring" => Ok(Value::Text(world.hostpool_monitoring(user))),
         "one.host.info" => world.host_info(user, args.int(1)?).map(Value::Text),
         "one.host.monitoring" => world.host_monitoring(user, args.int(1)?).map(Value::Text),
         "one.host.status" => id(world.host_status(user, args.int(1)?, args.int(2)?)),

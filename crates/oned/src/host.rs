@@ -119,7 +119,7 @@ impl Host {
         if monitoring {
             self.monitoring(out, now);
         } else {
-            // The pool shows the real values only while oned has them at hand.
+            // Only `one.host.info` and the monitoring calls show what is really used.
             out.push_str("<MONITORING/>");
         }
         out.push_str("</HOST>");
@@ -148,10 +148,22 @@ impl World {
         if user.is_admin() || user.setup.hosts_use {
             let now = self.now();
             for host in self.hosts.iter().rev() {
-                host.xml(&mut out, self.monitored, now);
+                host.xml(&mut out, false, now);
             }
         }
         out.push_str("</HOST_POOL>");
+        out
+    }
+
+    /// `one.hostpool.monitoring`: the last values of all hosts.
+    pub fn hostpool_monitoring(&self, user: &User) -> String {
+        let mut out = String::from("<MONITORING_DATA>");
+        if user.is_admin() || user.setup.hosts_use {
+            for host in &self.hosts {
+                host.monitoring(&mut out, self.now());
+            }
+        }
+        out.push_str("</MONITORING_DATA>");
         out
     }
 

@@ -214,6 +214,12 @@ impl Oned {
         }
     }
 
+    /// Puts a waiting VM on a host, as the scheduler does.
+    pub fn schedule(&self, vm: u32, host: u32) {
+        self.shared.lock().place(vm, host, true);
+        self.shared.notify();
+    }
+
     /// Changes a host's state.
     pub fn set_host(&self, host: u32, state: HostState) {
         if let Some(host) = self.shared.lock().host_mut(host) {

@@ -40,7 +40,20 @@ pub fn grouppool(world: &World) -> String {
         out.push_str("<GROUP>");
         xml::element(&mut out, "ID", id);
         xml::element(&mut out, "NAME", name);
-        out.push_str("<TEMPLATE></TEMPLATE>");
+        out.push_str("<TEMPLATE>");
+        if id == 1 {
+            out.push_str("<SUNSTONE>");
+            for (key, view) in [
+                ("DEFAULT_VIEW", "cloud"),
+                ("GROUP_ADMIN_DEFAULT_VIEW", "groupadmin"),
+                ("GROUP_ADMIN_VIEWS", "groupadmin,cloud"),
+                ("VIEWS", "cloud"),
+            ] {
+                xml::cdata(&mut out, key, view);
+            }
+            out.push_str("</SUNSTONE>");
+        }
+        out.push_str("</TEMPLATE>");
         let members = world
             .users
             .iter()

@@ -15,6 +15,8 @@ pub struct User {
     pub gid: u32,
     /// Names, password, rights.
     pub setup: UserSetup,
+    /// How he is authenticated.
+    pub driver: &'static str,
     /// Login tokens and when they end; Unix seconds.
     pub tokens: Vec<(String, u64)>,
     /// VM quotas as they were set.
@@ -242,7 +244,9 @@ impl World {
         xml::element(out, "GNAME", user.group());
         xml::element(out, "NAME", &user.setup.name);
         // The real one shows a digest here; nobody needs it.
-        out.push_str("<PASSWORD><![CDATA[-]]></PASSWORD><AUTH_DRIVER><![CDATA[core]]></AUTH_DRIVER><ENABLED>1</ENABLED>");
+        out.push_str("<PASSWORD><![CDATA[-]]></PASSWORD>");
+        xml::cdata(out, "AUTH_DRIVER", user.driver);
+        out.push_str("<ENABLED>1</ENABLED>");
         for (token, end) in &user.tokens {
             let _ = write!(
                 out,
@@ -303,18 +307,22 @@ impl World {
         Ok(self.add_user(UserSetup::new(name, password)))
     }
 
-    /// Makes a user. The first is oneadmin; the second would be `serveradmin` in the real one,
-    /// so ids go on with 2.
+    /// Makes a user. The first is oneadmin; OpenNebula's own `serveradmin` comes with him.
     pub fn add_user(&mut self, setup: UserSetup) -> u32 {
-        let id = self.users.last().map_or(0, |user| user.id.max(1) + 1);
-        let gid = u32::from(id != 0);
+        let id = self.users.last().map_or(0, |user| user.id + 1);
+        let gid = u32::from(id > 1);
+        let driver = if id == 1 { "server_cipher" } else { "core" };
         self.users.push(User {
             id,
             gid,
             setup,
+            driver,
             tokens: Vec::new(),
             quota: None,
         });
+        if id == 0 {
+            self.add_user(UserSetup::new("serveradmin", &crate::world::secret()));
+        }
         id
     }
 

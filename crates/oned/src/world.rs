@@ -123,8 +123,6 @@ pub struct World {
     pub fails: BTreeMap<(u32, Phase), String>,
     /// VMs whose guests overhear a soft shutdown.
     pub deaf: BTreeSet<u32>,
-    /// Whether host listings show what is really used.
-    pub monitored: bool,
     /// What guests are told of OneGate's address.
     pub onegate_endpoint: Option<String>,
     /// Numbers requests.
@@ -151,7 +149,6 @@ impl World {
             ending: BTreeMap::new(),
             fails: BTreeMap::new(),
             deaf: BTreeSet::new(),
-            monitored: true,
             onegate_endpoint: settings.onegate_endpoint.clone(),
             request: 0,
             settings,
@@ -221,53 +218,24 @@ impl World {
         vm.state = state;
         vm.epoch += 1;
         let epoch = vm.epoch;
-        let host = vm.host();
-        let mut moved = None;
-        if let Some(stay) = vm.history.last_mut() {
-            match state {
-                State::Active(Lcm::Prolog) => stay.prolog.0 = now,
-                State::Active(Lcm::Boot) => {
-                    stay.prolog.1 = now;
-                    stay.running.0 = now;
-                }
-                State::Active(Lcm::Epilog | Lcm::EpilogStop | Lcm::EpilogUndeploy) => {
-                    stay.running.1 = now;
-                    stay.epilog.0 = now;
-                }
-                State::Active(Lcm::BootFailure) | State::Suspended | State::Poweroff => stay.running.1 = now,
-                State::Stopped | State::Undeployed | State::Pending => {
-                    stay.epilog.1 = now;
-                    stay.etime = now;
-                }
-                State::Done => {
-                    stay.epilog.1 = now;
-                    stay.etime = now;
-                }
-                State::Hold | State::Active(_) => {}
-            }
-        }
-        match state {
-            State::Active(Lcm::Running) => {
-                vm.deploy_id = match vm.history.last() {
-                    Some(stay) => format!("{}:{}:dummy", stay.hostname, vm.name),
-                    None => String::new(),
-                };
-                vm.hard = false;
-            }
-            State::Done => vm.etime = now,
-            State::Active(Lcm::Migrate | Lcm::PrologMigrate) => moved = vm.target.take(),
-            State::Active(_)
-            | State::Pending
-            | State::Hold
-            | State::Stopped
-            | State::Suspended
-            | State::Poweroff
-            | State::Undeployed => {}
-        }
-        if let (Some(to), Some(from)) = (moved, host) {
+        if matches!(state, State::Active(Lcm::Migrate | Lcm::PrologMigrate))
+            && let (Some(to), Some(from)) = (vm.target.take(), vm.host())
+        {
             self.vacate(id, from);
             self.stay(id, to, false);
-        } else if let Some(host) = host {
+        }
+        let Some(vm) = self.vm_mut(id) else { return };
+        stamp(&mut vm.history, state, now);
+        if state == State::Active(Lcm::Running) {
+            vm.deploy_id = match vm.history.last() {
+                Some(stay) => format!("{}:{}:dummy", stay.hostname, vm.name),
+                None => String::new(),
+            };
+            vm.hard = false;
+        } else if state == State::Done {
+            vm.etime = now;
+        }
+        if let Some(host) = vm.host() {
             if state.on_host() {
                 self.occupy(id, host)
             } else {
@@ -295,9 +263,11 @@ impl World {
             return;
         };
         let Some(vm) = self.vm_mut(id) else { return };
-        if let Some(last) = vm.history.last_mut() {
-            last.running.1 = now;
-            last.etime = now;
+        // A machine that moves while it runs is on its old host until it is on the new one.
+        if vm.state != State::Active(Lcm::Migrate)
+            && let Some(last) = vm.history.last_mut()
+        {
+            close(last, now);
         }
         vm.history.push(crate::vm::History {
             host,
@@ -337,6 +307,55 @@ impl World {
         if let Some(vm) = self.vm_mut(id) {
             crate::vm::replace(&mut vm.user_template, "ERROR", text);
         }
+    }
+}
+
+/// Ends a stay.
+fn close(stay: &mut crate::vm::History, now: u64) {
+    if stay.running.0 != 0 && stay.running.1 == 0 {
+        stay.running.1 = now;
+    }
+    if stay.epilog.0 != 0 && stay.epilog.1 == 0 {
+        stay.epilog.1 = now;
+    }
+    if stay.etime == 0 {
+        stay.etime = now;
+    }
+}
+
+/// Writes the times of a state into the stays.
+fn stamp(history: &mut [crate::vm::History], state: State, now: u64) {
+    let Some((stay, before)) = history.split_last_mut() else {
+        return;
+    };
+    match state {
+        State::Active(lcm) => match lcm.work().map(|(phase, ..)| phase) {
+            Some(Phase::Prolog) => stay.prolog.0 = now,
+            Some(Phase::Boot) => {
+                if stay.prolog.0 != 0 {
+                    stay.prolog.1 = now;
+                }
+                stay.running.0 = now;
+            }
+            Some(Phase::Epilog) => {
+                stay.running.1 = now;
+                stay.epilog.0 = now;
+            }
+            Some(Phase::Migrate | Phase::Save | Phase::Shutdown | Phase::Cleanup) => {}
+            None if lcm == Lcm::Running => {
+                if stay.running.0 == 0 {
+                    stay.running.0 = now;
+                }
+                if let Some(left) = before.last_mut() {
+                    close(left, now);
+                }
+            }
+            None if lcm == Lcm::BootFailure => stay.running.1 = now,
+            None => {}
+        },
+        State::Suspended | State::Poweroff => stay.running.1 = now,
+        State::Stopped | State::Undeployed | State::Pending | State::Done => close(stay, now),
+        State::Hold => {}
     }
 }
 
