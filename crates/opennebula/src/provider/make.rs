@@ -109,6 +109,8 @@ impl<C: Calls> Inner<C> {
             match (&done, host_id) {
                 (Ok(()), Some(_)) => memory.tell(id, at.time, &format!("deployed to {host}")),
                 (Ok(()), None) => memory.tell(id, at.time, "released to OpenNebula's scheduler"),
+                // It may be on its way already.
+                (Err(error), _) if error.class == Class::WrongState => {}
                 (Err(error), _) => memory.tell(id, at.time, &error.text),
             }
         }
@@ -116,7 +118,7 @@ impl<C: Calls> Inner<C> {
             Ok(()) => Ok(()),
             Err(error) => match error.class {
                 // Its state, or its host: ask which.
-                Class::WrongState | Class::NoSuchObject => self.why_not(id, host, error),
+                Class::WrongState | Class::NoSuchObject => self.why_not(id, host, host_id, error),
                 Class::Authentication
                 | Class::Authorization
                 | Class::BadTemplate
@@ -129,12 +131,12 @@ impl<C: Calls> Inner<C> {
     }
 
     /// What a refused deploy or release means, by the VM's state after it.
-    fn why_not(&self, id: u32, host: &HostName, refused: Error) -> Result<(), Error> {
+    fn why_not(&self, id: u32, host: &HostName, host_id: Option<u32>, refused: Error) -> Result<(), Error> {
         let seen = self.calls.vms_of(&[id])?;
         let state = seen.iter().find(|vm| vm.row.id == id).map(|vm| vm.row.state);
         can_be_let_go(id, state)?;
-        match state.map(VmState::kind) {
-            None | Some(Kind::Done) => {
+        match (state.map(VmState::kind), host_id) {
+            (None | Some(Kind::Done), _) => {
                 self.memory().forget(id);
                 Err(Error::new(
                     Class::Busy,
@@ -142,21 +144,26 @@ impl<C: Calls> Inner<C> {
                 ))
             }
             // It waits still: so it is the host that does not take it.
-            Some(Kind::Held | Kind::Pending) => Err(Error::new(
+            (Some(Kind::Held), _) | (Some(Kind::Pending), Some(_)) => Err(Error::new(
                 Class::Capacity,
                 format!("host {host} does not take VM {id}: {}", refused.text),
             )),
-            Some(
-                Kind::Starting
-                | Kind::Running
-                | Kind::Moving
-                | Kind::Saved
-                | Kind::Off
-                | Kind::Ending
-                | Kind::Failed
-                | Kind::FailedUnsure
-                | Kind::Lost
-                | Kind::Unknown(_),
+            // It was let go before.
+            (Some(Kind::Pending), None) => Ok(()),
+            (
+                Some(
+                    Kind::Starting
+                    | Kind::Running
+                    | Kind::Moving
+                    | Kind::Saved
+                    | Kind::Off
+                    | Kind::Ending
+                    | Kind::Failed
+                    | Kind::FailedUnsure
+                    | Kind::Lost
+                    | Kind::Unknown(_),
+                ),
+                _,
             ) => Ok(()),
         }
     }

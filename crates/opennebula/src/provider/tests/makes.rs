@@ -29,15 +29,17 @@ fn a_vm_is_made_held_and_then_deployed() {
 }
 
 #[test]
-fn with_opennebulas_placement_it_is_released() {
+fn with_opennebulas_placement_it_is_released_once() {
     let fake = Arc::new(Fake::default());
     let mut provider = provider(&fake);
     provider.settings.placement = Placement::OpenNebula;
     let anywhere = HostName::new(PSEUDO_HOST).unwrap();
-    provider.create(&tag(0), &anywhere, SHAPE, false).unwrap();
+    fake.fault("action", Fault::LoseAnswer);
+    provider.create(&tag(0), &anywhere, SHAPE, false).unwrap_err();
     assert_eq!(fake.calls().last().unwrap(), "action Release 0");
+    provider.create(&tag(0), &anywhere, SHAPE, true).unwrap();
     assert_eq!(seen(&provider), [("0".to_owned(), Seen::Pending)]);
-    // Again is fine: it was released already.
+    // And when a look has shown that it is on its way.
     provider.create(&tag(0), &anywhere, SHAPE, true).unwrap();
     assert_eq!(fake.alive(), [0]);
 }
