@@ -13,7 +13,9 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   demo [--yes] [ARGS...]   Show Slurm jobs that get virtual machines of their own.
-                           ARGS are those of `thiao lab demo`, e.g. --keep
+                           ARGS are those of `thiao lab demo`, e.g. --keep, or
+                           --opennebula: VMs are made through OpenNebula's
+                           XML-RPC, by a stand-in for its front-end
   test [--yes] [--fast]    Run every check and test, the whole system included.
                            --fast leaves the labs with real VMs out
   bench [--yes] [NAME...]  Measure: all benches, or those named

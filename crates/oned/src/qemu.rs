@@ -38,6 +38,12 @@ impl QemuMachines {
         Ok((machines, prepared))
     }
 
+    /// The ports of the shares' servers, in the settings' order.
+    #[must_use]
+    pub fn export_ports(&self) -> Vec<u16> {
+        self.qemu.export_ports()
+    }
+
     /// What the machine of a VM went through, for people.
     #[must_use]
     pub fn story(&self, id: u32) -> Vec<String> {

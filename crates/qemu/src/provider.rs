@@ -420,7 +420,7 @@ impl Inner {
     }
 
     /// The ports of the shares' servers, in the settings' order.
-    fn export_ports(&self) -> Vec<u16> {
+    pub fn export_ports(&self) -> Vec<u16> {
         let tended = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
         (0..self.settings.guest.shares.len())
             .map(|index| tended.exports.port(index))

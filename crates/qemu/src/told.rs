@@ -52,6 +52,13 @@ impl Qemu {
         self.make(tag, host, wanted, &|folder| write_disk(folder, vm.iso))
     }
 
+    /// The ports of the shares' servers, in the settings' order: who tells
+    /// guests by a disk must write them on it.
+    #[must_use]
+    pub fn export_ports(&self) -> Vec<u16> {
+        self.inner.export_ports()
+    }
+
     /// Presses a VM's power button, and does not wait: a guest that knows the
     /// button ends by itself. One that is gone already is fine.
     pub fn shut_down(&self, id: &VmId) -> Result<(), Error> {

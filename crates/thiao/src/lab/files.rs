@@ -18,6 +18,12 @@ const PARTITION: &str = "vm";
 /// From SuspendProgram until a node may be resumed again: VMs here are gone in a blink.
 const SUSPEND_S: u32 = 5;
 
+/// How long a VM of OpenNebula's may take to end before it is ended hard.
+const TERMINATE_GRACE_S: u32 = 10;
+
+/// Seconds between looks at OpenNebula's VMs while they come up or go: it is this machine's own.
+const VM_POLL_S: f64 = 0.5;
+
 /// The name of the bridge, in the lab's own network namespace.
 pub const BRIDGE: &str = "thiao0";
 
@@ -49,7 +55,29 @@ pub fn write(layout: &Layout, plan: &Plan) -> Result<()> {
     write_munge_key(&layout.munge_key())?;
     link_hooks(layout, plan)?;
     write_slurm(layout, plan)?;
-    write_text(&layout.thiao_conf(), &thiao_toml(layout, plan)?)
+    if plan.options.opennebula {
+        super::one::prepare(layout)?;
+    }
+    Ok(())
+}
+
+/// Writes thiao.toml. `share_ports` are those of OpenNebula's stand-in, which
+/// serves the shares of its guests.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_thiao(layout: &Layout, plan: &Plan, share_ports: &[u16]) -> Result<()> {
+    write_text(&layout.thiao_conf(), &thiao_toml(layout, plan, share_ports)?)
+}
+
+/// The hosts' names.
+pub fn host_names(plan: &Plan) -> impl Iterator<Item = String> {
+    (0..plan.options.hosts).map(|number| format!("host{}", number + 1))
+}
+
+/// The folders that guests see, at the same path; all of the one who submits jobs.
+pub fn shares(layout: &Layout, plan: &Plan) -> Vec<PathBuf> {
+    vec![layout.home(&plan.submitter.name)]
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
@@ -106,9 +134,11 @@ fn link_hooks(layout: &Layout, plan: &Plan) -> Result<()> {
 #[derive(Serialize)]
 struct Toml<'a> {
     cluster: String,
+    provider: &'a str,
     state_dir: PathBuf,
     slurm: SlurmPart,
-    qemu: QemuPart<'a>,
+    qemu: Option<QemuPart<'a>>,
+    opennebula: Option<OpenNebulaPart<'a>>,
     nodeset: [NodesetPart<'a>; 1],
     timing: TimingPart,
 }
@@ -125,11 +155,15 @@ struct NodesetPart<'a> {
     cpus: u32,
     memory_mb: u64,
     partition: &'a str,
+    template: Option<&'a str>,
+    network: Option<&'a str>,
 }
 
 #[derive(Serialize)]
 struct TimingPart {
     boot_timeout: u32,
+    terminate_grace: Option<u32>,
+    vm_poll_busy: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -148,7 +182,29 @@ struct QemuPart<'a> {
     munge_socket: PathBuf,
     host: Vec<HostPart>,
     user: [UserPart<'a>; 1],
-    share: [SharePart<'a>; 1],
+    share: Vec<SharePart<'a>>,
+}
+
+#[derive(Serialize)]
+struct OpenNebulaPart<'a> {
+    endpoint: String,
+    auth: PathBuf,
+    ready: &'a str,
+    slurmctld_host: &'a str,
+    slurmctld_addr: std::net::Ipv4Addr,
+    slurmctld_port: u16,
+    munge_key: PathBuf,
+    munge_socket: PathBuf,
+    user: [UserPart<'a>; 1],
+    share: Vec<NfsPart>,
+}
+
+#[derive(Serialize)]
+struct NfsPart {
+    server: std::net::Ipv4Addr,
+    port: u16,
+    path: PathBuf,
+    target: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -174,12 +230,12 @@ struct SharePart<'a> {
     user: &'a str,
 }
 
-fn thiao_toml(layout: &Layout, plan: &Plan) -> Result<String> {
+fn thiao_toml(layout: &Layout, plan: &Plan, share_ports: &[u16]) -> Result<String> {
     let options = &plan.options;
-    let network = network(plan);
-    let home = layout.home(&plan.submitter.name);
+    let opennebula = options.opennebula;
     let toml = Toml {
         cluster: layout.cluster(),
+        provider: if opennebula { "opennebula" } else { "qemu" },
         state_dir: layout.state(),
         slurm: SlurmPart {
             conf: layout.slurm_conf(),
@@ -190,43 +246,17 @@ fn thiao_toml(layout: &Layout, plan: &Plan) -> Result<String> {
             cpus: options.cpus,
             memory_mb: options.memory_mb,
             partition: PARTITION,
+            template: opennebula.then_some(super::one::TEMPLATE),
+            network: opennebula.then_some(super::one::NETWORK),
         }],
         timing: TimingPart {
             boot_timeout: options.boot_timeout,
+            // A guest that still boots does not know its power button yet.
+            terminate_grace: opennebula.then_some(TERMINATE_GRACE_S),
+            vm_poll_busy: opennebula.then_some(VM_POLL_S),
         },
-        qemu: QemuPart {
-            bridge: network.bridge,
-            address: options.address,
-            prefix_len: options.prefix_len,
-            accel: &options.accel,
-            warm: !options.cold,
-            cache_dir: &plan.cache_dir,
-            agent: &plan.agent,
-            slurmctld_host: HOST_NAME,
-            slurmctld_addr: options.address,
-            slurmctld_port: options.slurmctld_port,
-            munge_key: layout.munge_key(),
-            munge_socket: layout.munge_socket(),
-            host: (0..options.hosts)
-                .map(|number| HostPart {
-                    name: format!("host{}", number + 1),
-                    cpus: plan.host_cpus,
-                    memory_mb: plan.host_memory_mb,
-                })
-                .collect(),
-            user: [UserPart {
-                name: &plan.submitter.name,
-                uid: plan.submitter.uid,
-                gid: plan.submitter.gid,
-                home: home.clone(),
-                shell: Path::new("/bin/bash"),
-            }],
-            share: [SharePart {
-                source: home.clone(),
-                target: home,
-                user: &plan.submitter.name,
-            }],
-        },
+        qemu: (!opennebula).then(|| qemu_part(layout, plan)),
+        opennebula: opennebula.then(|| opennebula_part(layout, plan, share_ports)),
     };
     let mut text = String::from("# Written by `thiao lab up`; the next one overwrites it.\n");
     text.push_str(&toml::to_string(&toml).context("the lab's thiao.toml cannot be written")?);
@@ -236,6 +266,76 @@ fn thiao_toml(layout: &Layout, plan: &Plan) -> Result<String> {
         text.push_str(&more);
     }
     Ok(text)
+}
+
+fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
+    let options = &plan.options;
+    let network = network(plan);
+    QemuPart {
+        bridge: network.bridge,
+        address: options.address,
+        prefix_len: options.prefix_len,
+        accel: &options.accel,
+        warm: !options.cold,
+        cache_dir: &plan.cache_dir,
+        agent: &plan.agent,
+        slurmctld_host: HOST_NAME,
+        slurmctld_addr: options.address,
+        slurmctld_port: options.slurmctld_port,
+        munge_key: layout.munge_key(),
+        munge_socket: layout.munge_socket(),
+        host: host_names(plan)
+            .map(|name| HostPart {
+                name,
+                cpus: plan.host_cpus,
+                memory_mb: plan.host_memory_mb,
+            })
+            .collect(),
+        user: [user_part(layout, plan)],
+        share: shares(layout, plan)
+            .into_iter()
+            .map(|folder| SharePart {
+                source: folder.clone(),
+                target: folder,
+                user: &plan.submitter.name,
+            })
+            .collect(),
+    }
+}
+
+fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> OpenNebulaPart<'a> {
+    let options = &plan.options;
+    OpenNebulaPart {
+        endpoint: super::one::endpoint(plan),
+        auth: layout.one_auth(),
+        ready: "onegate",
+        slurmctld_host: HOST_NAME,
+        slurmctld_addr: options.address,
+        slurmctld_port: options.slurmctld_port,
+        munge_key: layout.munge_key(),
+        munge_socket: layout.munge_socket(),
+        user: [user_part(layout, plan)],
+        share: shares(layout, plan)
+            .into_iter()
+            .zip(share_ports)
+            .map(|(folder, port)| NfsPart {
+                server: options.address,
+                port: *port,
+                path: "/".into(),
+                target: folder,
+            })
+            .collect(),
+    }
+}
+
+fn user_part<'a>(layout: &Layout, plan: &'a Plan) -> UserPart<'a> {
+    UserPart {
+        name: &plan.submitter.name,
+        uid: plan.submitter.uid,
+        gid: plan.submitter.gid,
+        home: layout.home(&plan.submitter.name),
+        shell: Path::new("/bin/bash"),
+    }
 }
 
 /// slurm.conf and what the guests get along with it.

@@ -1,7 +1,7 @@
 //! The keeper: first process of the lab's namespaces.
 //!
 //! ```text
-//! mounts, network, files -> munged -> slurmctld -> thiao serve -> ready -> stop -> gone
+//! mounts, network, files -> munged -> slurmctld -> [oned] -> thiao serve -> ready -> stop -> gone
 //! ```
 //! One thread, one loop: signals, children, the line to `lab up` and the
 //! control socket are all looked at in [`Keeper::turn`]; bringing the lab up
@@ -14,15 +14,16 @@
 use super::enter::find_program;
 use super::files;
 use super::layout::{self, Layout};
+use super::one;
 use super::plan::Plan;
 use super::services::{Service, ServiceStatus, tail};
-use super::world;
+use super::{signals, world};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -89,6 +90,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 const MUNGED: &str = "munged";
 const SLURMCTLD: &str = "slurmctld";
+const ONED: &str = "oned";
 const CONTROLLER: &str = "thiao";
 
 struct Keeper {
@@ -114,7 +116,7 @@ pub fn run(layout: Layout) -> Result<ExitCode> {
     if std::process::id() != 1 {
         bail!("this is the inner part of `thiao lab up`, which starts it");
     }
-    let signals = watch_signals()?;
+    let signals = signals::block()?;
     let line = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()
@@ -180,6 +182,12 @@ impl Keeper {
 
         self.start_munged()?;
         self.start_slurmctld()?;
+        let share_ports = if self.plan.options.opennebula {
+            self.start_oned()?
+        } else {
+            Vec::new()
+        };
+        files::write_thiao(&self.layout, &self.plan, &share_ports)?;
         self.start_controller()?;
         Ok(())
     }
@@ -251,6 +259,28 @@ impl Keeper {
         }
         self.say(format!("slurmctld answers, nodes {nodes}"));
         Ok(())
+    }
+
+    /// The stand-in for OpenNebula's front-end; the ports of the shares that it serves.
+    fn start_oned(&mut self) -> Result<Vec<u16>, Trouble> {
+        let service = Service::new(ONED, self.plan.thiao.clone(), self.layout.log(ONED))
+            .args(["lab", "oned", "--dir"])
+            .args([self.layout.dir()])
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            );
+        // It may have to try the acceleration before.
+        self.launch(service, CONTROLLER_LIMIT, |keeper| {
+            Ok(one::Ready::read(&keeper.layout).is_some())
+        })?;
+        let ready = one::Ready::read(&self.layout).context("the stand-in said nothing of itself")?;
+        ready.notes.into_iter().for_each(|note| self.say(note));
+        self.say(format!(
+            "a stand-in for OpenNebula answers at {}",
+            one::endpoint(&self.plan)
+        ));
+        Ok(ready.share_ports)
     }
 
     fn start_controller(&mut self) -> Result<(), Trouble> {
@@ -392,7 +422,7 @@ impl Keeper {
     }
 
     fn take_signals(&mut self) {
-        while let Some(signal) = next_signal(&self.signals) {
+        while let Some(signal) = signals::next(&self.signals) {
             if signal == libc::SIGTERM || signal == libc::SIGINT {
                 self.stop = true;
             }
@@ -568,28 +598,4 @@ fn with_log(text: String, logs: &[std::path::PathBuf]) -> anyhow::Error {
 /// The keeper's own log is its standard error.
 fn log(text: &str) {
     eprintln!("{} {text}", jiff::Timestamp::now());
-}
-
-/// Blocks the signals that the loop reads from the returned descriptor instead.
-fn watch_signals() -> Result<OwnedFd> {
-    // SAFETY: the set is initialised by sigemptyset before use; the descriptor is new and ours.
-    unsafe {
-        let mut set = std::mem::MaybeUninit::uninit();
-        libc::sigemptyset(set.as_mut_ptr());
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD] {
-            libc::sigaddset(set.as_mut_ptr(), signal);
-        }
-        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-        let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error()).context("signals cannot be watched");
-        }
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
-}
-
-fn next_signal(signals: &OwnedFd) -> Option<i32> {
-    let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
-    let read = rustix::io::read(signals, &mut info).ok()?;
-    (read == info.len()).then(|| i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
 }

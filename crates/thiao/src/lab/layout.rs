@@ -136,6 +136,26 @@ impl Layout {
         self.munge().join("socket")
     }
 
+    /// What OpenNebula's stand-in and its user need: for the lab's owner alone.
+    pub fn one(&self) -> PathBuf {
+        self.dir.join("one")
+    }
+
+    /// The user and password for it.
+    pub fn one_auth(&self) -> PathBuf {
+        self.one().join("one_auth")
+    }
+
+    /// What it says when it serves.
+    pub fn one_ready(&self) -> PathBuf {
+        self.one().join("ready.json")
+    }
+
+    /// The folder of its machines.
+    pub fn one_state(&self) -> PathBuf {
+        self.dir.join("o")
+    }
+
     /// The programs that Slurm calls.
     pub fn hooks(&self) -> PathBuf {
         self.dir.join("hooks")
@@ -167,6 +187,8 @@ impl Layout {
             self.munge(),
             self.hooks(),
             self.state(),
+            self.one(),
+            self.one_state(),
         ]
     }
 

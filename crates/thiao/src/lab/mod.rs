@@ -7,6 +7,9 @@
 //!  thiao lab status|down --- keeper.sock --------------------+
 //!  thiao lab shell|submit|exec: setns into the keeper's namespaces
 //! ```
+//! With `--opennebula` the keeper starts a stand-in for OpenNebula's front-end
+//! before the controller, which then makes its VMs through that.
+//!
 //! Nothing of the machine is touched outside the lab's folder and the image
 //! cache: bridge, taps, processes and mounts are the namespaces' and end with
 //! the keeper. Root is not needed; without it the lab lives in a user
@@ -20,6 +23,7 @@ mod files;
 mod image;
 mod keeper;
 mod layout;
+mod one;
 mod person;
 mod plan;
 mod services;
@@ -118,7 +122,7 @@ pub enum Command {
         /// What to do
         #[arg(value_parser = ["stop", "start", "kill"])]
         action: String,
-        /// munged, slurmctld or thiao
+        /// munged, slurmctld, oned or thiao
         name: String,
     },
     /// Show Slurm jobs getting VMs, in a lab that is made for it and removed again
@@ -132,6 +136,13 @@ pub enum Command {
     ByHand {
         /// The lab's thiao.toml
         config: PathBuf,
+    },
+    /// The lab's OpenNebula
+    #[command(hide = true)]
+    Oned {
+        /// Which lab
+        #[command(flatten)]
+        place: Place,
     },
     /// The lab's first process
     #[command(hide = true)]
@@ -194,6 +205,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::ByHand { config } => bench::by_hand(&config),
+        Command::Oned { place } => one::run(&place.layout()?),
         Command::Keeper { place } => keeper::run(place.layout()?),
     }
 }

@@ -61,6 +61,10 @@ pub struct Options {
     /// Where guest images are kept over labs (default: ~/.cache/thiao)
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Let VMs be made through OpenNebula's interface, by a stand-in for its front-end
+    #[arg(long)]
+    #[serde(default)]
+    pub opennebula: bool,
     /// Nodes that Slurm knows and the controller does not, for VMs started by hand
     #[arg(skip)]
     #[serde(default)]

@@ -39,6 +39,8 @@ pub struct DemoOptions {
 const JOBS_LIMIT: Duration = Duration::from_secs(300);
 /// How long nodes may take to be given back after that.
 const RETURN_LIMIT: Duration = Duration::from_secs(120);
+/// Seconds that a VM may take to register when there are no warm templates.
+const OPENNEBULA_BOOT_S: u32 = 120;
 /// Pause between looks at the controller's events; squeue is asked at every third.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -134,6 +136,10 @@ fn in_lab(layout: &Layout, options: &DemoOptions, show: &mut Show) -> Result<(bo
     let mut wanted = options.lab.clone();
     // Long enough for Slurm to use a VM again at once, short enough to watch it go.
     wanted.idle.get_or_insert(5);
+    if wanted.opennebula {
+        // Every VM boots, all at once.
+        wanted.boot_timeout = wanted.boot_timeout.max(OPENNEBULA_BOOT_S);
+    }
     let up = up::up(layout.clone(), wanted, !options.keep, &mut |text| show.say(text))?;
     let lab = Running::find(layout.clone())?;
     let fine = with_jobs(&lab, options, show)?;
@@ -270,8 +276,11 @@ fn explained(early: Early, lab: &Running) -> Early {
         Early::Interrupted(code) => Early::Interrupted(code),
         Early::Failed(error) => {
             let mut text = format!("{error:#}");
-            for name in ["thiao", "slurmctld"] {
+            for name in ["thiao", "slurmctld", "oned"] {
                 let log = lab.layout.log(name);
+                if !log.exists() {
+                    continue;
+                }
                 text.push_str(&format!(
                     "\n--- the end of {}:\n{}",
                     log.display(),
