@@ -1,0 +1,13 @@
+//! Bad days with OpenNebula: the controller's own program, killed as a process is
+//! killed, against a stand-in `oned` over the wire and stand-ins for Slurm's programs.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod day;
+#[path = "../site/mod.rs"]
+mod site;
+
+mod answers;
+mod crash;
+mod people;
+mod states;
