@@ -218,6 +218,30 @@ fn variables_are_filled_and_ours_come_on_top() {
     assert_eq!(context["GW"], "$NETWORK[GATEWAY, NAME=\"fg1\"]");
 }
 
+/// The examples that Thiao of 2011 came with.
+#[test]
+fn the_templates_of_2011_are_taken_as_they_are() {
+    for text in [
+        include_str!("../../tests/data/2011/fg.vmg.one"),
+        include_str!("../../tests/data/2011/fg0.one"),
+    ] {
+        let template = filled(text).unwrap();
+        assert_eq!(template.get("NAME"), Some("prod-fg7-3"));
+        assert_eq!(template.get("VCPU"), Some("3"));
+        assert_eq!(template.get("MEMORY"), Some("4224"));
+        let networks: Vec<_> = template.vectors("NIC").map(|nic| nic[0].1.as_str()).collect();
+        assert_eq!(networks, ["fg1", "fg2"]);
+        assert_eq!(
+            pairs(&template, "DISK")["SOURCE"],
+            "/N/project/opennebula/img/d-testing.img"
+        );
+        let context = pairs(&template, "CONTEXT");
+        assert_eq!(context["GW"], "$NETWORK[GATEWAY, NAME=\"fg1\"]");
+        assert_eq!(context["TARGET"], "hdb");
+        assert_eq!(context["SET_HOSTNAME"], "fg7");
+    }
+}
+
 #[test]
 fn what_cannot_be_filled_says_which_and_where() {
     refused(
