@@ -2,7 +2,7 @@
 //! connections at once than it has threads.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -76,6 +76,7 @@ impl Reply {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    listener: Arc<TcpListener>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -92,6 +93,7 @@ impl Server {
         let handler = Arc::new(handler);
         let mut server = Server {
             address,
+            listener: listener.clone(),
             stop: stop.clone(),
             threads: Vec::new(),
         };
@@ -107,6 +109,7 @@ impl Server {
                                     serve(&stream, &stop, &*handler)
                                 }
                                 Ok(_) => {}
+                                Err(_) if stop.load(Ordering::SeqCst) => break,
                                 // Out of descriptors: give others the time to close some.
                                 Err(_) => std::thread::sleep(TICK),
                             }
@@ -126,19 +129,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        let mut target = self.address;
-        if target.ip().is_unspecified() {
-            target.set_ip(match target {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
-        }
+        // Wakes every thread that waits for a connection (Linux).
+        let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         for thread in self.threads.drain(..) {
-            // One connection wakes one thread; a busy one looks at the flag by itself.
-            while !thread.is_finished() {
-                let _ = TcpStream::connect_timeout(&target, TICK);
-                std::thread::sleep(Duration::from_millis(1));
-            }
             let _ = thread.join();
         }
     }

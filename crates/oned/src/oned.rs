@@ -129,7 +129,8 @@ impl Oned {
         self.server = None;
     }
 
-    /// oned is back on the same port, with all that it knew.
+    /// oned is back on the same port, with all that it knew. The port is taken in the calling
+    /// thread's network namespace.
     pub fn resume(&mut self) -> io::Result<()> {
         if self.server.is_none() {
             let listener = TcpListener::bind(self.address)?;

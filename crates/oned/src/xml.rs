@@ -10,10 +10,18 @@ pub fn element(out: &mut String, name: &str, value: impl std::fmt::Display) {
 
 /// Appends `<NAME><![CDATA[value]]></NAME>`.
 pub fn cdata(out: &mut String, name: &str, value: &str) {
-    let _ = write!(out, "<{name}><![CDATA[");
-    // The only text that cannot stand in CDATA.
-    out.push_str(&value.replace("]]>", "]]]]><![CDATA[>"));
-    let _ = write!(out, "]]></{name}>");
+    out.push('<');
+    out.push_str(name);
+    out.push_str("><![CDATA[");
+    if value.contains("]]>") {
+        // The only text that cannot stand in CDATA.
+        out.push_str(&value.replace("]]>", "]]]]><![CDATA[>"));
+    } else {
+        out.push_str(value);
+    }
+    out.push_str("]]></");
+    out.push_str(name);
+    out.push('>');
 }
 
 /// Appends an element that holds numbers: `<VMS><ID>0</ID>...</VMS>`.

@@ -253,7 +253,7 @@ fn scalar(name: &str, text: String) -> Result<Value, Fault> {
 /// Appends text with `&`, `<` and `>` escaped, as xmlrpc-c does.
 pub fn escape_into(out: &mut String, text: &str) {
     let mut rest = text;
-    while let Some(at) = rest.find(['&', '<', '>']) {
+    while let Some(at) = memchr::memchr3(b'&', b'<', b'>', rest.as_bytes()) {
         let (plain, tail) = rest.split_at(at);
         out.push_str(plain);
         out.push_str(match tail.as_bytes().first() {

@@ -1,5 +1,7 @@
 //! The life of VMs in the stand-in, told by XML-RPC as any client does it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

@@ -4,6 +4,8 @@
 //! The recordings are whole HTTP bodies, `NNN-name.{request,response}.xml`. What happened
 //! between them (schedulers, drivers, calls that were not recorded) is done by `before`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod compare;
 
 use compare::{Care, differences, parse};
