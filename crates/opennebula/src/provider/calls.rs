@@ -3,12 +3,17 @@
 use crate::client::{Client, Recovery, VmAction};
 use crate::error::Error;
 use crate::model::{Host, Network, Template, User, VmDetails, VmRow};
+use std::collections::BTreeMap;
 
 /// [`Client`]'s calls, as far as the provider needs them.
 pub(super) trait Calls: Send + Sync + 'static {
     fn version(&self) -> Result<String, Error>;
     fn user(&self) -> Result<User, Error>;
     fn hosts(&self) -> Result<Vec<Host>, Error>;
+    /// What is really used of them, by id; nothing where that is not known.
+    fn loads(&self) -> Result<BTreeMap<u32, (u32, u64)>, Error> {
+        Ok(BTreeMap::new())
+    }
     fn vms(&self) -> Result<Vec<VmRow>, Error>;
     fn vms_of(&self, ids: &[u32]) -> Result<Vec<VmDetails>, Error>;
     fn templates(&self) -> Result<Vec<Template>, Error>;
@@ -30,6 +35,9 @@ impl Calls for Client {
     }
     fn hosts(&self) -> Result<Vec<Host>, Error> {
         Client::hosts(self)
+    }
+    fn loads(&self) -> Result<BTreeMap<u32, (u32, u64)>, Error> {
+        Client::loads(self)
     }
     fn vms(&self) -> Result<Vec<VmRow>, Error> {
         Client::vms(self)

@@ -46,12 +46,14 @@ pub(super) fn view(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host])
 
 fn vm_view(by: ReadyBy, vm: &Ours) -> Option<VmView> {
     let host = vm.row.host.as_ref();
+    // One that is over takes nothing from the host where it was.
+    let over = vm.row.state.kind() == Kind::Done;
     Some(VmView {
         id: vm_id(vm.row.id)?,
         tag: Some(vm.tag.clone()),
         host: host.and_then(|(name, _)| HostName::new(name).ok()),
-        memory_mb: vm.row.memory_mb,
-        cpu_percent: vm.row.cpu_percent,
+        memory_mb: if over { 0 } else { vm.row.memory_mb },
+        cpu_percent: if over { 0 } else { vm.row.cpu_percent },
         state: state(by, vm),
     })
 }
@@ -133,9 +135,9 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             cpu_percent: u32::try_from(cpu_left).unwrap_or(u32::MAX),
             memory_mb: host.max_memory_mb.saturating_sub(others_memory),
             usable: by_us && host.state.takes_vms(),
-            load: host.load.map(|(cpu_percent, memory_mb)| Load {
-                cpu_percent,
-                memory_mb,
+            load: Some(Load {
+                cpu_percent: host.load.map(|(cpu, _)| cpu),
+                memory_mb: host.load.map(|(_, memory)| memory),
                 vms: host.vms as usize,
                 promised_cpu_percent: host.promised_cpu_percent,
                 promised_memory_mb: host.promised_memory_mb,
@@ -253,6 +255,14 @@ mod tests {
         let room: Vec<(u32, u64)> = view.hosts.iter().map(|h| (h.cpu_percent, h.memory_mb)).collect();
         assert_eq!(room, [(700, 14_336), (800, 16_384)]);
         assert!(view.hosts.iter().all(|h| h.usable));
+    }
+
+    #[test]
+    fn a_vm_that_is_over_takes_nothing() {
+        let vms = map(vec![ours(1, (6, 0), Some(1)), ours(2, (8, 0), Some(1))]);
+        let view = view(RULES, &vms, &[]);
+        let memory: Vec<u64> = view.vms.iter().map(|vm| vm.memory_mb).collect();
+        assert_eq!(memory, [0, 1024]);
     }
 
     #[test]

@@ -117,21 +117,21 @@ impl Memory {
             // Read after the listing: it is the newer word.
             shown.insert(id, vm.row);
         }
+        let listed: BTreeSet<u32> = shown.keys().copied().collect();
         let before = std::mem::take(&mut self.ours);
-        for (id, row) in &shown {
-            let Some(Some(tag)) = self.tags.get(id) else {
+        for (id, row) in shown {
+            let Some(Some(tag)) = self.tags.get(&id) else {
                 continue;
             };
-            let (tag, row) = (tag.clone(), row.clone());
-            let was = before.get(id);
+            let was = before.get(&id);
             let vm = Ours {
-                ready: ready.contains(id) || was.is_some_and(|was| was.ready),
+                ready: ready.contains(&id) || was.is_some_and(|was| was.ready),
+                tag: tag.clone(),
                 row,
-                tag,
             };
             match vm.row.state.kind() {
-                Kind::Done => drop(self.ended.entry(*id).or_insert(now.instant)),
-                Kind::Running => drop(self.running.entry(*id).or_insert(now.instant)),
+                Kind::Done => drop(self.ended.entry(id).or_insert(now.instant)),
+                Kind::Running => drop(self.running.entry(id).or_insert(now.instant)),
                 Kind::Held
                 | Kind::Pending
                 | Kind::Starting
@@ -145,14 +145,14 @@ impl Memory {
                 | Kind::Unknown(_) => {}
             }
             for what in changes(was, &vm) {
-                self.tell(*id, now.time, &what);
+                self.tell(id, now.time, &what);
             }
-            self.ours.insert(*id, vm);
+            self.ours.insert(id, vm);
         }
         // Those that ended are in no listing: they stay until that was taken note of.
         for (id, vm) in before {
             let recent = |at: &Instant| now.instant.duration_since(*at) < SHOW_ENDED;
-            if !shown.contains_key(&id) && self.ended.get(&id).is_some_and(recent) {
+            if !listed.contains(&id) && self.ended.get(&id).is_some_and(recent) {
                 self.ours.insert(id, vm);
             }
         }
@@ -164,8 +164,7 @@ impl Memory {
         // What was made after the listing began may be missing from it rightly.
         made.retain(|_, id| ours.contains_key(id) || acted.get(id).is_some_and(|at| *at >= began));
         let kept: BTreeSet<u32> = ours.keys().chain(made.values()).copied().collect();
-        self.tags
-            .retain(|id, _| shown.contains_key(id) || kept.contains(id));
+        self.tags.retain(|id, _| listed.contains(id) || kept.contains(id));
         self.acted.retain(|id, _| kept.contains(id));
         self.ended.retain(|id, _| kept.contains(id));
         self.running.retain(|id, _| kept.contains(id));
@@ -279,4 +278,130 @@ fn changes(was: Option<&Ours>, is: &Ours) -> Vec<String> {
         news.push("its guest says READY".to_owned());
     }
     news
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::LcmState;
+    use crate::template::{TAG_CLUSTER, TAG_GENERATION, TAG_NODE};
+
+    const RUNNING: VmState = VmState::Active(LcmState::Running);
+
+    fn cluster() -> ClusterName {
+        ClusterName::new("prod").unwrap()
+    }
+
+    fn details(id: u32, state: VmState) -> VmDetails {
+        let tags = [(TAG_CLUSTER, "prod"), (TAG_NODE, "n1"), (TAG_GENERATION, "1")];
+        VmDetails {
+            row: VmRow {
+                id,
+                name: String::new(),
+                state,
+                host: None,
+                cpu_percent: 100,
+                memory_mb: 64,
+                addresses: vec![],
+                error: None,
+                sched_message: None,
+            },
+            user_template: tags.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            context: BTreeMap::new(),
+        }
+    }
+
+    /// A look at that moment which shows these.
+    fn look(memory: &mut Memory, at: Instant, vms: Vec<VmDetails>) {
+        let listed = vms.iter().filter(|vm| vm.row.state != VmState::Done);
+        let rows = listed.map(|vm| vm.row.clone()).collect();
+        let now = Now {
+            instant: at,
+            time: Time(0),
+        };
+        memory.take(&cluster(), rows, vms, vec![], at, now);
+    }
+
+    #[test]
+    fn a_state_holds_for_a_while_and_until_something_is_done() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        assert_eq!(memory.known(1, start), Known::Nothing);
+        look(&mut memory, start, vec![details(1, RUNNING)]);
+        assert_eq!(memory.state(1, start + FRESH / 2), Some(RUNNING));
+        assert_eq!(memory.state(1, start + FRESH), None);
+        let at = start + FRESH / 4;
+        let now = Now {
+            instant: at,
+            time: Time(0),
+        };
+        memory.did(1, now);
+        assert_eq!(memory.state(1, start + FRESH / 2), None);
+        look(&mut memory, start + FRESH / 2, vec![details(1, RUNNING)]);
+        assert_eq!(memory.state(1, start + FRESH / 2), Some(RUNNING));
+    }
+
+    #[test]
+    fn an_end_is_shown_for_a_while_and_never_asked_for_again() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        look(&mut memory, start, vec![details(1, RUNNING)]);
+        assert_eq!(memory.to_ask(&[], ReadyBy::Slurm, start), [1]);
+        look(&mut memory, start, vec![details(1, VmState::Done)]);
+        assert!(memory.to_ask(&[], ReadyBy::Slurm, start).is_empty());
+        assert_eq!(memory.known(1, start), Known::Gone);
+        look(&mut memory, start + SHOW_ENDED / 2, vec![]);
+        assert_eq!(memory.ours.len(), 1);
+        look(&mut memory, start + SHOW_ENDED, vec![]);
+        assert_eq!((memory.ours.len(), memory.tags.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_made_after_a_listing_began_is_not_missing_from_it() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        let tag = VmTag {
+            cluster: cluster(),
+            node: thiao_core::ids::NodeName::new("n1").unwrap(),
+            generation: thiao_core::ids::Generation(1),
+        };
+        let later = start + Duration::from_secs(1);
+        memory.made(
+            &tag,
+            1,
+            Now {
+                instant: later,
+                time: Time(0),
+            },
+        );
+        look(&mut memory, start, vec![]);
+        assert_eq!(memory.by_tag(&tag), Some(1));
+        look(&mut memory, later + Duration::from_secs(1), vec![]);
+        assert_eq!(memory.by_tag(&tag), None);
+    }
+
+    #[test]
+    fn a_guest_that_never_says_ready_is_not_asked_for_ever() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        let rows = [details(1, RUNNING).row];
+        look(&mut memory, start, vec![details(1, RUNNING)]);
+        assert_eq!(memory.to_ask(&rows, ReadyBy::OneGate, start), [1]);
+        assert!(memory.to_ask(&rows, ReadyBy::Slurm, start).is_empty());
+        assert!(
+            memory
+                .to_ask(&rows, ReadyBy::OneGate, start + AWAIT_READY)
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn stories_are_bounded() {
+        let mut memory = Memory::default();
+        for id in 0..STORIES as u32 + 5 {
+            memory.tell(id, Time(0), "made");
+        }
+        assert_eq!(memory.stories.len(), STORIES);
+        assert!(memory.story(0).is_empty());
+        for _ in 0..2 * MOMENTS {
+            memory.tell(9, Time(0), "again");
+        }
+        assert_eq!(memory.story(9).len(), MOMENTS);
+    }
 }
