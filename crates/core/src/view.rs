@@ -43,10 +43,10 @@ pub struct HostView {
 /// What of a host is taken by everybody, us included: people read it, nothing is decided by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Cores really used, in percent of a core.
-    pub cpu_percent: u32,
-    /// Memory really used, in MiB.
-    pub memory_mb: u64,
+    /// Cores really used, in percent of a core, if that is measured.
+    pub cpu_percent: Option<u32>,
+    /// Memory really used, in MiB, if that is measured.
+    pub memory_mb: Option<u64>,
     /// VMs there.
     pub vms: usize,
     /// Core shares promised to them, in percent of a core.

@@ -10,6 +10,7 @@ use crate::read;
 use crate::settings::Access;
 use crate::wire::{self, Answer, Arg, Malformed, Value};
 use http::{Failed, Http};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -148,6 +149,22 @@ impl Client {
     /// As every call's: by class, see [`Class`].
     pub fn hosts(&self) -> Result<Vec<Host>, Error> {
         self.look("one.hostpool.info", &[], "list OpenNebula's hosts", read::hosts)
+    }
+
+    /// What is really used of the hosts, by id: percent of a core and MiB
+    /// (`one.hostpool.monitoring`, 0: the last record of each). Since 6.0 the list of
+    /// hosts does not say it; measured on 7.4.
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
+    pub fn loads(&self) -> Result<BTreeMap<u32, (u32, u64)>, Error> {
+        let args = [Arg::Int(0)];
+        self.look(
+            "one.hostpool.monitoring",
+            &args,
+            "read what OpenNebula's hosts use",
+            read::loads,
+        )
     }
 
     /// The user's own VMs that are not DONE, in one call (`one.vmpool.info`, -3, state -1).

@@ -24,6 +24,7 @@ pub use fold::PSEUDO_HOST;
 
 use crate::client::Client;
 use crate::error::{Class, Error};
+use crate::model::Host;
 use crate::settings::{Placement, Settings, TemplateSource, VmSource};
 use crate::template::{MungeKey, Wanted, from_text, node_file, over_registered, read_file};
 use calls::Calls;
@@ -33,12 +34,15 @@ use source::{Resolved, Sources};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{Generation, HostName, NodeName, NodesetName, Time, VmId, VmTag};
 use thiao_core::view::{ProviderView, Shape};
 
 /// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
 const OLDEST: (u32, u32) = (5, 12);
+
+/// How often what is really used of the hosts is asked for.
+const LOADS_EVERY: Duration = Duration::from_secs(60);
 
 /// The provider. Clones share everything.
 #[derive(Clone)]
@@ -110,6 +114,8 @@ struct Inner<C> {
     memory: Mutex<Memory>,
     flight: Flight,
     sources: Sources,
+    /// What is really used of the hosts, by id, and when it was asked for.
+    loads: Mutex<Option<(Instant, BTreeMap<u32, (u32, u64)>)>>,
 }
 
 impl<C: Calls> Inner<C> {
@@ -120,6 +126,7 @@ impl<C: Calls> Inner<C> {
             memory: Mutex::default(),
             flight: Flight::default(),
             sources: Sources::default(),
+            loads: Mutex::default(),
         }
     }
 
@@ -149,7 +156,8 @@ impl<C: Calls> Inner<C> {
             // VMs before hosts: see `fold`.
             let rows = self.calls.vms()?;
             let ids = self.memory().to_ask(&rows, self.settings.ready, began);
-            let hosts = self.calls.hosts()?;
+            let mut hosts = self.calls.hosts()?;
+            self.add_loads(&mut hosts, began);
             let details = match ids.as_slice() {
                 [] => Vec::new(),
                 ids => self.calls.vms_of(ids)?,
@@ -158,6 +166,22 @@ impl<C: Calls> Inner<C> {
                 .take(&self.settings.cluster, rows, details, hosts, began, now());
             Ok(())
         })
+    }
+
+    /// Adds what is really used of the hosts, asked for once a minute: people look at it,
+    /// nothing is decided by it, and a look is as good without.
+    fn add_loads(&self, hosts: &mut [Host], now: Instant) {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        if loads
+            .as_ref()
+            .is_none_or(|(at, _)| now.duration_since(*at) >= LOADS_EVERY)
+        {
+            *loads = Some((now, self.calls.loads().unwrap_or_default()));
+        }
+        for host in hosts {
+            let known = loads.as_ref().and_then(|(_, loads)| loads.get(&host.id));
+            host.load = host.load.or(known.copied());
+        }
     }
 
     /// The nodeset that a node is of, and what its VMs are made from.

@@ -63,6 +63,49 @@ pub fn hosts(xml: &str) -> Read<Vec<Host>> {
     Ok(hosts)
 }
 
+/// `MONITORING_DATA` of hosts: what is used of each, in percent of a core and MiB.
+///
+/// # Errors
+/// What is no such XML, not whole, or has a DTD or entities.
+pub fn loads(xml: &str) -> Read<BTreeMap<u32, (u32, u64)>> {
+    let mut loads = BTreeMap::new();
+    pool(xml, "MONITORING_DATA", "MONITORING", |doc| {
+        let (mut id, mut cpu, mut memory) = (None, None, None);
+        doc.children(|doc, name| {
+            match name {
+                b"ID" => id = doc.number("id")?,
+                b"CAPACITY" => capacity(doc, &mut cpu, &mut memory)?,
+                _ => doc.skip()?,
+            }
+            Ok(())
+        })?;
+        if let (Some(id), Some(load)) = (id, used(cpu, memory)) {
+            loads.insert(id, load);
+        }
+        Ok(())
+    })?;
+    Ok(loads)
+}
+
+/// What of a host is used, as monitored.
+fn capacity(doc: &mut Doc<'_>, cpu: &mut Option<f64>, memory: &mut Option<f64>) -> Read<()> {
+    doc.children(|doc, name| {
+        match name {
+            b"USED_CPU" => *cpu = doc.number("USED_CPU")?,
+            b"USED_MEMORY" => *memory = doc.number("USED_MEMORY")?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn used(cpu: Option<f64>, memory: Option<f64>) -> Option<(u32, u64)> {
+    match (cpu, memory) {
+        (None, None) => None,
+        (cpu, memory) => Some((whole(cpu), mb(memory))),
+    }
+}
+
 /// `VMTEMPLATE_POOL`.
 ///
 /// # Errors
@@ -351,14 +394,7 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
                 if name != b"CAPACITY" {
                     return doc.skip();
                 }
-                doc.children(|doc, name| {
-                    match name {
-                        b"USED_CPU" => cpu = doc.number("USED_CPU")?,
-                        b"USED_MEMORY" => memory = doc.number("USED_MEMORY")?,
-                        _ => doc.skip()?,
-                    }
-                    Ok(())
-                })
+                capacity(doc, &mut cpu, &mut memory)
             })?,
             _ => doc.skip()?,
         }
@@ -366,10 +402,7 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
     })?;
     host.id = required(id, "a host without id")?;
     host.state = HostState::new(required(state, "a host without STATE")?);
-    host.load = match (cpu, memory) {
-        (None, None) => None,
-        (cpu, memory) => Some((whole(cpu), mb(memory))),
-    };
+    host.load = used(cpu, memory);
     Ok(host)
 }
 

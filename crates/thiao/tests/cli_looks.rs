@@ -96,8 +96,8 @@ fn hosts() -> Vec<Host> {
         vms: 4,
         cpu_percent: 350,
         memory_mb: 10_880,
-        cpu_percent_load: 275,
-        memory_mb_load: 9_000,
+        cpu_percent_load: Some(275),
+        memory_mb_load: Some(9_000),
     };
     let scheduler = Host {
         cpu_percent: u32::MAX,
@@ -316,7 +316,7 @@ fn json_is_the_answer_itself() {
     assert_eq!((status.vm_count, status.pending_intents), (10, 2));
     let hosts: Vec<Host> = serde_json::from_str(&served.good(&["hosts", "--json"])).unwrap();
     assert_eq!(hosts[0].memory_mb, 16_384);
-    assert_eq!(hosts[0].everybody.as_ref().unwrap().cpu_percent_load, 275);
+    assert_eq!(hosts[0].everybody.as_ref().unwrap().cpu_percent_load, Some(275));
     assert!(hosts[1].everybody.is_none());
     let events: Vec<Event> = serde_json::from_str(&served.good(&["events", "-n", "2", "--json"])).unwrap();
     assert_eq!(events.iter().map(|e| e.id).collect::<Vec<_>>(), [2, 3]);

@@ -125,6 +125,18 @@ fn load_is_where_each_version_has_it() {
 }
 
 #[test]
+fn the_last_record_says_what_is_used_of_a_host() {
+    // As oned 7.4 answers one.hostpool.monitoring with 0.
+    let xml = "<MONITORING_DATA><MONITORING><TIMESTAMP>1795473205</TIMESTAMP><ID>0</ID><CAPACITY>\
+        <FREE_CPU><![CDATA[747]]></FREE_CPU><FREE_MEMORY><![CDATA[404377]]></FREE_MEMORY>\
+        <USED_CPU><![CDATA[53]]></USED_CPU><USED_MEMORY><![CDATA[16372839]]></USED_MEMORY></CAPACITY>\
+        <SYSTEM><NETRX><![CDATA[50104108822222]]></NETRX></SYSTEM></MONITORING>\
+        <MONITORING><ID>1</ID></MONITORING></MONITORING_DATA>";
+    assert_eq!(loads(xml), Ok([(0, (53, 15_989))].into()));
+    assert_eq!(loads("<MONITORING_DATA/>"), Ok([].into()));
+}
+
+#[test]
 fn templates_are_read_with_both_kinds_of_attributes() {
     let templates = templates(&document("005-templatepool-info")).expect("read");
     assert_eq!((templates[1].id, templates[1].name.as_str()), (0, "slurm-node"));

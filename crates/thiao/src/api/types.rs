@@ -131,10 +131,10 @@ pub struct Everybody {
     pub cpu_percent: u32,
     /// Memory promised to them, MiB.
     pub memory_mb: u64,
-    /// Cores really used, percent of a core.
-    pub cpu_percent_load: u32,
-    /// Memory really used, MiB.
-    pub memory_mb_load: u64,
+    /// Cores really used, percent of a core, if that is measured.
+    pub cpu_percent_load: Option<u32>,
+    /// Memory really used, MiB, if that is measured.
+    pub memory_mb_load: Option<u64>,
 }
 
 /// `GET /v1/jobs`

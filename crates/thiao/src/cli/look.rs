@@ -180,11 +180,8 @@ fn others(host: &Host) -> Option<String> {
 /// What is really used of the host, by all.
 fn load(host: &Host) -> Option<String> {
     let all = host.everybody.as_ref()?;
-    Some(format!(
-        "{} %, {}",
-        all.cpu_percent_load,
-        memory(all.memory_mb_load)
-    ))
+    let (cpu, mb) = (all.cpu_percent_load?, all.memory_mb_load?);
+    Some(format!("{cpu} %, {}", memory(mb)))
 }
 
 pub(super) fn jobs(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {

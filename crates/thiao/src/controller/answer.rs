@@ -216,7 +216,8 @@ impl<P: Provider> Owner<P> {
         let Some(view) = &self.world.provider else {
             return Vec::new();
         };
-        view.hosts
+        let mut hosts: Vec<Host> = view
+            .hosts
             .iter()
             .map(|host| {
                 let on = || view.vms.iter().filter(|vm| vm.host.as_ref() == Some(&host.name));
@@ -237,7 +238,9 @@ impl<P: Provider> Owner<P> {
                     }),
                 }
             })
-            .collect()
+            .collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts
     }
 
     fn jobs(&self) -> Vec<Job> {
