@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use thiao_oned::{HostSetup, NetworkSetup, Oned, Settings, TemplateSetup, UserSetup};
 
 const PROGRAMS: [&str; 5] = [
     "Resume",
@@ -22,7 +24,8 @@ impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let scontrol = "#!/bin/sh\ncase \"$1\" in\n-V) echo 'slurm-wlm 22.05.8' ;;\n*) echo 'Configuration data as of now'\n\
-                        echo 'SlurmctldParameters     = max_rpc=3,power_save_interval=9'\necho 'PrivateData = none' ;;\nesac\n";
+                        echo 'SlurmctldParameters     = max_rpc=3,power_save_interval=9'\necho 'PrivateData = none'\necho 'ClusterName = lab'\n\
+                        echo 'SlurmctldHost[0] = head(10.9.0.1)' ;;\nesac\n";
         let place = Self { dir };
         for (name, text) in [("scontrol", scontrol), ("thiao-hook", "#!/bin/sh\n")] {
             let path = place.path(name);
@@ -225,4 +228,288 @@ fn odd_paths_and_missing_programs_are_named() {
         code == 1 && err.contains("new is no Slurm release; write e.g. 22.05"),
         "{err}"
     );
+}
+
+/// A front-end with a template, a network and a host; four VMs fit.
+fn front_end(users: Vec<UserSetup>) -> Oned {
+    Oned::start(Settings {
+        users,
+        hosts: vec![HostSetup {
+            name: "h1".into(),
+            cpu_percent: 400,
+            memory_mb: 8_000,
+        }],
+        networks: vec![NetworkSetup {
+            name: "vms".into(),
+            first: "10.0.0.10".parse().unwrap(),
+            size: 16,
+            template: BTreeMap::new(),
+            public: true,
+        }],
+        templates: vec![TemplateSetup {
+            name: "worker".into(),
+            body: "CPU=\"1\"\nMEMORY=\"512\"\nNIC=[NETWORK=\"vms\"]\n".into(),
+            public: true,
+        }],
+        ..Settings::default()
+    })
+    .unwrap()
+}
+
+fn oneadmin() -> Vec<UserSetup> {
+    vec![UserSetup::new("oneadmin", "opennebula")]
+}
+
+impl Place {
+    /// The file with the credentials.
+    fn auth(&self, text: &str) -> PathBuf {
+        let file = self.path("one_auth");
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    }
+
+    /// `thiao setup` for a settings file that is not there yet.
+    fn new_settings(&self, more: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_thiao"))
+            .args(["setup", "--config"])
+            .arg(self.path("new.toml"))
+            .arg("--hooks")
+            .arg(self.path("hooks"))
+            .arg("--fragment")
+            .arg(self.path("etc/thiao.conf"))
+            .arg("--hook-program")
+            .arg(self.path("thiao-hook"))
+            .args(["--state-dir", "/var/lib/thiao-test"])
+            .args(more)
+            .env("PATH", self.dir.path())
+            .env("HOME", self.dir.path())
+            .env_remove("SLURM_CONF")
+            .env_remove("ONE_AUTH")
+            .env_remove("ONE_XMLRPC")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+
+    fn settings(&self) -> String {
+        std::fs::read_to_string(self.path("new.toml")).unwrap()
+    }
+}
+
+/// What is typed for a front-end where all is well.
+fn typed<'a>(endpoint: &'a str, auth: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec![
+        "--endpoint",
+        endpoint,
+        "--auth",
+        auth,
+        "--nodes",
+        "fg[0-3]",
+        "--memory-mb",
+        "1000",
+        "--template",
+        "worker",
+    ];
+    args.extend(more);
+    args
+}
+
+#[test]
+fn new_settings_are_checked_and_written() {
+    let (place, oned) = (Place::new(), front_end(oneadmin()));
+    let auth = place.auth("oneadmin:opennebula\n");
+    let (endpoint, auth) = (oned.endpoint(), auth.display().to_string());
+    let args = typed(&endpoint, &auth, &["--munge-key", ""]);
+    let (code, out, err) = place.new_settings(&args);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for line in [
+        "ok   endpoint: ",
+        "ok   version: OpenNebula 7.4.1",
+        "ok   template worker: ",
+        "ok   network vms: 16 addresses are free, 4 nodes have none yet",
+        "ok   hosts: 4 of 4 nodes' VMs fit at once on 1 hosts",
+    ] {
+        assert!(out.contains(line), "{line} not in\n{out}");
+    }
+    let text = place.settings();
+    for line in [
+        "cluster = \"lab\"",
+        "provider = \"opennebula\"",
+        "name = \"fg\"",
+        "nodes = \"fg[0-3]\"",
+        "template = \"worker\"",
+        "slurmctld_host = \"head\"",
+        "slurmctld_addr = \"10.9.0.1\"",
+    ] {
+        assert!(text.contains(line), "{line} not in\n{text}");
+    }
+    assert!(
+        !text.contains("opennebula\n:") && !text.contains("oneadmin"),
+        "a secret: {text}"
+    );
+    let mode = place.path("new.toml").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    assert!(
+        place
+            .fragment()
+            .contains("NodeName=fg[0-3] CPUs=1 RealMemory=1000")
+    );
+    assert_eq!(
+        oned.calls("one.template.instantiate"),
+        0,
+        "nothing is made unasked"
+    );
+
+    // The same again changes nothing; something else is not written over what is there.
+    assert_eq!(place.new_settings(&args).1.matches("is right").count(), 8);
+    let mut other = args.clone();
+    other.extend(["--cpus", "2"]);
+    let (code, out, err) = place.new_settings(&other);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("new.toml (it is there already)"), "{err}");
+    assert_eq!(place.settings(), text);
+    other.push("--force");
+    assert_eq!(place.new_settings(&other).0, 0);
+    assert!(place.settings().contains("cpus = 2"));
+}
+
+#[test]
+fn settings_that_cannot_work_are_not_written() {
+    let (place, oned) = (Place::new(), front_end(oneadmin()));
+    let auth = place.auth("oneadmin:wrong\n");
+    let (endpoint, auth) = (oned.endpoint(), auth.display().to_string());
+    let args = typed(&endpoint, &auth, &["--munge-key", ""]);
+    let (code, out, err) = place.new_settings(&args);
+    assert_eq!(code, 1);
+    assert!(out.contains("BAD  credentials: are not accepted"), "{out}");
+    assert!(
+        err.contains("nothing was written: with these settings no VM could be made"),
+        "{err}"
+    );
+    assert!(!place.path("new.toml").exists() && !place.path("hooks").exists() && !place.path("etc").exists());
+    assert!(
+        !out.contains("wrong") && !err.contains("wrong"),
+        "a secret is shown"
+    );
+
+    let (code, out, _) = place.new_settings(&typed(&endpoint, &auth, &["--munge-key", "", "--dry-run"]));
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("BAD  credentials") && out.contains("[opennebula]") && out.contains("NodeName=fg[0-3]"),
+        "{out}"
+    );
+    assert!(!place.path("new.toml").exists());
+    assert_eq!(
+        place
+            .new_settings(&typed(&endpoint, &auth, &["--munge-key", "", "--force"]))
+            .0,
+        0
+    );
+    assert!(place.path("new.toml").exists());
+}
+
+#[test]
+fn a_try_shows_what_a_plain_user_may_not() {
+    let mut users = oneadmin();
+    users.push(UserSetup::new("slurm", "pw"));
+    let (place, oned) = (Place::new(), front_end(users));
+    let auth = place.auth("slurm:pw\n");
+    let (endpoint, auth) = (oned.endpoint(), auth.display().to_string());
+    let (code, out, _) = place.new_settings(&typed(&endpoint, &auth, &["--munge-key", "", "--try"]));
+    assert_eq!(code, 1);
+    for words in [
+        "BAD  rights: slurm lacks ADMIN of its VMs",
+        "run: oneacl create '#2 VM/@1 USE+MANAGE+ADMIN'",
+        "never started",
+        "BAD  hosts: OpenNebula shows no host",
+    ] {
+        assert!(out.contains(words), "{words} not in\n{out}");
+    }
+    assert_eq!(oned.calls("one.template.instantiate"), 1);
+    assert_eq!(oned.vms(), [], "what was tried is removed");
+}
+
+#[test]
+fn without_a_terminal_what_lacks_is_named() {
+    let place = Place::new();
+    let (code, out, err) = place.new_settings(&["--opennebula", "--cpus", "2"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains("this is missing: --nodes, --memory-mb, --template, --auth"),
+        "{err}"
+    );
+    let (code, _, err) = place.new_settings(&["--qemu", "--template", "x"]);
+    assert_eq!(code, 2, "{err}");
+}
+
+#[test]
+fn settings_for_this_machine_need_little() {
+    let place = Place::new();
+    let (code, out, err) =
+        place.new_settings(&["--qemu", "--nodes", "vm[0-1]", "--memory-mb", "200", "--dry-run"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains("provider = \"qemu\"") && !out.contains("[opennebula]"),
+        "{out}"
+    );
+    assert!(out.contains("NodeName=vm[0-1] CPUs=1 RealMemory=200"), "{out}");
+}
+
+#[test]
+fn the_settings_of_2011_are_taken_over() {
+    let place = Place::new();
+    let legacy = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/legacy");
+    let home = place.path("thiao");
+    std::fs::create_dir_all(home.join("examples")).unwrap();
+    for node in ["fg0", "fg1", "fg2", "fg3"] {
+        let name = format!("{node}.one");
+        let copy = home.join("examples").join(&name);
+        std::fs::copy(legacy.join(&name), &copy).unwrap();
+        std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    std::fs::write(home.join("thiao.db"), "").unwrap();
+    std::fs::set_permissions(home.join("thiao.db"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let auth = place.auth("oneadmin:opennebula\n").display().to_string();
+    let text = std::fs::read_to_string(legacy.join("thiao.cfg"))
+        .unwrap()
+        .replace("/opt/thiao", &home.display().to_string())
+        .replace("/var/lib/one/.one/one_auth", &auth);
+    let old = home.join("thiao.cfg");
+    std::fs::write(&old, text).unwrap();
+
+    let oned = front_end(oneadmin());
+    let endpoint = oned.endpoint();
+    let old = old.display().to_string();
+    let import = ["--import", &old, "--endpoint", &endpoint, "--munge-key", ""];
+    let (code, out, err) = place.new_settings(&import);
+    // The front-end has none of the networks of 2011.
+    assert_eq!(code, 0, "{out}{err}");
+    for words in [
+        "taken       auth = ",
+        "taken       nodeset fg: fg[0-3], 3 CPUs of 33 %, 3000 MiB, from ",
+        "not needed  ",
+        "dbfile = thiao.db",
+        "look        everybody may write to ",
+        "examples: has a file for each of 4 nodes",
+    ] {
+        assert!(out.contains(words), "{words} not in\n{out}");
+    }
+    let text = place.settings();
+    for line in [
+        "nodes = \"fg[0-3]\"",
+        "cpus = 3",
+        "memory_mb = 2860",
+        "share_percent = 33",
+        "template_dir = ",
+        &format!("auth = {auth:?}"),
+    ] {
+        assert!(text.contains(line), "{line} not in\n{text}");
+    }
 }

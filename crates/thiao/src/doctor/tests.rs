@@ -1,1 +1,45 @@
+//! Every state of the troubleshooting page of 2011, and what else can be wrong, on facts alone.
 
+use super::*;
+use crate::api::types::{Look, Status};
+use std::time::Duration;
+use thiao_core::finding::Remedy;
+use thiao_core::hostlist;
+use thiao_core::ids::{ClusterName, JobId, Time};
+use thiao_core::view::{BaseState, JobState, NodeFlags, Shape, SlurmJob, SlurmNode};
+use thiao_opennebula::model::{VmDetails, VmRow};
+use thiao_opennebula::state::VmState;
+use thiao_opennebula::template::{TAG_CLUSTER, TAG_GENERATION, TAG_NODE};
+
+const NOW: u64 = 10_000_000;
+const BOOT_TIMEOUT: u64 = 300_000;
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+/// Text and remedy of the one finding.
+#[track_caller]
+fn holds(found: &[Finding], what: &str, verdict: Verdict, words: &str, remedy: &str) {
+    let [finding] = found else {
+        panic!("not one: {found:#?}")
+    };
+    assert_eq!(
+        (finding.what.as_str(), finding.verdict),
+        (what, verdict),
+        "{finding:?}"
+    );
+    assert!(finding.text.contains(words), "{finding:?}");
+    let text = match &finding.remedy {
+        Some(Remedy::Run(text) | Remedy::Advice(text)) => text.as_str(),
+        None => "",
+    };
+    assert!(text.contains(remedy), "{finding:?}");
+    assert_eq!(verdict == Verdict::Ok, finding.remedy.is_none(), "{finding:?}");
+}
+
+mod on_controller;
+mod on_hooks;
+mod on_nodes;
+mod on_slurm;
+mod on_vms;

@@ -1,0 +1,119 @@
+use super::*;
+
+fn status() -> Status {
+    let look = Look {
+        last_ok: Some(NOW - 5_000),
+        error: None,
+    };
+    Status {
+        version: "1".to_owned(),
+        cluster: "lab".to_owned(),
+        provider: "opennebula".to_owned(),
+        provider_notes: Vec::new(),
+        preparing: None,
+        started: NOW - 60_000,
+        now: NOW,
+        slurm: look.clone(),
+        vms: look,
+        breaker: None,
+        nodes_by_state: BTreeMap::new(),
+        vm_count: 0,
+        pending_intents: 0,
+    }
+}
+
+/// What is not good.
+fn said(status: &Status) -> Vec<Finding> {
+    let mut found = controller::judge(Ok(status), "lab", "opennebula", "1", Duration::from_secs(60));
+    found.retain(|finding| finding.verdict != Verdict::Ok);
+    found
+}
+
+#[test]
+fn a_good_one_is_good() {
+    assert_eq!(said(&status()), []);
+    assert_eq!(
+        controller::judge(Ok(&status()), "lab", "opennebula", "1", Duration::from_secs(60)).len(),
+        3
+    );
+}
+
+#[test]
+fn silence_is_a_finding() {
+    holds(
+        &controller::judge(Err("nobody listens"), "lab", "qemu", "1", Duration::from_secs(60)),
+        "controller",
+        Verdict::Bad,
+        "nobody listens",
+        "systemctl enable --now thiaod",
+    );
+}
+
+#[test]
+fn old_looks_other_settings_and_what_holds_it_up() {
+    let with = |change: fn(&mut Status)| {
+        let mut status = status();
+        change(&mut status);
+        said(&status)
+    };
+    for (found, what, verdict, words, remedy) in [
+        (
+            with(|s| s.vms.last_ok = Some(NOW - 61_000)),
+            "look at the VMs",
+            Verdict::Bad,
+            "1 min old;",
+            "thiao status",
+        ),
+        (
+            with(|s| s.slurm.error = Some("gone".to_owned())),
+            "look at Slurm",
+            Verdict::Bad,
+            "5 s old (gone)",
+            "thiao status",
+        ),
+        (
+            with(|s| s.slurm.last_ok = None),
+            "look at Slurm",
+            Verdict::Bad,
+            "never succeeded",
+            "thiao status",
+        ),
+        (
+            with(|s| s.breaker = Some("full".to_owned())),
+            "circuit breaker",
+            Verdict::Bad,
+            "full",
+            "thiao events provider",
+        ),
+        (
+            with(|s| s.pending_intents = 3),
+            "orders",
+            Verdict::Warn,
+            "3 of Slurm's orders wait",
+            "thiao events",
+        ),
+        (
+            with(|s| s.preparing = Some("an image".to_owned())),
+            "controller",
+            Verdict::Warn,
+            "an image",
+            "thiao status",
+        ),
+        (
+            with(|s| s.provider = "qemu".to_owned()),
+            "controller",
+            Verdict::Warn,
+            "provider qemu, and is opennebula now",
+            "systemctl restart thiaod",
+        ),
+        (
+            with(|s| s.version = "0".to_owned()),
+            "controller",
+            Verdict::Warn,
+            "version 0",
+            "systemctl restart thiaod",
+        ),
+    ] {
+        holds(&found, what, verdict, words, remedy);
+    }
+}
