@@ -218,6 +218,9 @@ pub(super) struct NewSettings {
     /// Slurm's partition for them [default: vm]
     #[arg(long, value_name = "NAME")]
     pub(super) partition: Option<String>,
+    /// The cluster's munge key; empty: guests have it already [default: as thiaod's service gets it]
+    #[arg(long, value_name = "FILE")]
+    pub(super) munge_key: Option<String>,
     /// oned's URL [default: $ONE_XMLRPC, else http://localhost:2633/RPC2]
     #[arg(long, value_name = "URL", conflicts_with = "qemu")]
     pub(super) endpoint: Option<String>,
@@ -267,6 +270,7 @@ impl NewSettings {
             || self.memory_mb.is_some()
             || self.share_percent.is_some()
             || self.partition.is_some()
+            || self.munge_key.is_some()
             || self.are_of_opennebula()
     }
 

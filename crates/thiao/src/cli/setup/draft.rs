@@ -24,7 +24,18 @@ pub(super) struct Site {
     pub(super) slurmctld_addr: Option<Ipv4Addr>,
     pub(super) endpoint: Option<String>,
     pub(super) auth: Option<PathBuf>,
+    /// Where systemd puts the munge key for the controller, if its service is installed.
+    pub(super) munge_key: Option<String>,
 }
+
+/// Where the service's unit file may be.
+const UNITS: [&str; 3] = [
+    "/etc/systemd/system/thiaod.service",
+    "/usr/lib/systemd/system/thiaod.service",
+    "/lib/systemd/system/thiaod.service",
+];
+/// The unit's `LoadCredential=munge.key`.
+const CREDENTIAL: &str = "/run/credentials/thiaod.service/munge.key";
 
 impl Site {
     /// Asks slurmctld, if it answers, and takes OpenNebula's variables.
@@ -43,6 +54,10 @@ impl Site {
             auth: variable("ONE_AUTH")
                 .map(PathBuf::from)
                 .or(home.filter(|file| file.exists())),
+            munge_key: UNITS
+                .iter()
+                .any(|unit| Path::new(unit).exists())
+                .then(|| CREDENTIAL.to_owned()),
         }
     }
 }
@@ -61,6 +76,7 @@ pub(super) struct Draft {
     cluster: String,
     state_dir: Option<PathBuf>,
     provider: Provider,
+    munge_key: Option<String>,
     sets: Vec<Set>,
     origin: Option<PathBuf>,
 }
@@ -144,6 +160,7 @@ pub(super) fn draft(
             cluster,
             state_dir: flags.state_dir.clone(),
             provider,
+            munge_key: flags.munge_key.clone().or_else(|| site.munge_key.clone()),
             sets,
             origin: flags.import.clone(),
         }),
@@ -356,32 +373,40 @@ impl Draft {
         for set in &self.sets {
             set.write(&mut to);
         }
-        if let Provider::OpenNebula {
-            endpoint,
-            auth,
-            ca_file,
-            placement,
-            ready,
-            slurmctld_host,
-            slurmctld_addr,
-        } = &self.provider
-        {
-            to.push_str("\n[opennebula]\n");
-            text(&mut to, "endpoint", endpoint);
-            text(&mut to, "auth", auth.display());
-            if let Some(file) = ca_file {
-                text(&mut to, "ca_file", file.display());
-            }
-            for (key, value) in [
-                ("placement", placement),
-                ("ready", ready),
-                ("slurmctld_host", slurmctld_host),
-            ] {
-                if let Some(value) = value {
-                    text(&mut to, key, value);
+        match &self.provider {
+            Provider::Qemu => {
+                if let Some(key) = &self.munge_key {
+                    to.push_str("\n[qemu]\n");
+                    text(&mut to, "munge_key", key);
                 }
             }
-            text(&mut to, "slurmctld_addr", slurmctld_addr);
+            Provider::OpenNebula {
+                endpoint,
+                auth,
+                ca_file,
+                placement,
+                ready,
+                slurmctld_host,
+                slurmctld_addr,
+            } => {
+                to.push_str("\n[opennebula]\n");
+                text(&mut to, "endpoint", endpoint);
+                text(&mut to, "auth", auth.display());
+                if let Some(file) = ca_file {
+                    text(&mut to, "ca_file", file.display());
+                }
+                for (key, value) in [
+                    ("placement", placement),
+                    ("ready", ready),
+                    ("slurmctld_host", slurmctld_host),
+                    ("munge_key", &self.munge_key),
+                ] {
+                    if let Some(value) = value {
+                        text(&mut to, key, value);
+                    }
+                }
+                text(&mut to, "slurmctld_addr", slurmctld_addr);
+            }
         }
         to
     }
