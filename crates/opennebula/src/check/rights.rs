@@ -127,13 +127,13 @@ fn on_vms(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
     });
 }
 
-/// Whether the user's own template moves the operation from ADMIN to what an owner has. `admin` is short for all.
+/// Whether the user's own template moves the operation from ADMIN to what an owner has.
 fn granted(user: &User, operation: &str) -> bool {
     ["VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS"].iter().any(|key| {
         user.template.get(*key).is_some_and(|list| {
             list.split(',')
                 .map(str::trim)
-                .any(|word| word.eq_ignore_ascii_case(operation) || word.eq_ignore_ascii_case("admin"))
+                .any(|word| word.eq_ignore_ascii_case(operation))
         })
     })
 }

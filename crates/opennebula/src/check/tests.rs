@@ -239,7 +239,7 @@ fn a_plain_users_rights_are_unsure_until_told_or_tried() {
     );
     assert!(finding.text.contains("ADMIN of the VM and MANAGE of the host"));
 
-    for list in ["hold, deploy,DELETE", "admin"] {
+    for list in ["hold, deploy,DELETE", "delete,deploy"] {
         plain(&mut seen)
             .template
             .insert("VM_MANAGE_OPERATIONS".to_owned(), list.to_owned());
