@@ -41,6 +41,9 @@ use thiao_core::view::{ProviderView, Shape};
 /// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
 const OLDEST: (u32, u32) = (5, 12);
 
+/// By host: percent of a core, and MiB.
+type Loads = BTreeMap<u32, (u32, u64)>;
+
 /// How often what is really used of the hosts is asked for.
 const LOADS_EVERY: Duration = Duration::from_secs(60);
 
@@ -115,7 +118,7 @@ struct Inner<C> {
     flight: Flight,
     sources: Sources,
     /// What is really used of the hosts, by id, and when it was asked for.
-    loads: Mutex<Option<(Instant, BTreeMap<u32, (u32, u64)>)>>,
+    loads: Mutex<Option<(Instant, Loads)>>,
 }
 
 impl<C: Calls> Inner<C> {
@@ -171,15 +174,17 @@ impl<C: Calls> Inner<C> {
     /// Adds what is really used of the hosts, asked for once a minute: people look at it,
     /// nothing is decided by it, and a look is as good without.
     fn add_loads(&self, hosts: &mut [Host], now: Instant) {
+        // Only one look at a time is under way: nobody waits for this.
         let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        if loads
-            .as_ref()
-            .is_none_or(|(at, _)| now.duration_since(*at) >= LOADS_EVERY)
-        {
-            *loads = Some((now, self.calls.loads().unwrap_or_default()));
+        let late = |loads: &Loads| now.duration_since(loads.asked) >= LOADS_EVERY;
+        if loads.as_ref().is_none_or(late) {
+            *loads = Some(Loads {
+                asked: now,
+                by_host: self.calls.loads().unwrap_or_default(),
+            });
         }
         for host in hosts {
-            let known = loads.as_ref().and_then(|(_, loads)| loads.get(&host.id));
+            let known = loads.as_ref().and_then(|loads| loads.by_host.get(&host.id));
             host.load = host.load.or(known.copied());
         }
     }
@@ -332,6 +337,12 @@ impl<C: Calls> Inner<C> {
             Placement::OpenNebula => None,
         }
     }
+}
+
+/// What is really used of the hosts: by id, percent of a core and MiB.
+struct Loads {
+    asked: Instant,
+    by_host: BTreeMap<u32, (u32, u64)>,
 }
 
 /// What makes a VM.
