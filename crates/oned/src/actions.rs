@@ -84,7 +84,9 @@ impl World {
                 self.set_by_call(vm, to);
             }
             "reboot" | "reboot-hard" if running => {}
-            "resched" | "unresched" if running || state == State::Active(Lcm::Unknown) => {
+            "resched" | "unresched"
+                if running || matches!(state, State::Poweroff | State::Active(Lcm::Unknown)) =>
+            {
                 if let Some(found) = self.vm_mut(vm) {
                     found.resched = action == "resched";
                 }
@@ -242,7 +244,9 @@ impl World {
             (Some(_) | None, Some(_) | None) => return Err(refused("Host no longer exists".into())),
         };
         match lacks {
-            Some(why) => Err(refused(format!("VM [{vm}] does not fit in HOST [{host}]. {why}"))),
+            Some(why) => Err(refused(format!(
+                "virtual machine [{vm}] does not fit in host [{host}]. {why}"
+            ))),
             None => Ok(()),
         }
     }
@@ -343,6 +347,7 @@ impl World {
         };
         let to = match (lcm.work(), lcm) {
             (Some((_, on_success, on_failure)), _) => Some(if success { on_success } else { on_failure }),
+            (None, Lcm::Unknown) => Some(State::Active(Lcm::Running)),
             (None, Lcm::BootFailure) if success => Some(State::Active(Lcm::Running)),
             (None, Lcm::PrologFailure) if success => Some(State::Active(Lcm::Boot)),
             (None, Lcm::EpilogFailure) if success => Some(State::Done),

@@ -131,7 +131,7 @@ fn multicall(world: &mut World, params: &[Value]) -> Result<Value, Fault> {
 }
 
 /// All that is answered; anything else is a fault.
-pub const METHODS: [&str; 43] = [
+pub const METHODS: [&str; 44] = [
     "one.system.version",
     "one.system.config",
     "one.user.info",
@@ -140,6 +140,7 @@ pub const METHODS: [&str; 43] = [
     "one.user.login",
     "one.userpool.info",
     "one.grouppool.info",
+    "one.group.info",
     "one.templatepool.info",
     "one.template.info",
     "one.template.allocate",
@@ -276,7 +277,8 @@ fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Re
         "one.vnpool.info" => Ok(Value::Text(world.vnpool_info(user))),
         "one.vn.info" => world.vn_info(user, args.int(1)?).map(Value::Text),
         "one.clusterpool.info" => Ok(Value::Text(recorded::clusterpool(world))),
-        "one.grouppool.info" => Ok(Value::Text(recorded::grouppool(world))),
+        "one.grouppool.info" => Ok(Value::Text(world.grouppool_info())),
+        "one.group.info" => world.group_info(user, args.int(1)?).map(Value::Text),
         "one.imagepool.info" => Ok(Value::Text(recorded::IMAGE_POOL.to_owned())),
         "one.datastorepool.info" => Ok(Value::Text(recorded::DATASTORE_POOL.to_owned())),
         "one.zonepool.info" => Ok(Value::Text(recorded::ZONE_POOL.to_owned())),

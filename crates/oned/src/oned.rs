@@ -7,6 +7,7 @@ use crate::host::HostState;
 use crate::http::{Reply, Request, Server};
 use crate::lifecycle::{Lcm, Phase, State};
 use crate::onegate;
+use crate::quota::Quota;
 use crate::settings::Settings;
 use crate::world::{Refusal, World};
 use crate::xmlrpc::{self, Value};
@@ -228,16 +229,28 @@ impl Oned {
         }
     }
 
-    /// Sets a user's VM quotas: VMs, percent of a core, MiB; -1 for none.
+    /// Sets a user's VM quotas: VMs, percent of a core, MiB; -1 for none. They do not bind oneadmin.
     pub fn set_quota(&self, user: &str, vms: i64, cpu_percent: i64, memory_mb: i64) {
         let mut world = self.shared.lock();
         if let Some(user) = world.users.iter_mut().find(|other| other.setup.name == user) {
-            user.quota = Some(crate::user::Quota {
+            user.quota = Some(Quota {
                 vms,
                 cpu_percent,
                 memory_mb,
             });
         }
+    }
+
+    /// Sets the VM quotas of a group: 1 is `users`, that all but oneadmin are in.
+    pub fn set_group_quota(&self, group: u32, vms: i64, cpu_percent: i64, memory_mb: i64) {
+        self.shared.lock().group_quotas.insert(
+            group,
+            Quota {
+                vms,
+                cpu_percent,
+                memory_mb,
+            },
+        );
     }
 
     /// What is known of a VM, DONE or not.

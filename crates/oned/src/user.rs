@@ -1,5 +1,6 @@
 //! Users: who calls, and what he may do.
 
+use crate::quota::{self, Owner, Quota};
 use crate::settings::UserSetup;
 use crate::world::{Code, Refusal, World};
 use crate::xml;
@@ -21,17 +22,6 @@ pub struct User {
     pub tokens: Vec<(String, u64)>,
     /// VM quotas as they were set.
     pub quota: Option<Quota>,
-}
-
-/// VM quotas; negative: none.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Quota {
-    /// How many VMs.
-    pub vms: i64,
-    /// CPU, in percent of a core.
-    pub cpu_percent: i64,
-    /// Memory, in MiB.
-    pub memory_mb: i64,
 }
 
 /// What an operation on a VM needs.
@@ -139,59 +129,6 @@ impl World {
         ))
     }
 
-    /// Whether one more VM fits the user's quotas.
-    pub fn check_quota(&self, user: &User, cpu_percent: u32, memory_mb: u64) -> Result<(), Refusal> {
-        let Some(quota) = self
-            .users
-            .iter()
-            .find(|other| other.id == user.id)
-            .and_then(|user| user.quota)
-        else {
-            return Ok(());
-        };
-        let used = self.used(user.id);
-        let exceeded = |limit: String, what: &str| {
-            Err(Refusal::unauthorized(
-                user.id,
-                &format!(
-                    "user [{}] limit of {limit} reached for {what} quota in VM",
-                    user.id
-                ),
-            ))
-        };
-        let cpu = i64::from(cpu_percent);
-        let memory = i64::try_from(memory_mb).unwrap_or(i64::MAX);
-        if quota.cpu_percent >= 0 && used.cpu_percent + cpu > quota.cpu_percent {
-            return exceeded(cores(quota.cpu_percent), "CPU");
-        }
-        if quota.memory_mb >= 0 && used.memory_mb.saturating_add(memory) > quota.memory_mb {
-            return exceeded(quota.memory_mb.to_string(), "MEMORY");
-        }
-        if quota.vms >= 0 && used.vms + 1 > quota.vms {
-            return exceeded(quota.vms.to_string(), "VMS");
-        }
-        Ok(())
-    }
-
-    fn used(&self, uid: u32) -> Quota {
-        let mut used = Quota {
-            vms: 0,
-            cpu_percent: 0,
-            memory_mb: 0,
-        };
-        for vm in self
-            .live
-            .iter()
-            .filter_map(|id| self.vms.get(id))
-            .filter(|vm| vm.uid == uid)
-        {
-            used.vms += 1;
-            used.cpu_percent += i64::from(vm.cpu_percent);
-            used.memory_mb += i64::try_from(vm.memory_mb).unwrap_or(0);
-        }
-        used
-    }
-
     /// `one.user.info`; -1 is the caller.
     pub fn user_info(&self, caller: &User, id: i32) -> Result<String, Refusal> {
         let id = u32::try_from(id).unwrap_or(caller.id);
@@ -208,9 +145,9 @@ impl World {
         }
         let mut out = String::from("<USER>");
         self.user_head(&mut out, user);
-        self.user_quotas(&mut out, user);
+        self.quotas(&mut out, Owner::User(user.id));
         out.push_str("<DEFAULT_USER_QUOTAS>");
-        no_quotas(&mut out);
+        quota::none(&mut out);
         out.push_str("</DEFAULT_USER_QUOTAS></USER>");
         Ok(out)
     }
@@ -228,11 +165,11 @@ impl World {
             self.user_head(&mut out, user);
             out.push_str("</USER><QUOTAS>");
             xml::element(&mut out, "ID", user.id);
-            self.user_quotas(&mut out, user);
+            self.quotas(&mut out, Owner::User(user.id));
             out.push_str("</QUOTAS>");
         }
         out.push_str("<DEFAULT_USER_QUOTAS>");
-        no_quotas(&mut out);
+        quota::none(&mut out);
         out.push_str("</DEFAULT_USER_QUOTAS></USER_POOL>");
         out
     }
@@ -261,33 +198,6 @@ impl World {
             .collect();
         template.push(("TOKEN_PASSWORD".into(), Value::Single("-".into())));
         xml::template(out, "TEMPLATE", &Template(template));
-    }
-
-    fn user_quotas(&self, out: &mut String, user: &User) {
-        let Some(quota) = user.quota else {
-            no_quotas(out);
-            return;
-        };
-        let used = self.used(user.id);
-        out.push_str("<DATASTORE_QUOTA></DATASTORE_QUOTA><NETWORK_QUOTA></NETWORK_QUOTA><VM_QUOTA><VM>");
-        let rows = [
-            ("CPU", cores(quota.cpu_percent), cores(used.cpu_percent)),
-            ("MEMORY", quota.memory_mb.to_string(), used.memory_mb.to_string()),
-            ("PCI_DEV", "-1".into(), "0".into()),
-            ("PCI_NIC", "-1".into(), "0".into()),
-            ("RUNNING_CPU", "-1".into(), cores(used.cpu_percent)),
-            ("RUNNING_MEMORY", "-1".into(), used.memory_mb.to_string()),
-            ("RUNNING_PCI_DEV", "-1".into(), "0".into()),
-            ("RUNNING_PCI_NIC", "-1".into(), "0".into()),
-            ("RUNNING_VMS", "-1".into(), used.vms.to_string()),
-            ("SYSTEM_DISK_SIZE", "-1".into(), "0".into()),
-            ("VMS", quota.vms.to_string(), used.vms.to_string()),
-        ];
-        for (name, limit, used) in rows {
-            xml::cdata(out, name, &limit);
-            xml::cdata(out, &format!("{name}_USED"), &used);
-        }
-        out.push_str("</VM></VM_QUOTA><IMAGE_QUOTA></IMAGE_QUOTA>");
     }
 
     /// `one.user.allocate`.
@@ -389,18 +299,4 @@ impl World {
         user.tokens.push((token.clone(), now + life));
         Ok(token)
     }
-}
-
-fn no_quotas(out: &mut String) {
-    out.push_str("<DATASTORE_QUOTA></DATASTORE_QUOTA><NETWORK_QUOTA></NETWORK_QUOTA>");
-    out.push_str("<VM_QUOTA></VM_QUOTA><IMAGE_QUOTA></IMAGE_QUOTA>");
-}
-
-/// Percent of a core as cores, without needless digits.
-fn cores(percent: i64) -> String {
-    if percent < 0 {
-        return "-1".into();
-    }
-    let text = format!("{}.{:02}", percent / 100, percent % 100);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -93,6 +93,8 @@ pub struct World {
     pub settings: Settings,
     /// Users, by id.
     pub users: Vec<User>,
+    /// Quotas of groups.
+    pub group_quotas: BTreeMap<u32, crate::quota::Quota>,
     /// Hosts, by id.
     pub hosts: Vec<Host>,
     /// Networks, by id.
@@ -134,6 +136,7 @@ impl World {
     pub fn new(settings: Settings) -> Result<Self, String> {
         let mut world = World {
             users: Vec::new(),
+            group_quotas: BTreeMap::new(),
             hosts: Vec::new(),
             networks: Vec::new(),
             templates: BTreeMap::new(),

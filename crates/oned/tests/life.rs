@@ -257,7 +257,7 @@ fn a_host_takes_what_fits_and_an_offline_one_nothing() {
         &[I(vm.into()), I(0), B(true), I(-1), S("")],
     );
     assert!(
-        refused.contains("does not fit in HOST [0]. Not enough CPU: 100/0"),
+        refused.contains("virtual machine [4] does not fit in host [0]. Not enough CPU: 100/0"),
         "{refused}"
     );
     oned.set_host(1, thiao_oned::HostState::Offline);
