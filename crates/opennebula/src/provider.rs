@@ -41,9 +41,6 @@ use thiao_core::view::{ProviderView, Shape};
 /// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
 const OLDEST: (u32, u32) = (5, 12);
 
-/// By host: percent of a core, and MiB.
-type Loads = BTreeMap<u32, (u32, u64)>;
-
 /// How often what is really used of the hosts is asked for.
 const LOADS_EVERY: Duration = Duration::from_secs(60);
 
@@ -117,8 +114,7 @@ struct Inner<C> {
     memory: Mutex<Memory>,
     flight: Flight,
     sources: Sources,
-    /// What is really used of the hosts, by id, and when it was asked for.
-    loads: Mutex<Option<(Instant, Loads)>>,
+    loads: Mutex<Option<Loads>>,
 }
 
 impl<C: Calls> Inner<C> {
