@@ -60,6 +60,7 @@ impl World {
         let wrong = |text: String| refused(format!("Error performing action \"{action}\": {text}"));
         let unavailable = || wrong(format!("This action is not available for state {}", state.name()));
         let running = state == State::Active(Lcm::Running);
+        let lost = state == State::Active(Lcm::Unknown);
         match action {
             "terminate" | "terminate-hard" => {
                 self.terminate(user, vm, state, action == "terminate-hard")
@@ -84,9 +85,7 @@ impl World {
                 self.set_by_call(vm, to);
             }
             "reboot" | "reboot-hard" if running => {}
-            "resched" | "unresched"
-                if running || matches!(state, State::Poweroff | State::Active(Lcm::Unknown)) =>
-            {
+            "resched" | "unresched" if running || lost || state == State::Poweroff => {
                 if let Some(found) = self.vm_mut(vm) {
                     found.resched = action == "resched";
                 }
@@ -96,30 +95,30 @@ impl World {
                 let to = if running { Lcm::SaveStop } else { Lcm::EpilogStop };
                 self.leave(user, vm, to, number::STOP, false);
             }
-            "poweroff" if running => self.leave(user, vm, Lcm::ShutdownPoweroff, number::POWEROFF, false),
-            "poweroff-hard"
-                if running || matches!(state, State::Active(Lcm::Unknown | Lcm::ShutdownPoweroff)) =>
-            {
+            "poweroff" if running || lost => {
+                self.leave(user, vm, Lcm::ShutdownPoweroff, number::POWEROFF, false)
+            }
+            "poweroff-hard" if running || lost || state == State::Active(Lcm::ShutdownPoweroff) => {
                 self.leave(user, vm, Lcm::ShutdownPoweroff, number::POWEROFF_HARD, true);
             }
-            "undeploy" | "undeploy-hard" if running || state == State::Poweroff => {
+            "undeploy" | "undeploy-hard"
+                if running
+                    || lost
+                    || state == State::Poweroff
+                    || (action == "undeploy-hard" && state == State::Active(Lcm::ShutdownUndeploy)) =>
+            {
                 let hard = action == "undeploy-hard";
-                let to = if running {
-                    Lcm::ShutdownUndeploy
-                } else {
+                let to = if state == State::Poweroff {
                     Lcm::EpilogUndeploy
+                } else {
+                    Lcm::ShutdownUndeploy
                 };
-                self.leave(
-                    user,
-                    vm,
-                    to,
-                    if hard {
-                        number::UNDEPLOY_HARD
-                    } else {
-                        number::UNDEPLOY
-                    },
-                    hard,
-                );
+                let number = if hard {
+                    number::UNDEPLOY_HARD
+                } else {
+                    number::UNDEPLOY
+                };
+                self.leave(user, vm, to, number, hard);
             }
             "hold" | "release" | "reboot" | "reboot-hard" | "resched" | "unresched" | "suspend" | "stop"
             | "poweroff" | "poweroff-hard" | "undeploy" | "undeploy-hard" => return Err(unavailable()),
@@ -324,9 +323,13 @@ impl World {
                 | State::Undeployed => self.leave(user, id, Lcm::CleanupDelete, number::DELETE, true),
             },
             _ => match state {
-                State::Done => return Err(refused(format!("VM {id} is already done"))),
-                State::Pending | State::Hold => {}
-                State::Stopped | State::Undeployed => self.set_by_call(id, State::Pending),
+                State::Done => {
+                    return Err(refused(
+                        "Cannot delete-recreate a VM already in DONE state".into(),
+                    ));
+                }
+                State::Pending => {}
+                State::Hold | State::Stopped | State::Undeployed => self.set_by_call(id, State::Pending),
                 State::Active(_) | State::Suspended | State::Poweroff => {
                     self.leave(user, id, Lcm::CleanupResubmit, number::DELETE_RECREATE, true);
                 }
