@@ -175,7 +175,7 @@ fn a_site_where_only_the_controller_lacks() {
     for words in [
         "Settings\n  ok   settings: ",
         "OpenNebula\n  ok   endpoint: ",
-        "ok   hosts: 4 of 4 nodes' VMs fit at once on 1 hosts",
+        "ok   hosts: 4 of 4 nodes' VMs fit at once on 1 host",
         "Slurm\n  ok   Slurm: 22.05.8",
         "ok   slurm.conf: has what `thiao setup` wrote",
         "ok   hooks: ",

@@ -334,7 +334,7 @@ fn new_settings_are_checked_and_written() {
         "ok   version: OpenNebula 7.4.1",
         "ok   template worker: ",
         "ok   network vms: 16 addresses are free, 4 nodes have none yet",
-        "ok   hosts: 4 of 4 nodes' VMs fit at once on 1 hosts",
+        "ok   hosts: 4 of 4 nodes' VMs fit at once on 1 host",
     ] {
         assert!(out.contains(line), "{line} not in\n{out}");
     }

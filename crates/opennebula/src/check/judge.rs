@@ -532,9 +532,10 @@ fn capacity(hosts: &[&Host], wanted: &Wanted, held: &Held<'_>) -> Finding {
     let fitted: usize = fitting.iter().sum();
     let most = wanted.max_vms.min(nodes);
     let text = format!(
-        "{} of {nodes} nodes' VMs fit at once on {} hosts",
+        "{} of {nodes} nodes' VMs fit at once on {} host{}",
         fitted.min(nodes),
-        hosts.len()
+        hosts.len(),
+        if hosts.len() == 1 { "" } else { "s" }
     );
     // Each alone on empty hosts: what never fits is another matter than what has to wait.
     let never: Vec<&str> = wanted

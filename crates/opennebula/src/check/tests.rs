@@ -527,7 +527,7 @@ fn hosts_that_take_nothing_are_named_and_not_counted() {
     holds(
         &about(&seen, &wanted(), "hosts"),
         Verdict::Ok,
-        "8 of 8 nodes' VMs fit at once on 1 hosts",
+        "8 of 8 nodes' VMs fit at once on 1 host",
         "",
     );
     seen.hosts.as_mut().unwrap()[0].state = HostState::Disabled;
@@ -549,7 +549,7 @@ fn only_the_hosts_that_we_may_use_count() {
         "no host of that name",
         "onehost list",
     );
-    holds(&about(&seen(), &wanted, "hosts"), Verdict::Ok, "on 1 hosts", "");
+    holds(&about(&seen(), &wanted, "hosts"), Verdict::Ok, "on 1 host", "");
     wanted.host_cluster = Some("gold".to_owned());
     holds(
         &about(&seen(), &wanted, "hosts"),

@@ -85,8 +85,8 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         // Writing to a String cannot fail.
         let _ = writeln!(
             places,
-            "{:<16} {}{target}",
-            printer.toned(verb, tone),
+            "{} {}{target}",
+            printer.toned(&format!("{verb:<16}"), tone),
             piece.path.display()
         );
     }
@@ -152,8 +152,8 @@ fn new_settings(
             for line in lines {
                 let _ = writeln!(
                     report,
-                    "  {:<11} {}",
-                    printer.toned(verb, tone),
+                    "  {} {}",
+                    printer.toned(&format!("{verb:<11}"), tone),
                     crate::output::clean(line)
                 );
             }
