@@ -71,14 +71,15 @@ impl<C: Calls> Inner<C> {
     }
 
     fn push(&self, id: u32, state: Option<VmState>, hard: bool) -> Result<Ended, Error> {
-        let mut refused = None;
+        let (mut refused, mut said) = (None, None);
         loop {
             let push = match next(state, hard, refused) {
                 Next::Gone => {
                     self.memory().forget(id);
                     return Ok(Ended::Gone);
                 }
-                Next::Wait(what) => return Ok(Ended::Underway(what)),
+                // OpenNebula's own words say more, if there are any.
+                Next::Wait(what) => return Ok(Ended::Underway(said.unwrap_or(what))),
                 Next::Do(push) => push,
             };
             let done = match push {
@@ -99,7 +100,7 @@ impl<C: Calls> Inner<C> {
                     return Ok(Ended::Underway(what.to_owned()));
                 }
                 Err(error) => match error.class {
-                    Class::WrongState => refused = Some(push),
+                    Class::WrongState => (refused, said) = (Some(push), Some(error.text)),
                     // It was known, and ids are never used again.
                     Class::NoSuchObject => {
                         self.memory().forget(id);

@@ -66,7 +66,10 @@ fn in_boot_only_a_hard_end_works_and_it_needs_a_right() {
 fn a_state_that_changed_since_the_look_is_met_by_what_it_takes() {
     let (fake, provider) = at(active(LcmState::Running));
     fake.set(1, active(LcmState::Boot));
-    underway(provider.destroy(&tag(0), Some(&id(1)), false), "refuses");
+    underway(
+        provider.destroy(&tag(0), Some(&id(1)), false),
+        "not available for state BOOT",
+    );
     underway(
         provider.destroy(&tag(0), Some(&id(1)), true),
         "asked to delete it",
@@ -79,7 +82,7 @@ fn a_lost_answer_is_asked_again() {
     fake.fault("action", Fault::LoseAnswer);
     let end = |hard| provider.destroy(&tag(0), Some(&id(1)), hard);
     assert_eq!(end(false).unwrap_err().class, Class::Network);
-    underway(end(false), "refuses");
+    underway(end(false), "not available for state SHUTDOWN");
     fake.pass();
     fake.pass();
     provider.look().unwrap();
