@@ -86,7 +86,12 @@ impl Source {
                 return Ok(Self::Disk(Box::new(told)));
             }
             if started.elapsed() > APPEAR_LIMIT {
-                return Err("there is neither a channel nor a context disk to be told by".to_owned());
+                let mut why = "there is neither a channel nor a context disk to be told by".to_owned();
+                if modules::has_sata() {
+                    why += "; a disk of a SATA controller is not seen, for which this kernel has no driver: \
+                            attach it by IDE or virtio";
+                }
+                return Err(why);
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -59,6 +59,11 @@ pub fn is_full_machine() -> bool {
     fs::read_dir(PCI).is_ok_and(|mut devices| devices.next().is_some())
 }
 
+/// Whether there is a SATA controller: the kernel has no driver for one.
+pub fn has_sata() -> bool {
+    has(Path::new(PCI), "class", "0x0106")
+}
+
 fn has(bus: &Path, fact: &str, value: &str) -> bool {
     let Ok(devices) = fs::read_dir(bus) else {
         return false;

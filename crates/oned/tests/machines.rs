@@ -246,14 +246,118 @@ fn life() {
     assert!(machines.poll().is_empty());
 }
 
+/// A whole machine, as OpenNebula's drivers describe one to libvirt: IDE, PCI, no channel of ours.
+fn full_machine(folder: &Path, machine: &[&str]) -> String {
+    let onegate = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = onegate.local_addr().unwrap().port();
+    let mut spec = spec(7);
+    for (name, value) in [
+        ("ETH0_IP", "10.0.2.15".to_owned()),
+        ("ETH0_GATEWAY", "10.0.2.2".to_owned()),
+        // QEMU's own network leads its gateway's ports to this machine's loopback.
+        ("ONEGATE_ENDPOINT", format!("http://10.0.2.2:{port}")),
+    ] {
+        spec.context.insert(name.to_owned(), value);
+    }
+    let text: String = spec
+        .context
+        .iter()
+        .map(|(name, value)| format!("{name}='{}'\n", value.replace('\'', "'\\''")))
+        .collect();
+    let files = BTreeMap::from([("context.sh", text.as_bytes()), ("token.txt", &b"c2VjcmV0"[..])]);
+    std::fs::write(
+        folder.join("context.iso"),
+        thiao_oned::iso::disc("CONTEXT", &files).unwrap(),
+    )
+    .unwrap();
+    let image = thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
+    let mut qemu = Command::new("qemu-system-x86_64")
+        .current_dir(folder)
+        .args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-m",
+            "400",
+            "-nodefaults",
+        ])
+        .args([
+            "-display",
+            "none",
+            "-serial",
+            "file:console.log",
+            "-netdev",
+            "user,id=n",
+        ])
+        .args(["-device", "virtio-net-pci,netdev=n,mac=02:00:0a:e7:0a:4d"])
+        .args(["-drive", "if=none,id=c,format=raw,readonly=on,file=context.iso"])
+        .args(machine)
+        .args([
+            "-append",
+            "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off",
+        ])
+        .arg("-kernel")
+        .arg(&image.kernel)
+        .arg("-initrd")
+        .arg(&image.initramfs)
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    onegate.set_nonblocking(true).unwrap();
+    let console = || std::fs::read_to_string(folder.join("console.log")).unwrap_or_default();
+    let heard = loop {
+        match onegate.accept() {
+            Ok((mut stream, _)) => {
+                let mut asked = [0; 4096];
+                stream.set_nonblocking(false).unwrap();
+                let got = stream.read(&mut asked).unwrap();
+                break String::from_utf8_lossy(&asked[..got]).into_owned();
+            }
+            Err(_) if started.elapsed() < Duration::from_secs(90) && qemu.try_wait().unwrap().is_none() => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(e) => {
+                let _ = qemu.kill();
+                panic!("{machine:?}: {e}: {}", console());
+            }
+        }
+    };
+    println!("{machine:?}: ready after {:?}", started.elapsed());
+    qemu.kill().unwrap();
+    qemu.wait().unwrap();
+    heard
+}
+
+#[test]
+fn guests_of_full_machines_are_told_by_their_cd() {
+    build_agent();
+    for machine in [
+        // OpenNebula's default: a CD at the IDE controller of the old chipset.
+        ["-M", "pc", "-device", "ide-cd,drive=c"],
+        ["-M", "q35", "-device", "virtio-blk-pci,drive=c"],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let heard = full_machine(folder.path(), &machine);
+        assert!(
+            heard.starts_with("PUT /vm ") && heard.contains("X-ONEGATE-VMID: 7\r\n"),
+            "{heard}"
+        );
+    }
+}
+
+fn build_agent() {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "-q", "-p", "thiao-guest"])
+        .status()
+        .unwrap();
+    assert!(built.success());
+}
+
 #[test]
 fn vms_are_told_by_disc_and_say_that_they_are_ready() {
     let before = || {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "-q", "-p", "thiao-guest"])
-            .status()
-            .unwrap();
-        assert!(built.success());
+        build_agent();
         thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
     };
     common::isolated_after("vms_are_told_by_disc_and_say_that_they_are_ready", before, life);
