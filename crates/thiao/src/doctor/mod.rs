@@ -21,7 +21,7 @@ use crate::config::{Config, ProviderSettings};
 use crate::output::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use thiao_core::finding::{Finding, Verdict, worst};
+use thiao_core::finding::{Finding, Remedy, Verdict, worst};
 use thiao_core::ids::NodeName;
 use thiao_core::view::SlurmView;
 use thiao_opennebula::check;
@@ -217,7 +217,20 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
             }),
         });
     }
+    if !rustix::process::geteuid().is_root() {
+        for finding in groups.iter_mut().flat_map(|group| &mut group.findings) {
+            not_for_us(finding);
+        }
+    }
     groups
+}
+
+/// What this user may not see may be right all the same.
+fn not_for_us(finding: &mut Finding) {
+    if finding.verdict == Verdict::Bad && finding.text.contains("Permission denied") {
+        finding.verdict = Verdict::Warn;
+        finding.remedy = Some(Remedy::Run("sudo thiao doctor".to_owned()));
+    }
 }
 
 fn settings(config: &Config) -> Vec<Finding> {

@@ -3,7 +3,6 @@
 use super::*;
 use crate::api::types::{Look, Status};
 use std::time::Duration;
-use thiao_core::finding::Remedy;
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, Time};
 use thiao_core::view::{BaseState, JobState, NodeFlags, Shape, SlurmJob, SlurmNode};
@@ -43,3 +42,21 @@ mod on_hooks;
 mod on_nodes;
 mod on_slurm;
 mod on_vms;
+
+#[test]
+fn what_a_person_may_not_see_is_not_called_bad() {
+    let denied = Finding::bad("spool", "/s: Permission denied (os error 13)").run("x");
+    let missing = Finding::bad("spool", "/s: No such file or directory").run("x");
+    let after = |mut finding: Finding| {
+        not_for_us(&mut finding);
+        finding
+    };
+    holds(
+        &[after(denied)],
+        "spool",
+        Verdict::Warn,
+        "denied",
+        "sudo thiao doctor",
+    );
+    assert_eq!(after(missing.clone()), missing);
+}
