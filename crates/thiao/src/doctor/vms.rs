@@ -69,6 +69,7 @@ pub fn judge(facts: Facts<'_>) -> Vec<Finding> {
             | Kind::Unknown(_) => alive.push(Ours { vm, tag }),
         }
     }
+    names(&alive, &mut found);
     twins(&alive, &mut found);
     addresses(&alive, &mut found);
     if let Some((slurm, details)) = facts.slurm {
@@ -156,6 +157,29 @@ fn state(vm: &VmDetails, tag: &VmTag) -> Option<Finding> {
 fn ids<'a>(vms: impl IntoIterator<Item = &'a Ours<'a>>) -> String {
     let ids: Vec<String> = vms.into_iter().map(|ours| ours.vm.row.id.to_string()).collect();
     ids.join(" and ")
+}
+
+/// VMs that were told another name than their node's.
+fn names(alive: &[Ours<'_>], found: &mut Vec<Finding>) {
+    for Ours { vm, tag } in alive {
+        let told = vm
+            .context
+            .get("SET_HOSTNAME")
+            .filter(|name| *name != tag.node.as_str());
+        if let Some(told) = told {
+            found.push(
+                Finding::bad(
+                    format!("node {}", tag.node),
+                    format!(
+                        "its VM {} was told to call itself {told} (SET_HOSTNAME in its CONTEXT)",
+                        vm.row.id
+                    ),
+                )
+                // Thiao told it right; its next VM is told right again.
+                .run(format!("scontrol update NodeName={} State=POWER_DOWN", tag.node)),
+            );
+        }
+    }
 }
 
 /// Two VMs that back one node.

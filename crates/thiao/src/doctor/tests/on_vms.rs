@@ -98,6 +98,23 @@ fn two_vms_with_one_nodes_tag() {
 }
 
 #[test]
+fn a_vm_that_was_told_another_name() {
+    let told = |name: &str| {
+        let mut vm = vm(5, "fg0", "1", "10.0.0.1", RUNNING);
+        vm.context.insert("SET_HOSTNAME".to_owned(), name.to_owned());
+        said(&[vm], &[], &[])
+    };
+    holds(
+        &told("fg1"),
+        "node fg0",
+        Verdict::Bad,
+        "was told to call itself fg1",
+        "NodeName=fg0 State=POWER_DOWN",
+    );
+    holds(&told("fg0"), "VMs", Verdict::Ok, "1 of this cluster", "");
+}
+
+#[test]
 fn two_vms_with_one_address() {
     let vms = [
         vm(5, "fg0", "1", "10.0.0.1", RUNNING),
