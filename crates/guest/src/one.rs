@@ -6,6 +6,8 @@
 //! token for OneGate when CONTEXT asked for one. Nothing of it is executed.
 
 use crate::protocol::{CONTEXT_VARIABLE, Card, OneContext};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -279,39 +281,10 @@ fn mac(text: &str) -> Option<[u8; 6]> {
     parts.next().is_none().then_some(mac)
 }
 
-/// Base64 (RFC 4648, section 4), line ends allowed; `None` for anything else.
+/// Base64 as `base64` writes it, line ends allowed; `None` for anything else.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    if !digits.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = digits.iter().rev().take_while(|digit| **digit == b'=').count();
-    let (digits, bytes) = (
-        digits.get(..digits.len() - padding)?,
-        digits.len() / 4 * 3 - padding.min(2),
-    );
-    if padding > 2 {
-        return None;
-    }
-    let mut out = Vec::with_capacity(bytes);
-    for group in digits.chunks(4) {
-        let mut number = 0_u32;
-        for at in 0..4 {
-            let digit = match group.get(at) {
-                None => 0,
-                Some(d @ b'A'..=b'Z') => d - b'A',
-                Some(d @ b'a'..=b'z') => d - b'a' + 26,
-                Some(d @ b'0'..=b'9') => d - b'0' + 52,
-                Some(b'+') => 62,
-                Some(b'/') => 63,
-                Some(_) => return None,
-            };
-            number = number << 6 | u32::from(digit);
-        }
-        out.extend_from_slice(number.to_be_bytes().get(1..)?);
-    }
-    out.truncate(bytes);
-    Some(out)
+    STANDARD.decode(digits).ok()
 }
 
 #[cfg(test)]
@@ -439,19 +412,6 @@ mod tests {
             let _ = variables(&text);
             let _ = Told::read(&text, Some(&text));
             let _ = base64(&text);
-        }
-
-        #[test]
-        fn base64_is_decoded(bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
-            const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-            let mut text = String::new();
-            for group in bytes.chunks(3) {
-                let number = group.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - group.len()));
-                for at in 0..4 {
-                    text.push(if at > group.len() { '=' } else { char::from(DIGITS[(number >> (18 - 6 * at)) as usize & 63]) });
-                }
-            }
-            prop_assert_eq!(base64(&text), Some(bytes));
         }
     }
 }

@@ -6,6 +6,8 @@
 #[path = "../../qemu/tests/common/mod.rs"]
 mod common;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -91,7 +93,7 @@ fn spec(id: u32) -> VmSpec {
         ("ONEGATE_ENDPOINT", format!("http://{GATEWAY}:{ONEGATE_PORT}")),
         ("SET_HOSTNAME", format!("fg{id}")),
         ("NOTE", "it's\nodd".to_owned()),
-        ("THIAO_CONTEXT", base64(&serde_json::to_vec(&told).unwrap())),
+        ("THIAO_CONTEXT", STANDARD.encode(serde_json::to_vec(&told).unwrap())),
         ("TOKEN", "YES".to_owned()),
         ("VMID", id.to_string()),
     ];
@@ -116,19 +118,6 @@ fn spec(id: u32) -> VmSpec {
         user_template: BTreeMap::new(),
         onegate_token: Some("c2VjcmV0".to_owned()),
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let number = group.iter().fold(0, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - group.len()));
-        for at in 0..4 {
-            let digit = char::from(DIGITS[(number >> (18 - 6 * at)) as usize & 63]);
-            text.push(if at > group.len() { '=' } else { digit });
-        }
-    }
-    text
 }
 
 /// A OneGate that is busy at first, then takes everything; what it was asked comes out.

@@ -6,7 +6,7 @@
 //! second. One connection is kept for each of the two, or calls of one kind that hang
 //! would hold up the other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,8 +24,6 @@ pub enum Kind {
 const ACTS_PER_LOOK: u32 = 14;
 /// So long may a look wait while acting calls go.
 const LOOK_WAITS: Duration = Duration::from_millis(500);
-/// So long is another thread's turn waited for before looking again whose it is.
-const ANOTHERS_TURN: Duration = Duration::from_millis(20);
 
 /// Whose turn it is: pure, time comes in as a value.
 #[derive(Debug)]
@@ -152,6 +150,12 @@ impl Turns {
         }
     }
 
+    /// The first of each kind: nobody else's turn can be next.
+    fn fronts(&self) -> impl Iterator<Item = u64> {
+        let fronts = [&self.acting, &self.looking].map(|line| line.waiting.front());
+        fronts.into_iter().flatten().map(|(ticket, _)| *ticket)
+    }
+
     fn has_room(&self, line: &Line) -> bool {
         let most = self.connections.saturating_sub(1).max(1);
         line.running < most && self.acting.running + self.looking.running < self.connections
@@ -170,14 +174,38 @@ impl Turns {
 pub struct Budget(Arc<Shared>);
 
 struct Shared {
-    turns: Mutex<Turns>,
-    changed: Condvar,
+    queue: Mutex<Queue>,
     started: Instant,
+}
+
+struct Queue {
+    turns: Turns,
+    /// What wakes each of those who wait: waking all for one's turn would cost more than the
+    /// calls when many wait.
+    bells: BTreeMap<u64, Arc<Condvar>>,
+}
+
+impl Queue {
+    /// Wakes whom it concerns after somebody came or went.
+    fn ring(&self, now: Duration) {
+        match self.turns.turn(now) {
+            Turn::Of(first) => self.wake(first),
+            // Those sleep until then.
+            Turn::NotBefore(_) => self.turns.fronts().for_each(|front| self.wake(front)),
+            Turn::Nobody => {}
+        }
+    }
+
+    fn wake(&self, ticket: u64) {
+        if let Some(bell) = self.bells.get(&ticket) {
+            bell.notify_one();
+        }
+    }
 }
 
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Budget").field(&self.0.turns).finish()
+        f.debug_tuple("Budget").field(&self.lock().turns).finish()
     }
 }
 
@@ -186,44 +214,48 @@ impl Budget {
     #[must_use]
     pub fn new(per_second: u32, connections: usize) -> Self {
         Self(Arc::new(Shared {
-            turns: Mutex::new(Turns::new(per_second, connections)),
-            changed: Condvar::new(),
+            queue: Mutex::new(Queue {
+                turns: Turns::new(per_second, connections),
+                bells: BTreeMap::new(),
+            }),
             started: Instant::now(),
         }))
     }
 
     /// Waits for the turn; it lasts until the permit is dropped.
     pub fn wait(&self, kind: Kind) -> Permit {
-        let mut turns = self.lock();
-        let ticket = turns.come(kind, self.now());
+        let mut queue = self.lock();
+        let ticket = queue.turns.come(kind, self.now());
+        let bell = Arc::new(Condvar::new());
+        queue.bells.insert(ticket, bell.clone());
         loop {
             let now = self.now();
-            match turns.turn(now) {
+            let until = match queue.turns.turn(now) {
                 Turn::Of(first) if first == ticket => {
-                    turns.go(now);
-                    drop(turns);
+                    queue.turns.go(now);
+                    queue.bells.remove(&ticket);
                     // The next one may have its turn already.
-                    self.0.changed.notify_all();
+                    queue.ring(now);
                     return Permit {
                         budget: self.clone(),
                         kind,
                     };
                 }
-                Turn::Nobody => {
-                    turns = self.0.changed.wait(turns).unwrap_or_else(PoisonError::into_inner);
+                // Whose turn it is changes with time too, and then nobody else tells.
+                Turn::Of(first) => {
+                    queue.wake(first);
+                    None
                 }
-                // Another thread's, which goes on and tells; but whose turn it is changes
-                // with time too, and then nobody tells.
-                Turn::Of(_) => turns = self.pause(turns, ANOTHERS_TURN),
-                Turn::NotBefore(then) => turns = self.pause(turns, then.saturating_sub(now)),
-            }
-        }
-    }
-
-    fn pause<'a>(&self, turns: MutexGuard<'a, Turns>, most: Duration) -> MutexGuard<'a, Turns> {
-        match self.0.changed.wait_timeout(turns, most) {
-            Ok((turns, _)) => turns,
-            Err(poisoned) => poisoned.into_inner().0,
+                Turn::NotBefore(then) => queue.turns.fronts().any(|front| front == ticket).then_some(then),
+                Turn::Nobody => None,
+            };
+            queue = match until {
+                None => bell.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(then) => match bell.wait_timeout(queue, then.saturating_sub(now)) {
+                    Ok((queue, _)) => queue,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+            };
         }
     }
 
@@ -231,8 +263,8 @@ impl Budget {
         self.0.started.elapsed()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turns> {
-        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -246,8 +278,9 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.lock().done(self.kind);
-        self.budget.0.changed.notify_all();
+        let mut queue = self.budget.lock();
+        queue.turns.done(self.kind);
+        queue.ring(self.budget.now());
     }
 }
 

@@ -107,6 +107,9 @@ pub struct Guest {
     pub users: Vec<UserEntry>,
     /// NFS exports that Thiao's own guests mount.
     pub shares: Vec<ShareMount>,
+    /// Whether the guests are OpenNebula's SlurmWorker appliance, whose slurmd must be
+    /// told to start as a node that slurm.conf has.
+    pub slurm_worker: bool,
     /// More CONTEXT attributes of the site.
     pub context: BTreeMap<String, String>,
 }

@@ -28,7 +28,7 @@
 mod context;
 mod fill;
 
-pub use context::{MungeKey, base64, context};
+pub use context::{MungeKey, context};
 
 use crate::error::{Class, Error};
 use crate::settings::{Guest, ReadyBy};

@@ -622,6 +622,7 @@ fn settings(wanted: &Wanted) -> Settings {
             slurmctld_addr: Ipv4Addr::new(10, 0, 0, 1),
             slurmctld_port: 6817,
             munge_key: None,
+            slurm_worker: false,
             munge_socket: PathBuf::from("/m"),
             users: Vec::new(),
             shares: Vec::new(),

@@ -49,6 +49,7 @@ fn settings() -> Settings {
             slurmctld_port: 6817,
             munge_key: None,
             munge_socket: "/run/munge/munge.socket.2".into(),
+            slurm_worker: false,
             users: vec![],
             shares: vec![],
             context: BTreeMap::new(),

@@ -4,6 +4,8 @@ use super::Wanted;
 use crate::error::{Class, Error};
 use crate::settings::ReadyBy;
 use crate::syntax::Template;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,6 +17,9 @@ const MAX_KEY: u64 = 1024;
 
 /// System users whose files or processes Slurm has, taken from this machine when it has them.
 const SYSTEM_USERS: [&str; 2] = ["slurm", "munge"];
+
+/// What keeps OpenNebula's SlurmWorker appliance from refusing a node of slurm.conf.
+const SLURM_WORKER_SCRIPT: &[u8] = include_bytes!("slurm_worker.sh");
 
 /// The cluster's munge key. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,17 +59,26 @@ impl MungeKey {
 /// (`vm_var_parser.l`). None of ours has a `$`; the template's are left to it.
 pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, String)>, Error> {
     let mut context: Vec<(String, String)> = Vec::new();
-    let mut put = |name: &str, value: String| match context.iter_mut().find(|(known, _)| known == name) {
-        Some((_, old)) => *old = value,
-        None => context.push((name.to_owned(), value)),
-    };
     // oned looks at the first CONTEXT only.
     for (name, value) in theirs.vectors("CONTEXT").next().unwrap_or_default() {
-        put(name, value.clone());
+        put_into(&mut context, name, value.clone());
     }
     for (name, value) in &wanted.guest.context {
-        put(&name.to_ascii_uppercase(), value.clone());
+        put_into(&mut context, &name.to_ascii_uppercase(), value.clone());
     }
+    // one-context runs one start script only.
+    if wanted.guest.slurm_worker
+        && let Some((name, _)) = context.iter().find(|(name, _)| name.starts_with("START_SCRIPT"))
+    {
+        return Err(Error {
+            class: Class::BadTemplate,
+            text: format!(
+                "CONTEXT of the template or of thiao.toml has {name}, and opennebula.slurm_worker sets one, too: \
+                 set slurm_worker = false and put the lines for slurmd into yours (docs/opennebula.md has them)"
+            ),
+        });
+    }
+    let mut put = |name: &str, value: String| put_into(&mut context, name, value);
     put("NETWORK", "YES".to_owned());
     put("SET_HOSTNAME", wanted.tag.node.to_string());
     // OpenNebula's own SlurmWorker appliance (one-apps, appliances/SlurmWorker).
@@ -73,8 +87,11 @@ pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, St
         wanted.guest.slurmctld_addr.to_string(),
     );
     if let Some(key) = wanted.munge_key {
-        put("ONEAPP_MUNGE_KEY_BASE64", base64(&key.0));
-        put(CONTEXT_VARIABLE, base64(&own_guest(wanted, key)?));
+        put("ONEAPP_MUNGE_KEY_BASE64", STANDARD.encode(&key.0));
+        put(CONTEXT_VARIABLE, STANDARD.encode(own_guest(wanted, key)?));
+    }
+    if wanted.guest.slurm_worker {
+        put("START_SCRIPT_BASE64", STANDARD.encode(SLURM_WORKER_SCRIPT));
     }
     match wanted.ready {
         ReadyBy::Slurm => {}
@@ -84,6 +101,13 @@ pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, St
         }
     }
     Ok(context)
+}
+
+fn put_into(context: &mut Vec<(String, String)>, name: &str, value: String) {
+    match context.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value,
+        None => context.push((name.to_owned(), value)),
+    }
 }
 
 /// What Thiao's own guest is told, as JSON.
@@ -129,21 +153,4 @@ fn passwd_line(line: &str) -> Option<UserEntry> {
         home: fields.nth(1)?.into(),
         shell: fields.next()?.into(),
     })
-}
-
-/// RFC 4648, with padding, on one line.
-#[must_use]
-pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0_usize, |bits, at| {
-            bits << 8 | usize::from(chunk.get(at).copied().unwrap_or_default())
-        });
-        for at in 0..4 {
-            let digit = DIGITS.get(bits >> (18 - 6 * at) & 63).copied().unwrap_or(b'=');
-            text.push(if at <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }

@@ -1,5 +1,7 @@
 use super::*;
 use crate::syntax::Value;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -14,6 +16,7 @@ fn guest() -> Guest {
         munge_socket: "/run/munge/munge.socket.2".into(),
         users: vec![],
         shares: vec![],
+        slurm_worker: false,
         context: BTreeMap::from([("dns".to_owned(), "10.0.0.53".to_owned())]),
     }
 }
@@ -284,18 +287,25 @@ fn files_are_read_unless_everybody_may_write_them() {
 }
 
 #[test]
-fn base64_is_that_of_everybody() {
-    let known = [
-        ("", ""),
-        ("f", "Zg=="),
-        ("fo", "Zm8="),
-        ("foo", "Zm9v"),
-        ("foobar", "Zm9vYmFy"),
-    ];
-    for (bytes, text) in known {
-        assert_eq!(base64(bytes.as_bytes()), text);
-    }
-    assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+fn the_appliances_start_script_is_put_where_none_is() {
+    let mut guest = guest();
+    guest.slurm_worker = true;
+    let of = |text: &str| {
+        let template = Template::parse(text).unwrap();
+        with(None, |wanted| {
+            let wanted = Wanted {
+                guest: &guest,
+                ..*wanted
+            };
+            over_registered(&template, &wanted)
+        })
+    };
+    let extra = of("NIC = [ NETWORK = net ]").unwrap();
+    let script = &pairs(&extra, "CONTEXT")["START_SCRIPT_BASE64"];
+    let script = STANDARD.decode(script).unwrap();
+    assert!(String::from_utf8(script).unwrap().contains("-N %l\n"));
+    let error = of("NIC = [ NETWORK = net ]\nCONTEXT = [ START_SCRIPT = date ]").unwrap_err();
+    assert!(error.text.contains("START_SCRIPT"), "{error}");
 }
 
 proptest! {

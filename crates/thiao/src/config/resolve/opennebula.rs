@@ -156,6 +156,7 @@ fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
     let slurmctld_port = table.number("slurmctld_port", 6817, 1..=u16::MAX);
     let munge_key = table.path_or_none("munge_key", "/etc/munge/munge.key".into());
     let munge_socket = table.path("munge_socket", Some("/run/munge/munge.socket.2".into()));
+    let slurm_worker = table.flag("slurm_worker", false);
     let users = people::guests_users(table)
         .into_iter()
         .map(|user| UserEntry {
@@ -176,6 +177,7 @@ fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
         munge_socket: munge_socket?,
         users,
         shares,
+        slurm_worker,
         context,
     })
 }
