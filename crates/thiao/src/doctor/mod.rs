@@ -17,7 +17,7 @@ mod tests;
 
 use crate::api::client::Client;
 use crate::api::types::Node;
-use crate::config::{Config, ProviderSettings};
+use crate::config::{Config, DEFAULT_FILE, ProviderSettings};
 use crate::output::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -222,7 +222,31 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
             not_for_us(finding);
         }
     }
+    for finding in groups.iter_mut().flat_map(|group| &mut group.findings) {
+        if let Some(Remedy::Run(command)) = &mut finding.remedy {
+            *command = with_settings(command, &config.file);
+        }
+    }
     groups
+}
+
+/// The command for these settings, where they are not at the usual place.
+fn with_settings(command: &str, file: &Path) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    let name = file.to_string_lossy();
+    // A name that a shell would take apart is left to the person.
+    if file == Path::new(DEFAULT_FILE) || !name.chars().all(plain) {
+        return command.to_owned();
+    }
+    let parts = command.split(" && ").map(|part| {
+        for program in ["thiao ", "sudo thiao "] {
+            if let Some(rest) = part.strip_prefix(program) {
+                return format!("{program}--config {name} {rest}");
+            }
+        }
+        part.to_owned()
+    });
+    parts.collect::<Vec<String>>().join(" && ")
 }
 
 /// What this user may not see may be right all the same.

@@ -60,3 +60,14 @@ fn what_a_person_may_not_see_is_not_called_bad() {
     );
     assert_eq!(after(missing.clone()), missing);
 }
+
+#[test]
+fn commands_are_for_the_settings_that_were_looked_at() {
+    let command = "thiao setup && systemctl restart thiaod && sudo thiao doctor";
+    assert_eq!(with_settings(command, Path::new(DEFAULT_FILE)), command);
+    assert_eq!(with_settings(command, Path::new("/a b/thiao.toml")), command);
+    assert_eq!(
+        with_settings(command, Path::new("/srv/thiao.toml")),
+        "thiao --config /srv/thiao.toml setup && systemctl restart thiaod && sudo thiao --config /srv/thiao.toml doctor"
+    );
+}
