@@ -178,7 +178,8 @@ fn benches() -> Result<Vec<(PathBuf, String)>> {
         };
         for file in files {
             let file = file?.path();
-            if file.extension().is_some_and(|end| end == "rs")
+            let one_file = file.extension().is_some_and(|end| end == "rs");
+            if (one_file || file.join("main.rs").is_file())
                 && let Some(name) = file.file_stem()
             {
                 found.push((package.clone(), name.to_string_lossy().into_owned()));
