@@ -125,6 +125,26 @@ fn threads_get_their_turns_and_never_too_many_at_once() {
     assert!(most <= 3, "{most}");
 }
 
+#[test]
+fn nobody_is_forgotten_when_time_alone_gives_the_turn() {
+    let budget = Budget::new(2000, 3);
+    let went = Mutex::new(0);
+    std::thread::scope(|scope| {
+        for n in 0..24 {
+            let (budget, went) = (&budget, &went);
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let permit = budget.wait(if n % 3 == 0 { Kind::Looking } else { Kind::Acting });
+                    *went.lock().expect("lock") += 1;
+                    drop(permit);
+                }
+            });
+        }
+    });
+    assert_eq!(*went.lock().expect("lock"), 480);
+    assert!(budget.lock().bells.is_empty());
+}
+
 proptest! {
     /// Whatever comes and goes: never too many at once, never more than the rate and the
     /// burst allow, first come first served within a kind, and whoever waits goes at last.
