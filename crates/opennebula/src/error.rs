@@ -192,7 +192,7 @@ fn right(said: &str) -> String {
     match (right, kind) {
         ("ADMIN", "VM") => {
             "Owners lack it: give the user an ACL, oneacl create '#UID VM/@GID USE+MANAGE+ADMIN', \
-             or in the user's template VM_MANAGE_OPERATIONS=\"deploy, delete, recover\" (oneuser update)"
+             or in the user's template VM_MANAGE_OPERATIONS=\"deploy, delete\" (oneuser update)"
                 .into()
         }
         ("MANAGE", "HOST") => {

@@ -24,7 +24,7 @@ fn refuses(text: &str, words: &str) {
 
 #[test]
 fn a_template_of_2011_is_read() {
-    let text = "#-----\n# VM definition example\n#-----\n\nNAME\t= \"vmg-fg\"\n\nvCPU\t= 3\nCPU\t\t= 1\n\
+    let text = "#-----\n# one file for all\n#-----\n\nNAME\t= \"vmg-fg\"\n\nvCPU\t= 3\nCPU\t\t= 1\n\
         OS\t= [ ARCH = \"x86_64\"]\n#\t    BOOT = \"sda1\" ]\n\nDISK = [ \n\tsource = \"/img/d.img\",\n\
         \tclone = \"yes\" ]\n\nNIC = [ NETWORK = \"fg1\" ]\nNIC = [ NETWORK = \"fg2\" ]\n\nCONTEXT = [\n\
         #\thostname   = \"vmg\",\n\tgw         = \"$NETWORK[GATEWAY, NAME=\\\"fg1\\\"]\",\n\

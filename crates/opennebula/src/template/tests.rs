@@ -234,10 +234,7 @@ fn the_templates_of_2011_are_taken_as_they_are() {
         assert_eq!(template.get("MEMORY"), Some("4224"));
         let networks: Vec<_> = template.vectors("NIC").map(|nic| nic[0].1.as_str()).collect();
         assert_eq!(networks, ["fg1", "fg2"]);
-        assert_eq!(
-            pairs(&template, "DISK")["SOURCE"],
-            "/N/project/opennebula/img/d-testing.img"
-        );
+        assert_eq!(pairs(&template, "DISK")["SOURCE"], "/srv/images/worker.qcow2");
         let context = pairs(&template, "CONTEXT");
         assert_eq!(context["GW"], "$NETWORK[GATEWAY, NAME=\"fg1\"]");
         assert_eq!(context["TARGET"], "hdb");
