@@ -47,6 +47,24 @@ fn lab_opennebula_hangs_while_a_job_runs() {
     lab.down();
 }
 
+/// OpenNebula is killed while a job runs, and has lost its memory of the VM for good:
+/// the job ends well, nothing is destroyed on a guess, and no second VM is made.
+#[test]
+fn lab_opennebula_killed_while_a_job_runs() {
+    let lab = Lab::up(&["--opennebula", "--nodes", "1", "--idle", "3"]);
+    let job = lab.submit(&["-o", "out", "--wrap", LONG]);
+    lab.wait_job(job, "RUNNING", 180);
+    assert!(lab.lab("service", &["kill", "oned"]).status.success());
+    lab.wait_job(job, "COMPLETED", 60);
+    assert_eq!(lab.output("out").0, "start\nend\n");
+    lab.wait_event("node vm1", "suspend-asked", 1, 60);
+    assert_eq!(lab.count("vm vm1", "vm-asked"), 1, "{}", lab.story());
+    assert_eq!(lab.count("vm vm1", "vm-gone"), 0, "{}", lab.story());
+    assert_eq!(lab.status()["vms"], 1, "{}", lab.story());
+    // What is left of it ends with the lab.
+    lab.down();
+}
+
 /// A service's process id inside the lab.
 fn pid_of(lab: &Lab, name: &str) -> String {
     let status = lab.status();

@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use thiao_oned::machines::Machines as _;
 use thiao_oned::qemu::QemuMachines;
 use thiao_oned::{HostSetup, NetworkSetup, Oned, TemplateSetup, UserSetup};
 
@@ -108,6 +109,14 @@ pub fn run(layout: &Layout) -> Result<ExitCode> {
     let (machines, prepared) =
         QemuMachines::open(machines(layout, &plan)?, &|words| tracing::info!("{words}"))
             .context("the stand-in has no machines")?;
+    let left = machines.poll().len();
+    if left > 0 {
+        bail!(
+            "{left} VMs are left of a stand-in that was ended, and what it knew of them is lost. \
+             This one would take them for its own new ones, so it does not start: \
+             jobs go on, no VM is made or ended; `thiao lab down` ends all"
+        );
+    }
     let ready = Ready {
         share_ports: machines.export_ports(),
         notes: vec![
