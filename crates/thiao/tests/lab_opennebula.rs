@@ -1,6 +1,11 @@
 //! Slurm, Thiao, XML-RPC, VM, slurmd, job: the whole way through a stand-in for
 //! OpenNebula's front-end, with real Slurm and real VMs.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy does not take a test's helpers for tests"
+)]
+
 mod lab;
 
 use lab::Lab;
