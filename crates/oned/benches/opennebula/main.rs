@@ -160,8 +160,8 @@ fn print(rows: &[Row<'_>]) {
     };
     let (best_made, best_ended) = (best(|run| run.made), best(|run| run.ended));
     println!(
-        "{:28} {:>5} {:>6} | {:>7} {:>5} {:>8} {:>6} | {:>7} {:>5} {:>7} {:>6}",
-        "", "VMs", "rounds", "made/s", "ratio", "all run", "calls", "ended/s", "ratio", "gone", "calls"
+        "{:28} {:>5} {:>6} | {:>7} {:>5} {:>6} {:>6} | {:>7} {:>5} {:>6} {:>6}",
+        "", "VMs", "rounds", "made/s", "ratio", "run/s", "calls", "ended/s", "ratio", "gone/s", "calls"
     );
     for row in rows {
         let (made, ended) = (row.rate(|run| run.made), row.rate(|run| run.ended));
@@ -169,22 +169,23 @@ fn print(rows: &[Row<'_>]) {
         let count =
             |pick: fn((u64, u64)) -> u64| calls.map_or("-".to_owned(), |calls| pick(calls).to_string());
         println!(
-            "{:28} {:>5} {:>6} | {:>7.1} {:>5.2} {:>6.1} s {:>6} | {:>7.1} {:>5.2} {:>5.1} s {:>6}",
+            "{:28} {:>5} {:>6} | {:>7.1} {:>5.2} {:>6.1} {:>6} | {:>7.1} {:>5.2} {:>6.1} {:>6}",
             row.name,
             row.vms,
             row.runs.len(),
             made,
             made / best_made,
-            row.median(|run| run.running),
+            row.rate(|run| run.running),
             count(|(making, _)| making),
             ended,
             ended / best_ended,
-            row.median(|run| run.gone),
+            row.rate(|run| run.gone),
             count(|(_, ending)| ending),
         );
     }
     println!(
-        "made: taken and deployed (2011: taken); ended: taken. Ratios: to the best by hand; medians of the rounds."
+        "made: oned has taken and deployed them (2011: taken; its scheduler deploys). run: all run.\n\
+         ended: oned has taken their ends. gone: all are DONE. Medians; ratios to the best by hand."
     );
 }
 
