@@ -17,8 +17,8 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 use ways::{AsIn2011, ByHand, ByThiao, Deploying, Way};
 
-/// Threads of the clients by hand.
-const BY_HAND: [usize; 3] = [4, 8, 12];
+/// Threads of the clients by hand, and whether they make all before they deploy the first.
+const BY_HAND: [(usize, bool); 4] = [(4, false), (8, false), (8, true), (12, false)];
 
 struct Wanted {
     vms: usize,
@@ -73,13 +73,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         runs: Vec::new(),
     };
     let mut rows = Vec::new();
-    for threads in BY_HAND {
+    for (threads, all_held_first) in BY_HAND {
         let way = Deploying {
             hand: ByHand::new(&site, threads)?,
             site: &site,
+            all_held_first,
         };
         rows.push(Row {
-            name: format!("by hand, {threads} threads"),
+            name: format!(
+                "by hand, {threads} threads{}",
+                if all_held_first { ", all held first" } else { "" }
+            ),
             way: Box::new(way),
             vms: wanted.vms,
             runs: Vec::new(),
@@ -160,7 +164,7 @@ fn print(rows: &[Row<'_>]) {
     };
     let (best_made, best_ended) = (best(|run| run.made), best(|run| run.ended));
     println!(
-        "{:28} {:>5} {:>6} | {:>7} {:>5} {:>6} {:>6} | {:>7} {:>5} {:>6} {:>6}",
+        "{:34} {:>5} {:>6} | {:>7} {:>5} {:>6} {:>6} | {:>7} {:>5} {:>6} {:>6}",
         "", "VMs", "rounds", "made/s", "ratio", "run/s", "calls", "ended/s", "ratio", "gone/s", "calls"
     );
     for row in rows {
@@ -169,7 +173,7 @@ fn print(rows: &[Row<'_>]) {
         let count =
             |pick: fn((u64, u64)) -> u64| calls.map_or("-".to_owned(), |calls| pick(calls).to_string());
         println!(
-            "{:28} {:>5} {:>6} | {:>7.1} {:>5.2} {:>6.1} {:>6} | {:>7.1} {:>5.2} {:>6.1} {:>6}",
+            "{:34} {:>5} {:>6} | {:>7.1} {:>5.2} {:>6.1} {:>6} | {:>7.1} {:>5.2} {:>6.1} {:>6}",
             row.name,
             row.vms,
             row.runs.len(),

@@ -51,28 +51,37 @@ impl ByHand {
 pub struct Deploying<'a> {
     pub hand: ByHand,
     pub site: &'a Site,
+    /// All are made before the first is deployed.
+    pub all_held_first: bool,
 }
 
 impl Way for Deploying<'_> {
     fn make(&self, pieces: &[Piece]) -> Outcome<Vec<u32>> {
         let template = self.site.template.id;
         let extras: Vec<String> = pieces.iter().map(|piece| escaped(&piece.extra)).collect();
-        at_once(self.hand.threads, pieces.len(), |n| {
-            let (piece, extra) = (&pieces[n], &extras[n]);
-            let id = self.hand.raw.call(
+        let hold = |n: usize| {
+            self.hand.raw.call(
                 "one.template.instantiate",
                 &params(&[
                     Param::Int(template),
-                    Param::Escaped(&piece.name),
+                    Param::Escaped(&pieces[n].name),
                     Param::Bool(true),
-                    Param::Escaped(extra),
+                    Param::Escaped(&extras[n]),
                     Param::Bool(false),
                 ]),
-            )?;
-            let host = [Param::Int(id), Param::Int(piece.host_id), Param::Bool(true)];
-            self.hand.raw.call("one.vm.deploy", &params(&host))?;
-            Ok(id)
-        })
+            )
+        };
+        let deploy = |n: usize, id: u32| {
+            let host = [Param::Int(id), Param::Int(pieces[n].host_id), Param::Bool(true)];
+            self.hand.raw.call("one.vm.deploy", &params(&host))
+        };
+        let (threads, count) = (self.hand.threads, pieces.len());
+        if self.all_held_first {
+            let ids = at_once(threads, count, hold)?;
+            at_once(threads, count, |n| deploy(n, ids[n]))
+        } else {
+            at_once(threads, count, |n| deploy(n, hold(n)?))
+        }
     }
 
     fn end(&self, ids: &[u32]) -> Outcome<()> {
