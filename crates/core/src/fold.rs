@@ -391,7 +391,7 @@ impl NodeRecord {
     fn adopt(&mut self, seen: &VmView, now: Time) {
         self.vm = Some(VmRecord {
             generation: generation(seen),
-            id: Some(seen.id.clone()),
+            id: (seen.state != VmState::Held).then(|| seen.id.clone()),
             host: seen.host.clone(),
             phase: match seen.state {
                 VmState::Held => Phase::Asked,
@@ -473,7 +473,10 @@ impl VmRecord {
 
     fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, notes: &mut Vec<Note>) {
         self.missing_since = None;
-        self.id = Some(seen.id.clone());
+        // Of several that are held, the provider chooses the one that it lets go.
+        if seen.state != VmState::Held {
+            self.id = Some(seen.id.clone());
+        }
         if seen.host.is_some() {
             self.host.clone_from(&seen.host);
         }

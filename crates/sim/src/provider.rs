@@ -134,13 +134,13 @@ impl Provider {
         now: Time,
     ) -> Result<VmId, String> {
         let same = self.vms.values().filter(|vm| vm.view.tag.as_ref() == Some(tag));
+        let mut held = None;
         if let Some(vm) = same.min_by_key(|vm| (vm.is_held(), vm.view.id.clone())) {
             let id = vm.view.id.clone();
             match (vm.lives(), vm.is_held()) {
                 (false, _) => return Err("it was made and died".into()),
                 (true, false) => return Ok(id),
-                // Finished as if it were new.
-                (true, true) => drop(self.vms.remove(&id)),
+                (true, true) => held = Some(id),
             }
         }
         if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
@@ -172,7 +172,7 @@ impl Provider {
         let hangs_at = hangs.then(|| now + boots + Millis(self.rng.below(60_000)));
         let vm = Vm {
             view: VmView {
-                id: self.fresh_id(),
+                id: held.unwrap_or_else(|| self.fresh_id()),
                 tag: Some(tag.clone()),
                 host: Some(host.clone()),
                 memory_mb,
@@ -286,7 +286,7 @@ impl Provider {
             if !meant(own, vm) {
                 return true;
             }
-            if hard || !vm.lives() || !(slow || ending) {
+            if hard || !vm.lives() || vm.is_held() || !(slow || ending) {
                 return false;
             }
             gone = false;

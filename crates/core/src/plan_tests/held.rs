@@ -24,10 +24,13 @@ fn a_vm_that_is_held_back_is_asked_for_again_until_it_is_let_go() {
     w.busy.clear(); // the answer was lost
     w.pass(Millis(1));
     w.see(vec![w.shown("n0", 1, VmState::Held)]);
+    let id = |w: &World| w.records[&node("n0")].vm.as_ref().unwrap().id.clone();
+    assert_eq!(id(&w), None, "the provider may let another one of this tag go");
     assert_eq!(kinds(&w.tick()), ["create"]);
     w.busy.clear();
     w.pass(Millis(1));
     w.see(vec![w.shown("n0", 1, VmState::Booting)]);
+    assert_eq!(id(&w), Some(vm_id("n0.1")));
     assert_eq!(w.tick(), []);
 }
 
