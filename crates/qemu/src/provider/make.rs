@@ -1,0 +1,190 @@
+//! Making a VM: it is claimed by making its folder, with room on its host and
+//! an address of its own, and then started.
+
+use super::{Inner, Qemu, Vm, now};
+use crate::error::Error;
+use crate::vmdir::{self, Life, Record, Told};
+use crate::{address, launch};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::PoisonError;
+use thiao_core::ids::{HostName, VmId, VmTag};
+use thiao_core::view::Shape;
+
+/// What a guest's kernel keeps for itself, in MiB: measured 35 on guests of 256 to 440 MiB.
+const KERNEL_MB: u64 = 36;
+
+/// And one part in this many of all memory, for its tables of pages.
+const PAGE_TABLE_PART: u64 = 64;
+
+/// A VM to be made.
+pub(crate) struct Wanted {
+    pub cpus: u32,
+    /// What Slurm promises on it, in MiB.
+    pub memory_mb: u64,
+    /// What it takes from its host, in MiB.
+    pub total_mb: u64,
+    pub share_percent: u32,
+    /// None: a free one of the network's.
+    pub address: Option<Ipv4Addr>,
+    pub told: Told,
+}
+
+impl Qemu {
+    /// Starts a VM on a host. The same tag again gives the same id and starts nothing.
+    pub fn create(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<VmId, Error> {
+        let wanted = Wanted {
+            cpus: shape.cpus,
+            memory_mb: shape.memory_mb,
+            total_mb: self.inner.total_mb(shape),
+            share_percent: shape.share_percent,
+            address: None,
+            told: Told::Channel,
+        };
+        self.inner.has_room_for_its_kernel(&wanted)?;
+        self.make(tag, host, wanted, &|_| Ok(()))
+    }
+
+    /// Claims and starts a VM; `furnish` adds to its folder what QEMU needs there.
+    pub(crate) fn make(
+        &self,
+        tag: &VmTag,
+        host: &HostName,
+        wanted: Wanted,
+        furnish: &dyn Fn(&Path) -> Result<(), Error>,
+    ) -> Result<VmId, Error> {
+        let inner = &self.inner;
+        if tag.cluster != inner.settings.cluster {
+            return Err(Error::Refused(format!(
+                "{tag} is of another cluster: this is {}",
+                inner.settings.cluster
+            )));
+        }
+        let id = vmdir::id_of(tag)?;
+        let ready = inner
+            .ready()
+            .ok_or_else(|| Error::Refused("the provider was not prepared yet".to_owned()))?;
+        let Some(record) = inner.claim(&id, host, wanted)? else {
+            return Ok(id);
+        };
+        let folder = inner.folder(&id);
+        let channels = inner.channels.get();
+        let started = record
+            .write(&folder)
+            .and_then(|()| furnish(&folder))
+            .and_then(|()| launch::launch(inner, &ready, channels, &id, &record));
+        match started {
+            Ok(()) => {
+                if let Some(vm) = inner.table().get_mut(&id) {
+                    vm.starting = false;
+                }
+                Ok(id)
+            }
+            Err(error) => {
+                // A half-made VM is no VM: take all of it back, then say why.
+                let cleared = inner.end(&id, &folder);
+                inner.table().remove(&id);
+                cleared.and(Err(error))
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub fn total_mb(&self, shape: Shape) -> u64 {
+        shape.memory_mb + self.settings.overhead_mb
+    }
+
+    /// Whether slurmd will see the memory that is promised.
+    fn has_room_for_its_kernel(&self, wanted: &Wanted) -> Result<(), Error> {
+        let total_mb = wanted.total_mb;
+        let seen_mb = (total_mb - total_mb / PAGE_TABLE_PART).saturating_sub(KERNEL_MB);
+        if seen_mb >= wanted.memory_mb {
+            return Ok(());
+        }
+        Err(Error::Refused(format!(
+            "a guest of {total_mb} MiB shows slurmd about {seen_mb} MiB, less than the {} MiB promised; \
+             raise the guests' memory overhead (now {} MiB) by {} MiB",
+            wanted.memory_mb,
+            self.settings.overhead_mb,
+            wanted.memory_mb - seen_mb + 1
+        )))
+    }
+
+    /// Makes the VM's folder, which decides that this call creates it, with
+    /// room on the host and an address of its own. `None`: it exists.
+    fn claim(&self, id: &VmId, host: &HostName, wanted: Wanted) -> Result<Option<Record>, Error> {
+        let Some(capacity) = self.settings.hosts.iter().find(|other| other.name == *host) else {
+            return Err(Error::Refused(format!("there is no host {host} on this machine")));
+        };
+        let folder = self.folder(id);
+        let mut table = self.table();
+        if table.contains_key(id) || folder.exists() {
+            return Ok(None);
+        }
+        let total_mb = wanted.total_mb;
+        let mut used_mb = 0;
+        let mut addresses = BTreeSet::new();
+        let mut newest: Option<&Record> = None;
+        for (other, vm) in table.iter() {
+            let Some(record) = &vm.record else { continue };
+            if vm.starting || vmdir::life(&self.folder(other))? == Life::Alive {
+                addresses.insert(record.address);
+                used_mb += if record.host == host.as_str() {
+                    record.total_mb
+                } else {
+                    0
+                };
+            }
+            if newest.is_none_or(|newest| newest.created_ms < record.created_ms) {
+                newest = Some(record);
+            }
+        }
+        let free_mb = capacity.memory_mb.saturating_sub(used_mb);
+        if total_mb > free_mb {
+            return Err(Error::Full {
+                host: host.clone(),
+                free_mb,
+                needed_mb: total_mb,
+            });
+        }
+        let now = now();
+        let mut last = self.last_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = match wanted.address {
+            Some(given) if addresses.contains(&given) => {
+                return Err(Error::Qemu(format!("another VM still has the address {given}")));
+            }
+            Some(given) => given,
+            None => {
+                let after = last.or(newest.map(|record| record.address));
+                let pool = self.settings.network.pool();
+                address::pick(pool, &addresses, after, now).ok_or(Error::NoAddress)?
+            }
+        };
+        if !vmdir::make_private(&folder)? {
+            return Ok(None);
+        }
+        *last = Some(address);
+        drop(last);
+        let record = Record {
+            host: host.to_string(),
+            cpus: wanted.cpus,
+            memory_mb: wanted.memory_mb,
+            total_mb,
+            share_percent: wanted.share_percent,
+            address,
+            told: wanted.told,
+            created_ms: now.0,
+        };
+        let vm = Vm {
+            record: Some(record.clone()),
+            starting: true,
+            ..Vm::default()
+        };
+        table.insert(id.clone(), vm);
+        drop(table);
+        self.tell(id, "VM asked for");
+        Ok(Some(record))
+    }
+}
