@@ -93,7 +93,10 @@ fn spec(id: u32) -> VmSpec {
         ("ONEGATE_ENDPOINT", format!("http://{GATEWAY}:{ONEGATE_PORT}")),
         ("SET_HOSTNAME", format!("fg{id}")),
         ("NOTE", "it's\nodd".to_owned()),
-        ("THIAO_CONTEXT", STANDARD.encode(serde_json::to_vec(&told).unwrap())),
+        (
+            "THIAO_CONTEXT",
+            STANDARD.encode(serde_json::to_vec(&told).unwrap()),
+        ),
         ("TOKEN", "YES".to_owned()),
         ("VMID", id.to_string()),
     ];
