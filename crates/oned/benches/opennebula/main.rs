@@ -50,6 +50,9 @@ struct Run {
     calls: Option<(u64, u64)>,
 }
 
+/// One of a round's times.
+type Span = fn(&Run) -> Duration;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let wanted = wanted()?;
     let site = Site::open(&wanted.template)?;
@@ -150,6 +153,13 @@ impl Row<'_> {
         all.get(all.len() / 2).map_or(f64::NAN, Duration::as_secs_f64)
     }
 
+    /// The difference between the longest and the shortest, as a part of the median.
+    fn spread(&self, what: impl Fn(&Run) -> Duration) -> f64 {
+        let all = || self.runs.iter().map(&what);
+        let most = all().max().unwrap_or_default() - all().min().unwrap_or_default();
+        most.as_secs_f64() / self.median(&what)
+    }
+
     /// VMs per second.
     fn rate(&self, what: impl Fn(&Run) -> Duration) -> f64 {
         self.vms as f64 / self.median(what)
@@ -158,38 +168,44 @@ impl Row<'_> {
 
 /// Medians of all rounds; ratios to the best by hand.
 fn print(rows: &[Row<'_>]) {
-    let best = |what: fn(&Run) -> Duration| {
-        let by_hand = rows.iter().filter(|row| row.name.starts_with("by hand"));
-        by_hand.map(|row| row.rate(what)).fold(f64::NAN, f64::max)
-    };
-    let (best_made, best_ended) = (best(|run| run.made), best(|run| run.ended));
-    println!(
-        "{:34} {:>5} {:>6} | {:>7} {:>5} {:>6} {:>6} | {:>7} {:>5} {:>6} {:>6}",
-        "", "VMs", "rounds", "made/s", "ratio", "run/s", "calls", "ended/s", "ratio", "gone/s", "calls"
+    let kinds: [(&str, Span); 4] = [
+        ("made", |run| run.made),
+        ("run", |run| run.running),
+        ("ended", |run| run.ended),
+        ("gone", |run| run.gone),
+    ];
+    print!(
+        "{:34} {:>5} {:>6}",
+        "VMs per second (ratio, spread)", "VMs", "rounds"
     );
+    for (kind, _) in kinds {
+        print!(" | {kind:>20}");
+    }
+    println!(" | {:>11}", "calls");
     for row in rows {
-        let (made, ended) = (row.rate(|run| run.made), row.rate(|run| run.ended));
-        let calls = row.runs.last().and_then(|run| run.calls);
-        let count =
-            |pick: fn((u64, u64)) -> u64| calls.map_or("-".to_owned(), |calls| pick(calls).to_string());
+        print!("{:34} {:>5} {:>6}", row.name, row.vms, row.runs.len());
+        for (_, what) in kinds {
+            let by_hand = rows.iter().filter(|row| row.name.starts_with("by hand"));
+            let best = by_hand.map(|row| row.rate(what)).fold(f64::NAN, f64::max);
+            let rate = row.rate(what);
+            print!(
+                " | {rate:>7.1} {:>5.2} {:>5.0}%",
+                rate / best,
+                row.spread(what) * 100.0
+            );
+        }
         println!(
-            "{:34} {:>5} {:>6} | {:>7.1} {:>5.2} {:>6.1} {:>6} | {:>7.1} {:>5.2} {:>6.1} {:>6}",
-            row.name,
-            row.vms,
-            row.runs.len(),
-            made,
-            made / best_made,
-            row.rate(|run| run.running),
-            count(|(making, _)| making),
-            ended,
-            ended / best_ended,
-            row.rate(|run| run.gone),
-            count(|(_, ending)| ending),
+            " | {:>11}",
+            match row.runs.last().and_then(|run| run.calls) {
+                Some((making, ending)) => format!("{making} + {ending}"),
+                None => "-".to_owned(),
+            }
         );
     }
     println!(
         "made: oned has taken and deployed them (2011: taken; its scheduler deploys). run: all run.\n\
-         ended: oned has taken their ends. gone: all are DONE. Medians; ratios to the best by hand."
+         ended: oned has taken their ends. gone: all are DONE. calls: for making, for ending.\n\
+         Medians of the rounds; ratio to the best by hand; spread between the rounds."
     );
 }
 
