@@ -48,7 +48,7 @@ pub struct NodeLine {
 }
 
 impl NodeLine {
-    pub(crate) fn write(&self, to: &mut String) {
+    fn write(&self, to: &mut String) {
         let Self {
             nodes,
             cpus,
@@ -85,10 +85,13 @@ impl Default for Timeouts {
     }
 }
 
-/// One `PartitionName` line for each partition in `lines`, in their order. The power-saving times are set
-/// here and not for the whole cluster, so that nodes of other partitions are never powered down (that this
-/// is enough was measured on 22.05.8).
-pub(crate) fn write_partitions(to: &mut String, lines: &[NodeLine], default: Option<&str>, times: Timeouts) {
+/// The nodes' lines, and one `PartitionName` line for each of their partitions, in their order. The
+/// power-saving times are set here and not for the whole cluster, so that nodes of other partitions are
+/// never powered down (that this is enough was measured on 22.05.8).
+pub(crate) fn write_nodes(to: &mut String, lines: &[NodeLine], default: Option<&str>, times: Timeouts) {
+    for line in lines {
+        line.write(to);
+    }
     let mut done: Vec<&str> = Vec::new();
     for line in lines {
         let name = line.partition.as_str();

@@ -64,10 +64,7 @@ impl Fragment {
             merged(present, "SchedulerParameters", SCHEDULER_PARAMETERS)
         );
         text.push_str("\n# The nodes\n");
-        for line in &self.nodes {
-            line.write(&mut text);
-        }
-        conf::write_partitions(
+        conf::write_nodes(
             &mut text,
             &self.nodes,
             self.default_partition.as_deref(),

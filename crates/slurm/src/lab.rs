@@ -80,10 +80,7 @@ impl Lab {
         if let Some(hooks) = &self.hooks {
             conf::write_hooks(&mut text, hooks);
         }
-        for line in &self.nodes {
-            line.write(&mut text);
-        }
-        conf::write_partitions(
+        conf::write_nodes(
             &mut text,
             &self.nodes,
             self.default_partition.as_deref(),
