@@ -382,6 +382,7 @@ mod tests {
         let image = Image {
             digest: "d".into(),
             kernel: "/c/vmlinux".into(),
+            compressed: "/boot/vmlinuz".into(),
             initramfs: "/c/initramfs.cpio".into(),
             kernel_release: "6.1".into(),
         };

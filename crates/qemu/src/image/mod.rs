@@ -26,6 +26,8 @@ pub struct Image {
     pub digest: String,
     /// The kernel, an ELF file.
     pub kernel: PathBuf,
+    /// The same as its package has it: a quarter of the size, and what any firmware boots.
+    pub compressed: PathBuf,
     /// The first file system, a cpio archive.
     pub initramfs: PathBuf,
     /// The kernel's release.
@@ -63,6 +65,7 @@ pub fn prepare(cache: &Path, agent: &Path, progress: &dyn Fn(&str)) -> Result<Im
         kernel: cache
             .join("kernels")
             .join(format!("vmlinux-{}", &hex(&kernel_digest)[..32])),
+        compressed: kernel.compressed.clone(),
         initramfs: folder.join("initramfs.cpio"),
         kernel_release: kernel.release.clone(),
     };

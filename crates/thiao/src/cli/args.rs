@@ -82,6 +82,8 @@ pub(super) enum Command {
     Setup(Box<Setup>),
     /// Look at everything that has to be right, and say what mends it
     Doctor(Doctor),
+    /// Write Thiao's own guest as OpenNebula takes it: kernel, first file system, VM template
+    Guest(Guest),
     /// Expand, fold or count lists of nodes as Slurm writes them
     #[command(subcommand)]
     Hostlist(Hostlist),
@@ -346,6 +348,23 @@ pub(super) struct Doctor {
     /// The hooks' folder, if slurm.conf names none
     #[arg(long, value_name = "DIR", default_value = "/etc/thiao/hooks")]
     pub(super) hooks: PathBuf,
+}
+
+/// What `thiao guest` writes, and of what.
+#[derive(Debug, Args)]
+pub(super) struct Guest {
+    /// The folder for vmlinuz, initrd and thiao-guest.one
+    #[arg(value_name = "DIR")]
+    pub(super) dir: PathBuf,
+    /// Where kernels and images are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/cache/thiao")]
+    pub(super) cache_dir: PathBuf,
+    /// The guests' first program [default: thiao-guest beside this program, else in /usr/lib/thiao]
+    #[arg(long, value_name = "FILE")]
+    pub(super) agent: Option<PathBuf>,
+    /// Replace what is there and differs
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@ mod args;
 mod doctor;
 mod findings;
 mod generate;
+mod guest;
 mod hostlist;
 mod look;
 mod nodes;
@@ -120,6 +121,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Setup(how) => setup::run(file, printer, &how)?,
         Command::Doctor(how) => return doctor::run(file, printer, &how),
+        Command::Guest(how) => guest::run(printer, &how)?,
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
         Command::Generate { what, dir } => generate::run(what, &dir)?,
         // The lab needs a process without other threads: nothing was started before this.

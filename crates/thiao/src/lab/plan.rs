@@ -195,7 +195,7 @@ impl Plan {
 }
 
 /// One of our own programs: beside the running one, else where packages put it.
-fn companion(thiao: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn companion(thiao: &Path, name: &str) -> Result<PathBuf> {
     let beside = thiao.parent().map(|dir| dir.join(name));
     beside
         .into_iter()

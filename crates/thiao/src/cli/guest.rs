@@ -1,0 +1,234 @@
+//! `thiao guest`: the guest image as files that OpenNebula's front-end takes, and the commands for
+//! that. It needs neither settings nor OpenNebula. Nothing is written when something else is in the way.
+
+use super::args::Guest;
+use crate::lab;
+use crate::output::{Printer, Tone};
+use anyhow::{Context as _, bail};
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The VM template. Attributes as in OpenNebula 7.4: `src/vm/VirtualMachineParser.cc` (`OS`, `FILE`),
+/// `src/vmm/LibVirtDriverKVM.cc` (`MACHINE`, the context CD's bus, `RAW`).
+const TEMPLATE: &str = include_str!("guest/thiao-guest.one");
+
+/// A file to be in the folder.
+struct Piece {
+    path: PathBuf,
+    from: Source,
+}
+
+/// Where its content is.
+enum Source {
+    File(PathBuf),
+    Text(&'static str),
+}
+
+impl Source {
+    fn open(&self) -> anyhow::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Self::File(path) => {
+                Box::new(File::open(path).with_context(|| format!("{} cannot be read", path.display()))?)
+            }
+            Self::Text(text) => Box::new(text.as_bytes()),
+        })
+    }
+}
+
+/// What is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Same,
+    Other,
+}
+
+pub(super) fn run(printer: Printer, how: &Guest) -> anyhow::Result<()> {
+    let dir =
+        std::path::absolute(&how.dir).with_context(|| format!("{} is no usable path", how.dir.display()))?;
+    let agent = match &how.agent {
+        Some(agent) => agent.clone(),
+        None => {
+            let thiao = std::env::current_exe().context("this program's own path cannot be told")?;
+            lab::companion(&thiao, "thiao-guest")?
+        }
+    };
+    let image = thiao_qemu::image::prepare(&how.cache_dir, &agent, &|words| eprintln!("{words}"))
+        .with_context(|| {
+            format!(
+                "the guest image cannot be made (cache {}; --cache-dir names another)",
+                how.cache_dir.display()
+            )
+        })?;
+    let piece = |name: &str, from: Source| Piece {
+        path: dir.join(name),
+        from,
+    };
+    let pieces = [
+        piece("vmlinuz", Source::File(image.compressed)),
+        piece("initrd", Source::File(image.initramfs)),
+        piece("thiao-guest.one", Source::Text(TEMPLATE)),
+    ];
+    let found = pieces
+        .iter()
+        .map(|piece| Ok((piece, look(piece)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let other: Vec<String> = found
+        .iter()
+        .filter(|(_, found)| *found == Found::Other)
+        .map(|(piece, _)| piece.path.display().to_string())
+        .collect();
+    if !other.is_empty() && !how.force {
+        bail!(
+            "nothing was written: {} there already, and not the same; look, then repeat with --force, or name \
+             another folder",
+            match other.as_slice() {
+                [one] => format!("{one} is"),
+                many => format!("{} are", many.join(", ")),
+            }
+        );
+    }
+    let mut report = format!("Guest with kernel {}:\n", image.kernel_release);
+    for (piece, found) in found {
+        let (verb, tone) = match found {
+            Found::Same => ("is right", Tone::Faint),
+            Found::Nothing => ("new", Tone::Good),
+            Found::Other => ("replaced", Tone::Busy),
+        };
+        if found != Found::Same {
+            write(&dir, piece)?;
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            report,
+            "{} {}",
+            printer.toned(&format!("{verb:<9}"), tone),
+            crate::output::clean(&piece.path.to_string_lossy())
+        );
+    }
+    report.push('\n');
+    report.push_str(&advice(&dir));
+    Ok(printer.print(&report)?)
+}
+
+fn look(piece: &Piece) -> anyhow::Result<Found> {
+    let path = &piece.path;
+    let meta = match path.symlink_metadata() {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(e) => return Err(e).with_context(|| format!("{} cannot be looked at", path.display())),
+    };
+    if meta.is_dir() {
+        bail!(
+            "{} is a folder: it is in the way, and is not replaced",
+            path.display()
+        );
+    }
+    // A link may lead anywhere, and a pipe never ends: neither is ours.
+    if !meta.is_file() {
+        return Ok(Found::Other);
+    }
+    let mut present = Vec::new();
+    let mut wanted = Vec::new();
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut present))
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    piece.from.open()?.read_to_end(&mut wanted)?;
+    Ok(if present == wanted {
+        Found::Same
+    } else {
+        Found::Other
+    })
+}
+
+/// Puts a file in place whole, readable for OpenNebula's user: it holds no secret.
+fn write(dir: &Path, piece: &Piece) -> anyhow::Result<()> {
+    let mut content = piece.from.open()?;
+    let mut place = || -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        io::copy(&mut content, &mut file)?;
+        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        file.as_file().sync_all()?;
+        file.persist(&piece.path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    place().with_context(|| format!("{} cannot be written", piece.path.display()))
+}
+
+/// What a person types at the front-end.
+fn advice(dir: &Path) -> String {
+    let path = |name: &str| shell_word(&dir.join(name).to_string_lossy());
+    let (kernel, initrd, template) = (path("vmlinuz"), path("initrd"), path("thiao-guest.one"));
+    format!(
+        "Next, on OpenNebula's front-end, as oneadmin (its datastore for files takes them from below /var/tmp \
+         only, unless its SAFE_DIRS says otherwise: copy the folder there):\n    \
+         oneimage create --name thiao-guest-kernel --path {kernel} --type KERNEL -d files\n    \
+         oneimage create --name thiao-guest-initrd --path {initrd} --type RAMDISK -d files\n    \
+         onetemplate create {template}\n\
+         Then, in thiao.toml: template = \"thiao-guest\" and a network for the nodeset.\n"
+    )
+}
+
+/// A word for a shell; in quotes only where it needs them.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", crate::output::clean(text).replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thiao_opennebula::syntax::Template;
+
+    fn value<'a>(template: &'a Template, name: &'a str, sub: &str) -> &'a str {
+        let mut vectors = template.vectors(name);
+        let pairs = vectors.next().expect("the attribute is there");
+        assert!(vectors.next().is_none(), "{name} is there once");
+        pairs
+            .iter()
+            .find_map(|(key, value)| (key == sub).then_some(value.as_str()))
+            .expect("the sub-attribute is there")
+    }
+
+    #[test]
+    fn the_template_says_what_oned_and_the_guest_need() {
+        let template = Template::parse(TEMPLATE).unwrap();
+        template.check().unwrap();
+        assert_eq!(template.get("NAME"), Some("thiao-guest"));
+        assert_eq!(
+            value(&template, "OS", "KERNEL_DS"),
+            "$FILE[IMAGE=\"thiao-guest-kernel\", IMAGE_UNAME=\"oneadmin\"]"
+        );
+        assert_eq!(
+            value(&template, "OS", "INITRD_DS"),
+            "$FILE[IMAGE=\"thiao-guest-initrd\", IMAGE_UNAME=\"oneadmin\"]"
+        );
+        assert_eq!(value(&template, "OS", "MACHINE"), "pc");
+        assert_eq!(value(&template, "CONTEXT", "DEV_PREFIX"), "hd");
+        assert_eq!(value(&template, "NIC_DEFAULT", "MODEL"), "virtio");
+        // A card of its own would keep the nodeset's network away.
+        assert!(!template.has("NIC"));
+        // What oned reads is what we read.
+        assert_eq!(Template::parse(&template.to_text()).unwrap(), template);
+    }
+
+    #[test]
+    fn the_commands_name_what_the_template_names() {
+        let text = advice(Path::new("/var/tmp/my guest's"));
+        for line in [
+            "oneimage create --name thiao-guest-kernel --path '/var/tmp/my guest'\\''s/vmlinuz' --type KERNEL -d files\n",
+            "oneimage create --name thiao-guest-initrd --path '/var/tmp/my guest'\\''s/initrd' --type RAMDISK -d files\n",
+            "onetemplate create '/var/tmp/my guest'\\''s/thiao-guest.one'\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert_eq!(shell_word("/var/tmp/g-1"), "/var/tmp/g-1");
+    }
+}
