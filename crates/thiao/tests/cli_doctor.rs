@@ -2,76 +2,40 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use thiao_oned::{HostSetup, NetworkSetup, Oned, Settings, TemplateSetup, UserSetup};
+mod stand_ins;
 
-const HOOKS: [&str; 5] = [
-    "Resume",
-    "Suspend",
-    "ResumeFail",
-    "PrologSlurmctld",
-    "EpilogSlurmctld",
-];
+use serde_json::Value;
+use stand_ins::{HOOKS, front_end, oneadmin, run, write};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use thiao_oned::Oned;
 
 struct Place {
     dir: tempfile::TempDir,
     oned: Oned,
 }
 
-fn write(path: &Path, text: &str, mode: u32) {
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-}
-
 impl Place {
     /// A site of four nodes where nothing but the controller lacks.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let oned = Oned::start(Settings {
-            hosts: vec![HostSetup {
-                name: "h1".into(),
-                cpu_percent: 800,
-                memory_mb: 8_000,
-            }],
-            networks: vec![NetworkSetup {
-                name: "vms".into(),
-                first: "10.0.0.10".parse().unwrap(),
-                size: 16,
-                template: BTreeMap::new(),
-                public: true,
-            }],
-            templates: vec![TemplateSetup {
-                name: "worker".into(),
-                body: "CPU=\"1\"\nMEMORY=\"512\"\nNIC=[NETWORK=\"vms\"]\n".into(),
-                public: true,
-            }],
-            users: vec![UserSetup::new("oneadmin", "opennebula")],
-            ..Settings::default()
-        })
-        .unwrap();
-        let place = Self { dir, oned };
+        let place = Self {
+            dir,
+            oned: front_end(oneadmin()),
+        };
         let hooks = place.path("hooks");
         std::fs::create_dir(&hooks).unwrap();
         std::fs::create_dir_all(place.path("state/spool/new")).unwrap();
         write(&place.path("thiao-hook"), "#!/bin/sh\n", 0o755);
-        for name in HOOKS {
+        for (_, name) in HOOKS {
             symlink(place.path("thiao-hook"), hooks.join(name)).unwrap();
         }
         symlink(place.path("state"), hooks.join("state")).unwrap();
         write(&place.path("one_auth"), "oneadmin:opennebula\n", 0o600);
-        let programs: String = [
-            ("ResumeProgram", "Resume"),
-            ("SuspendProgram", "Suspend"),
-            ("ResumeFailProgram", "ResumeFail"),
-            ("PrologSlurmctld", "PrologSlurmctld"),
-            ("EpilogSlurmctld", "EpilogSlurmctld"),
-        ]
-        .map(|(key, name)| format!("{key} = {}\n", hooks.join(name).display()))
-        .concat();
+        let programs: String = HOOKS
+            .map(|(key, name)| format!("{key} = {}\n", hooks.join(name).display()))
+            .concat();
         write(
             &place.path("conf"),
             &format!(
@@ -132,18 +96,13 @@ impl Place {
     }
 
     fn doctor(&self, more: &[&str]) -> (i32, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_thiao"))
+        let (code, out, err) = run(Command::new(env!("CARGO_BIN_EXE_thiao"))
             .args(["doctor", "--config"])
             .arg(self.path("thiao.toml"))
             .args(more)
-            .env_remove("SLURM_CONF")
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        (
-            output.status.code().unwrap(),
-            String::from_utf8(output.stdout).unwrap(),
-        )
+            .env_remove("SLURM_CONF"));
+        assert_eq!(err, "");
+        (code, out)
     }
 
     /// All findings of that verdict, as `what: text`.

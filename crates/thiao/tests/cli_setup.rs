@@ -2,19 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
+mod stand_ins;
+
+use stand_ins::{HOOKS, front_end, oneadmin, run, write};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use thiao_oned::{HostSetup, NetworkSetup, Oned, Settings, TemplateSetup, UserSetup};
-
-const PROGRAMS: [&str; 5] = [
-    "Resume",
-    "Suspend",
-    "ResumeFail",
-    "PrologSlurmctld",
-    "EpilogSlurmctld",
-];
+use thiao_oned::UserSetup;
 
 struct Place {
     dir: tempfile::TempDir,
@@ -28,9 +22,7 @@ impl Place {
                         echo 'SlurmctldHost[0] = head(10.9.0.1)' ;;\nesac\n";
         let place = Self { dir };
         for (name, text) in [("scontrol", scontrol), ("thiao-hook", "#!/bin/sh\n")] {
-            let path = place.path(name);
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            write(&place.path(name), text, 0o755);
         }
         let config = format!(
             "cluster = \"lab\"\nstate_dir = {:?}\n[slurm]\nbin_dir = {:?}\n\
@@ -48,25 +40,23 @@ impl Place {
     }
 
     fn setup(&self, more: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_thiao"))
+        run(self.command("thiao.toml").args(more))
+    }
+
+    /// `thiao setup` for this settings file, with all that it writes in this place.
+    fn command(&self, settings: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thiao"));
+        command
             .args(["setup", "--config"])
-            .arg(self.path("thiao.toml"))
+            .arg(self.path(settings))
             .arg("--hooks")
             .arg(self.path("hooks"))
             .arg("--fragment")
             .arg(self.path("etc/thiao.conf"))
             .arg("--hook-program")
             .arg(self.path("thiao-hook"))
-            .args(more)
-            .env_remove("SLURM_CONF")
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+            .env_remove("SLURM_CONF");
+        command
     }
 
     fn fragment(&self) -> String {
@@ -92,7 +82,7 @@ fn it_links_the_hooks_and_writes_the_fragment() {
     let place = Place::new();
     let (code, out, err) = place.setup(&["--default-partition", "vm", "--idle", "90"]);
     assert_eq!((code, err.as_str()), (0, ""));
-    for name in PROGRAMS {
+    for (_, name) in HOOKS {
         assert_eq!(place.target(name), place.path("thiao-hook"));
     }
     assert_eq!(place.target("state"), place.path("state"));
@@ -204,98 +194,46 @@ fn odd_paths_and_missing_programs_are_named() {
         code == 1 && err.contains("thiao-hook is no program: build or install thiao-hook"),
         "{err}"
     );
-    let run = |args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_thiao"))
+    let refused = |args: &[&str]| {
+        let (code, _, err) = run(Command::new(env!("CARGO_BIN_EXE_thiao"))
             .args(["setup", "--config"])
             .arg(place.path("thiao.toml"))
-            .args(args)
-            .output()
-            .unwrap();
-        (
-            output.status.code().unwrap(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+            .args(args));
+        (code, err)
     };
     for args in [["--hooks", "/a b"], ["--fragment", "thiao.conf"]] {
-        let (code, err) = run(&args);
+        let (code, err) = refused(&args);
         assert!(
             code == 1 && err.contains("slurm.conf needs an absolute path of letters"),
             "{err}"
         );
     }
-    let (code, err) = run(&["--slurm-version", "new"]);
+    let (code, err) = refused(&["--slurm-version", "new"]);
     assert!(
         code == 1 && err.contains("new is no Slurm release; write e.g. 22.05"),
         "{err}"
     );
 }
 
-/// A front-end with a template, a network and a host; four VMs fit.
-fn front_end(users: Vec<UserSetup>) -> Oned {
-    Oned::start(Settings {
-        users,
-        hosts: vec![HostSetup {
-            name: "h1".into(),
-            cpu_percent: 400,
-            memory_mb: 8_000,
-        }],
-        networks: vec![NetworkSetup {
-            name: "vms".into(),
-            first: "10.0.0.10".parse().unwrap(),
-            size: 16,
-            template: BTreeMap::new(),
-            public: true,
-        }],
-        templates: vec![TemplateSetup {
-            name: "worker".into(),
-            body: "CPU=\"1\"\nMEMORY=\"512\"\nNIC=[NETWORK=\"vms\"]\n".into(),
-            public: true,
-        }],
-        ..Settings::default()
-    })
-    .unwrap()
-}
-
-fn oneadmin() -> Vec<UserSetup> {
-    vec![UserSetup::new("oneadmin", "opennebula")]
-}
-
 impl Place {
     /// The file with the credentials.
     fn auth(&self, text: &str) -> PathBuf {
         let file = self.path("one_auth");
-        std::fs::write(&file, text).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        write(&file, text, 0o600);
         file
     }
 
     /// `thiao setup` for a settings file that is not there yet.
     fn new_settings(&self, more: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_thiao"))
-            .args(["setup", "--config"])
-            .arg(self.path("new.toml"))
-            .arg("--hooks")
-            .arg(self.path("hooks"))
-            .arg("--fragment")
-            .arg(self.path("etc/thiao.conf"))
-            .arg("--hook-program")
-            .arg(self.path("thiao-hook"))
+        run(self
+            .command("new.toml")
             .args(["--state-dir", "/var/lib/thiao-test"])
             .args(more)
             .env("PATH", self.dir.path())
             .env("HOME", self.dir.path())
-            .env_remove("SLURM_CONF")
             .env_remove("ONE_AUTH")
             .env_remove("ONE_XMLRPC")
-            .stdin(std::process::Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+            .stdin(std::process::Stdio::null()))
     }
 
     fn settings(&self) -> String {
@@ -474,8 +412,7 @@ fn the_settings_of_2011_are_taken_over() {
         std::fs::copy(legacy.join(&name), &copy).unwrap();
         std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o644)).unwrap();
     }
-    std::fs::write(home.join("thiao.db"), "").unwrap();
-    std::fs::set_permissions(home.join("thiao.db"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    write(&home.join("thiao.db"), "", 0o666);
     let auth = place.auth("oneadmin:opennebula\n").display().to_string();
     let text = std::fs::read_to_string(legacy.join("thiao.cfg"))
         .unwrap()
