@@ -8,10 +8,11 @@ mod common;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
+use common::guest::{self, SLURMCTLD_PORT};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -19,32 +20,19 @@ use thiao_core::ids::{ClusterName, HostName};
 use thiao_guest::protocol::{OneContext, Secret};
 use thiao_oned::machines::{Machines, Nic, Seen, VmSpec};
 use thiao_oned::qemu::QemuMachines;
+use thiao_qemu::image::Image;
 use thiao_qemu::net::Network;
 use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 10, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 231, 10, 77);
-const SLURMCTLD_PORT: u16 = 6817;
 const ONEGATE_PORT: u16 = 5030;
-
-/// Where the image is kept between runs.
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-cache")
-}
-
-/// The guests' agent, built from today's sources, beside the tests' own binaries.
-fn agent() -> PathBuf {
-    let mut folder = std::env::current_exe().unwrap();
-    folder.pop();
-    folder.pop();
-    folder.join("thiao-guest")
-}
 
 fn settings(folder: &Path) -> Settings {
     Settings {
         cluster: ClusterName::new("one").unwrap(),
         state_dir: folder.join("state"),
-        cache_dir: cache(),
+        cache_dir: guest::cache(),
         hosts: vec![Host {
             name: HostName::new("h1").unwrap(),
             cpus: 2,
@@ -67,7 +55,7 @@ fn settings(folder: &Path) -> Settings {
             users: vec![],
             shares: vec![],
         },
-        agent: agent(),
+        agent: guest::agent(),
         thiao: "/nonexistent/thiao".into(),
     }
 }
@@ -164,9 +152,7 @@ fn life() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     settings.network.ensure_bridge().unwrap();
-    // Who listens and says nothing keeps slurmd waiting.
-    let silence = TcpListener::bind((GATEWAY, SLURMCTLD_PORT)).unwrap();
-    std::thread::spawn(move || silence.incoming().flatten().for_each(std::mem::forget));
+    guest::silent_slurmctld(GATEWAY);
     let asked = onegate();
     let console = |id: u32| {
         let path = folder.path().join(format!("state/vms/one-{id}.1/console.log"));
@@ -239,7 +225,7 @@ fn life() {
 }
 
 /// A whole machine, as OpenNebula's drivers describe one to libvirt: IDE, PCI, no channel of ours.
-fn full_machine(folder: &Path, machine: &[&str]) -> String {
+fn full_machine(image: &Image, folder: &Path, machine: &[&str]) -> String {
     let onegate = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = onegate.local_addr().unwrap().port();
     let mut spec = spec(7);
@@ -262,7 +248,6 @@ fn full_machine(folder: &Path, machine: &[&str]) -> String {
         thiao_oned::iso::disc("CONTEXT", &files).unwrap(),
     )
     .unwrap();
-    let image = thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
     let mut qemu = Command::new("qemu-system-x86_64")
         .current_dir(folder)
         .args([
@@ -323,14 +308,14 @@ fn full_machine(folder: &Path, machine: &[&str]) -> String {
 
 #[test]
 fn guests_of_full_machines_are_told_by_their_cd() {
-    build_agent();
+    let image = guest::build();
     for machine in [
         // OpenNebula's default: a CD at the IDE controller of the old chipset.
         ["-M", "pc", "-device", "ide-cd,drive=c"],
         ["-M", "q35", "-device", "virtio-blk-pci,drive=c"],
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let heard = full_machine(folder.path(), &machine);
+        let heard = full_machine(&image, folder.path(), &machine);
         assert!(
             heard.starts_with("PUT /vm ") && heard.contains("X-ONEGATE-VMID: 7\r\n"),
             "{heard}"
@@ -338,19 +323,11 @@ fn guests_of_full_machines_are_told_by_their_cd() {
     }
 }
 
-fn build_agent() {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "-q", "-p", "thiao-guest"])
-        .status()
-        .unwrap();
-    assert!(built.success());
-}
-
 #[test]
 fn vms_are_told_by_disc_and_say_that_they_are_ready() {
-    let before = || {
-        build_agent();
-        thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
-    };
-    common::isolated_after("vms_are_told_by_disc_and_say_that_they_are_ready", before, life);
+    common::isolated_after(
+        "vms_are_told_by_disc_and_say_that_they_are_ready",
+        || drop(guest::build()),
+        life,
+    );
 }

@@ -8,7 +8,8 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, TcpListener};
+use common::guest::{self, SLURMCTLD_PORT};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -26,32 +27,10 @@ const SHAPE: Shape = Shape {
 };
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 9, 1);
-const SLURMCTLD_PORT: u16 = 6817;
-
-/// Where the image is kept between runs.
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-cache")
-}
-
-/// The guests' agent, built from today's sources, beside the tests' own binaries.
-fn agent() -> PathBuf {
-    let mut folder = std::env::current_exe().unwrap();
-    folder.pop();
-    folder.pop();
-    folder.join("thiao-guest")
-}
 
 /// Builds the agent and the image, then runs `body` in namespaces of its own.
 fn isolated(test: &str, body: fn()) {
-    let before = || {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "-q", "-p", "thiao-guest"])
-            .status()
-            .unwrap();
-        assert!(built.success());
-        thiao_qemu::image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap();
-    };
-    common::isolated_after(test, before, body);
+    common::isolated_after(test, || drop(guest::build()), body);
 }
 
 struct Lab {
@@ -70,9 +49,7 @@ impl Lab {
             woken: Arc::default(),
         };
         lab.settings().network.ensure_bridge().unwrap();
-        // Who listens and says nothing keeps slurmd waiting.
-        let silence = TcpListener::bind((GATEWAY, SLURMCTLD_PORT)).unwrap();
-        std::thread::spawn(move || silence.incoming().flatten().for_each(std::mem::forget));
+        guest::silent_slurmctld(GATEWAY);
         lab
     }
 
@@ -81,7 +58,7 @@ impl Lab {
             cluster: ClusterName::new("boot-test").unwrap(),
             // Longer than a socket's address may be.
             state_dir: self.folder.path().join("a-long-folder-name".repeat(8)),
-            cache_dir: cache(),
+            cache_dir: guest::cache(),
             hosts: vec![Host {
                 name: HostName::new("h1").unwrap(),
                 cpus: 2,
@@ -110,7 +87,7 @@ impl Lab {
                 }],
                 shares: vec![],
             },
-            agent: agent(),
+            agent: guest::agent(),
             thiao: "/nonexistent/thiao".into(),
         }
     }

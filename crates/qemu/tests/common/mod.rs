@@ -1,9 +1,10 @@
-//! What several tests need: namespaces of their own, and an NFS client.
+//! What several tests need: namespaces of their own, a guest's image, and an NFS client.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
 
 pub mod client;
+pub mod guest;
 
 use std::process::Command;
 

@@ -1,0 +1,38 @@
+//! What a test of real VMs needs before it starts one: the agent, the image, and a
+//! port where slurmd finds somebody.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use thiao_qemu::image::{self, Image};
+
+pub const SLURMCTLD_PORT: u16 = 6817;
+
+/// Where the image is kept between runs.
+pub fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-cache")
+}
+
+/// The guests' agent, built from today's sources, beside the tests' own binaries.
+pub fn agent() -> PathBuf {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.pop();
+    folder.pop();
+    folder.join("thiao-guest")
+}
+
+/// Builds the agent and the image with it.
+pub fn build() -> Image {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "-q", "-p", "thiao-guest"])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap()
+}
+
+/// Takes slurmd's calls at this address and answers nothing, which keeps slurmd waiting.
+pub fn silent_slurmctld(address: Ipv4Addr) {
+    let silence = TcpListener::bind((address, SLURMCTLD_PORT)).unwrap();
+    std::thread::spawn(move || silence.incoming().flatten().for_each(std::mem::forget));
+}
