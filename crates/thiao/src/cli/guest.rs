@@ -4,7 +4,7 @@
 use super::args::Guest;
 use crate::lab;
 use crate::output::{Printer, Tone};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read};
@@ -57,9 +57,10 @@ pub(super) fn run(printer: Printer, how: &Guest) -> anyhow::Result<()> {
         }
     };
     let image = thiao_qemu::image::prepare(&how.cache_dir, &agent, &|words| eprintln!("{words}"))
-        .with_context(|| {
-            format!(
-                "the guest image cannot be made (cache {}; --cache-dir names another)",
+        // The error's own text has its cause already.
+        .map_err(|error| {
+            anyhow!(
+                "the guest image cannot be made (cache {}; --cache-dir names another): {error}",
                 how.cache_dir.display()
             )
         })?;
