@@ -3,3 +3,4 @@
 
 pub mod one;
 pub mod protocol;
+pub mod users;

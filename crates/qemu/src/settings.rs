@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use thiao_core::ids::{ClusterName, HostName};
 
+pub use thiao_guest::protocol::UserEntry as User;
+
 /// Everything that [`crate::Qemu::open`] needs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -75,21 +77,6 @@ pub struct GuestSettings {
     pub users: Vec<User>,
     /// Folders of this machine that the guests see.
     pub shares: Vec<Share>,
-}
-
-/// A user that the guests know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// Login name.
-    pub name: String,
-    /// Numeric id.
-    pub uid: u32,
-    /// Numeric id of the primary group.
-    pub gid: u32,
-    /// Home folder, as the guests see it.
-    pub home: PathBuf,
-    /// Login shell, as the guests see it.
-    pub shell: PathBuf,
 }
 
 /// A folder of this machine that the guests see.

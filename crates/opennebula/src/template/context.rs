@@ -10,13 +10,11 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
-use thiao_guest::protocol::{CONTEXT_VARIABLE, OneContext, Secret, UserEntry};
+use thiao_guest::protocol::{CONTEXT_VARIABLE, OneContext, Secret};
+use thiao_guest::users::add_system_users;
 
 /// munged reads no more than this of a key (`MUNGE_MAXIMUM_SECRET_KEY_BYTES` is 1024).
 const MAX_KEY: u64 = 1024;
-
-/// System users whose files or processes Slurm has, taken from this machine when it has them.
-const SYSTEM_USERS: [&str; 2] = ["slurm", "munge"];
 
 /// What keeps OpenNebula's SlurmWorker appliance from refusing a node of slurm.conf.
 const SLURM_WORKER_SCRIPT: &[u8] = include_bytes!("slurm_worker.sh");
@@ -114,11 +112,7 @@ fn put_into(context: &mut Vec<(String, String)>, name: &str, value: String) {
 fn own_guest(wanted: &Wanted<'_>, key: &MungeKey) -> Result<Vec<u8>, Error> {
     let guest = wanted.guest;
     let mut users = guest.users.clone();
-    for user in system_users(&fs::read_to_string("/etc/passwd").unwrap_or_default()) {
-        if !users.iter().any(|other| other.name == user.name) {
-            users.push(user);
-        }
-    }
+    add_system_users(&mut users, &fs::read_to_string("/etc/passwd").unwrap_or_default());
     let told = OneContext {
         id: format!("{}.{}", wanted.tag.node, wanted.tag.generation),
         hostname: wanted.tag.node.to_string(),
@@ -133,24 +127,5 @@ fn own_guest(wanted: &Wanted<'_>, key: &MungeKey) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(&told).map_err(|e| Error {
         class: Class::BadTemplate,
         text: format!("what the guest is told cannot be written: {e}"),
-    })
-}
-
-fn system_users(passwd: &str) -> impl Iterator<Item = UserEntry> {
-    passwd
-        .lines()
-        .filter_map(passwd_line)
-        .filter(|user| SYSTEM_USERS.contains(&user.name.as_str()))
-}
-
-/// Reads `name:x:uid:gid:comment:home:shell`.
-fn passwd_line(line: &str) -> Option<UserEntry> {
-    let mut fields = line.split(':');
-    Some(UserEntry {
-        name: fields.next()?.to_owned(),
-        uid: fields.nth(1)?.parse().ok()?,
-        gid: fields.next()?.parse().ok()?,
-        home: fields.nth(1)?.into(),
-        shell: fields.next()?.into(),
     })
 }

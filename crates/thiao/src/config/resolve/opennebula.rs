@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
 use thiao_core::policy::Policy;
-use thiao_guest::protocol::{ShareMount, UserEntry};
+use thiao_guest::protocol::ShareMount;
 use thiao_opennebula::Settings;
 use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
 
@@ -157,16 +157,7 @@ fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
     let munge_key = table.path_or_none("munge_key", "/etc/munge/munge.key".into());
     let munge_socket = table.path("munge_socket", Some("/run/munge/munge.socket.2".into()));
     let slurm_worker = table.flag("slurm_worker", false);
-    let users = people::guests_users(table)
-        .into_iter()
-        .map(|user| UserEntry {
-            name: user.name,
-            uid: user.uid,
-            gid: user.gid,
-            home: user.home,
-            shell: user.shell,
-        })
-        .collect();
+    let users = people::guests_users(table);
     let shares = table.tables("share").iter().filter_map(share).collect();
     let context = table.free_texts("context", attribute);
     Some(Guest {
