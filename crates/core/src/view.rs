@@ -231,6 +231,15 @@ pub enum JobState {
     Unknown(String),
 }
 
+/// How far the end of a VM is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Surely gone.
+    Gone,
+    /// Asked for; the text says what it waits for.
+    Underway(String),
+}
+
 /// What a provider's failure means for what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {

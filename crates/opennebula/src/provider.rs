@@ -19,7 +19,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use end::Ended;
 pub use fold::PSEUDO_HOST;
 
 use crate::client::Client;
@@ -36,7 +35,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{Generation, HostName, NodeName, NodesetName, Time, VmId, VmTag};
-use thiao_core::view::{ProviderView, Shape};
+use thiao_core::view::{Ended, ProviderView, Shape};
 
 /// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
 const OLDEST: (u32, u32) = (5, 12);

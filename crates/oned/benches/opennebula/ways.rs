@@ -7,9 +7,9 @@ use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use thiao_core::ids::{VmId, VmTag};
+use thiao_core::view::Ended;
 use thiao_core::view::VmState;
 use thiao_opennebula::OpenNebula;
-use thiao_opennebula::provider::Ended;
 
 /// The controller's own number (`CALLS_AT_ONCE` in its `execute`).
 const CALLS_AT_ONCE: usize = 64;

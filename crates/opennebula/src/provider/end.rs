@@ -9,15 +9,7 @@ use crate::error::{Class, Error};
 use crate::state::VmState;
 use crate::template::read_tag;
 use thiao_core::ids::{VmId, VmTag};
-
-/// How far the end of a VM is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// Surely gone.
-    Gone,
-    /// Asked for; the text says what it waits for.
-    Underway(String),
-}
+use thiao_core::view::Ended;
 
 impl<C: Calls> Inner<C> {
     pub(super) fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, Error> {

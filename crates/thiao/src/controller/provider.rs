@@ -4,6 +4,7 @@ use crate::store::Store;
 use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
+pub use thiao_core::view::Ended;
 use thiao_core::view::{ErrorClass, ProviderView, Shape};
 use thiao_core::world::NodeRecord;
 
@@ -15,15 +16,6 @@ pub struct ProviderError {
     pub class: ErrorClass,
     /// What failed, why, what to do.
     pub text: String,
-}
-
-/// How far the end of a VM is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// Surely gone.
-    Gone,
-    /// Asked for; the text says what it waits for.
-    Underway(String),
 }
 
 /// Makes VMs. Calls block; the controller makes them away from its own task.
@@ -136,11 +128,7 @@ impl Provider for thiao_opennebula::OpenNebula {
     }
 
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
-        use thiao_opennebula::provider::Ended as Theirs;
-        match thiao_opennebula::OpenNebula::destroy(self, tag, id, hard).map_err(meant)? {
-            Theirs::Gone => Ok(Ended::Gone),
-            Theirs::Underway(what) => Ok(Ended::Underway(what)),
-        }
+        thiao_opennebula::OpenNebula::destroy(self, tag, id, hard).map_err(meant)
     }
 
     fn timeline(&self, id: &VmId) -> Vec<(u64, String)> {
