@@ -2,13 +2,13 @@
 //! that. It needs neither settings nor OpenNebula. Nothing is written when something else is in the way.
 
 use super::args::Guest;
+use super::place;
 use crate::lab;
 use crate::output::{Printer, Tone};
 use anyhow::{Context as _, anyhow, bail};
 use std::fmt::Write as _;
-use std::fs::{DirBuilder, File, Permissions};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The VM template. Attributes as in OpenNebula 7.4: `src/vm/VirtualMachineParser.cc` (`OS`, `FILE`),
@@ -100,7 +100,7 @@ pub(super) fn run(printer: Printer, how: &Guest) -> anyhow::Result<()> {
             Found::Other => ("replaced", Tone::Busy),
         };
         if found != Found::Same {
-            write(&dir, piece)?;
+            write(piece)?;
         }
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -117,17 +117,9 @@ pub(super) fn run(printer: Printer, how: &Guest) -> anyhow::Result<()> {
 
 fn look(piece: &Piece) -> anyhow::Result<Found> {
     let path = &piece.path;
-    let meta = match path.symlink_metadata() {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(e) => return Err(e).with_context(|| format!("{} cannot be looked at", path.display())),
+    let Some(meta) = place::present(path)? else {
+        return Ok(Found::Nothing);
     };
-    if meta.is_dir() {
-        bail!(
-            "{} is a folder: it is in the way, and is not replaced",
-            path.display()
-        );
-    }
     // A link may lead anywhere, and a pipe never ends: neither is ours.
     if !meta.is_file() {
         return Ok(Found::Other);
@@ -145,19 +137,10 @@ fn look(piece: &Piece) -> anyhow::Result<Found> {
     })
 }
 
-/// Puts a file in place whole, readable for OpenNebula's user: it holds no secret.
-fn write(dir: &Path, piece: &Piece) -> anyhow::Result<()> {
-    let mut content = piece.from.open()?;
-    let mut place = || -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        io::copy(&mut content, &mut file)?;
-        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(&piece.path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    place().with_context(|| format!("{} cannot be written", piece.path.display()))
+/// Readable for OpenNebula's user: it holds no secret.
+fn write(piece: &Piece) -> anyhow::Result<()> {
+    place::file(&piece.path, &mut piece.from.open()?)
+        .with_context(|| format!("{} cannot be written", piece.path.display()))
 }
 
 /// What a person types at the front-end.

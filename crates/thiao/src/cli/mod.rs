@@ -8,6 +8,7 @@ mod guest;
 mod hostlist;
 mod look;
 mod nodes;
+mod place;
 mod serve;
 mod setup;
 mod watch;

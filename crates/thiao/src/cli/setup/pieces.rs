@@ -1,9 +1,9 @@
 //! What setup puts in place: links, the fragment, the settings; looked at first, written at once.
 
-use anyhow::{Context as _, bail};
-use std::fs::{DirBuilder, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
+use crate::cli::place;
+use anyhow::Context as _;
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// How a file of ours begins.
@@ -33,17 +33,9 @@ pub(super) enum Found {
 }
 
 pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
-    let meta = match piece.path.symlink_metadata() {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(e) => return Err(e).with_context(|| format!("{} cannot be looked at", piece.path.display())),
+    let Some(meta) = place::present(&piece.path)? else {
+        return Ok(Found::Nothing);
     };
-    if meta.is_dir() {
-        bail!(
-            "{} is a folder: it is in the way, and is not replaced",
-            piece.path.display()
-        );
-    }
     let unreadable = || format!("{} cannot be read", piece.path.display());
     Ok(match &piece.what {
         What::Link(wanted) if meta.is_symlink() => {
@@ -80,17 +72,11 @@ pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
 
 /// Puts a piece in place at once: slurmctld never sees half of it.
 pub(super) fn write(piece: &Piece) -> io::Result<()> {
-    let folder = piece.path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     match &piece.what {
-        What::File(text) | What::Settings(text) => {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-            file.as_file().sync_all()?;
-            file.persist(&piece.path).map_err(|e| e.error)?;
-        }
+        What::File(text) | What::Settings(text) => place::file(&piece.path, &mut text.as_bytes())?,
         What::Link(target) => {
+            let folder = piece.path.parent().unwrap_or(Path::new("/"));
+            place::folder(folder)?;
             let scratch = tempfile::Builder::new()
                 .prefix(".thiao-setup-")
                 .tempdir_in(folder)?;
