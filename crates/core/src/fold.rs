@@ -393,6 +393,7 @@ impl NodeRecord {
             generation: generation(seen),
             id: (seen.state != VmState::Held).then(|| seen.id.clone()),
             host: seen.host.clone(),
+            spec: None,
             phase: match seen.state {
                 VmState::Held => Phase::Asked,
                 VmState::Pending

@@ -9,6 +9,7 @@ pub mod hostlist;
 pub mod ids;
 pub mod lint;
 pub mod note;
+pub mod options;
 pub mod place;
 pub mod plan;
 mod planner;

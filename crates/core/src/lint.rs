@@ -7,7 +7,7 @@
 use crate::fold::{REASON_PREFIX, is_returnable};
 use crate::ids::{Generation, HostName, NodeName, VmId, VmTag};
 use crate::plan::{Action, Plan, Step, is_superseded, may_have_registered, surely_unused};
-use crate::view::{BaseState, HostView, VmState, VmView};
+use crate::view::{BaseState, HostView, Shape, VmSpec, VmState, VmView};
 use crate::world::{Cause, Phase, Wish, World};
 use std::collections::{HashMap, HashSet};
 
@@ -105,9 +105,9 @@ impl<'a> Linter<'a> {
             Action::CreateVm {
                 tag,
                 host,
-                shape,
+                spec,
                 again,
-            } => self.create(tag, host, shape.memory_mb, *again),
+            } => self.create(tag, host, spec, *again),
             Action::DestroyVm { tag, id, cause, .. } => self.destroy(tag, id.as_ref(), cause),
             Action::SetDown { node, reason, .. } => self.set_down(node, reason),
             Action::ReturnNode { node } => self.give_back(node),
@@ -123,7 +123,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed look), 7 (bounded).
-    fn create(&mut self, tag: &VmTag, host: &HostName, memory_mb: u64, again: bool) -> Verdict {
+    fn create(&mut self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool) -> Verdict {
         let world = self.world;
         self.provider()?;
         self.ours(tag)?;
@@ -166,7 +166,7 @@ impl<'a> Linter<'a> {
                         policy.max_starting
                     )
                 })?;
-                self.fits(host, memory_mb)?;
+                self.fits(host, &spec.shape)?;
             }
         }
         let generations = self.live.get(&tag.node).map_or(&[][..], Vec::as_slice);
@@ -176,14 +176,14 @@ impl<'a> Linter<'a> {
         })
     }
 
-    fn fits(&mut self, host: &HostName, memory_mb: u64) -> Verdict {
+    fn fits(&mut self, host: &HostName, shape: &Shape) -> Verdict {
         let Some(seen) = self.hosts.get(host) else {
             return Err(format!("the provider has no host {host}"));
         };
         refuse_if(!seen.usable, || format!("host {host} takes no VMs now"))?;
         let policy = &self.world.policy;
         let entry = self.load.entry(&seen.name).or_default();
-        entry.0 += memory_mb + policy.overhead_mb;
+        entry.0 += shape.total_mb(policy.overhead_mb);
         entry.1 += 1;
         refuse_if(entry.0 > seen.memory_mb, || {
             format!("host {host} would carry {} of {} MiB", entry.0, seen.memory_mb)

@@ -95,8 +95,10 @@ impl Ledger {
         for (node, record) in &world.records {
             let Some(vm) = &record.vm else { continue };
             let seen = counted.contains(&(node, vm.generation));
-            if let (false, Some(host), Some(spec)) = (seen, &vm.host, world.specs.get(node)) {
-                ledger.take(host, &spec.shape);
+            let own = vm.spec.as_ref().map(|spec| &spec.shape);
+            let shape = own.or_else(|| world.specs.get(node).map(|spec| &spec.shape));
+            if let (false, Some(host), Some(shape)) = (seen, &vm.host, shape) {
+                ledger.take(host, shape);
             }
         }
         ledger
@@ -125,7 +127,7 @@ impl Ledger {
 
     /// The host for a VM of `shape`, none of `avoid`.
     pub fn choose(&self, shape: &Shape, avoid: &BTreeSet<HostName>) -> Result<HostName, NoRoom> {
-        let need = shape.memory_mb + self.overhead_mb;
+        let need = shape.total_mb(self.overhead_mb);
         let cpu = u64::from(shape.cpu_percent());
         self.hosts
             .iter()
@@ -169,13 +171,13 @@ impl Ledger {
     pub fn fits(&self, host: &HostName, shape: &Shape) -> bool {
         self.hosts
             .get(host)
-            .is_some_and(|room| room.fits(shape.memory_mb + self.overhead_mb, u64::from(shape.cpu_percent())))
+            .is_some_and(|room| room.fits(shape.total_mb(self.overhead_mb), u64::from(shape.cpu_percent())))
     }
 
     /// Notes that `host` carries a VM of `shape` more.
     pub fn take(&mut self, host: &HostName, shape: &Shape) {
         if let Some(room) = self.hosts.get_mut(host) {
-            room.memory_used += shape.memory_mb + self.overhead_mb;
+            room.memory_used += shape.total_mb(self.overhead_mb);
             room.cpu_used += u64::from(shape.cpu_percent());
             room.vms += 1;
         }

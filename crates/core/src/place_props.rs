@@ -5,7 +5,7 @@ use crate::ids::{ClusterName, HostName, NodeName, NodesetName, Time, VmId};
 use crate::place::Ledger;
 use crate::policy::Policy;
 use crate::view::{HostView, ProviderView, Shape, VmState, VmView};
-use crate::world::{NodeRecord, NodeSpec, Phase, VmRecord, World};
+use crate::world::{Mode, NodeRecord, NodeSpec, Phase, VmRecord, World};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,6 +116,7 @@ impl Case {
                 generation: record.generation,
                 id: None,
                 host: Some(host(*on)),
+                spec: None,
                 phase: Phase::Asked,
                 asked: Time(1),
                 since: Time(1),
@@ -128,6 +129,7 @@ impl Case {
                 NodeSpec {
                     nodeset,
                     shape: *shape,
+                    mode: Mode::PowerSaving,
                 },
             );
             let seen_on = match shown {
@@ -139,7 +141,7 @@ impl Case {
                 id: VmId::new(&format!("ours{i}")).unwrap(),
                 tag: Some(tag),
                 host: seen_on,
-                memory_mb: shape.memory_mb + self.policy.overhead_mb,
+                memory_mb: shape.total_mb(self.policy.overhead_mb),
                 cpu_percent: shape.cpu_percent(),
                 state: VmState::Booting,
             });

@@ -6,7 +6,7 @@
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::Subject;
 use crate::planner::Planner;
-use crate::view::{BaseState, Shape, SlurmView, VmState, VmView};
+use crate::view::{BaseState, SlurmView, VmSpec, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, Wish, World};
 use std::fmt;
 
@@ -46,8 +46,8 @@ pub enum Action {
         tag: VmTag,
         /// Where.
         host: HostName,
-        /// How big.
-        shape: Shape,
+        /// What.
+        spec: VmSpec,
         /// Whether it was asked for before, and may be there or on its way.
         again: bool,
     },
@@ -110,11 +110,17 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::CreateVm { tag, host, shape, .. } => write!(
-                f,
-                "create VM {}.{} on host {host} ({} CPUs, {} MiB)",
-                tag.node, tag.generation, shape.cpus, shape.memory_mb
-            ),
+            Action::CreateVm { tag, host, spec, .. } => {
+                write!(
+                    f,
+                    "create VM {}.{} on host {host} ({} CPUs, {} MiB",
+                    tag.node, tag.generation, spec.shape.cpus, spec.shape.memory_mb
+                )?;
+                if let Some(job) = spec.job {
+                    write!(f, ", for job {job} alone")?;
+                }
+                f.write_str(")")
+            }
             Action::DestroyVm { tag, .. } => write!(f, "destroy VM {}.{}", tag.node, tag.generation),
             Action::SetDown { node, reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
             Action::ReturnNode { node } => write!(f, "return node {node} to service"),

@@ -25,6 +25,7 @@ fn slurm_node(base: BaseState, flags: NodeFlags, reason: Option<&str>) -> SlurmN
         base,
         flags: NodeFlags { cloud: true, ..flags },
         reason: reason.map(str::to_owned),
+        alloc: None,
     }
 }
 
@@ -63,6 +64,7 @@ fn world() -> World {
             memory_mb: 100,
             share_percent: 100,
         },
+        mode: Mode::PowerSaving,
     };
     let names: Vec<NodeName> = (0..4).map(|i| node(&format!("n{i}"))).collect();
     let hosts = ["a", "b"]

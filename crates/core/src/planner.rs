@@ -5,7 +5,7 @@ use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::place::Ledger;
 use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused};
-use crate::view::{BaseState, ProviderView, VmState, VmView};
+use crate::view::{BaseState, ProviderView, VmSpec, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
             Action::CreateVm {
                 tag,
                 host,
-                shape: spec.shape,
+                spec: vm.spec.clone().unwrap_or_else(|| VmSpec::of_node(spec.shape)),
                 again: true,
             },
             "its creation was decided earlier and not confirmed; asking again makes no second VM",
@@ -338,7 +338,7 @@ impl<'a> Planner<'a> {
                     Action::CreateVm {
                         tag,
                         host,
-                        shape: spec.shape,
+                        spec: VmSpec::of_node(spec.shape),
                         again: false,
                     },
                     why,

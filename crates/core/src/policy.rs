@@ -40,6 +40,12 @@ pub struct Policy {
     pub breaker_failures: u32,
     /// How long an open breaker stays so before one creation is tried.
     pub breaker_pause: Millis,
+    /// How long room is held for a job that was let go and that Slurm does not start.
+    pub admit_patience: Millis,
+    /// A job that has waited for room this long is not overtaken any more.
+    pub overtake_limit: Millis,
+    /// How long the VMs of a failed job stay that asked for it.
+    pub keep_failed: Millis,
 }
 
 impl Default for Policy {
@@ -61,6 +67,9 @@ impl Default for Policy {
             tries_before_down: 2,
             breaker_failures: 10,
             breaker_pause: Millis::secs(60),
+            admit_patience: Millis::secs(30),
+            overtake_limit: Millis::secs(600),
+            keep_failed: Millis::secs(3600),
         }
     }
 }

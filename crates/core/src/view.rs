@@ -2,9 +2,10 @@
 //! A look that failed is `None` where these are used; a look is never partial.
 
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
+use crate::options::VmOptions;
 use std::collections::BTreeMap;
 
-/// How big a VM is, as its nodeset says.
+/// How big a VM is: as its nodeset says, or as its job's allocation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape {
     /// vCPUs, at least 1.
@@ -14,6 +15,46 @@ pub struct Shape {
     /// The share of a host's core promised to each vCPU, in percent
     /// (OpenNebula's `CPU` against `VCPU`); 100 is a whole core.
     pub share_percent: u32,
+}
+
+/// One part in this many of a guest's memory goes to its kernel's tables of pages:
+/// measured with guests of 256 MiB to 4 GiB.
+const PAGE_TABLE_PART: u64 = 64;
+
+impl Shape {
+    /// Memory that a VM of this shape takes from its host, in MiB: what is promised to
+    /// jobs, `overhead_mb` for the guest itself, and its page tables, which grow with it.
+    #[must_use]
+    pub fn total_mb(&self, overhead_mb: u64) -> u64 {
+        let tables = self.memory_mb / PAGE_TABLE_PART;
+        self.memory_mb.saturating_add(overhead_mb).saturating_add(tables)
+    }
+}
+
+/// What a VM is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmSpec {
+    /// How big.
+    pub shape: Shape,
+    /// Devices of the nodeset's kind that it gets.
+    pub gpus: u32,
+    /// The one job that it is for; none in power-saving mode, where jobs follow each other.
+    pub job: Option<JobId>,
+    /// What its job asked for beside Slurm's resources.
+    pub options: VmOptions,
+}
+
+impl VmSpec {
+    /// A VM that backs its node for whatever jobs come.
+    #[must_use]
+    pub fn of_node(shape: Shape) -> Self {
+        Self {
+            shape,
+            gpus: 0,
+            job: None,
+            options: VmOptions::default(),
+        }
+    }
 }
 
 /// Everything that the provider has, in one look.
@@ -111,6 +152,20 @@ pub struct SlurmNode {
     pub flags: NodeFlags,
     /// Its `Reason`, without Slurm's appended `[user@time]`.
     pub reason: Option<String>,
+    /// What of it is allocated to jobs, where that was asked for: nodes of job mode
+    /// that wait for their VM.
+    pub alloc: Option<Alloc>,
+}
+
+/// What of a node is allocated to jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Alloc {
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory, in MiB; 0 where Slurm does not manage it.
+    pub memory_mb: u64,
+    /// Generic resources of the kind `gpu`.
+    pub gpus: u32,
 }
 
 impl SlurmNode {
@@ -124,10 +179,13 @@ impl SlurmNode {
     #[must_use]
     pub fn is_counted_on(&self) -> bool {
         let f = &self.flags;
-        matches!(
-            self.base,
-            BaseState::Idle | BaseState::Allocated | BaseState::Mixed
-        ) && !(f.powered_down || f.powering_up || f.powering_down || f.power_down || f.unknown)
+        let off = f.powered_down || f.powering_up || f.powering_down || f.unknown;
+        match self.base {
+            // A power-down that was asked for waits until its jobs are over.
+            BaseState::Allocated | BaseState::Mixed => !off,
+            BaseState::Idle => !off && !f.power_down,
+            BaseState::Down | BaseState::Error | BaseState::Future | BaseState::Unknown(_) => false,
+        }
     }
 
     /// Whether a job may be there: true unless Slurm surely says that none is.
@@ -210,6 +268,91 @@ pub struct SlurmJob {
     pub submit: Option<Time>,
     /// When it started or is expected to.
     pub start: Option<Time>,
+    /// Slurm's priority: the highest is served first.
+    pub priority: u64,
+    /// The account that it is charged to; empty without accounting.
+    pub account: String,
+    /// What it asks for, all its nodes together, as Slurm counts it.
+    pub request: Request,
+    /// The job array that it belongs to; a pending record may stand for many tasks.
+    pub array: Option<ArrayTasks>,
+    /// The leader of the heterogeneous job that it is a part of.
+    pub het: Option<JobId>,
+    /// Whether it waits for room for its VMs.
+    pub gate: Gate,
+    /// The other licences that it asks for, as Slurm writes them.
+    pub licenses: String,
+    /// Whether Slurm may put it back into the queue: `--requeue`, and a batch job.
+    pub requeue: bool,
+    /// Slurm's `AdminComment`, where that was asked for: jobs with options for their VMs,
+    /// and those that we have put back.
+    pub admin_comment: Option<String>,
+}
+
+impl SlurmJob {
+    /// A pending job of which nothing else is known.
+    #[must_use]
+    pub fn new(id: JobId) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            uid: 0,
+            user: String::new(),
+            partition: String::new(),
+            state: JobState::Pending,
+            reason: String::new(),
+            nodes: Vec::new(),
+            node_count: 1,
+            submit: None,
+            start: None,
+            priority: 0,
+            account: String::new(),
+            request: Request::default(),
+            array: None,
+            het: None,
+            gate: Gate::Open,
+            licenses: String::new(),
+            requeue: true,
+            admin_comment: None,
+        }
+    }
+}
+
+/// What a job asks for, all its nodes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Request {
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory, in MiB.
+    pub memory_mb: u64,
+    /// Nodes.
+    pub nodes: u32,
+    /// Generic resources of the kind `gpu`.
+    pub gpus: u32,
+}
+
+/// A job array's part that one record stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayTasks {
+    /// The array's id.
+    pub job: JobId,
+    /// The tasks, ascending.
+    pub tasks: Vec<u32>,
+}
+
+/// Whether a pending job of job mode waits until there is room for its VMs. Written into
+/// Slurm as a licence of which none is ever free: users see `(Licenses)` and Slurm does
+/// not start it; all else about the job stays Slurm's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gate {
+    /// It does not, or not any more.
+    #[default]
+    Open,
+    /// It does.
+    Waits {
+        /// Whether it came with options for its VMs, in its `AdminComment`.
+        options: bool,
+    },
 }
 
 /// Slurm's job states, as far as they matter to us.

@@ -16,7 +16,7 @@
 use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
 use crate::plan::Action;
 use crate::policy::Policy;
-use crate::view::{ProviderView, Shape, SlurmNode, SlurmView};
+use crate::view::{ProviderView, Shape, SlurmNode, SlurmView, VmSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -58,8 +58,20 @@ pub struct World {
 pub struct NodeSpec {
     /// Its nodeset.
     pub nodeset: NodesetName,
-    /// How big its VM is.
+    /// How big its VM is; in job mode the most that a job can have on it.
     pub shape: Shape,
+    /// For whom its VMs are made.
+    pub mode: Mode,
+}
+
+/// For whom a node's VMs are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// A VM backs its node while Slurm keeps that powered up, for job after job.
+    #[default]
+    PowerSaving,
+    /// A VM is made for one job, as big as that asked, and is gone after it.
+    Job,
 }
 
 /// What we know of a node; kept in the store.
@@ -108,6 +120,8 @@ pub struct VmRecord {
     pub id: Option<VmId>,
     /// The host chosen or seen.
     pub host: Option<HostName>,
+    /// What it is; none of one that was found and whose making we do not know.
+    pub spec: Option<VmSpec>,
     /// Where it is in its life.
     pub phase: Phase,
     /// When it was asked for.
@@ -322,13 +336,14 @@ impl World {
             self.busy.insert(node.clone());
         }
         match action {
-            Action::CreateVm { tag, host, .. } => {
+            Action::CreateVm { tag, host, spec, .. } => {
                 let record = self.records.entry(tag.node.clone()).or_default();
                 record.generation = record.generation.max(tag.generation);
                 record.vm.get_or_insert_with(|| VmRecord {
                     generation: tag.generation,
                     id: None,
                     host: Some(host.clone()),
+                    spec: Some(spec.clone()),
                     phase: Phase::Asked,
                     asked: now,
                     since: now,

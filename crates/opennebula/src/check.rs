@@ -70,7 +70,7 @@ impl WantedSet {
 
     /// Memory of each VM, in MiB.
     fn memory_mb(&self) -> u64 {
-        self.shape.memory_mb.saturating_add(self.overhead_mb)
+        self.shape.total_mb(self.overhead_mb)
     }
 }
 

@@ -35,7 +35,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{Generation, HostName, NodeName, NodesetName, Time, VmId, VmTag};
-use thiao_core::view::{Ended, ProviderView, Shape};
+use thiao_core::view::{Ended, ProviderView, Shape, VmSpec};
 
 /// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
 const OLDEST: (u32, u32) = (5, 12);
@@ -81,8 +81,8 @@ impl OpenNebula {
     /// OpenNebula's scheduler puts it). `again`: it was asked for before, perhaps by
     /// another process, and is looked for first. When it returns an error, the VM may
     /// be there, held; [`OpenNebula::destroy`] ends it.
-    pub fn create(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, Error> {
-        self.inner.create(tag, host, shape, again)
+    pub fn create(&self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool) -> Result<VmId, Error> {
+        self.inner.create(tag, host, spec, again)
     }
 
     /// Gives the VM of this tag one push towards its end. `hard`: leaves its guest no time.
@@ -212,7 +212,7 @@ impl<C: Calls> Inner<C> {
         &self,
         tag: &VmTag,
         host: Option<&HostName>,
-        shape: Shape,
+        spec: &VmSpec,
         resolved: &Resolved,
     ) -> Result<Order, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
@@ -221,7 +221,7 @@ impl<C: Calls> Inner<C> {
             tag,
             nodeset,
             host,
-            shape,
+            shape: spec.shape,
             overhead_mb: self.settings.overhead_mb,
             network: resolved.network.as_ref().map(|(name, id)| (name.as_str(), *id)),
             ready: self.settings.ready,
@@ -289,7 +289,7 @@ impl<C: Calls> Inner<C> {
                 };
                 let host = HostName::new("host").ok();
                 let host = host.as_ref().and_then(|host| self.chosen(host));
-                self.order(&tag, host, shape, &resolved)?;
+                self.order(&tag, host, &VmSpec::of_node(shape), &resolved)?;
             }
         }
         let view = self.look()?;

@@ -77,7 +77,7 @@ impl Wanted<'_> {
     /// `MEMORY`, in MiB.
     #[must_use]
     pub fn memory_mb(&self) -> u64 {
-        self.shape.memory_mb.saturating_add(self.overhead_mb)
+        self.shape.total_mb(self.overhead_mb)
     }
 }
 

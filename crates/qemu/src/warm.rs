@@ -103,14 +103,11 @@ impl Ready {
         if !self.settings.warm {
             return Err("templates are switched off".to_owned());
         }
-        self.make(
-            (shape.cpus, shape.memory_mb + self.settings.overhead_mb),
-            progress,
-        )
-        .map_err(|error| {
-            progress(&format!("guests of {} CPUs boot each time: {error}", shape.cpus));
-            error.to_string()
-        })
+        self.make((shape.cpus, shape.total_mb(self.settings.overhead_mb)), progress)
+            .map_err(|error| {
+                progress(&format!("guests of {} CPUs boot each time: {error}", shape.cpus));
+                error.to_string()
+            })
     }
 
     fn make(&self, key: Key, progress: &dyn Fn(&str)) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
-use thiao_core::view::{ErrorClass, Shape, VmState};
+use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
 use thiao_qemu::{AccelChoice, GuestSettings, Host, Qemu, Settings, User};
 
@@ -168,10 +168,16 @@ fn life(warm: bool) {
     let host = HostName::new("h1").unwrap();
     let qemu = lab.open();
 
-    let first = qemu.create(&tag("n1", 1), &host, SHAPE).unwrap();
+    let first = qemu
+        .create(&tag("n1", 1), &host, &VmSpec::of_node(SHAPE))
+        .unwrap();
     assert_eq!(first.as_str(), "n1.1");
     let process = pid(&lab, &first);
-    assert_eq!(qemu.create(&tag("n1", 1), &host, SHAPE).unwrap(), first);
+    assert_eq!(
+        qemu.create(&tag("n1", 1), &host, &VmSpec::of_node(SHAPE))
+            .unwrap(),
+        first
+    );
     assert_eq!(pid(&lab, &first), process, "the same tag starts nothing twice");
     lab.ready(&qemu, &first);
     assert_eq!(told(&qemu, &first, "guest restored"), usize::from(warm));
@@ -191,9 +197,13 @@ fn life(warm: bool) {
     assert_eq!(view.vms[0].tag, Some(tag("n1", 1)));
     assert_eq!(view.vms[0].host, Some(host.clone()));
 
-    let second = qemu.create(&tag("n2", 4), &host, SHAPE).unwrap();
+    let second = qemu
+        .create(&tag("n2", 4), &host, &VmSpec::of_node(SHAPE))
+        .unwrap();
     lab.ready(&qemu, &second);
-    let third = qemu.create(&tag("n3", 1), &host, SHAPE).unwrap_err();
+    let third = qemu
+        .create(&tag("n3", 1), &host, &VmSpec::of_node(SHAPE))
+        .unwrap_err();
     assert_eq!(third.class(), ErrorClass::Full, "{third}");
     assert!(!lab.vm_folder(&VmId::new("n3.1").unwrap()).exists());
 
@@ -302,7 +312,9 @@ fn a_broken_template_costs_no_vm() {
         let saved = std::fs::metadata(state).unwrap().len();
         std::fs::write(state, vec![0xab; 4096]).unwrap();
 
-        let id = qemu.create(&tag("n1", 1), &host, SHAPE).unwrap();
+        let id = qemu
+            .create(&tag("n1", 1), &host, &VmSpec::of_node(SHAPE))
+            .unwrap();
         assert_eq!(
             told(&qemu, &id, "not restored, boots instead"),
             1,
@@ -322,7 +334,9 @@ fn a_broken_template_costs_no_vm() {
             std::thread::sleep(Duration::from_millis(100));
         }
         std::thread::sleep(Duration::from_millis(500));
-        let next = qemu.create(&tag("n2", 1), &host, SHAPE).unwrap();
+        let next = qemu
+            .create(&tag("n2", 1), &host, &VmSpec::of_node(SHAPE))
+            .unwrap();
         lab.ready(&qemu, &next);
         assert_eq!(told(&qemu, &next, "guest restored"), 1);
         for id in [id, next] {

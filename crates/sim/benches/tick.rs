@@ -60,6 +60,7 @@ impl Day {
         let spec = NodeSpec {
             nodeset: NodesetName::new("n").unwrap(),
             shape,
+            mode: Mode::PowerSaving,
         };
         let names: Vec<NodeName> = (0..NODES).map(node).collect();
         let hosts: Vec<HostView> = (0..HOSTS)
@@ -185,6 +186,7 @@ fn up(i: usize, now: Time) -> NodeRecord {
             generation: Generation(3),
             id: Some(vm_id(i)),
             host: Some(host(i % HOSTS)),
+            spec: None,
             phase: Phase::Up,
             asked: since,
             since,
@@ -218,6 +220,7 @@ fn slurm_node(busy: bool, rising: bool) -> SlurmNode {
             ..NodeFlags::default()
         },
         reason: None,
+        alloc: None,
     }
 }
 
@@ -234,6 +237,7 @@ fn job(i: usize) -> SlurmJob {
         node_count: 1,
         submit: Some(Time(1)),
         start: Some(Time(2)),
+        ..SlurmJob::new(job_id(i))
     }
 }
 

@@ -439,12 +439,12 @@ fn perform(
     rng: &mut Rng,
     now: Time,
 ) -> Answer {
-    if let Action::CreateVm { tag, host, shape, .. } = action {
+    if let Action::CreateVm { tag, host, spec, .. } = action {
         if rng.chance(faults.create_held) {
-            provider.create_held(tag, shape);
+            provider.create_held(tag, &spec.shape);
             return Answer::Unknown;
         }
-        return match provider.create(tag, host, shape, faults, now) {
+        return match provider.create(tag, host, &spec.shape, faults, now) {
             _ if rng.chance(faults.create_unanswered) => Answer::Unknown,
             Ok(id) => Answer::Created(id),
             Err(why) => Answer::CreateFailed(why),

@@ -146,7 +146,7 @@ impl Provider {
         if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
             return Err(format!("host {host} takes no VMs"));
         }
-        let memory_mb = shape.memory_mb + self.overhead_mb;
+        let memory_mb = shape.total_mb(self.overhead_mb);
         let outsiders = self
             .vms
             .values()
@@ -208,7 +208,7 @@ impl Provider {
             id: self.fresh_id(),
             tag: Some(tag.clone()),
             host: None,
-            memory_mb: shape.memory_mb + self.overhead_mb,
+            memory_mb: shape.total_mb(self.overhead_mb),
             cpu_percent: shape.cpu_percent(),
             state: VmState::Held,
         };

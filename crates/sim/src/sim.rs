@@ -13,7 +13,7 @@ use thiao_core::ids::{
 };
 use thiao_core::policy::Policy;
 use thiao_core::view::{HostView, Shape};
-use thiao_core::world::{NodeSpec, World};
+use thiao_core::world::{Mode, NodeSpec, World};
 
 /// How many lines of the story are kept for a violation's report.
 const STORY: usize = 400;
@@ -536,6 +536,7 @@ fn first_world(setup: &Setup, names: &[NodeName], now: Time) -> World {
             memory_mb: VM_MEMORY_MB,
             share_percent: 100,
         },
+        mode: Mode::PowerSaving,
     };
     let cluster = ClusterName::new("sim").expect("a cluster's name");
     let specs = names.iter().map(|name| (name.clone(), spec.clone())).collect();

@@ -533,6 +533,7 @@ impl Node {
                 ..NodeFlags::default()
             },
             reason: self.down.clone(),
+            alloc: None,
         }
     }
 }
@@ -557,7 +558,7 @@ impl Job {
             nodes: nodes.to_vec(),
             node_count: u32::try_from(self.size).unwrap_or(u32::MAX),
             submit: Some(self.submit),
-            start: None,
+            ..SlurmJob::new(id)
         }
     }
 }

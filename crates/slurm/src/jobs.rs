@@ -81,6 +81,7 @@ fn parse_job(record: &str) -> Result<SlurmJob, SlurmError> {
         node_count,
         submit,
         start,
+        ..SlurmJob::new(JobId(id))
     })
 }
 

@@ -57,6 +57,7 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<NodeName, SlurmNode>, Sl
             base,
             flags,
             reason: parse_reason(reason),
+            alloc: None,
         };
         nodes.extend(names.into_iter().map(|name| (name, node.clone())));
     }

@@ -55,7 +55,8 @@ fn a_nodes_life_is_read() {
         SlurmNode {
             base: BaseState::Idle,
             flags: flags(|f| f.powered_down = true),
-            reason: None
+            reason: None,
+            alloc: None
         }
     );
 
@@ -356,7 +357,7 @@ fn any_job() -> impl Strategy<Value = SlurmJob> {
                 nodes,
                 node_count,
                 submit: submit.map(|s| Time(s * 1000)),
-                start: None,
+                ..SlurmJob::new(JobId(id))
             },
         )
 }
@@ -402,7 +403,7 @@ proptest! {
             let shown = reason.as_deref().unwrap_or("none");
             text += &format!("{}|{}|{shown}|{MARK}\n", hostlist::fold(&names), state_text(&base, flags));
             for name in names {
-                expected.insert(name, SlurmNode { base: base.clone(), flags, reason: reason.clone() });
+                expected.insert(name, SlurmNode { base: base.clone(), flags, reason: reason.clone(), alloc: None });
             }
         }
         prop_assert_eq!(nodes::parse(&text, MARK).unwrap(), expected);

@@ -14,7 +14,7 @@ use thiao::controller::provider::{Ended, Provider, ProviderError};
 use thiao::controller::serve_with;
 use thiao_core::ids::{HostName, VmId, VmTag};
 use thiao_core::spool::IntentKind;
-use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmState, VmView};
+use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 use tokio::task::JoinHandle;
 
 mod site;
@@ -63,7 +63,7 @@ impl Provider for Fake {
         })
     }
 
-    fn create(&self, tag: &VmTag, host: &HostName, _: Shape, _: bool) -> Result<VmId, ProviderError> {
+    fn create(&self, tag: &VmTag, host: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {
         self.asked.lock().unwrap().push(tag.clone());
         if let Some(text) = self.broken.lock().unwrap().clone() {
             return Err(ProviderError {

@@ -8,14 +8,14 @@ use crate::error::{Class, Error};
 use crate::settings::Placement;
 use crate::state::{Kind, VmState};
 use thiao_core::ids::{HostName, VmId, VmTag};
-use thiao_core::view::Shape;
+use thiao_core::view::VmSpec;
 
 impl<C: Calls> Inner<C> {
     pub(super) fn create(
         &self,
         tag: &VmTag,
         host: &HostName,
-        shape: Shape,
+        spec: &VmSpec,
         again: bool,
     ) -> Result<VmId, Error> {
         if tag.cluster != self.settings.cluster {
@@ -28,11 +28,11 @@ impl<C: Calls> Inner<C> {
             return Err(Error::new(Class::Busy, format!("{tag} is being made already")));
         }
         let _making = Making { inner: self, tag };
-        self.create_alone(tag, host, shape, again)
+        self.create_alone(tag, host, spec, again)
     }
 
     /// As the only call that makes this VM.
-    fn create_alone(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, Error> {
+    fn create_alone(&self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool) -> Result<VmId, Error> {
         // Before anything is made: a host that is not there needs no VM.
         let host_id = match self.settings.placement {
             Placement::Thiao => Some(self.host_id(host)?),
@@ -53,7 +53,7 @@ impl<C: Calls> Inner<C> {
                 (id, state)
             }
             None => {
-                let id = self.make(tag, host, shape)?;
+                let id = self.make(tag, host, spec)?;
                 let made = now();
                 let mut memory = self.memory();
                 memory.made(tag, id, made);
@@ -67,13 +67,13 @@ impl<C: Calls> Inner<C> {
     }
 
     /// Makes it, held.
-    fn make(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<u32, Error> {
+    fn make(&self, tag: &VmTag, host: &HostName, spec: &VmSpec) -> Result<u32, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
         let name = crate::template::vm_name(tag);
         let mut fresh = false;
         loop {
             let resolved = self.sources.get(&self.calls, nodeset, source)?;
-            let made = match self.order(tag, self.chosen(host), shape, &resolved)? {
+            let made = match self.order(tag, self.chosen(host), spec, &resolved)? {
                 Order::Registered { template, extra } => self.calls.instantiate(template, &name, &extra),
                 Order::Whole(template) => self.calls.allocate(&template),
             };

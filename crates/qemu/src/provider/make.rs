@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::PoisonError;
 use thiao_core::ids::{HostName, VmId, VmTag};
-use thiao_core::view::Shape;
+use thiao_core::view::{Shape, VmSpec};
 
 /// What a guest's kernel keeps for itself, in MiB: measured 35 on guests of 256 to 440 MiB.
 const KERNEL_MB: u64 = 36;
@@ -33,7 +33,8 @@ pub(crate) struct Wanted {
 
 impl Qemu {
     /// Starts a VM on a host. The same tag again gives the same id and starts nothing.
-    pub fn create(&self, tag: &VmTag, host: &HostName, shape: Shape) -> Result<VmId, Error> {
+    pub fn create(&self, tag: &VmTag, host: &HostName, spec: &VmSpec) -> Result<VmId, Error> {
+        let shape = spec.shape;
         let wanted = Wanted {
             cpus: shape.cpus,
             memory_mb: shape.memory_mb,
@@ -93,7 +94,7 @@ impl Qemu {
 
 impl Inner {
     pub fn total_mb(&self, shape: Shape) -> u64 {
-        shape.memory_mb + self.settings.overhead_mb
+        shape.total_mb(self.settings.overhead_mb)
     }
 
     /// Whether slurmd will see the memory that is promised.

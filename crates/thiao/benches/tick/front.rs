@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use thiao::config::ProviderSettings;
 use thiao_core::ids::{Generation, HostName, NodeName, VmTag};
-use thiao_core::view::Shape;
+use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{HostSetup, Lcm, Oned, Settings, State, TemplateSetup};
 use thiao_opennebula::OpenNebula;
 
@@ -156,7 +156,7 @@ fn make(provider: &OpenNebula) -> anyhow::Result<()> {
                 generation: Generation(1),
             };
             let host = HostName::new(&format!("h{}", n % super::HOSTS))?;
-            provider.create(&tag, &host, shape, false)?;
+            provider.create(&tag, &host, &VmSpec::of_node(shape), false)?;
         }
     };
     std::thread::scope(|scope| {

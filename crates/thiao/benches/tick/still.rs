@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use thiao::controller::provider::{Ended, Provider, ProviderError};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
-use thiao_core::view::{HostView, ProviderView, Shape, VmState, VmView};
+use thiao_core::view::{HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 
 /// Shows the same VMs again and again.
 pub struct Still(ProviderView);
@@ -50,7 +50,7 @@ impl Provider for Still {
     fn look(&self) -> Result<ProviderView, ProviderError> {
         Ok(self.0.clone())
     }
-    fn create(&self, tag: &VmTag, _: &HostName, _: Shape, _: bool) -> Result<VmId, ProviderError> {
+    fn create(&self, tag: &VmTag, _: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {
         panic!("nothing should be made in this bench: {tag}")
     }
     fn destroy(&self, tag: &VmTag, _: Option<&VmId>, _: bool) -> Result<Ended, ProviderError> {
@@ -93,8 +93,14 @@ impl<P: Provider> Provider for Counted<P> {
         self.looks.fetch_add(1, Ordering::Relaxed);
         seen
     }
-    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, ProviderError> {
-        self.inner.create(tag, host, shape, again)
+    fn create(
+        &self,
+        tag: &VmTag,
+        host: &HostName,
+        spec: &VmSpec,
+        again: bool,
+    ) -> Result<VmId, ProviderError> {
+        self.inner.create(tag, host, spec, again)
     }
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
         self.inner.destroy(tag, id, hard)

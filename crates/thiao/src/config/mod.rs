@@ -15,11 +15,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_core::ids::{ClusterName, NodeName, NodesetName};
+use thiao_core::options::OptionRule;
 use thiao_core::policy::Policy;
 use thiao_core::view::Shape;
 use toml::de::DeTable;
 
-pub use thiao_core::world::NodeSpec;
+pub use thiao_core::world::{Mode, NodeSpec};
 
 /// Everything that was configured or is the default, resolved.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub nodesets: BTreeMap<NodesetName, Nodeset>,
     /// Every node of all nodesets.
     pub nodes: BTreeMap<NodeName, NodeSpec>,
+    /// What holds for jobs in nodesets of job mode.
+    pub job: JobSettings,
     /// The limits and times that `plan` obeys.
     pub policy: Policy,
     /// When the controller looks and acts.
@@ -99,6 +102,48 @@ pub struct Nodeset {
     pub partition: String,
     /// Slurm features of them.
     pub features: Vec<String>,
+    /// What is set only in job mode; none in power-saving mode.
+    pub job: Option<JobNodeset>,
+}
+
+impl Nodeset {
+    /// For whom its VMs are made.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match self.job {
+            Some(_) => Mode::Job,
+            None => Mode::PowerSaving,
+        }
+    }
+
+    /// The shapes that VMs of it certainly have: those that a provider readies ahead.
+    pub fn shapes(&self) -> impl Iterator<Item = Shape> {
+        let (one, many) = match &self.job {
+            Some(job) => (None, job.warm.as_slice()),
+            None => (Some(self.shape), &[][..]),
+        };
+        one.into_iter().chain(many.iter().copied())
+    }
+}
+
+/// What is set only for a nodeset of job mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobNodeset {
+    /// Memory for each CPU of a job that names none, in MiB: Slurm's `DefMemPerCPU`.
+    pub memory_per_cpu_mb: u64,
+    /// Sizes for which a guest is booted and saved ahead.
+    pub warm: Vec<Shape>,
+    /// The most GPUs of a job on one node.
+    pub gpus: u32,
+}
+
+/// What holds for jobs in nodesets of job mode.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobSettings {
+    /// Who may ask what of VMs (`--vm-*`); empty: nobody anything.
+    pub options: Vec<OptionRule>,
+    /// Whether a job's VMs are told in its `AdminComment` when it is over.
+    pub admin_comment: bool,
 }
 
 /// When the controller looks and acts.

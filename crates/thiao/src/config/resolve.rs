@@ -1,11 +1,12 @@
 //! Every key of `thiao.toml`: its name, default, range, and what it becomes.
 
+mod job;
 mod opennebula;
 mod people;
 mod qemu;
 
 use super::read::{Findings, Reader, Section};
-use super::{Config, NodeSpec, Nodeset, ProviderSettings, SlurmSettings, Timing};
+use super::{Config, Mode, NodeSpec, Nodeset, ProviderSettings, SlurmSettings, Timing};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
@@ -109,6 +110,8 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
     let (conf, bin_dir) = (slurm.path("conf", None), slurm.path("bin_dir", None));
     slurm.close();
     let (nodesets, nodes, sources) = nodesets(root, maker);
+    job::partitions(root, &nodesets);
+    let job = job::settings(root);
     let mut policy = maker.policy();
     limits(&root.table("limits"), &mut policy);
     let Times {
@@ -157,6 +160,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         },
         nodesets,
         nodes,
+        job,
         policy,
         timing,
         provider,
@@ -236,6 +240,8 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
         let partition = table
             .checked("partition", Some("vm".to_owned()), word)
             .unwrap_or_default();
+        let mode = table.choice("mode", Mode::PowerSaving, &job::MODES);
+        let job = job::nodeset(&table, mode, shape);
         let features = table.texts("features", |text| word(text).map(drop));
         let source = match maker {
             Maker::OpenNebula => opennebula::source(&table),
@@ -257,6 +263,7 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
                     place.insert(NodeSpec {
                         nodeset: name.clone(),
                         shape,
+                        mode,
                     });
                 }
                 Entry::Occupied(other) => {
@@ -277,6 +284,7 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
             shape,
             partition,
             features,
+            job,
         };
         if sets.insert(name.clone(), set).is_some() {
             table.problem("name", format!("there are two nodesets named {name}"));
@@ -346,6 +354,9 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy, maker: Maker) -> Times {
     policy.retry_first = table.seconds("retry_first", policy.retry_first, from(100, HOUR));
     policy.retry_max = table.seconds("retry_max", policy.retry_max, from(100, DAY));
     policy.breaker_pause = table.seconds("breaker_pause", policy.breaker_pause, from(100, DAY));
+    policy.admit_patience = table.seconds("admit_patience", policy.admit_patience, from(SECOND, HOUR));
+    policy.overtake_limit = table.seconds("overtake_limit", policy.overtake_limit, from(0, 30 * DAY));
+    policy.keep_failed = table.seconds("keep_failed", policy.keep_failed, from(SECOND, 30 * DAY));
     let span = |key, default: u64, least, most| {
         Duration::from_millis(table.seconds(key, Millis(default), from(least, most)).0)
     };

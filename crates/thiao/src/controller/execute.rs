@@ -82,14 +82,14 @@ pub fn execute<P: Provider>(
             Action::CreateVm {
                 tag,
                 host,
-                shape,
+                spec,
                 again,
             } => {
                 let provider = provider.clone();
                 run(
                     vec![id],
                     Box::new(move || {
-                        let result = provider.create(&tag, &host, shape, again);
+                        let result = provider.create(&tag, &host, &spec, again);
                         Outcome::Created(tag, result)
                     }),
                 );

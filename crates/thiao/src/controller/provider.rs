@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 pub use thiao_core::view::Ended;
-use thiao_core::view::{ErrorClass, ProviderView, Shape};
+use thiao_core::view::{ErrorClass, ProviderView, Shape, VmSpec};
 use thiao_core::world::NodeRecord;
 
 /// Why a provider's call failed.
@@ -33,7 +33,8 @@ pub trait Provider: Send + Sync + 'static {
     /// Makes the VM of this tag on this host, once, however often it is called. `again`:
     /// it was asked for before, perhaps by a controller that has died since.
     /// [`ErrorClass::Transient`] leaves open whether it was made.
-    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, ProviderError>;
+    fn create(&self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool)
+    -> Result<VmId, ProviderError>;
 
     /// Ends the VM of this tag; `hard`: without leaving its guest time. Calling it again is harmless.
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError>;
@@ -76,10 +77,10 @@ impl Provider for thiao_qemu::Qemu {
         &self,
         tag: &VmTag,
         host: &HostName,
-        shape: Shape,
+        spec: &VmSpec,
         _again: bool,
     ) -> Result<VmId, ProviderError> {
-        thiao_qemu::Qemu::create(self, tag, host, shape).map_err(told)
+        thiao_qemu::Qemu::create(self, tag, host, spec).map_err(told)
     }
 
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, _hard: bool) -> Result<Ended, ProviderError> {
@@ -123,8 +124,14 @@ impl Provider for thiao_opennebula::OpenNebula {
         thiao_opennebula::OpenNebula::look(self).map_err(meant)
     }
 
-    fn create(&self, tag: &VmTag, host: &HostName, shape: Shape, again: bool) -> Result<VmId, ProviderError> {
-        thiao_opennebula::OpenNebula::create(self, tag, host, shape, again).map_err(meant)
+    fn create(
+        &self,
+        tag: &VmTag,
+        host: &HostName,
+        spec: &VmSpec,
+        again: bool,
+    ) -> Result<VmId, ProviderError> {
+        thiao_opennebula::OpenNebula::create(self, tag, host, spec, again).map_err(meant)
     }
 
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
@@ -210,6 +217,7 @@ mod tests {
                 generation: Generation(1),
                 id: None,
                 host: None,
+                spec: None,
                 phase: Phase::Asked,
                 asked: Time(1),
                 since: Time(1),

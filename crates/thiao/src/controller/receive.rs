@@ -64,7 +64,12 @@ impl<P: Provider> Owner<P> {
     }
 
     fn prepare_again_later(&self) {
-        let shapes: BTreeSet<_> = self.world.specs.values().map(|spec| spec.shape).collect();
+        let shapes: BTreeSet<_> = self
+            .config
+            .nodesets
+            .values()
+            .flat_map(|set| set.shapes())
+            .collect();
         let shapes: Vec<_> = shapes.into_iter().collect();
         let (provider, messages) = (self.provider.clone(), self.messages.0.clone());
         let pause = duration(self.world.policy.breaker_pause);

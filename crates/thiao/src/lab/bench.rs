@@ -278,7 +278,7 @@ pub fn by_hand(config: &Path) -> Result<ExitCode> {
             generation: Generation(1),
         };
         let id = match order {
-            "start" => qemu.create(&tag, &host, shape)?,
+            "start" => qemu.create(&tag, &host, &thiao_core::view::VmSpec::of_node(shape))?,
             "end" => {
                 let id = thiao_core::ids::VmId::new(&format!("{node}.1"))?;
                 qemu.destroy(&id)?;

@@ -15,6 +15,7 @@ fn record(phase: Phase) -> NodeRecord {
             generation: Generation(3),
             id: Some(VmId::new("n0.3").unwrap()),
             host: Some(HostName::new("a").unwrap()),
+            spec: None,
             phase,
             asked: Time(6),
             since: Time(7),

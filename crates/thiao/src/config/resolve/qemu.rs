@@ -166,7 +166,7 @@ pub fn fits(
     qemu: &Settings,
 ) {
     for (name, set) in nodesets {
-        let memory = set.shape.memory_mb + policy.overhead_mb;
+        let memory = set.shape.total_mb(policy.overhead_mb);
         let cpu = u64::from(set.shape.cpus) * u64::from(set.shape.share_percent);
         let room = |host: &Host| {
             let cores = u64::from(host.cpus) * u64::from(policy.cpu_overcommit_percent);

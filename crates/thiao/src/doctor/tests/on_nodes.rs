@@ -7,6 +7,7 @@ fn slurm(state: &str, reason: Option<&str>) -> SlurmNode {
         base,
         flags,
         reason: reason.map(str::to_owned),
+        alloc: None,
     }
 }
 
@@ -274,7 +275,7 @@ fn job(reason: &str, age: u64, count: u32) -> SlurmJob {
         nodes: Vec::new(),
         node_count: count,
         submit: Some(Time(NOW - age)),
-        start: None,
+        ..SlurmJob::new(JobId(17))
     }
 }
 

@@ -30,6 +30,7 @@ fn said(vms: &[VmDetails], addresses: &[(&str, &str)], strays: &[&str]) -> Vec<F
         base: BaseState::Idle,
         flags: NodeFlags::default(),
         reason: None,
+        alloc: None,
     };
     let view = SlurmView {
         nodes: addresses
