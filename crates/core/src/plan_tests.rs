@@ -481,19 +481,19 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
                 ..tag.clone()
             },
             host: host("a"),
-            shape,
+            spec: VmSpec::of_node(shape),
             again: false,
         },
         Action::CreateVm {
             tag: w.tag(&node("n1"), Generation(1)),
             host: host("a"),
-            shape,
+            spec: VmSpec::of_node(shape),
             again: false,
         },
         Action::CreateVm {
             tag: w.tag(&node("zz"), Generation(1)),
             host: host("a"),
-            shape,
+            spec: VmSpec::of_node(shape),
             again: false,
         },
         Action::SetDown {

@@ -17,16 +17,18 @@ pub struct Shape {
     pub share_percent: u32,
 }
 
-/// One part in this many of a guest's memory goes to its kernel's tables of pages:
-/// measured with guests of 256 MiB to 4 GiB.
+/// One part in this many of a guest's memory goes to its kernel's tables of pages.
 const PAGE_TABLE_PART: u64 = 64;
+
+/// Up to this size, in MiB, the overhead that every guest has covers its tables too.
+const SMALL_GUEST_MB: u64 = 2048;
 
 impl Shape {
     /// Memory that a VM of this shape takes from its host, in MiB: what is promised to
-    /// jobs, `overhead_mb` for the guest itself, and its page tables, which grow with it.
+    /// jobs, `overhead_mb` for the guest itself, and what the page tables of a big one take.
     #[must_use]
     pub fn total_mb(&self, overhead_mb: u64) -> u64 {
-        let tables = self.memory_mb / PAGE_TABLE_PART;
+        let tables = self.memory_mb.saturating_sub(SMALL_GUEST_MB) / PAGE_TABLE_PART;
         self.memory_mb.saturating_add(overhead_mb).saturating_add(tables)
     }
 }

@@ -51,7 +51,7 @@ impl World {
             nodes: on.iter().map(|name| node(name)).collect(),
             node_count: size,
             submit: None,
-            start: None,
+            ..SlurmJob::new(JobId(7))
         };
         self.slurm.as_mut().unwrap().jobs.insert(job.id, job);
     }

@@ -137,7 +137,12 @@ impl Way for ByThiao {
     fn make(&self, pieces: &[Piece]) -> Outcome<Vec<u32>> {
         let ids = at_once(CALLS_AT_ONCE, pieces.len(), |n| {
             let piece = &pieces[n];
-            let id = self.provider.create(&piece.tag, &piece.host, SHAPE, false)?;
+            let id = self.provider.create(
+                &piece.tag,
+                &piece.host,
+                &thiao_core::view::VmSpec::of_node(SHAPE),
+                false,
+            )?;
             Ok(id.as_str().parse()?)
         })?;
         let tags = ids
