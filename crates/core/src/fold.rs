@@ -9,6 +9,8 @@ use crate::view::{BaseState, ProviderView, SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod jobs;
+
 /// What begins every reason that we set in Slurm.
 pub const REASON_PREFIX: &str = "thiao:";
 
@@ -36,6 +38,13 @@ pub enum Order {
     Down,
     /// Slurm gave up on resuming them: the same as `Down`, told otherwise.
     ResumeFailed,
+    /// A job that was on them is over.
+    JobEnded {
+        /// Which.
+        job: JobId,
+        /// Whether it failed.
+        failed: bool,
+    },
 }
 
 impl World {
@@ -51,7 +60,11 @@ impl World {
                 ),
             );
         }
+        if let Order::JobEnded { job, failed } = order {
+            return self.job_ended(node, *job, *failed);
+        }
         let now = self.now;
+        let own = self.is_job_mode(node);
         let record = self.records.entry(node.clone()).or_default();
         let in_force = match record.wish {
             Wish::Up { since } | Wish::Down { since } => since,
@@ -68,7 +81,12 @@ impl World {
         }
         match order {
             Order::Up { force, jobs } => {
-                record.jobs = jobs.get(node).cloned().unwrap_or_default();
+                let jobs = jobs.get(node).cloned().unwrap_or_default();
+                if own && jobs != record.jobs {
+                    // Another job's VM failed there, not this one's.
+                    record.trouble = Default::default();
+                }
+                record.jobs = jobs;
                 record.wish = Wish::Up { since: at };
                 if *force {
                     record.trouble = Default::default();
@@ -91,6 +109,8 @@ impl World {
                 record.wish = Wish::Down { since: at };
                 Note::node(node, "suspend-asked", "asked to go down")
             }
+            // Told above: it orders nothing of the node.
+            Order::JobEnded { .. } => Note::node(node, "job-ended", "its job is over"),
             Order::ResumeFailed => {
                 record.wish = Wish::Down { since: at };
                 if record.vm.as_ref().is_some_and(|vm| vm.phase.is_starting()) {
@@ -259,6 +279,8 @@ impl World {
             }
         }
         self.jobs_started.clear();
+        self.slurm_began = began;
+        self.see_jobs(&view, began);
         self.slurm = Some(view);
         notes
     }
@@ -407,6 +429,7 @@ impl NodeRecord {
             asked: now,
             since: now,
             missing_since: None,
+            kept: None,
         });
     }
 

@@ -5,10 +5,12 @@
 //! executed, is told as an event, and is a bug of ours.
 
 use crate::fold::{REASON_PREFIX, is_returnable};
-use crate::ids::{Generation, HostName, NodeName, VmId, VmTag};
+use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::plan::{Action, Plan, Step, is_superseded, may_have_registered, surely_unused};
-use crate::view::{BaseState, HostView, Shape, VmSpec, VmState, VmView};
-use crate::world::{Cause, Phase, Wish, World};
+use crate::view::{
+    ArrayTasks, BaseState, Gate, HostView, JobState, Shape, SlurmJob, VmSpec, VmState, VmView,
+};
+use crate::world::{Cause, Mode, Phase, Wish, World};
 use std::collections::{HashMap, HashSet};
 
 /// A step that breaks an invariant.
@@ -46,6 +48,9 @@ struct Linter<'a> {
     touched: HashSet<NodeName>,
     vms: usize,
     starting: usize,
+    /// VMs and memory in MiB of the jobs that this plan lets go.
+    promised_vms: usize,
+    promised_mb: u64,
     /// Memory in use per host, MiB, and VMs on it; grows with each creation that passes.
     load: HashMap<&'a HostName, (u64, usize)>,
     hosts: HashMap<&'a HostName, &'a HostView>,
@@ -87,6 +92,8 @@ impl<'a> Linter<'a> {
             touched: HashSet::new(),
             vms: vms().count(),
             starting: vms().filter(|vm| vm.phase.is_starting()).count(),
+            promised_vms: 0,
+            promised_mb: 0,
             load,
             live,
         }
@@ -111,15 +118,91 @@ impl<'a> Linter<'a> {
             Action::DestroyVm { tag, id, cause, .. } => self.destroy(tag, id.as_ref(), cause),
             Action::SetDown { node, reason, .. } => self.set_down(node, reason),
             Action::ReturnNode { node } => self.give_back(node),
-            Action::StartNow { job } => {
-                let known = self
-                    .world
-                    .slurm
-                    .as_ref()
-                    .is_some_and(|slurm| slurm.jobs.contains_key(job));
-                refuse_if(!known, || format!("job {job} is not in Slurm's last look"))
+            Action::StartNow { job } => self.job(*job).map(drop),
+            Action::Admit { job, array, .. } => self.admit(*job, array.as_ref()),
+            Action::CloseGate { job, .. } | Action::FinishPutBack { job, .. } => {
+                let seen = self.own_job(*job)?;
+                refuse_if(seen.state != JobState::Pending || seen.gate == Gate::Waits, || {
+                    format!("job {job} is not pending with an open gate")
+                })
+            }
+            Action::PutBack { job, .. } => self.put_back(*job),
+            Action::EndWithJob { node } | Action::PowerDown { node } => {
+                let now = matches!(action, Action::PowerDown { .. });
+                self.end_own(node, now)
             }
         }
+    }
+
+    fn job(&self, job: JobId) -> Result<&'a SlurmJob, String> {
+        let slurm = self.world.slurm.as_ref();
+        let seen = slurm.and_then(|slurm| slurm.jobs.get(&job));
+        seen.ok_or_else(|| format!("job {job} is not in Slurm's last look"))
+    }
+
+    /// Invariant 4: jobs outside of job mode are not ours to let go or to put back.
+    fn own_job(&self, job: JobId) -> Result<&'a SlurmJob, String> {
+        let seen = self.job(job)?;
+        let own = self.world.job_partitions.contains_key(&seen.partition);
+        refuse_if(!own, || format!("job {job} is in {}, no partition of job mode", seen.partition))?;
+        refuse_if(self.world.busy_jobs.contains(&job), || {
+            format!("an action on job {job} is under way")
+        })?;
+        Ok(seen)
+    }
+
+    /// Invariant 7: what is let go has room, at least on all hosts together.
+    fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>) -> Verdict {
+        self.provider()?;
+        let seen = self.own_job(job)?;
+        refuse_if(seen.state != JobState::Pending || seen.gate != Gate::Waits, || {
+            format!("job {job} does not wait for room")
+        })?;
+        let stranger = array.is_some_and(|some| {
+            let all = seen.array.as_ref().map_or(&[][..], |all| &all.tasks);
+            some.tasks.iter().any(|task| !all.contains(task))
+        });
+        refuse_if(stranger, || format!("job {job} has no such tasks"))?;
+        let times = array.map_or(1, |some| some.tasks.len());
+        let nodes = seen.request.nodes.max(1) as usize * times;
+        let policy = &self.world.policy;
+        self.promised_vms += nodes;
+        refuse_if(self.vms + self.promised_vms > policy.max_vms, || {
+            format!("more than {} VMs (limits.max_vms)", policy.max_vms)
+        })?;
+        self.promised_mb += times as u64 * seen.request.memory_mb + nodes as u64 * policy.overhead_mb;
+        let usable = self.hosts.values().filter(|host| host.usable);
+        let all_mb: u64 = usable.map(|host| host.memory_mb).sum();
+        let used_mb: u64 = self.load.values().map(|(mb, _)| mb).sum();
+        refuse_if(used_mb + self.promised_mb > all_mb, || {
+            format!("the hosts would have to carry {} of {all_mb} MiB", used_mb + self.promised_mb)
+        })
+    }
+
+    /// Invariant 3: what goes back into the queue does not run.
+    fn put_back(&self, job: JobId) -> Verdict {
+        let seen = self.own_job(job)?;
+        refuse_if(seen.state != JobState::Configuring, || {
+            format!("job {job} is not about to start: it may run")
+        })?;
+        let all_up = seen.nodes.iter().all(|node| {
+            let vm = self.world.records.get(node).and_then(|record| record.vm.as_ref());
+            vm.is_some_and(|vm| vm.phase == Phase::Up)
+        });
+        refuse_if(all_up, || format!("job {job} has all its VMs, and may start at any moment"))
+    }
+
+    /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job
+    /// on it and can give it none.
+    fn end_own(&self, node: &NodeName, now: bool) -> Verdict {
+        refuse_if(!self.world.is_job_mode(node), || format!("{node} is not in job mode"))?;
+        let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        let Some(seen) = seen else {
+            return Err(format!("Slurm's last look does not show {node}"));
+        };
+        refuse_if(now && (seen.may_run_job() || !seen.flags.drain), || {
+            format!("{node} may have a job, or be given one")
+        })
     }
 
     /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed look), 7 (bounded).
@@ -148,6 +231,7 @@ impl<'a> Linter<'a> {
                 })?;
             }
             None => {
+                self.is_as_it_must(&tag.node, spec)?;
                 let wished = record.is_some_and(|record| matches!(record.wish, Wish::Up { .. }));
                 refuse_if(!wished, || format!("nobody asked for {}", tag.node))?;
                 let newer = record.is_none_or(|record| tag.generation > record.generation);
@@ -174,6 +258,31 @@ impl<'a> Linter<'a> {
         refuse_if(twin, || {
             format!("{} has another live VM at the provider", tag.node)
         })
+    }
+
+    /// A VM is its node's, as big as that; or one job's, as big as its allocation.
+    fn is_as_it_must(&self, node: &NodeName, spec: &VmSpec) -> Verdict {
+        let Some(of_node) = self.world.specs.get(node) else {
+            return Err(format!("{node} is not in the configuration"));
+        };
+        match (of_node.mode, spec.job) {
+            (Mode::PowerSaving, None) => refuse_if(spec.shape != of_node.shape, || {
+                format!("{node} is of another size")
+            }),
+            (Mode::PowerSaving, Some(job)) => Err(format!("{node} is for all jobs, not for job {job} alone")),
+            (Mode::Job, None) => Err(format!("{node} is in job mode, and this VM would be nobody's")),
+            (Mode::Job, Some(job)) => {
+                let on = self.own_job(job)?.nodes.contains(node);
+                refuse_if(!on, || format!("job {job} does not have {node}"))?;
+                let slurm = self.world.slurm.as_ref();
+                let alloc = slurm.and_then(|slurm| slurm.nodes.get(node)?.alloc);
+                let same = alloc.is_some_and(|alloc| {
+                    let memory = alloc.memory_mb == spec.shape.memory_mb || alloc.memory_mb == 0;
+                    alloc.cpus == spec.shape.cpus && memory
+                });
+                refuse_if(!same, || format!("job {job} has another part of {node} than that VM would be"))
+            }
+        }
     }
 
     fn fits(&mut self, host: &HostName, shape: &Shape) -> Verdict {
@@ -257,7 +366,9 @@ impl<'a> Linter<'a> {
         let working = record
             .and_then(|record| record.vm.as_ref())
             .is_some_and(|vm| !matches!(vm.phase, Phase::Dead { .. }));
-        let working = working && !self.world.is_unbacked(node);
+        let vm = record.and_then(|record| record.vm.as_ref());
+        let kept = vm.is_some_and(|vm| vm.kept.is_some());
+        let working = working && !self.world.is_unbacked(node) && !kept;
         refuse_if(working, || format!("{node} has a VM that may run a job"))?;
         let known = self
             .world

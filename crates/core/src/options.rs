@@ -9,6 +9,21 @@ use std::fmt;
 /// Begins the `AdminComment` of a job that has options for its VMs.
 pub const COMMENT_PREFIX: &str = "vm:";
 
+/// Stands in the `AdminComment` of a job that was put back, before the reason.
+const PUT_BACK: &str = "; put back: ";
+
+/// What a job's `AdminComment` says when it is put back into the queue: its options, and why.
+#[must_use]
+pub fn put_back_comment(options: &VmOptions, why: &str) -> String {
+    format!("{COMMENT_PREFIX} {options}{PUT_BACK}{why}")
+}
+
+/// Whether a job's `AdminComment` says that we have put it back.
+#[must_use]
+pub fn is_put_back(comment: &str) -> bool {
+    comment.starts_with(COMMENT_PREFIX) && comment.contains(PUT_BACK)
+}
+
 /// What a job asks of its VMs beside Slurm's resources.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VmOptions {
@@ -227,6 +242,16 @@ mod tests {
             VmOptions::from_comment("share=3, as ever"),
             Ok(VmOptions::default())
         );
+    }
+
+    #[test]
+    fn a_job_that_was_put_back_keeps_its_options() {
+        let some = VmOptions::parse("share=50").unwrap();
+        let comment = put_back_comment(&some, "no room; sorry");
+        assert_eq!(VmOptions::from_comment(&comment), Ok(some));
+        let none = put_back_comment(&VmOptions::default(), "no room");
+        assert_eq!(VmOptions::from_comment(&none), Ok(VmOptions::default()));
+        assert!(is_put_back(&comment) && is_put_back(&none) && !is_put_back("vm: share=50"));
     }
 
     #[test]

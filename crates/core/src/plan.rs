@@ -6,7 +6,7 @@
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::Subject;
 use crate::planner::Planner;
-use crate::view::{BaseState, SlurmView, VmSpec, VmState, VmView};
+use crate::view::{ArrayTasks, BaseState, SlurmView, VmSpec, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, Wish, World};
 use std::fmt;
 
@@ -81,6 +81,50 @@ pub enum Action {
         /// The job.
         job: JobId,
     },
+    /// Let a job go that waited for room: all its VMs have some.
+    Admit {
+        /// The job; of an array its record.
+        job: JobId,
+        /// The tasks of the array that are let go; none: the whole job.
+        array: Option<ArrayTasks>,
+        /// The licences that it keeps.
+        licenses: String,
+    },
+    /// Let a job wait for room again that was let go and was not started.
+    CloseGate {
+        /// The job; of an array its record.
+        job: JobId,
+        /// The tasks of the array that it is about; none: the whole job.
+        array: Option<ArrayTasks>,
+        /// Its other licences.
+        licenses: String,
+    },
+    /// Put a job back into the queue whose VMs cannot be had after all.
+    PutBack {
+        /// The job.
+        job: JobId,
+        /// Its other licences.
+        licenses: String,
+        /// For its `AdminComment`.
+        comment: String,
+    },
+    /// Finish what putting it back began: it is held still.
+    FinishPutBack {
+        /// The job.
+        job: JobId,
+        /// Its other licences.
+        licenses: String,
+    },
+    /// Have Slurm give a node to no other job, and power it down when its job is over.
+    EndWithJob {
+        /// The node.
+        node: NodeName,
+    },
+    /// Have Slurm power a node down that still comes up for a job that is over.
+    PowerDown {
+        /// The node.
+        node: NodeName,
+    },
 }
 
 impl Action {
@@ -89,8 +133,33 @@ impl Action {
     pub fn node(&self) -> Option<&NodeName> {
         match self {
             Action::CreateVm { tag, .. } | Action::DestroyVm { tag, .. } => Some(&tag.node),
-            Action::SetDown { node, .. } | Action::ReturnNode { node } => Some(node),
-            Action::StartNow { .. } => None,
+            Action::SetDown { node, .. }
+            | Action::ReturnNode { node }
+            | Action::EndWithJob { node }
+            | Action::PowerDown { node } => Some(node),
+            Action::StartNow { .. }
+            | Action::Admit { .. }
+            | Action::CloseGate { .. }
+            | Action::PutBack { .. }
+            | Action::FinishPutBack { .. } => None,
+        }
+    }
+
+    /// The job that it is about, if one.
+    #[must_use]
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Action::StartNow { job }
+            | Action::Admit { job, .. }
+            | Action::CloseGate { job, .. }
+            | Action::PutBack { job, .. }
+            | Action::FinishPutBack { job, .. } => Some(*job),
+            Action::CreateVm { .. }
+            | Action::DestroyVm { .. }
+            | Action::SetDown { .. }
+            | Action::ReturnNode { .. }
+            | Action::EndWithJob { .. }
+            | Action::PowerDown { .. } => None,
         }
     }
 
@@ -101,8 +170,15 @@ impl Action {
             Action::CreateVm { tag, .. } | Action::DestroyVm { tag, .. } => {
                 Subject::Vm(tag.node.clone(), tag.generation)
             }
-            Action::SetDown { node, .. } | Action::ReturnNode { node } => Subject::Node(node.clone()),
-            Action::StartNow { job } => Subject::Job(*job),
+            Action::SetDown { node, .. }
+            | Action::ReturnNode { node }
+            | Action::EndWithJob { node }
+            | Action::PowerDown { node } => Subject::Node(node.clone()),
+            Action::StartNow { job }
+            | Action::Admit { job, .. }
+            | Action::CloseGate { job, .. }
+            | Action::PutBack { job, .. }
+            | Action::FinishPutBack { job, .. } => Subject::Job(*job),
         }
     }
 }
@@ -125,6 +201,18 @@ impl fmt::Display for Action {
             Action::SetDown { node, reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
             Action::ReturnNode { node } => write!(f, "return node {node} to service"),
             Action::StartNow { job } => write!(f, "let requeued job {job} start now"),
+            Action::Admit { job, array: None, .. } => write!(f, "let job {job} go"),
+            Action::Admit {
+                job, array: Some(some), ..
+            } => write!(f, "let {} tasks of job {job} go", some.tasks.len()),
+            Action::CloseGate { job, array: None, .. } => write!(f, "let job {job} wait for room again"),
+            Action::CloseGate {
+                job, array: Some(some), ..
+            } => write!(f, "let {} tasks of job {job} wait for room again", some.tasks.len()),
+            Action::PutBack { job, comment, .. } => write!(f, "put job {job} back: {comment}"),
+            Action::FinishPutBack { job, .. } => write!(f, "finish putting job {job} back"),
+            Action::EndWithJob { node } => write!(f, "have Slurm power node {node} down with its job"),
+            Action::PowerDown { node } => write!(f, "have Slurm power node {node} down now"),
         }
     }
 }
@@ -155,11 +243,17 @@ pub fn plan(world: &World) -> Plan {
     }
     // The nodes of a job together: half of two jobs' nodes serve neither.
     wanting.sort_by_key(|(since, node, record)| (*since, record.jobs.first(), *node));
-    for (since, node, record) in wanting {
-        planner.wants_vm(node, record, since);
+    for (since, node, record) in &wanting {
+        if world.is_job_mode(node) {
+            planner.wants_own(node, record, &wanting);
+        } else {
+            planner.wants_vm(node, record, *since);
+        }
     }
     planner.strays();
+    planner.own_nodes();
     planner.requeued_jobs();
+    planner.waiting_jobs();
     planner.plan
 }
 

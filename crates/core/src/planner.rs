@@ -6,11 +6,13 @@ use crate::note::Subject;
 use crate::place::Ledger;
 use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused};
 use crate::view::{BaseState, ProviderView, VmSpec, VmState, VmView};
-use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
+use crate::world::{Cause, Mode, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+mod admit;
 mod others;
+mod own;
 
 pub(crate) struct Planner<'a> {
     world: &'a World,
@@ -26,6 +28,8 @@ pub(crate) struct Planner<'a> {
     shown: OnceCell<HashSet<&'a VmId>>,
     /// Slurm's jobs by node, once somebody asks.
     jobs: OnceCell<HashMap<&'a NodeName, Vec<JobId>>>,
+    /// Jobs of job mode whose nodes were decided about.
+    served: BTreeSet<JobId>,
     pub plan: Plan,
 }
 
@@ -51,6 +55,7 @@ impl<'a> Planner<'a> {
                 .max_vms
                 .saturating_sub(vms().count() + world.strays.len()),
             jobs: OnceCell::new(),
+            served: BTreeSet::new(),
             plan: Plan::default(),
         }
     }
@@ -141,7 +146,10 @@ impl<'a> Planner<'a> {
                 }
             }
             Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up if matches!(wish, Wish::Down { .. }) => {
-                self.destroy(node, vm, Cause::Ordered);
+                match vm.kept.filter(|until| *until > self.world.now) {
+                    Some(until) => self.keep(node, record, vm, until),
+                    None => self.destroy(node, vm, Cause::Ordered),
+                }
             }
             Phase::Asked | Phase::Booting | Phase::Ready if wish != Wish::Unasked && self.is_late(vm) => {
                 self.late(node, vm);
@@ -463,6 +471,10 @@ impl<'a> Planner<'a> {
                 node,
                 format!("DOWN until fewer than {cap} VMs are there (limits.max_vms)"),
             );
+        }
+        if spec.mode == Mode::Job {
+            // Whether a job has room is asked for each job, not for the nodes that it could get.
+            return self.step(Action::ReturnNode { node: node.clone() }, "its pause is over");
         }
         match self.ledger().choose(&spec.shape, &BTreeSet::new()) {
             Ok(host) => {

@@ -284,6 +284,8 @@ pub struct SlurmJob {
     pub gate: Gate,
     /// The other licences that it asks for, as Slurm writes them.
     pub licenses: String,
+    /// Whether it came with options for its VMs, which its `AdminComment` tells.
+    pub has_options: bool,
     /// Whether Slurm may put it back into the queue: `--requeue`, and a batch job.
     pub requeue: bool,
     /// Slurm's `AdminComment`, where that was asked for: jobs with options for their VMs,
@@ -292,6 +294,13 @@ pub struct SlurmJob {
 }
 
 impl SlurmJob {
+    /// What is remembered of it is kept by this: an array's tasks come and go as records of
+    /// their own.
+    #[must_use]
+    pub fn key(&self) -> JobId {
+        self.array.as_ref().map_or(self.id, |array| array.job)
+    }
+
     /// A pending job of which nothing else is known.
     #[must_use]
     pub fn new(id: JobId) -> Self {
@@ -314,6 +323,7 @@ impl SlurmJob {
             het: None,
             gate: Gate::Open,
             licenses: String::new(),
+            has_options: false,
             requeue: true,
             admin_comment: None,
         }
@@ -351,10 +361,7 @@ pub enum Gate {
     #[default]
     Open,
     /// It does.
-    Waits {
-        /// Whether it came with options for its VMs, in its `AdminComment`.
-        options: bool,
-    },
+    Waits,
 }
 
 /// Slurm's job states, as far as they matter to us.

@@ -14,6 +14,7 @@
 //! ```
 
 use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
+use crate::options::OptionRule;
 use crate::plan::Action;
 use crate::policy::Policy;
 use crate::view::{ProviderView, Shape, SlurmNode, SlurmView, VmSpec};
@@ -36,6 +37,18 @@ pub struct World {
     pub busy: BTreeSet<NodeName>,
     /// Requeued jobs that were let start since the last look at Slurm.
     pub jobs_started: BTreeSet<JobId>,
+    /// The partitions of job mode.
+    pub job_partitions: BTreeMap<String, JobPartition>,
+    /// Who may ask what of VMs.
+    pub option_rules: Vec<OptionRule>,
+    /// What is remembered of jobs in those partitions, by [`SlurmJob::key`].
+    pub jobs: BTreeMap<JobId, JobRecord>,
+    /// Jobs with an action under way: nothing else is decided for them.
+    pub busy_jobs: BTreeSet<JobId>,
+    /// When the last action on a job ended: no job is let go on an older look.
+    pub jobs_acted: Time,
+    /// When the last whole look at Slurm began.
+    pub slurm_began: Time,
     /// VMs with our tag that back nothing, and when they were first seen so.
     pub strays: BTreeMap<VmId, Time>,
     /// Nodes that Slurm takes for up though no VM backs them (there is none, or its
@@ -72,6 +85,34 @@ pub enum Mode {
     PowerSaving,
     /// A VM is made for one job, as big as that asked, and is gone after it.
     Job,
+}
+
+/// A partition whose jobs get VMs of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobPartition {
+    /// Its nodesets.
+    pub nodesets: BTreeSet<NodesetName>,
+    /// The largest VM that one of its nodes can be, with the share that holds where a
+    /// job asks for none.
+    pub most: Shape,
+}
+
+/// What is remembered of a job that waits for its VMs or was given them. Not in the
+/// store: what is lost with the controller is a pause.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobRecord {
+    /// Since when it waits for room.
+    pub waits: Option<Time>,
+    /// Since when it may start and has not.
+    pub admitted: Option<Time>,
+    /// How often in a row its VMs could not be had.
+    pub failures: u32,
+    /// Not let go before.
+    pub retry_at: Option<Time>,
+    /// What failed last.
+    pub last: String,
+    /// Whether Slurm has refused to put it back into the queue.
+    pub stuck: bool,
 }
 
 /// What we know of a node; kept in the store.
@@ -130,6 +171,8 @@ pub struct VmRecord {
     pub since: Time,
     /// Since when whole looks at the provider do not show it.
     pub missing_since: Option<Time>,
+    /// Until when it stays though its job has failed, because that asked for it.
+    pub kept: Option<Time>,
 }
 
 /// A VM's phase; see the picture above.
@@ -293,6 +336,12 @@ impl World {
             specs,
             busy: BTreeSet::new(),
             jobs_started: BTreeSet::new(),
+            job_partitions: BTreeMap::new(),
+            option_rules: Vec::new(),
+            jobs: BTreeMap::new(),
+            busy_jobs: BTreeSet::new(),
+            jobs_acted: Time::default(),
+            slurm_began: Time::default(),
             strays: BTreeMap::new(),
             unbacked: BTreeMap::new(),
             provider_seen: Time::default(),
@@ -301,6 +350,12 @@ impl World {
             slurm: None,
             provider: None,
         }
+    }
+
+    /// Whether this node's VMs are made for one job each.
+    #[must_use]
+    pub fn is_job_mode(&self, node: &NodeName) -> bool {
+        self.specs.get(node).is_some_and(|spec| spec.mode == Mode::Job)
     }
 
     /// The tag of a VM of this cluster.
@@ -348,6 +403,7 @@ impl World {
                     asked: now,
                     since: now,
                     missing_since: None,
+                    kept: None,
                 });
             }
             Action::DestroyVm { tag, id, cause, .. } => {
@@ -366,7 +422,16 @@ impl World {
             Action::StartNow { job } => {
                 self.jobs_started.insert(*job);
             }
-            Action::SetDown { .. } | Action::ReturnNode { .. } => {}
+            Action::Admit { job, .. }
+            | Action::CloseGate { job, .. }
+            | Action::PutBack { job, .. }
+            | Action::FinishPutBack { job, .. } => {
+                self.busy_jobs.insert(*job);
+            }
+            Action::SetDown { .. }
+            | Action::ReturnNode { .. }
+            | Action::EndWithJob { .. }
+            | Action::PowerDown { .. } => {}
         }
     }
 }

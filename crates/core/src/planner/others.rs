@@ -61,11 +61,18 @@ impl Planner<'_> {
     /// Slurm waits two minutes before it starts a job again whose node failed.
     pub fn requeued_jobs(&mut self) {
         let Some(slurm) = &self.world.slurm else { return };
-        let mut told: BTreeMap<JobId, &Shape> = BTreeMap::new();
+        let mut told: BTreeMap<JobId, Shape> = BTreeMap::new();
         let records = self.world.records.iter();
         for (node, record) in records.filter(|(_, r)| r.down.is_some() || r.trouble.told) {
             if let Some(spec) = self.world.specs.get(node) {
-                told.extend(record.jobs.iter().map(|job| (*job, &spec.shape)));
+                told.extend(record.jobs.iter().map(|job| (*job, spec.shape)));
+            }
+        }
+        for (id, shape) in &mut told {
+            let job = slurm.jobs.get(id);
+            let partition = job.and_then(|job| self.world.job_partitions.get(&job.partition));
+            if let (Some(job), Some(partition)) = (job, partition) {
+                *shape = super::admit::estimate(job, partition, None);
             }
         }
         for (job, shape) in told {
@@ -75,7 +82,7 @@ impl Planner<'_> {
                 .filter(|j| j.state == JobState::Pending && j.reason == "BeginTime")
                 .filter(|_| !self.world.jobs_started.contains(&job));
             let Some(waiting) = waiting else { continue };
-            if self.reserve(shape, waiting.node_count) {
+            if self.reserve(&shape, waiting.node_count) {
                 self.step(
                     Action::StartNow { job },
                     "Slurm requeued it because its node was DOWN, and pauses it for two minutes",
@@ -91,7 +98,7 @@ impl Planner<'_> {
 
     /// Sets room for `count` more VMs aside, if there is as much. Jobs that start
     /// again without it would hold some of their nodes and wait for each other's.
-    fn reserve(&mut self, shape: &Shape, count: u32) -> bool {
+    pub(super) fn reserve(&mut self, shape: &Shape, count: u32) -> bool {
         let mut ledger = self.ledger().clone();
         let left = self
             .total_left
@@ -113,21 +120,26 @@ impl Planner<'_> {
         }
     }
 
-    /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.
-    pub(super) fn jobs_of(&self, node: &NodeName) -> Vec<JobId> {
-        let Some(slurm) = &self.world.slurm else {
-            return Vec::new();
-        };
+    /// Jobs that Slurm has on `node`.
+    pub(super) fn shown_on(&self, node: &NodeName) -> &[JobId] {
         let on_nodes = self.jobs.get_or_init(|| {
             let mut on_nodes: HashMap<&NodeName, Vec<JobId>> = HashMap::new();
-            for job in slurm.jobs.values() {
+            for job in self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values()) {
                 for node in &job.nodes {
                     on_nodes.entry(node).or_default().push(job.id);
                 }
             }
             on_nodes
         });
-        let mut jobs = on_nodes.get(node).cloned().unwrap_or_default();
+        on_nodes.get(node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.
+    pub(super) fn jobs_of(&self, node: &NodeName) -> Vec<JobId> {
+        let Some(slurm) = &self.world.slurm else {
+            return Vec::new();
+        };
+        let mut jobs = self.shown_on(node).to_vec();
         if let Some(record) = self.world.records.get(node) {
             jobs.extend(record.jobs.iter().filter(|id| slurm.jobs.contains_key(id)));
         }

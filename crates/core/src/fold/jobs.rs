@@ -1,0 +1,135 @@
+//! Folds what was seen of jobs in job mode, and what was done to them.
+
+use crate::ids::{JobId, NodeName, Time};
+use crate::note::{Note, Subject};
+use crate::view::{Gate, JobState, SlurmView};
+use crate::world::{JobRecord, World};
+use std::collections::BTreeSet;
+
+impl World {
+    /// Takes Slurm's jobs from a whole look that began at `began`.
+    pub(super) fn see_jobs(&mut self, view: &SlurmView, began: Time) {
+        if self.job_partitions.is_empty() || self.jobs_acted > began {
+            return;
+        }
+        let now = self.now;
+        let mut there = BTreeSet::new();
+        for job in view.jobs.values() {
+            if !self.job_partitions.contains_key(&job.partition) {
+                continue;
+            }
+            there.insert(job.id);
+            there.insert(job.key());
+            match (&job.state, job.gate) {
+                (JobState::Pending, Gate::Waits) => {
+                    let record = self.jobs.entry(job.key()).or_default();
+                    record.waits.get_or_insert(now);
+                }
+                (JobState::Pending, Gate::Open) => {
+                    let record = self.jobs.entry(job.id).or_default();
+                    record.admitted.get_or_insert(now);
+                }
+                (JobState::Running | JobState::Suspended, _) => {
+                    // Its VMs were had: what failed before counts no more.
+                    self.jobs.remove(&job.id);
+                }
+                (
+                    JobState::Configuring
+                    | JobState::Completing
+                    | JobState::Over(_)
+                    | JobState::Unknown(_),
+                    _,
+                ) => {}
+            }
+            if job.state != JobState::Pending
+                && let Some(record) = self.jobs.get_mut(&job.id)
+            {
+                record.admitted = None;
+            }
+        }
+        self.jobs.retain(|id, _| there.contains(id));
+    }
+
+    /// An action on a job ended, however: looks that began before say nothing of it.
+    pub fn job_action_ended(&mut self, job: JobId) {
+        self.busy_jobs.remove(&job);
+        self.jobs_acted = self.now;
+    }
+
+    /// A job waits for room again that was let go and was not started.
+    pub fn gate_closed(&mut self, job: JobId) -> Note {
+        let now = self.now;
+        let record = self.job_record(job);
+        record.admitted = None;
+        record.waits = Some(now);
+        Note::new(
+            Subject::Job(job),
+            "job-waits",
+            "waits for room again: Slurm did not start it though there was room",
+        )
+    }
+
+    /// A job was put back into the queue because of `why`. It is let go again after a pause.
+    pub fn put_back(&mut self, job: JobId, why: &str) -> Note {
+        let (now, policy) = (self.now, self.policy.clone());
+        let record = self.job_record(job);
+        record.failures = record.failures.saturating_add(1);
+        let pause = policy.backoff(record.failures);
+        record.retry_at = Some(now + pause);
+        why.clone_into(&mut record.last);
+        record.admitted = None;
+        record.waits = Some(now);
+        for record in self.records.values_mut() {
+            if record.jobs == [job] && record.vm.is_none() {
+                record.trouble = Default::default();
+            }
+        }
+        Note::new(
+            Subject::Job(job),
+            "job-put-back",
+            format!("put back into the queue, tried again in {pause} at the earliest: {why}"),
+        )
+    }
+
+    /// Slurm refused to put a job back.
+    pub fn not_put_back(&mut self, job: JobId, why: &str) -> Note {
+        self.job_record(job).stuck = true;
+        Note::new(
+            Subject::Job(job),
+            "job-not-put-back",
+            format!("could not be put back into the queue: {why}"),
+        )
+    }
+
+    /// A job that was on `node` is over.
+    pub(super) fn job_ended(&mut self, node: &NodeName, job: JobId, failed: bool) -> Note {
+        let (now, keep) = (self.now, self.policy.keep_failed);
+        let vm = self.records.get_mut(node).and_then(|record| record.vm.as_mut());
+        let own = vm.filter(|vm| vm.spec.as_ref().is_some_and(|spec| spec.job == Some(job)));
+        let Some(vm) = own else {
+            return Note::node(node, "job-ended", format!("job {job} is over; it has no VM here"));
+        };
+        let wants = vm.spec.as_ref().is_some_and(|spec| spec.options.keep_on_failure);
+        // Said again without a failure, by a person: that is enough of it.
+        vm.kept = (failed && wants).then(|| vm.kept.unwrap_or(now + keep));
+        let kept = match vm.kept {
+            Some(_) => format!(" and has failed: its VM stays for {keep}, or until `tclean {job}`"),
+            None => String::new(),
+        };
+        Note::vm(node, vm.generation, "job-ended", format!("job {job} is over{kept}"))
+    }
+
+    /// Slurm ends `node`'s VM with its job from now on.
+    pub fn ends_with_job(&mut self, node: &NodeName) {
+        if let Some(record) = self.records.get_mut(node) {
+            record.acted = self.now;
+        }
+    }
+
+    /// What is remembered of a job; of an array's task that of the array.
+    fn job_record(&mut self, job: JobId) -> &mut JobRecord {
+        let seen = self.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
+        let key = seen.map_or(job, |job| job.key());
+        self.jobs.entry(key).or_default()
+    }
+}

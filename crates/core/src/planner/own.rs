@@ -1,0 +1,288 @@
+//! Nodes of job mode: each has a VM that is one job's alone, as big as Slurm's
+//! allocation there, and that ends with it.
+
+use super::Planner;
+use crate::hostlist;
+use crate::ids::{HostName, NodeName, Time};
+use crate::note::Subject;
+use crate::options::{VmOptions, put_back_comment};
+use crate::place::NoRoom;
+use crate::plan::{Action, Held};
+use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
+use crate::world::{Mode, NodeRecord, NodeSpec, VmRecord, Wish};
+use std::collections::{BTreeSet, HashSet};
+
+/// A node that wants a VM, and since when.
+pub(crate) type Wanting<'a> = (Time, &'a NodeName, &'a NodeRecord);
+
+impl<'a> Planner<'a> {
+    /// A node of job mode that wants a VM: all nodes of its job are decided together.
+    pub fn wants_own(&mut self, node: &NodeName, record: &NodeRecord, wanting: &[Wanting<'a>]) {
+        if !self.world.specs.contains_key(node) {
+            return self.hold(node, "it is no longer in the configuration: no VM is made for it");
+        }
+        if record.down.is_some() {
+            return self.maybe_return(node, record);
+        }
+        let Some(job) = self.own_job(node) else {
+            return self.hold(node, "waits until Slurm shows which job it is for");
+        };
+        if !self.served.insert(job.id) {
+            return;
+        }
+        let nodes: Vec<Wanting<'a>> = wanting
+            .iter()
+            .filter(|(_, node, record)| record.down.is_none() && job.nodes.contains(node))
+            .copied()
+            .collect();
+        self.serve(job, &nodes);
+    }
+
+    /// The job that Slurm has on a node of job mode.
+    fn own_job(&self, node: &NodeName) -> Option<&'a SlurmJob> {
+        let slurm = self.world.slurm.as_ref()?;
+        let mut jobs = self.shown_on(node).iter().filter_map(|id| slurm.jobs.get(id));
+        jobs.find(|job| match &job.state {
+            JobState::Configuring | JobState::Running | JobState::Suspended => true,
+            JobState::Pending | JobState::Completing | JobState::Over(_) | JobState::Unknown(_) => false,
+        })
+    }
+
+    /// All or nothing: every one of these nodes of `job` gets its VM, or the job is told why.
+    fn serve(&mut self, job: &'a SlurmJob, nodes: &[Wanting<'a>]) {
+        if self.world.busy_jobs.contains(&job.id) {
+            return;
+        }
+        let options = match self.options(job) {
+            Ok(options) => options,
+            Err(why) => return self.hold_job(job, why),
+        };
+        let mut specs = Vec::with_capacity(nodes.len());
+        for (_, node, _) in nodes {
+            match self.own_spec(job, node, &options) {
+                Some(spec) => specs.push(spec),
+                None => return self.hold(node, "waits until Slurm shows how much of it is allocated"),
+            }
+        }
+        let policy = &self.world.policy;
+        let mut troubles = nodes.iter().map(|(_, _, record)| &record.trouble);
+        if let Some(trouble) = troubles.find(|trouble| trouble.failures >= policy.tries_before_down) {
+            return self.cannot_have(job, nodes, &options, &trouble.last);
+        }
+        for (_, node, record) in nodes {
+            if let Some(at) = record.trouble.retry_at.filter(|at| *at > self.world.now) {
+                let pause = at.since(self.world.now);
+                return self.hold(node, format!("pausing {pause}: {}", record.trouble.last));
+            }
+            if let Some(twin) = self.twin(node, record.generation.next()) {
+                return self.hold(node, format!("its VM {node}.{twin} is still at the provider"));
+            }
+        }
+        let waited = nodes.iter().map(|(since, ..)| self.world.now.since(*since)).max();
+        let patience = match job.requeue {
+            true => policy.capacity_patience,
+            // It cannot go back: it waits as long as a VM may take.
+            false => policy.boot_timeout,
+        };
+        let patient = waited.is_none_or(|waited| waited < patience);
+        let choice = match self.caps(nodes.len()) {
+            Ok(()) => self.place(nodes, &specs).map_err(|no_room| (no_room.fits_empty, no_room.to_string())),
+            Err(why) => Err((true, why)),
+        };
+        match choice {
+            Ok(hosts) => self.make(job, nodes, specs, hosts),
+            Err((true, why)) if patient => self.hold_job(job, format!("its VMs wait for room: {why}")),
+            Err((_, why)) => self.cannot_have(job, nodes, &options, &why),
+        }
+    }
+
+    /// The options that a job has for its VMs, once they are known.
+    pub(super) fn options(&self, job: &SlurmJob) -> Result<VmOptions, String> {
+        match (&job.admin_comment, job.has_options) {
+            (_, false) => Ok(VmOptions::default()),
+            (Some(comment), true) => VmOptions::from_comment(comment)
+                .map_err(|why| format!("the options for its VMs cannot be read: {why}")),
+            (None, true) => Err("waits until Slurm shows the options for its VMs".to_owned()),
+        }
+    }
+
+    /// What the VM of one of a job's nodes is to be: Slurm's allocation there.
+    fn own_spec(&self, job: &SlurmJob, node: &NodeName, options: &VmOptions) -> Option<VmSpec> {
+        let most = self.world.specs.get(node)?.shape;
+        let alloc = self.slurm_node(node)?.alloc?;
+        let memory_mb = match alloc.memory_mb {
+            0 => most.memory_mb,
+            some => some,
+        };
+        Some(VmSpec {
+            shape: Shape {
+                cpus: alloc.cpus,
+                memory_mb,
+                share_percent: options.share_percent.unwrap_or(most.share_percent),
+            },
+            gpus: alloc.gpus,
+            job: Some(job.id),
+            options: options.clone(),
+        })
+    }
+
+    fn caps(&self, count: usize) -> Result<(), String> {
+        let breaker = &self.world.breaker;
+        if let Some(opened) = breaker.opened
+            && self.world.now.since(opened) < self.world.policy.breaker_pause
+        {
+            return Err(format!(
+                "{} creations failed in a row, last: {}",
+                breaker.failures, breaker.last
+            ));
+        }
+        if self.total_left < count {
+            let most = self.world.policy.max_vms;
+            return Err(format!("the cap of {most} VMs is reached (limits.max_vms)"));
+        }
+        Ok(())
+    }
+
+    /// A host for each, all at once; their room is taken then.
+    fn place(&mut self, nodes: &[Wanting<'a>], specs: &[VmSpec]) -> Result<Vec<HostName>, NoRoom> {
+        let mut ledger = self.ledger().clone();
+        let mut hosts = Vec::with_capacity(nodes.len());
+        for ((_, _, record), spec) in nodes.iter().zip(specs) {
+            let elsewhere = ledger.choose(&spec.shape, &record.trouble.avoid);
+            let host = elsewhere.or_else(|_| ledger.choose(&spec.shape, &BTreeSet::new()))?;
+            ledger.take(&host, &spec.shape);
+            hosts.push(host);
+        }
+        self.ledger = Some(ledger);
+        self.total_left -= nodes.len();
+        Ok(hosts)
+    }
+
+    fn make(&mut self, job: &SlurmJob, nodes: &[Wanting<'a>], specs: Vec<VmSpec>, hosts: Vec<HostName>) {
+        for (((_, node, record), spec), host) in nodes.iter().zip(specs).zip(hosts) {
+            if self.starts_left == 0 {
+                let most = self.world.policy.max_starting;
+                self.hold(node, format!("{most} VMs are starting, which is the most at once; its room is kept"));
+                continue;
+            }
+            self.starts_left -= 1;
+            let tag = self.world.tag(node, record.generation.next());
+            let why = format!("job {} has {node}, and all its VMs have room", job.id);
+            self.step(
+                Action::CreateVm {
+                    tag,
+                    host,
+                    spec,
+                    again: false,
+                },
+                why,
+            );
+        }
+    }
+
+    /// A job whose VMs cannot be had goes back into the queue; one that cannot, is told by its node.
+    fn cannot_have(&mut self, job: &SlurmJob, nodes: &[Wanting<'a>], options: &VmOptions, why: &str) {
+        let stuck = self.world.jobs.get(&job.key()).is_some_and(|record| record.stuck);
+        if self.world.slurm_began < self.world.jobs_acted {
+            return self.hold_job(job, "waits for a look at Slurm that is younger than what was done last");
+        }
+        if job.requeue && !stuck && job.state == JobState::Configuring {
+            return self.step(
+                Action::PutBack {
+                    job: job.id,
+                    licenses: job.licenses.clone(),
+                    comment: put_back_comment(options, why),
+                },
+                "not all of its VMs can be had, and half of them serve nobody",
+            );
+        }
+        if let Some((_, node, _)) = nodes.first() {
+            let names = hostlist::fold(nodes.iter().map(|(_, node, _)| *node));
+            let why = format!("no VMs for {names} of job {}: {why}", job.id);
+            self.give_up_for_now(node, &why, "its job cannot go back into the queue");
+        }
+    }
+
+    pub(super) fn hold_job(&mut self, job: &SlurmJob, why: impl Into<String>) {
+        self.plan.held.push(Held {
+            subject: Subject::Job(job.id),
+            why: why.into(),
+        });
+    }
+
+    /// A failed job's VM that stays for its owner: Slurm is kept off its node meanwhile.
+    pub(super) fn keep(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, until: Time) {
+        let left = until.since(self.world.now);
+        let job = vm.spec.as_ref().and_then(|spec| spec.job);
+        let whose = job.map(|job| format!(" of job {job}")).unwrap_or_default();
+        if record.down.is_none() {
+            let why = format!("VM {node}.{}{whose} is kept after its failure", vm.generation);
+            return self.give_up_for_now(node, &why, "its job asked to keep it when it fails");
+        }
+        self.hold(node, format!("its VM{whose} is kept for {left} more"));
+    }
+
+    /// Nodes of job mode for which nothing else is done now: Slurm ends each with its job.
+    pub fn own_nodes(&mut self) {
+        let Some(slurm) = self.world.slurm.as_ref().filter(|_| !self.world.job_partitions.is_empty()) else {
+            return;
+        };
+        let steps = self.plan.steps.iter();
+        let planned: HashSet<NodeName> = steps.filter_map(|step| step.action.node().cloned()).collect();
+        let own = |spec: &NodeSpec| spec.mode == Mode::Job;
+        for (node, _) in self.world.specs.iter().filter(|(_, spec)| own(spec)) {
+            let fresh = self
+                .world
+                .records
+                .get(node)
+                .is_some_and(|record| record.acted < self.world.slurm_began && !matches!(record.wish, Wish::Down { .. }));
+            let (Some(seen), true) = (slurm.nodes.get(node), fresh) else {
+                continue;
+            };
+            if planned.contains(node) || self.world.busy.contains(node) {
+                continue;
+            }
+            match end_of_own(seen) {
+                End::Settled => {}
+                End::WithJob => self.step(
+                    Action::EndWithJob { node: node.clone() },
+                    "its VM is for one job alone",
+                ),
+                End::Now => self.step(
+                    Action::PowerDown { node: node.clone() },
+                    "it still comes up, and its job is over",
+                ),
+            }
+        }
+    }
+}
+
+/// What is to be arranged with Slurm for the end of a node of job mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing: Slurm does not have it up, or ends it by itself.
+    Settled,
+    /// Slurm is to give it to nobody else, and to power it down when its job is over.
+    WithJob,
+    /// Its job is over before it came up: it is to be powered down now. No other job can
+    /// be given it meanwhile, since it is drained.
+    Now,
+}
+
+pub(crate) fn end_of_own(seen: &SlurmNode) -> End {
+    let f = &seen.flags;
+    if f.powered_down || f.powering_down || f.unknown {
+        return End::Settled;
+    }
+    match seen.base {
+        BaseState::Allocated | BaseState::Mixed | BaseState::Idle if !f.power_down => End::WithJob,
+        BaseState::Idle if f.powering_up && f.drain && !f.completing => End::Now,
+        BaseState::Idle
+        | BaseState::Allocated
+        | BaseState::Mixed
+        | BaseState::Down
+        | BaseState::Error
+        | BaseState::Future
+        | BaseState::Unknown(_) => End::Settled,
+    }
+}
