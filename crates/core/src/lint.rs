@@ -122,9 +122,10 @@ impl<'a> Linter<'a> {
             Action::Admit { job, array, .. } => self.admit(*job, array.as_ref()),
             Action::CloseGate { job, .. } | Action::FinishPutBack { job, .. } => {
                 let seen = self.own_job(*job)?;
-                refuse_if(seen.state != JobState::Pending || seen.gate == Gate::Waits, || {
-                    format!("job {job} is not pending with an open gate")
-                })
+                refuse_if(
+                    seen.state != JobState::Pending || seen.gate == Gate::Waits,
+                    || format!("job {job} is not pending with an open gate"),
+                )
             }
             Action::PutBack { job, .. } => self.put_back(*job),
             Action::EndWithJob { node } | Action::PowerDown { node } => {
@@ -144,7 +145,9 @@ impl<'a> Linter<'a> {
     fn own_job(&self, job: JobId) -> Result<&'a SlurmJob, String> {
         let seen = self.job(job)?;
         let own = self.world.job_partitions.contains_key(&seen.partition);
-        refuse_if(!own, || format!("job {job} is in {}, no partition of job mode", seen.partition))?;
+        refuse_if(!own, || {
+            format!("job {job} is in {}, no partition of job mode", seen.partition)
+        })?;
         refuse_if(self.world.busy_jobs.contains(&job), || {
             format!("an action on job {job} is under way")
         })?;
@@ -155,9 +158,10 @@ impl<'a> Linter<'a> {
     fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>) -> Verdict {
         self.provider()?;
         let seen = self.own_job(job)?;
-        refuse_if(seen.state != JobState::Pending || seen.gate != Gate::Waits, || {
-            format!("job {job} does not wait for room")
-        })?;
+        refuse_if(
+            seen.state != JobState::Pending || seen.gate != Gate::Waits,
+            || format!("job {job} does not wait for room"),
+        )?;
         let stranger = array.is_some_and(|some| {
             let all = seen.array.as_ref().map_or(&[][..], |all| &all.tasks);
             some.tasks.iter().any(|task| !all.contains(task))
@@ -175,7 +179,10 @@ impl<'a> Linter<'a> {
         let all_mb: u64 = usable.map(|host| host.memory_mb).sum();
         let used_mb: u64 = self.load.values().map(|(mb, _)| mb).sum();
         refuse_if(used_mb + self.promised_mb > all_mb, || {
-            format!("the hosts would have to carry {} of {all_mb} MiB", used_mb + self.promised_mb)
+            format!(
+                "the hosts would have to carry {} of {all_mb} MiB",
+                used_mb + self.promised_mb
+            )
         })
     }
 
@@ -189,13 +196,17 @@ impl<'a> Linter<'a> {
             let vm = self.world.records.get(node).and_then(|record| record.vm.as_ref());
             vm.is_some_and(|vm| vm.phase == Phase::Up)
         });
-        refuse_if(all_up, || format!("job {job} has all its VMs, and may start at any moment"))
+        refuse_if(all_up, || {
+            format!("job {job} has all its VMs, and may start at any moment")
+        })
     }
 
     /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job
     /// on it and can give it none.
     fn end_own(&self, node: &NodeName, now: bool) -> Verdict {
-        refuse_if(!self.world.is_job_mode(node), || format!("{node} is not in job mode"))?;
+        refuse_if(!self.world.is_job_mode(node), || {
+            format!("{node} is not in job mode")
+        })?;
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let Some(seen) = seen else {
             return Err(format!("Slurm's last look does not show {node}"));
@@ -280,7 +291,9 @@ impl<'a> Linter<'a> {
                     let memory = alloc.memory_mb == spec.shape.memory_mb || alloc.memory_mb == 0;
                     alloc.cpus == spec.shape.cpus && memory
                 });
-                refuse_if(!same, || format!("job {job} has another part of {node} than that VM would be"))
+                refuse_if(!same, || {
+                    format!("job {job} has another part of {node} than that VM would be")
+                })
             }
         }
     }

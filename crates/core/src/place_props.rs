@@ -121,6 +121,7 @@ impl Case {
                 asked: Time(1),
                 since: Time(1),
                 missing_since: None,
+                kept: None,
             });
             world.records.insert(node(i), record);
             let nodeset = NodesetName::new("s").unwrap();

@@ -203,12 +203,20 @@ impl fmt::Display for Action {
             Action::StartNow { job } => write!(f, "let requeued job {job} start now"),
             Action::Admit { job, array: None, .. } => write!(f, "let job {job} go"),
             Action::Admit {
-                job, array: Some(some), ..
+                job,
+                array: Some(some),
+                ..
             } => write!(f, "let {} tasks of job {job} go", some.tasks.len()),
             Action::CloseGate { job, array: None, .. } => write!(f, "let job {job} wait for room again"),
             Action::CloseGate {
-                job, array: Some(some), ..
-            } => write!(f, "let {} tasks of job {job} wait for room again", some.tasks.len()),
+                job,
+                array: Some(some),
+                ..
+            } => write!(
+                f,
+                "let {} tasks of job {job} wait for room again",
+                some.tasks.len()
+            ),
             Action::PutBack { job, comment, .. } => write!(f, "put job {job} back: {comment}"),
             Action::FinishPutBack { job, .. } => write!(f, "finish putting job {job} back"),
             Action::EndWithJob { node } => write!(f, "have Slurm power node {node} down with its job"),

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 mod found;
 mod held;
+mod own;
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
@@ -178,6 +179,12 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
             Action::SetDown { .. } => "down",
             Action::ReturnNode { .. } => "return",
             Action::StartNow { .. } => "start",
+            Action::Admit { .. } => "admit",
+            Action::CloseGate { .. } => "close-gate",
+            Action::PutBack { .. } => "put-back",
+            Action::FinishPutBack { .. } => "finish-put-back",
+            Action::EndWithJob { .. } => "end-with-job",
+            Action::PowerDown { .. } => "power-down",
         })
         .collect()
 }

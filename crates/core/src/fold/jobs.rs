@@ -34,10 +34,7 @@ impl World {
                     self.jobs.remove(&job.id);
                 }
                 (
-                    JobState::Configuring
-                    | JobState::Completing
-                    | JobState::Over(_)
-                    | JobState::Unknown(_),
+                    JobState::Configuring | JobState::Completing | JobState::Over(_) | JobState::Unknown(_),
                     _,
                 ) => {}
             }
@@ -116,7 +113,12 @@ impl World {
             Some(_) => format!(" and has failed: its VM stays for {keep}, or until `tclean {job}`"),
             None => String::new(),
         };
-        Note::vm(node, vm.generation, "job-ended", format!("job {job} is over{kept}"))
+        Note::vm(
+            node,
+            vm.generation,
+            "job-ended",
+            format!("job {job} is over{kept}"),
+        )
     }
 
     /// Slurm ends `node`'s VM with its job from now on.

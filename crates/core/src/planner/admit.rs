@@ -84,12 +84,19 @@ impl<'a> Planner<'a> {
                     array: job.array.clone(),
                     licenses: job.licenses.clone(),
                 },
-                format!("it was let go {age} ago, and Slurm does not start it ({})", job.reason),
+                format!(
+                    "it was let go {age} ago, and Slurm does not start it ({})",
+                    job.reason
+                ),
             );
         }
         let share = self.options(job).ok().and_then(|options| options.share_percent);
         let tasks = job.array.as_ref().map_or(1, |array| array.tasks.len());
-        let count = job.request.nodes.max(1).saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX));
+        let count = job
+            .request
+            .nodes
+            .max(1)
+            .saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX));
         if !self.reserve(&estimate(job, partition, share), count) {
             self.hold_job(job, "was let go, and the room that it was to have is taken");
         }
@@ -160,8 +167,14 @@ impl<'a> Planner<'a> {
                 tasks: array.tasks.iter().take(fitting).copied().collect(),
             });
             let why = match each {
-                1 => format!("there is room for its VM of {} CPUs and {} MiB", shape.cpus, shape.memory_mb),
-                n => format!("there is room for all its {n} VMs of {} CPUs and {} MiB", shape.cpus, shape.memory_mb),
+                1 => format!(
+                    "there is room for its VM of {} CPUs and {} MiB",
+                    shape.cpus, shape.memory_mb
+                ),
+                n => format!(
+                    "there is room for all its {n} VMs of {} CPUs and {} MiB",
+                    shape.cpus, shape.memory_mb
+                ),
             };
             self.step(
                 Action::Admit {
@@ -185,7 +198,13 @@ impl<'a> Planner<'a> {
         let (why, possible) = if !has_nodes {
             (format!("not {each} nodes of its partition are free"), true)
         } else if self.total_left < each as usize {
-            (format!("the cap of {} VMs is reached (limits.max_vms)", world.policy.max_vms), true)
+            (
+                format!(
+                    "the cap of {} VMs is reached (limits.max_vms)",
+                    world.policy.max_vms
+                ),
+                true,
+            )
         } else {
             match self.ledger().choose(shape, &BTreeSet::new()) {
                 Ok(_) => ("not all of its VMs fit beside each other".to_owned(), true),
@@ -207,11 +226,14 @@ impl<'a> Planner<'a> {
         let Some(slurm) = &world.slurm else { return 0 };
         let is_free = |seen: &SlurmNode| {
             let f = &seen.flags;
-            f.powered_down && !(f.powering_up || f.powering_down || f.drain || f.unknown) && !seen.may_run_job()
+            f.powered_down
+                && !(f.powering_up || f.powering_down || f.drain || f.unknown)
+                && !seen.may_run_job()
         };
         let own = world.specs.iter();
         let own = own.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
-        own.filter(|(node, _)| slurm.nodes.get(*node).is_some_and(is_free)).count()
+        own.filter(|(node, _)| slurm.nodes.get(*node).is_some_and(is_free))
+            .count()
     }
 }
 

@@ -86,7 +86,9 @@ impl<'a> Planner<'a> {
         };
         let patient = waited.is_none_or(|waited| waited < patience);
         let choice = match self.caps(nodes.len()) {
-            Ok(()) => self.place(nodes, &specs).map_err(|no_room| (no_room.fits_empty, no_room.to_string())),
+            Ok(()) => self
+                .place(nodes, &specs)
+                .map_err(|no_room| (no_room.fits_empty, no_room.to_string())),
             Err(why) => Err((true, why)),
         };
         match choice {
@@ -162,7 +164,10 @@ impl<'a> Planner<'a> {
         for (((_, node, record), spec), host) in nodes.iter().zip(specs).zip(hosts) {
             if self.starts_left == 0 {
                 let most = self.world.policy.max_starting;
-                self.hold(node, format!("{most} VMs are starting, which is the most at once; its room is kept"));
+                self.hold(
+                    node,
+                    format!("{most} VMs are starting, which is the most at once; its room is kept"),
+                );
                 continue;
             }
             self.starts_left -= 1;
@@ -184,7 +189,10 @@ impl<'a> Planner<'a> {
     fn cannot_have(&mut self, job: &SlurmJob, nodes: &[Wanting<'a>], options: &VmOptions, why: &str) {
         let stuck = self.world.jobs.get(&job.key()).is_some_and(|record| record.stuck);
         if self.world.slurm_began < self.world.jobs_acted {
-            return self.hold_job(job, "waits for a look at Slurm that is younger than what was done last");
+            return self.hold_job(
+                job,
+                "waits for a look at Slurm that is younger than what was done last",
+            );
         }
         if job.requeue && !stuck && job.state == JobState::Configuring {
             return self.step(
@@ -224,18 +232,21 @@ impl<'a> Planner<'a> {
 
     /// Nodes of job mode for which nothing else is done now: Slurm ends each with its job.
     pub fn own_nodes(&mut self) {
-        let Some(slurm) = self.world.slurm.as_ref().filter(|_| !self.world.job_partitions.is_empty()) else {
+        let Some(slurm) = self
+            .world
+            .slurm
+            .as_ref()
+            .filter(|_| !self.world.job_partitions.is_empty())
+        else {
             return;
         };
         let steps = self.plan.steps.iter();
         let planned: HashSet<NodeName> = steps.filter_map(|step| step.action.node().cloned()).collect();
         let own = |spec: &NodeSpec| spec.mode == Mode::Job;
         for (node, _) in self.world.specs.iter().filter(|(_, spec)| own(spec)) {
-            let fresh = self
-                .world
-                .records
-                .get(node)
-                .is_some_and(|record| record.acted < self.world.slurm_began && !matches!(record.wish, Wish::Down { .. }));
+            let fresh = self.world.records.get(node).is_some_and(|record| {
+                record.acted < self.world.slurm_began && !matches!(record.wish, Wish::Down { .. })
+            });
             let (Some(seen), true) = (slurm.nodes.get(node), fresh) else {
                 continue;
             };

@@ -20,7 +20,7 @@ use thiao_core::policy::Policy;
 use thiao_core::view::Shape;
 use toml::de::DeTable;
 
-pub use thiao_core::world::{Mode, NodeSpec};
+pub use thiao_core::world::{JobPartition, Mode, NodeSpec};
 
 /// Everything that was configured or is the default, resolved.
 #[derive(Debug, Clone)]
@@ -243,6 +243,24 @@ pub struct Loaded {
 }
 
 impl Config {
+    /// The partitions whose jobs get VMs of their own.
+    #[must_use]
+    pub fn job_partitions(&self) -> BTreeMap<String, JobPartition> {
+        let mut partitions: BTreeMap<String, JobPartition> = BTreeMap::new();
+        for (name, set) in self.nodesets.iter().filter(|(_, set)| set.mode() == Mode::Job) {
+            let partition = partitions
+                .entry(set.partition.clone())
+                .or_insert_with(|| JobPartition {
+                    nodesets: Default::default(),
+                    most: set.shape,
+                });
+            partition.nodesets.insert(name.clone());
+            partition.most.cpus = partition.most.cpus.max(set.shape.cpus);
+            partition.most.memory_mb = partition.most.memory_mb.max(set.shape.memory_mb);
+        }
+        partitions
+    }
+
     /// Reads and checks the settings; `file` is what `--config` or `THIAO_CONFIG` names, if anything.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiao_core::ids::{JobId, NodeName, VmId, VmTag};
 use thiao_core::plan::{Action, Step};
-use thiao_slurm::Slurm;
+use thiao_slurm::{Admission, Slurm, SlurmError};
 use tokio::sync::{Semaphore, mpsc};
 
 /// How a call ended.
@@ -39,10 +39,39 @@ pub enum Outcome {
     Returned(Vec<NodeName>, Result<(), String>),
     /// Of letting jobs start.
     Started(Vec<JobId>, Result<(), String>),
+    /// Of something done to jobs of job mode, each with Slurm's answer.
+    Jobs(JobDeed, Vec<(JobId, Result<(), String>)>),
+    /// Of something done to nodes of job mode.
+    Nodes(NodeDeed, Vec<NodeName>, Result<(), String>),
+}
+
+/// What is done to a job of job mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobDeed {
+    /// It is let go.
+    Admit,
+    /// It waits for room again.
+    CloseGate,
+    /// It goes back into the queue, for this reason.
+    PutBack(String),
+    /// What that began is finished.
+    FinishPutBack,
+}
+
+/// What is done to a node of job mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeDeed {
+    /// Slurm ends it with its job.
+    EndWithJob,
+    /// Slurm powers it down now.
+    PowerDown,
 }
 
 /// What one call to Slurm is about, with the keys of its actions.
 type Batch<T> = (Vec<i64>, Vec<T>);
+
+/// Slurm's `Reason` of a node that ends with its job.
+const OWN_REASON: &str = "thiao: its VM is for one job and ends with it";
 
 /// Calls at once, each on a thread of its own. Looks need threads of the same
 /// pool, so that a thousand creations must not take them all.
@@ -77,6 +106,8 @@ pub fn execute<P: Provider>(
     let mut downs: BTreeMap<String, Batch<(NodeName, Vec<JobId>)>> = BTreeMap::new();
     let mut returns: Batch<NodeName> = Default::default();
     let mut starts: Batch<JobId> = Default::default();
+    let mut admissions: Batch<Admission> = Default::default();
+    let (mut ends, mut power_downs): (Batch<NodeName>, Batch<NodeName>) = Default::default();
     for (id, step) in steps {
         match step.action {
             Action::CreateVm {
@@ -122,7 +153,75 @@ pub fn execute<P: Provider>(
                 starts.0.push(id);
                 starts.1.push(job);
             }
+            Action::Admit { job, array, licenses } => {
+                admissions.0.push(id);
+                admissions.1.push(Admission { job, array, licenses });
+            }
+            Action::CloseGate { job, array, licenses } => {
+                let slurm = slurm.clone();
+                let gate = Admission { job, array, licenses };
+                run(
+                    vec![id],
+                    Box::new(move || one_job(JobDeed::CloseGate, job, slurm.close_gate(&gate))),
+                );
+            }
+            Action::PutBack {
+                job,
+                licenses,
+                comment,
+            } => {
+                let slurm = slurm.clone();
+                run(
+                    vec![id],
+                    Box::new(move || {
+                        let result = slurm.put_back(job, &licenses, &comment);
+                        one_job(JobDeed::PutBack(comment), job, result)
+                    }),
+                );
+            }
+            Action::FinishPutBack { job, licenses } => {
+                let slurm = slurm.clone();
+                run(
+                    vec![id],
+                    Box::new(move || one_job(JobDeed::FinishPutBack, job, slurm.reopen(job, &licenses))),
+                );
+            }
+            Action::EndWithJob { node } => {
+                ends.0.push(id);
+                ends.1.push(node);
+            }
+            Action::PowerDown { node } => {
+                power_downs.0.push(id);
+                power_downs.1.push(node);
+            }
         }
+    }
+    if !admissions.1.is_empty() {
+        let slurm = slurm.clone();
+        run(
+            admissions.0,
+            Box::new(move || {
+                let answers = slurm.admit(&admissions.1).into_iter();
+                let told = answers.map(|(job, result)| (job, result.map_err(|e| super::provider::chain(&e))));
+                Outcome::Jobs(JobDeed::Admit, told.collect())
+            }),
+        );
+    }
+    for (deed, (ids, nodes)) in [(NodeDeed::EndWithJob, ends), (NodeDeed::PowerDown, power_downs)] {
+        if nodes.is_empty() {
+            continue;
+        }
+        let slurm = slurm.clone();
+        run(
+            ids,
+            Box::new(move || {
+                let result = match deed {
+                    NodeDeed::EndWithJob => slurm.end_with_job(&nodes, OWN_REASON),
+                    NodeDeed::PowerDown => slurm.power_down_now(&nodes, OWN_REASON),
+                };
+                Outcome::Nodes(deed, nodes, result.map_err(|e| super::provider::chain(&e)))
+            }),
+        );
     }
     for (reason, (ids, nodes)) in downs {
         let slurm = slurm.clone();
@@ -150,6 +249,10 @@ pub fn execute<P: Provider>(
             }),
         );
     }
+}
+
+fn one_job(deed: JobDeed, job: JobId, result: Result<(), SlurmError>) -> Outcome {
+    Outcome::Jobs(deed, vec![(job, result.map_err(|e| super::provider::chain(&e)))])
 }
 
 /// Jobs are told first: once their node is DOWN, Slurm requeues them and their

@@ -7,6 +7,7 @@
 //! executed; nothing that executes decides.
 
 mod answer;
+mod deeds;
 mod execute;
 mod intake;
 mod look;

@@ -40,6 +40,8 @@ pub enum Message {
     Provider(Time, Result<ProviderView, String>),
     /// Calls that ended.
     Finished(Finished),
+    /// Something that people should know.
+    Note(Note),
     /// Nodes whose pause after a refused call is over.
     Release(Vec<NodeName>),
     /// The provider says what it prepares.
@@ -117,6 +119,8 @@ impl<P: Provider> Owner<P> {
             config.policy.clone(),
             config.nodes.clone(),
         );
+        world.job_partitions = config.job_partitions();
+        world.option_rules.clone_from(&config.job.options);
         // Also those of nodes that left the configuration: they may have a VM.
         world.records.extend(records);
         Ok(Self {
@@ -150,6 +154,7 @@ impl<P: Provider> Owner<P> {
     /// Works until its questions' channel closes.
     pub async fn run(mut self, mut queries: mpsc::Receiver<Query>) -> anyhow::Result<()> {
         self.prepare_provider();
+        self.ensure_gate();
         self.start_lookers();
         loop {
             tokio::task::block_in_place(|| self.one_round());
@@ -257,7 +262,15 @@ impl<P: Provider> Owner<P> {
                     ));
                 }
                 // Told when Slurm has answered.
-                Action::SetDown { .. } | Action::ReturnNode { .. } | Action::StartNow { .. } => {}
+                Action::SetDown { .. }
+                | Action::ReturnNode { .. }
+                | Action::StartNow { .. }
+                | Action::Admit { .. }
+                | Action::CloseGate { .. }
+                | Action::PutBack { .. }
+                | Action::FinishPutBack { .. }
+                | Action::EndWithJob { .. }
+                | Action::PowerDown { .. } => {}
             }
             self.round.begun.push(Begun {
                 id,
@@ -274,6 +287,9 @@ impl<P: Provider> Owner<P> {
             for (_, step) in steps {
                 if let Some(node) = step.action.node() {
                     self.world.busy.remove(node);
+                }
+                if let Some(job) = step.action.job() {
+                    self.world.busy_jobs.remove(&job);
                 }
             }
             return;
@@ -380,7 +396,11 @@ impl<P: Provider> Owner<P> {
             .values()
             .filter_map(|record| record.vm.as_ref())
             .any(|vm| vm.phase == Phase::Ready && self.world.now.since(vm.since) < REGISTERS_WITHIN);
-        let pace = match (registering, moving || !self.waiters.is_empty()) {
+        let waiting = self.world.jobs.values();
+        let waiting = waiting
+            .into_iter()
+            .any(|job| job.waits.is_some() || job.admitted.is_some());
+        let pace = match (registering, moving || waiting || !self.waiters.is_empty()) {
             (true, _) => Pace::Urgent,
             (false, true) => Pace::Busy,
             (false, false) => Pace::Calm,

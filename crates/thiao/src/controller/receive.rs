@@ -13,7 +13,10 @@ use thiao_core::fold::Order;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId, VmTag};
 use thiao_core::note::{Note, Subject};
 use thiao_core::view::{ErrorClass, JobState, SlurmView};
-use thiao_core::world::Wish;
+use thiao_core::world::{Phase, Wish};
+
+/// Slurm takes a node for one job's alone within this time, or something is wrong.
+const MARKED_WITHIN: Millis = Millis::secs(5);
 
 impl<P: Provider> Owner<P> {
     pub(super) fn take(&mut self, message: Message) {
@@ -37,6 +40,7 @@ impl<P: Provider> Owner<P> {
             Message::Slurm(_, Err(error)) => self.look_failed(Subject::Slurm, error),
             Message::Provider(_, Err(error)) => self.look_failed(Subject::Provider, error),
             Message::Finished(finished) => self.finished(finished),
+            Message::Note(note) => self.note(note),
             Message::Release(nodes) => {
                 for node in nodes {
                     self.world.busy.remove(&node);
@@ -94,6 +98,9 @@ impl<P: Provider> Owner<P> {
         let look = self.look_of(&side);
         look.last_ok = Some(began.0);
         if look.error.take().is_some() {
+            if side == Subject::Slurm {
+                self.ensure_gate();
+            }
             self.note(Note::new(side, "look-ok", "can be read again"));
         }
     }
@@ -148,6 +155,8 @@ impl<P: Provider> Owner<P> {
                 }
                 result
             }
+            Outcome::Jobs(deed, answers) => self.jobs_ended(&deed, answers),
+            Outcome::Nodes(deed, nodes, result) => self.nodes_ended(deed, nodes, result),
         };
         let word = match result {
             Ok(()) => "done".to_owned(),
@@ -250,7 +259,7 @@ impl<P: Provider> Owner<P> {
         result
     }
 
-    fn refused(&mut self, nodes: Vec<NodeName>, what: &str, error: &str) {
+    pub(super) fn refused(&mut self, nodes: Vec<NodeName>, what: &str, error: &str) {
         for node in &nodes {
             self.note(Note::node(
                 node,
@@ -279,7 +288,7 @@ impl<P: Provider> Owner<P> {
             if reply.is_closed() {
                 continue;
             }
-            match readiness(slurm, job) {
+            match self.readiness(slurm, job) {
                 Some(answer) if answer.is_ok() || since < began => {
                     if answer.is_ok() {
                         let text = format!(
@@ -332,6 +341,31 @@ impl<P: Provider> Owner<P> {
             );
             self.note(Note::node(&node, "prolog-asked", text));
         }
+    }
+
+    /// Whether the job's prolog can end: none while it must wait.
+    fn readiness(&self, slurm: &SlurmView, id: JobId) -> Option<Result<(), ApiError>> {
+        let answer = readiness(slurm, id)?;
+        let Some(job) = slurm.jobs.get(&id).filter(|_| answer.is_ok()) else {
+            return Some(answer);
+        };
+        job.nodes
+            .iter()
+            .all(|node| self.ends_with_its_job(slurm, node))
+            .then_some(answer)
+    }
+
+    /// Whether Slurm gives a node of job mode to nobody else from now on. That was asked
+    /// while its VM came up; a refusal must not hold its job up for long.
+    fn ends_with_its_job(&self, slurm: &SlurmView, node: &NodeName) -> bool {
+        if !self.world.is_job_mode(node) {
+            return true;
+        }
+        let marked = slurm.nodes.get(node).is_some_and(|seen| seen.flags.power_down);
+        let vm = self.world.records.get(node).and_then(|record| record.vm.as_ref());
+        let tried =
+            vm.is_some_and(|vm| self.world.now.since(vm.since) > MARKED_WITHIN && vm.phase == Phase::Up);
+        marked || tried
     }
 
     /// Takes a prolog's wait; answered at once if the last look suffices.

@@ -1,0 +1,111 @@
+//! What came of things done to jobs and nodes of job mode.
+
+use super::execute::{JobDeed, NodeDeed};
+use super::owner::{Message, Owner};
+use super::provider::{Provider, chain};
+use thiao_core::ids::{JobId, NodeName};
+use thiao_core::note::{Note, Subject};
+
+impl<P: Provider> Owner<P> {
+    /// Sees to it that Slurm has the gate at which jobs wait for room: without it one job at a
+    /// time would pass, and find no room.
+    pub(super) fn ensure_gate(&self) {
+        if self.world.job_partitions.is_empty() {
+            return;
+        }
+        let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = slurm.ensure_gate() {
+                let _ = messages.blocking_send(Message::Note(Note::new(
+                    Subject::Slurm,
+                    "no-gate",
+                    format!(
+                        "jobs of job mode cannot be made to wait for room: {}",
+                        chain(&error)
+                    ),
+                )));
+            }
+        });
+    }
+
+    pub(super) fn jobs_ended(
+        &mut self,
+        deed: &JobDeed,
+        answers: Vec<(JobId, Result<(), String>)>,
+    ) -> Result<(), String> {
+        let mut outcome = Ok(());
+        for (job, result) in answers {
+            let note = match (deed, &result) {
+                (JobDeed::Admit, Ok(())) => Note::new(
+                    Subject::Job(job),
+                    "job-let-go",
+                    "let go: there is room for its VMs, and Slurm may start it",
+                ),
+                (JobDeed::CloseGate, Ok(())) => self.world.gate_closed(job),
+                (JobDeed::PutBack(why), Ok(())) => {
+                    let why = why.split("put back: ").last().unwrap_or(why);
+                    self.world.put_back(job, why)
+                }
+                (JobDeed::FinishPutBack, Ok(())) => Note::new(
+                    Subject::Job(job),
+                    "job-put-back",
+                    "is back in the queue: what began that had been cut short",
+                ),
+                (JobDeed::PutBack(_), Err(error)) => self.world.not_put_back(job, error),
+                (JobDeed::Admit | JobDeed::CloseGate | JobDeed::FinishPutBack, Err(error)) => Note::new(
+                    Subject::Job(job),
+                    "slurm-refused",
+                    format!("{} failed: {error}; tried again if it still holds", deed.words()),
+                ),
+            };
+            self.world.job_action_ended(job);
+            self.note(note);
+            if let Err(error) = result {
+                outcome = Err(error);
+            }
+        }
+        self.slurm_changed.notify_one();
+        outcome
+    }
+
+    pub(super) fn nodes_ended(
+        &mut self,
+        deed: NodeDeed,
+        nodes: Vec<NodeName>,
+        result: Result<(), String>,
+    ) -> Result<(), String> {
+        match &result {
+            Ok(()) => {
+                for node in nodes {
+                    self.world.ends_with_job(&node);
+                    self.world.busy.remove(&node);
+                    let text = match deed {
+                        NodeDeed::EndWithJob => "Slurm gives it to no other job, and ends it with its own",
+                        NodeDeed::PowerDown => "Slurm was asked to power it down: its job is over",
+                    };
+                    self.note(Note::node(&node, "own-node", text));
+                }
+                self.slurm_changed.notify_one();
+            }
+            Err(error) => {
+                let what = match deed {
+                    NodeDeed::EndWithJob => "take it for one job's alone",
+                    NodeDeed::PowerDown => "power it down",
+                };
+                self.refused(nodes, what, error);
+            }
+        }
+        result
+    }
+}
+
+impl JobDeed {
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Admit => "letting it go",
+            Self::CloseGate => "letting it wait for room again",
+            Self::PutBack(_) => "putting it back into the queue",
+            Self::FinishPutBack => "finishing to put it back into the queue",
+        }
+    }
+}
