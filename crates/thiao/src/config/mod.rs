@@ -243,6 +243,12 @@ pub struct Loaded {
 }
 
 impl Config {
+    /// What job_submit.lua touches when a job of job mode is submitted.
+    #[must_use]
+    pub fn submitted_file(&self) -> PathBuf {
+        self.state_dir.join("spool/submitted")
+    }
+
     /// The partitions whose jobs get VMs of their own.
     #[must_use]
     pub fn job_partitions(&self) -> BTreeMap<String, JobPartition> {

@@ -3,6 +3,7 @@
 use super::execute::{JobDeed, NodeDeed};
 use super::owner::{Message, Owner};
 use super::provider::{Provider, chain};
+use super::submitted;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::note::{Note, Subject};
 
@@ -26,6 +27,17 @@ impl<P: Provider> Owner<P> {
                 )));
             }
         });
+    }
+
+    /// Lets jobs of job mode be seen as soon as they are submitted.
+    pub(super) fn hear_of_jobs(&self) {
+        if self.world.job_partitions.is_empty() {
+            return;
+        }
+        let file = self.config.submitted_file();
+        if let Err(error) = submitted::watch(&file, self.slurm_changed.clone()) {
+            tracing::warn!(file = %file.display(), %error, "new jobs are found by looking only");
+        }
     }
 
     pub(super) fn jobs_ended(

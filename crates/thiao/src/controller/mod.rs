@@ -14,6 +14,7 @@ mod look;
 mod owner;
 pub mod provider;
 mod receive;
+mod submitted;
 
 use crate::api;
 use crate::config::{Config, ProviderSettings};

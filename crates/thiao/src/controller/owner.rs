@@ -155,6 +155,7 @@ impl<P: Provider> Owner<P> {
     pub async fn run(mut self, mut queries: mpsc::Receiver<Query>) -> anyhow::Result<()> {
         self.prepare_provider();
         self.ensure_gate();
+        self.hear_of_jobs();
         self.start_lookers();
         loop {
             tokio::task::block_in_place(|| self.one_round());

@@ -1,0 +1,74 @@
+//! Hears of jobs at once when they are submitted: slurmctld's job_submit.lua touches
+//! a file in the spool. Without that they are found by the next look.
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+/// The script runs just before slurmctld has the job in its queue.
+const BEFORE_THE_LOOK: Duration = Duration::from_millis(10);
+
+/// A look that came too early is followed by another after this time.
+const ONCE_MORE: Duration = Duration::from_millis(200);
+
+/// Makes the file and calls for a look at Slurm whenever it is touched, until the process ends.
+pub fn watch(file: &Path, look: Arc<Notify>) -> io::Result<()> {
+    std::fs::File::create(file)?;
+    let watcher = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&watcher, file, WatchFlags::CLOSE_WRITE)?;
+    let watcher = AsyncFd::with_interest(watcher, Interest::READABLE)?;
+    tokio::spawn(async move {
+        while touched(&watcher).await.is_ok() {
+            for pause in [BEFORE_THE_LOOK, ONCE_MORE] {
+                tokio::time::sleep(pause).await;
+                look.notify_one();
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Waits until the file was touched, however often.
+async fn touched(watcher: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    loop {
+        let mut ready = watcher.readable().await?;
+        let read = ready.try_io(|watcher| {
+            let mut events = [0; 4096];
+            Ok(rustix::io::read(watcher, &mut events)?)
+        });
+        match read {
+            Ok(result) => return result.map(drop),
+            // Nothing was there after all.
+            Err(_) => continue,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_touch_calls_for_a_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("submitted");
+        let look = Arc::new(Notify::new());
+        watch(&file, look.clone()).unwrap();
+        for _ in 0..2 {
+            // As the script does it.
+            std::fs::File::create(&file).unwrap();
+            for _ in 0..2 {
+                let called = tokio::time::timeout(Duration::from_secs(5), look.notified()).await;
+                assert!(called.is_ok());
+            }
+        }
+        let quiet = tokio::time::timeout(ONCE_MORE * 2, look.notified()).await;
+        assert!(quiet.is_err(), "nobody touched it");
+    }
+}
