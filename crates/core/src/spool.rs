@@ -19,12 +19,17 @@
 //! because Slurm removes it soon. A file is refused whole rather than read in
 //! part; a later layout gets another number in the first line.
 //!
+//! The end of a job has two other lines in the place of `force`: `job 17`, and
+//! `exit 256` (a status as of wait(2)) if it is known. Its `nodes` are missing
+//! when a person wrote it, who does not know them.
+//!
 //! The files' names ([`file_name`]) sort by time. The folders: a hook writes
-//! into [`TMP`] and renames into [`NEW`]; it finds the known nodes in [`NODES`]
-//! and the cluster's name in [`CLUSTER`], which the controller writes.
+//! into [`TMP`] and renames into [`NEW`]; it finds the known nodes in [`NODES`],
+//! those whose VMs are for one job each in [`JOB_NODES`] and the cluster's name in
+//! [`CLUSTER`], which the controller writes.
 
 use crate::hostlist::{self, HostlistError};
-use crate::ids::{ClusterName, Time};
+use crate::ids::{ClusterName, JobId, Time};
 use std::fmt;
 
 /// Folder in the spool for files being written. What lies here for long was
@@ -36,6 +41,9 @@ pub const NEW: &str = "new";
 
 /// File in the spool with the nodes that the controller knows, as one hostlist and a newline.
 pub const NODES: &str = "nodes";
+
+/// File in the spool with those of them that are in job mode, in the same form.
+pub const JOB_NODES: &str = "job-nodes";
 
 /// File in the spool with the cluster's name and a newline.
 pub const CLUSTER: &str = "cluster";
@@ -52,6 +60,14 @@ pub enum IntentKind {
     Suspend,
     /// Slurm gave up waiting for the nodes.
     ResumeFail,
+    /// A job is over: the VMs that were for it alone go. Without nodes: those of
+    /// any node.
+    JobEnd {
+        /// Which.
+        job: JobId,
+        /// How it ended, as wait(2) has it; none if that is not known.
+        exit: Option<u32>,
+    },
 }
 
 impl IntentKind {
@@ -62,6 +78,7 @@ impl IntentKind {
             Self::Resume { .. } => "resume",
             Self::Suspend => "suspend",
             Self::ResumeFail => "resume-fail",
+            Self::JobEnd { .. } => "job-end",
         }
     }
 }
@@ -77,7 +94,7 @@ pub struct IntentFile {
     pub uid: u32,
     /// The cluster, if Slurm named it.
     pub cluster: Option<ClusterName>,
-    /// For which nodes: a well-formed hostlist.
+    /// For which nodes: a well-formed hostlist. Empty only where a job's nodes are not known.
     pub nodes: String,
     /// The bytes of `SLURM_RESUME_FILE`; empty if there was none.
     pub resume_file: Vec<u8>,
@@ -139,10 +156,22 @@ impl IntentFile {
     /// The bytes of its file.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let force = match self.kind {
-            IntentKind::Resume { force: true } => "force yes\n",
-            IntentKind::Resume { force: false } => "force no\n",
-            IntentKind::Suspend | IntentKind::ResumeFail => "",
+        let details = match self.kind {
+            IntentKind::Resume { force: true } => "force yes\n".to_owned(),
+            IntentKind::Resume { force: false } => "force no\n".to_owned(),
+            IntentKind::Suspend | IntentKind::ResumeFail => String::new(),
+            IntentKind::JobEnd { job, exit: None } => format!("job {job}\n"),
+            IntentKind::JobEnd {
+                job,
+                exit: Some(exit),
+            } => format!("job {job}\nexit {exit}\n"),
+        };
+        let nodes = match self.kind {
+            IntentKind::JobEnd { .. } if self.nodes.is_empty() => String::new(),
+            IntentKind::Resume { .. }
+            | IntentKind::Suspend
+            | IntentKind::ResumeFail
+            | IntentKind::JobEnd { .. } => format!("nodes {}\n", self.nodes),
         };
         let cluster = self
             .cluster
@@ -150,11 +179,10 @@ impl IntentFile {
             .map(|name| format!("cluster {name}\n"))
             .unwrap_or_default();
         let mut bytes = format!(
-            "{FIRST_LINE}\nkind {}\n{force}at {}\nuid {}\n{cluster}nodes {}\nresume-file {}\n\n",
+            "{FIRST_LINE}\nkind {}\n{details}at {}\nuid {}\n{cluster}{nodes}resume-file {}\n\n",
             self.kind.word(),
             self.at.0,
             self.uid,
-            self.nodes,
             self.resume_file.len(),
         )
         .into_bytes();
@@ -179,6 +207,10 @@ impl IntentFile {
             },
             "suspend" => IntentKind::Suspend,
             "resume-fail" => IntentKind::ResumeFail,
+            "job-end" => IntentKind::JobEnd {
+                job: JobId(header.number("job")?),
+                exit: header.optional_number("exit")?,
+            },
             _ => return Err(BadIntent::Field("kind")),
         };
         let at = Time(header.number("at")?);
@@ -187,8 +219,16 @@ impl IntentFile {
             Some(name) => Some(ClusterName::new(name).map_err(|_| BadIntent::Field("cluster"))?),
             None => None,
         };
-        let nodes = header.field("nodes")?.to_owned();
-        hostlist::count(&nodes).map_err(BadIntent::Nodes)?;
+        let nodes = match (kind, header.optional("nodes")) {
+            (_, Some(nodes)) => {
+                hostlist::count(nodes).map_err(BadIntent::Nodes)?;
+                nodes.to_owned()
+            }
+            (IntentKind::JobEnd { .. }, None) => String::new(),
+            (IntentKind::Resume { .. } | IntentKind::Suspend | IntentKind::ResumeFail, None) => {
+                return Err(BadIntent::Field("nodes"));
+            }
+        };
         let promised = header.number("resume-file")?;
         if header.line() != Some("") {
             return Err(BadIntent::Field("(empty)"));
@@ -243,11 +283,19 @@ impl<'a> Header<'a> {
 
     /// A number as we write it: digits alone, no leading zeros.
     fn number<N: std::str::FromStr + ToString>(&mut self, name: &'static str) -> Result<N, BadIntent> {
-        let text = self.field(name)?;
-        text.parse()
-            .ok()
-            .filter(|number: &N| number.to_string() == text)
-            .ok_or(BadIntent::Field(name))
+        self.optional_number(name)?.ok_or(BadIntent::Field(name))
+    }
+
+    /// The same, if the next line is this field.
+    fn optional_number<N: std::str::FromStr + ToString>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<N>, BadIntent> {
+        let Some(text) = self.optional(name) else {
+            return Ok(None);
+        };
+        let number = text.parse().ok().filter(|number: &N| number.to_string() == text);
+        number.map(Some).ok_or(BadIntent::Field(name))
     }
 }
 
@@ -341,6 +389,77 @@ mod tests {
         }
     }
 
+    /// The end of a job, as a hook knows it and as a person does.
+    fn ends() -> [IntentFile; 2] {
+        let end = |exit, nodes: &str| IntentFile {
+            kind: IntentKind::JobEnd { job: JobId(17), exit },
+            nodes: nodes.to_owned(),
+            resume_file: Vec::new(),
+            ..example()
+        };
+        [end(Some(256), "s[1-2]"), end(None, "")]
+    }
+
+    #[test]
+    fn the_end_of_a_job_has_a_layout_too() {
+        let start = "thiao-intent 1\nkind job-end\njob 17\n";
+        let rest = "at 1732387200123\nuid 64030\ncluster lab\n";
+        let texts = [
+            format!("{start}exit 256\n{rest}nodes s[1-2]\nresume-file 0\n\n"),
+            format!("{start}{rest}resume-file 0\n\n"),
+        ];
+        for (end, text) in ends().into_iter().zip(&texts) {
+            assert_eq!(end.encode(), text.as_bytes());
+            assert_eq!(IntentFile::decode(text.as_bytes()), Ok(end));
+        }
+        for (from, to, error) in [
+            ("job 17", "job 017", BadIntent::Field("job")),
+            ("job 17", "job 17_3", BadIntent::Field("job")),
+            ("job 17", "job 4294967296", BadIntent::Field("job")),
+            ("job 17\n", "", BadIntent::Field("job")),
+            ("exit 256", "exit -1", BadIntent::Field("exit")),
+            ("exit 256", "exit 1:0", BadIntent::Field("exit")),
+            ("exit 256\n", "exit 256\nexit 256\n", BadIntent::Field("at")),
+            (
+                "job 17\nexit 256\n",
+                "exit 256\njob 17\n",
+                BadIntent::Field("job"),
+            ),
+            ("kind job-end", "kind suspend", BadIntent::Field("at")),
+            (
+                "nodes s[1-2]\n",
+                "nodes s1\nnodes s2\n",
+                BadIntent::Field("resume-file"),
+            ),
+        ] {
+            assert!(texts[0].contains(from));
+            let changed = texts[0].replacen(from, to, 1);
+            assert_eq!(
+                IntentFile::decode(changed.as_bytes()),
+                Err(error),
+                "{from:?} -> {to:?}"
+            );
+        }
+        let empty = texts[0].replace("nodes s[1-2]", "nodes ");
+        let refused = IntentFile::decode(empty.as_bytes());
+        assert!(matches!(refused, Err(BadIntent::Nodes(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn only_a_jobs_nodes_may_be_unknown() {
+        let suspend = IntentFile {
+            kind: IntentKind::Suspend,
+            resume_file: Vec::new(),
+            ..example()
+        };
+        let text = String::from_utf8(suspend.encode()).unwrap();
+        let without = text.replace("nodes fg[0-3],vm7\n", "");
+        assert_eq!(
+            IntentFile::decode(without.as_bytes()),
+            Err(BadIntent::Field("nodes"))
+        );
+    }
+
     #[test]
     fn names_sort_by_time() {
         let name = |nanos, pid| file_name(nanos, pid, IntentKind::ResumeFail);
@@ -353,18 +472,26 @@ mod tests {
         let kind = prop_oneof![
             any::<bool>().prop_map(|force| IntentKind::Resume { force }),
             Just(IntentKind::Suspend),
-            Just(IntentKind::ResumeFail)
+            Just(IntentKind::ResumeFail),
+            (any::<u32>(), any::<Option<u32>>()).prop_map(|(job, exit)| IntentKind::JobEnd {
+                job: JobId(job),
+                exit
+            }),
         ];
         let cluster = prop::option::of("[a-z0-9][a-zA-Z0-9._-]{0,20}");
         let nodes = "[a-z]{1,5}(\\[[0-4]-[5-9]\\])?(,[a-z0-9]{1,5}){0,3}";
+        let known = prop::bool::weighted(0.7);
         let bytes = prop::collection::vec(any::<u8>(), 0..200);
-        (kind, any::<u64>(), any::<u32>(), cluster, nodes, bytes).prop_map(
-            |(kind, at, uid, cluster, nodes, resume_file)| IntentFile {
+        (kind, any::<u64>(), any::<u32>(), cluster, (nodes, known), bytes).prop_map(
+            |(kind, at, uid, cluster, (nodes, known), resume_file)| IntentFile {
                 kind,
                 at: Time(at),
                 uid,
                 cluster: cluster.map(|name| ClusterName::new(&name).unwrap()),
-                nodes,
+                nodes: match kind {
+                    IntentKind::JobEnd { .. } if !known => String::new(),
+                    _ => nodes,
+                },
                 resume_file,
             },
         )
@@ -387,9 +514,10 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), whole in any::<bool>()) {
-            let start: &[u8] = if whole { b"thiao-intent 1\nkind resume\nforce no\n" } else { b"" };
-            _ = IntentFile::decode(&[start, &bytes].concat());
+        fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), start in 0..3_usize) {
+            let start = ["", "kind resume\nforce no\n", "kind job-end\njob 1\n"][start];
+            let first = if start.is_empty() { "" } else { "thiao-intent 1\n" };
+            _ = IntentFile::decode(&[first.as_bytes(), start.as_bytes(), &bytes].concat());
         }
     }
 }
