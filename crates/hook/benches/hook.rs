@@ -1,6 +1,6 @@
-//! How long slurmctld's helper is held by `Resume` of 1,000 nodes: the whole
-//! process, from fork to its end, with the order synced to disk; beside
-//! `/bin/true` in the same run. `cargo bench -p thiao-hook`; the folder is made
+//! How long slurmctld's helper is held by `Resume` of 1,000 nodes, and a job by
+//! `EpilogSlurmctld`: the whole process, from fork to its end, with the order
+//! synced to disk; beside `/bin/true` in the same run. `cargo bench -p thiao-hook`; the folder is made
 //! in `TMPDIR` (it should be on a disk).
 
 use std::fs;
@@ -17,12 +17,15 @@ fn main() {
     fs::create_dir_all(place.join("spool/tmp")).expect("the spool");
     fs::create_dir_all(place.join("spool/new")).expect("the spool");
     fs::write(place.join("spool/nodes"), "fg[0-4999],vm[0001-5000]\n").expect("the known nodes");
+    fs::write(place.join("spool/job-nodes"), "vm[0001-5000]\n").expect("those of job mode");
     let jobs: Vec<String> = (0..1000)
         .map(|n| format!("{{\"job_id\":{n},\"nodes\":\"fg{}\"}}", n * 4))
         .collect();
     let json = format!("{{\"jobs\":[{}],\"all_nodes\":\"...\"}}", jobs.join(","));
     fs::write(place.join("resume-file"), json).expect("the resume file");
-    symlink(env!("CARGO_BIN_EXE_thiao-hook"), place.join("Resume")).expect("the link");
+    for name in ["Resume", "EpilogSlurmctld"] {
+        symlink(env!("CARGO_BIN_EXE_thiao-hook"), place.join(name)).expect("the link");
+    }
 
     // The worst case of writing 1,000 nodes: each by its name.
     let scattered: Vec<String> = (0..1000).map(|n| format!("fg{}", n * 4)).collect();
@@ -35,10 +38,16 @@ fn main() {
         &scattered.join(","),
         place,
     );
+    let epilog = |what, nodes| {
+        let times = times(|| run(Command::new(place.join("EpilogSlurmctld")), nodes, place));
+        report(what, times);
+    };
+    epilog("EpilogSlurmctld, job mode", "vm[0001-0016]");
+    epilog("EpilogSlurmctld, another job", "fg[0-15]");
     let raw = times(|| write_and_sync(place));
     report("write, fsync, rename, fsync alone", raw);
     let kept = fs::read_dir(place.join("spool/new")).expect("the spool").count();
-    assert_eq!(kept, 2 * (RUNS + WARM), "an order is missing");
+    assert_eq!(kept, 3 * (RUNS + WARM), "an order is missing");
 }
 
 const WARM: usize = 5;
@@ -59,16 +68,25 @@ fn times(mut run: impl FnMut()) -> Vec<Duration> {
 
 fn measure(what: &str, program: &Path, list: &str, state: &Path) {
     let times = times(|| {
-        let status = Command::new(program)
-            .arg(list)
-            .env_clear()
-            .env("THIAO_STATE_DIR", state)
-            .env("SLURM_RESUME_FILE", state.join("resume-file"))
-            .stderr(Stdio::inherit())
-            .status();
-        assert!(status.expect("the program").success());
+        let mut command = Command::new(program);
+        command.arg(list);
+        run(command, list, state);
     });
     report(what, times);
+}
+
+/// Once, with what slurmctld puts into the environment.
+fn run(mut command: Command, nodes: &str, state: &Path) {
+    let status = command
+        .env_clear()
+        .env("THIAO_STATE_DIR", state)
+        .env("SLURM_RESUME_FILE", state.join("resume-file"))
+        .env("SLURM_JOB_ID", "17")
+        .env("SLURM_JOB_NODELIST", nodes)
+        .env("SLURM_JOB_EXIT_CODE", "0")
+        .stderr(Stdio::inherit())
+        .status();
+    assert!(status.expect("the program").success());
 }
 
 /// What the disk alone takes for an order of that size.

@@ -1,6 +1,6 @@
 //! The programs that Slurm runs, in one file: it looks at the name it is
 //! called by (`Resume`, `Suspend`, `ResumeFail`, `PrologSlurmctld`,
-//! `EpilogSlurmctld`), or at its first argument when called `thiao-hook`.
+//! `EpilogSlurmctld`, `tclean`), or at its first argument when called `thiao-hook`.
 //!
 //! *Architecture invariant:* a hook decides nothing and starts nothing. It
 //! leaves an order in the spool, or waits for the controller, and ends; the
@@ -10,6 +10,7 @@
 //! kept, or a job must be requeued; 2, refused: wrong arguments, a malformed
 //! hostlist, nodes that are not ours.
 
+mod job_end;
 mod order;
 mod prolog;
 mod state;
@@ -29,15 +30,17 @@ enum Program {
     ResumeFail,
     Prolog,
     Epilog,
+    Clean,
 }
 
 impl Program {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Resume,
         Self::Suspend,
         Self::ResumeFail,
         Self::Prolog,
         Self::Epilog,
+        Self::Clean,
     ];
 
     fn name(self) -> &'static str {
@@ -47,6 +50,7 @@ impl Program {
             Self::ResumeFail => "ResumeFail",
             Self::Prolog => "PrologSlurmctld",
             Self::Epilog => "EpilogSlurmctld",
+            Self::Clean => "tclean",
         }
     }
 
@@ -61,6 +65,7 @@ impl Program {
             Self::ResumeFail => RESUME_FAIL_HELP,
             Self::Prolog => PROLOG_HELP,
             Self::Epilog => EPILOG_HELP,
+            Self::Clean => CLEAN_HELP,
         }
     }
 }
@@ -103,10 +108,24 @@ controller's word alone: the job can never start so and is to be requeued.
 ";
 const EPILOG_HELP: &str = "\
 Usage: EpilogSlurmctld
-Wakes the controller, so that it sees the end of the job at once. slurm.conf:
-EpilogSlurmctld.
+Wakes the controller, so that it sees the end of job $SLURM_JOB_ID at once; if
+the job had nodes of job mode, the order to end their VMs is on disk first.
+slurm.conf: EpilogSlurmctld.
   -h, --help     print this
   -V, --version  print the version
+Exit code 1: the order could not be kept. Slurm ends the job all the same.
+";
+const CLEAN_HELP: &str = "\
+Usage: tclean [JOBID]
+Asks the controller to end the VMs that were made for this job alone. A job that
+still runs keeps them. Without JOBID it is what EpilogSlurmctld is: job
+$SLURM_JOB_ID is over, and slurm.conf may name it as that.
+  -h, --help     print this
+  -V, --version  print the version
+JOBID is a number as in `scontrol show job`; a task of an array has one of its
+own. For root and the controller's user; others clean up after their own jobs
+with `thiao clean JOBID`. Exit code 0: the order is safe on disk, and is carried
+out even if the controller is not running now. To say it twice does no harm.
 ";
 
 /// Why a hook did not do what it was asked: the exit code and the sentences for stderr.
@@ -138,6 +157,11 @@ impl Failure {
 /// closed: a message is never worth an order.
 fn tell(message: fmt::Arguments<'_>) {
     _ = writeln!(io::stderr(), "{message}");
+}
+
+/// The same on stdout.
+fn say(message: fmt::Arguments<'_>) {
+    _ = writeln!(io::stdout(), "{message}");
 }
 
 fn main() -> ExitCode {
@@ -184,7 +208,9 @@ fn run(program: Program, arguments: &[OsString]) -> Result<(), Failure> {
     // First of all: Slurm removes it soon.
     let resume_file = match program {
         Program::Resume => order::read_resume_file(),
-        Program::Suspend | Program::ResumeFail | Program::Prolog | Program::Epilog => Vec::new(),
+        Program::Suspend | Program::ResumeFail | Program::Prolog | Program::Epilog | Program::Clean => {
+            Vec::new()
+        }
     };
 
     let mut force = false;
@@ -226,9 +252,17 @@ fn run(program: Program, arguments: &[OsString]) -> Result<(), Failure> {
             )));
         }
         Program::Prolog => return prolog::wait(&state::dir()),
-        Program::Epilog => {
-            state::poke(&state::dir());
-            return Ok(());
+        Program::Epilog => return job_end::by_slurm(&state::dir()),
+        Program::Clean => {
+            return match operands.as_slice() {
+                [job] => job_end::by_hand(&state::dir(), job),
+                [] if job_end::has_job() => job_end::by_slurm(&state::dir()),
+                operands => Err(Failure::refused(format!(
+                    "expected one JOBID, got {}\n{}",
+                    operands.len(),
+                    program.help()
+                ))),
+            };
         }
     };
     match operands.as_slice() {

@@ -4,6 +4,7 @@ use crate::{Failure, state, tell};
 use std::collections::HashSet;
 use std::env;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -82,7 +83,7 @@ pub fn leave(state: &Path, kind: IntentKind, list: &OsStr, resume_file: Vec<u8>)
 }
 
 /// The cluster that calls, if Slurm says so; refused if the controller serves another one.
-fn check_cluster(spool: &Path) -> Result<Option<ClusterName>, Failure> {
+pub fn check_cluster(spool: &Path) -> Result<Option<ClusterName>, Failure> {
     let Some(calling) = env::var_os("SLURM_CLUSTER_NAME").filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
@@ -102,22 +103,48 @@ fn check_cluster(spool: &Path) -> Result<Option<ClusterName>, Failure> {
 
 /// Those of the names that the controller does not know. None when it has not said which it knows.
 fn unknown_nodes<'a>(spool: &Path, names: &'a [NodeName]) -> HashSet<&'a NodeName> {
-    let path = spool.join(spool::NODES);
-    let Some(list) = read_text(&path) else {
-        return HashSet::new();
-    };
-    if list.is_empty() {
-        return names.iter().collect();
+    let known = listed(&spool.join(spool::NODES));
+    names.iter().filter(|name| !known.may_have(name)).collect()
+}
+
+/// What a list of nodes in the spool says.
+pub enum Listed {
+    /// There is none.
+    Unsaid,
+    /// It cannot be read, which was told.
+    Unclear,
+    /// There are no nodes.
+    None,
+    /// These.
+    These(NameSet),
+}
+
+impl Listed {
+    /// Whether it has this node, or does not say that it has not: that is no reason to lose an order.
+    pub fn may_have(&self, node: &NodeName) -> bool {
+        match self {
+            Self::Unsaid | Self::Unclear => true,
+            Self::None => false,
+            Self::These(names) => names.contains(node),
+        }
     }
-    match NameSet::parse(&list, KNOWN) {
-        Ok(known) => names.iter().filter(|name| !known.contains(name)).collect(),
-        // No reason to lose an order.
-        Err(error) => {
-            tell(format_args!(
-                "The nodes are not checked: {}: {error}",
-                path.display()
-            ));
-            HashSet::new()
+}
+
+/// Reads such a list.
+pub fn listed(path: &Path) -> Listed {
+    let unclear = |why: &dyn fmt::Display| {
+        tell(format_args!(
+            "The nodes are not checked: {}: {why}",
+            path.display()
+        ));
+        Listed::Unclear
+    };
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Listed::Unsaid,
+        Err(error) => unclear(&error),
+        Ok(list) if list.trim_end().is_empty() => Listed::None,
+        Ok(list) => {
+            NameSet::parse(list.trim_end(), KNOWN).map_or_else(|error| unclear(&error), Listed::These)
         }
     }
 }
@@ -130,7 +157,10 @@ fn read_text(path: &Path) -> Option<String> {
 }
 
 /// Writes the order, and returns when it would survive a power cut.
-fn keep(
+///
+/// # Errors
+/// Code 1: it is lost, and what can be done.
+pub fn keep(
     spool: &Path,
     kind: IntentKind,
     cluster: Option<ClusterName>,
@@ -149,15 +179,35 @@ fn keep(
         resume_file,
     };
     write(spool, &name, intent).map_err(|(path, error)| {
-        let consequence = match kind {
-            IntentKind::Resume { .. } => {
-                "They get no VMs; Slurm marks them DOWN after ResumeTimeout and requeues their jobs"
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let (what, consequence) = match kind {
+            IntentKind::Resume { .. } => (
+                format!("order for {nodes}"),
+                "They get no VMs; Slurm marks them DOWN after ResumeTimeout and requeues their jobs",
+            ),
+            IntentKind::Suspend => (
+                format!("order for {nodes}"),
+                "Their VMs keep running, until Slurm asks again or someone does",
+            ),
+            IntentKind::ResumeFail => (
+                format!("order for {nodes}"),
+                "The controller will find out later that Slurm gave them up",
+            ),
+            IntentKind::JobEnd { job, .. } if denied => {
+                return Failure::lost(format!(
+                    "{}: {error}. For a job of your own: `thiao clean {job}`, which asks the controller. For others \
+                     run this as root or as the controller's user, who owns {}.",
+                    path.display(),
+                    spool.display()
+                ));
             }
-            IntentKind::Suspend => "Their VMs keep running, until Slurm asks again or someone does",
-            IntentKind::ResumeFail => "The controller will find out later that Slurm gave them up",
+            IntentKind::JobEnd { job, .. } => (
+                format!("end of job {job}"),
+                "Its VMs end when Slurm takes their nodes away or the controller sees that it is over, later than they could",
+            ),
         };
         Failure::lost(format!(
-            "the order for {nodes} is LOST: {}: {error}.\n{consequence}. {}, then run this again by hand.",
+            "the {what} is LOST: {}: {error}.\n{consequence}. {}, then run this again by hand.",
             path.display(),
             advice(&error, spool),
         ))

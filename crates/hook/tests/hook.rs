@@ -27,6 +27,7 @@ impl Place {
             "ResumeFail",
             "PrologSlurmctld",
             "EpilogSlurmctld",
+            "tclean",
         ] {
             symlink(env!("CARGO_BIN_EXE_thiao-hook"), dir.path().join(name)).unwrap();
         }
@@ -217,7 +218,7 @@ fn called_by_its_own_name_it_takes_the_programs_name() {
     assert_says(
         &hook(&["Rezume", "a1"]),
         2,
-        &["Resume|Suspend|ResumeFail|PrologSlurmctld|EpilogSlurmctld"],
+        &["Resume|Suspend|ResumeFail|PrologSlurmctld|EpilogSlurmctld|tclean"],
     );
     assert_says(&hook(&[]), 2, &["Usage"]);
 }
@@ -248,6 +249,7 @@ fn wrong_arguments_are_refused() {
         "ResumeFail",
         "PrologSlurmctld",
         "EpilogSlurmctld",
+        "tclean",
     ] {
         let help = place.run(program, &["--help"]);
         assert!(help.status.success() && help.stdout.starts_with(format!("Usage: {program}").as_bytes()));
