@@ -2,6 +2,7 @@
 //! Times are milliseconds since the Unix epoch; sizes MiB.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// `GET /v1/status`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -164,6 +165,115 @@ pub struct Job {
     pub start: Option<u64>,
 }
 
+/// `GET /v1/jobs/ID/vms`: the VMs that were made for a job alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobVms {
+    /// The job.
+    pub job: u32,
+    /// Whose it is, if that was seen.
+    pub uid: Option<u32>,
+    /// The longest time from asking for a VM to its node's being up, in milliseconds; none if none was.
+    pub up_after: Option<u64>,
+    /// What all cost until now.
+    pub core_hours: f64,
+    /// Each of them, in the order in which they were asked for.
+    pub vms: Vec<JobVm>,
+}
+
+/// A VM that was made for one job; `GET /v1/jobs/vms?since=TIME&after=ID&limit=N` has those of many.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobVm {
+    /// Rises with every VM that a job gets: what the next page comes after.
+    pub id: i64,
+    /// The job.
+    pub job: u32,
+    /// Whose job it is, if that was seen.
+    pub uid: Option<u32>,
+    /// The node that it backed.
+    pub node: String,
+    /// Its name: the node, and the VM's generation.
+    pub vm: String,
+    /// Its host, if it came so far.
+    pub host: Option<String>,
+    /// vCPUs.
+    pub cpus: u32,
+    /// Memory for the job, MiB.
+    pub memory_mb: u64,
+    /// The share of a core that was promised to each vCPU, in percent.
+    pub share_percent: u32,
+    /// Devices of the kind `gpu`.
+    pub gpus: u32,
+    /// When it was asked for.
+    pub asked: u64,
+    /// When the provider had it.
+    pub started: Option<u64>,
+    /// When its guest said that slurmd runs.
+    pub ready: Option<u64>,
+    /// When Slurm showed its node up.
+    pub up: Option<u64>,
+    /// When it was gone.
+    pub ended: Option<u64>,
+    /// What it cost until now: cores promised to it, for the time that the provider had it.
+    pub core_hours: f64,
+}
+
+/// What a VM costs that the provider has had from `started` to `until`: the hours of a whole core.
+#[must_use]
+pub fn core_hours(cpus: u32, share_percent: u32, started: Option<u64>, until: u64) -> f64 {
+    let millis = started.map_or(0, |started| until.saturating_sub(started));
+    f64::from(cpus) * f64::from(share_percent) / 100.0 * millis as f64 / 3_600_000.0
+}
+
+impl JobVms {
+    /// Sums a job's VMs up.
+    #[must_use]
+    pub fn of(job: u32, vms: Vec<JobVm>) -> Self {
+        Self {
+            job,
+            uid: vms.iter().find_map(|vm| vm.uid),
+            up_after: up_after(&vms),
+            core_hours: cost(&vms),
+            vms,
+        }
+    }
+}
+
+/// What all of them cost. (`sum` of no floats is -0.)
+fn cost(vms: &[JobVm]) -> f64 {
+    vms.iter().fold(0.0, |sum, vm| sum + vm.core_hours)
+}
+
+/// The longest time from asking for a VM to its node's being up.
+fn up_after(vms: &[JobVm]) -> Option<u64> {
+    vms.iter()
+        .filter_map(|vm| Some(vm.up?.saturating_sub(vm.asked)))
+        .max()
+}
+
+/// Most hosts that [`summary_line`] names.
+const HOSTS_NAMED: usize = 4;
+
+/// A job's VMs in one line, as for Slurm's `AdminComment`.
+#[must_use]
+pub fn summary_line(vms: &[JobVm]) -> String {
+    let hosts: BTreeSet<&str> = vms.iter().filter_map(|vm| vm.host.as_deref()).collect();
+    let on = match hosts.len() {
+        0 => String::new(),
+        1..=HOSTS_NAMED => format!(" on {}", Vec::from_iter(hosts).join(",")),
+        many => format!(" on {many} hosts"),
+    };
+    let up = match up_after(vms) {
+        Some(millis) => format!("up after {:.1} s", millis as f64 / 1000.0),
+        None => "never up".to_owned(),
+    };
+    let each = if vms.len() == 1 { "VM" } else { "VMs" };
+    format!(
+        "thiao: {} {each}{on}; {up}; {:.2} core-hours",
+        vms.len(),
+        cost(vms)
+    )
+}
+
 /// `GET /v1/events?limit=N&after=ID&subject=NAME`, oldest first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
@@ -241,4 +351,69 @@ pub struct Version {
 pub struct Problem {
     /// What failed, why, and what can be done.
     pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vm(id: i64, host: Option<&str>, up: Option<u64>) -> JobVm {
+        JobVm {
+            id,
+            job: 17,
+            uid: (id == 2).then_some(1001),
+            node: format!("s{id}"),
+            vm: format!("s{id}.1"),
+            host: host.map(str::to_owned),
+            cpus: 2,
+            memory_mb: 500,
+            share_percent: 50,
+            gpus: 0,
+            asked: 1_000,
+            started: Some(2_000),
+            ready: None,
+            up,
+            ended: None,
+            core_hours: 0.01,
+        }
+    }
+
+    #[test]
+    fn a_core_hour_is_one_core_for_an_hour() {
+        let hour = 3_600_000;
+        assert_eq!(core_hours(1, 100, Some(5), hour + 5), 1.0);
+        assert_eq!(core_hours(4, 25, Some(0), hour / 2), 0.5);
+        assert_eq!(core_hours(4, 25, None, hour), 0.0);
+        // A clock that was set back.
+        assert_eq!(core_hours(1, 100, Some(9), 5), 0.0);
+    }
+
+    #[test]
+    fn a_jobs_vms_are_summed_up() {
+        let vms = vec![
+            vm(1, Some("b"), Some(3_000)),
+            vm(2, Some("a"), Some(4_140)),
+            vm(3, None, None),
+        ];
+        let line = summary_line(&vms);
+        assert_eq!(line, "thiao: 3 VMs on a,b; up after 3.1 s; 0.03 core-hours");
+        let sum = JobVms::of(17, vms);
+        assert_eq!((sum.uid, sum.up_after), (Some(1001), Some(3_140)));
+        assert!((sum.core_hours - 0.03).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_summary_stays_short() {
+        assert_eq!(
+            summary_line(&[vm(1, None, None)]),
+            "thiao: 1 VM; never up; 0.01 core-hours"
+        );
+        let hosts: Vec<String> = (0..5000).map(|n| format!("h{n}")).collect();
+        let vms: Vec<JobVm> = hosts.iter().map(|host| vm(1, Some(host), None)).collect();
+        assert_eq!(
+            summary_line(&vms),
+            "thiao: 5000 VMs on 5000 hosts; never up; 50.00 core-hours"
+        );
+        assert_eq!(summary_line(&[]), "thiao: 0 VMs; never up; 0.00 core-hours");
+    }
 }

@@ -12,6 +12,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, NodeName, Time};
 use thiao_core::note::{Note, Subject};
 use thiao_core::spool::{self, IntentFile, IntentKind};
+use thiao_core::world::{Mode, NodeSpec};
 
 /// Orders larger than this were not written by a hook.
 const LARGEST: u64 = 64 << 20;
@@ -30,7 +31,7 @@ pub struct Taken {
     pub intent: TakenIntent,
     /// The file to remove once stored.
     pub path: PathBuf,
-    /// Its nodes.
+    /// Its nodes; none of a job's end that a person gave.
     pub nodes: Vec<NodeName>,
     /// What is asked of them.
     pub order: Order,
@@ -49,7 +50,11 @@ pub struct Batch {
 
 impl Spool {
     /// Makes the folders and tells the hooks which nodes and which cluster are ours.
-    pub fn open(state_dir: &Path, cluster: &ClusterName, nodes: &[&NodeName]) -> io::Result<Self> {
+    pub fn open(
+        state_dir: &Path,
+        cluster: &ClusterName,
+        nodes: &BTreeMap<NodeName, NodeSpec>,
+    ) -> io::Result<Self> {
         let dir = state_dir.join("spool");
         for sub in ["", spool::TMP, spool::NEW, "bad"] {
             use std::os::unix::fs::DirBuilderExt;
@@ -61,7 +66,12 @@ impl Spool {
         let spool = Self { dir };
         spool.clear_partial();
         spool.publish(spool::CLUSTER, cluster.as_str())?;
-        spool.publish(spool::NODES, &hostlist::fold(nodes.iter().copied()))?;
+        spool.publish(spool::NODES, &hostlist::fold(nodes.keys()))?;
+        let job_mode = nodes.iter().filter(|(_, spec)| match spec.mode {
+            Mode::Job => true,
+            Mode::PowerSaving => false,
+        });
+        spool.publish(spool::JOB_NODES, &hostlist::fold(job_mode.map(|(name, _)| name)))?;
         Ok(spool)
     }
 
@@ -131,12 +141,20 @@ impl Spool {
         }
         let bytes = fs::read(path).map_err(|error| error.to_string())?;
         let file = IntentFile::decode(&bytes).map_err(|error| error.to_string())?;
-        let nodes = hostlist::expand(&file.nodes).map_err(|error| error.to_string())?;
+        let nodes = match file.nodes.as_str() {
+            "" => Vec::new(),
+            list => hostlist::expand(list).map_err(|error| error.to_string())?,
+        };
         let (jobs, note) = jobs_by_node(&file);
         let order = match file.kind {
             IntentKind::Resume { force } => Order::Up { force, jobs },
             IntentKind::Suspend => Order::Down,
             IntentKind::ResumeFail => Order::ResumeFailed,
+            // Unknown is no failure: a person's word, or of an older Slurm's hook.
+            IntentKind::JobEnd { job, exit } => Order::JobEnded {
+                job,
+                failed: exit.is_some_and(|exit| exit != 0),
+            },
         };
         let intent = TakenIntent {
             name: name.to_owned(),
@@ -226,4 +244,85 @@ pub fn now() -> Time {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thiao_core::view::Shape;
+
+    fn name(text: &str) -> NodeName {
+        NodeName::new(text).unwrap()
+    }
+
+    fn spool(dir: &Path) -> (Spool, Store) {
+        let spec = |mode| NodeSpec {
+            nodeset: thiao_core::ids::NodesetName::new("set").unwrap(),
+            shape: Shape {
+                cpus: 1,
+                memory_mb: 200,
+                share_percent: 100,
+            },
+            mode,
+        };
+        let nodes = [
+            (name("fg0"), spec(Mode::PowerSaving)),
+            (name("s1"), spec(Mode::Job)),
+            (name("s2"), spec(Mode::Job)),
+        ];
+        let cluster = ClusterName::new("lab").unwrap();
+        let spool = Spool::open(dir, &cluster, &nodes.into()).unwrap();
+        (spool, Store::open(&dir.join("thiao.db")).unwrap())
+    }
+
+    #[test]
+    fn the_hooks_are_told_which_nodes_are_in_job_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        spool(dir.path());
+        let told = |name: &str| fs::read_to_string(dir.path().join("spool").join(name)).unwrap();
+        assert_eq!(told(spool::NODES), "fg0,s[1-2]\n");
+        assert_eq!(told(spool::JOB_NODES), "s[1-2]\n");
+    }
+
+    #[test]
+    fn the_end_of_a_job_becomes_an_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, store) = spool(dir.path());
+        let ends = [(Some(256), "s[1-2]"), (Some(0), "s1"), (None, "")];
+        for (n, (exit, nodes)) in ends.into_iter().enumerate() {
+            let kind = IntentKind::JobEnd { job: JobId(17), exit };
+            let file = IntentFile {
+                kind,
+                at: Time(5),
+                uid: 0,
+                cluster: None,
+                nodes: nodes.into(),
+                resume_file: Vec::new(),
+            };
+            let path = dir
+                .path()
+                .join("spool/new")
+                .join(spool::file_name(n as u128, 1, kind));
+            fs::write(path, file.encode()).unwrap();
+        }
+        let batch = spool.read(&store).unwrap();
+        assert!(batch.notes.is_empty());
+        let orders: Vec<_> = batch
+            .orders
+            .into_iter()
+            .map(|taken| (taken.order, taken.nodes))
+            .collect();
+        let ended = |failed| Order::JobEnded {
+            job: JobId(17),
+            failed,
+        };
+        assert_eq!(
+            orders,
+            [
+                (ended(true), vec![name("s1"), name("s2")]),
+                (ended(false), vec![name("s1")]),
+                (ended(false), vec![]),
+            ]
+        );
+    }
 }

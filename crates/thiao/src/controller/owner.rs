@@ -109,8 +109,7 @@ impl<P: Provider> Owner<P> {
         round
             .notes
             .push((Note::new(Subject::Controller, "started", text), None));
-        let names: Vec<&NodeName> = config.nodes.keys().collect();
-        let spool = Spool::open(&config.state_dir, &config.cluster, &names)
+        let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes)
             .with_context(|| format!("the spool in {} cannot be made", config.state_dir.display()))?;
         let next_action = store.next_action()?;
         let mut world = World::new(

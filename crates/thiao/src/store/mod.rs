@@ -3,16 +3,20 @@
 //!
 //! Tables: `intents` (orders already taken, so that none is taken twice),
 //! `nodes` and `vms` (the records), `actions` (what was decided and how it
-//! ended), `events` (what happened, for people), `meta` (whose VMs these are).
+//! ended), `events` (what happened, for people), `job_vms` (the VMs that jobs had),
+//! `meta` (whose VMs these are).
 
+mod job_vms;
 mod row;
 
-use crate::api::types::Event;
+pub use job_vms::Which;
+
+use crate::api::types::{Event, JobVm};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use thiao_core::ids::{NodeName, Time};
+use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::note::Note;
 use thiao_core::world::NodeRecord;
 
@@ -52,7 +56,11 @@ pub enum StoreError {
 }
 
 /// Layout changes in order; `PRAGMA user_version` counts those applied.
-const MIGRATIONS: &[&str] = &[include_str!("schema1.sql"), include_str!("schema2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema1.sql"),
+    include_str!("schema2.sql"),
+    include_str!("schema3.sql"),
+];
 
 /// The open database.
 pub struct Store {
@@ -73,6 +81,8 @@ pub struct Round {
     pub begun: Vec<Begun>,
     /// Actions that ended: key and outcome.
     pub ended: Vec<(i64, String)>,
+    /// Whose jobs those are that have VMs of their own, as far as Slurm shows them.
+    pub owners: BTreeMap<JobId, u32>,
 }
 
 /// An order taken from the spool.
@@ -80,7 +90,7 @@ pub struct Round {
 pub struct TakenIntent {
     /// Its file's name, unique for ever.
     pub name: String,
-    /// `resume`, `suspend`, `resume-fail`.
+    /// `resume`, `suspend`, `resume-fail`, `job-end`.
     pub kind: String,
     /// Its hostlist.
     pub nodes: String,
@@ -198,9 +208,14 @@ impl Store {
         let tx = self.db.transaction().map_err(&wrap)?;
         for (node, record) in &changed {
             row::write(&tx, node, record).map_err(&wrap)?;
+            let before = self.saved.get(*node).and_then(|record| record.vm.as_ref());
+            let after = record.vm.as_ref();
+            job_vms::follow(&tx, node, before, after, &round.owners, now).map_err(&wrap)?;
         }
         for node in &removed {
             row::remove(&tx, node).map_err(&wrap)?;
+            let before = self.saved.get(node).and_then(|record| record.vm.as_ref());
+            job_vms::follow(&tx, node, before, None, &round.owners, now).map_err(&wrap)?;
         }
         write_round(&tx, round, now).map_err(&wrap)?;
         tx.commit().map_err(&wrap)?;
@@ -323,9 +338,20 @@ impl Store {
         Ok(events)
     }
 
-    /// Forgets events, ended actions and taken orders older than `before`.
+    /// The VMs that a job had or has, as they cost until now.
+    pub fn vms_of_job(&self, job: JobId, now: Time) -> Result<Vec<JobVm>, StoreError> {
+        job_vms::of_job(&self.db, job, now).map_err(self.wrap())
+    }
+
+    /// The VMs that jobs had or have.
+    pub fn vms_of_jobs(&self, which: Which, now: Time) -> Result<Vec<JobVm>, StoreError> {
+        job_vms::of_jobs(&self.db, which, now).map_err(self.wrap())
+    }
+
+    /// Forgets events, ended actions, taken orders and jobs' VMs older than `before`.
     pub fn prune(&mut self, before: Time) -> Result<(), StoreError> {
         let wrap = self.wrap();
+        job_vms::prune(&self.db, before).map_err(&wrap)?;
         let before = before.0 as i64;
         self.db
             .execute("DELETE FROM events WHERE at < ?1", [before])

@@ -1,9 +1,11 @@
 //! Records as rows and back.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId};
+use thiao_core::options::VmOptions;
+use thiao_core::view::{Shape, VmSpec};
 use thiao_core::world::{Cause, NodeRecord, Phase, Trouble, VmRecord, Wish};
 
 /// Why the records could not be read.
@@ -100,11 +102,14 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
             },
         },
     };
+    let spec = vm.spec.as_ref();
     db.prepare_cached(
-        "INSERT INTO vms (node, generation, id, host, phase, detail, asked, since, missing_since)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO vms (node, generation, id, host, phase, detail, asked, since, missing_since,
+                          cpus, memory_mb, share_percent, gpus, job, options)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
          ON CONFLICT (node) DO UPDATE SET generation = ?2, id = ?3, host = ?4, phase = ?5, detail = ?6,
-         asked = ?7, since = ?8, missing_since = ?9",
+         asked = ?7, since = ?8, missing_since = ?9, cpus = ?10, memory_mb = ?11, share_percent = ?12,
+         gpus = ?13, job = ?14, options = ?15",
     )?
     .execute(params![
         node.as_str(),
@@ -116,6 +121,12 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
         millis(vm.asked),
         millis(vm.since),
         vm.missing_since.map(millis),
+        spec.map(|spec| spec.shape.cpus),
+        spec.map(|spec| spec.shape.memory_mb as i64),
+        spec.map(|spec| spec.shape.share_percent),
+        spec.map(|spec| spec.gpus),
+        spec.and_then(|spec| spec.job).map(|job| job.0),
+        spec.map(|spec| spec.options.to_string()),
     ])
     .map(drop)
 }
@@ -174,8 +185,10 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
 }
 
 fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Result<(), LoadError> {
-    let mut statement =
-        db.prepare("SELECT node, generation, id, host, phase, detail, asked, since, missing_since FROM vms")?;
+    let mut statement = db.prepare(
+        "SELECT node, generation, id, host, phase, detail, asked, since, missing_since,
+                cpus, memory_mb, share_percent, gpus, job, options FROM vms",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let name: String = row.get(0)?;
@@ -193,7 +206,7 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
             host: row
                 .get::<_, Option<String>>(3)?
                 .and_then(|host| HostName::new(&host).ok()),
-            spec: None,
+            spec: spec(row, &broken)?,
             phase: phase(&word, detail).ok_or_else(|| broken(format!("phase {word:?}")))?,
             asked: time(row.get(6)?),
             since: time(row.get(7)?),
@@ -205,6 +218,24 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
         }
     }
     Ok(())
+}
+
+/// What the VM is, if that is known.
+fn spec(row: &Row<'_>, broken: impl Fn(String) -> LoadError) -> Result<Option<VmSpec>, LoadError> {
+    let Some(cpus) = row.get("cpus")? else {
+        return Ok(None);
+    };
+    let options: String = row.get("options")?;
+    Ok(Some(VmSpec {
+        shape: Shape {
+            cpus,
+            memory_mb: row.get::<_, i64>("memory_mb")?.max(0) as u64,
+            share_percent: row.get("share_percent")?,
+        },
+        gpus: row.get("gpus")?,
+        job: row.get::<_, Option<u32>>("job")?.map(JobId),
+        options: VmOptions::parse(&options).map_err(broken)?,
+    }))
 }
 
 fn phase(word: &str, detail: Detail) -> Option<Phase> {

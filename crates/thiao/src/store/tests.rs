@@ -1,6 +1,8 @@
 use super::*;
-use thiao_core::ids::{Generation, HostName, JobId, VmId};
+use thiao_core::ids::{Generation, HostName, VmId};
 use thiao_core::note::Subject;
+use thiao_core::options::VmOptions;
+use thiao_core::view::{Shape, VmSpec};
 use thiao_core::world::{Cause, Phase, Trouble, VmRecord, Wish};
 
 fn node(name: &str) -> NodeName {
@@ -66,6 +68,20 @@ fn records_survive_a_restart_in_every_phase() {
         .map(|(i, phase)| (node(&format!("n{i}")), record(phase)))
         .collect();
     records.insert(node("plain"), NodeRecord::default());
+    let shape = Shape {
+        cpus: 3,
+        memory_mb: 700,
+        share_percent: 40,
+    };
+    let of_job = VmSpec {
+        gpus: 2,
+        job: Some(JobId(17)),
+        options: VmOptions::parse("template=x image=y share=40 keep-on-failure").unwrap(),
+        ..VmSpec::of_node(shape)
+    };
+    for (name, spec) in [("n2", of_job), ("n3", VmSpec::of_node(shape))] {
+        records.get_mut(name).unwrap().vm.as_mut().unwrap().spec = Some(spec);
+    }
     let mut store = Store::open(&path).unwrap();
     store.save(&records, &Round::default(), Time(1)).unwrap();
     drop(store);
@@ -189,12 +205,23 @@ fn vms_of_the_first_layout_are_those_of_its_only_provider() {
         let db = Connection::open(&path).unwrap();
         db.execute_batch(include_str!("schema1.sql")).unwrap();
         if with_vm {
-            row::write(&db, &node("n0"), &record(Phase::Up)).unwrap();
+            db.execute_batch(
+                "INSERT INTO nodes VALUES ('n0', 'up', 5, 3, 0, NULL, '[]', '', 0, NULL, '[]');
+                 INSERT INTO vms VALUES ('n0', 3, 'n0.3', 'a', 'up', '{}', 6, 7, NULL);",
+            )
+            .unwrap();
         }
         db.pragma_update(None, "user_version", 1).unwrap();
         drop(db);
         let mut store = Store::open(&path).unwrap();
         assert_eq!(store.provider().unwrap().as_deref(), expected);
+        // What it is nobody has written down.
+        let records = store.load().unwrap();
+        assert!(
+            records
+                .values()
+                .all(|record| record.vm.as_ref().is_some_and(|vm| vm.spec.is_none()))
+        );
         store.set_provider("opennebula").unwrap();
         store.set_provider("other").unwrap();
         assert_eq!(store.provider().unwrap().as_deref(), Some("other"));
