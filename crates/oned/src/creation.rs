@@ -37,8 +37,11 @@ const KNOWN: [&str; 24] = [
     "VMGROUP",
 ];
 
-/// Attributes that plain users may not write (VM_RESTRICTED_ATTR), as far as we model them.
-const RESTRICTED: [(&str, &str); 6] = [
+/// Attributes that plain users may not write (VM_RESTRICTED_ATTR of oned.conf), as far as
+/// we model them; without a second name the whole of it. That `PCI` is one is recorded
+/// (`one.system.config` of 7.4), not what is answered.
+const RESTRICTED: [(&str, &str); 7] = [
+    ("PCI", ""),
     ("NIC", "MAC"),
     ("NIC", "VLAN_ID"),
     ("NIC", "BRIDGE"),
@@ -125,11 +128,10 @@ impl World {
             return Ok(());
         }
         for (name, sub) in RESTRICTED {
-            if template
-                .vectors(name)
-                .any(|pairs| pairs.iter().any(|(key, _)| key == sub))
-            {
-                let text = format!("{what} includes a restricted attribute {sub}");
+            let has = |pairs: &[(String, String)]| sub.is_empty() || pairs.iter().any(|(key, _)| key == sub);
+            if template.vectors(name).any(has) {
+                let attribute = if sub.is_empty() { name } else { sub };
+                let text = format!("{what} includes a restricted attribute {attribute}");
                 return Err(Refusal::unauthorized(user.id, &text));
             }
         }

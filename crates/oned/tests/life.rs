@@ -5,7 +5,9 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use thiao_oned::{Fault, HostSetup, Lcm, NetworkSetup, Oned, Phase, Rule, Settings, State, UserSetup};
+use thiao_oned::{
+    Fault, HostSetup, Lcm, NetworkSetup, Oned, Phase, Rule, Settings, State, TemplateSetup, UserSetup,
+};
 
 /// A parameter as it stands on the wire.
 enum P<'a> {
@@ -458,4 +460,146 @@ fn http_is_as_strict_as_the_real_one() {
             "{request}: {answer}"
         );
     }
+}
+
+#[test]
+fn pci_devices_are_kept_and_not_for_plain_users() {
+    let mut settings = site();
+    settings.users.push(UserSetup::new("slurm", "pw"));
+    let oned = Oned::start(settings).unwrap();
+    let text = format!("{SMALL}\nPCI=[VENDOR=\"10de\"]\nPCI=[VENDOR=\"10de\"]\nTHIAO_JOB=\"7\"");
+    let vm = id(&call(&oned, "one.vm.allocate", &[S(&text), B(true)])).unwrap();
+    let shown = call(&oned, "one.vm.info", &[I(vm.into())]);
+    let (template, user_template) = shown.split_once("USER_TEMPLATE").unwrap();
+    assert_eq!(
+        template.matches("VENDOR&gt;&lt;![CDATA[10de]]").count(),
+        2,
+        "{shown}"
+    );
+    assert!(user_template.contains("THIAO_JOB"), "{shown}");
+    let refused = call_as(&oned, "slurm:pw", "one.vm.allocate", &[S(&text), B(true)]);
+    assert!(
+        refused.contains("VM Template includes a restricted attribute PCI"),
+        "{refused}"
+    );
+}
+
+/// As Thiao's provider asks for it.
+#[test]
+fn a_vm_of_a_job_is_what_the_job_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+    use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, VmTag};
+    use thiao_core::options::VmOptions;
+    use thiao_core::view::{Shape, VmSpec};
+    use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
+
+    let mut settings = site();
+    let template = |name: &str, body: &str| TemplateSetup {
+        name: name.into(),
+        body: body.into(),
+        public: true,
+    };
+    settings.templates = vec![
+        template("worker", SMALL),
+        template(
+            "big",
+            "DISK=[IMAGE=\"debian\",SIZE=\"900\"]\nPCI=[SHORT_ADDRESS=\"00:06.0\"]",
+        ),
+    ];
+    let oned = Oned::start(settings).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let auth = dir.path().join("one_auth");
+    std::fs::write(&auth, "oneadmin:opennebula").unwrap();
+    std::fs::set_permissions(&auth, PermissionsExt::from_mode(0o600)).unwrap();
+    let (set, node) = (NodesetName::new("n").unwrap(), NodeName::new("n0").unwrap());
+    let cluster = ClusterName::new("prod").unwrap();
+    let source = VmSource {
+        template: TemplateSource::Registered("worker".into()),
+        network: None,
+        gpu_pci: Some(vec![("VENDOR".into(), "10de".into())]),
+    };
+    let provider = thiao_opennebula::OpenNebula::open(thiao_opennebula::Settings {
+        cluster: cluster.clone(),
+        access: Access {
+            endpoint: oned.endpoint(),
+            auth,
+            ca_file: None,
+            timeout: Duration::from_secs(5),
+            requests_per_second: 0,
+            connections: 2,
+        },
+        placement: Placement::Thiao,
+        hosts: vec![],
+        host_cluster: None,
+        ready: ReadyBy::Slurm,
+        overhead_mb: 100,
+        nodesets: [(set.clone(), source)].into(),
+        nodes: [(node.clone(), set)].into(),
+        guest: Guest {
+            slurmctld_host: "head".into(),
+            slurmctld_addr: "10.0.0.1".parse().unwrap(),
+            slurmctld_port: 6817,
+            munge_key: None,
+            munge_socket: "/run/munge/munge.socket.2".into(),
+            users: vec![],
+            shares: vec![],
+            slurm_worker: false,
+            context: Default::default(),
+        },
+    })
+    .unwrap();
+    let asks = |generation: u64, options: &str| {
+        let tag = VmTag {
+            cluster: cluster.clone(),
+            node: node.clone(),
+            generation: Generation(generation),
+        };
+        let spec = VmSpec {
+            shape: Shape {
+                cpus: 3,
+                memory_mb: 2560,
+                share_percent: 25,
+            },
+            gpus: 2,
+            job: Some(JobId(42)),
+            options: VmOptions::parse(options).unwrap(),
+        };
+        provider.create(&tag, &HostName::new("h0").unwrap(), &spec, false)
+    };
+    let vm: u32 = asks(1, "template=big image=0").unwrap().as_str().parse().unwrap();
+    let seen = oned.vm(vm).unwrap();
+    assert_eq!(
+        (
+            seen.tags["THIAO_JOB"].as_str(),
+            seen.context["THIAO_JOB"].as_str()
+        ),
+        ("42", "42")
+    );
+    let shown = call(&oned, "one.vm.info", &[I(vm.into())]);
+    // 2560 promised, 100 for the guest, 8 for the page tables of what is above 2048.
+    for part in [
+        "CPU&gt;&lt;![CDATA[0.75]]",
+        "VCPU&gt;&lt;![CDATA[3]]",
+        "MEMORY&gt;&lt;![CDATA[2668]]",
+        "IMAGE_ID&gt;&lt;![CDATA[0]]",
+        "SIZE&gt;&lt;![CDATA[900]]",
+        "SHORT_ADDRESS&gt;&lt;![CDATA[00:06.0]]",
+    ] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    assert_eq!(
+        shown.matches("VENDOR&gt;&lt;![CDATA[10de]]").count(),
+        2,
+        "{shown}"
+    );
+    assert!(!shown.contains("debian"), "{shown}");
+    let error = asks(2, "template=huge").unwrap_err();
+    assert!(
+        error.text.starts_with("template huge of --vm-template: "),
+        "{error}"
+    );
+    let error = asks(2, "image=9999").unwrap_err();
+    let named =
+        "Image with ID: 9999 does not exist. Correct the template. Its job names the image 9999 (--vm-image)";
+    assert!(error.text.contains(named), "{error}");
 }

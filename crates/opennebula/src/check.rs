@@ -21,7 +21,7 @@ use crate::template::{self, node_file};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
-use thiao_core::view::Shape;
+use thiao_core::view::{Shape, VmSpec};
 
 /// Most VMs of ours that are asked for their tags in one call.
 const TAGS_AT_ONCE: usize = 1_000;
@@ -242,7 +242,8 @@ fn fill(
             tag: &tag,
             nodeset: &set.name,
             host: host.as_ref(),
-            shape: set.shape,
+            spec: &VmSpec::of_node(set.shape),
+            gpu_pci: set.source.gpu_pci.as_deref(),
             overhead_mb: set.overhead_mb,
             network: set.source.network.as_deref().map(|name| (name, 0)),
             ready: settings.ready,

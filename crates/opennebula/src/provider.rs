@@ -35,6 +35,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{Generation, HostName, NodeName, NodesetName, Time, VmId, VmTag};
+use thiao_core::options::VmOptions;
 use thiao_core::view::{Ended, ProviderView, Shape, VmSpec};
 
 /// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
@@ -221,7 +222,8 @@ impl<C: Calls> Inner<C> {
             tag,
             nodeset,
             host,
-            shape: spec.shape,
+            spec,
+            gpu_pci: source.gpu_pci.as_deref(),
             overhead_mb: self.settings.overhead_mb,
             network: resolved.network.as_ref().map(|(name, id)| (name.as_str(), *id)),
             ready: self.settings.ready,
@@ -232,7 +234,7 @@ impl<C: Calls> Inner<C> {
             let text = read_file(path)?;
             from_text(&text, &path.display().to_string(), &wanted).map(|whole| Order::Whole(whole.to_xml()))
         };
-        match (&source.template, &resolved.template) {
+        match (&source.with(&spec.options).template, &resolved.template) {
             (TemplateSource::File(path), _) => from_file(path),
             (TemplateSource::PerNode(folder), _) => from_file(&node_file(folder, &tag.node)),
             (TemplateSource::Registered(_), Some(template)) => Ok(Order::Registered {
@@ -281,7 +283,9 @@ impl<C: Calls> Inner<C> {
         for (nodeset, nodes) in samples {
             for node in nodes {
                 let (_, source) = self.source_of(node)?;
-                let resolved = self.sources.get(&self.calls, nodeset, source)?;
+                let resolved = self
+                    .sources
+                    .get(&self.calls, nodeset, source, &VmOptions::default())?;
                 let tag = VmTag {
                     cluster: settings.cluster.clone(),
                     node: node.clone(),

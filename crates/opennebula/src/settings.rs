@@ -1,11 +1,13 @@
 //! What the provider must know before it starts: one plain value, resolved by
 //! the caller, never read from the environment here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
+use thiao_core::options::VmOptions;
 use thiao_guest::protocol::{ShareMount, UserEntry};
 
 /// Everything that [`crate::OpenNebula::open`] needs.
@@ -77,10 +79,26 @@ pub struct VmSource {
     pub template: TemplateSource,
     /// The network whose card a VM gets when its template has none, by name or id.
     pub network: Option<String>,
+    /// What one GPU is in a `PCI` attribute, e.g. VENDOR, DEVICE, CLASS.
+    pub gpu_pci: Option<Vec<(String, String)>>,
+}
+
+impl VmSource {
+    /// What a VM with these options is made from.
+    #[must_use]
+    pub fn with(&self, options: &VmOptions) -> Cow<'_, Self> {
+        match &options.template {
+            None => Cow::Borrowed(self),
+            Some(name) => Cow::Owned(Self {
+                template: TemplateSource::Registered(name.clone()),
+                ..self.clone()
+            }),
+        }
+    }
 }
 
 /// Where a template is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TemplateSource {
     /// Registered in OpenNebula, by name or id.
     Registered(String),

@@ -8,6 +8,7 @@
 //! | `node` | Slurm's name of the node | `fg7` |
 //! | `cluster` | Slurm's cluster | `prod` |
 //! | `generation` | which of the node's VMs it is | `3` |
+//! | `job` | the one job that it is for; not there outside of job mode | `42` |
 //! | `vm_name` | the VM's name in OpenNebula | `prod-fg7-3` |
 //! | `nodeset` | the node's nodeset | `small` |
 //! | `host` | the host that Thiao chose; not there when OpenNebula places | `kvm-04` |
@@ -26,6 +27,7 @@
 //! become an attribute, wherever it stands.
 
 mod context;
+mod devices;
 mod fill;
 
 pub use context::{MungeKey, context};
@@ -38,7 +40,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
-use thiao_core::view::Shape;
+use thiao_core::view::{Shape, VmSpec};
 
 /// The tags that make a VM ours, in its user template.
 pub const TAG_CLUSTER: &str = "THIAO_CLUSTER";
@@ -46,6 +48,8 @@ pub const TAG_CLUSTER: &str = "THIAO_CLUSTER";
 pub const TAG_NODE: &str = "THIAO_NODE";
 /// Which of the node's VMs it is.
 pub const TAG_GENERATION: &str = "THIAO_GENERATION";
+/// The one job that it is for: for people, and for who finds it. In CONTEXT too.
+pub const JOB: &str = "THIAO_JOB";
 
 /// The longest name that OpenNebula takes.
 const MAX_VM_NAME: usize = 128;
@@ -59,8 +63,10 @@ pub struct Wanted<'a> {
     pub nodeset: &'a NodesetName,
     /// Where it will be, if we choose.
     pub host: Option<&'a HostName>,
-    /// How big.
-    pub shape: Shape,
+    /// What it is to be.
+    pub spec: &'a VmSpec,
+    /// What one GPU is in a `PCI` attribute, if the nodeset says it.
+    pub gpu_pci: Option<&'a [(String, String)]>,
     /// Memory beside what Slurm promises, in MiB.
     pub overhead_mb: u64,
     /// The nodeset's network: as configured, and its id.
@@ -77,7 +83,7 @@ impl Wanted<'_> {
     /// `MEMORY`, in MiB.
     #[must_use]
     pub fn memory_mb(&self) -> u64 {
-        self.shape.total_mb(self.overhead_mb)
+        self.spec.shape.total_mb(self.overhead_mb)
     }
 }
 
@@ -120,6 +126,7 @@ pub fn read_tag(get: impl Fn(&str) -> Option<String>) -> Option<VmTag> {
 pub fn over_registered(template: &Template, wanted: &Wanted<'_>) -> Result<Template, Error> {
     let mut extra = Template::default();
     put_ours(&mut extra, template, wanted)?;
+    devices::put(&mut extra, template, wanted)?;
     extra.check()?;
     Ok(extra)
 }
@@ -130,6 +137,7 @@ pub fn from_text(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Templa
     let mut template = fill::fill(text, origin, wanted)?;
     let theirs = template.clone();
     put_ours(&mut template, &theirs, wanted)?;
+    devices::put(&mut template, &theirs, wanted)?;
     template.set("NAME", vm_name(wanted.tag));
     template.check()?;
     Ok(template)
@@ -137,12 +145,16 @@ pub fn from_text(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Templa
 
 /// Puts our attributes into `onto`. What must be kept of `theirs` is kept.
 fn put_ours(onto: &mut Template, theirs: &Template, wanted: &Wanted<'_>) -> Result<(), Error> {
-    onto.set("CPU", share(wanted.shape));
-    onto.set("VCPU", wanted.shape.cpus.to_string());
+    onto.set("CPU", share(wanted.spec.shape));
+    onto.set("VCPU", wanted.spec.shape.cpus.to_string());
     onto.set("MEMORY", wanted.memory_mb().to_string());
     onto.set(TAG_CLUSTER, wanted.tag.cluster.as_str());
     onto.set(TAG_NODE, wanted.tag.node.as_str());
     onto.set(TAG_GENERATION, wanted.tag.generation.to_string());
+    match wanted.spec.job {
+        Some(job) => onto.set(JOB, job.to_string()),
+        None => onto.remove(JOB),
+    }
     onto.set_vector("CONTEXT", context(theirs, wanted)?);
     if let Some((_, id)) = wanted.network
         && !theirs.has("NIC")

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
-use thiao_core::view::Shape;
+use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{Fault, HostSetup, Oned, Rule, TemplateSetup};
 use thiao_opennebula::model::{Host, Template};
 use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, Settings, TemplateSource, VmSource};
@@ -110,6 +110,7 @@ impl Site {
         let source = VmSource {
             template: TemplateSource::Registered(self.template.id.to_string()),
             network: None,
+            gpu_pci: None,
         };
         let nodes: Result<BTreeMap<_, _>, Box<dyn Error>> =
             (0..nodes).map(|n| Ok((node(n)?, self.nodeset.clone()))).collect();
@@ -141,7 +142,8 @@ impl Site {
                 tag: &tag,
                 nodeset: &self.nodeset,
                 host: Some(&name),
-                shape: SHAPE,
+                spec: &VmSpec::of_node(SHAPE),
+                gpu_pci: None,
                 overhead_mb: 0,
                 network: None,
                 ready: ReadyBy::Slurm,

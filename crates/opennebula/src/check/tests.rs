@@ -94,6 +94,7 @@ fn wanted() -> Wanted {
             source: VmSource {
                 template: TemplateSource::Registered("worker".to_owned()),
                 network: None,
+                gpu_pci: None,
             },
         }],
     }

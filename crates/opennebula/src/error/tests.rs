@@ -92,6 +92,12 @@ fn a_missing_right_is_named_with_what_gives_it() {
     assert!(template.contains("TEMPLATE/#ID USE"), "{template}");
     let restricted = text("147-plain-user-restricted-attr", "make a VM");
     assert!(restricted.contains("Take MAC out"), "{restricted}");
+    let gpu = Error::refused(
+        "make a VM",
+        0x200,
+        "User [2] : VM Template includes a restricted attribute PCI.",
+    );
+    assert!(gpu.text.contains("VM_RESTRICTED_ATTR = \"PCI\""), "{gpu}");
     let host = Error::refused(
         "deploy",
         0x200,

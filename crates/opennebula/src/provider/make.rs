@@ -8,6 +8,7 @@ use crate::error::{Class, Error};
 use crate::settings::Placement;
 use crate::state::{Kind, VmState};
 use thiao_core::ids::{HostName, VmId, VmTag};
+use thiao_core::options::VmOptions;
 use thiao_core::view::VmSpec;
 
 impl<C: Calls> Inner<C> {
@@ -72,7 +73,7 @@ impl<C: Calls> Inner<C> {
         let name = crate::template::vm_name(tag);
         let mut fresh = false;
         loop {
-            let resolved = self.sources.get(&self.calls, nodeset, source)?;
+            let resolved = self.sources.get(&self.calls, nodeset, source, &spec.options)?;
             let made = match self.order(tag, self.chosen(host), spec, &resolved)? {
                 Order::Registered { template, extra } => self.calls.instantiate(template, &name, &extra),
                 Order::Whole(template) => self.calls.allocate(&template),
@@ -80,10 +81,10 @@ impl<C: Calls> Inner<C> {
             match made {
                 // The template as we know it is gone; its name may have another by now.
                 Err(error) if error.class == Class::NoSuchObject && !fresh => {
-                    self.sources.forget(nodeset);
+                    self.sources.forget(nodeset, source, &spec.options);
                     fresh = true;
                 }
-                made => return made,
+                made => return made.map_err(|error| with_options(error, &spec.options)),
             }
         }
     }
@@ -185,6 +186,29 @@ impl<C: Calls> Inner<C> {
                 format!("OpenNebula shows no host {host}: see `onehost list` as the user of the credentials"),
             )
         })
+    }
+}
+
+/// Says so when it may be what the job asked for that oned does not take.
+fn with_options(error: Error, options: &VmOptions) -> Error {
+    match (&options.image, error.class) {
+        (Some(image), Class::BadTemplate | Class::NoSuchObject | Class::Authorization) => Error {
+            text: format!(
+                "{}. Its job names the image {image} (--vm-image): see `oneimage list` as the user of the credentials",
+                error.text
+            ),
+            ..error
+        },
+        (None, _)
+        | (
+            Some(_),
+            Class::Authentication
+            | Class::Capacity
+            | Class::WrongState
+            | Class::Busy
+            | Class::Network
+            | Class::Unknown,
+        ) => error,
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiao_core::ids::NodesetName;
+use thiao_core::options::VmOptions;
 
 /// How long a template is used before it is read again: a person may have changed it.
 const KEEP: Duration = Duration::from_secs(60);
@@ -23,55 +24,62 @@ pub(super) struct Resolved {
 
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    kept: Mutex<BTreeMap<NodesetName, (Instant, Arc<Resolved>)>>,
+    kept: Mutex<BTreeMap<Key, (Instant, Arc<Resolved>)>>,
 }
 
+/// Jobs may ask for other templates than their nodeset's.
+type Key = (NodesetName, TemplateSource);
+
 impl Sources {
-    /// What there is for this nodeset. While one call asks, the others wait for its answer.
+    /// What there is for this nodeset's VMs with these options. While one call asks, the others wait for its answer.
     pub fn get(
         &self,
         calls: &impl Calls,
         nodeset: &NodesetName,
         source: &VmSource,
+        options: &VmOptions,
     ) -> Result<Arc<Resolved>, Error> {
+        let source = source.with(options);
+        let key = (nodeset.clone(), source.template.clone());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, resolved)) = kept.get(nodeset)
-            && since.elapsed() < KEEP
-        {
+        kept.retain(|_, (since, _)| since.elapsed() < KEEP);
+        if let Some((_, resolved)) = kept.get(&key) {
             return Ok(resolved.clone());
         }
-        let resolved = Arc::new(resolve(calls, nodeset, source)?);
-        kept.insert(nodeset.clone(), (Instant::now(), resolved.clone()));
+        let whose = match &options.template {
+            Some(name) => format!("template {name} of --vm-template"),
+            None => format!("nodeset {nodeset}"),
+        };
+        let template = match &source.template {
+            TemplateSource::Registered(name) => Some(registered(calls, &whose, name)?),
+            TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
+        };
+        let network = match &source.network {
+            Some(name) => Some((name.clone(), network(&calls.networks()?, nodeset, name)?)),
+            None => None,
+        };
+        let resolved = Arc::new(Resolved { template, network });
+        kept.insert(key, (Instant::now(), resolved.clone()));
         Ok(resolved)
     }
 
     /// What was kept does not hold any more.
-    pub fn forget(&self, nodeset: &NodesetName) {
+    pub fn forget(&self, nodeset: &NodesetName, source: &VmSource, options: &VmOptions) {
+        let key = (nodeset.clone(), source.with(options).template.clone());
         self.kept
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(nodeset);
+            .remove(&key);
     }
 }
 
-fn resolve(calls: &impl Calls, nodeset: &NodesetName, source: &VmSource) -> Result<Resolved, Error> {
-    let template = match &source.template {
-        TemplateSource::Registered(name) => Some(registered(calls, nodeset, name)?),
-        TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
-    };
-    let network = match &source.network {
-        Some(name) => Some((name.clone(), network(&calls.networks()?, nodeset, name)?)),
-        None => None,
-    };
-    Ok(Resolved { template, network })
-}
-
-fn registered(calls: &impl Calls, nodeset: &NodesetName, name: &str) -> Result<Template, Error> {
+/// The template of that name or id; `whose` says who wants it.
+fn registered(calls: &impl Calls, whose: &str, name: &str) -> Result<Template, Error> {
     let missing = |what: &str| {
         Error::new(
             Class::NoSuchObject,
             format!(
-                "nodeset {nodeset}: {what}. See `onetemplate list` as the user of the credentials; USE rights on it are needed"
+                "{whose}: {what}. See `onetemplate list` as the user of the credentials; USE rights on it are needed"
             ),
         )
     };
@@ -95,7 +103,7 @@ fn registered(calls: &impl Calls, nodeset: &NodesetName, name: &str) -> Result<T
         Some(_) => Err(Error::new(
             Class::BadTemplate,
             format!(
-                "nodeset {nodeset}: several users have a template named {name:?}: give its id (`onetemplate list`)"
+                "{whose}: several users have a template named {name:?}: give its id (`onetemplate list`)"
             ),
         )),
         None => Err(missing(&format!("OpenNebula shows no template named {name:?}"))),

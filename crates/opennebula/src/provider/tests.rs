@@ -25,6 +25,7 @@ fn settings() -> Settings {
     let source = VmSource {
         template: TemplateSource::Registered("worker".to_owned()),
         network: Some("net".to_owned()),
+        gpu_pci: None,
     };
     Settings {
         cluster: ClusterName::new("prod").unwrap(),
@@ -55,6 +56,11 @@ fn settings() -> Settings {
             context: BTreeMap::new(),
         },
     }
+}
+
+/// A VM of the shape, for whatever jobs come.
+fn spec() -> VmSpec {
+    VmSpec::of_node(SHAPE)
 }
 
 /// A provider over a fake; the fake outlives it, as oned outlives a controller.

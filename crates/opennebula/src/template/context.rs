@@ -1,6 +1,6 @@
 //! CONTEXT: what the guest is told.
 
-use super::Wanted;
+use super::{JOB, Wanted};
 use crate::error::{Class, Error};
 use crate::settings::ReadyBy;
 use crate::syntax::Template;
@@ -87,6 +87,9 @@ pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, St
     if let Some(key) = wanted.munge_key {
         put("ONEAPP_MUNGE_KEY_BASE64", STANDARD.encode(&key.0));
         put(CONTEXT_VARIABLE, STANDARD.encode(own_guest(wanted, key)?));
+    }
+    if let Some(job) = wanted.spec.job {
+        put(JOB, job.to_string());
     }
     if wanted.guest.slurm_worker {
         put("START_SCRIPT_BASE64", STANDARD.encode(SLURM_WORKER_SCRIPT));

@@ -39,10 +39,10 @@ fn variables(wanted: &Wanted<'_>) -> BTreeMap<&'static str, Value> {
         ("generation", Value::from(tag.generation.0)),
         ("vm_name", Value::from(vm_name(tag))),
         ("nodeset", Value::from(wanted.nodeset.as_str())),
-        ("cpus", Value::from(wanted.shape.cpus)),
-        ("share", Value::from(share(wanted.shape))),
+        ("cpus", Value::from(wanted.spec.shape.cpus)),
+        ("share", Value::from(share(wanted.spec.shape))),
         ("memory_mb", Value::from(wanted.memory_mb())),
-        ("slurm_memory_mb", Value::from(wanted.shape.memory_mb)),
+        ("slurm_memory_mb", Value::from(wanted.spec.shape.memory_mb)),
         (
             "slurmctld_host",
             Value::from(wanted.guest.slurmctld_host.as_str()),
@@ -53,6 +53,9 @@ fn variables(wanted: &Wanted<'_>) -> BTreeMap<&'static str, Value> {
         ),
         ("slurmctld_port", Value::from(wanted.guest.slurmctld_port)),
     ]);
+    if let Some(job) = wanted.spec.job {
+        known.insert("job", Value::from(job.0));
+    }
     if let Some(host) = wanted.host {
         known.insert("host", Value::from(host.as_str()));
     }

@@ -45,7 +45,8 @@ fn with<T>(network: Option<(&str, u32)>, then: impl FnOnce(&mut Wanted<'_>) -> T
         tag: &tag(),
         nodeset: &NodesetName::new("small").unwrap(),
         host: Some(&HostName::new("kvm-04").unwrap()),
-        shape: SHAPE,
+        spec: &VmSpec::of_node(SHAPE),
+        gpu_pci: None,
         overhead_mb: 128,
         network,
         ready: ReadyBy::Slurm,
@@ -136,7 +137,7 @@ fn a_registered_templates_context_is_kept_under_ours() {
     );
     assert_eq!(extra.get("CPU"), Some("1.5"));
     assert_eq!(extra.get("VCPU"), Some("3"));
-    assert_eq!(extra.get("MEMORY"), Some("4224"));
+    assert_eq!(extra.get("MEMORY"), Some("4256"));
     let context = pairs(&extra, "CONTEXT");
     assert_eq!(context["SSH_PUBLIC_KEY"], "$USER[SSH_PUBLIC_KEY]");
     assert_eq!(context["NETWORK"], "YES");
@@ -231,7 +232,7 @@ fn the_templates_of_2011_are_taken_as_they_are() {
         let template = filled(text).unwrap();
         assert_eq!(template.get("NAME"), Some("prod-fg7-3"));
         assert_eq!(template.get("VCPU"), Some("3"));
-        assert_eq!(template.get("MEMORY"), Some("4224"));
+        assert_eq!(template.get("MEMORY"), Some("4256"));
         let networks: Vec<_> = template.vectors("NIC").map(|nic| nic[0].1.as_str()).collect();
         assert_eq!(networks, ["fg1", "fg2"]);
         assert_eq!(pairs(&template, "DISK")["SOURCE"], "/srv/images/worker.qcow2");
@@ -322,4 +323,99 @@ proptest! {
             Err(error) => prop_assert!(error.text.contains("the value of A"), "{}", error.text),
         }
     }
+}
+
+/// A VM of job 42 with `gpus` GPUs and these options, made from this template's text.
+fn for_job(text: &str, gpus: u32, options: &str) -> Result<Template, Error> {
+    let spec = VmSpec {
+        gpus,
+        job: Some(thiao_core::ids::JobId(42)),
+        options: thiao_core::options::VmOptions::parse(options).unwrap(),
+        ..VmSpec::of_node(SHAPE)
+    };
+    let gpu = [("VENDOR", "10de"), ("CLASS", "0302")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    with(None, |wanted| {
+        let wanted = Wanted {
+            spec: &spec,
+            gpu_pci: Some(&gpu),
+            ..*wanted
+        };
+        let extra = over_registered(&Template::parse(text)?, &wanted)?;
+        // A file's text gets the same on top.
+        let whole = from_text(text, "small.one", &wanted)?;
+        for name in ["PCI", "DISK"].into_iter().filter(|name| extra.has(name)) {
+            assert!(extra.vectors(name).eq(whole.vectors(name)), "{name} of {text}");
+        }
+        Ok(extra)
+    })
+}
+
+#[test]
+fn each_gpu_is_a_device_beside_the_templates_own() {
+    let extra = for_job("PCI = [ SHORT_ADDRESS = \"00:06.0\" ]", 2, "").unwrap();
+    let devices: Vec<&str> = extra.vectors("PCI").map(|pairs| pairs[0].1.as_str()).collect();
+    assert_eq!(devices, ["00:06.0", "10de", "10de"]);
+    // Without GPUs the template's devices are its own affair.
+    assert!(!for_job("PCI = [ SHORT_ADDRESS = x ]", 0, "").unwrap().has("PCI"));
+}
+
+#[test]
+fn gpus_that_nobody_described_are_refused() {
+    let spec = VmSpec {
+        gpus: 2,
+        ..VmSpec::of_node(SHAPE)
+    };
+    let refusal = |gpu_pci| {
+        let refused = with(None, |wanted| {
+            let wanted = Wanted {
+                spec: &spec,
+                gpu_pci,
+                ..*wanted
+            };
+            over_registered(&Template::default(), &wanted)
+        });
+        let error = refused.unwrap_err();
+        assert_eq!(error.class, Class::BadTemplate);
+        error.text
+    };
+    assert!(refusal(None).contains("give it gpu_pci"));
+    let one = [("SHORT_ADDRESS".to_owned(), "02:00.0".to_owned())];
+    assert!(refusal(Some(&one)).contains("names one device by its address"));
+}
+
+#[test]
+fn another_image_takes_the_place_of_the_first_discs() {
+    let discs = |text, options| -> Vec<String> {
+        let extra = for_job(text, 0, options).unwrap();
+        let show = |pairs: &[(String, String)]| {
+            let pairs: Vec<String> = pairs
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            pairs.join(" ")
+        };
+        extra.vectors("DISK").map(show).collect()
+    };
+    let two = "DISK = [ IMAGE = debian, IMAGE_UNAME = ada, SIZE = 9 ]\nDISK = [ TYPE = swap, SIZE = 1 ]";
+    assert_eq!(
+        discs(two, "image=rocky"),
+        ["IMAGE=rocky IMAGE_UNAME=ada SIZE=9", "TYPE=swap SIZE=1"]
+    );
+    assert_eq!(discs(two, "image=7"), ["IMAGE_ID=7 SIZE=9", "TYPE=swap SIZE=1"]);
+    assert_eq!(
+        discs("DISK = [ TYPE = swap, SIZE = 1 ]", "image=rocky"),
+        ["IMAGE=rocky", "TYPE=swap SIZE=1"]
+    );
+    assert_eq!(discs("CPU = 1", "image=rocky"), ["IMAGE=rocky"]);
+    assert!(discs(two, "").is_empty());
+}
+
+#[test]
+fn a_vm_says_which_job_it_is_for() {
+    let extra = for_job("A = 1", 0, "").unwrap();
+    assert_eq!(extra.get(JOB), Some("42"));
+    assert_eq!(pairs(&extra, "CONTEXT")[JOB], "42");
+    // A template that was written down from such a VM says nothing of another.
+    let template = filled("THIAO_JOB = 41").unwrap();
+    assert!(!template.has(JOB) && !pairs(&template, "CONTEXT").contains_key(JOB));
 }

@@ -85,7 +85,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Create(n) => {
-                    let made = provider.create(&tag(n), &host(), SHAPE, asked[n as usize]);
+                    let made = provider.create(&tag(n), &host(), &spec(), asked[n as usize]);
                     asked[n as usize] = true;
                     if let Ok(id) = made {
                         ids[n as usize] = Some(id);
@@ -116,9 +116,9 @@ proptest! {
         fake.inside().faults.clear();
         // All are wanted.
         for n in 0..3 {
-            let made = provider.create(&tag(n), &host(), SHAPE, asked[n as usize]);
+            let made = provider.create(&tag(n), &host(), &spec(), asked[n as usize]);
             prop_assert!(made.is_ok() || alive(&fake, n) == (0, 0), "{:?}", made);
-            ids[n as usize] = Some(provider.create(&tag(n), &host(), SHAPE, true).expect("a good day"));
+            ids[n as usize] = Some(provider.create(&tag(n), &host(), &spec(), true).expect("a good day"));
             prop_assert_eq!(alive(&fake, n).1, 0);
         }
         // None is.
@@ -143,14 +143,14 @@ fn many_creations_at_once_after_a_crash_make_each_vm_once() {
     let fake = Arc::new(Fake::default());
     let before = provider(&fake);
     for n in 0..32 {
-        before.create(&tag(n), &host(), SHAPE, false).unwrap();
+        before.create(&tag(n), &host(), &spec(), false).unwrap();
     }
     let after = provider(&fake);
     after.look().unwrap();
     let ids: std::collections::BTreeSet<VmId> = std::thread::scope(|scope| {
         let make = |n| {
             let after = &after;
-            scope.spawn(move || after.create(&tag(n), &host(), SHAPE, true).unwrap())
+            scope.spawn(move || after.create(&tag(n), &host(), &spec(), true).unwrap())
         };
         let made: Vec<_> = (0..64).map(make).collect();
         made.into_iter().map(|made| made.join().unwrap()).collect()

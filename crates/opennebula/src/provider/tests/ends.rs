@@ -165,7 +165,7 @@ fn many_ends_cost_a_call_each() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
     for n in 0..64 {
-        provider.create(&tag(n), &host(), SHAPE, false).unwrap();
+        provider.create(&tag(n), &host(), &spec(), false).unwrap();
         fake.set(n, active(LcmState::Running));
     }
     provider.look().unwrap();

@@ -101,7 +101,7 @@ fn a_vm_that_is_shown_no_more_is_absent_not_dead() {
 fn a_vm_made_while_the_listing_was_under_way_is_shown() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
-    provider.create(&tag(0), &host(), SHAPE, false).unwrap();
+    provider.create(&tag(0), &host(), &spec(), false).unwrap();
     // The listing does not have it yet.
     fake.fault("vms", Fault::Refuse(Class::Network, "down"));
     assert!(provider.look().is_err());

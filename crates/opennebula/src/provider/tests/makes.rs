@@ -9,7 +9,7 @@ fn a_vm_is_made_held_and_then_deployed() {
     let provider = provider(&fake);
     provider.look().unwrap();
     fake.calls();
-    assert_eq!(provider.create(&tag(0), &host(), SHAPE, false).unwrap(), id(0));
+    assert_eq!(provider.create(&tag(0), &host(), &spec(), false).unwrap(), id(0));
     let calls = ["templates", "networks", "instantiate 5 prod-fg0-1", "deploy 0 1"];
     assert_eq!(fake.calls(), calls);
     assert_eq!(fake.state(0), PROLOG);
@@ -24,7 +24,7 @@ fn a_vm_is_made_held_and_then_deployed() {
         assert!(sent.contains(part), "{part} in {sent}");
     }
     // What was resolved is kept: the next one costs two calls.
-    provider.create(&tag(1), &host(), SHAPE, false).unwrap();
+    provider.create(&tag(1), &host(), &spec(), false).unwrap();
     assert_eq!(fake.calls(), ["instantiate 5 prod-fg1-1", "deploy 1 1"]);
 }
 
@@ -35,12 +35,12 @@ fn with_opennebulas_placement_it_is_released_once() {
     provider.settings.placement = Placement::OpenNebula;
     let anywhere = HostName::new(PSEUDO_HOST).unwrap();
     fake.fault("action", Fault::LoseAnswer);
-    provider.create(&tag(0), &anywhere, SHAPE, false).unwrap_err();
+    provider.create(&tag(0), &anywhere, &spec(), false).unwrap_err();
     assert_eq!(fake.calls().last().unwrap(), "action Release 0");
-    provider.create(&tag(0), &anywhere, SHAPE, true).unwrap();
+    provider.create(&tag(0), &anywhere, &spec(), true).unwrap();
     assert_eq!(seen(&provider), [("0".to_owned(), Seen::Pending)]);
     // And when a look has shown that it is on its way.
-    provider.create(&tag(0), &anywhere, SHAPE, true).unwrap();
+    provider.create(&tag(0), &anywhere, &spec(), true).unwrap();
     assert_eq!(fake.alive(), [0]);
 }
 
@@ -49,10 +49,10 @@ fn a_vm_whose_answer_was_lost_is_found_and_let_go() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
     fake.fault("instantiate", Fault::LoseAnswer);
-    let error = provider.create(&tag(0), &host(), SHAPE, false).unwrap_err();
+    let error = provider.create(&tag(0), &host(), &spec(), false).unwrap_err();
     assert_eq!(error.class, Class::Network);
     assert_eq!(fake.state(0), VmState::Hold);
-    assert_eq!(provider.create(&tag(0), &host(), SHAPE, true).unwrap(), id(0));
+    assert_eq!(provider.create(&tag(0), &host(), &spec(), true).unwrap(), id(0));
     assert_eq!((fake.state(0), fake.alive()), (PROLOG, vec![0]));
 }
 
@@ -62,10 +62,13 @@ fn a_deploy_whose_answer_was_lost_is_not_done_twice() {
     let provider = provider(&fake);
     fake.fault("deploy", Fault::LoseAnswer);
     assert_eq!(
-        provider.create(&tag(0), &host(), SHAPE, false).unwrap_err().class,
+        provider
+            .create(&tag(0), &host(), &spec(), false)
+            .unwrap_err()
+            .class,
         Class::Network
     );
-    assert_eq!(provider.create(&tag(0), &host(), SHAPE, true).unwrap(), id(0));
+    assert_eq!(provider.create(&tag(0), &host(), &spec(), true).unwrap(), id(0));
     assert_eq!(fake.alive(), [0]);
 }
 
@@ -74,13 +77,13 @@ fn the_next_controller_finds_what_the_last_one_made() {
     let fake = Arc::new(Fake::default());
     fake.fault("deploy", Fault::Refuse(Class::Network, "died here"));
     provider(&fake)
-        .create(&tag(0), &host(), SHAPE, false)
+        .create(&tag(0), &host(), &spec(), false)
         .unwrap_err();
-    provider(&fake).create(&tag(1), &host(), SHAPE, false).unwrap();
+    provider(&fake).create(&tag(1), &host(), &spec(), false).unwrap();
     let next = provider(&fake);
-    assert_eq!(next.create(&tag(0), &host(), SHAPE, true).unwrap(), id(0));
-    assert_eq!(next.create(&tag(1), &host(), SHAPE, true).unwrap(), id(1));
-    assert_eq!(next.create(&tag(2), &host(), SHAPE, true).unwrap(), id(2));
+    assert_eq!(next.create(&tag(0), &host(), &spec(), true).unwrap(), id(0));
+    assert_eq!(next.create(&tag(1), &host(), &spec(), true).unwrap(), id(1));
+    assert_eq!(next.create(&tag(2), &host(), &spec(), true).unwrap(), id(2));
     assert_eq!(fake.alive(), [0, 1, 2]);
 }
 
@@ -90,7 +93,7 @@ fn without_a_whole_listing_nothing_is_made_again() {
     let provider = provider(&fake);
     provider.look().unwrap();
     fake.fault("vms", Fault::Refuse(Class::Network, "down"));
-    let error = provider.create(&tag(0), &host(), SHAPE, true).unwrap_err();
+    let error = provider.create(&tag(0), &host(), &spec(), true).unwrap_err();
     assert_eq!((error.class, fake.alive()), (Class::Network, vec![]));
 }
 
@@ -106,12 +109,12 @@ fn of_two_with_one_tag_the_one_that_runs_counts() {
     fake.put(4, vm(VmState::Active(LcmState::Running), &tags));
     fake.put(5, vm(VmState::Hold, &tags));
     assert_eq!(
-        provider(&fake).create(&tag(0), &host(), SHAPE, true).unwrap(),
+        provider(&fake).create(&tag(0), &host(), &spec(), true).unwrap(),
         id(4)
     );
     fake.set(4, VmState::Done);
     assert_eq!(
-        provider(&fake).create(&tag(0), &host(), SHAPE, true).unwrap(),
+        provider(&fake).create(&tag(0), &host(), &spec(), true).unwrap(),
         id(3)
     );
 }
@@ -124,7 +127,7 @@ fn a_host_that_does_not_take_it_is_full_and_the_held_vm_is_ended() {
         "deploy",
         Fault::Refuse(Class::WrongState, "Could not deploy in an offline host"),
     );
-    let error = provider.create(&tag(0), &host(), SHAPE, false).unwrap_err();
+    let error = provider.create(&tag(0), &host(), &spec(), false).unwrap_err();
     assert_eq!(error.class, Class::Capacity);
     assert!(error.text.contains("offline host"), "{}", error.text);
     assert_eq!(fake.state(0), VmState::Hold);
@@ -145,7 +148,7 @@ fn a_full_quota_makes_nothing() {
         "instantiate",
         Fault::Refuse(Class::Capacity, "limit of 1 reached for CPU quota"),
     );
-    let error = provider.create(&tag(0), &host(), SHAPE, false).unwrap_err();
+    let error = provider.create(&tag(0), &host(), &spec(), false).unwrap_err();
     assert_eq!((error.class, fake.alive()), (Class::Capacity, vec![]));
     assert_eq!(provider.destroy(&tag(0), None, false).unwrap(), Ended::Gone);
 }
@@ -154,11 +157,11 @@ fn a_full_quota_makes_nothing() {
 fn a_template_made_anew_is_found_by_its_name() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
-    provider.create(&tag(0), &host(), SHAPE, false).unwrap();
+    provider.create(&tag(0), &host(), &spec(), false).unwrap();
     fake.inside().templates = vec![(9, "worker", "slurm")];
-    provider.create(&tag(1), &host(), SHAPE, false).unwrap();
+    provider.create(&tag(1), &host(), &spec(), false).unwrap();
     fake.inside().templates.clear();
-    let error = provider.create(&tag(2), &host(), SHAPE, false).unwrap_err();
+    let error = provider.create(&tag(2), &host(), &spec(), false).unwrap_err();
     assert_eq!(error.class, Class::NoSuchObject);
     assert!(
         error.text.contains("no template named \"worker\""),
@@ -172,11 +175,11 @@ fn a_template_made_anew_is_found_by_its_name() {
 fn of_several_templates_of_one_name_the_users_own_counts() {
     let fake = Arc::new(Fake::default());
     fake.inside().templates = vec![(7, "worker", "other"), (8, "worker", "slurm")];
-    provider(&fake).create(&tag(0), &host(), SHAPE, false).unwrap();
+    provider(&fake).create(&tag(0), &host(), &spec(), false).unwrap();
     assert!(fake.calls().iter().any(|call| call.starts_with("instantiate 8")));
     fake.inside().templates = vec![(7, "worker", "other"), (8, "worker", "third")];
     let error = provider(&fake)
-        .create(&tag(1), &host(), SHAPE, false)
+        .create(&tag(1), &host(), &spec(), false)
         .unwrap_err();
     assert!(error.text.contains("give its id"), "{}", error.text);
 }
@@ -188,7 +191,7 @@ fn a_nodes_own_file_is_what_its_vm_is_made_from() {
     let mut provider = provider(&fake);
     let source = provider.settings.nodesets.values_mut().next().unwrap();
     source.template = TemplateSource::PerNode(folder.path().to_owned());
-    let error = provider.create(&tag(0), &host(), SHAPE, false).unwrap_err();
+    let error = provider.create(&tag(0), &host(), &spec(), false).unwrap_err();
     assert_eq!(error.class, Class::BadTemplate);
     assert!(error.text.contains("fg0.one"), "{}", error.text);
     std::fs::write(
@@ -196,7 +199,7 @@ fn a_nodes_own_file_is_what_its_vm_is_made_from() {
         "vCPU = 3\nCONTEXT = [ vmid = $VMID ]\nHOST = {{ host }}",
     )
     .unwrap();
-    provider.create(&tag(0), &host(), SHAPE, false).unwrap();
+    provider.create(&tag(0), &host(), &spec(), false).unwrap();
     let sent = fake.inside().vms[&0].sent.clone();
     for part in [
         "<VCPU>2</VCPU>",
@@ -213,7 +216,7 @@ fn what_cannot_be_makes_nothing() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
     let nowhere = HostName::new("h9").unwrap();
-    let error = provider.create(&tag(0), &nowhere, SHAPE, false).unwrap_err();
+    let error = provider.create(&tag(0), &nowhere, &spec(), false).unwrap_err();
     assert_eq!(error.class, Class::Capacity);
     let foreign = VmTag {
         cluster: ClusterName::new("test").unwrap(),
@@ -221,14 +224,14 @@ fn what_cannot_be_makes_nothing() {
     };
     assert_eq!(
         provider
-            .create(&foreign, &host(), SHAPE, false)
+            .create(&foreign, &host(), &spec(), false)
             .unwrap_err()
             .class,
         Class::BadTemplate
     );
     assert_eq!(
         provider
-            .create(&tag(99), &host(), SHAPE, false)
+            .create(&tag(99), &host(), &spec(), false)
             .unwrap_err()
             .class,
         Class::BadTemplate
@@ -240,7 +243,7 @@ fn what_cannot_be_makes_nothing() {
 fn what_was_seen_of_a_vm_is_told_in_order() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
-    provider.create(&tag(0), &host(), SHAPE, false).unwrap();
+    provider.create(&tag(0), &host(), &spec(), false).unwrap();
     fake.set(0, VmState::Active(LcmState::Running));
     provider.look().unwrap();
     fake.inside()
@@ -295,5 +298,97 @@ fn preparing_finds_what_would_fail_later() {
             .unwrap()
             .join("\n")
             .contains("no host to this user")
+    );
+}
+
+/// A VM of job 7 with these options.
+fn asking(options: &str) -> VmSpec {
+    VmSpec {
+        job: Some(thiao_core::ids::JobId(7)),
+        options: VmOptions::parse(options).unwrap(),
+        ..spec()
+    }
+}
+
+#[test]
+fn a_jobs_template_takes_the_place_of_its_nodesets() {
+    let fake = Arc::new(Fake::default());
+    fake.inside().templates.push((9, "big", "slurm"));
+    let provider = provider(&fake);
+    let name = |n| format!("prod-fg{n}-1");
+    for (n, options, template) in [
+        (0, "", 5),
+        (1, "template=big", 9),
+        (2, "template=9", 9),
+        (3, "template=big", 9),
+        (4, "", 5),
+    ] {
+        fake.calls();
+        provider
+            .create(&tag(n), &host(), &asking(options), false)
+            .unwrap();
+        let made = format!("instantiate {template} {}", name(n));
+        let calls = fake.calls();
+        assert!(calls.contains(&made), "{made} is not among {calls:?}");
+        // What is known of one template is kept beside the other.
+        assert_eq!(
+            calls.iter().any(|call| call.starts_with("template")),
+            n < 3,
+            "{calls:?}"
+        );
+        let sent = fake.inside().vms[&n].sent.clone();
+        assert!(sent.contains("<THIAO_JOB>7</THIAO_JOB>"), "{sent}");
+    }
+}
+
+#[test]
+fn a_jobs_template_that_is_not_there_is_its_own_fault() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    let error = provider
+        .create(&tag(0), &host(), &asking("template=big"), false)
+        .unwrap_err();
+    assert_eq!(error.class, Class::NoSuchObject);
+    assert_eq!(
+        error.text,
+        "template big of --vm-template: OpenNebula shows no template named \"big\". See `onetemplate list` as the \
+         user of the credentials; USE rights on it are needed"
+    );
+    // It was there, and is deleted: the same.
+    fake.inside().templates.push((9, "big", "slurm"));
+    provider
+        .create(&tag(1), &host(), &asking("template=big"), false)
+        .unwrap();
+    fake.inside().templates.pop();
+    let error = provider
+        .create(&tag(2), &host(), &asking("template=big"), false)
+        .unwrap_err();
+    assert!(
+        error.text.starts_with("template big of --vm-template: "),
+        "{error}"
+    );
+    // The nodeset's own works on.
+    provider.create(&tag(3), &host(), &asking(""), false).unwrap();
+}
+
+#[test]
+fn an_image_that_is_not_taken_is_named() {
+    let fake = Arc::new(Fake::default());
+    let provider = provider(&fake);
+    fake.fault("instantiate", Fault::Refuse(Class::BadTemplate, "no image"));
+    let error = provider
+        .create(&tag(0), &host(), &asking("image=rocky"), false)
+        .unwrap_err();
+    assert!(
+        error.text.starts_with("no image. Its job names the image rocky"),
+        "{error}"
+    );
+    provider
+        .create(&tag(0), &host(), &asking("image=rocky"), false)
+        .unwrap();
+    assert!(
+        fake.inside().vms[&0]
+            .sent
+            .contains("<DISK><IMAGE>rocky</IMAGE></DISK>")
     );
 }

@@ -24,6 +24,9 @@ const MAX_CONNECTIONS: usize = 15;
 /// The keys of a nodeset that say what a VM is made from, one of them each time.
 const SOURCES: [&str; 3] = ["template", "template_file", "template_dir"];
 
+/// The keys of `gpu_pci`: OpenNebula's attributes of PCI, in small letters.
+const PCI_KEYS: [&str; 5] = ["vendor", "device", "class", "short_address", "profile"];
+
 /// What other parts of the file have given.
 pub struct Given<'a> {
     pub cluster: Option<&'a ClusterName>,
@@ -235,6 +238,7 @@ pub fn source(table: &Section<'_, '_>) -> Option<VmSource> {
     let file = table.path("template_file", None).map(TemplateSource::File);
     let dir = table.path("template_dir", None).map(TemplateSource::PerNode);
     let network = table.checked("network", None, name);
+    let gpu_pci = gpu_pci(table);
     let mut written = SOURCES.into_iter().filter(|key| table.has(key));
     match (written.next(), written.next()) {
         (None, _) => table.problem(
@@ -250,12 +254,68 @@ pub fn source(table: &Section<'_, '_>) -> Option<VmSource> {
     Some(VmSource {
         template: template.or(file).or(dir)?,
         network,
+        gpu_pci,
     })
+}
+
+/// What one GPU is to OpenNebula: the attributes of a `PCI`.
+fn gpu_pci(table: &Section<'_, '_>) -> Option<Vec<(String, String)>> {
+    if table.has("gpus") && !table.has("gpu_pci") {
+        table.problem(
+            "gpu_pci",
+            "is missing: gpus is set, so say what a GPU is in OpenNebula (`onehost show`), \
+             e.g. gpu_pci = { vendor = \"10de\", device = \"2235\", class = \"0302\" }",
+        );
+    }
+    // The last key that is taken: it is shown as a table.
+    let given = table.free_texts("gpu_pci", pci);
+    if given.is_empty() {
+        if table.has("gpu_pci") {
+            table.problem("gpu_pci", format!("says nothing: use {}", PCI_KEYS.join(", ")));
+        }
+        return None;
+    }
+    if given.contains_key("short_address") && given.len() > 1 {
+        table.problem(
+            "gpu_pci",
+            "has short_address, which names one device, and more: use one of both",
+        );
+    }
+    let pairs = given.into_iter();
+    Some(
+        pairs
+            .map(|(key, text)| (key.to_ascii_uppercase(), text))
+            .collect(),
+    )
+}
+
+/// Refuses what cannot be an attribute of PCI.
+fn pci(key: &str, text: &str) -> Result<(), String> {
+    let hex = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let (good, wanted) = match key {
+        "vendor" | "device" | "class" => (hex(text, 4), "four hexadecimal digits, e.g. \"10de\""),
+        "short_address" => {
+            let parts = text.split_once(':').and_then(|(bus, rest)| {
+                let (slot, function) = rest.split_once('.')?;
+                Some(hex(bus, 2) && hex(slot, 2) && hex(function, 1))
+            });
+            (parts == Some(true), "bus, slot and function, e.g. \"02:00.0\"")
+        }
+        "profile" => (name(text).is_ok(), "the profile's number or name"),
+        _ => {
+            return Err(format!(
+                "is no attribute of a PCI device: use {}",
+                PCI_KEYS.join(", ")
+            ));
+        }
+    };
+    good.then_some(())
+        .ok_or_else(|| format!("{text:?} is not possible: write {wanted}"))
 }
 
 /// Refuses these keys where no template is used.
 pub fn refuse_source(table: &Section<'_, '_>) {
-    for key in SOURCES.into_iter().chain(["network"]) {
+    for key in SOURCES.into_iter().chain(["network", "gpu_pci"]) {
         table.refuse(key, ONLY);
     }
 }

@@ -352,3 +352,37 @@ fn a_bad_value_is_named_with_what_would_be_right() {
         "{without}"
     );
 }
+
+#[test]
+fn a_gpu_is_said_as_opennebula_says_it() {
+    let with = |lines: &str| SMALL.replace("memory_mb = 200\n", &format!("memory_mb = 200\n{lines}\n"));
+    let one = settings(&with(
+        "mode = \"job\"\ngpus = 2\ngpu_pci = { vendor = \"10de\", class = \"0302\" }",
+    ));
+    let set = &one.nodesets[&NodesetName::new("fg").unwrap()];
+    let pairs =
+        [("CLASS", "0302"), ("VENDOR", "10de")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(set.gpu_pci.as_deref(), Some(pairs.as_slice()));
+    for (lines, expected) in [
+        ("mode = \"job\"\ngpus = 1", "gpu_pci: is missing: gpus is set"),
+        (
+            "gpu_pci = {}",
+            "gpu_pci: says nothing: use vendor, device, class, ",
+        ),
+        (
+            "gpu_pci = { vendor = \"nvidia\" }",
+            "gpu_pci.vendor: \"nvidia\" is not possible",
+        ),
+        (
+            "gpu_pci = { slot = \"1\" }",
+            "gpu_pci.slot: is no attribute of a PCI device",
+        ),
+        (
+            "gpu_pci = { short_address = \"02:00.0\", class = \"0302\" }",
+            "gpu_pci: has short_address, which names one device",
+        ),
+    ] {
+        let problems = wrong(&with(lines));
+        assert!(problems.contains(expected), "{lines}\ngave\n{problems}");
+    }
+}
