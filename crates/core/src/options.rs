@@ -18,6 +18,12 @@ pub fn put_back_comment(options: &VmOptions, why: &str) -> String {
     format!("{COMMENT_PREFIX} {options}{PUT_BACK}{why}")
 }
 
+/// An `AdminComment` that tells something beside a job's options.
+#[must_use]
+pub fn comment_beside(options: &VmOptions, text: &str) -> String {
+    format!("{COMMENT_PREFIX} {options}; {text}")
+}
+
 /// Whether a job's `AdminComment` says that we have put it back.
 #[must_use]
 pub fn is_put_back(comment: &str) -> bool {

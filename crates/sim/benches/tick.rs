@@ -191,6 +191,7 @@ fn up(i: usize, now: Time) -> NodeRecord {
             asked: since,
             since,
             missing_since: None,
+            kept: None,
         }),
         jobs: vec![job_id(i)],
         acted: since,

@@ -6,6 +6,7 @@ use super::provider::{Ended, Provider, ProviderError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiao_core::ids::{JobId, NodeName, VmId, VmTag};
+use thiao_core::options::{VmOptions, comment_beside};
 use thiao_core::plan::{Action, Step};
 use thiao_slurm::{Admission, Slurm, SlurmError};
 use tokio::sync::{Semaphore, mpsc};
@@ -82,13 +83,15 @@ pub fn slots() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(CALLS_AT_ONCE))
 }
 
-/// Starts all steps; Slurm's are batched so that it gets few calls.
+/// Starts all steps; Slurm's are batched so that it gets few calls. `options`: those of jobs
+/// that have some, which must stay in what they are told.
 pub fn execute<P: Provider>(
     steps: Vec<(i64, Step)>,
     provider: &Arc<P>,
     slurm: &Arc<Slurm>,
     slots: &Arc<Semaphore>,
     messages: &mpsc::Sender<Message>,
+    options: &Arc<BTreeMap<JobId, VmOptions>>,
 ) {
     let run = |ids: Vec<i64>, call: Box<dyn FnOnce() -> Outcome + Send>| {
         let (messages, slots) = (messages.clone(), slots.clone());
@@ -224,8 +227,8 @@ pub fn execute<P: Provider>(
         );
     }
     for (reason, (ids, nodes)) in downs {
-        let slurm = slurm.clone();
-        run(ids, Box::new(move || set_down(&slurm, nodes, reason)));
+        let (slurm, options) = (slurm.clone(), options.clone());
+        run(ids, Box::new(move || set_down(&slurm, nodes, reason, &options)));
     }
     if !returns.1.is_empty() {
         let slurm = slurm.clone();
@@ -257,7 +260,12 @@ fn one_job(deed: JobDeed, job: JobId, result: Result<(), SlurmError>) -> Outcome
 
 /// Jobs are told first: once their node is DOWN, Slurm requeues them and their
 /// output is closed. A job that can't be told keeps nothing from being done.
-fn set_down(slurm: &Slurm, nodes: Vec<(NodeName, Vec<JobId>)>, reason: String) -> Outcome {
+fn set_down(
+    slurm: &Slurm,
+    nodes: Vec<(NodeName, Vec<JobId>)>,
+    reason: String,
+    options: &BTreeMap<JobId, VmOptions>,
+) -> Outcome {
     let mut told: BTreeMap<JobId, Vec<&NodeName>> = BTreeMap::new();
     for (node, jobs) in &nodes {
         for job in jobs {
@@ -266,7 +274,11 @@ fn set_down(slurm: &Slurm, nodes: Vec<(NodeName, Vec<JobId>)>, reason: String) -
     }
     for (job, nodes) in told {
         let names = thiao_core::hostlist::fold(nodes);
-        if let Err(error) = slurm.notify_job(job, &format!("{reason} [{names}]")) {
+        let text = match options.get(&job) {
+            Some(options) => comment_beside(options, &format!("{reason} [{names}]")),
+            None => format!("{reason} [{names}]"),
+        };
+        if let Err(error) = slurm.notify_job(job, &text) {
             tracing::warn!(%job, %error, "the job could not be told");
         }
     }

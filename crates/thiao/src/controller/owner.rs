@@ -15,9 +15,11 @@ use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use thiao_core::fold::Order;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::lint::lint;
 use thiao_core::note::{Note, Subject};
+use thiao_core::options::VmOptions;
 use thiao_core::plan::{Action, Plan, plan};
 use thiao_core::view::{ProviderView, SlurmView};
 use thiao_core::world::{Phase, Wish, World};
@@ -295,8 +297,26 @@ impl<P: Provider> Owner<P> {
             return;
         }
         intake::remove(consumed);
-        execute::execute(steps, &self.provider, &self.slurm, &self.slots, &self.messages.0);
+        let options = Arc::new(self.options_of_jobs());
+        execute::execute(
+            steps,
+            &self.provider,
+            &self.slurm,
+            &self.slots,
+            &self.messages.0,
+            &options,
+        );
         self.set_pace();
+    }
+
+    /// The options for VMs of those jobs that have some.
+    fn options_of_jobs(&self) -> BTreeMap<JobId, VmOptions> {
+        let jobs = self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values());
+        jobs.filter_map(|job| {
+            let options = VmOptions::from_comment(job.admin_comment.as_deref()?).ok()?;
+            (!options.is_empty()).then_some((job.id, options))
+        })
+        .collect()
     }
 
     /// The plan for this instant; empty with the reason while the provider is not ready.
@@ -324,7 +344,7 @@ impl<P: Provider> Owner<P> {
         self.note_all(batch.notes);
         let mut paths = batch.leftovers;
         for taken in batch.orders {
-            for node in &taken.nodes {
+            for node in &self.nodes_of(&taken) {
                 let note = self.world.order(node, &taken.order, taken.intent.at);
                 self.note(note);
             }
@@ -341,6 +361,17 @@ impl<P: Provider> Owner<P> {
             self.slurm_changed.notify_one();
         }
         paths
+    }
+
+    /// The nodes that an order is about. A person who says that a job is over does not know
+    /// its nodes.
+    fn nodes_of(&self, taken: &intake::Taken) -> Vec<NodeName> {
+        match taken.order {
+            Order::JobEnded { job, .. } if taken.nodes.is_empty() => self.world.nodes_for(job),
+            Order::JobEnded { .. } | Order::Up { .. } | Order::Down | Order::ResumeFailed => {
+                taken.nodes.clone()
+            }
+        }
     }
 
     fn expire_looks(&mut self) {
@@ -452,11 +483,7 @@ impl<P: Provider> Owner<P> {
     }
 
     /// Takes a person's order from the API and stores it before the answer.
-    pub(super) fn order_now(
-        &mut self,
-        nodes: &[NodeName],
-        order: &thiao_core::fold::Order,
-    ) -> Result<(), ApiError> {
+    pub(super) fn order_now(&mut self, nodes: &[NodeName], order: &Order) -> Result<(), ApiError> {
         self.world.now = now();
         for node in nodes {
             let note = self.world.order(node, order, self.world.now);

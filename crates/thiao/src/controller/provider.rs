@@ -222,6 +222,7 @@ mod tests {
                 asked: Time(1),
                 since: Time(1),
                 missing_since: None,
+                kept: None,
             });
         }
         store.save(&records, &Round::default(), Time(2)).unwrap();

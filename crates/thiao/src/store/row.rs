@@ -105,11 +105,11 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
     let spec = vm.spec.as_ref();
     db.prepare_cached(
         "INSERT INTO vms (node, generation, id, host, phase, detail, asked, since, missing_since,
-                          cpus, memory_mb, share_percent, gpus, job, options)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                          cpus, memory_mb, share_percent, gpus, job, options, kept)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
          ON CONFLICT (node) DO UPDATE SET generation = ?2, id = ?3, host = ?4, phase = ?5, detail = ?6,
          asked = ?7, since = ?8, missing_since = ?9, cpus = ?10, memory_mb = ?11, share_percent = ?12,
-         gpus = ?13, job = ?14, options = ?15",
+         gpus = ?13, job = ?14, options = ?15, kept = ?16",
     )?
     .execute(params![
         node.as_str(),
@@ -127,6 +127,7 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
         spec.map(|spec| spec.gpus),
         spec.and_then(|spec| spec.job).map(|job| job.0),
         spec.map(|spec| spec.options.to_string()),
+        vm.kept.map(millis),
     ])
     .map(drop)
 }
@@ -187,7 +188,7 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
 fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Result<(), LoadError> {
     let mut statement = db.prepare(
         "SELECT node, generation, id, host, phase, detail, asked, since, missing_since,
-                cpus, memory_mb, share_percent, gpus, job, options FROM vms",
+                cpus, memory_mb, share_percent, gpus, job, options, kept FROM vms",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -211,6 +212,7 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
             asked: time(row.get(6)?),
             since: time(row.get(7)?),
             missing_since: row.get::<_, Option<i64>>(8)?.map(time),
+            kept: row.get::<_, Option<i64>>("kept")?.map(time),
         };
         match records.get_mut(name.as_str()) {
             Some(record) => record.vm = Some(vm),

@@ -5,6 +5,8 @@ ALTER TABLE vms ADD COLUMN share_percent INTEGER;
 ALTER TABLE vms ADD COLUMN gpus INTEGER;
 ALTER TABLE vms ADD COLUMN job INTEGER;
 ALTER TABLE vms ADD COLUMN options TEXT;
+-- Until when it stays though its job has failed.
+ALTER TABLE vms ADD COLUMN kept INTEGER;
 
 -- The VMs that were made for one job each, also when they are gone. The id is for
 -- those who read in pages.

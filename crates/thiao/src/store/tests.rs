@@ -22,6 +22,7 @@ fn record(phase: Phase) -> NodeRecord {
             asked: Time(6),
             since: Time(7),
             missing_since: Some(Time(8)),
+            kept: Some(Time(10)),
         }),
         trouble: Trouble {
             failures: 2,

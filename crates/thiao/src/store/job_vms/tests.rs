@@ -29,6 +29,7 @@ fn records(job: u32, generation: u64, phase: Phase, since: u64) -> BTreeMap<Node
         asked: Time(1_000),
         since: Time(since),
         missing_since: None,
+        kept: None,
     };
     let record = NodeRecord {
         vm: Some(vm),
