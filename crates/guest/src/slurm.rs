@@ -72,6 +72,19 @@ fn link(socket: &Path) -> io::Result<()> {
     }
 }
 
+/// What slurmd will find of processors and memory.
+pub fn seen() -> String {
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    let mib = |name: &str| kib(name).unwrap_or(0) / 1024;
+    let (total, free) = (mib("MemTotal:"), mib("MemAvailable:"));
+    format!("{cpus} CPUs, {total} MiB of memory, {free} MiB of it free")
+}
+
 /// Starts slurmd; returns its process id. `-b` says that the node has just
 /// booted, which a guest restored from a template has not: without it slurmctld
 /// waits for a boot time later than its resume request.

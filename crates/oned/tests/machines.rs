@@ -45,6 +45,7 @@ fn settings(folder: &Path) -> Settings {
         },
         accel: AccelChoice::Tcg,
         warm: false,
+        templates_max: 8,
         overhead_mb: 0,
         guest: GuestSettings {
             slurmctld_host: "head".to_owned(),

@@ -70,7 +70,8 @@ fn set_image(discs: &mut Vec<Pairs>, image: &str) {
     // A name is looked for among the same owner's images; an id needs none.
     disc.retain(|(key, _)| {
         let key = key.as_str();
-        !NAMES_IMAGE.contains(&key) && !(by_id && NAMES_OWNER.contains(&key)) && key != "ORIGINAL_SIZE"
+        let of_the_old = NAMES_IMAGE.contains(&key) || key == "ORIGINAL_SIZE";
+        !(of_the_old || by_id && NAMES_OWNER.contains(&key))
     });
     let key = if by_id { "IMAGE_ID" } else { "IMAGE" };
     disc.insert(0, (key.to_owned(), image.to_owned()));

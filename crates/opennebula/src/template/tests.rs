@@ -137,7 +137,7 @@ fn a_registered_templates_context_is_kept_under_ours() {
     );
     assert_eq!(extra.get("CPU"), Some("1.5"));
     assert_eq!(extra.get("VCPU"), Some("3"));
-    assert_eq!(extra.get("MEMORY"), Some("4256"));
+    assert_eq!(extra.get("MEMORY"), Some("4264"));
     let context = pairs(&extra, "CONTEXT");
     assert_eq!(context["SSH_PUBLIC_KEY"], "$USER[SSH_PUBLIC_KEY]");
     assert_eq!(context["NETWORK"], "YES");
@@ -232,7 +232,7 @@ fn the_templates_of_2011_are_taken_as_they_are() {
         let template = filled(text).unwrap();
         assert_eq!(template.get("NAME"), Some("prod-fg7-3"));
         assert_eq!(template.get("VCPU"), Some("3"));
-        assert_eq!(template.get("MEMORY"), Some("4256"));
+        assert_eq!(template.get("MEMORY"), Some("4264"));
         let networks: Vec<_> = template.vectors("NIC").map(|nic| nic[0].1.as_str()).collect();
         assert_eq!(networks, ["fg1", "fg2"]);
         assert_eq!(pairs(&template, "DISK")["SOURCE"], "/srv/images/worker.qcow2");
