@@ -25,8 +25,11 @@ pub struct Settings {
     pub accel: AccelChoice,
     /// Whether VMs start from a saved, already booted guest.
     pub warm: bool,
+    /// Most saved guests at once: beside those for the shapes that are prepared, sizes that
+    /// are asked for often get one.
+    pub templates_max: usize,
     /// Memory that a guest needs beside what Slurm promises its jobs, in MiB:
-    /// its kernel (36, and 16 per GiB), its system in memory (25), munged and
+    /// its kernel (36, and 19 per GiB), its system in memory (25), munged and
     /// slurmd (40). 140 is enough for nodes of up to 2 GiB.
     pub overhead_mb: u64,
     /// What the guests are told.

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -163,6 +163,9 @@ impl Plan<'_> {
 const MEMORY_FILE: &str = "memory";
 const STATE_FILE: &str = "state";
 
+/// `stat` counts blocks of 512 bytes.
+const BLOCKS_PER_MB: u64 = 2048;
+
 impl Template {
     /// The file with its memory.
     pub fn memory(&self) -> PathBuf {
@@ -183,6 +186,12 @@ impl Template {
     /// Removes it, so that it is made anew. Running clones keep their memory.
     pub fn discard(&self) {
         let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    /// What it takes on disk, in MiB: of its memory file only what the guest has written.
+    pub fn price_mb(&self) -> u64 {
+        let blocks = |name: &str| fs::metadata(self.folder.join(name)).map_or(0, |meta| meta.blocks());
+        (blocks(MEMORY_FILE) + blocks(STATE_FILE)).div_ceil(BLOCKS_PER_MB)
     }
 
     fn is_whole(&self, total_mb: u64) -> bool {

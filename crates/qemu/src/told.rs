@@ -48,6 +48,7 @@ impl Qemu {
             share_percent: vm.share_percent,
             address: Some(vm.address),
             told: Told::Disk { mac: vm.mac },
+            job: None,
         };
         self.make(tag, host, wanted, &|folder| write_disk(folder, vm.iso))
     }

@@ -48,6 +48,9 @@ pub struct Record {
     /// How its guest learns who it is.
     #[serde(default)]
     pub told: Told,
+    /// The one job that it is for, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u32>,
     /// When it was asked for, in milliseconds since the Unix epoch.
     pub created_ms: u64,
 }
@@ -476,6 +479,7 @@ mod tests {
             told: Told::Disk {
                 mac: [2, 0, 10, 0, 0, 2],
             },
+            job: Some(42),
             created_ms: 5,
         };
         record.write(folder.path()).unwrap();

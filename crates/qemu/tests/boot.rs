@@ -15,7 +15,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
+use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, VmId, VmTag};
+use thiao_core::options::VmOptions;
 use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
 use thiao_qemu::{AccelChoice, GuestSettings, Host, Qemu, Settings, User};
@@ -71,6 +72,7 @@ impl Lab {
             },
             accel: AccelChoice::Tcg,
             warm: self.warm,
+            templates_max: 8,
             overhead_mb: 140,
             guest: GuestSettings {
                 slurmctld_host: "head".to_owned(),
@@ -290,6 +292,114 @@ fn vms_boot_die_are_adopted_and_end() {
 #[test]
 fn vms_start_from_a_template() {
     isolated("vms_start_from_a_template", || life(true));
+}
+
+/// Jobs' VMs have sizes that nobody has a template for.
+#[test]
+fn vms_of_any_size_have_what_was_promised() {
+    isolated("vms_of_any_size_have_what_was_promised", || {
+        let lab = Lab::new(false);
+        let host = Host {
+            name: HostName::new("h1").unwrap(),
+            cpus: 4,
+            memory_mb: 5000,
+        };
+        let settings = Settings {
+            hosts: vec![host.clone()],
+            ..lab.settings()
+        };
+        let qemu = Qemu::open(settings, Arc::new(|| ())).unwrap();
+        qemu.prepare(&[], &|words| println!("{words}")).unwrap();
+        let spec = |cpus, memory_mb| VmSpec {
+            job: Some(JobId(42)),
+            ..VmSpec::of_node(Shape {
+                cpus,
+                memory_mb,
+                share_percent: 50,
+            })
+        };
+        // Above 3 GiB in all, some of a guest's memory is beyond 4 GiB.
+        let sizes = [(1, 64), (3, 700), (2, 3000)];
+        for (n, (cpus, memory_mb)) in sizes.into_iter().enumerate() {
+            let tag = tag(&format!("n{n}"), 1);
+            let id = qemu.create(&tag, &host.name, &spec(cpus, memory_mb)).unwrap();
+            lab.ready(&qemu, &id);
+            let view = qemu.look().unwrap();
+            assert_eq!(view.vms[0].cpu_percent, cpus * 50, "its share is its job's");
+            let record = std::fs::read_to_string(lab.vm_folder(&id).join("vm.json")).unwrap();
+            assert!(record.contains("\"job\": 42"), "{record}");
+            let console = std::fs::read_to_string(lab.vm_folder(&id).join("console.log")).unwrap();
+            let seen = console
+                .lines()
+                .find(|line| line.contains(" MiB of memory"))
+                .unwrap();
+            println!("{cpus} CPUs and {memory_mb} MiB promised: {seen}");
+            let numbers: Vec<u64> = seen.split(' ').filter_map(|word| word.parse().ok()).collect();
+            assert_eq!(numbers[0], u64::from(cpus), "{seen}");
+            assert!(numbers[1] >= memory_mb, "{memory_mb} MiB promised: {seen}");
+            qemu.destroy(&id).unwrap();
+        }
+
+        // What there is not is said, and makes nothing.
+        for (gpus, options, said) in [
+            (0, "template=big", "template big (--vm-template) cannot be had"),
+            (0, "image=rocky", "image rocky (--vm-image) cannot be had"),
+            (
+                2,
+                "",
+                "2 GPUs cannot be had: the VMs of provider \"qemu\" have no devices",
+            ),
+        ] {
+            let spec = VmSpec {
+                gpus,
+                options: VmOptions::parse(options).unwrap(),
+                ..spec(1, 64)
+            };
+            let error = qemu.create(&tag("n9", 1), &host.name, &spec).unwrap_err();
+            assert_eq!(error.class(), ErrorClass::Refused);
+            assert!(error.to_string().starts_with(said), "{error}");
+        }
+        assert!(qemu.look().unwrap().vms.is_empty());
+    });
+}
+
+#[test]
+fn a_size_that_is_asked_for_often_gets_a_template() {
+    isolated("a_size_that_is_asked_for_often_gets_a_template", || {
+        let lab = Lab::new(true);
+        let qemu = Qemu::open(lab.settings(), Arc::new(|| ())).unwrap();
+        qemu.prepare(&[], &|words| println!("{words}")).unwrap();
+        let host = HostName::new("h1").unwrap();
+        let make = |generation| {
+            let id = qemu
+                .create(&tag("n1", generation), &host, &VmSpec::of_node(SHAPE))
+                .unwrap();
+            let restored = told(&qemu, &id, "guest restored") == 1;
+            if restored {
+                lab.ready(&qemu, &id);
+            }
+            qemu.destroy(&id).unwrap();
+            restored
+        };
+        assert_eq!([1, 2, 3].map(make), [false; 3]);
+        let templates = lab.settings().state_dir.join("templates");
+        let started = Instant::now();
+        let whole = || {
+            let folders = std::fs::read_dir(&templates).unwrap().flatten();
+            let mut names = folders.map(|folder| folder.file_name().to_string_lossy().into_owned());
+            names.any(|name| !name.contains("new"))
+        };
+        while !whole() {
+            assert!(started.elapsed() < Duration::from_secs(120), "no template");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(make(4), "it starts from the template");
+        // It is of the work beside: the next start has what is asked for only.
+        let prepared = qemu.prepare(&[SHAPE], &|_| ()).unwrap();
+        let price = prepared.warm[0].1.clone().unwrap();
+        assert!((20..340).contains(&price), "{price} MiB on disk");
+    });
 }
 
 #[test]

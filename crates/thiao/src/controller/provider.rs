@@ -61,7 +61,9 @@ impl Provider for thiao_qemu::Qemu {
         for (shape, outcome) in &prepared.warm {
             let Shape { cpus, memory_mb, .. } = shape;
             notes.push(match outcome {
-                Ok(()) => format!("VMs of {cpus} CPUs and {memory_mb} MiB are cloned from a warm template"),
+                Ok(price) => format!(
+                    "VMs of {cpus} CPUs and {memory_mb} MiB are cloned from a warm template ({price} MiB on disk)"
+                ),
                 Err(why) => format!("VMs of {cpus} CPUs and {memory_mb} MiB boot each time: {why}"),
             });
         }

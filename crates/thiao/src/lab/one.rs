@@ -165,6 +165,7 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
             _ => thiao_qemu::AccelChoice::Auto,
         },
         warm: false,
+        templates_max: 0,
         // OpenNebula's MEMORY has all of it.
         overhead_mb: 0,
         guest: thiao_qemu::GuestSettings {

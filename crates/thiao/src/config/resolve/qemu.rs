@@ -31,6 +31,7 @@ pub fn qemu(
     ];
     let accel = table.choice("accel", AccelChoice::Auto, &words);
     let warm = table.flag("warm", true);
+    let templates_max = table.number("templates_max", 8, 0..=1024);
     let cache_dir = table.path("cache_dir", Some("/var/cache/thiao".into()))?;
     let agent = table.path("agent", Some(default_agent(&machine.program)))?;
     let guest = GuestSettings {
@@ -62,6 +63,7 @@ pub fn qemu(
         },
         accel,
         warm,
+        templates_max,
         overhead_mb: policy.overhead_mb,
         guest: GuestSettings {
             users,
@@ -181,6 +183,15 @@ pub fn fits(
                 ),
             );
         }
+    }
+    let with_gpus = nodesets
+        .iter()
+        .find(|(_, set)| set.job.as_ref().is_some_and(|job| job.gpus > 0));
+    if let Some((name, _)) = with_gpus {
+        root.problem(
+            "nodeset",
+            format!("{name}: the VMs of provider \"qemu\" have no devices: remove its gpus, or name the other provider"),
+        );
     }
     let wanted = nodesets
         .values()
