@@ -358,15 +358,6 @@ impl World {
         self.specs.get(node).is_some_and(|spec| spec.mode == Mode::Job)
     }
 
-    /// The nodes whose VMs are this job's alone.
-    #[must_use]
-    pub fn nodes_for(&self, job: JobId) -> Vec<NodeName> {
-        let own = |vm: &VmRecord| vm.spec.as_ref().is_some_and(|spec| spec.job == Some(job));
-        let records = self.records.iter();
-        let with = records.filter(|(_, record)| record.vm.as_ref().is_some_and(own));
-        with.map(|(node, _)| node.clone()).collect()
-    }
-
     /// The tag of a VM of this cluster.
     #[must_use]
     pub fn tag(&self, node: &NodeName, generation: Generation) -> VmTag {

@@ -49,4 +49,4 @@ mod run;
 pub use control::Slurm;
 pub use error::SlurmError;
 pub use info::{Config, Ping, Version};
-pub use run::package_of;
+pub use run::{find, package_of};

@@ -54,7 +54,7 @@ impl Runner {
     ) -> Result<Output, SlurmError> {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let shown = show(program, &args);
-        let mut command = Command::new(self.find(program)?);
+        let mut command = Command::new(find(program, self.bin_dir.as_deref())?);
         command.args(&args).env_clear();
         command
             .env("LC_ALL", "C")
@@ -116,29 +116,33 @@ impl Runner {
             None => Ok(None),
         }
     }
+}
 
-    fn find(&self, program: &'static str) -> Result<PathBuf, SlurmError> {
-        let dirs: Vec<PathBuf> = match &self.bin_dir {
-            Some(dir) => vec![dir.clone()],
-            None => {
-                let path = std::env::var_os("PATH").unwrap_or_default();
-                std::env::split_paths(&path)
-                    .chain(USUAL_DIRS.iter().map(PathBuf::from))
-                    .collect()
-            }
-        };
-        dirs.iter()
-            .map(|d| d.join(program))
-            .find(|p| is_program(p))
-            .ok_or_else(|| SlurmError::Missing {
-                program: program.to_owned(),
-                package: package_of(program),
-                searched: match &self.bin_dir {
-                    Some(dir) => dir.display().to_string(),
-                    None => "PATH".to_owned(),
-                },
-            })
-    }
+/// Where one of Slurm's programs is: in this folder, or without it by `PATH` and in the usual places.
+///
+/// # Errors
+/// When it is nowhere.
+pub fn find(program: &str, bin_dir: Option<&Path>) -> Result<PathBuf, SlurmError> {
+    let dirs: Vec<PathBuf> = match bin_dir {
+        Some(dir) => vec![dir.to_owned()],
+        None => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path)
+                .chain(USUAL_DIRS.iter().map(PathBuf::from))
+                .collect()
+        }
+    };
+    dirs.iter()
+        .map(|d| d.join(program))
+        .find(|p| is_program(p))
+        .ok_or_else(|| SlurmError::Missing {
+            program: program.to_owned(),
+            package: package_of(program),
+            searched: match bin_dir {
+                Some(dir) => dir.display().to_string(),
+                None => "PATH".to_owned(),
+            },
+        })
 }
 
 /// The Debian package of one of Slurm's programs.

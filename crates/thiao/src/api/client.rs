@@ -1,13 +1,17 @@
 //! The API's client: one question, one answer, without threads or a runtime.
 //! It speaks HTTP/1.0, so that an answer ends with its connection.
 
-use super::types::{Accepted, Event, Explanation, Host, Job, Node, PlanView, Problem, Status, Version, Vm};
-use super::{SOCKET, VERSION};
+use super::types::{
+    Accepted, Event, Explanation, Give, Host, Job, JobVm, JobVms, Node, PlanView, Problem, Status, Version,
+    Vm,
+};
+use super::{JobName, SOCKET, VERSION};
 use serde::de::DeserializeOwned;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use thiao_core::options::VmOptions;
 
 /// How long the controller may keep us waiting; longer than the server lets it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -185,23 +189,58 @@ impl Client {
         self.post(&format!("/nodes/{}/suspend", encode(hostlist)))
     }
 
+    /// Gives a queued job VMs of its own, with these options.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub fn give(&self, job: JobName, options: &VmOptions) -> Result<Accepted, ClientError> {
+        let options = options.to_string();
+        let body = serde_json::to_string(&Give { options }).unwrap_or_default();
+        self.ask("POST", &format!("/v{VERSION}/jobs/{job}/give"), &body)
+    }
+
+    /// Lets a job's own VMs go.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub fn clean(&self, job: u32) -> Result<Accepted, ClientError> {
+        self.post(&format!("/jobs/{job}/clean"))
+    }
+
+    /// The VMs that a job had for itself.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub fn job_vms(&self, job: u32) -> Result<JobVms, ClientError> {
+        self.get(&format!("/jobs/{job}/vms"))
+    }
+
+    /// The VMs that were there since that time for jobs that this user may see: those after the
+    /// one with this id, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub fn jobs_vms(&self, since: u64, after: i64, limit: usize) -> Result<Vec<JobVm>, ClientError> {
+        self.get(&format!("/jobs/vms?since={since}&after={after}&limit={limit}"))
+    }
+
     /// Which versions the controller speaks.
     ///
     /// # Errors
     /// See [`Client::status`].
     pub fn version(&self) -> Result<Version, ClientError> {
-        self.ask("GET", "/version")
+        self.ask("GET", "/version", "")
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask("GET", &format!("/v{VERSION}{path}"))
+        self.ask("GET", &format!("/v{VERSION}{path}"), "")
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask("POST", &format!("/v{VERSION}{path}"))
+        self.ask("POST", &format!("/v{VERSION}{path}"), "")
     }
 
-    fn ask<T: DeserializeOwned>(&self, method: &str, path: &str) -> Result<T, ClientError> {
+    fn ask<T: DeserializeOwned>(&self, method: &str, path: &str, body: &str) -> Result<T, ClientError> {
         let stream = UnixStream::connect(&self.socket).map_err(|error| {
             let socket = self.name();
             match error.kind() {
@@ -209,7 +248,7 @@ impl Client {
                 _ => ClientError::NoController { socket, error },
             }
         })?;
-        let answer = converse(stream, method, path).map_err(|error| ClientError::Broken {
+        let answer = converse(stream, method, path, body).map_err(|error| ClientError::Broken {
             socket: self.name(),
             error,
         })?;
@@ -235,10 +274,15 @@ impl Client {
 }
 
 /// Sends a request and reads everything that comes back.
-fn converse(mut stream: UnixStream, method: &str, path: &str) -> io::Result<Vec<u8>> {
+fn converse(mut stream: UnixStream, method: &str, path: &str, body: &str) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let request = format!("{method} {path} HTTP/1.0\r\nHost: thiao\r\nAccept: application/json\r\n\r\n");
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+    };
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nHost: thiao\r\nAccept: application/json\r\n{length}\r\n{body}");
     // A server that turns us away may answer and close before it has read.
     let sent = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();

@@ -9,7 +9,7 @@ mod query;
 pub mod server;
 pub mod types;
 
-pub use query::{ApiError, Query, Reply, Viewer};
+pub use query::{ApiError, JobName, Query, Reply, Viewer};
 
 /// The API's version: the first part of every path.
 pub const VERSION: u32 = 1;

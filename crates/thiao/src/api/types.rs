@@ -1,6 +1,7 @@
 //! What the local API says, version 1: plain values, stable names.
 //! Times are milliseconds since the Unix epoch; sizes MiB.
 
+use super::JobName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -163,6 +164,30 @@ pub struct Job {
     pub submit: Option<u64>,
     /// Started, or expected to.
     pub start: Option<u64>,
+    /// The array that it is a task of; several while they wait.
+    #[serde(default)]
+    pub array: Option<JobArray>,
+}
+
+/// A part of a job array.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobArray {
+    /// The array's job.
+    pub job: u32,
+    /// Its tasks.
+    pub tasks: Vec<u32>,
+}
+
+impl Job {
+    /// Whether it is called so, or a part of it is, or it is a part of that.
+    #[must_use]
+    pub fn is(&self, name: JobName) -> bool {
+        let array = self.array.as_ref().filter(|array| array.job == name.id);
+        match name.task {
+            None => self.id == name.id || array.is_some(),
+            Some(task) => array.is_some_and(|array| array.tasks.contains(&task)),
+        }
+    }
 }
 
 /// `GET /v1/jobs/ID/vms`: the VMs that were made for a job alone.
@@ -328,10 +353,18 @@ pub struct PlanLine {
     pub why: String,
 }
 
-/// `POST /v1/nodes/HOSTLIST/resume|suspend`
+/// The body of `POST /v1/jobs/ID/give`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Give {
+    /// What the job asks of its VMs, e.g. `template=x share=50`; may be empty.
+    pub options: String,
+}
+
+/// `POST /v1/nodes/HOSTLIST/resume|suspend`, `POST /v1/jobs/ID/give|clean`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The nodes asked for, folded.
+    /// The nodes that it is about, folded; empty if there are none yet.
     pub nodes: String,
     /// What follows now, in a sentence.
     pub message: String,

@@ -1,9 +1,11 @@
 //! Answers people's questions from the world as it is now.
 
+mod job_mode;
+
 use super::owner::{Owner, Readiness};
 use super::provider::Provider;
 use crate::api::types::{
-    Accepted, Event, Everybody, Explanation, Host, Job, Node, PlanLine, PlanView, Status, Vm,
+    Accepted, Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
 };
 use crate::api::{ApiError, Query};
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +52,10 @@ impl<P: Provider> Owner<P> {
                 drop(reply.send(self.accept(&nodes, &Order::Down, "their VMs are ended now")));
             }
             Query::JobReady { job, reply } => self.wait_for_job(job, reply),
+            Query::Give { job, options, reply } => self.give(job, options, reply),
+            Query::Clean { job, reply } => drop(reply.send(self.clean(job))),
+            Query::JobVms { job, reply } => drop(reply.send(self.job_vms(job))),
+            Query::JobsVms { which, reply } => drop(reply.send(self.jobs_vms(which))),
         }
     }
 
@@ -263,6 +269,10 @@ impl<P: Provider> Owner<P> {
                 node_count: job.node_count,
                 submit: job.submit.map(|at| at.0),
                 start: job.start.map(|at| at.0),
+                array: job.array.as_ref().map(|array| JobArray {
+                    job: array.job.0,
+                    tasks: array.tasks.clone(),
+                }),
             })
             .collect()
     }

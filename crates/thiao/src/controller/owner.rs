@@ -344,7 +344,10 @@ impl<P: Provider> Owner<P> {
         self.note_all(batch.notes);
         let mut paths = batch.leftovers;
         for taken in batch.orders {
-            for node in &self.nodes_of(&taken) {
+            let Some(nodes) = self.nodes_of(&taken) else {
+                continue;
+            };
+            for node in &nodes {
                 let note = self.world.order(node, &taken.order, taken.intent.at);
                 self.note(note);
             }
@@ -361,17 +364,6 @@ impl<P: Provider> Owner<P> {
             self.slurm_changed.notify_one();
         }
         paths
-    }
-
-    /// The nodes that an order is about. A person who says that a job is over does not know
-    /// its nodes.
-    fn nodes_of(&self, taken: &intake::Taken) -> Vec<NodeName> {
-        match taken.order {
-            Order::JobEnded { job, .. } if taken.nodes.is_empty() => self.world.nodes_for(job),
-            Order::JobEnded { .. } | Order::Up { .. } | Order::Down | Order::ResumeFailed => {
-                taken.nodes.clone()
-            }
-        }
     }
 
     fn expire_looks(&mut self) {
@@ -391,6 +383,7 @@ impl<P: Provider> Owner<P> {
         if !removed.is_empty() {
             tracing::info!(nodes = removed.len(), "forgot nodes that left the configuration");
         }
+        self.round.owners = self.owners_of_jobs();
         match self.store.save(&self.world.records, &self.round, self.world.now) {
             Ok(()) => {
                 self.round = Round::default();

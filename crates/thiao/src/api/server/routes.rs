@@ -1,6 +1,8 @@
 //! The API's paths: what each asks the controller, and what of the answer the
 //! viewer may see.
 
+mod of_jobs;
+
 use crate::api::types::{
     Accepted, Event, Explanation, Host, Job, Node, PlanView, Problem, Status, Version, Vm,
 };
@@ -100,7 +102,11 @@ pub(super) fn router(queries: mpsc::Sender<Question>, patience: Duration) -> Rou
         .route("/vms", get(vms))
         .route("/hosts", get(hosts))
         .route("/jobs", get(jobs))
+        .route("/jobs/vms", get(of_jobs::all))
         .route("/jobs/{id}/ready", get(job_ready))
+        .route("/jobs/{id}/vms", get(of_jobs::vms))
+        .route("/jobs/{id}/give", post(of_jobs::give))
+        .route("/jobs/{id}/clean", post(of_jobs::clean))
         .route("/events", get(events))
         .route("/explain/{name}", get(explain))
         .route("/plan", get(plan))

@@ -3,7 +3,9 @@
 use super::*;
 use crate::api::ApiError;
 use crate::api::client::{Client, ClientError};
-use crate::api::types::{Accepted, Event, Explanation, Job, Node, PlanLine, PlanView};
+use crate::api::types::{
+    Accepted, Event, Explanation, Job, JobArray, JobVm, JobVms, Node, PlanLine, PlanView,
+};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use std::io::{Read as _, Write as _};
@@ -24,6 +26,29 @@ fn job(id: u32, uid: u32) -> Job {
         node_count: 1,
         submit: None,
         start: None,
+        array: None,
+    }
+}
+
+/// A VM that a job had, whose user this is.
+fn vm_of(job: u32, uid: Option<u32>) -> JobVm {
+    JobVm {
+        id: i64::from(job),
+        job,
+        uid,
+        node: "s0".into(),
+        vm: "s0.1".into(),
+        host: None,
+        cpus: 1,
+        memory_mb: 200,
+        share_percent: 100,
+        gpus: 0,
+        asked: 5,
+        started: None,
+        ready: None,
+        up: None,
+        ended: None,
+        core_hours: 0.0,
     }
 }
 
@@ -80,7 +105,23 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
             Query::Vms(reply) => drop(reply.send(Err(ApiError::Internal("the disk is on fire".into())))),
             // Never answers.
             Query::Hosts(reply) => std::mem::forget(reply),
-            Query::Jobs(reply) => drop(reply.send(Ok(vec![job(1, 1001), job(2, 1002), job(3, 1001)]))),
+            Query::Jobs(reply) => {
+                let array = |tasks: &[u32]| {
+                    Some(JobArray {
+                        job: 3,
+                        tasks: tasks.to_vec(),
+                    })
+                };
+                let jobs = vec![
+                    job(1, 1001),
+                    job(2, 1002),
+                    Job {
+                        array: array(&[1, 2]),
+                        ..job(3, 1001)
+                    },
+                ];
+                drop(reply.send(Ok(jobs)));
+            }
             Query::Events {
                 limit,
                 after,
@@ -146,6 +187,39 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
                     message: String::new(),
                 })));
             }
+            Query::Give { job, options, reply } => {
+                let message = format!("{job} gets {options:?} as {options}");
+                drop(reply.send(Ok(Accepted {
+                    nodes: String::new(),
+                    message,
+                })));
+            }
+            Query::Clean { job, reply } => {
+                let message = format!("{job} is cleaned up after");
+                drop(reply.send(Ok(Accepted {
+                    nodes: "s0".into(),
+                    message,
+                })));
+            }
+            // Job 2's number was 1001's once; 9 is over, and of nobody's 8 was seen whose it is.
+            Query::JobVms { job, reply } => {
+                let vms = match job.0 {
+                    2 => vec![vm_of(2, Some(1001)), vm_of(2, Some(1002))],
+                    8 => vec![vm_of(8, None)],
+                    9 => vec![vm_of(9, Some(1001))],
+                    _ => vec![],
+                };
+                drop(reply.send(Ok(JobVms::of(job.0, vms))));
+            }
+            Query::JobsVms { which, reply } => {
+                let all = [vm_of(2, Some(1002)), vm_of(8, None), vm_of(9, Some(1001))];
+                let found = all
+                    .into_iter()
+                    .filter(|vm| which.of.is_none_or(|uid| vm.uid == Some(uid)) && vm.id > which.after)
+                    .take(which.limit)
+                    .collect();
+                drop(reply.send(Ok(found)));
+            }
             Query::JobReady { job, mut reply } => match job.0 {
                 1 => drop(reply.send(Ok(()))),
                 2 => drop(reply.send(Err(ApiError::Conflict("it can never start".into())))),
@@ -163,15 +237,15 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
 
 /// Asks the router as this user, without a socket.
 async fn ask(uid: u32, method: &str, path: &str) -> (StatusCode, String) {
+    ask_with(uid, method, path, Body::empty()).await
+}
+
+async fn ask_with(uid: u32, method: &str, path: &str, body: Body) -> (StatusCode, String) {
     let (queries, asked) = mpsc::channel(4);
     let (left, _) = oneshot::channel();
     tokio::spawn(controller(asked, left));
     let router = routes::router(queries, Duration::from_millis(300));
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .body(Body::empty())
-        .unwrap();
+    let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
     request.extensions_mut().insert(viewer(uid, 0));
     let answer = TowerToHyperService::new(router).call(request).await.unwrap();
     let code = answer.status();
@@ -294,6 +368,117 @@ async fn a_prolog_waits_until_its_nodes_are_up() {
 }
 
 #[tokio::test]
+async fn users_act_on_their_own_jobs_alone() {
+    let give = async |uid, job: &str, body: &'static str| {
+        ask_with(uid, "POST", &format!("/v1/jobs/{job}/give"), body.into()).await
+    };
+    let body = r#"{"options":"share=50"}"#;
+    for (uid, job) in [(1001, "1"), (1001, "3_2"), (0, "2"), (1002, "2")] {
+        let (code, answer) = give(uid, job, body).await;
+        assert_eq!(code, StatusCode::OK, "{uid} {job}: {answer}");
+        assert!(
+            answer.contains(&format!("{job} gets")) && answer.contains("as share=50"),
+            "{answer}"
+        );
+    }
+    for (uid, job) in [
+        (1001, "2"),
+        (1002, "1"),
+        (1002, "3_1"),
+        (1001, "3_3"),
+        (1001, "7"),
+    ] {
+        let (code, answer) = give(uid, job, body).await;
+        assert_eq!(
+            (code, answer),
+            (
+                StatusCode::NOT_FOUND,
+                format!("{{\"error\":\"you have no job {job}\"}}")
+            )
+        );
+    }
+    for (uid, job, expected) in [
+        (1001, 1, StatusCode::OK),
+        (1001, 9, StatusCode::OK), // over: by our own word
+        (1002, 2, StatusCode::OK),
+        (0, 8, StatusCode::OK),
+        (1001, 2, StatusCode::NOT_FOUND), // was his once, and is another's
+        (1002, 9, StatusCode::NOT_FOUND),
+        (1002, 8, StatusCode::NOT_FOUND),
+    ] {
+        assert_eq!(
+            ask(uid, "POST", &format!("/v1/jobs/{job}/clean")).await.0,
+            expected,
+            "{uid} {job}"
+        );
+        assert_eq!(
+            ask(uid, "GET", &format!("/v1/jobs/{job}/vms")).await.0,
+            expected,
+            "{uid} {job}"
+        );
+    }
+    // Another user's VM of the same number is not shown.
+    let (_, told) = ask(1002, "GET", "/v1/jobs/2/vms").await;
+    let told: JobVms = serde_json::from_str(&told).unwrap();
+    assert_eq!((told.vms.len(), told.uid), (1, Some(1002)));
+    let (_, told) = ask(0, "GET", "/v1/jobs/2/vms").await;
+    assert_eq!(serde_json::from_str::<JobVms>(&told).unwrap().vms.len(), 2);
+}
+
+#[tokio::test]
+async fn what_others_jobs_cost_is_not_shown() {
+    assert_eq!(ids(&ask(0, "GET", "/v1/jobs/vms").await.1), [2, 8, 9]);
+    assert_eq!(ids(&ask(0, "GET", "/v1/jobs/vms?after=2&limit=1").await.1), [8]);
+    assert_eq!(ids(&ask(1001, "GET", "/v1/jobs/vms?since=5").await.1), [9]);
+    assert!(ids(&ask(1003, "GET", "/v1/jobs/vms").await.1).is_empty());
+    for bad in ["limit=0", "limit=10001", "since=-1", "of=1001"] {
+        let (code, body) = ask(1001, "GET", &format!("/v1/jobs/vms?{bad}")).await;
+        assert_eq!(code, StatusCode::BAD_REQUEST, "{bad}: {body}");
+    }
+}
+
+/// A body of which nothing ever comes.
+struct Never;
+
+impl hyper::body::Body for Never {
+    type Data = hyper::body::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_makes_no_sense_is_refused() {
+    for (body, text) in [
+        (String::new(), "makes no sense"),
+        ("{}".into(), "missing field `options`"),
+        (r#"{"options":"","x":1}"#.into(), "unknown field `x`"),
+        (r#"{"options":"share=0"}"#.into(), "share=0 is not a percentage"),
+        (
+            format!(r#"{{"options":"{}"}}"#, "x".repeat(9_000)),
+            "cannot be read",
+        ),
+    ] {
+        let (code, answer) = ask_with(1001, "POST", "/v1/jobs/1/give", body.into()).await;
+        assert_eq!(code, StatusCode::BAD_REQUEST);
+        assert!(answer.contains(text), "{answer}");
+    }
+    let (code, answer) = ask(1001, "POST", "/v1/jobs/1_x/give").await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(answer.contains("name one as 17"), "{answer}");
+    // One that never comes.
+    let never = Body::new(Never);
+    let (code, answer) = ask_with(1001, "POST", "/v1/jobs/1/give", never).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(answer.contains("did not come"), "{answer}");
+}
+
+#[tokio::test]
 async fn every_refusal_is_a_problem_in_json() {
     for (path, code, text) in [
         ("/", 404, "there is no / in this API"),
@@ -342,6 +527,12 @@ async fn the_client_is_understood() {
         assert_eq!(client.events(2, Some(7), None).unwrap().len(), 2);
         assert_eq!(client.events(9, None, Some("node fg0")).unwrap().len(), 1);
         assert_eq!(client.resume("fg[0-1]", true).unwrap().nodes, "fg[0-1]");
+        let options = thiao_core::options::VmOptions::parse("keep-on-failure").unwrap();
+        let given = client.give("3_2".parse().unwrap(), &options).unwrap();
+        assert!(given.message.ends_with("as keep-on-failure"), "{given:?}");
+        assert_eq!(client.clean(9).unwrap().nodes, "s0");
+        assert_eq!(client.job_vms(2).unwrap().vms.len(), 2);
+        assert_eq!(client.jobs_vms(0, 2, 9).unwrap().len(), 2);
         let refused = client.vms().unwrap_err();
         assert!(
             matches!(&refused, ClientError::Refused { code: 500, .. }),

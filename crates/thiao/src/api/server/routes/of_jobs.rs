@@ -1,0 +1,151 @@
+//! Paths about single jobs of job mode, for their users: asking for VMs, letting
+//! them go, and what they were.
+
+use super::{Answer, Controller, Viewer, malformed};
+use crate::api::types::{Accepted, Give, JobVm, JobVms};
+use crate::api::{ApiError, JobName, Query as Question};
+use crate::store::Which;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use thiao_core::ids::{JobId, Time};
+use thiao_core::options::VmOptions;
+
+/// The largest body of a request, in bytes.
+const MAX_BODY: usize = 4 << 10;
+
+/// Most VMs in one answer.
+const MAX_VMS: usize = 10_000;
+
+pub(super) async fn give(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    name: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Answer<Accepted> {
+    let job = named(name)?;
+    let Give { options } = read(&controller, body).await?;
+    controller.owned(viewer, job).await?;
+    let options = VmOptions::parse(&options).map_err(ApiError::Malformed)?;
+    controller
+        .ask(|reply| Question::Give { job, options, reply })
+        .await
+        .map(Json)
+}
+
+pub(super) async fn clean(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    id: Result<Path<u32>, PathRejection>,
+) -> Answer<Accepted> {
+    let Path(id) = id.map_err(malformed)?;
+    controller.owned(viewer, JobName { id, task: None }).await?;
+    controller
+        .ask(|reply| Question::Clean {
+            job: JobId(id),
+            reply,
+        })
+        .await
+        .map(Json)
+}
+
+pub(super) async fn vms(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    id: Result<Path<u32>, PathRejection>,
+) -> Answer<JobVms> {
+    let Path(id) = id.map_err(malformed)?;
+    controller.owned(viewer, JobName { id, task: None }).await?;
+    controller.vms_of(viewer, id).await.map(Json)
+}
+
+/// Which page of all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    since: u64,
+    #[serde(default)]
+    after: i64,
+    limit: Option<usize>,
+}
+
+pub(super) async fn all(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Answer<Vec<JobVm>> {
+    let Query(Page { since, after, limit }) = page.map_err(malformed)?;
+    let limit = limit.unwrap_or(MAX_VMS);
+    if !(1..=MAX_VMS).contains(&limit) {
+        return Err(ApiError::Malformed(format!(
+            "limit={limit} is not from 1 to {MAX_VMS}"
+        )));
+    }
+    let which = Which {
+        // The store's numbers have a sign.
+        since: Time(since.min(i64::MAX as u64)),
+        of: (!viewer.trusted).then_some(viewer.uid),
+        after,
+        limit,
+    };
+    controller
+        .ask(|reply| Question::JobsVms { which, reply })
+        .await
+        .map(Json)
+}
+
+impl Controller {
+    /// Whether the viewer may act on this job: it is his, by Slurm's word, or when Slurm
+    /// has forgotten it by ours; or he is trusted. Others are told that there is none.
+    async fn owned(&self, viewer: Viewer, name: JobName) -> Result<(), ApiError> {
+        if viewer.trusted {
+            return Ok(());
+        }
+        let mut jobs = self.ask(Question::Jobs).await?;
+        jobs.retain(|job| job.is(name));
+        let own = if jobs.is_empty() {
+            name.task.is_none() && self.vms_of(viewer, name.id).await?.uid == Some(viewer.uid)
+        } else {
+            jobs.iter().all(|job| job.uid == viewer.uid)
+        };
+        if own {
+            Ok(())
+        } else {
+            Err(ApiError::NotFound(format!("you have no job {name}")))
+        }
+    }
+
+    /// The VMs of a job. Its number may have been another user's before: those are not shown.
+    async fn vms_of(&self, viewer: Viewer, job: u32) -> Result<JobVms, ApiError> {
+        let told = self
+            .ask(|reply| Question::JobVms {
+                job: JobId(job),
+                reply,
+            })
+            .await?;
+        let mut vms = told.vms;
+        vms.retain(|vm| viewer.trusted || vm.uid == Some(viewer.uid));
+        Ok(JobVms::of(job, vms))
+    }
+}
+
+fn named(name: Result<Path<String>, PathRejection>) -> Result<JobName, ApiError> {
+    let Path(name) = name.map_err(malformed)?;
+    // Bounded before it is told back.
+    let name: String = name.chars().take(32).collect();
+    name.parse().map_err(ApiError::Malformed)
+}
+
+/// Reads a request's body: bounded in size and in time.
+async fn read<T: DeserializeOwned>(controller: &Controller, body: Body) -> Result<T, ApiError> {
+    let whole = tokio::time::timeout(controller.patience, axum::body::to_bytes(body, MAX_BODY)).await;
+    let bytes = whole
+        .map_err(|_| ApiError::Malformed("the request's body did not come".to_owned()))?
+        .map_err(|error| ApiError::Malformed(format!("the request's body cannot be read: {error}")))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::Malformed(format!("the request's body makes no sense: {error}")))
+}
