@@ -141,7 +141,11 @@ fn one_job(lab: &Running, run: u32) -> Result<Ours> {
     let submitted = super::demo::now();
     let begun = Instant::now();
     let output = lab
-        .command("sbatch", As::Submitter, &lab.home())?
+        .command(
+            "sbatch",
+            As::User(lab.plan.submitter()),
+            &lab.home(lab.plan.submitter()),
+        )?
         .args(["--parsable", "-w", &node, "--wrap", "true"])
         .output()
         .context("sbatch cannot be run")?;

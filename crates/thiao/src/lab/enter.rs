@@ -28,11 +28,11 @@ pub struct Running {
 
 /// Under whom a command runs in the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum As {
+pub enum As<'a> {
     /// The lab's owner (root in root's labs).
     Owner,
-    /// The one whose jobs run in it.
-    Submitter,
+    /// One whose jobs run in it.
+    User(&'a Person),
 }
 
 impl Running {
@@ -94,7 +94,7 @@ impl Running {
     ///
     /// # Errors
     /// When the namespaces cannot be entered.
-    pub fn command(&self, program: &str, who: As, cwd: &Path) -> Result<Command> {
+    pub fn command(&self, program: &str, who: As<'_>, cwd: &Path) -> Result<Command> {
         let mut command = Command::new(self.program(program)?);
         self.environment(&mut command, who);
         let enter = if self.inside {
@@ -141,7 +141,7 @@ impl Running {
     ///
     /// # Errors
     /// When the program is not there.
-    pub fn inner_command(&self, program: &str, who: As, cwd: &Path) -> Result<Command> {
+    pub fn inner_command(&self, program: &str, who: As<'_>, cwd: &Path) -> Result<Command> {
         let mut command = Command::new(self.program(program)?);
         self.environment(&mut command, who);
         let user = self.change_to(who);
@@ -159,26 +159,41 @@ impl Running {
 
     /// A program's path: the lab's own first.
     fn program(&self, program: &str) -> Result<PathBuf> {
-        match self
-            .plan
-            .thiao
-            .parent()
-            .map(|dir| dir.join(program))
-            .filter(|own| own.is_file())
-        {
-            Some(own) if !program.contains('/') => Ok(own),
-            _ => find_program(program),
+        let own = self.layout.bin().join(program);
+        if !program.contains('/') && own.symlink_metadata().is_ok() {
+            return Ok(own);
         }
+        find_program(program)
     }
 
-    /// The user's home folder in the lab.
-    pub fn home(&self) -> PathBuf {
-        self.layout.home(&self.plan.submitter.name)
+    /// One whose jobs run in the lab, by name; the first one if nobody is named.
+    ///
+    /// # Errors
+    /// When the lab has no such user.
+    pub fn user(&self, name: Option<&str>) -> Result<&Person> {
+        let Some(name) = name else {
+            return Ok(self.plan.submitter());
+        };
+        let mut people = self.plan.submitters.iter();
+        people.find(|person| person.name == name).with_context(|| {
+            let all: Vec<&str> = self
+                .plan
+                .submitters
+                .iter()
+                .map(|person| person.name.as_str())
+                .collect();
+            format!("the lab has no user {name}; it has {}", all.join(", "))
+        })
     }
 
-    /// `cwd` if the guests see it too, else the home folder: where a job's output can land.
-    pub fn job_folder(&self, cwd: Option<PathBuf>) -> PathBuf {
-        let home = self.home();
+    /// A user's home folder in the lab.
+    pub fn home(&self, user: &Person) -> PathBuf {
+        self.layout.home(&user.name)
+    }
+
+    /// `cwd` if the guests see it too, else the user's home folder: where a job's output can land.
+    pub fn job_folder(&self, cwd: Option<PathBuf>, user: &Person) -> PathBuf {
+        let home = self.home(user);
         cwd.and_then(|cwd| cwd.canonicalize().ok())
             .filter(|cwd| cwd.starts_with(&home))
             .unwrap_or(home)
@@ -194,31 +209,36 @@ impl Running {
     }
 
     /// The user to become, if it is not already the one.
-    fn change_to(&self, who: As) -> Option<(u32, u32)> {
-        let Person { uid, gid, .. } = self.plan.submitter;
-        let change =
-            who == As::Submitter && uid != self.plan.owner.uid && rustix::process::geteuid().is_root();
-        change.then_some((uid, gid))
+    fn change_to(&self, who: As<'_>) -> Option<(u32, u32)> {
+        match who {
+            As::Owner => None,
+            As::User(&Person { uid, gid, .. }) => {
+                let change = uid != self.plan.owner.uid && rustix::process::geteuid().is_root();
+                change.then_some((uid, gid))
+            }
+        }
     }
 
-    fn environment(&self, command: &mut Command, who: As) {
+    fn environment(&self, command: &mut Command, who: As<'_>) {
         command
             .env("SLURM_CONF", self.layout.slurm_conf())
             .env("THIAO_CONFIG", self.layout.thiao_conf());
-        let ours = self.plan.thiao.parent().map(Path::to_path_buf);
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-        let paths = std::env::split_paths(&path)
-            .filter(|dir| Some(dir) != ours.as_ref())
-            .collect::<Vec<_>>();
-        if let Ok(path) = std::env::join_paths(ours.iter().chain(&paths).chain(&SYSTEM.map(PathBuf::from))) {
+        let paths = [self.layout.bin()]
+            .into_iter()
+            .chain(std::env::split_paths(&path))
+            .chain(SYSTEM.map(PathBuf::from));
+        if let Ok(path) = std::env::join_paths(paths) {
             command.env("PATH", path);
         }
-        if who == As::Submitter {
-            let name = &self.plan.submitter.name;
-            command
-                .env("HOME", self.home())
-                .env("USER", name)
-                .env("LOGNAME", name);
+        match who {
+            As::Owner => {}
+            As::User(user) => {
+                command
+                    .env("HOME", self.home(user))
+                    .env("USER", &user.name)
+                    .env("LOGNAME", &user.name);
+            }
         }
         // A job inherits its submitter's environment: nothing of another Slurm may come along.
         for (name, _) in std::env::vars_os() {

@@ -2,18 +2,22 @@
 //! the hooks' folder, the home folder.
 
 use super::layout::{self, Layout};
-use super::plan::{IDLE_S, Plan};
+use super::person::Person;
+use super::plan::{IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan};
 use super::world::HOST_NAME;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use thiao_slurm::conf::{HOOKS, NodeLine, Timeouts};
+use thiao_slurm::conf::{HOOKS, JobLine, NodeLine, Timeouts};
 use thiao_slurm::lab::{CGROUP_CONF, Lab};
 
-/// The partition of all nodes.
+/// The partition of the nodes of power-saving mode.
 const PARTITION: &str = "vm";
+
+/// The partition of those of job mode.
+pub const JOB_PARTITION: &str = "jobs";
 
 /// From SuspendProgram until a node may be resumed again: VMs here are gone in a blink.
 const SUSPEND_S: u32 = 5;
@@ -47,18 +51,21 @@ pub fn write(layout: &Layout, plan: &Plan) -> Result<()> {
         (layout.secrets(), 0o700),
         (layout.slurm_state(), 0o700),
         (layout.state(), 0o755),
+        (layout.bin(), 0o755),
         (layout.hooks(), 0o755),
     ] {
         layout::make(&dir, mode)?;
     }
-    make_home(layout, plan)?;
+    plan.submitters
+        .iter()
+        .try_for_each(|person| make_home(layout, plan, person))?;
     write_munge_key(&layout.munge_key())?;
     link_hooks(layout, plan)?;
-    write_slurm(layout, plan)?;
+    link_programs(layout, plan)?;
     if plan.options.opennebula {
         super::one::prepare(layout)?;
     }
-    Ok(())
+    write_slurm(layout, plan)
 }
 
 /// Writes thiao.toml. `share_ports` are those of OpenNebula's stand-in, which
@@ -75,9 +82,10 @@ pub fn host_names(plan: &Plan) -> impl Iterator<Item = String> {
     (0..plan.options.hosts).map(|number| format!("host{}", number + 1))
 }
 
-/// The folders that guests see, at the same path; all of the one who submits jobs.
-pub fn shares(layout: &Layout, plan: &Plan) -> Vec<PathBuf> {
-    vec![layout.home(&plan.submitter.name)]
+/// The folders that guests see, at the same path: the homes of those who submit jobs.
+pub fn shares<'a>(layout: &Layout, plan: &'a Plan) -> Vec<(PathBuf, &'a Person)> {
+    let people = plan.submitters.iter();
+    people.map(|person| (layout.home(&person.name), person)).collect()
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
@@ -86,13 +94,13 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// The home folder, private to the one who submits jobs.
-fn make_home(layout: &Layout, plan: &Plan) -> Result<()> {
-    let home = layout.home(&plan.submitter.name);
+/// A home folder, private to one who submits jobs.
+fn make_home(layout: &Layout, plan: &Plan, person: &Person) -> Result<()> {
+    let home = layout.home(&person.name);
     layout::make(&home, 0o700)?;
-    if plan.submitter.uid != plan.owner.uid {
-        std::os::unix::fs::chown(&home, Some(plan.submitter.uid), Some(plan.submitter.gid))
-            .with_context(|| format!("{} cannot be given to {}", home.display(), plan.submitter.name))?;
+    if person.uid != plan.owner.uid {
+        std::os::unix::fs::chown(&home, Some(person.uid), Some(person.gid))
+            .with_context(|| format!("{} cannot be given to {}", home.display(), person.name))?;
     }
     Ok(())
 }
@@ -121,13 +129,28 @@ fn link_hooks(layout: &Layout, plan: &Plan) -> Result<()> {
         .iter()
         .map(|(_, name)| (*name, &plan.hook))
         .chain([("state", &state)]);
-    for (name, target) in links {
-        let link = layout.hooks().join(name);
-        layout::remove(&link)?;
-        std::os::unix::fs::symlink(target, &link)
-            .with_context(|| format!("{} cannot be made", link.display()))?;
+    links
+        .into_iter()
+        .try_for_each(|(name, target)| link(&layout.hooks().join(name), target))
+}
+
+/// The programs that people call, by all their names.
+fn link_programs(layout: &Layout, plan: &Plan) -> Result<()> {
+    super::world::place_programs(layout, plan)?;
+    for (name, target) in [
+        ("tsub", Path::new("thiao")),
+        ("tclean", Path::new("thiao-hook")),
+        // The hooks' program finds the controller by it.
+        ("state", &layout.state()),
+    ] {
+        link(&layout.bin().join(name), target)?;
     }
     Ok(())
+}
+
+fn link(place: &Path, target: &Path) -> Result<()> {
+    layout::remove(place)?;
+    std::os::unix::fs::symlink(target, place).with_context(|| format!("{} cannot be made", place.display()))
 }
 
 /// `thiao.toml` as the lab writes it; the meaning of the keys is the configuration's.
@@ -139,7 +162,7 @@ struct Toml<'a> {
     slurm: SlurmPart,
     qemu: Option<QemuPart<'a>>,
     opennebula: Option<OpenNebulaPart<'a>>,
-    nodeset: [NodesetPart<'a>; 1],
+    nodeset: Vec<NodesetPart<'a>>,
     timing: TimingPart,
 }
 
@@ -151,10 +174,13 @@ struct SlurmPart {
 #[derive(Serialize)]
 struct NodesetPart<'a> {
     name: &'a str,
+    mode: Option<&'a str>,
     nodes: String,
     cpus: u32,
     memory_mb: u64,
     partition: &'a str,
+    memory_per_cpu_mb: Option<u64>,
+    warm: Option<&'a [String]>,
     template: Option<&'a str>,
     network: Option<&'a str>,
 }
@@ -181,7 +207,7 @@ struct QemuPart<'a> {
     munge_key: PathBuf,
     munge_socket: PathBuf,
     host: Vec<HostPart>,
-    user: [UserPart<'a>; 1],
+    user: Vec<UserPart<'a>>,
     share: Vec<SharePart<'a>>,
 }
 
@@ -195,7 +221,7 @@ struct OpenNebulaPart<'a> {
     slurmctld_port: u16,
     munge_key: PathBuf,
     munge_socket: PathBuf,
-    user: [UserPart<'a>; 1],
+    user: Vec<UserPart<'a>>,
     share: Vec<NfsPart>,
 }
 
@@ -240,15 +266,7 @@ fn thiao_toml(layout: &Layout, plan: &Plan, share_ports: &[u16]) -> Result<Strin
         slurm: SlurmPart {
             conf: layout.slurm_conf(),
         },
-        nodeset: [NodesetPart {
-            name: "vm",
-            nodes: plan.node_list(),
-            cpus: options.cpus,
-            memory_mb: options.memory_mb,
-            partition: PARTITION,
-            template: opennebula.then_some(super::one::TEMPLATE),
-            network: opennebula.then_some(super::one::NETWORK),
-        }],
+        nodeset: nodesets(plan),
         timing: TimingPart {
             boot_timeout: options.boot_timeout,
             // A guest that still boots does not know its power button yet.
@@ -266,6 +284,35 @@ fn thiao_toml(layout: &Layout, plan: &Plan, share_ports: &[u16]) -> Result<Strin
         text.push_str(&more);
     }
     Ok(text)
+}
+
+fn nodesets(plan: &Plan) -> Vec<NodesetPart<'_>> {
+    let options = &plan.options;
+    let power_saving = NodesetPart {
+        name: "vm",
+        mode: None,
+        nodes: plan.node_list(),
+        cpus: options.cpus,
+        memory_mb: options.memory_mb,
+        partition: PARTITION,
+        memory_per_cpu_mb: None,
+        warm: None,
+        template: options.opennebula.then_some(super::one::TEMPLATE),
+        network: options.opennebula.then_some(super::one::NETWORK),
+    };
+    let job = plan.job_node_list().map(|nodes| NodesetPart {
+        name: "job",
+        mode: Some("job"),
+        nodes,
+        cpus: plan.largest_job.cpus,
+        memory_mb: plan.largest_job.memory_mb,
+        partition: JOB_PARTITION,
+        memory_per_cpu_mb: Some(JOB_MEMORY_PER_CPU_MB),
+        // Guests are readied by this machine's own provider only.
+        warm: (!options.cold && !options.opennebula).then_some(&options.warm),
+        ..power_saving
+    });
+    [power_saving].into_iter().chain(job).collect()
 }
 
 fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
@@ -291,13 +338,13 @@ fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
                 memory_mb: plan.host_memory_mb,
             })
             .collect(),
-        user: [user_part(layout, plan)],
+        user: user_parts(layout, plan),
         share: shares(layout, plan)
             .into_iter()
-            .map(|folder| SharePart {
+            .map(|(folder, person)| SharePart {
                 source: folder.clone(),
                 target: folder,
-                user: &plan.submitter.name,
+                user: &person.name,
             })
             .collect(),
     }
@@ -314,11 +361,11 @@ fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> 
         slurmctld_port: options.slurmctld_port,
         munge_key: layout.munge_key(),
         munge_socket: layout.munge_socket(),
-        user: [user_part(layout, plan)],
+        user: user_parts(layout, plan),
         share: shares(layout, plan)
             .into_iter()
             .zip(share_ports)
-            .map(|(folder, port)| NfsPart {
+            .map(|((folder, _), port)| NfsPart {
                 server: options.address,
                 port: *port,
                 path: "/".into(),
@@ -328,14 +375,15 @@ fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> 
     }
 }
 
-fn user_part<'a>(layout: &Layout, plan: &'a Plan) -> UserPart<'a> {
-    UserPart {
-        name: &plan.submitter.name,
-        uid: plan.submitter.uid,
-        gid: plan.submitter.gid,
-        home: layout.home(&plan.submitter.name),
+fn user_parts<'a>(layout: &Layout, plan: &'a Plan) -> Vec<UserPart<'a>> {
+    let part = |person: &'a Person| UserPart {
+        name: &person.name,
+        uid: person.uid,
+        gid: person.gid,
+        home: layout.home(&person.name),
         shell: Path::new("/bin/bash"),
-    }
+    };
+    plan.submitters.iter().map(part).collect()
 }
 
 /// slurm.conf and what the guests get along with it.
@@ -347,8 +395,21 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
         memory_mb: options.memory_mb,
         features: vec!["vm".to_owned()],
         partition: partition.to_owned(),
+        job: None,
     };
     let mut nodes = vec![line(plan.node_list(), PARTITION)];
+    if let Some(job_nodes) = plan.job_node_list() {
+        nodes.push(NodeLine {
+            cpus: plan.largest_job.cpus,
+            memory_mb: plan.largest_job.memory_mb,
+            job: Some(JobLine {
+                memory_per_cpu_mb: JOB_MEMORY_PER_CPU_MB,
+                gpus: 0,
+            }),
+            ..line(job_nodes, JOB_PARTITION)
+        });
+        write_job_submit(layout, plan)?;
+    }
     if options.raw_nodes > 0 {
         let raw = super::bench::RAW_NODE;
         nodes.push(line(format!("{raw}[1-{}]", options.raw_nodes), raw));
@@ -376,4 +437,12 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
     };
     write_text(&layout.etc().join("cgroup.conf"), CGROUP_CONF)?;
     write_text(&layout.slurm_conf(), &lab.slurm_conf())
+}
+
+/// What slurmctld asks at each submission; what users may ask for is in thiao.toml as it will be.
+fn write_job_submit(layout: &Layout, plan: &Plan) -> Result<()> {
+    let settings = crate::config::from_text(&layout.thiao_conf(), &thiao_toml(layout, plan, &[])?)?;
+    let partitions = [JOB_PARTITION.to_owned()];
+    let script = thiao_slurm::lua::script(&partitions, Some(PARTITION), &settings.job.options);
+    write_text(&layout.etc().join("job_submit.lua"), &script)
 }

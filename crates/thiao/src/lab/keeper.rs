@@ -315,6 +315,7 @@ impl Keeper {
         }
         world::end_all(GRACE);
         world::forget_cgroups(&self.layout.cluster());
+        world::take_programs_away(&self.layout, &self.plan);
         if self.plan.ephemeral
             && let Err(error) = layout::remove(self.layout.dir())
         {

@@ -156,6 +156,11 @@ impl Layout {
         self.dir.join("o")
     }
 
+    /// The programs that people call.
+    pub fn bin(&self) -> PathBuf {
+        self.dir.join("bin")
+    }
+
     /// The programs that Slurm calls.
     pub fn hooks(&self) -> PathBuf {
         self.dir.join("hooks")
@@ -171,7 +176,7 @@ impl Layout {
         self.state().join("api.sock")
     }
 
-    /// The home folder of the one who submits jobs, the same path outside and in the guests.
+    /// The home folder of one who submits jobs, the same path outside and in the guests.
     pub fn home(&self, user: &str) -> PathBuf {
         self.dir.join("home").join(user)
     }
@@ -185,6 +190,7 @@ impl Layout {
             self.slurm_state(),
             self.secrets(),
             self.munge(),
+            self.bin(),
             self.hooks(),
             self.state(),
             self.one(),

@@ -75,15 +75,18 @@ pub enum Command {
         /// Which lab
         #[command(flatten)]
         place: Place,
-        /// As the lab's owner (root in root's lab) instead of the one who submits jobs
-        #[arg(long)]
-        admin: bool,
+        /// Under whom
+        #[command(flatten)]
+        who: Who,
     },
     /// Run sbatch in the lab, in its home folder
     Submit {
         /// Which lab
         #[command(flatten)]
         place: Place,
+        /// Whose job it is (default: the lab's first user)
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
         /// sbatch's arguments, e.g. `-N2 job.sh` or `--wrap hostname`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
@@ -93,9 +96,9 @@ pub enum Command {
         /// Which lab
         #[command(flatten)]
         place: Place,
-        /// As the lab's owner (root in root's lab) instead of the one who submits jobs
-        #[arg(long)]
-        admin: bool,
+        /// Under whom
+        #[command(flatten)]
+        who: Who,
         /// The command and its arguments
         #[arg(
             trailing_var_arg = true,
@@ -154,6 +157,26 @@ pub enum Command {
     },
 }
 
+/// Under whom something runs in a lab.
+#[derive(Debug, Clone, Args)]
+pub struct Who {
+    /// As the lab's owner (root in root's lab) instead of one who submits jobs
+    #[arg(long, conflicts_with = "user")]
+    admin: bool,
+    /// As that one of the lab's users (default: the first one)
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+}
+
+impl Who {
+    /// As whom, and in which folder.
+    fn in_lab<'a>(&self, lab: &'a Running) -> Result<(As<'a>, PathBuf)> {
+        let user = lab.user(self.user.as_deref())?;
+        let who = if self.admin { As::Owner } else { As::User(user) };
+        Ok((who, lab.job_folder(std::env::current_dir().ok(), user)))
+    }
+}
+
 /// Which lab.
 #[derive(Debug, Clone, Args)]
 pub struct Place {
@@ -185,19 +208,9 @@ pub fn run(command: Command) -> Result<ExitCode> {
             foreground,
         } => start(place.layout()?, options, foreground),
         Command::Status { place, json } => status(&place.running()?, json),
-        Command::Shell { place, admin } => {
-            shell(&place.running()?, if admin { As::Owner } else { As::Submitter })
-        }
-        Command::Submit { place, args } => submit(&place.running()?, &args),
-        Command::Exec {
-            place,
-            admin,
-            command,
-        } => exec(
-            &place.running()?,
-            if admin { As::Owner } else { As::Submitter },
-            &command,
-        ),
+        Command::Shell { place, who } => shell(&place.running()?, &who),
+        Command::Submit { place, user, args } => submit(&place.running()?, user.as_deref(), &args),
+        Command::Exec { place, who, command } => exec(&place.running()?, &who, &command),
         Command::Down { place, purge } => down(place.layout()?, purge),
         Command::Service { place, action, name } => {
             place.running()?.ask(&format!("{action} {name}"))?;
@@ -265,11 +278,9 @@ fn status(lab: &Running, json: bool) -> Result<ExitCode> {
         "network    {}/{}, slurmctld's port {}, slurmd's {}",
         options.address, options.prefix_len, options.slurmctld_port, options.slurmd_port
     );
-    println!(
-        "jobs of    {} in {}",
-        lab.plan.submitter.name,
-        lab.home().display()
-    );
+    for user in &lab.plan.submitters {
+        println!("jobs of    {} in {}", user.name, lab.home(user).display());
+    }
     for service in &status.services {
         let state = match (service.pid, service.wanted) {
             (Some(pid), _) => format!("process {pid} in the lab"),
@@ -302,9 +313,9 @@ fn status(lab: &Running, json: bool) -> Result<ExitCode> {
     })
 }
 
-fn shell(lab: &Running, who: As) -> Result<ExitCode> {
+fn shell(lab: &Running, who: &Who) -> Result<ExitCode> {
     let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/bash".to_owned());
-    let cwd = lab.job_folder(std::env::current_dir().ok());
+    let (who, cwd) = who.in_lab(lab)?;
     lab.enter()?;
     let mut program = lab.inner_command(&shell, who, &cwd)?;
     program
@@ -315,25 +326,26 @@ fn shell(lab: &Running, who: As) -> Result<ExitCode> {
         program.arg("--norc");
     }
     println!(
-        "This is the lab in {}: sbatch, squeue, sinfo, scontrol and thiao talk to it. `exit` leaves it.",
+        "This is the lab in {}: sbatch, tsub, squeue, sinfo, scontrol and thiao talk to it. `exit` leaves it.",
         lab.layout.dir().display()
     );
     finish(program, &shell)
 }
 
-fn submit(lab: &Running, args: &[OsString]) -> Result<ExitCode> {
-    let cwd = lab.job_folder(std::env::current_dir().ok());
-    let mut program = lab.command("sbatch", As::Submitter, &cwd)?;
+fn submit(lab: &Running, user: Option<&str>, args: &[OsString]) -> Result<ExitCode> {
+    let user = lab.user(user)?;
+    let cwd = lab.job_folder(std::env::current_dir().ok(), user);
+    let mut program = lab.command("sbatch", As::User(user), &cwd)?;
     // A script is named from where the person is, though sbatch runs where the guests can write.
     program.args(args.iter().map(absolute_file));
     finish(program, "sbatch")
 }
 
-fn exec(lab: &Running, who: As, command: &[OsString]) -> Result<ExitCode> {
+fn exec(lab: &Running, who: &Who, command: &[OsString]) -> Result<ExitCode> {
     let [name, args @ ..] = command else {
         bail!("which command?")
     };
-    let cwd = lab.job_folder(std::env::current_dir().ok());
+    let (who, cwd) = who.in_lab(lab)?;
     lab.enter()?;
     let name = name.to_string_lossy();
     let mut program = lab.inner_command(&name, who, &cwd)?;

@@ -177,11 +177,11 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
             users: vec![],
             shares: files::shares(layout, plan)
                 .into_iter()
-                .map(|folder| thiao_qemu::Share {
+                .map(|(folder, person)| thiao_qemu::Share {
                     target: folder.clone(),
                     source: folder,
-                    uid: plan.submitter.uid,
-                    gid: plan.submitter.gid,
+                    uid: person.uid,
+                    gid: person.gid,
                 })
                 .collect(),
         },

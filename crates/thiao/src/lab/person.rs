@@ -25,12 +25,64 @@ pub fn owner() -> Result<Person> {
     by_uid(uid).with_context(|| format!("uid {uid} has no entry in the user database, which Slurm needs"))
 }
 
+/// Those who submit a lab's jobs, `count` of them. One alone is one whom this machine knows; of several
+/// all but a named first one are the lab's own, whom only the lab knows.
+///
+/// # Errors
+/// When nobody can be that one; or several are wanted in a lab that has one uid only.
+pub fn submitters(owner: &Person, named: Option<&str>, count: u32) -> Result<Vec<Person>> {
+    let mut people = Vec::new();
+    if owner.uid != 0 && count > 1 {
+        bail!("a lab without root has one uid only, and so one user: leave --users out");
+    }
+    if count <= 1 || named.is_some() {
+        people.push(submitter(owner, named)?);
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let known = |person: &Person| {
+        by_name(&person.name).is_some() || by_uid(person.uid).is_some() || has_group(&groups, person)
+    };
+    let first = people.len() as u32 + 1;
+    let fresh = (first..=MOST_USERS).map(fresh).filter(|person| !known(person));
+    people.extend(fresh.take(count.saturating_sub(first - 1) as usize));
+    Ok(people)
+}
+
+/// The lab's own user with this number.
+fn fresh(number: u32) -> Person {
+    Person {
+        name: format!("user{number}"),
+        uid: FIRST_UID + number - 1,
+        gid: FIRST_UID + number - 1,
+    }
+}
+
+/// The lab's own users have uids from here on: behind Debian's ordinary ones, before those that systemd
+/// gives away (61184).
+const FIRST_UID: u32 = 61_001;
+/// As many uids as there are in between.
+const MOST_USERS: u32 = 183;
+
+/// Whether a group file has this person's group, by name or number.
+fn has_group(groups: &str, person: &Person) -> bool {
+    groups.lines().any(|line| {
+        let mut fields = line.split(':');
+        let (name, gid) = (fields.next(), fields.nth(1));
+        name == Some(&person.name) || gid.and_then(|gid| gid.parse().ok()) == Some(person.gid)
+    })
+}
+
+/// Whether this machine's own user database knows that person.
+pub fn is_known(person: &Person) -> bool {
+    by_name(&person.name).is_some()
+}
+
 /// The one who submits the lab's jobs: never root. An ordinary user's lab is his own;
 /// root's is for the user behind `sudo`, else the first regular one, else `nobody`.
 ///
 /// # Errors
 /// When a named user does not exist or is root, or nobody is left.
-pub fn submitter(owner: &Person, named: Option<&str>) -> Result<Person> {
+fn submitter(owner: &Person, named: Option<&str>) -> Result<Person> {
     if owner.uid != 0 {
         if named.is_some_and(|name| name != owner.name) {
             bail!("only root can choose another user for the lab's jobs");
@@ -139,6 +191,33 @@ mod tests {
         assert_eq!(by_name("root"), Some(root.clone()));
         assert!(submitter(&root, Some("root")).is_err());
         assert!(submitter(&root, Some("no such user")).is_err());
+    }
+
+    #[test]
+    fn several_users_are_the_labs_own() {
+        let root = by_uid(0).unwrap();
+        let people = submitters(&root, None, 3).unwrap();
+        assert_eq!(people.len(), 3);
+        assert!(
+            people
+                .iter()
+                .all(|person| person.uid >= FIRST_UID && !is_known(person))
+        );
+        assert!(people.windows(2).all(|two| two[0].uid < two[1].uid));
+        let named = submitters(&root, Some("nobody"), 2).unwrap();
+        assert_eq!((named.len(), named[0].name.as_str()), (2, "nobody"));
+        let ada = Person {
+            name: "ada".into(),
+            uid: 1001,
+            gid: 100,
+        };
+        assert!(submitters(&ada, None, 2).is_err());
+        assert_eq!(submitters(&ada, None, 1).unwrap(), [ada]);
+        let groups = "root:x:0:\nuser7:x:5:ada\nother:x:61008:\n";
+        let taken: Vec<u32> = (1..10)
+            .filter(|number| has_group(groups, &fresh(*number)))
+            .collect();
+        assert_eq!(taken, [7, 8]);
     }
 
     #[test]

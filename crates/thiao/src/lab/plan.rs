@@ -8,6 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use thiao_core::view::Shape;
 
 /// What can be chosen about a lab.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -22,6 +23,20 @@ pub struct Options {
     /// Memory of each node for its jobs, in MiB
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(64..=1_048_576), value_name = "MIB")]
     pub memory_mb: u64,
+    /// Nodes of job mode: each job on them gets VMs of its own, of its size; 0: none
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=4096), value_name = "N")]
+    #[serde(default)]
+    pub job_nodes: u32,
+    /// CPUs of the largest VM of a job (default: 4, or what a host has)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    pub job_cpus: Option<u32>,
+    /// Memory of the largest VM of a job, in MiB (default: 800, or what a host has)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(64..=1_048_576), value_name = "MIB")]
+    pub job_memory_mb: Option<u64>,
+    /// A size of job that finds a guest readied, as CPUSxMIB; may be repeated
+    #[arg(long, default_values_t = [DEFAULT_JOB.to_owned()], value_delimiter = ',', value_name = "SIZE")]
+    #[serde(default)]
+    pub warm: Vec<String>,
     /// Hosts that share this machine and carry the VMs
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
     pub hosts: u32,
@@ -40,6 +55,10 @@ pub struct Options {
     /// The user who submits jobs (root's labs only; default: the one behind sudo, else the first ordinary one)
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+    /// How many users submit jobs: more than one are user1, user2..., whom only the lab knows (root's labs only)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    #[serde(default = "one")]
+    pub users: u32,
     /// slurmctld's port, inside the lab's own network
     #[arg(long, default_value_t = 6817, value_name = "PORT")]
     pub slurmctld_port: u16,
@@ -74,6 +93,20 @@ pub struct Options {
     pub extra_config: Option<PathBuf>,
 }
 
+fn one() -> u32 {
+    1
+}
+
+/// Memory for each CPU of a job that names none, in MiB.
+pub const JOB_MEMORY_PER_CPU_MB: u64 = 150;
+
+/// The size of a job that asks for nothing.
+const DEFAULT_JOB: &str = "1x150";
+
+/// The largest VM of a job, when nobody says and the hosts are not smaller.
+const JOB_CPUS: u32 = 4;
+const JOB_MEMORY_MB: u64 = 800;
+
 /// Seconds that a node stays idle, when nobody says.
 pub const IDLE_S: u32 = 30;
 
@@ -87,8 +120,10 @@ pub struct Plan {
     pub options: Options,
     /// Whose lab it is: slurmctld, munged and the controller run under this uid.
     pub owner: Person,
-    /// Whose jobs run in it.
-    pub submitter: Person,
+    /// Whose jobs run in it, at least one.
+    pub submitters: Vec<Person>,
+    /// The largest VM of a job.
+    pub largest_job: JobSize,
     /// CPUs of each host.
     pub host_cpus: u32,
     /// Memory of each host for VMs, in MiB.
@@ -105,6 +140,15 @@ pub struct Plan {
     pub ephemeral: bool,
 }
 
+/// What a job has of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSize {
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory, in MiB.
+    pub memory_mb: u64,
+}
+
 impl Plan {
     /// Resolves what was asked for on this machine.
     ///
@@ -112,24 +156,25 @@ impl Plan {
     /// When it does not fit the machine, or a program of ours is missing.
     pub fn resolve(options: Options) -> Result<Self> {
         let owner = person::owner()?;
-        let submitter = person::submitter(&owner, options.user.as_deref())?;
+        let submitters = person::submitters(&owner, options.user.as_deref(), options.users)?;
         if options.slurmctld_port == options.slurmd_port {
             bail!("slurmctld and slurmd cannot share port {}", options.slurmd_port);
         }
-        let each = u64::from(options.nodes.div_ceil(options.hosts));
-        let host_cpus = options
-            .host_cpus
-            .unwrap_or(options.nodes.div_ceil(options.hosts).saturating_mul(options.cpus));
-        let wanted = each.saturating_mul(options.memory_mb.saturating_add(OVERHEAD_MB));
-        let host_memory_mb = match options.host_memory_mb {
-            Some(chosen) => chosen,
-            None => wanted.min(available_memory_mb()? * 3 / 4 / u64::from(options.hosts)),
-        };
-        let one = options.memory_mb.saturating_add(OVERHEAD_MB);
+        let (host_cpus, host_memory_mb) = host_size(&options, available_memory_mb()?);
+        let one = with_overhead(options.memory_mb);
         if host_memory_mb < one {
             bail!(
                 "a host would have {host_memory_mb} MiB for VMs, but one VM needs {one} MiB: \
                  lower --memory-mb or --hosts, or free memory on this machine"
+            );
+        }
+        let largest_job = largest_job(&options, host_cpus, host_memory_mb);
+        let most = with_overhead(largest_job.memory_mb);
+        if options.job_nodes > 0 && (largest_job.cpus > host_cpus || most > host_memory_mb) {
+            bail!(
+                "the largest VM of a job would have {} CPUs and {most} MiB, but a host has {host_cpus} and \
+                 {host_memory_mb}: lower --job-cpus, --job-memory-mb or --hosts, or have --job-nodes 0",
+                largest_job.cpus
             );
         }
         let cache_dir = match &options.cache_dir {
@@ -146,16 +191,29 @@ impl Plan {
             hook: companion(&thiao, "thiao-hook")?,
             agent: companion(&thiao, "thiao-guest")?,
             owner,
-            submitter,
+            submitters,
+            largest_job,
             thiao,
             options,
             ephemeral: false,
         })
     }
 
-    /// The nodes' names as Slurm writes them.
+    /// The names of the nodes of power-saving mode as Slurm writes them.
     pub fn node_list(&self) -> String {
         format!("vm[1-{}]", self.options.nodes)
+    }
+
+    /// The names of the nodes of job mode, if there are any.
+    pub fn job_node_list(&self) -> Option<String> {
+        let count = self.options.job_nodes;
+        (count > 0).then(|| format!("j[1-{count}]"))
+    }
+
+    /// The one whose jobs they are when nobody else is named.
+    pub fn submitter(&self) -> &Person {
+        // There is always one; the owner's jobs would run as well.
+        self.submitters.first().unwrap_or(&self.owner)
     }
 
     /// Whether the lab lives in a user namespace of its own.
@@ -194,6 +252,45 @@ impl Plan {
     }
 }
 
+/// Memory that a VM takes from its host, in MiB.
+fn with_overhead(memory_mb: u64) -> u64 {
+    let shape = Shape {
+        cpus: 1,
+        memory_mb,
+        share_percent: 100,
+    };
+    shape.total_mb(OVERHEAD_MB)
+}
+
+/// CPUs and memory of each host: as chosen, else what its part of the nodes of power-saving mode needs, and at
+/// least the largest job; of memory no more than three quarters of what is there for all.
+fn host_size(options: &Options, available_mb: u64) -> (u32, u64) {
+    let each = options.nodes.div_ceil(options.hosts);
+    let job = largest_job(options, u32::MAX, u64::MAX);
+    let (job_cpus, job_mb) = match options.job_nodes {
+        0 => (0, 0),
+        _ => (job.cpus, with_overhead(job.memory_mb)),
+    };
+    let cpus = each.saturating_mul(options.cpus).max(job_cpus);
+    let wanted_mb = u64::from(each)
+        .saturating_mul(with_overhead(options.memory_mb))
+        .max(job_mb);
+    let most_mb = available_mb * 3 / 4 / u64::from(options.hosts);
+    (
+        options.host_cpus.unwrap_or(cpus),
+        options.host_memory_mb.unwrap_or(wanted_mb.min(most_mb)),
+    )
+}
+
+/// The largest VM of a job: as chosen, else the usual one or what a host has.
+fn largest_job(options: &Options, host_cpus: u32, host_memory_mb: u64) -> JobSize {
+    let room = host_memory_mb.saturating_sub(OVERHEAD_MB);
+    JobSize {
+        cpus: options.job_cpus.unwrap_or(JOB_CPUS.min(host_cpus)),
+        memory_mb: options.job_memory_mb.unwrap_or(JOB_MEMORY_MB.min(room)),
+    }
+}
+
 /// One of our own programs: beside the running one, else where packages put it.
 pub(crate) fn companion(thiao: &Path, name: &str) -> Result<PathBuf> {
     let beside = thiao.parent().map(|dir| dir.join(name));
@@ -225,6 +322,42 @@ fn available_in(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(typed: &str) -> Options {
+        use clap::Parser as _;
+        Typed::try_parse_from(["lab"].into_iter().chain(typed.split_whitespace()))
+            .unwrap()
+            .options
+    }
+
+    #[test]
+    fn a_host_has_room_for_its_nodes_and_for_the_largest_job() {
+        let plenty = 1 << 20;
+        assert_eq!(host_size(&options(""), plenty), (4, 4 * 340));
+        assert_eq!(host_size(&options("--nodes 2"), plenty), (4, 940));
+        assert_eq!(host_size(&options("--nodes 2 --job-nodes 0"), plenty), (1, 340));
+        assert_eq!(
+            host_size(&options("--nodes 2 --job-cpus 6 --job-memory-mb 2000"), plenty),
+            (6, 2140)
+        );
+        assert_eq!(host_size(&options(""), 1600), (4, 600));
+    }
+
+    #[test]
+    fn the_largest_job_fits_a_small_host() {
+        let size = |typed: &str| {
+            let JobSize { cpus, memory_mb } = largest_job(&options(typed), 2, 500);
+            (cpus, memory_mb)
+        };
+        assert_eq!(size(""), (2, 360));
+        assert_eq!(size("--job-cpus 3 --job-memory-mb 900"), (3, 900));
+    }
 
     #[test]
     fn memory_is_read_in_mib() {

@@ -2,9 +2,12 @@
 //! name, own processes; and how all of that ends.
 
 use super::layout::Layout;
+use super::person::{self, Person};
 use super::plan::Plan;
 use anyhow::{Context, Result, bail};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+};
 use rustix::process::{Signal, WaitOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The lab's host name, which `SlurmctldHost` must equal.
 pub const HOST_NAME: &str = "thiao-lab";
 
-/// Makes mounts private, gives the lab its own `/proc`, host name, `/etc/hosts` and loopback.
+/// Makes mounts private, gives the lab its own `/proc`, host name, `/etc/hosts`, users and loopback.
 ///
 /// # Errors
 /// When the kernel refuses a step; the error names it.
@@ -47,13 +50,74 @@ pub fn separate(layout: &Layout, plan: &Plan) -> Result<()> {
                 .collect()
         },
     )?;
+    know_users(layout, plan)?;
     loopback_up()
+}
+
+/// Lets the lab know those of its users whom the machine does not know.
+fn know_users(layout: &Layout, plan: &Plan) -> Result<()> {
+    let own: Vec<&Person> = plan
+        .submitters
+        .iter()
+        .filter(|person| !person::is_known(person))
+        .collect();
+    if own.is_empty() {
+        return Ok(());
+    }
+    let with = |text: &str, line: &dyn Fn(&Person) -> String| {
+        let mut all: String = text.lines().map(|line| format!("{line}\n")).collect();
+        all.extend(own.iter().map(|person| line(person)));
+        all
+    };
+    put_in_place(&layout.etc().join("passwd"), "/etc/passwd", |text| {
+        with(text, &|Person { name, uid, gid }| {
+            let home = layout.home(name);
+            format!(
+                "{name}:x:{uid}:{gid}:A user of this lab:{}:/bin/bash\n",
+                home.display()
+            )
+        })
+    })?;
+    put_in_place(&layout.etc().join("group"), "/etc/group", |text| {
+        with(text, &|Person { name, gid, .. }| format!("{name}:x:{gid}:\n"))
+    })
+}
+
+/// Puts the programs that people call into a folder that everybody may reach, wherever they were built.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn place_programs(layout: &Layout, plan: &Plan) -> Result<()> {
+    for (program, name) in programs(plan) {
+        let place = layout.bin().join(name);
+        std::fs::write(&place, "").with_context(|| format!("{} cannot be made", place.display()))?;
+        mount_bind(program, &place).with_context(|| format!("{} cannot be put in place", place.display()))?;
+    }
+    Ok(())
+}
+
+/// Lets the folder with the programs be removed from in here.
+pub fn take_programs_away(layout: &Layout, plan: &Plan) {
+    for (_, name) in programs(plan) {
+        let _ = unmount(layout.bin().join(name), UnmountFlags::DETACH);
+    }
+}
+
+/// Our own programs; they find each other by lying in one folder.
+fn programs(plan: &Plan) -> [(&Path, &'static str); 3] {
+    [
+        (&plan.thiao, "thiao"),
+        (&plan.hook, "thiao-hook"),
+        (&plan.agent, "thiao-guest"),
+    ]
 }
 
 /// Puts a changed copy of a file of `/etc` in its place, for this mount namespace alone.
 fn put_in_place(copy: &Path, original: &str, change: impl Fn(&str) -> String) -> Result<()> {
     let text = std::fs::read_to_string(original).unwrap_or_default();
-    std::fs::write(copy, change(&text)).with_context(|| format!("the lab's {original} cannot be written"))?;
+    std::fs::write(copy, change(&text))
+        .and_then(|()| std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o644)))
+        .with_context(|| format!("the lab's {original} cannot be written"))?;
     if Path::new(original).exists() {
         mount_bind(copy, original).with_context(|| format!("the lab's {original} cannot be put in place"))?;
     }

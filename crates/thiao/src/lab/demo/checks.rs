@@ -27,7 +27,7 @@ pub struct Expected<'a> {
 /// All checks of the jobs' own findings.
 pub fn of_jobs(story: &Story, expected: &Expected<'_>) -> Vec<Check> {
     let options = &expected.plan.options;
-    let user = &expected.plan.submitter;
+    let user = expected.plan.submitter();
     let memory = options.memory_mb * 9 / 10..=options.memory_mb + OVERHEAD_MB;
     vec![
         check("every job completed", story, |track| {
@@ -199,7 +199,8 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "options": {"nodes": 8, "cpus": 1, "memory_mb": 200, "hosts": 2, "accel": "auto", "cold": false,
                 "slurmctld_port": 6817, "slurmd_port": 6818, "address": "10.127.0.1", "prefix_len": 16, "boot_timeout": 60},
-            "owner": {"name": "ada", "uid": 1000, "gid": 1000}, "submitter": {"name": "ada", "uid": 1000, "gid": 1000},
+            "owner": {"name": "ada", "uid": 1000, "gid": 1000}, "submitters": [{"name": "ada", "uid": 1000, "gid": 1000}],
+            "largest_job": {"cpus": 4, "memory_mb": 800},
             "host_cpus": 4, "host_memory_mb": 2000, "cache_dir": "/c", "thiao": "/t", "hook": "/h", "agent": "/a", "ephemeral": true
         }))
         .unwrap()

@@ -78,9 +78,9 @@ pub fn now() -> u64 {
 
 /// Puts the script into the home folder.
 pub fn place_script(lab: &Running) -> Result<()> {
-    let path = lab.home().join(SCRIPT);
+    let user = lab.plan.submitter();
+    let path = lab.home(user).join(SCRIPT);
     std::fs::write(&path, PROOF).with_context(|| format!("{} cannot be written", path.display()))?;
-    let user = &lab.plan.submitter;
     if user.uid != lab.plan.owner.uid {
         std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid))
             .context("the script cannot be given to its user")?;
@@ -90,10 +90,11 @@ pub fn place_script(lab: &Running) -> Result<()> {
 
 /// Submits one job of `nodes` nodes, one task on each, as the lab's user.
 pub fn submit(lab: &Running, name: &str, nodes: u32) -> Result<Job> {
-    let home = lab.home();
+    let user = lab.plan.submitter();
+    let home = lab.home(user);
     let submitted = now();
     let output = lab
-        .command("sbatch", As::Submitter, &home)?
+        .command("sbatch", As::User(user), &home)?
         .args([
             "--parsable",
             "--ntasks-per-node=1",

@@ -113,7 +113,11 @@ impl Keeper {
             Ok(std::net::TcpStream::connect_timeout(&port, Duration::from_millis(200)).is_ok())
         })?;
         let sinfo = find_program("sinfo")?;
-        let nodes = self.plan.node_list();
+        let nodes: Vec<String> = [self.plan.node_list()]
+            .into_iter()
+            .chain(self.plan.job_node_list())
+            .collect();
+        let nodes = nodes.join(" and ");
         let deadline = Instant::now() + DAEMON_LIMIT;
         loop {
             let answer = Command::new(&sinfo)
