@@ -28,6 +28,7 @@ mod person;
 mod plan;
 mod services;
 mod signals;
+mod slurm_log;
 mod spawn;
 mod up;
 mod world;

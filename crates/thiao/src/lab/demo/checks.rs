@@ -3,6 +3,7 @@
 
 use super::track::{Step, Story, Track};
 use crate::lab::plan::{OVERHEAD_MB, Plan};
+use crate::lab::slurm_log::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One question and its answer.
@@ -24,11 +25,34 @@ pub struct Expected<'a> {
     pub age_s: u64,
 }
 
-/// All checks of the jobs' own findings.
+/// All checks of the findings of jobs on nodes of power-saving mode.
 pub fn of_jobs(story: &Story, expected: &Expected<'_>) -> Vec<Check> {
     let options = &expected.plan.options;
-    let user = expected.plan.submitter();
     let memory = options.memory_mb * 9 / 10..=options.memory_mb + OVERHEAD_MB;
+    let mut checks = of_any_jobs(story, expected);
+    checks.extend([
+        no_host_twice(story, &expected.host),
+        proofs(
+            &format!("each VM has {} CPU(s)", options.cpus),
+            story,
+            |_, proof| proof.number("cpus") == Some(u64::from(options.cpus)),
+            "cpus",
+        ),
+        proofs(
+            &format!(
+                "each VM has the memory of its node, {} MiB, and not this machine's",
+                options.memory_mb
+            ),
+            story,
+            |_, proof| proof.number("memory_mb").is_some_and(|mb| memory.contains(&mb)),
+            "memory_mb",
+        ),
+    ]);
+    checks
+}
+
+/// The checks that hold in both modes.
+pub fn of_any_jobs(story: &Story, expected: &Expected<'_>) -> Vec<Check> {
     vec![
         check("every job completed", story, |track| {
             (track.state != "COMPLETED").then(|| format!("state {}", track.state))
@@ -37,7 +61,7 @@ pub fn of_jobs(story: &Story, expected: &Expected<'_>) -> Vec<Check> {
             "each job's output is in the home folder, owned by its user",
             story,
             |track| {
-                (track.output.uid != Some(user.uid))
+                (track.output.uid != Some(track.job.user.uid))
                     .then(|| format!("{} is of uid {:?}", track.job.output.display(), track.output.uid))
             },
         ),
@@ -52,50 +76,42 @@ pub fn of_jobs(story: &Story, expected: &Expected<'_>) -> Vec<Check> {
             (ran != nodes || ran.len() != track.job.nodes as usize)
                 .then(|| format!("its nodes are {nodes:?}, tasks ran on {ran:?}"))
         }),
-        no_host_twice(story, &expected.host),
         proofs(
             "the VMs are younger than this demo",
             story,
-            |proof| {
-                let uptime = proof.number("uptime_s")?;
-                (uptime <= expected.age_s).then_some(())
+            |_, proof| {
+                proof
+                    .number("uptime_s")
+                    .is_some_and(|uptime| uptime <= expected.age_s)
             },
             "uptime_s",
         ),
         proofs(
-            &format!("each VM has {} CPU(s)", options.cpus),
+            "tasks run as their job's user, not as root",
             story,
-            |proof| (proof.number("cpus")? == u64::from(options.cpus)).then_some(()),
-            "cpus",
-        ),
-        proofs(
-            &format!(
-                "each VM has the memory of its node, {} MiB, and not this machine's",
-                options.memory_mb
-            ),
-            story,
-            |proof| memory.contains(&proof.number("memory_mb")?).then_some(()),
-            "memory_mb",
-        ),
-        proofs(
-            &format!("tasks run as {} (uid {}), not as root", user.name, user.uid),
-            story,
-            |proof| {
-                (proof.number("uid")? == u64::from(user.uid) && proof.text("user") == user.name).then_some(())
+            |track, proof| {
+                let user = &track.job.user;
+                proof.number("uid") == Some(user.uid.into()) && proof.text("user") == user.name
             },
             "uid",
         ),
         proofs(
             "a task sees its own job's processes",
             story,
-            |proof| (proof.number("own")? >= 1).then_some(()),
+            |_, proof| proof.number("own").is_some_and(|own| own >= 1),
             "own",
         ),
         proofs(
             "a task sees no other job's processes",
             story,
-            |proof| (proof.number("foreign")? == 0).then_some(()),
+            |_, proof| proof.number("foreign") == Some(0),
             "foreign",
+        ),
+        proofs(
+            "a task sees no other user's processes",
+            story,
+            |_, proof| proof.number("others") == Some(0),
+            "others",
         ),
     ]
 }
@@ -121,10 +137,12 @@ pub fn of_return(story: &Story, states: &BTreeMap<String, String>, vms: usize) -
     ]
 }
 
-fn check(what: &str, story: &Story, wrong: impl Fn(&Track) -> Option<String>) -> Check {
+/// A check of every job that was not taken back.
+pub fn check(what: &str, story: &Story, mut wrong: impl FnMut(&Track) -> Option<String>) -> Check {
     let found: Vec<String> = story
         .tracks
         .iter()
+        .filter(|track| !track.cancelled)
         .filter_map(|track| wrong(track).map(|wrong| format!("{}: {wrong}", track.job.name)))
         .collect();
     Check {
@@ -134,7 +152,12 @@ fn check(what: &str, story: &Story, wrong: impl Fn(&Track) -> Option<String>) ->
 }
 
 /// A check of every task; a job without any task's findings fails it.
-fn proofs(what: &str, story: &Story, holds: impl Fn(&super::jobs::Proof) -> Option<()>, key: &str) -> Check {
+pub fn proofs(
+    what: &str,
+    story: &Story,
+    holds: impl Fn(&Track, &super::jobs::Proof) -> bool,
+    key: &str,
+) -> Check {
     check(what, story, |track| {
         if track.output.proofs.is_empty() {
             return Some("it wrote no findings".to_owned());
@@ -143,7 +166,7 @@ fn proofs(what: &str, story: &Story, holds: impl Fn(&super::jobs::Proof) -> Opti
             .output
             .proofs
             .iter()
-            .filter(|(_, proof)| holds(proof).is_none())
+            .filter(|(_, proof)| !holds(track, proof))
             .map(|(task, proof)| format!("task {task} has {key}={}", proof.text(key)))
             .collect();
         (!wrong.is_empty()).then(|| wrong.join(", "))
@@ -167,8 +190,9 @@ fn no_host_twice(story: &Story, host: &str) -> Check {
 
 /// How long Slurm took from the registration of a job's last node to the job's launch, in milliseconds.
 pub fn gap(track: &Track, story: &Story) -> Option<i64> {
-    let registered = track.last(Step::Registered, &story.nodes)?;
-    Some(track.launched?.cast_signed() - registered.cast_signed())
+    let registered = story.last(track, Step::Registered)?;
+    let launched = *track.moments.get(&Moment::Launched)?;
+    Some(launched.cast_signed() - registered.cast_signed())
 }
 
 #[cfg(test)]
@@ -178,13 +202,17 @@ mod tests {
 
     fn story(text: &str) -> Story {
         let mut story = Story::default();
-        story.submitted(Job {
+        let job = Job {
             id: 1,
+            task: None,
             name: "one".into(),
+            user: plan().submitter().clone(),
             nodes: 1,
+            size: None,
             submitted: 0,
             output: "/x".into(),
-        });
+        };
+        story.submitted(job, "sbatch");
         let track = &mut story.tracks[0];
         track.nodes = vec!["vm1".into()];
         track.state = "COMPLETED".into();
@@ -206,7 +234,8 @@ mod tests {
         .unwrap()
     }
 
-    const GOOD: &str = "host=vm1\nuptime_s=9\ncpus=1\nmemory_mb=230\nuid=1000\nuser=ada\nown=1\nforeign=0\n";
+    const GOOD: &str =
+        "host=vm1\nuptime_s=9\ncpus=1\nmemory_mb=230\nuid=1000\nuser=ada\nown=1\nforeign=0\nothers=0\n";
 
     fn failures(text: &str) -> Vec<String> {
         let plan = plan();
@@ -238,6 +267,7 @@ mod tests {
             ("own=1", "own=0", 1),
             ("foreign=0", "foreign=1", 1),
             ("foreign=0", "", 1),
+            ("others=0", "others=2", 1),
         ] {
             assert_eq!(failures(&GOOD.replace(right, wrong)).len(), fails, "{wrong}");
         }

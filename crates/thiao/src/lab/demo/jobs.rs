@@ -1,6 +1,9 @@
 //! The demo's jobs: submitted, asked about in one call, their outputs read.
 
 use crate::lab::enter::{As, Running};
+use crate::lab::files::JOB_PARTITION;
+use crate::lab::person::Person;
+use crate::lab::plan::JobSize;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -11,19 +14,53 @@ use std::time::SystemTime;
 const PROOF: &str = include_str!("proof.sh");
 const SCRIPT: &str = "proof.sh";
 
-/// A submitted job.
+/// A job as it is to be submitted.
+pub struct Wanted<'a> {
+    /// Whose.
+    pub user: &'a Person,
+    /// `sbatch` or `tsub`.
+    pub program: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Nodes, each with one task.
+    pub nodes: u32,
+    /// CPUs and memory of each node, in job mode; else the node's own.
+    pub size: Option<JobSize>,
+    /// Tasks of an array; 0: it is none.
+    pub array: u32,
+    /// Seconds that it stays.
+    pub stay: u32,
+}
+
+/// A submitted job, or one task of an array.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Slurm's id.
+    /// Slurm's id; of an array its first.
     pub id: u32,
+    /// Which task of the array it is.
+    pub task: Option<u32>,
     /// Its name.
     pub name: String,
+    /// Whose it is.
+    pub user: Person,
     /// Nodes asked for.
     pub nodes: u32,
+    /// What it asked of each, if it runs in VMs of its own.
+    pub size: Option<JobSize>,
     /// When sbatch was called, milliseconds since the epoch.
     pub submitted: u64,
     /// Where its output lands, on this machine and in the guests alike.
     pub output: PathBuf,
+}
+
+impl Job {
+    /// As squeue names it: `5`, `4_3`.
+    pub fn label(&self) -> String {
+        match self.task {
+            Some(task) => format!("{}_{task}", self.id),
+            None => self.id.to_string(),
+        }
+    }
 }
 
 /// A job as squeue tells it.
@@ -33,6 +70,8 @@ pub struct Seen {
     pub state: String,
     /// Its nodes, once it has some.
     pub nodes: String,
+    /// Why it waits.
+    pub reason: String,
 }
 
 /// What one task found.
@@ -76,9 +115,8 @@ pub fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Puts the script into the home folder.
-pub fn place_script(lab: &Running) -> Result<()> {
-    let user = lab.plan.submitter();
+/// Puts the script into a user's home folder.
+pub fn place_script(lab: &Running, user: &Person) -> Result<()> {
     let path = lab.home(user).join(SCRIPT);
     std::fs::write(&path, PROOF).with_context(|| format!("{} cannot be written", path.display()))?;
     if user.uid != lab.plan.owner.uid {
@@ -88,53 +126,85 @@ pub fn place_script(lab: &Running) -> Result<()> {
     Ok(())
 }
 
-/// Submits one job of `nodes` nodes, one task on each, as the lab's user.
-pub fn submit(lab: &Running, name: &str, nodes: u32) -> Result<Job> {
-    let user = lab.plan.submitter();
-    let home = lab.home(user);
+/// Submits a job; each of its tasks if it is an array, and the command as a person would type it.
+pub fn submit(lab: &Running, wanted: &Wanted<'_>) -> Result<(Vec<Job>, String)> {
+    let home = lab.home(wanted.user);
     let submitted = now();
+    let command = typed(wanted);
     let output = lab
-        .command("sbatch", As::User(user), &home)?
-        .args([
-            "--parsable",
-            "--ntasks-per-node=1",
-            "-N",
-            &nodes.to_string(),
-            "-J",
-            name,
-            "-o",
-            "%x.%j.out",
-            SCRIPT,
-        ])
+        .command(wanted.program, As::User(wanted.user), &home)?
+        .args(["--parsable", "-J", wanted.name, "-o", pattern(wanted)])
+        .args(&command[1..])
         .output()
-        .context("sbatch cannot be run")?;
+        .with_context(|| format!("{} cannot be run", wanted.program))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(id) = text
         .trim()
         .split(';')
         .next()
-        .and_then(|id| id.parse().ok())
+        .and_then(|id| id.parse::<u32>().ok())
         .filter(|_| output.status.success())
     else {
         bail!(
-            "sbatch refused the job {name}: {}",
+            "{} refused the job {}: {}",
+            wanted.program,
+            wanted.name,
             String::from_utf8_lossy(&output.stderr).trim()
         );
     };
-    Ok(Job {
+    let name = wanted.name;
+    let job = |task: Option<u32>| Job {
         id,
-        name: name.to_owned(),
-        nodes,
+        task,
+        name: task.map_or_else(|| name.to_owned(), |task| format!("{name}-{task}")),
+        user: wanted.user.clone(),
+        nodes: wanted.nodes,
+        size: wanted.size,
         submitted,
-        output: home.join(format!("{name}.{id}.out")),
-    })
+        output: home.join(match task {
+            Some(task) => format!("{name}.{id}_{task}.out"),
+            None => format!("{name}.{id}.out"),
+        }),
+    };
+    let jobs = match wanted.array {
+        0 => vec![job(None)],
+        tasks => (1..=tasks).map(|task| job(Some(task))).collect(),
+    };
+    Ok((jobs, command.join(" ")))
+}
+
+/// Where outputs land, as sbatch's `-o` says it.
+fn pattern(wanted: &Wanted<'_>) -> &'static str {
+    match wanted.array {
+        0 => "%x.%j.out",
+        _ => "%x.%A_%a.out",
+    }
+}
+
+/// The command, without what only the demo needs.
+fn typed(wanted: &Wanted<'_>) -> Vec<String> {
+    let mut words = vec![wanted.program.to_owned()];
+    if let Some(size) = wanted.size {
+        words.extend(["-p".to_owned(), JOB_PARTITION.to_owned()]);
+        words.push(format!("-c{}", size.cpus));
+        words.push(format!("--mem={}", size.memory_mb));
+    }
+    if wanted.nodes > 1 {
+        words.push(format!("-N{}", wanted.nodes));
+    }
+    words.push("--ntasks-per-node=1".to_owned());
+    if wanted.array > 0 {
+        words.push(format!("--array=1-{}", wanted.array));
+    }
+    words.extend([SCRIPT.to_owned(), wanted.stay.to_string()]);
+    words
 }
 
 /// All jobs of the lab, in one call.
-pub fn look(lab: &Running) -> Result<BTreeMap<u32, Seen>> {
+pub fn look(lab: &Running) -> Result<BTreeMap<String, Seen>> {
     let output = lab
         .command("squeue", As::Owner, lab.layout.dir())?
-        .args(["-h", "-a", "-t", "all", "-o", "%A|%T|%N"])
+        .args(["-h", "-a", "-r", "-t", "all", "-o", "%i|%T|%N|%r"])
         .output()
         .context("squeue cannot be run")?;
     if !output.status.success() {
@@ -146,14 +216,15 @@ pub fn look(lab: &Running) -> Result<BTreeMap<u32, Seen>> {
         .collect())
 }
 
-fn seen_in(line: &str) -> Option<(u32, Seen)> {
-    let mut fields = line.splitn(3, '|');
-    let id = fields.next()?.trim().parse().ok()?;
+fn seen_in(line: &str) -> Option<(String, Seen)> {
+    let mut fields = line.splitn(4, '|');
+    let label = fields.next()?.trim().to_owned();
     Some((
-        id,
+        label,
         Seen {
             state: fields.next()?.to_owned(),
             nodes: fields.next()?.to_owned(),
+            reason: fields.next()?.to_owned(),
         },
     ))
 }
@@ -181,7 +252,7 @@ pub fn read(job: &Job) -> Result<Output> {
     let failed = || {
         format!(
             "the output of job {} ({}) is not where it should be: {}",
-            job.id,
+            job.label(),
             job.name,
             job.output.display()
         )
@@ -251,12 +322,51 @@ mod tests {
     }
 
     #[test]
+    fn a_job_is_typed_as_a_person_would() {
+        let user = Person {
+            name: "ada".into(),
+            uid: 1000,
+            gid: 1000,
+        };
+        let plain = Wanted {
+            user: &user,
+            program: "sbatch",
+            name: "x",
+            nodes: 2,
+            size: None,
+            array: 0,
+            stay: 3,
+        };
+        assert_eq!(
+            typed(&plain).join(" "),
+            "sbatch -N2 --ntasks-per-node=1 proof.sh 3"
+        );
+        let own = Wanted {
+            nodes: 1,
+            size: Some(JobSize {
+                cpus: 2,
+                memory_mb: 300,
+            }),
+            array: 4,
+            ..plain
+        };
+        assert_eq!(
+            typed(&own).join(" "),
+            "sbatch -p jobs -c2 --mem=300 --ntasks-per-node=1 --array=1-4 proof.sh 3"
+        );
+    }
+
+    #[test]
     fn squeue_lines_are_read() {
         let seen = Seen {
             state: "RUNNING".into(),
             nodes: "vm[1-2]".into(),
+            reason: "None".into(),
         };
-        assert_eq!(seen_in("7|RUNNING|vm[1-2]"), Some((7, seen)));
+        assert_eq!(
+            seen_in("7_1|RUNNING|vm[1-2]|None"),
+            Some(("7_1".to_owned(), seen))
+        );
         assert_eq!(seen_in("garbage"), None);
     }
 }

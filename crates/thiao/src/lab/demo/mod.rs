@@ -4,6 +4,8 @@
 mod checks;
 mod jobs;
 mod leftovers;
+mod own;
+mod plain;
 mod show;
 mod track;
 
@@ -13,11 +15,11 @@ use super::enter::Running;
 use super::layout::Layout;
 use super::up::{self, NotUp, Up};
 use super::{api, files, plan, signals};
-use anyhow::{Context, Result, bail};
-use checks::Expected;
+use anyhow::{Context, Result};
+use checks::{Check, Expected};
 use clap::Args;
 use show::Show;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use track::Story;
@@ -27,6 +29,9 @@ use track::Story;
 pub struct DemoOptions {
     #[command(flatten)]
     lab: plan::Options,
+    /// Show job mode: jobs of several users, each in VMs of its own, as big as it asks
+    #[arg(long)]
+    job_mode: bool,
     /// Keep the lab afterwards, for playing
     #[arg(long)]
     keep: bool,
@@ -71,8 +76,10 @@ impl From<NotUp> for Early {
 /// When it could not be run to its end. Nothing is left then, too.
 pub fn run(options: &DemoOptions) -> Result<ExitCode> {
     signals::watch();
-    if options.lab.nodes < 5 {
-        bail!("the demo's jobs need 5 nodes at once: --nodes 5 or more");
+    if options.job_mode {
+        own::possible(&options.lab)?;
+    } else {
+        plain::possible(&options.lab)?;
     }
     // Not in TMPDIR: the path must be short enough for Unix sockets below it.
     let dir = tempfile::Builder::new()
@@ -140,9 +147,27 @@ fn in_lab(layout: &Layout, options: &DemoOptions, show: &mut Show) -> Result<(bo
         // Every VM boots, all at once.
         wanted.boot_timeout = wanted.boot_timeout.max(OPENNEBULA_BOOT_S);
     }
+    if options.job_mode {
+        own::prepare(&mut wanted);
+    }
+    let job_nodes = wanted.job_nodes > 0;
     let up = up::up(layout.clone(), wanted, !options.keep, &mut |text| show.say(text))?;
     let lab = Running::find(layout.clone())?;
-    let fine = with_jobs(&lab, options, show)?;
+    for user in &lab.plan.submitters {
+        jobs::place_script(&lab, user)?;
+    }
+    let (mut stories, mut fine) = (Vec::new(), true);
+    if options.job_mode {
+        fine &= own::whole(&lab, show, &mut stories)?;
+    } else {
+        fine &= plain::run(&lab, show, &mut stories)?;
+        if job_nodes {
+            fine &= own::short(&lab, show, &mut stories)?;
+        }
+    }
+    if let Some(path) = &options.figures {
+        write_figures(path, &stories)?;
+    }
     Ok((fine, end(up, options.keep, show)?))
 }
 
@@ -156,24 +181,37 @@ fn end(up: Up, keep: bool, show: &mut Show) -> Result<bool> {
     Ok(keep)
 }
 
-fn with_jobs(lab: &Running, options: &DemoOptions, show: &mut Show) -> Result<bool, Early> {
-    let mut story = Story::default();
-    let socket = lab.layout.api();
-    story.last_event = api::events(&socket, 0)
-        .unwrap_or_default()
+fn write_figures(path: &Path, stories: &[Story]) -> Result<()> {
+    let figures: Vec<_> = stories
         .iter()
-        .map(|event| event.id)
-        .max()
-        .unwrap_or(0);
-    jobs::place_script(lab)?;
-    for (name, nodes) in [("parallel", 2), ("single-1", 1), ("single-2", 1), ("single-3", 1)] {
-        let job = jobs::submit(lab, name, nodes)?;
-        let news = story.submitted(job);
+        .flat_map(|story| story.tracks.iter().map(|track| show::figures(track, story)))
+        .collect();
+    let text = serde_json::to_string_pretty(&figures).context("the figures cannot be encoded")?;
+    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// A story that begins now.
+fn begin(lab: &Running) -> Story {
+    let events = api::events(&lab.layout.api(), 0).unwrap_or_default();
+    Story {
+        last_event: events.iter().map(|event| event.id).max().unwrap_or(0),
+        ..Story::default()
+    }
+}
+
+fn submit(lab: &Running, story: &mut Story, show: &mut Show, wanted: &jobs::Wanted<'_>) -> Result<()> {
+    let (jobs, command) = jobs::submit(lab, wanted)?;
+    for job in jobs {
+        let news = story.submitted(job, &command);
         show.news(&[news]);
     }
+    Ok(())
+}
 
+/// Follows the jobs until they are over, and reads what they wrote.
+fn until_over(lab: &Running, story: &mut Story, show: &mut Show) -> Result<(), Early> {
     let deadline = Instant::now() + JOBS_LIMIT;
-    follow(lab, &mut story, show, |story| {
+    follow(lab, story, show, |story| {
         if Instant::now() > deadline {
             return Err(Early::Failed(anyhow::anyhow!(
                 "the jobs are not over after {} s",
@@ -183,24 +221,22 @@ fn with_jobs(lab: &Running, options: &DemoOptions, show: &mut Show) -> Result<bo
         Ok(story.over())
     })
     .map_err(|early| explained(early, lab))?;
-    for track in &mut story.tracks {
+    for track in story.tracks.iter_mut().filter(|track| !track.cancelled) {
         // A job that left none fails the checks.
         match jobs::read(&track.job) {
             Ok(output) => track.output = output,
             Err(error) => show.say(&format!("{error:#}")),
         }
     }
-    let expected = Expected {
-        plan: &lab.plan,
-        host: own_name(),
-        age_s: show.age_s(),
-    };
+    Ok(())
+}
 
-    show.say("all jobs are over; Slurm gives the nodes back when they have been idle for a while");
+/// Follows until no VM is left and every node is powered down, at most for a while; the checks of that.
+fn until_back(lab: &Running, story: &mut Story, show: &mut Show) -> Result<Vec<Check>, Early> {
     let deadline = Instant::now() + RETURN_LIMIT;
     let mut states = jobs::nodes(lab)?;
     let mut asked = Instant::now();
-    follow(lab, &mut story, show, |_| {
+    follow(lab, story, show, |_| {
         if asked.elapsed() > Duration::from_secs(1) {
             asked = Instant::now();
             states = jobs::nodes(lab)?;
@@ -208,23 +244,9 @@ fn with_jobs(lab: &Running, options: &DemoOptions, show: &mut Show) -> Result<bo
         let back = states.values().all(|state| state == "idle~") && vms(lab) == 0;
         Ok(back || Instant::now() > deadline)
     })?;
-
     let log = std::fs::read(lab.layout.log("slurmctld")).unwrap_or_default();
     story.slurm_log(&String::from_utf8_lossy(&log));
-    show.end(&story);
-    let mut checks = checks::of_jobs(&story, &expected);
-    checks.extend(checks::of_return(&story, &states, vms(lab)));
-    let fine = show.checks(&checks);
-    if let Some(path) = &options.figures {
-        let figures: Vec<_> = story
-            .tracks
-            .iter()
-            .map(|track| show::figures(track, &story))
-            .collect();
-        let text = serde_json::to_string_pretty(&figures).context("the figures cannot be encoded")?;
-        std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;
-    }
-    Ok(fine)
+    Ok(checks::of_return(story, &states, vms(lab)))
 }
 
 /// Follows events and job states, and shows them, until `done` says so.
@@ -260,6 +282,15 @@ fn follow(
         std::thread::sleep(LOOK);
     }
     Ok(())
+}
+
+/// What this run's checks are measured against.
+fn expected<'a>(lab: &'a Running, show: &Show) -> Expected<'a> {
+    Expected {
+        plan: &lab.plan,
+        host: own_name(),
+        age_s: show.age_s(),
+    }
 }
 
 /// VMs that are left, by the keeper's count of processes.

@@ -1,31 +1,43 @@
 #!/bin/bash
-# Shows what a task of a Slurm job sees of the machine that it runs on.
+# Shows what a task of a Slurm job sees of the machine that it runs on; stays for $1 seconds.
 if [ "$1" != task ]; then
     echo "begin=$EPOCHREALTIME"
     if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
-        srun --label bash "$HOME/proof.sh" task
+        srun --label bash "$HOME/proof.sh" task "$1"
     else
-        bash "$HOME/proof.sh" task
+        bash "$HOME/proof.sh" task "$1"
     fi
     status=$?
     echo "end=$EPOCHREALTIME"
     exit $status
 fi
 
+# What others left where everybody may write; the lab's own folder leads to the home folder.
+left=
+for file in /tmp/* /var/tmp/* /dev/shm/*; do
+    case $HOME/ in "$file"/*) continue ;; esac
+    [ -e "$file" ] && left="$left ${file##*/}"
+done
+: > "/tmp/left-by-job-$SLURM_JOB_ID"
+
 # A process by which other jobs would recognise this one, if they could see it.
 (exec -a "thiao-demo-job-$SLURM_JOB_ID" bash -c 'exec {idle}<> <(:); read -r -t 60 -u "$idle"') < /dev/null > /dev/null 2>&1 &
 marker=$!
 # Long enough for the jobs to be there together.
-sleep 3
+sleep "${2:-3}"
 
 read -r uptime _ < /proc/uptime
+read -r boot < /proc/sys/kernel/random/boot_id
 while read -r key value _; do
-    [ "$key" = MemTotal: ] && memory=$((value / 1024))
+    case $key in
+        MemTotal:) memory=$((value / 1024)) ;;
+        MemAvailable:) available=$((value / 1024)) ;;
+    esac
 done < /proc/meminfo
-processes=0 own=0 foreign=0 seen=
-for cmdline in /proc/[0-9]*/cmdline; do
+processes=0 own=0 foreign=0 others=0 seen=
+for process in /proc/[0-9]*; do
     first=
-    IFS= read -r -d '' first 2> /dev/null < "$cmdline"
+    IFS= read -r -d '' first 2> /dev/null < "$process/cmdline"
     # Threads of the kernel have no command line.
     [ -n "$first" ] || continue
     processes=$((processes + 1))
@@ -33,6 +45,10 @@ for cmdline in /proc/[0-9]*/cmdline; do
         "thiao-demo-job-$SLURM_JOB_ID") own=$((own + 1)) ;;
         thiao-demo-job-*) foreign=$((foreign + 1)) ;;
     esac
+    while read -r key uid _; do
+        # People's uids; those below are the system's.
+        [ "$key" = Uid: ] && [ "$uid" -ge 1000 ] && [ "$uid" -ne "$UID" ] && others=$((others + 1))
+    done 2> /dev/null < "$process/status"
     name=${first##*/}
     name=${name%% *}
     case " $seen " in *" $name "*) ;; *) seen="$seen $name" ;; esac
@@ -40,5 +56,6 @@ done
 kill $marker
 
 # In one piece, so that two tasks' findings do not mix.
-printf '%s\n' "host=$(hostname)" "uptime_s=${uptime%.*}" "cpus=$(nproc)" "memory_mb=$memory" "uid=$UID" \
-    "user=$(id -un)" "processes=$processes" "own=$own" "foreign=$foreign" "seen=${seen# }"
+printf '%s\n' "host=$(hostname)" "boot=$boot" "uptime_s=${uptime%.*}" "cpus=$(nproc)" "memory_mb=$memory" \
+    "available_mb=$available" "uid=$UID" "user=$(id -un)" "left=${left# }" "processes=$processes" "own=$own" \
+    "foreign=$foreign" "others=$others" "seen=${seen# }"

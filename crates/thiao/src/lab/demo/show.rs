@@ -4,7 +4,8 @@
 use super::checks::{Check, gap};
 use super::jobs::now;
 use super::track::{News, Step, Story, Track};
-use comfy_table::{CellAlignment, Table, presets};
+use crate::lab::slurm_log::Moment;
+use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
 use std::io::{IsTerminal, Write};
 
 /// The demo's voice.
@@ -39,12 +40,18 @@ impl Show {
         self.line(now(), text);
     }
 
+    /// What a program wrote.
+    pub fn text(&mut self, text: &str) {
+        self.lift();
+        text.lines().for_each(|line| println!("           {line}"));
+    }
+
     /// What happened to jobs and nodes.
     pub fn news(&mut self, news: &[News]) {
         for item in news {
             let job = item.job.as_deref().unwrap_or("");
             let node = item.node.as_deref().unwrap_or("");
-            let text = format!("{job:<9} {node:<6} {}", item.what);
+            let text = format!("{job:<9} {node:<5} {}", item.what);
             self.line(item.at, &text);
         }
     }
@@ -92,9 +99,10 @@ impl Show {
         );
         for track in &story.tracks {
             println!(
-                "--- job {} ({}), {}",
-                track.job.id,
+                "--- job {} ({}) of {}, {}",
+                track.job.label(),
                 track.job.name,
+                track.job.user.name,
                 track.job.output.display()
             );
             println!("{}", track.output.text.trim_end());
@@ -135,15 +143,17 @@ fn live(story: &Story) -> String {
     let mut table = bare();
     table.set_header(["JOB", "NODE", "STATE", "LAST STEP"]);
     for track in &story.tracks {
-        let name = format!("{} {}", track.job.id, track.job.name);
+        let name = format!("{} {}", track.job.label(), track.job.name);
         if track.nodes.is_empty() {
-            table.add_row([name.as_str(), "", &track.state, ""]);
+            let reason = match track.reason.as_str() {
+                "" | "None" => String::new(),
+                reason => format!("({reason})"),
+            };
+            table.add_row([name.as_str(), &reason, &track.state, ""]);
         }
-        for node in &track.nodes {
-            let last = story
-                .nodes
-                .get(node)
-                .and_then(|steps| steps.keys().max())
+        for (node, life) in story.lives(track) {
+            let last = life
+                .and_then(|life| life.steps.keys().max())
                 .map_or("", |step| step.words());
             table.add_row([name.as_str(), node, &track.state, last]);
         }
@@ -156,6 +166,8 @@ fn phases(story: &Story) -> String {
     table.set_header([
         "JOB",
         "NODES",
+        "LET GO",
+        "ALLOCATED",
         "RESUME ASKED",
         "VM STARTED",
         "SLURMD STARTED",
@@ -169,25 +181,38 @@ fn phases(story: &Story) -> String {
     for track in &story.tracks {
         let since =
             |at: Option<u64>| seconds(at.map(|at| at.cast_signed() - track.job.submitted.cast_signed()));
-        let step = |step| since(track.last(step, &story.nodes));
+        let step = |step| since(story.last(track, step));
+        let moment = |moment| since(track.moments.get(&moment).copied());
         table.add_row([
-            format!("{} {}", track.job.id, track.job.name),
+            format!("{} {}", track.job.label(), track.job.name),
             track.nodes.join(","),
+            moment(Moment::LetGo),
+            moment(Moment::Allocated),
             step(Step::ResumeAsked),
             step(Step::VmStarted),
             step(Step::VmReady),
             step(Step::Registered),
-            since(track.launched),
+            moment(Moment::Launched),
             since(track.output.begin),
             seconds(gap(track, story)),
             seconds(span(track.output.begin, track.output.end)),
-            seconds(span(track.output.end, track.last(Step::VmGone, &story.nodes))),
+            seconds(span(track.output.end, story.last(track, Step::VmGone))),
         ]);
+    }
+    if story.tracks.iter().all(|track| track.job.size.is_none()) {
+        // Nothing waits for room there.
+        hide(&mut table, 2);
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.trim_fmt()
+}
+
+fn hide(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
+        column.set_constraint(ColumnConstraint::Hidden);
+    }
 }
 
 fn span(from: Option<u64>, to: Option<u64>) -> Option<i64> {
@@ -205,15 +230,18 @@ fn seconds(millis: Option<i64>) -> String {
 /// The phases of one job as plain values, for programs.
 pub fn figures(track: &Track, story: &Story) -> serde_json::Value {
     let since = |at: Option<u64>| at.map(|at| at.cast_signed() - track.job.submitted.cast_signed());
-    let step = |step| since(track.last(step, &story.nodes));
+    let step = |step| since(story.last(track, step));
+    let moment = |moment| since(track.moments.get(&moment).copied());
     serde_json::json!({
         "job": track.job.name,
         "nodes": track.nodes,
+        "let_go_ms": moment(Moment::LetGo),
+        "allocated_ms": moment(Moment::Allocated),
         "resume_asked_ms": step(Step::ResumeAsked),
         "vm_started_ms": step(Step::VmStarted),
         "slurmd_started_ms": step(Step::VmReady),
         "registered_ms": step(Step::Registered),
-        "launched_ms": since(track.launched),
+        "launched_ms": moment(Moment::Launched),
         "running_ms": since(track.output.begin),
         "gap_ms": gap(track, story),
     })

@@ -3,6 +3,7 @@
 
 use super::jobs::{Job, Output, Seen};
 use crate::api::types::Event;
+use crate::lab::slurm_log::{self, Moment, Said};
 use std::collections::BTreeMap;
 
 /// The way of a node for a job. The order is that of a good day.
@@ -51,6 +52,22 @@ impl Step {
 /// When each step of a node was, milliseconds since the epoch.
 pub type Steps = BTreeMap<Step, u64>;
 
+/// A node with one of its VMs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Life {
+    /// The VM, by node and generation, once something was said of it.
+    pub vm: Option<String>,
+    /// What happened, the first of each kind.
+    pub steps: Steps,
+}
+
+impl Life {
+    /// Whether this VM was there at that time or came after it.
+    fn reaches(&self, at: u64) -> bool {
+        self.steps.get(&Step::VmGone).is_none_or(|gone| *gone > at)
+    }
+}
+
 /// A job with all that is known of it.
 #[derive(Debug, Clone)]
 pub struct Track {
@@ -60,10 +77,16 @@ pub struct Track {
     pub state: String,
     /// Its nodes.
     pub nodes: Vec<String>,
-    /// Its launch, by slurmctld's log.
-    pub launched: Option<u64>,
+    /// Why Slurm has it wait, in Slurm's word.
+    pub reason: String,
+    /// When it was first seen with nodes.
+    pub placed: Option<u64>,
+    /// Its way by slurmctld's log.
+    pub moments: BTreeMap<Moment, u64>,
     /// What it wrote, once it is over.
     pub output: Output,
+    /// Whether the demo took it back.
+    pub cancelled: bool,
 }
 
 /// All jobs and nodes.
@@ -71,8 +94,8 @@ pub struct Track {
 pub struct Story {
     /// The jobs, as submitted.
     pub tracks: Vec<Track>,
-    /// Steps by node, the first of each kind.
-    pub nodes: BTreeMap<String, Steps>,
+    /// What happened to each node, by its VMs in their order.
+    pub nodes: BTreeMap<String, Vec<Life>>,
     /// The last event's number.
     pub last_event: i64,
 }
@@ -91,20 +114,23 @@ pub struct News {
 }
 
 impl Story {
-    /// Takes a job that was just submitted.
-    pub fn submitted(&mut self, job: Job) -> News {
+    /// Takes a job that was just submitted by `command`.
+    pub fn submitted(&mut self, job: Job, command: &str) -> News {
         let news = News {
             at: job.submitted,
             job: Some(job.name.clone()),
             node: None,
-            what: format!("submitted as job {}", job.id),
+            what: format!("{} is job {}: {command}", job.user.name, job.label()),
         };
         self.tracks.push(Track {
             job,
             state: "PENDING".to_owned(),
             nodes: Vec::new(),
-            launched: None,
+            reason: String::new(),
+            placed: None,
+            moments: BTreeMap::new(),
             output: Output::default(),
+            cancelled: false,
         });
         news
     }
@@ -112,33 +138,27 @@ impl Story {
     /// Takes the controller's events, oldest first.
     pub fn events(&mut self, events: &[Event]) -> Vec<News> {
         let mut news = Vec::new();
-        for event in events.iter().filter(|event| event.id > self.last_event) {
-            let node = node_of(&event.subject);
-            match (Step::of(&event.kind), node) {
-                (Some(step), Some(node)) => {
-                    let steps = self.nodes.entry(node.to_owned()).or_default();
-                    if steps.contains_key(&step) {
-                        continue;
-                    }
-                    steps.insert(step, event.at);
-                    news.push(News {
-                        at: event.at,
-                        job: self.job_of(node),
-                        node: Some(node.to_owned()),
-                        what: step.words().to_owned(),
-                    });
+        let last = self.last_event;
+        for event in events.iter().filter(|event| event.id > last) {
+            let (what, node) = match (Step::of(&event.kind), node_of(&event.subject)) {
+                (Some(step), Some(node)) if self.step(node, step, event) => {
+                    (step.words().to_owned(), Some(node))
                 }
-                (None, Some(node)) if is_trouble(&event.kind) => {
-                    let what = format!("{}: {}", event.kind, event.message);
-                    news.push(News {
-                        at: event.at,
-                        job: self.job_of(node),
-                        node: Some(node.to_owned()),
-                        what,
-                    });
+                (None, node) if is_trouble(&event.kind) => {
+                    (format!("{}: {}", event.kind, event.message), node)
                 }
-                _ => {}
-            }
+                (None, None) if is_of_jobs(&event.kind) => (event.message.clone(), None),
+                (Some(_) | None, _) => continue,
+            };
+            news.push(News {
+                at: event.at,
+                job: match node {
+                    Some(node) => self.job_of(node),
+                    None => self.named(&event.subject),
+                },
+                node: node.map(str::to_owned),
+                what,
+            });
         }
         self.last_event = events
             .iter()
@@ -149,21 +169,45 @@ impl Story {
         news
     }
 
+    /// Takes a node's step; whether it is news.
+    fn step(&mut self, node: &str, step: Step, event: &Event) -> bool {
+        let lives = self.nodes.entry(node.to_owned()).or_default();
+        // A VM that is gone is followed by another; that its node was to go down may be said later.
+        let over = |life: &Life| life.steps.contains_key(&Step::VmGone);
+        if lives
+            .last()
+            .is_none_or(|life| over(life) && step < Step::SuspendAsked)
+        {
+            lives.push(Life::default());
+        }
+        let Some(life) = lives.last_mut() else {
+            return false;
+        };
+        if let Some(vm) = event.subject.strip_prefix("vm ") {
+            life.vm.get_or_insert_with(|| vm.to_owned());
+        }
+        let new = !life.steps.contains_key(&step) && !over(life);
+        life.steps.entry(step).or_insert(event.at);
+        new
+    }
+
     /// Takes squeue's word at `now`.
     pub fn seen(
         &mut self,
-        jobs: &BTreeMap<u32, Seen>,
+        jobs: &BTreeMap<String, Seen>,
         now: u64,
         expand: impl Fn(&str) -> Vec<String>,
     ) -> Vec<News> {
         let mut news = Vec::new();
         for track in &mut self.tracks {
-            let Some(seen) = jobs.get(&track.job.id) else {
+            let Some(seen) = jobs.get(&track.job.label()) else {
                 continue;
             };
             if !seen.nodes.is_empty() {
                 track.nodes = expand(&seen.nodes);
+                track.placed.get_or_insert(now);
             }
+            track.reason.clone_from(&seen.reason);
             if track.state == seen.state {
                 continue;
             }
@@ -186,30 +230,30 @@ impl Story {
         news
     }
 
-    /// Takes slurmctld's own log, whose times are exact to the millisecond: when nodes registered (the
-    /// controller's events tell when it saw that), and when Slurm launched the jobs then.
+    /// Takes slurmctld's own log: when nodes registered (the controller's events tell when it saw that),
+    /// and the way of the jobs.
     pub fn slurm_log(&mut self, log: &str) {
-        let mut registered = BTreeMap::new();
-        for line in log.lines() {
-            let Some((at, text)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
-                continue;
-            };
-            let Some(at) = log_time(at) else { continue };
-            if let Some(node) = text
-                .strip_prefix("Node ")
-                .and_then(|text| text.strip_suffix(" now responding"))
-            {
-                registered.entry(node).or_insert(at);
-            } else if let Some((_, rest)) = text.split_once("onfiguration for JobId=") {
-                let id = rest.split(' ').next().and_then(|id| id.parse().ok());
-                if let Some(track) = self.tracks.iter_mut().find(|track| Some(track.job.id) == id) {
-                    track.launched.get_or_insert(at);
+        for (at, said) in slurm_log::read(log) {
+            match said {
+                Said::Registered(node) => {
+                    let lives = self.nodes.get_mut(node).into_iter().flatten();
+                    let here = |life: &&mut Life| {
+                        let begun = life.steps.values().next();
+                        life.reaches(at) && begun.is_some_and(|begun| *begun <= at)
+                    };
+                    if let Some(life) = lives.rev().find(here) {
+                        // What the controller saw is later than what it saw; a node may register again.
+                        let seen = life.steps.entry(Step::Registered).or_insert(at);
+                        *seen = at.min(*seen);
+                    }
                 }
-            }
-        }
-        for (node, at) in registered {
-            if let Some(steps) = self.nodes.get_mut(node) {
-                steps.insert(Step::Registered, at);
+                Said::Job(which, moment) => {
+                    for track in &mut self.tracks {
+                        if which.covers(track.job.id, track.job.task) {
+                            track.moments.entry(moment).or_insert(at);
+                        }
+                    }
+                }
             }
         }
     }
@@ -219,32 +263,36 @@ impl Story {
         self.tracks.iter().all(|track| is_over(&track.state))
     }
 
-    /// The job that a node works for.
+    /// The job that a node works for: the last one that was given it.
     fn job_of(&self, node: &str) -> Option<String> {
-        self.tracks
-            .iter()
-            .find(|track| track.nodes.iter().any(|own| own == node))
-            .map(|track| track.job.name.clone())
+        let has = |track: &&Track| track.nodes.iter().any(|own| own == node);
+        let tracks = self.tracks.iter().filter(has);
+        let last = tracks.max_by_key(|track| track.placed)?;
+        Some(last.job.name.clone())
     }
-}
 
-impl Track {
-    /// When the last of its nodes made a step; none until all have.
-    pub fn last(&self, step: Step, nodes: &BTreeMap<String, Steps>) -> Option<u64> {
+    /// The job of `job 5`; of an array its first one.
+    fn named(&self, subject: &str) -> Option<String> {
+        let id = subject.strip_prefix("job ")?.parse::<u32>().ok()?;
+        let track = self.tracks.iter().find(|track| track.job.id == id)?;
+        Some(track.job.name.clone())
+    }
+
+    /// A job's nodes, each with the VM that it has had there.
+    pub fn lives<'a>(&'a self, track: &'a Track) -> impl Iterator<Item = (&'a str, Option<&'a Life>)> {
+        let at = track.output.begin.or(track.placed).unwrap_or(track.job.submitted);
+        let of = move |node: &str| self.nodes.get(node)?.iter().find(move |life| life.reaches(at));
+        track.nodes.iter().map(move |node| (node.as_str(), of(node)))
+    }
+
+    /// When the last of a job's nodes made a step; none until all have.
+    pub fn last(&self, track: &Track, step: Step) -> Option<u64> {
         let times: Option<Vec<u64>> = self
-            .nodes
-            .iter()
-            .map(|node| nodes.get(node)?.get(&step).copied())
+            .lives(track)
+            .map(|(_, life)| life?.steps.get(&step).copied())
             .collect();
         times?.into_iter().max()
     }
-}
-
-/// A time of slurmctld's log (`LogTimeFormat=iso8601_ms`; it runs with `TZ=UTC`).
-fn log_time(text: &str) -> Option<u64> {
-    let time: jiff::civil::DateTime = text.parse().ok()?;
-    let stamp = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-    u64::try_from(stamp.as_millisecond()).ok()
 }
 
 /// The node of `node fg0` and of `vm fg0.3`.
@@ -271,8 +319,13 @@ fn is_trouble(kind: &str) -> bool {
     )
 }
 
+/// What the controller does about jobs.
+fn is_of_jobs(kind: &str) -> bool {
+    matches!(kind, "job-let-go" | "job-waits" | "job-put-back")
+}
+
 /// Slurm's final job states.
-fn is_over(state: &str) -> bool {
+pub fn is_over(state: &str) -> bool {
     matches!(
         state,
         "COMPLETED"
@@ -301,64 +354,100 @@ mod tests {
     fn job(id: u32) -> Job {
         Job {
             id,
+            task: None,
             name: format!("j{id}"),
+            user: crate::lab::person::Person {
+                name: "ada".into(),
+                uid: 1000,
+                gid: 1000,
+            },
             nodes: 2,
+            size: None,
             submitted: 1000,
             output: "/x".into(),
         }
     }
 
+    fn seen(state: &str) -> BTreeMap<String, Seen> {
+        let seen = Seen {
+            state: state.into(),
+            nodes: "vm[1-2]".into(),
+            reason: "None".into(),
+        };
+        BTreeMap::from([("5".to_owned(), seen)])
+    }
+
+    fn both(_: &str) -> Vec<String> {
+        vec!["vm1".to_owned(), "vm2".to_owned()]
+    }
+
     #[test]
     fn a_good_day_is_followed() {
         let mut story = Story::default();
-        story.submitted(job(5));
-        let seen = BTreeMap::from([(
-            5,
-            Seen {
-                state: "CONFIGURING".into(),
-                nodes: "vm[1-2]".into(),
-            },
-        )]);
-        let both = |_: &str| vec!["vm1".to_owned(), "vm2".to_owned()];
-        assert_eq!(story.seen(&seen, 1100, both).len(), 1);
-        assert_eq!(story.seen(&seen, 1200, both).len(), 0);
+        story.submitted(job(5), "sbatch");
+        assert_eq!(story.seen(&seen("CONFIGURING"), 1100, both).len(), 1);
+        assert_eq!(story.seen(&seen("CONFIGURING"), 1200, both).len(), 0);
         let events = [
             event(1, 1300, "node vm1", "resume-asked"),
             event(2, 1400, "vm vm1.1", "vm-started"),
             event(3, 1500, "vm vm1.1", "node-up"),
             event(4, 1600, "vm vm2.7", "node-up"),
             event(5, 1700, "job 5", "job-released"),
+            event(6, 1800, "job 5", "job-waits"),
         ];
         let news = story.events(&events);
-        assert_eq!(news.len(), 4);
-        assert_eq!(news[0].job.as_deref(), Some("j5"));
+        assert_eq!(news.len(), 5);
+        assert!(news.iter().all(|news| news.job.as_deref() == Some("j5")));
         assert_eq!(story.events(&events), []);
-        assert_eq!(story.tracks[0].last(Step::Registered, &story.nodes), Some(1600));
-        assert_eq!(story.tracks[0].last(Step::VmStarted, &story.nodes), None);
+        let last = |step| story.last(&story.tracks[0], step);
+        assert_eq!(last(Step::Registered), Some(1600));
+        assert_eq!(last(Step::VmStarted), None);
         assert!(!story.over());
-        let done = BTreeMap::from([(
-            5,
-            Seen {
-                state: "COMPLETED".into(),
-                nodes: "vm[1-2]".into(),
-            },
-        )]);
-        story.seen(&done, 2000, both);
+        story.seen(&seen("COMPLETED"), 2000, both);
         assert!(story.over());
+    }
+
+    #[test]
+    fn a_nodes_vms_are_told_apart() {
+        let mut story = Story::default();
+        story.submitted(job(5), "sbatch");
+        story.submitted(job(6), "sbatch");
+        story.events(&[
+            event(1, 1100, "vm vm1.1", "vm-started"),
+            // ResumeProgram may be later than its job's prolog, which is a reason to make a VM, too.
+            event(2, 1200, "node vm1", "resume-asked"),
+            event(3, 1300, "vm vm1.1", "vm-gone"),
+            // What Slurm says of the node may come after its VM's end.
+            event(4, 1400, "node vm1", "suspend-asked"),
+            event(5, 2000, "node vm1", "resume-asked"),
+            event(6, 2100, "vm vm1.2", "vm-started"),
+        ]);
+        for (track, placed) in story.tracks.iter_mut().zip([1050, 1950]) {
+            track.nodes = vec!["vm1".into()];
+            track.placed = Some(placed);
+        }
+        let vm = |at: usize| story.lives(&story.tracks[at]).next().unwrap().1.unwrap();
+        assert_eq!(vm(0).vm.as_deref(), Some("vm1.1"));
+        assert_eq!(vm(0).steps.len(), 4);
+        assert_eq!(vm(1).vm.as_deref(), Some("vm1.2"));
+        assert_eq!(vm(1).steps[&Step::VmStarted], 2100);
     }
 
     #[test]
     fn slurmctlds_log_is_exact() {
         let mut story = Story::default();
-        story.submitted(job(1));
+        story.submitted(job(1), "sbatch");
         story.tracks[0].nodes = vec!["vm1".into()];
-        story.events(&[event(1, 5, "vm vm1.1", "node-up")]);
+        story.events(&[
+            event(1, 5, "vm vm1.1", "vm-started"),
+            event(2, 8700, "vm vm1.1", "node-up"),
+        ]);
         story.slurm_log(
             "[1970-01-01T00:00:08.579] Node vm1 now responding\n[1970-01-01T00:00:08.633] prolog_running_decr: \
              Configuration for JobId=1 is complete\n[1970-01-01T00:00:09.000] Node vm1 now responding\nrubbish\n",
         );
-        assert_eq!(story.tracks[0].launched, Some(8633));
-        assert_eq!(story.tracks[0].last(Step::Registered, &story.nodes), Some(8579));
+        assert_eq!(story.tracks[0].moments[&Moment::Launched], 8633);
+        assert_eq!(story.last(&story.tracks[0], Step::Registered), Some(8579));
     }
 
     #[test]
