@@ -18,6 +18,12 @@ pub fn put_back_comment(options: &VmOptions, why: &str) -> String {
     format!("{COMMENT_PREFIX} {options}{PUT_BACK}{why}")
 }
 
+/// The `AdminComment` of a job with these options.
+#[must_use]
+pub fn comment_of(options: &VmOptions) -> String {
+    format!("{COMMENT_PREFIX} {options}")
+}
+
 /// An `AdminComment` that tells something beside a job's options.
 #[must_use]
 pub fn comment_beside(options: &VmOptions, text: &str) -> String {

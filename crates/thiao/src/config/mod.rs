@@ -7,7 +7,7 @@ mod read;
 mod resolve;
 
 use read::{Findings, Origin, Problem, Shown};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Read as _;
@@ -243,6 +243,13 @@ pub struct Loaded {
 }
 
 impl Config {
+    /// The nodes whose VMs are made for one job each.
+    #[must_use]
+    pub fn job_nodes(&self) -> BTreeSet<NodeName> {
+        let own = self.nodes.iter().filter(|(_, spec)| spec.mode == Mode::Job);
+        own.map(|(node, _)| node.clone()).collect()
+    }
+
     /// What job_submit.lua touches when a job of job mode is submitted.
     #[must_use]
     pub fn submitted_file(&self) -> PathBuf {

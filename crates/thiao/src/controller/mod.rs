@@ -69,7 +69,8 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
         config.slurm.conf.clone(),
         config.slurm.bin_dir.clone(),
         config.slurm.timeout,
-    );
+    )
+    .with_job_nodes(Arc::new(config.job_nodes()));
     let (queries, asked) = mpsc::channel(QUERY_BACKLOG);
     let owner = owner::Owner::open(config, provider, slurm, vms_changed)?;
     let socket = config.state_dir.join(api::SOCKET);

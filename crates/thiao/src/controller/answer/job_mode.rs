@@ -6,15 +6,15 @@ use crate::api::types::{Accepted, JobVm, JobVms};
 use crate::api::{ApiError, JobName, Reply};
 use crate::config::{Config, Mode};
 use crate::controller::intake::{Taken, now};
-use crate::controller::owner::Owner;
-use crate::controller::provider::Provider;
+use crate::controller::owner::{Message, Owner};
+use crate::controller::provider::{Provider, chain};
 use crate::store::{StoreError, Which};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::note::{Note, Subject};
-use thiao_core::options::{Asker, VmOptions};
+use thiao_core::options::{Asker, VmOptions, comment_of};
 use thiao_core::view::{JobState, SlurmJob, SlurmView};
 
 /// What is told while Slurm can't be read.
@@ -31,13 +31,39 @@ impl<P: Provider> Owner<P> {
         }
     }
 
-    /// The seam to `slurm.move_job`: nothing is moved yet, and that is said.
-    fn move_job(&mut self, giving: Giving, _options: VmOptions, reply: Reply<Accepted>) {
-        let Giving { name, partition, .. } = giving;
-        let text = format!(
-            "job {name} cannot be moved into partition {partition} by this version: submit it there with `tsub -p {partition}`"
-        );
-        drop(reply.send(Err(ApiError::Unavailable(text))));
+    /// Slurm is asked beside the owner's work; the asker waits for its answer.
+    fn move_job(&mut self, giving: Giving, options: VmOptions, reply: Reply<Accepted>) {
+        let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
+        let changed = self.slurm_changed.clone();
+        tokio::task::spawn_blocking(move || {
+            let Giving {
+                name,
+                record,
+                partition,
+                licenses,
+            } = giving;
+            let comment = (!options.is_empty()).then(|| comment_of(&options));
+            let moved = slurm.move_job(record, &partition, &licenses, comment.as_deref());
+            changed.notify_one();
+            let answer = match moved {
+                Ok(()) => {
+                    let text =
+                        format!("its owner asked for VMs of its own: it is in partition {partition} now");
+                    let note = Note::new(Subject::Job(record), "job-given", text);
+                    let _ = messages.blocking_send(Message::Note(note));
+                    Ok(Accepted {
+                        nodes: String::new(),
+                        message: format!(
+                            "it gets VMs of its own in partition {partition} as soon as all of them have room; \
+                             `thiao explain {name}` says what it waits for"
+                        ),
+                    })
+                }
+                Err(error) => Err(ApiError::Conflict(chain(&error))),
+            };
+            // An asker that has left is no error.
+            drop(reply.send(answer));
+        });
     }
 
     /// A job's VMs are not needed any more.
@@ -139,6 +165,8 @@ struct Giving {
     record: JobId,
     /// The partition whose nodes it gets.
     partition: String,
+    /// The licences that it keeps.
+    licenses: String,
 }
 
 /// Whether a job can have VMs of its own, and where.
@@ -170,6 +198,7 @@ fn giving(
         name,
         record: job.id,
         partition,
+        licenses: job.licenses.clone(),
     })
 }
 
