@@ -1,5 +1,7 @@
 //! What the configurations that we write have in common.
 
+use crate::gate::{GATE, GPU, GPU_FILE, VM};
+use crate::info::Config;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -45,6 +47,17 @@ pub struct NodeLine {
     pub features: Vec<String>,
     /// The partition that they are in.
     pub partition: String,
+    /// What is said of nodes of job mode alone.
+    pub job: Option<JobLine>,
+}
+
+/// What is said of nodes of job mode alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLine {
+    /// Memory for each CPU of a job that names none, in MiB.
+    pub memory_per_cpu_mb: u64,
+    /// The most GPUs of a job on one node.
+    pub gpus: u32,
 }
 
 impl NodeLine {
@@ -55,12 +68,81 @@ impl NodeLine {
             memory_mb,
             ..
         } = self;
-        let _ = write!(to, "NodeName={nodes} CPUs={cpus} RealMemory={memory_mb}");
+        let _ = write!(to, "NodeName={nodes} CPUs={cpus}");
+        if self.job.is_some() {
+            // Else CPUs would be sockets, of which a smaller VM lacks some.
+            let _ = write!(to, " Sockets=1 CoresPerSocket={cpus} ThreadsPerCore=1");
+        }
+        let _ = write!(to, " RealMemory={memory_mb}");
+        if let Some(job) = self.job {
+            let _ = write!(to, " Gres={VM}:1");
+            if job.gpus > 0 {
+                let _ = write!(to, ",{GPU}:{}", job.gpus);
+            }
+        }
         if !self.features.is_empty() {
             let _ = write!(to, " Feature={}", self.features.join(","));
         }
         to.push_str(" State=CLOUD\n");
     }
+
+    /// Its line for `gres.conf`, if it needs one.
+    pub(crate) fn gres(&self) -> Option<String> {
+        let gpus = self.job.map(|job| job.gpus).filter(|gpus| *gpus > 0)?;
+        let files = match gpus {
+            1 => format!("{GPU_FILE}0"),
+            some => format!("{GPU_FILE}[0-{}]", some - 1),
+        };
+        Some(format!("NodeName={} Name={GPU} File={files}", self.nodes))
+    }
+}
+
+/// What the whole of Slurm is told for job mode, by key of `slurm.conf`; nothing without such nodes.
+///
+/// `config_overrides` lets a VM register that is smaller than its node's line: the line is the largest that
+/// a job may have. Without it slurmctld drains the node for "Low RealMemory". A generic resource that has
+/// no plugin, as [`VM`], needs no `gres.conf`. Measured on 22.05.8.
+#[must_use]
+pub fn job_mode(lines: &[NodeLine]) -> Vec<(&'static str, Vec<String>)> {
+    let jobs = || lines.iter().filter_map(|line| line.job);
+    if jobs().next().is_none() {
+        return Vec::new();
+    }
+    let mut kinds = vec![VM.to_owned()];
+    if jobs().any(|job| job.gpus > 0) {
+        kinds.push(GPU.to_owned());
+    }
+    vec![
+        ("GresTypes", kinds),
+        ("Licenses", vec![format!("{GATE}:1")]),
+        ("SlurmdParameters", vec!["config_overrides".to_owned()]),
+        ("JobSubmitPlugins", vec!["lua".to_owned()]),
+    ]
+}
+
+pub(crate) fn write_job_mode(to: &mut String, lines: &[NodeLine], present: Option<&Config>) {
+    for (key, words) in job_mode(lines) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let _ = writeln!(to, "{key}={}", merged(present, key, &words));
+    }
+}
+
+/// A comma-separated value: what is in effect, with our words in place of the same words there.
+pub(crate) fn merged(present: Option<&Config>, key: &str, wanted: &[&str]) -> String {
+    let name = |word: &str| {
+        let name = word.split(['=', ':']).next().unwrap_or(word);
+        name.trim().to_ascii_lowercase()
+    };
+    let ours: Vec<String> = wanted.iter().map(|w| name(w)).collect();
+    let theirs = present
+        .and_then(|c| c.get(key))
+        .filter(|v| !v.eq_ignore_ascii_case("none"))
+        .unwrap_or_default();
+    let kept = theirs
+        .split(',')
+        .map(str::trim)
+        .filter(|w| !w.is_empty() && !ours.contains(&name(w)));
+    kept.chain(wanted.iter().copied()).collect::<Vec<_>>().join(",")
 }
 
 /// Slurm's waits in power saving, in seconds.
@@ -99,11 +181,18 @@ pub(crate) fn write_nodes(to: &mut String, lines: &[NodeLine], default: Option<&
             continue;
         }
         done.push(name);
-        let nodes: Vec<&str> = lines
-            .iter()
-            .filter(|l| l.partition == name)
-            .map(|l| l.nodes.as_str())
-            .collect();
+        let here = || lines.iter().filter(|l| l.partition == name);
+        let nodes: Vec<&str> = here().map(|l| l.nodes.as_str()).collect();
+        // Jobs of job mode have their nodes to themselves by the generic resource: so Slurm counts for them
+        // what they asked for.
+        let shared = match here()
+            .filter_map(|l| l.job)
+            .map(|job| job.memory_per_cpu_mb)
+            .min()
+        {
+            Some(each) => format!("OverSubscribe=NO DefMemPerCPU={each}"),
+            None => "OverSubscribe=EXCLUSIVE".to_owned(),
+        };
         let Timeouts {
             resume_s,
             suspend_s,
@@ -111,7 +200,7 @@ pub(crate) fn write_nodes(to: &mut String, lines: &[NodeLine], default: Option<&
         } = times;
         let _ = writeln!(
             to,
-            "PartitionName={name} Nodes={}{} State=UP MaxTime=INFINITE OverSubscribe=EXCLUSIVE \
+            "PartitionName={name} Nodes={}{} State=UP MaxTime=INFINITE {shared} \
              ResumeTimeout={resume_s} SuspendTimeout={suspend_s} SuspendTime={idle_s}",
             nodes.join(","),
             if default == Some(name) { " Default=YES" } else { "" },

@@ -5,9 +5,10 @@ use crate::error::SlurmError;
 use crate::info::{Config, Ping, Version};
 use crate::run::Runner;
 use crate::{details, jobs, nodes};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use thiao_core::hostlist;
@@ -25,7 +26,8 @@ type Known<'a> = Vec<(&'a NodeName, SlurmNode)>;
 /// A way to talk to one slurmctld. Cheap to clone; keeps nothing between calls.
 #[derive(Debug, Clone)]
 pub struct Slurm {
-    runner: Runner,
+    pub(crate) runner: Runner,
+    job_nodes: Arc<BTreeSet<NodeName>>,
 }
 
 impl Slurm {
@@ -39,17 +41,26 @@ impl Slurm {
                 bin_dir,
                 timeout,
             },
+            job_nodes: Arc::default(),
         }
     }
 
-    /// All nodes that are in a partition, and all jobs that are not over. Two commands, run side by side, whatever the cluster's size.
+    /// Which nodes are of job mode: of those that wait for their VM a look shows what is allocated.
+    #[must_use]
+    pub fn with_job_nodes(self, job_nodes: Arc<BTreeSet<NodeName>>) -> Self {
+        Self { job_nodes, ..self }
+    }
+
+    /// All nodes that are in a partition, and all jobs that are not over. Two commands, run side by side,
+    /// whatever the cluster's size; a third while nodes of job mode wait for their VM.
     ///
     /// # Errors
     /// Any failure of either command: a look is whole or none.
     pub fn look(&self) -> Result<SlurmView, SlurmError> {
         thread::scope(|scope| {
             let jobs = scope.spawn(|| self.jobs());
-            let nodes = self.nodes()?;
+            let mut nodes = self.nodes()?;
+            self.add_allocs(&mut nodes)?;
             let jobs = jobs
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -67,10 +78,32 @@ impl Slurm {
 
     fn jobs(&self) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
         let mark = mark()?;
-        let text = self
-            .runner
-            .run("squeue", ["-h", "-a", "-o", &jobs::format(&mark)])?;
+        let text = self.runner.run(
+            "squeue",
+            ["-h", "-a", "-O", &jobs::format(&mark), "--array-unique"],
+        )?;
         jobs::parse(&text, &mark)
+    }
+
+    /// What is allocated of nodes of job mode that wait for their VM.
+    fn add_allocs(&self, nodes: &mut BTreeMap<NodeName, SlurmNode>) -> Result<(), SlurmError> {
+        let waiting: Vec<NodeName> = nodes
+            .iter()
+            .filter(|(name, node)| waits_for_vm(node) && self.job_nodes.contains(*name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for list in lists(&waiting) {
+            // -d adds what is used of generic resources.
+            let text = self
+                .runner
+                .run("scontrol", ["-a", "-d", "-o", "show", "node", &list])?;
+            for (name, alloc) in details::parse_allocs(&text)? {
+                if let Some(node) = nodes.get_mut(&name) {
+                    node.alloc = alloc;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts nodes out of service with a reason that people see in `sinfo -R`, and powers them down.
@@ -228,19 +261,37 @@ impl Slurm {
 
     /// One order for many nodes, in as few commands as their names fit.
     pub(crate) fn update_nodes(&self, nodes: &[NodeName], orders: &[&str]) -> Result<(), SlurmError> {
-        if nodes.is_empty() {
-            return Ok(());
+        let mut outcome = Ok(());
+        for list in lists(nodes) {
+            let mut args: Vec<OsString> = vec!["update".into(), format!("NodeName={list}").into()];
+            args.extend(orders.iter().map(OsString::from));
+            outcome = outcome.and(self.runner.run("scontrol", args).map(drop));
         }
-        let list = hostlist::fold(nodes);
-        if list.len() > MAX_LIST && nodes.len() > 1 {
-            let (left, right) = nodes.split_at(nodes.len() / 2);
-            let left = self.update_nodes(left, orders);
-            return self.update_nodes(right, orders).and(left);
-        }
-        let mut args: Vec<OsString> = vec!["update".into(), format!("NodeName={list}").into()];
-        args.extend(orders.iter().map(OsString::from));
-        self.runner.run("scontrol", args).map(drop)
+        outcome
     }
+}
+
+/// Whether a job has it and its VM is not there yet.
+fn waits_for_vm(node: &SlurmNode) -> bool {
+    match node.base {
+        BaseState::Allocated | BaseState::Mixed => node.flags.powered_down || node.flags.powering_up,
+        BaseState::Idle | BaseState::Down | BaseState::Error | BaseState::Future | BaseState::Unknown(_) => {
+            false
+        }
+    }
+}
+
+/// Names of nodes as lists that each fit into one command.
+fn lists(nodes: &[NodeName]) -> Vec<String> {
+    if nodes.is_empty() {
+        return Vec::new();
+    }
+    let list = hostlist::fold(nodes);
+    if list.len() <= MAX_LIST || nodes.len() == 1 {
+        return vec![list];
+    }
+    let (left, right) = nodes.split_at(nodes.len() / 2);
+    [lists(left), lists(right)].concat()
 }
 
 /// Those nodes that Slurm has neither powered down nor will.
@@ -257,7 +308,7 @@ fn powered(nodes: &[(&NodeName, SlurmNode)]) -> Vec<NodeName> {
 }
 
 /// A text that no user of Slurm can foresee, so that none can forge a line of a listing.
-fn mark() -> Result<String, SlurmError> {
+pub(crate) fn mark() -> Result<String, SlurmError> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(|e| {
         SlurmError::Io {
@@ -269,7 +320,7 @@ fn mark() -> Result<String, SlurmError> {
 }
 
 /// One line of bounded length: what a person may see in a terminal.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(MAX_TEXT));
     for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
         if out.len() + c.len_utf8() > MAX_TEXT {

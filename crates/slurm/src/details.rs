@@ -5,8 +5,11 @@
 //! CPU for them.
 
 use crate::error::SlurmError;
+use crate::gate::GPU;
+use crate::{jobs, nodes};
 use std::collections::BTreeMap;
 use thiao_core::ids::NodeName;
+use thiao_core::view::{Alloc, BaseState};
 
 const WHAT: &str = "scontrol's list of nodes";
 
@@ -36,9 +39,7 @@ pub fn parse(text: &str) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> 
         if line == "No nodes in the system" {
             continue;
         }
-        let name =
-            value(line, "NodeName").ok_or_else(|| SlurmError::unparsable(WHAT, line, "it names no node"))?;
-        let node = NodeName::new(name).map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?;
+        let (node, name) = node_name(line)?;
         let details = NodeDetails {
             address: value(line, "NodeAddr").unwrap_or(name).to_owned(),
             host_name: value(line, "NodeHostName").unwrap_or(name).to_owned(),
@@ -51,6 +52,39 @@ pub fn parse(text: &str) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> 
         nodes.insert(node, details);
     }
     Ok(nodes)
+}
+
+/// What is allocated of each node (`-d`): nothing of one that has no job any more, for then the words may be
+/// those of a job that was not there when the look began.
+///
+/// # Errors
+/// When a line that is not empty names no node.
+pub fn parse_allocs(text: &str) -> Result<BTreeMap<NodeName, Option<Alloc>>, SlurmError> {
+    let mut allocs = BTreeMap::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (node, _) = node_name(line)?;
+        let (base, _) = nodes::parse_state(value(line, "State").unwrap_or_default());
+        let has_job = matches!(base, BaseState::Allocated | BaseState::Mixed);
+        let cpus = value(line, "CPUAlloc")
+            .and_then(|text| text.parse().ok())
+            .filter(|cpus| *cpus > 0 && has_job);
+        let alloc = cpus.map(|cpus| Alloc {
+            cpus,
+            memory_mb: value(line, "AllocMem")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+            gpus: value(line, "GresUsed").map_or(0, |used| jobs::gres_count(used, GPU)),
+        });
+        allocs.insert(node, alloc);
+    }
+    Ok(allocs)
+}
+
+fn node_name(line: &str) -> Result<(NodeName, &str), SlurmError> {
+    let name =
+        value(line, "NodeName").ok_or_else(|| SlurmError::unparsable(WHAT, line, "it names no node"))?;
+    let node = NodeName::new(name).map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?;
+    Ok((node, name))
 }
 
 /// The first word `key=...` of a line.

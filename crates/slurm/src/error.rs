@@ -81,6 +81,12 @@ pub enum SlurmError {
         /// What it said.
         detail: String,
     },
+    /// `slurm.conf` has no licence for jobs that wait for room.
+    #[error(
+        "slurm.conf has no licence {}, by which jobs of job mode wait for room: include what `thiao setup` writes, then restart slurmctld",
+        crate::gate::GATE
+    )]
+    NoGate,
     /// Nothing came in time; the program was killed.
     #[error("`{command}` did not end within {after:?} and was killed; slurmctld may hang or be overloaded")]
     Timeout {

@@ -3,7 +3,7 @@
 //! It is a file of its own that `slurm.conf` includes. Keys that hold lists (`SlurmctldParameters`,
 //! `PrivateData`) count once in Slurm, the last line wins: they are merged with what is in effect.
 
-use crate::conf::{self, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts};
+use crate::conf::{self, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts, merged};
 use crate::info::{Config, Version};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,13 @@ impl Fragment {
              # SchedulerParameters={}",
             merged(present, "SchedulerParameters", SCHEDULER_PARAMETERS)
         );
+        if self.has_job_mode() {
+            text.push_str(
+                "\n# Job mode: one VM per node, a licence that jobs wait for, VMs smaller than their nodes' lines (for the\n\
+                 # whole cluster: no node is drained any more for less memory or CPUs than its line), job_submit.lua\n",
+            );
+            conf::write_job_mode(&mut text, &self.nodes, present);
+        }
         text.push_str("\n# The nodes\n");
         conf::write_nodes(
             &mut text,
@@ -71,6 +78,12 @@ impl Fragment {
             self.timeouts,
         );
         text
+    }
+
+    /// Whether some nodes are of job mode.
+    #[must_use]
+    pub fn has_job_mode(&self) -> bool {
+        self.nodes.iter().any(|line| line.job.is_some())
     }
 
     /// What in the configuration in effect does not go together with the fragment, one sentence each.
@@ -108,6 +121,9 @@ impl Fragment {
             );
         }
         found.extend(cgroups_wanted(present));
+        if self.has_job_mode() {
+            found.extend(against_job_mode(present));
+        }
         if present
             .get("SchedulerType")
             .is_some_and(|s| s != "sched/backfill")
@@ -138,12 +154,15 @@ impl Fragment {
                 slurm_conf.display()
             ),
         };
-        vec![
+        let mut steps = vec![
             include,
             "See that cgroup.conf, beside slurm.conf, has CgroupPlugin=cgroup/v1, ConstrainCores=no and \
              ConstrainRAMSpace=no: guests have no control groups, and slurmd looks for them otherwise."
                 .to_owned(),
             "Remove earlier lines for the same keys, nodes and partitions from slurm.conf.".to_owned(),
+        ];
+        steps.extend(self.job_mode_steps(file, slurm_conf));
+        steps.extend([
             "Start the controller: systemctl enable --now thiaod".to_owned(),
             "Restart slurmctld (new nodes need it; running jobs go on): systemctl restart slurmctld"
                 .to_owned(),
@@ -152,7 +171,28 @@ impl Fragment {
                 "Try one: sbatch {}--wrap hostname, and watch with `thiao events --follow`.",
                 self.partition_option()
             ),
-        ]
+        ]);
+        steps
+    }
+
+    fn job_mode_steps(&self, file: &Path, slurm_conf: &Path) -> Vec<String> {
+        let mut steps = Vec::new();
+        if self.has_job_mode() && file.parent() != slurm_conf.parent() {
+            steps.push(format!(
+                "Move {} beside {}: slurmctld looks for it there.",
+                file.with_file_name(crate::lua::FILE).display(),
+                slurm_conf.display()
+            ));
+        }
+        let devices: Vec<String> = self.nodes.iter().filter_map(NodeLine::gres).collect();
+        if !devices.is_empty() {
+            steps.push(format!(
+                "Put into gres.conf, beside slurm.conf: {}. (slurmd counts GPUs by these files, which Thiao's guests \
+                 make; guests of your own need them before slurmd starts, as many as the line says.)",
+                devices.join(" and ")
+            ));
+        }
+        steps
     }
 
     /// Nothing if jobs come to our nodes by themselves.
@@ -170,6 +210,44 @@ impl Fragment {
             .collect::<Vec<_>>()
             .join(",")
     }
+}
+
+/// What does not go together with job mode.
+fn against_job_mode(present: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    if present.has("SchedulerParameters", "bf_licenses") {
+        found.push(
+            "SchedulerParameters has bf_licenses: the scheduler then plans for the licence by which jobs of job mode \
+             wait for room, and starts others around a time that never comes; remove it"
+                .to_owned(),
+        );
+    }
+    if let Some(select) = present
+        .get("SelectType")
+        .filter(|select| !matches!(*select, "select/cons_tres" | "select/cons_res"))
+    {
+        found.push(format!(
+            "SelectType is {select}, which gives jobs whole nodes: every VM would be of the largest size; use \
+             select/cons_tres"
+        ));
+    } else if present
+        .get("SelectTypeParameters")
+        .is_some_and(|words| !words.to_ascii_uppercase().contains("MEMORY"))
+    {
+        found.push(
+            "SelectTypeParameters does not manage memory: every VM would have the memory of its node's line; use \
+             CR_Core_Memory"
+                .to_owned(),
+        );
+    }
+    if present.get("SelectType").is_some() && !present.has("SlurmdParameters", "config_overrides") {
+        found.push(
+            "SlurmdParameters gets config_overrides, for VMs that are smaller than their nodes' lines: no node of this \
+             cluster is drained any more when it has less memory or CPUs than its line says"
+                .to_owned(),
+        );
+    }
+    found
 }
 
 /// What wants control groups, which guests do not have: slurmd does not start there with it (measured on 22.05.8).
@@ -202,19 +280,4 @@ fn cgroups_wanted(present: &Config) -> Option<String> {
             wanted.join(", ")
         )
     })
-}
-
-/// A comma-separated value: what is in effect, with our words in place of the same words there.
-fn merged(present: Option<&Config>, key: &str, wanted: &[&str]) -> String {
-    let name = |word: &str| word.split('=').next().unwrap_or(word).trim().to_ascii_lowercase();
-    let ours: Vec<String> = wanted.iter().map(|w| name(w)).collect();
-    let theirs = present
-        .and_then(|c| c.get(key))
-        .filter(|v| !v.eq_ignore_ascii_case("none"))
-        .unwrap_or_default();
-    let kept = theirs
-        .split(',')
-        .map(str::trim)
-        .filter(|w| !w.is_empty() && !ours.contains(&name(w)));
-    kept.chain(wanted.iter().copied()).collect::<Vec<_>>().join(",")
 }

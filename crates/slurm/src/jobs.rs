@@ -1,77 +1,105 @@
 //! Reads `squeue`'s listing of jobs.
 //!
 //! A job's name is whatever its user typed, newlines included (measured on 22.05.8: `sbatch -J $'a\nb'`
-//! puts a second line into the listing). Every line therefore begins with a mark that nobody can guess,
-//! and the name comes last: no user can forge a line.
+//! puts a second line into the listing), and an `AdminComment` what an administrator did. So a mark that
+//! nobody can guess ends what comes before the comment, the comment, and the name: no user can forge a
+//! record. What a user can bend are his own job's words of devices, which nothing comes behind.
+//!
+//! `tres-alloc` of a pending job is what it asks for (`cpu=6,mem=900M,node=1,billing=6`). Without
+//! accounting it has no word of GPUs, which no slurmctld takes into `AccountingStorageTRES` then: they are
+//! read from what the job asked per node, job, socket and task.
+//!
+//! By itself squeue puts pending tasks of an array into one record, with the licences of one of them:
+//! `--array-unique` keeps it from doing so.
 
 use crate::error::SlurmError;
+use crate::gate::{self, GPU};
 use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Time};
-use thiao_core::view::{JobState, SlurmJob};
+use thiao_core::options::COMMENT_PREFIX;
+use thiao_core::view::{ArrayTasks, JobState, Request, SlurmJob};
 
 const WHAT: &str = "squeue's list of jobs";
-const FIELDS: usize = 11;
+const FIELDS: &str = "twenty fields are expected";
+/// Most tasks that an array's record may stand for: Slurm's own bound of `MaxArraySize`.
+const MAX_TASKS: usize = 4_000_001;
 
-/// The value of `squeue -o` whose output [`parse`] reads. `mark` begins every line.
+/// The value of `squeue -O` whose output [`parse`] reads. `mark` ends every record.
 #[must_use]
 pub fn format(mark: &str) -> String {
-    format!("{mark}|%A|%U|%u|%P|%T|%D|%V|%S|%N|%r|%j")
+    format!(
+        "JobID:|,ArrayJobID:|,ArrayTaskID:|,HetJobID:|,UserID:|,UserName:|,Account:|,Partition:|,State:|,\
+         NumNodes:|,NumTasks:|,SubmitTime:|,StartTime:|,NodeList:|,Reason:|,PriorityLong:|,Licenses:|,\
+         tres-alloc:|,Requeue:|,BatchFlag:|,tres-per-node:|,tres-per-job:|,tres-per-socket:|,\
+         tres-per-task:{mark},admin_comment:{mark},Name:{mark}"
+    )
 }
 
-/// Reads the whole listing; an error if a line is not as expected.
+/// Reads the whole listing; an error if a record is not as expected.
 pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
     let mut jobs = BTreeMap::new();
-    let start = format!("{mark}|");
-    let Some(mut rest) = text.strip_prefix(start.as_str()) else {
-        let text = text.trim();
-        return if text.is_empty() {
-            Ok(jobs)
-        } else {
-            Err(SlurmError::unparsable(WHAT, text, "the mark is missing"))
-        };
-    };
-    let next = format!("\n{start}");
-    loop {
-        let (record, after) = match rest.split_once(next.as_str()) {
-            Some((record, after)) => (record, Some(after)),
-            None => (rest.strip_suffix('\n').unwrap_or(rest), None),
-        };
-        let job = parse_job(record)?;
+    let mut rest = text;
+    while !rest.trim_ascii().is_empty() {
+        let cut_off = || SlurmError::unparsable(WHAT, rest.trim(), "the record is cut off");
+        let (record, after) = rest.split_once(mark).ok_or_else(cut_off)?;
+        let (comment, after) = after.split_once(mark).ok_or_else(cut_off)?;
+        let (name, after) = after.split_once(mark).ok_or_else(cut_off)?;
+        rest = after.strip_prefix('\n').unwrap_or(after);
+        let job = parse_job(record, comment, name)?;
         jobs.insert(job.id, job);
-        match after {
-            Some(after) => rest = after,
-            None => return Ok(jobs),
-        }
     }
+    Ok(jobs)
 }
 
-fn parse_job(record: &str) -> Result<SlurmJob, SlurmError> {
+fn parse_job(record: &str, comment: &str, name: &str) -> Result<SlurmJob, SlurmError> {
     let bad = |why: &str| SlurmError::unparsable(WHAT, record, why);
-    let mut fields = record.splitn(FIELDS, '|');
-    let mut field = || fields.next().ok_or_else(|| bad("eleven fields are expected"));
-    let id = field()?
-        .trim()
-        .parse()
-        .map_err(|_| bad("the job id is no number"))?;
-    let uid = field()?.trim().parse().map_err(|_| bad("the uid is no number"))?;
+    let mut fields = record.splitn(21, '|');
+    let mut field = || fields.next().ok_or_else(|| bad(FIELDS));
+    let id = number(field()?).ok_or_else(|| bad("the job id is no number"))?;
+    let array_job = field()?;
+    let array = match some(field()?) {
+        Some(list) => {
+            let job = number(array_job).ok_or_else(|| bad("the array's id is no number"))?;
+            let tasks = tasks(list).ok_or_else(|| bad("the array's tasks are no list"))?;
+            Some(ArrayTasks {
+                job: JobId(job),
+                tasks,
+            })
+        }
+        None => None,
+    };
+    let het = some(field()?).and_then(number).map(JobId);
+    let uid = number(field()?).ok_or_else(|| bad("the uid is no number"))?;
     let user = field()?.to_owned();
+    let account = some(field()?).unwrap_or_default().to_owned();
     let partition = field()?.to_owned();
     let state = parse_state(field()?.trim());
     let node_count = parse_count(field()?).ok_or_else(|| bad("the node count is no number"))?;
+    let task_count = parse_count(field()?).unwrap_or(1);
     let submit = parse_time(field()?);
     let start = parse_time(field()?);
-    let list = field()?.trim();
-    let nodes = if list.is_empty() || list == "(null)" {
-        Vec::new()
-    } else {
-        hostlist::expand(list).map_err(|e| bad(&e.to_string()))?
+    let nodes = match some(field()?) {
+        Some(list) => hostlist::expand(list).map_err(|e| bad(&e.to_string()))?,
+        None => Vec::new(),
     };
     let reason = field()?.to_owned();
-    let name = field()?.to_owned();
+    let priority = field()?
+        .trim()
+        .parse()
+        .map_err(|_| bad("the priority is no number"))?;
+    let (gate, licenses) = gate::split(some(field()?).unwrap_or_default());
+    let tres = some(field()?).unwrap_or_default();
+    let requeue = field()?.trim() == "1";
+    let batch = field()?.trim() == "1";
+    let mut request = request(tres, node_count);
+    if request.gpus == 0 {
+        request.gpus = gpus(fields.next().unwrap_or_default(), request.nodes, task_count);
+    }
+    let admin_comment = some(comment).map(str::to_owned);
     Ok(SlurmJob {
         id: JobId(id),
-        name,
+        name: name.to_owned(),
         uid,
         user,
         partition,
@@ -81,8 +109,35 @@ fn parse_job(record: &str) -> Result<SlurmJob, SlurmError> {
         node_count,
         submit,
         start,
-        ..SlurmJob::new(JobId(id))
+        priority,
+        account,
+        request,
+        array,
+        het,
+        gate,
+        licenses,
+        has_options: admin_comment.as_deref().is_some_and(has_options),
+        requeue: requeue && batch,
+        admin_comment,
     })
+}
+
+/// A value that is there: squeue has several words for one that is not.
+fn some(text: &str) -> Option<&str> {
+    let text = text.trim();
+    (!matches!(text, "" | "(null)" | "N/A")).then_some(text)
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.trim().parse().ok()
+}
+
+/// Whether the comment has options for VMs: something between its prefix and what we add for people.
+fn has_options(comment: &str) -> bool {
+    let options = comment
+        .strip_prefix(COMMENT_PREFIX)
+        .and_then(|rest| rest.split(';').next());
+    options.is_some_and(|options| !options.trim().is_empty())
 }
 
 /// Slurm's word for a job's state, long (`CONFIGURING`).
@@ -104,8 +159,124 @@ pub fn parse_state(word: &str) -> JobState {
     }
 }
 
+/// The tasks of an array as squeue lists them: `3,7-9`, `0-20:2%3`; what comes behind `%` is how many may
+/// run at once.
+fn tasks(list: &str) -> Option<Vec<u32>> {
+    let list = list.split('%').next().unwrap_or_default();
+    let mut tasks = Vec::new();
+    for part in list.split(',') {
+        let (range, step) = match part.split_once(':') {
+            Some((range, step)) => (range, number(step)?),
+            None => (part, 1),
+        };
+        let (first, last) = match range.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(range)?, number(range)?),
+        };
+        let step = usize::try_from(step).ok().filter(|step| *step > 0)?;
+        let count = usize::try_from(last.checked_sub(first)?).ok()? / step + 1;
+        if tasks.len().saturating_add(count) > MAX_TASKS {
+            return None;
+        }
+        tasks.extend((first..=last).step_by(step));
+    }
+    if !tasks.is_sorted() {
+        tasks.sort_unstable();
+    }
+    Some(tasks)
+}
+
+/// Reads `cpu=6,mem=900M,node=1,billing=6,gres/gpu=2`; words that we do not know are left out.
+fn request(tres: &str, node_count: u32) -> Request {
+    let mut request = Request {
+        nodes: node_count,
+        ..Request::default()
+    };
+    for word in tres.split(',') {
+        let Some((key, value)) = word.split_once('=') else {
+            continue;
+        };
+        match key {
+            "cpu" => request.cpus = parse_count(value).unwrap_or(0),
+            "mem" => request.memory_mb = memory_mb(value).unwrap_or(0),
+            "node" => request.nodes = parse_count(value).unwrap_or(node_count),
+            "gres/gpu" => request.gpus = parse_count(value).unwrap_or(0),
+            _ => {}
+        }
+    }
+    request
+}
+
+/// Memory as Slurm writes it, in MiB: `900M`, `2G`, `1.50T`.
+fn memory_mb(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (digits, unit_kb) = match text.as_bytes().last()? {
+        b'K' => (&text[..text.len() - 1], 1),
+        b'M' => (&text[..text.len() - 1], 1 << 10),
+        b'G' => (&text[..text.len() - 1], 1 << 20),
+        b'T' => (&text[..text.len() - 1], 1 << 30),
+        b'P' => (&text[..text.len() - 1], 1 << 40),
+        _ => (text, 1 << 10),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let whole: u64 = whole.parse().ok()?;
+    let tenths = 10u64.checked_pow(u32::try_from(part.len()).ok()?)?;
+    let part = part.parse::<u64>().ok()?.checked_mul(unit_kb)? / tenths;
+    Some(whole.checked_mul(unit_kb)?.checked_add(part)? / 1024)
+}
+
+/// GPUs of a whole job by what it asked per node, job, socket and task. A job that says it in more than one
+/// way means the same ones.
+fn gpus(asked: &str, nodes: u32, tasks: u32) -> u32 {
+    let mut asked = asked.splitn(4, '|').map(|list| gres_count(list, GPU));
+    let mut next = || asked.next().unwrap_or(0);
+    let (node, job, socket, task) = (next(), next(), next(), next());
+    // A node of job mode is one socket.
+    [
+        node.saturating_mul(nodes),
+        job,
+        socket.saturating_mul(nodes),
+        task.saturating_mul(tasks),
+    ]
+    .into_iter()
+    .max()
+    .unwrap_or(0)
+}
+
+/// How many of a kind a list of generic resources has: `gres:gpu:tesla:2,gres:vm:1`, `gpu:2(IDX:0-1),vm:1`.
+pub(crate) fn gres_count(list: &str, kind: &str) -> u32 {
+    let mut depth = 0_u32;
+    let plain: String = list
+        .chars()
+        .filter(|c| {
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => return depth == 0,
+            }
+            false
+        })
+        .collect();
+    let count = |item: &str| {
+        let item = item.trim();
+        let item = item
+            .strip_prefix("gres:")
+            .or_else(|| item.strip_prefix("gres/"))
+            .unwrap_or(item);
+        let mut parts = item.split([':', '=']);
+        if parts.next() != Some(kind) {
+            return 0;
+        }
+        // A kind alone, or one with a type, is one.
+        parts.next_back().map_or(1, |last| parse_count(last).unwrap_or(1))
+    };
+    plain
+        .split(',')
+        .fold(0_u32, |sum, item| sum.saturating_add(count(item)))
+}
+
 /// A count as squeue prints it: a number, with `K` or `M` for exact multiples of 1024, or the least of a range.
-fn parse_count(text: &str) -> Option<u32> {
+pub(crate) fn parse_count(text: &str) -> Option<u32> {
     let text = text.trim();
     let least = text.split_once('-').map_or(text, |(least, _)| least);
     let (digits, unit) = match least.as_bytes().last()? {
@@ -120,4 +291,60 @@ fn parse_count(text: &str) -> Option<u32> {
 fn parse_time(text: &str) -> Option<Time> {
     let secs: u64 = text.trim().parse().ok()?;
     (secs > 0).then(|| Time(secs.saturating_mul(1000)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_of_arrays_are_read() {
+        assert_eq!(tasks("3,7-9"), Some(vec![3, 7, 8, 9]));
+        assert_eq!(tasks("0-20:5%3"), Some(vec![0, 5, 10, 15, 20]));
+        assert_eq!(tasks("0-499%50").map(|t| t.len()), Some(500));
+        for bad in ["", "3-", "9-7", "a", "0-4:0", "0-4294967295"] {
+            assert_eq!(tasks(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_asks_for_is_read() {
+        let asked = request("cpu=6,mem=900M,node=2,billing=6,gres/gpu=4,gres/gpu:tesla=4", 1);
+        let wanted = Request {
+            cpus: 6,
+            memory_mb: 900,
+            nodes: 2,
+            gpus: 4,
+        };
+        assert_eq!(asked, wanted);
+        assert_eq!(request("", 3).nodes, 3);
+        for (text, mb) in [
+            ("1.50G", 1536),
+            ("2T", 2 << 20),
+            ("512K", 0),
+            ("900", 900),
+            ("2048K", 2),
+        ] {
+            assert_eq!(memory_mb(text), Some(mb), "{text}");
+        }
+        for bad in [
+            "",
+            "G",
+            "1.x",
+            "99999999999999999999G",
+            "1.99999999999999999999999M",
+        ] {
+            assert_eq!(memory_mb(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn gpus_are_counted_however_they_are_asked_for() {
+        assert_eq!(gpus("gres:gpu:1,gres:vm:1|N/A|N/A|N/A", 2, 2), 2);
+        assert_eq!(gpus("gres:vm:1|gres:gpu:3|N/A|N/A", 2, 2), 3);
+        assert_eq!(gpus("gres:vm:1|N/A|N/A|gres:gpu:tesla:2", 1, 4), 8);
+        assert_eq!(gpus("gres:gpu|N/A|gres:gpu|N/A", 4, 4), 4);
+        assert_eq!(gpus("", 1, 1), 0);
+        assert_eq!(gres_count("vm:1,gpu:tesla:2(IDX:0,2),gpu:k:1(S:0)", "gpu"), 3);
+    }
 }

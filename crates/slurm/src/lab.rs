@@ -77,6 +77,7 @@ impl Lab {
             SCHEDULER_PARAMETERS.join(","),
             SLURMCTLD_PARAMETERS.join(","),
         );
+        conf::write_job_mode(&mut text, &self.nodes, None);
         if let Some(hooks) = &self.hooks {
             conf::write_hooks(&mut text, hooks);
         }

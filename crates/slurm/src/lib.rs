@@ -39,14 +39,17 @@ mod control;
 pub mod details;
 mod error;
 pub mod fragment;
+pub mod gate;
 mod info;
 pub mod jobs;
 pub mod lab;
+pub mod lua;
 pub mod nodes;
 pub mod resume_file;
 mod run;
 
 pub use control::Slurm;
 pub use error::SlurmError;
+pub use gate::Admission;
 pub use info::{Config, Ping, Version};
 pub use run::{find, package_of};

@@ -13,6 +13,7 @@ fn fragment(version: Version) -> Fragment {
         memory_mb: 3000,
         features: vec!["vm".into(), "small".into()],
         partition: partition.into(),
+        job: None,
     };
     Fragment {
         version,

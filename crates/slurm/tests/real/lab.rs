@@ -4,12 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiao_core::ids::{JobId, NodeName};
+use thiao_core::options::OptionRule;
 use thiao_core::view::{SlurmJob, SlurmNode};
-use thiao_slurm::Slurm;
-use thiao_slurm::conf::{NodeLine, Timeouts};
+use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
 use thiao_slurm::lab::{CGROUP_CONF, Lab};
+use thiao_slurm::{Slurm, lua};
 
 /// Names the lab's folder for the test that runs inside the namespaces.
 const INSIDE: &str = "THIAO_TEST_SLURM_DIR";
@@ -135,6 +137,7 @@ impl Ctld {
                 memory_mb: 100,
                 features: vec!["vm".into()],
                 partition: "vm".into(),
+                job: None,
             }],
             default_partition: Some("vm".into()),
             timeouts,
@@ -168,10 +171,23 @@ impl Ctld {
         let text = lab
             .slurm_conf()
             .replace("SlurmdUser=root", &format!("SlurmdUser={}", lab.user));
+        // A licence of somebody else's beside ours.
+        let text = text.replace("Licenses=", "Licenses=a:4,");
         std::fs::write(&conf, own + &text).unwrap();
+        let jobs: Vec<&NodeLine> = lab.nodes.iter().filter(|line| line.job.is_some()).collect();
+        if !jobs.is_empty() {
+            let partitions: Vec<String> = jobs.iter().map(|line| line.partition.clone()).collect();
+            let script = lua::script(&partitions, partitions.first().map(String::as_str), &rules());
+            std::fs::write(dir.join(lua::FILE), script).unwrap();
+        }
+        let job_nodes = jobs
+            .iter()
+            .flat_map(|line| thiao_core::hostlist::expand(&line.nodes).unwrap())
+            .collect();
         std::fs::write(dir.join("cgroup.conf"), CGROUP_CONF).unwrap();
         let child = spawn(&conf, &dir);
-        let slurm = Slurm::new(Some(conf.clone()), None, Duration::from_secs(20));
+        let slurm =
+            Slurm::new(Some(conf.clone()), None, Duration::from_secs(20)).with_job_nodes(Arc::new(job_nodes));
         let ctld = Self {
             dir,
             slurm,
@@ -206,14 +222,46 @@ impl Ctld {
 
     /// Submits a job.
     pub fn sbatch(&self, args: &[&str]) -> JobId {
+        self.submit(None, args).unwrap()
+    }
+
+    /// Submits a job with options for its VMs, as `tsub` does; what sbatch says when it is refused.
+    pub fn submit(&self, options: Option<&str>, args: &[&str]) -> Result<JobId, String> {
         let mut command = Command::new("sbatch");
         command
             .args(["--parsable", "-o", "/dev/null"])
             .args(args)
-            .env("SLURM_CONF", &self.conf);
+            .env("SLURM_CONF", &self.conf)
+            .env_remove(lua::VARIABLE);
+        command.envs(options.map(|text| (lua::VARIABLE, text)));
         let output = command.current_dir("/").output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        JobId(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
+        if !output.status.success() {
+            return Err(String::from_utf8(output.stderr).unwrap());
+        }
+        Ok(JobId(
+            String::from_utf8(output.stdout).unwrap().trim().parse().unwrap(),
+        ))
+    }
+
+    /// Runs one of Slurm's programs, as `nobody` if it is said so.
+    pub fn run(&self, nobody: bool, words: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(if nobody { "setpriv" } else { words[0] });
+        if nobody {
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+            command.args(words);
+        } else {
+            command.args(&words[1..]);
+        }
+        let output = command
+            .env("SLURM_CONF", &self.conf)
+            .current_dir("/")
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        match output.status.success() {
+            true => Ok(text(output.stdout)),
+            false => Err(text(output.stderr) + &text(output.stdout)),
+        }
     }
 
     pub fn node(&self, name: &str) -> SlurmNode {
@@ -262,6 +310,46 @@ impl Ctld {
     }
 }
 
+/// Nodes of job mode, n5 to n8: larger than what any of them has.
+pub fn job_nodes() -> NodeLine {
+    NodeLine {
+        nodes: "n[5-8]".into(),
+        cpus: 64,
+        memory_mb: 4 << 20,
+        features: Vec::new(),
+        partition: "jobs".into(),
+        job: Some(JobLine {
+            memory_per_cpu_mb: 100,
+            gpus: 0,
+        }),
+    }
+}
+
+/// What who may ask of VMs.
+pub fn rules() -> Vec<OptionRule> {
+    let me = user_name();
+    vec![
+        OptionRule {
+            partition: Some("jobs".into()),
+            user: Some(me.clone()),
+            templates: vec!["small".into(), "big".into()],
+            share: Some((25, 75)),
+            ..OptionRule::default()
+        },
+        OptionRule {
+            user: Some(me),
+            images: vec!["deb-12".into()],
+            keep_on_failure: true,
+            ..OptionRule::default()
+        },
+        OptionRule {
+            account: Some("physics".into()),
+            share: Some((1, 100)),
+            ..OptionRule::default()
+        },
+    ]
+}
+
 pub fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
 }
@@ -272,7 +360,7 @@ pub fn host_name() -> String {
     name.split('.').next().unwrap_or(name).to_owned()
 }
 
-fn user_name() -> String {
+pub fn user_name() -> String {
     let output = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should fail")]
 
+mod job_mode;
 mod lab;
 
 use lab::{Ctld, inside, node};
@@ -245,6 +246,7 @@ fn slurmctld_takes_the_fragment() {
         memory_mb: 200,
         features: vec!["big".into()],
         partition: partition.into(),
+        job: None,
     };
     let fragment = Fragment {
         version: ctld.slurm.version().unwrap(),

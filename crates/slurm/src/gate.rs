@@ -1,0 +1,483 @@
+//! Job mode's part of Slurm: the gate at which jobs wait for room, and what is done to its jobs and nodes.
+//!
+//! The gate is a licence of which none is ever free, because a reservation holds it: a job that asks for
+//! it is pending with the reason `Licenses`, and everything else about it stays Slurm's. Taking the licence
+//! off the job lets it start. All measured on 22.05.8, with the scheduler as in
+//! [`crate::conf::SCHEDULER_PARAMETERS`]:
+//! - A job is CONFIGURING 0.1 to 1.1 s after its licence was taken off.
+//! - `JobId=4_[0-3,7]` splits these tasks off their array's record; several jobs in one command, arrays
+//!   among them, are separated by commas.
+//! - A requeued job may not start for 120 s (`BeginTime`) if it had run.
+//! - While a job waits its start is foretold (`--test-only`) as the reservation's end, years ahead.
+//!
+//! *Arrays.* The last task of an array has the array's own id, by which a command means all of its tasks,
+//! so tasks are always named `4_9`.
+
+use crate::control::{Slurm, mark, plain};
+use crate::error::SlurmError;
+use crate::info::Config;
+use crate::jobs;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::thread;
+use std::time::{Duration, Instant};
+use thiao_core::ids::{JobId, NodeName};
+use thiao_core::view::{ArrayTasks, Gate, JobState, SlurmJob};
+
+/// The licence of which none is ever free.
+pub const GATE: &str = "vm_room";
+/// The reservation that holds it.
+pub const RESERVATION: &str = "thiao-room";
+/// The generic resource of which each node of job mode has one, and each job asks for one per node.
+pub const VM: &str = "vm";
+/// The generic resource for devices.
+pub const GPU: &str = "gpu";
+/// What stands for a device in a guest, without its number: slurmd counts GPUs by files that are there
+/// (22.05.8: it forgets those of `gres.conf` without `File=`, `Flags=CountOnly` or not).
+pub const GPU_FILE: &str = "/dev/thiao-gpu";
+
+/// How long a job that is put back may take until it is pending.
+const PUT_BACK_WAIT: Duration = Duration::from_secs(10);
+const PUT_BACK_PAUSE: Duration = Duration::from_millis(100);
+/// How long the reservation lasts, from the time that we last looked after it.
+const HELD_DAYS: u32 = 3650;
+/// Most jobs in one command, and most bytes of their list.
+const MOST_JOBS: usize = 500;
+const MOST_BYTES: usize = 32 << 10;
+
+/// Jobs that are let go, or wait again: one job, or some tasks of an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The job; of an array its record.
+    pub job: JobId,
+    /// The tasks of the array that it is about; none: the whole job.
+    pub array: Option<ArrayTasks>,
+    /// The licences that it keeps.
+    pub licenses: String,
+}
+
+impl Admission {
+    /// What `scontrol` calls it.
+    fn address(&self) -> String {
+        address(self.job, self.array.as_ref())
+    }
+}
+
+fn address(job: JobId, array: Option<&ArrayTasks>) -> String {
+    match array {
+        None => job.to_string(),
+        Some(ArrayTasks { job, tasks }) => match tasks.as_slice() {
+            [one] => format!("{job}_{one}"),
+            some => format!("{job}_[{}]", ranges(some)),
+        },
+    }
+}
+
+/// `0-3,7` of ascending numbers.
+fn ranges(numbers: &[u32]) -> String {
+    let mut text = String::new();
+    let mut rest = numbers.iter().copied().peekable();
+    while let Some(first) = rest.next() {
+        let mut last = first;
+        while let Some(next) = rest.next_if(|next| last.checked_add(1) == Some(*next)) {
+            last = next;
+        }
+        let comma = if text.is_empty() { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = match first == last {
+            true => write!(text, "{comma}{first}"),
+            false => write!(text, "{comma}{first}-{last}"),
+        };
+    }
+    text
+}
+
+/// Whether a list of licences has the gate, and the others of it.
+pub(crate) fn split(licenses: &str) -> (Gate, String) {
+    if !licenses.contains(GATE) {
+        return (Gate::Open, licenses.to_owned());
+    }
+    let ours = |item: &&str| item.split([':', '=', '*', '@']).next() == Some(GATE);
+    let (gate, others): (Vec<&str>, Vec<&str>) = licenses
+        .split([',', ';'])
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .partition(ours);
+    // None of it is what job_submit.lua leaves to a job that goes elsewhere.
+    let none = |item: &&str| item.rsplit(':').next() == Some("0");
+    let gate_is = match gate.iter().all(none) {
+        true => Gate::Open,
+        false => Gate::Waits,
+    };
+    (gate_is, others.join(","))
+}
+
+/// A list of licences with the gate.
+fn with_gate(licenses: &str) -> String {
+    match licenses {
+        "" => format!("{GATE}:1"),
+        some => format!("{some},{GATE}:1"),
+    }
+}
+
+impl Slurm {
+    /// Takes the gate away: Slurm may start these jobs from now on. One command for many jobs that keep
+    /// the same licences (500 took 0.1 s); if it fails they are told one by one. Again is harmless.
+    #[must_use]
+    pub fn admit(&self, jobs: &[Admission]) -> Vec<(JobId, Result<(), SlurmError>)> {
+        let mut alike: BTreeMap<&str, Vec<&Admission>> = BTreeMap::new();
+        for job in jobs {
+            alike.entry(&job.licenses).or_default().push(job);
+        }
+        let mut told = Vec::with_capacity(jobs.len());
+        for (licenses, jobs) in alike {
+            for some in batches(&jobs) {
+                let list: Vec<String> = some.iter().map(|job| job.address()).collect();
+                let all = self.set_licenses(&list.join(","), licenses);
+                told.extend(some.iter().map(|job| {
+                    let result = match (&all, some.len()) {
+                        (Ok(()), _) => Ok(()),
+                        (Err(_), _) => self.set_licenses(&job.address(), licenses),
+                    };
+                    (job.job, result)
+                }));
+            }
+        }
+        told
+    }
+
+    /// Lets a pending job wait for room again.
+    ///
+    /// # Errors
+    /// [`SlurmError::NoSuchJob`] when it is over.
+    pub fn close_gate(&self, job: &Admission) -> Result<(), SlurmError> {
+        self.set_licenses(&job.address(), &with_gate(&job.licenses))
+    }
+
+    fn set_licenses(&self, address: &str, licenses: &str) -> Result<(), SlurmError> {
+        self.update_job(address, &[format!("Licenses={licenses}")])
+    }
+
+    fn update_job(&self, address: &str, orders: &[String]) -> Result<(), SlurmError> {
+        let mut args = vec!["update".to_owned(), format!("JobId={address}")];
+        args.extend_from_slice(orders);
+        self.runner.run("scontrol", args).map(drop)
+    }
+
+    /// Puts a job that has nodes back into the queue, behind the gate; `comment` is its whole
+    /// `AdminComment` from then on, options first.
+    ///
+    /// It is requeued with a hold, because one that is merely requeued could start before its gate is
+    /// closed; then it gets the gate, and is released. Its `StartTime` is set as well, without which users
+    /// would see `BeginTime` for 120 s. A CONFIGURING job is pending at once, one that runs within 0.4 s
+    /// (when its PrologSlurmctld has ended, too).
+    ///
+    /// When it fails after the hold, the job stays held, with the reason "job requeued in held state" and
+    /// the comment: that is a sign for the caller to call [`Slurm::reopen`].
+    ///
+    /// # Errors
+    /// [`SlurmError::InvalidState`] when Slurm may not requeue it (`--no-requeue`, `srun`, `salloc`);
+    /// [`SlurmError::Timeout`] when it is not pending within 10 s.
+    pub fn put_back(&self, job: JobId, licenses: &str, comment: &str) -> Result<(), SlurmError> {
+        let (address, before) = self.find(job)?;
+        let admin_comment = |text: &str| [format!("AdminComment={}", plain(text))];
+        // Before the hold, so that whoever finds it held knows why.
+        self.update_job(&address, &admin_comment(comment))?;
+        if before.state == JobState::Pending {
+            return self.set_licenses(&address, &with_gate(licenses));
+        }
+        if let Err(error) = self.runner.run("scontrol", ["requeuehold", &address]) {
+            // Best effort: what the comment says does not hold.
+            let _ = self.update_job(
+                &address,
+                &admin_comment(before.admin_comment.as_deref().unwrap_or_default()),
+            );
+            return Err(error);
+        }
+        let end = Instant::now() + PUT_BACK_WAIT;
+        while self.find(job)?.1.state != JobState::Pending {
+            if Instant::now() >= end {
+                return Err(SlurmError::Timeout {
+                    command: format!("scontrol requeuehold {address}"),
+                    after: PUT_BACK_WAIT,
+                });
+            }
+            thread::sleep(PUT_BACK_PAUSE);
+        }
+        self.reopen_as(&address, licenses)
+    }
+
+    /// Finishes what [`Slurm::put_back`] began: closes the gate of a job that is held, and releases it.
+    /// Again is harmless.
+    ///
+    /// # Errors
+    /// When one of the two failed.
+    pub fn reopen(&self, job: JobId, licenses: &str) -> Result<(), SlurmError> {
+        let (address, _) = self.find(job)?;
+        self.reopen_as(&address, licenses)
+    }
+
+    fn reopen_as(&self, address: &str, licenses: &str) -> Result<(), SlurmError> {
+        let orders = [
+            format!("Licenses={}", with_gate(licenses)),
+            "StartTime=now".to_owned(),
+        ];
+        self.update_job(address, &orders)?;
+        self.runner.run("scontrol", ["release", address]).map(drop)
+    }
+
+    /// The one job of this id, and what `scontrol` calls it.
+    fn find(&self, job: JobId) -> Result<(String, SlurmJob), SlurmError> {
+        let mark = mark()?;
+        let format = jobs::format(&mark);
+        // The id of an array's last task lists the whole array.
+        let text = self.runner.run(
+            "squeue",
+            [
+                "-h",
+                "-a",
+                "-O",
+                &format,
+                "--array-unique",
+                "-j",
+                &job.to_string(),
+            ],
+        )?;
+        let found = jobs::parse(&text, &mark)?.remove(&job);
+        let found = found.ok_or_else(|| SlurmError::NoSuchJob {
+            command: format!("squeue -j {job}"),
+            detail: "it is over".to_owned(),
+        })?;
+        Ok((address(found.id, found.array.as_ref()), found))
+    }
+
+    /// Writes a job's `AdminComment`, which only root and SlurmUser can.
+    ///
+    /// # Errors
+    /// [`SlurmError::NoSuchJob`] when it is over and forgotten.
+    pub fn comment(&self, job: JobId, text: &str) -> Result<(), SlurmError> {
+        self.update_job(&job.to_string(), &[format!("AdminComment={}", plain(text))])
+    }
+
+    /// Has Slurm give nodes to no further job, and power them down as soon as the present one is over.
+    ///
+    /// Allowed while a node is POWERING_UP, and its job starts all the same. The node shows as `drain` and
+    /// `power_down`; 0.1 to 1 s after its job's end SuspendProgram is called, SuspendTimeout later it is
+    /// free again, without the drain.
+    ///
+    /// # Errors
+    /// The first failure; the other nodes were told all the same.
+    pub fn end_with_job(&self, nodes: &[NodeName], reason: &str) -> Result<(), SlurmError> {
+        self.power_nodes(nodes, "POWER_DOWN_ASAP", reason)
+    }
+
+    /// Has Slurm power nodes down at once, also one that still powers up and whose job is over:
+    /// SuspendProgram is called within 1 s. Its job would be requeued: only for nodes without one.
+    ///
+    /// # Errors
+    /// The first failure; the other nodes were told all the same.
+    pub fn power_down_now(&self, nodes: &[NodeName], reason: &str) -> Result<(), SlurmError> {
+        self.power_nodes(nodes, "POWER_DOWN_FORCE", reason)
+    }
+
+    fn power_nodes(&self, nodes: &[NodeName], state: &str, reason: &str) -> Result<(), SlurmError> {
+        self.update_nodes(
+            nodes,
+            &[&format!("State={state}"), &format!("Reason={}", plain(reason))],
+        )
+    }
+
+    /// Makes the reservation that holds the gate, or lets an older one last longer: Slurm knows none without
+    /// an end (22.05.8 makes a year of `Duration=infinite`), and with it the gate would open.
+    ///
+    /// # Errors
+    /// [`SlurmError::NoGate`] when `slurm.conf` has no such licence.
+    pub fn ensure_gate(&self) -> Result<(), SlurmError> {
+        let name = format!("ReservationName={RESERVATION}");
+        let end = format!("EndTime=now+{HELD_DAYS}days");
+        if self.has_gate()? {
+            let args = ["update", "reservation", &name, &end];
+            return self.runner.run("scontrol", args).map(drop);
+        }
+        let count = gate_count(&self.config()?).ok_or(SlurmError::NoGate)?;
+        let licenses = format!("Licenses={GATE}:{count}");
+        let made = self.runner.run(
+            "scontrol",
+            [
+                "create",
+                "reservation",
+                &name,
+                "StartTime=now",
+                &end,
+                "Flags=license_only",
+                &licenses,
+                "Users=root",
+            ],
+        );
+        match made {
+            Ok(_) => Ok(()),
+            // Somebody else was quicker.
+            Err(error) => match self.has_gate() {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => Err(error),
+            },
+        }
+    }
+
+    /// Whether the reservation that holds the gate is there and active.
+    ///
+    /// # Errors
+    /// When slurmctld does not answer.
+    pub fn has_gate(&self) -> Result<bool, SlurmError> {
+        let text = self.runner.run("scontrol", ["-o", "show", "reservation"])?;
+        Ok(text.lines().any(|line| {
+            let has = |word: &str| line.split_whitespace().any(|w| w == word);
+            has(&format!("ReservationName={RESERVATION}")) && has("State=ACTIVE")
+        }))
+    }
+
+    /// Moves a pending job into a partition of job mode, with all that `job_submit.lua` would have given
+    /// it at submission; `comment` becomes its `AdminComment` (its options).
+    ///
+    /// As SlurmUser or root, for whom `job_submit.lua` changes nothing.
+    ///
+    /// # Errors
+    /// [`SlurmError::InvalidState`] when it is not pending, or cannot run in that partition.
+    pub fn move_job(
+        &self,
+        job: JobId,
+        partition: &str,
+        licenses: &str,
+        comment: Option<&str>,
+    ) -> Result<(), SlurmError> {
+        let text = self
+            .runner
+            .run("scontrol", ["-o", "show", "job", &job.to_string()])?;
+        let has = text.lines().next().and_then(tres_per_node).unwrap_or_default();
+        let mut orders = vec![
+            format!("Partition={partition}"),
+            format!("TresPerNode={}", with_vm(has)),
+            format!("Licenses={}", with_gate(licenses)),
+        ];
+        orders.extend(comment.map(|text| format!("AdminComment={}", plain(text))));
+        self.update_job(&job.to_string(), &orders)
+    }
+}
+
+/// How many of the gate's licence `slurm.conf` has.
+#[must_use]
+pub fn gate_count(config: &Config) -> Option<u32> {
+    config.get("Licenses")?.split(',').find_map(|item| {
+        let (name, count) = item.split_once([':', '*', '=']).unwrap_or((item, "1"));
+        (name.trim() == GATE).then(|| count.trim().parse().unwrap_or(1))
+    })
+}
+
+/// `TresPerNode` in a line of `scontrol -o show job`. It comes last but one (22.05.8), behind a command
+/// line and folders that users choose.
+fn tres_per_node(line: &str) -> Option<&str> {
+    line.rsplit(' ')
+        .find_map(|word| word.strip_prefix("TresPerNode="))
+}
+
+/// Generic resources per node with one of [`VM`].
+fn with_vm(tres: &str) -> String {
+    let others = tres
+        .split(',')
+        .filter(|item| !item.is_empty() && *item != "(null)" && jobs::gres_count(item, VM) == 0);
+    let ours = format!("gres:{VM}:1");
+    others.chain([ours.as_str()]).collect::<Vec<_>>().join(",")
+}
+
+/// Groups that fit into a command.
+fn batches<'a>(jobs: &'a [&'a Admission]) -> Vec<&'a [&'a Admission]> {
+    let (mut groups, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (n, job) in jobs.iter().enumerate() {
+        let length = job.address().len() + 1;
+        if n > start && (n - start >= MOST_JOBS || bytes + length > MOST_BYTES) {
+            groups.push(&jobs[start..n]);
+            (start, bytes) = (n, 0);
+        }
+        bytes += length;
+    }
+    groups.push(&jobs[start..]);
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_told_from_other_licences() {
+        for (text, gate, others) in [
+            ("", Gate::Open, ""),
+            ("a:2", Gate::Open, "a:2"),
+            ("a:2,vm_room:1", Gate::Waits, "a:2"),
+            ("vm_room", Gate::Waits, ""),
+            ("vm_room:2,b", Gate::Waits, "b"),
+            ("vm_roomy:1,a", Gate::Open, "vm_roomy:1,a"),
+            ("vm_room:0", Gate::Open, ""),
+        ] {
+            assert_eq!(split(text), (gate, others.to_owned()), "{text}");
+        }
+        assert_eq!(split(&with_gate("a:2")).1, "a:2");
+        assert_eq!(split(&with_gate("")), (Gate::Waits, String::new()));
+    }
+
+    #[test]
+    fn tasks_are_named_as_scontrol_takes_them() {
+        let of = |tasks: &[u32]| {
+            address(
+                JobId(4),
+                Some(&ArrayTasks {
+                    job: JobId(3),
+                    tasks: tasks.into(),
+                }),
+            )
+        };
+        assert_eq!(of(&[0, 1, 2, 3, 7, 9, 10]), "3_[0-3,7,9-10]");
+        assert_eq!(of(&[9]), "3_9");
+        assert_eq!(of(&[u32::MAX - 1, u32::MAX]), "3_[4294967294-4294967295]");
+        assert_eq!(address(JobId(4), None), "4");
+    }
+
+    #[test]
+    fn one_vm_per_node_is_added_once() {
+        assert_eq!(with_vm(""), "gres:vm:1");
+        assert_eq!(with_vm("(null)"), "gres:vm:1");
+        assert_eq!(
+            with_vm("gres:gpu:tesla:2,gres:vm:3"),
+            "gres:gpu:tesla:2,gres:vm:1"
+        );
+        let line =
+            "JobId=1 JobName=TresPerNode=x Command=/a TresPerNode=y WorkDir=/ Power= TresPerNode=gres:gpu:1 ";
+        assert_eq!(tres_per_node(line), Some("gres:gpu:1"));
+    }
+
+    #[test]
+    fn the_licence_is_found_in_the_configuration() {
+        let count = |text: &str| gate_count(&Config::parse(&format!("Licenses = {text}\n")));
+        assert_eq!(count("a:2,vm_room:1"), Some(1));
+        assert_eq!(count("vm_room"), Some(1));
+        assert_eq!(count("vm_rooms:2"), None);
+        assert_eq!(count("(null)"), None);
+    }
+
+    #[test]
+    fn many_are_few_commands() {
+        let jobs: Vec<Admission> = (0..1200)
+            .map(|n| Admission {
+                job: JobId(n),
+                array: None,
+                licenses: String::new(),
+            })
+            .collect();
+        let all: Vec<&Admission> = jobs.iter().collect();
+        let groups = batches(&all);
+        assert_eq!(
+            groups.iter().map(|g| g.len()).collect::<Vec<_>>(),
+            [500, 500, 200]
+        );
+    }
+}

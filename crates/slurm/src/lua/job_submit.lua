@@ -1,0 +1,265 @@
+
+-- What is there already: a site's own functions, when this file is run at the end of theirs.
+local site_submit, site_modify = slurm_job_submit, slurm_job_modify
+
+-- Ends a request with a sentence for its user.
+local function refuse(sentence, code)
+    error({ sentence = sentence, code = code or slurm.ERROR }, 0)
+end
+
+-- Runs one of our functions. One that fails lets nothing pass: without the gate a job would find no room.
+local function guarded(run, ...)
+    local done, problem = pcall(run, ...)
+    if done then
+        return slurm.SUCCESS
+    elseif type(problem) == "table" then
+        slurm.log_user("%s", problem.sentence)
+        return problem.code
+    end
+    slurm.log_error("thiao: %s", tostring(problem))
+    slurm.log_user("%s", "job_submit.lua of Thiao failed: tell your administrator, slurmctld's log says how")
+    return slurm.ERROR
+end
+
+-- Whom slurmctld runs as: SlurmUser.
+local function own_uid()
+    local file = io.open("/proc/self/status")
+    local text = file and file:read("*a") or ""
+    if file then
+        file:close()
+    end
+    return tonumber(text:match("\nUid:%s*(%d+)")) or 0
+end
+local slurm_user = own_uid()
+
+-- A list without the items of this name, and whether there were any. Items are as in `gres:gpu:tesla:2`
+-- or `name:3`.
+local function without(list, name)
+    local kept, found = {}, false
+    for item in (list or ""):gmatch("[^,;]+") do
+        local word = item:gsub("^%s*gres[:/]", ""):match("^%s*([^:=*@%s]*)")
+        if word == name then
+            found = true
+        elseif word ~= "" and word ~= "none" then
+            kept[#kept + 1] = item
+        end
+    end
+    return table.concat(kept, ","), found
+end
+
+local function with(list, name, item)
+    local others = without(list, name)
+    return others == "" and item or others .. "," .. item
+end
+
+local function with_vm(list)
+    return with(list, VM, "gres:" .. VM .. ":1")
+end
+
+local function with_gate(list)
+    return with(list, GATE, GATE .. ":1")
+end
+
+-- The partition of job mode that a request names, if it names one.
+local function own_partition(asked)
+    local count, own = 0, nil
+    for name in (asked or ""):gmatch("[^,]+") do
+        count = count + 1
+        if partitions[name] then
+            own = name
+        end
+    end
+    if own and count > 1 then
+        refuse("partition " .. own .. " gives each job VMs of its own, and is named alone or not at all, not as in "
+            .. asked)
+    end
+    return own
+end
+
+local function default_of(parts)
+    for name, part in pairs(parts) do
+        if part.flag_default == 1 then
+            return name
+        end
+    end
+end
+
+-- The options for VMs of a text, as crates/core/src/options.rs reads them.
+local function parse(text)
+    local options, seen = {}, {}
+    for word in text:gmatch("%S+") do
+        local key, value = word:match("^([^=]*)=(.*)$")
+        key, value = key or word, value or ""
+        if seen[key] then
+            refuse(key .. " is there twice")
+        end
+        seen[key] = true
+        if key == "template" or key == "image" then
+            if not value:match("^[A-Za-z0-9._-]+$") or #value > 128 then
+                refuse(key .. "=" .. value .. ": use 1 to 128 of letters, digits, '.', '_' and '-'")
+            end
+            options[key] = value
+        elseif key == "share" then
+            local share = value:match("^%+?%d+$") and tonumber(value)
+            if not share or share < 1 or share > 100 then
+                refuse("share=" .. value .. " is not a percentage from 1 to 100")
+            end
+            options.share = share
+        elseif word == "keep-on-failure" then
+            options.keep = true
+        else
+            refuse('"' .. word .. '" is no option of a VM: there are template=NAME, image=NAME, share=PERCENT and '
+                .. "keep-on-failure")
+        end
+    end
+    return options
+end
+
+local function written(options)
+    local words = {}
+    for _, key in ipairs({ "template", "image" }) do
+        if options[key] then
+            words[#words + 1] = key .. "=" .. options[key]
+        end
+    end
+    if options.share then
+        words[#words + 1] = ("share=%d"):format(options.share)
+    end
+    if options.keep then
+        words[#words + 1] = "keep-on-failure"
+    end
+    return table.concat(words, " ")
+end
+
+-- Why a rule does not allow these options; nothing if it does.
+local function refusal(options, rule)
+    for _, key in ipairs({ "template", "image" }) do
+        local asked, list = options[key], rule[key .. "s"]
+        local allowed = asked == nil
+        for _, name in ipairs(list) do
+            allowed = allowed or name == asked
+        end
+        if not allowed then
+            return key .. "=" .. asked .. " is not allowed, "
+                .. (#list == 0 and "nor any other" or "only " .. table.concat(list, ", "))
+        end
+    end
+    if options.share and not rule.share then
+        return ("share=%d is not allowed, nor any other"):format(options.share)
+    elseif options.share and (options.share < rule.share[1] or options.share > rule.share[2]) then
+        return ("share=%d is not allowed, only %d to %d"):format(options.share, rule.share[1], rule.share[2])
+    end
+    if options.keep and not rule.keep_on_failure then
+        return "keep-on-failure is not allowed"
+    end
+end
+
+-- Whether a rule lets this user have these options: all of them by one rule.
+local function check(options, partition, account, user)
+    local text = written(options)
+    if text == "" then
+        return
+    end
+    local asker = "user " .. user .. " in partition " .. partition
+    if account ~= "" then
+        asker = asker .. " with account " .. account
+    end
+    local why
+    for _, rule in ipairs(rules) do
+        if (rule.partition or partition) == partition and (rule.account or account) == account
+            and (rule.user or user) == user then
+            why = refusal(options, rule)
+            if not why then
+                return
+            end
+        end
+    end
+    if why then
+        refuse(why .. " for " .. asker, slurm.ESLURM_ACCESS_DENIED)
+    end
+    refuse("no rule ([[vm_options]] in thiao.toml) gives " .. asker .. " any option for VMs: ask your administrator, or "
+        .. "leave " .. text .. " out", slurm.ESLURM_ACCESS_DENIED)
+end
+
+local function submit(job, parts)
+    if select(2, without(job.licenses, GATE)) then
+        refuse("the licence " .. GATE .. " is given by Slurm itself to jobs that wait for VMs: leave it out",
+            slurm.ESLURM_INVALID_LICENSES)
+    end
+    -- Only batch jobs bring an environment.
+    local text = job.script and job.environment[VARIABLE]
+    if text then
+        -- A job that submits another one hands its environment on.
+        job.environment[VARIABLE] = USED
+        text = text ~= USED and text or nil
+    end
+    local asked = job.partition or default_of(parts)
+    local own = own_partition(asked)
+    if not own and text and not job.partition then
+        if not default_partition then
+            refuse("no partition gives each job VMs of its own")
+        end
+        own = default_partition
+        job.partition = own
+    end
+    local options = parse(text or "")
+    if not own then
+        if written(options) ~= "" then
+            refuse("partition " .. tostring(asked) .. " gives jobs no VMs of their own: leave " .. written(options)
+                .. " out, or name another partition")
+        end
+        return
+    end
+    check(options, own, job.account or job.default_account or "", job.user_name or tostring(job.user_id))
+    job.tres_per_node = with_vm(job.tres_per_node)
+    job.licenses = with_gate(job.licenses)
+    if written(options) ~= "" then
+        job.admin_comment = PREFIX .. " " .. written(options)
+    end
+end
+
+-- Called for each record of an array with the same request, as the one before left it.
+local function modify(job, now)
+    local was, own = own_partition(now.partition), own_partition(job.partition or now.partition)
+    if own and not was then
+        job.tres_per_node = with_vm(job.tres_per_node or now.tres_per_node)
+        job.licenses = with_gate(job.licenses or now.licenses)
+    elseif was and not own then
+        -- A list can't be made empty from here: none of ours is left.
+        local tres = without(job.tres_per_node or now.tres_per_node, VM)
+        job.tres_per_node = tres ~= "" and tres or "gres:" .. VM .. ":0"
+        local licenses, found = without(job.licenses or now.licenses, GATE)
+        if licenses ~= "" or found then
+            job.licenses = licenses ~= "" and licenses or GATE .. ":0"
+        end
+    elseif own then
+        if job.tres_per_node then
+            job.tres_per_node = with_vm(job.tres_per_node)
+        end
+        if job.licenses then
+            local waits = select(2, without(now.licenses, GATE))
+            job.licenses = waits and with_gate(job.licenses) or (without(job.licenses, GATE))
+        end
+    elseif select(2, without(job.licenses, GATE)) then
+        refuse("the licence " .. GATE .. " is given by Slurm itself", slurm.ESLURM_INVALID_LICENSES)
+    end
+end
+
+function slurm_job_submit(job, parts, uid)
+    local answer = site_submit and site_submit(job, parts, uid) or slurm.SUCCESS
+    if answer ~= slurm.SUCCESS then
+        return answer
+    end
+    return guarded(submit, job, parts)
+end
+
+function slurm_job_modify(job, now, parts, uid)
+    local answer = site_modify and site_modify(job, now, parts, uid) or slurm.SUCCESS
+    -- The controller is SlurmUser or root: it closes and opens the gate.
+    if answer ~= slurm.SUCCESS or uid == 0 or uid == slurm_user then
+        return answer
+    end
+    return guarded(modify, job, now)
+end
+
+return slurm.SUCCESS

@@ -1,0 +1,601 @@
+//! Job mode: the gate, what is done to its jobs and nodes, and `job_submit.lua`.
+
+use crate::lab::{Ctld, inside, job_nodes, rules, user_name};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use thiao_core::ids::JobId;
+use thiao_core::options::{Asker, VmOptions};
+use thiao_core::view::{Alloc, ArrayTasks, BaseState, Gate, JobState, Request, SlurmJob};
+use thiao_slurm::conf::Timeouts;
+use thiao_slurm::gate::Admission;
+use thiao_slurm::{Slurm, SlurmError};
+
+const TIMES: Timeouts = Timeouts {
+    resume_s: 60,
+    suspend_s: 2,
+    idle_s: 60,
+};
+
+fn start(dir: PathBuf) -> Ctld {
+    let ctld = Ctld::start(dir, TIMES, |lab| lab.nodes.push(job_nodes()));
+    ctld.slurm.ensure_gate().unwrap();
+    ctld
+}
+
+fn whole(job: JobId, licenses: &str) -> Admission {
+    Admission {
+        job,
+        array: None,
+        licenses: licenses.into(),
+    }
+}
+
+impl Ctld {
+    fn is(&self, job: JobId, state: &JobState) -> bool {
+        self.job(job).is_some_and(|j| j.state == *state)
+    }
+
+    /// Lets jobs go, which must not fail.
+    fn admit(&self, jobs: &[Admission]) {
+        for (job, result) in self.slurm.admit(jobs) {
+            assert!(result.is_ok(), "{job}: {result:?}");
+        }
+    }
+
+    fn seen(&self, job: JobId) -> SlurmJob {
+        self.job(job).unwrap()
+    }
+}
+
+#[test]
+fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
+    let Some(dir) = inside("job_mode::a_job_waits_at_the_gate_and_its_node_ends_with_it") else {
+        return;
+    };
+    let ctld = start(dir);
+    // Again: nothing to do, no error.
+    ctld.slurm.ensure_gate().unwrap();
+    assert!(ctld.slurm.has_gate().unwrap());
+
+    ctld.hold(true);
+    let job = ctld
+        .submit(
+            Some("share=50"),
+            &["-p", "jobs", "-c3", "--mem=700", "-L", "a:2", "--wrap", "sleep 2"],
+        )
+        .unwrap();
+    let next = ctld.sbatch(&["-p", "jobs", "-N2", "--exclusive", "--wrap", "sleep 60"]);
+    ctld.until("both wait for room", 10, |c| {
+        [job, next].iter().all(|job| c.seen(*job).reason == "Licenses")
+    });
+    let seen = ctld.seen(job);
+    assert_eq!((seen.gate, seen.licenses.as_str()), (Gate::Waits, "a:2"));
+    let wanted = Request {
+        cpus: 3,
+        memory_mb: 700,
+        nodes: 1,
+        gpus: 0,
+    };
+    assert_eq!(seen.request, wanted);
+    assert!(seen.has_options && seen.requeue && seen.priority > ctld.seen(next).priority);
+    assert_eq!(seen.admin_comment.as_deref(), Some("vm: share=50"));
+
+    ctld.admit(&[whole(job, "a:2"), whole(next, "")]);
+    assert_eq!(ctld.seen(job).gate, Gate::Open);
+    ctld.until("both have nodes that power up", 10, |c| {
+        (5..8).all(|n| c.node(&format!("n{n}")).flags.powering_up)
+    });
+    let view = ctld.slurm.look().unwrap();
+    let of = |job: JobId| {
+        let nodes = &view.jobs[&job].nodes;
+        nodes.iter().map(|n| view.nodes[n].alloc).collect::<Vec<_>>()
+    };
+    let alloc = |cpus, memory_mb| Alloc {
+        cpus,
+        memory_mb,
+        gpus: 0,
+    };
+    assert_eq!(of(job), [Some(alloc(3, 700))]);
+    assert_eq!(of(next), [Some(alloc(64, 6400)); 2], "all CPUs, memory by CPU");
+
+    let its = view.jobs[&job].nodes.clone();
+    let others = view.jobs[&next].nodes.clone();
+    ctld.slurm.end_with_job(&its, "thiao: ends with its job").unwrap();
+    ctld.slurm
+        .end_with_job(&others, "thiao: ends with its job")
+        .unwrap();
+    assert!(ctld.node(its[0].as_str()).flags.powering_up);
+
+    // Cancelled while its nodes power up: they would stay so.
+    ctld.run(false, &["scancel", &next.to_string()]).unwrap();
+    ctld.until("its nodes have no job", 5, |c| {
+        others.iter().all(|n| !c.node(n.as_str()).may_run_job())
+    });
+    assert!(ctld.node(others[0].as_str()).flags.powering_up);
+    ctld.slurm
+        .power_down_now(&others, "thiao: its job is over")
+        .unwrap();
+    let free = |c: &Ctld, name: &str| {
+        let n = c.node(name);
+        n.base == BaseState::Idle && n.flags.powered_down && !n.flags.drain
+    };
+    ctld.until("they are free again", 15, |c| {
+        others.iter().all(|n| free(c, n.as_str()))
+    });
+
+    // A VM with less than its node's line.
+    ctld.hook("Start", its[0].as_str());
+    ctld.until("the job runs", 10, |c| c.is(job, &JobState::Running));
+    let up = ctld.node(its[0].as_str());
+    assert!(up.flags.drain && up.flags.power_down && up.is_up(), "{up:?}");
+    ctld.until("it is over", 10, |c| c.job(job).is_none());
+    ctld.until("and its node is free again", 10, |c| free(c, its[0].as_str()));
+    let calls = ctld.hooks();
+    let resumed = calls.iter().filter(|c| c.starts_with("Resume ")).count();
+    let ended = format!("Suspend {}", its[0]);
+    assert!(resumed <= 2 && calls.contains(&ended), "{calls:?}");
+}
+
+#[test]
+fn an_array_of_500_is_let_go_in_parts() {
+    let Some(dir) = inside("job_mode::an_array_of_500_is_let_go_in_parts") else {
+        return;
+    };
+    let ctld = start(dir);
+    ctld.hold(true);
+    let array = ctld.sbatch(&["-p", "jobs", "--array=0-499%450", "--wrap", "sleep 60"]);
+    let held = ctld.sbatch(&["-p", "jobs", "-H", "--wrap", "true"]);
+    let seen = ctld.seen(array);
+    let all: Vec<u32> = (0..500).collect();
+    assert_eq!(
+        seen.array,
+        Some(ArrayTasks {
+            job: array,
+            tasks: all
+        })
+    );
+    assert_eq!(seen.request.cpus, 1, "of one task");
+
+    let part = |tasks: Vec<u32>| Admission {
+        job: array,
+        array: Some(ArrayTasks { job: array, tasks }),
+        licenses: String::new(),
+    };
+    let asked = Instant::now();
+    ctld.admit(&[part((0..300).chain([302]).collect()), whole(held, "")]);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    ctld.until("tasks have nodes", 10, |c| {
+        let view = c.slurm.look().unwrap();
+        view.jobs.values().filter(|j| !j.nodes.is_empty()).count() == 4
+    });
+    let view = ctld.slurm.look().unwrap();
+    let open = |job: &&SlurmJob| job.array.is_some() && job.gate == Gate::Open;
+    assert_eq!(view.jobs.values().filter(open).count(), 301, "a record each");
+    let rest = &view.jobs[&array];
+    assert_eq!(
+        (rest.gate, rest.array.as_ref().unwrap().tasks.len()),
+        (Gate::Waits, 199)
+    );
+    assert!(view.jobs[&held].gate == Gate::Open && view.jobs[&held].reason == "JobHeldUser");
+
+    // Back behind the gate, and what is not there any more is told alone.
+    ctld.slurm.close_gate(&part(vec![302])).unwrap();
+    let is_302 = |job: &&SlurmJob| job.array.as_ref().is_some_and(|a| a.tasks == [302]);
+    let view = ctld.slurm.look().unwrap();
+    assert_eq!(view.jobs.values().find(is_302).unwrap().gate, Gate::Waits);
+    let told = ctld
+        .slurm
+        .admit(&[part(vec![499]), whole(JobId(4_000_000), ""), part(vec![700])]);
+    assert!(told[0].1.is_ok(), "{told:?}");
+    for (_, result) in &told[1..] {
+        assert!(matches!(result, Err(SlurmError::NoSuchJob { .. })), "{told:?}");
+    }
+}
+
+#[test]
+fn a_job_is_put_back_behind_the_gate() {
+    let Some(dir) = inside("job_mode::a_job_is_put_back_behind_the_gate") else {
+        return;
+    };
+    let ctld = start(dir);
+    let comment = "vm: share=50; put back: host h1 died";
+    let waits = |c: &Ctld, job: JobId, reason: &str| {
+        c.job(job).is_some_and(|j| {
+            j.state == JobState::Pending && j.gate == Gate::Waits && j.licenses == "a:1" && j.reason == reason
+        })
+    };
+
+    // One that runs, and one that waits for its node.
+    let job = ctld
+        .submit(
+            Some("share=50"),
+            &["-p", "jobs", "-L", "a:1", "--wrap", "sleep 60"],
+        )
+        .unwrap();
+    ctld.admit(&[whole(job, "a:1")]);
+    ctld.until("it runs", 20, |c| c.is(job, &JobState::Running));
+    ctld.hold(true);
+    let two = ctld.sbatch(&["-p", "jobs", "-L", "a:1", "--wrap", "sleep 60"]);
+    ctld.admit(&[whole(two, "a:1")]);
+    ctld.until("the second configures", 10, |c| c.is(two, &JobState::Configuring));
+    for job in [job, two] {
+        let asked = Instant::now();
+        ctld.slurm.put_back(job, "a:1", comment).unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        ctld.until("it waits for room", 5, |c| waits(c, job, "Licenses"));
+        assert_eq!(ctld.seen(job).admin_comment.as_deref(), Some(comment));
+        // Again is harmless.
+        ctld.slurm.reopen(job, "a:1").unwrap();
+        ctld.until("it still waits", 5, |c| waits(c, job, "Licenses"));
+    }
+    // Cut short after the hold.
+    ctld.admit(&[whole(two, "a:1")]);
+    ctld.until("it has a node again", 10, |c| c.is(two, &JobState::Configuring));
+    ctld.run(false, &["scontrol", "requeuehold", &two.to_string()])
+        .unwrap();
+    ctld.until("it is held", 5, |c| {
+        let job = c.seen(two);
+        job.state == JobState::Pending && job.reason == "job requeued in held state"
+    });
+    ctld.slurm.reopen(two, "a:1").unwrap();
+    ctld.until("it waits for room once more", 5, |c| waits(c, two, "Licenses"));
+    // One that was let go and has no node yet.
+    ctld.run(false, &["scontrol", "hold", &two.to_string()]).unwrap();
+    ctld.admit(&[whole(two, "a:1")]);
+    ctld.slurm.put_back(two, "a:1", comment).unwrap();
+    assert!(ctld.seen(two).gate == Gate::Waits && ctld.seen(two).reason == "JobHeldAdmin");
+
+    // The last task has the array's id: no other is touched.
+    let array = ctld.sbatch(&["-p", "jobs", "-L", "a:1", "--array=3-4", "--wrap", "sleep 60"]);
+    ctld.admit(&[Admission {
+        job: array,
+        array: Some(ArrayTasks {
+            job: array,
+            tasks: vec![3, 4],
+        }),
+        licenses: "a:1".into(),
+    }]);
+    let tasks = |c: &Ctld| {
+        let jobs = c.slurm.look().unwrap().jobs;
+        jobs.into_values()
+            .filter(|j| j.key() == array)
+            .collect::<Vec<_>>()
+    };
+    ctld.until("both configure", 10, |c| {
+        let tasks = tasks(c);
+        tasks.len() == 2 && tasks.iter().all(|j| j.state == JobState::Configuring)
+    });
+    ctld.slurm
+        .put_back(array, "a:1", "vm: ; put back: no room")
+        .unwrap();
+    ctld.until("one waits", 5, |c| waits(c, array, "Licenses"));
+    let other = tasks(&ctld).into_iter().find(|j| j.id != array).unwrap();
+    assert_eq!(
+        (&other.state, &other.admin_comment),
+        (&JobState::Configuring, &None)
+    );
+    assert_eq!(other.array.unwrap().tasks.len(), 1);
+
+    // One that may not go back keeps its comment and its node.
+    ctld.run(false, &["scancel", &array.to_string()]).unwrap();
+    let stays = ctld.sbatch(&["-p", "jobs", "--no-requeue", "--wrap", "sleep 60"]);
+    assert!(!ctld.seen(stays).requeue);
+    ctld.admit(&[whole(stays, "")]);
+    ctld.until("it configures", 20, |c| c.is(stays, &JobState::Configuring));
+    let error = ctld.slurm.put_back(stays, "", comment).unwrap_err();
+    assert!(matches!(error, SlurmError::InvalidState { .. }), "{error}");
+    assert!(ctld.is(stays, &JobState::Configuring));
+    assert!(ctld.seen(stays).admin_comment.is_none_or(|text| text.is_empty()));
+    let error = ctld.slurm.put_back(JobId(4_000_000), "", comment).unwrap_err();
+    assert!(matches!(error, SlurmError::NoSuchJob { .. }), "{error}");
+}
+
+#[test]
+fn submissions_are_judged_as_the_controller_judges_them() {
+    let Some(dir) = inside("job_mode::submissions_are_judged_as_the_controller_judges_them") else {
+        return;
+    };
+    let ctld = start(dir);
+    let me = user_name();
+    let asker = Asker {
+        partition: "jobs",
+        account: "",
+        user: &me,
+    };
+    for text in [
+        "share=25",
+        "share=75 template=small",
+        " template=big\tshare=+50 ",
+        "share=24",
+        "share=76",
+        "template=other",
+        "template=small image=deb-12",
+        "image=deb-12 keep-on-failure",
+        "image=deb-13",
+        "keep-on-failure share=30",
+        "keep-on-failure=yes",
+        "share=0",
+        "share=101",
+        "share=",
+        "share",
+        "share=1e1",
+        "share=0x20",
+        "template=a/b",
+        "template=",
+        "x",
+        "x=y=z",
+        "share=30 share=30",
+        "image=$(x)",
+        "image=a'b\"c",
+        "share=99999999999999999999",
+        "=",
+        "%s %d %%",
+    ] {
+        let ours = VmOptions::parse(text).and_then(|o| o.check(&rules(), asker).map(|()| o));
+        match (ours, ctld.submit(Some(text), &["-H", "--wrap", "true"])) {
+            (Ok(options), Ok(job)) => {
+                let job = ctld.seen(job);
+                assert_eq!(job.admin_comment, Some(format!("vm: {options}")), "{text}");
+                assert_eq!((job.partition.as_str(), job.gate), ("jobs", Gate::Waits));
+            }
+            (Err(why), Err(said)) => {
+                // A quoted word may be quoted in another way.
+                let why = why.split(['"', '\\']).next_back().unwrap();
+                assert!(said.contains(why), "{text}: {why} not in {said}");
+            }
+            (ours, theirs) => panic!("{text}: {ours:?}, but {theirs:?}"),
+        }
+    }
+
+    let refused = |options: Option<&str>, args: &[&str], why: &str| {
+        let args = [args, &["-H", "--wrap", "true"]].concat();
+        let said = ctld.submit(options, &args).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    };
+    refused(None, &["-p", "jobs,vm"], "is named alone");
+    refused(
+        Some("share=50"),
+        &["-p", "vm"],
+        "partition vm gives jobs no VMs of their own: leave share=50 out",
+    );
+    for licenses in ["vm_room", "a,vm_room:1", "vm_room:0;a"] {
+        refused(None, &["-L", licenses], "the licence vm_room");
+        refused(None, &["-p", "jobs", "-L", licenses], "the licence vm_room");
+    }
+    let tres = |job: JobId| {
+        ctld.run(false, &["squeue", "-h", "-j", &job.to_string(), "-o", "%b"])
+            .unwrap()
+    };
+    let put = |options: Option<&str>, args: &[&str]| {
+        let job = ctld
+            .submit(options, &[args, &["-H", "--wrap", "true"]].concat())
+            .unwrap();
+        (ctld.seen(job), tres(job).trim().to_owned())
+    };
+    // Of tsub, without options and without a partition.
+    assert_eq!(put(Some(""), &[]).0.partition, "jobs");
+    let (job, gres) = put(None, &[]);
+    assert_eq!(
+        (job.partition.as_str(), job.gate, gres.as_str()),
+        ("vm", Gate::Open, "N/A")
+    );
+    assert_eq!(put(Some(""), &["-p", "vm"]).0.gate, Gate::Open);
+    assert_eq!(put(None, &["-p", "jobs", "--gres=vm:3"]).1, "gres:vm:1");
+    let (job, _) = put(None, &["-p", "jobs", "-L", "a:2"]);
+    assert_eq!(
+        (job.licenses.as_str(), job.gate, job.has_options),
+        ("a:2", Gate::Waits, false)
+    );
+
+    // A job hands its environment on, but not what was asked of its own VMs.
+    let out = ctld.dir.join("out");
+    let job = ctld
+        .submit(
+            Some("share=50"),
+            &[
+                "-p",
+                "jobs",
+                "--export=NONE",
+                "-o",
+                out.to_str().unwrap(),
+                "--wrap",
+                "env",
+            ],
+        )
+        .unwrap();
+    ctld.admit(&[whole(job, "")]);
+    ctld.until("it ran", 20, |c| c.job(job).is_none());
+    let env = std::fs::read_to_string(&out).unwrap();
+    assert!(env.lines().any(|line| line == "SLURM_THIAO_VM=-"), "{env}");
+    assert_eq!(put(Some("-"), &[]).0.partition, "vm");
+
+    // srun waits as any other, and each part of a heterogeneous job.
+    let conf = ctld.conf.clone();
+    let mut srun = std::process::Command::new("srun")
+        .args(["-p", "jobs", "hostname"])
+        .env("SLURM_CONF", conf)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    ctld.until("srun's job waits", 10, |c| {
+        let jobs = c.slurm.look().unwrap().jobs;
+        jobs.values()
+            .any(|j| j.name == "hostname" && j.gate == Gate::Waits && !j.requeue)
+    });
+    srun.kill().unwrap();
+    srun.wait().unwrap();
+    let first = ctld.sbatch(&["-p", "jobs", "-c2", "--wrap", "true", ":", "-p", "jobs", "-c1"]);
+    let jobs = ctld.slurm.look().unwrap().jobs;
+    let parts: Vec<&SlurmJob> = jobs.values().filter(|j| j.het == Some(first)).collect();
+    assert!(
+        parts.len() == 2 && parts.iter().all(|j| j.gate == Gate::Waits),
+        "{parts:?}"
+    );
+
+    // A script that fails lets nothing pass.
+    let file = ctld.dir.join("job_submit.lua");
+    let script = std::fs::read_to_string(&file).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    std::fs::write(
+        &file,
+        script.replace("local own = own_partition(asked)", "local own = nil .. asked"),
+    )
+    .unwrap();
+    refused(None, &["-p", "jobs"], "job_submit.lua of Thiao failed");
+    // A site's own functions are asked first.
+    let beside = ctld.dir.join("thiao_job_submit.lua");
+    std::fs::write(&beside, script).unwrap();
+    let own = format!(
+        "function slurm_job_submit(job)\n  if job.name == 'no' then return slurm.ERROR end\n  return slurm.SUCCESS\nend\n\
+         function slurm_job_modify() return slurm.SUCCESS end\nreturn dofile({:?})\n",
+        beside.to_str().unwrap()
+    );
+    std::thread::sleep(Duration::from_millis(1100));
+    std::fs::write(&file, own).unwrap();
+    refused(None, &["-J", "no"], "Unspecified error");
+    assert_eq!(put(None, &["-p", "jobs"]).0.gate, Gate::Waits);
+}
+
+#[test]
+fn changes_by_users_keep_the_gate() {
+    let Some(dir) = inside("job_mode::changes_by_users_keep_the_gate") else {
+        return;
+    };
+    let ctld = start(dir);
+    // Dependencies and holds are Slurm's, whatever the gate.
+    let first = ctld.sbatch(&["-p", "jobs", "--wrap", "true"]);
+    let after = format!("--dependency=afterok:{first}");
+    let second = ctld.sbatch(&["-p", "jobs", &after, "--wrap", "true"]);
+    ctld.run(false, &["scontrol", "hold", &first.to_string()])
+        .unwrap();
+    ctld.admit(&[whole(first, ""), whole(second, "")]);
+    assert_eq!(ctld.seen(second).reason, "Dependency");
+    ctld.run(false, &["scontrol", "release", &first.to_string()])
+        .unwrap();
+    ctld.until("one after the other", 30, |c| c.job(second).is_none());
+
+    // Moved by the controller, as `tsub JOBID` does.
+    let job = ctld.sbatch(&["-H", "-L", "a:1", "--wrap", "true"]);
+    ctld.slurm
+        .move_job(job, "jobs", "a:1", Some("vm: share=50"))
+        .unwrap();
+    let seen = ctld.seen(job);
+    assert_eq!(
+        (seen.partition.as_str(), seen.gate, seen.licenses.as_str()),
+        ("jobs", Gate::Waits, "a:1")
+    );
+    assert!(seen.has_options);
+    ctld.slurm
+        .comment(job, "vm: share=50; two\nlines | and bars")
+        .unwrap();
+    assert_eq!(
+        ctld.seen(job).admin_comment.as_deref(),
+        Some("vm: share=50; two lines | and bars")
+    );
+
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("nobody else can be played without root");
+        return;
+    }
+    let submit = |args: &[&str]| {
+        let words = [
+            &["sbatch", "--parsable", "-H", "-o", "/dev/null"],
+            args,
+            &["--wrap", "true"],
+        ]
+        .concat();
+        JobId(ctld.run(true, &words).unwrap().trim().parse().unwrap())
+    };
+    let of_user =
+        |job: JobId, change: &str| ctld.run(true, &["scontrol", "update", &format!("JobId={job}"), change]);
+    let is = |job: JobId, partition: &str, gate: Gate, licenses: &str, tres: &str| {
+        let seen = ctld.seen(job);
+        assert_eq!(
+            (seen.partition.as_str(), seen.gate, seen.licenses.as_str()),
+            (partition, gate, licenses)
+        );
+        let said = ctld
+            .run(false, &["squeue", "-h", "-j", &job.to_string(), "-o", "%b"])
+            .unwrap();
+        assert_eq!(said.trim(), tres);
+    };
+    let job = submit(&["-p", "jobs", "-L", "a:1"]);
+    for (change, licenses) in [
+        ("Licenses=", ""),
+        ("Licenses=a:2", "a:2"),
+        ("Licenses=vm_room:0", ""),
+        ("Licenses=a,vm_room:1", "a"),
+        ("Gres=vm:4", "a"),
+        ("Partition=jobs", "a"),
+    ] {
+        of_user(job, change).unwrap();
+        is(job, "jobs", Gate::Waits, licenses, "gres:vm:1");
+    }
+    of_user(job, "Partition=vm").unwrap();
+    is(job, "vm", Gate::Open, "a", "gres:vm:0");
+    of_user(job, "Partition=jobs").unwrap();
+    is(job, "jobs", Gate::Waits, "a", "gres:vm:1");
+    assert!(of_user(job, "Partition=jobs,vm").is_err());
+    assert!(of_user(job, "AdminComment=vm: share=100").is_err());
+    // Let go, it keeps being so.
+    ctld.admit(&[whole(job, "a")]);
+    of_user(job, "Licenses=a:3").unwrap();
+    is(job, "jobs", Gate::Open, "a:3", "gres:vm:1");
+
+    // In and out again, and it runs where there are no such nodes.
+    let job = submit(&[]);
+    assert!(of_user(job, "Licenses=vm_room").is_err());
+    of_user(job, "Partition=jobs").unwrap();
+    is(job, "jobs", Gate::Waits, "", "gres:vm:1");
+    of_user(job, "Partition=vm").unwrap();
+    is(job, "vm", Gate::Open, "", "gres:vm:0");
+    ctld.run(true, &["scontrol", "release", &job.to_string()])
+        .unwrap();
+    ctld.until("it ran", 20, |c| c.job(job).is_none());
+
+    // Tasks of one array at different sides of the gate.
+    let array = submit(&["-p", "jobs", "--array=0-3"]);
+    let some = Admission {
+        job: array,
+        array: Some(ArrayTasks {
+            job: array,
+            tasks: vec![1],
+        }),
+        licenses: String::new(),
+    };
+    ctld.admit(&[some]);
+    of_user(array, "Licenses=a:1").unwrap();
+    let jobs = ctld.slurm.look().unwrap().jobs;
+    let mut gates: Vec<_> = jobs
+        .values()
+        .filter(|j| j.key() == array)
+        .map(|j| {
+            (
+                j.array.as_ref().unwrap().tasks.clone(),
+                j.gate,
+                j.licenses.as_str(),
+            )
+        })
+        .collect();
+    gates.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(
+        gates,
+        [(vec![0, 2, 3], Gate::Waits, "a:1"), (vec![1], Gate::Open, "a:1")]
+    );
+}
+
+#[test]
+fn without_the_licence_there_is_no_gate() {
+    let Some(dir) = inside("job_mode::without_the_licence_there_is_no_gate") else {
+        return;
+    };
+    let ctld = Ctld::start(dir, TIMES, |_| {});
+    let error = ctld.slurm.ensure_gate().unwrap_err();
+    assert!(
+        matches!(error, SlurmError::NoGate) && error.to_string().contains("thiao setup"),
+        "{error}"
+    );
+    // Nothing else is asked of nodes that no job has.
+    let slurm = Slurm::new(Some(ctld.conf.clone()), None, Duration::from_secs(20));
+    assert!(slurm.look().unwrap().nodes.values().all(|n| n.alloc.is_none()));
+}
