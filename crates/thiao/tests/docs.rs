@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiao::config;
 
-/// The tables' heads as written in the file, and what each needs to be right: with either provider.
-const PROVIDERS: [&[(&str, &str)]; 2] = [
+/// The tables' heads as written in the file, and what each needs to be right: with either
+/// provider; and with a nodeset of job mode, which has keys of its own.
+const SITES: [&[(&str, &str)]; 3] = [
     &[
         ("", "cluster = \"lab\"\n"),
         (
@@ -20,6 +21,8 @@ const PROVIDERS: [&[(&str, &str)]; 2] = [
             "name = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\n",
         ),
         ("[slurm]", ""),
+        ("[job]", ""),
+        ("[[vm_options]]", ""),
         ("[limits]", ""),
         ("[timing]", ""),
         ("[qemu]", ""),
@@ -34,6 +37,8 @@ const PROVIDERS: [&[(&str, &str)]; 2] = [
             "name = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\ntemplate = \"7\"\n",
         ),
         ("[slurm]", ""),
+        ("[job]", ""),
+        ("[[vm_options]]", ""),
         ("[limits]", ""),
         ("[timing]", ""),
         ("[opennebula]", "slurmctld_addr = \"10.0.0.1\"\n"),
@@ -46,6 +51,22 @@ const PROVIDERS: [&[(&str, &str)]; 2] = [
             "server = \"10.0.0.2\"\npath = \"/home\"\n",
         ),
     ],
+    &[
+        ("", "cluster = \"lab\"\n"),
+        (
+            "[[nodeset]]",
+            "name = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\nmode = \"job\"\n",
+        ),
+        ("[slurm]", ""),
+        ("[job]", ""),
+        ("[[vm_options]]", ""),
+        ("[limits]", ""),
+        ("[timing]", ""),
+        ("[qemu]", ""),
+        ("[[qemu.host]]", "name = \"h\"\nmemory_mb = 4000\n"),
+        ("[[qemu.user]]", "name = \"alice\"\nuid = 1000\ngid = 1000\n"),
+        ("[[qemu.share]]", "source = \"/srv\"\nuser = \"alice\"\n"),
+    ],
 ];
 
 type Tables = &'static [(&'static str, &'static str)];
@@ -57,7 +78,8 @@ const NO_KEY: &str = "zzzzzz";
 const NO_VALUE: &str = "1979-05-27";
 
 /// Defaults that depend on this machine or on other keys: the reference says so in words.
-const IN_WORDS: [&str; 10] = [
+const IN_WORDS: [&str; 11] = [
+    "nodeset.memory_per_cpu_mb",
     "nodeset.template",
     "qemu.agent",
     "qemu.slurmctld_host",
@@ -162,7 +184,7 @@ fn kind(tables: Tables, head: &str, name: &str) -> Option<String> {
 
 /// All keys by their full names, as the program tells them.
 fn keys() -> BTreeMap<String, Key> {
-    let [qemu, opennebula] = PROVIDERS.map(keys_with);
+    let [qemu, opennebula, job_mode] = SITES.map(keys_with);
     let mut keys = qemu;
     for (name, key) in opennebula {
         match keys.get_mut(&name) {
@@ -178,10 +200,13 @@ fn keys() -> BTreeMap<String, Key> {
             }
         }
     }
+    for (name, key) in job_mode {
+        keys.entry(name).or_insert(key);
+    }
     keys
 }
 
-/// The keys that there are with one provider.
+/// The keys that there are at one site.
 fn keys_with(tables: Tables) -> BTreeMap<String, Key> {
     let shown = load(&file(tables, "none", str::to_owned)).unwrap();
     let mut table = "";
