@@ -9,6 +9,10 @@ use std::fmt;
 /// Begins the `AdminComment` of a job that has options for its VMs.
 pub const COMMENT_PREFIX: &str = "vm:";
 
+/// The variable of the environment in which `tsub` gives them to Slurm's lua script
+/// (empty: none; it is a mark of `tsub` then). It survives `sbatch --export=NONE`.
+pub const VARIABLE: &str = "SLURM_THIAO_VM";
+
 /// Stands in the `AdminComment` of a job that was put back, before the reason.
 const PUT_BACK: &str = "; put back: ";
 

@@ -3,14 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod served;
+
+use served::Served;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiao::api::types::{
     Accepted, Event, Everybody, Explanation, Host, Job, Look, Node, PlanLine, PlanView, Status, Vm,
 };
-use thiao::api::{ApiError, Query, SOCKET, server};
+use thiao::api::{ApiError, Query, SOCKET};
 use thiao_core::hostlist;
 use tokio::sync::mpsc;
 
@@ -140,6 +143,7 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
                 node_count: 2,
                 submit: Some(now() - 5_000),
                 start: None,
+                array: None,
             }]))),
             Query::Events {
                 limit,
@@ -194,72 +198,21 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
                 drop(reply.send(Err(ApiError::NotFound("not a node: fg0".into()))))
             }
             Query::JobReady { reply, .. } => drop(reply.send(Ok(()))),
+            // What cli_jobs.rs is about.
+            Query::Give { reply, .. } | Query::Clean { reply, .. } => drop(reply),
+            Query::JobVms { reply, .. } => drop(reply),
+            Query::JobsVms { reply, .. } => drop(reply),
         }
     }
 }
 
-/// A served state folder; ends with its runtime.
-struct Served {
-    _runtime: tokio::runtime::Runtime,
-    dir: tempfile::TempDir,
-    config: PathBuf,
-}
-
-impl Served {
-    fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join(SOCKET);
-        let (queries, asked) = mpsc::channel(4);
-        runtime.spawn(controller(asked));
-        runtime.spawn(server::serve(socket.clone(), queries));
-        while !socket.exists() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        let config = dir.path().join("thiao.toml");
-        std::fs::write(&config, format!("state_dir = {:?}\n", dir.path())).unwrap();
-        Self {
-            _runtime: runtime,
-            dir,
-            config,
-        }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_thiao"));
-        command
-            .args(args)
-            .env("THIAO_CONFIG", &self.config)
-            .env("TZ", "UTC")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> (i32, String, String) {
-        let output = self.command(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap(),
-            text(output.stdout),
-            text(output.stderr),
-        )
-    }
-
-    #[track_caller]
-    fn good(&self, args: &[&str]) -> String {
-        let (code, out, err) = self.run(args);
-        assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
-        out
-    }
+fn served() -> Served {
+    Served::new(controller)
 }
 
 #[test]
 fn ten_thousand_nodes_fit_a_screen() {
-    let served = Served::new();
+    let served = served();
     let out = served.good(&["nodes"]);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 4, "{out}");
@@ -308,7 +261,7 @@ fn ten_thousand_nodes_fit_a_screen() {
 
 #[test]
 fn json_is_the_answer_itself() {
-    let served = Served::new();
+    let served = served();
     let nodes: Vec<Node> = serde_json::from_str(&served.good(&["nodes", "fg[100-104]", "--json"])).unwrap();
     assert_eq!(nodes.len(), 5);
     assert_eq!(nodes[0].vm.as_deref(), Some("fg100.1"));
@@ -327,7 +280,7 @@ fn json_is_the_answer_itself() {
 
 #[test]
 fn people_read_sentences() {
-    let served = Served::new();
+    let served = served();
     let out = served.good(&["status"]);
     for text in [
         "thiao 9.9, started 2 min ago",
@@ -380,7 +333,7 @@ fn people_read_sentences() {
 
 #[test]
 fn refusals_are_passed_on() {
-    let served = Served::new();
+    let served = served();
     assert_eq!(
         served.good(&["resume", "-f", "fg[1,0]"]),
         "fg[0-1]: made now, force true\n"
@@ -425,7 +378,7 @@ fn lines_of(command: &mut Command, count: usize) -> (Vec<String>, std::process::
 
 #[test]
 fn followers_see_what_comes_and_may_leave() {
-    let served = Served::new();
+    let served = served();
     let (lines, status, err) = lines_of(&mut served.command(&["events", "--follow", "--json"]), 6);
     let ids: Vec<i64> = lines
         .iter()
@@ -516,7 +469,7 @@ fn a_stranger_is_refused_orders_by_the_kernels_word() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let served = Served::new();
+    let served = served();
     std::fs::set_permissions(served.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = served.dir.path().join("thiao");
     std::fs::copy(env!("CARGO_BIN_EXE_thiao"), &program).unwrap();

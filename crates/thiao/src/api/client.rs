@@ -96,6 +96,27 @@ impl Client {
         }
     }
 
+    /// Whether surely nobody serves the socket: it is missing, refuses, or takes nobody in within `limit`.
+    #[must_use]
+    pub fn is_absent(&self, limit: Duration) -> bool {
+        use rustix::io::Errno;
+        use rustix::net::sockopt::{Timeout, set_socket_timeout};
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+        let asked = || -> Result<(), Errno> {
+            let address = SocketAddrUnix::new(&self.socket)?;
+            let socket = socket_with(
+                AddressFamily::UNIX,
+                SocketType::STREAM,
+                SocketFlags::CLOEXEC,
+                None,
+            )?;
+            // It holds for connecting too, as unix(7) does not say: EAGAIN (Linux 6.1).
+            set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+            connect(&socket, &address)
+        };
+        matches!(asked(), Err(Errno::NOENT | Errno::CONNREFUSED | Errno::AGAIN))
+    }
+
     /// How it goes.
     ///
     /// # Errors
@@ -356,6 +377,28 @@ mod tests {
     #[test]
     fn paths_are_encoded() {
         assert_eq!(encode("fg[0-3],a b"), "fg%5B0-3%5D%2Ca%20b");
+    }
+
+    #[test]
+    fn an_absent_controller_is_noticed_at_once() {
+        let limit = Duration::from_millis(200);
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::new(dir.path());
+        assert!(client.is_absent(limit), "there is no socket");
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        assert!(!client.is_absent(limit));
+        // One that takes nobody in, and has no room for more who wait.
+        rustix::net::listen(&listener, 0).unwrap();
+        let _waits = std::os::unix::net::UnixStream::connect(dir.path().join(SOCKET));
+        let start = std::time::Instant::now();
+        assert!(client.is_absent(limit));
+        assert!(
+            (limit..limit * 20).contains(&start.elapsed()),
+            "{:?}",
+            start.elapsed()
+        );
+        drop(listener);
+        assert!(client.is_absent(limit), "nobody listens any more");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use thiao_core::ids::{ClusterName, NodesetName};
@@ -47,8 +48,8 @@ pub(super) enum Command {
     Vms(Look),
     /// Show hosts and how full they are
     Hosts(Look),
-    /// Show jobs: your own; all for root and the controller's user
-    Jobs(Look),
+    /// Show jobs, or the VMs of one: your own; all for root and the controller's user
+    Jobs(Jobs),
     /// Show what happened
     Events(Events),
     /// Tell the story of a node, a VM or a job
@@ -74,6 +75,20 @@ pub(super) enum Command {
         /// Which ones, e.g. fg[0-3]
         #[arg(value_name = "HOSTLIST")]
         nodes: String,
+    },
+    /// Submit a job as sbatch does, with options for its own VMs (also: the program called as tsub)
+    // Its words are sbatch's: they are taken before this parser sees them.
+    #[command(disable_help_flag = true, disable_version_flag = true, long_about = super::submit::HELP, verbatim_doc_comment)]
+    Submit {
+        /// sbatch's options, --vm-..., the script and its arguments; or a job that waits already
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+        words: Vec<OsString>,
+    },
+    /// End the VMs of a job that is over, if any are left: of your own; of any for root and the controller's user
+    Clean {
+        /// Its number
+        #[arg(value_name = "JOBID")]
+        job: u32,
     },
     /// Show or check the settings
     #[command(subcommand)]
@@ -110,6 +125,31 @@ pub(super) struct Look {
     /// Again every second, until Ctrl-C; with --json one line each time
     #[arg(short, long)]
     pub(super) watch: bool,
+}
+
+/// Which jobs, and how.
+#[derive(Debug, Args)]
+pub(super) struct Jobs {
+    /// Of this job, also when it is over: the VMs that were made for it alone, and what they cost
+    #[arg(value_name = "JOBID", conflicts_with = "export")]
+    pub(super) job: Option<u32>,
+    /// Write all VMs that were made for single jobs, times in milliseconds since the epoch
+    #[arg(long, value_enum, value_name = "FORM", conflicts_with_all = ["json", "watch"])]
+    pub(super) export: Option<ExportAs>,
+    /// Only those that were there since: 2026-11-25, 2026-11-25T08:30, or 30m, 12h, 7d ago
+    #[arg(long, value_name = "TIME", requires = "export", value_parser = super::jobs::time)]
+    pub(super) since: Option<u64>,
+    #[command(flatten)]
+    pub(super) how: Look,
+}
+
+/// In what form VMs are written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ExportAs {
+    /// Comma-separated, a head line first
+    Csv,
+    /// One array
+    Json,
 }
 
 /// Which nodes, and how.

@@ -1,9 +1,9 @@
-//! `status`, `vms`, `hosts`, `jobs`, `events`, `explain`, `plan`.
+//! `status`, `vms`, `hosts`, `events`, `explain`, `plan`.
 
 use super::args::{Events, Look};
 use super::watch::{self, show};
 use crate::api::client::Client;
-use crate::api::types::{Event, Explanation, Host, Job, Look as Seen, PlanLine, PlanView, Status, Vm};
+use crate::api::types::{Event, Explanation, Host, Look as Seen, PlanLine, PlanView, Status, Vm};
 use crate::output::{Cell, Printer, Tone, clean, clock, memory, now, when};
 use std::fmt::Write as _;
 
@@ -182,51 +182,6 @@ fn load(host: &Host) -> Option<String> {
     let all = host.everybody.as_ref()?;
     let (cpu, mb) = (all.cpu_percent_load?, all.memory_mb_load?);
     Some(format!("{cpu} %, {}", memory(mb)))
-}
-
-pub(super) fn jobs(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
-    show(
-        printer,
-        how,
-        || client.jobs(),
-        |jobs| {
-            if jobs.is_empty() {
-                return "there are no jobs, or none of yours\n".to_owned();
-            }
-            let now = now();
-            let row = |job: &Job| {
-                vec![
-                    Cell::from(job.id.to_string()),
-                    Cell::from(&job.name),
-                    Cell::from(&job.user),
-                    Cell::toned(&job.state, tone(&job.state)),
-                    Cell::from(format!("{}/{}", job.nodes_up, job.node_count)),
-                    Cell::maybe(Some(&job.nodes).filter(|nodes| !nodes.is_empty())),
-                    Cell::maybe(job.submit.map(|at| when(at, now))),
-                    Cell::maybe(job.start.map(|at| when(at, now))),
-                    Cell::from(
-                        Some(job.reason.as_str())
-                            .filter(|reason| *reason != "None")
-                            .unwrap_or_default(),
-                    ),
-                ]
-            };
-            printer.table(
-                &[
-                    "JOB",
-                    "NAME",
-                    "USER",
-                    "STATE",
-                    "UP",
-                    "NODES",
-                    "SUBMITTED",
-                    "START",
-                    "REASON",
-                ],
-                jobs.iter().map(row).collect(),
-            )
-        },
-    )
 }
 
 pub(super) fn plan(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {

@@ -6,11 +6,13 @@ mod findings;
 mod generate;
 mod guest;
 mod hostlist;
+mod jobs;
 mod look;
 mod nodes;
 mod place;
 mod serve;
 mod setup;
+mod submit;
 mod watch;
 
 use crate::api::client::{Client, ClientError};
@@ -52,6 +54,9 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     {
         return thiao_qemu::export::child(&args[2..]);
     }
+    if let Some((file, words)) = submit::called(&args) {
+        return ended(submit::run(file.as_deref(), words).map(|()| ExitCode::SUCCESS));
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -60,7 +65,12 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MALFORMED));
         }
     };
-    match run(cli) {
+    ended(run(cli))
+}
+
+/// Says what went wrong, if anything did.
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result {
         Ok(code) => code,
         Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -96,7 +106,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Nodes(which) => nodes::run(&client()?, printer, &which)?,
         Command::Vms(how) => look::vms(&client()?, printer, how)?,
         Command::Hosts(how) => look::hosts(&client()?, printer, how)?,
-        Command::Jobs(how) => look::jobs(&client()?, printer, how)?,
+        Command::Jobs(how) => jobs::run(&client()?, printer, &how)?,
         Command::Plan(how) => look::plan(&client()?, printer, how)?,
         Command::Events(which) => look::events(&client()?, printer, &which)?,
         Command::Explain { name, how } => look::explain(&client()?, printer, &name, how)?,
@@ -109,6 +119,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             hostlist::check(&nodes)?;
             let accepted = client()?.suspend(&nodes)?;
             printer.print(&format!("{}: {}\n", accepted.nodes, accepted.message))?;
+        }
+        Command::Submit { words } => submit::run(file, &words)?,
+        Command::Clean { job } => {
+            let accepted = client()?.clean(job)?;
+            printer.print(&format!("{}\n", accepted.message))?;
         }
         Command::Config(ConfigCommand::Show) => printer.print(&config::load(file)?.show())?,
         Command::Config(ConfigCommand::Check) => {

@@ -3,6 +3,7 @@
 //! the file, the environment or a default.
 
 mod passwd;
+mod places;
 mod read;
 mod resolve;
 
@@ -20,6 +21,7 @@ use thiao_core::policy::Policy;
 use thiao_core::view::Shape;
 use toml::de::DeTable;
 
+pub use places::{Places, places, state_dir};
 pub use thiao_core::world::{JobPartition, Mode, NodeSpec};
 
 /// Everything that was configured or is the default, resolved.
@@ -299,33 +301,6 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
 /// Everything that is wrong with it, at once.
 pub fn from_text(file: &Path, text: &str) -> Result<Config, ConfigError> {
     parse(file, text, &this_machine()).map(|loaded| loaded.config)
-}
-
-/// The state folder alone, for those who only ask the controller: other mistakes in the file
-/// do not matter to them. Without a file at the default place it is the default one.
-///
-/// # Errors
-/// When the file cannot be read or trusted, or its `state_dir` makes no sense.
-pub fn state_dir(file: Option<&Path>) -> Result<PathBuf, ConfigError> {
-    let default = || PathBuf::from(DEFAULT_STATE_DIR);
-    if file.is_none() && !Path::new(DEFAULT_FILE).exists() {
-        return Ok(default());
-    }
-    let file = file.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = read_trusted(file)?;
-    let (table, _) = DeTable::parse_recoverable(&text);
-    match table.get_ref().get("state_dir") {
-        None => Ok(default()),
-        Some(value) => match value.get_ref().as_str() {
-            Some(dir) if dir.starts_with('/') => Ok(dir.into()),
-            _ => Err(parse(file, &text, &this_machine())
-                .err()
-                .unwrap_or(ConfigError::Untrusted {
-                    file: PathDisplay(file.to_owned()),
-                    why: "state_dir is not an absolute path".to_owned(),
-                })),
-        },
-    }
 }
 
 /// Reads the file unless others than its owner and group may write to it: it names programs and secrets.

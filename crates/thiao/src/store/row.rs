@@ -207,7 +207,7 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
             host: row
                 .get::<_, Option<String>>(3)?
                 .and_then(|host| HostName::new(&host).ok()),
-            spec: spec(row, &broken)?,
+            spec: spec(row, broken)?,
             phase: phase(&word, detail).ok_or_else(|| broken(format!("phase {word:?}")))?,
             asked: time(row.get(6)?),
             since: time(row.get(7)?),

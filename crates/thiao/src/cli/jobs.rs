@@ -1,0 +1,220 @@
+//! `thiao jobs`: the queue, the VMs that a job had, and what all of them cost.
+
+use super::args::{ExportAs, Jobs, Look};
+use super::{look, watch};
+use crate::api::client::Client;
+use crate::api::types::{Job, JobVm, JobVms, summary_line};
+use crate::output::{Cell, Printer, clean, clock, memory, now, span, when};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// VMs in one answer of the controller's.
+const PAGE: usize = 10_000;
+
+pub(super) fn run(client: &Client, printer: Printer, which: &Jobs) -> anyhow::Result<()> {
+    match (which.job, which.export) {
+        (Some(job), _) => watch::show(
+            printer,
+            which.how,
+            || client.job_vms(job),
+            |had| draw_vms(printer, had),
+        ),
+        (None, Some(form)) => export(client, printer, form, which.since.unwrap_or_default()),
+        (None, None) => queue(client, printer, which.how),
+    }
+}
+
+fn queue(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+    watch::show(printer, how, || client.jobs(), |jobs| draw_queue(printer, jobs))
+}
+
+fn draw_queue(printer: Printer, jobs: &[Job]) -> String {
+    if jobs.is_empty() {
+        return "there are no jobs, or none of yours\n".to_owned();
+    }
+    let now = now();
+    let row = |job: &Job| {
+        vec![
+            Cell::from(job.id.to_string()),
+            Cell::from(&job.name),
+            Cell::from(&job.user),
+            Cell::toned(&job.state, look::tone(&job.state)),
+            Cell::from(format!("{}/{}", job.nodes_up, job.node_count)),
+            Cell::maybe(Some(&job.nodes).filter(|nodes| !nodes.is_empty())),
+            Cell::maybe(job.submit.map(|at| when(at, now))),
+            Cell::maybe(job.start.map(|at| when(at, now))),
+            Cell::from(
+                Some(job.reason.as_str())
+                    .filter(|reason| *reason != "None")
+                    .unwrap_or_default(),
+            ),
+        ]
+    };
+    let head = [
+        "JOB",
+        "NAME",
+        "USER",
+        "STATE",
+        "UP",
+        "NODES",
+        "SUBMITTED",
+        "START",
+        "REASON",
+    ];
+    printer.table(&head, jobs.iter().map(row).collect())
+}
+
+fn draw_vms(printer: Printer, had: &JobVms) -> String {
+    if had.vms.is_empty() {
+        return format!("no VMs were made for job {} alone\n", had.job);
+    }
+    let sum = summary_line(&had.vms);
+    let sum = sum.strip_prefix("thiao: ").unwrap_or(&sum);
+    let row = |vm: &JobVm| {
+        let since = |at: Option<u64>| Cell::maybe(at.map(|at| after(at.saturating_sub(vm.asked))));
+        vec![
+            Cell::from(&vm.node),
+            Cell::from(&vm.vm),
+            Cell::maybe(vm.host.as_ref()),
+            Cell::from(size(vm)),
+            Cell::from(format!("{} %", vm.share_percent)),
+            Cell::from(clock(vm.asked)),
+            since(vm.started),
+            since(vm.ready),
+            since(vm.up),
+            since(vm.ended),
+            Cell::from(format!("{:.2}", vm.core_hours)),
+        ]
+    };
+    let head = [
+        "NODE",
+        "VM",
+        "HOST",
+        "SIZE",
+        "SHARE",
+        "ASKED",
+        "STARTED",
+        "READY",
+        "UP",
+        "ENDED",
+        "CORE-HOURS",
+    ];
+    let table = printer.table(&head, had.vms.iter().map(row).collect());
+    format!("job {}: {}\n{table}", had.job, clean(sum))
+}
+
+fn size(vm: &JobVm) -> String {
+    let cpus = if vm.cpus == 1 { "CPU" } else { "CPUs" };
+    let gpus = match vm.gpus {
+        0 => String::new(),
+        1 => ", 1 GPU".to_owned(),
+        many => format!(", {many} GPUs"),
+    };
+    format!("{} {cpus}, {}{gpus}", vm.cpus, memory(vm.memory_mb))
+}
+
+/// A time after the VM was asked for.
+fn after(millis: u64) -> String {
+    if millis < 60_000 {
+        format!("+{:.1} s", millis as f64 / 1000.0)
+    } else {
+        format!("+{}", span(millis))
+    }
+}
+
+/// Writes all VMs that jobs had since then.
+fn export(client: &Client, printer: Printer, form: ExportAs, since: u64) -> anyhow::Result<()> {
+    let mut vms: Vec<JobVm> = Vec::new();
+    loop {
+        let last = vms.last().map_or(0, |vm| vm.id);
+        let page = client.jobs_vms(since, last, PAGE)?;
+        let full = page.len() >= PAGE;
+        vms.extend(page);
+        if !full {
+            break;
+        }
+    }
+    let text = match form {
+        ExportAs::Json => serde_json::to_string_pretty(&vms)? + "\n",
+        ExportAs::Csv => csv(&vms),
+    };
+    Ok(printer.print(&text)?)
+}
+
+const COLUMNS: &str =
+    "job,uid,node,vm,host,cpus,memory_mb,share_percent,gpus,asked,started,ready,up,ended,core_hours\n";
+
+/// No field needs quotes: they are numbers and names.
+fn csv(vms: &[JobVm]) -> String {
+    let mut text = COLUMNS.to_owned();
+    for vm in vms {
+        let time = |at: Option<u64>| at.map(|at| at.to_string()).unwrap_or_default();
+        let fields = [
+            vm.job.to_string(),
+            vm.uid.map(|uid| uid.to_string()).unwrap_or_default(),
+            clean(&vm.node),
+            clean(&vm.vm),
+            clean(vm.host.as_deref().unwrap_or_default()),
+            vm.cpus.to_string(),
+            vm.memory_mb.to_string(),
+            vm.share_percent.to_string(),
+            vm.gpus.to_string(),
+            vm.asked.to_string(),
+            time(vm.started),
+            time(vm.ready),
+            time(vm.up),
+            time(vm.ended),
+            format!("{:.4}", vm.core_hours),
+        ];
+        text.push_str(&fields.join(","));
+        text.push('\n');
+    }
+    text
+}
+
+/// A time that was typed: a date, a date and a time, or how long ago; in milliseconds since the epoch.
+pub(super) fn time(text: &str) -> Result<u64, String> {
+    let ago = |unit: char, seconds: u64| {
+        let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(now().saturating_sub(count.checked_mul(seconds)?.checked_mul(1000)?))
+    };
+    let date = || {
+        let local: DateTime = text.parse().ok()?;
+        let stamp = local.to_zoned(TimeZone::system()).ok()?.timestamp();
+        u64::try_from(stamp.as_millisecond()).ok()
+    };
+    ago('m', 60)
+        .or_else(|| ago('h', 3_600))
+        .or_else(|| ago('d', 86_400))
+        .or_else(date)
+        .ok_or_else(|| {
+            "write a date (2026-11-25), a date and a time (2026-11-25T08:30), or how long ago (30m, 12h, 7d)"
+                .to_owned()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_dates_or_how_long_ago() {
+        let day = time("2026-11-25").unwrap();
+        assert_eq!(time("2026-11-25T08:30").unwrap() - day, (8 * 60 + 30) * 60_000);
+        let ago = |text: &str| now() - time(text).unwrap();
+        for (text, millis) in [("30m", 1_800_000), ("12h", 43_200_000), ("7d", 604_800_000)] {
+            assert!((millis..millis + 60_000).contains(&ago(text)), "{text}");
+        }
+        for bad in [
+            "",
+            "x",
+            "7",
+            "-3d",
+            "2026-13-01",
+            "99999999999999999999d",
+            "1900-01-01",
+        ] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What people see of their jobs' own VMs, and what they ask for: a real API
+//! server on a real socket, with answers made up here.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod served;
+
+use served::Served;
+use thiao::api::types::{Accepted, JobVm, JobVms};
+use thiao::api::{ApiError, Query};
+use tokio::sync::mpsc;
+
+/// Job 17's: one that was up, one that never was.
+fn vms() -> Vec<JobVm> {
+    let first = JobVm {
+        id: 1,
+        job: 17,
+        uid: Some(1001),
+        node: "s0".into(),
+        vm: "s0.3".into(),
+        host: Some("host1".into()),
+        cpus: 2,
+        memory_mb: 500,
+        share_percent: 50,
+        gpus: 1,
+        asked: 1_700_000_000_000,
+        started: Some(1_700_000_000_900),
+        ready: Some(1_700_000_002_200),
+        up: Some(1_700_000_003_100),
+        ended: Some(1_700_000_090_900),
+        core_hours: 0.025,
+    };
+    let second = JobVm {
+        id: 2,
+        uid: None,
+        node: "s1".into(),
+        vm: "s1.1".into(),
+        host: None,
+        cpus: 1,
+        gpus: 0,
+        started: None,
+        ready: None,
+        up: None,
+        ended: None,
+        core_hours: 0.0,
+        ..first.clone()
+    };
+    vec![first, second]
+}
+
+async fn controller(mut asked: mpsc::Receiver<Query>) {
+    while let Some(query) = asked.recv().await {
+        match query {
+            Query::JobVms { job, reply } => {
+                let had = if job.0 == 17 { vms() } else { vec![] };
+                drop(reply.send(Ok(JobVms::of(job.0, had))));
+            }
+            Query::JobsVms { which, reply } => {
+                // Three pages: two are full.
+                let many = (which.after + 1..=20_001).take(which.limit);
+                let found = many.map(|id| JobVm {
+                    id,
+                    job: u32::try_from(id).unwrap(),
+                    ..vms()[0].clone()
+                });
+                let since = which.since.0;
+                drop(reply.send(Ok(match since {
+                    0 => found.collect(),
+                    _ => vms().into_iter().filter(|vm| vm.asked > since).collect(),
+                })));
+            }
+            Query::Give { job, options, reply } => drop(reply.send(Ok(Accepted {
+                nodes: String::new(),
+                message: format!("job {job} gets its VMs [{options}]"),
+            }))),
+            Query::Clean { job, reply } => drop(reply.send(match job.0 {
+                17 => Err(ApiError::Conflict(
+                    "job 17 is still running: scancel it first".into(),
+                )),
+                _ => Ok(Accepted {
+                    nodes: "s0".into(),
+                    message: format!("the VMs of job {job} are ended now"),
+                }),
+            })),
+            other => drop(other),
+        }
+    }
+}
+
+#[test]
+fn the_vms_of_a_job_are_shown() {
+    let served = Served::new(controller);
+    let shown = served.good(&["jobs", "17"]);
+    let words: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "job 17: 2 VMs on host1; up after 3.1 s; 0.03 core-hours",
+            "NODE VM HOST SIZE SHARE ASKED STARTED READY UP ENDED CORE-HOURS",
+            "s0 s0.3 host1 2 CPUs, 500 MiB, 1 GPU 50 % 2023-11-14 22:13:20.000 +0.9 s +2.2 s +3.1 s +1 min 0.03",
+            "s1 s1.1 - 1 CPU, 500 MiB 50 % 2023-11-14 22:13:20.000 - - - - 0.00",
+        ]
+        .map(|line| line.split_whitespace().collect::<Vec<_>>()),
+        "{shown}"
+    );
+    let json: JobVms = serde_json::from_str(&served.good(&["jobs", "17", "--json"])).unwrap();
+    assert_eq!((json.job, json.uid, json.up_after), (17, Some(1001), Some(3_100)));
+    assert_eq!(json.vms, vms());
+    assert_eq!(
+        served.good(&["jobs", "18"]),
+        "no VMs were made for job 18 alone\n"
+    );
+}
+
+#[test]
+fn what_vms_cost_can_be_taken_away() {
+    let served = Served::new(controller);
+    let csv = served.good(&["jobs", "--export", "csv", "--since", "2023-11-14"]);
+    assert_eq!(
+        csv,
+        "job,uid,node,vm,host,cpus,memory_mb,share_percent,gpus,asked,started,ready,up,ended,core_hours\n\
+         17,1001,s0,s0.3,host1,2,500,50,1,1700000000000,1700000000900,1700000002200,1700000003100,1700000090900,0.0250\n\
+         17,,s1,s1.1,,1,500,50,0,1700000000000,,,,,0.0000\n"
+    );
+    assert_eq!(
+        served
+            .good(&["jobs", "--export", "csv", "--since", "2023-11-15"])
+            .lines()
+            .count(),
+        1
+    );
+    let all: Vec<JobVm> = serde_json::from_str(&served.good(&["jobs", "--export", "json"])).unwrap();
+    let jobs: Vec<u32> = all.iter().map(|vm| vm.job).collect();
+    assert_eq!(jobs, (1..=20_001).collect::<Vec<u32>>(), "every page, once");
+    for wrong in [
+        &["jobs", "--export", "xml"][..],
+        &["jobs", "--since", "7d"],
+        &["jobs", "--export", "csv", "--since", "soon"],
+        &["jobs", "17", "--export", "csv"],
+        &["jobs", "--export", "csv", "--watch"],
+    ] {
+        assert_eq!(served.run(wrong).0, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn vms_are_given_and_let_go() {
+    let served = Served::new(controller);
+    for (words, expected) in [
+        (&["17"][..], "job 17 gets its VMs []\n"),
+        (&["--vm-share=50", "17_3"], "job 17_3 gets its VMs [share=50]\n"),
+    ] {
+        assert_eq!(served.good(&[&["submit"], words].concat()), expected);
+    }
+    assert_eq!(served.good(&["clean", "18"]), "the VMs of job 18 are ended now\n");
+    let (code, _, err) = served.run(&["clean", "17"]);
+    assert_eq!(
+        (code, err.as_str()),
+        (1, "thiao: job 17 is still running: scancel it first\n")
+    );
+    assert_eq!(served.run(&["clean", "17_3"]).0, 2);
+}
