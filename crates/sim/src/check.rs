@@ -4,12 +4,12 @@ use crate::controller::{Controller, Harm, Round};
 use crate::faults::Faults;
 use crate::provider::{Provider, Vm};
 use crate::sim::Setup;
-use crate::slurm::{Call, Hook};
+use crate::slurm::{Call, Hook, Slurm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use thiao_core::ids::{HostName, NodeName, Time, VmId, VmTag};
+use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use thiao_core::plan::Action;
-use thiao_core::world::Cause;
+use thiao_core::world::{Cause, Mode};
 
 /// A broken invariant, and what led to it.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Checker {
     in_force: BTreeMap<NodeName, (Time, Hook)>,
     /// VMs whose end was begun while the order in force was to end them.
     ordered: BTreeSet<VmTag>,
+    /// The job that each VM of job mode has run.
+    jobs: BTreeMap<VmId, JobId>,
     /// VMs of others.
     foreign: BTreeSet<VmId>,
 }
@@ -76,6 +78,7 @@ impl Checker {
         harms: &[Harm],
         controller: &Controller,
         provider: &Provider,
+        slurm: &Slurm,
         setup: &Setup,
     ) -> Result<(), String> {
         if let Some(refused) = round.refused.first() {
@@ -89,6 +92,9 @@ impl Checker {
             let Some((at, call)) = self.issued.remove(id) else {
                 return Err(format!("order {id} was taken and never given"));
             };
+            if matches!(call.hook, Hook::JobEnded { .. }) {
+                continue; // orders nothing of a node
+            }
             for node in &call.nodes {
                 let newest = self.in_force.entry(node.clone()).or_insert((at, call.hook));
                 if newest.0 < at {
@@ -110,9 +116,38 @@ impl Checker {
         self.no_act_on_a_failed_look(round, controller)?;
         harms.iter().try_for_each(|harm| self.no_job_lost(harm, setup))?;
         one_vm_per_node(provider)?;
+        self.one_job_per_vm(provider, slurm)?;
         self.foreign_vms_stay(controller, provider)?;
         starts_bounded(controller, setup)?;
         bounded(provider, setup)
+    }
+
+    /// Job mode: a VM runs the job that it was made for and no other, and is as big as
+    /// what that has of the node.
+    fn one_job_per_vm(&mut self, provider: &Provider, slurm: &Slurm) -> Result<(), String> {
+        for (name, node) in slurm.nodes.iter().filter(|(_, node)| node.mode == Mode::Job) {
+            let (Some((job, _)), Some(id)) = (slurm.running_on(name), &node.backed) else {
+                continue;
+            };
+            let first = *self.jobs.entry(id.clone()).or_insert(job);
+            if first != job {
+                return Err(format!(
+                    "VM {id} of {name} runs job {job}, and ran job {first} before"
+                ));
+            }
+            let vm = provider.vms.get(id).and_then(|vm| vm.spec.as_ref());
+            let alloc = slurm.jobs.get(&job).and_then(|job| Some(job.own.as_ref()?.each));
+            let (Some(spec), Some(alloc)) = (vm, alloc) else {
+                continue;
+            };
+            let size = (spec.shape.cpus, spec.shape.memory_mb, spec.gpus);
+            if spec.job != Some(job) || size != (alloc.cpus, alloc.memory_mb, alloc.gpus) {
+                return Err(format!(
+                    "job {job} has {alloc:?} of {name} and runs in VM {id}, made as {spec:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// How many orders were given whose effect was never stored.
@@ -147,7 +182,15 @@ impl Checker {
                 Cause::BootTimeout | Cause::Orphan => false,
             },
             Action::SetDown { node, .. } => self.ordered_down(node) || hides(&setup.faults),
-            Action::CreateVm { .. } | Action::ReturnNode { .. } | Action::StartNow { .. } => true,
+            Action::PowerDown { .. } => false,
+            Action::CreateVm { .. }
+            | Action::ReturnNode { .. }
+            | Action::StartNow { .. }
+            | Action::Admit { .. }
+            | Action::CloseGate { .. }
+            | Action::PutBack { .. }
+            | Action::FinishPutBack { .. }
+            | Action::EndWithJob { .. } => true,
         };
         if excused {
             return Ok(());
@@ -162,7 +205,7 @@ impl Checker {
     fn ordered_down(&self, node: &NodeName) -> bool {
         match self.in_force.get(node) {
             Some((_, Hook::Suspend | Hook::ResumeFail)) => true,
-            Some((_, Hook::Resume)) | None => false,
+            Some((_, Hook::Resume | Hook::JobEnded { .. })) | None => false,
         }
     }
 

@@ -209,6 +209,7 @@ impl Controller {
         self.down_until <= now
             && self.flights.is_empty()
             && self.world.busy.is_empty()
+            && self.world.busy_jobs.is_empty()
             && self.disk.spool.is_empty()
     }
 
@@ -245,6 +246,13 @@ impl Controller {
             round
                 .notes
                 .extend(self.fold_answer(&flight.action, flight.answer));
+            if let Some(job) = flight
+                .action
+                .job()
+                .filter(|job| self.world.busy_jobs.contains(job))
+            {
+                self.world.job_action_ended(job);
+            }
         }
     }
 
@@ -264,7 +272,17 @@ impl Controller {
             }
             (Action::SetDown { node, reason, jobs }, Answer::Done) => world.told_down(node, reason, jobs),
             (Action::ReturnNode { node }, Answer::Done) => world.returned(node).into_iter().collect(),
-            (Action::StartNow { .. }, Answer::Done) | (_, Answer::Unknown) => Vec::new(),
+            (Action::CloseGate { job, .. }, Answer::Done) => vec![world.gate_closed(*job)],
+            (Action::PutBack { job, comment, .. }, Answer::Done) => vec![world.put_back(*job, comment)],
+            (Action::PutBack { job, .. }, Answer::Unknown) => {
+                vec![world.not_put_back(*job, "Slurm refused, or was not heard")]
+            }
+            (Action::EndWithJob { node } | Action::PowerDown { node }, Answer::Done) => {
+                world.ends_with_job(node);
+                Vec::new()
+            }
+            (Action::StartNow { .. } | Action::Admit { .. } | Action::FinishPutBack { .. }, Answer::Done)
+            | (_, Answer::Unknown) => Vec::new(),
             (action, answer) => unreachable!("{action} was answered by {answer:?}"),
         }
     }
@@ -339,6 +357,7 @@ impl Controller {
                 },
                 Hook::Suspend => Order::Down,
                 Hook::ResumeFail => Order::ResumeFailed,
+                Hook::JobEnded { job, failed } => Order::JobEnded { job, failed },
             };
             for node in &call.nodes {
                 round.notes.push(self.world.order(node, &order, at));
@@ -401,6 +420,10 @@ impl Controller {
         world.records.clone_from(&self.disk.records);
         world.busy.clear();
         world.jobs_started.clear();
+        world.jobs.clear();
+        world.busy_jobs.clear();
+        world.jobs_acted = Time::default();
+        world.slurm_began = Time::default();
         world.strays.clear();
         world.unbacked.clear();
         world.provider_seen = Time::default();
@@ -414,8 +437,15 @@ impl Controller {
 fn harm(flight: &Flight, slurm: &Slurm, provider: &Provider) -> Option<Harm> {
     let node = match &flight.action {
         Action::DestroyVm { tag, .. } => &tag.node,
-        Action::SetDown { node, .. } => node,
-        Action::CreateVm { .. } | Action::ReturnNode { .. } | Action::StartNow { .. } => return None,
+        Action::SetDown { node, .. } | Action::PowerDown { node } => node,
+        Action::CreateVm { .. }
+        | Action::ReturnNode { .. }
+        | Action::StartNow { .. }
+        | Action::Admit { .. }
+        | Action::CloseGate { .. }
+        | Action::PutBack { .. }
+        | Action::FinishPutBack { .. }
+        | Action::EndWithJob { .. } => return None,
     };
     let backed = slurm.nodes.get(node)?.backed.as_ref()?;
     let vm = provider.vms.get(backed).filter(|vm| vm.works())?;
@@ -441,10 +471,10 @@ fn perform(
 ) -> Answer {
     if let Action::CreateVm { tag, host, spec, .. } = action {
         if rng.chance(faults.create_held) {
-            provider.create_held(tag, &spec.shape);
+            provider.create_held(tag, spec);
             return Answer::Unknown;
         }
-        return match provider.create(tag, host, &spec.shape, faults, now) {
+        return match provider.create(tag, host, spec, faults, now) {
             _ if rng.chance(faults.create_unanswered) => Answer::Unknown,
             Ok(id) => Answer::Created(id),
             Err(why) => Answer::CreateFailed(why),
@@ -454,8 +484,15 @@ fn perform(
         |node| slurm.answers(now) && slurm.nodes.get(node).is_some_and(|n| n.unknown_until <= now);
     let possible = match action {
         Action::CreateVm { .. } | Action::DestroyVm { .. } => true,
-        Action::SetDown { node, .. } | Action::ReturnNode { node } => slurm_knows(node),
-        Action::StartNow { .. } => slurm.answers(now),
+        Action::SetDown { node, .. }
+        | Action::ReturnNode { node }
+        | Action::EndWithJob { node }
+        | Action::PowerDown { node } => slurm_knows(node),
+        Action::StartNow { .. }
+        | Action::Admit { .. }
+        | Action::CloseGate { .. }
+        | Action::PutBack { .. }
+        | Action::FinishPutBack { .. } => slurm.answers(now),
     };
     if !possible || rng.chance(faults.act_fails) {
         return Answer::Unknown;
@@ -474,6 +511,17 @@ fn perform(
         Action::SetDown { node, reason, .. } => slurm.set_down(node, reason, |vm| provider.works(vm), now),
         Action::ReturnNode { node } => slurm.return_to_service(node, now),
         Action::StartNow { job } => slurm.start_now(*job),
+        Action::Admit { job, array, .. } => slurm.admit(*job, array.as_ref()),
+        Action::CloseGate { job, array, .. } => slurm.close_gate(*job, array.as_ref()),
+        Action::PutBack { job, comment, .. } => {
+            let whole = !rng.chance(faults.act_fails);
+            if !(slurm.put_back(*job, comment, whole, now) && whole) {
+                return Answer::Unknown;
+            }
+        }
+        Action::FinishPutBack { job, .. } => slurm.finish_put_back(*job),
+        Action::EndWithJob { node } => slurm.end_with_job(node),
+        Action::PowerDown { node } => slurm.power_down_now(node, now),
     }
     if rng.chance(faults.act_unanswered) {
         Answer::Unknown

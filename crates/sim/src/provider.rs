@@ -4,7 +4,7 @@ use crate::faults::Faults;
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use thiao_core::ids::{HostName, Millis, Time, VmId, VmTag};
-use thiao_core::view::{HostView, ProviderView, Shape, VmState, VmView};
+use thiao_core::view::{HostView, ProviderView, VmSpec, VmState, VmView};
 
 /// The oldest state that a stale listing shows.
 const STALEST: Millis = Millis::secs(15);
@@ -28,6 +28,8 @@ pub struct Provider {
 pub struct Vm {
     /// As a whole and honest listing shows it.
     pub view: VmView,
+    /// What it was made to be; none of an outsider's.
+    pub spec: Option<VmSpec>,
     /// Made by an outsider, not by us.
     pub outsider: bool,
     /// When it leaves `Pending`.
@@ -129,7 +131,7 @@ impl Provider {
         &mut self,
         tag: &VmTag,
         host: &HostName,
-        shape: &Shape,
+        spec: &VmSpec,
         faults: &Faults,
         now: Time,
     ) -> Result<VmId, String> {
@@ -146,7 +148,7 @@ impl Provider {
         if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
             return Err(format!("host {host} takes no VMs"));
         }
-        let memory_mb = shape.total_mb(self.overhead_mb);
+        let memory_mb = spec.shape.total_mb(self.overhead_mb);
         let outsiders = self
             .vms
             .values()
@@ -176,9 +178,10 @@ impl Provider {
                 tag: Some(tag.clone()),
                 host: Some(host.clone()),
                 memory_mb,
-                cpu_percent: shape.cpu_percent(),
+                cpu_percent: spec.shape.cpu_percent(),
                 state: VmState::Pending,
             },
+            spec: Some(spec.clone()),
             outsider: false,
             placed_at: now + Millis(self.rng.below(1500)),
             ready_at: (!hung).then_some(now + boots),
@@ -200,7 +203,7 @@ impl Provider {
     }
 
     /// A creation of which nobody hears: if it is the first, its VM is made and held.
-    pub fn create_held(&mut self, tag: &VmTag, shape: &Shape) {
+    pub fn create_held(&mut self, tag: &VmTag, spec: &VmSpec) {
         if self.vms.values().any(|vm| vm.view.tag.as_ref() == Some(tag)) {
             return;
         }
@@ -208,12 +211,13 @@ impl Provider {
             id: self.fresh_id(),
             tag: Some(tag.clone()),
             host: None,
-            memory_mb: shape.total_mb(self.overhead_mb),
-            cpu_percent: shape.cpu_percent(),
+            memory_mb: spec.shape.total_mb(self.overhead_mb),
+            cpu_percent: spec.shape.cpu_percent(),
             state: VmState::Held,
         };
         self.hold_back(Vm {
             view,
+            spec: Some(spec.clone()),
             outsider: false,
             placed_at: Time(0),
             ready_at: None,
@@ -251,6 +255,7 @@ impl Provider {
                 cpu_percent: 10,
                 state,
             },
+            spec: None,
             outsider: true,
             placed_at: Time(0),
             ready_at: None,

@@ -6,20 +6,23 @@ use crate::controller::{Controller, SpoolFile};
 use crate::faults::Faults;
 use crate::provider::Provider;
 use crate::rng::Rng;
-use crate::slurm::{Call, Hook, Rules, Slurm, Stage};
+use crate::slurm::{Call, Hook, OWN_PARTITION, Own, Rules, Slurm, Stage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use thiao_core::ids::{
     ClusterName, Generation, HostName, JobId, Millis, NodeName, NodesetName, Time, VmId, VmTag,
 };
 use thiao_core::policy::Policy;
-use thiao_core::view::{HostView, Shape};
-use thiao_core::world::{Mode, NodeSpec, World};
+use thiao_core::view::{Alloc, ArrayTasks, HostView, Shape};
+use thiao_core::world::{JobPartition, Mode, NodeSpec, World};
 
 /// How many lines of the story are kept for a violation's report.
 const STORY: usize = 400;
 
-/// What each VM promises its node, in MiB.
-const VM_MEMORY_MB: u64 = 100;
+/// The most CPUs of a VM of job mode.
+pub const OWN_CPUS: u32 = 4;
+
+/// What each VM promises its node, in MiB; in job mode at most.
+pub const VM_MEMORY_MB: u64 = 100;
 
 /// A run, wholly: the same setup gives the same run.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct Setup {
     pub seed: u64,
     /// Nodes `n0`, `n1`, ...
     pub nodes: usize,
+    /// Nodes of job mode `j0`, `j1`, ..., beside those.
+    pub own_nodes: usize,
     /// Hosts `h0`, `h1`, ...
     pub hosts: usize,
     /// How many VMs fit on a host.
@@ -53,6 +58,25 @@ pub struct JobPlan {
     pub size: usize,
     /// How long it runs.
     pub length: Millis,
+    /// What it is beside in job mode.
+    pub own: Option<OwnPlan>,
+}
+
+/// What a job to come is beside in job mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnPlan {
+    /// CPUs on each node, 1 to [`OWN_CPUS`].
+    pub cpus: u32,
+    /// Memory on each node, in MiB, at most [`VM_MEMORY_MB`].
+    pub memory_mb: u64,
+    /// The highest is served first.
+    pub priority: u64,
+    /// Tasks of an array; 0: none.
+    pub tasks: u32,
+    /// Whether it can go back into the queue.
+    pub requeue: bool,
+    /// Cancelled that long after it was submitted.
+    pub cancel: Option<Millis>,
 }
 
 impl Default for Setup {
@@ -61,12 +85,14 @@ impl Default for Setup {
         Self {
             seed: 1,
             nodes: 4,
+            own_nodes: 0,
             hosts: 2,
             host_room: 2,
             jobs: vec![JobPlan {
                 submit: Millis::secs(1),
                 size: 2,
                 length: Millis::secs(20),
+                own: None,
             }],
             rules: Rules::default(),
             policy: Policy {
@@ -138,6 +164,8 @@ enum Repair {
     Host(HostName),
     Drain(NodeName),
     Down(NodeName),
+    /// Nothing is repaired: a user has enough of a job.
+    Cancel(JobId),
 }
 
 impl Sim {
@@ -146,7 +174,11 @@ impl Sim {
     pub fn new(setup: Setup) -> Self {
         let rng = Rng::new(setup.seed);
         let begin = Time(1_000_000_000);
-        let names: Vec<NodeName> = (0..setup.nodes).map(|i| node_name(&format!("n{i}"))).collect();
+        let numbered = |word: &str, count: usize| -> Vec<NodeName> {
+            (0..count).map(|i| node_name(&format!("{word}{i}"))).collect()
+        };
+        let own = numbered("j", setup.own_nodes);
+        let names = numbered("n", setup.nodes);
         let memory_mb = setup.host_room * (VM_MEMORY_MB + setup.policy.overhead_mb) + 30;
         let hosts = (0..setup.hosts)
             .map(|i| HostView {
@@ -157,9 +189,11 @@ impl Sim {
                 load: None,
             })
             .collect();
-        let slurm = Slurm::new(names.iter().cloned(), setup.rules.clone(), rng.fork(1));
+        let all = names.iter().chain(&own).cloned();
+        let mut slurm = Slurm::new(all, setup.rules.clone(), rng.fork(1));
+        own.iter().for_each(|node| slurm.own_node(node));
         let provider = Provider::new(hosts, setup.policy.overhead_mb, rng.fork(2));
-        let controller = Controller::new(first_world(&setup, &names, begin), rng.fork(3));
+        let controller = Controller::new(first_world(&setup, &names, &own, begin), rng.fork(3));
         Self {
             now: begin,
             slurm,
@@ -191,7 +225,12 @@ impl Sim {
     /// # Errors
     /// The first broken invariant, with the story so far.
     pub fn run(mut self) -> Result<Summary, Violation> {
-        let work: u64 = self.setup.jobs.iter().map(|job| job.length.0).sum();
+        let work: u64 = self
+            .setup
+            .jobs
+            .iter()
+            .map(|job| job.length.0 * job.own.map_or(1, |own| u64::from(own.tasks.max(1))))
+            .sum();
         let last = self
             .setup
             .jobs
@@ -255,10 +294,14 @@ impl Sim {
             }
         }
         let harms = std::mem::take(&mut self.controller.harms);
-        match self
-            .check
-            .round(&round, &harms, &self.controller, &self.provider, &self.setup)
-        {
+        match self.check.round(
+            &round,
+            &harms,
+            &self.controller,
+            &self.provider,
+            &self.slurm,
+            &self.setup,
+        ) {
             Ok(()) => Ok(()),
             Err(what) => Err(self.violation(&what)),
         }
@@ -335,7 +378,15 @@ impl Sim {
             }
             self.submitted += 1;
             let id = JobId(u32::try_from(self.submitted).unwrap_or(u32::MAX));
-            self.slurm.submit(id, job.size, job.length, now);
+            match &job.own {
+                None => self.slurm.submit(id, job.size, job.length, now),
+                Some(plan) => {
+                    let own = plan.submitted(id);
+                    self.slurm.submit_own(id, job.size, job.length, own, now);
+                    let cancel = plan.cancel.map(|after| (now + after, Repair::Cancel(id)));
+                    self.repairs.extend(cancel);
+                }
+            }
             self.tell(format!("job {id} submitted"));
         }
         let (due, later) = std::mem::take(&mut self.repairs)
@@ -363,6 +414,7 @@ impl Sim {
                 }
             }
             Repair::Down(name) => self.slurm.admin_resume(&name, self.now),
+            Repair::Cancel(id) => self.slurm.cancel(id, self.now),
         }
     }
 
@@ -528,17 +580,46 @@ fn node_name(text: &str) -> NodeName {
     NodeName::new(text).expect("a node's name")
 }
 
-fn first_world(setup: &Setup, names: &[NodeName], now: Time) -> World {
-    let spec = NodeSpec {
-        nodeset: NodesetName::new("n").expect("a nodeset's name"),
+fn first_world(setup: &Setup, names: &[NodeName], own: &[NodeName], now: Time) -> World {
+    let spec = |nodeset: &str, cpus, mode| NodeSpec {
+        nodeset: NodesetName::new(nodeset).expect("a nodeset's name"),
         shape: Shape {
-            cpus: 1,
+            cpus,
             memory_mb: VM_MEMORY_MB,
             share_percent: 100,
         },
-        mode: Mode::PowerSaving,
+        mode,
     };
+    let (usual, largest) = (spec("n", 1, Mode::PowerSaving), spec("j", OWN_CPUS, Mode::Job));
     let cluster = ClusterName::new("sim").expect("a cluster's name");
-    let specs = names.iter().map(|name| (name.clone(), spec.clone())).collect();
-    World::new(now, cluster, setup.policy.clone(), specs)
+    let usual = names.iter().map(|name| (name.clone(), usual.clone()));
+    let specs = usual.chain(own.iter().map(|name| (name.clone(), largest.clone())));
+    let mut world = World::new(now, cluster, setup.policy.clone(), specs.collect());
+    if !own.is_empty() {
+        let partition = JobPartition {
+            nodesets: BTreeSet::from([largest.nodeset]),
+            most: largest.shape,
+        };
+        world.job_partitions.insert(OWN_PARTITION.into(), partition);
+    }
+    world
+}
+
+impl OwnPlan {
+    fn submitted(&self, id: JobId) -> Own {
+        let each = Alloc {
+            cpus: self.cpus,
+            memory_mb: self.memory_mb,
+            gpus: 0,
+        };
+        let array = (self.tasks > 0).then(|| ArrayTasks {
+            job: id,
+            tasks: (0..self.tasks).collect(),
+        });
+        Own {
+            requeue: self.requeue,
+            array,
+            ..Own::new(each, self.priority)
+        }
+    }
 }

@@ -11,13 +11,20 @@
 //! sweep; a job whose node goes DOWN is queued again and pauses for two minutes;
 //! a VM that dies is noticed by nobody here; a node set DOWN and powered down
 //! gets a call of SuspendProgram, and stays DOWN; one whose slurmd lives returns
-//! by itself.
+//! by itself. What is different for nodes and jobs of job mode is in `own`.
+
+mod own;
+#[cfg(test)]
+mod tests;
+
+pub use own::{Own, PARTITION as OWN_PARTITION};
 
 use crate::faults::Faults;
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
-use thiao_core::view::{BaseState, JobState, NodeFlags, SlurmJob, SlurmNode, SlurmView};
+use thiao_core::view::{BaseState, Gate, JobState, NodeFlags, SlurmJob, SlurmNode, SlurmView};
+use thiao_core::world::Mode;
 
 /// The settings of `slurm.conf` that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +78,10 @@ pub enum Power {
 /// A node as it truly is in slurmctld.
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// For whom its VMs are made.
+    pub mode: Mode,
+    /// `POWER_DOWN_ASAP` was asked: drained, and powered down as soon as it has no job.
+    pub ends: bool,
     /// Whether it is DOWN, and why.
     pub down: Option<String>,
     /// Its power.
@@ -99,6 +110,8 @@ pub struct Job {
     pub length: Millis,
     /// Where it is.
     pub stage: Stage,
+    /// What it has beside in job mode; none in power-saving mode.
+    pub own: Option<Own>,
     submit: Time,
 }
 
@@ -135,6 +148,13 @@ pub enum Hook {
     Suspend,
     /// ResumeFailProgram.
     ResumeFail,
+    /// EpilogSlurmctld of a job of job mode.
+    JobEnded {
+        /// Which.
+        job: JobId,
+        /// Whether it failed.
+        failed: bool,
+    },
 }
 
 /// slurmctld's whole truth.
@@ -159,6 +179,8 @@ impl Slurm {
     #[must_use]
     pub fn new(nodes: impl IntoIterator<Item = NodeName>, rules: Rules, rng: Rng) -> Self {
         let node = Node {
+            mode: Mode::PowerSaving,
+            ends: false,
             down: None,
             power: Power::Off,
             drain: false,
@@ -203,6 +225,7 @@ impl Slurm {
                 size,
                 length,
                 stage,
+                own: None,
                 submit: now,
             },
         );
@@ -254,6 +277,7 @@ impl Slurm {
                 Power::Falling(since) if now.since(since) >= self.rules.suspend_timeout => {
                     node.power = Power::Off;
                     node.backed = None;
+                    node.ends = false;
                     if self.rules.idle_on_suspend {
                         node.down = None;
                     }
@@ -305,6 +329,7 @@ impl Slurm {
                     if whole && now.since(since) >= job.length {
                         self.set_stage(id, Stage::Done);
                         self.release(&nodes, now);
+                        self.epilog(id, &nodes, false);
                     }
                 }
                 Stage::Pending(_) | Stage::Done => {}
@@ -316,7 +341,8 @@ impl Slurm {
         let mut falling = Vec::new();
         for (name, node) in &mut self.nodes {
             let unused = node.job.is_none() && node.completing_until <= now;
-            if node.power == Power::On && unused && now.since(node.idle_since) >= self.rules.suspend_time {
+            let idle = now.since(node.idle_since) >= self.rules.suspend_time;
+            if node.power == Power::On && unused && (idle || node.ends) {
                 node.power = Power::Falling(now);
                 falling.push(name.clone());
             }
@@ -326,18 +352,24 @@ impl Slurm {
 
     fn schedule(&mut self, now: Time) {
         let mut jobs_of: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
-        for (id, job) in &mut self.jobs {
+        for id in self.in_turn() {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                continue;
+            };
             let Stage::Pending(begin) = job.stage else {
                 continue;
             };
-            if begin.is_some_and(|at| at > now) {
+            if begin.is_some_and(|at| at > now) || job.own.as_ref().is_some_and(|own| !own.may_start()) {
                 continue;
             }
+            let mode = job.mode();
             let free = |node: &Node, power: fn(Power) -> bool| {
                 power(node.power)
+                    && node.mode == mode
                     && node.job.is_none()
                     && node.down.is_none()
                     && !node.drain
+                    && !node.ends
                     && node.completing_until <= now
                     && (node.silent_until <= now || node.power == Power::Off)
                     && node.unknown_until <= now
@@ -356,10 +388,10 @@ impl Slurm {
                 let Some(node) = self.nodes.get_mut(name) else {
                     continue;
                 };
-                node.job = Some(*id);
+                node.job = Some(id);
                 if node.power == Power::Off {
                     node.power = Power::Rising(now);
-                    jobs_of.insert(name.clone(), vec![*id]);
+                    jobs_of.insert(name.clone(), vec![id]);
                 }
             }
             job.stage = Stage::Configuring(chosen, None);
@@ -441,6 +473,7 @@ impl Slurm {
         for (name, node) in &self.nodes {
             if node.unknown_until <= now {
                 let mut shown = node.shown(now);
+                shown.alloc = self.alloc(node);
                 if self.rng.chance(faults.look_unknown) {
                     if self.rng.coin() {
                         shown.flags.unknown = true;
@@ -482,11 +515,7 @@ impl Slurm {
             return;
         };
         let pause = self.rules.requeue_pause;
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let stage = std::mem::replace(&mut job.stage, Stage::Pending(Some(now + pause)));
-        if let Stage::Configuring(nodes, _) | Stage::Running(nodes, _) = stage {
-            self.release(&nodes, now);
-        }
+        self.unseat(id, Stage::Pending(Some(now + pause)), now);
     }
 
     fn release(&mut self, nodes: &[NodeName], now: Time) {
@@ -527,7 +556,8 @@ impl Node {
                 powered_down: self.power == Power::Off,
                 powering_up: matches!(self.power, Power::Rising(_)),
                 powering_down: matches!(self.power, Power::Falling(_)),
-                drain: self.drain,
+                power_down: self.ends && !matches!(self.power, Power::Falling(_)),
+                drain: self.drain || self.ends,
                 not_responding: self.silent_until > now,
                 completing: self.completing_until > now,
                 ..NodeFlags::default()
@@ -539,6 +569,13 @@ impl Node {
 }
 
 impl Job {
+    fn mode(&self) -> Mode {
+        match self.own {
+            Some(_) => Mode::Job,
+            None => Mode::PowerSaving,
+        }
+    }
+
     fn shown(&self, id: JobId) -> SlurmJob {
         let (state, reason, nodes) = match &self.stage {
             Stage::Pending(Some(_)) => (JobState::Pending, "BeginTime", &[][..]),
@@ -547,7 +584,7 @@ impl Job {
             Stage::Running(nodes, _) => (JobState::Running, "None", &nodes[..]),
             Stage::Done => (JobState::Over("COMPLETED".into()), "None", &[][..]),
         };
-        SlurmJob {
+        let shown = SlurmJob {
             id,
             name: "job".into(),
             uid: 1000,
@@ -558,7 +595,12 @@ impl Job {
             nodes: nodes.to_vec(),
             node_count: u32::try_from(self.size).unwrap_or(u32::MAX),
             submit: Some(self.submit),
+            gate: Gate::Open,
             ..SlurmJob::new(id)
+        };
+        match &self.own {
+            Some(own) => own.show(self, shown),
+            None => shown,
         }
     }
 }

@@ -18,6 +18,7 @@ fn job(submit: u64, size: usize, length: u64) -> JobPlan {
         submit: Millis::secs(submit),
         size,
         length: Millis::secs(length),
+        own: None,
     }
 }
 

@@ -40,6 +40,7 @@ fn job(largest: usize) -> impl Strategy<Value = JobPlan> {
         submit: Millis::secs(submit),
         size,
         length: Millis::secs(length),
+        own: None,
     })
 }
 
@@ -91,6 +92,7 @@ fn setup() -> impl Strategy<Value = Setup> {
             Setup {
                 seed,
                 nodes,
+                own_nodes: 0,
                 hosts,
                 host_room,
                 jobs,

@@ -1,0 +1,289 @@
+//! Job mode: jobs wait at a gate until they are let go, each node is one job's alone,
+//! and ends with it.
+//!
+//! As measured on 22.05.8: a pending job starts as soon as the licence is taken from
+//! it, by priority; `POWER_DOWN_ASAP` drains a node also while it comes up, its job
+//! starts all the same, and the node is powered down at once when it has none; one
+//! that still comes up for a job that is over stays so until `POWER_DOWN_FORCE`.
+
+use super::{Call, Hook, Job, Node, Power, Slurm, Stage};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use thiao_core::ids::{JobId, NodeName, Time};
+use thiao_core::view::{Alloc, ArrayTasks, Gate, Request, SlurmJob};
+use thiao_core::world::Mode;
+
+/// The partition of job mode.
+pub const PARTITION: &str = "own";
+
+/// What a job has beside in job mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// What it gets of each of its nodes.
+    pub each: Alloc,
+    /// The highest is served first.
+    pub priority: u64,
+    /// Whether it can go back into the queue.
+    pub requeue: bool,
+    /// The tasks that this record stands for, of an array.
+    pub array: Option<ArrayTasks>,
+    /// Whether it waits to be let go.
+    pub gate: Gate,
+    /// Held by an admin.
+    pub held: bool,
+    /// Its `AdminComment`.
+    pub comment: Option<String>,
+}
+
+impl Own {
+    /// A job of this size that was just submitted.
+    #[must_use]
+    pub fn new(each: Alloc, priority: u64) -> Self {
+        Self {
+            each,
+            priority,
+            requeue: true,
+            array: None,
+            gate: Gate::Waits,
+            held: false,
+            comment: None,
+        }
+    }
+
+    pub(super) fn may_start(&self) -> bool {
+        self.gate == Gate::Open && !self.held
+    }
+
+    pub(super) fn show(&self, job: &Job, mut shown: SlurmJob) -> SlurmJob {
+        if matches!(job.stage, Stage::Pending(None)) {
+            shown.reason = match (self.held, self.gate) {
+                (true, _) => "JobHeldAdmin".into(),
+                (false, Gate::Waits) => "Licenses".into(),
+                (false, Gate::Open) => shown.reason,
+            };
+        }
+        let nodes = u32::try_from(job.size).unwrap_or(u32::MAX);
+        SlurmJob {
+            partition: PARTITION.into(),
+            priority: self.priority,
+            request: Request {
+                cpus: self.each.cpus * nodes,
+                memory_mb: self.each.memory_mb * u64::from(nodes),
+                nodes,
+                gpus: self.each.gpus * nodes,
+            },
+            array: self.array.clone(),
+            gate: self.gate,
+            requeue: self.requeue,
+            admin_comment: self.comment.clone(),
+            ..shown
+        }
+    }
+}
+
+impl Slurm {
+    /// Puts a node into job mode.
+    pub fn own_node(&mut self, name: &NodeName) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.mode = Mode::Job;
+        }
+    }
+
+    /// A user submits a job of job mode; `size` and `length` are of each task of an array.
+    pub fn submit_own(
+        &mut self,
+        id: JobId,
+        size: usize,
+        length: thiao_core::ids::Millis,
+        own: Own,
+        now: Time,
+    ) {
+        self.submit(id, size, length, now);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.own = Some(own);
+        }
+    }
+
+    /// `scontrol update JobId=.. Licenses=` of a pending job, or of these tasks of an
+    /// array: Slurm gives each a record of its own; the last one left keeps the array's.
+    pub fn admit(&mut self, id: JobId, tasks: Option<&ArrayTasks>) {
+        for id in self.split(id, tasks) {
+            self.set_gate(id, Gate::Open);
+        }
+    }
+
+    /// The same the other way: they wait again.
+    pub fn close_gate(&mut self, id: JobId, tasks: Option<&ArrayTasks>) {
+        for id in self.split(id, tasks) {
+            self.set_gate(id, Gate::Waits);
+        }
+    }
+
+    /// `state=POWER_DOWN_ASAP`.
+    pub fn end_with_job(&mut self, name: &NodeName) {
+        if let Some(node) = self.nodes.get_mut(name)
+            && matches!(node.power, Power::Rising(_) | Power::On)
+        {
+            node.ends = true;
+        }
+    }
+
+    /// `state=POWER_DOWN_FORCE`: whatever runs there is put back or killed.
+    pub fn power_down_now(&mut self, name: &NodeName, now: Time) {
+        self.requeue_on(name, now);
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        if node.power != Power::Off {
+            node.power = Power::Falling(now);
+        }
+        self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
+    }
+
+    /// Puts a job back that has its nodes: `requeuehold`, the licence, `release`. With
+    /// `whole` false we were cut short after the first. Whether Slurm did it.
+    pub fn put_back(&mut self, id: JobId, comment: &str, whole: bool, now: Time) -> bool {
+        let Some(Job {
+            stage,
+            own: Some(own),
+            ..
+        }) = self.jobs.get_mut(&id)
+        else {
+            return false;
+        };
+        let seated = matches!(stage, Stage::Configuring(..) | Stage::Running(..));
+        if !seated || !own.requeue {
+            return false;
+        }
+        own.comment = Some(comment.to_owned());
+        own.held = true;
+        self.unseat(id, Stage::Pending(None), now);
+        if whole {
+            self.finish_put_back(id);
+        }
+        true
+    }
+
+    /// The rest of putting a job back.
+    pub fn finish_put_back(&mut self, id: JobId) {
+        if let Some(Job {
+            stage: Stage::Pending(_),
+            own: Some(own),
+            ..
+        }) = self.jobs.get_mut(&id)
+        {
+            own.gate = Gate::Waits;
+            own.held = false;
+        }
+    }
+
+    /// `scancel`.
+    pub fn cancel(&mut self, id: JobId, now: Time) {
+        self.unseat(id, Stage::Done, now);
+    }
+
+    /// Takes its nodes from a job, which goes on as `stage`; a job that cannot be put
+    /// back is over.
+    pub(super) fn unseat(&mut self, id: JobId, stage: Stage, now: Time) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let over = job.own.as_ref().is_some_and(|own| !own.requeue);
+        let stage = if over { Stage::Done } else { stage };
+        let before = std::mem::replace(&mut job.stage, stage);
+        if let Stage::Configuring(nodes, _) | Stage::Running(nodes, _) = before {
+            self.release(&nodes, now);
+            self.epilog(id, &nodes, true);
+        }
+    }
+
+    /// EpilogSlurmctld.
+    pub(super) fn epilog(&mut self, job: JobId, nodes: &[NodeName], failed: bool) {
+        if self.jobs.get(&job).is_some_and(|job| job.own.is_some()) {
+            self.calls.push(Call {
+                hook: Hook::JobEnded { job, failed },
+                nodes: nodes.to_vec(),
+                jobs: BTreeMap::new(),
+            });
+        }
+    }
+
+    /// All jobs, in the order in which Slurm looks for nodes for them.
+    pub(super) fn in_turn(&self) -> Vec<JobId> {
+        let mut ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        let priority = |id: &JobId| {
+            self.jobs
+                .get(id)
+                .and_then(|job| job.own.as_ref())
+                .map(|own| own.priority)
+        };
+        ids.sort_by_key(|id| (Reverse(priority(id)), *id));
+        ids
+    }
+
+    /// What of a node of job mode is allocated.
+    pub(super) fn alloc(&self, node: &Node) -> Option<Alloc> {
+        let job = self.jobs.get(&node.job?)?;
+        job.own.as_ref().map(|own| own.each)
+    }
+
+    fn set_gate(&mut self, id: JobId, gate: Gate) {
+        if let Some(Job {
+            stage: Stage::Pending(_),
+            own: Some(own),
+            ..
+        }) = self.jobs.get_mut(&id)
+        {
+            own.gate = gate;
+        }
+    }
+
+    /// The records that then stand for these tasks, each for one; for a job that is no
+    /// array, or without tasks, its own.
+    fn split(&mut self, id: JobId, tasks: Option<&ArrayTasks>) -> Vec<JobId> {
+        let Some(wanted) = tasks else { return vec![id] };
+        let mut records = Vec::new();
+        for task in &wanted.tasks {
+            let Some(whole) = self.jobs.get(&id) else { break };
+            let Some(array) = whole.own.as_ref().and_then(|own| own.array.clone()) else {
+                return vec![id];
+            };
+            if !matches!(whole.stage, Stage::Pending(_)) || !array.tasks.contains(task) {
+                continue;
+            }
+            if array.tasks.len() == 1 {
+                records.push(id);
+                break;
+            }
+            let mut one = whole.clone();
+            let own_id = self.fresh_id();
+            let rest = array
+                .tasks
+                .iter()
+                .copied()
+                .filter(|other| other != task)
+                .collect();
+            self.set_tasks(id, rest);
+            if let Some(own) = &mut one.own {
+                own.array = Some(ArrayTasks {
+                    job: array.job,
+                    tasks: vec![*task],
+                });
+            }
+            self.jobs.insert(own_id, one);
+            records.push(own_id);
+        }
+        records
+    }
+
+    fn set_tasks(&mut self, id: JobId, tasks: Vec<u32>) {
+        let own = self.jobs.get_mut(&id).and_then(|job| job.own.as_mut());
+        if let Some(array) = own.and_then(|own| own.array.as_mut()) {
+            array.tasks = tasks;
+        }
+    }
+
+    /// Far above the ids of submitted jobs.
+    fn fresh_id(&self) -> JobId {
+        let last = self.jobs.keys().next_back().map_or(0, |id| id.0);
+        JobId(last.max(1_000_000) + 1)
+    }
+}

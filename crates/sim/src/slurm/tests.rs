@@ -1,0 +1,211 @@
+#![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
+
+use super::*;
+use thiao_core::view::{Alloc, ArrayTasks};
+
+const EACH: Alloc = Alloc {
+    cpus: 2,
+    memory_mb: 50,
+    gpus: 0,
+};
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+/// A cluster of these nodes, all of job mode.
+fn cluster(nodes: &[&str]) -> Slurm {
+    let mut slurm = Slurm::new(nodes.iter().map(|text| name(text)), Rules::default(), Rng::new(1));
+    nodes.iter().for_each(|node| slurm.own_node(&name(node)));
+    slurm
+}
+
+fn submit(slurm: &mut Slurm, id: u32, size: usize, priority: u64) {
+    let length = Millis::secs(5);
+    slurm.submit_own(JobId(id), size, length, Own::new(EACH, priority), Time(0));
+}
+
+/// Lets seconds pass, one by one, from `from` to `to`; all VMs work.
+fn pass(slurm: &mut Slurm, from: u64, to: u64) {
+    (from..to).for_each(|second| slurm.step(|_| true, Time(second * 1000)));
+}
+
+fn look(slurm: &mut Slurm, second: u64) -> SlurmView {
+    slurm.look(&Faults::none(), Time(second * 1000)).unwrap()
+}
+
+fn calls(slurm: &mut Slurm) -> Vec<(Hook, String)> {
+    let calls = std::mem::take(&mut slurm.calls).into_iter();
+    let names = |nodes: Vec<NodeName>| nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(",");
+    calls.map(|call| (call.hook, names(call.nodes))).collect()
+}
+
+fn vm() -> VmId {
+    VmId::new("vm1").unwrap()
+}
+
+fn ended(job: u32, failed: bool) -> Hook {
+    Hook::JobEnded {
+        job: JobId(job),
+        failed,
+    }
+}
+
+#[test]
+fn a_job_waits_until_it_is_let_go_and_then_has_nodes_of_its_own() {
+    let mut slurm = cluster(&["j0", "j1"]);
+    submit(&mut slurm, 1, 1, 0);
+    pass(&mut slurm, 0, 3);
+    let seen = look(&mut slurm, 3);
+    let job = &seen.jobs[&JobId(1)];
+    assert_eq!((job.gate, job.reason.as_str()), (Gate::Waits, "Licenses"));
+    assert_eq!(
+        (job.request.cpus, job.request.memory_mb, job.request.nodes),
+        (2, 50, 1)
+    );
+    assert_eq!(calls(&mut slurm), []);
+    slurm.admit(JobId(1), None);
+    pass(&mut slurm, 3, 4);
+    assert_eq!(calls(&mut slurm), [(Hook::Resume, "j0".to_owned())]);
+    let seen = look(&mut slurm, 4);
+    assert_eq!(seen.jobs[&JobId(1)].state, JobState::Configuring);
+    assert_eq!(seen.nodes[&name("j0")].alloc, Some(EACH));
+    assert_eq!(seen.nodes[&name("j1")].alloc, None);
+    // Jobs of the other mode get none of these nodes.
+    slurm.submit(JobId(2), 1, Millis::secs(1), Time(4000));
+    pass(&mut slurm, 4, 6);
+    assert_eq!(slurm.jobs[&JobId(2)].stage, Stage::Pending(None));
+}
+
+#[test]
+fn the_highest_priority_is_served_first() {
+    let mut slurm = cluster(&["j0"]);
+    submit(&mut slurm, 1, 1, 5);
+    submit(&mut slurm, 2, 1, 9);
+    slurm.admit(JobId(1), None);
+    slurm.admit(JobId(2), None);
+    pass(&mut slurm, 0, 1);
+    assert_eq!(slurm.nodes[&name("j0")].job, Some(JobId(2)));
+    // One that waits at the gate keeps nobody back.
+    slurm.close_gate(JobId(1), None);
+    assert_eq!(slurm.jobs[&JobId(1)].own.as_ref().unwrap().gate, Gate::Waits);
+}
+
+#[test]
+fn a_node_ends_with_its_job_and_is_whole_again() {
+    let mut slurm = cluster(&["j0"]);
+    submit(&mut slurm, 1, 1, 0);
+    slurm.admit(JobId(1), None);
+    pass(&mut slurm, 0, 1);
+    slurm.end_with_job(&name("j0"));
+    let flags = look(&mut slurm, 1).nodes[&name("j0")].flags;
+    assert!(flags.drain && flags.power_down && flags.powering_up);
+    // It starts all the same, and nobody else gets the node.
+    slurm.register(&name("j0"), &vm(), Time(2000));
+    submit(&mut slurm, 2, 1, 0);
+    slurm.admit(JobId(2), None);
+    calls(&mut slurm);
+    pass(&mut slurm, 2, 60);
+    assert_eq!(slurm.jobs[&JobId(1)].stage, Stage::Done);
+    let seen = calls(&mut slurm);
+    let mut hooks = seen.iter().map(|(hook, _)| *hook);
+    assert_eq!(hooks.next(), Some(ended(1, false)));
+    assert_eq!(hooks.next(), Some(Hook::Suspend));
+    assert_eq!(
+        hooks.next(),
+        Some(Hook::Resume),
+        "then it is the next job's: {seen:?}"
+    );
+    assert!(!slurm.nodes[&name("j0")].ends);
+}
+
+#[test]
+fn a_node_whose_job_is_over_before_it_came_up_is_powered_down_by_force_only() {
+    let mut slurm = cluster(&["j0"]);
+    submit(&mut slurm, 1, 1, 0);
+    slurm.admit(JobId(1), None);
+    pass(&mut slurm, 0, 1);
+    slurm.end_with_job(&name("j0"));
+    slurm.cancel(JobId(1), Time(1000));
+    pass(&mut slurm, 1, 20);
+    assert!(matches!(slurm.nodes[&name("j0")].power, Power::Rising(_)));
+    let seen = look(&mut slurm, 20).nodes[&name("j0")].clone();
+    assert!(seen.base == BaseState::Idle && seen.flags.powering_up && seen.flags.drain);
+    calls(&mut slurm);
+    slurm.power_down_now(&name("j0"), Time(20_000));
+    assert_eq!(calls(&mut slurm), [(Hook::Suspend, "j0".to_owned())]);
+    pass(&mut slurm, 20, 40);
+    assert_eq!(slurm.nodes[&name("j0")].power, Power::Off);
+    assert!(!slurm.nodes[&name("j0")].ends);
+}
+
+#[test]
+fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
+    for whole in [true, false] {
+        let mut slurm = cluster(&["j0", "j1"]);
+        submit(&mut slurm, 1, 2, 0);
+        slurm.admit(JobId(1), None);
+        pass(&mut slurm, 0, 1);
+        assert!(slurm.put_back(JobId(1), "vm: ; put back: no room", whole, Time(1000)));
+        assert!(
+            !slurm.put_back(JobId(1), "again", whole, Time(1000)),
+            "it has no nodes"
+        );
+        assert_eq!(
+            calls(&mut slurm).last(),
+            Some(&(ended(1, true), "j0,j1".to_owned()))
+        );
+        if !whole {
+            assert_eq!(look(&mut slurm, 1).jobs[&JobId(1)].reason, "JobHeldAdmin");
+            slurm.finish_put_back(JobId(1));
+        }
+        let seen = look(&mut slurm, 1).jobs[&JobId(1)].clone();
+        assert_eq!((seen.gate, seen.reason.as_str()), (Gate::Waits, "Licenses"));
+        assert_eq!(seen.admin_comment.as_deref(), Some("vm: ; put back: no room"));
+    }
+    // One that cannot be is not, and is over when its node fails.
+    let mut slurm = cluster(&["j0"]);
+    let own = Own {
+        requeue: false,
+        ..Own::new(EACH, 0)
+    };
+    slurm.submit_own(JobId(1), 1, Millis::secs(5), own, Time(0));
+    slurm.admit(JobId(1), None);
+    pass(&mut slurm, 0, 1);
+    assert!(!slurm.put_back(JobId(1), "", true, Time(1000)));
+    slurm.set_down(&name("j0"), "thiao: x", |_| false, Time(1000));
+    assert_eq!(slurm.jobs[&JobId(1)].stage, Stage::Done);
+}
+
+#[test]
+fn tasks_of_an_array_are_let_go_as_jobs_of_their_own() {
+    let mut slurm = cluster(&["j0", "j1", "j2"]);
+    let tasks = |tasks: &[u32]| ArrayTasks {
+        job: JobId(4),
+        tasks: tasks.to_vec(),
+    };
+    let own = Own {
+        array: Some(tasks(&[0, 1, 2])),
+        ..Own::new(EACH, 0)
+    };
+    slurm.submit_own(JobId(4), 1, Millis::secs(5), own, Time(0));
+    slurm.admit(JobId(4), Some(&tasks(&[0, 2, 7])));
+    let mut shown: Vec<(Vec<u32>, Gate)> = look(&mut slurm, 0)
+        .jobs
+        .values()
+        .map(|job| (job.array.as_ref().unwrap().tasks.clone(), job.gate))
+        .collect();
+    shown.sort_by_key(|(tasks, _)| tasks.clone());
+    assert_eq!(
+        shown,
+        [
+            (vec![0], Gate::Open),
+            (vec![1], Gate::Waits),
+            (vec![2], Gate::Open)
+        ]
+    );
+    slurm.admit(JobId(4), Some(&tasks(&[1])));
+    pass(&mut slurm, 0, 1);
+    assert!(slurm.nodes.values().all(|node| node.job.is_some()));
+    assert_eq!(slurm.jobs.len(), 3);
+}
