@@ -211,7 +211,7 @@ impl<'a> Linter<'a> {
         let Some(seen) = seen else {
             return Err(format!("Slurm's last look does not show {node}"));
         };
-        refuse_if(now && (seen.may_run_job() || !seen.flags.drain), || {
+        refuse_if(now && (seen.may_run_job() || !seen.flags.power_down), || {
             format!("{node} may have a job, or be given one")
         })
     }

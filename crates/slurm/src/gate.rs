@@ -261,14 +261,16 @@ impl Slurm {
 
     /// Has Slurm give nodes to no further job, and power them down as soon as the present one is over.
     ///
-    /// Allowed while a node is POWERING_UP, and its job starts all the same. The node shows as `drain` and
+    /// Allowed while a node is POWERING_UP, and its job starts all the same. The node shows as
     /// `power_down`; 0.1 to 1 s after its job's end SuspendProgram is called, SuspendTimeout later it is
-    /// free again, without the drain.
+    /// free again. Between the two slurmctld gives it to nobody (`make_node_idle` of 22.05 takes it from the
+    /// available ones), and the job itself has its only `gres/vm`. `POWER_DOWN_ASAP` would drain it as well:
+    /// then jobs that wait are told that their nodes are "DOWN, DRAINED or reserved" instead of the truth.
     ///
     /// # Errors
     /// The first failure; the other nodes were told all the same.
     pub fn end_with_job(&self, nodes: &[NodeName], reason: &str) -> Result<(), SlurmError> {
-        self.power_nodes(nodes, "POWER_DOWN_ASAP", reason)
+        self.power_nodes(nodes, "POWER_DOWN", reason)
     }
 
     /// Has Slurm power nodes down at once, also one that still powers up and whose job is over:

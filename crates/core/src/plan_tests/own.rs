@@ -384,7 +384,6 @@ fn a_job_that_is_cancelled_while_its_node_comes_up_leaves_nothing() {
             let seen = view.nodes.get_mut(&node("n0")).unwrap();
             seen.base = BaseState::Idle;
             seen.flags.power_down = power_down;
-            seen.flags.drain = power_down;
         }
     };
     // First no other job can be given it, and then it is powered down.

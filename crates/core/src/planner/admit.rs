@@ -15,6 +15,10 @@ use std::collections::BTreeSet;
 /// of these words may stand there.
 const OURS: [&str; 5] = ["None", "Licenses", "Priority", "Resources", "Cleaning"];
 
+/// What it says when so many nodes of a partition are away that a job has too few to choose
+/// from, whatever else keeps it: of nodes in job mode most are, at times.
+const AWAY: &str = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions";
+
 /// What it says of one that was put back with a hold, as `squeue` shows it.
 const HELD: [&str; 2] = ["JobHeldAdmin", "job requeued in held state"];
 
@@ -117,8 +121,9 @@ impl<'a> Planner<'a> {
     /// Lets a job go if it may; the job that nobody overtakes any more, if this is one.
     fn maybe_let_go(&mut self, job: &'a SlurmJob, partition: &JobPartition) -> Option<JobId> {
         let world = self.world;
-        let reasons = || job.reason.split(',').map(str::trim);
-        if !job.reason.is_empty() && !reasons().all(|reason| OURS.contains(&reason)) {
+        let reasons = job.reason.replace(AWAY, "Resources");
+        let ours = |reason: &str| reason.is_empty() || OURS.contains(&reason);
+        if !reasons.split(',').map(str::trim).all(ours) {
             self.hold_job(job, format!("Slurm does not let it start: {}", job.reason));
             return None;
         }

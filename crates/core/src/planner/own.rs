@@ -276,7 +276,7 @@ pub(crate) enum End {
     /// Slurm is to give it to nobody else, and to power it down when its job is over.
     WithJob,
     /// Its job is over before it came up: it is to be powered down now. No other job can
-    /// be given it meanwhile, since it is drained.
+    /// be given it meanwhile, since a power-down was asked for.
     Now,
 }
 
@@ -287,7 +287,7 @@ pub(crate) fn end_of_own(seen: &SlurmNode) -> End {
     }
     match seen.base {
         BaseState::Allocated | BaseState::Mixed | BaseState::Idle if !f.power_down => End::WithJob,
-        BaseState::Idle if f.powering_up && f.drain && !f.completing => End::Now,
+        BaseState::Idle if f.powering_up && !f.completing => End::Now,
         BaseState::Idle
         | BaseState::Allocated
         | BaseState::Mixed
