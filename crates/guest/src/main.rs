@@ -10,6 +10,7 @@ mod button;
 mod channel;
 mod context;
 mod disk;
+mod memory;
 mod modules;
 mod mount;
 mod net;
@@ -123,6 +124,7 @@ fn run() -> Result<(), String> {
         println!("{HELLO}");
         return Ok(());
     }
+    memory::give_to_the_job();
     modules::load(Modules::Always)?;
     net::links().map_err(|e| format!("cannot bring the network links up: {e}"))?;
     let (events, inbox) = mpsc::channel();

@@ -64,6 +64,7 @@ fn given(name: &str, record: u32, partition: &str) {
         name: name.parse().unwrap(),
         record: JobId(record),
         partition: partition.to_owned(),
+        licenses: String::new(),
     };
     assert_eq!(giving, expected);
 }
