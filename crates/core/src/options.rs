@@ -14,12 +14,22 @@ pub const COMMENT_PREFIX: &str = "vm:";
 pub const VARIABLE: &str = "SLURM_THIAO_VM";
 
 /// Stands in the `AdminComment` of a job that was put back, before the reason.
-const PUT_BACK: &str = "; put back: ";
+const PUT_BACK: &str = "thiao: put back: ";
 
 /// What a job's `AdminComment` says when it is put back into the queue: its options, and why.
 #[must_use]
 pub fn put_back_comment(options: &VmOptions, why: &str) -> String {
-    format!("{COMMENT_PREFIX} {options}{PUT_BACK}{why}")
+    comment_beside(options, &format!("{PUT_BACK}{why}"))
+}
+
+/// Why a job was put back, as [`put_back_comment`] says it.
+#[must_use]
+pub fn put_back_reason(comment: &str) -> Option<&str> {
+    let rest = match comment.strip_prefix(COMMENT_PREFIX) {
+        Some(after) => after.split_once("; ")?.1,
+        None => comment,
+    };
+    rest.strip_prefix(PUT_BACK)
 }
 
 /// The `AdminComment` of a job with these options.
@@ -31,13 +41,10 @@ pub fn comment_of(options: &VmOptions) -> String {
 /// An `AdminComment` that tells something beside a job's options.
 #[must_use]
 pub fn comment_beside(options: &VmOptions, text: &str) -> String {
-    format!("{COMMENT_PREFIX} {options}; {text}")
-}
-
-/// Whether a job's `AdminComment` says that we have put it back.
-#[must_use]
-pub fn is_put_back(comment: &str) -> bool {
-    comment.starts_with(COMMENT_PREFIX) && comment.contains(PUT_BACK)
+    match options.is_empty() {
+        true => text.to_owned(),
+        false => format!("{COMMENT_PREFIX} {options}; {text}"),
+    }
 }
 
 /// What a job asks of its VMs beside Slurm's resources.
@@ -267,7 +274,9 @@ mod tests {
         assert_eq!(VmOptions::from_comment(&comment), Ok(some));
         let none = put_back_comment(&VmOptions::default(), "no room");
         assert_eq!(VmOptions::from_comment(&none), Ok(VmOptions::default()));
-        assert!(is_put_back(&comment) && is_put_back(&none) && !is_put_back("vm: share=50"));
+        assert_eq!(put_back_reason(&comment), Some("no room; sorry"));
+        assert_eq!(put_back_reason(&none), Some("no room"));
+        assert_eq!(put_back_reason("vm: share=50"), None);
     }
 
     #[test]

@@ -28,8 +28,9 @@ pub(crate) struct Planner<'a> {
     shown: OnceCell<HashSet<&'a VmId>>,
     /// Slurm's jobs by node, once somebody asks.
     jobs: OnceCell<HashMap<&'a NodeName, Vec<JobId>>>,
-    /// Jobs of job mode whose nodes were decided about.
+    /// Jobs of job mode whose nodes were decided about, and those whose VMs have got room.
     served: BTreeSet<JobId>,
+    placed: BTreeSet<JobId>,
     pub plan: Plan,
 }
 
@@ -56,6 +57,7 @@ impl<'a> Planner<'a> {
                 .saturating_sub(vms().count() + world.strays.len()),
             jobs: OnceCell::new(),
             served: BTreeSet::new(),
+            placed: BTreeSet::new(),
             plan: Plan::default(),
         }
     }

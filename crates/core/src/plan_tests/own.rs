@@ -169,6 +169,20 @@ fn others_that_fit_go_ahead_but_not_for_ever() {
 }
 
 #[test]
+fn a_job_with_its_nodes_keeps_its_room_while_it_waits_for_a_look() {
+    let mut w = own_world();
+    w.submit(waiting(1, 1, 200, 10));
+    w.allocate(1, &["n0"], 200);
+    // How much of n0 is allocated is not known yet, so its VM is not made in this round.
+    w.look(|view| view.nodes.get_mut(&node("n0")).unwrap().alloc = None);
+    w.busy.insert(node("n0"));
+    w.submit(waiting(2, 2, 200, 5));
+    assert_eq!(w.tick(), [], "one of two hosts is job 1's");
+    w.busy.clear();
+    assert_eq!(kinds(&w.tick()), ["end-with-job"]);
+}
+
+#[test]
 fn what_slurm_itself_holds_back_is_left_to_slurm() {
     for reason in [
         "JobHeldUser",

@@ -4,7 +4,7 @@
 use super::Planner;
 use crate::ids::{JobId, Time};
 use crate::note::Subject;
-use crate::options::{Asker, is_put_back};
+use crate::options::{Asker, put_back_reason};
 use crate::plan::{Action, Held};
 use crate::view::{ArrayTasks, Gate, JobState, Shape, SlurmJob, SlurmNode};
 use crate::world::JobPartition;
@@ -17,7 +17,8 @@ const OURS: [&str; 5] = ["None", "Licenses", "Priority", "Resources", "Cleaning"
 
 /// What it says when so many nodes of a partition are away that a job has too few to choose
 /// from, whatever else keeps it: of nodes in job mode most are, at times.
-const AWAY: &str = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions";
+const AWAY: &str =
+    "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions";
 
 /// What it says of one that was put back with a hold, as `squeue` shows it.
 const HELD: [&str; 2] = ["JobHeldAdmin", "job requeued in held state"];
@@ -69,7 +70,7 @@ impl<'a> Planner<'a> {
     /// A job that was let go and that Slurm has not started: its room is held for a while.
     fn let_go_already(&mut self, job: &'a SlurmJob, partition: &JobPartition) {
         let comment = job.admin_comment.as_deref().unwrap_or_default();
-        if HELD.contains(&job.reason.as_str()) && is_put_back(comment) {
+        if HELD.contains(&job.reason.as_str()) && put_back_reason(comment).is_some() {
             return self.step(
                 Action::FinishPutBack {
                     job: job.id,
@@ -108,8 +109,8 @@ impl<'a> Planner<'a> {
 
     /// A job that has its nodes and not all its VMs: their room is spoken for.
     fn reserve_unmade(&mut self, job: &SlurmJob, partition: &JobPartition) {
-        if self.served.contains(&job.id) {
-            return; // its VMs were decided about
+        if self.placed.contains(&job.id) {
+            return; // counted
         }
         let world = self.world;
         let made = |node| world.records.get(node).is_some_and(|record| record.vm.is_some());

@@ -92,7 +92,10 @@ impl<'a> Planner<'a> {
             Err(why) => Err((true, why)),
         };
         match choice {
-            Ok(hosts) => self.make(job, nodes, specs, hosts),
+            Ok(hosts) => {
+                self.placed.insert(job.id);
+                self.make(job, nodes, specs, hosts);
+            }
             Err((true, why)) if patient => self.hold_job(job, format!("its VMs wait for room: {why}")),
             Err((_, why)) => self.cannot_have(job, nodes, &options, &why),
         }

@@ -4,8 +4,11 @@ use super::execute::{JobDeed, NodeDeed};
 use super::owner::{Message, Owner};
 use super::provider::{Provider, chain};
 use super::submitted;
+use crate::api::types::summary_line;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::note::{Note, Subject};
+use thiao_core::options::put_back_reason;
+use thiao_core::view::JobState;
 
 impl<P: Provider> Owner<P> {
     /// Sees to it that Slurm has the gate at which jobs wait for room: without it one job at a
@@ -55,7 +58,7 @@ impl<P: Provider> Owner<P> {
                 ),
                 (JobDeed::CloseGate, Ok(())) => self.world.gate_closed(job),
                 (JobDeed::PutBack(why), Ok(())) => {
-                    let why = why.split("put back: ").last().unwrap_or(why);
+                    let why = put_back_reason(why).unwrap_or(why);
                     self.world.put_back(job, why)
                 }
                 (JobDeed::FinishPutBack, Ok(())) => Note::new(
@@ -78,6 +81,31 @@ impl<P: Provider> Owner<P> {
         }
         self.slurm_changed.notify_one();
         outcome
+    }
+
+    /// Where the site wants it, tells in the `AdminComment` of jobs that are over which VMs they had.
+    /// To be called after a round is stored: the store knows them.
+    pub(super) fn tell_of_finished_jobs(&mut self) {
+        let jobs = std::mem::take(&mut self.finished);
+        if !self.config.job.admin_comment {
+            return;
+        }
+        for job in jobs {
+            let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
+            let waits = seen.is_some_and(|job| job.state == JobState::Pending);
+            if waits || self.has_vms(job) {
+                continue;
+            }
+            let Ok(vms) = self.store.vms_of_job(job, self.world.now) else {
+                continue;
+            };
+            let (slurm, text) = (self.slurm.clone(), summary_line(&vms));
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = slurm.comment(job, &text) {
+                    tracing::debug!(%job, %error, "the job cannot be told which VMs it had");
+                }
+            });
+        }
     }
 
     pub(super) fn nodes_ended(

@@ -76,6 +76,8 @@ pub struct Owner<P: Provider> {
     /// What this round changed and is not stored yet.
     pub(super) round: Round,
     next_action: i64,
+    /// Jobs one of whose own VMs has ended in this round.
+    pub(super) finished: Vec<JobId>,
     pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
     said: BTreeMap<(Subject, &'static str), (String, Time)>,
     poke: UnixDatagram,
@@ -139,6 +141,7 @@ impl<P: Provider> Owner<P> {
             readiness: Readiness::Preparing("starting".into()),
             round,
             next_action,
+            finished: Vec::new(),
             waiters: Vec::new(),
             said: BTreeMap::new(),
             poke: bind_poke(&config.state_dir)?,
@@ -297,6 +300,7 @@ impl<P: Provider> Owner<P> {
             return;
         }
         intake::remove(consumed);
+        self.tell_of_finished_jobs();
         let options = Arc::new(self.options_of_jobs());
         execute::execute(
             steps,

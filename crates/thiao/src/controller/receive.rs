@@ -124,6 +124,12 @@ impl<P: Provider> Owner<P> {
         let result = match outcome {
             Outcome::Created(tag, result) => self.creation_ended(tag.node, result),
             Outcome::Destroyed(tag, id, Ok(Ended::Gone)) => {
+                let vm = self
+                    .world
+                    .records
+                    .get(&tag.node)
+                    .and_then(|record| record.vm.as_ref());
+                self.finished.extend(vm.and_then(|vm| vm.spec.as_ref()?.job));
                 let notes = self.world.destroyed(&tag, id.as_ref());
                 self.world.busy.remove(&tag.node);
                 self.note_all(notes);

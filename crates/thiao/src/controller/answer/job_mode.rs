@@ -117,6 +117,10 @@ impl<P: Provider> Owner<P> {
         Some(self.nodes_with_vms_of(job))
     }
 
+    pub(in crate::controller) fn has_vms(&self, job: JobId) -> bool {
+        !self.nodes_with_vms_of(job).is_empty()
+    }
+
     fn nodes_with_vms_of(&self, job: JobId) -> Vec<NodeName> {
         let of_job =
             |vm: &thiao_core::world::VmRecord| vm.spec.as_ref().and_then(|spec| spec.job) == Some(job);
