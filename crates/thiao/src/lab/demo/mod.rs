@@ -2,12 +2,12 @@
 //! back; shown as it happens, checked at the end, nothing left behind.
 
 mod checks;
-mod jobs;
+pub(super) mod jobs;
 mod leftovers;
 mod own;
 mod plain;
 mod show;
-mod track;
+pub(super) mod track;
 
 pub use jobs::now;
 

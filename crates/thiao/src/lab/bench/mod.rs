@@ -4,6 +4,8 @@
 //! slurmctld shows its node up; beside it the time that Slurm itself takes from
 //! `sbatch` to ResumeProgram. Ours and raw take turns, so that noise hits both.
 
+mod job_mode;
+
 use super::enter::{As, Running};
 use super::layout::Layout;
 use super::{api, plan, signals, up};
@@ -24,6 +26,12 @@ pub struct BenchOptions {
     /// Jobs of ours, and VMs by hand
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=8))]
     runs: u32,
+    /// Measure job mode instead: beside a bare job and power-saving mode, and a queue that is drained
+    #[arg(long)]
+    job_mode: bool,
+    /// Jobs in that queue
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    jobs: u32,
 }
 
 /// Pause between questions to Slurm while something is waited for.
@@ -48,14 +56,24 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode> {
         .context("no folder in /tmp")?;
     let layout = Layout::new(Some(dir.path()))?;
     let mut lab_options = options.lab.clone();
-    lab_options.raw_nodes = options.runs;
+    if options.job_mode {
+        job_mode::prepare(&mut lab_options);
+    } else {
+        lab_options.raw_nodes = options.runs;
+    }
     let mut say = |text: &str| println!("  {text}");
     let up = match up::up(layout.clone(), lab_options, true, &mut say) {
         Ok(up) => up,
         Err(up::NotUp::Interrupted(code)) => return Ok(ExitCode::from(code)),
         Err(up::NotUp::Failed(error)) => return Err(error),
     };
-    let outcome = Running::find(layout).and_then(|lab| measure(&lab, options.runs));
+    let outcome = Running::find(layout).and_then(|lab| {
+        if options.job_mode {
+            job_mode::measure(&lab, options.runs, options.jobs)
+        } else {
+            measure(&lab, options.runs)
+        }
+    });
     up.end()?;
     outcome?;
     Ok(ExitCode::SUCCESS)
