@@ -185,7 +185,10 @@ fn pattern(wanted: &Wanted<'_>) -> &'static str {
 fn typed(wanted: &Wanted<'_>) -> Vec<String> {
     let mut words = vec![wanted.program.to_owned()];
     if let Some(size) = wanted.size {
-        words.extend(["-p".to_owned(), JOB_PARTITION.to_owned()]);
+        // tsub's jobs go there by themselves.
+        if wanted.program != "tsub" {
+            words.extend(["-p".to_owned(), JOB_PARTITION.to_owned()]);
+        }
         words.push(format!("-c{}", size.cpus));
         words.push(format!("--mem={}", size.memory_mb));
     }
