@@ -9,7 +9,9 @@ const MIN_FREE: &str = "/proc/sys/vm/min_free_kbytes";
 /// keeps 5 % from 512 MiB on (6.1): of 800 MiB asked for, a job had 711, and 805 so.
 /// Huge pages are for jobs to use all the same. Nothing depends on it.
 pub fn give_to_the_job() {
-    let total_kb = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_kb(&text));
+    let total_kb = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| total_kb(&text));
     if let Some(total_kb) = total_kb {
         let _ = fs::write(MIN_FREE, min_free_kb(total_kb).to_string());
     }
@@ -31,7 +33,10 @@ mod tests {
 
     #[test]
     fn the_kernel_keeps_little() {
-        assert_eq!(total_kb("MemTotal:        819200 kB\nMemFree: 1 kB\n"), Some(819_200));
+        assert_eq!(
+            total_kb("MemTotal:        819200 kB\nMemFree: 1 kB\n"),
+            Some(819_200)
+        );
         assert_eq!(total_kb("MemFree: 1 kB\n"), None);
         assert_eq!(min_free_kb(819_200), 3620);
         assert_eq!(min_free_kb(0), 128);
