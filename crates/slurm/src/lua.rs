@@ -13,6 +13,7 @@
 //! - Licences and generic resources cannot be set to nothing, only to other ones.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use thiao_core::options::{COMMENT_PREFIX, OptionRule};
 
 use crate::gate::{GATE, VM};
@@ -30,9 +31,15 @@ const USED: &str = "-";
 const BODY: &str = include_str!("lua/job_submit.lua");
 
 /// The script's text, for these partitions of job mode. Jobs by `tsub` that name no partition go to
-/// `default`, unless Slurm's own default is of job mode.
+/// `default`, unless Slurm's own default is of job mode. `submitted`: a file that is touched when
+/// such a job comes, so that the controller hears of it at once.
 #[must_use]
-pub fn script(partitions: &[String], default: Option<&str>, rules: &[OptionRule]) -> String {
+pub fn script(
+    partitions: &[String],
+    default: Option<&str>,
+    rules: &[OptionRule],
+    submitted: Option<&Path>,
+) -> String {
     let mut text = String::from(
         "-- Written by `thiao setup`: jobs in partitions of job mode wait for their VMs.\n\
          -- If you need functions of your own, keep them in job_submit.lua and end it with dofile(\"THIS FILE\").\n\n",
@@ -48,7 +55,8 @@ pub fn script(partitions: &[String], default: Option<&str>, rules: &[OptionRule]
         // Writing to a String cannot fail.
         let _ = writeln!(text, "local {name} = {}", quoted(value));
     }
-    let _ = writeln!(text, "local partitions = {{");
+    let file = submitted.map_or("nil".to_owned(), |path| quoted(&path.to_string_lossy()));
+    let _ = writeln!(text, "local SUBMITTED = {file}\nlocal partitions = {{");
     for name in partitions {
         let _ = writeln!(text, "    [{}] = true,", quoted(name));
     }
@@ -135,7 +143,12 @@ mod tests {
             share: Some((25, 100)),
             ..OptionRule::default()
         };
-        let text = script(&["jobs".into(), "more".into()], Some("jobs"), &[rule]);
+        let text = script(
+            &["jobs".into(), "more".into()],
+            Some("jobs"),
+            &[rule],
+            Some(Path::new("/var/lib/thiao/spool/submitted")),
+        );
         for line in [
             "    [\"more\"] = true,",
             "local default_partition = \"jobs\"",
@@ -144,6 +157,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} not in {text}");
         }
-        assert!(script(&[], None, &[]).contains("default_partition = nil"));
+        assert!(script(&[], None, &[], None).contains("default_partition = nil"));
     }
 }

@@ -181,6 +181,14 @@ local function check(options, partition, account, user)
         .. "leave " .. text .. " out", slurm.ESLURM_ACCESS_DENIED)
 end
 
+-- Without it the controller finds the job at its next look.
+local function tell_controller()
+    local file = SUBMITTED and io.open(SUBMITTED, "w")
+    if file then
+        file:close()
+    end
+end
+
 local function submit(job, parts)
     if select(2, without(job.licenses, GATE)) then
         refuse("the licence " .. GATE .. " is given by Slurm itself to jobs that wait for VMs: leave it out",
@@ -213,6 +221,7 @@ local function submit(job, parts)
     check(options, own, job.account or job.default_account or "", job.user_name or tostring(job.user_id))
     job.tres_per_node = with_vm(job.tres_per_node)
     job.licenses = with_gate(job.licenses)
+    tell_controller()
     if written(options) ~= "" then
         job.admin_comment = PREFIX .. " " .. written(options)
     end

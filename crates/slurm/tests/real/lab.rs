@@ -177,7 +177,12 @@ impl Ctld {
         let jobs: Vec<&NodeLine> = lab.nodes.iter().filter(|line| line.job.is_some()).collect();
         if !jobs.is_empty() {
             let partitions: Vec<String> = jobs.iter().map(|line| line.partition.clone()).collect();
-            let script = lua::script(&partitions, partitions.first().map(String::as_str), &rules());
+            let script = lua::script(
+                &partitions,
+                partitions.first().map(String::as_str),
+                &rules(),
+                None,
+            );
             std::fs::write(dir.join(lua::FILE), script).unwrap();
         }
         let job_nodes = jobs

@@ -81,6 +81,14 @@ pub enum Query {
         /// Where the answer goes.
         reply: Reply<Accepted>,
     },
+    /// Somebody is about to ask about a job that may be new: answered at once if it is known,
+    /// else when Slurm was looked at, whether it is there or not.
+    JobSeen {
+        /// Which job, or array.
+        job: JobId,
+        /// Where the answer goes.
+        reply: Reply<()>,
+    },
     /// Answered `Ok` as soon as all nodes of the job are up, [`ApiError::Conflict`]
     /// when that can never be. Kept until then; dropped when the asker has left.
     JobReady {

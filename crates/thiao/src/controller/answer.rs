@@ -52,6 +52,7 @@ impl<P: Provider> Owner<P> {
                 drop(reply.send(self.accept(&nodes, &Order::Down, "their VMs are ended now")));
             }
             Query::JobReady { job, reply } => self.wait_for_job(job, reply),
+            Query::JobSeen { job, reply } => self.see_job(job, reply),
             Query::Give { job, options, reply } => self.give(job, options, reply),
             Query::Clean { job, reply } => drop(reply.send(self.clean(job))),
             Query::JobVms { job, reply } => drop(reply.send(self.job_vms(job))),

@@ -79,6 +79,8 @@ pub struct Owner<P: Provider> {
     /// Jobs one of whose own VMs has ended in this round.
     pub(super) finished: Vec<JobId>,
     pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
+    /// Who waits for a look at Slurm, and since when.
+    pub(super) unseen: Vec<(Time, Reply<()>)>,
     said: BTreeMap<(Subject, &'static str), (String, Time)>,
     poke: UnixDatagram,
     pub(super) messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
@@ -143,6 +145,7 @@ impl<P: Provider> Owner<P> {
             next_action,
             finished: Vec::new(),
             waiters: Vec::new(),
+            unseen: Vec::new(),
             said: BTreeMap::new(),
             poke: bind_poke(&config.state_dir)?,
             messages: mpsc::channel(BACKLOG),

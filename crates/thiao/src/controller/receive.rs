@@ -28,6 +28,7 @@ impl<P: Provider> Owner<P> {
                 self.note_all(notes);
                 self.order_for_waiters(began);
                 self.release_waiters(began);
+                self.looked_at_slurm(began);
             }
             Message::Provider(began, Ok(view)) => {
                 self.recovered(Subject::Provider, began);
@@ -37,7 +38,10 @@ impl<P: Provider> Owner<P> {
                 }
                 self.note_all(notes);
             }
-            Message::Slurm(_, Err(error)) => self.look_failed(Subject::Slurm, error),
+            Message::Slurm(began, Err(error)) => {
+                self.look_failed(Subject::Slurm, error);
+                self.looked_at_slurm(began);
+            }
             Message::Provider(_, Err(error)) => self.look_failed(Subject::Provider, error),
             Message::Finished(finished) => self.finished(finished),
             Message::Note(note) => self.note(note),
@@ -372,6 +376,25 @@ impl<P: Provider> Owner<P> {
         let tried =
             vm.is_some_and(|vm| self.world.now.since(vm.since) > MARKED_WITHIN && vm.phase == Phase::Up);
         marked || tried
+    }
+
+    /// Tells an asker when a job that may be new would have been seen.
+    pub(super) fn see_job(&mut self, job: JobId, reply: Reply<()>) {
+        let jobs = self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values());
+        if jobs.into_iter().any(|seen| seen.id == job || seen.key() == job) {
+            return drop(reply.send(Ok(())));
+        }
+        self.unseen.push((now(), reply));
+        self.slurm_changed.notify_one();
+    }
+
+    /// Slurm was looked at from `began` on, well or not: who waited for that goes on.
+    fn looked_at_slurm(&mut self, began: Time) {
+        let later: Vec<_> = self.unseen.extract_if(.., |(since, _)| *since <= began).collect();
+        for (_, reply) in later {
+            // An asker that has left is no error.
+            drop(reply.send(Ok(())));
+        }
     }
 
     /// Takes a prolog's wait; answered at once if the last look suffices.

@@ -443,6 +443,11 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
 fn write_job_submit(layout: &Layout, plan: &Plan) -> Result<()> {
     let settings = crate::config::from_text(&layout.thiao_conf(), &thiao_toml(layout, plan, &[])?)?;
     let partitions = [JOB_PARTITION.to_owned()];
-    let script = thiao_slurm::lua::script(&partitions, Some(JOB_PARTITION), &settings.job.options);
+    let script = thiao_slurm::lua::script(
+        &partitions,
+        Some(JOB_PARTITION),
+        &settings.job.options,
+        Some(&settings.submitted_file()),
+    );
     write_text(&layout.etc().join(thiao_slurm::lua::FILE), &script)
 }

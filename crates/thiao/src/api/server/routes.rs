@@ -280,6 +280,9 @@ async fn explain(
             "name a node (fg0), a VM (fg0.3) or a job (17)".to_owned(),
         ));
     }
+    if let Ok(job) = name.parse().map(JobId) {
+        controller.ask(|reply| Question::JobSeen { job, reply }).await?;
+    }
     let sight = controller.sight(viewer).await?;
     let mut told = controller
         .ask(|reply| Question::Explain {

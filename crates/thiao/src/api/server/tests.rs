@@ -220,6 +220,7 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
                     .collect();
                 drop(reply.send(Ok(found)));
             }
+            Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
             Query::JobReady { job, mut reply } => match job.0 {
                 1 => drop(reply.send(Ok(()))),
                 2 => drop(reply.send(Err(ApiError::Conflict("it can never start".into())))),

@@ -102,6 +102,8 @@ impl Controller {
     /// Whether the viewer may act on this job: it is his, by Slurm's word, or when Slurm
     /// has forgotten it by ours; or he is trusted. Others are told that there is none.
     async fn owned(&self, viewer: Viewer, name: JobName) -> Result<(), ApiError> {
+        let job = JobId(name.id);
+        self.ask(|reply| Question::JobSeen { job, reply }).await?;
         if viewer.trusted {
             return Ok(());
         }
