@@ -33,6 +33,9 @@ const BACKLOG: usize = 1024;
 /// A slurmd that runs registers within this time, or something is wrong with it.
 const REGISTERS_WITHIN: Millis = Millis::secs(3);
 
+/// Slurm shows a job's nodes as its own within this time, once it runs the job's prolog.
+const SHOWN_WITHIN: Millis = Millis(500);
+
 /// What reaches the owner from its helpers.
 #[derive(Debug)]
 pub enum Message {
@@ -431,7 +434,9 @@ impl<P: Provider> Owner<P> {
         let waiting = waiting
             .into_iter()
             .any(|job| job.waits.is_some() || job.admitted.is_some());
-        let pace = match (registering, moving || waiting || !self.waiters.is_empty()) {
+        // Slurm may show a job's nodes a moment after it has run the job's prolog.
+        let new = |(_, since, _): &(JobId, Time, Reply<()>)| self.world.now.since(*since) < SHOWN_WITHIN;
+        let pace = match (registering || self.waiters.iter().any(new), moving || waiting || !self.waiters.is_empty()) {
             (true, _) => Pace::Urgent,
             (false, true) => Pace::Busy,
             (false, false) => Pace::Calm,
