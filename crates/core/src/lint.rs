@@ -176,12 +176,13 @@ impl<'a> Linter<'a> {
         })?;
         self.promised_mb += times as u64 * seen.request.memory_mb + nodes as u64 * policy.overhead_mb;
         let usable = self.hosts.values().filter(|host| host.usable);
-        let all_mb: u64 = usable.map(|host| host.memory_mb).sum();
-        let used_mb: u64 = self.load.values().map(|(mb, _)| mb).sum();
-        refuse_if(used_mb + self.promised_mb > all_mb, || {
+        // What is on hosts that take nothing now takes no room on the others.
+        let load = |host: &HostView| self.load.get(&host.name).map_or(0, |(mb, _)| *mb);
+        let free_mb: u64 = usable.map(|host| host.memory_mb.saturating_sub(load(host))).sum();
+        refuse_if(self.promised_mb > free_mb, || {
             format!(
-                "the hosts would have to carry {} of {all_mb} MiB",
-                used_mb + self.promised_mb
+                "the hosts have {free_mb} MiB left, and {} are promised to jobs that are let go now",
+                self.promised_mb
             )
         })
     }
