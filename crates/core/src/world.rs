@@ -17,7 +17,7 @@ use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName
 use crate::options::OptionRule;
 use crate::plan::Action;
 use crate::policy::Policy;
-use crate::view::{ProviderView, Shape, SlurmNode, SlurmView, VmSpec};
+use crate::view::{ProviderView, Shape, SlurmJob, SlurmNode, SlurmView, VmSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -350,6 +350,15 @@ impl World {
             slurm: None,
             provider: None,
         }
+    }
+
+    /// A node of this job whose VM was made for another one: Slurm gave it on before it knew
+    /// that the node ends with its job. This job must not start there.
+    #[must_use]
+    pub fn others_vm<'a>(&self, job: &'a SlurmJob) -> Option<(&'a NodeName, JobId)> {
+        let made_for = |node| self.records.get(node)?.vm.as_ref()?.spec.as_ref()?.job;
+        let mut with = job.nodes.iter().filter_map(|node| Some((node, made_for(node)?)));
+        with.find(|(_, other)| *other != job.id)
     }
 
     /// Whether this node's VMs are made for one job each.

@@ -355,6 +355,11 @@ impl<P: Provider> Owner<P> {
 
     /// Whether the job's prolog can end: none while it must wait.
     fn readiness(&self, slurm: &SlurmView, id: JobId) -> Option<Result<(), ApiError>> {
+        let job = slurm.jobs.get(&id);
+        if let Some((node, other)) = job.and_then(|job| self.world.others_vm(job)) {
+            let text = format!("the VM of {node} was made for job {other}: job {id} cannot start there");
+            return Some(Err(ApiError::Conflict(text)));
+        }
         let answer = readiness(slurm, id)?;
         let Some(job) = slurm.jobs.get(&id).filter(|_| answer.is_ok()) else {
             return Some(answer);
