@@ -12,11 +12,14 @@ use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::note::{Note, Subject};
 use thiao_core::plan::{Action, Plan, Step, plan};
-use thiao_core::view::{ProviderView, SlurmView};
-use thiao_core::world::{Breaker, NodeRecord, Wish, World};
+use thiao_core::view::{JobState, ProviderView, SlurmJob, SlurmView};
+use thiao_core::world::{Breaker, NodeRecord, Phase, Wish, World};
 
 /// How long a look is good enough to act on.
 const LOOK_LIFE: Millis = Millis::secs(20);
+
+/// How long a job waits for its nodes to be its own before it starts all the same.
+const MARKED_WITHIN: Millis = Millis::secs(10);
 
 /// A hook's order in the spool folder: the name sorts by the time of the call.
 #[derive(Debug, Clone)]
@@ -190,7 +193,34 @@ impl Controller {
         if killed(2) {
             return self.die(round, slurm, provider, faults);
         }
+        self.answer_prologs(slurm);
         round
+    }
+
+    /// Lets jobs of job mode start whose nodes are all up with VMs of their own, and that
+    /// Slurm will give to nobody else.
+    fn answer_prologs(&self, slurm: &mut Slurm) {
+        let world = &self.world;
+        let Some(view) = &world.slurm else { return };
+        let asked = slurm
+            .prologs
+            .iter()
+            .filter(|(_, prolog)| prolog.since < world.slurm_began);
+        let asked: Vec<JobId> = asked.map(|(job, _)| *job).collect();
+        for job in asked.iter().filter_map(|job| view.jobs.get(job)) {
+            let marked = |node| {
+                let seen = view.nodes.get(node);
+                let vm = world.records.get(node).and_then(|record| record.vm.as_ref());
+                let tried =
+                    vm.is_some_and(|vm| vm.phase == Phase::Up && world.now.since(vm.since) > MARKED_WITHIN);
+                seen.is_some_and(|seen| seen.is_up() && (seen.flags.power_down || tried))
+            };
+            if world.others_vm(job).is_some() {
+                slurm.answer_prolog(job.id, false);
+            } else if job.state == JobState::Configuring && job.nodes.iter().all(marked) {
+                slurm.answer_prolog(job.id, true);
+            }
+        }
     }
 
     /// Lets the actions on their way take effect.
@@ -225,9 +255,21 @@ impl Controller {
             let up = matches!(record.wish, Wish::Up { .. });
             up && record.vm.is_none() && !self.world.busy.contains(node)
         };
+        // In job mode a job's nodes are decided together: what is told of it or of one is told of all.
+        let jobs = self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values());
+        let jobs: Vec<&SlurmJob> = jobs.filter(|job| !job.nodes.is_empty()).collect();
+        let told_of_job = |node: &NodeName| {
+            let of = jobs.iter().find(|job| job.nodes.contains(node));
+            self.world.is_job_mode(node)
+                && of.is_some_and(|job| {
+                    let held = plan.held.iter().any(|held| held.subject == Subject::Job(job.id));
+                    let step = plan.steps.iter().any(|step| step.action.job() == Some(job.id));
+                    held || step || self.world.busy_jobs.contains(&job.id) || job.nodes.iter().any(told)
+                })
+        };
         let records = self.world.records.iter();
         records
-            .filter(|(node, record)| wants(node, record) && !told(node))
+            .filter(|(node, record)| wants(node, record) && !told(node) && !told_of_job(node))
             .map(|(node, _)| node.clone())
             .collect()
     }

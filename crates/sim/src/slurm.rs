@@ -17,7 +17,7 @@ mod own;
 #[cfg(test)]
 mod tests;
 
-pub use own::{Own, PARTITION as OWN_PARTITION};
+pub use own::{Own, PARTITION as OWN_PARTITION, Prolog};
 
 use crate::faults::Faults;
 use crate::rng::Rng;
@@ -80,7 +80,7 @@ pub enum Power {
 pub struct Node {
     /// For whom its VMs are made.
     pub mode: Mode,
-    /// `POWER_DOWN_ASAP` was asked: drained, and powered down as soon as it has no job.
+    /// `POWER_DOWN` was asked: powered down as soon as it has no job, and no other's meanwhile.
     pub ends: bool,
     /// Whether it is DOWN, and why.
     pub down: Option<String>,
@@ -164,6 +164,8 @@ pub struct Slurm {
     pub nodes: BTreeMap<NodeName, Node>,
     /// All jobs, also those over.
     pub jobs: BTreeMap<JobId, Job>,
+    /// Prologs of jobs of job mode that wait.
+    pub prologs: BTreeMap<JobId, Prolog>,
     /// Hooks called and not yet fetched.
     pub calls: Vec<Call>,
     /// How often ResumeTimeout was what ended a resume.
@@ -194,6 +196,7 @@ impl Slurm {
         Self {
             nodes: nodes.into_iter().map(|name| (name, node.clone())).collect(),
             jobs: BTreeMap::new(),
+            prologs: BTreeMap::new(),
             calls: Vec::new(),
             resume_timeouts: 0,
             away_until: Time(0),
@@ -309,7 +312,20 @@ impl Slurm {
                             .get(name)
                             .is_some_and(|n| n.power == Power::On && n.down.is_none())
                     };
-                    if nodes.iter().all(up) {
+                    if job.own.is_some() {
+                        let up = nodes.iter().all(up);
+                        match self.prolog_ended(id) {
+                            Some(false) => {
+                                let again = now + self.rules.requeue_pause;
+                                self.unseat(id, Stage::Pending(Some(again)), now);
+                            }
+                            Some(true) if up => self.set_stage(id, Stage::Running(nodes, now)),
+                            // It came too early: the sweep does the rest.
+                            Some(true) => self.set_stage(id, Stage::Configuring(nodes, Some(now))),
+                            None if up && starts.is_some() => self.set_stage(id, Stage::Running(nodes, now)),
+                            None => {}
+                        }
+                    } else if nodes.iter().all(up) {
                         let starts =
                             starts.unwrap_or_else(|| now + Millis(self.rng.below(self.rules.sweep.0)));
                         let stage = if starts <= now {
@@ -331,6 +347,10 @@ impl Slurm {
                         self.release(&nodes, now);
                         self.epilog(id, &nodes, false);
                     }
+                }
+                // Its reason is told anew once it could start but for its gate.
+                Stage::Pending(Some(at)) if job.own.is_some() && at <= now => {
+                    self.set_stage(id, Stage::Pending(None));
                 }
                 Stage::Pending(_) | Stage::Done => {}
             }
@@ -395,6 +415,9 @@ impl Slurm {
                 }
             }
             job.stage = Stage::Configuring(chosen, None);
+            if job.own.is_some() {
+                self.prologs.insert(id, Prolog::new(now));
+            }
         }
         self.call(Hook::Resume, jobs_of.keys().cloned().collect(), jobs_of);
     }
@@ -438,6 +461,7 @@ impl Slurm {
             return; // "Invalid node state specified"
         }
         node.backed = None;
+        node.ends = false;
         node.power = if falls { Power::Falling(now) } else { Power::Off };
         node.silent_until = Time(u64::MAX); // idle~ and NOT_RESPONDING, which keeps no job away
         if falls {
@@ -557,7 +581,7 @@ impl Node {
                 powering_up: matches!(self.power, Power::Rising(_)),
                 powering_down: matches!(self.power, Power::Falling(_)),
                 power_down: self.ends && !matches!(self.power, Power::Falling(_)),
-                drain: self.drain || self.ends,
+                drain: self.drain,
                 not_responding: self.silent_until > now,
                 completing: self.completing_until > now,
                 ..NodeFlags::default()

@@ -5,7 +5,7 @@
 use thiao_core::ids::{JobId, Millis, NodeName};
 use thiao_core::view::VmState;
 use thiao_sim::faults::Faults;
-use thiao_sim::sim::{JobPlan, Setup, Sim, Summary};
+use thiao_sim::sim::{JobPlan, OwnPlan, Setup, Sim, Summary};
 use thiao_sim::slurm::{Call, Hook, Stage};
 
 fn run(setup: Setup) -> Summary {
@@ -198,5 +198,92 @@ fn wide_jobs_short_of_room_take_turns() {
             ..setup.clone()
         });
         assert!(day.took < Millis::secs(600), "seed {seed}: {day:?}");
+    }
+}
+
+/// A job of job mode, of that many nodes or tasks.
+fn own(submit: u64, size: usize, length: u64, own: OwnPlan) -> JobPlan {
+    JobPlan {
+        own: Some(own),
+        ..job(submit, size, length)
+    }
+}
+
+const SMALL: OwnPlan = OwnPlan {
+    cpus: 1,
+    memory_mb: 40,
+    priority: 1,
+    tasks: 0,
+    requeue: true,
+    cancel: None,
+};
+
+/// Four nodes of job mode beside the usual four.
+fn both_modes(jobs: Vec<JobPlan>) -> Setup {
+    Setup {
+        own_nodes: 4,
+        hosts: 2,
+        host_room: 4,
+        jobs,
+        ..Setup::default()
+    }
+}
+
+#[test]
+fn jobs_get_vms_of_their_own_size_beside_the_other_mode() {
+    let wide = OwnPlan {
+        cpus: 4,
+        memory_mb: 100,
+        ..SMALL
+    };
+    for seed in 0..20 {
+        let day = run(Setup {
+            seed,
+            ..both_modes(vec![
+                job(1, 2, 20),
+                own(1, 1, 20, SMALL),
+                own(2, 3, 20, wide),
+                own(3, 1, 5, SMALL),
+            ])
+        });
+        // The checks of sizes and of one job for each VM are in the run.
+        assert_eq!(
+            (day.created, day.downs, day.resume_timeouts),
+            (7, 0, 0),
+            "seed {seed}: {day:?}"
+        );
+        assert!(day.took < Millis::secs(300), "seed {seed}: {day:?}");
+    }
+}
+
+#[test]
+fn an_array_gets_a_vm_for_each_task_several_at_a_time() {
+    let array = OwnPlan { tasks: 12, ..SMALL };
+    for seed in 0..10 {
+        let day = run(Setup {
+            seed,
+            ..both_modes(vec![own(1, 1, 10, array)])
+        });
+        assert_eq!((day.created, day.downs), (12, 0), "seed {seed}: {day:?}");
+        // In threes turns of four at most a minute and a half each.
+        assert!(day.took < Millis::secs(400), "seed {seed}: {day:?}");
+    }
+}
+
+#[test]
+fn a_job_that_is_cancelled_on_its_way_leaves_nothing() {
+    for seed in 0..40 {
+        let cancelled = OwnPlan {
+            cancel: Some(Millis(300 * seed)),
+            ..SMALL
+        };
+        let day = run(Setup {
+            seed,
+            ..both_modes(vec![own(1, 3, 60, cancelled), own(2, 2, 5, SMALL)])
+        });
+        assert_eq!(day.downs, 0, "seed {seed}: {day:?}");
+        // Slurm may give the other job a node of the first, whose VM it must not have:
+        // then it is put back, with Slurm's pause of two minutes.
+        assert!(day.took < Millis::secs(300), "seed {seed}: {day:?}");
     }
 }

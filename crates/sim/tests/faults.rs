@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use thiao_core::ids::Millis;
 use thiao_core::policy::Policy;
 use thiao_sim::faults::Faults;
-use thiao_sim::sim::{JobPlan, Setup, Sim};
+use thiao_sim::sim::{JobPlan, OWN_CPUS, OwnPlan, Setup, Sim, VM_MEMORY_MB};
 use thiao_sim::slurm::Rules;
 
 /// Rates of all faults: most of them absent, the others rare to frequent.
@@ -41,6 +41,30 @@ fn job(largest: usize) -> impl Strategy<Value = JobPlan> {
         size,
         length: Millis::secs(length),
         own: None,
+    })
+}
+
+/// A job of job mode.
+fn own_job(largest: usize) -> impl Strategy<Value = JobPlan> {
+    let size = (1..=OWN_CPUS, 10..=VM_MEMORY_MB, 0..3_u64);
+    let kind = (
+        0..6_u32,
+        prop::bool::weighted(0.8),
+        prop::option::weighted(0.2, 0..60_u64),
+    );
+    (job(largest), size, kind).prop_map(|(job, (cpus, memory_mb, priority), (tasks, requeue, cancel))| {
+        JobPlan {
+            own: Some(OwnPlan {
+                cpus,
+                memory_mb,
+                priority,
+                // Half of them are arrays.
+                tasks: tasks.saturating_sub(2),
+                requeue,
+                cancel: cancel.map(Millis::secs),
+            }),
+            ..job
+        }
     })
 }
 
@@ -105,11 +129,39 @@ fn setup() -> impl Strategy<Value = Setup> {
     })
 }
 
+/// Both modes on the same hosts, under the same caps.
+fn both_modes() -> impl Strategy<Value = Setup> {
+    (setup().boxed(), 1..6_usize, 1..5_usize).prop_flat_map(|(usual, own_nodes, count)| {
+        let room = usize::try_from(usual.host_room).unwrap_or(1) * usual.hosts;
+        let largest = own_nodes.min(room).min(usual.policy.max_vms);
+        let jobs = proptest::collection::vec(own_job(largest).boxed(), count);
+        jobs.prop_map(move |jobs| {
+            let mut setup = Setup {
+                own_nodes,
+                ..usual.clone()
+            };
+            setup.jobs.extend(jobs);
+            setup.jobs.sort_by_key(|job| job.submit);
+            let turns =
+                u64::try_from((setup.nodes + own_nodes).div_ceil(setup.policy.max_starting)).unwrap_or(1);
+            setup.rules.resume_timeout = setup.rules.resume_timeout.max(Millis::secs(5 + 13 * turns));
+            setup
+        })
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 400, max_shrink_time: 40_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_goes_wrong_nothing_is_broken_and_all_ends_well(setup in setup()) {
+        if let Err(violation) = Sim::new(setup).run() {
+            return Err(TestCaseError::fail(violation.to_string()));
+        }
+    }
+
+    #[test]
+    fn whatever_goes_wrong_no_job_meets_another_in_its_vm(setup in both_modes()) {
         if let Err(violation) = Sim::new(setup).run() {
             return Err(TestCaseError::fail(violation.to_string()));
         }

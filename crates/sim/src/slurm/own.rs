@@ -1,9 +1,9 @@
 //! Job mode: jobs wait at a gate until they are let go, each node is one job's alone,
-//! and ends with it.
+//! and ends with it. A job starts when its prolog ends, which waits for our word.
 //!
 //! As measured on 22.05.8: a pending job starts as soon as the licence is taken from
-//! it, by priority; `POWER_DOWN_ASAP` drains a node also while it comes up, its job
-//! starts all the same, and the node is powered down at once when it has none; one
+//! it, by priority; a node with `POWER_DOWN` is given to nobody else, also while it comes
+//! up, its job starts all the same, and it is powered down at once when it has none; one
 //! that still comes up for a job that is over stays so until `POWER_DOWN_FORCE`.
 
 use super::{Call, Hook, Job, Node, Power, Slurm, Stage};
@@ -15,6 +15,20 @@ use thiao_core::world::Mode;
 
 /// The partition of job mode.
 pub const PARTITION: &str = "own";
+
+/// The prolog of a job that has its nodes.
+#[derive(Debug, Clone, Copy)]
+pub struct Prolog {
+    /// Asks since then.
+    pub since: Time,
+    answer: Option<bool>,
+}
+
+impl Prolog {
+    pub(super) fn new(since: Time) -> Self {
+        Self { since, answer: None }
+    }
+}
 
 /// What a job has beside in job mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +133,7 @@ impl Slurm {
         }
     }
 
-    /// `state=POWER_DOWN_ASAP`.
+    /// `state=POWER_DOWN`.
     pub fn end_with_job(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.get_mut(name)
             && matches!(node.power, Power::Rising(_) | Power::On)
@@ -189,10 +203,27 @@ impl Slurm {
         let over = job.own.as_ref().is_some_and(|own| !own.requeue);
         let stage = if over { Stage::Done } else { stage };
         let before = std::mem::replace(&mut job.stage, stage);
+        self.prologs.remove(&id);
         if let Stage::Configuring(nodes, _) | Stage::Running(nodes, _) = before {
             self.release(&nodes, now);
             self.epilog(id, &nodes, true);
         }
+    }
+
+    /// What a job's prolog hears: the job starts, or is put back because it must not.
+    pub fn answer_prolog(&mut self, id: JobId, may_start: bool) {
+        if let Some(prolog) = self.prologs.get_mut(&id) {
+            prolog.answer = Some(may_start);
+        }
+    }
+
+    /// What a job's prolog has heard; it has ended then.
+    pub(super) fn prolog_ended(&mut self, id: JobId) -> Option<bool> {
+        let answer = self.prologs.get(&id)?.answer;
+        if answer.is_some() {
+            self.prologs.remove(&id);
+        }
+        answer
     }
 
     /// EpilogSlurmctld.

@@ -99,9 +99,10 @@ fn a_node_ends_with_its_job_and_is_whole_again() {
     pass(&mut slurm, 0, 1);
     slurm.end_with_job(&name("j0"));
     let flags = look(&mut slurm, 1).nodes[&name("j0")].flags;
-    assert!(flags.drain && flags.power_down && flags.powering_up);
+    assert!(flags.power_down && flags.powering_up);
     // It starts all the same, and nobody else gets the node.
     slurm.register(&name("j0"), &vm(), Time(2000));
+    slurm.answer_prolog(JobId(1), true);
     submit(&mut slurm, 2, 1, 0);
     slurm.admit(JobId(2), None);
     calls(&mut slurm);
@@ -130,7 +131,7 @@ fn a_node_whose_job_is_over_before_it_came_up_is_powered_down_by_force_only() {
     pass(&mut slurm, 1, 20);
     assert!(matches!(slurm.nodes[&name("j0")].power, Power::Rising(_)));
     let seen = look(&mut slurm, 20).nodes[&name("j0")].clone();
-    assert!(seen.base == BaseState::Idle && seen.flags.powering_up && seen.flags.drain);
+    assert!(seen.base == BaseState::Idle && seen.flags.powering_up && seen.flags.power_down);
     calls(&mut slurm);
     slurm.power_down_now(&name("j0"), Time(20_000));
     assert_eq!(calls(&mut slurm), [(Hook::Suspend, "j0".to_owned())]);
@@ -208,4 +209,18 @@ fn tasks_of_an_array_are_let_go_as_jobs_of_their_own() {
     pass(&mut slurm, 0, 1);
     assert!(slurm.nodes.values().all(|node| node.job.is_some()));
     assert_eq!(slurm.jobs.len(), 3);
+}
+
+#[test]
+fn a_job_starts_when_its_prolog_is_told_so_and_is_put_back_when_it_must_not() {
+    let mut slurm = cluster(&["j0"]);
+    submit(&mut slurm, 1, 1, 0);
+    slurm.admit(JobId(1), None);
+    pass(&mut slurm, 0, 1);
+    slurm.register(&name("j0"), &vm(), Time(1000));
+    pass(&mut slurm, 1, 50);
+    assert!(matches!(slurm.jobs[&JobId(1)].stage, Stage::Configuring(..)));
+    slurm.answer_prolog(JobId(1), false);
+    pass(&mut slurm, 50, 51);
+    assert!(matches!(slurm.jobs[&JobId(1)].stage, Stage::Pending(Some(_))));
 }
