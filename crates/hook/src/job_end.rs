@@ -4,6 +4,10 @@
 //! What EpilogSlurmctld exits with does nothing to the job: slurmctld only logs
 //! it (22.05.8, `prep_epilog_slurmctld_callback`). But as long as it runs the
 //! job is COMPLETING; so it waits for nobody.
+//!
+//! Measured with 22.05.8: `SLURM_JOB_EXIT_CODE` is 768 after `exit 3`, 11 after
+//! SIGSEGV, and 0 of a running job that was cancelled. An array's task has its own
+//! `SLURM_JOB_ID`. For a job that is cancelled while it waits no epilog runs.
 
 use crate::order::{self, Listed};
 use crate::{Failure, say, state};
