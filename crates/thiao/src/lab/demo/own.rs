@@ -38,6 +38,9 @@ const WHOLE: JobSize = size(4, 800);
 const WAITS: &str = "whole";
 const TAKEN_BACK: &str = "cancelled";
 
+/// Slurm's reason for a job that waits for room.
+const LICENSES: &str = "Licenses";
+
 const fn size(cpus: u32, memory_mb: u64) -> JobSize {
     JobSize { cpus, memory_mb }
 }
@@ -104,17 +107,16 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
     let deadline = Instant::now() + JOBS_LIMIT;
     let late = || Instant::now() > deadline;
     follow(lab, &mut story, show, |story| {
-        let mut others = story.tracks.iter().filter(|track| track.job.name != WAITS);
-        let placed = others.all(|track| track.placed.is_some());
-        Ok(placed || waits(story).is_none() || late())
-    })?;
-    let waited = waits(&story).is_some_and(|track| track.reason == "Licenses");
-    tell_why(lab, &story, show)?;
-
-    follow(lab, &mut story, show, |story| {
         Ok(late() || taken_back(story).is_none_or(|track| has_vm(story, track) || is_over(&track.state)))
     })?;
     take_back(lab, &mut story, show)?;
+    // Slurm gives a reason when its scheduler has come to the job.
+    let has_reason = |track: &Track| track.reason == LICENSES;
+    follow(lab, &mut story, show, |story| {
+        Ok(late() || waits(story).is_none_or(has_reason))
+    })?;
+    let waited = waits(&story).is_some_and(has_reason);
+    tell_why(lab, &story, show)?;
     until_over(lab, &mut story, show)?;
     let expected = expected(lab, show);
     show.say("all jobs are over, and their VMs with them");
