@@ -307,6 +307,9 @@ impl<P: Provider> Owner<P> {
         if let Ok(id) = name.parse::<u32>() {
             return self.explain_job(JobId(id));
         }
+        if let Some(record) = self.record_of_task(name) {
+            return self.explain_job(record);
+        }
         let (node_name, generation) = match name.rsplit_once('.') {
             Some((node, generation)) if !self.world.records.contains_key(name) => {
                 (node, generation.parse::<u64>().ok())
@@ -422,6 +425,7 @@ impl<P: Provider> Owner<P> {
                     .map(|reason| format!(", because of {reason}"))
                     .unwrap_or_default();
                 now.push(format!("Slurm has it {}{reason}", job_word(&job.state)));
+                now.extend(self.job_waits.get(&id).cloned());
                 for node in &job.nodes {
                     subjects.extend([format!("node {node}"), format!("vm {node}.*")]);
                     if let Some(record) = self.world.records.get(node) {

@@ -8,6 +8,7 @@ use crate::api::types::summary_line;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::put_back_reason;
+use thiao_core::plan::Plan;
 use thiao_core::view::JobState;
 
 impl<P: Provider> Owner<P> {
@@ -81,6 +82,20 @@ impl<P: Provider> Owner<P> {
         }
         self.slurm_changed.notify_one();
         outcome
+    }
+
+    /// Not every round looks into jobs that wait; people ask at any time.
+    pub(super) fn remember_waits(&mut self, plan: &Plan) {
+        for held in &plan.held {
+            if let Subject::Job(job) = held.subject {
+                self.job_waits.insert(job, held.why.clone());
+            }
+        }
+        if let Some(slurm) = &self.world.slurm {
+            let waits = |state: &JobState| matches!(state, JobState::Pending | JobState::Configuring);
+            self.job_waits
+                .retain(|job, _| slurm.jobs.get(job).is_some_and(|job| waits(&job.state)));
+        }
     }
 
     /// Where the site wants it, tells in the `AdminComment` of jobs that are over which VMs they had.

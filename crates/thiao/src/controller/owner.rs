@@ -79,6 +79,8 @@ pub struct Owner<P: Provider> {
     /// What this round changed and is not stored yet.
     pub(super) round: Round,
     next_action: i64,
+    /// Why jobs wait for us, as the last round that looked into it said.
+    pub(super) job_waits: BTreeMap<JobId, String>,
     /// Jobs one of whose own VMs has ended in this round.
     pub(super) finished: Vec<JobId>,
     pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
@@ -146,6 +148,7 @@ impl<P: Provider> Owner<P> {
             readiness: Readiness::Preparing("starting".into()),
             round,
             next_action,
+            job_waits: BTreeMap::new(),
             finished: Vec::new(),
             waiters: Vec::new(),
             unseen: Vec::new(),
@@ -291,6 +294,7 @@ impl<P: Provider> Owner<P> {
             });
             steps.push((id, step));
         }
+        self.remember_waits(&plan);
         self.last_plan = plan;
         if !self.save() {
             // Not on disk: not done. The records say what was meant; the next round means the same.
@@ -436,7 +440,10 @@ impl<P: Provider> Owner<P> {
             .any(|job| job.waits.is_some() || job.admitted.is_some());
         // Slurm may show a job's nodes a moment after it has run the job's prolog.
         let new = |(_, since, _): &(JobId, Time, Reply<()>)| self.world.now.since(*since) < SHOWN_WITHIN;
-        let pace = match (registering || self.waiters.iter().any(new), moving || waiting || !self.waiters.is_empty()) {
+        let pace = match (
+            registering || self.waiters.iter().any(new),
+            moving || waiting || !self.waiters.is_empty(),
+        ) {
             (true, _) => Pace::Urgent,
             (false, true) => Pace::Busy,
             (false, false) => Pace::Calm,

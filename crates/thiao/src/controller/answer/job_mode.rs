@@ -117,6 +117,13 @@ impl<P: Provider> Owner<P> {
         Some(self.nodes_with_vms_of(job))
     }
 
+    /// The record that an array's task is in, if this is the name of one, as in `17_3`.
+    pub(super) fn record_of_task(&self, name: &str) -> Option<JobId> {
+        let name: JobName = name.parse().ok()?;
+        name.task?;
+        Some(find(self.world.slurm.as_ref()?, name)?.id)
+    }
+
     pub(in crate::controller) fn has_vms(&self, job: JobId) -> bool {
         !self.nodes_with_vms_of(job).is_empty()
     }
