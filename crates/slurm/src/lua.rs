@@ -10,7 +10,9 @@
 //! - What is told by `log_user` reaches users at submission only; at a change it goes to slurmctld's log.
 //! - `srun` and `salloc` bring no environment: they have no options.
 //! - A question for the expected start (`--test-only`) cannot be told from a submission.
-//! - Licences and generic resources cannot be set to nothing, only to other ones.
+//! - A script cannot set licences to nothing, only to other ones.
+//! - A job never loses a generic resource again, whatever its `TresPerNode` shows (`BadConstraints` elsewhere):
+//!   it can be moved into a partition of job mode, and not out of it.
 
 use std::fmt::Write as _;
 use std::path::Path;

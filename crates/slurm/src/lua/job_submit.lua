@@ -2,6 +2,9 @@
 -- What is there already: a site's own functions, when this file is run at the end of theirs.
 local site_submit, site_modify = slurm_job_submit, slurm_job_modify
 
+-- Slurm's "Invalid generic resource (gres) specification", which Lua has no name for.
+local INVALID_GRES = 2072
+
 -- Ends a request with a sentence for its user.
 local function refuse(sentence, code)
     error({ sentence = sentence, code = code or slurm.ERROR }, 0)
@@ -234,13 +237,9 @@ local function modify(job, now)
         job.tres_per_node = with_vm(job.tres_per_node or now.tres_per_node)
         job.licenses = with_gate(job.licenses or now.licenses)
     elseif was and not own then
-        -- A list can't be made empty from here: none of ours is left.
-        local tres = without(job.tres_per_node or now.tres_per_node, VM)
-        job.tres_per_node = tres ~= "" and tres or "gres:" .. VM .. ":0"
-        local licenses, found = without(job.licenses or now.licenses, GATE)
-        if licenses ~= "" or found then
-            job.licenses = licenses ~= "" and licenses or GATE .. ":0"
-        end
+        -- Slurm takes no generic resource off a job: with ours it would run nowhere else.
+        refuse("a job does not leave partition " .. was .. ", which gives it VMs of its own: submit it again",
+            INVALID_GRES)
     elseif own then
         if job.tres_per_node then
             job.tres_per_node = with_vm(job.tres_per_node)

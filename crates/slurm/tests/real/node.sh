@@ -35,7 +35,7 @@ Suspend | ResumeFail | Kill) for node in $(scontrol show hostnames "$1"); do sto
 Start) start "$1" ;;
 PrologSlurmctld)
     # Until the nodes are up, or the job has lost them: as long as this runs, a requeued job waits ("Cleaning").
-    while sinfo -h -n "$SLURM_JOB_NODELIST" -O StateComplete:80 | grep -q power &&
+    while sinfo -h -n "$SLURM_JOB_NODELIST" -O StateComplete:80 | grep -qE 'power(ed_down|ing_up)' &&
         squeue -h -j "$SLURM_JOB_ID" -o %T | grep -q CONFIGURING; do sleep 0.05; done
     ;;
 esac
