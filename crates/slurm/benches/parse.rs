@@ -26,7 +26,8 @@ fn main() {
     for n in 0..5_000 {
         let _ = writeln!(
             list,
-            "{MARK}|{n}|1000|alice|vm|RUNNING|2|1795461416|1795461417|n[{}-{}]|None|simulation_{n}",
+            "{n}|{n}|N/A|N/A|1000|alice|physics|vm|RUNNING|2|2|1795461416|1795461417|n[{}-{}]|None|4294901759|a:2|\
+             cpu=6,mem=600M,node=2,billing=6|1|1|N/A|N/A|N/A|N/A{MARK}(null){MARK}simulation_{n}{MARK}",
             2 * n,
             2 * n + 1
         );

@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName, Time};
-use thiao_core::view::{BaseState, JobState, NodeFlags, SlurmJob, SlurmNode};
-use thiao_slurm::{Config, Ping, SlurmError, Version, jobs, nodes, resume_file};
+use thiao_core::view::{
+    Alloc, ArrayTasks, BaseState, Gate, JobState, NodeFlags, Request, SlurmJob, SlurmNode,
+};
+use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes, resume_file};
 
 /// The mark that the recordings were made with; real ones are random.
 const MARK: &str = "@0123456789abcdef";
@@ -99,16 +101,16 @@ fn jobs_are_read_whatever_their_names() {
     let jobs = jobs::parse(include_str!("data/jobs-powering-up.txt"), MARK).unwrap();
     assert_eq!(
         jobs.keys().map(|id| id.0).collect::<Vec<_>>(),
-        [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        (1..=16).collect::<Vec<_>>()
     );
     let two = &jobs[&JobId(2)];
     assert_eq!(two.state, JobState::Configuring);
-    assert_eq!(two.nodes, [name("v2"), name("v3")]);
-    assert_eq!(two.submit, Some(Time(1_795_461_416_000)));
-    assert_eq!(two.start, Some(Time(1_795_461_417_000)));
+    assert_eq!(two.nodes, [name("n2"), name("n3")]);
+    assert_eq!(two.submit, Some(Time(1_795_568_581_000)));
+    assert_eq!(two.start, Some(Time(1_795_568_582_000)));
     assert!(
         two.name.starts_with("evil\n@"),
-        "no line is forged by a name: {:?}",
+        "no record is forged by a name: {:?}",
         two.name
     );
     assert_eq!(jobs[&JobId(1)].name, "plain");
@@ -119,11 +121,14 @@ fn jobs_are_read_whatever_their_names() {
         ("alice", 1001)
     );
     assert_eq!(jobs[&JobId(7)].node_count, 1024);
-    assert_eq!(jobs[&JobId(8)].node_count, 2, "the least of 2 to 8");
-    assert_eq!(jobs[&JobId(4)].state, JobState::Pending);
-    assert_eq!(jobs[&JobId(4)].start, None);
-    assert_eq!(jobs[&JobId(4)].reason, "JobHeldUser");
-    assert!(jobs[&JobId(4)].nodes.is_empty());
+    assert_eq!(jobs[&JobId(6)].node_count, 2, "the least of 2 to 8");
+    let four = &jobs[&JobId(4)];
+    assert_eq!((&four.state, four.start), (&JobState::Pending, None));
+    assert_eq!((four.reason.as_str(), four.priority), ("JobHeldUser", 0));
+    assert!(four.nodes.is_empty() && four.requeue && four.admin_comment.is_none());
+    let five = &jobs[&JobId(5)];
+    assert_eq!(five.admin_comment.as_deref(), Some("by an admin: a|b\nc"));
+    assert!(!five.requeue && !five.has_options);
 
     let jobs = jobs::parse(include_str!("data/jobs-running.txt"), MARK).unwrap();
     assert_eq!(jobs[&JobId(1)].state, JobState::Running);
@@ -131,9 +136,60 @@ fn jobs_are_read_whatever_their_names() {
     assert_eq!(jobs[&JobId(1)].state, JobState::Pending);
     assert_eq!(
         jobs[&JobId(1)].start,
-        Some(Time(1_795_461_573_000)),
+        Some(Time(1_795_568_705_000)),
         "120 s after the node's failure"
     );
+}
+
+#[test]
+fn jobs_of_job_mode_are_read() {
+    let jobs = jobs::parse(include_str!("data/jobs-running.txt"), MARK).unwrap();
+    let asks = |job: u32| {
+        let Request {
+            cpus,
+            memory_mb,
+            nodes,
+            gpus,
+        } = jobs[&JobId(job)].request;
+        (cpus, memory_mb, nodes, gpus)
+    };
+    let eight = &jobs[&JobId(8)];
+    assert_eq!((eight.gate, eight.licenses.as_str()), (Gate::Waits, "a:2"));
+    assert_eq!((eight.priority, asks(8)), (4_294_901_757, (6, 600, 2, 2)));
+    assert!(eight.has_options && eight.admin_comment.as_deref() == Some("vm: share=50"));
+
+    let tasks = |job: u32| {
+        let job = &jobs[&JobId(job)];
+        let ArrayTasks { job: array, tasks } = job.array.clone().unwrap();
+        (array.0, tasks, job.gate)
+    };
+    assert_eq!(tasks(10), (10, (0..500).collect(), Gate::Waits));
+    assert_eq!(tasks(11), (11, vec![1, 7, 9, 10, 11, 12], Gate::Waits));
+    assert_eq!(tasks(12), (12, vec![0, 5, 10, 15, 20], Gate::Waits));
+    assert_eq!(tasks(16), (11, vec![8], Gate::Open), "let go");
+    assert_eq!((asks(10), asks(12)), ((1, 100, 1, 2), (2, 200, 1, 2)));
+    assert_eq!(
+        (asks(13), jobs[&JobId(14)].het),
+        ((2, 2048, 1, 0), Some(JobId(13)))
+    );
+
+    let back = &jobs[&JobId(15)];
+    assert_eq!((&back.state, back.gate), (&JobState::Pending, Gate::Open));
+    assert_eq!(back.reason, "job requeued in held state");
+    assert_eq!(
+        back.admin_comment.as_deref(),
+        Some("vm: ; put back: host h1 died")
+    );
+    assert!(!back.has_options);
+
+    let allocs = details::parse_allocs(include_str!("data/nodes-alloc.txt")).unwrap();
+    assert_eq!(allocs[&name("n5")], None, "it has no job any more");
+    let wanted = Alloc {
+        cpus: 1,
+        memory_mb: 100,
+        gpus: 0,
+    };
+    assert_eq!(allocs[&name("n6")], Some(wanted));
 }
 
 #[test]
@@ -148,11 +204,13 @@ fn what_is_cut_off_is_refused() {
     let text = include_str!("data/nodes-down.txt").trim_end();
     assert!(nodes::parse(&text[..text.len() - 1], MARK).is_err());
     let text = include_str!("data/jobs-running.txt");
-    let error = jobs::parse(&text[1..], MARK).unwrap_err();
+    let cut = text.trim_end();
+    let error = jobs::parse(&cut[..cut.len() - 1], MARK).unwrap_err();
     assert!(matches!(error, SlurmError::Unparsable { .. }), "{error}");
-    let bad = format!("{MARK}|x|0|root|vm|PENDING|1|0|0||None|wrap\n");
+    let job = SlurmJob::new(JobId(1));
+    let bad = job_line(&job).replacen('1', "x", 1);
     let error = jobs::parse(&bad, MARK).unwrap_err().to_string();
-    assert!(error.contains("job id") && error.contains("x|0|root"), "{error}");
+    assert!(error.contains("job id") && error.contains("x|1|N/A"), "{error}");
 }
 
 #[test]
@@ -326,29 +384,31 @@ fn free_text() -> impl Strategy<Value = String> {
 
 fn any_job() -> impl Strategy<Value = SlurmJob> {
     let state = prop_oneof![
-        Just((JobState::Pending, "PENDING")),
-        Just((JobState::Configuring, "CONFIGURING")),
-        Just((JobState::Running, "RUNNING")),
-        Just((JobState::Suspended, "SUSPENDED")),
-        Just((JobState::Completing, "COMPLETING")),
+        Just(JobState::Pending),
+        Just(JobState::Configuring),
+        Just(JobState::Running),
+        Just(JobState::Suspended),
+        Just(JobState::Completing),
     ];
     let nodes = prop_oneof![Just(Vec::new()), any_names()];
-    (
-        (
-            any::<u32>(),
-            any::<u32>(),
-            1u32..5000,
-            proptest::option::of(1u64..2_000_000_000),
-        ),
-        state,
-        nodes,
-        free_text(),
-    )
-        .prop_map(
-            |((id, uid, node_count, submit), (state, _), nodes, name)| SlurmJob {
-                id: JobId(id),
-                // squeue's last newline can't be told from one that ends a name.
-                name: name.trim_end_matches('\n').to_owned(),
+    let numbers = (
+        any::<u32>(),
+        any::<u32>(),
+        1u32..5000,
+        proptest::option::of(1u64..2_000_000_000),
+        any::<u64>(),
+    );
+    let array = proptest::option::of((any::<u32>(), proptest::collection::btree_set(0u32..9999, 1..30)));
+    let mode = (
+        array,
+        any::<[bool; 4]>(),
+        any::<[u16; 3]>(),
+        proptest::option::of(free_text()),
+    );
+    (numbers, state, nodes, free_text(), mode).prop_map(
+        |((id, uid, node_count, submit, priority), state, nodes, name, (array, flags, sizes, comment))| {
+            SlurmJob {
+                name,
                 uid,
                 user: "alice".into(),
                 partition: "vm,other".into(),
@@ -357,11 +417,31 @@ fn any_job() -> impl Strategy<Value = SlurmJob> {
                 nodes,
                 node_count,
                 submit: submit.map(|s| Time(s * 1000)),
+                priority,
+                account: if flags[0] { "physics".into() } else { String::new() },
+                request: Request {
+                    cpus: sizes[0].into(),
+                    memory_mb: sizes[1].into(),
+                    nodes: node_count,
+                    gpus: u32::from(sizes[2]) * node_count,
+                },
+                array: array.map(|(job, tasks)| ArrayTasks {
+                    job: JobId(job),
+                    tasks: tasks.into_iter().collect(),
+                }),
+                gate: if flags[1] { Gate::Waits } else { Gate::Open },
+                licenses: if flags[2] { "a:2,b:1".into() } else { String::new() },
+                requeue: flags[3],
+                admin_comment: comment
+                    .map(|text| format!("x{}", text.trim()))
+                    .filter(|text| text == text.trim()),
                 ..SlurmJob::new(JobId(id))
-            },
-        )
+            }
+        },
+    )
 }
 
+/// As squeue prints it, hostile devices included.
 fn job_line(job: &SlurmJob) -> String {
     let state = match &job.state {
         JobState::Pending => "PENDING",
@@ -377,9 +457,25 @@ fn job_line(job: &SlurmJob) -> String {
         user,
         partition,
         reason,
+        priority,
         name,
         ..
     } = job;
+    let or = |text: &str, none: &str| {
+        if text.is_empty() {
+            none.to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    let (array, tasks) = match &job.array {
+        Some(ArrayTasks { job, tasks }) => {
+            let tasks: Vec<String> = tasks.iter().map(u32::to_string).collect();
+            (*job, tasks.join(","))
+        }
+        None => (*id, "N/A".to_owned()),
+    };
+    let account = or(&job.account, "(null)");
     let count = match job.node_count {
         n if n % 1024 == 0 => format!("{}K", n / 1024),
         n => n.to_string(),
@@ -390,7 +486,25 @@ fn job_line(job: &SlurmJob) -> String {
     } else {
         hostlist::fold(&job.nodes)
     };
-    format!("{MARK}|{id}|{uid}|{user}|{partition}|{state}|{count}|{submit}|N/A|{list}|{reason}|{name}\n")
+    let licenses = match (job.gate, job.licenses.as_str()) {
+        (Gate::Open, others) => or(others, "(null)"),
+        (Gate::Waits, "") => "vm_room:1".to_owned(),
+        (Gate::Waits, others) => format!("{others},vm_room:1"),
+    };
+    let Request {
+        cpus,
+        memory_mb,
+        nodes,
+        gpus,
+    } = job.request;
+    let requeue = u8::from(job.requeue);
+    let devices = format!("gres:gpu:{},gres:x:|y", gpus / nodes.max(1));
+    let comment = job.admin_comment.as_deref().unwrap_or("(null)");
+    format!(
+        "{id}|{array}|{tasks}|N/A|{uid}|{user}|{account}|{partition}|{state}|{count}|1|{submit}|N/A|{list}|{reason}|\
+         {priority}|{licenses}|cpu={cpus},mem={memory_mb}M,node={nodes},billing=1|{requeue}|1|{devices}|N/A|N/A|N/A\
+         {MARK}{comment}{MARK}{name}{MARK}\n"
+    )
 }
 
 proptest! {

@@ -110,9 +110,10 @@ fn the_environment_is_clean_and_no_signal_is_blocked() {
 
 #[test]
 fn a_look_is_whole_or_none() {
-    // sinfo's last argument ends with the mark, as does each of its lines.
+    // The format ends with the mark, as does each record.
     let nodes = "for f in \"$@\"; do :; done; echo \"n[0-1]|idle+cloud|none|${f##*|}\"";
-    let jobs = "for f in \"$@\"; do :; done; echo \"${f%%|*}|7|0|root|vm|RUNNING|2|1|2|n[0-1]|None|wrap\"";
+    let job = "7|7|N/A|N/A|0|root|(null)|vm|RUNNING|2|2|1|2|n[0-1]|None|9||cpu=2,node=2|1|1|N/A|N/A|N/A|N/A";
+    let jobs = &format!("m=\"${{4##*Name:}}\"; echo \"{job}${{m}}(null)${{m}}wrap$m\"");
     let dir = programs(&[("sinfo", nodes), ("squeue", jobs)]);
     let view = slurm(dir.path(), LONG).look().unwrap();
     assert_eq!(view.nodes.len(), 2);
@@ -137,7 +138,7 @@ fn a_look_is_whole_or_none() {
     // A mark of somebody else's.
     let dir = programs(&[
         ("sinfo", nodes),
-        ("squeue", "echo '@0|7|0|root|vm|RUNNING|2|1|2|n0|None|wrap'"),
+        ("squeue", &format!("echo '{job}@0(null)@0wrap@0'")),
     ]);
     assert!(matches!(
         slurm(dir.path(), LONG).look().unwrap_err(),
