@@ -9,7 +9,7 @@ use crate::options::{VmOptions, put_back_comment};
 use crate::place::NoRoom;
 use crate::plan::{Action, Held};
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
-use crate::world::{Mode, NodeRecord, NodeSpec, VmRecord, Wish};
+use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, VmRecord, Wish};
 use std::collections::{BTreeSet, HashSet};
 
 /// A node that wants a VM, and since when.
@@ -66,17 +66,10 @@ impl<'a> Planner<'a> {
         }
         let policy = &self.world.policy;
         let mut troubles = nodes.iter().map(|(_, _, record)| &record.trouble);
-        if let Some(trouble) = troubles.find(|trouble| trouble.failures >= policy.tries_before_down) {
+        // Once that was told, it is tried anew: the job may be there again.
+        let enough = |trouble: &&Trouble| trouble.failures >= policy.tries_before_down && !trouble.told;
+        if let Some(trouble) = troubles.find(enough) {
             return self.cannot_have(job, nodes, &options, &trouble.last);
-        }
-        for (_, node, record) in nodes {
-            if let Some(at) = record.trouble.retry_at.filter(|at| *at > self.world.now) {
-                let pause = at.since(self.world.now);
-                return self.hold(node, format!("pausing {pause}: {}", record.trouble.last));
-            }
-            if let Some(twin) = self.twin(node, record.generation.next()) {
-                return self.hold(node, format!("its VM {node}.{twin} is still at the provider"));
-            }
         }
         let waited = nodes.iter().map(|(since, ..)| self.world.now.since(*since)).max();
         let patience = match job.requeue {
@@ -85,6 +78,19 @@ impl<'a> Planner<'a> {
             false => policy.boot_timeout,
         };
         let patient = waited.is_none_or(|waited| waited < patience);
+        for (_, node, record) in nodes {
+            if let Some(at) = record.trouble.retry_at.filter(|at| *at > self.world.now) {
+                let pause = at.since(self.world.now);
+                return self.hold(node, format!("pausing {pause}: {}", record.trouble.last));
+            }
+            if let Some(twin) = self.twin(node, record.generation.next()) {
+                let why = format!("its VM {node}.{twin} is still at the provider");
+                if patient {
+                    return self.hold(node, why);
+                }
+                return self.cannot_have(job, nodes, &options, &why);
+            }
+        }
         let choice = match self.caps(nodes.len()) {
             Ok(()) => self
                 .place(nodes, &specs)
