@@ -144,6 +144,52 @@ impl Lab {
         String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     }
 
+    /// Runs a command in the lab as one of its users, in his home folder.
+    pub fn run_as(&self, user: &str, args: &[&str]) -> Output {
+        self.lab("exec", &[&["--user", user, "--"], args].concat())
+    }
+
+    /// As [`Self::run_as`], and must succeed. Its output.
+    pub fn by(&self, user: &str, args: &[&str]) -> String {
+        let output = self.run_as(user, args);
+        assert!(
+            output.status.success(),
+            "{user}: {args:?}: {}\n{}",
+            text(&output),
+            self.story()
+        );
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Submits a job as one of the lab's users, by `sbatch` or `tsub`; its id.
+    pub fn submit_by(&self, user: &str, args: &[&str]) -> u32 {
+        let (program, rest) = args.split_first().unwrap();
+        let said = self.by(user, &[&[*program, "--parsable"], rest].concat());
+        said.parse().unwrap_or_else(|_| panic!("{args:?}: {said}"))
+    }
+
+    /// Slurm's reason for a job that waits.
+    pub fn reason_of(&self, job: u32) -> String {
+        let job = job.to_string();
+        self.admin(&["squeue", "-h", "-t", "all", "-o", "%r", "-j", &job])
+            .trim()
+            .to_owned()
+    }
+
+    /// The VMs that were made for a job alone, as `thiao jobs JOBID --json` tells them.
+    pub fn vms_of(&self, job: u32) -> Vec<Value> {
+        let said = self.admin(&["thiao", "jobs", &job.to_string(), "--json"]);
+        let told: Value = serde_json::from_str(&said).unwrap();
+        told["vms"].as_array().unwrap().clone()
+    }
+
+    /// The output of a job, by file name in its user's home folder.
+    pub fn output_of(&self, user: &str, name: &str) -> String {
+        let path = self.dir.join("home").join(user).join(name);
+        std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}\n{}", path.display(), self.story()))
+    }
+
     /// A job's state as Slurm has it; none while slurmctld does not answer.
     pub fn state_of(&self, job: u32) -> Option<String> {
         let output = self.lab(
