@@ -13,13 +13,18 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   demo [--yes] [ARGS...]   Show Slurm jobs that get virtual machines of their own.
-                           ARGS are those of `thiao lab demo`, e.g. --keep, or
+                           ARGS are those of `thiao lab demo`, e.g. --keep;
+                           --job-mode: jobs of three users, each in VMs of its
+                           own, as big as it asks;
                            --opennebula: VMs are made through OpenNebula's
                            XML-RPC, by a stand-in for its front-end
   test [--yes] [--fast]    Run every check and test, the whole system included.
                            --fast leaves the labs with real VMs out
-  bench [--yes] [NAME...]  Measure: all benches, or those named
-  dist                     Put binaries, manual pages and completions into target/dist
+  bench [--yes] [NAME...] [--jobs N]
+                           Measure: all benches, or those named; N jobs are
+                           queued and drained in job mode (200)
+  dist                     Put binaries and their links, manual pages and
+                           completions into target/dist
 
 demo, test and bench name the Debian packages that are missing. As root they
 install them after asking; --yes, or CI=true, answers yes. Otherwise they print
@@ -62,7 +67,8 @@ fn run(args: &[String]) -> Result<ExitCode> {
         }
         "bench" => {
             packages::ensure(yes)?;
-            steps::bench(&rest)
+            let (names, jobs) = steps::bench_args(&rest)?;
+            steps::bench(names, jobs)
         }
         "dist" => steps::dist(),
         other => bail!("there is no command {other}\n\n{HELP}"),

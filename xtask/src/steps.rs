@@ -8,8 +8,15 @@ use std::process::{Command, ExitCode};
 /// Our own binaries: they find each other by lying in one folder.
 const BINARIES: [&str; 3] = ["thiao", "thiao-hook", "thiao-guest"];
 
-/// The bench that needs a lab with real VMs: how long a job waits for its own.
-const LAB_BENCH: &str = "lab";
+/// The benches that need a lab with real VMs, and the options of `thiao lab bench` that choose them: how long
+/// a job waits for its VM, and what job mode costs.
+const LAB_BENCHES: [(&str, &[&str]); 2] = [("lab", &[]), (JOB_MODE, &["--job-mode"])];
+
+/// The one that drains a queue.
+const JOB_MODE: &str = "job-mode";
+
+/// Our programs' other names, each a link to the program.
+const LINKS: [(&str, &str); 3] = [("thiaod", "thiao"), ("tsub", "thiao"), ("tclean", "thiao-hook")];
 
 /// The repository.
 pub fn root() -> PathBuf {
@@ -134,14 +141,30 @@ fn has(subcommand: &str) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
+/// Takes what was typed apart: the benches' names, and how many jobs are drained in job mode.
+pub fn bench_args(args: &[String]) -> Result<(&[String], Option<u32>)> {
+    let Some(at) = args.iter().position(|arg| arg == "--jobs") else {
+        return Ok((args, None));
+    };
+    match &args[at + 1..] {
+        [count] => {
+            let count = count
+                .parse()
+                .with_context(|| format!("--jobs {count} is no number"))?;
+            Ok((&args[..at], Some(count)))
+        }
+        _ => bail!("--jobs takes one number and comes last"),
+    }
+}
+
 /// All benches of all crates, or those named.
-pub fn bench(names: &[String]) -> Result<ExitCode> {
+pub fn bench(names: &[String], jobs: Option<u32>) -> Result<ExitCode> {
     build()?;
     let benches = benches()?;
     let known: Vec<&str> = benches
         .iter()
         .map(|(_, bench)| bench.as_str())
-        .chain([LAB_BENCH])
+        .chain(LAB_BENCHES.map(|(name, _)| name))
         .collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("there is no bench {unknown}; there are: {}", known.join(", "));
@@ -158,8 +181,15 @@ pub fn bench(names: &[String]) -> Result<ExitCode> {
             )?;
         }
     }
-    if names.is_empty() || names.iter().any(|name| name == LAB_BENCH) {
-        failed |= !passes(Command::new(target().join("release/thiao")).args(["lab", "bench"]))?;
+    for (name, options) in LAB_BENCHES {
+        if names.is_empty() || names.iter().any(|named| named == name) {
+            let mut command = Command::new(target().join("release/thiao"));
+            command.args(["lab", "bench"]).args(options);
+            if let (JOB_MODE, Some(jobs)) = (name, jobs) {
+                command.arg("--jobs").arg(jobs.to_string());
+            }
+            failed |= !passes(&mut command)?;
+        }
     }
     Ok(if failed {
         ExitCode::FAILURE
@@ -203,7 +233,10 @@ pub fn dist() -> Result<ExitCode> {
         std::fs::copy(target().join("release").join(name), bin.join(name))
             .with_context(|| format!("{name} cannot be copied"))?;
     }
-    std::os::unix::fs::symlink("thiao", bin.join("thiaod")).context("thiaod cannot be linked")?;
+    for (name, program) in LINKS {
+        std::os::unix::fs::symlink(program, bin.join(name))
+            .with_context(|| format!("{name} cannot be linked"))?;
+    }
     for (what, folder) in [("man", "man"), ("completions", "completions")] {
         let folder = dist.join(folder);
         std::fs::create_dir_all(&folder).context("target/dist cannot be made")?;
@@ -215,6 +248,12 @@ pub fn dist() -> Result<ExitCode> {
             bail!("thiao generate {what} failed");
         }
     }
+    let man = dist.join("man");
+    std::os::unix::fs::symlink("thiao-submit.1", man.join("tsub.1"))
+        .context("tsub's manual page cannot be linked")?;
+    let page = root().join("packaging/man/tclean.1");
+    std::fs::copy(&page, man.join("tclean.1"))
+        .with_context(|| format!("{} cannot be copied", page.display()))?;
     for file in [
         "LICENSE",
         "README.md",
