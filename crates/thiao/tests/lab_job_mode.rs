@@ -288,8 +288,10 @@ fn lab_job_mode_on_bad_days() {
     assert!(lab.vms_of(held).is_empty());
 
     // Requeued while it runs; its VM dies while it runs; slurmctld goes away while it runs.
-    for job in [again, dies, outlives] {
+    for (job, name) in [(again, "again"), (dies, "dies"), (outlives, "outlives")] {
         lab.wait_job(job, "RUNNING", 60);
+        // Slurm says so before its script has begun.
+        wait("the job has begun", 30, || lab.has_output(name).then_some(()));
     }
     lab.admin(&["scontrol", "requeue", &again.to_string()]);
     let node = lab.vms_of(dies)[0]["node"].as_str().unwrap().to_owned();

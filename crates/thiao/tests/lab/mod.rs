@@ -308,19 +308,23 @@ impl Lab {
         );
     }
 
-    /// The output of a job, by file name in the home folder.
+    /// The output of a job, by file name in the first user's home folder.
     pub fn output(&self, name: &str) -> (String, u32) {
         use std::os::unix::fs::MetadataExt;
-        let home = std::fs::read_dir(self.dir.join("home"))
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap()
-            .path();
-        let path = home.join(name);
+        let path = self.home().join(name);
         let text =
             std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         (text, std::fs::metadata(path).unwrap().uid())
+    }
+
+    /// Whether a job has written something.
+    pub fn has_output(&self, name: &str) -> bool {
+        std::fs::metadata(self.home().join(name)).is_ok_and(|file| file.len() > 0)
+    }
+
+    fn home(&self) -> PathBuf {
+        let mut homes = std::fs::read_dir(self.dir.join("home")).unwrap();
+        homes.next().unwrap().unwrap().path()
     }
 
     /// The outer process id of the lab's first process.
