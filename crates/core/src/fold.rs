@@ -243,7 +243,11 @@ impl World {
                     record.down = Some(reason.to_owned());
                     // What Slurm asked for before that is void: it asks anew when it has the node back.
                     if matches!(record.wish, Wish::Up { since } if since < began) {
-                        record.wish = Wish::Down { since: began };
+                        // A VM that comes up all the same may get a job: it is kept until it surely has none.
+                        record.wish = match record.vm {
+                            Some(_) => Wish::Unasked,
+                            None => Wish::Down { since: began },
+                        };
                     }
                 }
                 (_, _) if record.down.is_some() => {
@@ -477,7 +481,13 @@ impl NodeRecord {
         self.fail(&why, now, policy);
         self.trouble.told = told;
         self.trouble.avoid.extend(vm.host.clone());
-        breaker.failed(&why, now, policy);
+        // What only this job asked for says nothing of other VMs.
+        let own_fault = vm.spec.as_ref().is_some_and(|spec| {
+            spec.options.template.is_some() || spec.options.image.is_some()
+        });
+        if !own_fault {
+            breaker.failed(&why, now, policy);
+        }
         let pause = policy.backoff(self.trouble.failures);
         vec![Note::vm(
             node,
