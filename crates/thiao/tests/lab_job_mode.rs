@@ -187,7 +187,7 @@ fn tsub_is_sbatch(lab: &Lab) {
     assert_eq!(waits.status.code(), Some(3), "{}", text(&waits));
     for wrong in [
         &["--no-such-option"][..],
-        &["-N100", "--wrap", "true"],
+        &["--mem=much", "--wrap", "true"],
         &["no-such-file"],
     ] {
         let [ours, theirs] = [&["tsub"][..], &["sbatch", "-p", "jobs"]]
