@@ -52,4 +52,4 @@ pub use control::Slurm;
 pub use error::SlurmError;
 pub use gate::Admission;
 pub use info::{Config, Ping, Version};
-pub use run::{find, package_of};
+pub use run::{find, package_of, reset_signal_mask};

@@ -181,8 +181,9 @@ fn show(program: &str, args: &[OsString]) -> String {
     text
 }
 
-/// Slurm's programs started by a child of slurmctld would inherit its blocked signals.
-fn reset_signal_mask(command: &mut Command) {
+/// Lets a program start with no signal blocked: Slurm's programs started by a child of slurmctld would
+/// inherit its blocked signals, and others those of whoever starts them.
+pub fn reset_signal_mask(command: &mut Command) {
     // SAFETY: between fork and exec only the two async-signal-safe calls below run, on memory of their own.
     unsafe {
         command.pre_exec(|| {

@@ -92,7 +92,10 @@ impl Service {
         }
         let log = open_log(&self.log)?;
         let errors = log.try_clone().context("no descriptor left")?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // The keeper waits for its own signals with them blocked; a program that inherits that cannot be stopped.
+        thiao_slurm::reset_signal_mask(&mut command);
+        let child = command
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
