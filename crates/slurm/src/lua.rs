@@ -23,12 +23,15 @@ use crate::gate::{GATE, VM};
 /// The file's name; slurmctld looks for it beside `slurm.conf`.
 pub const FILE: &str = "job_submit.lua";
 /// The name to be used where a site has such a file of its own, which then ends with
-/// `dofile("/etc/slurm/thiao_job_submit.lua")`.
+/// `return dofile("/etc/slurm/thiao_job_submit.lua")`.
 pub const BESIDE: &str = "thiao_job_submit.lua";
 /// The environment variable that carries a job's options; empty is a sign of `tsub` as well.
 pub const VARIABLE: &str = "SLURM_THIAO_VM";
 /// What is in the variable once it was read: jobs hand their environment on to those that they submit.
 const USED: &str = "-";
+
+/// How a script of ours begins.
+pub const MARK: &str = "-- Written by `thiao setup`";
 
 const BODY: &str = include_str!("lua/job_submit.lua");
 
@@ -42,9 +45,9 @@ pub fn script(
     rules: &[OptionRule],
     submitted: Option<&Path>,
 ) -> String {
-    let mut text = String::from(
-        "-- Written by `thiao setup`: jobs in partitions of job mode wait for their VMs.\n\
-         -- If you need functions of your own, keep them in job_submit.lua and end it with dofile(\"THIS FILE\").\n\n",
+    let mut text = format!(
+        "{MARK}: jobs in partitions of job mode wait for their VMs.\n\
+         -- Functions of your own go into a {FILE} that ends with return dofile(\"/etc/slurm/{BESIDE}\").\n\n",
     );
     let constants = [
         ("GATE", GATE),

@@ -29,9 +29,10 @@ pub fn play(called: &Path) -> anyhow::Result<bool> {
             let waiting = waiting()?;
             list(super::VMS, |mark, line| {
                 let state = if line < waiting { "CONFIGURING" } else { "RUNNING" };
+                let id = line + 1;
                 format!(
-                    "{mark}|{}|1000|user|vm|{state}|1|1790000000|1790000001|n{line}|None|job\n",
-                    line + 1
+                    "{id}|{id}|N/A|N/A|1000|user|(null)|vm|{state}|1|1|1790000000|1790000001|n{line}|None|4294901759|\
+                     (null)|cpu=1,mem=100M,node=1,billing=1|1|1|N/A|N/A|N/A|N/A{mark}(null){mark}job{mark}\n"
                 )
             })?;
         }
@@ -41,13 +42,10 @@ pub fn play(called: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Prints what Slurm would: the mark is what begins or ends the asked-for format.
+/// Prints what Slurm would: the mark ends the asked-for format.
 fn list(lines: usize, line: impl Fn(&str, usize) -> String) -> anyhow::Result<()> {
-    let format = std::env::args().next_back().unwrap_or_default();
-    let mark = match format.split_once("Reason:|") {
-        Some((_, mark)) => mark,
-        None => format.split('|').next().unwrap_or_default(),
-    };
+    let format = std::env::args().nth(4).unwrap_or_default();
+    let mark = &format[format.rfind('@').unwrap_or(0)..];
     let text: String = (0..lines).map(|i| line(mark, i)).collect();
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())

@@ -293,12 +293,28 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
         Ok(_) => Err("slurmctld does not answer".to_owned()),
         Err(why) => Err(why.clone()),
     };
+    let job_mode = match (slurm::job_submit(config), &effective) {
+        (Some(wanted), Ok(effective)) => Some(slurm::JobMode {
+            gate: slurm.has_gate().map_err(told),
+            script: job_submit(effective),
+            wanted,
+        }),
+        (Some(_), Err(_)) | (None, _) => None,
+    };
     slurm::Facts {
         version,
         ping,
         config: effective,
         own_guests: matches!(config.provider, ProviderSettings::Qemu(_)),
+        job_mode,
     }
+}
+
+/// The script that slurmctld runs at each submission.
+fn job_submit(effective: &thiao_slurm::Config) -> Result<String, String> {
+    let conf = effective.get("SLURM_CONF").unwrap_or("/etc/slurm/slurm.conf");
+    let file = Path::new(conf).with_file_name(thiao_slurm::lua::FILE);
+    std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// Where slurmctld calls our programs, else where `thiao setup` puts them.

@@ -7,10 +7,11 @@ use thiao_core::finding::Finding;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
-use thiao_slurm::conf::{HOOKS, NodeLine, Timeouts};
+use thiao_slurm::conf::{self, HOOKS, JobLine, NodeLine, Timeouts};
 use thiao_slurm::details::NodeDetails;
 use thiao_slurm::fragment::{Fragment, OLDEST};
-use thiao_slurm::{Config, Ping, Version};
+use thiao_slurm::gate::{GATE, RESERVATION};
+use thiao_slurm::{Config, Ping, Version, lua};
 
 /// What Slurm said; what it did not say is an error in words.
 #[derive(Debug, Clone)]
@@ -23,6 +24,19 @@ pub struct Facts {
     pub config: Result<Config, String>,
     /// Whether Thiao's own guests are booted, which have no control groups.
     pub own_guests: bool,
+    /// What concerns job mode alone; none without nodesets of it.
+    pub job_mode: Option<JobMode>,
+}
+
+/// What concerns job mode alone.
+#[derive(Debug, Clone)]
+pub struct JobMode {
+    /// Whether the reservation is there by which jobs wait for room.
+    pub gate: Result<bool, String>,
+    /// The `job_submit.lua` in effect.
+    pub script: Result<String, String>,
+    /// What `thiao setup` would write there.
+    pub wanted: String,
 }
 
 /// The lines for slurm.conf that these settings ask for.
@@ -37,6 +51,10 @@ pub fn fragment(settings: &Settings, version: Version, hooks: &Path) -> Fragment
             memory_mb: set.shape.memory_mb,
             features: set.features.clone(),
             partition: set.partition.clone(),
+            job: set.job.as_ref().map(|job| JobLine {
+                memory_per_cpu_mb: job.memory_per_cpu_mb,
+                gpus: job.gpus,
+            }),
         })
         .collect();
     let policy = &settings.policy;
@@ -64,6 +82,20 @@ pub fn fragment(settings: &Settings, version: Version, hooks: &Path) -> Fragment
             ..usual
         },
     }
+}
+
+/// The `job_submit.lua` that these settings ask for; none without nodesets of job mode. Jobs by `tsub` that
+/// name no partition go to the first of its partitions.
+#[must_use]
+pub fn job_submit(settings: &Settings) -> Option<String> {
+    let partitions: Vec<String> = settings.job_partitions().into_keys().collect();
+    let first = partitions.first()?;
+    Some(lua::script(
+        &partitions,
+        Some(first),
+        &settings.job.options,
+        Some(&settings.submitted_file()),
+    ))
 }
 
 /// How Slurm's part stands. `wanted` is what `thiao setup` would write.
@@ -100,8 +132,67 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
     }
     match (&facts.config, wanted) {
         (Err(why), _) => found.push(Finding::bad("slurm.conf", why.clone()).run("scontrol show config")),
-        (Ok(config), Some(wanted)) => conf(config, wanted, facts.own_guests, &mut found),
+        (Ok(config), Some(wanted)) => {
+            conf(config, wanted, facts.own_guests, &mut found);
+            if let Some(job_mode) = &facts.job_mode {
+                found.extend(self::job_mode(job_mode, config, wanted));
+            }
+        }
         (Ok(_), None) => {}
+    }
+    found
+}
+
+/// How it stands with what only job mode needs.
+fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding> {
+    const WHAT: &str = "job mode";
+    const AGAIN: &str = "thiao setup && systemctl restart slurmctld";
+    let mut found = Vec::new();
+    for (key, words) in conf::job_mode(&wanted.nodes) {
+        let name = |word: &str| word.split(':').next().unwrap_or_default().trim().to_owned();
+        let present: Vec<String> = config.get(key).unwrap_or_default().split(',').map(name).collect();
+        let lacks: Vec<String> = words
+            .iter()
+            .map(|word| name(word))
+            .filter(|word| !present.contains(word))
+            .collect();
+        if !lacks.is_empty() {
+            found.push(Finding::bad(WHAT, format!("{key} has no {}", lacks.join(", "))).run(AGAIN));
+        }
+    }
+    match &facts.script {
+        Ok(text) if *text == facts.wanted || text.contains(lua::BESIDE) => {}
+        Ok(text) if text.starts_with(lua::MARK) => {
+            found.push(
+                Finding::warn(WHAT, format!("{} was written for other settings", lua::FILE))
+                    .run("thiao setup"),
+            );
+        }
+        Ok(_) => found.push(
+            Finding::bad(
+                WHAT,
+                format!(
+                    "{} beside slurm.conf is somebody else's: jobs do not wait for room",
+                    lua::FILE
+                ),
+            )
+            .run("thiao setup"),
+        ),
+        Err(why) => found.push(Finding::bad(WHAT, why.clone()).run("thiao setup")),
+    }
+    match &facts.gate {
+        Ok(true) => {}
+        Ok(false) => found.push(
+            Finding::bad(
+                WHAT,
+                format!("there is no reservation {RESERVATION}, which holds the licence {GATE}: jobs are not kept until there is room"),
+            )
+            .run("systemctl restart thiaod"),
+        ),
+        Err(why) => found.push(Finding::bad(WHAT, why.clone()).run("scontrol show reservation")),
+    }
+    if found.is_empty() {
+        found.push(Finding::ok(WHAT, "jobs wait at the gate for their VMs"));
     }
     found
 }
@@ -177,7 +268,8 @@ fn conf(config: &Config, wanted: &Fragment, own_guests: bool, found: &mut Vec<Fi
     for conflict in wanted.conflicts(config) {
         // What concerns guests without control groups does not concern a site's own images.
         let groups = conflict.starts_with("guests have no control groups");
-        if groups && !own_guests {
+        // What setup would change is told as what lacks.
+        if groups && !own_guests || conflict.starts_with("SlurmdParameters") {
             continue;
         }
         let finding =

@@ -25,8 +25,8 @@ mark="${4##*Reason:|}"
 while IFS= read -r line; do printf '%s|%s\n' "$line" "$mark"; done < "${0%/bin/*}/nodes"
 "#;
 const SQUEUE: &str = r#"#!/bin/sh
-mark="${4%%|*}"
-while IFS= read -r line; do printf '%s|%s\n' "$mark" "$line"; done < "${0%/bin/*}/jobs"
+mark="${4##*Name:}"
+while IFS= read -r line; do printf '%s%s(null)%swrap%s\n' "$line" "$mark" "$mark" "$mark"; done < "${0%/bin/*}/jobs"
 "#;
 const SCONTROL: &str = r#"#!/bin/sh
 printf '%s\n' "$*" >> "${0%/bin/*}/told"

@@ -22,7 +22,7 @@ use std::time::Duration;
 use thiao_core::finding::{Verdict, worst};
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
-use thiao_slurm::{Slurm, Version};
+use thiao_slurm::{Slurm, Version, lua};
 
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
     for path in [&how.hooks, &how.fragment] {
@@ -58,6 +58,13 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let fragment = fragment(&config, version, how);
     let text = fragment.render(present.as_ref().ok());
     let mut pieces = pieces(&config, how, text.clone())?;
+    let script = job_submit(&config, how)?;
+    // A site's own functions stay: they call ours.
+    let calls_ours = script
+        .as_ref()
+        .filter(|piece| piece.path.ends_with(lua::BESIDE))
+        .map(|piece| piece.path.clone());
+    pieces.extend(script);
     if let Some(text) = &new {
         let settings = Piece {
             path: place.to_owned(),
@@ -115,15 +122,18 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         .conf
         .clone()
         .unwrap_or_else(|| "/etc/slurm/slurm.conf".into());
-    let advice = advice(&fragment, &present, how, &slurm_conf);
+    let advice = advice(&fragment, &present, how, &slurm_conf, calls_ours.as_deref());
     if how.dry_run {
         if let Some(text) = &new {
             let _ = write!(report, "\n{}:\n{text}", place.display());
         }
-        return Ok(printer.print(&format!(
-            "{report}\n{}:\n{text}\n{advice}",
-            how.fragment.display()
-        ))?);
+        let _ = write!(report, "\n{}:\n{text}\n", how.fragment.display());
+        for piece in &pieces {
+            if let (What::File(script), true) = (&piece.what, piece.path != how.fragment) {
+                let _ = write!(report, "{}:\n{script}\n", piece.path.display());
+            }
+        }
+        return Ok(printer.print(&format!("{report}{advice}"))?);
     }
     for piece in &pieces {
         write(piece).with_context(|| format!("{} cannot be written", piece.path.display()))?;
@@ -225,12 +235,30 @@ fn pieces(config: &Config, how: &Setup, text: String) -> anyhow::Result<Vec<Piec
     Ok(pieces)
 }
 
-/// What does not go together, and what comes next.
+/// What slurmctld is to run at each submission, if there are nodesets of job mode: beside the fragment, under
+/// another name if a script of the site's own is there.
+fn job_submit(config: &Config, how: &Setup) -> anyhow::Result<Option<Piece>> {
+    let Some(text) = doctor::slurm::job_submit(config) else {
+        return Ok(None);
+    };
+    let piece = |name| Piece {
+        path: how.fragment.with_file_name(name),
+        what: What::File(text.clone()),
+    };
+    let usual = piece(lua::FILE);
+    Ok(Some(match look(&usual)? {
+        Found::Foreign(_) if !how.force => piece(lua::BESIDE),
+        Found::Foreign(_) | Found::Nothing | Found::Same | Found::Older => usual,
+    }))
+}
+
+/// What does not go together, and what comes next. `calls_ours` is our script where the site has one of its own.
 fn advice(
     fragment: &Fragment,
     present: &Result<thiao_slurm::Config, thiao_slurm::SlurmError>,
     how: &Setup,
     slurm_conf: &Path,
+    calls_ours: Option<&Path>,
 ) -> String {
     let mut warnings = match present {
         Ok(present) => fragment.conflicts(present),
@@ -244,6 +272,14 @@ fn advice(
     {
         warnings.push(format!(
             "no nodeset has the partition {name}: it does not become the default"
+        ));
+    }
+    if let Some(script) = calls_ours {
+        warnings.push(format!(
+            "{} is your own and stays as it is: end it with the line `return dofile({:?})`, or jobs do not wait for \
+             their VMs",
+            script.with_file_name(lua::FILE).display(),
+            script.display().to_string()
         ));
     }
     let mut text = String::new();

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// How a file of ours begins.
-pub(super) const MARK: &str = "# Written by `thiao setup`";
+const MARKS: [&str; 2] = ["# Written by `thiao setup`", thiao_slurm::lua::MARK];
 
 /// Something to be put in place.
 pub(super) struct Piece {
@@ -61,7 +61,7 @@ pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
             let text = std::fs::read(&piece.path).with_context(unreadable)?;
             if text == wanted.as_bytes() {
                 Found::Same
-            } else if text.starts_with(MARK.as_bytes()) {
+            } else if MARKS.iter().any(|mark| text.starts_with(mark.as_bytes())) {
                 Found::Older
             } else {
                 Found::Foreign("we did not write it")

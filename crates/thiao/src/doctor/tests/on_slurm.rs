@@ -1,5 +1,5 @@
 use super::*;
-use thiao_slurm::conf::{NodeLine, Timeouts};
+use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::{Config, Ping, Version};
 
@@ -17,6 +17,7 @@ fn facts(config: &str) -> slurm::Facts {
         }),
         config: Ok(Config::parse(config)),
         own_guests: true,
+        job_mode: None,
     }
 }
 
@@ -30,6 +31,7 @@ fn wanted() -> Fragment {
             memory_mb: 200,
             features: Vec::new(),
             partition: "vm".to_owned(),
+            job: None,
         }],
         default_partition: None,
         timeouts: Timeouts::default(),
@@ -195,4 +197,92 @@ fn the_hooks_folder_is_where_slurmctld_calls_them() {
     assert_eq!(hooks_folder(&facts(GOOD), usual), Path::new("/h"));
     let other = facts(&GOOD.replace("/h/Resume\n", "/usr/bin/other\n"));
     assert_eq!(hooks_folder(&other, usual), usual);
+}
+
+#[test]
+fn job_mode_needs_more() {
+    let wanted_script = "-- Written by `thiao setup`: x";
+    let more = "GresTypes = gpu,vm\nLicenses = a:2,vm_room:1\nSlurmdParameters = config_overrides\nJobSubmitPlugins = lua\n";
+    let said = |config: &str, gate: Result<bool, String>, script: Result<&str, &str>| {
+        let mut facts = facts(&format!("{GOOD}{config}"));
+        facts.job_mode = Some(slurm::JobMode {
+            gate,
+            script: script.map(str::to_owned).map_err(str::to_owned),
+            wanted: wanted_script.to_owned(),
+        });
+        let mut wanted = wanted();
+        wanted.nodes[0].job = Some(JobLine {
+            memory_per_cpu_mb: 100,
+            gpus: 0,
+        });
+        let found = slurm::judge(&facts, Some(&wanted)).split_off(2);
+        found
+            .into_iter()
+            .filter(|f| f.what == "job mode")
+            .collect::<Vec<_>>()
+    };
+    let good = || Ok(wanted_script);
+    holds(
+        &said(more, Ok(true), good()),
+        "job mode",
+        Verdict::Ok,
+        "wait at the gate",
+        "",
+    );
+    for (from, words) in [
+        ("gpu,vm", "GresTypes has no vm"),
+        ("a:2,vm_room:1", "Licenses has no vm_room"),
+        ("config_overrides", "SlurmdParameters has no config_overrides"),
+        ("= lua", "JobSubmitPlugins has no lua"),
+    ] {
+        let config = more.replace(from, "= other");
+        assert_ne!(config, more);
+        holds(
+            &said(&config, Ok(true), good()),
+            "job mode",
+            Verdict::Bad,
+            words,
+            "thiao setup",
+        );
+    }
+    holds(
+        &said(more, Ok(false), good()),
+        "job mode",
+        Verdict::Bad,
+        "no reservation thiao-room",
+        "restart thiaod",
+    );
+    for (script, verdict, words) in [
+        (
+            Err("/etc/slurm/job_submit.lua: No such file"),
+            Verdict::Bad,
+            "No such file",
+        ),
+        (
+            Ok("function slurm_job_submit() end"),
+            Verdict::Bad,
+            "somebody else's",
+        ),
+        (
+            Ok("-- Written by `thiao setup`: older"),
+            Verdict::Warn,
+            "other settings",
+        ),
+    ] {
+        holds(
+            &said(more, Ok(true), script),
+            "job mode",
+            verdict,
+            words,
+            "thiao setup",
+        );
+    }
+    let chained = Ok("return dofile(\"/etc/slurm/thiao_job_submit.lua\")");
+    holds(
+        &said(more, Ok(true), chained),
+        "job mode",
+        Verdict::Ok,
+        "wait at the gate",
+        "",
+    );
 }
