@@ -276,11 +276,7 @@ async fn a_vm_that_dies_under_a_job_is_told_and_its_node_comes_back() {
     until("the VM", || site.vms() == ["n0.1"]);
     site.set_vm("n0.1", VmState::Ready);
     site.slurm_says(&["n0|allocated+cloud|none", "n1|idle+cloud+powered_down|none"]);
-    fs::write(
-        site.path("jobs"),
-        "7|1000|u|vm|RUNNING|1|1790000000|1790000001|n0|None|name\n",
-    )
-    .unwrap();
+    site.jobs_are([(7, "RUNNING", "n0".into())]);
     rounds();
     site.set_vm("n0.1", VmState::Dead("killed by signal 9".into()));
     until("Slurm is told", || site.told().contains("state=DOWN"));
@@ -366,11 +362,7 @@ async fn a_prologs_wait_starts_the_vms_before_slurm_asks_and_ends_with_its_nodes
         "n0|allocated+cloud+powered_down|none",
         "n1|idle+cloud+powered_down|none",
     ]);
-    fs::write(
-        site.path("jobs"),
-        "7|1000|u|vm|CONFIGURING|1|1790000000|1790000001|n0|None|name\n",
-    )
-    .unwrap();
+    site.jobs_are([(7, "CONFIGURING", "n0".into())]);
     rounds();
     assert!(site.vms().is_empty(), "nobody has asked");
     let mut prolog = std::os::unix::net::UnixStream::connect(site.path("state/api.sock")).unwrap();

@@ -169,15 +169,8 @@ munge_key = ""
         self.start();
         self.until_running(self.nodes);
         self.all_nodes_are("allocated+cloud");
-        let jobs: String = (0..self.nodes)
-            .map(|n| {
-                format!(
-                    "{}|1000|u|vm|RUNNING|1|1790000000|1790000001|n{n}|None|name\n",
-                    n + 1
-                )
-            })
-            .collect();
-        std::fs::write(self.site.path("jobs"), jobs).unwrap();
+        let jobs = (0..self.nodes).map(|n| (u32::try_from(n + 1).unwrap(), "RUNNING", format!("n{n}")));
+        self.site.jobs_are(jobs);
         let nodes = self.nodes;
         until("all nodes are up", || {
             let log = self.log();
