@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should fail")]
 
 use std::path::Path;
-use thiao_slurm::conf::{NodeLine, Timeouts};
+use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::{Config, Version};
 
@@ -129,4 +129,67 @@ fn conflicts_and_next_steps_are_told() {
         ..fragment
     };
     assert!(old.conflicts(&Config::default())[0].contains("20.11.7"));
+}
+
+#[test]
+fn job_mode_has_lines_of_its_own() {
+    let mut fragment = fragment(Version::new(22, 5, 8));
+    assert!(!fragment.render(None).contains("Licenses"));
+    fragment.nodes[1].job = Some(JobLine {
+        memory_per_cpu_mb: 500,
+        gpus: 2,
+    });
+    let present = Config::parse(
+        "Licenses = a:2,vm_room:3\nGresTypes = gpu\nSlurmdParameters = (null)\nJobSubmitPlugins = throttle\n\
+         SelectType = select/linear\nSchedulerParameters = bf_licenses\n",
+    );
+    let text = fragment.render(Some(&present));
+    for (key, value) in [
+        ("GresTypes", "vm,gpu"),
+        ("Licenses", "a:2,vm_room:1"),
+        ("SlurmdParameters", "config_overrides"),
+        ("JobSubmitPlugins", "throttle,lua"),
+    ] {
+        assert_eq!(values(&text, key), [value], "{key}");
+    }
+    assert_eq!(
+        values(&text, "NodeName")[1],
+        "gg[0-3] CPUs=4 Sockets=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=3000 Gres=vm:1,gpu:2 \
+         Feature=vm,small State=CLOUD"
+    );
+    let partitions = values(&text, "PartitionName");
+    assert!(
+        partitions[0].contains(" OverSubscribe=EXCLUSIVE "),
+        "{partitions:?}"
+    );
+    assert!(
+        partitions[1].contains(" OverSubscribe=NO DefMemPerCPU=500 "),
+        "{partitions:?}"
+    );
+    let told = fragment.conflicts(&present);
+    for word in ["bf_licenses", "select/linear", "config_overrides"] {
+        assert_eq!(
+            told.iter().filter(|text| text.contains(word)).count(),
+            1,
+            "{told:?}"
+        );
+    }
+    let memory = fragment.conflicts(&Config::parse(
+        "SelectType = select/cons_tres\nSelectTypeParameters = CR_CORE\nSlurmdParameters = config_overrides\n",
+    ));
+    assert!(
+        memory.len() == 1 && memory[0].contains("manage memory"),
+        "{memory:?}"
+    );
+    let steps = fragment
+        .next_steps(Path::new("/opt/thiao.conf"), Path::new("/etc/slurm/slurm.conf"))
+        .join("\n");
+    assert!(
+        steps.contains("Move /opt/job_submit.lua beside /etc/slurm/slurm.conf"),
+        "{steps}"
+    );
+    assert!(
+        steps.contains("NodeName=gg[0-3] Name=gpu File=/dev/thiao-gpu[0-1]"),
+        "{steps}"
+    );
 }

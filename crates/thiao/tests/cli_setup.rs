@@ -186,6 +186,50 @@ fn what_is_somebody_elses_stays() {
 }
 
 #[test]
+fn job_mode_brings_a_script_and_leaves_a_sites_own() {
+    let place = Place::new();
+    let (ours, beside) = (
+        place.path("etc/job_submit.lua"),
+        place.path("etc/thiao_job_submit.lua"),
+    );
+    assert_eq!(place.setup(&[]).0, 0);
+    assert!(!ours.exists(), "no nodeset is in job mode");
+
+    let settings = std::fs::read_to_string(place.path("thiao.toml")).unwrap();
+    let more = "[[nodeset]]\nname = \"own\"\nmode = \"job\"\nnodes = \"j[0-3]\"\ncpus = 1\nmemory_mb = 400\n\
+                partition = \"jobs\"\n[[vm_options]]\nuser = \"ada\"\nshare = \"25-75\"\n";
+    std::fs::write(place.path("thiao.toml"), settings + more).unwrap();
+    let (code, out, err) = place.setup(&["--dry-run"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(!ours.exists() && out.contains("user = \"ada\""), "{out}");
+
+    assert_eq!(place.setup(&[]).0, 0);
+    let script = std::fs::read_to_string(&ours).unwrap();
+    assert!(
+        script.contains("[\"jobs\"] = true") && script.contains("share = { 25, 75 }"),
+        "{script}"
+    );
+    assert!(!beside.exists());
+    let fragment = place.fragment();
+    for line in ["JobSubmitPlugins=lua\n", "Licenses=vm_room:1\n", " Gres=vm:1 "] {
+        assert!(fragment.contains(line), "{line} not in {fragment}");
+    }
+    // An older one of ours is replaced.
+    std::fs::write(&ours, "-- Written by `thiao setup`: older\n").unwrap();
+    assert_eq!(place.setup(&[]).0, 0);
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), script);
+
+    std::fs::write(&ours, "-- mine\n").unwrap();
+    let (code, out, err) = place.setup(&[]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), "-- mine\n");
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), script);
+    assert!(out.contains("end it with the line `return dofile("), "{out}");
+    assert_eq!(place.setup(&["--force"]).0, 0);
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), script);
+}
+
+#[test]
 fn odd_paths_and_missing_programs_are_named() {
     let place = Place::new();
     std::fs::remove_file(place.path("thiao-hook")).unwrap();
