@@ -482,9 +482,10 @@ impl NodeRecord {
         self.trouble.told = told;
         self.trouble.avoid.extend(vm.host.clone());
         // What only this job asked for says nothing of other VMs.
-        let own_fault = vm.spec.as_ref().is_some_and(|spec| {
-            spec.options.template.is_some() || spec.options.image.is_some()
-        });
+        let own_fault = vm
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.options.template.is_some() || spec.options.image.is_some());
         if !own_fault {
             breaker.failed(&why, now, policy);
         }

@@ -117,6 +117,7 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
     let mut newest = 3;
     while let Some(query) = asked.recv().await {
         match query {
+            Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
             Query::Status(reply) => drop(reply.send(Ok(status()))),
             Query::Nodes(reply) => drop(reply.send(Ok(nodes()))),
             Query::Vms(reply) => drop(reply.send(Ok(vec![Vm {

@@ -145,7 +145,7 @@ fn changed_while_it_waits(lab: &Lab) {
     assert!(lab.vms_of(held).is_empty(), "a held job has no VM");
     lab.by(ADA, &["scontrol", "release", &id]);
     lab.wait_job(after, "COMPLETED", 90);
-    let memory: u32 = lab.output_of(ADA, "held").trim().parse().unwrap();
+    let memory: u32 = lab.output_of(ADA, "held").trim().parse().expect("a number of MiB");
     assert!((500..640).contains(&memory), "{memory}");
 }
 
@@ -182,7 +182,7 @@ fn by_all_ways_to_submit(lab: &Lab) {
 
 fn tsub_is_sbatch(lab: &Lab) {
     let heredoc = "tsub --parsable <<'EOF'\n#!/bin/bash\n#SBATCH -c 2\n#SBATCH -o heredoc\nnproc\nEOF";
-    let job: u32 = lab.by(ADA, &["sh", "-c", heredoc]).parse().unwrap();
+    let job: u32 = lab.by(ADA, &["sh", "-c", heredoc]).parse().expect("a job id");
     let waits = lab.run_as(ADA, &["tsub", "-W", "-o", "/dev/null", "--wrap", "exit 3"]);
     assert_eq!(waits.status.code(), Some(3), "{}", text(&waits));
     for wrong in [

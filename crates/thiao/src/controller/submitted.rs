@@ -3,12 +3,9 @@
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 /// The script runs just before slurmctld has the job in its queue.
@@ -17,37 +14,24 @@ const BEFORE_THE_LOOK: Duration = Duration::from_millis(10);
 /// A look that came too early is followed by another after this time.
 const ONCE_MORE: Duration = Duration::from_millis(200);
 
-/// Makes the file and calls for a look at Slurm whenever it is touched, until the process ends.
+/// Makes the file and calls for a look at Slurm whenever it is touched, until the process
+/// ends: on a thread that does nothing else.
 pub fn watch(file: &Path, look: Arc<Notify>) -> io::Result<()> {
     std::fs::File::create(file)?;
-    let watcher = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    let watcher = inotify::init(CreateFlags::CLOEXEC)?;
     inotify::add_watch(&watcher, file, WatchFlags::CLOSE_WRITE)?;
-    let watcher = AsyncFd::with_interest(watcher, Interest::READABLE)?;
-    tokio::spawn(async move {
-        while touched(&watcher).await.is_ok() {
-            for pause in [BEFORE_THE_LOOK, ONCE_MORE] {
-                tokio::time::sleep(pause).await;
-                look.notify_one();
-            }
-        }
-    });
-    Ok(())
-}
-
-/// Waits until the file was touched, however often.
-async fn touched(watcher: &AsyncFd<OwnedFd>) -> io::Result<()> {
-    loop {
-        let mut ready = watcher.readable().await?;
-        let read = ready.try_io(|watcher| {
+    std::thread::Builder::new()
+        .name("submitted".to_owned())
+        .spawn(move || {
             let mut events = [0; 4096];
-            Ok(rustix::io::read(watcher, &mut events)?)
-        });
-        match read {
-            Ok(result) => return result.map(drop),
-            // Nothing was there after all.
-            Err(_) => continue,
-        }
-    }
+            while rustix::io::retry_on_intr(|| rustix::io::read(&watcher, &mut events)).is_ok() {
+                for pause in [BEFORE_THE_LOOK, ONCE_MORE] {
+                    std::thread::sleep(pause);
+                    look.notify_one();
+                }
+            }
+        })
+        .map(drop)
 }
 
 #[cfg(test)]
