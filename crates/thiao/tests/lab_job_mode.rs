@@ -145,7 +145,11 @@ fn changed_while_it_waits(lab: &Lab) {
     assert!(lab.vms_of(held).is_empty(), "a held job has no VM");
     lab.by(ADA, &["scontrol", "release", &id]);
     lab.wait_job(after, "COMPLETED", 90);
-    let memory: u32 = lab.output_of(ADA, "held").trim().parse().expect("a number of MiB");
+    let memory: u32 = lab
+        .output_of(ADA, "held")
+        .trim()
+        .parse()
+        .expect("a number of MiB");
     assert!((500..640).contains(&memory), "{memory}");
 }
 

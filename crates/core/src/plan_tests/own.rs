@@ -183,6 +183,42 @@ fn a_job_with_its_nodes_keeps_its_room_while_it_waits_for_a_look() {
 }
 
 #[test]
+fn the_parts_of_a_heterogeneous_job_go_together_or_not_at_all() {
+    let part = |id: u32, memory_mb: u64| SlurmJob {
+        het: Some(JobId(1)),
+        ..waiting(id, 1, memory_mb, 10)
+    };
+    let mut w = own_world();
+    for (id, memory_mb) in [(1, 200), (2, 200), (3, 200)] {
+        w.submit(part(id, memory_mb));
+    }
+    w.submit(waiting(4, 2, 200, 5));
+    // Two parts would fit; without the third they serve nobody, and others do.
+    assert_eq!(admitted(&w.tick()), [4]);
+    let mut w = own_world();
+    for (id, memory_mb) in [(1, 200), (2, 100), (3, 50)] {
+        w.submit(part(id, memory_mb));
+    }
+    assert_eq!(admitted(&w.tick()), [1, 2, 3]);
+}
+
+#[test]
+fn nodes_are_promised_once() {
+    let mut w = own_world();
+    w.policy.overhead_mb = 0;
+    for id in 1..=3 {
+        w.submit(waiting(id, 2, 50, 10));
+    }
+    // Four nodes are free, whatever room there is.
+    assert!(
+        w.held_of(3)[0].contains("not 2 nodes of its partition are free"),
+        "{:?}",
+        w.held_of(3)
+    );
+    assert_eq!(admitted(&w.tick()), [1, 2]);
+}
+
+#[test]
 fn what_slurm_itself_holds_back_is_left_to_slurm() {
     for reason in [
         "JobHeldUser",

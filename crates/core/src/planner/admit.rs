@@ -9,7 +9,7 @@ use crate::plan::{Action, Held};
 use crate::view::{ArrayTasks, Gate, JobState, Shape, SlurmJob, SlurmNode};
 use crate::world::JobPartition;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What Slurm says of a pending job when nothing but us keeps it. Of an array several
 /// of these words may stand there.
@@ -23,6 +23,13 @@ const AWAY: &str =
 /// What it says of one that was put back with a hold, as `squeue` shows it.
 const HELD: [&str; 2] = ["JobHeldAdmin", "job requeued in held state"];
 
+/// A job that waits, and its partition.
+type Waiting<'a> = (&'a SlurmJob, &'a JobPartition);
+
+/// How many nodes each partition has left for jobs; counted when somebody asks.
+#[derive(Debug, Clone, Default)]
+struct FreeNodes<'a>(BTreeMap<&'a str, usize>);
+
 impl<'a> Planner<'a> {
     /// Lets waiting jobs go, and takes back what was let go in vain.
     pub fn waiting_jobs(&mut self) {
@@ -34,14 +41,15 @@ impl<'a> Planner<'a> {
         if world.slurm_began <= world.jobs_acted || !world.busy_jobs.is_empty() {
             return;
         }
-        let mut waiting = Vec::new();
+        let mut waiting: Vec<Waiting<'a>> = Vec::new();
+        let mut free = FreeNodes::default();
         for job in slurm.jobs.values() {
             let Some(partition) = world.job_partitions.get(&job.partition) else {
                 continue;
             };
             match (&job.state, job.gate) {
                 (JobState::Pending, Gate::Waits) => waiting.push((job, partition)),
-                (JobState::Pending, Gate::Open) => self.let_go_already(job, partition),
+                (JobState::Pending, Gate::Open) => self.let_go_already(job, partition, &mut free),
                 (JobState::Configuring, _) => self.reserve_unmade(job, partition),
                 (
                     JobState::Running
@@ -55,7 +63,8 @@ impl<'a> Planner<'a> {
         }
         waiting.sort_by_key(|(job, _)| (Reverse(job.priority), job.id));
         let mut overtaken: Option<JobId> = None;
-        for (job, partition) in waiting {
+        let mut parts_done = BTreeSet::new();
+        for (job, partition) in &waiting {
             if let Some(first) = overtaken {
                 self.hold_job(
                     job,
@@ -63,12 +72,20 @@ impl<'a> Planner<'a> {
                 );
                 continue;
             }
-            overtaken = self.maybe_let_go(job, partition);
+            overtaken = match job.het {
+                None => self.maybe_let_go(job, partition, &mut free),
+                Some(leader) if parts_done.insert(leader) => {
+                    let same = |(part, _): &&Waiting<'a>| part.het == Some(leader);
+                    let parts: Vec<Waiting<'a>> = waiting.iter().filter(same).copied().collect();
+                    self.maybe_let_parts_go(&parts, &mut free)
+                }
+                Some(_) => None,
+            };
         }
     }
 
     /// A job that was let go and that Slurm has not started: its room is held for a while.
-    fn let_go_already(&mut self, job: &'a SlurmJob, partition: &JobPartition) {
+    fn let_go_already(&mut self, job: &'a SlurmJob, partition: &'a JobPartition, free: &mut FreeNodes<'a>) {
         let comment = job.admin_comment.as_deref().unwrap_or_default();
         if HELD.contains(&job.reason.as_str()) && put_back_reason(comment).is_some() {
             return self.step(
@@ -102,6 +119,7 @@ impl<'a> Planner<'a> {
             .nodes
             .max(1)
             .saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX));
+        self.take_nodes(job, partition, count, free);
         if !self.reserve(&estimate(job, partition, share), count) {
             self.hold_job(job, "was let go, and the room that it was to have is taken");
         }
@@ -119,87 +137,141 @@ impl<'a> Planner<'a> {
         self.reserve(&shape, u32::try_from(missing).unwrap_or(u32::MAX));
     }
 
-    /// Lets a job go if it may; the job that nobody overtakes any more, if this is one.
-    fn maybe_let_go(&mut self, job: &'a SlurmJob, partition: &JobPartition) -> Option<JobId> {
-        let world = self.world;
-        let reasons = job.reason.replace(AWAY, "Resources");
-        let ours = |reason: &str| reason.is_empty() || OURS.contains(&reason);
-        if !reasons.split(',').map(str::trim).all(ours) {
-            self.hold_job(job, format!("Slurm does not let it start: {}", job.reason));
-            return None;
-        }
-        let options = match self.options(job) {
-            Ok(options) => options,
+    /// Lets a job go if it may, of an array as many tasks as have room; the job that nobody
+    /// overtakes any more, if this is one.
+    fn maybe_let_go(
+        &mut self,
+        job: &'a SlurmJob,
+        partition: &'a JobPartition,
+        free: &mut FreeNodes<'a>,
+    ) -> Option<JobId> {
+        let shape = match self.may_go(job, partition) {
+            Ok(shape) => shape,
             Err(why) => {
                 self.hold_job(job, why);
                 return None;
             }
         };
-        let asker = Asker {
-            partition: &job.partition,
-            account: &job.account,
-            user: &job.user,
-        };
-        if let Err(why) = options.check(&world.option_rules, asker) {
-            self.hold_job(job, format!("its options for VMs are refused: {why}"));
-            return None;
-        }
-        let record = world.jobs.get(&job.key());
-        if let Some((at, last)) = record.and_then(|record| Some((record.retry_at?, &record.last)))
-            && at > world.now
-        {
-            self.hold_job(job, format!("tried again in {}: {last}", at.since(world.now)));
-            return None;
-        }
-        if let Some(opened) = world.breaker.opened
-            && world.now.since(opened) < world.policy.breaker_pause
-        {
-            self.hold_job(job, format!("creations of VMs fail: {}", world.breaker.last));
-            return None;
-        }
-        let shape = estimate(job, partition, options.share_percent);
         let each = job.request.nodes.max(1);
         let tasks = job.array.as_ref().map_or(1, |array| array.tasks.len());
         let mut fitting = 0;
-        let mut free = self.free_nodes(partition);
-        let enough = |free: usize| free >= each as usize;
-        while fitting < tasks && enough(free) && self.reserve(&shape, each) {
+        while fitting < tasks && self.take_room(job, partition, &shape, free) {
             fitting += 1;
-            free -= each as usize;
         }
         if fitting > 0 {
             let array = job.array.as_ref().map(|array| ArrayTasks {
                 job: array.job,
                 tasks: array.tasks.iter().take(fitting).copied().collect(),
             });
-            let why = match each {
-                1 => format!(
-                    "there is room for its VM of {} CPUs and {} MiB",
-                    shape.cpus, shape.memory_mb
-                ),
-                n => format!(
-                    "there is room for all its {n} VMs of {} CPUs and {} MiB",
-                    shape.cpus, shape.memory_mb
-                ),
-            };
-            self.step(
-                Action::Admit {
-                    job: job.id,
-                    array,
-                    licenses: job.licenses.clone(),
-                },
-                why,
-            );
+            self.let_go(job, array, &shape);
         }
         if fitting == tasks {
             return None;
         }
-        self.blocked(job, &shape, each, enough(free))
+        let has_nodes = self.free_nodes(job, partition, free) >= each as usize;
+        self.blocked(job, &shape, has_nodes)
+    }
+
+    /// The same for the parts of a heterogeneous job: Slurm starts all of them at once or none.
+    fn maybe_let_parts_go(&mut self, parts: &[Waiting<'a>], free: &mut FreeNodes<'a>) -> Option<JobId> {
+        let mut shapes = Vec::with_capacity(parts.len());
+        for (part, partition) in parts {
+            match self.may_go(part, partition) {
+                Ok(shape) => shapes.push(shape),
+                Err(why) => {
+                    self.hold_job(part, why);
+                    return None;
+                }
+            }
+        }
+        let before = (self.ledger().clone(), self.total_left, free.clone());
+        for ((part, partition), shape) in parts.iter().zip(&shapes) {
+            if !self.take_room(part, partition, shape, free) {
+                let has_nodes = self.free_nodes(part, partition, free) >= part.request.nodes.max(1) as usize;
+                let blocked = self.blocked(part, shape, has_nodes);
+                let (ledger, total_left, nodes) = before;
+                (self.ledger, self.total_left, *free) = (Some(ledger), total_left, nodes);
+                return blocked;
+            }
+        }
+        for ((part, _), shape) in parts.iter().zip(&shapes) {
+            self.let_go(part, None, shape);
+        }
+        None
+    }
+
+    /// How big each of a job's VMs will be, if nothing but room keeps it.
+    ///
+    /// # Errors
+    /// What else keeps it.
+    fn may_go(&self, job: &SlurmJob, partition: &JobPartition) -> Result<Shape, String> {
+        let world = self.world;
+        let reasons = job.reason.replace(AWAY, "Resources");
+        let ours = |reason: &str| reason.is_empty() || OURS.contains(&reason);
+        if !reasons.split(',').map(str::trim).all(ours) {
+            return Err(format!("Slurm does not let it start: {}", job.reason));
+        }
+        let options = self.options(job)?;
+        let asker = Asker {
+            partition: &job.partition,
+            account: &job.account,
+            user: &job.user,
+        };
+        options
+            .check(&world.option_rules, asker)
+            .map_err(|why| format!("its options for VMs are refused: {why}"))?;
+        let record = world.jobs.get(&job.key());
+        if let Some((at, last)) = record.and_then(|record| Some((record.retry_at?, &record.last)))
+            && at > world.now
+        {
+            return Err(format!("tried again in {}: {last}", at.since(world.now)));
+        }
+        if let Some(opened) = world.breaker.opened
+            && world.now.since(opened) < world.policy.breaker_pause
+        {
+            return Err(format!("creations of VMs fail: {}", world.breaker.last));
+        }
+        Ok(estimate(job, partition, options.share_percent))
+    }
+
+    /// Sets nodes and room for a job (or a task of an array) aside, if there are enough.
+    fn take_room(
+        &mut self,
+        job: &SlurmJob,
+        partition: &'a JobPartition,
+        shape: &Shape,
+        free: &mut FreeNodes<'a>,
+    ) -> bool {
+        let each = job.request.nodes.max(1);
+        let fits = self.free_nodes(job, partition, free) >= each as usize && self.reserve(shape, each);
+        if fits {
+            self.take_nodes(job, partition, each, free);
+        }
+        fits
+    }
+
+    fn let_go(&mut self, job: &SlurmJob, array: Option<ArrayTasks>, shape: &Shape) {
+        let vms = match job.request.nodes {
+            0 | 1 => "its VM".to_owned(),
+            nodes => format!("all its {nodes} VMs"),
+        };
+        self.step(
+            Action::Admit {
+                job: job.id,
+                array,
+                licenses: job.licenses.clone(),
+            },
+            format!(
+                "there is room for {vms} of {} CPUs and {} MiB",
+                shape.cpus, shape.memory_mb
+            ),
+        );
     }
 
     /// A job for which there is no room now.
-    fn blocked(&mut self, job: &'a SlurmJob, shape: &Shape, each: u32, has_nodes: bool) -> Option<JobId> {
+    fn blocked(&mut self, job: &SlurmJob, shape: &Shape, has_nodes: bool) -> Option<JobId> {
         let world = self.world;
+        let each = job.request.nodes.max(1);
         let size = format!("{each} x ({} CPUs, {} MiB)", shape.cpus, shape.memory_mb);
         let (why, possible) = if !has_nodes {
             (format!("not {each} nodes of its partition are free"), true)
@@ -226,8 +298,21 @@ impl<'a> Planner<'a> {
         (possible && waited >= world.policy.overtake_limit).then_some(job.id)
     }
 
-    /// How many nodes of a partition could be given to a job now.
-    fn free_nodes(&self, partition: &JobPartition) -> usize {
+    /// How many nodes of a job's partition could be given to it now.
+    fn free_nodes(&self, job: &SlurmJob, partition: &JobPartition, free: &FreeNodes<'_>) -> usize {
+        let known = free.0.get(job.partition.as_str()).copied();
+        known.unwrap_or_else(|| self.count_free(partition))
+    }
+
+    fn take_nodes(&self, job: &SlurmJob, partition: &'a JobPartition, count: u32, free: &mut FreeNodes<'a>) {
+        let left = self
+            .free_nodes(job, partition, free)
+            .saturating_sub(count as usize);
+        let name = self.world.job_partitions.get_key_value(&job.partition);
+        free.0.extend(name.map(|(name, _)| (name.as_str(), left)));
+    }
+
+    fn count_free(&self, partition: &JobPartition) -> usize {
         let world = self.world;
         let Some(slurm) = &world.slurm else { return 0 };
         let is_free = |seen: &SlurmNode| {
