@@ -228,6 +228,9 @@ fn memory_mb(text: &str) -> Option<u64> {
 /// GPUs of a whole job by what it asked per node, job, socket and task. A job that says it in more than one
 /// way means the same ones.
 fn gpus(asked: &str, nodes: u32, tasks: u32) -> u32 {
+    if !asked.contains(GPU) {
+        return 0;
+    }
     let mut asked = asked.splitn(4, '|').map(|list| gres_count(list, GPU));
     let mut next = || asked.next().unwrap_or(0);
     let (node, job, socket, task) = (next(), next(), next(), next());
@@ -245,6 +248,9 @@ fn gpus(asked: &str, nodes: u32, tasks: u32) -> u32 {
 
 /// How many of a kind a list of generic resources has: `gres:gpu:tesla:2,gres:vm:1`, `gpu:2(IDX:0-1),vm:1`.
 pub(crate) fn gres_count(list: &str, kind: &str) -> u32 {
+    if !list.contains(kind) {
+        return 0;
+    }
     let mut depth = 0_u32;
     let plain: String = list
         .chars()
