@@ -37,7 +37,7 @@ pub struct BenchOptions {
 /// Pause between questions to Slurm while something is waited for.
 const LOOK: Duration = Duration::from_millis(50);
 /// No single wait takes longer, or something is broken.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// What the hand-started VMs' nodes are called; thiao.toml does not know them.
 pub const RAW_NODE: &str = "raw";
 
