@@ -147,16 +147,7 @@ fn one(lab: &Running, way: Way) -> Result<Phases> {
     match way {
         Way::Bare => {}
         Way::PowerSaving => {
-            ask(
-                lab,
-                "scontrol",
-                &[
-                    "update",
-                    &format!("NodeName={DOWN}"),
-                    "State=POWER_DOWN",
-                    "Reason=bench",
-                ],
-            )?;
+            power_down(lab, DOWN)?;
             until(lab, &mut story, "the node is down", |story| {
                 gone(story) && state_of(lab, DOWN).is_ok_and(|state| state == "idle~")
             })?;
@@ -262,6 +253,16 @@ fn own(size: JobSize) -> [String; 3] {
     ]
 }
 
+fn power_down(lab: &Running, node: &str) -> Result<()> {
+    let node = format!("NodeName={node}");
+    ask(
+        lab,
+        "scontrol",
+        &["update", &node, "State=POWER_DOWN", "Reason=bench"],
+    )
+    .map(drop)
+}
+
 fn state_of(lab: &Running, node: &str) -> Result<String> {
     ask(lab, "sinfo", &["-h", "-N", "-n", node, "-o", "%t"])
 }
@@ -284,6 +285,9 @@ fn drain(lab: &Running, count: u32) -> Result<()> {
         cpus: lab.plan.options.cpus,
         memory_mb: lab.plan.options.memory_mb,
     };
+    // The hosts are for these jobs alone.
+    power_down(lab, UP)?;
+    wait_until("the node that was kept up is down", || Ok(vms(lab)? == 0))?;
     let mut cursor = last_event(lab)?;
     let (begun, started) = (now(), Instant::now());
     let mut ids = BTreeSet::new();
