@@ -10,6 +10,7 @@ use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 mod jobs;
+mod vm;
 
 /// What begins every reason that we set in Slurm.
 pub const REASON_PREFIX: &str = "thiao:";
@@ -496,105 +497,6 @@ impl NodeRecord {
             "vm-gone",
             format!("removed after its failure: {why}; tried again in {pause} at the earliest"),
         )]
-    }
-}
-
-impl VmRecord {
-    /// Enters a phase at `now`.
-    pub fn enter(&mut self, phase: Phase, now: Time) {
-        self.phase = phase;
-        self.since = now;
-    }
-
-    fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, notes: &mut Vec<Note>) {
-        self.missing_since = None;
-        // Of several that are held, the provider chooses the one that it lets go.
-        if seen.state != VmState::Held {
-            self.id = Some(seen.id.clone());
-        }
-        if seen.host.is_some() {
-            self.host.clone_from(&seen.host);
-        }
-        match (&seen.state, &self.phase) {
-            (VmState::Dead(why), Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up) => {
-                let was_up = self.phase == Phase::Up;
-                notes.push(Note::vm(
-                    node,
-                    self.generation,
-                    "vm-died",
-                    format!(
-                        "died {}: {why}",
-                        if was_up {
-                            "while its node was up"
-                        } else {
-                            "while booting"
-                        }
-                    ),
-                ));
-                self.enter(
-                    Phase::Dead {
-                        why: why.clone(),
-                        was_up,
-                    },
-                    now,
-                );
-            }
-            (VmState::Ready, Phase::Asked | Phase::Booting) => {
-                notes.push(Note::vm(
-                    node,
-                    self.generation,
-                    "vm-ready",
-                    format!(
-                        "its guest runs slurmd, {} after it was asked for",
-                        now.since(self.asked)
-                    ),
-                ));
-                self.enter(Phase::Ready, now);
-            }
-            (
-                VmState::Pending
-                | VmState::Booting
-                | VmState::Paused
-                | VmState::Stopping
-                | VmState::Unknown(_),
-                Phase::Asked,
-            ) => {
-                self.enter(Phase::Booting, now);
-            }
-            // Nothing new: known already, or no evidence about a phase that only we end.
-            (VmState::Held, _) => {}
-            (
-                VmState::Pending
-                | VmState::Booting
-                | VmState::Paused
-                | VmState::Stopping
-                | VmState::Unknown(_)
-                | VmState::Ready,
-                Phase::Booting | Phase::Ready | Phase::Up | Phase::Dead { .. } | Phase::Destroying { .. },
-            )
-            | (VmState::Dead(_), Phase::Dead { .. } | Phase::Destroying { .. }) => {}
-        }
-    }
-
-    fn not_seen(&mut self, node: &NodeName, now: Time, grace: crate::ids::Millis, notes: &mut Vec<Note>) {
-        if self.phase == Phase::Asked {
-            return; // nobody says that it is there
-        }
-        let since = *self.missing_since.get_or_insert(now);
-        match &self.phase {
-            Phase::Booting | Phase::Ready | Phase::Up if now.since(since) >= grace => {
-                let was_up = self.phase == Phase::Up;
-                let why = format!("the provider has not shown it for {grace}");
-                notes.push(Note::vm(node, self.generation, "vm-lost", why.clone()));
-                self.enter(Phase::Dead { why, was_up }, now);
-            }
-            Phase::Asked
-            | Phase::Booting
-            | Phase::Ready
-            | Phase::Up
-            | Phase::Dead { .. }
-            | Phase::Destroying { .. } => {}
-        }
     }
 }
 
