@@ -128,6 +128,8 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
                 state: "ready".into(),
                 memory_mb: 640,
                 cpu_percent: 200,
+                mode: "power-saving".into(),
+                job: None,
                 asked: Some(now() - 60_000),
                 note: None,
             }]))),

@@ -96,6 +96,10 @@ pub struct Vm {
     pub memory_mb: u64,
     /// Core share taken from its host, percent of a core.
     pub cpu_percent: u32,
+    /// For whom it was made: `power-saving`, its node whatever its jobs; `job`, one job alone.
+    pub mode: String,
+    /// That job; told to its owner.
+    pub job: Option<u32>,
     /// When it was asked for.
     pub asked: Option<u64>,
     /// Why it will be terminated, if it will.

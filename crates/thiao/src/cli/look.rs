@@ -103,12 +103,18 @@ pub(super) fn vms(client: &Client, printer: Printer, how: Look) -> anyhow::Resul
                     Cell::maybe(vm.host.as_ref()),
                     Cell::from(memory(vm.memory_mb)),
                     Cell::from(format!("{} %", vm.cpu_percent)),
+                    Cell::from(match vm.job {
+                        Some(job) => format!("job {job}"),
+                        None => vm.mode.clone(),
+                    }),
                     Cell::maybe(vm.asked.map(|at| when(at, now))),
                     Cell::from(vm.note.as_deref().unwrap_or_default()),
                 ]
             };
             printer.table(
-                &["VM", "NODE", "STATE", "HOST", "MEMORY", "CPU", "ASKED", "NOTE"],
+                &[
+                    "VM", "NODE", "STATE", "HOST", "MEMORY", "CPU", "FOR", "ASKED", "NOTE",
+                ],
                 vms.iter().map(row).collect(),
             )
         },

@@ -191,10 +191,17 @@ impl<P: Provider> Owner<P> {
                 state: vm.phase.word().to_owned(),
                 memory_mb: seen.map_or(0, |seen| seen.memory_mb),
                 cpu_percent: seen.map_or(0, |seen| seen.cpu_percent),
+                mode: mode_word(self.world.is_job_mode(node)),
+                job: vm.spec.as_ref().and_then(|spec| spec.job).map(|job| job.0),
                 asked: Some(vm.asked.0),
-                note: vm
-                    .missing_since
-                    .map(|_| "the provider does not show it now".to_owned()),
+                note: match (vm.missing_since, vm.kept) {
+                    (Some(_), _) => Some("the provider does not show it now".to_owned()),
+                    (None, Some(until)) => Some(format!(
+                        "its job has failed, and it is kept for {} more",
+                        until.since(self.world.now)
+                    )),
+                    (None, None) => None,
+                },
             });
         }
         for (id, first) in &self.world.strays {
@@ -209,6 +216,8 @@ impl<P: Provider> Owner<P> {
                 state: "stray".to_owned(),
                 memory_mb: seen.memory_mb,
                 cpu_percent: seen.cpu_percent,
+                mode: mode_word(self.world.is_job_mode(&tag.node)),
+                job: None,
                 asked: None,
                 note: Some(format!(
                     "backs no node, seen so for {}",
@@ -451,6 +460,11 @@ impl<P: Provider> Owner<P> {
             uid: Some(uid.unwrap_or(0)),
         })
     }
+}
+
+fn mode_word(job_mode: bool) -> String {
+    let word = if job_mode { "job" } else { "power-saving" };
+    word.to_owned()
 }
 
 fn state_word(record: &NodeRecord) -> &'static str {

@@ -174,8 +174,13 @@ async fn status(State(controller): State<Controller>) -> Answer<Status> {
     controller.ask(Question::Status).await.map(Json)
 }
 
-async fn vms(State(controller): State<Controller>) -> Answer<Vec<Vm>> {
-    controller.ask(Question::Vms).await.map(Json)
+async fn vms(State(controller): State<Controller>, Extension(viewer): Extension<Viewer>) -> Answer<Vec<Vm>> {
+    let sight = controller.sight(viewer).await?;
+    let mut vms = controller.ask(Question::Vms).await?;
+    for vm in &mut vms {
+        vm.job = vm.job.filter(|job| sight.job(*job));
+    }
+    Ok(Json(vms))
 }
 
 async fn hosts(State(controller): State<Controller>) -> Answer<Vec<Host>> {
