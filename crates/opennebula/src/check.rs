@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
 use thiao_core::view::{Shape, VmSpec};
+use thiao_core::world::Mode;
 
 /// Most VMs of ours that are asked for their tags in one call.
 const TAGS_AT_ONCE: usize = 1_000;
@@ -54,8 +55,10 @@ pub struct WantedSet {
     pub name: NodesetName,
     /// Its nodes.
     pub nodes: Vec<NodeName>,
-    /// How big each VM is, as its jobs see it.
+    /// How big each VM is, as its jobs see it; in job mode at most.
     pub shape: Shape,
+    /// For whom its VMs are made.
+    pub mode: Mode,
     /// Memory of each VM beside that, in MiB.
     pub overhead_mb: u64,
     /// What its VMs are made from.
@@ -79,13 +82,15 @@ impl Wanted {
     #[must_use]
     pub fn new(
         settings: &Settings,
-        shapes: &BTreeMap<NodesetName, Shape>,
+        shapes: &BTreeMap<NodesetName, (Shape, Mode)>,
         max_vms: usize,
         max_vms_per_host: usize,
     ) -> Self {
         let set = |(name, source): (&NodesetName, &VmSource)| {
+            let (shape, mode) = *shapes.get(name)?;
             Some(WantedSet {
-                shape: *shapes.get(name)?,
+                shape,
+                mode,
                 overhead_mb: settings.overhead_mb,
                 name: name.clone(),
                 nodes: settings

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::finding::Verdict;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
+use thiao_core::world::Mode;
 
 /// The first version with `one.vmpool.infoset`.
 const OLDEST: (u32, u32) = (5, 12);
@@ -524,7 +525,12 @@ fn capacity(hosts: &[&Host], wanted: &Wanted, held: &Held<'_>) -> Finding {
                 memory_mb: set.memory_mb(),
                 vms: 1,
             };
-            (size, set.nodes.len())
+            let count = match set.mode {
+                Mode::PowerSaving => set.nodes.len(),
+                // Names for VMs as small as their jobs: one of the largest must fit.
+                Mode::Job => set.nodes.len().min(1),
+            };
+            (size, count)
         })
         .collect();
     let fitting = fit(&rooms, &kinds);

@@ -69,7 +69,7 @@ pub fn provider(config: &Config, tried: bool) -> ProviderChecked {
     let shapes = config
         .nodesets
         .iter()
-        .map(|(name, set)| (name.clone(), set.shape))
+        .map(|(name, set)| (name.clone(), (set.shape, set.mode())))
         .collect();
     let policy = &config.policy;
     let wanted = check::Wanted::new(settings, &shapes, policy.max_vms, policy.max_vms_per_host);

@@ -48,7 +48,7 @@ fn what_is_wanted_comes_from_the_settings() {
     let shapes = by_hand
         .nodesets
         .iter()
-        .map(|set| (set.name.clone(), set.shape))
+        .map(|set| (set.name.clone(), (set.shape, set.mode)))
         .collect();
     let made = Wanted::new(&settings(&by_hand), &shapes, 100, 100);
     assert_eq!(format!("{made:?}"), format!("{by_hand:?}"));
