@@ -282,9 +282,22 @@ fn up_after(vms: &[JobVm]) -> Option<u64> {
 /// Most hosts that [`summary_line`] names.
 const HOSTS_NAMED: usize = 4;
 
-/// A job's VMs in one line, as for Slurm's `AdminComment`.
+/// A job's VMs and what they have cost, in one line.
 #[must_use]
 pub fn summary_line(vms: &[JobVm]) -> String {
+    format!("thiao: {}; {:.2} core-hours", in_short(vms), cost(vms))
+}
+
+/// A job's VMs and what they cost, in one line for its `AdminComment` when it starts: Slurm
+/// takes no comment of a job that is over (22.05).
+#[must_use]
+pub fn start_line(vms: &[JobVm]) -> String {
+    let cores = |vm: &JobVm| f64::from(vm.cpus) * f64::from(vm.share_percent) / 100.0;
+    let rate = vms.iter().fold(0.0, |sum, vm| sum + cores(vm));
+    format!("thiao: {}; {rate:.2} core-hours per hour", in_short(vms))
+}
+
+fn in_short(vms: &[JobVm]) -> String {
     let hosts: BTreeSet<&str> = vms.iter().filter_map(|vm| vm.host.as_deref()).collect();
     let on = match hosts.len() {
         0 => String::new(),
@@ -296,11 +309,7 @@ pub fn summary_line(vms: &[JobVm]) -> String {
         None => "never up".to_owned(),
     };
     let each = if vms.len() == 1 { "VM" } else { "VMs" };
-    format!(
-        "thiao: {} {each}{on}; {up}; {:.2} core-hours",
-        vms.len(),
-        cost(vms)
-    )
+    format!("{} {each}{on}; {up}", vms.len())
 }
 
 /// `GET /v1/events?limit=N&after=ID&subject=NAME`, oldest first.
@@ -452,5 +461,12 @@ mod tests {
             "thiao: 5000 VMs on 5000 hosts; never up; 50.00 core-hours"
         );
         assert_eq!(summary_line(&[]), "thiao: 0 VMs; never up; 0.00 core-hours");
+        assert_eq!(
+            start_line(&[]),
+            "thiao: 0 VMs; never up; 0.00 core-hours per hour"
+        );
+        let started = start_line(&vms);
+        assert!(started.ends_with(" core-hours per hour"), "{started}");
+        assert!(!started.contains(" 0.00 "), "{started}");
     }
 }

@@ -11,7 +11,7 @@ use crate::api::{ApiError, Query};
 use std::collections::{BTreeMap, HashMap};
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
-use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId};
+use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::note::Subject;
 use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
@@ -198,7 +198,7 @@ impl<P: Provider> Owner<P> {
                     (Some(_), _) => Some("the provider does not show it now".to_owned()),
                     (None, Some(until)) => Some(format!(
                         "its job has failed, and it is kept for {} more",
-                        until.since(self.world.now)
+                        Millis::secs(until.since(self.world.now).0 / 1000)
                     )),
                     (None, None) => None,
                 },

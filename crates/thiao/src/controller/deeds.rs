@@ -4,10 +4,10 @@ use super::execute::{JobDeed, NodeDeed};
 use super::owner::{Message, Owner};
 use super::provider::{Provider, chain};
 use super::submitted;
-use crate::api::types::summary_line;
+use crate::api::types::start_line;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::note::{Note, Subject};
-use thiao_core::options::put_back_reason;
+use thiao_core::options::{VmOptions, comment_beside, put_back_reason};
 use thiao_core::plan::Plan;
 use thiao_core::view::JobState;
 
@@ -98,26 +98,25 @@ impl<P: Provider> Owner<P> {
         }
     }
 
-    /// Where the site wants it, tells in the `AdminComment` of jobs that are over which VMs they had.
+    /// Where the site wants it, tells in the `AdminComment` of jobs that start which VMs they have.
     /// To be called after a round is stored: the store knows them.
-    pub(super) fn tell_of_finished_jobs(&mut self) {
-        let jobs = std::mem::take(&mut self.finished);
+    pub(super) fn tell_of_started_jobs(&mut self) {
+        let jobs = std::mem::take(&mut self.started_jobs);
         if !self.config.job.admin_comment {
             return;
         }
         for job in jobs {
-            let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
-            let waits = seen.is_some_and(|job| job.state == JobState::Pending);
-            if waits || self.has_vms(job) {
-                continue;
+            let vms = self.store.vms_of_job(job, self.world.now).unwrap_or_default();
+            if vms.is_empty() {
+                continue; // its nodes are of the other mode
             }
-            let Ok(vms) = self.store.vms_of_job(job, self.world.now) else {
-                continue;
-            };
-            let (slurm, text) = (self.slurm.clone(), summary_line(&vms));
+            let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
+            let options = seen.and_then(|job| VmOptions::from_comment(job.admin_comment.as_deref()?).ok());
+            let text = comment_beside(&options.unwrap_or_default(), &start_line(&vms));
+            let slurm = self.slurm.clone();
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = slurm.comment(job, &text) {
-                    tracing::debug!(%job, %error, "the job cannot be told which VMs it had");
+                    tracing::debug!(%job, %error, "the job cannot be told which VMs it has");
                 }
             });
         }

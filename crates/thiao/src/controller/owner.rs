@@ -81,8 +81,8 @@ pub struct Owner<P: Provider> {
     next_action: i64,
     /// Why jobs wait for us, as the last round that looked into it said.
     pub(super) job_waits: BTreeMap<JobId, String>,
-    /// Jobs one of whose own VMs has ended in this round.
-    pub(super) finished: Vec<JobId>,
+    /// Jobs whose prologs were answered in this round: they start.
+    pub(super) started_jobs: Vec<JobId>,
     pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
     /// Who waits for a look at Slurm, and since when.
     pub(super) unseen: Vec<(Time, Reply<()>)>,
@@ -149,7 +149,7 @@ impl<P: Provider> Owner<P> {
             round,
             next_action,
             job_waits: BTreeMap::new(),
-            finished: Vec::new(),
+            started_jobs: Vec::new(),
             waiters: Vec::new(),
             unseen: Vec::new(),
             said: BTreeMap::new(),
@@ -310,7 +310,7 @@ impl<P: Provider> Owner<P> {
             return;
         }
         intake::remove(consumed);
-        self.tell_of_finished_jobs();
+        self.tell_of_started_jobs();
         let options = Arc::new(self.options_of_jobs());
         execute::execute(
             steps,

@@ -128,12 +128,6 @@ impl<P: Provider> Owner<P> {
         let result = match outcome {
             Outcome::Created(tag, result) => self.creation_ended(tag.node, result),
             Outcome::Destroyed(tag, id, Ok(Ended::Gone)) => {
-                let vm = self
-                    .world
-                    .records
-                    .get(&tag.node)
-                    .and_then(|record| record.vm.as_ref());
-                self.finished.extend(vm.and_then(|vm| vm.spec.as_ref()?.job));
                 let notes = self.world.destroyed(&tag, id.as_ref());
                 self.world.busy.remove(&tag.node);
                 self.note_all(notes);
@@ -306,6 +300,7 @@ impl<P: Provider> Owner<P> {
                             self.world.now.since(since)
                         );
                         notes.push(Note::new(Subject::Job(job), "job-released", text));
+                        self.started_jobs.push(job);
                     }
                     let _ = reply.send(answer);
                 }

@@ -124,10 +124,6 @@ impl<P: Provider> Owner<P> {
         Some(find(self.world.slurm.as_ref()?, name)?.id)
     }
 
-    pub(in crate::controller) fn has_vms(&self, job: JobId) -> bool {
-        !self.nodes_with_vms_of(job).is_empty()
-    }
-
     fn nodes_with_vms_of(&self, job: JobId) -> Vec<NodeName> {
         let of_job =
             |vm: &thiao_core::world::VmRecord| vm.spec.as_ref().and_then(|spec| spec.job) == Some(job);
