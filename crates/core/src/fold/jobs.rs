@@ -110,7 +110,7 @@ impl World {
         // Said again without a failure, by a person: that is enough of it.
         vm.kept = (failed && wants).then(|| vm.kept.unwrap_or(now + keep));
         let kept = match vm.kept {
-            Some(_) => format!(" and has failed: its VM stays for {keep}, or until `tclean {job}`"),
+            Some(_) => format!(" and has failed: its VM stays for {keep}, or until `thiao clean {job}`"),
             None => String::new(),
         };
         Note::vm(

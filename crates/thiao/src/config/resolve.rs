@@ -365,7 +365,7 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy, maker: Maker) -> Times {
         tick: span("tick", 5 * SECOND, 50, HOUR),
         slurm_poll: span("slurm_poll", 10 * SECOND, 50, HOUR),
         slurm_poll_busy: span("slurm_poll_busy", 500, 50, HOUR),
-        slurm_poll_urgent: span("slurm_poll_urgent", 50, 10, HOUR),
+        slurm_poll_urgent: span("slurm_poll_urgent", 20, 10, HOUR),
         vm_poll: span("vm_poll", vm_poll, 50, HOUR),
         vm_poll_busy: span("vm_poll_busy", vm_poll_busy, 50, HOUR),
         look_max_age: span("look_max_age", 60 * SECOND, SECOND, HOUR),
