@@ -1,6 +1,6 @@
 //! Folds what was seen of jobs in job mode, and what was done to them.
 
-use crate::ids::{JobId, NodeName, Time};
+use crate::ids::{JobId, Millis, NodeName, Time};
 use crate::note::{Note, Subject};
 use crate::view::{Gate, JobState, SlurmView};
 use crate::world::{JobRecord, World};
@@ -55,19 +55,18 @@ impl World {
 
     /// A job waits for room again that was let go and was not started.
     pub fn gate_closed(&mut self, job: JobId) -> Note {
-        let now = self.now;
-        let record = self.job_record(job);
-        record.admitted = None;
-        record.waits = Some(now);
+        let why = "Slurm did not start it though there was room";
+        let pause = self.tried_in_vain(job, why);
         Note::new(
             Subject::Job(job),
             "job-waits",
-            "waits for room again: Slurm did not start it though there was room",
+            format!("waits for room again, for {pause} at least: {why}"),
         )
     }
 
-    /// A job was put back into the queue because of `why`. It is let go again after a pause.
-    pub fn put_back(&mut self, job: JobId, why: &str) -> Note {
+    /// A job was let go for nothing: room is not held for it again before a pause is over,
+    /// which is returned.
+    fn tried_in_vain(&mut self, job: JobId, why: &str) -> Millis {
         let (now, policy) = (self.now, self.policy.clone());
         let record = self.job_record(job);
         record.failures = record.failures.saturating_add(1);
@@ -76,6 +75,12 @@ impl World {
         why.clone_into(&mut record.last);
         record.admitted = None;
         record.waits = Some(now);
+        pause
+    }
+
+    /// A job was put back into the queue because of `why`. It is let go again after a pause.
+    pub fn put_back(&mut self, job: JobId, why: &str) -> Note {
+        let pause = self.tried_in_vain(job, why);
         for record in self.records.values_mut() {
             if record.jobs == [job] && record.vm.is_none() {
                 record.trouble = Default::default();

@@ -463,6 +463,23 @@ fn a_job_that_slurm_does_not_start_gives_its_room_to_others() {
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["close-gate", "admit"]);
     assert_eq!(admitted(&actions), [2]);
+    // It is not let go at once again, to hold the room of others once more.
+    w.gate_closed(JobId(1));
+    w.done(&actions);
+    w.look(|view| {
+        view.jobs.remove(&JobId(2));
+        let job = view.jobs.get_mut(&JobId(1)).unwrap();
+        (job.gate, job.reason) = (Gate::Waits, "Licenses".into());
+    });
+    assert_eq!(w.tick(), []);
+    assert!(
+        w.held_of(1)[0].starts_with("tried again in"),
+        "{:?}",
+        w.held_of(1)
+    );
+    w.pass(w.policy.retry_first);
+    w.look(|_| {});
+    assert_eq!(admitted(&w.tick()), [1]);
 }
 
 #[test]
