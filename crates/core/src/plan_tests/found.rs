@@ -414,3 +414,34 @@ fn the_linter_lets_nothing_be_ended_by_another_vms_id() {
     };
     assert_eq!((refused("n0.1"), refused("n1.1")), (0, 1));
 }
+
+#[test]
+fn a_vm_that_comes_up_though_its_node_was_down_keeps_its_job() {
+    let mut w = world();
+    w.ask_up("n0");
+    w.tick();
+    w.busy.clear();
+    w.created(&node("n0"), VmId::new("n0.1").unwrap());
+    w.pass(Millis(1));
+    w.see(vec![w.shown("n0", 1, VmState::Booting)]);
+    // Slurm gave up on it, and nobody has ordered anything.
+    w.pass(Millis(1));
+    let down = slurm_node(
+        BaseState::Down,
+        NodeFlags {
+            powered_down: true,
+            ..NodeFlags::default()
+        },
+        Some("ResumeTimeout reached"),
+    );
+    w.see_node("n0", down);
+    // It registers all the same, and a job starts there.
+    w.pass(Millis(1));
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    w.see_node("n0", running());
+    w.pass(Millis::secs(3600));
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    w.see_node("n0", running());
+    assert_eq!(w.tick(), []);
+    assert_eq!(w.records[&node("n0")].vm.as_ref().unwrap().phase, Phase::Up);
+}
