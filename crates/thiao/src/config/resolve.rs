@@ -244,7 +244,7 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
         let job = job::nodeset(&table, mode, shape);
         let features = table.texts("features", |text| word(text).map(drop));
         let source = match maker {
-            Maker::OpenNebula => opennebula::source(&table),
+            Maker::OpenNebula => opennebula::source(&table, job.as_ref().map_or(0, |job| job.gpus)),
             Maker::Qemu => {
                 opennebula::refuse_source(&table);
                 None

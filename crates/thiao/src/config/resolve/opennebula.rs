@@ -230,15 +230,15 @@ fn attribute(key: &str, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What a nodeset's VMs are made from.
-pub fn source(table: &Section<'_, '_>) -> Option<VmSource> {
+/// What a nodeset's VMs are made from; `gpus`: the most that one of them gets.
+pub fn source(table: &Section<'_, '_>, gpus: u32) -> Option<VmSource> {
     let template = table
         .checked("template", None, name)
         .map(TemplateSource::Registered);
     let file = table.path("template_file", None).map(TemplateSource::File);
     let dir = table.path("template_dir", None).map(TemplateSource::PerNode);
     let network = table.checked("network", None, name);
-    let gpu_pci = gpu_pci(table);
+    let gpu_pci = gpu_pci(table, gpus);
     let mut written = SOURCES.into_iter().filter(|key| table.has(key));
     match (written.next(), written.next()) {
         (None, _) => table.problem(
@@ -259,8 +259,8 @@ pub fn source(table: &Section<'_, '_>) -> Option<VmSource> {
 }
 
 /// What one GPU is to OpenNebula: the attributes of a `PCI`.
-fn gpu_pci(table: &Section<'_, '_>) -> Option<Vec<(String, String)>> {
-    if table.has("gpus") && !table.has("gpu_pci") {
+fn gpu_pci(table: &Section<'_, '_>, gpus: u32) -> Option<Vec<(String, String)>> {
+    if gpus > 0 && !table.has("gpu_pci") {
         table.problem(
             "gpu_pci",
             "is missing: gpus is set, so say what a GPU is in OpenNebula (`onehost show`), \

@@ -363,6 +363,9 @@ fn a_gpu_is_said_as_opennebula_says_it() {
     let pairs =
         [("CLASS", "0302"), ("VENDOR", "10de")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(set.gpu_pci.as_deref(), Some(pairs.as_slice()));
+    // None are none, said or not.
+    let none = settings(&with("mode = \"job\"\ngpus = 0"));
+    assert_eq!(none.nodesets[&NodesetName::new("fg").unwrap()].gpu_pci, None);
     for (lines, expected) in [
         ("mode = \"job\"\ngpus = 1", "gpu_pci: is missing: gpus is set"),
         (
