@@ -527,8 +527,8 @@ fn capacity(hosts: &[&Host], wanted: &Wanted, held: &Held<'_>) -> Finding {
             };
             let count = match set.mode {
                 Mode::PowerSaving => set.nodes.len(),
-                // Names for VMs as small as their jobs: one of the largest must fit.
-                Mode::Job => set.nodes.len().min(1),
+                // Names for VMs as small as their jobs, which wait until they have room.
+                Mode::Job => 0,
             };
             (size, count)
         })
@@ -537,18 +537,17 @@ fn capacity(hosts: &[&Host], wanted: &Wanted, held: &Held<'_>) -> Finding {
     let nodes: usize = kinds.iter().map(|(_, count)| count).sum();
     let fitted: usize = fitting.iter().sum();
     let most = wanted.max_vms.min(nodes);
-    let text = format!(
-        "{} of {nodes} nodes' VMs fit at once on {} host{}",
-        fitted.min(nodes),
-        hosts.len(),
-        if hosts.len() == 1 { "" } else { "s" }
-    );
+    let on = format!("{} host{}", hosts.len(), if hosts.len() == 1 { "" } else { "s" });
+    let text = match nodes {
+        0 => format!("jobs get VMs of their own on {on}"),
+        nodes => format!("{} of {nodes} nodes' VMs fit at once on {on}", fitted.min(nodes)),
+    };
     // Each alone on empty hosts: what never fits is another matter than what has to wait.
     let never: Vec<&str> = wanted
         .nodesets
         .iter()
         .zip(&kinds)
-        .filter(|(_, (size, count))| *count > 0 && fit(&rooms, &[(*size, 1)]) == [0])
+        .filter(|(set, (size, _))| !set.nodes.is_empty() && fit(&rooms, &[(*size, 1)]) == [0])
         .map(|(set, _)| set.name.as_str())
         .collect();
     if !never.is_empty() {
