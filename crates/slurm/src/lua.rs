@@ -16,7 +16,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use thiao_core::options::{COMMENT_PREFIX, OptionRule};
+use thiao_core::options::{COMMENT_PREFIX, OptionRule, VARIABLE};
 
 use crate::gate::{GATE, VM};
 
@@ -25,8 +25,6 @@ pub const FILE: &str = "job_submit.lua";
 /// The name to be used where a site has such a file of its own, which then ends with
 /// `return dofile("/etc/slurm/thiao_job_submit.lua")`.
 pub const BESIDE: &str = "thiao_job_submit.lua";
-/// The environment variable that carries a job's options; empty is a sign of `tsub` as well.
-pub const VARIABLE: &str = "SLURM_THIAO_VM";
 /// What is in the variable once it was read: jobs hand their environment on to those that they submit.
 const USED: &str = "-";
 

@@ -237,8 +237,8 @@ impl Ctld {
             .args(["--parsable", "-o", "/dev/null"])
             .args(args)
             .env("SLURM_CONF", &self.conf)
-            .env_remove(lua::VARIABLE);
-        command.envs(options.map(|text| (lua::VARIABLE, text)));
+            .env_remove(thiao_core::options::VARIABLE);
+        command.envs(options.map(|text| (thiao_core::options::VARIABLE, text)));
         let output = command.current_dir("/").output().unwrap();
         if !output.status.success() {
             return Err(String::from_utf8(output.stderr).unwrap());
