@@ -14,6 +14,7 @@
 //! by itself. What is different for nodes and jobs of job mode is in `own`.
 
 mod own;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ use crate::faults::Faults;
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
-use thiao_core::view::{BaseState, Gate, JobState, NodeFlags, SlurmJob, SlurmNode, SlurmView};
+use thiao_core::view::{BaseState, JobState, SlurmView};
 use thiao_core::world::Mode;
 
 /// The settings of `slurm.conf` that matter here.
@@ -562,69 +563,6 @@ impl Slurm {
     fn call(&mut self, hook: Hook, nodes: Vec<NodeName>, jobs: BTreeMap<NodeName, Vec<JobId>>) {
         if !nodes.is_empty() {
             self.calls.push(Call { hook, nodes, jobs });
-        }
-    }
-}
-
-impl Node {
-    fn shown(&self, now: Time) -> SlurmNode {
-        let base = match (&self.down, self.job) {
-            (Some(_), _) => BaseState::Down,
-            (None, Some(_)) => BaseState::Allocated,
-            (None, None) => BaseState::Idle,
-        };
-        SlurmNode {
-            base,
-            flags: NodeFlags {
-                cloud: true,
-                powered_down: self.power == Power::Off,
-                powering_up: matches!(self.power, Power::Rising(_)),
-                powering_down: matches!(self.power, Power::Falling(_)),
-                power_down: self.ends && !matches!(self.power, Power::Falling(_)),
-                drain: self.drain,
-                not_responding: self.silent_until > now,
-                completing: self.completing_until > now,
-                ..NodeFlags::default()
-            },
-            reason: self.down.clone(),
-            alloc: None,
-        }
-    }
-}
-
-impl Job {
-    fn mode(&self) -> Mode {
-        match self.own {
-            Some(_) => Mode::Job,
-            None => Mode::PowerSaving,
-        }
-    }
-
-    fn shown(&self, id: JobId) -> SlurmJob {
-        let (state, reason, nodes) = match &self.stage {
-            Stage::Pending(Some(_)) => (JobState::Pending, "BeginTime", &[][..]),
-            Stage::Pending(None) => (JobState::Pending, "Resources", &[][..]),
-            Stage::Configuring(nodes, _) => (JobState::Configuring, "None", &nodes[..]),
-            Stage::Running(nodes, _) => (JobState::Running, "None", &nodes[..]),
-            Stage::Done => (JobState::Over("COMPLETED".into()), "None", &[][..]),
-        };
-        let shown = SlurmJob {
-            id,
-            name: "job".into(),
-            uid: 1000,
-            user: "somebody".into(),
-            partition: "vm".into(),
-            state,
-            reason: reason.into(),
-            nodes: nodes.to_vec(),
-            node_count: u32::try_from(self.size).unwrap_or(u32::MAX),
-            submit: Some(self.submit),
-            gate: Gate::Open,
-            ..SlurmJob::new(id)
-        };
-        match &self.own {
-            Some(own) => own.show(self, shown),
-            None => shown,
         }
     }
 }

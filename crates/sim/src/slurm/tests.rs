@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
 
 use super::*;
+use thiao_core::view::Gate;
 use thiao_core::view::{Alloc, ArrayTasks};
 
 const EACH: Alloc = Alloc {
