@@ -459,12 +459,7 @@ impl<'a> Planner<'a> {
                 ),
             );
         }
-        if self
-            .world
-            .breaker
-            .opened
-            .is_some_and(|at| self.world.now.since(at) < self.world.policy.breaker_pause)
-        {
+        if self.world.breaker.pauses(self.world.now, &self.world.policy) {
             return self.hold(node, "DOWN, returns when the circuit breaker closes");
         }
         if self.total_left == 0 {

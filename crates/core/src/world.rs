@@ -303,6 +303,12 @@ impl Breaker {
         }
     }
 
+    /// Whether it is open and its pause is not over: nothing is tried.
+    #[must_use]
+    pub fn pauses(&self, now: Time, policy: &Policy) -> bool {
+        self.opened.is_some_and(|at| now.since(at) < policy.breaker_pause)
+    }
+
     /// A VM came up: closes.
     pub fn succeeded(&mut self) {
         *self = Self::default();

@@ -226,9 +226,7 @@ impl<'a> Planner<'a> {
         {
             return Err(format!("tried again in {}: {last}", at.since(world.now)));
         }
-        if let Some(opened) = world.breaker.opened
-            && world.now.since(opened) < world.policy.breaker_pause
-        {
+        if world.breaker.pauses(world.now, &world.policy) {
             return Err(format!("creations of VMs fail: {}", world.breaker.last));
         }
         Ok(estimate(job, partition, options.share_percent))

@@ -139,9 +139,7 @@ impl<'a> Planner<'a> {
 
     fn caps(&self, count: usize) -> Result<(), String> {
         let breaker = &self.world.breaker;
-        if let Some(opened) = breaker.opened
-            && self.world.now.since(opened) < self.world.policy.breaker_pause
-        {
+        if breaker.pauses(self.world.now, &self.world.policy) {
             return Err(format!(
                 "{} creations failed in a row, last: {}",
                 breaker.failures, breaker.last
