@@ -252,6 +252,13 @@ impl Config {
         own.map(|(node, _)| node.clone()).collect()
     }
 
+    /// The shapes that VMs certainly have, each once: those that a provider readies ahead.
+    #[must_use]
+    pub fn shapes(&self) -> Vec<Shape> {
+        let shapes: BTreeSet<Shape> = self.nodesets.values().flat_map(Nodeset::shapes).collect();
+        shapes.into_iter().collect()
+    }
+
     /// What job_submit.lua touches when a job of job mode is submitted.
     #[must_use]
     pub fn submitted_file(&self) -> PathBuf {

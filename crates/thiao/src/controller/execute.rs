@@ -274,10 +274,8 @@ fn set_down(
     }
     for (job, nodes) in told {
         let names = thiao_core::hostlist::fold(nodes);
-        let text = match options.get(&job) {
-            Some(options) => comment_beside(options, &format!("{reason} [{names}]")),
-            None => format!("{reason} [{names}]"),
-        };
+        let own = options.get(&job).cloned().unwrap_or_default();
+        let text = comment_beside(&own, &format!("{reason} [{names}]"));
         if let Err(error) = slurm.notify_job(job, &text) {
             tracing::warn!(%job, %error, "the job could not be told");
         }

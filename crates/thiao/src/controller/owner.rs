@@ -10,7 +10,7 @@ use crate::api::{ApiError, Query, Reply};
 use crate::config::{Config, Timing};
 use crate::store::{Begun, Round, Store};
 use anyhow::Context;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::lint::lint;
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::VmOptions;
-use thiao_core::plan::{Action, Plan, plan};
+use thiao_core::plan::{Action, Plan, Step, plan};
 use thiao_core::view::{ProviderView, SlurmView};
 use thiao_core::world::{Phase, Wish, World};
 use thiao_slurm::Slurm;
@@ -195,13 +195,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn prepare_provider(&self) {
-        let shapes: BTreeSet<_> = self
-            .config
-            .nodesets
-            .values()
-            .flat_map(|set| set.shapes())
-            .collect();
-        let shapes: Vec<_> = shapes.into_iter().collect();
+        let shapes = self.config.shapes();
         let (provider, messages) = (self.provider.clone(), self.messages.0.clone());
         tokio::task::spawn_blocking(move || {
             let progress = |what: &str| {
@@ -311,7 +305,12 @@ impl<P: Provider> Owner<P> {
         }
         intake::remove(consumed);
         self.tell_of_started_jobs();
-        let options = Arc::new(self.options_of_jobs());
+        let tells = |(_, step): &(i64, Step)| matches!(step.action, Action::SetDown { .. });
+        let options = match steps.iter().any(tells) {
+            true => self.options_of_jobs(),
+            false => BTreeMap::new(),
+        };
+        let options = Arc::new(options);
         execute::execute(
             steps,
             &self.provider,

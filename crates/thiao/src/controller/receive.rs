@@ -7,7 +7,7 @@ use super::owner::{Message, Owner, Readiness};
 use super::provider::{Ended, Provider, ProviderError};
 use crate::api::types::Look;
 use crate::api::{ApiError, Reply};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use thiao_core::fold::Order;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId, VmTag};
@@ -72,13 +72,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn prepare_again_later(&self) {
-        let shapes: BTreeSet<_> = self
-            .config
-            .nodesets
-            .values()
-            .flat_map(|set| set.shapes())
-            .collect();
-        let shapes: Vec<_> = shapes.into_iter().collect();
+        let shapes = self.config.shapes();
         let (provider, messages) = (self.provider.clone(), self.messages.0.clone());
         let pause = duration(self.world.policy.breaker_pause);
         tokio::spawn(async move {
