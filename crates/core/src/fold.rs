@@ -9,8 +9,11 @@ use crate::view::{BaseState, ProviderView, SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod ended;
 mod jobs;
 mod vm;
+
+pub use ended::Outcome;
 
 /// What begins every reason that we set in Slurm.
 pub const REASON_PREFIX: &str = "thiao:";

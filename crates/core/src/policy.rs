@@ -46,6 +46,11 @@ pub struct Policy {
     pub overtake_limit: Millis,
     /// How long the VMs of a failed job stay that asked for it.
     pub keep_failed: Millis,
+    /// Looks older than this are not acted on.
+    pub look_max_age: Millis,
+    /// Slurm takes a node for one job's alone within this time of its coming up, or
+    /// something is wrong with that: its job is not held up for longer.
+    pub mark_patience: Millis,
 }
 
 impl Default for Policy {
@@ -70,6 +75,8 @@ impl Default for Policy {
             admit_patience: Millis::secs(30),
             overtake_limit: Millis::secs(600),
             keep_failed: Millis::secs(3600),
+            look_max_age: Millis::secs(60),
+            mark_patience: Millis::secs(5),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod job_mode;
 
-use super::owner::{Owner, Readiness};
+use super::owner::Owner;
 use super::provider::Provider;
 use crate::api::types::{
     Accepted, Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
@@ -63,13 +63,13 @@ impl<P: Provider> Owner<P> {
     fn accept(&mut self, nodes: &[NodeName], order: &Order, message: &str) -> Result<Accepted, ApiError> {
         let unknown: Vec<&NodeName> = nodes
             .iter()
-            .filter(|node| !self.world.specs.contains_key(*node))
+            .filter(|node| !self.rounds.world.specs.contains_key(*node))
             .collect();
         if !unknown.is_empty() {
             let names = hostlist::fold(unknown);
             return Err(ApiError::NotFound(format!(
                 "not nodes of cluster {}: {names}",
-                self.world.cluster
+                self.rounds.world.cluster
             )));
         }
         self.order_now(nodes, order)?;
@@ -90,18 +90,15 @@ impl<P: Provider> Owner<P> {
         for record in self.configured().map(|(_, record)| record) {
             *nodes_by_state.entry(state_word(record).to_owned()).or_default() += 1;
         }
-        let breaker = &self.world.breaker;
+        let breaker = &self.rounds.world.breaker;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster: self.world.cluster.to_string(),
+            cluster: self.rounds.world.cluster.to_string(),
             provider: self.provider.name().to_owned(),
             provider_notes: self.provider_notes.clone(),
-            preparing: match &self.readiness {
-                Readiness::Preparing(what) => Some(what.clone()),
-                Readiness::Ready => None,
-            },
+            preparing: self.readiness.why_not().map(str::to_owned),
             started: self.started.0,
-            now: self.world.now.0,
+            now: self.rounds.world.now.0,
             slurm: self.slurm_look.clone(),
             vms: self.provider_look.clone(),
             breaker: breaker.opened.map(|_| {
@@ -112,34 +109,47 @@ impl<P: Provider> Owner<P> {
             }),
             nodes_by_state,
             vm_count: self
+                .rounds
                 .world
                 .records
                 .values()
                 .filter(|record| record.vm.is_some())
                 .count()
-                + self.world.strays.len(),
+                + self.rounds.world.strays.len(),
             pending_intents: self.spool.pending(),
         }
     }
 
     fn configured(&self) -> impl Iterator<Item = (&NodeName, &NodeRecord)> {
-        self.world
+        self.rounds
+            .world
             .records
             .iter()
-            .filter(|(node, _)| self.world.specs.contains_key(*node))
+            .filter(|(node, _)| self.rounds.world.specs.contains_key(*node))
     }
 
     fn nodes(&self) -> Vec<Node> {
         let mut jobs_on: HashMap<&NodeName, Vec<u32>> = HashMap::new();
-        for job in self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values()) {
+        for job in self
+            .rounds
+            .world
+            .slurm
+            .iter()
+            .flat_map(|slurm| slurm.jobs.values())
+        {
             for node in &job.nodes {
                 jobs_on.entry(node).or_default().push(job.id.0);
             }
         }
         self.configured()
             .filter_map(|(name, record)| {
-                let spec = self.world.specs.get(name)?;
-                let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(name));
+                let spec = self.rounds.world.specs.get(name)?;
+                let seen = self
+                    .rounds
+                    .world
+                    .slurm
+                    .as_ref()
+                    .and_then(|slurm| slurm.nodes.get(name));
                 Some(Node {
                     name: name.to_string(),
                     nodeset: spec.nodeset.to_string(),
@@ -170,6 +180,7 @@ impl<P: Provider> Owner<P> {
 
     fn vms(&self) -> Vec<Vm> {
         let shown: HashMap<&VmId, &VmView> = self
+            .rounds
             .world
             .provider
             .iter()
@@ -177,7 +188,7 @@ impl<P: Provider> Owner<P> {
             .map(|vm| (&vm.id, vm))
             .collect();
         let mut vms: Vec<Vm> = Vec::new();
-        for (node, record) in &self.world.records {
+        for (node, record) in &self.rounds.world.records {
             let Some(vm) = &record.vm else { continue };
             let seen = vm.id.as_ref().and_then(|id| shown.get(id));
             vms.push(Vm {
@@ -191,20 +202,20 @@ impl<P: Provider> Owner<P> {
                 state: vm.phase.word().to_owned(),
                 memory_mb: seen.map_or(0, |seen| seen.memory_mb),
                 cpu_percent: seen.map_or(0, |seen| seen.cpu_percent),
-                mode: mode_word(self.world.is_job_mode(node)),
+                mode: mode_word(self.rounds.world.is_job_mode(node)),
                 job: vm.spec.as_ref().and_then(|spec| spec.job).map(|job| job.0),
                 asked: Some(vm.asked.0),
                 note: match (vm.missing_since, vm.kept) {
                     (Some(_), _) => Some("the provider does not show it now".to_owned()),
                     (None, Some(until)) => Some(format!(
                         "its job has failed, and it is kept for {} more",
-                        Millis::secs(until.since(self.world.now).0 / 1000)
+                        Millis::secs(until.since(self.rounds.world.now).0 / 1000)
                     )),
                     (None, None) => None,
                 },
             });
         }
-        for (id, first) in &self.world.strays {
+        for (id, first) in &self.rounds.world.strays {
             let Some((seen, tag)) = shown.get(id).and_then(|seen| Some((seen, seen.tag.as_ref()?))) else {
                 continue;
             };
@@ -216,12 +227,12 @@ impl<P: Provider> Owner<P> {
                 state: "stray".to_owned(),
                 memory_mb: seen.memory_mb,
                 cpu_percent: seen.cpu_percent,
-                mode: mode_word(self.world.is_job_mode(&tag.node)),
+                mode: mode_word(self.rounds.world.is_job_mode(&tag.node)),
                 job: None,
                 asked: None,
                 note: Some(format!(
                     "backs no node, seen so for {}",
-                    self.world.now.since(*first)
+                    self.rounds.world.now.since(*first)
                 )),
             });
         }
@@ -229,7 +240,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn hosts(&self) -> Vec<Host> {
-        let Some(view) = &self.world.provider else {
+        let Some(view) = &self.rounds.world.provider else {
             return Vec::new();
         };
         let mut hosts: Vec<Host> = view
@@ -260,7 +271,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn jobs(&self) -> Vec<Job> {
-        let Some(slurm) = &self.world.slurm else {
+        let Some(slurm) = &self.rounds.world.slurm else {
             return Vec::new();
         };
         let up = |node: &&NodeName| slurm.nodes.get(*node).is_some_and(SlurmNode::is_up);
@@ -288,8 +299,8 @@ impl<P: Provider> Owner<P> {
     }
 
     fn plan_view(&self) -> PlanView {
-        let plan = self.current_plan();
-        let (good, refused) = lint(&self.world, &plan);
+        let plan = self.rounds.plan(self.readiness.why_not());
+        let (good, refused) = lint(&self.rounds.world, &plan);
         let line = |subject: &Subject, what: String, why: &str| PlanLine {
             subject: subject.to_string(),
             what,
@@ -320,12 +331,12 @@ impl<P: Provider> Owner<P> {
             return self.explain_job(record);
         }
         let (node_name, generation) = match name.rsplit_once('.') {
-            Some((node, generation)) if !self.world.records.contains_key(name) => {
+            Some((node, generation)) if !self.rounds.world.records.contains_key(name) => {
                 (node, generation.parse::<u64>().ok())
             }
             Some(_) | None => (name, None),
         };
-        let Some((node, record)) = self.world.records.get_key_value(node_name) else {
+        let Some((node, record)) = self.rounds.world.records.get_key_value(node_name) else {
             return Err(ApiError::NotFound(format!(
                 "{name} is no node, VM or job known here; `thiao nodes`, `thiao vms` and `thiao jobs` list them"
             )));
@@ -372,8 +383,8 @@ impl<P: Provider> Owner<P> {
     fn node_lines(&self, node: &NodeName, record: &NodeRecord) -> Vec<String> {
         let mut lines = vec![match record.wish {
             Wish::Unasked => "nobody has asked for it yet".to_owned(),
-            Wish::Up { since } => format!("asked to be up for {}", self.world.now.since(since)),
-            Wish::Down { since } => format!("asked to be down for {}", self.world.now.since(since)),
+            Wish::Up { since } => format!("asked to be up for {}", self.rounds.world.now.since(since)),
+            Wish::Down { since } => format!("asked to be down for {}", self.rounds.world.now.since(since)),
         }];
         if let Some(vm) = &record.vm {
             let on = vm
@@ -385,10 +396,16 @@ impl<P: Provider> Owner<P> {
                 "VM {node}.{}{on} is {} for {}",
                 vm.generation,
                 vm.phase.word(),
-                self.world.now.since(vm.since)
+                self.rounds.world.now.since(vm.since)
             ));
         }
-        match self.world.slurm.as_ref().map(|slurm| slurm.nodes.get(node)) {
+        match self
+            .rounds
+            .world
+            .slurm
+            .as_ref()
+            .map(|slurm| slurm.nodes.get(node))
+        {
             Some(Some(seen)) => {
                 let reason = seen
                     .reason
@@ -407,7 +424,7 @@ impl<P: Provider> Owner<P> {
             ));
         }
         let subject = Subject::Node(node.clone());
-        let plan = self.current_plan();
+        let plan = self.rounds.plan(self.readiness.why_not());
         for step in plan.steps.iter().filter(|step| step.action.node() == Some(node)) {
             lines.push(format!("next: {} ({})", step.action, step.why));
         }
@@ -417,14 +434,19 @@ impl<P: Provider> Owner<P> {
                 .filter(|held| held.subject == subject)
                 .map(|held| held.why.clone()),
         );
-        if self.world.busy.contains(node) {
+        if self.rounds.world.busy.contains(node) {
             lines.push("an action on it is under way".to_owned());
         }
         lines
     }
 
     fn explain_job(&self, id: JobId) -> Result<Explanation, ApiError> {
-        let job = self.world.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&id));
+        let job = self
+            .rounds
+            .world
+            .slurm
+            .as_ref()
+            .and_then(|slurm| slurm.jobs.get(&id));
         let mut subjects = vec![format!("job {id}")];
         let mut now = Vec::new();
         match job {
@@ -437,7 +459,7 @@ impl<P: Provider> Owner<P> {
                 now.extend(self.job_waits.get(&id).cloned());
                 for node in &job.nodes {
                     subjects.extend([format!("node {node}"), format!("vm {node}.*")]);
-                    if let Some(record) = self.world.records.get(node) {
+                    if let Some(record) = self.rounds.world.records.get(node) {
                         now.push(format!("{node}: {}", self.node_lines(node, record).join("; ")));
                     }
                 }

@@ -1,13 +1,11 @@
-//! What came of things done to jobs and nodes of job mode.
+//! What jobs of job mode need beside actions: their gate, to be seen, to be told.
 
-use super::execute::{JobDeed, NodeDeed};
 use super::owner::{Message, Owner};
 use super::provider::{Provider, chain};
 use super::submitted;
 use crate::api::types::start_line;
-use thiao_core::ids::{JobId, NodeName};
 use thiao_core::note::{Note, Subject};
-use thiao_core::options::{VmOptions, comment_beside, put_back_reason};
+use thiao_core::options::{VmOptions, comment_beside};
 use thiao_core::plan::Plan;
 use thiao_core::view::JobState;
 
@@ -15,7 +13,7 @@ impl<P: Provider> Owner<P> {
     /// Sees to it that Slurm has the gate at which jobs wait for room: without it one job at a
     /// time would pass, and find no room.
     pub(super) fn ensure_gate(&self) {
-        if self.world.job_partitions.is_empty() {
+        if self.rounds.world.job_partitions.is_empty() {
             return;
         }
         let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
@@ -35,53 +33,13 @@ impl<P: Provider> Owner<P> {
 
     /// Lets jobs of job mode be seen as soon as they are submitted.
     pub(super) fn hear_of_jobs(&self) {
-        if self.world.job_partitions.is_empty() {
+        if self.rounds.world.job_partitions.is_empty() {
             return;
         }
         let file = self.config.submitted_file();
         if let Err(error) = submitted::watch(&file, self.slurm_changed.clone()) {
             tracing::warn!(file = %file.display(), %error, "new jobs are found by looking only");
         }
-    }
-
-    pub(super) fn jobs_ended(
-        &mut self,
-        deed: &JobDeed,
-        answers: Vec<(JobId, Result<(), String>)>,
-    ) -> Result<(), String> {
-        let mut outcome = Ok(());
-        for (job, result) in answers {
-            let note = match (deed, &result) {
-                (JobDeed::Admit, Ok(())) => Note::new(
-                    Subject::Job(job),
-                    "job-let-go",
-                    "let go: there is room for its VMs, and Slurm may start it",
-                ),
-                (JobDeed::CloseGate, Ok(())) => self.world.gate_closed(job),
-                (JobDeed::PutBack(why), Ok(())) => {
-                    let why = put_back_reason(why).unwrap_or(why);
-                    self.world.put_back(job, why)
-                }
-                (JobDeed::FinishPutBack, Ok(())) => Note::new(
-                    Subject::Job(job),
-                    "job-put-back",
-                    "is back in the queue: what began that had been cut short",
-                ),
-                (JobDeed::PutBack(_), Err(error)) => self.world.not_put_back(job, error),
-                (JobDeed::Admit | JobDeed::CloseGate | JobDeed::FinishPutBack, Err(error)) => Note::new(
-                    Subject::Job(job),
-                    "slurm-refused",
-                    format!("{} failed: {error}; tried again if it still holds", deed.words()),
-                ),
-            };
-            self.world.job_action_ended(job);
-            self.note(note);
-            if let Err(error) = result {
-                outcome = Err(error);
-            }
-        }
-        self.slurm_changed.notify_one();
-        outcome
     }
 
     /// Not every round looks into jobs that wait; people ask at any time.
@@ -91,7 +49,7 @@ impl<P: Provider> Owner<P> {
                 self.job_waits.insert(job, held.why.clone());
             }
         }
-        if let Some(slurm) = &self.world.slurm {
+        if let Some(slurm) = &self.rounds.world.slurm {
             let waits = |state: &JobState| matches!(state, JobState::Pending | JobState::Configuring);
             self.job_waits
                 .retain(|job, _| slurm.jobs.get(job).is_some_and(|job| waits(&job.state)));
@@ -106,11 +64,19 @@ impl<P: Provider> Owner<P> {
             return;
         }
         for job in jobs {
-            let vms = self.store.vms_of_job(job, self.world.now).unwrap_or_default();
+            let vms = self
+                .store
+                .vms_of_job(job, self.rounds.world.now)
+                .unwrap_or_default();
             if vms.is_empty() {
                 continue; // its nodes are of the other mode
             }
-            let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
+            let seen = self
+                .rounds
+                .world
+                .slurm
+                .as_ref()
+                .and_then(|slurm| slurm.jobs.get(&job));
             let options = seen.and_then(|job| VmOptions::from_comment(job.admin_comment.as_deref()?).ok());
             let text = comment_beside(&options.unwrap_or_default(), &start_line(&vms));
             let slurm = self.slurm.clone();
@@ -119,47 +85,6 @@ impl<P: Provider> Owner<P> {
                     tracing::debug!(%job, %error, "the job cannot be told which VMs it has");
                 }
             });
-        }
-    }
-
-    pub(super) fn nodes_ended(
-        &mut self,
-        deed: NodeDeed,
-        nodes: Vec<NodeName>,
-        result: Result<(), String>,
-    ) -> Result<(), String> {
-        match &result {
-            Ok(()) => {
-                for node in nodes {
-                    self.world.ends_with_job(&node);
-                    self.world.busy.remove(&node);
-                    let text = match deed {
-                        NodeDeed::EndWithJob => "Slurm gives it to no other job, and ends it with its own",
-                        NodeDeed::PowerDown => "Slurm was asked to power it down: its job is over",
-                    };
-                    self.note(Note::node(&node, "own-node", text));
-                }
-                self.slurm_changed.notify_one();
-            }
-            Err(error) => {
-                let what = match deed {
-                    NodeDeed::EndWithJob => "take it for one job's alone",
-                    NodeDeed::PowerDown => "power it down",
-                };
-                self.refused(nodes, what, error);
-            }
-        }
-        result
-    }
-}
-
-impl JobDeed {
-    fn words(&self) -> &'static str {
-        match self {
-            Self::Admit => "letting it go",
-            Self::CloseGate => "letting it wait for room again",
-            Self::PutBack(_) => "putting it back into the queue",
-            Self::FinishPutBack => "finishing to put it back into the queue",
         }
     }
 }

@@ -2,74 +2,25 @@
 //! its answer becomes a message to the owner.
 
 use super::owner::Message;
-use super::provider::{Ended, Provider, ProviderError};
+use super::provider::{Ended, Provider, ProviderError, chain};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use thiao_core::ids::{JobId, NodeName, VmId, VmTag};
+use thiao_core::fold::Outcome;
+use thiao_core::ids::{JobId, NodeName, VmId};
 use thiao_core::options::{VmOptions, comment_beside};
 use thiao_core::plan::{Action, Step};
+use thiao_core::view::ErrorClass;
 use thiao_slurm::{Admission, Slurm, SlurmError};
 use tokio::sync::{Semaphore, mpsc};
 
-/// How a call ended.
-#[derive(Debug)]
-pub struct Finished {
-    /// Keys of the actions in the store.
-    pub ids: Vec<i64>,
-    /// What came of it.
-    pub outcome: Outcome,
-}
+/// Actions that ended, with their keys and what came of each.
+pub type Finished = Vec<(i64, Action, Outcome)>;
 
-/// What came of a call.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Of a creation.
-    Created(VmTag, Result<VmId, ProviderError>),
-    /// Of an end.
-    Destroyed(VmTag, Option<VmId>, Result<Ended, ProviderError>),
-    /// Of setting nodes DOWN, and telling their jobs.
-    Down {
-        /// With the jobs that each node's DOWN concerns.
-        nodes: Vec<(NodeName, Vec<JobId>)>,
-        /// Slurm's Reason.
-        reason: String,
-        /// Slurm's answer.
-        result: Result<(), String>,
-    },
-    /// Of giving nodes back.
-    Returned(Vec<NodeName>, Result<(), String>),
-    /// Of letting jobs start.
-    Started(Vec<JobId>, Result<(), String>),
-    /// Of something done to jobs of job mode, each with Slurm's answer.
-    Jobs(JobDeed, Vec<(JobId, Result<(), String>)>),
-    /// Of something done to nodes of job mode.
-    Nodes(NodeDeed, Vec<NodeName>, Result<(), String>),
-}
+/// One call to the provider or to Slurm; gives what came of each action, in the same order.
+type Call = Box<dyn FnOnce(&Batch) -> Vec<Outcome> + Send>;
 
-/// What is done to a job of job mode.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobDeed {
-    /// It is let go.
-    Admit,
-    /// It waits for room again.
-    CloseGate,
-    /// It goes back into the queue, for this reason.
-    PutBack(String),
-    /// What that began is finished.
-    FinishPutBack,
-}
-
-/// What is done to a node of job mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeDeed {
-    /// Slurm ends it with its job.
-    EndWithJob,
-    /// Slurm powers it down now.
-    PowerDown,
-}
-
-/// What one call to Slurm is about, with the keys of its actions.
-type Batch<T> = (Vec<i64>, Vec<T>);
+/// Actions that one call carries out, with their keys.
+type Batch = Vec<(i64, Action)>;
 
 /// Slurm's `Reason` of a node that ends with its job.
 const OWN_REASON: &str = "thiao: its VM is for one job and ends with it";
@@ -93,183 +44,191 @@ pub fn execute<P: Provider>(
     messages: &mpsc::Sender<Message>,
     options: &Arc<BTreeMap<JobId, VmOptions>>,
 ) {
-    let run = |ids: Vec<i64>, call: Box<dyn FnOnce() -> Outcome + Send>| {
+    let run = |batch: Batch, call: Call| {
         let (messages, slots) = (messages.clone(), slots.clone());
         tokio::spawn(async move {
             // Closed by nobody.
             let _slot = slots.acquire_owned().await;
-            let ended = tokio::task::spawn_blocking(call).await;
-            match ended {
-                // The owner is gone only when the process ends.
-                Ok(outcome) => drop(messages.send(Message::Finished(Finished { ids, outcome })).await),
-                Err(error) => tracing::error!(%error, ?ids, "a call ended badly"),
-            }
+            let actions = batch.clone();
+            let ended = tokio::task::spawn_blocking(move || call(&batch)).await;
+            let outcomes = ended.unwrap_or_else(|error| {
+                let failed = Outcome::Failed(format!("the call ended badly: {error}"));
+                vec![failed; actions.len()]
+            });
+            let finished = actions.into_iter().zip(outcomes);
+            let finished = finished
+                .map(|((id, action), outcome)| (id, action, outcome))
+                .collect();
+            // The owner is gone only when the process ends.
+            drop(messages.send(Message::Finished(finished)).await);
         });
     };
-    let mut downs: BTreeMap<String, Batch<(NodeName, Vec<JobId>)>> = BTreeMap::new();
-    let mut returns: Batch<NodeName> = Default::default();
-    let mut starts: Batch<JobId> = Default::default();
-    let mut admissions: Batch<Admission> = Default::default();
-    let (mut ends, mut power_downs): (Batch<NodeName>, Batch<NodeName>) = Default::default();
+    // Slurm's are batched so that it gets few calls: by what is done, a DOWN by its reason.
+    let mut batches: BTreeMap<(Kind, String), Batch> = BTreeMap::new();
     for (id, step) in steps {
-        match step.action {
-            Action::CreateVm {
-                tag,
-                host,
-                spec,
-                again,
-            } => {
-                let provider = provider.clone();
+        let (provider, slurm) = (provider.clone(), slurm.clone());
+        let action = step.action;
+        let key = match &action {
+            Action::CreateVm { .. } | Action::DestroyVm { .. } => {
                 run(
-                    vec![id],
-                    Box::new(move || {
-                        let result = provider.create(&tag, &host, &spec, again);
-                        Outcome::Created(tag, result)
-                    }),
+                    vec![(id, action)],
+                    Box::new(move |batch| each(batch, |action| at_provider(&*provider, action))),
                 );
+                continue;
             }
-            Action::DestroyVm {
-                tag,
-                id: vm,
-                hard,
-                cause: _,
-            } => {
-                let provider = provider.clone();
+            Action::CloseGate { .. } | Action::PutBack { .. } | Action::FinishPutBack { .. } => {
                 run(
-                    vec![id],
-                    Box::new(move || {
-                        let result = provider.destroy(&tag, vm.as_ref(), hard);
-                        Outcome::Destroyed(tag, vm, result)
-                    }),
+                    vec![(id, action)],
+                    Box::new(move |batch| each(batch, |action| on_job(&slurm, action))),
                 );
+                continue;
             }
-            Action::SetDown { node, reason, jobs } => {
-                let entry = downs.entry(reason).or_default();
-                entry.0.push(id);
-                entry.1.push((node, jobs));
-            }
-            Action::ReturnNode { node } => {
-                returns.0.push(id);
-                returns.1.push(node);
-            }
-            Action::StartNow { job } => {
-                starts.0.push(id);
-                starts.1.push(job);
-            }
-            Action::Admit { job, array, licenses } => {
-                admissions.0.push(id);
-                admissions.1.push(Admission { job, array, licenses });
-            }
-            Action::CloseGate { job, array, licenses } => {
-                let slurm = slurm.clone();
-                let gate = Admission { job, array, licenses };
-                run(
-                    vec![id],
-                    Box::new(move || one_job(JobDeed::CloseGate, job, slurm.close_gate(&gate))),
-                );
-            }
-            Action::PutBack {
-                job,
-                licenses,
-                comment,
-            } => {
-                let slurm = slurm.clone();
-                run(
-                    vec![id],
-                    Box::new(move || {
-                        let result = slurm.put_back(job, &licenses, &comment);
-                        one_job(JobDeed::PutBack(comment), job, result)
-                    }),
-                );
-            }
-            Action::FinishPutBack { job, licenses } => {
-                let slurm = slurm.clone();
-                run(
-                    vec![id],
-                    Box::new(move || one_job(JobDeed::FinishPutBack, job, slurm.reopen(job, &licenses))),
-                );
-            }
-            Action::EndWithJob { node } => {
-                ends.0.push(id);
-                ends.1.push(node);
-            }
-            Action::PowerDown { node } => {
-                power_downs.0.push(id);
-                power_downs.1.push(node);
-            }
-        }
+            Action::SetDown { reason, .. } => (Kind::SetDown, reason.clone()),
+            Action::ReturnNode { .. } => (Kind::Return, String::new()),
+            Action::StartNow { .. } => (Kind::StartNow, String::new()),
+            Action::Admit { .. } => (Kind::Admit, String::new()),
+            Action::EndWithJob { .. } => (Kind::EndWithJob, String::new()),
+            Action::PowerDown { .. } => (Kind::PowerDown, String::new()),
+        };
+        batches.entry(key).or_default().push((id, action));
     }
-    if !admissions.1.is_empty() {
-        let slurm = slurm.clone();
-        run(
-            admissions.0,
-            Box::new(move || {
-                let answers = slurm.admit(&admissions.1).into_iter();
-                let told = answers.map(|(job, result)| (job, result.map_err(|e| super::provider::chain(&e))));
-                Outcome::Jobs(JobDeed::Admit, told.collect())
-            }),
-        );
-    }
-    for (deed, (ids, nodes)) in [(NodeDeed::EndWithJob, ends), (NodeDeed::PowerDown, power_downs)] {
-        if nodes.is_empty() {
-            continue;
-        }
-        let slurm = slurm.clone();
-        run(
-            ids,
-            Box::new(move || {
-                let result = match deed {
-                    NodeDeed::EndWithJob => slurm.end_with_job(&nodes, OWN_REASON),
-                    NodeDeed::PowerDown => slurm.power_down_now(&nodes, OWN_REASON),
-                };
-                Outcome::Nodes(deed, nodes, result.map_err(|e| super::provider::chain(&e)))
-            }),
-        );
-    }
-    for (reason, (ids, nodes)) in downs {
+    for ((kind, reason), batch) in batches {
         let (slurm, options) = (slurm.clone(), options.clone());
-        run(ids, Box::new(move || set_down(&slurm, nodes, reason, &options)));
-    }
-    if !returns.1.is_empty() {
-        let slurm = slurm.clone();
         run(
-            returns.0,
-            Box::new(move || {
-                let result = slurm
-                    .return_to_service(&returns.1)
-                    .map_err(|e| super::provider::chain(&e));
-                Outcome::Returned(returns.1, result)
-            }),
-        );
-    }
-    if !starts.1.is_empty() {
-        let slurm = slurm.clone();
-        run(
-            starts.0,
-            Box::new(move || {
-                let result = slurm.start_now(&starts.1).map_err(|e| super::provider::chain(&e));
-                Outcome::Started(starts.1, result)
+            batch,
+            Box::new(move |batch| match kind {
+                Kind::SetDown => set_down(&slurm, batch, &reason, &options),
+                Kind::Return => all(batch, slurm.return_to_service(&nodes_of(batch))),
+                Kind::StartNow => all(batch, slurm.start_now(&jobs_of(batch))),
+                Kind::Admit => admit(&slurm, batch),
+                Kind::EndWithJob => all(batch, slurm.end_with_job(&nodes_of(batch), OWN_REASON)),
+                Kind::PowerDown => all(batch, slurm.power_down_now(&nodes_of(batch), OWN_REASON)),
             }),
         );
     }
 }
 
-fn one_job(deed: JobDeed, job: JobId, result: Result<(), SlurmError>) -> Outcome {
-    Outcome::Jobs(deed, vec![(job, result.map_err(|e| super::provider::chain(&e)))])
+/// What Slurm does to several nodes or jobs by one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    SetDown,
+    Return,
+    StartNow,
+    Admit,
+    EndWithJob,
+    PowerDown,
+}
+
+fn each(batch: &Batch, call: impl Fn(&Action) -> Outcome) -> Vec<Outcome> {
+    batch.iter().map(|(_, action)| call(action)).collect()
+}
+
+/// One answer for all.
+fn all(batch: &Batch, result: Result<(), SlurmError>) -> Vec<Outcome> {
+    vec![done(result); batch.len()]
+}
+
+fn done(result: Result<(), SlurmError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Failed(chain(&error)),
+    }
+}
+
+fn nodes_of(batch: &Batch) -> Vec<NodeName> {
+    batch
+        .iter()
+        .filter_map(|(_, action)| action.node().cloned())
+        .collect()
+}
+
+fn jobs_of(batch: &Batch) -> Vec<JobId> {
+    batch.iter().filter_map(|(_, action)| action.job()).collect()
+}
+
+fn at_provider<P: Provider>(provider: &P, action: &Action) -> Outcome {
+    match action {
+        Action::CreateVm {
+            tag,
+            host,
+            spec,
+            again,
+        } => created(provider.create(tag, host, spec, *again)),
+        Action::DestroyVm { tag, id, hard, .. } => match provider.destroy(tag, id.as_ref(), *hard) {
+            Ok(Ended::Gone) => Outcome::Done,
+            Ok(Ended::Underway(what)) => Outcome::Ending(what),
+            Err(error) => Outcome::Failed(error.text),
+        },
+        action => not_here(action),
+    }
+}
+
+fn created(result: Result<VmId, ProviderError>) -> Outcome {
+    match result {
+        Ok(id) => Outcome::Created(id),
+        Err(error) => match error.class {
+            ErrorClass::Transient => Outcome::Failed(error.text),
+            ErrorClass::Full | ErrorClass::Refused => Outcome::NotCreated(error.text),
+        },
+    }
+}
+
+fn on_job(slurm: &Slurm, action: &Action) -> Outcome {
+    match action {
+        Action::CloseGate { .. } => match admission(action) {
+            Some(gate) => done(slurm.close_gate(&gate)),
+            None => not_here(action),
+        },
+        Action::PutBack {
+            job,
+            licenses,
+            comment,
+        } => done(slurm.put_back(*job, licenses, comment)),
+        Action::FinishPutBack { job, licenses } => done(slurm.reopen(*job, licenses)),
+        action => not_here(action),
+    }
+}
+
+/// A mistake of ours.
+fn not_here(action: &Action) -> Outcome {
+    Outcome::Failed(format!("\"{action}\" was given to the wrong executor"))
+}
+
+fn admit(slurm: &Slurm, batch: &Batch) -> Vec<Outcome> {
+    let admissions: Vec<Admission> = batch.iter().filter_map(|(_, action)| admission(action)).collect();
+    let answers = slurm.admit(&admissions).into_iter();
+    let mut told: BTreeMap<JobId, Outcome> = answers.map(|(job, result)| (job, done(result))).collect();
+    let jobs = jobs_of(batch).into_iter();
+    jobs.map(|job| told.remove(&job))
+        .map(|answer| answer.unwrap_or_else(|| Outcome::Failed("nothing was said of it".into())))
+        .collect()
+}
+
+/// What an action at the gate is about.
+fn admission(action: &Action) -> Option<Admission> {
+    let (Action::Admit { job, array, licenses } | Action::CloseGate { job, array, licenses }) = action else {
+        return None;
+    };
+    Some(Admission {
+        job: *job,
+        array: array.clone(),
+        licenses: licenses.clone(),
+    })
 }
 
 /// Jobs are told first: once their node is DOWN, Slurm requeues them and their
 /// output is closed. A job that can't be told keeps nothing from being done.
 fn set_down(
     slurm: &Slurm,
-    nodes: Vec<(NodeName, Vec<JobId>)>,
-    reason: String,
+    batch: &Batch,
+    reason: &str,
     options: &BTreeMap<JobId, VmOptions>,
-) -> Outcome {
+) -> Vec<Outcome> {
     let mut told: BTreeMap<JobId, Vec<&NodeName>> = BTreeMap::new();
-    for (node, jobs) in &nodes {
-        for job in jobs {
-            told.entry(*job).or_default().push(node);
+    for (_, action) in batch {
+        if let Action::SetDown { node, jobs, .. } = action {
+            jobs.iter()
+                .for_each(|job| told.entry(*job).or_default().push(node));
         }
     }
     for (job, nodes) in told {
@@ -280,13 +239,5 @@ fn set_down(
             tracing::warn!(%job, %error, "the job could not be told");
         }
     }
-    let names: Vec<NodeName> = nodes.iter().map(|(node, _)| node.clone()).collect();
-    let result = slurm
-        .set_down(&names, &reason)
-        .map_err(|e| super::provider::chain(&e));
-    Outcome::Down {
-        nodes,
-        reason,
-        result,
-    }
+    all(batch, slurm.set_down(&nodes_of(batch), reason))
 }

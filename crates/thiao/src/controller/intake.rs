@@ -2,7 +2,7 @@
 //! folded into the records, stored with its file's name in one transaction, and
 //! only then is the file removed. A crash in between finds the name in the store.
 
-use crate::store::{Store, StoreError, TakenIntent};
+use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, NodeName, Time};
+use thiao_core::journal::{Journal as _, TakenIntent};
 use thiao_core::note::{Note, Subject};
 use thiao_core::spool::{self, IntentFile, IntentKind};
 use thiao_core::world::{Mode, NodeSpec};

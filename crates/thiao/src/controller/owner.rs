@@ -8,7 +8,7 @@ use super::provider::{Provider, ProviderError, chain, keep_to_one};
 use crate::api::types::Look;
 use crate::api::{ApiError, Query, Reply};
 use crate::config::{Config, Timing};
-use crate::store::{Begun, Round, Store};
+use crate::store::Store;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram as StdDatagram;
@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiao_core::fold::Order;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
-use thiao_core::lint::lint;
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::VmOptions;
-use thiao_core::plan::{Action, Plan, Step, plan};
+use thiao_core::plan::{Action, Plan, Step};
+use thiao_core::rounds::{Decided, Rounds};
 use thiao_core::view::{ProviderView, SlurmView};
 use thiao_core::world::{Phase, Wish, World};
 use thiao_slurm::Slurm;
@@ -47,8 +47,6 @@ pub enum Message {
     Finished(Finished),
     /// Something that people should know.
     Note(Note),
-    /// Nodes whose pause after a refused call is over.
-    Release(Vec<NodeName>),
     /// The provider says what it prepares.
     Progress(String),
     /// The provider is ready to make VMs, or why not.
@@ -62,9 +60,19 @@ pub(super) enum Readiness {
     Ready,
 }
 
+impl Readiness {
+    /// Why it makes none.
+    pub(super) fn why_not(&self) -> Option<&str> {
+        match self {
+            Self::Preparing(what) => Some(what),
+            Self::Ready => None,
+        }
+    }
+}
+
 /// All of the controller's state.
 pub struct Owner<P: Provider> {
-    pub(super) world: World,
+    pub(super) rounds: Rounds,
     pub(super) store: Store,
     pub(super) config: Config,
     pub(super) provider: Arc<P>,
@@ -76,9 +84,6 @@ pub struct Owner<P: Provider> {
     pub(super) last_plan: Plan,
     pub(super) slurm: Arc<Slurm>,
     pub(super) readiness: Readiness,
-    /// What this round changed and is not stored yet.
-    pub(super) round: Round,
-    next_action: i64,
     /// Why jobs wait for us, as the last round that looked into it said.
     pub(super) job_waits: BTreeMap<JobId, String>,
     /// Jobs whose prologs were answered in this round: they start.
@@ -107,22 +112,6 @@ impl<P: Provider> Owner<P> {
     ) -> anyhow::Result<Self> {
         let started = now();
         let mut store = Store::open(&config.state_dir.join("thiao.db"))?;
-        let records = store.load()?;
-        keep_to_one(&mut store, &records, provider.name())?;
-        let mut round = Round::default();
-        for what in store.interrupted(started)? {
-            let text = format!("the controller ended during \"{what}\": it is looked at anew");
-            round
-                .notes
-                .push((Note::new(Subject::Controller, "interrupted", text), None));
-        }
-        let text = format!("started, version {}", env!("CARGO_PKG_VERSION"));
-        round
-            .notes
-            .push((Note::new(Subject::Controller, "started", text), None));
-        let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes)
-            .with_context(|| format!("the spool in {} cannot be made", config.state_dir.display()))?;
-        let next_action = store.next_action()?;
         let mut world = World::new(
             started,
             config.cluster.clone(),
@@ -131,10 +120,14 @@ impl<P: Provider> Owner<P> {
         );
         world.job_partitions = config.job_partitions();
         world.option_rules.clone_from(&config.job.options);
-        // Also those of nodes that left the configuration: they may have a VM.
-        world.records.extend(records);
+        let mut rounds = Rounds::open(&mut store, world)?;
+        keep_to_one(&mut store, &rounds.world.records, provider.name())?;
+        let text = format!("started, version {}", env!("CARGO_PKG_VERSION"));
+        rounds.notes.push(Note::new(Subject::Controller, "started", text));
+        let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes)
+            .with_context(|| format!("the spool in {} cannot be made", config.state_dir.display()))?;
         Ok(Self {
-            world,
+            rounds,
             store,
             config: config.clone(),
             provider,
@@ -146,8 +139,6 @@ impl<P: Provider> Owner<P> {
             last_plan: Plan::default(),
             slurm: Arc::new(slurm),
             readiness: Readiness::Preparing("starting".into()),
-            round,
-            next_action,
             job_waits: BTreeMap::new(),
             started_jobs: Vec::new(),
             waiters: Vec::new(),
@@ -237,11 +228,9 @@ impl<P: Provider> Owner<P> {
 
     /// Observe (what has come in), plan, lint, store, execute.
     fn one_round(&mut self) {
-        self.world.now = now();
+        self.rounds.wake(now());
         let consumed = self.take_orders();
-        self.expire_looks();
-        let plan = self.current_plan();
-        let (good, refused) = lint(&self.world, &plan);
+        let Decided { plan, steps, refused } = self.rounds.decide(self.readiness.why_not());
         for refusal in refused {
             let text = format!(
                 "the linter refused \"{}\": {}; please report this",
@@ -250,59 +239,9 @@ impl<P: Provider> Owner<P> {
             tracing::error!("{text}");
             self.note(Note::new(refusal.step.action.subject(), "lint-refused", text));
         }
-        let mut steps = Vec::with_capacity(good.len());
-        for step in good {
-            self.world.begin(&step.action);
-            let (id, subject) = (self.next_action, step.action.subject());
-            self.next_action += 1;
-            let what = step.action.to_string();
-            match &step.action {
-                Action::CreateVm { .. } => self.note(Note::new(
-                    subject.clone(),
-                    "vm-asked",
-                    format!("{what}: {}", step.why),
-                )),
-                Action::DestroyVm { .. } => {
-                    self.note(Note::new(
-                        subject.clone(),
-                        "vm-destroy-asked",
-                        format!("{what}: {}", step.why),
-                    ));
-                }
-                // Told when Slurm has answered.
-                Action::SetDown { .. }
-                | Action::ReturnNode { .. }
-                | Action::StartNow { .. }
-                | Action::Admit { .. }
-                | Action::CloseGate { .. }
-                | Action::PutBack { .. }
-                | Action::FinishPutBack { .. }
-                | Action::EndWithJob { .. }
-                | Action::PowerDown { .. } => {}
-            }
-            self.round.begun.push(Begun {
-                id,
-                subject: subject.to_string(),
-                what,
-                why: step.why.clone(),
-            });
-            steps.push((id, step));
-        }
         self.remember_waits(&plan);
         self.last_plan = plan;
-        if !self.save() {
-            // Not on disk: not done. The records say what was meant; the next round means the same.
-            self.round.begun.clear();
-            for (_, step) in steps {
-                if let Some(node) = step.action.node() {
-                    self.world.busy.remove(node);
-                }
-                if let Some(job) = step.action.job() {
-                    self.world.busy_jobs.remove(&job);
-                }
-            }
-            return;
-        }
+        let Some(steps) = self.save(steps) else { return };
         intake::remove(consumed);
         self.tell_of_started_jobs();
         let tells = |(_, step): &(i64, Step)| matches!(step.action, Action::SetDown { .. });
@@ -324,26 +263,17 @@ impl<P: Provider> Owner<P> {
 
     /// The options for VMs of those jobs that have some.
     fn options_of_jobs(&self) -> BTreeMap<JobId, VmOptions> {
-        let jobs = self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values());
+        let jobs = self
+            .rounds
+            .world
+            .slurm
+            .iter()
+            .flat_map(|slurm| slurm.jobs.values());
         jobs.filter_map(|job| {
             let options = VmOptions::from_comment(job.admin_comment.as_deref()?).ok()?;
             (!options.is_empty()).then_some((job.id, options))
         })
         .collect()
-    }
-
-    /// The plan for this instant; empty with the reason while the provider is not ready.
-    pub(super) fn current_plan(&self) -> Plan {
-        match &self.readiness {
-            Readiness::Ready => plan(&self.world),
-            Readiness::Preparing(what) => Plan {
-                steps: Vec::new(),
-                held: vec![thiao_core::plan::Held {
-                    subject: Subject::Provider,
-                    why: format!("the provider is being prepared: {what}"),
-                }],
-            },
-        }
     }
 
     fn take_orders(&mut self) -> Vec<PathBuf> {
@@ -360,65 +290,39 @@ impl<P: Provider> Owner<P> {
             let Some(nodes) = self.nodes_of(&taken) else {
                 continue;
             };
-            for node in &nodes {
-                let note = self.world.order(node, &taken.order, taken.intent.at);
-                self.note(note);
-            }
-            // Kept from an earlier round that could not be stored? Then it is there already.
-            if !self
-                .round
-                .intents
-                .iter()
-                .any(|intent| intent.name == taken.intent.name)
-            {
-                self.round.intents.push(taken.intent);
-            }
+            self.rounds.take(taken.intent, &nodes, &taken.order);
             paths.push(taken.path);
             self.slurm_changed.notify_one();
         }
         paths
     }
 
-    fn expire_looks(&mut self) {
-        let max = millis(self.config.timing.look_max_age);
-        let old = |look: &Look, now: Time| look.last_ok.is_none_or(|at| now.since(Time(at)) > max);
-        if old(&self.slurm_look, self.world.now) {
-            self.world.slurm = None;
-        }
-        if old(&self.provider_look, self.world.now) {
-            self.world.provider = None;
-        }
-    }
-
-    /// Stores the round; false if it could not be.
-    fn save(&mut self) -> bool {
-        let removed = self.world.forget_removed();
-        if !removed.is_empty() {
-            tracing::info!(nodes = removed.len(), "forgot nodes that left the configuration");
-        }
-        self.round.owners = self.owners_of_jobs();
-        match self.store.save(&self.world.records, &self.round, self.world.now) {
-            Ok(()) => {
-                self.round = Round::default();
-                if self.world.now.since(self.pruned) > Millis::secs(3600) {
-                    self.pruned = self.world.now;
+    /// Stores what is new, with the steps that begin; none if it could not be.
+    fn save(&mut self, steps: Vec<(i64, Step)>) -> Option<Vec<(i64, Step)>> {
+        self.tell();
+        match self.rounds.keep(&mut self.store, steps) {
+            Ok(steps) => {
+                let now = self.rounds.world.now;
+                if now.since(self.pruned) > Millis::secs(3600) {
+                    self.pruned = now;
                     let keep = millis(self.config.timing.events_keep);
-                    if let Err(error) = self.store.prune(Time(self.world.now.0.saturating_sub(keep.0))) {
+                    if let Err(error) = self.store.prune(Time(now.0.saturating_sub(keep.0))) {
                         tracing::warn!(%error, "old events could not be removed");
                     }
                 }
-                true
+                Some(steps)
             }
             Err(error) => {
                 tracing::error!(%error, "nothing is done until this works");
                 self.provider_look.error = Some(error.to_string());
-                false
+                None
             }
         }
     }
 
     pub(super) fn set_pace(&self) {
         let moving = self
+            .rounds
             .world
             .records
             .values()
@@ -428,17 +332,19 @@ impl<P: Provider> Owner<P> {
                 (None, Wish::Down { .. } | Wish::Unasked) => record.down.is_some(),
             });
         let registering = self
+            .rounds
             .world
             .records
             .values()
             .filter_map(|record| record.vm.as_ref())
-            .any(|vm| vm.phase == Phase::Ready && self.world.now.since(vm.since) < REGISTERS_WITHIN);
-        let waiting = self.world.jobs.values();
+            .any(|vm| vm.phase == Phase::Ready && self.rounds.world.now.since(vm.since) < REGISTERS_WITHIN);
+        let waiting = self.rounds.world.jobs.values();
         let waiting = waiting
             .into_iter()
             .any(|job| job.waits.is_some() || job.admitted.is_some());
         // Slurm may show a job's nodes a moment after it has run the job's prolog.
-        let new = |(_, since, _): &(JobId, Time, Reply<()>)| self.world.now.since(*since) < SHOWN_WITHIN;
+        let new =
+            |(_, since, _): &(JobId, Time, Reply<()>)| self.rounds.world.now.since(*since) < SHOWN_WITHIN;
         let pace = match (
             registering || self.waiters.iter().any(new),
             moving || waiting || !self.waiters.is_empty(),
@@ -455,7 +361,7 @@ impl<P: Provider> Owner<P> {
     /// Keeps a note for the store; the same one again within a minute is dropped.
     pub(super) fn note(&mut self, note: Note) {
         let key = (note.subject.clone(), note.kind);
-        let now = self.world.now;
+        let now = self.rounds.world.now;
         let repeated = self
             .said
             .get(&key)
@@ -471,7 +377,8 @@ impl<P: Provider> Owner<P> {
         let uid = match &note.subject {
             // Somebody's job: unknown whose is root's to see.
             Subject::Job(id) => Some(
-                self.world
+                self.rounds
+                    .world
                     .slurm
                     .as_ref()
                     .and_then(|slurm| slurm.jobs.get(id))
@@ -484,7 +391,13 @@ impl<P: Provider> Owner<P> {
             | Subject::Provider
             | Subject::Controller => None,
         };
-        self.round.notes.push((note, uid));
+        self.rounds.entry.notes.push((note, uid));
+    }
+
+    /// Has people told what the rounds say.
+    pub(super) fn tell(&mut self) {
+        let notes = std::mem::take(&mut self.rounds.notes);
+        self.note_all(notes);
     }
 
     pub(super) fn note_all(&mut self, notes: impl IntoIterator<Item = Note>) {
@@ -495,17 +408,16 @@ impl<P: Provider> Owner<P> {
 
     /// Takes a person's order from the API and stores it before the answer.
     pub(super) fn order_now(&mut self, nodes: &[NodeName], order: &Order) -> Result<(), ApiError> {
-        self.world.now = now();
+        self.rounds.wake(now());
         for node in nodes {
-            let note = self.world.order(node, order, self.world.now);
+            let note = self.rounds.world.order(node, order, self.rounds.world.now);
             self.note(note);
         }
-        if self.save() {
-            Ok(())
-        } else {
-            Err(ApiError::Unavailable(
+        match self.save(Vec::new()) {
+            Some(_) => Ok(()),
+            None => Err(ApiError::Unavailable(
                 "the order could not be stored: see the log".into(),
-            ))
+            )),
         }
     }
 }

@@ -200,8 +200,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Round;
     use thiao_core::ids::{Generation, Time};
+    use thiao_core::journal::{Entry, Journal as _};
     use thiao_core::world::{Phase, VmRecord};
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
                 kept: None,
             });
         }
-        store.save(&records, &Round::default(), Time(2)).unwrap();
+        store.save(&records, &Entry::default(), Time(2)).unwrap();
         keep_to_one(&mut store, &records, "opennebula").unwrap();
         let said = keep_to_one(&mut store, &records, "qemu").unwrap_err().to_string();
         assert!(

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_core::ids::{JobId, NodeName, Time};
-use thiao_core::note::Note;
+use thiao_core::journal::{Entry, Journal};
 use thiao_core::world::NodeRecord;
 
 /// What the database cannot do, and what that means.
@@ -70,57 +70,6 @@ pub struct Store {
     saved: BTreeMap<NodeName, NodeRecord>,
 }
 
-/// What one round changed beside the records.
-#[derive(Debug, Default)]
-pub struct Round {
-    /// Names of the spool files that were taken.
-    pub intents: Vec<TakenIntent>,
-    /// What happened, and whose job it is about; none: everybody may know.
-    pub notes: Vec<(Note, Option<u32>)>,
-    /// Actions about to be executed: key and text.
-    pub begun: Vec<Begun>,
-    /// Actions that ended: key and outcome.
-    pub ended: Vec<(i64, String)>,
-    /// Whose jobs those are that have VMs of their own, as far as Slurm shows them.
-    pub owners: BTreeMap<JobId, u32>,
-}
-
-/// An order taken from the spool.
-#[derive(Debug)]
-pub struct TakenIntent {
-    /// Its file's name, unique for ever.
-    pub name: String,
-    /// `resume`, `suspend`, `resume-fail`, `job-end`.
-    pub kind: String,
-    /// Its hostlist.
-    pub nodes: String,
-    /// When the hook wrote it.
-    pub at: Time,
-    /// Under which uid.
-    pub uid: u32,
-}
-
-/// An action about to be executed.
-#[derive(Debug)]
-pub struct Begun {
-    /// Its key, from [`Store::next_action`].
-    pub id: i64,
-    /// What it is about.
-    pub subject: String,
-    /// What.
-    pub what: String,
-    /// Why.
-    pub why: String,
-}
-
-impl Round {
-    /// Whether nothing happened.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.intents.is_empty() && self.notes.is_empty() && self.begun.is_empty() && self.ended.is_empty()
-    }
-}
-
 impl Store {
     /// Opens or makes the database, readable by its owner alone.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
@@ -167,78 +116,6 @@ impl Store {
         }
     }
 
-    /// All records, as they were when the last round ended.
-    pub fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, StoreError> {
-        let records = row::load(&self.db).map_err(|error| match error {
-            row::LoadError::Sqlite(source) => StoreError::Sqlite {
-                path: self.path.clone(),
-                source,
-            },
-            row::LoadError::Broken { node, what } => StoreError::Broken {
-                path: self.path.clone(),
-                node,
-                what,
-            },
-        })?;
-        self.saved.clone_from(&records);
-        Ok(records)
-    }
-
-    /// Writes a round in one transaction. When it returns, all of it is on disk; on an error, none.
-    pub fn save(
-        &mut self,
-        records: &BTreeMap<NodeName, NodeRecord>,
-        round: &Round,
-        now: Time,
-    ) -> Result<(), StoreError> {
-        let changed: Vec<_> = records
-            .iter()
-            .filter(|(node, record)| self.saved.get(*node) != Some(*record))
-            .collect();
-        let removed: Vec<_> = self
-            .saved
-            .keys()
-            .filter(|node| !records.contains_key(*node))
-            .cloned()
-            .collect();
-        if changed.is_empty() && removed.is_empty() && round.is_empty() {
-            return Ok(());
-        }
-        let wrap = self.wrap();
-        let tx = self.db.transaction().map_err(&wrap)?;
-        for (node, record) in &changed {
-            row::write(&tx, node, record).map_err(&wrap)?;
-            let before = self.saved.get(*node).and_then(|record| record.vm.as_ref());
-            let after = record.vm.as_ref();
-            job_vms::follow(&tx, node, before, after, &round.owners, now).map_err(&wrap)?;
-        }
-        for node in &removed {
-            row::remove(&tx, node).map_err(&wrap)?;
-            let before = self.saved.get(node).and_then(|record| record.vm.as_ref());
-            job_vms::follow(&tx, node, before, None, &round.owners, now).map_err(&wrap)?;
-        }
-        write_round(&tx, round, now).map_err(&wrap)?;
-        tx.commit().map_err(&wrap)?;
-        let changed: Vec<_> = changed
-            .into_iter()
-            .map(|(node, record)| (node.clone(), record.clone()))
-            .collect();
-        self.saved.extend(changed);
-        for node in removed {
-            self.saved.remove(&node);
-        }
-        Ok(())
-    }
-
-    /// Whether the order in the spool file of this name was taken already.
-    pub fn is_taken(&self, name: &str) -> Result<bool, StoreError> {
-        self.db
-            .query_row("SELECT 1 FROM intents WHERE name = ?1", [name], |_| Ok(()))
-            .optional()
-            .map(|found| found.is_some())
-            .map_err(self.wrap())
-    }
-
     /// The provider whose VMs the records are about; none before the first.
     pub fn provider(&self) -> Result<Option<String>, StoreError> {
         self.db
@@ -259,35 +136,6 @@ impl Store {
             )
             .map(drop)
             .map_err(self.wrap())
-    }
-
-    /// The key of the next action.
-    pub fn next_action(&self) -> Result<i64, StoreError> {
-        self.db
-            .query_row("SELECT coalesce(max(id), 0) + 1 FROM actions", [], |row| {
-                row.get(0)
-            })
-            .map_err(self.wrap())
-    }
-
-    /// Marks actions without an outcome as cut short by the end of the last controller; returns what they were.
-    pub fn interrupted(&mut self, now: Time) -> Result<Vec<String>, StoreError> {
-        let wrap = self.wrap();
-        let tx = self.db.transaction().map_err(&wrap)?;
-        let open = {
-            let mut statement = tx
-                .prepare("SELECT what FROM actions WHERE ended IS NULL ORDER BY id")
-                .map_err(&wrap)?;
-            let rows = statement.query_map([], |row| row.get(0)).map_err(&wrap)?;
-            rows.collect::<Result<Vec<String>, _>>().map_err(&wrap)?
-        };
-        tx.execute(
-            "UPDATE actions SET ended = ?1, outcome = 'interrupted' WHERE ended IS NULL",
-            [now.0 as i64],
-        )
-        .map_err(&wrap)?;
-        tx.commit().map_err(&wrap)?;
-        Ok(open)
     }
 
     /// The newest `limit` events above `after` about `subjects` (all if empty), oldest
@@ -366,9 +214,109 @@ impl Store {
     }
 }
 
-fn write_round(db: &Connection, round: &Round, now: Time) -> rusqlite::Result<()> {
+impl Journal for Store {
+    type Error = StoreError;
+
+    fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, StoreError> {
+        let records = row::load(&self.db).map_err(|error| match error {
+            row::LoadError::Sqlite(source) => StoreError::Sqlite {
+                path: self.path.clone(),
+                source,
+            },
+            row::LoadError::Broken { node, what } => StoreError::Broken {
+                path: self.path.clone(),
+                node,
+                what,
+            },
+        })?;
+        self.saved.clone_from(&records);
+        Ok(records)
+    }
+
+    fn save(
+        &mut self,
+        records: &BTreeMap<NodeName, NodeRecord>,
+        entry: &Entry,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let changed: Vec<_> = records
+            .iter()
+            .filter(|(node, record)| self.saved.get(*node) != Some(*record))
+            .collect();
+        let removed: Vec<_> = self
+            .saved
+            .keys()
+            .filter(|node| !records.contains_key(*node))
+            .cloned()
+            .collect();
+        if changed.is_empty() && removed.is_empty() && entry.is_empty() {
+            return Ok(());
+        }
+        let wrap = self.wrap();
+        let tx = self.db.transaction().map_err(&wrap)?;
+        for (node, record) in &changed {
+            row::write(&tx, node, record).map_err(&wrap)?;
+            let before = self.saved.get(*node).and_then(|record| record.vm.as_ref());
+            let after = record.vm.as_ref();
+            job_vms::follow(&tx, node, before, after, &entry.owners, now).map_err(&wrap)?;
+        }
+        for node in &removed {
+            row::remove(&tx, node).map_err(&wrap)?;
+            let before = self.saved.get(node).and_then(|record| record.vm.as_ref());
+            job_vms::follow(&tx, node, before, None, &entry.owners, now).map_err(&wrap)?;
+        }
+        write_entry(&tx, entry, now).map_err(&wrap)?;
+        tx.commit().map_err(&wrap)?;
+        let changed: Vec<_> = changed
+            .into_iter()
+            .map(|(node, record)| (node.clone(), record.clone()))
+            .collect();
+        self.saved.extend(changed);
+        for node in removed {
+            self.saved.remove(&node);
+        }
+        Ok(())
+    }
+
+    fn is_taken(&self, name: &str) -> Result<bool, StoreError> {
+        self.db
+            .query_row("SELECT 1 FROM intents WHERE name = ?1", [name], |_| Ok(()))
+            .optional()
+            .map(|found| found.is_some())
+            .map_err(self.wrap())
+    }
+
+    fn next_action(&self) -> Result<i64, StoreError> {
+        self.db
+            .query_row("SELECT coalesce(max(id), 0) + 1 FROM actions", [], |row| {
+                row.get(0)
+            })
+            .map_err(self.wrap())
+    }
+
+    fn interrupted(&mut self, now: Time) -> Result<Vec<String>, StoreError> {
+        let wrap = self.wrap();
+        let tx = self.db.transaction().map_err(&wrap)?;
+        let open = {
+            let mut statement = tx
+                .prepare("SELECT what FROM actions WHERE ended IS NULL ORDER BY id")
+                .map_err(&wrap)?;
+            let rows = statement.query_map([], |row| row.get(0)).map_err(&wrap)?;
+            rows.collect::<Result<Vec<String>, _>>().map_err(&wrap)?
+        };
+        tx.execute(
+            "UPDATE actions SET ended = ?1, outcome = 'interrupted' WHERE ended IS NULL",
+            [now.0 as i64],
+        )
+        .map_err(&wrap)?;
+        tx.commit().map_err(&wrap)?;
+        Ok(open)
+    }
+}
+
+fn write_entry(db: &Connection, entry: &Entry, now: Time) -> rusqlite::Result<()> {
     let now = now.0 as i64;
-    for intent in &round.intents {
+    for intent in &entry.intents {
         db.prepare_cached(
             "INSERT INTO intents (name, kind, nodes, at, uid, taken) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
@@ -381,17 +329,17 @@ fn write_round(db: &Connection, round: &Round, now: Time) -> rusqlite::Result<()
             now
         ])?;
     }
-    for (note, uid) in &round.notes {
+    for (note, uid) in &entry.notes {
         db.prepare_cached(
             "INSERT INTO events (at, subject, kind, message, uid) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![now, note.subject.to_string(), note.kind, note.text, uid])?;
     }
-    for action in &round.begun {
+    for action in &entry.begun {
         db.prepare_cached("INSERT INTO actions (id, begun, subject, what, why) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![action.id, now, action.subject, action.what, action.why])?;
     }
-    for (id, outcome) in &round.ended {
+    for (id, outcome) in &entry.ended {
         db.prepare_cached("UPDATE actions SET ended = ?2, outcome = ?3 WHERE id = ?1")?
             .execute(params![id, now, outcome])?;
     }

@@ -1,6 +1,7 @@
 use super::*;
 use thiao_core::ids::{Generation, HostName, VmId};
-use thiao_core::note::Subject;
+use thiao_core::journal::{Begun, TakenIntent};
+use thiao_core::note::{Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
 use thiao_core::world::{Cause, Phase, Trouble, VmRecord, Wish};
@@ -84,13 +85,13 @@ fn records_survive_a_restart_in_every_phase() {
         records.get_mut(name).unwrap().vm.as_mut().unwrap().spec = Some(spec);
     }
     let mut store = Store::open(&path).unwrap();
-    store.save(&records, &Round::default(), Time(1)).unwrap();
+    store.save(&records, &Entry::default(), Time(1)).unwrap();
     drop(store);
     let mut store = Store::open(&path).unwrap();
     assert_eq!(store.load().unwrap(), records);
     records.get_mut("n0").unwrap().vm = None;
     records.remove("n1");
-    store.save(&records, &Round::default(), Time(2)).unwrap();
+    store.save(&records, &Entry::default(), Time(2)).unwrap();
     assert_eq!(Store::open(&path).unwrap().load().unwrap(), records);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o077, 0, "others can read it");
@@ -100,7 +101,7 @@ fn records_survive_a_restart_in_every_phase() {
 fn a_taken_order_is_known_and_cannot_be_taken_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
-    let round = || Round {
+    let round = || Entry {
         intents: vec![TakenIntent {
             name: "17-resume".into(),
             kind: "resume".into(),
@@ -108,7 +109,7 @@ fn a_taken_order_is_known_and_cannot_be_taken_again() {
             at: Time(1),
             uid: 0,
         }],
-        ..Round::default()
+        ..Entry::default()
     };
     assert!(!store.is_taken("17-resume").unwrap());
     store.save(&BTreeMap::new(), &round(), Time(1)).unwrap();
@@ -121,14 +122,14 @@ fn events_are_found_by_subject_and_followed() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
     let note = |name: &str, text: &str| (Note::new(Subject::Node(node(name)), "k", text), None);
-    let round = Round {
+    let round = Entry {
         notes: vec![
             note("n0", "1"),
             note("n1", "2"),
             note("n0", "3"),
             note("n10", "4"),
         ],
-        ..Round::default()
+        ..Entry::default()
     };
     store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
     let texts = |events: Vec<Event>| events.into_iter().map(|e| e.message).collect::<Vec<_>>();
@@ -160,18 +161,18 @@ fn actions_without_an_end_are_told_once_after_a_restart() {
         what: what.into(),
         why: "w".into(),
     };
-    let round = Round {
+    let round = Entry {
         begun: vec![begun(1, "one"), begun(2, "two")],
-        ..Round::default()
+        ..Entry::default()
     };
     store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
     assert_eq!(store.next_action().unwrap(), 3);
     store
         .save(
             &BTreeMap::new(),
-            &Round {
+            &Entry {
                 ended: vec![(1, "done".into())],
-                ..Round::default()
+                ..Entry::default()
             },
             Time(2),
         )

@@ -1,6 +1,7 @@
 use super::*;
-use crate::store::{Round, Store};
+use crate::store::Store;
 use thiao_core::ids::Generation;
+use thiao_core::journal::{Entry, Journal as _};
 use thiao_core::options::VmOptions;
 use thiao_core::view::Shape;
 use thiao_core::world::{Cause, NodeRecord};
@@ -46,9 +47,9 @@ fn open() -> (tempfile::TempDir, Store) {
 }
 
 fn save(store: &mut Store, records: &BTreeMap<NodeName, NodeRecord>, now: u64) {
-    let round = Round {
+    let round = Entry {
         owners: [(JobId(17), 1001)].into(),
-        ..Round::default()
+        ..Entry::default()
     };
     store.save(records, &round, Time(now)).unwrap();
 }

@@ -1,0 +1,102 @@
+//! What the controller keeps on disk, as a round says it, and what keeps it.
+//!
+//! A round's orders, records and actions are one entry: it is on disk whole before
+//! anything of it is executed, or nothing of it is.
+
+use crate::ids::{JobId, NodeName, Time};
+use crate::note::Note;
+use crate::world::NodeRecord;
+use std::collections::BTreeMap;
+
+/// What one round changed beside the records.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Names of the spool files that were taken.
+    pub intents: Vec<TakenIntent>,
+    /// What happened, and whose job it is about; none: everybody may know.
+    pub notes: Vec<(Note, Option<u32>)>,
+    /// Actions about to be executed.
+    pub begun: Vec<Begun>,
+    /// Actions that ended: key and outcome.
+    pub ended: Vec<(i64, String)>,
+    /// Whose jobs those are that have VMs of their own, as far as Slurm shows them.
+    pub owners: BTreeMap<JobId, u32>,
+}
+
+/// An order taken from the spool.
+#[derive(Debug, Clone)]
+pub struct TakenIntent {
+    /// Its file's name, unique for ever.
+    pub name: String,
+    /// `resume`, `suspend`, `resume-fail`, `job-end`.
+    pub kind: String,
+    /// Its hostlist.
+    pub nodes: String,
+    /// When the hook wrote it.
+    pub at: Time,
+    /// Under which uid.
+    pub uid: u32,
+}
+
+/// An action about to be executed.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its key: above all earlier ones.
+    pub id: i64,
+    /// What it is about.
+    pub subject: String,
+    /// What.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Entry {
+    /// Whether nothing happened.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.intents.is_empty() && self.notes.is_empty() && self.begun.is_empty() && self.ended.is_empty()
+    }
+}
+
+/// What survives the controller. One writer.
+pub trait Journal {
+    /// Why it cannot be read or written.
+    type Error;
+
+    /// All records, as they were when the last round was kept.
+    ///
+    /// # Errors
+    /// When they cannot be read whole.
+    fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, Self::Error>;
+
+    /// Keeps a round. When it returns, all of it is on disk; on an error, nothing of it.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    fn save(
+        &mut self,
+        records: &BTreeMap<NodeName, NodeRecord>,
+        entry: &Entry,
+        now: Time,
+    ) -> Result<(), Self::Error>;
+
+    /// Whether the order in the spool file of this name was taken already.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    fn is_taken(&self, name: &str) -> Result<bool, Self::Error>;
+
+    /// The key of the next action.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    fn next_action(&self) -> Result<i64, Self::Error>;
+
+    /// Marks actions without an outcome as cut short by the end of the last controller;
+    /// returns what they were.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    fn interrupted(&mut self, now: Time) -> Result<Vec<String>, Self::Error>;
+}

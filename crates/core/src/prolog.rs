@@ -1,0 +1,107 @@
+//! What the prologs of jobs hear: whether their jobs may start.
+//!
+//! Slurm runs PrologSlurmctld when it has given a job its nodes, up to a second before
+//! ResumeProgram, and starts the job when that ends and all nodes are up.
+
+use crate::fold::Order;
+use crate::ids::{JobId, NodeName, Time};
+use crate::note::Note;
+use crate::view::{JobState, SlurmNode, SlurmView};
+use crate::world::{Phase, Wish, World};
+use std::collections::BTreeMap;
+
+/// What a prolog hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// All of its job's nodes are up and its own: the job starts.
+    Start,
+    /// The job must not start there; why.
+    Never(String),
+    /// There is nothing to wait for any more; why.
+    Over(String),
+}
+
+impl World {
+    /// Orders the VMs of jobs whose prologs wait (each since then), by the last look at Slurm:
+    /// ResumeProgram's order, which comes later, then changes nothing. The nodes are Slurm's
+    /// word, not the asker's.
+    pub fn order_for_prologs(&mut self, waiting: &[(JobId, Time)]) -> Vec<Note> {
+        let Some(slurm) = &self.slurm else {
+            return Vec::new();
+        };
+        let mut asked: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
+        for (id, since) in waiting {
+            let job = slurm
+                .jobs
+                .get(id)
+                .filter(|job| *since < self.slurm_began && job.state == JobState::Configuring);
+            for node in job.iter().flat_map(|job| &job.nodes) {
+                let off = slurm
+                    .nodes
+                    .get(node)
+                    .is_some_and(|seen| seen.flags.powered_down || seen.flags.powering_up);
+                let free = self.records.get(node).is_some_and(|record| {
+                    record.vm.is_none() && record.down.is_none() && !matches!(record.wish, Wish::Up { .. })
+                });
+                if off && free {
+                    asked.entry(node.clone()).or_default().push(*id);
+                }
+            }
+        }
+        let order = Order::Up {
+            force: false,
+            jobs: asked.clone(),
+        };
+        let told = asked.into_iter().map(|(node, jobs)| {
+            self.order(&node, &order, self.now);
+            let text = format!(
+                "given to job {}, whose prolog waits: Slurm's order follows",
+                jobs[0]
+            );
+            Note::node(&node, "prolog-asked", text)
+        });
+        told.collect()
+    }
+
+    /// Whether the prolog of `id`, which waits since then, can end; none while it must wait.
+    #[must_use]
+    pub fn prolog(&self, id: JobId, since: Time) -> Option<Verdict> {
+        let verdict = self.verdict(self.slurm.as_ref()?, id)?;
+        // What an older look does not show may be newer than that.
+        (verdict == Verdict::Start || since < self.slurm_began).then_some(verdict)
+    }
+
+    fn verdict(&self, slurm: &SlurmView, id: JobId) -> Option<Verdict> {
+        let Some(job) = slurm.jobs.get(&id) else {
+            return Some(Verdict::Over(format!("Slurm shows no job {id}")));
+        };
+        if let Some((node, other)) = self.others_vm(job) {
+            let text = format!("the VM of {node} was made for job {other}: job {id} cannot start there");
+            return Some(Verdict::Never(text));
+        }
+        match &job.state {
+            JobState::Over(word) => Some(Verdict::Over(format!("job {id} is over: {word}"))),
+            // As long as its prolog runs, a requeued job can't start again ("Cleaning").
+            JobState::Pending | JobState::Completing => {
+                Some(Verdict::Over(format!("job {id} has lost its nodes")))
+            }
+            JobState::Configuring | JobState::Running | JobState::Suspended | JobState::Unknown(_) => {
+                let its_own = |node| {
+                    let up = slurm.nodes.get(node).filter(|seen| seen.is_up());
+                    up.is_some_and(|seen| self.ends_with_its_job(node, seen))
+                };
+                (!job.nodes.is_empty() && job.nodes.iter().all(its_own)).then_some(Verdict::Start)
+            }
+        }
+    }
+
+    /// Whether Slurm gives a node of job mode to nobody else from now on. That was asked
+    /// while its VM came up; a refusal must not hold its job up for long.
+    fn ends_with_its_job(&self, node: &NodeName, seen: &SlurmNode) -> bool {
+        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        let tried = |vm: &crate::world::VmRecord| {
+            vm.phase == Phase::Up && self.now.since(vm.since) > self.policy.mark_patience
+        };
+        !self.is_job_mode(node) || seen.flags.power_down || vm.is_some_and(tried)
+    }
+}

@@ -1,0 +1,254 @@
+//! The rounds of the controller, without its I/O: what came in is folded into the world;
+//! a plan is made and linted; what begins is kept in the journal; and only then is it given
+//! to whoever executes it.
+//!
+//! ```text
+//!   take, saw_slurm, saw_provider, ended     what came in since the last round
+//!        |
+//!      decide  ->  keep  ->  (executed)      a round; what comes of it is told by `ended`
+//! ```
+//! The controller and the simulated world both run this; they differ in I/O and time alone.
+
+use crate::fold::{Order, Outcome};
+use crate::ids::{JobId, NodeName, Time};
+use crate::journal::{Begun, Entry, Journal, TakenIntent};
+use crate::lint::{Refusal, lint};
+use crate::note::{Note, Subject};
+use crate::plan::{Action, Held, Plan, Step, plan};
+use crate::prolog::Verdict;
+use crate::view::{ProviderView, SlurmView};
+use crate::world::World;
+use std::collections::BTreeMap;
+
+/// What is known, and what of it is not on disk yet.
+#[derive(Debug)]
+pub struct Rounds {
+    /// What is known.
+    pub world: World,
+    /// What changed and is not kept yet.
+    pub entry: Entry,
+    /// What people should know, not yet in the entry.
+    pub notes: Vec<Note>,
+    next_action: i64,
+    /// Nodes that wait after a failed action, until then.
+    pauses: BTreeMap<NodeName, Time>,
+}
+
+/// What a round decided.
+#[derive(Debug)]
+pub struct Decided {
+    /// The whole plan, with what is not done and why.
+    pub plan: Plan,
+    /// What begins, with the journal's keys.
+    pub steps: Vec<(i64, Step)>,
+    /// What the linter refused: a bug of ours.
+    pub refused: Vec<Refusal>,
+}
+
+/// Waiting prologs that can end: of which jobs, since when they wait, and what they hear.
+pub type Verdicts = Vec<(JobId, Time, Verdict)>;
+
+impl Rounds {
+    /// Begins with what the last controller kept. `world` has the configuration; nothing was
+    /// seen yet. Nothing is done.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or written.
+    pub fn open<J: Journal>(journal: &mut J, mut world: World) -> Result<Self, J::Error> {
+        // Also those of nodes that left the configuration: they may have a VM.
+        world.records.extend(journal.load()?);
+        let interrupted = journal.interrupted(world.now)?.into_iter().map(|what| {
+            let text = format!("the controller ended during \"{what}\": it is looked at anew");
+            Note::new(Subject::Controller, "interrupted", text)
+        });
+        Ok(Self {
+            notes: interrupted.collect(),
+            entry: Entry::default(),
+            next_action: journal.next_action()?,
+            pauses: BTreeMap::new(),
+            world,
+        })
+    }
+
+    /// It is `now`.
+    pub fn wake(&mut self, now: Time) {
+        self.world.now = now;
+        let world = &mut self.world;
+        self.pauses.retain(|node, until| {
+            if *until <= now {
+                world.release(node);
+            }
+            *until > now
+        });
+    }
+
+    /// Takes an order that is on disk about these nodes.
+    pub fn take(&mut self, intent: TakenIntent, nodes: &[NodeName], order: &Order) {
+        for node in nodes {
+            let note = self.world.order(node, order, intent.at);
+            self.notes.push(note);
+        }
+        // Left from an earlier round that could not be kept? Then it is there already.
+        if !self.entry.intents.iter().any(|known| known.name == intent.name) {
+            self.entry.intents.push(intent);
+        }
+    }
+
+    /// Takes a whole look at Slurm that began at `began`, and says which of the prologs that
+    /// wait (each since then) can end.
+    pub fn saw_slurm(&mut self, view: SlurmView, began: Time, prologs: &[(JobId, Time)]) -> Verdicts {
+        let notes = self.world.see_slurm(view, began);
+        self.notes.extend(notes);
+        let notes = self.world.order_for_prologs(prologs);
+        self.notes.extend(notes);
+        let mut verdicts = Vec::new();
+        for (job, since) in prologs {
+            let Some(verdict) = self.world.prolog(*job, *since) else {
+                continue;
+            };
+            if verdict == Verdict::Start {
+                let waited = self.world.now.since(*since);
+                let text = format!("all its nodes are up: its prolog ends after {waited}");
+                self.notes
+                    .push(Note::new(Subject::Job(*job), "job-released", text));
+            }
+            verdicts.push((*job, *since, verdict));
+        }
+        verdicts
+    }
+
+    /// Takes a whole look at the provider that began at `began`.
+    pub fn saw_provider(&mut self, view: ProviderView, began: Time) {
+        let notes = self.world.see_provider(view, began);
+        self.notes.extend(notes);
+    }
+
+    /// Slurm could not be read whole: what it showed before is acted on no more.
+    pub fn slurm_unread(&mut self) {
+        self.world.slurm = None;
+    }
+
+    /// The same of the provider.
+    pub fn provider_unread(&mut self) {
+        self.world.provider = None;
+    }
+
+    /// What came of an action that was executed.
+    pub fn ended(&mut self, id: i64, action: &Action, outcome: &Outcome) {
+        let (notes, pauses) = self.world.ended(action, outcome);
+        self.notes.extend(notes);
+        if let Some(node) = action.node().filter(|_| pauses) {
+            let until = self.world.now + self.world.policy.retry_first;
+            self.pauses.insert(node.clone(), until);
+        }
+        self.entry.ended.push((id, outcome.words()));
+    }
+
+    /// The plan for this instant. `preparing`: why the provider makes no VMs yet; then it is empty.
+    #[must_use]
+    pub fn plan(&self, preparing: Option<&str>) -> Plan {
+        match preparing {
+            None => plan(&self.world),
+            Some(what) => Plan {
+                steps: Vec::new(),
+                held: vec![Held {
+                    subject: Subject::Provider,
+                    why: format!("the provider is being prepared: {what}"),
+                }],
+            },
+        }
+    }
+
+    /// Decides what to do now. What begins is in the entry; it may be executed once
+    /// [`Rounds::keep`] has returned it.
+    pub fn decide(&mut self, preparing: Option<&str>) -> Decided {
+        let world = &mut self.world;
+        let max = world.policy.look_max_age;
+        if world.now.since(world.slurm_began) > max {
+            world.slurm = None;
+        }
+        if world.now.since(world.provider_began) > max {
+            world.provider = None;
+        }
+        let plan = self.plan(preparing);
+        let (good, refused) = lint(&self.world, &plan);
+        let steps: Vec<_> = good.into_iter().map(|step| (self.begin(&step), step)).collect();
+        Decided { plan, steps, refused }
+    }
+
+    fn begin(&mut self, step: &Step) -> i64 {
+        self.world.begin(&step.action);
+        let (id, subject) = (self.next_action, step.action.subject());
+        self.next_action += 1;
+        let what = step.action.to_string();
+        let told = match &step.action {
+            Action::CreateVm { .. } => Some("vm-asked"),
+            Action::DestroyVm { .. } => Some("vm-destroy-asked"),
+            // Told when Slurm has answered.
+            Action::SetDown { .. }
+            | Action::ReturnNode { .. }
+            | Action::StartNow { .. }
+            | Action::Admit { .. }
+            | Action::CloseGate { .. }
+            | Action::PutBack { .. }
+            | Action::FinishPutBack { .. }
+            | Action::EndWithJob { .. }
+            | Action::PowerDown { .. } => None,
+        };
+        if let Some(kind) = told {
+            let text = format!("{what}: {}", step.why);
+            self.notes.push(Note::new(subject.clone(), kind, text));
+        }
+        self.entry.begun.push(Begun {
+            id,
+            subject: subject.to_string(),
+            what,
+            why: step.why.clone(),
+        });
+        id
+    }
+
+    /// Keeps the entry with all records. Gives the steps back when they are on disk: only
+    /// then may they be executed.
+    ///
+    /// # Errors
+    /// When it cannot be kept. Then nothing is done: the records say what was meant, and the
+    /// next round means the same.
+    pub fn keep<J: Journal>(
+        &mut self,
+        journal: &mut J,
+        steps: Vec<(i64, Step)>,
+    ) -> Result<Vec<(i64, Step)>, J::Error> {
+        self.world.forget_removed();
+        self.entry.owners = self.owners_of_jobs();
+        match journal.save(&self.world.records, &self.entry, self.world.now) {
+            Ok(()) => {
+                self.entry = Entry::default();
+                Ok(steps)
+            }
+            Err(error) => {
+                self.entry.begun.clear();
+                for (_, step) in steps {
+                    if let Some(node) = step.action.node() {
+                        self.world.busy.remove(node);
+                    }
+                    if let Some(job) = step.action.job() {
+                        self.world.busy_jobs.remove(&job);
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn owners_of_jobs(&self) -> BTreeMap<JobId, u32> {
+        let Some(slurm) = &self.world.slurm else {
+            return BTreeMap::new();
+        };
+        let records = self.world.records.values();
+        records
+            .filter_map(|record| record.vm.as_ref()?.spec.as_ref()?.job)
+            .filter_map(|job| Some((job, slurm.jobs.get(&job)?.uid)))
+            .collect()
+    }
+}
