@@ -1,7 +1,7 @@
 //! The design's invariants, asked of the simulated world's truth after every step.
 
 use crate::controller::{Controller, Harm, Round};
-use crate::faults::Faults;
+use crate::faults::Rates;
 use crate::provider::{Provider, Vm};
 use crate::sim::Setup;
 use crate::slurm::{Call, Hook, Slurm};
@@ -11,11 +11,64 @@ use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use thiao_core::plan::Action;
 use thiao_core::world::{Cause, Mode};
 
+/// What must hold, after every step or in the end. The numbers are those of ARCHITECTURE.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// 1: an order counts once.
+    OrdersCountOnce,
+    /// 2.
+    OneVmPerNode,
+    /// 3.
+    NoJobLost,
+    /// 3, in job mode: a VM runs the one job that it was made for, and has its size.
+    OneJobPerVm,
+    /// 4.
+    OthersLeftAlone,
+    /// 5.
+    NoActOnFailedLook,
+    /// 6: once nothing goes wrong any more, every job ends, and nothing is left over.
+    AllEndsWell,
+    /// 7.
+    Bounded,
+    /// 8: who gets no VM is told why.
+    Explained,
+    /// The linter lets all pass that the planner plans.
+    PlansAreSound,
+}
+
+impl Invariant {
+    /// A stable word for people and programs, with its number.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Invariant::OrdersCountOnce => "1-orders-count-once",
+            Invariant::OneVmPerNode => "2-one-vm-per-node",
+            Invariant::NoJobLost => "3-no-job-lost",
+            Invariant::OneJobPerVm => "3-one-job-per-vm",
+            Invariant::OthersLeftAlone => "4-others-left-alone",
+            Invariant::NoActOnFailedLook => "5-no-act-on-a-failed-look",
+            Invariant::AllEndsWell => "6-all-ends-well",
+            Invariant::Bounded => "7-bounded",
+            Invariant::Explained => "8-explained",
+            Invariant::PlansAreSound => "plans-are-sound",
+        }
+    }
+}
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Which.
+    pub invariant: Invariant,
+    /// By what.
+    pub what: String,
+}
+
 /// A broken invariant, and what led to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Which.
-    pub what: String,
+    pub broken: Broken,
     /// What happened before, oldest first.
     pub story: Vec<String>,
 }
@@ -25,7 +78,7 @@ impl fmt::Display for Violation {
         for line in &self.story {
             writeln!(f, "{line}")?;
         }
-        write!(f, "BROKEN: {}", self.what)
+        write!(f, "BROKEN: {}: {}", self.broken.invariant.key(), self.broken.what)
     }
 }
 
@@ -52,9 +105,22 @@ pub struct Checker {
     jobs: BTreeMap<VmId, JobId>,
     /// VMs of others.
     foreign: BTreeSet<VmId>,
+    /// How often an invariant was asked for.
+    made: u64,
 }
 
 impl Checker {
+    /// How often an invariant was asked for: each once after every step, over the whole world.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
+    fn ask(&mut self, invariant: Invariant, answer: Result<(), String>) -> Result<(), Broken> {
+        self.made += 1;
+        answer.map_err(|what| Broken { invariant, what })
+    }
+
     /// Hears of an order.
     pub fn issued(&mut self, id: u64, call: &Call, at: Time) {
         self.issued.insert(id, (at, call.clone()));
@@ -80,12 +146,40 @@ impl Checker {
         provider: &Provider,
         slurm: &Slurm,
         setup: &Setup,
-    ) -> Result<(), String> {
-        if let Some(refused) = round.refused.first() {
-            return Err(format!("the linter refused the planner's step: {refused}"));
+    ) -> Result<(), Broken> {
+        let sound = round.refused.first().map_or(Ok(()), |refused| {
+            Err(format!("the linter refused the planner's step: {refused}"))
+        });
+        self.ask(Invariant::PlansAreSound, sound)?;
+        let once = self.orders_count_once(round);
+        self.ask(Invariant::OrdersCountOnce, once)?;
+        for step in &round.begun {
+            if let Action::DestroyVm { tag, .. } = &step.action
+                && self.ordered_down(&tag.node)
+            {
+                self.ordered.insert(tag.clone());
+            }
         }
+        let explained = round.unexplained.first().map_or(Ok(()), |node| {
+            Err(format!("{node} wants a VM, gets none, and nobody is told why"))
+        });
+        self.ask(Invariant::Explained, explained)?;
+        let careful = no_act_on_a_failed_look(round, controller);
+        self.ask(Invariant::NoActOnFailedLook, careful)?;
+        let kept = harms.iter().try_for_each(|harm| self.no_job_lost(harm, setup));
+        self.ask(Invariant::NoJobLost, kept)?;
+        self.ask(Invariant::OneVmPerNode, one_vm_per_node(provider))?;
+        let own = self.one_job_per_vm(provider, slurm);
+        self.ask(Invariant::OneJobPerVm, own)?;
+        let left_alone = self.foreign_vms_stay(controller, provider);
+        self.ask(Invariant::OthersLeftAlone, left_alone)?;
+        let bounded = starts_bounded(controller, setup).and_then(|()| bounded(provider, setup));
+        self.ask(Invariant::Bounded, bounded)
+    }
+
+    /// 1. Hears what orders took effect.
+    fn orders_count_once(&mut self, round: &Round) -> Result<(), String> {
         for id in &round.taken {
-            // 1: each order counts once.
             if !self.taken.insert(*id) {
                 return Err(format!("order {id} was taken twice"));
             }
@@ -102,24 +196,7 @@ impl Checker {
                 }
             }
         }
-        for step in &round.begun {
-            if let Action::DestroyVm { tag, .. } = &step.action
-                && self.ordered_down(&tag.node)
-            {
-                self.ordered.insert(tag.clone());
-            }
-        }
-        if let Some(node) = round.unexplained.first() {
-            // 8.
-            return Err(format!("{node} wants a VM, gets none, and nobody is told why"));
-        }
-        self.no_act_on_a_failed_look(round, controller)?;
-        harms.iter().try_for_each(|harm| self.no_job_lost(harm, setup))?;
-        one_vm_per_node(provider)?;
-        self.one_job_per_vm(provider, slurm)?;
-        self.foreign_vms_stay(controller, provider)?;
-        starts_bounded(controller, setup)?;
-        bounded(provider, setup)
+        Ok(())
     }
 
     /// Job mode: a VM runs the job that it was made for and no other, and is as big as
@@ -154,18 +231,6 @@ impl Checker {
     #[must_use]
     pub fn untaken(&self) -> usize {
         self.issued.len()
-    }
-
-    /// 5. The looks in use at the end of the round are those that it planned with.
-    fn no_act_on_a_failed_look(&self, round: &Round, controller: &Controller) -> Result<(), String> {
-        let whole = controller.world.slurm.is_some() && controller.world.provider.is_some();
-        let destroys = |action: &Action| matches!(action, Action::DestroyVm { .. });
-        match round.begun.iter().find(|step| destroys(&step.action)) {
-            Some(step) if !whole && !round.killed => {
-                Err(format!("{} was begun on a failed look", step.action))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// 3. What could be known counts: a job that started after the look that was decided on is bad luck.
@@ -222,8 +287,18 @@ impl Checker {
     }
 }
 
+/// 5. The looks in use at the end of the round are those that it planned with.
+fn no_act_on_a_failed_look(round: &Round, controller: &Controller) -> Result<(), String> {
+    let whole = controller.world.slurm.is_some() && controller.world.provider.is_some();
+    let destroys = |action: &Action| matches!(action, Action::DestroyVm { .. });
+    match round.begun.iter().find(|step| destroys(&step.action)) {
+        Some(step) if !whole && !round.killed => Err(format!("{} was begun on a failed look", step.action)),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a VM that runs may be missing from all listings for long: then it is taken for lost, as designed.
-fn hides(faults: &Faults) -> bool {
+fn hides(faults: &Rates) -> bool {
     faults.vm_hidden > 0 || faults.list_omits > 300
 }
 

@@ -2,7 +2,7 @@
 //! its I/O. A round takes answers, looks and orders, plans, lints, notes what
 //! begins, stores all of that, and only then acts.
 
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::provider::Provider;
 use crate::rng::Rng;
 use crate::slurm::{Call, Hook, Slurm};
@@ -155,7 +155,7 @@ impl Controller {
             return round;
         }
         // Where in the round the kill comes, if it comes.
-        let mut kill_at = self.rng.chance(faults.killed).then(|| self.rng.below(3));
+        let mut kill_at = faults.strikes(Fault::Killed).then(|| self.rng.below(3));
         let mut killed = |here: u64| {
             let dies = kill_at == Some(here);
             kill_at = kill_at.filter(|_| !dies);
@@ -228,9 +228,15 @@ impl Controller {
         for flight in &mut self.flights {
             if flight.acts.take_if(|at| *at <= now).is_some() {
                 self.harms.extend(harm(flight, slurm, provider));
-                flight.answer = perform(&flight.action, slurm, provider, faults, &mut self.rng, now);
+                flight.answer = perform(&flight.action, slurm, provider, faults, now);
             }
         }
+    }
+
+    /// Whether it runs, and is not dead.
+    #[must_use]
+    pub fn runs(&self, now: Time) -> bool {
+        self.down_until <= now
     }
 
     /// Whether nothing is under way.
@@ -356,7 +362,7 @@ impl Controller {
             self.world.provider = None;
         }
         if self.look_slurm.is_none() && self.rng.chance(700) {
-            let takes = if self.rng.chance(faults.look_slow) {
+            let takes = if faults.strikes(Fault::LookSlow) {
                 9000
             } else {
                 300
@@ -433,7 +439,7 @@ impl Controller {
         for mut flight in std::mem::take(&mut self.flights) {
             if flight.acts.take().is_some() && self.rng.coin() {
                 self.harms.extend(harm(&flight, slurm, provider));
-                perform(&flight.action, slurm, provider, faults, &mut self.rng, now);
+                perform(&flight.action, slurm, provider, faults, now);
             }
         }
         let away = Millis(self.rng.between(500, 20_000));
@@ -508,16 +514,15 @@ fn perform(
     slurm: &mut Slurm,
     provider: &mut Provider,
     faults: &Faults,
-    rng: &mut Rng,
     now: Time,
 ) -> Answer {
     if let Action::CreateVm { tag, host, spec, .. } = action {
-        if rng.chance(faults.create_held) {
+        if faults.strikes(Fault::CreateHeld) {
             provider.create_held(tag, spec);
             return Answer::Unknown;
         }
         return match provider.create(tag, host, spec, faults, now) {
-            _ if rng.chance(faults.create_unanswered) => Answer::Unknown,
+            _ if faults.strikes(Fault::CreateUnanswered) => Answer::Unknown,
             Ok(id) => Answer::Created(id),
             Err(why) => Answer::CreateFailed(why),
         };
@@ -536,14 +541,14 @@ fn perform(
         | Action::PutBack { .. }
         | Action::FinishPutBack { .. } => slurm.answers(now),
     };
-    if !possible || rng.chance(faults.act_fails) {
+    if !possible || faults.strikes(Fault::ActFails) {
         return Answer::Unknown;
     }
     match action {
         Action::CreateVm { .. } => {}
         Action::DestroyVm { tag, id, hard, .. } => {
             if !provider.destroy(tag, id.as_ref(), *hard, faults, now) {
-                return if rng.chance(faults.act_unanswered) {
+                return if faults.strikes(Fault::ActUnanswered) {
                     Answer::Unknown
                 } else {
                     Answer::Underway
@@ -556,7 +561,7 @@ fn perform(
         Action::Admit { job, array, .. } => slurm.admit(*job, array.as_ref()),
         Action::CloseGate { job, array, .. } => slurm.close_gate(*job, array.as_ref()),
         Action::PutBack { job, comment, .. } => {
-            let whole = !rng.chance(faults.act_fails);
+            let whole = !faults.strikes(Fault::ActFails);
             if !(slurm.put_back(*job, comment, whole, now) && whole) {
                 return Answer::Unknown;
             }
@@ -565,7 +570,7 @@ fn perform(
         Action::EndWithJob { node } => slurm.end_with_job(node),
         Action::PowerDown { node } => slurm.power_down_now(node, now),
     }
-    if rng.chance(faults.act_unanswered) {
+    if faults.strikes(Fault::ActUnanswered) {
         Answer::Unknown
     } else {
         Answer::Done

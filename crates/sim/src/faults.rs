@@ -1,15 +1,27 @@
-//! What may go wrong, and how often.
+//! What may go wrong, how often, and how often it did.
+//!
+//! Each kind of fault has a stream of chance of its own: that one does not strike
+//! changes nothing about when others do. So a run with less going wrong stays as
+//! near as it can to the one that it was made from.
+
+use crate::rng::Rng;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// Declares the faults with a doc line each, and the functions over all of them.
 macro_rules! faults {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident $kind:ident,)*) => {
         /// How often each thing goes wrong, per mille of its occasions.
         #[derive(Debug, Clone, PartialEq, Eq, Default)]
-        pub struct Faults { $($(#[$doc])* pub $name: u16,)* }
+        pub struct Rates { $($(#[$doc])* pub $name: u16,)* }
 
-        impl Faults {
+        /// A kind of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault { $($(#[$doc])* $kind,)* }
+
+        impl Rates {
             /// How many kinds there are.
-            pub const KINDS: usize = [$(stringify!($name)),*].len();
+            pub const KINDS: usize = Fault::ALL.len();
 
             /// From one number per kind, in the order of the fields.
             #[must_use]
@@ -17,77 +29,265 @@ macro_rules! faults {
                 let [$($name),*] = rates;
                 Self { $($name),* }
             }
+
+            /// The rate of a kind.
+            #[must_use]
+            pub fn of(&self, fault: Fault) -> u16 {
+                match fault { $(Fault::$kind => self.$name,)* }
+            }
+
+            /// Sets the rate of a kind.
+            pub fn set(&mut self, fault: Fault, permille: u16) {
+                match fault { $(Fault::$kind => self.$name = permille,)* }
+            }
+        }
+
+        impl Fault {
+            /// All kinds, in the order of the fields of [`Rates`].
+            pub const ALL: [Fault; [$(stringify!($name)),*].len()] = [$(Fault::$kind),*];
+
+            /// Its name, which is that of its rate.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Fault::$kind => stringify!($name),)* }
+            }
         }
     };
 }
 
 faults! {
     /// A creation fails, and says so.
-    create_fails,
+    create_fails CreateFails,
     /// A creation succeeds, and its answer is lost.
-    create_unanswered,
+    create_unanswered CreateUnanswered,
     /// A creation makes a VM that is held back, and nothing is heard of it.
-    create_held,
+    create_held CreateHeld,
     /// An earlier try of a creation takes effect, too: a held VM of the same tag.
-    create_twice,
+    create_twice CreateTwice,
     /// A VM takes long to end, or for ever until that is asked hard.
-    ends_slowly,
+    ends_slowly EndsSlowly,
     /// An end, or an order to Slurm, fails without effect.
-    act_fails,
+    act_fails ActFails,
     /// An end, or an order to Slurm, takes effect and its answer is lost.
-    act_unanswered,
+    act_unanswered ActUnanswered,
     /// A VM never registers.
-    never_registers,
+    never_registers NeverRegisters,
     /// A VM dies while it boots.
-    dies_booting,
+    dies_booting DiesBooting,
     /// A VM dies some time later.
-    dies_later,
+    dies_later DiesLater,
     /// A VM's guest hangs some time later: it is shown as before, and its slurmd is dead.
-    hangs_later,
+    hangs_later HangsLater,
     /// A listing of VMs fails.
-    list_fails,
+    list_fails ListFails,
     /// A listing leaves a VM out, once.
-    list_omits,
+    list_omits ListOmits,
     /// A listing shows what was some seconds ago.
-    list_stale,
+    list_stale ListStale,
     /// A listing shows a VM in a state that we do not know.
-    list_unknown,
+    list_unknown ListUnknown,
     /// A look at Slurm fails.
-    look_fails,
+    look_fails LookFails,
     /// A look at Slurm takes long.
-    look_slow,
+    look_slow LookSlow,
     /// A look at Slurm shows a node or job in a word that we do not know.
-    look_unknown,
+    look_unknown LookUnknown,
     /// A hook writes its order late.
-    hook_late,
+    hook_late HookLate,
     /// The controller is killed, per round.
-    killed,
+    killed Killed,
     /// slurmctld restarts. This and those below: per five seconds.
-    slurmctld_restarts,
+    slurmctld_restarts SlurmctldRestarts,
     /// A host stops taking VMs for a while.
-    host_unusable,
+    host_unusable HostUnusable,
     /// The provider shows a VM to nobody for up to a minute.
-    vm_hidden,
+    vm_hidden VmHidden,
     /// Somebody starts a VM of no cluster, or of another one.
-    foreign_vm,
+    foreign_vm ForeignVm,
     /// Somebody copies a VM of ours, tag and all, with a number that we did not give.
-    twin_vm,
+    twin_vm TwinVm,
     /// A person calls `Suspend` for a node.
-    suspend_by_hand,
+    suspend_by_hand SuspendByHand,
     /// A person calls `Resume` for a node.
-    resume_by_hand,
+    resume_by_hand ResumeByHand,
     /// An admin drains a node for a while.
-    admin_drains,
+    admin_drains AdminDrains,
     /// An admin sets a node DOWN for a while.
-    admin_downs,
+    admin_downs AdminDowns,
     /// A node is missing from Slurm for a while, as after an edit of `slurm.conf`.
-    node_unknown,
+    node_unknown NodeUnknown,
 }
 
-impl Faults {
+impl Rates {
     /// A world in which nothing goes wrong.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
+    }
+}
+
+/// A fault that struck, or would have: of this kind, the first being number 0.
+pub type Hit = (Fault, u32);
+
+/// The faults of one run: decides each time whether one strikes, and counts.
+#[derive(Debug)]
+pub struct Faults {
+    rates: Rates,
+    /// Hits that do not take place, for those who look for the shortest bad story.
+    muted: BTreeSet<Hit>,
+    /// All who may make something go wrong have this at hand, none owns it.
+    kinds: RefCell<[Kind; Rates::KINDS]>,
+    /// What struck since last asked.
+    struck: RefCell<Vec<Hit>>,
+    pause: bool,
+    over: bool,
+}
+
+#[derive(Debug)]
+struct Kind {
+    rng: Rng,
+    tally: Tally,
+    /// Hits so far, with those muted.
+    number: u32,
+}
+
+/// How often a kind of fault could have struck, and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Occasions, while faults were about.
+    pub occasions: u64,
+    /// Those at which it struck.
+    pub hits: u64,
+}
+
+impl Faults {
+    /// Faults at these rates, without those of `muted`.
+    #[must_use]
+    pub fn new(rates: Rates, muted: BTreeSet<Hit>, rng: &Rng) -> Self {
+        let kind = |number: usize| Kind {
+            rng: rng.fork(1 + number as u64),
+            tally: Tally::default(),
+            number: 0,
+        };
+        Self {
+            over: rates == Rates::none(),
+            rates,
+            muted,
+            kinds: RefCell::new(std::array::from_fn(kind)),
+            struck: RefCell::default(),
+            pause: false,
+        }
+    }
+
+    /// Nothing ever goes wrong.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(Rates::none(), BTreeSet::new(), &Rng::new(0))
+    }
+
+    /// Whether it goes wrong this time.
+    #[must_use]
+    pub fn strikes(&self, fault: Fault) -> bool {
+        if self.over || self.pause {
+            return false;
+        }
+        let mut kinds = self.kinds.borrow_mut();
+        let kind = &mut kinds[fault as usize];
+        kind.tally.occasions += 1;
+        if !kind.rng.chance(self.rates.of(fault)) {
+            return false;
+        }
+        let hit = (fault, kind.number);
+        kind.number += 1;
+        if self.muted.contains(&hit) {
+            return false;
+        }
+        kind.tally.hits += 1;
+        self.struck.borrow_mut().push(hit);
+        true
+    }
+
+    /// What struck since this was last asked.
+    pub fn struck(&mut self) -> Vec<Hit> {
+        std::mem::take(self.struck.get_mut())
+    }
+
+    /// Whether nothing will go wrong any more.
+    #[must_use]
+    pub fn are_over(&self) -> bool {
+        self.over
+    }
+
+    /// From now on nothing goes wrong any more.
+    pub fn stop(&mut self) {
+        self.over = true;
+    }
+
+    /// Nothing goes wrong, for a while.
+    pub fn pause(&mut self, pause: bool) {
+        self.pause = pause;
+    }
+
+    /// What struck how often.
+    #[must_use]
+    pub fn tally(&self) -> Vec<(Fault, Tally)> {
+        let kinds = self.kinds.borrow();
+        let tallies = kinds.iter().map(|kind| kind.tally);
+        Fault::ALL.into_iter().zip(tallies).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(rates: &Rates, muted: &[Hit]) -> Faults {
+        Faults::new(rates.clone(), muted.iter().copied().collect(), &Rng::new(7))
+    }
+
+    fn strikes(faults: &Faults, fault: Fault) -> Vec<bool> {
+        (0..200).map(|_| faults.strikes(fault)).collect()
+    }
+
+    #[test]
+    fn a_muted_hit_is_the_only_one_that_does_not_strike() {
+        let rates = Rates {
+            list_fails: 200,
+            killed: 200,
+            ..Rates::none()
+        };
+        let all = strikes(&faults(&rates, &[]), Fault::ListFails);
+        let less = faults(&rates, &[(Fault::ListFails, 2), (Fault::Killed, 0)]);
+        // Another kind in between changes nothing.
+        let _ = strikes(&less, Fault::Killed);
+        let some = strikes(&less, Fault::ListFails);
+        let differ: Vec<usize> = (0..200).filter(|i| all[*i] != some[*i]).collect();
+        let third = (0..200).filter(|i| all[*i]).nth(2);
+        assert_eq!(differ, third.into_iter().collect::<Vec<_>>());
+        let tally = less.tally()[Fault::ListFails as usize].1;
+        assert_eq!(tally.occasions, 200);
+        assert_eq!(tally.hits, some.iter().filter(|hit| **hit).count() as u64);
+    }
+
+    #[test]
+    fn nothing_strikes_in_a_pause_or_after_the_end() {
+        let mut faults = faults(&Rates::from_rates([1000; Rates::KINDS]), &[]);
+        assert!(faults.strikes(Fault::Killed));
+        faults.pause(true);
+        assert!(!faults.strikes(Fault::Killed));
+        faults.pause(false);
+        assert!(faults.strikes(Fault::Killed));
+        faults.stop();
+        assert!(!faults.strikes(Fault::Killed) && faults.are_over());
+    }
+
+    #[test]
+    fn a_rate_is_found_by_its_kind() {
+        let mut rates = Rates::from_rates(std::array::from_fn(|i| i as u16));
+        for (i, fault) in Fault::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(rates.of(fault)), i, "{}", fault.name());
+            rates.set(fault, 0);
+        }
+        assert_eq!(rates, Rates::none());
     }
 }

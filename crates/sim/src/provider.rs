@@ -1,6 +1,6 @@
 //! A simulated provider: hosts and VMs in virtual time, with listings that may lie.
 
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use thiao_core::ids::{HostName, Millis, Time, VmId, VmTag};
@@ -156,21 +156,21 @@ impl Provider {
         if outsiders && self.free_mb(host) < memory_mb {
             return Err(format!("host {host} is full"));
         }
-        if self.rng.chance(faults.create_fails) {
+        if faults.strikes(Fault::CreateFails) {
             return Err("no image today".into());
         }
         let boots = Millis(self.rng.between(2000, 9000));
         let registers = boots.0 + self.rng.below(1500);
-        let silent = self.rng.chance(faults.never_registers);
+        let silent = faults.strikes(Fault::NeverRegisters);
         let hung = silent && self.rng.coin();
-        let dies = if self.rng.chance(faults.dies_booting) {
+        let dies = if faults.strikes(Fault::DiesBooting) {
             Some(self.rng.below(boots.0))
-        } else if self.rng.chance(faults.dies_later) {
+        } else if faults.strikes(Fault::DiesLater) {
             Some(boots.0 + self.rng.below(60_000))
         } else {
             None
         };
-        let hangs = self.rng.chance(faults.hangs_later);
+        let hangs = faults.strikes(Fault::HangsLater);
         let hangs_at = hangs.then(|| now + boots + Millis(self.rng.below(60_000)));
         let vm = Vm {
             view: VmView {
@@ -193,7 +193,7 @@ impl Provider {
             ends_at: None,
         };
         let id = vm.view.id.clone();
-        if self.rng.chance(faults.create_twice) {
+        if faults.strikes(Fault::CreateTwice) {
             let mut twin = vm.clone();
             twin.view.id = self.fresh_id();
             self.hold_back(twin);
@@ -280,7 +280,7 @@ impl Provider {
         now: Time,
     ) -> bool {
         let meant = |own: &VmId, vm: &Vm| vm.view.tag.as_ref() == Some(tag) && id.is_none_or(|id| id == own);
-        let slow = self.rng.chance(faults.ends_slowly);
+        let slow = faults.strikes(Fault::EndsSlowly);
         let takes = match self.rng.coin() {
             true => Millis(self.rng.below(20_000)),
             false => Millis::secs(3600),
@@ -304,10 +304,10 @@ impl Provider {
 
     /// A listing at `now`, as good or bad as the faults make it; none if it fails.
     pub fn list(&mut self, faults: &Faults, now: Time) -> Option<ProviderView> {
-        if self.rng.chance(faults.list_fails) {
+        if faults.strikes(Fault::ListFails) {
             return None;
         }
-        if self.rng.chance(faults.list_stale)
+        if faults.strikes(Fault::ListStale)
             && let Some((_, last)) = self.last.as_ref().filter(|(at, _)| now.since(*at) < STALEST)
         {
             return Some(last.clone());
@@ -317,14 +317,14 @@ impl Provider {
             vms: Vec::with_capacity(self.vms.len()),
         };
         for vm in self.vms.values() {
-            if vm.hidden_until > now || self.rng.chance(faults.list_omits) {
+            if vm.hidden_until > now || faults.strikes(Fault::ListOmits) {
                 continue;
             }
             let mut shown = vm.view.clone();
             if shown.state == VmState::Pending {
                 shown.host = None; // not placed yet, as far as the provider says
             }
-            if self.rng.chance(faults.list_unknown) {
+            if faults.strikes(Fault::ListUnknown) {
                 shown.state = VmState::Unknown("CLONING_FAILURE_MAYBE".into());
             }
             view.vms.push(shown);

@@ -1,9 +1,9 @@
 //! The clock and the people: steps the simulated world, makes its bad days,
 //! and has every step checked.
 
-use crate::check::{Checker, Violation};
+use crate::check::{Broken, Checker, Invariant, Violation};
 use crate::controller::{Controller, SpoolFile};
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults, Hit, Rates, Tally};
 use crate::provider::Provider;
 use crate::rng::Rng;
 use crate::slurm::{Call, Hook, OWN_PARTITION, Own, Rules, Slurm, Stage};
@@ -44,7 +44,11 @@ pub struct Setup {
     /// Our limits and times.
     pub policy: Policy,
     /// What goes wrong before `calm`.
-    pub faults: Faults,
+    pub faults: Rates,
+    /// Faults that do not strike all the same.
+    pub muted: BTreeSet<Hit>,
+    /// Spans after the start in which nothing new goes wrong.
+    pub lulls: Vec<(Millis, Millis)>,
     /// When faults stop.
     pub calm: Millis,
 }
@@ -110,7 +114,9 @@ impl Default for Setup {
                 breaker_pause: Millis::secs(20),
                 ..Policy::default()
             },
-            faults: Faults::none(),
+            faults: Rates::none(),
+            muted: BTreeSet::new(),
+            lulls: Vec::new(),
             calm: Millis::secs(0),
         }
     }
@@ -119,8 +125,14 @@ impl Default for Setup {
 /// How a run ended, when it ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// When all was done and quiet, since the start.
+    /// When all was done and quiet, since the start: what was simulated.
     pub took: Millis,
+    /// Rounds of the controller.
+    pub rounds: u64,
+    /// How often an invariant was asked for.
+    pub checks: u64,
+    /// What went wrong how often.
+    pub faults: Vec<(Fault, Tally)>,
     /// VMs made.
     pub created: usize,
     /// Kills of the controller.
@@ -200,7 +212,7 @@ impl Sim {
             provider,
             controller,
             story: VecDeque::new(),
-            faults: setup.faults.clone(),
+            faults: Faults::new(setup.faults.clone(), setup.muted.clone(), &rng.fork(5)),
             begin,
             check: Checker::default(),
             submitted: 0,
@@ -210,6 +222,9 @@ impl Sim {
             repairs: Vec::new(),
             summary: Summary {
                 took: Millis(0),
+                rounds: 0,
+                checks: 0,
+                faults: Vec::new(),
                 created: 0,
                 kills: 0,
                 resume_timeouts: 0,
@@ -246,10 +261,16 @@ impl Sim {
             if left.is_empty() {
                 self.summary.took = self.now.since(self.begin);
                 self.summary.resume_timeouts = self.slurm.resume_timeouts;
+                self.summary.checks = self.check.made();
+                self.summary.faults = self.faults.tally();
                 return Ok(self.summary);
             }
             if self.now > bound {
-                return Err(self.violation(&format!("not done in time: {}", left.join("; "))));
+                let what = format!("not done in time: {}", left.join("; "));
+                return Err(self.violation(Broken {
+                    invariant: Invariant::AllEndsWell,
+                    what,
+                }));
             }
         }
     }
@@ -261,9 +282,16 @@ impl Sim {
     pub fn step(&mut self) -> Result<(), Violation> {
         self.now = self.now + Millis(self.rng.between(20, 900));
         let now = self.now;
-        if now.since(self.begin) >= self.setup.calm && self.faults != Faults::none() {
+        let passed = now.since(self.begin);
+        if passed >= self.setup.calm && !self.faults.are_over() {
             self.calm();
         }
+        let lulls = &self.setup.lulls;
+        self.faults.pause(
+            lulls
+                .iter()
+                .any(|(from, until)| (*from..*until).contains(&passed)),
+        );
         self.people();
         self.provider.step(now);
         self.registrations();
@@ -272,10 +300,14 @@ impl Sim {
         self.controller
             .act(&mut self.slurm, &mut self.provider, &self.faults, now);
         self.hooks();
+        self.summary.rounds += u64::from(self.controller.runs(now));
         let round = self
             .controller
             .round(&mut self.slurm, &mut self.provider, &self.faults, now);
         self.hooks();
+        for (fault, number) in self.faults.struck() {
+            self.tell(format!("fault: {} {number}", fault.name()));
+        }
         for note in &round.notes {
             self.tell(format!("{} [{}] {}", note.subject, note.kind, note.text));
         }
@@ -303,7 +335,7 @@ impl Sim {
             &self.setup,
         ) {
             Ok(()) => Ok(()),
-            Err(what) => Err(self.violation(&what)),
+            Err(broken) => Err(self.violation(broken)),
         }
     }
 
@@ -317,9 +349,9 @@ impl Sim {
             .push_back(format!("{:>5}.{:03} {line}", at / 1000, at % 1000));
     }
 
-    fn violation(&self, what: &str) -> Violation {
+    fn violation(&self, broken: Broken) -> Violation {
         Violation {
-            what: what.to_owned(),
+            broken,
             story: self.story.iter().cloned().collect(),
         }
     }
@@ -333,7 +365,7 @@ impl Sim {
 
     /// Has a hook write an order, as a person or slurmctld does.
     pub fn write_order(&mut self, call: Call) {
-        let late = if self.rng.chance(self.faults.hook_late) {
+        let late = if self.faults.strikes(Fault::HookLate) {
             15_000
         } else {
             400
@@ -419,7 +451,6 @@ impl Sim {
     }
 
     fn mischief(&mut self) {
-        let faults = self.faults.clone();
         let now = self.now;
         let soon = now + Millis(self.rng.between(1000, 60_000));
         let names: Vec<NodeName> = self.slurm.nodes.keys().cloned().collect();
@@ -428,19 +459,19 @@ impl Sim {
         else {
             return;
         };
-        if self.rng.chance(faults.slurmctld_restarts) && self.slurm.answers(now) {
+        if self.faults.strikes(Fault::SlurmctldRestarts) && self.slurm.answers(now) {
             self.tell("slurmctld restarts".into());
             let away = Millis(self.rng.between(1000, 25_000));
             self.slurm.restart(now + away);
         }
-        if self.rng.chance(faults.host_unusable) {
+        if self.faults.strikes(Fault::HostUnusable) {
             self.tell(format!("host {host} unusable"));
             for seen in self.provider.hosts.iter_mut().filter(|seen| seen.name == host) {
                 seen.usable = false;
             }
             self.repairs.push((soon, Repair::Host(host.clone())));
         }
-        if self.rng.chance(faults.vm_hidden) {
+        if self.faults.strikes(Fault::VmHidden) {
             let ids: Vec<VmId> = self.provider.vms.keys().cloned().collect();
             if let Some(vm) = self.rng.pick(&ids).and_then(|id| self.provider.vms.get_mut(id)) {
                 vm.hidden_until = soon;
@@ -448,7 +479,7 @@ impl Sim {
                 self.tell(line);
             }
         }
-        if self.rng.chance(faults.foreign_vm) && self.provider.free_mb(&host) >= 20 {
+        if self.faults.strikes(Fault::ForeignVm) && self.provider.free_mb(&host) >= 20 {
             let other = VmTag {
                 cluster: ClusterName::new("other").expect("a cluster's name"),
                 node: node.clone(),
@@ -457,7 +488,7 @@ impl Sim {
             let tag = self.rng.coin().then_some(other);
             self.provider.add_outsider(tag, &host, 20);
         }
-        if self.rng.chance(faults.twin_vm) && self.provider.free_mb(&host) >= 10 {
+        if self.faults.strikes(Fault::TwinVm) && self.provider.free_mb(&host) >= 10 {
             let known = self.controller.world.records.get(&node);
             let known = known.map_or(0, |record| record.generation.0);
             let generation = Generation((known + self.rng.below(4)).saturating_sub(1));
@@ -472,11 +503,11 @@ impl Sim {
                 self.provider.add_outsider(Some(tag), &host, 10);
             }
         }
-        for (rate, hook) in [
-            (faults.suspend_by_hand, Hook::Suspend),
-            (faults.resume_by_hand, Hook::Resume),
+        for (fault, hook) in [
+            (Fault::SuspendByHand, Hook::Suspend),
+            (Fault::ResumeByHand, Hook::Resume),
         ] {
-            if self.rng.chance(rate) {
+            if self.faults.strikes(fault) {
                 self.tell("by hand:".into());
                 self.write_order(Call {
                     hook,
@@ -488,19 +519,19 @@ impl Sim {
         if !self.slurm.answers(now) {
             return;
         }
-        if self.rng.chance(faults.admin_drains) {
+        if self.faults.strikes(Fault::AdminDrains) {
             self.tell(format!("admin drains {node}"));
             if let Some(node) = self.slurm.nodes.get_mut(&node) {
                 node.drain = true;
             }
             self.repairs.push((soon, Repair::Drain(node.clone())));
         }
-        if self.rng.chance(faults.admin_downs) {
+        if self.faults.strikes(Fault::AdminDowns) {
             self.tell(format!("admin sets {node} DOWN"));
             self.slurm.admin_down(&node, now);
             self.repairs.push((soon, Repair::Down(node.clone())));
         }
-        if self.rng.chance(faults.node_unknown) {
+        if self.faults.strikes(Fault::NodeUnknown) {
             // Jobs on it would be killed: nobody does that.
             let free = |seen: &&mut crate::slurm::Node| seen.job.is_none();
             if let Some(seen) = self.slurm.nodes.get_mut(&node).filter(free) {
@@ -513,7 +544,7 @@ impl Sim {
     /// From now on nothing goes wrong any more, and people undo what they did.
     fn calm(&mut self) {
         self.tell("faults stop".into());
-        self.faults = Faults::none();
+        self.faults.stop();
         for (at, _) in &mut self.repairs {
             *at = self.now;
         }
@@ -534,8 +565,7 @@ impl Sim {
     pub fn left_over(&self) -> Vec<String> {
         let mut left = Vec::new();
         let world = &self.controller.world;
-        if self.submitted < self.setup.jobs.len() || self.faults != Faults::none() || !self.repairs.is_empty()
-        {
+        if self.submitted < self.setup.jobs.len() || !self.faults.are_over() || !self.repairs.is_empty() {
             left.push("more is to come".into());
             return left;
         }

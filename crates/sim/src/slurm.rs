@@ -20,7 +20,7 @@ mod tests;
 
 pub use own::{Own, PARTITION as OWN_PARTITION, Prolog};
 
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
@@ -491,7 +491,7 @@ impl Slurm {
 
     /// What a look at `now` shows; none if it fails.
     pub fn look(&mut self, faults: &Faults, now: Time) -> Option<SlurmView> {
-        if !self.answers(now) || self.rng.chance(faults.look_fails) {
+        if !self.answers(now) || faults.strikes(Fault::LookFails) {
             return None;
         }
         let mut view = SlurmView::default();
@@ -499,7 +499,7 @@ impl Slurm {
             if node.unknown_until <= now {
                 let mut shown = node.shown(now);
                 shown.alloc = self.alloc(node);
-                if self.rng.chance(faults.look_unknown) {
+                if faults.strikes(Fault::LookUnknown) {
                     if self.rng.coin() {
                         shown.flags.unknown = true;
                     } else {
@@ -512,7 +512,7 @@ impl Slurm {
         for (id, job) in &self.jobs {
             if job.stage != Stage::Done {
                 let mut shown = job.shown(*id);
-                if self.rng.chance(faults.look_unknown) {
+                if faults.strikes(Fault::LookUnknown) {
                     shown.state = JobState::Unknown("STAGE_SIDEWAYS".into());
                 }
                 view.jobs.insert(*id, shown);

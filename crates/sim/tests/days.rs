@@ -4,7 +4,7 @@
 
 use thiao_core::ids::{JobId, Millis, NodeName};
 use thiao_core::view::VmState;
-use thiao_sim::faults::Faults;
+use thiao_sim::faults::Rates;
 use thiao_sim::sim::{JobPlan, OwnPlan, Setup, Sim, Summary};
 use thiao_sim::slurm::{Call, Hook, Stage};
 
@@ -58,7 +58,7 @@ fn a_quiet_day() {
 #[test]
 fn the_same_setup_is_the_same_run() {
     let setup = Setup {
-        faults: Faults::from_rates([100; Faults::KINDS]),
+        faults: Rates::from_rates([100; Rates::KINDS]),
         calm: Millis::secs(200),
         ..Setup::default()
     };
@@ -125,7 +125,7 @@ fn nothing_ends_while_the_provider_cannot_be_read() {
 
 #[test]
 fn slurms_own_timeout_never_discovers_a_failure() {
-    type Break = fn(&mut Faults);
+    type Break = fn(&mut Rates);
     let breaks: [(&str, Break); 4] = [
         ("all creations fail", |f| f.create_fails = 1000),
         ("no creation is confirmed", |f| {

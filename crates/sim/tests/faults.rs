@@ -4,18 +4,18 @@
 use proptest::prelude::*;
 use thiao_core::ids::Millis;
 use thiao_core::policy::Policy;
-use thiao_sim::faults::Faults;
+use thiao_sim::faults::Rates;
 use thiao_sim::sim::{JobPlan, OWN_CPUS, OwnPlan, Setup, Sim, VM_MEMORY_MB};
 use thiao_sim::slurm::Rules;
 
 /// Rates of all faults: most of them absent, the others rare to frequent.
-fn faults() -> impl Strategy<Value = Faults> {
-    proptest::array::uniform::<_, { Faults::KINDS }>(prop_oneof![
+fn faults() -> impl Strategy<Value = Rates> {
+    proptest::array::uniform::<_, { Rates::KINDS }>(prop_oneof![
         3 => Just(0_u16),
         2 => 1..50_u16,
         1 => 50..300_u16,
     ])
-    .prop_map(Faults::from_rates)
+    .prop_map(Rates::from_rates)
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -124,6 +124,7 @@ fn setup() -> impl Strategy<Value = Setup> {
                 policy: Policy { max_vms, ..policy },
                 faults,
                 calm: Millis::secs(300),
+                ..Setup::default()
             }
         })
     })
