@@ -54,7 +54,7 @@ impl Rounds {
     ///
     /// # Errors
     /// When the journal cannot be read or written.
-    pub fn open<J: Journal>(journal: &mut J, mut world: World) -> Result<Self, J::Error> {
+    pub fn open<J: Journal + ?Sized>(journal: &mut J, mut world: World) -> Result<Self, J::Error> {
         // Also those of nodes that left the configuration: they may have a VM.
         world.records.extend(journal.load()?);
         let interrupted = journal.interrupted(world.now)?.into_iter().map(|what| {
@@ -214,7 +214,7 @@ impl Rounds {
     /// # Errors
     /// When it cannot be kept. Then nothing is done: the records say what was meant, and the
     /// next round means the same.
-    pub fn keep<J: Journal>(
+    pub fn keep<J: Journal + ?Sized>(
         &mut self,
         journal: &mut J,
         steps: Vec<(i64, Step)>,

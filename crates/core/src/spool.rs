@@ -28,8 +28,11 @@
 //! those whose VMs are for one job each in [`JOB_NODES`] and the cluster's name in
 //! [`CLUSTER`], which the controller writes.
 
+use crate::fold::Order;
 use crate::hostlist::{self, HostlistError};
-use crate::ids::{ClusterName, JobId, Time};
+use crate::ids::{ClusterName, JobId, NodeName, Time};
+use crate::journal::TakenIntent;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Folder in the spool for files being written. What lies here for long was
@@ -188,6 +191,44 @@ impl IntentFile {
         .into_bytes();
         bytes.extend_from_slice(&self.resume_file);
         bytes
+    }
+
+    /// What it asks for; `jobs` are those of its resume file, by node.
+    #[must_use]
+    pub fn order(&self, jobs: BTreeMap<NodeName, Vec<JobId>>) -> Order {
+        match self.kind {
+            IntentKind::Resume { force } => Order::Up { force, jobs },
+            IntentKind::Suspend => Order::Down,
+            IntentKind::ResumeFail => Order::ResumeFailed,
+            // Unknown is no failure: a person's word, or of an older Slurm's hook.
+            IntentKind::JobEnd { job, exit } => Order::JobEnded {
+                job,
+                failed: exit.is_some_and(|exit| exit != 0),
+            },
+        }
+    }
+
+    /// Its nodes; none of a job's end that a person gave.
+    ///
+    /// # Errors
+    /// When the list is none.
+    pub fn nodes(&self) -> Result<Vec<NodeName>, HostlistError> {
+        match self.nodes.as_str() {
+            "" => Ok(Vec::new()),
+            list => hostlist::expand(list),
+        }
+    }
+
+    /// For the journal, once it is taken from the file of this name.
+    #[must_use]
+    pub fn taken(&self, name: &str) -> TakenIntent {
+        TakenIntent {
+            name: name.to_owned(),
+            kind: self.kind.word().to_owned(),
+            nodes: self.nodes.clone(),
+            at: self.at,
+            uid: self.uid,
+        }
     }
 
     /// Reads a file back.

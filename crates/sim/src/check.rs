@@ -1,7 +1,8 @@
 //! The design's invariants, asked of the simulated world's truth after every step.
 
-use crate::controller::{Controller, Harm, Round};
+use crate::controller::{Controller, Round, Sight};
 use crate::faults::Rates;
+use crate::perform::Harm;
 use crate::provider::{Provider, Vm};
 use crate::sim::Setup;
 use crate::slurm::{Call, Hook, Slurm};
@@ -16,6 +17,10 @@ use thiao_core::world::{Cause, Mode};
 pub enum Invariant {
     /// 1: an order counts once.
     OrdersCountOnce,
+    /// 1: what was kept is there after a restart.
+    NothingKeptIsLost,
+    /// 1 and 2: what is executed was kept before.
+    KeptBeforeDone,
     /// 2.
     OneVmPerNode,
     /// 3.
@@ -42,6 +47,8 @@ impl Invariant {
     pub fn key(self) -> &'static str {
         match self {
             Invariant::OrdersCountOnce => "1-orders-count-once",
+            Invariant::NothingKeptIsLost => "1-nothing-kept-is-lost",
+            Invariant::KeptBeforeDone => "1-kept-before-done",
             Invariant::OneVmPerNode => "2-one-vm-per-node",
             Invariant::NoJobLost => "3-no-job-lost",
             Invariant::OneJobPerVm => "3-one-job-per-vm",
@@ -94,9 +101,9 @@ impl std::error::Error for Violation {}
 #[derive(Debug, Default)]
 pub struct Checker {
     /// Orders given and not yet taken.
-    issued: BTreeMap<u64, (Time, Call)>,
+    issued: BTreeMap<String, (Time, Call)>,
     /// Orders whose effect was stored.
-    taken: BTreeSet<u64>,
+    taken: BTreeSet<String>,
     /// The newest of these for each node, by when it was given.
     in_force: BTreeMap<NodeName, (Time, Hook)>,
     /// VMs whose end was begun while the order in force was to end them.
@@ -122,7 +129,7 @@ impl Checker {
     }
 
     /// Hears of an order.
-    pub fn issued(&mut self, id: u64, call: &Call, at: Time) {
+    pub fn issued(&mut self, id: String, call: &Call, at: Time) {
         self.issued.insert(id, (at, call.clone()));
     }
 
@@ -141,8 +148,7 @@ impl Checker {
     pub fn round(
         &mut self,
         round: &Round,
-        harms: &[Harm],
-        controller: &Controller,
+        controller: &mut Controller,
         provider: &Provider,
         slurm: &Slurm,
         setup: &Setup,
@@ -153,6 +159,14 @@ impl Checker {
         self.ask(Invariant::PlansAreSound, sound)?;
         let once = self.orders_count_once(round);
         self.ask(Invariant::OrdersCountOnce, once)?;
+        let lost = round.forgotten.clone().map_or(Ok(()), Err);
+        self.ask(Invariant::NothingKeptIsLost, lost)?;
+        let unkept = std::mem::take(&mut controller.unkept);
+        let unkept = unkept.first().map_or(Ok(()), |action| {
+            Err(format!("\"{action}\" took effect and is not in the journal"))
+        });
+        self.ask(Invariant::KeptBeforeDone, unkept)?;
+        let harms = std::mem::take(&mut controller.harms);
         for step in &round.begun {
             if let Action::DestroyVm { tag, .. } = &step.action
                 && self.ordered_down(&tag.node)
@@ -164,7 +178,7 @@ impl Checker {
             Err(format!("{node} wants a VM, gets none, and nobody is told why"))
         });
         self.ask(Invariant::Explained, explained)?;
-        let careful = no_act_on_a_failed_look(round, controller);
+        let careful = no_act_on_a_failed_look(round, controller, setup);
         self.ask(Invariant::NoActOnFailedLook, careful)?;
         let kept = harms.iter().try_for_each(|harm| self.no_job_lost(harm, setup));
         self.ask(Invariant::NoJobLost, kept)?;
@@ -180,7 +194,7 @@ impl Checker {
     /// 1. Hears what orders took effect.
     fn orders_count_once(&mut self, round: &Round) -> Result<(), String> {
         for id in &round.taken {
-            if !self.taken.insert(*id) {
+            if !self.taken.insert(id.clone()) {
                 return Err(format!("order {id} was taken twice"));
             }
             let Some((at, call)) = self.issued.remove(id) else {
@@ -279,7 +293,7 @@ impl Checker {
         if let Some(gone) = self.foreign.iter().find(|id| !provider.vms.contains_key(*id)) {
             return Err(format!("VM {gone} of somebody else was ended"));
         }
-        let cluster = &controller.world.cluster;
+        let cluster = &controller.world().cluster;
         let foreign = |vm: &&Vm| vm.view.tag.as_ref().is_none_or(|tag| tag.cluster != *cluster);
         let ids = provider.vms.values().filter(foreign).map(|vm| vm.view.id.clone());
         self.foreign.extend(ids);
@@ -288,12 +302,20 @@ impl Checker {
 }
 
 /// 5. The looks in use at the end of the round are those that it planned with.
-fn no_act_on_a_failed_look(round: &Round, controller: &Controller) -> Result<(), String> {
-    let whole = controller.world.slurm.is_some() && controller.world.provider.is_some();
+fn no_act_on_a_failed_look(round: &Round, controller: &Controller, setup: &Setup) -> Result<(), String> {
     let destroys = |action: &Action| matches!(action, Action::DestroyVm { .. });
-    match round.begun.iter().find(|step| destroys(&step.action)) {
-        Some(step) if !whole && !round.killed => Err(format!("{} was begun on a failed look", step.action)),
-        _ => Ok(()),
+    let Some(step) = round.begun.iter().find(|step| destroys(&step.action)) else {
+        return Ok(());
+    };
+    let (now, max) = (controller.world().now, setup.policy.look_max_age);
+    let bad = |sight: &Sight| sight.failed || now.since(sight.began) > max;
+    let sights = [
+        ("Slurm", controller.slurm_sight),
+        ("the provider", controller.provider_sight),
+    ];
+    match sights.iter().find(|(_, sight)| bad(sight)) {
+        Some((side, _)) => Err(format!("{} was begun on a failed look at {side}", step.action)),
+        None => Ok(()),
     }
 }
 
@@ -324,7 +346,7 @@ fn one_vm_per_node(provider: &Provider) -> Result<(), String> {
 /// 7. VMs that outsiders made in our name count as starting when they are adopted.
 fn starts_bounded(controller: &Controller, setup: &Setup) -> Result<(), String> {
     let vms = controller
-        .world
+        .world()
         .records
         .values()
         .filter_map(|record| record.vm.as_ref());

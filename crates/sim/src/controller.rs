@@ -1,51 +1,29 @@
-//! The controller in virtual time: the order of steps of the real one, without
-//! its I/O. A round takes answers, looks and orders, plans, lints, notes what
-//! begins, stores all of that, and only then acts.
+//! The controller in virtual time: the rounds of the real one ([`Rounds`]), with
+//! simulated looks, a simulated executor, and a `kill -9` wherever one may come.
 
+use crate::disk::{Disk, SpoolFile};
 use crate::faults::{Fault, Faults};
+use crate::flaw::Flaw;
+use crate::perform::{Harm, harm, perform};
 use crate::provider::Provider;
 use crate::rng::Rng;
-use crate::slurm::{Call, Hook, Slurm};
-use std::collections::{BTreeMap, BTreeSet};
-use thiao_core::fold::Order;
-use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
-use thiao_core::lint::lint;
+use crate::slurm::Slurm;
+use std::collections::BTreeMap;
+use thiao_core::fold::Outcome;
+use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};
-use thiao_core::plan::{Action, Plan, Step, plan};
-use thiao_core::view::{JobState, ProviderView, SlurmJob, SlurmView};
-use thiao_core::world::{Breaker, NodeRecord, Phase, Wish, World};
-
-/// How long a look is good enough to act on.
-const LOOK_LIFE: Millis = Millis::secs(20);
-
-/// How long a job waits for its nodes to be its own before it starts all the same.
-const MARKED_WITHIN: Millis = Millis::secs(10);
-
-/// A hook's order in the spool folder: the name sorts by the time of the call.
-#[derive(Debug, Clone)]
-pub struct SpoolFile {
-    /// When the hook was called.
-    pub at: Time,
-    /// When it had written its file.
-    pub written: Time,
-    /// What it carries.
-    pub call: Call,
-}
-
-/// What a `kill -9` leaves: the database and the spool folder.
-#[derive(Debug, Default)]
-pub struct Disk {
-    /// The records as last stored.
-    pub records: BTreeMap<NodeName, NodeRecord>,
-    /// Names (here numbers) of the orders taken, stored with what they changed.
-    pub taken: BTreeSet<u64>,
-    /// The spool folder.
-    pub spool: BTreeMap<u64, SpoolFile>,
-}
+use thiao_core::plan::{Action, Plan, Step};
+use thiao_core::prolog::Verdict;
+use thiao_core::rounds::{Decided, Rounds};
+use thiao_core::spool::IntentFile;
+use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
+use thiao_core::world::{NodeRecord, Wish, World};
 
 /// An action on its way.
 #[derive(Debug, Clone)]
 pub struct Flight {
+    /// The journal's key.
+    pub id: i64,
     /// What.
     pub action: Action,
     /// The start of the look at Slurm that it was decided on.
@@ -54,30 +32,32 @@ pub struct Flight {
     acts: Option<Time>,
     /// When its answer comes.
     answers: Time,
-    answer: Answer,
+    outcome: Outcome,
 }
 
-/// A moment at which a job may have been lost to us.
-#[derive(Debug, Clone)]
-pub struct Harm {
-    /// What we did.
-    pub action: Action,
-    /// The start of the look at Slurm that it was decided on.
-    pub known: Time,
-    /// The job that ran there on a VM that lived, and since when.
-    pub job: (JobId, Time),
+/// Where in a round a kill comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// All is decided, nothing is kept.
+    BeforeWrite,
+    /// The round is kept, the orders' files are there still, nothing is executed.
+    AfterWrite,
+    /// What was decided is on its way.
+    Acting,
 }
 
-/// How an action ended, as far as the controller learns it.
-#[derive(Debug, Clone)]
-enum Answer {
-    Created(VmId),
-    CreateFailed(String),
-    Done,
-    /// The VM's end has begun.
-    Underway,
-    /// Failed, or nothing was heard: it may have happened or not.
-    Unknown,
+impl Moment {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::BeforeWrite, Self::AfterWrite, Self::Acting];
+}
+
+/// A kill at the journal's `write`th write, the first being 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crash {
+    /// Which write.
+    pub write: u64,
+    /// Where about it.
+    pub moment: Moment,
 }
 
 /// A look under way, already taken, not yet delivered.
@@ -88,19 +68,30 @@ struct Look<V> {
     view: Option<V>,
 }
 
+/// What is truly known of the looks at one side, whatever the controller makes of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sight {
+    /// When the last whole look began.
+    pub began: Time,
+    /// Whether the last look that ended failed.
+    pub failed: bool,
+}
+
 /// What a round did, for those who check.
 #[derive(Debug, Default)]
 pub struct Round {
-    /// Steps begun and stored so, whether or not they were carried out.
+    /// Steps begun and kept so, whether or not they were carried out.
     pub begun: Vec<Step>,
     /// What the linter refused: always a bug.
     pub refused: Vec<String>,
-    /// Orders whose effect was stored.
-    pub taken: Vec<u64>,
+    /// Orders whose effect was kept: their files' names.
+    pub taken: Vec<String>,
     /// What is told to people.
     pub notes: Vec<Note>,
     /// Nodes that want a VM, get none, and are not told why.
     pub unexplained: Vec<NodeName>,
+    /// What was kept once and was not there when it was read again.
+    pub forgotten: Option<String>,
     /// Whether the controller was killed in it.
     pub killed: bool,
 }
@@ -108,145 +99,194 @@ pub struct Round {
 /// The controller.
 #[derive(Debug)]
 pub struct Controller {
-    /// What it knows.
-    pub world: World,
-    /// What survives it.
-    pub disk: Disk,
+    /// What it knows, as long as it runs.
+    pub rounds: Rounds,
+    /// Its journal.
+    pub disk: Box<dyn Disk>,
+    /// The spool folder, by files' names.
+    pub spool: BTreeMap<String, SpoolFile>,
     /// What it waits for.
     pub flights: Vec<Flight>,
     /// Jobs that our actions met, since last asked.
     pub harms: Vec<Harm>,
+    /// Actions that took effect though they were not in the journal, since last asked.
+    pub unkept: Vec<String>,
+    /// How often the journal was written.
+    pub writes: u64,
+    /// What is known of looks at Slurm.
+    pub slurm_sight: Sight,
+    /// The same of the provider.
+    pub provider_sight: Sight,
     look_slurm: Option<Look<SlurmView>>,
     look_provider: Option<Look<ProviderView>>,
-    /// The start of the looks in use.
-    slurm_began: Time,
-    provider_began: Time,
-    /// Not running before then.
-    down_until: Time,
+    /// Not running before then; none: it runs.
+    down_until: Option<Time>,
+    /// What it begins with: the configuration.
+    first: World,
+    /// The records as last kept, and the newest action that was.
+    kept: BTreeMap<NodeName, NodeRecord>,
+    last_kept: i64,
+    /// Whether the machine lets it down at a given write.
+    crash: Option<Crash>,
+    flaw: Option<Flaw>,
     rng: Rng,
 }
 
 impl Controller {
-    /// A controller that starts with this knowledge and nothing on disk.
+    /// A controller that starts with this knowledge, on a new and empty disk.
+    ///
+    /// # Panics
+    /// If such a disk cannot be read.
     #[must_use]
-    pub fn new(world: World, rng: Rng) -> Self {
-        let disk = Disk {
-            records: world.records.clone(),
-            ..Disk::default()
-        };
+    pub fn new(
+        world: World,
+        disk: Box<dyn Disk>,
+        crash: Option<Crash>,
+        flaw: Option<Flaw>,
+        rng: Rng,
+    ) -> Self {
+        let mut disk = disk;
+        let rounds = Rounds::open(&mut *disk, world.clone()).expect("an empty journal is read");
         Self {
-            world,
+            kept: rounds.world.records.clone(),
+            rounds,
             disk,
+            spool: BTreeMap::new(),
             flights: Vec::new(),
             harms: Vec::new(),
+            unkept: Vec::new(),
+            writes: 0,
+            slurm_sight: Sight::default(),
+            provider_sight: Sight::default(),
             look_slurm: None,
             look_provider: None,
-            slurm_began: Time(0),
-            provider_began: Time(0),
-            down_until: Time(0),
+            down_until: None,
+            first: world,
+            last_kept: 0,
+            crash,
+            flaw,
             rng,
         }
+    }
+
+    /// What it knows.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.rounds.world
     }
 
     /// One round at `now`, unless it is dead.
     pub fn round(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults, now: Time) -> Round {
         let mut round = Round::default();
-        if now < self.down_until {
+        if self.down_until.is_some_and(|until| now < until) {
             return round;
         }
-        // Where in the round the kill comes, if it comes.
-        let mut kill_at = faults.strikes(Fault::Killed).then(|| self.rng.below(3));
-        let mut killed = |here: u64| {
-            let dies = kill_at == Some(here);
-            kill_at = kill_at.filter(|_| !dies);
-            dies
-        };
-        self.world.now = now;
-        self.take_answers(&mut round);
-        self.take_looks(slurm, provider, faults, &mut round);
+        if self.down_until.take().is_some() {
+            self.begin_anew(&mut round, now);
+        }
+        let kill = faults
+            .strikes(Fault::Killed)
+            .then(|| Moment::ALL[usize::try_from(self.rng.below(3)).unwrap_or(0)]);
+        self.rounds.wake(now);
+        self.take_answers();
+        self.take_looks(slurm, provider, faults);
         let taken = self.take_orders(&mut round);
-        let plan = plan(&self.world);
-        let (good, refused) = lint(&self.world, &plan);
-        round
-            .refused
-            .extend(refused.iter().map(|r| format!("{}: {}", r.step.action, r.why)));
+        Flaw::before_plan(self.flaw, &mut self.rounds.world);
+        let Decided { plan, steps, refused } = self.rounds.decide(None);
+        let steps = Flaw::decided(self.flaw, &self.rounds.world, steps);
+        let refusal = |r: &thiao_core::lint::Refusal| format!("{}: {}", r.step.action, r.why);
+        round.refused.extend(refused.iter().map(refusal));
         round.unexplained = self.unexplained(&plan);
-        for step in &good {
-            self.world.begin(&step.action);
+        round.notes.append(&mut self.rounds.notes);
+        let writes = !self.rounds.entry.is_empty() || self.rounds.world.records != self.kept;
+        self.writes += u64::from(writes);
+        let crash = self.crash.filter(|crash| writes && crash.write == self.writes);
+        let dies = |moment| kill == Some(moment) || crash.is_some_and(|crash| crash.moment == moment);
+        if Flaw::RemovesOrdersFirst.is(self.flaw) {
+            self.remove_orders(&taken);
         }
-        if killed(0) {
+        if Flaw::ActsBeforeItKeeps.is(self.flaw) {
+            steps.iter().for_each(|step| self.dispatch(step));
+        }
+        if dies(Moment::BeforeWrite) {
             return self.die(round, slurm, provider, faults);
         }
-        self.disk.records.clone_from(&self.world.records);
-        self.disk.taken.extend(&taken);
+        let steps = match writes {
+            true => match self.keep(steps, faults) {
+                Ok(steps) => steps,
+                Err(_) => return round,
+            },
+            false => steps,
+        };
         round.taken.clone_from(&taken);
-        round.begun.clone_from(&good);
-        if killed(1) {
+        round.begun.extend(steps.iter().map(|(_, step)| step.clone()));
+        if dies(Moment::AfterWrite) {
             return self.die(round, slurm, provider, faults);
         }
-        for id in &taken {
-            self.disk.spool.remove(id);
+        self.remove_orders(&taken);
+        if !Flaw::ActsBeforeItKeeps.is(self.flaw) {
+            steps.iter().for_each(|step| self.dispatch(step));
         }
-        for step in &good {
-            self.dispatch(&step.action);
-        }
-        if killed(2) {
+        if dies(Moment::Acting) {
             return self.die(round, slurm, provider, faults);
         }
-        self.answer_prologs(slurm);
         round
     }
 
-    /// Lets jobs of job mode start whose nodes are all up with VMs of their own, and that
-    /// Slurm will give to nobody else.
-    fn answer_prologs(&self, slurm: &mut Slurm) {
-        let world = &self.world;
-        let Some(view) = &world.slurm else { return };
-        let asked = slurm
-            .prologs
-            .iter()
-            .filter(|(_, prolog)| prolog.since < world.slurm_began);
-        let asked: Vec<JobId> = asked.map(|(job, _)| *job).collect();
-        for job in asked.iter().filter_map(|job| view.jobs.get(job)) {
-            let marked = |node| {
-                let seen = view.nodes.get(node);
-                let vm = world.records.get(node).and_then(|record| record.vm.as_ref());
-                let tried =
-                    vm.is_some_and(|vm| vm.phase == Phase::Up && world.now.since(vm.since) > MARKED_WITHIN);
-                seen.is_some_and(|seen| seen.is_up() && (seen.flags.power_down || tried))
-            };
-            if world.others_vm(job).is_some() {
-                slurm.answer_prolog(job.id, false);
-            } else if job.state == JobState::Configuring && job.nodes.iter().all(marked) {
-                slurm.answer_prolog(job.id, true);
-            }
-        }
+    fn keep(&mut self, steps: Vec<(i64, Step)>, faults: &Faults) -> Result<Vec<(i64, Step)>, String> {
+        self.disk.set_full(faults.strikes(Fault::DiskFull));
+        let steps = self.rounds.keep(&mut *self.disk, steps)?;
+        self.kept.clone_from(&self.rounds.world.records);
+        self.last_kept = steps.last().map_or(self.last_kept, |(id, _)| *id);
+        Ok(steps)
+    }
+
+    fn remove_orders(&mut self, names: &[String]) {
+        names.iter().for_each(|name| drop(self.spool.remove(name)));
     }
 
     /// Lets the actions on their way take effect.
     pub fn act(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults, now: Time) {
-        for flight in &mut self.flights {
+        let mut flights = std::mem::take(&mut self.flights);
+        for flight in &mut flights {
             if flight.acts.take_if(|at| *at <= now).is_some() {
-                self.harms.extend(harm(flight, slurm, provider));
-                flight.answer = perform(&flight.action, slurm, provider, faults, now);
+                flight.outcome = self.perform(flight, slurm, provider, faults, now);
             }
         }
+        self.flights = flights;
+    }
+
+    fn perform(
+        &mut self,
+        flight: &Flight,
+        slurm: &mut Slurm,
+        provider: &mut Provider,
+        faults: &Faults,
+        now: Time,
+    ) -> Outcome {
+        self.harms
+            .extend(harm(&flight.action, flight.known, slurm, provider));
+        if flight.id > self.last_kept {
+            self.unkept.push(flight.action.to_string());
+        }
+        perform(&flight.action, slurm, provider, faults, now)
     }
 
     /// Whether it runs, and is not dead.
     #[must_use]
     pub fn runs(&self, now: Time) -> bool {
-        self.down_until <= now
+        self.down_until.is_none_or(|until| until <= now)
     }
 
     /// Whether nothing is under way.
     #[must_use]
     pub fn is_quiet(&self, now: Time) -> bool {
-        self.down_until <= now
+        let world = self.world();
+        self.runs(now)
             && self.flights.is_empty()
-            && self.world.busy.is_empty()
-            && self.world.busy_jobs.is_empty()
-            && self.disk.spool.is_empty()
+            && world.busy.is_empty()
+            && world.busy_jobs.is_empty()
+            && self.spool.is_empty()
     }
 
     fn unexplained(&self, plan: &Plan) -> Vec<NodeName> {
@@ -259,107 +299,71 @@ impl Controller {
         };
         let wants = |node: &NodeName, record: &NodeRecord| {
             let up = matches!(record.wish, Wish::Up { .. });
-            up && record.vm.is_none() && !self.world.busy.contains(node)
+            up && record.vm.is_none() && !self.rounds.world.busy.contains(node)
         };
         // In job mode a job's nodes are decided together: what is told of it or of one is told of all.
-        let jobs = self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values());
+        let jobs = self
+            .rounds
+            .world
+            .slurm
+            .iter()
+            .flat_map(|slurm| slurm.jobs.values());
         let jobs: Vec<&SlurmJob> = jobs.filter(|job| !job.nodes.is_empty()).collect();
         let told_of_job = |node: &NodeName| {
             let of = jobs.iter().find(|job| job.nodes.contains(node));
-            self.world.is_job_mode(node)
+            self.rounds.world.is_job_mode(node)
                 && of.is_some_and(|job| {
                     let held = plan.held.iter().any(|held| held.subject == Subject::Job(job.id));
                     let step = plan.steps.iter().any(|step| step.action.job() == Some(job.id));
-                    held || step || self.world.busy_jobs.contains(&job.id) || job.nodes.iter().any(told)
+                    held || step
+                        || self.rounds.world.busy_jobs.contains(&job.id)
+                        || job.nodes.iter().any(told)
                 })
         };
-        let records = self.world.records.iter();
+        let records = self.rounds.world.records.iter();
         records
             .filter(|(node, record)| wants(node, record) && !told(node) && !told_of_job(node))
             .map(|(node, _)| node.clone())
             .collect()
     }
 
-    fn take_answers(&mut self, round: &mut Round) {
-        let now = self.world.now;
+    fn take_answers(&mut self) {
+        let now = self.rounds.world.now;
         let (ended, waiting): (Vec<_>, Vec<_>) = self
             .flights
             .drain(..)
             .partition(|f| f.acts.is_none() && f.answers <= now);
         self.flights = waiting;
         for flight in ended {
-            if let Some(node) = flight.action.node() {
-                self.world.busy.remove(node);
-            }
-            round
-                .notes
-                .extend(self.fold_answer(&flight.action, flight.answer));
-            if let Some(job) = flight
-                .action
-                .job()
-                .filter(|job| self.world.busy_jobs.contains(job))
-            {
-                self.world.job_action_ended(job);
-            }
+            Flaw::ended(self.flaw, &mut self.rounds.world, &flight.action, &flight.outcome);
+            self.rounds.ended(flight.id, &flight.action, &flight.outcome);
         }
     }
 
-    fn fold_answer(&mut self, action: &Action, answer: Answer) -> Vec<Note> {
-        let world = &mut self.world;
-        match (action, answer) {
-            (Action::CreateVm { tag, .. }, Answer::Created(id)) => {
-                world.created(&tag.node, id).into_iter().collect()
-            }
-            (Action::CreateVm { tag, .. }, Answer::CreateFailed(why)) => {
-                world.create_failed(&tag.node, &why).into_iter().collect()
-            }
-            (Action::DestroyVm { tag, id, .. }, Answer::Done) => world.destroyed(tag, id.as_ref()),
-            (Action::DestroyVm { tag, .. }, Answer::Underway) => {
-                world.ending(tag);
-                Vec::new()
-            }
-            (Action::SetDown { node, reason, jobs }, Answer::Done) => world.told_down(node, reason, jobs),
-            (Action::ReturnNode { node }, Answer::Done) => world.returned(node).into_iter().collect(),
-            (Action::CloseGate { job, .. }, Answer::Done) => vec![world.gate_closed(*job)],
-            (Action::PutBack { job, comment, .. }, Answer::Done) => vec![world.put_back(*job, comment)],
-            (Action::PutBack { job, .. }, Answer::Unknown) => {
-                vec![world.not_put_back(*job, "Slurm refused, or was not heard")]
-            }
-            (Action::EndWithJob { node } | Action::PowerDown { node }, Answer::Done) => {
-                world.ends_with_job(node);
-                Vec::new()
-            }
-            (Action::StartNow { .. } | Action::Admit { .. } | Action::FinishPutBack { .. }, Answer::Done)
-            | (_, Answer::Unknown) => Vec::new(),
-            (action, answer) => unreachable!("{action} was answered by {answer:?}"),
-        }
-    }
-
-    fn take_looks(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults, round: &mut Round) {
-        let now = self.world.now;
+    fn take_looks(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults) {
+        let now = self.rounds.world.now;
         if let Some(look) = self.look_slurm.take_if(|look| look.ready <= now) {
+            self.slurm_sight.failed = look.view.is_none();
             match look.view {
                 Some(view) => {
-                    self.slurm_began = look.began;
-                    round.notes.extend(self.world.see_slurm(view, look.began));
+                    self.slurm_sight.began = look.began;
+                    let view = Flaw::look(self.flaw, view);
+                    self.take_slurm(slurm, view, look.began);
                 }
-                None => self.world.slurm = None,
+                None if Flaw::TrustsOldLooks.is(self.flaw) => {}
+                None => self.rounds.slurm_unread(),
             }
         }
         if let Some(look) = self.look_provider.take_if(|look| look.ready <= now) {
-            match look.view {
-                Some(view) => {
-                    self.provider_began = look.began;
-                    round.notes.extend(self.world.see_provider(view, look.began));
-                }
-                None => self.world.provider = None,
+            self.provider_sight.failed = look.view.is_none();
+            if look.view.is_some() {
+                self.provider_sight.began = look.began;
             }
-        }
-        if now.since(self.slurm_began) > LOOK_LIFE {
-            self.world.slurm = None;
-        }
-        if now.since(self.provider_began) > LOOK_LIFE {
-            self.world.provider = None;
+            match Flaw::listing(self.flaw, self.world(), look.view) {
+                Some(view) => self.rounds.saw_provider(view, look.began),
+                None if Flaw::TrustsOldLooks.is(self.flaw) => {}
+                None => self.rounds.provider_unread(),
+            }
         }
         if self.look_slurm.is_none() && self.rng.chance(700) {
             let takes = if faults.strikes(Fault::LookSlow) {
@@ -382,47 +386,62 @@ impl Controller {
         }
     }
 
-    fn take_orders(&mut self, round: &mut Round) -> Vec<u64> {
-        let now = self.world.now;
-        let mut files: Vec<(u64, SpoolFile)> = self
-            .disk
-            .spool
-            .iter()
-            .filter(|(_, file)| file.written <= now)
-            .map(|(id, file)| (*id, file.clone()))
-            .collect();
-        files.sort_by_key(|(id, file)| (file.at, *id));
-        let mut taken = Vec::new();
-        for (id, SpoolFile { at, call, .. }) in files {
-            if self.disk.taken.contains(&id) {
-                self.disk.spool.remove(&id); // killed between "stored" and "removed"
-                continue;
-            }
-            let order = match call.hook {
-                Hook::Resume => Order::Up {
-                    force: false,
-                    jobs: call.jobs,
-                },
-                Hook::Suspend => Order::Down,
-                Hook::ResumeFail => Order::ResumeFailed,
-                Hook::JobEnded { job, failed } => Order::JobEnded { job, failed },
+    /// Takes a look at Slurm, and answers the prologs that can end by it.
+    fn take_slurm(&mut self, slurm: &mut Slurm, view: SlurmView, began: Time) {
+        let asked = slurm.prologs.iter().filter(|(_, prolog)| !prolog.is_answered());
+        let asked: Vec<(JobId, Time)> = asked.map(|(job, prolog)| (*job, prolog.since)).collect();
+        for (job, _, verdict) in self.rounds.saw_slurm(view, began, &asked) {
+            // In doubt the hook ends well, and the sweep does the work.
+            let starts = match verdict {
+                Verdict::Start | Verdict::Over(_) => true,
+                Verdict::Never(_) => Flaw::StartsAnyJob.is(self.flaw),
             };
-            for node in &call.nodes {
-                round.notes.push(self.world.order(node, &order, at));
+            slurm.answer_prolog(job, starts);
+        }
+    }
+
+    /// Takes the orders from the spool; gives the names of their files.
+    fn take_orders(&mut self, round: &mut Round) -> Vec<String> {
+        let now = self.rounds.world.now;
+        let mut taken = Vec::new();
+        let files = self.spool.iter().filter(|(_, file)| file.written <= now);
+        for (name, file) in files
+            .map(|(name, file)| (name.clone(), file.clone()))
+            .collect::<Vec<_>>()
+        {
+            // Killed between "kept" and "removed"? One that cannot be told is asked again later.
+            match self.disk.is_taken(&name) {
+                Ok(true) => drop(self.spool.remove(&name)),
+                Ok(false) => {
+                    let intent = IntentFile::decode(&file.bytes).map_err(|error| error.to_string());
+                    let nodes = |intent: &IntentFile| intent.nodes().map_err(|error| error.to_string());
+                    match intent.and_then(|intent| Ok((nodes(&intent)?, intent))) {
+                        Ok((nodes, intent)) => {
+                            let order = intent.order(file.jobs);
+                            let kept = intent.taken(&name);
+                            if let Some(kept) = Flaw::order(self.flaw, &self.rounds.world, kept, &order) {
+                                self.rounds.take(kept, &nodes, &order);
+                            }
+                            taken.push(name);
+                        }
+                        Err(why) => round.refused.push(format!("order {name} cannot be read: {why}")),
+                    }
+                }
+                Err(_) => break,
             }
-            taken.push(id);
         }
         taken
     }
 
-    fn dispatch(&mut self, action: &Action) {
-        let acts = self.world.now + Millis(self.rng.below(1500));
+    fn dispatch(&mut self, (id, step): &(i64, Step)) {
+        let acts = self.rounds.world.now + Millis(self.rng.below(1500));
         self.flights.push(Flight {
-            action: action.clone(),
-            known: self.slurm_began,
+            id: *id,
+            action: step.action.clone(),
+            known: self.slurm_sight.began,
             acts: Some(acts),
             answers: acts + Millis(self.rng.below(1500)),
-            answer: Answer::Unknown,
+            outcome: Outcome::Failed("nothing was heard of it".into()),
         });
     }
 
@@ -435,144 +454,52 @@ impl Controller {
         faults: &Faults,
     ) -> Round {
         round.killed = true;
-        let now = self.world.now;
+        let now = self.rounds.world.now;
         for mut flight in std::mem::take(&mut self.flights) {
             if flight.acts.take().is_some() && self.rng.coin() {
-                self.harms.extend(harm(&flight, slurm, provider));
-                perform(&flight.action, slurm, provider, faults, now);
+                self.perform(&flight, slurm, provider, faults, now);
             }
         }
         let away = Millis(self.rng.between(500, 20_000));
-        self.restart(now + away);
+        self.down_until = Some(now + away);
+        self.disk.reopen();
         round
     }
 
-    /// Somebody deletes the database of the running controller and restarts it.
-    pub fn lose_records(&mut self, now: Time) {
-        self.flights.clear();
-        self.disk
-            .records
-            .values_mut()
-            .for_each(|record| *record = NodeRecord::default());
-        self.restart(now);
-    }
-
-    /// Forgets all that is not on disk; running again at `at`.
-    fn restart(&mut self, at: Time) {
-        self.down_until = at;
+    /// Starts from what is on disk.
+    fn begin_anew(&mut self, round: &mut Round, now: Time) {
+        let mut world = self.first.clone();
+        world.now = now;
+        match Rounds::open(&mut *self.disk, world) {
+            Ok(rounds) => self.rounds = rounds,
+            Err(why) => {
+                round.forgotten = Some(format!("the journal cannot be read: {why}"));
+                return;
+            }
+        }
+        // What was done is not remembered; what was kept is.
+        let as_kept = |record: &NodeRecord| NodeRecord {
+            acted: Time(0),
+            ..record.clone()
+        };
+        let lost = self.kept.iter().find(|(node, kept)| {
+            let read = self.world().records.get(*node);
+            read.is_none_or(|read| as_kept(read) != as_kept(kept))
+        });
+        round.forgotten = lost.map(|(node, kept)| format!("of {node} was kept {kept:?}"));
+        self.kept.clone_from(&self.rounds.world.records);
         self.look_slurm = None;
         self.look_provider = None;
-        self.slurm_began = Time(0);
-        self.provider_began = Time(0);
-        let world = &mut self.world;
-        world.records.clone_from(&self.disk.records);
-        world.busy.clear();
-        world.jobs_started.clear();
-        world.jobs.clear();
-        world.busy_jobs.clear();
-        world.jobs_acted = Time::default();
-        world.slurm_began = Time::default();
-        world.strays.clear();
-        world.unbacked.clear();
-        world.provider_seen = Time::default();
-        world.breaker = Breaker::default();
-        world.slurm = None;
-        world.provider = None;
+        self.slurm_sight = Sight::default();
+        self.provider_sight = Sight::default();
     }
-}
 
-/// The job that runs on a living VM where `flight` ends the VM or takes the node down.
-fn harm(flight: &Flight, slurm: &Slurm, provider: &Provider) -> Option<Harm> {
-    let node = match &flight.action {
-        Action::DestroyVm { tag, .. } => &tag.node,
-        Action::SetDown { node, .. } | Action::PowerDown { node } => node,
-        Action::CreateVm { .. }
-        | Action::ReturnNode { .. }
-        | Action::StartNow { .. }
-        | Action::Admit { .. }
-        | Action::CloseGate { .. }
-        | Action::PutBack { .. }
-        | Action::FinishPutBack { .. }
-        | Action::EndWithJob { .. } => return None,
-    };
-    let backed = slurm.nodes.get(node)?.backed.as_ref()?;
-    let vm = provider.vms.get(backed).filter(|vm| vm.works())?;
-    if let Action::DestroyVm { tag, id, .. } = &flight.action {
-        let meant = id.as_ref().is_none_or(|id| id == backed);
-        vm.view.tag.as_ref().filter(|own| *own == tag && meant)?;
-    }
-    Some(Harm {
-        action: flight.action.clone(),
-        known: flight.known,
-        job: slurm.running_on(node)?,
-    })
-}
-
-/// Does what the action says to the world outside; tells how it ended.
-fn perform(
-    action: &Action,
-    slurm: &mut Slurm,
-    provider: &mut Provider,
-    faults: &Faults,
-    now: Time,
-) -> Answer {
-    if let Action::CreateVm { tag, host, spec, .. } = action {
-        if faults.strikes(Fault::CreateHeld) {
-            provider.create_held(tag, spec);
-            return Answer::Unknown;
-        }
-        return match provider.create(tag, host, spec, faults, now) {
-            _ if faults.strikes(Fault::CreateUnanswered) => Answer::Unknown,
-            Ok(id) => Answer::Created(id),
-            Err(why) => Answer::CreateFailed(why),
-        };
-    }
-    let slurm_knows =
-        |node| slurm.answers(now) && slurm.nodes.get(node).is_some_and(|n| n.unknown_until <= now);
-    let possible = match action {
-        Action::CreateVm { .. } | Action::DestroyVm { .. } => true,
-        Action::SetDown { node, .. }
-        | Action::ReturnNode { node }
-        | Action::EndWithJob { node }
-        | Action::PowerDown { node } => slurm_knows(node),
-        Action::StartNow { .. }
-        | Action::Admit { .. }
-        | Action::CloseGate { .. }
-        | Action::PutBack { .. }
-        | Action::FinishPutBack { .. } => slurm.answers(now),
-    };
-    if !possible || faults.strikes(Fault::ActFails) {
-        return Answer::Unknown;
-    }
-    match action {
-        Action::CreateVm { .. } => {}
-        Action::DestroyVm { tag, id, hard, .. } => {
-            if !provider.destroy(tag, id.as_ref(), *hard, faults, now) {
-                return if faults.strikes(Fault::ActUnanswered) {
-                    Answer::Unknown
-                } else {
-                    Answer::Underway
-                };
-            }
-        }
-        Action::SetDown { node, reason, .. } => slurm.set_down(node, reason, |vm| provider.works(vm), now),
-        Action::ReturnNode { node } => slurm.return_to_service(node, now),
-        Action::StartNow { job } => slurm.start_now(*job),
-        Action::Admit { job, array, .. } => slurm.admit(*job, array.as_ref()),
-        Action::CloseGate { job, array, .. } => slurm.close_gate(*job, array.as_ref()),
-        Action::PutBack { job, comment, .. } => {
-            let whole = !faults.strikes(Fault::ActFails);
-            if !(slurm.put_back(*job, comment, whole, now) && whole) {
-                return Answer::Unknown;
-            }
-        }
-        Action::FinishPutBack { job, .. } => slurm.finish_put_back(*job),
-        Action::EndWithJob { node } => slurm.end_with_job(node),
-        Action::PowerDown { node } => slurm.power_down_now(node, now),
-    }
-    if faults.strikes(Fault::ActUnanswered) {
-        Answer::Unknown
-    } else {
-        Answer::Done
+    /// Somebody deletes the database of the running controller and restarts it.
+    pub fn lose_records(&mut self, disk: Box<dyn Disk>, now: Time) {
+        self.flights.clear();
+        self.disk = disk;
+        self.kept.clear();
+        self.last_kept = 0;
+        self.down_until = Some(now);
     }
 }

@@ -94,8 +94,14 @@ faults! {
     look_unknown LookUnknown,
     /// A hook writes its order late.
     hook_late HookLate,
+    /// A hook leaves its order twice, as one that was called twice.
+    hook_twice HookTwice,
+    /// A hook is not run, or dies before it has left its order.
+    hook_lost HookLost,
     /// The controller is killed, per round.
     killed Killed,
+    /// The journal cannot be written, per write: the disk is full.
+    disk_full DiskFull,
     /// slurmctld restarts. This and those below: per five seconds.
     slurmctld_restarts SlurmctldRestarts,
     /// A host stops taking VMs for a while.

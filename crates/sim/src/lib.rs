@@ -18,7 +18,10 @@
 
 pub mod check;
 pub mod controller;
+pub mod disk;
 pub mod faults;
+pub mod flaw;
+pub mod perform;
 pub mod provider;
 pub mod rng;
 pub mod sim;

@@ -2,8 +2,10 @@
 //! and has every step checked.
 
 use crate::check::{Broken, Checker, Invariant, Violation};
-use crate::controller::{Controller, SpoolFile};
+use crate::controller::{Controller, Crash};
+use crate::disk::{Disk, SpoolFile, intent};
 use crate::faults::{Fault, Faults, Hit, Rates, Tally};
+use crate::flaw::Flaw;
 use crate::provider::Provider;
 use crate::rng::Rng;
 use crate::slurm::{Call, Hook, OWN_PARTITION, Own, Rules, Slurm, Stage};
@@ -51,6 +53,10 @@ pub struct Setup {
     pub lulls: Vec<(Millis, Millis)>,
     /// When faults stop.
     pub calm: Millis,
+    /// A kill of the controller at one certain write of its journal.
+    pub crash: Option<Crash>,
+    /// What is wrong with the controller.
+    pub flaw: Option<Flaw>,
 }
 
 /// A job to come.
@@ -112,12 +118,16 @@ impl Default for Setup {
                 retry_max: Millis::secs(60),
                 breaker_failures: 6,
                 breaker_pause: Millis::secs(20),
+                look_max_age: Millis::secs(20),
+                mark_patience: Millis::secs(10),
                 ..Policy::default()
             },
             faults: Rates::none(),
             muted: BTreeSet::new(),
             lulls: Vec::new(),
             calm: Millis::secs(0),
+            crash: None,
+            flaw: None,
         }
     }
 }
@@ -135,6 +145,8 @@ pub struct Summary {
     pub faults: Vec<(Fault, Tally)>,
     /// VMs made.
     pub created: usize,
+    /// Writes of its journal.
+    pub writes: u64,
     /// Kills of the controller.
     pub kills: usize,
     /// How often Slurm's ResumeTimeout ended a resume.
@@ -161,7 +173,8 @@ pub struct Sim {
     begin: Time,
     check: Checker,
     submitted: usize,
-    next_file: u64,
+    /// A number for each hook.
+    next_file: u32,
     /// When the last hook was called: no two at once.
     last_call: Time,
     next_mischief: Time,
@@ -184,6 +197,13 @@ impl Sim {
     /// The world at its start: nothing runs.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
+        let disk = Flaw::disk(setup.flaw);
+        Self::with_disk(setup, disk)
+    }
+
+    /// The same with a journal of the caller's, which must be new.
+    #[must_use]
+    pub fn with_disk(setup: Setup, disk: Box<dyn Disk>) -> Self {
         let rng = Rng::new(setup.seed);
         let begin = Time(1_000_000_000);
         let numbered = |word: &str, count: usize| -> Vec<NodeName> {
@@ -205,7 +225,13 @@ impl Sim {
         let mut slurm = Slurm::new(all, setup.rules.clone(), rng.fork(1));
         own.iter().for_each(|node| slurm.own_node(node));
         let provider = Provider::new(hosts, setup.policy.overhead_mb, rng.fork(2));
-        let controller = Controller::new(first_world(&setup, &names, &own, begin), rng.fork(3));
+        let controller = Controller::new(
+            first_world(&setup, &names, &own, begin),
+            disk,
+            setup.crash,
+            setup.flaw,
+            rng.fork(3),
+        );
         Self {
             now: begin,
             slurm,
@@ -226,6 +252,7 @@ impl Sim {
                 checks: 0,
                 faults: Vec::new(),
                 created: 0,
+                writes: 0,
                 kills: 0,
                 resume_timeouts: 0,
                 downs: 0,
@@ -262,6 +289,7 @@ impl Sim {
                 self.summary.took = self.now.since(self.begin);
                 self.summary.resume_timeouts = self.slurm.resume_timeouts;
                 self.summary.checks = self.check.made();
+                self.summary.writes = self.controller.writes;
                 self.summary.faults = self.faults.tally();
                 return Ok(self.summary);
             }
@@ -325,11 +353,9 @@ impl Sim {
                 _ => {}
             }
         }
-        let harms = std::mem::take(&mut self.controller.harms);
         match self.check.round(
             &round,
-            &harms,
-            &self.controller,
+            &mut self.controller,
             &self.provider,
             &self.slurm,
             &self.setup,
@@ -365,23 +391,30 @@ impl Sim {
 
     /// Has a hook write an order, as a person or slurmctld does.
     pub fn write_order(&mut self, call: Call) {
-        let late = if self.faults.strikes(Fault::HookLate) {
-            15_000
-        } else {
-            400
-        };
-        let written = self.now + Millis(self.rng.below(late));
         let names: Vec<&str> = call.nodes.iter().map(NodeName::as_str).collect();
         self.tell(format!("{:?} {}", call.hook, names.join(",")));
-        self.last_call = self.now.max(self.last_call + Millis(1));
-        self.check.issued(self.next_file, &call, self.last_call);
-        let file = SpoolFile {
-            at: self.last_call,
-            written,
-            call,
-        };
-        self.controller.disk.spool.insert(self.next_file, file);
-        self.next_file += 1;
+        if self.faults.strikes(Fault::HookLost) {
+            return;
+        }
+        let times = 1 + u32::from(self.faults.strikes(Fault::HookTwice));
+        for _ in 0..times {
+            let late = if self.faults.strikes(Fault::HookLate) {
+                15_000
+            } else {
+                400
+            };
+            let written = self.now + Millis(self.rng.below(late));
+            self.last_call = self.now.max(self.last_call + Millis(1));
+            let (name, bytes) = intent(&call, self.last_call, self.next_file);
+            self.next_file += 1;
+            self.check.issued(name.clone(), &call, self.last_call);
+            let file = SpoolFile {
+                written,
+                bytes,
+                jobs: call.jobs.clone(),
+            };
+            self.controller.spool.insert(name, file);
+        }
     }
 
     /// The slurmds that have come up talk to slurmctld, when it answers.
@@ -489,10 +522,10 @@ impl Sim {
             self.provider.add_outsider(tag, &host, 20);
         }
         if self.faults.strikes(Fault::TwinVm) && self.provider.free_mb(&host) >= 10 {
-            let known = self.controller.world.records.get(&node);
+            let known = self.controller.world().records.get(&node);
             let known = known.map_or(0, |record| record.generation.0);
             let generation = Generation((known + self.rng.below(4)).saturating_sub(1));
-            let tag = self.controller.world.tag(&node, generation);
+            let tag = self.controller.world().tag(&node, generation);
             if !self
                 .provider
                 .vms
@@ -564,7 +597,7 @@ impl Sim {
     #[must_use]
     pub fn left_over(&self) -> Vec<String> {
         let mut left = Vec::new();
-        let world = &self.controller.world;
+        let world = self.controller.world();
         if self.submitted < self.setup.jobs.len() || !self.faults.are_over() || !self.repairs.is_empty() {
             left.push("more is to come".into());
             return left;
@@ -624,7 +657,12 @@ fn first_world(setup: &Setup, names: &[NodeName], own: &[NodeName], now: Time) -
     let cluster = ClusterName::new("sim").expect("a cluster's name");
     let usual = names.iter().map(|name| (name.clone(), usual.clone()));
     let specs = usual.chain(own.iter().map(|name| (name.clone(), largest.clone())));
-    let mut world = World::new(now, cluster, setup.policy.clone(), specs.collect());
+    let mut world = World::new(
+        now,
+        cluster,
+        Flaw::policy(setup.flaw, setup.policy.clone()),
+        specs.collect(),
+    );
     if !own.is_empty() {
         let partition = JobPartition {
             nodesets: BTreeSet::from([largest.nodeset]),

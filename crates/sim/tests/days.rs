@@ -4,6 +4,7 @@
 
 use thiao_core::ids::{JobId, Millis, NodeName};
 use thiao_core::view::VmState;
+use thiao_sim::disk::Memory;
 use thiao_sim::faults::Rates;
 use thiao_sim::sim::{JobPlan, OwnPlan, Setup, Sim, Summary};
 use thiao_sim::slurm::{Call, Hook, Stage};
@@ -177,7 +178,7 @@ fn a_lost_database_loses_no_job() {
             ..Setup::default()
         });
         until_running(&mut sim, 1);
-        sim.controller.lose_records(sim.now);
+        sim.controller.lose_records(Box::new(Memory::default()), sim.now);
         let day = sim.run().unwrap();
         assert_eq!(day.downs, 0, "seed {seed}: {day:?}");
     }

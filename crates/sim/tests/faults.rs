@@ -124,6 +124,8 @@ fn setup() -> impl Strategy<Value = Setup> {
                 policy: Policy { max_vms, ..policy },
                 faults,
                 calm: Millis::secs(300),
+                crash: None,
+                flaw: None,
                 ..Setup::default()
             }
         })

@@ -28,6 +28,12 @@ impl Prolog {
     pub(super) fn new(since: Time) -> Self {
         Self { since, answer: None }
     }
+
+    /// Whether it has heard its answer.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.answer.is_some()
+    }
 }
 
 /// What a job has beside in job mode.

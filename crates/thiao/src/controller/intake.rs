@@ -142,28 +142,9 @@ impl Spool {
         }
         let bytes = fs::read(path).map_err(|error| error.to_string())?;
         let file = IntentFile::decode(&bytes).map_err(|error| error.to_string())?;
-        let nodes = match file.nodes.as_str() {
-            "" => Vec::new(),
-            list => hostlist::expand(list).map_err(|error| error.to_string())?,
-        };
+        let nodes = file.nodes().map_err(|error| error.to_string())?;
         let (jobs, note) = jobs_by_node(&file);
-        let order = match file.kind {
-            IntentKind::Resume { force } => Order::Up { force, jobs },
-            IntentKind::Suspend => Order::Down,
-            IntentKind::ResumeFail => Order::ResumeFailed,
-            // Unknown is no failure: a person's word, or of an older Slurm's hook.
-            IntentKind::JobEnd { job, exit } => Order::JobEnded {
-                job,
-                failed: exit.is_some_and(|exit| exit != 0),
-            },
-        };
-        let intent = TakenIntent {
-            name: name.to_owned(),
-            kind: file.kind.word().to_owned(),
-            nodes: file.nodes.clone(),
-            at: file.at,
-            uid: file.uid,
-        };
+        let (order, intent) = (file.order(jobs), file.taken(name));
         Ok((
             Taken {
                 intent,
