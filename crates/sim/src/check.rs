@@ -185,7 +185,9 @@ impl Checker {
         self.ask(Invariant::OneVmPerNode, one_vm_per_node(provider))?;
         let own = self.one_job_per_vm(provider, slurm);
         self.ask(Invariant::OneJobPerVm, own)?;
+        let meddled = std::mem::take(&mut controller.meddled);
         let left_alone = self.foreign_vms_stay(controller, provider);
+        let left_alone = meddled.into_iter().next().map_or(left_alone, Err);
         self.ask(Invariant::OthersLeftAlone, left_alone)?;
         let bounded = starts_bounded(controller, setup).and_then(|()| bounded(provider, setup));
         self.ask(Invariant::Bounded, bounded)

@@ -4,7 +4,7 @@
 use crate::disk::{Disk, SpoolFile};
 use crate::faults::{Fault, Faults};
 use crate::flaw::Flaw;
-use crate::perform::{Harm, harm, perform};
+use crate::perform::{Harm, harm, meddled, perform};
 use crate::provider::Provider;
 use crate::rng::Rng;
 use crate::slurm::Slurm;
@@ -109,6 +109,8 @@ pub struct Controller {
     pub flights: Vec<Flight>,
     /// Jobs that our actions met, since last asked.
     pub harms: Vec<Harm>,
+    /// What we did to what others had set, since last asked.
+    pub meddled: Vec<String>,
     /// Actions that took effect though they were not in the journal, since last asked.
     pub unkept: Vec<String>,
     /// How often the journal was written.
@@ -154,6 +156,7 @@ impl Controller {
             spool: BTreeMap::new(),
             flights: Vec::new(),
             harms: Vec::new(),
+            meddled: Vec::new(),
             unkept: Vec::new(),
             writes: 0,
             slurm_sight: Sight::default(),
@@ -266,6 +269,7 @@ impl Controller {
     ) -> Outcome {
         self.harms
             .extend(harm(&flight.action, flight.known, slurm, provider));
+        self.meddled.extend(meddled(&flight.action, flight.known, slurm));
         if flight.id > self.last_kept {
             self.unkept.push(flight.action.to_string());
         }
@@ -416,12 +420,11 @@ impl Controller {
                     let intent = IntentFile::decode(&file.bytes).map_err(|error| error.to_string());
                     let nodes = |intent: &IntentFile| intent.nodes().map_err(|error| error.to_string());
                     match intent.and_then(|intent| Ok((nodes(&intent)?, intent))) {
-                        Ok((nodes, intent)) => {
+                        Ok((mut nodes, intent)) => {
                             let order = intent.order(file.jobs);
-                            let kept = intent.taken(&name);
-                            if let Some(kept) = Flaw::order(self.flaw, &self.rounds.world, kept, &order) {
-                                self.rounds.take(kept, &nodes, &order);
-                            }
+                            let mut kept = intent.taken(&name);
+                            Flaw::order(self.flaw, &self.rounds.world, &mut kept, &mut nodes, &order);
+                            self.rounds.take(kept, &nodes, &order);
                             taken.push(name);
                         }
                         Err(why) => round.refused.push(format!("order {name} cannot be read: {why}")),

@@ -165,25 +165,23 @@ impl Flaw {
         view
     }
 
-    /// What the controller makes of an order; none if it is dropped.
-    #[must_use]
+    /// What the controller makes of an order: when it was given, and to which nodes.
     pub fn order(
         flaw: Option<Flaw>,
         world: &World,
-        mut intent: TakenIntent,
+        intent: &mut TakenIntent,
+        nodes: &mut Vec<NodeName>,
         order: &Order,
-    ) -> Option<TakenIntent> {
-        let up = |record: &NodeRecord| record.vm.as_ref().is_some_and(|vm| vm.phase == Phase::Up);
+    ) {
+        let up = |node: &NodeName| {
+            let vm = world.records.get(node).and_then(|record| record.vm.as_ref());
+            vm.is_some_and(|vm| vm.phase == Phase::Up)
+        };
         match flaw {
             Some(Self::LateOrdersWin) => intent.at = world.now,
-            Some(Self::IgnoresPowerDown) if *order == Order::Down => {
-                let named = NodeName::new(&intent.nodes).ok();
-                let record = named.and_then(|node| world.records.get(&node));
-                return (!record.is_some_and(up)).then_some(intent);
-            }
+            Some(Self::IgnoresPowerDown) if *order == Order::Down => nodes.retain(|node| !up(node)),
             _ => {}
         }
-        Some(intent)
     }
 
     /// What the controller has forgotten when it plans.

@@ -3,7 +3,7 @@
 
 use crate::faults::{Fault, Faults};
 use crate::provider::Provider;
-use crate::slurm::Slurm;
+use crate::slurm::{ADMINS_REASON, Slurm};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::plan::Action;
@@ -45,6 +45,16 @@ pub fn harm(action: &Action, known: Time, slurm: &Slurm, provider: &Provider) ->
         known,
         job: slurm.running_on(node)?,
     })
+}
+
+/// Whether the action, decided on a look that began at `known`, lifts what an admin had set before.
+pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
+    let Action::ReturnNode { node } = action else {
+        return None;
+    };
+    let seen = slurm.nodes.get(node)?;
+    (seen.down.as_deref() == Some(ADMINS_REASON) && seen.admin_down < known)
+        .then(|| format!("{node} was given back, which an admin had set DOWN: {ADMINS_REASON}"))
 }
 
 /// Does what the action says to the world outside; tells how it ended.

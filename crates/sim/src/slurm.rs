@@ -27,6 +27,9 @@ use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::view::{BaseState, JobState, SlurmView};
 use thiao_core::world::Mode;
 
+/// Why an admin sets a node DOWN.
+pub const ADMINS_REASON: &str = "disk broken";
+
 /// The settings of `slurm.conf` that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -85,6 +88,8 @@ pub struct Node {
     pub ends: bool,
     /// Whether it is DOWN, and why.
     pub down: Option<String>,
+    /// When an admin last set it DOWN.
+    pub admin_down: Time,
     /// Its power.
     pub power: Power,
     /// Whether an admin drained it.
@@ -185,6 +190,7 @@ impl Slurm {
             mode: Mode::PowerSaving,
             ends: false,
             down: None,
+            admin_down: Time(0),
             power: Power::Off,
             drain: false,
             job: None,
@@ -441,13 +447,16 @@ impl Slurm {
 
     /// An admin's `state=down`, without more.
     pub fn admin_down(&mut self, name: &NodeName, now: Time) {
-        self.take_down(name, "disk broken", now);
+        self.take_down(name, ADMINS_REASON, now);
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.admin_down = now;
+        }
     }
 
     /// An admin's `state=resume` of a node that is DOWN for that admin's reason.
     pub fn admin_resume(&mut self, name: &NodeName, now: Time) {
         let down = self.nodes.get(name).and_then(|node| node.down.as_deref());
-        if down == Some("disk broken") {
+        if down == Some(ADMINS_REASON) {
             self.return_to_service(name, now);
         }
     }

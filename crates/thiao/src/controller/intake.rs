@@ -12,7 +12,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, NodeName, Time};
 use thiao_core::journal::{Journal as _, TakenIntent};
 use thiao_core::note::{Note, Subject};
-use thiao_core::spool::{self, IntentFile, IntentKind};
+use thiao_core::spool::{self, IntentFile};
 use thiao_core::world::{Mode, NodeSpec};
 
 /// Orders larger than this were not written by a hook.
@@ -231,6 +231,7 @@ pub fn now() -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thiao_core::spool::IntentKind;
     use thiao_core::view::Shape;
 
     fn name(text: &str) -> NodeName {
