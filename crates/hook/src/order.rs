@@ -56,7 +56,8 @@ pub fn leave(state: &Path, kind: IntentKind, list: &OsStr, resume_file: Vec<u8>)
     let spool = state.join("spool");
     let cluster = check_cluster(&spool)?;
     let unknown = unknown_nodes(&spool, &names);
-    let known = names.len() - unknown.len();
+    // Not the difference of both counts: a node may be named twice.
+    let known = names.iter().filter(|name| !unknown.contains(name)).count();
     let nodes = if unknown.is_empty() {
         String::from_utf8_lossy(bytes).into_owned()
     } else {

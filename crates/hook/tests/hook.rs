@@ -294,6 +294,12 @@ fn unknown_nodes_do_not_take_the_known_ones_along() {
         2,
         &["unknown nodes: xx. Nothing was kept."],
     );
+    // Named twice it is no more than one unknown node.
+    assert_says(
+        &place.run("Resume", &["xx,xx"]),
+        2,
+        &["unknown nodes: xx. Nothing was kept."],
+    );
     let orders = place.orders();
     assert_eq!(
         orders
