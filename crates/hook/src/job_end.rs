@@ -9,18 +9,14 @@
 //! SIGSEGV, and 0 of a running job that was cancelled. An array's task has its own
 //! `SLURM_JOB_ID`. For a job that is cancelled while it waits no epilog runs.
 
-use crate::order::{self, Listed};
+use crate::order;
 use crate::{Failure, say, state};
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use thiao_core::hostlist;
-use thiao_core::ids::{JobId, NodeName};
+use thiao_core::ids::JobId;
 use thiao_core::spool::{self, IntentKind};
-
-/// What slurmctld (22.05.8) has for the nodes of a job that had none.
-const NO_NODES: &str = "(null)";
+use thiao_hook::said;
 
 /// The end of job `$SLURM_JOB_ID`, told by slurmctld: an order if it had nodes of
 /// job mode; in any case the controller is woken.
@@ -44,7 +40,7 @@ pub fn has_job() -> bool {
 /// # Errors
 /// Code 1 when the order could not be kept, 2 when that is no job's number.
 pub fn by_hand(state: &Path, job: &OsStr) -> Result<(), Failure> {
-    let job = number(job).ok_or_else(|| {
+    let job = said::number(job).ok_or_else(|| {
         Failure::refused(format!(
             "{} is no job's number: name one as in `scontrol show job`; a task of an array has one of its own",
             job.display()
@@ -69,36 +65,16 @@ fn leave(state: &Path) -> Result<(), Failure> {
     let (Some(id), Some(list)) = (variable("SLURM_JOB_ID"), variable("SLURM_JOB_NODELIST")) else {
         return Ok(());
     };
-    let ours = match order::listed(&spool.join(spool::JOB_NODES)) {
-        Listed::Unsaid => return Ok(()),
-        said => said,
-    };
-    if list == NO_NODES {
+    let ours = order::listed(&spool.join(spool::JOB_NODES));
+    let exit = variable("SLURM_JOB_EXIT_CODE");
+    let order = said::job_end(&id, &list, exit.as_deref(), &ours).map_err(Failure::refused)?;
+    let Some((kind, nodes)) = order else {
         return Ok(());
-    }
-    let job = number(&id)
-        .ok_or_else(|| Failure::refused(format!("SLURM_JOB_ID={} is no job's number", id.display())))?;
-    let nodes = hostlist::expand(list.as_bytes())
-        .map_err(|error| Failure::refused(format!("SLURM_JOB_NODELIST={}: {error}", list.display())))?;
-    let nodes: Vec<NodeName> = nodes.into_iter().filter(|node| ours.may_have(node)).collect();
-    if nodes.is_empty() {
-        return Ok(());
-    }
-    let kind = IntentKind::JobEnd {
-        job: JobId(job),
-        // A status as of wait(2) in decimal; SLURM_JOB_EXIT_CODE2 is the same as 1:0.
-        exit: variable("SLURM_JOB_EXIT_CODE").and_then(|text| number(&text)),
     };
     let cluster = order::check_cluster(&spool)?;
-    order::keep(&spool, kind, cluster, &hostlist::fold(&nodes), Vec::new())
+    order::keep(&spool, kind, cluster, &nodes, Vec::new())
 }
 
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
-}
-
-fn number(text: &OsStr) -> Option<u32> {
-    let text = text.to_str()?;
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok())?
 }

@@ -1,7 +1,6 @@
 //! Leaving an order in the controller's spool so that it cannot get lost.
 
 use crate::{Failure, state, tell};
-use std::collections::HashSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
@@ -11,18 +10,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use thiao_core::hostlist::{self, Limits, NameSet};
-use thiao_core::ids::{ClusterName, NodeName, Time};
+use thiao_core::hostlist;
+use thiao_core::ids::{ClusterName, Time};
 use thiao_core::spool::{self, IntentFile, IntentKind};
+use thiao_hook::said::{self, Chosen, Listed, OtherCluster};
 
 /// The most of a resume file that is kept, in bytes: some 100,000 jobs'.
 const MAX_RESUME_FILE: u64 = 32 << 20;
-
-/// The most nodes that a cluster has; those of one order are fewer.
-const KNOWN: Limits = Limits {
-    names: 1 << 20,
-    bytes: 32 << 20,
-};
 
 /// What Slurm says about the jobs that the nodes are for. It helps and is not
 /// needed: when it can't be read, the order is kept without it.
@@ -51,34 +45,25 @@ pub fn read_resume_file() -> Vec<u8> {
 /// for those that are known is kept then. Code 1 when it could not be kept.
 pub fn leave(state: &Path, kind: IntentKind, list: &OsStr, resume_file: Vec<u8>) -> Result<(), Failure> {
     let bytes = list.as_bytes();
-    let names = hostlist::expand(bytes)
-        .map_err(|error| Failure::refused(format!("{error}\n{}", error.caret(bytes))))?;
     let spool = state.join("spool");
     let cluster = check_cluster(&spool)?;
-    let unknown = unknown_nodes(&spool, &names);
-    // Not the difference of both counts: a node may be named twice.
-    let known = names.iter().filter(|name| !unknown.contains(name)).count();
-    let nodes = if unknown.is_empty() {
-        String::from_utf8_lossy(bytes).into_owned()
-    } else {
-        hostlist::fold(names.iter().filter(|name| !unknown.contains(name)))
-    };
-    if known > 0 {
-        keep(&spool, kind, cluster, &nodes, resume_file)?;
+    let Chosen { nodes, unknown } = said::choose(bytes, &listed(&spool.join(spool::NODES)))
+        .map_err(|error| Failure::refused(format!("{error}\n{}", error.caret(bytes))))?;
+    if let Some(nodes) = &nodes {
+        keep(&spool, kind, cluster, nodes, resume_file)?;
         state::poke(state);
     }
     if unknown.is_empty() {
         return Ok(());
     }
-    let kept = if known > 0 {
-        format!("The order for {nodes} is kept.")
-    } else {
-        "Nothing was kept.".to_owned()
+    let kept = match nodes {
+        Some(nodes) => format!("The order for {nodes} is kept."),
+        None => "Nothing was kept.".to_owned(),
     };
     Err(Failure::refused(format!(
         "unknown nodes: {}. {kept}\nThe controller knows those in {}. To add nodes, name them in a nodeset of its \
          thiao.toml and in slurm.conf (`thiao setup` writes the lines), then restart it.",
-        hostlist::fold(unknown),
+        hostlist::fold(&unknown),
         spool.join(spool::NODES).display(),
     )))
 }
@@ -88,50 +73,18 @@ pub fn check_cluster(spool: &Path) -> Result<Option<ClusterName>, Failure> {
     let Some(calling) = env::var_os("SLURM_CLUSTER_NAME").filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
-    let calling = calling.to_string_lossy();
-    if let Some(ours) = read_text(&spool.join(spool::CLUSTER))
-        && ours != calling
-    {
-        return Err(Failure::refused(format!(
+    let ours = read_text(&spool.join(spool::CLUSTER));
+    said::cluster(&calling, ours.as_deref()).map_err(|OtherCluster { calling, ours }| {
+        Failure::refused(format!(
             "node of another cluster: called by cluster {calling:?} (SLURM_CLUSTER_NAME), but the controller of {} \
              serves {ours:?}. Nothing was kept. Give each cluster a controller and a state folder of its own: set \
              THIAO_STATE_DIR, or let slurm.conf name the programs that `thiao setup` made for this cluster.",
             spool.display()
-        )));
-    }
-    Ok(ClusterName::new(&calling).ok())
+        ))
+    })
 }
 
-/// Those of the names that the controller does not know. None when it has not said which it knows.
-fn unknown_nodes<'a>(spool: &Path, names: &'a [NodeName]) -> HashSet<&'a NodeName> {
-    let known = listed(&spool.join(spool::NODES));
-    names.iter().filter(|name| !known.may_have(name)).collect()
-}
-
-/// What a list of nodes in the spool says.
-pub enum Listed {
-    /// There is none.
-    Unsaid,
-    /// It cannot be read, which was told.
-    Unclear,
-    /// There are no nodes.
-    None,
-    /// These.
-    These(NameSet),
-}
-
-impl Listed {
-    /// Whether it has this node, or does not say that it has not: that is no reason to lose an order.
-    pub fn may_have(&self, node: &NodeName) -> bool {
-        match self {
-            Self::Unsaid | Self::Unclear => true,
-            Self::None => false,
-            Self::These(names) => names.contains(node),
-        }
-    }
-}
-
-/// Reads such a list.
+/// Reads a list of nodes in the spool.
 pub fn listed(path: &Path) -> Listed {
     let unclear = |why: &dyn fmt::Display| {
         tell(format_args!(
@@ -143,10 +96,7 @@ pub fn listed(path: &Path) -> Listed {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Listed::Unsaid,
         Err(error) => unclear(&error),
-        Ok(list) if list.trim_end().is_empty() => Listed::None,
-        Ok(list) => {
-            NameSet::parse(list.trim_end(), KNOWN).map_or_else(|error| unclear(&error), Listed::These)
-        }
+        Ok(list) => Listed::read(&list).unwrap_or_else(|error| unclear(&error)),
     }
 }
 

@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+use thiao_hook::said::{self, Answer};
 
 /// How long to wait when `THIAO_PROLOG_LIMIT` says nothing.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -119,13 +120,6 @@ fn seconds(name: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(86_400)))
 }
 
-/// An HTTP answer, as far as it matters here.
-struct Answer {
-    status: u16,
-    /// Its text on one line.
-    body: String,
-}
-
 /// One request that the controller holds until the nodes are up, or until `left` has passed.
 fn request(state: &Path, job: u32, left: Duration) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(state.join("api.sock"))?;
@@ -137,37 +131,5 @@ fn request(state: &Path, job: u32, left: Duration) -> io::Result<Answer> {
     stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    parse(&answer).ok_or_else(|| io::Error::other("it closed the connection without an answer"))
-}
-
-/// Reads `HTTP/1.1 STATUS ...`, headers, an empty line and a body.
-fn parse(answer: &[u8]) -> Option<Answer> {
-    let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    let words: Vec<&str> = body.split_whitespace().collect();
-    Some(Answer {
-        status,
-        body: words.join(" "),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_a_status_and_a_body() {
-        let answer = parse(b"HTTP/1.1 409 Conflict\r\ncontent-length: 9\r\n\r\nno\n nodes ").unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (409, "no nodes"));
-        for odd in [
-            "",
-            "HTTP/1.1 200 OK\r\n",
-            "HTTP/1.1 x\r\n\r\n",
-            "SSH-2.0\r\n\r\n",
-            "HTTP/1.1 99999 X\r\n\r\n",
-        ] {
-            assert!(parse(odd.as_bytes()).is_none(), "{odd:?}");
-        }
-    }
+    said::answer(&answer).ok_or_else(|| io::Error::other("it closed the connection without an answer"))
 }

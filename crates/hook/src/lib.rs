@@ -1,0 +1,3 @@
+//! The part of the hooks that needs no machine: see [`said`].
+
+pub mod said;
