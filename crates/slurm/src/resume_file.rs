@@ -4,8 +4,12 @@
 //! `nodes_resume` and `nodes_alloc`, and `all_nodes_resume`. Slurm removes the file about 10 s after the call.
 
 use serde::Deserialize;
-use thiao_core::hostlist;
+use thiao_core::hostlist::{self, Limits, Problem};
 use thiao_core::ids::{JobId, NodeName};
+
+/// The most nodes that a file may name, each as often as jobs have it: sixteen jobs on each node of
+/// the largest cluster. A name takes some 60 bytes of memory, and few bytes of the file.
+pub const MOST_NAMES: u64 = 1 << 20;
 
 /// What the file tells.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,11 +40,14 @@ pub enum ResumeFileError {
     /// A list of nodes that is none.
     #[error("SLURM_RESUME_FILE names nodes as {list:?}: {why}")]
     Nodes {
-        /// The text in the file.
+        /// The text in the file, or its beginning.
         list: String,
         /// What is wrong with it.
         why: String,
     },
+    /// More nodes than any cluster has for its jobs.
+    #[error("SLURM_RESUME_FILE names more than {0} nodes for its jobs")]
+    TooMany(u64),
 }
 
 #[derive(Deserialize)]
@@ -62,15 +69,23 @@ struct Job {
 /// Reads the file's text. Keys that we do not know are skipped.
 ///
 /// # Errors
-/// When it is no JSON of that form or a node list is malformed.
+/// When it is no JSON of that form, a node list is malformed, or it names more than [`MOST_NAMES`].
 pub fn parse(text: &str) -> Result<ResumeFile, ResumeFileError> {
+    parse_within(text, MOST_NAMES)
+}
+
+/// [`parse`] with another limit on the names of all lists together.
+///
+/// # Errors
+/// See [`parse`].
+pub fn parse_within(text: &str, most: u64) -> Result<ResumeFile, ResumeFileError> {
     let file: File = serde_json::from_str(text)?;
+    let mut room = Room { most, left: most };
     let jobs = file.jobs.into_iter().map(|job| {
-        let resume = expand(job.nodes_resume.as_deref())?;
-        let alloc = if job.nodes_alloc.is_some() {
-            expand(job.nodes_alloc.as_deref())?
-        } else {
-            resume.clone()
+        let resume = room.expand(job.nodes_resume.as_deref())?;
+        let alloc = match job.nodes_alloc {
+            Some(list) => room.expand(Some(&list))?,
+            None => room.again(&resume)?,
         };
         Ok(ResumeJob {
             id: JobId(job.job_id),
@@ -80,16 +95,42 @@ pub fn parse(text: &str) -> Result<ResumeFile, ResumeFileError> {
     });
     Ok(ResumeFile {
         jobs: jobs.collect::<Result<_, ResumeFileError>>()?,
-        all_nodes: expand(file.all_nodes.as_deref())?,
+        all_nodes: room.expand(file.all_nodes.as_deref())?,
     })
 }
 
-fn expand(list: Option<&str>) -> Result<Vec<NodeName>, ResumeFileError> {
-    match list.map(str::trim) {
-        None | Some("" | "(null)") => Ok(Vec::new()),
-        Some(list) => hostlist::expand(list).map_err(|e| ResumeFileError::Nodes {
-            list: list.to_owned(),
-            why: e.to_string(),
-        }),
+/// How many names may still come.
+struct Room {
+    most: u64,
+    left: u64,
+}
+
+impl Room {
+    fn expand(&mut self, list: Option<&str>) -> Result<Vec<NodeName>, ResumeFileError> {
+        let list = match list.map(str::trim) {
+            None | Some("" | "(null)") => return Ok(Vec::new()),
+            Some(list) => list,
+        };
+        let each = Limits::default();
+        let limits = Limits {
+            names: each.names.min(self.left),
+            ..each
+        };
+        let names = hostlist::expand_within(list, limits).map_err(|error| match error.problem {
+            Problem::TooMany(limit) if limit < each.names => ResumeFileError::TooMany(self.most),
+            _ => ResumeFileError::Nodes {
+                // It ends in an event that people read.
+                list: list.chars().take(100).collect(),
+                why: error.to_string(),
+            },
+        })?;
+        self.left -= names.len() as u64;
+        Ok(names)
+    }
+
+    fn again(&mut self, names: &[NodeName]) -> Result<Vec<NodeName>, ResumeFileError> {
+        let left = self.left.checked_sub(names.len() as u64);
+        self.left = left.ok_or(ResumeFileError::TooMany(self.most))?;
+        Ok(names.to_vec())
     }
 }

@@ -317,6 +317,26 @@ fn resume_files_of_all_versions_are_read() {
     }
 }
 
+#[test]
+fn a_short_resume_file_cannot_take_much_memory() {
+    // 45 bytes for 65,536 names; 32 MiB of them would be some 48 thousand million.
+    let job = r#"{"job_id":1,"nodes":"c[0-65535]"}"#;
+    let file = |jobs: usize| format!(r#"{{"jobs":[{}]}}"#, vec![job; jobs].join(","));
+    // Each job's nodes are there twice: to be resumed, and in all.
+    assert_eq!(resume_file::parse(&file(8)).unwrap().jobs.len(), 8);
+    let error = resume_file::parse(&file(9)).unwrap_err().to_string();
+    assert!(error.contains("more than 1048576 nodes"), "{error}");
+
+    let few = r#"{"jobs":[{"job_id":1,"nodes":"c[1-2]"}],"all_nodes":"c[1-2]"}"#;
+    assert!(resume_file::parse_within(few, 6).is_ok());
+    for most in 0..6 {
+        assert!(resume_file::parse_within(few, most).is_err(), "{most}");
+    }
+    let long = format!(r#"{{"all_nodes":"{}"}}"#, "[".repeat(5000));
+    let error = resume_file::parse(&long).unwrap_err().to_string();
+    assert!(error.len() < 400, "{error}");
+}
+
 fn any_flags() -> impl Strategy<Value = NodeFlags> {
     any::<[bool; 8]>().prop_map(|b| NodeFlags {
         cloud: b[0],
