@@ -22,6 +22,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
@@ -106,7 +107,7 @@ fn more_files() -> usize {
 async fn listen(listener: UnixListener, queries: mpsc::Sender<Query>, limits: Limits) -> io::Result<()> {
     let own_uid = rustix::process::geteuid().as_raw();
     let doors = Arc::new(Doors::new(&limits));
-    let router = routes::router(queries, limits.answer);
+    let answers = Answers::within(queries, &limits);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -121,9 +122,9 @@ async fn listen(listener: UnixListener, queries: mpsc::Sender<Query>, limits: Li
         let viewer = viewer(peer.uid(), own_uid);
         match doors.enter(viewer) {
             Some(pass) => {
-                let connection = converse(stream, viewer, router.clone(), limits.head);
+                let answers = answers.clone();
                 tokio::spawn(async move {
-                    connection.await;
+                    answers.converse(stream, viewer).await;
                     drop(pass);
                 });
             }
@@ -140,20 +141,42 @@ fn viewer(uid: u32, own_uid: u32) -> Viewer {
     }
 }
 
-/// Answers one connection's requests.
-async fn converse(stream: UnixStream, viewer: Viewer, router: axum::Router, head: Duration) {
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(viewer);
-        TowerToHyperService::new(router.clone()).call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(uid = viewer.uid, %error, "a connection to the API ended early");
+/// What answers an asker who was let in.
+#[derive(Clone)]
+pub struct Answers {
+    router: axum::Router,
+    head: Duration,
+}
+
+impl Answers {
+    /// Answers by what the controller says to these questions.
+    #[must_use]
+    pub fn new(queries: mpsc::Sender<Query>) -> Self {
+        Self::within(queries, &Limits::default())
+    }
+
+    fn within(queries: mpsc::Sender<Query>, limits: &Limits) -> Self {
+        Self {
+            router: routes::router(queries, limits.answer),
+            head: limits.head,
+        }
+    }
+
+    /// Answers one connection's requests, until it ends; `viewer` is who is at its other end.
+    pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin, viewer: Viewer) {
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(viewer);
+            TowerToHyperService::new(self.router.clone()).call(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = connection.await {
+            tracing::debug!(uid = viewer.uid, %error, "a connection to the API ended early");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod places;
 mod read;
 mod resolve;
 
-use read::{Findings, Origin, Problem, Shown};
+use read::{Findings, Origin, Shown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -22,6 +22,8 @@ use thiao_core::view::Shape;
 use toml::de::DeTable;
 
 pub use places::{Places, places, state_dir};
+pub use read::Problem;
+pub use resolve::Machine;
 pub use thiao_core::world::{JobPartition, Mode, NodeSpec};
 
 /// Everything that was configured or is the default, resolved.
@@ -342,8 +344,11 @@ fn read_trusted(file: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// Checks a file's text.
-fn parse(file: &Path, text: &str, machine: &resolve::Machine) -> Result<Loaded, ConfigError> {
+/// Checks a file's text: with nothing but these values, no file and no variable is read.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn parse(file: &Path, text: &str, machine: &Machine) -> Result<Loaded, ConfigError> {
     let wrong = |problems| ConfigError::Wrong {
         file: PathDisplay(file.to_owned()),
         problems,
@@ -377,19 +382,32 @@ fn parse(file: &Path, text: &str, machine: &resolve::Machine) -> Result<Loaded, 
     }
 }
 
-fn this_machine() -> resolve::Machine {
+fn this_machine() -> Machine {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy();
     let info = rustix::system::sysinfo();
-    resolve::Machine {
+    // Only /proc missing can hide it; then PATH finds it.
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("thiao"));
+    Machine {
         name: name.split('.').next().unwrap_or_default().to_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_mb: (info.totalram as u64).saturating_mul(u64::from(info.mem_unit)) >> 20,
-        // Only /proc missing can hide it; then PATH finds it.
-        program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("thiao")),
         one_xmlrpc: variable("ONE_XMLRPC").and_then(|text| text.into_string().ok()),
         one_auth: variable("ONE_AUTH").map(PathBuf::from),
         home: variable("HOME").map(PathBuf::from),
+        agent: agent_of(&program),
+        user: passwd::by_name,
+        program,
+    }
+}
+
+/// Where `thiao-guest` is when nobody says: beside the running program, else where packages put it.
+fn agent_of(program: &Path) -> PathBuf {
+    let beside = program.with_file_name("thiao-guest");
+    if beside.is_file() {
+        beside
+    } else {
+        PathBuf::from("/usr/lib/thiao/thiao-guest")
     }
 }
 

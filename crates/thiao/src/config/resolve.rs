@@ -28,7 +28,7 @@ const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 
-/// What this machine is, for defaults.
+/// What this machine is, for defaults. Nothing else of it is looked at.
 pub struct Machine {
     /// Its host name, up to the first dot.
     pub name: String,
@@ -44,6 +44,10 @@ pub struct Machine {
     pub one_auth: Option<PathBuf>,
     /// `$HOME`, in which they find them otherwise.
     pub home: Option<PathBuf>,
+    /// Where `thiao-guest` is when the file does not say.
+    pub agent: PathBuf,
+    /// Its user of a name, or why there is none.
+    pub user: fn(&str) -> Result<thiao_qemu::User, String>,
 }
 
 /// Who makes the VMs.

@@ -11,8 +11,8 @@ nodes = "fg[0-7]"
 memory_mb = 200
 "#;
 
-fn machine() -> resolve::Machine {
-    resolve::Machine {
+fn machine() -> Machine {
+    Machine {
         name: "box".into(),
         cpus: 4,
         memory_mb: 8000,
@@ -20,6 +20,8 @@ fn machine() -> resolve::Machine {
         one_xmlrpc: None,
         one_auth: None,
         home: Some("/home/me".into()),
+        agent: "/usr/lib/thiao/thiao-guest".into(),
+        user: passwd::by_name,
     }
 }
 

@@ -160,7 +160,7 @@ fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
     let munge_key = table.path_or_none("munge_key", "/etc/munge/munge.key".into());
     let munge_socket = table.path("munge_socket", Some("/run/munge/munge.socket.2".into()));
     let slurm_worker = table.flag("slurm_worker", false);
-    let users = people::guests_users(table);
+    let users = people::guests_users(table, machine);
     let shares = table.tables("share").iter().filter_map(share).collect();
     let context = table.free_texts("context", attribute);
     Some(Guest {

@@ -1,12 +1,12 @@
 //! The guests' users, alike for all providers.
 
-use crate::config::passwd;
+use super::Machine;
 use crate::config::read::Section;
 use thiao_qemu::User;
 
 /// All users of the guests: those whom this machine knows, and those whom the file describes.
-pub fn guests_users(table: &Section<'_, '_>) -> Vec<User> {
-    let mut users = users(table);
+pub fn guests_users(table: &Section<'_, '_>, machine: &Machine) -> Vec<User> {
+    let mut users = users(table, machine);
     let own = table.tables("user");
     users.extend(own.iter().filter_map(user));
     for (n, user) in users.iter().enumerate() {
@@ -22,14 +22,14 @@ pub fn guests_users(table: &Section<'_, '_>) -> Vec<User> {
 }
 
 /// The users that are taken as this machine knows them.
-fn users(table: &Section<'_, '_>) -> Vec<User> {
-    let names = table.texts("users", |name| match passwd::by_name(name)? {
+fn users(table: &Section<'_, '_>, machine: &Machine) -> Vec<User> {
+    let names = table.texts("users", |name| match (machine.user)(name)? {
         user if user.uid == 0 => Err(format!("{name} has uid 0, which jobs never have")),
         _ => Ok(()),
     });
     names
         .iter()
-        .filter_map(|name| passwd::by_name(name).ok())
+        .filter_map(|name| (machine.user)(name).ok())
         .collect()
 }
 

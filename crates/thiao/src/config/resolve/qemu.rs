@@ -5,7 +5,7 @@ use crate::config::Nodeset;
 use crate::config::read::{Section, quoted};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use thiao_core::ids::{ClusterName, HostName, NodesetName};
 use thiao_core::policy::Policy;
 use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings, Share, User};
@@ -33,7 +33,7 @@ pub fn qemu(
     let warm = table.flag("warm", true);
     let templates_max = table.number("templates_max", 8, 0..=1024);
     let cache_dir = table.path("cache_dir", Some("/var/cache/thiao".into()))?;
-    let agent = table.path("agent", Some(default_agent(&machine.program)))?;
+    let agent = table.path("agent", Some(machine.agent.clone()))?;
     let guest = GuestSettings {
         slurmctld_host: table.checked("slurmctld_host", Some(machine.name.clone()), word)?,
         slurmctld_addr: table.parsed("slurmctld_addr", Some(address))?,
@@ -43,7 +43,7 @@ pub fn qemu(
         users: Vec::new(),
         shares: Vec::new(),
     };
-    let users = people::guests_users(table);
+    let users = people::guests_users(table, machine);
     let shares = table
         .tables("share")
         .iter()
@@ -204,15 +204,5 @@ pub fn fits(
             "qemu",
             format!("prefix_len leaves {addresses} addresses for {wanted} VMs: use a smaller one"),
         );
-    }
-}
-
-/// Where `thiao-guest` is when nobody says: beside the running program, else where packages put it.
-fn default_agent(program: &Path) -> PathBuf {
-    let beside = program.with_file_name("thiao-guest");
-    if beside.is_file() {
-        beside
-    } else {
-        PathBuf::from("/usr/lib/thiao/thiao-guest")
     }
 }
