@@ -6,7 +6,9 @@
 
 use crate::fold::{REASON_PREFIX, is_returnable};
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
-use crate::plan::{Action, Plan, Step, is_superseded, may_have_registered, surely_unused};
+use crate::plan::{
+    Action, Plan, Step, is_superseded, may_have_registered, surely_unused, was_powered_down_since,
+};
 use crate::view::{
     ArrayTasks, BaseState, Gate, HostView, JobState, Shape, SlurmJob, VmSpec, VmState, VmView,
 };
@@ -344,6 +346,7 @@ impl<'a> Linter<'a> {
         match cause {
             Cause::Ordered => {
                 let ordered = record.is_some_and(|record| matches!(record.wish, Wish::Down { .. }));
+                let ordered = ordered || was_powered_down_since(world, &tag.node);
                 refuse_if(!ordered, || format!("nobody ordered {} down", tag.node))
             }
             Cause::BootTimeout => {

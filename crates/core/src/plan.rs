@@ -307,6 +307,25 @@ pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
     })
 }
 
+/// Whether Slurm has powered `node` down since its VM came up, and asked for it again, by a whole
+/// look that began after that. Slurm waits for a slurmd that starts later than it asked (22.05.8),
+/// which this VM's never does: its job would wait until ResumeTimeout. It runs nothing there.
+#[must_use]
+pub fn was_powered_down_since(world: &World, node: &NodeName) -> bool {
+    let record = world.records.get(node);
+    let asked_again = record.is_some_and(|record| match (&record.vm, record.wish) {
+        (Some(vm), Wish::Up { since }) => {
+            vm.phase == Phase::Up && vm.since < since && since < world.slurm_began
+        }
+        (_, Wish::Up { .. } | Wish::Down { .. } | Wish::Unasked) => false,
+    });
+    asked_again
+        && world.slurm.as_ref().is_some_and(|slurm| {
+            let seen = slurm.nodes.get(node);
+            seen.is_some_and(|seen| seen.flags.powering_up) && !may_have_registered(slurm, node)
+        })
+}
+
 /// Whether Slurm's whole look says that no job can be on `node`'s VM: Slurm does
 /// not know the node, or has it powered down and on no job.
 #[must_use]

@@ -4,7 +4,7 @@ use crate::fold::{REASON_PREFIX, is_returnable};
 use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::place::Ledger;
-use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused};
+use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused, was_powered_down_since};
 use crate::view::{BaseState, ProviderView, VmSpec, VmState, VmView};
 use crate::world::{Cause, Mode, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
@@ -199,6 +199,9 @@ impl<'a> Planner<'a> {
     /// Slurm would not take its slurmd for a resumed node's.
     fn left_behind(&mut self, node: &NodeName, vm: &VmRecord, wish: Wish) {
         let Wish::Up { since } = wish else { return };
+        if was_powered_down_since(self.world, node) {
+            return self.destroy(node, vm, Cause::Ordered);
+        }
         let long = self.world.now.since(since.max(vm.since)) >= self.world.policy.orphan_grace;
         if long && self.surely_unused(node) {
             self.destroy(node, vm, Cause::Orphan);

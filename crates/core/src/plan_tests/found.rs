@@ -285,6 +285,36 @@ fn a_vm_kept_over_a_power_down_is_replaced_not_kept_for_ever() {
 }
 
 #[test]
+fn a_vm_that_was_up_before_a_power_down_and_up_again_is_replaced_at_once() {
+    let mut w = world();
+    w.up("n0");
+    w.down("n0");
+    w.pass(Millis::secs(1)); // the controller was away, or its provider was not ready
+    w.ask_up("n0");
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    w.see_node("n0", running());
+    assert_eq!(w.tick(), [], "not by a look from before that");
+    w.pass(Millis(1));
+    w.see_node("n0", running());
+    assert_eq!(w.tick(), [], "Slurm may be using it");
+    w.see_node("n0", powering_up());
+    assert_eq!(
+        kinds(&w.tick()),
+        ["destroy"],
+        "Slurm waits for a slurmd that starts now"
+    );
+    w.busy.clear();
+    w.gone("n0");
+    w.pass(Millis(1));
+    w.see(vec![]);
+    let actions = w.tick();
+    let [Action::CreateVm { tag, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(tag.generation, Generation(2));
+}
+
+#[test]
 fn a_death_on_a_node_that_slurm_does_not_show_is_cleaned_up() {
     let mut w = world();
     w.up("n0");
