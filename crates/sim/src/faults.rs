@@ -132,15 +132,15 @@ impl Rates {
     }
 }
 
-/// A fault that struck, or would have: of this kind, the first being number 0.
-pub type Hit = (Fault, u32);
+/// A fault that struck: of this kind, at its occasion of this number, the first being 0.
+pub type Hit = (Fault, u64);
 
 /// The faults of one run: decides each time whether one strikes, and counts.
 #[derive(Debug)]
 pub struct Faults {
     rates: Rates,
-    /// Hits that do not take place, for those who look for the shortest bad story.
-    muted: BTreeSet<Hit>,
+    /// If given, these strike and no others, whatever the rates.
+    only: Option<BTreeSet<Hit>>,
     /// All who may make something go wrong have this at hand, none owns it.
     kinds: RefCell<[Kind; Rates::KINDS]>,
     /// What struck since last asked.
@@ -153,8 +153,6 @@ pub struct Faults {
 struct Kind {
     rng: Rng,
     tally: Tally,
-    /// Hits so far, with those muted.
-    number: u32,
 }
 
 /// How often a kind of fault could have struck, and did.
@@ -167,18 +165,17 @@ pub struct Tally {
 }
 
 impl Faults {
-    /// Faults at these rates, without those of `muted`.
+    /// Faults at these rates; or, if given, `only` those, for who looks for the shortest bad story.
     #[must_use]
-    pub fn new(rates: Rates, muted: BTreeSet<Hit>, rng: &Rng) -> Self {
+    pub fn new(rates: Rates, only: Option<BTreeSet<Hit>>, rng: &Rng) -> Self {
         let kind = |number: usize| Kind {
             rng: rng.fork(1 + number as u64),
             tally: Tally::default(),
-            number: 0,
         };
         Self {
             over: rates == Rates::none(),
             rates,
-            muted,
+            only,
             kinds: RefCell::new(std::array::from_fn(kind)),
             struck: RefCell::default(),
             pause: false,
@@ -188,7 +185,7 @@ impl Faults {
     /// Nothing ever goes wrong.
     #[must_use]
     pub fn none() -> Self {
-        Self::new(Rates::none(), BTreeSet::new(), &Rng::new(0))
+        Self::new(Rates::none(), None, &Rng::new(0))
     }
 
     /// Whether it goes wrong this time.
@@ -199,13 +196,13 @@ impl Faults {
         }
         let mut kinds = self.kinds.borrow_mut();
         let kind = &mut kinds[fault as usize];
+        let hit = (fault, kind.tally.occasions);
         kind.tally.occasions += 1;
-        if !kind.rng.chance(self.rates.of(fault)) {
-            return false;
-        }
-        let hit = (fault, kind.number);
-        kind.number += 1;
-        if self.muted.contains(&hit) {
+        let strikes = match &self.only {
+            Some(only) => only.contains(&hit),
+            None => kind.rng.chance(self.rates.of(fault)),
+        };
+        if !strikes {
             return false;
         }
         kind.tally.hits += 1;
@@ -222,6 +219,12 @@ impl Faults {
     #[must_use]
     pub fn are_over(&self) -> bool {
         self.over
+    }
+
+    /// Whether something may go wrong now.
+    #[must_use]
+    pub fn are_about(&self) -> bool {
+        !self.over && !self.pause
     }
 
     /// From now on nothing goes wrong any more.
@@ -247,8 +250,9 @@ impl Faults {
 mod tests {
     use super::*;
 
-    fn faults(rates: &Rates, muted: &[Hit]) -> Faults {
-        Faults::new(rates.clone(), muted.iter().copied().collect(), &Rng::new(7))
+    fn faults(rates: &Rates, only: Option<&[Hit]>) -> Faults {
+        let only = only.map(|only| only.iter().copied().collect());
+        Faults::new(rates.clone(), only, &Rng::new(7))
     }
 
     fn strikes(faults: &Faults, fault: Fault) -> Vec<bool> {
@@ -256,28 +260,32 @@ mod tests {
     }
 
     #[test]
-    fn a_muted_hit_is_the_only_one_that_does_not_strike() {
+    fn what_struck_can_be_had_again_whole_or_in_part() {
         let rates = Rates {
             list_fails: 200,
             killed: 200,
             ..Rates::none()
         };
-        let all = strikes(&faults(&rates, &[]), Fault::ListFails);
-        let less = faults(&rates, &[(Fault::ListFails, 2), (Fault::Killed, 0)]);
+        let mut first = faults(&rates, None);
+        let all = strikes(&first, Fault::ListFails);
+        let mut hits = first.struck();
+        let again = faults(&rates, Some(&hits));
         // Another kind in between changes nothing.
-        let _ = strikes(&less, Fault::Killed);
-        let some = strikes(&less, Fault::ListFails);
-        let differ: Vec<usize> = (0..200).filter(|i| all[*i] != some[*i]).collect();
-        let third = (0..200).filter(|i| all[*i]).nth(2);
-        assert_eq!(differ, third.into_iter().collect::<Vec<_>>());
-        let tally = less.tally()[Fault::ListFails as usize].1;
-        assert_eq!(tally.occasions, 200);
-        assert_eq!(tally.hits, some.iter().filter(|hit| **hit).count() as u64);
+        assert_eq!(strikes(&again, Fault::Killed), [false; 200]);
+        assert_eq!(strikes(&again, Fault::ListFails), all);
+        let (_, number) = hits.remove(2);
+        let less = strikes(&faults(&rates, Some(&hits)), Fault::ListFails);
+        let differ: Vec<u64> = (0..200)
+            .filter(|i| all[*i as usize] != less[*i as usize])
+            .collect();
+        assert_eq!(differ, [number]);
+        let tally = first.tally()[Fault::ListFails as usize].1;
+        assert_eq!((tally.occasions, tally.hits), (200, hits.len() as u64 + 1));
     }
 
     #[test]
     fn nothing_strikes_in_a_pause_or_after_the_end() {
-        let mut faults = faults(&Rates::from_rates([1000; Rates::KINDS]), &[]);
+        let mut faults = faults(&Rates::from_rates([1000; Rates::KINDS]), None);
         assert!(faults.strikes(Fault::Killed));
         faults.pause(true);
         assert!(!faults.strikes(Fault::Killed));

@@ -24,5 +24,6 @@ pub mod flaw;
 pub mod perform;
 pub mod provider;
 pub mod rng;
+mod setup;
 pub mod sim;
 pub mod slurm;

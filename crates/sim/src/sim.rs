@@ -1,142 +1,58 @@
 //! The clock and the people: steps the simulated world, makes its bad days,
 //! and has every step checked.
 
+mod people;
+
+pub use crate::setup::{JobPlan, OWN_CPUS, OwnPlan, Setup, VM_MEMORY_MB};
+
 use crate::check::{Broken, Checker, Invariant, Violation};
-use crate::controller::{Controller, Crash};
+use crate::controller::{Controller, Round};
 use crate::disk::{Disk, SpoolFile, intent};
-use crate::faults::{Fault, Faults, Hit, Rates, Tally};
+use crate::faults::{Fault, Faults, Tally};
 use crate::flaw::Flaw;
-use crate::provider::Provider;
+use crate::provider::{Provider, Vm};
 use crate::rng::Rng;
-use crate::slurm::{Call, Hook, OWN_PARTITION, Own, Rules, Slurm, Stage};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use thiao_core::ids::{
-    ClusterName, Generation, HostName, JobId, Millis, NodeName, NodesetName, Time, VmId, VmTag,
-};
-use thiao_core::policy::Policy;
-use thiao_core::view::{Alloc, ArrayTasks, HostView, Shape};
-use thiao_core::world::{JobPartition, Mode, NodeSpec, World};
+use crate::setup::{first_world, node_name};
+use crate::slurm::{Call, Job, Node, Power, Slurm, Stage};
+use people::Repair;
+use std::collections::{BTreeMap, VecDeque};
+use std::mem::Discriminant;
+use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time};
+use thiao_core::plan::Action;
+use thiao_core::view::HostView;
+use thiao_core::world::{NodeRecord, Phase, Wish};
 
 /// How many lines of the story are kept for a violation's report.
 const STORY: usize = 400;
 
-/// The most CPUs of a VM of job mode.
-pub const OWN_CPUS: u32 = 4;
+/// How often something may go wrong that is not an answer to anything.
+const MISCHIEF: Millis = Millis::secs(5);
 
-/// What each VM promises its node, in MiB; in job mode at most.
-pub const VM_MEMORY_MB: u64 = 100;
+/// The longest step of the clock while things happen, and while nothing does: still
+/// well below what a look is good for.
+const BUSY_STEP: Millis = Millis(900);
+const IDLE_STEP: Millis = Millis::secs(5);
 
-/// A run, wholly: the same setup gives the same run.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// Where all chance comes from.
-    pub seed: u64,
-    /// Nodes `n0`, `n1`, ...
-    pub nodes: usize,
-    /// Nodes of job mode `j0`, `j1`, ..., beside those.
-    pub own_nodes: usize,
-    /// Hosts `h0`, `h1`, ...
-    pub hosts: usize,
-    /// How many VMs fit on a host.
-    pub host_room: u64,
-    /// The jobs.
-    pub jobs: Vec<JobPlan>,
-    /// `slurm.conf`.
-    pub rules: Rules,
-    /// Our limits and times.
-    pub policy: Policy,
-    /// What goes wrong before `calm`.
-    pub faults: Rates,
-    /// Faults that do not strike all the same.
-    pub muted: BTreeSet<Hit>,
-    /// Spans after the start in which nothing new goes wrong.
-    pub lulls: Vec<(Millis, Millis)>,
-    /// When faults stop.
-    pub calm: Millis,
-    /// A kill of the controller at one certain write of its journal.
-    pub crash: Option<Crash>,
-    /// What is wrong with the controller.
-    pub flaw: Option<Flaw>,
-}
+/// After so many steps in which nothing was told, the clock may go faster.
+const IDLE_AFTER: u32 = 30;
 
-/// A job to come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobPlan {
-    /// When, after the start.
-    pub submit: Millis,
-    /// Nodes wanted.
-    pub size: usize,
-    /// How long it runs.
-    pub length: Millis,
-    /// What it is beside in job mode.
-    pub own: Option<OwnPlan>,
-}
+/// How long Slurm remembers jobs that are over (its MinJobAge).
+const JOB_AGE: Millis = Millis::secs(300);
 
-/// What a job to come is beside in job mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OwnPlan {
-    /// CPUs on each node, 1 to [`OWN_CPUS`].
-    pub cpus: u32,
-    /// Memory on each node, in MiB, at most [`VM_MEMORY_MB`].
-    pub memory_mb: u64,
-    /// The highest is served first.
-    pub priority: u64,
-    /// Tasks of an array; 0: none.
-    pub tasks: u32,
-    /// Whether it can go back into the queue.
-    pub requeue: bool,
-    /// Cancelled that long after it was submitted.
-    pub cancel: Option<Millis>,
-}
+/// What a job that still has to run may cost beside its own time, all of them one after
+/// another: boots, sweeps, one pause of a requeue.
+const JOB_PATIENCE: Millis = Millis::secs(180);
 
-impl Default for Setup {
-    /// Four nodes on two hosts, one job, no faults.
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            nodes: 4,
-            own_nodes: 0,
-            hosts: 2,
-            host_room: 2,
-            jobs: vec![JobPlan {
-                submit: Millis::secs(1),
-                size: 2,
-                length: Millis::secs(20),
-                own: None,
-            }],
-            rules: Rules::default(),
-            policy: Policy {
-                max_vms: 64,
-                max_starting: 8,
-                overhead_mb: 40,
-                boot_timeout: Millis::secs(30),
-                capacity_patience: Millis::secs(15),
-                orphan_grace: Millis::secs(20),
-                missing_grace: Millis::secs(30),
-                silence_grace: Millis::secs(60),
-                retry_first: Millis::secs(3),
-                retry_max: Millis::secs(60),
-                breaker_failures: 6,
-                breaker_pause: Millis::secs(20),
-                look_max_age: Millis::secs(20),
-                mark_patience: Millis::secs(10),
-                ..Policy::default()
-            },
-            faults: Rates::none(),
-            muted: BTreeSet::new(),
-            lulls: Vec::new(),
-            calm: Millis::secs(0),
-            crash: None,
-            flaw: None,
-        }
-    }
-}
+/// The longest pauses in a row: those of our back-off, of a boot; a few times each.
+const PATIENCE: Millis = Millis::secs(1200);
 
 /// How a run ended, when it ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// When all was done and quiet, since the start: what was simulated.
     pub took: Millis,
+    /// Jobs that are over; of an array each task.
+    pub jobs: usize,
     /// Rounds of the controller.
     pub rounds: u64,
     /// How often an invariant was asked for.
@@ -178,19 +94,15 @@ pub struct Sim {
     /// When the last hook was called: no two at once.
     last_call: Time,
     next_mischief: Time,
+    next_purge: Time,
+    /// Steps since something was told.
+    idle: u32,
+    /// How far each job was when last seen.
+    stages: BTreeMap<JobId, Discriminant<Stage>>,
     /// Undone at these times.
     repairs: Vec<(Time, Repair)>,
     summary: Summary,
     rng: Rng,
-}
-
-#[derive(Debug, Clone)]
-enum Repair {
-    Host(HostName),
-    Drain(NodeName),
-    Down(NodeName),
-    /// Nothing is repaired: a user has enough of a job.
-    Cancel(JobId),
 }
 
 impl Sim {
@@ -238,16 +150,20 @@ impl Sim {
             provider,
             controller,
             story: VecDeque::new(),
-            faults: Faults::new(setup.faults.clone(), setup.muted.clone(), &rng.fork(5)),
+            faults: Faults::new(setup.faults.clone(), setup.only.clone(), &rng.fork(5)),
             begin,
             check: Checker::default(),
             submitted: 0,
             next_file: 1,
             last_call: begin,
             next_mischief: begin,
+            next_purge: begin,
+            idle: 0,
+            stages: BTreeMap::new(),
             repairs: Vec::new(),
             summary: Summary {
                 took: Millis(0),
+                jobs: 0,
                 rounds: 0,
                 checks: 0,
                 faults: Vec::new(),
@@ -267,40 +183,96 @@ impl Sim {
     /// # Errors
     /// The first broken invariant, with the story so far.
     pub fn run(mut self) -> Result<Summary, Violation> {
-        let work: u64 = self
-            .setup
-            .jobs
-            .iter()
-            .map(|job| job.length.0 * job.own.map_or(1, |own| u64::from(own.tasks.max(1))))
-            .sum();
-        let last = self
-            .setup
-            .jobs
-            .iter()
-            .map(|job| job.submit)
-            .max()
-            .unwrap_or_default();
-        // The longest pauses in a row: those of Slurm's requeue, of our back-off, of a boot; a few times each.
-        let bound = self.begin + Millis(self.setup.calm.0.max(last.0) + work + 1_200_000);
+        self.finish()
+    }
+
+    /// The same, for who wants to see what is left.
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run).
+    pub fn finish(&mut self) -> Result<Summary, Violation> {
+        let mut bound = None;
         loop {
             self.step()?;
-            let left = self.left_over();
-            if left.is_empty() {
-                self.summary.took = self.now.since(self.begin);
-                self.summary.resume_timeouts = self.slurm.resume_timeouts;
-                self.summary.checks = self.check.made();
-                self.summary.writes = self.controller.writes;
-                self.summary.faults = self.faults.tally();
-                return Ok(self.summary);
+            if self.more_to_come() {
+                continue;
+            }
+            let bound = *bound.get_or_insert_with(|| self.bound());
+            if self.left_over().next().is_none() {
+                return Ok(self.summary());
             }
             if self.now > bound {
-                let what = format!("not done in time: {}", left.join("; "));
+                let left: Vec<String> = self.left_over().collect();
                 return Err(self.violation(Broken {
                     invariant: Invariant::AllEndsWell,
-                    what,
+                    what: format!("not done in time: {}", left.join("; ")),
                 }));
             }
         }
+    }
+
+    /// When all must be done, if nothing more comes.
+    fn bound(&self) -> Time {
+        let jobs = self.slurm.jobs.values().filter(|job| job.stage != Stage::Done);
+        let work = jobs.map(|job| {
+            let array = job.own.as_ref().and_then(|own| own.array.as_ref());
+            let tasks = array.map_or(1, |array| array.tasks.len() as u64);
+            (job.length.0 + JOB_PATIENCE.0) * tasks
+        });
+        self.now + Millis(work.sum::<u64>() + PATIENCE.0)
+    }
+
+    /// How it went so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let jobs = self.slurm.jobs.values().filter(|job| job.stage == Stage::Done);
+        Summary {
+            took: self.now.since(self.begin),
+            jobs: self.summary.jobs + jobs.count(),
+            resume_timeouts: self.slurm.resume_timeouts,
+            checks: self.check.made(),
+            writes: self.controller.writes,
+            faults: self.faults.tally(),
+            ..self.summary.clone()
+        }
+    }
+
+    /// How long the next step of the clock is. While nothing happens the clock goes
+    /// faster, and if nothing is even there it goes to where something comes.
+    fn stride(&mut self) -> Millis {
+        if self.idle < IDLE_AFTER || !self.is_steady() {
+            return Millis(self.rng.between(20, BUSY_STEP.0));
+        }
+        let usual = Millis(self.rng.between(20, IDLE_STEP.0));
+        let next = self.next_event();
+        if self.more_to_come() && self.left_over().next().is_none() {
+            return next.map_or(usual, |next| usual.max(next.since(self.now)));
+        }
+        next.map_or(usual, |next| usual.min(next.since(self.now).max(Millis(20))))
+    }
+
+    /// Whether nothing is on its way up or down, so that no deadline is near.
+    fn is_steady(&self) -> bool {
+        let stays = |record: &NodeRecord| match &record.vm {
+            Some(vm) => vm.phase == Phase::Up,
+            None => !matches!(record.wish, Wish::Up { .. }),
+        };
+        let rests = |node: &Node| matches!(node.power, Power::On | Power::Off);
+        self.controller.is_quiet(self.now)
+            && self.controller.world().records.values().all(stays)
+            && self.slurm.nodes.values().all(rests)
+    }
+
+    /// When people next do something, or begin or cease to.
+    fn next_event(&self) -> Option<Time> {
+        let at = |after: Millis| self.begin + after;
+        let submit = self.setup.jobs.get(self.submitted).map(|job| at(job.submit));
+        let repair = self.repairs.iter().map(|(at, _)| *at).min();
+        let calm = (!self.faults.are_over()).then_some(at(self.setup.calm));
+        let lulls = self.setup.lulls.iter().flat_map(|(from, until)| [*from, *until]);
+        let lull = lulls.map(at).filter(|at| *at > self.now).min();
+        let mischief = self.faults.are_about().then_some(self.next_mischief);
+        [submit, repair, calm, lull, mischief].into_iter().flatten().min()
     }
 
     /// One step of the clock, checked.
@@ -308,18 +280,10 @@ impl Sim {
     /// # Errors
     /// A broken invariant.
     pub fn step(&mut self) -> Result<(), Violation> {
-        self.now = self.now + Millis(self.rng.between(20, 900));
+        self.now = self.now + self.stride();
         let now = self.now;
-        let passed = now.since(self.begin);
-        if passed >= self.setup.calm && !self.faults.are_over() {
-            self.calm();
-        }
-        let lulls = &self.setup.lulls;
-        self.faults.pause(
-            lulls
-                .iter()
-                .any(|(from, until)| (*from..*until).contains(&passed)),
-        );
+        self.idle += 1;
+        self.weather();
         self.people();
         self.provider.step(now);
         self.registrations();
@@ -333,26 +297,8 @@ impl Sim {
             .controller
             .round(&mut self.slurm, &mut self.provider, &self.faults, now);
         self.hooks();
-        for (fault, number) in self.faults.struck() {
-            self.tell(format!("fault: {} {number}", fault.name()));
-        }
-        for note in &round.notes {
-            self.tell(format!("{} [{}] {}", note.subject, note.kind, note.text));
-        }
-        for step in &round.begun {
-            self.tell(format!("-> {} ({})", step.action, step.why));
-        }
-        if round.killed {
-            self.tell("controller killed".into());
-        }
-        self.summary.kills += usize::from(round.killed);
-        for step in &round.begun {
-            match step.action {
-                thiao_core::plan::Action::CreateVm { .. } => self.summary.created += 1,
-                thiao_core::plan::Action::SetDown { .. } => self.summary.downs += 1,
-                _ => {}
-            }
-        }
+        self.jobs();
+        self.retell(&round);
         match self.check.round(
             &round,
             &mut self.controller,
@@ -365,8 +311,88 @@ impl Sim {
         }
     }
 
+    /// Begins and ends the spans in which things go wrong.
+    fn weather(&mut self) {
+        if self.faults.are_over() {
+            return;
+        }
+        let passed = self.now.since(self.begin);
+        if passed >= self.setup.calm {
+            self.calm();
+            return;
+        }
+        let lulls = &self.setup.lulls;
+        let lull = lulls
+            .iter()
+            .any(|(from, until)| (*from..*until).contains(&passed));
+        if lull && self.faults.are_about() {
+            self.tell("a lull".into());
+            self.repair_all();
+        }
+        self.faults.pause(lull);
+    }
+
+    /// Counts what a round did, and tells of it.
+    fn retell(&mut self, round: &Round) {
+        for (fault, number) in self.faults.struck() {
+            self.tell(format!("fault: {} {number}", fault.name()));
+        }
+        for note in &round.notes {
+            self.tell(format!("{} [{}] {}", note.subject, note.kind, note.text));
+        }
+        for step in &round.begun {
+            self.tell(format!("-> {} ({})", step.action, step.why));
+            match step.action {
+                Action::CreateVm { .. } => self.summary.created += 1,
+                Action::SetDown { .. } => self.summary.downs += 1,
+                Action::DestroyVm { .. }
+                | Action::ReturnNode { .. }
+                | Action::StartNow { .. }
+                | Action::Admit { .. }
+                | Action::CloseGate { .. }
+                | Action::PutBack { .. }
+                | Action::FinishPutBack { .. }
+                | Action::EndWithJob { .. }
+                | Action::PowerDown { .. } => {}
+            }
+        }
+        if round.killed {
+            self.tell("controller killed".into());
+            self.summary.kills += 1;
+        }
+    }
+
+    /// Tells how far jobs came, and forgets old ones.
+    fn jobs(&mut self) {
+        let mut lines = Vec::new();
+        for (id, job) in &self.slurm.jobs {
+            let stage = std::mem::discriminant(&job.stage);
+            if self.stages.insert(*id, stage) != Some(stage) {
+                lines.push(match &job.stage {
+                    Stage::Pending(None) => format!("job {id} is queued"),
+                    Stage::Pending(Some(_)) => format!("job {id} is queued, for later"),
+                    Stage::Configuring(nodes, _) => format!("job {id} waits for {}", names(nodes)),
+                    Stage::Running(nodes, _) => format!("job {id} runs on {}", names(nodes)),
+                    Stage::Done => format!("job {id} is over"),
+                });
+            }
+        }
+        lines.into_iter().for_each(|line| self.tell(line));
+        if self.now >= self.next_purge {
+            self.next_purge = self.now + JOB_AGE;
+            let before = self.slurm.jobs.len();
+            // The last one stays: its number is never given again.
+            let last = self.slurm.jobs.keys().next_back().copied();
+            let stays = |id: &JobId, job: &Job| job.stage != Stage::Done || Some(*id) == last;
+            self.slurm.jobs.retain(|id, job| stays(id, job));
+            self.stages.retain(|id, _| self.slurm.jobs.contains_key(id));
+            self.summary.jobs += before - self.slurm.jobs.len();
+        }
+    }
+
     /// Adds a line to the story.
     fn tell(&mut self, line: String) {
+        self.idle = 0;
         if self.story.len() == STORY {
             self.story.pop_front();
         }
@@ -391,8 +417,7 @@ impl Sim {
 
     /// Has a hook write an order, as a person or slurmctld does.
     pub fn write_order(&mut self, call: Call) {
-        let names: Vec<&str> = call.nodes.iter().map(NodeName::as_str).collect();
-        self.tell(format!("{:?} {}", call.hook, names.join(",")));
+        self.tell(format!("{:?} {}", call.hook, names(&call.nodes)));
         if self.faults.strikes(Fault::HookLost) {
             return;
         }
@@ -434,260 +459,49 @@ impl Sim {
         lines.into_iter().for_each(|line| self.tell(line));
     }
 
-    /// Users submit, admins and outsiders do what they do.
-    fn people(&mut self) {
-        let now = self.now;
-        while let Some(job) = self.setup.jobs.get(self.submitted) {
-            if now.since(self.begin) < job.submit {
-                break;
-            }
-            self.submitted += 1;
-            let id = JobId(u32::try_from(self.submitted).unwrap_or(u32::MAX));
-            match &job.own {
-                None => self.slurm.submit(id, job.size, job.length, now),
-                Some(plan) => {
-                    let own = plan.submitted(id);
-                    self.slurm.submit_own(id, job.size, job.length, own, now);
-                    let cancel = plan.cancel.map(|after| (now + after, Repair::Cancel(id)));
-                    self.repairs.extend(cancel);
-                }
-            }
-            self.tell(format!("job {id} submitted"));
-        }
-        let (due, later) = std::mem::take(&mut self.repairs)
-            .into_iter()
-            .partition(|(at, _)| *at <= now);
-        self.repairs = later;
-        let due: Vec<(Time, Repair)> = due;
-        due.into_iter().for_each(|(_, repair)| self.repair(repair));
-        if now >= self.next_mischief {
-            self.next_mischief = now + Millis::secs(5);
-            self.mischief();
-        }
-    }
-
-    fn repair(&mut self, repair: Repair) {
-        match repair {
-            Repair::Host(name) => {
-                for host in self.provider.hosts.iter_mut().filter(|host| host.name == name) {
-                    host.usable = true;
-                }
-            }
-            Repair::Drain(name) => {
-                if let Some(node) = self.slurm.nodes.get_mut(&name) {
-                    node.drain = false;
-                }
-            }
-            Repair::Down(name) => self.slurm.admin_resume(&name, self.now),
-            Repair::Cancel(id) => self.slurm.cancel(id, self.now),
-        }
-    }
-
-    fn mischief(&mut self) {
-        let now = self.now;
-        let soon = now + Millis(self.rng.between(1000, 60_000));
-        let names: Vec<NodeName> = self.slurm.nodes.keys().cloned().collect();
-        let hosts: Vec<HostName> = self.provider.hosts.iter().map(|host| host.name.clone()).collect();
-        let (Some(node), Some(host)) = (self.rng.pick(&names).cloned(), self.rng.pick(&hosts).cloned())
-        else {
-            return;
-        };
-        if self.faults.strikes(Fault::SlurmctldRestarts) && self.slurm.answers(now) {
-            self.tell("slurmctld restarts".into());
-            let away = Millis(self.rng.between(1000, 25_000));
-            self.slurm.restart(now + away);
-        }
-        if self.faults.strikes(Fault::HostUnusable) {
-            self.tell(format!("host {host} unusable"));
-            for seen in self.provider.hosts.iter_mut().filter(|seen| seen.name == host) {
-                seen.usable = false;
-            }
-            self.repairs.push((soon, Repair::Host(host.clone())));
-        }
-        if self.faults.strikes(Fault::VmHidden) {
-            let ids: Vec<VmId> = self.provider.vms.keys().cloned().collect();
-            if let Some(vm) = self.rng.pick(&ids).and_then(|id| self.provider.vms.get_mut(id)) {
-                vm.hidden_until = soon;
-                let line = format!("{} hidden", vm.view.id);
-                self.tell(line);
-            }
-        }
-        if self.faults.strikes(Fault::ForeignVm) && self.provider.free_mb(&host) >= 20 {
-            let other = VmTag {
-                cluster: ClusterName::new("other").expect("a cluster's name"),
-                node: node.clone(),
-                generation: Generation(self.rng.below(4)),
-            };
-            let tag = self.rng.coin().then_some(other);
-            self.provider.add_outsider(tag, &host, 20);
-        }
-        if self.faults.strikes(Fault::TwinVm) && self.provider.free_mb(&host) >= 10 {
-            let known = self.controller.world().records.get(&node);
-            let known = known.map_or(0, |record| record.generation.0);
-            let generation = Generation((known + self.rng.below(4)).saturating_sub(1));
-            let tag = self.controller.world().tag(&node, generation);
-            if !self
-                .provider
-                .vms
-                .values()
-                .any(|vm| vm.view.tag.as_ref() == Some(&tag))
-            {
-                self.tell(format!("somebody makes a twin {tag}"));
-                self.provider.add_outsider(Some(tag), &host, 10);
-            }
-        }
-        for (fault, hook) in [
-            (Fault::SuspendByHand, Hook::Suspend),
-            (Fault::ResumeByHand, Hook::Resume),
-        ] {
-            if self.faults.strikes(fault) {
-                self.tell("by hand:".into());
-                self.write_order(Call {
-                    hook,
-                    nodes: vec![node.clone()],
-                    jobs: BTreeMap::new(),
-                });
-            }
-        }
-        if !self.slurm.answers(now) {
-            return;
-        }
-        if self.faults.strikes(Fault::AdminDrains) {
-            self.tell(format!("admin drains {node}"));
-            if let Some(node) = self.slurm.nodes.get_mut(&node) {
-                node.drain = true;
-            }
-            self.repairs.push((soon, Repair::Drain(node.clone())));
-        }
-        if self.faults.strikes(Fault::AdminDowns) {
-            self.tell(format!("admin sets {node} DOWN"));
-            self.slurm.admin_down(&node, now);
-            self.repairs.push((soon, Repair::Down(node.clone())));
-        }
-        if self.faults.strikes(Fault::NodeUnknown) {
-            // Jobs on it would be killed: nobody does that.
-            let free = |seen: &&mut crate::slurm::Node| seen.job.is_none();
-            if let Some(seen) = self.slurm.nodes.get_mut(&node).filter(free) {
-                seen.unknown_until = soon;
-                self.tell(format!("{node} out of slurm.conf"));
-            }
-        }
-    }
-
-    /// From now on nothing goes wrong any more, and people undo what they did.
-    fn calm(&mut self) {
-        self.tell("faults stop".into());
-        self.faults.stop();
-        for (at, _) in &mut self.repairs {
-            *at = self.now;
-        }
-        for node in self.slurm.nodes.values_mut() {
-            node.unknown_until = Time(0);
-        }
-        for vm in self.provider.vms.values_mut() {
-            vm.hidden_until = Time(0);
-        }
-        self.provider
-            .vms
-            .retain(|id, vm| !self.check.is_foreign(id) || !vm.outsider);
-        self.check.foreign_gone();
-    }
-
-    /// What still has to end; empty when all is done and quiet.
+    /// Whether people, or faults, still have something in store.
     #[must_use]
-    pub fn left_over(&self) -> Vec<String> {
-        let mut left = Vec::new();
+    pub fn more_to_come(&self) -> bool {
+        self.submitted < self.setup.jobs.len() || !self.faults.are_over() || !self.repairs.is_empty()
+    }
+
+    /// What still has to end; nothing when all is done and quiet.
+    pub fn left_over(&self) -> impl Iterator<Item = String> {
         let world = self.controller.world();
-        if self.submitted < self.setup.jobs.len() || !self.faults.are_over() || !self.repairs.is_empty() {
-            left.push("more is to come".into());
-            return left;
-        }
-        for (id, job) in self.slurm.jobs.iter().filter(|(_, job)| job.stage != Stage::Done) {
-            left.push(format!("job {id} is {:?}", job.stage));
-        }
-        for (name, node) in &self.slurm.nodes {
-            if node.power != crate::slurm::Power::Off || node.down.is_some() {
-                left.push(format!("node {name} is {:?}, down {:?}", node.power, node.down));
-            }
-        }
-        for vm in self.provider.vms.values() {
-            if vm
-                .view
+        let jobs = self.slurm.jobs.iter().filter(|(_, job)| job.stage != Stage::Done);
+        let jobs = jobs.map(|(id, job)| format!("job {id} is {:?}", job.stage));
+        let nodes = self.slurm.nodes.iter();
+        let nodes = nodes.filter(|(_, node)| node.power != Power::Off || node.down.is_some());
+        let nodes =
+            nodes.map(|(name, node)| format!("node {name} is {:?}, down {:?}", node.power, node.down));
+        let ours = |vm: &&Vm| {
+            vm.view
                 .tag
                 .as_ref()
                 .is_some_and(|tag| tag.cluster == world.cluster)
-            {
-                left.push(format!("VM {} is {:?}", vm.view.id, vm.view.state));
-            }
-        }
-        for (name, record) in &world.records {
-            if record.vm.is_some() || record.down.is_some() {
-                left.push(format!("record {name} holds {record:?}"));
-            }
-        }
-        if self.check.untaken() > 0 {
-            left.push(format!("{} orders were never taken", self.check.untaken()));
-        }
-        if !self.controller.is_quiet(self.now) {
-            let busy: &BTreeSet<NodeName> = &world.busy;
-            left.push(format!(
-                "the controller is busy with {busy:?}, {} actions",
-                self.controller.flights.len()
-            ));
-        }
-        left
-    }
-}
-
-fn node_name(text: &str) -> NodeName {
-    NodeName::new(text).expect("a node's name")
-}
-
-fn first_world(setup: &Setup, names: &[NodeName], own: &[NodeName], now: Time) -> World {
-    let spec = |nodeset: &str, cpus, mode| NodeSpec {
-        nodeset: NodesetName::new(nodeset).expect("a nodeset's name"),
-        shape: Shape {
-            cpus,
-            memory_mb: VM_MEMORY_MB,
-            share_percent: 100,
-        },
-        mode,
-    };
-    let (usual, largest) = (spec("n", 1, Mode::PowerSaving), spec("j", OWN_CPUS, Mode::Job));
-    let cluster = ClusterName::new("sim").expect("a cluster's name");
-    let usual = names.iter().map(|name| (name.clone(), usual.clone()));
-    let specs = usual.chain(own.iter().map(|name| (name.clone(), largest.clone())));
-    let mut world = World::new(
-        now,
-        cluster,
-        Flaw::policy(setup.flaw, setup.policy.clone()),
-        specs.collect(),
-    );
-    if !own.is_empty() {
-        let partition = JobPartition {
-            nodesets: BTreeSet::from([largest.nodeset]),
-            most: largest.shape,
         };
-        world.job_partitions.insert(OWN_PARTITION.into(), partition);
-    }
-    world
-}
-
-impl OwnPlan {
-    fn submitted(&self, id: JobId) -> Own {
-        let each = Alloc {
-            cpus: self.cpus,
-            memory_mb: self.memory_mb,
-            gpus: 0,
+        let vms = self.provider.vms.values().filter(ours);
+        let vms = vms.map(|vm| format!("VM {} is {:?}", vm.view.id, vm.view.state));
+        // A node of job mode that was resumed by hand gets no VM, since there is no job.
+        let wants = |(node, record): &(&NodeName, &NodeRecord)| {
+            matches!(record.wish, Wish::Up { .. }) && !world.is_job_mode(node)
         };
-        let array = (self.tasks > 0).then(|| ArrayTasks {
-            job: id,
-            tasks: (0..self.tasks).collect(),
+        let holds = |(_, record): &(&NodeName, &NodeRecord)| record.vm.is_some() || record.down.is_some();
+        let records = world.records.iter();
+        let records = records.filter(move |known| holds(known) || wants(known));
+        let records = records.map(|(name, record)| format!("record {name} holds {record:?}"));
+        let untaken = Some(self.check.untaken()).filter(|untaken| *untaken > 0);
+        let untaken = untaken.map(|untaken| format!("{untaken} orders were never taken"));
+        let busy = (!self.controller.is_quiet(self.now)).then(|| {
+            let (busy, flights) = (&world.busy, self.controller.flights.len());
+            format!("the controller is busy with {busy:?}, {flights} actions")
         });
-        Own {
-            requeue: self.requeue,
-            array,
-            ..Own::new(each, self.priority)
-        }
+        let others = untaken.into_iter().chain(busy);
+        jobs.chain(nodes).chain(vms).chain(records).chain(others)
     }
+}
+
+fn names(nodes: &[NodeName]) -> String {
+    let names: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+    names.join(",")
 }

@@ -1,0 +1,177 @@
+//! What a run is made from.
+
+use crate::controller::Crash;
+use crate::faults::{Hit, Rates};
+use crate::flaw::Flaw;
+use crate::slurm::{OWN_PARTITION, Own, Rules};
+use std::collections::BTreeSet;
+use thiao_core::ids::{ClusterName, JobId, Millis, NodeName, NodesetName, Time};
+use thiao_core::policy::Policy;
+use thiao_core::view::{Alloc, ArrayTasks, Shape};
+use thiao_core::world::{JobPartition, Mode, NodeSpec, World};
+
+/// The most CPUs of a VM of job mode.
+pub const OWN_CPUS: u32 = 4;
+
+/// What each VM promises its node, in MiB; in job mode at most.
+pub const VM_MEMORY_MB: u64 = 100;
+
+/// A run, wholly: the same setup gives the same run.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// Nodes `n0`, `n1`, ...
+    pub nodes: usize,
+    /// Nodes of job mode `j0`, `j1`, ..., beside those.
+    pub own_nodes: usize,
+    /// Hosts `h0`, `h1`, ...
+    pub hosts: usize,
+    /// How many VMs fit on a host.
+    pub host_room: u64,
+    /// The jobs.
+    pub jobs: Vec<JobPlan>,
+    /// `slurm.conf`.
+    pub rules: Rules,
+    /// Our limits and times.
+    pub policy: Policy,
+    /// What goes wrong before `calm`.
+    pub faults: Rates,
+    /// If given, these faults strike and no others, whatever the rates.
+    pub only: Option<BTreeSet<Hit>>,
+    /// Spans after the start in which nothing new goes wrong.
+    pub lulls: Vec<(Millis, Millis)>,
+    /// When faults stop.
+    pub calm: Millis,
+    /// A kill of the controller at one certain write of its journal.
+    pub crash: Option<Crash>,
+    /// What is wrong with the controller.
+    pub flaw: Option<Flaw>,
+}
+
+/// A job to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobPlan {
+    /// When, after the start.
+    pub submit: Millis,
+    /// Nodes wanted.
+    pub size: usize,
+    /// How long it runs.
+    pub length: Millis,
+    /// What it is beside in job mode.
+    pub own: Option<OwnPlan>,
+}
+
+/// What a job to come is beside in job mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnPlan {
+    /// CPUs on each node, 1 to [`OWN_CPUS`].
+    pub cpus: u32,
+    /// Memory on each node, in MiB, at most [`VM_MEMORY_MB`].
+    pub memory_mb: u64,
+    /// The highest is served first.
+    pub priority: u64,
+    /// Tasks of an array; 0: none.
+    pub tasks: u32,
+    /// Whether it can go back into the queue.
+    pub requeue: bool,
+    /// Cancelled that long after it was submitted.
+    pub cancel: Option<Millis>,
+}
+
+impl Default for Setup {
+    /// Four nodes on two hosts, one job, no faults.
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            nodes: 4,
+            own_nodes: 0,
+            hosts: 2,
+            host_room: 2,
+            jobs: vec![JobPlan {
+                submit: Millis::secs(1),
+                size: 2,
+                length: Millis::secs(20),
+                own: None,
+            }],
+            rules: Rules::default(),
+            policy: Policy {
+                max_vms: 64,
+                max_starting: 8,
+                overhead_mb: 40,
+                boot_timeout: Millis::secs(30),
+                capacity_patience: Millis::secs(15),
+                orphan_grace: Millis::secs(20),
+                missing_grace: Millis::secs(30),
+                silence_grace: Millis::secs(60),
+                retry_first: Millis::secs(3),
+                retry_max: Millis::secs(60),
+                breaker_failures: 6,
+                breaker_pause: Millis::secs(20),
+                look_max_age: Millis::secs(20),
+                mark_patience: Millis::secs(10),
+                ..Policy::default()
+            },
+            faults: Rates::none(),
+            only: None,
+            lulls: Vec::new(),
+            calm: Millis::secs(0),
+            crash: None,
+            flaw: None,
+        }
+    }
+}
+
+/// What the controller knows at the start.
+pub(crate) fn first_world(setup: &Setup, names: &[NodeName], own: &[NodeName], now: Time) -> World {
+    let spec = |nodeset: &str, cpus, mode| NodeSpec {
+        nodeset: NodesetName::new(nodeset).expect("a nodeset's name"),
+        shape: Shape {
+            cpus,
+            memory_mb: VM_MEMORY_MB,
+            share_percent: 100,
+        },
+        mode,
+    };
+    let (usual, largest) = (spec("n", 1, Mode::PowerSaving), spec("j", OWN_CPUS, Mode::Job));
+    let cluster = ClusterName::new("sim").expect("a cluster's name");
+    let usual = names.iter().map(|name| (name.clone(), usual.clone()));
+    let specs = usual.chain(own.iter().map(|name| (name.clone(), largest.clone())));
+    let mut world = World::new(
+        now,
+        cluster,
+        Flaw::policy(setup.flaw, setup.policy.clone()),
+        specs.collect(),
+    );
+    if !own.is_empty() {
+        let partition = JobPartition {
+            nodesets: BTreeSet::from([largest.nodeset]),
+            most: largest.shape,
+        };
+        world.job_partitions.insert(OWN_PARTITION.into(), partition);
+    }
+    world
+}
+
+impl OwnPlan {
+    pub(crate) fn submitted(&self, id: JobId) -> Own {
+        let each = Alloc {
+            cpus: self.cpus,
+            memory_mb: self.memory_mb,
+            gpus: 0,
+        };
+        let array = (self.tasks > 0).then(|| ArrayTasks {
+            job: id,
+            tasks: (0..self.tasks).collect(),
+        });
+        Own {
+            requeue: self.requeue,
+            array,
+            ..Own::new(each, self.priority)
+        }
+    }
+}
+
+pub(crate) fn node_name(text: &str) -> NodeName {
+    NodeName::new(text).expect("a node's name")
+}

@@ -1,0 +1,186 @@
+//! Users, admins and outsiders, and what breaks around them.
+
+use super::{MISCHIEF, Sim};
+use crate::faults::Fault;
+use crate::slurm::{Call, Hook, Node};
+use std::collections::BTreeMap;
+use thiao_core::ids::{ClusterName, Generation, HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
+
+/// What is undone later.
+#[derive(Debug, Clone)]
+pub(super) enum Repair {
+    Host(HostName),
+    Drain(NodeName),
+    Down(NodeName),
+    /// Nothing is repaired: a user has enough of a job.
+    Cancel(JobId),
+}
+
+impl Sim {
+    /// Users submit, admins and outsiders do what they do.
+    pub(super) fn people(&mut self) {
+        let now = self.now;
+        while let Some(job) = self.setup.jobs.get(self.submitted) {
+            if now.since(self.begin) < job.submit {
+                break;
+            }
+            self.submitted += 1;
+            let id = JobId(u32::try_from(self.submitted).unwrap_or(u32::MAX));
+            match &job.own {
+                None => self.slurm.submit(id, job.size, job.length, now),
+                Some(plan) => {
+                    let own = plan.submitted(id);
+                    self.slurm.submit_own(id, job.size, job.length, own, now);
+                    let cancel = plan.cancel.map(|after| (now + after, Repair::Cancel(id)));
+                    self.repairs.extend(cancel);
+                }
+            }
+            self.tell(format!("job {id} submitted"));
+        }
+        let (due, later) = std::mem::take(&mut self.repairs)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
+        self.repairs = later;
+        let due: Vec<(Time, Repair)> = due;
+        due.into_iter().for_each(|(_, repair)| self.repair(repair));
+        if now >= self.next_mischief {
+            self.next_mischief = now + MISCHIEF;
+            self.mischief();
+        }
+    }
+
+    fn repair(&mut self, repair: Repair) {
+        match repair {
+            Repair::Host(name) => {
+                for host in self.provider.hosts.iter_mut().filter(|host| host.name == name) {
+                    host.usable = true;
+                }
+            }
+            Repair::Drain(name) => {
+                if let Some(node) = self.slurm.nodes.get_mut(&name) {
+                    node.drain = false;
+                }
+            }
+            Repair::Down(name) => self.slurm.admin_resume(&name, self.now),
+            Repair::Cancel(id) => self.slurm.cancel(id, self.now),
+        }
+    }
+
+    fn mischief(&mut self) {
+        let now = self.now;
+        let soon = now + Millis(self.rng.between(1000, 60_000));
+        let names: Vec<NodeName> = self.slurm.nodes.keys().cloned().collect();
+        let hosts: Vec<HostName> = self.provider.hosts.iter().map(|host| host.name.clone()).collect();
+        let (Some(node), Some(host)) = (self.rng.pick(&names).cloned(), self.rng.pick(&hosts).cloned())
+        else {
+            return;
+        };
+        if self.faults.strikes(Fault::SlurmctldRestarts) && self.slurm.answers(now) {
+            self.tell("slurmctld restarts".into());
+            let away = Millis(self.rng.between(1000, 25_000));
+            self.slurm.restart(now + away);
+        }
+        if self.faults.strikes(Fault::HostUnusable) {
+            self.tell(format!("host {host} unusable"));
+            for seen in self.provider.hosts.iter_mut().filter(|seen| seen.name == host) {
+                seen.usable = false;
+            }
+            self.repairs.push((soon, Repair::Host(host.clone())));
+        }
+        if self.faults.strikes(Fault::VmHidden) {
+            let ids: Vec<VmId> = self.provider.vms.keys().cloned().collect();
+            if let Some(vm) = self.rng.pick(&ids).and_then(|id| self.provider.vms.get_mut(id)) {
+                vm.hidden_until = soon;
+                let line = format!("{} hidden", vm.view.id);
+                self.tell(line);
+            }
+        }
+        if self.faults.strikes(Fault::ForeignVm) && self.provider.free_mb(&host) >= 20 {
+            let other = VmTag {
+                cluster: ClusterName::new("other").expect("a cluster's name"),
+                node: node.clone(),
+                generation: Generation(self.rng.below(4)),
+            };
+            let tag = self.rng.coin().then_some(other);
+            self.provider.add_outsider(tag, &host, 20);
+        }
+        if self.faults.strikes(Fault::TwinVm) && self.provider.free_mb(&host) >= 10 {
+            let known = self.controller.world().records.get(&node);
+            let known = known.map_or(0, |record| record.generation.0);
+            let generation = Generation((known + self.rng.below(4)).saturating_sub(1));
+            let tag = self.controller.world().tag(&node, generation);
+            if !self
+                .provider
+                .vms
+                .values()
+                .any(|vm| vm.view.tag.as_ref() == Some(&tag))
+            {
+                self.tell(format!("somebody makes a twin {tag}"));
+                self.provider.add_outsider(Some(tag), &host, 10);
+            }
+        }
+        for (fault, hook) in [
+            (Fault::SuspendByHand, Hook::Suspend),
+            (Fault::ResumeByHand, Hook::Resume),
+        ] {
+            if self.faults.strikes(fault) {
+                self.tell("by hand:".into());
+                self.write_order(Call {
+                    hook,
+                    nodes: vec![node.clone()],
+                    jobs: BTreeMap::new(),
+                });
+            }
+        }
+        if !self.slurm.answers(now) {
+            return;
+        }
+        if self.faults.strikes(Fault::AdminDrains) {
+            self.tell(format!("admin drains {node}"));
+            if let Some(node) = self.slurm.nodes.get_mut(&node) {
+                node.drain = true;
+            }
+            self.repairs.push((soon, Repair::Drain(node.clone())));
+        }
+        if self.faults.strikes(Fault::AdminDowns) {
+            self.tell(format!("admin sets {node} DOWN"));
+            self.slurm.admin_down(&node, now);
+            self.repairs.push((soon, Repair::Down(node.clone())));
+        }
+        if self.faults.strikes(Fault::NodeUnknown) {
+            // Jobs on it would be killed: nobody does that.
+            let free = |seen: &&mut Node| seen.job.is_none();
+            if let Some(seen) = self.slurm.nodes.get_mut(&node).filter(free) {
+                seen.unknown_until = soon;
+                self.tell(format!("{node} out of slurm.conf"));
+            }
+        }
+    }
+
+    /// From now on nothing goes wrong any more.
+    pub(super) fn calm(&mut self) {
+        self.tell("faults stop".into());
+        self.faults.stop();
+        self.repair_all();
+    }
+
+    /// People undo what they did.
+    pub(super) fn repair_all(&mut self) {
+        for (at, repair) in &mut self.repairs {
+            match repair {
+                Repair::Cancel(_) => {}
+                Repair::Host(_) | Repair::Drain(_) | Repair::Down(_) => *at = self.now,
+            }
+        }
+        for node in self.slurm.nodes.values_mut() {
+            node.unknown_until = Time(0);
+        }
+        for vm in self.provider.vms.values_mut() {
+            vm.hidden_until = Time(0);
+        }
+        self.provider
+            .vms
+            .retain(|id, vm| !self.check.is_foreign(id) || !vm.outsider);
+        self.check.foreign_gone();
+    }
+}
