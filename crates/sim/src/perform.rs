@@ -3,7 +3,7 @@
 
 use crate::faults::{Fault, Faults};
 use crate::provider::Provider;
-use crate::slurm::{ADMINS_REASON, Slurm};
+use crate::slurm::{BROKEN, Slurm};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::plan::Action;
@@ -53,8 +53,8 @@ pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
         return None;
     };
     let seen = slurm.nodes.get(node)?;
-    (seen.down.as_deref() == Some(ADMINS_REASON) && seen.admin_down < known)
-        .then(|| format!("{node} was given back, which an admin had set DOWN: {ADMINS_REASON}"))
+    (seen.down.as_deref() == Some(BROKEN) && seen.admin_down < known)
+        .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}"))
 }
 
 /// Does what the action says to the world outside; tells how it ended.

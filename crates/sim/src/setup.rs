@@ -10,8 +10,7 @@ use thiao_core::policy::Policy;
 use thiao_core::view::{Alloc, ArrayTasks, Shape};
 use thiao_core::world::{JobPartition, Mode, NodeSpec, World};
 
-/// The most CPUs of a VM of job mode.
-pub const OWN_CPUS: u32 = 4;
+pub use crate::slurm::OWN_CPUS;
 
 /// What each VM promises its node, in MiB; in job mode at most.
 pub const VM_MEMORY_MB: u64 = 100;

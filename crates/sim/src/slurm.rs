@@ -18,7 +18,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
-pub use own::{Own, PARTITION as OWN_PARTITION, Prolog};
+pub use own::{NODE_CPUS as OWN_CPUS, Own, PARTITION as OWN_PARTITION, Prolog};
 
 use crate::faults::{Fault, Faults};
 use crate::rng::Rng;
@@ -26,9 +26,6 @@ use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::view::{BaseState, JobState, SlurmView};
 use thiao_core::world::Mode;
-
-/// Why an admin sets a node DOWN.
-pub const ADMINS_REASON: &str = "disk broken";
 
 /// The settings of `slurm.conf` that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +62,10 @@ impl Default for Rules {
         }
     }
 }
+
+/// An admin's reasons, for DOWN and for a drain.
+pub const BROKEN: &str = "disk broken";
+const DRAINED: &str = "a look at it";
 
 /// A node's power, as power saving sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,9 +249,14 @@ impl Slurm {
         }
         for node in self.nodes.values_mut() {
             // A dead slurmd is noticed in the end, and flagged, and that is all.
-            let dead = node.power == Power::On && !node.backed.as_ref().is_some_and(&works);
+            let lives = node.backed.as_ref().is_some_and(&works);
+            let dead = node.power == Power::On && !lives;
             if dead && self.rng.chance(30) {
                 node.silent_until = Time(u64::MAX);
+            }
+            // One that is taken for dead registers anew within 0.2 s.
+            if node.power == Power::On && lives && node.down.take().is_some() {
+                node.idle_since = now;
             }
         }
         self.power_timeouts(now);
@@ -302,7 +308,9 @@ impl Slurm {
             self.take_down(name, "ResumeTimeout reached", now);
             self.resume_timeouts += 1;
             if let Some(node) = self.nodes.get_mut(name) {
-                node.power = Power::Falling(now);
+                node.power = Power::Off; // SuspendProgram is not called, and nothing waited for
+                node.drain = false;
+                node.ends = false;
             }
         }
         self.call(Hook::ResumeFail, failed, BTreeMap::new());
@@ -371,6 +379,7 @@ impl Slurm {
             let idle = now.since(node.idle_since) >= self.rules.suspend_time;
             if node.power == Power::On && unused && (idle || node.ends) {
                 node.power = Power::Falling(now);
+                node.drain &= !node.ends; // as in `set_down`
                 falling.push(name.clone());
             }
         }
@@ -429,7 +438,8 @@ impl Slurm {
         self.call(Hook::Resume, jobs_of.keys().cloned().collect(), jobs_of);
     }
 
-    /// `scontrol update nodename=.. state=down reason=..`, then `state=power_down`.
+    /// `scontrol update nodename=.. state=down reason=..`, then `state=power_down` if it is not
+    /// powered down or about to be.
     pub fn set_down(&mut self, name: &NodeName, reason: &str, works: impl Fn(&VmId) -> bool, now: Time) {
         self.take_down(name, reason, now);
         let Some(node) = self.nodes.get_mut(name) else {
@@ -438,40 +448,69 @@ impl Slurm {
         if node.backed.as_ref().is_some_and(works) {
             node.down = None; // its slurmd registers anew at once
         }
-        if node.power != Power::Off {
+        if matches!(node.power, Power::Rising(_) | Power::On) {
             node.power = Power::Falling(now);
+            node.drain = false; // whoever asks for a power-down is taken for who drained it
+            self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
         }
-        // Also for a node that is powered down already.
-        self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
+    }
+
+    /// An admin's `state=drain`, whose reason takes the place of any other: a job that
+    /// waits for the node has to wait for others.
+    pub fn admin_drain(&mut self, name: &NodeName, now: Time) {
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        node.drain = true;
+        if let Some(reason) = &mut node.down {
+            *reason = DRAINED.to_owned();
+        }
+        if matches!(node.power, Power::Rising(_)) {
+            self.requeue_on(name, now);
+        }
+    }
+
+    /// An admin's `state=undrain`.
+    pub fn admin_undrain(&mut self, name: &NodeName) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.drain = false;
+        }
     }
 
     /// An admin's `state=down`, without more.
     pub fn admin_down(&mut self, name: &NodeName, now: Time) {
-        self.take_down(name, ADMINS_REASON, now);
+        self.take_down(name, BROKEN, now);
         if let Some(node) = self.nodes.get_mut(name) {
             node.admin_down = now;
         }
     }
 
-    /// An admin's `state=resume` of a node that is DOWN for that admin's reason.
+    /// An admin's `state=resume` of a node that is drained, or DOWN for that admin's reason.
     pub fn admin_resume(&mut self, name: &NodeName, now: Time) {
-        let down = self.nodes.get(name).and_then(|node| node.down.as_deref());
-        if down == Some(ADMINS_REASON) {
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        node.drain = false;
+        let down = node.down.as_deref();
+        if down.is_some_and(|reason| reason == BROKEN || reason == DRAINED) {
             self.return_to_service(name, now);
         }
     }
 
     /// Gives a DOWN node back, as our Slurm crate does it: it ends powered down and usable.
     pub fn return_to_service(&mut self, name: &NodeName, now: Time) {
-        let falls = self.rules.suspends_returned;
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
+        // One that is powered down, or about to be, is so at once.
+        let up = matches!(node.power, Power::Rising(_) | Power::On);
+        let falls = up || self.rules.suspends_returned;
         if node.down.take().is_none() {
             return; // "Invalid node state specified"
         }
         node.backed = None;
         node.ends = false;
+        node.drain = false;
         node.power = if falls { Power::Falling(now) } else { Power::Off };
         node.silent_until = Time(u64::MAX); // idle~ and NOT_RESPONDING, which keeps no job away
         if falls {
@@ -508,6 +547,11 @@ impl Slurm {
             if node.unknown_until <= now {
                 let mut shown = node.shown(now);
                 shown.alloc = self.alloc(node);
+                let part = shown.alloc.is_some_and(|alloc| alloc.cpus < OWN_CPUS);
+                // A drained one is ALLOCATED, whatever of it is.
+                if part && shown.base == BaseState::Allocated && !node.drain {
+                    shown.base = BaseState::Mixed;
+                }
                 if faults.strikes(Fault::LookUnknown) {
                     if self.rng.coin() {
                         shown.flags.unknown = true;

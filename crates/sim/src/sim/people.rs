@@ -56,12 +56,7 @@ impl Sim {
                     host.usable = true;
                 }
             }
-            Repair::Drain(name) => {
-                if let Some(node) = self.slurm.nodes.get_mut(&name) {
-                    node.drain = false;
-                }
-            }
-            Repair::Down(name) => self.slurm.admin_resume(&name, self.now),
+            Repair::Drain(name) | Repair::Down(name) => self.slurm.admin_resume(&name, self.now),
             Repair::Cancel(id) => self.slurm.cancel(id, self.now),
         }
     }
@@ -137,9 +132,7 @@ impl Sim {
         }
         if self.faults.strikes(Fault::AdminDrains) {
             self.tell(format!("admin drains {node}"));
-            if let Some(node) = self.slurm.nodes.get_mut(&node) {
-                node.drain = true;
-            }
+            self.slurm.admin_drain(&node, now);
             self.repairs.push((soon, Repair::Drain(node.clone())));
         }
         if self.faults.strikes(Fault::AdminDowns) {

@@ -16,6 +16,9 @@ use thiao_core::world::Mode;
 /// The partition of job mode.
 pub const PARTITION: &str = "own";
 
+/// CPUs of a node of job mode: the most that a VM can have.
+pub const NODE_CPUS: u32 = 4;
+
 /// The prolog of a job that has its nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct Prolog {
@@ -157,6 +160,7 @@ impl Slurm {
         if node.power != Power::Off {
             node.power = Power::Falling(now);
         }
+        node.drain = false;
         self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
     }
 
@@ -197,9 +201,15 @@ impl Slurm {
         }
     }
 
-    /// `scancel`.
+    /// `scancel`. slurmctld kills a prolog that runs then, and the epilog with it if that
+    /// has begun already: so it is heard of, or not.
     pub fn cancel(&mut self, id: JobId, now: Time) {
+        let has_prolog = self.prologs.contains_key(&id);
         self.unseat(id, Stage::Done, now);
+        if has_prolog && self.rng.coin() {
+            self.calls
+                .pop_if(|call| matches!(call.hook, Hook::JobEnded { job, .. } if job == id));
+        }
     }
 
     /// Takes its nodes from a job, which goes on as `stage`; a job that cannot be put

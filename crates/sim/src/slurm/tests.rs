@@ -225,3 +225,38 @@ fn a_job_starts_when_its_prolog_is_told_so_and_is_put_back_when_it_must_not() {
     pass(&mut slurm, 50, 51);
     assert!(matches!(slurm.jobs[&JobId(1)].stage, Stage::Pending(Some(_))));
 }
+
+#[test]
+fn what_was_measured_of_admins_and_live_slurmds() {
+    // No scenarios: a look may see what lasts 0.2 s, or not.
+    let mut slurm = Slurm::new([name("n0")], Rules::default(), Rng::new(1));
+    slurm.register(&name("n0"), &vm(), Time(0));
+    slurm.admin_down(&name("n0"), Time(0));
+    slurm.step(|_| false, Time(500));
+    assert_eq!(look(&mut slurm, 1).nodes[&name("n0")].base, BaseState::Down);
+    slurm.step(|_| true, Time(1000));
+    assert_eq!(look(&mut slurm, 1).nodes[&name("n0")].base, BaseState::Idle);
+}
+
+#[test]
+fn the_epilog_of_a_job_cancelled_under_its_prolog_may_be_killed() {
+    let mut heard = [0, 0];
+    for seed in 0..20 {
+        for (index, with_prolog) in [(0, true), (1, false)] {
+            let mut slurm = Slurm::new([name("j0")], Rules::default(), Rng::new(seed));
+            slurm.own_node(&name("j0"));
+            submit(&mut slurm, 1, 1, 0);
+            slurm.admit(JobId(1), None);
+            pass(&mut slurm, 0, 1);
+            if !with_prolog {
+                slurm.register(&name("j0"), &vm(), Time(1000));
+                slurm.answer_prolog(JobId(1), true);
+                pass(&mut slurm, 1, 2);
+            }
+            slurm.cancel(JobId(1), Time(2000));
+            let told = calls(&mut slurm).iter().any(|(hook, _)| *hook == ended(1, true));
+            heard[index] += usize::from(told);
+        }
+    }
+    assert!((1..20).contains(&heard[0]) && heard[1] == 20, "{heard:?}");
+}
