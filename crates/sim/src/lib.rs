@@ -13,6 +13,8 @@
 //! action as begun, stores, and only then acts. Between any two of these it may
 //! be killed, and begins again from what was stored.
 //!
+//! That the simulated slurmctld goes the way of a real one is checked by [`scenario`]s.
+//!
 //! *Architecture invariant:* there is no second planner here, no clock, no
 //! thread. The same [`Setup`](sim::Setup) gives the same run, always.
 
@@ -24,6 +26,7 @@ pub mod flaw;
 pub mod perform;
 pub mod provider;
 pub mod rng;
+pub mod scenario;
 mod setup;
 pub mod sim;
 pub mod slurm;

@@ -27,12 +27,23 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// The folder to use when inside the namespaces; outside, runs the test of this name again inside, and
 /// fails as it does.
 pub fn inside(test: &str) -> Option<PathBuf> {
-    if let Some(dir) = std::env::var_os(INSIDE) {
-        return Some(dir.into());
+    let dir = dir();
+    if dir.is_none() && is_wanted() {
+        run_inside(test, &[]).unwrap_or_else(|why| panic!("{why}"));
     }
+    dir
+}
+
+/// The folder to use inside the namespaces; none outside.
+pub fn dir() -> Option<PathBuf> {
+    std::env::var_os(INSIDE).map(PathBuf::from)
+}
+
+/// Whether Slurm is to be tested; fails if it is and something is missing.
+pub fn is_wanted() -> bool {
     if std::env::var_os("THIAO_SKIP_SLURM").is_some_and(|v| v == "1") {
         eprintln!("skipped: THIAO_SKIP_SLURM=1");
-        return None;
+        return false;
     }
     let missing: Vec<&str> = PROGRAMS
         .iter()
@@ -44,6 +55,12 @@ pub fn inside(test: &str) -> Option<PathBuf> {
         "install these Debian packages, or set THIAO_SKIP_SLURM=1: {}",
         missing.join(" ")
     );
+    true
+}
+
+/// Runs a test again inside namespaces of its own, with this in its environment; how it failed, with what
+/// its programs logged.
+pub fn run_inside(test: &str, environment: &[(&str, &str)]) -> Result<(), String> {
     let dir = tempfile::Builder::new().prefix("thiao-slurm-").tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = Command::new("unshare");
@@ -57,27 +74,30 @@ pub fn inside(test: &str) -> Option<PathBuf> {
         .args(["--exact", test, "--nocapture", "--test-threads=1"]);
     let status = command
         .env(INSIDE, dir.path())
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .status()
         .unwrap();
-    if !status.success() {
-        for log in [
-            "slurmctld.log",
-            "ctld.out",
-            "hooks.log",
-            "slurmd.n1.log",
-            "munged.log",
-        ] {
-            let text = std::fs::read_to_string(dir.path().join(log)).unwrap_or_default();
-            let tail: Vec<&str> = text.lines().rev().take(40).collect();
-            eprintln!(
-                "--- {log}\n{}",
-                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-            );
-        }
-        panic!("{test} failed inside the namespaces: {status}");
+    if status.success() {
+        return Ok(());
     }
-    None
+    let mut why = String::new();
+    for log in [
+        "slurmctld.log",
+        "ctld.out",
+        "hooks.log",
+        "slurmd.n1.log",
+        "slurmd.n5.log",
+        "munged.log",
+    ] {
+        let text = std::fs::read_to_string(dir.path().join(log)).unwrap_or_default();
+        let tail: Vec<&str> = text.lines().rev().take(40).collect();
+        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        why += &format!("--- {log}\n{tail}\n");
+    }
+    Err(format!(
+        "{why}{test} failed inside the namespaces {environment:?}: {status}"
+    ))
 }
 
 fn installed(program: &str) -> bool {

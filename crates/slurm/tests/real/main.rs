@@ -5,6 +5,7 @@
 
 mod job_mode;
 mod lab;
+mod scenario;
 
 use lab::{Ctld, inside, node};
 use rustix::process::Signal;

@@ -1,0 +1,45 @@
+//! Scenarios in the simulated slurmctld, against what the real one was recorded to do:
+//! `crates/slurm/tests/real/scenario.rs` replays and records them.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
+
+use std::fs;
+use std::path::Path;
+use thiao_sim::scenario::replay::{Sequences, replay};
+use thiao_sim::scenario::{Scenario, Simulated};
+
+/// What the simulated slurmctld leaves to chance must not matter.
+const SEEDS: u64 = 5;
+
+#[test]
+fn the_simulated_slurmctld_goes_the_way_that_the_real_one_went() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"));
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|end| end == "scenario"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 8, "{files:?}");
+    let mut wrong = String::new();
+    for file in files {
+        let name = file.display();
+        let scenario: Scenario = fs::read_to_string(&file)
+            .unwrap()
+            .parse()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let recorded = fs::read_to_string(file.with_extension("states"))
+            .unwrap_or_else(|error| panic!("{name} was not recorded: {error}"));
+        let recorded = Sequences::parse(&recorded).unwrap();
+        for seed in 0..SEEDS {
+            let difference = match replay(&scenario, &mut Simulated::new(&scenario, seed)) {
+                Ok(seen) => recorded.difference("real", &seen, "simulated"),
+                Err(why) => Some(why),
+            };
+            if let Some(difference) = difference {
+                wrong += &format!("{name}, seed {seed}:\n{difference}\n");
+                break;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
