@@ -113,7 +113,10 @@ impl Slurm {
     ///   120 s, or see [`Slurm::start_now`].
     /// - DOWN alone does not last: at ResumeTimeout slurmctld overwrites the reason. So nodes that are not
     ///   powered down get `POWER_DOWN` as well: within 1 s SuspendProgram is called for them (a call that
-    ///   we cause ourselves), they are `down%` for SuspendTimeout, then `down~`, and keep the reason.
+    ///   we cause ourselves), they are `down%` for SuspendTimeout, then `down~`, and keep the reason. One
+    ///   that powers up and was told to end with its job gets it once more: else it powers up, until
+    ///   ResumeTimeout puts another reason.
+    /// - An admin's drain is forgotten by a `POWER_DOWN`, and by RESUME.
     /// - With `idle_on_node_suspend` they come back by themselves instead: `idle%`, then `idle~`. Call this
     ///   again then: a node that is `idle~` becomes `down~` and stays so.
     /// - A node whose slurmd is alive registers again within 0.2 s and is up (ReturnToService=2) until the
@@ -298,7 +301,8 @@ fn lists(nodes: &[NodeName]) -> Vec<String> {
 fn powered(nodes: &[(&NodeName, SlurmNode)]) -> Vec<NodeName> {
     let off = |node: &SlurmNode| {
         let f = node.flags;
-        f.powered_down || f.powering_down || f.power_down
+        // A power-down that was asked for before waits as long as the node powers up.
+        f.powered_down || f.powering_down || (f.power_down && !f.powering_up)
     };
     nodes
         .iter()
