@@ -7,7 +7,7 @@ mod places;
 mod read;
 mod resolve;
 
-use read::{Findings, Origin, Shown};
+use read::{Findings, Lines, Origin, Shown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -355,9 +355,9 @@ pub fn parse(file: &Path, text: &str, machine: &Machine) -> Result<Loaded, Confi
     };
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let line = |at: usize| 1 + text.bytes().take(at).filter(|b| *b == b'\n').count();
+        let lines = Lines::of(text);
         let problem = |e: &toml::de::Error| Problem {
-            line: e.span().map_or(0, |span| line(span.start)),
+            line: e.span().map_or(0, |span| lines.line(span.start)),
             key: String::new(),
             message: format!("is no TOML: {}", e.message()),
         };

@@ -50,12 +50,32 @@ pub enum Shown {
     },
 }
 
+/// Where a text's lines are. Found once: a file may have as many mistakes as lines.
+pub struct Lines {
+    newlines: Vec<usize>,
+}
+
+impl Lines {
+    /// The lines of this text.
+    pub fn of(text: &str) -> Self {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self {
+            newlines: newlines.map(|(at, _)| at).collect(),
+        }
+    }
+
+    /// The line of this byte, from 1.
+    pub fn line(&self, byte: usize) -> usize {
+        1 + self.newlines.partition_point(|newline| *newline < byte)
+    }
+}
+
 /// A file under examination.
-pub struct Reader<'t> {
-    text: &'t str,
+pub struct Reader {
+    lines: Lines,
     problems: RefCell<Vec<Problem>>,
     shown: RefCell<Vec<Shown>>,
-    /// Every key that was asked for, by its section's path.
+    /// Every key that was asked for, by its section's path; each once, however many tables of one path there are.
     known: RefCell<Vec<(String, &'static str)>>,
     /// Keys that were written but not asked for: section, key, line.
     unknown: RefCell<Vec<(String, String, usize)>>,
@@ -71,11 +91,11 @@ pub struct Findings {
     pub shown: Vec<Shown>,
 }
 
-impl<'t> Reader<'t> {
+impl Reader {
     /// Starts to read this text.
-    pub fn new(text: &'t str) -> Self {
+    pub fn new(text: &str) -> Self {
         Self {
-            text,
+            lines: Lines::of(text),
             problems: RefCell::default(),
             shown: RefCell::default(),
             known: RefCell::default(),
@@ -86,13 +106,7 @@ impl<'t> Reader<'t> {
 
     /// The file's line of this byte, from 1.
     pub fn line(&self, byte: usize) -> usize {
-        1 + self
-            .text
-            .as_bytes()
-            .iter()
-            .take(byte)
-            .filter(|b| **b == b'\n')
-            .count()
+        self.lines.line(byte)
     }
 
     /// Notes that something is wrong.

@@ -211,6 +211,8 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
     let mut sets = BTreeMap::new();
     let mut sources = BTreeMap::new();
     let mut all: BTreeMap<NodeName, NodeSpec> = BTreeMap::new();
+    // Those named twice too: a few bytes name thousands.
+    let mut named = 0;
     let tables = root.tables("nodeset");
     if tables.is_empty() && !root.has("nodeset") {
         root.problem(
@@ -255,6 +257,11 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
             }
         };
         table.close();
+        named += list.as_ref().map_or(0, |list| list.nodes.len());
+        if named > MAX_NODES {
+            table.problem("nodes", format!("more than {MAX_NODES} nodes in all"));
+            break;
+        }
         let (Some(name), Some(list)) = (name, list) else {
             continue;
         };
@@ -278,9 +285,6 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
                     break;
                 }
             }
-        }
-        if all.len() > MAX_NODES {
-            table.problem("nodes", format!("more than {MAX_NODES} nodes in all"));
         }
         let set = Nodeset {
             nodes,

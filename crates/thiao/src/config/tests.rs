@@ -53,6 +53,19 @@ fn check(added: &str, expected: &str) {
 }
 
 #[test]
+fn many_mistakes_are_told_in_few_words() {
+    // A key that is like none is answered with those that there are: each once, however many tables
+    // have it. (Or the answer grows with the square of the file, which may have a megabyte.)
+    let tables = 300;
+    let said = wrong(&"[[nodeset]]\nzzzzzz = 1\n".repeat(tables));
+    assert_eq!(said.matches("there is no such key").count(), tables);
+    assert!(said.len() < 1_000 * tables, "{} bytes", said.len());
+    // So do a list's names, which few bytes stand for: it ends where there are too many.
+    let said = wrong(&"[[nodeset]]\nnodes = 'x[0-40000]'\n".repeat(tables));
+    assert_eq!(said.matches("more than 65536 nodes in all").count(), 1);
+}
+
+#[test]
 fn few_keys_are_enough() {
     let config = read(GOOD).unwrap().config;
     assert_eq!(config.cluster.as_str(), "lab");

@@ -13,16 +13,16 @@ use toml::de::{DeTable, DeValue};
 
 /// One table of the file, or the place where it could be.
 pub struct Section<'r, 't> {
-    reader: &'r Reader<'t>,
+    reader: &'r Reader,
     path: String,
     table: Option<&'r DeTable<'t>>,
     /// The line of its head.
     pub line: usize,
 }
 
-impl<'t> Reader<'t> {
+impl Reader {
     /// The table of the whole file.
-    pub fn root<'r>(&'r self, table: &'r DeTable<'t>) -> Section<'r, 't> {
+    pub fn root<'r, 't>(&'r self, table: &'r DeTable<'t>) -> Section<'r, 't> {
         Section {
             reader: self,
             path: String::new(),
@@ -53,7 +53,13 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     fn value(&self, key: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {
-        self.reader.known.borrow_mut().push((self.path.clone(), key));
+        let mut known = self.reader.known.borrow_mut();
+        if !known
+            .iter()
+            .any(|(section, k)| *section == self.path && *k == key)
+        {
+            known.push((self.path.clone(), key));
+        }
         self.table.and_then(|t| t.get(key))
     }
 
