@@ -1,8 +1,9 @@
-//! Thiao's chores: `cargo xtask demo|test|bench|dist`.
+//! Thiao's chores: `cargo xtask demo|test|fuzz|bench|dist`.
 //!
 //! Depends on next to nothing, so that it is built in seconds; it only starts
 //! cargo, apt and our own binaries.
 
+mod fuzz;
 mod packages;
 mod steps;
 
@@ -20,6 +21,9 @@ Usage: cargo xtask COMMAND
                            XML-RPC, by a stand-in for its front-end
   test [--yes] [--fast]    Run every check and test, the whole system included.
                            --fast leaves the labs with real VMs out
+  fuzz [TARGET...] [--runs N]
+                           Try made-up input on all that reads from outside:
+                           N inputs (10000000) for each target, or those named
   bench [--yes] [NAME...] [--jobs N]
                            Measure: all benches, or those named; N jobs are
                            queued and drained in job mode (200)
@@ -65,6 +69,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
             packages::ensure(yes)?;
             steps::test(fast)
         }
+        "fuzz" => fuzz::fuzz(&rest),
         "bench" => {
             packages::ensure(yes)?;
             let (names, jobs) = steps::bench_args(&rest)?;

@@ -27,17 +27,17 @@ pub fn root() -> PathBuf {
 }
 
 /// Where cargo builds, as it says itself (`CARGO_TARGET_DIR`, else `target`).
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let chosen = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     root().join(chosen.unwrap_or_else(|| "target".into()))
 }
 
-fn cargo() -> Command {
+pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// Runs a command and shows it first; whether it succeeded.
-fn passes(command: &mut Command) -> Result<bool> {
+pub fn passes(command: &mut Command) -> Result<bool> {
     let words: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
     let program = PathBuf::from(command.get_program());
     let program = program.file_name().unwrap_or_default().to_string_lossy();

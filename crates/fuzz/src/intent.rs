@@ -1,0 +1,118 @@
+//! A hook's arguments and environment, to the order on disk and back.
+//!
+//! The input is what Slurm gives a hook, one after another with a NUL between
+//! them, which no argument and no variable can hold: a hostlist, the list of
+//! nodes in the spool, the calling cluster, the controller's, a job's id and
+//! its exit code; the rest is the resume file. It is also read as an order's file.
+
+use crate::{says_something, text};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use thiao_core::hostlist;
+use thiao_core::ids::{NodeName, Time};
+use thiao_core::spool::{IntentFile, IntentKind, file_name};
+use thiao_hook::said::{self, Chosen, Listed};
+
+/// Lists of more names are slow to try, and say nothing new.
+const FEW: u64 = 512;
+
+pub fn check(input: &[u8]) {
+    match IntentFile::decode(input) {
+        Ok(intent) => assert_eq!(intent.encode(), input, "one layout for one order"),
+        Err(error) => says_something(&error, input),
+    }
+    if let Some(answer) = said::answer(input) {
+        assert!(!answer.body.contains('\n'));
+    }
+    said_by_slurm(input);
+}
+
+fn said_by_slurm(input: &[u8]) {
+    let mut fields = input.splitn(7, |byte| *byte == 0);
+    let mut field = || fields.next().unwrap_or_default();
+    let (list, known, calling, ours) = (field(), field(), field(), field());
+    let (job, exit, resume_file) = (field(), field(), field());
+    let few = |list: &[u8]| hostlist::count(list).is_ok_and(|count| count <= FEW);
+
+    let cluster = said::cluster(
+        OsStr::from_bytes(calling),
+        Some(&*text(ours)).filter(|ours| !ours.is_empty()),
+    );
+    let cluster = cluster.unwrap_or_else(|other| {
+        assert_ne!(other.calling, other.ours);
+        None
+    });
+    let known = match Listed::read(&text(known)) {
+        Ok(known) => known,
+        Err(error) => {
+            says_something(&error, known);
+            Listed::Unclear
+        }
+    };
+    let exit = Some(OsStr::from_bytes(exit)).filter(|exit| !exit.is_empty());
+    let keep = |kind, nodes: String| {
+        let intent = IntentFile {
+            kind,
+            at: Time(input.len() as u64),
+            uid: 64030,
+            cluster: cluster.clone(),
+            nodes,
+            resume_file: match kind {
+                IntentKind::Resume { .. } => resume_file.to_vec(),
+                IntentKind::Suspend | IntentKind::ResumeFail | IntentKind::JobEnd { .. } => Vec::new(),
+            },
+        };
+        assert_eq!(IntentFile::decode(&intent.encode()).as_ref(), Ok(&intent));
+        let name = file_name(1, 2, kind);
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        );
+    };
+    if list.len() > 4 && !few(list) && hostlist::count(list).is_ok() {
+        return;
+    }
+    match said::choose(list, &known) {
+        Err(error) => says_something(&error, list),
+        Ok(Chosen { nodes, unknown }) => {
+            let asked: BTreeSet<NodeName> = expanded(list);
+            let kept = nodes
+                .as_deref()
+                .map(|nodes| expanded(nodes.as_bytes()))
+                .unwrap_or_default();
+            assert_eq!(nodes.is_some(), !kept.is_empty(), "an order is for somebody");
+            assert!(kept.is_disjoint(&unknown));
+            assert_eq!(
+                kept.union(&unknown).cloned().collect::<BTreeSet<_>>(),
+                asked,
+                "nobody is forgotten"
+            );
+            assert!(kept.iter().all(|node| known.may_have(node)));
+            if let Some(nodes) = nodes {
+                let force = input.len().is_multiple_of(2);
+                for kind in [
+                    IntentKind::Resume { force },
+                    IntentKind::Suspend,
+                    IntentKind::ResumeFail,
+                ] {
+                    keep(kind, nodes.clone());
+                }
+            }
+        }
+    }
+    match said::job_end(OsStr::from_bytes(job), OsStr::from_bytes(list), exit, &known) {
+        Err(error) => says_something(&error, input),
+        Ok(None) => (),
+        Ok(Some((kind, nodes))) => {
+            assert!(expanded(nodes.as_bytes()).is_subset(&expanded(list)));
+            assert!(!nodes.is_empty());
+            keep(kind, nodes);
+        }
+    }
+}
+
+fn expanded(list: &[u8]) -> BTreeSet<NodeName> {
+    let names = hostlist::expand(list).expect("it was taken as a hostlist");
+    names.into_iter().collect()
+}

@@ -1,0 +1,104 @@
+//! Fuzz targets: everything that Thiao reads from outside, and what must hold
+//! whatever that is.
+//!
+//! A target takes any bytes and panics when something does not hold; that there
+//! is no panic of the code's own, no hang and no memory without bound goes without
+//! saying. Targets touch no file, no network and no clock of people: the same
+//! input does the same. `cargo xtask fuzz` runs them under libFuzzer; the
+//! ordinary tests run them over the seeds in `corpus` and some changes of them.
+
+mod api;
+mod config;
+mod guest;
+mod hostlist;
+mod intent;
+mod resume_file;
+mod slurm;
+mod template;
+mod xmlrpc;
+
+/// Something that is read from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, also of its folder in `corpus`.
+    pub name: &'static str,
+    /// Panics when these bytes break what must hold.
+    pub check: fn(&[u8]),
+    /// The longest input worth trying, in bytes.
+    pub longest: usize,
+    /// Folders with inputs to begin with, as seen from this package's.
+    pub seeds: &'static [&'static str],
+}
+
+/// All targets.
+pub const TARGETS: [Target; 9] = [
+    Target {
+        name: "hostlist",
+        check: hostlist::check,
+        longest: 256,
+        seeds: &["corpus/hostlist"],
+    },
+    Target {
+        name: "intent",
+        check: intent::check,
+        longest: 1_024,
+        seeds: &["corpus/intent"],
+    },
+    Target {
+        name: "resume_file",
+        check: resume_file::check,
+        longest: 1_024,
+        seeds: &["corpus/resume_file"],
+    },
+    Target {
+        name: "xmlrpc",
+        check: xmlrpc::check,
+        longest: 4_096,
+        seeds: &["corpus/xmlrpc", "../opennebula/tests/data"],
+    },
+    Target {
+        name: "template",
+        check: template::check,
+        longest: 1_024,
+        seeds: &["corpus/template", "../opennebula/tests/data/2011"],
+    },
+    Target {
+        name: "config",
+        check: config::check,
+        longest: 4_096,
+        seeds: &["corpus/config"],
+    },
+    Target {
+        name: "api",
+        check: api::check,
+        longest: 2_048,
+        seeds: &["corpus/api"],
+    },
+    Target {
+        name: "slurm",
+        check: slurm::check,
+        longest: 4_096,
+        seeds: &["corpus/slurm", "../slurm/tests/data"],
+    },
+    Target {
+        name: "guest",
+        check: guest::check,
+        longest: 1_024,
+        seeds: &["corpus/guest"],
+    },
+];
+
+/// Refusing is right; doing so without a word, or with as many as one likes to provoke, is not.
+#[track_caller]
+fn says_something(error: &impl std::fmt::Display, input: &[u8]) {
+    let text = error.to_string();
+    assert!(!text.trim().is_empty(), "an error without a word");
+    // Each byte may be told as several, e.g. as `\u{fffd}`, and in two places.
+    let most = 2_000 + 24 * input.len();
+    assert!(text.len() <= most, "an error of {} bytes", text.len());
+}
+
+/// The input's text, as programs' output and files are read.
+fn text(input: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(input)
+}

@@ -1,0 +1,42 @@
+//! What Slurm's programs print.
+
+use crate::{says_something, text};
+use thiao_core::options::{VmOptions, put_back_reason};
+use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes};
+
+/// Ends the records in the recordings; in a look it is another each time.
+const MARK: &str = "@0123456789abcdef";
+
+pub fn check(input: &[u8]) {
+    let text = text(input);
+    // Slurm has as many nodes as it says, and lists of more are slow to try.
+    let large = |range: &[u8]| range[0] == b'-' && range[1..].iter().all(u8::is_ascii_digit);
+    if input.windows(5).any(large) {
+        return;
+    }
+    let errors = [
+        nodes::parse(&text, MARK).err(),
+        jobs::parse(&text, MARK).err(),
+        details::parse(&text).err(),
+        details::parse_allocs(&text).err(),
+        Some(SlurmError::from_message("squeue", "exit status: 1", &text)),
+    ];
+    for error in errors.iter().flatten() {
+        says_something(error, input);
+    }
+    let config = Config::parse(&text);
+    let inside = |found: Option<&str>| assert!(found.is_none_or(|found| text.contains(found)));
+    inside(config.get("Licenses"));
+    inside(config.option("SlurmctldParameters", "cloud_reg_addrs"));
+    assert!(config.number("ResumeTimeout").is_none() || config.get("ResumeTimeout").is_some());
+    assert!(!Ping::parse(&text).is_up() || text.contains("UP"));
+    if let Some(version) = Version::parse(&text) {
+        assert_eq!(Version::parse(&version.to_string()), Some(version));
+    }
+
+    match VmOptions::from_comment(&text) {
+        Ok(options) => assert_eq!(VmOptions::parse(&options.to_string()), Ok(options)),
+        Err(error) => says_something(&error, input),
+    }
+    assert!(put_back_reason(&text).is_none_or(|why| text.ends_with(why)));
+}
