@@ -3,15 +3,20 @@
 
 use super::{Wanted, share, vm_name};
 use crate::error::{Class, Error};
-use crate::syntax::{Template, Value as Attribute};
+use crate::syntax::{MAX_TEXT, Template, Value as Attribute};
 use minijinja::value::{Object, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, filters};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Around the number of a value; no template has a use for them (Unicode's private characters).
 const OPEN: char = '\u{e000}';
 const CLOSE: char = '\u{e001}';
+
+/// The most steps of a template. One with a disk or card for each of some hundred needs thousands;
+/// loops in loops would need any number.
+const STEPS: u64 = 100_000;
 
 /// The variables, and the last one that was asked for and is not there.
 #[derive(Debug)]
@@ -82,6 +87,7 @@ pub fn fill(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Template, E
         unknown: Mutex::default(),
     });
     let values: Arc<Mutex<Vec<String>>> = Arc::default();
+    let room = AtomicUsize::new(MAX_TEXT);
     let mut environment = Environment::empty();
     environment.add_filter("int", filters::int);
     environment.add_filter("lower", filters::lower);
@@ -89,6 +95,7 @@ pub fn fill(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Template, E
     environment.add_filter("trim", filters::trim);
     environment.add_filter("upper", filters::upper);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(STEPS));
     let kept = values.clone();
     environment.set_formatter(move |out, _, value| {
         let text = match value.kind() {
@@ -100,6 +107,12 @@ pub fn fill(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Template, E
                 ));
             }
         };
+        let left = room.load(Ordering::Relaxed).checked_sub(text.len());
+        let left = left.ok_or_else(|| {
+            let what = format!("its values have more than {MAX_TEXT} bytes");
+            minijinja::Error::new(ErrorKind::InvalidOperation, what)
+        })?;
+        room.store(left, Ordering::Relaxed);
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         write!(out, "{OPEN}{}{CLOSE}", kept.len())?;
         kept.push(text);
@@ -122,6 +135,9 @@ pub fn fill(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Template, E
                 "{line}there is no variable {name:?} here; there are {}",
                 variables.known.keys().copied().collect::<Vec<_>>().join(", ")
             ),
+            (ErrorKind::OutOfFuel, _) => {
+                format!("it takes more than {STEPS} steps: are there loops in loops?")
+            }
             (kind, _) => format!(
                 "{line}{}",
                 error

@@ -249,6 +249,15 @@ fn what_cannot_be_filled_says_which_and_where() {
         "A = 1\nB = {{ nodename }}\n",
         "line 2: there is no variable \"nodename\" here; there are cluster, cpus,",
     );
+    // What would take all time or memory.
+    refused(
+        "{% for a in [0] * 99999 %}{% for b in [0] * 99999 %}{% endfor %}{% endfor %}",
+        "more than 100000 steps",
+    );
+    refused(
+        "{% for a in [0] * 999 %}\nA = \"{{ 'x' * 9999 }}\"\n{% endfor %}",
+        "its values have more than 1048576 bytes",
+    );
     refused("A = {{ munge_key }}", "no variable \"munge_key\"");
     refused(
         "A = 1\n{% if a.b %}{% endif %}",
