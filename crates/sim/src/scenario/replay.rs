@@ -221,8 +221,9 @@ impl<W: World> Replay<'_, W> {
     ) -> Result<(), String> {
         let end = Millis(self.world.now().0 + PATIENCE.0);
         loop {
-            self.look()?;
-            let now = is(self);
+            // What was seen before may be older than the step before.
+            let fresh = self.look()?;
+            let now = is(self).filter(|_| fresh);
             if now.as_ref() == Some(wanted) {
                 return Ok(());
             }
@@ -280,15 +281,18 @@ impl<W: World> Replay<'_, W> {
         })
     }
 
-    fn look(&mut self) -> Result<(), String> {
-        if let Some(view) = self.world.look()? {
+    /// Looks, and tells whether slurmctld answered.
+    fn look(&mut self) -> Result<bool, String> {
+        let view = self.world.look()?;
+        let fresh = view.is_some();
+        if let Some(view) = view {
             self.view = view;
             self.note();
         }
         for call in self.world.calls()? {
             self.note_call(&call);
         }
-        Ok(())
+        Ok(fresh)
     }
 
     fn note(&mut self) {
@@ -348,5 +352,49 @@ fn refs(job: &Submission) -> Vec<JobRef> {
     match job.tasks {
         0 => vec![of(None)],
         tasks => (0..tasks).map(|task| of(Some(task))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_different_is_told() {
+        let text = "hooks n1: ResumeProgram\njob a: PENDING > over\nnode n1: DOWN (x: y) > IDLE\n";
+        let real = Sequences::parse(&format!("# for people\n{text}")).unwrap();
+        assert_eq!(real.to_string(), text);
+        assert_eq!(real.difference("real", &real, "other"), None);
+        let other = Sequences::parse("job a: PENDING > RUNNING > over\nnode n1: DOWN (x: y)\n").unwrap();
+        assert_eq!(
+            real.difference("real", &other, "other").unwrap(),
+            "hooks n1: \n    real: ResumeProgram\n    other: nothing more\n\
+             job a: PENDING\n    real: over\n    other: RUNNING > over\n\
+             node n1: DOWN (x: y)\n    real: IDLE\n    other: nothing more\n"
+        );
+        assert!(Sequences::parse("node n1").is_err());
+    }
+
+    #[test]
+    fn what_lies_between_two_looks_is_filled_in() {
+        let mut seen = Sequences::default();
+        let (node, job) = (
+            NodeName::new("n1").unwrap(),
+            JobRef {
+                name: "a".into(),
+                task: None,
+            },
+        );
+        for word in ["IDLE", "IDLE+POWERING_DOWN", "ALLOCATED+POWERING_UP"] {
+            seen.node(&node, &word.parse().unwrap(), None);
+        }
+        for word in ["PENDING+GATE", "RUNNING", "RUNNING", "over"] {
+            seen.job(&job, word.parse().unwrap());
+        }
+        assert_eq!(
+            seen.to_string(),
+            "job a: PENDING+GATE > PENDING > CONFIGURING > RUNNING > over\n\
+             node n1: IDLE > IDLE+POWERING_DOWN > IDLE+POWERED_DOWN > ALLOCATED+POWERING_UP\n"
+        );
     }
 }

@@ -260,3 +260,18 @@ fn the_epilog_of_a_job_cancelled_under_its_prolog_may_be_killed() {
     }
     assert!((1..20).contains(&heard[0]) && heard[1] == 20, "{heard:?}");
 }
+
+#[test]
+fn a_node_that_is_given_back_while_it_is_up_is_powered_down_first() {
+    // No scenario: when power saving passes between our two commands, RESUME ends it at once.
+    let mut slurm = Slurm::new([name("n0")], Rules::default(), Rng::new(1));
+    slurm.register(&name("n0"), &vm(), Time(0));
+    slurm.admin_down(&name("n0"), Time(0));
+    slurm.return_to_service(&name("n0"), Time(0));
+    let seen = look(&mut slurm, 0).nodes[&name("n0")].clone();
+    assert!(
+        seen.base == BaseState::Idle && seen.flags.powering_down,
+        "{seen:?}"
+    );
+    assert_eq!(calls(&mut slurm), [(Hook::Suspend, "n0".to_owned())]);
+}
