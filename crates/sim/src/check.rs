@@ -1,14 +1,14 @@
 //! The design's invariants, asked of the simulated world's truth after every step.
 
 use crate::controller::{Controller, Round, Sight};
-use crate::faults::Rates;
+use crate::faults::{Hit, Rates};
 use crate::perform::Harm;
 use crate::provider::{Provider, Vm};
 use crate::sim::Setup;
 use crate::slurm::{Call, Hook, Slurm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
+use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 use thiao_core::plan::Action;
 use thiao_core::world::{Cause, Mode};
 
@@ -39,6 +39,8 @@ pub enum Invariant {
     Explained,
     /// The linter lets all pass that the planner plans.
     PlansAreSound,
+    /// Neither the controller nor the simulation itself panics.
+    NoPanic,
 }
 
 impl Invariant {
@@ -58,6 +60,7 @@ impl Invariant {
             Invariant::Bounded => "7-bounded",
             Invariant::Explained => "8-explained",
             Invariant::PlansAreSound => "plans-are-sound",
+            Invariant::NoPanic => "no-panic",
         }
     }
 }
@@ -71,13 +74,23 @@ pub struct Broken {
     pub what: String,
 }
 
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant.key(), self.what)
+    }
+}
+
 /// A broken invariant, and what led to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Which.
     pub broken: Broken,
+    /// When, since the start.
+    pub at: Millis,
     /// What happened before, oldest first.
     pub story: Vec<String>,
+    /// Faults that struck before, oldest first.
+    pub hits: Vec<Hit>,
 }
 
 impl fmt::Display for Violation {
@@ -85,7 +98,7 @@ impl fmt::Display for Violation {
         for line in &self.story {
             writeln!(f, "{line}")?;
         }
-        write!(f, "BROKEN: {}: {}", self.broken.invariant.key(), self.broken.what)
+        write!(f, "BROKEN: {}", self.broken)
     }
 }
 

@@ -49,6 +49,16 @@ pub enum Moment {
 impl Moment {
     /// All of them, in order.
     pub const ALL: [Self; 3] = [Self::BeforeWrite, Self::AfterWrite, Self::Acting];
+
+    /// Its name for people and programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeWrite => "before",
+            Self::AfterWrite => "after",
+            Self::Acting => "acting",
+        }
+    }
 }
 
 /// A kill at the journal's `write`th write, the first being 1.

@@ -173,7 +173,7 @@ impl Faults {
             tally: Tally::default(),
         };
         Self {
-            over: rates == Rates::none(),
+            over: rates == Rates::none() && only.as_ref().is_none_or(BTreeSet::is_empty),
             rates,
             only,
             kinds: RefCell::new(std::array::from_fn(kind)),

@@ -4,6 +4,7 @@
 
 use crate::disk::{Disk, Memory};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use thiao_core::fold::Order;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{NodeName, Time};
@@ -80,6 +81,18 @@ flaws! {
     OneSizeForAll "one-size-for-all",
     /// In job mode a job starts on a VM that was made for another.
     StartsAnyJob "starts-any-job",
+}
+
+impl FromStr for Flaw {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|flaw| flaw.name() == text);
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|flaw| flaw.name()).collect();
+            format!("there is no flaw '{text}': there are {}", names.join(", "))
+        })
+    }
 }
 
 impl Flaw {

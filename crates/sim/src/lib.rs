@@ -15,18 +15,29 @@
 //!
 //! That the simulated slurmctld goes the way of a real one is checked by [`scenario`]s.
 //!
-//! *Architecture invariant:* there is no second planner here, no clock, no
-//! thread. The same [`Setup`](sim::Setup) gives the same run, always.
+//! Around a run: `draw` makes whole worlds from a seed, with faults of a `profile`;
+//! `trial` runs one, `campaign` many on all cores; `shrink` looks for the shortest
+//! story of what broke, `text` keeps a world as a few lines, `report` tells people.
+//!
+//! *Architecture invariant:* there is no second planner here; in a run there is no
+//! clock and no thread. The same [`Setup`](sim::Setup) gives the same run, always.
 
+pub mod campaign;
 pub mod check;
 pub mod controller;
 pub mod disk;
+pub mod draw;
 pub mod faults;
 pub mod flaw;
 pub mod perform;
+pub mod profile;
 pub mod provider;
+pub mod report;
 pub mod rng;
 pub mod scenario;
 mod setup;
+pub mod shrink;
 pub mod sim;
 pub mod slurm;
+pub mod text;
+pub mod trial;

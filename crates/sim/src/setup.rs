@@ -121,6 +121,33 @@ impl Default for Setup {
     }
 }
 
+impl Setup {
+    /// Whether all can end well in it: each job fits on the hosts and into the caps when
+    /// nothing else is there, and Slurm has the patience for the starts of all nodes.
+    #[must_use]
+    pub fn is_livable(&self) -> bool {
+        let room = usize::try_from(self.host_room).unwrap_or(usize::MAX);
+        let room = room.saturating_mul(self.hosts).min(self.policy.max_vms);
+        let fits = |job: &JobPlan| {
+            let nodes = match job.own {
+                None => self.nodes,
+                Some(_) => self.own_nodes,
+            };
+            (1..=nodes.min(room)).contains(&job.size)
+        };
+        // A limit on starts is a queue.
+        let turns = (self.nodes + self.own_nodes).div_ceil(self.policy.max_starting.max(1));
+        let patience = Self::patience(turns);
+        self.hosts > 0 && self.rules.resume_timeout >= patience && self.jobs.iter().all(fits)
+    }
+
+    /// The least ResumeTimeout if VMs start in so many turns.
+    #[must_use]
+    pub fn patience(turns: usize) -> Millis {
+        Millis::secs(5 + 13 * turns as u64)
+    }
+}
+
 /// What the controller knows at the start.
 pub(crate) fn first_world(setup: &Setup, names: &[NodeName], own: &[NodeName], now: Time) -> World {
     let spec = |nodeset: &str, cpus, mode| NodeSpec {

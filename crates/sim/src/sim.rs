@@ -8,7 +8,7 @@ pub use crate::setup::{JobPlan, OWN_CPUS, OwnPlan, Setup, VM_MEMORY_MB};
 use crate::check::{Broken, Checker, Invariant, Violation};
 use crate::controller::{Controller, Round};
 use crate::disk::{Disk, SpoolFile, intent};
-use crate::faults::{Fault, Faults, Tally};
+use crate::faults::{Fault, Faults, Hit, Tally};
 use crate::flaw::Flaw;
 use crate::provider::{Provider, Vm};
 use crate::rng::Rng;
@@ -101,6 +101,8 @@ pub struct Sim {
     stages: BTreeMap<JobId, Discriminant<Stage>>,
     /// Undone at these times.
     repairs: Vec<(Time, Repair)>,
+    /// Faults that struck.
+    hits: Vec<Hit>,
     summary: Summary,
     rng: Rng,
 }
@@ -161,6 +163,7 @@ impl Sim {
             idle: 0,
             stages: BTreeMap::new(),
             repairs: Vec::new(),
+            hits: Vec::new(),
             summary: Summary {
                 took: Millis(0),
                 jobs: 0,
@@ -334,9 +337,7 @@ impl Sim {
 
     /// Counts what a round did, and tells of it.
     fn retell(&mut self, round: &Round) {
-        for (fault, number) in self.faults.struck() {
-            self.tell(format!("fault: {} {number}", fault.name()));
-        }
+        self.struck();
         for note in &round.notes {
             self.tell(format!("{} [{}] {}", note.subject, note.kind, note.text));
         }
@@ -393,6 +394,10 @@ impl Sim {
     /// Adds a line to the story.
     fn tell(&mut self, line: String) {
         self.idle = 0;
+        self.line(&line);
+    }
+
+    fn line(&mut self, line: &str) {
         if self.story.len() == STORY {
             self.story.pop_front();
         }
@@ -401,11 +406,24 @@ impl Sim {
             .push_back(format!("{:>5}.{:03} {line}", at / 1000, at % 1000));
     }
 
-    fn violation(&self, broken: Broken) -> Violation {
+    /// What `broken` is when it is told now.
+    pub(crate) fn violation(&mut self, broken: Broken) -> Violation {
+        self.struck();
         Violation {
             broken,
+            at: self.now.since(self.begin),
             story: self.story.iter().cloned().collect(),
+            hits: self.hits.clone(),
         }
+    }
+
+    /// Tells what faults struck.
+    fn struck(&mut self) {
+        let struck = self.faults.struck();
+        for (fault, number) in &struck {
+            self.line(&format!("fault: {} {number}", fault.name()));
+        }
+        self.hits.extend(struck);
     }
 
     /// Writes the orders of the hooks that slurmctld called.
