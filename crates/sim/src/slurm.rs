@@ -13,11 +13,13 @@
 //! gets a call of SuspendProgram, and stays DOWN; one whose slurmd lives returns
 //! by itself. What is different for nodes and jobs of job mode is in `own`.
 
+mod admin;
 mod own;
 mod shown;
 #[cfg(test)]
 mod tests;
 
+pub use admin::BROKEN;
 pub use own::{NODE_CPUS as OWN_CPUS, Own, PARTITION as OWN_PARTITION, Prolog};
 
 use crate::faults::{Fault, Faults};
@@ -62,10 +64,6 @@ impl Default for Rules {
         }
     }
 }
-
-/// An admin's reasons, for DOWN and for a drain.
-pub const BROKEN: &str = "disk broken";
-const DRAINED: &str = "a look at it";
 
 /// A node's power, as power saving sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -452,48 +450,6 @@ impl Slurm {
             node.power = Power::Falling(now);
             node.drain = false; // whoever asks for a power-down is taken for who drained it
             self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
-        }
-    }
-
-    /// An admin's `state=drain`, whose reason takes the place of any other: a job that
-    /// waits for the node has to wait for others.
-    pub fn admin_drain(&mut self, name: &NodeName, now: Time) {
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
-        };
-        node.drain = true;
-        if let Some(reason) = &mut node.down {
-            *reason = DRAINED.to_owned();
-        }
-        if matches!(node.power, Power::Rising(_)) {
-            self.requeue_on(name, now);
-        }
-    }
-
-    /// An admin's `state=undrain`.
-    pub fn admin_undrain(&mut self, name: &NodeName) {
-        if let Some(node) = self.nodes.get_mut(name) {
-            node.drain = false;
-        }
-    }
-
-    /// An admin's `state=down`, without more.
-    pub fn admin_down(&mut self, name: &NodeName, now: Time) {
-        self.take_down(name, BROKEN, now);
-        if let Some(node) = self.nodes.get_mut(name) {
-            node.admin_down = now;
-        }
-    }
-
-    /// An admin's `state=resume` of a node that is drained, or DOWN for that admin's reason.
-    pub fn admin_resume(&mut self, name: &NodeName, now: Time) {
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
-        };
-        node.drain = false;
-        let down = node.down.as_deref();
-        if down.is_some_and(|reason| reason == BROKEN || reason == DRAINED) {
-            self.return_to_service(name, now);
         }
     }
 
