@@ -195,10 +195,20 @@ impl World {
                 candidates.min_by_key(|seen| (seen.state == VmState::Held, seen.id.clone()))
             });
             match seen {
-                Some(seen) => vm.seen(node, seen, now, &mut notes),
-                None => vm.not_seen(node, now, grace, &mut notes),
+                Some(seen) => {
+                    self.absences.remove(node);
+                    vm.seen(node, seen, now, &mut notes);
+                }
+                None => {
+                    let looks = self.absences.entry(node.clone()).or_default();
+                    *looks += 1;
+                    let enough = *looks >= self.policy.missing_looks;
+                    vm.not_seen(node, now, grace, enough, &mut notes);
+                }
             }
         }
+        self.absences
+            .retain(|node, _| self.records.get(node).is_some_and(|record| record.vm.is_some()));
         let held = |node: &NodeName| {
             let vms = by_node.get(node).map_or(&[][..], Vec::as_slice);
             vms.iter().any(|vm| vm.state == VmState::Paused)

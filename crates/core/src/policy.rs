@@ -23,8 +23,10 @@ pub struct Policy {
     pub capacity_patience: Millis,
     /// A VM of ours that backs nothing is terminated after this time.
     pub orphan_grace: Millis,
-    /// A VM that whole looks do not show is taken for lost only after this time.
+    /// A VM that whole looks do not show is taken for lost only after this time,
     pub missing_grace: Millis,
+    /// and only after so many of them in a row: few looks may have been whole meanwhile.
+    pub missing_looks: u32,
     /// A node that is up and does not answer Slurm for this time is lost, with its
     /// job: what Slurm's SlurmdTimeout is elsewhere, which is off here.
     pub silence_grace: Millis,
@@ -65,6 +67,7 @@ impl Default for Policy {
             capacity_patience: Millis::secs(20),
             orphan_grace: Millis::secs(60),
             missing_grace: Millis::secs(30),
+            missing_looks: 4,
             silence_grace: Millis::secs(300),
             terminate_grace: Millis::secs(60),
             retry_first: Millis::secs(5),

@@ -54,6 +54,9 @@ pub struct World {
     /// Nodes that Slurm takes for up though no VM backs them (there is none, or its
     /// slurmd is silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
+    /// How many whole looks in a row did not show the VM of a node. Not in the store: a
+    /// restart begins anew.
+    pub absences: BTreeMap<NodeName, u32>,
     /// When the last whole look at the provider was taken in.
     pub provider_seen: Time,
     /// When that look began: what was done later it does not show.
@@ -350,6 +353,7 @@ impl World {
             slurm_began: Time::default(),
             strays: BTreeMap::new(),
             unbacked: BTreeMap::new(),
+            absences: BTreeMap::new(),
             provider_seen: Time::default(),
             provider_began: Time::default(),
             breaker: Breaker::default(),

@@ -1,7 +1,7 @@
 //! The design's invariants, asked of the simulated world's truth after every step.
 
 use crate::controller::{Controller, Round, Sight};
-use crate::faults::{Hit, Rates};
+use crate::faults::Hit;
 use crate::perform::Harm;
 use crate::provider::{Provider, Vm};
 use crate::sim::Setup;
@@ -268,14 +268,15 @@ impl Checker {
         if since >= harm.known {
             return Ok(());
         }
+        // Taken for lost after it was not shown for long.
+        let unshown = harm.unshown.is_none_or(|span| span >= setup.policy.missing_grace);
         let excused = match &harm.action {
             Action::DestroyVm { tag, cause, .. } => match cause {
                 Cause::Ordered => self.ordered.contains(tag),
-                // Taken for lost after it was not shown for long.
-                Cause::Dead { .. } => hides(&setup.faults),
+                Cause::Dead { .. } => unshown,
                 Cause::BootTimeout | Cause::Orphan => false,
             },
-            Action::SetDown { node, .. } => self.ordered_down(node) || hides(&setup.faults),
+            Action::SetDown { node, .. } => self.ordered_down(node) || unshown,
             Action::PowerDown { .. } => false,
             Action::CreateVm { .. }
             | Action::ReturnNode { .. }
@@ -332,11 +333,6 @@ fn no_act_on_a_failed_look(round: &Round, controller: &Controller, setup: &Setup
         Some((side, _)) => Err(format!("{} was begun on a failed look at {side}", step.action)),
         None => Ok(()),
     }
-}
-
-/// Whether a VM that runs may be missing from all listings for long: then it is taken for lost, as designed.
-fn hides(faults: &Rates) -> bool {
-    faults.vm_hidden > 0 || faults.list_omits > 300
 }
 
 /// Our VMs that take room: those that outsiders made are not our doing.

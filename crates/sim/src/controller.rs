@@ -10,7 +10,7 @@ use crate::rng::Rng;
 use crate::slurm::Slurm;
 use std::collections::BTreeMap;
 use thiao_core::fold::Outcome;
-use thiao_core::ids::{JobId, Millis, NodeName, Time};
+use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::note::{Note, Subject};
 use thiao_core::plan::{Action, Plan, Step};
 use thiao_core::prolog::Verdict;
@@ -32,6 +32,8 @@ pub struct Flight {
     acts: Option<Time>,
     /// When its answer comes.
     answers: Time,
+    /// For how long no listing that was taken in had shown the node's VM when it was decided.
+    unshown: Option<Millis>,
     outcome: Outcome,
 }
 
@@ -131,6 +133,8 @@ pub struct Controller {
     pub provider_sight: Sight,
     look_slurm: Option<Look<SlurmView>>,
     look_provider: Option<Look<ProviderView>>,
+    /// When a listing that was taken in last showed each VM.
+    shown: BTreeMap<VmId, Time>,
     /// Not running before then; none: it runs.
     down_until: Option<Time>,
     /// What it begins with: the configuration.
@@ -173,6 +177,7 @@ impl Controller {
             provider_sight: Sight::default(),
             look_slurm: None,
             look_provider: None,
+            shown: BTreeMap::new(),
             down_until: None,
             first: world,
             last_kept: 0,
@@ -277,8 +282,13 @@ impl Controller {
         faults: &Faults,
         now: Time,
     ) -> Outcome {
-        self.harms
-            .extend(harm(&flight.action, flight.known, slurm, provider));
+        self.harms.extend(harm(
+            &flight.action,
+            flight.known,
+            flight.unshown,
+            slurm,
+            provider,
+        ));
         self.meddled.extend(meddled(&flight.action, flight.known, slurm));
         if flight.id > self.last_kept {
             self.unkept.push(flight.action.to_string());
@@ -370,8 +380,13 @@ impl Controller {
         }
         if let Some(look) = self.look_provider.take_if(|look| look.ready <= now) {
             self.provider_sight.failed = look.view.is_none();
-            if look.view.is_some() {
+            if let Some(view) = &look.view {
                 self.provider_sight.began = look.began;
+                // What was not shown for an hour is not asked for any more.
+                self.shown.retain(|_, at| now.since(*at) < Millis::secs(3600));
+                view.vms
+                    .iter()
+                    .for_each(|vm| drop(self.shown.insert(vm.id.clone(), now)));
             }
             match Flaw::listing(self.flaw, self.world(), look.view) {
                 Some(view) => self.rounds.saw_provider(view, look.began),
@@ -447,8 +462,13 @@ impl Controller {
     }
 
     fn dispatch(&mut self, (id, step): &(i64, Step)) {
-        let acts = self.rounds.world.now + Millis(self.rng.below(1500));
+        let now = self.rounds.world.now;
+        let acts = now + Millis(self.rng.below(1500));
+        let record = step.action.node().and_then(|node| self.world().records.get(node));
+        let vm = record.and_then(|record| record.vm.as_ref()?.id.as_ref());
+        let shown = vm.and_then(|vm| self.shown.get(vm));
         self.flights.push(Flight {
+            unshown: shown.map(|at| now.since(*at)),
             id: *id,
             action: step.action.clone(),
             known: self.slurm_sight.began,

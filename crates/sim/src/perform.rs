@@ -5,7 +5,7 @@ use crate::faults::{Fault, Faults};
 use crate::provider::Provider;
 use crate::slurm::{BROKEN, Slurm};
 use thiao_core::fold::Outcome;
-use thiao_core::ids::{JobId, Time};
+use thiao_core::ids::{JobId, Millis, Time};
 use thiao_core::plan::Action;
 
 /// A moment at which a job may have been lost to us.
@@ -15,13 +15,21 @@ pub struct Harm {
     pub action: Action,
     /// The start of the look at Slurm that it was decided on.
     pub known: Time,
+    /// For how long no listing had shown the VM when it was decided; none: it never was shown.
+    pub unshown: Option<Millis>,
     /// The job that ran there on a VM that lived, and since when.
     pub job: (JobId, Time),
 }
 
 /// The job that runs on a living VM where `action`, decided on a look that began at `known`, ends
 /// the VM or takes the node down.
-pub fn harm(action: &Action, known: Time, slurm: &Slurm, provider: &Provider) -> Option<Harm> {
+pub fn harm(
+    action: &Action,
+    known: Time,
+    unshown: Option<Millis>,
+    slurm: &Slurm,
+    provider: &Provider,
+) -> Option<Harm> {
     let node = match action {
         Action::DestroyVm { tag, .. } => &tag.node,
         Action::SetDown { node, .. } | Action::PowerDown { node } => node,
@@ -43,6 +51,7 @@ pub fn harm(action: &Action, known: Time, slurm: &Slurm, provider: &Provider) ->
     Some(Harm {
         action: action.clone(),
         known,
+        unshown,
         job: slurm.running_on(node)?,
     })
 }

@@ -300,6 +300,7 @@ impl Shrunk {
 mod tests {
     use super::*;
     use crate::draw::Scale;
+    use crate::flaw::Flaw;
     use crate::profile::Profile;
 
     #[test]
@@ -335,8 +336,7 @@ mod tests {
         assert_eq!(trial(&read), Err(small.violation));
     }
 
-    /// A VM that is hidden is taken for lost, with its job: here a violation, since the
-    /// rates say that none is ever hidden.
+    /// A listing leaves a VM out, and the controller takes that for its death.
     #[test]
     fn the_one_fault_that_mattered_is_found_among_many() {
         let mut setup = Setup {
@@ -346,6 +346,7 @@ mod tests {
                 killed: 10,
                 ..Rates::none()
             },
+            flaw: Some(Flaw::AbsenceIsDeath),
             ..Setup::drawn(5, Scale::default(), Profile::None)
         };
         let hits = [Fault::EndsSlowly, Fault::ListStale, Fault::HookLate];
@@ -353,7 +354,7 @@ mod tests {
             .iter()
             .flat_map(|fault| (0..30).map(|i| (*fault, 7 * i)))
             .collect();
-        only.extend((0..700).map(|number| (Fault::VmHidden, number)));
+        only.extend((0..700).map(|number| (Fault::ListOmits, number)));
         setup.only = Some(only.into_iter().collect());
         let violation = trial(&setup).unwrap_err();
         assert_eq!(violation.broken.invariant, Invariant::NoJobLost);
@@ -365,7 +366,7 @@ mod tests {
             .flatten()
             .map(|(fault, _)| *fault)
             .collect();
-        assert_eq!(only, [Fault::VmHidden], "{}", text::write(&small.setup));
+        assert_eq!(only, [Fault::ListOmits], "{}", text::write(&small.setup));
         assert_eq!(small.setup.jobs.len(), 1);
         assert!(small.violation.story.len() < 40, "{}", small.violation);
     }

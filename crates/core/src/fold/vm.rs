@@ -87,6 +87,7 @@ impl VmRecord {
         node: &NodeName,
         now: Time,
         grace: crate::ids::Millis,
+        looked_enough: bool,
         notes: &mut Vec<Note>,
     ) {
         if self.phase == Phase::Asked {
@@ -94,7 +95,7 @@ impl VmRecord {
         }
         let since = *self.missing_since.get_or_insert(now);
         match &self.phase {
-            Phase::Booting | Phase::Ready | Phase::Up if now.since(since) >= grace => {
+            Phase::Booting | Phase::Ready | Phase::Up if looked_enough && now.since(since) >= grace => {
                 let was_up = self.phase == Phase::Up;
                 let why = format!("the provider has not shown it for {grace}");
                 notes.push(Note::vm(node, self.generation, "vm-lost", why.clone()));

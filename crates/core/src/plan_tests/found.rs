@@ -475,3 +475,25 @@ fn a_vm_that_comes_up_though_its_node_was_down_keeps_its_job() {
     assert_eq!(w.tick(), []);
     assert_eq!(w.records[&node("n0")].vm.as_ref().unwrap().phase, Phase::Up);
 }
+
+#[test]
+fn few_whole_looks_among_many_that_failed_do_not_make_a_vm_lost() {
+    let mut w = world();
+    w.up("n0");
+    let gap = Millis(w.policy.missing_grace.0 + 1);
+    for _ in 1..w.policy.missing_looks {
+        w.pass(gap);
+        w.see(vec![]);
+        assert_eq!(w.tick(), []);
+    }
+    w.pass(Millis(1));
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    w.see(vec![]);
+    assert_eq!(w.tick(), [], "it was there in between");
+    for _ in 1..w.policy.missing_looks {
+        assert_eq!(w.tick(), []);
+        w.pass(gap);
+        w.see(vec![]);
+    }
+    assert_eq!(kinds(&w.tick()), ["down"], "often enough, and for long enough");
+}

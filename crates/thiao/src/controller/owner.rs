@@ -327,7 +327,7 @@ impl<P: Provider> Owner<P> {
             .records
             .values()
             .any(|record| match (&record.vm, record.wish) {
-                (Some(vm), _) => vm.phase != Phase::Up,
+                (Some(vm), _) => vm.phase != Phase::Up || vm.missing_since.is_some(),
                 (None, Wish::Up { .. }) => true,
                 (None, Wish::Down { .. } | Wish::Unasked) => record.down.is_some(),
             });
