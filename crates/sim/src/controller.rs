@@ -384,9 +384,8 @@ impl Controller {
                 self.provider_sight.began = look.began;
                 // What was not shown for an hour is not asked for any more.
                 self.shown.retain(|_, at| now.since(*at) < Millis::secs(3600));
-                view.vms
-                    .iter()
-                    .for_each(|vm| drop(self.shown.insert(vm.id.clone(), now)));
+                let shown = view.vms.iter().map(|vm| (vm.id.clone(), now));
+                self.shown.extend(shown);
             }
             match Flaw::listing(self.flaw, self.world(), look.view) {
                 Some(view) => self.rounds.saw_provider(view, look.began),
@@ -445,10 +444,10 @@ impl Controller {
                     let intent = IntentFile::decode(&file.bytes).map_err(|error| error.to_string());
                     let nodes = |intent: &IntentFile| intent.nodes().map_err(|error| error.to_string());
                     match intent.and_then(|intent| Ok((nodes(&intent)?, intent))) {
-                        Ok((mut nodes, intent)) => {
+                        Ok((nodes, intent)) => {
                             let order = intent.order(file.jobs);
                             let mut kept = intent.taken(&name);
-                            Flaw::order(self.flaw, &self.rounds.world, &mut kept, &mut nodes, &order);
+                            Flaw::order(self.flaw, &self.rounds.world, &mut kept);
                             self.rounds.take(kept, &nodes, &order);
                             taken.push(name);
                         }

@@ -5,14 +5,13 @@
 use crate::disk::{Disk, Memory};
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use thiao_core::fold::Order;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{NodeName, Time};
 use thiao_core::journal::{Entry, Journal, TakenIntent};
 use thiao_core::plan::{Action, Step};
 use thiao_core::policy::Policy;
 use thiao_core::view::{ProviderView, SlurmView, VmState, VmView};
-use thiao_core::world::{NodeRecord, Phase, World};
+use thiao_core::world::{NodeRecord, World};
 
 /// Declares the flaws with what each does wrong.
 macro_rules! flaws {
@@ -65,8 +64,6 @@ flaws! {
     TakesOrdersAgain "takes-orders-again",
     /// Orders count in the order in which they are read, not in which they were given.
     LateOrdersWin "late-orders-win",
-    /// An order to take a node down is not followed while its VM is up.
-    IgnoresPowerDown "ignores-power-down",
     /// VMs that back nothing are left where they are.
     LeavesOrphans "leaves-orphans",
     /// There is no limit to how many VMs there are, and start at once.
@@ -79,6 +76,8 @@ flaws! {
     KeepsNodesDown "keeps-nodes-down",
     /// In job mode every VM is made as big as its node can be.
     OneSizeForAll "one-size-for-all",
+    /// In job mode a node is powered down at once where it should end with its job.
+    EndsNodesAtOnce "ends-nodes-at-once",
     /// In job mode a job starts on a VM that was made for another.
     StartsAnyJob "starts-any-job",
 }
@@ -178,22 +177,10 @@ impl Flaw {
         view
     }
 
-    /// What the controller makes of an order: when it was given, and to which nodes.
-    pub fn order(
-        flaw: Option<Flaw>,
-        world: &World,
-        intent: &mut TakenIntent,
-        nodes: &mut Vec<NodeName>,
-        order: &Order,
-    ) {
-        let up = |node: &NodeName| {
-            let vm = world.records.get(node).and_then(|record| record.vm.as_ref());
-            vm.is_some_and(|vm| vm.phase == Phase::Up)
-        };
-        match flaw {
-            Some(Self::LateOrdersWin) => intent.at = world.now,
-            Some(Self::IgnoresPowerDown) if *order == Order::Down => nodes.retain(|node| !up(node)),
-            _ => {}
+    /// When the controller takes an order to have been given.
+    pub fn order(flaw: Option<Flaw>, world: &World, intent: &mut TakenIntent) {
+        if Self::LateOrdersWin.is(flaw) {
+            intent.at = world.now;
         }
     }
 
@@ -217,6 +204,13 @@ impl Flaw {
             Action::ReturnNode { .. } => !Self::KeepsNodesDown.is(flaw),
             _ => true,
         });
+        if Self::EndsNodesAtOnce.is(flaw) {
+            for (_, step) in &mut steps {
+                if let Action::EndWithJob { node } = &step.action {
+                    step.action = Action::PowerDown { node: node.clone() };
+                }
+            }
+        }
         if Self::OneSizeForAll.is(flaw) {
             for (_, step) in &mut steps {
                 if let Action::CreateVm { tag, spec, .. } = &mut step.action

@@ -29,6 +29,7 @@ pub mod disk;
 pub mod draw;
 pub mod faults;
 pub mod flaw;
+pub mod hunt;
 pub mod perform;
 pub mod profile;
 pub mod provider;

@@ -6,14 +6,23 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use thiao_sim::campaign::Campaign;
 use thiao_sim::draw::Scale;
+use thiao_sim::flaw::Flaw;
+use thiao_sim::hunt::{hunt, table};
 use thiao_sim::report;
 
+/// A planted fault is looked for in so many worlds at most.
+const MOST_SEEDS: u64 = 3000;
+
 const USAGE: &str = "\
-Usage: thiao-sim [--seed FIRST] [--seeds COUNT] [--hours H] [--nodes K] [--jobs PER_HOUR]
+Usage: thiao-sim --planted
+       thiao-sim [--seed FIRST] [--seeds COUNT] [--hours H] [--nodes K] [--jobs PER_HOUR]
                  [--faults PROFILE] [--threads N]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args == ["--planted"] {
+        return planted();
+    }
     let (campaign, threads) = match campaign(&args) {
         Ok(asked) => asked,
         Err(why) => {
@@ -31,6 +40,24 @@ fn main() -> ExitCode {
     // A reader that has left is none of our business.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::from(u8::from(!outcome.broken.is_empty()))
+}
+
+/// Looks for every planted fault, and prints the table.
+fn planted() -> ExitCode {
+    let all = Flaw::ALL.iter();
+    let found: Vec<_> = all.map(|flaw| (flaw, hunt(*flaw, MOST_SEEDS))).collect();
+    let missed = found.iter().filter(|(_, found)| found.is_none());
+    let missed: Vec<&str> = missed.map(|(flaw, _)| flaw.name()).collect();
+    let found: Vec<_> = found.iter().filter_map(|(_, found)| *found).collect();
+    let _ = std::io::stdout().write_all(table(&found).as_bytes());
+    if missed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!(
+        "thiao-sim: not found in {MOST_SEEDS} worlds: {}",
+        missed.join(", ")
+    );
+    ExitCode::FAILURE
 }
 
 fn campaign(args: &[String]) -> Result<(Campaign, NonZeroUsize), String> {

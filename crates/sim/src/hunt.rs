@@ -1,0 +1,67 @@
+//! How soon planted faults are found: worlds of one seed after another, as every
+//! campaign has them, until an invariant breaks.
+
+use crate::campaign::Campaign;
+use crate::check::Invariant;
+use crate::draw::Scale;
+use crate::flaw::Flaw;
+use crate::setup::Setup;
+use crate::trial::trial;
+use std::fmt::Write as _;
+
+/// A planted fault that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// What was wrong.
+    pub flaw: Flaw,
+    /// By the world of which seed, the first being 1.
+    pub seed: u64,
+    /// What broke.
+    pub invariant: Invariant,
+}
+
+/// Looks for `flaw` in the worlds of seeds 1 to `most`.
+#[must_use]
+pub fn hunt(flaw: Flaw, most: u64) -> Option<Found> {
+    let campaign = Campaign {
+        seeds: 1..=most,
+        scale: Scale::default(),
+        profile: None,
+    };
+    campaign.seeds.clone().find_map(|seed| {
+        let violation = trial(&Setup {
+            flaw: Some(flaw),
+            ..campaign.world(seed)
+        });
+        let invariant = violation.err()?.broken.invariant;
+        Some(Found {
+            flaw,
+            seed,
+            invariant,
+        })
+    })
+}
+
+/// A table of all planted faults for people, in Markdown.
+#[must_use]
+pub fn table(found: &[Found]) -> String {
+    let mut text = String::from(
+        "| planted fault | what is wrong | worlds until found | what breaks |\n|---|---|---|---|\n",
+    );
+    for Found {
+        flaw,
+        seed,
+        invariant,
+    } in found
+    {
+        // A String takes all.
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {seed} | `{}` |",
+            flaw.name(),
+            flaw.what(),
+            invariant.key()
+        );
+    }
+    text
+}
