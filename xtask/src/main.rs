@@ -1,4 +1,4 @@
-//! Thiao's chores: `cargo xtask demo|test|fuzz|bench|dist`.
+//! Thiao's chores: `cargo xtask demo|test|sim|fuzz|bench|dist`.
 //!
 //! Depends on next to nothing, so that it is built in seconds; it only starts
 //! cargo, apt and our own binaries.
@@ -27,6 +27,11 @@ Usage: cargo xtask COMMAND
   bench [--yes] [NAME...] [--jobs N]
                            Measure: all benches, or those named; N jobs are
                            queued and drained in job mode (200)
+  sim [--seeds N] [--seed FIRST] [--hours H] [--nodes K] [--faults PROFILE]
+                           Run simulated worlds where things go wrong: N of
+                           them (1000), an hour each, on all cores; all
+                           profiles in turn. As `thiao sim run`, and quicker
+                           to build
   dist                     Put binaries and their links, manual pages and
                            completions into target/dist
 
@@ -75,6 +80,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
             let (names, jobs) = steps::bench_args(&rest)?;
             steps::bench(names, jobs)
         }
+        "sim" => steps::sim(&rest),
         "dist" => steps::dist(),
         other => bail!("there is no command {other}\n\n{HELP}"),
     }

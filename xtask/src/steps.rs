@@ -18,6 +18,9 @@ const JOB_MODE: &str = "job-mode";
 /// Our programs' other names, each a link to the program.
 const LINKS: [(&str, &str); 3] = [("thiaod", "thiao"), ("tsub", "thiao"), ("tclean", "thiao-hook")];
 
+/// How many simulated worlds are run, an hour each.
+const SEEDS: &str = "1000";
+
 /// The repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -126,11 +129,30 @@ pub fn test(fast: bool) -> Result<ExitCode> {
         }
         check("cargo test", &mut command)?;
     }
+    check("the simulation", &mut simulate(&[]))?;
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("xtask: failed: {}", failed.join(", "));
     Ok(ExitCode::FAILURE)
+}
+
+/// Simulated worlds; `thiao-sim` says what is wrong with the arguments.
+pub fn sim(args: &[String]) -> Result<ExitCode> {
+    Ok(match passes(&mut simulate(args))? {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn simulate(args: &[String]) -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--profile=sim", "--package=thiao-sim", "--"]);
+    if !args.iter().any(|arg| arg == "--seeds") {
+        command.args(["--seeds", SEEDS]);
+    }
+    command.args(args);
+    command
 }
 
 /// Whether cargo has this subcommand.

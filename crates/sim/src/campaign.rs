@@ -25,7 +25,7 @@ pub struct Campaign {
     pub profile: Option<Profile>,
 }
 
-/// What came of runs that ended well, all together.
+/// What came of runs, all together; of those that broke something, until then.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
     /// How many.
@@ -51,7 +51,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds a run that ended well.
+    /// Adds a run.
     pub fn add(&mut self, run: &Summary) {
         self.runs += 1;
         self.simulated = Millis(self.simulated.0 + run.took.0);
@@ -85,7 +85,7 @@ impl Totals {
 /// What came of a campaign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Of the runs that ended well.
+    /// Of all runs.
     pub totals: Totals,
     /// What broke, by seed.
     pub broken: BTreeMap<u64, Violation>,
@@ -125,13 +125,11 @@ impl Campaign {
                 match result {
                     Ok(run) => outcome.totals.add(&run),
                     Err(violation) => {
+                        outcome.totals.add(&violation.run);
                         outcome.broken.insert(seed, violation);
                     }
                 }
-                told(
-                    outcome.totals.runs + outcome.broken.len() as u64,
-                    outcome.broken.len(),
-                );
+                told(outcome.totals.runs, outcome.broken.len());
             }
         };
         std::thread::scope(|scope| {

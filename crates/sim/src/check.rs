@@ -4,11 +4,11 @@ use crate::controller::{Controller, Round, Sight};
 use crate::faults::Hit;
 use crate::perform::Harm;
 use crate::provider::{Provider, Vm};
-use crate::sim::Setup;
+use crate::sim::{Setup, Summary};
 use crate::slurm::{Call, Hook, Slurm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
+use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use thiao_core::plan::Action;
 use thiao_core::world::{Cause, Mode};
 
@@ -85,8 +85,8 @@ impl fmt::Display for Broken {
 pub struct Violation {
     /// Which.
     pub broken: Broken,
-    /// When, since the start.
-    pub at: Millis,
+    /// How the run went until then.
+    pub run: Box<Summary>,
     /// What happened before, oldest first.
     pub story: Vec<String>,
     /// Faults that struck before, oldest first.

@@ -38,12 +38,13 @@ pub fn summary(outcome: &Outcome) -> String {
     let totals = &outcome.totals;
     let count = |number: usize| grouped(number as u64);
     let (hours, seconds) = (totals.hours(), outcome.wall.as_secs_f64());
+    let worlds = match totals.runs {
+        1 => "1 world".to_owned(),
+        some => format!("{} worlds", grouped(some)),
+    };
     let mut text = match outcome.broken.len() {
-        0 => format!("{} worlds: no invariant was broken\n", grouped(totals.runs)),
-        some => format!(
-            "{} worlds: BROKEN in {some}; of the others:\n",
-            grouped(totals.runs + some as u64)
-        ),
+        0 => format!("{worlds}: no invariant was broken\n"),
+        some => format!("{worlds}: BROKEN in {some}\n"),
     };
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<11} {value}"); // a String takes all

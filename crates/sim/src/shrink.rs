@@ -85,7 +85,7 @@ impl Search {
         let result = trial(setup);
         let took = match &result {
             Ok(run) => run.took,
-            Err(violation) => violation.at,
+            Err(violation) => violation.run.took,
         };
         self.budget.simulated = Millis(self.budget.simulated.0.saturating_sub(took.0));
         match result {
@@ -112,7 +112,7 @@ impl Search {
 
     /// What comes after the end is no part of the story.
     fn cut(&mut self) {
-        let at = self.best.violation.at;
+        let at = self.best.violation.run.took;
         self.try_out(|setup| {
             setup.jobs.retain(|job| job.submit <= at);
             setup.lulls.retain(|(from, _)| *from <= at);

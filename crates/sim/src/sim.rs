@@ -411,7 +411,7 @@ impl Sim {
         self.struck();
         Violation {
             broken,
-            at: self.now.since(self.begin),
+            run: Box::new(self.summary()),
             story: self.story.iter().cloned().collect(),
             hits: self.hits.clone(),
         }

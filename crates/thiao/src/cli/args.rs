@@ -102,6 +102,9 @@ pub(super) enum Command {
     /// Expand, fold or count lists of nodes as Slurm writes them
     #[command(subcommand)]
     Hostlist(Hostlist),
+    /// Try the controller's decisions in a simulated world where things go wrong
+    #[command(subcommand)]
+    Sim(super::sim::Sim),
     /// Keep a private Slurm with VMs, for playing and tests
     #[command(subcommand)]
     Lab(crate::lab::Command),

@@ -12,6 +12,7 @@ mod nodes;
 mod place;
 mod serve;
 mod setup;
+mod sim;
 mod submit;
 mod watch;
 
@@ -139,6 +140,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(how) => return doctor::run(file, printer, &how),
         Command::Guest(how) => guest::run(printer, &how)?,
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
+        Command::Sim(command) => return sim::run(printer, &command),
         Command::Generate { what, dir } => generate::run(what, &dir)?,
         // The lab needs a process without other threads: nothing was started before this.
         Command::Lab(command) => return crate::lab::run(command),
