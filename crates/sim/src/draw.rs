@@ -65,12 +65,18 @@ impl Setup {
         let max_vms = place(rng, room.min(nodes).div_ceil(2), nodes);
         let most = room.min(max_vms);
         let largest = |nodes: usize| nodes.min(most).min(16);
-        let rules = rules(rng, nodes.div_ceil(policy.max_starting));
+        // Two wide jobs of power-saving mode may keep each other waiting where not all nodes have room.
+        let largest_usual = if nodes > most {
+            usual.min(1)
+        } else {
+            largest(usual)
+        };
+        let rules = rules(rng, &policy, nodes);
         let span = scale.hours.clamp(1, MOST_HOURS) * HOUR;
         let weather = &mut seeds.fork(3);
         let faults = profile.drawn(weather);
         let users = Users {
-            usual: largest(usual),
+            usual: largest_usual,
             own: largest(own_nodes),
             share_of_own: own_nodes as u64 * 1000 / nodes as u64,
             node_hours: most as u64,
@@ -103,14 +109,16 @@ fn seconds(rng: &mut Rng, low: u64, high: u64) -> Millis {
     Millis::secs(rng.between(low, high))
 }
 
-/// `slurm.conf`; `turns` is how often in a row VMs start if all nodes are asked for.
-fn rules(rng: &mut Rng, turns: usize) -> Rules {
+/// `slurm.conf`: in half of the worlds with the patience that `thiao setup` gives it.
+fn rules(rng: &mut Rng, policy: &Policy, nodes: usize) -> Rules {
+    let least = Setup::patience(nodes.div_ceil(policy.max_starting));
+    let advised = if rng.coin() { Setup::advised(policy) } else { least };
     Rules {
         takes_unasked: rng.coin(),
         idle_on_suspend: rng.coin(),
         suspends_returned: rng.coin(),
         sweep: seconds(rng, 1, 30),
-        resume_timeout: seconds(rng, 35, 120).max(Setup::patience(turns)),
+        resume_timeout: seconds(rng, 35, 120).max(least).max(advised),
         suspend_time: seconds(rng, 3, 120),
         suspend_timeout: seconds(rng, 2, 10),
         ..Rules::default()

@@ -123,11 +123,11 @@ impl Default for Setup {
 
 impl Setup {
     /// Whether all can end well in it: each job fits on the hosts and into the caps when
-    /// nothing else is there, and Slurm has the patience for the starts of all nodes.
+    /// nothing else is there, Slurm has the patience for the starts of all nodes, and no
+    /// two jobs can keep each other waiting for ever.
     #[must_use]
     pub fn is_livable(&self) -> bool {
-        let room = usize::try_from(self.host_room).unwrap_or(usize::MAX);
-        let room = room.saturating_mul(self.hosts).min(self.policy.max_vms);
+        let room = self.room();
         let fits = |job: &JobPlan| {
             let nodes = match job.own {
                 None => self.nodes,
@@ -135,10 +135,29 @@ impl Setup {
             };
             (1..=nodes.min(room)).contains(&job.size)
         };
+        // In power-saving mode jobs that want more nodes than have room each hold a part.
+        let wide = |job: &&JobPlan| job.own.is_none() && job.size > 1;
+        let scarce = self.nodes + self.own_nodes > room;
+        let crossed = scarce && self.jobs.iter().filter(wide).count() > 1;
         // A limit on starts is a queue.
         let turns = (self.nodes + self.own_nodes).div_ceil(self.policy.max_starting.max(1));
-        let patience = Self::patience(turns);
-        self.hosts > 0 && self.rules.resume_timeout >= patience && self.jobs.iter().all(fits)
+        let patient = self.rules.resume_timeout >= Self::patience(turns);
+        self.hosts > 0 && patient && !crossed && self.jobs.iter().all(fits)
+    }
+
+    /// How many VMs there can be at once.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let each = usize::try_from(self.host_room).unwrap_or(usize::MAX);
+        each.saturating_mul(self.hosts).min(self.policy.max_vms)
+    }
+
+    /// The ResumeTimeout that `thiao setup` writes: after all that is tried.
+    #[must_use]
+    pub fn advised(policy: &Policy) -> Millis {
+        let tries = policy.boot_timeout.0 * u64::from(policy.tries_before_down);
+        let pauses = (1..policy.tries_before_down).map(|failures| policy.backoff(failures).0);
+        Millis(tries + pauses.sum::<u64>() + policy.capacity_patience.0 + 30_000)
     }
 
     /// The least ResumeTimeout if VMs start in so many turns.
