@@ -7,7 +7,7 @@ use thiao_core::ids::NodeName;
 
 /// Enough for all that lists can say, and soon expanded.
 const FEW: Limits = Limits {
-    names: 512,
+    names: 64,
     bytes: 1 << 20,
 };
 

@@ -15,7 +15,7 @@ use thiao_core::spool::{IntentFile, IntentKind, file_name};
 use thiao_hook::said::{self, Chosen, Listed};
 
 /// Lists of more names are slow to try, and say nothing new.
-const FEW: u64 = 512;
+const FEW: u64 = 64;
 
 pub fn check(input: &[u8]) {
     match IntentFile::decode(input) {

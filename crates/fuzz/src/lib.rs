@@ -57,12 +57,6 @@ pub const TARGETS: [Target; 9] = [
         seeds: &["corpus/xmlrpc", "../opennebula/tests/data"],
     },
     Target {
-        name: "template",
-        check: template::check,
-        longest: 1_024,
-        seeds: &["corpus/template", "../opennebula/tests/data/2011"],
-    },
-    Target {
         name: "config",
         check: config::check,
         longest: 4_096,
@@ -75,9 +69,15 @@ pub const TARGETS: [Target; 9] = [
         seeds: &["corpus/api"],
     },
     Target {
+        name: "template",
+        check: template::check,
+        longest: 1_024,
+        seeds: &["corpus/template", "../opennebula/tests/data/2011"],
+    },
+    Target {
         name: "slurm",
         check: slurm::check,
-        longest: 4_096,
+        longest: 1_024,
         seeds: &["corpus/slurm", "../slurm/tests/data"],
     },
     Target {
