@@ -207,13 +207,15 @@ impl<'a> Linter<'a> {
     /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job
     /// on it and can give it none.
     fn end_own(&self, node: &NodeName, now: bool) -> Verdict {
-        refuse_if(!self.world.is_job_mode(node), || {
-            format!("{node} is not in job mode")
-        })?;
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let Some(seen) = seen else {
             return Err(format!("Slurm's last look does not show {node}"));
         };
+        let record = self.world.records.get(node);
+        let forgotten = seen.is_forgotten() && record.is_some_and(|record| record.vm.is_none());
+        refuse_if(!self.world.is_job_mode(node) && (now || !forgotten), || {
+            format!("{node} is not in job mode")
+        })?;
         refuse_if(now && (seen.may_run_job() || !seen.flags.power_down), || {
             format!("{node} may have a job, or be given one")
         })

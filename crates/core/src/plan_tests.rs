@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 mod found;
 mod held;
+mod lost;
 mod own;
 
 fn node(name: &str) -> NodeName {

@@ -5,7 +5,7 @@ use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::place::Ledger;
 use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused, was_powered_down_since};
-use crate::view::{BaseState, ProviderView, VmSpec, VmState, VmView};
+use crate::view::{BaseState, ProviderView, SlurmNode, VmSpec, VmState, VmView};
 use crate::world::{Cause, Mode, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -133,7 +133,7 @@ impl<'a> Planner<'a> {
             Phase::Destroying { cause } => self.destroy(node, vm, cause.clone()),
             Phase::Dead { why, was_up } => {
                 let seen = self.slurm_node(node);
-                let lost_job = seen.is_some_and(|seen| *was_up || seen.is_up());
+                let lost_job = seen.is_some_and(|seen| *was_up || seen.is_counted_on());
                 if lost_job && record.down.is_none() && !matches!(wish, Wish::Down { .. }) {
                     self.set_down(node, vm, why);
                 } else {
@@ -425,10 +425,19 @@ impl<'a> Planner<'a> {
             return self.maybe_return(node, record);
         }
         if self.world.is_unbacked(node) {
-            self.give_up_for_now(
+            return self.give_up_for_now(
                 node,
                 "it has no VM: it was ended by an order, or by somebody else",
                 "Slurm takes it for up, and a job there would hang",
+            );
+        }
+        let lately = self.world.now.since(record.acted) < self.world.policy.orphan_grace;
+        let forgotten = self.slurm_node(node).is_some_and(SlurmNode::is_forgotten);
+        if forgotten && !lately && record.acted < self.world.slurm_began {
+            self.step(
+                Action::EndWithJob { node: node.clone() },
+                "it is powered down and marked as silent: a restarted slurmctld gives it to no job before it is \
+                 powered down again",
             );
         }
     }

@@ -186,9 +186,20 @@ impl SlurmNode {
         match self.base {
             // A power-down that was asked for waits until its jobs are over.
             BaseState::Allocated | BaseState::Mixed => !off,
-            BaseState::Idle => !off && !f.power_down,
+            // Slurm waits there for its slurmd to say that the last job's processes are gone.
+            BaseState::Idle => !off && (!f.power_down || f.completing),
             BaseState::Down | BaseState::Error | BaseState::Future | BaseState::Unknown(_) => false,
         }
+    }
+
+    /// Whether it is powered down and yet marked as one that does not answer, as when its VM was
+    /// killed. A slurmctld that is started then gives it to no job any more, until it is powered
+    /// down once more (22.05.8: `_build_bitmaps` in read_config.c leaves such nodes out).
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        let f = &self.flags;
+        let under_way = f.powering_up || f.powering_down || f.power_down || f.completing;
+        self.base == BaseState::Idle && f.powered_down && f.not_responding && !under_way && !f.unknown
     }
 
     /// Whether a job may be there: true unless Slurm surely says that none is.

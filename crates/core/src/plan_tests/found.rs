@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn seen_as(base: BaseState, set: impl FnOnce(&mut NodeFlags)) -> SlurmNode {
+pub(super) fn seen_as(base: BaseState, set: impl FnOnce(&mut NodeFlags)) -> SlurmNode {
     let mut flags = NodeFlags::default();
     set(&mut flags);
     slurm_node(base, flags, None)
@@ -18,7 +18,7 @@ impl World {
     }
 
     /// Looks at the provider once a second for `span`, always with the same result.
-    fn watch(&mut self, span: Millis, vms: &[VmView]) {
+    pub(super) fn watch(&mut self, span: Millis, vms: &[VmView]) {
         for _ in 0..span.0 / 1000 {
             self.pass(Millis::secs(1));
             self.see(vms.to_vec());
@@ -282,36 +282,6 @@ fn a_vm_kept_over_a_power_down_is_replaced_not_kept_for_ever() {
     w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
     w.watch(Millis::secs(1), &[]);
     assert_eq!(w.tick(), [], "nobody waits for it");
-}
-
-#[test]
-fn a_vm_that_was_up_before_a_power_down_and_up_again_is_replaced_at_once() {
-    let mut w = world();
-    w.up("n0");
-    w.down("n0");
-    w.pass(Millis::secs(1)); // the controller was away, or its provider was not ready
-    w.ask_up("n0");
-    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
-    w.see_node("n0", running());
-    assert_eq!(w.tick(), [], "not by a look from before that");
-    w.pass(Millis(1));
-    w.see_node("n0", running());
-    assert_eq!(w.tick(), [], "Slurm may be using it");
-    w.see_node("n0", powering_up());
-    assert_eq!(
-        kinds(&w.tick()),
-        ["destroy"],
-        "Slurm waits for a slurmd that starts now"
-    );
-    w.busy.clear();
-    w.gone("n0");
-    w.pass(Millis(1));
-    w.see(vec![]);
-    let actions = w.tick();
-    let [Action::CreateVm { tag, .. }] = &actions[..] else {
-        panic!("{actions:?}")
-    };
-    assert_eq!(tag.generation, Generation(2));
 }
 
 #[test]

@@ -25,6 +25,13 @@ impl<'a> Planner<'a> {
             return self.maybe_return(node, record);
         }
         let Some(job) = self.own_job(node) else {
+            if self.world.is_unbacked(node) {
+                return self.give_up_for_now(
+                    node,
+                    "its VM is gone, and its last job cannot be ended",
+                    "Slurm waits there for a slurmd that is gone",
+                );
+            }
             return self.hold(node, "waits until Slurm shows which job it is for");
         };
         if !self.served.insert(job.id) {

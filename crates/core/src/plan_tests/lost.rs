@@ -1,0 +1,96 @@
+//! Nodes that slurmctld lost its way with: it was killed, or the VM was, at a bad moment.
+
+use super::found::seen_as;
+use super::*;
+
+#[test]
+fn a_vm_that_was_up_before_a_power_down_and_up_again_is_replaced_at_once() {
+    let mut w = world();
+    w.up("n0");
+    w.down("n0");
+    w.pass(Millis::secs(1)); // the controller was away, or its provider was not ready
+    w.ask_up("n0");
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    w.see_node("n0", running());
+    assert_eq!(w.tick(), [], "not by a look from before that");
+    w.pass(Millis(1));
+    w.see_node("n0", running());
+    assert_eq!(w.tick(), [], "Slurm may be using it");
+    w.see_node("n0", powering_up());
+    assert_eq!(
+        kinds(&w.tick()),
+        ["destroy"],
+        "Slurm waits for a slurmd that starts now"
+    );
+    w.busy.clear();
+    w.gone("n0");
+    w.pass(Millis(1));
+    w.see(vec![]);
+    let actions = w.tick();
+    let [Action::CreateVm { tag, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(tag.generation, Generation(2));
+}
+
+#[test]
+fn a_node_that_completes_without_a_vm_is_told_and_does_not_wait_for_ever() {
+    let mut w = world();
+    w.up("n0");
+    // Its job is over, and its VM dies before its slurmd has said so; slurmctld is away meanwhile.
+    let completing = || {
+        seen_as(BaseState::Idle, |flags| {
+            flags.completing = true;
+            flags.power_down = true;
+            flags.not_responding = true;
+        })
+    };
+    w.pass(Millis(1));
+    w.see_node("n0", completing());
+    w.see(vec![w.shown("n0", 1, VmState::Dead("killed".into()))]);
+    assert_eq!(kinds(&w.tick()), ["down"], "or Slurm waits for ever");
+
+    // The same on a node whose VM is gone already, whatever was asked of it; of job mode, too.
+    for mode in [Mode::PowerSaving, Mode::Job] {
+        let mut w = world();
+        w.specs.get_mut(&node("n0")).unwrap().mode = mode;
+        match mode {
+            Mode::PowerSaving => w.down("n0"),
+            Mode::Job => w.ask_up("n0"),
+        }
+        w.see_node("n0", completing());
+        w.see(vec![]);
+        assert_eq!(w.tick(), [], "it may be about to be powered down");
+        w.watch(w.policy.missing_grace, &[]);
+        w.see_node("n0", completing());
+        w.watch(w.policy.missing_grace, &[]);
+        assert_eq!(kinds(&w.tick()), ["down"]);
+    }
+}
+
+#[test]
+fn a_node_that_is_powered_down_and_silent_is_powered_down_again_and_not_all_the_time() {
+    let forgotten = || {
+        seen_as(BaseState::Idle, |flags| {
+            flags.powered_down = true;
+            flags.not_responding = true;
+        })
+    };
+    let mut w = world();
+    w.pass(w.policy.orphan_grace);
+    w.down("n0");
+    w.see_node("n0", forgotten());
+    assert_eq!(kinds(&w.tick()), ["end-with-job"]);
+    w.busy.clear();
+    w.ends_with_job(&node("n0"));
+    w.pass(Millis::secs(10));
+    w.see_node("n0", forgotten());
+    assert_eq!(w.tick(), [], "it may take a while");
+    w.pass(w.policy.orphan_grace);
+    w.see_node("n0", forgotten());
+    assert_eq!(kinds(&w.tick()), ["end-with-job"]);
+    // It is for a job now.
+    w.busy.clear();
+    w.see_node("n0", powering_up());
+    assert_eq!(w.tick(), []);
+}
