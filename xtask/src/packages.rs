@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What is needed, and for what.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 11] = [
     ("slurmctld", "Slurm's controller, which a lab runs"),
     ("slurmd", "goes into the guest image"),
     ("slurm-client", "sbatch, squeue, sinfo, scontrol"),
@@ -19,6 +19,7 @@ const NEEDED: [(&str, &str); 10] = [
     ("iproute2", "the lab's bridge"),
     ("xz-utils", "unpacks the guests' kernel"),
     ("zstd", "unpacks the guests' kernel where it is packed so"),
+    ("libfaketime", "sets the clock under a controller, in tests"),
 ];
 
 /// The guests' kernel is fetched, not installed; apt must know of it.

@@ -57,6 +57,10 @@ impl Rounds {
     pub fn open<J: Journal + ?Sized>(journal: &mut J, mut world: World) -> Result<Self, J::Error> {
         // Also those of nodes that left the configuration: they may have a VM.
         world.records.extend(journal.load()?);
+        let (now, policy) = (world.now, world.policy.clone());
+        for record in world.records.values_mut() {
+            record.not_after(now, &policy);
+        }
         let interrupted = journal.interrupted(world.now)?.into_iter().map(|what| {
             let text = format!("the controller ended during \"{what}\": it is looked at anew");
             Note::new(Subject::Controller, "interrupted", text)
@@ -82,10 +86,11 @@ impl Rounds {
         });
     }
 
-    /// Takes an order that is on disk about these nodes.
-    pub fn take(&mut self, intent: TakenIntent, nodes: &[NodeName], order: &Order) {
+    /// Takes an order that is on disk about these nodes. `at`: when it was given, by our clock,
+    /// which is not always the hook's.
+    pub fn take(&mut self, intent: TakenIntent, at: Time, nodes: &[NodeName], order: &Order) {
         for node in nodes {
-            let note = self.world.order(node, order, intent.at);
+            let note = self.world.order(node, order, at);
             self.notes.push(note);
         }
         // Left from an earlier round that could not be kept? Then it is there already.

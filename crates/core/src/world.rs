@@ -137,6 +137,31 @@ pub struct NodeRecord {
     pub acted: Time,
 }
 
+impl NodeRecord {
+    /// Takes what was written down as of later for as of `now`: the clock was set back while nobody
+    /// was here to see it. A wait begins anew then, where it would not end before that time.
+    pub fn not_after(&mut self, now: Time, policy: &Policy) {
+        match &mut self.wish {
+            Wish::Up { since } | Wish::Down { since } => *since = now.min(*since),
+            Wish::Unasked => {}
+        }
+        if let Some(at) = &mut self.trouble.retry_at {
+            *at = (now + policy.retry_max).min(*at);
+        }
+        if let Some(vm) = &mut self.vm {
+            for at in [&mut vm.asked, &mut vm.since]
+                .into_iter()
+                .chain(&mut vm.missing_since)
+            {
+                *at = now.min(*at);
+            }
+            if let Some(until) = &mut vm.kept {
+                *until = (now + policy.keep_failed).min(*until);
+            }
+        }
+    }
+}
+
 /// What Slurm or a person asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wish {

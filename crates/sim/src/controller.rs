@@ -446,9 +446,8 @@ impl Controller {
                     match intent.and_then(|intent| Ok((nodes(&intent)?, intent))) {
                         Ok((nodes, intent)) => {
                             let order = intent.order(file.jobs);
-                            let mut kept = intent.taken(&name);
-                            Flaw::order(self.flaw, &self.rounds.world, &mut kept);
-                            self.rounds.take(kept, &nodes, &order);
+                            let at = Flaw::order(self.flaw, &self.rounds.world, intent.at);
+                            self.rounds.take(intent.taken(&name), at, &nodes, &order);
                             taken.push(name);
                         }
                         Err(why) => round.refused.push(format!("order {name} cannot be read: {why}")),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{NodeName, Time};
-use thiao_core::journal::{Entry, Journal, TakenIntent};
+use thiao_core::journal::{Entry, Journal};
 use thiao_core::plan::{Action, Step};
 use thiao_core::policy::Policy;
 use thiao_core::view::{ProviderView, SlurmView, VmState, VmView};
@@ -178,9 +178,11 @@ impl Flaw {
     }
 
     /// When the controller takes an order to have been given.
-    pub fn order(flaw: Option<Flaw>, world: &World, intent: &mut TakenIntent) {
-        if Self::LateOrdersWin.is(flaw) {
-            intent.at = world.now;
+    #[must_use]
+    pub fn order(flaw: Option<Flaw>, world: &World, at: Time) -> Time {
+        match Self::LateOrdersWin.is(flaw) {
+            true => world.now,
+            false => at,
         }
     }
 

@@ -239,6 +239,28 @@ fn an_order_that_comes_late_loses_against_a_newer_one() {
 }
 
 #[test]
+fn what_is_written_down_as_of_later_counts_as_of_now() {
+    let mut w = world();
+    w.now = Time(10_000_000);
+    w.up("n0");
+    let mut record = w.records[&node("n0")].clone();
+    record.trouble.retry_at = Some(w.now + Millis(1));
+    let vm = record.vm.as_mut().unwrap();
+    (vm.missing_since, vm.kept) = (Some(w.now), Some(w.now));
+    let untouched = record.clone();
+    record.not_after(w.now, &w.policy);
+    assert_eq!(record, untouched);
+
+    let back = Time(5_000);
+    record.not_after(back, &w.policy);
+    let vm = record.vm.as_ref().unwrap();
+    assert_eq!(record.wish, Wish::Up { since: back });
+    assert_eq!(record.trouble.retry_at, Some(back + w.policy.retry_max));
+    assert_eq!((vm.asked, vm.since, vm.missing_since), (back, back, Some(back)));
+    assert_eq!(vm.kept, Some(back + w.policy.keep_failed));
+}
+
+#[test]
 fn a_stray_beside_the_vm_that_is_up_is_ended() {
     let mut w = world();
     w.up("n0");

@@ -2,6 +2,7 @@
 //! folded into the records, stored with its file's name in one transaction, and
 //! only then is the file removed. A crash in between finds the name in the store.
 
+use super::clock::Clock;
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +33,8 @@ pub struct Taken {
     pub intent: TakenIntent,
     /// The file to remove once stored.
     pub path: PathBuf,
+    /// When it was given, by our clock.
+    pub at: Time,
     /// Its nodes; none of a job's end that a person gave.
     pub nodes: Vec<NodeName>,
     /// What is asked of them.
@@ -105,7 +108,7 @@ impl Spool {
     }
 
     /// Reads all waiting orders, oldest first.
-    pub fn read(&self, store: &Store) -> Result<Batch, IntakeError> {
+    pub fn read(&self, store: &Store, clock: &Clock) -> Result<Batch, IntakeError> {
         let new = self.dir.join(spool::NEW);
         let wrap = |source| IntakeError::Io {
             path: new.clone(),
@@ -124,7 +127,7 @@ impl Spool {
                 batch.leftovers.push(path);
                 continue;
             }
-            match self.read_one(&name, &path) {
+            match self.read_one(&name, &path, clock) {
                 Ok((taken, note)) => {
                     batch.orders.push(taken);
                     batch.notes.extend(note);
@@ -132,10 +135,12 @@ impl Spool {
                 Err(why) => batch.notes.push(self.set_aside(&name, &path, &why)),
             }
         }
+        // Names sort by the machine's clock, which may have been set back in between.
+        batch.orders.sort_by_key(|taken| taken.at);
         Ok(batch)
     }
 
-    fn read_one(&self, name: &str, path: &Path) -> Result<(Taken, Option<Note>), String> {
+    fn read_one(&self, name: &str, path: &Path, clock: &Clock) -> Result<(Taken, Option<Note>), String> {
         let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
         if length > LARGEST {
             return Err(format!("it has {length} bytes"));
@@ -147,6 +152,7 @@ impl Spool {
         let (order, intent) = (file.order(jobs), file.taken(name));
         Ok((
             Taken {
+                at: clock.of_wall(intent.at),
                 intent,
                 path: path.to_owned(),
                 nodes,
@@ -220,14 +226,6 @@ pub enum IntakeError {
     Store(#[from] StoreError),
 }
 
-/// Now, in milliseconds since the epoch.
-pub fn now() -> Time {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,7 +286,7 @@ mod tests {
                 .join(spool::file_name(n as u128, 1, kind));
             fs::write(path, file.encode()).unwrap();
         }
-        let batch = spool.read(&store).unwrap();
+        let batch = spool.read(&store, &Clock::start(None)).unwrap();
         assert!(batch.notes.is_empty());
         let orders: Vec<_> = batch
             .orders

@@ -1,7 +1,7 @@
 //! Lookers: one task looks at Slurm, one at the provider, over and over, and
 //! reports. A look that hangs ends by its own timeout; it never holds the owner up.
 
-use super::intake::now;
+use super::clock::Clock;
 use super::owner::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +27,12 @@ pub fn start<V: Send + 'static>(
     mut pace: watch::Receiver<Pace>,
     pauses: [Duration; 3],
     changed: Arc<Notify>,
+    clock: Arc<Clock>,
 ) {
     let look = Arc::new(look);
     tokio::spawn(async move {
         loop {
-            let began = now();
+            let began = clock.now();
             let looked = {
                 let look = look.clone();
                 tokio::task::spawn_blocking(move || look()).await

@@ -7,6 +7,7 @@
 //! executed; nothing that executes decides.
 
 mod answer;
+mod clock;
 mod deeds;
 mod execute;
 mod intake;

@@ -1,8 +1,9 @@
 //! The one task that owns the world: takes orders, looks and answers, and makes
 //! rounds of plan, lint, store, execute.
 
+use super::clock::{Clock, Saved};
 use super::execute::{self, Finished};
-use super::intake::{self, Spool, now};
+use super::intake::{self, Spool};
 use super::look::{self, Pace};
 use super::provider::{Provider, ProviderError, chain, keep_to_one};
 use crate::api::types::Look;
@@ -75,6 +76,9 @@ pub struct Owner<P: Provider> {
     pub(super) rounds: Rounds,
     pub(super) store: Store,
     pub(super) config: Config,
+    pub(super) clock: Arc<Clock>,
+    /// What the store has of the clock.
+    saved_clock: Saved,
     pub(super) provider: Arc<P>,
     pub(super) provider_notes: Vec<String>,
     pub(super) started: Time,
@@ -110,8 +114,11 @@ impl<P: Provider> Owner<P> {
         slurm: Slurm,
         vms_changed: Arc<Notify>,
     ) -> anyhow::Result<Self> {
-        let started = now();
         let mut store = Store::open(&config.state_dir.join("thiao.db"))?;
+        let last_clock = store.clock()?.and_then(|text| Saved::decode(&text));
+        let clock = Arc::new(Clock::start(last_clock.as_ref()));
+        let (started, saved_clock) = (clock.now(), clock.saved());
+        store.set_clock(&saved_clock.encode())?;
         let mut world = World::new(
             started,
             config.cluster.clone(),
@@ -130,6 +137,8 @@ impl<P: Provider> Owner<P> {
             rounds,
             store,
             config: config.clone(),
+            clock,
+            saved_clock,
             provider,
             provider_notes: Vec::new(),
             started,
@@ -214,6 +223,7 @@ impl<P: Provider> Owner<P> {
             self.slurm_pace.subscribe(),
             [slurm_poll, slurm_poll_busy, slurm_poll_urgent],
             self.slurm_changed.clone(),
+            self.clock.clone(),
         );
         let provider = self.provider.clone();
         look::start(
@@ -223,12 +233,16 @@ impl<P: Provider> Owner<P> {
             self.vm_pace.subscribe(),
             [vm_poll, vm_poll_busy, vm_poll_busy],
             self.vms_changed.clone(),
+            self.clock.clone(),
         );
     }
 
     /// Observe (what has come in), plan, lint, store, execute.
     fn one_round(&mut self) {
-        self.rounds.wake(now());
+        self.rounds.wake(self.clock.now());
+        for step in self.clock.steps() {
+            self.note(Note::new(Subject::Controller, "clock-set", step));
+        }
         let consumed = self.take_orders();
         let Decided { plan, steps, refused } = self.rounds.decide(self.readiness.why_not());
         for refusal in refused {
@@ -277,7 +291,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn take_orders(&mut self) -> Vec<PathBuf> {
-        let batch = match self.spool.read(&self.store) {
+        let batch = match self.spool.read(&self.store, &self.clock) {
             Ok(batch) => batch,
             Err(error) => {
                 self.note(Note::new(Subject::Controller, "spool-failed", error.to_string()));
@@ -290,7 +304,7 @@ impl<P: Provider> Owner<P> {
             let Some(nodes) = self.nodes_of(&taken) else {
                 continue;
             };
-            self.rounds.take(taken.intent, &nodes, &taken.order);
+            self.rounds.take(taken.intent, taken.at, &nodes, &taken.order);
             paths.push(taken.path);
             self.slurm_changed.notify_one();
         }
@@ -302,6 +316,7 @@ impl<P: Provider> Owner<P> {
         self.tell();
         match self.rounds.keep(&mut self.store, steps) {
             Ok(steps) => {
+                self.save_clock();
                 let now = self.rounds.world.now;
                 if now.since(self.pruned) > Millis::secs(3600) {
                     self.pruned = now;
@@ -317,6 +332,18 @@ impl<P: Provider> Owner<P> {
                 self.provider_look.error = Some(error.to_string());
                 None
             }
+        }
+    }
+
+    /// Lets the next controller know how far our clock is from the machine's.
+    fn save_clock(&mut self) {
+        let clock = self.clock.saved();
+        if !clock.differs(&self.saved_clock) {
+            return;
+        }
+        match self.store.set_clock(&clock.encode()) {
+            Ok(()) => self.saved_clock = clock,
+            Err(error) => tracing::warn!(%error, "the state of the clock could not be stored"),
         }
     }
 
@@ -408,7 +435,7 @@ impl<P: Provider> Owner<P> {
 
     /// Takes a person's order from the API and stores it before the answer.
     pub(super) fn order_now(&mut self, nodes: &[NodeName], order: &Order) -> Result<(), ApiError> {
-        self.rounds.wake(now());
+        self.rounds.wake(self.clock.now());
         for node in nodes {
             let note = self.rounds.world.order(node, order, self.rounds.world.now);
             self.note(note);

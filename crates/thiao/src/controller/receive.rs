@@ -2,7 +2,6 @@
 //! Each is folded into the world; nothing is decided here.
 
 use super::execute::Finished;
-use super::intake::now;
 use super::owner::{Message, Owner, Readiness};
 use super::provider::Provider;
 use crate::api::types::Look;
@@ -16,7 +15,7 @@ use thiao_core::view::SlurmView;
 
 impl<P: Provider> Owner<P> {
     pub(super) fn take(&mut self, message: Message) {
-        self.rounds.wake(now());
+        self.rounds.wake(self.clock.now());
         match message {
             Message::Slurm(began, Ok(view)) => {
                 self.recovered(Subject::Slurm, began);
@@ -161,7 +160,7 @@ impl<P: Provider> Owner<P> {
         if jobs.into_iter().any(|seen| seen.id == job || seen.key() == job) {
             return drop(reply.send(Ok(())));
         }
-        self.unseen.push((now(), reply));
+        self.unseen.push((self.clock.now(), reply));
         self.slurm_changed.notify_one();
     }
 
@@ -176,7 +175,7 @@ impl<P: Provider> Owner<P> {
 
     /// Takes a prolog's wait; answered at once if the last look suffices.
     pub(super) fn wait_for_job(&mut self, job: JobId, reply: Reply<()>) {
-        self.waiters.push((job, now(), reply));
+        self.waiters.push((job, self.clock.now(), reply));
         self.slurm_changed.notify_one();
         self.set_pace();
     }

@@ -4,7 +4,7 @@
 //! Tables: `intents` (orders already taken, so that none is taken twice),
 //! `nodes` and `vms` (the records), `actions` (what was decided and how it
 //! ended), `events` (what happened, for people), `job_vms` (the VMs that jobs had),
-//! `meta` (whose VMs these are).
+//! `meta` (whose VMs these are, and the clock).
 
 mod job_vms;
 mod row;
@@ -118,24 +118,40 @@ impl Store {
 
     /// The provider whose VMs the records are about; none before the first.
     pub fn provider(&self) -> Result<Option<String>, StoreError> {
-        self.db
-            .query_row("SELECT value FROM meta WHERE key = 'provider'", [], |row| {
-                row.get(0)
-            })
-            .optional()
-            .map_err(self.wrap())
+        self.meta("provider")
     }
 
     /// Says whose VMs the records are about from now on.
     pub fn set_provider(&mut self, name: &str) -> Result<(), StoreError> {
+        self.set_meta("provider", name)
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.db
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+            .optional()
+            .map_err(self.wrap())
+    }
+
+    fn set_meta(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
         self.db
             .execute(
-                "INSERT INTO meta (key, value) VALUES ('provider', ?1) \
+                "INSERT INTO meta (key, value) VALUES (?1, ?2) \
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                [name],
+                [key, value],
             )
             .map(drop)
             .map_err(self.wrap())
+    }
+
+    /// What the last controller left of its clock, if it did.
+    pub fn clock(&self) -> Result<Option<String>, StoreError> {
+        self.meta("clock")
+    }
+
+    /// Keeps it for the next controller.
+    pub fn set_clock(&mut self, clock: &str) -> Result<(), StoreError> {
+        self.set_meta("clock", clock)
     }
 
     /// The newest `limit` events above `after` about `subjects` (all if empty), oldest

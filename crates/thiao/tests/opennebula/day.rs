@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 use thiao_core::spool::IntentKind;
@@ -17,6 +18,8 @@ pub struct Day {
     pub oned: Oned,
     controller: Option<Child>,
     nodes: usize,
+    /// What the controller is started with beside its own environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// The password of the service user, whom every test's controller is.
@@ -97,6 +100,7 @@ munge_key = ""
             oned,
             controller: None,
             nodes,
+            environment: Vec::new(),
         };
         day.write_auth(SECRET);
         let file = day.site.path("thiao.toml");
@@ -142,6 +146,7 @@ munge_key = ""
             .arg("serve")
             .env_remove("ONE_AUTH")
             .env_remove("ONE_XMLRPC")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stderr(log)
             .spawn()
             .unwrap();

@@ -8,6 +8,7 @@ mod day;
 mod site;
 
 mod answers;
+mod clock;
 mod crash;
 mod people;
 mod states;

@@ -18,6 +18,8 @@ pub const RESUME: IntentKind = IntentKind::Resume { force: false };
 pub struct Site {
     dir: tempfile::TempDir,
     orders: u32,
+    /// By how many seconds the clock is off that the hooks see.
+    pub clock_s: i64,
 }
 
 const SINFO: &str = r#"#!/bin/sh
@@ -42,7 +44,11 @@ impl Site {
             fs::write(bin.join(name), text).unwrap();
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let site = Self { dir, orders: 0 };
+        let site = Self {
+            dir,
+            orders: 0,
+            clock_s: 0,
+        };
         for (name, text) in [("slurm.conf", ""), ("jobs", ""), ("told", "")] {
             fs::write(site.path(name), text).unwrap();
         }
@@ -86,24 +92,32 @@ impl Site {
 
     /// What a hook does.
     pub fn order(&mut self, kind: IntentKind, nodes: &str) {
-        let new = self.path("state/spool/new");
+        let (from, to) = self.draft(kind, nodes);
+        fs::rename(from, to).unwrap();
+    }
+
+    /// What a hook does until the order is written: where that is, and where it is given.
+    pub fn draft(&mut self, kind: IntentKind, nodes: &str) -> (PathBuf, PathBuf) {
+        let [new, tmp] = ["state/spool/new", "state/spool/tmp"].map(|name| self.path(name));
         fs::create_dir_all(&new).unwrap();
+        fs::create_dir_all(&tmp).unwrap();
         self.orders += 1;
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
+        let now = i128::try_from(now.as_nanos()).unwrap() + i128::from(self.clock_s) * 1_000_000_000;
         let file = IntentFile {
             kind,
-            at: Time(now.as_millis() as u64),
+            at: Time(u64::try_from(now / 1_000_000).unwrap()),
             uid: 0,
             cluster: None,
             nodes: nodes.into(),
             resume_file: Vec::new(),
         };
-        let name = file_name(now.as_nanos(), self.orders, kind);
-        let part = self.path("order.part");
+        let name = file_name(u128::try_from(now).unwrap(), self.orders, kind);
+        let part = tmp.join(&name);
         fs::write(&part, file.encode()).unwrap();
-        fs::rename(part, new.join(name)).unwrap();
+        (part, new.join(name))
     }
 
     pub fn waiting_orders(&self) -> usize {

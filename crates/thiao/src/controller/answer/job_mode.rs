@@ -5,7 +5,7 @@ use super::job_word;
 use crate::api::types::{Accepted, JobVm, JobVms};
 use crate::api::{ApiError, JobName, Reply};
 use crate::config::{Config, Mode};
-use crate::controller::intake::{Taken, now};
+use crate::controller::intake::Taken;
 use crate::controller::owner::{Message, Owner};
 use crate::controller::provider::{Provider, chain};
 use crate::store::{StoreError, Which};
@@ -92,12 +92,12 @@ impl<P: Provider> Owner<P> {
     }
 
     pub(super) fn job_vms(&self, job: JobId) -> Result<JobVms, ApiError> {
-        let vms = self.store.vms_of_job(job, now()).map_err(internal)?;
+        let vms = self.store.vms_of_job(job, self.clock.now()).map_err(internal)?;
         Ok(JobVms::of(job.0, vms))
     }
 
     pub(super) fn jobs_vms(&self, which: Which) -> Result<Vec<JobVm>, ApiError> {
-        self.store.vms_of_jobs(which, now()).map_err(internal)
+        self.store.vms_of_jobs(which, self.clock.now()).map_err(internal)
     }
 
     /// The nodes that an order from the spool is about; none while that can't be known, so
