@@ -86,17 +86,19 @@ impl Rounds {
         });
     }
 
-    /// Takes an order that is on disk about these nodes. `at`: when it was given, by our clock,
-    /// which is not always the hook's.
-    pub fn take(&mut self, intent: TakenIntent, at: Time, nodes: &[NodeName], order: &Order) {
+    /// Takes an order that is on disk about these nodes; whether it was not taken yet. `at`:
+    /// when it was given, by our clock, which is not always the hook's.
+    pub fn take(&mut self, intent: TakenIntent, at: Time, nodes: &[NodeName], order: &Order) -> bool {
+        // Taken in an earlier round that could not be kept?
+        if self.entry.intents.iter().any(|known| known.name == intent.name) {
+            return false;
+        }
         for node in nodes {
             let note = self.world.order(node, order, at);
             self.notes.push(note);
         }
-        // Left from an earlier round that could not be kept? Then it is there already.
-        if !self.entry.intents.iter().any(|known| known.name == intent.name) {
-            self.entry.intents.push(intent);
-        }
+        self.entry.intents.push(intent);
+        true
     }
 
     /// Takes a whole look at Slurm that began at `began`, and says which of the prologs that

@@ -19,6 +19,9 @@ pub struct Status {
     /// What the provider does before it can make VMs, while it does; nothing is made meanwhile.
     #[serde(default)]
     pub preparing: Option<String>,
+    /// Why nothing can be stored, while that is so; nothing that is not stored is done.
+    #[serde(default)]
+    pub unstored: Option<String>,
     /// When this controller started.
     pub started: u64,
     /// The controller's clock now.

@@ -63,6 +63,10 @@ fn draw_status(printer: Printer, s: &Status) -> String {
     if s.pending_intents > 0 {
         line("intents", format!("{} wait", s.pending_intents));
     }
+    if let Some(why) = &s.unstored {
+        let text = format!("nothing is done that is not stored, and {why}");
+        line("stopped", printer.toned(&text, Tone::Bad));
+    }
     if let Some(breaker) = &s.breaker {
         line("paused", printer.toned(breaker, Tone::Bad));
     }

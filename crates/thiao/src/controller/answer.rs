@@ -97,6 +97,7 @@ impl<P: Provider> Owner<P> {
             provider: self.provider.name().to_owned(),
             provider_notes: self.provider_notes.clone(),
             preparing: self.readiness.why_not().map(str::to_owned),
+            unstored: self.unstored.as_ref().map(|(why, _)| why.clone()),
             started: self.started.0,
             now: self.rounds.world.now.0,
             slurm: self.slurm_look.clone(),

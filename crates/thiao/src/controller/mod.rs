@@ -31,6 +31,9 @@ use tokio::sync::{Notify, mpsc};
 /// Questions that may wait before askers are told to come again.
 const QUERY_BACKLOG: usize = 256;
 
+/// What helps when the state folder cannot be written.
+const DISK_ADVICE: &str = "Free space on its file system, make that writable (dmesg says why it is not), or give thiaod's user the folder";
+
 /// Runs the controller with the configured provider until it is told to stop. VMs go on without it.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
@@ -100,7 +103,8 @@ fn make_state_dir(state_dir: &Path) -> anyhow::Result<()> {
 /// One controller per state folder: the second refuses.
 fn lock(state_dir: &Path) -> anyhow::Result<File> {
     let path = state_dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+    let file = File::create(&path)
+        .with_context(|| format!("{} cannot be written. {DISK_ADVICE}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(

@@ -84,6 +84,8 @@ pub struct Owner<P: Provider> {
     pub(super) started: Time,
     pub(super) slurm_look: Look,
     pub(super) provider_look: Look,
+    /// Why rounds cannot be stored, and when that was last told; none while they can.
+    pub(super) unstored: Option<(String, Time)>,
     pub(super) spool: Spool,
     pub(super) last_plan: Plan,
     pub(super) slurm: Arc<Slurm>,
@@ -131,8 +133,10 @@ impl<P: Provider> Owner<P> {
         keep_to_one(&mut store, &rounds.world.records, provider.name())?;
         let text = format!("started, version {}", env!("CARGO_PKG_VERSION"));
         rounds.notes.push(Note::new(Subject::Controller, "started", text));
-        let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes)
-            .with_context(|| format!("the spool in {} cannot be made", config.state_dir.display()))?;
+        let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes).with_context(|| {
+            let dir = config.state_dir.display();
+            format!("the spool in {dir} cannot be made. {}", super::DISK_ADVICE)
+        })?;
         Ok(Self {
             rounds,
             store,
@@ -144,6 +148,7 @@ impl<P: Provider> Owner<P> {
             started,
             slurm_look: Look::default(),
             provider_look: Look::default(),
+            unstored: None,
             spool,
             last_plan: Plan::default(),
             slurm: Arc::new(slurm),
@@ -304,9 +309,12 @@ impl<P: Provider> Owner<P> {
             let Some(nodes) = self.nodes_of(&taken) else {
                 continue;
             };
-            self.rounds.take(taken.intent, taken.at, &nodes, &taken.order);
+            let new = self.rounds.take(taken.intent, taken.at, &nodes, &taken.order);
             paths.push(taken.path);
-            self.slurm_changed.notify_one();
+            // Else it was followed in an earlier round, which could not be stored yet.
+            if new {
+                self.slurm_changed.notify_one();
+            }
         }
         paths
     }
@@ -316,6 +324,13 @@ impl<P: Provider> Owner<P> {
         self.tell();
         match self.rounds.keep(&mut self.store, steps) {
             Ok(steps) => {
+                if self.unstored.take().is_some() {
+                    self.note(Note::new(
+                        Subject::Controller,
+                        "store-ok",
+                        "rounds are stored again, and what waited for that is done",
+                    ));
+                }
                 self.save_clock();
                 let now = self.rounds.world.now;
                 if now.since(self.pruned) > Millis::secs(3600) {
@@ -328,8 +343,13 @@ impl<P: Provider> Owner<P> {
                 Some(steps)
             }
             Err(error) => {
-                tracing::error!(%error, "nothing is done until this works");
-                self.provider_look.error = Some(error.to_string());
+                let (error, now) = (error.to_string(), self.rounds.world.now);
+                let told = self.unstored.take();
+                let again = told.filter(|(_, at)| now.since(*at) < Millis::secs(60));
+                if again.is_none() {
+                    tracing::error!("nothing is done until rounds can be stored: {error}");
+                }
+                self.unstored = Some((error, again.map_or(now, |(_, at)| at)));
                 None
             }
         }
@@ -436,16 +456,31 @@ impl<P: Provider> Owner<P> {
     /// Takes a person's order from the API and stores it before the answer.
     pub(super) fn order_now(&mut self, nodes: &[NodeName], order: &Order) -> Result<(), ApiError> {
         self.rounds.wake(self.clock.now());
+        self.tell();
+        let before: Vec<_> = nodes
+            .iter()
+            .map(|node| (node.clone(), self.rounds.world.records.get(node).cloned()))
+            .collect();
+        let notes = self.rounds.entry.notes.len();
         for node in nodes {
             let note = self.rounds.world.order(node, order, self.rounds.world.now);
             self.note(note);
         }
-        match self.save(Vec::new()) {
-            Some(_) => Ok(()),
-            None => Err(ApiError::Unavailable(
-                "the order could not be stored: see the log".into(),
-            )),
+        if self.save(Vec::new()).is_some() {
+            return Ok(());
         }
+        // Whoever is told that it failed does not expect it to be followed later.
+        self.rounds.entry.notes.truncate(notes);
+        for (node, record) in before {
+            match record {
+                Some(record) => self.rounds.world.records.insert(node, record),
+                None => self.rounds.world.records.remove(&node),
+            };
+        }
+        let why = self.unstored.as_ref().map_or("see the log", |(why, _)| why);
+        Err(ApiError::Unavailable(format!(
+            "the order could not be stored, and is not followed: {why}"
+        )))
     }
 }
 

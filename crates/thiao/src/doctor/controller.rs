@@ -61,6 +61,12 @@ pub fn judge(
     for (what, look) in [("look at Slurm", &status.slurm), ("look at the VMs", &status.vms)] {
         found.push(seen(what, look, status.now, age));
     }
+    if let Some(why) = &status.unstored {
+        found.push(
+            Finding::bad("store", format!("nothing is done that is not stored, and {why}"))
+                .run("df -h; findmnt; thiao status"),
+        );
+    }
     if let Some(why) = &status.breaker {
         found.push(
             Finding::bad("circuit breaker", format!("no VM is made now: {why}"))

@@ -24,7 +24,7 @@ use thiao_core::world::NodeRecord;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// SQLite refused.
-    #[error("the database {path} cannot be used: {source}; check free space and permissions of its folder")]
+    #[error("the database {path} cannot be used: {source}. {}", advice(source))]
     Sqlite {
         /// The database.
         path: PathBuf,
@@ -53,6 +53,23 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+}
+
+/// What helps against this error.
+fn advice(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "Free space on its file system",
+        Some(ErrorCode::ReadOnly) => {
+            "Make its file system writable (dmesg says why it is not), and the file and its folder the controller's own"
+        }
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            "It is damaged, and was left as it is. Put a copy in its place, or stop thiaod, move it away together with \
+             the files that end in -wal and -shm, and start thiaod: it finds its VMs by their tags and keeps them. What \
+             is lost then is past events and which VMs past jobs had"
+        }
+        _ => "Check free space and permissions of its folder",
+    }
 }
 
 /// Layout changes in order; `PRAGMA user_version` counts those applied.

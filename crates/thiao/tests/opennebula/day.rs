@@ -153,6 +153,12 @@ munge_key = ""
         self.controller = Some(child);
     }
 
+    /// Starts it, and waits until it has given up: its exit code.
+    pub fn start_in_vain(&mut self) -> Option<i32> {
+        self.start();
+        self.controller.take().unwrap().wait().unwrap().code()
+    }
+
     /// Kills it at once.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.controller.take() {

@@ -10,5 +10,6 @@ mod site;
 mod answers;
 mod clock;
 mod crash;
+mod disk;
 mod people;
 mod states;

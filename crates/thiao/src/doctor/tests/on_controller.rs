@@ -11,6 +11,7 @@ fn status() -> Status {
         provider: "opennebula".to_owned(),
         provider_notes: Vec::new(),
         preparing: None,
+        unstored: None,
         started: NOW - 60_000,
         now: NOW,
         slurm: look.clone(),
@@ -84,6 +85,13 @@ fn old_looks_other_settings_and_what_holds_it_up() {
             Verdict::Bad,
             "full",
             "thiao events provider",
+        ),
+        (
+            with(|s| s.unstored = Some("the disk is full".to_owned())),
+            "store",
+            Verdict::Bad,
+            "the disk is full",
+            "df -h",
         ),
         (
             with(|s| s.pending_intents = 3),
