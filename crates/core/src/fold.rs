@@ -5,7 +5,7 @@
 
 use crate::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 use crate::note::{Note, Subject};
-use crate::view::{BaseState, ProviderView, SlurmView, VmState, VmView};
+use crate::view::{BaseState, JobState, ProviderView, SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -227,6 +227,7 @@ impl World {
     /// should answer by now; not those that were acted on after `began`.
     fn lacking_vms(&self, began: Time) -> impl Iterator<Item = &NodeName> {
         let mut nodes = self.slurm.iter().flat_map(|slurm| &slurm.nodes).peekable();
+        let running = std::cell::OnceCell::new();
         self.records.iter().filter_map(move |(node, record)| {
             // Both are in order: side by side is faster than looking each up.
             while nodes.next_if(|(name, _)| *name < node).is_some() {}
@@ -236,8 +237,20 @@ impl World {
                 let should_answer = vm.phase == Phase::Up || vm.phase.is_starting() && late;
                 should_answer && seen.flags.not_responding
             });
-            (lacks && record.acted <= began && seen.is_counted_on()).then_some(node)
+            let used = || {
+                let running = running.get_or_init(|| self.nodes_of_running_jobs());
+                seen.is_counted_on() || seen.is_off() && running.contains(node)
+            };
+            (lacks && record.acted <= began && used()).then_some(node)
         })
+    }
+
+    /// A slurmctld that was killed may have stored that a node is powered down, and not that its
+    /// job was over before: the job runs there for ever, by its own word.
+    fn nodes_of_running_jobs(&self) -> BTreeSet<&NodeName> {
+        let jobs = self.slurm.iter().flat_map(|slurm| slurm.jobs.values());
+        let running = jobs.filter(|job| job.state == JobState::Running);
+        running.flat_map(|job| &job.nodes).collect()
     }
 
     /// Takes a whole look at Slurm that began at `began`.

@@ -192,6 +192,15 @@ impl SlurmNode {
         }
     }
 
+    /// Whether it is given to a job, powered down, and not on its way up: so it is for a moment
+    /// when it was given, and no job runs there.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        let f = &self.flags;
+        let given = matches!(self.base, BaseState::Allocated | BaseState::Mixed);
+        given && f.powered_down && !f.powering_up && !f.powering_down && !f.unknown
+    }
+
     /// Whether it is powered down and yet marked as one that does not answer, as when its VM was
     /// killed. A slurmctld that is started then gives it to no job any more, until it is powered
     /// down once more (22.05.8: `_build_bitmaps` in read_config.c leaves such nodes out).

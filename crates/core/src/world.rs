@@ -17,7 +17,7 @@ use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName
 use crate::options::OptionRule;
 use crate::plan::Action;
 use crate::policy::Policy;
-use crate::view::{ProviderView, Shape, SlurmJob, SlurmNode, SlurmView, VmSpec};
+use crate::view::{ProviderView, Shape, SlurmJob, SlurmView, VmSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -424,7 +424,7 @@ impl World {
             false => self.policy.missing_grace,
         };
         let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
-        self.now.since(*since) >= grace && seen.is_some_and(SlurmNode::is_counted_on)
+        self.now.since(*since) >= grace && seen.is_some_and(|seen| seen.is_counted_on() || seen.is_off())
     }
 
     /// Records that `action` is about to be executed: from now on its node is busy.

@@ -94,3 +94,27 @@ fn a_node_that_is_powered_down_and_silent_is_powered_down_again_and_not_all_the_
     w.see_node("n0", powering_up());
     assert_eq!(w.tick(), []);
 }
+
+#[test]
+fn a_job_that_runs_on_a_node_that_is_off_is_ended_and_one_that_comes_up_there_is_not() {
+    for (state, told) in [(JobState::Running, &["down"][..]), (JobState::Configuring, &[])] {
+        let mut w = world();
+        w.down("n0");
+        let mut view = w.slurm.clone().unwrap();
+        let job = SlurmJob {
+            state,
+            nodes: vec![node("n0")],
+            ..SlurmJob::new(JobId(6))
+        };
+        view.jobs.insert(job.id, job);
+        let off = seen_as(BaseState::Allocated, |flags| {
+            flags.powered_down = true;
+            flags.not_responding = true;
+        });
+        view.nodes.insert(node("n0"), off);
+        w.see_slurm(view, w.now);
+        w.watch(w.policy.missing_grace, &[]);
+        w.watch(Millis::secs(1), &[]);
+        assert_eq!(kinds(&w.tick()), told);
+    }
+}
