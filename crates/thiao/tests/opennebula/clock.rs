@@ -2,43 +2,23 @@
 //! which shows the controller's process another one.
 
 use crate::day::Day;
+use crate::faketime;
 use crate::site::{RESUME, rounds, until};
-use std::fs;
-use std::path::PathBuf;
 use thiao_core::spool::IntentKind;
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
-/// Of Debian's package libfaketime.
-fn library() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").unwrap().flatten();
-    let found = folders
-        // The one for processes with threads.
-        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
-        .find(|path| path.is_file());
-    found.expect("libfaketime: install the package libfaketime")
-}
-
 /// Sets the clock that the next controller and the hooks see, and the running one.
 fn set(day: &mut Day, seconds: i64) {
-    let (file, part) = (day.site.path("clock"), day.site.path("clock.part"));
-    fs::write(&part, format!("{seconds:+}\n")).unwrap();
-    fs::rename(part, &file).unwrap();
+    faketime::set(&day.site.path("clock"), seconds);
     day.site.clock_s = seconds;
 }
 
 /// A day on a machine whose clock can be set.
 fn day(toml: &str) -> Day {
     let mut day = Day::with(2, |_| (), toml);
-    day.environment = vec![
-        ("LD_PRELOAD", library()),
-        ("FAKETIME_TIMESTAMP_FILE", day.site.path("clock")),
-        ("FAKETIME_NO_CACHE", "1".into()),
-        // Nobody sets these.
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-        ("DONT_FAKE_MONOTONIC", "1".into()),
-    ];
+    day.environment = faketime::environment(&day.site.path("clock")).into();
     set(&mut day, 0);
     day
 }

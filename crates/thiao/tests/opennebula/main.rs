@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod day;
+#[path = "../faketime/mod.rs"]
+mod faketime;
 #[path = "../site/mod.rs"]
 mod site;
 
