@@ -1,8 +1,9 @@
-//! Thiao's chores: `cargo xtask demo|test|sim|fuzz|bench|dist`.
+//! Thiao's chores: `cargo xtask demo|test|sim|chaos|fuzz|bench|dist`.
 //!
 //! Depends on next to nothing, so that it is built in seconds; it only starts
 //! cargo, apt and our own binaries.
 
+mod chaos;
 mod fuzz;
 mod packages;
 mod steps;
@@ -24,6 +25,11 @@ Usage: cargo xtask COMMAND
   fuzz [TARGET...] [--runs N]
                            Try made-up input on all that reads from outside:
                            N inputs (10000000) for each target, or those named
+  chaos [--yes] [--minutes N] [--seed N]
+                           Kill the controller, slurmctld, slurmds and VMs of a
+                           lab at random moments for so long (10), under a
+                           stream of jobs; then every job must complete, and
+                           nothing be left
   bench [--yes] [NAME...] [--jobs N]
                            Measure: all benches, or those named; N jobs are
                            queued and drained in job mode (200)
@@ -35,7 +41,7 @@ Usage: cargo xtask COMMAND
   dist                     Put binaries and their links, manual pages and
                            completions into target/dist
 
-demo, test and bench name the Debian packages that are missing. As root they
+demo, test, chaos and bench name the Debian packages that are missing. As root they
 install them after asking; --yes, or CI=true, answers yes. Otherwise they print
 the command to run.
 ";
@@ -75,6 +81,11 @@ fn run(args: &[String]) -> Result<ExitCode> {
             steps::test(fast)
         }
         "fuzz" => fuzz::fuzz(&rest),
+        "chaos" => {
+            let chaos = chaos::Chaos::read(&rest)?;
+            packages::ensure(yes)?;
+            chaos::chaos(&chaos)
+        }
         "bench" => {
             packages::ensure(yes)?;
             let (names, jobs) = steps::bench_args(&rest)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Our own binaries: they find each other by lying in one folder.
-const BINARIES: [&str; 3] = ["thiao", "thiao-hook", "thiao-guest"];
+pub(crate) const BINARIES: [&str; 3] = ["thiao", "thiao-hook", "thiao-guest"];
 
 /// The benches that need a lab with real VMs, and the options of `thiao lab bench` that choose them: how long
 /// a job waits for its VM, and what job mode costs.
@@ -294,4 +294,23 @@ pub fn dist() -> Result<ExitCode> {
     }
     println!("{}", dist.display());
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chaos_is_asked_for_in_minutes_and_by_seed() {
+        let read = |typed: &str| {
+            let args: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
+            Chaos::read(&args)
+        };
+        let chaos = |minutes, seed| Chaos { minutes, seed };
+        assert_eq!(read("").unwrap(), chaos(10, None));
+        assert_eq!(read("--seed 7 --minutes 2").unwrap(), chaos(2, Some(7)));
+        for wrong in ["--minutes", "--minutes x", "--hours 1", "7"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 }

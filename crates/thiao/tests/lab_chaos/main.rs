@@ -1,0 +1,253 @@
+//! Chaos: thiaod, slurmctld, slurmds and VMs are killed at random moments under a stream of
+//! jobs. When that stops, every job completes, and nothing is left over.
+//!
+//! `THIAO_CHAOS_SECONDS` and `THIAO_CHAOS_SEED` say how long and which; `cargo xtask chaos`
+//! sets them. The same seed draws the same jobs and victims, but what a kill meets depends on
+//! how fast the machine is.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod dice;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod storm;
+mod stream;
+
+use dice::Dice;
+use lab::Lab;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use storm::{Kills, Victim};
+use stream::{Draft, Submitted, Verdict, Watch, judge};
+
+/// How long things are killed where nobody says.
+const SHORT: u64 = 60;
+
+/// How long all may take to come to rest: the machine may be busy, and a job that slurmctld put
+/// back into its queue waits for two minutes.
+const REST_LIMIT: u64 = 600;
+
+/// Jobs that are under way at once, at most: what is submitted faster only waits.
+const UNDER_WAY: usize = 10;
+
+#[test]
+fn lab_chaos_ends_in_peace() {
+    let seconds = number("THIAO_CHAOS_SECONDS").unwrap_or(SHORT);
+    let seed = number("THIAO_CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("chaos: {seconds} s, seed {seed}");
+    let mut options = vec![
+        "--users=3",
+        "--nodes=3",
+        "--cpus=2",
+        "--job-nodes=4",
+        "--hosts=2",
+        "--host-cpus=6",
+        "--host-memory-mb=1500",
+        "--job-cpus=2",
+        "--job-memory-mb=400",
+        "--idle=5",
+    ];
+    // Templates take longer to make than they save in a minute.
+    if seconds <= SHORT {
+        options.push("--cold");
+    }
+    let lab = Lab::up(&options);
+    let began = Instant::now();
+    let (mut kills, mut helped) = (Kills::default(), Helped::default());
+    let stop = AtomicBool::new(false);
+    let (submitted, mut watch) = std::thread::scope(|scope| {
+        let stream = scope.spawn(|| pour(&lab, Dice::new(seed), &stop));
+        // The stream ends also when the storm fails.
+        let _end = Defer(|| stop.store(true, Ordering::Relaxed));
+        let mut dice = Dice::new(!seed);
+        while began.elapsed() < Duration::from_secs(seconds) {
+            std::thread::sleep(Duration::from_millis(dice.between(2_000, 14_000)));
+            kills.strike(&mut dice, &lab);
+            helped.help(&lab);
+        }
+        stop.store(true, Ordering::Relaxed);
+        stream.join().unwrap()
+    });
+    let calm = Instant::now();
+    until_all_are_over(&lab, &mut watch, &mut helped);
+    let over = calm.elapsed();
+    let verdict = judge(&lab, &submitted, &watch, kills.of(Victim::Slurmctld));
+    lab.wait_all_back(REST_LIMIT);
+    let quiet = calm.elapsed();
+    report(seconds, seed, &submitted, &watch, &kills, &verdict);
+    println!("done by hand: {helped:?}");
+    println!("until all jobs were over: {:.0} s", over.as_secs_f64());
+    println!("until nothing was left:   {:.0} s", quiet.as_secs_f64());
+    assert!(
+        verdict.wrong.is_empty(),
+        "{}\n{}",
+        verdict.wrong.join("\n"),
+        lab.story()
+    );
+    assert!(submitted.len() > kills.of.len(), "hardly any job was taken");
+    nothing_is_left_in(&lab);
+    lab.down();
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+    )
+}
+
+/// Does it when it goes out of scope.
+struct Defer<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
+/// Submits jobs until it is told to stop, and watches them. A job that Slurm did not take is tried again.
+fn pour(lab: &Lab, mut dice: Dice, stop: &AtomicBool) -> (Vec<Submitted>, Watch) {
+    let (mut submitted, mut watch) = (Vec::new(), Watch::default());
+    while !stop.load(Ordering::Relaxed) {
+        let draft = Draft::draw(lab, &mut dice, submitted.len());
+        while !stop.load(Ordering::Relaxed) {
+            if let Some(job) = draft.submit(lab) {
+                submitted.push(job);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let pause = Instant::now() + Duration::from_millis(dice.between(200, 3_000));
+        loop {
+            let answered = watch.look(lab);
+            let full = watch.open().count() >= UNDER_WAY || !answered;
+            if stop.load(Ordering::Relaxed) || !full && Instant::now() >= pause {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    (submitted, watch)
+}
+
+/// Slurm's reason for a node that it drained because it had forgotten which job it had started
+/// there, and gave its number to another.
+const FORGETFUL: &str = "Duplicate jobid";
+
+/// What an administrator has done for Slurm.
+#[derive(Debug, Default)]
+struct Helped {
+    /// Jobs released that Slurm held because their launch had failed under it.
+    jobs: usize,
+    /// Nodes given back that it had drained ([`FORGETFUL`]).
+    nodes: usize,
+}
+
+/// Waits until Slurm has no job that is not over. Does what an administrator does, and lets jobs
+/// go that Slurm put back into its queue for two minutes.
+fn until_all_are_over(lab: &Lab, watch: &mut Watch, helped: &mut Helped) {
+    let deadline = Instant::now() + Duration::from_secs(REST_LIMIT);
+    loop {
+        let answered = watch.look(lab);
+        let open: Vec<_> = watch.open().collect();
+        if answered && open.is_empty() {
+            return;
+        }
+        for (id, job) in &open {
+            if job.state == "PENDING" && job.reason == "BeginTime" {
+                let job = format!("JobId={id}");
+                let _ = lab.lab(
+                    "exec",
+                    &["--admin", "--", "scontrol", "update", &job, "StartTime=now"],
+                );
+            }
+        }
+        helped.help(lab);
+        assert!(
+            Instant::now() < deadline,
+            "jobs are not over after {REST_LIMIT} s: {open:?}\n{}\n{}",
+            lab.admin(&["sinfo", "-N", "-o", "%N %T %E"]),
+            lab.story()
+        );
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+impl Helped {
+    /// Looks after both.
+    fn help(&mut self, lab: &Lab) {
+        let lines = |command: &[&str]| {
+            let output = lab.lab("exec", &[&["--admin", "--"], command].concat());
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let done = |command: &[&str]| {
+            let command = [&["--admin", "--", "scontrol"], command].concat();
+            usize::from(lab.lab("exec", &command).status.success())
+        };
+        for line in lines(&["squeue", "-h", "-t", "PD", "-o", "%A|%r"]).lines() {
+            if let Some((job, "launch failed requeued held")) = line.split_once('|') {
+                self.jobs += done(&["release", job]);
+            }
+        }
+        for line in lines(&["sinfo", "-h", "-N", "-o", "%N|%T|%E"]).lines() {
+            if let Some((node, state)) = line.split_once('|')
+                && state.starts_with("drain")
+                && state.ends_with(FORGETFUL)
+            {
+                self.nodes += done(&["update", &format!("NodeName={node}"), "State=RESUME"]);
+            }
+        }
+    }
+}
+
+fn report(seconds: u64, seed: u64, submitted: &[Submitted], watch: &Watch, kills: &Kills, verdict: &Verdict) {
+    println!("--- chaos of {seconds} s, seed {seed}");
+    let tasks: u64 = submitted.iter().map(|job| job.tasks).sum();
+    println!(
+        "jobs: {} submitted, {tasks} with the tasks of arrays",
+        submitted.len()
+    );
+    println!(
+        "completed: {}, {} of them more than once; requeues: {}",
+        verdict.completed,
+        verdict.twice,
+        watch.requeues()
+    );
+    println!(
+        "forgotten by slurmctld, killed before it had written them down: {}",
+        verdict.forgotten.len()
+    );
+    for (victim, times) in &kills.of {
+        println!("kill -9 of {victim}: {}", times.len());
+    }
+    println!("kill -9 of slurmd: {}", verdict.slurmds);
+}
+
+/// After the last VM's end: no process, folder, order, interface or complaint.
+fn nothing_is_left_in(lab: &Lab) {
+    assert_eq!(storm::qemus(lab), [], "a VM runs");
+    let names = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(lab.dir.join(folder)).into_iter().flatten();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
+    for folder in ["s/vms", "s/spool/new", "s/spool/tmp", "s/spool/bad"] {
+        assert!(lab.dir.join(folder).is_dir(), "{folder} is not where it was");
+        assert_eq!(names(folder), [""; 0], "{folder}");
+    }
+    let links = lab.admin(&["ip", "-o", "link"]);
+    let others: Vec<&str> = links
+        .lines()
+        .filter(|line| !line.contains(": lo:") && !line.contains(": thiao0:"))
+        .collect();
+    assert_eq!(others, [""; 0], "interfaces are left");
+    let status: serde_json::Value = serde_json::from_str(&lab.admin(&["thiao", "status", "--json"])).unwrap();
+    for path in ["/breaker", "/preparing", "/slurm/error", "/vms/error"] {
+        let clean = status.pointer(path).is_none_or(serde_json::Value::is_null);
+        assert!(clean, "{path}: {status}");
+    }
+    assert_eq!(status["vm_count"], 0, "{status}");
+    assert_eq!(status["pending_intents"], 0, "{status}");
+}

@@ -1,0 +1,62 @@
+//! Chaos: everything of a lab is killed at random moments.
+
+use crate::steps::{BINARIES, cargo, passes};
+use anyhow::{Context, Result, bail};
+use std::process::ExitCode;
+
+/// How long things are killed, and which ones.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chaos {
+    minutes: u64,
+    /// Chosen by the test if none is given; printed either way.
+    seed: Option<u64>,
+}
+
+impl Chaos {
+    /// Reads what was typed.
+    ///
+    /// # Errors
+    /// When it is not understood.
+    pub fn read(args: &[String]) -> Result<Self> {
+        let mut chaos = Self {
+            minutes: 10,
+            seed: None,
+        };
+        for pair in args.chunks(2) {
+            let [name, value] = pair else {
+                bail!("{} needs a number", pair.join(" "))
+            };
+            let value: u64 = value
+                .parse()
+                .with_context(|| format!("{name} {value} is no number"))?;
+            match name.as_str() {
+                "--minutes" => chaos.minutes = value,
+                "--seed" => chaos.seed = Some(value),
+                other => bail!("chaos takes --minutes and --seed, not {other}"),
+            }
+        }
+        Ok(chaos)
+    }
+}
+
+/// The test of the same name, for longer than with all others.
+pub fn chaos(chaos: &Chaos) -> Result<ExitCode> {
+    let mut build = cargo();
+    build
+        .arg("build")
+        .args(BINARIES.map(|name| format!("--package={name}")));
+    if !passes(&mut build)? {
+        bail!("the build failed");
+    }
+    let mut command = cargo();
+    command
+        .args(["test", "--package=thiao", "--test=lab_chaos", "--", "--nocapture"])
+        .env("THIAO_CHAOS_SECONDS", (chaos.minutes * 60).to_string());
+    if let Some(seed) = chaos.seed {
+        command.env("THIAO_CHAOS_SEED", seed.to_string());
+    }
+    Ok(match passes(&mut command)? {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
