@@ -7,11 +7,13 @@
 //! `cargo xtask bench tick`
 
 mod front;
+mod site;
 mod slurm;
 mod still;
 
 use front::Front;
-use std::path::{Path, PathBuf};
+use site::{HOSTS, NODES, VMS};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,9 +23,6 @@ use thiao::controller::provider::Provider;
 use thiao::controller::serve_with;
 use thiao_opennebula::OpenNebula;
 
-const NODES: usize = 10_000;
-const VMS: usize = 5_000;
-const HOSTS: usize = 500;
 /// Guests that have not said that they are ready, where OneGate tells.
 const WAITING: usize = 200;
 const ROUNDS: u64 = 20;
@@ -79,21 +78,15 @@ fn run(case: Case, dir: &Path) -> anyhow::Result<()> {
         Case::Still | Case::OpenNebula => 0,
         Case::Booting => WAITING,
     };
-    let bin = bin_dir(dir);
-    std::fs::create_dir(&bin)?;
-    for program in ["sinfo", "squeue", "scontrol"] {
-        std::os::unix::fs::symlink(std::env::current_exe()?, bin.join(program))?;
-    }
-    std::fs::write(bin.join(slurm::WAITING), waiting.to_string())?;
-    std::fs::write(dir.join("slurm.conf"), "")?;
+    site::stand_in_for_slurm(dir, waiting)?;
     match case {
         Case::Still => {
-            let config = configure(dir, "", "", "")?;
+            let config = site::configure(dir, "", "", "")?;
             measure("no provider's work", config, Still::new()?, None)
         }
         Case::OpenNebula | Case::Booting => {
             let mut front = Front::start(dir, waiting)?;
-            let config = Config::load(Some(&dir.join("thiao.toml")))?;
+            let config = Config::load(Some(&site::file(dir)))?;
             let ProviderSettings::OpenNebula(settings) = config.provider.clone() else {
                 anyhow::bail!("the settings are of another provider");
             };
@@ -108,30 +101,6 @@ fn run(case: Case, dir: &Path) -> anyhow::Result<()> {
     }?;
     // The controller still runs: it has no end of its own.
     std::process::exit(0);
-}
-
-fn bin_dir(dir: &Path) -> PathBuf {
-    dir.join("bin")
-}
-
-/// Writes and reads the settings, with more for the top, the nodeset, and the end.
-fn configure(dir: &Path, top: &str, nodeset: &str, end: &str) -> anyhow::Result<Config> {
-    let file = dir.join("thiao.toml");
-    std::fs::write(
-        &file,
-        format!(
-            "cluster = \"bench\"\nstate_dir = {:?}\n{top}\
-             [slurm]\nbin_dir = {:?}\nconf = {:?}\n\
-             [[nodeset]]\nname = \"n\"\nnodes = \"n[0-{}]\"\nmemory_mb = 1000\n{nodeset}\
-             [timing]\ntick = 60\nslurm_poll = 0.5\nslurm_poll_busy = 0.5\nslurm_poll_urgent = 0.5\n\
-             vm_poll = 0.5\nvm_poll_busy = 0.5\n{end}",
-            dir.join("state"),
-            bin_dir(dir),
-            dir.join("slurm.conf"),
-            NODES - 1
-        ),
-    )?;
-    Ok(Config::load(Some(&file))?)
 }
 
 /// Runs the controller and prints what it costs.

@@ -16,10 +16,10 @@ pub fn play(called: &Path) -> anyhow::Result<bool> {
         Some("sinfo") => {
             let waiting = waiting()?;
             // NodeList:|,StateComplete:|,Reason:|MARK
-            list(super::NODES, |mark, line| {
+            list(super::site::NODES, |mark, line| {
                 let state = match line {
                     _ if line < waiting => "allocated+cloud+powering_up",
-                    _ if line < super::VMS => "allocated+cloud",
+                    _ if line < super::site::VMS => "allocated+cloud",
                     _ => "idle+cloud+powered_down",
                 };
                 format!("n{line}|{state}|none|{mark}\n")
@@ -27,7 +27,7 @@ pub fn play(called: &Path) -> anyhow::Result<bool> {
         }
         Some("squeue") => {
             let waiting = waiting()?;
-            list(super::VMS, |mark, line| {
+            list(super::site::VMS, |mark, line| {
                 let state = if line < waiting { "CONFIGURING" } else { "RUNNING" };
                 let id = line + 1;
                 format!(

@@ -11,9 +11,9 @@ pub struct Still(ProviderView);
 impl Still {
     pub fn new() -> anyhow::Result<Self> {
         let cluster = ClusterName::new("bench")?;
-        let host = |i: usize| HostName::new(&format!("h{}", i % super::HOSTS));
+        let host = |i: usize| HostName::new(&format!("h{}", i % super::site::HOSTS));
         let mut view = ProviderView::default();
-        for i in 0..super::HOSTS {
+        for i in 0..super::site::HOSTS {
             view.hosts.push(HostView {
                 name: host(i)?,
                 cpu_percent: 6400,
@@ -22,7 +22,7 @@ impl Still {
                 load: None,
             });
         }
-        for i in 0..super::VMS {
+        for i in 0..super::site::VMS {
             view.vms.push(VmView {
                 id: VmId::new(&format!("n{i}.1"))?,
                 tag: Some(VmTag {

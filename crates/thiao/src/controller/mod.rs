@@ -15,6 +15,7 @@ mod look;
 mod owner;
 pub mod provider;
 mod receive;
+mod start;
 mod submitted;
 
 use crate::api;

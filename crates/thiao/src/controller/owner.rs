@@ -6,6 +6,7 @@ use super::execute::{self, Finished};
 use super::intake::{self, Spool};
 use super::look::{self, Pace};
 use super::provider::{Provider, ProviderError, chain, keep_to_one};
+use super::start::Start;
 use crate::api::types::Look;
 use crate::api::{ApiError, Query, Reply};
 use crate::config::{Config, Timing};
@@ -82,6 +83,7 @@ pub struct Owner<P: Provider> {
     pub(super) provider: Arc<P>,
     pub(super) provider_notes: Vec<String>,
     pub(super) started: Time,
+    pub(super) start: Start,
     pub(super) slurm_look: Look,
     pub(super) provider_look: Look,
     /// Why rounds cannot be stored, and when that was last told; none while they can.
@@ -116,6 +118,7 @@ impl<P: Provider> Owner<P> {
         slurm: Slurm,
         vms_changed: Arc<Notify>,
     ) -> anyhow::Result<Self> {
+        let start = Start::now();
         let mut store = Store::open(&config.state_dir.join("thiao.db"))?;
         let last_clock = store.clock()?.and_then(|text| Saved::decode(&text));
         let clock = Arc::new(Clock::start(last_clock.as_ref()));
@@ -146,6 +149,7 @@ impl<P: Provider> Owner<P> {
             provider,
             provider_notes: Vec::new(),
             started,
+            start,
             slurm_look: Look::default(),
             provider_look: Look::default(),
             unstored: None,
@@ -250,6 +254,10 @@ impl<P: Provider> Owner<P> {
         }
         let consumed = self.take_orders();
         let Decided { plan, steps, refused } = self.rounds.decide(self.readiness.why_not());
+        if self.sees_all() {
+            let told = self.start.planned(steps.len());
+            self.note_all(told);
+        }
         for refusal in refused {
             let text = format!(
                 "the linter refused \"{}\": {}; please report this",
@@ -293,6 +301,12 @@ impl<P: Provider> Owner<P> {
             (!options.is_empty()).then_some((job.id, options))
         })
         .collect()
+    }
+
+    /// Whether plans rest on whole views of both sides.
+    fn sees_all(&self) -> bool {
+        let world = &self.rounds.world;
+        self.readiness.why_not().is_none() && world.slurm.is_some() && world.provider.is_some()
     }
 
     fn take_orders(&mut self) -> Vec<PathBuf> {

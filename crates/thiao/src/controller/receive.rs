@@ -80,6 +80,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn recovered(&mut self, side: Subject, began: Time) {
+        self.start.read(&side);
         let look = self.look_of(&side);
         look.last_ok = Some(began.0);
         if look.error.take().is_some() {
