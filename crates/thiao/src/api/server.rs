@@ -1,8 +1,10 @@
 //! The API's server: who may come in, how long he may stay, what he may see.
 //!
-//! Connections are bounded in number (per user and in all), in the size of
-//! their heads and in time. Nothing here keeps state of the controller: every
-//! answer is asked for over the channel.
+//! Connections are bounded in number (per user and in all), in the size of their heads,
+//! in time, and in what they have been answered and do not take. Users' questions come
+//! before the controller a few at a time, so that root's and Slurm's never wait behind many
+//! of them, and those that call for a look at Slurm are gathered. Nothing here keeps state
+//! of the controller: every answer is asked for over the channel.
 //!
 //! *Architecture invariant:* permissions are decided here and nowhere else, by
 //! the kernel's peer credentials; the controller answers all that is asked.
@@ -10,13 +12,16 @@
 mod doors;
 mod routes;
 
-use super::{Query, Viewer};
-use doors::Doors;
+use super::{ApiError, Query, Viewer};
+use axum::response::IntoResponse as _;
+use doors::{Doors, Pass, SubordinateUids};
+use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use routes::Controller;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -24,13 +29,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// What an asker may take of us.
 #[derive(Debug, Clone)]
 struct Limits {
     /// How long he may take to send a request's head, also between two requests.
     head: Duration,
+    /// How long he may take from an answer to his next question: to take the one, and to ask the other.
+    taking: Duration,
     /// How long the controller may take to answer, where nothing is waited for.
     answer: Duration,
     /// Connections in all.
@@ -39,17 +46,28 @@ struct Limits {
     others: usize,
     /// Connections of one such user.
     per_user: usize,
+    /// Bytes of answers that one such user may have waiting for him.
+    untaken: u64,
+    /// Questions of all such users that are before the controller at once.
+    turns: usize,
+    /// Their questions that call for a look at Slurm are gathered for so long.
+    gather: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
+            taking: Duration::from_secs(30),
             answer: Duration::from_secs(15),
             // One per job that waits in its prolog.
             connections: 4096,
             others: 256,
             per_user: 32,
+            // All 10,000 nodes are 3 MB.
+            untaken: 16 << 20,
+            turns: 4,
+            gather: Duration::from_millis(500),
         }
     }
 }
@@ -59,6 +77,9 @@ const MAX_HEAD: usize = 64 << 10;
 
 /// The most lines of a request's head.
 const MAX_HEADERS: usize = 32;
+
+/// What one is told who lets his answers lie.
+const UNTAKEN: &str = "too many of your answers wait to be taken: read them, and come again";
 
 /// The uid that the kernel shows for users it cannot map into this user namespace.
 const OVERFLOW_UID: u32 = 65_534;
@@ -106,8 +127,7 @@ fn more_files() -> usize {
 
 async fn listen(listener: UnixListener, queries: mpsc::Sender<Query>, limits: Limits) -> io::Result<()> {
     let own_uid = rustix::process::geteuid().as_raw();
-    let doors = Arc::new(Doors::new(&limits));
-    let answers = Answers::within(queries, &limits);
+    let answers = Answers::within(queries, limits);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -120,13 +140,9 @@ async fn listen(listener: UnixListener, queries: mpsc::Sender<Query>, limits: Li
         };
         let Ok(peer) = stream.peer_cred() else { continue };
         let viewer = viewer(peer.uid(), own_uid);
-        match doors.enter(viewer) {
+        match answers.doors.enter(viewer) {
             Some(pass) => {
-                let answers = answers.clone();
-                tokio::spawn(async move {
-                    answers.converse(stream, viewer).await;
-                    drop(pass);
-                });
+                tokio::spawn(answers.clone().talk(stream, viewer, Arc::new(pass)));
             }
             None => turn_away(&stream),
         }
@@ -141,41 +157,93 @@ fn viewer(uid: u32, own_uid: u32) -> Viewer {
     }
 }
 
-/// What answers an asker who was let in.
+/// What answers those who ask.
 #[derive(Clone)]
 pub struct Answers {
-    router: axum::Router,
-    head: Duration,
+    doors: Arc<Doors>,
+    of_trusted: axum::Router,
+    of_others: axum::Router,
+    limits: Limits,
 }
 
 impl Answers {
     /// Answers by what the controller says to these questions.
     #[must_use]
     pub fn new(queries: mpsc::Sender<Query>) -> Self {
-        Self::within(queries, &Limits::default())
+        Self::within(queries, Limits::default())
     }
 
-    fn within(queries: mpsc::Sender<Query>, limits: &Limits) -> Self {
+    fn within(queries: mpsc::Sender<Query>, limits: Limits) -> Self {
         Self {
-            router: routes::router(queries, limits.answer),
-            head: limits.head,
+            doors: Arc::new(Doors::new(&limits, SubordinateUids::of_machine())),
+            of_trusted: routes::router(Controller::new(queries.clone(), limits.answer)),
+            of_others: routes::router(Controller::for_many(queries, &limits)),
+            limits,
         }
     }
 
     /// Answers one connection's requests, until it ends; `viewer` is who is at its other end.
+    /// If it is not let in, nothing is said.
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin, viewer: Viewer) {
+        if let Some(pass) = self.doors.enter(viewer) {
+            self.clone().talk(stream, viewer, Arc::new(pass)).await;
+        }
+    }
+
+    async fn talk(self, stream: impl AsyncRead + AsyncWrite + Unpin, viewer: Viewer, pass: Arc<Pass>) {
+        let router = if viewer.trusted {
+            self.of_trusted
+        } else {
+            self.of_others
+        };
+        // Whether the controller is at work for it, or it has its answer.
+        let (at_work, seen) = watch::channel(false);
+        let at_work = Arc::new(at_work);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(viewer);
-            TowerToHyperService::new(self.router.clone()).call(request)
+            at_work.send_replace(true);
+            let asked = TowerToHyperService::new(router.clone()).call(request);
+            let (at_work, pass) = (at_work.clone(), pass.clone());
+            async move {
+                let answer = asked.await;
+                at_work.send_replace(false);
+                let bytes = answer.as_ref().map_or(0, |answer| answer.size_hint().lower());
+                match pass.carry(bytes) {
+                    true => answer,
+                    false => Ok(ApiError::Unavailable(UNTAKEN.to_owned()).into_response()),
+                }
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.head)
+            .header_read_timeout(self.limits.head)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = connection.await {
+        let ended = tokio::select! {
+            ended = connection => ended.map_err(|error| error.to_string()),
+            () = not_taken(seen, self.limits.taking) => Err("its answer was not taken".to_owned()),
+        };
+        if let Err(error) = ended {
             tracing::debug!(uid = viewer.uid, %error, "a connection to the API ended early");
+        }
+    }
+}
+
+/// Returns when so long nothing is asked and nothing is worked at.
+async fn not_taken(mut at_work: watch::Receiver<bool>, limit: Duration) {
+    loop {
+        // Whatever has changed, several times perhaps: the time begins anew.
+        let works = *at_work.borrow_and_update();
+        let changed = match works {
+            true => Ok(at_work.changed().await),
+            false => tokio::time::timeout(limit, at_work.changed()).await,
+        };
+        match changed {
+            Ok(Ok(())) => {}
+            // The connection has ended: its own end is told.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
         }
     }
 }

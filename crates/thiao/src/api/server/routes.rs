@@ -3,6 +3,7 @@
 
 mod of_jobs;
 
+use super::Limits;
 use crate::api::types::{
     Accepted, Event, Explanation, Host, Job, Node, PlanView, Problem, Status, Version, Vm,
 };
@@ -15,10 +16,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use thiao_core::hostlist;
 use thiao_core::ids::JobId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Most events in one answer.
 const MAX_EVENTS: usize = 10_000;
@@ -35,21 +37,87 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
+/// The way to the controller.
 #[derive(Clone)]
-struct Controller {
+pub(super) struct Controller {
     queries: mpsc::Sender<Question>,
     patience: Duration,
+    /// How many questions are before it at once by this way: those that it answers by itself.
+    turns: Arc<Semaphore>,
+    /// And those for which it asks Slurm something, which may take seconds.
+    slow_turns: Arc<Semaphore>,
+    /// What calls for a look at Slurm is gathered for so long, from this instant on.
+    gather: Option<(Instant, Duration)>,
 }
 
 impl Controller {
-    /// Asks, and waits for the answer for a bounded time.
-    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, ApiError> {
-        let busy = |_| ApiError::Unavailable("the controller is busy: come again in a moment".to_owned());
-        tokio::time::timeout(self.patience, self.ask_unbounded(question))
-            .await
-            .map_err(busy)?
+    /// For the trusted, who wait for nobody.
+    pub(super) fn new(queries: mpsc::Sender<Question>, patience: Duration) -> Self {
+        Self {
+            queries,
+            patience,
+            turns: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            slow_turns: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            gather: None,
+        }
     }
 
+    /// For all others together: they may be many, and each may ask without end.
+    pub(super) fn for_many(queries: mpsc::Sender<Question>, limits: &Limits) -> Self {
+        Self {
+            queries,
+            patience: limits.answer,
+            turns: Arc::new(Semaphore::new(limits.turns)),
+            slow_turns: Arc::new(Semaphore::new(limits.turns)),
+            gather: Some((Instant::now(), limits.gather)),
+        }
+    }
+
+    /// To be awaited before what calls for a look at Slurm: all who come within a period go
+    /// on together at its end, and share the look.
+    async fn gather(&self) {
+        let Some((since, period)) = self.gather else {
+            return;
+        };
+        tokio::time::sleep(rest(since.elapsed(), period)).await;
+    }
+
+    /// Sees to it that a job that may be new was looked for. All who wait for that wait for one look.
+    async fn seen(&self, job: JobId) -> Result<(), ApiError> {
+        self.gather().await;
+        self.in_time(self.ask_unbounded(|reply| Question::JobSeen { job, reply }))
+            .await
+    }
+
+    /// Asks, and waits for the answer for a bounded time.
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, ApiError> {
+        self.ask_in_turn(&self.turns, question).await
+    }
+
+    /// The same of what the controller asks Slurm.
+    async fn ask_slow<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, ApiError> {
+        self.ask_in_turn(&self.slow_turns, question).await
+    }
+
+    async fn ask_in_turn<T>(
+        &self,
+        turns: &Semaphore,
+        question: impl FnOnce(Reply<T>) -> Question,
+    ) -> Result<T, ApiError> {
+        self.in_time(async {
+            // Closed by nobody.
+            let _turn = turns.acquire().await;
+            self.ask_unbounded(question).await
+        })
+        .await
+    }
+
+    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+        let busy = |_| ApiError::Unavailable("the controller is busy: come again in a moment".to_owned());
+        tokio::time::timeout(self.patience, asked).await.map_err(busy)?
+    }
+
+    /// Asks, and waits for the answer for as long as it takes.
     async fn ask_unbounded<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, ApiError> {
         let ends =
             || ApiError::Unavailable("the controller is ending: come again when it is back".to_owned());
@@ -73,6 +141,12 @@ impl Controller {
     }
 }
 
+/// How long it is to the end of the period that began last.
+fn rest(elapsed: Duration, period: Duration) -> Duration {
+    let into = elapsed.as_nanos() % period.as_nanos().max(1);
+    period.saturating_sub(Duration::from_nanos(u64::try_from(into).unwrap_or(0)))
+}
+
 /// What a viewer may see of jobs.
 struct Sight {
     viewer: Viewer,
@@ -81,6 +155,11 @@ struct Sight {
 }
 
 impl Sight {
+    /// Whether it is known as one of his jobs: it need not be looked for.
+    fn knows(&self, job: JobId) -> bool {
+        self.own.contains(&job.0)
+    }
+
     fn job(&self, id: u32) -> bool {
         self.viewer.trusted || self.own.contains(&id)
     }
@@ -95,7 +174,7 @@ impl Sight {
 }
 
 /// All paths.
-pub(super) fn router(queries: mpsc::Sender<Question>, patience: Duration) -> Router {
+pub(super) fn router(controller: Controller) -> Router {
     let v1 = Router::new()
         .route("/status", get(status))
         .route("/nodes", get(nodes))
@@ -117,7 +196,7 @@ pub(super) fn router(queries: mpsc::Sender<Question>, patience: Duration) -> Rou
         .nest("/v1", v1)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .with_state(Controller { queries, patience })
+        .with_state(controller)
 }
 
 impl IntoResponse for ApiError {
@@ -251,22 +330,27 @@ async fn events(
         )));
     }
     let sight = controller.sight(viewer).await?;
+    // A follower must get past other people's events, in few questions.
+    let page = match (viewer.trusted, after) {
+        (false, Some(_)) => MAX_EVENTS,
+        (true, _) | (false, None) => limit,
+    };
     let mut after = after;
     loop {
         let subject = subject.clone();
         let mut events = controller
             .ask(|reply| Question::Events {
-                limit,
+                limit: page,
                 after,
                 subject,
                 reply,
             })
             .await?;
-        let full = events.len() >= limit;
+        let full = events.len() >= page;
         let last = events.last().map(|event| event.id);
         events.retain(|event| sight.subject(&event.subject, event.uid));
-        // A follower must get past a whole page of other people's events.
         if !events.is_empty() || !full || after.is_none() || last <= after {
+            events.truncate(limit);
             return Ok(Json(events));
         }
         after = last;
@@ -285,10 +369,13 @@ async fn explain(
             "name a node (fg0), a VM (fg0.3) or a job (17)".to_owned(),
         ));
     }
-    if let Ok(job) = name.parse().map(JobId) {
-        controller.ask(|reply| Question::JobSeen { job, reply }).await?;
+    let mut sight = controller.sight(viewer).await?;
+    if let Ok(job) = name.parse().map(JobId)
+        && !sight.knows(job)
+    {
+        controller.seen(job).await?;
+        sight = controller.sight(viewer).await?;
     }
-    let sight = controller.sight(viewer).await?;
     let mut told = controller
         .ask(|reply| Question::Explain {
             name: name.clone(),
@@ -327,6 +414,7 @@ async fn job_ready(
     if !controller.sight(viewer).await?.job(id) {
         return Err(ApiError::NotFound(format!("you have no job {id}")));
     }
+    controller.gather().await;
     let wait = timeout_ms
         .map_or(READY_WAIT, Duration::from_millis)
         .min(READY_WAIT_MAX);
@@ -397,4 +485,23 @@ fn ordered(
 
 fn malformed(rejection: impl std::fmt::Display) -> ApiError {
     ApiError::Malformed(rejection.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_come_within_a_period_go_on_together() {
+        let ms = Duration::from_millis;
+        for (elapsed, period, expected) in [
+            (0, 500, 500),
+            (1, 500, 499),
+            (499, 500, 1),
+            (1_700, 500, 300),
+            (7, 0, 0),
+        ] {
+            assert_eq!(rest(ms(elapsed), ms(period)), ms(expected), "{elapsed} {period}");
+        }
+    }
 }

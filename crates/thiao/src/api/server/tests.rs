@@ -1,5 +1,7 @@
 //! A real server on a real socket before a controller that knows little.
 
+mod crowd;
+
 use super::*;
 use crate::api::ApiError;
 use crate::api::client::{Client, ClientError};
@@ -245,7 +247,7 @@ async fn ask_with(uid: u32, method: &str, path: &str, body: Body) -> (StatusCode
     let (queries, asked) = mpsc::channel(4);
     let (left, _) = oneshot::channel();
     tokio::spawn(controller(asked, left));
-    let router = routes::router(queries, Duration::from_millis(300));
+    let router = routes::router(Controller::new(queries, Duration::from_millis(300)));
     let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
     request.extensions_mut().insert(viewer(uid, 0));
     let answer = TowerToHyperService::new(router).call(request).await.unwrap();
@@ -561,45 +563,4 @@ async fn an_asker_who_leaves_is_noticed() {
         .await
         .expect("noticed")
         .unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_slow_the_big_and_the_many_are_turned_away() {
-    let limits = Limits {
-        head: Duration::from_millis(300),
-        connections: 2,
-        ..Limits::default()
-    };
-    let (_dir, socket, _gone) = served(limits);
-    let connect = || {
-        let stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        stream
-    };
-    let read = |mut stream: std::os::unix::net::UnixStream| {
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        answer
-    };
-    // Two who say nothing fill the house; the third is told so; then they are put out.
-    let (first, second) = (connect(), connect());
-    std::thread::sleep(Duration::from_millis(50));
-    let third = read(connect());
-    assert!(
-        third.starts_with("HTTP/1.1 503") && third.contains("too many connections"),
-        "{third}"
-    );
-    assert_eq!((read(first), read(second)), (String::new(), String::new()));
-
-    let mut big = connect();
-    let _ = big.write_all(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MAX_HEAD + 1)).as_bytes());
-    let answer = read(big);
-    assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
-
-    let mut many = connect();
-    let headers = "A: b\r\n".repeat(MAX_HEADERS + 1);
-    many.write_all(format!("GET /version HTTP/1.1\r\n{headers}\r\n").as_bytes())
-        .unwrap();
-    let answer = read(many);
-    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }

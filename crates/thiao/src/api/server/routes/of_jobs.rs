@@ -31,7 +31,7 @@ pub(super) async fn give(
     controller.owned(viewer, job).await?;
     let options = VmOptions::parse(&options).map_err(ApiError::Malformed)?;
     controller
-        .ask(|reply| Question::Give { job, options, reply })
+        .ask_slow(|reply| Question::Give { job, options, reply })
         .await
         .map(Json)
 }
@@ -103,12 +103,16 @@ impl Controller {
     /// has forgotten it by ours; or he is trusted. Others are told that there is none.
     async fn owned(&self, viewer: Viewer, name: JobName) -> Result<(), ApiError> {
         let job = JobId(name.id);
-        self.ask(|reply| Question::JobSeen { job, reply }).await?;
         if viewer.trusted {
-            return Ok(());
+            return self.seen(job).await;
         }
         let mut jobs = self.ask(Question::Jobs).await?;
         jobs.retain(|job| job.is(name));
+        if jobs.is_empty() {
+            self.seen(job).await?;
+            jobs = self.ask(Question::Jobs).await?;
+            jobs.retain(|job| job.is(name));
+        }
         let own = if jobs.is_empty() {
             name.task.is_none() && self.vms_of(viewer, name.id).await?.uid == Some(viewer.uid)
         } else {
