@@ -129,6 +129,30 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// Whether the controller has something to do once it has answered.
+    #[must_use]
+    pub fn orders(&self) -> bool {
+        match self {
+            Self::Resume { .. } | Self::Suspend { .. } | Self::Clean { .. } => true,
+            // Those that look, and those after whom a look at Slurm comes.
+            Self::Status(_)
+            | Self::Nodes(_)
+            | Self::Vms(_)
+            | Self::Hosts(_)
+            | Self::Jobs(_)
+            | Self::Events { .. }
+            | Self::Plan(_)
+            | Self::Explain { .. }
+            | Self::JobSeen { .. }
+            | Self::JobReady { .. }
+            | Self::Give { .. }
+            | Self::JobVms { .. }
+            | Self::JobsVms { .. } => false,
+        }
+    }
+}
+
 /// A job as people name it: `17`, and `17_3` for a task of an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobName {

@@ -28,9 +28,16 @@ use thiao_core::world::{Phase, Wish, World};
 use thiao_slurm::Slurm;
 use tokio::net::UnixDatagram;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 
 /// Messages that may wait; senders wait when it is full.
 const BACKLOG: usize = 1024;
+
+/// Rounds that are only poked for begin so long after one another, however often somebody pokes.
+const ROUNDS_APART: Duration = Duration::from_millis(20);
+
+/// Pokes that are taken for one; the kernel holds fewer (`net.unix.max_dgram_qlen`).
+const POKES: usize = 4096;
 
 /// A slurmd that runs registers within this time, or something is wrong with it.
 const REGISTERS_WITHIN: Millis = Millis::secs(3);
@@ -179,27 +186,38 @@ impl<P: Provider> Owner<P> {
         self.ensure_gate();
         self.hear_of_jobs();
         self.start_lookers();
+        let mut last_round = None;
         loop {
-            tokio::task::block_in_place(|| self.one_round());
-            let timing = &self.config.timing;
-            tokio::select! {
+            // Not after every question: anybody may ask, as often as he likes.
+            let last = *last_round.get_or_insert_with(|| {
+                let began = Instant::now();
+                tokio::task::block_in_place(|| self.one_round());
+                began
+            });
+            let mut due = tokio::select! {
                 message = self.messages.1.recv() => {
                     // The owner holds a sender itself: the channel never closes.
                     let Some(message) = message else { return Ok(()) };
                     self.take(message);
+                    true
                 }
                 query = queries.recv() => {
                     let Some(query) = query else { return Ok(()) };
+                    let orders = query.orders();
+                    self.rounds.wake(self.clock.now());
                     tokio::task::block_in_place(|| self.answer(query));
+                    orders
                 }
-                _ = self.poke.readable() => {}
-                () = tokio::time::sleep(timing.tick) => {}
-            }
+                () = poked(&self.poke, last + ROUNDS_APART) => true,
+                () = tokio::time::sleep_until(last + self.config.timing.tick) => true,
+            };
             while let Ok(message) = self.messages.1.try_recv() {
                 self.take(message);
+                due = true;
             }
-            let mut byte = [0u8; 64];
-            while self.poke.try_recv(&mut byte).is_ok() {}
+            if due {
+                last_round = None;
+            }
         }
     }
 
@@ -495,6 +513,22 @@ impl<P: Provider> Owner<P> {
         Err(ApiError::Unavailable(format!(
             "the order could not be stored, and is not followed: {why}"
         )))
+    }
+}
+
+/// Waits for a poke, and takes it and those behind it; not before that time. Taking has an end
+/// also where they come without one.
+async fn poked(socket: &UnixDatagram, earliest: Instant) {
+    tokio::time::sleep_until(earliest).await;
+    // An error would be there again at once: the tick has to do then.
+    if socket.readable().await.is_err() {
+        return std::future::pending().await;
+    }
+    let mut byte = [0; 1];
+    for _ in 0..POKES {
+        if socket.try_recv(&mut byte).is_err() {
+            return;
+        }
     }
 }
 
