@@ -2,7 +2,7 @@
 //!
 //! The rooms of the one binary that people type: the command line (`cli`), its
 //! words on paper (`output`), the settings (`config`, and `import` from 2011), the local API (`api`),
-//! the controller with its memory (`controller`, `store`), and the private lab
+//! the controller with its memory (`controller`, `store`) and its folder (`state_dir`), and the private lab
 //! (`lab`). A library, so that tests and `xtask` reach them.
 
 pub mod api;
@@ -13,4 +13,5 @@ pub mod doctor;
 pub mod import;
 pub mod lab;
 pub mod output;
+pub mod state_dir;
 pub mod store;

@@ -3,10 +3,12 @@
 //! only then is the file removed. A crash in between finds the name in the store.
 
 use super::clock::Clock;
+use crate::state_dir;
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
@@ -41,6 +43,23 @@ pub struct Taken {
     pub order: Order,
 }
 
+/// Why a file of the spool was not read.
+enum Unread {
+    /// It is no order.
+    Never(String),
+    /// It may be one: no file can be opened now, say.
+    NotNow(io::Error),
+}
+
+impl Unread {
+    fn of(error: io::Error) -> Self {
+        match state_dir::is_unsafe(&error) {
+            true => Self::Never(error.to_string()),
+            false => Self::NotNow(error),
+        }
+    }
+}
+
 /// What the spool held.
 #[derive(Default)]
 pub struct Batch {
@@ -61,11 +80,9 @@ impl Spool {
     ) -> io::Result<Self> {
         let dir = state_dir.join("spool");
         for sub in ["", spool::TMP, spool::NEW, "bad"] {
-            use std::os::unix::fs::DirBuilderExt;
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir.join(sub))?;
+            let dir = dir.join(sub);
+            state_dir::make_private(&dir)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))?;
         }
         let spool = Self { dir };
         spool.clear_partial();
@@ -98,7 +115,9 @@ impl Spool {
 
     fn publish(&self, name: &str, line: &str) -> io::Result<()> {
         let partial = self.dir.join(format!("{name}.part"));
-        fs::write(&partial, format!("{line}\n"))?;
+        // What an earlier one left there; it is made anew, so that no link is followed.
+        remove([partial.clone()]);
+        state_dir::own_file(&partial)?.write_all(format!("{line}\n").as_bytes())?;
         fs::rename(partial, self.dir.join(name))
     }
 
@@ -114,15 +133,22 @@ impl Spool {
             path: new.clone(),
             source,
         };
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<OsString> = Vec::new();
         for entry in fs::read_dir(&new).map_err(wrap)? {
-            // Names that are not UTF-8 were not written by a hook.
-            names.extend(entry.map_err(wrap)?.file_name().into_string().ok());
+            names.push(entry.map_err(wrap)?.file_name());
         }
         names.sort_unstable();
         let mut batch = Batch::default();
         for name in names {
             let path = new.join(&name);
+            let name = match name.into_string() {
+                Ok(name) => name,
+                Err(odd) => {
+                    let why = "no hook gives such a name";
+                    batch.notes.push(self.set_aside(&odd, &path, why));
+                    continue;
+                }
+            };
             if store.is_taken(&name)? {
                 batch.leftovers.push(path);
                 continue;
@@ -132,7 +158,14 @@ impl Spool {
                     batch.orders.push(taken);
                     batch.notes.extend(note);
                 }
-                Err(why) => batch.notes.push(self.set_aside(&name, &path, &why)),
+                Err(Unread::Never(why)) => batch.notes.push(self.set_aside(OsStr::new(&name), &path, &why)),
+                Err(Unread::NotNow(error)) => {
+                    let text =
+                        format!("the order {name} cannot be read now: {error}; it waits, and is tried again");
+                    batch
+                        .notes
+                        .push(Note::new(Subject::Controller, "intent-waits", text));
+                }
             }
         }
         // Names sort by the machine's clock, which may have been set back in between.
@@ -140,14 +173,15 @@ impl Spool {
         Ok(batch)
     }
 
-    fn read_one(&self, name: &str, path: &Path, clock: &Clock) -> Result<(Taken, Option<Note>), String> {
-        let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
-        if length > LARGEST {
-            return Err(format!("it has {length} bytes"));
+    fn read_one(&self, name: &str, path: &Path, clock: &Clock) -> Result<(Taken, Option<Note>), Unread> {
+        let file = state_dir::read_own_file(path).map_err(Unread::of)?;
+        let mut bytes = Vec::new();
+        let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+        if read.map_err(Unread::of)? as u64 > LARGEST {
+            return Err(Unread::Never(format!("it has more than {LARGEST} bytes")));
         }
-        let bytes = fs::read(path).map_err(|error| error.to_string())?;
-        let file = IntentFile::decode(&bytes).map_err(|error| error.to_string())?;
-        let nodes = file.nodes().map_err(|error| error.to_string())?;
+        let file = IntentFile::decode(&bytes).map_err(|error| Unread::Never(error.to_string()))?;
+        let nodes = file.nodes().map_err(|error| Unread::Never(error.to_string()))?;
         let (jobs, note) = jobs_by_node(&file);
         let (order, intent) = (file.order(jobs), file.taken(name));
         Ok((
@@ -162,12 +196,23 @@ impl Spool {
         ))
     }
 
-    fn set_aside(&self, name: &str, path: &Path, why: &str) -> Note {
-        let bad = self.dir.join("bad").join(name);
-        let text = match fs::rename(path, &bad) {
-            Ok(()) => format!(
+    fn set_aside(&self, name: &OsStr, path: &Path, why: &str) -> Note {
+        let bad = self.dir.join("bad");
+        let (first, mut second) = (bad.join(name), name.to_owned());
+        // Is there one of that name already, a folder perhaps, then beside it.
+        second.push(format!(".{}", now().0));
+        let moved = fs::rename(path, &first).map(|()| first);
+        let moved = moved.or_else(|_| {
+            let second = bad.join(second);
+            fs::rename(path, &second).map(|()| second)
+        });
+        // Whoever wrote the name: it stays on one line.
+        let name = name.to_string_lossy();
+        let name = name.escape_debug();
+        let text = match moved {
+            Ok(kept) => format!(
                 "the order {name} cannot be read: {why}; kept as {}",
-                bad.display()
+                kept.to_string_lossy().escape_debug()
             ),
             Err(error) => {
                 format!("the order {name} cannot be read: {why}; and cannot be moved away: {error}")

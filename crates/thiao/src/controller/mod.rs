@@ -20,10 +20,10 @@ mod submitted;
 
 use crate::api;
 use crate::config::{Config, ProviderSettings};
+use crate::state_dir;
 use anyhow::Context;
 use provider::Provider;
 use std::fs::File;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use thiao_slurm::Slurm;
@@ -94,17 +94,22 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
 }
 
 fn make_state_dir(state_dir: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(state_dir)
-        .with_context(|| format!("the state folder {} cannot be made", state_dir.display()))
+    state_dir::make(state_dir)
+        .with_context(|| format!("the state folder {} cannot be used", state_dir.display()))?;
+    for (above, trouble) in state_dir::exposed_above(state_dir, state_dir::own_uid()) {
+        tracing::warn!(
+            "the state folder is not safe in {}: {trouble}; {}",
+            above.display(),
+            trouble.remedy(&above)
+        );
+    }
+    Ok(())
 }
 
 /// One controller per state folder: the second refuses.
 fn lock(state_dir: &Path) -> anyhow::Result<File> {
     let path = state_dir.join("lock");
-    let file = File::create(&path)
+    let file = state_dir::own_file(&path)
         .with_context(|| format!("{} cannot be written. {DISK_ADVICE}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -17,7 +17,7 @@ const ONCE_MORE: Duration = Duration::from_millis(200);
 /// Makes the file and calls for a look at Slurm whenever it is touched, until the process
 /// ends: on a thread that does nothing else.
 pub fn watch(file: &Path, look: Arc<Notify>) -> io::Result<()> {
-    std::fs::File::create(file)?;
+    crate::state_dir::own_file(file)?;
     let watcher = inotify::init(CreateFlags::CLOEXEC)?;
     inotify::add_watch(&watcher, file, WatchFlags::CLOSE_WRITE)?;
     std::thread::Builder::new()
@@ -54,5 +54,27 @@ mod tests {
         }
         let quiet = tokio::time::timeout(ONCE_MORE * 2, look.notified()).await;
         assert!(quiet.is_err(), "nobody touched it");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_touches_calls_for_few_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("submitted");
+        let look = Arc::new(Notify::new());
+        watch(&file, look.clone()).unwrap();
+        let flooding = {
+            let file = file.clone();
+            tokio::task::spawn_blocking(move || {
+                for _ in 0..20_000 {
+                    std::fs::File::create(&file).unwrap();
+                }
+            })
+        };
+        let (began, mut looks) = (std::time::Instant::now(), 0);
+        while !flooding.is_finished() || looks == 0 {
+            looks += u32::from(tokio::time::timeout(ONCE_MORE, look.notified()).await.is_ok());
+        }
+        let turns = began.elapsed().as_millis() / (BEFORE_THE_LOOK + ONCE_MORE).as_millis() + 1;
+        assert!(u128::from(looks) <= 2 * turns, "{looks} looks in {turns} turns");
     }
 }

@@ -2,8 +2,38 @@
 
 use crate::api::types::{Look, Status};
 use crate::output::{span, when};
+use crate::state_dir;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 use thiao_core::finding::Finding;
+
+/// Whether the state folder is safe from other users than the one whose it is.
+#[must_use]
+pub fn state_folder(dir: &Path) -> Finding {
+    const WHAT: &str = "state folder";
+    let meta = match std::fs::metadata(dir) {
+        Ok(meta) => meta,
+        Err(error) => {
+            return Finding::warn(WHAT, format!("{}: {error}", dir.display()))
+                .advice("the controller makes it when it starts");
+        }
+    };
+    let own = state_dir::trouble(&meta, meta.uid()).map(|trouble| (dir.to_owned(), trouble));
+    let mut troubles = own.into_iter().chain(state_dir::exposed_above(dir, meta.uid()));
+    match troubles.next() {
+        None => Finding::ok(WHAT, format!("{} is safe from other users", dir.display())),
+        Some((folder, trouble)) => Finding::bad(
+            WHAT,
+            format!(
+                "{} is not safe from other users, because of {}: {trouble}",
+                dir.display(),
+                folder.display()
+            ),
+        )
+        .advice(trouble.remedy(&folder)),
+    }
+}
 
 /// What the controller says of itself, against the settings; `Err` is why it does not answer.
 #[must_use]

@@ -160,6 +160,21 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
     if let Some((view, details)) = &slurm {
         of_nodes.extend(about_nodes(config, view, details, ours.as_ref(), &client));
     }
+    let mut of_controller = controller::judge(
+        status
+            .as_ref()
+            .map_err(ToString::to_string)
+            .as_deref()
+            .map_err(String::as_str),
+        config.cluster.as_str(),
+        match &config.provider {
+            ProviderSettings::Qemu(_) => "qemu",
+            ProviderSettings::OpenNebula(_) => "opennebula",
+        },
+        env!("CARGO_PKG_VERSION"),
+        config.timing.look_max_age,
+    );
+    of_controller.push(controller::state_folder(&config.state_dir));
     let mut groups = vec![
         Group {
             title: "Settings",
@@ -178,20 +193,7 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
         },
         Group {
             title: "Controller",
-            findings: controller::judge(
-                status
-                    .as_ref()
-                    .map_err(ToString::to_string)
-                    .as_deref()
-                    .map_err(String::as_str),
-                config.cluster.as_str(),
-                match &config.provider {
-                    ProviderSettings::Qemu(_) => "qemu",
-                    ProviderSettings::OpenNebula(_) => "opennebula",
-                },
-                env!("CARGO_PKG_VERSION"),
-                config.timing.look_max_age,
-            ),
+            findings: of_controller,
         },
         Group {
             title: "Nodes",

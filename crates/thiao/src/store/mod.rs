@@ -12,6 +12,7 @@ mod row;
 pub use job_vms::Which;
 
 use crate::api::types::{Event, JobVm};
+use crate::state_dir;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,14 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: rusqlite::Error,
+    },
+    /// It is not a file of ours.
+    #[error("the database {path} cannot be opened: {source}")]
+    Unsafe {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The file is of a version that we do not know.
     #[error(
@@ -94,7 +103,11 @@ impl Store {
             path: path.to_owned(),
             source,
         };
-        make_private(path);
+        // Before SQLite would make it readable; and it would follow a link, or wait at a pipe.
+        state_dir::own_file(path).map_err(|source| StoreError::Unsafe {
+            path: path.to_owned(),
+            source,
+        })?;
         let mut db = Connection::open(path).map_err(wrap)?;
         db.busy_timeout(Duration::from_secs(5)).map_err(wrap)?;
         db.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
@@ -377,17 +390,6 @@ fn write_entry(db: &Connection, entry: &Entry, now: Time) -> rusqlite::Result<()
             .execute(params![id, now, outcome])?;
     }
     Ok(())
-}
-
-/// Makes the file with mode 0600 before SQLite would make it readable. An
-/// error shows when SQLite opens it.
-fn make_private(path: &Path) {
-    use std::os::unix::fs::OpenOptionsExt;
-    let _ = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path);
 }
 
 #[cfg(test)]

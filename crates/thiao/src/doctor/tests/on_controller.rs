@@ -125,3 +125,25 @@ fn old_looks_other_settings_and_what_holds_it_up() {
         holds(&found, what, verdict, words, remedy);
     }
 }
+
+#[test]
+fn a_state_folder_that_others_may_write_into_is_bad() {
+    use std::fs::{Permissions, create_dir_all, set_permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (above, state) = (dir.path().join("a"), dir.path().join("a/state"));
+    let look = || crate::doctor::controller::state_folder(&state);
+    assert_eq!(look().verdict, Verdict::Warn, "it is not there yet");
+    create_dir_all(&state).unwrap();
+    let chmod = |path, mode| set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    for (of_state, of_above, expected) in [
+        (0o755, 0o755, Verdict::Ok),
+        (0o775, 0o755, Verdict::Bad),
+        (0o755, 0o777, Verdict::Bad),
+        (0o755, 0o1777, Verdict::Ok),
+    ] {
+        chmod(&state, of_state);
+        chmod(&above, of_above);
+        assert_eq!(look().verdict, expected, "{of_state:o} {of_above:o}");
+    }
+}
