@@ -2,6 +2,7 @@
 //! tables, colours, times, and the end of a pipe.
 
 use comfy_table::{Attribute, Cell as TableCell, Color, ContentArrangement, Table, presets};
+use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,7 +34,7 @@ impl Cell {
     #[must_use]
     pub fn toned(text: impl AsRef<str>, tone: Tone) -> Self {
         Self {
-            text: clean(text.as_ref()),
+            text: line(text.as_ref()),
             tone,
         }
     }
@@ -139,6 +140,14 @@ impl Printer {
         out.flush()
     }
 
+    /// Writes a sentence, whoever made it.
+    ///
+    /// # Errors
+    /// As [`Printer::print`].
+    pub fn say(self, sentence: &str) -> io::Result<()> {
+        self.print(&(clean(sentence) + "\n"))
+    }
+
     /// Writes over what the terminal showed; what does not fit its height is counted.
     ///
     /// # Errors
@@ -170,21 +179,55 @@ fn frame(text: &str, rows: usize) -> String {
 }
 
 /// What strangers wrote (job names, reasons, consoles) cannot steer the terminal: control
-/// characters become visible.
+/// characters become visible, ends of lines excepted.
 #[must_use]
 pub fn clean(text: &str) -> String {
-    if !text.chars().any(|c| c.is_control() && c != '\n') {
+    made_visible(
+        text,
+        |c| c != '\n' && steers(c),
+        |c| c.escape_default().to_string(),
+    )
+}
+
+/// The same on one line: nobody can write a second one that looks like ours.
+#[must_use]
+pub fn line(text: &str) -> String {
+    made_visible(text, steers, |c| c.escape_default().to_string())
+}
+
+/// A value in JSON, in which such characters are escaped too: it may go to a terminal.
+///
+/// # Errors
+/// When it cannot be serialised.
+pub fn json<T: Serialize>(value: &T, pretty: bool) -> serde_json::Result<String> {
+    let text = match pretty {
+        true => serde_json::to_string_pretty(value)?,
+        false => serde_json::to_string(value)?,
+    };
+    // Others stand in strings alone, where this means the same. All are below U+10000.
+    let escaped = |c| format!("\\u{:04x}", u32::from(c));
+    Ok(made_visible(&text, |c| c != '\n' && steers(c), escaped) + "\n")
+}
+
+/// Whether a terminal does something with it instead of showing it: controls, and what
+/// turns the direction of the text around (Unicode's "bidirectional formatting").
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn made_visible(text: &str, odd: impl Fn(char) -> bool, shown: impl Fn(char) -> String) -> String {
+    if !text.contains(&odd) {
         return text.to_owned();
     }
-    let mut clean = String::with_capacity(text.len());
+    let mut visible = String::with_capacity(text.len());
     for c in text.chars() {
-        if c == '\n' || !c.is_control() {
-            clean.push(c);
-        } else {
-            clean.extend(c.escape_default());
+        match odd(c) {
+            true => visible.push_str(&shown(c)),
+            false => visible.push(c),
         }
     }
-    clean
+    visible
 }
 
 /// The time now, in milliseconds since the epoch.
@@ -259,7 +302,21 @@ mod tests {
     #[test]
     fn strangers_cannot_steer_the_terminal() {
         assert_eq!(clean("a\x1b[2Jb\nc\r"), "a\\u{1b}[2Jb\nc\\r");
-        assert_eq!(Cell::from("\x07").text, "\\u{7}");
+        assert_eq!(line("a\nb"), "a\\nb");
+        assert_eq!(Cell::from("\x07\n").text, "\\u{7}\\n");
+        // CSI in one character, and a text that is shown backwards.
+        assert_eq!(clean("\u{9b}2J \u{202e}abc"), "\\u{9b}2J \\u{202e}abc");
+        assert_eq!(clean("Jürgen, Владимир, 漢字 👍"), "Jürgen, Владимир, 漢字 👍");
+    }
+
+    #[test]
+    fn json_means_the_same_and_steers_no_terminal() {
+        let odd = "\x1b[2J\u{9b}2J\x7f\u{202e}\n\"ü";
+        for pretty in [false, true] {
+            let text = json(&[odd], pretty).unwrap();
+            assert!(!text.contains(|c| c != '\n' && steers(c)), "{text:?}");
+            assert_eq!(serde_json::from_str::<[String; 1]>(&text).unwrap(), [odd]);
+        }
     }
 
     #[test]

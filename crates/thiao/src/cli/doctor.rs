@@ -21,9 +21,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Doctor) -> anyhow
     };
     let worst = doctor::verdict(&groups);
     let text = if how.json {
-        let mut text = serde_json::to_string_pretty(&as_json(&groups, worst))?;
-        text.push('\n');
-        text
+        crate::output::json(&as_json(&groups, worst), true)?
     } else {
         draw(printer, &groups)
     };

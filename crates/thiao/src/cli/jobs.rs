@@ -4,7 +4,7 @@ use super::args::{ExportAs, Jobs, Look};
 use super::{look, watch};
 use crate::api::client::Client;
 use crate::api::types::{Job, JobVm, JobVms, summary_line};
-use crate::output::{Cell, Printer, clean, clock, memory, now, span, when};
+use crate::output::{Cell, Printer, clean, clock, json, line, memory, now, span, when};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
@@ -135,7 +135,7 @@ fn export(client: &Client, printer: Printer, form: ExportAs, since: u64) -> anyh
         }
     }
     let text = match form {
-        ExportAs::Json => serde_json::to_string_pretty(&vms)? + "\n",
+        ExportAs::Json => json(&vms, true)?,
         ExportAs::Csv => csv(&vms),
     };
     Ok(printer.print(&text)?)
@@ -152,9 +152,9 @@ fn csv(vms: &[JobVm]) -> String {
         let fields = [
             vm.job.to_string(),
             vm.uid.map(|uid| uid.to_string()).unwrap_or_default(),
-            clean(&vm.node),
-            clean(&vm.vm),
-            clean(vm.host.as_deref().unwrap_or_default()),
+            line(&vm.node),
+            line(&vm.vm),
+            line(vm.host.as_deref().unwrap_or_default()),
             vm.cpus.to_string(),
             vm.memory_mb.to_string(),
             vm.share_percent.to_string(),

@@ -4,7 +4,7 @@ use super::args::{Events, Look};
 use super::watch::{self, show};
 use crate::api::client::Client;
 use crate::api::types::{Event, Explanation, Host, Look as Seen, PlanLine, PlanView, Status, Vm};
-use crate::output::{Cell, Printer, Tone, clean, clock, memory, now, when};
+use crate::output::{Cell, Printer, Tone, clean, clock, json, line as one_line, memory, now, when};
 use std::fmt::Write as _;
 
 /// The tone of one of our state words, or of Slurm's for jobs.
@@ -239,7 +239,7 @@ pub(super) fn explain(client: &Client, printer: Printer, name: &str, how: Look) 
 fn draw_story(printer: Printer, told: &Explanation) -> String {
     let mut text = format!("{}\n", clean(&told.subject));
     for sentence in &told.now {
-        let _ = writeln!(text, "  {}", clean(sentence));
+        let _ = writeln!(text, "  {}", one_line(sentence));
     }
     for (n, event) in told.story.iter().enumerate() {
         if n == 0 {
@@ -254,9 +254,9 @@ fn draw_event(printer: Printer, event: &Event) -> String {
     format!(
         "{}  {:<12} {:<16} {}\n",
         printer.toned(&clock(event.at), Tone::Faint),
-        clean(&event.subject),
-        clean(&event.kind),
-        clean(&event.message)
+        one_line(&event.subject),
+        one_line(&event.kind),
+        one_line(&event.message)
     )
 }
 
@@ -282,15 +282,14 @@ pub(super) fn events(client: &Client, printer: Printer, which: &Events) -> anyho
     let ask = |limit: usize, after| client.events(limit, after, subject.as_deref());
     let mut events = ask(which.limit.into(), None)?;
     if which.json && !which.follow {
-        return Ok(printer.print(&(serde_json::to_string_pretty(&events)? + "\n"))?);
+        return Ok(printer.print(&json(&events, true)?)?);
     }
     let mut last = events.last().map_or(0, |event| event.id);
     loop {
         let mut text = String::new();
         for event in &events {
             if which.json {
-                text.push_str(&serde_json::to_string(event)?);
-                text.push('\n');
+                text.push_str(&json(event, false)?);
             } else {
                 text.push_str(&draw_event(printer, event));
             }

@@ -114,17 +114,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Resume { nodes, force } => {
             hostlist::check(&nodes)?;
             let accepted = client()?.resume(&nodes, force)?;
-            printer.print(&format!("{}: {}\n", accepted.nodes, accepted.message))?;
+            printer.say(&format!("{}: {}", accepted.nodes, accepted.message))?;
         }
         Command::Suspend { nodes } => {
             hostlist::check(&nodes)?;
             let accepted = client()?.suspend(&nodes)?;
-            printer.print(&format!("{}: {}\n", accepted.nodes, accepted.message))?;
+            printer.say(&format!("{}: {}", accepted.nodes, accepted.message))?;
         }
         Command::Submit { words } => submit::run(file, &words)?,
         Command::Clean { job } => {
             let accepted = client()?.clean(job)?;
-            printer.print(&format!("{}\n", accepted.message))?;
+            printer.say(&accepted.message)?;
         }
         Command::Config(ConfigCommand::Show) => printer.print(&config::load(file)?.show())?,
         Command::Config(ConfigCommand::Check) => {

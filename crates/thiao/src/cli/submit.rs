@@ -89,7 +89,7 @@ pub(super) fn run(file: Option<&Path>, words: &[OsString]) -> anyhow::Result<()>
     let client = Client::new(&places.state_dir);
     if let Some(job) = queued(&rest) {
         let accepted = client.give(job, &options)?;
-        return Ok(Printer::stdout().print(&format!("{}\n", accepted.message))?);
+        return Ok(Printer::stdout().say(&accepted.message)?);
     }
     let sbatch = thiao_slurm::find("sbatch", places.slurm_bin_dir.as_deref())?;
     if client.is_absent(PATIENCE) {

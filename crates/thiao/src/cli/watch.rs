@@ -2,7 +2,7 @@
 
 use super::args::Look;
 use crate::api::client::ClientError;
-use crate::output::{Printer, Tone};
+use crate::output::{Printer, Tone, json};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -18,10 +18,9 @@ pub(super) fn show<T: Serialize>(
     draw: impl Fn(&T) -> String,
 ) -> anyhow::Result<()> {
     let text = |answer: &T| -> anyhow::Result<String> {
-        Ok(match (how.json, how.watch) {
-            (true, true) => serde_json::to_string(answer)? + "\n",
-            (true, false) => serde_json::to_string_pretty(answer)? + "\n",
-            (false, _) => draw(answer),
+        Ok(match how.json {
+            true => json(answer, !how.watch)?,
+            false => draw(answer),
         })
     };
     let mut shown = text(&ask()?)?;

@@ -139,13 +139,14 @@ impl Spool {
         }
         names.sort_unstable();
         let mut batch = Batch::default();
+        let set_aside = |name: &OsStr, why: &str| self.set_aside(name, &new.join(name), why, clock.now());
         for name in names {
             let path = new.join(&name);
             let name = match name.into_string() {
                 Ok(name) => name,
                 Err(odd) => {
                     let why = "no hook gives such a name";
-                    batch.notes.push(self.set_aside(&odd, &path, why));
+                    batch.notes.push(set_aside(&odd, why));
                     continue;
                 }
             };
@@ -158,7 +159,7 @@ impl Spool {
                     batch.orders.push(taken);
                     batch.notes.extend(note);
                 }
-                Err(Unread::Never(why)) => batch.notes.push(self.set_aside(OsStr::new(&name), &path, &why)),
+                Err(Unread::Never(why)) => batch.notes.push(set_aside(OsStr::new(&name), &why)),
                 Err(Unread::NotNow(error)) => {
                     let text =
                         format!("the order {name} cannot be read now: {error}; it waits, and is tried again");
@@ -196,11 +197,11 @@ impl Spool {
         ))
     }
 
-    fn set_aside(&self, name: &OsStr, path: &Path, why: &str) -> Note {
+    fn set_aside(&self, name: &OsStr, path: &Path, why: &str, now: Time) -> Note {
         let bad = self.dir.join("bad");
         let (first, mut second) = (bad.join(name), name.to_owned());
         // Is there one of that name already, a folder perhaps, then beside it.
-        second.push(format!(".{}", now().0));
+        second.push(format!(".{}", now.0));
         let moved = fs::rename(path, &first).map(|()| first);
         let moved = moved.or_else(|_| {
             let second = bad.join(second);
