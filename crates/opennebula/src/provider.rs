@@ -136,6 +136,11 @@ impl<C: Calls> Inner<C> {
 
     fn look(&self) -> Result<ProviderView, Error> {
         self.fresh()?;
+        Ok(self.view())
+    }
+
+    /// What the last look showed.
+    fn view(&self) -> ProviderView {
         let settings = &self.settings;
         let rules = fold::Rules {
             placement: settings.placement,
@@ -144,27 +149,30 @@ impl<C: Calls> Inner<C> {
             host_cluster: settings.host_cluster.as_deref(),
         };
         let memory = self.memory();
-        Ok(fold::view(rules, &memory.ours, &memory.hosts))
+        fold::view(rules, &memory.ours, &memory.hosts)
     }
 
     /// Brings the memory up to what OpenNebula has, by a look that began after this call;
     /// those who wait for one share it.
     fn fresh(&self) -> Result<(), Error> {
-        self.flight.share(|| {
-            let began = Instant::now();
-            // VMs before hosts: see `fold`.
-            let rows = self.calls.vms()?;
-            let ids = self.memory().to_ask(&rows, self.settings.ready, began);
-            let mut hosts = self.calls.hosts()?;
-            self.add_loads(&mut hosts, began);
-            let details = match ids.as_slice() {
-                [] => Vec::new(),
-                ids => self.calls.vms_of(ids)?,
-            };
-            self.memory()
-                .take(&self.settings.cluster, rows, details, hosts, began, now());
-            Ok(())
-        })
+        self.flight.share(|| self.remember())
+    }
+
+    /// Asks, and remembers the answers.
+    fn remember(&self) -> Result<(), Error> {
+        let began = Instant::now();
+        // VMs before hosts: see `fold`.
+        let rows = self.calls.vms()?;
+        let ids = self.memory().to_ask(&rows, self.settings.ready, began);
+        let mut hosts = self.calls.hosts()?;
+        self.add_loads(&mut hosts, began);
+        let details = match ids.as_slice() {
+            [] => Vec::new(),
+            ids => self.calls.vms_of(ids)?,
+        };
+        self.memory()
+            .take(&self.settings.cluster, rows, details, hosts, began, now());
+        Ok(())
     }
 
     /// Adds what is really used of the hosts, asked for once a minute: people look at it,
@@ -251,6 +259,8 @@ impl<C: Calls> Inner<C> {
     fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, Error> {
         let settings = &self.settings;
         progress("asking OpenNebula for its version, templates, networks and hosts");
+        // A controller that starts looks by itself at the same time: once is enough.
+        let look = self.flight.current();
         let version = self.calls.version()?;
         if parse_version(&version).is_none_or(|version| version < OLDEST) {
             return Err(Error::new(
@@ -296,7 +306,8 @@ impl<C: Calls> Inner<C> {
                 self.order(&tag, host, &VmSpec::of_node(shape), &resolved)?;
             }
         }
-        let view = self.look()?;
+        self.flight.share_from(look, || self.remember())?;
+        let view = self.view();
         match settings.placement {
             Placement::Thiao => {
                 let usable = view.hosts.iter().filter(|host| host.usable).count();

@@ -21,10 +21,21 @@ struct State {
 }
 
 impl Flight {
+    /// The look that is under way, else the next.
+    pub fn current(&self) -> u64 {
+        let state = self.lock();
+        state.begun + u64::from(!state.flying)
+    }
+
     /// Returns the result of a run of `look` that began after this call.
     pub fn share(&self, look: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let wanted = self.lock().begun + 1;
+        self.share_from(wanted, look)
+    }
+
+    /// Returns the result of the newest run of `look`, if it is this one or a later one; else of the next.
+    pub fn share_from(&self, wanted: u64, look: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let mut state = self.lock();
-        let wanted = state.begun + 1;
         loop {
             if let Some((number, result)) = &state.result
                 && *number >= wanted
@@ -107,6 +118,29 @@ mod tests {
             assert!(late.into_iter().all(|caller| caller.join().unwrap().is_ok()));
         });
         assert!(looks.load(Ordering::SeqCst) >= 2);
+    }
+
+    #[test]
+    fn a_look_under_way_is_enough_for_who_asks_for_no_newer_one() {
+        let flight = Flight::default();
+        let (inside, outside) = (Barrier::new(2), Barrier::new(2));
+        assert_eq!(flight.current(), 1, "the next");
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| {
+                flight.share(|| {
+                    inside.wait();
+                    outside.wait();
+                    Ok(())
+                })
+            });
+            inside.wait();
+            assert_eq!(flight.current(), 1, "the one under way");
+            outside.wait();
+            assert!(first.join().unwrap().is_ok());
+        });
+        assert!(flight.share_from(1, || panic!("no other is needed")).is_ok());
+        let failed = flight.share_from(flight.current(), || Err(Error::new(Class::Network, "anew")));
+        assert!(failed.is_err(), "that was the next");
     }
 
     #[test]

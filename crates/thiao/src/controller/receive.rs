@@ -43,6 +43,7 @@ impl<P: Provider> Owner<P> {
             Message::Prepared(Ok(notes)) => {
                 self.note(Note::new(Subject::Provider, "prepared", notes.join("; ")));
                 self.provider_notes = notes;
+                self.start.ready();
                 self.readiness = Readiness::Ready;
             }
             Message::Prepared(Err(error)) => {

@@ -9,6 +9,7 @@ pub(super) struct Start {
     began: Instant,
     slurm: Option<Duration>,
     provider: Option<Duration>,
+    ready: Option<Duration>,
     told: bool,
 }
 
@@ -19,6 +20,7 @@ impl Start {
             began: Instant::now(),
             slurm: None,
             provider: None,
+            ready: None,
             told: false,
         }
     }
@@ -35,18 +37,24 @@ impl Start {
         passed.get_or_insert(self.began.elapsed());
     }
 
+    /// The provider can make VMs.
+    pub(super) fn ready(&mut self) {
+        self.ready.get_or_insert(self.began.elapsed());
+    }
+
     /// A plan with this many steps was made from whole views of both sides: what is told of the first one.
     pub(super) fn planned(&mut self, steps: usize) -> Option<Note> {
         if self.told {
             return None;
         }
-        let (slurm, provider) = (self.slurm?, self.provider?);
+        let (slurm, provider, ready) = (self.slurm?, self.provider?, self.ready?);
         self.told = true;
         let text = format!(
-            "the first plan is made, {} ms after the start: {steps} steps (Slurm was read after {} ms, the VMs after {} ms)",
+            "the first plan is made, {} ms after the start: {steps} steps (Slurm was read after {} ms, the VMs after {} ms, and the provider was ready after {} ms)",
             self.began.elapsed().as_millis(),
             slurm.as_millis(),
             provider.as_millis(),
+            ready.as_millis(),
         );
         Some(Note::new(Subject::Controller, "first-plan", text))
     }
@@ -63,6 +71,8 @@ mod tests {
         start.read(&Subject::Slurm);
         assert!(start.planned(0).is_none(), "the VMs were not");
         start.read(&Subject::Provider);
+        assert!(start.planned(0).is_none(), "it is not ready");
+        start.ready();
         let told = start.planned(3).unwrap();
         assert!(told.text.contains(": 3 steps (Slurm was read after "), "{told:?}");
         assert!(start.planned(0).is_none(), "that is said already");
