@@ -43,7 +43,9 @@ fn a_job_gets_a_node_and_gives_it_back() {
     assert!(is_off(&ctld, "n1"));
 
     let names = ctld.sbatch(&["-H", "-J", "two\nlines|1|0|root", "--wrap", "true"]);
-    let job = ctld.sbatch(&["-N2", "-w", "n[1-2]", "--wrap", "sleep 4"]);
+    // What a job's user has in his environment is not slurmctld's hooks'.
+    let export = "--export=ALL,THIAO_STATE_DIR=/evil,LD_PRELOAD=/evil,PATH=/evil,SLURM_CLUSTER_NAME=evil,SLURM_JOB_NODELIST=n[3-4],EVIL=1";
+    let job = ctld.sbatch(&["-N2", "-w", "n[1-2]", export, "--wrap", "/bin/sleep 4"]);
     ctld.until("the job runs", 20, |c| {
         c.job(job).is_some_and(|j| j.state == JobState::Running)
     });
@@ -64,6 +66,20 @@ fn a_job_gets_a_node_and_gives_it_back() {
     let calls = ctld.hooks();
     assert!(calls.contains(&"Resume n[1-2]".to_owned()), "{calls:?}");
     assert!(calls.iter().any(|c| c.starts_with("Suspend n")), "{calls:?}");
+    for hook in ["PrologSlurmctld", "EpilogSlurmctld", "Resume", "Suspend"] {
+        let environment = std::fs::read_to_string(ctld.dir.join(format!("{hook}.env"))).unwrap();
+        assert!(
+            !environment.to_lowercase().contains("evil"),
+            "{hook}: {environment}"
+        );
+    }
+    let of_prolog = std::fs::read_to_string(ctld.dir.join("PrologSlurmctld.env")).unwrap();
+    for line in [
+        format!("SLURM_JOB_ID={job}"),
+        "SLURM_JOB_NODELIST=n[1-2]".to_owned(),
+    ] {
+        assert!(of_prolog.lines().any(|l| l == line), "{line}: {of_prolog}");
+    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 #!/bin/sh
 # The lab's hooks, by the name this file is called under. A node is a slurmd in
 # namespaces of its own; the file `hold` beside the hooks keeps new ones from starting.
+given=$(env)
 here=$(dirname "$0")
 lab=$(dirname "$here")
 PATH=/usr/sbin:/usr/bin:/sbin:/bin SLURM_CONF=$lab/slurm.conf
 export PATH SLURM_CONF
 hook=$(basename "$0")
+echo "$given" > "$lab/$hook.env"
 echo "$(date +%s.%3N) $hook $*$SLURM_JOB_ID" >> "$lab/hooks.log"
 
 start() {
