@@ -134,6 +134,15 @@ fn lab_without_root_runs_a_job() {
     job_as_user(lab, uid, gid, place.path());
 }
 
+/// Says who and where it is, and what of the guest's own it can open: nothing, but all is there.
+const PRIVATE_IN_GUESTS: &str = r#"id -u; hostname
+for file in /etc/munge/munge.key /dev/vport* /proc/1/environ /proc/1/mem; do
+    [ -e "$file" ] || echo "there is no $file"
+    (exec 3< "$file") 2> /dev/null && echo "$file can be read"
+    (exec 3>> "$file") 2> /dev/null && echo "$file can be written"
+done
+true"#;
+
 /// The rest of the test above when it runs as root: every further command must be the user's, too.
 fn job_as_user(lab: Lab, uid: u32, gid: u32, place: &Path) {
     let thiao = place.join("bin/thiao");
@@ -160,7 +169,7 @@ fn job_as_user(lab: Lab, uid: u32, gid: u32, place: &Path) {
         );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    let job = run(&["submit", "--parsable", "-o", "out", "--wrap", "id -u; hostname"]);
+    let job = run(&["submit", "--parsable", "-o", "out", "--wrap", PRIVATE_IN_GUESTS]);
     wait("the job completes", 120, || {
         (run(&["exec", "--", "squeue", "-h", "-t", "all", "-o", "%T", "-j", &job]) == "COMPLETED")
             .then_some(())

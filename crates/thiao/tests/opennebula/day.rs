@@ -1,5 +1,7 @@
 //! A day: a site, a stand-in oned with two hosts, and a controller that can be killed.
 
+#![allow(dead_code, reason = "no test needs all of it")]
+
 use crate::site::{RESUME, Site, until};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -157,6 +159,18 @@ munge_key = ""
     pub fn start_in_vain(&mut self) -> Option<i32> {
         self.start();
         self.controller.take().unwrap().wait().unwrap().code()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.controller.as_ref().unwrap().id()
+    }
+
+    /// Whether the controller has ended by itself, without success.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.controller.as_mut().unwrap().try_wait().unwrap();
+        assert!(ended.is_none_or(|status| !status.success()));
+        ended.is_some()
     }
 
     /// Kills it at once.
