@@ -1,7 +1,7 @@
 //! The design's invariants, asked of the simulated world's truth after every step.
 
 use crate::controller::{Controller, Round, Sight};
-use crate::faults::Hit;
+use crate::faults::{Fault, Hit};
 use crate::perform::Harm;
 use crate::provider::{Provider, Vm};
 use crate::sim::{Setup, Summary};
@@ -33,6 +33,8 @@ pub enum Invariant {
     NoActOnFailedLook,
     /// 6: once nothing goes wrong any more, every job ends, and nothing is left over.
     AllEndsWell,
+    /// 6: what cannot be backed is told before Slurm gives up on it by itself.
+    ToldInTime,
     /// 7.
     Bounded,
     /// 8: who gets no VM is told why.
@@ -57,6 +59,7 @@ impl Invariant {
             Invariant::OthersLeftAlone => "4-others-left-alone",
             Invariant::NoActOnFailedLook => "5-no-act-on-a-failed-look",
             Invariant::AllEndsWell => "6-all-ends-well",
+            Invariant::ToldInTime => "6-told-in-time",
             Invariant::Bounded => "7-bounded",
             Invariant::Explained => "8-explained",
             Invariant::PlansAreSound => "plans-are-sound",
@@ -202,6 +205,7 @@ impl Checker {
         let left_alone = self.foreign_vms_stay(controller, provider);
         let left_alone = meddled.into_iter().next().map_or(left_alone, Err);
         self.ask(Invariant::OthersLeftAlone, left_alone)?;
+        self.ask(Invariant::ToldInTime, told_in_time(slurm, setup))?;
         let bounded = starts_bounded(controller, setup).and_then(|()| bounded(provider, setup));
         self.ask(Invariant::Bounded, bounded)
     }
@@ -350,6 +354,33 @@ fn one_vm_per_node(provider: &Provider) -> Result<(), String> {
         if !seen.insert(&tag.node) {
             return Err(format!("node {} has two live VMs", tag.node));
         }
+    }
+    Ok(())
+}
+
+/// What only the provider did wrong can always be told in time, if Slurm waits long enough.
+const TELLABLE: [Fault; 9] = [
+    Fault::CreateFails,
+    Fault::CreateHeld,
+    Fault::CreateTwice,
+    Fault::EndsSlowly,
+    Fault::NeverRegisters,
+    Fault::DiesBooting,
+    Fault::DiesLater,
+    Fault::HangsLater,
+    Fault::HostUnusable,
+];
+
+/// 6.
+fn told_in_time(slurm: &Slurm, setup: &Setup) -> Result<(), String> {
+    let about = |fault: &Fault| setup.faults.of(*fault) > 0;
+    let tellable = Fault::ALL
+        .iter()
+        .filter(|fault| about(fault))
+        .all(|fault| TELLABLE.contains(fault));
+    let patient = setup.rules.resume_timeout >= setup.told_within();
+    if slurm.resume_timeouts > 0 && tellable && patient {
+        return Err("Slurm's ResumeTimeout ran out before it was told of a failure".into());
     }
     Ok(())
 }

@@ -71,7 +71,9 @@ impl Setup {
         } else {
             largest(usual)
         };
-        let rules = rules(rng, &policy, nodes);
+        let least = Setup::patience(nodes.div_ceil(policy.max_starting));
+        let rules = rules(rng, least);
+        let patient = rng.coin();
         let span = scale.hours.clamp(1, MOST_HOURS) * HOUR;
         let weather = &mut seeds.fork(3);
         let faults = profile.drawn(weather);
@@ -82,7 +84,7 @@ impl Setup {
             node_hours: most as u64,
             jobs_per_hour: scale.jobs_per_hour,
         };
-        Self {
+        let mut world = Self {
             seed,
             nodes: usual,
             own_nodes,
@@ -97,7 +99,13 @@ impl Setup {
             calm: Millis(span),
             crash: None,
             flaw: None,
+        };
+        if patient {
+            // Then Slurm must never be the first to find out that a VM does not come.
+            let told = world.told_within();
+            world.rules.resume_timeout = world.rules.resume_timeout.max(told);
         }
+        world
     }
 }
 
@@ -109,16 +117,14 @@ fn seconds(rng: &mut Rng, low: u64, high: u64) -> Millis {
     Millis::secs(rng.between(low, high))
 }
 
-/// `slurm.conf`: in half of the worlds with the patience that `thiao setup` gives it.
-fn rules(rng: &mut Rng, policy: &Policy, nodes: usize) -> Rules {
-    let least = Setup::patience(nodes.div_ceil(policy.max_starting));
-    let advised = if rng.coin() { Setup::advised(policy) } else { least };
+/// `slurm.conf`, with this ResumeTimeout or more.
+fn rules(rng: &mut Rng, least: Millis) -> Rules {
     Rules {
         takes_unasked: rng.coin(),
         idle_on_suspend: rng.coin(),
         suspends_returned: rng.coin(),
         sweep: seconds(rng, 1, 30),
-        resume_timeout: seconds(rng, 35, 120).max(least).max(advised),
+        resume_timeout: seconds(rng, 35, 120).max(least),
         suspend_time: seconds(rng, 3, 120),
         suspend_timeout: seconds(rng, 2, 10),
         ..Rules::default()

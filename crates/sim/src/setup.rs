@@ -152,11 +152,17 @@ impl Setup {
         each.saturating_mul(self.hosts).min(self.policy.max_vms)
     }
 
-    /// The ResumeTimeout that `thiao setup` writes: after all that is tried.
+    /// Within what time after a resume Slurm is told, whatever the provider does: the tries
+    /// with their pauses and the patience for room, which is what `thiao setup` takes
+    /// into account; and the tries of other nodes that it may have to wait for, because few
+    /// may start at once, or one only while the circuit breaker tries whether all is well.
     #[must_use]
-    pub fn advised(policy: &Policy) -> Millis {
-        let tries = policy.boot_timeout.0 * u64::from(policy.tries_before_down);
+    pub fn told_within(&self) -> Millis {
+        let policy = &self.policy;
         let pauses = (1..policy.tries_before_down).map(|failures| policy.backoff(failures).0);
+        let nodes = self.nodes + self.own_nodes;
+        let turns = 1 + nodes.div_ceil(policy.max_starting.max(1)) as u64;
+        let tries = policy.boot_timeout.0 * (turns + u64::from(policy.tries_before_down));
         Millis(tries + pauses.sum::<u64>() + policy.capacity_patience.0 + 30_000)
     }
 
