@@ -295,22 +295,3 @@ pub fn dist() -> Result<ExitCode> {
     println!("{}", dist.display());
     Ok(ExitCode::SUCCESS)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chaos_is_asked_for_in_minutes_and_by_seed() {
-        let read = |typed: &str| {
-            let args: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
-            Chaos::read(&args)
-        };
-        let chaos = |minutes, seed| Chaos { minutes, seed };
-        assert_eq!(read("").unwrap(), chaos(10, None));
-        assert_eq!(read("--seed 7 --minutes 2").unwrap(), chaos(2, Some(7)));
-        for wrong in ["--minutes", "--minutes x", "--hours 1", "7"] {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
-    }
-}

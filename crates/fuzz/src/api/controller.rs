@@ -109,6 +109,7 @@ fn status() -> Status {
         provider: "qemu".to_owned(),
         provider_notes: vec![],
         preparing: None,
+        unstored: None,
         started: 1,
         now: 2,
         slurm: Look::default(),
