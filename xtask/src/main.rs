@@ -37,7 +37,7 @@ Usage: cargo xtask COMMAND
                            Run simulated worlds where things go wrong: N of
                            them (1000), an hour each, on all cores; all
                            profiles in turn. As `thiao sim run`, and quicker
-                           to build
+                           to build. --planted: how soon planted faults are found
   dist                     Put binaries and their links, manual pages and
                            completions into target/dist
 

@@ -148,7 +148,7 @@ pub fn sim(args: &[String]) -> Result<ExitCode> {
 fn simulate(args: &[String]) -> Command {
     let mut command = cargo();
     command.args(["run", "--quiet", "--profile=sim", "--package=thiao-sim", "--"]);
-    if !args.iter().any(|arg| arg == "--seeds") {
+    if !args.iter().any(|arg| arg == "--seeds" || arg == "--planted") {
         command.args(["--seeds", SEEDS]);
     }
     command.args(args);

@@ -20,20 +20,25 @@ pub struct Found {
     pub invariant: Invariant,
 }
 
-/// Looks for `flaw` in the worlds of seeds 1 to `most`.
+/// The world of a seed in which the controller has this flaw.
 #[must_use]
-pub fn hunt(flaw: Flaw, most: u64) -> Option<Found> {
+pub fn world(flaw: Flaw, seed: u64) -> Setup {
     let campaign = Campaign {
-        seeds: 1..=most,
+        seeds: seed..=seed,
         scale: Scale::default(),
         profile: None,
     };
-    campaign.seeds.clone().find_map(|seed| {
-        let violation = trial(&Setup {
-            flaw: Some(flaw),
-            ..campaign.world(seed)
-        });
-        let invariant = violation.err()?.broken.invariant;
+    Setup {
+        flaw: Some(flaw),
+        ..campaign.world(seed)
+    }
+}
+
+/// Looks for `flaw` in the worlds of seeds 1 to `most`.
+#[must_use]
+pub fn hunt(flaw: Flaw, most: u64) -> Option<Found> {
+    (1..=most).find_map(|seed| {
+        let invariant = trial(&world(flaw, seed)).err()?.broken.invariant;
         Some(Found {
             flaw,
             seed,
