@@ -53,13 +53,13 @@ pub const TARGETS: [Target; 9] = [
     Target {
         name: "xmlrpc",
         check: xmlrpc::check,
-        longest: 4_096,
+        longest: 2_048,
         seeds: &["corpus/xmlrpc", "../opennebula/tests/data"],
     },
     Target {
         name: "config",
         check: config::check,
-        longest: 4_096,
+        longest: 2_048,
         seeds: &["corpus/config"],
     },
     Target {
