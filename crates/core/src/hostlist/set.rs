@@ -1,11 +1,15 @@
 //! Looking names up in a hostlist without expanding it.
 
-use super::{HostlistError, Limits, Numbered, Part, Range, Term, parse};
+use super::{HostlistError, Limits, Numbered, Part, Problem, Range, Term, parse};
 use crate::ids::NodeName;
 
+/// The most names that are kept one by one although brackets stand for them.
+const MAX_EXPANDED: u64 = 65_536;
+
 /// The names of a hostlist, to be asked for one by one. What it takes grows
-/// with the text of the list, not with its names (but for lists that [`fold`]
-/// would not write: names of several brackets are expanded).
+/// with the text of the list, not with its names. But for lists that [`fold`]
+/// would not write: names of several brackets, or with a digit before one, are
+/// expanded, and may be 65,536.
 ///
 /// [`fold`]: super::fold
 #[derive(Debug, Clone)]
@@ -14,6 +18,8 @@ pub struct NameSet {
     spans: Vec<Span>,
     /// Sorted.
     others: Vec<NodeName>,
+    /// How many of the others stood in brackets.
+    expanded: u64,
 }
 
 /// Names that differ in the last number alone, all of one length.
@@ -35,6 +41,7 @@ impl NameSet {
         let mut set = Self {
             spans: Vec::new(),
             others: Vec::new(),
+            expanded: 0,
         };
         for term in &terms {
             set.add(term)?;
@@ -67,7 +74,15 @@ impl NameSet {
                     }],
                 );
             }
-            _ => term.push_names(&mut self.others)?,
+            [Part::Text(_)] => term.push_names(&mut self.others)?,
+            _ => {
+                let here = term.count().and_then(|here| self.expanded.checked_add(here));
+                self.expanded = here.filter(|all| *all <= MAX_EXPANDED).ok_or(HostlistError {
+                    at: term.at,
+                    problem: Problem::TooMany(MAX_EXPANDED),
+                })?;
+                term.push_names(&mut self.others)?;
+            }
         }
         Ok(())
     }

@@ -158,6 +158,25 @@ fn lists() -> impl Strategy<Value = String> {
     prop::collection::vec(name, 1..6).prop_map(|names| names.join(","))
 }
 
+#[test]
+fn a_set_is_not_expanded_without_bound() {
+    let limits = Limits {
+        names: 1 << 20,
+        ..Limits::default()
+    };
+    let contains = |list: &str, name: &str| {
+        let name = NodeName::new(name).unwrap();
+        NameSet::parse(list, limits).map(|set| set.contains(&name))
+    };
+    // Spans cost nothing, and these lists are no spans.
+    assert_eq!(contains("a[0-999999]", "a999999"), Ok(true));
+    assert_eq!(contains("a1[0-9],b[0-9]c[0-9]", "b9c9"), Ok(true));
+    for list in ["a1[0-999999]", "a[0-999][0-999]", "x,b1[0-65535],c1[0-1]"] {
+        let error = contains(list, "a1").unwrap_err();
+        assert_eq!(error.problem, Problem::TooMany(65_536), "{list}");
+    }
+}
+
 proptest! {
     #[test]
     fn counting_is_expanding(list in lists()) {
