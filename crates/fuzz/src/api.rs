@@ -10,19 +10,24 @@ mod wire;
 
 use controller::{SECRET, Stub};
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, ready};
+use std::time::Duration;
 use thiao::api::Viewer;
 use thiao::api::server::Answers;
 use tokio::runtime::Runtime;
+use tokio::time::{sleep, timeout};
 use wire::Wire;
 
 /// Codes that the API answers with: ours, and hyper's for what is no request.
 const CODES: [u16; 12] = [100, 200, 400, 403, 404, 405, 409, 413, 414, 431, 500, 503];
 
-/// How often a conversation may be poked without any progress when its client has left. Each layer
-/// may need it once; what still waits then would wait for a timer.
-const PATIENCE: usize = 16;
+/// How long a client waits that has said all. What users ask of Slurm is gathered for half a second.
+const WAITS: Duration = Duration::from_secs(1);
+
+/// How long a conversation may go on in all. Time passes only while nothing else can happen.
+const LONGEST: Duration = Duration::from_secs(600);
 
 struct World {
     runtime: Runtime,
@@ -40,6 +45,7 @@ fn world() -> World {
     World {
         runtime: tokio::runtime::Builder::new_current_thread()
             .enable_time()
+            .start_paused(true)
             .build()
             .expect("a runtime"),
         answers: Answers::new(queries),
@@ -97,28 +103,29 @@ fn converse(world: &mut World, viewer: Viewer, wire: Wire) -> Vec<u8> {
         answers,
         stub,
     } = world;
-    let _entered = runtime.enter();
-    let mut context = Context::from_waker(Waker::noop());
     let (told, leave, moved) = (wire.told(), wire.leave(), wire.moved());
-    {
+    let ended = runtime.block_on(async {
         let mut talk = pin!(answers.converse(wire, viewer));
-        let (mut idle, mut before) = (0, 0);
-        while talk.as_mut().poll(&mut context) == Poll::Pending {
-            let now = moved.get();
-            if stub.answer(viewer) || now != before {
-                (idle, before) = (0, now);
-            } else if !leave.get() {
-                // All is answered: who has no more to say leaves.
-                leave.set(true);
-            } else {
-                idle += 1;
-                assert!(
-                    idle < PATIENCE,
-                    "the client has left, and the conversation goes on"
-                );
+        let mut waits = pin!(sleep(WAITS));
+        let mut before = 0;
+        let talk = poll_fn(|context| {
+            while talk.as_mut().poll(context) == Poll::Pending {
+                let now = moved.get();
+                if stub.answer(viewer) || now != before {
+                    before = now;
+                } else if !leave.get() {
+                    // All is answered: who has no more to say leaves.
+                    ready!(waits.as_mut().poll(context));
+                    leave.set(true);
+                } else {
+                    return Poll::Pending;
+                }
             }
-        }
-    }
+            Poll::Ready(())
+        });
+        timeout(LONGEST, talk).await
+    });
+    assert!(ended.is_ok(), "the client has left, and the conversation goes on");
     // A question may have been asked just before the end.
     stub.answer(viewer);
     told.take()

@@ -342,19 +342,20 @@ mod tests {
         let mut setup = Setup {
             faults: Rates {
                 ends_slowly: 300,
-                list_stale: 300,
+                list_omits: 300,
+                look_slow: 300,
                 killed: 10,
                 ..Rates::none()
             },
             flaw: Some(Flaw::AbsenceIsDeath),
             ..Setup::drawn(5, Scale::default(), Profile::None)
         };
-        let hits = [Fault::EndsSlowly, Fault::ListStale, Fault::HookLate];
+        let hits = [Fault::EndsSlowly, Fault::LookSlow, Fault::HookLate];
         let mut only: Vec<Hit> = hits
             .iter()
             .flat_map(|fault| (0..30).map(|i| (*fault, 7 * i)))
             .collect();
-        only.extend((0..700).map(|number| (Fault::ListOmits, number)));
+        only.extend((0..700).step_by(7).map(|number| (Fault::ListOmits, number)));
         setup.only = Some(only.into_iter().collect());
         let violation = trial(&setup).unwrap_err();
         assert_eq!(violation.broken.invariant, Invariant::NoJobLost);
@@ -367,7 +368,8 @@ mod tests {
             .map(|(fault, _)| *fault)
             .collect();
         assert_eq!(only, [Fault::ListOmits], "{}", text::write(&small.setup));
-        assert_eq!(small.setup.jobs.len(), 1);
+        // A second one may keep the listings' numbers as they were.
+        assert!(small.setup.jobs.len() <= 2, "{}", text::write(&small.setup));
         assert!(small.violation.story.len() < 40, "{}", small.violation);
     }
 }
