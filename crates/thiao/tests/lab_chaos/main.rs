@@ -233,7 +233,9 @@ fn nothing_is_left_in(lab: &Lab) {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect()
     };
-    for folder in ["s/vms", "s/spool/new", "s/spool/tmp", "s/spool/bad"] {
+    // Not in the spool's `tmp`: who kills slurmctld or slurmd may kill a hook that writes. Such a
+    // file has promised nothing, and the next controller to start removes it when it is old.
+    for folder in ["s/vms", "s/spool/new", "s/spool/bad"] {
         assert!(lab.dir.join(folder).is_dir(), "{folder} is not where it was");
         assert_eq!(names(folder), [""; 0], "{folder}");
     }
