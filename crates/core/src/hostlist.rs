@@ -281,7 +281,12 @@ impl<'a> Numbered<'a> {
     }
 
     fn order(&self, other: &Self) -> Ordering {
-        natural(self.text.as_bytes(), other.text.as_bytes())
+        // Of one text, mostly: then there is nothing to read byte by byte.
+        let texts = match self.text == other.text {
+            true => Ordering::Equal,
+            false => natural(self.text.as_bytes(), other.text.as_bytes()),
+        };
+        texts
             .then(self.digits.len().cmp(&other.digits.len()))
             .then(self.value.cmp(&other.value))
     }
