@@ -135,9 +135,16 @@ fn pour(lab: &Lab, mut dice: Dice, stop: &AtomicBool) -> (Vec<Submitted>, Watch)
 /// there, and gave its number to another.
 const FORGETFUL: &str = "Duplicate jobid";
 
+/// How often slurmctld is made to ask its nodes what they run. One that was killed before it wrote
+/// down a job's end takes it for running until the node registers again, which may be half an hour
+/// (seen with 22.05). Then it puts the job back into its queue.
+const ASK_EVERY: Duration = Duration::from_secs(20);
+
 /// What an administrator has done for Slurm.
 #[derive(Debug, Default)]
 struct Helped {
+    /// Times that the nodes were asked what they run ([`ASK_EVERY`]).
+    asked: usize,
     /// Jobs released that Slurm held because their launch had failed under it.
     jobs: usize,
     /// Nodes given back that it had drained ([`FORGETFUL`]).
@@ -148,7 +155,13 @@ struct Helped {
 /// go that Slurm put back into its queue for two minutes.
 fn until_all_are_over(lab: &Lab, watch: &mut Watch, helped: &mut Helped) {
     let deadline = Instant::now() + Duration::from_secs(REST_LIMIT);
+    let mut ask = Instant::now();
     loop {
+        if Instant::now() >= ask {
+            let asked = lab.lab("exec", &["--admin", "--", "scontrol", "reconfigure"]);
+            helped.asked += usize::from(asked.status.success());
+            ask += ASK_EVERY;
+        }
         let answered = watch.look(lab);
         let open: Vec<_> = watch.open().collect();
         if answered && open.is_empty() {
