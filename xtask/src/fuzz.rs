@@ -173,6 +173,8 @@ fn run(program: &Path, target: &Target, runs: u64) -> Result<bool> {
         .arg(format!("-dict={}", words.display()))
         .arg(format!("-artifact_prefix={}/", found.display()))
         .args(["-print_final_stats=1", "-use_value_profile=0"])
+        // What takes long is changed less often: many thousands of nodes are no news.
+        .arg("-entropic_scale_per_exec_time=1")
         .arg(&learned)
         .args(&target.seeds)
         .stdout(output.try_clone()?)
