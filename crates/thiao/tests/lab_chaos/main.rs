@@ -21,7 +21,7 @@ use storm::{Kills, Victim};
 use stream::{Draft, Submitted, Verdict, Watch, judge};
 
 /// How long things are killed where nobody says.
-const SHORT: u64 = 60;
+const SHORT: u64 = 30;
 
 /// How long all may take to come to rest: the machine may be busy, and a job that slurmctld put
 /// back into its queue waits for two minutes.
