@@ -4,6 +4,9 @@ use crate::steps::{BINARIES, cargo, passes};
 use anyhow::{Context, Result, bail};
 use std::process::ExitCode;
 
+/// The test that does it.
+const TEST: &str = "lab_chaos_ends_in_peace";
+
 /// How long things are killed, and which ones.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Chaos {
@@ -50,7 +53,15 @@ pub fn chaos(chaos: &Chaos) -> Result<ExitCode> {
     }
     let mut command = cargo();
     command
-        .args(["test", "--package=thiao", "--test=lab_chaos", "--", "--nocapture"])
+        .args([
+            "test",
+            "--package=thiao",
+            "--test=lab_chaos",
+            "--",
+            "--nocapture",
+            "--exact",
+            TEST,
+        ])
         .env("THIAO_CHAOS_SECONDS", (chaos.minutes * 60).to_string());
     if let Some(seed) = chaos.seed {
         command.env("THIAO_CHAOS_SEED", seed.to_string());

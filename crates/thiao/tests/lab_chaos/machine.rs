@@ -1,0 +1,193 @@
+//! The machine itself fails under a stream of jobs: its disk is full and then cannot be
+//! written, its clock is set, and a crowd talks to the socket. Nothing is killed by us, so no
+//! job may be forgotten: each one completes.
+
+use super::dice::Dice;
+use super::faketime;
+use super::lab::{Lab, fresh_dir, one_at_a_time, text, thiao, wait};
+use super::stream::judge;
+use super::{Defer, Helped, OPTIONS, REST_LIMIT, nothing_is_left_in, pour, report, until_all_are_over};
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long each state of affairs lasts.
+const WHILE: Duration = Duration::from_secs(10);
+
+/// How far the clock is set, in seconds. Less than a credential of munge's is good for, which
+/// Slurm's own programs need.
+const STEPS: [i64; 4] = [120, -120, 200, 0];
+
+/// Clients that come at once.
+const CLIENTS: usize = 1_000;
+
+#[test]
+fn lab_machine_fails_and_all_ends_in_peace() {
+    let seed = super::number("THIAO_CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("a failing machine: seed {seed}");
+    let clock = tempfile::NamedTempFile::new_in("/tmp").unwrap();
+    faketime::set(clock.path(), 0);
+    let lock = one_at_a_time();
+    let dir = fresh_dir();
+    let mut command = Command::new(thiao());
+    command
+        .args(["lab", "up", "--foreground", "--cold", "--dir"])
+        .arg(&dir)
+        .args(OPTIONS)
+        .envs(faketime::environment(clock.path()));
+    let lab = Lab::start(command, dir, lock);
+    let disk = Disk::under(&lab);
+    let stop = AtomicBool::new(false);
+    let began = Instant::now();
+    let (submitted, mut watch) = std::thread::scope(|scope| {
+        let stream = scope.spawn(|| pour(&lab, Dice::new(seed), &stop));
+        let _end = Defer(|| stop.store(true, Ordering::Relaxed));
+        std::thread::sleep(WHILE);
+        disk.is_full_for(WHILE);
+        std::thread::sleep(WHILE);
+        disk.cannot_be_written_for(WHILE);
+        std::thread::sleep(WHILE);
+        for seconds in STEPS {
+            faketime::set(clock.path(), seconds);
+            std::thread::sleep(WHILE / 2);
+        }
+        flooded_for(&lab, WHILE);
+        stop.store(true, Ordering::Relaxed);
+        stream.join().unwrap()
+    });
+    let seconds = began.elapsed().as_secs();
+    let mut helped = Helped::default();
+    until_all_are_over(&lab, &mut watch, &mut helped);
+    let verdict = judge(&lab, &submitted, &watch, &[]);
+    lab.wait_all_back(REST_LIMIT);
+    report(
+        seconds,
+        seed,
+        &submitted,
+        &watch,
+        &super::Kills::default(),
+        &verdict,
+    );
+    println!("done by hand: {helped:?}");
+    assert!(
+        verdict.wrong.is_empty(),
+        "{}\n{}",
+        verdict.wrong.join("\n"),
+        lab.story()
+    );
+    assert!(verdict.completed > 5, "hardly any job was taken");
+    nothing_is_left_in(&lab);
+    lab.down();
+}
+
+/// The state folder's disk.
+struct Disk<'a> {
+    lab: &'a Lab,
+    folder: PathBuf,
+}
+
+impl<'a> Disk<'a> {
+    /// Gives the state folder a disk of its own, before anything is in it that matters.
+    fn under(lab: &'a Lab) -> Self {
+        let folder = lab.dir.join("s");
+        let disk = Self { lab, folder };
+        disk.service("stop");
+        disk.mount(&["-t", "tmpfs", "-o", "size=64m,mode=0755", "none"]);
+        disk.service("start");
+        wait("a controller on its new disk", 30, || {
+            disk.answers().then_some(())
+        });
+        disk
+    }
+
+    fn is_full_for(&self, time: Duration) {
+        let fill = self.folder.join("fill");
+        let fill = fill.to_str().unwrap();
+        let filled = self.lab.lab(
+            "exec",
+            &[
+                "--admin",
+                "--",
+                "dd",
+                "if=/dev/zero",
+                "bs=4k",
+                &format!("of={fill}"),
+            ],
+        );
+        assert!(text(&filled).contains("No space left"), "{}", text(&filled));
+        std::thread::sleep(time);
+        // Questions are answered, and told what the matter is.
+        let status = self.lab.admin(&["thiao", "status"]);
+        println!("with a full disk: {status}");
+        self.lab.admin(&["rm", fill]);
+    }
+
+    /// A disk with files that are open for writing cannot be made read-only: the controller is away meanwhile.
+    fn cannot_be_written_for(&self, time: Duration) {
+        self.service("stop");
+        wait("the controller ends", 30, || (!self.answers()).then_some(()));
+        wait("the disk is read-only", 30, || {
+            self.try_mount(&["-o", "remount,bind,ro"]).then_some(())
+        });
+        self.service("start");
+        std::thread::sleep(time);
+        self.mount(&["-o", "remount,bind,rw"]);
+        wait("a controller on a disk that it can write", 30, || {
+            self.answers().then_some(())
+        });
+    }
+
+    fn answers(&self) -> bool {
+        let asked = self.lab.lab("exec", &["--admin", "--", "thiao", "status"]);
+        asked.status.success()
+    }
+
+    fn service(&self, action: &str) {
+        let done = self.lab.lab("service", &[action, "thiao"]);
+        assert!(done.status.success(), "{action}: {}", text(&done));
+    }
+
+    fn mount(&self, how: &[&str]) {
+        assert!(self.try_mount(how), "mount {how:?} {}", self.folder.display());
+    }
+
+    fn try_mount(&self, how: &[&str]) -> bool {
+        let place = self.folder.to_str().unwrap();
+        let command = [&["--admin", "--", "mount"], how, &[place]].concat();
+        self.lab.lab("exec", &command).status.success()
+    }
+}
+
+/// A crowd comes to the socket: some say nothing, some nonsense, some ask and do not listen.
+fn flooded_for(lab: &Lab, time: Duration) {
+    // As the lab's programs see it: the disk is mounted there alone.
+    let root = PathBuf::from(format!("/proc/{}/root", lab.keeper_pid()));
+    let socket = root.join(lab.dir.join("s/api.sock").strip_prefix("/").unwrap());
+    let until = Instant::now() + time;
+    let mut crowd: Vec<UnixStream> = Vec::new();
+    let mut asked = 0;
+    while Instant::now() < until {
+        while crowd.len() < CLIENTS {
+            let Ok(mut client) = UnixStream::connect(&socket) else {
+                break;
+            };
+            client.set_nonblocking(true).unwrap();
+            let _ = match crowd.len() % 4 {
+                0 => Ok(()),
+                1 => client.write_all(&[0xff; 4_000]),
+                2 => client.write_all("GET /v1/nodes HTTP/1.1\r\n\r\n".repeat(50).as_bytes()),
+                _ => client.write_all(b"POST /v1/nodes/j[0-9999999]/suspend HTTP/1.1\r\nX: "),
+            };
+            crowd.push(client);
+        }
+        // Whoever asks in earnest is answered.
+        lab.admin(&["thiao", "status"]);
+        asked += 1;
+        // Some leave, others come.
+        crowd.drain(..crowd.len() / 2);
+    }
+    println!("asked {asked} times among {CLIENTS} others");
+}
