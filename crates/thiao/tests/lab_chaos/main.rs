@@ -18,6 +18,7 @@ mod stream;
 
 use dice::Dice;
 use lab::Lab;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use storm::{Kills, Victim};
@@ -141,15 +142,15 @@ fn pour(lab: &Lab, mut dice: Dice, stop: &AtomicBool) -> (Vec<Submitted>, Watch)
 /// there, and gave its number to another.
 const FORGETFUL: &str = "Duplicate jobid";
 
-/// How often slurmctld is made to ask its nodes what they run. One that was killed before it wrote
-/// down a job's end takes it for running until the node registers again: not within five minutes,
-/// as seen with 22.05. Then it puts the job back into its queue.
-const ASK_EVERY: Duration = Duration::from_secs(20);
+/// How long a job may seem to run, several times its length. A slurmctld that was killed before it
+/// wrote down a job's end takes it for running until the node registers again: not within five
+/// minutes, as seen with 22.05. Then it puts the job back into its queue.
+const RUNS_TOO_LONG: Duration = Duration::from_secs(60);
 
 /// What an administrator has done for Slurm.
 #[derive(Debug, Default)]
 struct Helped {
-    /// Times that the nodes were asked what they run ([`ASK_EVERY`]).
+    /// Times that the nodes were asked what they run ([`RUNS_TOO_LONG`]).
     asked: usize,
     /// Jobs released that Slurm held because their launch had failed under it.
     jobs: usize,
@@ -161,13 +162,8 @@ struct Helped {
 /// go that Slurm put back into its queue for two minutes.
 fn until_all_are_over(lab: &Lab, watch: &mut Watch, helped: &mut Helped) {
     let deadline = Instant::now() + Duration::from_secs(REST_LIMIT);
-    let mut ask = Instant::now();
+    let mut running: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
-        if Instant::now() >= ask {
-            let asked = lab.lab("exec", &["--admin", "--", "scontrol", "reconfigure"]);
-            helped.asked += usize::from(asked.status.success());
-            ask += ASK_EVERY;
-        }
         let answered = watch.look(lab);
         let open: Vec<_> = watch.open().collect();
         if answered && open.is_empty() {
@@ -183,6 +179,16 @@ fn until_all_are_over(lab: &Lab, watch: &mut Watch, helped: &mut Helped) {
             }
         }
         helped.help(lab);
+        let now = Instant::now();
+        let runs = open.iter().filter(|(_, job)| job.state == "RUNNING");
+        running = runs
+            .map(|(id, _)| ((*id).to_owned(), running.get(*id).copied().unwrap_or(now)))
+            .collect();
+        if running.values().any(|since| now - *since > RUNS_TOO_LONG) {
+            let asked = lab.lab("exec", &["--admin", "--", "scontrol", "reconfigure"]);
+            helped.asked += usize::from(asked.status.success());
+            running.clear();
+        }
         assert!(
             Instant::now() < deadline,
             "jobs are not over after {REST_LIMIT} s: {open:?}\n{}\n{}",
