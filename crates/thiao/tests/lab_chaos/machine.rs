@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long each state of affairs lasts.
-const WHILE: Duration = Duration::from_secs(10);
+const WHILE: Duration = Duration::from_secs(8);
 
 /// How far the clock is set, in seconds. Set back, it lets slurmctld take a booted node for one that
 /// was up before it was asked for, and wait until its clock is where it was: no longer than we do.
