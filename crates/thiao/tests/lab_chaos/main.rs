@@ -96,6 +96,11 @@ fn lab_chaos_ends_in_peace() {
     lab.down();
 }
 
+#[test]
+fn lab_machine_fails_and_all_ends_in_peace() {
+    machine::fails();
+}
+
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(
