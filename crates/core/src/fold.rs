@@ -197,6 +197,9 @@ impl World {
             match seen {
                 Some(seen) => {
                     self.absences.remove(node);
+                    if record.down.is_none() {
+                        vm.found_again(node, seen, now, &mut notes);
+                    }
                     vm.seen(node, seen, now, &mut notes);
                 }
                 None => {

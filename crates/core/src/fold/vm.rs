@@ -90,23 +90,37 @@ impl VmRecord {
         looked_enough: bool,
         notes: &mut Vec<Note>,
     ) {
-        if self.phase == Phase::Asked {
-            return; // nobody says that it is there
-        }
+        let was_up = match &self.phase {
+            // Nobody says that it is there, or that it is still there.
+            Phase::Asked | Phase::Dead { .. } | Phase::Destroying { .. } => return,
+            Phase::Booting | Phase::Ready => false,
+            Phase::Up => true,
+        };
         let since = *self.missing_since.get_or_insert(now);
-        match &self.phase {
-            Phase::Booting | Phase::Ready | Phase::Up if looked_enough && now.since(since) >= grace => {
-                let was_up = self.phase == Phase::Up;
-                let why = format!("the provider has not shown it for {grace}");
-                notes.push(Note::vm(node, self.generation, "vm-lost", why.clone()));
-                self.enter(Phase::Dead { why, was_up }, now);
+        if looked_enough && now.since(since) >= grace {
+            let why = format!("the provider has not shown it for {grace}");
+            notes.push(Note::vm(node, self.generation, "vm-lost", why.clone()));
+            self.enter(Phase::Dead { why, was_up }, now);
+        }
+    }
+
+    /// One that was taken for lost is shown again, and alive: it was there all along. To be
+    /// asked while nothing has come of its loss.
+    pub(super) fn found_again(&mut self, node: &NodeName, seen: &VmView, now: Time, notes: &mut Vec<Note>) {
+        let Phase::Dead { was_up, .. } = self.phase else {
+            return;
+        };
+        let alive = match seen.state {
+            VmState::Pending | VmState::Booting | VmState::Ready | VmState::Paused | VmState::Unknown(_) => {
+                true
             }
-            Phase::Asked
-            | Phase::Booting
-            | Phase::Ready
-            | Phase::Up
-            | Phase::Dead { .. }
-            | Phase::Destroying { .. } => {}
+            VmState::Held | VmState::Stopping | VmState::Dead(_) => false,
+        };
+        // Of those that were seen to be dead nothing is missed.
+        if alive && self.missing_since.is_some() {
+            let text = "the provider shows it again: it was not lost";
+            notes.push(Note::vm(node, self.generation, "vm-found", text));
+            self.enter(if was_up { Phase::Up } else { Phase::Booting }, now);
         }
     }
 }

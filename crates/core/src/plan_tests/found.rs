@@ -489,3 +489,31 @@ fn few_whole_looks_among_many_that_failed_do_not_make_a_vm_lost() {
     }
     assert_eq!(kinds(&w.tick()), ["down"], "often enough, and for long enough");
 }
+
+#[test]
+fn a_vm_that_is_shown_again_before_anything_came_of_its_loss_was_not_lost() {
+    let lost = || {
+        let mut w = world();
+        w.up("n0");
+        w.watch(Millis(w.policy.missing_grace.0 + 2_000), &[]);
+        assert!(matches!(w.phase("n0"), Phase::Dead { .. }));
+        w
+    };
+    let mut w = lost();
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    assert_eq!(w.phase("n0"), Phase::Up);
+    assert_eq!(w.tick(), []);
+    // One that is shown dead, or on its way out, is what it was taken for.
+    for state in [VmState::Dead("it ended".into()), VmState::Stopping] {
+        let mut w = lost();
+        w.see(vec![w.shown("n0", 1, state)]);
+        assert_eq!(kinds(&w.tick()), ["down"]);
+    }
+    // So is one that was seen to be dead: a listing that shows it alive is an old one.
+    let mut w = world();
+    w.up("n0");
+    w.see(vec![w.shown("n0", 1, VmState::Dead("it ended".into()))]);
+    w.see(vec![]);
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    assert_eq!(kinds(&w.tick()), ["down"]);
+}
