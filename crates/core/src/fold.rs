@@ -181,11 +181,21 @@ impl World {
         self.provider_seen = now;
         self.provider_began = began;
         for (node, record) in &mut self.records {
+            // Also while it is being told to Slurm.
+            if let Some(vm) = record.vm.as_mut().filter(|vm| vm.is_lost())
+                && record.acted <= began
+                && record.down.is_none()
+                && let Some(vms) = by_node.get(node)
+                && let Some(seen) = vms.iter().find(|seen| vm.is(generation(seen), Some(&seen.id)))
+            {
+                self.absences.remove(node);
+                vm.found_again(node, seen, now, &mut notes);
+            }
             if self.busy.contains(node) || record.acted > began {
                 continue;
             }
             let Some(vm) = record.vm.as_mut() else { continue };
-            if !watched {
+            if !watched && !vm.is_lost() {
                 vm.missing_since = None;
             }
             let ours = |seen: &&VmView| vm.is(generation(seen), Some(&seen.id));
@@ -197,9 +207,6 @@ impl World {
             match seen {
                 Some(seen) => {
                     self.absences.remove(node);
-                    if record.down.is_none() {
-                        vm.found_again(node, seen, now, &mut notes);
-                    }
                     vm.seen(node, seen, now, &mut notes);
                 }
                 None => {

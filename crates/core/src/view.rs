@@ -137,6 +137,17 @@ pub enum VmState {
     Unknown(String),
 }
 
+impl VmState {
+    /// Whether a job may be in it, as far as this says.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        match self {
+            Self::Pending | Self::Booting | Self::Ready | Self::Paused | Self::Unknown(_) => true,
+            Self::Held | Self::Stopping | Self::Dead(_) => false,
+        }
+    }
+}
+
 /// Slurm's nodes and jobs, in one look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SlurmView {

@@ -353,6 +353,13 @@ impl VmRecord {
         };
         self.generation == generation && same_id
     }
+
+    /// Whether it was up and is taken for dead only because no listing has shown it for long.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        // Nobody misses one that was seen to be dead.
+        matches!(self.phase, Phase::Dead { was_up: true, .. }) && self.missing_since.is_some()
+    }
 }
 
 impl World {

@@ -107,20 +107,11 @@ impl VmRecord {
     /// One that was taken for lost is shown again, and alive: it was there all along. To be
     /// asked while nothing has come of its loss.
     pub(super) fn found_again(&mut self, node: &NodeName, seen: &VmView, now: Time, notes: &mut Vec<Note>) {
-        let Phase::Dead { was_up, .. } = self.phase else {
-            return;
-        };
-        let alive = match seen.state {
-            VmState::Pending | VmState::Booting | VmState::Ready | VmState::Paused | VmState::Unknown(_) => {
-                true
-            }
-            VmState::Held | VmState::Stopping | VmState::Dead(_) => false,
-        };
-        // Of those that were seen to be dead nothing is missed.
-        if alive && self.missing_since.is_some() {
+        if self.is_lost() && seen.state.may_run() {
             let text = "the provider shows it again: it was not lost";
             notes.push(Note::vm(node, self.generation, "vm-found", text));
-            self.enter(if was_up { Phase::Up } else { Phase::Booting }, now);
+            self.missing_since = None;
+            self.enter(Phase::Up, now);
         }
     }
 }

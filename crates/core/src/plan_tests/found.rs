@@ -503,6 +503,15 @@ fn a_vm_that_is_shown_again_before_anything_came_of_its_loss_was_not_lost() {
     w.see(vec![w.shown("n0", 1, VmState::Ready)]);
     assert_eq!(w.phase("n0"), Phase::Up);
     assert_eq!(w.tick(), []);
+    // Nor one that is shown while Slurm could not be told.
+    let mut w = lost();
+    assert_eq!(kinds(&w.tick()), ["down"]);
+    w.pass(Millis(10));
+    w.see(vec![w.shown("n0", 1, VmState::Ready)]);
+    w.see(vec![]);
+    w.unanswered("n0");
+    assert_eq!(w.phase("n0"), Phase::Up);
+    assert_eq!(w.tick(), []);
     // One that is shown dead, or on its way out, is what it was taken for.
     for state in [VmState::Dead("it ended".into()), VmState::Stopping] {
         let mut w = lost();
