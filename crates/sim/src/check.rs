@@ -9,7 +9,7 @@ use crate::slurm::{Call, Hook, Slurm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
-use thiao_core::plan::Action;
+use thiao_core::plan::{Action, Step};
 use thiao_core::world::{Cause, Mode};
 
 /// What must hold, after every step or in the end. The numbers are those of ARCHITECTURE.md.
@@ -206,7 +206,7 @@ impl Checker {
         let left_alone = meddled.into_iter().next().map_or(left_alone, Err);
         self.ask(Invariant::OthersLeftAlone, left_alone)?;
         self.ask(Invariant::ToldInTime, told_in_time(slurm, setup))?;
-        let bounded = starts_bounded(controller, setup).and_then(|()| bounded(provider, setup));
+        let bounded = starts_bounded(round, controller, setup).and_then(|()| bounded(provider, setup));
         self.ask(Invariant::Bounded, bounded)
     }
 
@@ -276,9 +276,10 @@ impl Checker {
         let unshown = harm.unshown.is_none_or(|span| span >= setup.policy.missing_grace);
         let excused = match &harm.action {
             Action::DestroyVm { tag, cause, .. } => match cause {
-                Cause::Ordered => self.ordered.contains(tag),
+                // One that went by an order and is shown on backs nothing.
+                Cause::Ordered | Cause::Orphan => self.ordered.contains(tag),
                 Cause::Dead { .. } => unshown,
-                Cause::BootTimeout | Cause::Orphan => false,
+                Cause::BootTimeout => false,
             },
             Action::SetDown { node, .. } => self.ordered_down(node) || unshown,
             Action::PowerDown { .. } => false,
@@ -317,7 +318,12 @@ impl Checker {
         let foreign = |vm: &&Vm| vm.view.tag.as_ref().is_none_or(|tag| tag.cluster != *cluster);
         let ids = provider.vms.values().filter(foreign).map(|vm| vm.view.id.clone());
         self.foreign.extend(ids);
-        Ok(())
+        let records = controller.world().records.values();
+        let mut taken = records.filter_map(|record| record.vm.as_ref()?.id.as_ref());
+        match taken.find(|id| self.foreign.contains(*id)) {
+            Some(id) => Err(format!("VM {id} of somebody else was taken for ours")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -385,15 +391,19 @@ fn told_in_time(slurm: &Slurm, setup: &Setup) -> Result<(), String> {
     Ok(())
 }
 
-/// 7. VMs that outsiders made in our name count as starting when they are adopted.
-fn starts_bounded(controller: &Controller, setup: &Setup) -> Result<(), String> {
+/// 7. Nothing is begun beyond the cap. VMs that are found and adopted may be more.
+fn starts_bounded(round: &Round, controller: &Controller, setup: &Setup) -> Result<(), String> {
+    let creates = |step: &Step| matches!(step.action, Action::CreateVm { again: false, .. });
+    if !round.begun.iter().any(creates) {
+        return Ok(());
+    }
     let vms = controller
         .world()
         .records
         .values()
         .filter_map(|record| record.vm.as_ref());
     let starting = vms.filter(|vm| vm.phase.is_starting()).count();
-    if starting > setup.policy.max_starting && setup.faults.twin_vm == 0 {
+    if starting > setup.policy.max_starting {
         return Err(format!(
             "{starting} VMs are starting, more than {}",
             setup.policy.max_starting

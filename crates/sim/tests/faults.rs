@@ -7,6 +7,7 @@ use thiao_core::policy::Policy;
 use thiao_sim::faults::Rates;
 use thiao_sim::sim::{JobPlan, OWN_CPUS, OwnPlan, Setup, Sim, VM_MEMORY_MB};
 use thiao_sim::slurm::Rules;
+use thiao_sim::text;
 
 /// Rates of all faults: most of them absent, the others rare to frequent.
 fn faults() -> impl Strategy<Value = Rates> {
@@ -153,20 +154,23 @@ fn both_modes() -> impl Strategy<Value = Setup> {
     })
 }
 
+/// Nothing is broken; or what was, and the file for `thiao sim run --world FILE`.
+fn holds(setup: Setup) -> Result<(), TestCaseError> {
+    let world = text::write(&setup);
+    let broken = |violation| TestCaseError::fail(format!("{violation}\n{world}"));
+    Sim::new(setup).run().map(drop).map_err(broken)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 400, max_shrink_time: 40_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_goes_wrong_nothing_is_broken_and_all_ends_well(setup in setup()) {
-        if let Err(violation) = Sim::new(setup).run() {
-            return Err(TestCaseError::fail(violation.to_string()));
-        }
+        holds(setup)?;
     }
 
     #[test]
     fn whatever_goes_wrong_no_job_meets_another_in_its_vm(setup in both_modes()) {
-        if let Err(violation) = Sim::new(setup).run() {
-            return Err(TestCaseError::fail(violation.to_string()));
-        }
+        holds(setup)?;
     }
 }
