@@ -11,7 +11,7 @@ const TEST: &str = "lab_chaos_ends_in_peace";
 #[derive(Debug, PartialEq, Eq)]
 pub struct Chaos {
     minutes: u64,
-    /// Chosen by the test if none is given; printed either way.
+    /// Another one each time if none is given; printed either way.
     seed: Option<u64>,
 }
 
@@ -63,9 +63,8 @@ pub fn chaos(chaos: &Chaos) -> Result<ExitCode> {
             TEST,
         ])
         .env("THIAO_CHAOS_SECONDS", (chaos.minutes * 60).to_string());
-    if let Some(seed) = chaos.seed {
-        command.env("THIAO_CHAOS_SEED", seed.to_string());
-    }
+    let seed = chaos.seed.unwrap_or_else(|| u64::from(std::process::id()));
+    command.env("THIAO_CHAOS_SEED", seed.to_string());
     Ok(match passes(&mut command)? {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
