@@ -59,6 +59,7 @@ pub fn chaos(chaos: &Chaos) -> Result<ExitCode> {
             "--test=lab_chaos",
             "--",
             "--nocapture",
+            "--ignored",
             "--exact",
             TEST,
         ])
