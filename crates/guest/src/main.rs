@@ -20,7 +20,7 @@ mod slurm;
 use channel::Channel;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use thiao_guest::one::{OneGate, Told};
 use thiao_guest::protocol::{Card, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request};
 
@@ -145,7 +145,7 @@ fn run() -> Result<(), String> {
             guest.report(Phase::Waiting, None);
             button::attend(guest.events.clone());
             guest.onegate = told.onegate;
-            guest.take(told.common, told.card)?;
+            guest.take(told.common, told.card, SystemTime::UNIX_EPOCH)?;
         }
     }
     guest.live(&inbox)
@@ -173,6 +173,8 @@ enum Stage {
     /// Took a context; these tasks are not through yet.
     Preparing {
         context: Box<OneContext>,
+        /// When the VM was asked for; long ago where nobody says.
+        asked: SystemTime,
         missing: Vec<Phase>,
     },
     /// slurmd runs under this process id, the first one since then.
@@ -233,7 +235,8 @@ impl Guest {
             Request::Context(context) => match &self.stage {
                 Stage::Waiting => {
                     context::refresh(&context.seed, context.clock)?;
-                    self.take(context.common, context.card)
+                    let asked = SystemTime::UNIX_EPOCH + Duration::from_millis(context.asked_ms);
+                    self.take(context.common, context.card, asked)
                 }
                 Stage::Preparing { context: mine, .. } | Stage::Running { context: mine, .. } => {
                     let context = context.common;
@@ -251,7 +254,7 @@ impl Guest {
     }
 
     /// Takes the identity, then lets munged start while the shares are mounted.
-    fn take(&mut self, context: OneContext, card: Card) -> Result<(), String> {
+    fn take(&mut self, context: OneContext, card: Card, asked: SystemTime) -> Result<(), String> {
         context::apply(&context, card.address)?;
         self.report(Phase::Configured, None);
         // Before munged, which looks for its address on the card.
@@ -264,6 +267,7 @@ impl Guest {
         self.task(Phase::Shares, move || shares.iter().try_for_each(mount::share));
         self.stage = Stage::Preparing {
             context: Box::new(context),
+            asked,
             missing: vec![Phase::Munge, Phase::Shares],
         };
         Ok(())
@@ -282,13 +286,19 @@ impl Guest {
 
     fn reached(&mut self, phase: Phase) -> Result<(), String> {
         self.report(phase, None);
-        let Stage::Preparing { context, missing } = &mut self.stage else {
+        let Stage::Preparing {
+            context,
+            asked,
+            missing,
+        } = &mut self.stage
+        else {
             return Ok(());
         };
         missing.retain(|other| *other != phase);
         if missing.is_empty() {
             // For who reads the console, and for tests: what slurmd will find.
             println!("thiao-guest: {}", slurm::seen());
+            std::thread::sleep(slurm::left_of_second(*asked, SystemTime::now()));
             let slurmd = slurm::slurmd(context)?;
             let context = context.clone();
             self.stage = Stage::Running {

@@ -148,6 +148,9 @@ pub struct Context {
     pub card: Card,
     /// The clock, in nanoseconds since the Unix epoch.
     pub clock: u64,
+    /// When the VM was asked for, in milliseconds since the Unix epoch: not before Slurm asked for the node.
+    #[serde(default)]
+    pub asked_ms: u64,
     /// Random bytes in hexadecimal: guests restored from one template share their generator's state.
     pub seed: Secret,
 }
@@ -286,6 +289,7 @@ mod tests {
                 mac: [2, 0, 10, 9, 0, 7],
             },
             clock: 1,
+            asked_ms: 1,
             seed: Secret::from_bytes(&[1, 2]),
         }
     }

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use thiao_guest::protocol::OneContext;
 
 /// Where munge's library looks when nothing names another socket: slurmd's
@@ -85,6 +85,21 @@ pub fn seen() -> String {
     format!("{cpus} CPUs, {total} MiB of memory, {free} MiB of it free")
 }
 
+/// How much is left of the second in which the VM was asked for; slurmd is to start after it.
+///
+/// slurmd tells its age in whole seconds of another beat than slurmctld's clock: one that
+/// starts within the second of slurmctld's request may look older than the request. slurmctld
+/// takes that for a registration from before the boot, and waits in vain until ResumeTimeout
+/// (`waiting_for_node_boot` and `get_up_time` in Slurm 22.05; seen on a node that starts within 0.3 s).
+pub fn left_of_second(asked: SystemTime, now: SystemTime) -> Duration {
+    let age = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (asked, now) = (age(asked), age(now));
+    if asked.as_secs() != now.as_secs() {
+        return Duration::ZERO;
+    }
+    Duration::from_secs(now.as_secs() + 1).saturating_sub(now)
+}
+
 /// Starts slurmd; returns its process id. `-b` says that the node has just
 /// booted, which a guest restored from a template has not: without it slurmctld
 /// waits for a boot time later than its resume request.
@@ -138,4 +153,21 @@ pub fn job_processes_left() -> bool {
         let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
         name.trim_end() == "slurmstepd"
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slurmd_starts_after_the_second_of_the_request() {
+        let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        let left = |asked, now| left_of_second(at(asked), at(now)).as_millis();
+        assert_eq!(left(7_300, 7_900), 100);
+        assert_eq!(left(7_000, 7_000), 1_000);
+        assert_eq!(left(7_999, 8_000), 0);
+        // Not told; and a clock that was set back.
+        assert_eq!(left(0, 7_900), 0);
+        assert_eq!(left(9_000, 7_900), 0);
+    }
 }

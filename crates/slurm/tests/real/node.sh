@@ -10,6 +10,8 @@ hook=$(basename "$0")
 echo "$given" > "$lab/$hook.env"
 echo "$(date +%s.%3N) $hook $*$SLURM_JOB_ID" >> "$lab/hooks.log"
 
+# A slurmd that starts within the second of slurmctld's request may be taken for one from
+# before it (crates/guest/src/slurm.rs).
 start() {
     number=${1#n}
     ip netns add "$1"
@@ -20,7 +22,7 @@ start() {
     ip -n "$1" link set lo up
     mkdir -p "$lab/spool/$1"
     setsid ip netns exec "$1" unshare -m -u -p -f --kill-child --mount-proc sh -c \
-        "hostname $1; exec slurmd -D -N $1 -b --conf-server 10.9.0.1:$(cat "$lab/port")" \
+        "hostname $1; sleep 1; exec slurmd -D -N $1 -b --conf-server 10.9.0.1:$(cat "$lab/port")" \
         > "$lab/slurmd.$1.log" 2>&1 < /dev/null &
     echo $! > "$lab/$1.pid"
 }
