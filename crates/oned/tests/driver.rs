@@ -133,7 +133,7 @@ fn act(oned: &Oned, action: &str) {
 fn until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what} never came");
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} never came");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

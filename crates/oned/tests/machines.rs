@@ -196,7 +196,7 @@ fn life() {
     let pressed = Instant::now();
     machines.stop(42, false).unwrap();
     assert!(
-        wait_ended(&machines, 42, Duration::from_secs(30)),
+        wait_ended(&machines, 42, Duration::from_secs(60)),
         "it does not know the button: {}",
         console(42)
     );
@@ -219,7 +219,7 @@ fn life() {
     // At once, while it boots.
     machines.start(&self::spec(44)).unwrap();
     machines.stop(44, true).unwrap();
-    assert!(wait_ended(&machines, 44, Duration::from_secs(10)));
+    assert!(wait_ended(&machines, 44, Duration::from_secs(60)));
     machines.remove(44).unwrap();
     machines.remove(44).unwrap();
     assert!(machines.poll().is_empty());

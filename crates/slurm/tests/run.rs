@@ -30,14 +30,12 @@ const LONG: Duration = Duration::from_secs(20);
 fn a_program_that_hangs_is_killed() {
     let dir = programs(&[("scontrol", "echo $$ > \"$0.pid\"; exec sleep 60")]);
     let start = Instant::now();
-    let error = slurm(dir.path(), Duration::from_millis(500))
-        .version()
-        .unwrap_err();
+    let error = slurm(dir.path(), Duration::from_secs(2)).version().unwrap_err();
     assert!(
         matches!(error, SlurmError::Timeout { .. }) && error.is_transient(),
         "{error}"
     );
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(30));
     let pid = std::fs::read_to_string(dir.path().join("scontrol.pid")).unwrap();
     assert!(
         !Path::new("/proc").join(pid.trim()).exists(),

@@ -65,7 +65,7 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
         )
         .unwrap();
     let next = ctld.sbatch(&["-p", "jobs", "-N2", "--exclusive", "--wrap", "sleep 60"]);
-    ctld.until("both wait for room", 10, |c| {
+    ctld.until("both wait for room", |c| {
         [job, next].iter().all(|job| c.seen(*job).reason == "Licenses")
     });
     let seen = ctld.seen(job);
@@ -82,7 +82,7 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
 
     ctld.admit(&[whole(job, "a:2"), whole(next, "")]);
     assert_eq!(ctld.seen(job).gate, Gate::Open);
-    ctld.until("both have nodes that power up", 10, |c| {
+    ctld.until("both have nodes that power up", |c| {
         (5..8).all(|n| c.node(&format!("n{n}")).flags.powering_up)
     });
     let view = ctld.slurm.look().unwrap();
@@ -108,7 +108,7 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
 
     // Cancelled while its nodes power up: they would stay so.
     ctld.run(false, &["scancel", &next.to_string()]).unwrap();
-    ctld.until("its nodes have no job", 5, |c| {
+    ctld.until("its nodes have no job", |c| {
         others.iter().all(|n| !c.node(n.as_str()).may_run_job())
     });
     assert!(ctld.node(others[0].as_str()).flags.powering_up);
@@ -119,22 +119,20 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
         let n = c.node(name);
         n.base == BaseState::Idle && n.flags.powered_down && !n.flags.drain
     };
-    ctld.until("they are free again", 15, |c| {
+    ctld.until("they are free again", |c| {
         others.iter().all(|n| free(c, n.as_str()))
     });
 
     // A VM with less than its node's line.
     ctld.hook("Start", its[0].as_str());
-    ctld.until("the job runs", 10, |c| c.is(job, &JobState::Running));
+    ctld.until("the job runs", |c| c.is(job, &JobState::Running));
     let up = ctld.node(its[0].as_str());
     assert!(up.flags.power_down && !up.flags.drain && up.is_up(), "{up:?}");
     // Nobody gets the node before its VM is ended.
     let heir = ctld.sbatch(&["-p", "jobs", "-w", its[0].as_str(), "--wrap", "sleep 60"]);
     ctld.admit(&[whole(heir, "")]);
-    ctld.until("the job is over", 10, |c| c.job(job).is_none());
-    ctld.until("its heir has the node", 20, |c| {
-        c.is(heir, &JobState::Configuring)
-    });
+    ctld.until("the job is over", |c| c.job(job).is_none());
+    ctld.until("its heir has the node", |c| c.is(heir, &JobState::Configuring));
     let calls = ctld.hooks();
     let place = |call: &str| calls.iter().position(|c| c == call);
     let (ended, given) = (
@@ -169,10 +167,8 @@ fn an_array_of_500_is_let_go_in_parts() {
         array: Some(ArrayTasks { job: array, tasks }),
         licenses: String::new(),
     };
-    let asked = Instant::now();
     ctld.admit(&[part((0..300).chain([302]).collect()), whole(held, "")]);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    ctld.until("tasks have nodes", 10, |c| {
+    ctld.until("tasks have nodes", |c| {
         let view = c.slurm.look().unwrap();
         view.jobs.values().filter(|j| !j.nodes.is_empty()).count() == 4
     });
@@ -223,32 +219,32 @@ fn a_job_is_put_back_behind_the_gate() {
         )
         .unwrap();
     ctld.admit(&[whole(job, "a:1")]);
-    ctld.until("it runs", 20, |c| c.is(job, &JobState::Running));
+    ctld.until("it runs", |c| c.is(job, &JobState::Running));
     ctld.hold(true);
     let two = ctld.sbatch(&["-p", "jobs", "-L", "a:1", "--wrap", "sleep 60"]);
     ctld.admit(&[whole(two, "a:1")]);
-    ctld.until("the second configures", 10, |c| c.is(two, &JobState::Configuring));
+    ctld.until("the second configures", |c| c.is(two, &JobState::Configuring));
     for job in [job, two] {
         let asked = Instant::now();
         ctld.slurm.put_back(job, "a:1", comment).unwrap();
-        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-        ctld.until("it waits for room", 5, |c| waits(c, job));
+        assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
+        ctld.until("it waits for room", |c| waits(c, job));
         assert_eq!(ctld.seen(job).admin_comment.as_deref(), Some(comment));
         // Again is harmless.
         ctld.slurm.reopen(job, "a:1").unwrap();
-        ctld.until("it still waits", 5, |c| waits(c, job));
+        ctld.until("it still waits", |c| waits(c, job));
     }
     // Cut short after the hold.
     ctld.admit(&[whole(two, "a:1")]);
-    ctld.until("it has a node again", 10, |c| !c.seen(two).nodes.is_empty());
+    ctld.until("it has a node again", |c| !c.seen(two).nodes.is_empty());
     ctld.run(false, &["scontrol", "requeuehold", &two.to_string()])
         .unwrap();
-    ctld.until("it is held", 5, |c| {
+    ctld.until("it is held", |c| {
         let job = c.seen(two);
         job.state == JobState::Pending && job.reason == "job requeued in held state"
     });
     ctld.slurm.reopen(two, "a:1").unwrap();
-    ctld.until("it waits for room once more", 5, |c| waits(c, two));
+    ctld.until("it waits for room once more", |c| waits(c, two));
     // One that was let go and has no node yet.
     ctld.run(false, &["scontrol", "hold", &two.to_string()]).unwrap();
     ctld.admit(&[whole(two, "a:1")]);
@@ -271,14 +267,14 @@ fn a_job_is_put_back_behind_the_gate() {
             .filter(|j| j.key() == array)
             .collect::<Vec<_>>()
     };
-    ctld.until("both have nodes", 10, |c| {
+    ctld.until("both have nodes", |c| {
         let tasks = tasks(c);
         tasks.len() == 2 && tasks.iter().all(|j| !j.nodes.is_empty())
     });
     ctld.slurm
         .put_back(array, "a:1", "vm: ; put back: no room")
         .unwrap();
-    ctld.until("one waits", 5, |c| waits(c, array));
+    ctld.until("one waits", |c| waits(c, array));
     let other = tasks(&ctld).into_iter().find(|j| j.id != array).unwrap();
     assert!(
         !other.nodes.is_empty() && other.admin_comment.is_none(),
@@ -291,7 +287,7 @@ fn a_job_is_put_back_behind_the_gate() {
     let stays = ctld.sbatch(&["-p", "jobs", "-w", "n8", "--no-requeue", "--wrap", "sleep 60"]);
     assert!(!ctld.seen(stays).requeue);
     ctld.admit(&[whole(stays, "")]);
-    ctld.until("it configures", 20, |c| c.is(stays, &JobState::Configuring));
+    ctld.until("it configures", |c| c.is(stays, &JobState::Configuring));
     let error = ctld.slurm.put_back(stays, "", comment).unwrap_err();
     assert!(matches!(error, SlurmError::InvalidState { .. }), "{error}");
     assert!(ctld.is(stays, &JobState::Configuring));
@@ -414,7 +410,7 @@ fn submissions_are_judged_as_the_controller_judges_them() {
         )
         .unwrap();
     ctld.admit(&[whole(job, "")]);
-    ctld.until("it ran", 20, |c| c.job(job).is_none());
+    ctld.until("it ran", |c| c.job(job).is_none());
     let env = std::fs::read_to_string(&out).unwrap();
     assert!(env.lines().any(|line| line == "SLURM_THIAO_VM=-"), "{env}");
     assert_eq!(put(Some("-"), &[]).0.partition, "vm");
@@ -427,7 +423,7 @@ fn submissions_are_judged_as_the_controller_judges_them() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    ctld.until("srun's job waits", 10, |c| {
+    ctld.until("srun's job waits", |c| {
         let jobs = c.slurm.look().unwrap().jobs;
         jobs.values()
             .any(|j| j.name == "hostname" && j.gate == Gate::Waits && !j.requeue)
@@ -479,12 +475,12 @@ fn changes_by_users_keep_the_gate() {
     ctld.run(false, &["scontrol", "hold", &first.to_string()])
         .unwrap();
     ctld.admit(&[whole(first, ""), whole(second, "")]);
-    ctld.until("it waits for the first", 5, |c| {
+    ctld.until("it waits for the first", |c| {
         c.seen(second).reason == "Dependency"
     });
     ctld.run(false, &["scontrol", "release", &first.to_string()])
         .unwrap();
-    ctld.until("one after the other", 30, |c| c.job(second).is_none());
+    ctld.until("one after the other", |c| c.job(second).is_none());
 
     // Moved by the controller, as `tsub JOBID` does.
     let job = ctld.sbatch(&["-H", "-L", "a:1", "--wrap", "true"]);
@@ -566,7 +562,7 @@ fn changes_by_users_keep_the_gate() {
     ctld.run(true, &["scontrol", "release", &job.to_string()])
         .unwrap();
     ctld.admit(&[whole(job, "a:1")]);
-    ctld.until("it ran", 20, |c| c.job(job).is_none());
+    ctld.until("it ran", |c| c.job(job).is_none());
 
     // Tasks of one array at different sides of the gate.
     let array = submit(&["-p", "jobs", "--array=0-3"]);

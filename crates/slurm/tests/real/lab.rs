@@ -15,6 +15,8 @@ use thiao_slurm::{Slurm, lua};
 
 /// Names the lab's folder for the test that runs inside the namespaces.
 const INSIDE: &str = "THIAO_TEST_SLURM_DIR";
+/// The longest wait for what should be soon.
+const PATIENCE: Duration = Duration::from_secs(60);
 const PROGRAMS: &[(&str, &str)] = &[
     ("slurmctld", "slurmctld"),
     ("slurmd", "slurmd"),
@@ -224,9 +226,7 @@ impl Ctld {
     }
 
     pub fn wait_up(&self) {
-        self.until("slurmctld answers", 20, |c| {
-            c.slurm.ping().is_ok_and(|p| p.is_up())
-        });
+        self.until("slurmctld answers", |c| c.slurm.ping().is_ok_and(|p| p.is_up()));
     }
 
     /// Ends slurmctld and waits for its end.
@@ -297,13 +297,14 @@ impl Ctld {
         self.slurm.look().unwrap().jobs.get(&id).cloned()
     }
 
-    /// Waits until `done`; fails after `secs`, with what was wanted and what is.
-    pub fn until(&self, what: &str, secs: u64, done: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + Duration::from_secs(secs);
+    /// Waits until `done`; fails after a while that is long for a busy machine, too, with what was
+    /// wanted and what is.
+    pub fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
         while !done(self) {
             assert!(
                 Instant::now() < end,
-                "not within {secs} s: {what}; now {:?}",
+                "not within {PATIENCE:?}: {what}; now {:?}",
                 self.slurm.look()
             );
             std::thread::sleep(Duration::from_millis(50));

@@ -46,7 +46,7 @@ fn a_job_gets_a_node_and_gives_it_back() {
     // What a job's user has in his environment is not slurmctld's hooks'.
     let export = "--export=ALL,THIAO_STATE_DIR=/evil,LD_PRELOAD=/evil,PATH=/evil,SLURM_CLUSTER_NAME=evil,SLURM_JOB_NODELIST=n[3-4],EVIL=1";
     let job = ctld.sbatch(&["-N2", "-w", "n[1-2]", export, "--wrap", "/bin/sleep 4"]);
-    ctld.until("the job runs", 20, |c| {
+    ctld.until("the job runs", |c| {
         c.job(job).is_some_and(|j| j.state == JobState::Running)
     });
     let seen = ctld.job(job).unwrap();
@@ -59,8 +59,8 @@ fn a_job_gets_a_node_and_gives_it_back() {
         .notify_job(names, "thiao: pending ones get the comment")
         .unwrap();
 
-    ctld.until("the job is over", 15, |c| c.job(job).is_none());
-    ctld.until("both nodes are powered down", 20, |c| {
+    ctld.until("the job is over", |c| c.job(job).is_none());
+    ctld.until("both nodes are powered down", |c| {
         is_off(c, "n1") && is_off(c, "n2")
     });
     let calls = ctld.hooks();
@@ -91,15 +91,15 @@ fn a_node_set_down_comes_back_when_we_say() {
     let reason = "thiao: no host has 100 MiB left";
     ctld.hold(true);
     let job = ctld.sbatch(&["-w", "n1", "--wrap", "sleep 60"]);
-    ctld.until("n1 powers up", 20, |c| c.node("n1").flags.powering_up);
+    ctld.until("n1 powers up", |c| c.node("n1").flags.powering_up);
 
     // A job that waits for its node.
     ctld.slurm.set_down(&[node("n1")], reason).unwrap();
-    ctld.until("the job waits again", 5, |c| {
+    ctld.until("the job waits again", |c| {
         c.job(job)
             .is_some_and(|j| j.state == JobState::Pending && j.nodes.is_empty())
     });
-    ctld.until("n1 is down and off", 10, |c| {
+    ctld.until("n1 is down and off", |c| {
         let n = c.node("n1");
         n.base == BaseState::Down && n.flags.powered_down
     });
@@ -120,24 +120,24 @@ fn a_node_set_down_comes_back_when_we_say() {
     ctld.hold(false);
     let asked = Instant::now();
     ctld.slurm.start_now(&[job]).unwrap();
-    ctld.until("the job runs", 20, |c| {
+    ctld.until("the job runs", |c| {
         c.job(job).is_some_and(|j| j.state == JobState::Running)
     });
     assert!(
-        asked.elapsed() < Duration::from_secs(15),
+        asked.elapsed() < Duration::from_secs(60),
         "the 120 s wait is skipped"
     );
 
     // A node that dies below a running job; down and back at once.
     ctld.hook("Kill", "n1");
     ctld.slurm.set_down(&[node("n1")], "thiao: VM n1.2 died").unwrap();
-    ctld.until("the job waits again", 5, |c| {
+    ctld.until("the job waits again", |c| {
         c.job(job).is_some_and(|j| j.state == JobState::Pending)
     });
     ctld.slurm.return_to_service(&[node("n1")]).unwrap();
-    ctld.until("n1 is off", 10, |c| is_off(c, "n1"));
+    ctld.until("n1 is off", |c| is_off(c, "n1"));
     ctld.slurm.start_now(&[job]).unwrap();
-    ctld.until("the job runs again", 20, |c| {
+    ctld.until("the job runs again", |c| {
         c.job(job).is_some_and(|j| j.state == JobState::Running)
     });
 }
@@ -149,9 +149,9 @@ fn a_node_started_by_hand_is_usable() {
     };
     let ctld = Ctld::start(dir, Timeouts { idle_s: 60, ..QUICK }, |_| {});
     ctld.hook("Start", "n3");
-    ctld.until("n3 is up", 10, |c| c.node("n3").is_up());
+    ctld.until("n3 is up", |c| c.node("n3").is_up());
     let job = ctld.sbatch(&["-w", "n3", "--wrap", "sleep 60"]);
-    ctld.until("the job runs", 10, |c| {
+    ctld.until("the job runs", |c| {
         c.job(job).is_some_and(|j| j.state == JobState::Running)
     });
     assert!(!ctld.hooks().iter().any(|c| c.starts_with("Resume ")));
@@ -203,7 +203,7 @@ fn errors_of_the_real_programs_have_their_class() {
         .unwrap_err();
     assert!(matches!(error, SlurmError::NoSuchJob { .. }), "{error}");
     for job in later {
-        ctld.until("it starts", 10, |c| {
+        ctld.until("it starts", |c| {
             c.job(job).is_some_and(|j| j.state != JobState::Pending)
         });
     }
@@ -216,9 +216,9 @@ fn errors_of_the_real_programs_have_their_class() {
     let asked = Instant::now();
     let error = hasty.look().unwrap_err();
     assert!(matches!(error, SlurmError::Timeout { .. }), "{error}");
-    assert!(asked.elapsed() < Duration::from_secs(3));
+    assert!(asked.elapsed() < Duration::from_secs(15));
     ctld.signal(Signal::CONT);
-    ctld.until("it answers again", 10, |c| c.slurm.look().is_ok());
+    ctld.until("it answers again", |c| c.slurm.look().is_ok());
 
     ctld.stop();
     let error = ctld.slurm.look().unwrap_err();
