@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Our own binaries: they find each other by lying in one folder.
-pub(crate) const BINARIES: [&str; 3] = ["thiao", "thiao-hook", "thiao-guest"];
+const BINARIES: [&str; 3] = ["thiao", "thiao-hook", "thiao-guest"];
 
 /// The benches that need a lab with real VMs, and the options of `thiao lab bench` that choose them: how long
 /// a job waits for its VM, and what job mode costs.
@@ -51,10 +51,20 @@ pub fn passes(command: &mut Command) -> Result<bool> {
         .success())
 }
 
-fn build() -> Result<()> {
+/// What the process ends with.
+pub fn code(passed: bool) -> ExitCode {
+    match passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Builds our own binaries, with these options of cargo's.
+pub fn build(options: &[&str]) -> Result<()> {
     let mut command = cargo();
     command
-        .args(["build", "--release"])
+        .arg("build")
+        .args(options)
         .args(BINARIES.map(|name| format!("--package={name}")));
     if !passes(&mut command)? {
         bail!("the build failed");
@@ -64,7 +74,7 @@ fn build() -> Result<()> {
 
 /// The demo itself is `thiao lab demo`: this process becomes it, so that Ctrl-C reaches it alone.
 pub fn demo(args: &[String]) -> Result<ExitCode> {
-    build()?;
+    build(&["--release"])?;
     let thiao = target().join("release/thiao");
     Err(Command::new(&thiao).args(["lab", "demo"]).args(args).exec())
         .with_context(|| format!("{} cannot be run", thiao.display()))
@@ -139,10 +149,7 @@ pub fn test(fast: bool) -> Result<ExitCode> {
 
 /// Simulated worlds; `thiao-sim` says what is wrong with the arguments.
 pub fn sim(args: &[String]) -> Result<ExitCode> {
-    Ok(match passes(&mut simulate(args))? {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(code(passes(&mut simulate(args))?))
 }
 
 fn simulate(args: &[String]) -> Command {
@@ -181,7 +188,7 @@ pub fn bench_args(args: &[String]) -> Result<(&[String], Option<u32>)> {
 
 /// All benches of all crates, or those named.
 pub fn bench(names: &[String], jobs: Option<u32>) -> Result<ExitCode> {
-    build()?;
+    build(&["--release"])?;
     let benches = benches()?;
     let known: Vec<&str> = benches
         .iter()
@@ -213,11 +220,7 @@ pub fn bench(names: &[String], jobs: Option<u32>) -> Result<ExitCode> {
             failed |= !passes(&mut command)?;
         }
     }
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(code(!failed))
 }
 
 /// The folder of each package that has benches, with their names.
@@ -244,7 +247,7 @@ fn benches() -> Result<Vec<(PathBuf, String)>> {
 
 /// Release binaries, manual pages and shell completions in `target/dist`.
 pub fn dist() -> Result<ExitCode> {
-    build()?;
+    build(&["--release"])?;
     let dist = target().join("dist");
     if dist.exists() {
         std::fs::remove_dir_all(&dist).context("the old target/dist cannot be removed")?;
