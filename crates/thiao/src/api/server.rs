@@ -13,6 +13,7 @@ mod doors;
 mod routes;
 
 use super::{ApiError, Query, Viewer};
+use crate::state_dir::{OVERFLOW_UID, own_uid};
 use axum::response::IntoResponse as _;
 use doors::{Doors, Pass, SubordinateUids};
 use hyper::body::Body as _;
@@ -81,9 +82,6 @@ const MAX_HEADERS: usize = 32;
 /// What one is told who lets his answers lie.
 const UNTAKEN: &str = "too many of your answers wait to be taken: read them, and come again";
 
-/// The uid that the kernel shows for users it cannot map into this user namespace.
-const OVERFLOW_UID: u32 = 65_534;
-
 /// Serves the API on this socket until dropped. A socket that is left from an earlier
 /// controller is replaced: the caller holds the state folder's lock.
 ///
@@ -126,7 +124,7 @@ fn more_files() -> usize {
 }
 
 async fn listen(listener: UnixListener, queries: mpsc::Sender<Query>, limits: Limits) -> io::Result<()> {
-    let own_uid = rustix::process::geteuid().as_raw();
+    let own_uid = own_uid();
     let answers = Answers::within(queries, limits);
     loop {
         let stream = match listener.accept().await {
