@@ -181,15 +181,16 @@ impl World {
         self.provider_seen = now;
         self.provider_began = began;
         for (node, record) in &mut self.records {
-            // Also while it is being told to Slurm.
+            // Also while its loss is being told to Slurm, until that is done.
             if let Some(vm) = record.vm.as_mut().filter(|vm| vm.is_lost())
                 && record.acted <= began
                 && record.down.is_none()
                 && let Some(vms) = by_node.get(node)
                 && let Some(seen) = vms.iter().find(|seen| vm.is(generation(seen), Some(&seen.id)))
+                && seen.state.may_run()
             {
                 self.absences.remove(node);
-                vm.found_again(node, seen, now, &mut notes);
+                vm.found_again(node, now, &mut notes);
             }
             if self.busy.contains(node) || record.acted > began {
                 continue;

@@ -57,9 +57,8 @@ impl Rounds {
     pub fn open<J: Journal + ?Sized>(journal: &mut J, mut world: World) -> Result<Self, J::Error> {
         // Also those of nodes that left the configuration: they may have a VM.
         world.records.extend(journal.load()?);
-        let (now, policy) = (world.now, world.policy.clone());
         for record in world.records.values_mut() {
-            record.not_after(now, &policy);
+            record.not_after(world.now, &world.policy);
         }
         let interrupted = journal.interrupted(world.now)?.into_iter().map(|what| {
             let text = format!("the controller ended during \"{what}\": it is looked at anew");

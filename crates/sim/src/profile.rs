@@ -99,7 +99,7 @@ impl Profile {
                     Fault::AdminDowns,
                 ];
                 often.into_iter().for_each(|fault| rates.set(fault, 2));
-                // Which would excuse a job that is lost, or too many starts.
+                // No usual week has these.
                 [Fault::VmHidden, Fault::TwinVm]
                     .into_iter()
                     .for_each(|fault| rates.set(fault, 0));

@@ -104,14 +104,11 @@ impl VmRecord {
         }
     }
 
-    /// One that was taken for lost is shown again, and alive: it was there all along. To be
-    /// asked while nothing has come of its loss.
-    pub(super) fn found_again(&mut self, node: &NodeName, seen: &VmView, now: Time, notes: &mut Vec<Note>) {
-        if self.is_lost() && seen.state.may_run() {
-            let text = "the provider shows it again: it was not lost";
-            notes.push(Note::vm(node, self.generation, "vm-found", text));
-            self.missing_since = None;
-            self.enter(Phase::Up, now);
-        }
+    /// One that was taken for lost is shown again, and alive: it was there all along.
+    pub(super) fn found_again(&mut self, node: &NodeName, now: Time, notes: &mut Vec<Note>) {
+        let text = "the provider shows it again: it was not lost";
+        notes.push(Note::vm(node, self.generation, "vm-found", text));
+        self.missing_since = None;
+        self.enter(Phase::Up, now);
     }
 }
