@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[allow(dead_code, reason = "of what there is this needs one thing")]
+mod stand_ins;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,23 +16,17 @@ fn cache() -> PathBuf {
 }
 
 fn guest(dir: &Path, agent: &Path, more: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_thiao"))
-        .arg("guest")
-        .arg(dir)
-        .arg("--cache-dir")
-        .arg(cache())
-        .arg("--agent")
-        .arg(agent)
-        .args(more)
-        // It needs no settings.
-        .env("THIAO_CONFIG", "/nonexistent/thiao.toml")
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
+    stand_ins::run(
+        Command::new(env!("CARGO_BIN_EXE_thiao"))
+            .arg("guest")
+            .arg(dir)
+            .arg("--cache-dir")
+            .arg(cache())
+            .arg("--agent")
+            .arg(agent)
+            .args(more)
+            // It needs no settings.
+            .env("THIAO_CONFIG", "/nonexistent/thiao.toml"),
     )
 }
 

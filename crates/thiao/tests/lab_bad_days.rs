@@ -87,7 +87,7 @@ fn lab_vm_killed_while_its_job_runs() {
 #[test]
 fn lab_second_controller_refuses() {
     let lab = Lab::up(&["--cold", "--nodes", "1", "--idle", "3"]);
-    let second = lab.lab("exec", &["--admin", "--", "thiao", "serve"]);
+    let second = lab.run_as_admin(&["thiao", "serve"]);
     let said = text(&second);
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert!(said.contains("another"), "{said}");

@@ -315,7 +315,7 @@ fn lab_job_mode_on_bad_days() {
                 .filter(|state| state != "RUNNING" && state != "COMPLETING")
         });
         let now = ["scontrol", "update", &format!("JobId={job}"), "StartTime=now"];
-        let _ = lab.lab("exec", &[&["--admin", "--"][..], &now].concat());
+        let _ = lab.run_as_admin(&now);
         lab.wait_job(job, "COMPLETED", 150);
     }
     for name in ["again", "dies"] {

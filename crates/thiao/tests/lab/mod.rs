@@ -130,9 +130,14 @@ impl Lab {
         command.output().unwrap()
     }
 
-    /// Runs a command in the lab as its owner; must succeed. Its output.
+    /// Runs a command in the lab as its owner.
+    pub fn run_as_admin(&self, args: &[&str]) -> Output {
+        self.lab("exec", &[&["--admin", "--"], args].concat())
+    }
+
+    /// As [`Self::run_as_admin`], and must succeed. Its output.
     pub fn admin(&self, args: &[&str]) -> String {
-        let output = self.lab("exec", &[&["--admin", "--"], args].concat());
+        let output = self.run_as_admin(args);
         assert!(output.status.success(), "{args:?}: {}", text(&output));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -192,21 +197,8 @@ impl Lab {
 
     /// A job's state as Slurm has it; none while slurmctld does not answer.
     pub fn state_of(&self, job: u32) -> Option<String> {
-        let output = self.lab(
-            "exec",
-            &[
-                "--admin",
-                "--",
-                "squeue",
-                "-h",
-                "-t",
-                "all",
-                "-o",
-                "%T",
-                "-j",
-                &job.to_string(),
-            ],
-        );
+        let job = job.to_string();
+        let output = self.run_as_admin(&["squeue", "-h", "-t", "all", "-o", "%T", "-j", &job]);
         output
             .status
             .success()
@@ -237,10 +229,7 @@ impl Lab {
 
     /// All events of the controller, oldest first; none while it does not answer.
     pub fn events(&self) -> Vec<Value> {
-        let output = self.lab(
-            "exec",
-            &["--admin", "--", "thiao", "events", "--json", "--limit", "1000"],
-        );
+        let output = self.run_as_admin(&["thiao", "events", "--json", "--limit", "1000"]);
         if !output.status.success() {
             return Vec::new();
         }

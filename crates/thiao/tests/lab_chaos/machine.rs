@@ -2,16 +2,14 @@
 //! written, its clock is set, and a crowd talks to the socket. Nothing is killed by us, so no
 //! job may be forgotten: each one completes.
 
-use super::dice::Dice;
 use super::faketime;
 use super::lab::{Lab, fresh_dir, one_at_a_time, text, thiao, wait};
-use super::stream::judge;
-use super::{Defer, Helped, OPTIONS, REST_LIMIT, nothing_is_left_in, pour, report, until_all_are_over};
+use super::storm::Kills;
+use super::{Helped, OPTIONS, comes_to_rest, under_jobs};
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long each state of affairs lasts.
@@ -41,11 +39,7 @@ pub fn fails() {
         .envs(faketime::environment(clock.path()));
     let lab = Lab::start(command, dir, lock);
     let disk = Disk::under(&lab);
-    let stop = AtomicBool::new(false);
-    let began = Instant::now();
-    let (submitted, mut watch) = std::thread::scope(|scope| {
-        let stream = scope.spawn(|| pour(&lab, Dice::new(seed), &stop));
-        let _end = Defer(|| stop.store(true, Ordering::Relaxed));
+    let (submitted, watch) = under_jobs(&lab, seed, || {
         std::thread::sleep(WHILE);
         disk.is_full_for(WHILE);
         std::thread::sleep(WHILE);
@@ -56,31 +50,9 @@ pub fn fails() {
             std::thread::sleep(WHILE / 2);
         }
         flooded_for(&lab, WHILE);
-        stop.store(true, Ordering::Relaxed);
-        stream.join().unwrap()
     });
-    let seconds = began.elapsed().as_secs();
-    let mut helped = Helped::default();
-    until_all_are_over(&lab, &mut watch, &mut helped);
-    let verdict = judge(&lab, &submitted, &watch, &[]);
-    lab.wait_all_back(REST_LIMIT);
-    report(
-        seconds,
-        seed,
-        &submitted,
-        &watch,
-        &super::Kills::default(),
-        &verdict,
-    );
-    println!("done by hand: {helped:?}");
-    assert!(
-        verdict.wrong.is_empty(),
-        "{}\n{}",
-        verdict.wrong.join("\n"),
-        lab.story()
-    );
+    let verdict = comes_to_rest(&lab, &submitted, watch, &Kills::default(), Helped::default());
     assert!(verdict.completed > 5, "hardly any job was taken");
-    nothing_is_left_in(&lab);
     lab.down();
 }
 
@@ -107,17 +79,8 @@ impl<'a> Disk<'a> {
     fn is_full_for(&self, time: Duration) {
         let fill = self.folder.join("fill");
         let fill = fill.to_str().unwrap();
-        let filled = self.lab.lab(
-            "exec",
-            &[
-                "--admin",
-                "--",
-                "dd",
-                "if=/dev/zero",
-                "bs=4k",
-                &format!("of={fill}"),
-            ],
-        );
+        let of = format!("of={fill}");
+        let filled = self.lab.run_as_admin(&["dd", "if=/dev/zero", "bs=4k", &of]);
         assert!(text(&filled).contains("No space left"), "{}", text(&filled));
         std::thread::sleep(time);
         // Questions are answered, and told what the matter is.
@@ -143,8 +106,7 @@ impl<'a> Disk<'a> {
     }
 
     fn answers(&self) -> bool {
-        let asked = self.lab.lab("exec", &["--admin", "--", "thiao", "status"]);
-        asked.status.success()
+        self.lab.run_as_admin(&["thiao", "status"]).status.success()
     }
 
     fn service(&self, action: &str) {

@@ -62,38 +62,17 @@ fn lab_chaos_ends_in_peace() {
     let lab = Lab::up(&options);
     let began = Instant::now();
     let (mut kills, mut helped) = (Kills::default(), Helped::default());
-    let stop = AtomicBool::new(false);
-    let (submitted, mut watch) = std::thread::scope(|scope| {
-        let stream = scope.spawn(|| pour(&lab, Dice::new(seed), &stop));
-        // The stream ends also when the storm fails.
-        let _end = Defer(|| stop.store(true, Ordering::Relaxed));
+    let (submitted, watch) = under_jobs(&lab, seed, || {
         let mut dice = Dice::new(!seed);
         while began.elapsed() < Duration::from_secs(seconds) {
             std::thread::sleep(Duration::from_millis(dice.between(2_000, 14_000)));
             kills.strike(&mut dice, &lab);
             helped.help(&lab);
         }
-        stop.store(true, Ordering::Relaxed);
-        stream.join().unwrap()
     });
-    let calm = Instant::now();
-    until_all_are_over(&lab, &mut watch, &mut helped);
-    let over = calm.elapsed();
-    let verdict = judge(&lab, &submitted, &watch, kills.of(Victim::Slurmctld));
-    lab.wait_all_back(REST_LIMIT);
-    let quiet = calm.elapsed();
-    report(seconds, seed, &submitted, &watch, &kills, &verdict);
-    println!("done by hand: {helped:?}");
-    println!("until all jobs were over: {:.0} s", over.as_secs_f64());
-    println!("until nothing was left:   {:.0} s", quiet.as_secs_f64());
-    assert!(
-        verdict.wrong.is_empty(),
-        "{}\n{}",
-        verdict.wrong.join("\n"),
-        lab.story()
-    );
     assert!(submitted.len() > kills.of.len(), "hardly any job was taken");
-    nothing_is_left_in(&lab);
+    println!("--- chaos of {seconds} s, seed {seed}");
+    comes_to_rest(&lab, &submitted, watch, &kills, helped);
     lab.down();
 }
 
@@ -113,6 +92,47 @@ fn number(variable: &str) -> Option<u64> {
         text.parse()
             .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
     )
+}
+
+/// Lets something go wrong under a stream of jobs, which ends with it.
+fn under_jobs(lab: &Lab, seed: u64, trouble: impl FnOnce()) -> (Vec<Submitted>, Watch) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stream = scope.spawn(|| pour(lab, Dice::new(seed), &stop));
+        // Also when the trouble is a panic.
+        let end = Defer(|| stop.store(true, Ordering::Relaxed));
+        trouble();
+        drop(end);
+        stream.join().unwrap()
+    })
+}
+
+/// When nothing goes wrong any more: all jobs complete, and nothing is left.
+fn comes_to_rest(
+    lab: &Lab,
+    submitted: &[Submitted],
+    mut watch: Watch,
+    kills: &Kills,
+    mut helped: Helped,
+) -> Verdict {
+    let calm = Instant::now();
+    until_all_are_over(lab, &mut watch, &mut helped);
+    let over = calm.elapsed();
+    let verdict = judge(lab, submitted, &watch, kills.of(Victim::Slurmctld));
+    lab.wait_all_back(REST_LIMIT);
+    let quiet = calm.elapsed();
+    report(submitted, &watch, kills, &verdict);
+    println!("done by hand: {helped:?}");
+    println!("until all jobs were over: {:.0} s", over.as_secs_f64());
+    println!("until nothing was left:   {:.0} s", quiet.as_secs_f64());
+    assert!(
+        verdict.wrong.is_empty(),
+        "{}\n{}",
+        verdict.wrong.join("\n"),
+        lab.story()
+    );
+    nothing_is_left_in(lab);
+    verdict
 }
 
 /// Does it when it goes out of scope.
@@ -183,10 +203,7 @@ fn until_all_are_over(lab: &Lab, watch: &mut Watch, helped: &mut Helped) {
         for (id, job) in &open {
             if job.state == "PENDING" && job.reason == "BeginTime" {
                 let job = format!("JobId={id}");
-                let _ = lab.lab(
-                    "exec",
-                    &["--admin", "--", "scontrol", "update", &job, "StartTime=now"],
-                );
+                let _ = lab.run_as_admin(&["scontrol", "update", &job, "StartTime=now"]);
             }
         }
         helped.help(lab);
@@ -196,7 +213,7 @@ fn until_all_are_over(lab: &Lab, watch: &mut Watch, helped: &mut Helped) {
             .map(|(id, _)| ((*id).to_owned(), running.get(*id).copied().unwrap_or(now)))
             .collect();
         if running.values().any(|since| now - *since > RUNS_TOO_LONG) {
-            let asked = lab.lab("exec", &["--admin", "--", "scontrol", "reconfigure"]);
+            let asked = lab.run_as_admin(&["scontrol", "reconfigure"]);
             helped.asked += usize::from(asked.status.success());
             running.clear();
         }
@@ -214,12 +231,12 @@ impl Helped {
     /// Looks after both.
     fn help(&mut self, lab: &Lab) {
         let lines = |command: &[&str]| {
-            let output = lab.lab("exec", &[&["--admin", "--"], command].concat());
+            let output = lab.run_as_admin(command);
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
         let done = |command: &[&str]| {
-            let command = [&["--admin", "--", "scontrol"], command].concat();
-            usize::from(lab.lab("exec", &command).status.success())
+            let command = [&["scontrol"], command].concat();
+            usize::from(lab.run_as_admin(&command).status.success())
         };
         for line in lines(&["squeue", "-h", "-t", "PD", "-o", "%A|%r"]).lines() {
             if let Some((job, "launch failed requeued held")) = line.split_once('|') {
@@ -237,8 +254,7 @@ impl Helped {
     }
 }
 
-fn report(seconds: u64, seed: u64, submitted: &[Submitted], watch: &Watch, kills: &Kills, verdict: &Verdict) {
-    println!("--- chaos of {seconds} s, seed {seed}");
+fn report(submitted: &[Submitted], watch: &Watch, kills: &Kills, verdict: &Verdict) {
     let tasks: u64 = submitted.iter().map(|job| job.tasks).sum();
     println!(
         "jobs: {} submitted, {tasks} with the tasks of arrays",

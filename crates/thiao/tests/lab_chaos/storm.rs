@@ -83,7 +83,7 @@ fn kill_service(lab: &Lab, name: &str) -> Option<String> {
 fn kill_qemu(dice: &mut Dice, lab: &Lab) -> Option<String> {
     let all = qemus(lab);
     let (pid, node) = dice.one_of(&all)?;
-    let killed = lab.lab("exec", &["--admin", "--", "kill", "-KILL", pid]);
+    let killed = lab.run_as_admin(&["kill", "-KILL", pid]);
     killed.status.success().then(|| format!(" of {node}"))
 }
 

@@ -111,7 +111,7 @@ impl Draft {
         let mut command = vec!["sbatch", "--parsable"];
         command.extend(self.args.iter().map(String::as_str));
         let output = match self.kills {
-            true => lab.lab("exec", &[&["--admin", "--"], &command[..]].concat()),
+            true => lab.run_as_admin(&command),
             false => lab.run_as(self.user, &command),
         };
         output.status.success().then(|| Submitted {
@@ -133,7 +133,7 @@ pub struct Watch {
 impl Watch {
     /// Looks once; whether slurmctld answered.
     pub fn look(&mut self, lab: &Lab) -> bool {
-        let output = lab.lab("exec", &["--admin", "--", "scontrol", "-o", "show", "jobs"]);
+        let output = lab.run_as_admin(&["scontrol", "-o", "show", "jobs"]);
         if !output.status.success() {
             return false;
         }
