@@ -124,7 +124,7 @@ fn a_node_set_down_comes_back_when_we_say() {
         c.job(job).is_some_and(|j| j.state == JobState::Running)
     });
     assert!(
-        asked.elapsed() < Duration::from_secs(60),
+        asked.elapsed() < Duration::from_secs(15),
         "the 120 s wait is skipped"
     );
 
@@ -216,7 +216,7 @@ fn errors_of_the_real_programs_have_their_class() {
     let asked = Instant::now();
     let error = hasty.look().unwrap_err();
     assert!(matches!(error, SlurmError::Timeout { .. }), "{error}");
-    assert!(asked.elapsed() < Duration::from_secs(15));
+    assert!(asked.elapsed() < Duration::from_secs(3));
     ctld.signal(Signal::CONT);
     ctld.until("it answers again", |c| c.slurm.look().is_ok());
 
