@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod wait;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiao_oned::machines::{Machines, Seen, VmSpec};
 use thiao_oned::{HostSetup, Lcm, NetworkSetup, Oned, Phase, Settings, State};
+use wait::until;
 
 /// Machines that are only noted down.
 #[derive(Default)]
@@ -128,14 +131,6 @@ fn deployed(oned: &Oned) {
 
 fn act(oned: &Oned, action: &str) {
     say(oned, "one.vm.action", &[("string", action), ("int", "0")]);
-}
-
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what} never came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn reaches(oned: &Oned, state: State) {
