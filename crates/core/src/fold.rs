@@ -5,7 +5,7 @@
 
 use crate::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 use crate::note::{Note, Subject};
-use crate::view::{BaseState, JobState, ProviderView, SlurmView, VmState, VmView};
+use crate::view::{JobState, ProviderView, SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,16 +17,6 @@ pub use ended::Outcome;
 
 /// What begins every reason that we set in Slurm.
 pub const REASON_PREFIX: &str = "thiao:";
-
-/// The reason that Slurm itself sets when a node was not up in time (22.05.8). Nobody's
-/// verdict on a machine: it is about the VM that we were asked for.
-const RESUME_TIMEOUT_REASON: &str = "ResumeTimeout reached";
-
-/// Whether a DOWN with this reason is ours to lift. All others are other people's.
-#[must_use]
-pub fn is_returnable(reason: &str) -> bool {
-    reason.starts_with(REASON_PREFIX) || reason == RESUME_TIMEOUT_REASON
-}
 
 /// An order about nodes, already taken from its durable file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,10 +265,9 @@ impl World {
             let Some(seen) = view.nodes.get(node) else {
                 continue;
             };
-            let ours = seen.reason.as_deref().filter(|reason| is_returnable(reason));
-            match (&seen.base, ours) {
-                (BaseState::Down, Some(reason)) => {
-                    record.down = Some(reason.to_owned());
+            match seen.down_of_ours() {
+                Some(reason) => {
+                    record.down = Some(reason.text.clone());
                     // What Slurm asked for before that is void: it asks anew when it has the node back.
                     if matches!(record.wish, Wish::Up { since } if since < began) {
                         // A VM that comes up all the same may get a job: it is kept until it surely has none.
@@ -288,11 +277,11 @@ impl World {
                         };
                     }
                 }
-                (_, _) if record.down.is_some() => {
+                None if record.down.is_some() => {
                     record.down = None;
                     notes.push(Note::node(node, "node-returned", "back in service"));
                 }
-                _ => {}
+                None => {}
             }
             let Some(vm) = record.vm.as_mut() else { continue };
             if vm.phase.was_ended_by_us() && seen.is_counted_on() {

@@ -4,14 +4,12 @@
 //! only whether it may ever be done in this world. A refused step is not
 //! executed, is told as an event, and is a bug of ours.
 
-use crate::fold::{REASON_PREFIX, is_returnable};
+use crate::fold::REASON_PREFIX;
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::plan::{
     Action, Plan, Step, is_superseded, may_have_registered, surely_unused, was_powered_down_since,
 };
-use crate::view::{
-    ArrayTasks, BaseState, Gate, HostView, JobState, Shape, SlurmJob, VmSpec, VmState, VmView,
-};
+use crate::view::{ArrayTasks, Gate, HostView, JobState, Shape, SlurmJob, VmSpec, VmState, VmView};
 use crate::world::{Cause, Mode, Phase, Wish, World};
 use std::collections::{HashMap, HashSet};
 
@@ -400,9 +398,7 @@ impl<'a> Linter<'a> {
     /// Invariant 4: only what we set is lifted.
     fn give_back(&self, node: &NodeName) -> Verdict {
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
-        let ours = seen.is_some_and(|seen| {
-            seen.base == BaseState::Down && seen.reason.as_deref().is_some_and(is_returnable)
-        });
+        let ours = seen.is_some_and(|seen| seen.down_of_ours().is_some());
         refuse_if(!ours, || format!("{node} is not DOWN with a reason of ours"))
     }
 

@@ -22,12 +22,19 @@ fn host(name: &str) -> HostName {
     HostName::new(name).unwrap()
 }
 
-fn slurm_node(base: BaseState, flags: NodeFlags, reason: Option<&str>) -> SlurmNode {
+fn slurm_node(base: BaseState, flags: NodeFlags, reason: Option<NodeReason>) -> SlurmNode {
     SlurmNode {
         base,
         flags: NodeFlags { cloud: true, ..flags },
-        reason: reason.map(str::to_owned),
+        reason,
         alloc: None,
+    }
+}
+
+fn by(text: &str, whose: Whose) -> NodeReason {
+    NodeReason {
+        text: text.into(),
+        whose,
     }
 }
 
@@ -298,7 +305,11 @@ fn a_vm_that_dies_under_a_job_is_told_then_cleaned_then_returned() {
     w.pass(Millis(1));
     w.see_node(
         "n0",
-        slurm_node(BaseState::Down, NodeFlags::default(), Some(&reason)),
+        slurm_node(
+            BaseState::Down,
+            NodeFlags::default(),
+            Some(NodeReason::ours(&*reason)),
+        ),
     );
     assert_eq!(kinds(&w.tick()), ["destroy"]);
     w.busy.clear();
@@ -411,7 +422,11 @@ fn drains_and_reasons_of_others_are_left_alone() {
     let mut w = world();
     w.see_node(
         "n0",
-        slurm_node(BaseState::Down, NodeFlags::default(), Some("disk broken")),
+        slurm_node(
+            BaseState::Down,
+            NodeFlags::default(),
+            Some(by("disk broken", Whose::Others)),
+        ),
     );
     w.pass(Millis::secs(9999));
     assert_eq!(w.tick(), []);
@@ -543,7 +558,7 @@ fn a_node_that_slurm_gave_up_on_while_we_were_away_comes_back() {
         slurm_node(
             BaseState::Down,
             NodeFlags::default(),
-            Some("ResumeTimeout reached"),
+            Some(by("ResumeTimeout reached", Whose::ResumeTimeout)),
         ),
     );
     assert_eq!(kinds(&w.tick()), ["destroy"]);

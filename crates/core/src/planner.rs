@@ -1,11 +1,11 @@
 //! The planner behind [`crate::plan::plan`]: what each node, stray and requeued job gets.
 
-use crate::fold::{REASON_PREFIX, is_returnable};
+use crate::fold::REASON_PREFIX;
 use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::place::Ledger;
 use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused, was_powered_down_since};
-use crate::view::{BaseState, ProviderView, SlurmNode, VmSpec, VmState, VmView};
+use crate::view::{ProviderView, SlurmNode, VmSpec, VmState, VmView};
 use crate::world::{Cause, Mode, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -453,9 +453,7 @@ impl<'a> Planner<'a> {
             );
         };
         let seen = self.slurm_node(node);
-        if !seen.is_some_and(|seen| {
-            seen.base == BaseState::Down && seen.reason.as_deref().is_some_and(is_returnable)
-        }) {
+        if !seen.is_some_and(|seen| seen.down_of_ours().is_some()) {
             return self.hold(
                 node,
                 "was set DOWN, and Slurm does not show it so: left until a look says what holds",

@@ -1,6 +1,10 @@
 //! What was seen: the provider's and Slurm's state as one whole look each.
 //! A look that failed is `None` where these are used; a look is never partial.
 
+mod reason;
+
+pub use reason::{JobReason, NodeReason, WaitsFor, Whose};
+
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::options::VmOptions;
 use std::collections::BTreeMap;
@@ -165,7 +169,7 @@ pub struct SlurmNode {
     /// The flags beside it.
     pub flags: NodeFlags,
     /// Its `Reason`, without Slurm's appended `[user@time]`.
-    pub reason: Option<String>,
+    pub reason: Option<NodeReason>,
     /// What of it is allocated to jobs, where that was asked for: nodes of job mode
     /// that wait for their VM.
     pub alloc: Option<Alloc>,
@@ -220,6 +224,13 @@ impl SlurmNode {
         let f = &self.flags;
         let under_way = f.powering_up || f.powering_down || f.power_down || f.completing;
         self.base == BaseState::Idle && f.powered_down && f.not_responding && !under_way && !f.unknown
+    }
+
+    /// The reason for which it is DOWN, if that is ours to lift.
+    #[must_use]
+    pub fn down_of_ours(&self) -> Option<&NodeReason> {
+        let reason = self.reason.as_ref().filter(|reason| reason.is_returnable());
+        reason.filter(|_| self.base == BaseState::Down)
     }
 
     /// Whether a job may be there: true unless Slurm surely says that none is.
@@ -292,8 +303,8 @@ pub struct SlurmJob {
     pub partition: String,
     /// What it is doing.
     pub state: JobState,
-    /// Slurm's reason or comment for that state, e.g. `Resources`.
-    pub reason: String,
+    /// Why it is in that state.
+    pub reason: JobReason,
     /// The nodes allocated to it.
     pub nodes: Vec<NodeName>,
     /// Node count asked for.
@@ -343,7 +354,7 @@ impl SlurmJob {
             user: String::new(),
             partition: String::new(),
             state: JobState::Pending,
-            reason: String::new(),
+            reason: JobReason::default(),
             nodes: Vec::new(),
             node_count: 1,
             submit: None,

@@ -233,7 +233,7 @@ fn job(i: usize) -> SlurmJob {
         user: "somebody".into(),
         partition: "vm".into(),
         state: JobState::Running,
-        reason: "None".into(),
+        reason: JobReason::default(),
         nodes: vec![node(i)],
         node_count: 1,
         submit: Some(Time(1)),

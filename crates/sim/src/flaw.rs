@@ -10,7 +10,7 @@ use thiao_core::ids::{NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
 use thiao_core::plan::{Action, Step};
 use thiao_core::policy::Policy;
-use thiao_core::view::{ProviderView, SlurmView, VmState, VmView};
+use thiao_core::view::{ProviderView, SlurmView, VmState, VmView, Whose};
 use thiao_core::world::{NodeRecord, World};
 
 /// Declares the flaws with what each does wrong.
@@ -171,7 +171,7 @@ impl Flaw {
     pub fn look(flaw: Option<Flaw>, mut view: SlurmView) -> SlurmView {
         if Self::LiftsOthersDown.is(flaw) {
             for reason in view.nodes.values_mut().filter_map(|node| node.reason.as_mut()) {
-                *reason = format!("thiao: {reason}");
+                reason.whose = Whose::Ours;
             }
         }
         view

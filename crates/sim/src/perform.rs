@@ -62,7 +62,7 @@ pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
         return None;
     };
     let seen = slurm.nodes.get(node)?;
-    (seen.down.as_deref() == Some(BROKEN) && seen.admin_down < known)
+    (seen.down.as_ref().is_some_and(|down| down.text == BROKEN) && seen.admin_down < known)
         .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}"))
 }
 

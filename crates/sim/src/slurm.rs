@@ -26,7 +26,7 @@ use crate::faults::{Fault, Faults};
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
-use thiao_core::view::{BaseState, JobState, SlurmView};
+use thiao_core::view::{BaseState, JobState, NodeReason, SlurmView, Whose};
 use thiao_core::world::Mode;
 
 /// The settings of `slurm.conf` that matter here.
@@ -48,6 +48,14 @@ pub struct Rules {
     pub idle_on_suspend: bool,
     /// Whether giving a node back calls SuspendProgram for it once more.
     pub suspends_returned: bool,
+}
+
+/// What slurmctld says of a node that was not up in time.
+fn resume_timeout() -> NodeReason {
+    NodeReason {
+        text: "ResumeTimeout reached".into(),
+        whose: Whose::ResumeTimeout,
+    }
 }
 
 impl Default for Rules {
@@ -86,7 +94,7 @@ pub struct Node {
     /// `POWER_DOWN` was asked: powered down as soon as it has no job, and no other's meanwhile.
     pub ends: bool,
     /// Whether it is DOWN, and why.
-    pub down: Option<String>,
+    pub down: Option<NodeReason>,
     /// When an admin last set it DOWN.
     pub admin_down: Time,
     /// Its power.
@@ -303,7 +311,7 @@ impl Slurm {
             }
         }
         for name in &failed {
-            self.take_down(name, "ResumeTimeout reached", now);
+            self.take_down(name, resume_timeout(), now);
             self.resume_timeouts += 1;
             if let Some(node) = self.nodes.get_mut(name) {
                 node.power = Power::Off; // SuspendProgram is not called, and nothing waited for
@@ -439,7 +447,7 @@ impl Slurm {
     /// `scontrol update nodename=.. state=down reason=..`, then `state=power_down` if it is not
     /// powered down or about to be.
     pub fn set_down(&mut self, name: &NodeName, reason: &str, works: impl Fn(&VmId) -> bool, now: Time) {
-        self.take_down(name, reason, now);
+        self.take_down(name, NodeReason::ours(reason), now);
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
@@ -530,7 +538,7 @@ impl Slurm {
         Some(view)
     }
 
-    fn take_down(&mut self, name: &NodeName, reason: &str, now: Time) {
+    fn take_down(&mut self, name: &NodeName, reason: NodeReason, now: Time) {
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
@@ -538,8 +546,8 @@ impl Slurm {
             node.idle_since = now;
         }
         // The first reason stays, unless it is another's order.
-        if node.down.is_none() || reason != "ResumeTimeout reached" {
-            node.down = Some(reason.to_owned());
+        if node.down.is_none() || reason.whose != Whose::ResumeTimeout {
+            node.down = Some(reason);
         }
         self.requeue_on(name, now);
     }

@@ -4,6 +4,7 @@ use crate::details::NodeDetails;
 use crate::error::SlurmError;
 use crate::info::{Config, Ping, Version};
 use crate::run::Runner;
+use crate::words::given_reason;
 use crate::{details, jobs, nodes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -130,7 +131,10 @@ impl Slurm {
         }
         let (known, unknown) = self.known(nodes)?;
         let names: Vec<NodeName> = known.iter().map(|(name, _)| (*name).clone()).collect();
-        self.update_nodes(&names, &["state=DOWN", &format!("reason={}", plain(reason))])?;
+        self.update_nodes(
+            &names,
+            &["state=DOWN", &format!("reason={}", given_reason(reason))],
+        )?;
         self.update_nodes(&powered(&known), &["state=POWER_DOWN"])?;
         unknown.map_or(Ok(()), Err)
     }

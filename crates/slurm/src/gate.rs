@@ -18,6 +18,7 @@ use crate::control::{Slurm, mark, plain};
 use crate::error::SlurmError;
 use crate::info::Config;
 use crate::jobs;
+use crate::words::given_reason;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::thread;
@@ -283,7 +284,10 @@ impl Slurm {
     fn power_nodes(&self, nodes: &[NodeName], state: &str, reason: &str) -> Result<(), SlurmError> {
         self.update_nodes(
             nodes,
-            &[&format!("State={state}"), &format!("Reason={}", plain(reason))],
+            &[
+                &format!("State={state}"),
+                &format!("Reason={}", given_reason(reason)),
+            ],
         )
     }
 

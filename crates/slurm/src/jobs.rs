@@ -14,6 +14,7 @@
 
 use crate::error::SlurmError;
 use crate::gate::{self, GPU};
+use crate::words;
 use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Time};
@@ -83,7 +84,7 @@ fn parse_job(record: &str, comment: &str, name: &str) -> Result<SlurmJob, SlurmE
         Some(list) => hostlist::expand(list).map_err(|e| bad(&e.to_string()))?,
         None => Vec::new(),
     };
-    let reason = field()?.to_owned();
+    let reason = words::job_reason(field()?);
     let priority = field()?
         .trim()
         .parse()

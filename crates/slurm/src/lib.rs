@@ -47,6 +47,7 @@ pub mod lua;
 pub mod nodes;
 pub mod resume_file;
 mod run;
+pub mod words;
 
 pub use control::Slurm;
 pub use error::SlurmError;

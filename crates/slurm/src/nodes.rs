@@ -13,6 +13,7 @@
 //! to be told to Slurm. Nodes that are in no partition are not listed.
 
 use crate::error::SlurmError;
+use crate::words;
 use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
@@ -56,7 +57,7 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<NodeName, SlurmNode>, Sl
         let node = SlurmNode {
             base,
             flags,
-            reason: parse_reason(reason),
+            reason: words::node_reason(reason),
             alloc: None,
         };
         nodes.extend(names.into_iter().map(|name| (name, node.clone())));
@@ -116,10 +117,4 @@ fn set_flag(flags: &mut NodeFlags, word: &str) {
         | "dynamic_future" | "resume" | "fail" | "perfctrs" | "invalid_reg" | "reboot_requested" => {}
         _ => flags.unknown = true,
     }
-}
-
-/// A reason, or nothing for Slurm's words for "none". sinfo adds nothing to it, unlike `scontrol show node`.
-fn parse_reason(text: &str) -> Option<String> {
-    let text = text.trim();
-    (!text.is_empty() && !text.eq_ignore_ascii_case("none") && text != "(null)").then(|| text.to_owned())
 }

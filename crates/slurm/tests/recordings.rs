@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::view::{
-    Alloc, ArrayTasks, BaseState, Gate, JobState, NodeFlags, Request, SlurmJob, SlurmNode,
+    Alloc, ArrayTasks, BaseState, Gate, JobState, NodeFlags, NodeReason, Request, SlurmJob, SlurmNode,
+    WaitsFor,
 };
-use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes, resume_file};
+use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes, resume_file, words};
 
 /// The mark that the recordings were made with; real ones are random.
 const MARK: &str = "@0123456789abcdef";
@@ -69,20 +70,20 @@ fn a_nodes_life_is_read() {
     let down = read_nodes(include_str!("data/nodes-down.txt"));
     let v1 = node(&down, "v1");
     assert_eq!((v1.base, v1.flags), (BaseState::Down, flags(|_| {})));
-    assert_eq!(v1.reason.as_deref(), Some("thiao: VM v1.3 died"));
+    assert_eq!(v1.reason, Some(NodeReason::ours("thiao: VM v1.3 died")));
     let v2 = node(&down, "v2");
     assert_eq!(
         (v2.base, v2.flags),
         (BaseState::Allocated, flags(|f| f.drain = true))
     );
     assert_eq!(
-        v2.reason.as_deref(),
-        Some("a|b\nc"),
+        v2.reason,
+        words::node_reason("a|b\nc"),
         "a reason holds anything, newlines too"
     );
     assert_eq!(
-        node(&down, "v4").reason.as_deref(),
-        Some("maintenance by [ops@site]")
+        node(&down, "v4").reason,
+        words::node_reason("maintenance by [ops@site]")
     );
 
     let asked = read_nodes(include_str!("data/nodes-power-down.txt"));
@@ -124,7 +125,7 @@ fn jobs_are_read_whatever_their_names() {
     assert_eq!(jobs[&JobId(6)].node_count, 2, "the least of 2 to 8");
     let four = &jobs[&JobId(4)];
     assert_eq!((&four.state, four.start), (&JobState::Pending, None));
-    assert_eq!((four.reason.as_str(), four.priority), ("JobHeldUser", 0));
+    assert_eq!((four.reason.text.as_str(), four.priority), ("JobHeldUser", 0));
     assert!(four.nodes.is_empty() && four.requeue && four.admin_comment.is_none());
     let five = &jobs[&JobId(5)];
     assert_eq!(five.admin_comment.as_deref(), Some("by an admin: a|b\nc"));
@@ -175,7 +176,7 @@ fn jobs_of_job_mode_are_read() {
 
     let back = &jobs[&JobId(15)];
     assert_eq!((&back.state, back.gate), (&JobState::Pending, Gate::Open));
-    assert_eq!(back.reason, "job requeued in held state");
+    assert_eq!(back.reason.waits, [WaitsFor::Release]);
     assert_eq!(
         back.admin_comment.as_deref(),
         Some("vm: ; put back: host h1 died")
@@ -433,7 +434,7 @@ fn any_job() -> impl Strategy<Value = SlurmJob> {
                 user: "alice".into(),
                 partition: "vm,other".into(),
                 state,
-                reason: "Resources".into(),
+                reason: words::job_reason("Resources"),
                 nodes,
                 node_count,
                 submit: submit.map(|s| Time(s * 1000)),
@@ -537,7 +538,7 @@ proptest! {
             let shown = reason.as_deref().unwrap_or("none");
             text += &format!("{}|{}|{shown}|{MARK}\n", hostlist::fold(&names), state_text(&base, flags));
             for name in names {
-                expected.insert(name, SlurmNode { base: base.clone(), flags, reason: reason.clone(), alloc: None });
+                expected.insert(name, SlurmNode { base: base.clone(), flags, reason: words::node_reason(reason.as_deref().unwrap_or_default()), alloc: None });
             }
         }
         prop_assert_eq!(nodes::parse(&text, MARK).unwrap(), expected);

@@ -34,7 +34,7 @@ impl World {
         self.order(&node(name), &Order::Down, self.now);
     }
 
-    fn job(&mut self, id: u32, on: &[&str], size: u32, reason: &str) {
+    fn job(&mut self, id: u32, on: &[&str], size: u32, reason: JobReason) {
         let pending = on.is_empty();
         let job = SlurmJob {
             id: JobId(id),
@@ -47,7 +47,7 @@ impl World {
             } else {
                 JobState::Running
             },
-            reason: reason.into(),
+            reason,
             nodes: on.iter().map(|name| node(name)).collect(),
             node_count: size,
             submit: None,
@@ -81,7 +81,11 @@ fn a_node_that_is_down_is_wanted_no_more() {
     // Killed after Slurm was told, before that was stored.
     w.see_node(
         "n0",
-        slurm_node(BaseState::Down, NodeFlags::default(), Some("thiao: no room")),
+        slurm_node(
+            BaseState::Down,
+            NodeFlags::default(),
+            Some(NodeReason::ours("thiao: no room")),
+        ),
     );
     assert_eq!(kinds(&w.tick()), ["return"]);
     w.busy.clear();
@@ -152,7 +156,7 @@ fn a_job_on_a_node_without_vm_does_not_hang_for_ever() {
     w.tick();
     w.busy.clear();
     w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
-    w.job(7, &["n0"], 1, "None");
+    w.job(7, &["n0"], 1, JobReason::default());
     w.see_node("n0", silent());
     w.watch(w.policy.missing_grace, &[]);
     assert_eq!(
@@ -341,7 +345,7 @@ fn jobs_short_of_room_do_not_restart_each_other() {
         let record = w.records.get_mut(&node(name)).unwrap();
         record.jobs = vec![JobId(id)];
         record.trouble.told = true;
-        w.job(id, &[], 2, "BeginTime");
+        w.job(id, &[], 2, JobReason::new("BeginTime", WaitsFor::BeginTime));
     }
     let actions = w.tick();
     assert_eq!(
@@ -383,7 +387,11 @@ fn a_node_is_not_given_back_while_the_cap_is_reached() {
     let reason = "thiao: the cap of 1 VMs is reached (limits.max_vms)";
     w.see_node(
         "n1",
-        slurm_node(BaseState::Down, NodeFlags::default(), Some(reason)),
+        slurm_node(
+            BaseState::Down,
+            NodeFlags::default(),
+            Some(NodeReason::ours(reason)),
+        ),
     );
     assert_eq!(w.tick(), []);
     w.policy.max_vms = 2;
@@ -454,7 +462,7 @@ fn a_vm_that_comes_up_though_its_node_was_down_keeps_its_job() {
             powered_down: true,
             ..NodeFlags::default()
         },
-        Some("ResumeTimeout reached"),
+        Some(by("ResumeTimeout reached", Whose::ResumeTimeout)),
     );
     w.see_node("n0", down);
     // It registers all the same, and a job starts there.

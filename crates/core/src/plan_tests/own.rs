@@ -30,7 +30,7 @@ fn waiting(id: u32, nodes: u32, memory_mb: u64, priority: u64) -> SlurmJob {
     SlurmJob {
         partition: "jobs".into(),
         user: "ada".into(),
-        reason: "Licenses".into(),
+        reason: JobReason::new("Licenses", WaitsFor::Licenses),
         priority,
         request: Request {
             cpus: nodes,
@@ -65,7 +65,7 @@ impl World {
             let job = view.jobs.get_mut(&JobId(id)).unwrap();
             job.gate = Gate::Open;
             job.state = JobState::Configuring;
-            job.reason = "None".into();
+            job.reason = JobReason::default();
             job.nodes = on.iter().map(|name| node(name)).collect();
             for name in on {
                 let alloc = Alloc {
@@ -219,20 +219,49 @@ fn nodes_are_promised_once() {
 }
 
 #[test]
-fn what_slurm_itself_holds_back_is_left_to_slurm() {
-    for reason in [
-        "JobHeldUser",
-        "Dependency",
-        "BeginTime",
-        "AssocGrpCpuLimit",
-        "Licenses,JobArrayTaskLimit",
-    ] {
+fn what_ends_by_itself_keeps_no_job_at_the_gate() {
+    use WaitsFor::{Cleaning, Licenses, Nodes, Turn};
+    for waits in [vec![], vec![Licenses, Turn], vec![Nodes], vec![Cleaning]] {
         let mut w = own_world();
+        let reason = JobReason {
+            text: "so and so".into(),
+            waits: waits.clone(),
+        };
         w.submit(SlurmJob {
-            reason: reason.into(),
+            reason,
             ..waiting(1, 1, 100, 10)
         });
-        assert_eq!(w.tick(), [], "{reason}");
+        assert_eq!(admitted(&w.tick()), [1], "{waits:?}");
+    }
+}
+
+#[test]
+fn what_slurm_itself_holds_back_is_left_to_slurm() {
+    let unknown = || WaitsFor::Unknown("Moonrise".into());
+    for what in [
+        WaitsFor::Other,
+        WaitsFor::NamedNodes,
+        WaitsFor::Release,
+        WaitsFor::BeginTime,
+        unknown(),
+    ] {
+        for waits in [vec![what.clone()], vec![WaitsFor::Licenses, what]] {
+            let mut w = own_world();
+            w.submit(SlurmJob {
+                reason: JobReason {
+                    text: "so and so".into(),
+                    waits: waits.clone(),
+                },
+                ..waiting(1, 1, 100, 10)
+            });
+            assert_eq!(w.tick(), [], "{waits:?}");
+            let held = &w.held_of(1)[0];
+            assert!(
+                held.starts_with("Slurm does not let it start: so and so"),
+                "{held}"
+            );
+            assert_eq!(held.contains("Moonrise"), waits.contains(&unknown()), "{held}");
+        }
     }
     let mut w = own_world();
     w.submit(SlurmJob {
@@ -453,7 +482,7 @@ fn a_job_that_slurm_does_not_start_gives_its_room_to_others() {
     let mut w = own_world();
     w.submit(SlurmJob {
         gate: Gate::Open,
-        reason: "Reservation".into(),
+        reason: JobReason::new("Reservation", WaitsFor::Other),
         ..waiting(1, 2, 200, 10)
     });
     w.submit(waiting(2, 2, 200, 5));
@@ -469,7 +498,8 @@ fn a_job_that_slurm_does_not_start_gives_its_room_to_others() {
     w.look(|view| {
         view.jobs.remove(&JobId(2));
         let job = view.jobs.get_mut(&JobId(1)).unwrap();
-        (job.gate, job.reason) = (Gate::Waits, "Licenses".into());
+        job.gate = Gate::Waits;
+        job.reason = JobReason::new("Licenses", WaitsFor::Licenses);
     });
     assert_eq!(w.tick(), []);
     assert!(
@@ -487,7 +517,7 @@ fn putting_back_that_was_cut_short_is_finished() {
     let mut w = own_world();
     w.submit(SlurmJob {
         gate: Gate::Open,
-        reason: "job requeued in held state".into(),
+        reason: JobReason::new("job requeued in held state", WaitsFor::Release),
         admin_comment: Some(crate::options::put_back_comment(&VmOptions::default(), "no room")),
         ..waiting(1, 1, 100, 0)
     });
@@ -496,7 +526,7 @@ fn putting_back_that_was_cut_short_is_finished() {
     let mut w = own_world();
     w.submit(SlurmJob {
         gate: Gate::Open,
-        reason: "JobHeldAdmin".into(),
+        reason: JobReason::new("JobHeldAdmin", WaitsFor::Release),
         ..waiting(1, 1, 100, 0)
     });
     assert_eq!(w.tick(), []);

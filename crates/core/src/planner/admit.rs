@@ -6,22 +6,10 @@ use crate::ids::{JobId, Time};
 use crate::note::Subject;
 use crate::options::{Asker, put_back_reason};
 use crate::plan::{Action, Held};
-use crate::view::{ArrayTasks, Gate, JobState, Shape, SlurmJob, SlurmNode};
+use crate::view::{ArrayTasks, Gate, JobState, Shape, SlurmJob, SlurmNode, WaitsFor};
 use crate::world::JobPartition;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What Slurm says of a pending job when nothing but us keeps it. Of an array several
-/// of these words may stand there.
-const OURS: [&str; 5] = ["None", "Licenses", "Priority", "Resources", "Cleaning"];
-
-/// What it says when so many nodes of a partition are away that a job has too few to choose
-/// from, whatever else keeps it: of nodes in job mode most are, at times.
-const AWAY: &str =
-    "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions";
-
-/// What it says of one that was put back with a hold, as `squeue` shows it.
-const HELD: [&str; 2] = ["JobHeldAdmin", "job requeued in held state"];
 
 /// A job that waits, and its partition.
 type Waiting<'a> = (&'a SlurmJob, &'a JobPartition);
@@ -87,7 +75,7 @@ impl<'a> Planner<'a> {
     /// A job that was let go and that Slurm has not started: its room is held for a while.
     fn let_go_already(&mut self, job: &'a SlurmJob, partition: &'a JobPartition, free: &mut FreeNodes<'a>) {
         let comment = job.admin_comment.as_deref().unwrap_or_default();
-        if HELD.contains(&job.reason.as_str()) && put_back_reason(comment).is_some() {
+        if job.reason.has(&WaitsFor::Release) && put_back_reason(comment).is_some() {
             return self.step(
                 Action::FinishPutBack {
                     job: job.id,
@@ -206,10 +194,13 @@ impl<'a> Planner<'a> {
     /// What else keeps it.
     fn may_go(&self, job: &SlurmJob, partition: &JobPartition) -> Result<Shape, String> {
         let world = self.world;
-        let reasons = job.reason.replace(AWAY, "Resources");
-        let ours = |reason: &str| reason.is_empty() || OURS.contains(&reason);
-        if !reasons.split(',').map(str::trim).all(ours) {
-            return Err(format!("Slurm does not let it start: {}", job.reason));
+        if let Some(what) = job.reason.waits.iter().find(|what| !ends_by_itself(what)) {
+            let unknown = if let WaitsFor::Unknown(word) = what {
+                format!(" (what \"{word}\" means is not known here)")
+            } else {
+                String::new()
+            };
+            return Err(format!("Slurm does not let it start: {}{unknown}", job.reason));
         }
         let options = self.options(job)?;
         let asker = Asker {
@@ -323,6 +314,18 @@ impl<'a> Planner<'a> {
         let own = own.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
         own.filter(|(node, _)| slurm.nodes.get(*node).is_some_and(is_free))
             .count()
+    }
+}
+
+/// Whether nothing but us keeps a job that waits for this.
+fn ends_by_itself(what: &WaitsFor) -> bool {
+    match what {
+        WaitsFor::Licenses | WaitsFor::Turn | WaitsFor::Nodes | WaitsFor::Cleaning => true,
+        WaitsFor::NamedNodes
+        | WaitsFor::BeginTime
+        | WaitsFor::Release
+        | WaitsFor::Other
+        | WaitsFor::Unknown(_) => false,
     }
 }
 

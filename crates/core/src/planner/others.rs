@@ -4,7 +4,7 @@ use super::Planner;
 use crate::ids::{JobId, Millis, NodeName};
 use crate::note::Subject;
 use crate::plan::{Action, Held, is_superseded};
-use crate::view::{JobState, Shape, VmState};
+use crate::view::{JobState, Shape, VmState, WaitsFor};
 use crate::world::Cause;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -79,7 +79,7 @@ impl Planner<'_> {
             let waiting = slurm
                 .jobs
                 .get(&job)
-                .filter(|j| j.state == JobState::Pending && j.reason == "BeginTime")
+                .filter(|j| j.state == JobState::Pending && j.reason.has(&WaitsFor::BeginTime))
                 .filter(|_| !self.world.jobs_started.contains(&job));
             let Some(waiting) = waiting else { continue };
             if self.reserve(&shape, waiting.node_count) {

@@ -298,8 +298,9 @@ impl<W: World> Replay<'_, W> {
     fn note(&mut self) {
         for (name, node) in &self.view.nodes {
             if let Some(word) = NodeWord::of(node) {
-                let reason = node.reason.as_deref().filter(|_| node.base == BaseState::Down);
-                self.seen.node(name, &word, reason);
+                let reason = node.reason.as_ref().filter(|_| node.base == BaseState::Down);
+                self.seen
+                    .node(name, &word, reason.map(|reason| reason.text.as_str()));
             }
         }
         let refs: Vec<JobRef> = self.jobs.values().flat_map(refs).collect();

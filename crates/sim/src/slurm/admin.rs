@@ -2,10 +2,18 @@
 
 use super::{Power, Slurm};
 use thiao_core::ids::{NodeName, Time};
+use thiao_core::view::{NodeReason, Whose};
 
 /// An admin's reasons, for DOWN and for a drain.
 pub const BROKEN: &str = "disk broken";
 const DRAINED: &str = "a look at it";
+
+fn admins(text: &str) -> NodeReason {
+    NodeReason {
+        text: text.into(),
+        whose: Whose::Others,
+    }
+}
 
 impl Slurm {
     /// An admin's `state=drain`, whose reason takes the place of any other: a job that
@@ -16,7 +24,7 @@ impl Slurm {
         };
         node.drain = true;
         if let Some(reason) = &mut node.down {
-            *reason = DRAINED.to_owned();
+            *reason = admins(DRAINED);
         }
         if matches!(node.power, Power::Rising(_)) {
             self.requeue_on(name, now);
@@ -32,7 +40,7 @@ impl Slurm {
 
     /// An admin's `state=down`, without more.
     pub fn admin_down(&mut self, name: &NodeName, now: Time) {
-        self.take_down(name, BROKEN, now);
+        self.take_down(name, admins(BROKEN), now);
         if let Some(node) = self.nodes.get_mut(name) {
             node.admin_down = now;
         }
@@ -44,8 +52,7 @@ impl Slurm {
             return;
         };
         node.drain = false;
-        let down = node.down.as_deref();
-        if down.is_some_and(|reason| reason == BROKEN || reason == DRAINED) {
+        if node.down.as_ref().is_some_and(|down| down.whose == Whose::Others) {
             self.return_to_service(name, now);
         }
     }

@@ -10,7 +10,7 @@ use super::{Call, Hook, Job, Node, Power, Slurm, Stage};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, NodeName, Time};
-use thiao_core::view::{Alloc, ArrayTasks, Gate, Request, SlurmJob};
+use thiao_core::view::{Alloc, ArrayTasks, Gate, JobReason, Request, SlurmJob, WaitsFor};
 use thiao_core::world::Mode;
 
 /// The partition of job mode.
@@ -80,8 +80,8 @@ impl Own {
     pub(super) fn show(&self, job: &Job, mut shown: SlurmJob) -> SlurmJob {
         if matches!(job.stage, Stage::Pending(None)) {
             shown.reason = match (self.held, self.gate) {
-                (true, _) => "JobHeldAdmin".into(),
-                (false, Gate::Waits) => "Licenses".into(),
+                (true, _) => JobReason::new("JobHeldAdmin", WaitsFor::Release),
+                (false, Gate::Waits) => JobReason::new("Licenses", WaitsFor::Licenses),
                 (false, Gate::Open) => shown.reason,
             };
         }

@@ -2,7 +2,7 @@
 
 use super::{Job, Node, Power, Stage};
 use thiao_core::ids::{JobId, Time};
-use thiao_core::view::{BaseState, Gate, JobState, NodeFlags, SlurmJob, SlurmNode};
+use thiao_core::view::{BaseState, Gate, JobReason, JobState, NodeFlags, SlurmJob, SlurmNode, WaitsFor};
 use thiao_core::world::Mode;
 
 impl Node {
@@ -40,12 +40,17 @@ impl Job {
     }
 
     pub(super) fn shown(&self, id: JobId) -> SlurmJob {
+        let waits = JobReason::new;
         let (state, reason, nodes) = match &self.stage {
-            Stage::Pending(Some(_)) => (JobState::Pending, "BeginTime", &[][..]),
-            Stage::Pending(None) => (JobState::Pending, "Resources", &[][..]),
-            Stage::Configuring(nodes, _) => (JobState::Configuring, "None", &nodes[..]),
-            Stage::Running(nodes, _) => (JobState::Running, "None", &nodes[..]),
-            Stage::Done => (JobState::Over("COMPLETED".into()), "None", &[][..]),
+            Stage::Pending(Some(_)) => (
+                JobState::Pending,
+                waits("BeginTime", WaitsFor::BeginTime),
+                &[][..],
+            ),
+            Stage::Pending(None) => (JobState::Pending, waits("Resources", WaitsFor::Nodes), &[][..]),
+            Stage::Configuring(nodes, _) => (JobState::Configuring, JobReason::default(), &nodes[..]),
+            Stage::Running(nodes, _) => (JobState::Running, JobReason::default(), &nodes[..]),
+            Stage::Done => (JobState::Over("COMPLETED".into()), JobReason::default(), &[][..]),
         };
         let shown = SlurmJob {
             id,
@@ -54,7 +59,7 @@ impl Job {
             user: "somebody".into(),
             partition: "vm".into(),
             state,
-            reason: reason.into(),
+            reason,
             nodes: nodes.to_vec(),
             node_count: u32::try_from(self.size).unwrap_or(u32::MAX),
             submit: Some(self.submit),

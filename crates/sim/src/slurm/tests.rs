@@ -1,8 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
 
 use super::*;
-use thiao_core::view::Gate;
-use thiao_core::view::{Alloc, ArrayTasks};
+use thiao_core::view::{Alloc, ArrayTasks, Gate, WaitsFor};
 
 const EACH: Alloc = Alloc {
     cpus: 2,
@@ -59,7 +58,10 @@ fn a_job_waits_until_it_is_let_go_and_then_has_nodes_of_its_own() {
     pass(&mut slurm, 0, 3);
     let seen = look(&mut slurm, 3);
     let job = &seen.jobs[&JobId(1)];
-    assert_eq!((job.gate, job.reason.as_str()), (Gate::Waits, "Licenses"));
+    assert_eq!(
+        (job.gate, &job.reason.waits[..]),
+        (Gate::Waits, &[WaitsFor::Licenses][..])
+    );
     assert_eq!(
         (job.request.cpus, job.request.memory_mb, job.request.nodes),
         (2, 50, 1)
@@ -158,11 +160,17 @@ fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
             Some(&(ended(1, true), "j0,j1".to_owned()))
         );
         if !whole {
-            assert_eq!(look(&mut slurm, 1).jobs[&JobId(1)].reason, "JobHeldAdmin");
+            assert_eq!(
+                look(&mut slurm, 1).jobs[&JobId(1)].reason.waits,
+                [WaitsFor::Release]
+            );
             slurm.finish_put_back(JobId(1));
         }
         let seen = look(&mut slurm, 1).jobs[&JobId(1)].clone();
-        assert_eq!((seen.gate, seen.reason.as_str()), (Gate::Waits, "Licenses"));
+        assert_eq!(
+            (seen.gate, &seen.reason.waits[..]),
+            (Gate::Waits, &[WaitsFor::Licenses][..])
+        );
         assert_eq!(seen.admin_comment.as_deref(), Some("vm: ; put back: no room"));
     }
     // One that cannot be is not, and is over when its node fails.

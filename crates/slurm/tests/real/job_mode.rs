@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use thiao_core::ids::JobId;
 use thiao_core::options::{Asker, VmOptions};
-use thiao_core::view::{Alloc, ArrayTasks, BaseState, Gate, JobState, Request, SlurmJob};
+use thiao_core::view::{Alloc, ArrayTasks, BaseState, Gate, JobState, Request, SlurmJob, WaitsFor};
 use thiao_slurm::conf::Timeouts;
 use thiao_slurm::gate::Admission;
 use thiao_slurm::{Slurm, SlurmError};
@@ -66,7 +66,9 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
         .unwrap();
     let next = ctld.sbatch(&["-p", "jobs", "-N2", "--exclusive", "--wrap", "sleep 60"]);
     ctld.until("both wait for room", |c| {
-        [job, next].iter().all(|job| c.seen(*job).reason == "Licenses")
+        [job, next]
+            .iter()
+            .all(|job| c.seen(*job).reason.text == "Licenses")
     });
     let seen = ctld.seen(job);
     assert_eq!((seen.gate, seen.licenses.as_str()), (Gate::Waits, "a:2"));
@@ -182,7 +184,7 @@ fn an_array_of_500_is_let_go_in_parts() {
         (rest.gate, rest.array.as_ref().unwrap().tasks.len()),
         (Gate::Waits, 199)
     );
-    assert!(view.jobs[&held].gate == Gate::Open && view.jobs[&held].reason == "JobHeldUser");
+    assert!(view.jobs[&held].gate == Gate::Open && view.jobs[&held].reason.text == "JobHeldUser");
 
     // Back behind the gate, and what is not there any more is told alone.
     ctld.slurm.close_gate(&part(vec![302])).unwrap();
@@ -208,7 +210,7 @@ fn a_job_is_put_back_behind_the_gate() {
     // Its reason is "None" until the main scheduler looks at it.
     let waits = |c: &Ctld, job: JobId| {
         c.job(job).is_some_and(|j| {
-            let reason = matches!(j.reason.as_str(), "None" | "Licenses");
+            let reason = j.reason.waits.iter().all(|what| *what == WaitsFor::Licenses);
             j.state == JobState::Pending && j.gate == Gate::Waits && j.licenses == "a:1" && reason
         })
     };
@@ -243,7 +245,7 @@ fn a_job_is_put_back_behind_the_gate() {
         .unwrap();
     ctld.until("it is held", |c| {
         let job = c.seen(two);
-        job.state == JobState::Pending && job.reason == "job requeued in held state"
+        job.state == JobState::Pending && job.reason.text == "job requeued in held state"
     });
     ctld.slurm.reopen(two, "a:1").unwrap();
     ctld.until("it waits for room once more", |c| waits(c, two));
@@ -251,7 +253,7 @@ fn a_job_is_put_back_behind_the_gate() {
     ctld.run(false, &["scontrol", "hold", &two.to_string()]).unwrap();
     ctld.admit(&[whole(two, "a:1")]);
     ctld.slurm.put_back(two, "a:1", comment).unwrap();
-    assert!(ctld.seen(two).gate == Gate::Waits && ctld.seen(two).reason == "JobHeldAdmin");
+    assert!(ctld.seen(two).gate == Gate::Waits && ctld.seen(two).reason.text == "JobHeldAdmin");
 
     // The last task has the array's id: no other is touched.
     let array = ctld.sbatch(&["-p", "jobs", "-L", "a:1", "--array=3-4", "--wrap", "sleep 60"]);
@@ -478,7 +480,7 @@ fn changes_by_users_keep_the_gate() {
         .unwrap();
     ctld.admit(&[whole(first, ""), whole(second, "")]);
     ctld.until("it waits for the first", |c| {
-        c.seen(second).reason == "Dependency"
+        c.seen(second).reason.text == "Dependency"
     });
     ctld.run(false, &["scontrol", "release", &first.to_string()])
         .unwrap();

@@ -10,7 +10,7 @@ mod scenario;
 use lab::{Ctld, inside, node};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
-use thiao_core::view::{BaseState, JobState};
+use thiao_core::view::{BaseState, JobState, NodeReason};
 use thiao_slurm::conf::{NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::{Slurm, SlurmError, Version};
@@ -107,8 +107,8 @@ fn a_node_set_down_comes_back_when_we_say() {
     std::thread::sleep(Duration::from_secs(9));
     let seen = ctld.node("n1");
     assert_eq!(
-        (seen.base, seen.reason.as_deref()),
-        (BaseState::Down, Some(reason))
+        (seen.base, seen.reason),
+        (BaseState::Down, Some(NodeReason::ours(reason)))
     );
     assert!(!ctld.hooks().iter().any(|c| c.starts_with("ResumeFail")));
     ctld.slurm.return_to_service(&[node("n1")]).unwrap();
@@ -228,7 +228,7 @@ fn errors_of_the_real_programs_have_their_class() {
     );
     assert!(!ctld.slurm.ping().unwrap().is_up());
     ctld.start_again();
-    assert_eq!(ctld.node("n1").reason.as_deref(), Some("thiao: x"));
+    assert_eq!(ctld.node("n1").reason, Some(NodeReason::ours("thiao: x")));
 
     let lost = Slurm::new(Some(ctld.dir.join("nowhere.conf")), None, Duration::from_secs(5));
     assert!(matches!(lost.look().unwrap_err(), SlurmError::NoConf { .. }));

@@ -158,7 +158,7 @@ impl<P: Provider> Owner<P> {
                     memory_mb: spec.shape.memory_mb,
                     state: state_word(record).to_owned(),
                     slurm: seen.map(slurm_word),
-                    reason: seen.and_then(|seen| seen.reason.clone()),
+                    reason: seen.and_then(|seen| Some(seen.reason.as_ref()?.text.clone())),
                     wish: wish_word(record.wish).to_owned(),
                     vm: record.vm.as_ref().map(|vm| format!("{name}.{}", vm.generation)),
                     host: record
@@ -285,7 +285,7 @@ impl<P: Provider> Owner<P> {
                 user: job.user.clone(),
                 uid: job.uid,
                 state: job_word(&job.state).to_owned(),
-                reason: job.reason.clone(),
+                reason: job.reason.text.clone(),
                 nodes: hostlist::fold(&job.nodes),
                 nodes_up: job.nodes.iter().filter(up).count(),
                 node_count: job.node_count,
@@ -452,7 +452,7 @@ impl<P: Provider> Owner<P> {
         let mut now = Vec::new();
         match job {
             Some(job) => {
-                let reason = Some(&job.reason).filter(|reason| !matches!(reason.as_str(), "" | "None"));
+                let reason = Some(&job.reason).filter(|reason| !reason.waits.is_empty());
                 let reason = reason
                     .map(|reason| format!(", because of {reason}"))
                     .unwrap_or_default();

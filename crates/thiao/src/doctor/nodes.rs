@@ -8,16 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::finding::Finding;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
-use thiao_core::view::{BaseState, JobState, SlurmJob, SlurmNode, SlurmView};
+use thiao_core::view::{BaseState, JobState, SlurmJob, SlurmNode, SlurmView, WaitsFor, Whose};
 use thiao_slurm::details::NodeDetails;
 
 /// How long a job may wait for nodes that are free before that is odd, in milliseconds: Slurm's scheduler
 /// goes through its whole queue once a minute, and a node that was just powered down waits for SuspendTimeout.
 const PATIENCE: u64 = 150_000;
-/// Slurm's reason for a node that did not come in ResumeTimeout.
-const RESUME_TIMEOUT: &str = "ResumeTimeout reached";
-/// How our reasons begin.
-const OURS: &str = "thiao:";
 
 /// What is known of the nodes.
 #[derive(Debug, Clone, Copy)]
@@ -98,16 +94,23 @@ pub fn troubles(facts: Facts<'_>) -> BTreeMap<Trouble, Vec<NodeName>> {
 }
 
 fn trouble(seen: &SlurmNode, ours: Option<&Node>, facts: Facts<'_>) -> Option<Trouble> {
-    let reason = seen.reason.clone().unwrap_or_default();
+    let whose = seen.reason.as_ref().map(|reason| reason.whose);
+    let reason = seen
+        .reason
+        .as_ref()
+        .map_or_else(String::new, |reason| reason.text.clone());
     let flags = &seen.flags;
     let has_vm = ours.map(|node| node.vm.is_some());
     match &seen.base {
-        BaseState::Down if reason.starts_with(OURS) => return Some(Trouble::GivenUp(reason)),
-        BaseState::Down if reason == RESUME_TIMEOUT => return Some(Trouble::TimedOut),
-        BaseState::Down if flags.not_responding || reason == "Not responding" => {
-            return Some(Trouble::Lost(has_vm));
+        BaseState::Down => {
+            return Some(match whose {
+                Some(Whose::Ours) => Trouble::GivenUp(reason),
+                Some(Whose::ResumeTimeout) => Trouble::TimedOut,
+                Some(Whose::Silence) => Trouble::Lost(has_vm),
+                Some(Whose::Others) | None if flags.not_responding => Trouble::Lost(has_vm),
+                Some(Whose::Others) | None => Trouble::SetDown(reason),
+            });
         }
-        BaseState::Down => return Some(Trouble::SetDown(reason)),
         BaseState::Error => return Some(Trouble::Odd("ERROR".to_owned())),
         BaseState::Future => return Some(Trouble::Odd("FUTURE".to_owned())),
         BaseState::Unknown(word) => return Some(Trouble::Odd(word.clone())),
@@ -288,9 +291,8 @@ pub fn not_waking(facts: Facts<'_>) -> Vec<Finding> {
     }
     let stands = |job: &&SlurmJob| {
         // Priority, Dependency, limits and the like are other reasons to wait.
-        let for_nodes = matches!(job.reason.as_str(), "Resources" | "None" | "")
-            || job.reason.starts_with("ReqNodeNotAvail")
-            || job.reason.starts_with("Nodes");
+        let nodes = |what: &WaitsFor| matches!(what, WaitsFor::Nodes | WaitsFor::NamedNodes);
+        let for_nodes = job.reason.waits.iter().all(nodes);
         let long = job
             .submit
             .is_some_and(|at| facts.now.saturating_sub(at.0) > PATIENCE);

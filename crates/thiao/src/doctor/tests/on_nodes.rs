@@ -6,7 +6,7 @@ fn slurm(state: &str, reason: Option<&str>) -> SlurmNode {
     SlurmNode {
         base,
         flags,
-        reason: reason.map(str::to_owned),
+        reason: reason.and_then(thiao_slurm::words::node_reason),
         alloc: None,
     }
 }
@@ -124,6 +124,12 @@ fn down_for_a_reason() {
             "thiao resume --force fg0",
         ),
         ("ResumeTimeout reached", Verdict::Bad, "gave up", "State=RESUME"),
+        (
+            "a look at it : ResumeTimeout reached",
+            Verdict::Bad,
+            "gave up",
+            "State=RESUME",
+        ),
         ("disk", Verdict::Warn, "somebody set it so (disk)", "State=RESUME"),
         ("Not responding", Verdict::Bad, "down*", "State=POWER_DOWN"),
     ] {
@@ -271,7 +277,7 @@ fn job(reason: &str, age: u64, count: u32) -> SlurmJob {
         user: "u".to_owned(),
         partition: "vm".to_owned(),
         state: JobState::Pending,
-        reason: reason.to_owned(),
+        reason: thiao_slurm::words::job_reason(reason),
         nodes: Vec::new(),
         node_count: count,
         submit: Some(Time(NOW - age)),
