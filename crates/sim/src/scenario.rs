@@ -30,12 +30,13 @@
 //! | `cancel JOB` | its user has enough of it |
 //! | `drain NODE`, `undrain NODE`, `admin-down NODE`, `admin-resume NODE` | an admin's `state=drain`, `undrain`, `down`, `resume` |
 //! | `restart slurmctld` | |
-//! | `until NODE STATE`, `until JOB STATE` | waits until a look shows that |
+//! | `until NODE STATE`, `until JOB STATE` | waits until a look shows that; `STATE or STATE`, where releases of Slurm's differ |
 //! | `wait SECONDS` | where nothing must happen |
 //!
 //! In both worlds a node that Slurm has suspended, or failed to resume, loses its slurmd at
 //! once, and a job's prolog ends when all of its nodes are up.
 
+pub mod recordings;
 pub mod replay;
 mod simulated;
 pub mod words;
@@ -83,10 +84,10 @@ pub enum Step {
     Job(JobAct, JobRef),
     /// slurmctld ends and starts again.
     Restart,
-    /// Waits until a node is shown in this state.
-    UntilNode(NodeName, words::NodeWord),
-    /// Waits until a job is shown in this state.
-    UntilJob(JobRef, words::JobWord),
+    /// Waits until a node is shown in one of these states.
+    UntilNode(NodeName, Vec<words::NodeWord>),
+    /// Waits until a job is shown in one of these states.
+    UntilJob(JobRef, Vec<words::JobWord>),
     /// Lets time pass.
     Wait(Millis),
 }
@@ -293,8 +294,8 @@ impl Reader {
             "set-down" => Ok(Step::Node(NodeAct::SetDown(more.into()), self.node(subject)?)),
             "restart" if rest == "slurmctld" => Ok(Step::Restart),
             "until" => match self.node(subject) {
-                Ok(node) => Ok(Step::UntilNode(node, more.parse()?)),
-                Err(_) => Ok(Step::UntilJob(self.job(subject)?, more.parse()?)),
+                Ok(node) => Ok(Step::UntilNode(node, states(more)?)),
+                Err(_) => Ok(Step::UntilJob(self.job(subject)?, states(more)?)),
             },
             "wait" => seconds(rest).map(Step::Wait),
             _ => Err(format!("\"{word} {rest}\" is neither a setting nor a step")),
@@ -389,6 +390,11 @@ fn job_act(word: &str) -> Option<JobAct> {
     })
 }
 
+/// One state, or several with `or` between them.
+fn states<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
+    text.split(" or ").map(|state| state.trim().parse()).collect()
+}
+
 fn number(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("\"{text}\" is no number"))
 }
@@ -416,7 +422,7 @@ mod tests {
     fn a_file_is_read() {
         let scenario = parse(
             "submit a nodes=2 length=4\nsubmit b partition=jobs nodes=1 length=1 tasks=3 no-requeue\n\
-             set-down n1 thiao: no room\nadmit b_2\nuntil a PENDING\nuntil n5 DOWN+POWERED_DOWN\n\
+             set-down n1 thiao: no room\nadmit b_2\nuntil a PENDING\nuntil n5 DOWN+POWERED_DOWN or IDLE\n\
              restart slurmctld\nwait 2\n",
         )
         .unwrap();
@@ -440,7 +446,7 @@ mod tests {
         );
         assert_eq!(steps[3], Step::Job(JobAct::Admit, b));
         assert!(matches!(&steps[4], Step::UntilJob(job, _) if job.name == "a"));
-        assert!(matches!(&steps[5], Step::UntilNode(..)));
+        assert!(matches!(&steps[5], Step::UntilNode(_, states) if states.len() == 2));
         assert_eq!(steps[6..], [Step::Restart, Step::Wait(Millis::secs(2))]);
     }
 
@@ -460,6 +466,7 @@ mod tests {
             ("wait 1\nnodes n9", "line 8: nodes comes after the first step"),
             ("ResumeTimeout 4", "ResumeTimeout is set twice"),
             ("until a RUNNING", "no job \"a\""),
+            ("until n1 DOWN or", "is no state of a node"),
             ("until n1 FALLING", "\"FALLING\" is no state of a node"),
             ("until n1 IDLE+POWERING_DOWN+DRAIN", "is no state of a node"),
             ("submit a nodes=3 length=1", "nodes= must be 1 to 2"),

@@ -15,12 +15,14 @@
 
 mod admin;
 mod own;
+mod release;
 mod shown;
 #[cfg(test)]
 mod tests;
 
 pub use admin::BROKEN;
 pub use own::{NODE_CPUS as OWN_CPUS, Own, PARTITION as OWN_PARTITION, Prolog};
+pub use release::Release;
 
 use crate::faults::{Fault, Faults};
 use crate::rng::Rng;
@@ -32,6 +34,8 @@ use thiao_core::world::Mode;
 /// The settings of `slurm.conf` that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
+    /// Whose ways it goes.
+    pub release: Release,
     /// How long a node may take from the resume until it registers.
     pub resume_timeout: Millis,
     /// How long a node is idle before it is powered down.
@@ -61,6 +65,7 @@ fn resume_timeout() -> NodeReason {
 impl Default for Rules {
     fn default() -> Self {
         Self {
+            release: Release::OLDEST,
             resume_timeout: Millis::secs(60),
             suspend_time: Millis::secs(10),
             suspend_timeout: Millis::secs(5),

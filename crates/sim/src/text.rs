@@ -14,7 +14,7 @@ use crate::controller::{Crash, Moment};
 use crate::draw::{MOST_HOURS, MOST_NODES};
 use crate::faults::{Fault, Hit};
 use crate::setup::{JobPlan, OwnPlan, Setup};
-use crate::slurm::Rules;
+use crate::slurm::{Release, Rules};
 use std::fmt::Write as _;
 use thiao_core::ids::Millis;
 use thiao_core::policy::Policy;
@@ -41,7 +41,7 @@ macro_rules! plain {
     })* };
 }
 
-plain!(bool u16 u32 u64 usize);
+plain!(bool u16 u32 u64 usize Release);
 
 impl Value for Millis {
     fn write(&self) -> String {
@@ -86,6 +86,7 @@ pub(crate) fn fields(setup: &mut Setup) -> Vec<(&'static str, &mut dyn Value)> {
         flaw: _,
     } = setup;
     let Rules {
+        release,
         resume_timeout,
         suspend_time,
         suspend_timeout,
@@ -126,6 +127,7 @@ pub(crate) fn fields(setup: &mut Setup) -> Vec<(&'static str, &mut dyn Value)> {
         ("hosts", hosts),
         ("host_room", host_room),
         ("calm", calm),
+        ("slurm.release", release),
         ("slurm.resume_timeout", resume_timeout),
         ("slurm.suspend_time", suspend_time),
         ("slurm.suspend_timeout", suspend_timeout),

@@ -5,8 +5,9 @@
 
 use std::fs;
 use std::path::Path;
-use thiao_sim::scenario::replay::{Sequences, replay};
-use thiao_sim::scenario::{Scenario, Simulated};
+use thiao_sim::scenario::replay::replay;
+use thiao_sim::scenario::{Scenario, Simulated, recordings};
+use thiao_sim::slurm::Release;
 
 /// What the simulated slurmctld leaves to chance must not matter.
 const SEEDS: u64 = 5;
@@ -27,17 +28,17 @@ fn the_simulated_slurmctld_goes_the_way_that_the_real_one_went() {
             .unwrap()
             .parse()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let recorded = fs::read_to_string(file.with_extension("states"))
-            .unwrap_or_else(|error| panic!("{name} was not recorded: {error}"));
-        let recorded = Sequences::parse(&recorded).unwrap();
-        for seed in 0..SEEDS {
-            let difference = match replay(&scenario, &mut Simulated::new(&scenario, seed)) {
-                Ok(seen) => recorded.difference("real", &seen, "simulated"),
-                Err(why) => Some(why),
-            };
-            if let Some(difference) = difference {
-                wrong += &format!("{name}, seed {seed}:\n{difference}\n");
-                break;
+        let all = recordings::all(&file).unwrap();
+        for release in Release::KNOWN {
+            let recorded = recordings::of(&all, release).unwrap_or_else(|| panic!("{name} was not recorded"));
+            let differences = (0..SEEDS).filter_map(|seed| {
+                match replay(&scenario, &mut Simulated::new(&scenario, release, seed)) {
+                    Ok(seen) => recorded.difference("real", &seen, "simulated"),
+                    Err(why) => Some(why),
+                }
+            });
+            for difference in differences.take(1) {
+                wrong += &format!("{name}, slurmctld {release}:\n{difference}\n");
             }
         }
     }

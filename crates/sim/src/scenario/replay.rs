@@ -199,10 +199,10 @@ impl<W: World> Replay<'_, W> {
                 self.world.to_job(*act, &target)?;
             }
             Step::Restart => self.world.restart()?,
-            Step::UntilNode(name, word) => {
-                self.until(word, |replay| replay.view.nodes.get(name).and_then(NodeWord::of))?
+            Step::UntilNode(name, words) => {
+                self.until(words, |replay| replay.view.nodes.get(name).and_then(NodeWord::of))?
             }
-            Step::UntilJob(job, word) => self.until(word, |replay| replay.job(job))?,
+            Step::UntilJob(job, words) => self.until(words, |replay| replay.job(job))?,
             Step::Wait(long) => {
                 let end = Millis(self.world.now().0 + long.0);
                 while self.world.now() < end {
@@ -216,7 +216,7 @@ impl<W: World> Replay<'_, W> {
 
     fn until<T: PartialEq + fmt::Display>(
         &mut self,
-        wanted: &T,
+        wanted: &[T],
         is: impl Fn(&Self) -> Option<T>,
     ) -> Result<(), String> {
         let end = Millis(self.world.now().0 + PATIENCE.0);
@@ -224,11 +224,13 @@ impl<W: World> Replay<'_, W> {
             // What was seen before may be older than the step before.
             let fresh = self.look()?;
             let now = is(self).filter(|_| fresh);
-            if now.as_ref() == Some(wanted) {
+            if now.as_ref().is_some_and(|now| wanted.contains(now)) {
                 return Ok(());
             }
             if self.world.now() > end {
                 let now = now.map_or("on its way".into(), |now| now.to_string());
+                let wanted: Vec<String> = wanted.iter().map(T::to_string).collect();
+                let wanted = wanted.join(" or ");
                 return Err(format!("not {wanted} within {} s, but {now}", PATIENCE.0 / 1000));
             }
             self.world.pass();

@@ -4,7 +4,7 @@ use super::replay::{Target, World};
 use super::{JobAct, NodeAct, Scenario, Submission};
 use crate::faults::Faults;
 use crate::rng::Rng;
-use crate::slurm::{Call, Hook, Own, Power, Rules, Slurm, Stage};
+use crate::slurm::{Call, Hook, Own, Power, Release, Rules, Slurm, Stage};
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::view::{Alloc, ArrayTasks, SlurmView};
@@ -29,15 +29,16 @@ pub struct Simulated {
 }
 
 impl Simulated {
-    /// The world in which the scenario begins. All that a seed decides must not matter.
+    /// The world in which the scenario begins, with a slurmctld of this release. All that a seed decides must not matter.
     #[must_use]
-    pub fn new(scenario: &Scenario, seed: u64) -> Self {
+    pub fn new(scenario: &Scenario, release: Release, seed: u64) -> Self {
         let rules = Rules {
             resume_timeout: scenario.times.resume_timeout,
             suspend_time: scenario.times.suspend_time,
             suspend_timeout: scenario.times.suspend_timeout,
             // The prolog's end lets a job start.
             sweep: Millis(0),
+            release,
             ..Rules::default()
         };
         let nodes = scenario.nodes.iter().chain(&scenario.job_nodes).cloned();

@@ -25,6 +25,8 @@ start() {
         "hostname $1; sleep 1; exec slurmd -D -N $1 -b --conf-server 10.9.0.1:$(cat "$lab/port")" \
         > "$lab/slurmd.$1.log" 2>&1 < /dev/null &
     echo $! > "$lab/$1.pid"
+    # Newer slurmctlds (24.11.5) kill what is left of a hook's process group when it ends.
+    while kill -0 $! && ! grep -q "^$! ([^)]*) . [0-9]* $! $! " /proc/$!/stat; do sleep 0.01; done 2>/dev/null
 }
 
 stop() {
