@@ -53,43 +53,77 @@ pub fn find(cache: &Path, progress: &dyn Fn(&str)) -> Result<Kernel, Error> {
         });
     };
     let release = package.trim_start_matches("linux-image-").to_owned();
-    let installed = kernel_below(Path::new("/"), &release);
-    let readable = |kernel: &Kernel| fs::File::open(&kernel.compressed).is_ok() && kernel.modules.is_dir();
-    if readable(&installed) {
+    if let Some(installed) = kernel_below(Path::new("/"), &release) {
         return Ok(installed);
     }
-    let unpacked = kernel_below(&kernels.join(&release), &release);
-    if !readable(&unpacked) {
-        progress(&format!("fetching the guests' kernel, package {package}"));
-        fetch(&package, &kernels, &release)?;
+    let folder = kernels.join(&release);
+    if let Some(unpacked) = kernel_below(&folder, &release) {
+        return Ok(unpacked);
     }
-    Ok(unpacked)
+    progress(&format!("fetching the guests' kernel, package {package}"));
+    fetch(&package, &kernels, &release)?;
+    kernel_below(&folder, &release).ok_or_else(|| {
+        Error::Image(format!(
+            "{} was there and is gone: something else removes what is in it",
+            folder.display()
+        ))
+    })
 }
 
-fn kernel_below(root: &Path, release: &str) -> Kernel {
-    Kernel {
+/// The kernel of this release below `root`, if it and its modules are there. Where Debian has
+/// them: 12's package (6.1) in `boot` and `lib/modules`, 13's (6.12) in `boot` and
+/// `usr/lib/modules`, forky's (7.2) both in `usr/lib/modules`.
+fn kernel_below(root: &Path, release: &str) -> Option<Kernel> {
+    let modules = ["usr/lib/modules", "lib/modules"].map(|place| root.join(place).join(release));
+    let modules = modules.into_iter().find(|place| place.is_dir())?;
+    let files = [
+        root.join(format!("boot/vmlinuz-{release}")),
+        modules.join("vmlinuz"),
+    ];
+    let compressed = files.into_iter().find(|file| fs::File::open(file).is_ok())?;
+    Some(Kernel {
         release: release.to_owned(),
-        compressed: root.join(format!("boot/vmlinuz-{release}")),
-        modules: root.join("lib/modules").join(release),
-    }
+        compressed,
+        modules,
+    })
 }
 
 fn newest_package() -> Option<String> {
+    dependencies(META_PACKAGE)
+        .into_iter()
+        .find(|name| name.starts_with("linux-image-"))
+}
+
+/// The packages that a kernel is in: the one that names it, and what that depends on of the same
+/// release. (forky's `linux-image-...` is empty: kernel and modules are in packages of their own.)
+fn carriers(package: &str, release: &str) -> Vec<String> {
+    let same = format!("-{release}");
+    let others = dependencies(package)
+        .into_iter()
+        .filter(|name| name.ends_with(&same));
+    std::iter::once(package.to_owned()).chain(others).collect()
+}
+
+/// What apt says that a package depends on; nothing where apt does not know it.
+fn dependencies(package: &str) -> Vec<String> {
     let out = Command::new("apt-cache")
-        .args(["depends", META_PACKAGE])
+        .args(["depends", package])
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    parse_depends(&String::from_utf8_lossy(&out.stdout))
+        .output();
+    out.map_or_else(
+        |_| Vec::new(),
+        |out| parse_depends(&String::from_utf8_lossy(&out.stdout)),
+    )
 }
 
-fn parse_depends(text: &str) -> Option<String> {
+fn parse_depends(text: &str) -> Vec<String> {
     text.lines()
         .filter_map(|line| line.trim().trim_start_matches('|').strip_prefix("Depends: "))
-        .find(|name| name.starts_with("linux-image-") && !name.contains('/'))
+        .filter(|name| !name.contains('/'))
         .map(str::to_owned)
+        .collect()
 }
 
 fn newest_unpacked(kernels: &Path) -> Option<Kernel> {
@@ -97,7 +131,7 @@ fn newest_unpacked(kernels: &Path) -> Option<Kernel> {
     entries
         .filter_map(|entry| {
             let release = entry.file_name().into_string().ok()?;
-            let kernel = kernel_below(&entry.path(), &release);
+            let kernel = kernel_below(&entry.path(), &release)?;
             let age = fs::metadata(&kernel.compressed).ok()?.modified().ok()?;
             Some((age, kernel))
         })
@@ -105,32 +139,45 @@ fn newest_unpacked(kernels: &Path) -> Option<Kernel> {
         .map(|(_, kernel)| kernel)
 }
 
-/// Downloads the package and unpacks it, in a folder that gets its name only when it is whole.
+/// Downloads the packages and unpacks them, in a folder that gets its name only when it is whole.
 fn fetch(package: &str, kernels: &Path, release: &str) -> Result<(), Error> {
     let work = super::beside(&kernels.join(release), "fetch");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir(&work).map_err(|e| Error::io("make", &work, e))?;
-    let done = fetch_into(package, &work, &kernels.join(release));
+    let done = fetch_into(package, &work, release, &kernels.join(release));
     let _ = fs::remove_dir_all(&work);
     done
 }
 
-fn fetch_into(package: &str, work: &Path, target: &Path) -> Result<(), Error> {
+fn fetch_into(package: &str, work: &Path, release: &str, target: &Path) -> Result<(), Error> {
+    let packages = carriers(package, release);
     // apt would hand the download to a user that cannot write here.
     run(Command::new("apt-get")
-        .args(["-q", "-o", "APT::Sandbox::User=root", "download", package])
+        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
+        .args(&packages)
         .current_dir(work))?;
-    let archive = fs::read_dir(work)
+    let root = work.join("root");
+    let archives = fs::read_dir(work)
         .map_err(|e| Error::io("read", work, e))?
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|ending| ending == "deb"))
-        .ok_or_else(|| Error::Image(format!("apt-get download {package} left no package behind")))?;
-    let root = work.join("root");
-    run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&root))?;
+        .filter(|path| path.extension().is_some_and(|ending| ending == "deb"));
+    for archive in archives {
+        run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&root))?;
+    }
+    if kernel_below(&root, release).is_none() {
+        return Err(Error::Image(format!(
+            "there is no kernel {release} with its modules in the packages {}",
+            packages.join(", ")
+        )));
+    }
+    if kernel_below(target, release).is_none() {
+        // Remains of one that was not whole.
+        let _ = fs::remove_dir_all(target);
+    }
     match fs::rename(&root, target) {
         // Somebody else was faster: theirs is the same.
-        Err(_) if target.is_dir() => Ok(()),
+        Err(_) if kernel_below(target, release).is_some() => Ok(()),
         other => other.map_err(|e| Error::io("make", target, e)),
     }
 }
@@ -337,11 +384,43 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_kernel_package_is_found_among_the_dependencies() {
-        let text = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
-        assert_eq!(parse_depends(text).unwrap(), "linux-image-6.1.0-56-cloud-amd64");
-        assert_eq!(parse_depends("x\n  Depends: libc6\n"), None);
-        assert_eq!(parse_depends("x\n  Depends: linux-image-../../x\n"), None);
+    fn dependencies_are_read_and_never_lead_elsewhere() {
+        let text = "linux-image-cloud-amd64\n  Depends: linux-base-cloud-amd64\n |Depends: linux-image-7.2.12+deb14-cloud-amd64\n  \
+                    PreDepends: linux-base\n  Depends: linux-image-../../x\n";
+        assert_eq!(
+            parse_depends(text),
+            ["linux-base-cloud-amd64", "linux-image-7.2.12+deb14-cloud-amd64"]
+        );
+    }
+
+    #[test]
+    fn a_kernel_is_found_where_each_debian_has_it() {
+        let of = |files: &[&str]| {
+            let root = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = root.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            }
+            let kernel = kernel_below(root.path(), "6-x")?;
+            let below = |path: &Path| path.strip_prefix(root.path()).unwrap().display().to_string();
+            Some((below(&kernel.compressed), below(&kernel.modules)))
+        };
+        let found = |file: &str, modules: &str| Some((file.to_owned(), modules.to_owned()));
+        assert_eq!(
+            of(&["boot/vmlinuz-6-x", "lib/modules/6-x/modules.builtin"]),
+            found("boot/vmlinuz-6-x", "lib/modules/6-x")
+        );
+        assert_eq!(
+            of(&["boot/vmlinuz-6-x", "usr/lib/modules/6-x/modules.builtin"]),
+            found("boot/vmlinuz-6-x", "usr/lib/modules/6-x")
+        );
+        assert_eq!(
+            of(&["usr/lib/modules/6-x/vmlinuz"]),
+            found("usr/lib/modules/6-x/vmlinuz", "usr/lib/modules/6-x")
+        );
+        assert_eq!(of(&["boot/vmlinuz-6-x", "lib/modules/5-x/modules.builtin"]), None);
+        assert_eq!(of(&["usr/share/doc/linux-image-6-x/changelog.gz"]), None);
     }
 
     #[test]
