@@ -11,10 +11,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// The first version that saves guests to files, and finds them there, by name.
+const FILES_SINCE: (u64, u64) = (8, 2);
+
 /// A connection to one QEMU.
 pub struct Qmp {
     stream: BufReader<UnixStream>,
     events: Vec<String>,
+    /// QEMU's major and minor version, as its greeting has it.
+    version: (u64, u64),
 }
 
 impl Qmp {
@@ -24,12 +29,28 @@ impl Qmp {
         let mut qmp = Self {
             stream: BufReader::new(stream),
             events: Vec::new(),
+            version: (0, 0),
         };
         let until = Instant::now() + limit;
         // The greeting comes first.
-        qmp.read(until)?;
+        let greeting = qmp.read(until)?;
+        let version = &greeting["QMP"]["version"]["qemu"];
+        let number = |name: &str| version[name].as_u64().unwrap_or_default();
+        qmp.version = (number("major"), number("minor"));
         qmp.ask("qmp_capabilities", json!({}), limit)?;
         Ok(qmp)
+    }
+
+    /// Where QEMU saves a guest to, or has it from, as `migrate` and `migrate-incoming` are told:
+    /// `path`, an absolute one, open as `file`. From 8.2 on QEMU opens it itself; older ones know
+    /// open files alone, which 11.1 refuses ("migration to a file is not supported").
+    pub fn state_file(&mut self, path: &Path, file: BorrowedFd<'_>, limit: Duration) -> Result<Value, Error> {
+        if self.version >= FILES_SINCE {
+            let address = json!({ "transport": "file", "filename": path.to_string_lossy(), "offset": 0 });
+            return Ok(json!({ "channels": [{ "channel-type": "main", "addr": address }] }));
+        }
+        self.give("state", file, limit)?;
+        Ok(json!({ "uri": "fd:state" }))
     }
 
     /// Gives a command and returns its answer.
@@ -53,7 +74,7 @@ impl Qmp {
     }
 
     /// Hands over an open file, which commands then name `fd:NAME`.
-    pub fn give(&mut self, name: &str, file: BorrowedFd<'_>, limit: Duration) -> Result<(), Error> {
+    fn give(&mut self, name: &str, file: BorrowedFd<'_>, limit: Duration) -> Result<(), Error> {
         // The file rides on a space, which QEMU skips; the command then takes the last one that came.
         let fds = [file];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -113,6 +134,7 @@ pub fn connect(folder: &Path, name: &str) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixListener;
 
     /// Plays QEMU: sends `lines`, one per line that it reads, the first at once.
@@ -161,6 +183,45 @@ mod tests {
                 .to_string()
                 .contains("gone")
         );
+    }
+
+    #[test]
+    fn a_saved_guest_is_named_as_the_version_knows_it() {
+        let limit = Duration::from_secs(5);
+        let ask = |lines| {
+            let folder = tempfile::tempdir().unwrap();
+            let qemu = fake(folder.path(), lines);
+            let mut qmp = Qmp::connect(folder.path(), "s", limit).unwrap();
+            let file = std::fs::File::open("/dev/null").unwrap();
+            let told = qmp
+                .state_file(Path::new("/t/state"), file.as_fd(), limit)
+                .unwrap();
+            qemu.join().unwrap();
+            told
+        };
+        let old = ask(&[
+            r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7}}}}"#,
+            r#"{"return":{}}"#,
+            r#"{"return":{}}"#,
+        ]);
+        assert_eq!(old, json!({ "uri": "fd:state" }));
+        for greeting in [
+            &[
+                r#"{"QMP":{"version":{"qemu":{"micro":0,"minor":2,"major":8}}}}"#,
+                r#"{"return":{}}"#,
+            ],
+            &[
+                r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":1,"major":11}}}}"#,
+                r#"{"return":{}}"#,
+            ],
+        ] {
+            let new = ask(greeting);
+            let address = &new["channels"][0]["addr"];
+            assert_eq!(
+                (&address["transport"], &address["filename"]),
+                (&json!("file"), &json!("/t/state"))
+            );
+        }
     }
 
     #[test]

@@ -137,8 +137,8 @@ impl Plan<'_> {
         let mut qmp = Qmp::connect(work, QMP_SOCKET, COMMAND_LIMIT)?;
         ignore_shared_memory(&mut qmp)?;
         // Not stopped before: a guest saved while it stands still would stand still when restored.
-        qmp.give("state", state.as_fd(), COMMAND_LIMIT)?;
-        qmp.ask("migrate", json!({ "uri": "fd:state" }), COMMAND_LIMIT)?;
+        let place = qmp.state_file(&work.join(STATE_FILE), state.as_fd(), COMMAND_LIMIT)?;
+        qmp.ask("migrate", place, COMMAND_LIMIT)?;
         let until = Instant::now() + SAVE_LIMIT;
         loop {
             let answer = qmp.ask("query-migrate", json!({}), COMMAND_LIMIT)?;
@@ -178,8 +178,8 @@ impl Template {
         let state = File::open(&path).map_err(|e| Error::io("read", &path, e))?;
         let mut qmp = Qmp::connect(folder, QMP_SOCKET, COMMAND_LIMIT)?;
         ignore_shared_memory(&mut qmp)?;
-        qmp.give("state", state.as_fd(), COMMAND_LIMIT)?;
-        qmp.ask("migrate-incoming", json!({ "uri": "fd:state" }), COMMAND_LIMIT)?;
+        let place = qmp.state_file(&path, state.as_fd(), COMMAND_LIMIT)?;
+        qmp.ask("migrate-incoming", place, COMMAND_LIMIT)?;
         qmp.wait_for("RESUME", SAVE_LIMIT)
     }
 
