@@ -22,6 +22,7 @@ fn machine() -> Machine {
             "bob" => Ok(user(name, 1001)),
             _ => Err(format!("this machine has no user {name}")),
         },
+        slurm: |_, _| Err("this machine has no Slurm".to_owned()),
     }
 }
 

@@ -47,6 +47,7 @@ fn settings(folder: &Path) -> Settings {
         warm: false,
         templates_max: 8,
         overhead_mb: 0,
+        slurm: Ok(guest::slurm()),
         guest: GuestSettings {
             slurmctld_host: "head".to_owned(),
             slurmctld_addr: GATEWAY,

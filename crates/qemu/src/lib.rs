@@ -34,7 +34,7 @@ mod warm;
 pub use accel::{Accel, Verdict};
 pub use error::Error;
 pub use provider::{Prepared, Qemu};
-pub use settings::{AccelChoice, GuestSettings, Host, Settings, Share, User};
+pub use settings::{AccelChoice, GuestSettings, Host, Settings, Share, SlurmFiles, User};
 pub use told::DiskVm;
 pub use vmdir::Moment;
 pub use warm::Warmth;

@@ -32,12 +32,25 @@ pub struct Settings {
     /// its kernel (36, and 19 per GiB), its system in memory (25), munged and
     /// slurmd (40). 140 is enough for nodes of up to 2 GiB.
     pub overhead_mb: u64,
+    /// The Slurm that guests get; else why there is none.
+    pub slurm: Result<SlurmFiles, String>,
     /// What the guests are told.
     pub guest: GuestSettings,
     /// The `thiao-guest` binary, which becomes the guests' first process.
     pub agent: PathBuf,
     /// The `thiao` binary, whose hidden subcommand serves the shares.
     pub thiao: PathBuf,
+}
+
+/// Where this machine has its Slurm, which is in the guests at the same places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlurmFiles {
+    /// The folder of `scontrol`, `srun` and the like.
+    pub bin: PathBuf,
+    /// The folder of `slurmd` and `slurmstepd`.
+    pub sbin: PathBuf,
+    /// The folders of plugins.
+    pub plugins: Vec<PathBuf>,
 }
 
 /// A host declared on this machine.

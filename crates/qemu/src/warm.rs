@@ -55,7 +55,12 @@ impl Ready {
         shapes: &[Shape],
         progress: &dyn Fn(&str),
     ) -> Result<(Self, Warmth), Error> {
-        let image = image::prepare(&settings.cache_dir, &settings.agent, progress)?;
+        let image = image::prepare(
+            &settings.cache_dir,
+            &settings.agent,
+            settings.slurm.as_ref(),
+            progress,
+        )?;
         let (verdict, new) = accel::judge(&settings.cache_dir, &image, settings.accel)?;
         if new {
             progress(&format!(

@@ -74,6 +74,7 @@ impl Lab {
             warm: self.warm,
             templates_max: 8,
             overhead_mb: 140,
+            slurm: Ok(guest::slurm()),
             guest: GuestSettings {
                 slurmctld_host: "head".to_owned(),
                 slurmctld_addr: GATEWAY,

@@ -23,6 +23,15 @@ pub enum SlurmError {
         /// The folders that were searched.
         searched: String,
     },
+    /// Programs, but none of the folders where their plugins may be.
+    #[error(
+        "no folder of Slurm's plugins is found for the programs in {}; set `plugin_dir` to it (PluginDir in `scontrol show config`)",
+        bin.display()
+    )]
+    NoPlugins {
+        /// Where the programs are.
+        bin: PathBuf,
+    },
     /// The configuration file that we were told to use can't be read.
     #[error("can't read Slurm's configuration {}: {source}; set SLURM_CONF or `slurm_conf` to the right file", path.display())]
     NoConf {

@@ -1,12 +1,13 @@
 //! Runs one of Slurm's programs: bounded in time and size, in a clean environment, without a shell.
 
 use crate::error::SlurmError;
+use crate::install::find;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,15 +17,6 @@ const MAX_OUTPUT: usize = 128 << 20;
 const MAX_STDERR: usize = 16 << 10;
 /// The children's own `PATH`.
 const CHILD_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-/// Where Slurm's programs are looked for after `PATH`.
-const USUAL_DIRS: &[&str] = &[
-    "/usr/local/bin",
-    "/usr/bin",
-    "/bin",
-    "/usr/local/sbin",
-    "/usr/sbin",
-    "/opt/slurm/bin",
-];
 /// How often a child is looked at after it closed its outputs but has not ended.
 const REAP_PAUSE: Duration = Duration::from_millis(1);
 
@@ -116,50 +108,6 @@ impl Runner {
             None => Ok(None),
         }
     }
-}
-
-/// Where one of Slurm's programs is: in this folder, or without it by `PATH` and in the usual places.
-///
-/// # Errors
-/// When it is nowhere.
-pub fn find(program: &str, bin_dir: Option<&Path>) -> Result<PathBuf, SlurmError> {
-    let dirs: Vec<PathBuf> = match bin_dir {
-        Some(dir) => vec![dir.to_owned()],
-        None => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path)
-                .chain(USUAL_DIRS.iter().map(PathBuf::from))
-                .collect()
-        }
-    };
-    dirs.iter()
-        .map(|d| d.join(program))
-        .find(|p| is_program(p))
-        .ok_or_else(|| SlurmError::Missing {
-            program: program.to_owned(),
-            package: package_of(program),
-            searched: match bin_dir {
-                Some(dir) => dir.display().to_string(),
-                None => "PATH".to_owned(),
-            },
-        })
-}
-
-/// The Debian package of one of Slurm's programs.
-#[must_use]
-pub fn package_of(program: &str) -> &'static str {
-    match program {
-        "slurmctld" => "slurmctld",
-        "slurmd" | "slurmstepd" => "slurmd",
-        "munged" | "munge" | "unmunge" | "mungekey" => "munge",
-        _ => "slurm-client",
-    }
-}
-
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata()
-        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 /// The command as people would type it, shortened; for messages only, never run.

@@ -36,6 +36,11 @@ impl Tree {
         self.0.contains_key(path.trim_matches('/'))
     }
 
+    /// Whether a link is at `path`.
+    pub fn is_link(&self, path: &str) -> bool {
+        matches!(self.0.get(path.trim_matches('/')), Some(Node::Link(_)))
+    }
+
     /// The archive: everything belongs to root and dates from the epoch.
     pub fn archive(&self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -8,6 +8,7 @@ mod lz4;
 mod packages;
 
 use crate::error::Error;
+use crate::settings::SlurmFiles;
 use cpio::{Node, Tree};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -35,17 +36,24 @@ pub struct Image {
 }
 
 /// Makes the image, or finds it in the cache. Needs neither root nor, once the
-/// kernel's package is in the cache, the network.
-pub fn prepare(cache: &Path, agent: &Path, progress: &dyn Fn(&str)) -> Result<Image, Error> {
+/// kernel's package is in the cache, the network. `slurm` is the Slurm that goes
+/// into it, or why there is none.
+pub fn prepare(
+    cache: &Path,
+    agent: &Path,
+    slurm: Result<&SlurmFiles, &String>,
+    progress: &dyn Fn(&str),
+) -> Result<Image, Error> {
     if !cfg!(target_arch = "x86_64") {
         return Err(Error::Refused(
             "guests run Debian's amd64 programs; this machine's are others".to_owned(),
         ));
     }
+    let slurm = slurm.map_err(|why| Error::Image(why.clone()))?;
     let kernel = kernel::find(cache, progress)?;
     let mut tree = Tree::default();
     packages::skeleton(&mut tree);
-    packages::programs(&mut tree)?;
+    packages::programs(&mut tree, slurm)?;
     kernel.add_modules(&mut tree)?;
     let content = fs::read(agent).map_err(|e| Error::io("read the guests' agent", agent, e))?;
     tree.add("init", Node::File(0o755, content));

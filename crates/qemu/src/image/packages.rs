@@ -3,31 +3,29 @@
 
 use super::cpio::{Node, Tree};
 use crate::error::Error;
+use crate::settings::SlurmFiles;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Programs without which no guest works, and the Debian package of each.
-const NEEDED: [(&str, &str); 7] = [
-    ("/usr/sbin/slurmd", "slurmd"),
-    ("/usr/sbin/slurmstepd", "slurmd"),
-    ("/usr/bin/srun", "slurm-client"),
-    ("/usr/bin/scontrol", "slurm-client"),
+/// Slurm's programs without which no guest works, and the Debian package of each.
+const DAEMONS: [(&str, &str); 2] = [("slurmd", "slurmd"), ("slurmstepd", "slurmd")];
+const CLIENTS: [(&str, &str); 2] = [("srun", "slurm-client"), ("scontrol", "slurm-client")];
+
+/// The same of others, where Debian has them.
+const NEEDED: [(&str, &str); 3] = [
     ("/usr/sbin/munged", "munge"),
     ("/usr/bin/bash", "bash"),
     ("/usr/bin/busybox", "busybox-static"),
 ];
 
+/// Slurm's programs that jobs may like.
+const WELCOME_CLIENTS: [&str; 6] = ["sbatch", "squeue", "sinfo", "scancel", "sbcast", "sstat"];
+
 /// Programs that jobs may like, taken where they are. Where busybox has
 /// the same, the system's own knows options that jobs use (`date +%N`, `ps -e`).
-const WELCOME: [&str; 15] = [
-    "/usr/bin/sbatch",
-    "/usr/bin/squeue",
-    "/usr/bin/sinfo",
-    "/usr/bin/scancel",
-    "/usr/bin/sbcast",
-    "/usr/bin/sstat",
+const WELCOME: [&str; 9] = [
     "/usr/bin/munge",
     "/usr/bin/unmunge",
     "/usr/bin/date",
@@ -39,8 +37,9 @@ const WELCOME: [&str; 15] = [
     "/usr/bin/getent",
 ];
 
-/// Slurm's plugins.
-const PLUGINS: &str = "/usr/lib/x86_64-linux-gnu/slurm-wlm";
+/// Where every guest finds its programs, wherever they are.
+const GUEST_BIN: &str = "usr/bin";
+const GUEST_SBIN: &str = "usr/sbin";
 
 /// Plugins of slurmrestd and slurmctld alone, by the beginning of their names.
 const NOT_IN_GUESTS: [&str; 8] = [
@@ -114,24 +113,30 @@ pub fn skeleton(tree: &mut Tree) {
 }
 
 /// Adds the programs, Slurm's plugins, busybox's commands, and every library that they need.
-pub fn programs(tree: &mut Tree) -> Result<(), Error> {
+///
+/// Slurm's parts stay where they are on this machine: slurmd knows the place of slurmstepd and of the
+/// plugins from when it was built (`SLURM_PREFIX`). Links at the usual places lead to them.
+pub fn programs(tree: &mut Tree, slurm: &SlurmFiles) -> Result<(), Error> {
+    let in_dir = |dir: &Path, programs: &[(&str, &'static str)]| -> Vec<(PathBuf, &'static str)> {
+        let place = |(name, package): &(&str, &'static str)| (dir.join(name), *package);
+        programs.iter().map(place).collect()
+    };
+    let (daemons, clients) = (in_dir(&slurm.sbin, &DAEMONS), in_dir(&slurm.bin, &CLIENTS));
     let mut wanted: Vec<PathBuf> = Vec::new();
-    for (program, package) in NEEDED {
-        if !Path::new(program).exists() {
+    let others = NEEDED.map(|(program, package)| (PathBuf::from(program), package));
+    for (program, package) in daemons.into_iter().chain(clients).chain(others) {
+        if !program.exists() {
             return Err(Error::Image(format!(
-                "{program} is not there, and guests need it; install the Debian package {package}"
+                "{} is not there, and guests need it; install the Debian package {package}",
+                program.display()
             )));
         }
-        wanted.push(program.into());
+        wanted.push(program);
     }
-    wanted.extend(WELCOME.iter().map(PathBuf::from).filter(|path| path.exists()));
-    let mut plugins: Vec<PathBuf> = fs::read_dir(PLUGINS)
-        .map_err(|e| Error::io("read Slurm's plugins in", Path::new(PLUGINS), e))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "so") && in_guests(path))
-        .collect();
-    plugins.sort();
+    let welcome = WELCOME.iter().map(PathBuf::from);
+    let welcome = welcome.chain(WELCOME_CLIENTS.iter().map(|name| slurm.bin.join(name)));
+    wanted.extend(welcome.filter(|path| path.exists()));
+    let plugins = plugins(&slurm.plugins)?;
 
     let mut libraries = BTreeSet::from([PathBuf::from(LOADER)]);
     if Path::new(OPENED_BY_LIBC).exists() {
@@ -159,7 +164,27 @@ pub fn programs(tree: &mut Tree) -> Result<(), Error> {
     for library in &libraries {
         add_file(tree, library, 0o755)?;
     }
+    for (usual, dir) in [(GUEST_BIN, &slurm.bin), (GUEST_SBIN, &slurm.sbin)] {
+        let programs = wanted.iter().filter(|program| program.parent() == Some(dir));
+        programs
+            .into_iter()
+            .try_for_each(|program| link(tree, usual, program))?;
+    }
     busybox(tree)
+}
+
+/// The plugins in these folders, without those that no guest loads.
+fn plugins(folders: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut plugins: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        let entries = fs::read_dir(folder).map_err(|e| Error::io("read Slurm's plugins in", folder, e))?;
+        let files = entries.flatten().map(|entry| entry.path());
+        plugins.extend(
+            files.filter(|path| path.extension().is_some_and(|ending| ending == "so") && in_guests(path)),
+        );
+    }
+    plugins.sort();
+    Ok(plugins)
 }
 
 fn in_guests(plugin: &Path) -> bool {
@@ -204,18 +229,44 @@ fn parse_list(text: &str) -> Needs {
 }
 
 /// Copies a file to the same place in the guest, links resolved: the folder's
-/// own name, then the file's name as it is asked for.
+/// own name, then the file's name as it is asked for. The folder's other name
+/// leads there.
 fn add_file(tree: &mut Tree, path: &Path, mode: u32) -> Result<(), Error> {
-    let fail = |e| Error::io("read", path, e);
-    let folder = path
-        .parent()
-        .unwrap_or(Path::new("/"))
-        .canonicalize()
-        .map_err(fail)?;
-    let place = folder.join(path.file_name().unwrap_or_default());
+    let place = place(path)?;
     if !tree.has(&place.to_string_lossy()) {
-        let content = fs::read(path).map_err(fail)?;
+        let content = fs::read(path).map_err(|e| Error::io("read", path, e))?;
         tree.add(&place.to_string_lossy(), Node::File(mode, content));
+    }
+    if let (Some(asked), Some(folder)) = (path.parent(), place.parent())
+        && asked != folder
+    {
+        let asked = asked.to_string_lossy();
+        let top = asked
+            .trim_start_matches('/')
+            .split('/')
+            .next()
+            .unwrap_or_default();
+        if !tree.is_link(top) {
+            tree.add(&asked, Node::Link(folder.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Where a file of this machine is in the guest.
+fn place(path: &Path) -> Result<PathBuf, Error> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = folder.canonicalize().map_err(|e| Error::io("read", path, e))?;
+    Ok(folder.join(path.file_name().unwrap_or_default()))
+}
+
+/// Lets a program be found in the usual folder, too.
+fn link(tree: &mut Tree, usual: &str, program: &Path) -> Result<(), Error> {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let usual = format!("{usual}/{name}");
+    if !tree.has(&usual) {
+        let place = place(program)?.to_string_lossy().into_owned();
+        tree.add(&usual, Node::Link(place));
     }
     Ok(())
 }
@@ -254,6 +305,32 @@ mod tests {
             Needs::Missing("liblua.so".into())
         );
         assert_eq!(parse_list(""), Needs::Libraries(vec![]));
+    }
+
+    #[test]
+    fn a_program_elsewhere_is_at_its_place_and_at_the_usual_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().join("slurm-25.11/sbin");
+        fs::create_dir_all(&real).unwrap();
+        fs::write(real.join("slurmd"), "program").unwrap();
+        std::os::unix::fs::symlink("slurm-25.11", dir.path().join("slurm")).unwrap();
+        let mut tree = Tree::default();
+        skeleton(&mut tree);
+        let asked = dir.path().join("slurm/sbin/slurmd");
+        add_file(&mut tree, &asked, 0o755).unwrap();
+        link(&mut tree, GUEST_SBIN, &asked).unwrap();
+
+        let real = real.canonicalize().unwrap();
+        let mut expected = Tree::default();
+        skeleton(&mut expected);
+        let place = real.join("slurmd").to_string_lossy().into_owned();
+        expected.add(&place, Node::File(0o755, b"program".to_vec()));
+        expected.add(
+            &asked.parent().unwrap().to_string_lossy(),
+            Node::Link(real.to_string_lossy().into_owned()),
+        );
+        expected.add("usr/sbin/slurmd", Node::Link(place));
+        assert_eq!(tree, expected);
     }
 
     proptest! {

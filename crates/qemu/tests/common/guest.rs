@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use thiao_qemu::SlurmFiles;
 use thiao_qemu::image::{self, Image};
 
 pub const SLURMCTLD_PORT: u16 = 6817;
@@ -28,7 +29,16 @@ pub fn build() -> Image {
         .status()
         .unwrap();
     assert!(built.success());
-    image::prepare(&cache(), &agent(), &|words| println!("{words}")).unwrap()
+    image::prepare(&cache(), &agent(), Ok(&slurm()), &|words| println!("{words}")).unwrap()
+}
+
+/// Debian's Slurm.
+pub fn slurm() -> SlurmFiles {
+    SlurmFiles {
+        bin: "/usr/bin".into(),
+        sbin: "/usr/sbin".into(),
+        plugins: vec!["/usr/lib/x86_64-linux-gnu/slurm-wlm".into()],
+    }
 }
 
 /// Takes slurmd's calls at this address and answers nothing, which keeps slurmd waiting.

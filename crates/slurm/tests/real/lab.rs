@@ -17,6 +17,8 @@ use thiao_slurm::{Slurm, lua};
 const INSIDE: &str = "THIAO_TEST_SLURM_DIR";
 /// The longest wait for what should be soon.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Names the folder of another Slurm than the one that is found by `PATH`, with `bin` and `sbin` in it.
+const PREFIX: &str = "THIAO_TEST_SLURM_PREFIX";
 const PROGRAMS: &[(&str, &str)] = &[
     ("slurmctld", "slurmctld"),
     ("slurmd", "slurmd"),
@@ -76,6 +78,7 @@ pub fn run_inside(test: &str, environment: &[(&str, &str)]) -> Result<(), String
         .args(["--exact", test, "--nocapture", "--test-threads=1"]);
     let status = command
         .env(INSIDE, dir.path())
+        .env("PATH", path())
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .status()
@@ -103,10 +106,15 @@ pub fn run_inside(test: &str, environment: &[(&str, &str)]) -> Result<(), String
 }
 
 fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .any(|dir| dir.join(program).is_file())
+    std::env::split_paths(&path()).any(|dir| dir.join(program).is_file())
+}
+
+/// `PATH` inside the namespaces: the Slurm under test first.
+fn path() -> std::ffi::OsString {
+    let prefix = std::env::var_os(PREFIX).map(PathBuf::from).into_iter();
+    let prefix = prefix.flat_map(|dir| [dir.join("sbin"), dir.join("bin")]);
+    let usual = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    std::env::join_paths(prefix.chain(usual)).unwrap()
 }
 
 /// A running slurmctld with cloud nodes n1 to n4.
@@ -165,6 +173,7 @@ impl Ctld {
             timeouts,
         };
         change(&mut lab);
+        std::fs::write(dir.join("path"), path().as_encoded_bytes()).unwrap();
         std::fs::write(dir.join("port"), lab.slurmctld_port.to_string()).unwrap();
         let script = dir.join("node.sh");
         std::fs::copy(
@@ -424,20 +433,11 @@ fn spawn(conf: &Path, dir: &Path) -> Child {
         .stdin(Stdio::null())
         .stdout(out.try_clone().unwrap())
         .stderr(out);
-    command
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .spawn()
-        .unwrap()
+    command.spawn().unwrap()
 }
 
 fn call(program: &str, args: &[&str]) {
     let mut command = Command::new(program);
-    let path = "/usr/sbin:/usr/bin:/sbin:/bin";
-    let status = command
-        .args(args)
-        .env("PATH", path)
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
+    let status = command.args(args).stdin(Stdio::null()).status().unwrap();
     assert!(status.success(), "{program} {args:?}: {status}");
 }

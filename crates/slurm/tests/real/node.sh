@@ -4,7 +4,7 @@
 given=$(env)
 here=$(dirname "$0")
 lab=$(dirname "$here")
-PATH=/usr/sbin:/usr/bin:/sbin:/bin SLURM_CONF=$lab/slurm.conf
+PATH=$(/bin/cat "$lab/path") SLURM_CONF=$lab/slurm.conf
 export PATH SLURM_CONF
 hook=$(basename "$0")
 echo "$given" > "$lab/$hook.env"

@@ -1,8 +1,9 @@
 //! `thiao guest`: the guest image as files that OpenNebula's front-end takes, and the commands for
-//! that. It needs neither settings nor OpenNebula. Nothing is written when something else is in the way.
+//! that. It needs no OpenNebula, and of settings only where Slurm is, if they say. Nothing is written when something else is in the way.
 
 use super::args::Guest;
 use super::place;
+use crate::config;
 use crate::lab;
 use crate::output::{Printer, Tone};
 use anyhow::{Context as _, anyhow, bail};
@@ -46,7 +47,7 @@ enum Found {
     Other,
 }
 
-pub(super) fn run(printer: Printer, how: &Guest) -> anyhow::Result<()> {
+pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow::Result<()> {
     let dir =
         std::path::absolute(&how.dir).with_context(|| format!("{} is no usable path", how.dir.display()))?;
     let agent = match &how.agent {
@@ -56,14 +57,19 @@ pub(super) fn run(printer: Printer, how: &Guest) -> anyhow::Result<()> {
             lab::companion(&thiao, "thiao-guest")?
         }
     };
-    let image = thiao_qemu::image::prepare(&how.cache_dir, &agent, &|words| eprintln!("{words}"))
-        // The error's own text has its cause already.
-        .map_err(|error| {
-            anyhow!(
-                "the guest image cannot be made (cache {}; --cache-dir names another): {error}",
-                how.cache_dir.display()
-            )
-        })?;
+    // Without settings, or with others than these two, it is made all the same.
+    let places = config::places(file)?;
+    let slurm = config::installed(places.slurm_bin_dir.as_deref(), &places.slurm_plugin_dirs);
+    let image = thiao_qemu::image::prepare(&how.cache_dir, &agent, slurm.as_ref(), &|words| {
+        eprintln!("{words}")
+    })
+    // The error's own text has its cause already.
+    .map_err(|error| {
+        anyhow!(
+            "the guest image cannot be made (cache {}; --cache-dir names another): {error}",
+            how.cache_dir.display()
+        )
+    })?;
     let piece = |name: &str, from: Source| Piece {
         path: dir.join(name),
         from,

@@ -138,7 +138,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Setup(how) => setup::run(file, printer, &how)?,
         Command::Doctor(how) => return doctor::run(file, printer, &how),
-        Command::Guest(how) => guest::run(printer, &how)?,
+        Command::Guest(how) => guest::run(file, printer, &how)?,
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
         Command::Sim(command) => return sim::run(printer, &command),
         Command::Generate { what, dir } => generate::run(what, &dir)?,

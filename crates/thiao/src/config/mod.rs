@@ -87,7 +87,7 @@ impl ProviderSettings {
 pub struct SlurmSettings {
     /// `slurm.conf`; none: where Slurm's programs look themselves.
     pub conf: Option<PathBuf>,
-    /// Where `scontrol`, `squeue` and `sinfo` are; none: by PATH.
+    /// Where `scontrol`, `squeue` and `sinfo` are, with the daemons in its sibling `sbin`; none: by PATH.
     pub bin_dir: Option<PathBuf>,
     /// How long one of them may take.
     pub timeout: Duration,
@@ -397,6 +397,7 @@ fn this_machine() -> Machine {
         home: variable("HOME").map(PathBuf::from),
         agent: agent_of(&program),
         user: passwd::by_name,
+        slurm: installed,
         program,
     }
 }
@@ -409,6 +410,16 @@ fn agent_of(program: &Path) -> PathBuf {
     } else {
         PathBuf::from("/usr/lib/thiao/thiao-guest")
     }
+}
+
+/// The Slurm that is installed here.
+pub(crate) fn installed(
+    bin_dir: Option<&Path>,
+    plugins: &[PathBuf],
+) -> Result<thiao_qemu::SlurmFiles, String> {
+    let found = thiao_slurm::Install::find(bin_dir, plugins).map_err(|error| error.to_string())?;
+    let thiao_slurm::Install { bin, sbin, plugins } = found;
+    Ok(thiao_qemu::SlurmFiles { bin, sbin, plugins })
 }
 
 /// A variable of the environment, unless it is empty.

@@ -1,6 +1,7 @@
 //! What those need who only ask the controller or call one of Slurm's programs:
 //! other mistakes in the file do not matter to them.
 
+use super::resolve::folders;
 use super::{ConfigError, DEFAULT_FILE, DEFAULT_STATE_DIR, PathDisplay, parse, read_trusted, this_machine};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -14,6 +15,8 @@ pub struct Places {
     pub slurm_conf: Option<PathBuf>,
     /// Slurm's programs; none: by PATH.
     pub slurm_bin_dir: Option<PathBuf>,
+    /// Slurm's plugins; empty: where they are installed.
+    pub slurm_plugin_dirs: Vec<PathBuf>,
 }
 
 impl Default for Places {
@@ -22,6 +25,7 @@ impl Default for Places {
             state_dir: DEFAULT_STATE_DIR.into(),
             slurm_conf: None,
             slurm_bin_dir: None,
+            slurm_plugin_dirs: Vec::new(),
         }
     }
 }
@@ -36,6 +40,9 @@ pub fn places(file: Option<&Path>) -> Result<Places, ConfigError> {
             state_dir: file.state_dir()?,
             slurm_conf: file.path("slurm", "conf")?,
             slurm_bin_dir: file.path("slurm", "bin_dir")?,
+            slurm_plugin_dirs: file
+                .path("slurm", "plugin_dir")?
+                .map_or_else(Vec::new, |dirs| folders(&dirs.to_string_lossy())),
         })
     })
     .map(Option::unwrap_or_default)
@@ -113,11 +120,12 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             places(Some(&file))
         };
-        let text = "state_dir = \"/s\"\nnonsense = 1\n[slurm]\nconf = \"/c\"\nbin_dir = \"/b\"\n";
+        let text = "state_dir = \"/s\"\nnonsense = 1\n[slurm]\nconf = \"/c\"\nbin_dir = \"/b\"\nplugin_dir = \"/p:/q\"\n";
         let expected = Places {
             state_dir: "/s".into(),
             slurm_conf: Some("/c".into()),
             slurm_bin_dir: Some("/b".into()),
+            slurm_plugin_dirs: vec!["/p".into(), "/q".into()],
         };
         assert_eq!(read(text).unwrap(), expected);
         assert_eq!(read("").unwrap(), Places::default());

@@ -48,6 +48,8 @@ pub struct Machine {
     pub agent: PathBuf,
     /// Its user of a name, or why there is none.
     pub user: fn(&str) -> Result<thiao_qemu::User, String>,
+    /// Its Slurm, by the folder of the clients and those of the plugins, or why there is none.
+    pub slurm: fn(Option<&Path>, &[PathBuf]) -> Result<thiao_qemu::SlurmFiles, String>,
 }
 
 /// Who makes the VMs.
@@ -112,6 +114,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
     let maker = maker(root);
     let slurm = root.table("slurm");
     let (conf, bin_dir) = (slurm.path("conf", None), slurm.path("bin_dir", None));
+    let plugins = plugin_dirs(&slurm);
     slurm.close();
     let (nodesets, nodes, sources) = nodesets(root, maker);
     job::partitions(root, &nodesets);
@@ -127,7 +130,8 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
     let provider = match maker {
         Maker::Qemu => {
             let table = root.table("qemu");
-            let qemu = qemu::qemu(&table, cluster_name, &state_dir, &policy, machine);
+            let files = (machine.slurm)(bin_dir.as_deref(), &plugins);
+            let qemu = qemu::qemu(&table, cluster_name, &state_dir, &policy, files, machine);
             root.close();
             let qemu = qemu?;
             qemu::fits(root, &nodesets, &policy, &qemu);
@@ -170,6 +174,22 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         provider,
         program: machine.program.clone(),
     })
+}
+
+/// `PluginDir` as slurm.conf has it; empty: nobody says.
+fn plugin_dirs(slurm: &Section<'_, '_>) -> Vec<PathBuf> {
+    let given: Option<String> = slurm.checked("plugin_dir", None, |text| {
+        match text.split(':').all(|dir| dir.starts_with('/')) {
+            true => Ok(text.to_owned()),
+            false => Err("write absolute paths with ':' between them, as PluginDir in slurm.conf".to_owned()),
+        }
+    });
+    given.map_or_else(Vec::new, |text| folders(&text))
+}
+
+/// The folders of a `PluginDir`.
+pub fn folders(text: &str) -> Vec<PathBuf> {
+    text.split(':').map(PathBuf::from).collect()
 }
 
 /// Who makes the VMs. The table of another provider is a mistake: it would have no effect.

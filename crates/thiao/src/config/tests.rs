@@ -22,6 +22,13 @@ fn machine() -> Machine {
         home: Some("/home/me".into()),
         agent: "/usr/lib/thiao/thiao-guest".into(),
         user: passwd::by_name,
+        slurm: |bin_dir, plugins| {
+            Ok(thiao_qemu::SlurmFiles {
+                bin: bin_dir.unwrap_or(Path::new("/usr/bin")).to_owned(),
+                sbin: "/usr/sbin".into(),
+                plugins: plugins.to_vec(),
+            })
+        },
     }
 }
 
@@ -49,6 +56,19 @@ fn check(added: &str, expected: &str) {
     assert!(
         problems.contains(expected),
         "{added}\ngave\n{problems}\nwithout\n{expected}"
+    );
+}
+
+#[test]
+fn guests_get_the_slurm_of_bin_dir_and_plugin_dir() {
+    let text = "[slurm]\nbin_dir = \"/opt/s/bin\"\nplugin_dir = \"/opt/p:/opt/s/lib/slurm\"\n";
+    let loaded = read(&format!("{GOOD}{text}")).unwrap();
+    let files = qemu(&loaded.config).slurm.as_ref().unwrap();
+    assert_eq!(files.bin, Path::new("/opt/s/bin"));
+    assert_eq!(files.plugins, ["/opt/p", "/opt/s/lib/slurm"].map(PathBuf::from));
+    check(
+        "[slurm]\nplugin_dir = \"/a:b\"",
+        "slurm.plugin_dir: is not possible: write absolute paths",
     );
 }
 

@@ -157,11 +157,14 @@ impl Running {
         Ok(command)
     }
 
-    /// A program's path: the lab's own first.
+    /// A program's path: the lab's own first, then its Slurm's.
     fn program(&self, program: &str) -> Result<PathBuf> {
-        let own = self.layout.bin().join(program);
-        if !program.contains('/') && own.symlink_metadata().is_ok() {
-            return Ok(own);
+        let mut own = [self.layout.bin()].into_iter().chain(self.plan.slurm_dirs());
+        if !program.contains('/')
+            && let Some(path) =
+                own.find_map(|dir| Some(dir.join(program)).filter(|path| path.symlink_metadata().is_ok()))
+        {
+            return Ok(path);
         }
         find_program(program)
     }
@@ -226,6 +229,7 @@ impl Running {
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         let paths = [self.layout.bin()]
             .into_iter()
+            .chain(self.plan.slurm_dirs())
             .chain(std::env::split_paths(&path))
             .chain(SYSTEM.map(PathBuf::from));
         if let Ok(path) = std::env::join_paths(paths) {
@@ -266,7 +270,6 @@ pub fn find_program(name: &str) -> Result<PathBuf> {
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let package = match name {
-        "slurmctld" => " (package slurmctld)",
         "munged" => " (package munge)",
         "sbatch" | "squeue" | "sinfo" | "scontrol" => " (package slurm-client)",
         "qemu-system-x86_64" => " (package qemu-system-x86)",

@@ -159,7 +159,7 @@ struct Toml<'a> {
     cluster: String,
     provider: &'a str,
     state_dir: PathBuf,
-    slurm: SlurmPart,
+    slurm: SlurmPart<'a>,
     qemu: Option<QemuPart<'a>>,
     opennebula: Option<OpenNebulaPart<'a>>,
     nodeset: Vec<NodesetPart<'a>>,
@@ -167,8 +167,9 @@ struct Toml<'a> {
 }
 
 #[derive(Serialize)]
-struct SlurmPart {
+struct SlurmPart<'a> {
     conf: PathBuf,
+    bin_dir: Option<&'a Path>,
 }
 
 #[derive(Serialize)]
@@ -265,6 +266,7 @@ fn thiao_toml(layout: &Layout, plan: &Plan, share_ports: &[u16]) -> Result<Strin
         state_dir: layout.state(),
         slurm: SlurmPart {
             conf: layout.slurm_conf(),
+            bin_dir: options.slurm_bin_dir.as_deref(),
         },
         nodeset: nodesets(plan),
         timing: TimingPart {

@@ -12,7 +12,9 @@ use std::cell::RefCell;
 pub fn build(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<()> {
     super::layout::make_all(&plan.cache_dir)?;
     let say = RefCell::new(say);
-    let image = thiao_qemu::image::prepare(&plan.cache_dir, &plan.agent, &|text| (say.borrow_mut())(text))
+    let slurm = plan.slurm_files();
+    let progress = |text: &str| (say.borrow_mut())(text);
+    let image = thiao_qemu::image::prepare(&plan.cache_dir, &plan.agent, slurm.as_ref(), &progress)
         .context("the guest image cannot be made")?;
     (say.borrow_mut())(&format!(
         "guest image {} with kernel {}",

@@ -57,7 +57,7 @@ pub enum Command {
         place: Place,
         /// Of what kind
         #[command(flatten)]
-        options: Options,
+        options: Box<Options>,
         /// Stay here: the lab ends, and its folder with it, on Ctrl-C or when standard input ends
         #[arg(long)]
         foreground: bool,
@@ -207,7 +207,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
             place,
             options,
             foreground,
-        } => start(place.layout()?, options, foreground),
+        } => start(place.layout()?, *options, foreground),
         Command::Status { place, json } => status(&place.running()?, json),
         Command::Shell { place, who } => shell(&place.running()?, &who),
         Command::Submit { place, user, args } => submit(&place.running()?, user.as_deref(), &args),

@@ -168,6 +168,7 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
         templates_max: 0,
         // OpenNebula's MEMORY has all of it.
         overhead_mb: 0,
+        slurm: plan.slurm_files(),
         guest: thiao_qemu::GuestSettings {
             slurmctld_host: super::world::HOST_NAME.to_owned(),
             slurmctld_addr: options.address,

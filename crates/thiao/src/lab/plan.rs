@@ -80,6 +80,10 @@ pub struct Options {
     /// Where guest images are kept over labs (default: ~/.cache/thiao)
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// The folder of Slurm's client programs, with its daemons in the sibling `sbin` (default: by PATH)
+    #[arg(long, value_name = "DIR")]
+    #[serde(default)]
+    pub slurm_bin_dir: Option<PathBuf>,
     /// Let VMs be made through OpenNebula's interface, by a stand-in for its front-end
     #[arg(long)]
     #[serde(default)]
@@ -154,7 +158,7 @@ impl Plan {
     ///
     /// # Errors
     /// When it does not fit the machine, or a program of ours is missing.
-    pub fn resolve(options: Options) -> Result<Self> {
+    pub fn resolve(mut options: Options) -> Result<Self> {
         let owner = person::owner()?;
         let submitters = person::submitters(&owner, options.user.as_deref(), options.users)?;
         if options.slurmctld_port == options.slurmd_port {
@@ -183,6 +187,11 @@ impl Plan {
             }
             None => layout::cache_dir()?,
         };
+        if let Some(dir) = &options.slurm_bin_dir {
+            let dir =
+                std::path::absolute(dir).with_context(|| format!("{} is no usable path", dir.display()))?;
+            options.slurm_bin_dir = Some(dir);
+        }
         let thiao = std::env::current_exe().context("this program's own path cannot be told")?;
         Ok(Self {
             host_cpus,
@@ -214,6 +223,26 @@ impl Plan {
     pub fn submitter(&self) -> &Person {
         // There is always one; the owner's jobs would run as well.
         self.submitters.first().unwrap_or(&self.owner)
+    }
+
+    /// Where one of Slurm's programs is.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn slurm_program(&self, name: &str) -> Result<PathBuf> {
+        Ok(thiao_slurm::find(name, self.options.slurm_bin_dir.as_deref())?)
+    }
+
+    /// The Slurm that the guests get, or why there is none.
+    pub fn slurm_files(&self) -> std::result::Result<thiao_qemu::SlurmFiles, String> {
+        crate::config::installed(self.options.slurm_bin_dir.as_deref(), &[])
+    }
+
+    /// The folders of the lab's Slurm, if they are not to be found by PATH.
+    pub fn slurm_dirs(&self) -> Vec<PathBuf> {
+        let dirs = self.options.slurm_bin_dir.iter();
+        dirs.flat_map(|dir| [dir.clone(), dir.with_file_name("sbin")])
+            .collect()
     }
 
     /// Whether the lab lives in a user namespace of its own.

@@ -15,17 +15,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
 /// What a lab cannot do without, asked for before anything is made.
-const PROGRAMS: [&str; 9] = [
-    "munged",
-    "slurmctld",
-    "sbatch",
-    "squeue",
-    "sinfo",
-    "scontrol",
-    "qemu-system-x86_64",
-    "ip",
-    "busybox",
-];
+const PROGRAMS: [&str; 4] = ["munged", "qemu-system-x86_64", "ip", "busybox"];
+
+/// The same of Slurm's.
+const SLURM_PROGRAMS: [&str; 5] = ["slurmctld", "sbatch", "squeue", "sinfo", "scontrol"];
 
 /// How long a lab may take to end by itself.
 pub const END_LIMIT: Duration = Duration::from_secs(30);
@@ -63,6 +56,9 @@ pub fn up(layout: Layout, options: Options, ephemeral: bool, say: &mut dyn FnMut
     }
     check_tun()?;
     let mut plan = Plan::resolve(options)?;
+    for program in SLURM_PROGRAMS {
+        plan.slurm_program(program)?;
+    }
     plan.ephemeral = layout.make_dir()? && ephemeral;
     // Whoever holds the lock uses the files that are cleared here.
     drop(layout.take_lock()?);

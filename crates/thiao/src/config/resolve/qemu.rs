@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use thiao_core::ids::{ClusterName, HostName, NodesetName};
 use thiao_core::policy::Policy;
-use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings, Share, User};
+use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings, Share, SlurmFiles, User};
 
 /// Reads `[qemu]`.
 pub fn qemu(
@@ -16,6 +16,7 @@ pub fn qemu(
     cluster: Option<&ClusterName>,
     state_dir: &Path,
     policy: &Policy,
+    slurm: Result<SlurmFiles, String>,
     machine: &Machine,
 ) -> Option<Settings> {
     let bridge = table.checked("bridge", Some("thiao0".to_owned()), |text| match word(text) {
@@ -65,6 +66,7 @@ pub fn qemu(
         warm,
         templates_max,
         overhead_mb: policy.overhead_mb,
+        slurm,
         guest: GuestSettings {
             users,
             shares,

@@ -102,7 +102,7 @@ impl Keeper {
         let conf = self.layout.slurm_conf();
         let service = Service::new(
             SLURMCTLD,
-            find_program(SLURMCTLD)?,
+            self.plan.slurm_program(SLURMCTLD)?,
             self.layout.log("slurmctld.out"),
         )
         .args(["-D".into(), "-f".into(), conf.clone().into_os_string()])
@@ -112,7 +112,7 @@ impl Keeper {
         self.launch(service, DAEMON_LIMIT, |_| {
             Ok(std::net::TcpStream::connect_timeout(&port, Duration::from_millis(200)).is_ok())
         })?;
-        let sinfo = find_program("sinfo")?;
+        let sinfo = self.plan.slurm_program("sinfo")?;
         let nodes: Vec<String> = [self.plan.node_list()]
             .into_iter()
             .chain(self.plan.job_node_list())
