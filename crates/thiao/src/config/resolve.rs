@@ -102,6 +102,8 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         "cluster",
         "write cluster = \"NAME\", the ClusterName of slurm.conf; it marks every VM as this cluster's",
     );
+    // Slurm writes it in small letters, however slurm.conf has it (22.05 to 26.05): so do its hooks.
+    let cluster = cluster.and_then(|name| ClusterName::new(&name.as_str().to_ascii_lowercase()).ok());
     let state_dir = root
         .path("state_dir", Some(super::DEFAULT_STATE_DIR.into()))
         .unwrap_or_default();
@@ -244,9 +246,12 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
         table.show_head();
         let name: Option<NodesetName> = table.required("name", "give the nodeset a name");
         let list = table.checked("nodes", None, |text| {
-            hostlist::expand(text)
-                .map(|nodes| Expanded { nodes })
-                .map_err(|e| format!("{e}\n    {}", e.caret(text).replace('\n', "\n    ")))
+            let nodes = hostlist::expand(text)
+                .map_err(|e| format!("{e}\n    {}", e.caret(text).replace('\n', "\n    ")))?;
+            match nodes.iter().find(|node| is_own_word(node.as_str(), &["default", "all"])) {
+                Some(node) => Err(format!("{node} is a word of Slurm's own, no name for a node")),
+                None => Ok(Expanded { nodes }),
+            }
         });
         if !table.has("nodes") {
             table.problem(
@@ -264,7 +269,7 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
             share_percent: table.number("share_percent", 100, 1..=100),
         };
         let partition = table
-            .checked("partition", Some("vm".to_owned()), word)
+            .checked("partition", Some("vm".to_owned()), partition_name)
             .unwrap_or_default();
         let mode = table.choice("mode", Mode::PowerSaving, &job::MODES);
         let job = job::nodeset(&table, mode, shape);
@@ -343,6 +348,19 @@ fn word(text: &str) -> Result<String, String> {
     } else {
         Err("use 1 to 63 of letters, digits, '.', '_' and '-'".to_owned())
     }
+}
+
+/// A partition's name: `PartitionName=DEFAULT` names none, it sets what the lines behind it have by default.
+fn partition_name(text: &str) -> Result<String, String> {
+    if is_own_word(text, &["default"]) {
+        return Err("is a word of Slurm's own (PartitionName=DEFAULT), no name for a partition".to_owned());
+    }
+    word(text)
+}
+
+/// Whether Slurm takes this for one of its own words, in any case.
+fn is_own_word(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// The counts that `plan` obeys.

@@ -387,6 +387,26 @@ fn nodesets_are_checked() {
 }
 
 #[test]
+fn names_are_taken_as_slurm_takes_them() {
+    let config = read(&GOOD.replace("\"lab\"", "\"MyCluster\"")).unwrap();
+    assert_eq!(config.config.cluster.as_str(), "mycluster");
+    for name in ["default", "DEFAULT", "Default"] {
+        check(
+            &format!("[[nodeset]]\nname='x'\nnodes='x1'\nmemory_mb=50\npartition='{name}'"),
+            "is a word of Slurm's own (PartitionName=DEFAULT)",
+        );
+        check(
+            &format!("[[nodeset]]\nname='x'\nnodes='x[1-2],{name}'\nmemory_mb=50"),
+            "is a word of Slurm's own, no name for a node",
+        );
+    }
+    check(
+        "[[nodeset]]\nname='x'\nnodes='all'\nmemory_mb=50",
+        "all is a word of Slurm's own, no name for a node",
+    );
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let problems =
         wrong("[[nodeset]]\nname = 'a b'\nnods = 'x'\nmemory_mb = 'much'\n[limits]\nmax_vms = 0\n[limit]\n");
