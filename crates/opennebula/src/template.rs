@@ -1,7 +1,7 @@
 //! What a VM is made from: the site's template, filled with what we know, and our
 //! own attributes on top.
 //!
-//! A template in a file may use these variables (Jinja's syntax, `{{ node }}`):
+//! A template in a file may use these variables, as `{{ node }}`:
 //!
 //! | variable | means | e.g. |
 //! |---|---|---|
@@ -22,8 +22,8 @@
 //! | `slurmctld_addr` | where guests reach it | `10.0.0.1` |
 //! | `slurmctld_port` | its port | `6817` |
 //!
-//! Filters: `int`, `lower`, `replace`, `trim`, `upper`. Anything else is an error. The munge key is no variable: it goes into CONTEXT and
-//! nowhere else. A value is put in after the template was read, so that none can
+//! Nothing else is special, and an unknown name is an error. The munge key is no variable: it goes into
+//! CONTEXT and nowhere else. A value is put in after the template was read, so that none can
 //! become an attribute, wherever it stands.
 
 mod context;
