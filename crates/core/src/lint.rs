@@ -9,8 +9,11 @@ use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::plan::{
     Action, Plan, Step, is_superseded, may_have_registered, surely_unused, was_powered_down_since,
 };
-use crate::view::{ArrayTasks, Gate, HostView, JobState, Shape, SlurmJob, VmSpec, VmState, VmView};
+use crate::view::{
+    ArrayTasks, Gate, HostView, JobState, JobsOn, Shape, SlurmJob, SlurmView, VmSpec, VmState, VmView,
+};
 use crate::world::{Cause, Mode, Phase, Wish, World};
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 /// A step that breaks an invariant.
@@ -58,6 +61,8 @@ struct Linter<'a> {
     shown: HashMap<&'a VmId, &'a VmView>,
     /// Which of a node's VMs it shows alive.
     live: HashMap<&'a NodeName, Vec<Generation>>,
+    /// Slurm's jobs by node, once a step asks.
+    jobs: OnceCell<JobsOn<'a>>,
 }
 
 type Verdict = Result<(), String>;
@@ -96,7 +101,14 @@ impl<'a> Linter<'a> {
             promised_mb: 0,
             load,
             live,
+            jobs: OnceCell::new(),
         }
+    }
+
+    fn jobs_on_nodes(&self) -> &JobsOn<'a> {
+        let slurm = self.world.slurm.as_ref();
+        self.jobs
+            .get_or_init(|| slurm.map_or_else(JobsOn::new, SlurmView::jobs_on))
     }
 
     fn check(&mut self, action: &Action) -> Verdict {
@@ -203,7 +215,8 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job
-    /// on it and can give it none.
+    /// on it and can give it none. Of the others, those are to end with their job that Slurm has
+    /// forgotten, or has in no partition.
     fn end_own(&self, node: &NodeName, now: bool) -> Verdict {
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let Some(seen) = seen else {
@@ -211,9 +224,12 @@ impl<'a> Linter<'a> {
         };
         let record = self.world.records.get(node);
         let forgotten = seen.is_forgotten() && record.is_some_and(|record| record.vm.is_none());
-        refuse_if(!self.world.is_job_mode(node) && (now || !forgotten), || {
-            format!("{node} is not in job mode")
-        })?;
+        let slurm = self.world.slurm.as_ref();
+        let outside = slurm.is_some_and(|slurm| slurm.without_partition.contains(node));
+        refuse_if(
+            !self.world.is_job_mode(node) && (now || !(forgotten || outside)),
+            || format!("{node} is not in job mode"),
+        )?;
         refuse_if(now && (seen.may_run_job() || !seen.flags.power_down), || {
             format!("{node} may have a job, or be given one")
         })
@@ -368,7 +384,8 @@ impl<'a> Linter<'a> {
                 refuse_if(ours.is_some() && !unasked && !left_behind, || {
                     format!("it backs {}", tag.node)
                 })?;
-                refuse_if(!(dead || superseded || surely_unused(slurm, &tag.node)), || {
+                let unused = || surely_unused(slurm, &tag.node, self.jobs_on_nodes());
+                refuse_if(!(dead || superseded || unused()), || {
                     format!("Slurm may be using {}", tag.node)
                 })
             }

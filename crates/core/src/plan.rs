@@ -6,7 +6,7 @@
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::Subject;
 use crate::planner::Planner;
-use crate::view::{ArrayTasks, BaseState, SlurmView, VmSpec, VmState, VmView};
+use crate::view::{ArrayTasks, BaseState, JobsOn, SlurmView, VmSpec, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, Wish, World};
 use std::fmt;
 
@@ -297,14 +297,15 @@ pub fn is_superseded(world: &World, seen: &VmView) -> bool {
 }
 
 /// Whether Slurm may have taken `node` for up since it was asked for: false only
-/// if the look surely says that it still waits for it, or does not count on it.
+/// if the look surely says that it still waits for it, does not count on it, or does not have it.
 #[must_use]
 pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
-    slurm.nodes.get(node).is_some_and(|seen| {
-        let f = &seen.flags;
-        let waits = f.powering_up || f.powering_down || f.powered_down;
-        !(waits || seen.base == BaseState::Down)
-    })
+    let Some(seen) = slurm.nodes.get(node) else {
+        return !slurm.gone.contains(node);
+    };
+    let f = &seen.flags;
+    let waits = f.powering_up || f.powering_down || f.powered_down;
+    !(waits || seen.base == BaseState::Down)
 }
 
 /// Whether Slurm has powered `node` down since its VM came up, and asked for it again, by a whole
@@ -326,15 +327,16 @@ pub fn was_powered_down_since(world: &World, node: &NodeName) -> bool {
         })
 }
 
-/// Whether Slurm's whole look says that no job can be on `node`'s VM: Slurm does
-/// not know the node, or has it powered down and on no job.
+/// Whether Slurm's whole look says that no job can be on `node`'s VM: no job names the node, and
+/// Slurm surely does not have it, or has it powered down. That a look does not show it says nothing.
 #[must_use]
-pub fn surely_unused(slurm: &SlurmView, node: &NodeName) -> bool {
-    match slurm.nodes.get(node) {
-        None => true,
+pub fn surely_unused(slurm: &SlurmView, node: &NodeName, jobs: &JobsOn<'_>) -> bool {
+    let off = match slurm.nodes.get(node) {
+        None => slurm.gone.contains(node),
         Some(seen) => {
             let off = seen.flags.powered_down || seen.base == BaseState::Down;
             off && !seen.flags.powering_up && !seen.may_run_job()
         }
-    }
+    };
+    off && !jobs.contains_key(node)
 }

@@ -9,6 +9,7 @@ use crate::view::*;
 use crate::world::*;
 use std::collections::BTreeMap;
 
+mod absent;
 mod found;
 mod held;
 mod lost;
@@ -93,7 +94,7 @@ fn world() -> World {
     World {
         slurm: Some(SlurmView {
             nodes: names.iter().map(|n| (n.clone(), powered_down())).collect(),
-            jobs: BTreeMap::new(),
+            ..SlurmView::default()
         }),
         provider: Some(ProviderView {
             hosts,

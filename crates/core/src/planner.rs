@@ -5,7 +5,7 @@ use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::place::Ledger;
 use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused, was_powered_down_since};
-use crate::view::{ProviderView, SlurmNode, VmSpec, VmState, VmView};
+use crate::view::{JobsOn, ProviderView, SlurmNode, VmSpec, VmState, VmView};
 use crate::world::{Cause, Mode, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -27,7 +27,7 @@ pub(crate) struct Planner<'a> {
     /// What the provider shows alive, once somebody asks.
     shown: OnceCell<HashSet<&'a VmId>>,
     /// Slurm's jobs by node, once somebody asks.
-    jobs: OnceCell<HashMap<&'a NodeName, Vec<JobId>>>,
+    jobs: OnceCell<JobsOn<'a>>,
     /// Jobs of job mode whose nodes were decided about, and those whose VMs have got room.
     served: BTreeSet<JobId>,
     placed: BTreeSet<JobId>,
@@ -202,10 +202,33 @@ impl<'a> Planner<'a> {
         if was_powered_down_since(self.world, node) {
             return self.destroy(node, vm, Cause::Ordered);
         }
+        if self.left_its_partition(node) {
+            return self.step(
+                Action::EndWithJob { node: node.clone() },
+                "it is in no partition any more: it gets no other job, and Slurm powers no such node down by itself",
+            );
+        }
         let long = self.world.now.since(since.max(vm.since)) >= self.world.policy.orphan_grace;
         if long && self.surely_unused(node) {
             self.destroy(node, vm, Cause::Orphan);
         }
+    }
+
+    /// Whether `node` is up in no partition, and nothing was done about that yet.
+    fn left_its_partition(&self, node: &NodeName) -> bool {
+        let world = self.world;
+        let fresh = world
+            .records
+            .get(node)
+            .is_some_and(|record| record.acted < world.slurm_began);
+        let slurm = world.slurm.as_ref().filter(|_| fresh);
+        slurm.is_some_and(|slurm| {
+            let seen = slurm
+                .nodes
+                .get(node)
+                .filter(|_| slurm.without_partition.contains(node));
+            seen.is_some_and(|seen| seen.is_counted_on() && !seen.flags.power_down)
+        })
     }
 
     /// A VM found without an order: kept while it may run a job.
@@ -522,10 +545,8 @@ impl<'a> Planner<'a> {
     }
 
     fn surely_unused(&self, node: &NodeName) -> bool {
-        self.world
-            .slurm
-            .as_ref()
-            .is_some_and(|slurm| surely_unused(slurm, node))
+        let slurm = self.world.slurm.as_ref();
+        slurm.is_some_and(|slurm| surely_unused(slurm, node, self.jobs_on_nodes()))
     }
 }
 

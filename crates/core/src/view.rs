@@ -7,7 +7,7 @@ pub use reason::{JobReason, NodeReason, WaitsFor, Whose};
 
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::options::VmOptions;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How big a VM is: as its nodeset says, or as its job's allocation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,8 +157,31 @@ impl VmState {
 pub struct SlurmView {
     /// All nodes that slurmctld showed, ours or not.
     pub nodes: BTreeMap<NodeName, SlurmNode>,
+    /// Those of them that are in no partition: they get no further job, and Slurm powers none of
+    /// them down by itself (22.05.8, 24.11.5).
+    pub without_partition: BTreeSet<NodeName>,
+    /// Nodes that were asked for by name, and that slurmctld surely does not have. Of a node
+    /// that is neither here nor in `nodes` nothing is known.
+    pub gone: BTreeSet<NodeName>,
     /// Jobs that are not yet over, by id.
     pub jobs: BTreeMap<JobId, SlurmJob>,
+}
+
+/// The jobs that Slurm has on each node.
+pub type JobsOn<'a> = HashMap<&'a NodeName, Vec<&'a SlurmJob>>;
+
+impl SlurmView {
+    /// The jobs that name each node and are not over, whatever the nodes' states say.
+    #[must_use]
+    pub fn jobs_on(&self) -> JobsOn<'_> {
+        let mut on = JobsOn::new();
+        for job in self.jobs.values().filter(|job| !job.is_over()) {
+            for node in &job.nodes {
+                on.entry(node).or_default().push(job);
+            }
+        }
+        on
+    }
 }
 
 /// A node as slurmctld sees it.
@@ -342,6 +365,20 @@ impl SlurmJob {
     #[must_use]
     pub fn key(&self) -> JobId {
         self.array.as_ref().map_or(self.id, |array| array.job)
+    }
+
+    /// Whether it surely is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match self.state {
+            JobState::Over(_) => true,
+            JobState::Pending
+            | JobState::Configuring
+            | JobState::Running
+            | JobState::Suspended
+            | JobState::Completing
+            | JobState::Unknown(_) => false,
+        }
     }
 
     /// A pending job of which nothing else is known.

@@ -122,6 +122,10 @@ faults! {
     admin_downs AdminDowns,
     /// A node is missing from Slurm for a while, as after an edit of `slurm.conf`.
     node_unknown NodeUnknown,
+    /// An admin takes a node out of its partition for a while, whatever runs there.
+    partition_shrunk PartitionShrunk,
+    /// A look at Slurm does not show a node: nothing is known of it. Per node.
+    look_omits LookOmits,
 }
 
 impl Rates {

@@ -80,6 +80,8 @@ flaws! {
     EndsNodesAtOnce "ends-nodes-at-once",
     /// In job mode a job starts on a VM that was made for another.
     StartsAnyJob "starts-any-job",
+    /// A node that no partition has is taken for one that nothing uses.
+    AbsenceIsUnused "absence-is-unused",
 }
 
 impl FromStr for Flaw {
@@ -172,6 +174,15 @@ impl Flaw {
         if Self::LiftsOthersDown.is(flaw) {
             for reason in view.nodes.values_mut().filter_map(|node| node.reason.as_mut()) {
                 reason.whose = Whose::Ours;
+            }
+        }
+        if Self::AbsenceIsUnused.is(flaw) {
+            for node in std::mem::take(&mut view.without_partition) {
+                view.nodes.remove(&node);
+                for job in view.jobs.values_mut() {
+                    job.nodes.retain(|name| *name != node);
+                }
+                view.gone.insert(node);
             }
         }
         view

@@ -14,14 +14,14 @@ use thiao_sim::report;
 const MOST_SEEDS: u64 = 3000;
 
 const USAGE: &str = "\
-Usage: thiao-sim --planted
+Usage: thiao-sim --planted [NAME...]
        thiao-sim [--seed FIRST] [--seeds COUNT] [--hours H] [--nodes K] [--jobs PER_HOUR]
                  [--faults PROFILE] [--threads N]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args == ["--planted"] {
-        return planted();
+    if let Some(("--planted", names)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return planted(names);
     }
     let (campaign, threads) = match campaign(&args) {
         Ok(asked) => asked,
@@ -42,9 +42,10 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!outcome.broken.is_empty()))
 }
 
-/// Looks for every planted fault, and prints the table.
-fn planted() -> ExitCode {
-    let all = Flaw::ALL.iter();
+/// Looks for every planted fault, or for these, and prints the table.
+fn planted(names: &[String]) -> ExitCode {
+    let wanted = |flaw: &&Flaw| names.is_empty() || names.iter().any(|name| name == flaw.name());
+    let all = Flaw::ALL.iter().filter(wanted);
     let found: Vec<_> = all.map(|flaw| (flaw, hunt(*flaw, MOST_SEEDS))).collect();
     let missed = found.iter().filter(|(_, found)| found.is_none());
     let missed: Vec<&str> = missed.map(|(flaw, _)| flaw.name()).collect();

@@ -69,7 +69,9 @@ impl Profile {
             Profile::Network => "answers that are lost, orders that are late or made twice",
             Profile::Slurm => "slurmctld restarts, fails, and shows odd states",
             Profile::Controller => "the controller is killed again and again, at any write",
-            Profile::People => "orders by hand, drains, nodes set DOWN, VMs of others and copies of ours",
+            Profile::People => {
+                "orders by hand, drains, nodes set DOWN or out of their partition, VMs of others and copies of ours"
+            }
             Profile::Heavy => "all of these at once",
         }
     }
@@ -97,6 +99,7 @@ impl Profile {
                     Fault::ResumeByHand,
                     Fault::AdminDrains,
                     Fault::AdminDowns,
+                    Fault::PartitionShrunk,
                 ];
                 often.into_iter().for_each(|fault| rates.set(fault, 2));
                 // No usual week has these.
@@ -124,6 +127,7 @@ impl Profile {
                 (Fault::LookFails, 300),
                 (Fault::LookSlow, 200),
                 (Fault::LookUnknown, 60),
+                (Fault::LookOmits, 60),
                 (Fault::VmHidden, 30),
             ]),
             Profile::Network => of(&[
@@ -148,6 +152,7 @@ impl Profile {
                 (Fault::LookSlow, 200),
                 (Fault::LookUnknown, 60),
                 (Fault::NodeUnknown, 60),
+                (Fault::PartitionShrunk, 60),
             ]),
             Profile::Controller => of(&[
                 (Fault::Killed, 150),
@@ -165,6 +170,7 @@ impl Profile {
                 (Fault::ForeignVm, 60),
                 (Fault::TwinVm, 60),
                 (Fault::HostUnusable, 30),
+                (Fault::PartitionShrunk, 60),
             ]),
             Profile::Heavy => of(&Fault::ALL.map(|fault| (fault, 100))),
         }

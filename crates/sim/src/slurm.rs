@@ -112,6 +112,8 @@ pub struct Node {
     pub backed: Option<VmId>,
     /// Not in any look before: somebody edits `slurm.conf`.
     pub unknown_until: Time,
+    /// In no partition before.
+    pub outside_until: Time,
     /// `COMPLETING` before.
     completing_until: Time,
     /// `NOT_RESPONDING` before.
@@ -208,6 +210,7 @@ impl Slurm {
             job: None,
             backed: None,
             unknown_until: Time(0),
+            outside_until: Time(0),
             completing_until: Time(0),
             silent_until: Time(0),
             idle_since: Time(0),
@@ -301,7 +304,10 @@ impl Slurm {
         let mut failed = Vec::new();
         for (name, node) in &mut self.nodes {
             match node.power {
-                Power::Falling(since) if now.since(since) >= self.rules.suspend_timeout => {
+                // One in no partition stays so (22.05.8, 24.11.5).
+                Power::Falling(since)
+                    if now.since(since) >= self.rules.suspend_timeout && node.outside_until <= now =>
+                {
                     node.power = Power::Off;
                     node.backed = None;
                     node.ends = false;
@@ -387,7 +393,8 @@ impl Slurm {
         let mut falling = Vec::new();
         for (name, node) in &mut self.nodes {
             let unused = node.job.is_none() && node.completing_until <= now;
-            let idle = now.since(node.idle_since) >= self.rules.suspend_time;
+            // One in no partition is powered down only when that was asked (22.05.8, 24.11.5).
+            let idle = now.since(node.idle_since) >= self.rules.suspend_time && node.outside_until <= now;
             if node.power == Power::On && unused && (idle || node.ends) {
                 node.power = Power::Falling(now);
                 node.drain &= !node.ends; // as in `set_down`
@@ -420,6 +427,7 @@ impl Slurm {
                     && node.completing_until <= now
                     && (node.silent_until <= now || node.power == Power::Off)
                     && node.unknown_until <= now
+                    && node.outside_until <= now
             };
             let kinds: [fn(Power) -> bool; 2] = [|p| p == Power::On, |p| p == Power::Off];
             let chosen: Vec<NodeName> = kinds
@@ -513,7 +521,15 @@ impl Slurm {
         }
         let mut view = SlurmView::default();
         for (name, node) in &self.nodes {
-            if node.unknown_until <= now {
+            if faults.strikes(Fault::LookOmits) {
+                continue;
+            }
+            if node.unknown_until > now {
+                view.gone.insert(name.clone());
+            } else {
+                if node.outside_until > now {
+                    view.without_partition.insert(name.clone());
+                }
                 let mut shown = node.shown(now);
                 shown.alloc = self.alloc(node);
                 let part = shown.alloc.is_some_and(|alloc| alloc.cpus < OWN_CPUS);

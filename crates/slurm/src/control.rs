@@ -1,6 +1,6 @@
 //! What Thiao asks of slurmctld, through `sinfo`, `squeue` and `scontrol`.
 
-use crate::details::NodeDetails;
+use crate::details::{Named, NodeDetails};
 use crate::error::SlurmError;
 use crate::info::{Config, Ping, Version};
 use crate::run::Runner;
@@ -28,6 +28,7 @@ type Known<'a> = Vec<(&'a NodeName, SlurmNode)>;
 #[derive(Debug, Clone)]
 pub struct Slurm {
     pub(crate) runner: Runner,
+    nodes: Arc<BTreeSet<NodeName>>,
     job_nodes: Arc<BTreeSet<NodeName>>,
 }
 
@@ -42,8 +43,15 @@ impl Slurm {
                 bin_dir,
                 timeout,
             },
+            nodes: Arc::default(),
             job_nodes: Arc::default(),
         }
+    }
+
+    /// Which nodes a look is to find even when they are in no partition.
+    #[must_use]
+    pub fn with_nodes(self, nodes: Arc<BTreeSet<NodeName>>) -> Self {
+        Self { nodes, ..self }
     }
 
     /// Which nodes are of job mode: of those that wait for their VM a look shows what is allocated.
@@ -52,21 +60,60 @@ impl Slurm {
         Self { job_nodes, ..self }
     }
 
-    /// All nodes that are in a partition, and all jobs that are not over. Two commands, run side by side,
-    /// whatever the cluster's size; a third while nodes of job mode wait for their VM.
+    /// All nodes that are in a partition, our own also without one, and all jobs that are not over. Two
+    /// commands, run side by side, whatever the cluster's size; one more while nodes of job mode wait for
+    /// their VM, and one more while nodes of ours are in no partition.
     ///
     /// # Errors
     /// Any failure of either command: a look is whole or none.
     pub fn look(&self) -> Result<SlurmView, SlurmError> {
+        self.look_also(&BTreeSet::new())
+    }
+
+    /// The same, and these nodes also without a partition.
+    ///
+    /// # Errors
+    /// As of [`Slurm::look`].
+    pub fn look_also(&self, others: &BTreeSet<NodeName>) -> Result<SlurmView, SlurmError> {
         thread::scope(|scope| {
             let jobs = scope.spawn(|| self.jobs());
             let mut nodes = self.nodes()?;
+            let wanted = self.nodes.iter().chain(others);
+            let unseen: Vec<NodeName> = wanted
+                .filter(|node| !nodes.contains_key(*node))
+                .cloned()
+                .collect();
+            let Named { found, gone } = self.named(&unseen)?;
+            let without_partition = found.keys().cloned().collect();
+            nodes.extend(found);
             self.add_allocs(&mut nodes)?;
             let jobs = jobs
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            Ok(SlurmView { nodes, jobs })
+            Ok(SlurmView {
+                nodes,
+                without_partition,
+                gone,
+                jobs,
+            })
         })
+    }
+
+    /// These nodes by name, whether they are in a partition or not: sinfo lists only those that are.
+    fn named(&self, nodes: &[NodeName]) -> Result<Named, SlurmError> {
+        let mut named = Named::default();
+        for list in lists(nodes) {
+            let args = ["-a", "-o", "show", "node", &list];
+            let output = self.runner.output("scontrol", args)?;
+            let said = details::parse_named(&String::from_utf8_lossy(&output.stdout))?;
+            // Exit code 1 says that a node was not found, or that nothing was.
+            if said.found.is_empty() && said.gone.is_empty() {
+                output.text()?;
+            }
+            named.found.extend(said.found);
+            named.gone.extend(said.gone);
+        }
+        Ok(named)
     }
 
     fn nodes(&self) -> Result<BTreeMap<NodeName, SlurmNode>, SlurmError> {
@@ -165,6 +212,12 @@ impl Slurm {
     /// would stop a command half-way through its list.
     fn known<'a>(&self, nodes: &'a [NodeName]) -> Result<(Known<'a>, Option<SlurmError>), SlurmError> {
         let mut all = self.nodes()?;
+        let unseen: Vec<NodeName> = nodes
+            .iter()
+            .filter(|node| !all.contains_key(*node))
+            .cloned()
+            .collect();
+        all.extend(self.named(&unseen)?.found);
         let (mut known, mut unknown) = (Vec::with_capacity(nodes.len()), Vec::new());
         for name in nodes {
             match all.remove(name) {

@@ -6,10 +6,10 @@
 
 use crate::error::SlurmError;
 use crate::gate::GPU;
-use crate::{jobs, nodes};
-use std::collections::BTreeMap;
+use crate::{jobs, nodes, words};
+use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::ids::NodeName;
-use thiao_core::view::{Alloc, BaseState};
+use thiao_core::view::{Alloc, BaseState, SlurmNode};
 
 const WHAT: &str = "scontrol's list of nodes";
 
@@ -80,6 +80,53 @@ pub fn parse_allocs(text: &str) -> Result<BTreeMap<NodeName, Option<Alloc>>, Slu
     Ok(allocs)
 }
 
+/// What slurmctld says of nodes that it was asked for by name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Those that it has.
+    pub found: BTreeMap<NodeName, SlurmNode>,
+    /// Those that it says it does not have.
+    pub gone: BTreeSet<NodeName>,
+}
+
+/// Reads what `scontrol -a -o show node LIST` says: a line for each node that slurmctld has, in a partition
+/// or not, and for each other one `Node NAME not found`, with exit code 1 (22.05.8, 24.11.5 and 26.05.5).
+///
+/// # Errors
+/// When a line is neither: then nothing is known of any of them.
+pub fn parse_named(text: &str) -> Result<Named, SlurmError> {
+    let mut named = Named::default();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let gone = line
+            .strip_prefix("Node ")
+            .and_then(|rest| rest.strip_suffix(" not found"));
+        if let Some(name) = gone {
+            let name = NodeName::new(name);
+            named
+                .gone
+                .insert(name.map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?);
+            continue;
+        }
+        let (name, _) = node_name(line)?;
+        let (base, flags) = nodes::parse_state(value(line, "State").unwrap_or_default());
+        let node = SlurmNode {
+            base,
+            flags,
+            reason: line
+                .split_once(" Reason=")
+                .and_then(|(_, text)| words::node_reason(without_setter(text))),
+            alloc: None,
+        };
+        named.found.insert(name, node);
+    }
+    Ok(named)
+}
+
+/// A reason without who set it and when, which scontrol appends: `disk broken [root@1764399460]`.
+fn without_setter(text: &str) -> &str {
+    text.rsplit_once(" [").map_or(text, |(reason, _)| reason)
+}
+
 fn node_name(line: &str) -> Result<(NodeName, &str), SlurmError> {
     let name =
         value(line, "NodeName").ok_or_else(|| SlurmError::unparsable(WHAT, line, "it names no node"))?;
@@ -108,6 +155,24 @@ mod tests {
         assert_eq!(up.partitions, ["vm"]);
         let down = of("n2");
         assert_eq!((down.address.as_str(), down.host_name.as_str()), ("n2", "n2"));
+    }
+
+    #[test]
+    fn nodes_asked_for_by_name_are_there_or_gone() {
+        let text = "NodeName=n3 CPUTot=1 State=ALLOCATED+CLOUD LastBusyTime=1 Reason=thiao: a [b] [root@17] \n\
+                    Node zz9 not found\n\
+                    NodeName=n4 State=IDLE+CLOUD+POWERED_DOWN CPUTot=1\n";
+        let named = parse_named(text).unwrap();
+        let name = |name| NodeName::new(name).unwrap();
+        assert_eq!(named.gone, BTreeSet::from([name("zz9")]));
+        let n3 = &named.found[&name("n3")];
+        assert_eq!(
+            (&n3.base, n3.reason.as_ref().map(|reason| reason.text.as_str())),
+            (&BaseState::Allocated, Some("thiao: a [b]"))
+        );
+        let n4 = &named.found[&name("n4")];
+        assert!(n4.flags.powered_down && n4.reason.is_none(), "{n4:?}");
+        assert!(parse_named("scontrol says something else\n").is_err());
     }
 
     #[test]

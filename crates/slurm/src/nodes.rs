@@ -10,7 +10,7 @@
 //! `allocated+cloud+not_responding+powering_up`, `allocated+cloud`, `idle+cloud`, `idle+cloud+power_down`,
 //! `idle+cloud+powering_down`, `idle+cloud+powered_down`; `powering_up` may be too short to be seen.
 //! A node that registers while `idle~` (a VM started by hand) is `idle+cloud` at once and usable; nothing is
-//! to be told to Slurm. Nodes that are in no partition are not listed.
+//! to be told to Slurm. Nodes that are in no partition are not listed: `scontrol show node NAME` has them.
 
 use crate::error::SlurmError;
 use crate::words;

@@ -46,7 +46,7 @@ fn waiting(id: u32, nodes: u32, memory_mb: u64, priority: u64) -> SlurmJob {
 
 impl World {
     /// A later look at Slurm that shows something else.
-    fn look(&mut self, change: impl FnOnce(&mut SlurmView)) {
+    pub(super) fn look(&mut self, change: impl FnOnce(&mut SlurmView)) {
         self.pass(Millis(10));
         let mut view = self.slurm.clone().unwrap();
         change(&mut view);

@@ -312,6 +312,7 @@ impl<'a> Planner<'a> {
         };
         let own = world.specs.iter();
         let own = own.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
+        let own = own.filter(|(node, _)| !slurm.without_partition.contains(*node));
         own.filter(|(node, _)| slurm.nodes.get(*node).is_some_and(is_free))
             .count()
     }

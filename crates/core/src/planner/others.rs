@@ -4,11 +4,11 @@ use super::Planner;
 use crate::ids::{JobId, Millis, NodeName};
 use crate::note::Subject;
 use crate::plan::{Action, Held, is_superseded};
-use crate::view::{JobState, Shape, VmState, WaitsFor};
+use crate::view::{JobState, JobsOn, Shape, SlurmJob, SlurmView, VmState, WaitsFor};
 use crate::world::Cause;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// VMs with our tag that no record holds.
     pub fn strays(&mut self) {
         if self.world.strays.is_empty() {
@@ -120,18 +120,16 @@ impl Planner<'_> {
         }
     }
 
+    /// Slurm's jobs by node.
+    pub(super) fn jobs_on_nodes(&self) -> &JobsOn<'a> {
+        let slurm = self.world.slurm.as_ref();
+        self.jobs
+            .get_or_init(|| slurm.map_or_else(JobsOn::new, SlurmView::jobs_on))
+    }
+
     /// Jobs that Slurm has on `node`.
-    pub(super) fn shown_on(&self, node: &NodeName) -> &[JobId] {
-        let on_nodes = self.jobs.get_or_init(|| {
-            let mut on_nodes: HashMap<&NodeName, Vec<JobId>> = HashMap::new();
-            for job in self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values()) {
-                for node in &job.nodes {
-                    on_nodes.entry(node).or_default().push(job.id);
-                }
-            }
-            on_nodes
-        });
-        on_nodes.get(node).map_or(&[], Vec::as_slice)
+    pub(super) fn shown_on(&self, node: &NodeName) -> &[&'a SlurmJob] {
+        self.jobs_on_nodes().get(node).map_or(&[], Vec::as_slice)
     }
 
     /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.
@@ -139,7 +137,7 @@ impl Planner<'_> {
         let Some(slurm) = &self.world.slurm else {
             return Vec::new();
         };
-        let mut jobs = self.shown_on(node).to_vec();
+        let mut jobs: Vec<JobId> = self.shown_on(node).iter().map(|job| job.id).collect();
         if let Some(record) = self.world.records.get(node) {
             jobs.extend(record.jobs.iter().filter(|id| slurm.jobs.contains_key(id)));
         }

@@ -47,8 +47,7 @@ impl<'a> Planner<'a> {
 
     /// The job that Slurm has on a node of job mode.
     fn own_job(&self, node: &NodeName) -> Option<&'a SlurmJob> {
-        let slurm = self.world.slurm.as_ref()?;
-        let mut jobs = self.shown_on(node).iter().filter_map(|id| slurm.jobs.get(id));
+        let mut jobs = self.shown_on(node).iter().copied();
         jobs.find(|job| match &job.state {
             JobState::Configuring | JobState::Running | JobState::Suspended => true,
             JobState::Pending | JobState::Completing | JobState::Over(_) | JobState::Unknown(_) => false,

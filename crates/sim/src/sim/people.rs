@@ -140,6 +140,12 @@ impl Sim {
             self.slurm.admin_down(&node, now);
             self.repairs.push((soon, Repair::Down(node.clone())));
         }
+        if self.faults.strikes(Fault::PartitionShrunk)
+            && let Some(seen) = self.slurm.nodes.get_mut(&node)
+        {
+            seen.outside_until = soon;
+            self.tell(format!("admin takes {node} out of its partition"));
+        }
         if self.faults.strikes(Fault::NodeUnknown) {
             // Jobs on it would be killed: nobody does that.
             let free = |seen: &&mut Node| seen.job.is_none();
@@ -167,6 +173,7 @@ impl Sim {
         }
         for node in self.slurm.nodes.values_mut() {
             node.unknown_until = Time(0);
+            node.outside_until = Time(0);
         }
         for vm in self.provider.vms.values_mut() {
             vm.hidden_until = Time(0);

@@ -222,8 +222,13 @@ impl Ctld {
             .collect();
         std::fs::write(dir.join("cgroup.conf"), CGROUP_CONF).unwrap();
         let child = spawn(&conf, &dir);
-        let slurm =
-            Slurm::new(Some(conf.clone()), None, Duration::from_secs(20)).with_job_nodes(Arc::new(job_nodes));
+        let all = lab
+            .nodes
+            .iter()
+            .flat_map(|line| thiao_core::hostlist::expand(&line.nodes).unwrap());
+        let slurm = Slurm::new(Some(conf.clone()), None, Duration::from_secs(20))
+            .with_nodes(Arc::new(all.collect()))
+            .with_job_nodes(Arc::new(job_nodes));
         let ctld = Self {
             dir,
             slurm,

@@ -295,3 +295,46 @@ fn slurmctld_takes_the_fragment() {
     assert_eq!(config.get("TreeWidth"), Some("65533"));
     assert!(config.has("PrivateData", "cloud"));
 }
+
+#[test]
+fn a_node_that_left_its_partition_is_still_seen() {
+    let Some(dir) = inside("a_node_that_left_its_partition_is_still_seen") else {
+        return;
+    };
+    let ctld = Ctld::start(dir, QUICK, |_| {});
+    let job = ctld.sbatch(&["-w", "n3", "--wrap", "/bin/sleep 60"]);
+    ctld.until("the job runs", |c| {
+        c.job(job).is_some_and(|j| j.state == JobState::Running)
+    });
+    let nodes = |list: &str| {
+        let nodes = format!("nodes={list}");
+        ctld.run(false, &["scontrol", "update", "partitionname=vm", &nodes])
+            .unwrap();
+    };
+    nodes("n[1-2]");
+    // One that slurm.conf does not have, and one that it has and that is in no partition.
+    let view = ctld.slurm.look_also(&[node("zz9")].into()).unwrap();
+    assert_eq!(view.without_partition, [node("n3"), node("n4")].into());
+    assert_eq!(view.gone, [node("zz9")].into());
+    let seen = &view.nodes[&node("n3")];
+    assert!(seen.base == BaseState::Allocated && seen.is_up(), "{seen:?}");
+    assert!(view.nodes[&node("n4")].flags.powered_down);
+    // What is told of it is taken.
+    ctld.slurm.set_down(&[node("n4")], "thiao: a test").unwrap();
+    let reason = ctld.node("n4").reason;
+    assert_eq!(reason.as_deref(), Some("thiao: a test"));
+    ctld.slurm.return_to_service(&[node("n4")]).unwrap();
+
+    // Slurm powers it down when that was asked for, and not by itself.
+    ctld.slurm.end_with_job(&[node("n3")], "thiao: a test").unwrap();
+    ctld.run(false, &["scancel", &job.to_string()]).unwrap();
+    ctld.until("n3 is powered down", |c| {
+        c.hooks().contains(&"Suspend n3".to_owned())
+    });
+    nodes("n[1-4]");
+    let view = ctld.slurm.look().unwrap();
+    assert!(
+        view.without_partition.is_empty() && view.gone.is_empty(),
+        "{view:?}"
+    );
+}

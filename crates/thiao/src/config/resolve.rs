@@ -248,7 +248,10 @@ fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
         let list = table.checked("nodes", None, |text| {
             let nodes = hostlist::expand(text)
                 .map_err(|e| format!("{e}\n    {}", e.caret(text).replace('\n', "\n    ")))?;
-            match nodes.iter().find(|node| is_own_word(node.as_str(), &["default", "all"])) {
+            match nodes
+                .iter()
+                .find(|node| is_own_word(node.as_str(), &["default", "all"]))
+            {
                 Some(node) => Err(format!("{node} is a word of Slurm's own, no name for a node")),
                 None => Ok(Expanded { nodes }),
             }

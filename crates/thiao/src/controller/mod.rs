@@ -75,6 +75,7 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
         config.slurm.bin_dir.clone(),
         config.slurm.timeout,
     )
+    .with_nodes(Arc::new(config.nodes.keys().cloned().collect()))
     .with_job_nodes(Arc::new(config.job_nodes()));
     let (queries, asked) = mpsc::channel(QUERY_BACKLOG);
     let owner = owner::Owner::open(config, provider, slurm, vms_changed)?;

@@ -12,10 +12,10 @@ use crate::api::{ApiError, Query, Reply};
 use crate::config::{Config, Timing};
 use crate::store::Store;
 use anyhow::Context;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiao_core::fold::Order;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
@@ -98,6 +98,8 @@ pub struct Owner<P: Provider> {
     pub(super) spool: Spool,
     pub(super) last_plan: Plan,
     pub(super) slurm: Arc<Slurm>,
+    /// Nodes that left the configuration and may have a VM: Slurm is asked for them, too.
+    left_nodes: Arc<Mutex<BTreeSet<NodeName>>>,
     pub(super) readiness: Readiness,
     /// Why jobs wait for us, as the last round that looked into it said.
     pub(super) job_waits: BTreeMap<JobId, String>,
@@ -163,6 +165,7 @@ impl<P: Provider> Owner<P> {
             spool,
             last_plan: Plan::default(),
             slurm: Arc::new(slurm),
+            left_nodes: Arc::default(),
             readiness: Readiness::Preparing("starting".into()),
             job_waits: BTreeMap::new(),
             started_jobs: Vec::new(),
@@ -242,9 +245,12 @@ impl<P: Provider> Owner<P> {
             vm_poll_busy,
             ..
         } = self.config.timing.clone();
-        let slurm = self.slurm.clone();
+        let (slurm, left) = (self.slurm.clone(), self.left_nodes.clone());
         look::start(
-            move || slurm.look().map_err(|error| chain(&error)),
+            move || {
+                let left = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                slurm.look_also(&left).map_err(|error| chain(&error))
+            },
             Message::Slurm,
             self.messages.0.clone(),
             self.slurm_pace.subscribe(),
@@ -285,6 +291,7 @@ impl<P: Provider> Owner<P> {
             self.note(Note::new(refusal.step.action.subject(), "lint-refused", text));
         }
         self.remember_waits(&plan);
+        self.remember_left_nodes();
         self.last_plan = plan;
         let Some(steps) = self.save(steps) else { return };
         intake::remove(consumed);
@@ -304,6 +311,14 @@ impl<P: Provider> Owner<P> {
             &options,
         );
         self.set_pace();
+    }
+
+    fn remember_left_nodes(&self) {
+        let World { records, specs, .. } = &self.rounds.world;
+        let left = records.keys().filter(|node| !specs.contains_key(*node));
+        // Every configured node has a record.
+        let left = (records.len() > specs.len()).then(|| left.cloned().collect());
+        *self.left_nodes.lock().unwrap_or_else(PoisonError::into_inner) = left.unwrap_or_default();
     }
 
     /// The options for VMs of those jobs that have some.
