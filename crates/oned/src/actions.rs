@@ -1,5 +1,6 @@
 //! What VMs are told: actions, deploys, migrations, recoveries, changes of their templates.
 
+use crate::cards::chosen_by_caller;
 use crate::creation::check_name;
 use crate::lifecycle::{Lcm, Phase, State};
 use crate::template::parse;
@@ -171,8 +172,16 @@ impl World {
         }
     }
 
-    /// `one.vm.deploy`.
-    pub fn deploy(&mut self, user: &User, vm: i32, host: i32, enforce: bool) -> Result<u32, Refusal> {
+    /// `one.vm.deploy`. `networks` names networks for cards that wait for one.
+    pub fn deploy(
+        &mut self,
+        user: &User,
+        vm: i32,
+        host: i32,
+        enforce: bool,
+        networks: &str,
+    ) -> Result<u32, Refusal> {
+        let networks = chosen_by_caller(networks).map_err(|text| Refusal::plain(Code::Internal, &text))?;
         let host = self.usable_host(host)?;
         let id = self.vm_id(vm)?;
         self.authorize_host(user, id, "deploy", host)?;
@@ -191,6 +200,7 @@ impl World {
         if enforce {
             self.fits(id, host)?;
         }
+        self.attach_networks(id, &networks).map_err(refused)?;
         self.place(id, host, false);
         Ok(id)
     }

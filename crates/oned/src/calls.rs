@@ -227,8 +227,7 @@ fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Re
         "one.vm.deploy" => {
             let (vm, host, enforce) = (args.int(1)?, args.int(2)?, args.flag_or(3)?);
             args.int_or(4, -1)?;
-            args.text_or(5)?;
-            id(world.deploy(user, vm, host, enforce))
+            id(world.deploy(user, vm, host, enforce, args.text_or(5)?))
         }
         "one.vm.migrate" => {
             let (vm, host, live, enforce) = (args.int(1)?, args.int(2)?, args.flag(3)?, args.flag_or(4)?);

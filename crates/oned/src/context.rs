@@ -1,5 +1,6 @@
 //! CONTEXT: variables filled in, network and OneGate added.
 
+use crate::cards::{get, waits_for_network};
 use crate::user::User;
 use crate::world::{World, secret};
 use std::collections::BTreeMap;
@@ -51,22 +52,9 @@ impl World {
             context.insert(key, self.expand(&text, known, user, id, name)?);
         }
         if is_yes(context.get("NETWORK")) {
-            for card in &cards {
-                let get = |name: &str| {
-                    card.iter()
-                        .find(|(key, _)| key == name)
-                        .map(|(_, value)| value.as_str())
-                };
-                let number = get("NIC_ID").unwrap_or("0");
-                let network = get("NETWORK_ID").and_then(|id| id.parse::<usize>().ok());
-                let network = network.and_then(|id| self.networks.get(id));
-                for (there, here, ask) in NETWORK {
-                    let of_network = network
-                        .filter(|_| ask)
-                        .and_then(|network| network.setup.template.get(here));
-                    let value = get(here).or(of_network.map(String::as_str)).unwrap_or_default();
-                    context.insert(format!("ETH{number}_{there}"), value.to_owned());
-                }
+            // One that waits for its network is told with it.
+            for card in cards.iter().filter(|card| !waits_for_network(card)) {
+                context.extend(self.context_of_card(card));
             }
         }
         let mut token = None;
@@ -91,6 +79,23 @@ impl World {
             crate::vm::replace(known, "CREATED_BY", user.id.to_string());
         }
         Ok(token)
+    }
+
+    /// What a card brings into the CONTEXT.
+    pub fn context_of_card(&self, card: &[(String, String)]) -> Vec<(String, String)> {
+        let number = get(card, "NIC_ID").unwrap_or("0");
+        let network = get(card, "NETWORK_ID").and_then(|id| id.parse::<usize>().ok());
+        let network = network.and_then(|id| self.networks.get(id));
+        let told = NETWORK.into_iter().map(|(there, here, ask)| {
+            let of_network = network
+                .filter(|_| ask)
+                .and_then(|network| network.setup.template.get(here));
+            let value = get(card, here)
+                .or(of_network.map(String::as_str))
+                .unwrap_or_default();
+            (format!("ETH{number}_{there}"), value.to_owned())
+        });
+        told.collect()
     }
 
     /// Fills in `$NAME`, `$NAME[ATTR]` and `$NAME[ATTR, KEY="value"]`, as oned's own lexer takes

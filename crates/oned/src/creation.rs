@@ -1,8 +1,8 @@
 //! `one.vm.allocate` and `one.template.instantiate`.
 
 use crate::lifecycle::State;
-use crate::network::mac;
 use crate::template::parse;
+use crate::topology;
 use crate::user::User;
 use crate::vm::{Vm, merge, replace};
 use crate::world::{Code, Refusal, World, secret};
@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use thiao_opennebula::syntax::{Template, Value};
 
 /// What oned keeps in TEMPLATE; everything else becomes USER_TEMPLATE.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 25] = [
     "CONTEXT",
     "CPU",
     "CPU_MODEL",
@@ -23,6 +23,7 @@ const KNOWN: [&str; 24] = [
     "MEMORY",
     "NIC",
     "NIC_ALIAS",
+    "NIC_DEFAULT",
     "NUMA_NODE",
     "OS",
     "PCI",
@@ -70,8 +71,9 @@ pub fn check_name(name: &str) -> Result<(), String> {
 impl World {
     /// `one.vm.allocate`.
     pub fn allocate(&mut self, user: &User, text: &str, hold: bool) -> Result<u32, Refusal> {
-        let template = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
+        let mut template = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
         self.check_restricted(user, &template, "VM Template")?;
+        topology::check(&mut template).map_err(|text| not_allocated("virtual machine", &text))?;
         self.create(user, template, hold).map_err(|refusal| refusal.0)
     }
 
@@ -104,6 +106,7 @@ impl World {
         if !missing.is_empty() {
             return Err(Refusal::unauthorized(user.id, &missing.join("; ")));
         }
+        topology::check(&mut template).map_err(|text| not_allocated(TEMPLATE, &text))?;
         replace(&mut template, "TEMPLATE_ID", base_id.to_string());
         template.0.retain(|(key, _)| key != "NAME");
         if !name.is_empty() {
@@ -113,11 +116,7 @@ impl World {
             .map_err(|Failed(mut refusal, late)| {
                 // Failures of the pool are wrapped, those of rights and quotas are not.
                 if late {
-                    refusal.code = Code::Allocate.number();
-                    refusal.text = format!(
-                        "Error allocating a new virtual machine template. {}",
-                        refusal.text
-                    );
+                    refusal = not_allocated(TEMPLATE, &refusal.text);
                 }
                 refusal
             })
@@ -169,11 +168,7 @@ impl World {
         let token = match self.context(&mut known, user, id, &name) {
             Ok(token) => token,
             Err(text) => {
-                for (network, ip) in leases {
-                    if let Some(network) = self.networks.get_mut(network as usize) {
-                        network.leases.remove(&ip);
-                    }
-                }
+                self.give_back(&leases);
                 return Err(late(Code::Internal, &text));
             }
         };
@@ -274,140 +269,35 @@ impl World {
                 .push(("OS".into(), Value::Vector(vec![("UUID".into(), uuid)]))),
         }
     }
+}
 
-    fn check_networks(&self, user: &User, template: &Template) -> Result<(), Failed> {
-        for nic in template.vectors("NIC") {
-            let network = self.network_of(nic)?;
-            let public = self
-                .networks
-                .get(network as usize)
-                .is_some_and(|network| network.setup.public);
-            if !public && !user.is_admin() {
-                let text = format!("Not authorized to perform USE NET [{network}]");
-                return Err(Failed(Refusal::unauthorized(user.id, &text), false));
-            }
-        }
-        Ok(())
-    }
+/// What `one.template.instantiate` calls what it makes.
+const TEMPLATE: &str = "virtual machine template";
 
-    /// The network that a card names.
-    fn network_of(&self, nic: &[(String, String)]) -> Result<u32, Failed> {
-        let get = |name: &str| {
-            nic.iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.as_str())
-        };
-        let late = |text: String| Failed(Refusal::plain(Code::Internal, &text), true);
-        if let Some(id) = get("NETWORK_ID") {
-            return self
-                .networks
-                .iter()
-                .find(|network| network.id.to_string() == id)
-                .map(|network| network.id)
-                .ok_or_else(|| late(format!("Virtual network with ID: {id} does not exist")));
-        }
-        let name = get("NETWORK").ok_or_else(|| late("NIC does not name a network".into()))?;
-        self.networks
-            .iter()
-            .find(|network| network.setup.name == name)
-            .map(|network| network.id)
-            .ok_or_else(|| late(format!("User 0 does not own a network with name: {name} . Set NETWORK_UNAME or NETWORK_UID of owner in NIC.")))
-    }
-
-    /// Leases an address for every card and writes the cards as oned keeps them.
-    fn lease_all(&mut self, vm: u32, known: &mut Template) -> Result<Vec<(u32, Ipv4Addr)>, Failed> {
-        let mut leases: Vec<(u32, Ipv4Addr)> = Vec::new();
-        let mut failed = None;
-        let mut index = 0;
-        for at in 0..known.0.len() {
-            let Some((key, Value::Vector(pairs))) = known.0.get(at).cloned() else {
-                continue;
-            };
-            if key != "NIC" {
-                continue;
-            }
-            match self.lease_one(vm, index, &pairs) {
-                Ok((network, ip, pairs)) => {
-                    leases.push((network, ip));
-                    if let Some(slot) = known.0.get_mut(at) {
-                        slot.1 = Value::Vector(pairs);
-                    }
-                    index += 1;
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-        }
-        let Some(failed) = failed else { return Ok(leases) };
-        for (network, ip) in leases {
-            if let Some(network) = self.networks.get_mut(network as usize) {
-                network.leases.remove(&ip);
-            }
-        }
-        Err(failed)
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn lease_one(
-        &mut self,
-        vm: u32,
-        index: u32,
-        pairs: &[(String, String)],
-    ) -> Result<(u32, Ipv4Addr, Vec<(String, String)>), Failed> {
-        let id = self.network_of(pairs)?;
-        let refused = || {
-            Failed(
-                Refusal::plain(
-                    Code::Internal,
-                    &format!("Cannot get IP/MAC lease from virtual network {id}."),
-                ),
-                true,
-            )
-        };
-        let wanted = match pairs.iter().find(|(key, _)| key == "IP") {
-            Some((_, text)) => Some(text.parse().map_err(|_| refused())?),
-            None => None,
-        };
-        let network = self.networks.get_mut(id as usize).ok_or_else(refused)?;
-        let ip = network.lease(vm, wanted).ok_or_else(refused)?;
-        let mut full = pairs.to_vec();
-        let mut put = |key: &str, value: &str| {
-            full.retain(|(name, _)| name != key);
-            full.push((key.to_owned(), value.to_owned()));
-        };
-        put("AR_ID", "0");
-        put("BRIDGE", "br0");
-        put("BRIDGE_TYPE", "linux");
-        put("CLUSTER_ID", "0");
-        put("IP", &ip.to_string());
-        put("MAC", &mac(ip));
-        put("NAME", &format!("NIC{index}"));
-        put("NETWORK", &network.setup.name);
-        put("NETWORK_ID", &id.to_string());
-        put("NIC_ID", &index.to_string());
-        put("SECURITY_GROUPS", "0");
-        put("TARGET", &format!("one-{vm}-{index}"));
-        put("VN_MAD", "dummy");
-        for key in ["DNS", "GATEWAY"] {
-            if let Some(value) = network.setup.template.get(key) {
-                put(key, value);
-            }
-        }
-        Ok((id, ip, full))
-    }
+fn not_allocated(what: &str, why: &str) -> Refusal {
+    Refusal::plain(Code::Allocate, &format!("Error allocating a new {what}. {why}"))
 }
 
 /// A failed creation: why, and whether instantiate wraps it in its own words.
-struct Failed(Refusal, bool);
+pub struct Failed(pub Refusal, pub bool);
 
 fn split(template: Template) -> (Template, Template) {
     let (known, user) = template
         .0
         .into_iter()
-        .partition(|(key, _)| KNOWN.contains(&key.as_str()));
+        .partition(|(key, value)| KNOWN.contains(&key.as_str()) || is_limit(key, value));
     (Template(known), Template(user))
+}
+
+/// How far a VM may grow; 0 is as if it were not there.
+fn is_limit(key: &str, value: &Value) -> bool {
+    match value {
+        Value::Single(text) => {
+            ["MEMORY_MAX", "MEMORY_SLOTS", "VCPU_MAX"].contains(&key)
+                && text.trim().parse::<i64>().is_ok_and(|most| most > 0)
+        }
+        Value::Vector(_) => false,
+    }
 }
 
 /// CPU, MEMORY and VCPU.

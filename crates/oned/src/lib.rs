@@ -7,6 +7,7 @@
 
 mod actions;
 mod calls;
+mod cards;
 mod context;
 mod creation;
 mod driver;
@@ -26,6 +27,7 @@ mod recorded;
 mod scheduler;
 pub mod settings;
 mod template;
+mod topology;
 mod user;
 mod vm;
 mod world;

@@ -1,4 +1,5 @@
-//! A small scheduler: first host that fits, SCHED_REQUIREMENTS of ids and names.
+//! A small scheduler: first host that fits, SCHED_REQUIREMENTS of ids and names; a network for each card
+//! that waits for one.
 
 use crate::host::HostState;
 use crate::lifecycle::State;
@@ -20,6 +21,7 @@ pub fn round(world: &mut World) {
             .get("SCHED_REQUIREMENTS")
             .unwrap_or_default()
             .to_owned();
+        let networks = world.choose_networks(id);
         let mut met = false;
         let mut chosen = None;
         for host in &world.hosts {
@@ -32,19 +34,20 @@ pub fn round(world: &mut World) {
                 break;
             }
         }
-        match chosen {
-            Some(host) => {
+        let placed = match (chosen, networks) {
+            (Some(host), Ok(networks)) => world.attach_networks(id, &networks).map(|()| host),
+            (Some(_), Err(text)) => Err(text),
+            (None, _) if met => Err("No host with enough capacity to deploy the VM".to_owned()),
+            (None, _) => Err(format!("No hosts meet the requirements: {wanted}")),
+        };
+        match placed {
+            Ok(host) => {
                 if let Some(vm) = world.vm_mut(id) {
                     vm.user_template.0.retain(|(key, _)| key != "SCHED_MESSAGE");
                 }
                 world.place(id, host, true);
             }
-            None => {
-                let text = if met {
-                    "No host with enough capacity to deploy the VM".to_owned()
-                } else {
-                    format!("No hosts meet the requirements: {wanted}")
-                };
+            Err(text) => {
                 if let Some(vm) = world.vm_mut(id)
                     && vm.user_template.get("SCHED_MESSAGE") != Some(text.as_str())
                 {
@@ -55,9 +58,9 @@ pub fn round(world: &mut World) {
     }
 }
 
-/// Whether the host meets them: `ID=2`, `NAME="h1"`, joined by `|` and `&`; other words are
+/// Whether a host or network meets them: `ID=2`, `NAME="h1"`, joined by `|` and `&`; other words are
 /// taken as met.
-fn requirements(text: &str, id: u32, name: &str) -> bool {
+pub fn requirements(text: &str, id: u32, name: &str) -> bool {
     text.split('|').any(|either| {
         either.split('&').all(|part| {
             let part = part.trim().trim_matches(['(', ')']);

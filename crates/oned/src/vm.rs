@@ -204,7 +204,17 @@ impl Vm {
         );
         for nic in self.template.vectors("NIC") {
             out.push_str("<NIC>");
-            for key in ["IP", "MAC", "NETWORK", "NETWORK_ID", "NIC_ID", "SECURITY_GROUPS"] {
+            for key in [
+                "IP",
+                "NETWORK_MODE",
+                "SCHED_REQUIREMENTS",
+                "SCHED_RANK",
+                "MAC",
+                "NETWORK",
+                "NETWORK_ID",
+                "NIC_ID",
+                "SECURITY_GROUPS",
+            ] {
                 if let Some((_, value)) = nic.iter().find(|(name, _)| name == key) {
                     xml::cdata(out, key, value);
                 }

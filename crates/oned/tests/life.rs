@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod caller;
 mod wait;
 
+use caller::{B, I, S, call, call_as, id};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -11,76 +13,6 @@ use thiao_oned::{
     Fault, HostSetup, Lcm, NetworkSetup, Oned, Phase, Rule, Settings, State, TemplateSetup, UserSetup,
 };
 use wait::until;
-
-/// A parameter as it stands on the wire.
-enum P<'a> {
-    S(&'a str),
-    I(i64),
-    B(bool),
-}
-use P::{B, I, S};
-
-fn post(oned: &Oned, body: &str) -> String {
-    let endpoint = oned.endpoint();
-    let address = endpoint.trim_start_matches("http://").trim_end_matches("/RPC2");
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-fn call_as(oned: &Oned, session: &str, method: &str, params: &[P<'_>]) -> String {
-    let mut body = format!("<?xml version='1.0'?><methodCall><methodName>{method}</methodName><params>");
-    body.push_str(&format!(
-        "<param><value><string>{session}</string></value></param>"
-    ));
-    for param in params {
-        let value = match param {
-            S(text) => {
-                format!(
-                    "<string>{}</string>",
-                    text.replace('&', "&amp;")
-                        .replace('<', "&lt;")
-                        .replace('>', "&gt;")
-                )
-            }
-            I(number) => format!("<int>{number}</int>"),
-            B(yes) => format!("<boolean>{}</boolean>", u8::from(*yes)),
-        };
-        body.push_str(&format!("<param><value>{value}</value></param>"));
-    }
-    body.push_str("</params></methodCall>");
-    post(oned, &body)
-}
-
-fn call(oned: &Oned, method: &str, params: &[P<'_>]) -> String {
-    call_as(oned, "oneadmin:opennebula", method, params)
-}
-
-fn ok(answer: &str) -> bool {
-    answer.contains("<boolean>1</boolean>")
-}
-
-/// Ok: the call's id. Err: the code.
-fn id(answer: &str) -> Result<u32, i32> {
-    let numbers: Vec<i64> = answer
-        .split("<i4>")
-        .skip(1)
-        .filter_map(|part| part.split("</i4>").next()?.parse().ok())
-        .collect();
-    let first = i32::try_from(*numbers.first().expect("a number")).unwrap();
-    if ok(answer) {
-        Ok(u32::try_from(first).unwrap())
-    } else {
-        Err(first)
-    }
-}
 
 fn site() -> Settings {
     Settings {
@@ -377,7 +309,7 @@ fn a_paused_oned_refuses_connections_and_comes_back_with_its_vms() {
     oned.pause();
     assert!(TcpStream::connect(endpoint.trim_start_matches("http://").trim_end_matches("/RPC2")).is_err());
     oned.resume().unwrap();
-    assert!(ok(&call(&oned, "one.vm.info", &[I(vm.into())])));
+    assert!(caller::ok(&call(&oned, "one.vm.info", &[I(vm.into())])));
 }
 
 #[test]
