@@ -26,6 +26,7 @@
 //! CONTEXT and nowhere else. A value is put in after the template was read, so that none can
 //! become an attribute, wherever it stands.
 
+pub mod cards;
 mod context;
 mod devices;
 mod fill;
@@ -50,6 +51,11 @@ pub const TAG_NODE: &str = "THIAO_NODE";
 pub const TAG_GENERATION: &str = "THIAO_GENERATION";
 /// The one job that it is for: for people, and for who finds it. In CONTEXT too.
 pub const JOB: &str = "THIAO_JOB";
+
+/// How far a VM may grow: ours are as big as Slurm says, from their start to their end. With a
+/// `MEMORY_MAX` a guest has all of it until its balloon fills, and with a `VCPU_MAX` no TOPOLOGY is
+/// taken. oned keeps only what is above 0 (5.12 to 7.4, `VirtualMachine::insert`).
+const LIMITS: [&str; 3] = ["MEMORY_MAX", "MEMORY_SLOTS", "VCPU_MAX"];
 
 /// The longest name that OpenNebula takes.
 const MAX_VM_NAME: usize = 128;
@@ -156,12 +162,10 @@ fn put_ours(onto: &mut Template, theirs: &Template, wanted: &Wanted<'_>) -> Resu
         None => onto.remove(JOB),
     }
     onto.set_vector("CONTEXT", context(theirs, wanted)?);
-    if let Some((_, id)) = wanted.network
-        && !theirs.has("NIC")
-    {
-        onto.set_vector("NIC", vec![("NETWORK_ID".to_owned(), id.to_string())]);
+    for limit in LIMITS.iter().filter(|limit| theirs.has(limit)) {
+        onto.set(limit, "0");
     }
-    Ok(())
+    cards::put(onto, theirs, wanted)
 }
 
 /// The file of one node in a folder of templates, as in 2011.

@@ -50,7 +50,8 @@ fn vectors(template: &Template, name: &str) -> Vec<Pairs> {
     template.vectors(name).map(<[_]>::to_vec).collect()
 }
 
-fn put_all(onto: &mut Template, name: &str, all: impl IntoIterator<Item = Pairs>) {
+/// Puts these in the place of all of that name.
+pub(super) fn put_all(onto: &mut Template, name: &str, all: impl IntoIterator<Item = Pairs>) {
     onto.remove(name);
     let all = all
         .into_iter()

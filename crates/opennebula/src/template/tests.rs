@@ -157,6 +157,76 @@ fn a_card_is_added_only_where_there_is_none() {
     assert!(!extra.has("NIC"));
 }
 
+/// A NIC whose network the scheduler would choose, as real sites have it.
+const AUTO: &str = "NIC = [ NETWORK_MODE = \"auto\", SCHED_REQUIREMENTS = \"TRAFFIC_TYPE = \\\"cluster\\\"\",\n\
+                    SCHED_RANK = \"-USED_LEASES\", MODEL = \"virtio\" ]\nNIC_DEFAULT = [ FILTER = \"a\" ]\n";
+
+#[test]
+fn a_card_that_the_scheduler_would_choose_comes_into_the_nodesets_network() {
+    let registered = Template::parse(&format!("{AUTO}NIC = [ NETWORK = \"lab\" ]")).unwrap();
+    for made in [
+        with(Some(("net", 12)), |wanted| over_registered(&registered, wanted)),
+        with(Some(("net", 12)), |wanted| {
+            from_text(&registered.to_text(), "x.one", wanted)
+        }),
+    ] {
+        let made = made.unwrap();
+        let cards: Vec<_> = made.vectors("NIC").map(<[_]>::to_vec).collect();
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(
+            cards,
+            [
+                vec![pair("NETWORK_ID", "12"), pair("MODEL", "virtio")],
+                vec![pair("NETWORK", "lab")]
+            ]
+        );
+    }
+    // OpenNebula's scheduler chooses for itself.
+    let made = with(Some(("net", 12)), |wanted| {
+        wanted.host = None;
+        over_registered(&registered, wanted)
+    });
+    assert!(!made.unwrap().has("NIC"));
+}
+
+#[test]
+fn a_card_without_a_network_is_refused_before_anything_is_made() {
+    let auto = Template::parse(AUTO).unwrap();
+    let error = with(None, |wanted| over_registered(&auto, wanted)).unwrap_err();
+    assert_eq!(error.class, Class::BadTemplate);
+    for words in [
+        "NETWORK_MODE = auto",
+        "set network = \"NAME\"",
+        "placement = \"opennebula\"",
+    ] {
+        assert!(
+            error.text.to_lowercase().contains(&words.to_lowercase()),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        with(None, |wanted| from_text(AUTO, "x", wanted)).unwrap_err(),
+        error
+    );
+    // A device's network is in the template or nowhere.
+    let device = Template::parse("NIC = [ NETWORK = a ]\nPCI = [ TYPE = NIC, NETWORK_MODE = AUTO ]").unwrap();
+    for network in [None, Some(("net", 12))] {
+        assert!(with(network, |wanted| over_registered(&device, wanted)).is_err());
+    }
+}
+
+/// A VM is as big as Slurm says, from its start to its end.
+#[test]
+fn limits_for_growth_do_not_hold() {
+    let template = Template::parse("MEMORY_MAX = 9999\nVCPU_MAX = 64\nNIC = [ NETWORK = a ]").unwrap();
+    let extra = with(None, |wanted| over_registered(&template, wanted)).unwrap();
+    let of = |name| extra.get(name);
+    assert_eq!(
+        [of("MEMORY_MAX"), of("VCPU_MAX"), of("MEMORY_SLOTS")],
+        [Some("0"), Some("0"), None]
+    );
+}
+
 #[test]
 fn our_own_guest_is_told_all_in_one_value() {
     let extra = with(None, |wanted| {
