@@ -1,4 +1,4 @@
-//! Thiao's chores: `cargo xtask demo|test|sim|chaos|fuzz|bench|dist`.
+//! Thiao's chores: `cargo xtask demo|test|inside|sim|chaos|fuzz|bench|dist`.
 //!
 //! Depends on next to nothing, so that it is built in seconds; it only starts
 //! cargo, apt and our own binaries.
@@ -6,9 +6,13 @@
 mod chaos;
 mod fuzz;
 mod packages;
+mod report;
+mod slurm;
 mod steps;
+mod testing;
 
 use anyhow::{Result, bail};
+use packages::For;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -20,8 +24,16 @@ Usage: cargo xtask COMMAND
                            own, as big as it asks;
                            --opennebula: VMs are made through OpenNebula's
                            XML-RPC, by a stand-in for its front-end
-  test [--yes] [--fast]    Run every check and test, the whole system included.
-                           --fast leaves the labs with real VMs out
+  test [--yes] [--fast] [--slurm VERSION|all] [--fresh]
+                           Run every check and test, the whole system included.
+                           --fast leaves the labs with real VMs out.
+                           --slurm: instead, what another Slurm may change, with
+                           24.11 or 26.05, in a root file system of Debian 13 or
+                           forky, which is made (3 minutes), and made anew after
+                           a week or by --fresh; needs root. all: everything
+                           with the machine's own Slurm, then with those
+  inside VERSION COMMAND [ARGS...]
+                           Run a command in such a root file system
   fuzz [TARGET...] [--runs N]
                            Try made-up input on all that reads from outside:
                            N inputs (10000000) for each target, or those named
@@ -41,7 +53,7 @@ Usage: cargo xtask COMMAND
   dist                     Put binaries and their links, manual pages and
                            completions into target/dist
 
-demo, test, chaos and bench name the Debian packages that are missing. As root they
+demo, test, inside, chaos and bench name the Debian packages that are missing. As root they
 install them after asking; --yes, or CI=true, answers yes. Otherwise they print
 the command to run.
 ";
@@ -62,32 +74,44 @@ fn run(args: &[String]) -> Result<ExitCode> {
         print!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     }
+    match command.as_str() {
+        slurm::inside::ENTER => return slurm::inside::enter(rest),
+        slurm::inside::ENTERED => return slurm::inside::entered(rest),
+        _ => {}
+    }
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
     let yes = ci || rest.iter().any(|arg| arg == "--yes");
     let rest: Vec<String> = rest.iter().filter(|arg| *arg != "--yes").cloned().collect();
     std::env::set_current_dir(steps::root())?;
     match command.as_str() {
         "demo" => {
-            packages::ensure(yes)?;
+            packages::ensure(yes, For::Own)?;
             steps::demo(&rest)
         }
         "test" => {
-            let fast = match rest.as_slice() {
-                [] => false,
-                [one] if one == "--fast" => true,
-                _ => bail!("test takes --fast and --yes only\n\n{HELP}"),
+            let wanted = testing::Wanted::read(&rest)?;
+            let purpose = match wanted.suites.as_slice() {
+                [] => For::Own,
+                [_, ..] => For::Roots,
             };
-            packages::ensure(yes)?;
-            steps::test(fast)
+            packages::ensure(yes, purpose)?;
+            testing::test(&wanted)
         }
+        "inside" => match rest.as_slice() {
+            [version, command @ ..] if !command.is_empty() => {
+                packages::ensure(yes, For::Roots)?;
+                slurm::run(version, command)
+            }
+            _ => bail!("inside takes a version of Slurm's and a command\n\n{HELP}"),
+        },
         "fuzz" => fuzz::fuzz(&rest),
         "chaos" => {
             let chaos = chaos::Chaos::read(&rest)?;
-            packages::ensure(yes)?;
+            packages::ensure(yes, For::Own)?;
             chaos::chaos(&chaos)
         }
         "bench" => {
-            packages::ensure(yes)?;
+            packages::ensure(yes, For::Own)?;
             let (names, jobs) = steps::bench_args(&rest)?;
             steps::bench(names, jobs)
         }

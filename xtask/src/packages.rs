@@ -25,12 +25,29 @@ const NEEDED: [(&str, &str); 11] = [
 /// The guests' kernel is fetched, not installed; apt must know of it.
 const KERNEL: &str = "linux-image-cloud-amd64";
 
+/// What a root file system of another Debian is made with.
+const FOR_ROOTS: [(&str, &str); 1] = [("debootstrap", "makes a root file system with another Slurm")];
+
+/// The packages that labs and tests need, on each Debian from 12 on.
+pub fn names() -> [&'static str; NEEDED.len()] {
+    NEEDED.map(|(package, _)| package)
+}
+
+/// What is to be done on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Labs and tests with its own Slurm.
+    Own,
+    /// These, and root file systems with others.
+    Roots,
+}
+
 /// Sees to it that all packages are there; asks before it installs, unless `yes`.
 ///
 /// # Errors
 /// When packages are missing and may not or cannot be installed.
-pub fn ensure(yes: bool) -> Result<()> {
-    let missing = missing()?;
+pub fn ensure(yes: bool, purpose: For) -> Result<()> {
+    let missing = missing(purpose)?;
     let lists = knows_kernel()?;
     if missing.is_empty() && lists {
         return Ok(());
@@ -85,16 +102,21 @@ fn install_command(names: &[&str]) -> String {
     format!("apt-get install -y --no-install-recommends {}", names.join(" "))
 }
 
-fn missing() -> Result<Vec<(&'static str, &'static str)>> {
+fn missing(purpose: For) -> Result<Vec<(&'static str, &'static str)>> {
+    let more: &[_] = match purpose {
+        For::Own => &[],
+        For::Roots => &FOR_ROOTS,
+    };
+    let needed = [&NEEDED, more].concat();
     let output = Command::new("dpkg-query")
         .args(["-W", "-f", "${Package} ${Status}\\n"])
-        .args(NEEDED.map(|(package, _)| package))
+        .args(needed.iter().map(|(package, _)| package))
         .env("LC_ALL", "C")
         .stderr(Stdio::null())
         .output()
         .context("dpkg-query cannot be run: this needs Debian 12 or its like")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    Ok(NEEDED
+    Ok(needed
         .into_iter()
         .filter(|(package, _)| !is_installed(&text, package))
         .collect())

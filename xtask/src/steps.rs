@@ -39,12 +39,29 @@ pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs a command and shows it first; whether it succeeded.
-pub fn passes(command: &mut Command) -> Result<bool> {
+/// Where things are kept from run to run, as labs keep their images: `~/.cache/thiao`.
+pub fn cache() -> Result<PathBuf> {
+    let folder = |name: &str| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
+    let cache = cache.context("neither XDG_CACHE_HOME nor HOME is set")?;
+    Ok(cache.join("thiao"))
+}
+
+/// Shows a command that is about to be run; its program's name.
+pub fn show(command: &Command) -> String {
     let words: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
     let program = PathBuf::from(command.get_program());
     let program = program.file_name().unwrap_or_default().to_string_lossy();
     println!("+ {program} {}", words.join(" "));
+    program.into_owned()
+}
+
+/// Runs a command and shows it first; whether it succeeded.
+pub fn passes(command: &mut Command) -> Result<bool> {
+    let program = show(command);
     Ok(command
         .status()
         .with_context(|| format!("{program} cannot be run"))?
@@ -80,79 +97,13 @@ pub fn demo(args: &[String]) -> Result<ExitCode> {
         .with_context(|| format!("{} cannot be run", thiao.display()))
 }
 
-/// Every check and test; those with real VMs are left out when `fast`.
-pub fn test(fast: bool) -> Result<ExitCode> {
-    let mut failed = Vec::new();
-    let mut check = |name: &'static str, command: &mut Command| -> Result<()> {
-        if !passes(command)? {
-            failed.push(name);
-        }
-        Ok(())
-    };
-    check("cargo fmt", cargo().args(["fmt", "--all", "--check"]))?;
-    check(
-        "cargo clippy",
-        cargo().args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ]),
-    )?;
-    if has("deny") {
-        // Not the advisories: their database must be fetched, and changes by itself.
-        check(
-            "cargo deny",
-            cargo().args([
-                "deny",
-                "--log-level",
-                "error",
-                "check",
-                "bans",
-                "licenses",
-                "sources",
-            ]),
-        )?;
-    } else {
-        println!("skipped: cargo deny, which is not installed (`cargo install cargo-deny`)");
-    }
-    // Labs run our own binaries, which a test's own build does not make. All targets: so that
-    // the tests below find everything built with the same features.
-    if !passes(cargo().args(["build", "--workspace", "--all-targets"]))? {
-        bail!("the build failed");
-    }
-    if has("nextest") {
-        let mut command = cargo();
-        command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
-        if fast {
-            command.args(["-E", "not test(/^lab_/)"]);
-        }
-        check("cargo nextest", &mut command)?;
-    } else {
-        let mut command = cargo();
-        command.args(["test", "--workspace", "--no-fail-fast"]);
-        if fast {
-            command.args(["--", "--skip", "lab_"]);
-        }
-        check("cargo test", &mut command)?;
-    }
-    check("the simulation", &mut simulate(&[]))?;
-    if failed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    eprintln!("xtask: failed: {}", failed.join(", "));
-    Ok(ExitCode::FAILURE)
-}
-
 /// Simulated worlds; `thiao-sim` says what is wrong with the arguments.
 pub fn sim(args: &[String]) -> Result<ExitCode> {
     Ok(code(passes(&mut simulate(args))?))
 }
 
-fn simulate(args: &[String]) -> Command {
+/// The simulation as a command.
+pub fn simulate(args: &[String]) -> Command {
     let mut command = cargo();
     command.args(["run", "--quiet", "--profile=sim", "--package=thiao-sim", "--"]);
     if !args.iter().any(|arg| arg == "--seeds" || arg == "--planted") {
@@ -163,7 +114,7 @@ fn simulate(args: &[String]) -> Command {
 }
 
 /// Whether cargo has this subcommand.
-fn has(subcommand: &str) -> bool {
+pub fn has(subcommand: &str) -> bool {
     cargo()
         .args([subcommand, "--version"])
         .output()

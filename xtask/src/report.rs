@@ -1,0 +1,215 @@
+//! What came of the parts of a long run: told at its end, in the last lines.
+
+use crate::steps::{passes, show};
+use anyhow::{Context, Result};
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The parts, in their order.
+#[derive(Debug, Default)]
+pub struct Report(Vec<Part>);
+
+#[derive(Debug)]
+struct Part {
+    name: String,
+    outcome: Outcome,
+    took: Duration,
+    /// What it said in the end.
+    words: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+impl Report {
+    /// Runs a part that says itself what is wrong.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn run(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        let began = Instant::now();
+        let passed = passes(command)?;
+        self.add(name, passed, began, Vec::new());
+        Ok(())
+    }
+
+    /// Runs tests, and keeps how many passed, failed and were skipped.
+    ///
+    /// # Errors
+    /// When they cannot be run.
+    pub fn tests(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        let began = Instant::now();
+        show(command);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cargo cannot be run")?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (said, status) = std::thread::scope(|scope| {
+            let out = scope.spawn(|| pass_on(out, |line| println!("{line}")));
+            let err = pass_on(err, |line| eprintln!("{line}"));
+            let status = child.wait();
+            (out.join().unwrap_or_default() + &err, status)
+        });
+        let passed = status.context("cargo got lost")?.success();
+        self.add(name, passed, began, last_words(&said));
+        Ok(())
+    }
+
+    /// A part that failed before it could run.
+    pub fn failed(&mut self, name: &str, why: &str) {
+        eprintln!("xtask: {name}: {why}");
+        self.add(name, false, Instant::now(), vec![why.to_owned()]);
+    }
+
+    /// A part that is left out.
+    pub fn skipped(&mut self, name: &str, why: &str) {
+        println!("skipped: {name}: {why}");
+        self.0.push(Part {
+            name: name.to_owned(),
+            outcome: Outcome::Skipped,
+            took: Duration::ZERO,
+            words: vec![why.to_owned()],
+        });
+    }
+
+    fn add(&mut self, name: &str, passed: bool, began: Instant, words: Vec<String>) {
+        self.0.push(Part {
+            name: name.to_owned(),
+            outcome: match passed {
+                true => Outcome::Passed,
+                false => Outcome::Failed,
+            },
+            took: began.elapsed(),
+            words,
+        });
+    }
+
+    /// Whether nothing failed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.0.iter().all(|part| part.outcome != Outcome::Failed)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in &self.0 {
+            let word = match part.outcome {
+                Outcome::Passed => "passed",
+                Outcome::Failed => "FAILED",
+                Outcome::Skipped => "skipped",
+            };
+            let seconds = part.took.as_secs();
+            let mut words = part.words.iter();
+            write!(
+                f,
+                "{word:7} {:2}:{:02}  {}",
+                seconds / 60,
+                seconds % 60,
+                part.name
+            )?;
+            match words.next() {
+                Some(first) => writeln!(f, ": {first}")?,
+                None => writeln!(f)?,
+            }
+            for more in words {
+                writeln!(f, "               {more}")?;
+            }
+        }
+        let of = |outcome| self.0.iter().filter(|part| part.outcome == outcome).count();
+        write!(
+            f,
+            "{} parts passed, {} failed, {} skipped",
+            of(Outcome::Passed),
+            of(Outcome::Failed),
+            of(Outcome::Skipped)
+        )
+    }
+}
+
+/// Passes lines on, and keeps them.
+fn pass_on(stream: Option<impl Read>, tell: impl Fn(&str)) -> String {
+    let mut said = String::new();
+    let Some(stream) = stream else { return said };
+    for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        tell(&line);
+        said.push_str(&line);
+        said.push('\n');
+    }
+    said
+}
+
+/// How a run of tests says what came of it: nextest has one summary with the failed ones below it,
+/// `cargo test` a line for each program.
+fn last_words(said: &str) -> Vec<String> {
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    if let Some(at) = lines.iter().rposition(|line| line.starts_with("Summary [")) {
+        let counts = lines[at].split_once("] ").map_or(lines[at], |(_, counts)| counts);
+        let failed = lines[at + 1..].iter().filter(|line| line.contains(" ("));
+        return std::iter::once(&counts)
+            .chain(failed)
+            .map(|line| (*line).to_owned())
+            .collect();
+    }
+    let failed = lines
+        .iter()
+        .filter(|line| line.starts_with("test ") && line.ends_with("FAILED"));
+    let counts = lines.iter().filter_map(|line| line.strip_prefix("test result: "));
+    counts.chain(failed.copied()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nextest_says_in_the_end_is_kept() {
+        let said = "PASS [ 0.1s] (1/2) a b\n────\n     Summary [  12.345s] 2 tests run: 1 passed, 1 failed, 3 skipped\n        \
+                    FAIL [   0.2s] (2/2) thiao-slurm::real scenario::x\nerror: test run failed\n";
+        assert_eq!(
+            last_words(said),
+            [
+                "2 tests run: 1 passed, 1 failed, 3 skipped",
+                "FAIL [   0.2s] (2/2) thiao-slurm::real scenario::x"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cargo_test_says_is_kept() {
+        let said = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored\n";
+        assert_eq!(
+            last_words(said),
+            ["FAILED. 1 passed; 1 failed; 0 ignored", "test b ... FAILED"]
+        );
+    }
+
+    #[test]
+    fn the_report_says_what_passed_failed_and_was_skipped() {
+        let mut report = Report::default();
+        report.skipped("labs", "--fast");
+        report.add("cargo fmt", true, Instant::now(), Vec::new());
+        assert!(report.passed());
+        report.add(
+            "tests",
+            false,
+            Instant::now(),
+            vec!["1 failed".into(), "FAIL x".into()],
+        );
+        assert!(!report.passed());
+        assert_eq!(
+            report.to_string(),
+            "skipped  0:00  labs: --fast\npassed   0:00  cargo fmt\nFAILED   0:00  tests: 1 failed\n               \
+             FAIL x\n1 parts passed, 1 failed, 1 skipped"
+        );
+    }
+}
