@@ -44,8 +44,9 @@ fn filled(text: &str) {
         slurmctld_host: "head".to_owned(),
         slurmctld_addr: Ipv4Addr::new(10, 0, 0, 1),
         slurmctld_port: 6817,
-        munge_key: None,
-        munge_socket: "/run/munge/munge.socket.2".into(),
+        backups: vec![],
+        slurm_user: "slurm".to_owned(),
+        credentials: None,
         users: vec![],
         shares: vec![],
         slurm_worker: false,
@@ -61,7 +62,7 @@ fn filled(text: &str) {
         network: Some(("net", 1)),
         ready: ReadyBy::Slurm,
         guest: &guest,
-        munge_key: None,
+        auth: None,
     };
     match from_text(text, "x.one", &wanted) {
         Err(error) => says_something(&error, text.as_bytes()),

@@ -9,10 +9,14 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::Path;
-use thiao_guest::protocol::{OneContext, Secret, UserEntry};
+use thiao_guest::auth::Auth;
+use thiao_guest::protocol::{Backup, OneContext, Secret, UserEntry};
 
 /// The munge key's place.
 pub const MUNGE_KEY: &str = "/etc/munge/munge.key";
+
+/// The Slurm key's place; slurmd is told it.
+pub const SLURM_KEY: &str = "/etc/slurm/slurm.key";
 
 /// Makes this guest differ from others that were restored from the same template.
 pub fn refresh(seed: &Secret, unix_ns: u64) -> Result<(), String> {
@@ -33,11 +37,14 @@ pub fn apply(context: &OneContext, address: Ipv4Addr) -> Result<(), String> {
     for (path, text) in files {
         write(Path::new(path), text.as_bytes(), 0o644)?;
     }
-    let key = context
-        .munge_key
+    let (place, secret) = match &context.auth {
+        Auth::Munge { munge_key, .. } => (MUNGE_KEY, munge_key),
+        Auth::Slurm { slurm_key } => (SLURM_KEY, slurm_key),
+    };
+    let key = secret
         .to_bytes()
-        .ok_or("the munge key in the context is not hexadecimal")?;
-    write(Path::new(MUNGE_KEY), &key, 0o400)?;
+        .ok_or("the cluster's key in the context is not hexadecimal")?;
+    write(Path::new(place), &key, 0o400)?;
     for user in &context.users {
         home(user)?;
     }
@@ -100,6 +107,9 @@ fn hosts(context: &OneContext, address: Ipv4Addr) -> String {
     // Writing to a String does not fail.
     let _ = writeln!(text, "{address} {}", context.hostname);
     let _ = writeln!(text, "{} {}", context.slurmctld_addr, context.slurmctld_host);
+    for Backup { host, addr } in &context.backups {
+        let _ = writeln!(text, "{addr} {host}");
+    }
     text
 }
 

@@ -1,6 +1,7 @@
 //! What the machine and its guests say to each other. The one place where the
 //! words exist: the agent (this crate's binary) and the providers all use it.
 
+pub mod auth;
 pub mod one;
 pub mod protocol;
 pub mod users;

@@ -1,6 +1,6 @@
 //! The first process of a guest. It readies the kernel's file systems, waits
 //! for its context on the channel or finds it on a disk, takes the identity,
-//! starts munged and slurmd, and then reaps.
+//! starts munged (where Slurm uses it) and slurmd, and then reaps.
 //!
 //! It never panics on purpose: what fails is reported on the channel or the
 //! console, and the guest ends, so that the controller sees a dead VM with a
@@ -21,6 +21,7 @@ use channel::Channel;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant, SystemTime};
+use thiao_guest::auth::Auth;
 use thiao_guest::one::{OneGate, Told};
 use thiao_guest::protocol::{Card, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request};
 
@@ -260,15 +261,22 @@ impl Guest {
         // Before munged, which looks for its address on the card.
         net::configure(card)?;
         self.report(Phase::Network, None);
-        let (socket, address) = (context.munge_socket.clone(), card.address);
-        self.task(Phase::Munge, move || slurm::munge(&socket, address));
+        let mut missing = vec![Phase::Shares];
+        match &context.auth {
+            Auth::Munge { munge_socket, .. } => {
+                let (socket, address) = (munge_socket.clone(), card.address);
+                self.task(Phase::Munge, move || slurm::munge(&socket, address));
+                missing.push(Phase::Munge);
+            }
+            Auth::Slurm { .. } => {}
+        }
         reap(self.events.clone());
         let shares = context.shares.clone();
         self.task(Phase::Shares, move || shares.iter().try_for_each(mount::share));
         self.stage = Stage::Preparing {
             context: Box::new(context),
             asked,
-            missing: vec![Phase::Munge, Phase::Shares],
+            missing,
         };
         Ok(())
     }

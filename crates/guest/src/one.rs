@@ -290,6 +290,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Auth;
     use crate::protocol::Secret;
     use proptest::prelude::*;
 
@@ -313,7 +314,11 @@ mod tests {
             (told.common.id.as_str(), told.common.hostname.as_str()),
             ("fg1.3", "fg1")
         );
-        assert_eq!(told.common.munge_key, Secret::from_bytes(b"key"));
+        let auth = Auth::Munge {
+            munge_key: Secret::from_bytes(b"key"),
+            munge_socket: "/run/munge/munge.socket.2".into(),
+        };
+        assert_eq!(told.common.auth, auth);
         assert_eq!(
             told.card,
             Card {

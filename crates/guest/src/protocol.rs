@@ -16,10 +16,12 @@
 //! The guest keeps every report, so that whoever connects later (a controller
 //! that was restarted) asks for the status and misses nothing.
 
+use crate::auth::Auth;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// The virtio-serial port's name, as seen in `/sys/class/virtio-ports/*/name`.
 pub const PORT_NAME: &str = "org.thiao.0";
@@ -169,16 +171,68 @@ pub struct OneContext {
     pub slurmctld_host: String,
     /// Where it is reached.
     pub slurmctld_addr: Ipv4Addr,
-    /// Its port.
+    /// Its port, which is that of all: Slurm asks them at one port (`_print_controllers` in 22.05 and 25.11).
     pub slurmctld_port: u16,
-    /// The cluster's munge key in hexadecimal.
-    pub munge_key: Secret,
-    /// The munge socket that slurm.conf's `AuthInfo` names.
-    pub munge_socket: PathBuf,
+    /// Those that stand in for it.
+    #[serde(default)]
+    pub backups: Vec<Backup>,
+    /// What proves that it is of the cluster.
+    #[serde(flatten)]
+    pub auth: Auth,
     /// The users of the guest, beside root.
     pub users: Vec<UserEntry>,
     /// What to mount.
     pub shares: Vec<ShareMount>,
+}
+
+/// A slurmctld that stands in for the first one, as `SlurmctldHost` has it: `head2(10.9.0.2)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Backup {
+    /// Its host's name.
+    pub host: String,
+    /// Where it is reached.
+    pub addr: Ipv4Addr,
+}
+
+impl FromStr for Backup {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || format!("{text:?} is not possible: write NAME(ADDRESS), e.g. \"head2(10.9.0.2)\"");
+        let (host, addr) = text
+            .strip_suffix(')')
+            .and_then(|text| text.split_once('('))
+            .ok_or_else(wanted)?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        if host.is_empty() || !host.bytes().all(plain) {
+            return Err(wanted());
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            addr: addr.parse().map_err(|_| wanted())?,
+        })
+    }
+}
+
+impl TryFrom<String> for Backup {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Backup> for String {
+    fn from(backup: Backup) -> Self {
+        backup.to_string()
+    }
+}
+
+impl fmt::Display for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.host, self.addr)
+    }
 }
 
 /// The identity of a guest's network card.
@@ -277,8 +331,11 @@ mod tests {
                 slurmctld_host: "head".into(),
                 slurmctld_addr: Ipv4Addr::new(10, 9, 0, 1),
                 slurmctld_port: 6817,
-                munge_key: Secret::from_bytes(b"key\xff"),
-                munge_socket: "/run/munge/munge.socket.2".into(),
+                backups: vec![],
+                auth: Auth::Munge {
+                    munge_key: Secret::from_bytes(b"key\xff"),
+                    munge_socket: "/run/munge/munge.socket.2".into(),
+                },
                 users: vec![],
                 shares: vec![],
             },
@@ -320,6 +377,26 @@ mod tests {
         let text = r#"{"server":"10.9.0.1","port":4000,"target":"/home"}"#;
         let share: ShareMount = serde_json::from_str(text).unwrap();
         assert_eq!(share.path, PathBuf::from("/"));
+    }
+
+    #[test]
+    fn a_backup_is_written_as_in_slurm_conf() {
+        let backup: Backup = serde_json::from_str("\"head2(10.9.0.2)\"").unwrap();
+        assert_eq!(
+            (backup.host.as_str(), backup.addr),
+            ("head2", Ipv4Addr::new(10, 9, 0, 2))
+        );
+        assert_eq!(backup.to_string(), "head2(10.9.0.2)");
+        for bad in [
+            "head2",
+            "head2()",
+            "(10.9.0.2)",
+            "a b(10.9.0.2)",
+            "x(10.9.0.2",
+            "x(fe80::1)",
+        ] {
+            assert!(bad.parse::<Backup>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! munged and slurmd: how they are started, and when they are up.
 
-use crate::context::MUNGE_KEY;
+use crate::context::{MUNGE_KEY, SLURM_KEY};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -10,7 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
-use thiao_guest::protocol::OneContext;
+use thiao_guest::auth::Auth;
+use thiao_guest::protocol::{OneContext, Secret};
 
 /// Where munge's library looks when nothing names another socket: slurmd's
 /// fetch of its configuration does.
@@ -112,12 +113,38 @@ pub fn slurmd(context: &OneContext) -> Result<u32, String> {
     ] {
         fs::create_dir_all(folder).map_err(|e| format!("cannot make {folder}: {e}"))?;
     }
-    let server = SocketAddrV4::new(context.slurmctld_addr, context.slurmctld_port);
     let mut command = daemon("/usr/sbin/slurmd");
-    command
-        .args(["-D", "-b", "--conf-server"])
-        .arg(server.to_string());
+    command.args(["-D", "-b", "--conf-server"]).arg(servers(context));
+    if let Auth::Slurm { slurm_key } = &context.auth {
+        // It needs the key before it has a slurm.conf beside which to look for it.
+        command.env(key_variable(slurm_key), SLURM_KEY);
+    }
     start(command)
+}
+
+/// Where slurmd asks for its configuration, one after another.
+fn servers(context: &OneContext) -> String {
+    let backups = context.backups.iter().map(|backup| backup.addr);
+    let all = [context.slurmctld_addr].into_iter().chain(backups);
+    let all: Vec<String> = all
+        .map(|addr| SocketAddrV4::new(addr, context.slurmctld_port).to_string())
+        .collect();
+    all.join(",")
+}
+
+/// Which variable tells slurmd where its key is: one key, or a list of them in JSON
+/// (`auth/slurm` of Slurm 23.11 and later; lists since 24.05).
+fn key_variable(key: &Secret) -> &'static str {
+    let first = key
+        .to_bytes()
+        .unwrap_or_default()
+        .trim_ascii_start()
+        .first()
+        .copied();
+    match first {
+        Some(b'{') => "SLURM_SACK_JWKS",
+        Some(_) | None => "SLURM_SACK_KEY",
+    }
 }
 
 fn daemon(program: &str) -> Command {
@@ -158,6 +185,14 @@ pub fn job_processes_left() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_keys_is_told_as_such() {
+        let variable = |key: &[u8]| key_variable(&Secret::from_bytes(key));
+        assert_eq!(variable(b"random"), "SLURM_SACK_KEY");
+        assert_eq!(variable(b"\n{\"keys\":[]}"), "SLURM_SACK_JWKS");
+        assert_eq!(variable(b""), "SLURM_SACK_KEY");
+    }
 
     #[test]
     fn slurmd_starts_after_the_second_of_the_request() {

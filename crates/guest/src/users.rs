@@ -2,15 +2,15 @@
 
 use crate::protocol::UserEntry;
 
-/// System users whose files or processes Slurm has.
-const SYSTEM_USERS: [&str; 2] = ["slurm", "munge"];
+/// munge's own user.
+const MUNGE: &str = "munge";
 
-/// Adds Slurm's system users as `passwd`, a machine's `/etc/passwd`, has them; users
-/// that are there already stay as they are.
-pub fn add_system_users(users: &mut Vec<UserEntry>, passwd: &str) {
+/// Adds `slurm`, Slurm's user, and munge's as `passwd`, a machine's `/etc/passwd`, has
+/// them; users that are there already stay as they are.
+pub fn add_system_users(users: &mut Vec<UserEntry>, slurm: &str, passwd: &str) {
     for user in passwd.lines().filter_map(passwd_line) {
         let named = users.iter().any(|other| other.name == user.name);
-        if SYSTEM_USERS.contains(&user.name.as_str()) && !named {
+        if [slurm, MUNGE].contains(&user.name.as_str()) && !named {
             users.push(user);
         }
     }
@@ -37,14 +37,16 @@ mod tests {
     fn slurms_own_users_come_along() {
         let mut users = Vec::new();
         let passwd = "root:x:0:0:root:/root:/bin/sh\nslurm:x:64030:64030::/var/lib/slurm:/bin/false\nbad\n";
-        add_system_users(&mut users, passwd);
+        add_system_users(&mut users, "slurmadm", passwd);
+        assert_eq!(users.len(), 0);
+        add_system_users(&mut users, "slurm", passwd);
         assert_eq!(users.len(), 1);
         assert_eq!(
             (users[0].uid, users[0].home.to_str()),
             (64030, Some("/var/lib/slurm"))
         );
         users[0].uid = 7;
-        add_system_users(&mut users, passwd);
+        add_system_users(&mut users, "slurm", passwd);
         assert_eq!((users.len(), users[0].uid), (1, 7), "one that is named stays");
     }
 

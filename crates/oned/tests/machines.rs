@@ -17,12 +17,13 @@ use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 use thiao_core::ids::{ClusterName, HostName};
+use thiao_guest::auth::Auth;
 use thiao_guest::protocol::{OneContext, Secret};
 use thiao_oned::machines::{Machines, Nic, Seen, VmSpec};
 use thiao_oned::qemu::QemuMachines;
 use thiao_qemu::image::Image;
 use thiao_qemu::net::Network;
-use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings};
+use thiao_qemu::{AccelChoice, Credentials, GuestSettings, Host, Settings};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 10, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 231, 10, 77);
@@ -52,8 +53,12 @@ fn settings(folder: &Path) -> Settings {
             slurmctld_host: "head".to_owned(),
             slurmctld_addr: GATEWAY,
             slurmctld_port: SLURMCTLD_PORT,
-            munge_key: "/nonexistent/munge.key".into(),
-            munge_socket: "/run/lab/munge.socket".into(),
+            backups: vec![],
+            slurm_user: "slurm".to_owned(),
+            credentials: Credentials::Munge {
+                key: "/nonexistent/munge.key".into(),
+                socket: "/run/lab/munge.socket".into(),
+            },
             users: vec![],
             shares: vec![],
         },
@@ -69,8 +74,11 @@ fn spec(id: u32) -> VmSpec {
         slurmctld_host: "head".to_owned(),
         slurmctld_addr: GATEWAY,
         slurmctld_port: SLURMCTLD_PORT,
-        munge_key: Secret::from_bytes(&[7; 128]),
-        munge_socket: "/run/lab/munge.socket".into(),
+        backups: vec![],
+        auth: Auth::Munge {
+            munge_key: Secret::from_bytes(&[7; 128]),
+            munge_socket: "/run/lab/munge.socket".into(),
+        },
         users: vec![],
         shares: vec![],
     };

@@ -253,7 +253,7 @@ fn fill(
             network: set.source.network.as_deref().map(|name| (name, 0)),
             ready: settings.ready,
             guest: &settings.guest,
-            munge_key: None,
+            auth: None,
         },
     )
 }

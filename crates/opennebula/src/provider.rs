@@ -25,7 +25,7 @@ use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::model::Host;
 use crate::settings::{Placement, Settings, TemplateSource, VmSource};
-use crate::template::{MungeKey, Wanted, from_text, node_file, over_registered, read_file};
+use crate::template::{Wanted, from_text, node_file, over_registered, read_file};
 use calls::Calls;
 use flight::Flight;
 use memory::{Memory, Now};
@@ -37,6 +37,7 @@ use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{Generation, HostName, NodeName, NodesetName, Time, VmId, VmTag};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Ended, ProviderView, Shape, VmSpec};
+use thiao_guest::auth::Auth;
 
 /// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
 const OLDEST: (u32, u32) = (5, 12);
@@ -207,13 +208,19 @@ impl<C: Calls> Inner<C> {
             })
     }
 
-    fn munge_key(&self) -> Result<Option<MungeKey>, Error> {
-        self.settings
-            .guest
-            .munge_key
-            .as_deref()
-            .map(MungeKey::read)
-            .transpose()
+    /// The secret that guests get from us.
+    fn auth(&self) -> Result<Option<Auth>, Error> {
+        let Some(credentials) = &self.settings.guest.credentials else {
+            return Ok(None);
+        };
+        let fail = |error| {
+            let (what, file) = (credentials.name(), credentials.file().display());
+            Error::new(
+                Class::BadTemplate,
+                format!("cannot read the {what} {file}: {error}; the controller's user must be able to"),
+            )
+        };
+        credentials.read().map(Some).map_err(fail)
     }
 
     /// What to send for this VM.
@@ -225,7 +232,7 @@ impl<C: Calls> Inner<C> {
         resolved: &Resolved,
     ) -> Result<Order, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
-        let key = self.munge_key()?;
+        let auth = self.auth()?;
         let wanted = Wanted {
             tag,
             nodeset,
@@ -236,7 +243,7 @@ impl<C: Calls> Inner<C> {
             network: resolved.network.as_ref().map(|(name, id)| (name.as_str(), *id)),
             ready: self.settings.ready,
             guest: &self.settings.guest,
-            munge_key: key.as_ref(),
+            auth: auth.as_ref(),
         };
         let from_file = |path: &std::path::Path| {
             let text = read_file(path)?;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
 use thiao_core::options::VmOptions;
-use thiao_guest::protocol::{ShareMount, UserEntry};
+use thiao_guest::auth::Credentials;
+use thiao_guest::protocol::{Backup, ShareMount, UserEntry};
 
 /// Everything that [`crate::OpenNebula::open`] needs.
 #[derive(Debug, Clone)]
@@ -115,12 +116,14 @@ pub struct Guest {
     pub slurmctld_host: String,
     /// Where guests reach it.
     pub slurmctld_addr: Ipv4Addr,
-    /// Its port.
+    /// Its port; the first, if there are several.
     pub slurmctld_port: u16,
-    /// The cluster's munge key on this machine; none when the guests' image has it.
-    pub munge_key: Option<PathBuf>,
-    /// The munge socket as `AuthInfo` in slurm.conf names it.
-    pub munge_socket: PathBuf,
+    /// Those that stand in for it.
+    pub backups: Vec<Backup>,
+    /// Slurm's user, as `SlurmUser` names it.
+    pub slurm_user: String,
+    /// The cluster's secret on this machine; none when the guests' image has it.
+    pub credentials: Option<Credentials>,
     /// Users that Thiao's own guests know beside root, slurm and munge.
     pub users: Vec<UserEntry>,
     /// NFS exports that Thiao's own guests mount.

@@ -31,7 +31,7 @@ mod context;
 mod devices;
 mod fill;
 
-pub use context::{MungeKey, context};
+pub use context::context;
 
 use crate::error::{Class, Error};
 use crate::settings::{Guest, ReadyBy};
@@ -42,6 +42,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
 use thiao_core::view::{Shape, VmSpec};
+use thiao_guest::auth::Auth;
 
 /// The tags that make a VM ours, in its user template.
 pub const TAG_CLUSTER: &str = "THIAO_CLUSTER";
@@ -81,8 +82,8 @@ pub struct Wanted<'a> {
     pub ready: ReadyBy,
     /// What every guest is told.
     pub guest: &'a Guest,
-    /// The cluster's munge key, when guests get it from us.
-    pub munge_key: Option<&'a MungeKey>,
+    /// The cluster's secret, when guests get it from us.
+    pub auth: Option<&'a Auth>,
 }
 
 impl Wanted<'_> {

@@ -17,11 +17,18 @@ const SEED_BYTES: usize = 64;
 /// `exports` are the ports of the shares' servers, in the settings' order.
 pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record) -> Result<Context, Error> {
     let guest = &settings.guest;
-    let key = fs::read(&guest.munge_key).map_err(|e| Error::io("read the munge key", &guest.munge_key, e))?;
+    let credentials = &guest.credentials;
+    let auth = credentials
+        .read()
+        .map_err(|e| Error::io("read the cluster's key", credentials.file(), e))?;
     let tag = tag_of(&settings.cluster, id)
         .ok_or_else(|| Error::Refused(format!("the VM {id} is of no node of ours")))?;
     let mut users = guest.users.clone();
-    add_system_users(&mut users, &fs::read_to_string("/etc/passwd").unwrap_or_default());
+    add_system_users(
+        &mut users,
+        &guest.slurm_user,
+        &fs::read_to_string("/etc/passwd").unwrap_or_default(),
+    );
     let share = |(share, port): (&Share, &u16)| ShareMount {
         server: settings.network.address,
         port: *port,
@@ -36,8 +43,8 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
             slurmctld_host: guest.slurmctld_host.clone(),
             slurmctld_addr: guest.slurmctld_addr,
             slurmctld_port: guest.slurmctld_port,
-            munge_key: Secret::from_bytes(&key),
-            munge_socket: guest.munge_socket.clone(),
+            backups: guest.backups.clone(),
+            auth,
             users,
             shares,
         },

@@ -34,7 +34,9 @@ mod warm;
 pub use accel::{Accel, Verdict};
 pub use error::Error;
 pub use provider::{Prepared, Qemu};
-pub use settings::{AccelChoice, GuestSettings, Host, Settings, Share, SlurmFiles, User};
+pub use settings::{
+    AccelChoice, Backup, Credentials, GuestSettings, Host, Settings, Share, SlurmFiles, User,
+};
 pub use told::DiskVm;
 pub use vmdir::Moment;
 pub use warm::Warmth;

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use thiao_core::ids::{ClusterName, HostName};
 
-pub use thiao_guest::protocol::UserEntry as User;
+pub use thiao_guest::auth::Credentials;
+pub use thiao_guest::protocol::{Backup, UserEntry as User};
 
 /// Everything that [`crate::Qemu::open`] needs.
 #[derive(Debug, Clone)]
@@ -83,12 +84,14 @@ pub struct GuestSettings {
     pub slurmctld_host: String,
     /// Where guests reach it.
     pub slurmctld_addr: Ipv4Addr,
-    /// Its port.
+    /// Its port; the first, if there are several.
     pub slurmctld_port: u16,
-    /// The cluster's munge key on this machine.
-    pub munge_key: PathBuf,
-    /// The munge socket as `AuthInfo` in slurm.conf names it.
-    pub munge_socket: PathBuf,
+    /// Those that stand in for it.
+    pub backups: Vec<Backup>,
+    /// Slurm's user, as `SlurmUser` names it.
+    pub slurm_user: String,
+    /// The cluster's secret on this machine.
+    pub credentials: Credentials,
     /// Users that the guests know beside root, slurm and munge.
     pub users: Vec<User>,
     /// Folders of this machine that the guests see.

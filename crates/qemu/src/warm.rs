@@ -55,6 +55,7 @@ impl Ready {
         shapes: &[Shape],
         progress: &dyn Fn(&str),
     ) -> Result<(Self, Warmth), Error> {
+        image::can_take(&settings.guest.credentials)?;
         let image = image::prepare(
             &settings.cache_dir,
             &settings.agent,

@@ -19,7 +19,7 @@ use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, VmId, 
 use thiao_core::options::VmOptions;
 use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
-use thiao_qemu::{AccelChoice, GuestSettings, Host, Qemu, Settings, User};
+use thiao_qemu::{AccelChoice, Credentials, GuestSettings, Host, Qemu, Settings, User};
 
 const SHAPE: Shape = Shape {
     cpus: 1,
@@ -79,8 +79,12 @@ impl Lab {
                 slurmctld_host: "head".to_owned(),
                 slurmctld_addr: GATEWAY,
                 slurmctld_port: SLURMCTLD_PORT,
-                munge_key: self.folder.path().join("munge.key"),
-                munge_socket: "/run/lab/munge.socket".into(),
+                backups: vec![],
+                slurm_user: "slurm".to_owned(),
+                credentials: Credentials::Munge {
+                    key: self.folder.path().join("munge.key"),
+                    socket: "/run/lab/munge.socket".into(),
+                },
                 users: vec![User {
                     name: "ada".to_owned(),
                     uid: 1234,

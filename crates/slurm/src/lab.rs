@@ -10,6 +10,29 @@ use std::path::PathBuf;
 /// The guests' `cgroup.conf`: no cgroups needed, none touched. Works where v1 or nothing is mounted.
 pub const CGROUP_CONF: &str = "CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\n";
 
+/// How Slurm's daemons know each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// By munged at this socket. Guests that fetch their configuration by the network need it at the default
+    /// place first: `/run/munge/munge.socket.2`.
+    Munge(PathBuf),
+    /// By Slurm's own key (23.11 and later); the daemons find it by `SLURM_SACK_KEY`. slurmctld listens for
+    /// clients at `/run/slurmctld/sack.socket`, which no setting changes (25.11: `sack.c`).
+    Slurm,
+}
+
+impl Auth {
+    fn lines(&self) -> String {
+        match self {
+            Self::Munge(socket) => format!(
+                "AuthType=auth/munge\nAuthInfo=socket={}\nCredType=cred/munge\n",
+                socket.display()
+            ),
+            Self::Slurm => "AuthType=auth/slurm\nCredType=cred/slurm\n".to_owned(),
+        }
+    }
+}
+
 /// A private slurmctld.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lab {
@@ -31,9 +54,8 @@ pub struct Lab {
     pub log: PathBuf,
     /// Its pid file; absolute.
     pub pid_file: PathBuf,
-    /// munged's socket. Guests that fetch their configuration by the network need it at the default place
-    /// first: `/run/munge/munge.socket.2`.
-    pub munge_socket: PathBuf,
+    /// How its daemons know each other.
+    pub auth: Auth,
     /// The folder with the hooks; `None` leaves them out.
     pub hooks: Option<PathBuf>,
     /// The nodes.
@@ -50,7 +72,7 @@ impl Lab {
     pub fn slurm_conf(&self) -> String {
         let mut text = format!(
             "ClusterName={}\nSlurmctldHost={}({})\nSlurmUser={}\nSlurmdUser=root\nSlurmctldPort={}\nSlurmdPort={}\n\
-             AuthType=auth/munge\nAuthInfo=socket={}\nCredType=cred/munge\nStateSaveLocation={}\n\
+             {}StateSaveLocation={}\n\
              SlurmctldLogFile={}\nSlurmctldPidFile={}\n",
             self.cluster,
             self.host,
@@ -58,7 +80,7 @@ impl Lab {
             self.user,
             self.slurmctld_port,
             self.slurmd_port,
-            self.munge_socket.display(),
+            self.auth.lines(),
             self.state.display(),
             self.log.display(),
             self.pid_file.display(),

@@ -148,7 +148,7 @@ impl Site {
                 network: None,
                 ready: ReadyBy::Slurm,
                 guest: &guest,
-                munge_key: None,
+                auth: None,
             };
             let extra = over_registered(&self.template.body, &wanted)?;
             let mut whole = self.template.body.clone();
@@ -227,8 +227,9 @@ fn guest() -> Guest {
         slurmctld_host: "head".to_owned(),
         slurmctld_addr: std::net::Ipv4Addr::LOCALHOST,
         slurmctld_port: 6817,
-        munge_key: None,
-        munge_socket: "/run/munge/munge.socket.2".into(),
+        backups: vec![],
+        slurm_user: "slurm".to_owned(),
+        credentials: None,
         users: Vec::new(),
         shares: Vec::new(),
         slurm_worker: false,

@@ -6,50 +6,13 @@ use crate::settings::ReadyBy;
 use crate::syntax::Template;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
-use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::Path;
-use thiao_guest::protocol::{CONTEXT_VARIABLE, OneContext, Secret};
+use std::fs;
+use thiao_guest::auth::Auth;
+use thiao_guest::protocol::{CONTEXT_VARIABLE, OneContext};
 use thiao_guest::users::add_system_users;
-
-/// munged reads no more than this of a key (`MUNGE_MAXIMUM_SECRET_KEY_BYTES` is 1024).
-const MAX_KEY: u64 = 1024;
 
 /// What keeps OpenNebula's SlurmWorker appliance from refusing a node of slurm.conf.
 const SLURM_WORKER_SCRIPT: &[u8] = include_bytes!("slurm_worker.sh");
-
-/// The cluster's munge key. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct MungeKey(Vec<u8>);
-
-impl fmt::Debug for MungeKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<{} secret bytes>", self.0.len())
-    }
-}
-
-impl MungeKey {
-    /// Reads the key's file.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let fail = |what: String| Error {
-            class: Class::BadTemplate,
-            text: format!("munge key {}: {what}", path.display()),
-        };
-        let mut key = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_KEY + 1).read_to_end(&mut key))
-            .map_err(|e| {
-                fail(format!(
-                    "cannot read it: {e}; the controller's user must be able to"
-                ))
-            })?;
-        if key.is_empty() || key.len() as u64 > MAX_KEY {
-            return Err(fail(format!("it must have 1 to {MAX_KEY} bytes")));
-        }
-        Ok(Self(key))
-    }
-}
 
 /// The whole CONTEXT: the template's, over it what the site adds, over that ours.
 ///
@@ -84,9 +47,16 @@ pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, St
         "ONEAPP_SLURM_CONTROLLER_IP",
         wanted.guest.slurmctld_addr.to_string(),
     );
-    if let Some(key) = wanted.munge_key {
-        put("ONEAPP_MUNGE_KEY_BASE64", STANDARD.encode(&key.0));
-        put(CONTEXT_VARIABLE, STANDARD.encode(own_guest(wanted, key)?));
+    if let Some(auth) = wanted.auth {
+        match auth {
+            Auth::Munge { munge_key, .. } => {
+                let key = munge_key.to_bytes().unwrap_or_default();
+                put("ONEAPP_MUNGE_KEY_BASE64", STANDARD.encode(key));
+            }
+            // The appliance knows munge alone.
+            Auth::Slurm { .. } => {}
+        }
+        put(CONTEXT_VARIABLE, STANDARD.encode(own_guest(wanted, auth)?));
     }
     if let Some(job) = wanted.spec.job {
         put(JOB, job.to_string());
@@ -112,18 +82,22 @@ fn put_into(context: &mut Vec<(String, String)>, name: &str, value: String) {
 }
 
 /// What Thiao's own guest is told, as JSON.
-fn own_guest(wanted: &Wanted<'_>, key: &MungeKey) -> Result<Vec<u8>, Error> {
+fn own_guest(wanted: &Wanted<'_>, auth: &Auth) -> Result<Vec<u8>, Error> {
     let guest = wanted.guest;
     let mut users = guest.users.clone();
-    add_system_users(&mut users, &fs::read_to_string("/etc/passwd").unwrap_or_default());
+    add_system_users(
+        &mut users,
+        &guest.slurm_user,
+        &fs::read_to_string("/etc/passwd").unwrap_or_default(),
+    );
     let told = OneContext {
         id: format!("{}.{}", wanted.tag.node, wanted.tag.generation),
         hostname: wanted.tag.node.to_string(),
         slurmctld_host: guest.slurmctld_host.clone(),
         slurmctld_addr: guest.slurmctld_addr,
         slurmctld_port: guest.slurmctld_port,
-        munge_key: Secret::from_bytes(&key.0),
-        munge_socket: guest.munge_socket.clone(),
+        backups: guest.backups.clone(),
+        auth: auth.clone(),
         users,
         shares: guest.shares.clone(),
     };

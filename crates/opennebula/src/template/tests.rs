@@ -5,15 +5,17 @@ use base64::prelude::BASE64_STANDARD as STANDARD;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use thiao_guest::protocol::OneContext;
+use thiao_guest::auth::Auth;
+use thiao_guest::protocol::{OneContext, Secret};
 
 fn guest() -> Guest {
     Guest {
         slurmctld_host: "head".to_owned(),
         slurmctld_addr: Ipv4Addr::new(10, 0, 0, 1),
         slurmctld_port: 6817,
-        munge_key: None,
-        munge_socket: "/run/munge/munge.socket.2".into(),
+        backups: vec![],
+        slurm_user: "slurm".to_owned(),
+        credentials: None,
         users: vec![],
         shares: vec![],
         slurm_worker: false,
@@ -37,10 +39,10 @@ const SHAPE: Shape = Shape {
 
 /// Calls `then` with a VM that is wanted, with the munge key "key".
 fn with<T>(network: Option<(&str, u32)>, then: impl FnOnce(&mut Wanted<'_>) -> T) -> T {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("munge.key");
-    std::fs::write(&file, "key").unwrap();
-    let key = MungeKey::read(&file).unwrap();
+    let auth = Auth::Munge {
+        munge_key: Secret::from_bytes(b"key"),
+        munge_socket: "/run/munge/munge.socket.2".into(),
+    };
     then(&mut Wanted {
         tag: &tag(),
         nodeset: &NodesetName::new("small").unwrap(),
@@ -51,7 +53,7 @@ fn with<T>(network: Option<(&str, u32)>, then: impl FnOnce(&mut Wanted<'_>) -> T
         network,
         ready: ReadyBy::Slurm,
         guest: &guest(),
-        munge_key: Some(&key),
+        auth: Some(&auth),
     })
 }
 
@@ -256,13 +258,35 @@ fn our_own_guest_is_told_all_in_one_value() {
     }
     let told: OneContext = serde_json::from_slice(&json).unwrap();
     assert_eq!((told.id.as_str(), told.hostname.as_str()), ("fg7.3", "fg7"));
-    assert_eq!(told.munge_key.to_bytes().as_deref(), Some(b"key".as_slice()));
+    let Auth::Munge { munge_key, .. } = told.auth else {
+        panic!("{:?}", told.auth);
+    };
+    assert_eq!(munge_key.to_bytes().as_deref(), Some(b"key".as_slice()));
+}
+
+#[test]
+fn a_key_of_slurms_is_told_to_our_own_guest_alone() {
+    let auth = Auth::Slurm {
+        slurm_key: Secret::from_bytes(b"key"),
+    };
+    let extra = with(None, |wanted| {
+        over_registered(
+            &Template::default(),
+            &Wanted {
+                auth: Some(&auth),
+                ..*wanted
+            },
+        )
+    });
+    let extra = extra.unwrap();
+    let context = pairs(&extra, "CONTEXT");
+    assert!(context.contains_key("THIAO_CONTEXT") && !context.contains_key("ONEAPP_MUNGE_KEY_BASE64"));
 }
 
 #[test]
 fn without_a_key_no_guest_is_told_one() {
     let extra = with(None, |wanted| {
-        wanted.munge_key = None;
+        wanted.auth = None;
         over_registered(&Template::default(), wanted)
     })
     .unwrap();

@@ -8,7 +8,7 @@ mod lz4;
 mod packages;
 
 use crate::error::Error;
-use crate::settings::SlurmFiles;
+use crate::settings::{Credentials, SlurmFiles};
 use cpio::{Node, Tree};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -50,6 +50,9 @@ pub fn prepare(
         ));
     }
     let slurm = slurm.map_err(|why| Error::Image(why.clone()))?;
+    if !packages::has_munge() {
+        progress("munge is not installed: guests take Slurm's own key alone (auth/slurm)");
+    }
     let kernel = kernel::find(cache, progress)?;
     let mut tree = Tree::default();
     packages::skeleton(&mut tree);
@@ -91,6 +94,18 @@ pub fn prepare(
         prune(&images);
     }
     Ok(image)
+}
+
+/// Whether guests can take these credentials.
+pub fn can_take(credentials: &Credentials) -> Result<(), Error> {
+    match credentials {
+        Credentials::Munge { .. } if !packages::has_munge() => Err(Error::Image(
+            "guests need munge, as the settings have a munge_key: install the Debian package munge, or name \
+             Slurm's own key with slurm_key"
+                .to_owned(),
+        )),
+        Credentials::Munge { .. } | Credentials::Slurm { .. } => Ok(()),
+    }
 }
 
 /// Removes images that nobody has used for long. Failing to is no harm.

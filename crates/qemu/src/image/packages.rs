@@ -13,19 +13,19 @@ use std::process::{Command, Stdio};
 const DAEMONS: [(&str, &str); 2] = [("slurmd", "slurmd"), ("slurmstepd", "slurmd")];
 const CLIENTS: [(&str, &str); 2] = [("srun", "slurm-client"), ("scontrol", "slurm-client")];
 
+/// What guests need where Slurm's credentials are munge's.
+const MUNGED: &str = "/usr/sbin/munged";
+
 /// The same of others, where Debian has them.
-const NEEDED: [(&str, &str); 3] = [
-    ("/usr/sbin/munged", "munge"),
-    ("/usr/bin/bash", "bash"),
-    ("/usr/bin/busybox", "busybox-static"),
-];
+const NEEDED: [(&str, &str); 2] = [("/usr/bin/bash", "bash"), ("/usr/bin/busybox", "busybox-static")];
 
 /// Slurm's programs that jobs may like.
 const WELCOME_CLIENTS: [&str; 6] = ["sbatch", "squeue", "sinfo", "scancel", "sbcast", "sstat"];
 
 /// Programs that jobs may like, taken where they are. Where busybox has
 /// the same, the system's own knows options that jobs use (`date +%N`, `ps -e`).
-const WELCOME: [&str; 9] = [
+const WELCOME: [&str; 10] = [
+    MUNGED,
     "/usr/bin/munge",
     "/usr/bin/unmunge",
     "/usr/bin/date",
@@ -58,6 +58,11 @@ const OPENED_BY_LIBC: &str = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
 
 /// Debian's dynamic loader, which also tells what a program needs.
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+
+/// Whether guests of this machine's programs can use munge.
+pub fn has_munge() -> bool {
+    Path::new(MUNGED).exists()
+}
 
 /// The folders and links that every program expects.
 pub fn skeleton(tree: &mut Tree) {

@@ -10,7 +10,7 @@ use thiao_core::ids::{JobId, NodeName};
 use thiao_core::options::OptionRule;
 use thiao_core::view::{SlurmJob, SlurmNode};
 use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
-use thiao_slurm::lab::{CGROUP_CONF, Lab};
+use thiao_slurm::lab::{Auth, CGROUP_CONF, Lab};
 use thiao_slurm::{Slurm, lua};
 
 /// Names the lab's folder for the test that runs inside the namespaces.
@@ -159,7 +159,7 @@ impl Ctld {
             state: dir.join("state"),
             log: dir.join("slurmctld.log"),
             pid_file: dir.join("slurmctld.pid"),
-            munge_socket: "/run/munge/munge.socket.2".into(),
+            auth: Auth::Munge("/run/munge/munge.socket.2".into()),
             hooks: Some(dir.join("hooks")),
             nodes: vec![NodeLine {
                 nodes: "n[1-4]".into(),

@@ -1,5 +1,6 @@
 //! Every key of `thiao.toml`: its name, default, range, and what it becomes.
 
+mod cluster;
 mod job;
 mod opennebula;
 mod people;

@@ -68,7 +68,7 @@ fn guests_get_the_slurm_of_bin_dir_and_plugin_dir() {
     assert_eq!(files.plugins, ["/opt/p", "/opt/s/lib/slurm"].map(PathBuf::from));
     check(
         "[slurm]\nplugin_dir = \"/a:b\"",
-        "slurm.plugin_dir: is not possible: write absolute paths",
+        "slurm.plugin_dir: \"/a:b\" is not possible: write absolute paths",
     );
 }
 

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use thiao_core::finding::Finding;
-use thiao_qemu::{AccelChoice, Settings};
+use thiao_qemu::{AccelChoice, Credentials, Settings};
 
 /// What is there.
 #[derive(Debug, Clone)]
@@ -18,8 +18,8 @@ pub struct Facts {
     pub qemu: Option<PathBuf>,
     /// Whether the guests' program can be read.
     pub agent: Result<(), String>,
-    /// Whether the munge key can be read.
-    pub munge_key: Result<(), String>,
+    /// Whether the cluster's secret can be read.
+    pub key: Result<(), String>,
 }
 
 /// Where the VMs' own program is looked for after PATH.
@@ -44,7 +44,7 @@ pub fn look(settings: &Settings) -> Facts {
             .map(|dir| dir.join("qemu-system-x86_64"))
             .find(|program| program.is_file()),
         agent: readable(&settings.agent),
-        munge_key: readable(&settings.guest.munge_key),
+        key: readable(settings.guest.credentials.file()),
     }
 }
 
@@ -90,31 +90,46 @@ pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
         Err(why) => Finding::bad("guests' program", format!("{}: {why}", settings.agent.display()))
             .advice("install thiao-guest there, or name it with qemu.agent"),
     };
-    let key = settings.guest.munge_key.as_path();
-    vec![kvm, tun, bridge, qemu, agent, munge_key(key, &facts.munge_key)]
+    let key = key(&settings.guest.credentials, &facts.key);
+    vec![kvm, tun, bridge, qemu, agent, slurm(settings), key]
 }
 
-/// Whether the controller can give guests the munge key.
+/// Whether there is a Slurm for the guests.
+fn slurm(settings: &Settings) -> Finding {
+    match &settings.slurm {
+        Ok(files) => Finding::ok("guests' Slurm", files.sbin.join("slurmd").display().to_string()),
+        Err(why) => Finding::bad("guests' Slurm", why.clone())
+            .advice("install Slurm's slurmd on this machine, or set slurm.bin_dir to where its clients are"),
+    }
+}
+
+/// Whether the controller can give guests the cluster's secret.
 #[must_use]
-pub fn munge_key(key: &Path, read: &Result<(), String>) -> Finding {
+pub fn key(credentials: &Credentials, read: &Result<(), String>) -> Finding {
+    let (what, file) = (credentials.name(), credentials.file());
     match read {
-        Ok(()) => Finding::ok("munge key", format!("{} can be read", key.display())),
+        Ok(()) => Finding::ok(what, format!("{} can be read", file.display())),
         // systemd puts it there for the service alone, while it runs.
-        Err(why) if key.starts_with("/run/credentials") => Finding::warn(
-            "munge key",
+        Err(why) if file.starts_with("/run/credentials") => Finding::warn(
+            what,
             format!(
                 "{}: {why}: systemd puts it there while the controller runs",
-                key.display()
+                file.display()
             ),
         )
         .run("systemctl start thiaod"),
         Err(why) => Finding::bad(
-            "munge key",
-            format!("{}: {why}: guests could not join the cluster", key.display()),
+            what,
+            format!("{}: {why}: guests could not join the cluster", file.display()),
         )
-        .advice(
-            "set munge_key = \"/run/credentials/thiaod.service/munge.key\", which systemd hands to thiaod",
-        ),
+        .advice(match credentials {
+            Credentials::Munge { .. } => {
+                "set munge_key = \"/run/credentials/thiaod.service/munge.key\", which systemd hands to thiaod"
+            }
+            Credentials::Slurm { .. } => {
+                "let the controller's user read it: it is SlurmUser's, and the controller should be SlurmUser"
+            }
+        }),
     }
 }
 

@@ -75,9 +75,9 @@ pub fn provider(config: &Config, tried: bool) -> ProviderChecked {
     let wanted = check::Wanted::new(settings, &shapes, policy.max_vms, policy.max_vms_per_host);
     let key = settings
         .guest
-        .munge_key
-        .as_deref()
-        .map(|key| machine::munge_key(key, &machine::readable(key)));
+        .credentials
+        .as_ref()
+        .map(|credentials| machine::key(credentials, &machine::readable(credentials.file())));
     let client = match thiao_opennebula::Client::new(&settings.access) {
         Ok(client) => client,
         Err(error) => {

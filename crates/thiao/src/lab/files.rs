@@ -3,15 +3,16 @@
 
 use super::layout::{self, Layout};
 use super::person::Person;
-use super::plan::{IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan};
+use super::plan::{AuthBy, IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan};
 use super::world::HOST_NAME;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use thiao_qemu::Credentials;
 use thiao_slurm::conf::{HOOKS, JobLine, NodeLine, Timeouts};
-use thiao_slurm::lab::{CGROUP_CONF, Lab};
+use thiao_slurm::lab::{Auth, CGROUP_CONF, Lab};
 
 /// The partition of the nodes of power-saving mode.
 const PARTITION: &str = "vm";
@@ -59,7 +60,7 @@ pub fn write(layout: &Layout, plan: &Plan) -> Result<()> {
     plan.submitters
         .iter()
         .try_for_each(|person| make_home(layout, plan, person))?;
-    write_munge_key(&layout.munge_key())?;
+    write_key(layout.credentials(plan.options.auth).file())?;
     link_hooks(layout, plan)?;
     link_programs(layout, plan)?;
     if plan.options.opennebula {
@@ -106,7 +107,7 @@ fn make_home(layout: &Layout, plan: &Plan, person: &Person) -> Result<()> {
 }
 
 /// A new key for every start: 128 random bytes, for the owner's eyes alone.
-fn write_munge_key(path: &Path) -> Result<()> {
+fn write_key(path: &Path) -> Result<()> {
     layout::remove(path)?;
     let mut key = [0_u8; 128];
     let mut filled = 0;
@@ -120,7 +121,7 @@ fn write_munge_key(path: &Path) -> Result<()> {
         .mode(0o400)
         .open(path)
         .and_then(|mut file| file.write_all(&key))
-        .with_context(|| format!("the munge key {} cannot be written", path.display()))
+        .with_context(|| format!("the key {} cannot be written", path.display()))
 }
 
 fn link_hooks(layout: &Layout, plan: &Plan) -> Result<()> {
@@ -205,8 +206,9 @@ struct QemuPart<'a> {
     slurmctld_host: &'a str,
     slurmctld_addr: std::net::Ipv4Addr,
     slurmctld_port: u16,
-    munge_key: PathBuf,
-    munge_socket: PathBuf,
+    slurm_user: &'a str,
+    #[serde(flatten)]
+    credentials: CredentialsPart,
     host: Vec<HostPart>,
     user: Vec<UserPart<'a>>,
     share: Vec<SharePart<'a>>,
@@ -220,10 +222,35 @@ struct OpenNebulaPart<'a> {
     slurmctld_host: &'a str,
     slurmctld_addr: std::net::Ipv4Addr,
     slurmctld_port: u16,
-    munge_key: PathBuf,
-    munge_socket: PathBuf,
+    slurm_user: &'a str,
+    #[serde(flatten)]
+    credentials: CredentialsPart,
     user: Vec<UserPart<'a>>,
     share: Vec<NfsPart>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum CredentialsPart {
+    Munge {
+        munge_key: PathBuf,
+        munge_socket: PathBuf,
+    },
+    Slurm {
+        slurm_key: PathBuf,
+    },
+}
+
+impl CredentialsPart {
+    fn of(credentials: Credentials) -> Self {
+        match credentials {
+            Credentials::Munge { key, socket } => Self::Munge {
+                munge_key: key,
+                munge_socket: socket,
+            },
+            Credentials::Slurm { key } => Self::Slurm { slurm_key: key },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -331,8 +358,8 @@ fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
         slurmctld_host: HOST_NAME,
         slurmctld_addr: options.address,
         slurmctld_port: options.slurmctld_port,
-        munge_key: layout.munge_key(),
-        munge_socket: layout.munge_socket(),
+        slurm_user: &plan.owner.name,
+        credentials: CredentialsPart::of(layout.credentials(options.auth)),
         host: host_names(plan)
             .map(|name| HostPart {
                 name,
@@ -361,8 +388,8 @@ fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> 
         slurmctld_host: HOST_NAME,
         slurmctld_addr: options.address,
         slurmctld_port: options.slurmctld_port,
-        munge_key: layout.munge_key(),
-        munge_socket: layout.munge_socket(),
+        slurm_user: &plan.owner.name,
+        credentials: CredentialsPart::of(layout.credentials(options.auth)),
         user: user_parts(layout, plan),
         share: shares(layout, plan)
             .into_iter()
@@ -426,7 +453,10 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
         state: layout.slurm_state(),
         log: layout.log("slurmctld"),
         pid_file: layout.slurm_state().join("pid"),
-        munge_socket: layout.munge_socket(),
+        auth: match options.auth {
+            AuthBy::Munge => Auth::Munge(layout.munge_socket()),
+            AuthBy::Slurm => Auth::Slurm,
+        },
         hooks: Some(layout.hooks()),
         nodes,
         default_partition: Some(PARTITION.to_owned()),

@@ -1,8 +1,10 @@
 //! Where a lab keeps its files: everything is below one folder.
 
+use super::plan::AuthBy;
 use anyhow::{Context, Result, anyhow, bail};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use thiao_qemu::Credentials;
 
 /// The longest folder accepted, in bytes: the path of a VM's socket below it
 /// must fit a Unix socket address (107 bytes).
@@ -126,6 +128,29 @@ impl Layout {
         self.secrets().join("munge.key")
     }
 
+    /// Slurm's own key, which the guests share.
+    pub fn slurm_key(&self) -> PathBuf {
+        self.secrets().join("slurm.key")
+    }
+
+    /// Where the cluster's secret is.
+    pub fn credentials(&self, auth: AuthBy) -> Credentials {
+        match auth {
+            AuthBy::Munge => Credentials::Munge {
+                key: self.munge_key(),
+                socket: self.munge_socket(),
+            },
+            AuthBy::Slurm => Credentials::Slurm {
+                key: self.slurm_key(),
+            },
+        }
+    }
+
+    /// Where the machine's `/run` is while the lab gets its own.
+    pub fn outer_run(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
     /// munged's socket and pid file; users must reach it.
     pub fn munge(&self) -> PathBuf {
         self.dir.join("munge")
@@ -195,6 +220,7 @@ impl Layout {
             self.state(),
             self.one(),
             self.one_state(),
+            self.outer_run(),
         ]
     }
 

@@ -173,8 +173,9 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
             slurmctld_host: super::world::HOST_NAME.to_owned(),
             slurmctld_addr: options.address,
             slurmctld_port: options.slurmctld_port,
-            munge_key: layout.munge_key(),
-            munge_socket: layout.munge_socket(),
+            backups: vec![],
+            slurm_user: plan.owner.name.clone(),
+            credentials: layout.credentials(options.auth),
             users: vec![],
             shares: files::shares(layout, plan)
                 .into_iter()

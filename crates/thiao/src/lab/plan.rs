@@ -4,7 +4,7 @@
 use super::layout::{self, Layout};
 use super::person::{self, Person};
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -84,6 +84,10 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     #[serde(default)]
     pub slurm_bin_dir: Option<PathBuf>,
+    /// How Slurm's daemons know each other; slurm (its own key) from 23.11 on
+    #[arg(long, value_enum, default_value_t = AuthBy::Munge)]
+    #[serde(default)]
+    pub auth: AuthBy,
     /// Let VMs be made through OpenNebula's interface, by a stand-in for its front-end
     #[arg(long)]
     #[serde(default)]
@@ -95,6 +99,17 @@ pub struct Options {
     /// More lines for thiao.toml
     #[arg(long, value_name = "FILE", hide = true)]
     pub extra_config: Option<PathBuf>,
+}
+
+/// How the daemons of a lab's Slurm know each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthBy {
+    /// By munge
+    #[default]
+    Munge,
+    /// By Slurm's own key
+    Slurm,
 }
 
 fn one() -> u32 {

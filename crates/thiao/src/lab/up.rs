@@ -4,7 +4,7 @@
 use super::enter::{self, find_program};
 use super::keeper::{DETACH, Progress};
 use super::layout::{self, Layout};
-use super::plan::{Options, Plan};
+use super::plan::{AuthBy, Options, Plan};
 use super::services::{open_log, tail};
 use super::{image, signals, spawn};
 use anyhow::{Context, Result, anyhow, bail};
@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
 /// What a lab cannot do without, asked for before anything is made.
-const PROGRAMS: [&str; 4] = ["munged", "qemu-system-x86_64", "ip", "busybox"];
+const PROGRAMS: [&str; 3] = ["qemu-system-x86_64", "ip", "busybox"];
 
 /// The same of Slurm's.
 const SLURM_PROGRAMS: [&str; 5] = ["slurmctld", "sbatch", "squeue", "sinfo", "scontrol"];
@@ -55,6 +55,10 @@ pub fn up(layout: Layout, options: Options, ephemeral: bool, say: &mut dyn FnMut
         find_program(program)?;
     }
     check_tun()?;
+    match options.auth {
+        AuthBy::Munge => drop(find_program("munged")?),
+        AuthBy::Slurm => {}
+    }
     let mut plan = Plan::resolve(options)?;
     for program in SLURM_PROGRAMS {
         plan.slurm_program(program)?;

@@ -3,10 +3,11 @@
 
 use super::layout::Layout;
 use super::person::{self, Person};
-use super::plan::Plan;
+use super::plan::{AuthBy, Plan};
 use anyhow::{Context, Result, bail};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    unmount,
 };
 use rustix::process::{Signal, WaitOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -51,7 +52,45 @@ pub fn separate(layout: &Layout, plan: &Plan) -> Result<()> {
         },
     )?;
     know_users(layout, plan)?;
+    match plan.options.auth {
+        AuthBy::Munge => {}
+        AuthBy::Slurm => own_run(layout)?,
+    }
     loopback_up()
+}
+
+/// A `/run` that the lab may write to, with all that the machine's has: with its own key, slurmctld listens
+/// in a folder there, wherever else its files are.
+fn own_run(layout: &Layout) -> Result<()> {
+    let (run, outer) = (Path::new("/run"), layout.outer_run());
+    let fail = || "the lab cannot have a /run of its own";
+    super::layout::make(&outer, 0o700)?;
+    mount_bind_recursive(run, &outer).with_context(fail)?;
+    mount(
+        "tmpfs",
+        run,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        Some(c"mode=755"),
+    )
+    .with_context(fail)?;
+    for entry in std::fs::read_dir(&outer).with_context(fail)? {
+        let entry = entry.with_context(fail)?;
+        let (theirs, ours) = (entry.path(), run.join(entry.file_name()));
+        let kind = entry.file_type().with_context(fail)?;
+        if kind.is_symlink() {
+            let target = std::fs::read_link(&theirs).with_context(fail)?;
+            std::os::unix::fs::symlink(target, &ours).with_context(fail)?;
+            continue;
+        }
+        if kind.is_dir() {
+            std::fs::create_dir(&ours).with_context(fail)?;
+        } else {
+            std::fs::write(&ours, "").with_context(fail)?;
+        }
+        mount_bind_recursive(&theirs, &ours).with_context(fail)?;
+    }
+    unmount(&outer, UnmountFlags::DETACH).with_context(fail)
 }
 
 /// Lets the lab know those of its users whom the machine does not know.

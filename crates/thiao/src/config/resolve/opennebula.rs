@@ -1,12 +1,13 @@
 //! `[opennebula]`, and what a nodeset says of its VMs there.
 
-use super::{Machine, NodeSpec, people, word};
+use super::{Machine, NodeSpec, cluster, people};
 use crate::config::read::Section;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
 use thiao_core::policy::Policy;
+use thiao_guest::auth::Credentials;
 use thiao_guest::protocol::ShareMount;
 use thiao_opennebula::Settings;
 use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
@@ -151,24 +152,25 @@ fn name(text: &str) -> Result<String, String> {
 
 /// What every guest is told.
 fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
-    let slurmctld_host = table.checked("slurmctld_host", Some(machine.name.clone()), word);
-    let slurmctld_addr = table.required::<Ipv4Addr>(
-        "slurmctld_addr",
-        "give the IPv4 address at which VMs reach slurmctld",
-    );
-    let slurmctld_port = table.number("slurmctld_port", 6817, 1..=u16::MAX);
-    let munge_key = table.path_or_none("munge_key", "/etc/munge/munge.key".into());
-    let munge_socket = table.path("munge_socket", Some("/run/munge/munge.socket.2".into()));
+    let slurmctld = cluster::slurmctld(table, machine, None);
+    let credentials = cluster::credentials(table, true);
     let slurm_worker = table.flag("slurm_worker", false);
+    if slurm_worker && matches!(credentials, Some(Credentials::Slurm { .. })) {
+        table.problem(
+            "slurm_worker",
+            "cannot go with slurm_key: OpenNebula's SlurmWorker appliance knows munge alone",
+        );
+    }
     let users = people::guests_users(table, machine);
     let shares = table.tables("share").iter().filter_map(share).collect();
     let context = table.free_texts("context", attribute);
     Some(Guest {
-        slurmctld_host: slurmctld_host?,
-        slurmctld_addr: slurmctld_addr?,
-        slurmctld_port,
-        munge_key,
-        munge_socket: munge_socket?,
+        slurmctld_host: slurmctld.host?,
+        slurmctld_addr: slurmctld.addr?,
+        slurmctld_port: slurmctld.port,
+        backups: slurmctld.backups,
+        slurm_user: slurmctld.user,
+        credentials,
         users,
         shares,
         slurm_worker,

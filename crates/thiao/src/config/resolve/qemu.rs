@@ -1,6 +1,6 @@
 //! `[qemu]`: the embedded provider.
 
-use super::{Machine, people, word};
+use super::{Machine, cluster, people, word};
 use crate::config::Nodeset;
 use crate::config::read::{Section, quoted};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings, Share, SlurmFiles, 
 /// Reads `[qemu]`.
 pub fn qemu(
     table: &Section<'_, '_>,
-    cluster: Option<&ClusterName>,
+    name: Option<&ClusterName>,
     state_dir: &Path,
     policy: &Policy,
     slurm: Result<SlurmFiles, String>,
@@ -35,12 +35,14 @@ pub fn qemu(
     let templates_max = table.number("templates_max", 8, 0..=1024);
     let cache_dir = table.path("cache_dir", Some("/var/cache/thiao".into()))?;
     let agent = table.path("agent", Some(machine.agent.clone()))?;
+    let slurmctld = cluster::slurmctld(table, machine, Some(address));
     let guest = GuestSettings {
-        slurmctld_host: table.checked("slurmctld_host", Some(machine.name.clone()), word)?,
-        slurmctld_addr: table.parsed("slurmctld_addr", Some(address))?,
-        slurmctld_port: table.number("slurmctld_port", 6817, 1..=u16::MAX),
-        munge_key: table.path("munge_key", Some("/etc/munge/munge.key".into()))?,
-        munge_socket: table.path("munge_socket", Some("/run/munge/munge.socket.2".into()))?,
+        slurmctld_host: slurmctld.host?,
+        slurmctld_addr: slurmctld.addr?,
+        slurmctld_port: slurmctld.port,
+        backups: slurmctld.backups,
+        slurm_user: slurmctld.user,
+        credentials: cluster::credentials(table, false)?,
         users: Vec::new(),
         shares: Vec::new(),
     };
@@ -53,7 +55,7 @@ pub fn qemu(
     let hosts = hosts(table, machine)?;
     table.close();
     Some(Settings {
-        cluster: cluster?.clone(),
+        cluster: name?.clone(),
         state_dir: state_dir.to_owned(),
         cache_dir,
         hosts,

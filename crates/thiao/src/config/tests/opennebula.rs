@@ -1,5 +1,6 @@
 use super::*;
 use thiao_opennebula::settings::{Placement, ReadyBy, TemplateSource};
+use thiao_qemu::Credentials;
 
 const SMALL: &str = r#"
 cluster = "lab"
@@ -39,10 +40,11 @@ fn few_keys_are_enough() {
     assert_eq!((one.access.requests_per_second, one.access.connections), (30, 8));
     assert_eq!(one.access.timeout, Duration::from_secs(30));
     assert_eq!((one.placement, one.ready), (Placement::Thiao, ReadyBy::Slurm));
-    assert_eq!(
-        one.guest.munge_key.as_deref(),
-        Some(Path::new("/etc/munge/munge.key"))
-    );
+    let munge = Credentials::Munge {
+        key: "/etc/munge/munge.key".into(),
+        socket: "/run/munge/munge.socket.2".into(),
+    };
+    assert_eq!(one.guest.credentials, Some(munge));
     assert_eq!(one.nodes.len(), 8);
     let set = &one.nodesets[&NodesetName::new("fg").unwrap()];
     assert_eq!(
@@ -125,7 +127,7 @@ SITE_1 = "a \"b\"\nc"
         loaded.config.policy.max_vms_per_host,
         loaded.config.policy.max_vms
     );
-    assert_eq!(one.guest.munge_key, None);
+    assert_eq!(one.guest.credentials, None);
     assert_eq!(one.guest.users[0].name, "alice");
     let shares = &one.guest.shares;
     assert_eq!(

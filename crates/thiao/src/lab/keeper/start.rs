@@ -2,6 +2,7 @@
 
 use super::{CONTROLLER, Keeper, SLURMCTLD};
 use crate::lab::enter::find_program;
+use crate::lab::plan::AuthBy;
 use crate::lab::services::{Service, tail};
 use crate::lab::{files, one, world};
 use anyhow::{Context, anyhow};
@@ -57,7 +58,10 @@ impl Keeper {
             world::HOST_NAME
         ));
 
-        self.start_munged()?;
+        match self.plan.options.auth {
+            AuthBy::Munge => self.start_munged()?,
+            AuthBy::Slurm => {}
+        }
         self.start_slurmctld()?;
         let share_ports = if self.plan.options.opennebula {
             self.start_oned()?
@@ -107,6 +111,7 @@ impl Keeper {
         )
         .args(["-D".into(), "-f".into(), conf.clone().into_os_string()])
         .env("SLURM_CONF", &conf)
+        .env("SLURM_SACK_KEY", self.layout.slurm_key())
         .env("TZ", "UTC");
         let port = std::net::SocketAddr::from((self.plan.options.address, self.plan.options.slurmctld_port));
         self.launch(service, DAEMON_LIMIT, |_| {
