@@ -99,6 +99,7 @@ impl Day {
                 .map(|(i, name)| (name.clone(), slurm_node(i < VMS, false)))
                 .collect(),
             jobs: (0..VMS).map(|i| (job_id(i), job(i))).collect(),
+            ..SlurmView::default()
         };
         let policy = Policy {
             max_starting: VMS,

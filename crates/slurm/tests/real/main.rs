@@ -321,7 +321,7 @@ fn a_node_that_left_its_partition_is_still_seen() {
     assert!(view.nodes[&node("n4")].flags.powered_down);
     // What is told of it is taken.
     ctld.slurm.set_down(&[node("n4")], "thiao: a test").unwrap();
-    let reason = ctld.node("n4").reason;
+    let reason = ctld.node("n4").reason.map(|reason| reason.text);
     assert_eq!(reason.as_deref(), Some("thiao: a test"));
     ctld.slurm.return_to_service(&[node("n4")]).unwrap();
 

@@ -36,6 +36,7 @@ fn said(state: Option<SlurmNode>, ours: Option<Node>) -> Vec<Finding> {
     let slurm = SlurmView {
         nodes: state.map(|state| (name("fg0"), state)).into_iter().collect(),
         jobs: BTreeMap::new(),
+        ..SlurmView::default()
     };
     let ours = ours.map(|ours| BTreeMap::from([("fg0".to_owned(), ours)]));
     let facts = nodes::Facts {
@@ -255,6 +256,7 @@ fn many_alike_are_one_finding() {
             .map(|node| (node.clone(), slurm("down*+cloud", None)))
             .collect(),
         jobs: BTreeMap::new(),
+        ..SlurmView::default()
     };
     let facts = nodes::Facts {
         nodes: &nodes,
@@ -303,6 +305,7 @@ fn sleeping_nodes_that_a_job_waits_for_are_told() {
                 })
                 .collect(),
             jobs: [(job.id, job)].into(),
+            ..SlurmView::default()
         };
         nodes::not_waking(nodes::Facts {
             nodes: &partitions,
@@ -371,6 +374,7 @@ fn each_others_names_and_addresses_show_in_slurm() {
         .map(|(node, state)| (name(node), slurm(state, None)))
         .into(),
         jobs: BTreeMap::new(),
+        ..SlurmView::default()
     };
     let facts = nodes::Facts {
         nodes: &partitions,

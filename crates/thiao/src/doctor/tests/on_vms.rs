@@ -38,6 +38,7 @@ fn said(vms: &[VmDetails], addresses: &[(&str, &str)], strays: &[&str]) -> Vec<F
             .map(|(node, _)| (name(node), up.clone()))
             .collect(),
         jobs: BTreeMap::new(),
+        ..SlurmView::default()
     };
     let details = addresses
         .iter()
