@@ -34,6 +34,9 @@ pub const SLURMCTLD_PARAMETERS: &[&str] = &[
     "cloud_reg_addrs",
 ];
 
+/// The word for `sbatch --constraint` of nodes that have no other.
+const FEATURE: &str = "thiao";
+
 /// Nodes of one shape, as one `NodeName` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeLine {
@@ -61,6 +64,9 @@ pub struct JobLine {
 }
 
 impl NodeLine {
+    /// Every key is written that `NodeName=DEFAULT` of the site may set and that would make another node of
+    /// it: Slurm has no line that ends such defaults. An empty `Feature=""` is logged as an error at each
+    /// start (22.05 to 26.05), so there is always a word.
     fn write(&self, to: &mut String) {
         let Self {
             nodes,
@@ -68,22 +74,30 @@ impl NodeLine {
             memory_mb,
             ..
         } = self;
-        let _ = write!(to, "NodeName={nodes} CPUs={cpus}");
-        if self.job.is_some() {
+        let (sockets, cores) = match self.job {
             // Else CPUs would be sockets, of which a smaller VM lacks some.
-            let _ = write!(to, " Sockets=1 CoresPerSocket={cpus} ThreadsPerCore=1");
-        }
-        let _ = write!(to, " RealMemory={memory_mb}");
-        if let Some(job) = self.job {
-            let _ = write!(to, " Gres={VM}:1");
-            if job.gpus > 0 {
-                let _ = write!(to, ",{GPU}:{}", job.gpus);
+            Some(_) => (1, *cpus),
+            None => (*cpus, 1),
+        };
+        let _ = write!(
+            to,
+            "NodeName={nodes} CPUs={cpus} Boards=1 Sockets={sockets} CoresPerSocket={cores} ThreadsPerCore=1 \
+             CoreSpecCount=0 MemSpecLimit=0 RealMemory={memory_mb} TmpDisk=0 Weight=1"
+        );
+        match self.job {
+            None => to.push_str(" Gres=\"\""),
+            Some(JobLine { gpus: 0, .. }) => {
+                let _ = write!(to, " Gres={VM}:1");
+            }
+            Some(JobLine { gpus, .. }) => {
+                let _ = write!(to, " Gres={VM}:1,{GPU}:{gpus}");
             }
         }
-        if !self.features.is_empty() {
-            let _ = write!(to, " Feature={}", self.features.join(","));
-        }
-        to.push_str(" State=CLOUD\n");
+        let features = match self.features.as_slice() {
+            [] => FEATURE.to_owned(),
+            some => some.join(","),
+        };
+        let _ = writeln!(to, " Feature={features} State=CLOUD");
     }
 
     /// Its line for `gres.conf`, if it needs one.
@@ -167,10 +181,27 @@ impl Default for Timeouts {
     }
 }
 
+/// Which of its two forms Slurm's partitions have for memory. Where two lines have both, Slurm takes the one
+/// per node, whichever was written last, and each of its programs complains on its user's terminal (22.05 to
+/// 26.05): so ours follow the site's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryForms {
+    /// What jobs get that name none is said per CPU.
+    pub default_per_cpu: bool,
+    /// The most that they may have is said per node.
+    pub most_per_node: bool,
+}
+
 /// The nodes' lines, and one `PartitionName` line for each of their partitions, in their order. The
 /// power-saving times are set here and not for the whole cluster, so that nodes of other partitions are
 /// never powered down (that this is enough was measured on 22.05.8).
-pub(crate) fn write_nodes(to: &mut String, lines: &[NodeLine], default: Option<&str>, times: Timeouts) {
+pub(crate) fn write_nodes(
+    to: &mut String,
+    lines: &[NodeLine],
+    default: Option<&str>,
+    times: Timeouts,
+    forms: MemoryForms,
+) {
     for line in lines {
         line.write(to);
     }
@@ -181,31 +212,70 @@ pub(crate) fn write_nodes(to: &mut String, lines: &[NodeLine], default: Option<&
             continue;
         }
         done.push(name);
-        let here = || lines.iter().filter(|l| l.partition == name);
-        let nodes: Vec<&str> = here().map(|l| l.nodes.as_str()).collect();
-        // Jobs of job mode have their nodes to themselves by the generic resource: so Slurm counts for them
-        // what they asked for.
-        let shared = match here()
-            .filter_map(|l| l.job)
-            .map(|job| job.memory_per_cpu_mb)
-            .min()
-        {
-            Some(each) => format!("OverSubscribe=NO DefMemPerCPU={each}"),
-            None => "OverSubscribe=EXCLUSIVE".to_owned(),
-        };
-        let Timeouts {
-            resume_s,
-            suspend_s,
-            idle_s,
-        } = times;
-        let _ = writeln!(
-            to,
-            "PartitionName={name} Nodes={}{} State=UP MaxTime=INFINITE {shared} \
-             ResumeTimeout={resume_s} SuspendTimeout={suspend_s} SuspendTime={idle_s}",
-            nodes.join(","),
-            if default == Some(name) { " Default=YES" } else { "" },
-        );
+        let here: Vec<&NodeLine> = lines.iter().filter(|l| l.partition == name).collect();
+        write_partition(to, name, &here, default == Some(name), times, forms);
     }
+}
+
+/// Every key is written that `PartitionName=DEFAULT` or the whole cluster's settings would set otherwise and
+/// by which jobs get no VM, or another one than they asked for. Who may use a partition, at which priority
+/// and price, stays as the site's defaults say.
+fn write_partition(
+    to: &mut String,
+    name: &str,
+    here: &[&NodeLine],
+    is_default: bool,
+    times: Timeouts,
+    forms: MemoryForms,
+) {
+    let nodes: Vec<&str> = here.iter().map(|line| line.nodes.as_str()).collect();
+    let yes_no = if is_default { "YES" } else { "NO" };
+    // Jobs of job mode have their nodes to themselves by the generic resource: so Slurm counts for them
+    // what they asked for.
+    let job_mode = here.iter().any(|line| line.job.is_some());
+    let shared = if job_mode { "NO" } else { "EXCLUSIVE" };
+    let memory = memory(here, forms);
+    let Timeouts {
+        resume_s,
+        suspend_s,
+        idle_s,
+    } = times;
+    let _ = writeln!(
+        to,
+        "PartitionName={name} Nodes={} Default={yes_no} State=UP MaxTime=INFINITE DefaultTime=INFINITE \
+         MinNodes=0 MaxNodes=UNLIMITED MaxCPUsPerNode=UNLIMITED OverSubscribe={shared} ExclusiveUser=NO LLN=NO \
+         Hidden=NO RootOnly=NO ReqResv=NO {memory} ResumeTimeout={resume_s} SuspendTimeout={suspend_s} \
+         SuspendTime={idle_s}",
+        nodes.join(","),
+    );
+}
+
+/// What jobs get that name no memory, and the most that a node gives. Power saving: as much as the smallest
+/// of the partition's nodes has, so that such a job fits on each.
+fn memory(here: &[&NodeLine], forms: MemoryForms) -> String {
+    let per_cpu = |line: &&NodeLine| line.memory_mb / u64::from(line.cpus.max(1));
+    let default = match here
+        .iter()
+        .filter_map(|line| line.job)
+        .map(|job| job.memory_per_cpu_mb)
+        .min()
+    {
+        Some(each) => format!("DefMemPerCPU={each}"),
+        None if forms.default_per_cpu => {
+            format!(
+                "DefMemPerCPU={}",
+                here.iter().map(per_cpu).min().unwrap_or(1).max(1)
+            )
+        }
+        None => format!(
+            "DefMemPerNode={}",
+            here.iter().map(|line| line.memory_mb).min().unwrap_or(1)
+        ),
+    };
+    let most = here.iter().map(|line| line.memory_mb).max().unwrap_or(1);
+    // A CPU may have all: no limit beside the node's own.
+    let unit = if forms.most_per_node { "Node" } else { "CPU" };
+    format!("{default} MaxMemPer{unit}={most}")
 }
 
 pub(crate) fn write_hooks(to: &mut String, folder: &Path) {

@@ -3,6 +3,7 @@
 use crate::details::{Named, NodeDetails};
 use crate::error::SlurmError;
 use crate::info::{Config, Ping, Version};
+use crate::partitions::{self, Partition};
 use crate::run::Runner;
 use crate::words::given_reason;
 use crate::{details, jobs, nodes};
@@ -317,6 +318,14 @@ impl Slurm {
     pub fn details(&self) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> {
         // With -a also nodes of hidden partitions.
         details::parse(&self.runner.run("scontrol", ["-a", "-o", "show", "node"])?)
+    }
+
+    /// What slurmctld knows of every partition, in one command.
+    ///
+    /// # Errors
+    /// When slurmctld does not answer, or a line cannot be read.
+    pub fn partitions(&self) -> Result<BTreeMap<String, Partition>, SlurmError> {
+        partitions::parse(&self.runner.run("scontrol", ["-a", "-o", "show", "partition"])?)
     }
 
     /// One order for many nodes, in as few commands as their names fit.

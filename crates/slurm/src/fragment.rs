@@ -3,7 +3,9 @@
 //! It is a file of its own that `slurm.conf` includes. Keys that hold lists (`SlurmctldParameters`,
 //! `PrivateData`) count once in Slurm, the last line wins: they are merged with what is in effect.
 
-use crate::conf::{self, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts, merged};
+use crate::conf::{
+    self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts, merged,
+};
 use crate::info::{Config, Version};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ pub struct Fragment {
     pub default_partition: Option<String>,
     /// Slurm's waits.
     pub timeouts: Timeouts,
+    /// How the site's partitions say memory.
+    pub memory: MemoryForms,
 }
 
 impl Fragment {
@@ -76,6 +80,7 @@ impl Fragment {
             &self.nodes,
             self.default_partition.as_deref(),
             self.timeouts,
+            self.memory,
         );
         text
     }
@@ -120,7 +125,6 @@ impl Fragment {
                     .to_owned(),
             );
         }
-        found.extend(cgroups_wanted(present));
         if self.has_job_mode() {
             found.extend(against_job_mode(present));
         }
@@ -248,36 +252,4 @@ fn against_job_mode(present: &Config) -> Vec<String> {
         );
     }
     found
-}
-
-/// What wants control groups, which guests do not have: slurmd does not start there with it (measured on 22.05.8).
-fn cgroups_wanted(present: &Config) -> Option<String> {
-    // Nothing is known of a configuration that does not even say this.
-    present.get("ProctrackType")?;
-    let mut wanted: Vec<String> = [
-        ("ProctrackType", "proctrack/cgroup", "proctrack/linuxproc"),
-        ("TaskPlugin", "task/cgroup", "task/none"),
-        (
-            "JobAcctGatherType",
-            "jobacct_gather/cgroup",
-            "jobacct_gather/none",
-        ),
-    ]
-    .iter()
-    .filter(|(key, theirs, _)| present.has(key, theirs))
-    .map(|(key, theirs, instead)| format!("{key}={theirs} (use {instead})"))
-    .collect();
-    // Shown only where something of Slurm's uses cgroups (22.05.8): the next steps tell it always.
-    if present
-        .get("CgroupPlugin")
-        .is_some_and(|plugin| !matches!(plugin, "cgroup/v1" | "disabled"))
-    {
-        wanted.push("a CgroupPlugin that looks for them".to_owned());
-    }
-    (!wanted.is_empty()).then(|| {
-        format!(
-            "guests have no control groups, and slurmd does not start there with {}",
-            wanted.join(", ")
-        )
-    })
 }

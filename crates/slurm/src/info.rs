@@ -104,6 +104,17 @@ impl Config {
             .filter(|v| *v != "(null)" && !v.is_empty())
     }
 
+    /// All values of a key that may have several: 24.05 and later list them as `Prolog[0]`, `Prolog[1]`.
+    #[must_use]
+    pub fn values(&self, key: &str) -> Vec<&str> {
+        let numbered = (0..).map_while(|n| self.entries.get(&format!("{}[{n}]", key.to_ascii_lowercase())));
+        let values: Vec<&str> = numbered.map(String::as_str).collect();
+        match values.is_empty() {
+            true => self.get(key).into_iter().collect(),
+            false => values,
+        }
+    }
+
     /// Whether a comma-separated value such as `SlurmctldParameters` holds `word`, alone or as `word=...`.
     #[must_use]
     pub fn has(&self, key: &str, word: &str) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! The values were found by experiment on 22.05.8 (Debian 12) and are told where they are not obvious.
 
-use crate::conf::{self, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts};
+use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -108,6 +108,7 @@ impl Lab {
             &self.nodes,
             self.default_partition.as_deref(),
             self.timeouts,
+            MemoryForms::default(),
         );
         text
     }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should fail")]
 
 use std::path::Path;
-use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
+use thiao_slurm::conf::{JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::{Config, Version};
 
@@ -25,6 +25,7 @@ fn fragment(version: Version) -> Fragment {
             suspend_s: 7,
             idle_s: 30,
         },
+        memory: MemoryForms::default(),
     }
 }
 
@@ -61,7 +62,7 @@ fn partitions_gather_their_nodes_and_carry_the_times() {
     let partitions = values(&text, "PartitionName");
     assert_eq!(partitions.len(), 2);
     assert!(
-        partitions[0].starts_with("vm Nodes=fg[0-7],hh1 State=UP"),
+        partitions[0].starts_with("vm Nodes=fg[0-7],hh1 Default=NO State=UP"),
         "{partitions:?}"
     );
     assert!(
@@ -77,7 +78,8 @@ fn partitions_gather_their_nodes_and_carry_the_times() {
     );
     assert_eq!(
         values(&text, "NodeName")[0],
-        "fg[0-7] CPUs=4 RealMemory=3000 Feature=vm,small State=CLOUD"
+        "fg[0-7] CPUs=4 Boards=1 Sockets=4 CoresPerSocket=1 ThreadsPerCore=1 CoreSpecCount=0 MemSpecLimit=0 \
+         RealMemory=3000 TmpDisk=0 Weight=1 Gres=\"\" Feature=vm,small State=CLOUD"
     );
     assert!(!text.contains("cloud_reg_addrs"), "the default from 23.11 on");
     for (key, program) in [
@@ -98,19 +100,6 @@ fn conflicts_and_next_steps_are_told() {
     );
     let told = fragment.conflicts(&present);
     assert_eq!(told.len(), 4, "{told:?}");
-    let guests = |text: &str| fragment.conflicts(&Config::parse(text)).join("\n");
-    let ours = "ProctrackType = proctrack/linuxproc\nTaskPlugin = task/none\nCgroupPlugin = cgroup/v1\n";
-    assert_eq!(guests(ours), "");
-    let theirs = guests(
-        "ProctrackType = proctrack/cgroup\nTaskPlugin = task/affinity,task/cgroup\nCgroupPlugin = autodetect\n",
-    );
-    for wrong in [
-        "ProctrackType=proctrack/cgroup",
-        "TaskPlugin=task/cgroup",
-        "a CgroupPlugin that",
-    ] {
-        assert!(theirs.contains(wrong), "{wrong} not in {theirs}");
-    }
     assert!(told[0].contains("/etc/slurm/prolog"));
     let steps = fragment.next_steps(
         Path::new("/etc/slurm/thiao.conf"),
@@ -129,6 +118,29 @@ fn conflicts_and_next_steps_are_told() {
         ..fragment
     };
     assert!(old.conflicts(&Config::default())[0].contains("20.11.7"));
+}
+
+#[test]
+fn memory_is_said_as_the_site_says_it() {
+    let mut fragment = fragment(Version::new(22, 5, 8));
+    fragment.nodes[2].memory_mb = 5000;
+    fragment.nodes[2].cpus = 10;
+    let vm = |fragment: &Fragment| values(&fragment.render(None), "PartitionName")[0].to_owned();
+    // A job that says nothing fits on each of its nodes; one that does may have all of the largest.
+    assert!(
+        vm(&fragment).contains(" DefMemPerNode=3000 MaxMemPerCPU=5000 "),
+        "{}",
+        vm(&fragment)
+    );
+    fragment.memory = MemoryForms {
+        default_per_cpu: true,
+        most_per_node: true,
+    };
+    assert!(
+        vm(&fragment).contains(" DefMemPerCPU=500 MaxMemPerNode=5000 "),
+        "{}",
+        vm(&fragment)
+    );
 }
 
 #[test]
@@ -154,8 +166,8 @@ fn job_mode_has_lines_of_its_own() {
     }
     assert_eq!(
         values(&text, "NodeName")[1],
-        "gg[0-3] CPUs=4 Sockets=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=3000 Gres=vm:1,gpu:2 \
-         Feature=vm,small State=CLOUD"
+        "gg[0-3] CPUs=4 Boards=1 Sockets=1 CoresPerSocket=4 ThreadsPerCore=1 CoreSpecCount=0 MemSpecLimit=0 \
+         RealMemory=3000 TmpDisk=0 Weight=1 Gres=vm:1,gpu:2 Feature=vm,small State=CLOUD"
     );
     let partitions = values(&text, "PartitionName");
     assert!(
@@ -163,7 +175,8 @@ fn job_mode_has_lines_of_its_own() {
         "{partitions:?}"
     );
     assert!(
-        partitions[1].contains(" OverSubscribe=NO DefMemPerCPU=500 "),
+        partitions[1].contains(" OverSubscribe=NO ")
+            && partitions[1].contains(" DefMemPerCPU=500 MaxMemPerCPU=3000 "),
         "{partitions:?}"
     );
     let told = fragment.conflicts(&present);

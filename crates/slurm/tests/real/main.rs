@@ -11,7 +11,7 @@ use lab::{Ctld, inside, node};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use thiao_core::view::{BaseState, JobState, NodeReason};
-use thiao_slurm::conf::{NodeLine, Timeouts};
+use thiao_slurm::conf::{MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::{Slurm, SlurmError, Version};
 
@@ -275,6 +275,7 @@ fn slurmctld_takes_the_fragment() {
         ],
         default_partition: None,
         timeouts: Timeouts::default(),
+        memory: MemoryForms::default(),
     };
     assert!(
         fragment.conflicts(&present).is_empty(),

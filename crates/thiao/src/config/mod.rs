@@ -267,6 +267,12 @@ impl Config {
         self.state_dir.join("spool/submitted")
     }
 
+    /// Whether VMs are Thiao's own guests: small, with slurmd and no more.
+    #[must_use]
+    pub fn own_guests(&self) -> bool {
+        matches!(self.provider, ProviderSettings::Qemu(_))
+    }
+
     /// The partitions whose jobs get VMs of their own.
     #[must_use]
     pub fn job_partitions(&self) -> BTreeMap<String, JobPartition> {

@@ -9,6 +9,7 @@ pub mod controller;
 pub mod hooks;
 pub mod machine;
 pub mod nodes;
+pub mod partitions;
 pub mod slurm;
 pub mod vms;
 
@@ -158,7 +159,18 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
         .ok()
         .map(|nodes| nodes.into_iter().map(|node| (node.name.clone(), node)).collect());
     if let Some((view, details)) = &slurm {
-        of_nodes.extend(about_nodes(config, view, details, ours.as_ref(), &client));
+        let impatient = match (&fragment, &facts.partitions) {
+            (Some(fragment), Ok(all)) => partitions::impatient(fragment, all),
+            (Some(_) | None, _) => BTreeMap::new(),
+        };
+        of_nodes.extend(about_nodes(
+            config,
+            view,
+            details,
+            ours.as_ref(),
+            &client,
+            &impatient,
+        ));
     }
     let mut of_controller = controller::judge(
         status
@@ -303,12 +315,19 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
         }),
         (Some(_), Err(_)) | (None, _) => None,
     };
+    let partitions = match &effective {
+        Ok(_) => slurm.partitions().map_err(told),
+        Err(why) => Err(why.clone()),
+    };
     slurm::Facts {
         version,
         ping,
         config: effective,
-        own_guests: matches!(config.provider, ProviderSettings::Qemu(_)),
+        own_guests: config.own_guests(),
         job_mode,
+        partitions,
+        cluster: config.cluster.to_string(),
+        silence_s: config.policy.silence_grace.0 / 1000,
     }
 }
 
@@ -358,6 +377,7 @@ fn about_nodes(
     details: &BTreeMap<NodeName, NodeDetails>,
     ours: Option<&BTreeMap<String, Node>>,
     client: &Client,
+    impatient: &BTreeMap<String, (u64, u64)>,
 ) -> Vec<Finding> {
     let partitions = sizes(config)
         .into_iter()
@@ -368,6 +388,7 @@ fn about_nodes(
         slurm: view,
         ours,
         boot_timeout: config.policy.boot_timeout.0,
+        impatient,
         now: now(),
     };
     let mut found = Vec::new();

@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub ours: Option<&'a BTreeMap<String, Node>>,
     /// How long a VM may take until its node is up, in milliseconds.
     pub boot_timeout: u64,
+    /// For partitions whose ResumeTimeout is too short: it, and what is needed, in seconds.
+    pub impatient: &'a BTreeMap<String, (u64, u64)>,
     /// Milliseconds since the epoch.
     pub now: u64,
 }
@@ -37,8 +39,8 @@ pub enum Trouble {
     NotInSlurm,
     /// `down`, set by Thiao: it could not be backed.
     GivenUp(String),
-    /// `down~`: Slurm gave up at ResumeTimeout.
-    TimedOut,
+    /// `down~`: Slurm gave up at ResumeTimeout; that, and what is needed, in seconds, if it is too short.
+    TimedOut(Option<(u64, u64)>),
     /// `down*`: Slurm lost it; whether it has a VM, if that is known.
     Lost(Option<bool>),
     /// `down`, set by somebody else.
@@ -80,11 +82,16 @@ pub enum Phase {
 #[must_use]
 pub fn troubles(facts: Facts<'_>) -> BTreeMap<Trouble, Vec<NodeName>> {
     let mut all: BTreeMap<Trouble, Vec<NodeName>> = BTreeMap::new();
-    for node in facts.nodes.keys() {
+    for (node, partition) in facts.nodes {
         let ours = facts.ours.and_then(|ours| ours.get(node.as_str()));
         let trouble = match facts.slurm.nodes.get(node) {
             None => Some(Trouble::NotInSlurm),
-            Some(seen) => trouble(seen, ours, facts),
+            Some(seen) => match trouble(seen, ours, facts) {
+                Some(Trouble::TimedOut(_)) => {
+                    Some(Trouble::TimedOut(facts.impatient.get(partition).copied()))
+                }
+                other => other,
+            },
         };
         if let Some(trouble) = trouble {
             all.entry(trouble).or_default().push(node.clone());
@@ -105,7 +112,7 @@ fn trouble(seen: &SlurmNode, ours: Option<&Node>, facts: Facts<'_>) -> Option<Tr
         BaseState::Down => {
             return Some(match whose {
                 Some(Whose::Ours) => Trouble::GivenUp(reason),
-                Some(Whose::ResumeTimeout) => Trouble::TimedOut,
+                Some(Whose::ResumeTimeout) => Trouble::TimedOut(None),
                 Some(Whose::Silence) => Trouble::Lost(has_vm),
                 Some(Whose::Others) | None if flags.not_responding => Trouble::Lost(has_vm),
                 Some(Whose::Others) | None => Trouble::SetDown(reason),
@@ -176,7 +183,14 @@ pub fn finding(trouble: &Trouble, nodes: &[NodeName], why: Option<&str>) -> Find
             told(&format!("down: Thiao could not give it a VM: {reason}; it returns by itself when one can be made")),
         )
         .run(format!("thiao resume --force {list}")),
-        Trouble::TimedOut => Finding::bad(
+        Trouble::TimedOut(Some((has, needed))) => Finding::bad(
+            what,
+            told(&format!(
+                "down~: Slurm waited for ResumeTimeout, {has} s, and gave up; a VM may take {needed} s with all its tries"
+            )),
+        )
+        .run(format!("thiao setup && systemctl restart slurmctld && {}", update("RESUME"))),
+        Trouble::TimedOut(None) => Finding::bad(
             what,
             told("down~: Slurm waited for ResumeTimeout and gave up; Thiao's own limit should have come first"),
         )

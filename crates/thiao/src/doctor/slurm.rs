@@ -7,11 +7,14 @@ use thiao_core::finding::Finding;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
-use thiao_slurm::conf::{self, HOOKS, JobLine, NodeLine, Timeouts};
+use thiao_slurm::conf::{self, HOOKS, JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::details::NodeDetails;
 use thiao_slurm::fragment::{Fragment, OLDEST};
 use thiao_slurm::gate::{GATE, RESERVATION};
-use thiao_slurm::{Config, Ping, Version, lua};
+use thiao_slurm::partitions::Partition;
+use thiao_slurm::{Config, Ping, Version, keys, lua};
+
+use super::partitions;
 
 /// What Slurm said; what it did not say is an error in words.
 #[derive(Debug, Clone)]
@@ -26,6 +29,12 @@ pub struct Facts {
     pub own_guests: bool,
     /// What concerns job mode alone; none without nodesets of it.
     pub job_mode: Option<JobMode>,
+    /// `scontrol show partition`.
+    pub partitions: Result<BTreeMap<String, Partition>, String>,
+    /// The cluster's name in the settings.
+    pub cluster: String,
+    /// How long a node may be silent before Thiao takes it for lost, in seconds.
+    pub silence_s: u64,
 }
 
 /// What concerns job mode alone.
@@ -81,6 +90,7 @@ pub fn fragment(settings: &Settings, version: Version, hooks: &Path) -> Fragment
             resume_s: usual.resume_s.max(u32::try_from(ours_s).unwrap_or(u32::MAX)),
             ..usual
         },
+        memory: MemoryForms::default(),
     }
 }
 
@@ -133,7 +143,13 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
     match (&facts.config, wanted) {
         (Err(why), _) => found.push(Finding::bad("slurm.conf", why.clone()).run("scontrol show config")),
         (Ok(config), Some(wanted)) => {
-            conf(config, wanted, facts.own_guests, &mut found);
+            conf(config, wanted, facts, &mut found);
+            match &facts.partitions {
+                Ok(all) => found.extend(partitions::judge(wanted, config, all)),
+                Err(why) => {
+                    found.push(Finding::bad("partitions", why.clone()).run("scontrol show partition"));
+                }
+            }
             if let Some(job_mode) = &facts.job_mode {
                 found.extend(self::job_mode(job_mode, config, wanted));
             }
@@ -197,8 +213,11 @@ fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding>
     found
 }
 
-fn conf(config: &Config, wanted: &Fragment, own_guests: bool, found: &mut Vec<Finding>) {
+fn conf(config: &Config, wanted: &Fragment, facts: &Facts, found: &mut Vec<Finding>) {
     let before = found.len();
+    found.extend(other_cluster(config, &facts.cluster));
+    found.extend(hasty(config, facts.silence_s));
+    found.extend(keys::harmful(config, facts.own_guests));
     let missing: Vec<&str> = HOOKS
         .iter()
         .map(|(key, _)| *key)
@@ -266,23 +285,56 @@ fn conf(config: &Config, wanted: &Fragment, own_guests: bool, found: &mut Vec<Fi
         }
     }
     for conflict in wanted.conflicts(config) {
-        // What concerns guests without control groups does not concern a site's own images.
-        let groups = conflict.starts_with("guests have no control groups");
         // What setup would change is told as what lacks.
-        if groups && !own_guests || conflict.starts_with("SlurmdParameters") {
+        if conflict.starts_with("SlurmdParameters") {
             continue;
         }
-        let finding =
-            if groups || conflict.starts_with("ResumeProgram") || conflict.starts_with("SuspendProgram") {
-                Finding::bad("slurm.conf", conflict)
-            } else {
-                Finding::warn("slurm.conf", conflict)
-            };
+        let finding = if conflict.starts_with("ResumeProgram") || conflict.starts_with("SuspendProgram") {
+            Finding::bad("slurm.conf", conflict)
+        } else {
+            Finding::warn("slurm.conf", conflict)
+        };
         found.push(finding.advice("change slurm.conf, then restart slurmctld"));
     }
     if found.len() == before {
         found.push(Finding::ok("slurm.conf", "has what `thiao setup` wrote"));
     }
+}
+
+/// The hooks say Slurm's name of the cluster; the controller takes no other's orders.
+fn other_cluster(config: &Config, ours: &str) -> Option<Finding> {
+    let theirs = config.get("ClusterName").filter(|theirs| *theirs != ours)?;
+    Some(
+        Finding::bad(
+            "slurm.conf",
+            format!(
+                "ClusterName is {theirs}, and the settings say {ours}: orders of Slurm's hooks are refused"
+            ),
+        )
+        .advice(format!(
+            "write cluster = \"{theirs}\" in thiao.toml, then restart thiaod"
+        )),
+    )
+}
+
+/// Slurm would give a VM up, and its job, that we still wait for.
+fn hasty(config: &Config, silence_s: u64) -> Option<Finding> {
+    let limit = config
+        .number("SlurmdTimeout")
+        .filter(|limit| (1..silence_s).contains(limit))?;
+    Some(
+        Finding::warn(
+            "slurm.conf",
+            format!(
+                "SlurmdTimeout is {limit} s: a VM that does not answer for so long loses its job, before \
+                 timing.silence_grace ({silence_s} s)"
+            ),
+        )
+        .advice(format!(
+            "write SlurmdTimeout={silence_s} or more (0: Slurm leaves it to Thiao, and watches no other node \
+             either), or a shorter silence_grace"
+        )),
+    )
 }
 
 fn are(keys: &[&str]) -> String {

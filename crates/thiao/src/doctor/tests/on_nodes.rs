@@ -44,6 +44,7 @@ fn said(state: Option<SlurmNode>, ours: Option<Node>) -> Vec<Finding> {
         slurm: &slurm,
         ours: ours.as_ref(),
         boot_timeout: BOOT_TIMEOUT,
+        impatient: &BTreeMap::new(),
         now: NOW,
     };
     nodes::troubles(facts)
@@ -137,6 +138,18 @@ fn down_for_a_reason() {
         let found = said(Some(slurm("down+cloud+powered_down", Some(reason))), None);
         holds(&found, "node fg0", verdict, words, remedy);
     }
+}
+
+#[test]
+fn a_resume_timeout_that_is_too_short_is_what_is_mended() {
+    let found = nodes::finding(&nodes::Trouble::TimedOut(Some((2, 300))), &[name("fg0")], None);
+    holds(
+        &[found],
+        "node fg0",
+        Verdict::Bad,
+        "ResumeTimeout, 2 s, and gave up; a VM may take 300 s",
+        "thiao setup && systemctl restart slurmctld && scontrol update NodeName=fg0 State=RESUME",
+    );
 }
 
 #[test]
@@ -263,6 +276,7 @@ fn many_alike_are_one_finding() {
         slurm: &view,
         ours: None,
         boot_timeout: BOOT_TIMEOUT,
+        impatient: &BTreeMap::new(),
         now: NOW,
     };
     let all = nodes::troubles(facts);
@@ -312,6 +326,7 @@ fn sleeping_nodes_that_a_job_waits_for_are_told() {
             slurm: &view,
             ours: None,
             boot_timeout: BOOT_TIMEOUT,
+            impatient: &BTreeMap::new(),
             now: NOW,
         })
     };
@@ -381,6 +396,7 @@ fn each_others_names_and_addresses_show_in_slurm() {
         slurm: &view,
         ours: None,
         boot_timeout: BOOT_TIMEOUT,
+        impatient: &BTreeMap::new(),
         now: NOW,
     };
     let said = |fg0: NodeDetails, fg1: NodeDetails| {

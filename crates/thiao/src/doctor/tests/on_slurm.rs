@@ -1,5 +1,5 @@
 use super::*;
-use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
+use thiao_slurm::conf::{JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::{Config, Ping, Version};
 
@@ -18,6 +18,9 @@ fn facts(config: &str) -> slurm::Facts {
         config: Ok(Config::parse(config)),
         own_guests: true,
         job_mode: None,
+        partitions: Ok(BTreeMap::new()),
+        cluster: "lab".to_owned(),
+        silence_s: 300,
     }
 }
 
@@ -35,6 +38,7 @@ fn wanted() -> Fragment {
         }],
         default_partition: None,
         timeouts: Timeouts::default(),
+        memory: MemoryForms::default(),
     }
 }
 
@@ -90,8 +94,10 @@ fn what_lacks_or_differs_is_named() {
         ),
     ] {
         // What setup writes is mended by it; what somebody else wrote is not.
-        let remedy = if words.contains("/usr/bin/other") || words.starts_with("guests") {
+        let remedy = if words.contains("/usr/bin/other") {
             "change slurm.conf"
+        } else if words.starts_with("guests") {
+            "write ProctrackType=proctrack/linuxproc"
         } else {
             "thiao setup"
         };
@@ -285,4 +291,163 @@ fn job_mode_needs_more() {
         "wait at the gate",
         "",
     );
+}
+
+/// What is said of these partitions, beside what is well.
+fn about_partitions(wanted: &Fragment, config: &str, listing: &str) -> Vec<Finding> {
+    let all = thiao_slurm::partitions::parse(listing).unwrap();
+    partitions::judge(wanted, &Config::parse(config), &all)
+}
+
+const RIGHT: &str = "PartitionName=vm Nodes=fg[0-1] State=UP MinNodes=0 MaxNodes=UNLIMITED OverSubscribe=EXCLUSIVE \
+    DefMemPerNode=200 MaxMemPerCPU=200 ResumeTimeout=300 SuspendTimeout=10 SuspendTime=60 MaxCPUsPerNode=UNLIMITED";
+
+#[test]
+fn a_partition_that_is_not_as_written_is_told() {
+    let said = |from: &str, to: &str| {
+        let text = RIGHT.replace(from, to);
+        assert!(from == to || text != RIGHT);
+        about_partitions(&wanted(), "", &text)
+    };
+    assert_eq!(said("", ""), []);
+    // As 26.05 says it.
+    assert_eq!(
+        said("OverSubscribe=EXCLUSIVE", "OverSubscribe=NO Exclusive=NODE"),
+        []
+    );
+    for (from, to, words) in [
+        (
+            "MaxNodes=UNLIMITED",
+            "MaxNodes=1",
+            "MaxNodes is 1: jobs on more nodes are refused",
+        ),
+        (
+            "DefMemPerNode=200",
+            "DefMemPerCPU=4000",
+            "DefMemPerCPU is 4000, and nodes have 200 MiB",
+        ),
+        ("MaxMemPerCPU=200", "MaxMemPerCPU=100", "MaxMemPerCPU is 100"),
+        ("=EXCLUSIVE", "=YES:4", "jobs share a VM"),
+        ("State=UP", "State=DOWN", "it starts no jobs"),
+        (
+            "ResumeTimeout=300",
+            "ResumeTimeout=2",
+            "ResumeTimeout is 2 s, and a VM may take 300 s",
+        ),
+    ] {
+        holds(
+            &said(from, to),
+            "partition vm",
+            Verdict::Bad,
+            words,
+            "thiao setup && systemctl",
+        );
+    }
+    for (from, to, words) in [
+        ("SuspendTime=60", "SuspendTime=INFINITE", "never be ended"),
+        (
+            "SuspendTimeout=10",
+            "SuspendTimeout=1",
+            "wants nodes again 1 s after",
+        ),
+    ] {
+        holds(
+            &said(from, to),
+            "partition vm",
+            Verdict::Warn,
+            words,
+            "thiao setup",
+        );
+    }
+    let excluded = about_partitions(
+        &wanted(),
+        "SuspendExcParts = a,vm\nSuspendExcNodes = fg[1-9]\n",
+        RIGHT,
+    );
+    let texts: Vec<&str> = excluded.iter().map(|finding| finding.text.as_str()).collect();
+    assert!(
+        texts.len() == 2 && texts[0].contains("SuspendExcParts") && texts[1].contains("SuspendExcNodes"),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn a_partition_of_the_sites_that_has_our_nodes_is_told() {
+    let line = |shared: &str, nodes: &str| format!("{RIGHT}\nPartitionName=all Nodes={nodes} {shared}\n");
+    let mut wanted = wanted();
+    let text = line("OverSubscribe=YES:4", "cn[01-02],fg[0-1]");
+    holds(
+        &about_partitions(&wanted, "", &text),
+        "partition all",
+        Verdict::Warn,
+        "has the nodes fg[0-1], whose VMs its jobs share",
+        "write Nodes=cn[01-02] there",
+    );
+    assert_eq!(
+        about_partitions(&wanted, "", &line("OverSubscribe=EXCLUSIVE", "cn1,fg0")),
+        []
+    );
+    assert_eq!(
+        about_partitions(&wanted, "", &line("OverSubscribe=YES:4", "cn1")),
+        []
+    );
+    wanted.nodes[0].job = Some(JobLine {
+        memory_per_cpu_mb: 100,
+        gpus: 0,
+    });
+    let text = line("OverSubscribe=EXCLUSIVE", "fg1").replacen(
+        "OverSubscribe=EXCLUSIVE DefMemPerNode=200",
+        "OverSubscribe=NO DefMemPerCPU=100",
+        1,
+    );
+    holds(
+        &about_partitions(&wanted, "", &text),
+        "partition all",
+        Verdict::Bad,
+        "pass the gate by",
+        "take them out of it",
+    );
+    let overruled = text
+        .replace("DefMemPerCPU=100", "DefMemPerNode=100")
+        .replace("Nodes=fg1 ", "Nodes=cn1 ");
+    holds(
+        &about_partitions(&wanted, "", &overruled),
+        "partition vm",
+        Verdict::Warn,
+        "get DefMemPerNode=100, not 100 MiB for each CPU",
+        "PartitionName=DEFAULT",
+    );
+}
+
+#[test]
+fn what_would_lose_jobs_is_told_before() {
+    let said = |more: &str| said(&format!("{GOOD}{more}"));
+    holds(
+        &said("SlurmdTimeout = 120 sec\n"),
+        "slurm.conf",
+        Verdict::Warn,
+        "SlurmdTimeout is 120 s",
+        "SlurmdTimeout=300",
+    );
+    holds(
+        &said("ClusterName = other\n"),
+        "slurm.conf",
+        Verdict::Bad,
+        "ClusterName is other, and the settings say lab",
+        "cluster = \"other\"",
+    );
+    holds(
+        &said("Epilog[0] = /x\n"),
+        "slurm.conf",
+        Verdict::Bad,
+        "Epilog is /x: slurmd runs it after each job",
+        "[[qemu.share]]",
+    );
+    for fine in [
+        "SlurmdTimeout = 0 sec\n",
+        "SlurmdTimeout = 300 sec\n",
+        "ClusterName = lab\n",
+    ] {
+        holds(&said(fine), "slurm.conf", Verdict::Ok, "has what", "");
+    }
 }

@@ -1,0 +1,317 @@
+//! Keys of `slurm.conf` that do not go together with nodes that are VMs: when, how badly, why, and what
+//! mends it, as data. They hold for the whole cluster: Slurm has none of them per node or partition.
+//!
+//! Each was tried with one job on a slurmd that lacked what is named, unless it says otherwise (22.05.8,
+//! 24.11.5, 26.05.5).
+
+use crate::info::Config;
+use thiao_core::finding::{Finding, Verdict};
+
+/// Whose guests a key harms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guests {
+    /// Thiao's own, which have slurmd, busybox and no more.
+    Own,
+    /// A site's images too.
+    Any,
+}
+
+/// When a key harms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// It has a value.
+    Set,
+    /// Its list has this word.
+    Has(&'static str),
+    /// Its value is none of these.
+    Not(&'static [&'static str]),
+}
+
+struct Key {
+    name: &'static str,
+    when: When,
+    guests: Guests,
+    verdict: Verdict,
+    why: &'static str,
+    cure: &'static str,
+}
+
+/// What mends programs that guests lack.
+const SHARE: &str = "give the guests the folder of the program and of all that it calls ([[qemu.share]] or \
+                     [[opennebula.share]] in thiao.toml), or take the key out of slurm.conf";
+const WORDS: &str = "change it in slurm.conf, then restart slurmctld";
+
+const fn own(name: &'static str, when: When, verdict: Verdict, why: &'static str, cure: &'static str) -> Key {
+    Key {
+        name,
+        when,
+        guests: Guests::Own,
+        verdict,
+        why,
+        cure,
+    }
+}
+
+const fn any(name: &'static str, when: When, verdict: Verdict, why: &'static str, cure: &'static str) -> Key {
+    Key {
+        name,
+        when,
+        guests: Guests::Any,
+        verdict,
+        why,
+        cure,
+    }
+}
+
+const KEYS: &[Key] = &[
+    own(
+        "Prolog",
+        When::Set,
+        Verdict::Bad,
+        "slurmd runs it before each job, and a guest has no such file: the job is held (launch failed requeued \
+         held), its node drained (Prolog error)",
+        SHARE,
+    ),
+    own(
+        "Epilog",
+        When::Set,
+        Verdict::Bad,
+        "slurmd runs it after each job, and a guest has no such file: the node is drained (Epilog error)",
+        SHARE,
+    ),
+    own(
+        "TaskProlog",
+        When::Set,
+        Verdict::Bad,
+        "it runs before each task, and a guest has no such file: the job fails",
+        SHARE,
+    ),
+    own(
+        "TaskEpilog",
+        When::Set,
+        Verdict::Warn,
+        "it runs after each task, and a guest has no such file: each job's output gets lines of errors",
+        SHARE,
+    ),
+    own(
+        "SrunProlog",
+        When::Set,
+        Verdict::Warn,
+        "srun runs it where it is called, and a guest has no such file: batch jobs that call srun get a line of \
+         errors and go on without it",
+        SHARE,
+    ),
+    own(
+        "SrunEpilog",
+        When::Set,
+        Verdict::Warn,
+        "srun runs it where it is called, and a guest has no such file: batch jobs that call srun get a line of \
+         errors and go on without it",
+        SHARE,
+    ),
+    any(
+        "HealthCheckProgram",
+        When::Set,
+        Verdict::Warn,
+        "slurmd runs it in VMs too: a check of hardware, or of a mount that VMs do not have, drains them; without \
+         the file nothing is checked",
+        "let it do nothing on Thiao's nodes (it has SLURMD_NODENAME)",
+    ),
+    own(
+        "MpiDefault",
+        When::Not(&["none", "pmi2"]),
+        Verdict::Bad,
+        "guests have no such library: each srun fails there (Couldn't load specified plugin)",
+        "write MpiDefault=pmi2 or none; on other nodes users then say srun --mpi=...",
+    ),
+    own(
+        "JobContainerType",
+        When::Not(&["none", "job_container/none"]),
+        Verdict::Warn,
+        "guests have no folders for job_container.conf: it was never tried with them",
+        WORDS,
+    ),
+    own(
+        "NamespaceType",
+        When::Set,
+        Verdict::Warn,
+        "guests have no folders for namespace.yaml: it was never tried with them",
+        WORDS,
+    ),
+    own(
+        "PrologFlags",
+        When::Has("X11"),
+        Verdict::Warn,
+        "guests have no xauth: srun --x11 fails there, and proctrack/linuxproc, which they need, does not go \
+         together with it",
+        "take X11 out of it",
+    ),
+    own(
+        "UsePAM",
+        When::Not(&["0", "no"]),
+        Verdict::Warn,
+        "guests have no PAM to ask, which was never tried",
+        WORDS,
+    ),
+    own(
+        "PlugStackConfig",
+        When::Set,
+        Verdict::Warn,
+        "guests have no SPANK plugins: a job fails there if one is required",
+        "make them optional in plugstack.conf",
+    ),
+    own(
+        "NodeFeaturesPlugins",
+        When::Set,
+        Verdict::Warn,
+        "guests have no node features to change, and none of its programs",
+        WORDS,
+    ),
+    own(
+        "AcctGatherEnergyType",
+        When::Not(&["none", "acct_gather_energy/none"]),
+        Verdict::Warn,
+        "guests have no such sensors",
+        WORDS,
+    ),
+    own(
+        "SwitchType",
+        When::Not(&["none", "switch/none", "switch/generic"]),
+        Verdict::Warn,
+        "guests have no such network",
+        WORDS,
+    ),
+    own(
+        "LaunchParameters",
+        When::Has("disable_send_gids"),
+        Verdict::Warn,
+        "guests know their users' own group only: jobs are in no other there",
+        "take disable_send_gids out of it",
+    ),
+    any(
+        "TopologyPlugin",
+        When::Not(&["topology/none", "topology/default", "topology/flat"]),
+        Verdict::Warn,
+        "nodes that topology.conf does not name are out of reach of the others for jobs on several nodes",
+        "name Thiao's nodes in topology.conf, under a switch of their own",
+    ),
+    any(
+        "PreemptMode",
+        When::Has("SUSPEND"),
+        Verdict::Warn,
+        "a suspended job keeps its VM, in which no other runs: what preempts it waits all the same",
+        "write PreemptMode=REQUEUE, or give no partition a higher PriorityTier than Thiao's",
+    ),
+    own(
+        "ProctrackType",
+        When::Has("proctrack/cgroup"),
+        Verdict::Bad,
+        "guests have no control groups, and slurmd does not start there",
+        "write ProctrackType=proctrack/linuxproc",
+    ),
+    own(
+        "TaskPlugin",
+        When::Has("task/cgroup"),
+        Verdict::Bad,
+        "guests have no control groups, and slurmd does not start there",
+        "write TaskPlugin=task/none, or what it has without task/cgroup",
+    ),
+    own(
+        "JobAcctGatherType",
+        When::Has("jobacct_gather/cgroup"),
+        Verdict::Bad,
+        "guests have no control groups, and slurmd does not start there",
+        "write JobAcctGatherType=jobacct_gather/none",
+    ),
+    // Shown only where something of Slurm's uses cgroups (22.05.8): what comes next after setup tells it always.
+    own(
+        "CgroupPlugin",
+        When::Not(&["cgroup/v1", "disabled"]),
+        Verdict::Bad,
+        "guests have no control groups, and slurmd looks for them there",
+        "write CgroupPlugin=cgroup/v1 into cgroup.conf",
+    ),
+];
+
+/// What of this configuration harms, each with its cure; `own_guests`: they are Thiao's own, and no image of
+/// the site's.
+#[must_use]
+pub fn harmful(present: &Config, own_guests: bool) -> Vec<Finding> {
+    let concerns = |key: &&Key| match key.guests {
+        Guests::Own => own_guests,
+        Guests::Any => true,
+    };
+    KEYS.iter()
+        .filter(concerns)
+        .filter_map(|key| {
+            let value = found(present, key)?;
+            let text = format!("{} is {value}: {}", key.name, key.why);
+            Some(Finding::new("slurm.conf", key.verdict, text).advice(key.cure))
+        })
+        .collect()
+}
+
+/// The value by which a key harms.
+fn found(present: &Config, key: &Key) -> Option<String> {
+    let values = present.values(key.name);
+    let value = values.join(", ");
+    let harms = match key.when {
+        When::Set => !values.is_empty(),
+        When::Has(word) => present.has(key.name, word),
+        When::Not(good) => !values.is_empty() && !good.iter().any(|good| value.eq_ignore_ascii_case(good)),
+    };
+    harms.then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str, own_guests: bool) -> Vec<(Verdict, String)> {
+        harmful(&Config::parse(text), own_guests)
+            .into_iter()
+            .map(|finding| {
+                assert!(finding.remedy.is_some(), "{finding:?}");
+                (
+                    finding.verdict,
+                    finding.text.split(':').next().unwrap().to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_slurm_has_by_itself_harms_nothing() {
+        for text in [
+            include_str!("../tests/data/config/22.05.txt"),
+            include_str!("../tests/data/config/24.11.txt"),
+            include_str!("../tests/data/config/26.05.txt"),
+        ] {
+            assert!(Config::parse(text).get("SlurmctldPort").is_some());
+            assert_eq!(named(text, true), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_harms_is_named_with_its_cure() {
+        let bad = |name: &str| vec![(Verdict::Bad, name.to_owned())];
+        assert_eq!(
+            named("Prolog = /etc/slurm/prolog.d/*\n", true),
+            bad("Prolog is /etc/slurm/prolog.d/*")
+        );
+        // As 24.05 and later list them.
+        assert_eq!(
+            named("Prolog[0] = /a\nProlog[1] = /b\nPrologSlurmctld[0] = /c\n", true),
+            bad("Prolog is /a, /b")
+        );
+        assert_eq!(named("MpiDefault = pmix\n", true), bad("MpiDefault is pmix"));
+        assert_eq!(named("MpiDefault = pmi2\nUsePAM = No\n", true), []);
+        assert_eq!(
+            named("TaskPlugin = task/affinity,task/cgroup\n", true),
+            bad("TaskPlugin is task/affinity,task/cgroup")
+        );
+        // A site's own images have what its other nodes have.
+        assert_eq!(named("Prolog = /p\nTaskPlugin = task/cgroup\n", false), []);
+        assert_eq!(named("TopologyPlugin = topology/tree\n", false).len(), 1);
+    }
+}
