@@ -127,10 +127,9 @@ impl Slurm {
 
     fn jobs(&self) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
         let mark = mark()?;
-        let text = self.runner.run(
-            "squeue",
-            ["-h", "-a", "-O", &jobs::format(&mark), "--array-unique"],
-        )?;
+        let text = self
+            .runner
+            .run("squeue", ["-h", "-a", "-O", &jobs::format(&mark), "-r"])?;
         jobs::parse(&text, &mark)
     }
 

@@ -232,15 +232,7 @@ impl Slurm {
         // The id of an array's last task lists the whole array.
         let text = self.runner.run(
             "squeue",
-            [
-                "-h",
-                "-a",
-                "-O",
-                &format,
-                "--array-unique",
-                "-j",
-                &job.to_string(),
-            ],
+            ["-h", "-a", "-O", &format, "-r", "-j", &job.to_string()],
         )?;
         let found = jobs::parse(&text, &mark)?.remove(&job);
         let found = found.ok_or_else(|| SlurmError::NoSuchJob {

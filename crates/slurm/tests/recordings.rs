@@ -194,6 +194,31 @@ fn jobs_of_job_mode_are_read() {
 }
 
 #[test]
+fn the_lines_of_an_arrays_tasks_are_one_record() {
+    for text in [
+        include_str!("data/tasks-22.05.txt"),
+        include_str!("data/tasks-26.05.txt"),
+    ] {
+        let jobs = jobs::parse(text, MARK).unwrap();
+        assert_eq!(jobs.len(), 5);
+        let tasks = |job: u32| jobs[&JobId(job)].array.clone().unwrap().tasks;
+        let irregular = vec![
+            1, 3, 4, 7, 8, 12, 14, 17, 18, 21, 22, 24, 27, 28, 31, 32, 34, 37, 38, 41, 42,
+        ];
+        assert_eq!(tasks(1), irregular, "more than squeue lists in 64 characters");
+        let (of_array, apart) = (&jobs[&JobId(1)], &jobs[&JobId(4)]);
+        assert_eq!(
+            (of_array.gate, &of_array.state),
+            (Gate::Waits, &JobState::Pending)
+        );
+        assert_eq!((apart.gate, apart.licenses.as_str()), (Gate::Open, "a:1"));
+        assert_eq!((tasks(4), tasks(5)), (vec![11], vec![44]));
+        // squeue leaves the last one out.
+        assert_eq!(tasks(2), (0..40).step_by(2).collect::<Vec<u32>>());
+    }
+}
+
+#[test]
 fn nothing_listed_is_an_empty_view() {
     assert!(nodes::parse("", MARK).unwrap().is_empty());
     assert!(nodes::parse("\n", MARK).unwrap().is_empty());
@@ -552,7 +577,22 @@ proptest! {
             job.nodes = if sorted.is_empty() { Vec::new() } else { hostlist::expand(hostlist::fold(&sorted)).unwrap() };
             (job.id, job)
         }).collect();
-        prop_assert_eq!(jobs::parse(&text, MARK).unwrap(), expected);
+        prop_assert_eq!(jobs::parse(&text, MARK).unwrap(), expected.clone());
+
+        let each = |job: &SlurmJob| -> Vec<String> {
+            let one = |array: JobId, task: u32| {
+                let array = Some(ArrayTasks { job: array, tasks: vec![task] });
+                job_line(&SlurmJob { array, ..job.clone() })
+            };
+            match &job.array {
+                Some(array) => array.tasks.iter().map(|task| one(array.job, *task)).collect(),
+                None => vec![job_line(job)],
+            }
+        };
+        let mut lines: Vec<String> = expected.values().flat_map(each).collect();
+        prop_assert_eq!(jobs::parse(&lines.concat(), MARK).unwrap(), expected.clone());
+        lines.reverse();
+        prop_assert_eq!(jobs::parse(&lines.concat(), MARK).unwrap(), expected);
     }
 
     #[test]

@@ -145,6 +145,55 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
 }
 
 #[test]
+fn an_array_of_irregular_tasks_hides_nothing() {
+    let Some(dir) = inside("job_mode::an_array_of_irregular_tasks_hides_nothing") else {
+        return;
+    };
+    let ctld = start(dir);
+    ctld.hold(true);
+    let tasks: Vec<u32> = (0..60).map(|n| n * 3 + n % 2).collect();
+    let list: Vec<String> = tasks.iter().map(u32::to_string).collect();
+    let array = ctld.sbatch(&[
+        "-p",
+        "jobs",
+        &format!("--array={}%50", list.join(",")),
+        "--wrap",
+        "true",
+    ]);
+    let other = ctld.sbatch(&["-H", "--wrap", "true"]);
+    let seen = ctld.seen(array);
+    assert_eq!(
+        seen.array,
+        Some(ArrayTasks {
+            job: array,
+            tasks: tasks.clone()
+        })
+    );
+    assert_eq!(seen.gate, Gate::Waits);
+    assert!(ctld.job(other).is_some());
+
+    let let_go = ArrayTasks {
+        job: array,
+        tasks: tasks[10..20].to_vec(),
+    };
+    ctld.admit(&[Admission {
+        job: array,
+        array: Some(let_go),
+        licenses: String::new(),
+    }]);
+    let view = ctld.slurm.look().unwrap();
+    let rest = view.jobs[&array].array.as_ref().unwrap();
+    assert_eq!(rest.tasks, [&tasks[..10], &tasks[20..]].concat());
+    let apart: Vec<u32> = view
+        .jobs
+        .values()
+        .filter(|job| job.gate == Gate::Open)
+        .flat_map(|job| job.array.iter().flat_map(|array| array.tasks.clone()))
+        .collect();
+    assert_eq!(apart, tasks[10..20]);
+}
+
+#[test]
 fn an_array_of_500_is_let_go_in_parts() {
     let Some(dir) = inside("job_mode::an_array_of_500_is_let_go_in_parts") else {
         return;
