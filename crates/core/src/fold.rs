@@ -312,6 +312,7 @@ impl World {
         self.jobs_started.clear();
         self.slurm_began = began;
         self.see_jobs(&view, began);
+        notes.extend(self.newly_unknown(&view));
         self.slurm = Some(view);
         notes
     }

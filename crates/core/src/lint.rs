@@ -130,7 +130,12 @@ impl<'a> Linter<'a> {
             Action::DestroyVm { tag, id, cause, .. } => self.destroy(tag, id.as_ref(), cause),
             Action::SetDown { node, reason, .. } => self.set_down(node, reason),
             Action::ReturnNode { node } => self.give_back(node),
-            Action::StartNow { job } => self.job(*job).map(drop),
+            Action::StartNow { job } => {
+                let seen = self.job(*job)?;
+                refuse_if(matches!(seen.state, JobState::Unknown(_)), || {
+                    format!("job {job} is in a state that is not understood")
+                })
+            }
             Action::Admit { job, array, .. } => self.admit(*job, array.as_ref()),
             Action::CloseGate { job, .. } | Action::FinishPutBack { job, .. } => {
                 let seen = self.own_job(*job)?;

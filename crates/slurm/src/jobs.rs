@@ -18,9 +18,8 @@
 
 use crate::error::SlurmError;
 use crate::gate::{self, GPU};
-use crate::words;
+use crate::{nodes, words};
 use std::collections::BTreeMap;
-use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::COMMENT_PREFIX;
 use thiao_core::view::{ArrayTasks, JobState, Request, SlurmJob};
@@ -42,7 +41,8 @@ pub fn format(mark: &str) -> String {
     )
 }
 
-/// Reads the whole listing; an error if a record is not as expected.
+/// Reads the whole listing; an error if it is cut off. A record that cannot be read is a job in a
+/// [`JobState::Unknown`] that says why.
 pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
     let mut jobs = BTreeMap::new();
     let mut rest = text;
@@ -52,7 +52,7 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmE
         let (comment, after) = after.split_once(mark).ok_or_else(cut_off)?;
         let (name, after) = after.split_once(mark).ok_or_else(cut_off)?;
         rest = after.strip_prefix('\n').unwrap_or(after);
-        if !more_tasks(&mut jobs, record)? {
+        if !more_tasks(&mut jobs, record) {
             let job = parse_job(record, comment, name)?;
             jobs.insert(job.id, job);
         }
@@ -69,94 +69,87 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmE
 }
 
 /// Whether this is a further line of a record that stands for many tasks of an array, which it then gets.
-fn more_tasks(jobs: &mut BTreeMap<JobId, SlurmJob>, record: &str) -> Result<bool, SlurmError> {
+fn more_tasks(jobs: &mut BTreeMap<JobId, SlurmJob>, record: &str) -> bool {
     let mut fields = record.splitn(4, '|');
     let id = fields.next().and_then(number).map(JobId);
     let array = fields.next().and_then(number).map(JobId);
     let list = fields.next().and_then(some);
-    let known = id
-        .and_then(|id| jobs.get_mut(&id)?.array.as_mut())
-        .filter(|known| Some(known.job) == array);
-    let (Some(known), Some(list)) = (known, list) else {
-        return Ok(false);
+    let Some(job) = id.and_then(|id| jobs.get_mut(&id)) else {
+        return false;
     };
-    let bad = || SlurmError::unparsable(WHAT, record, BAD_TASKS);
-    let more = tasks(list).ok_or_else(bad)?;
-    if known.tasks.len().saturating_add(more.len()) > MAX_TASKS {
-        return Err(bad());
+    let known = job.array.as_mut().filter(|known| Some(known.job) == array);
+    let (Some(known), Some(list)) = (known, list) else {
+        return false;
+    };
+    match tasks(list) {
+        Some(more) if known.tasks.len().saturating_add(more.len()) <= MAX_TASKS => known.tasks.extend(more),
+        Some(_) | None => job.state = JobState::Unknown(format!("unreadable: {BAD_TASKS}")),
     }
-    known.tasks.extend(more);
-    Ok(true)
+    true
 }
 
+/// Reads one record. What of it cannot be read costs this job alone: it is there, in an unknown state that
+/// says why, with what could be read before. A listing without ids is none.
 fn parse_job(record: &str, comment: &str, name: &str) -> Result<SlurmJob, SlurmError> {
-    let bad = |why: &str| SlurmError::unparsable(WHAT, record, why);
     let mut fields = record.splitn(21, '|');
-    let mut field = || fields.next().ok_or_else(|| bad(FIELDS));
-    let id = number(field()?).ok_or_else(|| bad("the job id is no number"))?;
-    let array_job = field()?;
-    let array = match some(field()?) {
-        Some(list) => {
-            let job = number(array_job).ok_or_else(|| bad("the array's id is no number"))?;
-            let tasks = tasks(list).ok_or_else(|| bad(BAD_TASKS))?;
-            Some(ArrayTasks {
-                job: JobId(job),
-                tasks,
-            })
-        }
-        None => None,
-    };
-    let het = some(field()?).and_then(number).map(JobId);
-    let uid = number(field()?).ok_or_else(|| bad("the uid is no number"))?;
-    let user = field()?.to_owned();
-    let account = some(field()?).unwrap_or_default().to_owned();
-    let partition = field()?.to_owned();
+    let id = fields.next().and_then(number);
+    let id = id.ok_or_else(|| SlurmError::unparsable(WHAT, record, "the job id is no number"))?;
+    let mut job = SlurmJob::new(JobId(id));
+    name.clone_into(&mut job.name);
+    job.admin_comment = some(comment).map(str::to_owned);
+    job.has_options = job.admin_comment.as_deref().is_some_and(has_options);
+    if let Err(why) = read_fields(&mut job, fields) {
+        job.state = JobState::Unknown(format!("unreadable: {why}"));
+    }
+    Ok(job)
+}
+
+/// Reads what comes behind the id; the error says what cannot be read.
+fn read_fields<'a>(
+    job: &mut SlurmJob,
+    mut fields: impl Iterator<Item = &'a str>,
+) -> Result<(), &'static str> {
+    let mut field = || fields.next().ok_or(FIELDS);
+    let (array_job, list, het) = (field()?, field()?, field()?);
+    let uid = number(field()?);
+    field()?.clone_into(&mut job.user);
+    some(field()?).unwrap_or_default().clone_into(&mut job.account);
+    field()?.clone_into(&mut job.partition);
     let state = parse_state(field()?.trim());
-    let node_count = parse_count(field()?).ok_or_else(|| bad("the node count is no number"))?;
-    let task_count = parse_count(field()?).unwrap_or(1);
-    let submit = parse_time(field()?);
-    let start = parse_time(field()?);
-    let nodes = match some(field()?) {
-        Some(list) => hostlist::expand(list).map_err(|e| bad(&e.to_string()))?,
-        None => Vec::new(),
-    };
-    let reason = words::job_reason(field()?);
-    let priority = field()?
-        .trim()
-        .parse()
-        .map_err(|_| bad("the priority is no number"))?;
-    let (gate, licenses) = gate::split(some(field()?).unwrap_or_default());
+    let (node_count, task_count) = (parse_count(field()?), parse_count(field()?).unwrap_or(1));
+    job.submit = parse_time(field()?);
+    job.start = parse_time(field()?);
+    let nodes = some(field()?).map_or(Ok((Vec::new(), true)), nodes::names);
+    let (nodes, all_nodes) = nodes.unwrap_or_default();
+    job.nodes = nodes;
+    job.reason = words::job_reason(field()?);
+    let priority = field()?.trim().parse();
+    (job.gate, job.licenses) = gate::split(some(field()?).unwrap_or_default());
     let tres = some(field()?).unwrap_or_default();
     let requeue = field()?.trim() == "1";
     let batch = field()?.trim() == "1";
-    let mut request = request(tres, node_count);
-    if request.gpus == 0 {
-        request.gpus = gpus(fields.next().unwrap_or_default(), request.nodes, task_count);
+    job.requeue = requeue && batch;
+
+    job.array = match some(list) {
+        Some(list) => Some(ArrayTasks {
+            job: JobId(number(array_job).ok_or("the array's id is no number")?),
+            tasks: tasks(list).ok_or(BAD_TASKS)?,
+        }),
+        None => None,
+    };
+    job.het = some(het).and_then(number).map(JobId);
+    job.uid = uid.ok_or("the uid is no number")?;
+    job.node_count = node_count.ok_or("the node count is no number")?;
+    if !all_nodes {
+        return Err("its nodes are no list of names");
     }
-    let admin_comment = some(comment).map(str::to_owned);
-    Ok(SlurmJob {
-        id: JobId(id),
-        name: name.to_owned(),
-        uid,
-        user,
-        partition,
-        state,
-        reason,
-        nodes,
-        node_count,
-        submit,
-        start,
-        priority,
-        account,
-        request,
-        array,
-        het,
-        gate,
-        licenses,
-        has_options: admin_comment.as_deref().is_some_and(has_options),
-        requeue: requeue && batch,
-        admin_comment,
-    })
+    job.priority = priority.map_err(|_| "the priority is no number")?;
+    job.request = request(tres, job.node_count);
+    if job.request.gpus == 0 {
+        job.request.gpus = gpus(fields.next().unwrap_or_default(), job.request.nodes, task_count);
+    }
+    job.state = state;
+    Ok(())
 }
 
 /// A value that is there: squeue has several words for one that is not.

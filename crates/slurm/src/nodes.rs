@@ -15,7 +15,7 @@
 use crate::error::SlurmError;
 use crate::words;
 use std::collections::BTreeMap;
-use thiao_core::hostlist;
+use thiao_core::hostlist::{self, HostlistError, Problem};
 use thiao_core::ids::NodeName;
 use thiao_core::view::{BaseState, NodeFlags, SlurmNode};
 
@@ -31,9 +31,10 @@ pub fn format(mark: &str) -> String {
     format!("NodeList:|,StateComplete:|,Reason:|{mark}")
 }
 
-/// Reads the whole listing; an error if a line is not as expected.
+/// Reads the whole listing; an error if it is cut off, or no such listing.
 ///
-/// A node that is in several partitions appears more than once, with the same state.
+/// A node that is in several partitions appears more than once, with the same state. Nodes with names that
+/// no node of ours can have are left out: a site's own odd names cost nothing else.
 pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<NodeName, SlurmNode>, SlurmError> {
     let mut nodes = BTreeMap::new();
     let end = format!("{SEPARATOR}{mark}");
@@ -51,8 +52,7 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<NodeName, SlurmNode>, Sl
         let (Some(list), Some(state), Some(reason)) = (fields.next(), fields.next(), fields.next()) else {
             return Err(SlurmError::unparsable(WHAT, line, "three fields are expected"));
         };
-        let names =
-            hostlist::expand(list.trim()).map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?;
+        let (names, _) = names(list.trim()).map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?;
         let (base, flags) = parse_state(state.trim());
         let node = SlurmNode {
             base,
@@ -63,6 +63,32 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<NodeName, SlurmNode>, Sl
         nodes.extend(names.into_iter().map(|name| (name, node.clone())));
     }
     Ok(nodes)
+}
+
+/// The names of a hostlist, and whether these are all: names that no node of ours can have are left out.
+///
+/// # Errors
+/// When there are more than any cluster has.
+pub(crate) fn names(list: &str) -> Result<(Vec<NodeName>, bool), HostlistError> {
+    match hostlist::expand(list) {
+        Ok(names) => return Ok((names, true)),
+        Err(e) if matches!(e.problem, Problem::TooMany(_) | Problem::TooLong(_)) => return Err(e),
+        Err(_) => {}
+    }
+    let mut depth = 0_u32;
+    let items = list.split(|c| {
+        match c {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    let readable: Vec<&str> = items.filter(|item| hostlist::count(item).is_ok()).collect();
+    match readable.is_empty() {
+        true => Ok((Vec::new(), false)),
+        false => hostlist::expand(readable.join(",")).map(|names| (names, false)),
+    }
 }
 
 /// Slurm's word for a state with its flags, e.g. `idle+cloud+powered_down`, in any case.

@@ -595,6 +595,52 @@ proptest! {
         prop_assert_eq!(jobs::parse(&lines.concat(), MARK).unwrap(), expected);
     }
 
+    /// What cannot be read of one job or name costs that alone.
+    #[test]
+    fn an_odd_record_is_there_and_the_others_are_read(list in proptest::collection::vec(any_job(), 1..8), at in any::<proptest::sample::Index>(), field in 1usize..17, odd in "[a-z.!]{0,6}", keep in any::<bool>()) {
+        let jobs: BTreeMap<JobId, SlurmJob> = list.into_iter().map(|job| (job.id, job)).collect();
+        let hurt = *at.get(&jobs.keys().collect::<Vec<_>>());
+        let line = |job: &SlurmJob| {
+            let line = job_line(job);
+            if job.id != *hurt {
+                return line;
+            }
+            let mut fields: Vec<&str> = line.split('|').collect();
+            match keep {
+                true => fields[field] = &odd,
+                // Or there is nothing behind it at all.
+                false => fields.truncate(field),
+            }
+            let end = if keep { String::new() } else { format!("{MARK}{MARK}{MARK}\n") };
+            fields.join("|") + &end
+        };
+        let text: String = jobs.values().map(line).collect();
+        let whole: String = jobs.values().map(job_line).collect();
+        let (seen, expected) = (jobs::parse(&text, MARK).unwrap(), jobs::parse(&whole, MARK).unwrap());
+        prop_assert!(seen.keys().eq(expected.keys()));
+        for (id, job) in &expected {
+            prop_assert!(id == hurt || seen[id] == *job);
+        }
+        if !keep {
+            prop_assert!(matches!(seen[hurt].state, JobState::Unknown(_)), "{:?}", seen[hurt]);
+        }
+    }
+
+    #[test]
+    fn odd_names_of_nodes_cost_no_other(names in any_names(), odd in "[?_!][a-z]{0,5}") {
+        let list = hostlist::fold(&names);
+        let expected: Vec<NodeName> = hostlist::expand(&list).unwrap();
+        for list in [format!("{odd},{list}"), format!("{list},{odd}[0-3,7]"), format!("x[{odd}],{list}")] {
+            let text = format!("{list}|idle+cloud|none|{MARK}\n");
+            let nodes = nodes::parse(&text, MARK).unwrap();
+            prop_assert!(nodes.keys().eq(expected.iter().collect::<std::collections::BTreeSet<_>>()));
+            let job = job_line(&SlurmJob::new(JobId(7))).replace("N/A||", &format!("N/A|{list}|"));
+            let job = &jobs::parse(&job, MARK).unwrap()[&JobId(7)];
+            prop_assert_eq!(&job.nodes, &expected);
+            prop_assert!(matches!(&job.state, JobState::Unknown(why) if why.contains("names")));
+        }
+    }
+
     #[test]
     fn no_text_makes_a_parser_panic(text in "(.|\n){0,200}", bars in "[@|0-9a-z\n\\[\\],+-]{0,200}") {
         for text in [text.as_str(), bars.as_str(), &format!("{MARK}|{bars}"), &format!("{bars}|{MARK}\n")] {

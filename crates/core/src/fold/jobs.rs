@@ -2,7 +2,7 @@
 
 use crate::ids::{JobId, Millis, NodeName, Time};
 use crate::note::{Note, Subject};
-use crate::view::{Gate, JobState, SlurmView};
+use crate::view::{Gate, JobState, SlurmJob, SlurmView};
 use crate::world::{JobRecord, World};
 use std::collections::BTreeSet;
 
@@ -15,7 +15,9 @@ impl World {
         let now = self.now;
         let mut there = BTreeSet::new();
         for job in view.jobs.values() {
-            if !self.job_partitions.contains_key(&job.partition) {
+            // One that cannot be read may lack its partition too.
+            let unknown = matches!(job.state, JobState::Unknown(_));
+            if !unknown && !self.job_partitions.contains_key(&job.partition) {
                 continue;
             }
             there.insert(job.id);
@@ -39,12 +41,37 @@ impl World {
                 ) => {}
             }
             if job.state != JobState::Pending
+                && !unknown
                 && let Some(record) = self.jobs.get_mut(&job.id)
             {
                 record.admitted = None;
             }
         }
         self.jobs.retain(|id, _| there.contains(id));
+    }
+
+    /// What is told of jobs that a look shows in a state that is not understood, once for each: those that
+    /// have nodes of ours or may be of job mode.
+    pub(super) fn newly_unknown(&self, view: &SlurmView) -> Vec<Note> {
+        let before = |id: &JobId| Some(&self.slurm.as_ref()?.jobs.get(id)?.state);
+        let ours = |job: &SlurmJob| {
+            job.partition.is_empty()
+                || self.job_partitions.contains_key(&job.partition)
+                || job.nodes.iter().any(|node| self.specs.contains_key(node))
+        };
+        let mut notes = Vec::new();
+        for job in view.jobs.values() {
+            if let JobState::Unknown(word) = &job.state
+                && ours(job)
+                && before(&job.id) != Some(&job.state)
+            {
+                let text = format!(
+                    "Slurm shows it in a way that is not understood ({word}): nothing is done about it"
+                );
+                notes.push(Note::new(Subject::Job(job.id), "job-unknown", text));
+            }
+        }
+        notes
     }
 
     /// An action on a job ended, however: looks that began before say nothing of it.

@@ -1,7 +1,9 @@
 //! Jobs that each get VMs of their own.
 
 use super::*;
+use crate::note::Subject;
 use crate::options::{OptionRule, VmOptions};
+use crate::plan::{Plan, Step};
 
 /// The nodes n0 to n3 are of job mode, for jobs of up to 2 CPUs and 200 MiB; hosts a and b
 /// have 2 cores and 300 MiB each, and a VM needs 50 MiB more than its job.
@@ -621,4 +623,45 @@ fn both_modes_share_hosts_and_caps() {
             .job,
         None
     );
+}
+
+#[test]
+fn a_job_that_cannot_be_read_is_there_and_left_alone() {
+    let mut w = own_world();
+    w.submit(waiting(1, 1, 100, 9));
+    let admitted = w.tick();
+    assert!(
+        matches!(admitted.as_slice(), [Action::Admit { .. }]),
+        "{admitted:?}"
+    );
+    w.job_action_ended(JobId(1));
+    w.look(|view| view.jobs.get_mut(&JobId(1)).unwrap().gate = Gate::Open);
+    assert!(w.jobs[&JobId(1)].admitted.is_some());
+
+    // Nothing but its id: no partition, no nodes.
+    let unknown = SlurmJob {
+        state: JobState::Unknown("unreadable: x".into()),
+        ..SlurmJob::new(JobId(1))
+    };
+    let mut view = w.slurm.clone().unwrap();
+    view.jobs.insert(JobId(1), unknown);
+    w.pass(Millis(10));
+    let now = w.now;
+    let told = w.see_slurm(view.clone(), now);
+    assert!(
+        told.iter()
+            .any(|note| note.subject == Subject::Job(JobId(1)) && note.text.contains("unreadable: x")),
+        "{told:?}"
+    );
+    assert!(w.jobs[&JobId(1)].admitted.is_some(), "it was not forgotten");
+    assert_eq!(w.tick(), []);
+    assert_eq!(w.see_slurm(view, now), [], "told once");
+    let refused = Plan {
+        steps: vec![Step {
+            action: Action::StartNow { job: JobId(1) },
+            why: String::new(),
+        }],
+        ..Plan::default()
+    };
+    assert!(lint(&w, &refused).0.is_empty());
 }
