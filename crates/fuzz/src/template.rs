@@ -1,10 +1,11 @@
-//! OpenNebula's template syntax, as people's files have it: filled, read, ours on top.
+//! OpenNebula's template syntax, as people's files have it: filled, read, ours on top; and its requirements.
 
 use crate::{says_something, text};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, VmTag};
 use thiao_core::view::{Shape, VmSpec};
+use thiao_opennebula::check::meets;
 use thiao_opennebula::settings::{Guest, ReadyBy};
 use thiao_opennebula::syntax::{MAX_TEXT, Template, Value};
 use thiao_opennebula::template::{Wanted, from_text, read_tag};
@@ -20,6 +21,17 @@ pub fn check(input: &[u8]) {
         }
     }
     filled(&text);
+    required(&text);
+}
+
+/// What is known of a host or not decides the same, wherever brackets are.
+fn required(text: &str) {
+    let known = |name: &str| (name.len() < 3).then(|| name.to_owned());
+    let met = meets(text, &known);
+    if met.is_some() && !text.trim().is_empty() {
+        assert_eq!(meets(&format!("({text})"), &known), met);
+        assert_eq!(meets(&format!("!({text})"), &known), met.map(|met| !met));
+    }
 }
 
 /// As a VM would be made from it.

@@ -3,13 +3,17 @@
 //! [`look`] asks, [`judge`] says what that means; what cannot be told without doing harm is said so, or
 //! tried with a VM that never runs ([`try_vm`]).
 
+mod attributes;
+mod cards;
 mod judge;
+mod requirements;
 mod rights;
 mod room;
 #[cfg(test)]
 mod tests;
 
 pub use judge::judge;
+pub use requirements::meets;
 pub use thiao_core::finding::{Finding, Remedy, Verdict};
 
 use crate::client::{Client, Recovery, VmAction};
@@ -63,9 +67,33 @@ pub struct WantedSet {
     pub overhead_mb: u64,
     /// What its VMs are made from.
     pub source: VmSource,
+    /// Registered templates that its jobs may name in place of that.
+    pub named: Vec<String>,
+}
+
+/// How a nodeset's VMs are asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// How big each is, as its jobs see it; in job mode at most.
+    pub shape: Shape,
+    /// For whom they are made.
+    pub mode: Mode,
+    /// Registered templates that its jobs may name in place of the nodeset's.
+    pub named: Vec<String>,
 }
 
 impl WantedSet {
+    /// All registered templates that its VMs may be of, each once.
+    fn registered(&self) -> impl Iterator<Item = &str> {
+        let own = match &self.source.template {
+            TemplateSource::Registered(name) => Some(name.as_str()),
+            TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
+        };
+        let named = self.named.iter().map(String::as_str);
+        own.into_iter()
+            .chain(named.filter(move |name| Some(*name) != own))
+    }
+
     /// Core share of each VM, in percent of a core.
     fn cpu_percent(&self) -> u64 {
         u64::from(self.shape.cpus) * u64::from(self.shape.share_percent)
@@ -78,19 +106,20 @@ impl WantedSet {
 }
 
 impl Wanted {
-    /// What these settings want; `shapes` are the nodesets' sizes, as the nodes' jobs see them.
+    /// What these settings want; `asked`: of each nodeset's VMs.
     #[must_use]
     pub fn new(
         settings: &Settings,
-        shapes: &BTreeMap<NodesetName, (Shape, Mode)>,
+        asked: &BTreeMap<NodesetName, Asked>,
         max_vms: usize,
         max_vms_per_host: usize,
     ) -> Self {
         let set = |(name, source): (&NodesetName, &VmSource)| {
-            let (shape, mode) = *shapes.get(name)?;
+            let asked = asked.get(name)?;
             Some(WantedSet {
-                shape,
-                mode,
+                shape: asked.shape,
+                mode: asked.mode,
+                named: asked.named.clone(),
                 overhead_mb: settings.overhead_mb,
                 name: name.clone(),
                 nodes: settings

@@ -49,6 +49,10 @@ pub struct Host {
     pub state: HostState,
     /// The name of its OpenNebula cluster.
     pub cluster: String,
+    /// The id of its OpenNebula cluster.
+    pub cluster_id: i64,
+    /// What runs VMs there: `kvm`, `lxc`, `dummy`.
+    pub hypervisor: String,
     /// Capacity that VMs may be promised (MAX_CPU), in percent of a core.
     pub max_cpu_percent: u32,
     /// Of that promised (CPU_USAGE).

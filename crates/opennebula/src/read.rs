@@ -363,6 +363,8 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
         name: String::new(),
         state: HostState::Unknown(-1),
         cluster: String::new(),
+        cluster_id: -1,
+        hypervisor: String::new(),
         max_cpu_percent: 0,
         promised_cpu_percent: 0,
         max_memory_mb: 0,
@@ -376,6 +378,7 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
             b"NAME" => host.name = doc.text()?.into_owned(),
             b"STATE" => state = doc.number("state")?,
             b"CLUSTER" => host.cluster = doc.text()?.into_owned(),
+            b"CLUSTER_ID" => host.cluster_id = doc.number("CLUSTER_ID")?.unwrap_or(-1),
             b"HOST_SHARE" => doc.children(|doc, name| {
                 match name {
                     b"MAX_CPU" => host.max_cpu_percent = whole(doc.number("MAX_CPU")?),
@@ -395,6 +398,13 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
                     return doc.skip();
                 }
                 capacity(doc, &mut cpu, &mut memory)
+            })?,
+            b"TEMPLATE" => doc.children(|doc, name| {
+                match name {
+                    b"HYPERVISOR" => host.hypervisor = doc.text()?.into_owned(),
+                    _ => doc.skip()?,
+                }
+                Ok(())
             })?,
             _ => doc.skip()?,
         }

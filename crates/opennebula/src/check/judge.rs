@@ -1,7 +1,7 @@
 //! What was seen against what is wanted. Pure.
 
 use super::room::{Room, fit};
-use super::{Finding, Seen, Wanted, WantedSet, rights};
+use super::{Finding, Seen, Wanted, WantedSet, attributes, cards, rights};
 use crate::error::{Class, Error};
 use crate::model::{Host, Network, Quota, Template, User, VmDetails};
 use crate::settings::{Placement, TemplateSource};
@@ -9,6 +9,7 @@ use crate::state::HostState;
 use crate::syntax;
 use crate::template::{TAG_CLUSTER, TAG_NODE, node_file};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use thiao_core::finding::Verdict;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
@@ -187,10 +188,7 @@ fn templates(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
     let sets: Vec<(&WantedSet, &str)> = wanted
         .nodesets
         .iter()
-        .filter_map(|set| match &set.source.template {
-            TemplateSource::Registered(name) => Some((set, name.as_str())),
-            TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
-        })
+        .flat_map(|set| set.registered().map(move |name| (set, name)))
         .collect();
     if sets.is_empty() {
         return;
@@ -201,32 +199,42 @@ fn templates(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
     };
     for (set, name) in sets {
         let what = format!("template {name}");
-        found.push(match registered(all, name) {
-            Err(why) => Finding::bad(what, format!("nodeset {}: {why}", set.name)).run("onetemplate list"),
-            Ok(template) => cards(
-                set,
-                &template.body,
-                what,
-                format!("is there (id {})", template.id),
-            ),
-        });
+        match registered(all, name) {
+            Err(why) => {
+                found.push(Finding::bad(what, format!("nodeset {}: {why}", set.name)).run("onetemplate list"))
+            }
+            Ok(known) => found.extend(template(
+                (set, &known.body),
+                (seen, wanted),
+                &what,
+                format!("is there (id {})", known.id),
+                set.nodes.len(),
+            )),
+        }
     }
 }
 
-/// Whether a VM of that template gets a network card.
-fn cards(set: &WantedSet, body: &syntax::Template, what: String, good: String) -> Finding {
-    let bare = !body.has("NIC");
-    match (&set.source.network, bare) {
-        (None, true) => Finding::bad(
-            what,
-            format!(
-                "nodeset {}: it has no NIC, and no network is given: its VMs would be alone",
-                set.name
-            ),
-        )
-        .advice("set network = \"NAME\" in the nodeset, or add a NIC to the template"),
-        (Some(_), _) | (None, false) => Finding::ok(what, good),
-    }
+/// What is to be said of one template of a nodeset's: `good` when its VMs have a network, and what of its
+/// attributes they do not follow. `vms`: how many may be made of it.
+fn template(
+    (set, body): (&WantedSet, &syntax::Template),
+    (seen, wanted): (&Seen, &Wanted),
+    what: &str,
+    good: String,
+    vms: usize,
+) -> Vec<Finding> {
+    let mut found = vec![match cards::trouble(set, wanted, body) {
+        Some((why, cure)) => Finding::bad(what, format!("nodeset {}: {why}", set.name)).advice(cure),
+        None => Finding::ok(what, good),
+    }];
+    let of = attributes::Of {
+        set,
+        wanted,
+        hosts: seen.hosts.as_deref().unwrap_or_default(),
+        vms,
+    };
+    found.extend(attributes::judge(body, what, &of));
+    found
 }
 
 fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
@@ -235,13 +243,21 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
             TemplateSource::Registered(_) => {}
             TemplateSource::File(file) => {
                 let what = format!("file {}", file.display());
-                found.push(match seen.files.get(file) {
+                match seen.files.get(file) {
                     // A network of the nodeset's is in it by now.
-                    Some(Ok(body)) => cards(set, body, what, "makes a VM of OpenNebula's".to_owned()),
-                    Some(Err(error)) => Finding::bad(what, format!("nodeset {}: {error}", set.name))
-                        .advice("write the template there as OpenNebula takes it"),
-                    None => continue,
-                });
+                    Some(Ok(body)) => found.extend(template(
+                        (set, body),
+                        (seen, wanted),
+                        &what,
+                        "makes a VM of OpenNebula's".to_owned(),
+                        set.nodes.len(),
+                    )),
+                    Some(Err(error)) => found.push(
+                        Finding::bad(what, format!("nodeset {}: {error}", set.name))
+                            .advice("write the template there as OpenNebula takes it"),
+                    ),
+                    None => {}
+                }
             }
             TemplateSource::PerNode(folder) => {
                 let what = format!("folder {}", folder.display());
@@ -255,11 +271,8 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
                     Some(Err(error)) => Some(error),
                     Some(Ok(_)) | None => None,
                 });
-                let alone: Vec<&NodeName> = set
-                    .nodes
-                    .iter()
-                    .filter(|node| matches!(file(node), Some(Ok(body)) if !body.has("NIC")))
-                    .collect();
+                let worse = wrong_files(set, folder, (seen, wanted));
+                found.extend(worse.clone());
                 found.push(if let Some(why) = why {
                     Finding::bad(
                         what,
@@ -270,16 +283,8 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
                         ),
                     )
                     .advice("write a file NODE.one for each, or use one template for all")
-                } else if !alone.is_empty() {
-                    Finding::bad(
-                        what,
-                        format!(
-                            "nodeset {}: the files of {} have no NIC",
-                            set.name,
-                            hostlist::fold(alone)
-                        ),
-                    )
-                    .advice("set network = \"NAME\" in the nodeset, or add a NIC to the files")
+                } else if worse.iter().any(|finding| finding.what == what) {
+                    continue;
                 } else {
                     Finding::ok(what, format!("has a file for each of {} nodes", set.nodes.len()))
                 });
@@ -288,41 +293,33 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
     }
 }
 
-/// The networks that one VM of the nodeset has a card in, by name or id; a name may be there twice.
-fn networks_of(set: &WantedSet, seen: &Seen) -> Vec<String> {
-    let body = match &set.source.template {
-        TemplateSource::Registered(name) => seen
-            .templates
-            .as_ref()
-            .ok()
-            .and_then(|all| registered(all, name).ok())
-            .map(|template| &template.body),
-        TemplateSource::File(file) => seen.files.get(file).and_then(|filled| filled.as_ref().ok()),
-        // Each node's own file may name another; that is not followed.
-        TemplateSource::PerNode(_) => None,
-    };
-    let of = |card: &[(String, String)], key: &str| {
-        card.iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(key))
-            .map(|(_, value)| value.clone())
-    };
-    let cards: Vec<String> = body
-        .iter()
-        .flat_map(|body| body.vectors("NIC"))
-        // With NETWORK_MODE=auto the scheduler chooses.
-        .filter_map(|card| of(card, "NETWORK_ID").or_else(|| of(card, "NETWORK")))
-        .collect();
-    let has_cards = body.is_some_and(|body| body.has("NIC"));
-    match &set.source.network {
-        Some(network) if !has_cards => vec![network.clone()],
-        Some(_) | None => cards,
+/// What is wrong with the files of single nodes, each kind once.
+fn wrong_files(set: &WantedSet, folder: &Path, around: (&Seen, &Wanted)) -> Vec<Finding> {
+    let mut kinds: Vec<(Finding, Vec<&NodeName>)> = Vec::new();
+    for node in &set.nodes {
+        let Some(Ok(body)) = around.0.files.get(&node_file(folder, node)) else {
+            continue;
+        };
+        let what = format!("folder {}", folder.display());
+        let said = template((set, body), around, &what, String::new(), 1);
+        for finding in said.into_iter().filter(|finding| finding.verdict != Verdict::Ok) {
+            match kinds.iter_mut().find(|(kind, _)| *kind == finding) {
+                Some((_, nodes)) => nodes.push(node),
+                None => kinds.push((finding, vec![node])),
+            }
+        }
     }
+    let told = |(finding, nodes): (Finding, Vec<&NodeName>)| Finding {
+        text: format!("the file of {}: {}", hostlist::fold(nodes), finding.text),
+        ..finding
+    };
+    kinds.into_iter().map(told).collect()
 }
 
 fn networks(seen: &Seen, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>) {
     let mut needed: BTreeMap<String, usize> = BTreeMap::new();
     for set in &wanted.nodesets {
-        for network in networks_of(set, seen) {
+        for network in cards::networks(set, wanted, seen) {
             *needed.entry(network).or_default() += held.missing(set);
         }
     }

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use thiao_core::world::Mode;
 
+mod attributes;
 mod files;
 mod room;
 
@@ -45,6 +46,8 @@ fn host(id: u32, state: HostState) -> Host {
         name: format!("h{id}"),
         state,
         cluster: "default".to_owned(),
+        cluster_id: 0,
+        hypervisor: "dummy".to_owned(),
         max_cpu_percent: 800,
         promised_cpu_percent: 0,
         max_memory_mb: 16_000,
@@ -99,6 +102,7 @@ fn wanted() -> Wanted {
                 network: None,
                 gpu_pci: None,
             },
+            named: Vec::new(),
         }],
     }
 }

@@ -200,6 +200,8 @@ mod tests {
             name: format!("h{id}"),
             state: HostState::Monitored,
             cluster: "default".to_owned(),
+            cluster_id: 0,
+            hypervisor: "dummy".to_owned(),
             max_cpu_percent: 800,
             promised_cpu_percent,
             max_memory_mb: 16_384,

@@ -99,6 +99,8 @@ fn hosts_are_read() {
             name: "dummy3".into(),
             state: HostState::Monitored,
             cluster: "default".into(),
+            cluster_id: 0,
+            hypervisor: "dummy".into(),
             max_cpu_percent: 800,
             promised_cpu_percent: 60,
             max_memory_mb: 16384,

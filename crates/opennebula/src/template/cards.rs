@@ -44,32 +44,49 @@ fn in_mode(card: &Card, mode: &str) -> bool {
     get(card, "NETWORK_MODE").is_some_and(|word| word.eq_ignore_ascii_case(mode))
 }
 
+/// Why a VM by our placement would be without a network, and the cure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unchosen {
+    /// Why.
+    pub why: &'static str,
+    /// What to do.
+    pub cure: &'static str,
+}
+
+/// Whether a card stays without a network where the scheduler is not asked; `network`: the nodeset has one.
+#[must_use]
+pub fn unchosen(template: &Template, network: bool) -> Option<Unchosen> {
+    if template.vectors("PCI").any(is_auto) {
+        return Some(Unchosen {
+            why: "a PCI device has NETWORK_MODE = auto: OpenNebula's scheduler would choose its network, and with \
+                  placement = \"thiao\" it is not asked",
+            cure: "name the NETWORK of that device in the template, or set placement = \"opennebula\"",
+        });
+    }
+    (!network && template.vectors("NIC").any(is_auto)).then_some(Unchosen {
+        why: "a NIC has NETWORK_MODE = auto: OpenNebula's scheduler would choose its network, and with placement = \
+              \"thiao\" it is not asked: the VM would have none",
+        cure: "set network = \"NAME\" in the nodeset, or name the NETWORK in the template, or set placement = \
+               \"opennebula\"",
+    })
+}
+
 /// Puts the cards into `onto` that a VM of ours has, where they are others than `theirs`.
 pub(super) fn put(onto: &mut Template, theirs: &Template, wanted: &Wanted<'_>) -> Result<(), Error> {
-    let ours = wanted
-        .network
-        .map(|(_, id)| ("NETWORK_ID".to_owned(), id.to_string()));
     // Whoever places the VM chooses the network.
-    let chosen_by_us = wanted.host.is_some() && cards(theirs).any(is_auto);
-    match ours {
-        Some(ours) if !theirs.has("NIC") => onto.set_vector("NIC", vec![ours]),
-        Some(ours) if chosen_by_us => {
-            if theirs.vectors("PCI").any(is_auto) {
-                return Err(unchosen(
-                    "a PCI device",
-                    "Name the NETWORK of that device in the template",
-                ));
-            }
-            let settled = theirs.vectors("NIC").map(|card| settle(card, &ours));
-            super::devices::put_all(onto, "NIC", settled);
-        }
-        None if chosen_by_us => {
-            return Err(unchosen(
-                "a NIC",
-                "Set network = \"NAME\" in the nodeset, or name the NETWORK in the template",
-            ));
-        }
-        Some(_) | None => {}
+    let by_us = wanted.host.is_some();
+    if by_us && let Some(Unchosen { why, cure }) = unchosen(theirs, wanted.network.is_some()) {
+        return Err(Error::new(Class::BadTemplate, format!("{why}: {cure}")));
+    }
+    let Some((_, id)) = wanted.network else {
+        return Ok(());
+    };
+    let ours = ("NETWORK_ID".to_owned(), id.to_string());
+    if !theirs.has("NIC") {
+        onto.set_vector("NIC", vec![ours]);
+    } else if by_us && theirs.vectors("NIC").any(is_auto) {
+        let settled = theirs.vectors("NIC").map(|card| settle(card, &ours));
+        super::devices::put_all(onto, "NIC", settled);
     }
     Ok(())
 }
@@ -82,14 +99,4 @@ fn settle(card: &Card, ours: &(String, String)) -> Vec<(String, String)> {
         card.insert(0, ours.clone());
     }
     card
-}
-
-fn unchosen(what: &str, cure: &str) -> Error {
-    Error::new(
-        Class::BadTemplate,
-        format!(
-            "{what} has NETWORK_MODE = auto: OpenNebula's scheduler would choose its network, and with placement = \
-             \"thiao\" it is not asked: the VM would have none. {cure}, or set placement = \"opennebula\""
-        ),
-    )
 }

@@ -18,13 +18,15 @@ mod tests;
 
 use crate::api::client::Client;
 use crate::api::types::Node;
-use crate::config::{Config, DEFAULT_FILE, ProviderSettings};
+use crate::config::{Config, DEFAULT_FILE, Nodeset, ProviderSettings};
 use crate::output::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use thiao_core::finding::{Finding, Remedy, Verdict, worst};
 use thiao_core::ids::NodeName;
+use thiao_core::options::OptionRule;
 use thiao_core::view::SlurmView;
+use thiao_core::world::Mode;
 use thiao_opennebula::check;
 use thiao_slurm::details::NodeDetails;
 use thiao_slurm::{Slurm, SlurmError};
@@ -67,13 +69,13 @@ pub fn provider(config: &Config, tried: bool) -> ProviderChecked {
         }
         ProviderSettings::OpenNebula(settings) => settings,
     };
-    let shapes = config
+    let asked = config
         .nodesets
         .iter()
-        .map(|(name, set)| (name.clone(), (set.shape, set.mode())))
+        .map(|(name, set)| (name.clone(), asked(config, set)))
         .collect();
     let policy = &config.policy;
-    let wanted = check::Wanted::new(settings, &shapes, policy.max_vms, policy.max_vms_per_host);
+    let wanted = check::Wanted::new(settings, &asked, policy.max_vms, policy.max_vms_per_host);
     let key = settings
         .guest
         .credentials
@@ -105,6 +107,25 @@ pub fn provider(config: &Config, tried: bool) -> ProviderChecked {
     ProviderChecked {
         findings,
         seen: Some(seen),
+    }
+}
+
+/// How a nodeset's VMs are asked for.
+fn asked(config: &Config, set: &Nodeset) -> check::Asked {
+    let mode = set.mode();
+    let may_name = |rule: &&OptionRule| match mode {
+        Mode::Job => rule
+            .partition
+            .as_ref()
+            .is_none_or(|partition| *partition == set.partition),
+        Mode::PowerSaving => false,
+    };
+    let rules = config.job.options.iter().filter(may_name);
+    let named: BTreeSet<&String> = rules.flat_map(|rule| &rule.templates).collect();
+    check::Asked {
+        shape: set.shape,
+        mode,
+        named: named.into_iter().cloned().collect(),
     }
 }
 

@@ -49,7 +49,14 @@ fn what_is_wanted_comes_from_the_settings() {
     let shapes = by_hand
         .nodesets
         .iter()
-        .map(|set| (set.name.clone(), (set.shape, set.mode)))
+        .map(|set| {
+            let asked = Asked {
+                shape: set.shape,
+                mode: set.mode,
+                named: set.named.clone(),
+            };
+            (set.name.clone(), asked)
+        })
         .collect();
     let made = Wanted::new(&settings(&by_hand), &shapes, 100, 100);
     assert_eq!(format!("{made:?}"), format!("{by_hand:?}"));
@@ -134,7 +141,7 @@ fn each_node_has_its_file_as_in_2011() {
     holds(
         &about(&look(&wanted), &wanted, &what),
         Verdict::Bad,
-        "fg7 have no NIC",
+        "the file of fg7: nodeset fg: it has no NIC",
         "set network",
     );
     wanted.nodesets[0].source.network = Some("vms".to_owned());

@@ -174,6 +174,8 @@ impl Fake {
                 name: format!("h{id}"),
                 state: HostState::Monitored,
                 cluster: "default".to_owned(),
+                cluster_id: 0,
+                hypervisor: "kvm".to_owned(),
                 max_cpu_percent: 6400,
                 promised_cpu_percent: 0,
                 max_memory_mb: 1 << 20,
