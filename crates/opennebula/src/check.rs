@@ -1,7 +1,7 @@
 //! Checks of a live front-end against what is wanted of it: `thiao setup` and `thiao doctor` show them.
 //!
 //! [`look`] asks, [`judge`] says what that means; what cannot be told without doing harm is said so, or
-//! tried with a VM that never runs ([`try_vm`]).
+//! tried with VMs that never run ([`try_vms`]).
 
 mod attributes;
 mod cards;
@@ -11,12 +11,14 @@ mod rights;
 mod room;
 #[cfg(test)]
 mod tests;
+mod tries;
 
 pub use judge::judge;
 pub use requirements::meets;
 pub use thiao_core::finding::{Finding, Remedy, Verdict};
+pub use tries::{Tried, try_vms};
 
-use crate::client::{Client, Recovery, VmAction};
+use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::model::{Host, Network, Template, User, VmDetails};
 use crate::settings::{Placement, Settings, TemplateSource, VmSource};
@@ -61,6 +63,10 @@ pub struct WantedSet {
     pub nodes: Vec<NodeName>,
     /// How big each VM is, as its jobs see it; in job mode at most.
     pub shape: Shape,
+    /// And at least: in job mode that of a job which asks for one CPU and nothing else.
+    pub smallest: Shape,
+    /// The most GPUs of a VM.
+    pub gpus: u32,
     /// For whom its VMs are made.
     pub mode: Mode,
     /// Memory of each VM beside that, in MiB.
@@ -76,6 +82,10 @@ pub struct WantedSet {
 pub struct Asked {
     /// How big each is, as its jobs see it; in job mode at most.
     pub shape: Shape,
+    /// And at least.
+    pub smallest: Shape,
+    /// The most GPUs of one.
+    pub gpus: u32,
     /// For whom they are made.
     pub mode: Mode,
     /// Registered templates that its jobs may name in place of the nodeset's.
@@ -118,6 +128,8 @@ impl Wanted {
             let asked = asked.get(name)?;
             Some(WantedSet {
                 shape: asked.shape,
+                smallest: asked.smallest,
+                gpus: asked.gpus,
                 mode: asked.mode,
                 named: asked.named.clone(),
                 overhead_mb: settings.overhead_mb,
@@ -171,21 +183,8 @@ pub struct Seen {
     pub vms: Result<Vec<VmDetails>, Error>,
     /// The template files that the settings name, filled for a node; or why that cannot be done.
     pub files: BTreeMap<PathBuf, Result<syntax::Template, Error>>,
-    /// What became of a try, if one was made.
-    pub tried: Option<Tried>,
-}
-
-/// A VM that was made held and removed at once: it never ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tried {
-    /// The registered template that it was made from.
-    pub template: String,
-    /// Its id, or why it could not be made.
-    pub made: Result<u32, Error>,
-    /// Whether it could be removed by a right that deploying needs too (ADMIN).
-    pub recovered: Result<(), Error>,
-    /// Whether it is gone.
-    pub removed: Result<(), Error>,
+    /// What became of tries, if any were made.
+    pub tried: Vec<Tried>,
 }
 
 /// Asks the front-end for all that [`judge`] needs: seven calls, and one more per 1,000 own VMs.
@@ -206,7 +205,7 @@ pub fn look(client: &Client, settings: &Settings, wanted: &Wanted) -> Seen {
             vms: Err(error.clone()),
             version,
             files,
-            tried: None,
+            tried: Vec::new(),
         };
     }
     Seen {
@@ -217,7 +216,7 @@ pub fn look(client: &Client, settings: &Settings, wanted: &Wanted) -> Seen {
         networks: client.networks(),
         vms: vms(client),
         files,
-        tried: None,
+        tried: Vec::new(),
     }
 }
 
@@ -260,6 +259,21 @@ fn fill(
     file: &Path,
 ) -> Result<syntax::Template, Error> {
     let text = template::read_file(file)?;
+    let network = set.source.network.as_deref().map(|name| (name, 0));
+    sample(settings, set, node, &set.spec(set.shape), network, |vm| {
+        template::from_text(&text, &file.display().to_string(), vm)
+    })
+}
+
+/// Calls `then` with a VM as the provider would want it for that node; without the munge key.
+fn sample<T>(
+    settings: &Settings,
+    set: &WantedSet,
+    node: &NodeName,
+    spec: &VmSpec,
+    network: Option<(&str, u32)>,
+    then: impl FnOnce(&template::Wanted<'_>) -> T,
+) -> T {
     let tag = VmTag {
         cluster: settings.cluster.clone(),
         node: node.clone(),
@@ -269,55 +283,16 @@ fn fill(
     let host = HostName::new("host")
         .ok()
         .filter(|_| settings.placement == Placement::Thiao);
-    template::from_text(
-        &text,
-        &file.display().to_string(),
-        &template::Wanted {
-            tag: &tag,
-            nodeset: &set.name,
-            host: host.as_ref(),
-            spec: &VmSpec::of_node(set.shape),
-            gpu_pci: set.source.gpu_pci.as_deref(),
-            overhead_mb: set.overhead_mb,
-            network: set.source.network.as_deref().map(|name| (name, 0)),
-            ready: settings.ready,
-            guest: &settings.guest,
-            auth: None,
-        },
-    )
-}
-
-/// Makes a held VM from the first registered template that is wanted, and removes it at once. It never
-/// runs, carries no tag of ours, and holds its leases and quota for a moment. None: nothing is registered.
-#[must_use]
-pub fn try_vm(client: &Client, wanted: &Wanted, seen: &Seen) -> Option<Tried> {
-    let templates = seen.templates.as_ref().ok()?;
-    let (name, template) = wanted
-        .nodesets
-        .iter()
-        .find_map(|set| match &set.source.template {
-            TemplateSource::Registered(name) => Some((name, judge::registered(templates, name).ok()?)),
-            TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
-        })?;
-    // With an attribute of ours, as VMs are made: that asks for another right than without.
-    let extra = "THIAO_TRY=\"YES\"";
-    let made = client.instantiate(template.id, &format!("{}-try", wanted.cluster), true, extra);
-    let (recovered, removed) = match &made {
-        Ok(vm) => {
-            // Removing it by `recover` asks for the right that deploying needs; it may not be there.
-            let recovered = client.recover(*vm, Recovery::Delete);
-            let removed = match &recovered {
-                Ok(()) => Ok(()),
-                Err(_) => client.action(*vm, VmAction::TerminateHard),
-            };
-            (recovered, removed)
-        }
-        Err(error) => (Err(error.clone()), Ok(())),
-    };
-    Some(Tried {
-        template: name.clone(),
-        made,
-        recovered,
-        removed,
+    then(&template::Wanted {
+        tag: &tag,
+        nodeset: &set.name,
+        host: host.as_ref(),
+        spec,
+        gpu_pci: set.source.gpu_pci.as_deref(),
+        overhead_mb: set.overhead_mb,
+        network,
+        ready: settings.ready,
+        guest: &settings.guest,
+        auth: None,
     })
 }

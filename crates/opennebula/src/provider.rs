@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use thiao_core::ids::{Generation, HostName, NodeName, NodesetName, Time, VmId, VmTag};
+use thiao_core::ids::{Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Ended, ProviderView, Shape, VmSpec};
 use thiao_guest::auth::Auth;
@@ -310,7 +310,12 @@ impl<C: Calls> Inner<C> {
                 };
                 let host = HostName::new("host").ok();
                 let host = host.as_ref().and_then(|host| self.chosen(host));
-                self.order(&tag, host, &VmSpec::of_node(shape), &resolved)?;
+                // A file of job mode may name its job.
+                let spec = VmSpec {
+                    job: Some(JobId(1)),
+                    ..VmSpec::of_node(shape)
+                };
+                self.order(&tag, host, &spec, &resolved)?;
             }
         }
         self.flight.share_from(look, || self.remember())?;

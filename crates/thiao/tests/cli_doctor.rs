@@ -9,7 +9,7 @@ use stand_ins::{HOOKS, front_end, oneadmin, run, write};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
-use thiao_oned::Oned;
+use thiao_oned::{Fault, Oned, Rule};
 
 struct Place {
     dir: tempfile::TempDir,
@@ -250,6 +250,131 @@ fn a_try_leaves_nothing_behind() {
         "{out}"
     );
     assert_eq!(place.oned.calls("one.template.instantiate"), 1);
+    assert_eq!(place.oned.vms(), []);
+}
+
+impl Place {
+    /// Changes thiao.toml.
+    fn change(&self, from: &str, to: &str) {
+        let file = self.path("thiao.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        write(&file, &text.replace(from, to), 0o644);
+    }
+
+    /// The lines about tries.
+    fn tries(&self) -> Vec<String> {
+        let (_, out) = self.doctor(&["--try"]);
+        let lines = out.lines().filter(|line| line.contains("  try: "));
+        lines.map(|line| line.trim().to_owned()).collect()
+    }
+}
+
+/// What jobs would have: each template, in the smallest and the largest size.
+#[test]
+fn a_try_makes_what_jobs_would_have() {
+    let place = Place::new();
+    let file = place.path("big.one");
+    write(
+        &file,
+        "NIC = [ NETWORK = \"vms\" ]\nTEXT = \"${#a[@]} {{ job }} {{ node }}\"\n",
+        0o644,
+    );
+    place.change(
+        "template = \"worker\"",
+        &format!(
+            "cpus = 2\nmode = \"job\"\nmemory_per_cpu_mb = 300\ntemplate_file = {file:?}\n[[vm_options]]\n\
+             templates = [\"worker\", \"gone\"]"
+        ),
+    );
+    let tries = place.tries();
+    let ok = |source: &str, size: &str, ip: u32| {
+        tries.iter().any(|line| {
+            line.starts_with(&format!("ok   try: a VM could be made from {source} and removed"))
+                && line.contains(&format!("never started: {size}, 10.0.0.{ip})"))
+        })
+    };
+    let big = format!("file {}", file.display());
+    assert!(ok("template worker", "1 CPUs, 300 MiB", 10), "{tries:#?}");
+    assert!(ok("template worker", "2 CPUs, 1000 MiB", 11), "{tries:#?}");
+    assert!(ok(&big, "1 CPUs, 300 MiB", 12), "{tries:#?}");
+    assert!(ok(&big, "2 CPUs, 1000 MiB", 13), "{tries:#?}");
+    let bad: Vec<&String> = tries.iter().filter(|line| line.starts_with("BAD")).collect();
+    assert_eq!(bad.len(), 2, "{tries:#?}");
+    assert!(
+        bad.iter()
+            .all(|line| line.contains("can be made from template gone: there is none"))
+    );
+    assert_eq!(tries.len(), 6, "{tries:#?}");
+    assert_eq!(place.oned.vms(), []);
+}
+
+/// Seen on a real oned 7.4.0: a topology that is not the size's, and a card whose network nobody chooses.
+#[test]
+fn what_no_job_could_have_is_told_before_one_finds_out() {
+    let place = Place::new();
+    let file = place.path("vm.one");
+    place.change(
+        "template = \"worker\"",
+        &format!("cpus = 2\ntemplate_file = {file:?}"),
+    );
+    let nic = "NIC = [ NETWORK = \"vms\" ]\n";
+    let topology = format!("{nic}TOPOLOGY = [ SOCKETS = 1, CORES = 4, THREADS = 1 ]\n");
+    let auto = "NIC = [ NETWORK_MODE = \"auto\", SCHED_REQUIREMENTS = \"TRAFFIC_TYPE = \\\"cluster\\\"\" ]\n";
+    for (text, words) in [
+        (
+            topology.as_str(),
+            "Total threads per core and socket needs to match VCPU",
+        ),
+        (auto, "NETWORK_MODE = auto"),
+    ] {
+        write(&file, text, 0o644);
+        let tries = place.tries();
+        assert!(
+            tries[0].starts_with("BAD") && tries[0].contains(words),
+            "{tries:#?}"
+        );
+        let bad = place.found("bad");
+        let named = words
+            .split_once(' ')
+            .map_or(words, |_| if text == auto { "NETWORK_MODE" } else { "TOPOLOGY" });
+        assert!(bad.iter().any(|line| line.contains(named)), "{bad:#?}");
+    }
+    // The cure that is named cures.
+    place.change("cpus = 2\n", "cpus = 2\nnetwork = \"vms\"\n");
+    let tries = place.tries();
+    assert!(
+        tries[0].starts_with("ok") && tries[0].contains("10.0.0."),
+        "{tries:#?}"
+    );
+    assert_eq!(place.oned.vms(), []);
+}
+
+#[test]
+fn a_try_whose_answer_was_lost_leaves_nothing_either() {
+    let place = Place::new();
+    place
+        .oned
+        .fault(Rule::once("one.template.instantiate", Fault::LoseAnswer));
+    let tries = place.tries();
+    assert!(tries[0].starts_with("BAD"), "{tries:#?}");
+    assert_eq!(place.oned.vms(), []);
+    // One that cannot be removed is named, told until it is, and taken away by the next try.
+    let refuse = |method: &str| Rule::always(method, Fault::Refuse(0x2000, "no".to_owned()));
+    place.oned.fault(refuse("one.vm.recover"));
+    place.oned.fault(refuse("one.vm.action"));
+    let tries = place.tries();
+    assert!(tries[0].contains("could not be removed"), "{tries:#?}");
+    assert_eq!(place.oned.vms().len(), 1);
+    let warned = place.found("warn");
+    assert!(
+        warned
+            .iter()
+            .any(|line| line.contains("is left of an earlier try")),
+        "{warned:#?}"
+    );
+    place.oned.clear_faults();
+    assert!(place.tries()[0].starts_with("ok"));
     assert_eq!(place.oned.vms(), []);
 }
 

@@ -177,7 +177,7 @@ pub(super) fn registered<'a>(templates: &'a [Template], name: &str) -> Result<&'
         .ok_or_else(|| "there is none, or the user may not use it".to_owned())
 }
 
-fn network_of<'a>(networks: &'a [Network], name: &str) -> Option<&'a Network> {
+pub(super) fn network_of<'a>(networks: &'a [Network], name: &str) -> Option<&'a Network> {
     networks.iter().find(|network| network.name == name).or_else(|| {
         let id = name.parse::<u32>().ok()?;
         networks.iter().find(|network| network.id == id)

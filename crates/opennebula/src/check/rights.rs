@@ -6,6 +6,7 @@
 //! needs MANAGE of the host too. A plain user sees an empty host pool, without an error. ACLs cannot be
 //! read by plain users.
 
+use super::tries::{Tried, is_left};
 use super::{Finding, Seen, Wanted};
 use crate::error::Class;
 use crate::model::User;
@@ -26,31 +27,83 @@ pub(super) fn judge(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<F
     } else {
         on_vms(user, seen, wanted, found);
     }
-    if let Some(tried) = &seen.tried {
-        match (&tried.made, &tried.removed) {
-            (Ok(id), Ok(())) => found.push(Finding::ok(
+    for tried in &seen.tried {
+        found.extend(of_try(user, tried, wanted));
+    }
+    for vm in seen.vms.iter().flatten().filter(|vm| is_left(vm, wanted)) {
+        found.push(
+            Finding::warn(
                 "try",
-                format!(
-                    "a VM could be made from template {} and removed (VM {id}, never started)",
-                    tried.template
-                ),
-            )),
-            (Ok(id), Err(error)) => found.push(
-                Finding::bad(
-                    "try",
-                    format!("VM {id} was made and could not be removed: {error}"),
-                )
-                .run(format!("onevm terminate --hard {id}")),
-            ),
-            (Err(error), _) => found.push(failed_try(user, &tried.template, error)),
-        }
+                format!("VM {} is left of an earlier try; it never ran", vm.row.id),
+            )
+            .run("thiao doctor --try"),
+        );
     }
 }
 
-fn failed_try(user: &User, template: &str, error: &crate::error::Error) -> Finding {
+/// What a try showed; first what is wrong.
+fn of_try(user: &User, tried: &Tried, wanted: &Wanted) -> Vec<Finding> {
+    let size = format!("{} CPUs, {} MiB", tried.shape.cpus, tried.shape.memory_mb);
+    let id = match &tried.made {
+        Ok(id) => id,
+        Err(error) => return vec![failed_try(user, &tried.source, &size, error)],
+    };
+    let mut found = Vec::new();
+    if let Err(error) = &tried.removed {
+        found.push(
+            Finding::bad(
+                "try",
+                format!("VM {id} was made and could not be removed: {error}"),
+            )
+            .run(format!("onevm terminate --hard {id}")),
+        );
+    }
+    let has = match &tried.addresses {
+        Ok(addresses) if !addresses.is_empty() => {
+            let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            all.join(", ")
+        }
+        Ok(_) => match wanted.placement {
+            Placement::OpenNebula => "no address before its scheduler chose".to_owned(),
+            Placement::Thiao => {
+                found.push(no_address(
+                    tried,
+                    &size,
+                    "OpenNebula gave it no address: nobody could reach it",
+                ));
+                "no address".to_owned()
+            }
+        },
+        Err(error) => {
+            found.push(no_address(
+                tried,
+                &size,
+                &format!("its addresses cannot be read: {error}"),
+            ));
+            "no address known".to_owned()
+        }
+    };
+    if found.is_empty() {
+        found.push(Finding::ok(
+            "try",
+            format!(
+                "a VM could be made from {} and removed (VM {id}, never started: {size}, {has})",
+                tried.source
+            ),
+        ));
+    }
+    found
+}
+
+fn no_address(tried: &Tried, size: &str, why: &str) -> Finding {
+    Finding::warn("try", format!("a VM from {} ({size}): {why}", tried.source))
+        .advice("give its NIC a network with addresses, or see that its guest gets one from elsewhere")
+}
+
+fn failed_try(user: &User, source: &str, size: &str, error: &crate::error::Error) -> Finding {
     let finding = Finding::bad(
         "try",
-        format!("no VM can be made from template {template}: {error}"),
+        format!("no VM ({size}) can be made from {source}: {error}"),
     );
     match error.class {
         // Instantiating with more attributes asks for the right to create templates.
@@ -72,8 +125,8 @@ fn failed_try(user: &User, template: &str, error: &crate::error::Error) -> Findi
 fn on_vms(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
     let tried = seen
         .tried
-        .as_ref()
-        .filter(|tried| tried.made.is_ok())
+        .iter()
+        .find(|tried| tried.made.is_ok())
         .map(|tried| &tried.recovered);
     let missing: Vec<&str> = ADMIN_OPERATIONS
         .into_iter()

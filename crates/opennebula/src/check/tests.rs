@@ -95,6 +95,12 @@ fn wanted() -> Wanted {
                 memory_mb: 900,
                 share_percent: 50,
             },
+            smallest: Shape {
+                cpus: 2,
+                memory_mb: 900,
+                share_percent: 50,
+            },
+            gpus: 0,
             mode: Mode::PowerSaving,
             overhead_mb: 100,
             source: VmSource {
@@ -127,7 +133,7 @@ fn seen() -> Seen {
         }]),
         vms: Ok(Vec::new()),
         files: BTreeMap::new(),
-        tried: None,
+        tried: Vec::new(),
     }
 }
 
@@ -274,14 +280,16 @@ fn a_plain_users_rights_are_unsure_until_told_or_tried() {
 #[test]
 fn a_try_settles_the_rights() {
     let tried = |recovered, removed| Tried {
-        template: "worker".to_owned(),
+        source: "template worker".to_owned(),
+        shape: wanted().nodesets[0].shape,
         made: Ok(41),
+        addresses: Ok(vec!["10.0.0.10".parse().unwrap()]),
         recovered,
         removed,
     };
     let mut seen = seen();
     plain(&mut seen);
-    seen.tried = Some(tried(Ok(()), Ok(())));
+    seen.tried = vec![tried(Ok(()), Ok(()))];
     holds(
         &about(&seen, &wanted(), "rights"),
         Verdict::Ok,
@@ -291,11 +299,21 @@ fn a_try_settles_the_rights() {
     holds(
         &about(&seen, &wanted(), "try"),
         Verdict::Ok,
-        "VM 41, never started",
+        "VM 41, never started: 2 CPUs, 900 MiB, 10.0.0.10)",
         "",
     );
+    // A VM that nobody can reach is no good one.
+    let mut alone = tried(Ok(()), Ok(()));
+    alone.addresses = Ok(Vec::new());
+    seen.tried = vec![alone];
+    holds(
+        &about(&seen, &wanted(), "try"),
+        Verdict::Warn,
+        "no address",
+        "give its NIC",
+    );
 
-    seen.tried = Some(tried(Err(error(Class::Authorization)), Ok(())));
+    seen.tried = vec![tried(Err(error(Class::Authorization)), Ok(()))];
     holds(
         &about(&seen, &wanted(), "rights"),
         Verdict::Bad,
@@ -312,7 +330,7 @@ fn a_try_settles_the_rights() {
     );
 
     // Another failure says nothing of rights; what was left behind is named.
-    seen.tried = Some(tried(Err(error(Class::Busy)), Err(error(Class::Busy))));
+    seen.tried = vec![tried(Err(error(Class::Busy)), Err(error(Class::Busy)))];
     holds(
         &about(&seen, &wanted(), "rights"),
         Verdict::Warn,
@@ -336,16 +354,18 @@ fn a_failed_try_names_the_right_that_lacks() {
         (Class::Capacity, "free some of the quota"),
         (Class::BadTemplate, "mend what OpenNebula says"),
     ] {
-        seen.tried = Some(Tried {
-            template: "worker".to_owned(),
+        seen.tried = vec![Tried {
+            source: "template worker".to_owned(),
+            shape: wanted().nodesets[0].shape,
             made: Err(error(class)),
+            addresses: Err(error(class)),
             recovered: Err(error(class)),
             removed: Ok(()),
-        });
+        }];
         holds(
             &about(&seen, &wanted(), "try"),
             Verdict::Bad,
-            "no VM can be made",
+            "no VM (2 CPUs, 900 MiB) can be made from template worker",
             remedy,
         );
         assert_eq!(about(&seen, &wanted(), "rights").verdict, Verdict::Warn);

@@ -219,7 +219,7 @@ pub(super) struct Setup {
     /// Only show what would be written
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
-    /// Also make a held VM in OpenNebula and remove it at once: what the user may do shows
+    /// Also make VMs in OpenNebula as jobs would have them, held, and remove them at once
     #[arg(long = "try")]
     pub(super) try_vm: bool,
     #[command(flatten)]
@@ -385,7 +385,7 @@ pub(super) struct Doctor {
     /// As JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Also make a held VM in OpenNebula and remove it at once: what the user may do shows
+    /// Also make VMs in OpenNebula as jobs would have them, held, and remove them at once
     #[arg(long = "try")]
     pub(super) try_vm: bool,
     /// The hooks' folder, if slurm.conf names none

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use thiao_core::finding::{Finding, Remedy, Verdict, worst};
 use thiao_core::ids::NodeName;
 use thiao_core::options::OptionRule;
-use thiao_core::view::SlurmView;
+use thiao_core::view::{Shape, SlurmView};
 use thiao_core::world::Mode;
 use thiao_opennebula::check;
 use thiao_slurm::details::NodeDetails;
@@ -57,7 +57,7 @@ pub struct ProviderChecked {
     pub seen: Option<check::Seen>,
 }
 
-/// Checks the provider alone. With `tried`, a held VM is made and removed at once.
+/// Checks the provider alone. With `tried`, held VMs are made and removed at once.
 #[must_use]
 pub fn provider(config: &Config, tried: bool) -> ProviderChecked {
     let settings = match &config.provider {
@@ -94,14 +94,11 @@ pub fn provider(config: &Config, tried: bool) -> ProviderChecked {
     };
     let mut seen = check::look(&client, settings, &wanted);
     if tried {
-        seen.tried = check::try_vm(&client, &wanted, &seen);
+        seen.tried = check::try_vms(&client, settings, &wanted, &mut seen);
     }
     let mut findings = check::judge(&seen, &wanted);
-    if tried && seen.tried.is_none() {
-        findings.push(Finding::warn(
-            "try",
-            "nothing was tried: no nodeset is made from a registered template that can be used",
-        ));
+    if tried && seen.tried.is_empty() {
+        findings.push(Finding::warn("try", "nothing was tried: there is no node"));
     }
     findings.extend(key);
     ProviderChecked {
@@ -124,6 +121,12 @@ fn asked(config: &Config, set: &Nodeset) -> check::Asked {
     let named: BTreeSet<&String> = rules.flat_map(|rule| &rule.templates).collect();
     check::Asked {
         shape: set.shape,
+        smallest: set.job.as_ref().map_or(set.shape, |job| Shape {
+            cpus: 1,
+            memory_mb: job.memory_per_cpu_mb.min(set.shape.memory_mb),
+            ..set.shape
+        }),
+        gpus: set.job.as_ref().map_or(0, |job| job.gpus),
         mode,
         named: named.into_iter().cloned().collect(),
     }

@@ -52,6 +52,8 @@ fn what_is_wanted_comes_from_the_settings() {
         .map(|set| {
             let asked = Asked {
                 shape: set.shape,
+                smallest: set.smallest,
+                gpus: set.gpus,
                 mode: set.mode,
                 named: set.named.clone(),
             };

@@ -269,6 +269,19 @@ fn what_was_seen_of_a_vm_is_told_in_order() {
 }
 
 #[test]
+fn a_file_that_names_its_job_is_no_reason_not_to_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("job.one");
+    std::fs::write(&file, "NIC = [ NETWORK = net ]\nA = {{ job }}\n").unwrap();
+    let mut settings = settings();
+    for source in settings.nodesets.values_mut() {
+        source.template = TemplateSource::File(file.clone());
+    }
+    let fake = Arc::new(Fake::default());
+    Inner::new(settings, fake).prepare(&[SHAPE], &|_| {}).unwrap();
+}
+
+#[test]
 fn preparing_finds_what_would_fail_later() {
     let prepare = |change: fn(&mut fake::Inside)| {
         let fake = Arc::new(Fake::default());

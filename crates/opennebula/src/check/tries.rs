@@ -1,0 +1,243 @@
+//! Tries: VMs as jobs would have them, made held, looked at, and removed at once.
+//!
+//! They never run, carry none of our tags (a controller takes no notice of them), and hold their addresses and
+//! quota for a moment. They have no munge key. What is left of one, because an answer or the program was lost,
+//! is found by its tag [`TAG`], and removed by the next try.
+
+use super::judge::{network_of, registered};
+use super::{Seen, Wanted, WantedSet, sample};
+use crate::client::{Client, Recovery, VmAction};
+use crate::error::{Class, Error};
+use crate::model::VmDetails;
+use crate::settings::{Settings, TemplateSource};
+use crate::state::VmState;
+use crate::template::{self, JOB, TAG_CLUSTER, TAG_GENERATION, TAG_NODE, node_file};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiao_core::ids::{JobId, NodeName};
+use thiao_core::view::{Shape, VmSpec};
+use thiao_core::world::Mode;
+
+/// What tells a tried VM, in its user template: the cluster that it was tried for.
+pub(super) const TAG: &str = "THIAO_TRY";
+
+/// How often a VM is asked to go, and how long after each other: one whose images are copied cannot at once.
+const REMOVALS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A VM that was made held and removed at once: it never ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// What it was made from: `template worker`, `file /etc/thiao/vm.one`.
+    pub source: String,
+    /// Its size, as its jobs would see it.
+    pub shape: Shape,
+    /// Its id, or why it could not be made.
+    pub made: Result<u32, Error>,
+    /// Its addresses, or why they are not known.
+    pub addresses: Result<Vec<IpAddr>, Error>,
+    /// Whether it could be removed by a right that deploying needs too (ADMIN).
+    pub recovered: Result<(), Error>,
+    /// Whether it is gone.
+    pub removed: Result<(), Error>,
+}
+
+/// What a VM is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Registered(String),
+    File(PathBuf),
+}
+
+/// A VM that is to be tried.
+struct Attempt<'a> {
+    set: &'a WantedSet,
+    node: &'a NodeName,
+    source: Source,
+    spec: VmSpec,
+}
+
+/// Makes a VM of every template that is wanted in every size that is certain, one after another, and removes
+/// each at once; before them, what earlier tries left. `seen` does not have these any more then.
+#[must_use]
+pub fn try_vms(client: &Client, settings: &Settings, wanted: &Wanted, seen: &mut Seen) -> Vec<Tried> {
+    if let Ok(vms) = &mut seen.vms {
+        vms.retain(|vm| !is_left(vm, wanted) || remove(client, vm.row.id).1.is_err());
+    }
+    let mut tried: Vec<Tried> = Vec::new();
+    let mut lost = false;
+    for attempt in attempts(wanted) {
+        let result = attempt.run(client, settings, wanted, seen);
+        let failed = result.made.as_ref().err().map(|error| error.class);
+        tried.push(result);
+        // It may have been made all the same; and nobody may be there any more.
+        lost |= matches!(failed, Some(Class::Network | Class::Unknown));
+        if failed == Some(Class::Network) {
+            break;
+        }
+    }
+    if lost {
+        remove_left(client, wanted);
+    }
+    tried
+}
+
+/// Whether the VM is one that a try left: it never ran.
+pub(super) fn is_left(vm: &VmDetails, wanted: &Wanted) -> bool {
+    let tried = vm.user_template.get(TAG).map(String::as_str) == Some(wanted.cluster.as_str());
+    tried && matches!(vm.row.state, VmState::Init | VmState::Cloning | VmState::Hold)
+}
+
+fn remove_left(client: &Client, wanted: &Wanted) {
+    for vm in super::vms(client).unwrap_or_default() {
+        if is_left(&vm, wanted) {
+            let _ = remove(client, vm.row.id);
+        }
+    }
+}
+
+/// Removes it by `recover`, which asks for the right that deploying needs, else as its owner; both answers.
+fn remove(client: &Client, vm: u32) -> (Result<(), Error>, Result<(), Error>) {
+    let recovered = client.recover(vm, Recovery::Delete);
+    let mut removed = recovered.clone();
+    for n in 0..REMOVALS {
+        let Err(error) = &removed else { break };
+        match error.class {
+            // An answer was lost: it is gone.
+            Class::NoSuchObject => removed = Ok(()),
+            Class::Authentication
+            | Class::Authorization
+            | Class::BadTemplate
+            | Class::Capacity
+            | Class::WrongState
+            | Class::Busy
+            | Class::Network
+            | Class::Unknown => {
+                if n > 0 {
+                    std::thread::sleep(PAUSE);
+                }
+                removed = client.action(vm, VmAction::TerminateHard);
+            }
+        }
+    }
+    (recovered, removed)
+}
+
+/// All VMs that are worth a try: of every template, in the nodeset's smallest and largest size.
+fn attempts(wanted: &Wanted) -> Vec<Attempt<'_>> {
+    let mut all = Vec::new();
+    for set in &wanted.nodesets {
+        let Some(first) = set.nodes.first() else { continue };
+        let mut sources: Vec<(&NodeName, Source)> = set
+            .registered()
+            .map(|name| (first, Source::Registered(name.to_owned())))
+            .collect();
+        match &set.source.template {
+            TemplateSource::Registered(_) => {}
+            TemplateSource::File(file) => sources.push((first, Source::File(file.clone()))),
+            TemplateSource::PerNode(folder) => {
+                sources.extend(
+                    set.nodes
+                        .iter()
+                        .map(|node| (node, Source::File(node_file(folder, node)))),
+                );
+            }
+        }
+        let mut sizes = vec![(set.smallest, 0), (set.shape, set.gpus)];
+        sizes.dedup();
+        for (node, source) in sources {
+            for (shape, gpus) in &sizes {
+                let spec = VmSpec {
+                    gpus: *gpus,
+                    ..set.spec(*shape)
+                };
+                all.push(Attempt {
+                    set,
+                    node,
+                    source: source.clone(),
+                    spec,
+                });
+            }
+        }
+    }
+    all
+}
+
+impl WantedSet {
+    /// A VM of that size as a job would have it.
+    pub(super) fn spec(&self, shape: Shape) -> VmSpec {
+        VmSpec {
+            job: match self.mode {
+                Mode::Job => Some(JobId(1)),
+                Mode::PowerSaving => None,
+            },
+            ..VmSpec::of_node(shape)
+        }
+    }
+}
+
+impl Attempt<'_> {
+    fn run(&self, client: &Client, settings: &Settings, wanted: &Wanted, seen: &Seen) -> Tried {
+        let made = self.make(client, settings, wanted, seen);
+        let source = match &self.source {
+            Source::Registered(name) => format!("template {name}"),
+            Source::File(file) => format!("file {}", file.display()),
+        };
+        let (addresses, (recovered, removed)) = match &made {
+            Ok(vm) => (addresses(client, *vm), remove(client, *vm)),
+            Err(error) => (Err(error.clone()), (Err(error.clone()), Ok(()))),
+        };
+        Tried {
+            source,
+            shape: self.spec.shape,
+            made,
+            addresses,
+            recovered,
+            removed,
+        }
+    }
+
+    /// Makes it, held, as the provider would; without our tags.
+    fn make(&self, client: &Client, settings: &Settings, wanted: &Wanted, seen: &Seen) -> Result<u32, Error> {
+        let name = format!("{}-try", wanted.cluster);
+        let missing = |what: String| Error::new(Class::NoSuchObject, what);
+        let network = match &self.set.source.network {
+            None => None,
+            Some(name) => {
+                let known = seen.networks.as_deref().map_err(Clone::clone)?;
+                let known =
+                    network_of(known, name).ok_or_else(|| missing(format!("there is no network {name}")))?;
+                Some((name.as_str(), known.id))
+            }
+        };
+        sample(settings, self.set, self.node, &self.spec, network, |vm| {
+            let untagged = |mut template: crate::syntax::Template| {
+                for tag in [TAG_CLUSTER, TAG_NODE, TAG_GENERATION, JOB, "NAME"] {
+                    template.remove(tag);
+                }
+                template.set(TAG, wanted.cluster.as_str());
+                template
+            };
+            match &self.source {
+                Source::Registered(template) => {
+                    let known = seen.templates.as_deref().map_err(Clone::clone)?;
+                    let known = registered(known, template).map_err(missing)?;
+                    let extra = untagged(template::over_registered(&known.body, vm)?);
+                    client.instantiate(known.id, &name, true, &extra.to_xml())
+                }
+                Source::File(file) => {
+                    let text = template::read_file(file)?;
+                    let mut whole = untagged(template::from_text(&text, &file.display().to_string(), vm)?);
+                    whole.set("NAME", name.as_str());
+                    client.allocate(&whole.to_xml(), true)
+                }
+            }
+        })
+    }
+}
+
+fn addresses(client: &Client, vm: u32) -> Result<Vec<IpAddr>, Error> {
+    let seen = client.vms_of(&[vm])?;
+    Ok(seen.into_iter().flat_map(|vm| vm.row.addresses).collect())
+}
