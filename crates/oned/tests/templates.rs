@@ -8,8 +8,13 @@ mod caller;
 mod wait;
 
 use caller::{B, I, S, call, call_as, id};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
-use thiao_oned::{HostSetup, Lcm, NetworkSetup, Oned, Settings, State, UserSetup};
+use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmId, VmTag};
+use thiao_core::view::{Shape, VmSpec};
+use thiao_oned::{HostSetup, Lcm, NetworkSetup, Oned, Settings, State, TemplateSetup, UserSetup};
+use thiao_opennebula::OpenNebula;
+use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
 use wait::until;
 
 fn network(name: &str, first: &str, public: bool) -> NetworkSetup {
@@ -23,6 +28,10 @@ fn network(name: &str, first: &str, public: bool) -> NetworkSetup {
 }
 
 fn site() -> Oned {
+    site_with("")
+}
+
+fn site_with(worker: &str) -> Oned {
     let mut users = Settings::default().users;
     users.push(UserSetup::new("plain", "pw"));
     Oned::start(Settings {
@@ -36,6 +45,11 @@ fn site() -> Oned {
             network("private", "10.0.0.10", false),
             network("cloud", "10.0.1.10", true),
         ],
+        templates: vec![TemplateSetup {
+            name: "worker".into(),
+            body: worker.into(),
+            public: true,
+        }],
         scheduler: Some(Duration::from_millis(2)),
         ..Settings::default()
     })
@@ -208,4 +222,90 @@ fn a_topology_must_be_that_of_the_vcpus() {
     // Pinned: no share of a core.
     let vm = made(&oned, "TOPOLOGY=[PIN_POLICY=\"CORE\"]");
     assert!(shown(&oned, vm).contains("<CPU><![CDATA[4]]>"));
+}
+
+/// As Thiao's provider asks for it: whoever places, the VM has an address in the end, or is not made.
+#[test]
+fn a_vm_of_an_auto_card_has_a_network_whoever_places_it() {
+    let oned = site_with(&format!("CPU=1\nMEMORY=512\n{AUTO}"));
+    let addresses = |vm: &str| {
+        let shown = shown(&oned, vm.parse().unwrap());
+        shown.matches("<IP><![CDATA[").count()
+    };
+    let with_network = provider(&oned, Placement::Thiao, Some("private"));
+    let vm = create(&with_network, "n0", "h0").unwrap();
+    runs(&oned, vm.as_str().parse().unwrap());
+    assert_eq!(addresses(vm.as_str()), 1);
+    let by_scheduler = provider(&oned, Placement::OpenNebula, None);
+    let vm = create(&by_scheduler, "n1", thiao_opennebula::provider::PSEUDO_HOST).unwrap();
+    runs(&oned, vm.as_str().parse().unwrap());
+    assert_eq!(addresses(vm.as_str()), 1);
+    let without = provider(&oned, Placement::Thiao, None);
+    let error = create(&without, "n2", "h0").unwrap_err();
+    assert!(error.text.contains("NETWORK_MODE = auto"), "{error}");
+    assert_eq!(oned.vms().len(), 2);
+}
+
+fn provider(oned: &Oned, placement: Placement, network: Option<&str>) -> OpenNebula {
+    let dir = tempfile::tempdir().unwrap();
+    let auth = dir.path().join("one_auth");
+    std::fs::write(&auth, "oneadmin:opennebula").unwrap();
+    std::fs::set_permissions(&auth, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let set = NodesetName::new("n").unwrap();
+    let source = VmSource {
+        template: TemplateSource::Registered("worker".into()),
+        network: network.map(str::to_owned),
+        gpu_pci: None,
+    };
+    OpenNebula::open(thiao_opennebula::Settings {
+        cluster: ClusterName::new("prod").unwrap(),
+        access: Access {
+            endpoint: oned.endpoint(),
+            auth,
+            ca_file: None,
+            timeout: Duration::from_secs(5),
+            requests_per_second: 0,
+            connections: 2,
+        },
+        placement,
+        hosts: vec![],
+        host_cluster: None,
+        ready: ReadyBy::Slurm,
+        overhead_mb: 100,
+        nodesets: [(set.clone(), source)].into(),
+        nodes: (0..3)
+            .map(|n| (NodeName::new(&format!("n{n}")).unwrap(), set.clone()))
+            .collect(),
+        guest: Guest {
+            slurmctld_host: "head".into(),
+            slurmctld_addr: "10.0.0.1".parse().unwrap(),
+            slurmctld_port: 6817,
+            munge_key: None,
+            munge_socket: "/run/munge/munge.socket.2".into(),
+            users: vec![],
+            shares: vec![],
+            slurm_worker: false,
+            context: Default::default(),
+        },
+    })
+    .unwrap()
+}
+
+fn create(provider: &OpenNebula, node: &str, host: &str) -> Result<VmId, thiao_opennebula::Error> {
+    let tag = VmTag {
+        cluster: ClusterName::new("prod").unwrap(),
+        node: NodeName::new(node).unwrap(),
+        generation: Generation(1),
+    };
+    let shape = Shape {
+        cpus: 1,
+        memory_mb: 512,
+        share_percent: 100,
+    };
+    provider.create(
+        &tag,
+        &HostName::new(host).unwrap(),
+        &VmSpec::of_node(shape),
+        false,
+    )
 }
