@@ -50,6 +50,7 @@ pub mod nodes;
 pub mod partitions;
 pub mod resume_file;
 mod run;
+pub mod site;
 pub mod words;
 
 pub use control::Slurm;

@@ -198,9 +198,9 @@ pub(super) struct Setup {
     /// The folder for Resume, Suspend and the other programs that slurm.conf names
     #[arg(long, value_name = "DIR", default_value = "/etc/thiao/hooks")]
     pub(super) hooks: PathBuf,
-    /// The file for the lines that slurm.conf includes
-    #[arg(long, value_name = "FILE", default_value = "/etc/slurm/thiao.conf")]
-    pub(super) fragment: PathBuf,
+    /// The file for the lines that slurm.conf includes [default: thiao.conf beside slurm.conf]
+    #[arg(long, value_name = "FILE")]
+    pub(super) fragment: Option<PathBuf>,
     /// The thiao-hook program [default: beside this program, else /usr/lib/thiao/thiao-hook]
     #[arg(long, value_name = "FILE")]
     pub(super) hook_program: Option<PathBuf>,
@@ -266,6 +266,15 @@ pub(super) struct NewSettings {
     /// The cluster's munge key; empty: guests have it already [default: as thiaod's service gets it]
     #[arg(long, value_name = "FILE")]
     pub(super) munge_key: Option<String>,
+    /// Slurm's own key, where AuthType is auth/slurm [default: slurm.key beside slurm.conf]
+    #[arg(long, value_name = "FILE", conflicts_with = "munge_key")]
+    pub(super) slurm_key: Option<PathBuf>,
+    /// The folder of Slurm's client programs, with the daemons in its sibling sbin [default: by PATH]
+    #[arg(long, value_name = "DIR")]
+    pub(super) slurm_bin_dir: Option<PathBuf>,
+    /// slurm.conf, where Slurm's programs do not find it themselves
+    #[arg(long, value_name = "FILE")]
+    pub(super) slurm_conf: Option<PathBuf>,
     /// oned's URL [default: $ONE_XMLRPC, else http://localhost:2633/RPC2]
     #[arg(long, value_name = "URL", conflicts_with = "qemu")]
     pub(super) endpoint: Option<String>,
@@ -316,6 +325,9 @@ impl NewSettings {
             || self.share_percent.is_some()
             || self.partition.is_some()
             || self.munge_key.is_some()
+            || self.slurm_key.is_some()
+            || self.slurm_bin_dir.is_some()
+            || self.slurm_conf.is_some()
             || self.are_of_opennebula()
     }
 

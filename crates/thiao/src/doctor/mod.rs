@@ -2,7 +2,7 @@
 //! what mends it.
 //!
 //! What is looked at is collected here; what it means is said by the pure parts: [`machine`] (the embedded
-//! provider), `thiao_opennebula::check` (OpenNebula), [`hooks`] and [`slurm`] (Slurm's side),
+//! provider), `thiao_opennebula::check` (OpenNebula), [`hooks`], [`slurm`] and [`reach`] (Slurm's side),
 //! [`controller`], [`nodes`] and [`vms`].
 
 pub mod controller;
@@ -10,6 +10,7 @@ pub mod hooks;
 pub mod machine;
 pub mod nodes;
 pub mod partitions;
+pub mod reach;
 pub mod slurm;
 pub mod vms;
 
@@ -29,6 +30,7 @@ use thiao_core::view::{Shape, SlurmView};
 use thiao_core::world::Mode;
 use thiao_opennebula::check;
 use thiao_slurm::details::NodeDetails;
+use thiao_slurm::site::Site;
 use thiao_slurm::{Slurm, SlurmError};
 
 /// Troubled kinds of nodes whose story the controller is asked for.
@@ -152,7 +154,13 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
         .ok()
         .map(|version| slurm::fragment(config, *version, &hooks));
     let mut of_slurm = slurm::judge(&facts, fragment.as_ref());
-    let uid = facts.config.as_ref().ok().and_then(slurm_uid);
+    let site = facts.config.as_ref().ok().map(Site::of);
+    if let Some(site) = &site {
+        let clients = facts.version.as_ref().ok().copied();
+        let told = reach::Told::of(config);
+        of_slurm.extend(reach::judge(site, &told, clients, is_shared(&config.state_dir)));
+    }
+    let uid = site.and_then(|site| site.user?.1);
     of_slurm.extend(hooks::judge(
         &hooks::look(&hooks, &config.state_dir, uid),
         &config.state_dir,
@@ -377,10 +385,20 @@ fn hooks_folder(facts: &slurm::Facts, usual: &Path) -> PathBuf {
         .to_owned()
 }
 
-/// `SlurmUser = slurm(64030)`.
-fn slurm_uid(config: &thiao_slurm::Config) -> Option<u32> {
-    let (_, uid) = config.get("SlurmUser")?.split_once('(')?;
-    uid.strip_suffix(')')?.parse().ok()
+/// Whether a folder is on a file system that several machines may have: by its magic number in
+/// `linux/magic.h` and in the file systems' own sources.
+fn is_shared(dir: &Path) -> bool {
+    const NETWORKED: [u64; 8] = [
+        0x6969,      // NFS
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB 2
+        0x00c3_6400, // Ceph
+        0x0bd0_0bd0, // Lustre
+        0x4750_4653, // GPFS
+        0x1983_0326, // BeeGFS
+        0x0116_1970, // GFS 2
+    ];
+    rustix::fs::statfs(dir).is_ok_and(|found| NETWORKED.contains(&found.f_type.cast_unsigned()))
 }
 
 fn unreadable(error: &SlurmError) -> Finding {

@@ -40,6 +40,7 @@ fn holds(found: &[Finding], what: &str, verdict: Verdict, words: &str, remedy: &
 mod on_controller;
 mod on_hooks;
 mod on_nodes;
+mod on_reach;
 mod on_slurm;
 mod on_vms;
 

@@ -5,28 +5,34 @@ use crate::cli::args::NewSettings;
 use crate::import::{Imported, Size};
 use anyhow::bail;
 use std::fmt::{self, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, NodesetName};
 use thiao_core::policy::Policy;
 use thiao_opennebula::settings::TemplateSource;
 use thiao_slurm::Slurm;
+use thiao_slurm::site::{Host, Site};
 
 /// OpenNebula's own default.
 const ENDPOINT: &str = "http://localhost:2633/RPC2";
 
 /// What this machine and its Slurm show.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Site {
+pub(super) struct Here {
     pub(super) cluster: Option<String>,
     pub(super) slurmctld_host: Option<String>,
     pub(super) slurmctld_addr: Option<Ipv4Addr>,
+    /// What of slurmctld is not as the settings have it when they say nothing.
+    pub(super) slurmctld: Slurmctld,
     pub(super) endpoint: Option<String>,
     pub(super) auth: Option<PathBuf>,
     /// Where systemd puts the munge key for the controller, if its service is installed.
     pub(super) munge_key: Option<String>,
 }
+
+/// slurmctld's port where nobody says.
+const PORT: u16 = 6817;
 
 /// Where the service's unit file may be.
 const UNITS: [&str; 3] = [
@@ -37,37 +43,91 @@ const UNITS: [&str; 3] = [
 /// The unit's `LoadCredential=munge.key`.
 const CREDENTIAL: &str = "/run/credentials/thiaod.service/munge.key";
 
-impl Site {
+impl Here {
     /// Asks slurmctld, if it answers, and takes OpenNebula's variables.
     pub(super) fn look(slurm: &Slurm) -> Self {
         let config = slurm.config().ok();
         let get = |key: &str| config.as_ref().and_then(|config| config.get(key));
-        let (slurmctld_host, slurmctld_addr) = get("SlurmctldHost[0]").map_or((None, None), head);
+        let site = config.as_ref().map(Site::of);
+        let primary = site.as_ref().and_then(|site| site.hosts.first());
+        let slurmctld = site.as_ref().map(Slurmctld::of).unwrap_or_default();
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = variable("HOME").map(|home| Path::new(&home).join(".one/one_auth"));
         Self {
             cluster: get("ClusterName").map(str::to_owned),
-            slurmctld_host,
-            slurmctld_addr,
+            slurmctld_host: primary.map(|host| host.name.clone()),
+            slurmctld_addr: primary.and_then(|host| host.address.parse().ok()),
             endpoint: variable("ONE_XMLRPC").and_then(|url| url.into_string().ok()),
             // A home's file only if it is there: the controller's user has another home.
             auth: variable("ONE_AUTH")
                 .map(PathBuf::from)
                 .or(home.filter(|file| file.exists())),
-            munge_key: UNITS
-                .iter()
-                .any(|unit| Path::new(unit).exists())
+            munge_key: (slurmctld.slurm_key.is_none() && UNITS.iter().any(|unit| Path::new(unit).exists()))
                 .then(|| CREDENTIAL.to_owned()),
+            slurmctld,
         }
     }
 }
 
-/// `head(10.9.0.1)`, or `head`.
-fn head(text: &str) -> (Option<String>, Option<Ipv4Addr>) {
-    match text.split_once('(') {
-        Some((host, address)) => (Some(host.to_owned()), address.trim_end_matches(')').parse().ok()),
-        None => (Some(text.to_owned()), None),
+/// What of slurmctld is not as the settings have it when they say nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Slurmctld {
+    port: Option<u16>,
+    backups: Vec<String>,
+    user: Option<String>,
+    /// Where the key is, if Slurm uses its own.
+    slurm_key: Option<PathBuf>,
+}
+
+impl Slurmctld {
+    fn of(site: &Site) -> Self {
+        let port = *site.ports.start();
+        let user = site.user.as_ref().map(|(name, _)| name.clone());
+        let beside = |name: &str| Some(site.conf.as_ref()?.with_file_name(name));
+        // A list of keys counts before a single one (auth/slurm of 25.11).
+        let list = beside("slurm.jwks").filter(|list| list.exists());
+        let by_slurm = site.auth_type.as_deref() == Some("auth/slurm");
+        Self {
+            port: (port != PORT).then_some(port),
+            backups: site.hosts.iter().skip(1).filter_map(backup).collect(),
+            user: user.filter(|name| name != "slurm"),
+            slurm_key: list.or_else(|| beside("slurm.key")).filter(|_| by_slurm),
+        }
     }
+
+    fn write(&self, to: &mut String) {
+        if let Some(port) = self.port {
+            let _ = writeln!(to, "slurmctld_port = {port}");
+        }
+        if !self.backups.is_empty() {
+            let _ = writeln!(
+                to,
+                "slurmctld_backups = {}",
+                toml::Value::from(self.backups.clone())
+            );
+        }
+        if let Some(user) = &self.user {
+            text(to, "slurm_user", user);
+        }
+        if let Some(key) = &self.slurm_key {
+            text(to, "slurm_key", key.display());
+        }
+    }
+}
+
+/// A backup with its IPv4 address, which this machine may have to look up; none: doctor will name it.
+fn backup(host: &Host) -> Option<String> {
+    let addr = match host.address.parse::<Ipv4Addr>() {
+        Ok(addr) => addr,
+        Err(_) => (host.address.as_str(), PORT)
+            .to_socket_addrs()
+            .ok()?
+            .find_map(|found| match found.ip() {
+                IpAddr::V4(addr) => Some(addr),
+                IpAddr::V6(_) => None,
+            })?,
+    };
+    Some(format!("{}({addr})", host.name))
 }
 
 /// Settings to be written.
@@ -77,6 +137,9 @@ pub(super) struct Draft {
     state_dir: Option<PathBuf>,
     provider: Provider,
     munge_key: Option<String>,
+    slurmctld: Slurmctld,
+    slurm_bin_dir: Option<PathBuf>,
+    slurm_conf: Option<PathBuf>,
     sets: Vec<Set>,
     origin: Option<PathBuf>,
 }
@@ -111,7 +174,7 @@ struct Set {
 pub(super) fn draft(
     flags: &NewSettings,
     imported: &Imported,
-    site: &Site,
+    site: &Here,
     asker: &mut Asker<'_>,
 ) -> anyhow::Result<Draft> {
     let one = if flags.qemu {
@@ -160,7 +223,21 @@ pub(super) fn draft(
             cluster,
             state_dir: flags.state_dir.clone(),
             provider,
-            munge_key: flags.munge_key.clone().or_else(|| site.munge_key.clone()),
+            munge_key: flags
+                .munge_key
+                .clone()
+                .or_else(|| site.munge_key.clone().filter(|_| flags.slurm_key.is_none())),
+            slurmctld: Slurmctld {
+                slurm_key: flags.slurm_key.clone().or_else(|| {
+                    site.slurmctld
+                        .slurm_key
+                        .clone()
+                        .filter(|_| flags.munge_key.is_none())
+                }),
+                ..site.slurmctld.clone()
+            },
+            slurm_bin_dir: flags.slurm_bin_dir.clone(),
+            slurm_conf: flags.slurm_conf.clone(),
             sets,
             origin: flags.import.clone(),
         }),
@@ -292,7 +369,7 @@ fn set_name(nodes: &str) -> String {
 fn opennebula(
     flags: &NewSettings,
     imported: &Imported,
-    site: &Site,
+    site: &Here,
     asker: &mut Asker<'_>,
 ) -> anyhow::Result<Provider> {
     let endpoint = asker.ask(Question {
@@ -370,15 +447,26 @@ impl Draft {
         if let Some(dir) = &self.state_dir {
             text(&mut to, "state_dir", dir.display());
         }
+        if self.slurm_bin_dir.is_some() || self.slurm_conf.is_some() {
+            to.push_str("\n[slurm]\n");
+        }
+        for (key, path) in [("bin_dir", &self.slurm_bin_dir), ("conf", &self.slurm_conf)] {
+            if let Some(path) = path {
+                text(&mut to, key, path.display());
+            }
+        }
         for set in &self.sets {
             set.write(&mut to);
         }
         match &self.provider {
             Provider::Qemu => {
-                if let Some(key) = &self.munge_key {
+                if self.munge_key.is_some() || self.slurmctld != Slurmctld::default() {
                     to.push_str("\n[qemu]\n");
+                }
+                if let Some(key) = &self.munge_key {
                     text(&mut to, "munge_key", key);
                 }
+                self.slurmctld.write(&mut to);
             }
             Provider::OpenNebula {
                 endpoint,
@@ -406,6 +494,7 @@ impl Draft {
                     }
                 }
                 text(&mut to, "slurmctld_addr", slurmctld_addr);
+                self.slurmctld.write(&mut to);
             }
         }
         to

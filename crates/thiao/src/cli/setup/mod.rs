@@ -17,22 +17,16 @@ use pieces::{Found, Piece, What, look, write};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_core::finding::{Verdict, worst};
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
+use thiao_slurm::site::Site;
 use thiao_slurm::{Slurm, Version, lua};
 
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
-    for path in [&how.hooks, &how.fragment] {
-        // slurm.conf knows no quotes.
-        let text = path.to_string_lossy();
-        let good = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-        if !path.is_absolute() || !text.chars().all(good) {
-            bail!("{text}: slurm.conf needs an absolute path of letters, digits and ._-+");
-        }
-    }
+    fits_slurm_conf(&how.hooks)?;
     let place = file.unwrap_or(Path::new(config::DEFAULT_FILE));
     let mut report = String::new();
     let (config, new) = if how.settings.are_given() || !place.exists() {
@@ -55,10 +49,14 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
             .context("which Slurm is it? Name its release with --slurm-version")?,
     };
     let present = slurm.config();
+    let slurm_conf = slurm_conf(&config, present.as_ref().ok());
+    let usual = || slurm_conf.with_file_name("thiao.conf");
+    let place_of_lines = how.fragment.clone().unwrap_or_else(usual);
+    fits_slurm_conf(&place_of_lines)?;
     let fragment = fragment(&config, version, how);
     let text = fragment.render(present.as_ref().ok());
-    let mut pieces = pieces(&config, how, text.clone())?;
-    let script = job_submit(&config, how)?;
+    let mut pieces = pieces(&config, how, &place_of_lines, text.clone())?;
+    let script = job_submit(&config, how, &place_of_lines)?;
     // A site's own functions stay: they call ours.
     let calls_ours = script
         .as_ref()
@@ -117,19 +115,20 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         );
     }
     report.push_str(&places);
-    let slurm_conf = config
-        .slurm
-        .conf
-        .clone()
-        .unwrap_or_else(|| "/etc/slurm/slurm.conf".into());
-    let advice = advice(&fragment, &present, how, &slurm_conf, calls_ours.as_deref());
+    let advice = advice(
+        &fragment,
+        &present,
+        &place_of_lines,
+        &slurm_conf,
+        calls_ours.as_deref(),
+    );
     if how.dry_run {
         if let Some(text) = &new {
             let _ = write!(report, "\n{}:\n{text}", place.display());
         }
-        let _ = write!(report, "\n{}:\n{text}\n", how.fragment.display());
+        let _ = write!(report, "\n{}:\n{text}\n", place_of_lines.display());
         for piece in &pieces {
-            if let (What::File(script), true) = (&piece.what, piece.path != how.fragment) {
+            if let (What::File(script), true) = (&piece.what, piece.path != place_of_lines) {
                 let _ = write!(report, "{}:\n{script}\n", piece.path.display());
             }
         }
@@ -139,6 +138,25 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         write(piece).with_context(|| format!("{} cannot be written", piece.path.display()))?;
     }
     Ok(printer.print(&format!("{report}\n{advice}"))?)
+}
+
+/// Refuses what slurm.conf, which knows no quotes, cannot hold.
+fn fits_slurm_conf(path: &Path) -> anyhow::Result<()> {
+    let text = path.to_string_lossy();
+    let good = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if !path.is_absolute() || !text.chars().all(good) {
+        bail!("{text}: slurm.conf needs an absolute path of letters, digits and ._-+");
+    }
+    Ok(())
+}
+
+/// Where slurm.conf is: as the settings say, else as slurmctld itself, else where Debian's is.
+fn slurm_conf(config: &Config, present: Option<&thiao_slurm::Config>) -> PathBuf {
+    let told = || Site::of(present?).conf;
+    let settings = config.slurm.conf.clone();
+    settings
+        .or_else(told)
+        .unwrap_or_else(|| "/etc/slurm/slurm.conf".into())
 }
 
 /// Settings by what was typed, imported or answered, and their text. What was imported goes into the report.
@@ -170,7 +188,13 @@ fn new_settings(
         }
         report.push('\n');
     }
-    let site = draft::Site::look(&Slurm::new(None, None, Duration::from_secs(20)));
+    let typed = &how.settings;
+    let slurm = Slurm::new(
+        typed.slurm_conf.clone(),
+        typed.slurm_bin_dir.clone(),
+        Duration::from_secs(20),
+    );
+    let site = draft::Here::look(&slurm);
     let (mut input, mut output) = (io::stdin().lock(), io::stdout());
     let mut asker = if io::stdin().is_terminal() && printer.terminal {
         ask::Asker::person(&mut input, &mut output)
@@ -195,7 +219,7 @@ fn fragment(config: &Config, version: Version, how: &Setup) -> Fragment {
 }
 
 /// What is to be there in the end.
-fn pieces(config: &Config, how: &Setup, text: String) -> anyhow::Result<Vec<Piece>> {
+fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow::Result<Vec<Piece>> {
     let hook = match &how.hook_program {
         Some(program) => std::path::absolute(program)?,
         None => {
@@ -229,7 +253,7 @@ fn pieces(config: &Config, how: &Setup, text: String) -> anyhow::Result<Vec<Piec
         what: What::Link(config.state_dir.clone()),
     });
     pieces.push(Piece {
-        path: how.fragment.clone(),
+        path: fragment.to_owned(),
         what: What::File(text),
     });
     Ok(pieces)
@@ -237,12 +261,12 @@ fn pieces(config: &Config, how: &Setup, text: String) -> anyhow::Result<Vec<Piec
 
 /// What slurmctld is to run at each submission, if there are nodesets of job mode: beside the fragment, under
 /// another name if a script of the site's own is there.
-fn job_submit(config: &Config, how: &Setup) -> anyhow::Result<Option<Piece>> {
+fn job_submit(config: &Config, how: &Setup, fragment: &Path) -> anyhow::Result<Option<Piece>> {
     let Some(text) = doctor::slurm::job_submit(config) else {
         return Ok(None);
     };
     let piece = |name| Piece {
-        path: how.fragment.with_file_name(name),
+        path: fragment.with_file_name(name),
         what: What::File(text.clone()),
     };
     let usual = piece(lua::FILE);
@@ -256,7 +280,7 @@ fn job_submit(config: &Config, how: &Setup) -> anyhow::Result<Option<Piece>> {
 fn advice(
     fragment: &Fragment,
     present: &Result<thiao_slurm::Config, thiao_slurm::SlurmError>,
-    how: &Setup,
+    file: &Path,
     slurm_conf: &Path,
     calls_ours: Option<&Path>,
 ) -> String {
@@ -287,7 +311,7 @@ fn advice(
         let _ = writeln!(text, "Note: {warning}.");
     }
     text.push_str("Next:\n");
-    for (n, step) in fragment.next_steps(&how.fragment, slurm_conf).iter().enumerate() {
+    for (n, step) in fragment.next_steps(file, slurm_conf).iter().enumerate() {
         let _ = writeln!(text, "{:>3}. {step}", n + 1);
     }
     text

@@ -191,7 +191,7 @@ fn old_lines_for_nodes_show() {
 
 #[test]
 fn slurms_user_is_read() {
-    let uid = |text: &str| slurm_uid(&Config::parse(text));
+    let uid = |text: &str| Site::of(&Config::parse(text)).user.and_then(|(_, uid)| uid);
     assert_eq!(uid("SlurmUser = slurm(64030)\n"), Some(64030));
     assert_eq!(uid("SlurmUser = slurm\n"), None);
     assert_eq!(uid(""), None);

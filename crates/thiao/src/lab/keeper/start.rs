@@ -111,8 +111,12 @@ impl Keeper {
         )
         .args(["-D".into(), "-f".into(), conf.clone().into_os_string()])
         .env("SLURM_CONF", &conf)
-        .env("SLURM_SACK_KEY", self.layout.slurm_key())
         .env("TZ", "UTC");
+        let service = match self.plan.options.auth {
+            // With this variable slurmctld takes auth/slurm for given, whatever slurm.conf says (25.11).
+            AuthBy::Slurm => service.env("SLURM_SACK_KEY", self.layout.slurm_key()),
+            AuthBy::Munge => service,
+        };
         let port = std::net::SocketAddr::from((self.plan.options.address, self.plan.options.slurmctld_port));
         self.launch(service, DAEMON_LIMIT, |_| {
             Ok(std::net::TcpStream::connect_timeout(&port, Duration::from_millis(200)).is_ok())
