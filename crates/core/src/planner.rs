@@ -476,7 +476,7 @@ impl<'a> Planner<'a> {
             );
         };
         let seen = self.slurm_node(node);
-        if !seen.is_some_and(|seen| seen.down_of_ours().is_some()) {
+        if seen.and_then(SlurmNode::down_of_ours).is_none() {
             return self.hold(
                 node,
                 "was set DOWN, and Slurm does not show it so: left until a look says what holds",

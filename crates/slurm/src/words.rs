@@ -3,14 +3,14 @@
 //! *Of jobs*: what `squeue` prints as the reason is one of about two hundred words, or a sentence that
 //! slurmctld puts in the place of some. Read from 22.05.8 (`job_reason_string` in slurm_protocol_defs.c) to
 //! 26.05.3 (`job_state_reason_string` in job_state_reason.c). Of an array's tasks squeue puts the words
-//! together, with commas.
+//! together, with commas, unless it lists them one by one.
 //!
 //! On 23.11.11 a job at the gate was seen with `None`, then `InvalidAccount` for a second, then `Licenses`.
 //!
 //! *Of nodes*: `scontrol update` puts a reason in the place of any other. What slurmctld itself says goes
 //! in the place of another at ResumeTimeout and is else lost (22.05.8), or is put behind it: `a look at it :
 //! ResumeTimeout reached` (`set_node_reason`, 23.02 and later), once. RESUME keeps the reason in 23.11 to
-//! 25.11; so the last is the one that counts.
+//! 25.11, until a job gets the node; so the last is the one that counts.
 
 use crate::control::plain;
 use thiao_core::fold::REASON_PREFIX;
