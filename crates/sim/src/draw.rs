@@ -7,7 +7,7 @@
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::setup::{JobPlan, OWN_CPUS, OwnPlan, Setup, VM_MEMORY_MB};
-use crate::slurm::Rules;
+use crate::slurm::{Release, Rules};
 use thiao_core::ids::Millis;
 use thiao_core::policy::Policy;
 
@@ -72,7 +72,11 @@ impl Setup {
             largest(usual)
         };
         let least = Setup::patience(nodes.div_ceil(policy.max_starting));
-        let rules = rules(rng, least);
+        let release = Release::KNOWN[place(&mut seeds.fork(5), 0, Release::KNOWN.len() - 1)];
+        let rules = Rules {
+            release,
+            ..rules(rng, least)
+        };
         let patient = rng.coin();
         let span = scale.hours.clamp(1, MOST_HOURS) * HOUR;
         let weather = &mut seeds.fork(3);

@@ -62,7 +62,8 @@ pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
         return None;
     };
     let seen = slurm.nodes.get(node)?;
-    (seen.down.as_ref().is_some_and(|down| down.text == BROKEN) && seen.admin_down < known)
+    let broken = seen.reason.as_ref().is_some_and(|reason| reason.text == BROKEN);
+    (seen.down && broken && seen.admin_down < known)
         .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}"))
 }
 

@@ -489,9 +489,11 @@ impl Sim {
         let jobs = self.slurm.jobs.iter().filter(|(_, job)| job.stage != Stage::Done);
         let jobs = jobs.map(|(id, job)| format!("job {id} is {:?}", job.stage));
         let nodes = self.slurm.nodes.iter();
-        let nodes = nodes.filter(|(_, node)| node.power != Power::Off || node.down.is_some());
-        let nodes =
-            nodes.map(|(name, node)| format!("node {name} is {:?}, down {:?}", node.power, node.down));
+        let nodes = nodes.filter(|(_, node)| node.power != Power::Off || node.down);
+        let nodes = nodes.map(|(name, node)| {
+            let down = node.down.then_some(&node.reason);
+            format!("node {name} is {:?}, down {down:?}", node.power)
+        });
         let ours = |vm: &&Vm| {
             vm.view
                 .tag

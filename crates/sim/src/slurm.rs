@@ -14,6 +14,7 @@
 //! by itself. What is different for nodes and jobs of job mode is in `own`.
 
 mod admin;
+mod down;
 mod own;
 mod release;
 mod shown;
@@ -28,7 +29,7 @@ use crate::faults::{Fault, Faults};
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
-use thiao_core::view::{BaseState, JobState, NodeReason, SlurmView, Whose};
+use thiao_core::view::{BaseState, JobState, NodeReason, SlurmView};
 use thiao_core::world::Mode;
 
 /// The settings of `slurm.conf` that matter here.
@@ -52,14 +53,6 @@ pub struct Rules {
     pub idle_on_suspend: bool,
     /// Whether giving a node back calls SuspendProgram for it once more.
     pub suspends_returned: bool,
-}
-
-/// What slurmctld says of a node that was not up in time.
-fn resume_timeout() -> NodeReason {
-    NodeReason {
-        text: "ResumeTimeout reached".into(),
-        whose: Whose::ResumeTimeout,
-    }
 }
 
 impl Default for Rules {
@@ -98,8 +91,10 @@ pub struct Node {
     pub mode: Mode,
     /// `POWER_DOWN` was asked: powered down as soon as it has no job, and no other's meanwhile.
     pub ends: bool,
-    /// Whether it is DOWN, and why.
-    pub down: Option<NodeReason>,
+    /// Whether it is DOWN.
+    pub down: bool,
+    /// What was said of it last, of a DOWN or a drain.
+    pub reason: Option<NodeReason>,
     /// When an admin last set it DOWN.
     pub admin_down: Time,
     /// Its power.
@@ -119,6 +114,8 @@ pub struct Node {
     /// `NOT_RESPONDING` before.
     silent_until: Time,
     idle_since: Time,
+    /// When its DOWN is undone, if it is.
+    undone: Option<Time>,
 }
 
 /// A job as it truly is in slurmctld.
@@ -203,7 +200,8 @@ impl Slurm {
         let node = Node {
             mode: Mode::PowerSaving,
             ends: false,
-            down: None,
+            down: false,
+            reason: None,
             admin_down: Time(0),
             power: Power::Off,
             drain: false,
@@ -214,6 +212,7 @@ impl Slurm {
             completing_until: Time(0),
             silent_until: Time(0),
             idle_since: Time(0),
+            undone: None,
         };
         Self {
             nodes: nodes.into_iter().map(|name| (name, node.clone())).collect(),
@@ -225,6 +224,10 @@ impl Slurm {
             rules,
             rng,
         }
+    }
+
+    fn ways(&self) -> release::Ways {
+        self.rules.release.ways()
     }
 
     /// Whether slurmctld answers.
@@ -261,6 +264,8 @@ impl Slurm {
         if !self.answers(now) {
             return;
         }
+        self.undo_downs(now);
+        let ways = self.ways();
         for node in self.nodes.values_mut() {
             // A dead slurmd is noticed in the end, and flagged, and that is all.
             let lives = node.backed.as_ref().is_some_and(&works);
@@ -269,7 +274,8 @@ impl Slurm {
                 node.silent_until = Time(u64::MAX);
             }
             // One that is taken for dead registers anew within 0.2 s.
-            if node.power == Power::On && lives && node.down.take().is_some() {
+            if node.power == Power::On && lives && node.down {
+                node.lift(ways);
                 node.idle_since = now;
             }
         }
@@ -281,7 +287,7 @@ impl Slurm {
 
     /// The slurmd in VM `vm` registers as `node`.
     pub fn register(&mut self, name: &NodeName, vm: &VmId, now: Time) {
-        let takes_unasked = self.rules.takes_unasked;
+        let (takes_unasked, ways) = (self.rules.takes_unasked, self.ways());
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
@@ -294,14 +300,16 @@ impl Slurm {
         node.power = Power::On;
         node.backed = Some(vm.clone());
         node.silent_until = Time(0);
-        node.down = None; // ReturnToService=2
+        if node.down {
+            node.lift(ways); // ReturnToService=2
+        }
         if anew {
             self.requeue_on(name, now); // the job that it had is not known there
         }
     }
 
     fn power_timeouts(&mut self, now: Time) {
-        let mut failed = Vec::new();
+        let (mut failed, ways) = (Vec::new(), self.ways());
         for (name, node) in &mut self.nodes {
             match node.power {
                 // One in no partition stays so (22.05.8, 24.11.5).
@@ -311,8 +319,8 @@ impl Slurm {
                     node.power = Power::Off;
                     node.backed = None;
                     node.ends = false;
-                    if self.rules.idle_on_suspend {
-                        node.down = None;
+                    if self.rules.idle_on_suspend && node.down {
+                        node.lift(ways);
                     }
                 }
                 Power::Rising(since) if now.since(since) >= self.rules.resume_timeout => {
@@ -322,13 +330,7 @@ impl Slurm {
             }
         }
         for name in &failed {
-            self.take_down(name, resume_timeout(), now);
-            self.resume_timeouts += 1;
-            if let Some(node) = self.nodes.get_mut(name) {
-                node.power = Power::Off; // SuspendProgram is not called, and nothing waited for
-                node.drain = false;
-                node.ends = false;
-            }
+            self.give_up(name, now);
         }
         self.call(Hook::ResumeFail, failed, BTreeMap::new());
     }
@@ -342,7 +344,7 @@ impl Slurm {
                     let up = |name| {
                         self.nodes
                             .get(name)
-                            .is_some_and(|n| n.power == Power::On && n.down.is_none())
+                            .is_some_and(|n| n.power == Power::On && !n.down)
                     };
                     if job.own.is_some() {
                         let up = nodes.iter().all(up);
@@ -421,7 +423,7 @@ impl Slurm {
                 power(node.power)
                     && node.mode == mode
                     && node.job.is_none()
-                    && node.down.is_none()
+                    && !node.down
                     && !node.drain
                     && !node.ends
                     && node.completing_until <= now
@@ -444,6 +446,7 @@ impl Slurm {
                     continue;
                 };
                 node.job = Some(id);
+                node.reason = None;
                 if node.power == Power::Off {
                     node.power = Power::Rising(now);
                     jobs_of.insert(name.clone(), vec![id]);
@@ -455,44 +458,6 @@ impl Slurm {
             }
         }
         self.call(Hook::Resume, jobs_of.keys().cloned().collect(), jobs_of);
-    }
-
-    /// `scontrol update nodename=.. state=down reason=..`, then `state=power_down` if it is not
-    /// powered down or about to be.
-    pub fn set_down(&mut self, name: &NodeName, reason: &str, works: impl Fn(&VmId) -> bool, now: Time) {
-        self.take_down(name, NodeReason::ours(reason), now);
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
-        };
-        if node.backed.as_ref().is_some_and(works) {
-            node.down = None; // its slurmd registers anew at once
-        }
-        if matches!(node.power, Power::Rising(_) | Power::On) {
-            node.power = Power::Falling(now);
-            node.drain = false; // whoever asks for a power-down is taken for who drained it
-            self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
-        }
-    }
-
-    /// Gives a DOWN node back, as our Slurm crate does it: it ends powered down and usable.
-    pub fn return_to_service(&mut self, name: &NodeName, now: Time) {
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
-        };
-        // One that is powered down, or about to be, is so at once.
-        let up = matches!(node.power, Power::Rising(_) | Power::On);
-        let falls = up || self.rules.suspends_returned;
-        if node.down.take().is_none() {
-            return; // "Invalid node state specified"
-        }
-        node.backed = None;
-        node.ends = false;
-        node.drain = false;
-        node.power = if falls { Power::Falling(now) } else { Power::Off };
-        node.silent_until = Time(u64::MAX); // idle~ and NOT_RESPONDING, which keeps no job away
-        if falls {
-            self.call(Hook::Suspend, vec![name.clone()], BTreeMap::new());
-        }
     }
 
     /// `scontrol update job=.. StartTime=now`
@@ -533,8 +498,9 @@ impl Slurm {
                 let mut shown = node.shown(now);
                 shown.alloc = self.alloc(node);
                 let part = shown.alloc.is_some_and(|alloc| alloc.cpus < OWN_CPUS);
-                // A drained one is ALLOCATED, whatever of it is.
-                if part && shown.base == BaseState::Allocated && !node.drain {
+                // In some releases a drained one is ALLOCATED, whatever of it is.
+                let mixed = !node.drain || self.rules.release.ways().drained_is_mixed;
+                if part && shown.base == BaseState::Allocated && mixed {
                     shown.base = BaseState::Mixed;
                 }
                 if faults.strikes(Fault::LookUnknown) {
@@ -557,20 +523,6 @@ impl Slurm {
             }
         }
         Some(view)
-    }
-
-    fn take_down(&mut self, name: &NodeName, reason: NodeReason, now: Time) {
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
-        };
-        if node.down.is_none() {
-            node.idle_since = now;
-        }
-        // The first reason stays, unless it is another's order.
-        if node.down.is_none() || reason.whose != Whose::ResumeTimeout {
-            node.down = Some(reason);
-        }
-        self.requeue_on(name, now);
     }
 
     fn requeue_on(&mut self, name: &NodeName, now: Time) {

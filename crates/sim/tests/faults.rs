@@ -6,7 +6,7 @@ use thiao_core::ids::Millis;
 use thiao_core::policy::Policy;
 use thiao_sim::faults::Rates;
 use thiao_sim::sim::{JobPlan, OWN_CPUS, OwnPlan, Setup, Sim, VM_MEMORY_MB};
-use thiao_sim::slurm::Rules;
+use thiao_sim::slurm::{Release, Rules};
 use thiao_sim::text;
 
 /// Rates of all faults: most of them absent, the others rare to frequent.
@@ -20,18 +20,22 @@ fn faults() -> impl Strategy<Value = Rates> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    let settings = (any::<bool>(), any::<bool>(), any::<bool>());
+    let release = proptest::sample::select(&Release::KNOWN[..]);
+    let settings = (release, any::<bool>(), any::<bool>(), any::<bool>());
     let times = (1..30_u64, 35..120_u64, 3..30_u64, 2..10_u64);
     (settings, times).prop_map(
-        |((takes_unasked, idle_on_suspend, suspends_returned), (sweep, resume, idle, suspend))| Rules {
-            takes_unasked,
-            idle_on_suspend,
-            suspends_returned,
-            sweep: Millis::secs(sweep),
-            resume_timeout: Millis::secs(resume),
-            suspend_time: Millis::secs(idle),
-            suspend_timeout: Millis::secs(suspend),
-            ..Rules::default()
+        |((release, takes_unasked, idle_on_suspend, suspends_returned), (sweep, resume, idle, suspend))| {
+            Rules {
+                release,
+                takes_unasked,
+                idle_on_suspend,
+                suspends_returned,
+                sweep: Millis::secs(sweep),
+                resume_timeout: Millis::secs(resume),
+                suspend_time: Millis::secs(idle),
+                suspend_timeout: Millis::secs(suspend),
+                ..Rules::default()
+            }
         },
     )
 }

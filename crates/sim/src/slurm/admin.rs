@@ -1,6 +1,6 @@
 //! What admins do to nodes with `scontrol update`.
 
-use super::{Power, Slurm};
+use super::{Node, Power, Slurm};
 use thiao_core::ids::{NodeName, Time};
 use thiao_core::view::{NodeReason, Whose};
 
@@ -8,7 +8,7 @@ use thiao_core::view::{NodeReason, Whose};
 pub const BROKEN: &str = "disk broken";
 const DRAINED: &str = "a look at it";
 
-fn admins(text: &str) -> NodeReason {
+pub(super) fn admins(text: &str) -> NodeReason {
     NodeReason {
         text: text.into(),
         whose: Whose::Others,
@@ -23,9 +23,7 @@ impl Slurm {
             return;
         };
         node.drain = true;
-        if let Some(reason) = &mut node.down {
-            *reason = admins(DRAINED);
-        }
+        node.reason = Some(admins(DRAINED));
         if matches!(node.power, Power::Rising(_)) {
             self.requeue_on(name, now);
         }
@@ -33,26 +31,24 @@ impl Slurm {
 
     /// An admin's `state=undrain`.
     pub fn admin_undrain(&mut self, name: &NodeName) {
+        let ways = self.ways();
         if let Some(node) = self.nodes.get_mut(name) {
             node.drain = false;
-        }
-    }
-
-    /// An admin's `state=down`, without more.
-    pub fn admin_down(&mut self, name: &NodeName, now: Time) {
-        self.take_down(name, admins(BROKEN), now);
-        if let Some(node) = self.nodes.get_mut(name) {
-            node.admin_down = now;
+            if !node.down {
+                node.lift(ways);
+            }
         }
     }
 
     /// An admin's `state=resume` of a node that is drained, or DOWN for that admin's reason.
     pub fn admin_resume(&mut self, name: &NodeName, now: Time) {
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
+        self.admin_undrain(name);
+        let others = |node: &Node| {
+            node.reason
+                .as_ref()
+                .is_some_and(|reason| reason.whose == Whose::Others)
         };
-        node.drain = false;
-        if node.down.as_ref().is_some_and(|down| down.whose == Whose::Others) {
+        if self.nodes.get(name).is_some_and(|node| node.down && others(node)) {
             self.return_to_service(name, now);
         }
     }

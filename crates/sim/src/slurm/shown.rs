@@ -7,10 +7,10 @@ use thiao_core::world::Mode;
 
 impl Node {
     pub(super) fn shown(&self, now: Time) -> SlurmNode {
-        let base = match (&self.down, self.job) {
-            (Some(_), _) => BaseState::Down,
-            (None, Some(_)) => BaseState::Allocated,
-            (None, None) => BaseState::Idle,
+        let base = match (self.down, self.job) {
+            (true, _) => BaseState::Down,
+            (false, Some(_)) => BaseState::Allocated,
+            (false, None) => BaseState::Idle,
         };
         SlurmNode {
             base,
@@ -25,7 +25,7 @@ impl Node {
                 completing: self.completing_until > now,
                 ..NodeFlags::default()
             },
-            reason: self.down.clone(),
+            reason: self.reason.clone(),
             alloc: None,
         }
     }

@@ -283,3 +283,25 @@ fn a_node_that_is_given_back_while_it_is_up_is_powered_down_first() {
     );
     assert_eq!(calls(&mut slurm), [(Hook::Suspend, "n0".to_owned())]);
 }
+
+#[test]
+fn a_reason_that_is_over_stays_in_some_releases_until_a_job_comes() {
+    for (release, stays) in [("22.05", false), ("24.11", true), ("26.05", false)] {
+        let rules = Rules {
+            release: release.parse().unwrap(),
+            ..Rules::default()
+        };
+        let mut slurm = Slurm::new([name("n0")], rules, Rng::new(1));
+        slurm.set_down(&name("n0"), "thiao: no room", |_| false, Time(0));
+        slurm.return_to_service(&name("n0"), Time(0));
+        let seen = look(&mut slurm, 0).nodes[&name("n0")].clone();
+        assert_eq!(
+            (seen.base, seen.reason.is_some()),
+            (BaseState::Idle, stays),
+            "{release}"
+        );
+        slurm.submit(JobId(1), 1, Millis::secs(1), Time(0));
+        slurm.step(|_| true, Time(1000));
+        assert_eq!(look(&mut slurm, 1).nodes[&name("n0")].reason, None, "{release}");
+    }
+}
