@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 mod ended;
 mod jobs;
+mod powers;
 mod vm;
 
 pub use ended::Outcome;
@@ -205,6 +206,16 @@ impl World {
                     *looks += 1;
                     let enough = *looks >= self.policy.missing_looks;
                     vm.not_seen(node, now, grace, enough, &mut notes);
+                    if let Some(later) = by_node.get(node).and_then(|vms| vm.outlived_by(vms[0])) {
+                        strays.remove(&later.id);
+                        record.adopt(later, now);
+                        notes.push(Note::vm(
+                            node,
+                            generation(later),
+                            "vm-adopted",
+                            "found at the provider by its tag and adopted: what was kept is older",
+                        ));
+                    }
                 }
             }
         }
@@ -313,7 +324,9 @@ impl World {
         self.slurm_began = began;
         self.see_jobs(&view, began);
         notes.extend(self.newly_unknown(&view));
+        self.see_powers(&view, began);
         self.slurm = Some(view);
+        notes.extend(self.order_by_state());
         notes
     }
 

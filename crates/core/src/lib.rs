@@ -11,6 +11,7 @@ pub mod journal;
 pub mod lint;
 pub mod note;
 pub mod options;
+pub mod orders;
 pub mod place;
 pub mod plan;
 mod planner;

@@ -6,6 +6,7 @@
 
 use crate::fold::REASON_PREFIX;
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
+use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{
     Action, Plan, Step, is_superseded, may_have_registered, surely_unused, was_powered_down_since,
 };
@@ -357,7 +358,18 @@ impl<'a> Linter<'a> {
         if let Some(phase @ Phase::Destroying { cause: begun }) = ours.map(|vm| &vm.phase) {
             let in_use = phase.was_ended_by_us() && may_have_registered(slurm, &tag.node);
             refuse_if(in_use, || format!("Slurm may be using {} by now", tag.node))?;
-            return refuse_if(begun != cause, || "its end was begun for another cause".into());
+            refuse_if(begun != cause, || "its end was begun for another cause".into())?;
+            return match (cause, ours) {
+                (Cause::Ordered, Some(vm)) => {
+                    let wish = record.map(|record| record.wish).unwrap_or_default();
+                    let since = match wish {
+                        Wish::Down { since } => since.max(vm.since),
+                        Wish::Up { .. } | Wish::Unasked => vm.since,
+                    };
+                    agreed(newer_use(world, self.jobs_on_nodes(), &tag.node, since))
+                }
+                (Cause::Ordered | Cause::BootTimeout | Cause::Dead { .. } | Cause::Orphan, _) => Ok(()),
+            };
         }
         let shown = id.and_then(|id| self.shown.get(id));
         let other = shown.is_some_and(|vm| vm.tag.as_ref() != Some(tag));
@@ -366,9 +378,18 @@ impl<'a> Linter<'a> {
         })?;
         match cause {
             Cause::Ordered => {
-                let ordered = record.is_some_and(|record| matches!(record.wish, Wish::Down { .. }));
-                let ordered = ordered || was_powered_down_since(world, &tag.node);
-                refuse_if(!ordered, || format!("nobody ordered {} down", tag.node))
+                let jobs = self.jobs_on_nodes();
+                match (record.map(|record| record.wish), ours) {
+                    (Some(Wish::Down { since }), _) => {
+                        agreed(newer_than_order(world, jobs, &tag.node, since))
+                    }
+                    (Some(Wish::Up { .. }), Some(vm)) if was_powered_down_since(world, &tag.node) => {
+                        agreed(newer_use(world, jobs, &tag.node, vm.since))
+                    }
+                    (Some(Wish::Up { .. } | Wish::Unasked) | None, _) => {
+                        Err(format!("nobody ordered {} down", tag.node))
+                    }
+                }
             }
             Cause::BootTimeout => {
                 refuse_if(may_have_registered(slurm, &tag.node), || {
@@ -435,6 +456,13 @@ impl<'a> Linter<'a> {
             "the provider could not be read: nothing is done on a failed look".into()
         })
     }
+}
+
+/// An order is followed only while Slurm shows nothing newer.
+fn agreed(newer: Option<Newer>) -> Verdict {
+    newer.map_or(Ok(()), |newer| {
+        Err(format!("the order is too old: {}", newer.text()))
+    })
 }
 
 fn refuse_if(wrong: bool, why: impl FnOnce() -> String) -> Verdict {

@@ -291,7 +291,12 @@ pub fn is_superseded(world: &World, seen: &VmView) -> bool {
         Some(vm) if vm.generation == tag.generation => {
             seen.state == VmState::Held && vm.phase != Phase::Asked && !vm.is(tag.generation, Some(&seen.id))
         }
-        Some(vm) if vm.phase == Phase::Up && first_seen.is_some_and(|first| vm.since <= *first) => true,
+        // It was found, not made by us as far as is known: either may be the one that is used.
+        Some(vm) if vm.spec.is_none() && seen.state.may_run() => false,
+        Some(vm) if vm.phase == Phase::Up && first_seen.is_some_and(|first| vm.since <= *first) => {
+            // Else the record may be older than the world, and this VM the one that is used.
+            vm.missing_since.is_none() || record.generation > tag.generation
+        }
         Some(_) | None => record.generation > tag.generation,
     }
 }

@@ -13,6 +13,7 @@ mod absent;
 mod found;
 mod held;
 mod lost;
+mod orders;
 mod own;
 
 fn node(name: &str) -> NodeName {

@@ -3,6 +3,7 @@
 use crate::fold::REASON_PREFIX;
 use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
+use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::place::Ledger;
 use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused, was_powered_down_since};
 use crate::view::{JobsOn, ProviderView, SlurmNode, VmSpec, VmState, VmView};
@@ -130,6 +131,12 @@ impl<'a> Planner<'a> {
             Phase::Destroying { .. } if self.is_ending(record, vm) => {
                 self.hold(node, format!("its VM {node}.{} is being ended", vm.generation));
             }
+            Phase::Destroying {
+                cause: Cause::Ordered,
+            } => match newer_use(self.world, self.jobs_on_nodes(), node, ordered_at(wish, vm)) {
+                Some(newer) => self.not_ended(node, vm, newer),
+                None => self.destroy(node, vm, Cause::Ordered),
+            },
             Phase::Destroying { cause } => self.destroy(node, vm, cause.clone()),
             Phase::Dead { why, was_up } => {
                 let seen = self.slurm_node(node);
@@ -148,10 +155,7 @@ impl<'a> Planner<'a> {
                 }
             }
             Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up if matches!(wish, Wish::Down { .. }) => {
-                match vm.kept.filter(|until| *until > self.world.now) {
-                    Some(until) => self.keep(node, record, vm, until),
-                    None => self.destroy(node, vm, Cause::Ordered),
-                }
+                self.ordered_down(node, record, vm);
             }
             Phase::Asked | Phase::Booting | Phase::Ready if wish != Wish::Unasked && self.is_late(vm) => {
                 self.late(node, vm);
@@ -174,6 +178,29 @@ impl<'a> Planner<'a> {
         if wish == Wish::Unasked && !matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. }) {
             self.unasked(node, vm);
         }
+    }
+
+    /// A VM that was ordered away: an order counts only while Slurm shows nothing newer.
+    fn ordered_down(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord) {
+        if let Some(until) = vm.kept.filter(|until| *until > self.world.now) {
+            return self.keep(node, record, vm, until);
+        }
+        let since = ordered_at(record.wish, vm);
+        match newer_than_order(self.world, self.jobs_on_nodes(), node, since) {
+            Some(newer) => self.not_ended(node, vm, newer),
+            None => self.destroy(node, vm, Cause::Ordered),
+        }
+    }
+
+    fn not_ended(&mut self, node: &NodeName, vm: &VmRecord, newer: Newer) {
+        self.hold(
+            node,
+            format!(
+                "VM {node}.{} is not ended as was ordered: {}",
+                vm.generation,
+                newer.text()
+            ),
+        );
     }
 
     fn is_late(&self, vm: &VmRecord) -> bool {
@@ -200,7 +227,10 @@ impl<'a> Planner<'a> {
     fn left_behind(&mut self, node: &NodeName, vm: &VmRecord, wish: Wish) {
         let Wish::Up { since } = wish else { return };
         if was_powered_down_since(self.world, node) {
-            return self.destroy(node, vm, Cause::Ordered);
+            return match newer_use(self.world, self.jobs_on_nodes(), node, vm.since) {
+                Some(newer) => self.not_ended(node, vm, newer),
+                None => self.destroy(node, vm, Cause::Ordered),
+            };
         }
         if self.left_its_partition(node) {
             return self.step(
@@ -547,6 +577,15 @@ impl<'a> Planner<'a> {
     fn surely_unused(&self, node: &NodeName) -> bool {
         let slurm = self.world.slurm.as_ref();
         slurm.is_some_and(|slurm| surely_unused(slurm, node, self.jobs_on_nodes()))
+    }
+}
+
+/// When the end of a VM was ordered, or was begun by an order that another one followed.
+fn ordered_at(wish: Wish, vm: &VmRecord) -> Time {
+    match (wish, &vm.phase) {
+        (Wish::Down { since }, Phase::Destroying { .. }) => since.max(vm.since),
+        (Wish::Down { since }, _) => since,
+        (Wish::Up { .. } | Wish::Unasked, _) => vm.since,
     }
 }
 

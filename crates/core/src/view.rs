@@ -7,6 +7,7 @@ pub use reason::{JobReason, NodeReason, WaitsFor, Whose};
 
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::options::VmOptions;
+use crate::world::Power;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How big a VM is: as its nodeset says, or as its job's allocation does.
@@ -254,6 +255,28 @@ impl SlurmNode {
     pub fn down_of_ours(&self) -> Option<&NodeReason> {
         let reason = self.reason.as_ref().filter(|reason| reason.is_returnable());
         reason.filter(|_| self.base == BaseState::Down)
+    }
+
+    /// What it says of the node's power; none if it cannot be known.
+    #[must_use]
+    pub fn power(&self) -> Option<Power> {
+        let f = &self.flags;
+        let known = match self.base {
+            BaseState::Unknown(_) => false,
+            BaseState::Idle
+            | BaseState::Allocated
+            | BaseState::Mixed
+            | BaseState::Down
+            | BaseState::Error
+            | BaseState::Future => !f.unknown,
+        };
+        known.then(
+            || match (f.powering_down, f.powering_up || self.is_counted_on()) {
+                (true, _) => Power::Falling,
+                (false, true) => Power::Up,
+                (false, false) => Power::Off,
+            },
+        )
     }
 
     /// Whether a job may be there: true unless Slurm surely says that none is.

@@ -51,6 +51,9 @@ pub struct World {
     pub slurm_began: Time,
     /// VMs with our tag that back nothing, and when they were first seen so.
     pub strays: BTreeMap<VmId, Time>,
+    /// What Slurm shows of the power of each node, and since when it does, as far as we have
+    /// looked on. Not in the store: after a start it is newer than all that was ordered before.
+    pub powers: BTreeMap<NodeName, (Power, Time)>,
     /// Nodes that Slurm takes for up though no VM backs them (there is none, or its
     /// slurmd is silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
@@ -160,6 +163,17 @@ impl NodeRecord {
             }
         }
     }
+}
+
+/// What Slurm shows of a node's power: that it wants the node up, on its way down, or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// Up, or on its way up.
+    Up,
+    /// On its way down.
+    Falling,
+    /// Off, or out of service.
+    Off,
 }
 
 /// What Slurm or a person asked for.
@@ -384,6 +398,7 @@ impl World {
             jobs_acted: Time::default(),
             slurm_began: Time::default(),
             strays: BTreeMap::new(),
+            powers: BTreeMap::new(),
             unbacked: BTreeMap::new(),
             absences: BTreeMap::new(),
             provider_seen: Time::default(),

@@ -122,8 +122,8 @@ pub struct Checker {
     taken: BTreeSet<String>,
     /// The newest of these for each node, by when it was given.
     in_force: BTreeMap<NodeName, (Time, Hook)>,
-    /// VMs whose end was begun while the order in force was to end them.
-    ordered: BTreeSet<VmTag>,
+    /// VMs whose end was begun while the order in force was to end them, and when that was given.
+    ordered: BTreeMap<VmTag, Time>,
     /// The job that each VM of job mode has run.
     jobs: BTreeMap<VmId, JobId>,
     /// VMs of others.
@@ -185,9 +185,9 @@ impl Checker {
         let harms = std::mem::take(&mut controller.harms);
         for step in &round.begun {
             if let Action::DestroyVm { tag, .. } = &step.action
-                && self.ordered_down(&tag.node)
+                && let Some(at) = self.ordered_down(&tag.node)
             {
-                self.ordered.insert(tag.clone());
+                self.ordered.insert(tag.clone(), at);
             }
         }
         let explained = round.unexplained.first().map_or(Ok(()), |node| {
@@ -277,11 +277,11 @@ impl Checker {
         let excused = match &harm.action {
             Action::DestroyVm { tag, cause, .. } => match cause {
                 // One that went by an order and is shown on backs nothing.
-                Cause::Ordered | Cause::Orphan => self.ordered.contains(tag),
+                Cause::Ordered | Cause::Orphan => self.ordered.get(tag).is_some_and(|at| since <= *at),
                 Cause::Dead { .. } => unshown,
                 Cause::BootTimeout => false,
             },
-            Action::SetDown { node, .. } => self.ordered_down(node) || unshown,
+            Action::SetDown { node, .. } => self.ordered_down(node).is_some() || unshown,
             Action::PowerDown { .. } => false,
             Action::CreateVm { .. }
             | Action::ReturnNode { .. }
@@ -302,10 +302,11 @@ impl Checker {
         ))
     }
 
-    fn ordered_down(&self, node: &NodeName) -> bool {
+    /// When it was given, if the order in force is to take the node's VM away.
+    fn ordered_down(&self, node: &NodeName) -> Option<Time> {
         match self.in_force.get(node) {
-            Some((_, Hook::Suspend | Hook::ResumeFail)) => true,
-            Some((_, Hook::Resume | Hook::JobEnded { .. })) | None => false,
+            Some((at, Hook::Suspend | Hook::ResumeFail)) => Some(*at),
+            Some((_, Hook::Resume | Hook::JobEnded { .. })) | None => None,
         }
     }
 

@@ -525,6 +525,33 @@ impl Controller {
         self.provider_sight = Sight::default();
     }
 
+    /// Somebody makes a copy of its journal.
+    pub fn back_up(&mut self) {
+        self.disk.back_up();
+    }
+
+    /// Somebody ends it, puts the last copy of its journal in the journal's place, and starts it
+    /// again; whether there was a copy.
+    pub fn restore(
+        &mut self,
+        slurm: &mut Slurm,
+        provider: &mut Provider,
+        faults: &Faults,
+        now: Time,
+    ) -> bool {
+        if !self.runs(now) {
+            return false;
+        }
+        self.die(Round::default(), slurm, provider, faults);
+        let restored = self.disk.restore();
+        if restored {
+            // What was kept since is lost: that is what a copy is.
+            self.kept.clear();
+            self.last_kept = 0;
+        }
+        restored
+    }
+
     /// Somebody deletes the database of the running controller and restarts it.
     pub fn lose_records(&mut self, disk: Box<dyn Disk>, now: Time) {
         self.flights.clear();

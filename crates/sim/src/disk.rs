@@ -16,6 +16,12 @@ pub trait Disk: Journal<Error = String> + fmt::Debug {
 
     /// From now on it is full, or not: then it keeps nothing and says so.
     fn set_full(&mut self, full: bool);
+
+    /// Somebody makes a copy of it, as a backup.
+    fn back_up(&mut self);
+
+    /// Somebody puts the last copy in its place; whether there was one.
+    fn restore(&mut self) -> bool;
 }
 
 /// A journal in memory. The real one is SQLite's; both are held to the same words.
@@ -27,6 +33,7 @@ pub struct Memory {
     open: BTreeMap<i64, String>,
     last_action: i64,
     full: bool,
+    copy: Option<Box<Memory>>,
 }
 
 impl Memory {
@@ -94,6 +101,22 @@ impl Disk for Memory {
 
     fn set_full(&mut self, full: bool) {
         self.full = full;
+    }
+
+    fn back_up(&mut self) {
+        self.copy = None;
+        self.copy = Some(Box::new(self.clone()));
+    }
+
+    fn restore(&mut self) -> bool {
+        let Some(copy) = self.copy.take() else {
+            return false;
+        };
+        *self = Self {
+            copy: Some(copy.clone()),
+            ..*copy
+        };
+        true
     }
 }
 

@@ -82,6 +82,8 @@ flaws! {
     StartsAnyJob "starts-any-job",
     /// A node that no partition has is taken for one that nothing uses.
     AbsenceIsUnused "absence-is-unused",
+    /// An order counts until there is another, whatever Slurm shows.
+    OrdersOutliveSlurm "orders-outlive-slurm",
 }
 
 impl FromStr for Flaw {
@@ -176,6 +178,9 @@ impl Flaw {
                 reason.whose = Whose::Ours;
             }
         }
+        if Self::OrdersOutliveSlurm.is(flaw) {
+            view.jobs.values_mut().for_each(|job| job.start = Some(Time(0)));
+        }
         if Self::AbsenceIsUnused.is(flaw) {
             for node in std::mem::take(&mut view.without_partition) {
                 view.nodes.remove(&node);
@@ -205,6 +210,7 @@ impl Flaw {
                 world.busy_jobs.clear();
             }
             Some(Self::LeavesOrphans) => world.strays.clear(),
+            Some(Self::OrdersOutliveSlurm) => world.powers.clear(),
             _ => {}
         }
     }
@@ -319,5 +325,13 @@ impl Disk for Careless {
 
     fn set_full(&mut self, full: bool) {
         self.now.set_full(full);
+    }
+
+    fn back_up(&mut self) {
+        self.now.back_up();
+    }
+
+    fn restore(&mut self) -> bool {
+        self.now.restore()
     }
 }

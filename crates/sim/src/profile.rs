@@ -68,7 +68,9 @@ impl Profile {
             Profile::Looks => "listings that fail, lie, are cut or late",
             Profile::Network => "answers that are lost, orders that are late or made twice",
             Profile::Slurm => "slurmctld restarts, fails, and shows odd states",
-            Profile::Controller => "the controller is killed again and again, at any write",
+            Profile::Controller => {
+                "the controller is killed again and again, at any write, or gets an older journal"
+            }
             Profile::People => {
                 "orders by hand, drains, nodes set DOWN or out of their partition, VMs of others and copies of ours"
             }
@@ -103,7 +105,7 @@ impl Profile {
                 ];
                 often.into_iter().for_each(|fault| rates.set(fault, 2));
                 // No usual week has these.
-                [Fault::VmHidden, Fault::TwinVm]
+                [Fault::VmHidden, Fault::TwinVm, Fault::JournalRestored]
                     .into_iter()
                     .for_each(|fault| rates.set(fault, 0));
                 rates
@@ -157,6 +159,7 @@ impl Profile {
             Profile::Controller => of(&[
                 (Fault::Killed, 150),
                 (Fault::DiskFull, 100),
+                (Fault::JournalRestored, 100),
                 (Fault::HookLate, 200),
                 (Fault::CreateUnanswered, 60),
                 (Fault::ActUnanswered, 60),

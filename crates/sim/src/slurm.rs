@@ -130,6 +130,8 @@ pub struct Job {
     /// What it has beside in job mode; none in power-saving mode.
     pub own: Option<Own>,
     submit: Time,
+    /// When it got its nodes, or started on them.
+    start: Option<Time>,
 }
 
 /// Where a job is.
@@ -255,6 +257,7 @@ impl Slurm {
                 stage,
                 own: None,
                 submit: now,
+                start: None,
             },
         );
     }
@@ -453,6 +456,7 @@ impl Slurm {
                 }
             }
             job.stage = Stage::Configuring(chosen, None);
+            job.start = Some(now);
             if job.own.is_some() {
                 self.prologs.insert(id, Prolog::new(now));
             }
@@ -546,6 +550,9 @@ impl Slurm {
 
     fn set_stage(&mut self, id: JobId, stage: Stage) {
         if let Some(job) = self.jobs.get_mut(&id) {
+            if let Stage::Running(_, since) = &stage {
+                job.start = Some(*since);
+            }
             job.stage = stage;
         }
     }

@@ -1,5 +1,6 @@
 //! The simulated world on the real journal: SQLite in a folder, opened anew after every
-//! kill. What it keeps must be what it gives back, and no order may be taken twice.
+//! kill, and now and then replaced by an older copy. What it keeps must be what it gives back,
+//! and no order may be taken twice.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
 
@@ -28,6 +29,10 @@ impl Sqlite {
             path,
             full: false,
         }
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.path.with_extension("copy")
     }
 }
 
@@ -79,6 +84,26 @@ impl Disk for Sqlite {
     fn set_full(&mut self, full: bool) {
         self.full = full;
     }
+
+    fn back_up(&mut self) {
+        let _ = std::fs::remove_file(self.copy());
+        let copy = self.copy();
+        let db = rusqlite::Connection::open(&self.path).unwrap();
+        db.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    }
+
+    fn restore(&mut self) -> bool {
+        if !self.copy().exists() {
+            return false;
+        }
+        // What it wrote since lies beside it.
+        for beside in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{beside}", self.path.display()));
+        }
+        std::fs::copy(self.copy(), &self.path).unwrap();
+        self.reopen();
+        true
+    }
 }
 
 #[test]
@@ -106,6 +131,7 @@ fn bad_days_are_the_same_on_sqlite() {
             faults: Rates {
                 killed: 60,
                 disk_full: 50,
+                journal_restored: 100,
                 create_unanswered: 200,
                 dies_booting: 100,
                 hook_late: 200,

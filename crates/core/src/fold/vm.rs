@@ -104,6 +104,20 @@ impl VmRecord {
         }
     }
 
+    /// A later VM of the same node that is alive, if this one, which no listing shows, is past:
+    /// the journal is older than the world.
+    pub(super) fn outlived_by<'a>(&self, newest: &'a VmView) -> Option<&'a VmView> {
+        let past = match self.phase {
+            Phase::Dead { .. } | Phase::Destroying { .. } => true,
+            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up => false,
+        };
+        let later = newest
+            .tag
+            .as_ref()
+            .is_some_and(|tag| tag.generation > self.generation);
+        (past && later && newest.state.may_run()).then_some(newest)
+    }
+
     /// One that was taken for lost is shown again, and alive: it was there all along.
     pub(super) fn found_again(&mut self, node: &NodeName, now: Time, notes: &mut Vec<Note>) {
         let text = "the provider shows it again: it was not lost";

@@ -127,6 +127,17 @@ impl Sim {
                 });
             }
         }
+        if self.setup.faults.of(Fault::JournalRestored) > 0 && self.rng.chance(50) {
+            self.controller.back_up();
+        }
+        if self.faults.strikes(Fault::JournalRestored) {
+            let restored = self
+                .controller
+                .restore(&mut self.slurm, &mut self.provider, &self.faults, now);
+            if restored {
+                self.tell("somebody restores an older journal".into());
+            }
+        }
         if !self.slurm.answers(now) {
             return;
         }

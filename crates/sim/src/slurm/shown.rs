@@ -63,6 +63,8 @@ impl Job {
             nodes: nodes.to_vec(),
             node_count: u32::try_from(self.size).unwrap_or(u32::MAX),
             submit: Some(self.submit),
+            // In whole seconds.
+            start: self.start.map(|at| Time(at.0 / 1000 * 1000)),
             gate: Gate::Open,
             ..SlurmJob::new(id)
         };

@@ -206,8 +206,8 @@ impl Client {
     ///
     /// # Errors
     /// See [`Client::status`].
-    pub fn suspend(&self, hostlist: &str) -> Result<Accepted, ClientError> {
-        self.post(&format!("/nodes/{}/suspend", encode(hostlist)))
+    pub fn suspend(&self, hostlist: &str, force: bool) -> Result<Accepted, ClientError> {
+        self.post(&format!("/nodes/{}/suspend?force={force}", encode(hostlist)))
     }
 
     /// Gives a queued job VMs of its own, with these options.

@@ -78,6 +78,8 @@ pub enum Query {
     Suspend {
         /// Which ones.
         nodes: Vec<NodeName>,
+        /// Also under jobs.
+        force: bool,
         /// Where the answer goes.
         reply: Reply<Accepted>,
     },

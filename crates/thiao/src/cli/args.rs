@@ -75,6 +75,9 @@ pub(super) enum Command {
         /// Which ones, e.g. fg[0-3]
         #[arg(value_name = "HOSTLIST")]
         nodes: String,
+        /// Also under jobs that Slurm has there: they are lost
+        #[arg(short, long)]
+        force: bool,
     },
     /// Submit a job as sbatch does, with options for its own VMs (also: the program called as tsub)
     // Its words are sbatch's: they are taken before this parser sees them.

@@ -116,9 +116,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let accepted = client()?.resume(&nodes, force)?;
             printer.say(&format!("{}: {}", accepted.nodes, accepted.message))?;
         }
-        Command::Suspend { nodes } => {
+        Command::Suspend { nodes, force } => {
             hostlist::check(&nodes)?;
-            let accepted = client()?.suspend(&nodes)?;
+            let accepted = client()?.suspend(&nodes, force)?;
             printer.say(&format!("{}: {}", accepted.nodes, accepted.message))?;
         }
         Command::Submit { words } => submit::run(file, &words)?,

@@ -48,8 +48,11 @@ impl<P: Provider> Owner<P> {
                 let message = "their VMs are made now; follow with `thiao nodes --watch`";
                 drop(reply.send(self.accept(&nodes, &order, message)));
             }
-            Query::Suspend { nodes, reply } => {
-                drop(reply.send(self.accept(&nodes, &Order::Down, "their VMs are ended now")));
+            Query::Suspend { nodes, force, reply } => {
+                let free = if force { Ok(()) } else { self.without_jobs(&nodes) };
+                let accepted =
+                    free.and_then(|()| self.accept(&nodes, &Order::Down, "their VMs are ended now"));
+                drop(reply.send(accepted));
             }
             Query::JobReady { job, reply } => self.wait_for_job(job, reply),
             Query::JobSeen { job, reply } => self.see_job(job, reply),
@@ -77,6 +80,26 @@ impl<P: Provider> Owner<P> {
             nodes: hostlist::fold(nodes),
             message: message.to_owned(),
         })
+    }
+
+    /// Whether Slurm surely has no job on any of these nodes: a person who ends a job's VM says so.
+    fn without_jobs(&self, nodes: &[NodeName]) -> Result<(), ApiError> {
+        let Some(slurm) = &self.rounds.world.slurm else {
+            return Err(ApiError::Unavailable(
+                "Slurm cannot be read now: nobody knows what jobs are there. `--force` ends the VMs with their jobs"
+                    .to_owned(),
+            ));
+        };
+        let on = slurm.jobs_on();
+        let taken = nodes
+            .iter()
+            .find_map(|node| Some((node, on.get(node)?.first()?.id)));
+        match taken {
+            Some((node, job)) => Err(ApiError::Conflict(format!(
+                "job {job} is on {node}: `scancel {job}` ends it, and Slurm gives the node back; `--force` takes its VM away under it"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn events(&self, limit: usize, after: Option<i64>, subjects: &[String]) -> Result<Vec<Event>, ApiError> {

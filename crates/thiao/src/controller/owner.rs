@@ -23,7 +23,7 @@ use thiao_core::note::{Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::plan::{Action, Plan, Step};
 use thiao_core::rounds::{Decided, Rounds};
-use thiao_core::view::{ProviderView, SlurmView};
+use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
 use thiao_core::world::{Phase, Wish, World};
 use thiao_slurm::Slurm;
 use tokio::net::UnixDatagram;
@@ -245,11 +245,13 @@ impl<P: Provider> Owner<P> {
             vm_poll_busy,
             ..
         } = self.config.timing.clone();
-        let (slurm, left) = (self.slurm.clone(), self.left_nodes.clone());
+        let (slurm, left, clock) = (self.slurm.clone(), self.left_nodes.clone(), self.clock.clone());
         look::start(
             move || {
                 let left = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                slurm.look_also(&left).map_err(|error| chain(&error))
+                let mut view = slurm.look_also(&left).map_err(|error| chain(&error))?;
+                on_our_clock(&mut view, &clock);
+                Ok(view)
             },
             Message::Slurm,
             self.messages.0.clone(),
@@ -528,6 +530,19 @@ impl<P: Provider> Owner<P> {
         Err(ApiError::Unavailable(format!(
             "the order could not be stored, and is not followed: {why}"
         )))
+    }
+}
+
+/// Slurm tells by the machine's clock when jobs started; orders are remembered by ours.
+fn on_our_clock(view: &mut SlurmView, clock: &Clock) {
+    let has_nodes = |job: &&mut SlurmJob| !job.nodes.is_empty();
+    for start in view
+        .jobs
+        .values_mut()
+        .filter(has_nodes)
+        .flat_map(|job| &mut job.start)
+    {
+        *start = clock.of_wall(*start);
     }
 }
 

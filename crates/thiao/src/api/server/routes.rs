@@ -457,10 +457,12 @@ async fn suspend(
     State(controller): State<Controller>,
     Extension(viewer): Extension<Viewer>,
     list: Result<Path<String>, PathRejection>,
+    how: Result<Query<How>, QueryRejection>,
 ) -> Answer<Accepted> {
     let nodes = ordered(viewer, list)?;
+    let Query(How { force }) = how.map_err(malformed)?;
     controller
-        .ask(|reply| Question::Suspend { nodes, reply })
+        .ask(|reply| Question::Suspend { nodes, force, reply })
         .await
         .map(Json)
 }

@@ -183,10 +183,10 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
                     message,
                 })));
             }
-            Query::Suspend { nodes, reply } => {
+            Query::Suspend { nodes, force, reply } => {
                 drop(reply.send(Ok(Accepted {
                     nodes: hostlist::fold(&nodes),
-                    message: String::new(),
+                    message: format!("suspend force={force}"),
                 })));
             }
             Query::Give { job, options, reply } => {
@@ -332,7 +332,11 @@ async fn only_the_trusted_give_orders() {
         (code, body.as_str()),
         (StatusCode::OK, r#"{"nodes":"fg[0-2]","message":"3 force=true"}"#)
     );
-    assert_eq!(ask(0, "POST", "/v1/nodes/fg0/suspend").await.0, StatusCode::OK);
+    for (how, force) in [("", false), ("?force=false", false), ("?force=true", true)] {
+        let (code, body) = ask(0, "POST", &format!("/v1/nodes/fg0/suspend{how}")).await;
+        assert_eq!(code, StatusCode::OK);
+        assert!(body.contains(&format!("suspend force={force}")), "{body}");
+    }
     for path in ["/v1/nodes/fg0/resume", "/v1/nodes/fg0/suspend"] {
         let (code, body) = ask(1001, "POST", path).await;
         assert_eq!(code, StatusCode::FORBIDDEN);

@@ -1,0 +1,98 @@
+//! What Slurm's state says by itself is an order, too, so that a lost one costs time and
+//! nothing else: a node that Slurm powers up wants a VM, one that it powers down wants none.
+
+use super::Order;
+use crate::ids::Time;
+use crate::note::Note;
+use crate::view::SlurmView;
+use crate::world::{NodeRecord, Phase, Power, Wish, World};
+use std::collections::BTreeMap;
+
+impl World {
+    /// Takes what a look at Slurm that began at `began` says of the nodes' power.
+    pub(super) fn see_powers(&mut self, view: &SlurmView, began: Time) {
+        let before = std::mem::take(&mut self.powers);
+        let seen = self.records.keys().filter_map(|node| {
+            let last = before.get(node).copied();
+            let now = match view.nodes.get(node) {
+                // What is not shown or cannot be read says nothing new.
+                Some(seen) => seen.power().map(|power| (power, began)).or(last),
+                None if view.gone.contains(node) => None,
+                None => last,
+            }?;
+            let goes_on = last.filter(|(power, _)| *power == now.0);
+            Some((node.clone(), goes_on.unwrap_or(now)))
+        });
+        self.powers = seen.collect();
+    }
+
+    /// Takes what Slurm has shown for a while and nobody has ordered for an order.
+    pub(super) fn order_by_state(&mut self) -> Vec<Note> {
+        let Some(slurm) = &self.slurm else {
+            return Vec::new();
+        };
+        let mut orders = Vec::new();
+        let jobs = std::cell::OnceCell::new();
+        for (node, (power, at)) in &self.powers {
+            let lately = self.now.since(*at) < self.policy.retry_first;
+            let Some(record) = self.records.get(node).filter(|_| !lately) else {
+                continue;
+            };
+            let fresh = record.acted <= self.slurm_began && !self.busy.contains(node);
+            if !fresh || record.down.is_some() || !record.is_asked_before(*at) {
+                continue;
+            }
+            let rises = slurm.nodes.get(node).is_some_and(|seen| seen.flags.powering_up);
+            let on = jobs.get_or_init(|| slurm.jobs_on()).get(node);
+            let jobs: Vec<_> = on.into_iter().flatten().map(|job| job.id).collect();
+            let order = match power {
+                // In job mode nobody else wants a VM there.
+                Power::Up if rises && jobs.is_empty() && self.is_job_mode(node) => continue,
+                Power::Up if record.wants_none() && (rises || record.has_vm()) => Order::Up {
+                    force: false,
+                    jobs: BTreeMap::from([(node.clone(), jobs)]),
+                },
+                Power::Falling if !record.wants_none() && record.has_vm() && jobs.is_empty() => Order::Down,
+                Power::Up | Power::Falling | Power::Off => continue,
+            };
+            orders.push((node.clone(), order, *at));
+        }
+        let told = orders.into_iter().flat_map(|(node, order, at)| {
+            let what = match order {
+                Order::Up { .. } => "up",
+                Order::Down | Order::ResumeFailed | Order::JobEnded { .. } => "down",
+            };
+            let text = format!("Slurm has it powered {what}, and no order came: that is one");
+            [
+                Note::node(&node, "state-ordered", text),
+                self.order(&node, &order, at),
+            ]
+        });
+        told.collect()
+    }
+}
+
+impl NodeRecord {
+    /// Whether what was last ordered is older than `at`.
+    fn is_asked_before(&self, at: Time) -> bool {
+        match self.wish {
+            Wish::Up { since } | Wish::Down { since } => since < at,
+            Wish::Unasked => true,
+        }
+    }
+
+    fn wants_none(&self) -> bool {
+        match self.wish {
+            Wish::Down { .. } | Wish::Unasked => true,
+            Wish::Up { .. } => false,
+        }
+    }
+
+    /// Whether it has a VM that is not on its way out.
+    fn has_vm(&self) -> bool {
+        self.vm.as_ref().is_some_and(|vm| match vm.phase {
+            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up => true,
+            Phase::Dead { .. } | Phase::Destroying { .. } => false,
+        })
+    }
+}
