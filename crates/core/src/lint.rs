@@ -267,6 +267,9 @@ impl<'a> Linter<'a> {
                 })?;
             }
             None => {
+                refuse_if(world.faults.contains_key(&tag.node), || {
+                    format!("the provider can make no VM for {}", tag.node)
+                })?;
                 self.is_as_it_must(&tag.node, spec)?;
                 let wished = record.is_some_and(|record| matches!(record.wish, Wish::Up { .. }));
                 refuse_if(!wished, || format!("nobody asked for {}", tag.node))?;

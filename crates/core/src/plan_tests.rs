@@ -10,6 +10,7 @@ use crate::world::*;
 use std::collections::BTreeMap;
 
 mod absent;
+mod faulty;
 mod found;
 mod held;
 mod lost;

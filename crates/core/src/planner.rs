@@ -334,6 +334,9 @@ impl<'a> Planner<'a> {
         if record.down.is_some() {
             return self.maybe_return(node, record);
         }
+        if let Some(why) = self.world.faults.get(node) {
+            return self.give_up_for_now(node, why, "no VM can be made for it until that is mended");
+        }
         let policy = &self.world.policy;
         let elsewhere = self.ledger().choose(&spec.shape, &trouble.avoid);
         if trouble.failures > 0
@@ -521,6 +524,9 @@ impl<'a> Planner<'a> {
                     record.trouble.last
                 ),
             );
+        }
+        if let Some(why) = self.world.faults.get(node) {
+            return self.hold(node, format!("DOWN until this is mended: {why}"));
         }
         if self.world.breaker.pauses(self.world.now, &self.world.policy) {
             return self.hold(node, "DOWN, returns when the circuit breaker closes");

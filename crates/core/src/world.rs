@@ -66,6 +66,9 @@ pub struct World {
     pub provider_began: Time,
     /// The circuit breaker over all creations.
     pub breaker: Breaker,
+    /// Nodes for which the provider can make no VM until a person changes something, and why: a
+    /// fault of theirs (of their nodeset's template, say) that is not the others'.
+    pub faults: BTreeMap<NodeName, String>,
     /// The last look at Slurm; none if it failed or is too old to act on.
     pub slurm: Option<SlurmView>,
     /// The last look at the provider; none if it failed or is too old to act on.
@@ -404,6 +407,7 @@ impl World {
             provider_seen: Time::default(),
             provider_began: Time::default(),
             breaker: Breaker::default(),
+            faults: BTreeMap::new(),
             slurm: None,
             provider: None,
         }

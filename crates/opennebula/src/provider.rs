@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
 use thiao_core::options::VmOptions;
-use thiao_core::view::{Ended, ProviderView, Shape, VmSpec};
+use thiao_core::view::{Ended, ErrorClass, ProviderView, Shape, VmSpec};
 use thiao_guest::auth::Auth;
 
 /// The oldest OpenNebula with all the calls: `one.vmpool.infoset` came with it.
@@ -44,6 +44,15 @@ const OLDEST: (u32, u32) = (5, 12);
 
 /// How often what is really used of the hosts is asked for.
 const LOADS_EVERY: Duration = Duration::from_secs(60);
+
+/// What was found when everything was prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Prepared {
+    /// What people should know.
+    pub notes: Vec<String>,
+    /// Nodes for which no VM can be made until a person changes something, and why.
+    pub faults: BTreeMap<NodeName, String>,
+}
 
 /// The provider. Clones share everything.
 #[derive(Clone)]
@@ -70,7 +79,7 @@ impl OpenNebula {
 
     /// Looks whether OpenNebula has what is needed: version, templates, networks, hosts.
     /// What people should know is returned. What fails here fails every creation too.
-    pub fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, Error> {
+    pub fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, Error> {
         self.inner.prepare(shapes, progress)
     }
 
@@ -263,7 +272,7 @@ impl<C: Calls> Inner<C> {
         }
     }
 
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, Error> {
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, Error> {
         let settings = &self.settings;
         progress("asking OpenNebula for its version, templates, networks and hosts");
         // A controller that starts looks by itself at the same time: once is enough.
@@ -297,26 +306,29 @@ impl<C: Calls> Inner<C> {
                 nodes.push(node);
             }
         }
+        // What is wrong with a nodeset's template costs that nodeset alone, a node's own that node.
+        let mut faults = BTreeMap::new();
         for (nodeset, nodes) in samples {
             for node in nodes {
+                let Err(error) = self.sample(nodeset, node, shape) else {
+                    continue;
+                };
+                if error.class.meaning() != ErrorClass::Refused {
+                    return Err(error);
+                }
                 let (_, source) = self.source_of(node)?;
-                let resolved = self
-                    .sources
-                    .get(&self.calls, nodeset, source, &VmOptions::default())?;
-                let tag = VmTag {
-                    cluster: settings.cluster.clone(),
-                    node: node.clone(),
-                    generation: Generation(1),
-                };
-                let host = HostName::new("host").ok();
-                let host = host.as_ref().and_then(|host| self.chosen(host));
-                // A file of job mode may name its job.
-                let spec = VmSpec {
-                    job: Some(JobId(1)),
-                    ..VmSpec::of_node(shape)
-                };
-                self.order(&tag, host, &spec, &resolved)?;
+                let alone = matches!(source.template, TemplateSource::PerNode(_));
+                let of = settings.nodes.iter().filter(|(name, of)| match alone {
+                    true => *name == node,
+                    false => *of == nodeset,
+                });
+                faults.extend(of.map(|(name, _)| (name.clone(), error.clone())));
             }
+        }
+        if faults.len() == settings.nodes.len()
+            && let Some(error) = faults.values().next()
+        {
+            return Err(error.clone());
         }
         self.flight.share_from(look, || self.remember())?;
         let view = self.view();
@@ -349,7 +361,34 @@ impl<C: Calls> Inner<C> {
                 settings.cluster
             ));
         }
-        Ok(notes)
+        Ok(Prepared {
+            notes,
+            faults: faults
+                .into_iter()
+                .map(|(node, error)| (node, error.text))
+                .collect(),
+        })
+    }
+
+    /// Tries what the creation of a node's VM would order.
+    fn sample(&self, nodeset: &NodesetName, node: &NodeName, shape: Shape) -> Result<(), Error> {
+        let (_, source) = self.source_of(node)?;
+        let resolved = self
+            .sources
+            .get(&self.calls, nodeset, source, &VmOptions::default())?;
+        let tag = VmTag {
+            cluster: self.settings.cluster.clone(),
+            node: node.clone(),
+            generation: Generation(1),
+        };
+        let host = HostName::new("host").ok();
+        let host = host.as_ref().and_then(|host| self.chosen(host));
+        // A file of job mode may name its job.
+        let spec = VmSpec {
+            job: Some(JobId(1)),
+            ..VmSpec::of_node(shape)
+        };
+        self.order(&tag, host, &spec, &resolved).map(drop)
     }
 
     /// The host, if it is us who choose one.

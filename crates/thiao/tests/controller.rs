@@ -10,9 +10,9 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use thiao::controller::provider::{Ended, Provider, ProviderError};
+use thiao::controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao::controller::serve_with;
-use thiao_core::ids::{HostName, VmId, VmTag};
+use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 use thiao_core::spool::IntentKind;
 use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 use tokio::task::JoinHandle;
@@ -30,6 +30,8 @@ struct Fake {
     /// Creations that fail from now on, with this text.
     broken: Mutex<Option<String>>,
     blind: Mutex<bool>,
+    /// Nodes that it makes no VM for, and why.
+    faults: Mutex<BTreeMap<NodeName, String>>,
     /// Whether VMs end only when that is asked hard.
     lingering: Mutex<bool>,
 }
@@ -39,8 +41,11 @@ impl Provider for Fake {
         "fake"
     }
 
-    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
-        Ok(Vec::new())
+    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+        Ok(Prepared {
+            faults: self.faults.lock().unwrap().clone(),
+            ..Prepared::default()
+        })
     }
 
     fn look(&self) -> Result<ProviderView, ProviderError> {
@@ -314,6 +319,23 @@ async fn a_vm_that_cannot_be_made_is_told_at_once() {
     until("Slurm is told why", || {
         site.told().contains("the image is broken")
     });
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_one_node_costs_no_other_its_vm_and_is_told() {
+    let mut site = Site::new();
+    let why = "nodeset n: the template gone was not found";
+    let n0 = NodeName::new("n0").unwrap();
+    site.provider.faults.lock().unwrap().insert(n0, why.into());
+    site.slurm_says(&[
+        "n0|allocated+cloud+powering_up|none",
+        "n1|allocated+cloud+powering_up|none",
+    ]);
+    site.order(RESUME, "n[0-1]");
+    let controller = site.start();
+    until("the other's VM", || site.vms() == ["n1.1"]);
+    until("Slurm is told why", || site.told().contains(why));
     controller.abort();
 }
 

@@ -7,7 +7,7 @@ use crate::plan::{Plan, Step};
 
 /// The nodes n0 to n3 are of job mode, for jobs of up to 2 CPUs and 200 MiB; hosts a and b
 /// have 2 cores and 300 MiB each, and a VM needs 50 MiB more than its job.
-fn own_world() -> World {
+pub(super) fn own_world() -> World {
     let mut w = world();
     for spec in w.specs.values_mut() {
         spec.mode = Mode::Job;
@@ -28,7 +28,7 @@ fn own_world() -> World {
 }
 
 /// A waiting job of `nodes` x (1 CPU, `memory_mb`).
-fn waiting(id: u32, nodes: u32, memory_mb: u64, priority: u64) -> SlurmJob {
+pub(super) fn waiting(id: u32, nodes: u32, memory_mb: u64, priority: u64) -> SlurmJob {
     SlurmJob {
         partition: "jobs".into(),
         user: "ada".into(),
@@ -57,12 +57,12 @@ impl World {
         self.see_slurm(view, began);
     }
 
-    fn submit(&mut self, job: SlurmJob) {
+    pub(super) fn submit(&mut self, job: SlurmJob) {
         self.look(|view| drop(view.jobs.insert(job.id, job)));
     }
 
     /// Slurm gives a job these nodes, and 1 CPU and so much memory on each; they come up.
-    fn allocate(&mut self, id: u32, on: &[&str], memory_mb: u64) {
+    pub(super) fn allocate(&mut self, id: u32, on: &[&str], memory_mb: u64) {
         self.look(|view| {
             let job = view.jobs.get_mut(&JobId(id)).unwrap();
             job.gate = Gate::Open;
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    fn done(&mut self, actions: &[Action]) {
+    pub(super) fn done(&mut self, actions: &[Action]) {
         for action in actions {
             if let Some(job) = action.job() {
                 self.job_action_ended(job);
@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    fn held_of(&self, id: u32) -> Vec<String> {
+    pub(super) fn held_of(&self, id: u32) -> Vec<String> {
         let subject = crate::note::Subject::Job(JobId(id));
         let held = plan(self).held.into_iter();
         held.filter(|held| held.subject == subject)
@@ -110,7 +110,7 @@ impl World {
     }
 }
 
-fn admitted(actions: &[Action]) -> Vec<u32> {
+pub(super) fn admitted(actions: &[Action]) -> Vec<u32> {
     actions
         .iter()
         .filter_map(|action| match action {

@@ -220,6 +220,9 @@ impl<'a> Planner<'a> {
         if world.breaker.pauses(world.now, &world.policy) {
             return Err(format!("creations of VMs fail: {}", world.breaker.last));
         }
+        if let Some(why) = self.fault_of(partition) {
+            return Err(format!("no VM can be made for any of its nodes: {why}"));
+        }
         Ok(estimate(job, partition, options.share_percent))
     }
 
@@ -293,6 +296,20 @@ impl<'a> Planner<'a> {
         known.unwrap_or_else(|| self.count_free(partition))
     }
 
+    /// What is wrong with a partition, if no VM can be made for any of its nodes.
+    fn fault_of(&self, partition: &JobPartition) -> Option<&'a str> {
+        let world = self.world;
+        let first = world.faults.values().next()?;
+        let own = world.specs.iter();
+        let mut own = own.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
+        let why = own
+            .clone()
+            .find_map(|(node, _)| world.faults.get(node))
+            .unwrap_or(first);
+        own.all(|(node, _)| world.faults.contains_key(node))
+            .then_some(why)
+    }
+
     fn take_nodes(&self, job: &SlurmJob, partition: &'a JobPartition, count: u32, free: &mut FreeNodes<'a>) {
         let left = self
             .free_nodes(job, partition, free)
@@ -313,6 +330,7 @@ impl<'a> Planner<'a> {
         let own = world.specs.iter();
         let own = own.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
         let own = own.filter(|(node, _)| !slurm.without_partition.contains(*node));
+        let own = own.filter(|(node, _)| !world.faults.contains_key(*node));
         own.filter(|(node, _)| slurm.nodes.get(*node).is_some_and(is_free))
             .count()
     }

@@ -63,6 +63,9 @@ impl<'a> Planner<'a> {
             Ok(options) => options,
             Err(why) => return self.hold_job(job, why),
         };
+        if let Some(why) = nodes.iter().find_map(|(_, node, _)| self.world.faults.get(*node)) {
+            return self.cannot_have(job, nodes, &options, why);
+        }
         let mut specs = Vec::with_capacity(nodes.len());
         for (_, node, _) in nodes {
             match self.own_spec(job, node, &options) {

@@ -55,7 +55,7 @@ fn reply(query: Query, viewer: Viewer) {
         } => drop(reply.send(Ok(events(limit, after, subject.as_deref())))),
         Query::Plan(reply) => drop(reply.send(Ok(plan()))),
         Query::Explain { name, reply } => drop(reply.send(explain(&name))),
-        Query::Resume { nodes, reply, .. } | Query::Suspend { nodes, reply } => {
+        Query::Resume { nodes, reply, .. } | Query::Suspend { nodes, reply, .. } => {
             assert!(viewer.trusted, "an order about nodes");
             drop(reply.send(accepted(hostlist::fold(&nodes))));
         }

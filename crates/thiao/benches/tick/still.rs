@@ -1,7 +1,7 @@
 //! A provider that costs nothing, and one that counts another's looks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use thiao::controller::provider::{Ended, Provider, ProviderError};
+use thiao::controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
 use thiao_core::view::{HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 
@@ -44,8 +44,8 @@ impl Provider for Still {
     fn name(&self) -> &'static str {
         "still"
     }
-    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
-        Ok(Vec::new())
+    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+        Ok(Prepared::default())
     }
     fn look(&self) -> Result<ProviderView, ProviderError> {
         Ok(self.0.clone())
@@ -85,7 +85,7 @@ impl<P: Provider> Provider for Counted<P> {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
         self.inner.prepare(shapes, progress)
     }
     fn look(&self) -> Result<ProviderView, ProviderError> {

@@ -14,7 +14,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::note::Subject;
-use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
+use thiao_core::view::{BaseState, JobState, SlurmNode, SlurmView, VmState, VmView};
 use thiao_core::world::{NodeRecord, Wish};
 
 /// Most events in a story.
@@ -423,23 +423,9 @@ impl<P: Provider> Owner<P> {
                 self.rounds.world.now.since(vm.since)
             ));
         }
-        match self
-            .rounds
-            .world
-            .slurm
-            .as_ref()
-            .map(|slurm| slurm.nodes.get(node))
-        {
-            Some(Some(seen)) => {
-                let reason = seen
-                    .reason
-                    .as_ref()
-                    .map(|reason| format!(", reason: {reason}"))
-                    .unwrap_or_default();
-                lines.push(format!("Slurm has it {}{reason}", slurm_word(seen)));
-            }
-            Some(None) => lines.push("Slurm does not know it: is it in slurm.conf?".to_owned()),
-            None => lines.push("Slurm could not be read".to_owned()),
+        lines.push(in_slurm(self.rounds.world.slurm.as_ref(), node));
+        if let Some(why) = self.rounds.world.faults.get(node) {
+            lines.push(format!("no VM can be made for it: {why}"));
         }
         if record.trouble.failures > 0 {
             lines.push(format!(
@@ -455,7 +441,7 @@ impl<P: Provider> Owner<P> {
         lines.extend(
             plan.held
                 .iter()
-                .filter(|held| held.subject == subject)
+                .filter(|held| held.subject == subject || held.subject == Subject::Provider)
                 .map(|held| held.why.clone()),
         );
         if self.rounds.world.busy.contains(node) {
@@ -481,6 +467,9 @@ impl<P: Provider> Owner<P> {
                     .unwrap_or_default();
                 now.push(format!("Slurm has it {}{reason}", job_word(&job.state)));
                 now.extend(self.job_waits.get(&id).cloned());
+                if let Some(why) = self.readiness.why_not() {
+                    now.push(format!("no VM is made now: {why}"));
+                }
                 for node in &job.nodes {
                     subjects.extend([format!("node {node}"), format!("vm {node}.*")]);
                     if let Some(record) = self.rounds.world.records.get(node) {
@@ -506,6 +495,30 @@ impl<P: Provider> Owner<P> {
             uid: Some(uid.unwrap_or(0)),
         })
     }
+}
+
+/// What Slurm shows of a node, for people.
+fn in_slurm(slurm: Option<&SlurmView>, node: &NodeName) -> String {
+    let Some(slurm) = slurm else {
+        return "Slurm could not be read".to_owned();
+    };
+    let Some(seen) = slurm.nodes.get(node) else {
+        return match slurm.gone.contains(node) {
+            true => "Slurm does not know it: is it in slurm.conf?".to_owned(),
+            false => "the last look at Slurm does not show it: nothing of it is ended".to_owned(),
+        };
+    };
+    let reason = seen.reason.as_ref().map(|reason| format!(", reason: {reason}"));
+    let partition = slurm
+        .without_partition
+        .contains(node)
+        .then_some(", in no partition");
+    format!(
+        "Slurm has it {}{}{}",
+        slurm_word(seen),
+        partition.unwrap_or_default(),
+        reason.unwrap_or_default()
+    )
 }
 
 fn mode_word(job_mode: bool) -> String {

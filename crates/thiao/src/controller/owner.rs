@@ -5,7 +5,7 @@ use super::clock::{Clock, Saved};
 use super::execute::{self, Finished};
 use super::intake::{self, Spool};
 use super::look::{self, Pace};
-use super::provider::{Provider, ProviderError, chain, keep_to_one};
+use super::provider::{Prepared, Provider, ProviderError, chain, keep_to_one};
 use super::start::Start;
 use crate::api::types::Look;
 use crate::api::{ApiError, Query, Reply};
@@ -59,7 +59,7 @@ pub enum Message {
     /// The provider says what it prepares.
     Progress(String),
     /// The provider is ready to make VMs, or why not.
-    Prepared(Result<Vec<String>, ProviderError>),
+    Prepared(Result<Prepared, ProviderError>),
 }
 
 /// Whether the provider can make VMs.

@@ -18,14 +18,23 @@ pub struct ProviderError {
     pub text: String,
 }
 
+/// What a provider found when it prepared itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Prepared {
+    /// What people should know.
+    pub notes: Vec<String>,
+    /// Nodes for which no VM can be made until a person changes something, and why.
+    pub faults: BTreeMap<NodeName, String>,
+}
+
 /// Makes VMs. Calls block; the controller makes them away from its own task.
 pub trait Provider: Send + Sync + 'static {
     /// Its word in the configuration.
     fn name(&self) -> &'static str;
 
     /// Whatever takes long and is done once: images, templates, trials. Says
-    /// what it does by `progress`; what people should know at the end is returned.
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError>;
+    /// what it does by `progress`. An error: no VM can be made at all.
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError>;
 
     /// Everything it has, whole, or an error.
     fn look(&self) -> Result<ProviderView, ProviderError>;
@@ -48,7 +57,8 @@ impl Provider for thiao_qemu::Qemu {
         "qemu"
     }
 
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
+    // Images are the same for all; a template that cannot be made costs its shape warm starts alone.
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
         let prepared = thiao_qemu::Qemu::prepare(self, shapes, progress).map_err(told)?;
         let mut notes = vec![
             format!(
@@ -67,7 +77,10 @@ impl Provider for thiao_qemu::Qemu {
                 Err(why) => format!("VMs of {cpus} CPUs and {memory_mb} MiB boot each time: {why}"),
             });
         }
-        Ok(notes)
+        Ok(Prepared {
+            notes,
+            faults: BTreeMap::new(),
+        })
     }
 
     fn look(&self) -> Result<ProviderView, ProviderError> {
@@ -118,8 +131,12 @@ impl Provider for thiao_opennebula::OpenNebula {
         "opennebula"
     }
 
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
-        thiao_opennebula::OpenNebula::prepare(self, shapes, progress).map_err(meant)
+    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+        let prepared = thiao_opennebula::OpenNebula::prepare(self, shapes, progress).map_err(meant)?;
+        Ok(Prepared {
+            notes: prepared.notes,
+            faults: prepared.faults,
+        })
     }
 
     fn look(&self) -> Result<ProviderView, ProviderError> {

@@ -3,11 +3,13 @@
 
 use super::execute::Finished;
 use super::owner::{Message, Owner, Readiness};
-use super::provider::Provider;
+use super::provider::{Prepared, Provider};
 use crate::api::types::Look;
 use crate::api::{ApiError, Reply};
+use std::collections::BTreeMap;
 use std::time::Duration;
-use thiao_core::ids::{JobId, Millis, Time};
+use thiao_core::hostlist;
+use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};
 use thiao_core::plan::Action;
 use thiao_core::prolog::Verdict;
@@ -40,12 +42,7 @@ impl<P: Provider> Owner<P> {
                 self.note(Note::new(Subject::Provider, "preparing", what.clone()));
                 self.readiness = Readiness::Preparing(what);
             }
-            Message::Prepared(Ok(notes)) => {
-                self.note(Note::new(Subject::Provider, "prepared", notes.join("; ")));
-                self.provider_notes = notes;
-                self.start.ready();
-                self.readiness = Readiness::Ready;
-            }
+            Message::Prepared(Ok(prepared)) => self.prepared(prepared),
             Message::Prepared(Err(error)) => {
                 let text = format!(
                     "cannot make VMs: {error}; tried again in {}",
@@ -57,6 +54,31 @@ impl<P: Provider> Owner<P> {
             }
         }
         self.tell();
+    }
+
+    /// The provider makes VMs, if not for all nodes: those that it makes none for are told why.
+    fn prepared(&mut self, Prepared { notes, faults }: Prepared) {
+        self.note(Note::new(Subject::Provider, "prepared", notes.join("; ")));
+        self.provider_notes = notes;
+        let mut alike: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
+        for (node, why) in &faults {
+            alike.entry(why).or_default().push(node);
+        }
+        let again = self.rounds.world.policy.breaker_pause;
+        for (why, nodes) in alike {
+            let text = format!(
+                "no VM can be made for {}: {why}; tried again every {again}",
+                hostlist::fold(nodes)
+            );
+            self.note(Note::new(Subject::Provider, "not-prepared-for", text.clone()));
+            self.provider_notes.push(text);
+        }
+        if !faults.is_empty() {
+            self.prepare_again_later();
+        }
+        self.rounds.world.faults = faults;
+        self.start.ready();
+        self.readiness = Readiness::Ready;
     }
 
     fn prepare_again_later(&self) {

@@ -288,7 +288,7 @@ fn preparing_finds_what_would_fail_later() {
         change(&mut fake.inside());
         provider(&fake).prepare(&[SHAPE], &|_| {})
     };
-    let notes = prepare(|_| {}).unwrap().join("\n");
+    let notes = prepare(|_| {}).unwrap().notes.join("\n");
     assert!(
         notes.contains("OpenNebula 7.4.1") && notes.contains("2 of 2 hosts"),
         "{notes}"
@@ -309,6 +309,7 @@ fn preparing_finds_what_would_fail_later() {
     assert!(
         prepare(|oned| oned.no_hosts = true)
             .unwrap()
+            .notes
             .join("\n")
             .contains("no host to this user")
     );
@@ -403,5 +404,24 @@ fn an_image_that_is_not_taken_is_named() {
         fake.inside().vms[&0]
             .sent
             .contains("<DISK><IMAGE>rocky</IMAGE></DISK>")
+    );
+}
+
+#[test]
+fn a_nodesets_missing_template_costs_that_nodeset_alone() {
+    let fake = Arc::new(Fake::default());
+    let mut settings = settings();
+    let (large, lost) = (NodesetName::new("large").unwrap(), node(7));
+    let source = VmSource {
+        template: TemplateSource::Registered("gone".to_owned()),
+        ..settings.nodesets.values().next().unwrap().clone()
+    };
+    settings.nodesets.insert(large.clone(), source);
+    settings.nodes.insert(lost.clone(), large);
+    let prepared = Inner::new(settings, fake).prepare(&[SHAPE], &|_| {}).unwrap();
+    assert_eq!(prepared.faults.keys().collect::<Vec<_>>(), [&lost]);
+    assert!(
+        prepared.faults[&lost].contains("gone") && prepared.faults[&lost].contains("nodeset large"),
+        "{prepared:?}"
     );
 }
