@@ -114,7 +114,8 @@ impl World {
             let (plain, tail) = rest.split_at(at);
             let tail = tail.get(1..).unwrap_or_default();
             // An escaped one stands for itself, with its backslash.
-            if plain.ends_with('\\') {
+            let escapes = plain.len() - plain.trim_end_matches('\\').len();
+            if escapes % 2 == 1 {
                 out.push_str(plain);
                 out.push('$');
                 rest = tail;
@@ -129,7 +130,7 @@ impl World {
                 return Err("Error parsing: syntax error, unexpected EOA, expecting VARIABLE".into());
             }
             let Some(inner) = after.strip_prefix('[') else {
-                out.push_str(&plain_variable(variable, known, id, name));
+                out.push_str(&plain_variable(&variable.to_ascii_uppercase(), known, id, name));
                 rest = after;
                 continue;
             };

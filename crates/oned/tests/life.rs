@@ -237,7 +237,11 @@ fn the_context_gets_the_network_and_a_bad_variable_is_refused() {
     assert_eq!(get("ETH0_GATEWAY"), Some("10.0.0.1"));
     assert_eq!(get("SET_HOSTNAME"), Some("n-0"));
     assert_eq!(get("ONEGATE_ENDPOINT"), oned.onegate_endpoint().as_deref());
-    for bad in ["START_SCRIPT=\"a ${X}\"", "START_SCRIPT=\"$(id)\""] {
+    for bad in [
+        "START_SCRIPT=\"a ${X}\"",
+        "START_SCRIPT=\"$(id)\"",
+        "A=\"a\\\\$\"",
+    ] {
         assert_eq!(
             id(&call(&oned, "one.vm.allocate", &[S(&with(bad)), B(true)])),
             Err(0x2000),

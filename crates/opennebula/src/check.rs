@@ -33,6 +33,9 @@ use thiao_core::world::Mode;
 /// Most VMs of ours that are asked for their tags in one call.
 const TAGS_AT_ONCE: usize = 1_000;
 
+/// Stands for the host that is chosen, in a file that names it.
+const ANY_HOST: &str = "host-that-is-chosen";
+
 /// What is wanted of the front-end.
 #[derive(Debug, Clone)]
 pub struct Wanted {
@@ -279,8 +282,7 @@ fn sample<T>(
         node: node.clone(),
         generation: Generation(1),
     };
-    // Any name will do where we choose the host.
-    let host = HostName::new("host")
+    let host = HostName::new(ANY_HOST)
         .ok()
         .filter(|_| settings.placement == Placement::Thiao);
     then(&template::Wanted {

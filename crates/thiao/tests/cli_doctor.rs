@@ -295,9 +295,9 @@ fn a_try_makes_what_jobs_would_have() {
         })
     };
     let big = format!("file {}", file.display());
-    assert!(ok("template worker", "1 CPUs, 300 MiB", 10), "{tries:#?}");
+    assert!(ok("template worker", "1 CPU, 300 MiB", 10), "{tries:#?}");
     assert!(ok("template worker", "2 CPUs, 1000 MiB", 11), "{tries:#?}");
-    assert!(ok(&big, "1 CPUs, 300 MiB", 12), "{tries:#?}");
+    assert!(ok(&big, "1 CPU, 300 MiB", 12), "{tries:#?}");
     assert!(ok(&big, "2 CPUs, 1000 MiB", 13), "{tries:#?}");
     let bad: Vec<&String> = tries.iter().filter(|line| line.starts_with("BAD")).collect();
     assert_eq!(bad.len(), 2, "{tries:#?}");

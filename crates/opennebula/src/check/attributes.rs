@@ -5,7 +5,7 @@
 //! "opennebula"` all of that is the scheduler's.
 
 use super::requirements::meets;
-use super::{Finding, Wanted, WantedSet};
+use super::{ANY_HOST, Finding, Wanted, WantedSet};
 use crate::model::Host;
 use crate::settings::Placement;
 use crate::syntax::{Template, Value};
@@ -42,6 +42,8 @@ enum Rule {
     Schedule,
     /// No two VMs can have it.
     Once,
+    /// OpenNebula fills in its variables.
+    Context,
 }
 
 const fn row(name: &'static str, rule: Rule) -> Row {
@@ -61,13 +63,14 @@ const fn part(name: &'static str, part: &'static str, rule: Rule) -> Row {
 }
 
 /// Every attribute that we know to matter. One that is not here reaches the VM as it is.
-pub(super) const TABLE: [Row; 25] = [
+pub(super) const TABLE: [Row; 26] = [
     row("CPU", Rule::Ours),
     row("VCPU", Rule::Ours),
     row("MEMORY", Rule::Ours),
     row("MEMORY_MAX", Rule::Ours),
     row("MEMORY_SLOTS", Rule::Ours),
     row("VCPU_MAX", Rule::Ours),
+    row("CONTEXT", Rule::Context),
     row("CPU_MODEL", Rule::Kept),
     row("NIC_DEFAULT", Rule::Kept),
     row("NIC_ALIAS", Rule::Kept),
@@ -132,7 +135,7 @@ pub(super) fn judge(body: &Template, what: &str, of: &Of<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for row in &TABLE {
         let path = row.path();
-        let said = row.values(body).find_map(|value| of.one(row, value));
+        let said = row.values(body).find_map(|value| of.one(row, value, body));
         if let Some((verdict, why, cure)) = said {
             let text = format!("nodeset {}: {why}", of.set.name);
             found.push(Finding::new(format!("{what}, {path}"), verdict, text).advice(cure));
@@ -145,7 +148,7 @@ pub(super) fn judge(body: &Template, what: &str, of: &Of<'_>) -> Vec<Finding> {
 type Said = (Verdict, String, String);
 
 impl Of<'_> {
-    fn one(&self, row: &Row, value: &Value) -> Option<Said> {
+    fn one(&self, row: &Row, value: &Value, body: &Template) -> Option<Said> {
         let path = row.path();
         let by_us = self.wanted.placement == Placement::Thiao;
         match (row.rule, value) {
@@ -160,7 +163,8 @@ impl Of<'_> {
             }),
             (Rule::Hosts, Value::Single(text)) => by_us.then(|| self.requirements(text)).flatten(),
             (Rule::Topology, Value::Vector(topology)) => self.topology(topology, by_us),
-            (Rule::Hosts, Value::Vector(_)) | (Rule::Topology, Value::Single(_)) => Some((
+            (Rule::Context, Value::Vector(context)) => filled_in(context, body),
+            (Rule::Hosts, Value::Vector(_)) | (Rule::Topology | Rule::Context, Value::Single(_)) => Some((
                 Verdict::Bad,
                 "it is not written as OpenNebula takes it".to_owned(),
                 format!("mend {path} in the template"),
@@ -196,7 +200,12 @@ impl Of<'_> {
     fn requirements(&self, text: &str) -> Option<Said> {
         let ours = self.hosts.iter().filter(|host| self.wanted.may_use(host));
         let met: Vec<(&Host, Option<bool>)> = ours
-            .map(|host| (host, meets(text, &|name| attribute(host, name))))
+            .map(|host| {
+                (
+                    host,
+                    meets(&text.replace(ANY_HOST, &host.name), &|name| attribute(host, name)),
+                )
+            })
             .collect();
         let allowed: Vec<String> = met
             .iter()
@@ -283,6 +292,57 @@ impl Of<'_> {
             )
         })
     }
+}
+
+/// What stands in a script and is no variable of OpenNebula's, and the cure.
+fn filled_in(context: &[(String, String)], body: &Template) -> Option<Said> {
+    let cure = |name: &str| match name {
+        "START_SCRIPT" => "give the script as START_SCRIPT_BASE64 instead, in base64".to_owned(),
+        _ => format!("write {name} without $"),
+    };
+    let of = |(name, text): &(String, String)| match variables(text) {
+        None => Some((
+            Verdict::Bad,
+            format!(
+                "OpenNebula takes a $ in {name} for one of its variables, cannot read it, and makes no VM"
+            ),
+            cure(name),
+        )),
+        Some(plain) if name == "START_SCRIPT" => {
+            let known = |word: &str| ["VMID", "NAME"].contains(&word) || body.has(&word.to_ascii_uppercase());
+            let lost = plain.into_iter().find(|word| !known(word))?;
+            let why =
+                format!("OpenNebula fills in its own variables in {name}, and puts nothing for ${lost}");
+            Some((Verdict::Warn, why, cure(name)))
+        }
+        Some(_) => None,
+    };
+    context.iter().find_map(of)
+}
+
+/// The variables without `[ ]` that OpenNebula fills in; none: it cannot read the text. From its grammar
+/// (7.4, `vm_var_parser.l`); `${X}` and `$(...)` were seen to fail, and `$HOME` to become nothing, on 7.4.1.
+fn variables(text: &str) -> Option<Vec<&str>> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        rest = after;
+        let escapes = before.len() - before.trim_end_matches('\\').len();
+        if escapes % 2 == 1 {
+            continue;
+        }
+        let end = after
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(after.len());
+        let (name, behind) = after.split_at(end);
+        if name.is_empty() || (behind.starts_with('[') && !behind.contains(']')) {
+            return None;
+        }
+        if !behind.starts_with('[') {
+            found.push(name);
+        }
+    }
+    Some(found)
 }
 
 /// What we know of a host by that name.

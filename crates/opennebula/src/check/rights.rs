@@ -43,7 +43,11 @@ pub(super) fn judge(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<F
 
 /// What a try showed; first what is wrong.
 fn of_try(user: &User, tried: &Tried, wanted: &Wanted) -> Vec<Finding> {
-    let size = format!("{} CPUs, {} MiB", tried.shape.cpus, tried.shape.memory_mb);
+    let cpus = match tried.shape.cpus {
+        1 => "1 CPU".to_owned(),
+        more => format!("{more} CPUs"),
+    };
+    let size = format!("{cpus}, {} MiB", tried.shape.memory_mb);
     let id = match &tried.made {
         Ok(id) => id,
         Err(error) => return vec![failed_try(user, &tried.source, &size, error)],

@@ -70,10 +70,12 @@ pub fn try_vms(client: &Client, settings: &Settings, wanted: &Wanted, seen: &mut
     for attempt in attempts(wanted) {
         let result = attempt.run(client, settings, wanted, seen);
         let failed = result.made.as_ref().err().map(|error| error.class);
+        let stays = result.removed.is_err();
         tried.push(result);
-        // It may have been made all the same; and nobody may be there any more.
+        // It may have been made all the same.
         lost |= matches!(failed, Some(Class::Network | Class::Unknown));
-        if failed == Some(Class::Network) {
+        // Nobody may be there any more; and no more than one VM is left.
+        if failed == Some(Class::Network) || stays {
             break;
         }
     }

@@ -191,6 +191,49 @@ fn what_one_vm_alone_can_have_is_told() {
     );
 }
 
+/// As oned 7.4.1 was seen to read them.
+#[test]
+fn scripts_that_opennebula_would_change_are_told() {
+    let context = |script: &str| {
+        format!("CONTEXT = [ SSH_PUBLIC_KEY = \"$USER[SSH_PUBLIC_KEY]\", START_SCRIPT = \"{script}\" ]")
+    };
+    for refused in ["echo ${#a[@]}", "n=$(nproc)", "cost: 5$", "a\\\\$"] {
+        told(
+            &context(refused),
+            &wanted(),
+            "CONTEXT",
+            Verdict::Bad,
+            "makes no VM",
+            "START_SCRIPT_BASE64",
+        );
+    }
+    told(
+        &context("cd $HOME"),
+        &wanted(),
+        "CONTEXT",
+        Verdict::Warn,
+        "nothing for $HOME",
+        "START_SCRIPT_BASE64",
+    );
+    for kept in [
+        "echo $VMID $NAME $NIC",
+        "a=\\$",
+        "echo $NETWORK[DNS, NAME=\\\"a\\\"]",
+    ] {
+        assert_eq!(said(&context(kept), &wanted(), "CONTEXT"), None, "{kept}");
+    }
+    let other = "CONTEXT = [ GW = \"$NETWORK[GATEWAY, NAME=\\\"fg1\\\"]\", VMID = $VMID, A = \"$HOME\" ]";
+    assert_eq!(said(other, &wanted(), "CONTEXT"), None);
+    told(
+        "CONTEXT = [ A = \"$(x)\" ]",
+        &wanted(),
+        "CONTEXT",
+        Verdict::Bad,
+        "in A",
+        "without $",
+    );
+}
+
 #[test]
 fn a_card_that_would_stay_without_network_is_told() {
     let auto = "NIC = [ NETWORK_MODE = auto, SCHED_REQUIREMENTS = \"TRAFFIC_TYPE = \\\"cluster\\\"\" ]";

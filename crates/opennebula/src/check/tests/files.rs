@@ -110,6 +110,22 @@ fn template_files_are_filled_and_looked_at() {
         "",
     );
     assert_eq!(about(&look(&wanted), &wanted, "network vms").verdict, Verdict::Ok);
+    // The host that is chosen meets what asks for it.
+    write(
+        &file,
+        "NIC = [ NETWORK = \"vms\" ]\nSCHED_REQUIREMENTS = \"NAME = \\\"{{ host }}\\\"\"\n",
+    );
+    let bad = |seen: &Seen| {
+        judge(seen, &wanted)
+            .iter()
+            .any(|finding| finding.verdict == Verdict::Bad)
+    };
+    assert!(!bad(&look(&wanted)));
+    write(
+        &file,
+        "NIC = [ NETWORK = \"vms\" ]\nSCHED_REQUIREMENTS = \"NAME = other\"\n",
+    );
+    assert!(bad(&look(&wanted)));
     // Nobody needs to be asked for that.
     let mut away = look(&wanted);
     away.version = Err(error(Class::Network));
