@@ -78,7 +78,8 @@ pub enum ReadyBy {
 pub struct VmSource {
     /// Where the template is.
     pub template: TemplateSource,
-    /// The network whose card a VM gets when its template has none, by name or id.
+    /// The network whose card a VM gets when its template has none, by name or id; and that of a card whose
+    /// network the scheduler would choose, where it is not asked.
     pub network: Option<String>,
     /// What one GPU is in a `PCI` attribute, e.g. VENDOR, DEVICE, CLASS.
     pub gpu_pci: Option<Vec<(String, String)>>,

@@ -253,8 +253,9 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
                         set.nodes.len(),
                     )),
                     Some(Err(error)) => found.push(
-                        Finding::bad(what, format!("nodeset {}: {error}", set.name))
-                            .advice("write the template there as OpenNebula takes it"),
+                        Finding::bad(what, format!("nodeset {}: {error}", set.name)).advice(
+                            "mend what that says, or write the template there as OpenNebula takes it",
+                        ),
                     ),
                     None => {}
                 }

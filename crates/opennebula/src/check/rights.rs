@@ -122,7 +122,7 @@ fn failed_try(user: &User, source: &str, size: &str, error: &crate::error::Error
         | Class::WrongState
         | Class::Busy
         | Class::Network
-        | Class::Unknown => finding.advice("mend what OpenNebula says, then run this again"),
+        | Class::Unknown => finding.advice("mend what that says, then run this again"),
     }
 }
 
