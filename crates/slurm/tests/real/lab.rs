@@ -90,6 +90,8 @@ pub fn run_inside(test: &str, environment: &[(&str, &str)]) -> Result<(), String
     for log in [
         "slurmctld.log",
         "ctld.out",
+        "backup.log",
+        "backup.out",
         "hooks.log",
         "slurmd.n1.log",
         "slurmd.n5.log",
@@ -174,7 +176,8 @@ impl Ctld {
         };
         change(&mut lab);
         std::fs::write(dir.join("path"), path().as_encoded_bytes()).unwrap();
-        std::fs::write(dir.join("port"), lab.slurmctld_port.to_string()).unwrap();
+        let servers = format!("10.9.0.1:{}", lab.slurmctld_port);
+        std::fs::write(dir.join("servers"), servers).unwrap();
         let script = dir.join("node.sh");
         std::fs::copy(
             concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/node.sh"),
@@ -280,6 +283,11 @@ impl Ctld {
         Ok(JobId(
             String::from_utf8(output.stdout).unwrap().trim().parse().unwrap(),
         ))
+    }
+
+    /// Runs a program that must succeed.
+    pub fn call(&self, program: &str, args: &[&str]) {
+        call(program, args);
     }
 
     /// Runs one of Slurm's programs, as `nobody` if it is said so.
@@ -438,6 +446,10 @@ fn spawn(conf: &Path, dir: &Path) -> Child {
         .stdin(Stdio::null())
         .stdout(out.try_clone().unwrap())
         .stderr(out);
+    let key = dir.join("slurm.key");
+    if key.exists() {
+        command.env("SLURM_SACK_KEY", key);
+    }
     command.spawn().unwrap()
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should fail")]
 
+mod backup;
 mod job_mode;
 mod lab;
 mod scenario;

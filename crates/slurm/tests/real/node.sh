@@ -21,8 +21,11 @@ start() {
     ip -n "$1" link set eth0 up
     ip -n "$1" link set lo up
     mkdir -p "$lab/spool/$1"
+    # Where there is a key of Slurm's, slurmd needs it before it has its configuration.
+    key=
+    [ -e "$lab/slurm.key" ] && key="SLURM_SACK_KEY=$lab/slurm.key"
     setsid ip netns exec "$1" unshare -m -u -p -f --kill-child --mount-proc sh -c \
-        "hostname $1; sleep 1; exec slurmd -D -N $1 -b --conf-server 10.9.0.1:$(cat "$lab/port")" \
+        "hostname $1; sleep 1; exec env $key slurmd -D -N $1 -b --conf-server $(cat "$lab/servers")" \
         > "$lab/slurmd.$1.log" 2>&1 < /dev/null &
     echo $! > "$lab/$1.pid"
     # Newer slurmctlds (24.11.5) kill what is left of a hook's process group when it ends.

@@ -3,13 +3,13 @@
 
 use super::args::Guest;
 use super::place;
-use crate::config;
+use crate::config::{self, ConfigError, Places};
 use crate::lab;
 use crate::output::{Printer, Tone};
 use anyhow::{Context as _, anyhow, bail};
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The VM template. Attributes as in OpenNebula 7.4: `src/vm/VirtualMachineParser.cc` (`OS`, `FILE`),
@@ -57,8 +57,13 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
             lab::companion(&thiao, "thiao-guest")?
         }
     };
-    // Without settings, or with others than these two, it is made all the same.
-    let places = config::places(file)?;
+    let places = match config::places(file) {
+        // It is made without settings, too.
+        Err(ConfigError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            Places::default()
+        }
+        read => read?,
+    };
     let slurm = config::installed(places.slurm_bin_dir.as_deref(), &places.slurm_plugin_dirs);
     let image = thiao_qemu::image::prepare(&how.cache_dir, &agent, slurm.as_ref(), &|words| {
         eprintln!("{words}")

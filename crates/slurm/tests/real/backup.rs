@@ -1,0 +1,149 @@
+//! A cluster whose slurmctld has a backup, several ports, or a key of Slurm's own.
+
+use crate::lab::{Ctld, host_name, inside, node};
+use crate::{QUICK, is_off};
+use rustix::process::Signal;
+use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
+use thiao_core::ids::JobId;
+use thiao_core::view::JobState;
+use thiao_slurm::Version;
+use thiao_slurm::lab::Auth;
+use thiao_slurm::site::{Host, Site};
+
+const BACKUP: &str = "head2";
+const ADDRESSES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
+
+/// Lets the slurmctld that runs have a backup on a host of another name and address, and starts that.
+fn with_backup(ctld: &mut Ctld) -> Child {
+    for words in [
+        "netns add head2",
+        "link add hhead2 type veth peer name eth0 netns head2",
+        "link set hhead2 master br0 up",
+        "-n head2 addr add 10.9.0.2/24 dev eth0",
+        "-n head2 link set eth0 up",
+        "-n head2 link set lo up",
+    ] {
+        ctld.call("ip", &words.split(' ').collect::<Vec<_>>());
+    }
+    let [first, second] = ADDRESSES;
+    let text = std::fs::read_to_string(&ctld.conf).unwrap();
+    let only = format!("SlurmctldHost={}({first})", host_name());
+    assert!(text.contains(&only), "{text}");
+    let both = format!("{only}\nSlurmctldHost={BACKUP}({second})\nSlurmctldTimeout=5");
+    let text = text
+        .replace(&only, &both)
+        .replace("SlurmctldPort=7817", "SlurmctldPort=7817-7819");
+    ctld.stop();
+    std::fs::write(&ctld.conf, &text).unwrap();
+    std::fs::write(ctld.dir.join("servers"), format!("{first}:7817,{second}:7817")).unwrap();
+    ctld.start_again();
+    // On another machine these would be other files.
+    let own = ctld.dir.join("backup.conf");
+    std::fs::write(
+        &own,
+        text.replace("slurmctld.pid", "backup.pid")
+            .replace("slurmctld.log", "backup.log"),
+    )
+    .unwrap();
+    let script = format!("hostname {BACKUP} && exec slurmctld -D -f {}", own.display());
+    let said = std::fs::File::create(ctld.dir.join("backup.out")).unwrap();
+    Command::new("ip")
+        .args(["netns", "exec", BACKUP, "unshare", "-u", "sh", "-c", &script])
+        .stdin(Stdio::null())
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
+        .spawn()
+        .unwrap()
+}
+
+fn runs(ctld: &Ctld, job: JobId) -> bool {
+    let seen = ctld.slurm.look().ok();
+    seen.is_some_and(|view| view.jobs.get(&job).is_some_and(|j| j.state == JobState::Running))
+}
+
+#[test]
+fn a_backup_takes_over_under_running_jobs() {
+    let Some(dir) = inside("backup::a_backup_takes_over_under_running_jobs") else {
+        return;
+    };
+    let mut ctld = Ctld::start(dir, QUICK, |_| {});
+    let mut backup = with_backup(&mut ctld);
+    let up = |ctld: &Ctld| -> Vec<bool> {
+        let ping = ctld.slurm.ping().unwrap_or_default();
+        ping.controllers.iter().map(|(_, up)| *up).collect()
+    };
+    ctld.until("both slurmctlds answer", |c| up(c) == [true, true]);
+    let site = Site::of(&ctld.slurm.config().unwrap());
+    let host = |name: &str, address: &str| Host {
+        name: name.to_owned(),
+        address: address.to_owned(),
+    };
+    let [first, second] = ADDRESSES;
+    assert_eq!(site.hosts, [host(&host_name(), first), host(BACKUP, second)]);
+    assert_eq!(site.ports, 7817..=7819);
+    assert_eq!(site.user.unwrap().1, Some(rustix::process::getuid().as_raw()));
+    assert_eq!(site.conf.as_ref(), Some(&ctld.conf));
+
+    let before = ctld.sbatch(&["-w", "n1", "--wrap", "sleep 300"]);
+    ctld.until("the job runs", |c| runs(c, before));
+    // What slurmctld has not written yet is forgotten by a kill, with or without a backup.
+    let seen = SystemTime::now();
+    for file in ["job_state", "node_state"] {
+        ctld.until("it is on disk", |c| {
+            let meta = c.dir.join("state").join(file).metadata();
+            meta.and_then(|meta| meta.modified()).is_ok_and(|at| at > seen)
+        });
+    }
+    ctld.signal(Signal::KILL);
+    ctld.until("the backup answers for the job", |c| {
+        runs(c, before) && up(c) == [false, true]
+    });
+
+    // Its hooks are called, and a node that boots now asks the backup for its configuration.
+    let resumed = ctld.hooks().iter().filter(|call| *call == "Resume n2").count();
+    let after = ctld.sbatch(&["-w", "n2", "--wrap", "sleep 300"]);
+    ctld.until("a job of the backup's runs", |c| runs(c, after));
+    assert!(ctld.hooks().iter().filter(|call| *call == "Resume n2").count() > resumed);
+
+    // Back to the primary, and, as an admin does it, to the backup once more.
+    ctld.start_again();
+    ctld.until("the primary is back", |c| {
+        up(c) == [true, true] && runs(c, before) && runs(c, after)
+    });
+    ctld.run(false, &["scontrol", "takeover"]).unwrap();
+    ctld.until("the backup has it again", |c| {
+        up(c).get(1) == Some(&true) && runs(c, before) && runs(c, after)
+    });
+
+    ctld.run(false, &["scancel", &before.to_string(), &after.to_string()])
+        .unwrap();
+    ctld.until("both nodes are given back", |c| {
+        is_off(c, "n1") && is_off(c, "n2")
+    });
+    backup.kill().unwrap();
+    backup.wait().unwrap();
+}
+
+#[test]
+fn a_node_joins_by_slurms_own_key() {
+    let Some(dir) = inside("backup::a_node_joins_by_slurms_own_key") else {
+        return;
+    };
+    // scontrol has no answer yet: it looks for slurm.conf first (22.05).
+    let said = Command::new("slurmctld").arg("-V").output().unwrap();
+    let version = Version::parse(&String::from_utf8(said.stdout).unwrap()).unwrap();
+    if version < Version::new(23, 11, 0) {
+        eprintln!("skipped: auth/slurm came with Slurm 23.11, and this is {version}");
+        return;
+    }
+    std::fs::copy("/proc/sys/kernel/random/uuid", dir.join("slurm.key")).unwrap();
+    let key = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(dir.join("slurm.key"), key).unwrap();
+    let ctld = Ctld::start(dir, QUICK, |lab| lab.auth = Auth::Slurm);
+    let site = Site::of(&ctld.slurm.config().unwrap());
+    assert_eq!(site.auth_type.as_deref(), Some("auth/slurm"));
+    let job = ctld.sbatch(&["-w", "n1", "--wrap", "sleep 300"]);
+    ctld.until("the job runs", |c| runs(c, job));
+    assert_eq!(ctld.job(job).unwrap().nodes, [node("n1")]);
+}
