@@ -2,6 +2,8 @@
 
 use crate::gate::{GATE, GPU, GPU_FILE, VM};
 use crate::info::Config;
+use crate::join;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -278,8 +280,10 @@ fn memory(here: &[&NodeLine], forms: MemoryForms) -> String {
     format!("{default} MaxMemPer{unit}={most}")
 }
 
-pub(crate) fn write_hooks(to: &mut String, folder: &Path) {
-    for (key, program) in HOOKS {
-        let _ = writeln!(to, "{key}={}", folder.join(program).display());
+/// Our programs; of those keys that are `joined` the scripts that call the site's too.
+pub(crate) fn write_hooks(to: &mut String, folder: &Path, joined: &BTreeSet<&str>) {
+    for (key, name) in HOOKS {
+        let program = join::program(folder, name, joined.contains(key));
+        let _ = writeln!(to, "{key}={}", program.display());
     }
 }

@@ -319,6 +319,24 @@ impl Slurm {
         details::parse(&self.runner.run("scontrol", ["-a", "-o", "show", "node"])?)
     }
 
+    /// The nodes that Slurm's topology names, in one command.
+    ///
+    /// # Errors
+    /// When slurmctld does not answer, or a list cannot be read.
+    pub fn topology(&self) -> Result<BTreeSet<NodeName>, SlurmError> {
+        let text = self.runner.run("scontrol", ["show", "topology"])?;
+        let mut all = BTreeSet::new();
+        for list in text
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("Nodes="))
+        {
+            let nodes = hostlist::expand(list)
+                .map_err(|e| SlurmError::unparsable("scontrol's topology", list, e.to_string()))?;
+            all.extend(nodes);
+        }
+        Ok(all)
+    }
+
     /// What slurmctld knows of every partition, in one command.
     ///
     /// # Errors

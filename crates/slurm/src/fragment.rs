@@ -7,6 +7,8 @@ use crate::conf::{
     self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts, merged,
 };
 use crate::info::{Config, Version};
+use crate::join;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,8 @@ pub struct Fragment {
     pub default_partition: Option<String>,
     /// Slurm's waits.
     pub timeouts: Timeouts,
+    /// The site's own programs, by key, that are called beside ours: see [`crate::join`].
+    pub joined: BTreeMap<&'static str, String>,
     /// How the site's partitions say memory.
     pub memory: MemoryForms,
 }
@@ -43,7 +47,7 @@ impl Fragment {
              # slurmctld and every slurmd must read the same.\n\n# Who makes and removes the nodes",
             self.version
         );
-        conf::write_hooks(&mut text, &self.hooks);
+        conf::write_hooks(&mut text, &self.hooks, &self.joined.keys().copied().collect());
         text.push_str(
             "\n# As many nodes at once as Slurm wants\nResumeRate=0\nSuspendRate=0\n\
              # A node that registers is in service\nReturnToService=2\n\
@@ -101,12 +105,13 @@ impl Fragment {
                 self.version
             ));
         }
-        for (key, program) in conf::HOOKS {
-            let ours = self.hooks.join(program);
-            if let Some(theirs) = present.get(key).filter(|theirs| Path::new(theirs) != ours) {
+        for (key, name) in conf::HOOKS {
+            if let Some(theirs) = join::left_out(present, key, name, &self.hooks, self.version)
+                && !self.joined.contains_key(key)
+            {
                 found.push(format!(
-                    "{key} is {theirs} now and becomes {}: call the old program from a wrapper if it is still needed",
-                    ours.display()
+                    "{key} is {theirs}, and not {}: `thiao setup` joins the two",
+                    self.hooks.join(name).display()
                 ));
             }
         }
@@ -117,7 +122,11 @@ impl Fragment {
                     .to_owned(),
             );
         }
-        if present.number("SuspendTime").is_some() {
+        // A site's own program gets its own nodes.
+        let has_script = present.get("SuspendProgram").map(Path::new)
+            == Some(join::program(&self.hooks, "Suspend", true).as_path());
+        let joined = has_script || self.joined.contains_key("SuspendProgram");
+        if present.number("SuspendTime").is_some() && !joined {
             found.push(
                 "SuspendTime is set for the whole cluster: nodes outside Thiao's partitions are suspended through \
                  Thiao's SuspendProgram, which refuses them; list them in SuspendExcNodes or set SuspendTime \

@@ -63,6 +63,18 @@ const fn any(name: &'static str, when: When, verdict: Verdict, why: &'static str
     }
 }
 
+const TOPOLOGY: &str = "TopologyPlugin";
+/// Its values that know no switches.
+const FLAT: &[&str] = &["topology/none", "topology/default", "topology/flat"];
+
+/// Whether nodes must be named in `topology.conf`.
+#[must_use]
+pub fn has_topology(present: &Config) -> bool {
+    present
+        .get(TOPOLOGY)
+        .is_some_and(|plugin| !FLAT.contains(&plugin))
+}
+
 const KEYS: &[Key] = &[
     own(
         "Prolog",
@@ -189,11 +201,12 @@ const KEYS: &[Key] = &[
         "take disable_send_gids out of it",
     ),
     any(
-        "TopologyPlugin",
-        When::Not(&["topology/none", "topology/default", "topology/flat"]),
-        Verdict::Warn,
-        "nodes that topology.conf does not name are out of reach of the others for jobs on several nodes",
-        "name Thiao's nodes in topology.conf, under a switch of their own",
+        TOPOLOGY,
+        When::Not(FLAT),
+        Verdict::Bad,
+        "topology.conf does not name all of Thiao's nodes, and jobs for the others are refused (Requested node \
+         configuration is not available)",
+        "name Thiao's nodes in topology.conf, under a switch of their own, then restart slurmctld",
     ),
     any(
         "PreemptMode",
@@ -233,13 +246,24 @@ const KEYS: &[Key] = &[
     ),
 ];
 
-/// What of this configuration harms, each with its cure; `own_guests`: they are Thiao's own, and no image of
-/// the site's.
+/// What the table does not know of nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nodes {
+    /// They are Thiao's own guests, and no images of the site's.
+    pub own_guests: bool,
+    /// Slurm's topology has all of them.
+    pub in_topology: bool,
+}
+
+/// What of this configuration harms, each with its cure.
 #[must_use]
-pub fn harmful(present: &Config, own_guests: bool) -> Vec<Finding> {
-    let concerns = |key: &&Key| match key.guests {
-        Guests::Own => own_guests,
-        Guests::Any => true,
+pub fn harmful(present: &Config, nodes: Nodes) -> Vec<Finding> {
+    let concerns = |key: &&Key| {
+        let guests = match key.guests {
+            Guests::Own => nodes.own_guests,
+            Guests::Any => true,
+        };
+        guests && !(nodes.in_topology && key.name == TOPOLOGY)
     };
     KEYS.iter()
         .filter(concerns)
@@ -268,7 +292,15 @@ mod tests {
     use super::*;
 
     fn named(text: &str, own_guests: bool) -> Vec<(Verdict, String)> {
-        harmful(&Config::parse(text), own_guests)
+        named_where(text, own_guests, false)
+    }
+
+    fn named_where(text: &str, own_guests: bool, in_topology: bool) -> Vec<(Verdict, String)> {
+        let nodes = Nodes {
+            own_guests,
+            in_topology,
+        };
+        harmful(&Config::parse(text), nodes)
             .into_iter()
             .map(|finding| {
                 assert!(finding.remedy.is_some(), "{finding:?}");
@@ -313,5 +345,6 @@ mod tests {
         // A site's own images have what its other nodes have.
         assert_eq!(named("Prolog = /p\nTaskPlugin = task/cgroup\n", false), []);
         assert_eq!(named("TopologyPlugin = topology/tree\n", false).len(), 1);
+        assert_eq!(named_where("TopologyPlugin = topology/tree\n", false, true), []);
     }
 }

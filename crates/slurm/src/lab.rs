@@ -3,6 +3,7 @@
 //! The values were found by experiment on 22.05.8 (Debian 12) and are told where they are not obvious.
 
 use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -101,7 +102,7 @@ impl Lab {
         );
         conf::write_job_mode(&mut text, &self.nodes, None);
         if let Some(hooks) = &self.hooks {
-            conf::write_hooks(&mut text, hooks);
+            conf::write_hooks(&mut text, hooks, &BTreeSet::new());
         }
         conf::write_nodes(
             &mut text,

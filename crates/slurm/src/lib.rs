@@ -43,6 +43,7 @@ pub mod gate;
 mod info;
 mod install;
 pub mod jobs;
+pub mod join;
 pub mod keys;
 pub mod lab;
 pub mod lua;

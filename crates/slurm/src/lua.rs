@@ -15,15 +15,16 @@
 //!   it can be moved into a partition of job mode, and not out of it.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use thiao_core::options::{COMMENT_PREFIX, OptionRule, VARIABLE};
 
 use crate::gate::{GATE, VM};
 
 /// The file's name; slurmctld looks for it beside `slurm.conf`.
 pub const FILE: &str = "job_submit.lua";
-/// The name to be used where a site has such a file of its own, which then ends with
-/// `return dofile("/etc/slurm/thiao_job_submit.lua")`.
+/// Where a site's own file of that name is kept, beside ours, which calls its functions first.
+pub const SITE: &str = "job_submit.site.lua";
+/// The name of ours where a site's own file runs it at its end, as an older `thiao setup` advised.
 pub const BESIDE: &str = "thiao_job_submit.lua";
 /// What is in the variable once it was read: jobs hand their environment on to those that they submit.
 const USED: &str = "-";
@@ -33,19 +34,33 @@ pub const MARK: &str = "-- Written by `thiao setup`";
 
 const BODY: &str = include_str!("lua/job_submit.lua");
 
+/// What stands before the site's script in ours.
+const SITE_LINE: &str = "local SITE = ";
+
+/// The site's script that one of ours calls.
+#[must_use]
+pub fn site_of(text: &str) -> Option<PathBuf> {
+    let line = text.lines().find_map(|line| line.strip_prefix(SITE_LINE))?;
+    // A path that is quoted otherwise is none that setup takes.
+    let path = line.strip_prefix('"')?.strip_suffix('"')?;
+    (!path.contains('\\')).then(|| path.into())
+}
+
 /// The script's text, for these partitions of job mode. Jobs by `tsub` that name no partition go to
 /// `default`, unless Slurm's own default is of job mode. `submitted`: a file that is touched when
-/// such a job comes, so that the controller hears of it at once.
+/// such a job comes, so that the controller hears of it at once. `site`: the site's own script, whose
+/// functions are called first.
 #[must_use]
 pub fn script(
     partitions: &[String],
     default: Option<&str>,
     rules: &[OptionRule],
     submitted: Option<&Path>,
+    site: Option<&Path>,
 ) -> String {
     let mut text = format!(
         "{MARK}: jobs in partitions of job mode wait for their VMs.\n\
-         -- Functions of your own go into a {FILE} that ends with return dofile(\"/etc/slurm/{BESIDE}\").\n\n",
+         -- Functions of your own go into {SITE}: `thiao setup` finds them there.\n\n",
     );
     let constants = [
         ("GATE", GATE),
@@ -58,8 +73,13 @@ pub fn script(
         // Writing to a String cannot fail.
         let _ = writeln!(text, "local {name} = {}", quoted(value));
     }
-    let file = submitted.map_or("nil".to_owned(), |path| quoted(&path.to_string_lossy()));
-    let _ = writeln!(text, "local SUBMITTED = {file}\nlocal partitions = {{");
+    let file = |path: Option<&Path>| path.map_or("nil".to_owned(), |path| quoted(&path.to_string_lossy()));
+    let _ = writeln!(
+        text,
+        "{SITE_LINE}{}\nlocal SUBMITTED = {}\nlocal partitions = {{",
+        file(site),
+        file(submitted)
+    );
     for name in partitions {
         let _ = writeln!(text, "    [{}] = true,", quoted(name));
     }
@@ -151,7 +171,9 @@ mod tests {
             Some("jobs"),
             &[rule],
             Some(Path::new("/var/lib/thiao/spool/submitted")),
+            Some(Path::new("/etc/slurm/job_submit.site.lua")),
         );
+        assert_eq!(site_of(&text), Some("/etc/slurm/job_submit.site.lua".into()));
         for line in [
             "    [\"more\"] = true,",
             "local default_partition = \"jobs\"",
@@ -160,6 +182,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} not in {text}");
         }
-        assert!(script(&[], None, &[], None).contains("default_partition = nil"));
+        assert!(script(&[], None, &[], None, None).contains("default_partition = nil"));
+        assert_eq!(site_of(&script(&[], None, &[], None, None)), None);
     }
 }

@@ -25,6 +25,7 @@ fn fragment(version: Version) -> Fragment {
             suspend_s: 7,
             idle_s: 30,
         },
+        joined: std::collections::BTreeMap::new(),
         memory: MemoryForms::default(),
     }
 }
@@ -92,7 +93,7 @@ fn partitions_gather_their_nodes_and_carry_the_times() {
 
 #[test]
 fn conflicts_and_next_steps_are_told() {
-    let fragment = fragment(Version::new(22, 5, 8));
+    let mut fragment = fragment(Version::new(22, 5, 8));
     assert!(fragment.conflicts(&Config::default()).is_empty());
     let present = Config::parse(
         "PrologSlurmctld = /etc/slurm/prolog\nResumeProgram = /usr/lib/thiao/hooks/Resume\nSuspendTime = 300 sec\n\
@@ -100,7 +101,20 @@ fn conflicts_and_next_steps_are_told() {
     );
     let told = fragment.conflicts(&present);
     assert_eq!(told.len(), 4, "{told:?}");
-    assert!(told[0].contains("/etc/slurm/prolog"));
+    assert!(told[0].contains("/etc/slurm/prolog"), "{told:?}");
+    fragment
+        .joined
+        .insert("PrologSlurmctld", "/etc/slurm/prolog".into());
+    assert!(
+        !fragment
+            .conflicts(&present)
+            .join("\n")
+            .contains("/etc/slurm/prolog")
+    );
+    assert_eq!(
+        values(&fragment.render(None), "PrologSlurmctld"),
+        ["/usr/lib/thiao/hooks/with-site/PrologSlurmctld"]
+    );
     let steps = fragment.next_steps(
         Path::new("/etc/slurm/thiao.conf"),
         Path::new("/etc/slurm/slurm.conf"),

@@ -17,7 +17,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let scontrol = "#!/bin/sh\ncase \"$1\" in\n-V) echo 'slurm-wlm 22.05.8' ;;\n*) echo 'Configuration data as of now'\n\
+        let scontrol = "#!/bin/sh\ncase \"$1\" in\n-V) echo 'slurm-wlm 22.05.8' ;;\n-a) ;;\n*) echo 'Configuration data as of now'\n\
                         echo 'SlurmctldParameters     = max_rpc=3,power_save_interval=9'\necho 'PrivateData = none'\necho 'ClusterName = lab'\n\
                         echo 'SlurmctldHost[0] = head(10.9.0.1)' ;;\nesac\n";
         let place = Self { dir };
@@ -220,14 +220,139 @@ fn job_mode_brings_a_script_and_leaves_a_sites_own() {
     assert_eq!(place.setup(&[]).0, 0);
     assert_eq!(std::fs::read_to_string(&ours).unwrap(), script);
 
+    // A site's own is kept, and called by ours.
     std::fs::write(&ours, "-- mine\n").unwrap();
-    let (code, out, err) = place.setup(&[]);
-    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = place.setup(&["--dry-run"]);
+    assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(std::fs::read_to_string(&ours).unwrap(), "-- mine\n");
-    assert_eq!(std::fs::read_to_string(&beside).unwrap(), script);
-    assert!(out.contains("end it with the line `return dofile("), "{out}");
+    assert!(
+        out.contains("job_submit.lua is your own: it is kept as "),
+        "{out}"
+    );
+    let site = place.path("etc/job_submit.site.lua");
+    let both = || {
+        assert_eq!(std::fs::read_to_string(&site).unwrap(), "-- mine\n");
+        let text = std::fs::read_to_string(&ours).unwrap();
+        assert!(text.starts_with("-- Written by `thiao setup`"), "{text}");
+        assert!(
+            text.contains(&format!("local SITE = {:?}\n", site.display().to_string())),
+            "{text}"
+        );
+    };
+    let (code, _, err) = place.setup(&[]);
+    assert_eq!(code, 0, "{err}");
+    both();
+    // Again; and when whoever looks after it wrote it anew.
+    assert_eq!(place.setup(&[]).0, 0);
+    both();
+    std::fs::write(&ours, "-- mine\n").unwrap();
+    assert_eq!(place.setup(&[]).0, 0);
+    both();
+    std::fs::write(&ours, "-- newer\n").unwrap();
+    let (code, _, err) = place.setup(&[]);
+    assert!(code == 1 && err.contains("is somebody else's again"), "{err}");
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), "-- newer\n");
+    assert_eq!(std::fs::read_to_string(&site).unwrap(), "-- mine\n");
     assert_eq!(place.setup(&["--force"]).0, 0);
-    assert_eq!(std::fs::read_to_string(&ours).unwrap(), script);
+    assert_eq!(std::fs::read_to_string(&site).unwrap(), "-- newer\n");
+
+    let (code, out, err) = place.setup(&["--undo"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("put back"), "{out}");
+    assert_eq!(names(&place.path("etc")), ["job_submit.lua"]);
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), "-- newer\n");
+    assert!(names(&place.path("hooks")).is_empty());
+
+    // One that runs ours at its end, as an older setup advised.
+    let text = "return dofile(\"/etc/slurm/thiao_job_submit.lua\")\n";
+    std::fs::write(&ours, text).unwrap();
+    assert_eq!(place.setup(&[]).0, 0);
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), text);
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), script);
+}
+
+#[test]
+fn a_sites_own_programs_are_called_beside_ours() {
+    let place = Place::new();
+    let program = |name: &str, fails: &str| {
+        let (path, told) = (place.path(name), place.path("told"));
+        write(
+            &path,
+            &format!("#!/bin/sh\necho {name} \"$@\" >> {}\n{fails}", told.display()),
+            0o755,
+        );
+        path.display().to_string()
+    };
+    let (resume, prolog) = (program("site-resume", ""), program("site-prolog", "exit 3\n"));
+    let scontrol = |more: &str| {
+        let text = format!(
+            "#!/bin/sh\ncase \"$1 $2\" in\n-V*) echo 'slurm-wlm 22.05.8' ;;\n-a*) ;;\n\
+             'show hostnames') echo \"$3\" | tr , '\\n' ;;\n\
+             *) echo 'ClusterName = lab'; echo 'SlurmctldHost[0] = head'; {more} ;;\nesac\n"
+        );
+        write(&place.path("scontrol"), &text, 0o755);
+    };
+    scontrol(&format!(
+        "echo 'ResumeProgram = {resume}'; echo 'PrologSlurmctld = {prolog}'"
+    ));
+    program("thiao-hook", "");
+    let (code, out, err) = place.setup(&[]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains(&format!("ResumeProgram is {resume}: it is called beside ours")),
+        "{out}"
+    );
+    let joined = place.path("hooks/with-site");
+    assert_eq!(names(&joined), ["PrologSlurmctld", "Resume"]);
+    let line = format!("ResumeProgram={}\n", joined.join("Resume").display());
+    assert!(place.fragment().contains(&line), "{}", place.fragment());
+    assert!(place.fragment().contains(&format!(
+        "SuspendProgram={}\n",
+        place.path("hooks/Suspend").display()
+    )));
+
+    std::fs::create_dir_all(place.path("state/spool")).unwrap();
+    std::fs::write(place.path("state/spool/nodes"), "fg0,fg1\n").unwrap();
+    let told = |name: &str, args: &[&str]| {
+        let _ = std::fs::remove_file(place.path("told"));
+        let status = Command::new(joined.join(name))
+            .args(args)
+            .env_clear()
+            .status()
+            .unwrap();
+        (
+            status.code(),
+            std::fs::read_to_string(place.path("told")).unwrap_or_default(),
+        )
+    };
+    assert_eq!(
+        told("Resume", &["cn1,fg0,fg10,fg1"]),
+        (Some(0), "thiao-hook fg0,fg1\nsite-resume cn1,fg10\n".to_owned())
+    );
+    assert_eq!(
+        told("Resume", &["cn1"]),
+        (Some(0), "site-resume cn1\n".to_owned())
+    );
+    assert_eq!(told("Resume", &["fg1"]), (Some(0), "thiao-hook fg1\n".to_owned()));
+    // A prolog of the site's that fails keeps the job from starting, as before.
+    assert_eq!(
+        told("PrologSlurmctld", &[]),
+        (Some(3), "site-prolog\n".to_owned())
+    );
+
+    // Again, when slurmctld calls what was written: the site's is not lost.
+    let script = std::fs::read_to_string(joined.join("Resume")).unwrap();
+    let ours = |name: &str| joined.join(name).display().to_string();
+    scontrol(&format!(
+        "echo 'ResumeProgram = {}'; echo 'PrologSlurmctld = {}'",
+        ours("Resume"),
+        ours("PrologSlurmctld")
+    ));
+    assert_eq!(place.setup(&[]).0, 0);
+    assert_eq!(std::fs::read_to_string(joined.join("Resume")).unwrap(), script);
+    assert!(place.fragment().contains(&line), "{}", place.fragment());
+    assert_eq!(place.setup(&["--undo"]).0, 0);
+    assert!(names(&joined).is_empty() && names(&place.path("hooks")) == ["with-site"]);
 }
 
 #[test]
@@ -339,11 +464,8 @@ fn new_settings_are_checked_and_written() {
     );
     let mode = place.path("new.toml").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
-    assert!(
-        place
-            .fragment()
-            .contains("NodeName=fg[0-3] CPUs=1 RealMemory=1000")
-    );
+    let fragment = place.fragment();
+    assert!(fragment.contains("NodeName=fg[0-3] CPUs=1 ") && fragment.contains(" RealMemory=1000 "));
     assert_eq!(
         oned.calls("one.template.instantiate"),
         0,

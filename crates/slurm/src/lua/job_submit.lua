@@ -1,6 +1,64 @@
 
--- What is there already: a site's own functions, when this file is run at the end of theirs.
-local site_submit, site_modify = slurm_job_submit, slurm_job_modify
+-- The site's own functions. They live in the globals, as they would without ours; those that stand there
+-- when this file begins are of a script that runs this one at its end.
+local site = { submit = slurm_job_submit, modify = slurm_job_modify }
+
+-- Runs the site's script, if it is another one than before: slurmctld itself looks at this file alone. One
+-- that cannot be run changes nothing.
+local function read_site()
+    local file, problem = io.open(SITE, "rb")
+    if not file then
+        return problem
+    end
+    local text = file:read("*a")
+    file:close()
+    if text == site.text then
+        return
+    end
+    local chunk
+    chunk, problem = (loadstring or load)(text, "@" .. SITE)
+    if not chunk then
+        return problem
+    end
+    local kept_submit, kept_modify = slurm_job_submit, slurm_job_modify
+    slurm_job_submit, slurm_job_modify = nil, nil
+    local done, answer = pcall(chunk)
+    local submit, modify = slurm_job_submit, slurm_job_modify
+    slurm_job_submit, slurm_job_modify = kept_submit, kept_modify
+    if not done then
+        return answer
+    elseif tonumber(answer or 0) ~= slurm.SUCCESS then
+        return SITE .. " returned " .. tostring(answer)
+    end
+    site = { text = text, submit = submit, modify = modify }
+end
+
+if SITE then
+    local problem = read_site()
+    if problem then
+        -- As it would be without ours: slurmctld goes on with what it read before.
+        error(problem, 0)
+    end
+end
+
+-- What the site's function says. As in slurmctld itself, one that fails, and an answer that is no number,
+-- let the job pass: to the gate.
+local function ask_site(name, ...)
+    local problem = SITE and read_site()
+    if problem then
+        slurm.log_error("thiao: %s: what was read before holds: %s", SITE, tostring(problem))
+    end
+    local run = site[name]
+    if not run then
+        return slurm.SUCCESS
+    end
+    local done, answer = pcall(run, ...)
+    if not done then
+        slurm.log_error("thiao: the site's slurm_job_%s failed: %s", name, tostring(answer))
+        return slurm.SUCCESS
+    end
+    return tonumber(answer) or slurm.SUCCESS
+end
 
 -- Slurm's "Invalid generic resource (gres) specification", which Lua has no name for.
 local INVALID_GRES = 2072
@@ -254,7 +312,7 @@ local function modify(job, now)
 end
 
 function slurm_job_submit(job, parts, uid)
-    local answer = site_submit and site_submit(job, parts, uid) or slurm.SUCCESS
+    local answer = ask_site("submit", job, parts, uid)
     if answer ~= slurm.SUCCESS then
         return answer
     end
@@ -262,7 +320,7 @@ function slurm_job_submit(job, parts, uid)
 end
 
 function slurm_job_modify(job, now, parts, uid)
-    local answer = site_modify and site_modify(job, now, parts, uid) or slurm.SUCCESS
+    local answer = ask_site("modify", job, now, parts, uid)
     -- The controller is SlurmUser or root: it closes and opens the gate.
     if answer ~= slurm.SUCCESS or uid == 0 or uid == slurm_user then
         return answer

@@ -130,6 +130,11 @@ pub struct Ctld {
 impl Ctld {
     /// Starts it. `change` may change the configuration before.
     pub fn start(dir: PathBuf, timeouts: Timeouts, change: impl FnOnce(&mut Lab)) -> Self {
+        Self::start_with(dir, timeouts, change, "")
+    }
+
+    /// The same with more lines at the end of slurm.conf.
+    pub fn start_with(dir: PathBuf, timeouts: Timeouts, change: impl FnOnce(&mut Lab), more: &str) -> Self {
         call("mount", &["-t", "tmpfs", "none", "/run"]);
         call("ip", &["link", "set", "lo", "up"]);
         call(
@@ -179,11 +184,8 @@ impl Ctld {
         let servers = format!("10.9.0.1:{}", lab.slurmctld_port);
         std::fs::write(dir.join("servers"), servers).unwrap();
         let script = dir.join("node.sh");
-        std::fs::copy(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/node.sh"),
-            &script,
-        )
-        .unwrap();
+        std::fs::write(&script, include_str!("node.sh")).unwrap();
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
         for name in [
             "Resume",
             "Suspend",
@@ -207,7 +209,7 @@ impl Ctld {
             .replace("SlurmdUser=root", &format!("SlurmdUser={}", lab.user));
         // A licence of somebody else's beside ours.
         let text = text.replace("Licenses=", "Licenses=a:4,");
-        std::fs::write(&conf, own + &text).unwrap();
+        std::fs::write(&conf, own + &text + more).unwrap();
         let jobs: Vec<&NodeLine> = lab.nodes.iter().filter(|line| line.job.is_some()).collect();
         if !jobs.is_empty() {
             let partitions: Vec<String> = jobs.iter().map(|line| line.partition.clone()).collect();
@@ -215,6 +217,7 @@ impl Ctld {
                 &partitions,
                 partitions.first().map(String::as_str),
                 &rules(),
+                None,
                 None,
             );
             std::fs::write(dir.join(lua::FILE), script).unwrap();

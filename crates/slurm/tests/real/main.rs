@@ -276,6 +276,7 @@ fn slurmctld_takes_the_fragment() {
         ],
         default_partition: None,
         timeouts: Timeouts::default(),
+        joined: std::collections::BTreeMap::new(),
         memory: MemoryForms::default(),
     };
     assert!(

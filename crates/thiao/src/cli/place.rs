@@ -29,11 +29,20 @@ pub(super) fn folder(path: &Path) -> io::Result<()> {
 
 /// Puts a file that everybody may read in place at once: nobody ever sees half of it.
 pub(super) fn file(path: &Path, content: &mut impl Read) -> io::Result<()> {
+    with_mode(path, content, 0o644)
+}
+
+/// The same with a program that everybody may run.
+pub(super) fn program(path: &Path, content: &mut impl Read) -> io::Result<()> {
+    with_mode(path, content, 0o755)
+}
+
+fn with_mode(path: &Path, content: &mut impl Read, mode: u32) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     folder(parent)?;
     let mut file = tempfile::NamedTempFile::new_in(parent)?;
     io::copy(content, &mut file)?;
-    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())

@@ -172,6 +172,8 @@ pub struct Timing {
     pub events_keep: Duration,
 }
 
+/// Where slurm.conf is if nothing says otherwise.
+pub const DEFAULT_SLURM_CONF: &str = "/etc/slurm/slurm.conf";
 /// Where the file is when neither `--config` nor `THIAO_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "/etc/thiao/thiao.toml";
 

@@ -19,7 +19,7 @@ mod tests;
 
 use crate::api::client::Client;
 use crate::api::types::Node;
-use crate::config::{Config, DEFAULT_FILE, Nodeset, ProviderSettings};
+use crate::config::{Config, DEFAULT_FILE, DEFAULT_SLURM_CONF, Nodeset, ProviderSettings};
 use crate::output::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -339,23 +339,31 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
         Ok(_) => Err("slurmctld does not answer".to_owned()),
         Err(why) => Err(why.clone()),
     };
-    let job_mode = match (slurm::job_submit(config), &effective) {
-        (Some(wanted), Ok(effective)) => Some(slurm::JobMode {
+    let job_mode = effective.as_ref().ok().and_then(|effective| {
+        let script = job_submit(effective);
+        // The site's own script is the site's: that it is called is all that is asked.
+        let site = script.as_deref().ok().and_then(thiao_slurm::lua::site_of);
+        let wanted = slurm::job_submit(config, site.as_deref())?;
+        Some(slurm::JobMode {
             gate: slurm.has_gate().map_err(told),
-            script: job_submit(effective),
+            script,
             wanted,
-        }),
-        (Some(_), Err(_)) | (None, _) => None,
-    };
+        })
+    });
     let partitions = match &effective {
         Ok(_) => slurm.partitions().map_err(told),
         Err(why) => Err(why.clone()),
     };
+    let nodes = slurm::nodes(
+        config,
+        slurm,
+        effective.as_ref().unwrap_or(&thiao_slurm::Config::default()),
+    );
     slurm::Facts {
         version,
         ping,
         config: effective,
-        own_guests: config.own_guests(),
+        nodes,
         job_mode,
         partitions,
         cluster: config.cluster.to_string(),
@@ -365,7 +373,7 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
 
 /// The script that slurmctld runs at each submission.
 fn job_submit(effective: &thiao_slurm::Config) -> Result<String, String> {
-    let conf = effective.get("SLURM_CONF").unwrap_or("/etc/slurm/slurm.conf");
+    let conf = effective.get("SLURM_CONF").unwrap_or(DEFAULT_SLURM_CONF);
     let file = Path::new(conf).with_file_name(thiao_slurm::lua::FILE);
     std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))
 }
@@ -380,7 +388,7 @@ fn hooks_folder(facts: &slurm::Facts, usual: &Path) -> PathBuf {
     program
         .map(Path::new)
         .filter(|program| program.file_name().is_some_and(|name| name == "Resume"))
-        .and_then(Path::parent)
+        .and_then(thiao_slurm::join::hooks_of)
         .unwrap_or(usual)
         .to_owned()
 }

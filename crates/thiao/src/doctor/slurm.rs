@@ -12,7 +12,7 @@ use thiao_slurm::details::NodeDetails;
 use thiao_slurm::fragment::{Fragment, OLDEST};
 use thiao_slurm::gate::{GATE, RESERVATION};
 use thiao_slurm::partitions::Partition;
-use thiao_slurm::{Config, Ping, Version, keys, lua};
+use thiao_slurm::{Config, Ping, Slurm, Version, keys, lua};
 
 use super::partitions;
 
@@ -25,8 +25,8 @@ pub struct Facts {
     pub ping: Result<Ping, String>,
     /// `scontrol show config`.
     pub config: Result<Config, String>,
-    /// Whether Thiao's own guests are booted, which have no control groups.
-    pub own_guests: bool,
+    /// What guests are booted, and where they are.
+    pub nodes: keys::Nodes,
     /// What concerns job mode alone; none without nodesets of it.
     pub job_mode: Option<JobMode>,
     /// `scontrol show partition`.
@@ -90,14 +90,15 @@ pub fn fragment(settings: &Settings, version: Version, hooks: &Path) -> Fragment
             resume_s: usual.resume_s.max(u32::try_from(ours_s).unwrap_or(u32::MAX)),
             ..usual
         },
+        joined: BTreeMap::new(),
         memory: MemoryForms::default(),
     }
 }
 
 /// The `job_submit.lua` that these settings ask for; none without nodesets of job mode. Jobs by `tsub` that
-/// name no partition go to the first of its partitions.
+/// name no partition go to the first of its partitions. `site` is the site's own script, which it calls.
 #[must_use]
-pub fn job_submit(settings: &Settings) -> Option<String> {
+pub fn job_submit(settings: &Settings, site: Option<&Path>) -> Option<String> {
     let partitions: Vec<String> = settings.job_partitions().into_keys().collect();
     let first = partitions.first()?;
     Some(lua::script(
@@ -105,7 +106,21 @@ pub fn job_submit(settings: &Settings) -> Option<String> {
         Some(first),
         &settings.job.options,
         Some(&settings.submitted_file()),
+        site,
     ))
+}
+
+/// What Slurm's keys need to know of the nodes. A topology that cannot be read may lack them.
+#[must_use]
+pub fn nodes(settings: &Settings, slurm: &Slurm, present: &Config) -> keys::Nodes {
+    let has_all = || {
+        let named = slurm.topology().ok()?;
+        Some(settings.nodes.keys().all(|node| named.contains(node)))
+    };
+    keys::Nodes {
+        own_guests: settings.own_guests(),
+        in_topology: keys::has_topology(present) && has_all() == Some(true),
+    }
 }
 
 /// How Slurm's part stands. `wanted` is what `thiao setup` would write.
@@ -217,11 +232,11 @@ fn conf(config: &Config, wanted: &Fragment, facts: &Facts, found: &mut Vec<Findi
     let before = found.len();
     found.extend(other_cluster(config, &facts.cluster));
     found.extend(hasty(config, facts.silence_s));
-    found.extend(keys::harmful(config, facts.own_guests));
+    found.extend(keys::harmful(config, facts.nodes));
     let missing: Vec<&str> = HOOKS
         .iter()
         .map(|(key, _)| *key)
-        .filter(|key| config.get(key).is_none())
+        .filter(|key| config.values(key).is_empty())
         .collect();
     if !missing.is_empty() {
         found.push(
@@ -289,12 +304,13 @@ fn conf(config: &Config, wanted: &Fragment, facts: &Facts, found: &mut Vec<Findi
         if conflict.starts_with("SlurmdParameters") {
             continue;
         }
-        let finding = if conflict.starts_with("ResumeProgram") || conflict.starts_with("SuspendProgram") {
-            Finding::bad("slurm.conf", conflict)
-        } else {
-            Finding::warn("slurm.conf", conflict)
-        };
-        found.push(finding.advice("change slurm.conf, then restart slurmctld"));
+        // Programs in the place of ours.
+        found.push(match conflict.contains("`thiao setup` joins") {
+            true => Finding::bad("slurm.conf", conflict).run("thiao setup && systemctl restart slurmctld"),
+            false => {
+                Finding::warn("slurm.conf", conflict).advice("change slurm.conf, then restart slurmctld")
+            }
+        });
     }
     if found.len() == before {
         found.push(Finding::ok("slurm.conf", "has what `thiao setup` wrote"));

@@ -480,6 +480,7 @@ fn write_job_submit(layout: &Layout, plan: &Plan) -> Result<()> {
         Some(JOB_PARTITION),
         &settings.job.options,
         Some(&settings.submitted_file()),
+        None,
     );
     write_text(&layout.etc().join(thiao_slurm::lua::FILE), &script)
 }

@@ -5,6 +5,7 @@
 mod ask;
 mod draft;
 mod pieces;
+mod site;
 
 use super::args::Setup;
 use super::findings;
@@ -23,7 +24,7 @@ use thiao_core::finding::{Verdict, worst};
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::site::Site;
-use thiao_slurm::{Slurm, Version, lua};
+use thiao_slurm::{Slurm, Version};
 
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
     fits_slurm_conf(&how.hooks)?;
@@ -53,16 +54,26 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let usual = || slurm_conf.with_file_name("thiao.conf");
     let place_of_lines = how.fragment.clone().unwrap_or_else(usual);
     fits_slurm_conf(&place_of_lines)?;
-    let fragment = fragment(&config, version, how);
+    let mut fragment = fragment(&config, version, how);
+    let mut notes = Vec::new();
+    if let Ok(present) = &present {
+        (fragment.joined, notes) = site::programs(present, &how.hooks, version);
+        match site::memory_forms(&slurm, &fragment) {
+            Ok(forms) => fragment.memory = forms,
+            Err(note) => notes.push(note),
+        }
+        notes.extend(site::harmful(&slurm, present, &config, &fragment));
+    }
     let text = fragment.render(present.as_ref().ok());
     let mut pieces = pieces(&config, how, &place_of_lines, text.clone())?;
-    let script = job_submit(&config, how, &place_of_lines)?;
-    // A site's own functions stay: they call ours.
-    let calls_ours = script
-        .as_ref()
-        .filter(|piece| piece.path.ends_with(lua::BESIDE))
-        .map(|piece| piece.path.clone());
-    pieces.extend(script);
+    pieces.extend(site::scripts(&fragment, &config));
+    let script = site::job_submit(&config, how, &place_of_lines)?;
+    notes.extend(script.as_ref().and_then(|script| script.note.clone()));
+    let kept = script.as_ref().and_then(|script| script.kept.clone());
+    pieces.extend(script.map(|script| script.piece));
+    if how.undo {
+        return undo(printer, &pieces, &place_of_lines);
+    }
     if let Some(text) = &new {
         let settings = Piece {
             path: place.to_owned(),
@@ -74,7 +85,10 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let mut foreign = Vec::new();
     let mut places = String::new();
     for piece in &pieces {
+        let theirs_is_kept = kept.as_ref().is_some_and(|(from, _)| *from == piece.path);
         let (verb, tone) = match look(piece)? {
+            // It has another name by then.
+            Found::Foreign(_) if theirs_is_kept => ("new", Tone::Good),
             Found::Same => ("is right", Tone::Faint),
             Found::Nothing => ("new", Tone::Good),
             Found::Older => ("replaced", Tone::Busy),
@@ -85,7 +99,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         };
         let target = match &piece.what {
             What::Link(target) => format!(" -> {}", target.display()),
-            What::File(_) | What::Settings(_) => String::new(),
+            What::File(_) | What::Program(_) | What::Settings(_) => String::new(),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -115,24 +129,24 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         );
     }
     report.push_str(&places);
-    let advice = advice(
-        &fragment,
-        &present,
-        &place_of_lines,
-        &slurm_conf,
-        calls_ours.as_deref(),
-    );
+    let advice = advice(&fragment, &present, &place_of_lines, &slurm_conf, notes);
     if how.dry_run {
         if let Some(text) = &new {
             let _ = write!(report, "\n{}:\n{text}", place.display());
         }
         let _ = write!(report, "\n{}:\n{text}\n", place_of_lines.display());
         for piece in &pieces {
-            if let (What::File(script), true) = (&piece.what, piece.path != place_of_lines) {
+            if let (What::File(script) | What::Program(script), true) =
+                (&piece.what, piece.path != place_of_lines)
+            {
                 let _ = write!(report, "{}:\n{script}\n", piece.path.display());
             }
         }
         return Ok(printer.print(&format!("{report}{advice}"))?);
+    }
+    if let Some((from, to)) = &kept {
+        std::fs::rename(from, to)
+            .with_context(|| format!("{} cannot be kept as {}", from.display(), to.display()))?;
     }
     for piece in &pieces {
         write(piece).with_context(|| format!("{} cannot be written", piece.path.display()))?;
@@ -156,7 +170,7 @@ fn slurm_conf(config: &Config, present: Option<&thiao_slurm::Config>) -> PathBuf
     let settings = config.slurm.conf.clone();
     settings
         .or_else(told)
-        .unwrap_or_else(|| "/etc/slurm/slurm.conf".into())
+        .unwrap_or_else(|| config::DEFAULT_SLURM_CONF.into())
 }
 
 /// Settings by what was typed, imported or answered, and their text. What was imported goes into the report.
@@ -259,30 +273,44 @@ fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow
     Ok(pieces)
 }
 
-/// What slurmctld is to run at each submission, if there are nodesets of job mode: beside the fragment, under
-/// another name if a script of the site's own is there.
-fn job_submit(config: &Config, how: &Setup, fragment: &Path) -> anyhow::Result<Option<Piece>> {
-    let Some(text) = doctor::slurm::job_submit(config) else {
-        return Ok(None);
-    };
-    let piece = |name| Piece {
-        path: fragment.with_file_name(name),
-        what: What::File(text.clone()),
-    };
-    let usual = piece(lua::FILE);
-    Ok(Some(match look(&usual)? {
-        Found::Foreign(_) if !how.force => piece(lua::BESIDE),
-        Found::Foreign(_) | Found::Nothing | Found::Same | Found::Older => usual,
-    }))
+/// Takes away what setup put in place.
+fn undo(printer: Printer, pieces: &[Piece], fragment: &Path) -> anyhow::Result<()> {
+    let mut report = String::new();
+    for piece in pieces {
+        let what = pieces::remove(piece)?;
+        if what {
+            let _ = writeln!(
+                report,
+                "{} {}",
+                printer.toned(&format!("{:<16}", "removed"), Tone::Busy),
+                piece.path.display()
+            );
+        }
+    }
+    if let Some(back) = site::give_back(fragment)? {
+        let _ = writeln!(
+            report,
+            "{} {}",
+            printer.toned(&format!("{:<16}", "put back"), Tone::Good),
+            back.display()
+        );
+    }
+    let _ = write!(
+        report,
+        "Next:\n  1. Take the line that includes {} out of slurm.conf, and the keys that it set.\n  \
+         2. systemctl disable --now thiaod && systemctl restart slurmctld\n",
+        fragment.display()
+    );
+    Ok(printer.print(&report)?)
 }
 
-/// What does not go together, and what comes next. `calls_ours` is our script where the site has one of its own.
+/// What does not go together, and what comes next.
 fn advice(
     fragment: &Fragment,
     present: &Result<thiao_slurm::Config, thiao_slurm::SlurmError>,
     file: &Path,
     slurm_conf: &Path,
-    calls_ours: Option<&Path>,
+    notes: Vec<String>,
 ) -> String {
     let mut warnings = match present {
         Ok(present) => fragment.conflicts(present),
@@ -298,14 +326,7 @@ fn advice(
             "no nodeset has the partition {name}: it does not become the default"
         ));
     }
-    if let Some(script) = calls_ours {
-        warnings.push(format!(
-            "{} is your own and stays as it is: end it with the line `return dofile({:?})`, or jobs do not wait for \
-             their VMs",
-            script.with_file_name(lua::FILE).display(),
-            script.display().to_string()
-        ));
-    }
+    warnings.extend(notes);
     let mut text = String::new();
     for warning in warnings {
         let _ = writeln!(text, "Note: {warning}.");

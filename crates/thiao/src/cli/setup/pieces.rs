@@ -7,7 +7,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// How a file of ours begins.
-const MARKS: [&str; 2] = ["# Written by `thiao setup`", thiao_slurm::lua::MARK];
+const MARKS: [&str; 3] = [
+    "# Written by `thiao setup`",
+    thiao_slurm::lua::MARK,
+    thiao_slurm::join::MARK,
+];
 
 /// Something to be put in place.
 pub(super) struct Piece {
@@ -18,6 +22,8 @@ pub(super) struct Piece {
 pub(super) enum What {
     Link(PathBuf),
     File(String),
+    /// A file that is run.
+    Program(String),
     /// Settings: once written they are the person's.
     Settings(String),
 }
@@ -49,7 +55,9 @@ pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
             }
         }
         What::Link(_) => Found::Foreign("it is no link of ours"),
-        What::File(_) | What::Settings(_) if !meta.is_file() => Found::Foreign("it is no file of ours"),
+        What::File(_) | What::Program(_) | What::Settings(_) if !meta.is_file() => {
+            Found::Foreign("it is no file of ours")
+        }
         What::Settings(wanted) => {
             if std::fs::read(&piece.path).with_context(unreadable)? == wanted.as_bytes() {
                 Found::Same
@@ -57,11 +65,11 @@ pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
                 Found::Foreign("it is there already")
             }
         }
-        What::File(wanted) => {
+        What::File(wanted) | What::Program(wanted) => {
             let text = std::fs::read(&piece.path).with_context(unreadable)?;
             if text == wanted.as_bytes() {
                 Found::Same
-            } else if MARKS.iter().any(|mark| text.starts_with(mark.as_bytes())) {
+            } else if is_ours(&text) {
                 Found::Older
             } else {
                 Found::Foreign("we did not write it")
@@ -70,10 +78,32 @@ pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
     })
 }
 
+/// Whether an earlier setup wrote this file.
+fn is_ours(text: &[u8]) -> bool {
+    MARKS.iter().any(|mark| text.starts_with(mark.as_bytes()))
+}
+
+/// Takes away what setup put there, and leaves what it did not: whether something was there.
+pub(super) fn remove(piece: &Piece) -> anyhow::Result<bool> {
+    // Settings are the person's.
+    if matches!(piece.what, What::Settings(_)) {
+        return Ok(false);
+    }
+    match look(piece)? {
+        Found::Same | Found::Older => {
+            std::fs::remove_file(&piece.path)
+                .with_context(|| format!("{} cannot be removed", piece.path.display()))?;
+            Ok(true)
+        }
+        Found::Nothing | Found::Foreign(_) => Ok(false),
+    }
+}
+
 /// Puts a piece in place at once: slurmctld never sees half of it.
 pub(super) fn write(piece: &Piece) -> io::Result<()> {
     match &piece.what {
         What::File(text) | What::Settings(text) => place::file(&piece.path, &mut text.as_bytes())?,
+        What::Program(text) => place::program(&piece.path, &mut text.as_bytes())?,
         What::Link(target) => {
             let folder = piece.path.parent().unwrap_or(Path::new("/"));
             place::folder(folder)?;

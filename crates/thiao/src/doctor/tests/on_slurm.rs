@@ -1,13 +1,18 @@
 use super::*;
 use thiao_slurm::conf::{JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
-use thiao_slurm::{Config, Ping, Version};
+use thiao_slurm::{Config, Ping, Version, keys};
 
 const GOOD: &str = "ResumeProgram = /h/Resume\nSuspendProgram = /h/Suspend\nResumeFailProgram = /h/ResumeFail\n\
     PrologSlurmctld = /h/PrologSlurmctld\nEpilogSlurmctld = /h/EpilogSlurmctld\nReturnToService = 2\n\
     ResumeRate = 0 nodes/min\nSuspendRate = 0 nodes/min\nPrivateData = cloud\n\
     SlurmctldParameters = enable_configless,power_save_interval=1\nSchedulerType = sched/backfill\n\
     ProctrackType = proctrack/linuxproc\nTaskPlugin = task/none\n";
+
+const OWN: keys::Nodes = keys::Nodes {
+    own_guests: true,
+    in_topology: false,
+};
 
 fn facts(config: &str) -> slurm::Facts {
     slurm::Facts {
@@ -16,7 +21,7 @@ fn facts(config: &str) -> slurm::Facts {
             controllers: vec![("head".to_owned(), true)],
         }),
         config: Ok(Config::parse(config)),
-        own_guests: true,
+        nodes: OWN,
         job_mode: None,
         partitions: Ok(BTreeMap::new()),
         cluster: "lab".to_owned(),
@@ -38,6 +43,7 @@ fn wanted() -> Fragment {
         }],
         default_partition: None,
         timeouts: Timeouts::default(),
+        joined: BTreeMap::new(),
         memory: MemoryForms::default(),
     }
 }
@@ -94,9 +100,7 @@ fn what_lacks_or_differs_is_named() {
         ),
     ] {
         // What setup writes is mended by it; what somebody else wrote is not.
-        let remedy = if words.contains("/usr/bin/other") {
-            "change slurm.conf"
-        } else if words.starts_with("guests") {
+        let remedy = if words.starts_with("guests") {
             "write ProctrackType=proctrack/linuxproc"
         } else {
             "thiao setup"
@@ -117,7 +121,7 @@ fn what_lacks_or_differs_is_named() {
 #[test]
 fn a_sites_own_images_may_have_control_groups() {
     let mut facts = facts(&GOOD.replace("proctrack/linuxproc", "proctrack/cgroup"));
-    facts.own_guests = false;
+    facts.nodes.own_guests = false;
     let found = slurm::judge(&facts, Some(&wanted()));
     assert!(found.iter().all(|f| f.verdict == Verdict::Ok), "{found:#?}");
 }
