@@ -255,9 +255,11 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_world_can_end_well_and_is_the_same_again() {
+        let mut releases = BTreeSet::new();
         for seed in 0..500 {
             let scale = Scale {
                 hours: 1 + seed % 5,
@@ -272,8 +274,10 @@ mod tests {
                 world.jobs.iter().all(|job| job.submit < world.calm),
                 "seed {seed}"
             );
+            releases.insert(world.rules.release);
             assert!(!world.jobs.is_empty(), "seed {seed}");
             assert!(world.jobs.is_sorted_by_key(|job| job.submit), "seed {seed}");
         }
+        assert!(releases.iter().eq(&Release::KNOWN));
     }
 }
