@@ -430,6 +430,47 @@ fn typed<'a>(endpoint: &'a str, auth: &'a str, more: &[&'a str]) -> Vec<&'a str>
 }
 
 #[test]
+fn what_slurmctld_says_of_itself_is_taken_over() {
+    let (place, oned) = (Place::new(), front_end(oneadmin()));
+    let auth = place.auth("oneadmin:opennebula\n");
+    let (endpoint, auth) = (oned.endpoint(), auth.display().to_string());
+    let scontrol = "#!/bin/sh\ncase \"$1\" in\n-V) echo 'slurm 25.11.7' ;;\n*) echo 'Configuration data as of now'\n\
+                    echo 'ClusterName = lab'\necho 'SlurmctldHost[0] = head(10.9.0.1)'\n\
+                    echo 'SlurmctldHost[1] = head2(10.9.0.2)'\necho 'SlurmctldPort = 7000-7003'\n\
+                    echo 'SlurmUser = slurmadm(990)'\necho 'AuthType = auth/slurm'\n\
+                    echo 'SLURM_CONF = /opt/slurm/etc/slurm.conf' ;;\nesac\n";
+    write(&place.path("scontrol"), scontrol, 0o755);
+    let bin_dir = place.dir.path().display().to_string();
+    let settings = place.path("new.toml").display().to_string();
+    let mut args = typed(&endpoint, &auth, &["--slurm-bin-dir", &bin_dir, "--dry-run"]);
+    let (code, out, err) = place.new_settings(&args);
+    assert_eq!(code, 0, "{out}{err}");
+    for line in [
+        &format!("[slurm]\nbin_dir = {bin_dir:?}\n"),
+        "slurmctld_host = \"head\"\n",
+        "slurmctld_port = 7000\n",
+        "slurmctld_backups = [\"head2(10.9.0.2)\"]\n",
+        "slurm_user = \"slurmadm\"\n",
+        "slurm_key = \"/opt/slurm/etc/slurm.key\"\n",
+    ] {
+        assert!(out.contains(line), "{line} not in\n{out}");
+    }
+    assert!(!out.contains("munge_key"), "{out}");
+    // Who types another secret gets that, and its lines go beside slurmctld's slurm.conf.
+    args.extend(["--munge-key", "/k"]);
+    let (_, out, _) = run(Command::new(env!("CARGO_BIN_EXE_thiao"))
+        .args(["setup", "--config", &settings])
+        .args(&args)
+        .stdin(std::process::Stdio::null())
+        .env_remove("SLURM_CONF"));
+    assert!(
+        out.contains("munge_key = \"/k\"\n") && !out.contains("slurm_key"),
+        "{out}"
+    );
+    assert!(out.contains("\n/opt/slurm/etc/thiao.conf:\n"), "{out}");
+}
+
+#[test]
 fn new_settings_are_checked_and_written() {
     let (place, oned) = (Place::new(), front_end(oneadmin()));
     let auth = place.auth("oneadmin:opennebula\n");

@@ -12,7 +12,10 @@ use thiao_guest::protocol::{CONTEXT_VARIABLE, OneContext};
 use thiao_guest::users::add_system_users;
 
 /// What keeps OpenNebula's SlurmWorker appliance from refusing a node of slurm.conf.
-const SLURM_WORKER_SCRIPT: &[u8] = include_bytes!("slurm_worker.sh");
+const SLURM_WORKER_SCRIPT: &str = include_str!("slurm_worker.sh");
+
+/// The port in it that stands for slurmctld's.
+const SCRIPT_PORT: &str = ":6817 ";
 
 /// The whole CONTEXT: the template's, over it what the site adds, over that ours.
 ///
@@ -62,7 +65,11 @@ pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, St
         put(JOB, job.to_string());
     }
     if wanted.guest.slurm_worker {
-        put("START_SCRIPT_BASE64", STANDARD.encode(SLURM_WORKER_SCRIPT));
+        let port = format!(":{} ", wanted.guest.slurmctld_port);
+        put(
+            "START_SCRIPT_BASE64",
+            STANDARD.encode(SLURM_WORKER_SCRIPT.replace(SCRIPT_PORT, &port)),
+        );
     }
     match wanted.ready {
         ReadyBy::Slurm => {}

@@ -412,6 +412,7 @@ fn files_are_read_unless_everybody_may_write_them() {
 fn the_appliances_start_script_is_put_where_none_is() {
     let mut guest = guest();
     guest.slurm_worker = true;
+    guest.slurmctld_port = 7000;
     let of = |text: &str| {
         let template = Template::parse(text).unwrap();
         with(None, |wanted| {
@@ -425,7 +426,11 @@ fn the_appliances_start_script_is_put_where_none_is() {
     let extra = of("NIC = [ NETWORK = net ]").unwrap();
     let script = &pairs(&extra, "CONTEXT")["START_SCRIPT_BASE64"];
     let script = STANDARD.decode(script).unwrap();
-    assert!(String::from_utf8(script).unwrap().contains("-N %l\n"));
+    let script = String::from_utf8(script).unwrap();
+    assert!(
+        script.contains("--conf-server slurm-one-controller:7000 -N %l\n"),
+        "{script}"
+    );
     let error = of("NIC = [ NETWORK = net ]\nCONTEXT = [ START_SCRIPT = date ]").unwrap_err();
     assert!(error.text.contains("START_SCRIPT"), "{error}");
 }

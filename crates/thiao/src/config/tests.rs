@@ -73,6 +73,28 @@ fn guests_get_the_slurm_of_bin_dir_and_plugin_dir() {
 }
 
 #[test]
+fn guests_know_the_cluster_by_one_secret_and_all_its_slurmctlds() {
+    let text = "[qemu]\nslurm_key = \"/e/slurm.key\"\nslurmctld_backups = [\"head2(10.9.0.2)\"]\nslurm_user = \"adm\"\n";
+    let loaded = read(&format!("{GOOD}{text}")).unwrap();
+    let guest = &qemu(&loaded.config).guest;
+    let key = PathBuf::from("/e/slurm.key");
+    assert_eq!(guest.credentials, thiao_qemu::Credentials::Slurm { key });
+    assert_eq!(
+        (guest.backups[0].to_string().as_str(), guest.slurm_user.as_str()),
+        ("head2(10.9.0.2)", "adm")
+    );
+    // What is shown is a file that gives the same settings.
+    let again = read(&loaded.show()).unwrap_or_else(|e| panic!("{e}\n{}", loaded.show()));
+    assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
+
+    check(
+        "[qemu]\nslurm_key = \"/k\"\nmunge_key = \"/m\"",
+        "qemu.munge_key: has no effect beside slurm_key",
+    );
+    check("[qemu]\nslurmctld_backups = [\"head2\"]", "write NAME(ADDRESS)");
+}
+
+#[test]
 fn many_mistakes_are_told_in_few_words() {
     // A key that is like none is answered with those that there are: each once, however many tables
     // have it. (Or the answer grows with the square of the file, which may have a megabyte.)
