@@ -4,15 +4,16 @@ use crate::details::{Named, NodeDetails};
 use crate::error::SlurmError;
 use crate::info::{Config, Ping, Version};
 use crate::partitions::{self, Partition};
+use crate::quirks::{Quirks, Resolved};
 use crate::run::Runner;
 use crate::words::given_reason;
 use crate::{details, jobs, nodes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::view::{BaseState, SlurmJob, SlurmNode, SlurmView};
@@ -25,12 +26,13 @@ const MAX_TEXT: usize = 500;
 /// Nodes that slurmctld knows, and how it sees them.
 type Known<'a> = Vec<(&'a NodeName, SlurmNode)>;
 
-/// A way to talk to one slurmctld. Cheap to clone; keeps nothing between calls.
+/// A way to talk to one slurmctld. Cheap to clone; keeps nothing between calls but which release it is.
 #[derive(Debug, Clone)]
 pub struct Slurm {
     pub(crate) runner: Runner,
     nodes: Arc<BTreeSet<NodeName>>,
     job_nodes: Arc<BTreeSet<NodeName>>,
+    resolved: Arc<Mutex<Resolved>>,
 }
 
 impl Slurm {
@@ -46,6 +48,7 @@ impl Slurm {
             },
             nodes: Arc::default(),
             job_nodes: Arc::default(),
+            resolved: Arc::default(),
         }
     }
 
@@ -76,6 +79,10 @@ impl Slurm {
     /// # Errors
     /// As of [`Slurm::look`].
     pub fn look_also(&self, others: &BTreeSet<NodeName>) -> Result<SlurmView, SlurmError> {
+        self.look_once(others).inspect_err(|_| self.resolved().forget())
+    }
+
+    fn look_once(&self, others: &BTreeSet<NodeName>) -> Result<SlurmView, SlurmError> {
         thread::scope(|scope| {
             let jobs = scope.spawn(|| self.jobs());
             let mut nodes = self.nodes()?;
@@ -277,7 +284,29 @@ impl Slurm {
         Ok(())
     }
 
-    /// The version of Slurm's programs here.
+    /// What is peculiar to the release of the slurmctld that answers: asked anew each minute, and after a
+    /// look that failed.
+    ///
+    /// # Errors
+    /// When slurmctld does not answer, or names no version.
+    pub fn quirks(&self) -> Result<Quirks, SlurmError> {
+        let now = Instant::now();
+        if let Some(known) = self.resolved().fresh(now) {
+            return Ok(known);
+        }
+        let version = self.config()?.version();
+        let version =
+            version.ok_or_else(|| SlurmError::unparsable("slurmctld's version", "", "no SLURM_VERSION"))?;
+        let quirks = Quirks::of(version);
+        self.resolved().learn(quirks, now);
+        Ok(quirks)
+    }
+
+    fn resolved(&self) -> std::sync::MutexGuard<'_, Resolved> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The version of Slurm's programs here. That of slurmctld is in its [`Config::version`].
     ///
     /// # Errors
     /// Also when no `slurm.conf` is found: Slurm's programs read it before all else.

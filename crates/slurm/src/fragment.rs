@@ -8,14 +8,12 @@ use crate::conf::{
 };
 use crate::info::{Config, Version};
 use crate::join;
+use crate::quirks::Quirks;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The oldest Slurm whose formats and power saving we know.
-pub const OLDEST: Version = Version::new(22, 5, 0);
-/// From here on `cloud_reg_addrs` is the default.
-const REG_ADDRS_DEFAULT: Version = Version::new(23, 11, 0);
+pub use crate::quirks::OLDEST;
 
 /// What goes into the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +50,20 @@ impl Fragment {
             "\n# As many nodes at once as Slurm wants\nResumeRate=0\nSuspendRate=0\n\
              # A node that registers is in service\nReturnToService=2\n\
              # Messages go to each node directly: addresses of nodes that come and go are not in slurm.conf\n\
-             TreeWidth=65533\n# sinfo shows nodes that are powered down\n",
+             TreeWidth=65533\n",
         );
-        let _ = writeln!(text, "PrivateData={}", merged(present, "PrivateData", &["cloud"]));
+        let quirks = Quirks::of(self.version);
+        if quirks.private_cloud {
+            let _ = writeln!(
+                text,
+                "# sinfo shows nodes that are powered down\nPrivateData={}",
+                merged(present, "PrivateData", &["cloud"])
+            );
+        }
         let wanted: Vec<&str> = SLURMCTLD_PARAMETERS
             .iter()
             .copied()
-            .filter(|p| *p != "cloud_reg_addrs" || self.version < REG_ADDRS_DEFAULT)
+            .filter(|p| *p != "cloud_reg_addrs" || quirks.reg_addrs)
             .collect();
         let _ = writeln!(
             text,

@@ -18,6 +18,7 @@ use crate::control::{Slurm, mark, plain};
 use crate::error::SlurmError;
 use crate::info::Config;
 use crate::jobs;
+use crate::quirks::Quirks;
 use crate::words::given_reason;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -352,7 +353,7 @@ impl Slurm {
         let has = text.lines().next().and_then(tres_per_node).unwrap_or_default();
         let mut orders = vec![
             format!("Partition={partition}"),
-            format!("TresPerNode={}", with_vm(has)),
+            format!("TresPerNode={}", with_vm(has, self.quirks()?)),
             format!("Licenses={}", with_gate(licenses)),
         ];
         orders.extend(comment.map(|text| format!("AdminComment={}", plain(text))));
@@ -377,11 +378,11 @@ fn tres_per_node(line: &str) -> Option<&str> {
 }
 
 /// Generic resources per node with one of [`VM`].
-fn with_vm(tres: &str) -> String {
+fn with_vm(tres: &str, quirks: Quirks) -> String {
     let others = tres
         .split(',')
         .filter(|item| !item.is_empty() && *item != "(null)" && jobs::gres_count(item, VM) == 0);
-    let ours = format!("gres:{VM}:1");
+    let ours = format!("{}{VM}:1", quirks.gres);
     others.chain([ours.as_str()]).collect::<Vec<_>>().join(",")
 }
 
@@ -403,6 +404,7 @@ fn batches<'a>(jobs: &'a [&'a Admission]) -> Vec<&'a [&'a Admission]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::info::Version;
 
     #[test]
     fn the_gate_is_told_from_other_licences() {
@@ -439,11 +441,17 @@ mod tests {
 
     #[test]
     fn one_vm_per_node_is_added_once() {
-        assert_eq!(with_vm(""), "gres:vm:1");
-        assert_eq!(with_vm("(null)"), "gres:vm:1");
+        let old = Quirks::of(Version::new(22, 5, 8));
+        assert_eq!(with_vm("", old), "gres:vm:1");
+        assert_eq!(with_vm("(null)", old), "gres:vm:1");
         assert_eq!(
-            with_vm("gres:gpu:tesla:2,gres:vm:3"),
+            with_vm("gres:gpu:tesla:2,gres:vm:3", old),
             "gres:gpu:tesla:2,gres:vm:1"
+        );
+        let new = Quirks::of(Version::new(23, 2, 0));
+        assert_eq!(
+            with_vm("gres/gpu:tesla:2,gres/vm:3", new),
+            "gres/gpu:tesla:2,gres/vm:1"
         );
         let line =
             "JobId=1 JobName=TresPerNode=x Command=/a TresPerNode=y WorkDir=/ Power= TresPerNode=gres:gpu:1 ";

@@ -82,7 +82,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads lines of `Key = value`; other lines are headings.
+    /// Reads lines of `Key = value`; other lines are headings. Of a key that is printed as a list, as
+    /// `PrologSlurmctld[0]` is from 24.05 on, the values are joined by commas.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let entry = |line: &str| {
@@ -90,9 +91,22 @@ impl Config {
             let (key, value) = (key.trim(), value.trim());
             (!key.is_empty() && !key.contains(' ')).then(|| (key.to_ascii_lowercase(), value.to_owned()))
         };
-        Self {
-            entries: text.lines().filter_map(entry).collect(),
+        let mut entries: BTreeMap<String, String> = BTreeMap::new();
+        for (key, value) in text.lines().filter_map(entry) {
+            let item = key.strip_suffix(']').and_then(|key| key.split_once('['));
+            match item {
+                Some((key, number)) if number.bytes().all(|b| b.is_ascii_digit()) => {
+                    let list = entries.entry(key.to_owned()).or_default();
+                    let comma = if list.is_empty() { "" } else { "," };
+                    list.push_str(comma);
+                    list.push_str(&value);
+                }
+                Some(_) | None => {
+                    entries.insert(key, value);
+                }
+            }
         }
+        Self { entries }
     }
 
     /// A value by its key, in any case; `None` when absent or `(null)`.
@@ -104,15 +118,19 @@ impl Config {
             .filter(|v| *v != "(null)" && !v.is_empty())
     }
 
-    /// All values of a key that may have several: 24.05 and later list them as `Prolog[0]`, `Prolog[1]`.
+    /// All values of a key that may have several, such as `PrologSlurmctld` from 24.05 on.
     #[must_use]
     pub fn values(&self, key: &str) -> Vec<&str> {
-        let numbered = (0..).map_while(|n| self.entries.get(&format!("{}[{n}]", key.to_ascii_lowercase())));
-        let values: Vec<&str> = numbered.map(String::as_str).collect();
-        match values.is_empty() {
-            true => self.get(key).into_iter().collect(),
-            false => values,
-        }
+        self.get(key)
+            .into_iter()
+            .flat_map(|list| list.split(',').map(str::trim))
+            .collect()
+    }
+
+    /// slurmctld's own version.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        Version::parse(self.get("SLURM_VERSION")?)
     }
 
     /// Whether a comma-separated value such as `SlurmctldParameters` holds `word`, alone or as `word=...`.

@@ -22,7 +22,7 @@ use crate::{nodes, words};
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::COMMENT_PREFIX;
-use thiao_core::view::{ArrayTasks, JobState, Request, SlurmJob};
+use thiao_core::view::{ArrayTasks, Gate, JobState, Request, SlurmJob};
 
 const WHAT: &str = "squeue's list of jobs";
 const FIELDS: &str = "twenty fields are expected";
@@ -65,7 +65,27 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmE
             array.tasks.dedup();
         }
     }
+    wait_with_leader(&mut jobs);
     Ok(jobs)
+}
+
+/// Of a heterogeneous job all parts start together, and from 23.02 on only its leader may come with a
+/// licence: where that one waits at the gate, all do.
+fn wait_with_leader(jobs: &mut BTreeMap<JobId, SlurmJob>) {
+    let waits = |job: &SlurmJob| job.state == JobState::Pending && job.gate == Gate::Waits;
+    let leaders: Vec<JobId> = jobs
+        .values()
+        .filter(|job| job.het == Some(job.id) && waits(job))
+        .map(|job| job.id)
+        .collect();
+    for part in jobs.values_mut().filter(|job| job.state == JobState::Pending) {
+        if part
+            .het
+            .is_some_and(|leader| leaders.binary_search(&leader).is_ok())
+        {
+            part.gate = Gate::Waits;
+        }
+    }
 }
 
 /// Whether this is a further line of a record that stands for many tasks of an array, which it then gets.

@@ -278,7 +278,7 @@ pub fn harmful(present: &Config, nodes: Nodes) -> Vec<Finding> {
 /// The value by which a key harms.
 fn found(present: &Config, key: &Key) -> Option<String> {
     let values = present.values(key.name);
-    let value = values.join(", ");
+    let value = values.join(",");
     let harms = match key.when {
         When::Set => !values.is_empty(),
         When::Has(word) => present.has(key.name, word),
@@ -334,7 +334,7 @@ mod tests {
         // As 24.05 and later list them.
         assert_eq!(
             named("Prolog[0] = /a\nProlog[1] = /b\nPrologSlurmctld[0] = /c\n", true),
-            bad("Prolog is /a, /b")
+            bad("Prolog is /a,/b")
         );
         assert_eq!(named("MpiDefault = pmix\n", true), bad("MpiDefault is pmix"));
         assert_eq!(named("MpiDefault = pmi2\nUsePAM = No\n", true), []);

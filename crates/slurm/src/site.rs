@@ -41,7 +41,7 @@ impl Site {
     /// Takes it from slurmctld's configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let hosts = (0..).map_while(|n| config.get(&format!("SlurmctldHost[{n}]")));
+        let hosts = config.values("SlurmctldHost").into_iter();
         let plugin_dirs = config.get("PluginDir").unwrap_or_default().split(':');
         Self {
             hosts: hosts.map(host).collect(),

@@ -284,6 +284,48 @@ fn the_configuration_is_read() {
 }
 
 #[test]
+fn keys_that_are_printed_as_lists_are_read() {
+    let config = Config::parse(
+        "EpilogSlurmctld[0]      = /srv/Epilog\nEpilogSlurmctld[1]      = /site/more\n\
+         PrologSlurmctld[0]      = /srv/Prolog\nSLURM_VERSION           = 24.11.5\nodd[x]=1\n",
+    );
+    assert_eq!(config.get("EpilogSlurmctld"), Some("/srv/Epilog,/site/more"));
+    assert_eq!(config.get("PrologSlurmctld"), Some("/srv/Prolog"));
+    assert_eq!(config.version(), Some(Version::new(24, 11, 5)));
+    assert_eq!(config.get("odd[x]"), Some("1"));
+}
+
+#[test]
+fn parts_of_a_heterogeneous_job_wait_with_their_leader() {
+    // From 23.02 on the others come without the licence (seen on 24.11.5 and 26.05.5).
+    let job = |id: u32, het: u32, gate, state| SlurmJob {
+        gate,
+        state,
+        het: Some(JobId(het)),
+        ..SlurmJob::new(JobId(id))
+    };
+    let listed = [
+        job(4, 3, Gate::Open, JobState::Pending),
+        job(3, 3, Gate::Waits, JobState::Pending),
+        job(5, 3, Gate::Open, JobState::Running),
+        job(6, 6, Gate::Open, JobState::Pending),
+        job(7, 6, Gate::Open, JobState::Pending),
+    ];
+    let line =
+        |job: &SlurmJob| job_line(job).replacen("|N/A|N/A|", &format!("|N/A|{}|", job.het.unwrap()), 1);
+    let text: String = listed.iter().map(line).collect();
+    let gates: Vec<Gate> = jobs::parse(&text, MARK)
+        .unwrap()
+        .values()
+        .map(|job| job.gate)
+        .collect();
+    assert_eq!(
+        gates,
+        [Gate::Waits, Gate::Waits, Gate::Open, Gate::Open, Gate::Open]
+    );
+}
+
+#[test]
 fn versions_and_pings_are_read() {
     assert_eq!(
         Version::parse("slurm-wlm 22.05.8\n"),

@@ -113,8 +113,18 @@ local function with(list, name, item)
     return others == "" and item or others .. "," .. item
 end
 
+-- Slurm 23.02 taught Lua the names of all errors, writes gres/vm for gres:vm, and takes licences of no part
+-- of a heterogeneous job but the first, with which the others start.
+local SINCE_23_02 = slurm.ESLURM_INVALID_GRES ~= nil
+
 local function with_vm(list)
-    return with(list, VM, "gres:" .. VM .. ":1")
+    return with(list, VM, (SINCE_23_02 and "gres/" or "gres:") .. VM .. ":1")
+end
+
+-- Whether a job is a further part of a heterogeneous one. A job of one part has a number there that is none.
+local function is_further_part(job)
+    local place = job.het_job_offset
+    return place ~= nil and place > 0 and place < 0xfffffffe
 end
 
 local function with_gate(list)
@@ -281,7 +291,9 @@ local function submit(job, parts)
     end
     check(options, own, job.account or job.default_account or "", job.user_name or tostring(job.user_id))
     job.tres_per_node = with_vm(job.tres_per_node)
-    job.licenses = with_gate(job.licenses)
+    if not (SINCE_23_02 and is_further_part(job)) then
+        job.licenses = with_gate(job.licenses)
+    end
     tell_controller()
     if written(options) ~= "" then
         job.admin_comment = PREFIX .. " " .. written(options)

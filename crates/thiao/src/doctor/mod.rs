@@ -339,6 +339,8 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
         Ok(_) => Err("slurmctld does not answer".to_owned()),
         Err(why) => Err(why.clone()),
     };
+    let of_slurmctld = effective.as_ref().ok().and_then(thiao_slurm::Config::version);
+    let version = of_slurmctld.map_or(version, Ok);
     let job_mode = effective.as_ref().ok().and_then(|effective| {
         let script = job_submit(effective);
         // The site's own script is the site's: that it is called is all that is asked.

@@ -12,14 +12,14 @@ use thiao_slurm::details::NodeDetails;
 use thiao_slurm::fragment::{Fragment, OLDEST};
 use thiao_slurm::gate::{GATE, RESERVATION};
 use thiao_slurm::partitions::Partition;
-use thiao_slurm::{Config, Ping, Slurm, Version, keys, lua};
+use thiao_slurm::{Config, Ping, Quirks, Slurm, Version, keys, lua, quirks};
 
 use super::partitions;
 
 /// What Slurm said; what it did not say is an error in words.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// `scontrol --version`.
+    /// slurmctld's version, or while it does not answer that of `scontrol`.
     pub version: Result<Version, String>,
     /// `scontrol ping`.
     pub ping: Result<Ping, String>,
@@ -135,6 +135,16 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
             )
             .advice("upgrade Slurm"),
         ),
+        Ok(version) if quirks::is_untried(*version) => found.push(
+            Finding::warn(
+                "Slurm",
+                format!(
+                    "{version} is newer than {}, the newest that Thiao was tried with: it is taken for that one",
+                    quirks::NEWEST
+                ),
+            )
+            .advice("look for a newer Thiao; report what goes wrong"),
+        ),
         Ok(version) => found.push(Finding::ok("Slurm", version.to_string())),
         Err(why) => {
             found.push(
@@ -228,8 +238,9 @@ fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding>
     found
 }
 
-fn conf(config: &Config, wanted: &Fragment, facts: &Facts, found: &mut Vec<Finding>) {
+fn conf(config: &Config, fragment: &Fragment, facts: &Facts, found: &mut Vec<Finding>) {
     let before = found.len();
+    let quirks = Quirks::of(config.version().unwrap_or(fragment.version));
     found.extend(other_cluster(config, &facts.cluster));
     found.extend(hasty(config, facts.silence_s));
     found.extend(keys::harmful(config, facts.nodes));
@@ -292,14 +303,16 @@ fn conf(config: &Config, wanted: &Fragment, facts: &Facts, found: &mut Vec<Findi
             "slurmctld looks after power saving every 10 s only",
         ),
     ] {
-        if !config.has(key, wanted) {
+        // Newer releases do not know the word, and do what it says.
+        let gone = key == "PrivateData" && !quirks.private_cloud;
+        if !gone && !config.has(key, wanted) {
             found.push(
                 Finding::warn("slurm.conf", format!("{key} has no {wanted}: {why}"))
                     .run("thiao setup && systemctl restart slurmctld"),
             );
         }
     }
-    for conflict in wanted.conflicts(config) {
+    for conflict in fragment.conflicts(config) {
         // What setup would change is told as what lacks.
         if conflict.starts_with("SlurmdParameters") {
             continue;

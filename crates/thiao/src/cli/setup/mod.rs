@@ -41,15 +41,19 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         config.slurm.bin_dir.clone(),
         config.slurm.timeout,
     );
+    let present = slurm.config();
+    let of_slurmctld = present.as_ref().ok().and_then(thiao_slurm::Config::version);
     let version = match &how.slurm_version {
         Some(text) => {
             Version::parse(text).with_context(|| format!("{text} is no Slurm release; write e.g. 22.05"))?
         }
-        None => slurm
-            .version()
-            .context("which Slurm is it? Name its release with --slurm-version")?,
+        None => match of_slurmctld {
+            Some(version) => version,
+            None => slurm
+                .version()
+                .context("which Slurm is it? Name its release with --slurm-version")?,
+        },
     };
-    let present = slurm.config();
     let slurm_conf = slurm_conf(&config, present.as_ref().ok());
     let usual = || slurm_conf.with_file_name("thiao.conf");
     let place_of_lines = how.fragment.clone().unwrap_or_else(usual);
