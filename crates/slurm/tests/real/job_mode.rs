@@ -42,6 +42,11 @@ impl Ctld {
         }
     }
 
+    /// What a job asks per node, as this release writes it.
+    fn vm(&self) -> String {
+        format!("{}vm:1", self.slurm.quirks().unwrap().gres)
+    }
+
     fn seen(&self, job: JobId) -> SlurmJob {
         self.job(job).unwrap()
     }
@@ -439,7 +444,7 @@ fn submissions_are_judged_as_the_controller_judges_them() {
         ("vm", Gate::Open, "N/A")
     );
     assert_eq!(put(Some(""), &["-p", "vm"]).0.gate, Gate::Open);
-    assert_eq!(put(None, &["-p", "jobs", "--gres=vm:3"]).1, "gres:vm:1");
+    assert_eq!(put(None, &["-p", "jobs", "--gres=vm:3"]).1, ctld.vm());
     let (job, _) = put(None, &["-p", "jobs", "-L", "a:2"]);
     assert_eq!(
         (job.licenses.as_str(), job.gate, job.has_options),
@@ -593,25 +598,25 @@ fn changes_by_users_keep_the_gate() {
         ("Partition=jobs", "a"),
     ] {
         of_user(job, change).unwrap();
-        is(job, "jobs", Gate::Waits, licenses, "gres:vm:1");
+        is(job, "jobs", Gate::Waits, licenses, &ctld.vm());
     }
     // Slurm takes no generic resource off a job: it would run nowhere else.
     for out in ["Partition=vm", "Partition=vm TresPerNode="] {
         let said = of_user(job, out).unwrap_err();
         assert!(said.contains("Invalid generic resource"), "{said}");
-        is(job, "jobs", Gate::Waits, "a", "gres:vm:1");
+        is(job, "jobs", Gate::Waits, "a", &ctld.vm());
     }
     assert!(of_user(job, "Partition=jobs,vm").is_err());
     assert!(of_user(job, "AdminComment=vm: share=100").is_err());
     // Let go, it keeps being so.
     ctld.admit(&[whole(job, "a")]);
     of_user(job, "Licenses=a:3").unwrap();
-    is(job, "jobs", Gate::Open, "a:3", "gres:vm:1");
+    is(job, "jobs", Gate::Open, "a:3", &ctld.vm());
 
     let job = submit(&["-L", "a:1"]);
     assert!(of_user(job, "Licenses=vm_room").is_err());
     of_user(job, "Partition=jobs").unwrap();
-    is(job, "jobs", Gate::Waits, "a:1", "gres:vm:1");
+    is(job, "jobs", Gate::Waits, "a:1", &ctld.vm());
     ctld.run(true, &["scontrol", "release", &job.to_string()])
         .unwrap();
     ctld.admit(&[whole(job, "a:1")]);

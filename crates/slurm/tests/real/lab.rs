@@ -198,9 +198,10 @@ impl Ctld {
             symlink(&script, dir.join("hooks").join(name)).unwrap();
         }
         let conf = dir.join("slurm.conf");
-        // The nodes' slurmds are on the same file system: each needs a spool of its own.
+        // The nodes' slurmds are on the same file system: each needs a spool of its own. Priorities by age
+        // alone are the default up to 22.05.
         let own = format!(
-            "SlurmdSpoolDir={}/spool/%n\nSlurmdPidFile={0}/spool/%n.pid\n",
+            "SlurmdSpoolDir={}/spool/%n\nSlurmdPidFile={0}/spool/%n.pid\nPriorityType=priority/basic\n",
             dir.display()
         );
         // In a VM slurmd is root; without root here it is this user.
