@@ -85,6 +85,10 @@ impl Lab {
             .args(["lab", "up", "--foreground", "--dir"])
             .arg(&dir)
             .args(options);
+        // Another Slurm than the one by PATH, as in the tests with the real slurmctld.
+        if let Some(prefix) = std::env::var_os("THIAO_TEST_SLURM_PREFIX") {
+            command.arg("--slurm-bin-dir").arg(Path::new(&prefix).join("bin"));
+        }
         Self::start(command, dir, lock)
     }
 
