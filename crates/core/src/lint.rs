@@ -146,6 +146,7 @@ impl<'a> Linter<'a> {
                 )
             }
             Action::PutBack { job, .. } => self.put_back(*job),
+            Action::TurnAway { job, .. } => self.turn_away(*job),
             Action::EndWithJob { node } | Action::PowerDown { node } => {
                 let now = matches!(action, Action::PowerDown { .. });
                 self.end_own(node, now)
@@ -217,6 +218,20 @@ impl<'a> Linter<'a> {
         });
         refuse_if(all_up, || {
             format!("job {job} has all its VMs, and may start at any moment")
+        })
+    }
+
+    /// Invariants 3 and 4: of others' jobs only those that cannot run where they are.
+    fn turn_away(&self, job: JobId) -> Verdict {
+        let seen = self.job(job)?;
+        refuse_if(self.world.busy_jobs.contains(&job), || {
+            format!("an action on job {job} is under way")
+        })?;
+        refuse_if(self.world.out_of_place(seen).is_empty(), || {
+            format!("job {job} has no node of job mode that is not its own")
+        })?;
+        refuse_if(seen.state != JobState::Configuring, || {
+            format!("job {job} is not about to start: it may run")
         })
     }
 

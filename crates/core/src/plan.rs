@@ -115,6 +115,16 @@ pub enum Action {
         /// Its other licences.
         licenses: String,
     },
+    /// Put a job of another partition back into the queue that was given nodes of job mode, and
+    /// keep it from them.
+    TurnAway {
+        /// The job.
+        job: JobId,
+        /// The nodes that it is kept from, as a hostlist.
+        from: String,
+        /// For its `AdminComment`.
+        comment: String,
+    },
     /// Have Slurm give a node to no other job, and power it down when its job is over.
     EndWithJob {
         /// The node.
@@ -141,7 +151,8 @@ impl Action {
             | Action::Admit { .. }
             | Action::CloseGate { .. }
             | Action::PutBack { .. }
-            | Action::FinishPutBack { .. } => None,
+            | Action::FinishPutBack { .. }
+            | Action::TurnAway { .. } => None,
         }
     }
 
@@ -153,7 +164,8 @@ impl Action {
             | Action::Admit { job, .. }
             | Action::CloseGate { job, .. }
             | Action::PutBack { job, .. }
-            | Action::FinishPutBack { job, .. } => Some(*job),
+            | Action::FinishPutBack { job, .. }
+            | Action::TurnAway { job, .. } => Some(*job),
             Action::CreateVm { .. }
             | Action::DestroyVm { .. }
             | Action::SetDown { .. }
@@ -178,7 +190,8 @@ impl Action {
             | Action::Admit { job, .. }
             | Action::CloseGate { job, .. }
             | Action::PutBack { job, .. }
-            | Action::FinishPutBack { job, .. } => Subject::Job(*job),
+            | Action::FinishPutBack { job, .. }
+            | Action::TurnAway { job, .. } => Subject::Job(*job),
         }
     }
 }
@@ -219,6 +232,7 @@ impl fmt::Display for Action {
             ),
             Action::PutBack { job, comment, .. } => write!(f, "put job {job} back: {comment}"),
             Action::FinishPutBack { job, .. } => write!(f, "finish putting job {job} back"),
+            Action::TurnAway { job, comment, .. } => write!(f, "turn job {job} away: {comment}"),
             Action::EndWithJob { node } => write!(f, "have Slurm power node {node} down with its job"),
             Action::PowerDown { node } => write!(f, "have Slurm power node {node} down now"),
         }
@@ -259,6 +273,7 @@ pub fn plan(world: &World) -> Plan {
         }
     }
     planner.strays();
+    planner.jobs_out_of_place();
     planner.own_nodes();
     planner.requeued_jobs();
     planner.waiting_jobs();

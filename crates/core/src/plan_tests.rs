@@ -194,6 +194,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
             Action::CloseGate { .. } => "close-gate",
             Action::PutBack { .. } => "put-back",
             Action::FinishPutBack { .. } => "finish-put-back",
+            Action::TurnAway { .. } => "turn-away",
             Action::EndWithJob { .. } => "end-with-job",
             Action::PowerDown { .. } => "power-down",
         })

@@ -198,6 +198,7 @@ impl Rounds {
             | Action::CloseGate { .. }
             | Action::PutBack { .. }
             | Action::FinishPutBack { .. }
+            | Action::TurnAway { .. }
             | Action::EndWithJob { .. }
             | Action::PowerDown { .. } => None,
         };

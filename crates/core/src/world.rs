@@ -422,6 +422,16 @@ impl World {
         with.find(|(_, other)| *other != job.id)
     }
 
+    /// The nodes of job mode that Slurm has given to a job that is in no partition of that mode:
+    /// a site's own partition has them, too. No VM is made for it there.
+    #[must_use]
+    pub fn out_of_place<'a>(&self, job: &'a SlurmJob) -> Vec<&'a NodeName> {
+        if self.job_partitions.contains_key(&job.partition) {
+            return Vec::new();
+        }
+        job.nodes.iter().filter(|node| self.is_job_mode(node)).collect()
+    }
+
     /// Whether this node's VMs are made for one job each.
     #[must_use]
     pub fn is_job_mode(&self, node: &NodeName) -> bool {
@@ -495,7 +505,8 @@ impl World {
             Action::Admit { job, .. }
             | Action::CloseGate { job, .. }
             | Action::PutBack { job, .. }
-            | Action::FinishPutBack { job, .. } => {
+            | Action::FinishPutBack { job, .. }
+            | Action::TurnAway { job, .. } => {
                 self.busy_jobs.insert(*job);
             }
             Action::SetDown { .. }

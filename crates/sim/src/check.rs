@@ -290,6 +290,7 @@ impl Checker {
             | Action::CloseGate { .. }
             | Action::PutBack { .. }
             | Action::FinishPutBack { .. }
+            | Action::TurnAway { .. }
             | Action::EndWithJob { .. } => true,
         };
         if excused {

@@ -126,6 +126,8 @@ faults! {
     partition_shrunk PartitionShrunk,
     /// A look at Slurm does not show a node: nothing is known of it. Per node.
     look_omits LookOmits,
+    /// A job of power-saving mode is in a partition that has the nodes of job mode, too. Per job.
+    site_partition SitePartition,
     /// The controller is killed, and its journal is replaced by an older copy. Per five seconds.
     journal_restored JournalRestored,
 }

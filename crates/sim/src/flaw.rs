@@ -82,6 +82,8 @@ flaws! {
     StartsAnyJob "starts-any-job",
     /// A node that no partition has is taken for one that nothing uses.
     AbsenceIsUnused "absence-is-unused",
+    /// In job mode jobs of other partitions are left on its nodes.
+    LeavesOthersJobs "leaves-others-jobs",
     /// An order counts until there is another, whatever Slurm shows.
     OrdersOutliveSlurm "orders-outlive-slurm",
 }
@@ -221,6 +223,7 @@ impl Flaw {
         steps.retain(|(_, step)| match step.action {
             Action::SetDown { .. } => !Self::TellsNobody.is(flaw),
             Action::ReturnNode { .. } => !Self::KeepsNodesDown.is(flaw),
+            Action::TurnAway { .. } => !Self::LeavesOthersJobs.is(flaw),
             _ => true,
         });
         if Self::EndsNodesAtOnce.is(flaw) {

@@ -40,6 +40,7 @@ pub fn harm(
         | Action::CloseGate { .. }
         | Action::PutBack { .. }
         | Action::FinishPutBack { .. }
+        | Action::TurnAway { .. }
         | Action::EndWithJob { .. } => return None,
     };
     let backed = slurm.nodes.get(node)?.backed.as_ref()?;
@@ -98,7 +99,8 @@ pub fn perform(
         | Action::Admit { .. }
         | Action::CloseGate { .. }
         | Action::PutBack { .. }
-        | Action::FinishPutBack { .. } => slurm.answers(now),
+        | Action::FinishPutBack { .. }
+        | Action::TurnAway { .. } => slurm.answers(now),
     };
     if !possible || faults.strikes(Fault::ActFails) {
         return unheard();
@@ -126,6 +128,7 @@ pub fn perform(
             }
         }
         Action::FinishPutBack { job, .. } => slurm.finish_put_back(*job),
+        Action::TurnAway { job, .. } => slurm.turn_away(*job, now),
         Action::EndWithJob { node } => slurm.end_with_job(node),
         Action::PowerDown { node } => slurm.power_down_now(node, now),
     }

@@ -72,7 +72,7 @@ impl Profile {
                 "the controller is killed again and again, at any write, or gets an older journal"
             }
             Profile::People => {
-                "orders by hand, drains, nodes set DOWN or out of their partition, VMs of others and copies of ours"
+                "orders by hand, drains, nodes set DOWN or out of their partition, jobs of a partition that has all nodes, VMs of others and copies of ours"
             }
             Profile::Heavy => "all of these at once",
         }
@@ -174,6 +174,7 @@ impl Profile {
                 (Fault::TwinVm, 60),
                 (Fault::HostUnusable, 30),
                 (Fault::PartitionShrunk, 60),
+                (Fault::SitePartition, 200),
             ]),
             Profile::Heavy => of(&Fault::ALL.map(|fault| (fault, 100))),
         }

@@ -353,6 +353,7 @@ impl Sim {
                 | Action::CloseGate { .. }
                 | Action::PutBack { .. }
                 | Action::FinishPutBack { .. }
+                | Action::TurnAway { .. }
                 | Action::EndWithJob { .. }
                 | Action::PowerDown { .. } => {}
             }

@@ -129,6 +129,8 @@ pub struct Job {
     pub stage: Stage,
     /// What it has beside in job mode; none in power-saving mode.
     pub own: Option<Own>,
+    /// Whether its partition has the nodes of job mode, too, and nobody keeps it from them.
+    pub anywhere: bool,
     submit: Time,
     /// When it got its nodes, or started on them.
     start: Option<Time>,
@@ -256,6 +258,7 @@ impl Slurm {
                 length,
                 stage,
                 own: None,
+                anywhere: false,
                 submit: now,
                 start: None,
             },
@@ -421,10 +424,10 @@ impl Slurm {
             if begin.is_some_and(|at| at > now) || job.own.as_ref().is_some_and(|own| !own.may_start()) {
                 continue;
             }
-            let mode = job.mode();
+            let (mode, anywhere) = (job.mode(), job.anywhere);
             let free = |node: &Node, power: fn(Power) -> bool| {
                 power(node.power)
-                    && node.mode == mode
+                    && (node.mode == mode || anywhere)
                     && node.job.is_none()
                     && !node.down
                     && !node.drain
@@ -470,6 +473,17 @@ impl Slurm {
             && matches!(job.stage, Stage::Pending(_))
         {
             job.stage = Stage::Pending(None);
+        }
+    }
+
+    /// Puts a job back that has its nodes, and keeps it from those of job mode:
+    /// `requeuehold`, `ExcNodeList`, `release`.
+    pub fn turn_away(&mut self, id: JobId, now: Time) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.anywhere = false;
+            if matches!(job.stage, Stage::Configuring(..) | Stage::Running(..)) {
+                self.unseat(id, Stage::Pending(None), now);
+            }
         }
     }
 

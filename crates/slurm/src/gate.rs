@@ -194,6 +194,40 @@ impl Slurm {
             );
             return Err(error);
         }
+        self.until_pending(job, &address)?;
+        self.reopen_as(&address, licenses)
+    }
+
+    /// Puts a job back into the queue that has nodes it cannot run on, and keeps it from the nodes of
+    /// `from`, a hostlist, beside those that it is kept from already; `comment` becomes its `AdminComment`.
+    ///
+    /// It is requeued with a hold, since only a pending job takes an `ExcNodeList`, and released then. One
+    /// that asked for those very nodes stays held, with the comment: Slurm would give it to nothing else.
+    /// Measured on 22.05.8.
+    ///
+    /// # Errors
+    /// [`SlurmError::InvalidState`] when Slurm may not requeue it (`--no-requeue`, `srun`, `salloc`);
+    /// [`SlurmError::Timeout`] when it is not pending within 10 s.
+    pub fn turn_away(&self, job: JobId, from: &str, comment: &str) -> Result<(), SlurmError> {
+        let (address, before) = self.find(job)?;
+        self.update_job(&address, &[format!("AdminComment={}", plain(comment))])?;
+        if before.state != JobState::Pending {
+            self.runner.run("scontrol", ["requeuehold", &address])?;
+            self.until_pending(job, &address)?;
+        }
+        let text = self
+            .runner
+            .run("scontrol", ["-o", "show", "job", &job.to_string()])?;
+        let has = text.lines().next().and_then(excluded).unwrap_or_default();
+        let all = [has, from].into_iter().filter(|list| !list.is_empty());
+        let all = all.collect::<Vec<_>>().join(",");
+        let orders = [format!("ExcNodeList={all}"), "StartTime=now".to_owned()];
+        self.update_job(&address, &orders)?;
+        self.runner.run("scontrol", ["release", &address]).map(drop)
+    }
+
+    /// Waits until a job that was requeued is pending.
+    fn until_pending(&self, job: JobId, address: &str) -> Result<(), SlurmError> {
         let end = Instant::now() + PUT_BACK_WAIT;
         while self.find(job)?.1.state != JobState::Pending {
             if Instant::now() >= end {
@@ -204,7 +238,7 @@ impl Slurm {
             }
             thread::sleep(PUT_BACK_PAUSE);
         }
-        self.reopen_as(&address, licenses)
+        Ok(())
     }
 
     /// Finishes what [`Slurm::put_back`] began: closes the gate of a job that is held, and releases it.
@@ -375,6 +409,15 @@ pub fn gate_count(config: &Config) -> Option<u32> {
 fn tres_per_node(line: &str) -> Option<&str> {
     line.rsplit(' ')
         .find_map(|word| word.strip_prefix("TresPerNode="))
+}
+
+/// `ExcNodeList` in a line of `scontrol -o show job`; the words before it are Slurm's own (22.05.8), but for
+/// the job's name, which comes first of all: the last word counts.
+fn excluded(line: &str) -> Option<&str> {
+    let words = line
+        .rsplit(' ')
+        .filter_map(|word| word.strip_prefix("ExcNodeList="));
+    words.last().filter(|list| *list != "(null)")
 }
 
 /// Generic resources per node with one of [`VM`].

@@ -140,6 +140,17 @@ impl World {
                 };
                 (vec![note], false)
             }
+            Action::TurnAway { job, from, .. } => {
+                let text = format!(
+                    "is back in the queue, and kept from {from}: its partition has nodes of job mode, where no VM is made for it"
+                );
+                let done = Note::new(Subject::Job(*job), "job-turned-away", text);
+                let note = match failure {
+                    None => done,
+                    Some(error) => self.not_put_back(*job, error),
+                };
+                (vec![note], false)
+            }
             Action::FinishPutBack { job, .. } => {
                 let text = "is back in the queue: what began that had been cut short";
                 let done = Note::new(Subject::Job(*job), "job-put-back", text);

@@ -18,6 +18,8 @@ impl World {
             // One that cannot be read may lack its partition too.
             let unknown = matches!(job.state, JobState::Unknown(_));
             if !unknown && !self.job_partitions.contains_key(&job.partition) {
+                // What was tried with it is remembered as long as it is there.
+                there.extend((!self.out_of_place(job).is_empty()).then_some(job.key()));
                 continue;
             }
             there.insert(job.id);

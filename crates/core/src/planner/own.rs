@@ -32,7 +32,14 @@ impl<'a> Planner<'a> {
                     "Slurm waits there for a slurmd that is gone",
                 );
             }
-            return self.hold(node, "waits until Slurm shows which job it is for");
+            let why = match self.shown_on(node).first() {
+                Some(job) => format!(
+                    "job {} of partition {} is on it, which is none of job mode: no VM is made for it",
+                    job.id, job.partition
+                ),
+                None => "waits until Slurm shows which job it is for".to_owned(),
+            };
+            return self.hold(node, why);
         };
         if !self.served.insert(job.id) {
             return;
@@ -45,9 +52,70 @@ impl<'a> Planner<'a> {
         self.serve(job, &nodes);
     }
 
+    /// Jobs of other partitions that Slurm has given nodes of job mode. They could only wait there
+    /// for ResumeTimeout, again and again.
+    pub fn jobs_out_of_place(&mut self) {
+        let world = self.world;
+        let Some(slurm) = world.slurm.as_ref().filter(|_| !world.job_partitions.is_empty()) else {
+            return;
+        };
+        if world.slurm_began <= world.jobs_acted {
+            return;
+        }
+        let mut from = None;
+        for job in slurm
+            .jobs
+            .values()
+            .filter(|job| job.state == JobState::Configuring)
+        {
+            let nodes = world.out_of_place(job);
+            let (Some(first), false) = (nodes.first(), world.busy_jobs.contains(&job.id)) else {
+                continue;
+            };
+            let why = format!(
+                "partition {} has nodes of job mode, and no VM is made there for its jobs: have it list others",
+                job.partition
+            );
+            let stuck = world.jobs.get(&job.key()).is_some_and(|record| record.stuck);
+            if job.requeue && !stuck {
+                let own = world.specs.iter().filter(|(_, spec)| spec.mode == Mode::Job);
+                let from = from.get_or_insert_with(|| hostlist::fold(own.map(|(node, _)| node)));
+                self.step(
+                    Action::TurnAway {
+                        job: job.id,
+                        from: from.clone(),
+                        comment: put_back_comment(&VmOptions::default(), &why),
+                    },
+                    "it would wait there until Slurm's ResumeTimeout, and be sent there again",
+                );
+                continue;
+            }
+            let idle = |node: &NodeName| {
+                !self
+                    .plan
+                    .steps
+                    .iter()
+                    .any(|step| step.action.node() == Some(node))
+            };
+            if world
+                .records
+                .get(*first)
+                .is_some_and(|r| r.down.is_none() && r.vm.is_none())
+                && idle(first)
+            {
+                self.give_up_for_now(
+                    first,
+                    &format!("job {}: {why}", job.id),
+                    "its job cannot go back into the queue",
+                );
+            }
+        }
+    }
+
     /// The job that Slurm has on a node of job mode.
     fn own_job(&self, node: &NodeName) -> Option<&'a SlurmJob> {
-        let mut jobs = self.shown_on(node).iter().copied();
+        let own = |job: &&SlurmJob| self.world.job_partitions.contains_key(&job.partition);
+        let mut jobs = self.shown_on(node).iter().copied().filter(own);
         jobs.find(|job| match &job.state {
             JobState::Configuring | JobState::Running | JobState::Suspended => true,
             JobState::Pending | JobState::Completing | JobState::Over(_) | JobState::Unknown(_) => false,

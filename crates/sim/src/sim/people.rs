@@ -27,7 +27,13 @@ impl Sim {
             self.submitted += 1;
             let id = JobId(u32::try_from(self.submitted).unwrap_or(u32::MAX));
             match &job.own {
-                None => self.slurm.submit(id, job.size, job.length, now),
+                None => {
+                    self.slurm.submit(id, job.size, job.length, now);
+                    let anywhere = self.faults.strikes(Fault::SitePartition);
+                    if let Some(job) = self.slurm.jobs.get_mut(&id) {
+                        job.anywhere = anywhere;
+                    }
+                }
                 Some(plan) => {
                     let own = plan.submitted(id);
                     self.slurm.submit_own(id, job.size, job.length, own, now);

@@ -57,7 +57,7 @@ impl Job {
             name: "job".into(),
             uid: 1000,
             user: "somebody".into(),
-            partition: "vm".into(),
+            partition: if self.anywhere { "all" } else { "vm" }.into(),
             state,
             reason,
             nodes: nodes.to_vec(),

@@ -3,7 +3,7 @@
 use crate::lab::{Ctld, inside, job_nodes, rules, user_name};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use thiao_core::ids::JobId;
+use thiao_core::ids::{JobId, NodeName};
 use thiao_core::options::{Asker, VmOptions};
 use thiao_core::view::{Alloc, ArrayTasks, BaseState, Gate, JobState, Request, SlurmJob, WaitsFor};
 use thiao_slurm::conf::Timeouts;
@@ -667,4 +667,60 @@ fn without_the_licence_there_is_no_gate() {
     // Nothing else is asked of nodes that no job has.
     let slurm = Slurm::new(Some(ctld.conf.clone()), None, Duration::from_secs(20));
     assert!(slurm.look().unwrap().nodes.values().all(|n| n.alloc.is_none()));
+}
+
+#[test]
+fn a_job_of_another_partition_is_turned_away_for_good() {
+    let Some(dir) = inside("job_mode::a_job_of_another_partition_is_turned_away_for_good") else {
+        return;
+    };
+    let ctld = start(dir);
+    ctld.run(false, &["scontrol", "create", "partition=site", "nodes=ALL"])
+        .unwrap();
+    ctld.hold(true);
+    // Of the site's partition Slurm gives it a node of job mode, where no VM comes.
+    let job = ctld.sbatch(&["-p", "site", "-c", "2", "-x", "n[1-3],n8", "--wrap", "sleep 60"]);
+    let on = |c: &Ctld, name: &str| {
+        c.job(job)
+            .is_some_and(|j| j.nodes == [NodeName::new(name).unwrap()])
+    };
+    ctld.until("it has a slot", |c| on(c, "n5"));
+    ctld.slurm
+        .turn_away(job, "n[5-8]", "thiao: put back: no VM is made there")
+        .unwrap();
+    let shown = ctld
+        .run(false, &["scontrol", "-o", "show", "job", &job.to_string()])
+        .unwrap();
+    assert!(shown.contains("ExcNodeList=n[1-3,5-8]"), "{shown}");
+    assert!(
+        shown.contains("AdminComment=thiao: put back: no VM is made there"),
+        "{shown}"
+    );
+    std::thread::sleep(Duration::from_secs(4));
+    let seen = ctld.job(job).unwrap();
+    println!("then it waits with {:?} {:?}", seen.state, seen.reason);
+    assert_eq!((seen.state, seen.nodes.len()), (JobState::Pending, 0));
+    // Where it may run it does: the other nodes are still its own.
+    let other = ctld.sbatch(&[
+        "-p",
+        "site",
+        "-x",
+        "n[1-3],n[6-8]",
+        "-w",
+        "n5",
+        "--wrap",
+        "sleep 60",
+    ]);
+    ctld.until("it has n5", |c| {
+        c.job(other)
+            .is_some_and(|j| j.nodes == [NodeName::new("n5").unwrap()])
+    });
+    let error = ctld
+        .slurm
+        .turn_away(other, "n[5-8]", "thiao: put back: no VM is made there");
+    println!("one that asked for n5: {error:?}");
+    std::thread::sleep(Duration::from_secs(4));
+    let seen = ctld.job(other).unwrap();
+    println!("then it waits with {:?} {:?}", seen.state, seen.reason);
+    assert_eq!((seen.state, seen.nodes.len()), (JobState::Pending, 0));
 }

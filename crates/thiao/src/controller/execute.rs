@@ -76,7 +76,10 @@ pub fn execute<P: Provider>(
                 );
                 continue;
             }
-            Action::CloseGate { .. } | Action::PutBack { .. } | Action::FinishPutBack { .. } => {
+            Action::CloseGate { .. }
+            | Action::PutBack { .. }
+            | Action::FinishPutBack { .. }
+            | Action::TurnAway { .. } => {
                 run(
                     vec![(id, action)],
                     Box::new(move |batch| each(batch, |action| on_job(&slurm, action))),
@@ -185,6 +188,7 @@ fn on_job(slurm: &Slurm, action: &Action) -> Outcome {
             comment,
         } => done(slurm.put_back(*job, licenses, comment)),
         Action::FinishPutBack { job, licenses } => done(slurm.reopen(*job, licenses)),
+        Action::TurnAway { job, from, comment } => done(slurm.turn_away(*job, from, comment)),
         action => not_here(action),
     }
 }

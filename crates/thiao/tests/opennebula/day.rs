@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
+use thiao_core::hostlist;
 use thiao_core::spool::IntentKind;
 use thiao_oned::settings::{HostSetup, NetworkSetup, Settings, TemplateSetup, UserSetup};
 use thiao_oned::{Lcm, Oned, State, VmView};
@@ -134,6 +135,20 @@ munge_key = ""
         self.site.slurm_says(&lines);
     }
 
+    /// In what state Slurm shows these nodes from now on; the others as before.
+    fn nodes_are(&self, nodes: &str, state: &str) {
+        let names = hostlist::expand(nodes).unwrap();
+        let before = std::fs::read_to_string(self.site.path("nodes")).unwrap();
+        let lines = before.lines().map(|line| {
+            let name = line.split('|').next().unwrap_or_default();
+            match names.iter().any(|node| node.as_str() == name) {
+                true => format!("{name}|{state}|none"),
+                false => line.to_owned(),
+            }
+        });
+        self.site.slurm_says(&lines.collect::<Vec<_>>());
+    }
+
     /// Starts the controller's program.
     pub fn start(&mut self) {
         assert!(self.controller.is_none());
@@ -183,7 +198,7 @@ munge_key = ""
 
     /// Slurm asks for nodes: they are powering up, for a job.
     pub fn resume(&mut self, nodes: &str) {
-        self.all_nodes_are("allocated+cloud+powering_up");
+        self.nodes_are(nodes, "allocated+cloud+powering_up");
         self.site.order(RESUME, nodes);
     }
 
@@ -220,6 +235,7 @@ munge_key = ""
     /// Slurm powers nodes down.
     pub fn suspend(&mut self, nodes: &str) {
         std::fs::write(self.site.path("jobs"), "").unwrap();
+        self.nodes_are(nodes, "idle+cloud+powering_down");
         self.site.order(IntentKind::Suspend, nodes);
     }
 
