@@ -164,6 +164,9 @@ fn started_on_a_read_only_disk_it_says_so_and_the_next_one_goes_on() {
 /// Damages the database of a controller that was killed; none of it is in its log any more.
 fn damage(day: &mut Day, how: fn(&mut Vec<u8>)) {
     one_is_up(day);
+    // Slurm's state is an order, too.
+    day.site
+        .slurm_says(&["n0|allocated+cloud|none", "n1|idle+cloud+powered_down|none"]);
     day.kill();
     let path = day.site.path("state/thiao.db");
     let db = rusqlite::Connection::open(&path).unwrap();
