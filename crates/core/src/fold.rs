@@ -6,9 +6,10 @@
 use crate::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::view::{JobState, ProviderView, SlurmView, VmState, VmView};
-use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
+use crate::world::{Cause, NodeRecord, Phase, Starts, VmRecord, Wish, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod early;
 mod ended;
 mod jobs;
 mod powers;
@@ -63,7 +64,8 @@ impl World {
         let record = self.records.entry(node.clone()).or_default();
         let in_force = match record.wish {
             Wish::Up { since } | Wish::Down { since } => since,
-            Wish::Unasked => Time::default(),
+            // The prolog's word is followed by Slurm's own, which may have been given before it was heard.
+            Wish::Early { .. } | Wish::Unasked => Time::default(),
         };
         // A hook may be slow to write its order. One in force that lies ahead of
         // us says that the clock was set back, and nothing about the order.
@@ -77,12 +79,8 @@ impl World {
         match order {
             Order::Up { force, jobs } => {
                 let jobs = jobs.get(node).cloned().unwrap_or_default();
-                if own && jobs != record.jobs {
-                    // Another job's VM failed there, not this one's.
-                    record.trouble = Default::default();
-                }
-                record.jobs = jobs;
-                record.wish = Wish::Up { since: at };
+                record.is_for(jobs, own);
+                record.asked_by_slurm(at);
                 if *force {
                     record.trouble = Default::default();
                     self.breaker.succeeded();
@@ -276,11 +274,12 @@ impl World {
             let Some(seen) = view.nodes.get(node) else {
                 continue;
             };
+            notes.extend(record.see_early(node, seen, began, now));
             match seen.down_of_ours() {
                 Some(reason) => {
                     record.down = Some(reason.text.clone());
                     // What Slurm asked for before that is void: it asks anew when it has the node back.
-                    if matches!(record.wish, Wish::Up { since } if since < began) {
+                    if matches!(record.wish, Wish::Early { since } | Wish::Up { since } if since < began) {
                         // A VM that comes up all the same may get a job: it is kept until it surely has none.
                         record.wish = match record.vm {
                             Some(_) => Wish::Unasked,
@@ -475,6 +474,7 @@ impl NodeRecord {
             since: now,
             missing_since: None,
             kept: None,
+            starts: Starts::default(),
         });
     }
 

@@ -11,7 +11,8 @@ use crate::plan::{
     Action, Plan, Step, is_superseded, may_have_registered, surely_unused, was_powered_down_since,
 };
 use crate::view::{
-    ArrayTasks, Gate, HostView, JobState, JobsOn, Shape, SlurmJob, SlurmView, VmSpec, VmState, VmView,
+    ArrayTasks, Gate, HostView, JobState, JobsOn, Shape, SlurmJob, SlurmNode, SlurmView, VmSpec, VmState,
+    VmView,
 };
 use crate::world::{Cause, Mode, Phase, Wish, World};
 use std::cell::OnceCell;
@@ -128,6 +129,7 @@ impl<'a> Linter<'a> {
                 spec,
                 again,
             } => self.create(tag, host, spec, *again),
+            Action::StartSlurmd { tag, number, .. } => self.start_slurmd(tag, *number),
             Action::DestroyVm { tag, id, cause, .. } => self.destroy(tag, id.as_ref(), cause),
             Action::SetDown { node, reason, .. } => self.set_down(node, reason),
             Action::ReturnNode { node } => self.give_back(node),
@@ -286,7 +288,12 @@ impl<'a> Linter<'a> {
                     format!("the provider can make no VM for {}", tag.node)
                 })?;
                 self.is_as_it_must(&tag.node, spec)?;
-                let wished = record.is_some_and(|record| matches!(record.wish, Wish::Up { .. }));
+                let early = world.policy.guests_wait;
+                let wished = record.is_some_and(|record| match record.wish {
+                    Wish::Up { .. } => true,
+                    Wish::Early { .. } => early,
+                    Wish::Down { .. } | Wish::Unasked => false,
+                });
                 refuse_if(!wished, || format!("nobody asked for {}", tag.node))?;
                 let newer = record.is_none_or(|record| tag.generation > record.generation);
                 refuse_if(!newer, || {
@@ -312,6 +319,41 @@ impl<'a> Linter<'a> {
         refuse_if(twin, || {
             format!("{} has another live VM at the provider", tag.node)
         })
+    }
+
+    /// Invariant 6: a slurmd that starts before Slurm asks for its node is not heard. Invariant 3:
+    /// one that Slurm may have heard is not ended.
+    fn start_slurmd(&self, tag: &VmTag, number: u32) -> Verdict {
+        self.ours(tag)?;
+        let policy = &self.world.policy;
+        refuse_if(!policy.guests_wait, || "guests start slurmd by themselves".into())?;
+        let record = self.world.records.get(&tag.node);
+        let vm = record.and_then(|record| record.vm.as_ref());
+        let Some(vm) = vm.filter(|vm| vm.generation == tag.generation) else {
+            return Err(format!("{} has no such VM", tag.node));
+        };
+        refuse_if(!matches!(vm.phase, Phase::Booting | Phase::Ready), || {
+            format!("it is {}", vm.phase.word())
+        })?;
+        refuse_if(
+            number != vm.starts.times + 1 || number > policy.slurmd_starts,
+            || format!("start {number} is not the next one"),
+        )?;
+        let seen = self
+            .world
+            .slurm
+            .as_ref()
+            .and_then(|slurm| slurm.nodes.get(&tag.node));
+        if number > 1 {
+            let waits = seen.is_some_and(|seen| seen.flags.powering_up);
+            return refuse_if(!waits, || format!("Slurm does not wait for {}", tag.node));
+        }
+        let early = match record.map(|record| record.wish) {
+            Some(Wish::Up { .. }) => false,
+            Some(Wish::Unasked) => seen.is_some_and(SlurmNode::is_off),
+            Some(Wish::Early { .. } | Wish::Down { .. }) | None => true,
+        };
+        refuse_if(early, || format!("Slurm has not asked for {}", tag.node))
     }
 
     /// A VM is its node's, as big as that; or one job's, as big as its allocation.
@@ -382,7 +424,7 @@ impl<'a> Linter<'a> {
                     let wish = record.map(|record| record.wish).unwrap_or_default();
                     let since = match wish {
                         Wish::Down { since } => since.max(vm.since),
-                        Wish::Up { .. } | Wish::Unasked => vm.since,
+                        Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked => vm.since,
                     };
                     agreed(newer_use(world, self.jobs_on_nodes(), &tag.node, since))
                 }
@@ -404,7 +446,7 @@ impl<'a> Linter<'a> {
                     (Some(Wish::Up { .. }), Some(vm)) if was_powered_down_since(world, &tag.node) => {
                         agreed(newer_use(world, jobs, &tag.node, vm.since))
                     }
-                    (Some(Wish::Up { .. } | Wish::Unasked) | None, _) => {
+                    (Some(Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked) | None, _) => {
                         Err(format!("nobody ordered {} down", tag.node))
                     }
                 }

@@ -122,6 +122,7 @@ impl Case {
                 since: Time(1),
                 missing_since: None,
                 kept: None,
+                starts: Default::default(),
             });
             world.records.insert(node(i), record);
             let nodeset = NodesetName::new("s").unwrap();

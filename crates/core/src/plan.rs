@@ -51,6 +51,17 @@ pub enum Action {
         /// Whether it was asked for before, and may be there or on its way.
         again: bool,
     },
+    /// Have the guest of a VM start slurmd; idempotent by the number.
+    StartSlurmd {
+        /// Its tag.
+        tag: VmTag,
+        /// The provider's id, if known.
+        id: Option<VmId>,
+        /// Which start it is, from 1 on; after the first one, slurmd is ended before.
+        number: u32,
+        /// When Slurm had asked for the node at the latest: slurmd starts after that second.
+        asked: Time,
+    },
     /// End a VM and remove what is left of it; idempotent.
     DestroyVm {
         /// Its tag.
@@ -142,7 +153,9 @@ impl Action {
     #[must_use]
     pub fn node(&self) -> Option<&NodeName> {
         match self {
-            Action::CreateVm { tag, .. } | Action::DestroyVm { tag, .. } => Some(&tag.node),
+            Action::CreateVm { tag, .. }
+            | Action::StartSlurmd { tag, .. }
+            | Action::DestroyVm { tag, .. } => Some(&tag.node),
             Action::SetDown { node, .. }
             | Action::ReturnNode { node }
             | Action::EndWithJob { node }
@@ -167,6 +180,7 @@ impl Action {
             | Action::FinishPutBack { job, .. }
             | Action::TurnAway { job, .. } => Some(*job),
             Action::CreateVm { .. }
+            | Action::StartSlurmd { .. }
             | Action::DestroyVm { .. }
             | Action::SetDown { .. }
             | Action::ReturnNode { .. }
@@ -179,9 +193,9 @@ impl Action {
     #[must_use]
     pub fn subject(&self) -> Subject {
         match self {
-            Action::CreateVm { tag, .. } | Action::DestroyVm { tag, .. } => {
-                Subject::Vm(tag.node.clone(), tag.generation)
-            }
+            Action::CreateVm { tag, .. }
+            | Action::StartSlurmd { tag, .. }
+            | Action::DestroyVm { tag, .. } => Subject::Vm(tag.node.clone(), tag.generation),
             Action::SetDown { node, .. }
             | Action::ReturnNode { node }
             | Action::EndWithJob { node }
@@ -209,6 +223,16 @@ impl fmt::Display for Action {
                     write!(f, ", for job {job} alone")?;
                 }
                 f.write_str(")")
+            }
+            Action::StartSlurmd { tag, number: 1, .. } => {
+                write!(f, "start slurmd in VM {}.{}", tag.node, tag.generation)
+            }
+            Action::StartSlurmd { tag, number, .. } => {
+                write!(
+                    f,
+                    "start slurmd in VM {}.{} again (start {number})",
+                    tag.node, tag.generation
+                )
             }
             Action::DestroyVm { tag, .. } => write!(f, "destroy VM {}.{}", tag.node, tag.generation),
             Action::SetDown { node, reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
@@ -259,7 +283,7 @@ pub fn plan(world: &World) -> Plan {
         }
         match (&record.vm, record.wish) {
             (Some(vm), wish) => planner.with_vm(node, record, vm, wish),
-            (None, Wish::Up { since }) => wanting.push((since, node, record)),
+            (None, Wish::Early { since } | Wish::Up { since }) => wanting.push((since, node, record)),
             (None, Wish::Down { .. } | Wish::Unasked) => planner.without_vm(node, record),
         }
     }
@@ -268,6 +292,8 @@ pub fn plan(world: &World) -> Plan {
     for (since, node, record) in &wanting {
         if world.is_job_mode(node) {
             planner.wants_own(node, record, &wanting);
+        } else if planner.is_too_early(record) {
+            planner.waits_for_slurm(node);
         } else {
             planner.wants_vm(node, record, *since);
         }
@@ -338,13 +364,29 @@ pub fn was_powered_down_since(world: &World, node: &NodeName) -> bool {
         (Some(vm), Wish::Up { since }) => {
             vm.phase == Phase::Up && vm.since < since && since < world.slurm_began
         }
-        (_, Wish::Up { .. } | Wish::Down { .. } | Wish::Unasked) => false,
+        (_, Wish::Early { .. } | Wish::Up { .. } | Wish::Down { .. } | Wish::Unasked) => false,
     });
     asked_again
         && world.slurm.as_ref().is_some_and(|slurm| {
             let seen = slurm.nodes.get(node);
             seen.is_some_and(|seen| seen.flags.powering_up) && !may_have_registered(slurm, node)
         })
+}
+
+/// When Slurm had asked for `node` at the latest, by its own word; none while it has not. slurmctld
+/// (22.05 to 26.05: `waiting_for_node_boot`) does not hear a slurmd that seems to have started
+/// before that, whole seconds, until ResumeTimeout. A node that Slurm neither waits for nor is
+/// about to ask for has nothing to wait for.
+#[must_use]
+pub fn asked_by_slurm(world: &World, node: &NodeName) -> Option<Time> {
+    match world.records.get(node)?.wish {
+        Wish::Up { since } => Some(since),
+        Wish::Early { .. } | Wish::Down { .. } => None,
+        Wish::Unasked => {
+            let seen = world.slurm.as_ref()?.nodes.get(node);
+            seen.is_none_or(|seen| !seen.is_off()).then_some(world.now)
+        }
+    }
 }
 
 /// Whether Slurm's whole look says that no job can be on `node`'s VM: no job names the node, and

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 mod absent;
 mod faulty;
 mod found;
+mod heard;
 mod held;
 mod lost;
 mod orders;
@@ -186,6 +187,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         .iter()
         .map(|action| match action {
             Action::CreateVm { .. } => "create",
+            Action::StartSlurmd { .. } => "start-slurmd",
             Action::DestroyVm { .. } => "destroy",
             Action::SetDown { .. } => "down",
             Action::ReturnNode { .. } => "return",

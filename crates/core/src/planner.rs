@@ -12,6 +12,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 mod admit;
+mod comes_up;
 mod others;
 mod own;
 
@@ -157,14 +158,13 @@ impl<'a> Planner<'a> {
             Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up if matches!(wish, Wish::Down { .. }) => {
                 self.ordered_down(node, record, vm);
             }
-            Phase::Asked | Phase::Booting | Phase::Ready if wish != Wish::Unasked && self.is_late(vm) => {
+            Phase::Asked | Phase::Booting | Phase::Ready
+                if matches!(wish, Wish::Up { .. }) && self.is_late(vm) =>
+            {
                 self.late(node, vm);
             }
             Phase::Asked => self.finish_creation(node, vm),
-            Phase::Booting | Phase::Ready => self.hold(
-                node,
-                format!("its VM {node}.{} is {}", vm.generation, vm.phase.word()),
-            ),
+            Phase::Booting | Phase::Ready => self.comes_up(node, vm),
             Phase::Up if self.world.is_unbacked(node) => self.give_up_for_now(
                 node,
                 &format!(
@@ -591,7 +591,7 @@ fn ordered_at(wish: Wish, vm: &VmRecord) -> Time {
     match (wish, &vm.phase) {
         (Wish::Down { since }, Phase::Destroying { .. }) => since.max(vm.since),
         (Wish::Down { since }, _) => since,
-        (Wish::Up { .. } | Wish::Unasked, _) => vm.since,
+        (Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked, _) => vm.since,
     }
 }
 

@@ -46,6 +46,13 @@ pub struct Policy {
     pub admit_patience: Millis,
     /// A job that has waited for room this long is not overtaken any more.
     pub overtake_limit: Millis,
+    /// Whether guests start slurmd only when they are told. Else their VMs are not made before
+    /// Slurm itself asks for the nodes.
+    pub guests_wait: bool,
+    /// A slurmd that Slurm has not heard after this time, while it waits for the node, is started again,
+    pub unheard_grace: Millis,
+    /// but not more often than this in all.
+    pub slurmd_starts: u32,
     /// How long the VMs of a failed job stay that asked for it.
     pub keep_failed: Millis,
     /// Looks older than this are not acted on.
@@ -77,6 +84,9 @@ impl Default for Policy {
             breaker_pause: Millis::secs(60),
             admit_patience: Millis::secs(30),
             overtake_limit: Millis::secs(600),
+            guests_wait: false,
+            unheard_grace: Millis::secs(10),
+            slurmd_starts: 3,
             keep_failed: Millis::secs(3600),
             look_max_age: Millis::secs(60),
             mark_patience: Millis::secs(5),

@@ -22,42 +22,51 @@ pub enum Verdict {
 }
 
 impl World {
-    /// Orders the VMs of jobs whose prologs wait (each since then), by the last look at Slurm:
-    /// ResumeProgram's order, which comes later, then changes nothing. The nodes are Slurm's
-    /// word, not the asker's.
+    /// Wants the VMs of jobs whose prologs wait (each since then), by the last look at Slurm. Their
+    /// slurmds wait until Slurm asks itself, by ResumeProgram's order or in a look. The nodes are
+    /// Slurm's word, not the asker's.
     pub fn order_for_prologs(&mut self, waiting: &[(JobId, Time)]) -> Vec<Note> {
         let Some(slurm) = &self.slurm else {
             return Vec::new();
         };
-        let mut asked: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
+        let mut asked: BTreeMap<NodeName, (Vec<JobId>, bool)> = BTreeMap::new();
         for (id, since) in waiting {
             let job = slurm
                 .jobs
                 .get(id)
                 .filter(|job| *since < self.slurm_began && job.state == JobState::Configuring);
             for node in job.iter().flat_map(|job| &job.nodes) {
-                let off = slurm
-                    .nodes
-                    .get(node)
-                    .is_some_and(|seen| seen.flags.powered_down || seen.flags.powering_up);
+                let Some(seen) = slurm.nodes.get(node) else {
+                    continue;
+                };
+                let off = seen.flags.powered_down || seen.flags.powering_up;
                 let free = self.records.get(node).is_some_and(|record| {
-                    record.vm.is_none() && record.down.is_none() && !matches!(record.wish, Wish::Up { .. })
+                    let wanted = matches!(record.wish, Wish::Early { .. } | Wish::Up { .. });
+                    record.vm.is_none() && record.down.is_none() && !wanted
                 });
                 if off && free {
-                    asked.entry(node.clone()).or_default().push(*id);
+                    // Whether Slurm has asked for it itself.
+                    let asked = asked.entry(node.clone()).or_default();
+                    asked.1 = seen.flags.powering_up;
+                    asked.0.push(*id);
                 }
             }
         }
-        let order = Order::Up {
-            force: false,
-            jobs: asked.clone(),
-        };
-        let told = asked.into_iter().map(|(node, jobs)| {
-            self.order(&node, &order, self.now);
-            let text = format!(
-                "given to job {}, whose prolog waits: Slurm's order follows",
-                jobs[0]
-            );
+        let told = asked.into_iter().map(|(node, (jobs, asked))| {
+            let text = match asked {
+                true => format!("given to job {}, whose prolog waits, and asked for", jobs[0]),
+                false => format!(
+                    "given to job {}, whose prolog waits: Slurm's order follows",
+                    jobs[0]
+                ),
+            };
+            match asked {
+                true => {
+                    let jobs = [(node.clone(), jobs)].into();
+                    drop(self.order(&node, &Order::Up { force: false, jobs }, self.now));
+                }
+                false => self.order_early(&node, jobs),
+            }
             Note::node(&node, "prolog-asked", text)
         });
         told.collect()

@@ -190,8 +190,9 @@ impl Rounds {
         let told = match &step.action {
             Action::CreateVm { .. } => Some("vm-asked"),
             Action::DestroyVm { .. } => Some("vm-destroy-asked"),
-            // Told when Slurm has answered.
-            Action::SetDown { .. }
+            // Told when the guest or Slurm has answered.
+            Action::StartSlurmd { .. }
+            | Action::SetDown { .. }
             | Action::ReturnNode { .. }
             | Action::StartNow { .. }
             | Action::Admit { .. }

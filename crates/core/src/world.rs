@@ -148,14 +148,14 @@ impl NodeRecord {
     /// was here to see it. A wait begins anew then, where it would not end before that time.
     pub fn not_after(&mut self, now: Time, policy: &Policy) {
         match &mut self.wish {
-            Wish::Up { since } | Wish::Down { since } => *since = now.min(*since),
+            Wish::Early { since } | Wish::Up { since } | Wish::Down { since } => *since = now.min(*since),
             Wish::Unasked => {}
         }
         if let Some(at) = &mut self.trouble.retry_at {
             *at = (now + policy.retry_max).min(*at);
         }
         if let Some(vm) = &mut self.vm {
-            for at in [&mut vm.asked, &mut vm.since]
+            for at in [&mut vm.asked, &mut vm.since, &mut vm.starts.last]
                 .into_iter()
                 .chain(&mut vm.missing_since)
             {
@@ -185,6 +185,12 @@ pub enum Wish {
     /// Nothing yet, as far as we know: a VM found is kept while it may run a job.
     #[default]
     Unasked,
+    /// A job has the node, as the job's prolog says, and Slurm is about to ask for it: a VM is
+    /// made, and its slurmd waits for Slurm's own word.
+    Early {
+        /// Since when.
+        since: Time,
+    },
     /// Back the node with a VM.
     Up {
         /// Since when.
@@ -210,7 +216,7 @@ pub struct VmRecord {
     pub spec: Option<VmSpec>,
     /// Where it is in its life.
     pub phase: Phase,
-    /// When it was asked for.
+    /// When it was asked for; of one that was made early, when Slurm asked.
     pub asked: Time,
     /// When the phase began.
     pub since: Time,
@@ -218,6 +224,17 @@ pub struct VmRecord {
     pub missing_since: Option<Time>,
     /// Until when it stays though its job has failed, because that asked for it.
     pub kept: Option<Time>,
+    /// How often its guest was told to start slurmd.
+    pub starts: Starts,
+}
+
+/// How often a guest was told to start slurmd, where guests wait for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Starts {
+    /// How often.
+    pub times: u32,
+    /// When last.
+    pub last: Time,
 }
 
 /// A VM's phase; see the picture above.
@@ -484,6 +501,7 @@ impl World {
                     since: now,
                     missing_since: None,
                     kept: None,
+                    starts: Starts::default(),
                 });
             }
             Action::DestroyVm { tag, id, cause, .. } => {
@@ -509,7 +527,8 @@ impl World {
             | Action::TurnAway { job, .. } => {
                 self.busy_jobs.insert(*job);
             }
-            Action::SetDown { .. }
+            Action::StartSlurmd { .. }
+            | Action::SetDown { .. }
             | Action::ReturnNode { .. }
             | Action::EndWithJob { .. }
             | Action::PowerDown { .. } => {}

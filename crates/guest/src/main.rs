@@ -20,7 +20,7 @@ mod slurm;
 use channel::Channel;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use thiao_guest::auth::Auth;
 use thiao_guest::one::{OneGate, Told};
 use thiao_guest::protocol::{Card, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request};
@@ -30,6 +30,9 @@ const START_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long the channel or the context disk may take to appear after the modules were loaded.
 const APPEAR_LIMIT: Duration = Duration::from_secs(20);
+
+/// slurmd waits no longer than for the end of a second, whatever is told.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The pause before slurmd is started again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -135,6 +138,7 @@ fn run() -> Result<(), String> {
         events,
         history: Vec::new(),
         stage: Stage::Waiting,
+        starts: Starts::none(),
     };
     match Source::find()? {
         Source::Channel(channel) => {
@@ -146,7 +150,9 @@ fn run() -> Result<(), String> {
             guest.report(Phase::Waiting, None);
             button::attend(guest.events.clone());
             guest.onegate = told.onegate;
-            guest.take(told.common, told.card, SystemTime::UNIX_EPOCH)?;
+            // Its VM was not made before Slurm asked, and nobody else tells it.
+            guest.starts.ask(1, Duration::ZERO);
+            guest.take(told.common, told.card)?;
         }
     }
     guest.live(&inbox)
@@ -174,16 +180,42 @@ enum Stage {
     /// Took a context; these tasks are not through yet.
     Preparing {
         context: Box<OneContext>,
-        /// When the VM was asked for; long ago where nobody says.
-        asked: SystemTime,
         missing: Vec<Phase>,
     },
+    /// Has all but slurmd.
+    Prepared { context: Box<OneContext> },
     /// slurmd runs under this process id, the first one since then.
     Running {
         context: Box<OneContext>,
         slurmd: u32,
         since: Instant,
+        /// It was ended, to be started again.
+        ended: bool,
     },
+}
+
+/// Which start of slurmd was asked for, and which was made.
+struct Starts {
+    asked: u32,
+    not_before: Instant,
+    made: u32,
+}
+
+impl Starts {
+    fn none() -> Self {
+        Self {
+            asked: 0,
+            not_before: Instant::now(),
+            made: 0,
+        }
+    }
+
+    fn ask(&mut self, number: u32, wait: Duration) {
+        if number > self.asked {
+            self.asked = number;
+            self.not_before = Instant::now() + wait.min(LONGEST_WAIT);
+        }
+    }
 }
 
 struct Guest {
@@ -194,6 +226,7 @@ struct Guest {
     events: Sender<Event>,
     history: Vec<Report>,
     stage: Stage,
+    starts: Starts,
 }
 
 impl Guest {
@@ -205,13 +238,19 @@ impl Guest {
                 Event::Reached(phase, Ok(())) => self.reached(phase),
                 Event::Reached(_, Err(error)) => Err(error),
                 Event::Ended(pid, how) => match &self.stage {
-                    Stage::Running { slurmd, since, .. } if *slurmd == pid => {
-                        if since.elapsed() > START_LIMIT || slurm::job_processes_left() {
+                    Stage::Running {
+                        slurmd, since, ended, ..
+                    } if *slurmd == pid => {
+                        let old = since.elapsed() > START_LIMIT || slurm::job_processes_left();
+                        if old && !ended {
                             return self.wind_up(&how);
                         }
                         self.again(&how)
                     }
-                    Stage::Waiting | Stage::Preparing { .. } | Stage::Running { .. } => Ok(()),
+                    Stage::Waiting
+                    | Stage::Preparing { .. }
+                    | Stage::Prepared { .. }
+                    | Stage::Running { .. } => Ok(()),
                 },
                 // Who presses it wants this guest gone, whatever runs.
                 Event::Pressed => {
@@ -233,13 +272,18 @@ impl Guest {
                 Ok(())
             }
             Request::Clock(unix_ns) => context::set_clock(unix_ns),
+            Request::Slurmd { number, wait_ms } => {
+                self.starts.ask(number, Duration::from_millis(wait_ms));
+                self.start_slurmd()
+            }
             Request::Context(context) => match &self.stage {
                 Stage::Waiting => {
                     context::refresh(&context.seed, context.clock)?;
-                    let asked = SystemTime::UNIX_EPOCH + Duration::from_millis(context.asked_ms);
-                    self.take(context.common, context.card, asked)
+                    self.take(context.common, context.card)
                 }
-                Stage::Preparing { context: mine, .. } | Stage::Running { context: mine, .. } => {
+                Stage::Preparing { context: mine, .. }
+                | Stage::Prepared { context: mine }
+                | Stage::Running { context: mine, .. } => {
                     let context = context.common;
                     if mine.id != context.id {
                         eprintln!(
@@ -255,7 +299,7 @@ impl Guest {
     }
 
     /// Takes the identity, then lets munged start while the shares are mounted.
-    fn take(&mut self, context: OneContext, card: Card, asked: SystemTime) -> Result<(), String> {
+    fn take(&mut self, context: OneContext, card: Card) -> Result<(), String> {
         context::apply(&context, card.address)?;
         self.report(Phase::Configured, None);
         // Before munged, which looks for its address on the card.
@@ -275,7 +319,6 @@ impl Guest {
         self.task(Phase::Shares, move || shares.iter().try_for_each(mount::share));
         self.stage = Stage::Preparing {
             context: Box::new(context),
-            asked,
             missing,
         };
         Ok(())
@@ -294,41 +337,73 @@ impl Guest {
 
     fn reached(&mut self, phase: Phase) -> Result<(), String> {
         self.report(phase, None);
-        let Stage::Preparing {
-            context,
-            asked,
-            missing,
-        } = &mut self.stage
-        else {
+        let Stage::Preparing { context, missing } = &mut self.stage else {
             return Ok(());
         };
         missing.retain(|other| *other != phase);
-        if missing.is_empty() {
-            // For who reads the console, and for tests: what slurmd will find.
-            println!("thiao-guest: {}", slurm::seen());
-            std::thread::sleep(slurm::left_of_second(*asked, SystemTime::now()));
-            let slurmd = slurm::slurmd(context)?;
-            let context = context.clone();
-            self.stage = Stage::Running {
-                context,
-                slurmd,
-                since: Instant::now(),
-            };
-            self.report(Phase::Slurmd, None);
-            if let Some(onegate) = self.onegate.take() {
-                onegate::say_ready(onegate);
-            }
+        if !missing.is_empty() {
+            return Ok(());
         }
+        let context = context.clone();
+        self.stage = Stage::Prepared { context };
+        // For who reads the console, and for tests: what slurmd will find.
+        println!("thiao-guest: {}", slurm::seen());
+        self.report(Phase::Prepared, None);
+        self.start_slurmd()
+    }
+
+    /// Starts slurmd, if that was asked for and all else is there; or has it end, so that it is started again.
+    fn start_slurmd(&mut self) -> Result<(), String> {
+        let Starts {
+            asked,
+            not_before,
+            made,
+        } = self.starts;
+        if made >= asked {
+            return Ok(());
+        }
+        match &mut self.stage {
+            Stage::Waiting | Stage::Preparing { .. } => return Ok(()),
+            Stage::Prepared { context } => {
+                std::thread::sleep(not_before.saturating_duration_since(Instant::now()));
+                let slurmd = slurm::slurmd(context)?;
+                let context = context.clone();
+                self.stage = Stage::Running {
+                    context,
+                    slurmd,
+                    since: Instant::now(),
+                    ended: false,
+                };
+                self.report(Phase::Slurmd, None);
+                if let Some(onegate) = self.onegate.take() {
+                    onegate::say_ready(onegate);
+                }
+            }
+            // One that was heard after all may have a job.
+            Stage::Running { .. } if slurm::job_processes_left() => {}
+            Stage::Running { slurmd, ended, .. } => *ended = slurm::end(*slurmd),
+        }
+        self.starts.made = asked;
         Ok(())
     }
 
     /// slurmd gives up after 10 s without slurmctld, which may just be restarting: try again for a while.
+    /// The pause is also for the second in which Slurm may have asked anew.
     fn again(&mut self, how: &str) -> Result<(), String> {
-        let Stage::Running { context, slurmd, .. } = &mut self.stage else {
+        let Stage::Running {
+            context,
+            slurmd,
+            since,
+            ended,
+        } = &mut self.stage
+        else {
             return Ok(());
         };
         std::thread::sleep(AGAIN);
         *slurmd = slurm::slurmd(context)?;
+        if std::mem::take(ended) {
+            *since = Instant::now();
+        }
         if !self
             .history
             .iter()

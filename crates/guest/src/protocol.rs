@@ -7,6 +7,8 @@
 //!     |   context ->                  |   identity, secrets, users, shares
 //!     |   <- report configured        |
 //!     |   <- report munge, shares     |   in any order
+//!     |   <- report prepared          |   all is there but slurmd
+//!     |   slurmd ->                   |   Slurm has asked for the node; may come before the rest
 //!     |   <- report slurmd            |   slurmd runs
 //!     |   status ->                   |   at any time: all reports once more
 //! ```
@@ -79,6 +81,13 @@ pub const MAX_LINE: usize = 1 << 20;
 pub enum Request {
     /// Take this identity. The same one twice is harmless.
     Context(Box<Context>),
+    /// Start slurmd: Slurm has asked for the node. A number that was told before is harmless.
+    Slurmd {
+        /// Which start it is; after the first one, slurmd is ended before.
+        number: u32,
+        /// How long to wait with it, in milliseconds.
+        wait_ms: u64,
+    },
     /// Say all reports once more.
     Status,
     /// Set the clock: nanoseconds since the Unix epoch.
@@ -111,9 +120,12 @@ pub enum Phase {
     Munge,
     /// All shares are mounted.
     Shares,
+    /// All is there but slurmd.
+    Prepared,
     /// slurmd was started.
     Slurmd,
-    /// slurmd ended soon after its start, as it does when slurmctld does not answer; it is started again.
+    /// slurmd is started again: it ended soon after its start, as it does when slurmctld does not
+    /// answer, or slurmctld has not heard it.
     SlurmdAgain,
     /// slurmd ended; the guest ends when no job's process is left.
     SlurmdEnded,
@@ -131,6 +143,7 @@ impl Phase {
             Phase::Network => "network up",
             Phase::Munge => "munged answers",
             Phase::Shares => "shares mounted",
+            Phase::Prepared => "guest prepared",
             Phase::Slurmd => "slurmd started",
             Phase::SlurmdAgain => "slurmd started again",
             Phase::SlurmdEnded => "slurmd ended",
@@ -150,9 +163,6 @@ pub struct Context {
     pub card: Card,
     /// The clock, in nanoseconds since the Unix epoch.
     pub clock: u64,
-    /// When the VM was asked for, in milliseconds since the Unix epoch: not before Slurm asked for the node.
-    #[serde(default)]
-    pub asked_ms: u64,
     /// Random bytes in hexadecimal: guests restored from one template share their generator's state.
     pub seed: Secret,
 }
@@ -346,7 +356,6 @@ mod tests {
                 mac: [2, 0, 10, 9, 0, 7],
             },
             clock: 1,
-            asked_ms: 1,
             seed: Secret::from_bytes(&[1, 2]),
         }
     }

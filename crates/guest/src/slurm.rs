@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use thiao_guest::auth::Auth;
 use thiao_guest::protocol::{OneContext, Secret};
 
@@ -86,21 +86,6 @@ pub fn seen() -> String {
     format!("{cpus} CPUs, {total} MiB of memory, {free} MiB of it free")
 }
 
-/// How much is left of the second in which the VM was asked for; slurmd is to start after it.
-///
-/// slurmd tells its age in whole seconds of another beat than slurmctld's clock: one that
-/// starts within the second of slurmctld's request may look older than the request. slurmctld
-/// takes that for a registration from before the boot, and waits in vain until ResumeTimeout
-/// (`waiting_for_node_boot` and `get_up_time` in Slurm 22.05; seen on a node that starts within 0.3 s).
-pub fn left_of_second(asked: SystemTime, now: SystemTime) -> Duration {
-    let age = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (asked, now) = (age(asked), age(now));
-    if asked.as_secs() != now.as_secs() {
-        return Duration::ZERO;
-    }
-    Duration::from_secs(now.as_secs() + 1).saturating_sub(now)
-}
-
 /// Starts slurmd; returns its process id. `-b` says that the node has just
 /// booted, which a guest restored from a template has not: without it slurmctld
 /// waits for a boot time later than its resume request.
@@ -145,6 +130,14 @@ fn key_variable(key: &Secret) -> &'static str {
         Some(b'{') => "SLURM_SACK_JWKS",
         Some(_) | None => "SLURM_SACK_KEY",
     }
+}
+
+/// Ends slurmd at once; whether it will be gone.
+pub fn end(slurmd: u32) -> bool {
+    let pid = i32::try_from(slurmd)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok())
 }
 
 fn daemon(program: &str) -> Command {
@@ -192,17 +185,5 @@ mod tests {
         assert_eq!(variable(b"random"), "SLURM_SACK_KEY");
         assert_eq!(variable(b"\n{\"keys\":[]}"), "SLURM_SACK_JWKS");
         assert_eq!(variable(b""), "SLURM_SACK_KEY");
-    }
-
-    #[test]
-    fn slurmd_starts_after_the_second_of_the_request() {
-        let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
-        let left = |asked, now| left_of_second(at(asked), at(now)).as_millis();
-        assert_eq!(left(7_300, 7_900), 100);
-        assert_eq!(left(7_000, 7_000), 1_000);
-        assert_eq!(left(7_999, 8_000), 0);
-        // Not told; and a clock that was set back.
-        assert_eq!(left(0, 7_900), 0);
-        assert_eq!(left(9_000, 7_900), 0);
     }
 }

@@ -56,7 +56,6 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
         },
         seed: Secret::from_bytes(&seed()?),
         clock: clock(),
-        asked_ms: record.created_ms,
     })
 }
 

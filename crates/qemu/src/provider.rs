@@ -20,7 +20,7 @@ use crate::export::Exports;
 use crate::image::Image;
 use crate::machine;
 use crate::settings::Settings;
-use crate::vmdir::{self, Facts, Life, Moment, Record, Told};
+use crate::vmdir::{self, Facts, Life, Moment, Record, SlurmdStart, Told};
 use crate::warm::{Ready, Warmth};
 use hear::{CONTEXT_SENT, heard};
 use std::collections::BTreeMap;
@@ -70,6 +70,8 @@ struct Vm {
     starting: bool,
     stopping: bool,
     context_sent: bool,
+    /// The start of slurmd that its guest knows of, or is to be told.
+    start: Option<SlurmdStart>,
     reports: Vec<(Phase, Option<String>)>,
     story: Vec<Moment>,
 }
@@ -307,6 +309,7 @@ impl Vm {
             record: Record::read(folder),
             // What was written to QEMU's socket reaches the guest even if we were ended since.
             context_sent: story.iter().any(|(_, what)| what == CONTEXT_SENT),
+            start: SlurmdStart::read(folder),
             story,
             ..Self::default()
         }

@@ -4,6 +4,7 @@
 //! | in it | written by | means |
 //! |---|---|---|
 //! | `vm.json` | us, before QEMU starts | who and where it is |
+//! | `slurmd.json` | us, before the guest hears it | which start of slurmd is due, and when |
 //! | `life` | locked by QEMU while it lives | it runs: nothing else proves it |
 //! | `pid` | QEMU | whom to kill |
 //! | `timeline` | us | what it reached, and when |
@@ -24,6 +25,7 @@ use thiao_core::view::VmState;
 use thiao_guest::protocol::Phase;
 
 const RECORD_FILE: &str = "vm.json";
+const START_FILE: &str = "slurmd.json";
 const TIMELINE_FILE: &str = "timeline";
 const LIFE_FILE: &str = "life";
 
@@ -77,19 +79,43 @@ impl Record {
 
     /// Writes it into the VM's folder, as a whole and durably.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
-        let path = folder.join(RECORD_FILE);
-        let fresh = folder.join("vm.json.new");
-        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::io("write", &path, e.into()))?;
-        private_file(&fresh)
-            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&fresh, &path))
-            .map_err(|e| Error::io("write", &path, e))
+        write_whole(folder, RECORD_FILE, self)
     }
 
     /// Reads it; `None` when it is not there or not whole.
     pub fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(folder.join(RECORD_FILE)).ok()?).ok()
     }
+}
+
+/// The start of slurmd that a guest was told last, or is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlurmdStart {
+    /// Which it is, from 1 on.
+    pub number: u32,
+    /// Not before then, in milliseconds since the Unix epoch.
+    pub not_before_ms: u64,
+}
+
+impl SlurmdStart {
+    /// Writes it into the VM's folder, as a whole and durably.
+    pub fn write(&self, folder: &Path) -> Result<(), Error> {
+        write_whole(folder, START_FILE, self)
+    }
+
+    /// Reads it; `None` when none was due yet.
+    pub fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(folder.join(START_FILE)).ok()?).ok()
+    }
+}
+
+fn write_whole(folder: &Path, name: &str, what: &impl Serialize) -> Result<(), Error> {
+    let (path, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
+    let text = serde_json::to_vec_pretty(what).map_err(|e| Error::io("write", &path, e.into()))?;
+    private_file(&fresh)
+        .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&fresh, &path))
+        .map_err(|e| Error::io("write", &path, e))
 }
 
 fn private_file(path: &Path) -> io::Result<File> {

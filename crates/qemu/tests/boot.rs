@@ -135,7 +135,9 @@ impl Lab {
         }
     }
 
+    /// Has slurmd start, and waits for that.
     fn ready(&self, qemu: &Qemu, id: &VmId) {
+        qemu.start_slurmd(id, 1, Duration::ZERO).unwrap();
         self.wait(qemu, id, Duration::from_secs(90), |state| {
             *state == VmState::Ready
         });
@@ -169,6 +171,40 @@ fn told(qemu: &Qemu, id: &VmId, what: &str) -> usize {
         .count()
 }
 
+/// Waits until this was told of the VM.
+fn until_told(qemu: &Qemu, id: &VmId, what: &str) {
+    let started = Instant::now();
+    while told(qemu, id, what) == 0 {
+        assert!(
+            started.elapsed() < Duration::from_secs(90),
+            "no \"{what}\": {:?}",
+            qemu.timeline(id)
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A guest has all else, and no slurmd before it is told.
+fn waits_with_slurmd(qemu: &Qemu, id: &VmId) {
+    until_told(qemu, id, "guest prepared");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(told(qemu, id, "slurmd started"), 0);
+    assert_eq!(qemu.look().unwrap().vms[0].state, VmState::Booting);
+}
+
+/// A number that the guest knows changes nothing, the next one ends slurmd and starts it.
+fn starts_slurmd_again(qemu: &Qemu, id: &VmId) {
+    qemu.start_slurmd(id, 1, Duration::ZERO).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(told(qemu, id, "slurmd started again"), 0);
+    qemu.start_slurmd(id, 2, Duration::ZERO).unwrap();
+    until_told(qemu, id, "slurmd started again: signal 9");
+    assert!(
+        qemu.start_slurmd(&VmId::new("n8.1").unwrap(), 1, Duration::ZERO)
+            .is_err()
+    );
+}
+
 /// The whole life of VMs; cold and warm are told apart by their story.
 fn life(warm: bool) {
     let lab = Lab::new(warm);
@@ -186,7 +222,9 @@ fn life(warm: bool) {
         first
     );
     assert_eq!(pid(&lab, &first), process, "the same tag starts nothing twice");
+    waits_with_slurmd(&qemu, &first);
     lab.ready(&qemu, &first);
+    starts_slurmd_again(&qemu, &first);
     assert_eq!(told(&qemu, &first, "guest restored"), usize::from(warm));
     assert!(lab.woken.load(Ordering::SeqCst) > 0);
 

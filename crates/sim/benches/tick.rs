@@ -193,6 +193,7 @@ fn up(i: usize, now: Time) -> NodeRecord {
             since,
             missing_since: None,
             kept: None,
+            starts: Default::default(),
         }),
         jobs: vec![job_id(i)],
         acted: since,

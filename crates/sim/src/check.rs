@@ -35,6 +35,8 @@ pub enum Invariant {
     AllEndsWell,
     /// 6: what cannot be backed is told before Slurm gives up on it by itself.
     ToldInTime,
+    /// 6: a slurmd starts when slurmctld hears it.
+    Heard,
     /// 7.
     Bounded,
     /// 8: who gets no VM is told why.
@@ -60,6 +62,7 @@ impl Invariant {
             Invariant::NoActOnFailedLook => "5-no-act-on-a-failed-look",
             Invariant::AllEndsWell => "6-all-ends-well",
             Invariant::ToldInTime => "6-told-in-time",
+            Invariant::Heard => "6-heard",
             Invariant::Bounded => "7-bounded",
             Invariant::Explained => "8-explained",
             Invariant::PlansAreSound => "plans-are-sound",
@@ -206,6 +209,7 @@ impl Checker {
         let left_alone = meddled.into_iter().next().map_or(left_alone, Err);
         self.ask(Invariant::OthersLeftAlone, left_alone)?;
         self.ask(Invariant::ToldInTime, told_in_time(slurm, setup))?;
+        self.ask(Invariant::Heard, heard(slurm, setup))?;
         let bounded = starts_bounded(round, controller, setup).and_then(|()| bounded(provider, setup));
         self.ask(Invariant::Bounded, bounded)
     }
@@ -284,6 +288,7 @@ impl Checker {
             Action::SetDown { node, .. } => self.ordered_down(node).is_some() || unshown,
             Action::PowerDown { .. } => false,
             Action::CreateVm { .. }
+            | Action::StartSlurmd { .. }
             | Action::ReturnNode { .. }
             | Action::StartNow { .. }
             | Action::Admit { .. }
@@ -384,16 +389,26 @@ fn told_in_time(slurm: &Slurm, setup: &Setup) -> Result<(), String> {
     if slurm.resume_timeouts == 0 {
         return Ok(());
     }
-    let about = |fault: &Fault| setup.faults.of(*fault) > 0;
-    let tellable = Fault::ALL
-        .iter()
-        .filter(|fault| about(fault))
-        .all(|fault| TELLABLE.contains(fault));
+    let tellable = is_tellable(setup);
     let patient = setup.rules.resume_timeout >= setup.told_within();
     if tellable && patient {
         return Err("Slurm's ResumeTimeout ran out before it was told of a failure".into());
     }
     Ok(())
+}
+
+/// Whether only the provider goes wrong.
+fn is_tellable(setup: &Setup) -> bool {
+    let mut about = Fault::ALL.iter().filter(|fault| setup.faults.of(**fault) > 0);
+    about.all(|fault| TELLABLE.contains(fault))
+}
+
+/// 6. A person may resume a node that Slurm is just about to ask for, and records may be lost.
+fn heard(slurm: &Slurm, setup: &Setup) -> Result<(), String> {
+    if slurm.unheard == 0 || !setup.policy.guests_wait || !is_tellable(setup) {
+        return Ok(());
+    }
+    Err("a slurmd was started before Slurm had asked for its node, and is not heard".into())
 }
 
 /// 7. Nothing is begun beyond the cap. VMs that are found and adopted may be more.

@@ -322,7 +322,7 @@ impl Controller {
                 || plan.steps.iter().any(|step| step.action.node() == Some(node))
         };
         let wants = |node: &NodeName, record: &NodeRecord| {
-            let up = matches!(record.wish, Wish::Up { .. });
+            let up = matches!(record.wish, Wish::Early { .. } | Wish::Up { .. });
             up && record.vm.is_none() && !self.rounds.world.busy.contains(node)
         };
         // In job mode a job's nodes are decided together: what is told of it or of one is told of all.

@@ -128,6 +128,8 @@ fn rules(rng: &mut Rng, least: Millis) -> Rules {
         idle_on_suspend: rng.coin(),
         suspends_returned: rng.coin(),
         sweep: seconds(rng, 1, 30),
+        // As with a ResumeRate, which has jobs wait for their turn.
+        asks_after: seconds(rng, 1, 10),
         resume_timeout: seconds(rng, 35, 120).max(least),
         suspend_time: seconds(rng, 3, 120),
         suspend_timeout: seconds(rng, 2, 10),
@@ -147,6 +149,8 @@ fn policy(rng: &mut Rng, nodes: usize) -> Policy {
         tries_before_down: u32::try_from(rng.between(1, 4)).unwrap_or(1),
         breaker_failures: u32::try_from(rng.between(2, 8)).unwrap_or(2),
         max_starting: place(rng, 1, 4).max(nodes / 8),
+        guests_wait: rng.coin(),
+        unheard_grace: seconds(rng, 3, 15),
         ..few
     }
 }

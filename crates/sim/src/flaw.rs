@@ -11,7 +11,7 @@ use thiao_core::journal::{Entry, Journal};
 use thiao_core::plan::{Action, Step};
 use thiao_core::policy::Policy;
 use thiao_core::view::{ProviderView, SlurmView, VmState, VmView, Whose};
-use thiao_core::world::{NodeRecord, World};
+use thiao_core::world::{NodeRecord, Wish, World};
 
 /// Declares the flaws with what each does wrong.
 macro_rules! flaws {
@@ -86,6 +86,8 @@ flaws! {
     LeavesOthersJobs "leaves-others-jobs",
     /// An order counts until there is another, whatever Slurm shows.
     OrdersOutliveSlurm "orders-outlive-slurm",
+    /// slurmd starts by the prolog's word, before Slurm has asked for its node.
+    StartsSlurmdEarly "starts-slurmd-early",
 }
 
 impl FromStr for Flaw {
@@ -213,6 +215,13 @@ impl Flaw {
             }
             Some(Self::LeavesOrphans) => world.strays.clear(),
             Some(Self::OrdersOutliveSlurm) => world.powers.clear(),
+            Some(Self::StartsSlurmdEarly) => {
+                for record in world.records.values_mut() {
+                    if let Wish::Early { since } = record.wish {
+                        record.wish = Wish::Up { since };
+                    }
+                }
+            }
             _ => {}
         }
     }

@@ -34,6 +34,7 @@ pub fn harm(
         Action::DestroyVm { tag, .. } => &tag.node,
         Action::SetDown { node, .. } | Action::PowerDown { node } => node,
         Action::CreateVm { .. }
+        | Action::StartSlurmd { .. }
         | Action::ReturnNode { .. }
         | Action::StartNow { .. }
         | Action::Admit { .. }
@@ -90,7 +91,7 @@ pub fn perform(
     let slurm_knows =
         |node| slurm.answers(now) && slurm.nodes.get(node).is_some_and(|n| n.unknown_until <= now);
     let possible = match action {
-        Action::CreateVm { .. } | Action::DestroyVm { .. } => true,
+        Action::CreateVm { .. } | Action::StartSlurmd { .. } | Action::DestroyVm { .. } => true,
         Action::SetDown { node, .. }
         | Action::ReturnNode { node }
         | Action::EndWithJob { node }
@@ -107,6 +108,17 @@ pub fn perform(
     }
     match action {
         Action::CreateVm { .. } => {}
+        Action::StartSlurmd {
+            tag,
+            id,
+            number,
+            asked,
+        } => {
+            let after = Time((asked.0 / 1000 + 1) * 1000);
+            if !provider.start_slurmd(tag, id.as_ref(), *number, after.max(now)) {
+                return Outcome::Failed("there is no such VM".into());
+            }
+        }
         Action::DestroyVm { tag, id, hard, .. } => {
             if !provider.destroy(tag, id.as_ref(), *hard, faults, now) {
                 return if faults.strikes(Fault::ActUnanswered) {

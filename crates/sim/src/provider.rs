@@ -4,6 +4,7 @@ use crate::faults::{Fault, Faults};
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use thiao_core::ids::{HostName, Millis, Time, VmId, VmTag};
+use thiao_core::policy::Policy;
 use thiao_core::view::{HostView, ProviderView, VmSpec, VmState, VmView};
 
 /// The oldest state that a stale listing shows.
@@ -20,6 +21,8 @@ pub struct Provider {
     last: Option<(Time, ProviderView)>,
     next: u64,
     overhead_mb: u64,
+    /// Whether guests start slurmd only when they are told.
+    guests_wait: bool,
     rng: Rng,
 }
 
@@ -34,8 +37,14 @@ pub struct Vm {
     pub outsider: bool,
     /// When it leaves `Pending`.
     placed_at: Time,
-    /// When its guest says Ready.
-    ready_at: Option<Time>,
+    /// When its guest has all but slurmd; none if it hangs.
+    prepared_at: Option<Time>,
+    /// Which start of slurmd is due, and when at the earliest.
+    due: (u32, Option<Time>),
+    /// When slurmd was started last.
+    pub slurmd: Option<Time>,
+    /// How long a slurmd takes to register; none if it never does.
+    registers_after: Option<Millis>,
     /// When its slurmd registers; none after it did, or if it never will.
     pub registers_at: Option<Time>,
     dies_at: Option<Time>,
@@ -67,6 +76,20 @@ impl Vm {
         self.hung = true;
     }
 
+    /// Starts slurmd when that is due and all else is there; whether it runs.
+    fn starts_slurmd(&mut self, now: Time) -> bool {
+        let (Some(prepared), (_, Some(due))) = (self.prepared_at, self.due) else {
+            return self.slurmd.is_some();
+        };
+        let at = prepared.max(due);
+        if at <= now {
+            self.due.1 = None;
+            self.slurmd = Some(at);
+            self.registers_at = self.registers_after.map(|after| at + after);
+        }
+        self.slurmd.is_some()
+    }
+
     /// Whether a slurmd in it could do its work.
     #[must_use]
     pub fn works(&self) -> bool {
@@ -77,13 +100,14 @@ impl Vm {
 impl Provider {
     /// A provider without VMs.
     #[must_use]
-    pub fn new(hosts: Vec<HostView>, overhead_mb: u64, rng: Rng) -> Self {
+    pub fn new(hosts: Vec<HostView>, policy: &Policy, rng: Rng) -> Self {
         Self {
             hosts,
             vms: BTreeMap::new(),
             last: None,
             next: 1,
-            overhead_mb,
+            overhead_mb: policy.overhead_mb,
+            guests_wait: policy.guests_wait,
             rng,
         }
     }
@@ -96,7 +120,7 @@ impl Provider {
             vm.hung |= vm.hangs_at.is_some_and(|at| at <= now);
             if vm.dies_at.is_some_and(|at| at <= now) {
                 vm.view.state = VmState::Dead("it ended by itself".into());
-            } else if vm.ready_at.is_some_and(|at| at <= now) {
+            } else if vm.starts_slurmd(now) {
                 vm.view.state = VmState::Ready;
             } else if vm.view.state == VmState::Pending && vm.placed_at <= now {
                 vm.view.state = VmState::Booting;
@@ -135,6 +159,7 @@ impl Provider {
         faults: &Faults,
         now: Time,
     ) -> Result<VmId, String> {
+        let waits = self.guests_wait;
         let same = self.vms.values().filter(|vm| vm.view.tag.as_ref() == Some(tag));
         let mut held = None;
         if let Some(vm) = same.min_by_key(|vm| (vm.is_held(), vm.view.id.clone())) {
@@ -159,8 +184,12 @@ impl Provider {
         if faults.strikes(Fault::CreateFails) {
             return Err("no image today".into());
         }
-        let boots = Millis(self.rng.between(2000, 9000));
-        let registers = boots.0 + self.rng.below(1500);
+        // One that waits for the word may be there at once.
+        let boots = match waits && self.rng.chance(300) {
+            true => Millis(100),
+            false => Millis(self.rng.between(2000, 9000)),
+        };
+        let registers_after = Millis(self.rng.below(1500));
         let silent = faults.strikes(Fault::NeverRegisters);
         let hung = silent && self.rng.coin();
         let dies = if faults.strikes(Fault::DiesBooting) {
@@ -184,8 +213,11 @@ impl Provider {
             spec: Some(spec.clone()),
             outsider: false,
             placed_at: now + Millis(self.rng.below(1500)),
-            ready_at: (!hung).then_some(now + boots),
-            registers_at: (!silent).then_some(now + Millis(registers)),
+            prepared_at: (!hung).then_some(now + boots),
+            due: if waits { (0, None) } else { (1, Some(now)) },
+            slurmd: None,
+            registers_after: (!silent).then_some(registers_after),
+            registers_at: None,
             dies_at: dies.map(|after| now + Millis(after)),
             hangs_at,
             hung: false,
@@ -220,7 +252,10 @@ impl Provider {
             spec: Some(spec.clone()),
             outsider: false,
             placed_at: Time(0),
-            ready_at: None,
+            prepared_at: None,
+            due: (0, None),
+            slurmd: None,
+            registers_after: None,
             registers_at: None,
             dies_at: None,
             hangs_at: None,
@@ -233,8 +268,24 @@ impl Provider {
     fn hold_back(&mut self, mut vm: Vm) {
         vm.view.state = VmState::Held;
         vm.view.host = None;
-        (vm.registers_at, vm.ready_at, vm.dies_at, vm.hangs_at) = (None, None, None, None);
+        (vm.prepared_at, vm.dies_at, vm.hangs_at) = (None, None, None);
         self.vms.insert(vm.view.id.clone(), vm);
+    }
+
+    /// Has the guest of this tag's VM start slurmd for the `number`th time, not before `at`; a
+    /// number that it knows changes nothing. Whether there is such a VM.
+    pub fn start_slurmd(&mut self, tag: &VmTag, id: Option<&VmId>, number: u32, at: Time) -> bool {
+        let meant = |vm: &&mut Vm| {
+            let this = vm.view.tag.as_ref() == Some(tag) && id.is_none_or(|id| *id == vm.view.id);
+            this && vm.lives() && !vm.is_held() && vm.ends_at.is_none()
+        };
+        let Some(vm) = self.vms.values_mut().find(meant) else {
+            return false;
+        };
+        if number > vm.due.0 {
+            vm.due = (number, Some(at));
+        }
+        true
     }
 
     /// Adds a VM that somebody else made.
@@ -258,7 +309,10 @@ impl Provider {
             spec: None,
             outsider: true,
             placed_at: Time(0),
-            ready_at: None,
+            prepared_at: None,
+            due: (0, None),
+            slurmd: None,
+            registers_after: None,
             registers_at: None,
             dies_at: None,
             hangs_at: None,

@@ -138,7 +138,7 @@ impl Sim {
         let all = names.iter().chain(&own).cloned();
         let mut slurm = Slurm::new(all, setup.rules.clone(), rng.fork(1));
         own.iter().for_each(|node| slurm.own_node(node));
-        let provider = Provider::new(hosts, setup.policy.overhead_mb, rng.fork(2));
+        let provider = Provider::new(hosts, &setup.policy, rng.fork(2));
         let controller = Controller::new(
             first_world(&setup, &names, &own, begin),
             disk,
@@ -258,7 +258,7 @@ impl Sim {
     fn is_steady(&self) -> bool {
         let stays = |record: &NodeRecord| match &record.vm {
             Some(vm) => vm.phase == Phase::Up,
-            None => !matches!(record.wish, Wish::Up { .. }),
+            None => !matches!(record.wish, Wish::Early { .. } | Wish::Up { .. }),
         };
         let rests = |node: &Node| matches!(node.power, Power::On | Power::Off);
         self.controller.is_quiet(self.now)
@@ -346,7 +346,8 @@ impl Sim {
             match step.action {
                 Action::CreateVm { .. } => self.summary.created += 1,
                 Action::SetDown { .. } => self.summary.downs += 1,
-                Action::DestroyVm { .. }
+                Action::StartSlurmd { .. }
+                | Action::DestroyVm { .. }
                 | Action::ReturnNode { .. }
                 | Action::StartNow { .. }
                 | Action::Admit { .. }
@@ -471,8 +472,14 @@ impl Sim {
             if vm.registers_at.take_if(|at| *at <= self.now).is_some()
                 && let Some(tag) = &vm.view.tag
             {
-                self.slurm.register(&tag.node, &vm.view.id, self.now);
-                lines.push(format!("{tag} registers ({})", vm.view.id));
+                let started = vm.slurmd.unwrap_or_default();
+                let before = self.slurm.unheard;
+                self.slurm.register(&tag.node, &vm.view.id, started, self.now);
+                let heard = match self.slurm.unheard > before {
+                    true => ", and is not heard",
+                    false => "",
+                };
+                lines.push(format!("{tag} registers ({}){heard}", vm.view.id));
             }
         }
         lines.into_iter().for_each(|line| self.tell(line));
@@ -505,7 +512,7 @@ impl Sim {
         let vms = vms.map(|vm| format!("VM {} is {:?}", vm.view.id, vm.view.state));
         // A node of job mode that was resumed by hand gets no VM, since there is no job.
         let wants = |(node, record): &(&NodeName, &NodeRecord)| {
-            matches!(record.wish, Wish::Up { .. }) && !world.is_job_mode(node)
+            matches!(record.wish, Wish::Early { .. } | Wish::Up { .. }) && !world.is_job_mode(node)
         };
         let holds = |(_, record): &(&NodeName, &NodeRecord)| record.vm.is_some() || record.down.is_some();
         let records = world.records.iter();

@@ -47,6 +47,9 @@ pub struct Rules {
     pub requeue_pause: Millis,
     /// The longest wait between the last registration and the job's start.
     pub sweep: Millis,
+    /// The longest time from when a job gets a node that is powered down until that is asked for
+    /// (power saving looks once a second).
+    pub asks_after: Millis,
     /// Whether a node that registers while powered down is taken as up (22.05 does).
     pub takes_unasked: bool,
     /// `idle_on_node_suspend`: a node that was powered down is not DOWN any more.
@@ -64,6 +67,7 @@ impl Default for Rules {
             suspend_timeout: Millis::secs(5),
             requeue_pause: Millis::secs(120),
             sweep: Millis::secs(30),
+            asks_after: Millis(0),
             takes_unasked: true,
             idle_on_suspend: false,
             suspends_returned: false,
@@ -103,6 +107,8 @@ pub struct Node {
     pub drain: bool,
     /// The job that has it.
     pub job: Option<JobId>,
+    /// When it is asked for, which that job waits for.
+    asks_at: Option<Time>,
     /// The VM whose slurmd registered last.
     pub backed: Option<VmId>,
     /// Not in any look before: somebody edits `slurm.conf`.
@@ -191,6 +197,8 @@ pub struct Slurm {
     pub calls: Vec<Call>,
     /// How often ResumeTimeout was what ended a resume.
     pub resume_timeouts: u32,
+    /// How often a slurmd was not heard: it seemed to have started before its node was asked for.
+    pub unheard: u32,
     /// Restarting until then.
     away_until: Time,
     rules: Rules,
@@ -210,6 +218,7 @@ impl Slurm {
             power: Power::Off,
             drain: false,
             job: None,
+            asks_at: None,
             backed: None,
             unknown_until: Time(0),
             outside_until: Time(0),
@@ -224,6 +233,7 @@ impl Slurm {
             prologs: BTreeMap::new(),
             calls: Vec::new(),
             resume_timeouts: 0,
+            unheard: 0,
             away_until: Time(0),
             rules,
             rng,
@@ -289,18 +299,25 @@ impl Slurm {
         self.run_jobs(works, now);
         self.power_down_idle(now);
         self.schedule(now);
+        self.ask_for_nodes(now);
     }
 
-    /// The slurmd in VM `vm` registers as `node`.
-    pub fn register(&mut self, name: &NodeName, vm: &VmId, now: Time) {
+    /// The slurmd in VM `vm`, which was started then, registers as `node`; whether it is heard.
+    pub fn register(&mut self, name: &NodeName, vm: &VmId, started: Time, now: Time) -> bool {
         let (takes_unasked, ways) = (self.rules.takes_unasked, self.ways());
+        // Its age is told in whole seconds of another beat, and taken off those of this clock.
+        let seems = (started.0 / 1000).saturating_sub(self.rng.below(2));
         let Some(node) = self.nodes.get_mut(name) else {
-            return;
+            return false;
         };
         match node.power {
+            Power::Rising(asked) if seems < asked.0 / 1000 => {
+                self.unheard += 1;
+                return false;
+            }
             Power::Rising(_) | Power::On => {}
             Power::Off if takes_unasked => node.idle_since = now,
-            Power::Off | Power::Falling(_) => return,
+            Power::Off | Power::Falling(_) => return false,
         }
         let anew = node.power == Power::On && node.backed.as_ref() != Some(vm);
         node.power = Power::On;
@@ -312,6 +329,7 @@ impl Slurm {
         if anew {
             self.requeue_on(name, now); // the job that it had is not known there
         }
+        true
     }
 
     fn power_timeouts(&mut self, now: Time) {
@@ -413,7 +431,6 @@ impl Slurm {
     }
 
     fn schedule(&mut self, now: Time) {
-        let mut jobs_of: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
         for id in self.in_turn() {
             let Some(job) = self.jobs.get_mut(&id) else {
                 continue;
@@ -454,14 +471,28 @@ impl Slurm {
                 node.job = Some(id);
                 node.reason = None;
                 if node.power == Power::Off {
-                    node.power = Power::Rising(now);
-                    jobs_of.insert(name.clone(), vec![id]);
+                    node.asks_at = Some(now + Millis(self.rng.below(self.rules.asks_after.0 + 1)));
                 }
             }
             job.stage = Stage::Configuring(chosen, None);
             job.start = Some(now);
             if job.own.is_some() {
                 self.prologs.insert(id, Prolog::new(now));
+            }
+        }
+    }
+
+    /// Asks for the nodes that jobs have and that are powered down; not for those that a job has
+    /// left before.
+    fn ask_for_nodes(&mut self, now: Time) {
+        let mut jobs_of: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
+        for (name, node) in &mut self.nodes {
+            if node.asks_at.take_if(|at| *at <= now).is_none() {
+                continue;
+            }
+            if let (Power::Off, Some(job)) = (node.power, node.job) {
+                node.power = Power::Rising(now);
+                jobs_of.insert(name.clone(), vec![job]);
             }
         }
         self.call(Hook::Resume, jobs_of.keys().cloned().collect(), jobs_of);

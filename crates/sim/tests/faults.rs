@@ -31,6 +31,7 @@ fn rules() -> impl Strategy<Value = Rules> {
                 idle_on_suspend,
                 suspends_returned,
                 sweep: Millis::secs(sweep),
+                asks_after: Millis::secs(1),
                 resume_timeout: Millis::secs(resume),
                 suspend_time: Millis::secs(idle),
                 suspend_timeout: Millis::secs(suspend),
@@ -82,19 +83,22 @@ fn policy() -> impl Strategy<Value = Policy> {
         40..90_u64,
         1..20_u64,
     );
-    let counts = (1..5_u32, 2..8_u32, 1..5_usize);
+    let counts = (1..5_u32, 2..8_u32, 1..5_usize, any::<bool>());
     (times, counts).prop_map(
-        |((boot, patience, orphan, missing, silence, retry), (tries, breaker, starting))| Policy {
-            boot_timeout: Millis::secs(boot),
-            capacity_patience: Millis::secs(patience),
-            orphan_grace: Millis::secs(orphan),
-            missing_grace: Millis::secs(missing),
-            silence_grace: Millis::secs(silence),
-            retry_first: Millis::secs(retry),
-            tries_before_down: tries,
-            breaker_failures: breaker,
-            max_starting: starting,
-            ..Setup::default().policy
+        |((boot, patience, orphan, missing, silence, retry), (tries, breaker, starting, guests_wait))| {
+            Policy {
+                boot_timeout: Millis::secs(boot),
+                capacity_patience: Millis::secs(patience),
+                orphan_grace: Millis::secs(orphan),
+                missing_grace: Millis::secs(missing),
+                silence_grace: Millis::secs(silence),
+                retry_first: Millis::secs(retry),
+                tries_before_down: tries,
+                breaker_failures: breaker,
+                max_starting: starting,
+                guests_wait,
+                ..Setup::default().policy
+            }
         },
     )
 }

@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use thiao::controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao::controller::serve_with;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
@@ -29,6 +30,8 @@ struct Fake {
     lost_answers: Mutex<u32>,
     /// Creations that fail from now on, with this text.
     broken: Mutex<Option<String>>,
+    /// Every start of slurmd, with its number and its wait.
+    starts: Mutex<Vec<(VmTag, u32, Duration)>>,
     blind: Mutex<bool>,
     /// Nodes that it makes no VM for, and why.
     faults: Mutex<BTreeMap<NodeName, String>>,
@@ -95,6 +98,17 @@ impl Provider for Fake {
             });
         }
         Ok(id)
+    }
+
+    fn start_slurmd(
+        &self,
+        tag: &VmTag,
+        _: Option<&VmId>,
+        number: u32,
+        wait: Duration,
+    ) -> Result<(), ProviderError> {
+        self.starts.lock().unwrap().push((tag.clone(), number, wait));
+        Ok(())
     }
 
     fn destroy(&self, tag: &VmTag, _: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
@@ -396,5 +410,53 @@ async fn a_prologs_wait_starts_the_vms_before_slurm_asks_and_ends_with_its_nodes
     let mut answer = String::new();
     tokio::task::block_in_place(|| prolog.read_to_string(&mut answer)).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_starts_slurmd_once_and_only_when_slurm_has_asked() {
+    let mut site = Site::new();
+    let starts = |site: &Site| site.provider.starts.lock().unwrap().clone();
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    until("its guest is told", || starts(&site).len() == 1);
+    let (tag, number, wait) = starts(&site)[0].clone();
+    assert_eq!((tag.node.as_str(), number), ("n0", 1));
+    assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    rounds();
+    // The next controller knows that it was told.
+    controller.abort();
+    until("the socket is free", || controller.is_finished());
+    let controller = site.start();
+    rounds();
+    assert_eq!(starts(&site).len(), 1);
+    // Found, and given to a job that Slurm has not asked it for.
+    site.slurm_says(&[
+        "n0|idle+cloud+powered_down|none",
+        "n1|allocated+cloud+powered_down|none",
+    ]);
+    let tag = VmTag {
+        node: "n1".parse().unwrap(),
+        generation: thiao_core::ids::Generation(1),
+        ..tag
+    };
+    let id = VmId::new("n1.1").unwrap();
+    let vm = VmView {
+        id: id.clone(),
+        tag: Some(tag),
+        host: None,
+        memory_mb: 240,
+        cpu_percent: 100,
+        state: VmState::Booting,
+    };
+    rounds();
+    site.provider.vms.lock().unwrap().insert(id, vm);
+    rounds();
+    assert_eq!(starts(&site).len(), 1);
+    site.slurm_says(&[
+        "n0|idle+cloud+powered_down|none",
+        "n1|allocated+cloud+powering_up+not_responding|none",
+    ]);
+    until("Slurm waits for it", || starts(&site).len() == 2);
     controller.abort();
 }

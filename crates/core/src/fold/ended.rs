@@ -1,10 +1,10 @@
 //! Folds what came of actions.
 
-use crate::ids::{JobId, NodeName, VmId};
+use crate::ids::{JobId, NodeName, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::options::put_back_reason;
 use crate::plan::Action;
-use crate::world::World;
+use crate::world::{Starts, World};
 
 /// What came of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,30 @@ impl World {
         (notes, pauses)
     }
 
+    /// The guest of the VM with this tag knows that it is to start slurmd for the `number`th time.
+    fn told_to_start(&mut self, tag: &VmTag, number: u32) -> Option<Note> {
+        let (now, most) = (self.now, self.policy.slurmd_starts);
+        let record = self.records.get_mut(&tag.node)?;
+        let vm = record.vm.as_mut().filter(|vm| vm.generation == tag.generation)?;
+        vm.starts = Starts {
+            times: number,
+            last: now,
+        };
+        let (kind, text) = match number {
+            1 => (
+                "slurmd-asked",
+                "Slurm has asked for it: its slurmd may start".to_owned(),
+            ),
+            number => {
+                let text = format!(
+                    "Slurm has not heard its slurmd: started again (start {number} of at most {most})"
+                );
+                ("slurmd-again", text)
+            }
+        };
+        Some(Note::vm(&tag.node, tag.generation, kind, text))
+    }
+
     /// A node's pause after a failed action is over.
     pub fn release(&mut self, node: &NodeName) {
         self.busy.remove(node);
@@ -66,6 +90,16 @@ impl World {
                     let why = failure.unwrap_or("nothing was said of it");
                     let text = format!("its VM's creation was not confirmed: {why}; asked again");
                     (vec![Note::node(&tag.node, "vm-unsure", text)], true)
+                }
+            },
+            Action::StartSlurmd { tag, number, .. } => match failure {
+                None => (self.told_to_start(tag, *number).into_iter().collect(), false),
+                Some(why) => {
+                    let text = format!("its guest could not be told to start slurmd: {why}; tried again");
+                    (
+                        vec![Note::vm(&tag.node, tag.generation, "slurmd-not-asked", text)],
+                        true,
+                    )
                 }
             },
             Action::DestroyVm { tag, id, .. } => match outcome {

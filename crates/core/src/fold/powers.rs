@@ -76,7 +76,7 @@ impl NodeRecord {
     /// Whether what was last ordered is older than `at`.
     fn is_asked_before(&self, at: Time) -> bool {
         match self.wish {
-            Wish::Up { since } | Wish::Down { since } => since < at,
+            Wish::Early { since } | Wish::Up { since } | Wish::Down { since } => since < at,
             Wish::Unasked => true,
         }
     }
@@ -84,7 +84,7 @@ impl NodeRecord {
     fn wants_none(&self) -> bool {
         match self.wish {
             Wish::Down { .. } | Wish::Unasked => true,
-            Wish::Up { .. } => false,
+            Wish::Early { .. } | Wish::Up { .. } => false,
         }
     }
 

@@ -49,6 +49,9 @@ impl<'a> Planner<'a> {
             .filter(|(_, node, record)| record.down.is_none() && job.nodes.contains(node))
             .copied()
             .collect();
+        if nodes.iter().any(|(_, _, record)| self.is_too_early(record)) {
+            return nodes.iter().for_each(|(_, node, _)| self.waits_for_slurm(node));
+        }
         self.serve(job, &nodes);
     }
 

@@ -1,9 +1,10 @@
 //! Hearing the guests: their reports, the context that each is given once, and
 //! what the silence of one means.
 
-use super::{Inner, Vm};
+use super::{Inner, Qemu, Vm, now};
 use crate::channel::News;
 use crate::error::Error;
+use crate::vmdir::SlurmdStart;
 use crate::{guest, launch, vmdir};
 use std::sync::Weak;
 use std::time::Duration;
@@ -69,6 +70,27 @@ impl Inner {
         if let Err(error) = asked {
             tracing::debug!(vm = %id, %error, "cannot reach the guest of a running VM yet");
         }
+        self.say_start(id);
+    }
+
+    /// Tells a guest which start of slurmd is due, if one is and the guest can be reached; a
+    /// guest that has no context yet is told after it. Told twice it is harmless.
+    fn say_start(&self, id: &VmId) {
+        let due = self
+            .table()
+            .get(id)
+            .filter(|vm| vm.context_sent)
+            .and_then(|vm| vm.start);
+        let (Some(start), Some(channels)) = (due, self.channels.get()) else {
+            return;
+        };
+        let request = Request::Slurmd {
+            number: start.number,
+            wait_ms: start.not_before_ms.saturating_sub(now().0),
+        };
+        if let Err(error) = channels.say(id, &request) {
+            tracing::debug!(vm = %id, %error, "the guest is told to start slurmd when it is reached");
+        }
     }
 
     /// Notes that the context is being sent; false when it was before.
@@ -115,6 +137,33 @@ impl Inner {
             .say(id, &Request::Context(Box::new(context)))
             .map_err(|e| Error::io("send its context to the guest in", &self.folder(id), e))?;
         self.tell(id, CONTEXT_SENT);
+        self.say_start(id);
+        Ok(())
+    }
+}
+
+impl Qemu {
+    /// Has the guest start slurmd for the `number`th time, after `wait`. The same number again
+    /// changes nothing; it is kept for a guest that cannot be told yet.
+    pub fn start_slurmd(&self, id: &VmId, number: u32, wait: Duration) -> Result<(), Error> {
+        let inner = &self.inner;
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let start = SlurmdStart {
+            number,
+            not_before_ms: now().0.saturating_add(wait_ms),
+        };
+        let known = |vm: &Vm| vm.start.is_some_and(|known| known.number >= number);
+        match inner.table().get(id).map(known) {
+            None => return Err(Error::Refused(format!("there is no VM {id} here"))),
+            Some(true) => {}
+            Some(false) => {
+                start.write(&inner.folder(id))?;
+                if let Some(vm) = inner.table().get_mut(id) {
+                    vm.start = Some(start);
+                }
+            }
+        }
+        inner.say_start(id);
         Ok(())
     }
 }

@@ -62,7 +62,9 @@ impl Simulated {
         }
         for node in std::mem::take(&mut self.fresh) {
             if let Some(vm) = self.slurmds.get(&node) {
-                self.slurm.register(&node, vm, self.now);
+                // As the real ones there, which wait for a second.
+                let started = self.now + Millis::secs(1);
+                self.slurm.register(&node, vm, started, self.now);
             }
         }
     }

@@ -104,7 +104,7 @@ fn a_node_ends_with_its_job_and_is_whole_again() {
     let flags = look(&mut slurm, 1).nodes[&name("j0")].flags;
     assert!(flags.power_down && flags.powering_up);
     // It starts all the same, and nobody else gets the node.
-    slurm.register(&name("j0"), &vm(), Time(2000));
+    slurm.register(&name("j0"), &vm(), Time(2000), Time(2000));
     slurm.answer_prolog(JobId(1), true);
     submit(&mut slurm, 2, 1, 0);
     slurm.admit(JobId(2), None);
@@ -226,7 +226,7 @@ fn a_job_starts_when_its_prolog_is_told_so_and_is_put_back_when_it_must_not() {
     submit(&mut slurm, 1, 1, 0);
     slurm.admit(JobId(1), None);
     pass(&mut slurm, 0, 1);
-    slurm.register(&name("j0"), &vm(), Time(1000));
+    slurm.register(&name("j0"), &vm(), Time(1000), Time(1000));
     pass(&mut slurm, 1, 50);
     assert!(matches!(slurm.jobs[&JobId(1)].stage, Stage::Configuring(..)));
     slurm.answer_prolog(JobId(1), false);
@@ -238,7 +238,7 @@ fn a_job_starts_when_its_prolog_is_told_so_and_is_put_back_when_it_must_not() {
 fn what_was_measured_of_admins_and_live_slurmds() {
     // No scenarios: a look may see what lasts 0.2 s, or not.
     let mut slurm = Slurm::new([name("n0")], Rules::default(), Rng::new(1));
-    slurm.register(&name("n0"), &vm(), Time(0));
+    slurm.register(&name("n0"), &vm(), Time(0), Time(0));
     slurm.admin_down(&name("n0"), Time(0));
     slurm.step(|_| false, Time(500));
     assert_eq!(look(&mut slurm, 1).nodes[&name("n0")].base, BaseState::Down);
@@ -257,7 +257,7 @@ fn the_epilog_of_a_job_cancelled_under_its_prolog_may_be_killed() {
             slurm.admit(JobId(1), None);
             pass(&mut slurm, 0, 1);
             if !with_prolog {
-                slurm.register(&name("j0"), &vm(), Time(1000));
+                slurm.register(&name("j0"), &vm(), Time(1000), Time(1000));
                 slurm.answer_prolog(JobId(1), true);
                 pass(&mut slurm, 1, 2);
             }
@@ -273,7 +273,7 @@ fn the_epilog_of_a_job_cancelled_under_its_prolog_may_be_killed() {
 fn a_node_that_is_given_back_while_it_is_up_is_powered_down_first() {
     // No scenario: when power saving passes between our two commands, RESUME ends it at once.
     let mut slurm = Slurm::new([name("n0")], Rules::default(), Rng::new(1));
-    slurm.register(&name("n0"), &vm(), Time(0));
+    slurm.register(&name("n0"), &vm(), Time(0), Time(0));
     slurm.admin_down(&name("n0"), Time(0));
     slurm.return_to_service(&name("n0"), Time(0));
     let seen = look(&mut slurm, 0).nodes[&name("n0")].clone();

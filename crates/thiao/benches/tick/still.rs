@@ -1,6 +1,7 @@
 //! A provider that costs nothing, and one that counts another's looks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use thiao::controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
 use thiao_core::view::{HostView, ProviderView, Shape, VmSpec, VmState, VmView};
@@ -53,6 +54,9 @@ impl Provider for Still {
     fn create(&self, tag: &VmTag, _: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {
         panic!("nothing should be made in this bench: {tag}")
     }
+    fn start_slurmd(&self, tag: &VmTag, _: Option<&VmId>, _: u32, _: Duration) -> Result<(), ProviderError> {
+        panic!("nothing should come up in this bench: {tag}")
+    }
     fn destroy(&self, tag: &VmTag, _: Option<&VmId>, _: bool) -> Result<Ended, ProviderError> {
         panic!("nothing should be destroyed in this bench: {tag}")
     }
@@ -101,6 +105,15 @@ impl<P: Provider> Provider for Counted<P> {
         again: bool,
     ) -> Result<VmId, ProviderError> {
         self.inner.create(tag, host, spec, again)
+    }
+    fn start_slurmd(
+        &self,
+        tag: &VmTag,
+        id: Option<&VmId>,
+        number: u32,
+        wait: Duration,
+    ) -> Result<(), ProviderError> {
+        self.inner.start_slurmd(tag, id, number, wait)
     }
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
         self.inner.destroy(tag, id, hard)

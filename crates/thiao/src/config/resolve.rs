@@ -67,7 +67,10 @@ impl Maker {
     /// The limits and times that fit it where the file says nothing.
     fn policy(self) -> Policy {
         match self {
-            Self::Qemu => Policy::default(),
+            Self::Qemu => Policy {
+                guests_wait: true,
+                ..Policy::default()
+            },
             Self::OpenNebula => Policy {
                 max_starting: 1000,
                 boot_timeout: Millis::secs(300),

@@ -113,7 +113,11 @@ fn few_keys_are_enough() {
     assert_eq!(config.cluster.as_str(), "lab");
     assert_eq!(config.state_dir, Path::new("/var/lib/thiao"));
     assert_eq!(config.nodes.len(), 8);
-    assert_eq!(config.policy, Policy::default());
+    let embedded = Policy {
+        guests_wait: true,
+        ..Policy::default()
+    };
+    assert_eq!(config.policy, embedded);
     let set = &config.nodesets[&NodesetName::new("fg").unwrap()];
     assert_eq!(
         (set.nodes.as_str(), set.count, set.partition.as_str()),

@@ -407,6 +407,10 @@ impl<P: Provider> Owner<P> {
     fn node_lines(&self, node: &NodeName, record: &NodeRecord) -> Vec<String> {
         let mut lines = vec![match record.wish {
             Wish::Unasked => "nobody has asked for it yet".to_owned(),
+            Wish::Early { since } => format!(
+                "a job has had it for {}, and Slurm asks for it next",
+                self.rounds.world.now.since(since)
+            ),
             Wish::Up { since } => format!("asked to be up for {}", self.rounds.world.now.since(since)),
             Wish::Down { since } => format!("asked to be down for {}", self.rounds.world.now.since(since)),
         }];
@@ -530,7 +534,7 @@ fn state_word(record: &NodeRecord) -> &'static str {
     match (&record.vm, record.wish) {
         (Some(vm), _) => vm.phase.word(),
         (None, _) if record.down.is_some() => "failed",
-        (None, Wish::Up { .. }) => "waiting",
+        (None, Wish::Early { .. } | Wish::Up { .. }) => "waiting",
         (None, Wish::Down { .. } | Wish::Unasked) => "down",
     }
 }
@@ -538,7 +542,7 @@ fn state_word(record: &NodeRecord) -> &'static str {
 fn since(record: &NodeRecord) -> Time {
     match (&record.vm, record.wish) {
         (Some(vm), _) => vm.since,
-        (None, Wish::Up { since } | Wish::Down { since }) => since.max(record.acted),
+        (None, Wish::Early { since } | Wish::Up { since } | Wish::Down { since }) => since.max(record.acted),
         (None, Wish::Unasked) => record.acted,
     }
 }
@@ -546,7 +550,7 @@ fn since(record: &NodeRecord) -> Time {
 fn wish_word(wish: Wish) -> &'static str {
     match wish {
         Wish::Unasked => "unasked",
-        Wish::Up { .. } => "up",
+        Wish::Early { .. } | Wish::Up { .. } => "up",
         Wish::Down { .. } => "down",
     }
 }

@@ -19,7 +19,7 @@
 //!   spool sort by the machine's time; orders are taken by ours.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiao_core::ids::Time;
 
 /// Nanoseconds, on whichever clock.
@@ -175,6 +175,18 @@ impl Clock {
         time(self.steady().of_wall(Nanos::from(wall.0) * MILLI))
     }
 
+    /// How much is left of the second, on the machine's clock, in which our time was `at`.
+    ///
+    /// slurmd tells its age in whole seconds of another beat than slurmctld's clock: one that
+    /// starts within the second of slurmctld's request may look older than that, which slurmctld
+    /// takes for a registration from before the boot (`waiting_for_node_boot`, `get_up_time`; seen
+    /// on 22.05.8 with nodes that start within 0.3 s). A wait is the same on the guest's clock.
+    pub fn left_of_second(&self, at: Time) -> Duration {
+        let read = read();
+        let age = self.steady().at(read) - Nanos::from(at.0) * MILLI;
+        left_of_second(read.wall, age)
+    }
+
     /// Says how the machine's clock was set since this was asked last, for people.
     pub fn steps(&self) -> Vec<String> {
         let steps = std::mem::take(&mut self.steady().steps);
@@ -243,6 +255,13 @@ fn read() -> Reading {
         }
     }
     best.1
+}
+
+/// What is left of the second of `age` ago, at most a whole one.
+fn left_of_second(wall: Nanos, age: Nanos) -> Duration {
+    let at = wall - age.max(0);
+    let left = (at - at.rem_euclid(SECOND) + SECOND - wall).max(0);
+    Duration::from_nanos(u64::try_from(left).unwrap_or_default())
 }
 
 fn boot() -> Nanos {

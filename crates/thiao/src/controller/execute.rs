@@ -1,6 +1,7 @@
 //! Executes what was decided. No choices here: each step becomes one call, and
 //! its answer becomes a message to the owner.
 
+use super::clock::Clock;
 use super::owner::Message;
 use super::provider::{Ended, Provider, ProviderError, chain};
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub fn execute<P: Provider>(
     slurm: &Arc<Slurm>,
     slots: &Arc<Semaphore>,
     messages: &mpsc::Sender<Message>,
+    clock: &Arc<Clock>,
     options: &Arc<BTreeMap<JobId, VmOptions>>,
 ) {
     let run = |batch: Batch, call: Call| {
@@ -66,13 +68,13 @@ pub fn execute<P: Provider>(
     // Slurm's are batched so that it gets few calls: by what is done, a DOWN by its reason.
     let mut batches: BTreeMap<(Kind, String), Batch> = BTreeMap::new();
     for (id, step) in steps {
-        let (provider, slurm) = (provider.clone(), slurm.clone());
+        let (provider, slurm, clock) = (provider.clone(), slurm.clone(), clock.clone());
         let action = step.action;
         let key = match &action {
-            Action::CreateVm { .. } | Action::DestroyVm { .. } => {
+            Action::CreateVm { .. } | Action::StartSlurmd { .. } | Action::DestroyVm { .. } => {
                 run(
                     vec![(id, action)],
-                    Box::new(move |batch| each(batch, |action| at_provider(&*provider, action))),
+                    Box::new(move |batch| each(batch, |action| at_provider(&*provider, &clock, action))),
                 );
                 continue;
             }
@@ -149,7 +151,7 @@ fn jobs_of(batch: &Batch) -> Vec<JobId> {
     batch.iter().filter_map(|(_, action)| action.job()).collect()
 }
 
-fn at_provider<P: Provider>(provider: &P, action: &Action) -> Outcome {
+fn at_provider<P: Provider>(provider: &P, clock: &Clock, action: &Action) -> Outcome {
     match action {
         Action::CreateVm {
             tag,
@@ -157,6 +159,15 @@ fn at_provider<P: Provider>(provider: &P, action: &Action) -> Outcome {
             spec,
             again,
         } => created(provider.create(tag, host, spec, *again)),
+        Action::StartSlurmd {
+            tag,
+            id,
+            number,
+            asked,
+        } => match provider.start_slurmd(tag, id.as_ref(), *number, clock.left_of_second(*asked)) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(error.text),
+        },
         Action::DestroyVm { tag, id, hard, .. } => match provider.destroy(tag, id.as_ref(), *hard) {
             Ok(Ended::Gone) => Outcome::Done,
             Ok(Ended::Underway(what)) => Outcome::Ending(what),

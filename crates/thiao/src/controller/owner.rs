@@ -310,6 +310,7 @@ impl<P: Provider> Owner<P> {
             &self.slurm,
             &self.slots,
             &self.messages.0,
+            &self.clock,
             &options,
         );
         self.set_pace();
@@ -424,7 +425,7 @@ impl<P: Provider> Owner<P> {
             .values()
             .any(|record| match (&record.vm, record.wish) {
                 (Some(vm), _) => vm.phase != Phase::Up || vm.missing_since.is_some(),
-                (None, Wish::Up { .. }) => true,
+                (None, Wish::Early { .. } | Wish::Up { .. }) => true,
                 (None, Wish::Down { .. } | Wish::Unasked) => record.down.is_some(),
             });
         let registering = self

@@ -2,6 +2,7 @@
 
 use crate::store::Store;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 pub use thiao_core::view::Ended;
@@ -44,6 +45,17 @@ pub trait Provider: Send + Sync + 'static {
     /// [`ErrorClass::Transient`] leaves open whether it was made.
     fn create(&self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool)
     -> Result<VmId, ProviderError>;
+
+    /// Has the guest of this tag's VM start slurmd for the `number`th time, after `wait`; a number
+    /// that it knows changes nothing. Not asked where guests do not wait for it (`guests_wait` of
+    /// the policy).
+    fn start_slurmd(
+        &self,
+        tag: &VmTag,
+        id: Option<&VmId>,
+        number: u32,
+        wait: Duration,
+    ) -> Result<(), ProviderError>;
 
     /// Ends the VM of this tag; `hard`: without leaving its guest time. Calling it again is harmless.
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError>;
@@ -98,17 +110,19 @@ impl Provider for thiao_qemu::Qemu {
         thiao_qemu::Qemu::create(self, tag, host, spec).map_err(told)
     }
 
+    fn start_slurmd(
+        &self,
+        tag: &VmTag,
+        id: Option<&VmId>,
+        number: u32,
+        wait: Duration,
+    ) -> Result<(), ProviderError> {
+        thiao_qemu::Qemu::start_slurmd(self, &own_id(tag, id)?, number, wait).map_err(told)
+    }
+
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, _hard: bool) -> Result<Ended, ProviderError> {
-        let own = VmId::new(&format!("{}.{}", tag.node, tag.generation));
-        match (id, own) {
-            (Some(id), _) => thiao_qemu::Qemu::destroy(self, id).map_err(told),
-            (None, Ok(id)) => thiao_qemu::Qemu::destroy(self, &id).map_err(told),
-            (None, Err(error)) => Err(ProviderError {
-                class: ErrorClass::Refused,
-                text: error.to_string(),
-            }),
-        }
-        .map(|()| Ended::Gone)
+        let gone = thiao_qemu::Qemu::destroy(self, &own_id(tag, id)?).map_err(told);
+        gone.map(|()| Ended::Gone)
     }
 
     fn timeline(&self, id: &VmId) -> Vec<(u64, String)> {
@@ -116,6 +130,17 @@ impl Provider for thiao_qemu::Qemu {
             .into_iter()
             .map(|(at, what)| (at.0, what))
             .collect()
+    }
+}
+
+/// The embedded provider's VMs are called by their tags.
+fn own_id(tag: &VmTag, id: Option<&VmId>) -> Result<VmId, ProviderError> {
+    match id {
+        Some(id) => Ok(id.clone()),
+        None => VmId::new(&format!("{}.{}", tag.node, tag.generation)).map_err(|error| ProviderError {
+            class: ErrorClass::Refused,
+            text: error.to_string(),
+        }),
     }
 }
 
@@ -151,6 +176,11 @@ impl Provider for thiao_opennebula::OpenNebula {
         again: bool,
     ) -> Result<VmId, ProviderError> {
         thiao_opennebula::OpenNebula::create(self, tag, host, spec, again).map_err(meant)
+    }
+
+    // Its guests start slurmd by themselves: their VMs are made when Slurm has asked.
+    fn start_slurmd(&self, _: &VmTag, _: Option<&VmId>, _: u32, _: Duration) -> Result<(), ProviderError> {
+        Ok(())
     }
 
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
@@ -242,6 +272,7 @@ mod tests {
                 since: Time(1),
                 missing_since: None,
                 kept: None,
+                starts: Default::default(),
             });
         }
         store.save(&records, &Entry::default(), Time(2)).unwrap();

@@ -136,6 +136,8 @@ impl<P: Provider> Owner<P> {
         let (vms, nodes_or_jobs): (Vec<_>, Vec<_>) = finished
             .iter()
             .map(|(_, action, _)| action)
+            // What a guest was told shows nowhere before it reports.
+            .filter(|action| !matches!(action, Action::StartSlurmd { .. }))
             .partition(|action| matches!(action, Action::CreateVm { .. } | Action::DestroyVm { .. }));
         if !vms.is_empty() {
             self.vms_changed.notify_one();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
-use thiao_core::world::{Cause, NodeRecord, Phase, Trouble, VmRecord, Wish};
+use thiao_core::world::{Cause, NodeRecord, Phase, Starts, Trouble, VmRecord, Wish};
 
 /// Why the records could not be read.
 pub enum LoadError {
@@ -41,6 +41,7 @@ struct Detail {
 pub fn write(db: &Connection, node: &NodeName, record: &NodeRecord) -> rusqlite::Result<()> {
     let (wish, wish_since) = match record.wish {
         Wish::Unasked => ("unasked", None),
+        Wish::Early { since } => ("early", Some(since)),
         Wish::Up { since } => ("up", Some(since)),
         Wish::Down { since } => ("down", Some(since)),
     };
@@ -105,11 +106,11 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
     let spec = vm.spec.as_ref();
     db.prepare_cached(
         "INSERT INTO vms (node, generation, id, host, phase, detail, asked, since, missing_since,
-                          cpus, memory_mb, share_percent, gpus, job, options, kept)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                          cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
          ON CONFLICT (node) DO UPDATE SET generation = ?2, id = ?3, host = ?4, phase = ?5, detail = ?6,
          asked = ?7, since = ?8, missing_since = ?9, cpus = ?10, memory_mb = ?11, share_percent = ?12,
-         gpus = ?13, job = ?14, options = ?15, kept = ?16",
+         gpus = ?13, job = ?14, options = ?15, kept = ?16, starts = ?17, last_start = ?18",
     )?
     .execute(params![
         node.as_str(),
@@ -128,6 +129,8 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
         spec.and_then(|spec| spec.job).map(|job| job.0),
         spec.map(|spec| spec.options.to_string()),
         vm.kept.map(millis),
+        vm.starts.times,
+        millis(vm.starts.last),
     ])
     .map(drop)
 }
@@ -157,6 +160,7 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
         let jobs: Vec<u32> = parse(&row.get::<_, String>(10)?).map_err(broken)?;
         let record = NodeRecord {
             wish: match wish.as_str() {
+                "early" => Wish::Early { since },
                 "up" => Wish::Up { since },
                 "down" => Wish::Down { since },
                 "unasked" => Wish::Unasked,
@@ -188,7 +192,7 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
 fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Result<(), LoadError> {
     let mut statement = db.prepare(
         "SELECT node, generation, id, host, phase, detail, asked, since, missing_since,
-                cpus, memory_mb, share_percent, gpus, job, options, kept FROM vms",
+                cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start FROM vms",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -213,6 +217,10 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
             since: time(row.get(7)?),
             missing_since: row.get::<_, Option<i64>>(8)?.map(time),
             kept: row.get::<_, Option<i64>>("kept")?.map(time),
+            starts: Starts {
+                times: row.get("starts")?,
+                last: time(row.get("last_start")?),
+            },
         };
         match records.get_mut(name.as_str()) {
             Some(record) => record.vm = Some(vm),

@@ -24,6 +24,10 @@ fn record(phase: Phase) -> NodeRecord {
             since: Time(7),
             missing_since: Some(Time(8)),
             kept: Some(Time(10)),
+            starts: thiao_core::world::Starts {
+                times: 2,
+                last: Time(11),
+            },
         }),
         trouble: Trouble {
             failures: 2,

@@ -181,3 +181,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn slurmd_starts_after_the_second_of_the_request() {
+    let left = |wall: Nanos, age: Nanos| left_of_second(wall * MILLI, age * MILLI).as_millis();
+    assert_eq!(left(7_900, 600), 100);
+    assert_eq!(left(7_000, 0), 1_000);
+    assert_eq!(left(8_000, 1), 0);
+    assert_eq!(left(9_500, 2_000), 0);
+    // Of a clock that was read in between.
+    assert_eq!(left(7_900, -5), 100);
+}

@@ -31,6 +31,7 @@ fn records(job: u32, generation: u64, phase: Phase, since: u64) -> BTreeMap<Node
         since: Time(since),
         missing_since: None,
         kept: None,
+        starts: Default::default(),
     };
     let record = NodeRecord {
         vm: Some(vm),

@@ -1,0 +1,62 @@
+//! Folds what is known of nodes before Slurm asks for them: a job's prolog says up to a second
+//! earlier that the job has them.
+
+use crate::ids::{JobId, NodeName, Time};
+use crate::note::Note;
+use crate::view::SlurmNode;
+use crate::world::{NodeRecord, Wish, World};
+
+impl World {
+    /// `jobs` have `node`, and Slurm has not asked for it yet.
+    pub(crate) fn order_early(&mut self, node: &NodeName, jobs: Vec<JobId>) {
+        let own = self.is_job_mode(node);
+        let record = self.records.entry(node.clone()).or_default();
+        record.is_for(jobs, own);
+        record.wish = Wish::Early { since: self.now };
+    }
+}
+
+impl NodeRecord {
+    /// Notes for which jobs it is.
+    pub(super) fn is_for(&mut self, jobs: Vec<JobId>, own: bool) {
+        if own && jobs != self.jobs {
+            // Another job's VM failed there, not this one's.
+            self.trouble = Default::default();
+        }
+        self.jobs = jobs;
+    }
+
+    /// Slurm had asked for it at `at`: its slurmd may start, and the time for that runs from now on.
+    pub(super) fn asked_by_slurm(&mut self, at: Time) {
+        let early = matches!(self.wish, Wish::Early { .. });
+        self.wish = Wish::Up { since: at };
+        if let Some(vm) = self.vm.as_mut().filter(|vm| early && vm.phase.is_starting()) {
+            vm.asked = vm.asked.max(at);
+        }
+    }
+
+    /// Takes what a look that began at `began` says of a node that Slurm was about to ask for.
+    pub(super) fn see_early(
+        &mut self,
+        node: &NodeName,
+        seen: &SlurmNode,
+        began: Time,
+        now: Time,
+    ) -> Option<Note> {
+        let Wish::Early { since } = self.wish else {
+            return None;
+        };
+        if seen.flags.powered_down || seen.flags.powering_down || seen.flags.unknown {
+            let left = seen.flags.powered_down && !seen.may_run_job() && since < began;
+            return left.then(|| {
+                self.wish = Wish::Down { since: began };
+                let text = "its job has left it before Slurm asked for it";
+                Note::node(node, "not-asked", text)
+            });
+        }
+        // The look is no older than its answer.
+        self.asked_by_slurm(now);
+        let text = "Slurm has asked for it, as a look shows";
+        Some(Note::node(node, "resume-seen", text))
+    }
+}
