@@ -411,13 +411,13 @@ fn tres_per_node(line: &str) -> Option<&str> {
         .find_map(|word| word.strip_prefix("TresPerNode="))
 }
 
-/// `ExcNodeList` in a line of `scontrol -o show job`; the words before it are Slurm's own (22.05.8), but for
-/// the job's name, which comes first of all: the last word counts.
+/// `ExcNodeList` in a line of `scontrol -o show job`: before the folders and the command line that users
+/// choose; a user who writes it into his job's name bends what his own job is kept from.
 fn excluded(line: &str) -> Option<&str> {
-    let words = line
-        .rsplit(' ')
+    let mut words = line
+        .split(' ')
         .filter_map(|word| word.strip_prefix("ExcNodeList="));
-    words.last().filter(|list| *list != "(null)")
+    words.next().filter(|list| *list != "(null)")
 }
 
 /// Generic resources per node with one of [`VM`].
