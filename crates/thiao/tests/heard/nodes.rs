@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
-use thiao::controller::provider::{Ended, Provider, ProviderError};
+use thiao::controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao_core::ids::{HostName, VmId, VmTag};
 use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 use tokio::sync::Notify;
@@ -96,8 +96,8 @@ impl Provider for Nodes {
         "namespaces"
     }
 
-    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Vec<String>, ProviderError> {
-        Ok(Vec::new())
+    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+        Ok(Prepared::default())
     }
 
     fn look(&self) -> Result<ProviderView, ProviderError> {
