@@ -88,8 +88,8 @@ fn a_backup_takes_over_under_running_jobs() {
     let before = ctld.sbatch(&["-w", "n1", "--wrap", "sleep 300"]);
     ctld.until("the job runs", |c| runs(c, before));
     // What slurmctld has not written yet is forgotten by a kill, with or without a backup. On 22.05.8 the start
-    // of a job by the backfill scheduler is no cause to write (after 18 s the job was still PENDING on disk, and
-    // was started again); a submission is one, within 5 s (`SAVE_MAX_WAIT`).
+    // of a job by the backfill scheduler is no cause to write (killed 8 s after the job began to run, it was read as
+    // PENDING, and started again); a submission is one, within 5 s (`SAVE_MAX_WAIT`).
     ctld.sbatch(&["-H", "--wrap", "true"]);
     std::thread::sleep(Duration::from_secs(8));
     ctld.signal(Signal::KILL);
