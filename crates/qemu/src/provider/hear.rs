@@ -152,8 +152,12 @@ impl Qemu {
             number,
             not_before_ms: now().0.saturating_add(wait_ms),
         };
-        let known = |vm: &Vm| vm.start.is_some_and(|known| known.number >= number);
-        match inner.table().get(id).map(known) {
+        // The table is free again after this line: it is taken below.
+        let is_known = inner
+            .table()
+            .get(id)
+            .map(|vm| vm.start.is_some_and(|known| known.number >= number));
+        match is_known {
             None => return Err(Error::Refused(format!("there is no VM {id} here"))),
             Some(true) => {}
             Some(false) => {
