@@ -6,8 +6,8 @@
 
 use crate::ids::{JobId, Millis, NodeName, Time};
 use crate::plan::may_have_registered;
-use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmView};
-use crate::world::{Power, World};
+use crate::view::{BaseState, JobState, JobsOn, Power, SlurmJob, SlurmView};
+use crate::world::World;
 
 /// Slurm tells when a job started in whole seconds: it may have been as much later.
 const TOLD_IN: Millis = Millis::secs(1);

@@ -7,7 +7,6 @@ pub use reason::{JobReason, NodeReason, WaitsFor, Whose};
 
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::options::VmOptions;
-use crate::world::Power;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How big a VM is: as its nodeset says, or as its job's allocation does.
@@ -208,6 +207,17 @@ pub struct Alloc {
     pub memory_mb: u64,
     /// Generic resources of the kind `gpu`.
     pub gpus: u32,
+}
+
+/// What Slurm shows of a node's power: that it wants the node up, on its way down, or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// Up, or on its way up.
+    Up,
+    /// On its way down.
+    Falling,
+    /// Off, or out of service.
+    Off,
 }
 
 impl SlurmNode {

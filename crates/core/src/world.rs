@@ -17,7 +17,7 @@ use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName
 use crate::options::OptionRule;
 use crate::plan::Action;
 use crate::policy::Policy;
-use crate::view::{ProviderView, Shape, SlurmJob, SlurmView, VmSpec};
+use crate::view::{Power, ProviderView, Shape, SlurmJob, SlurmView, VmSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -166,17 +166,6 @@ impl NodeRecord {
             }
         }
     }
-}
-
-/// What Slurm shows of a node's power: that it wants the node up, on its way down, or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Power {
-    /// Up, or on its way up.
-    Up,
-    /// On its way down.
-    Falling,
-    /// Off, or out of service.
-    Off,
 }
 
 /// What Slurm or a person asked for.

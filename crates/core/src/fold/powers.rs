@@ -4,8 +4,8 @@
 use super::Order;
 use crate::ids::Time;
 use crate::note::Note;
-use crate::view::SlurmView;
-use crate::world::{NodeRecord, Phase, Power, Wish, World};
+use crate::view::{Power, SlurmView};
+use crate::world::{NodeRecord, Phase, Wish, World};
 use std::collections::BTreeMap;
 
 impl World {
