@@ -16,6 +16,7 @@ mod heard;
 mod held;
 mod lost;
 mod orders;
+mod others_jobs;
 mod own;
 
 fn node(name: &str) -> NodeName {
