@@ -87,16 +87,43 @@ fn a_guest_that_hangs_does_not_hang_its_job() {
     assert_eq!(day.downs, 1, "{day:?}");
 }
 
+fn suspend_by_hand(sim: &mut Sim) {
+    sim.write_order(Call {
+        hook: Hook::Suspend,
+        nodes: vec![n0()],
+        jobs: Default::default(),
+    });
+}
+
 #[test]
 fn a_suspend_by_hand_under_a_job_only_repeats_it() {
     let day = harmed(|sim| {
-        sim.write_order(Call {
-            hook: Hook::Suspend,
-            nodes: vec![n0()],
-            jobs: Default::default(),
-        });
+        // Slurm tells a job's start in whole seconds: an order must be later than that.
+        let started = sim.now;
+        while sim.now < started + Millis::secs(2) {
+            sim.step().unwrap();
+        }
+        suspend_by_hand(sim);
     });
     assert_eq!(day.downs, 1, "{day:?}");
+}
+
+#[test]
+fn an_order_within_the_second_of_a_jobs_start_waits_for_the_job_and_says_so() {
+    let mut sim = Sim::new(Setup::default());
+    until_running(&mut sim, 1);
+    suspend_by_hand(&mut sim);
+    let mut told = false;
+    while matches!(stage(&sim, 1), Some(Stage::Running(..))) {
+        let held = sim.controller.rounds.plan(None).held;
+        told |= held
+            .iter()
+            .any(|held| held.why.contains("not ended as was ordered: job 1 is there"));
+        sim.step().unwrap();
+    }
+    assert!(told, "why it is not followed yet");
+    let day = sim.run().unwrap();
+    assert_eq!((day.created, day.downs), (2, 0), "{day:?}");
 }
 
 #[test]
