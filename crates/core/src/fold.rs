@@ -13,6 +13,7 @@ mod early;
 mod ended;
 mod jobs;
 mod powers;
+mod unrecorded;
 mod vm;
 
 pub use ended::Outcome;
@@ -123,8 +124,9 @@ impl World {
 
     /// Takes a whole look at the provider that began at `began`; records touched
     /// after that, and busy ones, keep what they know.
-    pub fn see_provider(&mut self, view: ProviderView, began: Time) -> Vec<Note> {
+    pub fn see_provider(&mut self, mut view: ProviderView, began: Time) -> Vec<Note> {
         let mut notes = Vec::new();
+        self.add_left_out(&mut view);
         let mut by_node: HashMap<&NodeName, Vec<&VmView>> = HashMap::with_capacity(view.vms.len());
         for vm in &view.vms {
             if let Some(tag) = vm.tag.as_ref().filter(|tag| tag.cluster == self.cluster) {
@@ -133,6 +135,9 @@ impl World {
         }
         let now = self.now;
         let mut strays = BTreeMap::new();
+        let mut unrecorded = BTreeMap::new();
+        // What the last controller saw is not kept.
+        let first_look = self.provider_seen == Time::default();
         for (node, vms) in &mut by_node {
             vms.sort_by_key(|vm| std::cmp::Reverse(generation(vm)));
             let record = self.records.entry((*node).clone()).or_default();
@@ -151,12 +156,16 @@ impl World {
                     "found at the provider by its tag and adopted",
                 ));
             }
-            record.generation = record.generation.max(newest);
+            let kept = record.generation;
+            record.generation = kept.max(newest);
             let ours = |seen: &&&VmView| match &record.vm {
                 Some(vm) => vm.is(generation(seen), Some(&seen.id)),
                 None => false,
             };
             for vm in vms.iter().filter(|seen| !ours(seen)) {
+                let later = first_look || generation(vm) > kept;
+                let remembered = unrecorded::only_listed(&self.unrecorded, vm, later);
+                unrecorded.extend(remembered.map(|it| (vm.id.clone(), it)));
                 // What is done to the node makes no new strays, and keeps no old one young.
                 let first = self.strays.get(&vm.id).copied();
                 if let Some(first) = first.or((!busy).then_some(now)) {
@@ -206,6 +215,7 @@ impl World {
                     vm.not_seen(node, now, grace, enough, &mut notes);
                     if let Some(later) = by_node.get(node).and_then(|vms| vm.outlived_by(vms[0])) {
                         strays.remove(&later.id);
+                        unrecorded.remove(&later.id);
                         record.adopt(later, now);
                         notes.push(Note::vm(
                             node,
@@ -229,6 +239,7 @@ impl World {
             .map(|node| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
             .collect();
         self.strays = strays;
+        self.unrecorded = unrecorded;
         self.provider = Some(view);
         notes
     }
@@ -384,6 +395,7 @@ impl World {
     pub fn destroyed(&mut self, tag: &VmTag, id: Option<&VmId>) -> Vec<Note> {
         let now = self.now;
         let node = &tag.node;
+        id.into_iter().for_each(|id| drop(self.unrecorded.remove(id)));
         let Some(record) = self.records.get_mut(node) else {
             return Vec::new();
         };

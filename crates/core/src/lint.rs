@@ -7,9 +7,7 @@
 use crate::fold::REASON_PREFIX;
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
-use crate::plan::{
-    Action, Plan, Step, is_superseded, may_have_registered, surely_unused, was_powered_down_since,
-};
+use crate::plan::{Action, Plan, Step, is_left_behind, is_superseded, may_have_registered, surely_unused};
 use crate::view::{
     ArrayTasks, Gate, HostView, JobState, JobsOn, Shape, SlurmJob, SlurmNode, SlurmView, VmSpec, VmState,
     VmView,
@@ -335,6 +333,9 @@ impl<'a> Linter<'a> {
         refuse_if(!matches!(vm.phase, Phase::Booting | Phase::Ready), || {
             format!("it is {}", vm.phase.word())
         })?;
+        refuse_if(self.world.is_of_unknown_job(&tag.node), || {
+            format!("{tag} may have been made for another job")
+        })?;
         refuse_if(
             number != vm.starts.times + 1 || number > policy.slurmd_starts,
             || format!("start {number} is not the next one"),
@@ -443,7 +444,7 @@ impl<'a> Linter<'a> {
                     (Some(Wish::Down { since }), _) => {
                         agreed(newer_than_order(world, jobs, &tag.node, since))
                     }
-                    (Some(Wish::Up { .. }), Some(vm)) if was_powered_down_since(world, &tag.node) => {
+                    (Some(Wish::Up { .. }), Some(vm)) if is_left_behind(world, &tag.node) => {
                         agreed(newer_use(world, jobs, &tag.node, vm.since))
                     }
                     (Some(Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked) | None, _) => {

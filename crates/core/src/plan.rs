@@ -354,23 +354,26 @@ pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
     !(waits || seen.base == BaseState::Down)
 }
 
-/// Whether Slurm has powered `node` down since its VM came up, and asked for it again, by a whole
-/// look that began after that. Slurm waits for a slurmd that starts later than it asked (22.05.8),
-/// which this VM's never does: its job would wait until ResumeTimeout. It runs nothing there.
+/// Whether `node`'s VM is left from before Slurm's request for it, by a whole look that began after
+/// that: it was up then and was powered down; or, in job mode, it was found, and may be an earlier
+/// job's. Slurm waits for a slurmd that starts later than it asked (22.05.8), which that of the first
+/// never does, and that of the second must not: its job would wait until ResumeTimeout, or run in
+/// another's VM. It runs nothing there.
 #[must_use]
-pub fn was_powered_down_since(world: &World, node: &NodeName) -> bool {
+pub fn is_left_behind(world: &World, node: &NodeName) -> bool {
     let record = world.records.get(node);
-    let asked_again = record.is_some_and(|record| match (&record.vm, record.wish) {
+    let left = record.is_some_and(|record| match (&record.vm, record.wish) {
         (Some(vm), Wish::Up { since }) => {
-            vm.phase == Phase::Up && vm.since < since && since < world.slurm_began
+            let found = world.is_of_unknown_job(node) && vm.phase.is_starting();
+            let before = vm.phase == Phase::Up && vm.since < since;
+            (found || before) && since < world.slurm_began
         }
         (_, Wish::Early { .. } | Wish::Up { .. } | Wish::Down { .. } | Wish::Unasked) => false,
     });
-    asked_again
-        && world.slurm.as_ref().is_some_and(|slurm| {
-            let seen = slurm.nodes.get(node);
-            seen.is_some_and(|seen| seen.flags.powering_up) && !may_have_registered(slurm, node)
-        })
+    left && world.slurm.as_ref().is_some_and(|slurm| {
+        let seen = slurm.nodes.get(node);
+        seen.is_some_and(|seen| seen.flags.powering_up) && !may_have_registered(slurm, node)
+    })
 }
 
 /// When Slurm had asked for `node` at the latest, by its own word; none while it has not. slurmctld

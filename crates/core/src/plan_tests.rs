@@ -18,6 +18,7 @@ mod lost;
 mod orders;
 mod others_jobs;
 mod own;
+mod unrecorded;
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()

@@ -5,7 +5,7 @@ use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::place::Ledger;
-use crate::plan::{Action, Held, Plan, Step, may_have_registered, surely_unused, was_powered_down_since};
+use crate::plan::{Action, Held, Plan, Step, is_left_behind, may_have_registered, surely_unused};
 use crate::view::{JobsOn, ProviderView, SlurmNode, VmSpec, VmState, VmView};
 use crate::world::{Cause, Mode, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
@@ -15,6 +15,8 @@ mod admit;
 mod comes_up;
 mod others;
 mod own;
+
+use comes_up::FOR_WHOM;
 
 pub(crate) struct Planner<'a> {
     world: &'a World,
@@ -163,6 +165,9 @@ impl<'a> Planner<'a> {
             {
                 self.late(node, vm);
             }
+            Phase::Asked | Phase::Booting | Phase::Ready if is_left_behind(self.world, node) => {
+                self.ends_before_the_next(node, vm);
+            }
             Phase::Asked => self.finish_creation(node, vm),
             Phase::Booting | Phase::Ready => self.comes_up(node, vm),
             Phase::Up if self.world.is_unbacked(node) => self.give_up_for_now(
@@ -226,11 +231,8 @@ impl<'a> Planner<'a> {
     /// Slurm would not take its slurmd for a resumed node's.
     fn left_behind(&mut self, node: &NodeName, vm: &VmRecord, wish: Wish) {
         let Wish::Up { since } = wish else { return };
-        if was_powered_down_since(self.world, node) {
-            return match newer_use(self.world, self.jobs_on_nodes(), node, vm.since) {
-                Some(newer) => self.not_ended(node, vm, newer),
-                None => self.destroy(node, vm, Cause::Ordered),
-            };
+        if is_left_behind(self.world, node) {
+            return self.ends_before_the_next(node, vm);
         }
         if self.left_its_partition(node) {
             return self.step(
@@ -241,6 +243,14 @@ impl<'a> Planner<'a> {
         let long = self.world.now.since(since.max(vm.since)) >= self.world.policy.orphan_grace;
         if long && self.surely_unused(node) {
             self.destroy(node, vm, Cause::Orphan);
+        }
+    }
+
+    /// A VM that is left from before Slurm's request for its node makes way for the next one.
+    fn ends_before_the_next(&mut self, node: &NodeName, vm: &VmRecord) {
+        match newer_use(self.world, self.jobs_on_nodes(), node, vm.since) {
+            Some(newer) => self.not_ended(node, vm, newer),
+            None => self.destroy(node, vm, Cause::Ordered),
         }
     }
 
@@ -291,6 +301,12 @@ impl<'a> Planner<'a> {
             return;
         };
         let Some(host) = vm.host.clone() else { return };
+        if self.world.is_of_unknown_job(node) {
+            return self.hold(
+                node,
+                format!("VM {node}.{} was found, held: {FOR_WHOM}", vm.generation),
+            );
+        }
         if let Some(twin) = self.twin(node, vm.generation) {
             return self.hold(
                 node,

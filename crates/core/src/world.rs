@@ -17,7 +17,7 @@ use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName
 use crate::options::OptionRule;
 use crate::plan::Action;
 use crate::policy::Policy;
-use crate::view::{Power, ProviderView, Shape, SlurmJob, SlurmView, VmSpec};
+use crate::view::{Power, ProviderView, Shape, SlurmJob, SlurmView, VmSpec, VmView};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -51,6 +51,8 @@ pub struct World {
     pub slurm_began: Time,
     /// VMs with our tag that back nothing, and when they were first seen so.
     pub strays: BTreeMap<VmId, Time>,
+    /// Those of them that only listings know. Not in the store.
+    pub unrecorded: BTreeMap<VmId, Unrecorded>,
     /// What Slurm shows of the power of each node, and since when it does, as far as we have
     /// looked on. Not in the store: after a start it is newer than all that was ordered before.
     pub powers: BTreeMap<NodeName, (Power, Time)>,
@@ -73,6 +75,15 @@ pub struct World {
     pub slurm: Option<SlurmView>,
     /// The last look at the provider; none if it failed or is too old to act on.
     pub provider: Option<ProviderView>,
+}
+
+/// A VM with our tag that no record holds, and that is later than all that was kept of its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// As a listing last showed it.
+    pub seen: VmView,
+    /// Since when whole looks do not show it, and how many in a row.
+    pub missing: Option<(Time, u32)>,
 }
 
 /// What the configuration says of a node.
@@ -407,6 +418,7 @@ impl World {
             jobs_acted: Time::default(),
             slurm_began: Time::default(),
             strays: BTreeMap::new(),
+            unrecorded: BTreeMap::new(),
             powers: BTreeMap::new(),
             unbacked: BTreeMap::new(),
             absences: BTreeMap::new(),
@@ -426,6 +438,13 @@ impl World {
         let made_for = |node| self.records.get(node)?.vm.as_ref()?.spec.as_ref()?.job;
         let mut with = job.nodes.iter().filter_map(|node| Some((node, made_for(node)?)));
         with.find(|(_, other)| *other != job.id)
+    }
+
+    /// Whether this node's VM was found, in job mode: for which job it was made is not known.
+    #[must_use]
+    pub fn is_of_unknown_job(&self, node: &NodeName) -> bool {
+        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        self.is_job_mode(node) && vm.is_some_and(|vm| vm.spec.is_none())
     }
 
     /// The nodes of job mode that Slurm has given to a job that is in no partition of that mode:

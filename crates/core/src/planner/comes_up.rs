@@ -5,6 +5,9 @@ use crate::ids::{NodeName, Time};
 use crate::plan::{Action, asked_by_slurm};
 use crate::world::{NodeRecord, Phase, Starts, VmRecord, Wish};
 
+/// Why a VM of job mode that was found is not brought up.
+pub(super) const FOR_WHOM: &str = "for which job it was made is not known";
+
 impl Planner<'_> {
     /// A VM that the provider has, and that Slurm does not show up yet.
     pub(super) fn comes_up(&mut self, node: &NodeName, vm: &VmRecord) {
@@ -12,6 +15,12 @@ impl Planner<'_> {
         let asked = asked_by_slurm(self.world, node);
         match asked {
             _ if !self.world.policy.guests_wait => {}
+            _ if self.world.is_of_unknown_job(node) => {
+                return self.hold(
+                    node,
+                    format!("slurmd is not started in VM {node}.{}: {FOR_WHOM}", vm.generation),
+                );
+            }
             Some(asked) if times == 0 => {
                 return self.start_slurmd(node, vm, asked, "Slurm has asked for the node");
             }

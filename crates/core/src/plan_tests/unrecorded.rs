@@ -1,0 +1,101 @@
+//! VMs that the journal does not know, since it is older than the world: a backup was restored.
+
+use super::own::{own_world, waiting};
+use super::*;
+
+/// A world whose controller has just started: the journal knows VM n0.1, which is gone, and the
+/// provider has n0.3.
+fn restored() -> World {
+    let mut w = world();
+    w.up("n0");
+    let vms = vec![w.shown("n0", 3, VmState::Ready)];
+    w.provider_seen = Time::default();
+    w.pass(Millis::secs(1));
+    w.see(vms);
+    w
+}
+
+/// The record's VM is gone, and the node is asked for again.
+fn asked_again(w: &mut World) {
+    w.down("n0");
+    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+    w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
+    w.busy.clear();
+    w.pass(Millis::secs(1));
+    w.ask_up("n0");
+}
+
+#[test]
+fn one_listing_that_leaves_out_what_only_listings_know_makes_no_second_vm() {
+    let mut w = restored();
+    asked_again(&mut w);
+    w.see(vec![]);
+    assert_eq!(w.tick(), [], "n0.3 may be there");
+    // Once no listing has shown it for as long as any other VM, it is not.
+    w.records.get_mut(&node("n0")).unwrap().wish = Wish::Unasked;
+    w.watch(Millis(2 * w.policy.missing_grace.0), &[]);
+    w.ask_up("n0");
+    assert_eq!(kinds(&w.tick()), ["create"]);
+}
+
+#[test]
+fn what_a_listing_leaves_out_keeps_its_room() {
+    let mut w = restored();
+    w.provider.as_mut().unwrap().hosts.truncate(1);
+    w.see(vec![]);
+    w.ask_up("n1");
+    w.ask_up("n2");
+    // Host a has room for two: the record's and this one.
+    assert_eq!(w.tick(), []);
+}
+
+#[test]
+fn what_surely_ended_is_not_waited_for() {
+    let mut w = restored();
+    asked_again(&mut w);
+    let id = VmId::new("n0.3").unwrap();
+    w.destroyed(&w.tag(&node("n0"), Generation(3)), Some(&id));
+    w.pass(Millis(1));
+    w.see(vec![]);
+    assert_eq!(kinds(&w.tick()), ["create"]);
+}
+
+/// In job mode: VM n0.3 was found, and Slurm has given n0 to a job and waits for it.
+fn found_for(guests_wait: bool) -> World {
+    let mut w = own_world();
+    w.policy.guests_wait = guests_wait;
+    w.see(vec![w.shown("n0", 3, VmState::Ready)]);
+    w.submit(waiting(1, 1, 100, 9));
+    w.allocate(1, &["n0"], 100);
+    w.look(|_| {});
+    w
+}
+
+#[test]
+fn a_vm_that_was_found_is_not_brought_up_for_another_job() {
+    for guests_wait in [true, false] {
+        let mut w = found_for(guests_wait);
+        let actions = w.tick();
+        assert_eq!(kinds(&actions), ["destroy"], "{actions:?}");
+        w.done(&actions);
+        w.destroyed(&w.tag(&node("n0"), Generation(3)), None);
+        w.see(vec![]);
+        w.look(|_| {});
+        let made = w.tick();
+        assert!(
+            matches!(&made[..], [Action::CreateVm { spec, .. }, ..] if spec.job == Some(JobId(1))),
+            "{made:?}"
+        );
+    }
+}
+
+#[test]
+fn a_vm_that_was_found_is_kept_once_slurm_has_heard_it() {
+    let mut w = found_for(true);
+    w.look(|slurm| {
+        slurm.nodes.get_mut(&node("n0")).unwrap().flags.powering_up = false;
+        slurm.jobs.get_mut(&JobId(1)).unwrap().state = JobState::Running;
+    });
+    assert_eq!(kinds(&w.tick()), ["end-with-job"]);
+}
