@@ -108,8 +108,11 @@ impl World {
     /// while its VM came up; a refusal must not hold its job up for long.
     fn ends_with_its_job(&self, node: &NodeName, seen: &SlurmNode) -> bool {
         let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        // Not what the last controller saw: it may not have come to that.
+        let looked_on = self.powers.get(node).map_or(self.now, |(_, since)| *since);
         let tried = |vm: &crate::world::VmRecord| {
-            vm.phase == Phase::Up && self.now.since(vm.since) > self.policy.mark_patience
+            let since = vm.since.max(looked_on);
+            vm.phase == Phase::Up && self.now.since(since) > self.policy.mark_patience
         };
         !self.is_job_mode(node) || seen.flags.power_down || vm.is_some_and(tried)
     }

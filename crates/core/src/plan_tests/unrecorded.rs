@@ -99,3 +99,32 @@ fn a_vm_that_was_found_is_kept_once_slurm_has_heard_it() {
     });
     assert_eq!(kinds(&w.tick()), ["end-with-job"]);
 }
+
+/// A controller that starts with a journal in which n0 was last ordered down; it is up for job 1,
+/// whose prolog waits, and Slurm was not asked yet to end it with that.
+fn up_against_an_older_order() -> World {
+    let mut w = found_for(true);
+    w.see_node("n0", running());
+    w.look(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().alloc = None);
+    w.records.get_mut(&node("n0")).unwrap().wish = Wish::Down { since: Time(5) };
+    w.powers.clear();
+    w.pass(Millis(2 * w.policy.mark_patience.0));
+    w
+}
+
+#[test]
+fn a_node_ends_with_its_job_though_an_older_order_is_remembered() {
+    let mut w = up_against_an_older_order();
+    w.look(|_| {});
+    assert_eq!(kinds(&w.tick()), ["end-with-job"]);
+}
+
+#[test]
+fn a_job_starts_unmarked_only_when_this_controller_has_tried_to_mark_its_node() {
+    let mut w = up_against_an_older_order();
+    w.look(|_| {});
+    assert_eq!(w.prolog(JobId(1), Time(5)), None);
+    w.pass(w.policy.mark_patience);
+    w.look(|_| {});
+    assert_eq!(w.prolog(JobId(1), Time(5)), Some(crate::prolog::Verdict::Start));
+}

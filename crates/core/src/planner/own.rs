@@ -331,12 +331,17 @@ impl<'a> Planner<'a> {
         let planned: HashSet<NodeName> = steps.filter_map(|step| step.action.node().cloned()).collect();
         let own = |spec: &NodeSpec| spec.mode == Mode::Job;
         for (node, _) in self.world.specs.iter().filter(|(_, spec)| own(spec)) {
-            let fresh = self.world.records.get(node).is_some_and(|record| {
-                record.acted < self.world.slurm_began && !matches!(record.wish, Wish::Down { .. })
-            });
-            let (Some(seen), true) = (slurm.nodes.get(node), fresh) else {
+            let Some(seen) = slurm.nodes.get(node) else {
                 continue;
             };
+            let due = self.world.records.get(node).is_some_and(|record| {
+                // An order to go down may be older than the job that is there.
+                let stays = !matches!(record.wish, Wish::Down { .. }) || seen.may_run_job();
+                stays && record.acted < self.world.slurm_began
+            });
+            if !due {
+                continue;
+            }
             if planned.contains(node) || self.world.busy.contains(node) {
                 continue;
             }
