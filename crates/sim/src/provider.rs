@@ -356,13 +356,21 @@ impl Provider {
         gone
     }
 
-    /// A listing at `now`, as good or bad as the faults make it; none if it fails.
-    pub fn list(&mut self, faults: &Faults, now: Time) -> Option<ProviderView> {
+    /// A listing at `now`, as good or bad as the faults make it; none if it fails. One of our VMs that
+    /// no journal knows by now, as `recorded` tells, is left out of none: nobody could know of it.
+    pub fn list(
+        &mut self,
+        faults: &Faults,
+        now: Time,
+        recorded: impl Fn(&VmTag) -> bool,
+    ) -> Option<ProviderView> {
+        let secret = |vm: &Vm| !vm.outsider && !vm.view.tag.as_ref().is_some_and(&recorded);
         if faults.strikes(Fault::ListFails) {
             return None;
         }
         if faults.strikes(Fault::ListStale)
             && let Some((_, last)) = self.last.as_ref().filter(|(at, _)| now.since(*at) < STALEST)
+            && !self.vms.values().any(secret)
         {
             return Some(last.clone());
         }
@@ -371,7 +379,7 @@ impl Provider {
             vms: Vec::with_capacity(self.vms.len()),
         };
         for vm in self.vms.values() {
-            if vm.hidden_until > now || faults.strikes(Fault::ListOmits) {
+            if !secret(vm) && (vm.hidden_until > now || faults.strikes(Fault::ListOmits)) {
                 continue;
             }
             let mut shown = vm.view.clone();
