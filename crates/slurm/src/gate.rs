@@ -14,18 +14,16 @@
 //! *Arrays.* The last task of an array has the array's own id, by which a command means all of its tasks,
 //! so tasks are always named `4_9`.
 
-use crate::control::{Slurm, mark, plain};
+use crate::control::{Slurm, plain};
 use crate::error::SlurmError;
 use crate::info::Config;
 use crate::jobs;
 use crate::quirks::Quirks;
 use crate::words::given_reason;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::thread;
-use std::time::{Duration, Instant};
 use thiao_core::ids::{JobId, NodeName};
-use thiao_core::view::{ArrayTasks, Gate, JobState, SlurmJob};
+use thiao_core::view::{ArrayTasks, Gate};
 
 /// The licence of which none is ever free.
 pub const GATE: &str = "vm_room";
@@ -39,9 +37,6 @@ pub const GPU: &str = "gpu";
 /// (22.05.8: it forgets those of `gres.conf` without `File=`, `Flags=CountOnly` or not).
 pub const GPU_FILE: &str = "/dev/thiao-gpu";
 
-/// How long a job that is put back may take until it is pending.
-const PUT_BACK_WAIT: Duration = Duration::from_secs(10);
-const PUT_BACK_PAUSE: Duration = Duration::from_millis(100);
 /// How long the reservation lasts, from the time that we last looked after it.
 const HELD_DAYS: u32 = 3650;
 /// Most jobs in one command, and most bytes of their list.
@@ -66,7 +61,7 @@ impl Admission {
     }
 }
 
-fn address(job: JobId, array: Option<&ArrayTasks>) -> String {
+pub(crate) fn address(job: JobId, array: Option<&ArrayTasks>) -> String {
     match array {
         None => job.to_string(),
         Some(ArrayTasks { job, tasks }) => match tasks.as_slice() {
@@ -74,6 +69,12 @@ fn address(job: JobId, array: Option<&ArrayTasks>) -> String {
             some => format!("{job}_[{}]", ranges(some)),
         },
     }
+}
+
+/// What `scontrol` calls the leader of a heterogeneous job without the other parts: by its id alone an update
+/// is one of all parts (22.05 to 26.05: `update_job_str`).
+pub(crate) fn alone(leader: JobId) -> String {
+    format!("{leader}+0")
 }
 
 /// `0-3,7` of ascending numbers.
@@ -113,7 +114,7 @@ pub(crate) fn split(licenses: &str) -> (Gate, String) {
 }
 
 /// A list of licences with the gate.
-fn with_gate(licenses: &str) -> String {
+pub(crate) fn with_gate(licenses: &str) -> String {
     match licenses {
         "" => format!("{GATE}:1"),
         some => format!("{some},{GATE}:1"),
@@ -125,6 +126,20 @@ impl Slurm {
     /// the same licences (500 took 0.1 s); if it fails they are told one by one. Again is harmless.
     #[must_use]
     pub fn admit(&self, jobs: &[Admission]) -> Vec<(JobId, Result<(), SlurmError>)> {
+        let leaders = match self.leaders(jobs) {
+            Ok(leaders) => leaders,
+            Err(error) if jobs.len() == 1 => return vec![(jobs[0].job, Err(error))],
+            Err(_) => {
+                return jobs
+                    .iter()
+                    .flat_map(|job| self.admit(std::slice::from_ref(job)))
+                    .collect();
+            }
+        };
+        let address = |job: &Admission| match leaders.contains(&job.job) {
+            true => alone(job.job),
+            false => job.address(),
+        };
         let mut alike: BTreeMap<&str, Vec<&Admission>> = BTreeMap::new();
         for job in jobs {
             alike.entry(&job.licenses).or_default().push(job);
@@ -132,12 +147,12 @@ impl Slurm {
         let mut told = Vec::with_capacity(jobs.len());
         for (licenses, jobs) in alike {
             for some in batches(&jobs) {
-                let list: Vec<String> = some.iter().map(|job| job.address()).collect();
+                let list: Vec<String> = some.iter().map(|job| address(job)).collect();
                 let all = self.set_licenses(&list.join(","), licenses);
                 told.extend(some.iter().map(|job| {
                     let result = match (&all, some.len()) {
                         (Ok(()), _) => Ok(()),
-                        (Err(_), _) => self.set_licenses(&job.address(), licenses),
+                        (Err(_), _) => self.set_licenses(&address(job), licenses),
                     };
                     (job.job, result)
                 }));
@@ -146,135 +161,44 @@ impl Slurm {
         told
     }
 
+    /// Which of these lead heterogeneous jobs. Not asked where nothing keeps a licence: then it is the same to
+    /// all parts.
+    fn leaders(&self, jobs: &[Admission]) -> Result<BTreeSet<JobId>, SlurmError> {
+        if jobs.iter().all(|job| job.licenses.is_empty()) {
+            return Ok(BTreeSet::new());
+        }
+        let whole = jobs.iter().filter(|job| job.array.is_none());
+        let list: Vec<String> = whole.map(|job| job.job.to_string()).collect();
+        if list.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let found = self.listed(&list.join(","))?;
+        Ok(found
+            .into_values()
+            .filter(|job| job.het == Some(job.id))
+            .map(|job| job.id)
+            .collect())
+    }
+
     /// Lets a pending job wait for room again.
     ///
     /// # Errors
     /// [`SlurmError::NoSuchJob`] when it is over.
     pub fn close_gate(&self, job: &Admission) -> Result<(), SlurmError> {
-        self.set_licenses(&job.address(), &with_gate(&job.licenses))
+        if job.array.is_some() {
+            return self.set_licenses(&job.address(), &with_gate(&job.licenses));
+        }
+        self.close(&self.find(job.job)?, &job.licenses)
     }
 
-    fn set_licenses(&self, address: &str, licenses: &str) -> Result<(), SlurmError> {
+    pub(crate) fn set_licenses(&self, address: &str, licenses: &str) -> Result<(), SlurmError> {
         self.update_job(address, &[format!("Licenses={licenses}")])
     }
 
-    fn update_job(&self, address: &str, orders: &[String]) -> Result<(), SlurmError> {
+    pub(crate) fn update_job(&self, address: &str, orders: &[String]) -> Result<(), SlurmError> {
         let mut args = vec!["update".to_owned(), format!("JobId={address}")];
         args.extend_from_slice(orders);
         self.runner.run("scontrol", args).map(drop)
-    }
-
-    /// Puts a job that has nodes back into the queue, behind the gate; `comment` is its whole
-    /// `AdminComment` from then on, options first.
-    ///
-    /// It is requeued with a hold, because one that is merely requeued could start before its gate is
-    /// closed; then it gets the gate, and is released. Its `StartTime` is set as well, without which users
-    /// would see `BeginTime` for 120 s. A CONFIGURING job is pending at once, one that runs within 0.4 s
-    /// (when its PrologSlurmctld has ended, too).
-    ///
-    /// When it fails after the hold, the job stays held, with the reason "job requeued in held state" and
-    /// the comment: that is a sign for the caller to call [`Slurm::reopen`].
-    ///
-    /// # Errors
-    /// [`SlurmError::InvalidState`] when Slurm may not requeue it (`--no-requeue`, `srun`, `salloc`);
-    /// [`SlurmError::Timeout`] when it is not pending within 10 s.
-    pub fn put_back(&self, job: JobId, licenses: &str, comment: &str) -> Result<(), SlurmError> {
-        let (address, before) = self.find(job)?;
-        let admin_comment = |text: &str| [format!("AdminComment={}", plain(text))];
-        // Before the hold, so that whoever finds it held knows why.
-        self.update_job(&address, &admin_comment(comment))?;
-        if before.state == JobState::Pending {
-            return self.set_licenses(&address, &with_gate(licenses));
-        }
-        if let Err(error) = self.runner.run("scontrol", ["requeuehold", &address]) {
-            // Best effort: what the comment says does not hold.
-            let _ = self.update_job(
-                &address,
-                &admin_comment(before.admin_comment.as_deref().unwrap_or_default()),
-            );
-            return Err(error);
-        }
-        self.until_pending(job, &address)?;
-        self.reopen_as(&address, licenses)
-    }
-
-    /// Puts a job back into the queue that has nodes it cannot run on, and keeps it from the nodes of
-    /// `from`, a hostlist, beside those that it is kept from already; `comment` becomes its `AdminComment`.
-    ///
-    /// It is requeued with a hold, since only a pending job takes an `ExcNodeList`, and released then. One
-    /// that asked for those very nodes stays held, with the comment: Slurm would give it to nothing else.
-    /// Measured on 22.05.8.
-    ///
-    /// # Errors
-    /// [`SlurmError::InvalidState`] when Slurm may not requeue it (`--no-requeue`, `srun`, `salloc`);
-    /// [`SlurmError::Timeout`] when it is not pending within 10 s.
-    pub fn turn_away(&self, job: JobId, from: &str, comment: &str) -> Result<(), SlurmError> {
-        let (address, before) = self.find(job)?;
-        self.update_job(&address, &[format!("AdminComment={}", plain(comment))])?;
-        if before.state != JobState::Pending {
-            self.runner.run("scontrol", ["requeuehold", &address])?;
-            self.until_pending(job, &address)?;
-        }
-        let text = self
-            .runner
-            .run("scontrol", ["-o", "show", "job", &job.to_string()])?;
-        let has = text.lines().next().and_then(excluded).unwrap_or_default();
-        let all = [has, from].into_iter().filter(|list| !list.is_empty());
-        let all = all.collect::<Vec<_>>().join(",");
-        let orders = [format!("ExcNodeList={all}"), "StartTime=now".to_owned()];
-        self.update_job(&address, &orders)?;
-        self.runner.run("scontrol", ["release", &address]).map(drop)
-    }
-
-    /// Waits until a job that was requeued is pending.
-    fn until_pending(&self, job: JobId, address: &str) -> Result<(), SlurmError> {
-        let end = Instant::now() + PUT_BACK_WAIT;
-        while self.find(job)?.1.state != JobState::Pending {
-            if Instant::now() >= end {
-                return Err(SlurmError::Timeout {
-                    command: format!("scontrol requeuehold {address}"),
-                    after: PUT_BACK_WAIT,
-                });
-            }
-            thread::sleep(PUT_BACK_PAUSE);
-        }
-        Ok(())
-    }
-
-    /// Finishes what [`Slurm::put_back`] began: closes the gate of a job that is held, and releases it.
-    /// Again is harmless.
-    ///
-    /// # Errors
-    /// When one of the two failed.
-    pub fn reopen(&self, job: JobId, licenses: &str) -> Result<(), SlurmError> {
-        let (address, _) = self.find(job)?;
-        self.reopen_as(&address, licenses)
-    }
-
-    fn reopen_as(&self, address: &str, licenses: &str) -> Result<(), SlurmError> {
-        let orders = [
-            format!("Licenses={}", with_gate(licenses)),
-            "StartTime=now".to_owned(),
-        ];
-        self.update_job(address, &orders)?;
-        self.runner.run("scontrol", ["release", address]).map(drop)
-    }
-
-    /// The one job of this id, and what `scontrol` calls it.
-    fn find(&self, job: JobId) -> Result<(String, SlurmJob), SlurmError> {
-        let mark = mark()?;
-        let format = jobs::format(&mark);
-        // The id of an array's last task lists the whole array.
-        let text = self.runner.run(
-            "squeue",
-            ["-h", "-a", "-O", &format, "-r", "-j", &job.to_string()],
-        )?;
-        let found = jobs::parse(&text, &mark)?.remove(&job);
-        let found = found.ok_or_else(|| SlurmError::NoSuchJob {
-            command: format!("squeue -j {job}"),
-            detail: "it is over".to_owned(),
-        })?;
-        Ok((address(found.id, found.array.as_ref()), found))
     }
 
     /// Writes a job's `AdminComment`, which only root and SlurmUser can.
@@ -409,15 +333,6 @@ pub fn gate_count(config: &Config) -> Option<u32> {
 fn tres_per_node(line: &str) -> Option<&str> {
     line.rsplit(' ')
         .find_map(|word| word.strip_prefix("TresPerNode="))
-}
-
-/// `ExcNodeList` in a line of `scontrol -o show job`: before the folders and the command line that users
-/// choose; a user who writes it into his job's name bends what his own job is kept from.
-fn excluded(line: &str) -> Option<&str> {
-    let mut words = line
-        .split(' ')
-        .filter_map(|word| word.strip_prefix("ExcNodeList="));
-    words.next().filter(|list| *list != "(null)")
 }
 
 /// Generic resources per node with one of [`VM`].

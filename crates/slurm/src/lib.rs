@@ -49,6 +49,7 @@ pub mod lab;
 pub mod lua;
 pub mod nodes;
 pub mod partitions;
+mod put_back;
 pub mod quirks;
 pub mod resume_file;
 mod run;

@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should fail")]
 
+mod answers;
 mod backup;
 mod job_mode;
 mod lab;
+mod parts;
 mod scenario;
 
 use lab::{Ctld, inside, node};
