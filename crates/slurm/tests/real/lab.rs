@@ -428,6 +428,9 @@ fn start_munged(dir: &Path) {
         &[
             "--force",
             "--socket=/run/munge/munge.socket.2",
+            // Else it is what this machine's name resolves to. From 23.11 on a slurmctld without accounting
+            // fails an update that names a partition by whatever errno is left: that of looking this up.
+            "--origin=127.0.0.1",
             &option("key-file", "munge.key"),
             &option("pid-file", "munged.pid"),
             &option("log-file", "munged.log"),
