@@ -291,7 +291,8 @@ impl Slurm {
     /// When slurmctld does not answer, or names no version.
     pub fn quirks(&self) -> Result<Quirks, SlurmError> {
         let now = Instant::now();
-        if let Some(known) = self.resolved().fresh(now) {
+        let known = self.resolved().fresh(now);
+        if let Some(known) = known {
             return Ok(known);
         }
         let version = self.config()?.version();

@@ -73,7 +73,8 @@ impl Provider for Fake {
 
     fn create(&self, tag: &VmTag, host: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {
         self.asked.lock().unwrap().push(tag.clone());
-        if let Some(text) = self.broken.lock().unwrap().clone() {
+        let broken = self.broken.lock().unwrap().clone();
+        if let Some(text) = broken {
             return Err(ProviderError {
                 class: ErrorClass::Refused,
                 text,

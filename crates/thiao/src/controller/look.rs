@@ -42,7 +42,8 @@ pub fn start<V: Send + 'static>(
                 return;
             }
             let [calm, busy, urgent] = pauses;
-            let pause = match *pace.borrow_and_update() {
+            let asked = *pace.borrow_and_update();
+            let pause = match asked {
                 Pace::Calm => calm,
                 Pace::Busy => busy,
                 Pace::Urgent => urgent,
