@@ -32,11 +32,11 @@ use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
 const BOOTS: usize = 20;
 
 /// All nodes, and how many come up at once at most.
-const NODES: usize = 40;
-const AT_ONCE: usize = 6;
+const NODES: usize = 60;
+const AT_ONCE: usize = 12;
 
 /// The longest pause between two jobs, in milliseconds: they meet slurmctld's rhythm anywhere.
-const GAP_MS: u64 = 700;
+const GAP_MS: u64 = 400;
 
 /// The ordinary wait for a job that is not lost.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A node in namespaces of its own: `boot`, `slurmd` and `kill` it.
 lab=$(dirname "$0")
-PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH SLURM_CONF=$lab/slurm.conf
+PATH=$(/bin/cat "$lab/path") SLURM_CONF=$lab/slurm.conf
 export PATH SLURM_CONF
 node=$2
 
@@ -23,7 +23,7 @@ boot)
 slurmd)
     end
     setsid ip netns exec "$node" unshare -m -u -p -f --kill-child --mount-proc sh -c \
-        "hostname $node; exec slurmd -D -N $node -b --conf-server 10.9.0.1:$(cat "$lab/port")" \
+        "hostname $node; exec slurmd -D -N $node -b --conf-server $(cat "$lab/servers")" \
         > "$lab/slurmd.$node.log" 2>&1 < /dev/null &
     ;;
 kill)

@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 pub enum Way {
     /// When the controller says so.
     Told,
-    /// After the second in which the VM was asked for; what the controller says changes nothing.
+    /// When the VM is made; what the controller says changes nothing.
     Early,
     /// The same, and once more each time that the controller says so again.
     Mended,
-    /// As `Early`, and VMs are not made before Slurm asks.
+    /// After the second in which the VM was asked for, and VMs are not made before Slurm asks.
     Late,
 }
 
@@ -133,7 +133,8 @@ impl Provider for Nodes {
         self.node("boot", tag)?;
         match self.way {
             Way::Told => {}
-            Way::Early | Way::Mended | Way::Late => self.slurmd(tag, &id, wait)?,
+            Way::Early | Way::Mended => self.slurmd(tag, &id, Duration::ZERO)?,
+            Way::Late => self.slurmd(tag, &id, wait)?,
         }
         Ok(id)
     }
