@@ -4,6 +4,7 @@
 use super::cpio::{Node, Tree};
 use crate::error::Error;
 use crate::settings::SlurmFiles;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,10 @@ const WELCOME: [&str; 10] = [
 const GUEST_BIN: &str = "usr/bin";
 const GUEST_SBIN: &str = "usr/sbin";
 
-/// Plugins of slurmrestd and slurmctld alone, by the beginning of their names.
-const NOT_IN_GUESTS: [&str; 8] = [
+/// Plugins of slurmrestd and slurmctld alone, by the beginning of their names, and the library of
+/// Slurm's libpmi, which is not in guests.
+const NOT_IN_GUESTS: [&str; 9] = [
+    "libslurm_pmi",
     "openapi_",
     "rest_auth_",
     "slurmctld_",
@@ -52,6 +55,10 @@ const NOT_IN_GUESTS: [&str; 8] = [
     "burst_buffer_",
     "accounting_storage_slurmdbd",
 ];
+
+/// The plugins that write JSON for Slurm's commands, one for each version of its form, 1 MB each. The
+/// newest is the one that they use when none is named.
+const JSON_FORMS: &str = "data_parser_";
 
 /// A library that glibc opens by itself when a thread is cancelled.
 const OPENED_BY_LIBC: &str = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
@@ -189,12 +196,24 @@ fn plugins(folders: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         );
     }
     plugins.sort();
+    drop_old_json(&mut plugins);
     Ok(plugins)
 }
 
+/// Leaves of the sorted plugins only the newest form of JSON.
+fn drop_old_json(plugins: &mut Vec<PathBuf>) {
+    let is_json = |path: &Path| name(path).starts_with(JSON_FORMS);
+    let newest = plugins.iter().rfind(|path| is_json(path)).cloned();
+    plugins.retain(|path| !is_json(path) || Some(path) == newest.as_ref());
+}
+
 fn in_guests(plugin: &Path) -> bool {
-    let name = plugin.file_name().unwrap_or_default().to_string_lossy();
+    let name = name(plugin);
     !NOT_IN_GUESTS.iter().any(|start| name.starts_with(start))
+}
+
+fn name(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// What the loader says about a program or library.
@@ -267,7 +286,7 @@ fn place(path: &Path) -> Result<PathBuf, Error> {
 
 /// Lets a program be found in the usual folder, too.
 fn link(tree: &mut Tree, usual: &str, program: &Path) -> Result<(), Error> {
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let name = name(program);
     let usual = format!("{usual}/{name}");
     if !tree.has(&usual) {
         let place = place(program)?.to_string_lossy().into_owned();
@@ -310,6 +329,22 @@ mod tests {
             Needs::Missing("liblua.so".into())
         );
         assert_eq!(parse_list(""), Needs::Libraries(vec![]));
+    }
+
+    #[test]
+    fn guests_get_the_newest_form_of_json_alone() {
+        let mut plugins = [
+            "cred_munge",
+            "data_parser_v0_0_39",
+            "data_parser_v0_0_42",
+            "hash_k12",
+        ]
+        .map(PathBuf::from)
+        .to_vec();
+        drop_old_json(&mut plugins);
+        let left = ["cred_munge", "data_parser_v0_0_42", "hash_k12"].map(PathBuf::from);
+        assert_eq!(plugins, left);
+        assert!(in_guests(Path::new("/p/auth_munge.so")) && !in_guests(Path::new("/p/libslurm_pmi.so")));
     }
 
     #[test]
