@@ -119,6 +119,20 @@ fn a_job_that_cannot_be_turned_away_is_told_by_its_node() {
 }
 
 #[test]
+fn a_node_that_is_busy_is_not_told_of_its_job_yet() {
+    let mut w = own_world();
+    w.submit(SlurmJob {
+        requeue: false,
+        ..out_of_place(7)
+    });
+    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
+    w.busy.insert(node("n0"));
+    assert_eq!(w.tick(), []);
+    w.busy.clear();
+    assert_eq!(kinds(&w.tick()), ["down"]);
+}
+
+#[test]
 fn the_linter_turns_no_job_away_that_may_run_or_is_in_place() {
     use crate::plan::{Plan, Step};
     for (job, may) in [

@@ -7,7 +7,7 @@ use crate::ids::{HostName, NodeName, Time};
 use crate::note::Subject;
 use crate::options::{VmOptions, put_back_comment};
 use crate::place::NoRoom;
-use crate::plan::{Action, Held};
+use crate::plan::{Action, Held, Step};
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
 use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, VmRecord, Wish};
 use std::collections::{BTreeSet, HashSet};
@@ -94,11 +94,8 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let idle = |node: &NodeName| {
-                !self
-                    .plan
-                    .steps
-                    .iter()
-                    .any(|step| step.action.node() == Some(node))
+                let planned = |step: &Step| step.action.node() == Some(node);
+                !world.busy.contains(node) && !self.plan.steps.iter().any(planned)
             };
             if world
                 .records
