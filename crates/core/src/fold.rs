@@ -255,7 +255,12 @@ impl World {
             let (_, seen) = nodes.next_if(|(name, _)| *name == node)?;
             let lacks = record.vm.as_ref().is_none_or(|vm| {
                 let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
-                let should_answer = vm.phase == Phase::Up || vm.phase.is_starting() && late;
+                let should_answer = match vm.phase {
+                    Phase::Asked | Phase::Booting | Phase::Ready => late,
+                    // One that is being ended answers as long as a job is there.
+                    Phase::Up | Phase::Destroying { .. } => true,
+                    Phase::Dead { .. } => false,
+                };
                 should_answer && seen.flags.not_responding
             });
             let used = || {

@@ -137,6 +137,11 @@ impl<'a> Planner<'a> {
             Phase::Destroying {
                 cause: Cause::Ordered,
             } => match newer_use(self.world, self.jobs_on_nodes(), node, ordered_at(wish, vm)) {
+                Some(_) if self.world.is_unbacked(node) && record.down.is_none() => self.give_up_for_now(
+                    node,
+                    &format!("VM {node}.{} was being ended and is silent", vm.generation),
+                    "Slurm has given the node to a job since, which would hang there",
+                ),
                 Some(newer) => self.not_ended(node, vm, newer),
                 None => self.destroy(node, vm, Cause::Ordered),
             },

@@ -132,6 +132,41 @@ fn an_end_that_was_begun_is_not_pushed_under_a_newer_job() {
 }
 
 #[test]
+fn a_newer_job_on_a_vm_whose_end_was_begun_does_not_hang_in_silence() {
+    let mut w = world();
+    w.up("n0");
+    w.pass(Millis::secs(10));
+    w.down("n0");
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+    w.busy.clear();
+    w.ending(&w.tag(&node("n0"), Generation(1)));
+    let job = job_on(&w, 7, "n0", JobState::Running, 20);
+    w.pass(Millis::secs(30));
+    let vms = [w.shown("n0", 1, VmState::Stopping)];
+    w.look(|slurm| {
+        slurm.jobs.insert(job.id, job);
+        let silent = found::seen_as(BaseState::Allocated, |flags| flags.not_responding = true);
+        slurm.nodes.insert(node("n0"), silent);
+    });
+    w.watch(Millis(w.policy.missing_grace.0 / 2), &vms);
+    assert_eq!(w.tick(), [], "it may come back");
+    w.watch(w.policy.missing_grace, &vms);
+    let actions = w.tick();
+    assert_eq!(kinds(&actions), ["down"]);
+    // The job is told, and is there no more: the end goes on.
+    w.told_down(&node("n0"), "thiao: x", &[JobId(7)]);
+    w.busy.clear();
+    w.look(|slurm| {
+        slurm.jobs.clear();
+        slurm
+            .nodes
+            .insert(node("n0"), found::seen_as(BaseState::Down, |_| {}));
+    });
+    w.watch(w.policy.retry_first, &vms);
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+}
+
+#[test]
 fn a_node_that_slurm_powers_up_gets_its_vm_though_no_order_came() {
     let mut w = world();
     w.records.get_mut(&node("n0")).unwrap().wish = Wish::Down { since: w.now };
