@@ -136,8 +136,6 @@ impl World {
         let now = self.now;
         let mut strays = BTreeMap::new();
         let mut unrecorded = BTreeMap::new();
-        // What the last controller saw is not kept.
-        let first_look = self.provider_seen == Time::default();
         for (node, vms) in &mut by_node {
             vms.sort_by_key(|vm| std::cmp::Reverse(generation(vm)));
             let record = self.records.entry((*node).clone()).or_default();
@@ -163,7 +161,7 @@ impl World {
                 None => false,
             };
             for vm in vms.iter().filter(|seen| !ours(seen)) {
-                let later = first_look || generation(vm) > kept;
+                let later = generation(vm) > kept;
                 let remembered = unrecorded::only_listed(&self.unrecorded, vm, later);
                 unrecorded.extend(remembered.map(|it| (vm.id.clone(), it)));
                 // What is done to the node makes no new strays, and keeps no old one young.

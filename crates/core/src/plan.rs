@@ -328,6 +328,8 @@ pub fn is_superseded(world: &World, seen: &VmView) -> bool {
         return false;
     };
     let first_seen = world.strays.get(&seen.id);
+    // That somebody's copy has a later number says nothing of a VM that no record has had.
+    let has_had_later = record.generation > tag.generation && !world.unrecorded.contains_key(&seen.id);
     match &record.vm {
         Some(vm) if vm.generation == tag.generation => {
             seen.state == VmState::Held && vm.phase != Phase::Asked && !vm.is(tag.generation, Some(&seen.id))
@@ -336,9 +338,9 @@ pub fn is_superseded(world: &World, seen: &VmView) -> bool {
         Some(vm) if vm.spec.is_none() && seen.state.may_run() => false,
         Some(vm) if vm.phase == Phase::Up && first_seen.is_some_and(|first| vm.since <= *first) => {
             // Else the record may be older than the world, and this VM the one that is used.
-            vm.missing_since.is_none() || record.generation > tag.generation
+            vm.missing_since.is_none() || has_had_later
         }
-        Some(_) | None => record.generation > tag.generation,
+        Some(_) | None => has_had_later,
     }
 }
 

@@ -61,6 +61,20 @@ fn what_surely_ended_is_not_waited_for() {
     assert_eq!(kinds(&w.tick()), ["create"]);
 }
 
+#[test]
+fn a_copy_with_a_later_number_makes_no_orphan_of_the_vm_under_a_job() {
+    let mut w = restored();
+    let vms = [w.shown("n0", 3, VmState::Ready), w.shown("n0", 4, VmState::Ready)];
+    w.watch(Millis(w.policy.missing_grace.0 / 2), &vms);
+    w.records.get_mut(&node("n0")).unwrap().generation = Generation(4);
+    w.policy.orphan_grace = Millis::secs(1);
+    assert_eq!(w.tick(), [], "either may be the one that Slurm uses");
+    w.pass(Millis(w.policy.retry_first.0));
+    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
+    w.see(vms.to_vec());
+    assert_eq!(kinds(&w.tick()), ["destroy"], "Slurm uses neither");
+}
+
 /// In job mode: VM n0.3 was found, and Slurm has given n0 to a job and waits for it.
 fn found_for(guests_wait: bool) -> World {
     let mut w = own_world();
