@@ -10,7 +10,7 @@ use crate::rng::Rng;
 use crate::slurm::Slurm;
 use std::collections::BTreeMap;
 use thiao_core::fold::Outcome;
-use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId, VmTag};
+use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::note::{Note, Subject};
 use thiao_core::plan::{Action, Plan, Step};
 use thiao_core::prolog::Verdict;
@@ -406,14 +406,10 @@ impl Controller {
             });
         }
         if self.look_provider.is_none() && self.rng.chance(700) {
-            let recorded = |tag: &VmTag| {
-                let kept = self.kept.get(&tag.node);
-                kept.is_some_and(|record| record.generation >= tag.generation)
-            };
             self.look_provider = Some(Look {
                 began: now,
                 ready: now + Millis(self.rng.below(2000)),
-                view: provider.list(faults, now, recorded),
+                view: provider.list(faults, now),
             });
         }
     }
@@ -552,6 +548,14 @@ impl Controller {
             // What was kept since is lost: that is what a copy is.
             self.kept.clear();
             self.last_kept = 0;
+            let records = self.disk.load().unwrap_or_default();
+            for vm in provider.vms.values_mut().filter(|vm| !vm.outsider) {
+                let generation = |record: &NodeRecord| record.vm.as_ref().map(|vm| vm.generation);
+                vm.forgotten =
+                    vm.view.tag.as_ref().is_some_and(|tag| {
+                        records.get(&tag.node).and_then(generation) != Some(tag.generation)
+                    });
+            }
         }
         restored
     }

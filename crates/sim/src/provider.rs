@@ -35,6 +35,9 @@ pub struct Vm {
     pub spec: Option<VmSpec>,
     /// Made by an outsider, not by us.
     pub outsider: bool,
+    /// No journal knows it since an older one was restored. Then no listing leaves it out: nobody
+    /// could know of it.
+    pub forgotten: bool,
     /// When it leaves `Pending`.
     placed_at: Time,
     /// When its guest has all but slurmd; none if it hangs.
@@ -212,6 +215,7 @@ impl Provider {
             },
             spec: Some(spec.clone()),
             outsider: false,
+            forgotten: false,
             placed_at: now + Millis(self.rng.below(1500)),
             prepared_at: (!hung).then_some(now + boots),
             due: if waits { (0, None) } else { (1, Some(now)) },
@@ -251,6 +255,7 @@ impl Provider {
             view,
             spec: Some(spec.clone()),
             outsider: false,
+            forgotten: false,
             placed_at: Time(0),
             prepared_at: None,
             due: (0, None),
@@ -308,6 +313,7 @@ impl Provider {
             },
             spec: None,
             outsider: true,
+            forgotten: false,
             placed_at: Time(0),
             prepared_at: None,
             due: (0, None),
@@ -356,21 +362,14 @@ impl Provider {
         gone
     }
 
-    /// A listing at `now`, as good or bad as the faults make it; none if it fails. One of our VMs that
-    /// no journal knows by now, as `recorded` tells, is left out of none: nobody could know of it.
-    pub fn list(
-        &mut self,
-        faults: &Faults,
-        now: Time,
-        recorded: impl Fn(&VmTag) -> bool,
-    ) -> Option<ProviderView> {
-        let secret = |vm: &Vm| !vm.outsider && !vm.view.tag.as_ref().is_some_and(&recorded);
+    /// A listing at `now`, as good or bad as the faults make it; none if it fails.
+    pub fn list(&mut self, faults: &Faults, now: Time) -> Option<ProviderView> {
         if faults.strikes(Fault::ListFails) {
             return None;
         }
         if faults.strikes(Fault::ListStale)
             && let Some((_, last)) = self.last.as_ref().filter(|(at, _)| now.since(*at) < STALEST)
-            && !self.vms.values().any(secret)
+            && !self.vms.values().any(|vm| vm.forgotten)
         {
             return Some(last.clone());
         }
@@ -379,7 +378,8 @@ impl Provider {
             vms: Vec::with_capacity(self.vms.len()),
         };
         for vm in self.vms.values() {
-            if !secret(vm) && (vm.hidden_until > now || faults.strikes(Fault::ListOmits)) {
+            let hidden = !vm.forgotten && (vm.hidden_until > now || faults.strikes(Fault::ListOmits));
+            if hidden {
                 continue;
             }
             let mut shown = vm.view.clone();
