@@ -23,6 +23,11 @@ const MAX_LIST: usize = 32 << 10;
 /// Longest text given to a job or as a reason, in bytes.
 const MAX_TEXT: usize = 500;
 
+/// An address that no node has: a connection to it fails at once (`ENETUNREACH`).
+const NO_ADDRESS: &str = "255.255.255.255";
+/// Most nodes in one command that has a value for each.
+const MOST_VALUES: usize = 200;
+
 /// Nodes that slurmctld knows, and how it sees them.
 type Known<'a> = Vec<(&'a NodeName, SlurmNode)>;
 
@@ -213,6 +218,28 @@ impl Slurm {
         self.update_nodes(&powered(&known), &["state=POWER_DOWN"])?;
         self.update_nodes(&names, &["state=RESUME"])?;
         unknown.map_or(Ok(()), Err)
+    }
+
+    /// Keeps slurmctld from looking up the names of nodes whose VMs are not made yet. Their slurmds will bring
+    /// their addresses: never for a node that may have one already.
+    ///
+    /// A cloud node that is powered down has its own name as address, which need not be one that resolves.
+    /// Debian's libslurm tries such a name eleven times, with a second between: a slurmctld of 24.11.5 answered
+    /// nobody for 20 s when a job of two nodes was cancelled while they booted. `NodeAddr` in slurm.conf lasts
+    /// only until the first power-down.
+    ///
+    /// # Errors
+    /// The first failure; the other nodes were told all the same.
+    pub fn no_address_yet(&self, nodes: &[NodeName]) -> Result<(), SlurmError> {
+        if !self.quirks()?.looks_up_nodes {
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        for some in nodes.chunks(MOST_VALUES) {
+            let addresses = vec![NO_ADDRESS; some.len()].join(",");
+            outcome = outcome.and(self.update_nodes(some, &[&format!("NodeAddr={addresses}")]));
+        }
+        outcome
     }
 
     /// What slurmctld says of these nodes, and an error for those that it does not know: one unknown name

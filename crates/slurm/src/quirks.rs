@@ -27,6 +27,9 @@ pub struct Quirks {
     /// Whether `cloud_reg_addrs` has to be asked for. From 23.11 on it is always so, and later slurmctlds
     /// log the word as an error.
     pub reg_addrs: bool,
+    /// Whether slurmctld looks up the names of a job's nodes, under its locks, when the job leaves them before
+    /// they are up (`set_job_node_addrs`, 23.11 and later).
+    pub looks_up_nodes: bool,
 }
 
 impl Quirks {
@@ -40,6 +43,7 @@ impl Quirks {
             },
             private_cloud: version < Version::new(24, 11, 0),
             reg_addrs: version < Version::new(23, 11, 0),
+            looks_up_nodes: version >= Version::new(23, 11, 0),
         }
     }
 }
@@ -80,6 +84,7 @@ mod tests {
         let of = |major, minor| Quirks::of(Version::new(major, minor, 3));
         assert_eq!((of(22, 5).gres, of(23, 2).gres), ("gres:", "gres/"));
         assert!(of(23, 2).reg_addrs && !of(23, 11).reg_addrs);
+        assert!(!of(22, 5).looks_up_nodes && of(24, 11).looks_up_nodes);
         assert!(of(24, 5).private_cloud && !of(24, 11).private_cloud);
         assert_eq!(of(31, 5), of(26, 5), "a newer one is taken for the newest known");
         assert!(is_untried(Version::new(26, 11, 0)) && !is_untried(Version::new(26, 5, 9)));

@@ -1,12 +1,11 @@
 //! What may keep slurmctld from answering.
 
 use crate::QUICK;
-use crate::lab::{Ctld, inside};
+use crate::lab::{Ctld, inside, node};
 use std::time::{Duration, Instant};
 use thiao_core::view::JobState;
 
-/// Names of cloud nodes that do not resolve: Debian's libslurm asks for one up to ten times, with a second
-/// between, and slurmctld's locks are held meanwhile.
+/// Nothing resolves the names of the nodes here.
 #[test]
 fn slurmctld_answers_while_a_job_whose_nodes_boot_is_cancelled() {
     let Some(dir) = inside("answers::slurmctld_answers_while_a_job_whose_nodes_boot_is_cancelled") else {
@@ -18,6 +17,7 @@ fn slurmctld_answers_while_a_job_whose_nodes_boot_is_cancelled() {
     ctld.until("its nodes power up", |c| {
         c.job(job).is_some_and(|j| j.state == JobState::Configuring) && c.node("n2").flags.powering_up
     });
+    ctld.slurm.no_address_yet(&[node("n1"), node("n2")]).unwrap();
     ctld.run(false, &["scancel", &job.to_string()]).unwrap();
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
@@ -30,4 +30,17 @@ fn slurmctld_answers_while_a_job_whose_nodes_boot_is_cancelled() {
     }
     eprintln!("the slowest answer took {slowest:?}");
     assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+
+    // A node's slurmd brings its address all the same.
+    ctld.hold(false);
+    ctld.until("n1 is off", |c| crate::is_off(c, "n1"));
+    ctld.hold(true);
+    let job = ctld.sbatch(&["-w", "n1", "--wrap", "sleep 60"]);
+    ctld.until("n1 powers up", |c| c.node("n1").flags.powering_up);
+    ctld.slurm.no_address_yet(&[node("n1")]).unwrap();
+    ctld.hook("Start", "n1");
+    ctld.until("the job runs", |c| {
+        c.job(job).is_some_and(|j| j.state == JobState::Running)
+    });
+    assert_eq!(ctld.slurm.details().unwrap()[&node("n1")].address, "10.9.0.11");
 }

@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::owner::Message;
 use super::provider::{Ended, Provider, ProviderError, chain};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{JobId, NodeName, VmId};
 use thiao_core::options::{VmOptions, comment_beside};
@@ -65,13 +65,25 @@ pub fn execute<P: Provider>(
             drop(messages.send(Message::Finished(finished)).await);
         });
     };
+    let unmade = Arc::new(Unmade::of(&steps));
     // Slurm's are batched so that it gets few calls: by what is done, a DOWN by its reason.
     let mut batches: BTreeMap<(Kind, String), Batch> = BTreeMap::new();
     for (id, step) in steps {
         let (provider, slurm, clock) = (provider.clone(), slurm.clone(), clock.clone());
         let action = step.action;
         let key = match &action {
-            Action::CreateVm { .. } | Action::StartSlurmd { .. } | Action::DestroyVm { .. } => {
+            Action::CreateVm { .. } => {
+                let unmade = unmade.clone();
+                run(
+                    vec![(id, action)],
+                    Box::new(move |batch| {
+                        unmade.tell(&slurm);
+                        each(batch, |action| at_provider(&*provider, &clock, action))
+                    }),
+                );
+                continue;
+            }
+            Action::StartSlurmd { .. } | Action::DestroyVm { .. } => {
                 run(
                     vec![(id, action)],
                     Box::new(move |batch| each(batch, |action| at_provider(&*provider, &clock, action))),
@@ -110,6 +122,43 @@ pub fn execute<P: Provider>(
                 Kind::PowerDown => all(batch, slurm.power_down_now(&nodes_of(batch), OWN_REASON)),
             }),
         );
+    }
+}
+
+/// Nodes whose VMs are made now, and were not asked for before: Slurm hears by one call that they have no
+/// address yet, before the first of the VMs is made.
+struct Unmade {
+    nodes: Vec<NodeName>,
+    told: OnceLock<()>,
+}
+
+impl Unmade {
+    fn of(steps: &[(i64, Step)]) -> Self {
+        let new = steps.iter().filter_map(|(_, step)| match &step.action {
+            Action::CreateVm {
+                tag, again: false, ..
+            } => Some(tag.node.clone()),
+            _ => None,
+        });
+        Self {
+            nodes: new.collect(),
+            told: OnceLock::new(),
+        }
+    }
+
+    fn tell(&self, slurm: &Slurm) {
+        self.told.get_or_init(|| {
+            if self.nodes.is_empty() {
+                return;
+            }
+            // Without it all goes well but for a pause of slurmctld, should a job leave these nodes soon.
+            if let Err(error) = slurm.no_address_yet(&self.nodes) {
+                tracing::debug!(
+                    "Slurm was not told of nodes without an address: {}",
+                    chain(&error)
+                );
+            }
+        });
     }
 }
 
