@@ -209,6 +209,9 @@ async fn orders_make_and_end_vms_and_are_consumed_once() {
     let controller = site.start();
     until("both VMs", || site.vms() == ["n0.1", "n1.1"]);
     until("the order is consumed", || site.waiting_orders() == 0);
+    // Slurm need not look up their names meanwhile.
+    let unaddressed = "update NodeName=n[0-1] NodeAddr=255.255.255.255,255.255.255.255";
+    assert!(site.told().contains(unaddressed), "{}", site.told());
     site.order(IntentKind::Suspend, "n0");
     until("n0's VM is gone", || site.vms() == ["n1.1"]);
     site.order(RESUME, "n0");
