@@ -41,6 +41,9 @@ const GAP_MS: u64 = 300;
 /// The ordinary wait for a job that is not lost.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Longer than any job should wait.
+const LONG: Duration = Duration::from_secs(8);
+
 const TIMES: Timeouts = Timeouts {
     resume_s: 30,
     suspend_s: 1,
@@ -287,7 +290,11 @@ impl<'a> Jobs<'a> {
             let text = std::fs::read_to_string(out.join(job.to_string())).unwrap_or_default();
             if let Ok(ran) = text.trim().parse() {
                 let ran = SystemTime::UNIX_EPOCH + Duration::from_millis(ran);
-                took.push(ran.duration_since(*at).unwrap_or_default());
+                let after = ran.duration_since(*at).unwrap_or_default();
+                if after > LONG {
+                    println!("job {job} for {node} ran after {after:.2?}");
+                }
+                took.push(after);
                 return false;
             }
             let is_lost = at.elapsed().unwrap_or_default() > PATIENCE;
