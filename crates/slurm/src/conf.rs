@@ -3,6 +3,7 @@
 use crate::gate::{GATE, GPU, GPU_FILE, VM};
 use crate::info::Config;
 use crate::join;
+use crate::quirks::Quirks;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -29,12 +30,15 @@ pub const SCHEDULER_PARAMETERS: &[&str] = &["batch_sched_delay=10", "sched_inter
 ///
 /// `idle_on_node_suspend` is left out on purpose: with it a node that we set DOWN comes back as soon as it
 /// is powered down, and not when it can be backed again (measured on 22.05.8).
-pub const SLURMCTLD_PARAMETERS: &[&str] = &[
-    "enable_configless",
-    "power_save_interval=1",
-    "power_save_min_interval=0",
-    "cloud_reg_addrs",
-];
+pub(crate) fn slurmctld_parameters(quirks: Quirks) -> Vec<&'static str> {
+    let mut words = vec![
+        "enable_configless",
+        "power_save_interval=1",
+        "power_save_min_interval=0",
+    ];
+    words.extend(quirks.reg_addrs.then_some("cloud_reg_addrs"));
+    words
+}
 
 /// The word for `sbatch --constraint` of nodes that have no other.
 const FEATURE: &str = "thiao";

@@ -4,7 +4,7 @@
 //! `PrivateData`) count once in Slurm, the last line wins: they are merged with what is in effect.
 
 use crate::conf::{
-    self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts, merged,
+    self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, merged, slurmctld_parameters,
 };
 use crate::info::{Config, Version};
 use crate::join;
@@ -60,15 +60,10 @@ impl Fragment {
                 merged(present, "PrivateData", &["cloud"])
             );
         }
-        let wanted: Vec<&str> = SLURMCTLD_PARAMETERS
-            .iter()
-            .copied()
-            .filter(|p| *p != "cloud_reg_addrs" || quirks.reg_addrs)
-            .collect();
         let _ = writeln!(
             text,
             "SlurmctldParameters={}",
-            merged(present, "SlurmctldParameters", &wanted)
+            merged(present, "SlurmctldParameters", &slurmctld_parameters(quirks))
         );
         let _ = writeln!(
             text,

@@ -6,7 +6,10 @@
 //! release do not understand slurmctld of an older one.
 
 use crate::error::SlurmError;
+use crate::info::Version;
+use crate::run::Runner;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where Slurm's programs are looked for after `PATH`.
 const USUAL_DIRS: &[&str] = &[
@@ -26,6 +29,9 @@ const PLUGIN_DIRS: &[&str] = &[
     "lib/x86_64-linux-gnu/slurm-wlm",
     "lib/x86_64-linux-gnu/slurm",
 ];
+
+/// How long a program may take to tell its version.
+const VERSION_WAIT: Duration = Duration::from_secs(20);
 
 /// The folders of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +81,22 @@ fn has_plugins(dir: &Path) -> bool {
         let name = name.to_string_lossy();
         name.starts_with("auth_") && name.ends_with(".so")
     })
+}
+
+/// The version of the slurmctld that is installed, by its own word: it needs no slurm.conf for that, while
+/// the programs for people look for one first (22.05).
+///
+/// # Errors
+/// When it is missing, cannot be run or names no version.
+pub fn installed_version(bin_dir: Option<&Path>) -> Result<Version, SlurmError> {
+    let runner = Runner {
+        conf: None,
+        bin_dir: bin_dir.map(Path::to_owned),
+        timeout: VERSION_WAIT,
+    };
+    let text = runner.run("slurmctld", ["-V"])?;
+    Version::parse(&text)
+        .ok_or_else(|| SlurmError::unparsable("slurmctld's version", text.trim(), "no version number"))
 }
 
 /// Where one of Slurm's programs is: in this folder or its sibling `sbin`, or without it by `PATH` and in

@@ -2,7 +2,8 @@
 //!
 //! The values were found by experiment on 22.05.8 (Debian 12) and are told where they are not obvious.
 
-use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, SLURMCTLD_PARAMETERS, Timeouts};
+use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, slurmctld_parameters};
+use crate::quirks::Quirks;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -37,6 +38,8 @@ impl Auth {
 /// A private slurmctld.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lab {
+    /// What is peculiar to its slurmctld.
+    pub quirks: Quirks,
     /// The cluster's name.
     pub cluster: String,
     /// What `hostname -s` says where slurmctld runs; it refuses to start under another name.
@@ -94,12 +97,15 @@ impl Lab {
              AccountingStorageType=accounting_storage/none\nMpiDefault=none\nSwitchType=switch/none\n\
              SelectType=select/cons_tres\nSelectTypeParameters=CR_Core_Memory\n\
              SchedulerType=sched/backfill\nSchedulerParameters={}\nSlurmctldParameters={}\n\
-             ResumeRate=0\nSuspendRate=0\nReturnToService=2\nPrivateData=cloud\nTreeWidth=65533\n\
+             ResumeRate=0\nSuspendRate=0\nReturnToService=2\nTreeWidth=65533\n\
              # Thiao watches the VMs; a VM held still is no failed node\nSlurmdTimeout=0\n\
              # A job stays known for a while after its end\nMinJobAge=300\n",
             SCHEDULER_PARAMETERS.join(","),
-            SLURMCTLD_PARAMETERS.join(","),
+            slurmctld_parameters(self.quirks).join(","),
         );
+        if self.quirks.private_cloud {
+            text.push_str("PrivateData=cloud\n");
+        }
         conf::write_job_mode(&mut text, &self.nodes, None);
         if let Some(hooks) = &self.hooks {
             conf::write_hooks(&mut text, hooks, &BTreeSet::new());

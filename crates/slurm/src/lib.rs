@@ -60,6 +60,6 @@ pub use control::Slurm;
 pub use error::SlurmError;
 pub use gate::Admission;
 pub use info::{Config, Ping, Version};
-pub use install::{Install, find, package_of};
+pub use install::{Install, find, installed_version, package_of};
 pub use quirks::Quirks;
 pub use run::reset_signal_mask;

@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use thiao_core::ids::JobId;
 use thiao_core::view::JobState;
-use thiao_slurm::Version;
 use thiao_slurm::lab::Auth;
 use thiao_slurm::site::{Host, Site};
+use thiao_slurm::{Version, installed_version};
 
 const BACKUP: &str = "head2";
 const ADDRESSES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
@@ -112,9 +112,7 @@ fn a_node_joins_by_slurms_own_key() {
     let Some(dir) = inside("backup::a_node_joins_by_slurms_own_key") else {
         return;
     };
-    // scontrol has no answer yet: it looks for slurm.conf first (22.05).
-    let said = Command::new("slurmctld").arg("-V").output().unwrap();
-    let version = Version::parse(&String::from_utf8(said.stdout).unwrap()).unwrap();
+    let version = installed_version(None).unwrap();
     if version < Version::new(23, 11, 0) {
         eprintln!("skipped: auth/slurm came with Slurm 23.11, and this is {version}");
         return;

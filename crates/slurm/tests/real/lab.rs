@@ -11,7 +11,7 @@ use thiao_core::options::OptionRule;
 use thiao_core::view::{SlurmJob, SlurmNode};
 use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
 use thiao_slurm::lab::{Auth, CGROUP_CONF, Lab};
-use thiao_slurm::{Slurm, lua};
+use thiao_slurm::{Quirks, Slurm, installed_version, lua};
 
 /// Names the lab's folder for the test that runs inside the namespaces.
 const INSIDE: &str = "THIAO_TEST_SLURM_DIR";
@@ -157,6 +157,7 @@ impl Ctld {
         std::fs::create_dir("/run/munge").unwrap();
         start_munged(&dir);
         let mut lab = Lab {
+            quirks: Quirks::of(installed_version(None).unwrap()),
             cluster: "lab".into(),
             host: host_name(),
             address: IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)),

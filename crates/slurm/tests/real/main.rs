@@ -38,7 +38,8 @@ fn a_job_gets_a_node_and_gives_it_back() {
     assert!(ctld.slurm.version().unwrap() >= Version::new(22, 5, 0));
     let config = ctld.slurm.config().unwrap();
     assert_eq!(config.get("ClusterName"), Some("lab"));
-    assert!(config.has("SlurmctldParameters", "cloud_reg_addrs"));
+    let asked = ctld.slurm.quirks().unwrap().reg_addrs;
+    assert_eq!(config.has("SlurmctldParameters", "cloud_reg_addrs"), asked);
 
     let view = ctld.slurm.look().unwrap();
     assert_eq!(view.nodes.len(), 4);

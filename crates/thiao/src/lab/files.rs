@@ -11,6 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use thiao_qemu::Credentials;
+use thiao_slurm::Quirks;
 use thiao_slurm::conf::{HOOKS, JobLine, NodeLine, Timeouts};
 use thiao_slurm::lab::{Auth, CGROUP_CONF, Lab};
 
@@ -443,7 +444,9 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
         let raw = super::bench::RAW_NODE;
         nodes.push(line(format!("{raw}[1-{}]", options.raw_nodes), raw));
     }
+    let version = thiao_slurm::installed_version(options.slurm_bin_dir.as_deref())?;
     let lab = Lab {
+        quirks: Quirks::of(version),
         cluster: layout.cluster(),
         host: HOST_NAME.to_owned(),
         address: options.address.into(),
