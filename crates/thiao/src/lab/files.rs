@@ -440,9 +440,8 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
         });
         write_job_submit(layout, plan)?;
     }
-    if options.raw_nodes > 0 {
-        let raw = super::bench::RAW_NODE;
-        nodes.push(line(format!("{raw}[1-{}]", options.raw_nodes), raw));
+    if let Some(raw_nodes) = plan.raw_node_list() {
+        nodes.push(line(raw_nodes, super::bench::RAW_NODE));
     }
     let version = thiao_slurm::installed_version(options.slurm_bin_dir.as_deref())?;
     let lab = Lab {

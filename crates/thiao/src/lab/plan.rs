@@ -8,6 +8,8 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use thiao_core::hostlist;
+use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
 
 /// What can be chosen about a lab.
@@ -232,6 +234,23 @@ impl Plan {
     pub fn job_node_list(&self) -> Option<String> {
         let count = self.options.job_nodes;
         (count > 0).then(|| format!("j[1-{count}]"))
+    }
+
+    /// The names of the nodes that a benchmark starts itself, if there are any.
+    pub fn raw_node_list(&self) -> Option<String> {
+        let count = self.options.raw_nodes;
+        (count > 0).then(|| format!("{}[1-{count}]", super::bench::RAW_NODE))
+    }
+
+    /// Each of the nodes by its name.
+    ///
+    /// # Errors
+    /// When there are more than a list may have.
+    pub fn node_names(&self) -> Result<impl Iterator<Item = NodeName>> {
+        let lists = [Some(self.node_list()), self.job_node_list(), self.raw_node_list()];
+        let names = lists.iter().flatten().map(hostlist::expand);
+        let names: Vec<_> = names.collect::<std::result::Result<_, _>>()?;
+        Ok(names.into_iter().flatten())
     }
 
     /// The one whose jobs they are when nobody else is named.
