@@ -1,8 +1,9 @@
 //! Keys of `slurm.conf` that do not go together with nodes that are VMs: when, how badly, why, and what
 //! mends it, as data. They hold for the whole cluster: Slurm has none of them per node or partition.
 //!
-//! Each was tried with one job on a slurmd that lacked what is named, unless it says otherwise (22.05.8,
-//! 24.11.5, 26.05.5).
+//! The first rows of the table were seen with one job on a slurmd that lacked what is named (22.05.8, 24.11.5,
+//! 26.05.5). Those behind them were not tried with a guest: they follow from what a guest is without, and
+//! what they say to people does not claim more.
 
 use crate::info::Config;
 use thiao_core::finding::{Finding, Verdict};
@@ -76,6 +77,7 @@ pub fn has_topology(present: &Config) -> bool {
 }
 
 const KEYS: &[Key] = &[
+    // Seen.
     own(
         "Prolog",
         When::Set,
@@ -137,68 +139,12 @@ const KEYS: &[Key] = &[
         "write MpiDefault=pmi2 or none; on other nodes users then say srun --mpi=...",
     ),
     own(
-        "JobContainerType",
-        When::Not(&["none", "job_container/none"]),
-        Verdict::Warn,
-        "guests have no folders for job_container.conf: it was never tried with them",
-        WORDS,
-    ),
-    own(
-        "NamespaceType",
-        When::Set,
-        Verdict::Warn,
-        "guests have no folders for namespace.yaml: it was never tried with them",
-        WORDS,
-    ),
-    own(
         "PrologFlags",
         When::Has("X11"),
         Verdict::Warn,
         "guests have no xauth: srun --x11 fails there, and proctrack/linuxproc, which they need, does not go \
          together with it",
         "take X11 out of it",
-    ),
-    own(
-        "UsePAM",
-        When::Not(&["0", "no"]),
-        Verdict::Warn,
-        "guests have no PAM to ask, which was never tried",
-        WORDS,
-    ),
-    own(
-        "PlugStackConfig",
-        When::Set,
-        Verdict::Warn,
-        "guests have no SPANK plugins: a job fails there if one is required",
-        "make them optional in plugstack.conf",
-    ),
-    own(
-        "NodeFeaturesPlugins",
-        When::Set,
-        Verdict::Warn,
-        "guests have no node features to change, and none of its programs",
-        WORDS,
-    ),
-    own(
-        "AcctGatherEnergyType",
-        When::Not(&["none", "acct_gather_energy/none"]),
-        Verdict::Warn,
-        "guests have no such sensors",
-        WORDS,
-    ),
-    own(
-        "SwitchType",
-        When::Not(&["none", "switch/none", "switch/generic"]),
-        Verdict::Warn,
-        "guests have no such network",
-        WORDS,
-    ),
-    own(
-        "LaunchParameters",
-        When::Has("disable_send_gids"),
-        Verdict::Warn,
-        "guests know their users' own group only: jobs are in no other there",
-        "take disable_send_gids out of it",
     ),
     any(
         TOPOLOGY,
@@ -215,25 +161,82 @@ const KEYS: &[Key] = &[
         "a suspended job keeps its VM, in which no other runs: what preempts it waits all the same",
         "write PreemptMode=REQUEUE, or give no partition a higher PriorityTier than Thiao's",
     ),
+    // Not tried with a guest.
+    own(
+        "JobContainerType",
+        When::Not(&["none", "job_container/none"]),
+        Verdict::Warn,
+        "guests have no folders for job_container.conf (not tried with them)",
+        WORDS,
+    ),
+    own(
+        "NamespaceType",
+        When::Set,
+        Verdict::Warn,
+        "guests have no folders for namespace.yaml (not tried with them)",
+        WORDS,
+    ),
+    own(
+        "UsePAM",
+        When::Not(&["0", "no"]),
+        Verdict::Warn,
+        "guests have no PAM to ask (not tried with them)",
+        WORDS,
+    ),
+    own(
+        "PlugStackConfig",
+        When::Set,
+        Verdict::Warn,
+        "guests have no SPANK plugins: a job may fail there if one is required (not tried with them)",
+        "make them optional in plugstack.conf",
+    ),
+    own(
+        "NodeFeaturesPlugins",
+        When::Set,
+        Verdict::Warn,
+        "guests have no node features to change, and none of its programs (not tried with them)",
+        WORDS,
+    ),
+    own(
+        "AcctGatherEnergyType",
+        When::Not(&["none", "acct_gather_energy/none"]),
+        Verdict::Warn,
+        "guests have no such sensors (not tried with them)",
+        WORDS,
+    ),
+    own(
+        "SwitchType",
+        When::Not(&["none", "switch/none", "switch/generic"]),
+        Verdict::Warn,
+        "guests have no such network (not tried with them)",
+        WORDS,
+    ),
+    own(
+        "LaunchParameters",
+        When::Has("disable_send_gids"),
+        Verdict::Warn,
+        "guests know their users' own group only: jobs can be in no other there (not tried with them)",
+        "take disable_send_gids out of it",
+    ),
     own(
         "ProctrackType",
         When::Has("proctrack/cgroup"),
         Verdict::Bad,
-        "guests have no control groups, and slurmd does not start there",
+        "guests have no control groups: slurmd may not start there (not tried with them)",
         "write ProctrackType=proctrack/linuxproc",
     ),
     own(
         "TaskPlugin",
         When::Has("task/cgroup"),
         Verdict::Bad,
-        "guests have no control groups, and slurmd does not start there",
+        "guests have no control groups: slurmd may not start there (not tried with them)",
         "write TaskPlugin=task/none, or what it has without task/cgroup",
     ),
     own(
         "JobAcctGatherType",
         When::Has("jobacct_gather/cgroup"),
         Verdict::Bad,
-        "guests have no control groups, and slurmd does not start there",
+        "guests have no control groups: slurmd may not start there (not tried with them)",
         "write JobAcctGatherType=jobacct_gather/none",
     ),
     // Shown only where something of Slurm's uses cgroups (22.05.8): what comes next after setup tells it always.
@@ -241,7 +244,7 @@ const KEYS: &[Key] = &[
         "CgroupPlugin",
         When::Not(&["cgroup/v1", "disabled"]),
         Verdict::Bad,
-        "guests have no control groups, and slurmd looks for them there",
+        "guests have no control groups, for which slurmd then looks (not tried with them)",
         "write CgroupPlugin=cgroup/v1 into cgroup.conf",
     ),
 ];
