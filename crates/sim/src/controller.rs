@@ -532,14 +532,9 @@ impl Controller {
 
     /// Somebody ends it, puts the last copy of its journal in the journal's place, and starts it
     /// again; whether there was a copy.
-    pub fn restore(
-        &mut self,
-        slurm: &mut Slurm,
-        provider: &mut Provider,
-        faults: &Faults,
-        now: Time,
-    ) -> bool {
-        if !self.runs(now) {
+    pub fn restore(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults) -> bool {
+        // One that was killed first finishes what that has left: an order whose file is still there.
+        if self.down_until.is_some() {
             return false;
         }
         self.die(Round::default(), slurm, provider, faults);

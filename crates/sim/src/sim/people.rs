@@ -139,7 +139,7 @@ impl Sim {
         if self.faults.strikes(Fault::JournalRestored) {
             let restored = self
                 .controller
-                .restore(&mut self.slurm, &mut self.provider, &self.faults, now);
+                .restore(&mut self.slurm, &mut self.provider, &self.faults);
             if restored {
                 self.tell("somebody restores an older journal".into());
             }
