@@ -4,7 +4,8 @@
 //!     THIAO_HEARD_BOOTS=500 cargo test -p thiao --test heard -- --nocapture
 //!
 //! boots more nodes than an ordinary run does. `THIAO_HEARD_WAY=early` has slurmds start when their VMs
-//! are made, as a guest would that is not told: it must fail.
+//! are made, as a guest would that is not told: it must fail. `late` does without the early start, for
+//! comparison; `THIAO_HEARD_BOOT_MS=2000` has each boot take that long.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -27,6 +28,7 @@ use thiao::controller::serve_with;
 use thiao_core::ids::{JobId, Millis, NodeName};
 use thiao_core::world::Mode;
 use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
+use tokio::sync::Notify;
 
 /// Boots in an ordinary run.
 const BOOTS: usize = 20;
@@ -87,16 +89,21 @@ fn boot(dir: PathBuf, mode: Mode) {
         ctld.slurm.ensure_gate().unwrap();
     }
     hooks(&ctld.dir);
-    let changed = Arc::new(tokio::sync::Notify::new());
-    let nodes = Nodes::new(&ctld.dir, way, changed.clone());
+    let changed = Arc::new(Notify::new());
+    let boot = std::env::var("THIAO_HEARD_BOOT_MS").map_or(0, |text| text.parse().unwrap());
+    let nodes = Nodes::new(&ctld.dir, way, Duration::from_millis(boot), changed.clone());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.spawn(serve_with(config(&ctld, mode, way), nodes.clone(), changed));
+    runtime.spawn(serve_with(
+        config(&ctld, mode, way),
+        nodes.clone(),
+        changed.clone(),
+    ));
     ctld.until("the controller answers", |c| {
         c.dir.join("thiao/api.sock").exists()
     });
 
     let began = Instant::now();
-    let mut jobs = Jobs::new(&ctld, mode);
+    let mut jobs = Jobs::new(&ctld, mode, changed);
     jobs.run(boots);
     jobs.tell(way, began.elapsed());
     let log = std::fs::read_to_string(ctld.dir.join("slurmctld.log")).unwrap();
@@ -215,10 +222,12 @@ struct Jobs<'a> {
     took: Vec<Duration>,
     lost: usize,
     chance: u64,
+    /// Told of each job, as setup's job_submit.lua does.
+    changed: Arc<Notify>,
 }
 
 impl<'a> Jobs<'a> {
-    fn new(ctld: &'a Ctld, mode: Mode) -> Self {
+    fn new(ctld: &'a Ctld, mode: Mode, changed: Arc<Notify>) -> Self {
         std::fs::create_dir(ctld.dir.join("out")).unwrap();
         Self {
             ctld,
@@ -227,6 +236,7 @@ impl<'a> Jobs<'a> {
             took: Vec::new(),
             lost: 0,
             chance: 1,
+            changed,
         }
     }
 
@@ -280,6 +290,7 @@ impl<'a> Jobs<'a> {
             args.extend(["-w", node.as_str()]);
         }
         let job = self.ctld.sbatch(&args);
+        self.changed.notify_one();
         self.waiting.insert(job, (node.clone(), at));
     }
 

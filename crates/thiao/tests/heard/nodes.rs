@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use thiao::controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao_core::ids::{HostName, VmId, VmTag};
 use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmSpec, VmState, VmView};
@@ -36,6 +36,8 @@ impl Way {
 pub struct Nodes {
     dir: PathBuf,
     way: Way,
+    /// How long each takes until all but its slurmd is there.
+    boot: Duration,
     /// Each with the number of the last start of its slurmd.
     vms: Mutex<BTreeMap<VmId, (VmView, u32)>>,
     changed: Arc<Notify>,
@@ -45,11 +47,12 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    pub fn new(dir: &Path, way: Way, changed: Arc<Notify>) -> Arc<Self> {
+    pub fn new(dir: &Path, way: Way, boot: Duration, changed: Arc<Notify>) -> Arc<Self> {
         std::fs::write(dir.join("vm.sh"), include_str!("node.sh")).unwrap();
         Arc::new(Self {
             dir: dir.to_owned(),
             way,
+            boot,
             vms: Mutex::default(),
             changed,
             made: AtomicUsize::new(0),
@@ -129,12 +132,13 @@ impl Provider for Nodes {
             return Ok(id);
         }
         self.made.fetch_add(1, Ordering::Relaxed);
-        let wait = left_of_second();
+        let waits_until = Instant::now() + left_of_second();
         self.node("boot", tag)?;
+        std::thread::sleep(self.boot);
         match self.way {
             Way::Told => {}
             Way::Early | Way::Mended => self.slurmd(tag, &id, Duration::ZERO)?,
-            Way::Late => self.slurmd(tag, &id, wait)?,
+            Way::Late => self.slurmd(tag, &id, waits_until.saturating_duration_since(Instant::now()))?,
         }
         Ok(id)
     }
