@@ -19,6 +19,7 @@ mod orders;
 mod others_jobs;
 mod own;
 mod unrecorded;
+mod whole;
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()

@@ -11,7 +11,7 @@ use crate::world::{Cause, Mode, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-mod admit;
+pub(crate) mod admit;
 mod comes_up;
 mod others;
 mod own;

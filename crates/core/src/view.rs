@@ -454,6 +454,8 @@ pub struct Request {
     pub nodes: u32,
     /// Generic resources of the kind `gpu`.
     pub gpus: u32,
+    /// Its nodes whole (`--exclusive`), whatever CPUs it asks for.
+    pub whole_nodes: bool,
 }
 
 /// A job array's part that one record stands for.

@@ -37,7 +37,8 @@ pub struct Slurm {
     pub(crate) runner: Runner,
     nodes: Arc<BTreeSet<NodeName>>,
     job_nodes: Arc<BTreeSet<NodeName>>,
-    resolved: Arc<Mutex<Resolved>>,
+    resolved: Arc<Mutex<Resolved<Quirks>>>,
+    programs: Arc<Mutex<Resolved<Option<Version>>>>,
 }
 
 impl Slurm {
@@ -54,6 +55,7 @@ impl Slurm {
             nodes: Arc::default(),
             job_nodes: Arc::default(),
             resolved: Arc::default(),
+            programs: Arc::default(),
         }
     }
 
@@ -139,9 +141,10 @@ impl Slurm {
 
     fn jobs(&self) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
         let mark = mark()?;
-        let text = self
-            .runner
-            .run("squeue", ["-h", "-a", "-O", &jobs::format(&mark), "-r"])?;
+        let text = self.runner.run(
+            "squeue",
+            ["-h", "-a", "-O", &jobs::format(&mark, self.squeue()), "-r"],
+        )?;
         jobs::parse(&text, &mark)
     }
 
@@ -330,7 +333,19 @@ impl Slurm {
         Ok(quirks)
     }
 
-    fn resolved(&self) -> std::sync::MutexGuard<'_, Resolved> {
+    /// The release of squeue here, where it says it; asked anew now and then, for it may be replaced.
+    pub(crate) fn squeue(&self) -> Option<Version> {
+        let now = Instant::now();
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = programs.fresh(now) {
+            return known;
+        }
+        let version = self.version().ok();
+        programs.learn(version, now);
+        version
+    }
+
+    fn resolved(&self) -> std::sync::MutexGuard<'_, Resolved<Quirks>> {
         self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -3,7 +3,8 @@
 //! A job's name is whatever its user typed, newlines included (measured on 22.05.8: `sbatch -J $'a\nb'`
 //! puts a second line into the listing), and an `AdminComment` what an administrator did. So a mark that
 //! nobody can guess ends what comes before the comment, the comment, and the name: no user can forge a
-//! record. What a user can bend are his own job's words of devices, which nothing comes behind.
+//! record. What a user can bend are his own job's words of devices; what comes behind them is read from the
+//! record's end.
 //!
 //! `tres-alloc` of a pending job is what it asks for (`cpu=6,mem=900M,node=1,billing=6`). Without
 //! accounting it has no word of GPUs, which no slurmctld takes into `AccountingStorageTRES` then: they are
@@ -18,6 +19,7 @@
 
 use crate::error::SlurmError;
 use crate::gate::{self, GPU};
+use crate::info::Version;
 use crate::{nodes, words};
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Time};
@@ -30,14 +32,24 @@ const BAD_TASKS: &str = "the array's tasks are no list";
 /// Most tasks that an array's record may stand for: Slurm's own bound of `MaxArraySize`.
 const MAX_TASKS: usize = 4_000_001;
 
-/// The value of `squeue -O` whose output [`parse`] reads. `mark` ends every record.
+/// What squeue shows of a job that has its nodes whole, with what we have it write behind that.
+const WHOLE: [&str; 2] = ["NO=oversubscribe", "NODE=exclusive"];
+
+/// The value of `squeue -O` whose output [`parse`] reads. `mark` ends every record. `squeue` is the
+/// release of that program: up to 25.11 `--exclusive` is `OverSubscribe` `NO`; 26.05 says `NO` there of
+/// every job, and has a field of its own, for whose name older ones fail (22.05.8, 26.05.5).
 #[must_use]
-pub fn format(mark: &str) -> String {
+pub fn format(mark: &str, squeue: Option<Version>) -> String {
+    let sharing = match squeue {
+        Some(version) if version >= Version::new(26, 5, 0) => "Exclusive:=exclusive",
+        Some(_) => "OverSubscribe:=oversubscribe",
+        None => "OverSubscribe:=unknown",
+    };
     format!(
         "JobID:|,ArrayJobID:|,ArrayTaskID:|,HetJobID:|,UserID:|,UserName:|,Account:|,Partition:|,State:|,\
          NumNodes:|,NumTasks:|,SubmitTime:|,StartTime:|,NodeList:|,Reason:|,PriorityLong:|,Licenses:|,\
          tres-alloc:|,Requeue:|,BatchFlag:|,tres-per-node:|,tres-per-job:|,tres-per-socket:|,\
-         tres-per-task:{mark},admin_comment:{mark},Name:{mark}"
+         tres-per-task:|,{sharing}{mark},admin_comment:{mark},Name:{mark}"
     )
 }
 
@@ -165,9 +177,11 @@ fn read_fields<'a>(
     }
     job.priority = priority.map_err(|_| "the priority is no number")?;
     job.request = request(tres, job.node_count);
+    let rest = fields.next().unwrap_or_default();
     if job.request.gpus == 0 {
-        job.request.gpus = gpus(fields.next().unwrap_or_default(), job.request.nodes, task_count);
+        job.request.gpus = gpus(rest, job.request.nodes, task_count);
     }
+    job.request.whole_nodes = rest.rsplit('|').next().is_some_and(|word| WHOLE.contains(&word));
     job.state = state;
     Ok(())
 }
@@ -278,7 +292,7 @@ fn gpus(asked: &str, nodes: u32, tasks: u32) -> u32 {
     if !asked.contains(GPU) {
         return 0;
     }
-    let mut asked = asked.splitn(4, '|').map(|list| gres_count(list, GPU));
+    let mut asked = asked.splitn(5, '|').map(|list| gres_count(list, GPU));
     let mut next = || asked.next().unwrap_or(0);
     let (node, job, socket, task) = (next(), next(), next(), next());
     // A node of job mode is one socket.
@@ -368,6 +382,7 @@ mod tests {
             memory_mb: 900,
             nodes: 2,
             gpus: 4,
+            whole_nodes: false,
         };
         assert_eq!(asked, wanted);
         assert_eq!(request("", 3).nodes, 3);

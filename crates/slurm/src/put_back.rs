@@ -160,7 +160,7 @@ impl Slurm {
     /// The jobs of these ids, with commas between.
     pub(crate) fn listed(&self, ids: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
         let mark = mark()?;
-        let format = jobs::format(&mark);
+        let format = jobs::format(&mark, self.squeue());
         let text = self
             .runner
             .run("squeue", ["-h", "-a", "-O", &format, "-r", "-j", ids])?;

@@ -54,19 +54,25 @@ pub fn is_untried(version: Version) -> bool {
     (version.major, version.minor) > (NEWEST.major, NEWEST.minor)
 }
 
-/// The quirks of one slurmctld, once they are known.
-#[derive(Debug, Default)]
-pub(crate) struct Resolved(Option<(Quirks, Instant)>);
+/// What was asked of Slurm and may change, once it is known.
+#[derive(Debug)]
+pub(crate) struct Resolved<T>(Option<(T, Instant)>);
 
-impl Resolved {
+impl<T> Default for Resolved<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Copy> Resolved<T> {
     /// What is known and not too old.
-    pub(crate) fn fresh(&self, now: Instant) -> Option<Quirks> {
-        let (quirks, asked) = self.0?;
-        (now.duration_since(asked) < FRESH).then_some(quirks)
+    pub(crate) fn fresh(&self, now: Instant) -> Option<T> {
+        let (known, asked) = self.0?;
+        (now.duration_since(asked) < FRESH).then_some(known)
     }
 
-    pub(crate) fn learn(&mut self, quirks: Quirks, now: Instant) {
-        self.0 = Some((quirks, now));
+    pub(crate) fn learn(&mut self, answer: T, now: Instant) {
+        self.0 = Some((answer, now));
     }
 
     /// After a failure another slurmctld may answer next.

@@ -151,6 +151,7 @@ fn jobs_of_job_mode_are_read() {
             memory_mb,
             nodes,
             gpus,
+            whole_nodes: _,
         } = jobs[&JobId(job)].request;
         (cpus, memory_mb, nodes, gpus)
     };
@@ -191,6 +192,33 @@ fn jobs_of_job_mode_are_read() {
         gpus: 0,
     };
     assert_eq!(allocs[&name("n6")], Some(wanted));
+}
+
+/// Three with `--exclusive`, one of them an array; plain, `--exclusive=user` and `-s`.
+#[test]
+fn jobs_that_have_their_nodes_whole_are_told() {
+    for text in [
+        include_str!("data/whole-22.05.txt"),
+        include_str!("data/whole-26.05.txt"),
+    ] {
+        let jobs = jobs::parse(text, MARK).unwrap();
+        let whole: Vec<u32> = jobs
+            .values()
+            .filter(|job| job.request.whole_nodes)
+            .map(|job| job.id.0)
+            .collect();
+        assert_eq!((jobs.len(), whole), (6, vec![2, 3, 6]), "{text}");
+        // From squeue of an unknown release nothing is guessed.
+        let unknown = text
+            .replace("=oversubscribe", "=unknown")
+            .replace("=exclusive", "=unknown");
+        assert!(
+            jobs::parse(&unknown, MARK)
+                .unwrap()
+                .values()
+                .all(|job| !job.request.whole_nodes)
+        );
+    }
 }
 
 #[test]
@@ -512,6 +540,7 @@ fn any_job() -> impl Strategy<Value = SlurmJob> {
                     memory_mb: sizes[1].into(),
                     nodes: node_count,
                     gpus: u32::from(sizes[2]) * node_count,
+                    whole_nodes: flags[1] != flags[3],
                 },
                 array: array.map(|(job, tasks)| ArrayTasks {
                     job: JobId(job),
@@ -584,13 +613,20 @@ fn job_line(job: &SlurmJob) -> String {
         memory_mb,
         nodes,
         gpus,
+        whole_nodes,
     } = job.request;
+    let sharing = match (whole_nodes, job.requeue) {
+        (true, true) => "NO=oversubscribe",
+        (true, false) => "NODE=exclusive",
+        (false, true) => "OK=oversubscribe",
+        (false, false) => "NO=exclusive",
+    };
     let requeue = u8::from(job.requeue);
     let devices = format!("gres:gpu:{},gres:x:|y", gpus / nodes.max(1));
     let comment = job.admin_comment.as_deref().unwrap_or("(null)");
     format!(
         "{id}|{array}|{tasks}|N/A|{uid}|{user}|{account}|{partition}|{state}|{count}|1|{submit}|N/A|{list}|{reason}|\
-         {priority}|{licenses}|cpu={cpus},mem={memory_mb}M,node={nodes},billing=1|{requeue}|1|{devices}|N/A|N/A|N/A\
+         {priority}|{licenses}|cpu={cpus},mem={memory_mb}M,node={nodes},billing=1|{requeue}|1|{devices}|N/A|N/A|N/A|{sharing}\
          {MARK}{comment}{MARK}{name}{MARK}\n"
     )
 }

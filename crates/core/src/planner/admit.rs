@@ -349,17 +349,30 @@ fn ends_by_itself(what: &WaitsFor) -> bool {
 }
 
 /// How big each VM of a job will be, before Slurm has given it nodes: its request, shared
-/// out evenly.
+/// out evenly. A job that has its nodes whole gets all their CPUs, and the memory for them if
+/// it asked by CPU. Slurm's list of jobs does not tell that from memory by node, so the larger
+/// counts (22.05.8 and 26.05.5).
 pub(crate) fn estimate(job: &SlurmJob, partition: &JobPartition, share: Option<u32>) -> Shape {
     let request = &job.request;
     let nodes = request.nodes.max(1);
+    let most = partition.most;
+    let asked = request.cpus.div_ceil(nodes).max(1);
+    let cpus = if request.whole_nodes {
+        asked.max(most.cpus)
+    } else {
+        asked
+    };
     let memory_mb = match request.memory_mb.div_ceil(u64::from(nodes)) {
-        0 => partition.most.memory_mb,
+        0 => most.memory_mb,
+        some if request.whole_nodes => {
+            let by_cpu = some.div_ceil(u64::from(asked)).saturating_mul(u64::from(cpus));
+            some.max(by_cpu.min(most.memory_mb))
+        }
         some => some,
     };
     Shape {
-        cpus: request.cpus.div_ceil(nodes).max(1),
+        cpus,
         memory_mb,
-        share_percent: share.unwrap_or(partition.most.share_percent),
+        share_percent: share.unwrap_or(most.share_percent),
     }
 }

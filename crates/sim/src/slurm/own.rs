@@ -94,6 +94,7 @@ impl Own {
                 memory_mb: self.each.memory_mb * u64::from(nodes),
                 nodes,
                 gpus: self.each.gpus * nodes,
+                whole_nodes: false,
             },
             array: self.array.clone(),
             gate: self.gate,

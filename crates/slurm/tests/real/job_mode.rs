@@ -82,6 +82,7 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
         memory_mb: 700,
         nodes: 1,
         gpus: 0,
+        whole_nodes: false,
     };
     assert_eq!(seen.request, wanted);
     assert!(seen.has_options && seen.requeue && seen.priority > ctld.seen(next).priority);
@@ -722,4 +723,29 @@ fn a_job_of_another_partition_is_turned_away_for_good() {
         .turn_away(other, "n[5-8]", "thiao: put back: no VM is made there")
         .unwrap();
     stays(other);
+}
+
+/// The size that is guessed at the gate is the one that Slurm gives then.
+#[test]
+fn a_job_with_whole_nodes_is_known_before_it_has_them() {
+    let Some(dir) = inside("job_mode::a_job_with_whole_nodes_is_known_before_it_has_them") else {
+        return;
+    };
+    let ctld = start(dir);
+    let job = ctld.sbatch(&["-p", "jobs", "--exclusive", "--wrap", "true"]);
+    let next = ctld.sbatch(&["-p", "jobs", "--wrap", "true"]);
+    assert!(ctld.seen(job).request.whole_nodes && !ctld.seen(next).request.whole_nodes);
+    ctld.admit(&[whole(job, ""), whole(next, "")]);
+    ctld.until("both have nodes", |c| {
+        [job, next].iter().all(|job| !c.seen(*job).nodes.is_empty())
+    });
+    let asked = |job| {
+        let seen = ctld.seen(job);
+        (
+            seen.request.cpus,
+            seen.request.memory_mb,
+            seen.request.whole_nodes,
+        )
+    };
+    assert_eq!((asked(job), asked(next)), ((64, 6400, true), (1, 100, false)));
 }
