@@ -333,8 +333,12 @@ impl Slurm {
         Ok(quirks)
     }
 
-    /// The release of squeue here, where it says it; asked anew now and then, for it may be replaced.
+    /// The release of squeue here, where it says it and there are jobs for which it matters; asked anew now
+    /// and then, for it may be replaced.
     pub(crate) fn squeue(&self) -> Option<Version> {
+        if self.job_nodes.is_empty() {
+            return None;
+        }
         let now = Instant::now();
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = programs.fresh(now) {
