@@ -205,6 +205,7 @@ impl Site {
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_make_and_end_vms_and_are_consumed_once() {
     let mut site = Site::new();
+    site.version_is("24.11.5");
     site.order(RESUME, "n[0-1]");
     let controller = site.start();
     until("both VMs", || site.vms() == ["n0.1", "n1.1"]);

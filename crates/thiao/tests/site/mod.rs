@@ -31,6 +31,7 @@ mark="${4##*Name:}"
 while IFS= read -r line; do printf '%s%s(null)%swrap%s\n' "$line" "$mark" "$mark" "$mark"; done < "${0%/bin/*}/jobs"
 "#;
 const SCONTROL: &str = r#"#!/bin/sh
+[ "$*" != "show config" ] || exec cat "${0%/bin/*}/config"
 printf '%s\n' "$*" >> "${0%/bin/*}/told"
 [ "$*" != "show config" ] || echo "SLURM_VERSION = 24.11.5"
 "#;
@@ -50,7 +51,7 @@ impl Site {
             orders: 0,
             clock_s: 0,
         };
-        for (name, text) in [("slurm.conf", ""), ("jobs", ""), ("told", "")] {
+        for (name, text) in [("slurm.conf", ""), ("jobs", ""), ("told", ""), ("config", "")] {
             fs::write(site.path(name), text).unwrap();
         }
         let text = format!(
@@ -69,6 +70,11 @@ impl Site {
 
     pub fn config(&self) -> Config {
         Config::load(Some(&self.path("thiao.toml"))).unwrap()
+    }
+
+    /// The version that slurmctld has; none is known before.
+    pub fn version_is(&self, version: &str) {
+        fs::write(self.path("config"), format!("SLURM_VERSION = {version}\n")).unwrap();
     }
 
     /// What `sinfo` says from now on: `node|state|reason`.
