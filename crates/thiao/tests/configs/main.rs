@@ -79,7 +79,7 @@ impl Lived {
         };
         let settings = format!(
             "cluster = {:?}\nstate_dir = {:?}\n[slurm]\nconf = {:?}\n[[nodeset]]\nname = \"vm\"\nmode = {mode:?}\n\
-             nodes = {nodes:?}\ncpus = 1\nmemory_mb = 100\npartition = \"vm\"\n[[qemu.host]]\nname = \"h\"\nmemory_mb = 4000\n",
+             nodes = {nodes:?}\ncpus = 1\nmemory_mb = 100\npartition = \"vm\"\n[qemu]\nslurmctld_port = 7817\n[[qemu.host]]\nname = \"h\"\nmemory_mb = 4000\n",
             site.cluster,
             dir.join("thiao"),
             ctld.conf,
