@@ -656,7 +656,7 @@ fn the_settings_of_2011_are_taken_over() {
     for line in [
         "nodes = \"fg[0-3]\"",
         "cpus = 3",
-        "memory_mb = 2860",
+        "memory_mb = 2824",
         "share_percent = 33",
         "template_dir = ",
         &format!("auth = {auth:?}"),

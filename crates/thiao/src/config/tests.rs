@@ -358,7 +358,7 @@ fn a_bad_value_is_named_with_its_range() {
     );
     check(
         "[[qemu.host]]\nname='h'\nmemory_mb=300",
-        "no host can carry one of its VMs, which needs 340 MiB",
+        "no host can carry one of its VMs, which needs 376 MiB",
     );
     check(
         "[[qemu.host]]\nname='h'\nmemory_mb=999\n[[qemu.host]]\nname='h'\nmemory_mb=999",

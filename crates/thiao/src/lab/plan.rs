@@ -131,8 +131,9 @@ const JOB_MEMORY_MB: u64 = 800;
 /// Seconds that a node stays idle, when nobody says.
 pub const IDLE_S: u32 = 30;
 
-/// Memory that a VM takes beside what its node promises, in MiB: what a lab plans with.
-pub const OVERHEAD_MB: u64 = 140;
+/// Memory that a VM takes beside what its node promises, in MiB: what a lab plans with, as the
+/// settings' own default.
+pub const OVERHEAD_MB: u64 = 176;
 
 /// A lab, resolved: what the keeper follows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -402,12 +403,15 @@ mod tests {
     #[test]
     fn a_host_has_room_for_its_nodes_and_for_the_largest_job() {
         let plenty = 1 << 20;
-        assert_eq!(host_size(&options(""), plenty), (4, 4 * 340));
-        assert_eq!(host_size(&options("--nodes 2"), plenty), (4, 940));
-        assert_eq!(host_size(&options("--nodes 2 --job-nodes 0"), plenty), (1, 340));
+        assert_eq!(host_size(&options(""), plenty), (4, 4 * (200 + OVERHEAD_MB)));
+        assert_eq!(host_size(&options("--nodes 2"), plenty), (4, 800 + OVERHEAD_MB));
+        assert_eq!(
+            host_size(&options("--nodes 2 --job-nodes 0"), plenty),
+            (1, 200 + OVERHEAD_MB)
+        );
         assert_eq!(
             host_size(&options("--nodes 2 --job-cpus 6 --job-memory-mb 2000"), plenty),
-            (6, 2140)
+            (6, 2000 + OVERHEAD_MB)
         );
         assert_eq!(host_size(&options(""), 1600), (4, 600));
     }
@@ -418,7 +422,7 @@ mod tests {
             let JobSize { cpus, memory_mb } = largest_job(&options(typed), 2, 500);
             (cpus, memory_mb)
         };
-        assert_eq!(size(""), (2, 360));
+        assert_eq!(size(""), (2, 500 - OVERHEAD_MB));
         assert_eq!(size("--job-cpus 3 --job-memory-mb 900"), (3, 900));
     }
 
