@@ -15,6 +15,8 @@ use thiao_slurm::{Quirks, Slurm, installed_version, lua};
 
 /// Names the lab's folder for the test that runs inside the namespaces.
 const INSIDE: &str = "THIAO_TEST_SLURM_DIR";
+/// How many nodes have names that resolve.
+const NAMED: usize = 20;
 /// The longest wait for what should be soon.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Names the folder of another Slurm than the one that is found by `PATH`, with `bin` and `sbin` in it.
@@ -119,6 +121,19 @@ fn path() -> std::ffi::OsString {
     std::env::join_paths(prefix.chain(usual)).unwrap()
 }
 
+/// Gives n1 and so on their addresses: from 23.02 on Debian's slurmctld waits for names that do not resolve.
+pub fn name_nodes(dir: &Path, count: usize) {
+    let hosts = Path::new("/etc/hosts");
+    let mut text = std::fs::read_to_string(hosts).unwrap_or_else(|_| {
+        std::fs::write(hosts, "").unwrap(); // something to mount on
+        String::new()
+    });
+    (1..=count).for_each(|n| text += &format!("10.9.0.{} n{n}\n", 10 + n));
+    let own = dir.join("hosts");
+    std::fs::write(&own, text).unwrap();
+    call("mount", &["--bind", own.to_str().unwrap(), "/etc/hosts"]);
+}
+
 /// A running slurmctld with cloud nodes n1 to n4.
 pub struct Ctld {
     pub dir: PathBuf,
@@ -130,10 +145,11 @@ pub struct Ctld {
 impl Ctld {
     /// Starts it. `change` may change the configuration before.
     pub fn start(dir: PathBuf, timeouts: Timeouts, change: impl FnOnce(&mut Lab)) -> Self {
+        name_nodes(&dir, NAMED);
         Self::start_with(dir, timeouts, change, "")
     }
 
-    /// The same with more lines at the end of slurm.conf.
+    /// The same with more lines at the end of slurm.conf, and without [`name_nodes`].
     pub fn start_with(dir: PathBuf, timeouts: Timeouts, change: impl FnOnce(&mut Lab), more: &str) -> Self {
         call("mount", &["-t", "tmpfs", "none", "/run"]);
         call("ip", &["link", "set", "lo", "up"]);

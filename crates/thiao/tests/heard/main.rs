@@ -19,7 +19,6 @@ use nodes::{Nodes, Way};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -82,7 +81,7 @@ fn boot(dir: PathBuf, mode: Mode) {
     let way = std::env::var("THIAO_HEARD_WAY").unwrap_or_else(|_| "told".into());
     let way = Way::ALL.into_iter().find(|(word, _)| *word == way).unwrap().1;
 
-    name_nodes(&dir);
+    lab::name_nodes(&dir, NODES);
     let slow = slow_nodes(&dir);
     let ctld = Ctld::start_with(dir, TIMES, |lab| lab.nodes = vec![line(mode)], &slow);
     if mode == Mode::Job {
@@ -121,24 +120,6 @@ fn boot(dir: PathBuf, mode: Mode) {
     if way != Way::Mended {
         assert_eq!(again, 0, "slurmds that were not heard at once");
     }
-}
-
-/// From 23.02 on slurmctld waits for names that do not resolve.
-fn name_nodes(dir: &Path) {
-    let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_else(|_| {
-        std::fs::write("/etc/hosts", "").unwrap(); // something to mount on
-        String::new()
-    });
-    (1..=NODES).for_each(|n| text += &format!("10.9.0.{} n{n}\n", 10 + n));
-    let hosts = dir.join("hosts");
-    std::fs::write(&hosts, text).unwrap();
-    let status = Command::new("mount")
-        .arg("--bind")
-        .arg(&hosts)
-        .arg("/etc/hosts")
-        .status()
-        .unwrap();
-    assert!(status.success());
 }
 
 /// Has three slurmds of ten take a moment between their birth and their first word, as in a guest: one
