@@ -141,12 +141,11 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
     ctld.admit(&[whole(heir, "")]);
     ctld.until("the job is over", |c| c.job(job).is_none());
     ctld.until("its heir has the node", |c| c.is(heir, &JobState::Configuring));
+    let prolog = format!("PrologSlurmctld {heir}");
+    ctld.until("its heir's prolog runs", |c| c.hooks().contains(&prolog));
     let calls = ctld.hooks();
     let place = |call: &str| calls.iter().position(|c| c == call);
-    let (ended, given) = (
-        place(&format!("Suspend {}", its[0])),
-        place(&format!("PrologSlurmctld {heir}")),
-    );
+    let (ended, given) = (place(&format!("Suspend {}", its[0])), place(&prolog));
     assert!(ended.is_some() && ended < given, "{calls:?}");
 }
 
