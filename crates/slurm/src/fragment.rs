@@ -28,6 +28,8 @@ pub struct Fragment {
     pub default_partition: Option<String>,
     /// Slurm's waits.
     pub timeouts: Timeouts,
+    /// How long a VM may take to come up with all its tries, in seconds: Slurm may not give up before.
+    pub tries_s: u32,
     /// The site's own programs, by key, that are called beside ours: see [`crate::join`].
     pub joined: BTreeMap<&'static str, String>,
     /// How the site's partitions say memory.

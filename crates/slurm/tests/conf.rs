@@ -20,6 +20,7 @@ fn fragment(version: Version) -> Fragment {
         hooks: "/usr/lib/thiao/hooks".into(),
         nodes: vec![line("fg[0-7]", "vm"), line("gg[0-3]", "big"), line("hh1", "vm")],
         default_partition: Some("big".into()),
+        tries_s: 300,
         timeouts: Timeouts {
             resume_s: 120,
             suspend_s: 7,

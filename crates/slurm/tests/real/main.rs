@@ -283,6 +283,7 @@ fn slurmctld_takes_the_fragment() {
         ],
         default_partition: None,
         timeouts: Timeouts::default(),
+        tries_s: 60,
         joined: std::collections::BTreeMap::new(),
         memory: MemoryForms::default(),
     };

@@ -9,6 +9,9 @@ use thiao_slurm::conf::NodeLine;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::partitions::Partition;
 
+/// The least SuspendTimeout, in seconds: VMs of this machine are gone in less.
+const LEAST_SUSPEND_S: u64 = 5;
+
 const AGAIN: &str = "thiao setup && systemctl restart slurmctld";
 
 /// What is said of each of our partitions: key, the words that are right, and what another one does.
@@ -76,7 +79,7 @@ pub fn judge(wanted: &Fragment, config: &Config, all: &BTreeMap<String, Partitio
 /// has to, in seconds.
 #[must_use]
 pub fn impatient(wanted: &Fragment, all: &BTreeMap<String, Partition>) -> BTreeMap<String, (u64, u64)> {
-    let needed = u64::from(wanted.timeouts.resume_s);
+    let needed = u64::from(wanted.tries_s);
     by_partition(wanted)
         .into_keys()
         .filter_map(|name| {
@@ -181,7 +184,7 @@ fn overruled(what: &str, lines: &[&NodeLine], seen: &Partition) -> Option<Findin
 
 fn times(what: &str, wanted: &Fragment, seen: &Partition) -> Vec<Finding> {
     let mut found = Vec::new();
-    let needed = u64::from(wanted.timeouts.resume_s);
+    let needed = u64::from(wanted.tries_s);
     if let Some(has) = seen.seconds("ResumeTimeout").filter(|has| *has < needed) {
         found.push(
             Finding::bad(
@@ -194,13 +197,17 @@ fn times(what: &str, wanted: &Fragment, seen: &Partition) -> Vec<Finding> {
             .run(AGAIN),
         );
     }
-    let end = u64::from(wanted.timeouts.suspend_s);
-    if let Some(has) = seen.seconds("SuspendTimeout").filter(|has| *has < end) {
+    if let Some(has) = seen
+        .seconds("SuspendTimeout")
+        .filter(|has| *has < LEAST_SUSPEND_S)
+    {
         found.push(
             Finding::warn(
                 what,
-                format!("SuspendTimeout is {has} s: Slurm wants nodes again {has} s after it gave them up, and their \
-                         VMs may take {end} s to end"),
+                format!(
+                    "SuspendTimeout is {has} s: Slurm wants nodes again {has} s after it gave them up, and their \
+                     VMs may not have ended"
+                ),
             )
             .run(AGAIN),
         );

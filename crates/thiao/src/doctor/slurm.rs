@@ -80,16 +80,17 @@ pub fn fragment(settings: &Settings, version: Version, hooks: &Path) -> Fragment
         .saturating_add(policy.capacity_patience.0)
         / 1000
         + 30;
-    let usual = Timeouts::default();
+    let (usual, tries_s) = (Timeouts::default(), u32::try_from(ours_s).unwrap_or(u32::MAX));
     Fragment {
         version,
         hooks: hooks.to_owned(),
         nodes,
         default_partition: None,
         timeouts: Timeouts {
-            resume_s: usual.resume_s.max(u32::try_from(ours_s).unwrap_or(u32::MAX)),
+            resume_s: usual.resume_s.max(tries_s),
             ..usual
         },
+        tries_s,
         joined: BTreeMap::new(),
         memory: MemoryForms::default(),
     }

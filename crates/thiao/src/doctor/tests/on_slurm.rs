@@ -43,6 +43,7 @@ fn wanted() -> Fragment {
         }],
         default_partition: None,
         timeouts: Timeouts::default(),
+        tries_s: 300,
         joined: BTreeMap::new(),
         memory: MemoryForms::default(),
     }
