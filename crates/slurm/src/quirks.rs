@@ -22,7 +22,7 @@ pub struct Quirks {
     /// it is `gres/vm:1`.
     pub gres: &'static str,
     /// Whether `PrivateData=cloud` is known, without which `sinfo` hides nodes that are powered down. From
-    /// 24.11 on they are always shown, and slurmctld drops the word.
+    /// 23.02 on they are always shown, and slurmctld drops the word.
     pub private_cloud: bool,
     /// Whether `cloud_reg_addrs` has to be asked for. From 23.11 on it is always so, and later slurmctlds
     /// log the word as an error.
@@ -41,7 +41,7 @@ impl Quirks {
                 true => "gres:",
                 false => "gres/",
             },
-            private_cloud: version < Version::new(24, 11, 0),
+            private_cloud: version < Version::new(23, 2, 0),
             reg_addrs: version < Version::new(23, 11, 0),
             looks_up_nodes: version >= Version::new(23, 11, 0),
         }
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!((of(22, 5).gres, of(23, 2).gres), ("gres:", "gres/"));
         assert!(of(23, 2).reg_addrs && !of(23, 11).reg_addrs);
         assert!(!of(22, 5).looks_up_nodes && of(24, 11).looks_up_nodes);
-        assert!(of(24, 5).private_cloud && !of(24, 11).private_cloud);
+        assert!(of(22, 5).private_cloud && !of(23, 2).private_cloud);
         assert_eq!(of(31, 5), of(26, 5), "a newer one is taken for the newest known");
         assert!(is_untried(Version::new(26, 11, 0)) && !is_untried(Version::new(26, 5, 9)));
     }
