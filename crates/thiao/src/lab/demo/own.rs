@@ -10,6 +10,7 @@ use super::{Early, JOBS_LIMIT, begin, expected, follow, submit, until_back, unti
 use crate::lab::enter::{As, Running};
 use crate::lab::plan::{JobSize, OVERHEAD_MB, Options};
 use anyhow::{Context, Result, bail};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -106,16 +107,21 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
 
     let deadline = Instant::now() + JOBS_LIMIT;
     let late = || Instant::now() > deadline;
+    // Slurm gives a reason when its scheduler has come to the job, which may be let go soon after.
+    let waited = Cell::new(false);
+    let look = |story: &Story| {
+        waited.set(waited.get() || waits(story).is_some_and(|track| track.reason == LICENSES));
+    };
     follow(lab, &mut story, show, |story| {
+        look(story);
         Ok(late() || taken_back(story).is_none_or(|track| has_vm(story, track) || is_over(&track.state)))
     })?;
     take_back(lab, &mut story, show)?;
-    // Slurm gives a reason when its scheduler has come to the job.
-    let has_reason = |track: &Track| track.reason == LICENSES;
     follow(lab, &mut story, show, |story| {
-        Ok(late() || waits(story).is_none_or(has_reason))
+        look(story);
+        Ok(late() || waited.get() || waits(story).is_none())
     })?;
-    let waited = waits(&story).is_some_and(has_reason);
+    let waited = waited.get();
     tell_why(lab, &story, show)?;
     until_over(lab, &mut story, show)?;
     let expected = expected(lab, show);
