@@ -278,6 +278,25 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_names_what_is_always_run() {
+        let readme = include_str!("../../../README.md");
+        let rows = |release: Release| {
+            let begin = format!("| {release}.");
+            let rows = readme.lines().filter(move |line| line.starts_with(&begin));
+            rows.collect::<Vec<_>>()
+        };
+        for suite in &SUITES {
+            let [row] = rows(suite.slurm)[..] else {
+                panic!("one row for {suite} in README.md")
+            };
+            for what in ["tests with the real slurmctld", "scenarios", "VMs", "demos"] {
+                assert!(row.contains(what), "{row}: {what}");
+            }
+        }
+        assert_eq!(PARTS.len(), 4, "README.md says what is run");
+    }
+
+    #[test]
     fn a_newer_slurm_is_run_and_named_and_an_older_one_is_not() {
         let [trixie, forky] = &SUITES;
         assert_eq!(
