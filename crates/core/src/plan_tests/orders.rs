@@ -104,8 +104,8 @@ fn the_end_of_a_job_that_is_over_or_ending_is_followed() {
     }
 }
 
-#[test]
-fn an_end_that_was_begun_is_not_pushed_under_a_newer_job() {
+/// n0's VM was up for 10 s, and its end was ordered and is under way.
+fn with_an_end_begun() -> World {
     let mut w = world();
     w.up("n0");
     w.pass(Millis::secs(10));
@@ -113,6 +113,12 @@ fn an_end_that_was_begun_is_not_pushed_under_a_newer_job() {
     assert_eq!(kinds(&w.tick()), ["destroy"]);
     w.busy.clear();
     w.ending(&w.tag(&node("n0"), Generation(1)));
+    w
+}
+
+#[test]
+fn an_end_that_was_begun_is_not_pushed_under_a_newer_job() {
+    let mut w = with_an_end_begun();
     // It comes up again by itself, and Slurm gives it to a job.
     let job = job_on(&w, 7, "n0", JobState::Running, 20);
     w.pass(Millis::secs(30));
@@ -133,13 +139,7 @@ fn an_end_that_was_begun_is_not_pushed_under_a_newer_job() {
 
 #[test]
 fn a_newer_job_on_a_vm_whose_end_was_begun_does_not_hang_in_silence() {
-    let mut w = world();
-    w.up("n0");
-    w.pass(Millis::secs(10));
-    w.down("n0");
-    assert_eq!(kinds(&w.tick()), ["destroy"]);
-    w.busy.clear();
-    w.ending(&w.tag(&node("n0"), Generation(1)));
+    let mut w = with_an_end_begun();
     let job = job_on(&w, 7, "n0", JobState::Running, 20);
     w.pass(Millis::secs(30));
     let vms = [w.shown("n0", 1, VmState::Stopping)];
