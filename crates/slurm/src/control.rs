@@ -93,12 +93,7 @@ impl Slurm {
         thread::scope(|scope| {
             let jobs = scope.spawn(|| self.jobs());
             let mut nodes = self.nodes()?;
-            let wanted = self.nodes.iter().chain(others);
-            let unseen: Vec<NodeName> = wanted
-                .filter(|node| !nodes.contains_key(*node))
-                .cloned()
-                .collect();
-            let Named { found, gone } = self.named(&unseen)?;
+            let Named { found, gone } = self.unlisted(&nodes, self.nodes.iter().chain(others))?;
             let without_partition = found.keys().cloned().collect();
             nodes.extend(found);
             self.add_allocs(&mut nodes)?;
@@ -114,10 +109,16 @@ impl Slurm {
         })
     }
 
-    /// These nodes by name, whether they are in a partition or not: sinfo lists only those that are.
-    fn named(&self, nodes: &[NodeName]) -> Result<Named, SlurmError> {
+    /// Those of `wanted` that sinfo did not list, by name: it lists only nodes in partitions.
+    fn unlisted<'a>(
+        &self,
+        listed: &BTreeMap<NodeName, SlurmNode>,
+        wanted: impl IntoIterator<Item = &'a NodeName>,
+    ) -> Result<Named, SlurmError> {
+        let unseen = wanted.into_iter().filter(|node| !listed.contains_key(*node));
+        let unseen: Vec<NodeName> = unseen.cloned().collect();
         let mut named = Named::default();
-        for list in lists(nodes) {
+        for list in lists(&unseen) {
             let args = ["-a", "-o", "show", "node", &list];
             let output = self.runner.output("scontrol", args)?;
             let said = details::parse_named(&String::from_utf8_lossy(&output.stdout))?;
@@ -249,12 +250,8 @@ impl Slurm {
     /// would stop a command half-way through its list.
     fn known<'a>(&self, nodes: &'a [NodeName]) -> Result<(Known<'a>, Option<SlurmError>), SlurmError> {
         let mut all = self.nodes()?;
-        let unseen: Vec<NodeName> = nodes
-            .iter()
-            .filter(|node| !all.contains_key(*node))
-            .cloned()
-            .collect();
-        all.extend(self.named(&unseen)?.found);
+        let unlisted = self.unlisted(&all, nodes)?;
+        all.extend(unlisted.found);
         let (mut known, mut unknown) = (Vec::with_capacity(nodes.len()), Vec::new());
         for name in nodes {
             match all.remove(name) {
