@@ -136,6 +136,14 @@ impl Fragment {
                     .to_owned(),
             );
         }
+        if Quirks::of(self.version).needs_accounting && !has_accounting(present) {
+            found.push(format!(
+                "{ACCOUNTING} is not set, and without accounting the main scheduler of Slurm {} starts no job that \
+                 waits (InvalidAccount): the backfill scheduler starts some, and jobs of job mode can wait for ever; \
+                 set up slurmdbd ({ACCOUNTING}=accounting_storage/slurmdbd), or upgrade Slurm to 24.11 or later",
+                self.version
+            ));
+        }
         if self.has_job_mode() {
             found.extend(against_job_mode(present));
         }
@@ -227,6 +235,9 @@ impl Fragment {
     }
 }
 
+/// Says where accounting goes to.
+pub const ACCOUNTING: &str = "AccountingStorageType";
+
 /// What does not go together with job mode.
 fn against_job_mode(present: &Config) -> Vec<String> {
     let mut found = Vec::new();
@@ -263,4 +274,11 @@ fn against_job_mode(present: &Config) -> Vec<String> {
         );
     }
     found
+}
+
+/// Whether jobs are told to an accounting database.
+fn has_accounting(present: &Config) -> bool {
+    present
+        .get(ACCOUNTING)
+        .is_some_and(|kind| kind != "accounting_storage/none")
 }

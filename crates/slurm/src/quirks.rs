@@ -30,6 +30,10 @@ pub struct Quirks {
     /// Whether slurmctld looks up the names of a job's nodes, under its locks, when the job leaves them before
     /// they are up (`set_job_node_addrs`, 23.11 and later).
     pub looks_up_nodes: bool,
+    /// Whether the main scheduler starts no job on a cluster without accounting, and says `InvalidAccount`: 23.11
+    /// has no plugin any more for "none", and takes its silence for an error. Seen on 23.11.11 and 24.05.8, not
+    /// on 24.11.5; with slurmdbd all is well (23.11.11).
+    pub needs_accounting: bool,
 }
 
 impl Quirks {
@@ -44,6 +48,7 @@ impl Quirks {
             private_cloud: version < Version::new(23, 2, 0),
             reg_addrs: version < Version::new(23, 11, 0),
             looks_up_nodes: version >= Version::new(23, 11, 0),
+            needs_accounting: version >= Version::new(23, 11, 0) && version < Version::new(24, 11, 0),
         }
     }
 }
@@ -91,6 +96,10 @@ mod tests {
         assert_eq!((of(22, 5).gres, of(23, 2).gres), ("gres:", "gres/"));
         assert!(of(23, 2).reg_addrs && !of(23, 11).reg_addrs);
         assert!(!of(22, 5).looks_up_nodes && of(24, 11).looks_up_nodes);
+        let needs: Vec<bool> = [(23, 2), (23, 11), (24, 5), (24, 11)]
+            .map(|(major, minor)| of(major, minor).needs_accounting)
+            .into();
+        assert_eq!(needs, [false, true, true, false]);
         assert!(of(22, 5).private_cloud && !of(23, 2).private_cloud);
         assert_eq!(of(31, 5), of(26, 5), "a newer one is taken for the newest known");
         assert!(is_untried(Version::new(26, 11, 0)) && !is_untried(Version::new(26, 5, 9)));

@@ -221,3 +221,20 @@ fn job_mode_has_lines_of_its_own() {
         "{steps}"
     );
 }
+#[test]
+fn job_mode_without_accounting_is_named_where_slurm_then_starts_nothing() {
+    let told = |version: Version, accounting: &str| {
+        let mut fragment = fragment(version);
+        fragment.nodes[1].job = Some(JobLine {
+            memory_per_cpu_mb: 500,
+            gpus: 0,
+        });
+        let present = Config::parse(&format!("AccountingStorageType = {accounting}\n"));
+        let told = fragment.conflicts(&present);
+        told.iter().any(|text| text.starts_with("AccountingStorageType"))
+    };
+    let (old, new) = (Version::new(24, 5, 8), Version::new(24, 11, 5));
+    assert!(told(old, "(null)") && told(old, "accounting_storage/none"));
+    assert!(!told(old, "accounting_storage/slurmdbd"));
+    assert!(!told(new, "(null)") && !told(Version::new(22, 5, 8), "accounting_storage/none"));
+}

@@ -9,7 +9,7 @@ use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
 use thiao_slurm::conf::{self, HOOKS, JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::details::NodeDetails;
-use thiao_slurm::fragment::{Fragment, OLDEST};
+use thiao_slurm::fragment::{ACCOUNTING, Fragment, OLDEST};
 use thiao_slurm::gate::{GATE, RESERVATION};
 use thiao_slurm::partitions::Partition;
 use thiao_slurm::{Config, Ping, Quirks, Slurm, Version, keys, lua, quirks};
@@ -318,12 +318,13 @@ fn conf(config: &Config, fragment: &Fragment, facts: &Facts, found: &mut Vec<Fin
         if conflict.starts_with("SlurmdParameters") {
             continue;
         }
-        // Programs in the place of ours.
-        found.push(match conflict.contains("`thiao setup` joins") {
-            true => Finding::bad("slurm.conf", conflict).run("thiao setup && systemctl restart slurmctld"),
-            false => {
-                Finding::warn("slurm.conf", conflict).advice("change slurm.conf, then restart slurmctld")
-            }
+        found.push(if conflict.contains("`thiao setup` joins") {
+            // Programs in the place of ours.
+            Finding::bad("slurm.conf", conflict).run("thiao setup && systemctl restart slurmctld")
+        } else if conflict.starts_with(ACCOUNTING) && fragment.has_job_mode() {
+            Finding::bad("job mode", conflict).advice("jobs of power-saving nodes run meanwhile")
+        } else {
+            Finding::warn("slurm.conf", conflict).advice("change slurm.conf, then restart slurmctld")
         });
     }
     if found.len() == before {
