@@ -185,6 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn a_test_that_passed_at_the_second_try_is_named() {
+        let said = "  TRY 2 PASS [   0.032s] (2/2) fl a\n────\n     Summary [   0.452s] 2 tests run: 2 passed (1 flaky), 0 skipped\n   \
+                    FLAKY 2/2 [   0.032s] (2/2) fl a\n";
+        assert_eq!(
+            last_words(said),
+            [
+                "2 tests run: 2 passed (1 flaky), 0 skipped",
+                "FLAKY 2/2 [   0.032s] (2/2) fl a"
+            ]
+        );
+    }
+
+    #[test]
     fn what_cargo_test_says_is_kept() {
         let said = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored\n";
         assert_eq!(
