@@ -227,6 +227,9 @@ impl<'a> Linter<'a> {
         refuse_if(self.world.busy_jobs.contains(&job), || {
             format!("an action on job {job} is under way")
         })?;
+        if self.world.half_away(seen).is_some() {
+            return Ok(());
+        }
         refuse_if(self.world.out_of_place(seen).is_empty(), || {
             format!("job {job} has no node of job mode that is not its own")
         })?;

@@ -32,6 +32,13 @@ pub fn put_back_reason(comment: &str) -> Option<&str> {
     rest.strip_prefix(PUT_BACK)
 }
 
+/// What the `AdminComment` of a job of another partition says once it is kept from the nodes of `from`, and why:
+/// unlike [`put_back_comment`], which it has until then.
+#[must_use]
+pub fn turned_away_comment(from: &str, why: &str) -> String {
+    format!("thiao: kept from {from}: {why}")
+}
+
 /// The `AdminComment` of a job with these options.
 #[must_use]
 pub fn comment_of(options: &VmOptions) -> String {

@@ -127,14 +127,14 @@ pub enum Action {
         licenses: String,
     },
     /// Put a job of another partition back into the queue that was given nodes of job mode, and
-    /// keep it from them.
+    /// keep it from them; or finish that.
     TurnAway {
         /// The job.
         job: JobId,
         /// The nodes that it is kept from, as a hostlist.
         from: String,
         /// For its `AdminComment`.
-        comment: String,
+        why: String,
     },
     /// Have Slurm give a node to no other job, and power it down when its job is over.
     EndWithJob {
@@ -256,7 +256,7 @@ impl fmt::Display for Action {
             ),
             Action::PutBack { job, comment, .. } => write!(f, "put job {job} back: {comment}"),
             Action::FinishPutBack { job, .. } => write!(f, "finish putting job {job} back"),
-            Action::TurnAway { job, comment, .. } => write!(f, "turn job {job} away: {comment}"),
+            Action::TurnAway { job, why, .. } => write!(f, "turn job {job} away: {why}"),
             Action::EndWithJob { node } => write!(f, "have Slurm power node {node} down with its job"),
             Action::PowerDown { node } => write!(f, "have Slurm power node {node} down now"),
         }

@@ -14,10 +14,10 @@
 //! ```
 
 use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
-use crate::options::OptionRule;
+use crate::options::{OptionRule, put_back_reason};
 use crate::plan::Action;
 use crate::policy::Policy;
-use crate::view::{Power, ProviderView, Shape, SlurmJob, SlurmView, VmSpec, VmView};
+use crate::view::{JobState, Power, ProviderView, Shape, SlurmJob, SlurmView, VmSpec, VmView, WaitsFor};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -455,6 +455,16 @@ impl World {
             return Vec::new();
         }
         job.nodes.iter().filter(|node| self.is_job_mode(node)).collect()
+    }
+
+    /// Why a job of another partition is held, if it was being turned away from nodes of job mode and that was
+    /// cut short.
+    #[must_use]
+    pub fn half_away<'a>(&self, job: &'a SlurmJob) -> Option<&'a str> {
+        let ours = self.job_partitions.contains_key(&job.partition);
+        let held = job.state == JobState::Pending && job.reason.has(&WaitsFor::Release);
+        let comment = job.admin_comment.as_deref().filter(|_| held && !ours)?;
+        put_back_reason(comment)
     }
 
     /// Whether this node's VMs are made for one job each.

@@ -140,7 +140,13 @@ pub fn perform(
             }
         }
         Action::FinishPutBack { job, .. } => slurm.finish_put_back(*job),
-        Action::TurnAway { job, .. } => slurm.turn_away(*job, now),
+        Action::TurnAway { job, why, .. } => {
+            let whole = !faults.strikes(Fault::ActFails);
+            slurm.turn_away(*job, why, whole, now);
+            if !whole {
+                return unheard();
+            }
+        }
         Action::EndWithJob { node } => slurm.end_with_job(node),
         Action::PowerDown { node } => slurm.power_down_now(node, now),
     }

@@ -135,11 +135,22 @@ pub struct Job {
     pub stage: Stage,
     /// What it has beside in job mode; none in power-saving mode.
     pub own: Option<Own>,
-    /// Whether its partition has the nodes of job mode, too, and nobody keeps it from them.
-    pub anywhere: bool,
+    /// Where it may go in power-saving mode.
+    pub site: Site,
     submit: Time,
     /// When it got its nodes, or started on them.
     start: Option<Time>,
+}
+
+/// Where a job in power-saving mode may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Site {
+    /// To nodes of its own mode, or it is kept from the others.
+    Apart,
+    /// Its partition has the nodes of job mode, too, and nobody keeps it from them.
+    Anywhere,
+    /// The same, and it is held: turning it away was cut short. With the reason.
+    Held(String),
 }
 
 /// Where a job is.
@@ -268,7 +279,7 @@ impl Slurm {
                 length,
                 stage,
                 own: None,
-                anywhere: false,
+                site: Site::Apart,
                 submit: now,
                 start: None,
             },
@@ -438,10 +449,10 @@ impl Slurm {
             let Stage::Pending(begin) = job.stage else {
                 continue;
             };
-            if begin.is_some_and(|at| at > now) || job.own.as_ref().is_some_and(|own| !own.may_start()) {
+            if begin.is_some_and(|at| at > now) || !job.may_start() {
                 continue;
             }
-            let (mode, anywhere) = (job.mode(), job.anywhere);
+            let (mode, anywhere) = (job.mode(), job.site == Site::Anywhere);
             let free = |node: &Node, power: fn(Power) -> bool| {
                 power(node.power)
                     && (node.mode == mode || anywhere)
@@ -504,17 +515,6 @@ impl Slurm {
             && matches!(job.stage, Stage::Pending(_))
         {
             job.stage = Stage::Pending(None);
-        }
-    }
-
-    /// Puts a job back that has its nodes, and keeps it from those of job mode:
-    /// `requeuehold`, `ExcNodeList`, `release`.
-    pub fn turn_away(&mut self, id: JobId, now: Time) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.anywhere = false;
-            if matches!(job.stage, Stage::Configuring(..) | Stage::Running(..)) {
-                self.unseat(id, Stage::Pending(None), now);
-            }
         }
     }
 

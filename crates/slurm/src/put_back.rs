@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thiao_core::hostlist;
 use thiao_core::ids::JobId;
+use thiao_core::options::{VmOptions, put_back_comment, turned_away_comment};
 use thiao_core::view::{JobState, SlurmJob};
 
 /// How long a job that is put back may take until it is pending.
@@ -81,18 +82,24 @@ impl Slurm {
     }
 
     /// Puts a job back into the queue that has nodes it cannot run on, and keeps it from the nodes of
-    /// `from`, a hostlist, beside those that it is kept from already; `comment` becomes its `AdminComment`.
+    /// `from`, a hostlist, beside those that it is kept from already; its `AdminComment` says so, and `why`.
     ///
-    /// It is requeued with a hold, since only a pending job takes an `ExcNodeList`, and released then. One
+    /// It is requeued with a hold, since only a pending job takes an `ExcNodeList`, and released then. When it
+    /// fails in between, the job stays held, and its comment is that of [`put_back_comment`]: a sign for the caller
+    /// to call this again. One
     /// that asked for those very nodes, or fits no other, stays pending with the comment (22.05.8: the reason is
     /// `None` at first, then `BadConstraints`).
     ///
     /// # Errors
     /// [`SlurmError::InvalidState`] when Slurm may not requeue it (`--no-requeue`, `srun`, `salloc`);
     /// [`SlurmError::Timeout`] when it is not pending within 10 s.
-    pub fn turn_away(&self, job: JobId, from: &str, comment: &str) -> Result<(), SlurmError> {
+    pub fn turn_away(&self, job: JobId, from: &str, why: &str) -> Result<(), SlurmError> {
         let before = self.find(job)?;
-        self.update_job(&before.address, &[format!("AdminComment={}", plain(comment))])?;
+        let comment = |text: &str| format!("AdminComment={}", plain(text));
+        self.update_job(
+            &before.address,
+            &[comment(&put_back_comment(&VmOptions::default(), why))],
+        )?;
         if before.job.state != JobState::Pending {
             self.runner.run("scontrol", ["requeuehold", &before.whole])?;
             self.until_pending(&before)?;
@@ -103,7 +110,8 @@ impl Slurm {
         let has = text.lines().next().and_then(excluded);
         let all = has.map_or_else(|| from.to_owned(), |has| both(has, from));
         self.update_job(&before.address, &[format!("ExcNodeList={all}")])?;
-        self.release(&before)
+        self.release(&before)?;
+        self.update_job(&before.address, &[comment(&turned_away_comment(from, why))])
     }
 
     /// Waits until a job that was requeued is pending, with all its parts.

@@ -5,6 +5,7 @@ use super::own::{own_world, waiting};
 use super::*;
 use crate::note::Subject;
 use crate::plan::{Plan, Step};
+use crate::view::{JobReason, WaitsFor};
 
 #[test]
 fn a_job_that_cannot_be_read_is_there_and_left_alone() {
@@ -76,19 +77,55 @@ fn a_job_of_another_partition_is_turned_away_from_nodes_of_job_mode() {
     let away: Vec<_> = actions.iter().filter_map(Action::job).collect();
     assert_eq!(away, [JobId(7), JobId(8)], "and no VM is made: {actions:?}");
     assert!(!kinds(&actions).contains(&"create"));
-    let Some(Action::TurnAway { from, comment, .. }) = actions.iter().find(|a| a.job().is_some()) else {
+    let Some(Action::TurnAway { from, why, .. }) = actions.iter().find(|a| a.job().is_some()) else {
         panic!("{actions:?}")
     };
     assert_eq!(from, "n[0-3]");
-    assert!(
-        comment.contains("partition all has nodes of job mode"),
-        "{comment}"
-    );
+    assert!(why.contains("partition all has nodes of job mode"), "{why}");
     w.done(&actions);
     assert!(
         !kinds(&w.tick()).contains(&"turn-away"),
         "not again on the same look"
     );
+}
+
+#[test]
+fn turning_a_job_away_is_finished_when_it_was_cut_short() {
+    let comment = crate::options::put_back_comment(&crate::options::VmOptions::default(), "no VM");
+    let held = SlurmJob {
+        state: JobState::Pending,
+        reason: JobReason::new("JobHeldAdmin", WaitsFor::Release),
+        nodes: vec![],
+        admin_comment: Some(comment),
+        ..out_of_place(7)
+    };
+    let mut w = own_world();
+    w.submit(held.clone());
+    let away = Action::TurnAway {
+        job: JobId(7),
+        from: "n[0-3]".into(),
+        why: "no VM".into(),
+    };
+    assert_eq!(w.tick(), [away]);
+    let done = crate::options::turned_away_comment("n[0-3]", "no VM");
+    for left in [
+        SlurmJob {
+            admin_comment: None,
+            ..held.clone()
+        },
+        SlurmJob {
+            admin_comment: Some(done),
+            ..held.clone()
+        },
+        SlurmJob {
+            reason: JobReason::new("Resources", WaitsFor::Nodes),
+            ..held
+        },
+    ] {
+        let mut w = own_world();
+        w.submit(left);
+        assert_eq!(w.tick(), [], "an admin's hold is the admin's");
+    }
 }
 
 #[test]
@@ -164,7 +201,7 @@ fn the_linter_turns_no_job_away_that_may_run_or_is_in_place() {
         let action = Action::TurnAway {
             job: JobId(7),
             from: "n[0-3]".into(),
-            comment: String::new(),
+            why: String::new(),
         };
         let plan = Plan {
             steps: vec![Step {

@@ -10,6 +10,7 @@ use crate::place::NoRoom;
 use crate::plan::{Action, Held, Step};
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
 use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, VmRecord, Wish};
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashSet};
 
 /// A node that wants a VM, and since when.
@@ -65,14 +66,26 @@ impl<'a> Planner<'a> {
         if world.slurm_began <= world.jobs_acted {
             return;
         }
-        let mut from = None;
+        let own = world.specs.iter().filter(|(_, spec)| spec.mode == Mode::Job);
+        let from = LazyCell::new(|| hostlist::fold(own.map(|(node, _)| node)));
         for job in slurm
             .jobs
             .values()
-            .filter(|job| job.state == JobState::Configuring)
+            .filter(|job| !world.busy_jobs.contains(&job.id))
         {
+            if let Some(why) = world.half_away(job) {
+                self.step(
+                    Action::TurnAway {
+                        job: job.id,
+                        from: from.clone(),
+                        why: why.to_owned(),
+                    },
+                    "turning it away was begun, and it is held still",
+                );
+                continue;
+            }
             let nodes = world.out_of_place(job);
-            let (Some(first), false) = (nodes.first(), world.busy_jobs.contains(&job.id)) else {
+            let Some(first) = nodes.first().filter(|_| job.state == JobState::Configuring) else {
                 continue;
             };
             let why = format!(
@@ -81,13 +94,11 @@ impl<'a> Planner<'a> {
             );
             let stuck = world.jobs.get(&job.key()).is_some_and(|record| record.stuck);
             if job.requeue && !stuck {
-                let own = world.specs.iter().filter(|(_, spec)| spec.mode == Mode::Job);
-                let from = from.get_or_insert_with(|| hostlist::fold(own.map(|(node, _)| node)));
                 self.step(
                     Action::TurnAway {
                         job: job.id,
                         from: from.clone(),
-                        comment: put_back_comment(&VmOptions::default(), &why),
+                        why,
                     },
                     "it would wait there until Slurm's ResumeTimeout, and be sent there again",
                 );

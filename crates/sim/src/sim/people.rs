@@ -2,7 +2,7 @@
 
 use super::{MISCHIEF, Sim};
 use crate::faults::Fault;
-use crate::slurm::{Call, Hook, Node};
+use crate::slurm::{Call, Hook, Node, Site};
 use std::collections::BTreeMap;
 use thiao_core::ids::{ClusterName, Generation, HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 
@@ -29,9 +29,10 @@ impl Sim {
             match &job.own {
                 None => {
                     self.slurm.submit(id, job.size, job.length, now);
-                    let anywhere = self.faults.strikes(Fault::SitePartition);
-                    if let Some(job) = self.slurm.jobs.get_mut(&id) {
-                        job.anywhere = anywhere;
+                    if self.faults.strikes(Fault::SitePartition)
+                        && let Some(job) = self.slurm.jobs.get_mut(&id)
+                    {
+                        job.site = Site::Anywhere;
                     }
                 }
                 Some(plan) => {

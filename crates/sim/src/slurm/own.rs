@@ -6,7 +6,7 @@
 //! up, its job starts all the same, and it is powered down at once when it has none; one
 //! that still comes up for a job that is over stays so until `POWER_DOWN_FORCE`.
 
-use super::{Call, Hook, Job, Node, Power, Slurm, Stage};
+use super::{Call, Hook, Job, Node, Power, Site, Slurm, Stage};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, NodeName, Time};
@@ -199,6 +199,20 @@ impl Slurm {
         {
             own.gate = Gate::Waits;
             own.held = false;
+        }
+    }
+
+    /// Puts a job back that has its nodes, and keeps it from those of job mode: `requeuehold`, `ExcNodeList`,
+    /// `release`. If not `whole`, only the first is done.
+    pub fn turn_away(&mut self, id: JobId, why: &str, whole: bool, now: Time) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.site = match whole {
+                true => Site::Apart,
+                false => Site::Held(why.to_owned()),
+            };
+            if matches!(job.stage, Stage::Configuring(..) | Stage::Running(..)) {
+                self.unseat(id, Stage::Pending(None), now);
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! How the simulated slurmctld's nodes and jobs look from outside.
 
-use super::{Job, Node, Power, Stage};
+use super::{Job, Node, Power, Site, Stage};
 use thiao_core::ids::{JobId, Time};
+use thiao_core::options::{VmOptions, put_back_comment};
 use thiao_core::view::{BaseState, Gate, JobReason, JobState, NodeFlags, SlurmJob, SlurmNode, WaitsFor};
 use thiao_core::world::Mode;
 
@@ -39,12 +40,24 @@ impl Job {
         }
     }
 
+    pub(super) fn may_start(&self) -> bool {
+        match &self.own {
+            Some(own) => own.may_start(),
+            None => !matches!(self.site, Site::Held(_)),
+        }
+    }
+
     pub(super) fn shown(&self, id: JobId) -> SlurmJob {
         let waits = JobReason::new;
         let (state, reason, nodes) = match &self.stage {
             Stage::Pending(Some(_)) => (
                 JobState::Pending,
                 waits("BeginTime", WaitsFor::BeginTime),
+                &[][..],
+            ),
+            Stage::Pending(None) if matches!(self.site, Site::Held(_)) => (
+                JobState::Pending,
+                waits("JobHeldAdmin", WaitsFor::Release),
                 &[][..],
             ),
             Stage::Pending(None) => (JobState::Pending, waits("Resources", WaitsFor::Nodes), &[][..]),
@@ -57,7 +70,14 @@ impl Job {
             name: "job".into(),
             uid: 1000,
             user: "somebody".into(),
-            partition: if self.anywhere { "all" } else { "vm" }.into(),
+            partition: match self.site {
+                Site::Apart => "vm".into(),
+                Site::Anywhere | Site::Held(_) => "all".into(),
+            },
+            admin_comment: match &self.site {
+                Site::Held(why) => Some(put_back_comment(&VmOptions::default(), why)),
+                Site::Apart | Site::Anywhere => None,
+            },
             state,
             reason,
             nodes: nodes.to_vec(),

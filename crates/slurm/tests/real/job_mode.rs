@@ -686,14 +686,14 @@ fn a_job_of_another_partition_is_turned_away_for_good() {
     };
     ctld.until("it has a slot", |c| on(c, "n5"));
     ctld.slurm
-        .turn_away(job, "n[5-8]", "thiao: put back: no VM is made there")
+        .turn_away(job, "n[5-8]", "no VM is made there")
         .unwrap();
     let shown = ctld
         .run(false, &["scontrol", "-o", "show", "job", &job.to_string()])
         .unwrap();
     assert!(shown.contains("ExcNodeList=n[1-3,5-8]"), "{shown}");
     assert!(
-        shown.contains("AdminComment=thiao: put back: no VM is made there"),
+        shown.contains("AdminComment=thiao: kept from n[5-8]: no VM is made there"),
         "{shown}"
     );
     // No other node has two CPUs.
@@ -718,9 +718,15 @@ fn a_job_of_another_partition_is_turned_away_for_good() {
         c.job(other)
             .is_some_and(|j| j.nodes == [NodeName::new("n5").unwrap()])
     });
-    ctld.slurm
-        .turn_away(other, "n[5-8]", "thiao: put back: no VM is made there")
+    // Somebody began that, and did not get far.
+    let (id, comment) = (other.to_string(), "AdminComment=thiao: put back: no VM");
+    ctld.run(false, &["scontrol", "update", &format!("JobId={id}"), comment])
         .unwrap();
+    ctld.run(false, &["scontrol", "requeuehold", &id]).unwrap();
+    let held = |job: SlurmJob| job.reason.has(&WaitsFor::Release) && job.state == JobState::Pending;
+    ctld.until("it is held", |c| c.job(other).is_some_and(held));
+    ctld.slurm.turn_away(other, "n[5-8]", "no VM").unwrap();
+    assert!(!held(ctld.job(other).unwrap()));
     stays(other);
 }
 

@@ -248,7 +248,7 @@ fn on_job(slurm: &Slurm, action: &Action) -> Outcome {
             comment,
         } => done(slurm.put_back(*job, licenses, comment)),
         Action::FinishPutBack { job, licenses } => done(slurm.reopen(*job, licenses)),
-        Action::TurnAway { job, from, comment } => done(slurm.turn_away(*job, from, comment)),
+        Action::TurnAway { job, from, why } => done(slurm.turn_away(*job, from, why)),
         action => not_here(action),
     }
 }
