@@ -223,6 +223,28 @@ async fn orders_make_and_end_vms_and_are_consumed_once() {
     controller.abort();
 }
 
+/// A job that is cancelled while its node waits for room would make slurmctld look up the node's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_waits_for_room_has_no_address_that_slurm_looks_up() {
+    let mut site = Site {
+        site: site::Site::new(&format!("{SETTINGS}[limits]\nmax_vms = 1\n")),
+        provider: Arc::default(),
+    };
+    site.version_is("24.11.5");
+    site.slurm_says(&[
+        "n0|idle+cloud+powered_down|none",
+        "n1|idle+cloud+powered_down|none",
+    ]);
+    site.order(RESUME, "n[0-1]");
+    let controller = site.start();
+    until("one VM", || site.vms() == ["n0.1"]);
+    let of = |list: &str| site.told().matches(&format!("NodeName={list} NodeAddr=")).count();
+    until("Slurm is told of the node without", || of("n1") == 1);
+    rounds();
+    assert_eq!((of("n0"), of("n1")), (1, 1), "once: {}", site.told());
+    controller.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_does_not_end_by_itself_is_ended_hard() {
     let mut site = Site::new();

@@ -1,10 +1,11 @@
 //! Executes what was decided. No choices here: each step becomes one call, and
 //! its answer becomes a message to the owner.
 
+use super::addresses::Addresses;
 use super::clock::Clock;
 use super::owner::Message;
 use super::provider::{Ended, Provider, ProviderError, chain};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{JobId, NodeName, VmId};
@@ -30,98 +31,123 @@ const OWN_REASON: &str = "thiao: its VM is for one job and ends with it";
 /// pool, so that a thousand creations must not take them all.
 const CALLS_AT_ONCE: usize = 64;
 
-/// What keeps calls from being too many at once.
-pub fn slots() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(CALLS_AT_ONCE))
+/// Whom steps are told to, and who hears what came of them.
+pub struct Executor<P> {
+    provider: Arc<P>,
+    slurm: Arc<Slurm>,
+    messages: mpsc::Sender<Message>,
+    clock: Arc<Clock>,
+    addresses: Arc<Addresses>,
+    /// Keeps calls from being too many at once.
+    slots: Arc<Semaphore>,
 }
 
-/// Starts all steps; Slurm's are batched so that it gets few calls. `options`: those of jobs
-/// that have some, which must stay in what they are told.
-pub fn execute<P: Provider>(
-    steps: Vec<(i64, Step)>,
-    provider: &Arc<P>,
-    slurm: &Arc<Slurm>,
-    slots: &Arc<Semaphore>,
-    messages: &mpsc::Sender<Message>,
-    clock: &Arc<Clock>,
-    options: &Arc<BTreeMap<JobId, VmOptions>>,
-) {
-    let run = |batch: Batch, call: Call| {
-        let (messages, slots) = (messages.clone(), slots.clone());
-        tokio::spawn(async move {
-            // Closed by nobody.
-            let _slot = slots.acquire_owned().await;
-            let actions = batch.clone();
-            let ended = tokio::task::spawn_blocking(move || call(&batch)).await;
-            let outcomes = ended.unwrap_or_else(|error| {
-                let failed = Outcome::Failed(format!("the call ended badly: {error}"));
-                vec![failed; actions.len()]
-            });
-            let finished = actions.into_iter().zip(outcomes);
-            let finished = finished
-                .map(|((id, action), outcome)| (id, action, outcome))
-                .collect();
-            // The owner is gone only when the process ends.
-            drop(messages.send(Message::Finished(finished)).await);
-        });
-    };
-    let unmade = Arc::new(Unmade::of(&steps));
-    // Slurm's are batched so that it gets few calls: by what is done, a DOWN by its reason.
-    let mut batches: BTreeMap<(Kind, String), Batch> = BTreeMap::new();
-    for (id, step) in steps {
-        let (provider, slurm, clock) = (provider.clone(), slurm.clone(), clock.clone());
-        let action = step.action;
-        let key = match &action {
-            Action::CreateVm { .. } => {
-                let unmade = unmade.clone();
-                run(
-                    vec![(id, action)],
-                    Box::new(move |batch| {
-                        unmade.tell(&slurm);
-                        each(batch, |action| at_provider(&*provider, &clock, action))
-                    }),
-                );
-                continue;
-            }
-            Action::StartSlurmd { .. } | Action::DestroyVm { .. } => {
-                run(
-                    vec![(id, action)],
-                    Box::new(move |batch| each(batch, |action| at_provider(&*provider, &clock, action))),
-                );
-                continue;
-            }
-            Action::CloseGate { .. }
-            | Action::PutBack { .. }
-            | Action::FinishPutBack { .. }
-            | Action::TurnAway { .. } => {
-                run(
-                    vec![(id, action)],
-                    Box::new(move |batch| each(batch, |action| on_job(&slurm, action))),
-                );
-                continue;
-            }
-            Action::SetDown { reason, .. } => (Kind::SetDown, reason.clone()),
-            Action::ReturnNode { .. } => (Kind::Return, String::new()),
-            Action::StartNow { .. } => (Kind::StartNow, String::new()),
-            Action::Admit { .. } => (Kind::Admit, String::new()),
-            Action::EndWithJob { .. } => (Kind::EndWithJob, String::new()),
-            Action::PowerDown { .. } => (Kind::PowerDown, String::new()),
-        };
-        batches.entry(key).or_default().push((id, action));
+impl<P: Provider> Executor<P> {
+    /// One that has done nothing yet.
+    pub fn new(
+        provider: Arc<P>,
+        slurm: Arc<Slurm>,
+        messages: mpsc::Sender<Message>,
+        clock: Arc<Clock>,
+    ) -> Self {
+        Self {
+            provider,
+            slurm,
+            messages,
+            clock,
+            addresses: Arc::default(),
+            slots: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+        }
     }
-    for ((kind, reason), batch) in batches {
-        let (slurm, options) = (slurm.clone(), options.clone());
-        run(
-            batch,
-            Box::new(move |batch| match kind {
-                Kind::SetDown => set_down(&slurm, batch, &reason, &options),
-                Kind::Return => all(batch, slurm.return_to_service(&nodes_of(batch))),
-                Kind::StartNow => all(batch, slurm.start_now(&jobs_of(batch))),
-                Kind::Admit => admit(&slurm, batch),
-                Kind::EndWithJob => all(batch, slurm.end_with_job(&nodes_of(batch), OWN_REASON)),
-                Kind::PowerDown => all(batch, slurm.power_down_now(&nodes_of(batch), OWN_REASON)),
-            }),
-        );
+
+    /// Tells Slurm of nodes that wait for their VMs.
+    pub fn wait(&self, nodes: BTreeSet<NodeName>) {
+        if self.addresses.wait(nodes) {
+            let (addresses, slurm) = (self.addresses.clone(), self.slurm.clone());
+            tokio::task::spawn_blocking(move || addresses.tell_waiting(&slurm));
+        }
+    }
+
+    /// Starts all steps; Slurm's are batched so that it gets few calls. `options`: those of jobs
+    /// that have some, which must stay in what they are told.
+    pub fn execute(&self, steps: Vec<(i64, Step)>, options: &Arc<BTreeMap<JobId, VmOptions>>) {
+        let run = |batch: Batch, call: Call| {
+            let (messages, slots) = (self.messages.clone(), self.slots.clone());
+            tokio::spawn(async move {
+                // Closed by nobody.
+                let _slot = slots.acquire_owned().await;
+                let actions = batch.clone();
+                let ended = tokio::task::spawn_blocking(move || call(&batch)).await;
+                let outcomes = ended.unwrap_or_else(|error| {
+                    let failed = Outcome::Failed(format!("the call ended badly: {error}"));
+                    vec![failed; actions.len()]
+                });
+                let finished = actions.into_iter().zip(outcomes);
+                let finished = finished
+                    .map(|((id, action), outcome)| (id, action, outcome))
+                    .collect();
+                // The owner is gone only when the process ends.
+                drop(messages.send(Message::Finished(finished)).await);
+            });
+        };
+        let unmade = Arc::new(Unmade::of(&steps));
+        // Slurm's are batched so that it gets few calls: by what is done, a DOWN by its reason.
+        let mut batches: BTreeMap<(Kind, String), Batch> = BTreeMap::new();
+        for (id, step) in steps {
+            let (provider, slurm, clock) = (self.provider.clone(), self.slurm.clone(), self.clock.clone());
+            let action = step.action;
+            let key = match &action {
+                Action::CreateVm { .. } => {
+                    let (unmade, addresses) = (unmade.clone(), self.addresses.clone());
+                    run(
+                        vec![(id, action)],
+                        Box::new(move |batch| {
+                            unmade.tell(&addresses, &slurm);
+                            each(batch, |action| at_provider(&*provider, &clock, action))
+                        }),
+                    );
+                    continue;
+                }
+                Action::StartSlurmd { .. } | Action::DestroyVm { .. } => {
+                    run(
+                        vec![(id, action)],
+                        Box::new(move |batch| each(batch, |action| at_provider(&*provider, &clock, action))),
+                    );
+                    continue;
+                }
+                Action::CloseGate { .. }
+                | Action::PutBack { .. }
+                | Action::FinishPutBack { .. }
+                | Action::TurnAway { .. } => {
+                    run(
+                        vec![(id, action)],
+                        Box::new(move |batch| each(batch, |action| on_job(&slurm, action))),
+                    );
+                    continue;
+                }
+                Action::SetDown { reason, .. } => (Kind::SetDown, reason.clone()),
+                Action::ReturnNode { .. } => (Kind::Return, String::new()),
+                Action::StartNow { .. } => (Kind::StartNow, String::new()),
+                Action::Admit { .. } => (Kind::Admit, String::new()),
+                Action::EndWithJob { .. } => (Kind::EndWithJob, String::new()),
+                Action::PowerDown { .. } => (Kind::PowerDown, String::new()),
+            };
+            batches.entry(key).or_default().push((id, action));
+        }
+        for ((kind, reason), batch) in batches {
+            let (slurm, options) = (self.slurm.clone(), options.clone());
+            run(
+                batch,
+                Box::new(move |batch| match kind {
+                    Kind::SetDown => set_down(&slurm, batch, &reason, &options),
+                    Kind::Return => all(batch, slurm.return_to_service(&nodes_of(batch))),
+                    Kind::StartNow => all(batch, slurm.start_now(&jobs_of(batch))),
+                    Kind::Admit => admit(&slurm, batch),
+                    Kind::EndWithJob => all(batch, slurm.end_with_job(&nodes_of(batch), OWN_REASON)),
+                    Kind::PowerDown => all(batch, slurm.power_down_now(&nodes_of(batch), OWN_REASON)),
+                }),
+            );
+        }
     }
 }
 
@@ -146,19 +172,8 @@ impl Unmade {
         }
     }
 
-    fn tell(&self, slurm: &Slurm) {
-        self.told.get_or_init(|| {
-            if self.nodes.is_empty() {
-                return;
-            }
-            // Without it all goes well but for a pause of slurmctld, should a job leave these nodes soon.
-            if let Err(error) = slurm.no_address_yet(&self.nodes) {
-                tracing::debug!(
-                    "Slurm was not told of nodes without an address: {}",
-                    chain(&error)
-                );
-            }
-        });
+    fn tell(&self, addresses: &Addresses, slurm: &Slurm) {
+        self.told.get_or_init(|| addresses.tell_made(slurm, &self.nodes));
     }
 }
 

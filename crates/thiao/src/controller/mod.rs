@@ -6,6 +6,7 @@
 //! *Architecture invariants:* a round is on disk before anything of it is
 //! executed; nothing that executes decides.
 
+mod addresses;
 mod answer;
 mod clock;
 mod deeds;

@@ -1,8 +1,9 @@
 //! The one task that owns the world: takes orders, looks and answers, and makes
 //! rounds of plan, lint, store, execute.
 
+use super::addresses;
 use super::clock::{Clock, Saved};
-use super::execute::{self, Finished};
+use super::execute::{Executor, Finished};
 use super::intake::{self, Spool};
 use super::look::{self, Pace};
 use super::provider::{Prepared, Provider, ProviderError, chain, keep_to_one};
@@ -27,7 +28,7 @@ use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
 use thiao_core::world::{Phase, Wish, World};
 use thiao_slurm::Slurm;
 use tokio::net::UnixDatagram;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// Messages that may wait; senders wait when it is full.
@@ -115,7 +116,7 @@ pub struct Owner<P: Provider> {
     vm_pace: watch::Sender<Pace>,
     pub(super) slurm_changed: Arc<Notify>,
     pub(super) vms_changed: Arc<Notify>,
-    slots: Arc<Semaphore>,
+    executor: Executor<P>,
     pruned: Time,
 }
 
@@ -149,6 +150,8 @@ impl<P: Provider> Owner<P> {
             let dir = config.state_dir.display();
             format!("the spool in {dir} cannot be made. {}", super::DISK_ADVICE)
         })?;
+        let (slurm, messages) = (Arc::new(slurm), mpsc::channel(BACKLOG));
+        let executor = Executor::new(provider.clone(), slurm.clone(), messages.0.clone(), clock.clone());
         Ok(Self {
             rounds,
             store,
@@ -164,7 +167,7 @@ impl<P: Provider> Owner<P> {
             unstored: None,
             spool,
             last_plan: Plan::default(),
-            slurm: Arc::new(slurm),
+            slurm,
             left_nodes: Arc::default(),
             readiness: Readiness::Preparing("starting".into()),
             job_waits: BTreeMap::new(),
@@ -173,12 +176,12 @@ impl<P: Provider> Owner<P> {
             unseen: Vec::new(),
             said: BTreeMap::new(),
             poke: bind_poke(&config.state_dir)?,
-            messages: mpsc::channel(BACKLOG),
+            messages,
             slurm_pace: watch::Sender::new(Pace::Calm),
             vm_pace: watch::Sender::new(Pace::Calm),
             slurm_changed: Arc::new(Notify::new()),
             vms_changed,
-            slots: execute::slots(),
+            executor,
             pruned: Time(0),
         })
     }
@@ -304,15 +307,10 @@ impl<P: Provider> Owner<P> {
             false => BTreeMap::new(),
         };
         let options = Arc::new(options);
-        execute::execute(
-            steps,
-            &self.provider,
-            &self.slurm,
-            &self.slots,
-            &self.messages.0,
-            &self.clock,
-            &options,
-        );
+        if self.sees_all() {
+            self.executor.wait(addresses::waiting(&self.rounds.world));
+        }
+        self.executor.execute(steps, &options);
         self.set_pace();
     }
 
