@@ -1,7 +1,7 @@
 //! Reads `scontrol show node -o`: what Slurm knows of each node beside its state.
 //!
 //! One line per node, of `Key=value` words. People's own words (`Reason`, comments) come behind what is
-//! read here, so the first word of a key counts. 22.05.8: 10,000 nodes are 5 MB; `sinfo -N` takes 4.7 s of
+//! read here, so the first word of a key counts; there may be lines of them (26.05.5). 22.05.8: 10,000 nodes are 5 MB; `sinfo -N` takes 4.7 s of
 //! CPU for them.
 
 use crate::error::SlurmError;
@@ -31,15 +31,17 @@ pub struct NodeDetails {
 /// Reads the whole listing.
 ///
 /// # Errors
-/// When a line that is not empty names no node.
+/// When it is no listing: it does not begin with a node.
 pub fn parse(text: &str) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> {
     let mut nodes = BTreeMap::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        // So it says when there is none.
-        if line == "No nodes in the system" {
+    // So it says when there is none.
+    if text.trim() == "No nodes in the system" {
+        return Ok(nodes);
+    }
+    for line in lines(text) {
+        let Some((node, name)) = node_name(line, nodes.is_empty())? else {
             continue;
-        }
-        let (node, name) = node_name(line)?;
+        };
         let details = NodeDetails {
             address: value(line, "NodeAddr").unwrap_or(name).to_owned(),
             host_name: value(line, "NodeHostName").unwrap_or(name).to_owned(),
@@ -58,11 +60,13 @@ pub fn parse(text: &str) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> 
 /// those of a job that was not there when the look began.
 ///
 /// # Errors
-/// When a line that is not empty names no node.
+/// When it is no listing: it does not begin with a node.
 pub fn parse_allocs(text: &str) -> Result<BTreeMap<NodeName, Option<Alloc>>, SlurmError> {
     let mut allocs = BTreeMap::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (node, _) = node_name(line)?;
+    for line in lines(text) {
+        let Some((node, _)) = node_name(line, allocs.is_empty())? else {
+            continue;
+        };
         let (base, _) = nodes::parse_state(value(line, "State").unwrap_or_default());
         let has_job = matches!(base, BaseState::Allocated | BaseState::Mixed);
         let cpus = value(line, "CPUAlloc")
@@ -93,10 +97,10 @@ pub struct Named {
 /// or not, and for each other one `Node NAME not found`, with exit code 1 (22.05.8, 24.11.5 and 26.05.5).
 ///
 /// # Errors
-/// When a line is neither: then nothing is known of any of them.
+/// When it begins with neither: then nothing is known of any of them.
 pub fn parse_named(text: &str) -> Result<Named, SlurmError> {
     let mut named = Named::default();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in lines(text) {
         let gone = line
             .strip_prefix("Node ")
             .and_then(|rest| rest.strip_suffix(" not found"));
@@ -107,7 +111,10 @@ pub fn parse_named(text: &str) -> Result<Named, SlurmError> {
                 .insert(name.map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?);
             continue;
         }
-        let (name, _) = node_name(line)?;
+        let first = named.found.is_empty() && named.gone.is_empty();
+        let Some((name, _)) = node_name(line, first)? else {
+            continue;
+        };
         let (base, flags) = nodes::parse_state(value(line, "State").unwrap_or_default());
         let node = SlurmNode {
             base,
@@ -119,6 +126,8 @@ pub fn parse_named(text: &str) -> Result<Named, SlurmError> {
         };
         named.found.insert(name, node);
     }
+    // A line of somebody's comment may read like it.
+    named.gone.retain(|name| !named.found.contains_key(name));
     Ok(named)
 }
 
@@ -127,11 +136,24 @@ fn without_setter(text: &str) -> &str {
     text.rsplit_once(" [").map_or(text, |(reason, _)| reason)
 }
 
-fn node_name(line: &str) -> Result<(NodeName, &str), SlurmError> {
-    let name =
-        value(line, "NodeName").ok_or_else(|| SlurmError::unparsable(WHAT, line, "it names no node"))?;
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+/// The node that a line is about; none if it goes on with what a person wrote about the one before, as only the
+/// first line cannot.
+fn node_name(line: &str, first: bool) -> Result<Option<(NodeName, &str)>, SlurmError> {
+    let words = line
+        .starts_with("NodeName=")
+        .then(|| value(line, "NodeName"))
+        .flatten();
+    let name = match words {
+        Some(name) => name,
+        None if first => return Err(SlurmError::unparsable(WHAT, line, "it names no node")),
+        None => return Ok(None),
+    };
     let node = NodeName::new(name).map_err(|e| SlurmError::unparsable(WHAT, line, e.to_string()))?;
-    Ok((node, name))
+    Ok(Some((node, name)))
 }
 
 /// The first word `key=...` of a line.
@@ -173,6 +195,18 @@ mod tests {
         let n4 = &named.found[&name("n4")];
         assert!(n4.flags.powered_down && n4.reason.is_none(), "{n4:?}");
         assert!(parse_named("scontrol says something else\n").is_err());
+    }
+
+    #[test]
+    fn a_comment_of_several_lines_hides_no_node() {
+        let text = "NodeName=a State=ALLOCATED+CLOUD CPUAlloc=1 AllocMem=5 Comment=hello \n\nworld\nNode b not found\n\
+                    NodeName=b State=IDLE+CLOUD CPUTot=2\n";
+        let names = |all: Vec<&NodeName>| all.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(parse(text).unwrap().keys().collect()), ["a", "b"]);
+        assert_eq!(names(parse_allocs(text).unwrap().keys().collect()), ["a", "b"]);
+        let named = parse_named(text).unwrap();
+        assert_eq!(names(named.found.keys().collect()), ["a", "b"]);
+        assert!(named.gone.is_empty());
     }
 
     #[test]
