@@ -351,7 +351,38 @@ fn a_sites_own_programs_are_called_beside_ours() {
     assert_eq!(place.setup(&[]).0, 0);
     assert_eq!(std::fs::read_to_string(joined.join("Resume")).unwrap(), script);
     assert!(place.fragment().contains(&line), "{}", place.fragment());
-    assert_eq!(place.setup(&["--undo"]).0, 0);
+    let (code, _, err) = place.setup(&["--undo"]);
+    assert!(
+        code == 1
+            && err.contains("nothing was removed: slurmctld calls")
+            && err.contains("restart slurmctld"),
+        "{err}"
+    );
+    assert_eq!(names(&joined).len(), 2);
+    // Nor while slurm.conf has the line, in a file of its own perhaps.
+    scontrol("true");
+    let conf = place.path("etc/slurm.conf");
+    write(
+        &conf,
+        "ClusterName=lab\n# Include thiao.conf\nInclude nodes.conf\n",
+        0o644,
+    );
+    write(
+        &place.path("etc/nodes.conf"),
+        " include thiao.conf # ours\n",
+        0o644,
+    );
+    scontrol(&format!("echo 'SLURM_CONF = {}'", conf.display()));
+    let (code, _, err) = place.setup(&["--undo"]);
+    assert!(
+        code == 1 && err.contains("nodes.conf includes") && err.contains("(line 1)"),
+        "{err}"
+    );
+    assert!(place.path("etc/thiao.conf").exists());
+    write(&place.path("etc/nodes.conf"), "", 0o644);
+    let (code, out, err) = place.setup(&["--undo"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(!place.path("etc/thiao.conf").exists());
     assert!(names(&joined).is_empty() && names(&place.path("hooks")) == ["with-site"]);
 }
 

@@ -222,8 +222,9 @@ pub(super) struct Setup {
     /// Only show what would be written
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
-    /// Take away what setup wrote, and put the site's own job_submit.lua back
-    #[arg(long, conflicts_with_all = ["force", "dry_run", "try_vm"])]
+    /// Take away what setup wrote, and put the site's own job_submit.lua back, once slurm.conf and
+    /// slurmctld do not name it any more (or with --force)
+    #[arg(long, conflicts_with_all = ["dry_run", "try_vm"])]
     pub(super) undo: bool,
     /// Also make VMs in OpenNebula as jobs would have them, held, and remove them at once
     #[arg(long = "try")]

@@ -6,6 +6,7 @@ mod ask;
 mod draft;
 mod pieces;
 mod site;
+mod undo;
 
 use super::args::Setup;
 use super::findings;
@@ -25,6 +26,7 @@ use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::site::Site;
 use thiao_slurm::{Slurm, Version};
+use undo::Placed;
 
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
     fits_slurm_conf(&how.hooks)?;
@@ -49,6 +51,8 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         }
         None => match of_slurmctld {
             Some(version) => version,
+            // What is taken away is the same with each.
+            None if how.undo => thiao_slurm::quirks::NEWEST,
             None => slurm
                 .version()
                 .context("which Slurm is it? Name its release with --slurm-version")?,
@@ -76,7 +80,14 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let kept = script.as_ref().and_then(|script| script.kept.clone());
     pieces.extend(script.map(|script| script.piece));
     if how.undo {
-        return undo(printer, &pieces, &place_of_lines);
+        let placed = Placed {
+            pieces,
+            fragment: &place_of_lines,
+            hooks: &how.hooks,
+            slurm_conf: &slurm_conf,
+            present: present.as_ref().ok(),
+        };
+        return undo::undo(printer, placed, how.force);
     }
     if let Some(text) = &new {
         let settings = Piece {
@@ -275,37 +286,6 @@ fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow
         what: What::File(text),
     });
     Ok(pieces)
-}
-
-/// Takes away what setup put in place.
-fn undo(printer: Printer, pieces: &[Piece], fragment: &Path) -> anyhow::Result<()> {
-    let mut report = String::new();
-    for piece in pieces {
-        let what = pieces::remove(piece)?;
-        if what {
-            let _ = writeln!(
-                report,
-                "{} {}",
-                printer.toned(&format!("{:<16}", "removed"), Tone::Busy),
-                piece.path.display()
-            );
-        }
-    }
-    if let Some(back) = site::give_back(fragment)? {
-        let _ = writeln!(
-            report,
-            "{} {}",
-            printer.toned(&format!("{:<16}", "put back"), Tone::Good),
-            back.display()
-        );
-    }
-    let _ = write!(
-        report,
-        "Next:\n  1. Take the line that includes {} out of slurm.conf, and the keys that it set.\n  \
-         2. systemctl disable --now thiaod && systemctl restart slurmctld\n",
-        fragment.display()
-    );
-    Ok(printer.print(&report)?)
 }
 
 /// What does not go together, and what comes next.
