@@ -18,6 +18,7 @@ mod planner;
 pub mod policy;
 pub mod prolog;
 pub mod rounds;
+pub mod size;
 pub mod spool;
 pub mod view;
 pub mod world;

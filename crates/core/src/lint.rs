@@ -15,6 +15,7 @@ use crate::view::{
 use crate::world::{Cause, Mode, Phase, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 
 /// A step that breaks an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +138,9 @@ impl<'a> Linter<'a> {
                     format!("job {job} is in a state that is not understood")
                 })
             }
-            Action::Admit { job, array, .. } => self.admit(*job, array.as_ref()),
+            Action::Admit {
+                job, array, nodes, ..
+            } => self.admit(*job, array.as_ref(), *nodes),
             Action::CloseGate { job, .. } | Action::FinishPutBack { job, .. } => {
                 let seen = self.own_job(*job)?;
                 refuse_if(
@@ -174,7 +177,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 7: what is let go has room, at least on all hosts together.
-    fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>) -> Verdict {
+    fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>, nodes: Option<NonZeroU32>) -> Verdict {
         self.provider()?;
         let seen = self.own_job(job)?;
         refuse_if(
@@ -187,7 +190,11 @@ impl<'a> Linter<'a> {
         });
         refuse_if(stranger, || format!("job {job} has no such tasks"))?;
         let times = array.map_or(1, |some| some.tasks.len());
-        let nodes = seen.request.nodes.max(1) as usize * times;
+        let asked = seen.request.nodes.max(1);
+        refuse_if(nodes.is_some_and(|nodes| nodes.get() < asked), || {
+            format!("job {job} asks for {asked} nodes at the least")
+        })?;
+        let nodes = nodes.map_or(asked, NonZeroU32::get) as usize * times;
         let policy = &self.world.policy;
         self.promised_vms += nodes;
         refuse_if(self.vms + self.promised_vms > policy.max_vms, || {

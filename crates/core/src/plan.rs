@@ -9,6 +9,7 @@ use crate::planner::Planner;
 use crate::view::{ArrayTasks, BaseState, JobsOn, SlurmView, VmSpec, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, Wish, World};
 use std::fmt;
+use std::num::NonZeroU32;
 
 /// What to do, with causes, and what is not done, with reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -98,6 +99,8 @@ pub enum Action {
         job: JobId,
         /// The tasks of the array that are let go; none: the whole job.
         array: Option<ArrayTasks>,
+        /// So many nodes it gets, each task of an array, of the range that it asked for; none: it has no choice.
+        nodes: Option<NonZeroU32>,
         /// The licences that it keeps.
         licenses: String,
     },
@@ -238,12 +241,15 @@ impl fmt::Display for Action {
             Action::SetDown { node, reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
             Action::ReturnNode { node } => write!(f, "return node {node} to service"),
             Action::StartNow { job } => write!(f, "let requeued job {job} start now"),
-            Action::Admit { job, array: None, .. } => write!(f, "let job {job} go"),
             Action::Admit {
-                job,
-                array: Some(some),
-                ..
-            } => write!(f, "let {} tasks of job {job} go", some.tasks.len()),
+                job, array, nodes, ..
+            } => {
+                match array {
+                    None => write!(f, "let job {job} go")?,
+                    Some(some) => write!(f, "let {} tasks of job {job} go", some.tasks.len())?,
+                }
+                nodes.map_or(Ok(()), |nodes| write!(f, ", with {nodes} nodes"))
+            }
             Action::CloseGate { job, array: None, .. } => write!(f, "let job {job} wait for room again"),
             Action::CloseGate {
                 job,

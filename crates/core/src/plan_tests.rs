@@ -18,6 +18,7 @@ mod lost;
 mod orders;
 mod others_jobs;
 mod own;
+mod ranges;
 mod unrecorded;
 mod whole;
 

@@ -450,12 +450,32 @@ pub struct Request {
     pub cpus: u32,
     /// Memory, in MiB.
     pub memory_mb: u64,
-    /// Nodes.
+    /// Nodes, the fewest of them where it asks for a range.
     pub nodes: u32,
+    /// The most nodes that Slurm may give it; what is below [`Request::nodes`] says nothing.
+    pub most_nodes: u32,
+    /// The fewest CPUs on each node; 0 is not known.
+    pub node_cpus: u32,
+    /// CPUs that are on one node together, those of a task; 0 is not known.
+    pub task_cpus: u32,
+    /// By what it asks for memory.
+    pub memory_by: MemoryBy,
     /// Generic resources of the kind `gpu`.
     pub gpus: u32,
     /// Its nodes whole (`--exclusive`), whatever CPUs it asks for.
     pub whole_nodes: bool,
+}
+
+/// By what a job asks for memory: what it gets on a node goes by that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MemoryBy {
+    /// It cannot be told.
+    #[default]
+    Unknown,
+    /// By CPU (`--mem-per-cpu`).
+    Cpu,
+    /// By node (`--mem`).
+    Node,
 }
 
 /// A job array's part that one record stands for.

@@ -5,11 +5,12 @@ use crate::faults::{Fault, Hit};
 use crate::perform::Harm;
 use crate::provider::{Provider, Vm};
 use crate::sim::{Setup, Summary};
-use crate::slurm::{Call, Hook, Slurm};
+use crate::slurm::{Call, Hook, Job, Slurm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use thiao_core::plan::{Action, Step};
+use thiao_core::view::Gate;
 use thiao_core::world::{Cause, Mode};
 
 /// What must hold, after every step or in the end. The numbers are those of ARCHITECTURE.md.
@@ -210,7 +211,9 @@ impl Checker {
         self.ask(Invariant::OthersLeftAlone, left_alone)?;
         self.ask(Invariant::ToldInTime, told_in_time(slurm, setup))?;
         self.ask(Invariant::Heard, heard(slurm, setup))?;
-        let bounded = starts_bounded(round, controller, setup).and_then(|()| bounded(provider, setup));
+        let bounded = starts_bounded(round, controller, setup)
+            .and_then(|()| bounded(provider, setup))
+            .and_then(|()| no_choice_left(slurm));
         self.ask(Invariant::Bounded, bounded)
     }
 
@@ -430,6 +433,20 @@ fn starts_bounded(round: &Round, controller: &Controller, setup: &Setup) -> Resu
         ));
     }
     Ok(())
+}
+
+/// 7. Slurm may give no job more VMs than it was let go for.
+fn no_choice_left(slurm: &Slurm) -> Result<(), String> {
+    let let_go = |job: &Job| job.own.as_ref().is_some_and(|own| own.gate == Gate::Open);
+    let mut jobs = slurm.jobs.iter();
+    let guessed = jobs.find(|(_, job)| let_go(job) && job.most() > job.size);
+    guessed.map_or(Ok(()), |(id, job)| {
+        Err(format!(
+            "job {id} was let go, and may get {} to {} nodes",
+            job.size,
+            job.most()
+        ))
+    })
 }
 
 /// 7.

@@ -237,6 +237,11 @@ impl Users {
             _ => rng.between(1000, usual_length),
         };
         let plan = |rng: &mut Rng| OwnPlan {
+            // Some ask for a range of nodes.
+            most: match rng.chance(250) {
+                true => place(rng, size, largest),
+                false => 0,
+            },
             cpus: u32::try_from(rng.between(1, u64::from(OWN_CPUS))).unwrap_or(1),
             memory_mb: rng.between(10, VM_MEMORY_MB),
             priority: rng.below(3),

@@ -131,7 +131,9 @@ pub fn perform(
         Action::SetDown { node, reason, .. } => slurm.set_down(node, reason, |vm| provider.works(vm), now),
         Action::ReturnNode { node } => slurm.return_to_service(node, now),
         Action::StartNow { job } => slurm.start_now(*job),
-        Action::Admit { job, array, .. } => slurm.admit(*job, array.as_ref()),
+        Action::Admit {
+            job, array, nodes, ..
+        } => slurm.admit(*job, array.as_ref(), *nodes),
         Action::CloseGate { job, array, .. } => slurm.close_gate(*job, array.as_ref()),
         Action::PutBack { job, comment, .. } => {
             let whole = !faults.strikes(Fault::ActFails);

@@ -45,6 +45,7 @@ pub use simulated::Simulated;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use thiao_core::hostlist;
 use thiao_core::ids::{Millis, NodeName};
@@ -99,6 +100,8 @@ pub struct Submission {
     pub name: String,
     /// Nodes wanted, of each task.
     pub size: usize,
+    /// The most of them where it asks for a range.
+    pub most: usize,
     /// How long it runs, each task.
     pub length: Millis,
     /// Whether it is of job mode.
@@ -146,8 +149,8 @@ pub enum NodeAct {
 /// What is done to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobAct {
-    /// The controller lets it go.
-    Admit,
+    /// The controller lets it go, with a count of nodes if it asked for a range.
+    Admit(Option<NonZeroU32>),
     /// The controller has it wait again.
     CloseGate,
     /// The controller takes its nodes away.
@@ -283,6 +286,10 @@ impl Reader {
         if let Some(act) = node_act(word) {
             return Ok(Step::Node(act, self.node(rest)?));
         }
+        if let ("admit", Some((job, count))) = (word, rest.split_once(" nodes=")) {
+            let count = NonZeroU32::new(number(count)?);
+            return Ok(Step::Job(JobAct::Admit(count), self.job(job)?));
+        }
         if let Some(act) = job_act(word) {
             return Ok(Step::Job(act, self.job(rest)?));
         }
@@ -332,6 +339,7 @@ impl Reader {
         let mut job = Submission {
             name: name.into(),
             size: 0,
+            most: 0,
             length: Millis(0),
             own: false,
             tasks: 0,
@@ -339,7 +347,10 @@ impl Reader {
         };
         for word in words.split_whitespace() {
             match word.split_once('=') {
-                Some(("nodes", value)) => job.size = number(value)? as usize,
+                Some(("nodes", value)) => {
+                    let (least, most) = value.split_once('-').unwrap_or((value, value));
+                    (job.size, job.most) = (number(least)? as usize, number(most)? as usize);
+                }
                 Some(("length", value)) => job.length = seconds(value)?,
                 Some(("tasks", value)) => job.tasks = number(value)?,
                 Some(("partition", "jobs")) => job.own = true,
@@ -348,14 +359,14 @@ impl Reader {
             }
         }
         let nodes = if job.own { &self.job_nodes } else { &self.nodes };
-        if job.size == 0 || job.size > nodes.len() {
+        if job.size == 0 || job.size > job.most || job.most > nodes.len() {
             return Err(format!("nodes= must be 1 to {}", nodes.len()));
         }
         if job.length == Millis(0) {
             return Err("length= is missing".into());
         }
-        if !job.own && (job.tasks > 0 || !job.requeue) {
-            return Err("tasks= and no-requeue are for jobs of partition=jobs".into());
+        if !job.own && (job.tasks > 0 || !job.requeue || job.most > job.size) {
+            return Err("tasks=, ranges of nodes and no-requeue are for jobs of partition=jobs".into());
         }
         if self.jobs.insert(name.into(), job.tasks).is_some() {
             return Err(format!("{name} was submitted before"));
@@ -381,7 +392,7 @@ fn node_act(word: &str) -> Option<NodeAct> {
 
 fn job_act(word: &str) -> Option<JobAct> {
     Some(match word {
-        "admit" => JobAct::Admit,
+        "admit" => JobAct::Admit(None),
         "close-gate" => JobAct::CloseGate,
         "put-back" => JobAct::PutBack,
         "start-now" => JobAct::StartNow,
@@ -444,7 +455,7 @@ mod tests {
             steps[2],
             Step::Node(NodeAct::SetDown("thiao: no room".into()), n1)
         );
-        assert_eq!(steps[3], Step::Job(JobAct::Admit, b));
+        assert_eq!(steps[3], Step::Job(JobAct::Admit(None), b));
         assert!(matches!(&steps[4], Step::UntilJob(job, _) if job.name == "a"));
         assert!(matches!(&steps[5], Step::UntilNode(_, states) if states.len() == 2));
         assert_eq!(steps[6..], [Step::Restart, Step::Wait(Millis::secs(2))]);

@@ -68,6 +68,8 @@ pub struct OwnPlan {
     pub cpus: u32,
     /// Memory on each node, in MiB, at most [`VM_MEMORY_MB`].
     pub memory_mb: u64,
+    /// The most nodes that it may get, of a range; what is not above its size is none.
+    pub most: usize,
     /// The highest is served first.
     pub priority: u64,
     /// Tasks of an array; 0: none.
@@ -216,6 +218,7 @@ impl OwnPlan {
             tasks: (0..self.tasks).collect(),
         });
         Own {
+            most: self.most,
             requeue: self.requeue,
             array,
             ..Own::new(each, self.priority)

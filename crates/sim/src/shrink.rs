@@ -201,6 +201,7 @@ impl Search {
             while simpler(|job| job.size = job.size.saturating_sub(1).max(1)) {}
             while simpler(|job| job.length = Millis::secs(job.length.0 / 2000).max(Millis::secs(1))) {}
             simpler(|job| own(job, |own| own.tasks = 0));
+            simpler(|job| own(job, |own| own.most = 0));
             simpler(|job| own(job, |own| own.cancel = None));
             simpler(|job| own(job, |own| own.requeue = true));
             simpler(|job| own(job, |own| (own.cpus, own.memory_mb, own.priority) = (1, 10, 0)));

@@ -470,7 +470,7 @@ impl Slurm {
                 .iter()
                 .flat_map(|kind| self.nodes.iter().filter(move |(_, node)| free(node, *kind)))
                 .map(|(name, _)| name.clone())
-                .take(job.size)
+                .take(job.most())
                 .collect();
             if chosen.len() < job.size {
                 continue;

@@ -332,6 +332,7 @@ fn write_job(job: &JobPlan) -> String {
         let OwnPlan {
             cpus,
             memory_mb,
+            most,
             priority,
             tasks,
             requeue,
@@ -341,6 +342,9 @@ fn write_job(job: &JobPlan) -> String {
             text,
             ", cpus {cpus}, memory {memory_mb}, priority {priority}, tasks {tasks}"
         );
+        if *most > 0 {
+            let _ = write!(text, ", most {most}");
+        }
         text += if *requeue { ", requeue" } else { "" };
         if let Some(cancel) = cancel {
             let _ = write!(text, ", cancel {}", cancel.write());
@@ -359,6 +363,7 @@ fn read_job(text: &str) -> Result<JobPlan, String> {
     let fresh = OwnPlan {
         cpus: 1,
         memory_mb: 10,
+        most: 0,
         priority: 0,
         tasks: 0,
         requeue: false,
@@ -371,6 +376,7 @@ fn read_job(text: &str) -> Result<JobPlan, String> {
             ("requeue", "") => job.own.get_or_insert(fresh).requeue = true,
             ("cpus", value) => job.own.get_or_insert(fresh).cpus.read(value)?,
             ("memory", value) => job.own.get_or_insert(fresh).memory_mb.read(value)?,
+            ("most", value) => job.own.get_or_insert(fresh).most.read(value)?,
             ("priority", value) => job.own.get_or_insert(fresh).priority.read(value)?,
             ("tasks", value) => job.own.get_or_insert(fresh).tasks.read(value)?,
             ("cancel", value) => job.own.get_or_insert(fresh).cancel = Some(time(value)?),

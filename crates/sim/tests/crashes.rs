@@ -20,6 +20,7 @@ fn day(seed: u64, faults: Rates) -> Setup {
     let own = OwnPlan {
         cpus: 1,
         memory_mb: 40,
+        most: 0,
         priority: 1,
         tasks: 0,
         requeue: true,

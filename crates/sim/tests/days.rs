@@ -240,6 +240,7 @@ fn own(submit: u64, size: usize, length: u64, own: OwnPlan) -> JobPlan {
 const SMALL: OwnPlan = OwnPlan {
     cpus: 1,
     memory_mb: 40,
+    most: 0,
     priority: 1,
     tasks: 0,
     requeue: true,

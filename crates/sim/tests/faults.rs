@@ -63,20 +63,24 @@ fn own_job(largest: usize) -> impl Strategy<Value = JobPlan> {
         prop::bool::weighted(0.8),
         prop::option::weighted(0.2, 0..60_u64),
     );
-    (job(largest), size, kind).prop_map(|(job, (cpus, memory_mb, priority), (tasks, requeue, cancel))| {
-        JobPlan {
-            own: Some(OwnPlan {
-                cpus,
-                memory_mb,
-                priority,
-                // Half of them are arrays.
-                tasks: tasks.saturating_sub(2),
-                requeue,
-                cancel: cancel.map(Millis::secs),
-            }),
-            ..job
-        }
-    })
+    let all = (job(largest), size, kind, prop::option::weighted(0.3, 1..4_usize));
+    all.prop_map(
+        |(job, (cpus, memory_mb, priority), (tasks, requeue, cancel), more)| {
+            JobPlan {
+                own: Some(OwnPlan {
+                    cpus,
+                    memory_mb,
+                    most: more.map_or(0, |more| job.size + more),
+                    priority,
+                    // Half of them are arrays.
+                    tasks: tasks.saturating_sub(2),
+                    requeue,
+                    cancel: cancel.map(Millis::secs),
+                }),
+                ..job
+            }
+        },
+    )
 }
 
 fn policy() -> impl Strategy<Value = Policy> {

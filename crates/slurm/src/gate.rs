@@ -22,6 +22,7 @@ use crate::quirks::Quirks;
 use crate::words::given_reason;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::view::{ArrayTasks, Gate};
 
@@ -50,6 +51,8 @@ pub struct Admission {
     pub job: JobId,
     /// The tasks of the array that it is about; none: the whole job.
     pub array: Option<ArrayTasks>,
+    /// So many nodes it gets, each task, where it asked for a range and is let go.
+    pub nodes: Option<NonZeroU32>,
     /// The licences that it keeps.
     pub licenses: String,
 }
@@ -124,15 +127,42 @@ pub(crate) fn with_gate(licenses: &str) -> String {
 impl Slurm {
     /// Takes the gate away: Slurm may start these jobs from now on. One command for many jobs that keep
     /// the same licences (500 took 0.1 s); if it fails they are told one by one. Again is harmless.
+    ///
+    /// A count of nodes is fixed by the same command, and stays: the range is gone (a job that had more nodes
+    /// once keeps their CPUs when it is given fewer). `scontrol` takes a count for one job or one task alone,
+    /// and for no leader of a heterogeneous job (22.05.8, 24.11.5, 26.05.5).
     #[must_use]
     pub fn admit(&self, jobs: &[Admission]) -> Vec<(JobId, Result<(), SlurmError>)> {
+        let (fixed, jobs): (Vec<Admission>, Vec<Admission>) =
+            jobs.iter().cloned().partition(|job| job.nodes.is_some());
+        let mut told = self.admit_as_asked(&jobs);
+        told.extend(fixed.iter().map(|job| (job.job, self.admit_on(job))));
+        told
+    }
+
+    /// Lets a job go with a count of nodes, of an array each task.
+    fn admit_on(&self, job: &Admission) -> Result<(), SlurmError> {
+        let nodes = job.nodes.map(|nodes| format!("NumNodes={nodes}-{nodes}"));
+        let orders: Vec<String> = nodes
+            .into_iter()
+            .chain([format!("Licenses={}", job.licenses)])
+            .collect();
+        let Some(ArrayTasks { job: array, tasks }) = &job.array else {
+            return self.update_job(&job.address(), &orders);
+        };
+        tasks
+            .iter()
+            .try_for_each(|task| self.update_job(&format!("{array}_{task}"), &orders))
+    }
+
+    fn admit_as_asked(&self, jobs: &[Admission]) -> Vec<(JobId, Result<(), SlurmError>)> {
         let leaders = match self.leaders(jobs) {
             Ok(leaders) => leaders,
             Err(error) if jobs.len() == 1 => return vec![(jobs[0].job, Err(error))],
             Err(_) => {
                 return jobs
                     .iter()
-                    .flat_map(|job| self.admit(std::slice::from_ref(job)))
+                    .flat_map(|job| self.admit_as_asked(std::slice::from_ref(job)))
                     .collect();
             }
         };
@@ -431,6 +461,7 @@ mod tests {
             .map(|n| Admission {
                 job: JobId(n),
                 array: None,
+                nodes: None,
                 licenses: String::new(),
             })
             .collect();

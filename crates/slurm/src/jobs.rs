@@ -24,7 +24,7 @@ use crate::{nodes, words};
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::COMMENT_PREFIX;
-use thiao_core::view::{ArrayTasks, Gate, JobState, Request, SlurmJob};
+use thiao_core::view::{ArrayTasks, Gate, JobState, MemoryBy, Request, SlurmJob};
 
 const WHAT: &str = "squeue's list of jobs";
 const FIELDS: &str = "twenty fields are expected";
@@ -34,6 +34,8 @@ const MAX_TASKS: usize = 4_000_001;
 
 /// What squeue shows of a job that has its nodes whole, with what we have it write behind that.
 const WHOLE: [&str; 2] = ["NO=oversubscribe", "NODE=exclusive"];
+/// How that field ends from 26.05 on.
+const SINCE_26_05: &str = "=exclusive";
 
 /// The value of `squeue -O` whose output [`parse`] reads. `mark` ends every record. `squeue` is the
 /// release of that program: up to 25.11 `--exclusive` is `OverSubscribe` `NO`; 26.05 says `NO` there of
@@ -49,7 +51,8 @@ pub fn format(mark: &str, squeue: Option<Version>) -> String {
         "JobID:|,ArrayJobID:|,ArrayTaskID:|,HetJobID:|,UserID:|,UserName:|,Account:|,Partition:|,State:|,\
          NumNodes:|,NumTasks:|,SubmitTime:|,StartTime:|,NodeList:|,Reason:|,PriorityLong:|,Licenses:|,\
          tres-alloc:|,Requeue:|,BatchFlag:|,tres-per-node:|,tres-per-job:|,tres-per-socket:|,\
-         tres-per-task:|,{sharing}{mark},admin_comment:{mark},Name:{mark}"
+         tres-per-task:|,MaxNodes:|,NTPerNode:|,MinCPUs:|,MinMemory:|,{sharing}{mark},admin_comment:{mark},\
+         Name:{mark}"
     )
 }
 
@@ -181,7 +184,7 @@ fn read_fields<'a>(
     if job.request.gpus == 0 {
         job.request.gpus = gpus(rest, job.request.nodes, task_count);
     }
-    job.request.whole_nodes = rest.rsplit('|').next().is_some_and(|word| WHOLE.contains(&word));
+    more_of_request(&mut job.request, rest, job.node_count, task_count);
     job.state = state;
     Ok(())
 }
@@ -266,6 +269,48 @@ fn request(tres: &str, node_count: u32) -> Request {
         }
     }
     request
+}
+
+/// Reads what stands at the end of a record, behind words that users choose: how Slurm may share out what the
+/// job asks for. `shown` is its `NumNodes`, `tasks` its `NumTasks`.
+///
+/// Of a range (`-N1-4`) `NumNodes` is what Slurm would give, once it has looked at the job, and the fewest
+/// before; `MaxNodes` is the most. A job that names no count gets the fewest that hold its tasks, which
+/// `NumNodes` is then; 26.05 says that such a job has at most as many nodes as tasks, and gives it the fewest
+/// all the same (22.05.8, 24.11.5, 26.05.5). There a range that ends with the number of tasks, at which Slurm
+/// has not looked yet, is not told from none.
+fn more_of_request(request: &mut Request, record: &str, shown: u32, tasks: u32) {
+    let mut words = record.rsplit('|').map(str::trim);
+    let mut word = || words.next().unwrap_or_default();
+    let sharing = word();
+    request.whole_nodes = WHOLE.contains(&sharing);
+    let memory = memory_mb(word());
+    request.node_cpus = parse_count(word()).unwrap_or(0);
+    let tasks_each = parse_count(word()).unwrap_or(0);
+    let most = parse_count(word()).unwrap_or(0);
+    let of_tasks = sharing.ends_with(SINCE_26_05) && most > shown && most == tasks;
+    request.most_nodes = if of_tasks { shown } else { most.max(shown) };
+    if request.cpus.checked_rem(tasks) == Some(0) {
+        request.task_cpus = request.cpus / tasks;
+    }
+    let is = |times: u32| memory.is_some_and(|each| each.saturating_mul(times.into()) == request.memory_mb);
+    request.memory_by = match (is(request.cpus), is(request.nodes)) {
+        (true, false) => MemoryBy::Cpu,
+        (false, true) => MemoryBy::Node,
+        (true, true) | (false, false) => MemoryBy::Unknown,
+    };
+    // Up to 24.11 what is asked for is told as if one node held all tasks.
+    let holding = if tasks_each > 0 {
+        tasks.div_ceil(tasks_each)
+    } else {
+        1
+    };
+    if holding > request.nodes {
+        request.nodes = holding;
+        if let (MemoryBy::Node, Some(each)) = (request.memory_by, memory) {
+            request.memory_mb = each.saturating_mul(holding.into());
+        }
+    }
 }
 
 /// Memory as Slurm writes it, in MiB: `900M`, `2G`, `1.50T`.
@@ -382,7 +427,7 @@ mod tests {
             memory_mb: 900,
             nodes: 2,
             gpus: 4,
-            whole_nodes: false,
+            ..Request::default()
         };
         assert_eq!(asked, wanted);
         assert_eq!(request("", 3).nodes, 3);

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::view::{
-    Alloc, ArrayTasks, BaseState, Gate, JobState, NodeFlags, NodeReason, Request, SlurmJob, SlurmNode,
-    WaitsFor,
+    Alloc, ArrayTasks, BaseState, Gate, JobState, MemoryBy, NodeFlags, NodeReason, Request, SlurmJob,
+    SlurmNode, WaitsFor,
 };
 use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes, resume_file, words};
 
@@ -151,7 +151,7 @@ fn jobs_of_job_mode_are_read() {
             memory_mb,
             nodes,
             gpus,
-            whole_nodes: _,
+            ..
         } = jobs[&JobId(job)].request;
         (cpus, memory_mb, nodes, gpus)
     };
@@ -539,6 +539,10 @@ fn any_job() -> impl Strategy<Value = SlurmJob> {
                     cpus: sizes[0].into(),
                     memory_mb: sizes[1].into(),
                     nodes: node_count,
+                    most_nodes: node_count + u32::from(sizes[2] % 5),
+                    node_cpus: u32::from(sizes[2] % 7),
+                    task_cpus: sizes[0].into(),
+                    memory_by: MemoryBy::Unknown,
                     gpus: u32::from(sizes[2]) * node_count,
                     whole_nodes: flags[1] != flags[3],
                 },
@@ -612,6 +616,10 @@ fn job_line(job: &SlurmJob) -> String {
         cpus,
         memory_mb,
         nodes,
+        most_nodes,
+        node_cpus,
+        task_cpus: _,
+        memory_by: _,
         gpus,
         whole_nodes,
     } = job.request;
@@ -626,7 +634,8 @@ fn job_line(job: &SlurmJob) -> String {
     let comment = job.admin_comment.as_deref().unwrap_or("(null)");
     format!(
         "{id}|{array}|{tasks}|N/A|{uid}|{user}|{account}|{partition}|{state}|{count}|1|{submit}|N/A|{list}|{reason}|\
-         {priority}|{licenses}|cpu={cpus},mem={memory_mb}M,node={nodes},billing=1|{requeue}|1|{devices}|N/A|N/A|N/A|{sharing}\
+         {priority}|{licenses}|cpu={cpus},mem={memory_mb}M,node={nodes},billing=1|{requeue}|1|{devices}|N/A|N/A|N/A|\
+         {most_nodes}|0|{node_cpus}|N/A|{sharing}\
          {MARK}{comment}{MARK}{name}{MARK}\n"
     )
 }

@@ -111,6 +111,7 @@ fn bad_days_are_the_same_on_sqlite() {
     let own = OwnPlan {
         cpus: 2,
         memory_mb: 60,
+        most: 0,
         priority: 1,
         tasks: 3,
         requeue: true,

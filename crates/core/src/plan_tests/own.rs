@@ -36,8 +36,7 @@ pub(super) fn waiting(id: u32, nodes: u32, memory_mb: u64, priority: u64) -> Slu
             cpus: nodes,
             memory_mb: memory_mb * u64::from(nodes),
             nodes,
-            gpus: 0,
-            whole_nodes: false,
+            ..Request::default()
         },
         node_count: nodes,
         gate: Gate::Waits,

@@ -2,7 +2,7 @@
 
 use super::own::{admitted, own_world, waiting};
 use super::*;
-use crate::planner::admit::estimate;
+use crate::size::guess;
 use proptest::prelude::*;
 
 fn whole(id: u32, nodes: u32, memory_mb: u64) -> SlurmJob {
@@ -42,7 +42,9 @@ proptest! {
         let mut job = whole(1, nodes, 0);
         job.request.cpus = each * nodes;
         job.request.memory_mb = u64::from(nodes) * memory * if by_cpu { u64::from(each) } else { 1 };
-        let guessed = estimate(&job, partition, None);
+        let guessed = guess(&job, partition, nodes, None);
+        prop_assert_eq!(guessed.count(), nodes);
+        let guessed = *guessed.largest().unwrap();
         let given = memory * if by_cpu { u64::from(most.cpus) } else { 1 };
         prop_assert_eq!(guessed.cpus, most.cpus);
         prop_assert!((given..=most.memory_mb).contains(&guessed.memory_mb), "{guessed:?} for {given}");

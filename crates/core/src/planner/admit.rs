@@ -6,10 +6,12 @@ use crate::ids::{JobId, Time};
 use crate::note::Subject;
 use crate::options::{Asker, put_back_reason};
 use crate::plan::{Action, Held};
-use crate::view::{ArrayTasks, Gate, JobState, Shape, SlurmJob, SlurmNode, WaitsFor};
+use crate::size::{Vms, guess, node_counts};
+use crate::view::{ArrayTasks, Gate, JobState, SlurmJob, SlurmNode, WaitsFor};
 use crate::world::JobPartition;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 /// A job that waits, and its partition.
 type Waiting<'a> = (&'a SlurmJob, &'a JobPartition);
@@ -100,15 +102,16 @@ impl<'a> Planner<'a> {
                 ),
             );
         }
-        let share = self.options(job).ok().and_then(|options| options.share_percent);
+        let wanted = Wanted::of(
+            job,
+            partition,
+            self.options(job).ok().and_then(|o| o.share_percent),
+        );
         let tasks = job.array.as_ref().map_or(1, |array| array.tasks.len());
-        let count = job
-            .request
-            .nodes
-            .max(1)
-            .saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX));
-        self.take_nodes(job, partition, count, free);
-        if !self.reserve(&estimate(job, partition, share), count) {
+        let vms = wanted.vms(wanted.fewest);
+        let vms = vms.times(u32::try_from(tasks).unwrap_or(u32::MAX));
+        self.take_nodes(job, partition, vms.count(), free);
+        if self.reserve(&vms).is_err() {
             self.hold_job(job, "was let go, and the room that it was to have is taken");
         }
     }
@@ -121,8 +124,10 @@ impl<'a> Planner<'a> {
         let world = self.world;
         let made = |node| world.records.get(node).is_some_and(|record| record.vm.is_some());
         let missing = job.nodes.iter().filter(|node| !made(*node)).count();
-        let shape = estimate(job, partition, None);
-        self.reserve(&shape, u32::try_from(missing).unwrap_or(u32::MAX));
+        let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
+        let vms = guess(job, partition, count(job.nodes.len()), None);
+        // Without it there is less room for others, which is all that is told by it.
+        let _ = self.reserve(&vms.largest_of(count(missing)));
     }
 
     /// Lets a job go if it may, of an array as many tasks as have room; the job that nobody
@@ -133,39 +138,39 @@ impl<'a> Planner<'a> {
         partition: &'a JobPartition,
         free: &mut FreeNodes<'a>,
     ) -> Option<JobId> {
-        let shape = match self.may_go(job, partition) {
-            Ok(shape) => shape,
+        let wanted = match self.may_go(job, partition) {
+            Ok(wanted) => wanted,
             Err(why) => {
                 self.hold_job(job, why);
                 return None;
             }
         };
-        let each = job.request.nodes.max(1);
         let tasks = job.array.as_ref().map_or(1, |array| array.tasks.len());
         let mut fitting = 0;
-        while fitting < tasks && self.take_room(job, partition, &shape, free) {
-            fitting += 1;
-        }
-        if fitting > 0 {
+        if let Some(vms) = self.take_room(&wanted, free) {
+            fitting = 1;
+            // The others of a range's tasks get as many nodes as the first, or wait for another look.
+            while fitting < tasks && self.take(&wanted, &vms, free).is_ok() {
+                fitting += 1;
+            }
             let array = job.array.as_ref().map(|array| ArrayTasks {
                 job: array.job,
                 tasks: array.tasks.iter().take(fitting).copied().collect(),
             });
-            self.let_go(job, array, &shape);
+            self.let_go(&wanted, array, &vms);
         }
         if fitting == tasks {
             return None;
         }
-        let has_nodes = self.free_nodes(job, partition, free) >= each as usize;
-        self.blocked(job, &shape, has_nodes)
+        self.blocked(&wanted, free)
     }
 
     /// The same for the parts of a heterogeneous job: Slurm starts all of them at once or none.
     fn maybe_let_parts_go(&mut self, parts: &[Waiting<'a>], free: &mut FreeNodes<'a>) -> Option<JobId> {
-        let mut shapes = Vec::with_capacity(parts.len());
+        let mut all = Vec::with_capacity(parts.len());
         for (part, partition) in parts {
             match self.may_go(part, partition) {
-                Ok(shape) => shapes.push(shape),
+                Ok(wanted) => all.push(wanted),
                 Err(why) => {
                     self.hold_job(part, why);
                     return None;
@@ -173,26 +178,28 @@ impl<'a> Planner<'a> {
             }
         }
         let before = (self.ledger().clone(), self.total_left, free.clone());
-        for ((part, partition), shape) in parts.iter().zip(&shapes) {
-            if !self.take_room(part, partition, shape, free) {
-                let has_nodes = self.free_nodes(part, partition, free) >= part.request.nodes.max(1) as usize;
-                let blocked = self.blocked(part, shape, has_nodes);
-                let (ledger, total_left, nodes) = before;
-                (self.ledger, self.total_left, *free) = (Some(ledger), total_left, nodes);
-                return blocked;
+        let mut room = Vec::with_capacity(parts.len());
+        for wanted in &all {
+            if let Some(vms) = self.take_room(wanted, free) {
+                room.push(vms);
+                continue;
             }
+            let blocked = self.blocked(wanted, free);
+            let (ledger, total_left, nodes) = before;
+            (self.ledger, self.total_left, *free) = (Some(ledger), total_left, nodes);
+            return blocked;
         }
-        for ((part, _), shape) in parts.iter().zip(&shapes) {
-            self.let_go(part, None, shape);
+        for (wanted, vms) in all.iter().zip(&room) {
+            self.let_go(wanted, None, vms);
         }
         None
     }
 
-    /// How big each of a job's VMs will be, if nothing but room keeps it.
+    /// What a job waits for, if that is nothing but room.
     ///
     /// # Errors
     /// What else keeps it.
-    fn may_go(&self, job: &SlurmJob, partition: &JobPartition) -> Result<Shape, String> {
+    fn may_go(&self, job: &'a SlurmJob, partition: &'a JobPartition) -> Result<Wanted<'a>, String> {
         let world = self.world;
         if let Some(what) = job.reason.waits.iter().find(|what| !ends_by_itself(what)) {
             let unknown = if let WaitsFor::Unknown(word) = what {
@@ -223,48 +230,73 @@ impl<'a> Planner<'a> {
         if let Some(why) = self.fault_of(partition) {
             return Err(format!("no VM can be made for any of its nodes: {why}"));
         }
-        Ok(estimate(job, partition, options.share_percent))
-    }
-
-    /// Sets nodes and room for a job (or a task of an array) aside, if there are enough.
-    fn take_room(
-        &mut self,
-        job: &SlurmJob,
-        partition: &'a JobPartition,
-        shape: &Shape,
-        free: &mut FreeNodes<'a>,
-    ) -> bool {
-        let each = job.request.nodes.max(1);
-        let fits = self.free_nodes(job, partition, free) >= each as usize && self.reserve(shape, each);
-        if fits {
-            self.take_nodes(job, partition, each, free);
+        let wanted = Wanted::of(job, partition, options.share_percent);
+        if job.het.is_some() && wanted.has_choice() {
+            return Err(format!(
+                "it is a part of a heterogeneous job and asks for {} to {} nodes, of which Slurm fixes no count: submit it again with one count for each part (-N{})",
+                wanted.fewest, wanted.most, wanted.fewest
+            ));
         }
-        fits
+        Ok(wanted)
     }
 
-    fn let_go(&mut self, job: &SlurmJob, array: Option<ArrayTasks>, shape: &Shape) {
-        let vms = match job.request.nodes {
-            0 | 1 => "its VM".to_owned(),
-            nodes => format!("all its {nodes} VMs"),
+    /// Sets nodes and room for a job (or a task of an array) aside, if there are enough: as many as it may
+    /// have.
+    fn take_room(&mut self, wanted: &Wanted<'a>, free: &mut FreeNodes<'a>) -> Option<Vms> {
+        let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
+        let nodes = self.free_nodes(wanted.job, wanted.partition, free);
+        let mut nodes = count(nodes.min(self.total_left)).min(wanted.most);
+        while nodes >= wanted.fewest {
+            let vms = wanted.vms(nodes);
+            match self.take(wanted, &vms, free) {
+                Ok(()) => return Some(vms),
+                // Those of fewer nodes are no smaller: there is room for no more of them.
+                Err(fitting) => nodes = fitting.min(nodes - 1),
+            }
+        }
+        None
+    }
+
+    /// Sets nodes and room for these VMs aside, if there are enough.
+    ///
+    /// # Errors
+    /// For how many there is room.
+    fn take(&mut self, wanted: &Wanted<'a>, vms: &Vms, free: &mut FreeNodes<'a>) -> Result<(), u32> {
+        let count = vms.count();
+        let nodes = self.free_nodes(wanted.job, wanted.partition, free);
+        if nodes < count as usize {
+            return Err(u32::try_from(nodes).unwrap_or(u32::MAX));
+        }
+        self.reserve(vms)?;
+        self.take_nodes(wanted.job, wanted.partition, count, free);
+        Ok(())
+    }
+
+    fn let_go(&mut self, wanted: &Wanted<'a>, array: Option<ArrayTasks>, vms: &Vms) {
+        let count = vms.count();
+        let its = match count {
+            0 | 1 => "its VM",
+            _ => "all its VMs",
         };
         self.step(
             Action::Admit {
-                job: job.id,
+                job: wanted.job.id,
                 array,
-                licenses: job.licenses.clone(),
+                nodes: NonZeroU32::new(count).filter(|_| wanted.has_choice()),
+                licenses: wanted.job.licenses.clone(),
             },
-            format!(
-                "there is room for {vms} of {} CPUs and {} MiB",
-                shape.cpus, shape.memory_mb
-            ),
+            format!("there is room for {its}: {vms}"),
         );
     }
 
     /// A job for which there is no room now.
-    fn blocked(&mut self, job: &SlurmJob, shape: &Shape, has_nodes: bool) -> Option<JobId> {
-        let world = self.world;
-        let each = job.request.nodes.max(1);
-        let size = format!("{each} x ({} CPUs, {} MiB)", shape.cpus, shape.memory_mb);
+    fn blocked(&mut self, wanted: &Wanted<'a>, free: &FreeNodes<'a>) -> Option<JobId> {
+        let (world, job, each) = (self.world, wanted.job, wanted.fewest);
+        let has_nodes = self.free_nodes(job, wanted.partition, free) >= each as usize;
+        let size = match wanted.has_choice() {
+            false => wanted.vms(each).to_string(),
+            true => format!("{}, or for up to {} VMs", wanted.vms(each), wanted.most),
+        };
         let (why, possible) = if !has_nodes {
             (format!("not {each} nodes of its partition are free"), true)
         } else if self.total_left < each as usize {
@@ -276,9 +308,12 @@ impl<'a> Planner<'a> {
                 true,
             )
         } else {
-            match self.ledger().choose(shape, &BTreeSet::new()) {
-                Ok(_) => ("not all of its VMs fit beside each other".to_owned(), true),
-                Err(no_room) => (no_room.to_string(), no_room.fits_empty),
+            // The most nodes have the smallest VMs.
+            let vms = wanted.vms(wanted.most);
+            let largest = vms.largest();
+            match largest.map(|shape| self.ledger().choose(shape, &BTreeSet::new())) {
+                Some(Err(no_room)) => (no_room.to_string(), no_room.fits_empty),
+                Some(Ok(_)) | None => ("not all of its VMs fit beside each other".to_owned(), true),
             }
         };
         let waits: Option<Time> = world.jobs.get(&job.key()).and_then(|record| record.waits);
@@ -336,6 +371,41 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// What a job waits for, or each task of an array.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    job: &'a SlurmJob,
+    partition: &'a JobPartition,
+    share: Option<u32>,
+    /// The fewest nodes that it may get.
+    fewest: u32,
+    /// The most.
+    most: u32,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(job: &'a SlurmJob, partition: &'a JobPartition, share: Option<u32>) -> Self {
+        let (fewest, most) = node_counts(job, partition);
+        Self {
+            job,
+            partition,
+            share,
+            fewest,
+            most,
+        }
+    }
+
+    /// Whether Slurm may give it more nodes or fewer, if it is not told how many.
+    fn has_choice(&self) -> bool {
+        self.fewest < self.most
+    }
+
+    /// Its VMs, if it gets so many nodes.
+    fn vms(&self, nodes: u32) -> Vms {
+        guess(self.job, self.partition, nodes, self.share)
+    }
+}
+
 /// Whether nothing but us keeps a job that waits for this.
 fn ends_by_itself(what: &WaitsFor) -> bool {
     match what {
@@ -345,34 +415,5 @@ fn ends_by_itself(what: &WaitsFor) -> bool {
         | WaitsFor::Release
         | WaitsFor::Other
         | WaitsFor::Unknown(_) => false,
-    }
-}
-
-/// How big each VM of a job will be, before Slurm has given it nodes: its request, shared
-/// out evenly. A job that has its nodes whole gets all their CPUs, and the memory for them if
-/// it asked by CPU. Slurm's list of jobs does not tell that from memory by node, so the larger
-/// counts (22.05.8 and 26.05.5).
-pub(crate) fn estimate(job: &SlurmJob, partition: &JobPartition, share: Option<u32>) -> Shape {
-    let request = &job.request;
-    let nodes = request.nodes.max(1);
-    let most = partition.most;
-    let asked = request.cpus.div_ceil(nodes).max(1);
-    let cpus = if request.whole_nodes {
-        asked.max(most.cpus)
-    } else {
-        asked
-    };
-    let memory_mb = match request.memory_mb.div_ceil(u64::from(nodes)) {
-        0 => most.memory_mb,
-        some if request.whole_nodes => {
-            let by_cpu = some.div_ceil(u64::from(asked)).saturating_mul(u64::from(cpus));
-            some.max(by_cpu.min(most.memory_mb))
-        }
-        some => some,
-    };
-    Shape {
-        cpus,
-        memory_mb,
-        share_percent: share.unwrap_or(most.share_percent),
     }
 }

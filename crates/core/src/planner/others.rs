@@ -4,6 +4,7 @@ use super::Planner;
 use crate::ids::{JobId, Millis, NodeName};
 use crate::note::Subject;
 use crate::plan::{Action, Held, is_superseded};
+use crate::size::{Vms, guess};
 use crate::view::{JobState, JobsOn, Shape, SlurmJob, SlurmView, VmState, WaitsFor};
 use crate::world::Cause;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -68,13 +69,6 @@ impl<'a> Planner<'a> {
                 told.extend(record.jobs.iter().map(|job| (*job, spec.shape)));
             }
         }
-        for (id, shape) in &mut told {
-            let job = slurm.jobs.get(id);
-            let partition = job.and_then(|job| self.world.job_partitions.get(&job.partition));
-            if let (Some(job), Some(partition)) = (job, partition) {
-                *shape = super::admit::estimate(job, partition, None);
-            }
-        }
         for (job, shape) in told {
             let waiting = slurm
                 .jobs
@@ -82,7 +76,11 @@ impl<'a> Planner<'a> {
                 .filter(|j| j.state == JobState::Pending && j.reason.has(&WaitsFor::BeginTime))
                 .filter(|_| !self.world.jobs_started.contains(&job));
             let Some(waiting) = waiting else { continue };
-            if self.reserve(&shape, waiting.node_count) {
+            let vms = match self.world.job_partitions.get(&waiting.partition) {
+                Some(partition) => guess(waiting, partition, waiting.node_count, None),
+                None => Vms::alike(shape, waiting.node_count),
+            };
+            if self.reserve(&vms).is_ok() {
                 self.step(
                     Action::StartNow { job },
                     "Slurm requeued it because its node was DOWN, and pauses it for two minutes",
@@ -96,28 +94,29 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Sets room for `count` more VMs aside, if there is as much. Jobs that start
-    /// again without it would hold some of their nodes and wait for each other's.
-    pub(super) fn reserve(&mut self, shape: &Shape, count: u32) -> bool {
+    /// Sets room for more VMs aside, if there is as much. Jobs that start again without it would hold some
+    /// of their nodes and wait for each other's.
+    ///
+    /// # Errors
+    /// For how many of them there is room, the largest first.
+    pub(super) fn reserve(&mut self, vms: &Vms) -> Result<(), u32> {
+        let count = vms.count();
+        let Some(left) = self.total_left.checked_sub(count as usize) else {
+            return Err(u32::try_from(self.total_left).unwrap_or(u32::MAX));
+        };
         let mut ledger = self.ledger().clone();
-        let left = self
-            .total_left
-            .checked_sub(usize::try_from(count).unwrap_or(usize::MAX));
-        let fits = (0..count).all(|_| {
-            let host = ledger.choose(shape, &BTreeSet::new());
-            host.is_ok_and(|host| {
+        let mut fitting = 0;
+        for (shape, count) in vms.sizes() {
+            for _ in 0..*count {
+                let Ok(host) = ledger.choose(shape, &BTreeSet::new()) else {
+                    return Err(fitting);
+                };
                 ledger.take(&host, shape);
-                true
-            })
-        });
-        match left {
-            Some(left) if fits => {
-                self.ledger = Some(ledger);
-                self.total_left = left;
-                true
+                fitting += 1;
             }
-            Some(_) | None => false,
         }
+        (self.ledger, self.total_left) = (Some(ledger), left);
+        Ok(())
     }
 
     /// Slurm's jobs by node.

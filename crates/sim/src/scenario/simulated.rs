@@ -113,6 +113,7 @@ impl World for Simulated {
             tasks: (0..job.tasks).collect(),
         });
         let own = Own {
+            most: job.most,
             requeue: job.requeue,
             array,
             // As with Slurm's own priorities: who came first is served first.
@@ -151,7 +152,7 @@ impl World for Simulated {
 
     fn to_job(&mut self, act: JobAct, job: &Target) -> Result<(), String> {
         match act {
-            JobAct::Admit => self.slurm.admit(job.id, job.array.as_ref()),
+            JobAct::Admit(nodes) => self.slurm.admit(job.id, job.array.as_ref(), nodes),
             JobAct::CloseGate => self.slurm.close_gate(job.id, job.array.as_ref()),
             JobAct::PutBack => {
                 if !self

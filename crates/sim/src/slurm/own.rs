@@ -9,8 +9,9 @@
 use super::{Call, Hook, Job, Node, Power, Site, Slurm, Stage};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use thiao_core::ids::{JobId, NodeName, Time};
-use thiao_core::view::{Alloc, ArrayTasks, Gate, JobReason, Request, SlurmJob, WaitsFor};
+use thiao_core::view::{Alloc, ArrayTasks, Gate, JobReason, MemoryBy, Request, SlurmJob, WaitsFor};
 use thiao_core::world::Mode;
 
 /// The partition of job mode.
@@ -44,6 +45,8 @@ impl Prolog {
 pub struct Own {
     /// What it gets of each of its nodes.
     pub each: Alloc,
+    /// The most nodes of the range that it asked for; what is not above its size is none.
+    pub most: usize,
     /// The highest is served first.
     pub priority: u64,
     /// Whether it can go back into the queue.
@@ -58,12 +61,29 @@ pub struct Own {
     pub comment: Option<String>,
 }
 
+impl Job {
+    /// Fixes how many nodes a pending job gets.
+    fn fix(&mut self, nodes: NonZeroU32) {
+        if let (Stage::Pending(_), Some(own)) = (&self.stage, &mut self.own) {
+            self.size = usize::try_from(nodes.get()).unwrap_or(usize::MAX);
+            own.most = self.size;
+        }
+    }
+
+    /// The most nodes that it may get.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| own.most).max(self.size)
+    }
+}
+
 impl Own {
     /// A job of this size that was just submitted.
     #[must_use]
     pub fn new(each: Alloc, priority: u64) -> Self {
         Self {
             each,
+            most: 0,
             priority,
             requeue: true,
             array: None,
@@ -85,7 +105,11 @@ impl Own {
                 (false, Gate::Open) => shown.reason,
             };
         }
-        let nodes = u32::try_from(job.size).unwrap_or(u32::MAX);
+        let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
+        let (nodes, most) = match shown.nodes.len() {
+            0 => (count(job.size), count(job.size.max(self.most))),
+            seated => (count(seated), count(seated)),
+        };
         SlurmJob {
             partition: PARTITION.into(),
             priority: self.priority,
@@ -93,9 +117,13 @@ impl Own {
                 cpus: self.each.cpus * nodes,
                 memory_mb: self.each.memory_mb * u64::from(nodes),
                 nodes,
+                most_nodes: most,
+                node_cpus: self.each.cpus,
+                memory_by: MemoryBy::Node,
                 gpus: self.each.gpus * nodes,
-                whole_nodes: false,
+                ..Request::default()
             },
+            node_count: most,
             array: self.array.clone(),
             gate: self.gate,
             requeue: self.requeue,
@@ -129,10 +157,14 @@ impl Slurm {
     }
 
     /// `scontrol update JobId=.. Licenses=` of a pending job, or of these tasks of an
-    /// array: Slurm gives each a record of its own; the last one left keeps the array's.
-    pub fn admit(&mut self, id: JobId, tasks: Option<&ArrayTasks>) {
+    /// array: Slurm gives each a record of its own; the last one left keeps the array's. With `nodes`
+    /// that is how many each gets from then on (`NumNodes=`).
+    pub fn admit(&mut self, id: JobId, tasks: Option<&ArrayTasks>, nodes: Option<NonZeroU32>) {
         for id in self.split(id, tasks) {
             self.set_gate(id, Gate::Open);
+            if let (Some(nodes), Some(job)) = (nodes, self.jobs.get_mut(&id)) {
+                job.fix(nodes);
+            }
         }
     }
 

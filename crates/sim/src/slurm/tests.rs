@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
 
 use super::*;
+use std::num::NonZeroU32;
 use thiao_core::view::{Alloc, ArrayTasks, Gate, WaitsFor};
 
 const EACH: Alloc = Alloc {
@@ -67,7 +68,7 @@ fn a_job_waits_until_it_is_let_go_and_then_has_nodes_of_its_own() {
         (2, 50, 1)
     );
     assert_eq!(calls(&mut slurm), []);
-    slurm.admit(JobId(1), None);
+    slurm.admit(JobId(1), None, None);
     pass(&mut slurm, 3, 4);
     assert_eq!(calls(&mut slurm), [(Hook::Resume, "j0".to_owned())]);
     let seen = look(&mut slurm, 4);
@@ -85,8 +86,8 @@ fn the_highest_priority_is_served_first() {
     let mut slurm = cluster(&["j0"]);
     submit(&mut slurm, 1, 1, 5);
     submit(&mut slurm, 2, 1, 9);
-    slurm.admit(JobId(1), None);
-    slurm.admit(JobId(2), None);
+    slurm.admit(JobId(1), None, None);
+    slurm.admit(JobId(2), None, None);
     pass(&mut slurm, 0, 1);
     assert_eq!(slurm.nodes[&name("j0")].job, Some(JobId(2)));
     // One that waits at the gate keeps nobody back.
@@ -98,7 +99,7 @@ fn the_highest_priority_is_served_first() {
 fn a_node_ends_with_its_job_and_is_whole_again() {
     let mut slurm = cluster(&["j0"]);
     submit(&mut slurm, 1, 1, 0);
-    slurm.admit(JobId(1), None);
+    slurm.admit(JobId(1), None, None);
     pass(&mut slurm, 0, 1);
     slurm.end_with_job(&name("j0"));
     let flags = look(&mut slurm, 1).nodes[&name("j0")].flags;
@@ -107,7 +108,7 @@ fn a_node_ends_with_its_job_and_is_whole_again() {
     slurm.register(&name("j0"), &vm(), Time(2000), Time(2000));
     slurm.answer_prolog(JobId(1), true);
     submit(&mut slurm, 2, 1, 0);
-    slurm.admit(JobId(2), None);
+    slurm.admit(JobId(2), None, None);
     calls(&mut slurm);
     pass(&mut slurm, 2, 60);
     assert_eq!(slurm.jobs[&JobId(1)].stage, Stage::Done);
@@ -127,7 +128,7 @@ fn a_node_ends_with_its_job_and_is_whole_again() {
 fn a_node_whose_job_is_over_before_it_came_up_is_powered_down_by_force_only() {
     let mut slurm = cluster(&["j0"]);
     submit(&mut slurm, 1, 1, 0);
-    slurm.admit(JobId(1), None);
+    slurm.admit(JobId(1), None, None);
     pass(&mut slurm, 0, 1);
     slurm.end_with_job(&name("j0"));
     slurm.cancel(JobId(1), Time(1000));
@@ -148,7 +149,7 @@ fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
     for whole in [true, false] {
         let mut slurm = cluster(&["j0", "j1"]);
         submit(&mut slurm, 1, 2, 0);
-        slurm.admit(JobId(1), None);
+        slurm.admit(JobId(1), None, None);
         pass(&mut slurm, 0, 1);
         assert!(slurm.put_back(JobId(1), "vm: ; put back: no room", whole, Time(1000)));
         assert!(
@@ -180,7 +181,7 @@ fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
         ..Own::new(EACH, 0)
     };
     slurm.submit_own(JobId(1), 1, Millis::secs(5), own, Time(0));
-    slurm.admit(JobId(1), None);
+    slurm.admit(JobId(1), None, None);
     pass(&mut slurm, 0, 1);
     assert!(!slurm.put_back(JobId(1), "", true, Time(1000)));
     slurm.set_down(&name("j0"), "thiao: x", |_| false, Time(1000));
@@ -199,7 +200,7 @@ fn tasks_of_an_array_are_let_go_as_jobs_of_their_own() {
         ..Own::new(EACH, 0)
     };
     slurm.submit_own(JobId(4), 1, Millis::secs(5), own, Time(0));
-    slurm.admit(JobId(4), Some(&tasks(&[0, 2, 7])));
+    slurm.admit(JobId(4), Some(&tasks(&[0, 2, 7])), None);
     let mut shown: Vec<(Vec<u32>, Gate)> = look(&mut slurm, 0)
         .jobs
         .values()
@@ -214,7 +215,7 @@ fn tasks_of_an_array_are_let_go_as_jobs_of_their_own() {
             (vec![2], Gate::Open)
         ]
     );
-    slurm.admit(JobId(4), Some(&tasks(&[1])));
+    slurm.admit(JobId(4), Some(&tasks(&[1])), None);
     pass(&mut slurm, 0, 1);
     assert!(slurm.nodes.values().all(|node| node.job.is_some()));
     assert_eq!(slurm.jobs.len(), 3);
@@ -224,7 +225,7 @@ fn tasks_of_an_array_are_let_go_as_jobs_of_their_own() {
 fn a_job_starts_when_its_prolog_is_told_so_and_is_put_back_when_it_must_not() {
     let mut slurm = cluster(&["j0"]);
     submit(&mut slurm, 1, 1, 0);
-    slurm.admit(JobId(1), None);
+    slurm.admit(JobId(1), None, None);
     pass(&mut slurm, 0, 1);
     slurm.register(&name("j0"), &vm(), Time(1000), Time(1000));
     pass(&mut slurm, 1, 50);
@@ -254,7 +255,7 @@ fn the_epilog_of_a_job_cancelled_under_its_prolog_may_be_killed() {
             let mut slurm = Slurm::new([name("j0")], Rules::default(), Rng::new(seed));
             slurm.own_node(&name("j0"));
             submit(&mut slurm, 1, 1, 0);
-            slurm.admit(JobId(1), None);
+            slurm.admit(JobId(1), None, None);
             pass(&mut slurm, 0, 1);
             if !with_prolog {
                 slurm.register(&name("j0"), &vm(), Time(1000), Time(1000));
@@ -303,5 +304,34 @@ fn a_reason_that_is_over_stays_in_some_releases_until_a_job_comes() {
         slurm.submit(JobId(1), 1, Millis::secs(1), Time(0));
         slurm.step(|_| true, Time(1000));
         assert_eq!(look(&mut slurm, 1).nodes[&name("n0")].reason, None, "{release}");
+    }
+}
+
+#[test]
+fn a_job_of_a_range_gets_all_that_is_free_unless_its_count_is_fixed() {
+    let ranged = |slurm: &mut Slurm| {
+        let own = Own {
+            most: 3,
+            ..Own::new(EACH, 0)
+        };
+        slurm.submit_own(JobId(1), 1, Millis::secs(5), own, Time(0));
+        let asked = look(slurm, 0).jobs[&JobId(1)].request;
+        assert_eq!((asked.nodes, asked.most_nodes), (1, 3));
+    };
+    for (fixed, given) in [(None, 3), (NonZeroU32::new(2), 2)] {
+        let mut slurm = cluster(&["j0", "j1", "j2", "j3"]);
+        ranged(&mut slurm);
+        slurm.admit(JobId(1), None, fixed);
+        pass(&mut slurm, 0, 1);
+        let seen = look(&mut slurm, 1).jobs[&JobId(1)].clone();
+        assert_eq!(seen.nodes.len(), given);
+        assert_eq!(
+            (seen.request.cpus, seen.request.nodes as usize),
+            (2 * seen.request.nodes, given)
+        );
+        // Put back, it keeps a count that was fixed.
+        assert!(slurm.put_back(JobId(1), "vm: ; put back: no room", true, Time(1000)));
+        let back = look(&mut slurm, 2).jobs[&JobId(1)].request;
+        assert_eq!((back.nodes, back.most_nodes), fixed.map_or((1, 3), |_| (2, 2)));
     }
 }

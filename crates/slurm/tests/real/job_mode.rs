@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::options::{Asker, VmOptions};
-use thiao_core::view::{Alloc, ArrayTasks, BaseState, Gate, JobState, Request, SlurmJob, WaitsFor};
+use thiao_core::view::{Alloc, ArrayTasks, BaseState, Gate, JobState, MemoryBy, Request, SlurmJob, WaitsFor};
 use thiao_slurm::conf::Timeouts;
 use thiao_slurm::gate::Admission;
 use thiao_slurm::{Slurm, SlurmError};
 
-const TIMES: Timeouts = Timeouts {
+pub const TIMES: Timeouts = Timeouts {
     resume_s: 60,
     suspend_s: 2,
     idle_s: 60,
@@ -26,6 +26,7 @@ fn whole(job: JobId, licenses: &str) -> Admission {
     Admission {
         job,
         array: None,
+        nodes: None,
         licenses: licenses.into(),
     }
 }
@@ -81,6 +82,10 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
         cpus: 3,
         memory_mb: 700,
         nodes: 1,
+        most_nodes: 1,
+        node_cpus: 3,
+        task_cpus: 3,
+        memory_by: MemoryBy::Node,
         gpus: 0,
         whole_nodes: false,
     };
@@ -184,6 +189,7 @@ fn an_array_of_irregular_tasks_hides_nothing() {
     ctld.admit(&[Admission {
         job: array,
         array: Some(let_go),
+        nodes: None,
         licenses: String::new(),
     }]);
     let view = ctld.slurm.look().unwrap();
@@ -221,6 +227,7 @@ fn an_array_of_500_is_let_go_in_parts() {
     let part = |tasks: Vec<u32>| Admission {
         job: array,
         array: Some(ArrayTasks { job: array, tasks }),
+        nodes: None,
         licenses: String::new(),
     };
     let asked = Instant::now();
@@ -317,6 +324,7 @@ fn a_job_is_put_back_behind_the_gate() {
             job: array,
             tasks: vec![3, 4],
         }),
+        nodes: None,
         licenses: "a:1".into(),
     }]);
     let tasks = |c: &Ctld| {
@@ -630,6 +638,7 @@ fn changes_by_users_keep_the_gate() {
             job: array,
             tasks: vec![1],
         }),
+        nodes: None,
         licenses: String::new(),
     };
     ctld.admit(&[some]);

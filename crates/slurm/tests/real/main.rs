@@ -8,6 +8,7 @@ mod backup;
 mod job_mode;
 mod lab;
 mod parts;
+mod ranges;
 mod scenario;
 
 use lab::{Ctld, inside, node};

@@ -17,6 +17,7 @@ impl Ctld {
         let whole = |job: SlurmJob| Admission {
             job: job.id,
             array: None,
+            nodes: None,
             licenses: job.licenses,
         };
         let all: Vec<Admission> = self.parts(leader).into_iter().map(whole).collect();
@@ -86,6 +87,7 @@ fn a_heterogeneous_job_goes_through_its_life_as_one() {
         let admission = Admission {
             job: part.id,
             array: None,
+            nodes: None,
             licenses: part.licenses,
         };
         ctld.slurm.close_gate(&admission).unwrap();

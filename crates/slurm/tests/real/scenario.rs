@@ -144,7 +144,7 @@ impl Real {
 
 impl World for Real {
     fn submit(&mut self, job: &Submission) -> Result<JobId, String> {
-        let mut words = vec![format!("-N{}", job.size)];
+        let mut words = vec![format!("-N{}-{}", job.size, job.most)];
         if job.own {
             words.extend(["-p", "jobs"].map(str::to_owned));
         }
@@ -193,10 +193,14 @@ impl World for Real {
         let admission = Admission {
             job: job.id,
             array: job.array.clone(),
+            nodes: match act {
+                JobAct::Admit(nodes) => nodes,
+                JobAct::CloseGate | JobAct::PutBack | JobAct::StartNow | JobAct::Cancel => None,
+            },
             licenses: String::new(),
         };
         let done = match act {
-            JobAct::Admit => slurm
+            JobAct::Admit(_) => slurm
                 .admit(&[admission])
                 .into_iter()
                 .try_for_each(|(_, told)| told),

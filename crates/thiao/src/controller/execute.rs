@@ -285,12 +285,20 @@ fn admit(slurm: &Slurm, batch: &Batch) -> Vec<Outcome> {
 
 /// What an action at the gate is about.
 fn admission(action: &Action) -> Option<Admission> {
-    let (Action::Admit { job, array, licenses } | Action::CloseGate { job, array, licenses }) = action else {
-        return None;
+    let (job, array, nodes, licenses) = match action {
+        Action::Admit {
+            job,
+            array,
+            nodes,
+            licenses,
+        } => (job, array, *nodes, licenses),
+        Action::CloseGate { job, array, licenses } => (job, array, None, licenses),
+        _ => return None,
     };
     Some(Admission {
         job: *job,
         array: array.clone(),
+        nodes,
         licenses: licenses.clone(),
     })
 }

@@ -177,6 +177,7 @@ impl Lived {
             let all = self.ctld.slurm.admit(&[Admission {
                 job,
                 array: None,
+                nodes: None,
                 licenses: String::new(),
             }]);
             assert!(all.iter().all(|(_, told)| told.is_ok()), "{all:?}");
