@@ -26,8 +26,9 @@ fn main() {
     for n in 0..5_000 {
         let _ = writeln!(
             list,
-            "{n}|{n}|N/A|N/A|1000|alice|physics|vm|RUNNING|2|2|1795461416|1795461417|n[{}-{}]|None|4294901759|a:2|\
-             cpu=6,mem=600M,node=2,billing=6|1|1|N/A|N/A|N/A|N/A{MARK}(null){MARK}simulation_{n}{MARK}",
+            "{n}|{n}|N/A|N/A|1000|vm|RUNNING|2|2|1795461416|1795461417|n[{}-{}]|4294901759|\
+             cpu=6,mem=600M,node=2,billing=6|1|1|2|0|1|100M|OK=oversubscribe{MARK}alice{MARK}physics{MARK}a:2{MARK}\
+             None{MARK}N/A|N/A|N/A|N/A{MARK}(null){MARK}simulation_{n}{MARK}",
             2 * n,
             2 * n + 1
         );

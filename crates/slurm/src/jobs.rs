@@ -1,10 +1,10 @@
 //! Reads `squeue`'s listing of jobs.
 //!
 //! A job's name is whatever its user typed, newlines included (measured on 22.05.8: `sbatch -J $'a\nb'`
-//! puts a second line into the listing), and an `AdminComment` what an administrator did. So a mark that
-//! nobody can guess ends what comes before the comment, the comment, and the name: no user can forge a
-//! record. What a user can bend are his own job's words of devices; what comes behind them is read from the
-//! record's end.
+//! puts a second line into the listing), and an `AdminComment` what an administrator did; without accounting
+//! an account is free text, too, and from 25.05 on licences hold bars (`-L 'a|b'`). So a mark that nobody can
+//! guess ends a record's numbers and names of the site's, and behind them each text of the user's: no user can
+//! forge a record, or bend one. Of his own job he can bend what it asks of devices.
 //!
 //! `tres-alloc` of a pending job is what it asks for (`cpu=6,mem=900M,node=1,billing=6`). Without
 //! accounting it has no word of GPUs, which no slurmctld takes into `AccountingStorageTRES` then: they are
@@ -27,7 +27,7 @@ use thiao_core::options::COMMENT_PREFIX;
 use thiao_core::view::{ArrayTasks, Gate, JobState, MemoryBy, Request, SlurmJob};
 
 const WHAT: &str = "squeue's list of jobs";
-const FIELDS: &str = "twenty fields are expected";
+const FIELDS: &str = "fifteen fields are expected";
 const BAD_TASKS: &str = "the array's tasks are no list";
 /// Most tasks that an array's record may stand for: Slurm's own bound of `MaxArraySize`.
 const MAX_TASKS: usize = 4_000_001;
@@ -48,12 +48,24 @@ pub fn format(mark: &str, squeue: Option<Version>) -> String {
         None => "OverSubscribe:=unknown",
     };
     format!(
-        "JobID:|,ArrayJobID:|,ArrayTaskID:|,HetJobID:|,UserID:|,UserName:|,Account:|,Partition:|,State:|,\
-         NumNodes:|,NumTasks:|,SubmitTime:|,StartTime:|,NodeList:|,Reason:|,PriorityLong:|,Licenses:|,\
-         tres-alloc:|,Requeue:|,BatchFlag:|,tres-per-node:|,tres-per-job:|,tres-per-socket:|,\
-         tres-per-task:|,MaxNodes:|,NTPerNode:|,MinCPUs:|,MinMemory:|,{sharing}{mark},admin_comment:{mark},\
-         Name:{mark}"
+        "JobID:|,ArrayJobID:|,ArrayTaskID:|,HetJobID:|,UserID:|,Partition:|,State:|,NumNodes:|,NumTasks:|,\
+         SubmitTime:|,StartTime:|,NodeList:|,PriorityLong:|,tres-alloc:|,Requeue:|,BatchFlag:|,MaxNodes:|,\
+         NTPerNode:|,MinCPUs:|,MinMemory:|,{sharing}{mark},UserName:{mark},Account:{mark},Licenses:{mark},\
+         Reason:{mark},tres-per-node:|,tres-per-job:|,tres-per-socket:|,tres-per-task:{mark},\
+         admin_comment:{mark},Name:{mark}"
     )
+}
+
+/// What stands behind the fields of a record: texts, each as its user or Slurm wrote it.
+struct Words<'a> {
+    user: &'a str,
+    account: &'a str,
+    licenses: &'a str,
+    reason: &'a str,
+    /// What it asks per node, job, socket and task, with bars between.
+    devices: &'a str,
+    comment: &'a str,
+    name: &'a str,
 }
 
 /// Reads the whole listing; an error if it is cut off. A record that cannot be read is a job in a
@@ -62,13 +74,26 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmE
     let mut jobs = BTreeMap::new();
     let mut rest = text;
     while !rest.trim_ascii().is_empty() {
-        let cut_off = || SlurmError::unparsable(WHAT, rest.trim(), "the record is cut off");
-        let (record, after) = rest.split_once(mark).ok_or_else(cut_off)?;
-        let (comment, after) = after.split_once(mark).ok_or_else(cut_off)?;
-        let (name, after) = after.split_once(mark).ok_or_else(cut_off)?;
+        let mut after = rest;
+        let mut piece = || {
+            let cut_off = || SlurmError::unparsable(WHAT, rest.trim(), "the record is cut off");
+            let (piece, more) = after.split_once(mark).ok_or_else(cut_off)?;
+            after = more;
+            Ok::<_, SlurmError>(piece)
+        };
+        let fields = piece()?;
+        let words = Words {
+            user: piece()?,
+            account: piece()?,
+            licenses: piece()?,
+            reason: piece()?,
+            devices: piece()?,
+            comment: piece()?,
+            name: piece()?,
+        };
         rest = after.strip_prefix('\n').unwrap_or(after);
-        if !more_tasks(&mut jobs, record) {
-            let job = parse_job(record, comment, name)?;
+        if !more_tasks(&mut jobs, fields) {
+            let job = parse_job(fields, &words)?;
             jobs.insert(job.id, job);
         }
     }
@@ -125,15 +150,21 @@ fn more_tasks(jobs: &mut BTreeMap<JobId, SlurmJob>, record: &str) -> bool {
 
 /// Reads one record. What of it cannot be read costs this job alone: it is there, in an unknown state that
 /// says why, with what could be read before. A listing without ids is none.
-fn parse_job(record: &str, comment: &str, name: &str) -> Result<SlurmJob, SlurmError> {
-    let mut fields = record.splitn(21, '|');
+fn parse_job(record: &str, words: &Words<'_>) -> Result<SlurmJob, SlurmError> {
+    let mut fields = record.splitn(17, '|');
     let id = fields.next().and_then(number);
     let id = id.ok_or_else(|| SlurmError::unparsable(WHAT, record, "the job id is no number"))?;
     let mut job = SlurmJob::new(JobId(id));
-    name.clone_into(&mut job.name);
-    job.admin_comment = some(comment).map(str::to_owned);
+    words.name.clone_into(&mut job.name);
+    words.user.clone_into(&mut job.user);
+    some(words.account)
+        .unwrap_or_default()
+        .clone_into(&mut job.account);
+    job.reason = words::job_reason(words.reason);
+    (job.gate, job.licenses) = gate::split(some(words.licenses).unwrap_or_default());
+    job.admin_comment = some(words.comment).map(str::to_owned);
     job.has_options = job.admin_comment.as_deref().is_some_and(has_options);
-    if let Err(why) = read_fields(&mut job, fields) {
+    if let Err(why) = read_fields(&mut job, fields, words.devices) {
         job.state = JobState::Unknown(format!("unreadable: {why}"));
     }
     Ok(job)
@@ -143,12 +174,11 @@ fn parse_job(record: &str, comment: &str, name: &str) -> Result<SlurmJob, SlurmE
 fn read_fields<'a>(
     job: &mut SlurmJob,
     mut fields: impl Iterator<Item = &'a str>,
+    devices: &str,
 ) -> Result<(), &'static str> {
     let mut field = || fields.next().ok_or(FIELDS);
     let (array_job, list, het) = (field()?, field()?, field()?);
     let uid = number(field()?);
-    field()?.clone_into(&mut job.user);
-    some(field()?).unwrap_or_default().clone_into(&mut job.account);
     field()?.clone_into(&mut job.partition);
     let state = parse_state(field()?.trim());
     let (node_count, task_count) = (parse_count(field()?), parse_count(field()?).unwrap_or(1));
@@ -157,9 +187,7 @@ fn read_fields<'a>(
     let nodes = some(field()?).map_or(Ok((Vec::new(), true)), nodes::names);
     let (nodes, all_nodes) = nodes.unwrap_or_default();
     job.nodes = nodes;
-    job.reason = words::job_reason(field()?);
     let priority = field()?.trim().parse();
-    (job.gate, job.licenses) = gate::split(some(field()?).unwrap_or_default());
     let tres = some(field()?).unwrap_or_default();
     let requeue = field()?.trim() == "1";
     let batch = field()?.trim() == "1";
@@ -182,7 +210,7 @@ fn read_fields<'a>(
     job.request = request(tres, job.node_count);
     let rest = fields.next().unwrap_or_default();
     if job.request.gpus == 0 {
-        job.request.gpus = gpus(rest, job.request.nodes, task_count);
+        job.request.gpus = gpus(devices, job.request.nodes, task_count);
     }
     more_of_request(&mut job.request, rest, job.node_count, task_count);
     job.state = state;
@@ -271,7 +299,7 @@ fn request(tres: &str, node_count: u32) -> Request {
     request
 }
 
-/// Reads what stands at the end of a record, behind words that users choose: how Slurm may share out what the
+/// Reads the last fields of a record: how Slurm may share out what the
 /// job asks for. `shown` is its `NumNodes`, `tasks` its `NumTasks`.
 ///
 /// Of a range (`-N1-4`) `NumNodes` is what Slurm would give, once it has looked at the job, and the fewest
@@ -279,8 +307,8 @@ fn request(tres: &str, node_count: u32) -> Request {
 /// `NumNodes` is then; 26.05 says that such a job has at most as many nodes as tasks, and gives it the fewest
 /// all the same (22.05.8, 24.11.5, 26.05.5). There a range that ends with the number of tasks, at which Slurm
 /// has not looked yet, is not told from none.
-fn more_of_request(request: &mut Request, record: &str, shown: u32, tasks: u32) {
-    let mut words = record.rsplit('|').map(str::trim);
+fn more_of_request(request: &mut Request, fields: &str, shown: u32, tasks: u32) {
+    let mut words = fields.rsplit('|').map(str::trim);
     let mut word = || words.next().unwrap_or_default();
     let sharing = word();
     request.whole_nodes = WHOLE.contains(&sharing);

@@ -110,8 +110,9 @@ fn the_environment_is_clean_and_no_signal_is_blocked() {
 fn a_look_is_whole_or_none() {
     // The format ends with the mark, as does each record.
     let nodes = "for f in \"$@\"; do :; done; echo \"n[0-1]|idle+cloud|none|${f##*|}\"";
-    let job = "7|7|N/A|N/A|0|root|(null)|vm|RUNNING|2|2|1|2|n[0-1]|None|9||cpu=2,node=2|1|1|N/A|N/A|N/A|N/A";
-    let jobs = &format!("m=\"${{4##*Name:}}\"; echo \"{job}${{m}}(null)${{m}}wrap$m\"");
+    let job = "7|7|N/A|N/A|0|vm|RUNNING|2|2|1|2|n[0-1]|9|cpu=2,node=2|1|1";
+    let words = "root ${m}(null)${m}${m}None${m}N/A|N/A|N/A|N/A${m}(null)${m}wrap";
+    let jobs = &format!("m=\"${{4##*Name:}}\"; echo \"{job}${{m}}{words}$m\"");
     let dir = programs(&[("sinfo", nodes), ("squeue", jobs)]);
     let view = slurm(dir.path(), LONG).look().unwrap();
     assert_eq!(view.nodes.len(), 2);

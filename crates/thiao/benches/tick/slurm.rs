@@ -31,8 +31,9 @@ pub fn play(called: &Path) -> anyhow::Result<bool> {
                 let state = if line < waiting { "CONFIGURING" } else { "RUNNING" };
                 let id = line + 1;
                 format!(
-                    "{id}|{id}|N/A|N/A|1000|user|(null)|vm|{state}|1|1|1790000000|1790000001|n{line}|None|4294901759|\
-                     (null)|cpu=1,mem=100M,node=1,billing=1|1|1|N/A|N/A|N/A|N/A{mark}(null){mark}job{mark}\n"
+                    "{id}|{id}|N/A|N/A|1000|vm|{state}|1|1|1790000000|1790000001|n{line}|4294901759|\
+                     cpu=1,mem=100M,node=1,billing=1|1|1|1|0|1|100M|OK=oversubscribe{mark}user{mark}(null){mark}(null)\
+                     {mark}None{mark}N/A|N/A|N/A|N/A{mark}(null){mark}job{mark}\n"
                 )
             })?;
         }

@@ -27,8 +27,9 @@ mark="${4##*Reason:|}"
 while IFS= read -r line; do printf '%s|%s\n' "$line" "$mark"; done < "${0%/bin/*}/nodes"
 "#;
 const SQUEUE: &str = r#"#!/bin/sh
-mark="${4##*Name:}"
-while IFS= read -r line; do printf '%s%s(null)%swrap%s\n' "$line" "$mark" "$mark" "$mark"; done < "${0%/bin/*}/jobs"
+m="${4##*Name:}"
+words="u${m}(null)${m}${m}None${m}N/A|N/A|N/A|N/A${m}(null)${m}wrap"
+while IFS= read -r line; do printf "%s$m$words$m\n" "$line"; done < "${0%/bin/*}/jobs"
 "#;
 const SCONTROL: &str = r#"#!/bin/sh
 [ "$*" != "show config" ] || exec cat "${0%/bin/*}/config"
@@ -88,10 +89,7 @@ impl Site {
     /// The jobs that `squeue` lists from now on: id, state and node of each.
     pub fn jobs_are(&self, jobs: impl IntoIterator<Item = (u32, &'static str, String)>) {
         let line = |(id, state, node)| {
-            format!(
-                "{id}|{id}|N/A|N/A|1000|u|(null)|vm|{state}|1|1|1790000000|1790000001|{node}|None|1||\
-                 cpu=1,node=1|1|1|N/A|N/A|N/A|N/A\n"
-            )
+            format!("{id}|{id}|N/A|N/A|1000|vm|{state}|1|1|1790000000|1790000001|{node}|1|cpu=1,node=1|1|1\n")
         };
         let text: String = jobs.into_iter().map(line).collect();
         fs::write(self.path("jobs"), text).unwrap();
