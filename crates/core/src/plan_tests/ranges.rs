@@ -207,3 +207,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_part_whose_leader_waits_for_no_vms_is_told_why_it_stays() {
+    let mut w = own_world();
+    w.submit(SlurmJob {
+        partition: "vm".into(),
+        het: Some(JobId(1)),
+        ..SlurmJob::new(JobId(1))
+    });
+    w.submit(SlurmJob {
+        het: Some(JobId(1)),
+        ..waiting(2, 1, 100, 9)
+    });
+    assert_eq!(w.tick(), []);
+    let why = w.held_of(2);
+    assert!(why[0].contains("starts with job 1, in partition vm"), "{why:?}");
+}

@@ -195,6 +195,15 @@ impl<'a> Planner<'a> {
         None
     }
 
+    /// The leader of a heterogeneous job that has a part here and is in no partition of job mode itself: with
+    /// it the gate opens for all parts (23.02 and later), and nobody opens it there.
+    fn foreign_leader(&self, part: &SlurmJob) -> Option<&'a SlurmJob> {
+        let world = self.world;
+        let leader = part.het.filter(|leader| *leader != part.id)?;
+        let leader = world.slurm.as_ref()?.jobs.get(&leader)?;
+        (!world.job_partitions.contains_key(&leader.partition)).then_some(leader)
+    }
+
     /// What a job waits for, if that is nothing but room.
     ///
     /// # Errors
@@ -208,6 +217,12 @@ impl<'a> Planner<'a> {
                 String::new()
             };
             return Err(format!("Slurm does not let it start: {}{unknown}", job.reason));
+        }
+        if let Some(leader) = self.foreign_leader(job) {
+            return Err(format!(
+                "it is a part of a heterogeneous job that starts with job {}, in partition {}, which gives no VMs: submit it again, with all parts or the first in partitions that do",
+                leader.id, leader.partition
+            ));
         }
         let options = self.options(job)?;
         let asker = Asker {

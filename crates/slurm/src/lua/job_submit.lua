@@ -128,7 +128,25 @@ local function is_further_part(job)
 end
 
 local function with_gate(list)
+    if (list or ""):find("|", 1, true) then
+        refuse("licences of which one is enough (" .. list .. ") do not go together with the licence " .. GATE
+            .. ", with which jobs wait for VMs: ask for one of them", slurm.ESLURM_INVALID_LICENSES)
+    end
     return with(list, GATE, GATE .. ":1")
+end
+
+-- Whether each user's last job was one of job mode. slurmctld has the parts of a heterogeneous one judged one
+-- after another, the leader first.
+local leads = {}
+
+-- All parts wait with the leader, which is let go with the others in job mode.
+local function follows_leader(job, own)
+    if not is_further_part(job) then
+        leads[job.user_id] = own ~= nil
+    elseif own and not leads[job.user_id] then
+        refuse("the first part of a heterogeneous job with parts in partition " .. own .. " must be in a partition that "
+            .. "gives VMs, too")
+    end
 end
 
 -- The partition of job mode that a request names, if it names one.
@@ -281,6 +299,7 @@ local function submit(job, parts)
         own = default_partition
         job.partition = own
     end
+    follows_leader(job, own)
     local options = parse(text or "")
     if not own then
         if written(options) ~= "" then
@@ -304,6 +323,10 @@ end
 local function modify(job, now)
     local was, own = own_partition(now.partition), own_partition(job.partition or now.partition)
     if own and not was then
+        if (now.het_job_id or 0) ~= 0 then
+            refuse("a part of a heterogeneous job does not move to partition " .. own .. ", which gives VMs: submit it "
+                .. "again")
+        end
         job.tres_per_node = with_vm(job.tres_per_node or now.tres_per_node)
         job.licenses = with_gate(job.licenses or now.licenses)
     elseif was and not own then

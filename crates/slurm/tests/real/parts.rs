@@ -58,6 +58,10 @@ fn a_heterogeneous_job_goes_through_its_life_as_one() {
         let second = [":", "-p", "jobs", "-c1", "--mem=300"];
         ctld.sbatch(&[&first[..], &second[..]].concat())
     };
+    // No part waits for VMs when the first does not.
+    let refused = ctld.submit(None, &["-p", "vm", "--wrap", "true", ":", "-p", "jobs"]);
+    let why = refused.unwrap_err();
+    assert!(why.contains("the first part of a heterogeneous job"), "{why}");
     let job = submit("sleep 60");
     ctld.until_parts_wait("both parts wait at the gate", job);
 
