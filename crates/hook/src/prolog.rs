@@ -6,13 +6,14 @@
 //! Slurm requeue the job. It is one blocking request; polling by one process
 //! per job would load the machine.
 
-use crate::{Failure, tell};
+use crate::{Failure, order, tell};
 use std::env;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+use thiao_core::spool;
 use thiao_hook::said::{self, Answer};
 
 /// How long to wait when `THIAO_PROLOG_LIMIT` says nothing.
@@ -32,6 +33,11 @@ const MAX_ANSWER: u64 = 64 << 10;
 /// # Errors
 /// Code 1, if the controller says that the job can never start so.
 pub fn wait(state: &Path) -> Result<(), Failure> {
+    // Slurm runs it for every job of the cluster: those of other nodes do not wait for a controller that is away.
+    let ours = order::listed(&state.join("spool").join(spool::NODES));
+    if env::var_os("SLURM_JOB_NODELIST").is_some_and(|list| !said::may_have_ours(&list, &ours)) {
+        return Ok(());
+    }
     match ask(state) {
         Ok(()) => Ok(()),
         Err(GaveUp::Requeue(why)) => Err(Failure {

@@ -153,6 +153,15 @@ pub fn job_end(
     Ok((!nodes.is_empty()).then(|| (kind, hostlist::fold(&nodes))))
 }
 
+/// Whether a job may have a node of ours: `list` is its `SLURM_JOB_NODELIST`. In doubt it may.
+#[must_use]
+pub fn may_have_ours(list: &OsStr, ours: &Listed) -> bool {
+    match hostlist::expand(list.as_bytes()) {
+        Ok(nodes) => nodes.iter().any(|node| ours.may_have(node)),
+        Err(_) => true,
+    }
+}
+
 /// A number in digits alone.
 #[must_use]
 pub fn number(text: &OsStr) -> Option<u32> {

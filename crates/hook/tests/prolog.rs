@@ -84,6 +84,25 @@ fn it_ends_when_the_nodes_are_up() {
 }
 
 #[test]
+fn it_does_not_wait_for_jobs_of_other_nodes() {
+    let state = TempDir::new().unwrap();
+    std::fs::create_dir(state.path().join("spool")).unwrap();
+    std::fs::write(state.path().join("spool/nodes"), "vm[1-4]\n").unwrap();
+    // Nobody is there to ask.
+    let ends = |list: &str| {
+        let mut command = prolog(state.path(), 20, 1);
+        command.env("SLURM_JOB_NODELIST", list);
+        let (output, _) = timed(command);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(ends("cn[01-02]"), "");
+    for ours in ["cn01,vm3", "vm[1-4]", "?"] {
+        assert!(ends(ours).contains("is away"), "{ours}");
+    }
+}
+
+#[test]
 fn it_requeues_on_the_controllers_word_alone() {
     assert_answer(
         &["HTTP/1.1 409 Conflict\r\n\r\nno host has 900 GB"],
