@@ -70,6 +70,9 @@ impl Slurm {
             return self.close(&before, licenses);
         }
         if let Err(error) = self.runner.run("scontrol", ["requeuehold", &before.whole]) {
+            if self.is_back(&before) {
+                return self.close(&before, licenses);
+            }
             // Best effort: what the comment says does not hold.
             let _ = self.update_job(
                 &before.address,
@@ -101,8 +104,11 @@ impl Slurm {
             &[comment(&put_back_comment(&VmOptions::default(), why))],
         )?;
         if before.job.state != JobState::Pending {
-            self.runner.run("scontrol", ["requeuehold", &before.whole])?;
-            self.until_pending(&before)?;
+            match self.runner.run("scontrol", ["requeuehold", &before.whole]) {
+                Ok(_) => self.until_pending(&before)?,
+                Err(_) if self.is_back(&before) => {}
+                Err(error) => return Err(error),
+            }
         }
         let text = self
             .runner
@@ -112,6 +118,12 @@ impl Slurm {
         self.update_job(&before.address, &[format!("ExcNodeList={all}")])?;
         self.release(&before)?;
         self.update_job(&before.address, &[comment(&turned_away_comment(from, why))])
+    }
+
+    /// Whether Slurm has put a job back meanwhile: its node failed, or a prolog refused it.
+    fn is_back(&self, found: &Found) -> bool {
+        let now = self.find(found.job.id);
+        now.is_ok_and(|now| now.job.state == JobState::Pending)
     }
 
     /// Waits until a job that was requeued is pending, with all its parts.

@@ -180,3 +180,28 @@ fn many_nodes_are_few_commands_of_bounded_length() {
     }
     assert_eq!(down, 5000);
 }
+
+/// Between a look and our word Slurm may have put the job back by itself.
+#[test]
+fn a_job_that_is_back_already_is_kept_away_all_the_same() {
+    let scontrol = "echo \"$*\" >> \"$0.told\"\n\
+                    case \"$1\" in\n\
+                    requeuehold) echo 'Job is pending execution' >&2; exit 1 ;;\n\
+                    -o) echo 'JobId=7 ExcNodeList=(null)' ;;\nesac\n";
+    let squeue = "m=\"${4##*Name:}\"; state=CONFIGURING; nodes=n1\n\
+                  grep -qs requeuehold \"${0%squeue}scontrol.told\" && state=PENDING && nodes=\n\
+                  words=\"root${m}(null)${m}${m}None${m}N/A|N/A|N/A|N/A${m}(null)${m}wrap\"\n\
+                  echo \"7|7|N/A|N/A|0|all|$state|1|1|1|2|$nodes|9|cpu=2,node=1|1|1$m$words$m\"\n";
+    let dir = programs(&[("scontrol", scontrol), ("squeue", squeue)]);
+    slurm(dir.path(), LONG)
+        .turn_away(JobId(7), "n[1-4]", "no VM")
+        .unwrap();
+    let told = std::fs::read_to_string(dir.path().join("scontrol.told")).unwrap();
+    for word in [
+        "ExcNodeList=n[1-4]",
+        "release 7",
+        "thiao: kept from n[1-4]: no VM",
+    ] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}
