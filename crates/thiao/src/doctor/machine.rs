@@ -52,7 +52,10 @@ pub fn look(settings: &Settings) -> Facts {
 #[must_use]
 pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     let kvm = match (&facts.kvm, settings.accel) {
-        (Ok(()), AccelChoice::Auto | AccelChoice::Kvm) => Finding::ok("/dev/kvm", "VMs run at full speed"),
+        (Ok(()), AccelChoice::Auto | AccelChoice::Kvm) => Finding::ok(
+            "/dev/kvm",
+            "opens: VMs run at full speed if a guest boots with it, which thiaod tries (`thiao status` says)",
+        ),
         (_, AccelChoice::Tcg) => Finding::ok("/dev/kvm", "is not used: qemu.accel is tcg"),
         (Err(why), AccelChoice::Kvm) => Finding::bad(
             "/dev/kvm",

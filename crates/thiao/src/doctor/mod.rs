@@ -23,6 +23,7 @@ use crate::config::{Config, DEFAULT_FILE, DEFAULT_SLURM_CONF, Nodeset, ProviderS
 use crate::output::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiao_core::finding::{Finding, Remedy, Verdict, worst};
 use thiao_core::ids::NodeName;
 use thiao_core::options::OptionRule;
@@ -141,7 +142,9 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
         config.slurm.conf.clone(),
         config.slurm.bin_dir.clone(),
         config.slurm.timeout,
-    );
+    )
+    // Those in no partition are asked for by name.
+    .with_nodes(Arc::new(config.nodes.keys().cloned().collect()));
     let facts = slurm_facts(&asked, config);
     let client = Client::new(&config.state_dir);
     let status = client.status();
