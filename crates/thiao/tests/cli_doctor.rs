@@ -126,6 +126,28 @@ impl Place {
     }
 }
 
+/// Guests get slurmd from the programs here, whatever slurmctld is.
+#[test]
+fn programs_of_another_release_than_slurmctld_are_named() {
+    let place = Place::new();
+    let conf = std::fs::read_to_string(place.path("conf")).unwrap();
+    write(
+        &place.path("conf"),
+        &format!("{conf}SLURM_VERSION = 22.05.8\n"),
+        0o644,
+    );
+    assert!(!place.found("bad").concat().contains("programs here"));
+    let scontrol = std::fs::read_to_string(place.path("scontrol")).unwrap();
+    for (here, verdict, words) in [
+        ("26.05.5", "bad", "one that is newer than slurmctld is refused"),
+        ("21.08.1", "warn", "of the releases just before its own alone"),
+    ] {
+        write(&place.path("scontrol"), &scontrol.replace("22.05.8", here), 0o755);
+        let found = place.found(verdict).concat();
+        assert!(found.contains(words), "{found}");
+    }
+}
+
 #[test]
 fn a_site_where_only_the_controller_lacks() {
     let place = Place::new();

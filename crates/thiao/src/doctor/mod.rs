@@ -159,7 +159,7 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
     let mut of_slurm = slurm::judge(&facts, fragment.as_ref());
     let site = facts.config.as_ref().ok().map(Site::of);
     if let Some(site) = &site {
-        let clients = facts.version.as_ref().ok().copied();
+        let clients = facts.programs;
         let told = reach::Told::of(config);
         of_slurm.extend(reach::judge(site, &told, clients, is_shared(&config.state_dir)));
     }
@@ -343,6 +343,7 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
         Err(why) => Err(why.clone()),
     };
     let of_slurmctld = effective.as_ref().ok().and_then(thiao_slurm::Config::version);
+    let programs = version.as_ref().ok().copied();
     let version = of_slurmctld.map_or(version, Ok);
     let job_mode = effective.as_ref().ok().and_then(|effective| {
         let script = job_submit(effective);
@@ -366,6 +367,7 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
     );
     slurm::Facts {
         version,
+        programs,
         ping,
         config: effective,
         nodes,

@@ -1,6 +1,7 @@
 //! How guests reach slurmctld and prove who they are: what slurmctld says of itself against the settings.
 
 use crate::config::{Config, ProviderSettings};
+use std::cmp::Ordering;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use thiao_core::finding::Finding;
@@ -94,16 +95,30 @@ pub fn judge(site: &Site, told: &Told, clients: Option<Version>, shared: bool) -
 fn versions(site: &Site, clients: Option<Version>) -> Option<Finding> {
     let (server, clients) = (site.version?, clients?);
     let release = |version: Version| (version.major, version.minor);
-    (release(server) != release(clients)).then(|| {
-        Finding::bad(
-            "Slurm",
-            format!(
-                "slurmctld is {server}, and the programs here are {clients}: daemons that are newer than slurmctld are \
-                 refused by it"
-            ),
-        )
-        .advice("name the folder of its release's client programs with slurm.bin_dir in thiao.toml")
-    })
+    let cure = "name the folder of its release's client programs with slurm.bin_dir in thiao.toml";
+    match release(clients).cmp(&release(server)) {
+        Ordering::Equal => None,
+        Ordering::Greater => Some(
+            Finding::bad(
+                "Slurm",
+                format!(
+                    "slurmctld is {server}, and the programs here are {clients}, whose slurmd guests get: one that is \
+                     newer than slurmctld is refused by it"
+                ),
+            )
+            .advice(cure),
+        ),
+        Ordering::Less => Some(
+            Finding::warn(
+                "Slurm",
+                format!(
+                    "slurmctld is {server}, and the programs here are {clients}, whose slurmd guests get: slurmctld takes \
+                     those of the releases just before its own alone"
+                ),
+            )
+            .advice(cure),
+        ),
+    }
 }
 
 fn auth(site: &Site, told: &Told) -> Option<Finding> {

@@ -21,6 +21,8 @@ use super::partitions;
 pub struct Facts {
     /// slurmctld's version, or while it does not answer that of `scontrol`.
     pub version: Result<Version, String>,
+    /// That of the programs here, of which guests get slurmd; none when they do not say.
+    pub programs: Option<Version>,
     /// `scontrol ping`.
     pub ping: Result<Ping, String>,
     /// `scontrol show config`.

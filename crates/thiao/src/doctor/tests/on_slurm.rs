@@ -17,6 +17,7 @@ const OWN: keys::Nodes = keys::Nodes {
 fn facts(config: &str) -> slurm::Facts {
     slurm::Facts {
         version: Ok(Version::new(22, 5, 8)),
+        programs: Some(Version::new(22, 5, 8)),
         ping: Ok(Ping {
             controllers: vec![("head".to_owned(), true)],
         }),
