@@ -223,6 +223,43 @@ async fn orders_make_and_end_vms_and_are_consumed_once() {
     controller.abort();
 }
 
+/// Slurm tells starts in whole seconds: an order in the second of one would be held for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_to_end_a_job_that_has_only_just_started_is_to_be_said_again() {
+    use std::io::{Read, Write};
+    let mut site = Site::new();
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    until("the VM", || site.vms() == ["n0.1"]);
+    site.set_vm("n0.1", VmState::Ready);
+    site.slurm_says(&["n0|allocated+cloud|none", "n1|idle+cloud+powered_down|none"]);
+    let suspend = || {
+        let mut api = std::os::unix::net::UnixStream::connect(site.path("state/api.sock")).unwrap();
+        api.write_all(
+            b"POST /v1/nodes/n0/suspend?force=true HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        )
+        .unwrap();
+        let mut answer = String::new();
+        tokio::task::block_in_place(|| api.read_to_string(&mut answer)).unwrap();
+        answer
+    };
+    let mut answer = String::new();
+    until("the job is seen as it begins", || {
+        site.job_begins(7, "n0");
+        std::thread::sleep(Duration::from_millis(200));
+        answer = suspend();
+        !answer.starts_with("HTTP/1.1 2")
+    });
+    assert!(
+        answer.starts_with("HTTP/1.1 409") && answer.contains("only just started"),
+        "{answer}"
+    );
+    std::thread::sleep(Duration::from_millis(2100));
+    assert!(suspend().starts_with("HTTP/1.1 2"));
+    until("its VM is gone", || site.vms().is_empty());
+    controller.abort();
+}
+
 /// A job that is cancelled while its node waits for room would make slurmctld look up the node's name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_waits_for_room_has_no_address_that_slurm_looks_up() {

@@ -1,11 +1,12 @@
 //! Answers people's questions from the world as it is now.
 
+mod by_hand;
 mod job_mode;
 
 use super::owner::Owner;
 use super::provider::Provider;
 use crate::api::types::{
-    Accepted, Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
+    Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
 };
 use crate::api::{ApiError, Query};
 use std::collections::{BTreeMap, HashMap};
@@ -49,7 +50,10 @@ impl<P: Provider> Owner<P> {
                 drop(reply.send(self.accept(&nodes, &order, message)));
             }
             Query::Suspend { nodes, force, reply } => {
-                let free = if force { Ok(()) } else { self.without_jobs(&nodes) };
+                let free = match force {
+                    true => self.without_new_jobs(&nodes),
+                    false => self.without_jobs(&nodes),
+                };
                 let accepted =
                     free.and_then(|()| self.accept(&nodes, &Order::Down, "their VMs are ended now"));
                 drop(reply.send(accepted));
@@ -60,45 +64,6 @@ impl<P: Provider> Owner<P> {
             Query::Clean { job, reply } => drop(reply.send(self.clean(job))),
             Query::JobVms { job, reply } => drop(reply.send(self.job_vms(job))),
             Query::JobsVms { which, reply } => drop(reply.send(self.jobs_vms(which))),
-        }
-    }
-
-    fn accept(&mut self, nodes: &[NodeName], order: &Order, message: &str) -> Result<Accepted, ApiError> {
-        let unknown: Vec<&NodeName> = nodes
-            .iter()
-            .filter(|node| !self.rounds.world.specs.contains_key(*node))
-            .collect();
-        if !unknown.is_empty() {
-            let names = hostlist::fold(unknown);
-            return Err(ApiError::NotFound(format!(
-                "not nodes of cluster {}: {names}",
-                self.rounds.world.cluster
-            )));
-        }
-        self.order_now(nodes, order)?;
-        Ok(Accepted {
-            nodes: hostlist::fold(nodes),
-            message: message.to_owned(),
-        })
-    }
-
-    /// Whether Slurm surely has no job on any of these nodes: a person who ends a job's VM says so.
-    fn without_jobs(&self, nodes: &[NodeName]) -> Result<(), ApiError> {
-        let Some(slurm) = &self.rounds.world.slurm else {
-            return Err(ApiError::Unavailable(
-                "Slurm cannot be read now: nobody knows what jobs are there. `--force` ends the VMs with their jobs"
-                    .to_owned(),
-            ));
-        };
-        let on = slurm.jobs_on();
-        let taken = nodes
-            .iter()
-            .find_map(|node| Some((node, on.get(node)?.first()?.id)));
-        match taken {
-            Some((node, job)) => Err(ApiError::Conflict(format!(
-                "job {job} is on {node}: `scancel {job}` ends it, and Slurm gives the node back; `--force` takes its VM away under it"
-            ))),
-            None => Ok(()),
         }
     }
 

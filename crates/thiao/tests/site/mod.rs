@@ -95,6 +95,16 @@ impl Site {
         fs::write(self.path("jobs"), text).unwrap();
     }
 
+    /// The one job is on this node, and began just now.
+    pub fn job_begins(&self, id: u32, node: &str) {
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let line = format!("{id}|{id}|N/A|N/A|1000|vm|RUNNING|1|1|{now}|{now}|{node}|1|cpu=1,node=1|1|1\n");
+        fs::write(self.path("jobs"), line).unwrap();
+    }
+
     /// What a hook does.
     pub fn order(&mut self, kind: IntentKind, nodes: &str) {
         let (from, to) = self.draft(kind, nodes);
