@@ -269,6 +269,23 @@ fn what_slurm_itself_holds_back_is_left_to_slurm() {
         ..waiting(1, 1, 100, 10)
     });
     assert_eq!(w.tick(), [], "no partition of ours");
+    for (partition, cure) in [
+        ("other", "jobs"),
+        ("other,jobs", "jobs"),
+        ("jobs,other", "jobs"),
+        ("", "jobs"),
+    ] {
+        w.look(|view| view.jobs.get_mut(&JobId(1)).unwrap().partition = partition.into());
+        assert_eq!(w.tick(), [], "{partition}");
+        let held = &w.held_of(1)[0];
+        assert!(
+            held.ends_with(&format!("scontrol update jobid=1 partition={cure}")),
+            "{held}"
+        );
+    }
+    // Elsewhere a job may have what licences it likes.
+    w.look(|view| view.jobs.get_mut(&JobId(1)).unwrap().gate = Gate::Open);
+    assert_eq!(w.held_of(1), [""; 0]);
 }
 
 #[test]

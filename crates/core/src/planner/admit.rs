@@ -35,6 +35,7 @@ impl<'a> Planner<'a> {
         let mut free = FreeNodes::default();
         for job in slurm.jobs.values() {
             let Some(partition) = world.job_partitions.get(&job.partition) else {
+                self.maybe_lost_at_the_gate(job);
                 continue;
             };
             match (&job.state, job.gate) {
@@ -72,6 +73,28 @@ impl<'a> Planner<'a> {
                 Some(_) => None,
             };
         }
+    }
+
+    /// A job at the gate of no partition of ours, or of more than one: job_submit.lua takes none such, but Slurm's
+    /// administrators may move one. Which VMs it gets cannot be known, and Slurm says no more than `Licenses`.
+    fn maybe_lost_at_the_gate(&mut self, job: &SlurmJob) {
+        if job.state != JobState::Pending || job.gate != Gate::Waits {
+            return;
+        }
+        let own = &self.world.job_partitions;
+        let mut named = job.partition.split(',');
+        let one = named.find_map(|name| own.get_key_value(name).map(|(name, _)| name));
+        let Some(one) = one.or_else(|| own.keys().next()) else {
+            return;
+        };
+        self.hold_job(
+            job,
+            format!(
+                "it waits for VMs of its own, and partition {} is not one that gives them: name one alone, as in scontrol update jobid={} partition={one}",
+                job.partition,
+                job.key(),
+            ),
+        );
     }
 
     /// A job that was let go and that Slurm has not started: its room is held for a while.

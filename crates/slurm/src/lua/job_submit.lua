@@ -60,8 +60,9 @@ local function ask_site(name, ...)
     return tonumber(answer) or slurm.SUCCESS
 end
 
--- Slurm's "Invalid generic resource (gres) specification", which Lua has no name for.
-local INVALID_GRES = 2072
+-- Slurm's "Invalid partition name specified" and "Invalid generic resource (gres) specification", which Lua
+-- has no names for.
+local INVALID_PARTITION, INVALID_GRES = 2000, 2072
 
 -- Ends a request with a sentence for its user.
 local function refuse(sentence, code)
@@ -149,18 +150,24 @@ local function follows_leader(job, own)
     end
 end
 
--- The partition of job mode that a request names, if it names one.
-local function own_partition(asked)
+-- A partition of job mode in a list, if there is one, and whether it stands there with others.
+local function in_list(list)
     local count, own = 0, nil
-    for name in (asked or ""):gmatch("[^,]+") do
+    for name in (list or ""):gmatch("[^,]+") do
         count = count + 1
         if partitions[name] then
             own = name
         end
     end
-    if own and count > 1 then
+    return own, count > 1
+end
+
+-- The partition of job mode that a request names, if it names one.
+local function own_partition(asked)
+    local own, with_others = in_list(asked)
+    if own and with_others then
         refuse("partition " .. own .. " gives each job VMs of its own, and is named alone or not at all, not as in "
-            .. asked)
+            .. asked, INVALID_PARTITION)
     end
     return own
 end
@@ -321,9 +328,15 @@ end
 
 -- Called for each record of an array with the same request, as the one before left it.
 local function modify(job, now)
-    local was, own = own_partition(now.partition), own_partition(job.partition or now.partition)
-    if own and not was then
-        if (now.het_job_id or 0) ~= 0 then
+    -- A list that it has already is not refused again: its user can name one of them.
+    local was, with_others = in_list(now.partition)
+    local own, comes = was, false
+    if job.partition then
+        own = own_partition(job.partition)
+        comes = own and (with_others or not was)
+    end
+    if comes then
+        if not was and (now.het_job_id or 0) ~= 0 then
             refuse("a part of a heterogeneous job does not move to partition " .. own .. ", which gives VMs: submit it "
                 .. "again")
         end
@@ -356,8 +369,10 @@ end
 
 function slurm_job_modify(job, now, parts, uid)
     local answer = ask_site("modify", job, now, parts, uid)
-    -- The controller is SlurmUser or root: it closes and opens the gate.
-    if answer ~= slurm.SUCCESS or uid == 0 or uid == slurm_user then
+    -- The controller is SlurmUser or root: it closes and opens the gate. To another partition nobody moves a job
+    -- but by it.
+    local may_all = (uid == 0 or uid == slurm_user) and not job.partition
+    if answer ~= slurm.SUCCESS or may_all then
         return answer
     end
     return guarded(modify, job, now)

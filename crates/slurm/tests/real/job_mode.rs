@@ -424,7 +424,10 @@ fn submissions_are_judged_as_the_controller_judges_them() {
         let said = ctld.submit(options, &args).unwrap_err();
         assert!(said.contains(why), "{said}");
     };
-    refused(None, &["-p", "jobs,vm"], "is named alone");
+    for list in ["jobs,vm", "vm,jobs", "jobs,jobs"] {
+        refused(None, &["-p", list], "is named alone");
+        refused(Some("share=50"), &["-p", list], "is named alone");
+    }
     refused(
         Some("share=50"),
         &["-p", "vm"],
@@ -614,7 +617,10 @@ fn changes_by_users_keep_the_gate() {
         assert!(said.contains("Invalid generic resource"), "{said}");
         is(job, "jobs", Gate::Waits, "a", &ctld.vm());
     }
-    assert!(of_user(job, "Partition=jobs,vm").is_err());
+    for list in ["jobs,vm", "vm,jobs"] {
+        let said = of_user(job, &format!("Partition={list}")).unwrap_err();
+        assert!(said.contains("Invalid partition"), "{said}");
+    }
     assert!(of_user(job, "AdminComment=vm: share=100").is_err());
     // Let go, it keeps being so.
     ctld.admit(&[whole(job, "a")]);

@@ -235,3 +235,59 @@ fn a_range_is_fixed_as_its_job_is_let_go() {
         ]
     );
 }
+
+/// Which VMs a job of several partitions gets could not be known at the gate.
+#[test]
+fn nobody_moves_a_job_into_a_list_of_partitions() {
+    let Some(dir) = inside("ranges::nobody_moves_a_job_into_a_list_of_partitions") else {
+        return;
+    };
+    let ctld = start(dir);
+    let update = |job: JobId, change: &str| {
+        let id = format!("JobId={job}");
+        ctld.run(false, &["scontrol", "update", &id, change])
+    };
+    let at = |job: JobId| {
+        let job = ctld.job(job).unwrap();
+        (job.partition, job.gate, job.licenses)
+    };
+    let waits = |partition: &str| (partition.to_owned(), Gate::Waits, "a:1".to_owned());
+    // By root, for whom the gate may be opened and closed.
+    let job = ctld.sbatch(&["-H", "-p", "jobs", "-L", "a:1", "--wrap", "true"]);
+    let other = ctld.sbatch(&["-H", "-p", "vm", "-L", "a:1", "--wrap", "true"]);
+    for list in ["jobs,vm", "vm,jobs"] {
+        for job in [job, other] {
+            let said = update(job, &format!("Partition={list}")).unwrap_err();
+            assert!(said.contains("Invalid partition"), "{said}");
+        }
+    }
+    assert_eq!(at(job), waits("jobs"));
+    // To one of them it comes by the gate.
+    update(other, "Partition=jobs").unwrap();
+    assert_eq!(at(other), waits("jobs"));
+    let said = update(other, "Partition=vm").unwrap_err();
+    assert!(said.contains("Invalid generic resource"), "{said}");
+
+    // One that has such a list already, as of a time before the gate.
+    let file = ctld.dir.join(thiao_slurm::lua::FILE);
+    let script = std::fs::read_to_string(&file).unwrap();
+    let write = |text: &str| {
+        // slurmctld looks at the file's time, in seconds.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        std::fs::write(&file, text).unwrap();
+    };
+    write(
+        "function slurm_job_submit() return slurm.SUCCESS end\n\
+         function slurm_job_modify() return slurm.SUCCESS end\nreturn slurm.SUCCESS\n",
+    );
+    let old = ctld.sbatch(&["-H", "-p", "vm,jobs", "-L", "a:1", "--wrap", "true"]);
+    update(job, "Partition=jobs,vm").unwrap();
+    write(&script);
+    assert_eq!(at(job).0, "jobs,vm");
+    // What else of it is changed is, and one of the two may be named.
+    for job in [job, old] {
+        update(job, "Comment=x").unwrap();
+        update(job, "Partition=jobs").unwrap();
+        assert_eq!(at(job), waits("jobs"));
+    }
+}
