@@ -38,7 +38,7 @@ pub struct Slurm {
     nodes: Arc<BTreeSet<NodeName>>,
     job_nodes: Arc<BTreeSet<NodeName>>,
     resolved: Arc<Mutex<Resolved<Quirks>>>,
-    programs: Arc<Mutex<Resolved<Option<Version>>>>,
+    programs: Arc<Mutex<Resolved<Version>>>,
 }
 
 impl Slurm {
@@ -337,13 +337,19 @@ impl Slurm {
             return None;
         }
         let now = Instant::now();
-        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = programs.fresh(now) {
+        let programs = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = programs().fresh(now);
+        if known.is_some() {
             return known;
         }
-        let version = self.version().ok();
-        programs.learn(version, now);
-        version
+        match self.version() {
+            Ok(version) => {
+                programs().learn(version, now);
+                Some(version)
+            }
+            // It hardly ever changes: what it was holds until it is told again.
+            Err(_) => programs().last(),
+        }
     }
 
     fn resolved(&self) -> std::sync::MutexGuard<'_, Resolved<Quirks>> {

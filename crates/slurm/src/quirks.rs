@@ -76,6 +76,11 @@ impl<T: Copy> Resolved<T> {
         (now.duration_since(asked) < FRESH).then_some(known)
     }
 
+    /// What was known last, however old it is.
+    pub(crate) fn last(&self) -> Option<T> {
+        self.0.map(|(known, _)| known)
+    }
+
     pub(crate) fn learn(&mut self, answer: T, now: Instant) {
         self.0 = Some((answer, now));
     }
@@ -113,6 +118,7 @@ mod tests {
         known.learn(quirks, now);
         assert_eq!(known.fresh(now), Some(quirks));
         assert_eq!(known.fresh(now + FRESH), None);
+        assert_eq!(known.last(), Some(quirks));
         known.forget();
         assert_eq!(known.fresh(now), None);
     }
