@@ -2,80 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod setup_place;
 mod stand_ins;
 
+use setup_place::{Place, names};
 use stand_ins::{HOOKS, front_end, oneadmin, run, write};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiao_oned::UserSetup;
-
-struct Place {
-    dir: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let scontrol = "#!/bin/sh\ncase \"$1\" in\n-V) echo 'slurm-wlm 22.05.8' ;;\n-a) ;;\n*) echo 'Configuration data as of now'\n\
-                        echo 'SlurmctldParameters     = max_rpc=3,power_save_interval=9'\necho 'PrivateData = none'\necho 'ClusterName = lab'\n\
-                        echo 'SlurmctldHost[0] = head(10.9.0.1)' ;;\nesac\n";
-        let place = Self { dir };
-        for (name, text) in [("scontrol", scontrol), ("thiao-hook", "#!/bin/sh\n")] {
-            write(&place.path(name), text, 0o755);
-        }
-        let config = format!(
-            "cluster = \"lab\"\nstate_dir = {:?}\n[slurm]\nbin_dir = {:?}\n\
-             [[nodeset]]\nname = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\nfeatures = [\"vm\"]\n\
-             [timing]\nboot_timeout = 400\n[[qemu.host]]\nname = \"h\"\nmemory_mb = 4000\n",
-            place.path("state"),
-            place.dir.path()
-        );
-        std::fs::write(place.path("thiao.toml"), config).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn setup(&self, more: &[&str]) -> (i32, String, String) {
-        run(self.command("thiao.toml").args(more))
-    }
-
-    /// `thiao setup` for this settings file, with all that it writes in this place.
-    fn command(&self, settings: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_thiao"));
-        command
-            .args(["setup", "--config"])
-            .arg(self.path(settings))
-            .arg("--hooks")
-            .arg(self.path("hooks"))
-            .arg("--fragment")
-            .arg(self.path("etc/thiao.conf"))
-            .arg("--hook-program")
-            .arg(self.path("thiao-hook"))
-            .env_remove("SLURM_CONF");
-        command
-    }
-
-    fn fragment(&self) -> String {
-        std::fs::read_to_string(self.path("etc/thiao.conf")).unwrap()
-    }
-
-    fn target(&self, name: &str) -> PathBuf {
-        std::fs::read_link(self.path("hooks").join(name)).unwrap()
-    }
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
 
 #[test]
 fn it_links_the_hooks_and_writes_the_fragment() {

@@ -89,6 +89,9 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         };
         return undo::undo(printer, placed, how.force);
     }
+    if let (Err(error), false, false) = (&present, how.force, how.dry_run) {
+        forgets_nothing(&pieces, &place_of_lines, error)?;
+    }
     if let Some(text) = &new {
         let settings = Piece {
             path: place.to_owned(),
@@ -167,6 +170,22 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         write(piece).with_context(|| format!("{} cannot be written", piece.path.display()))?;
     }
     Ok(printer.print(&format!("{report}\n{advice}"))?)
+}
+
+/// Refuses to write lines anew that have what was merged of the site's own: only slurmctld knows that, and it
+/// does not answer.
+fn forgets_nothing(pieces: &[Piece], lines: &Path, error: &thiao_slurm::SlurmError) -> anyhow::Result<()> {
+    let Some(piece) = pieces.iter().find(|piece| piece.path == lines) else {
+        return Ok(());
+    };
+    if matches!(look(piece)?, Found::Older) {
+        bail!(
+            "nothing was written: slurmctld does not answer ({error}), and {} has what was merged of your own settings \
+             when it did: start slurmctld and repeat, or --force",
+            lines.display()
+        );
+    }
+    Ok(())
 }
 
 /// Refuses what slurm.conf, which knows no quotes, cannot hold.
@@ -299,8 +318,8 @@ fn advice(
     let mut warnings = match present {
         Ok(present) => fragment.conflicts(present),
         Err(error) => vec![format!(
-            "slurmctld could not be asked what is in effect ({error}): its PrivateData and SlurmctldParameters are \
-             not merged into ours; add their words by hand"
+            "slurmctld could not be asked what is in effect ({error}): none of your own programs and of your own words \
+             for the same keys are in the lines; start it and repeat"
         )],
     };
     if let Some(name) = &fragment.default_partition
