@@ -159,9 +159,9 @@ impl Fragment {
         found
     }
 
-    /// What a person does after the file was written to `file`, in order.
+    /// What a person does after `text` was written to `file`, in order.
     #[must_use]
-    pub fn next_steps(&self, file: &Path, slurm_conf: &Path) -> Vec<String> {
+    pub fn next_steps(&self, text: &str, file: &Path, slurm_conf: &Path) -> Vec<String> {
         // slurmctld sends nodes what is included by its name alone; with a folder before the name they look
         // for it on their own disk, and do not start (measured on 22.05.8).
         let include = match (file.file_name(), file.parent() == slurm_conf.parent()) {
@@ -182,7 +182,7 @@ impl Fragment {
             "See that cgroup.conf, beside slurm.conf, has CgroupPlugin=cgroup/v1, ConstrainCores=no and \
              ConstrainRAMSpace=no: guests have no control groups, and slurmd looks for them otherwise."
                 .to_owned(),
-            "Remove earlier lines for the same keys, nodes and partitions from slurm.conf.".to_owned(),
+            self.lines_to_remove(text),
         ];
         steps.extend(self.job_mode_steps(file, slurm_conf));
         steps.extend([
@@ -196,6 +196,25 @@ impl Fragment {
             ),
         ]);
         steps
+    }
+
+    /// The lines of slurm.conf that ours take the place of. Of some keys Slurm takes several lines: there the
+    /// site's own are not in ours.
+    fn lines_to_remove(&self, text: &str) -> String {
+        let stays = |key: &&str| join::takes_several(key, self.version) && !self.joined.contains_key(key);
+        let (stay, go): (Vec<&str>, Vec<&str>) = keys(text).into_iter().partition(stays);
+        let mut step = format!(
+            "Remove earlier lines for these keys from slurm.conf: {}. The same for our nodes and partitions.",
+            go.join(", ")
+        );
+        if !stay.is_empty() {
+            let _ = write!(
+                step,
+                " Your own lines for {} stay there: Slurm runs them and ours.",
+                stay.join(" and ")
+            );
+        }
+        step
     }
 
     fn job_mode_steps(&self, file: &Path, slurm_conf: &Path) -> Vec<String> {
@@ -233,6 +252,14 @@ impl Fragment {
             .collect::<Vec<_>>()
             .join(",")
     }
+}
+
+/// The keys that the lines set, without nodes and partitions.
+fn keys(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| Some(line.split_once('=')?.0))
+        .filter(|key| !key.contains('#') && !matches!(*key, "NodeName" | "PartitionName"))
+        .collect()
 }
 
 /// Says where accounting goes to.

@@ -21,7 +21,7 @@ const BEFORE: &str = include_str!("join/before.sh");
 const AFTER: &str = include_str!("join/after.sh");
 
 /// Whether this Slurm runs several programs of this key.
-fn takes_several(key: &str, version: Version) -> bool {
+pub(crate) fn takes_several(key: &str, version: Version) -> bool {
     version >= SEVERAL && matches!(key, "PrologSlurmctld" | "EpilogSlurmctld")
 }
 
@@ -55,15 +55,13 @@ pub fn of_site(
 ) -> BTreeMap<&'static str, String> {
     let mut found = BTreeMap::new();
     for (key, name) in HOOKS {
-        if takes_several(key, version) {
-            continue;
-        }
         for value in present.values(key) {
             let path = Path::new(value);
             let theirs = if path == program(hooks, name, true) {
+                // Also where there may be several: an older Slurm needed the script, and the site's line went.
                 script(path).as_deref().and_then(site_in)
             } else {
-                (path != hooks.join(name)).then(|| value.to_owned())
+                (path != hooks.join(name) && !takes_several(key, version)).then(|| value.to_owned())
             };
             found.extend(theirs.map(|theirs| (*key, theirs)));
         }
@@ -134,7 +132,7 @@ mod tests {
         let old = Version::new(22, 5, 8);
         let found = |text: &str, version| {
             of_site(&Config::parse(text), hooks, version, |path| {
-                (path == Path::new("/h/with-site/Resume")).then(|| {
+                path.starts_with("/h/with-site").then(|| {
                     script(
                         "ResumeProgram",
                         hooks,
@@ -146,6 +144,14 @@ mod tests {
                 })
             })
         };
+        let later = found(
+            "PrologSlurmctld[0] = /h/with-site/PrologSlurmctld\n",
+            Version::new(24, 11, 5),
+        );
+        assert_eq!(
+            later,
+            BTreeMap::from([("PrologSlurmctld", "/site/resume.sh".to_owned())])
+        );
         let site = BTreeMap::from([("ResumeProgram", "/site/resume.sh".to_owned())]);
         assert_eq!(found("ResumeProgram = /site/resume.sh\n", old), site);
         assert_eq!(found("ResumeProgram = /h/with-site/Resume\n", old), site);

@@ -117,11 +117,16 @@ fn conflicts_and_next_steps_are_told() {
         ["/usr/lib/thiao/hooks/with-site/PrologSlurmctld"]
     );
     let steps = fragment.next_steps(
+        "",
         Path::new("/etc/slurm/thiao.conf"),
         Path::new("/etc/slurm/slurm.conf"),
     );
     assert!(steps[0].contains("`Include thiao.conf`"), "{}", steps[0]);
-    let elsewhere = fragment.next_steps(Path::new("/opt/thiao.conf"), Path::new("/etc/slurm/slurm.conf"));
+    let elsewhere = fragment.next_steps(
+        "",
+        Path::new("/opt/thiao.conf"),
+        Path::new("/etc/slurm/slurm.conf"),
+    );
     assert!(
         elsewhere[0].contains("Append what is in /opt/thiao.conf"),
         "{}",
@@ -210,7 +215,11 @@ fn job_mode_has_lines_of_its_own() {
         "{memory:?}"
     );
     let steps = fragment
-        .next_steps(Path::new("/opt/thiao.conf"), Path::new("/etc/slurm/slurm.conf"))
+        .next_steps(
+            "",
+            Path::new("/opt/thiao.conf"),
+            Path::new("/etc/slurm/slurm.conf"),
+        )
         .join("\n");
     assert!(
         steps.contains("Move /opt/job_submit.lua beside /etc/slurm/slurm.conf"),

@@ -38,3 +38,26 @@ fn without_slurmctld_no_lines_are_written_anew() {
     assert_eq!(place.setup(&["--force"]).0, 0);
     assert!(place.fragment().contains("NodeName=fg[0-8]"));
 }
+
+#[test]
+fn lines_that_slurm_takes_several_of_stay() {
+    let place = Place::new();
+    let step = |release: &str| {
+        place.slurmctld_says(release, "PrologSlurmctld[0] = /site/prolog\n", "", "");
+        let (code, out, err) = place.setup(&["--dry-run"]);
+        assert_eq!(code, 0, "{out}{err}");
+        let step = out.lines().find(|line| line.contains("3. ")).unwrap();
+        step.to_owned()
+    };
+    let step_3 = step("24.11.5");
+    assert!(
+        step_3.contains("from slurm.conf: ResumeProgram, SuspendProgram, ResumeFailProgram, ResumeRate, ")
+            && step_3.contains("Your own lines for PrologSlurmctld and EpilogSlurmctld stay"),
+        "{step_3}"
+    );
+    let step_3 = step("22.05.8");
+    assert!(
+        step_3.contains("PrologSlurmctld, EpilogSlurmctld, ") && !step_3.contains("stay"),
+        "{step_3}"
+    );
+}

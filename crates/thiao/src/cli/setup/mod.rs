@@ -147,7 +147,8 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         );
     }
     report.push_str(&places);
-    let advice = advice(&fragment, &present, &place_of_lines, &slurm_conf, notes);
+    let steps = fragment.next_steps(&text, &place_of_lines, &slurm_conf);
+    let advice = advice(&fragment, &present, &steps, notes);
     if how.dry_run {
         if let Some(text) = &new {
             let _ = write!(report, "\n{}:\n{text}", place.display());
@@ -311,8 +312,7 @@ fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow
 fn advice(
     fragment: &Fragment,
     present: &Result<thiao_slurm::Config, thiao_slurm::SlurmError>,
-    file: &Path,
-    slurm_conf: &Path,
+    steps: &[String],
     notes: Vec<String>,
 ) -> String {
     let mut warnings = match present {
@@ -335,7 +335,7 @@ fn advice(
         let _ = writeln!(text, "Note: {warning}.");
     }
     text.push_str("Next:\n");
-    for (n, step) in fragment.next_steps(file, slurm_conf).iter().enumerate() {
+    for (n, step) in steps.iter().enumerate() {
         let _ = writeln!(text, "{:>3}. {step}", n + 1);
     }
     text
