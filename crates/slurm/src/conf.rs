@@ -147,22 +147,38 @@ pub(crate) fn write_job_mode(to: &mut String, lines: &[NodeLine], present: Optio
     }
 }
 
-/// A comma-separated value: what is in effect, with our words in place of the same words there.
+/// A comma-separated value: what is in effect, in its order, for a site may need that; the same words have
+/// our values there, and what lacks of ours comes behind.
 pub(crate) fn merged(present: Option<&Config>, key: &str, wanted: &[&str]) -> String {
-    let name = |word: &str| {
-        let name = word.split(['=', ':']).next().unwrap_or(word);
-        name.trim().to_ascii_lowercase()
-    };
-    let ours: Vec<String> = wanted.iter().map(|w| name(w)).collect();
-    let theirs = present
-        .and_then(|c| c.get(key))
-        .filter(|v| !v.eq_ignore_ascii_case("none"))
-        .unwrap_or_default();
-    let kept = theirs
+    let mut left: Vec<&str> = wanted.to_vec();
+    let mut all: Vec<&str> = Vec::new();
+    for word in words(present.and_then(|present| present.get(key))) {
+        let same = |ours: &&str| word_name(ours) == word_name(word);
+        match left.iter().position(same) {
+            Some(ours) => all.push(left.remove(ours)),
+            // A second time.
+            None if wanted.iter().any(|ours| same(&ours)) => {}
+            None => all.push(word),
+        }
+    }
+    all.extend(left);
+    all.join(",")
+}
+
+/// The words of a comma-separated value.
+pub(crate) fn words(value: Option<&str>) -> impl Iterator<Item = &str> {
+    value
+        .filter(|value| !value.eq_ignore_ascii_case("none"))
+        .unwrap_or_default()
         .split(',')
         .map(str::trim)
-        .filter(|w| !w.is_empty() && !ours.contains(&name(w)));
-    kept.chain(wanted.iter().copied()).collect::<Vec<_>>().join(",")
+        .filter(|word| !word.is_empty())
+}
+
+/// What a word is called, of `name=value` or `name:count`.
+pub(crate) fn word_name(word: &str) -> String {
+    let name = word.split(['=', ':']).next().unwrap_or(word);
+    name.trim().to_ascii_lowercase()
 }
 
 /// Slurm's waits in power saving, in seconds.

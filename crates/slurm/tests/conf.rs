@@ -47,7 +47,7 @@ fn lists_are_merged_with_what_is_in_effect() {
     let text = fragment(Version::new(22, 5, 8)).render(Some(&present));
     assert_eq!(
         values(&text, "SlurmctldParameters"),
-        ["max_rpc_cnt=100,enable_configless,power_save_interval=1,power_save_min_interval=0,cloud_reg_addrs"]
+        ["max_rpc_cnt=100,power_save_interval=1,enable_configless,power_save_min_interval=0,cloud_reg_addrs"]
     );
     assert_eq!(values(&text, "PrivateData"), ["jobs,cloud"]);
     assert_eq!(
@@ -55,7 +55,7 @@ fn lists_are_merged_with_what_is_in_effect() {
         0,
         "only recommended, in a comment"
     );
-    assert!(text.contains("# SchedulerParameters=bf_continue,"));
+    assert!(text.contains("# SchedulerParameters=bf_interval=1,bf_continue,"));
 }
 
 #[test]
@@ -172,15 +172,15 @@ fn job_mode_has_lines_of_its_own() {
         gpus: 2,
     });
     let present = Config::parse(
-        "Licenses = a:2,vm_room:3\nGresTypes = gpu\nSlurmdParameters = (null)\nJobSubmitPlugins = throttle\n\
+        "Licenses = a:2,vm_room:3\nGresTypes = gpu\nSlurmdParameters = (null)\nJobSubmitPlugins = lua,throttle\n\
          SelectType = select/linear\nSchedulerParameters = bf_licenses\n",
     );
     let text = fragment.render(Some(&present));
     for (key, value) in [
-        ("GresTypes", "vm,gpu"),
+        ("GresTypes", "gpu,vm"),
         ("Licenses", "a:2,vm_room:1"),
         ("SlurmdParameters", "config_overrides"),
-        ("JobSubmitPlugins", "throttle,lua"),
+        ("JobSubmitPlugins", "lua,throttle"),
     ] {
         assert_eq!(values(&text, key), [value], "{key}");
     }

@@ -42,7 +42,7 @@ fn it_links_the_hooks_and_writes_the_fragment() {
         assert!(text.contains(line), "{line} not in\n{text}");
     }
     assert!(
-        text.contains("SlurmctldParameters=max_rpc=3,enable_configless,power_save_interval=1"),
+        text.contains("SlurmctldParameters=max_rpc=3,power_save_interval=1,enable_configless"),
         "merged: {text}"
     );
     assert!(
