@@ -1,8 +1,8 @@
 //! What the configurations that we write have in common.
 
 use crate::gate::{GATE, GPU, GPU_FILE, VM};
-use crate::info::Config;
 use crate::join;
+use crate::own::{self, Own};
 use crate::quirks::Quirks;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -25,6 +25,17 @@ pub const HOOKS: &[(&str, &str)] = &[
 /// So the main scheduler is held back.
 pub const SCHEDULER_PARAMETERS: &[&str] = &["batch_sched_delay=10", "sched_interval=60", "bf_interval=1"];
 
+/// The key of those.
+pub(crate) const SCHEDULER: &str = "SchedulerParameters";
+/// Our word of `SlurmdParameters`.
+pub(crate) const OVERRIDES: &str = "config_overrides";
+/// Our word of `JobSubmitPlugins`.
+pub(crate) const LUA: &str = "lua";
+/// Our word of `PrivateData`.
+pub(crate) const CLOUD: &str = "cloud";
+/// Our word of `SlurmctldParameters` where it is not the default.
+pub(crate) const REG_ADDRS: &str = "cloud_reg_addrs";
+
 /// `SlurmctldParameters` of nodes that come and go: slurmd fetches its configuration, brings its own
 /// address, and slurmctld looks after its power-save work each second (default 10).
 ///
@@ -36,7 +47,7 @@ pub(crate) fn slurmctld_parameters(quirks: Quirks) -> Vec<&'static str> {
         "power_save_interval=1",
         "power_save_min_interval=0",
     ];
-    words.extend(quirks.reg_addrs.then_some("cloud_reg_addrs"));
+    words.extend(quirks.reg_addrs.then_some(REG_ADDRS));
     words
 }
 
@@ -135,29 +146,37 @@ pub fn job_mode(lines: &[NodeLine]) -> Vec<(&'static str, Vec<String>)> {
     vec![
         ("GresTypes", kinds),
         ("Licenses", vec![format!("{GATE}:1")]),
-        ("SlurmdParameters", vec!["config_overrides".to_owned()]),
-        ("JobSubmitPlugins", vec!["lua".to_owned()]),
+        ("SlurmdParameters", vec![OVERRIDES.to_owned()]),
+        ("JobSubmitPlugins", vec![LUA.to_owned()]),
     ]
 }
 
-pub(crate) fn write_job_mode(to: &mut String, lines: &[NodeLine], present: Option<&Config>) {
-    for (key, words) in job_mode(lines) {
+/// Without such nodes a key that earlier lines set keeps what is the site's own.
+pub(crate) fn write_job_mode(to: &mut String, lines: &[NodeLine], own: &Own) {
+    let ours = job_mode(lines);
+    if ours.is_empty() {
+        let left = own::JOB_MODE.iter().filter_map(|key| Some((key, own.left(key)?)));
+        for (key, words) in left {
+            let _ = writeln!(to, "{key}={words}");
+        }
+    }
+    for (key, words) in ours {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let _ = writeln!(to, "{key}={}", merged(present, key, &words));
+        let _ = writeln!(to, "{key}={}", merged(own, key, &words));
     }
 }
 
-/// A comma-separated value: what is in effect, in its order, for a site may need that; the same words have
+/// A comma-separated value: what the site has, in its order, for a site may need that; the same words have
 /// our values there, and what lacks of ours comes behind.
-pub(crate) fn merged(present: Option<&Config>, key: &str, wanted: &[&str]) -> String {
+pub(crate) fn merged(own: &Own, key: &str, wanted: &[&str]) -> String {
     let mut left: Vec<&str> = wanted.to_vec();
     let mut all: Vec<&str> = Vec::new();
-    for word in words(present.and_then(|present| present.get(key))) {
+    for word in words(own.get(key)) {
         let same = |ours: &&str| word_name(ours) == word_name(word);
         match left.iter().position(same) {
             Some(ours) => all.push(left.remove(ours)),
             // A second time.
-            None if wanted.iter().any(|ours| same(&ours)) => {}
+            None if wanted.iter().any(same) => {}
             None => all.push(word),
         }
     }

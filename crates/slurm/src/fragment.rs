@@ -8,6 +8,7 @@ use crate::conf::{
 };
 use crate::info::{Config, Version};
 use crate::join;
+use crate::own::{self, Own};
 use crate::quirks::Quirks;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -37,9 +38,9 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// The file's text. `present` is slurmctld's configuration in effect, if it could be asked.
+    /// The file's text. `own` is what the site has of its own.
     #[must_use]
-    pub fn render(&self, present: Option<&Config>) -> String {
+    pub fn render(&self, own: &Own) -> String {
         let mut text = String::new();
         let _ = writeln!(
             text,
@@ -59,26 +60,40 @@ impl Fragment {
             let _ = writeln!(
                 text,
                 "# sinfo shows nodes that are powered down\nPrivateData={}",
-                merged(present, "PrivateData", &["cloud"])
+                merged(own, "PrivateData", &[conf::CLOUD])
             );
+        } else if let Some(left) = own.left("PrivateData") {
+            let _ = writeln!(text, "PrivateData={left}");
         }
         let _ = writeln!(
             text,
             "SlurmctldParameters={}",
-            merged(present, "SlurmctldParameters", &slurmctld_parameters(quirks))
+            merged(own, "SlurmctldParameters", &slurmctld_parameters(quirks))
         );
         let _ = writeln!(
             text,
             "\n# Jobs reach their nodes about a second earlier with this; it concerns the whole cluster:\n\
              # SchedulerParameters={}",
-            merged(present, "SchedulerParameters", SCHEDULER_PARAMETERS)
+            merged(own, conf::SCHEDULER, SCHEDULER_PARAMETERS)
         );
         if self.has_job_mode() {
             text.push_str(
                 "\n# Job mode: one VM per node, a licence that jobs wait for, VMs smaller than their nodes' lines (for the\n\
                  # whole cluster: no node is drained any more for less memory or CPUs than its line), job_submit.lua\n",
             );
-            conf::write_job_mode(&mut text, &self.nodes, present);
+        } else if own::JOB_MODE.iter().any(|key| own.left(key).is_some()) {
+            text.push_str("\n# Your own, which earlier lines of ours took the place of\n");
+        }
+        conf::write_job_mode(&mut text, &self.nodes, own);
+        let record = own.record(&text);
+        if let Some(end) = text.find("\n\n") {
+            text.insert_str(
+                end,
+                &format!(
+                    "\n#\n# What of yours these lines take the place of:\n{}",
+                    record.trim_end()
+                ),
+            );
         }
         text.push_str("\n# The nodes\n");
         conf::write_nodes(
@@ -202,7 +217,7 @@ impl Fragment {
     /// site's own are not in ours.
     fn lines_to_remove(&self, text: &str) -> String {
         let stays = |key: &&str| join::takes_several(key, self.version) && !self.joined.contains_key(key);
-        let (stay, go): (Vec<&str>, Vec<&str>) = keys(text).into_iter().partition(stays);
+        let (stay, go): (Vec<&str>, Vec<&str>) = own::keys(text).into_iter().partition(stays);
         let mut step = format!(
             "Remove earlier lines for these keys from slurm.conf: {}. The same for our nodes and partitions.",
             go.join(", ")
@@ -252,14 +267,6 @@ impl Fragment {
             .collect::<Vec<_>>()
             .join(",")
     }
-}
-
-/// The keys that the lines set, without nodes and partitions.
-fn keys(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter_map(|line| Some(line.split_once('=')?.0))
-        .filter(|key| !key.contains('#') && !matches!(*key, "NodeName" | "PartitionName"))
-        .collect()
 }
 
 /// Says where accounting goes to.

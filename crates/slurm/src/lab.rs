@@ -3,6 +3,7 @@
 //! The values were found by experiment on 22.05.8 (Debian 12) and are told where they are not obvious.
 
 use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, slurmctld_parameters};
+use crate::own::Own;
 use crate::quirks::Quirks;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -106,7 +107,7 @@ impl Lab {
         if self.quirks.private_cloud {
             text.push_str("PrivateData=cloud\n");
         }
-        conf::write_job_mode(&mut text, &self.nodes, None);
+        conf::write_job_mode(&mut text, &self.nodes, &Own::default());
         if let Some(hooks) = &self.hooks {
             conf::write_hooks(&mut text, hooks, &BTreeSet::new());
         }

@@ -48,6 +48,7 @@ pub mod keys;
 pub mod lab;
 pub mod lua;
 pub mod nodes;
+pub mod own;
 pub mod partitions;
 mod put_back;
 pub mod quirks;

@@ -4,6 +4,7 @@
 use std::path::Path;
 use thiao_slurm::conf::{JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
+use thiao_slurm::own::Own;
 use thiao_slurm::{Config, Version};
 
 fn fragment(version: Version) -> Fragment {
@@ -31,6 +32,15 @@ fn fragment(version: Version) -> Fragment {
     }
 }
 
+/// What a site has that ours are new to.
+fn own(present: &Config) -> Own {
+    let (hooks, none) = (
+        Path::new("/usr/lib/thiao/hooks"),
+        std::collections::BTreeMap::new(),
+    );
+    Own::of(present, hooks, Version::new(22, 5, 8), &none, None)
+}
+
 /// The values of a key in the text.
 fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
     text.lines()
@@ -44,7 +54,7 @@ fn lists_are_merged_with_what_is_in_effect() {
         "SlurmctldParameters = max_rpc_cnt=100,power_save_interval=30\nPrivateData = jobs,cloud\n\
          SchedulerParameters = bf_interval=60,bf_continue\n",
     );
-    let text = fragment(Version::new(22, 5, 8)).render(Some(&present));
+    let text = fragment(Version::new(22, 5, 8)).render(&own(&present));
     assert_eq!(
         values(&text, "SlurmctldParameters"),
         ["max_rpc_cnt=100,power_save_interval=1,enable_configless,power_save_min_interval=0,cloud_reg_addrs"]
@@ -60,7 +70,7 @@ fn lists_are_merged_with_what_is_in_effect() {
 
 #[test]
 fn partitions_gather_their_nodes_and_carry_the_times() {
-    let text = fragment(Version::new(23, 11, 4)).render(None);
+    let text = fragment(Version::new(23, 11, 4)).render(&Own::default());
     let partitions = values(&text, "PartitionName");
     assert_eq!(partitions.len(), 2);
     assert!(
@@ -113,7 +123,7 @@ fn conflicts_and_next_steps_are_told() {
             .contains("/etc/slurm/prolog")
     );
     assert_eq!(
-        values(&fragment.render(None), "PrologSlurmctld"),
+        values(&fragment.render(&Own::default()), "PrologSlurmctld"),
         ["/usr/lib/thiao/hooks/with-site/PrologSlurmctld"]
     );
     let steps = fragment.next_steps(
@@ -145,7 +155,7 @@ fn memory_is_said_as_the_site_says_it() {
     let mut fragment = fragment(Version::new(22, 5, 8));
     fragment.nodes[2].memory_mb = 5000;
     fragment.nodes[2].cpus = 10;
-    let vm = |fragment: &Fragment| values(&fragment.render(None), "PartitionName")[0].to_owned();
+    let vm = |fragment: &Fragment| values(&fragment.render(&Own::default()), "PartitionName")[0].to_owned();
     // A job that says nothing fits on each of its nodes; one that does may have all of the largest.
     assert!(
         vm(&fragment).contains(" DefMemPerNode=3000 MaxMemPerCPU=5000 "),
@@ -166,7 +176,7 @@ fn memory_is_said_as_the_site_says_it() {
 #[test]
 fn job_mode_has_lines_of_its_own() {
     let mut fragment = fragment(Version::new(22, 5, 8));
-    assert!(!fragment.render(None).contains("Licenses"));
+    assert!(!fragment.render(&Own::default()).contains("Licenses"));
     fragment.nodes[1].job = Some(JobLine {
         memory_per_cpu_mb: 500,
         gpus: 2,
@@ -175,7 +185,7 @@ fn job_mode_has_lines_of_its_own() {
         "Licenses = a:2,vm_room:3\nGresTypes = gpu\nSlurmdParameters = (null)\nJobSubmitPlugins = lua,throttle\n\
          SelectType = select/linear\nSchedulerParameters = bf_licenses\n",
     );
-    let text = fragment.render(Some(&present));
+    let text = fragment.render(&own(&present));
     for (key, value) in [
         ("GresTypes", "gpu,vm"),
         ("Licenses", "a:2,vm_room:1"),

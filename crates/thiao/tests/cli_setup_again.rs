@@ -7,6 +7,7 @@ mod setup_place;
 mod stand_ins;
 
 use setup_place::Place;
+use stand_ins::write;
 
 /// What a site has of its own.
 const SITE: &str = "ResumeProgram = /site/resume\nPrologSlurmctld = /site/prolog\nPrivateData = jobs,usage\n\
@@ -36,7 +37,10 @@ fn without_slurmctld_no_lines_are_written_anew() {
     );
     assert_eq!(place.fragment(), lines);
     assert_eq!(place.setup(&["--force"]).0, 0);
-    assert!(place.fragment().contains("NodeName=fg[0-8]"));
+    // By what the earlier lines say.
+    let lines = lines.replace("fg[0-7]", "fg[0-8]");
+    assert_eq!(place.fragment(), lines);
+    assert!(place.path("hooks/with-site/Resume").exists());
 }
 
 #[test]
@@ -59,5 +63,105 @@ fn lines_that_slurm_takes_several_of_stay() {
     assert!(
         step_3.contains("PrologSlurmctld, EpilogSlurmctld, ") && !step_3.contains("stay"),
         "{step_3}"
+    );
+}
+
+const JOB_MODE: &str = "[[nodeset]]\nname = \"own\"\nmode = \"job\"\nnodes = \"j[0-3]\"\ncpus = 1\nmemory_mb = 400\n\
+                        partition = \"jobs\"\n[timing]";
+
+#[test]
+fn what_is_the_sites_stays_without_job_mode() {
+    for release in ["22.05.8", "24.11.5"] {
+        let place = Place::new();
+        place.slurmctld_says(release, SITE, "", "");
+        place.change("[timing]", JOB_MODE);
+        assert_eq!(place.setup(&[]).0, 0);
+        let has = |lines: &[&str]| {
+            let text = place.fragment();
+            for line in lines {
+                assert!(text.lines().any(|have| have == *line), "{line} not in {text}");
+            }
+        };
+        let record = [
+            "# Your own: Licenses=matlab:10",
+            "# Your own: GresTypes=gpu",
+            "# Your own: JobSubmitPlugins=lua,require_timelimit",
+            "# Your own: ResumeProgram=/site/resume",
+            "# Your own: PrivateData=jobs,usage",
+        ];
+        // From 24.05 on Slurm knows the other word by itself.
+        let record = if release == "22.05.8" {
+            &record[..]
+        } else {
+            &record[..4]
+        };
+        has(record);
+        has(&[
+            "GresTypes=gpu,vm",
+            "Licenses=matlab:10,vm_room:1",
+            "JobSubmitPlugins=lua,require_timelimit",
+            "SlurmdParameters=l3cache_as_socket,config_overrides",
+        ]);
+        // The steps were followed; setup again changes nothing.
+        place.slurmctld_reads_the_fragment(release);
+        let text = place.fragment();
+        assert_eq!(place.setup(&[]).0, 0);
+        assert_eq!(place.fragment(), text);
+
+        place.change(JOB_MODE, "[timing]");
+        // The second time when slurmctld has read that.
+        for _ in 0..2 {
+            assert_eq!(place.setup(&[]).0, 0);
+            has(record);
+            has(&[
+                "GresTypes=gpu",
+                "Licenses=matlab:10",
+                "JobSubmitPlugins=lua,require_timelimit",
+                "SlurmdParameters=l3cache_as_socket",
+            ]);
+            place.slurmctld_reads_the_fragment(release);
+        }
+    }
+}
+
+#[test]
+fn a_script_that_no_nodeset_needs_goes() {
+    let place = Place::new();
+    let (script, conf) = (place.path("etc/job_submit.lua"), place.path("etc/slurm.conf"));
+    place.slurmctld_says("22.05.8", "", "", "");
+    place.change("[timing]", JOB_MODE);
+    assert_eq!(place.setup(&[]).0, 0);
+    assert!(script.exists());
+    place.slurmctld_reads_the_fragment("22.05.8");
+    place.change(JOB_MODE, "[timing]");
+    // What slurm.conf asks for itself is not taken away.
+    let (code, out, _) = place.setup(&["--dry-run"]);
+    assert!(
+        code == 0 && out.contains("remove it once JobSubmitPlugins"),
+        "{out}"
+    );
+    write(&conf, "Include thiao.conf\n", 0o644);
+    let (code, out, _) = place.setup(&["--dry-run"]);
+    assert!(code == 0 && out.contains("removed "), "{out}");
+    assert!(script.exists());
+    assert_eq!(place.setup(&[]).0, 0);
+    assert!(!script.exists());
+
+    // With a script of the site's own, whose plugin stays, too.
+    write(&script, "-- mine\n", 0o644);
+    place.change("[timing]", JOB_MODE);
+    place.slurmctld_says("22.05.8", "JobSubmitPlugins = lua\n", "", "");
+    assert_eq!(place.setup(&[]).0, 0);
+    assert_ne!(std::fs::read_to_string(&script).unwrap(), "-- mine\n");
+    place.slurmctld_reads_the_fragment("22.05.8");
+    place.change(JOB_MODE, "[timing]");
+    let (code, out, _) = place.setup(&[]);
+    assert!(code == 0 && out.contains("put back "), "{out}");
+    assert_eq!(std::fs::read_to_string(&script).unwrap(), "-- mine\n");
+    assert!(!place.path("etc/job_submit.site.lua").exists());
+    assert!(
+        place.fragment().contains("\nJobSubmitPlugins=lua\n"),
+        "{}",
+        place.fragment()
     );
 }

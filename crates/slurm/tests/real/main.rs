@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use thiao_core::view::{BaseState, JobState, NodeReason};
 use thiao_slurm::conf::{MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
+use thiao_slurm::own::Own;
 use thiao_slurm::{Slurm, SlurmError, Version};
 
 const QUICK: Timeouts = Timeouts {
@@ -293,8 +294,15 @@ fn slurmctld_takes_the_fragment() {
         "{:?}",
         fragment.conflicts(&present)
     );
+    let own = Own::of(
+        &present,
+        &fragment.hooks,
+        fragment.version,
+        &fragment.joined,
+        None,
+    );
     let file = ctld.dir.join("thiao.conf");
-    std::fs::write(&file, fragment.render(Some(&present))).unwrap();
+    std::fs::write(&file, fragment.render(&own)).unwrap();
     let conf = std::fs::read_to_string(&ctld.conf).unwrap() + &format!("Include {}\n", file.display());
     ctld.stop();
     std::fs::write(&ctld.conf, conf).unwrap();

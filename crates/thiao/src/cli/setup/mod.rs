@@ -5,6 +5,7 @@
 mod ask;
 mod draft;
 mod pieces;
+mod script;
 mod site;
 mod undo;
 
@@ -16,6 +17,7 @@ use crate::import::{self, Imported};
 use crate::output::{Printer, Tone};
 use anyhow::{Context as _, bail};
 use pieces::{Found, Piece, What, look, write};
+use script::Leaves;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -63,20 +65,29 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let place_of_lines = how.fragment.clone().unwrap_or_else(usual);
     fits_slurm_conf(&place_of_lines)?;
     let mut fragment = fragment(&config, version, how);
-    let mut notes = Vec::new();
+    let earlier = site::earlier(&place_of_lines);
+    let own = site::own(present.as_ref().ok(), &how.hooks, version, earlier.as_ref());
+    let (joined, mut notes) = site::programs(&own);
+    fragment.joined = joined;
     if let Ok(present) = &present {
-        (fragment.joined, notes) = site::programs(present, &how.hooks, version);
         match site::memory_forms(&slurm, &fragment) {
             Ok(forms) => fragment.memory = forms,
             Err(note) => notes.push(note),
         }
         notes.extend(site::harmful(&slurm, present, &config, &fragment));
     }
-    let text = fragment.render(present.as_ref().ok());
+    let text = fragment.render(&own);
     let mut pieces = pieces(&config, how, &place_of_lines, text.clone())?;
     pieces.extend(site::scripts(&fragment, &config));
-    let script = site::job_submit(&config, how, &place_of_lines)?;
+    let script = script::job_submit(&config, how, &place_of_lines)?;
     notes.extend(script.as_ref().and_then(|script| script.note.clone()));
+    let leaves = match &script {
+        Some(_) => Leaves::No,
+        None => script::leaves(&place_of_lines, &slurm_conf, &own)?,
+    };
+    if let Leaves::Stays(note) = &leaves {
+        notes.push(note.clone());
+    }
     let kept = script.as_ref().and_then(|script| script.kept.clone());
     pieces.extend(script.map(|script| script.piece));
     if how.undo {
@@ -127,6 +138,10 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
             piece.path.display()
         );
     }
+    if let Some((verb, path)) = leaves.line(&place_of_lines) {
+        let verb = printer.toned(&format!("{verb:<16}"), Tone::Busy);
+        let _ = writeln!(places, "{verb} {}", path.display());
+    }
     let in_the_way = !foreign.is_empty() && !how.force && !how.dry_run;
     if in_the_way {
         bail!(
@@ -170,6 +185,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     for piece in &pieces {
         write(piece).with_context(|| format!("{} cannot be written", piece.path.display()))?;
     }
+    leaves.carry_out(&place_of_lines)?;
     Ok(printer.print(&format!("{report}\n{advice}"))?)
 }
 
@@ -318,8 +334,8 @@ fn advice(
     let mut warnings = match present {
         Ok(present) => fragment.conflicts(present),
         Err(error) => vec![format!(
-            "slurmctld could not be asked what is in effect ({error}): none of your own programs and of your own words \
-             for the same keys are in the lines; start it and repeat"
+            "slurmctld could not be asked what is in effect ({error}): of your own programs and words for the same keys \
+             the lines have only what earlier ones kept; start it and repeat"
         )],
     };
     if let Some(name) = &fragment.default_partition

@@ -79,7 +79,7 @@ pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
 }
 
 /// Whether an earlier setup wrote this file.
-fn is_ours(text: &[u8]) -> bool {
+pub(super) fn is_ours(text: &[u8]) -> bool {
     MARKS.iter().any(|mark| text.starts_with(mark.as_bytes()))
 }
 

@@ -1,28 +1,44 @@
 //! What the site has of its own where ours is to be: it goes on, beside ours.
 
-use super::pieces::{Found, Piece, What, look};
-use crate::cli::args::Setup;
-use crate::cli::place;
+use super::pieces::{self, Piece, What};
 use crate::config::{Config, DEFAULT_SLURM_CONF};
 use crate::doctor;
-use anyhow::{Context as _, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use thiao_core::finding::Remedy;
 use thiao_core::spool;
 use thiao_slurm::conf::{HOOKS, MemoryForms};
 use thiao_slurm::fragment::Fragment;
+use thiao_slurm::own::{Earlier, Own};
 use thiao_slurm::{Slurm, Version, join, keys, lua, partitions};
 
-/// The site's programs that are called beside ours, by key, and what is to be said of them.
-pub(super) fn programs(
-    present: &thiao_slurm::Config,
+/// What an earlier setup wrote there, if it did.
+pub(super) fn earlier(lines: &Path) -> Option<Earlier> {
+    let text = std::fs::read_to_string(lines).ok()?;
+    let has_script = lines.with_file_name(lua::SITE).exists();
+    pieces::is_ours(text.as_bytes()).then(|| Earlier::parse(&text).with_script(has_script))
+}
+
+/// What the site has of its own, by slurmctld if it answers, else by the earlier lines.
+pub(super) fn own(
+    present: Option<&thiao_slurm::Config>,
     hooks: &Path,
     version: Version,
-) -> (BTreeMap<&'static str, String>, Vec<String>) {
-    let all = join::of_site(present, hooks, version, |path| std::fs::read_to_string(path).ok());
-    let (joined, odd): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        all.into_iter().partition(|(_, site)| join::is_plain(site));
+    earlier: Option<&Earlier>,
+) -> Own {
+    let Some(present) = present else {
+        return earlier.map(Own::recorded).unwrap_or_default();
+    };
+    let programs = join::of_site(present, hooks, version, |path| std::fs::read_to_string(path).ok());
+    Own::of(present, hooks, version, &programs, earlier)
+}
+
+/// The site's programs that are called beside ours, by key, and what is to be said of them.
+pub(super) fn programs(own: &Own) -> (BTreeMap<&'static str, String>, Vec<String>) {
+    let (joined, odd): (BTreeMap<_, _>, BTreeMap<_, _>) = own
+        .programs()
+        .into_iter()
+        .partition(|(_, site)| join::is_plain(site));
     let told = joined.iter().map(|(key, site)| {
         format!(
             "{key} is {site}: it is called beside ours, by a script in {}",
@@ -121,86 +137,6 @@ fn with_all_nodes(slurm_conf: &str) -> Vec<&str> {
         }
     }
     found
-}
-
-/// What slurmctld is to run at each submission.
-pub(super) struct Script {
-    pub(super) piece: Piece,
-    /// The site's own script, and the name by which it is kept.
-    pub(super) kept: Option<(PathBuf, PathBuf)>,
-    pub(super) note: Option<String>,
-}
-
-/// The script, if there are nodesets of job mode: beside the fragment. One of the site's own is kept under
-/// another name, and called by ours.
-pub(super) fn job_submit(config: &Config, how: &Setup, fragment: &Path) -> anyhow::Result<Option<Script>> {
-    let (usual, site) = (
-        fragment.with_file_name(lua::FILE),
-        fragment.with_file_name(lua::SITE),
-    );
-    let piece = |path: &Path, site: Option<&Path>| {
-        doctor::slurm::job_submit(config, site).map(|text| Piece {
-            path: path.to_owned(),
-            what: What::File(text),
-        })
-    };
-    let Some(plain) = piece(&usual, None) else {
-        return Ok(None);
-    };
-    let foreign = matches!(look(&plain)?, Found::Foreign(_));
-    if !foreign {
-        let called = place::present(&site)?.is_some().then_some(site.as_path());
-        return Ok(piece(&usual, called).map(|piece| Script {
-            piece,
-            kept: None,
-            note: None,
-        }));
-    }
-    let read =
-        |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
-    let theirs = read(&usual)?;
-    // It calls ours already, as an older setup advised.
-    if String::from_utf8_lossy(&theirs).contains(lua::BESIDE) {
-        return Ok(
-            piece(&fragment.with_file_name(lua::BESIDE), None).map(|piece| Script {
-                piece,
-                kept: None,
-                note: None,
-            }),
-        );
-    }
-    if place::present(&site)?.is_some() && read(&site)? != theirs && !how.force && !how.undo {
-        bail!(
-            "nothing was written: {} is somebody else's again, and {} has what was there before: put what is new \
-             into the latter and remove the former, or repeat with --force to keep what is new alone",
-            usual.display(),
-            site.display()
-        );
-    }
-    let note = format!(
-        "{} is your own: it is kept as {}, and its functions are called first, as before; change it there",
-        usual.display(),
-        site.display()
-    );
-    Ok(piece(&usual, Some(&site)).map(|piece| Script {
-        piece,
-        kept: Some((usual.clone(), site.clone())),
-        note: Some(note),
-    }))
-}
-
-/// Gives the site's script its name back, if ours is gone: where it is then.
-pub(super) fn give_back(fragment: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let (usual, site) = (
-        fragment.with_file_name(lua::FILE),
-        fragment.with_file_name(lua::SITE),
-    );
-    if place::present(&site)?.is_none() || place::present(&usual)?.is_some() {
-        return Ok(None);
-    }
-    std::fs::rename(&site, &usual)
-        .with_context(|| format!("{} cannot be given its name back", site.display()))?;
-    Ok(Some(usual))
 }
 
 #[cfg(test)]

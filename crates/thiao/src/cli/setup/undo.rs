@@ -1,7 +1,7 @@
 //! `thiao setup --undo`: what setup put in place is taken away, once nothing calls it any more.
 
 use super::pieces::{self, Piece, What};
-use super::site;
+use super::script;
 use crate::output::{Printer, Tone};
 use anyhow::bail;
 use std::fmt::Write as _;
@@ -42,7 +42,7 @@ pub(super) fn undo(printer: Printer, placed: Placed<'_>, force: bool) -> anyhow:
             line("removed", Tone::Busy, &piece.path);
         }
     }
-    if let Some(back) = site::give_back(placed.fragment)? {
+    if let Some(back) = script::give_back(placed.fragment)? {
         line("put back", Tone::Good, &back);
     }
     if report.is_empty() {
@@ -84,7 +84,7 @@ impl Placed<'_> {
 }
 
 /// The file, and the number of its line, by which slurm.conf includes `wanted`.
-fn including(file: &Path, wanted: &Path, seen: &mut Vec<PathBuf>) -> Option<(PathBuf, usize)> {
+pub(super) fn including(file: &Path, wanted: &Path, seen: &mut Vec<PathBuf>) -> Option<(PathBuf, usize)> {
     if seen.iter().any(|other| other == file) {
         return None;
     }
