@@ -174,6 +174,20 @@ impl Own {
             .collect()
     }
 
+    /// Those of them that are not in effect.
+    #[must_use]
+    pub fn lacking(&self, text: &str, present: Option<&Config>) -> Vec<String> {
+        let is_there = |line: &String| {
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            let there = present.and_then(|present| present.get(key)).unwrap_or_default();
+            let there: Vec<&str> = there.split([',', ' ']).collect();
+            conf::words(Some(value)).all(|word| there.contains(&word))
+        };
+        let mut lines = self.lines(text);
+        lines.retain(|line| !is_there(line));
+        lines
+    }
+
     /// The comment that keeps them.
     pub(crate) fn record(&self, text: &str) -> String {
         let mut lines = self.lines(text);

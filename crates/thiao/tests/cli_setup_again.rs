@@ -6,7 +6,7 @@ mod setup_place;
 #[allow(dead_code, reason = "of what there is this needs two things")]
 mod stand_ins;
 
-use setup_place::Place;
+use setup_place::{Place, names};
 use stand_ins::write;
 
 /// What a site has of its own.
@@ -164,4 +164,51 @@ fn a_script_that_no_nodeset_needs_goes() {
         "{}",
         place.fragment()
     );
+}
+
+#[test]
+fn what_is_taken_away_says_what_it_took_the_place_of() {
+    let place = Place::new();
+    place.slurmctld_says("22.05.8", SITE, "", "");
+    place.change("[timing]", JOB_MODE);
+    assert_eq!(place.setup(&[]).0, 0);
+    // No settings are needed, and no slurmctld.
+    std::fs::remove_file(place.path("thiao.toml")).unwrap();
+    let path = place.dir.path().display().to_string();
+    let undo = || place.setup(&["--undo", "--slurm-bin-dir", &path]);
+    place.slurmctld_reads_the_fragment("22.05.8");
+    let (code, _, err) = undo();
+    assert_eq!(code, 1);
+    let lines = [
+        "ResumeProgram=/site/resume",
+        "PrivateData=jobs,usage",
+        "Licenses=matlab:10",
+        "JobSubmitPlugins=lua,require_timelimit",
+    ];
+    assert!(
+        err.contains("Write there again what it took the place of:"),
+        "{err}"
+    );
+    for line in lines {
+        assert!(err.contains(&format!("\n       {line}\n")), "{line} not in {err}");
+    }
+    // Some of it was done.
+    place.slurmctld_says(
+        "22.05.8",
+        "PrivateData = jobs,usage\nLicenses = matlab:10\n",
+        "",
+        "",
+    );
+    let (code, out, err) = undo();
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("Write into slurm.conf again"), "{out}");
+    for (line, is_told) in lines.into_iter().zip([true, false, false, true]) {
+        assert_eq!(
+            out.contains(&format!("       {line}\n")),
+            is_told,
+            "{line}: {out}"
+        );
+    }
+    assert_eq!(names(&place.path("hooks")), ["with-site"]);
+    assert!(names(&place.path("hooks/with-site")).is_empty() && names(&place.path("etc")).is_empty());
 }

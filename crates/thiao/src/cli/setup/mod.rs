@@ -28,10 +28,12 @@ use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::site::Site;
 use thiao_slurm::{Slurm, Version};
-use undo::Placed;
 
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
     fits_slurm_conf(&how.hooks)?;
+    if how.undo {
+        return undo::run(file, printer, how);
+    }
     let place = file.unwrap_or(Path::new(config::DEFAULT_FILE));
     let mut report = String::new();
     let (config, new) = if how.settings.are_given() || !place.exists() {
@@ -53,17 +55,13 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         }
         None => match of_slurmctld {
             Some(version) => version,
-            // What is taken away is the same with each.
-            None if how.undo => thiao_slurm::quirks::NEWEST,
             None => slurm
                 .version()
                 .context("which Slurm is it? Name its release with --slurm-version")?,
         },
     };
-    let slurm_conf = slurm_conf(&config, present.as_ref().ok());
-    let usual = || slurm_conf.with_file_name("thiao.conf");
-    let place_of_lines = how.fragment.clone().unwrap_or_else(usual);
-    fits_slurm_conf(&place_of_lines)?;
+    let slurm_conf = slurm_conf(config.slurm.conf.clone(), present.as_ref().ok());
+    let place_of_lines = place_of_lines(how, &slurm_conf)?;
     let mut fragment = fragment(&config, version, how);
     let earlier = site::earlier(&place_of_lines);
     let own = site::own(present.as_ref().ok(), &how.hooks, version, earlier.as_ref());
@@ -90,16 +88,6 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     }
     let kept = script.as_ref().and_then(|script| script.kept.clone());
     pieces.extend(script.map(|script| script.piece));
-    if how.undo {
-        let placed = Placed {
-            pieces,
-            fragment: &place_of_lines,
-            hooks: &how.hooks,
-            slurm_conf: &slurm_conf,
-            present: present.as_ref().ok(),
-        };
-        return undo::undo(printer, placed, how.force);
-    }
     if let (Err(error), false, false) = (&present, how.force, how.dry_run) {
         forgets_nothing(&pieces, &place_of_lines, error)?;
     }
@@ -216,12 +204,19 @@ fn fits_slurm_conf(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Where slurm.conf is: as the settings say, else as slurmctld itself, else where Debian's is.
-fn slurm_conf(config: &Config, present: Option<&thiao_slurm::Config>) -> PathBuf {
+fn slurm_conf(settings: Option<PathBuf>, present: Option<&thiao_slurm::Config>) -> PathBuf {
     let told = || Site::of(present?).conf;
-    let settings = config.slurm.conf.clone();
     settings
         .or_else(told)
         .unwrap_or_else(|| config::DEFAULT_SLURM_CONF.into())
+}
+
+/// Where the lines for it are.
+fn place_of_lines(how: &Setup, slurm_conf: &Path) -> anyhow::Result<PathBuf> {
+    let usual = || slurm_conf.with_file_name("thiao.conf");
+    let place = how.fragment.clone().unwrap_or_else(usual);
+    fits_slurm_conf(&place)?;
+    Ok(place)
 }
 
 /// Settings by what was typed, imported or answered, and their text. What was imported goes into the report.

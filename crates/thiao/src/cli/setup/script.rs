@@ -57,7 +57,7 @@ pub(super) fn job_submit(config: &Config, how: &Setup, fragment: &Path) -> anyho
             }),
         );
     }
-    if place::present(&site)?.is_some() && read(&site)? != theirs && !how.force && !how.undo {
+    if place::present(&site)?.is_some() && read(&site)? != theirs && !how.force {
         bail!(
             "nothing was written: {} is somebody else's again, and {} has what was there before: put what is new \
              into the latter and remove the former, or repeat with --force to keep what is new alone",

@@ -1,66 +1,156 @@
 //! `thiao setup --undo`: what setup put in place is taken away, once nothing calls it any more.
 
 use super::pieces::{self, Piece, What};
-use super::script;
+use super::{script, site};
+use crate::cli::args::Setup;
+use crate::config::{self, Places};
 use crate::output::{Printer, Tone};
 use anyhow::bail;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiao_slurm::conf::HOOKS;
-use thiao_slurm::{Config, join};
+use thiao_slurm::own::Own;
+use thiao_slurm::quirks::NEWEST;
+use thiao_slurm::{Config, Slurm, join, lua};
+
+/// How long slurmctld may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What setup may have put in place, and where.
-pub(super) struct Placed<'a> {
-    pub(super) pieces: Vec<Piece>,
-    pub(super) fragment: &'a Path,
-    pub(super) hooks: &'a Path,
-    pub(super) slurm_conf: &'a Path,
+struct Placed<'a> {
+    fragment: &'a Path,
+    hooks: &'a Path,
+    /// What the hooks lead to, if its name is not the usual one.
+    program: PathBuf,
+    slurm_conf: &'a Path,
     /// What is in effect, if slurmctld says so.
-    pub(super) present: Option<&'a Config>,
+    present: Option<&'a Config>,
 }
 
-/// Takes it away. Without `force` only when neither slurm.conf nor slurmctld names it: without a file that it
-/// includes no program of Slurm's starts.
-pub(super) fn undo(printer: Printer, placed: Placed<'_>, force: bool) -> anyhow::Result<()> {
-    if let (Some(used), false) = (placed.in_use(), force) {
+/// Takes it away; settings are not needed for that. Without `--force` only when neither slurm.conf nor
+/// slurmctld names it: without a file that it includes no program of Slurm's starts.
+pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
+    let known = match file {
+        Some(file) if !file.exists() => Places::default(),
+        Some(_) | None => config::places(file)?,
+    };
+    let typed = &how.settings;
+    let conf = typed.slurm_conf.clone().or(known.slurm_conf);
+    let bin_dir = typed.slurm_bin_dir.clone().or(known.slurm_bin_dir);
+    let present = Slurm::new(conf.clone(), bin_dir, TIMEOUT).config().ok();
+    let slurm_conf = super::slurm_conf(conf, present.as_ref());
+    let lines = super::place_of_lines(how, &slurm_conf)?;
+    let placed = Placed {
+        fragment: &lines,
+        hooks: &how.hooks,
+        program: how.hook_program.clone().unwrap_or_default(),
+        slurm_conf: &slurm_conf,
+        present: present.as_ref(),
+    };
+    if let (Some(used), false) = (placed.in_use(), how.force) {
         bail!(
             "nothing was removed: {used}. First:\n  \
-             1. Take the line that includes {} out of slurm.conf, and the keys that it needed.\n  \
+             1. Take the line that includes {} out of slurm.conf, and the keys that it needed.{}\n  \
              2. systemctl disable --now thiaod && systemctl restart slurmctld\n  \
              3. thiao setup --undo (with --force it asks for none of this)",
-            placed.fragment.display()
+            lines.display(),
+            again(" Write there again what it took the place of:", &placed.took())
         );
     }
-    let mut report = String::new();
-    let mut line = |verb: &str, tone: Tone, path: &Path| {
-        let verb = printer.toned(&format!("{verb:<16}"), tone);
-        // Writing to a String cannot fail.
-        let _ = writeln!(report, "{verb} {}", path.display());
-    };
-    for piece in placed.pieces.iter().chain(&scripts(placed.hooks)) {
-        if pieces::remove(piece)? {
-            line("removed", Tone::Busy, &piece.path);
-        }
-    }
-    if let Some(back) = script::give_back(placed.fragment)? {
-        line("put back", Tone::Good, &back);
-    }
-    if report.is_empty() {
-        report.push_str("There was nothing of setup's.\n");
-    }
-    Ok(printer.print(&report)?)
+    placed.undo(printer)
 }
 
-/// Scripts that call a site's programs beside ours, whichever there are.
-fn scripts(hooks: &Path) -> Vec<Piece> {
-    let script = |(_, name): &(&str, &str)| Piece {
-        path: join::program(hooks, name, true),
-        what: What::Program(String::new()),
-    };
-    HOOKS.iter().map(script).collect()
+/// Lines for slurm.conf, below what is said of them; nothing without.
+fn again(said: &str, lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    lines
+        .iter()
+        .fold(said.to_owned(), |text, line| text + "\n       " + line)
 }
 
 impl Placed<'_> {
+    fn undo(&self, printer: Printer) -> anyhow::Result<()> {
+        let lost = self.lost();
+        let mut report = String::new();
+        let mut line = |verb: &str, tone: Tone, path: &Path| {
+            let verb = printer.toned(&format!("{verb:<16}"), tone);
+            // Writing to a String cannot fail.
+            let _ = writeln!(report, "{verb} {}", path.display());
+        };
+        for piece in self.pieces() {
+            if pieces::remove(&piece)? {
+                line("removed", Tone::Busy, &piece.path);
+            }
+        }
+        if let Some(back) = script::give_back(self.fragment)? {
+            line("put back", Tone::Good, &back);
+        }
+        if report.is_empty() {
+            report.push_str("There was nothing of setup's.\n");
+        }
+        let lost = again(
+            "Write into slurm.conf again what our lines took the place of:",
+            &lost,
+        );
+        if !lost.is_empty() {
+            let _ = writeln!(report, "{lost}");
+        }
+        Ok(printer.print(&report)?)
+    }
+
+    /// All that setup may have put in place, whatever the settings were.
+    fn pieces(&self) -> Vec<Piece> {
+        let link = |name: &str, target: PathBuf| Piece {
+            path: self.hooks.join(name),
+            what: What::Link(target),
+        };
+        let text = |path: PathBuf| Piece {
+            path,
+            what: What::File(String::new()),
+        };
+        let mut all: Vec<Piece> = HOOKS
+            .iter()
+            .map(|(_, name)| link(name, self.program.clone()))
+            .collect();
+        // Wherever it leads.
+        let state = std::fs::read_link(self.hooks.join("state")).unwrap_or_default();
+        all.push(link("state", state));
+        all.push(text(self.fragment.to_owned()));
+        let usual = self.fragment.with_file_name(lua::FILE);
+        let theirs = std::fs::read_to_string(&usual).unwrap_or_default();
+        all.push(text(usual));
+        // A site's script may run it.
+        if !theirs.contains(lua::BESIDE) {
+            all.push(text(self.fragment.with_file_name(lua::BESIDE)));
+        }
+        all.extend(HOOKS.iter().map(|(_, name)| Piece {
+            path: join::program(self.hooks, name, true),
+            what: What::Program(String::new()),
+        }));
+        all
+    }
+
+    /// What of the site's the lines took the place of.
+    fn took(&self) -> Vec<String> {
+        let version = self.present.and_then(Config::version).unwrap_or(NEWEST);
+        let earlier = site::earlier(self.fragment);
+        site::own(self.present, self.hooks, version, earlier.as_ref()).lines(&self.text())
+    }
+
+    /// The same by what they say themselves, if it is not in effect again.
+    fn lost(&self) -> Vec<String> {
+        let earlier = site::earlier(self.fragment);
+        let own = earlier.as_ref().map(Own::recorded).unwrap_or_default();
+        own.lacking(&self.text(), self.present)
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.fragment).unwrap_or_default()
+    }
+
     /// Who still names it, in words.
     fn in_use(&self) -> Option<String> {
         if let Some((file, line)) = including(self.slurm_conf, self.fragment, &mut Vec::new()) {
