@@ -99,7 +99,7 @@ impl NodeLine {
         let _ = write!(
             to,
             "NodeName={nodes} CPUs={cpus} Boards=1 Sockets={sockets} CoresPerSocket={cores} ThreadsPerCore=1 \
-             CoreSpecCount=0 MemSpecLimit=0 RealMemory={memory_mb} TmpDisk=0 Weight=1"
+             CoreSpecCount=0 CPUSpecList=\"\" MemSpecLimit=0 RealMemory={memory_mb} TmpDisk=0 Weight=1"
         );
         match self.job {
             None => to.push_str(" Gres=\"\""),

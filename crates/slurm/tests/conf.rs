@@ -90,7 +90,7 @@ fn partitions_gather_their_nodes_and_carry_the_times() {
     );
     assert_eq!(
         values(&text, "NodeName")[0],
-        "fg[0-7] CPUs=4 Boards=1 Sockets=4 CoresPerSocket=1 ThreadsPerCore=1 CoreSpecCount=0 MemSpecLimit=0 \
+        "fg[0-7] CPUs=4 Boards=1 Sockets=4 CoresPerSocket=1 ThreadsPerCore=1 CoreSpecCount=0 CPUSpecList=\"\" MemSpecLimit=0 \
          RealMemory=3000 TmpDisk=0 Weight=1 Gres=\"\" Feature=vm,small State=CLOUD"
     );
     assert!(!text.contains("cloud_reg_addrs"), "the default from 23.11 on");
@@ -196,7 +196,7 @@ fn job_mode_has_lines_of_its_own() {
     }
     assert_eq!(
         values(&text, "NodeName")[1],
-        "gg[0-3] CPUs=4 Boards=1 Sockets=1 CoresPerSocket=4 ThreadsPerCore=1 CoreSpecCount=0 MemSpecLimit=0 \
+        "gg[0-3] CPUs=4 Boards=1 Sockets=1 CoresPerSocket=4 ThreadsPerCore=1 CoreSpecCount=0 CPUSpecList=\"\" MemSpecLimit=0 \
          RealMemory=3000 TmpDisk=0 Weight=1 Gres=vm:1,gpu:2 Feature=vm,small State=CLOUD"
     );
     let partitions = values(&text, "PartitionName");

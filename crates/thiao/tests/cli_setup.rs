@@ -36,7 +36,7 @@ fn it_links_the_hooks_and_writes_the_fragment() {
     for line in [
         resume.as_str(),
         "for Slurm 22.05.8",
-        "NodeName=fg[0-7] CPUs=1 Boards=1 Sockets=1 CoresPerSocket=1 ThreadsPerCore=1 CoreSpecCount=0 MemSpecLimit=0 \
+        "NodeName=fg[0-7] CPUs=1 Boards=1 Sockets=1 CoresPerSocket=1 ThreadsPerCore=1 CoreSpecCount=0 CPUSpecList=\"\" MemSpecLimit=0 \
          RealMemory=200 TmpDisk=0 Weight=1 Gres=\"\" Feature=vm State=CLOUD",
     ] {
         assert!(text.contains(line), "{line} not in\n{text}");

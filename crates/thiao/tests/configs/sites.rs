@@ -23,6 +23,10 @@ sites! {
                PartitionName=batch Nodes=cn[01-04]\n",
         args: &["-N2", "--time=2-0"],
     }
+    some_cpus_kept_by_default: {
+        conf: "NodeName=DEFAULT CPUSpecList=0 Sockets=1 CoresPerSocket=8 RealMemory=16000 State=UNKNOWN\n\
+               NodeName=cn[01-02] NodeAddr=10.9.0.[201-202] CPUs=8\nPartitionName=batch Nodes=cn[01-02]\n",
+    }
     every_node_by_default_with_job_mode: {
         conf: "NodeName=DEFAULT CPUs=64 Sockets=2 CoresPerSocket=16 ThreadsPerCore=2 RealMemory=190000 State=UNKNOWN\n\
                NodeName=cn[01-04] NodeAddr=10.9.0.[201-204]\n\
