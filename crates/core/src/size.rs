@@ -5,7 +5,7 @@
 //! much as they can have (`-N3 -n8`: 6, 1, 1). A job that has its nodes whole gets all their CPUs. Of memory it
 //! gets what it asks by CPU or by node; where that cannot be told, the larger counts.
 
-use crate::view::{MemoryBy, Request, Shape, SlurmJob};
+use crate::view::{GpusBy, MemoryBy, Request, Shape, SlurmJob};
 use crate::world::JobPartition;
 use std::fmt;
 
@@ -73,8 +73,12 @@ impl fmt::Display for Vms {
 #[must_use]
 pub fn node_counts(job: &SlurmJob, partition: &JobPartition) -> (u32, u32) {
     let request = &job.request;
-    let most = most_cpus(request, &partition.most);
-    let fewest = request.cpus.div_ceil(most).max(request.nodes).max(1);
+    let for_cpus = request.cpus.div_ceil(most_cpus(request, partition));
+    let for_gpus = match request.gpus_by {
+        GpusBy::Job if partition.gpus > 0 => request.gpus.div_ceil(partition.gpus),
+        GpusBy::Job | GpusBy::Node | GpusBy::Task(_) => 0,
+    };
+    let fewest = for_cpus.max(for_gpus).max(request.nodes).max(1);
     (fewest, fewest.max(request.most_nodes))
 }
 
@@ -82,7 +86,7 @@ pub fn node_counts(job: &SlurmJob, partition: &JobPartition) -> (u32, u32) {
 #[must_use]
 pub fn guess(job: &SlurmJob, partition: &JobPartition, nodes: u32, share: Option<u32>) -> Vms {
     let (request, most) = (&job.request, &partition.most);
-    let vms = shared_out(request, most, nodes.max(1)).into_iter();
+    let vms = shared_out(request, partition, nodes.max(1)).into_iter();
     let shape = |cpus| Shape {
         cpus,
         memory_mb: memory_mb(request, most, cpus),
@@ -91,9 +95,14 @@ pub fn guess(job: &SlurmJob, partition: &JobPartition, nodes: u32, share: Option
     Vms(vms.map(|(cpus, count)| (shape(cpus), count)).collect())
 }
 
-/// The most CPUs that a job can have on one node: whole tasks, with memory for each CPU.
-fn most_cpus(request: &Request, most: &Shape) -> u32 {
+/// The most CPUs that a job can have on one node: whole tasks, with GPUs for each, and memory for each CPU.
+fn most_cpus(request: &Request, partition: &JobPartition) -> u32 {
+    let most = &partition.most;
     let mut cpus = most.cpus;
+    if let GpusBy::Task(gpus) = request.gpus_by {
+        let tasks = partition.gpus / gpus;
+        cpus = cpus.min(tasks.saturating_mul(request.task_cpus.max(1)));
+    }
     if request.memory_by == MemoryBy::Cpu && request.memory_mb > 0 && !request.whole_nodes {
         let fitting = most.memory_mb.saturating_mul(request.cpus.into()) / request.memory_mb;
         cpus = cpus.min(u32::try_from(fitting).unwrap_or(u32::MAX));
@@ -105,13 +114,13 @@ fn most_cpus(request: &Request, most: &Shape) -> u32 {
 }
 
 /// The CPUs of each node, and of how many nodes; the most first.
-fn shared_out(request: &Request, most: &Shape, nodes: u32) -> Vec<(u32, u32)> {
+fn shared_out(request: &Request, partition: &JobPartition, nodes: u32) -> Vec<(u32, u32)> {
     let asked = request.cpus.div_ceil(nodes).max(1);
     if request.whole_nodes {
-        return vec![(asked.max(most.cpus), nodes)];
+        return vec![(asked.max(partition.most.cpus), nodes)];
     }
     let least = request.node_cpus.max(1);
-    let most = most_cpus(request, most);
+    let most = most_cpus(request, partition);
     let left = request.cpus.saturating_sub(least.saturating_mul(nodes));
     let room = most - least;
     let full = left.checked_div(room).unwrap_or(0);

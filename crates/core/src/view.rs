@@ -8,6 +8,7 @@ pub use reason::{JobReason, NodeReason, WaitsFor, Whose};
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::options::VmOptions;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
 
 /// How big a VM is: as its nodeset says, or as its job's allocation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -462,8 +463,22 @@ pub struct Request {
     pub memory_by: MemoryBy,
     /// Generic resources of the kind `gpu`.
     pub gpus: u32,
+    /// By what it asks for them.
+    pub gpus_by: GpusBy,
     /// Its nodes whole (`--exclusive`), whatever CPUs it asks for.
     pub whole_nodes: bool,
+}
+
+/// By what a job asks for GPUs: on how many nodes it is, and with how many tasks on each, goes by that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GpusBy {
+    /// By node or socket, if it asks for any.
+    #[default]
+    Node,
+    /// All of them together: Slurm gives it the fewest nodes that have them.
+    Job,
+    /// So many for each task.
+    Task(NonZeroU32),
 }
 
 /// By what a job asks for memory: what it gets on a node goes by that.

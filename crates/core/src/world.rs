@@ -115,6 +115,8 @@ pub struct JobPartition {
     /// The largest VM that one of its nodes can be, with the share that holds where a
     /// job asks for none.
     pub most: Shape,
+    /// The most GPUs of a job on one of its nodes.
+    pub gpus: u32,
 }
 
 /// What is remembered of a job that waits for its VMs or was given them. Not in the

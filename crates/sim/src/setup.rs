@@ -200,6 +200,7 @@ pub(crate) fn first_world(setup: &Setup, names: &[NodeName], own: &[NodeName], n
         let partition = JobPartition {
             nodesets: BTreeSet::from([largest.nodeset]),
             most: largest.shape,
+            gpus: 0,
         };
         world.job_partitions.insert(OWN_PARTITION.into(), partition);
     }

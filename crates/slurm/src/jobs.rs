@@ -22,9 +22,10 @@ use crate::gate::{self, GPU};
 use crate::info::Version;
 use crate::{nodes, words};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::COMMENT_PREFIX;
-use thiao_core::view::{ArrayTasks, Gate, JobState, MemoryBy, Request, SlurmJob};
+use thiao_core::view::{ArrayTasks, Gate, GpusBy, JobState, MemoryBy, Request, SlurmJob};
 
 const WHAT: &str = "squeue's list of jobs";
 const FIELDS: &str = "fifteen fields are expected";
@@ -209,8 +210,10 @@ fn read_fields<'a>(
     job.priority = priority.map_err(|_| "the priority is no number")?;
     job.request = request(tres, job.node_count);
     let rest = fields.next().unwrap_or_default();
+    let (gpus, by) = gpus(devices, job.request.nodes, task_count);
+    job.request.gpus_by = by;
     if job.request.gpus == 0 {
-        job.request.gpus = gpus(devices, job.request.nodes, task_count);
+        job.request.gpus = gpus;
     }
     more_of_request(&mut job.request, rest, job.node_count, task_count);
     job.state = state;
@@ -327,11 +330,11 @@ fn more_of_request(request: &mut Request, fields: &str, shown: u32, tasks: u32) 
         (false, true) => MemoryBy::Node,
         (true, true) | (false, false) => MemoryBy::Unknown,
     };
-    // Up to 24.11 what is asked for is told as if one node held all tasks.
-    let holding = if tasks_each > 0 {
-        tasks.div_ceil(tasks_each)
-    } else {
-        1
+    // Up to 24.11 what is asked for is told as if one node held all tasks, and on all as if one had all GPUs.
+    let holding = match (tasks_each, request.gpus_by) {
+        (0, GpusBy::Job) => shown,
+        (0, GpusBy::Node | GpusBy::Task(_)) => 1,
+        (each, _) => tasks.div_ceil(each),
     };
     if holding > request.nodes {
         request.nodes = holding;
@@ -359,17 +362,22 @@ fn memory_mb(text: &str) -> Option<u64> {
     Some(whole.checked_mul(unit_kb)?.checked_add(part)? / 1024)
 }
 
-/// GPUs of a whole job by what it asked per node, job, socket and task. A job that says it in more than one
-/// way means the same ones.
-fn gpus(asked: &str, nodes: u32, tasks: u32) -> u32 {
+/// GPUs of a whole job by what it asked per node, job, socket and task, and by which of these. A job that says
+/// it in more than one way means the same ones.
+fn gpus(asked: &str, nodes: u32, tasks: u32) -> (u32, GpusBy) {
     if !asked.contains(GPU) {
-        return 0;
+        return (0, GpusBy::Node);
     }
     let mut asked = asked.splitn(5, '|').map(|list| gres_count(list, GPU));
     let mut next = || asked.next().unwrap_or(0);
     let (node, job, socket, task) = (next(), next(), next(), next());
+    let by = match (NonZeroU32::new(task), job) {
+        (Some(each), _) => GpusBy::Task(each),
+        (None, 1..) => GpusBy::Job,
+        (None, 0) => GpusBy::Node,
+    };
     // A node of job mode is one socket.
-    [
+    let all = [
         node.saturating_mul(nodes),
         job,
         socket.saturating_mul(nodes),
@@ -377,7 +385,8 @@ fn gpus(asked: &str, nodes: u32, tasks: u32) -> u32 {
     ]
     .into_iter()
     .max()
-    .unwrap_or(0)
+    .unwrap_or(0);
+    (all, by)
 }
 
 /// How many of a kind a list of generic resources has: `gres:gpu:tesla:2,gres:vm:1`, `gpu:2(IDX:0-1),vm:1`.
@@ -481,11 +490,15 @@ mod tests {
 
     #[test]
     fn gpus_are_counted_however_they_are_asked_for() {
-        assert_eq!(gpus("gres:gpu:1,gres:vm:1|N/A|N/A|N/A", 2, 2), 2);
-        assert_eq!(gpus("gres:vm:1|gres:gpu:3|N/A|N/A", 2, 2), 3);
-        assert_eq!(gpus("gres:vm:1|N/A|N/A|gres:gpu:tesla:2", 1, 4), 8);
-        assert_eq!(gpus("gres:gpu|N/A|gres:gpu|N/A", 4, 4), 4);
-        assert_eq!(gpus("", 1, 1), 0);
+        let two = NonZeroU32::MIN.saturating_add(1);
+        assert_eq!(gpus("gres:gpu:1,gres:vm:1|N/A|N/A|N/A", 2, 2), (2, GpusBy::Node));
+        assert_eq!(gpus("gres:vm:1|gres:gpu:3|N/A|N/A", 2, 2), (3, GpusBy::Job));
+        assert_eq!(
+            gpus("gres:vm:1|N/A|N/A|gres:gpu:tesla:2", 1, 4),
+            (8, GpusBy::Task(two))
+        );
+        assert_eq!(gpus("gres:gpu|N/A|gres:gpu|N/A", 4, 4), (4, GpusBy::Node));
+        assert_eq!(gpus("", 1, 1), (0, GpusBy::Node));
         assert_eq!(gres_count("vm:1,gpu:tesla:2(IDX:0,2),gpu:k:1(S:0)", "gpu"), 3);
     }
 }

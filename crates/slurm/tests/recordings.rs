@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::view::{
-    Alloc, ArrayTasks, BaseState, Gate, JobState, MemoryBy, NodeFlags, NodeReason, Request, SlurmJob,
+    Alloc, ArrayTasks, BaseState, Gate, GpusBy, JobState, MemoryBy, NodeFlags, NodeReason, Request, SlurmJob,
     SlurmNode, WaitsFor,
 };
 use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes, resume_file, words};
@@ -548,6 +548,7 @@ fn any_job() -> impl Strategy<Value = SlurmJob> {
                     node_cpus: u32::from(sizes[2] % 7),
                     task_cpus: sizes[0].into(),
                     memory_by: MemoryBy::Unknown,
+                    gpus_by: GpusBy::Node,
                     gpus: u32::from(sizes[2]) * node_count,
                     whole_nodes: flags[1] != flags[3],
                 },
@@ -625,6 +626,7 @@ fn job_line(job: &SlurmJob) -> String {
         node_cpus,
         task_cpus: _,
         memory_by: _,
+        gpus_by: _,
         gpus,
         whole_nodes,
     } = job.request;

@@ -18,6 +18,7 @@ pub(super) fn own_world() -> World {
         JobPartition {
             nodesets: [NodesetName::new("n").unwrap()].into(),
             most,
+            gpus: 0,
         },
     )]
     .into();

@@ -3,7 +3,7 @@
 use super::own::{own_world, waiting};
 use super::*;
 use crate::size::{guess, node_counts};
-use crate::view::MemoryBy;
+use crate::view::{GpusBy, MemoryBy};
 use proptest::prelude::*;
 
 /// A job of `nodes` to `most` nodes with `cpus` CPUs in all, and so much memory on each.
@@ -223,4 +223,24 @@ fn a_part_whose_leader_waits_for_no_vms_is_told_why_it_stays() {
     assert_eq!(w.tick(), []);
     let why = w.held_of(2);
     assert!(why[0].contains("starts with job 1, in partition vm"), "{why:?}");
+}
+
+#[test]
+fn a_job_with_gpus_in_all_gets_the_fewest_nodes_that_have_them() {
+    let mut w = own_world();
+    w.job_partitions.get_mut("jobs").unwrap().gpus = 2;
+    let mut job = range(1, (1, 4), 1, 50);
+    (job.request.gpus, job.request.gpus_by) = (3, GpusBy::Job);
+    w.submit(job);
+    assert_eq!(let_go(&w.tick()), [(1, 0, Some(2))]);
+    // Two tasks with one GPU each fit on a node.
+    let mut job = range(2, (1, 1), 3, 50);
+    job.request.task_cpus = 1;
+    (job.request.gpus, job.request.gpus_by) = (3, GpusBy::Task(std::num::NonZeroU32::MIN));
+    let partition = &w.job_partitions["jobs"];
+    assert_eq!(node_counts(&job, partition), (2, 2));
+    assert_eq!(
+        guess(&job, partition, 2, None).to_string(),
+        "1 x (2 CPUs, 50 MiB) and 1 x (1 CPUs, 50 MiB)"
+    );
 }

@@ -7,7 +7,7 @@ use crate::note::Subject;
 use crate::options::{Asker, put_back_reason};
 use crate::plan::{Action, Held};
 use crate::size::{Vms, guess, node_counts};
-use crate::view::{ArrayTasks, Gate, JobState, SlurmJob, SlurmNode, WaitsFor};
+use crate::view::{ArrayTasks, Gate, GpusBy, JobState, SlurmJob, SlurmNode, WaitsFor};
 use crate::world::JobPartition;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -283,7 +283,7 @@ impl<'a> Planner<'a> {
     fn take_room(&mut self, wanted: &Wanted<'a>, free: &mut FreeNodes<'a>) -> Option<Vms> {
         let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
         let nodes = self.free_nodes(wanted.job, wanted.partition, free);
-        let mut nodes = count(nodes.min(self.total_left)).min(wanted.most);
+        let mut nodes = count(nodes.min(self.total_left)).min(wanted.best);
         while nodes >= wanted.fewest {
             let vms = wanted.vms(nodes);
             match self.take(wanted, &vms, free) {
@@ -333,7 +333,7 @@ impl<'a> Planner<'a> {
         let has_nodes = self.free_nodes(job, wanted.partition, free) >= each as usize;
         let size = match wanted.has_choice() {
             false => wanted.vms(each).to_string(),
-            true => format!("{}, or for up to {} VMs", wanted.vms(each), wanted.most),
+            true => format!("{}, or for up to {} VMs", wanted.vms(each), wanted.best),
         };
         let (why, possible) = if !has_nodes {
             (format!("not {each} nodes of its partition are free"), true)
@@ -347,7 +347,7 @@ impl<'a> Planner<'a> {
             )
         } else {
             // The most nodes have the smallest VMs.
-            let vms = wanted.vms(wanted.most);
+            let vms = wanted.vms(wanted.best);
             let largest = vms.largest();
             match largest.map(|shape| self.ledger().choose(shape, &BTreeSet::new())) {
                 Some(Err(no_room)) => (no_room.to_string(), no_room.fits_empty),
@@ -419,17 +419,25 @@ struct Wanted<'a> {
     fewest: u32,
     /// The most.
     most: u32,
+    /// The most that it is given.
+    best: u32,
 }
 
 impl<'a> Wanted<'a> {
     fn of(job: &'a SlurmJob, partition: &'a JobPartition, share: Option<u32>) -> Self {
         let (fewest, most) = node_counts(job, partition);
+        // With more nodes some would have no GPU.
+        let best = match job.request.gpus_by {
+            GpusBy::Job => fewest,
+            GpusBy::Node | GpusBy::Task(_) => most,
+        };
         Self {
             job,
             partition,
             share,
             fewest,
             most,
+            best,
         }
     }
 

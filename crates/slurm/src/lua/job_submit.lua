@@ -277,6 +277,19 @@ local function check(options, partition, account, user)
         .. "leave " .. text .. " out", slurm.ESLURM_ACCESS_DENIED)
 end
 
+-- Up to 22.05 Slurm does not say of a job at the gate what it will get for its GPUs, and later not on which of
+-- its nodes.
+local function refuse_by_gpu(job, own)
+    for field, words in pairs({
+        cpus_per_tres = "CPUs by GPU (--cpus-per-gpu): give them by task (-c) or node (--mincpus)",
+        mem_per_tres = "memory by GPU (--mem-per-gpu): give it by node (--mem) or CPU (--mem-per-cpu)",
+    }) do
+        if (job[field] or "") ~= "" then
+            refuse("how big a VM is cannot be known before in partition " .. own .. " of " .. words, INVALID_GRES)
+        end
+    end
+end
+
 -- Without it the controller finds the job at its next look.
 local function tell_controller()
     local file = SUBMITTED and io.open(SUBMITTED, "w")
@@ -316,6 +329,7 @@ local function submit(job, parts)
         return
     end
     check(options, own, job.account or job.default_account or "", job.user_name or tostring(job.user_id))
+    refuse_by_gpu(job, own)
     job.tres_per_node = with_vm(job.tres_per_node)
     if not (SINCE_23_02 and is_further_part(job)) then
         job.licenses = with_gate(job.licenses)
@@ -340,6 +354,7 @@ local function modify(job, now)
             refuse("a part of a heterogeneous job does not move to partition " .. own .. ", which gives VMs: submit it "
                 .. "again")
         end
+        refuse_by_gpu(now, own)
         job.tres_per_node = with_vm(job.tres_per_node or now.tres_per_node)
         job.licenses = with_gate(job.licenses or now.licenses)
     elseif was and not own then
@@ -347,6 +362,7 @@ local function modify(job, now)
         refuse("a job does not leave partition " .. was .. ", which gives it VMs of its own: submit it again",
             INVALID_GRES)
     elseif own then
+        refuse_by_gpu(job, own)
         if job.tres_per_node then
             job.tres_per_node = with_vm(job.tres_per_node)
         end

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::options::{Asker, VmOptions};
-use thiao_core::view::{Alloc, ArrayTasks, BaseState, Gate, JobState, MemoryBy, Request, SlurmJob, WaitsFor};
+use thiao_core::view::{
+    Alloc, ArrayTasks, BaseState, Gate, GpusBy, JobState, MemoryBy, Request, SlurmJob, WaitsFor,
+};
 use thiao_slurm::conf::Timeouts;
 use thiao_slurm::gate::Admission;
 use thiao_slurm::{Slurm, SlurmError};
@@ -86,6 +88,7 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
         node_cpus: 3,
         task_cpus: 3,
         memory_by: MemoryBy::Node,
+        gpus_by: GpusBy::Node,
         gpus: 0,
         whole_nodes: false,
     };

@@ -285,7 +285,10 @@ impl Config {
                 .or_insert_with(|| JobPartition {
                     nodesets: Default::default(),
                     most: set.shape,
+                    gpus: 0,
                 });
+            let gpus = set.job.as_ref().map_or(0, |job| job.gpus);
+            partition.gpus = partition.gpus.max(gpus);
             partition.nodesets.insert(name.clone());
             partition.most.cpus = partition.most.cpus.max(set.shape.cpus);
             partition.most.memory_mb = partition.most.memory_mb.max(set.shape.memory_mb);
