@@ -26,6 +26,8 @@ pub struct NodeDetails {
     pub memory_mb: Option<u64>,
     /// `Partitions`: those it is in.
     pub partitions: Vec<String>,
+    /// Whether it comes and goes: `State=CLOUD` of `slurm.conf`.
+    pub is_cloud: bool,
 }
 
 /// Reads the whole listing.
@@ -33,13 +35,13 @@ pub struct NodeDetails {
 /// # Errors
 /// When it is no listing: it does not begin with a node.
 pub fn parse(text: &str) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> {
-    let mut nodes = BTreeMap::new();
+    let mut all = BTreeMap::new();
     // So it says when there is none.
     if text.trim() == "No nodes in the system" {
-        return Ok(nodes);
+        return Ok(all);
     }
     for line in lines(text) {
-        let Some((node, name)) = node_name(line, nodes.is_empty())? else {
+        let Some((node, name)) = node_name(line, all.is_empty())? else {
             continue;
         };
         let details = NodeDetails {
@@ -50,10 +52,13 @@ pub fn parse(text: &str) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> 
             partitions: value(line, "Partitions")
                 .map(|list| list.split(',').map(str::to_owned).collect())
                 .unwrap_or_default(),
+            is_cloud: nodes::parse_state(value(line, "State").unwrap_or_default())
+                .1
+                .cloud,
         };
-        nodes.insert(node, details);
+        all.insert(node, details);
     }
-    Ok(nodes)
+    Ok(all)
 }
 
 /// What is allocated of each node (`-d`): nothing of one that has no job any more, for then the words may be

@@ -207,7 +207,8 @@ pub(crate) fn keys(text: &str) -> Vec<&str> {
 }
 
 /// Whether slurmctld calls one of our programs: then it has read our lines.
-fn in_effect(present: &Config, hooks: &Path) -> bool {
+#[must_use]
+pub fn in_effect(present: &Config, hooks: &Path) -> bool {
     HOOKS.iter().any(|(key, name)| {
         let ours = [false, true].map(|joined| join::program(hooks, name, joined));
         let values = present.values(key);

@@ -212,3 +212,44 @@ fn what_is_taken_away_says_what_it_took_the_place_of() {
     assert_eq!(names(&place.path("hooks")), ["with-site"]);
     assert!(names(&place.path("hooks/with-site")).is_empty() && names(&place.path("etc")).is_empty());
 }
+
+#[test]
+fn names_that_the_site_has_are_refused() {
+    let place = Place::new();
+    let nodes = "NodeName=cn1 CPUTot=1 State=IDLE\nNodeName=cn2 CPUTot=1 State=IDLE\n";
+    let partitions = "PartitionName=vm Nodes=cn[1-2] MaxTime=UNLIMITED\n";
+    place.slurmctld_says("22.05.8", "", partitions, nodes);
+    let (code, out, err) = place.setup(&[]);
+    assert!(
+        code == 1 && err.contains("partition vm is there already with cn[1-2]"),
+        "{out}{err}"
+    );
+    assert!(!place.path("etc").exists() && !place.path("hooks").exists());
+    let (code, out, _) = place.setup(&["--dry-run"]);
+    assert!(
+        code == 0 && out.contains("Note: partition vm is there already"),
+        "{out}"
+    );
+
+    let nodes = "NodeName=fg2 CPUTot=1 State=IDLE\n";
+    place.slurmctld_says("22.05.8", "", "PartitionName=all Nodes=fg2\n", nodes);
+    let (code, out, err) = place.setup(&[]);
+    assert!(
+        code == 1 && err.contains("fg2 is there already, and not State=CLOUD"),
+        "{out}{err}"
+    );
+    assert_eq!(place.setup(&["--force"]).0, 0);
+
+    // Ours in effect; one node less than before.
+    place.change("fg[0-7]", "fg[0-6]");
+    let nodes: String = (0..8)
+        .map(|n| format!("NodeName=fg{n} State=IDLE+CLOUD+POWERED_DOWN\n"))
+        .collect();
+    let partitions = "PartitionName=vm Nodes=fg[0-7]\nPartitionName=batch Nodes=cn1\n";
+    place.slurmctld_says("22.05.8", "", partitions, &(nodes + "NodeName=cn1 State=IDLE\n"));
+    let (code, out, err) = place.setup(&[]);
+    assert!(
+        code == 0 && out.contains("Note: partition batch has all nodes of the cluster"),
+        "{out}{err}"
+    );
+}

@@ -4,6 +4,7 @@
 
 mod ask;
 mod draft;
+mod names;
 mod pieces;
 mod script;
 mod site;
@@ -16,6 +17,7 @@ use crate::doctor;
 use crate::import::{self, Imported};
 use crate::output::{Printer, Tone};
 use anyhow::{Context as _, bail};
+use names::Known;
 use pieces::{Found, Piece, What, look, write};
 use script::Leaves;
 use std::fmt::Write as _;
@@ -68,11 +70,21 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let (joined, mut notes) = site::programs(&own);
     fragment.joined = joined;
     if let Ok(present) = &present {
-        match site::memory_forms(&slurm, &fragment) {
-            Ok(forms) => fragment.memory = forms,
-            Err(note) => notes.push(note),
+        let before = site::earlier_text(&place_of_lines);
+        let (known, unread) = Known::ask(&slurm, present, &fragment, before.as_deref());
+        fragment.memory = known.memory_forms();
+        let taken = known.taken();
+        if !taken.is_empty() && !how.force && !how.dry_run {
+            bail!(
+                "nothing was written: {}. Give ours other names in {}, or repeat with --force",
+                taken.join("; "),
+                place.display()
+            );
         }
-        notes.extend(site::harmful(&slurm, present, &config, &fragment));
+        notes.extend(unread);
+        notes.extend(taken);
+        notes.extend(site::harmful(&slurm, present, &config));
+        notes.extend(known.with_ours(version));
     }
     let text = fragment.render(&own);
     let mut pieces = pieces(&config, how, &place_of_lines, text.clone())?;
