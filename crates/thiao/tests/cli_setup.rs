@@ -194,7 +194,8 @@ fn job_mode_brings_a_script_and_leaves_a_sites_own() {
     let (code, out, err) = place.setup(&["--undo"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("put back"), "{out}");
-    assert_eq!(names(&place.path("etc")), ["job_submit.lua"]);
+    let kept = ["job_submit.lua", "job_submit.lua.bak", "thiao.conf.bak"];
+    assert_eq!(names(&place.path("etc")), kept);
     assert_eq!(std::fs::read_to_string(&ours).unwrap(), "-- newer\n");
     assert!(names(&place.path("hooks")).is_empty());
 

@@ -253,3 +253,26 @@ fn names_that_the_site_has_are_refused() {
         "{out}{err}"
     );
 }
+
+#[test]
+fn what_is_replaced_is_kept() {
+    let place = Place::new();
+    assert_eq!(place.setup(&[]).0, 0);
+    assert_eq!(names(&place.path("etc")), ["thiao.conf"]);
+    let edited = place.fragment() + "# A person's\n";
+    let kept = place.path("etc/thiao.conf.bak");
+    write(&kept, "older\n", 0o644);
+    write(&place.path("etc/thiao.conf"), &edited, 0o600);
+    let (code, out, _) = place.setup(&[]);
+    assert!(
+        code == 0 && out.contains(&format!("(what was there: {})", kept.display())),
+        "{out}"
+    );
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), edited);
+    assert!(!place.fragment().contains("A person's"));
+    assert_eq!(names(&place.path("etc")), ["thiao.conf", "thiao.conf.bak"]);
+    // What is somebody else's, too.
+    write(&place.path("etc/thiao.conf"), "# mine\n", 0o644);
+    assert_eq!(place.setup(&["--force"]).0, 0);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "# mine\n");
+}

@@ -126,9 +126,10 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
                 ("somebody else's", Tone::Bad)
             }
         };
-        let target = match &piece.what {
-            What::Link(target) => format!(" -> {}", target.display()),
-            What::File(_) | What::Program(_) | What::Settings(_) => String::new(),
+        let target = match (&piece.what, pieces::kept_as(piece)?) {
+            (What::Link(target), _) => format!(" -> {}", target.display()),
+            (_, Some(old)) if !theirs_is_kept => format!(" (what was there: {})", old.display()),
+            (What::File(_) | What::Program(_) | What::Settings(_), _) => String::new(),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(

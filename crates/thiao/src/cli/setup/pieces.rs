@@ -99,8 +99,30 @@ pub(super) fn remove(piece: &Piece) -> anyhow::Result<bool> {
     }
 }
 
-/// Puts a piece in place at once: slurmctld never sees half of it.
-pub(super) fn write(piece: &Piece) -> io::Result<()> {
+/// Where the file goes that is to be replaced: a person may have changed it, ours too.
+pub(super) fn kept_as(piece: &Piece) -> anyhow::Result<Option<PathBuf>> {
+    if matches!(piece.what, What::Link(_)) || matches!(look(piece)?, Found::Nothing | Found::Same) {
+        return Ok(None);
+    }
+    let is_file = place::present(&piece.path)?.is_some_and(|meta| meta.is_file());
+    let mut name = piece.path.clone().into_os_string();
+    name.push(".bak");
+    Ok(is_file.then(|| name.into()))
+}
+
+/// Puts a piece in place at once: slurmctld never sees half of it, nor none.
+pub(super) fn write(piece: &Piece) -> anyhow::Result<()> {
+    if let Some(kept) = kept_as(piece)? {
+        // One link more, and the new file takes the place of the other.
+        if place::present(&kept)?.is_some() {
+            std::fs::remove_file(&kept)?;
+        }
+        std::fs::hard_link(&piece.path, &kept)?;
+    }
+    Ok(put(piece)?)
+}
+
+fn put(piece: &Piece) -> io::Result<()> {
     match &piece.what {
         What::File(text) | What::Settings(text) => place::file(&piece.path, &mut text.as_bytes())?,
         What::Program(text) => place::program(&piece.path, &mut text.as_bytes())?,
