@@ -7,7 +7,7 @@ mod setup_place;
 mod stand_ins;
 
 use setup_place::{Place, names};
-use stand_ins::write;
+use stand_ins::{run, write};
 
 /// What a site has of its own.
 const SITE: &str = "ResumeProgram = /site/resume\nPrologSlurmctld = /site/prolog\nPrivateData = jobs,usage\n\
@@ -275,4 +275,21 @@ fn what_is_replaced_is_kept() {
     write(&place.path("etc/thiao.conf"), "# mine\n", 0o644);
     assert_eq!(place.setup(&["--force"]).0, 0);
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "# mine\n");
+}
+
+#[test]
+fn our_hooks_in_another_folder_are_not_the_sites() {
+    let place = Place::new();
+    place.slurmctld_says("22.05.8", SITE, "", "");
+    assert_eq!(place.setup(&[]).0, 0);
+    place.slurmctld_reads_the_fragment("22.05.8");
+    let record = place.fragment().matches("# Your own: ").count();
+    let elsewhere = place.path("elsewhere");
+    let (code, out, err) = run(&mut place.command_at("thiao.toml", "elsewhere"));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(!out.contains("joins the two"), "{out}");
+    assert_eq!(place.fragment().matches("# Your own: ").count(), record);
+    assert_eq!(names(&elsewhere.join("with-site")), ["PrologSlurmctld", "Resume"]);
+    let script = std::fs::read_to_string(elsewhere.join("with-site/Resume")).unwrap();
+    assert!(script.contains("site='/site/resume'\n"), "{script}");
 }

@@ -42,12 +42,17 @@ impl Place {
 
     /// `thiao setup` for this settings file, with all that it writes in this place.
     pub fn command(&self, settings: &str) -> Command {
+        self.command_at(settings, "hooks")
+    }
+
+    /// The same with another folder for the hooks.
+    pub fn command_at(&self, settings: &str, hooks: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_thiao"));
         command
             .args(["setup", "--config"])
             .arg(self.path(settings))
             .arg("--hooks")
-            .arg(self.path("hooks"))
+            .arg(self.path(hooks))
             .arg("--fragment")
             .arg(self.path("etc/thiao.conf"))
             .arg("--hook-program")

@@ -66,12 +66,13 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let place_of_lines = place_of_lines(how, &slurm_conf)?;
     let mut fragment = fragment(&config, version, how);
     let earlier = site::earlier(&place_of_lines);
-    let own = site::own(present.as_ref().ok(), &how.hooks, version, earlier.as_ref());
+    let hooks = site::hooks_in_effect(present.as_ref().ok(), &how.hooks);
+    let own = site::own(present.as_ref().ok(), &hooks, version, earlier.as_ref());
     let (joined, mut notes) = site::programs(&own);
     fragment.joined = joined;
     if let Ok(present) = &present {
         let before = site::earlier_text(&place_of_lines);
-        let (known, unread) = Known::ask(&slurm, present, &fragment, before.as_deref());
+        let (known, unread) = Known::ask(&slurm, present, &hooks, &fragment, before.as_deref());
         fragment.memory = known.memory_forms();
         let taken = known.taken();
         if !taken.is_empty() && !how.force && !how.dry_run {
@@ -164,7 +165,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     }
     report.push_str(&places);
     let steps = fragment.next_steps(&text, &place_of_lines, &slurm_conf);
-    let advice = advice(&fragment, &present, &steps, notes);
+    let advice = advice(&fragment, &present, &hooks, &steps, notes);
     if how.dry_run {
         if let Some(text) = &new {
             let _ = write!(report, "\n{}:\n{text}", place.display());
@@ -296,7 +297,7 @@ fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow
     let hook = match &how.hook_program {
         Some(program) => std::path::absolute(program)?,
         None => {
-            let beside = config.program.with_file_name("thiao-hook");
+            let beside = config.program.with_file_name(pieces::HOOK);
             if beside.is_file() {
                 beside
             } else {
@@ -336,11 +337,16 @@ fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow
 fn advice(
     fragment: &Fragment,
     present: &Result<thiao_slurm::Config, thiao_slurm::SlurmError>,
+    hooks: &Path,
     steps: &[String],
     notes: Vec<String>,
 ) -> String {
     let mut warnings = match present {
-        Ok(present) => fragment.conflicts(present),
+        Ok(present) => Fragment {
+            hooks: hooks.to_owned(),
+            ..fragment.clone()
+        }
+        .conflicts(present),
         Err(error) => vec![format!(
             "slurmctld could not be asked what is in effect ({error}): of your own programs and words for the same keys \
              the lines have only what earlier ones kept; start it and repeat"

@@ -2,6 +2,7 @@
 //! have our nodes, too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
 use thiao_slurm::conf::MemoryForms;
@@ -25,11 +26,12 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Asks slurmctld, which has `present`. `earlier` are the lines of an earlier setup. What it does not say
+    /// Asks slurmctld, which has `present` and calls what is in `hooks`, or in no folder of ours. `earlier` are the lines of an earlier setup. What it does not say
     /// is told in sentences.
     pub(super) fn ask(
         slurm: &Slurm,
         present: &Config,
+        hooks: &Path,
         fragment: &Fragment,
         earlier: Option<&str>,
     ) -> (Self, Vec<String>) {
@@ -48,7 +50,7 @@ impl Known {
             BTreeMap::new()
         });
         let mut known = Self::of(partitions, nodes, fragment, earlier);
-        known.in_effect = own::in_effect(present, &fragment.hooks);
+        known.in_effect = own::in_effect(present, hooks);
         (known, notes)
     }
 

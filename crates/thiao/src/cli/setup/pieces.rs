@@ -13,6 +13,9 @@ const MARKS: [&str; 3] = [
     thiao_slurm::join::MARK,
 ];
 
+/// What the hooks lead to is called so.
+pub(super) const HOOK: &str = "thiao-hook";
+
 /// Something to be put in place.
 pub(super) struct Piece {
     pub(super) path: PathBuf,
@@ -48,7 +51,7 @@ pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
             let target = std::fs::read_link(&piece.path).with_context(unreadable)?;
             if target == *wanted {
                 Found::Same
-            } else if target.file_name() == Some("thiao-hook".as_ref()) {
+            } else if target.file_name() == Some(HOOK.as_ref()) {
                 Found::Older
             } else {
                 Found::Foreign("it leads elsewhere")

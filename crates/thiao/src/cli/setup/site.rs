@@ -38,6 +38,17 @@ pub(super) fn own(
     Own::of(present, hooks, version, &programs, earlier)
 }
 
+/// The folder of the hooks that slurmctld calls now: another one than `hooks` when that was changed since.
+pub(super) fn hooks_in_effect(present: Option<&thiao_slurm::Config>, hooks: &Path) -> PathBuf {
+    let other = || {
+        let folder = join::hooks_of(Path::new(present?.get("ResumeProgram")?))?;
+        let program = std::fs::read_link(folder.join("Resume")).ok()?;
+        let is_ours = program.file_name()? == pieces::HOOK;
+        is_ours.then(|| folder.to_owned())
+    };
+    other().unwrap_or_else(|| hooks.to_owned())
+}
+
 /// The site's programs that are called beside ours, by key, and what is to be said of them.
 pub(super) fn programs(own: &Own) -> (BTreeMap<&'static str, String>, Vec<String>) {
     let (joined, odd): (BTreeMap<_, _>, BTreeMap<_, _>) = own
