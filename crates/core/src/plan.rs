@@ -6,7 +6,7 @@
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::Subject;
 use crate::planner::Planner;
-use crate::view::{ArrayTasks, BaseState, JobsOn, SlurmView, VmSpec, VmState, VmView};
+use crate::view::{ArrayTasks, BaseState, JobsOn, ProviderView, SlurmView, VmSpec, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, Wish, World};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -276,8 +276,8 @@ impl fmt::Display for Action {
 #[must_use]
 pub fn plan(world: &World) -> Plan {
     let Some(provider) = &world.provider else {
-        return Plan::idle(
-            Subject::Provider,
+        return plan_without_provider(
+            world,
             "the provider could not be read: nothing is done on a failed look",
         );
     };
@@ -310,6 +310,20 @@ pub fn plan(world: &World) -> Plan {
     planner.requeued_jobs();
     planner.waiting_jobs();
     planner.plan
+}
+
+/// What is done while nothing is known of VMs, and why no more: jobs that can have none where they are need
+/// not wait for the provider.
+#[must_use]
+pub fn plan_without_provider(world: &World, why: &str) -> Plan {
+    let nothing = ProviderView::default();
+    let mut planner = Planner::new(world, &nothing);
+    planner.jobs_out_of_place();
+    let mut plan = planner.plan;
+    plan.steps
+        .retain(|step| matches!(step.action, Action::TurnAway { .. }));
+    plan.held = Plan::idle(Subject::Provider, why).held;
+    plan
 }
 
 impl Plan {

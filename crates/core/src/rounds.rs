@@ -14,7 +14,7 @@ use crate::ids::{JobId, NodeName, Time};
 use crate::journal::{Begun, Entry, Journal, TakenIntent};
 use crate::lint::{Refusal, lint};
 use crate::note::{Note, Subject};
-use crate::plan::{Action, Held, Plan, Step, plan};
+use crate::plan::{Action, Plan, Step, plan, plan_without_provider};
 use crate::prolog::Verdict;
 use crate::view::{ProviderView, SlurmView};
 use crate::world::World;
@@ -155,13 +155,9 @@ impl Rounds {
     pub fn plan(&self, preparing: Option<&str>) -> Plan {
         match preparing {
             None => plan(&self.world),
-            Some(what) => Plan {
-                steps: Vec::new(),
-                held: vec![Held {
-                    subject: Subject::Provider,
-                    why: format!("the provider is being prepared: {what}"),
-                }],
-            },
+            Some(what) => {
+                plan_without_provider(&self.world, &format!("the provider is being prepared: {what}"))
+            }
         }
     }
 

@@ -90,6 +90,19 @@ fn a_job_of_another_partition_is_turned_away_from_nodes_of_job_mode() {
 }
 
 #[test]
+fn a_job_is_turned_away_while_nothing_is_known_of_vms() {
+    let mut w = own_world();
+    w.submit(out_of_place(7));
+    w.submit(SlurmJob {
+        requeue: false,
+        ..out_of_place(8)
+    });
+    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
+    w.provider = None;
+    assert_eq!(kinds(&w.tick()), ["turn-away"], "and no node is set DOWN");
+}
+
+#[test]
 fn turning_a_job_away_is_finished_when_it_was_cut_short() {
     let comment = crate::options::put_back_comment(&crate::options::VmOptions::default(), "no VM");
     let held = SlurmJob {
