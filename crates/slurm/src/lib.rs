@@ -36,6 +36,7 @@
 
 pub mod conf;
 mod control;
+pub mod defaults;
 pub mod details;
 mod error;
 pub mod fragment;

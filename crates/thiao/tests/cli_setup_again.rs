@@ -293,3 +293,17 @@ fn our_hooks_in_another_folder_are_not_the_sites() {
     let script = std::fs::read_to_string(elsewhere.join("with-site/Resume")).unwrap();
     assert!(script.contains("site='/site/resume'\n"), "{script}");
 }
+
+#[test]
+fn defaults_of_nodes_that_harm_ours_are_told() {
+    let place = Place::new();
+    place.slurmctld_says("22.05.8", "", "", "");
+    std::fs::create_dir(place.path("etc")).unwrap();
+    let conf = "NodeName=DEFAULT CPUs=8 CPUSpecList=0\nNodeName=cn1\n";
+    write(&place.path("etc/slurm.conf"), conf, 0o644);
+    let (code, out, err) = place.setup(&["--dry-run"]);
+    assert!(
+        code == 0 && out.contains("Note: NodeName=DEFAULT of slurm.conf has CPUSpecList"),
+        "{out}{err}"
+    );
+}

@@ -32,7 +32,7 @@ use thiao_core::world::Mode;
 use thiao_opennebula::check;
 use thiao_slurm::details::NodeDetails;
 use thiao_slurm::site::Site;
-use thiao_slurm::{Slurm, SlurmError};
+use thiao_slurm::{Slurm, SlurmError, defaults};
 
 /// Troubled kinds of nodes whose story the controller is asked for.
 const STORIES: usize = 16;
@@ -365,12 +365,17 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
         slurm,
         effective.as_ref().unwrap_or(&thiao_slurm::Config::default()),
     );
+    let of_default = effective
+        .as_ref()
+        .map(|effective| defaults::harmful(&slurm_conf(effective)))
+        .unwrap_or_default();
     slurm::Facts {
         version,
         programs,
         ping,
         config: effective,
         nodes,
+        defaults: of_default,
         job_mode,
         partitions,
         cluster: config.cluster.to_string(),
@@ -378,10 +383,14 @@ fn slurm_facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
     }
 }
 
+/// The file that slurmctld reads.
+fn slurm_conf(effective: &thiao_slurm::Config) -> PathBuf {
+    effective.get("SLURM_CONF").unwrap_or(DEFAULT_SLURM_CONF).into()
+}
+
 /// The script that slurmctld runs at each submission.
 fn job_submit(effective: &thiao_slurm::Config) -> Result<String, String> {
-    let conf = effective.get("SLURM_CONF").unwrap_or(DEFAULT_SLURM_CONF);
-    let file = Path::new(conf).with_file_name(thiao_slurm::lua::FILE);
+    let file = slurm_conf(effective).with_file_name(thiao_slurm::lua::FILE);
     std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))
 }
 

@@ -29,6 +29,8 @@ pub struct Facts {
     pub config: Result<Config, String>,
     /// What guests are booted, and where they are.
     pub nodes: keys::Nodes,
+    /// What of `NodeName=DEFAULT` harms our nodes, in sentences.
+    pub defaults: Vec<String>,
     /// What concerns job mode alone; none without nodesets of it.
     pub job_mode: Option<JobMode>,
     /// `scontrol show partition`.
@@ -247,6 +249,12 @@ fn conf(config: &Config, fragment: &Fragment, facts: &Facts, found: &mut Vec<Fin
     found.extend(other_cluster(config, &facts.cluster));
     found.extend(hasty(config, facts.silence_s));
     found.extend(keys::harmful(config, facts.nodes));
+    found.extend(
+        facts
+            .defaults
+            .iter()
+            .map(|text| Finding::bad("slurm.conf", text.clone()).advice("then restart slurmctld")),
+    );
     let missing: Vec<&str> = HOOKS
         .iter()
         .map(|(key, _)| *key)

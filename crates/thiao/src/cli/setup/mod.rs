@@ -84,7 +84,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         }
         notes.extend(unread);
         notes.extend(taken);
-        notes.extend(site::harmful(&slurm, present, &config));
+        notes.extend(site::harmful(&slurm, present, &config, &slurm_conf));
         notes.extend(known.with_ours(version));
     }
     let text = fragment.render(&own);

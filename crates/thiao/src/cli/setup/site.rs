@@ -10,7 +10,7 @@ use thiao_core::spool;
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::own::{Earlier, Own};
-use thiao_slurm::{Slurm, Version, join, keys, lua};
+use thiao_slurm::{Slurm, Version, defaults, join, keys, lua};
 
 /// What an earlier setup wrote there, if it did.
 pub(super) fn earlier_text(lines: &Path) -> Option<String> {
@@ -84,7 +84,12 @@ pub(super) fn scripts(fragment: &Fragment, config: &Config) -> Vec<Piece> {
 }
 
 /// What of the site's settings harms, in sentences.
-pub(super) fn harmful(slurm: &Slurm, present: &thiao_slurm::Config, config: &Config) -> Vec<String> {
+pub(super) fn harmful(
+    slurm: &Slurm,
+    present: &thiao_slurm::Config,
+    config: &Config,
+    slurm_conf: &Path,
+) -> Vec<String> {
     let nodes = doctor::slurm::nodes(config, slurm, present);
     keys::harmful(present, nodes)
         .into_iter()
@@ -92,5 +97,6 @@ pub(super) fn harmful(slurm: &Slurm, present: &thiao_slurm::Config, config: &Con
             Some(Remedy::Run(cure) | Remedy::Advice(cure)) => format!("{}; {cure}", finding.text),
             None => finding.text,
         })
+        .chain(defaults::harmful(slurm_conf))
         .collect()
 }

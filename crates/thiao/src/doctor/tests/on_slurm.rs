@@ -23,6 +23,7 @@ fn facts(config: &str) -> slurm::Facts {
         }),
         config: Ok(Config::parse(config)),
         nodes: OWN,
+        defaults: Vec::new(),
         job_mode: None,
         partitions: Ok(BTreeMap::new()),
         cluster: "lab".to_owned(),
