@@ -27,6 +27,8 @@ pub(super) struct Row {
 enum Rule {
     /// It reaches the VM as it is.
     Kept,
+    /// How far a VM may grow: ours do not.
+    Growth,
     /// Ours stands in its place: see [`crate::template`].
     Ours,
     /// The scheduler alone follows it: bad when VMs may then be where they must not be, a warning when it is a
@@ -63,13 +65,14 @@ const fn part(name: &'static str, part: &'static str, rule: Rule) -> Row {
 }
 
 /// Every attribute that we know to matter. One that is not here reaches the VM as it is.
-pub(super) const TABLE: [Row; 26] = [
+pub(super) const TABLE: [Row; 27] = [
     row("CPU", Rule::Ours),
     row("VCPU", Rule::Ours),
     row("MEMORY", Rule::Ours),
-    row("MEMORY_MAX", Rule::Ours),
-    row("MEMORY_SLOTS", Rule::Ours),
-    row("VCPU_MAX", Rule::Ours),
+    row("MEMORY_MAX", Rule::Growth),
+    row("MEMORY_SLOTS", Rule::Growth),
+    row("VCPU_MAX", Rule::Growth),
+    row("HOT_RESIZE", Rule::Growth),
     row("CONTEXT", Rule::Context),
     row("CPU_MODEL", Rule::Kept),
     row("NIC_DEFAULT", Rule::Kept),
@@ -147,12 +150,28 @@ pub(super) fn judge(body: &Template, what: &str, of: &Of<'_>) -> Vec<Finding> {
 /// How bad it is, why, and the cure.
 type Said = (Verdict, String, String);
 
+/// Whether a VM of it could grow, by what the template says: 0 and NO, as Sunstone writes, ask for nothing.
+fn grows(value: &Value) -> bool {
+    let asks = |text: &str| !matches!(text.trim().to_ascii_uppercase().as_str(), "" | "0" | "NO");
+    match value {
+        Value::Single(text) => asks(text),
+        Value::Vector(pairs) => pairs.iter().any(|(_, text)| asks(text)),
+    }
+}
+
 impl Of<'_> {
     fn one(&self, row: &Row, value: &Value, body: &Template) -> Option<Said> {
         let path = row.path();
         let by_us = self.wanted.placement == Placement::Thiao;
         match (row.rule, value) {
             (Rule::Kept | Rule::Ours, _) => None,
+            (Rule::Growth, value) => grows(value).then(|| {
+                (
+                    Verdict::Warn,
+                    "it does not hold: a VM is as big as Slurm says, and does not grow".to_owned(),
+                    format!("take {path} out of the template"),
+                )
+            }),
             (Rule::Scheduler(verdict), _) => by_us.then(|| {
                 (
                     verdict,
@@ -292,6 +311,15 @@ impl Of<'_> {
             )
         })
     }
+}
+
+/// Whether OpenNebula makes a VM of it at all: it does not when it cannot read what it is to fill in.
+pub(super) fn makes_one(body: &Template) -> bool {
+    let mut contexts = body.0.iter().filter(|(name, _)| name == "CONTEXT");
+    contexts.all(|(_, context)| match context {
+        Value::Vector(pairs) => pairs.iter().all(|(_, text)| variables(text).is_some()),
+        Value::Single(_) => true,
+    })
 }
 
 /// What stands in a script and is no variable of OpenNebula's, and the cure.

@@ -223,16 +223,21 @@ fn template(
     good: String,
     vms: usize,
 ) -> Vec<Finding> {
-    let mut found = vec![match cards::trouble(set, wanted, body) {
-        Some((why, cure)) => Finding::bad(what, format!("nodeset {}: {why}", set.name)).advice(cure),
-        None => Finding::ok(what, good),
-    }];
     let of = attributes::Of {
         set,
         wanted,
         hosts: seen.hosts.as_deref().unwrap_or_default(),
         vms,
     };
+    let mut found = Vec::new();
+    match cards::trouble(set, wanted, body) {
+        Some((why, cure)) => {
+            found.push(Finding::bad(what, format!("nodeset {}: {why}", set.name)).advice(cure));
+        }
+        // What is told of CONTEXT says why.
+        None if !attributes::makes_one(body) => {}
+        None => found.push(Finding::ok(what, good)),
+    }
     found.extend(attributes::judge(body, what, &of));
     found
 }

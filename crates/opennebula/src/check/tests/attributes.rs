@@ -61,9 +61,25 @@ fn what_the_scheduler_alone_follows_is_told_where_it_is_not_asked() {
         by_one.placement = Placement::OpenNebula;
         assert_eq!(said(text, &by_one, attribute), None, "{text}");
     }
+    for (text, attribute) in [
+        ("MEMORY_MAX = 99", "MEMORY_MAX"),
+        ("MEMORY_SLOTS = 2", "MEMORY_SLOTS"),
+        ("VCPU_MAX = 8", "VCPU_MAX"),
+        ("HOT_RESIZE = [ MEMORY_HOT_ADD_ENABLED = YES ]", "HOT_RESIZE"),
+    ] {
+        told(
+            text,
+            &wanted(),
+            attribute,
+            Verdict::Warn,
+            "does not grow",
+            "take ",
+        );
+    }
     for text in [
         "CPU_MODEL = [ MODEL = host-passthrough ]",
-        "MEMORY_MAX = 99",
+        "MEMORY_MAX = 0",
+        "HOT_RESIZE = [ CPU_HOT_ADD_ENABLED = NO ]",
         "NIC_DEFAULT = [ MODEL = virtio ]",
     ] {
         let found = judge(&with(&format!("{NIC}{text}")), &wanted());
@@ -222,6 +238,13 @@ fn scripts_that_opennebula_would_change_are_told() {
     ] {
         assert_eq!(said(&context(kept), &wanted(), "CONTEXT"), None, "{kept}");
     }
+    // It is not called good in the same breath.
+    let is_good = |text: &str| {
+        let found = judge(&with(&format!("{NIC}{text}")), &wanted());
+        let good = |finding: &Finding| finding.what == "template worker" && finding.verdict == Verdict::Ok;
+        found.iter().any(good)
+    };
+    assert!(!is_good("CONTEXT = [ A = \"$(x)\" ]") && is_good("CONTEXT = [ A = \"$HOME\" ]"));
     let other = "CONTEXT = [ GW = \"$NETWORK[GATEWAY, NAME=\\\"fg1\\\"]\", VMID = $VMID, A = \"$HOME\" ]";
     assert_eq!(said(other, &wanted(), "CONTEXT"), None);
     told(
