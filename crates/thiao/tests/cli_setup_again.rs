@@ -307,3 +307,14 @@ fn defaults_of_nodes_that_harm_ours_are_told() {
         "{out}{err}"
     );
 }
+
+#[test]
+fn a_default_partition_that_is_none_of_ours_is_refused() {
+    let place = Place::new();
+    let (code, _, err) = place.setup(&["--default-partition", "nope"]);
+    assert!(
+        code == 1 && err.contains("no nodeset has the partition nope"),
+        "{err}"
+    );
+    assert!(!place.path("etc").exists() && !place.path("hooks").exists());
+}

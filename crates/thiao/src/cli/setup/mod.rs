@@ -65,6 +65,11 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let slurm_conf = slurm_conf(config.slurm.conf.clone(), present.as_ref().ok());
     let place_of_lines = place_of_lines(how, &slurm_conf)?;
     let mut fragment = fragment(&config, version, how);
+    if let Some(name) = &fragment.default_partition
+        && !fragment.nodes.iter().any(|line| line.partition == *name)
+    {
+        bail!("nothing was written: no nodeset has the partition {name}, which is to be the default");
+    }
     let earlier = site::earlier(&place_of_lines);
     let hooks = site::hooks_in_effect(present.as_ref().ok(), &how.hooks);
     let own = site::own(present.as_ref().ok(), &hooks, version, earlier.as_ref());
@@ -352,13 +357,6 @@ fn advice(
              the lines have only what earlier ones kept; start it and repeat"
         )],
     };
-    if let Some(name) = &fragment.default_partition
-        && !fragment.nodes.iter().any(|line| line.partition == *name)
-    {
-        warnings.push(format!(
-            "no nodeset has the partition {name}: it does not become the default"
-        ));
-    }
     warnings.extend(notes);
     let mut text = String::new();
     for warning in warnings {
