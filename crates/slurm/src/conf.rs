@@ -242,6 +242,7 @@ pub(crate) fn write_nodes(
     default: Option<&str>,
     times: Timeouts,
     forms: MemoryForms,
+    quirks: Quirks,
 ) {
     for line in lines {
         line.write(to);
@@ -254,7 +255,7 @@ pub(crate) fn write_nodes(
         }
         done.push(name);
         let here: Vec<&NodeLine> = lines.iter().filter(|l| l.partition == name).collect();
-        write_partition(to, name, &here, default == Some(name), times, forms);
+        write_partition(to, name, &here, default == Some(name), times, forms, quirks);
     }
 }
 
@@ -268,6 +269,7 @@ fn write_partition(
     is_default: bool,
     times: Timeouts,
     forms: MemoryForms,
+    quirks: Quirks,
 ) {
     let nodes: Vec<&str> = here.iter().map(|line| line.nodes.as_str()).collect();
     let yes_no = if is_default { "YES" } else { "NO" };
@@ -276,6 +278,10 @@ fn write_partition(
     let job_mode = here.iter().any(|line| line.job.is_some());
     let shared = if job_mode { "NO" } else { "EXCLUSIVE" };
     let memory = memory(here, forms);
+    let more = match quirks.newer_partitions {
+        true => " MaxCPUsPerSocket=UNLIMITED PowerDownOnIdle=NO",
+        false => "",
+    };
     let Timeouts {
         resume_s,
         suspend_s,
@@ -285,7 +291,7 @@ fn write_partition(
         to,
         "PartitionName={name} Nodes={} Default={yes_no} State=UP MaxTime=INFINITE DefaultTime=INFINITE \
          MinNodes=0 MaxNodes=UNLIMITED MaxCPUsPerNode=UNLIMITED OverSubscribe={shared} ExclusiveUser=NO LLN=NO \
-         Hidden=NO RootOnly=NO ReqResv=NO {memory} ResumeTimeout={resume_s} SuspendTimeout={suspend_s} \
+         Hidden=NO RootOnly=NO ReqResv=NO{more} {memory} ResumeTimeout={resume_s} SuspendTimeout={suspend_s} \
          SuspendTime={idle_s}",
         nodes.join(","),
     );

@@ -102,6 +102,7 @@ impl Fragment {
             self.default_partition.as_deref(),
             self.timeouts,
             self.memory,
+            quirks,
         );
         text
     }

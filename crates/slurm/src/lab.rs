@@ -117,6 +117,7 @@ impl Lab {
             self.default_partition.as_deref(),
             self.timeouts,
             MemoryForms::default(),
+            self.quirks,
         );
         text
     }

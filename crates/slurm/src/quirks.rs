@@ -30,6 +30,9 @@ pub struct Quirks {
     /// Whether slurmctld looks up the names of a job's nodes, under its locks, when the job leaves them before
     /// they are up (`set_job_node_addrs`, 23.11 and later).
     pub looks_up_nodes: bool,
+    /// Whether partitions have `MaxCPUsPerSocket` and `PowerDownOnIdle` (23.02 and later; 22.05 does not start
+    /// with them).
+    pub newer_partitions: bool,
     /// Whether the main scheduler starts no job on a cluster without accounting, and says `InvalidAccount`: 23.11
     /// has no plugin any more for "none", and takes its silence for an error. Seen on 23.11.11 and 24.05.8, not
     /// on 24.11.5; with slurmdbd all is well (23.11.11).
@@ -48,6 +51,7 @@ impl Quirks {
             private_cloud: version < Version::new(23, 2, 0),
             reg_addrs: version < Version::new(23, 11, 0),
             looks_up_nodes: version >= Version::new(23, 11, 0),
+            newer_partitions: version >= Version::new(23, 2, 0),
             needs_accounting: version >= Version::new(23, 11, 0) && version < Version::new(24, 11, 0),
         }
     }
@@ -99,6 +103,7 @@ mod tests {
     fn each_release_has_its_own() {
         let of = |major, minor| Quirks::of(Version::new(major, minor, 3));
         assert_eq!((of(22, 5).gres, of(23, 2).gres), ("gres:", "gres/"));
+        assert!(!of(22, 5).newer_partitions && of(23, 2).newer_partitions);
         assert!(of(23, 2).reg_addrs && !of(23, 11).reg_addrs);
         assert!(!of(22, 5).looks_up_nodes && of(24, 11).looks_up_nodes);
         let needs: Vec<bool> = [(23, 2), (23, 11), (24, 5), (24, 11)]

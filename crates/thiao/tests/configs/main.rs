@@ -16,6 +16,7 @@ use std::process::Command;
 use thiao_core::view::{Gate, JobState};
 use thiao_slurm::Admission;
 use thiao_slurm::conf::Timeouts;
+use thiao_slurm::{Version, installed_version};
 
 /// A site's configuration, and what is to come of ours in it.
 struct Site {
@@ -34,6 +35,8 @@ struct Site {
     args: &'static [&'static str],
     /// Whether a job can run with what doctor says.
     runs: bool,
+    /// The first release that knows its keys.
+    since: Version,
 }
 
 impl Site {
@@ -47,6 +50,7 @@ impl Site {
         said: &[],
         args: &[],
         runs: true,
+        since: Version::new(22, 5, 0),
     };
 }
 
@@ -190,6 +194,11 @@ impl Lived {
 
 /// A site from setup to a job.
 fn lives(dir: PathBuf, site: &Site) {
+    let version = installed_version(None).unwrap();
+    if version < site.since {
+        eprintln!("skipped: Slurm {version} does not know these keys");
+        return;
+    }
     let mut lived = Lived::new(dir, site);
     lived.setup();
     lived.include(site.after);

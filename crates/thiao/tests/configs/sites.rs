@@ -23,6 +23,11 @@ sites! {
                PartitionName=batch Nodes=cn[01-04]\n",
         args: &["-N2", "--time=2-0"],
     }
+    partitions_with_newer_defaults: {
+        since: Version::new(23, 2, 0),
+        conf: "NodeName=cn[01-02] NodeAddr=10.9.0.[201-202] CPUs=8 RealMemory=16000\n\
+               PartitionName=DEFAULT MaxCPUsPerSocket=1 PowerDownOnIdle=YES\nPartitionName=batch Nodes=cn[01-02]\n",
+    }
     some_cpus_kept_by_default: {
         conf: "NodeName=DEFAULT CPUSpecList=0 Sockets=1 CoresPerSocket=8 RealMemory=16000 State=UNKNOWN\n\
                NodeName=cn[01-02] NodeAddr=10.9.0.[201-202] CPUs=8\nPartitionName=batch Nodes=cn[01-02]\n",
