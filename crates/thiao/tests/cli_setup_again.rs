@@ -299,11 +299,11 @@ fn defaults_of_nodes_that_harm_ours_are_told() {
     let place = Place::new();
     place.slurmctld_says("22.05.8", "", "", "");
     std::fs::create_dir(place.path("etc")).unwrap();
-    let conf = "NodeName=DEFAULT CPUs=8 CPUSpecList=0\nNodeName=cn1\n";
+    let conf = "NodeName=DEFAULT CPUs=8 SocketsPerBoard=2\nNodeName=cn1\n";
     write(&place.path("etc/slurm.conf"), conf, 0o644);
     let (code, out, err) = place.setup(&["--dry-run"]);
     assert!(
-        code == 0 && out.contains("Note: NodeName=DEFAULT of slurm.conf has CPUSpecList"),
+        code == 0 && out.contains("Note: NodeName=DEFAULT of slurm.conf has SocketsPerBoard"),
         "{out}{err}"
     );
 }
