@@ -29,7 +29,7 @@ use thiao_core::finding::{Verdict, worst};
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::site::Site;
-use thiao_slurm::{Slurm, Version};
+use thiao_slurm::{Slurm, SlurmError, Version};
 
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
     fits_slurm_conf(&how.hooks)?;
@@ -50,113 +50,24 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         config.slurm.timeout,
     );
     let present = slurm.config();
-    let of_slurmctld = present.as_ref().ok().and_then(thiao_slurm::Config::version);
-    let version = match &how.slurm_version {
-        Some(text) => {
-            Version::parse(text).with_context(|| format!("{text} is no Slurm release; write e.g. 22.05"))?
-        }
-        None => match of_slurmctld {
-            Some(version) => version,
-            None => slurm
-                .version()
-                .context("which Slurm is it? Name its release with --slurm-version")?,
-        },
-    };
+    let version = version(how, present.as_ref().ok(), &slurm)?;
     let slurm_conf = slurm_conf(config.slurm.conf.clone(), present.as_ref().ok());
-    let place_of_lines = place_of_lines(how, &slurm_conf)?;
-    let mut fragment = fragment(&config, version, how);
-    if let Some(name) = &fragment.default_partition
-        && !fragment.nodes.iter().any(|line| line.partition == *name)
-    {
-        bail!("nothing was written: no nodeset has the partition {name}, which is to be the default");
-    }
-    let earlier = site::earlier(&place_of_lines);
-    let hooks = site::hooks_in_effect(present.as_ref().ok(), &how.hooks);
-    let own = site::own(present.as_ref().ok(), &hooks, version, earlier.as_ref());
-    let (joined, mut notes) = site::programs(&own);
-    fragment.joined = joined;
-    if let Ok(present) = &present {
-        let before = site::earlier_text(&place_of_lines);
-        let (known, unread) = Known::ask(&slurm, present, &hooks, &fragment, before.as_deref());
-        fragment.memory = known.memory_forms();
-        let taken = known.taken();
-        if !taken.is_empty() && !how.force && !how.dry_run {
-            bail!(
-                "nothing was written: {}. Give ours other names in {}, or repeat with --force",
-                taken.join("; "),
-                place.display()
-            );
-        }
-        notes.extend(unread);
-        notes.extend(taken);
-        notes.extend(site::harmful(&slurm, present, &config, &slurm_conf));
-        notes.extend(known.with_ours(version));
-    }
-    let text = fragment.render(&own);
-    let mut pieces = pieces(&config, how, &place_of_lines, text.clone())?;
-    pieces.extend(site::scripts(&fragment, &config));
-    let script = script::job_submit(&config, how, &place_of_lines)?;
-    notes.extend(script.as_ref().and_then(|script| script.note.clone()));
-    let leaves = match &script {
-        Some(_) => Leaves::No,
-        None => script::leaves(&place_of_lines, &slurm_conf, &own)?,
+    let lines = place_of_lines(how, &slurm_conf)?;
+    let asked = Asked {
+        slurm: &slurm,
+        present: &present,
+        version,
+        slurm_conf: &slurm_conf,
     };
-    if let Leaves::Stays(note) = &leaves {
-        notes.push(note.clone());
-    }
-    let kept = script.as_ref().and_then(|script| script.kept.clone());
-    pieces.extend(script.map(|script| script.piece));
-    if let (Err(error), false, false) = (&present, how.force, how.dry_run) {
-        forgets_nothing(&pieces, &place_of_lines, error)?;
-    }
+    let mut plan = plan(&config, how, &asked, &lines)?;
     if let Some(text) = &new {
         let settings = Piece {
             path: place.to_owned(),
             what: What::Settings(text.clone()),
         };
-        pieces.insert(0, settings);
+        plan.pieces.insert(0, settings);
     }
-
-    let mut foreign = Vec::new();
-    let mut places = String::new();
-    for piece in &pieces {
-        let theirs_is_kept = kept.as_ref().is_some_and(|(from, _)| *from == piece.path);
-        let (verb, tone) = match look(piece)? {
-            // It has another name by then.
-            Found::Foreign(_) if theirs_is_kept => ("new", Tone::Good),
-            Found::Same => ("is right", Tone::Faint),
-            Found::Nothing => ("new", Tone::Good),
-            Found::Older => ("replaced", Tone::Busy),
-            Found::Foreign(what) => {
-                foreign.push(format!("{} ({what})", piece.path.display()));
-                ("somebody else's", Tone::Bad)
-            }
-        };
-        let target = match (&piece.what, pieces::kept_as(piece)?) {
-            (What::Link(target), _) => format!(" -> {}", target.display()),
-            (_, Some(old)) if !theirs_is_kept => format!(" (what was there: {})", old.display()),
-            (What::File(_) | What::Program(_) | What::Settings(_), _) => String::new(),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            places,
-            "{} {}{target}",
-            printer.toned(&format!("{verb:<16}"), tone),
-            piece.path.display()
-        );
-    }
-    if let Some((verb, path)) = leaves.line(&place_of_lines) {
-        let verb = printer.toned(&format!("{verb:<16}"), Tone::Busy);
-        let _ = writeln!(places, "{verb} {}", path.display());
-    }
-    let in_the_way = !foreign.is_empty() && !how.force && !how.dry_run;
-    if in_the_way {
-        bail!(
-            "nothing was written: {} in the way; look, then repeat with --force, or choose other places with \
-             --hooks and --fragment",
-            foreign.join(", ")
-        );
-    }
+    let places = plan.list(printer, how, &lines)?;
     let checked = doctor::provider(&config, how.try_vm).findings;
     let _ = write!(report, "Checks:\n{}\n", findings::draw(printer, &checked));
     let bad = worst(&checked) == Verdict::Bad;
@@ -169,36 +80,179 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         );
     }
     report.push_str(&places);
-    let steps = fragment.next_steps(&text, &place_of_lines, &slurm_conf);
-    let advice = advice(&fragment, &present, &hooks, &steps, notes);
+    let steps = plan.fragment.next_steps(&plan.text, &lines, &slurm_conf);
+    let advice = advice(&plan, &present, &steps);
     if how.dry_run {
-        if let Some(text) = &new {
-            let _ = write!(report, "\n{}:\n{text}", place.display());
-        }
-        let _ = write!(report, "\n{}:\n{text}\n", place_of_lines.display());
-        for piece in &pieces {
-            if let (What::File(script) | What::Program(script), true) =
-                (&piece.what, piece.path != place_of_lines)
-            {
-                let _ = write!(report, "{}:\n{script}\n", piece.path.display());
-            }
-        }
+        let settings = new.map(|text| format!("\n{}:\n{text}", place.display()));
+        report.push_str(&settings.unwrap_or_default());
+        report.push_str(&plan.shown(&lines));
         return Ok(printer.print(&format!("{report}{advice}"))?);
     }
-    if let Some((from, to)) = &kept {
-        std::fs::rename(from, to)
-            .with_context(|| format!("{} cannot be kept as {}", from.display(), to.display()))?;
-    }
-    for piece in &pieces {
-        write(piece).with_context(|| format!("{} cannot be written", piece.path.display()))?;
-    }
-    leaves.carry_out(&place_of_lines)?;
+    plan.carry_out(&lines)?;
     Ok(printer.print(&format!("{report}\n{advice}"))?)
+}
+
+/// Who was asked what is in effect, and what was said.
+struct Asked<'a> {
+    slurm: &'a Slurm,
+    present: &'a Result<thiao_slurm::Config, SlurmError>,
+    version: Version,
+    slurm_conf: &'a Path,
+}
+
+/// All that is to be done, and said.
+struct Plan {
+    fragment: Fragment,
+    /// Its text.
+    text: String,
+    pieces: Vec<Piece>,
+    /// The site's own script, and the name by which it is kept.
+    kept: Option<(PathBuf, PathBuf)>,
+    leaves: Leaves,
+    notes: Vec<String>,
+    /// The hooks' folder that is in effect.
+    hooks: PathBuf,
+}
+
+/// The Slurm that reads the lines.
+fn version(how: &Setup, present: Option<&thiao_slurm::Config>, slurm: &Slurm) -> anyhow::Result<Version> {
+    if let Some(text) = &how.slurm_version {
+        return Version::parse(text).with_context(|| format!("{text} is no Slurm release; write e.g. 22.05"));
+    }
+    match present.and_then(thiao_slurm::Config::version) {
+        Some(version) => Ok(version),
+        None => slurm
+            .version()
+            .context("which Slurm is it? Name its release with --slurm-version"),
+    }
+}
+
+/// What is to be at `lines` and around it; an error when something of the site's would be lost.
+fn plan(config: &Config, how: &Setup, asked: &Asked<'_>, lines: &Path) -> anyhow::Result<Plan> {
+    let (present, version) = (asked.present.as_ref().ok(), asked.version);
+    let mut fragment = fragment(config, version, how);
+    if let Some(name) = &fragment.default_partition
+        && !fragment.nodes.iter().any(|line| line.partition == *name)
+    {
+        bail!("nothing was written: no nodeset has the partition {name}, which is to be the default");
+    }
+    let earlier = site::earlier(lines);
+    let hooks = site::hooks_in_effect(present, &how.hooks);
+    let own = site::own(present, &hooks, version, earlier.as_ref());
+    let (joined, mut notes) = site::programs(&own);
+    fragment.joined = joined;
+    if let Some(present) = present {
+        let before = site::earlier_text(lines);
+        let (known, unread) = Known::ask(asked.slurm, present, &hooks, &fragment, before.as_deref());
+        fragment.memory = known.memory_forms();
+        let taken = known.taken();
+        if !taken.is_empty() && !how.force && !how.dry_run {
+            bail!(
+                "nothing was written: {}. Give ours other names in {}, or repeat with --force",
+                taken.join("; "),
+                config.file.display()
+            );
+        }
+        notes.extend(unread);
+        notes.extend(taken);
+        notes.extend(site::harmful(asked.slurm, present, config, asked.slurm_conf));
+        notes.extend(known.with_ours(version));
+    }
+    let text = fragment.render(&own);
+    let mut pieces = pieces(config, how, lines, text.clone())?;
+    pieces.extend(site::scripts(&fragment, config));
+    let script = script::job_submit(config, how, lines)?;
+    notes.extend(script.as_ref().and_then(|script| script.note.clone()));
+    let leaves = match &script {
+        Some(_) => Leaves::No,
+        None => script::leaves(lines, asked.slurm_conf, &own)?,
+    };
+    if let Leaves::Stays(note) = &leaves {
+        notes.push(note.clone());
+    }
+    let kept = script.as_ref().and_then(|script| script.kept.clone());
+    pieces.extend(script.map(|script| script.piece));
+    if let (Err(error), false, false) = (asked.present, how.force, how.dry_run) {
+        forgets_nothing(&pieces, lines, error)?;
+    }
+    Ok(Plan {
+        fragment,
+        text,
+        pieces,
+        kept,
+        leaves,
+        notes,
+        hooks,
+    })
+}
+
+impl Plan {
+    /// The list of what is written; an error when something of somebody else's is in the way.
+    fn list(&self, printer: Printer, how: &Setup, lines: &Path) -> anyhow::Result<String> {
+        let mut foreign = Vec::new();
+        let mut places = String::new();
+        let toned = |verb: &str, tone| printer.toned(&format!("{verb:<16}"), tone);
+        for piece in &self.pieces {
+            let theirs_is_kept = self.kept.as_ref().is_some_and(|(from, _)| *from == piece.path);
+            let (verb, tone) = match look(piece)? {
+                // It has another name by then.
+                Found::Foreign(_) if theirs_is_kept => ("new", Tone::Good),
+                Found::Same => ("is right", Tone::Faint),
+                Found::Nothing => ("new", Tone::Good),
+                Found::Older => ("replaced", Tone::Busy),
+                Found::Foreign(what) => {
+                    foreign.push(format!("{} ({what})", piece.path.display()));
+                    ("somebody else's", Tone::Bad)
+                }
+            };
+            let target = match (&piece.what, pieces::kept_as(piece)?) {
+                (What::Link(target), _) => format!(" -> {}", target.display()),
+                (_, Some(old)) if !theirs_is_kept => format!(" (what was there: {})", old.display()),
+                (What::File(_) | What::Program(_) | What::Settings(_), _) => String::new(),
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(places, "{} {}{target}", toned(verb, tone), piece.path.display());
+        }
+        if let Some((verb, path)) = self.leaves.line(lines) {
+            let _ = writeln!(places, "{} {}", toned(verb, Tone::Busy), path.display());
+        }
+        if !foreign.is_empty() && !how.force && !how.dry_run {
+            bail!(
+                "nothing was written: {} in the way; look, then repeat with --force, or choose other places with \
+                 --hooks and --fragment",
+                foreign.join(", ")
+            );
+        }
+        Ok(places)
+    }
+
+    /// What the files would be, the lines first.
+    fn shown(&self, lines: &Path) -> String {
+        let mut text = format!("\n{}:\n{}\n", lines.display(), self.text);
+        for piece in self.pieces.iter().filter(|piece| piece.path != lines) {
+            if let What::File(script) | What::Program(script) = &piece.what {
+                let _ = write!(text, "{}:\n{script}\n", piece.path.display());
+            }
+        }
+        text
+    }
+
+    /// Writes it all.
+    fn carry_out(&self, lines: &Path) -> anyhow::Result<()> {
+        if let Some((from, to)) = &self.kept {
+            std::fs::rename(from, to)
+                .with_context(|| format!("{} cannot be kept as {}", from.display(), to.display()))?;
+        }
+        for piece in &self.pieces {
+            write(piece).with_context(|| format!("{} cannot be written", piece.path.display()))?;
+        }
+        self.leaves.carry_out(lines)
+    }
 }
 
 /// Refuses to write lines anew that have what was merged of the site's own: only slurmctld knows that, and it
 /// does not answer.
-fn forgets_nothing(pieces: &[Piece], lines: &Path, error: &thiao_slurm::SlurmError) -> anyhow::Result<()> {
+fn forgets_nothing(pieces: &[Piece], lines: &Path, error: &SlurmError) -> anyhow::Result<()> {
     let Some(piece) = pieces.iter().find(|piece| piece.path == lines) else {
         return Ok(());
     };
@@ -339,17 +393,11 @@ fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow
 }
 
 /// What does not go together, and what comes next.
-fn advice(
-    fragment: &Fragment,
-    present: &Result<thiao_slurm::Config, thiao_slurm::SlurmError>,
-    hooks: &Path,
-    steps: &[String],
-    notes: Vec<String>,
-) -> String {
+fn advice(plan: &Plan, present: &Result<thiao_slurm::Config, SlurmError>, steps: &[String]) -> String {
     let mut warnings = match present {
         Ok(present) => Fragment {
-            hooks: hooks.to_owned(),
-            ..fragment.clone()
+            hooks: plan.hooks.clone(),
+            ..plan.fragment.clone()
         }
         .conflicts(present),
         Err(error) => vec![format!(
@@ -357,7 +405,7 @@ fn advice(
              the lines have only what earlier ones kept; start it and repeat"
         )],
     };
-    warnings.extend(notes);
+    warnings.extend(plan.notes.iter().cloned());
     let mut text = String::new();
     for warning in warnings {
         let _ = writeln!(text, "Note: {warning}.");
