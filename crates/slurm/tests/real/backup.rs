@@ -107,6 +107,42 @@ fn a_backup_takes_over_under_running_jobs() {
     backup.wait().unwrap();
 }
 
+/// By an administrator's word, with both alive; and back again.
+#[test]
+fn a_takeover_by_hand_and_back_keeps_running_jobs() {
+    let Some(dir) = inside("backup::a_takeover_by_hand_and_back_keeps_running_jobs") else {
+        return;
+    };
+    let mut ctld = Ctld::start(dir, QUICK, |_| {});
+    let mut backup = with_backup(&mut ctld);
+    let up = |ctld: &Ctld| -> Vec<bool> {
+        let ping = ctld.slurm.ping().unwrap_or_default();
+        ping.controllers.iter().map(|(_, up)| *up).collect()
+    };
+    ctld.until("both slurmctlds answer", |c| up(c) == [true, true]);
+    let job = ctld.sbatch(&["-w", "n1", "--wrap", "sleep 300"]);
+    ctld.until("the job runs", |c| runs(c, job));
+    ctld.run(false, &["scontrol", "takeover"]).unwrap();
+    // The first slurmctld ends by itself; the backup answers for all that it knew.
+    ctld.until("the backup answers for the job", |c| {
+        runs(c, job) && up(c) == [false, true]
+    });
+    ctld.sbatch(&["-w", "n2", "--wrap", "true"]);
+    ctld.until("the backup calls its hooks", |c| {
+        c.hooks().contains(&"Resume n2".to_owned())
+    });
+    // Started again, the first takes over from the backup.
+    ctld.start_again();
+    ctld.until("both answer, and the job runs", |c| {
+        up(c) == [true, true] && runs(c, job)
+    });
+    assert_eq!(ctld.job(job).unwrap().nodes, [node("n1")]);
+    let third = ctld.sbatch(&["-w", "n3", "--wrap", "sleep 300"]);
+    ctld.until("a job gets a node", |c| runs(c, third));
+    backup.kill().unwrap();
+    backup.wait().unwrap();
+}
+
 #[test]
 fn a_node_joins_by_slurms_own_key() {
     let Some(dir) = inside("backup::a_node_joins_by_slurms_own_key") else {
