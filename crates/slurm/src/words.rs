@@ -69,6 +69,12 @@ const LIMITS: [(&str, &[&str]); 4] = [
     ("Max", &["JobsPerAccount", "SubmitJobsPerAccount"]),
 ];
 
+/// Whether squeue's word tells a reason at all.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    !matches!(text.trim(), "" | "None")
+}
+
 /// Reads what squeue prints as a job's reason.
 #[must_use]
 pub fn job_reason(text: &str) -> JobReason {

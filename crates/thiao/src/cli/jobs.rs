@@ -7,6 +7,7 @@ use crate::api::types::{Job, JobVm, JobVms, summary_line};
 use crate::output::{Cell, Printer, clean, clock, json, line, memory, now, span, when};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use thiao_slurm::words;
 
 /// VMs in one answer of the controller's.
 const PAGE: usize = 10_000;
@@ -45,7 +46,7 @@ fn draw_queue(printer: Printer, jobs: &[Job]) -> String {
             Cell::maybe(job.start.map(|at| when(at, now))),
             Cell::from(
                 Some(job.reason.as_str())
-                    .filter(|reason| *reason != "None")
+                    .filter(|reason| words::is_reason(reason))
                     .unwrap_or_default(),
             ),
         ]

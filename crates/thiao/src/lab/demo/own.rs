@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Instant;
+use thiao_core::view::WaitsFor;
+use thiao_slurm::words;
 
 /// How many users the demo has where there can be several.
 const USERS: u32 = 3;
@@ -38,9 +40,6 @@ const WHOLE: JobSize = size(4, 800);
 
 const WAITS: &str = "whole";
 const TAKEN_BACK: &str = "cancelled";
-
-/// Slurm's reason for a job that waits for room.
-const LICENSES: &str = "Licenses";
 
 const fn size(cpus: u32, memory_mb: u64) -> JobSize {
     JobSize { cpus, memory_mb }
@@ -110,7 +109,11 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
     // Slurm gives a reason when its scheduler has come to the job, which may be let go soon after.
     let waited = Cell::new(false);
     let look = |story: &Story| {
-        waited.set(waited.get() || waits(story).is_some_and(|track| track.reason == LICENSES));
+        waited.set(
+            waited.get()
+                || waits(story)
+                    .is_some_and(|track| words::job_reason(&track.reason).has(&WaitsFor::Licenses)),
+        );
     };
     follow(lab, &mut story, show, |story| {
         look(story);

@@ -7,6 +7,7 @@ use super::track::{News, Step, Story, Track};
 use crate::lab::slurm_log::Moment;
 use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
 use std::io::{IsTerminal, Write};
+use thiao_slurm::words;
 
 /// The demo's voice.
 pub struct Show {
@@ -145,9 +146,9 @@ fn live(story: &Story) -> String {
     for track in &story.tracks {
         let name = format!("{} {}", track.job.label(), track.job.name);
         if track.nodes.is_empty() {
-            let reason = match track.reason.as_str() {
-                "" | "None" => String::new(),
-                reason => format!("({reason})"),
+            let reason = match words::is_reason(&track.reason) {
+                true => format!("({})", track.reason),
+                false => String::new(),
             };
             table.add_row([name.as_str(), &reason, &track.state, ""]);
         }
