@@ -1,7 +1,8 @@
 //! Keys of `NodeName=DEFAULT` that no line of ours can undo. They show nowhere but in `slurm.conf` itself.
 
+use crate::conf_lines::{self, Line};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Such keys, in small letters: how they are written, and what they do to our nodes (22.05.8).
 const HARMFUL: &[(&str, &str, &str)] = &[(
@@ -13,8 +14,7 @@ const HARMFUL: &[(&str, &str, &str)] = &[(
 /// What of `slurm.conf` and the files that it includes harms, one sentence each, without a full stop.
 #[must_use]
 pub fn harmful(slurm_conf: &Path) -> Vec<String> {
-    let mut keys = BTreeSet::new();
-    collect(slurm_conf, &mut Vec::new(), &mut keys);
+    let keys = keys(&conf_lines::read(slurm_conf));
     HARMFUL
         .iter()
         .filter(|(key, _, _)| keys.contains(*key))
@@ -27,55 +27,19 @@ pub fn harmful(slurm_conf: &Path) -> Vec<String> {
 }
 
 /// The keys of all such lines, in small letters.
-fn collect(file: &Path, seen: &mut Vec<PathBuf>, keys: &mut BTreeSet<String>) {
-    if seen.iter().any(|other| other == file) {
-        return;
-    }
-    seen.push(file.to_owned());
-    let Ok(text) = std::fs::read_to_string(file) else {
-        return;
-    };
-    for line in lines(&text) {
-        let mut words = line.split_whitespace();
-        match words.next() {
-            Some(word) if word.eq_ignore_ascii_case("include") => {
-                if let Some(name) = words.next() {
-                    collect(&file.with_file_name("").join(name), seen, keys);
-                }
-            }
-            Some(word) if word.eq_ignore_ascii_case("NodeName=DEFAULT") => {
-                let key = |word: &str| Some(word.split_once('=')?.0.to_ascii_lowercase());
-                keys.extend(words.filter_map(key));
-            }
-            Some(_) | None => {}
+fn keys(lines: &[Line]) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for line in lines {
+        let mut words = line.text.split_whitespace();
+        if words
+            .next()
+            .is_some_and(|word| word.eq_ignore_ascii_case("NodeName=DEFAULT"))
+        {
+            let key = |word: &str| Some(word.split_once('=')?.0.to_ascii_lowercase());
+            keys.extend(words.filter_map(key));
         }
     }
-}
-
-/// Lines without comments, those that end in a backslash with the next, and no space around `=`.
-fn lines(text: &str) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    let mut goes_on = false;
-    for line in text.lines() {
-        let line = line.split('#').next().unwrap_or_default().trim_end();
-        let (line, more) = match line.strip_suffix('\\') {
-            Some(line) => (line, true),
-            None => (line, false),
-        };
-        match all.last_mut().filter(|_| goes_on) {
-            Some(last) => {
-                last.push(' ');
-                last.push_str(line);
-            }
-            None => all.push(line.to_owned()),
-        }
-        goes_on = more;
-    }
-    for line in &mut all {
-        let words: Vec<&str> = line.trim().split('=').map(str::trim).collect();
-        *line = words.join("=");
-    }
-    all
+    keys
 }
 
 #[cfg(test)]

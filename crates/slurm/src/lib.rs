@@ -35,6 +35,7 @@
 //! delay of 120 s, ResumeFailProgram called; the node stays DOWN until [`Slurm::return_to_service`].
 
 pub mod conf;
+pub mod conf_lines;
 mod control;
 pub mod defaults;
 pub mod details;

@@ -109,7 +109,7 @@ pub(super) fn leaves(lines: &Path, slurm_conf: &Path, own: &Own) -> anyhow::Resu
              or take lua out",
             usual.display()
         ))
-    } else if undo::including(slurm_conf, lines, &mut Vec::new()).is_none() {
+    } else if undo::including(slurm_conf, lines).is_none() {
         Leaves::Stays(format!(
             "{} is ours, and no nodeset needs it any more: remove it once JobSubmitPlugins of {} has no lua",
             usual.display(),

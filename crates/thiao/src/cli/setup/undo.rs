@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_slurm::conf::HOOKS;
+use thiao_slurm::conf_lines::{self, Line};
 use thiao_slurm::own::Own;
 use thiao_slurm::quirks::NEWEST;
 use thiao_slurm::{Config, Slurm, join, lua};
@@ -153,11 +154,12 @@ impl Placed<'_> {
 
     /// Who still names it, in words.
     fn in_use(&self) -> Option<String> {
-        if let Some((file, line)) = including(self.slurm_conf, self.fragment, &mut Vec::new()) {
+        if let Some(line) = including(self.slurm_conf, self.fragment) {
             return Some(format!(
-                "{} includes {} (line {line}), and without that file no program of Slurm's starts",
-                file.display(),
-                self.fragment.display()
+                "{} includes {} (line {}), and without that file no program of Slurm's starts",
+                line.file.display(),
+                self.fragment.display(),
+                line.number
             ));
         }
         let present = self.present?;
@@ -173,28 +175,8 @@ impl Placed<'_> {
     }
 }
 
-/// The file, and the number of its line, by which slurm.conf includes `wanted`.
-pub(super) fn including(file: &Path, wanted: &Path, seen: &mut Vec<PathBuf>) -> Option<(PathBuf, usize)> {
-    if seen.iter().any(|other| other == file) {
-        return None;
-    }
-    seen.push(file.to_owned());
-    let text = std::fs::read_to_string(file).ok()?;
-    for (number, line) in text.lines().enumerate() {
-        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-        let is_include = words
-            .next()
-            .is_some_and(|word| word.eq_ignore_ascii_case("include"));
-        let Some(name) = words.next().filter(|_| is_include) else {
-            continue;
-        };
-        let path = file.with_file_name("").join(name);
-        if path == wanted {
-            return Some((file.to_owned(), number + 1));
-        }
-        if let Some(found) = including(&path, wanted, seen) {
-            return Some(found);
-        }
-    }
-    None
+/// The line of slurm.conf, or of a file that it includes, by which `wanted` is included.
+pub(super) fn including(slurm_conf: &Path, wanted: &Path) -> Option<Line> {
+    let mut lines = conf_lines::read(slurm_conf).into_iter();
+    lines.find(|line| line.included().is_some_and(|path| path == wanted))
 }
