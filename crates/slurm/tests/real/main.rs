@@ -10,6 +10,7 @@ mod lab;
 mod parts;
 mod ranges;
 mod scenario;
+mod submissions;
 
 use lab::{Ctld, inside, node};
 use rustix::process::Signal;

@@ -1,0 +1,315 @@
+//! `job_submit.lua`: what users submit to partitions of job mode, and change there.
+
+use crate::job_mode::{start, whole};
+use crate::lab::{inside, rules, user_name};
+use std::time::Duration;
+use thiao_core::ids::JobId;
+use thiao_core::options::{Asker, VmOptions};
+use thiao_core::view::{ArrayTasks, Gate, SlurmJob};
+use thiao_slurm::gate::Admission;
+
+#[test]
+fn submissions_are_judged_as_the_controller_judges_them() {
+    let Some(dir) = inside("submissions::submissions_are_judged_as_the_controller_judges_them") else {
+        return;
+    };
+    let ctld = start(dir);
+    let me = user_name();
+    let asker = Asker {
+        partition: "jobs",
+        account: "",
+        user: &me,
+    };
+    for text in [
+        "share=25",
+        "share=75 template=small",
+        " template=big\tshare=+50 ",
+        "share=24",
+        "share=76",
+        "template=other",
+        "template=small image=deb-12",
+        "image=deb-12 keep-on-failure",
+        "image=deb-13",
+        "keep-on-failure share=30",
+        "keep-on-failure=yes",
+        "share=0",
+        "share=101",
+        "share=",
+        "share",
+        "share=1e1",
+        "share=0x20",
+        "template=a/b",
+        "template=",
+        "x",
+        "x=y=z",
+        "share=30 share=30",
+        "image=$(x)",
+        "image=a'b\"c",
+        "share=99999999999999999999",
+        "=",
+        "%s %d %%",
+    ] {
+        let ours = VmOptions::parse(text).and_then(|o| o.check(&rules(), asker).map(|()| o));
+        match (ours, ctld.submit(Some(text), &["-H", "--wrap", "true"])) {
+            (Ok(options), Ok(job)) => {
+                let job = ctld.seen(job);
+                assert_eq!(job.admin_comment, Some(format!("vm: {options}")), "{text}");
+                assert_eq!((job.partition.as_str(), job.gate), ("jobs", Gate::Waits));
+            }
+            (Err(why), Err(said)) => {
+                // A quoted word may be quoted in another way.
+                let why = why.split(['"', '\\']).next_back().unwrap();
+                assert!(said.contains(why), "{text}: {why} not in {said}");
+            }
+            (ours, theirs) => panic!("{text}: {ours:?}, but {theirs:?}"),
+        }
+    }
+
+    let refused = |options: Option<&str>, args: &[&str], why: &str| {
+        let args = [args, &["-H", "--wrap", "true"]].concat();
+        let said = ctld.submit(options, &args).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    };
+    for list in ["jobs,vm", "vm,jobs", "jobs,jobs"] {
+        refused(None, &["-p", list], "is named alone");
+        refused(Some("share=50"), &["-p", list], "is named alone");
+    }
+    refused(
+        Some("share=50"),
+        &["-p", "vm"],
+        "partition vm gives jobs no VMs of their own: leave share=50 out",
+    );
+    for licenses in ["vm_room", "a,vm_room:1", "vm_room:0;a"] {
+        refused(None, &["-L", licenses], "the licence vm_room");
+        refused(None, &["-p", "jobs", "-L", licenses], "the licence vm_room");
+    }
+    let tres = |job: JobId| {
+        ctld.run(false, &["squeue", "-h", "-j", &job.to_string(), "-o", "%b"])
+            .unwrap()
+    };
+    let put = |options: Option<&str>, args: &[&str]| {
+        let job = ctld
+            .submit(options, &[args, &["-H", "--wrap", "true"]].concat())
+            .unwrap();
+        (ctld.seen(job), tres(job).trim().to_owned())
+    };
+    // Of tsub, without options and without a partition.
+    assert_eq!(put(Some(""), &[]).0.partition, "jobs");
+    let (job, gres) = put(None, &[]);
+    assert_eq!(
+        (job.partition.as_str(), job.gate, gres.as_str()),
+        ("vm", Gate::Open, "N/A")
+    );
+    assert_eq!(put(Some(""), &["-p", "vm"]).0.gate, Gate::Open);
+    assert_eq!(put(None, &["-p", "jobs", "--gres=vm:3"]).1, ctld.vm());
+    let (job, _) = put(None, &["-p", "jobs", "-L", "a:2"]);
+    assert_eq!(
+        (job.licenses.as_str(), job.gate, job.has_options),
+        ("a:2", Gate::Waits, false)
+    );
+
+    // A job hands its environment on, but not what was asked of its own VMs.
+    let out = ctld.dir.join("out");
+    let job = ctld
+        .submit(
+            Some("share=50"),
+            &[
+                "-p",
+                "jobs",
+                "--export=NONE",
+                "-o",
+                out.to_str().unwrap(),
+                "--wrap",
+                "env",
+            ],
+        )
+        .unwrap();
+    ctld.admit(&[whole(job, "")]);
+    ctld.until("it ran", |c| c.job(job).is_none());
+    let env = std::fs::read_to_string(&out).unwrap();
+    assert!(env.lines().any(|line| line == "SLURM_THIAO_VM=-"), "{env}");
+    assert_eq!(put(Some("-"), &[]).0.partition, "vm");
+
+    // srun waits as any other, and each part of a heterogeneous job.
+    let conf = ctld.conf.clone();
+    let mut srun = std::process::Command::new("srun")
+        .args(["-p", "jobs", "hostname"])
+        .env("SLURM_CONF", conf)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    ctld.until("srun's job waits", |c| {
+        let jobs = c.slurm.look().unwrap().jobs;
+        jobs.values()
+            .any(|j| j.name == "hostname" && j.gate == Gate::Waits && !j.requeue)
+    });
+    srun.kill().unwrap();
+    srun.wait().unwrap();
+    let first = ctld.sbatch(&["-p", "jobs", "-c2", "--wrap", "true", ":", "-p", "jobs", "-c1"]);
+    let jobs = ctld.slurm.look().unwrap().jobs;
+    let parts: Vec<&SlurmJob> = jobs.values().filter(|j| j.het == Some(first)).collect();
+    assert!(
+        parts.len() == 2 && parts.iter().all(|j| j.gate == Gate::Waits),
+        "{parts:?}"
+    );
+
+    // A script that fails lets nothing pass.
+    let file = ctld.dir.join("job_submit.lua");
+    let script = std::fs::read_to_string(&file).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    std::fs::write(
+        &file,
+        script.replace("local own = own_partition(asked)", "local own = nil .. asked"),
+    )
+    .unwrap();
+    refused(None, &["-p", "jobs"], "job_submit.lua of Thiao failed");
+    // A site's own functions are asked first.
+    let beside = ctld.dir.join("thiao_job_submit.lua");
+    std::fs::write(&beside, script).unwrap();
+    let own = format!(
+        "function slurm_job_submit(job)\n  if job.name == 'no' then return slurm.ERROR end\n  return slurm.SUCCESS\nend\n\
+         function slurm_job_modify() return slurm.SUCCESS end\nreturn dofile({:?})\n",
+        beside.to_str().unwrap()
+    );
+    std::thread::sleep(Duration::from_millis(1100));
+    std::fs::write(&file, own).unwrap();
+    refused(None, &["-J", "no"], "Unspecified error");
+    assert_eq!(put(None, &["-p", "jobs"]).0.gate, Gate::Waits);
+}
+
+#[test]
+fn changes_by_users_keep_the_gate() {
+    let Some(dir) = inside("submissions::changes_by_users_keep_the_gate") else {
+        return;
+    };
+    let ctld = start(dir);
+    // Dependencies and holds are Slurm's, whatever the gate.
+    let first = ctld.sbatch(&["-p", "jobs", "--wrap", "true"]);
+    let after = format!("--dependency=afterok:{first}");
+    let second = ctld.sbatch(&["-p", "jobs", &after, "--wrap", "true"]);
+    ctld.run(false, &["scontrol", "hold", &first.to_string()])
+        .unwrap();
+    ctld.admit(&[whole(first, ""), whole(second, "")]);
+    ctld.until("it waits for the first", |c| {
+        c.seen(second).reason.text == "Dependency"
+    });
+    ctld.run(false, &["scontrol", "release", &first.to_string()])
+        .unwrap();
+    ctld.until("one after the other", |c| c.job(second).is_none());
+
+    // Moved by the controller, as `tsub JOBID` does.
+    let job = ctld.sbatch(&["-H", "-L", "a:1", "--wrap", "true"]);
+    ctld.slurm
+        .move_job(job, "jobs", "a:1", Some("vm: share=50"))
+        .unwrap();
+    let seen = ctld.seen(job);
+    assert_eq!(
+        (seen.partition.as_str(), seen.gate, seen.licenses.as_str()),
+        ("jobs", Gate::Waits, "a:1")
+    );
+    assert!(seen.has_options);
+    ctld.slurm
+        .comment(job, "vm: share=50; two\nlines | and bars")
+        .unwrap();
+    assert_eq!(
+        ctld.seen(job).admin_comment.as_deref(),
+        Some("vm: share=50; two lines | and bars")
+    );
+
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("nobody else can be played without root");
+        return;
+    }
+    let submit = |args: &[&str]| {
+        let words = [
+            &["sbatch", "--parsable", "-H", "-o", "/dev/null"],
+            args,
+            &["--wrap", "true"],
+        ]
+        .concat();
+        JobId(ctld.run(true, &words).unwrap().trim().parse().unwrap())
+    };
+    let of_user = |job: JobId, changes: &str| {
+        let id = format!("JobId={job}");
+        let changes: Vec<&str> = changes.split(' ').collect();
+        ctld.run(true, &[&["scontrol", "update", &id], changes.as_slice()].concat())
+    };
+    let is = |job: JobId, partition: &str, gate: Gate, licenses: &str, tres: &str| {
+        let seen = ctld.seen(job);
+        assert_eq!(
+            (seen.partition.as_str(), seen.gate, seen.licenses.as_str()),
+            (partition, gate, licenses)
+        );
+        let said = ctld
+            .run(false, &["squeue", "-h", "-j", &job.to_string(), "-o", "%b"])
+            .unwrap();
+        assert_eq!(said.trim(), tres);
+    };
+    let job = submit(&["-p", "jobs", "-L", "a:1"]);
+    for (change, licenses) in [
+        ("Licenses=", ""),
+        ("Licenses=a:2", "a:2"),
+        ("Licenses=vm_room:0", ""),
+        ("Licenses=a,vm_room:1", "a"),
+        ("Gres=vm:4", "a"),
+        ("Partition=jobs", "a"),
+    ] {
+        of_user(job, change).unwrap();
+        is(job, "jobs", Gate::Waits, licenses, &ctld.vm());
+    }
+    // Slurm takes no generic resource off a job: it would run nowhere else.
+    for out in ["Partition=vm", "Partition=vm TresPerNode="] {
+        let said = of_user(job, out).unwrap_err();
+        assert!(said.contains("Invalid generic resource"), "{said}");
+        is(job, "jobs", Gate::Waits, "a", &ctld.vm());
+    }
+    for list in ["jobs,vm", "vm,jobs"] {
+        let said = of_user(job, &format!("Partition={list}")).unwrap_err();
+        assert!(said.contains("Invalid partition"), "{said}");
+    }
+    assert!(of_user(job, "AdminComment=vm: share=100").is_err());
+    // Let go, it keeps being so.
+    ctld.admit(&[whole(job, "a")]);
+    of_user(job, "Licenses=a:3").unwrap();
+    is(job, "jobs", Gate::Open, "a:3", &ctld.vm());
+
+    let job = submit(&["-L", "a:1"]);
+    assert!(of_user(job, "Licenses=vm_room").is_err());
+    of_user(job, "Partition=jobs").unwrap();
+    is(job, "jobs", Gate::Waits, "a:1", &ctld.vm());
+    ctld.run(true, &["scontrol", "release", &job.to_string()])
+        .unwrap();
+    ctld.admit(&[whole(job, "a:1")]);
+    ctld.until("it ran", |c| c.job(job).is_none());
+
+    // Tasks of one array at different sides of the gate.
+    let array = submit(&["-p", "jobs", "--array=0-3"]);
+    let some = Admission {
+        job: array,
+        array: Some(ArrayTasks {
+            job: array,
+            tasks: vec![1],
+        }),
+        nodes: None,
+        licenses: String::new(),
+    };
+    ctld.admit(&[some]);
+    of_user(array, "Licenses=a:1").unwrap();
+    let jobs = ctld.slurm.look().unwrap().jobs;
+    let mut gates: Vec<_> = jobs
+        .values()
+        .filter(|j| j.key() == array)
+        .map(|j| {
+            (
+                j.array.as_ref().unwrap().tasks.clone(),
+                j.gate,
+                j.licenses.as_str(),
+            )
+        })
+        .collect();
+    gates.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(
+        gates,
+        [(vec![0, 2, 3], Gate::Waits, "a:1"), (vec![1], Gate::Open, "a:1")]
+    );
+}
