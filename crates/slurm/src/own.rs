@@ -7,7 +7,7 @@ use crate::info::{Config, Version};
 use crate::join;
 use crate::quirks::Quirks;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a comment begins that says it.
 const MARK: &str = "# Your own: ";
@@ -209,12 +209,16 @@ pub(crate) fn keys(text: &str) -> Vec<&str> {
 /// Whether slurmctld calls one of our programs: then it has read our lines.
 #[must_use]
 pub fn in_effect(present: &Config, hooks: &Path) -> bool {
-    HOOKS.iter().any(|(key, name)| {
+    called(present, hooks).is_some()
+}
+
+/// The first of our programs that slurmctld calls, with its key.
+#[must_use]
+pub fn called(present: &Config, hooks: &Path) -> Option<(&'static str, PathBuf)> {
+    HOOKS.iter().find_map(|(key, name)| {
         let ours = [false, true].map(|joined| join::program(hooks, name, joined));
-        let values = present.values(key);
-        values
-            .into_iter()
-            .any(|value| ours.iter().any(|path| path == Path::new(value)))
+        let mut values = present.values(key).into_iter().map(PathBuf::from);
+        values.find(|path| ours.contains(path)).map(|path| (*key, path))
     })
 }
 

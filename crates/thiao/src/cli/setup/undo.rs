@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::conf_lines::{self, Line};
-use thiao_slurm::own::Own;
+use thiao_slurm::own::{self, Own};
 use thiao_slurm::quirks::NEWEST;
 use thiao_slurm::{Config, Slurm, join, lua};
 
@@ -162,12 +162,7 @@ impl Placed<'_> {
                 line.number
             ));
         }
-        let present = self.present?;
-        let (key, program) = HOOKS.iter().find_map(|(key, name)| {
-            let ours = [false, true].map(|joined| join::program(self.hooks, name, joined));
-            let mut named = present.values(key).into_iter().map(PathBuf::from);
-            named.find(|path| ours.contains(path)).map(|path| (key, path))
-        })?;
+        let (key, program) = own::called(self.present?, self.hooks)?;
         Some(format!(
             "slurmctld calls {} ({key}): it has not been restarted since that was taken out",
             program.display()
