@@ -322,20 +322,11 @@ pub fn plan_without_provider(world: &World, why: &str) -> Plan {
     let mut plan = planner.plan;
     plan.steps
         .retain(|step| matches!(step.action, Action::TurnAway { .. }));
-    plan.held = Plan::idle(Subject::Provider, why).held;
+    plan.held = vec![Held {
+        subject: Subject::Provider,
+        why: why.to_owned(),
+    }];
     plan
-}
-
-impl Plan {
-    fn idle(subject: Subject, why: &str) -> Self {
-        Self {
-            steps: Vec::new(),
-            held: vec![Held {
-                subject,
-                why: why.to_owned(),
-            }],
-        }
-    }
 }
 
 /// Whether a VM that backs nothing can be nobody's: its node has had a later

@@ -72,7 +72,7 @@ const LIMITS: [(&str, &[&str]); 4] = [
 /// Whether squeue's word tells a reason at all.
 #[must_use]
 pub fn is_reason(text: &str) -> bool {
-    !matches!(text.trim(), "" | "None")
+    !matches!(text, "" | "None")
 }
 
 /// Reads what squeue prints as a job's reason.
@@ -108,8 +108,10 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
 
 /// What one word, or a sentence, says; nothing if it says nothing.
 fn waits_for(word: &str) -> Option<WaitsFor> {
+    if !is_reason(word) {
+        return None;
+    }
     Some(match word {
-        "" | "None" => return None,
         "Licenses" => WaitsFor::Licenses,
         "Priority" => WaitsFor::Turn,
         "Resources" => WaitsFor::Nodes,

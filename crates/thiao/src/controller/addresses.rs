@@ -91,10 +91,14 @@ pub fn waiting(world: &World) -> BTreeSet<NodeName> {
         .filter_map(|vm| vm.tag.as_ref().map(|tag| &tag.node))
         .collect();
     let records = world.records.iter();
+    // In every round, for every node: what most of them are not is asked first.
     let waiting = records.filter(|(node, record)| {
-        let wanted = matches!(record.wish, Wish::Early { .. } | Wish::Up { .. });
-        let bare = record.vm.is_none() && !world.busy.contains(*node) && !strays.contains(node);
-        wanted && bare && slurm.nodes.contains_key(*node) && !may_have_registered(slurm, node)
+        matches!(record.wish, Wish::Early { .. } | Wish::Up { .. })
+            && record.vm.is_none()
+            && !world.busy.contains(*node)
+            && !strays.contains(node)
+            && slurm.nodes.contains_key(*node)
+            && !may_have_registered(slurm, node)
     });
     waiting.map(|(node, _)| node.clone()).collect()
 }
