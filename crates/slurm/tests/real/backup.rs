@@ -3,6 +3,7 @@
 use crate::QUICK;
 use crate::lab::{Ctld, host_name, inside, node};
 use rustix::process::Signal;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use thiao_core::ids::JobId;
@@ -57,6 +58,20 @@ fn with_backup(ctld: &mut Ctld) -> Child {
         .unwrap()
 }
 
+/// Which slurmctlds answer, the first before its backup.
+fn up(ctld: &Ctld) -> Vec<bool> {
+    let ping = ctld.slurm.ping().unwrap_or_default();
+    ping.controllers.iter().map(|(_, up)| *up).collect()
+}
+
+/// A slurmctld and its backup, when both answer.
+fn both(dir: PathBuf) -> (Ctld, Child) {
+    let mut ctld = Ctld::start(dir, QUICK, |_| {});
+    let backup = with_backup(&mut ctld);
+    ctld.until("both slurmctlds answer", |c| up(c) == [true, true]);
+    (ctld, backup)
+}
+
 fn runs(ctld: &Ctld, job: JobId) -> bool {
     let seen = ctld.slurm.look().ok();
     seen.is_some_and(|view| view.jobs.get(&job).is_some_and(|j| j.state == JobState::Running))
@@ -67,13 +82,7 @@ fn a_backup_takes_over_under_running_jobs() {
     let Some(dir) = inside("backup::a_backup_takes_over_under_running_jobs") else {
         return;
     };
-    let mut ctld = Ctld::start(dir, QUICK, |_| {});
-    let mut backup = with_backup(&mut ctld);
-    let up = |ctld: &Ctld| -> Vec<bool> {
-        let ping = ctld.slurm.ping().unwrap_or_default();
-        ping.controllers.iter().map(|(_, up)| *up).collect()
-    };
-    ctld.until("both slurmctlds answer", |c| up(c) == [true, true]);
+    let (ctld, mut backup) = both(dir);
     let site = Site::of(&ctld.slurm.config().unwrap());
     let host = |name: &str, address: &str| Host {
         name: name.to_owned(),
@@ -113,13 +122,7 @@ fn a_takeover_by_hand_and_back_keeps_running_jobs() {
     let Some(dir) = inside("backup::a_takeover_by_hand_and_back_keeps_running_jobs") else {
         return;
     };
-    let mut ctld = Ctld::start(dir, QUICK, |_| {});
-    let mut backup = with_backup(&mut ctld);
-    let up = |ctld: &Ctld| -> Vec<bool> {
-        let ping = ctld.slurm.ping().unwrap_or_default();
-        ping.controllers.iter().map(|(_, up)| *up).collect()
-    };
-    ctld.until("both slurmctlds answer", |c| up(c) == [true, true]);
+    let (mut ctld, mut backup) = both(dir);
     let job = ctld.sbatch(&["-w", "n1", "--wrap", "sleep 300"]);
     ctld.until("the job runs", |c| runs(c, job));
     ctld.run(false, &["scontrol", "takeover"]).unwrap();
