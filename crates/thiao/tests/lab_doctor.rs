@@ -4,8 +4,9 @@
 
 mod lab;
 
-use lab::{Lab, thiao, wait};
+use lab::{Lab, text, thiao, wait};
 use serde_json::Value;
+use std::process::Command;
 
 /// All findings that are not good: their verdict, what they are about, and the command that mends it.
 fn wrong(lab: &Lab, more: &[&str]) -> Vec<(String, String, String)> {
@@ -51,5 +52,21 @@ fn lab_doctor_names_what_mends_it() {
     wait("what it named to mend it", 60, || {
         wrong(&lab, &["--try"]).is_empty().then_some(())
     });
+    lab.down();
+}
+
+/// A lab's VMs are on a bridge of the lab's own network, which only its controller sees.
+#[test]
+fn lab_doctor_finds_the_bridge_from_outside() {
+    let lab = Lab::up(&["--cold", "--nodes", "1"]);
+    let settings = lab.dir.join("thiao.toml");
+    let run = Command::new(thiao())
+        .arg("--config")
+        .arg(settings)
+        .arg("doctor")
+        .output()
+        .unwrap();
+    let said = text(&run);
+    assert!(said.contains("bridge: thiao0 is there"), "{said}");
     lab.down();
 }

@@ -6,6 +6,7 @@ use super::types::{
     Vm,
 };
 use super::{JobName, SOCKET, VERSION};
+use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -115,6 +116,14 @@ impl Client {
             connect(&socket, &address)
         };
         matches!(asked(), Err(Errno::NOENT | Errno::CONNREFUSED | Errno::AGAIN))
+    }
+
+    /// The process that listens on the socket, if somebody does.
+    #[must_use]
+    pub fn controller(&self) -> Option<Pid> {
+        let stream = UnixStream::connect(&self.socket).ok()?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+        Some(peer.pid)
     }
 
     /// How it goes.

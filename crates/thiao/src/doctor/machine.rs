@@ -1,5 +1,6 @@
 //! This machine, where it carries the VMs itself.
 
+use rustix::process::Pid;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use thiao_core::finding::Finding;
@@ -12,7 +13,7 @@ pub struct Facts {
     pub kvm: Result<(), String>,
     /// The same of /dev/net/tun.
     pub tun: Result<(), String>,
-    /// Whether the bridge exists.
+    /// Whether the bridge exists where the controller's network is.
     pub bridge: bool,
     /// Where `qemu-system-x86_64` is.
     pub qemu: Option<PathBuf>,
@@ -25,9 +26,9 @@ pub struct Facts {
 /// Where the VMs' own program is looked for after PATH.
 const USUAL_DIRS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
 
-/// Looks at this machine.
+/// Looks at this machine. A controller that runs may have a network of its own, as in a lab.
 #[must_use]
-pub fn look(settings: &Settings) -> Facts {
+pub fn look(settings: &Settings, controller: Option<Pid>) -> Facts {
     let opened = |path: &str| {
         let open = OpenOptions::new().read(true).write(true).open(path);
         open.map(drop).map_err(|error| error.to_string())
@@ -36,9 +37,7 @@ pub fn look(settings: &Settings) -> Facts {
     Facts {
         kvm: opened("/dev/kvm"),
         tun: opened("/dev/net/tun"),
-        bridge: Path::new("/sys/class/net")
-            .join(&settings.network.bridge)
-            .exists(),
+        bridge: has_device(controller, &settings.network.bridge),
         qemu: std::env::split_paths(&path)
             .chain(USUAL_DIRS.iter().map(PathBuf::from))
             .map(|dir| dir.join("qemu-system-x86_64"))
@@ -46,6 +45,18 @@ pub fn look(settings: &Settings) -> Facts {
         agent: readable(&settings.agent),
         key: readable(settings.guest.credentials.file()),
     }
+}
+
+/// Whether a network device is there for this process, or for `other`.
+fn has_device(other: Option<Pid>, name: &str) -> bool {
+    let listed = |of: &str| {
+        let list = std::fs::read_to_string(format!("/proc/{of}/net/dev")).unwrap_or_default();
+        list.lines()
+            .filter_map(|line| line.split_once(':'))
+            .any(|(device, _)| device.trim() == name)
+    };
+    let other = other.map(|pid| pid.as_raw_nonzero().to_string());
+    listed("self") || other.is_some_and(|other| listed(&other))
 }
 
 /// What is wrong with it.
@@ -64,7 +75,7 @@ pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
         .run("usermod -aG kvm slurm && systemctl restart thiaod"),
         (Err(why), AccelChoice::Auto) => Finding::warn(
             "/dev/kvm",
-            format!("cannot be opened ({why}): VMs are emulated, several times slower"),
+            format!("cannot be opened ({why}): without it VMs are emulated, several times slower"),
         )
         .run("usermod -aG kvm slurm && systemctl restart thiaod"),
     };

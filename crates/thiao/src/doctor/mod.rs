@@ -62,11 +62,12 @@ pub struct ProviderChecked {
 
 /// Checks the provider alone. With `tried`, held VMs are made and removed at once.
 #[must_use]
-pub fn provider(config: &Config, tried: bool) -> ProviderChecked {
+pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecked {
     let settings = match &config.provider {
         ProviderSettings::Qemu(settings) => {
+            let facts = machine::look(settings, client.controller());
             return ProviderChecked {
-                findings: machine::judge(&machine::look(settings), settings),
+                findings: machine::judge(&facts, settings),
                 seen: None,
             };
         }
@@ -148,7 +149,7 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
     let facts = slurm_facts(&asked, config);
     let client = Client::new(&config.state_dir);
     let status = client.status();
-    let provider = provider(config, tried);
+    let provider = provider(config, &client, tried);
     let hooks = hooks_folder(&facts, hooks);
 
     let fragment = facts
@@ -300,7 +301,7 @@ fn with_settings(command: &str, file: &Path) -> String {
 
 /// What this user may not see may be right all the same.
 fn not_for_us(finding: &mut Finding) {
-    if finding.verdict == Verdict::Bad && finding.text.contains("Permission denied") {
+    if finding.verdict != Verdict::Ok && finding.text.contains("Permission denied") {
         finding.verdict = Verdict::Warn;
         finding.remedy = Some(Remedy::Run("sudo thiao doctor".to_owned()));
     }

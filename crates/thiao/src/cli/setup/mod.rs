@@ -12,6 +12,7 @@ mod undo;
 
 use super::args::Setup;
 use super::findings;
+use crate::api::client::Client;
 use crate::config::{self, Config};
 use crate::doctor;
 use crate::import::{self, Imported};
@@ -68,7 +69,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         plan.pieces.insert(0, settings);
     }
     let places = plan.list(printer, how, &lines)?;
-    let checked = doctor::provider(&config, how.try_vm).findings;
+    let checked = doctor::provider(&config, &Client::new(&config.state_dir), how.try_vm).findings;
     let _ = write!(report, "Checks:\n{}\n", findings::draw(printer, &checked));
     let bad = worst(&checked) == Verdict::Bad;
     // Settings that are in use stay in use; new ones have to work.
