@@ -244,8 +244,11 @@ impl Slurm {
     /// Allowed while a node is POWERING_UP, and its job starts all the same. The node shows as
     /// `power_down`; 0.1 to 1 s after its job's end SuspendProgram is called, SuspendTimeout later it is
     /// free again. Between the two slurmctld gives it to nobody (`make_node_idle` of 22.05 takes it from the
-    /// available ones), and the job itself has its only `gres/vm`. `POWER_DOWN_ASAP` would drain it as well:
-    /// then jobs that wait are told that their nodes are "DOWN, DRAINED or reserved" instead of the truth.
+    /// available ones), and the job itself has its only `gres/vm`. While it powers up, 24.11 gives it to
+    /// jobs that ask for no `gres/vm`, of a site's own partition: they are turned away.
+    ///
+    /// `POWER_DOWN_ASAP` would drain it as well: then jobs that wait are told that their nodes are "DOWN,
+    /// DRAINED or reserved" instead of the truth.
     ///
     /// # Errors
     /// The first failure; the other nodes were told all the same.

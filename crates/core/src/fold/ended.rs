@@ -135,7 +135,7 @@ impl World {
             Action::EndWithJob { node } => match failure {
                 None => {
                     self.ends_with_job(node);
-                    let text = "Slurm gives it to no other job, and ends it with its own";
+                    let text = "Slurm was asked to power it down as soon as its job is over";
                     (vec![Note::node(node, "own-node", text)], false)
                 }
                 Some(error) => refused(node, "take it for one job's alone", error),
