@@ -13,5 +13,4 @@ pub mod doctor;
 pub mod import;
 pub mod lab;
 pub mod output;
-pub mod state_dir;
 pub mod store;

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use thiao::api::SOCKET;
+use thiao_api::SOCKET;
 
 /// Prints its words and what it sees; ends with `EXIT`, or by the signal `KILL`.
 const SBATCH: &str = r#"#!/bin/sh

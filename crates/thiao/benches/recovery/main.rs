@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use thiao::api::client::Client;
+use thiao_api::client::Client;
 
 const RUNS: usize = 5;
 

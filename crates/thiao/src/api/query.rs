@@ -2,10 +2,9 @@
 //! place where its answer goes. The controller's one task owns all state, so
 //! nothing here is shared or locked.
 
-use super::types::{Accepted, Event, Explanation, Host, Job, JobVm, JobVms, Node, PlanView, Status, Vm};
 use crate::store::Which;
-use std::fmt;
-use std::str::FromStr;
+use thiao_api::JobName;
+use thiao_api::types::{Accepted, Event, Explanation, Host, Job, JobVm, JobVms, Node, PlanView, Status, Vm};
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::options::VmOptions;
 use tokio::sync::oneshot;
@@ -155,40 +154,6 @@ impl Query {
     }
 }
 
-/// A job as people name it: `17`, and `17_3` for a task of an array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JobName {
-    /// The job's number, or the array's.
-    pub id: u32,
-    /// The task's.
-    pub task: Option<u32>,
-}
-
-impl FromStr for JobName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |digits: &str| {
-            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-            digits.parse().ok().filter(|_| plain)
-        };
-        let parsed = match text.split_once('_') {
-            None => number(text).map(|id| Self { id, task: None }),
-            Some((id, task)) => number(id)
-                .zip(number(task))
-                .map(|(id, task)| Self { id, task: Some(task) }),
-        };
-        parsed.ok_or_else(|| format!("{text:?} is no job: name one as 17, a task of an array as 17_3"))
-    }
-}
-
-impl fmt::Display for JobName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.id.fmt(f)?;
-        self.task.map_or(Ok(()), |task| write!(f, "_{task}"))
-    }
-}
-
 /// Why a request got no answer, in a sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
@@ -210,19 +175,4 @@ pub enum ApiError {
     /// 503: not now.
     #[error("{0}")]
     Unavailable(String),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_are_named_as_slurm_does() {
-        for good in ["17", "17_3", "4294967295_0"] {
-            assert_eq!(good.parse::<JobName>().unwrap().to_string(), good);
-        }
-        for bad in ["", "x", "+17", "17_", "_3", "17_3_4", "17_[0-3]", "4294967296"] {
-            assert!(bad.parse::<JobName>().is_err(), "{bad:?}");
-        }
-    }
 }

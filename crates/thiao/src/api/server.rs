@@ -13,7 +13,6 @@ mod doors;
 mod routes;
 
 use super::{ApiError, Query, Viewer};
-use crate::state_dir::{OVERFLOW_UID, own_uid};
 use axum::response::IntoResponse as _;
 use doors::{Doors, Pass, SubordinateUids};
 use hyper::body::Body as _;
@@ -28,6 +27,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use thiao_api::state_dir::{OVERFLOW_UID, own_uid};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};

@@ -16,7 +16,6 @@ mod sim;
 mod submit;
 mod watch;
 
-use crate::api::client::{Client, ClientError};
 use crate::config::{self, Config};
 use crate::output::Printer;
 use args::{Cli, Command, ConfigCommand};
@@ -25,6 +24,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use thiao_api::client::{Client, ClientError};
 
 /// It did not work.
 const FAILED: u8 = 1;

@@ -4,8 +4,6 @@
 //! was typed, and this process becomes sbatch with the rest.
 
 use super::{Malformed, Printer};
-use crate::api::JobName;
-use crate::api::client::Client;
 use crate::config::{self, ConfigError, Places};
 use anyhow::Context as _;
 use std::ffi::{OsStr, OsString};
@@ -16,6 +14,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use thiao_api::JobName;
+use thiao_api::client::Client;
 use thiao_core::options::{VARIABLE, VmOptions};
 
 /// What `--help` says.

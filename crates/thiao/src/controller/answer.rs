@@ -5,11 +5,11 @@ mod job_mode;
 
 use super::owner::Owner;
 use super::provider::Provider;
-use crate::api::types::{
-    Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
-};
 use crate::api::{ApiError, Query};
 use std::collections::{BTreeMap, HashMap};
+use thiao_api::types::{
+    Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
+};
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};

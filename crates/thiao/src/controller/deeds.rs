@@ -3,7 +3,7 @@
 use super::owner::{Message, Owner};
 use super::provider::{Provider, chain};
 use super::submitted;
-use crate::api::types::start_line;
+use thiao_api::types::start_line;
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::{VmOptions, comment_beside};
 use thiao_core::plan::Plan;

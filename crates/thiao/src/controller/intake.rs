@@ -3,13 +3,13 @@
 //! only then is the file removed. A crash in between finds the name in the store.
 
 use super::clock::Clock;
-use crate::state_dir;
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use thiao_api::state_dir;
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, NodeName, Time};

@@ -21,12 +21,12 @@ mod submitted;
 
 use crate::api;
 use crate::config::{Config, ProviderSettings};
-use crate::state_dir;
 use anyhow::Context;
 use provider::Provider;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use thiao_api::state_dir;
 use thiao_slurm::Slurm;
 use tokio::sync::{Notify, mpsc};
 
@@ -80,7 +80,7 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
     .with_job_nodes(Arc::new(config.job_nodes()));
     let (queries, asked) = mpsc::channel(QUERY_BACKLOG);
     let owner = owner::Owner::open(config, provider, slurm, vms_changed)?;
-    let socket = config.state_dir.join(api::SOCKET);
+    let socket = config.state_dir.join(thiao_api::SOCKET);
     let server = tokio::spawn(api::server::serve(socket.clone(), queries));
     // Fails only when systemd did not start us.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);

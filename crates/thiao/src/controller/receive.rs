@@ -4,10 +4,10 @@
 use super::execute::Finished;
 use super::owner::{Message, Owner, Readiness};
 use super::provider::{Prepared, Provider};
-use crate::api::types::Look;
 use crate::api::{ApiError, Reply};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use thiao_api::types::Look;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};

@@ -17,7 +17,7 @@ const ONCE_MORE: Duration = Duration::from_millis(200);
 /// Makes the file and calls for a look at Slurm whenever it is touched, until the process
 /// ends: on a thread that does nothing else.
 pub fn watch(file: &Path, look: Arc<Notify>) -> io::Result<()> {
-    crate::state_dir::own_file(file)?;
+    thiao_api::state_dir::own_file(file)?;
     let watcher = inotify::init(CreateFlags::CLOEXEC)?;
     inotify::add_watch(&watcher, file, WatchFlags::CLOSE_WRITE)?;
     std::thread::Builder::new()

@@ -17,13 +17,13 @@ pub mod vms;
 #[cfg(test)]
 mod tests;
 
-use crate::api::client::Client;
-use crate::api::types::Node;
 use crate::config::{Config, DEFAULT_FILE, DEFAULT_SLURM_CONF, Nodeset, ProviderSettings};
 use crate::output::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use thiao_api::client::Client;
+use thiao_api::types::Node;
 use thiao_core::finding::{Finding, Remedy, Verdict, worst};
 use thiao_core::ids::NodeName;
 use thiao_core::options::OptionRule;

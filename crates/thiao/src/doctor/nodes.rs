@@ -3,8 +3,8 @@
 //! A node's state is read from Slurm; what Thiao's controller knows of it tells why it is so. Nodes in the
 //! same trouble are one finding.
 
-use crate::api::types::Node;
 use std::collections::{BTreeMap, BTreeSet};
+use thiao_api::types::Node;
 use thiao_core::finding::Finding;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;

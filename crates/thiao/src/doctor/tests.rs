@@ -1,8 +1,8 @@
 //! Every state of the troubleshooting page of 2011, and what else can be wrong, on facts alone.
 
 use super::*;
-use crate::api::types::{Look, Status};
 use std::time::Duration;
+use thiao_api::types::{Look, Status};
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, Time};
 use thiao_core::view::{BaseState, JobState, NodeFlags, Shape, SlurmJob, SlurmNode};

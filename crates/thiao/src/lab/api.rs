@@ -1,10 +1,10 @@
 //! The lab's questions to its own controller.
 
-use crate::api::types::{Event, Status};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+use thiao_api::types::{Event, Status};
 
 /// The controller's status; none while it does not answer.
 pub fn status(socket: &Path) -> Option<Status> {

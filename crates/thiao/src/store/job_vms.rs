@@ -1,9 +1,9 @@
 //! The VMs that jobs had: kept from the records as they change, in the same
 //! transaction, and longer than these.
 
-use crate::api::types::{JobVm, core_hours};
 use rusqlite::{Connection, Row, named_params, params};
 use std::collections::BTreeMap;
+use thiao_api::types::{JobVm, core_hours};
 use thiao_core::ids::{HostName, JobId, NodeName, Time};
 use thiao_core::view::VmSpec;
 use thiao_core::world::{Phase, VmRecord};

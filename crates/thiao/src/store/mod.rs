@@ -11,12 +11,12 @@ mod row;
 
 pub use job_vms::Which;
 
-use crate::api::types::{Event, JobVm};
-use crate::state_dir;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use thiao_api::state_dir;
+use thiao_api::types::{Event, JobVm};
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
 use thiao_core::world::NodeRecord;

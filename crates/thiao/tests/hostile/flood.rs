@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use thiao::api::client::Client;
+use thiao_api::client::Client;
 
 const USERS: u32 = 10;
 const CLIENTS_EACH: usize = 100;

@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use thiao::api::{Query, SOCKET, server};
+use thiao::api::{Query, server};
+use thiao_api::SOCKET;
 use tokio::sync::mpsc;
 
 /// A served state folder; ends with its runtime.

@@ -4,10 +4,7 @@
 mod of_jobs;
 
 use super::Limits;
-use crate::api::types::{
-    Accepted, Event, Explanation, Host, Job, Node, PlanView, Problem, Status, Version, Vm,
-};
-use crate::api::{ApiError, Query as Question, Reply, VERSION, Viewer};
+use crate::api::{ApiError, Query as Question, Reply, Viewer};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{StatusCode, Uri};
@@ -18,6 +15,10 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use thiao_api::VERSION;
+use thiao_api::types::{
+    Accepted, Event, Explanation, Host, Job, Node, PlanView, Problem, Status, Version, Vm,
+};
 use thiao_core::hostlist;
 use thiao_core::ids::JobId;
 use tokio::sync::{Semaphore, mpsc, oneshot};

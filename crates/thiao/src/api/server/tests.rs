@@ -4,14 +4,14 @@ mod crowd;
 
 use super::*;
 use crate::api::ApiError;
-use crate::api::client::{Client, ClientError};
-use crate::api::types::{
-    Accepted, Event, Explanation, Job, JobArray, JobVm, JobVms, Node, PlanLine, PlanView,
-};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
+use thiao_api::client::{Client, ClientError};
+use thiao_api::types::{
+    Accepted, Event, Explanation, Job, JobArray, JobVm, JobVms, Node, PlanLine, PlanView,
+};
 use thiao_core::hostlist;
 use tokio::sync::oneshot;
 
@@ -501,7 +501,7 @@ async fn every_refusal_is_a_problem_in_json() {
     ] {
         let (status, body) = ask(0, "GET", path).await;
         assert_eq!(status.as_u16(), code, "{path}: {body}");
-        let problem: crate::api::types::Problem =
+        let problem: thiao_api::types::Problem =
             serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));
         assert!(problem.error.contains(text), "{path}: {}", problem.error);
     }
@@ -511,7 +511,7 @@ async fn every_refusal_is_a_problem_in_json() {
 /// A server on a socket; the receiver is told when an asker about job 3 has left.
 fn served(limits: Limits) -> (tempfile::TempDir, PathBuf, oneshot::Receiver<()>) {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join(crate::api::SOCKET);
+    let socket = dir.path().join(thiao_api::SOCKET);
     let listener = bind(&socket).unwrap();
     let (queries, asked) = mpsc::channel(4);
     let (left, gone) = oneshot::channel();

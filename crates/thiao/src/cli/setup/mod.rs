@@ -12,7 +12,6 @@ mod undo;
 
 use super::args::Setup;
 use super::findings;
-use crate::api::client::Client;
 use crate::config::{self, Config};
 use crate::doctor;
 use crate::import::{self, Imported};
@@ -26,6 +25,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use thiao_api::client::Client;
 use thiao_core::finding::{Verdict, worst};
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;

@@ -3,7 +3,7 @@
 use super::super::owner::Owner;
 use super::super::provider::Provider;
 use crate::api::ApiError;
-use crate::api::types::Accepted;
+use thiao_api::types::Accepted;
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;

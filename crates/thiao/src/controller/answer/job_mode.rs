@@ -2,14 +2,15 @@
 //! what they were. The server has asked whether they may.
 
 use super::job_word;
-use crate::api::types::{Accepted, JobVm, JobVms};
-use crate::api::{ApiError, JobName, Reply};
+use crate::api::{ApiError, Reply};
 use crate::config::{Config, Mode};
 use crate::controller::intake::Taken;
 use crate::controller::owner::{Message, Owner};
 use crate::controller::provider::{Provider, chain};
 use crate::store::{StoreError, Which};
 use std::collections::BTreeSet;
+use thiao_api::JobName;
+use thiao_api::types::{Accepted, JobVm, JobVms};
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};

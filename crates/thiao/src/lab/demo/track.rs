@@ -2,9 +2,9 @@
 //! folded into one story per job and node.
 
 use super::jobs::{Job, Output, Seen};
-use crate::api::types::Event;
 use crate::lab::slurm_log::{self, Moment, Said};
 use std::collections::BTreeMap;
+use thiao_api::types::Event;
 
 /// The way of a node for a job. The order is that of a good day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -202,7 +202,7 @@ impl Keeper {
                     _ => {}
                 }
             }
-            let ready = |status: crate::api::types::Status| {
+            let ready = |status: thiao_api::types::Status| {
                 status.preparing.is_none() && status.slurm.last_ok.is_some() && status.vms.last_ok.is_some()
             };
             Ok(crate::lab::api::status(&api).is_some_and(ready))

@@ -2,8 +2,7 @@
 //! them go, and what they were.
 
 use super::{Answer, Controller, Viewer, malformed};
-use crate::api::types::{Accepted, Give, JobVm, JobVms};
-use crate::api::{ApiError, JobName, Query as Question};
+use crate::api::{ApiError, Query as Question};
 use crate::store::Which;
 use axum::Json;
 use axum::body::Body;
@@ -11,6 +10,8 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use thiao_api::JobName;
+use thiao_api::types::{Accepted, Give, JobVm, JobVms};
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::VmOptions;
 

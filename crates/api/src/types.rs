@@ -1,7 +1,7 @@
 //! What the local API says, version 1: plain values, stable names.
 //! Times are milliseconds since the Unix epoch; sizes MiB.
 
-use super::JobName;
+use crate::JobName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 

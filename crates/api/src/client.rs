@@ -1,11 +1,11 @@
 //! The API's client: one question, one answer, without threads or a runtime.
 //! It speaks HTTP/1.0, so that an answer ends with its connection.
 
-use super::types::{
+use crate::types::{
     Accepted, Event, Explanation, Give, Host, Job, JobVm, JobVms, Node, PlanView, Problem, Status, Version,
     Vm,
 };
-use super::{JobName, SOCKET, VERSION};
+use crate::{JobName, SOCKET, VERSION};
 use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read as _, Write as _};

@@ -16,7 +16,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
 /// The uid that the kernel shows for users it cannot map into this user namespace.
-pub(crate) const OVERFLOW_UID: u32 = 65_534;
+pub const OVERFLOW_UID: u32 = 65_534;
 
 /// Makes the folder where it is missing, and refuses one that others could write into.
 ///
