@@ -2,7 +2,7 @@
 
 use crate::says_something;
 use std::path::Path;
-use thiao::config::{ConfigError, Machine, parse};
+use thiao_config::{ConfigError, Machine, parse};
 use thiao_qemu::User;
 
 /// A machine that is nobody's, with two users.

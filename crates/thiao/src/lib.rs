@@ -7,10 +7,8 @@
 
 pub mod api;
 pub mod cli;
-pub mod config;
 pub mod controller;
 pub mod doctor;
-pub mod import;
 pub mod lab;
 pub mod output;
 pub mod store;

@@ -584,7 +584,7 @@ fn settings_for_this_machine_need_little() {
 #[test]
 fn the_settings_of_2011_are_taken_over() {
     let place = Place::new();
-    let legacy = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/legacy");
+    let legacy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/tests/data/legacy");
     let home = place.path("thiao");
     std::fs::create_dir_all(home.join("examples")).unwrap();
     for node in ["fg0", "fg1", "fg2", "fg3"] {

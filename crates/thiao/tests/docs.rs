@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use thiao::config;
 
 /// The tables' heads as written in the file, and what each needs to be right: with either
 /// provider; and with a nodeset of job mode, which has keys of its own.
@@ -125,7 +124,7 @@ fn load(text: &str) -> Result<String, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("thiao.toml");
     std::fs::write(&path, text).unwrap();
-    config::load(Some(&path))
+    thiao_config::load(Some(&path))
         .map(|loaded| loaded.show())
         .map_err(|error| error.to_string())
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use thiao::config::ProviderSettings;
+use thiao_config::ProviderSettings;
 use thiao_core::ids::{Generation, HostName, NodeName, VmTag};
 use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{HostSetup, Lcm, Oned, Settings, State, TemplateSetup};

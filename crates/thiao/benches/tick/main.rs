@@ -18,9 +18,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use still::{Counted, Still};
-use thiao::config::{Config, ProviderSettings};
 use thiao::controller::provider::Provider;
 use thiao::controller::serve_with;
+use thiao_config::{Config, ProviderSettings};
 use thiao_opennebula::OpenNebula;
 
 /// Guests that have not said that they are ready, where OneGate tells.

@@ -1,7 +1,7 @@
 //! The site that is measured: how big it is, and its settings.
 
 use std::path::{Path, PathBuf};
-use thiao::config::Config;
+use thiao_config::Config;
 
 pub const NODES: usize = 10_000;
 pub const VMS: usize = 5_000;

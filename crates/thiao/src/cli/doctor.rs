@@ -2,13 +2,13 @@
 
 use super::args::Doctor;
 use super::{FAILED, findings};
-use crate::config::Config;
 use crate::doctor::{self, Group};
 use crate::output::Printer;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use thiao_config::Config;
 use thiao_core::finding::{Finding, Remedy, Verdict};
 
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Doctor) -> anyhow::Result<ExitCode> {

@@ -3,7 +3,6 @@
 
 use super::args::Guest;
 use super::place;
-use crate::config::{self, ConfigError, Places};
 use crate::lab;
 use crate::output::{Printer, Tone};
 use anyhow::{Context as _, anyhow, bail};
@@ -11,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use thiao_config::{ConfigError, Places};
 
 /// The VM template. Attributes as in OpenNebula 7.4: `src/vm/VirtualMachineParser.cc` (`OS`, `FILE`),
 /// `src/vmm/LibVirtDriverKVM.cc` (`MACHINE`, the context CD's bus, `RAW`).
@@ -57,14 +57,14 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
             lab::companion(&thiao, "thiao-guest")?
         }
     };
-    let places = match config::places(file) {
+    let places = match thiao_config::places(file) {
         // It is made without settings, too.
         Err(ConfigError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
             Places::default()
         }
         read => read?,
     };
-    let slurm = config::installed(places.slurm_bin_dir.as_deref(), &places.slurm_plugin_dirs);
+    let slurm = thiao_config::installed(places.slurm_bin_dir.as_deref(), &places.slurm_plugin_dirs);
     let image = thiao_qemu::image::prepare(&how.cache_dir, &agent, slurm.as_ref(), &|words| {
         eprintln!("{words}")
     })

@@ -16,7 +16,6 @@ mod sim;
 mod submit;
 mod watch;
 
-use crate::config::{self, Config};
 use crate::output::Printer;
 use args::{Cli, Command, ConfigCommand};
 use clap::Parser as _;
@@ -25,6 +24,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use thiao_api::client::{Client, ClientError};
+use thiao_config::Config;
 
 /// It did not work.
 const FAILED: u8 = 1;
@@ -100,7 +100,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = cli.config.as_deref();
     let printer = Printer::stdout();
-    let client = || -> anyhow::Result<Client> { Ok(Client::new(&config::state_dir(file)?)) };
+    let client = || -> anyhow::Result<Client> { Ok(Client::new(&thiao_config::state_dir(file)?)) };
     match cli.command {
         Command::Serve => serve::run(Config::load(file)?)?,
         Command::Status(how) => look::status(&client()?, printer, how)?,
@@ -126,7 +126,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let accepted = client()?.clean(job)?;
             printer.say(&accepted.message)?;
         }
-        Command::Config(ConfigCommand::Show) => printer.print(&config::load(file)?.show())?,
+        Command::Config(ConfigCommand::Show) => printer.print(&thiao_config::load(file)?.show())?,
         Command::Config(ConfigCommand::Check) => {
             let config = Config::load(file)?;
             let (nodes, sets) = (config.nodes.len(), config.nodesets.len());

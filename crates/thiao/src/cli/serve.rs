@@ -1,8 +1,8 @@
 //! `thiao serve`: logs to standard error, then the controller.
 
-use crate::config::Config;
 use anyhow::Context as _;
 use std::io::IsTerminal as _;
+use thiao_config::Config;
 use tracing_subscriber::EnvFilter;
 
 pub(super) fn run(config: Config) -> anyhow::Result<()> {

@@ -4,7 +4,6 @@
 //! was typed, and this process becomes sbatch with the rest.
 
 use super::{Malformed, Printer};
-use crate::config::{self, ConfigError, Places};
 use anyhow::Context as _;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,6 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 use thiao_api::JobName;
 use thiao_api::client::Client;
+use thiao_config::{ConfigError, Places};
 use thiao_core::options::{VARIABLE, VmOptions};
 
 /// What `--help` says.
@@ -114,7 +114,7 @@ pub(super) fn run(file: Option<&Path>, words: &[OsString]) -> anyhow::Result<()>
 /// Users may not be let read the settings: then the default places hold. A file that was
 /// named must be readable: it may be about another cluster.
 fn places(file: Option<&Path>) -> Result<Places, ConfigError> {
-    match config::places(file) {
+    match thiao_config::places(file) {
         Err(ConfigError::Unreadable { error, .. })
             if file.is_none() && error.kind() == io::ErrorKind::PermissionDenied =>
         {

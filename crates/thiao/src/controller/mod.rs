@@ -20,13 +20,13 @@ mod start;
 mod submitted;
 
 use crate::api;
-use crate::config::{Config, ProviderSettings};
 use anyhow::Context;
 use provider::Provider;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use thiao_api::state_dir;
+use thiao_config::{Config, ProviderSettings};
 use thiao_slurm::Slurm;
 use tokio::sync::{Notify, mpsc};
 

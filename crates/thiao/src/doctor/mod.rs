@@ -17,13 +17,13 @@ pub mod vms;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Config, DEFAULT_FILE, DEFAULT_SLURM_CONF, Nodeset, ProviderSettings};
 use crate::output::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiao_api::client::Client;
 use thiao_api::types::Node;
+use thiao_config::{Config, DEFAULT_FILE, DEFAULT_SLURM_CONF, Nodeset, ProviderSettings};
 use thiao_core::finding::{Finding, Remedy, Verdict, worst};
 use thiao_core::ids::NodeName;
 use thiao_core::options::OptionRule;
@@ -431,7 +431,7 @@ fn unreadable(error: &SlurmError) -> Finding {
 }
 
 fn sizes(config: &Config) -> BTreeMap<NodeName, (thiao_core::view::Shape, String)> {
-    let of = |(name, spec): (&NodeName, &crate::config::NodeSpec)| {
+    let of = |(name, spec): (&NodeName, &thiao_config::NodeSpec)| {
         let partition = config.nodesets.get(&spec.nodeset)?.partition.clone();
         Some((name.clone(), (spec.shape, partition)))
     };

@@ -1,9 +1,9 @@
 //! How guests reach slurmctld and prove who they are: what slurmctld says of itself against the settings.
 
-use crate::config::{Config, ProviderSettings};
 use std::cmp::Ordering;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use thiao_config::{Config, ProviderSettings};
 use thiao_core::finding::Finding;
 use thiao_qemu::{Backup, Credentials};
 use thiao_slurm::Version;

@@ -1,8 +1,8 @@
 //! Slurm's configuration in effect against what `thiao setup` wrote.
 
-use crate::config::Config as Settings;
 use std::collections::BTreeMap;
 use std::path::Path;
+use thiao_config::Config as Settings;
 use thiao_core::finding::Finding;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;

@@ -475,7 +475,7 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
 
 /// What slurmctld asks at each submission; what users may ask for is in thiao.toml as it will be.
 fn write_job_submit(layout: &Layout, plan: &Plan) -> Result<()> {
-    let settings = crate::config::from_text(&layout.thiao_conf(), &thiao_toml(layout, plan, &[])?)?;
+    let settings = thiao_config::from_text(&layout.thiao_conf(), &thiao_toml(layout, plan, &[])?)?;
     let partitions = [JOB_PARTITION.to_owned()];
     let script = thiao_slurm::lua::script(
         &partitions,

@@ -270,7 +270,7 @@ impl Plan {
 
     /// The Slurm that the guests get, or why there is none.
     pub fn slurm_files(&self) -> std::result::Result<thiao_qemu::SlurmFiles, String> {
-        crate::config::installed(self.options.slurm_bin_dir.as_deref(), &[])
+        thiao_config::installed(self.options.slurm_bin_dir.as_deref(), &[])
     }
 
     /// The folders of the lab's Slurm, if they are not to be found by PATH.

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use thiao::config::Config;
+use thiao_config::Config;
 use thiao_core::ids::Time;
 use thiao_core::spool::{IntentFile, IntentKind, file_name};
 

@@ -2,11 +2,11 @@
 
 use super::ask::{Asker, Question};
 use crate::cli::args::NewSettings;
-use crate::import::{Imported, Size};
 use anyhow::bail;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
+use thiao_config::import::{Imported, Size};
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, NodesetName};
 use thiao_core::policy::Policy;
@@ -254,7 +254,7 @@ fn sets(
     let source = flags.source();
     let size = |size: Size| size.shape(Policy::default().overhead_mb);
     if flags.nodes.is_none() && !imported.sets.is_empty() {
-        let set = |set: &crate::import::ImportedSet| {
+        let set = |set: &thiao_config::import::ImportedSet| {
             let shape = size(set.size);
             Set {
                 name: set.name.clone(),

@@ -12,9 +12,7 @@ mod undo;
 
 use super::args::Setup;
 use super::findings;
-use crate::config::{self, Config};
 use crate::doctor;
-use crate::import::{self, Imported};
 use crate::output::{Printer, Tone};
 use anyhow::{Context as _, bail};
 use names::Known;
@@ -26,6 +24,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_api::client::Client;
+use thiao_config::Config;
+use thiao_config::import::{self, Imported};
 use thiao_core::finding::{Verdict, worst};
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
@@ -37,7 +37,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     if how.undo {
         return undo::run(file, printer, how);
     }
-    let place = file.unwrap_or(Path::new(config::DEFAULT_FILE));
+    let place = file.unwrap_or(Path::new(thiao_config::DEFAULT_FILE));
     let mut report = String::new();
     let (config, new) = if how.settings.are_given() || !place.exists() {
         let (config, text) = new_settings(place, printer, how, &mut report)?;
@@ -282,7 +282,7 @@ fn slurm_conf(settings: Option<PathBuf>, present: Option<&thiao_slurm::Config>) 
     let told = || Site::of(present?).conf;
     settings
         .or_else(told)
-        .unwrap_or_else(|| config::DEFAULT_SLURM_CONF.into())
+        .unwrap_or_else(|| thiao_config::DEFAULT_SLURM_CONF.into())
 }
 
 /// Where the lines for it are.
@@ -337,7 +337,7 @@ fn new_settings(
     };
     let draft = draft::draft(&how.settings, &imported, &site, &mut asker)?;
     let text = draft.to_toml();
-    let config = config::from_text(place, &text)
+    let config = thiao_config::from_text(place, &text)
         .with_context(|| format!("these settings will not do (nothing was written):\n{text}"))?;
     Ok((config, text))
 }

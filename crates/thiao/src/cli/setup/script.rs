@@ -4,10 +4,10 @@ use super::pieces::{self, Found, Piece, What, look};
 use super::undo;
 use crate::cli::args::Setup;
 use crate::cli::place;
-use crate::config::Config;
 use crate::doctor;
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
+use thiao_config::Config;
 use thiao_slurm::lua;
 use thiao_slurm::own::Own;
 

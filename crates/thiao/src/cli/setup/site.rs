@@ -1,10 +1,10 @@
 //! What the site has of its own where ours is to be: it goes on, beside ours.
 
 use super::pieces::{self, Piece, What};
-use crate::config::Config;
 use crate::doctor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use thiao_config::Config;
 use thiao_core::finding::Remedy;
 use thiao_core::spool;
 use thiao_slurm::conf::HOOKS;

@@ -3,12 +3,12 @@
 use super::pieces::{self, Piece, What};
 use super::{script, site};
 use crate::cli::args::Setup;
-use crate::config::{self, Places};
 use crate::output::{Printer, Tone};
 use anyhow::bail;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use thiao_config::Places;
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::conf_lines::{self, Line};
 use thiao_slurm::own::{self, Own};
@@ -34,7 +34,7 @@ struct Placed<'a> {
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
     let known = match file {
         Some(file) if !file.exists() => Places::default(),
-        Some(_) | None => config::places(file)?,
+        Some(_) | None => thiao_config::places(file)?,
     };
     let typed = &how.settings;
     let conf = typed.slurm_conf.clone().or(known.slurm_conf);

@@ -3,7 +3,6 @@
 
 use super::job_word;
 use crate::api::{ApiError, Reply};
-use crate::config::{Config, Mode};
 use crate::controller::intake::Taken;
 use crate::controller::owner::{Message, Owner};
 use crate::controller::provider::{Provider, chain};
@@ -11,6 +10,7 @@ use crate::store::{StoreError, Which};
 use std::collections::BTreeSet;
 use thiao_api::JobName;
 use thiao_api::types::{Accepted, JobVm, JobVms};
+use thiao_config::{Config, Mode};
 use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};

@@ -265,7 +265,7 @@ impl Drop for ByHand {
 
 /// The helper's body: `start NODE` and `end NODE` on standard input, a line for each on standard output.
 pub fn by_hand(config: &Path) -> Result<ExitCode> {
-    let config = crate::config::Config::load(Some(config))?;
+    let config = thiao_config::Config::load(Some(config))?;
     let mut settings = config
         .provider
         .qemu()

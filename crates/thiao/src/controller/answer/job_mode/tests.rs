@@ -12,7 +12,7 @@ fn config(partitions: &[&str]) -> Config {
         ));
     }
     text.push_str("[[vm_options]]\npartition = \"jobs\"\nuser = \"ada\"\nshare = \"25-100\"\n");
-    crate::config::from_text(Path::new("/thiao.toml"), &text).unwrap()
+    thiao_config::from_text(Path::new("/thiao.toml"), &text).unwrap()
 }
 
 fn job(id: u32, state: JobState, array: Option<(u32, &[u32])>) -> SlurmJob {

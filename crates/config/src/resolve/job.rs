@@ -1,8 +1,8 @@
 //! Job mode: what a nodeset of it says, and what its jobs may ask for.
 
 use super::word;
-use crate::config::read::Section;
-use crate::config::{JobNodeset, JobSettings, Mode, Nodeset};
+use crate::read::Section;
+use crate::{JobNodeset, JobSettings, Mode, Nodeset};
 use std::collections::BTreeMap;
 use thiao_core::ids::NodesetName;
 use thiao_core::options::{OptionRule, VmOptions};

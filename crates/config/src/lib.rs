@@ -2,6 +2,7 @@
 //! values that can be printed with where each came from. Nothing else reads
 //! the file, the environment or a default.
 
+pub mod import;
 mod passwd;
 mod places;
 mod read;
@@ -424,10 +425,10 @@ fn agent_of(program: &Path) -> PathBuf {
 }
 
 /// The Slurm that is installed here.
-pub(crate) fn installed(
-    bin_dir: Option<&Path>,
-    plugins: &[PathBuf],
-) -> Result<thiao_qemu::SlurmFiles, String> {
+///
+/// # Errors
+/// Where it was looked for in vain.
+pub fn installed(bin_dir: Option<&Path>, plugins: &[PathBuf]) -> Result<thiao_qemu::SlurmFiles, String> {
     let found = thiao_slurm::Install::find(bin_dir, plugins).map_err(|error| error.to_string())?;
     let thiao_slurm::Install { bin, sbin, plugins } = found;
     Ok(thiao_qemu::SlurmFiles { bin, sbin, plugins })

@@ -1,7 +1,7 @@
 //! What guests must know of the cluster, alike for all providers.
 
 use super::{Machine, word};
-use crate::config::read::Section;
+use crate::read::Section;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use thiao_guest::auth::Credentials;

@@ -1,7 +1,7 @@
 //! `[opennebula]`, and what a nodeset says of its VMs there.
 
 use super::{Machine, NodeSpec, cluster, people};
-use crate::config::read::Section;
+use crate::read::Section;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -6,8 +6,8 @@ mod opennebula;
 mod people;
 mod qemu;
 
-use super::read::{Findings, Reader, Section};
-use super::{Config, Mode, NodeSpec, Nodeset, ProviderSettings, SlurmSettings, Timing};
+use crate::read::{Findings, Reader, Section};
+use crate::{Config, Mode, NodeSpec, Nodeset, ProviderSettings, SlurmSettings, Timing};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
     // Slurm writes it in small letters, however slurm.conf has it (22.05 to 26.05): so do its hooks.
     let cluster = cluster.and_then(|name| ClusterName::new(&name.as_str().to_ascii_lowercase()).ok());
     let state_dir = root
-        .path("state_dir", Some(super::DEFAULT_STATE_DIR.into()))
+        .path("state_dir", Some(crate::DEFAULT_STATE_DIR.into()))
         .unwrap_or_default();
     if state_dir.as_os_str().len() > MAX_STATE_DIR {
         root.problem(

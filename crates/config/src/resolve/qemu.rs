@@ -1,8 +1,8 @@
 //! `[qemu]`: the embedded provider.
 
 use super::{Machine, cluster, people, word};
-use crate::config::Nodeset;
-use crate::config::read::{Section, quoted};
+use crate::Nodeset;
+use crate::read::{Section, quoted};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;

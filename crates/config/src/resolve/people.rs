@@ -1,7 +1,7 @@
 //! The guests' users, alike for all providers.
 
 use super::Machine;
-use crate::config::read::Section;
+use crate::read::Section;
 use thiao_qemu::User;
 
 /// All users of the guests: those whom this machine knows, and those whom the file describes.
