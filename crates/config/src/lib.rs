@@ -5,6 +5,7 @@
 pub mod import;
 mod passwd;
 mod places;
+pub mod programs;
 mod read;
 mod resolve;
 
@@ -407,20 +408,10 @@ fn this_machine() -> Machine {
         one_xmlrpc: variable("ONE_XMLRPC").and_then(|text| text.into_string().ok()),
         one_auth: variable("ONE_AUTH").map(PathBuf::from),
         home: variable("HOME").map(PathBuf::from),
-        agent: agent_of(&program),
+        agent: programs::place(&program, "thiao-guest"),
         user: passwd::by_name,
         slurm: installed,
         program,
-    }
-}
-
-/// Where `thiao-guest` is when nobody says: beside the running program, else where packages put it.
-fn agent_of(program: &Path) -> PathBuf {
-    let beside = program.with_file_name("thiao-guest");
-    if beside.is_file() {
-        beside
-    } else {
-        PathBuf::from("/usr/lib/thiao/thiao-guest")
     }
 }
 

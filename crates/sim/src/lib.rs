@@ -24,6 +24,7 @@
 
 pub mod campaign;
 pub mod check;
+pub mod cli;
 pub mod controller;
 pub mod disk;
 pub mod draw;

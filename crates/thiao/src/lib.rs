@@ -10,5 +10,4 @@ pub mod cli;
 pub mod controller;
 pub mod doctor;
 pub mod lab;
-pub mod output;
 pub mod store;

@@ -106,8 +106,9 @@ pub(super) enum Command {
     #[command(subcommand)]
     Hostlist(Hostlist),
     /// Try the controller's decisions in a simulated world where things go wrong
-    #[command(subcommand)]
-    Sim(super::sim::Sim),
+    // What follows is the other program's, as with `lab`.
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Sim(Words),
     /// Keep a private Slurm with VMs, for playing and tests
     #[command(subcommand)]
     Lab(crate::lab::Command),
@@ -120,6 +121,14 @@ pub(super) enum Command {
         /// The folder to write them into
         dir: PathBuf,
     },
+}
+
+/// Words for another program of ours.
+#[derive(Debug, Args)]
+pub(super) struct Words {
+    /// What it is to do; `--help` says what there is
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+    pub(super) words: Vec<OsString>,
 }
 
 /// How a look is shown.

@@ -1,13 +1,14 @@
 //! `thiao doctor`: all checks, at any time.
 
 use super::args::Doctor;
-use super::{FAILED, findings};
+use super::findings;
 use crate::doctor::{self, Group};
-use crate::output::Printer;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use thiao_cli::exit::FAILED;
+use thiao_cli::output::Printer;
 use thiao_config::Config;
 use thiao_core::finding::{Finding, Remedy, Verdict};
 
@@ -21,7 +22,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Doctor) -> anyhow
     };
     let worst = doctor::verdict(&groups);
     let text = if how.json {
-        crate::output::json(&as_json(&groups, worst), true)?
+        thiao_cli::output::json(&as_json(&groups, worst), true)?
     } else {
         draw(printer, &groups)
     };

@@ -1,7 +1,7 @@
 //! Findings for people: a mark, what it is about, how it stands; below, what mends it.
 
-use crate::output::{Printer, Tone, clean};
 use std::fmt::Write as _;
+use thiao_cli::output::{Printer, Tone, clean};
 use thiao_core::finding::{Finding, Remedy, Verdict};
 
 /// The mark and tone of a verdict.

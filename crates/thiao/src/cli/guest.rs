@@ -3,14 +3,13 @@
 
 use super::args::Guest;
 use super::place;
-use crate::lab;
-use crate::output::{Printer, Tone};
 use anyhow::{Context as _, anyhow, bail};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use thiao_config::{ConfigError, Places};
+use thiao_cli::output::{Printer, Tone};
+use thiao_config::{ConfigError, Places, programs};
 
 /// The VM template. Attributes as in OpenNebula 7.4: `src/vm/VirtualMachineParser.cc` (`OS`, `FILE`),
 /// `src/vmm/LibVirtDriverKVM.cc` (`MACHINE`, the context CD's bus, `RAW`).
@@ -54,7 +53,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
         Some(agent) => agent.clone(),
         None => {
             let thiao = std::env::current_exe().context("this program's own path cannot be told")?;
-            lab::companion(&thiao, "thiao-guest")?
+            programs::find(&thiao, "thiao-guest")?
         }
     };
     let places = match thiao_config::places(file) {
@@ -118,7 +117,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
             report,
             "{} {}",
             printer.toned(&format!("{verb:<9}"), tone),
-            crate::output::clean(&piece.path.to_string_lossy())
+            thiao_cli::output::clean(&piece.path.to_string_lossy())
         );
     }
     report.push('\n');
@@ -174,7 +173,7 @@ fn shell_word(text: &str) -> String {
     if text.chars().all(plain) {
         return text.to_owned();
     }
-    format!("'{}'", crate::output::clean(text).replace('\'', "'\\''"))
+    format!("'{}'", thiao_cli::output::clean(text).replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

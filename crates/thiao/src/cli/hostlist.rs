@@ -1,8 +1,8 @@
 //! `thiao hostlist`: lists of nodes for people and scripts.
 
-use super::Malformed;
 use super::args::Hostlist;
-use crate::output::Printer;
+use thiao_cli::exit::Malformed;
+use thiao_cli::output::Printer;
 use thiao_core::hostlist::{self, HostlistError};
 use thiao_core::ids::NodeName;
 

@@ -2,11 +2,11 @@
 
 use super::args::{ExportAs, Jobs, Look};
 use super::{look, watch};
-use crate::output::{Cell, Printer, clean, clock, json, line, memory, now, span, when};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use thiao_api::client::Client;
 use thiao_api::types::{Job, JobVm, JobVms, summary_line};
+use thiao_cli::output::{Cell, Printer, clean, clock, json, line, memory, now, span, when};
 use thiao_slurm::words;
 
 /// VMs in one answer of the controller's.

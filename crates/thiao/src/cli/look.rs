@@ -2,10 +2,10 @@
 
 use super::args::{Events, Look};
 use super::watch::{self, show};
-use crate::output::{Cell, Printer, Tone, clean, clock, json, line as one_line, memory, now, when};
 use std::fmt::Write as _;
 use thiao_api::client::Client;
 use thiao_api::types::{Event, Explanation, Host, Look as Seen, PlanLine, PlanView, Status, Vm};
+use thiao_cli::output::{Cell, Printer, Tone, clean, clock, json, line as one_line, memory, now, when};
 
 /// The tone of one of our state words, or of Slurm's for jobs.
 pub(super) fn tone(state: &str) -> Tone {

@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and what the exit codes mean.
 
 mod args;
+mod beside;
 mod doctor;
 mod findings;
 mod generate;
@@ -12,31 +13,17 @@ mod nodes;
 mod place;
 mod serve;
 mod setup;
-mod sim;
 mod submit;
 mod watch;
 
-use crate::output::Printer;
 use args::{Cli, Command, ConfigCommand};
-use clap::Parser as _;
 use std::ffi::OsString;
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use thiao_api::client::{Client, ClientError};
+use thiao_cli::exit::{self, MALFORMED, UNREACHABLE};
+use thiao_cli::output::Printer;
 use thiao_config::Config;
-
-/// It did not work.
-const FAILED: u8 = 1;
-/// What was typed makes no sense.
-const MALFORMED: u8 = 2;
-/// No controller answers.
-const UNREACHABLE: u8 = 3;
-
-/// What was typed makes no sense; found later than by the parser.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Malformed(String);
 
 /// Runs the command line, the program's name first.
 #[must_use]
@@ -58,42 +45,22 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     if let Some((file, words)) = submit::called(&args) {
         return ended(submit::run(file.as_deref(), words).map(|()| ExitCode::SUCCESS));
     }
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are "errors" here, with code 0. A reader that has left is none.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MALFORMED));
-        }
-    };
-    ended(run(cli))
-}
-
-/// Says what went wrong, if anything did.
-fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
-    match result {
-        Ok(code) => code,
-        Err(error) if reader_left(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("thiao: {}", crate::output::clean(&format!("{error:#}")));
-            ExitCode::from(code_of(&error))
-        }
+    match exit::parse(args) {
+        Ok(cli) => ended(run(cli)),
+        Err(code) => code,
     }
 }
 
-/// `thiao nodes | head` is no mistake.
-fn reader_left(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    exit::ended(result, code_of)
 }
 
-fn code_of(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<ClientError>() {
-        Some(error) if error.unreachable() => UNREACHABLE,
-        Some(ClientError::Refused { code: 400, .. }) => MALFORMED,
-        None if error.is::<Malformed>() => MALFORMED,
-        _ => FAILED,
+/// The exit codes of what a controller answers, or does not.
+fn code_of(error: &anyhow::Error) -> Option<u8> {
+    match error.downcast_ref::<ClientError>()? {
+        error if error.unreachable() => Some(UNREACHABLE),
+        ClientError::Refused { code: 400, .. } => Some(MALFORMED),
+        _ => None,
     }
 }
 
@@ -140,7 +107,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(how) => return doctor::run(file, printer, &how),
         Command::Guest(how) => guest::run(file, printer, &how)?,
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
-        Command::Sim(command) => return sim::run(printer, &command),
+        Command::Sim(typed) => match beside::run("thiao-sim", &typed.words)? {},
         Command::Generate { what, dir } => generate::run(what, &dir)?,
         // The lab needs a process without other threads: nothing was started before this.
         Command::Lab(command) => return crate::lab::run(command),

@@ -3,10 +3,10 @@
 use super::args::Nodes;
 use super::watch::show;
 use super::{hostlist, look};
-use crate::output::{Cell, Printer, Tone, memory, now, when};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::client::Client;
 use thiao_api::types::Node;
+use thiao_cli::output::{Cell, Printer, Tone, memory, now, when};
 use thiao_core::hostlist::fold;
 use thiao_core::ids::NodeName;
 

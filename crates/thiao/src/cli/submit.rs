@@ -3,7 +3,6 @@
 //! Slurm's options are sbatch's alone to read: our words are taken out of what
 //! was typed, and this process becomes sbatch with the rest.
 
-use super::{Malformed, Printer};
 use anyhow::Context as _;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,6 +14,8 @@ use std::process::Command;
 use std::time::Duration;
 use thiao_api::JobName;
 use thiao_api::client::Client;
+use thiao_cli::exit::Malformed;
+use thiao_cli::output::Printer;
 use thiao_config::{ConfigError, Places};
 use thiao_core::options::{VARIABLE, VmOptions};
 

@@ -1,10 +1,10 @@
 //! Looking once, or again and again.
 
 use super::args::Look;
-use crate::output::{Printer, Tone, json};
 use serde::Serialize;
 use std::time::Duration;
 use thiao_api::client::ClientError;
+use thiao_cli::output::{Printer, Tone, json};
 
 /// The pause between two looks.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);

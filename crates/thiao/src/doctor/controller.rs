@@ -1,11 +1,11 @@
 //! The controller: whether it answers, what it sees, and what holds it up.
 
-use crate::output::{span, when};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 use thiao_api::state_dir;
 use thiao_api::types::{Look, Status};
+use thiao_cli::output::{span, when};
 use thiao_core::finding::Finding;
 
 /// Whether the state folder is safe from other users than the one whose it is.

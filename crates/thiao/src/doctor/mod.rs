@@ -17,12 +17,12 @@ pub mod vms;
 #[cfg(test)]
 mod tests;
 
-use crate::output::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiao_api::client::Client;
 use thiao_api::types::Node;
+use thiao_cli::output::now;
 use thiao_config::{Config, DEFAULT_FILE, DEFAULT_SLURM_CONF, Nodeset, ProviderSettings};
 use thiao_core::finding::{Finding, Remedy, Verdict, worst};
 use thiao_core::ids::NodeName;

@@ -39,7 +39,6 @@ use enter::{As, Running};
 use keeper::Reply;
 use layout::Layout;
 use plan::Options;
-pub(crate) use plan::companion;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;

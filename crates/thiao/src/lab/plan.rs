@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use thiao_config::programs;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
@@ -215,8 +216,8 @@ impl Plan {
             host_cpus,
             host_memory_mb,
             cache_dir,
-            hook: companion(&thiao, "thiao-hook")?,
-            agent: companion(&thiao, "thiao-guest")?,
+            hook: programs::find(&thiao, "thiao-hook")?,
+            agent: programs::find(&thiao, "thiao-guest")?,
             owner,
             submitters,
             largest_job,
@@ -353,21 +354,6 @@ fn largest_job(options: &Options, host_cpus: u32, host_memory_mb: u64) -> JobSiz
         cpus: options.job_cpus.unwrap_or(JOB_CPUS.min(host_cpus)),
         memory_mb: options.job_memory_mb.unwrap_or(JOB_MEMORY_MB.min(room)),
     }
-}
-
-/// One of our own programs: beside the running one, else where packages put it.
-pub(crate) fn companion(thiao: &Path, name: &str) -> Result<PathBuf> {
-    let beside = thiao.parent().map(|dir| dir.join(name));
-    beside
-        .into_iter()
-        .chain([Path::new("/usr/lib/thiao").join(name)])
-        .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "{name} is neither beside {} nor in /usr/lib/thiao: build all of Thiao (`cargo build`)",
-                thiao.display()
-            )
-        })
 }
 
 /// Memory that could be used now, in MiB.

@@ -13,7 +13,6 @@ mod undo;
 use super::args::Setup;
 use super::findings;
 use crate::doctor;
-use crate::output::{Printer, Tone};
 use anyhow::{Context as _, bail};
 use names::Known;
 use pieces::{Found, Piece, What, look, write};
@@ -24,8 +23,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_api::client::Client;
-use thiao_config::Config;
+use thiao_cli::output::{Printer, Tone};
 use thiao_config::import::{self, Imported};
+use thiao_config::{Config, programs};
 use thiao_core::finding::{Verdict, worst};
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
@@ -316,7 +316,7 @@ fn new_settings(
                     report,
                     "  {} {}",
                     printer.toned(&format!("{verb:<11}"), tone),
-                    crate::output::clean(line)
+                    thiao_cli::output::clean(line)
                 );
             }
         }
@@ -356,14 +356,7 @@ fn fragment(config: &Config, version: Version, how: &Setup) -> Fragment {
 fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow::Result<Vec<Piece>> {
     let hook = match &how.hook_program {
         Some(program) => std::path::absolute(program)?,
-        None => {
-            let beside = config.program.with_file_name(pieces::HOOK);
-            if beside.is_file() {
-                beside
-            } else {
-                "/usr/lib/thiao/thiao-hook".into()
-            }
-        }
+        None => programs::place(&config.program, pieces::HOOK),
     };
     let runs = hook
         .metadata()

@@ -3,11 +3,11 @@
 use super::pieces::{self, Piece, What};
 use super::{script, site};
 use crate::cli::args::Setup;
-use crate::output::{Printer, Tone};
 use anyhow::bail;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use thiao_cli::output::{Printer, Tone};
 use thiao_config::Places;
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::conf_lines::{self, Line};

@@ -1,28 +1,61 @@
-//! `thiao sim`: the controller's decisions in simulated worlds, where things go wrong.
+//! `thiao sim`, the program `thiao-sim`: the controller's decisions in simulated worlds, where things go wrong.
 
-use super::Malformed;
-use crate::output::{Cell, Printer};
+use crate::campaign::{Campaign, Outcome, Totals};
+use crate::check::Violation;
+use crate::draw::{MOST_HOURS, MOST_NODES, Scale};
+use crate::profile::Profile;
+use crate::shrink::{Budget, Shrunk, shrink};
+use crate::{report, text, trial::trial};
 use anyhow::Context as _;
-use clap::{Args, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser as _};
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand, builder::PossibleValuesParser,
+    builder::TypedValueParser as _,
+};
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use thiao_cli::exit::{self, FAILED, Malformed};
+use thiao_cli::output::{Cell, Printer};
 use thiao_core::ids::Millis;
-use thiao_sim::campaign::{Campaign, Outcome, Totals};
-use thiao_sim::check::Violation;
-use thiao_sim::draw::{MOST_HOURS, MOST_NODES, Scale};
-use thiao_sim::profile::Profile;
-use thiao_sim::shrink::{Budget, Shrunk, shrink};
-use thiao_sim::{report, text, trial::trial};
 
 /// How often the progress on a terminal is shown anew.
 const SHOWN_EVERY: Duration = Duration::from_millis(100);
 
+/// Try the controller's decisions in a simulated world where things go wrong
+#[derive(Debug, Parser)]
+#[command(
+    name = "thiao-sim",
+    bin_name = "thiao sim",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sim,
+}
+
+/// Runs the command line, the program's name first.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    match exit::parse(args) {
+        Ok(Cli { command }) => exit::ended(run(Printer::stdout(), &command), |_| None),
+        Err(code) => code,
+    }
+}
+
+/// All that can be typed, for manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 #[derive(Debug, Subcommand)]
-pub(super) enum Sim {
+enum Sim {
     /// Run worlds drawn from seeds, and check the invariants after every step
     #[command(after_help = "\
 Exit code 1: an invariant was broken. What broke is then shown with its seed, and the
@@ -33,7 +66,7 @@ shortest story that it could be shrunk to.")]
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Run {
+struct Run {
     /// The world's seed; the same seed is the same world
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -70,7 +103,7 @@ fn profiles() -> impl clap::builder::TypedValueParser<Value = Profile> {
     PossibleValuesParser::new(Profile::ALL.map(Profile::name)).try_map(|name| name.parse::<Profile>())
 }
 
-pub(super) fn run(printer: Printer, command: &Sim) -> anyhow::Result<ExitCode> {
+fn run(printer: Printer, command: &Sim) -> anyhow::Result<ExitCode> {
     match command {
         Sim::Run(how) => match &how.world {
             Some(file) => world(printer, how, file),
@@ -175,7 +208,7 @@ fn world(printer: Printer, how: &Run, file: &Path) -> anyhow::Result<ExitCode> {
 fn ended(well: bool) -> ExitCode {
     match well {
         true => ExitCode::SUCCESS,
-        false => ExitCode::from(super::FAILED),
+        false => ExitCode::from(FAILED),
     }
 }
 

@@ -2,19 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[allow(dead_code, reason = "of what there is this needs one thing")]
-mod stand_ins;
-
 use serde_json::Value;
 use std::process::{Command, Stdio};
 
 /// Runs it: exit code, standard output, standard error.
 fn sim(args: &[&str]) -> (i32, String, String) {
-    stand_ins::run(
-        Command::new(env!("CARGO_BIN_EXE_thiao"))
-            .arg("sim")
-            .args(args)
-            .stdin(Stdio::null()),
+    let mut command = Command::new(env!("CARGO_BIN_EXE_thiao-sim"));
+    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
     )
 }
 
