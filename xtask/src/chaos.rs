@@ -49,7 +49,7 @@ pub fn chaos(chaos: &Chaos) -> Result<ExitCode> {
     command
         .args([
             "test",
-            "--package=thiao",
+            "--package=thiao-lab",
             "--test=lab_chaos",
             "--",
             "--nocapture",

@@ -6,7 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Our own binaries: they find each other by lying in one folder.
-const BINARIES: [&str; 3] = ["thiao", "thiao-hook", "thiao-guest"];
+const BINARIES: [&str; 6] = [
+    "thiao",
+    "thiaod",
+    "thiao-hook",
+    "thiao-guest",
+    "thiao-lab",
+    "thiao-sim",
+];
 
 /// The benches that need a lab with real VMs, and the options of `thiao lab bench` that choose them: how long
 /// a job waits for its VM, and what job mode costs.
@@ -16,7 +23,7 @@ const LAB_BENCHES: [(&str, &[&str]); 2] = [("lab", &[]), (JOB_MODE, &["--job-mod
 const JOB_MODE: &str = "job-mode";
 
 /// Our programs' other names, each a link to the program.
-const LINKS: [(&str, &str); 3] = [("thiaod", "thiao"), ("tsub", "thiao"), ("tclean", "thiao-hook")];
+const LINKS: [(&str, &str); 2] = [("tsub", "thiao"), ("tclean", "thiao-hook")];
 
 /// How many simulated worlds are run, an hour each.
 const SEEDS: &str = "1000";
@@ -82,7 +89,7 @@ pub fn build(options: &[&str]) -> Result<()> {
     command
         .arg("build")
         .args(options)
-        .args(BINARIES.map(|name| format!("--package={name}")));
+        .args(BINARIES.map(|name| format!("--bin={name}")));
     if !passes(&mut command)? {
         bail!("the build failed");
     }
@@ -106,10 +113,11 @@ pub fn sim(args: &[String]) -> Result<ExitCode> {
 pub fn simulate(args: &[String]) -> Command {
     let mut command = cargo();
     command.args(["run", "--quiet", "--profile=sim", "--package=thiao-sim", "--"]);
-    if !args.iter().any(|arg| arg == "--seeds" || arg == "--planted") {
-        command.args(["--seeds", SEEDS]);
-    }
-    command.args(args);
+    match args.split_first() {
+        Some((first, names)) if first == "--planted" => command.arg("planted").args(names),
+        _ if args.iter().any(|arg| arg == "--seeds") => command.arg("run").args(args),
+        _ => command.args(["run", "--seeds", SEEDS]).args(args),
+    };
     command
 }
 
@@ -213,16 +221,9 @@ pub fn dist() -> Result<ExitCode> {
         std::os::unix::fs::symlink(program, bin.join(name))
             .with_context(|| format!("{name} cannot be linked"))?;
     }
-    for (what, folder) in [("man", "man"), ("completions", "completions")] {
-        let folder = dist.join(folder);
-        std::fs::create_dir_all(&folder).context("target/dist cannot be made")?;
-        if !passes(
-            Command::new(bin.join("thiao"))
-                .args(["generate", what])
-                .arg(&folder),
-        )? {
-            bail!("thiao generate {what} failed");
-        }
+    let papers = ["run", "--quiet", "--release", "--package=thiao-papers", "--"];
+    if !passes(cargo().args(papers).arg(&dist))? {
+        bail!("manual pages and completions could not be made");
     }
     let man = dist.join("man");
     std::os::unix::fs::symlink("thiao-submit.1", man.join("tsub.1"))

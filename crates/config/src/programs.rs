@@ -32,12 +32,27 @@ pub fn place(own: &Path, name: &str) -> PathBuf {
 /// # Errors
 /// [`Missing`], when it is in neither.
 pub fn find(own: &Path, name: &str) -> Result<PathBuf, Missing> {
-    let place = place(own, name);
-    if place.is_file() {
-        return Ok(place);
-    }
-    Err(Missing {
+    Some(place(own, name))
+        .filter(|place| place.is_file())
+        .ok_or_else(|| missing(own, name))
+}
+
+/// As [`find`], of a program that people type: packages put it into a folder of `PATH`.
+///
+/// # Errors
+/// [`Missing`], when it is nowhere.
+pub fn find_typed(own: &Path, name: &str) -> Result<PathBuf, Missing> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::iter::once(own.with_file_name(name))
+        .chain(std::env::split_paths(&path).map(|folder| folder.join(name)))
+        .chain(["/usr/local/bin", "/usr/bin"].map(|folder| Path::new(folder).join(name)))
+        .find(|place| place.is_file())
+        .ok_or_else(|| missing(own, name))
+}
+
+fn missing(own: &Path, name: &str) -> Missing {
+    Missing {
         name: name.to_owned(),
         beside: own.display().to_string(),
-    })
+    }
 }

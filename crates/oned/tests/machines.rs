@@ -3,12 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
 
-#[path = "../../qemu/tests/common/mod.rs"]
-mod common;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
-use common::guest::{self, SLURMCTLD_PORT};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -24,6 +20,7 @@ use thiao_oned::qemu::QemuMachines;
 use thiao_qemu::image::Image;
 use thiao_qemu::net::Network;
 use thiao_qemu::{AccelChoice, Credentials, GuestSettings, Host, Settings};
+use thiao_testkit::guest::{self, SLURMCTLD_PORT};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 10, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 231, 10, 77);
@@ -335,7 +332,7 @@ fn guests_of_full_machines_are_told_by_their_cd() {
 
 #[test]
 fn vms_are_told_by_disc_and_say_that_they_are_ready() {
-    common::isolated_after(
+    thiao_testkit::isolated::isolated_after(
         "vms_are_told_by_disc_and_say_that_they_are_ready",
         || drop(guest::build()),
         life,

@@ -6,9 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
 
-mod common;
-
-use common::guest::{self, SLURMCTLD_PORT};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +17,7 @@ use thiao_core::options::VmOptions;
 use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
 use thiao_qemu::{AccelChoice, Credentials, GuestSettings, Host, Qemu, Settings, User};
+use thiao_testkit::guest::{self, SLURMCTLD_PORT};
 
 const SHAPE: Shape = Shape {
     cpus: 1,
@@ -31,7 +29,7 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 9, 1);
 
 /// Builds the agent and the image, then runs `body` in namespaces of its own.
 fn isolated(test: &str, body: fn()) {
-    common::isolated_after(test, || drop(guest::build()), body);
+    thiao_testkit::isolated::isolated_after(test, || drop(guest::build()), body);
 }
 
 struct Lab {

@@ -2,10 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
 
-mod common;
-
-use common::client::{Client, Handle};
-use common::{ip, isolated};
 use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -15,6 +11,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use thiao_qemu::Share;
 use thiao_qemu::export::{ExportError, Exports, SUBCOMMAND, child};
+use thiao_testkit::isolated::{ip, isolated};
+use thiao_testkit::nfs::{Client, Handle};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// What the stand-in for `thiao` hands the arguments over by.
@@ -183,7 +181,7 @@ fn exports_act_as_their_users() {
             assert_eq!(seen.uid, 0);
             assert_eq!(
                 nfs.read(&foreign, 0, 1).unwrap_err(),
-                common::client::status::ACCES
+                thiao_testkit::nfs::status::ACCES
             );
             assert!(nfs.setattr(&foreign, Some(0o666), None).is_err());
             // But his own read-only files he writes on, as programs do that made them so.

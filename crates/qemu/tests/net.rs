@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
 
-mod common;
-
-use common::{ip, isolated};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use thiao_qemu::net::{NetError, Network};
+use thiao_testkit::isolated::{ip, isolated};
 
 fn network(bridge: &str) -> Network {
     Network {

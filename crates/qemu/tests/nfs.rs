@@ -2,10 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
 
-mod common;
-
-use common::client::{Client, Dec, Enc, connect, status};
-use common::{ip, isolated};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,6 +10,8 @@ use std::path::Path;
 use std::sync::mpsc;
 use tempfile::TempDir;
 use thiao_qemu::export::serve;
+use thiao_testkit::isolated::{ip, isolated};
+use thiao_testkit::nfs::{Client, Dec, Enc, connect, status};
 
 /// Serves a folder in this process, until it ends.
 fn start(folder: &Path) -> u16 {

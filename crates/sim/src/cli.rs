@@ -3,10 +3,12 @@
 use crate::campaign::{Campaign, Outcome, Totals};
 use crate::check::Violation;
 use crate::draw::{MOST_HOURS, MOST_NODES, Scale};
+use crate::flaw::Flaw;
+use crate::hunt::{hunt, table};
 use crate::profile::Profile;
 use crate::shrink::{Budget, Shrunk, shrink};
 use crate::{report, text, trial::trial};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{
     Args, CommandFactory as _, Parser, Subcommand, builder::PossibleValuesParser,
     builder::TypedValueParser as _,
@@ -54,6 +56,9 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// A planted fault is looked for in so many worlds at most.
+const MOST_SEEDS: u64 = 3000;
+
 #[derive(Debug, Subcommand)]
 enum Sim {
     /// Run worlds drawn from seeds, and check the invariants after every step
@@ -63,6 +68,12 @@ shortest story that it could be shrunk to.")]
     Run(Box<Run>),
     /// Show the profiles of faults
     Profiles,
+    /// Plant faults in the controller, and say how soon each is found
+    Planted {
+        /// Which ones [default: all]
+        #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(Flaw::ALL.iter().map(|flaw| flaw.name())))]
+        names: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +120,7 @@ fn run(printer: Printer, command: &Sim) -> anyhow::Result<ExitCode> {
             Some(file) => world(printer, how, file),
             None => worlds(printer, how),
         },
+        Sim::Planted { names } => planted(printer, names),
         Sim::Profiles => {
             let row = |profile: Profile| vec![Cell::from(profile.name()), Cell::from(profile.about())];
             let rows = Profile::ALL.map(row).into();
@@ -203,6 +215,21 @@ fn world(printer: Printer, how: &Run, file: &Path) -> anyhow::Result<ExitCode> {
         })?;
     }
     Ok(ended(violation.is_none()))
+}
+
+/// Looks for every planted fault, or for these, and prints the table.
+fn planted(printer: Printer, names: &[String]) -> anyhow::Result<ExitCode> {
+    let wanted = |flaw: &&Flaw| names.is_empty() || names.iter().any(|name| name == flaw.name());
+    let all = Flaw::ALL.iter().filter(wanted);
+    let found: Vec<_> = all.map(|flaw| (flaw, hunt(*flaw, MOST_SEEDS))).collect();
+    let missed = found.iter().filter(|(_, found)| found.is_none());
+    let missed: Vec<&str> = missed.map(|(flaw, _)| flaw.name()).collect();
+    let found: Vec<_> = found.iter().filter_map(|(_, found)| *found).collect();
+    printer.print(&table(&found))?;
+    if !missed.is_empty() {
+        bail!("not found in {MOST_SEEDS} worlds: {}", missed.join(", "));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn ended(well: bool) -> ExitCode {

@@ -4,15 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench that can't go on should fail")]
 
-#[allow(dead_code, reason = "the tests use the rest")]
-#[path = "../tests/real/lab.rs"]
-mod lab;
-
-use lab::Ctld;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use thiao_slurm::conf::{NodeLine, Timeouts};
+use thiao_testkit::slurmctld::{self, Ctld};
 
 const NODES: usize = 10_000;
 const JOBS: usize = 5_000;
@@ -21,9 +17,11 @@ const TASKS: usize = 500;
 const LOOKS: u32 = 20;
 
 fn main() {
-    match lab::dir() {
+    match slurmctld::dir() {
         Some(dir) => measure(dir),
-        None if lab::is_wanted() => lab::run_inside("look", &[]).unwrap_or_else(|why| panic!("{why}")),
+        None if slurmctld::is_wanted() => {
+            slurmctld::run_inside("look", &[]).unwrap_or_else(|why| panic!("{why}"))
+        }
         None => {}
     }
 }

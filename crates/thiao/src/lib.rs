@@ -1,13 +1,7 @@
-//! Thiao: Slurm jobs in virtual machines of their own.
+//! What people type: the command line (`cli`), and whether everything is as it must be (`doctor`).
 //!
-//! The rooms of the one binary that people type: the command line (`cli`), its
-//! words on paper (`output`), the settings (`config`, and `import` from 2011), the local API (`api`),
-//! the controller with its memory (`controller`, `store`) and its folder (`state_dir`), and the private lab
-//! (`lab`). A library, so that tests and `xtask` reach them.
+//! The controller, the lab and the simulated world are programs of their own; `thiao serve`, `thiao lab` and
+//! `thiao sim` become them. A library, so that its manual pages can be made of it.
 
-pub mod api;
 pub mod cli;
-pub mod controller;
 pub mod doctor;
-pub mod lab;
-pub mod store;

@@ -1,4 +1,4 @@
-//! The binary `thiao`, also called as `thiaod`.
+//! The program `thiao`, also called as `tsub`.
 
 fn main() -> std::process::ExitCode {
     thiao::cli::main(std::env::args_os().collect())

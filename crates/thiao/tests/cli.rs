@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::Read as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -251,19 +251,46 @@ fn a_file_that_all_may_write_is_refused() {
 }
 
 #[test]
-fn called_as_thiaod_it_is_the_controller() {
+fn serve_is_thiaod() {
     let dir = tempfile::tempdir().unwrap();
-    let thiaod = dir.path().join("thiaod");
-    symlink(env!("CARGO_BIN_EXE_thiao"), &thiaod).unwrap();
     let none = dir.path().join("none.toml");
-    let output = Command::new(&thiaod).env("THIAO_CONFIG", &none).output().unwrap();
-    let (code, _, err) = said(output);
-    assert!(
-        code == 1 && err.contains("none.toml: No such file"),
-        "{code} {err}"
-    );
+    let thiaod = thiao_testkit::program("thiaod");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_thiao"));
+    serve.arg("serve");
+    for command in [&mut Command::new(&thiaod), &mut serve] {
+        let (code, _, err) = said(command.env("THIAO_CONFIG", &none).output().unwrap());
+        assert!(
+            code == 1 && err.contains("none.toml: No such file"),
+            "{code} {err}"
+        );
+    }
     let (code, out, _) = said(Command::new(&thiaod).arg("--help").output().unwrap());
     assert!(code == 0 && out.contains("Run the controller"), "{out}");
+}
+
+#[test]
+fn commands_that_are_programs_of_their_own_are_found_beside_it() {
+    for (command, program) in [("lab", "thiao-lab"), ("sim", "thiao-sim")] {
+        let _ = thiao_testkit::program(program);
+        let (code, out, err) = run(&[command, "--help"]);
+        assert!(code == 0, "{err}");
+        assert!(
+            out.contains(&format!("Usage: thiao {command} <COMMAND>")),
+            "{out}"
+        );
+        assert_eq!(run(&[command, "no-such"]).0, 2);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let alone = dir.path().join("thiao");
+    std::fs::copy(env!("CARGO_BIN_EXE_thiao"), &alone).unwrap();
+    if !Path::new("/usr/lib/thiao/thiao-lab").exists() {
+        let (code, out, err) = said(Command::new(&alone).args(["lab", "up"]).output().unwrap());
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(
+            err.contains("thiao-lab is neither beside") && err.contains("install it there"),
+            "{err}"
+        );
+    }
 }
 
 #[test]
@@ -292,29 +319,6 @@ fn without_a_controller_every_look_is_code_3() {
             "{err}"
         );
     }
-}
-
-#[test]
-fn pages_and_completions_are_generated() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_str().unwrap();
-    assert_eq!(run(&["generate", "man", path]).0, 0);
-    assert_eq!(run(&["generate", "completions", path]).0, 0);
-    for file in [
-        "thiao.1",
-        "thiao-nodes.1",
-        "thiao-hostlist-fold.1",
-        "thiao.bash",
-        "_thiao",
-        "thiao.fish",
-    ] {
-        assert!(
-            dir.path().join(file).metadata().is_ok_and(|m| m.len() > 100),
-            "{file}"
-        );
-    }
-    let page = std::fs::read_to_string(dir.path().join("thiao.1")).unwrap();
-    assert!(page.contains("Exit codes"), "{page}");
 }
 
 #[test]

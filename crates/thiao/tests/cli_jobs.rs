@@ -6,8 +6,8 @@
 mod served;
 
 use served::Served;
-use thiao::api::{ApiError, Query};
 use thiao_api::types::{Accepted, JobVm, JobVms};
+use thiao_controller::api::{ApiError, Query};
 use tokio::sync::mpsc;
 
 /// Job 17's: one that was up, one that never was.

@@ -10,11 +10,11 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
-use thiao::api::{ApiError, Query};
 use thiao_api::SOCKET;
 use thiao_api::types::{
     Accepted, Event, Everybody, Explanation, Host, Job, Look, Node, PlanLine, PlanView, Status, Vm,
 };
+use thiao_controller::api::{ApiError, Query};
 use thiao_core::hostlist;
 use tokio::sync::mpsc;
 

@@ -218,7 +218,7 @@ const PARTS: [(&str, Tests); 4] = [
     (
         "the demos, a lab in each mode",
         Tests {
-            package: Some("thiao"),
+            package: Some("thiao-lab"),
             binaries: &["lab_jobs", "lab_job_mode"],
             only: Some("demo_comes_out_right"),
             without: None,

@@ -2,11 +2,11 @@
 //! 1002, and over are 9 of the first and 8 of the second. What is 1002's alone
 //! holds [`SECRET`].
 
-use thiao::api::{ApiError, Query, Viewer};
 use thiao_api::types::{
     Accepted, Event, Explanation, Host, Job, JobArray, JobVm, JobVms, Look, Node, PlanLine, PlanView, Status,
     Vm,
 };
+use thiao_controller::api::{ApiError, Query, Viewer};
 use thiao_core::hostlist;
 use tokio::sync::mpsc;
 

@@ -1,9 +1,9 @@
 //! What may keep slurmctld from answering.
 
 use crate::QUICK;
-use crate::lab::{Ctld, inside, node};
 use std::time::{Duration, Instant};
 use thiao_core::view::JobState;
+use thiao_testkit::slurmctld::{Ctld, inside, node};
 
 /// Nothing resolves the names of the nodes here.
 #[test]

@@ -1,7 +1,6 @@
 //! A cluster whose slurmctld has a backup, several ports, or a key of Slurm's own.
 
 use crate::QUICK;
-use crate::lab::{Ctld, host_name, inside, node};
 use rustix::process::Signal;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +10,7 @@ use thiao_core::view::JobState;
 use thiao_slurm::lab::Auth;
 use thiao_slurm::site::{Host, Site};
 use thiao_slurm::{Version, installed_version};
+use thiao_testkit::slurmctld::{Ctld, host_name, inside, node};
 
 const BACKUP: &str = "head2";
 const ADDRESSES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];

@@ -1,6 +1,5 @@
 //! Job mode: the gate, and what is done to its jobs and nodes.
 
-use crate::lab::{Ctld, inside, job_nodes};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use thiao_core::ids::{JobId, NodeName};
@@ -10,6 +9,7 @@ use thiao_core::view::{
 use thiao_slurm::conf::Timeouts;
 use thiao_slurm::gate::Admission;
 use thiao_slurm::{Slurm, SlurmError};
+use thiao_testkit::slurmctld::{Ctld, inside, job_nodes};
 
 pub const TIMES: Timeouts = Timeouts {
     resume_s: 60,
@@ -29,28 +29,6 @@ pub fn whole(job: JobId, licenses: &str) -> Admission {
         array: None,
         nodes: None,
         licenses: licenses.into(),
-    }
-}
-
-impl Ctld {
-    pub fn is(&self, job: JobId, state: &JobState) -> bool {
-        self.job(job).is_some_and(|j| j.state == *state)
-    }
-
-    /// Lets jobs go, which must not fail.
-    pub fn admit(&self, jobs: &[Admission]) {
-        for (job, result) in self.slurm.admit(jobs) {
-            assert!(result.is_ok(), "{job}: {result:?}");
-        }
-    }
-
-    /// What a job asks per node, as this release writes it.
-    pub fn vm(&self) -> String {
-        format!("{}vm:1", self.slurm.quirks().unwrap().gres)
-    }
-
-    pub fn seen(&self, job: JobId) -> SlurmJob {
-        self.job(job).unwrap()
     }
 }
 

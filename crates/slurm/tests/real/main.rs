@@ -6,13 +6,11 @@
 mod answers;
 mod backup;
 mod job_mode;
-mod lab;
 mod parts;
 mod ranges;
 mod scenario;
 mod submissions;
 
-use lab::{Ctld, inside, node};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use thiao_core::view::{BaseState, JobState, NodeReason};
@@ -20,6 +18,7 @@ use thiao_slurm::conf::{MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::own::Own;
 use thiao_slurm::{Slurm, SlurmError, Version};
+use thiao_testkit::slurmctld::{Ctld, inside, node};
 
 const QUICK: Timeouts = Timeouts {
     resume_s: 60,

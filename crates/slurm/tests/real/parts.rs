@@ -1,18 +1,29 @@
 //! Heterogeneous jobs in job mode, through their whole life: all parts go the same way.
 
-use crate::lab::{Ctld, inside};
 use thiao_core::ids::JobId;
 use thiao_core::view::{Gate, JobState, SlurmJob, WaitsFor};
 use thiao_slurm::gate::Admission;
+use thiao_testkit::slurmctld::{Ctld, inside};
 
-impl Ctld {
+/// What is asked of a job's parts.
+trait Parts {
     /// A job's parts, by their ids; none when it is over.
+    fn parts(&self, leader: JobId) -> Vec<SlurmJob>;
+
+    /// Lets all parts go, as the planner does.
+    fn admit_parts(&self, leader: JobId);
+
+    fn until_parts(&self, what: &str, leader: JobId, state: &JobState);
+
+    fn until_parts_wait(&self, what: &str, leader: JobId);
+}
+
+impl Parts for Ctld {
     fn parts(&self, leader: JobId) -> Vec<SlurmJob> {
         let jobs = self.slurm.look().unwrap().jobs;
         jobs.into_values().filter(|job| job.het == Some(leader)).collect()
     }
 
-    /// Lets all parts go, as the planner does.
     fn admit_parts(&self, leader: JobId) {
         let whole = |job: SlurmJob| Admission {
             job: job.id,

@@ -1,7 +1,6 @@
 //! Job mode's sizes: what is guessed of a job at the gate is what Slurm gives it.
 
 use crate::job_mode::TIMES;
-use crate::lab::{Ctld, inside, job_nodes};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use thiao_core::size::{guess, node_counts};
 use thiao_core::view::{Alloc, ArrayTasks, Gate, JobState, Shape, SlurmJob};
 use thiao_core::world::JobPartition;
 use thiao_slurm::gate::Admission;
+use thiao_testkit::slurmctld::{Ctld, inside, job_nodes};
 
 /// As many slots as names resolve.
 const SLOTS: &str = "n[5-20]";

@@ -1,7 +1,6 @@
 //! Scenarios of `crates/sim/scenarios`, replayed on the real slurmctld: the simulated one must go through
 //! the same states.
 
-use crate::lab::{self, Ctld, job_nodes};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use thiao_sim::scenario::{JobAct, NodeAct, Scenario, Simulated, Submission, reco
 use thiao_sim::slurm::{Call, Hook, Release};
 use thiao_slurm::conf::{NodeLine, Timeouts};
 use thiao_slurm::gate::Admission;
+use thiao_testkit::slurmctld::{self, Ctld, job_nodes};
 
 const TEST: &str = "scenario::the_real_slurmctld_goes_the_way_of_the_simulated_one";
 /// The scenario that is replayed inside the namespaces.
@@ -34,11 +34,11 @@ const MOMENT: Duration = Duration::from_millis(150);
 #[test]
 fn the_real_slurmctld_goes_the_way_of_the_simulated_one() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/scenarios"));
-    if let Some(dir) = lab::dir() {
+    if let Some(dir) = slurmctld::dir() {
         replay_one(dir, &folder.join(std::env::var(ONE).unwrap()));
         return;
     }
-    if !lab::is_wanted() {
+    if !slurmctld::is_wanted() {
         return;
     }
     let wanted = std::env::var(ONE).unwrap_or_default();
@@ -61,7 +61,7 @@ fn the_real_slurmctld_goes_the_way_of_the_simulated_one() {
                     let Some(name) = queue.lock().unwrap().pop() else {
                         return;
                     };
-                    if let Err(why) = lab::run_inside(TEST, &[(ONE, &name)]) {
+                    if let Err(why) = slurmctld::run_inside(TEST, &[(ONE, &name)]) {
                         failed.lock().unwrap().push(why);
                     }
                 }

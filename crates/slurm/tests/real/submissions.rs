@@ -1,12 +1,12 @@
 //! `job_submit.lua`: what users submit to partitions of job mode, and change there.
 
 use crate::job_mode::{start, whole};
-use crate::lab::{inside, rules, user_name};
 use std::time::Duration;
 use thiao_core::ids::JobId;
 use thiao_core::options::{Asker, VmOptions};
 use thiao_core::view::{ArrayTasks, Gate, SlurmJob};
 use thiao_slurm::gate::Admission;
+use thiao_testkit::slurmctld::{inside, rules, user_name};
 
 #[test]
 fn submissions_are_judged_as_the_controller_judges_them() {

@@ -16,7 +16,7 @@ Exit codes:
 
 Environment:
   THIAO_CONFIG  the settings file, as --config
-  THIAO_LOG     what `thiao serve` logs, e.g. debug or info,thiao::api=debug
+  THIAO_LOG     what `thiao serve` logs, e.g. debug or info,thiao_controller::api=debug
   NO_COLOR      no colours";
 
 /// Slurm jobs in virtual machines of their own
@@ -38,7 +38,7 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the controller (also: the program called as thiaod)
+    /// Run the controller, thiaod
     Serve,
     /// Show how the controller is doing
     Status(Look),
@@ -110,17 +110,8 @@ pub(super) enum Command {
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Sim(Words),
     /// Keep a private Slurm with VMs, for playing and tests
-    #[command(subcommand)]
-    Lab(crate::lab::Command),
-    /// Write manual pages or shell completions
-    #[command(hide = true)]
-    Generate {
-        /// Which
-        #[arg(value_enum)]
-        what: Papers,
-        /// The folder to write them into
-        dir: PathBuf,
-    },
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Lab(Words),
 }
 
 /// Words for another program of ours.
@@ -458,13 +449,4 @@ pub(super) enum Hostlist {
         #[arg(required = true, value_name = "EXPR")]
         lists: Vec<String>,
     },
-}
-
-/// What can be generated from this file.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Papers {
-    /// Manual pages
-    Man,
-    /// Completions for bash, zsh and fish
-    Completions,
 }

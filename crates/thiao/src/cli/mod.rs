@@ -4,21 +4,19 @@ mod args;
 mod beside;
 mod doctor;
 mod findings;
-mod generate;
 mod guest;
 mod hostlist;
 mod jobs;
 mod look;
 mod nodes;
 mod place;
-mod serve;
 mod setup;
 mod submit;
 mod watch;
 
 use args::{Cli, Command, ConfigCommand};
+use clap::CommandFactory as _;
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitCode;
 use thiao_api::client::{Client, ClientError};
 use thiao_cli::exit::{self, MALFORMED, UNREACHABLE};
@@ -27,21 +25,7 @@ use thiao_config::Config;
 
 /// Runs the command line, the program's name first.
 #[must_use]
-pub fn main(mut args: Vec<OsString>) -> ExitCode {
-    // Called as `thiaod` it is the controller.
-    if args
-        .first()
-        .is_some_and(|name| Path::new(name).file_name() == Some("thiaod".as_ref()))
-    {
-        args.insert(1, "serve".into());
-    }
-    // Not for people: its arguments are between the controller and its child.
-    if args
-        .get(1)
-        .is_some_and(|name| name == thiao_qemu::export::SUBCOMMAND)
-    {
-        return thiao_qemu::export::child(&args[2..]);
-    }
+pub fn main(args: Vec<OsString>) -> ExitCode {
     if let Some((file, words)) = submit::called(&args) {
         return ended(submit::run(file.as_deref(), words).map(|()| ExitCode::SUCCESS));
     }
@@ -49,6 +33,12 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Ok(cli) => ended(run(cli)),
         Err(code) => code,
     }
+}
+
+/// All that can be typed, for manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
@@ -69,7 +59,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let printer = Printer::stdout();
     let client = || -> anyhow::Result<Client> { Ok(Client::new(&thiao_config::state_dir(file)?)) };
     match cli.command {
-        Command::Serve => serve::run(Config::load(file)?)?,
+        Command::Serve => {
+            let file = file
+                .iter()
+                .flat_map(|file| ["--config".as_ref(), file.as_os_str()]);
+            let words: Vec<OsString> = file.map(OsString::from).collect();
+            match beside::run("thiaod", &words)? {}
+        }
         Command::Status(how) => look::status(&client()?, printer, how)?,
         Command::Nodes(which) => nodes::run(&client()?, printer, &which)?,
         Command::Vms(how) => look::vms(&client()?, printer, how)?,
@@ -108,9 +104,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Guest(how) => guest::run(file, printer, &how)?,
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
         Command::Sim(typed) => match beside::run("thiao-sim", &typed.words)? {},
-        Command::Generate { what, dir } => generate::run(what, &dir)?,
-        // The lab needs a process without other threads: nothing was started before this.
-        Command::Lab(command) => return crate::lab::run(command),
+        Command::Lab(typed) => match beside::run("thiao-lab", &typed.words)? {},
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,12 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[allow(dead_code, reason = "the tests of the real slurmctld need more of it")]
-#[path = "../../../slurm/tests/real/lab.rs"]
-mod ctld;
 mod sites;
 
-use ctld::{Ctld, inside};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +13,7 @@ use thiao_core::view::{Gate, JobState};
 use thiao_slurm::Admission;
 use thiao_slurm::conf::Timeouts;
 use thiao_slurm::{Version, installed_version};
+use thiao_testkit::slurmctld::{Ctld, inside};
 
 /// A site's configuration, and what is to come of ours in it.
 struct Site {

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use thiao::api::{Query, server};
 use thiao_api::SOCKET;
+use thiao_controller::api::{Query, server};
 use tokio::sync::mpsc;
 
 /// A served state folder; ends with its runtime.

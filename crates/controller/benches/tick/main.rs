@@ -1,0 +1,199 @@
+//! What a controller costs at 10,000 nodes and 5,000 VMs: CPU per round of looks, and
+//! memory; by itself, and with the OpenNebula provider. The whole controller runs: its own
+//! parsing of Slurm's and oned's listings, folds, plan, linter and store. Stand-ins are
+//! Slurm's programs (this program under their names) and the VMs: a provider that costs
+//! nothing, or an oned in a process of its own, whose CPU is not counted.
+//!
+//! `cargo xtask bench tick`
+
+mod front;
+mod site;
+mod slurm;
+mod still;
+
+use front::Front;
+use site::{HOSTS, NODES, VMS};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use still::{Counted, Still};
+use thiao_config::{Config, ProviderSettings};
+use thiao_controller::provider::Provider;
+use thiao_controller::serve_with;
+use thiao_opennebula::OpenNebula;
+
+/// Guests that have not said that they are ready, where OneGate tells.
+const WAITING: usize = 200;
+const ROUNDS: u64 = 20;
+
+/// Who shows the VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Still,
+    OpenNebula,
+    /// With OneGate, while some VMs boot.
+    Booting,
+}
+
+impl Case {
+    /// Each with its word on this program's command line.
+    const ALL: [(&str, Self); 3] = [
+        ("still", Self::Still),
+        ("opennebula", Self::OpenNebula),
+        ("booting", Self::Booting),
+    ];
+}
+
+fn main() -> anyhow::Result<()> {
+    // What cargo adds is no word of ours.
+    let args: Vec<String> = std::env::args().filter(|arg| arg != "--bench").collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let Some(called) = args.first()
+        && slurm::play(Path::new(called))?
+    {
+        return Ok(());
+    }
+    let known = |word: &str| Case::ALL.iter().find(|(its, _)| *its == word);
+    match args.get(1..).unwrap_or_default() {
+        [front::WORD, waiting, dir] => front::be(Path::new(dir), waiting.parse()?),
+        [word, dir] if let Some((_, case)) = known(word) => run(*case, Path::new(dir)),
+        _ => {
+            for (word, _) in Case::ALL {
+                // A process each, for its peak of memory.
+                let dir = tempfile::tempdir()?;
+                let ended = Command::new(std::env::current_exe()?)
+                    .arg(word)
+                    .arg(dir.path())
+                    .status()?;
+                anyhow::ensure!(ended.success(), "{word}: {ended}");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn run(case: Case, dir: &Path) -> anyhow::Result<()> {
+    let waiting = match case {
+        Case::Still | Case::OpenNebula => 0,
+        Case::Booting => WAITING,
+    };
+    site::stand_in_for_slurm(dir, waiting)?;
+    match case {
+        Case::Still => {
+            let config = site::configure(dir, "", "", "")?;
+            measure("no provider's work", config, Still::new()?, None)
+        }
+        Case::OpenNebula | Case::Booting => {
+            let mut front = Front::start(dir, waiting)?;
+            let config = Config::load(Some(&site::file(dir)))?;
+            let ProviderSettings::OpenNebula(settings) = config.provider.clone() else {
+                anyhow::bail!("the settings are of another provider");
+            };
+            let what = match waiting {
+                0 => "OpenNebula".to_owned(),
+                some => format!("OpenNebula, {some} VMs not ready yet by OneGate"),
+            };
+            let provider = OpenNebula::open(settings.clone())?;
+            measure(&what, config, provider, Some(&mut front))?;
+            look_alone(&OpenNebula::open(settings)?)
+        }
+    }?;
+    // The controller still runs: it has no end of its own.
+    std::process::exit(0);
+}
+
+/// Runs the controller and prints what it costs.
+fn measure<P: Provider>(
+    what: &str,
+    config: Config,
+    provider: P,
+    front: Option<&mut Front>,
+) -> anyhow::Result<()> {
+    let provider = Arc::new(Counted::new(provider));
+    let running = provider.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()?;
+    runtime.spawn(async move {
+        if let Err(error) = serve_with(config, running, Arc::default()).await {
+            eprintln!("the controller ended: {error:#}");
+            std::process::exit(1);
+        }
+    });
+    // It runs on when this returns: the process's end ends it.
+    std::mem::forget(runtime);
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let wait_for = |looks: u64| -> anyhow::Result<()> {
+        while provider.looks() < looks {
+            anyhow::ensure!(Instant::now() < deadline, "the controller looks too seldom");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    };
+    // The first rounds adopt all VMs and store the records.
+    wait_for(8)?;
+    let mut front = front;
+    let mut calls = || front.as_mut().map(|front| front.calls()).transpose();
+    let (first, cpu, calls_before) = (provider.looks(), cpu_time(), calls()?);
+    wait_for(first + ROUNDS)?;
+    let (rounds, calls_after) = (provider.looks() - first, calls()?);
+    let per_round = (cpu_time() - cpu).as_secs_f64() * 1000.0 / rounds as f64;
+    println!("{what}: {NODES} nodes, {VMS} VMs and jobs, {HOSTS} hosts, {rounds} rounds");
+    println!("  {per_round:.1} ms of CPU per round of both looks");
+    println!("  peak memory of the controller: {} MB", peak_memory_mb());
+    if let (Some(before), Some(after)) = (calls_before, calls_after) {
+        let made = after.iter().filter_map(|(method, count)| {
+            let made = count - before.get(method).unwrap_or(&0);
+            (made > 0).then(|| format!("{method} {made}"))
+        });
+        println!("  calls in these rounds: {}", made.collect::<Vec<_>>().join(", "));
+    }
+    Ok(())
+}
+
+/// Prints what one look at OpenNebula costs without what the controller makes of it.
+fn look_alone(provider: &OpenNebula) -> anyhow::Result<()> {
+    let started = thread_cpu_time();
+    provider.look()?;
+    let first = thread_cpu_time() - started;
+    let mut looks = Vec::new();
+    for _ in 0..ROUNDS {
+        let started = thread_cpu_time();
+        provider.look()?;
+        looks.push(thread_cpu_time() - started);
+    }
+    looks.sort_unstable();
+    println!(
+        "  one look alone: {first:.0?} of CPU the first time, which reads all tags; then {:.0?}",
+        looks.get(looks.len() / 2).copied().unwrap_or_default()
+    );
+    Ok(())
+}
+
+fn usage(who: libc::c_int) -> libc::rusage {
+    // SAFETY: `getrusage` fills the struct that it is given; all zeros is a valid one.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(who, &mut usage);
+        usage
+    }
+}
+
+fn spent(usage: &libc::rusage) -> Duration {
+    let span = |t: libc::timeval| Duration::from_micros((t.tv_sec * 1_000_000 + t.tv_usec) as u64);
+    span(usage.ru_utime) + span(usage.ru_stime)
+}
+
+fn cpu_time() -> Duration {
+    spent(&usage(libc::RUSAGE_SELF))
+}
+
+fn thread_cpu_time() -> Duration {
+    spent(&usage(libc::RUSAGE_THREAD))
+}
+
+fn peak_memory_mb() -> i64 {
+    usage(libc::RUSAGE_SELF).ru_maxrss / 1024
+}

@@ -1,0 +1,90 @@
+//! What jobs of job mode need beside actions: their gate, to be seen, to be told.
+
+use crate::owner::{Message, Owner};
+use crate::provider::{Provider, chain};
+use crate::submitted;
+use thiao_api::types::start_line;
+use thiao_core::note::{Note, Subject};
+use thiao_core::options::{VmOptions, comment_beside};
+use thiao_core::plan::Plan;
+use thiao_core::view::JobState;
+
+impl<P: Provider> Owner<P> {
+    /// Sees to it that Slurm has the gate at which jobs wait for room: without it one job at a
+    /// time would pass, and find no room.
+    pub(super) fn ensure_gate(&self) {
+        if self.rounds.world.job_partitions.is_empty() {
+            return;
+        }
+        let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = slurm.ensure_gate() {
+                let _ = messages.blocking_send(Message::Note(Note::new(
+                    Subject::Slurm,
+                    "no-gate",
+                    format!(
+                        "jobs of job mode cannot be made to wait for room: {}",
+                        chain(&error)
+                    ),
+                )));
+            }
+        });
+    }
+
+    /// Lets jobs of job mode be seen as soon as they are submitted.
+    pub(super) fn hear_of_jobs(&self) {
+        if self.rounds.world.job_partitions.is_empty() {
+            return;
+        }
+        let file = self.config.submitted_file();
+        if let Err(error) = submitted::watch(&file, self.slurm_changed.clone()) {
+            tracing::warn!(file = %file.display(), %error, "new jobs are found by looking only");
+        }
+    }
+
+    /// Not every round looks into jobs that wait; people ask at any time.
+    pub(super) fn remember_waits(&mut self, plan: &Plan) {
+        for held in &plan.held {
+            if let Subject::Job(job) = held.subject {
+                self.job_waits.insert(job, held.why.clone());
+            }
+        }
+        if let Some(slurm) = &self.rounds.world.slurm {
+            let waits = |state: &JobState| matches!(state, JobState::Pending | JobState::Configuring);
+            self.job_waits
+                .retain(|job, _| slurm.jobs.get(job).is_some_and(|job| waits(&job.state)));
+        }
+    }
+
+    /// Where the site wants it, tells in the `AdminComment` of jobs that start which VMs they have.
+    /// To be called after a round is stored: the store knows them.
+    pub(super) fn tell_of_started_jobs(&mut self) {
+        let jobs = std::mem::take(&mut self.started_jobs);
+        if !self.config.job.admin_comment {
+            return;
+        }
+        for job in jobs {
+            let vms = self
+                .store
+                .vms_of_job(job, self.rounds.world.now)
+                .unwrap_or_default();
+            if vms.is_empty() {
+                continue; // its nodes are of the other mode
+            }
+            let seen = self
+                .rounds
+                .world
+                .slurm
+                .as_ref()
+                .and_then(|slurm| slurm.jobs.get(&job));
+            let options = seen.and_then(|job| VmOptions::from_comment(job.admin_comment.as_deref()?).ok());
+            let text = comment_beside(&options.unwrap_or_default(), &start_line(&vms));
+            let slurm = self.slurm.clone();
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = slurm.comment(job, &text) {
+                    tracing::debug!(%job, %error, "the job cannot be told which VMs it has");
+                }
+            });
+        }
+    }
+}

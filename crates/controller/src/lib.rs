@@ -1,0 +1,144 @@
+//! The controller: observe, plan, lint, execute, round after round.
+//!
+//! One task (`owner`) owns all state. Lookers (`look`) and actions (`execute`)
+//! run beside it and report by messages; hooks, guests and timers only wake it.
+//!
+//! *Architecture invariants:* a round is on disk before anything of it is
+//! executed; nothing that executes decides.
+
+mod addresses;
+mod answer;
+pub mod api;
+mod clock;
+mod deeds;
+mod execute;
+mod intake;
+mod look;
+mod owner;
+pub mod provider;
+mod receive;
+mod start;
+pub mod store;
+mod submitted;
+
+use anyhow::Context;
+use provider::Provider;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use thiao_api::state_dir;
+use thiao_config::{Config, ProviderSettings};
+use thiao_slurm::Slurm;
+use tokio::sync::{Notify, mpsc};
+
+/// Questions that may wait before askers are told to come again.
+const QUERY_BACKLOG: usize = 256;
+
+/// What helps when the state folder cannot be written.
+const DISK_ADVICE: &str = "Free space on its file system, make that writable (dmesg says why it is not), or give thiaod's user the folder";
+
+/// Runs the controller with the configured provider until it is told to stop. VMs go on without it.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    make_state_dir(&config.state_dir)?;
+    let _lock = lock(&config.state_dir)?;
+    let vms_changed = Arc::new(Notify::new());
+    let wake = {
+        let vms_changed = vms_changed.clone();
+        Arc::new(move || vms_changed.notify_one()) as Arc<dyn Fn() + Send + Sync>
+    };
+    match &config.provider {
+        ProviderSettings::Qemu(settings) => {
+            let qemu =
+                thiao_qemu::Qemu::open(settings.clone(), wake).context("the QEMU provider cannot start")?;
+            run(&config, Arc::new(qemu), vms_changed).await
+        }
+        ProviderSettings::OpenNebula(settings) => {
+            let opennebula = thiao_opennebula::OpenNebula::open(settings.clone())
+                .context("the OpenNebula provider cannot start")?;
+            run(&config, Arc::new(opennebula), vms_changed).await
+        }
+    }
+}
+
+/// The same with any provider: `vms_changed` is how it says that a look is worth while.
+pub async fn serve_with<P: Provider>(
+    config: Config,
+    provider: Arc<P>,
+    vms_changed: Arc<Notify>,
+) -> anyhow::Result<()> {
+    make_state_dir(&config.state_dir)?;
+    let _lock = lock(&config.state_dir)?;
+    run(&config, provider, vms_changed).await
+}
+
+async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<Notify>) -> anyhow::Result<()> {
+    let slurm = Slurm::new(
+        config.slurm.conf.clone(),
+        config.slurm.bin_dir.clone(),
+        config.slurm.timeout,
+    )
+    .with_nodes(Arc::new(config.nodes.keys().cloned().collect()))
+    .with_job_nodes(Arc::new(config.job_nodes()));
+    let (queries, asked) = mpsc::channel(QUERY_BACKLOG);
+    let owner = owner::Owner::open(config, provider, slurm, vms_changed)?;
+    let socket = config.state_dir.join(thiao_api::SOCKET);
+    let server = tokio::spawn(api::server::serve(socket.clone(), queries));
+    // Fails only when systemd did not start us.
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    tracing::info!(cluster = %config.cluster, state_dir = %config.state_dir.display(), "thiaod is up");
+
+    tokio::select! {
+        result = owner.run(asked) => result?,
+        result = server => result.context("the API's task ended")?.context("the API cannot be served")?,
+        signal = stop_signal() => tracing::info!(signal, "told to stop; VMs go on without me"),
+    }
+    let _ = std::fs::remove_file(socket);
+    Ok(())
+}
+
+fn make_state_dir(state_dir: &Path) -> anyhow::Result<()> {
+    state_dir::make(state_dir)
+        .with_context(|| format!("the state folder {} cannot be used", state_dir.display()))?;
+    for (above, trouble) in state_dir::exposed_above(state_dir, state_dir::own_uid()) {
+        tracing::warn!(
+            "the state folder is not safe in {}: {trouble}; {}",
+            above.display(),
+            trouble.remedy(&above)
+        );
+    }
+    Ok(())
+}
+
+/// One controller per state folder: the second refuses.
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file = state_dir::own_file(&path)
+        .with_context(|| format!("{} cannot be written. {DISK_ADVICE}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
+            "another thiaod uses the state folder {}: stop it first (`systemctl stop thiaod`), or give this one another state_dir",
+            state_dir.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+        }
+    }
+}
+
+async fn stop_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            // Without the handler the signal ends the process by itself.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => "SIGTERM",
+        () = wait(SignalKind::interrupt()) => "SIGINT",
+    }
+}

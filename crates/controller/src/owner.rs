@@ -1,0 +1,578 @@
+//! The one task that owns the world: takes orders, looks and answers, and makes
+//! rounds of plan, lint, store, execute.
+
+use crate::addresses;
+use crate::api::{ApiError, Query, Reply};
+use crate::clock::{Clock, Saved};
+use crate::execute::{Executor, Finished};
+use crate::intake::{self, Spool};
+use crate::look::{self, Pace};
+use crate::provider::{Prepared, Provider, ProviderError, chain, keep_to_one};
+use crate::start::Start;
+use crate::store::Store;
+use anyhow::Context;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixDatagram as StdDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use thiao_api::types::Look;
+use thiao_config::{Config, Timing};
+use thiao_core::fold::Order;
+use thiao_core::ids::{JobId, Millis, NodeName, Time};
+use thiao_core::note::{Note, Subject};
+use thiao_core::options::VmOptions;
+use thiao_core::plan::{Action, Plan, Step};
+use thiao_core::rounds::{Decided, Rounds};
+use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
+use thiao_core::world::{Phase, Wish, World};
+use thiao_slurm::Slurm;
+use tokio::net::UnixDatagram;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+/// Messages that may wait; senders wait when it is full.
+const BACKLOG: usize = 1024;
+
+/// Rounds that are only poked for begin so long after one another, however often somebody pokes.
+const ROUNDS_APART: Duration = Duration::from_millis(20);
+
+/// Pokes that are taken for one; the kernel holds fewer (`net.unix.max_dgram_qlen`).
+const POKES: usize = 4096;
+
+/// A slurmd that runs registers within this time, or something is wrong with it.
+const REGISTERS_WITHIN: Millis = Millis::secs(3);
+
+/// Slurm shows a job's nodes as its own within this time, once it runs the job's prolog.
+const SHOWN_WITHIN: Millis = Millis(500);
+
+/// What reaches the owner from its helpers.
+#[derive(Debug)]
+pub enum Message {
+    /// A look at Slurm that began then.
+    Slurm(Time, Result<SlurmView, String>),
+    /// A look at the provider that began then.
+    Provider(Time, Result<ProviderView, String>),
+    /// Calls that ended.
+    Finished(Finished),
+    /// Something that people should know.
+    Note(Note),
+    /// The provider says what it prepares.
+    Progress(String),
+    /// The provider is ready to make VMs, or why not.
+    Prepared(Result<Prepared, ProviderError>),
+}
+
+/// Whether the provider can make VMs.
+#[derive(Debug)]
+pub(super) enum Readiness {
+    Preparing(String),
+    Ready,
+}
+
+impl Readiness {
+    /// Why it makes none.
+    pub(super) fn why_not(&self) -> Option<&str> {
+        match self {
+            Self::Preparing(what) => Some(what),
+            Self::Ready => None,
+        }
+    }
+}
+
+/// All of the controller's state.
+pub struct Owner<P: Provider> {
+    pub(super) rounds: Rounds,
+    pub(super) store: Store,
+    pub(super) config: Config,
+    pub(super) clock: Arc<Clock>,
+    /// What the store has of the clock.
+    saved_clock: Saved,
+    pub(super) provider: Arc<P>,
+    pub(super) provider_notes: Vec<String>,
+    pub(super) started: Time,
+    pub(super) start: Start,
+    pub(super) slurm_look: Look,
+    pub(super) provider_look: Look,
+    /// Why rounds cannot be stored, and when that was last told; none while they can.
+    pub(super) unstored: Option<(String, Time)>,
+    pub(super) spool: Spool,
+    pub(super) last_plan: Plan,
+    pub(super) slurm: Arc<Slurm>,
+    /// Nodes that left the configuration and may have a VM: Slurm is asked for them, too.
+    left_nodes: Arc<Mutex<BTreeSet<NodeName>>>,
+    pub(super) readiness: Readiness,
+    /// Why jobs wait for us, as the last round that looked into it said.
+    pub(super) job_waits: BTreeMap<JobId, String>,
+    /// Jobs whose prologs were answered in this round: they start.
+    pub(super) started_jobs: Vec<JobId>,
+    pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
+    /// Who waits for a look at Slurm, and since when.
+    pub(super) unseen: Vec<(Time, Reply<()>)>,
+    said: BTreeMap<(Subject, &'static str), (String, Time)>,
+    poke: UnixDatagram,
+    pub(super) messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
+    slurm_pace: watch::Sender<Pace>,
+    vm_pace: watch::Sender<Pace>,
+    pub(super) slurm_changed: Arc<Notify>,
+    pub(super) vms_changed: Arc<Notify>,
+    executor: Executor<P>,
+    pruned: Time,
+}
+
+impl<P: Provider> Owner<P> {
+    /// Loads what the last controller knew. Nothing is done yet.
+    pub fn open(
+        config: &Config,
+        provider: Arc<P>,
+        slurm: Slurm,
+        vms_changed: Arc<Notify>,
+    ) -> anyhow::Result<Self> {
+        let start = Start::now();
+        let mut store = Store::open(&config.state_dir.join("thiao.db"))?;
+        let last_clock = store.clock()?.and_then(|text| Saved::decode(&text));
+        let clock = Arc::new(Clock::start(last_clock.as_ref()));
+        let (started, saved_clock) = (clock.now(), clock.saved());
+        store.set_clock(&saved_clock.encode())?;
+        let mut world = World::new(
+            started,
+            config.cluster.clone(),
+            config.policy.clone(),
+            config.nodes.clone(),
+        );
+        world.job_partitions = config.job_partitions();
+        world.option_rules.clone_from(&config.job.options);
+        let mut rounds = Rounds::open(&mut store, world)?;
+        keep_to_one(&mut store, &rounds.world.records, provider.name())?;
+        let text = format!("started, version {}", env!("CARGO_PKG_VERSION"));
+        rounds.notes.push(Note::new(Subject::Controller, "started", text));
+        let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes).with_context(|| {
+            let dir = config.state_dir.display();
+            format!("the spool in {dir} cannot be made. {}", crate::DISK_ADVICE)
+        })?;
+        let (slurm, messages) = (Arc::new(slurm), mpsc::channel(BACKLOG));
+        let executor = Executor::new(provider.clone(), slurm.clone(), messages.0.clone(), clock.clone());
+        Ok(Self {
+            rounds,
+            store,
+            config: config.clone(),
+            clock,
+            saved_clock,
+            provider,
+            provider_notes: Vec::new(),
+            started,
+            start,
+            slurm_look: Look::default(),
+            provider_look: Look::default(),
+            unstored: None,
+            spool,
+            last_plan: Plan::default(),
+            slurm,
+            left_nodes: Arc::default(),
+            readiness: Readiness::Preparing("starting".into()),
+            job_waits: BTreeMap::new(),
+            started_jobs: Vec::new(),
+            waiters: Vec::new(),
+            unseen: Vec::new(),
+            said: BTreeMap::new(),
+            poke: bind_poke(&config.state_dir)?,
+            messages,
+            slurm_pace: watch::Sender::new(Pace::Calm),
+            vm_pace: watch::Sender::new(Pace::Calm),
+            slurm_changed: Arc::new(Notify::new()),
+            vms_changed,
+            executor,
+            pruned: Time(0),
+        })
+    }
+
+    /// Works until its questions' channel closes.
+    pub async fn run(mut self, mut queries: mpsc::Receiver<Query>) -> anyhow::Result<()> {
+        self.prepare_provider();
+        self.ensure_gate();
+        self.hear_of_jobs();
+        self.start_lookers();
+        let mut last_round = None;
+        loop {
+            // Not after every question: anybody may ask, as often as he likes.
+            let last = *last_round.get_or_insert_with(|| {
+                let began = Instant::now();
+                tokio::task::block_in_place(|| self.one_round());
+                began
+            });
+            let mut due = tokio::select! {
+                message = self.messages.1.recv() => {
+                    // The owner holds a sender itself: the channel never closes.
+                    let Some(message) = message else { return Ok(()) };
+                    self.take(message);
+                    true
+                }
+                query = queries.recv() => {
+                    let Some(query) = query else { return Ok(()) };
+                    let orders = query.orders();
+                    self.rounds.wake(self.clock.now());
+                    tokio::task::block_in_place(|| self.answer(query));
+                    orders
+                }
+                () = poked(&self.poke, last + ROUNDS_APART) => true,
+                () = tokio::time::sleep_until(last + self.config.timing.tick) => true,
+            };
+            while let Ok(message) = self.messages.1.try_recv() {
+                self.take(message);
+                due = true;
+            }
+            if due {
+                last_round = None;
+            }
+        }
+    }
+
+    fn prepare_provider(&self) {
+        let shapes = self.config.shapes();
+        let (provider, messages) = (self.provider.clone(), self.messages.0.clone());
+        tokio::task::spawn_blocking(move || {
+            let progress = |what: &str| {
+                let _ = messages.blocking_send(Message::Progress(what.to_owned()));
+            };
+            let result = provider.prepare(&shapes, &progress);
+            let _ = messages.blocking_send(Message::Prepared(result));
+        });
+    }
+
+    fn start_lookers(&self) {
+        let Timing {
+            slurm_poll,
+            slurm_poll_busy,
+            slurm_poll_urgent,
+            vm_poll,
+            vm_poll_busy,
+            ..
+        } = self.config.timing.clone();
+        let (slurm, left, clock) = (self.slurm.clone(), self.left_nodes.clone(), self.clock.clone());
+        look::start(
+            move || {
+                let left = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let mut view = slurm.look_also(&left).map_err(|error| chain(&error))?;
+                on_our_clock(&mut view, &clock);
+                Ok(view)
+            },
+            Message::Slurm,
+            self.messages.0.clone(),
+            self.slurm_pace.subscribe(),
+            [slurm_poll, slurm_poll_busy, slurm_poll_urgent],
+            self.slurm_changed.clone(),
+            self.clock.clone(),
+        );
+        let provider = self.provider.clone();
+        look::start(
+            move || provider.look().map_err(|error| error.text),
+            Message::Provider,
+            self.messages.0.clone(),
+            self.vm_pace.subscribe(),
+            [vm_poll, vm_poll_busy, vm_poll_busy],
+            self.vms_changed.clone(),
+            self.clock.clone(),
+        );
+    }
+
+    /// Observe (what has come in), plan, lint, store, execute.
+    fn one_round(&mut self) {
+        self.rounds.wake(self.clock.now());
+        for step in self.clock.steps() {
+            self.note(Note::new(Subject::Controller, "clock-set", step));
+        }
+        let consumed = self.take_orders();
+        let Decided { plan, steps, refused } = self.rounds.decide(self.readiness.why_not());
+        if self.sees_all() {
+            let told = self.start.planned(steps.len());
+            self.note_all(told);
+        }
+        for refusal in refused {
+            let text = format!(
+                "the linter refused \"{}\": {}; please report this",
+                refusal.step.action, refusal.why
+            );
+            tracing::error!("{text}");
+            self.note(Note::new(refusal.step.action.subject(), "lint-refused", text));
+        }
+        self.remember_waits(&plan);
+        self.remember_left_nodes();
+        self.last_plan = plan;
+        let Some(steps) = self.save(steps) else { return };
+        intake::remove(consumed);
+        self.tell_of_started_jobs();
+        let tells = |(_, step): &(i64, Step)| matches!(step.action, Action::SetDown { .. });
+        let options = match steps.iter().any(tells) {
+            true => self.options_of_jobs(),
+            false => BTreeMap::new(),
+        };
+        let options = Arc::new(options);
+        if self.sees_all() {
+            self.executor.wait(addresses::waiting(&self.rounds.world));
+        }
+        self.executor.execute(steps, &options);
+        self.set_pace();
+    }
+
+    fn remember_left_nodes(&self) {
+        let World { records, specs, .. } = &self.rounds.world;
+        let left = records.keys().filter(|node| !specs.contains_key(*node));
+        // Every configured node has a record.
+        let left = (records.len() > specs.len()).then(|| left.cloned().collect());
+        *self.left_nodes.lock().unwrap_or_else(PoisonError::into_inner) = left.unwrap_or_default();
+    }
+
+    /// The options for VMs of those jobs that have some.
+    fn options_of_jobs(&self) -> BTreeMap<JobId, VmOptions> {
+        let jobs = self
+            .rounds
+            .world
+            .slurm
+            .iter()
+            .flat_map(|slurm| slurm.jobs.values());
+        jobs.filter_map(|job| {
+            let options = VmOptions::from_comment(job.admin_comment.as_deref()?).ok()?;
+            (!options.is_empty()).then_some((job.id, options))
+        })
+        .collect()
+    }
+
+    /// Whether plans rest on whole views of both sides.
+    fn sees_all(&self) -> bool {
+        let world = &self.rounds.world;
+        self.readiness.why_not().is_none() && world.slurm.is_some() && world.provider.is_some()
+    }
+
+    fn take_orders(&mut self) -> Vec<PathBuf> {
+        let batch = match self.spool.read(&self.store, &self.clock) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.note(Note::new(Subject::Controller, "spool-failed", error.to_string()));
+                return Vec::new();
+            }
+        };
+        self.note_all(batch.notes);
+        let mut paths = batch.leftovers;
+        for taken in batch.orders {
+            let Some(nodes) = self.nodes_of(&taken) else {
+                continue;
+            };
+            let new = self.rounds.take(taken.intent, taken.at, &nodes, &taken.order);
+            paths.push(taken.path);
+            // Else it was followed in an earlier round, which could not be stored yet.
+            if new {
+                self.slurm_changed.notify_one();
+            }
+        }
+        paths
+    }
+
+    /// Stores what is new, with the steps that begin; none if it could not be.
+    fn save(&mut self, steps: Vec<(i64, Step)>) -> Option<Vec<(i64, Step)>> {
+        self.tell();
+        match self.rounds.keep(&mut self.store, steps) {
+            Ok(steps) => {
+                if self.unstored.take().is_some() {
+                    self.note(Note::new(
+                        Subject::Controller,
+                        "store-ok",
+                        "rounds are stored again, and what waited for that is done",
+                    ));
+                }
+                self.save_clock();
+                let now = self.rounds.world.now;
+                if now.since(self.pruned) > Millis::secs(3600) {
+                    self.pruned = now;
+                    let keep = millis(self.config.timing.events_keep);
+                    if let Err(error) = self.store.prune(Time(now.0.saturating_sub(keep.0))) {
+                        tracing::warn!(%error, "old events could not be removed");
+                    }
+                }
+                Some(steps)
+            }
+            Err(error) => {
+                let (error, now) = (error.to_string(), self.rounds.world.now);
+                let told = self.unstored.take();
+                let again = told.filter(|(_, at)| now.since(*at) < Millis::secs(60));
+                if again.is_none() {
+                    tracing::error!("nothing is done until rounds can be stored: {error}");
+                }
+                self.unstored = Some((error, again.map_or(now, |(_, at)| at)));
+                None
+            }
+        }
+    }
+
+    /// Lets the next controller know how far our clock is from the machine's.
+    fn save_clock(&mut self) {
+        let clock = self.clock.saved();
+        if !clock.differs(&self.saved_clock) {
+            return;
+        }
+        match self.store.set_clock(&clock.encode()) {
+            Ok(()) => self.saved_clock = clock,
+            Err(error) => tracing::warn!(%error, "the state of the clock could not be stored"),
+        }
+    }
+
+    pub(super) fn set_pace(&self) {
+        let moving = self
+            .rounds
+            .world
+            .records
+            .values()
+            .any(|record| match (&record.vm, record.wish) {
+                (Some(vm), _) => vm.phase != Phase::Up || vm.missing_since.is_some(),
+                (None, Wish::Early { .. } | Wish::Up { .. }) => true,
+                (None, Wish::Down { .. } | Wish::Unasked) => record.down.is_some(),
+            });
+        let registering = self
+            .rounds
+            .world
+            .records
+            .values()
+            .filter_map(|record| record.vm.as_ref())
+            .any(|vm| vm.phase == Phase::Ready && self.rounds.world.now.since(vm.since) < REGISTERS_WITHIN);
+        let waiting = self.rounds.world.jobs.values();
+        let waiting = waiting
+            .into_iter()
+            .any(|job| job.waits.is_some() || job.admitted.is_some());
+        // Slurm may show a job's nodes a moment after it has run the job's prolog.
+        let new =
+            |(_, since, _): &(JobId, Time, Reply<()>)| self.rounds.world.now.since(*since) < SHOWN_WITHIN;
+        let pace = match (
+            registering || self.waiters.iter().any(new),
+            moving || waiting || !self.waiters.is_empty(),
+        ) {
+            (true, _) => Pace::Urgent,
+            (false, true) => Pace::Busy,
+            (false, false) => Pace::Calm,
+        };
+        for sender in [&self.slurm_pace, &self.vm_pace] {
+            sender.send_if_modified(|old| std::mem::replace(old, pace) != pace);
+        }
+    }
+
+    /// Keeps a note for the store; the same one again within a minute is dropped.
+    pub(super) fn note(&mut self, note: Note) {
+        let key = (note.subject.clone(), note.kind);
+        let now = self.rounds.world.now;
+        let repeated = self
+            .said
+            .get(&key)
+            .is_some_and(|(text, at)| *text == note.text && now.since(*at) < Millis::secs(60));
+        if repeated {
+            return;
+        }
+        if self.said.len() > 100_000 {
+            self.said.clear();
+        }
+        tracing::info!(subject = %note.subject, kind = note.kind, "{}", note.text);
+        self.said.insert(key, (note.text.clone(), now));
+        let uid = match &note.subject {
+            // Somebody's job: unknown whose is root's to see.
+            Subject::Job(id) => Some(
+                self.rounds
+                    .world
+                    .slurm
+                    .as_ref()
+                    .and_then(|slurm| slurm.jobs.get(id))
+                    .map_or(0, |job| job.uid),
+            ),
+            Subject::Node(_)
+            | Subject::Vm(..)
+            | Subject::Host(_)
+            | Subject::Slurm
+            | Subject::Provider
+            | Subject::Controller => None,
+        };
+        self.rounds.entry.notes.push((note, uid));
+    }
+
+    /// Has people told what the rounds say.
+    pub(super) fn tell(&mut self) {
+        let notes = std::mem::take(&mut self.rounds.notes);
+        self.note_all(notes);
+    }
+
+    pub(super) fn note_all(&mut self, notes: impl IntoIterator<Item = Note>) {
+        for note in notes {
+            self.note(note);
+        }
+    }
+
+    /// Takes a person's order from the API and stores it before the answer.
+    pub(super) fn order_now(&mut self, nodes: &[NodeName], order: &Order) -> Result<(), ApiError> {
+        self.rounds.wake(self.clock.now());
+        self.tell();
+        let before: Vec<_> = nodes
+            .iter()
+            .map(|node| (node.clone(), self.rounds.world.records.get(node).cloned()))
+            .collect();
+        let notes = self.rounds.entry.notes.len();
+        for node in nodes {
+            let note = self.rounds.world.order(node, order, self.rounds.world.now);
+            self.note(note);
+        }
+        if self.save(Vec::new()).is_some() {
+            return Ok(());
+        }
+        // Whoever is told that it failed does not expect it to be followed later.
+        self.rounds.entry.notes.truncate(notes);
+        for (node, record) in before {
+            match record {
+                Some(record) => self.rounds.world.records.insert(node, record),
+                None => self.rounds.world.records.remove(&node),
+            };
+        }
+        let why = self.unstored.as_ref().map_or("see the log", |(why, _)| why);
+        Err(ApiError::Unavailable(format!(
+            "the order could not be stored, and is not followed: {why}"
+        )))
+    }
+}
+
+/// Slurm tells by the machine's clock when jobs started; orders are remembered by ours.
+fn on_our_clock(view: &mut SlurmView, clock: &Clock) {
+    let has_nodes = |job: &&mut SlurmJob| !job.nodes.is_empty();
+    for start in view
+        .jobs
+        .values_mut()
+        .filter(has_nodes)
+        .flat_map(|job| &mut job.start)
+    {
+        *start = clock.of_wall(*start);
+    }
+}
+
+/// Waits for a poke, and takes it and those behind it; not before that time. Taking has an end
+/// also where they come without one.
+async fn poked(socket: &UnixDatagram, earliest: Instant) {
+    tokio::time::sleep_until(earliest).await;
+    // An error would be there again at once: the tick has to do then.
+    if socket.readable().await.is_err() {
+        return std::future::pending().await;
+    }
+    let mut byte = [0; 1];
+    for _ in 0..POKES {
+        if socket.try_recv(&mut byte).is_err() {
+            return;
+        }
+    }
+}
+
+fn bind_poke(state_dir: &Path) -> anyhow::Result<UnixDatagram> {
+    let path = state_dir.join("poke.sock");
+    let _ = std::fs::remove_file(&path);
+    let bind = || -> std::io::Result<UnixDatagram> {
+        let socket = StdDatagram::bind(&path)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        socket.set_nonblocking(true)?;
+        UnixDatagram::from_std(socket)
+    };
+    bind().with_context(|| format!("the socket {} cannot be made", path.display()))
+}
+
+fn millis(span: Duration) -> Millis {
+    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}

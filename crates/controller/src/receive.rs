@@ -1,0 +1,212 @@
+//! What reaches the owner: looks, answers of calls, the provider's readiness.
+//! Each is folded into the world; nothing is decided here.
+
+use crate::api::{ApiError, Reply};
+use crate::execute::Finished;
+use crate::owner::{Message, Owner, Readiness};
+use crate::provider::{Prepared, Provider};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use thiao_api::types::Look;
+use thiao_core::hostlist;
+use thiao_core::ids::{JobId, Millis, NodeName, Time};
+use thiao_core::note::{Note, Subject};
+use thiao_core::plan::Action;
+use thiao_core::prolog::Verdict;
+use thiao_core::view::SlurmView;
+
+impl<P: Provider> Owner<P> {
+    pub(super) fn take(&mut self, message: Message) {
+        self.rounds.wake(self.clock.now());
+        match message {
+            Message::Slurm(began, Ok(view)) => {
+                self.recovered(Subject::Slurm, began);
+                self.release_waiters(view, began);
+                self.looked_at_slurm(began);
+            }
+            Message::Provider(began, Ok(view)) => {
+                self.recovered(Subject::Provider, began);
+                self.rounds.saw_provider(view, began);
+                if self.rounds.notes.iter().any(|note| note.kind == "vm-ready") {
+                    self.slurm_changed.notify_one();
+                }
+            }
+            Message::Slurm(began, Err(error)) => {
+                self.look_failed(Subject::Slurm, error);
+                self.looked_at_slurm(began);
+            }
+            Message::Provider(_, Err(error)) => self.look_failed(Subject::Provider, error),
+            Message::Finished(finished) => self.finished(finished),
+            Message::Note(note) => self.note(note),
+            Message::Progress(what) => {
+                self.note(Note::new(Subject::Provider, "preparing", what.clone()));
+                self.readiness = Readiness::Preparing(what);
+            }
+            Message::Prepared(Ok(prepared)) => self.prepared(prepared),
+            Message::Prepared(Err(error)) => {
+                let text = format!(
+                    "cannot make VMs: {error}; tried again in {}",
+                    self.rounds.world.policy.breaker_pause
+                );
+                self.note(Note::new(Subject::Provider, "not-prepared", text.clone()));
+                self.readiness = Readiness::Preparing(text);
+                self.prepare_again_later();
+            }
+        }
+        self.tell();
+    }
+
+    /// The provider makes VMs, if not for all nodes: those that it makes none for are told why.
+    fn prepared(&mut self, Prepared { notes, faults }: Prepared) {
+        self.note(Note::new(Subject::Provider, "prepared", notes.join("; ")));
+        self.provider_notes = notes;
+        let mut alike: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
+        for (node, why) in &faults {
+            alike.entry(why).or_default().push(node);
+        }
+        let again = self.rounds.world.policy.breaker_pause;
+        for (why, nodes) in alike {
+            let text = format!(
+                "no VM can be made for {}: {why}; tried again every {again}",
+                hostlist::fold(nodes)
+            );
+            self.note(Note::new(Subject::Provider, "not-prepared-for", text.clone()));
+            self.provider_notes.push(text);
+        }
+        if !faults.is_empty() {
+            self.prepare_again_later();
+        }
+        self.rounds.world.faults = faults;
+        self.start.ready();
+        self.readiness = Readiness::Ready;
+    }
+
+    fn prepare_again_later(&self) {
+        let shapes = self.config.shapes();
+        let (provider, messages) = (self.provider.clone(), self.messages.0.clone());
+        let pause = duration(self.rounds.world.policy.breaker_pause);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let prepared = tokio::task::spawn_blocking(move || provider.prepare(&shapes, &|_| {})).await;
+            if let Ok(result) = prepared {
+                let _ = messages.send(Message::Prepared(result)).await;
+            }
+        });
+    }
+
+    fn look_of(&mut self, side: &Subject) -> &mut Look {
+        if *side == Subject::Slurm {
+            &mut self.slurm_look
+        } else {
+            &mut self.provider_look
+        }
+    }
+
+    fn recovered(&mut self, side: Subject, began: Time) {
+        self.start.read(&side);
+        let look = self.look_of(&side);
+        look.last_ok = Some(began.0);
+        if look.error.take().is_some() {
+            if side == Subject::Slurm {
+                self.ensure_gate();
+            }
+            self.note(Note::new(side, "look-ok", "can be read again"));
+        }
+    }
+
+    fn look_failed(&mut self, side: Subject, error: String) {
+        self.look_of(&side).error = Some(error.clone());
+        if side == Subject::Slurm {
+            self.rounds.slurm_unread();
+        } else {
+            self.rounds.provider_unread();
+        }
+        self.note(Note::new(
+            side,
+            "look-failed",
+            format!("cannot be read: {error}; nothing is destroyed meanwhile"),
+        ));
+    }
+
+    /// Folds what came of actions into the records.
+    fn finished(&mut self, finished: Finished) {
+        for (id, action, outcome) in &finished {
+            self.rounds.ended(*id, action, outcome);
+        }
+        let (vms, nodes_or_jobs): (Vec<_>, Vec<_>) = finished
+            .iter()
+            .map(|(_, action, _)| action)
+            // What a guest was told shows nowhere before it reports.
+            .filter(|action| !matches!(action, Action::StartSlurmd { .. }))
+            .partition(|action| matches!(action, Action::CreateVm { .. } | Action::DestroyVm { .. }));
+        if !vms.is_empty() {
+            self.vms_changed.notify_one();
+        }
+        if !nodes_or_jobs.is_empty() {
+            self.slurm_changed.notify_one();
+        }
+    }
+
+    /// Takes a look at Slurm, and answers the prologs that can end by it.
+    fn release_waiters(&mut self, view: SlurmView, began: Time) {
+        // Who asked may have left: the job was cancelled, or its prolog asks anew.
+        self.waiters.retain(|(_, _, reply)| !reply.is_closed());
+        let asked: Vec<_> = self
+            .waiters
+            .iter()
+            .map(|(job, since, _)| (*job, *since))
+            .collect();
+        for (job, since, verdict) in self.rounds.saw_slurm(view, began, &asked) {
+            let answer = match verdict {
+                Verdict::Start => {
+                    self.started_jobs.push(job);
+                    Ok(())
+                }
+                Verdict::Never(why) => Err(ApiError::Conflict(why)),
+                Verdict::Over(why) => Err(ApiError::NotFound(why)),
+            };
+            let told = self
+                .waiters
+                .extract_if(.., |waiter| (waiter.0, waiter.1) == (job, since));
+            for (_, _, reply) in told.collect::<Vec<_>>() {
+                // An asker that has left is no error.
+                drop(reply.send(answer.clone()));
+            }
+        }
+    }
+
+    /// Tells an asker when a job that may be new would have been seen.
+    pub(super) fn see_job(&mut self, job: JobId, reply: Reply<()>) {
+        let jobs = self
+            .rounds
+            .world
+            .slurm
+            .iter()
+            .flat_map(|slurm| slurm.jobs.values());
+        if jobs.into_iter().any(|seen| seen.id == job || seen.key() == job) {
+            return drop(reply.send(Ok(())));
+        }
+        self.unseen.push((self.clock.now(), reply));
+        self.slurm_changed.notify_one();
+    }
+
+    /// Slurm was looked at from `began` on, well or not: who waited for that goes on.
+    fn looked_at_slurm(&mut self, began: Time) {
+        let later: Vec<_> = self.unseen.extract_if(.., |(since, _)| *since <= began).collect();
+        for (_, reply) in later {
+            // An asker that has left is no error.
+            drop(reply.send(Ok(())));
+        }
+    }
+
+    /// Takes a prolog's wait; answered at once if the last look suffices.
+    pub(super) fn wait_for_job(&mut self, job: JobId, reply: Reply<()>) {
+        self.waiters.push((job, self.clock.now(), reply));
+        self.slurm_changed.notify_one();
+        self.set_pace();
+    }
+}
+
+fn duration(span: Millis) -> Duration {
+    Duration::from_millis(span.0)
+}

@@ -1,0 +1,261 @@
+//! How the demo looks: lines as things happen, on a terminal with a table of
+//! all jobs below them; at the end the phases, the outputs and the checks.
+
+use super::checks::{Check, gap};
+use super::jobs::now;
+use super::track::{News, Step, Story, Track};
+use crate::slurm_log::Moment;
+use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
+use std::io::{IsTerminal, Write};
+use thiao_slurm::words;
+
+/// The demo's voice.
+pub struct Show {
+    begun: u64,
+    terminal: bool,
+    colours: bool,
+    /// The table that stands below the last line.
+    standing: String,
+}
+
+impl Show {
+    /// Starts the clock.
+    pub fn new() -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            begun: now(),
+            terminal,
+            colours,
+            standing: String::new(),
+        }
+    }
+
+    /// Seconds since the demo began.
+    pub fn age_s(&self) -> u64 {
+        now().saturating_sub(self.begun) / 1000
+    }
+
+    /// A line about the demo itself.
+    pub fn say(&mut self, text: &str) {
+        self.line(now(), text);
+    }
+
+    /// What a program wrote.
+    pub fn text(&mut self, text: &str) {
+        self.lift();
+        text.lines().for_each(|line| println!("           {line}"));
+    }
+
+    /// What happened to jobs and nodes.
+    pub fn news(&mut self, news: &[News]) {
+        for item in news {
+            let job = item.job.as_deref().unwrap_or("");
+            let node = item.node.as_deref().unwrap_or("");
+            let text = format!("{job:<9} {node:<5} {}", item.what);
+            self.line(item.at, &text);
+        }
+    }
+
+    fn line(&mut self, at: u64, text: &str) {
+        self.lift();
+        let seconds = at.saturating_sub(self.begun);
+        let time = format!("{:4}.{:02} s", seconds / 1000, seconds % 1000 / 10);
+        if self.colours {
+            println!("\x1b[2m{time}\x1b[0m  {text}")
+        } else {
+            println!("{time}  {text}")
+        }
+    }
+
+    /// On a terminal: the table of all jobs, in place of the one before.
+    pub fn table(&mut self, story: &Story) {
+        if !self.terminal {
+            return;
+        }
+        let text = live(story);
+        if text != self.standing {
+            self.lift();
+            println!("{text}");
+            self.standing = text;
+        }
+    }
+
+    /// Takes the standing table away.
+    pub fn lift(&mut self) {
+        if !self.standing.is_empty() {
+            // Up to its first line, and clear from there.
+            print!("\x1b[{}A\x1b[J", self.standing.lines().count());
+            self.standing.clear();
+        }
+        let _ = std::io::stdout().flush();
+    }
+
+    /// The end of the demo: phases, outputs, checks.
+    pub fn end(&mut self, story: &Story) {
+        self.lift();
+        println!(
+            "\nSeconds from sbatch, the last node of each job counting:\n{}\n",
+            phases(story)
+        );
+        for track in &story.tracks {
+            println!(
+                "--- job {} ({}) of {}, {}",
+                track.job.label(),
+                track.job.name,
+                track.job.user.name,
+                track.job.output.display()
+            );
+            println!("{}", track.output.text.trim_end());
+        }
+        println!();
+    }
+
+    /// Prints the checks; whether all hold.
+    pub fn checks(&mut self, checks: &[Check]) -> bool {
+        self.lift();
+        for check in checks {
+            let (word, colour) = if check.wrong.is_none() {
+                ("ok    ", 32)
+            } else {
+                ("WRONG ", 31)
+            };
+            let word = if self.colours {
+                format!("\x1b[{colour}m{word}\x1b[0m")
+            } else {
+                word.to_owned()
+            };
+            match &check.wrong {
+                None => println!("{word} {}", check.what),
+                Some(wrong) => println!("{word} {}: {wrong}", check.what),
+            }
+        }
+        checks.iter().all(|check| check.wrong.is_none())
+    }
+}
+
+fn bare() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table
+}
+
+fn live(story: &Story) -> String {
+    let mut table = bare();
+    table.set_header(["JOB", "NODE", "STATE", "LAST STEP"]);
+    for track in &story.tracks {
+        let name = format!("{} {}", track.job.label(), track.job.name);
+        if track.nodes.is_empty() {
+            let reason = match words::is_reason(&track.reason) {
+                true => format!("({})", track.reason),
+                false => String::new(),
+            };
+            table.add_row([name.as_str(), &reason, &track.state, ""]);
+        }
+        for (node, life) in story.lives(track) {
+            let last = life
+                .and_then(|life| life.steps.keys().max())
+                .map_or("", |step| step.words());
+            table.add_row([name.as_str(), node, &track.state, last]);
+        }
+    }
+    table.trim_fmt()
+}
+
+fn phases(story: &Story) -> String {
+    let mut table = bare();
+    table.set_header([
+        "JOB",
+        "NODES",
+        "LET GO",
+        "ALLOCATED",
+        "RESUME ASKED",
+        "VM STARTED",
+        "SLURMD STARTED",
+        "REGISTERED",
+        "LAUNCHED",
+        "RUNNING",
+        "REGISTERED TO LAUNCHED",
+        "RAN",
+        "VM GONE AFTER END",
+    ]);
+    for track in &story.tracks {
+        let since =
+            |at: Option<u64>| seconds(at.map(|at| at.cast_signed() - track.job.submitted.cast_signed()));
+        let step = |step| since(story.last(track, step));
+        let moment = |moment| since(track.moments.get(&moment).copied());
+        table.add_row([
+            format!("{} {}", track.job.label(), track.job.name),
+            track.nodes.join(","),
+            moment(Moment::LetGo),
+            moment(Moment::Allocated),
+            step(Step::ResumeAsked),
+            step(Step::VmStarted),
+            step(Step::VmReady),
+            step(Step::Registered),
+            moment(Moment::Launched),
+            since(track.output.begin),
+            seconds(gap(track, story)),
+            seconds(span(track.output.begin, track.output.end)),
+            seconds(span(track.output.end, story.last(track, Step::VmGone))),
+        ]);
+    }
+    if story.tracks.iter().all(|track| track.job.size.is_none()) {
+        // Nothing waits for room there.
+        hide(&mut table, 2);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+fn hide(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
+        column.set_constraint(ColumnConstraint::Hidden);
+    }
+}
+
+fn span(from: Option<u64>, to: Option<u64>) -> Option<i64> {
+    Some(to?.cast_signed() - from?.cast_signed())
+}
+
+/// Milliseconds as seconds; a dash for what is not known.
+fn seconds(millis: Option<i64>) -> String {
+    millis.map_or_else(
+        || "-".to_owned(),
+        |millis| format!("{:.2}", millis as f64 / 1000.0),
+    )
+}
+
+/// The phases of one job as plain values, for programs.
+pub fn figures(track: &Track, story: &Story) -> serde_json::Value {
+    let since = |at: Option<u64>| at.map(|at| at.cast_signed() - track.job.submitted.cast_signed());
+    let step = |step| since(story.last(track, step));
+    let moment = |moment| since(track.moments.get(&moment).copied());
+    serde_json::json!({
+        "job": track.job.name,
+        "nodes": track.nodes,
+        "let_go_ms": moment(Moment::LetGo),
+        "allocated_ms": moment(Moment::Allocated),
+        "resume_asked_ms": step(Step::ResumeAsked),
+        "vm_started_ms": step(Step::VmStarted),
+        "slurmd_started_ms": step(Step::VmReady),
+        "registered_ms": step(Step::Registered),
+        "launched_ms": moment(Moment::Launched),
+        "running_ms": since(track.output.begin),
+        "gap_ms": gap(track, story),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_times_are_dashes() {
+        assert_eq!(seconds(None), "-");
+        assert_eq!(seconds(Some(1234)), "1.23");
+        assert_eq!(seconds(Some(-40)), "-0.04");
+    }
+}

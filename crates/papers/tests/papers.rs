@@ -1,0 +1,27 @@
+//! What is written, and that nothing of the programs is left out.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[test]
+fn pages_and_completions_are_written_of_all_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    thiao_papers::write(dir.path()).unwrap();
+    for file in [
+        "man/thiao.1",
+        "man/thiao-nodes.1",
+        "man/thiao-hostlist-fold.1",
+        "man/thiao-lab-up.1",
+        "man/thiao-sim-run.1",
+        "completions/thiao.bash",
+        "completions/_thiao",
+        "completions/thiao.fish",
+    ] {
+        let path = dir.path().join(file);
+        assert!(path.metadata().is_ok_and(|m| m.len() > 100), "{file}");
+    }
+    let read = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
+    assert!(read("man/thiao.1").contains("Exit codes"));
+    for word in ["--job-nodes", "--no-shrink"] {
+        assert!(read("completions/thiao.bash").contains(word), "{word}");
+    }
+}
