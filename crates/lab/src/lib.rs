@@ -65,11 +65,8 @@ struct Cli {
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
     // Not for people: its arguments are between a program that makes VMs and its child.
-    if args
-        .get(1)
-        .is_some_and(|name| name == thiao_qemu::export::SUBCOMMAND)
-    {
-        return thiao_qemu::export::child(&args[2..]);
+    if args.get(1).is_some_and(|name| name == thiao_nfs::SUBCOMMAND) {
+        return thiao_nfs::child(&args[2..]);
     }
     match exit::parse(args) {
         // The lab needs a process without other threads: nothing was started before this.

@@ -188,7 +188,7 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
                 .collect(),
         },
         agent: plan.agent.clone(),
-        thiao: plan.keeper.clone(),
+        program: plan.keeper.clone(),
     })
 }
 

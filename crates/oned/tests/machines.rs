@@ -60,7 +60,7 @@ fn settings(folder: &Path) -> Settings {
             shares: vec![],
         },
         agent: guest::agent(),
-        thiao: "/nonexistent/thiao".into(),
+        program: "/nonexistent/thiao".into(),
     }
 }
 

@@ -45,7 +45,7 @@ pub enum Error {
     Net(#[from] crate::net::NetError),
     /// The shares could not be served.
     #[error(transparent)]
-    Export(#[from] crate::export::ExportError),
+    Export(#[from] thiao_nfs::ExportError),
 }
 
 impl Error {

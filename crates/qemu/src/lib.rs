@@ -17,7 +17,6 @@ mod address;
 pub mod cgroup;
 mod channel;
 mod error;
-pub mod export;
 mod guest;
 pub mod image;
 mod launch;

@@ -16,10 +16,9 @@ use crate::accel::Verdict;
 use crate::cgroup::Cgroups;
 use crate::channel::Channels;
 use crate::error::Error;
-use crate::export::Exports;
 use crate::image::Image;
 use crate::machine;
-use crate::settings::Settings;
+use crate::settings::{Settings, Share};
 use crate::vmdir::{self, Facts, Life, Moment, Record, SlurmdStart, Told};
 use crate::warm::{Ready, Warmth};
 use hear::{CONTEXT_SENT, heard};
@@ -33,6 +32,7 @@ use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{Time, VmId};
 use thiao_core::view::{HostView, ProviderView, Shape, VmView};
 use thiao_guest::protocol::Phase;
+use thiao_nfs::{Exports, Folder};
 
 /// How often the exports are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(5);
@@ -103,11 +103,17 @@ impl Qemu {
         let Settings {
             guest,
             network,
-            thiao,
+            program,
             state_dir,
             ..
         } = &settings;
-        let exports = Exports::start(&guest.shares, network.address, thiao, state_dir)?;
+        let folder = |share: &Share| Folder {
+            path: share.source.clone(),
+            uid: share.uid,
+            gid: share.gid,
+        };
+        let folders: Vec<Folder> = guest.shares.iter().map(folder).collect();
+        let exports = Exports::start(&folders, network.address, program, state_dir)?;
         let inner = Arc::new(Inner {
             settings,
             vms_dir,

@@ -39,8 +39,8 @@ pub struct Settings {
     pub guest: GuestSettings,
     /// The `thiao-guest` binary, which becomes the guests' first process.
     pub agent: PathBuf,
-    /// The `thiao` binary, whose hidden subcommand serves the shares.
-    pub thiao: PathBuf,
+    /// The program that is running: its hidden subcommand serves the shares.
+    pub program: PathBuf,
 }
 
 /// Where this machine has its Slurm, which is in the guests at the same places.

@@ -93,7 +93,7 @@ impl Lab {
                 shares: vec![],
             },
             agent: guest::agent(),
-            thiao: "/nonexistent/thiao".into(),
+            program: "/nonexistent/thiao".into(),
         }
     }
 

@@ -75,7 +75,7 @@ pub fn qemu(
             ..guest
         },
         agent,
-        thiao: machine.program.clone(),
+        program: machine.program.clone(),
     })
 }
 

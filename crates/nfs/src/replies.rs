@@ -1,9 +1,9 @@
 //! What procedures answer with: attributes, new files, listings.
 
-use super::args::User;
-use super::fs::{Attributes, Object, Status};
-use super::nfs::{MAX_DATA, Nfs, Outcome};
-use super::xdr::Writer;
+use crate::args::User;
+use crate::fs::{Attributes, Object, Status};
+use crate::nfs::{MAX_DATA, Nfs, Outcome};
+use crate::xdr::Writer;
 use rustix::fs::FileType;
 use std::ffi::CStr;
 

@@ -5,7 +5,7 @@
 //! components, and whatever was opened is compared with the handle that asked
 //! for it.
 
-use super::handles::{Handle, Key, Trail};
+use crate::handles::{Handle, Key, Trail};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, Statx, StatxFlags, openat, openat2,
     statx,

@@ -8,9 +8,9 @@
 //! change itself they would hide other clients' changes, and clients do well
 //! without.
 
-use super::args::{Caller, MAX_NAME, User, Wanted, When, component, mode};
-use super::fs::{Attributes, Object, Status, Tree};
-use super::xdr::{Garbage, Reader, Writer};
+use crate::args::{Caller, MAX_NAME, User, Wanted, When, component, mode};
+use crate::fs::{Attributes, Object, Status, Tree};
+use crate::xdr::{Garbage, Reader, Writer};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, OFlags, Uid, openat};
 use rustix::io::Errno;
 use std::ffi::CString;

@@ -1,6 +1,6 @@
 //! The users' folders, served to the guests by NFS version 3 over TCP.
 //!
-//! Each share has a process of its own, which acts as the share's user: the
+//! Each folder has a process of its own, which acts as the folder's user: the
 //! kernel, not we, decides what may be read and written. It outlives the
 //! controller (VMs go on using it) and is adopted by the next one.
 //!
@@ -29,7 +29,6 @@ mod xdr;
 
 pub use child::child;
 
-use crate::Share;
 use args::User;
 use nfs::Nfs;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -45,7 +44,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The hidden subcommand of `thiao` that is an export.
+/// The hidden subcommand of a program that makes VMs: an export.
 pub const SUBCOMMAND: &str = "nfs-export";
 
 /// Under the state folder.
@@ -85,7 +84,7 @@ pub enum ExportError {
         "cannot act as uid {uid}, gid {gid}: {source}; run the controller as root, or share only its own user's folders"
     )]
     User {
-        /// The share's user.
+        /// Its user.
         uid: u32,
         /// And group.
         gid: u32,
@@ -113,7 +112,7 @@ pub enum ExportError {
     /// The process ended at once, or said nothing.
     #[error("the export of {folder} did not start: {said}; see {log}")]
     Silent {
-        /// The share's folder.
+        /// The folder.
         folder: PathBuf,
         /// Its last words.
         said: String,
@@ -142,10 +141,21 @@ struct Record {
     folder: String,
 }
 
-/// The running exports, one for each share.
+/// A folder of this machine that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whose it is: all access is under this uid.
+    pub uid: u32,
+    /// And under this gid.
+    pub gid: u32,
+}
+
+/// The running exports, one for each folder.
 #[derive(Debug)]
 pub struct Exports {
-    thiao: PathBuf,
+    program: PathBuf,
     folder: PathBuf,
     bind: Ipv4Addr,
     exports: Vec<Export>,
@@ -153,19 +163,19 @@ pub struct Exports {
 
 #[derive(Debug)]
 struct Export {
-    share: Share,
+    folder: Folder,
     port: u16,
     /// Our child, unless it was adopted.
     child: Option<Child>,
 }
 
 impl Exports {
-    /// Starts an export for each share on the address `bind`, or adopts the one that runs already.
-    /// `thiao` is the binary with the subcommand [`SUBCOMMAND`].
+    /// Starts an export for each folder on the address `bind`, or adopts the one that runs already.
+    /// `program` is a binary with the subcommand [`SUBCOMMAND`].
     pub fn start(
-        shares: &[Share],
+        folders: &[Folder],
         bind: Ipv4Addr,
-        thiao: &Path,
+        program: &Path,
         state_dir: &Path,
     ) -> Result<Self, ExportError> {
         let folder = state_dir.join(FOLDER);
@@ -179,15 +189,15 @@ impl Exports {
                 source,
             })?;
         let mut exports = Self {
-            thiao: thiao.to_owned(),
+            program: program.to_owned(),
             folder,
             bind,
             exports: Vec::new(),
         };
-        for share in shares {
-            let (port, child) = exports.adopt_or_start(share)?;
+        for folder in folders {
+            let (port, child) = exports.adopt_or_start(folder)?;
             exports.exports.push(Export {
-                share: share.clone(),
+                folder: folder.clone(),
                 port,
                 child,
             });
@@ -195,8 +205,8 @@ impl Exports {
         Ok(exports)
     }
 
-    /// The TCP port of a share's export, by the share's place among those given to [`Self::start`];
-    /// MOUNT and NFS both answer there. Panics if there is no such share.
+    /// The TCP port of a folder's export, by its place among those given to [`Self::start`];
+    /// MOUNT and NFS both answer there. Panics if there is no such folder.
     #[must_use]
     pub fn port(&self, index: usize) -> u16 {
         self.exports[index].port
@@ -209,7 +219,7 @@ impl Exports {
                 // Reaps it; whether it lives is told by its lock.
                 let _ = child.try_wait();
             }
-            let (port, child) = self.adopt_or_start(&self.exports[index].share)?;
+            let (port, child) = self.adopt_or_start(&self.exports[index].folder)?;
             let export = &mut self.exports[index];
             export.port = port;
             if child.is_some() {
@@ -219,7 +229,7 @@ impl Exports {
         Ok(())
     }
 
-    /// Ends all exports of this state folder, also those of shares that are no longer configured.
+    /// Ends all exports of this state folder, also those of folders that are no longer configured.
     /// Guests that still use them wait.
     pub fn stop(mut self) -> Result<(), ExportError> {
         end_all(&self.folder)?;
@@ -235,8 +245,8 @@ impl Exports {
         if folder.exists() { end_all(&folder) } else { Ok(()) }
     }
 
-    fn adopt_or_start(&self, share: &Share) -> Result<(u16, Option<Child>), ExportError> {
-        let path = self.folder.join(id(share, self.bind));
+    fn adopt_or_start(&self, folder: &Folder) -> Result<(u16, Option<Child>), ExportError> {
+        let path = self.folder.join(id(folder, self.bind));
         let failed = |what, path: &Path, source| ExportError::State {
             what,
             path: path.to_owned(),
@@ -254,7 +264,7 @@ impl Exports {
                 .open(&path);
             let file = file.map_err(|e| failed("open", &path, e))?;
             if try_lock(&file).map_err(|e| failed("lock", &path, e))? {
-                let (port, child) = self.spawn(share, &path, file)?;
+                let (port, child) = self.spawn(folder, &path, file)?;
                 return Ok((port, Some(child)));
             }
             if let Some((record, _)) = holder(&path) {
@@ -269,7 +279,7 @@ impl Exports {
     }
 
     /// Starts an export; its standard input is the locked record, which so stays locked until it ends.
-    fn spawn(&self, share: &Share, path: &Path, record: File) -> Result<(u16, Child), ExportError> {
+    fn spawn(&self, folder: &Folder, path: &Path, record: File) -> Result<(u16, Child), ExportError> {
         let log = path.with_extension("log");
         let log_file = OpenOptions::new()
             .append(true)
@@ -281,13 +291,13 @@ impl Exports {
             path: log.clone(),
             source,
         })?;
-        let mut child = Command::new(&self.thiao)
+        let mut child = Command::new(&self.program)
             .arg(SUBCOMMAND)
-            .arg(&share.source)
+            .arg(&folder.path)
             .args([
                 self.bind.to_string(),
-                share.uid.to_string(),
-                share.gid.to_string(),
+                folder.uid.to_string(),
+                folder.gid.to_string(),
             ])
             .env_clear()
             .current_dir("/")
@@ -296,7 +306,7 @@ impl Exports {
             .stderr(log_file)
             .spawn()
             .map_err(|source| ExportError::Start {
-                program: self.thiao.clone(),
+                program: self.program.clone(),
                 source,
             })?;
         let said = child.stdout.take().map(first_line).unwrap_or_default();
@@ -311,7 +321,7 @@ impl Exports {
                     said
                 };
                 Err(ExportError::Silent {
-                    folder: share.source.clone(),
+                    folder: folder.path.clone(),
                     said,
                     log,
                 })
@@ -320,12 +330,12 @@ impl Exports {
     }
 }
 
-/// A share keeps its record, and so its port, whatever becomes of the other shares.
-fn id(share: &Share, bind: Ipv4Addr) -> String {
+/// A folder keeps its record, and so its port, whatever becomes of the others.
+fn id(folder: &Folder, bind: Ipv4Addr) -> String {
     let mut hash = Sha256::new();
-    hash.update(share.source.as_os_str().as_bytes());
+    hash.update(folder.path.as_os_str().as_bytes());
     hash.update([0]);
-    hash.update(format!("{} {} {bind}", share.uid, share.gid));
+    hash.update(format!("{} {} {bind}", folder.uid, folder.gid));
     hash.finalize()
         .iter()
         .take(8)

@@ -9,8 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use thiao_qemu::Share;
-use thiao_qemu::export::{ExportError, Exports, SUBCOMMAND, child};
+use thiao_nfs::{ExportError, Exports, Folder, SUBCOMMAND, child};
 use thiao_testkit::isolated::{ip, isolated};
 use thiao_testkit::nfs::{Client, Handle};
 
@@ -101,20 +100,19 @@ impl World {
     }
 
     /// A share of a new folder that its user owns.
-    fn share(&self, name: &str, uid: u32) -> Share {
+    fn share(&self, name: &str, uid: u32) -> Folder {
         let source = self.dir.path().join(name);
         fs::create_dir_all(&source).unwrap();
         chown(&source, Some(uid), Some(uid)).unwrap();
         fs::set_permissions(&source, fs::Permissions::from_mode(0o700)).unwrap();
-        Share {
-            target: PathBuf::from("/home").join(name),
-            source,
+        Folder {
+            path: source,
             uid,
             gid: uid,
         }
     }
 
-    fn start(&self, shares: &[Share]) -> Result<Exports, ExportError> {
+    fn start(&self, shares: &[Folder]) -> Result<Exports, ExportError> {
         Exports::start(shares, HERE, &self.thiao(), self.dir.path())
     }
 
@@ -164,7 +162,7 @@ fn exports_act_as_their_users() {
         let mut nfs = Client::mount(HERE, exports.port(0));
         let root_of_export = nfs.root.clone();
         write(&mut nfs, "file", "by root of the guest");
-        let made = fs::metadata(alice.source.join("file")).unwrap();
+        let made = fs::metadata(alice.path.join("file")).unwrap();
         assert_eq!(
             (made.uid(), made.gid(), made.mode() & 0o7777),
             (alice.uid, alice.gid, 0o640)
@@ -174,8 +172,8 @@ fn exports_act_as_their_users() {
         assert_eq!(nfs.getattr(&file).unwrap().uid, alice.uid);
         if alice.uid != 0 {
             // What the user may not do on the machine, nobody may through the export.
-            fs::write(alice.source.join("foreign"), "root's").unwrap();
-            fs::set_permissions(alice.source.join("foreign"), fs::Permissions::from_mode(0o600)).unwrap();
+            fs::write(alice.path.join("foreign"), "root's").unwrap();
+            fs::set_permissions(alice.path.join("foreign"), fs::Permissions::from_mode(0o600)).unwrap();
             nfs.caller = Some((0, 0));
             let (foreign, seen) = nfs.lookup(&root_of_export, "foreign").unwrap();
             assert_eq!(seen.uid, 0);
@@ -201,9 +199,9 @@ fn exports_act_as_their_users() {
             exports.tend().unwrap();
             let mut nfs = Client::mount(HERE, exports.port(0));
             nfs.write(&sealed, 1, b"2", 0).unwrap();
-            assert_eq!(fs::read_to_string(alice.source.join("sealed")).unwrap(), "12");
+            assert_eq!(fs::read_to_string(alice.path.join("sealed")).unwrap(), "12");
             assert_eq!(
-                fs::metadata(alice.source.join("sealed")).unwrap().mode() & 0o7777,
+                fs::metadata(alice.path.join("sealed")).unwrap().mode() & 0o7777,
                 0o444
             );
             return exports.stop().unwrap();
@@ -224,7 +222,7 @@ fn a_service_needs_two_rights_and_not_to_be_root() {
         let exports = world.start(std::slice::from_ref(&share)).unwrap();
         let mut nfs = Client::mount(HERE, exports.port(0));
         write(&mut nfs, "file", "text");
-        assert_eq!(fs::metadata(share.source.join("file")).unwrap().uid(), share.uid);
+        assert_eq!(fs::metadata(share.path.join("file")).unwrap().uid(), share.uid);
         let pid = world.pids()[0];
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         for line in [
@@ -301,7 +299,7 @@ fn what_cannot_be_exported_is_said() {
     isolated("what_cannot_be_exported_is_said", || {
         let world = World::new();
         let share = world.share("gone", user());
-        fs::remove_dir(&share.source).unwrap();
+        fs::remove_dir(&share.path).unwrap();
         let error = world.start(std::slice::from_ref(&share)).unwrap_err().to_string();
         assert!(
             error.contains("No such file") && error.contains("gone"),

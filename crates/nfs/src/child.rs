@@ -1,7 +1,7 @@
 //! The process that an export is: becomes its share's user, tells its port, and serves until it is ended.
 
-use super::args::User;
-use super::{ExportError, GRACE, PAUSE, Record, listen, open, port, serve_on};
+use crate::args::User;
+use crate::{ExportError, GRACE, PAUSE, Record, listen, open, port, serve_on};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};

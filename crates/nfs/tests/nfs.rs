@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::mpsc;
 use tempfile::TempDir;
-use thiao_qemu::export::serve;
+use thiao_nfs::serve;
 use thiao_testkit::isolated::{ip, isolated};
 use thiao_testkit::nfs::{Client, Dec, Enc, connect, status};
 

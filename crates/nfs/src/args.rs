@@ -1,7 +1,7 @@
 //! What callers send with a procedure, checked: who they are, names, and the attributes they want.
 
-use super::fs::Status;
-use super::xdr::{Garbage, Reader};
+use crate::fs::Status;
+use crate::xdr::{Garbage, Reader};
 use rustix::fs::{Mode, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::ffi::CString;
 

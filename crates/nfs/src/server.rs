@@ -12,9 +12,9 @@
 //! happens only when this process is killed between the deed and the answer,
 //! which would lose the kept ones too. A repeated MKDIR then says EEXIST.
 
-use super::args::Caller;
-use super::nfs::{MAX_DATA, Nfs};
-use super::xdr::{Garbage, Reader, Writer};
+use crate::args::Caller;
+use crate::nfs::{MAX_DATA, Nfs};
+use crate::xdr::{Garbage, Reader, Writer};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
