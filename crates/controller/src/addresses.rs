@@ -7,8 +7,8 @@
 use crate::provider::chain;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use thiao_core::evidence::may_have_registered;
 use thiao_core::ids::NodeName;
-use thiao_core::plan::may_have_registered;
 use thiao_core::world::{Wish, World};
 use thiao_slurm::Slurm;
 

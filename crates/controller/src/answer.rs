@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use thiao_api::types::{
     Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
 };
-use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::note::Subject;
+use thiao_core::orders::Order;
 use thiao_core::view::{BaseState, JobState, SlurmNode, SlurmView, VmState, VmView};
 use thiao_core::world::{NodeRecord, Wish};
 

@@ -10,11 +10,11 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use thiao_api::state_dir;
-use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, NodeName, Time};
 use thiao_core::journal::{Journal as _, TakenIntent};
 use thiao_core::note::{Note, Subject};
+use thiao_core::orders::Order;
 use thiao_core::spool::{self, IntentFile};
 use thiao_core::world::{Mode, NodeSpec};
 

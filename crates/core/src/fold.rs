@@ -5,10 +5,12 @@
 
 use crate::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 use crate::note::{Note, Subject};
+use crate::orders::Order;
 use crate::view::{JobState, ProviderView, SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, Starts, VmRecord, Wish, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod begun;
 mod early;
 mod ended;
 mod jobs;
@@ -17,32 +19,6 @@ mod unrecorded;
 mod vm;
 
 pub use ended::Outcome;
-
-/// What begins every reason that we set in Slurm.
-pub const REASON_PREFIX: &str = "thiao:";
-
-/// An order about nodes, already taken from its durable file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// Back these nodes with VMs.
-    Up {
-        /// Also when the node waits after failures: its back-off and the breaker are cleared.
-        force: bool,
-        /// The jobs for which each was asked.
-        jobs: BTreeMap<NodeName, Vec<JobId>>,
-    },
-    /// Take their VMs away.
-    Down,
-    /// Slurm gave up on resuming them: the same as `Down`, told otherwise.
-    ResumeFailed,
-    /// A job that was on them is over.
-    JobEnded {
-        /// Which.
-        job: JobId,
-        /// Whether it failed.
-        failed: bool,
-    },
-}
 
 impl World {
     /// Takes an order about `node` at `at`. Unknown nodes are refused with a note.

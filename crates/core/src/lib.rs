@@ -3,6 +3,7 @@
 //! *Architecture invariant:* nothing here does I/O, reads a clock, draws a
 //! random number or knows a foreign format. Time comes in as a value.
 
+pub mod evidence;
 pub mod finding;
 pub mod fold;
 pub mod hostlist;
@@ -14,7 +15,7 @@ pub mod options;
 pub mod orders;
 pub mod place;
 pub mod plan;
-mod planner;
+pub mod planner;
 pub mod policy;
 pub mod prolog;
 pub mod rounds;

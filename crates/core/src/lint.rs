@@ -4,13 +4,13 @@
 //! only whether it may ever be done in this world. A refused step is not
 //! executed, is told as an event, and is a bug of ours.
 
-use crate::fold::REASON_PREFIX;
+use crate::evidence::{is_left_behind, is_superseded, may_have_registered, surely_unused};
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
-use crate::plan::{Action, Plan, Step, is_left_behind, is_superseded, may_have_registered, surely_unused};
+use crate::plan::{Action, Plan, Step};
 use crate::view::{
-    ArrayTasks, Gate, HostView, JobState, JobsOn, Shape, SlurmJob, SlurmNode, SlurmView, VmSpec, VmState,
-    VmView,
+    ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, Shape, SlurmJob, SlurmNode, SlurmView,
+    VmSpec, VmState, VmView,
 };
 use crate::world::{Cause, Mode, Phase, Wish, World};
 use std::cell::OnceCell;

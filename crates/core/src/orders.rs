@@ -1,13 +1,37 @@
-//! What an order to take a node's VM away is worth: something only while Slurm's state agrees.
+//! Orders, and what one to take a node's VM away is worth: something only while Slurm's state agrees.
 //!
 //! An order is remembered; what Slurm shows is now. A journal may be older than the world (a
 //! database restored from a backup), a hook may come late, and Slurm may have given the node to a
 //! job since. So the newer of the two holds, and in doubt the VM stays: what is lost is time.
 
+use crate::evidence::may_have_registered;
 use crate::ids::{JobId, Millis, NodeName, Time};
-use crate::plan::may_have_registered;
 use crate::view::{BaseState, JobState, JobsOn, Power, SlurmJob, SlurmView};
 use crate::world::World;
+use std::collections::BTreeMap;
+
+/// An order about nodes, already taken from its durable file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Back these nodes with VMs.
+    Up {
+        /// Also when the node waits after failures: its back-off and the breaker are cleared.
+        force: bool,
+        /// The jobs for which each was asked.
+        jobs: BTreeMap<NodeName, Vec<JobId>>,
+    },
+    /// Take their VMs away.
+    Down,
+    /// Slurm gave up on resuming them: the same as `Down`, told otherwise.
+    ResumeFailed,
+    /// A job that was on them is over.
+    JobEnded {
+        /// Which.
+        job: JobId,
+        /// Whether it failed.
+        failed: bool,
+    },
+}
 
 /// Slurm tells when a job started in whole seconds: it may have been as much later.
 const TOLD_IN: Millis = Millis::secs(1);

@@ -1,9 +1,10 @@
 //! What the planner, the linter and the folds do, case by case.
 
-use crate::fold::Order;
 use crate::ids::*;
 use crate::lint::lint;
-use crate::plan::{Action, plan};
+use crate::orders::Order;
+use crate::plan::Action;
+use crate::planner::plan;
 use crate::policy::Policy;
 use crate::view::*;
 use crate::world::*;

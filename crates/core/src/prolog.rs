@@ -3,9 +3,9 @@
 //! Slurm runs PrologSlurmctld when it has given a job its nodes, up to a second before
 //! ResumeProgram, and starts the job when that ends and all nodes are up.
 
-use crate::fold::Order;
 use crate::ids::{JobId, NodeName, Time};
 use crate::note::Note;
+use crate::orders::Order;
 use crate::view::{JobState, SlurmNode, SlurmView};
 use crate::world::{Phase, Wish, World};
 use std::collections::BTreeMap;

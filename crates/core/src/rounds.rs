@@ -9,12 +9,14 @@
 //! ```
 //! The controller and the simulated world both run this; they differ in I/O and time alone.
 
-use crate::fold::{Order, Outcome};
+use crate::fold::Outcome;
 use crate::ids::{JobId, NodeName, Time};
 use crate::journal::{Begun, Entry, Journal, TakenIntent};
 use crate::lint::{Refusal, lint};
 use crate::note::{Note, Subject};
-use crate::plan::{Action, Plan, Step, plan, plan_without_provider};
+use crate::orders::Order;
+use crate::plan::{Action, Plan, Step};
+use crate::planner::{plan, plan_without_provider};
 use crate::prolog::Verdict;
 use crate::view::{ProviderView, SlurmView};
 use crate::world::World;

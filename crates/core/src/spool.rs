@@ -28,10 +28,10 @@
 //! those whose VMs are for one job each in [`JOB_NODES`] and the cluster's name in
 //! [`CLUSTER`], which the controller writes.
 
-use crate::fold::Order;
 use crate::hostlist::{self, HostlistError};
 use crate::ids::{ClusterName, JobId, NodeName, Time};
 use crate::journal::TakenIntent;
+use crate::orders::Order;
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -3,7 +3,7 @@
 
 mod reason;
 
-pub use reason::{JobReason, NodeReason, WaitsFor, Whose};
+pub use reason::{JobReason, NodeReason, REASON_PREFIX, WaitsFor, Whose};
 
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::options::VmOptions;

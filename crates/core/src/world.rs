@@ -14,10 +14,9 @@
 //! ```
 
 use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
-use crate::options::{OptionRule, put_back_reason};
-use crate::plan::Action;
+use crate::options::OptionRule;
 use crate::policy::Policy;
-use crate::view::{JobState, Power, ProviderView, Shape, SlurmJob, SlurmView, VmSpec, VmView, WaitsFor};
+use crate::view::{Power, ProviderView, Shape, SlurmView, VmSpec, VmView};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -41,7 +40,7 @@ pub struct World {
     pub job_partitions: BTreeMap<String, JobPartition>,
     /// Who may ask what of VMs.
     pub option_rules: Vec<OptionRule>,
-    /// What is remembered of jobs in those partitions, by [`SlurmJob::key`].
+    /// What is remembered of jobs in those partitions, by [`crate::view::SlurmJob::key`].
     pub jobs: BTreeMap<JobId, JobRecord>,
     /// Jobs with an action under way: nothing else is decided for them.
     pub busy_jobs: BTreeSet<JobId>,
@@ -433,42 +432,6 @@ impl World {
         }
     }
 
-    /// A node of this job whose VM was made for another one: Slurm gave it on before it knew
-    /// that the node ends with its job. This job must not start there.
-    #[must_use]
-    pub fn others_vm<'a>(&self, job: &'a SlurmJob) -> Option<(&'a NodeName, JobId)> {
-        let made_for = |node| self.records.get(node)?.vm.as_ref()?.spec.as_ref()?.job;
-        let mut with = job.nodes.iter().filter_map(|node| Some((node, made_for(node)?)));
-        with.find(|(_, other)| *other != job.id)
-    }
-
-    /// Whether this node's VM was found, in job mode: for which job it was made is not known.
-    #[must_use]
-    pub fn is_of_unknown_job(&self, node: &NodeName) -> bool {
-        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
-        self.is_job_mode(node) && vm.is_some_and(|vm| vm.spec.is_none())
-    }
-
-    /// The nodes of job mode that Slurm has given to a job that is in no partition of that mode:
-    /// a site's own partition has them, too. No VM is made for it there.
-    #[must_use]
-    pub fn out_of_place<'a>(&self, job: &'a SlurmJob) -> Vec<&'a NodeName> {
-        if self.job_partitions.contains_key(&job.partition) {
-            return Vec::new();
-        }
-        job.nodes.iter().filter(|node| self.is_job_mode(node)).collect()
-    }
-
-    /// Why a job of another partition is held, if it was being turned away from nodes of job mode and that was
-    /// cut short.
-    #[must_use]
-    pub fn half_away<'a>(&self, job: &'a SlurmJob) -> Option<&'a str> {
-        let ours = self.job_partitions.contains_key(&job.partition);
-        let held = job.state == JobState::Pending && job.reason.has(&WaitsFor::Release);
-        let comment = job.admin_comment.as_deref().filter(|_| held && !ours)?;
-        put_back_reason(comment)
-    }
-
     /// Whether this node's VMs are made for one job each.
     #[must_use]
     pub fn is_job_mode(&self, node: &NodeName) -> bool {
@@ -482,76 +445,6 @@ impl World {
             cluster: self.cluster.clone(),
             node: node.clone(),
             generation,
-        }
-    }
-
-    /// Whether Slurm has taken `node` for up for long though no VM backs it: a job there hangs.
-    #[must_use]
-    pub fn is_unbacked(&self, node: &NodeName) -> bool {
-        let Some(since) = self.unbacked.get(node) else {
-            return false;
-        };
-        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
-        let grace = match vm.is_some_and(|vm| vm.phase == Phase::Up) {
-            true => self.policy.silence_grace,
-            false => self.policy.missing_grace,
-        };
-        let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
-        self.now.since(*since) >= grace && seen.is_some_and(|seen| seen.is_counted_on() || seen.is_off())
-    }
-
-    /// Records that `action` is about to be executed: from now on its node is busy.
-    /// To be kept in the store *before* the provider or Slurm is asked.
-    pub fn begin(&mut self, action: &Action) {
-        let now = self.now;
-        if let Some(node) = action.node() {
-            self.busy.insert(node.clone());
-        }
-        match action {
-            Action::CreateVm { tag, host, spec, .. } => {
-                let record = self.records.entry(tag.node.clone()).or_default();
-                record.generation = record.generation.max(tag.generation);
-                record.vm.get_or_insert_with(|| VmRecord {
-                    generation: tag.generation,
-                    id: None,
-                    host: Some(host.clone()),
-                    spec: Some(spec.clone()),
-                    phase: Phase::Asked,
-                    asked: now,
-                    since: now,
-                    missing_since: None,
-                    kept: None,
-                    starts: Starts::default(),
-                });
-            }
-            Action::DestroyVm { tag, id, cause, .. } => {
-                let ours = self
-                    .records
-                    .get_mut(&tag.node)
-                    .and_then(|record| record.vm.as_mut());
-                if let Some(vm) = ours.filter(|vm| vm.is(tag.generation, id.as_ref())) {
-                    let phase = Phase::Destroying { cause: cause.clone() };
-                    // Asked again, it has been ending since the first time.
-                    if vm.phase != phase {
-                        vm.enter(phase, now);
-                    }
-                }
-            }
-            Action::StartNow { job } => {
-                self.jobs_started.insert(*job);
-            }
-            Action::Admit { job, .. }
-            | Action::CloseGate { job, .. }
-            | Action::PutBack { job, .. }
-            | Action::FinishPutBack { job, .. }
-            | Action::TurnAway { job, .. } => {
-                self.busy_jobs.insert(*job);
-            }
-            Action::StartSlurmd { .. }
-            | Action::SetDown { .. }
-            | Action::ReturnNode { .. }
-            | Action::EndWithJob { .. }
-            | Action::PowerDown { .. } => {}
         }
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use thiao_core::ids::*;
 use thiao_core::lint::lint;
-use thiao_core::plan::plan;
+use thiao_core::planner::plan;
 use thiao_core::policy::Policy;
 use thiao_core::view::*;
 use thiao_core::world::*;

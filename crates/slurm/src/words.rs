@@ -13,7 +13,7 @@
 //! 25.11, until a job gets the node; so the last is the one that counts.
 
 use crate::control::plain;
-use thiao_core::fold::REASON_PREFIX;
+use thiao_core::view::REASON_PREFIX;
 use thiao_core::view::{JobReason, NodeReason, WaitsFor, Whose};
 
 /// Between a node's reason and the one that slurmctld puts behind it.

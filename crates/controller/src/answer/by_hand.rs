@@ -4,9 +4,9 @@ use crate::api::ApiError;
 use crate::owner::Owner;
 use crate::provider::Provider;
 use thiao_api::types::Accepted;
-use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
+use thiao_core::orders::Order;
 use thiao_core::orders::{Newer, newer_than_order};
 use thiao_core::view::{JobsOn, SlurmView};
 

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use thiao_api::JobName;
 use thiao_api::types::{Accepted, JobVm, JobVms};
 use thiao_config::{Config, Mode};
-use thiao_core::fold::Order;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::{Asker, VmOptions, comment_of};
+use thiao_core::orders::Order;
 use thiao_core::view::{JobState, SlurmJob, SlurmView};
 
 /// What is told while Slurm can't be read.

@@ -1,9 +1,9 @@
 //! What Slurm's state says by itself is an order, too, so that a lost one costs time and
 //! nothing else: a node that Slurm powers up wants a VM, one that it powers down wants none.
 
-use super::Order;
 use crate::ids::Time;
 use crate::note::Note;
+use crate::orders::Order;
 use crate::view::{Power, SlurmView};
 use crate::world::{NodeRecord, Phase, Wish, World};
 use std::collections::BTreeMap;

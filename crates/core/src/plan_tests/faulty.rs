@@ -37,7 +37,7 @@ fn a_nodesets_fault_costs_its_nodes_alone_and_is_told() {
 
 #[test]
 fn the_linter_lets_no_vm_be_made_that_cannot_be() {
-    use crate::plan::plan;
+    use crate::planner::plan;
     let mut w = world();
     w.ask_up("n0");
     let plan = plan(&w);

@@ -1,8 +1,9 @@
 //! VMs on their way up: when their guests are told to start slurmd.
 
 use super::Planner;
+use crate::evidence::asked_by_slurm;
 use crate::ids::{NodeName, Time};
-use crate::plan::{Action, asked_by_slurm};
+use crate::plan::Action;
 use crate::world::{NodeRecord, Phase, Starts, VmRecord, Wish};
 
 /// Why a VM of job mode that was found is not brought up.

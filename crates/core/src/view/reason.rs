@@ -5,6 +5,9 @@
 
 use std::fmt;
 
+/// What begins every reason that we set in Slurm.
+pub const REASON_PREFIX: &str = "thiao:";
+
 /// Why a job is in its state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobReason {

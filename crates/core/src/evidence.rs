@@ -1,0 +1,152 @@
+//! What the last looks say, and what not: questions about a world that the planner and the linter both ask.
+//!
+//! Here is only what counts as evidence. What to do by it the planner decides, and whether that may ever be done
+//! the linter says; of each other's judgement they share nothing.
+
+use crate::ids::{JobId, NodeName, Time};
+use crate::options::put_back_reason;
+use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmView, VmState, VmView, WaitsFor};
+use crate::world::{Phase, Wish, World};
+
+/// Whether a VM that backs nothing can be nobody's: its node has had a later
+/// VM, or was up with another one when this one was first seen, or it is the
+/// second of two with one tag and has never run.
+#[must_use]
+pub fn is_superseded(world: &World, seen: &VmView) -> bool {
+    let Some(tag) = &seen.tag else { return false };
+    let Some(record) = world.records.get(&tag.node) else {
+        return false;
+    };
+    let first_seen = world.strays.get(&seen.id);
+    // That somebody's copy has a later number says nothing of a VM that no record has had.
+    let has_had_later = record.generation > tag.generation && !world.unrecorded.contains_key(&seen.id);
+    match &record.vm {
+        Some(vm) if vm.generation == tag.generation => {
+            seen.state == VmState::Held && vm.phase != Phase::Asked && !vm.is(tag.generation, Some(&seen.id))
+        }
+        // It was found, not made by us as far as is known: either may be the one that is used.
+        Some(vm) if vm.spec.is_none() && seen.state.may_run() => false,
+        Some(vm) if vm.phase == Phase::Up && first_seen.is_some_and(|first| vm.since <= *first) => {
+            // Else the record may be older than the world, and this VM the one that is used.
+            vm.missing_since.is_none() || has_had_later
+        }
+        Some(_) | None => has_had_later,
+    }
+}
+
+/// Whether Slurm may have taken `node` for up since it was asked for: false only
+/// if the look surely says that it still waits for it, does not count on it, or does not have it.
+#[must_use]
+pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
+    let Some(seen) = slurm.nodes.get(node) else {
+        return !slurm.gone.contains(node);
+    };
+    let f = &seen.flags;
+    let waits = f.powering_up || f.powering_down || f.powered_down;
+    !(waits || seen.base == BaseState::Down)
+}
+
+/// Whether `node`'s VM is left from before Slurm's request for it, by a whole look that began after
+/// that: it was up then and was powered down; or, in job mode, it was found, and may be an earlier
+/// job's. Slurm waits for a slurmd that starts later than it asked (22.05.8), which that of the first
+/// never does, and that of the second must not: its job would wait until ResumeTimeout, or run in
+/// another's VM. It runs nothing there.
+#[must_use]
+pub fn is_left_behind(world: &World, node: &NodeName) -> bool {
+    let record = world.records.get(node);
+    let left = record.is_some_and(|record| match (&record.vm, record.wish) {
+        (Some(vm), Wish::Up { since }) => {
+            let found = world.is_of_unknown_job(node) && vm.phase.is_starting();
+            let before = vm.phase == Phase::Up && vm.since < since;
+            (found || before) && since < world.slurm_began
+        }
+        (_, Wish::Early { .. } | Wish::Up { .. } | Wish::Down { .. } | Wish::Unasked) => false,
+    });
+    left && world.slurm.as_ref().is_some_and(|slurm| {
+        let seen = slurm.nodes.get(node);
+        seen.is_some_and(|seen| seen.flags.powering_up) && !may_have_registered(slurm, node)
+    })
+}
+
+/// When Slurm had asked for `node` at the latest, by its own word; none while it has not. slurmctld
+/// (22.05 to 26.05: `waiting_for_node_boot`) does not hear a slurmd that seems to have started
+/// before that, whole seconds, until ResumeTimeout. A node that Slurm neither waits for nor is
+/// about to ask for has nothing to wait for.
+#[must_use]
+pub fn asked_by_slurm(world: &World, node: &NodeName) -> Option<Time> {
+    match world.records.get(node)?.wish {
+        Wish::Up { since } => Some(since),
+        Wish::Early { .. } | Wish::Down { .. } => None,
+        Wish::Unasked => {
+            let seen = world.slurm.as_ref()?.nodes.get(node);
+            seen.is_none_or(|seen| !seen.is_off()).then_some(world.now)
+        }
+    }
+}
+
+/// Whether Slurm's whole look says that no job can be on `node`'s VM: no job names the node, and
+/// Slurm surely does not have it, or has it powered down. That a look does not show it says nothing.
+#[must_use]
+pub fn surely_unused(slurm: &SlurmView, node: &NodeName, jobs: &JobsOn<'_>) -> bool {
+    let off = match slurm.nodes.get(node) {
+        None => slurm.gone.contains(node),
+        Some(seen) => {
+            let off = seen.flags.powered_down || seen.base == BaseState::Down;
+            off && !seen.flags.powering_up && !seen.may_run_job()
+        }
+    };
+    off && !jobs.contains_key(node)
+}
+
+impl World {
+    /// A node of this job whose VM was made for another one: Slurm gave it on before it knew
+    /// that the node ends with its job. This job must not start there.
+    #[must_use]
+    pub fn others_vm<'a>(&self, job: &'a SlurmJob) -> Option<(&'a NodeName, JobId)> {
+        let made_for = |node| self.records.get(node)?.vm.as_ref()?.spec.as_ref()?.job;
+        let mut with = job.nodes.iter().filter_map(|node| Some((node, made_for(node)?)));
+        with.find(|(_, other)| *other != job.id)
+    }
+
+    /// Whether this node's VM was found, in job mode: for which job it was made is not known.
+    #[must_use]
+    pub fn is_of_unknown_job(&self, node: &NodeName) -> bool {
+        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        self.is_job_mode(node) && vm.is_some_and(|vm| vm.spec.is_none())
+    }
+
+    /// The nodes of job mode that Slurm has given to a job that is in no partition of that mode:
+    /// a site's own partition has them, too. No VM is made for it there.
+    #[must_use]
+    pub fn out_of_place<'a>(&self, job: &'a SlurmJob) -> Vec<&'a NodeName> {
+        if self.job_partitions.contains_key(&job.partition) {
+            return Vec::new();
+        }
+        job.nodes.iter().filter(|node| self.is_job_mode(node)).collect()
+    }
+
+    /// Why a job of another partition is held, if it was being turned away from nodes of job mode and that was
+    /// cut short.
+    #[must_use]
+    pub fn half_away<'a>(&self, job: &'a SlurmJob) -> Option<&'a str> {
+        let ours = self.job_partitions.contains_key(&job.partition);
+        let held = job.state == JobState::Pending && job.reason.has(&WaitsFor::Release);
+        let comment = job.admin_comment.as_deref().filter(|_| held && !ours)?;
+        put_back_reason(comment)
+    }
+
+    /// Whether Slurm has taken `node` for up for long though no VM backs it: a job there hangs.
+    #[must_use]
+    pub fn is_unbacked(&self, node: &NodeName) -> bool {
+        let Some(since) = self.unbacked.get(node) else {
+            return false;
+        };
+        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        let grace = match vm.is_some_and(|vm| vm.phase == Phase::Up) {
+            true => self.policy.silence_grace,
+            false => self.policy.missing_grace,
+        };
+        let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        self.now.since(*since) >= grace && seen.is_some_and(|seen| seen.is_counted_on() || seen.is_off())
+    }
+}

@@ -1,0 +1,259 @@
+//! Nodes that have a VM.
+
+use super::comes_up::FOR_WHOM;
+use super::{Planner, reason};
+use crate::evidence::is_left_behind;
+use crate::ids::{NodeName, Time};
+use crate::orders::{Newer, newer_than_order, newer_use};
+use crate::plan::Action;
+use crate::view::{VmSpec, VmState, VmView};
+use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish};
+
+impl Planner<'_> {
+    pub(super) fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, wish: Wish) {
+        match &vm.phase {
+            Phase::Destroying { .. } if vm.phase.was_ended_by_us() && self.may_have_registered(node) => {
+                self.hold(node, "its VM was being ended, but Slurm may be using it by now");
+            }
+            Phase::Destroying { .. } if self.is_ending(record, vm) => {
+                self.hold(node, format!("its VM {node}.{} is being ended", vm.generation));
+            }
+            Phase::Destroying {
+                cause: Cause::Ordered,
+            } => match newer_use(self.world, self.jobs_on_nodes(), node, ordered_at(wish, vm)) {
+                Some(_) if self.world.is_unbacked(node) && record.down.is_none() => self.give_up_for_now(
+                    node,
+                    &format!("VM {node}.{} was being ended and is silent", vm.generation),
+                    "Slurm has given the node to a job since, which would hang there",
+                ),
+                Some(newer) => self.not_ended(node, vm, newer),
+                None => self.destroy(node, vm, Cause::Ordered),
+            },
+            Phase::Destroying { cause } => self.destroy(node, vm, cause.clone()),
+            Phase::Dead { why, was_up } => {
+                let seen = self.slurm_node(node);
+                let lost_job = seen.is_some_and(|seen| *was_up || seen.is_counted_on());
+                if lost_job && record.down.is_none() && !matches!(wish, Wish::Down { .. }) {
+                    self.set_down(node, vm, why);
+                } else {
+                    self.destroy(
+                        node,
+                        vm,
+                        Cause::Dead {
+                            why: why.clone(),
+                            was_up: *was_up,
+                        },
+                    );
+                }
+            }
+            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up if matches!(wish, Wish::Down { .. }) => {
+                self.ordered_down(node, record, vm);
+            }
+            Phase::Asked | Phase::Booting | Phase::Ready
+                if matches!(wish, Wish::Up { .. }) && self.is_late(vm) =>
+            {
+                self.late(node, vm);
+            }
+            Phase::Asked | Phase::Booting | Phase::Ready if is_left_behind(self.world, node) => {
+                self.ends_before_the_next(node, vm);
+            }
+            Phase::Asked => self.finish_creation(node, vm),
+            Phase::Booting | Phase::Ready => self.comes_up(node, vm),
+            Phase::Up if self.world.is_unbacked(node) => self.give_up_for_now(
+                node,
+                &format!(
+                    "VM {node}.{} is silent: its slurmd does not answer Slurm",
+                    vm.generation
+                ),
+                "Slurm takes the node for up, and a job there would hang",
+            ),
+            Phase::Up => self.left_behind(node, vm, wish),
+        }
+        if wish == Wish::Unasked && !matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. }) {
+            self.unasked(node, vm);
+        }
+    }
+
+    /// A VM that was ordered away: an order counts only while Slurm shows nothing newer.
+    fn ordered_down(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord) {
+        if let Some(until) = vm.kept.filter(|until| *until > self.world.now) {
+            return self.keep(node, record, vm, until);
+        }
+        let since = ordered_at(record.wish, vm);
+        match newer_than_order(self.world, self.jobs_on_nodes(), node, since) {
+            Some(newer) => self.not_ended(node, vm, newer),
+            None => self.destroy(node, vm, Cause::Ordered),
+        }
+    }
+
+    fn not_ended(&mut self, node: &NodeName, vm: &VmRecord, newer: Newer) {
+        self.hold(
+            node,
+            format!(
+                "VM {node}.{} is not ended as was ordered: {}",
+                vm.generation,
+                newer.text()
+            ),
+        );
+    }
+
+    fn is_late(&self, vm: &VmRecord) -> bool {
+        self.world.now.since(vm.asked) >= self.world.policy.boot_timeout
+    }
+
+    /// A VM that should have registered by now.
+    fn late(&mut self, node: &NodeName, vm: &VmRecord) {
+        if self.world.is_unbacked(node) {
+            self.give_up_for_now(
+                node,
+                &format!("VM {node}.{}: {}", vm.generation, Cause::BootTimeout.text()),
+                "Slurm takes the node for up, and a job there would hang",
+            );
+        } else if self.may_have_registered(node) {
+            self.hold(node, "its boot timeout has passed, but Slurm may be using it");
+        } else {
+            self.destroy(node, vm, Cause::BootTimeout);
+        }
+    }
+
+    /// A VM that was up, was asked for again, and that Slurm has powered down since:
+    /// Slurm would not take its slurmd for a resumed node's.
+    fn left_behind(&mut self, node: &NodeName, vm: &VmRecord, wish: Wish) {
+        let Wish::Up { since } = wish else { return };
+        if is_left_behind(self.world, node) {
+            return self.ends_before_the_next(node, vm);
+        }
+        if self.left_its_partition(node) {
+            return self.step(
+                Action::EndWithJob { node: node.clone() },
+                "it is in no partition any more: it gets no other job, and Slurm powers no such node down by itself",
+            );
+        }
+        let long = self.world.now.since(since.max(vm.since)) >= self.world.policy.orphan_grace;
+        if long && self.surely_unused(node) {
+            self.destroy(node, vm, Cause::Orphan);
+        }
+    }
+
+    /// A VM that is left from before Slurm's request for its node makes way for the next one.
+    fn ends_before_the_next(&mut self, node: &NodeName, vm: &VmRecord) {
+        match newer_use(self.world, self.jobs_on_nodes(), node, vm.since) {
+            Some(newer) => self.not_ended(node, vm, newer),
+            None => self.destroy(node, vm, Cause::Ordered),
+        }
+    }
+
+    /// Whether `node` is up in no partition, and nothing was done about that yet.
+    fn left_its_partition(&self, node: &NodeName) -> bool {
+        let world = self.world;
+        let fresh = world
+            .records
+            .get(node)
+            .is_some_and(|record| record.acted < world.slurm_began);
+        let slurm = world.slurm.as_ref().filter(|_| fresh);
+        slurm.is_some_and(|slurm| {
+            let seen = slurm
+                .nodes
+                .get(node)
+                .filter(|_| slurm.without_partition.contains(node));
+            seen.is_some_and(|seen| seen.is_counted_on() && !seen.flags.power_down)
+        })
+    }
+
+    /// A VM found without an order: kept while it may run a job.
+    fn unasked(&mut self, node: &NodeName, vm: &VmRecord) {
+        if self
+            .plan
+            .steps
+            .last()
+            .is_some_and(|step| step.action.node() == Some(node))
+        {
+            return;
+        }
+        let idle_long = self.world.now.since(vm.since) >= self.world.policy.orphan_grace;
+        if self.surely_unused(node) && idle_long {
+            self.destroy(node, vm, Cause::Orphan);
+        } else {
+            self.hold(
+                node,
+                format!(
+                    "VM {node}.{} was not asked for as far as we know: kept while Slurm may use it",
+                    vm.generation
+                ),
+            );
+        }
+    }
+
+    /// "Asked" is recorded, but no answer came (we were killed, or the call was lost).
+    fn finish_creation(&mut self, node: &NodeName, vm: &VmRecord) {
+        let Some(spec) = self.world.specs.get(node) else {
+            return;
+        };
+        let Some(host) = vm.host.clone() else { return };
+        if self.world.is_of_unknown_job(node) {
+            return self.hold(
+                node,
+                format!("VM {node}.{} was found, held: {FOR_WHOM}", vm.generation),
+            );
+        }
+        if let Some(twin) = self.twin(node, vm.generation) {
+            return self.hold(
+                node,
+                format!("VM {node}.{} waits until VM {node}.{twin} is gone", vm.generation),
+            );
+        }
+        let tag = self.world.tag(node, vm.generation);
+        self.step(
+            Action::CreateVm {
+                tag,
+                host,
+                spec: vm.spec.clone().unwrap_or_else(|| VmSpec::of_node(spec.shape)),
+                again: true,
+            },
+            "its creation was decided earlier and not confirmed; asking again makes no second VM",
+        );
+    }
+
+    fn set_down(&mut self, node: &NodeName, vm: &VmRecord, why: &str) {
+        let on = vm
+            .host
+            .as_ref()
+            .map(|host| format!(" on host {host}"))
+            .unwrap_or_default();
+        let reason = reason(&format!("VM {node}.{}{on} died: {why}", vm.generation));
+        self.step(
+            Action::SetDown {
+                node: node.clone(),
+                reason,
+                jobs: self.jobs_of(node),
+            },
+            "its VM is dead: Slurm and the job are told at once",
+        );
+    }
+
+    /// Whether a VM's end was asked for and is awaited: until a look that began later
+    /// shows that it ended, or it is time to ask again.
+    fn is_ending(&mut self, record: &NodeRecord, vm: &VmRecord) -> bool {
+        let world = self.world;
+        let asked = record.acted >= vm.since;
+        let lately = world.now.since(record.acted) < world.policy.retry_first;
+        asked && lately && (world.provider_began <= record.acted || self.is_shown_alive(vm))
+    }
+
+    fn is_shown_alive(&mut self, vm: &VmRecord) -> bool {
+        let shown = self.shown.get_or_init(|| {
+            let alive = |vm: &&VmView| !matches!(vm.state, VmState::Dead(_));
+            self.provider.vms.iter().filter(alive).map(|vm| &vm.id).collect()
+        });
+        vm.id.as_ref().is_none_or(|id| shown.contains(id))
+    }
+}
+
+/// When the end of a VM was ordered, or was begun by an order that another one followed.
+fn ordered_at(wish: Wish, vm: &VmRecord) -> Time {
+    match (wish, &vm.phase) {
+        (Wish::Down { since }, Phase::Destroying { .. }) => since.max(vm.since),
+        (Wish::Down { since }, _) => since,
+        (Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked, _) => vm.since,
+    }
+}
