@@ -6,23 +6,26 @@ use crate::clock::Clock;
 use crate::owner::Message;
 use crate::provider::{Ended, Provider, ProviderError, chain};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use thiao_core::fold::Outcome;
-use thiao_core::ids::{JobId, NodeName, VmId};
+use thiao_core::ids::{JobId, NodeName, VmId, VmTag};
 use thiao_core::options::{VmOptions, comment_beside};
-use thiao_core::plan::{Action, Step};
-use thiao_core::view::ErrorClass;
+use thiao_core::plan::{Action, JobVerb, NodeVerb, Step, VmVerb};
+use thiao_core::view::{ArrayTasks, ErrorClass};
 use thiao_slurm::{Admission, Slurm, SlurmError};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Actions that ended, with their keys and what came of each.
 pub type Finished = Vec<(i64, Action, Outcome)>;
 
-/// One call to the provider or to Slurm; gives what came of each action, in the same order.
-type Call = Box<dyn FnOnce(&Batch) -> Vec<Outcome> + Send>;
+/// An action with its key in the journal.
+#[derive(Debug, Clone)]
+struct Key(i64, Action);
 
-/// Actions that one call carries out, with their keys.
-type Batch = Vec<(i64, Action)>;
+/// What one call is made for, each with the action that it carries out. The call gives what came of each, in the
+/// same order.
+type Batch<T> = Vec<(Key, T)>;
 
 /// Slurm's `Reason` of a node that ends with its job.
 const OWN_REASON: &str = "thiao: its VM is for one job and ends with it";
@@ -71,83 +74,95 @@ impl<P: Provider> Executor<P> {
     /// Starts all steps; Slurm's are batched so that it gets few calls. `options`: those of jobs
     /// that have some, which must stay in what they are told.
     pub fn execute(&self, steps: Vec<(i64, Step)>, options: &Arc<BTreeMap<JobId, VmOptions>>) {
-        let run = |batch: Batch, call: Call| {
-            let (messages, slots) = (self.messages.clone(), self.slots.clone());
-            tokio::spawn(async move {
-                // Closed by nobody.
-                let _slot = slots.acquire_owned().await;
-                let actions = batch.clone();
-                let ended = tokio::task::spawn_blocking(move || call(&batch)).await;
-                let outcomes = ended.unwrap_or_else(|error| {
-                    let failed = Outcome::Failed(format!("the call ended badly: {error}"));
-                    vec![failed; actions.len()]
-                });
-                let finished = actions.into_iter().zip(outcomes);
-                let finished = finished
-                    .map(|((id, action), outcome)| (id, action, outcome))
-                    .collect();
-                // The owner is gone only when the process ends.
-                drop(messages.send(Message::Finished(finished)).await);
-            });
-        };
         let unmade = Arc::new(Unmade::of(&steps));
-        // Slurm's are batched so that it gets few calls: by what is done, a DOWN by its reason.
-        let mut batches: BTreeMap<(Kind, String), Batch> = BTreeMap::new();
-        for (id, step) in steps {
-            let (provider, slurm, clock) = (self.provider.clone(), self.slurm.clone(), self.clock.clone());
-            let action = step.action;
-            let key = match &action {
-                Action::CreateVm { .. } => {
-                    let (unmade, addresses) = (unmade.clone(), self.addresses.clone());
-                    run(
-                        vec![(id, action)],
-                        Box::new(move |batch| {
-                            unmade.tell(&addresses, &slurm);
-                            each(batch, |action| at_provider(&*provider, &clock, action))
-                        }),
-                    );
-                    continue;
+        let mut nodes = BTreeMap::<ForNodes, Batch<(NodeName, Vec<JobId>)>>::new();
+        let (mut starts, mut admissions) = (Batch::new(), Batch::new());
+        for (id, Step { action, .. }) in steps {
+            let key = Key(id, action.clone());
+            match action {
+                Action::Vm(tag, verb) => self.on_vm(key, tag, verb, &unmade),
+                Action::Node(node, verb) => {
+                    let (what, jobs) = ForNodes::of(verb);
+                    nodes.entry(what).or_default().push((key, (node, jobs)));
                 }
-                Action::StartSlurmd { .. } | Action::DestroyVm { .. } => {
-                    run(
-                        vec![(id, action)],
-                        Box::new(move |batch| each(batch, |action| at_provider(&*provider, &clock, action))),
-                    );
-                    continue;
+                Action::Job(job, JobVerb::StartNow) => starts.push((key, job)),
+                Action::Job(
+                    job,
+                    JobVerb::Admit {
+                        array,
+                        nodes,
+                        licenses,
+                    },
+                ) => {
+                    admissions.push((key, at_gate(job, array.as_ref(), nodes, &licenses)));
                 }
-                Action::CloseGate { .. }
-                | Action::PutBack { .. }
-                | Action::FinishPutBack { .. }
-                | Action::TurnAway { .. } => {
-                    run(
-                        vec![(id, action)],
-                        Box::new(move |batch| each(batch, |action| on_job(&slurm, action))),
-                    );
-                    continue;
-                }
-                Action::SetDown { reason, .. } => (Kind::SetDown, reason.clone()),
-                Action::ReturnNode { .. } => (Kind::Return, String::new()),
-                Action::StartNow { .. } => (Kind::StartNow, String::new()),
-                Action::Admit { .. } => (Kind::Admit, String::new()),
-                Action::EndWithJob { .. } => (Kind::EndWithJob, String::new()),
-                Action::PowerDown { .. } => (Kind::PowerDown, String::new()),
-            };
-            batches.entry(key).or_default().push((id, action));
+                Action::Job(job, verb) => self.on_job(key, job, verb),
+            }
         }
-        for ((kind, reason), batch) in batches {
+        for (what, batch) in nodes {
             let (slurm, options) = (self.slurm.clone(), options.clone());
-            run(
-                batch,
-                Box::new(move |batch| match kind {
-                    Kind::SetDown => set_down(&slurm, batch, &reason, &options),
-                    Kind::Return => all(batch, slurm.return_to_service(&nodes_of(batch))),
-                    Kind::StartNow => all(batch, slurm.start_now(&jobs_of(batch))),
-                    Kind::Admit => admit(&slurm, batch),
-                    Kind::EndWithJob => all(batch, slurm.end_with_job(&nodes_of(batch), OWN_REASON)),
-                    Kind::PowerDown => all(batch, slurm.power_down_now(&nodes_of(batch), OWN_REASON)),
-                }),
-            );
+            self.run(batch, move |batch| what.done_to(&slurm, batch, &options));
         }
+        let slurm = self.slurm.clone();
+        self.run(starts, move |batch| {
+            let jobs: Vec<JobId> = batch.iter().map(|(_, job)| *job).collect();
+            all(batch, slurm.start_now(&jobs))
+        });
+        let slurm = self.slurm.clone();
+        self.run(admissions, move |batch| {
+            let admissions: Vec<Admission> = batch.iter().map(|(_, one)| one.clone()).collect();
+            let told = admit(&slurm, &admissions);
+            each(batch, |one| told.get(&one.job).cloned().unwrap_or_else(unsaid))
+        });
+    }
+
+    /// Makes one call for a batch, on a thread of its own; the owner hears what came of each action.
+    fn run<T: Send + 'static>(
+        &self,
+        batch: Batch<T>,
+        call: impl FnOnce(&Batch<T>) -> Vec<Outcome> + Send + 'static,
+    ) {
+        if batch.is_empty() {
+            return;
+        }
+        let (messages, slots) = (self.messages.clone(), self.slots.clone());
+        let keys: Vec<Key> = batch.iter().map(|(key, _)| key.clone()).collect();
+        tokio::spawn(async move {
+            // Closed by nobody.
+            let _slot = slots.acquire_owned().await;
+            let ended = tokio::task::spawn_blocking(move || call(&batch)).await;
+            let outcomes = ended.unwrap_or_else(|error| {
+                let failed = Outcome::Failed(format!("the call ended badly: {error}"));
+                vec![failed; keys.len()]
+            });
+            let finished = keys.into_iter().zip(outcomes);
+            let finished = finished
+                .map(|(Key(id, action), outcome)| (id, action, outcome))
+                .collect();
+            // The owner is gone only when the process ends.
+            drop(messages.send(Message::Finished(finished)).await);
+        });
+    }
+
+    fn on_vm(&self, key: Key, tag: VmTag, verb: VmVerb, unmade: &Arc<Unmade>) {
+        let (provider, clock) = (self.provider.clone(), self.clock.clone());
+        let before = match verb {
+            VmVerb::Create { .. } => Some((unmade.clone(), self.addresses.clone(), self.slurm.clone())),
+            VmVerb::StartSlurmd { .. } | VmVerb::Destroy { .. } => None,
+        };
+        self.run(vec![(key, (tag, verb))], move |batch| {
+            if let Some((unmade, addresses, slurm)) = before {
+                unmade.tell(&addresses, &slurm);
+            }
+            each(batch, |(tag, verb)| at_provider(&*provider, &clock, tag, verb))
+        });
+    }
+
+    fn on_job(&self, key: Key, job: JobId, verb: JobVerb) {
+        let slurm = self.slurm.clone();
+        self.run(vec![(key, (job, verb))], move |batch| {
+            each(batch, |(job, verb)| to_job(&slurm, *job, verb))
+        });
     }
 }
 
@@ -161,10 +176,8 @@ struct Unmade {
 impl Unmade {
     fn of(steps: &[(i64, Step)]) -> Self {
         let new = steps.iter().filter_map(|(_, step)| match &step.action {
-            Action::CreateVm {
-                tag, again: false, ..
-            } => Some(tag.node.clone()),
-            _ => None,
+            Action::Vm(tag, VmVerb::Create { again: false, .. }) => Some(tag.node.clone()),
+            Action::Vm(..) | Action::Node(..) | Action::Job(..) => None,
         });
         Self {
             nodes: new.collect(),
@@ -177,23 +190,52 @@ impl Unmade {
     }
 }
 
-/// What Slurm does to several nodes or jobs by one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    SetDown,
+/// What Slurm does to several nodes by one call: of those to be DOWN, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum ForNodes {
+    SetDown(String),
     Return,
-    StartNow,
-    Admit,
     EndWithJob,
     PowerDown,
 }
 
-fn each(batch: &Batch, call: impl Fn(&Action) -> Outcome) -> Vec<Outcome> {
-    batch.iter().map(|(_, action)| call(action)).collect()
+impl ForNodes {
+    /// The same of one node, and the jobs to tell.
+    fn of(verb: NodeVerb) -> (Self, Vec<JobId>) {
+        match verb {
+            NodeVerb::SetDown { reason, jobs } => (Self::SetDown(reason), jobs),
+            NodeVerb::Return => (Self::Return, Vec::new()),
+            NodeVerb::EndWithJob => (Self::EndWithJob, Vec::new()),
+            NodeVerb::PowerDown => (Self::PowerDown, Vec::new()),
+        }
+    }
+
+    fn done_to(
+        &self,
+        slurm: &Slurm,
+        batch: &Batch<(NodeName, Vec<JobId>)>,
+        options: &BTreeMap<JobId, VmOptions>,
+    ) -> Vec<Outcome> {
+        let nodes: Vec<NodeName> = batch.iter().map(|(_, (node, _))| node.clone()).collect();
+        let result = match self {
+            Self::SetDown(reason) => {
+                tell_jobs(slurm, batch, reason, options);
+                slurm.set_down(&nodes, reason)
+            }
+            Self::Return => slurm.return_to_service(&nodes),
+            Self::EndWithJob => slurm.end_with_job(&nodes, OWN_REASON),
+            Self::PowerDown => slurm.power_down_now(&nodes, OWN_REASON),
+        };
+        all(batch, result)
+    }
+}
+
+fn each<T>(batch: &Batch<T>, call: impl Fn(&T) -> Outcome) -> Vec<Outcome> {
+    batch.iter().map(|(_, what)| call(what)).collect()
 }
 
 /// One answer for all.
-fn all(batch: &Batch, result: Result<(), SlurmError>) -> Vec<Outcome> {
+fn all<T>(batch: &Batch<T>, result: Result<(), SlurmError>) -> Vec<Outcome> {
     vec![done(result); batch.len()]
 }
 
@@ -204,40 +246,20 @@ fn done(result: Result<(), SlurmError>) -> Outcome {
     }
 }
 
-fn nodes_of(batch: &Batch) -> Vec<NodeName> {
-    batch
-        .iter()
-        .filter_map(|(_, action)| action.node().cloned())
-        .collect()
-}
-
-fn jobs_of(batch: &Batch) -> Vec<JobId> {
-    batch.iter().filter_map(|(_, action)| action.job()).collect()
-}
-
-fn at_provider<P: Provider>(provider: &P, clock: &Clock, action: &Action) -> Outcome {
-    match action {
-        Action::CreateVm {
-            tag,
-            host,
-            spec,
-            again,
-        } => created(provider.create(tag, host, spec, *again)),
-        Action::StartSlurmd {
-            tag,
-            id,
-            number,
-            asked,
-        } => match provider.start_slurmd(tag, id.as_ref(), *number, clock.left_of_second(*asked)) {
-            Ok(()) => Outcome::Done,
-            Err(error) => Outcome::Failed(error.text),
-        },
-        Action::DestroyVm { tag, id, hard, .. } => match provider.destroy(tag, id.as_ref(), *hard) {
+fn at_provider<P: Provider>(provider: &P, clock: &Clock, tag: &VmTag, verb: &VmVerb) -> Outcome {
+    match verb {
+        VmVerb::Create { host, spec, again } => created(provider.create(tag, host, spec, *again)),
+        VmVerb::StartSlurmd { id, number, asked } => {
+            match provider.start_slurmd(tag, id.as_ref(), *number, clock.left_of_second(*asked)) {
+                Ok(()) => Outcome::Done,
+                Err(error) => Outcome::Failed(error.text),
+            }
+        }
+        VmVerb::Destroy { id, hard, .. } => match provider.destroy(tag, id.as_ref(), *hard) {
             Ok(Ended::Gone) => Outcome::Done,
             Ok(Ended::Underway(what)) => Outcome::Ending(what),
             Err(error) => Outcome::Failed(error.text),
         },
-        action => not_here(action),
     }
 }
 
@@ -251,72 +273,58 @@ fn created(result: Result<VmId, ProviderError>) -> Outcome {
     }
 }
 
-fn on_job(slurm: &Slurm, action: &Action) -> Outcome {
-    match action {
-        Action::CloseGate { .. } => match admission(action) {
-            Some(gate) => done(slurm.close_gate(&gate)),
-            None => not_here(action),
-        },
-        Action::PutBack {
-            job,
-            licenses,
-            comment,
-        } => done(slurm.put_back(*job, licenses, comment)),
-        Action::FinishPutBack { job, licenses } => done(slurm.reopen(*job, licenses)),
-        Action::TurnAway { job, from, why } => done(slurm.turn_away(*job, from, why)),
-        action => not_here(action),
-    }
-}
-
-/// A mistake of ours.
-fn not_here(action: &Action) -> Outcome {
-    Outcome::Failed(format!("\"{action}\" was given to the wrong executor"))
-}
-
-fn admit(slurm: &Slurm, batch: &Batch) -> Vec<Outcome> {
-    let admissions: Vec<Admission> = batch.iter().filter_map(|(_, action)| admission(action)).collect();
-    let answers = slurm.admit(&admissions).into_iter();
-    let mut told: BTreeMap<JobId, Outcome> = answers.map(|(job, result)| (job, done(result))).collect();
-    let jobs = jobs_of(batch).into_iter();
-    jobs.map(|job| told.remove(&job))
-        .map(|answer| answer.unwrap_or_else(|| Outcome::Failed("nothing was said of it".into())))
-        .collect()
-}
-
-/// What an action at the gate is about.
-fn admission(action: &Action) -> Option<Admission> {
-    let (job, array, nodes, licenses) = match action {
-        Action::Admit {
-            job,
+/// What is done to one job by one call.
+fn to_job(slurm: &Slurm, job: JobId, verb: &JobVerb) -> Outcome {
+    match verb {
+        JobVerb::StartNow => done(slurm.start_now(&[job])),
+        JobVerb::Admit {
             array,
             nodes,
             licenses,
-        } => (job, array, *nodes, licenses),
-        Action::CloseGate { job, array, licenses } => (job, array, None, licenses),
-        _ => return None,
-    };
-    Some(Admission {
-        job: *job,
-        array: array.clone(),
-        nodes,
-        licenses: licenses.clone(),
-    })
+        } => {
+            let admission = at_gate(job, array.as_ref(), *nodes, licenses);
+            admit(slurm, &[admission]).remove(&job).unwrap_or_else(unsaid)
+        }
+        JobVerb::CloseGate { array, licenses } => {
+            done(slurm.close_gate(&at_gate(job, array.as_ref(), None, licenses)))
+        }
+        JobVerb::PutBack { licenses, comment } => done(slurm.put_back(job, licenses, comment)),
+        JobVerb::FinishPutBack { licenses } => done(slurm.reopen(job, licenses)),
+        JobVerb::TurnAway { from, why } => done(slurm.turn_away(job, from, why)),
+    }
 }
 
-/// Jobs are told first: once their node is DOWN, Slurm requeues them and their
-/// output is closed. A job that can't be told keeps nothing from being done.
-fn set_down(
+fn at_gate(job: JobId, array: Option<&ArrayTasks>, nodes: Option<NonZeroU32>, licenses: &str) -> Admission {
+    Admission {
+        job,
+        array: array.cloned(),
+        nodes,
+        licenses: licenses.to_owned(),
+    }
+}
+
+/// Lets jobs go; what came of each.
+fn admit(slurm: &Slurm, admissions: &[Admission]) -> BTreeMap<JobId, Outcome> {
+    let answers = slurm.admit(admissions).into_iter();
+    answers.map(|(job, result)| (job, done(result))).collect()
+}
+
+fn unsaid() -> Outcome {
+    Outcome::Failed("nothing was said of it".into())
+}
+
+/// Jobs are told before their node is DOWN: then Slurm requeues them and their output is closed. A job that
+/// can't be told keeps nothing from being done.
+fn tell_jobs(
     slurm: &Slurm,
-    batch: &Batch,
+    batch: &Batch<(NodeName, Vec<JobId>)>,
     reason: &str,
     options: &BTreeMap<JobId, VmOptions>,
-) -> Vec<Outcome> {
+) {
     let mut told: BTreeMap<JobId, Vec<&NodeName>> = BTreeMap::new();
-    for (_, action) in batch {
-        if let Action::SetDown { node, jobs, .. } = action {
-            jobs.iter()
-                .for_each(|job| told.entry(*job).or_default().push(node));
-        }
+    for (_, (node, jobs)) in batch {
+        jobs.iter()
+            .for_each(|job| told.entry(*job).or_default().push(node));
     }
     for (job, nodes) in told {
         let names = thiao_core::hostlist::fold(nodes);
@@ -326,5 +334,4 @@ fn set_down(
             tracing::warn!(%job, %error, "the job could not be told");
         }
     }
-    all(batch, slurm.set_down(&nodes_of(batch), reason))
 }

@@ -22,7 +22,7 @@ use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::orders::Order;
-use thiao_core::plan::{Action, Plan, Step};
+use thiao_core::plan::{Action, NodeVerb, Plan, Step};
 use thiao_core::rounds::{Decided, Rounds};
 use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
 use thiao_core::world::{Phase, Wish, World};
@@ -301,7 +301,8 @@ impl<P: Provider> Owner<P> {
         let Some(steps) = self.save(steps) else { return };
         intake::remove(consumed);
         self.tell_of_started_jobs();
-        let tells = |(_, step): &(i64, Step)| matches!(step.action, Action::SetDown { .. });
+        let tells =
+            |(_, step): &(i64, Step)| matches!(step.action, Action::Node(_, NodeVerb::SetDown { .. }));
         let options = match steps.iter().any(tells) {
             true => self.options_of_jobs(),
             false => BTreeMap::new(),

@@ -11,7 +11,7 @@ use thiao_api::types::Look;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};
-use thiao_core::plan::Action;
+use thiao_core::plan::{Action, VmVerb};
 use thiao_core::prolog::Verdict;
 use thiao_core::view::SlurmView;
 
@@ -137,8 +137,13 @@ impl<P: Provider> Owner<P> {
             .iter()
             .map(|(_, action, _)| action)
             // What a guest was told shows nowhere before it reports.
-            .filter(|action| !matches!(action, Action::StartSlurmd { .. }))
-            .partition(|action| matches!(action, Action::CreateVm { .. } | Action::DestroyVm { .. }));
+            .filter(|action| !matches!(action, Action::Vm(_, VmVerb::StartSlurmd { .. })))
+            .partition(|action| {
+                matches!(
+                    action,
+                    Action::Vm(_, VmVerb::Create { .. }) | Action::Vm(_, VmVerb::Destroy { .. })
+                )
+            });
         if !vms.is_empty() {
             self.vms_changed.notify_one();
         }

@@ -7,7 +7,7 @@
 use crate::evidence::{is_left_behind, is_superseded, may_have_registered, surely_unused};
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, JobVerb, NodeVerb, Plan, Step, VmVerb};
 use crate::view::{
     ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, Shape, SlurmJob, SlurmNode, SlurmView,
     VmSpec, VmState, VmView,
@@ -122,39 +122,40 @@ impl<'a> Linter<'a> {
             })?;
         }
         match action {
-            Action::CreateVm {
-                tag,
-                host,
-                spec,
-                again,
-            } => self.create(tag, host, spec, *again),
-            Action::StartSlurmd { tag, number, .. } => self.start_slurmd(tag, *number),
-            Action::DestroyVm { tag, id, cause, .. } => self.destroy(tag, id.as_ref(), cause),
-            Action::SetDown { node, reason, .. } => self.set_down(node, reason),
-            Action::ReturnNode { node } => self.give_back(node),
-            Action::StartNow { job } => {
-                let seen = self.job(*job)?;
-                refuse_if(matches!(seen.state, JobState::Unknown(_)), || {
-                    format!("job {job} is in a state that is not understood")
-                })
-            }
-            Action::Admit {
-                job, array, nodes, ..
-            } => self.admit(*job, array.as_ref(), *nodes),
-            Action::CloseGate { job, .. } | Action::FinishPutBack { job, .. } => {
-                let seen = self.own_job(*job)?;
-                refuse_if(
-                    seen.state != JobState::Pending || seen.gate == Gate::Waits,
-                    || format!("job {job} is not pending with an open gate"),
-                )
-            }
-            Action::PutBack { job, .. } => self.put_back(*job),
-            Action::TurnAway { job, .. } => self.turn_away(*job),
-            Action::EndWithJob { node } | Action::PowerDown { node } => {
-                let now = matches!(action, Action::PowerDown { .. });
-                self.end_own(node, now)
-            }
+            Action::Vm(tag, verb) => match verb {
+                VmVerb::Create { host, spec, again } => self.create(tag, host, spec, *again),
+                VmVerb::StartSlurmd { number, .. } => self.start_slurmd(tag, *number),
+                VmVerb::Destroy { id, cause, .. } => self.destroy(tag, id.as_ref(), cause),
+            },
+            Action::Node(node, verb) => match verb {
+                NodeVerb::SetDown { reason, .. } => self.set_down(node, reason),
+                NodeVerb::Return => self.give_back(node),
+                NodeVerb::EndWithJob => self.end_own(node, false),
+                NodeVerb::PowerDown => self.end_own(node, true),
+            },
+            Action::Job(job, verb) => match verb {
+                JobVerb::StartNow => self.start_now(*job),
+                JobVerb::Admit { array, nodes, .. } => self.admit(*job, array.as_ref(), *nodes),
+                JobVerb::CloseGate { .. } | JobVerb::FinishPutBack { .. } => self.change_gate(*job),
+                JobVerb::PutBack { .. } => self.put_back(*job),
+                JobVerb::TurnAway { .. } => self.turn_away(*job),
+            },
         }
+    }
+
+    fn start_now(&self, job: JobId) -> Verdict {
+        let seen = self.job(job)?;
+        refuse_if(matches!(seen.state, JobState::Unknown(_)), || {
+            format!("job {job} is in a state that is not understood")
+        })
+    }
+
+    fn change_gate(&self, job: JobId) -> Verdict {
+        let seen = self.own_job(job)?;
+        refuse_if(
+            seen.state != JobState::Pending || seen.gate == Gate::Waits,
+            || format!("job {job} is not pending with an open gate"),
+        )
     }
 
     fn job(&self, job: JobId) -> Result<&'a SlurmJob, String> {

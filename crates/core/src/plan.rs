@@ -34,13 +34,22 @@ pub struct Held {
     pub why: String,
 }
 
-/// All that the executor can do.
+/// All that can be done, by what it is done to: each family has an executor of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Make the VM with this tag on this host; idempotent by the tag.
-    CreateVm {
-        /// Written into the VM.
-        tag: VmTag,
+    /// The provider does something to the VM that carries this tag, or will.
+    Vm(VmTag, VmVerb),
+    /// Slurm does something to a node.
+    Node(NodeName, NodeVerb),
+    /// Slurm does something to a job; of an array to its record.
+    Job(JobId, JobVerb),
+}
+
+/// What can be done to a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VmVerb {
+    /// Make it on this host; idempotent by the tag.
+    Create {
         /// Where.
         host: HostName,
         /// What.
@@ -48,10 +57,8 @@ pub enum Action {
         /// Whether it was asked for before, and may be there or on its way.
         again: bool,
     },
-    /// Have the guest of a VM start slurmd; idempotent by the number.
+    /// Have its guest start slurmd; idempotent by the number.
     StartSlurmd {
-        /// Its tag.
-        tag: VmTag,
         /// The provider's id, if known.
         id: Option<VmId>,
         /// Which start it is, from 1 on; after the first one, slurmd is ended before.
@@ -59,10 +66,8 @@ pub enum Action {
         /// When Slurm had asked for the node at the latest: slurmd starts after that second.
         asked: Time,
     },
-    /// End a VM and remove what is left of it; idempotent.
-    DestroyVm {
-        /// Its tag.
-        tag: VmTag,
+    /// End it and remove what is left of it; idempotent.
+    Destroy {
         /// The provider's id, if known.
         id: Option<VmId>,
         /// Why; nothing else may destroy.
@@ -70,29 +75,33 @@ pub enum Action {
         /// Whether to leave its guest no time.
         hard: bool,
     },
-    /// Tell Slurm that a node is DOWN, and its jobs why.
+}
+
+/// What Slurm can do to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeVerb {
+    /// Take it for DOWN, after its jobs were told why.
     SetDown {
-        /// The node.
-        node: NodeName,
         /// For Slurm's `Reason`; begins with `thiao:`.
         reason: String,
         /// Jobs to tell.
         jobs: Vec<JobId>,
     },
-    /// Give a node that we set DOWN back to Slurm.
-    ReturnNode {
-        /// The node.
-        node: NodeName,
-    },
-    /// Let a job that Slurm requeued because of us start without Slurm's pause.
-    StartNow {
-        /// The job.
-        job: JobId,
-    },
-    /// Let a job go that waited for room: all its VMs have some.
+    /// Take it back, which we set DOWN.
+    Return,
+    /// Give it to no other job, and power it down when its job is over.
+    EndWithJob,
+    /// Power it down, which still comes up for a job that is over.
+    PowerDown,
+}
+
+/// What Slurm can do to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobVerb {
+    /// Let it start without Slurm's pause, which Slurm requeued because of us.
+    StartNow,
+    /// Let it go that waited for room: all its VMs have some.
     Admit {
-        /// The job; of an array its record.
-        job: JobId,
         /// The tasks of the array that are let go; none: the whole job.
         array: Option<ArrayTasks>,
         /// So many nodes it gets, each task of an array, of the range that it asked for; none: it has no choice.
@@ -100,19 +109,15 @@ pub enum Action {
         /// The licences that it keeps.
         licenses: String,
     },
-    /// Let a job wait for room again that was let go and was not started.
+    /// Let it wait for room again that was let go and was not started.
     CloseGate {
-        /// The job; of an array its record.
-        job: JobId,
         /// The tasks of the array that it is about; none: the whole job.
         array: Option<ArrayTasks>,
         /// Its other licences.
         licenses: String,
     },
-    /// Put a job back into the queue whose VMs cannot be had after all.
+    /// Put it back into the queue, whose VMs cannot be had after all.
     PutBack {
-        /// The job.
-        job: JobId,
         /// Its other licences.
         licenses: String,
         /// For its `AdminComment`.
@@ -120,30 +125,16 @@ pub enum Action {
     },
     /// Finish what putting it back began: it is held still.
     FinishPutBack {
-        /// The job.
-        job: JobId,
         /// Its other licences.
         licenses: String,
     },
-    /// Put a job of another partition back into the queue that was given nodes of job mode, and
+    /// Put it back into the queue, which is of another partition and was given nodes of job mode, and
     /// keep it from them; or finish that.
     TurnAway {
-        /// The job.
-        job: JobId,
         /// The nodes that it is kept from, as a hostlist.
         from: String,
         /// For its `AdminComment`.
         why: String,
-    },
-    /// Have Slurm give a node to no other job, and power it down when its job is over.
-    EndWithJob {
-        /// The node.
-        node: NodeName,
-    },
-    /// Have Slurm power a node down that still comes up for a job that is over.
-    PowerDown {
-        /// The node.
-        node: NodeName,
     },
 }
 
@@ -152,19 +143,9 @@ impl Action {
     #[must_use]
     pub fn node(&self) -> Option<&NodeName> {
         match self {
-            Action::CreateVm { tag, .. }
-            | Action::StartSlurmd { tag, .. }
-            | Action::DestroyVm { tag, .. } => Some(&tag.node),
-            Action::SetDown { node, .. }
-            | Action::ReturnNode { node }
-            | Action::EndWithJob { node }
-            | Action::PowerDown { node } => Some(node),
-            Action::StartNow { .. }
-            | Action::Admit { .. }
-            | Action::CloseGate { .. }
-            | Action::PutBack { .. }
-            | Action::FinishPutBack { .. }
-            | Action::TurnAway { .. } => None,
+            Action::Vm(tag, _) => Some(&tag.node),
+            Action::Node(node, _) => Some(node),
+            Action::Job(..) => None,
         }
     }
 
@@ -172,19 +153,8 @@ impl Action {
     #[must_use]
     pub fn job(&self) -> Option<JobId> {
         match self {
-            Action::StartNow { job }
-            | Action::Admit { job, .. }
-            | Action::CloseGate { job, .. }
-            | Action::PutBack { job, .. }
-            | Action::FinishPutBack { job, .. }
-            | Action::TurnAway { job, .. } => Some(*job),
-            Action::CreateVm { .. }
-            | Action::StartSlurmd { .. }
-            | Action::DestroyVm { .. }
-            | Action::SetDown { .. }
-            | Action::ReturnNode { .. }
-            | Action::EndWithJob { .. }
-            | Action::PowerDown { .. } => None,
+            Action::Job(job, _) => Some(*job),
+            Action::Vm(..) | Action::Node(..) => None,
         }
     }
 
@@ -192,19 +162,9 @@ impl Action {
     #[must_use]
     pub fn subject(&self) -> Subject {
         match self {
-            Action::CreateVm { tag, .. }
-            | Action::StartSlurmd { tag, .. }
-            | Action::DestroyVm { tag, .. } => Subject::Vm(tag.node.clone(), tag.generation),
-            Action::SetDown { node, .. }
-            | Action::ReturnNode { node }
-            | Action::EndWithJob { node }
-            | Action::PowerDown { node } => Subject::Node(node.clone()),
-            Action::StartNow { job }
-            | Action::Admit { job, .. }
-            | Action::CloseGate { job, .. }
-            | Action::PutBack { job, .. }
-            | Action::FinishPutBack { job, .. }
-            | Action::TurnAway { job, .. } => Subject::Job(*job),
+            Action::Vm(tag, _) => Subject::Vm(tag.node.clone(), tag.generation),
+            Action::Node(node, _) => Subject::Node(node.clone()),
+            Action::Job(job, _) => Subject::Job(*job),
         }
     }
 }
@@ -212,55 +172,53 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::CreateVm { tag, host, spec, .. } => {
-                write!(
-                    f,
-                    "create VM {}.{} on host {host} ({} CPUs, {} MiB",
-                    tag.node, tag.generation, spec.shape.cpus, spec.shape.memory_mb
-                )?;
-                if let Some(job) = spec.job {
-                    write!(f, ", for job {job} alone")?;
-                }
-                f.write_str(")")
-            }
-            Action::StartSlurmd { tag, number: 1, .. } => {
-                write!(f, "start slurmd in VM {}.{}", tag.node, tag.generation)
-            }
-            Action::StartSlurmd { tag, number, .. } => {
-                write!(
-                    f,
-                    "start slurmd in VM {}.{} again (start {number})",
-                    tag.node, tag.generation
-                )
-            }
-            Action::DestroyVm { tag, .. } => write!(f, "destroy VM {}.{}", tag.node, tag.generation),
-            Action::SetDown { node, reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
-            Action::ReturnNode { node } => write!(f, "return node {node} to service"),
-            Action::StartNow { job } => write!(f, "let requeued job {job} start now"),
-            Action::Admit {
-                job, array, nodes, ..
-            } => {
-                match array {
-                    None => write!(f, "let job {job} go")?,
-                    Some(some) => write!(f, "let {} tasks of job {job} go", some.tasks.len())?,
-                }
-                nodes.map_or(Ok(()), |nodes| write!(f, ", with {nodes} nodes"))
-            }
-            Action::CloseGate { job, array: None, .. } => write!(f, "let job {job} wait for room again"),
-            Action::CloseGate {
-                job,
-                array: Some(some),
-                ..
-            } => write!(
-                f,
-                "let {} tasks of job {job} wait for room again",
-                some.tasks.len()
-            ),
-            Action::PutBack { job, comment, .. } => write!(f, "put job {job} back: {comment}"),
-            Action::FinishPutBack { job, .. } => write!(f, "finish putting job {job} back"),
-            Action::TurnAway { job, why, .. } => write!(f, "turn job {job} away: {why}"),
-            Action::EndWithJob { node } => write!(f, "have Slurm power node {node} down with its job"),
-            Action::PowerDown { node } => write!(f, "have Slurm power node {node} down now"),
+            Action::Vm(tag, verb) => to_vm(f, tag, verb),
+            Action::Node(node, verb) => to_node(f, node, verb),
+            Action::Job(job, verb) => to_job(f, *job, verb),
         }
+    }
+}
+
+fn to_vm(f: &mut fmt::Formatter<'_>, tag: &VmTag, verb: &VmVerb) -> fmt::Result {
+    let vm = format_args!("VM {}.{}", tag.node, tag.generation);
+    match verb {
+        VmVerb::Create { host, spec, .. } => {
+            let (cpus, memory) = (spec.shape.cpus, spec.shape.memory_mb);
+            write!(f, "create {vm} on host {host} ({cpus} CPUs, {memory} MiB")?;
+            if let Some(job) = spec.job {
+                write!(f, ", for job {job} alone")?;
+            }
+            f.write_str(")")
+        }
+        VmVerb::StartSlurmd { number: 1, .. } => write!(f, "start slurmd in {vm}"),
+        VmVerb::StartSlurmd { number, .. } => write!(f, "start slurmd in {vm} again (start {number})"),
+        VmVerb::Destroy { .. } => write!(f, "destroy {vm}"),
+    }
+}
+
+fn to_node(f: &mut fmt::Formatter<'_>, node: &NodeName, verb: &NodeVerb) -> fmt::Result {
+    match verb {
+        NodeVerb::SetDown { reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
+        NodeVerb::Return => write!(f, "return node {node} to service"),
+        NodeVerb::EndWithJob => write!(f, "have Slurm power node {node} down with its job"),
+        NodeVerb::PowerDown => write!(f, "have Slurm power node {node} down now"),
+    }
+}
+
+fn to_job(f: &mut fmt::Formatter<'_>, job: JobId, verb: &JobVerb) -> fmt::Result {
+    let whom = |array: &Option<ArrayTasks>| match array {
+        None => format!("job {job}"),
+        Some(some) => format!("{} tasks of job {job}", some.tasks.len()),
+    };
+    match verb {
+        JobVerb::StartNow => write!(f, "let requeued job {job} start now"),
+        JobVerb::Admit { array, nodes, .. } => {
+            write!(f, "let {} go", whom(array))?;
+            nodes.map_or(Ok(()), |nodes| write!(f, ", with {nodes} nodes"))
+        }
+        JobVerb::CloseGate { array, .. } => write!(f, "let {} wait for room again", whom(array)),
+        JobVerb::PutBack { comment, .. } => write!(f, "put job {job} back: {comment}"),
+        JobVerb::FinishPutBack { .. } => write!(f, "finish putting job {job} back"),
+        JobVerb::TurnAway { why, .. } => write!(f, "turn job {job} away: {why}"),
     }
 }

@@ -3,7 +3,7 @@
 use crate::ids::*;
 use crate::lint::lint;
 use crate::orders::Order;
-use crate::plan::Action;
+use crate::plan::{Action, JobVerb, NodeVerb, VmVerb};
 use crate::planner::plan;
 use crate::policy::Policy;
 use crate::view::*;
@@ -191,19 +191,19 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
     actions
         .iter()
         .map(|action| match action {
-            Action::CreateVm { .. } => "create",
-            Action::StartSlurmd { .. } => "start-slurmd",
-            Action::DestroyVm { .. } => "destroy",
-            Action::SetDown { .. } => "down",
-            Action::ReturnNode { .. } => "return",
-            Action::StartNow { .. } => "start",
-            Action::Admit { .. } => "admit",
-            Action::CloseGate { .. } => "close-gate",
-            Action::PutBack { .. } => "put-back",
-            Action::FinishPutBack { .. } => "finish-put-back",
-            Action::TurnAway { .. } => "turn-away",
-            Action::EndWithJob { .. } => "end-with-job",
-            Action::PowerDown { .. } => "power-down",
+            Action::Vm(_, VmVerb::Create { .. }) => "create",
+            Action::Vm(_, VmVerb::StartSlurmd { .. }) => "start-slurmd",
+            Action::Vm(_, VmVerb::Destroy { .. }) => "destroy",
+            Action::Node(_, NodeVerb::SetDown { .. }) => "down",
+            Action::Node(_, NodeVerb::Return) => "return",
+            Action::Job(_, JobVerb::StartNow) => "start",
+            Action::Job(_, JobVerb::Admit { .. }) => "admit",
+            Action::Job(_, JobVerb::CloseGate { .. }) => "close-gate",
+            Action::Job(_, JobVerb::PutBack { .. }) => "put-back",
+            Action::Job(_, JobVerb::FinishPutBack { .. }) => "finish-put-back",
+            Action::Job(_, JobVerb::TurnAway { .. }) => "turn-away",
+            Action::Node(_, NodeVerb::EndWithJob) => "end-with-job",
+            Action::Node(_, NodeVerb::PowerDown) => "power-down",
         })
         .collect()
 }
@@ -223,7 +223,7 @@ fn asked_nodes_get_vms_spread_over_the_hosts() {
         .tick()
         .iter()
         .map(|a| match a {
-            Action::CreateVm { host, .. } => host.to_string(),
+            Action::Vm(_, VmVerb::Create { host, .. }) => host.to_string(),
             other => panic!("{other}"),
         })
         .collect();
@@ -309,7 +309,7 @@ fn a_vm_that_dies_under_a_job_is_told_then_cleaned_then_returned() {
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["down"]);
     w.busy.clear();
-    let Action::SetDown { reason, .. } = actions[0].clone() else {
+    let Action::Node(_, NodeVerb::SetDown { reason, .. }) = actions[0].clone() else {
         panic!()
     };
     w.told_down(&node("n0"), &reason, &[JobId(7)]);
@@ -344,7 +344,7 @@ fn a_boot_that_fails_is_tried_on_another_host_before_slurm_is_told() {
     w.gone("n0");
     w.pass(w.policy.retry_first);
     let actions = w.tick();
-    let Action::CreateVm { host, tag, .. } = &actions[0] else {
+    let Action::Vm(tag, VmVerb::Create { host, .. }) = &actions[0] else {
         panic!("{actions:?}")
     };
     assert_eq!((host.as_str(), tag.generation.0), ("b", 2));
@@ -381,7 +381,7 @@ fn suspend_and_resume_in_either_order_end_as_last_asked() {
     w.pass(Millis(1));
     w.see(vec![]);
     let actions = w.tick();
-    let Action::CreateVm { tag, .. } = &actions[0] else {
+    let Action::Vm(tag, VmVerb::Create { .. }) = &actions[0] else {
         panic!("{actions:?}")
     };
     assert_eq!(tag.generation, Generation(2));
@@ -395,7 +395,7 @@ fn a_creation_without_answer_is_asked_again_with_the_same_tag() {
     let mut w = world();
     w.ask_up("n0");
     let mut actions = w.tick();
-    let Action::CreateVm { again, .. } = &mut actions[0] else {
+    let Action::Vm(_, VmVerb::Create { again, .. }) = &mut actions[0] else {
         panic!("{actions:?}")
     };
     assert!(!std::mem::replace(again, true));
@@ -476,72 +476,92 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
     };
     let shape = w.specs[&node("n0")].shape;
     let bad = [
-        Action::DestroyVm {
-            tag: tag.clone(),
-            id: None,
-            cause: Cause::Ordered,
-            hard: false,
-        },
-        Action::DestroyVm {
-            tag: tag.clone(),
-            id: None,
-            cause: Cause::Orphan,
-            hard: false,
-        },
-        Action::DestroyVm {
-            tag: tag.clone(),
-            id: None,
-            cause: Cause::BootTimeout,
-            hard: true,
-        },
-        Action::DestroyVm {
-            tag: tag.clone(),
-            id: None,
-            cause: Cause::Dead {
-                why: "guess".into(),
-                was_up: true,
+        Action::Vm(
+            tag.clone(),
+            VmVerb::Destroy {
+                id: None,
+                cause: Cause::Ordered,
+                hard: false,
             },
-            hard: true,
-        },
-        Action::DestroyVm {
-            tag: foreign,
-            id: None,
-            cause: Cause::Orphan,
-            hard: false,
-        },
-        Action::CreateVm {
-            tag: VmTag {
+        ),
+        Action::Vm(
+            tag.clone(),
+            VmVerb::Destroy {
+                id: None,
+                cause: Cause::Orphan,
+                hard: false,
+            },
+        ),
+        Action::Vm(
+            tag.clone(),
+            VmVerb::Destroy {
+                id: None,
+                cause: Cause::BootTimeout,
+                hard: true,
+            },
+        ),
+        Action::Vm(
+            tag.clone(),
+            VmVerb::Destroy {
+                id: None,
+                cause: Cause::Dead {
+                    why: "guess".into(),
+                    was_up: true,
+                },
+                hard: true,
+            },
+        ),
+        Action::Vm(
+            foreign,
+            VmVerb::Destroy {
+                id: None,
+                cause: Cause::Orphan,
+                hard: false,
+            },
+        ),
+        Action::Vm(
+            VmTag {
                 generation: Generation(2),
                 ..tag.clone()
             },
-            host: host("a"),
-            spec: VmSpec::of_node(shape),
-            again: false,
-        },
-        Action::CreateVm {
-            tag: w.tag(&node("n1"), Generation(1)),
-            host: host("a"),
-            spec: VmSpec::of_node(shape),
-            again: false,
-        },
-        Action::CreateVm {
-            tag: w.tag(&node("zz"), Generation(1)),
-            host: host("a"),
-            spec: VmSpec::of_node(shape),
-            again: false,
-        },
-        Action::SetDown {
-            node: node("n0"),
-            reason: "thiao: x".into(),
-            jobs: vec![],
-        },
-        Action::SetDown {
-            node: node("n1"),
-            reason: "x".into(),
-            jobs: vec![],
-        },
-        Action::ReturnNode { node: node("n1") },
-        Action::StartNow { job: JobId(99) },
+            VmVerb::Create {
+                host: host("a"),
+                spec: VmSpec::of_node(shape),
+                again: false,
+            },
+        ),
+        Action::Vm(
+            w.tag(&node("n1"), Generation(1)),
+            VmVerb::Create {
+                host: host("a"),
+                spec: VmSpec::of_node(shape),
+                again: false,
+            },
+        ),
+        Action::Vm(
+            w.tag(&node("zz"), Generation(1)),
+            VmVerb::Create {
+                host: host("a"),
+                spec: VmSpec::of_node(shape),
+                again: false,
+            },
+        ),
+        Action::Node(
+            node("n0"),
+            NodeVerb::SetDown {
+                reason: "thiao: x".into(),
+                jobs: vec![],
+            },
+        ),
+        Action::Node(
+            node("n1"),
+            NodeVerb::SetDown {
+                reason: "x".into(),
+                jobs: vec![],
+            },
+        ),
+        Action::Node(node("n1"), NodeVerb::Return),
+        Action::Job(JobId(99), JobVerb::StartNow),
     ];
     for action in bad {
         let plan = Plan {

@@ -7,7 +7,7 @@ use crate::evidence::{may_have_registered, surely_unused};
 use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::place::Ledger;
-use crate::plan::{Action, Held, Plan, Step};
+use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
 use crate::view::{JobsOn, ProviderView, REASON_PREFIX, VmState};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
@@ -73,7 +73,7 @@ pub fn plan_without_provider(world: &World, why: &str) -> Plan {
     planner.jobs_out_of_place();
     let mut plan = planner.plan;
     plan.steps
-        .retain(|step| matches!(step.action, Action::TurnAway { .. }));
+        .retain(|step| matches!(step.action, Action::Job(_, JobVerb::TurnAway { .. })));
     plan.held = vec![Held {
         subject: Subject::Provider,
         why: why.to_owned(),
@@ -162,12 +162,14 @@ impl<'a> Planner<'a> {
             Cause::Ordered | Cause::Orphan => ending && self.world.now.since(vm.since) >= grace,
         };
         self.step(
-            Action::DestroyVm {
+            Action::Vm(
                 tag,
-                id: vm.id.clone(),
-                cause,
-                hard,
-            },
+                VmVerb::Destroy {
+                    id: vm.id.clone(),
+                    cause,
+                    hard,
+                },
+            ),
             why,
         );
     }

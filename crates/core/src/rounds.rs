@@ -15,7 +15,7 @@ use crate::journal::{Begun, Entry, Journal, TakenIntent};
 use crate::lint::{Refusal, lint};
 use crate::note::{Note, Subject};
 use crate::orders::Order;
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, Plan, Step, VmVerb};
 use crate::planner::{plan, plan_without_provider};
 use crate::prolog::Verdict;
 use crate::view::{ProviderView, SlurmView};
@@ -186,20 +186,10 @@ impl Rounds {
         self.next_action += 1;
         let what = step.action.to_string();
         let told = match &step.action {
-            Action::CreateVm { .. } => Some("vm-asked"),
-            Action::DestroyVm { .. } => Some("vm-destroy-asked"),
+            Action::Vm(_, VmVerb::Create { .. }) => Some("vm-asked"),
+            Action::Vm(_, VmVerb::Destroy { .. }) => Some("vm-destroy-asked"),
             // Told when the guest or Slurm has answered.
-            Action::StartSlurmd { .. }
-            | Action::SetDown { .. }
-            | Action::ReturnNode { .. }
-            | Action::StartNow { .. }
-            | Action::Admit { .. }
-            | Action::CloseGate { .. }
-            | Action::PutBack { .. }
-            | Action::FinishPutBack { .. }
-            | Action::TurnAway { .. }
-            | Action::EndWithJob { .. }
-            | Action::PowerDown { .. } => None,
+            Action::Vm(_, VmVerb::StartSlurmd { .. }) | Action::Node(..) | Action::Job(..) => None,
         };
         if let Some(kind) = told {
             let text = format!("{what}: {}", step.why);

@@ -9,7 +9,7 @@ use crate::slurm::{Call, Hook, Job, Slurm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
-use thiao_core::plan::{Action, Step};
+use thiao_core::plan::{Action, NodeVerb, Step, VmVerb};
 use thiao_core::view::Gate;
 use thiao_core::world::{Cause, Mode};
 
@@ -188,7 +188,7 @@ impl Checker {
         self.ask(Invariant::KeptBeforeDone, unkept)?;
         let harms = std::mem::take(&mut controller.harms);
         for step in &round.begun {
-            if let Action::DestroyVm { tag, .. } = &step.action
+            if let Action::Vm(tag, VmVerb::Destroy { .. }) = &step.action
                 && let Some(at) = self.ordered_down(&tag.node)
             {
                 self.ordered.insert(tag.clone(), at);
@@ -282,24 +282,17 @@ impl Checker {
         // Taken for lost after it was not shown for long.
         let unshown = harm.unshown.is_none_or(|span| span >= setup.policy.missing_grace);
         let excused = match &harm.action {
-            Action::DestroyVm { tag, cause, .. } => match cause {
+            Action::Vm(tag, VmVerb::Destroy { cause, .. }) => match cause {
                 // One that went by an order and is shown on backs nothing.
                 Cause::Ordered | Cause::Orphan => self.ordered.get(tag).is_some_and(|at| since <= *at),
                 Cause::Dead { .. } => unshown,
                 Cause::BootTimeout => false,
             },
-            Action::SetDown { node, .. } => self.ordered_down(node).is_some() || unshown,
-            Action::PowerDown { .. } => false,
-            Action::CreateVm { .. }
-            | Action::StartSlurmd { .. }
-            | Action::ReturnNode { .. }
-            | Action::StartNow { .. }
-            | Action::Admit { .. }
-            | Action::CloseGate { .. }
-            | Action::PutBack { .. }
-            | Action::FinishPutBack { .. }
-            | Action::TurnAway { .. }
-            | Action::EndWithJob { .. } => true,
+            Action::Node(node, NodeVerb::SetDown { .. }) => self.ordered_down(node).is_some() || unshown,
+            Action::Node(_, NodeVerb::PowerDown) => false,
+            Action::Vm(_, VmVerb::Create { .. } | VmVerb::StartSlurmd { .. })
+            | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob)
+            | Action::Job(..) => true,
         };
         if excused {
             return Ok(());
@@ -339,7 +332,7 @@ impl Checker {
 
 /// 5. The looks in use at the end of the round are those that it planned with.
 fn no_act_on_a_failed_look(round: &Round, controller: &Controller, setup: &Setup) -> Result<(), String> {
-    let destroys = |action: &Action| matches!(action, Action::DestroyVm { .. });
+    let destroys = |action: &Action| matches!(action, Action::Vm(_, VmVerb::Destroy { .. }));
     let Some(step) = round.begun.iter().find(|step| destroys(&step.action)) else {
         return Ok(());
     };
@@ -416,7 +409,7 @@ fn heard(slurm: &Slurm, setup: &Setup) -> Result<(), String> {
 
 /// 7. Nothing is begun beyond the cap. VMs that are found and adopted may be more.
 fn starts_bounded(round: &Round, controller: &Controller, setup: &Setup) -> Result<(), String> {
-    let creates = |step: &Step| matches!(step.action, Action::CreateVm { again: false, .. });
+    let creates = |step: &Step| matches!(step.action, Action::Vm(_, VmVerb::Create { again: false, .. }));
     if !round.begun.iter().any(creates) {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
-use thiao_core::plan::{Action, Step};
+use thiao_core::plan::{Action, JobVerb, NodeVerb, Step, VmVerb};
 use thiao_core::policy::Policy;
 use thiao_core::view::{ProviderView, SlurmView, VmState, VmView, Whose};
 use thiao_core::world::{NodeRecord, Wish, World};
@@ -230,21 +230,21 @@ impl Flaw {
     #[must_use]
     pub fn decided(flaw: Option<Flaw>, world: &World, mut steps: Vec<(i64, Step)>) -> Vec<(i64, Step)> {
         steps.retain(|(_, step)| match step.action {
-            Action::SetDown { .. } => !Self::TellsNobody.is(flaw),
-            Action::ReturnNode { .. } => !Self::KeepsNodesDown.is(flaw),
-            Action::TurnAway { .. } => !Self::LeavesOthersJobs.is(flaw),
+            Action::Node(_, NodeVerb::SetDown { .. }) => !Self::TellsNobody.is(flaw),
+            Action::Node(_, NodeVerb::Return) => !Self::KeepsNodesDown.is(flaw),
+            Action::Job(_, JobVerb::TurnAway { .. }) => !Self::LeavesOthersJobs.is(flaw),
             _ => true,
         });
         if Self::EndsNodesAtOnce.is(flaw) {
             for (_, step) in &mut steps {
-                if let Action::EndWithJob { node } = &step.action {
-                    step.action = Action::PowerDown { node: node.clone() };
+                if let Action::Node(node, NodeVerb::EndWithJob) = &step.action {
+                    step.action = Action::Node(node.clone(), NodeVerb::PowerDown);
                 }
             }
         }
         if Self::OneSizeForAll.is(flaw) {
             for (_, step) in &mut steps {
-                if let Action::CreateVm { tag, spec, .. } = &mut step.action
+                if let Action::Vm(tag, VmVerb::Create { spec, .. }) = &mut step.action
                     && let Some(node) = world.specs.get(&tag.node)
                 {
                     spec.shape = node.shape;
@@ -257,7 +257,7 @@ impl Flaw {
     /// What the controller forgets when an action has ended.
     pub fn ended(flaw: Option<Flaw>, world: &mut World, action: &Action, outcome: &Outcome) {
         if Self::ForgetsUnheardCreations.is(flaw)
-            && let (Action::CreateVm { tag, .. }, Outcome::Failed(_)) = (action, outcome)
+            && let (Action::Vm(tag, VmVerb::Create { .. }), Outcome::Failed(_)) = (action, outcome)
             && let Some(record) = world.records.get_mut(&tag.node)
         {
             record.vm = None;

@@ -5,8 +5,9 @@ use crate::faults::{Fault, Faults};
 use crate::provider::Provider;
 use crate::slurm::{BROKEN, Slurm};
 use thiao_core::fold::Outcome;
-use thiao_core::ids::{JobId, Millis, Time};
-use thiao_core::plan::Action;
+use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmTag};
+use thiao_core::plan::{Action, JobVerb, NodeVerb, VmVerb};
+use thiao_core::view::VmSpec;
 
 /// A moment at which a job may have been lost to us.
 #[derive(Debug, Clone)]
@@ -31,22 +32,15 @@ pub fn harm(
     provider: &Provider,
 ) -> Option<Harm> {
     let node = match action {
-        Action::DestroyVm { tag, .. } => &tag.node,
-        Action::SetDown { node, .. } | Action::PowerDown { node } => node,
-        Action::CreateVm { .. }
-        | Action::StartSlurmd { .. }
-        | Action::ReturnNode { .. }
-        | Action::StartNow { .. }
-        | Action::Admit { .. }
-        | Action::CloseGate { .. }
-        | Action::PutBack { .. }
-        | Action::FinishPutBack { .. }
-        | Action::TurnAway { .. }
-        | Action::EndWithJob { .. } => return None,
+        Action::Vm(tag, VmVerb::Destroy { .. }) => &tag.node,
+        Action::Node(node, NodeVerb::SetDown { .. } | NodeVerb::PowerDown) => node,
+        Action::Vm(_, VmVerb::Create { .. } | VmVerb::StartSlurmd { .. })
+        | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob)
+        | Action::Job(..) => return None,
     };
     let backed = slurm.nodes.get(node)?.backed.as_ref()?;
     let vm = provider.vms.get(backed).filter(|vm| vm.works())?;
-    if let Action::DestroyVm { tag, id, .. } = action {
+    if let Action::Vm(tag, VmVerb::Destroy { id, .. }) = action {
         let meant = id.as_ref().is_none_or(|id| id == backed);
         vm.view.tag.as_ref().filter(|own| *own == tag && meant)?;
     }
@@ -60,13 +54,21 @@ pub fn harm(
 
 /// Whether the action, decided on a look that began at `known`, lifts what an admin had set before.
 pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
-    let Action::ReturnNode { node } = action else {
+    let Action::Node(node, NodeVerb::Return) = action else {
         return None;
     };
     let seen = slurm.nodes.get(node)?;
     let broken = seen.reason.as_ref().is_some_and(|reason| reason.text == BROKEN);
     (seen.down && broken && seen.admin_down < known)
         .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}"))
+}
+
+/// The world outside, as actions meet it at one instant.
+struct Outside<'a> {
+    slurm: &'a mut Slurm,
+    provider: &'a mut Provider,
+    faults: &'a Faults,
+    now: Time,
 }
 
 /// Does what the action says to the world outside; tells how it ended.
@@ -77,85 +79,107 @@ pub fn perform(
     faults: &Faults,
     now: Time,
 ) -> Outcome {
-    if let Action::CreateVm { tag, host, spec, .. } = action {
-        if faults.strikes(Fault::CreateHeld) {
-            provider.create_held(tag, spec);
+    let mut outside = Outside {
+        slurm,
+        provider,
+        faults,
+        now,
+    };
+    match action {
+        Action::Vm(tag, verb) => outside.vm(tag, verb),
+        Action::Node(node, verb) => outside.node(node, verb),
+        Action::Job(job, verb) => outside.job(*job, verb),
+    }
+}
+
+impl Outside<'_> {
+    fn create(&mut self, tag: &VmTag, host: &HostName, spec: &VmSpec) -> Outcome {
+        if self.faults.strikes(Fault::CreateHeld) {
+            self.provider.create_held(tag, spec);
             return unheard();
         }
-        return match provider.create(tag, host, spec, faults, now) {
-            _ if faults.strikes(Fault::CreateUnanswered) => unheard(),
+        match self.provider.create(tag, host, spec, self.faults, self.now) {
+            _ if self.faults.strikes(Fault::CreateUnanswered) => unheard(),
             Ok(id) => Outcome::Created(id),
             Err(why) => Outcome::NotCreated(why),
-        };
+        }
     }
-    let slurm_knows =
-        |node| slurm.answers(now) && slurm.nodes.get(node).is_some_and(|n| n.unknown_until <= now);
-    let possible = match action {
-        Action::CreateVm { .. } | Action::StartSlurmd { .. } | Action::DestroyVm { .. } => true,
-        Action::SetDown { node, .. }
-        | Action::ReturnNode { node }
-        | Action::EndWithJob { node }
-        | Action::PowerDown { node } => slurm_knows(node),
-        Action::StartNow { .. }
-        | Action::Admit { .. }
-        | Action::CloseGate { .. }
-        | Action::PutBack { .. }
-        | Action::FinishPutBack { .. }
-        | Action::TurnAway { .. } => slurm.answers(now),
-    };
-    if !possible || faults.strikes(Fault::ActFails) {
-        return unheard();
+
+    fn vm(&mut self, tag: &VmTag, verb: &VmVerb) -> Outcome {
+        match verb {
+            VmVerb::Create { host, spec, .. } => self.create(tag, host, spec),
+            VmVerb::StartSlurmd { .. } | VmVerb::Destroy { .. } if self.faults.strikes(Fault::ActFails) => {
+                unheard()
+            }
+            VmVerb::StartSlurmd { id, number, asked } => {
+                let after = Time((asked.0 / 1000 + 1) * 1000).max(self.now);
+                match self.provider.start_slurmd(tag, id.as_ref(), *number, after) {
+                    true => self.answered(Outcome::Done),
+                    false => Outcome::Failed("there is no such VM".into()),
+                }
+            }
+            VmVerb::Destroy { id, hard, .. } => {
+                let (faults, now) = (self.faults, self.now);
+                match self.provider.destroy(tag, id.as_ref(), *hard, faults, now) {
+                    true => self.answered(Outcome::Done),
+                    false => self.answered(Outcome::Ending("SHUTDOWN".into())),
+                }
+            }
+        }
     }
-    match action {
-        Action::CreateVm { .. } => {}
-        Action::StartSlurmd {
-            tag,
-            id,
-            number,
-            asked,
-        } => {
-            let after = Time((asked.0 / 1000 + 1) * 1000);
-            if !provider.start_slurmd(tag, id.as_ref(), *number, after.max(now)) {
-                return Outcome::Failed("there is no such VM".into());
-            }
+
+    fn node(&mut self, node: &NodeName, verb: &NodeVerb) -> Outcome {
+        let now = self.now;
+        let seen = self.slurm.nodes.get(node);
+        let knows = seen.is_some_and(|node| node.unknown_until <= now);
+        if !(self.slurm.answers(now) && knows) || self.faults.strikes(Fault::ActFails) {
+            return unheard();
         }
-        Action::DestroyVm { tag, id, hard, .. } => {
-            if !provider.destroy(tag, id.as_ref(), *hard, faults, now) {
-                return if faults.strikes(Fault::ActUnanswered) {
-                    unheard()
-                } else {
-                    Outcome::Ending("SHUTDOWN".into())
-                };
+        match verb {
+            NodeVerb::SetDown { reason, .. } => {
+                let provider = &*self.provider;
+                self.slurm.set_down(node, reason, |vm| provider.works(vm), now);
             }
+            NodeVerb::Return => self.slurm.return_to_service(node, now),
+            NodeVerb::EndWithJob => self.slurm.end_with_job(node),
+            NodeVerb::PowerDown => self.slurm.power_down_now(node, now),
         }
-        Action::SetDown { node, reason, .. } => slurm.set_down(node, reason, |vm| provider.works(vm), now),
-        Action::ReturnNode { node } => slurm.return_to_service(node, now),
-        Action::StartNow { job } => slurm.start_now(*job),
-        Action::Admit {
-            job, array, nodes, ..
-        } => slurm.admit(*job, array.as_ref(), *nodes),
-        Action::CloseGate { job, array, .. } => slurm.close_gate(*job, array.as_ref()),
-        Action::PutBack { job, comment, .. } => {
-            let whole = !faults.strikes(Fault::ActFails);
-            if !(slurm.put_back(*job, comment, whole, now) && whole) {
-                return unheard();
-            }
-        }
-        Action::FinishPutBack { job, .. } => slurm.finish_put_back(*job),
-        Action::TurnAway { job, why, .. } => {
-            let whole = !faults.strikes(Fault::ActFails);
-            slurm.turn_away(*job, why, whole, now);
-            if !whole {
-                return unheard();
-            }
-        }
-        Action::EndWithJob { node } => slurm.end_with_job(node),
-        Action::PowerDown { node } => slurm.power_down_now(node, now),
+        self.answered(Outcome::Done)
     }
-    if faults.strikes(Fault::ActUnanswered) {
-        unheard()
-    } else {
-        Outcome::Done
+
+    fn job(&mut self, job: JobId, verb: &JobVerb) -> Outcome {
+        let now = self.now;
+        if !self.slurm.answers(now) || self.faults.strikes(Fault::ActFails) {
+            return unheard();
+        }
+        match verb {
+            JobVerb::StartNow => self.slurm.start_now(job),
+            JobVerb::Admit { array, nodes, .. } => self.slurm.admit(job, array.as_ref(), *nodes),
+            JobVerb::CloseGate { array, .. } => self.slurm.close_gate(job, array.as_ref()),
+            JobVerb::PutBack { comment, .. } => {
+                let whole = !self.faults.strikes(Fault::ActFails);
+                if !(self.slurm.put_back(job, comment, whole, now) && whole) {
+                    return unheard();
+                }
+            }
+            JobVerb::FinishPutBack { .. } => self.slurm.finish_put_back(job),
+            JobVerb::TurnAway { why, .. } => {
+                let whole = !self.faults.strikes(Fault::ActFails);
+                self.slurm.turn_away(job, why, whole, now);
+                if !whole {
+                    return unheard();
+                }
+            }
+        }
+        self.answered(Outcome::Done)
+    }
+
+    /// What is heard of something that was done.
+    fn answered(&self, outcome: Outcome) -> Outcome {
+        match self.faults.strikes(Fault::ActUnanswered) {
+            true => unheard(),
+            false => outcome,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use people::Repair;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time};
-use thiao_core::plan::Action;
+use thiao_core::plan::{Action, NodeVerb, VmVerb};
 use thiao_core::view::HostView;
 use thiao_core::world::{NodeRecord, Phase, Wish};
 
@@ -344,19 +344,11 @@ impl Sim {
         for step in &round.begun {
             self.tell(format!("-> {} ({})", step.action, step.why));
             match step.action {
-                Action::CreateVm { .. } => self.summary.created += 1,
-                Action::SetDown { .. } => self.summary.downs += 1,
-                Action::StartSlurmd { .. }
-                | Action::DestroyVm { .. }
-                | Action::ReturnNode { .. }
-                | Action::StartNow { .. }
-                | Action::Admit { .. }
-                | Action::CloseGate { .. }
-                | Action::PutBack { .. }
-                | Action::FinishPutBack { .. }
-                | Action::TurnAway { .. }
-                | Action::EndWithJob { .. }
-                | Action::PowerDown { .. } => {}
+                Action::Vm(_, VmVerb::Create { .. }) => self.summary.created += 1,
+                Action::Node(_, NodeVerb::SetDown { .. }) => self.summary.downs += 1,
+                Action::Vm(_, VmVerb::StartSlurmd { .. } | VmVerb::Destroy { .. })
+                | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob | NodeVerb::PowerDown)
+                | Action::Job(..) => {}
             }
         }
         if round.killed {

@@ -1,18 +1,39 @@
 //! What is about to be done.
 
-use crate::plan::Action;
+use crate::ids::VmTag;
+use crate::plan::{Action, JobVerb, VmVerb};
 use crate::world::{Phase, Starts, VmRecord, World};
 
 impl World {
     /// Records that `action` is about to be executed: from now on its node is busy.
     /// To be kept in the store *before* the provider or Slurm is asked.
     pub fn begin(&mut self, action: &Action) {
-        let now = self.now;
         if let Some(node) = action.node() {
             self.busy.insert(node.clone());
         }
         match action {
-            Action::CreateVm { tag, host, spec, .. } => {
+            Action::Vm(tag, verb) => self.begin_vm(tag, verb),
+            Action::Node(..) => {}
+            Action::Job(job, JobVerb::StartNow) => {
+                self.jobs_started.insert(*job);
+            }
+            Action::Job(
+                job,
+                JobVerb::Admit { .. }
+                | JobVerb::CloseGate { .. }
+                | JobVerb::PutBack { .. }
+                | JobVerb::FinishPutBack { .. }
+                | JobVerb::TurnAway { .. },
+            ) => {
+                self.busy_jobs.insert(*job);
+            }
+        }
+    }
+
+    fn begin_vm(&mut self, tag: &VmTag, verb: &VmVerb) {
+        let now = self.now;
+        match verb {
+            VmVerb::Create { host, spec, .. } => {
                 let record = self.records.entry(tag.node.clone()).or_default();
                 record.generation = record.generation.max(tag.generation);
                 record.vm.get_or_insert_with(|| VmRecord {
@@ -28,11 +49,10 @@ impl World {
                     starts: Starts::default(),
                 });
             }
-            Action::DestroyVm { tag, id, cause, .. } => {
-                let ours = self
-                    .records
-                    .get_mut(&tag.node)
-                    .and_then(|record| record.vm.as_mut());
+            VmVerb::StartSlurmd { .. } => {}
+            VmVerb::Destroy { id, cause, .. } => {
+                let record = self.records.get_mut(&tag.node);
+                let ours = record.and_then(|record| record.vm.as_mut());
                 if let Some(vm) = ours.filter(|vm| vm.is(tag.generation, id.as_ref())) {
                     let phase = Phase::Destroying { cause: cause.clone() };
                     // Asked again, it has been ending since the first time.
@@ -41,21 +61,6 @@ impl World {
                     }
                 }
             }
-            Action::StartNow { job } => {
-                self.jobs_started.insert(*job);
-            }
-            Action::Admit { job, .. }
-            | Action::CloseGate { job, .. }
-            | Action::PutBack { job, .. }
-            | Action::FinishPutBack { job, .. }
-            | Action::TurnAway { job, .. } => {
-                self.busy_jobs.insert(*job);
-            }
-            Action::StartSlurmd { .. }
-            | Action::SetDown { .. }
-            | Action::ReturnNode { .. }
-            | Action::EndWithJob { .. }
-            | Action::PowerDown { .. } => {}
         }
     }
 }

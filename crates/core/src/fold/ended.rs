@@ -3,7 +3,7 @@
 use crate::ids::{JobId, NodeName, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::options::put_back_reason;
-use crate::plan::Action;
+use crate::plan::{Action, JobVerb, NodeVerb, VmVerb};
 use crate::world::{Starts, World};
 
 /// What came of an action.
@@ -82,125 +82,134 @@ impl World {
             Outcome::Created(_) | Outcome::NotCreated(_) | Outcome::Done | Outcome::Ending(_) => None,
         };
         match action {
-            Action::CreateVm { tag, .. } => match outcome {
-                Outcome::Created(id) => (self.created(&tag.node, id.clone()).into_iter().collect(), false),
-                Outcome::NotCreated(why) => (self.create_failed(&tag.node, why).into_iter().collect(), false),
-                // "Done" without an id says as little.
-                Outcome::Failed(_) | Outcome::Done | Outcome::Ending(_) => {
-                    let why = failure.unwrap_or("nothing was said of it");
-                    let text = format!("its VM's creation was not confirmed: {why}; asked again");
-                    (vec![Note::node(&tag.node, "vm-unsure", text)], true)
-                }
-            },
-            Action::StartSlurmd { tag, number, .. } => match failure {
-                None => (self.told_to_start(tag, *number).into_iter().collect(), false),
-                Some(why) => {
-                    let text = format!("its guest could not be told to start slurmd: {why}; tried again");
-                    (
-                        vec![Note::vm(&tag.node, tag.generation, "slurmd-not-asked", text)],
-                        true,
-                    )
-                }
-            },
-            Action::DestroyVm { tag, id, .. } => match outcome {
-                Outcome::Done => (self.destroyed(tag, id.as_ref()), false),
-                Outcome::Ending(what) => {
-                    let text = format!("is being ended: {what}");
-                    self.ending(tag);
-                    // A VM that backs its node is waited for by the planner; a stray has no record.
-                    let vm = self.records.get(&tag.node).and_then(|record| record.vm.as_ref());
-                    let backs = vm.is_some_and(|vm| vm.is(tag.generation, id.as_ref()));
-                    (
-                        vec![Note::vm(&tag.node, tag.generation, "vm-ending", text)],
-                        !backs,
-                    )
-                }
-                Outcome::Failed(_) | Outcome::Created(_) | Outcome::NotCreated(_) => {
-                    let why = failure.unwrap_or("nothing was said of it");
-                    let text = format!("could not be destroyed: {why}; tried again");
-                    (
-                        vec![Note::vm(&tag.node, tag.generation, "destroy-failed", text)],
-                        true,
-                    )
-                }
-            },
-            Action::SetDown { node, reason, jobs } => match failure {
-                None => (self.told_down(node, reason, jobs), false),
-                Some(error) => refused(node, "set it DOWN", error),
-            },
-            Action::ReturnNode { node } => match failure {
-                None => (self.returned(node).into_iter().collect(), false),
-                Some(error) => refused(node, "take it back", error),
-            },
-            Action::EndWithJob { node } => match failure {
-                None => {
-                    self.ends_with_job(node);
-                    let text = "Slurm was asked to power it down as soon as its job is over";
-                    (vec![Note::node(node, "own-node", text)], false)
-                }
-                Some(error) => refused(node, "take it for one job's alone", error),
-            },
-            Action::PowerDown { node } => match failure {
-                None => {
-                    self.ends_with_job(node);
-                    let text = "Slurm was asked to power it down: its job is over";
-                    (vec![Note::node(node, "own-node", text)], false)
-                }
-                Some(error) => refused(node, "power it down", error),
-            },
-            Action::StartNow { job } => {
-                let text = match failure {
-                    None => "let start at once: Slurm requeued it because its node was DOWN".to_owned(),
-                    Some(error) => format!("could not be let start at once: {error}"),
-                };
-                (vec![Note::new(Subject::Job(*job), "job-start-now", text)], false)
+            Action::Vm(tag, verb) => self.fold_vm(tag, verb, outcome, failure),
+            Action::Node(node, verb) => self.fold_node(node, verb, failure),
+            Action::Job(job, verb) => (vec![self.fold_job(*job, verb, failure)], false),
+        }
+    }
+
+    fn fold_vm(
+        &mut self,
+        tag: &VmTag,
+        verb: &VmVerb,
+        outcome: &Outcome,
+        failure: Option<&str>,
+    ) -> (Vec<Note>, bool) {
+        let unsaid = failure.unwrap_or("nothing was said of it");
+        match (verb, outcome) {
+            (VmVerb::Create { .. }, Outcome::Created(id)) => {
+                (self.created(&tag.node, id.clone()).into_iter().collect(), false)
             }
-            Action::Admit { job, .. } => {
-                let text = "let go: there is room for its VMs, and Slurm may start it";
-                let done = Note::new(Subject::Job(*job), "job-let-go", text);
+            (VmVerb::Create { .. }, Outcome::NotCreated(why)) => {
+                (self.create_failed(&tag.node, why).into_iter().collect(), false)
+            }
+            // "Done" without an id says as little.
+            (VmVerb::Create { .. }, Outcome::Failed(_) | Outcome::Done | Outcome::Ending(_)) => {
+                let text = format!("its VM's creation was not confirmed: {unsaid}; asked again");
+                (vec![Note::node(&tag.node, "vm-unsure", text)], true)
+            }
+            (VmVerb::StartSlurmd { .. }, Outcome::Failed(why)) => {
+                let text = format!("its guest could not be told to start slurmd: {why}; tried again");
                 (
-                    vec![failed_deed(*job, "letting it go", failure).unwrap_or(done)],
-                    false,
+                    vec![Note::vm(&tag.node, tag.generation, "slurmd-not-asked", text)],
+                    true,
                 )
             }
-            Action::CloseGate { job, .. } => {
-                let failed = failed_deed(*job, "letting it wait for room again", failure);
-                (vec![failed.unwrap_or_else(|| self.gate_closed(*job))], false)
+            (
+                VmVerb::StartSlurmd { number, .. },
+                Outcome::Created(_) | Outcome::NotCreated(_) | Outcome::Done | Outcome::Ending(_),
+            ) => (self.told_to_start(tag, *number).into_iter().collect(), false),
+            (VmVerb::Destroy { id, .. }, Outcome::Done) => (self.destroyed(tag, id.as_ref()), false),
+            (VmVerb::Destroy { id, .. }, Outcome::Ending(what)) => {
+                let text = format!("is being ended: {what}");
+                self.ending(tag);
+                // A VM that backs its node is waited for by the planner; a stray has no record.
+                let vm = self.records.get(&tag.node).and_then(|record| record.vm.as_ref());
+                let backs = vm.is_some_and(|vm| vm.is(tag.generation, id.as_ref()));
+                (
+                    vec![Note::vm(&tag.node, tag.generation, "vm-ending", text)],
+                    !backs,
+                )
             }
-            Action::PutBack { job, comment, .. } => {
-                let note = match failure {
-                    None => self.put_back(*job, put_back_reason(comment).unwrap_or(comment)),
-                    Some(error) => self.not_put_back(*job, error),
-                };
-                (vec![note], false)
-            }
-            Action::TurnAway { job, from, .. } => {
-                let text = format!(
-                    "is back in the queue, and kept from {from}: its partition has nodes of job mode, where no VM is made for it"
-                );
-                let done = Note::new(Subject::Job(*job), "job-turned-away", text);
-                let note = match failure {
-                    None => done,
-                    Some(error) => self.not_put_back(*job, error),
-                };
-                (vec![note], false)
-            }
-            Action::FinishPutBack { job, .. } => {
-                let text = "is back in the queue: what began that had been cut short";
-                let done = Note::new(Subject::Job(*job), "job-put-back", text);
-                let failed = failed_deed(*job, "finishing to put it back into the queue", failure);
-                (vec![failed.unwrap_or(done)], false)
+            (VmVerb::Destroy { .. }, Outcome::Failed(_) | Outcome::Created(_) | Outcome::NotCreated(_)) => {
+                let text = format!("could not be destroyed: {unsaid}; tried again");
+                (
+                    vec![Note::vm(&tag.node, tag.generation, "destroy-failed", text)],
+                    true,
+                )
             }
         }
     }
-}
 
-fn refused(node: &NodeName, what: &str, error: &str) -> (Vec<Note>, bool) {
-    let text = format!("Slurm did not {what}: {error}; tried again");
-    (vec![Note::node(node, "slurm-refused", text)], true)
-}
+    fn fold_node(&mut self, node: &NodeName, verb: &NodeVerb, failure: Option<&str>) -> (Vec<Note>, bool) {
+        if let Some(error) = failure {
+            let what = match verb {
+                NodeVerb::SetDown { .. } => "set it DOWN",
+                NodeVerb::Return => "take it back",
+                NodeVerb::EndWithJob => "take it for one job's alone",
+                NodeVerb::PowerDown => "power it down",
+            };
+            let text = format!("Slurm did not {what}: {error}; tried again");
+            return (vec![Note::node(node, "slurm-refused", text)], true);
+        }
+        let notes = match verb {
+            NodeVerb::SetDown { reason, jobs } => self.told_down(node, reason, jobs),
+            NodeVerb::Return => self.returned(node).into_iter().collect(),
+            NodeVerb::EndWithJob => {
+                self.ends_with_job(node);
+                let text = "Slurm was asked to power it down as soon as its job is over";
+                vec![Note::node(node, "own-node", text)]
+            }
+            NodeVerb::PowerDown => {
+                self.ends_with_job(node);
+                let text = "Slurm was asked to power it down: its job is over";
+                vec![Note::node(node, "own-node", text)]
+            }
+        };
+        (notes, false)
+    }
 
-fn failed_deed(job: JobId, what: &str, failure: Option<&str>) -> Option<Note> {
-    let text = format!("{what} failed: {}; tried again if it still holds", failure?);
-    Some(Note::new(Subject::Job(job), "slurm-refused", text))
+    fn fold_job(&mut self, job: JobId, verb: &JobVerb, failure: Option<&str>) -> Note {
+        let done = |kind: &'static str, text: String| Note::new(Subject::Job(job), kind, text);
+        let failed = |what: &str, why: &str| {
+            let text = format!("{what} failed: {why}; tried again if it still holds");
+            done("slurm-refused", text)
+        };
+        match (verb, failure) {
+            (JobVerb::StartNow, None) => {
+                let text = "let start at once: Slurm requeued it because its node was DOWN";
+                done("job-start-now", text.into())
+            }
+            (JobVerb::StartNow, Some(error)) => done(
+                "job-start-now",
+                format!("could not be let start at once: {error}"),
+            ),
+            (JobVerb::Admit { .. }, None) => {
+                let text = "let go: there is room for its VMs, and Slurm may start it";
+                done("job-let-go", text.into())
+            }
+            (JobVerb::Admit { .. }, Some(why)) => failed("letting it go", why),
+            (JobVerb::CloseGate { .. }, None) => self.gate_closed(job),
+            (JobVerb::CloseGate { .. }, Some(why)) => failed("letting it wait for room again", why),
+            (JobVerb::PutBack { comment, .. }, None) => {
+                self.put_back(job, put_back_reason(comment).unwrap_or(comment))
+            }
+            (JobVerb::PutBack { .. } | JobVerb::TurnAway { .. }, Some(error)) => {
+                self.not_put_back(job, error)
+            }
+            (JobVerb::TurnAway { from, .. }, None) => {
+                let text = format!(
+                    "is back in the queue, and kept from {from}: its partition has nodes of job mode, where no VM is made for it"
+                );
+                done("job-turned-away", text)
+            }
+            (JobVerb::FinishPutBack { .. }, None) => {
+                let text = "is back in the queue: what began that had been cut short";
+                done("job-put-back", text.into())
+            }
+            (JobVerb::FinishPutBack { .. }, Some(why)) => {
+                failed("finishing to put it back into the queue", why)
+            }
+        }
+    }
 }

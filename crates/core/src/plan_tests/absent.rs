@@ -1,17 +1,19 @@
 //! Nodes that Slurm's listing does not show: they left their partition, or `slurm.conf`.
 
 use super::*;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, VmVerb};
 
 impl World {
     /// Whether the linter would let the first VM of `name` be ended as an orphan.
     fn may_be_orphan(&self, name: &str) -> bool {
-        let action = Action::DestroyVm {
-            tag: self.tag(&node(name), Generation(1)),
-            id: None,
-            cause: Cause::Orphan,
-            hard: false,
-        };
+        let action = Action::Vm(
+            self.tag(&node(name), Generation(1)),
+            VmVerb::Destroy {
+                id: None,
+                cause: Cause::Orphan,
+                hard: false,
+            },
+        );
         let step = Step {
             action,
             why: String::new(),

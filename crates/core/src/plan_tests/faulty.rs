@@ -13,7 +13,7 @@ fn a_nodesets_fault_costs_its_nodes_alone_and_is_told() {
     w.ask_up("n1");
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["down", "create"]);
-    let Action::SetDown { reason, .. } = &actions[0] else {
+    let Action::Node(_, NodeVerb::SetDown { reason, .. }) = &actions[0] else {
         panic!("{actions:?}")
     };
     assert_eq!(*reason, format!("thiao: {WHY}"));
@@ -59,7 +59,8 @@ fn jobs_wait_at_the_gate_while_no_vm_can_be_made_for_their_partition() {
     w.done(&actions);
     w.allocate(1, &["n0"], 100);
     let actions = w.tick();
-    let Some(Action::PutBack { comment, .. }) = actions.iter().find(|action| action.job() == Some(JobId(1)))
+    let Some(Action::Job(_, JobVerb::PutBack { comment, .. })) =
+        actions.iter().find(|action| action.job() == Some(JobId(1)))
     else {
         panic!("{actions:?}")
     };

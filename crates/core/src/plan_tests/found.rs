@@ -166,7 +166,7 @@ fn a_job_on_a_node_without_vm_does_not_hang_for_ever() {
     );
     w.watch(Millis::secs(1), &[]);
     let actions = w.tick();
-    let [Action::SetDown { reason, jobs, .. }] = &actions[..] else {
+    let [Action::Node(_, NodeVerb::SetDown { reason, jobs })] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert!(reason.starts_with("thiao: it has no VM"), "{reason}");
@@ -274,7 +274,7 @@ fn a_stray_beside_the_vm_that_is_up_is_ended() {
     assert_eq!(w.tick(), []);
     w.watch(w.policy.orphan_grace, &vms);
     let actions = w.tick();
-    let [Action::DestroyVm { tag, .. }] = &actions[..] else {
+    let [Action::Vm(tag, VmVerb::Destroy { .. })] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(tag.generation, Generation(5), "not the one under the job");
@@ -350,7 +350,7 @@ fn jobs_short_of_room_do_not_restart_each_other() {
     let actions = w.tick();
     assert_eq!(
         actions,
-        [Action::StartNow { job: JobId(1) }],
+        [Action::Job(JobId(1), JobVerb::StartNow)],
         "room for one of them"
     );
 }
@@ -416,7 +416,7 @@ fn looks_far_apart_do_not_make_an_absence() {
 
 #[test]
 fn the_linter_lets_nothing_be_ended_by_another_vms_id() {
-    use crate::plan::{Plan, Step};
+    use crate::plan::{Plan, Step, VmVerb};
     let mut w = world();
     w.up("n0");
     w.up("n1");
@@ -427,12 +427,14 @@ fn the_linter_lets_nothing_be_ended_by_another_vms_id() {
     ]);
     w.down("n0");
     let step = |id: &str| Step {
-        action: Action::DestroyVm {
-            tag: w.tag(&node("n0"), Generation(1)),
-            id: Some(VmId::new(id).unwrap()),
-            cause: Cause::Ordered,
-            hard: false,
-        },
+        action: Action::Vm(
+            w.tag(&node("n0"), Generation(1)),
+            VmVerb::Destroy {
+                id: Some(VmId::new(id).unwrap()),
+                cause: Cause::Ordered,
+                hard: false,
+            },
+        ),
         why: String::new(),
     };
     let refused = |id| {

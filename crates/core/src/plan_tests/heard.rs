@@ -53,7 +53,7 @@ fn made(w: &mut World, state: VmState) {
 fn told(w: &mut World) -> Option<(u32, Time)> {
     match &w.tick()[..] {
         [] => None,
-        [action @ Action::StartSlurmd { number, asked, .. }] => {
+        [action @ Action::Vm(_, VmVerb::StartSlurmd { number, asked, .. })] => {
             let told = (*number, *asked);
             w.ended(action, &Outcome::Done);
             Some(told)
@@ -219,12 +219,14 @@ fn where_guests_do_not_wait_vms_are_made_when_slurm_asks() {
 fn the_linter_starts_no_slurmd_before_slurm_asks() {
     let mut w = given();
     made(&mut w, VmState::Booting);
-    let action = Action::StartSlurmd {
-        tag: w.tag(&node("n0"), Generation(1)),
-        id: None,
-        number: 1,
-        asked: w.now,
-    };
+    let action = Action::Vm(
+        w.tag(&node("n0"), Generation(1)),
+        VmVerb::StartSlurmd {
+            id: None,
+            number: 1,
+            asked: w.now,
+        },
+    );
     let step = crate::plan::Step {
         action,
         why: "a bug".into(),

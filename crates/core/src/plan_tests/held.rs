@@ -10,7 +10,7 @@ fn destroys(actions: &[Action]) -> Vec<(Option<&str>, bool)> {
     actions
         .iter()
         .map(|action| match action {
-            Action::DestroyVm { id, hard, .. } => (id.as_ref().map(VmId::as_str), *hard),
+            Action::Vm(_, VmVerb::Destroy { id, hard, .. }) => (id.as_ref().map(VmId::as_str), *hard),
             other => panic!("{other}"),
         })
         .collect()

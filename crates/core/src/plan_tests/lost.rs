@@ -27,7 +27,7 @@ fn a_vm_that_was_up_before_a_power_down_and_up_again_is_replaced_at_once() {
     w.pass(Millis(1));
     w.see(vec![]);
     let actions = w.tick();
-    let [Action::CreateVm { tag, .. }] = &actions[..] else {
+    let [Action::Vm(tag, VmVerb::Create { .. })] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(tag.generation, Generation(2));

@@ -4,7 +4,7 @@
 use super::own::{own_world, waiting};
 use super::*;
 use crate::note::Subject;
-use crate::plan::{Plan, Step};
+use crate::plan::{JobVerb, NodeVerb, Plan, Step};
 use crate::view::{JobReason, WaitsFor};
 
 #[test]
@@ -13,7 +13,7 @@ fn a_job_that_cannot_be_read_is_there_and_left_alone() {
     w.submit(waiting(1, 1, 100, 9));
     let admitted = w.tick();
     assert!(
-        matches!(admitted.as_slice(), [Action::Admit { .. }]),
+        matches!(admitted.as_slice(), [Action::Job(_, JobVerb::Admit { .. })]),
         "{admitted:?}"
     );
     w.job_action_ended(JobId(1));
@@ -40,7 +40,7 @@ fn a_job_that_cannot_be_read_is_there_and_left_alone() {
     assert_eq!(w.see_slurm(view, now), [], "told once");
     let refused = Plan {
         steps: vec![Step {
-            action: Action::StartNow { job: JobId(1) },
+            action: Action::Job(JobId(1), JobVerb::StartNow),
             why: String::new(),
         }],
         ..Plan::default()
@@ -77,7 +77,8 @@ fn a_job_of_another_partition_is_turned_away_from_nodes_of_job_mode() {
     let away: Vec<_> = actions.iter().filter_map(Action::job).collect();
     assert_eq!(away, [JobId(7), JobId(8)], "and no VM is made: {actions:?}");
     assert!(!kinds(&actions).contains(&"create"));
-    let Some(Action::TurnAway { from, why, .. }) = actions.iter().find(|a| a.job().is_some()) else {
+    let Some(Action::Job(_, JobVerb::TurnAway { from, why })) = actions.iter().find(|a| a.job().is_some())
+    else {
         panic!("{actions:?}")
     };
     assert_eq!(from, "n[0-3]");
@@ -114,11 +115,13 @@ fn turning_a_job_away_is_finished_when_it_was_cut_short() {
     };
     let mut w = own_world();
     w.submit(held.clone());
-    let away = Action::TurnAway {
-        job: JobId(7),
-        from: "n[0-3]".into(),
-        why: "no VM".into(),
-    };
+    let away = Action::Job(
+        JobId(7),
+        JobVerb::TurnAway {
+            from: "n[0-3]".into(),
+            why: "no VM".into(),
+        },
+    );
     assert_eq!(w.tick(), [away]);
     let done = crate::options::turned_away_comment("n[0-3]", "no VM");
     for left in [
@@ -159,7 +162,7 @@ fn a_job_that_cannot_be_turned_away_is_told_by_its_node() {
             w.look(|_| {});
         }
         let down = w.tick().into_iter().find_map(|action| match action {
-            Action::SetDown { reason, jobs, .. } => Some((reason, jobs)),
+            Action::Node(_, NodeVerb::SetDown { reason, jobs }) => Some((reason, jobs)),
             _ => None,
         });
         let (reason, jobs) = down.unwrap();
@@ -211,11 +214,13 @@ fn the_linter_turns_no_job_away_that_may_run_or_is_in_place() {
     ] {
         let mut w = own_world();
         w.submit(job.clone());
-        let action = Action::TurnAway {
-            job: JobId(7),
-            from: "n[0-3]".into(),
-            why: String::new(),
-        };
+        let action = Action::Job(
+            JobId(7),
+            JobVerb::TurnAway {
+                from: "n[0-3]".into(),
+                why: String::new(),
+            },
+        );
         let plan = Plan {
             steps: vec![Step {
                 action,

@@ -113,7 +113,7 @@ pub(super) fn admitted(actions: &[Action]) -> Vec<u32> {
     actions
         .iter()
         .filter_map(|action| match action {
-            Action::Admit { job, .. } => Some(job.0),
+            Action::Job(job, JobVerb::Admit { .. }) => Some(job.0),
             _ => None,
         })
         .collect()
@@ -301,9 +301,12 @@ fn of_an_array_as_many_tasks_go_as_there_is_room_for() {
     });
     let actions = w.tick();
     let [
-        Action::Admit {
-            array: Some(array), ..
-        },
+        Action::Job(
+            _,
+            JobVerb::Admit {
+                array: Some(array), ..
+            },
+        ),
     ] = actions.as_slice()
     else {
         panic!("{actions:?}")
@@ -322,7 +325,7 @@ fn a_jobs_vms_are_as_big_as_its_allocation_and_its_own() {
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["create", "create"]);
     for action in &actions {
-        let Action::CreateVm { spec, .. } = action else {
+        let Action::Vm(_, VmVerb::Create { spec, .. }) = action else {
             panic!()
         };
         assert_eq!(
@@ -370,8 +373,8 @@ fn half_of_a_jobs_vms_are_never_made() {
     let actions = w.tick();
     let put_back = actions
         .iter()
-        .find(|action| matches!(action, Action::PutBack { .. }));
-    let Some(Action::PutBack { comment, .. }) = put_back else {
+        .find(|action| matches!(action, Action::Job(_, JobVerb::PutBack { .. })));
+    let Some(Action::Job(_, JobVerb::PutBack { comment, .. })) = put_back else {
         panic!("{actions:?}")
     };
     assert!(comment.contains("has room for 250 MiB"), "{comment}");
@@ -410,11 +413,13 @@ fn a_running_job_is_never_put_back() {
         }],
         held: vec![],
     };
-    let put_back = step(Action::PutBack {
-        job: JobId(1),
-        licenses: String::new(),
-        comment: String::new(),
-    });
+    let put_back = step(Action::Job(
+        JobId(1),
+        JobVerb::PutBack {
+            licenses: String::new(),
+            comment: String::new(),
+        },
+    ));
     assert_eq!(lint(&w, &put_back).1.len(), 0);
     w.look(|view| view.jobs.get_mut(&JobId(1)).unwrap().state = JobState::Running);
     assert_eq!(
@@ -422,7 +427,7 @@ fn a_running_job_is_never_put_back() {
         "job 1 is not about to start: it may run"
     );
     // Nor is its node powered down now, whatever else is known.
-    let down = step(Action::PowerDown { node: node("n0") });
+    let down = step(Action::Node(node("n0"), NodeVerb::PowerDown));
     assert!(lint(&w, &down).1[0].why.contains("may have a job"));
 }
 
@@ -432,14 +437,14 @@ fn the_linter_lets_no_vm_be_of_another_size_or_of_nobody() {
     w.submit(waiting(1, 1, 100, 10));
     w.allocate(1, &["n0"], 100);
     let good = plan(&w).steps[0].clone();
-    let Action::CreateVm { spec, .. } = &good.action else {
+    let Action::Vm(_, VmVerb::Create { spec, .. }) = &good.action else {
         panic!()
     };
     let refused = |change: &dyn Fn(&mut VmSpec)| {
         let mut step = good.clone();
         let mut other = spec.clone();
         change(&mut other);
-        if let Action::CreateVm { spec, .. } = &mut step.action {
+        if let Action::Vm(_, VmVerb::Create { spec, .. }) = &mut step.action {
             *spec = other;
         }
         let plan = crate::plan::Plan {
@@ -569,7 +574,7 @@ fn options_hold_when_a_rule_allows_them() {
     w.busy_jobs.clear();
     w.allocate(1, &["n0"], 100);
     let actions = w.tick();
-    let [Action::CreateVm { spec, .. }] = actions.as_slice() else {
+    let [Action::Vm(_, VmVerb::Create { spec, .. })] = actions.as_slice() else {
         panic!("{actions:?}")
     };
     assert_eq!(spec.shape.share_percent, 50);

@@ -26,9 +26,7 @@ fn part(id: u32, leader: u32, counts: (u32, u32)) -> SlurmJob {
 /// Which are let go, of an array how many tasks, and the count of nodes that is fixed.
 fn let_go(actions: &[Action]) -> Vec<(u32, usize, Option<u32>)> {
     let of = |action: &Action| match action {
-        Action::Admit {
-            job, array, nodes, ..
-        } => Some((
+        Action::Job(job, JobVerb::Admit { array, nodes, .. }) => Some((
             job.0,
             array.as_ref().map_or(0, |array| array.tasks.len()),
             nodes.map(|nodes| nodes.get()),
@@ -129,7 +127,7 @@ fn the_linter_refuses_fewer_nodes_than_a_job_asks_for() {
     let mut w = own_world();
     w.submit(range(1, (2, 3), 2, 50));
     let mut plan = plan(&w);
-    let Action::Admit { nodes, .. } = &mut plan.steps[0].action else {
+    let Action::Job(_, JobVerb::Admit { nodes, .. }) = &mut plan.steps[0].action else {
         panic!("{plan:?}")
     };
     *nodes = std::num::NonZeroU32::new(1);

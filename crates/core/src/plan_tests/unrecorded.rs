@@ -98,7 +98,7 @@ fn a_vm_that_was_found_is_not_brought_up_for_another_job() {
         w.look(|_| {});
         let made = w.tick();
         assert!(
-            matches!(&made[..], [Action::CreateVm { spec, .. }, ..] if spec.job == Some(JobId(1))),
+            matches!(&made[..], [Action::Vm(_, VmVerb::Create { spec, .. }), ..] if spec.job == Some(JobId(1))),
             "{made:?}"
         );
     }

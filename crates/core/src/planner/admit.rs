@@ -5,7 +5,7 @@ use super::Planner;
 use crate::ids::{JobId, Time};
 use crate::note::Subject;
 use crate::options::{Asker, put_back_reason};
-use crate::plan::{Action, Held};
+use crate::plan::{Action, Held, JobVerb};
 use crate::size::{Vms, guess, node_counts};
 use crate::view::{ArrayTasks, Gate, GpusBy, JobState, SlurmJob, SlurmNode, WaitsFor};
 use crate::world::JobPartition;
@@ -102,10 +102,12 @@ impl<'a> Planner<'a> {
         let comment = job.admin_comment.as_deref().unwrap_or_default();
         if job.reason.has(&WaitsFor::Release) && put_back_reason(comment).is_some() {
             return self.step(
-                Action::FinishPutBack {
-                    job: job.id,
-                    licenses: job.licenses.clone(),
-                },
+                Action::Job(
+                    job.id,
+                    JobVerb::FinishPutBack {
+                        licenses: job.licenses.clone(),
+                    },
+                ),
                 "putting it back was begun, and it is held still",
             );
         }
@@ -114,11 +116,13 @@ impl<'a> Planner<'a> {
         // Slurm has a pause of its own for jobs whose node failed.
         if age >= self.world.policy.admit_patience {
             return self.step(
-                Action::CloseGate {
-                    job: job.id,
-                    array: job.array.clone(),
-                    licenses: job.licenses.clone(),
-                },
+                Action::Job(
+                    job.id,
+                    JobVerb::CloseGate {
+                        array: job.array.clone(),
+                        licenses: job.licenses.clone(),
+                    },
+                ),
                 format!(
                     "it was let go {age} ago, and Slurm does not start it ({})",
                     job.reason
@@ -317,12 +321,14 @@ impl<'a> Planner<'a> {
             _ => "all its VMs",
         };
         self.step(
-            Action::Admit {
-                job: wanted.job.id,
-                array,
-                nodes: NonZeroU32::new(count).filter(|_| wanted.has_choice()),
-                licenses: wanted.job.licenses.clone(),
-            },
+            Action::Job(
+                wanted.job.id,
+                JobVerb::Admit {
+                    array,
+                    nodes: NonZeroU32::new(count).filter(|_| wanted.has_choice()),
+                    licenses: wanted.job.licenses.clone(),
+                },
+            ),
             format!("there is room for {its}: {vms}"),
         );
     }

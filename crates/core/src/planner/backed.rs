@@ -5,7 +5,7 @@ use super::{Planner, reason};
 use crate::evidence::is_left_behind;
 use crate::ids::{NodeName, Time};
 use crate::orders::{Newer, newer_than_order, newer_use};
-use crate::plan::Action;
+use crate::plan::{Action, NodeVerb, VmVerb};
 use crate::view::{VmSpec, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish};
 
@@ -125,7 +125,7 @@ impl Planner<'_> {
         }
         if self.left_its_partition(node) {
             return self.step(
-                Action::EndWithJob { node: node.clone() },
+                Action::Node(node.clone(), NodeVerb::EndWithJob),
                 "it is in no partition any more: it gets no other job, and Slurm powers no such node down by itself",
             );
         }
@@ -204,12 +204,14 @@ impl Planner<'_> {
         }
         let tag = self.world.tag(node, vm.generation);
         self.step(
-            Action::CreateVm {
+            Action::Vm(
                 tag,
-                host,
-                spec: vm.spec.clone().unwrap_or_else(|| VmSpec::of_node(spec.shape)),
-                again: true,
-            },
+                VmVerb::Create {
+                    host,
+                    spec: vm.spec.clone().unwrap_or_else(|| VmSpec::of_node(spec.shape)),
+                    again: true,
+                },
+            ),
             "its creation was decided earlier and not confirmed; asking again makes no second VM",
         );
     }
@@ -222,11 +224,13 @@ impl Planner<'_> {
             .unwrap_or_default();
         let reason = reason(&format!("VM {node}.{}{on} died: {why}", vm.generation));
         self.step(
-            Action::SetDown {
-                node: node.clone(),
-                reason,
-                jobs: self.jobs_of(node),
-            },
+            Action::Node(
+                node.clone(),
+                NodeVerb::SetDown {
+                    reason,
+                    jobs: self.jobs_of(node),
+                },
+            ),
             "its VM is dead: Slurm and the job are told at once",
         );
     }

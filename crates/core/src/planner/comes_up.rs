@@ -3,7 +3,7 @@
 use super::Planner;
 use crate::evidence::asked_by_slurm;
 use crate::ids::{NodeName, Time};
-use crate::plan::Action;
+use crate::plan::{Action, VmVerb};
 use crate::world::{NodeRecord, Phase, Starts, VmRecord, Wish};
 
 /// Why a VM of job mode that was found is not brought up.
@@ -54,12 +54,14 @@ impl Planner<'_> {
     }
 
     fn start_slurmd(&mut self, node: &NodeName, vm: &VmRecord, asked: Time, why: &str) {
-        let action = Action::StartSlurmd {
-            tag: self.world.tag(node, vm.generation),
-            id: vm.id.clone(),
-            number: vm.starts.times + 1,
-            asked,
-        };
+        let action = Action::Vm(
+            self.world.tag(node, vm.generation),
+            VmVerb::StartSlurmd {
+                id: vm.id.clone(),
+                number: vm.starts.times + 1,
+                asked,
+            },
+        );
         self.step(action, why);
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Planner, reason};
 use crate::ids::NodeName;
-use crate::plan::Action;
+use crate::plan::{Action, NodeVerb};
 use crate::view::SlurmNode;
 use crate::world::{Mode, NodeRecord};
 use std::collections::BTreeSet;
@@ -21,11 +21,13 @@ impl Planner<'_> {
         }
         let jobs = self.jobs_of(node);
         self.step(
-            Action::SetDown {
-                node: node.clone(),
-                reason: reason(text),
-                jobs,
-            },
+            Action::Node(
+                node.clone(),
+                NodeVerb::SetDown {
+                    reason: reason(text),
+                    jobs,
+                },
+            ),
             why,
         );
     }
@@ -46,7 +48,7 @@ impl Planner<'_> {
         let forgotten = self.slurm_node(node).is_some_and(SlurmNode::is_forgotten);
         if forgotten && !lately && record.acted < self.world.slurm_began {
             self.step(
-                Action::EndWithJob { node: node.clone() },
+                Action::Node(node.clone(), NodeVerb::EndWithJob),
                 "it is powered down and marked as silent: a restarted slurmctld gives it to no job before it is \
                  powered down again",
             );
@@ -96,14 +98,14 @@ impl Planner<'_> {
         }
         if spec.mode == Mode::Job {
             // Whether a job has room is asked for each job, not for the nodes that it could get.
-            return self.step(Action::ReturnNode { node: node.clone() }, "its pause is over");
+            return self.step(Action::Node(node.clone(), NodeVerb::Return), "its pause is over");
         }
         match self.ledger().choose(&spec.shape, &BTreeSet::new()) {
             Ok(host) => {
                 self.ledger().take(&host, &spec.shape);
                 self.total_left -= 1;
                 self.step(
-                    Action::ReturnNode { node: node.clone() },
+                    Action::Node(node.clone(), NodeVerb::Return),
                     format!("its pause is over and host {host} has room"),
                 );
             }

@@ -4,7 +4,7 @@ use super::Planner;
 use crate::evidence::is_superseded;
 use crate::ids::{JobId, Millis, NodeName};
 use crate::note::Subject;
-use crate::plan::{Action, Held};
+use crate::plan::{Action, Held, JobVerb, VmVerb};
 use crate::size::{Vms, guess};
 use crate::view::{JobState, JobsOn, Shape, SlurmJob, SlurmView, VmState, WaitsFor};
 use crate::world::Cause;
@@ -46,12 +46,14 @@ impl<'a> Planner<'a> {
             } else {
                 planned.insert(tag.node.clone());
                 self.step(
-                    Action::DestroyVm {
-                        tag: tag.clone(),
-                        id: Some(vm.id.clone()),
-                        cause: Cause::Orphan,
-                        hard: dead || age.0 >= grace.0 + self.world.policy.terminate_grace.0,
-                    },
+                    Action::Vm(
+                        tag.clone(),
+                        VmVerb::Destroy {
+                            id: Some(vm.id.clone()),
+                            cause: Cause::Orphan,
+                            hard: dead || age.0 >= grace.0 + self.world.policy.terminate_grace.0,
+                        },
+                    ),
                     Cause::Orphan.text(),
                 );
                 continue;
@@ -83,7 +85,7 @@ impl<'a> Planner<'a> {
             };
             if self.reserve(&vms).is_ok() {
                 self.step(
-                    Action::StartNow { job },
+                    Action::Job(job, JobVerb::StartNow),
                     "Slurm requeued it because its node was DOWN, and pauses it for two minutes",
                 );
             } else {

@@ -7,7 +7,7 @@ use crate::ids::{HostName, NodeName, Time};
 use crate::note::Subject;
 use crate::options::{VmOptions, put_back_comment};
 use crate::place::NoRoom;
-use crate::plan::{Action, Held, Step};
+use crate::plan::{Action, Held, JobVerb, NodeVerb, Step, VmVerb};
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
 use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, VmRecord, Wish};
 use std::cell::LazyCell;
@@ -75,11 +75,13 @@ impl<'a> Planner<'a> {
         {
             if let Some(why) = world.half_away(job) {
                 self.step(
-                    Action::TurnAway {
-                        job: job.id,
-                        from: from.clone(),
-                        why: why.to_owned(),
-                    },
+                    Action::Job(
+                        job.id,
+                        JobVerb::TurnAway {
+                            from: from.clone(),
+                            why: why.to_owned(),
+                        },
+                    ),
                     "turning it away was begun, and it is held still",
                 );
                 continue;
@@ -95,11 +97,13 @@ impl<'a> Planner<'a> {
             let stuck = world.jobs.get(&job.key()).is_some_and(|record| record.stuck);
             if job.requeue && !stuck {
                 self.step(
-                    Action::TurnAway {
-                        job: job.id,
-                        from: from.clone(),
-                        why,
-                    },
+                    Action::Job(
+                        job.id,
+                        JobVerb::TurnAway {
+                            from: from.clone(),
+                            why,
+                        },
+                    ),
                     "it would wait there until Slurm's ResumeTimeout, and be sent there again",
                 );
                 continue;
@@ -269,12 +273,14 @@ impl<'a> Planner<'a> {
             let tag = self.world.tag(node, record.generation.next());
             let why = format!("job {} has {node}, and all its VMs have room", job.id);
             self.step(
-                Action::CreateVm {
+                Action::Vm(
                     tag,
-                    host,
-                    spec,
-                    again: false,
-                },
+                    VmVerb::Create {
+                        host,
+                        spec,
+                        again: false,
+                    },
+                ),
                 why,
             );
         }
@@ -291,11 +297,13 @@ impl<'a> Planner<'a> {
         }
         if job.requeue && !stuck && job.state == JobState::Configuring {
             return self.step(
-                Action::PutBack {
-                    job: job.id,
-                    licenses: job.licenses.clone(),
-                    comment: put_back_comment(options, why),
-                },
+                Action::Job(
+                    job.id,
+                    JobVerb::PutBack {
+                        licenses: job.licenses.clone(),
+                        comment: put_back_comment(options, why),
+                    },
+                ),
                 "not all of its VMs can be had, and half of them serve nobody",
             );
         }
@@ -356,11 +364,11 @@ impl<'a> Planner<'a> {
             match end_of_own(seen) {
                 End::Settled => {}
                 End::WithJob => self.step(
-                    Action::EndWithJob { node: node.clone() },
+                    Action::Node(node.clone(), NodeVerb::EndWithJob),
                     "its VM is for one job alone",
                 ),
                 End::Now => self.step(
-                    Action::PowerDown { node: node.clone() },
+                    Action::Node(node.clone(), NodeVerb::PowerDown),
                     "it still comes up, and its job is over",
                 ),
             }

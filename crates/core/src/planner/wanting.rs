@@ -2,7 +2,7 @@
 
 use super::Planner;
 use crate::ids::{HostName, NodeName, Time};
-use crate::plan::Action;
+use crate::plan::{Action, VmVerb};
 use crate::view::VmSpec;
 use crate::world::{NodeRecord, NodeSpec, Trouble};
 use std::collections::BTreeSet;
@@ -105,12 +105,14 @@ impl Planner<'_> {
             ),
         };
         self.step(
-            Action::CreateVm {
+            Action::Vm(
                 tag,
-                host,
-                spec: VmSpec::of_node(spec.shape),
-                again: false,
-            },
+                VmVerb::Create {
+                    host,
+                    spec: VmSpec::of_node(spec.shape),
+                    again: false,
+                },
+            ),
             why,
         );
     }
