@@ -31,6 +31,22 @@ impl<P: Provider> Owner<P> {
         });
     }
 
+    /// Asks how often Slurm's scheduler looks at jobs: room is held for them as long.
+    pub(super) fn ask_of_scheduler(&self) {
+        if self.rounds.world.job_partitions.is_empty() {
+            return;
+        }
+        let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
+        tokio::task::spawn_blocking(move || match slurm.config() {
+            Ok(config) => {
+                let pass = config.scheduling_pass();
+                drop(messages.blocking_send(Message::SchedulingPass(pass)));
+            }
+            // A look that fails as well says why.
+            Err(error) => tracing::debug!(%error, "how often Slurm's scheduler looks at jobs is not known"),
+        });
+    }
+
     /// Lets jobs of job mode be seen as soon as they are submitted.
     pub(super) fn hear_of_jobs(&self) {
         if self.rounds.world.job_partitions.is_empty() {

@@ -55,6 +55,8 @@ pub enum Message {
     Provider(Time, Result<ProviderView, String>),
     /// Calls that ended.
     Finished(Finished),
+    /// How long Slurm's scheduler takes to look at every job.
+    SchedulingPass(Duration),
     /// Something that people should know.
     Note(Note),
     /// The provider says what it prepares.
@@ -190,6 +192,7 @@ impl<P: Provider> Owner<P> {
     pub async fn run(mut self, mut queries: mpsc::Receiver<Query>) -> anyhow::Result<()> {
         self.prepare_provider();
         self.ensure_gate();
+        self.ask_of_scheduler();
         self.hear_of_jobs();
         self.start_lookers();
         let mut last_round = None;

@@ -11,7 +11,7 @@ use thiao_api::types::Look;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};
-use thiao_core::plan::{Action, VmVerb};
+use thiao_core::plan::{Action, JobVerb, VmVerb};
 use thiao_core::prolog::Verdict;
 use thiao_core::view::SlurmView;
 
@@ -37,6 +37,10 @@ impl<P: Provider> Owner<P> {
             }
             Message::Provider(_, Err(error)) => self.look_failed(Subject::Provider, error),
             Message::Finished(finished) => self.finished(finished),
+            Message::SchedulingPass(pass) => {
+                let ms = u64::try_from(pass.as_millis()).unwrap_or(u64::MAX);
+                self.rounds.world.scheduling_pass = Millis(ms);
+            }
             Message::Note(note) => self.note(note),
             Message::Progress(what) => {
                 self.note(Note::new(Subject::Provider, "preparing", what.clone()));
@@ -109,6 +113,7 @@ impl<P: Provider> Owner<P> {
         if look.error.take().is_some() {
             if side == Subject::Slurm {
                 self.ensure_gate();
+                self.ask_of_scheduler();
             }
             self.note(Note::new(side, "look-ok", "can be read again"));
         }
@@ -141,9 +146,14 @@ impl<P: Provider> Owner<P> {
             .partition(|action| {
                 matches!(
                     action,
-                    Action::Vm(_, VmVerb::Create { .. }) | Action::Vm(_, VmVerb::Destroy { .. })
+                    Action::Vm(_, VmVerb::Create { .. } | VmVerb::Destroy { .. })
                 )
             });
+        let waits_again = |action: &&Action| matches!(action, Action::Job(_, JobVerb::CloseGate { .. }));
+        if nodes_or_jobs.iter().any(waits_again) {
+            // Its settings may have changed since they were read.
+            self.ask_of_scheduler();
+        }
         if !vms.is_empty() {
             self.vms_changed.notify_one();
         }

@@ -13,7 +13,9 @@
 //!    +----------------------------- gone -------------------+
 //! ```
 
-use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
+use crate::ids::{
+    ClusterName, Generation, HostName, JobId, Millis, NodeName, NodesetName, Time, VmId, VmTag,
+};
 use crate::options::OptionRule;
 use crate::policy::Policy;
 use crate::view::{Power, ProviderView, Shape, SlurmView, VmSpec, VmView};
@@ -36,6 +38,9 @@ pub struct World {
     pub busy: BTreeSet<NodeName>,
     /// Requeued jobs that were let start since the last look at Slurm.
     pub jobs_started: BTreeSet<JobId>,
+    /// How long Slurm's scheduler takes at the most until it has looked at every pending job again, by
+    /// slurmctld's own settings; zero while they are not known. Not in the store.
+    pub scheduling_pass: Millis,
     /// The partitions of job mode.
     pub job_partitions: BTreeMap<String, JobPartition>,
     /// Who may ask what of VMs.
@@ -412,6 +417,7 @@ impl World {
             specs,
             busy: BTreeSet::new(),
             jobs_started: BTreeSet::new(),
+            scheduling_pass: Millis::default(),
             job_partitions: BTreeMap::new(),
             option_rules: Vec::new(),
             jobs: BTreeMap::new(),

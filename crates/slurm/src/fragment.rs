@@ -13,6 +13,7 @@ use crate::quirks::Quirks;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use crate::quirks::OLDEST;
 
@@ -72,7 +73,8 @@ impl Fragment {
         );
         let _ = writeln!(
             text,
-            "\n# Jobs reach their nodes about a second earlier with this; it concerns the whole cluster:\n\
+            "\n# Jobs reach their nodes about a second earlier with this, and heterogeneous ones of job mode up to a\n\
+             # minute (only backfill starts them); it concerns the whole cluster:\n\
              # SchedulerParameters={}",
             merged(own, conf::SCHEDULER, SCHEDULER_PARAMETERS)
         );
@@ -273,6 +275,9 @@ impl Fragment {
 /// Says where accounting goes to.
 pub const ACCOUNTING: &str = "AccountingStorageType";
 
+/// Longer than by Slurm's own defaults.
+const LONG_PASS: Duration = Duration::from_secs(60);
+
 /// What does not go together with job mode.
 fn against_job_mode(present: &Config) -> Vec<String> {
     let mut found = Vec::new();
@@ -282,6 +287,14 @@ fn against_job_mode(present: &Config) -> Vec<String> {
              wait for room, and starts others around a time that never comes; remove it"
                 .to_owned(),
         );
+    }
+    let pass = present.scheduling_pass();
+    if pass > LONG_PASS {
+        found.push(format!(
+            "Slurm's scheduler may take {} s to look at every job: heterogeneous jobs of job mode, and those behind \
+             one that does not fit, wait as long; set bf_interval=1 in SchedulerParameters",
+            pass.as_secs()
+        ));
     }
     if let Some(select) = present
         .get("SelectType")

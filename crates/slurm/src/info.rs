@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// A release of Slurm, e.g. 22.05.8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +82,9 @@ pub struct Config {
     entries: BTreeMap<String, String>,
 }
 
+/// No site's scheduler pauses for longer; the value is a person's, and room is held by it.
+const LONGEST_PASS_S: u64 = 3600;
+
 impl Config {
     /// Reads lines of `Key = value`; other lines are headings. Of a key that is printed as a list, as
     /// `PrologSlurmctld[0]` is from 24.05 on, the values are joined by commas.
@@ -148,9 +152,49 @@ impl Config {
         })
     }
 
+    /// How long the scheduler takes at the most until it has looked at every pending job again: what the backfill
+    /// scheduler waits between two passes, and as long as one may last (slurm.conf(5), 22.05 to 26.05: 30 s, and
+    /// as long again). Without that scheduler the main one's passes count (60 s).
+    #[must_use]
+    pub fn scheduling_pass(&self) -> Duration {
+        let seconds = |word| {
+            let value = self.option("SchedulerParameters", word)?;
+            value.parse::<u64>().ok().filter(|seconds| *seconds > 0)
+        };
+        let seconds = match self.get("SchedulerType") {
+            None | Some("sched/backfill") => {
+                let interval = seconds("bf_interval").unwrap_or(30);
+                interval.saturating_add(seconds("bf_max_time").unwrap_or(interval))
+            }
+            Some(_) => seconds("sched_interval").unwrap_or(60),
+        };
+        Duration::from_secs(seconds.min(LONGEST_PASS_S))
+    }
+
     /// The leading number of a value such as `60 sec`.
     #[must_use]
     pub fn number(&self, key: &str) -> Option<u64> {
         self.get(key)?.split_whitespace().next()?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_the_scheduler_takes_is_read() {
+        let pass = |text: &str| Config::parse(text).scheduling_pass().as_secs();
+        assert_eq!(pass(""), 60);
+        assert_eq!(pass("SchedulerParameters = bf_interval=120,bf_continue"), 240);
+        assert_eq!(pass("SchedulerParameters = bf_max_time=10,bf_interval=1"), 11);
+        for odd in ["bf_interval=-1", "bf_interval=x", "bf_interval", "(null)"] {
+            assert_eq!(pass(&format!("SchedulerParameters = {odd}")), 60, "{odd}");
+        }
+        let builtin = "SchedulerType = sched/builtin\nSchedulerParameters = ";
+        assert_eq!(pass(&format!("{builtin}bf_interval=5")), 60);
+        assert_eq!(pass(&format!("{builtin}sched_interval=20")), 20);
+        let huge = format!("SchedulerParameters = bf_interval={}", u64::MAX);
+        assert_eq!(pass(&huge), LONGEST_PASS_S);
     }
 }

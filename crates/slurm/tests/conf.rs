@@ -183,7 +183,7 @@ fn job_mode_has_lines_of_its_own() {
     });
     let present = Config::parse(
         "Licenses = a:2,vm_room:3\nGresTypes = gpu\nSlurmdParameters = (null)\nJobSubmitPlugins = lua,throttle\n\
-         SelectType = select/linear\nSchedulerParameters = bf_licenses\n",
+         SelectType = select/linear\nSchedulerParameters = bf_licenses,bf_interval=120\n",
     );
     let text = fragment.render(&own(&present));
     for (key, value) in [
@@ -210,7 +210,12 @@ fn job_mode_has_lines_of_its_own() {
         "{partitions:?}"
     );
     let told = fragment.conflicts(&present);
-    for word in ["bf_licenses", "select/linear", "config_overrides"] {
+    for word in [
+        "bf_licenses",
+        "bf_interval=1",
+        "select/linear",
+        "config_overrides",
+    ] {
         assert_eq!(
             told.iter().filter(|text| text.contains(word)).count(),
             1,

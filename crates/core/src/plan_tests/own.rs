@@ -535,6 +535,25 @@ fn a_job_that_slurm_does_not_start_gives_its_room_to_others() {
     assert_eq!(admitted(&w.tick()), [1]);
 }
 
+/// A heterogeneous job is started by the backfill pass alone, which may come seldom.
+#[test]
+fn room_is_held_until_slurms_scheduler_has_looked_at_every_job() {
+    let mut w = own_world();
+    w.scheduling_pass = Millis::secs(240);
+    w.submit(SlurmJob {
+        gate: Gate::Open,
+        reason: JobReason::new("None", WaitsFor::Other),
+        ..waiting(1, 2, 200, 10)
+    });
+    assert_eq!(w.tick(), []);
+    w.pass(w.policy.admit_patience);
+    w.look(|_| {});
+    assert_eq!(w.tick(), [], "its pass may be yet to come");
+    w.pass(Millis(240_000 - w.policy.admit_patience.0));
+    w.look(|_| {});
+    assert_eq!(kinds(&w.tick()), ["close-gate"]);
+}
+
 #[test]
 fn putting_back_that_was_cut_short_is_finished() {
     let mut w = own_world();

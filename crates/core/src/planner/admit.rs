@@ -2,7 +2,7 @@
 //! priorities, those for all of whose VMs there is room.
 
 use super::Planner;
-use crate::ids::{JobId, Time};
+use crate::ids::{JobId, Millis, Time};
 use crate::note::Subject;
 use crate::options::{Asker, put_back_reason};
 use crate::plan::{Action, Held, JobVerb};
@@ -97,6 +97,12 @@ impl<'a> Planner<'a> {
         );
     }
 
+    /// How long room is held for a job that Slurm does not start. Some it starts only in its backfill pass:
+    /// heterogeneous ones, and those behind one that does not fit. None waits again before that came.
+    fn admit_patience(&self) -> Millis {
+        self.world.policy.admit_patience.max(self.world.scheduling_pass)
+    }
+
     /// A job that was let go and that Slurm has not started: its room is held for a while.
     fn let_go_already(&mut self, job: &'a SlurmJob, partition: &'a JobPartition, free: &mut FreeNodes<'a>) {
         let comment = job.admin_comment.as_deref().unwrap_or_default();
@@ -113,8 +119,7 @@ impl<'a> Planner<'a> {
         }
         let admitted = self.world.jobs.get(&job.id).and_then(|record| record.admitted);
         let age = admitted.map(|at| self.world.now.since(at)).unwrap_or_default();
-        // Slurm has a pause of its own for jobs whose node failed.
-        if age >= self.world.policy.admit_patience {
+        if age >= self.admit_patience() {
             return self.step(
                 Action::Job(
                     job.id,
