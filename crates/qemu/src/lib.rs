@@ -20,6 +20,7 @@ mod error;
 mod guest;
 pub mod image;
 mod launch;
+pub mod left;
 mod machine;
 pub mod net;
 mod provider;

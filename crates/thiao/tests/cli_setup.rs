@@ -7,6 +7,7 @@ mod stand_ins;
 
 use setup_place::{Place, names};
 use stand_ins::{HOOKS, front_end, oneadmin, run, write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -316,10 +317,34 @@ fn a_sites_own_programs_are_called_beside_ours() {
     );
     assert!(place.path("etc/thiao.conf").exists());
     write(&place.path("etc/nodes.conf"), "", 0o644);
+    // Nor while VMs are left, in which jobs may be.
+    let running = running_vm(&place.path("state"), "fg0.3");
+    let (code, _, err) = place.setup(&["--undo"]);
+    assert!(
+        code == 1 && err.contains("jobs may be in them: fg0.3. First:\n  1. Let the jobs on its nodes end"),
+        "{err}"
+    );
+    assert!(place.path("etc/thiao.conf").exists());
+    drop(running);
     let (code, out, err) = place.setup(&["--undo"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(!place.path("etc/thiao.conf").exists());
-    assert!(names(&joined).is_empty() && names(&place.path("hooks")) == ["with-site"]);
+    assert_eq!(names(&place.path("hooks")), [""; 0]);
+}
+
+/// What a running VM looks like from outside: its folder's life is locked.
+fn running_vm(state: &Path, id: &str) -> std::fs::File {
+    let folder = state.join("vms").join(id);
+    std::fs::create_dir_all(&folder).unwrap();
+    let life = std::fs::File::create(folder.join("life")).unwrap();
+    // SAFETY: flock is plain data, for which all zeroes is a valid value; it lives through the call.
+    let locked = unsafe {
+        let mut lock: libc::flock = std::mem::zeroed();
+        lock.l_type = libc::F_WRLCK as libc::c_short;
+        libc::fcntl(life.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock)
+    };
+    assert_eq!(locked, 0);
+    life
 }
 
 #[test]

@@ -209,8 +209,8 @@ fn what_is_taken_away_says_what_it_took_the_place_of() {
             "{line}: {out}"
         );
     }
-    assert_eq!(names(&place.path("hooks")), ["with-site"]);
-    assert!(names(&place.path("hooks/with-site")).is_empty() && names(&place.path("etc")).is_empty());
+    assert_eq!(names(&place.path("hooks")), [""; 0]);
+    assert!(names(&place.path("etc")).is_empty());
 }
 
 #[test]

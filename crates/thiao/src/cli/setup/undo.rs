@@ -3,12 +3,15 @@
 use super::pieces::{self, Piece, What};
 use super::{script, site};
 use crate::cli::args::Setup;
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use thiao_api::client::Client;
 use thiao_cli::output::{Printer, Tone};
 use thiao_config::Places;
+use thiao_core::ids::VmId;
+use thiao_qemu::left;
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::conf_lines::{self, Line};
 use thiao_slurm::own::{self, Own};
@@ -49,17 +52,30 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         slurm_conf: &slurm_conf,
         present: present.as_ref(),
     };
-    if let (Some(used), false) = (placed.in_use(), how.force) {
-        bail!(
-            "nothing was removed: {used}. First:\n  \
-             1. Take the line that includes {} out of slurm.conf, and the keys that it needed.{}\n  \
-             2. systemctl disable --now thiaod && systemctl restart slurmctld\n  \
-             3. thiao setup --undo (with --force it asks for none of this)",
-            lines.display(),
-            again(" Write there again what it took the place of:", &placed.took())
-        );
+    let state_dir = std::fs::read_link(how.hooks.join("state")).unwrap_or(known.state_dir);
+    let left = left::vms(&state_dir);
+    if !how.force {
+        let left = left
+            .as_ref()
+            .map_err(|error| anyhow!("{error}: whether VMs are left cannot be told"))?;
+        placed.must_be_unused(left, Client::new(&state_dir).controller().is_some())?;
     }
-    placed.undo(printer)
+    let mut report = String::new();
+    if let Ok(left) = left {
+        left::end(&state_dir)?;
+        for id in left {
+            let verb = printer.toned(&format!("{:<16}", "ended"), Tone::Busy);
+            let _ = writeln!(report, "{verb} VM {id}");
+        }
+    }
+    placed.undo(printer, report)?;
+    // Of no use when it is empty.
+    let _ = std::fs::remove_dir(how.hooks.join(join::FOLDER));
+    if state_dir.exists() {
+        let dir = state_dir.display();
+        printer.print(&format!("What the controller kept is in {dir} still.\n"))?;
+    }
+    Ok(())
 }
 
 /// Lines for slurm.conf, below what is said of them; nothing without.
@@ -73,9 +89,47 @@ fn again(said: &str, lines: &[String]) -> String {
 }
 
 impl Placed<'_> {
-    fn undo(&self, printer: Printer) -> anyhow::Result<()> {
+    /// Says what is to be done first while Slurm knows our nodes, VMs are left, or thiaod runs.
+    fn must_be_unused(&self, left: &[VmId], runs: bool) -> anyhow::Result<()> {
+        let used = self.in_use();
+        let vms: Vec<&str> = left.iter().map(VmId::as_str).collect();
+        let why = match (&used, vms.as_slice()) {
+            (Some(used), _) => used.clone(),
+            (None, [_, ..]) => format!("VMs run still, and jobs may be in them: {}", vms.join(", ")),
+            (None, []) if runs => "thiaod runs still".to_owned(),
+            (None, []) => return Ok(()),
+        };
+        let mut first = Vec::new();
+        if !left.is_empty() {
+            first.push(
+                "Let the jobs on its nodes end, or cancel them: `squeue -p` with its partitions. End the VMs that are \
+                 left: `thiao suspend NODES`, by thiaod, until `thiao vms` shows none."
+                    .to_owned(),
+            );
+        }
+        if used.is_some() {
+            first.push(format!(
+                "Take the line that includes {} out of slurm.conf, and the keys that it needed.{}",
+                self.fragment.display(),
+                again(" Write there again what it took the place of:", &self.took())
+            ));
+        }
+        first.push(match &used {
+            Some(_) => "systemctl disable --now thiaod && systemctl restart slurmctld".to_owned(),
+            None => "systemctl disable --now thiaod".to_owned(),
+        });
+        first.push(
+            "thiao setup --undo (with --force it asks for none of this, and ends VMs with their jobs)".into(),
+        );
+        let steps = first
+            .iter()
+            .zip(1..)
+            .map(|(step, number)| format!("\n  {number}. {step}"));
+        bail!("nothing was removed: {why}. First:{}", steps.collect::<String>())
+    }
+
+    fn undo(&self, printer: Printer, mut report: String) -> anyhow::Result<()> {
         let lost = self.lost();
-        let mut report = String::new();
         let mut line = |verb: &str, tone: Tone, path: &Path| {
             let verb = printer.toned(&format!("{verb:<16}"), tone);
             // Writing to a String cannot fail.
