@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{JobId, NodeName, VmId, VmTag};
 use thiao_core::options::{VmOptions, comment_beside};
-use thiao_core::plan::{Action, JobVerb, NodeVerb, Step, VmVerb};
+use thiao_core::plan::{Action, EndWhy, JobVerb, NodeVerb, Step, VmVerb};
 use thiao_core::view::{ArrayTasks, ErrorClass};
 use thiao_slurm::{Admission, Slurm, SlurmError};
 use tokio::sync::{Semaphore, mpsc};
@@ -26,9 +26,6 @@ struct Key(i64, Action);
 /// What one call is made for, each with the action that it carries out. The call gives what came of each, in the
 /// same order.
 type Batch<T> = Vec<(Key, T)>;
-
-/// Slurm's `Reason` of a node that ends with its job.
-const OWN_REASON: &str = "thiao: its VM is for one job and ends with it";
 
 /// Calls at once, each on a thread of its own. Looks need threads of the same
 /// pool, so that a thousand creations must not take them all.
@@ -195,7 +192,7 @@ impl Unmade {
 enum ForNodes {
     SetDown(String),
     Return,
-    EndWithJob,
+    EndWithJob(EndWhy),
     PowerDown,
 }
 
@@ -205,7 +202,7 @@ impl ForNodes {
         match verb {
             NodeVerb::SetDown { reason, jobs } => (Self::SetDown(reason), jobs),
             NodeVerb::Return => (Self::Return, Vec::new()),
-            NodeVerb::EndWithJob => (Self::EndWithJob, Vec::new()),
+            NodeVerb::EndWithJob(why) => (Self::EndWithJob(why), Vec::new()),
             NodeVerb::PowerDown => (Self::PowerDown, Vec::new()),
         }
     }
@@ -223,8 +220,8 @@ impl ForNodes {
                 slurm.set_down(&nodes, reason)
             }
             Self::Return => slurm.return_to_service(&nodes),
-            Self::EndWithJob => slurm.end_with_job(&nodes, OWN_REASON),
-            Self::PowerDown => slurm.power_down_now(&nodes, OWN_REASON),
+            Self::EndWithJob(why) => slurm.end_with_job(&nodes, why.reason()),
+            Self::PowerDown => slurm.power_down_now(&nodes, EndWhy::OwnVm.reason()),
         };
         all(batch, result)
     }

@@ -7,7 +7,7 @@
 use crate::evidence::{is_left_behind, is_superseded, may_have_registered, surely_unused};
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
-use crate::plan::{Action, JobVerb, NodeVerb, Plan, Step, VmVerb};
+use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, Plan, Step, VmVerb};
 use crate::view::{
     ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, Shape, SlurmJob, SlurmNode, SlurmView,
     VmSpec, VmState, VmView,
@@ -130,8 +130,8 @@ impl<'a> Linter<'a> {
             Action::Node(node, verb) => match verb {
                 NodeVerb::SetDown { reason, .. } => self.set_down(node, reason),
                 NodeVerb::Return => self.give_back(node),
-                NodeVerb::EndWithJob => self.end_own(node, false),
-                NodeVerb::PowerDown => self.end_own(node, true),
+                NodeVerb::EndWithJob(why) => self.end_with_job(node, *why),
+                NodeVerb::PowerDown => self.power_down(node),
             },
             Action::Job(job, verb) => match verb {
                 JobVerb::StartNow => self.start_now(*job),
@@ -246,25 +246,45 @@ impl<'a> Linter<'a> {
         })
     }
 
-    /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job
-    /// on it and can give it none. Of the others, those are to end with their job that Slurm has
-    /// forgotten, or has in no partition.
-    fn end_own(&self, node: &NodeName, now: bool) -> Verdict {
-        let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
-        let Some(seen) = seen else {
-            return Err(format!("Slurm's last look does not show {node}"));
-        };
-        let record = self.world.records.get(node);
-        let forgotten = seen.is_forgotten() && record.is_some_and(|record| record.vm.is_none());
+    /// Invariant 4: whose end it is to be, by what Slurm shows of it.
+    fn end_with_job(&self, node: &NodeName, why: EndWhy) -> Verdict {
+        let seen = self.slurm_node(node)?;
         let slurm = self.world.slurm.as_ref();
-        let outside = slurm.is_some_and(|slurm| slurm.without_partition.contains(node));
-        refuse_if(
-            !self.world.is_job_mode(node) && (now || !(forgotten || outside)),
-            || format!("{node} is not in job mode"),
-        )?;
-        refuse_if(now && (seen.may_run_job() || !seen.flags.power_down), || {
+        match why {
+            EndWhy::OwnVm => self.own_node(node),
+            EndWhy::NoPartition => {
+                let outside = slurm.is_some_and(|slurm| slurm.without_partition.contains(node));
+                refuse_if(!outside, || format!("{node} is in a partition"))
+            }
+            EndWhy::Forgotten => {
+                let record = self.world.records.get(node);
+                let bare = record.is_some_and(|record| record.vm.is_none());
+                refuse_if(!(seen.is_forgotten() && bare), || {
+                    format!("{node} has a VM, or Slurm knows that it is powered down")
+                })
+            }
+        }
+    }
+
+    /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job
+    /// on it and can give it none.
+    fn power_down(&self, node: &NodeName) -> Verdict {
+        let seen = self.slurm_node(node)?;
+        self.own_node(node)?;
+        refuse_if(seen.may_run_job() || !seen.flags.power_down, || {
             format!("{node} may have a job, or be given one")
         })
+    }
+
+    fn own_node(&self, node: &NodeName) -> Verdict {
+        refuse_if(!self.world.is_job_mode(node), || {
+            format!("{node} is not in job mode")
+        })
+    }
+
+    fn slurm_node(&self, node: &NodeName) -> Result<&'a SlurmNode, String> {
+        let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        seen.ok_or_else(|| format!("Slurm's last look does not show {node}"))
     }
 
     /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed look), 7 (bounded).

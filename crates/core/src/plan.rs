@@ -89,10 +89,33 @@ pub enum NodeVerb {
     },
     /// Take it back, which we set DOWN.
     Return,
-    /// Give it to no other job, and power it down when its job is over.
-    EndWithJob,
+    /// Give it to no other job, and power it down when its job is over, if it has one.
+    EndWithJob(EndWhy),
     /// Power it down, which still comes up for a job that is over.
     PowerDown,
+}
+
+/// Why a node gets no further job before it was powered down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EndWhy {
+    /// Its VM is made for one job.
+    OwnVm,
+    /// It is in no partition any more: Slurm powers no such node down by itself.
+    NoPartition,
+    /// A restarted slurmctld has forgotten that it is powered down, and gives it to no job.
+    Forgotten,
+}
+
+impl EndWhy {
+    /// For Slurm's `Reason`.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            EndWhy::OwnVm => "thiao: its VM is for one job and ends with it",
+            EndWhy::NoPartition => "thiao: it is in no partition any more",
+            EndWhy::Forgotten => "thiao: powered down anew, as slurmctld had forgotten that it is",
+        }
+    }
 }
 
 /// What Slurm can do to a job.
@@ -200,7 +223,10 @@ fn to_node(f: &mut fmt::Formatter<'_>, node: &NodeName, verb: &NodeVerb) -> fmt:
     match verb {
         NodeVerb::SetDown { reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
         NodeVerb::Return => write!(f, "return node {node} to service"),
-        NodeVerb::EndWithJob => write!(f, "have Slurm power node {node} down with its job"),
+        NodeVerb::EndWithJob(EndWhy::Forgotten) => write!(f, "have Slurm power node {node} down anew"),
+        NodeVerb::EndWithJob(EndWhy::OwnVm | EndWhy::NoPartition) => {
+            write!(f, "have Slurm power node {node} down with its job")
+        }
         NodeVerb::PowerDown => write!(f, "have Slurm power node {node} down now"),
     }
 }

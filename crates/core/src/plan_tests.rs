@@ -3,7 +3,7 @@
 use crate::ids::*;
 use crate::lint::lint;
 use crate::orders::Order;
-use crate::plan::{Action, JobVerb, NodeVerb, VmVerb};
+use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
 use crate::planner::plan;
 use crate::policy::Policy;
 use crate::view::*;
@@ -202,7 +202,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
             Action::Job(_, JobVerb::PutBack { .. }) => "put-back",
             Action::Job(_, JobVerb::FinishPutBack { .. }) => "finish-put-back",
             Action::Job(_, JobVerb::TurnAway { .. }) => "turn-away",
-            Action::Node(_, NodeVerb::EndWithJob) => "end-with-job",
+            Action::Node(_, NodeVerb::EndWithJob(_)) => "end-with-job",
             Action::Node(_, NodeVerb::PowerDown) => "power-down",
         })
         .collect()
@@ -561,6 +561,10 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
             },
         ),
         Action::Node(node("n1"), NodeVerb::Return),
+        Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::OwnVm)),
+        Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::NoPartition)),
+        Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::Forgotten)),
+        Action::Node(node("n0"), NodeVerb::PowerDown),
         Action::Job(JobId(99), JobVerb::StartNow),
     ];
     for action in bad {

@@ -291,7 +291,7 @@ impl Checker {
             Action::Node(node, NodeVerb::SetDown { .. }) => self.ordered_down(node).is_some() || unshown,
             Action::Node(_, NodeVerb::PowerDown) => false,
             Action::Vm(_, VmVerb::Create { .. } | VmVerb::StartSlurmd { .. })
-            | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob)
+            | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_))
             | Action::Job(..) => true,
         };
         if excused {

@@ -237,7 +237,7 @@ impl Flaw {
         });
         if Self::EndsNodesAtOnce.is(flaw) {
             for (_, step) in &mut steps {
-                if let Action::Node(node, NodeVerb::EndWithJob) = &step.action {
+                if let Action::Node(node, NodeVerb::EndWithJob(_)) = &step.action {
                     step.action = Action::Node(node.clone(), NodeVerb::PowerDown);
                 }
             }

@@ -35,7 +35,7 @@ pub fn harm(
         Action::Vm(tag, VmVerb::Destroy { .. }) => &tag.node,
         Action::Node(node, NodeVerb::SetDown { .. } | NodeVerb::PowerDown) => node,
         Action::Vm(_, VmVerb::Create { .. } | VmVerb::StartSlurmd { .. })
-        | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob)
+        | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_))
         | Action::Job(..) => return None,
     };
     let backed = slurm.nodes.get(node)?.backed.as_ref()?;
@@ -141,7 +141,7 @@ impl Outside<'_> {
                 self.slurm.set_down(node, reason, |vm| provider.works(vm), now);
             }
             NodeVerb::Return => self.slurm.return_to_service(node, now),
-            NodeVerb::EndWithJob => self.slurm.end_with_job(node),
+            NodeVerb::EndWithJob(_) => self.slurm.end_with_job(node),
             NodeVerb::PowerDown => self.slurm.power_down_now(node, now),
         }
         self.answered(Outcome::Done)

@@ -347,7 +347,7 @@ impl Sim {
                 Action::Vm(_, VmVerb::Create { .. }) => self.summary.created += 1,
                 Action::Node(_, NodeVerb::SetDown { .. }) => self.summary.downs += 1,
                 Action::Vm(_, VmVerb::StartSlurmd { .. } | VmVerb::Destroy { .. })
-                | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob | NodeVerb::PowerDown)
+                | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_) | NodeVerb::PowerDown)
                 | Action::Job(..) => {}
             }
         }

@@ -3,7 +3,7 @@
 use crate::ids::{JobId, NodeName, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::options::put_back_reason;
-use crate::plan::{Action, JobVerb, NodeVerb, VmVerb};
+use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
 use crate::world::{Starts, World};
 
 /// What came of an action.
@@ -146,7 +146,7 @@ impl World {
             let what = match verb {
                 NodeVerb::SetDown { .. } => "set it DOWN",
                 NodeVerb::Return => "take it back",
-                NodeVerb::EndWithJob => "take it for one job's alone",
+                NodeVerb::EndWithJob(_) => "keep it from further jobs",
                 NodeVerb::PowerDown => "power it down",
             };
             let text = format!("Slurm did not {what}: {error}; tried again");
@@ -155,10 +155,23 @@ impl World {
         let notes = match verb {
             NodeVerb::SetDown { reason, jobs } => self.told_down(node, reason, jobs),
             NodeVerb::Return => self.returned(node).into_iter().collect(),
-            NodeVerb::EndWithJob => {
+            NodeVerb::EndWithJob(why) => {
                 self.ends_with_job(node);
-                let text = "Slurm was asked to power it down as soon as its job is over";
-                vec![Note::node(node, "own-node", text)]
+                let (kind, text) = match why {
+                    EndWhy::OwnVm => (
+                        "own-node",
+                        "Slurm was asked to power it down as soon as its job is over",
+                    ),
+                    EndWhy::NoPartition => (
+                        "node-left",
+                        "it is in no partition any more: Slurm was asked to power it down as soon as its job is over",
+                    ),
+                    EndWhy::Forgotten => (
+                        "node-forgotten",
+                        "Slurm was asked to power it down anew, so that jobs can be given it again",
+                    ),
+                };
+                vec![Note::node(node, kind, text)]
             }
             NodeVerb::PowerDown => {
                 self.ends_with_job(node);

@@ -117,7 +117,8 @@ fn a_node_that_left_its_partition_ends_with_its_job() {
     let mut w = world();
     w.up("n0");
     w.look(|slurm| slurm.without_partition.extend([node("n0")]));
-    assert_eq!(kinds(&w.tick()), ["end-with-job"]);
+    let left = Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::NoPartition));
+    assert_eq!(w.tick(), [left]);
     w.busy.clear();
     w.ends_with_job(&node("n0"));
     assert_eq!(w.tick(), [], "not again on the same look");

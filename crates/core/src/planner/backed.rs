@@ -5,7 +5,7 @@ use super::{Planner, reason};
 use crate::evidence::is_left_behind;
 use crate::ids::{NodeName, Time};
 use crate::orders::{Newer, newer_than_order, newer_use};
-use crate::plan::{Action, NodeVerb, VmVerb};
+use crate::plan::{Action, EndWhy, NodeVerb, VmVerb};
 use crate::view::{VmSpec, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish};
 
@@ -125,7 +125,7 @@ impl Planner<'_> {
         }
         if self.left_its_partition(node) {
             return self.step(
-                Action::Node(node.clone(), NodeVerb::EndWithJob),
+                Action::Node(node.clone(), NodeVerb::EndWithJob(EndWhy::NoPartition)),
                 "it is in no partition any more: it gets no other job, and Slurm powers no such node down by itself",
             );
         }

@@ -2,7 +2,7 @@
 
 use super::{Planner, reason};
 use crate::ids::NodeName;
-use crate::plan::{Action, NodeVerb};
+use crate::plan::{Action, EndWhy, NodeVerb};
 use crate::view::SlurmNode;
 use crate::world::{Mode, NodeRecord};
 use std::collections::BTreeSet;
@@ -48,7 +48,7 @@ impl Planner<'_> {
         let forgotten = self.slurm_node(node).is_some_and(SlurmNode::is_forgotten);
         if forgotten && !lately && record.acted < self.world.slurm_began {
             self.step(
-                Action::Node(node.clone(), NodeVerb::EndWithJob),
+                Action::Node(node.clone(), NodeVerb::EndWithJob(EndWhy::Forgotten)),
                 "it is powered down and marked as silent: a restarted slurmctld gives it to no job before it is \
                  powered down again",
             );

@@ -7,7 +7,7 @@ use crate::ids::{HostName, NodeName, Time};
 use crate::note::Subject;
 use crate::options::{VmOptions, put_back_comment};
 use crate::place::NoRoom;
-use crate::plan::{Action, Held, JobVerb, NodeVerb, Step, VmVerb};
+use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, Step, VmVerb};
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
 use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, VmRecord, Wish};
 use std::cell::LazyCell;
@@ -364,7 +364,7 @@ impl<'a> Planner<'a> {
             match end_of_own(seen) {
                 End::Settled => {}
                 End::WithJob => self.step(
-                    Action::Node(node.clone(), NodeVerb::EndWithJob),
+                    Action::Node(node.clone(), NodeVerb::EndWithJob(EndWhy::OwnVm)),
                     "its VM is for one job alone",
                 ),
                 End::Now => self.step(

@@ -412,20 +412,23 @@ pub fn sizes(
                 shape.memory_mb
             ));
         }
+        let mut why = "slurm.conf has older lines than the settings";
         if !known.partitions.contains(partition) {
+            if text.is_empty() {
+                why =
+                    "somebody took it out (scontrol update), or slurm.conf has older lines than the settings";
+            }
             text.push(format!("not in partition {partition}"));
         }
         if !text.is_empty() {
-            odd.entry(text.join(", ")).or_default().push(node);
+            let text = format!("{}: {why}", text.join(", "));
+            odd.entry(text).or_default().push(node);
         }
     }
     odd.into_iter()
         .map(|(text, nodes)| {
-            Finding::warn(
-                format!("node {}", hostlist::fold(nodes)),
-                format!("{text}: slurm.conf has older lines than the settings"),
-            )
-            .run("thiao setup && systemctl restart slurmctld")
+            Finding::warn(format!("node {}", hostlist::fold(nodes)), text)
+                .run("thiao setup && systemctl restart slurmctld")
         })
         .collect()
 }

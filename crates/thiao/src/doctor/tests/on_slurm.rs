@@ -192,6 +192,13 @@ fn old_lines_for_nodes_show() {
         "1 CPUs in Slurm and 2 in the settings, 100 MiB in Slurm and 200 in the settings, not in partition vm",
         "thiao setup",
     );
+    holds(
+        &slurm::sizes(&wanted, &details(2, 200, "batch")),
+        "node fg[0-1]",
+        Verdict::Warn,
+        "not in partition vm: somebody took it out (scontrol update), or",
+        "thiao setup",
+    );
     // What Slurm does not know was said already.
     assert_eq!(slurm::sizes(&wanted, &BTreeMap::new()), []);
 }
