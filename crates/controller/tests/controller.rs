@@ -60,6 +60,7 @@ impl Provider for Fake {
             name: HostName::new("a").unwrap(),
             cpu_percent: 800,
             memory_mb: 8000,
+            gpus: None,
             usable: true,
             load: None,
         };

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod planner;
 pub mod policy;
 pub mod prolog;
+pub mod resources;
 pub mod rounds;
 pub mod size;
 pub mod spool;

@@ -8,9 +8,10 @@ use crate::evidence::{is_left_behind, is_superseded, may_have_registered, surely
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, Plan, Step, VmVerb};
+use crate::resources::Resources;
 use crate::view::{
-    ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, Shape, SlurmJob, SlurmNode, SlurmView,
-    VmSpec, VmState, VmView,
+    ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, SlurmJob, SlurmNode, SlurmView, VmSpec,
+    VmState, VmView,
 };
 use crate::world::{Cause, Mode, Phase, Wish, World};
 use std::cell::OnceCell;
@@ -52,11 +53,10 @@ struct Linter<'a> {
     touched: HashSet<NodeName>,
     vms: usize,
     starting: usize,
-    /// VMs and memory in MiB of the jobs that this plan lets go.
-    promised_vms: usize,
-    promised_mb: u64,
-    /// Memory in use per host, MiB, and VMs on it; grows with each creation that passes.
-    load: HashMap<&'a HostName, (u64, usize)>,
+    /// Of the jobs that this plan lets go.
+    promised: Resources,
+    /// What is in use of each host; grows with each creation that passes.
+    load: HashMap<&'a HostName, Resources>,
     hosts: HashMap<&'a HostName, &'a HostView>,
     /// What the provider shows, by its id.
     shown: HashMap<&'a VmId, &'a VmView>,
@@ -66,19 +66,39 @@ struct Linter<'a> {
     jobs: OnceCell<JobsOn<'a>>,
 }
 
+/// What our VMs take of their hosts beside what the listing shows: those that are not shown on one take all, the
+/// others their GPUs.
+fn unshown<'a>(world: &'a World, shown: &HashSet<&VmTag>) -> Vec<(&'a HostName, Resources)> {
+    let records = world.records.iter();
+    let ours = records.filter_map(|(node, record)| {
+        let vm = record.vm.as_ref()?;
+        let of_node = || Some(VmSpec::of_node(world.specs.get(node)?.shape));
+        let spec = vm.spec.clone().or_else(of_node)?;
+        let takes = Resources::of_spec(&spec, &world.policy);
+        let gpus = Resources {
+            gpus: takes.gpus,
+            ..Resources::default()
+        };
+        let is_shown = shown.contains(&world.tag(node, vm.generation));
+        Some((vm.host.as_ref()?, if is_shown { gpus } else { takes }))
+    });
+    ours.collect()
+}
+
 type Verdict = Result<(), String>;
 
 impl<'a> Linter<'a> {
     fn new(world: &'a World) -> Self {
-        let mut load: HashMap<&HostName, (u64, usize)> = HashMap::new();
+        let mut load: HashMap<&HostName, Resources> = HashMap::new();
+        let mut seen_on = HashSet::new();
         let mut shown = HashMap::new();
         let mut live: HashMap<&NodeName, Vec<Generation>> = HashMap::new();
         for vm in world.provider.iter().flat_map(|view| &view.vms) {
             shown.insert(&vm.id, vm);
             if let Some(host) = &vm.host {
                 let entry = load.entry(host).or_default();
-                entry.0 += vm.memory_mb;
-                entry.1 += 1;
+                *entry = entry.and(Resources::of_shown(vm));
+                seen_on.extend(&vm.tag);
             }
             let alive = !matches!(vm.state, VmState::Dead(_));
             if let Some(tag) = vm
@@ -89,6 +109,10 @@ impl<'a> Linter<'a> {
                 live.entry(&tag.node).or_default().push(tag.generation);
             }
         }
+        for (host, takes) in unshown(world, &seen_on) {
+            let entry = load.entry(host).or_default();
+            *entry = entry.and(takes);
+        }
         let vms = || world.records.values().filter_map(|record| record.vm.as_ref());
         let hosts = world.provider.iter().flat_map(|view| &view.hosts);
         Self {
@@ -98,8 +122,7 @@ impl<'a> Linter<'a> {
             touched: HashSet::new(),
             vms: vms().count(),
             starting: vms().filter(|vm| vm.phase.is_starting()).count(),
-            promised_vms: 0,
-            promised_mb: 0,
+            promised: Resources::default(),
             load,
             live,
             jobs: OnceCell::new(),
@@ -195,21 +218,27 @@ impl<'a> Linter<'a> {
         refuse_if(nodes.is_some_and(|nodes| nodes.get() < asked), || {
             format!("job {job} asks for {asked} nodes at the least")
         })?;
-        let nodes = nodes.map_or(asked, NonZeroU32::get) as usize * times;
+        let vms = u64::from(nodes.map_or(asked, NonZeroU32::get)).saturating_mul(times as u64);
         let policy = &self.world.policy;
-        self.promised_vms += nodes;
-        refuse_if(self.vms + self.promised_vms > policy.max_vms, || {
+        let memory_mb = seen.request.memory_mb.saturating_mul(times as u64);
+        self.promised = self.promised.and(Resources {
+            memory_mb: memory_mb.saturating_add(policy.overhead_mb.saturating_mul(vms)),
+            vms,
+            ..Resources::default()
+        });
+        let all = self.promised.vms.saturating_add(self.vms as u64);
+        refuse_if(all > policy.max_vms as u64, || {
             format!("more than {} VMs (limits.max_vms)", policy.max_vms)
         })?;
-        self.promised_mb += times as u64 * seen.request.memory_mb + nodes as u64 * policy.overhead_mb;
         let usable = self.hosts.values().filter(|host| host.usable);
         // What is on hosts that take nothing now takes no room on the others.
-        let load = |host: &HostView| self.load.get(&host.name).map_or(0, |(mb, _)| *mb);
-        let free_mb: u64 = usable.map(|host| host.memory_mb.saturating_sub(load(host))).sum();
-        refuse_if(self.promised_mb > free_mb, || {
+        let load = |host: &HostView| self.load.get(&host.name).copied().unwrap_or_default();
+        let left = usable.map(|host| Resources::of_host(host, policy).without(load(host)));
+        let left = left.fold(Resources::default(), Resources::and);
+        refuse_if(self.promised.memory_mb > left.memory_mb, || {
             format!(
-                "the hosts have {free_mb} MiB left, and {} are promised to jobs that are let go now",
-                self.promised_mb
+                "the hosts have {} MiB left, and {} are promised to jobs that are let go now",
+                left.memory_mb, self.promised.memory_mb
             )
         })
     }
@@ -302,6 +331,10 @@ impl<'a> Linter<'a> {
         })?;
         match vm {
             Some(vm) => {
+                let most = world.policy.max_vms;
+                refuse_if(self.vms > most, || {
+                    format!("more than {most} VMs (limits.max_vms)")
+                })?;
                 let same = vm.phase == Phase::Asked && vm.generation == tag.generation;
                 refuse_if(!same, || {
                     format!(
@@ -340,7 +373,7 @@ impl<'a> Linter<'a> {
                         policy.max_starting
                     )
                 })?;
-                self.fits(host, &spec.shape)?;
+                self.fits(host, spec)?;
             }
         }
         let generations = self.live.get(&tag.node).map_or(&[][..], Vec::as_slice);
@@ -415,24 +448,20 @@ impl<'a> Linter<'a> {
         }
     }
 
-    fn fits(&mut self, host: &HostName, shape: &Shape) -> Verdict {
+    /// Invariant 7: a host carries no more than it has, by every cap that there is.
+    fn fits(&mut self, host: &HostName, spec: &VmSpec) -> Verdict {
         let Some(seen) = self.hosts.get(host) else {
             return Err(format!("the provider has no host {host}"));
         };
         refuse_if(!seen.usable, || format!("host {host} takes no VMs now"))?;
         let policy = &self.world.policy;
-        let entry = self.load.entry(&seen.name).or_default();
-        entry.0 += shape.total_mb(policy.overhead_mb);
-        entry.1 += 1;
-        refuse_if(entry.0 > seen.memory_mb, || {
-            format!("host {host} would carry {} of {} MiB", entry.0, seen.memory_mb)
-        })?;
-        refuse_if(entry.1 > policy.max_vms_per_host, || {
-            format!(
-                "host {host} would carry more than {} VMs (limits.max_vms_per_host)",
-                policy.max_vms_per_host
-            )
-        })
+        let most = Resources::of_host(seen, policy);
+        let load = self.load.entry(&seen.name).or_default();
+        *load = load.and(Resources::of_spec(spec, policy));
+        match load.over(&most) {
+            None => Ok(()),
+            Some(over) => Err(format!("host {host} would carry {}", over.text(load, &most))),
+        }
     }
 
     /// Invariants 3 (no running job loses its VM), 4, 5.

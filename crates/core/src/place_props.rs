@@ -4,6 +4,7 @@
 use crate::ids::{ClusterName, HostName, NodeName, NodesetName, Time, VmId};
 use crate::place::Ledger;
 use crate::policy::Policy;
+use crate::resources::Resources;
 use crate::view::{HostView, ProviderView, Shape, VmState, VmView};
 use crate::world::{Mode, NodeRecord, NodeSpec, Phase, VmRecord, World};
 use proptest::prelude::*;
@@ -70,6 +71,7 @@ fn case() -> impl Strategy<Value = Case> {
                     name: host(i),
                     cpu_percent,
                     memory_mb,
+                    gpus: None,
                     usable,
                     load: None,
                 });
@@ -202,6 +204,7 @@ proptest! {
         let mut loads = case.loads();
         for (shape, avoid) in &case.wanted {
             let need = shape.memory_mb + case.policy.overhead_mb;
+            let takes = Resources::of_shape(shape, &case.policy);
             let fitting: Vec<&HostView> = case
                 .hosts
                 .iter()
@@ -209,10 +212,10 @@ proptest! {
                 .collect();
             for seen in &case.hosts {
                 let fits = fitting.iter().any(|other| other.name == seen.name);
-                prop_assert_eq!(ledger.fits(&seen.name, shape), fits, "{}", seen.name);
+                prop_assert_eq!(ledger.fits(&seen.name, &takes), fits, "{}", seen.name);
             }
             let allowed: Vec<&&HostView> = fitting.iter().filter(|seen| !avoid.contains(&seen.name)).collect();
-            match ledger.choose(shape, avoid) {
+            match ledger.choose(&takes, avoid) {
                 Ok(chosen) => {
                     let free = |seen: &HostView| {
                         (seen.memory_mb - loads[&seen.name].memory_mb - need) as f64 / seen.memory_mb as f64
@@ -221,7 +224,7 @@ proptest! {
                     let taken = allowed.iter().find(|seen| seen.name == chosen);
                     prop_assert!(taken.is_some(), "{} has no room or is to be avoided", chosen);
                     prop_assert!(taken.is_some_and(|seen| free(seen) >= best - 1e-9));
-                    ledger.take(&chosen, shape);
+                    ledger.take(&chosen, &takes);
                     let load = loads.get_mut(&chosen).unwrap();
                     load.memory_mb += need;
                     load.cpu_percent += u64::from(shape.cpu_percent());

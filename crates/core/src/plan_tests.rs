@@ -11,6 +11,7 @@ use crate::world::*;
 use std::collections::BTreeMap;
 
 mod absent;
+mod caps;
 mod faulty;
 mod found;
 mod heard;
@@ -90,6 +91,7 @@ fn world() -> World {
             name: host(h),
             cpu_percent: 200,
             memory_mb: 300,
+            gpus: None,
             usable: true,
             load: None,
         })

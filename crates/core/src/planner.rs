@@ -8,7 +8,8 @@ use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::note::Subject;
 use crate::place::Ledger;
 use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
-use crate::view::{JobsOn, ProviderView, REASON_PREFIX, VmState};
+use crate::resources::Resources;
+use crate::view::{JobsOn, ProviderView, REASON_PREFIX, Shape, VmState};
 use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -89,6 +90,9 @@ pub(crate) struct Planner<'a> {
     /// Creations that the caps still allow.
     starts_left: usize,
     total_left: usize,
+    /// Whether there are more VMs than may be: found ones, beside those that a restored journal thinks are on
+    /// their way.
+    over_cap: bool,
     /// Which of a node's VMs the provider shows alive, once somebody asks.
     live: OnceCell<HashMap<&'a NodeName, Vec<Generation>>>,
     /// What the provider shows alive, once somebody asks.
@@ -105,6 +109,7 @@ impl<'a> Planner<'a> {
     pub fn new(world: &'a World, provider: &'a ProviderView) -> Self {
         let vms = || world.records.values().filter_map(|record| record.vm.as_ref());
         let starting = vms().filter(|vm| vm.phase.is_starting()).count();
+        let all = vms().count() + world.strays.len();
         let mut starts_left = world.policy.max_starting.saturating_sub(starting);
         if let Some(opened) = world.breaker.opened {
             // Half open after the pause: one try, which closes it or opens it anew.
@@ -118,10 +123,8 @@ impl<'a> Planner<'a> {
             shown: OnceCell::new(),
             ledger: None,
             starts_left,
-            total_left: world
-                .policy
-                .max_vms
-                .saturating_sub(vms().count() + world.strays.len()),
+            total_left: world.policy.max_vms.saturating_sub(all),
+            over_cap: all > world.policy.max_vms,
             jobs: OnceCell::new(),
             served: BTreeSet::new(),
             placed: BTreeSet::new(),
@@ -132,6 +135,11 @@ impl<'a> Planner<'a> {
     fn ledger(&mut self) -> &mut Ledger {
         self.ledger
             .get_or_insert_with(|| Ledger::new(self.world, self.provider))
+    }
+
+    /// What a VM of this shape takes from its host.
+    fn takes(&self, shape: &Shape) -> Resources {
+        Resources::of_shape(shape, &self.world.policy)
     }
 
     fn step(&mut self, action: Action, why: impl Into<String>) {

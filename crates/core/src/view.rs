@@ -37,6 +37,12 @@ impl Shape {
         let tables = self.memory_mb.saturating_sub(SMALL_GUEST_MB) / PAGE_TABLE_PART;
         self.memory_mb.saturating_add(overhead_mb).saturating_add(tables)
     }
+
+    /// Core share that a VM of this shape takes, in percent of a core.
+    #[must_use]
+    pub fn cpu_percent(&self) -> u32 {
+        self.cpus.saturating_mul(self.share_percent)
+    }
 }
 
 /// What a VM is to be.
@@ -83,6 +89,8 @@ pub struct HostView {
     pub cpu_percent: u32,
     /// Memory that VMs may use in all, in MiB.
     pub memory_mb: u64,
+    /// GPUs, if the provider knows of them; else VMs with GPUs go wherever the rest fits.
+    pub gpus: Option<u32>,
     /// Whether new VMs may be placed there now.
     pub usable: bool,
     /// What is there of everybody, where others use it too and the provider knows.

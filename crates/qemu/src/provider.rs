@@ -271,6 +271,7 @@ impl Inner {
             name: host.name.clone(),
             cpu_percent: host.cpus * 100,
             memory_mb: host.memory_mb,
+            gpus: None,
             usable: true,
             load: None,
         };

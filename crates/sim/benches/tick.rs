@@ -68,6 +68,7 @@ impl Day {
                 name: host(i),
                 cpu_percent: 40_000,
                 memory_mb: 110 * (MEMORY_MB + OVERHEAD_MB),
+                gpus: None,
                 usable: true,
                 load: None,
             })

@@ -131,6 +131,7 @@ impl Sim {
                 name: HostName::new(&format!("h{i}")).expect("a host's name"),
                 cpu_percent: 6400,
                 memory_mb,
+                gpus: None,
                 usable: true,
                 load: None,
             })

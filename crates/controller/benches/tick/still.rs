@@ -19,6 +19,7 @@ impl Still {
                 name: host(i)?,
                 cpu_percent: 6400,
                 memory_mb: 256_000,
+                gpus: None,
                 usable: true,
                 load: None,
             });

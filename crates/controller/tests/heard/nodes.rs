@@ -108,6 +108,7 @@ impl Provider for Nodes {
             name: HostName::new("a").unwrap(),
             cpu_percent: 100_000,
             memory_mb: 1 << 20,
+            gpus: None,
             usable: true,
             load: None,
         };

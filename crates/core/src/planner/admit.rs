@@ -360,7 +360,8 @@ impl<'a> Planner<'a> {
             // The most nodes have the smallest VMs.
             let vms = wanted.vms(wanted.best);
             let largest = vms.largest();
-            match largest.map(|shape| self.ledger().choose(shape, &BTreeSet::new())) {
+            let need = largest.map(|shape| self.takes(shape));
+            match need.map(|need| self.ledger().choose(&need, &BTreeSet::new())) {
                 Some(Err(no_room)) => (no_room.to_string(), no_room.fits_empty),
                 Some(Ok(_)) | None => ("not all of its VMs fit beside each other".to_owned(), true),
             }

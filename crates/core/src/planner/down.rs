@@ -100,9 +100,10 @@ impl Planner<'_> {
             // Whether a job has room is asked for each job, not for the nodes that it could get.
             return self.step(Action::Node(node.clone(), NodeVerb::Return), "its pause is over");
         }
-        match self.ledger().choose(&spec.shape, &BTreeSet::new()) {
+        let need = self.takes(&spec.shape);
+        match self.ledger().choose(&need, &BTreeSet::new()) {
             Ok(host) => {
-                self.ledger().take(&host, &spec.shape);
+                self.ledger().take(&host, &need);
                 self.total_left -= 1;
                 self.step(
                     Action::Node(node.clone(), NodeVerb::Return),

@@ -110,11 +110,12 @@ impl<'a> Planner<'a> {
         let mut ledger = self.ledger().clone();
         let mut fitting = 0;
         for (shape, count) in vms.sizes() {
+            let need = self.takes(shape);
             for _ in 0..*count {
-                let Ok(host) = ledger.choose(shape, &BTreeSet::new()) else {
+                let Ok(host) = ledger.choose(&need, &BTreeSet::new()) else {
                     return Err(fitting);
                 };
-                ledger.take(&host, shape);
+                ledger.take(&host, &need);
                 fitting += 1;
             }
         }

@@ -8,6 +8,7 @@ use crate::note::Subject;
 use crate::options::{VmOptions, put_back_comment};
 use crate::place::NoRoom;
 use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, Step, VmVerb};
+use crate::resources::Resources;
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
 use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, VmRecord, Wish};
 use std::cell::LazyCell;
@@ -249,9 +250,10 @@ impl<'a> Planner<'a> {
         let mut ledger = self.ledger().clone();
         let mut hosts = Vec::with_capacity(nodes.len());
         for ((_, _, record), spec) in nodes.iter().zip(specs) {
-            let elsewhere = ledger.choose(&spec.shape, &record.trouble.avoid);
-            let host = elsewhere.or_else(|_| ledger.choose(&spec.shape, &BTreeSet::new()))?;
-            ledger.take(&host, &spec.shape);
+            let need = Resources::of_spec(spec, &self.world.policy);
+            let elsewhere = ledger.choose(&need, &record.trouble.avoid);
+            let host = elsewhere.or_else(|_| ledger.choose(&need, &BTreeSet::new()))?;
+            ledger.take(&host, &need);
             hosts.push(host);
         }
         self.ledger = Some(ledger);

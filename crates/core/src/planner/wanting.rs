@@ -20,7 +20,8 @@ impl Planner<'_> {
             return self.give_up_for_now(node, why, "no VM can be made for it until that is mended");
         }
         let avoid = &record.trouble.avoid;
-        let elsewhere = self.ledger().choose(&spec.shape, avoid);
+        let need = self.takes(&spec.shape);
+        let elsewhere = self.ledger().choose(&need, avoid);
         if self.waits_after_failure(node, &record.trouble, elsewhere.is_ok()) {
             return;
         }
@@ -37,7 +38,7 @@ impl Planner<'_> {
             return self.held_by_caps(node, patient);
         }
         let choice = match elsewhere {
-            Err(_) if !avoid.is_empty() => self.ledger().choose(&spec.shape, &BTreeSet::new()),
+            Err(_) if !avoid.is_empty() => self.ledger().choose(&need, &BTreeSet::new()),
             choice => choice,
         };
         match choice {
@@ -92,7 +93,8 @@ impl Planner<'_> {
 
     /// Makes a node's next VM on this host.
     fn create(&mut self, node: &NodeName, record: &NodeRecord, spec: &NodeSpec, host: HostName) {
-        self.ledger().take(&host, &spec.shape);
+        let takes = self.takes(&spec.shape);
+        self.ledger().take(&host, &takes);
         self.starts_left -= 1;
         self.total_left -= 1;
         let tag = self.world.tag(node, record.generation.next());

@@ -134,6 +134,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             name,
             cpu_percent: u32::try_from(cpu_left).unwrap_or(u32::MAX),
             memory_mb: host.max_memory_mb.saturating_sub(others_memory),
+            gpus: None,
             usable: by_us && host.state.takes_vms(),
             load: Some(Load {
                 cpu_percent: host.load.map(|(cpu, _)| cpu),
@@ -151,6 +152,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             cpu_percent: u32::MAX,
             // More than there is, and far from where sums overflow.
             memory_mb: u64::from(u32::MAX) * 1024,
+            gpus: None,
             usable: true,
             load: None,
         });
