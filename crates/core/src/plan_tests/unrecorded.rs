@@ -142,3 +142,68 @@ fn a_job_starts_unmarked_only_when_this_controller_has_tried_to_mark_its_node() 
     w.look(|_| {});
     assert_eq!(w.prolog(JobId(1), Time(5)), Some(crate::prolog::Verdict::Start));
 }
+
+/// A guest that cannot be told to start slurmd: each try is a step about its node.
+#[test]
+fn a_vm_that_nobody_asked_for_is_ended_though_its_slurmd_is_started_again_and_again() {
+    let mut w = world();
+    w.policy.guests_wait = true;
+    w.see_node("n0", running());
+    let vms = [w.shown("n0", 1, VmState::Booting)];
+    w.see(vms.to_vec());
+    assert_eq!(kinds(&w.tick()), ["start-slurmd"]);
+    w.busy.clear();
+    let down = by("ResumeTimeout reached", Whose::ResumeTimeout);
+    w.see_node(
+        "n0",
+        slurm_node(BaseState::Down, NodeFlags::default(), Some(down)),
+    );
+    w.watch(w.policy.orphan_grace, &vms);
+    w.look(|_| {});
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+}
+
+/// An order that a newer job speaks against ends no VM; one that is silent by then must not keep the job for ever.
+#[test]
+fn a_job_on_a_silent_vm_that_was_ordered_away_does_not_hang() {
+    let mut w = world();
+    w.up("n0");
+    w.down("n0");
+    w.submit(SlurmJob {
+        state: JobState::Running,
+        start: Some(w.now),
+        nodes: vec![node("n0")],
+        ..SlurmJob::new(JobId(3))
+    });
+    assert_eq!(w.tick(), [], "the job is newer than the order");
+    let silent = slurm_node(
+        BaseState::Allocated,
+        NodeFlags {
+            not_responding: true,
+            ..NodeFlags::default()
+        },
+        None,
+    );
+    let vms = [w.shown("n0", 1, VmState::Ready)];
+    w.see_node("n0", silent.clone());
+    w.watch(w.policy.silence_grace, &vms);
+    assert_eq!(w.tick(), [], "not yet");
+    w.pass(Millis::secs(2));
+    w.see_node("n0", silent);
+    assert_eq!(kinds(&w.tick()), ["down"]);
+}
+
+/// A restored journal has one VM on its way, and another was found: both would be more than may be.
+#[test]
+fn a_creation_is_not_asked_again_while_there_are_too_many_vms() {
+    let mut w = world();
+    w.policy.max_vms = 1;
+    w.ask_up("n0");
+    assert_eq!(kinds(&w.tick()), ["create"]);
+    w.busy.clear();
+    let mut found = w.clone();
+    found.see(vec![w.shown("n1", 1, VmState::Ready)]);
+    assert!(found.records[&node("n1")].vm.is_some());
+    assert_eq!(found.tick(), []);
+    assert_eq!(kinds(&w.tick()), ["create"], "else it is");
+}

@@ -11,6 +11,9 @@ use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish};
 
 impl Planner<'_> {
     pub(super) fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, wish: Wish) {
+        if wish == Wish::Unasked && self.is_orphan(node, vm) {
+            return self.destroy(node, vm, Cause::Orphan);
+        }
         match &vm.phase {
             Phase::Destroying { .. } if vm.phase.was_ended_by_us() && self.may_have_registered(node) => {
                 self.hold(node, "its VM was being ended, but Slurm may be using it by now");
@@ -81,6 +84,11 @@ impl Planner<'_> {
         }
         let since = ordered_at(record.wish, vm);
         match newer_than_order(self.world, self.jobs_on_nodes(), node, since) {
+            Some(_) if self.world.is_unbacked(node) && record.down.is_none() => self.give_up_for_now(
+                node,
+                &format!("VM {node}.{} was ordered away and is silent", vm.generation),
+                "Slurm has given the node to a job since, which would hang there",
+            ),
             Some(newer) => self.not_ended(node, vm, newer),
             None => self.destroy(node, vm, Cause::Ordered),
         }
@@ -160,28 +168,26 @@ impl Planner<'_> {
         })
     }
 
+    /// Whether a VM that was found without an order has been of no use for long.
+    fn is_orphan(&self, node: &NodeName, vm: &VmRecord) -> bool {
+        let ends = matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. });
+        let idle_long = self.world.now.since(vm.since) >= self.world.policy.orphan_grace;
+        !ends && idle_long && self.surely_unused(node)
+    }
+
     /// A VM found without an order: kept while it may run a job.
     fn unasked(&mut self, node: &NodeName, vm: &VmRecord) {
-        if self
-            .plan
-            .steps
-            .last()
-            .is_some_and(|step| step.action.node() == Some(node))
-        {
+        let last = self.plan.steps.last();
+        if last.is_some_and(|step| step.action.node() == Some(node)) {
             return;
         }
-        let idle_long = self.world.now.since(vm.since) >= self.world.policy.orphan_grace;
-        if self.surely_unused(node) && idle_long {
-            self.destroy(node, vm, Cause::Orphan);
-        } else {
-            self.hold(
-                node,
-                format!(
-                    "VM {node}.{} was not asked for as far as we know: kept while Slurm may use it",
-                    vm.generation
-                ),
-            );
-        }
+        self.hold(
+            node,
+            format!(
+                "VM {node}.{} was not asked for as far as we know: kept while Slurm may use it",
+                vm.generation
+            ),
+        );
     }
 
     /// "Asked" is recorded, but no answer came (we were killed, or the call was lost).
@@ -201,6 +207,11 @@ impl Planner<'_> {
                 node,
                 format!("VM {node}.{} waits until VM {node}.{twin} is gone", vm.generation),
             );
+        }
+        if self.over_cap {
+            let most = self.world.policy.max_vms;
+            let text = format!("its VM's creation waits: there are more than {most} VMs (limits.max_vms)");
+            return self.hold(node, text);
         }
         let tag = self.world.tag(node, vm.generation);
         self.step(
