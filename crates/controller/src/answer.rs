@@ -78,16 +78,16 @@ impl<P: Provider> Owner<P> {
         for record in self.configured().map(|(_, record)| record) {
             *nodes_by_state.entry(state_word(record).to_owned()).or_default() += 1;
         }
-        let breaker = &self.rounds.world.breaker;
+        let breaker = &self.rounds.world().breaker;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster: self.rounds.world.cluster.to_string(),
+            cluster: self.rounds.world().cluster.to_string(),
             provider: self.provider.name().to_owned(),
             provider_notes: self.provider_notes.clone(),
             preparing: self.readiness.why_not().map(str::to_owned),
             unstored: self.unstored.as_ref().map(|(why, _)| why.clone()),
             started: self.started.0,
-            now: self.rounds.world.now.0,
+            now: self.rounds.world().now.0,
             slurm: self.slurm_look.clone(),
             vms: self.provider_look.clone(),
             breaker: breaker.opened.map(|_| {
@@ -99,29 +99,29 @@ impl<P: Provider> Owner<P> {
             nodes_by_state,
             vm_count: self
                 .rounds
-                .world
+                .world()
                 .records
                 .values()
                 .filter(|record| record.vm.is_some())
                 .count()
-                + self.rounds.world.strays.len(),
+                + self.rounds.world().strays.len(),
             pending_intents: self.spool.pending(),
         }
     }
 
     fn configured(&self) -> impl Iterator<Item = (&NodeName, &NodeRecord)> {
         self.rounds
-            .world
+            .world()
             .records
             .iter()
-            .filter(|(node, _)| self.rounds.world.specs.contains_key(*node))
+            .filter(|(node, _)| self.rounds.world().specs.contains_key(*node))
     }
 
     fn nodes(&self) -> Vec<Node> {
         let mut jobs_on: HashMap<&NodeName, Vec<u32>> = HashMap::new();
         for job in self
             .rounds
-            .world
+            .world()
             .slurm
             .iter()
             .flat_map(|slurm| slurm.jobs.values())
@@ -132,10 +132,10 @@ impl<P: Provider> Owner<P> {
         }
         self.configured()
             .filter_map(|(name, record)| {
-                let spec = self.rounds.world.specs.get(name)?;
+                let spec = self.rounds.world().specs.get(name)?;
                 let seen = self
                     .rounds
-                    .world
+                    .world()
                     .slurm
                     .as_ref()
                     .and_then(|slurm| slurm.nodes.get(name));
@@ -170,14 +170,14 @@ impl<P: Provider> Owner<P> {
     fn vms(&self) -> Vec<Vm> {
         let shown: HashMap<&VmId, &VmView> = self
             .rounds
-            .world
+            .world()
             .provider
             .iter()
             .flat_map(|view| &view.vms)
             .map(|vm| (&vm.id, vm))
             .collect();
         let mut vms: Vec<Vm> = Vec::new();
-        for (node, record) in &self.rounds.world.records {
+        for (node, record) in &self.rounds.world().records {
             let Some(vm) = &record.vm else { continue };
             let seen = vm.id.as_ref().and_then(|id| shown.get(id));
             vms.push(Vm {
@@ -191,20 +191,20 @@ impl<P: Provider> Owner<P> {
                 state: vm.phase.word().to_owned(),
                 memory_mb: seen.map_or(0, |seen| seen.memory_mb),
                 cpu_percent: seen.map_or(0, |seen| seen.cpu_percent),
-                mode: mode_word(self.rounds.world.is_job_mode(node)),
+                mode: mode_word(self.rounds.world().is_job_mode(node)),
                 job: vm.spec.as_ref().and_then(|spec| spec.job).map(|job| job.0),
                 asked: Some(vm.asked.0),
                 note: match (vm.missing_since, vm.kept) {
                     (Some(_), _) => Some("the provider does not show it now".to_owned()),
                     (None, Some(until)) => Some(format!(
                         "its job has failed, and it is kept for {} more",
-                        Millis::secs(until.since(self.rounds.world.now).0 / 1000)
+                        Millis::secs(until.since(self.rounds.world().now).0 / 1000)
                     )),
                     (None, None) => None,
                 },
             });
         }
-        for (id, first) in &self.rounds.world.strays {
+        for (id, first) in &self.rounds.world().strays {
             let Some((seen, tag)) = shown.get(id).and_then(|seen| Some((seen, seen.tag.as_ref()?))) else {
                 continue;
             };
@@ -216,12 +216,12 @@ impl<P: Provider> Owner<P> {
                 state: "stray".to_owned(),
                 memory_mb: seen.memory_mb,
                 cpu_percent: seen.cpu_percent,
-                mode: mode_word(self.rounds.world.is_job_mode(&tag.node)),
+                mode: mode_word(self.rounds.world().is_job_mode(&tag.node)),
                 job: None,
                 asked: None,
                 note: Some(format!(
                     "backs no node, seen so for {}",
-                    self.rounds.world.now.since(*first)
+                    self.rounds.world().now.since(*first)
                 )),
             });
         }
@@ -229,7 +229,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn hosts(&self) -> Vec<Host> {
-        let Some(view) = &self.rounds.world.provider else {
+        let Some(view) = &self.rounds.world().provider else {
             return Vec::new();
         };
         let mut hosts: Vec<Host> = view
@@ -260,7 +260,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn jobs(&self) -> Vec<Job> {
-        let Some(slurm) = &self.rounds.world.slurm else {
+        let Some(slurm) = &self.rounds.world().slurm else {
             return Vec::new();
         };
         let up = |node: &&NodeName| slurm.nodes.get(*node).is_some_and(SlurmNode::is_up);
@@ -289,7 +289,7 @@ impl<P: Provider> Owner<P> {
 
     fn plan_view(&self) -> PlanView {
         let plan = self.rounds.plan(self.readiness.why_not());
-        let (good, refused) = lint(&self.rounds.world, &plan);
+        let (good, refused) = lint(self.rounds.world(), &plan);
         let line = |subject: &Subject, what: String, why: &str| PlanLine {
             subject: subject.to_string(),
             what,
@@ -320,12 +320,12 @@ impl<P: Provider> Owner<P> {
             return self.explain_job(record);
         }
         let (node_name, generation) = match name.rsplit_once('.') {
-            Some((node, generation)) if !self.rounds.world.records.contains_key(name) => {
+            Some((node, generation)) if !self.rounds.world().records.contains_key(name) => {
                 (node, generation.parse::<u64>().ok())
             }
             Some(_) | None => (name, None),
         };
-        let Some((node, record)) = self.rounds.world.records.get_key_value(node_name) else {
+        let Some((node, record)) = self.rounds.world().records.get_key_value(node_name) else {
             return Err(ApiError::NotFound(format!(
                 "{name} is no node, VM or job known here; `thiao nodes`, `thiao vms` and `thiao jobs` list them"
             )));
@@ -374,10 +374,10 @@ impl<P: Provider> Owner<P> {
             Wish::Unasked => "nobody has asked for it yet".to_owned(),
             Wish::Early { since } => format!(
                 "a job has had it for {}, and Slurm asks for it next",
-                self.rounds.world.now.since(since)
+                self.rounds.world().now.since(since)
             ),
-            Wish::Up { since } => format!("asked to be up for {}", self.rounds.world.now.since(since)),
-            Wish::Down { since } => format!("asked to be down for {}", self.rounds.world.now.since(since)),
+            Wish::Up { since } => format!("asked to be up for {}", self.rounds.world().now.since(since)),
+            Wish::Down { since } => format!("asked to be down for {}", self.rounds.world().now.since(since)),
         }];
         if let Some(vm) = &record.vm {
             let on = vm
@@ -389,11 +389,11 @@ impl<P: Provider> Owner<P> {
                 "VM {node}.{}{on} is {} for {}",
                 vm.generation,
                 vm.phase.word(),
-                self.rounds.world.now.since(vm.since)
+                self.rounds.world().now.since(vm.since)
             ));
         }
-        lines.push(in_slurm(self.rounds.world.slurm.as_ref(), node));
-        if let Some(why) = self.rounds.world.faults.get(node) {
+        lines.push(in_slurm(self.rounds.world().slurm.as_ref(), node));
+        if let Some(why) = self.rounds.world().faults.get(node) {
             lines.push(format!("no VM can be made for it: {why}"));
         }
         if record.trouble.failures > 0 {
@@ -413,7 +413,7 @@ impl<P: Provider> Owner<P> {
                 .filter(|held| held.subject == subject || held.subject == Subject::Provider)
                 .map(|held| held.why.clone()),
         );
-        if self.rounds.world.busy.contains(node) {
+        if self.rounds.world().busy.contains(node) {
             lines.push("an action on it is under way".to_owned());
         }
         lines
@@ -422,7 +422,7 @@ impl<P: Provider> Owner<P> {
     fn explain_job(&self, id: JobId) -> Result<Explanation, ApiError> {
         let job = self
             .rounds
-            .world
+            .world()
             .slurm
             .as_ref()
             .and_then(|slurm| slurm.jobs.get(&id));
@@ -441,7 +441,7 @@ impl<P: Provider> Owner<P> {
                 }
                 for node in &job.nodes {
                     subjects.extend([format!("node {node}"), format!("vm {node}.*")]);
-                    if let Some(record) = self.rounds.world.records.get(node) {
+                    if let Some(record) = self.rounds.world().records.get(node) {
                         now.push(format!("{node}: {}", self.node_lines(node, record).join("; ")));
                     }
                 }

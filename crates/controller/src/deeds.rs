@@ -13,7 +13,7 @@ impl<P: Provider> Owner<P> {
     /// Sees to it that Slurm has the gate at which jobs wait for room: without it one job at a
     /// time would pass, and find no room.
     pub(super) fn ensure_gate(&self) {
-        if self.rounds.world.job_partitions.is_empty() {
+        if self.rounds.world().job_partitions.is_empty() {
             return;
         }
         let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
@@ -33,7 +33,7 @@ impl<P: Provider> Owner<P> {
 
     /// Asks how often Slurm's scheduler looks at jobs: room is held for them as long.
     pub(super) fn ask_of_scheduler(&self) {
-        if self.rounds.world.job_partitions.is_empty() {
+        if self.rounds.world().job_partitions.is_empty() {
             return;
         }
         let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
@@ -49,7 +49,7 @@ impl<P: Provider> Owner<P> {
 
     /// Lets jobs of job mode be seen as soon as they are submitted.
     pub(super) fn hear_of_jobs(&self) {
-        if self.rounds.world.job_partitions.is_empty() {
+        if self.rounds.world().job_partitions.is_empty() {
             return;
         }
         let file = self.config.submitted_file();
@@ -65,7 +65,7 @@ impl<P: Provider> Owner<P> {
                 self.job_waits.insert(job, held.why.clone());
             }
         }
-        if let Some(slurm) = &self.rounds.world.slurm {
+        if let Some(slurm) = &self.rounds.world().slurm {
             let waits = |state: &JobState| matches!(state, JobState::Pending | JobState::Configuring);
             self.job_waits
                 .retain(|job, _| slurm.jobs.get(job).is_some_and(|job| waits(&job.state)));
@@ -82,14 +82,14 @@ impl<P: Provider> Owner<P> {
         for job in jobs {
             let vms = self
                 .store
-                .vms_of_job(job, self.rounds.world.now)
+                .vms_of_job(job, self.rounds.world().now)
                 .unwrap_or_default();
             if vms.is_empty() {
                 continue; // its nodes are of the other mode
             }
             let seen = self
                 .rounds
-                .world
+                .world()
                 .slurm
                 .as_ref()
                 .and_then(|slurm| slurm.jobs.get(&job));

@@ -9,7 +9,7 @@ use crate::intake::{self, Spool};
 use crate::look::{self, Pace};
 use crate::provider::{Prepared, Provider, ProviderError, chain, keep_to_one};
 use crate::start::Start;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixDatagram as StdDatagram;
@@ -145,9 +145,9 @@ impl<P: Provider> Owner<P> {
         world.job_partitions = config.job_partitions();
         world.option_rules.clone_from(&config.job.options);
         let mut rounds = Rounds::open(&mut store, world)?;
-        keep_to_one(&mut store, &rounds.world.records, provider.name())?;
+        keep_to_one(&mut store, &rounds.world().records, provider.name())?;
         let text = format!("started, version {}", env!("CARGO_PKG_VERSION"));
-        rounds.notes.push(Note::new(Subject::Controller, "started", text));
+        rounds.tell(Note::new(Subject::Controller, "started", text));
         let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes).with_context(|| {
             let dir = config.state_dir.display();
             format!("the spool in {dir} cannot be made. {}", crate::DISK_ADVICE)
@@ -312,14 +312,14 @@ impl<P: Provider> Owner<P> {
         };
         let options = Arc::new(options);
         if self.sees_all() {
-            self.executor.wait(addresses::waiting(&self.rounds.world));
+            self.executor.wait(addresses::waiting(self.rounds.world()));
         }
         self.executor.execute(steps, &options);
         self.set_pace();
     }
 
     fn remember_left_nodes(&self) {
-        let World { records, specs, .. } = &self.rounds.world;
+        let World { records, specs, .. } = self.rounds.world();
         let left = records.keys().filter(|node| !specs.contains_key(*node));
         // Every configured node has a record.
         let left = (records.len() > specs.len()).then(|| left.cloned().collect());
@@ -330,7 +330,7 @@ impl<P: Provider> Owner<P> {
     fn options_of_jobs(&self) -> BTreeMap<JobId, VmOptions> {
         let jobs = self
             .rounds
-            .world
+            .world()
             .slurm
             .iter()
             .flat_map(|slurm| slurm.jobs.values());
@@ -343,7 +343,7 @@ impl<P: Provider> Owner<P> {
 
     /// Whether plans rest on whole views of both sides.
     fn sees_all(&self) -> bool {
-        let world = &self.rounds.world;
+        let world = self.rounds.world();
         self.readiness.why_not().is_none() && world.slurm.is_some() && world.provider.is_some()
     }
 
@@ -374,8 +374,14 @@ impl<P: Provider> Owner<P> {
     /// Stores what is new, with the steps that begin; none if it could not be.
     fn save(&mut self, steps: Vec<(i64, Step)>) -> Option<Vec<(i64, Step)>> {
         self.tell();
-        match self.rounds.keep(&mut self.store, steps) {
-            Ok(steps) => {
+        let kept = self.rounds.keep(&mut self.store, steps);
+        self.stored(kept)
+    }
+
+    /// What comes after something was stored, or could not be.
+    fn stored<T>(&mut self, kept: Result<T, StoreError>) -> Option<T> {
+        match kept {
+            Ok(kept) => {
                 if self.unstored.take().is_some() {
                     self.note(Note::new(
                         Subject::Controller,
@@ -384,7 +390,7 @@ impl<P: Provider> Owner<P> {
                     ));
                 }
                 self.save_clock();
-                let now = self.rounds.world.now;
+                let now = self.rounds.world().now;
                 if now.since(self.pruned) > Millis::secs(3600) {
                     self.pruned = now;
                     let keep = millis(self.config.timing.events_keep);
@@ -392,10 +398,10 @@ impl<P: Provider> Owner<P> {
                         tracing::warn!(%error, "old events could not be removed");
                     }
                 }
-                Some(steps)
+                Some(kept)
             }
             Err(error) => {
-                let (error, now) = (error.to_string(), self.rounds.world.now);
+                let (error, now) = (error.to_string(), self.rounds.world().now);
                 let told = self.unstored.take();
                 let again = told.filter(|(_, at)| now.since(*at) < Millis::secs(60));
                 if again.is_none() {
@@ -422,7 +428,7 @@ impl<P: Provider> Owner<P> {
     pub(super) fn set_pace(&self) {
         let moving = self
             .rounds
-            .world
+            .world()
             .records
             .values()
             .any(|record| match (&record.vm, record.wish) {
@@ -432,18 +438,18 @@ impl<P: Provider> Owner<P> {
             });
         let registering = self
             .rounds
-            .world
+            .world()
             .records
             .values()
             .filter_map(|record| record.vm.as_ref())
-            .any(|vm| vm.phase == Phase::Ready && self.rounds.world.now.since(vm.since) < REGISTERS_WITHIN);
-        let waiting = self.rounds.world.jobs.values();
+            .any(|vm| vm.phase == Phase::Ready && self.rounds.world().now.since(vm.since) < REGISTERS_WITHIN);
+        let waiting = self.rounds.world().jobs.values();
         let waiting = waiting
             .into_iter()
             .any(|job| job.waits.is_some() || job.admitted.is_some());
         // Slurm may show a job's nodes a moment after it has run the job's prolog.
         let new =
-            |(_, since, _): &(JobId, Time, Reply<()>)| self.rounds.world.now.since(*since) < SHOWN_WITHIN;
+            |(_, since, _): &(JobId, Time, Reply<()>)| self.rounds.world().now.since(*since) < SHOWN_WITHIN;
         let pace = match (
             registering || self.waiters.iter().any(new),
             moving || waiting || !self.waiters.is_empty(),
@@ -460,7 +466,7 @@ impl<P: Provider> Owner<P> {
     /// Keeps a note for the store; the same one again within a minute is dropped.
     pub(super) fn note(&mut self, note: Note) {
         let key = (note.subject.clone(), note.kind);
-        let now = self.rounds.world.now;
+        let now = self.rounds.world().now;
         let repeated = self
             .said
             .get(&key)
@@ -471,13 +477,13 @@ impl<P: Provider> Owner<P> {
         if self.said.len() > 100_000 {
             self.said.clear();
         }
-        tracing::info!(subject = %note.subject, kind = note.kind, "{}", note.text);
+        logged(&note);
         self.said.insert(key, (note.text.clone(), now));
         let uid = match &note.subject {
             // Somebody's job: unknown whose is root's to see.
             Subject::Job(id) => Some(
                 self.rounds
-                    .world
+                    .world()
                     .slurm
                     .as_ref()
                     .and_then(|slurm| slurm.jobs.get(id))
@@ -490,12 +496,12 @@ impl<P: Provider> Owner<P> {
             | Subject::Provider
             | Subject::Controller => None,
         };
-        self.rounds.entry.notes.push((note, uid));
+        self.rounds.note(note, uid);
     }
 
     /// Has people told what the rounds say.
     pub(super) fn tell(&mut self) {
-        let notes = std::mem::take(&mut self.rounds.notes);
+        let notes = self.rounds.take_notes();
         self.note_all(notes);
     }
 
@@ -509,31 +515,21 @@ impl<P: Provider> Owner<P> {
     pub(super) fn order_now(&mut self, nodes: &[NodeName], order: &Order) -> Result<(), ApiError> {
         self.rounds.wake(self.clock.now());
         self.tell();
-        let before: Vec<_> = nodes
-            .iter()
-            .map(|node| (node.clone(), self.rounds.world.records.get(node).cloned()))
-            .collect();
-        let notes = self.rounds.entry.notes.len();
-        for node in nodes {
-            let note = self.rounds.world.order(node, order, self.rounds.world.now);
-            self.note(note);
-        }
-        if self.save(Vec::new()).is_some() {
+        let kept = self.rounds.order_now(&mut self.store, nodes, order);
+        if let Some(notes) = self.stored(kept) {
+            notes.iter().for_each(logged);
             return Ok(());
-        }
-        // Whoever is told that it failed does not expect it to be followed later.
-        self.rounds.entry.notes.truncate(notes);
-        for (node, record) in before {
-            match record {
-                Some(record) => self.rounds.world.records.insert(node, record),
-                None => self.rounds.world.records.remove(&node),
-            };
         }
         let why = self.unstored.as_ref().map_or("see the log", |(why, _)| why);
         Err(ApiError::Unavailable(format!(
             "the order could not be stored, and is not followed: {why}"
         )))
     }
+}
+
+/// For who reads the log.
+fn logged(note: &Note) {
+    tracing::info!(subject = %note.subject, kind = note.kind, "{}", note.text);
 }
 
 /// Slurm tells by the machine's clock when jobs started; orders are remembered by ours.

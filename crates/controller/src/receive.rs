@@ -27,7 +27,7 @@ impl<P: Provider> Owner<P> {
             Message::Provider(began, Ok(view)) => {
                 self.recovered(Subject::Provider, began);
                 self.rounds.saw_provider(view, began);
-                if self.rounds.notes.iter().any(|note| note.kind == "vm-ready") {
+                if self.rounds.notes().iter().any(|note| note.kind == "vm-ready") {
                     self.slurm_changed.notify_one();
                 }
             }
@@ -39,7 +39,7 @@ impl<P: Provider> Owner<P> {
             Message::Finished(finished) => self.finished(finished),
             Message::SchedulingPass(pass) => {
                 let ms = u64::try_from(pass.as_millis()).unwrap_or(u64::MAX);
-                self.rounds.world.scheduling_pass = Millis(ms);
+                self.rounds.schedules_within(Millis(ms));
             }
             Message::Note(note) => self.note(note),
             Message::Progress(what) => {
@@ -50,7 +50,7 @@ impl<P: Provider> Owner<P> {
             Message::Prepared(Err(error)) => {
                 let text = format!(
                     "cannot make VMs: {error}; tried again in {}",
-                    self.rounds.world.policy.breaker_pause
+                    self.rounds.world().policy.breaker_pause
                 );
                 self.note(Note::new(Subject::Provider, "not-prepared", text.clone()));
                 self.readiness = Readiness::Preparing(text);
@@ -68,7 +68,7 @@ impl<P: Provider> Owner<P> {
         for (node, why) in &faults {
             alike.entry(why).or_default().push(node);
         }
-        let again = self.rounds.world.policy.breaker_pause;
+        let again = self.rounds.world().policy.breaker_pause;
         for (why, nodes) in alike {
             let text = format!(
                 "no VM can be made for {}: {why}; tried again every {again}",
@@ -80,7 +80,7 @@ impl<P: Provider> Owner<P> {
         if !faults.is_empty() {
             self.prepare_again_later();
         }
-        self.rounds.world.faults = faults;
+        self.rounds.has_faults(faults);
         self.start.ready();
         self.readiness = Readiness::Ready;
     }
@@ -88,7 +88,7 @@ impl<P: Provider> Owner<P> {
     fn prepare_again_later(&self) {
         let shapes = self.config.shapes();
         let (provider, messages) = (self.provider.clone(), self.messages.0.clone());
-        let pause = duration(self.rounds.world.policy.breaker_pause);
+        let pause = duration(self.rounds.world().policy.breaker_pause);
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             let prepared = tokio::task::spawn_blocking(move || provider.prepare(&shapes, &|_| {})).await;
@@ -194,7 +194,7 @@ impl<P: Provider> Owner<P> {
     pub(super) fn see_job(&mut self, job: JobId, reply: Reply<()>) {
         let jobs = self
             .rounds
-            .world
+            .world()
             .slurm
             .iter()
             .flat_map(|slurm| slurm.jobs.values());

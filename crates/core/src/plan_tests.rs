@@ -11,6 +11,7 @@ use crate::world::*;
 use std::collections::BTreeMap;
 
 mod absent;
+mod by_hand;
 mod caps;
 mod faulty;
 mod found;

@@ -10,7 +10,7 @@
 //! The controller and the simulated world both run this; they differ in I/O and time alone.
 
 use crate::fold::Outcome;
-use crate::ids::{JobId, NodeName, Time};
+use crate::ids::{JobId, Millis, NodeName, Time};
 use crate::journal::{Begun, Entry, Journal, TakenIntent};
 use crate::lint::{Refusal, lint};
 use crate::note::{Note, Subject};
@@ -25,12 +25,11 @@ use std::collections::BTreeMap;
 /// What is known, and what of it is not on disk yet.
 #[derive(Debug)]
 pub struct Rounds {
-    /// What is known.
-    pub world: World,
+    world: World,
     /// What changed and is not kept yet.
-    pub entry: Entry,
+    entry: Entry,
     /// What people should know, not yet in the entry.
-    pub notes: Vec<Note>,
+    notes: Vec<Note>,
     next_action: i64,
     /// Nodes that wait after a failed action, until then.
     pauses: BTreeMap<NodeName, Time>,
@@ -75,6 +74,54 @@ impl Rounds {
         })
     }
 
+    /// What is known.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The same, for the faults that the simulated world plants.
+    pub fn tampered(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// What people should know, and was not asked for yet.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// The same, each once: what is to be kept of it comes back by [`Rounds::note`].
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Has people told something.
+    pub fn tell(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    /// Has a note kept; `owner`: whose job it is about, if not everybody may know it.
+    pub fn note(&mut self, note: Note, owner: Option<u32>) {
+        self.entry.notes.push((note, owner));
+    }
+
+    /// Whether there is something to keep beside the records.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.entry.is_empty()
+    }
+
+    /// Nodes for which the provider can make no VM, and why.
+    pub fn has_faults(&mut self, faults: BTreeMap<NodeName, String>) {
+        self.world.faults = faults;
+    }
+
+    /// How long Slurm's scheduler takes at the most until it has looked at every pending job.
+    pub fn schedules_within(&mut self, pass: Millis) {
+        self.world.scheduling_pass = pass;
+    }
+
     /// It is `now`.
     pub fn wake(&mut self, now: Time) {
         self.world.now = now;
@@ -100,6 +147,44 @@ impl Rounds {
         }
         self.entry.intents.push(intent);
         true
+    }
+
+    /// Takes an order that no file has: it is kept before this returns, or nothing of it holds. What people
+    /// should know of it is returned, and kept already.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn order_now<J: Journal + ?Sized>(
+        &mut self,
+        journal: &mut J,
+        nodes: &[NodeName],
+        order: &Order,
+    ) -> Result<Vec<Note>, J::Error> {
+        let record = |node: &NodeName| (node.clone(), self.world.records.get(node).cloned());
+        let records: Vec<_> = nodes.iter().map(record).collect();
+        let (jobs, breaker) = (self.world.jobs.clone(), self.world.breaker.clone());
+        let kept = self.entry.notes.len();
+        let now = self.world.now;
+        let orders = nodes.iter().map(|node| self.world.order(node, order, now));
+        let notes: Vec<Note> = orders.collect();
+        self.entry
+            .notes
+            .extend(notes.iter().map(|note| (note.clone(), None)));
+        match self.keep(journal, Vec::new()) {
+            Ok(_) => Ok(notes),
+            Err(error) => {
+                // Whoever is told that it failed does not expect it to be followed later.
+                self.entry.notes.truncate(kept);
+                (self.world.jobs, self.world.breaker) = (jobs, breaker);
+                for (node, record) in records {
+                    match record {
+                        Some(record) => self.world.records.insert(node, record),
+                        None => self.world.records.remove(&node),
+                    };
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes a whole look at Slurm that began at `began`, and says which of the prologs that

@@ -164,7 +164,7 @@ impl Controller {
         let mut disk = disk;
         let rounds = Rounds::open(&mut *disk, world.clone()).expect("an empty journal is read");
         Self {
-            kept: rounds.world.records.clone(),
+            kept: rounds.world().records.clone(),
             rounds,
             disk,
             spool: BTreeMap::new(),
@@ -190,7 +190,7 @@ impl Controller {
     /// What it knows.
     #[must_use]
     pub fn world(&self) -> &World {
-        &self.rounds.world
+        self.rounds.world()
     }
 
     /// One round at `now`, unless it is dead.
@@ -209,14 +209,14 @@ impl Controller {
         self.take_answers();
         self.take_looks(slurm, provider, faults);
         let taken = self.take_orders(&mut round);
-        Flaw::before_plan(self.flaw, &mut self.rounds.world);
+        Flaw::before_plan(self.flaw, self.rounds.tampered());
         let Decided { plan, steps, refused } = self.rounds.decide(None);
-        let steps = Flaw::decided(self.flaw, &self.rounds.world, steps);
+        let steps = Flaw::decided(self.flaw, self.rounds.world(), steps);
         let refusal = |r: &thiao_core::lint::Refusal| format!("{}: {}", r.step.action, r.why);
         round.refused.extend(refused.iter().map(refusal));
         round.unexplained = self.unexplained(&plan);
-        round.notes.append(&mut self.rounds.notes);
-        let writes = !self.rounds.entry.is_empty() || self.rounds.world.records != self.kept;
+        round.notes.append(&mut self.rounds.take_notes());
+        let writes = self.rounds.has_news() || self.rounds.world().records != self.kept;
         self.writes += u64::from(writes);
         let crash = self.crash.filter(|crash| writes && crash.write == self.writes);
         let dies = |moment| kill == Some(moment) || crash.is_some_and(|crash| crash.moment == moment);
@@ -254,7 +254,7 @@ impl Controller {
     fn keep(&mut self, steps: Vec<(i64, Step)>, faults: &Faults) -> Result<Vec<(i64, Step)>, String> {
         self.disk.set_full(faults.strikes(Fault::DiskFull));
         let steps = self.rounds.keep(&mut *self.disk, steps)?;
-        self.kept.clone_from(&self.rounds.world.records);
+        self.kept.clone_from(&self.rounds.world().records);
         self.last_kept = steps.last().map_or(self.last_kept, |(id, _)| *id);
         Ok(steps)
     }
@@ -323,28 +323,28 @@ impl Controller {
         };
         let wants = |node: &NodeName, record: &NodeRecord| {
             let up = matches!(record.wish, Wish::Early { .. } | Wish::Up { .. });
-            up && record.vm.is_none() && !self.rounds.world.busy.contains(node)
+            up && record.vm.is_none() && !self.rounds.world().busy.contains(node)
         };
         // In job mode a job's nodes are decided together: what is told of it or of one is told of all.
         let jobs = self
             .rounds
-            .world
+            .world()
             .slurm
             .iter()
             .flat_map(|slurm| slurm.jobs.values());
         let jobs: Vec<&SlurmJob> = jobs.filter(|job| !job.nodes.is_empty()).collect();
         let told_of_job = |node: &NodeName| {
             let of = jobs.iter().find(|job| job.nodes.contains(node));
-            self.rounds.world.is_job_mode(node)
+            self.rounds.world().is_job_mode(node)
                 && of.is_some_and(|job| {
                     let held = plan.held.iter().any(|held| held.subject == Subject::Job(job.id));
                     let step = plan.steps.iter().any(|step| step.action.job() == Some(job.id));
                     held || step
-                        || self.rounds.world.busy_jobs.contains(&job.id)
+                        || self.rounds.world().busy_jobs.contains(&job.id)
                         || job.nodes.iter().any(told)
                 })
         };
-        let records = self.rounds.world.records.iter();
+        let records = self.rounds.world().records.iter();
         records
             .filter(|(node, record)| wants(node, record) && !told(node) && !told_of_job(node))
             .map(|(node, _)| node.clone())
@@ -352,20 +352,20 @@ impl Controller {
     }
 
     fn take_answers(&mut self) {
-        let now = self.rounds.world.now;
+        let now = self.rounds.world().now;
         let (ended, waiting): (Vec<_>, Vec<_>) = self
             .flights
             .drain(..)
             .partition(|f| f.acts.is_none() && f.answers <= now);
         self.flights = waiting;
         for flight in ended {
-            Flaw::ended(self.flaw, &mut self.rounds.world, &flight.action, &flight.outcome);
+            Flaw::ended(self.flaw, self.rounds.tampered(), &flight.action, &flight.outcome);
             self.rounds.ended(flight.id, &flight.action, &flight.outcome);
         }
     }
 
     fn take_looks(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults) {
-        let now = self.rounds.world.now;
+        let now = self.rounds.world().now;
         if let Some(look) = self.look_slurm.take_if(|look| look.ready <= now) {
             self.slurm_sight.failed = look.view.is_none();
             match look.view {
@@ -430,7 +430,7 @@ impl Controller {
 
     /// Takes the orders from the spool; gives the names of their files.
     fn take_orders(&mut self, round: &mut Round) -> Vec<String> {
-        let now = self.rounds.world.now;
+        let now = self.rounds.world().now;
         let mut taken = Vec::new();
         let files = self.spool.iter().filter(|(_, file)| file.written <= now);
         for (name, file) in files
@@ -446,7 +446,7 @@ impl Controller {
                     match intent.and_then(|intent| Ok((nodes(&intent)?, intent))) {
                         Ok((nodes, intent)) => {
                             let order = intent.order(file.jobs);
-                            let at = Flaw::order(self.flaw, &self.rounds.world, intent.at);
+                            let at = Flaw::order(self.flaw, self.rounds.world(), intent.at);
                             self.rounds.take(intent.taken(&name), at, &nodes, &order);
                             taken.push(name);
                         }
@@ -460,7 +460,7 @@ impl Controller {
     }
 
     fn dispatch(&mut self, (id, step): &(i64, Step)) {
-        let now = self.rounds.world.now;
+        let now = self.rounds.world().now;
         let acts = now + Millis(self.rng.below(1500));
         let record = step.action.node().and_then(|node| self.world().records.get(node));
         let vm = record.and_then(|record| record.vm.as_ref()?.id.as_ref());
@@ -485,7 +485,7 @@ impl Controller {
         faults: &Faults,
     ) -> Round {
         round.killed = true;
-        let now = self.rounds.world.now;
+        let now = self.rounds.world().now;
         for mut flight in std::mem::take(&mut self.flights) {
             if flight.acts.take().is_some() && self.rng.coin() {
                 self.perform(&flight, slurm, provider, faults, now);
@@ -518,7 +518,7 @@ impl Controller {
             read.is_none_or(|read| as_kept(read) != as_kept(kept))
         });
         round.forgotten = lost.map(|(node, kept)| format!("of {node} was kept {kept:?}"));
-        self.kept.clone_from(&self.rounds.world.records);
+        self.kept.clone_from(&self.rounds.world().records);
         self.look_slurm = None;
         self.look_provider = None;
         self.slurm_sight = Sight::default();

@@ -23,13 +23,13 @@ impl<P: Provider> Owner<P> {
     ) -> Result<Accepted, ApiError> {
         let unknown: Vec<&NodeName> = nodes
             .iter()
-            .filter(|node| !self.rounds.world.specs.contains_key(*node))
+            .filter(|node| !self.rounds.world().specs.contains_key(*node))
             .collect();
         if !unknown.is_empty() {
             let names = hostlist::fold(unknown);
             return Err(ApiError::NotFound(format!(
                 "not nodes of cluster {}: {names}",
-                self.rounds.world.cluster
+                self.rounds.world().cluster
             )));
         }
         self.order_now(nodes, order)?;
@@ -41,7 +41,7 @@ impl<P: Provider> Owner<P> {
 
     /// Whether Slurm surely has no job on any of these nodes: a person who ends a job's VM says so.
     pub(super) fn without_jobs(&self, nodes: &[NodeName]) -> Result<(), ApiError> {
-        let Some(slurm) = &self.rounds.world.slurm else {
+        let Some(slurm) = &self.rounds.world().slurm else {
             return Err(ApiError::Unavailable(
                 "Slurm cannot be read now: nobody knows what jobs are there. `--force` ends the VMs with their jobs"
                     .to_owned(),
@@ -62,7 +62,7 @@ impl<P: Provider> Owner<P> {
     /// Whether an order that is given now would be older than no job: Slurm tells starts in whole seconds, and in
     /// doubt a job's VM stays.
     pub(super) fn without_new_jobs(&self, nodes: &[NodeName]) -> Result<(), ApiError> {
-        let world = &self.rounds.world;
+        let world = self.rounds.world();
         let on = world.slurm.as_ref().map_or_else(JobsOn::new, SlurmView::jobs_on);
         let newer = |node: &NodeName| match newer_than_order(world, &on, node, world.now)? {
             Newer::Job(job) => Some((node.clone(), job)),

@@ -25,7 +25,7 @@ const NOT_READ: &str = "Slurm cannot be read now, so it is not known how the job
 impl<P: Provider> Owner<P> {
     /// A queued job is to get VMs of its own.
     pub(super) fn give(&mut self, name: JobName, options: VmOptions, reply: Reply<Accepted>) {
-        match giving(self.rounds.world.slurm.as_ref(), &self.config, name, &options) {
+        match giving(self.rounds.world().slurm.as_ref(), &self.config, name, &options) {
             Ok(giving) => self.move_job(giving, options, reply),
             // An asker that has left is no error.
             Err(refusal) => drop(reply.send(Err(refusal))),
@@ -69,7 +69,7 @@ impl<P: Provider> Owner<P> {
 
     /// A job's VMs are not needed any more.
     pub(super) fn clean(&mut self, job: JobId) -> Result<Accepted, ApiError> {
-        match may_be_there(self.rounds.world.slurm.as_ref(), job) {
+        match may_be_there(self.rounds.world().slurm.as_ref(), job) {
             None => return Err(ApiError::Unavailable(NOT_READ.to_owned())),
             Some(true) => {
                 return Err(ApiError::Conflict(format!(
@@ -110,7 +110,7 @@ impl<P: Provider> Owner<P> {
                 return Some(taken.nodes.clone());
             }
         };
-        if may_be_there(self.rounds.world.slurm.as_ref(), job)? {
+        if may_be_there(self.rounds.world().slurm.as_ref(), job)? {
             let text = "was said to be over, by tclean, and still runs: its VMs are kept; scancel it first";
             self.note(Note::new(Subject::Job(job), "job-not-ended", text));
             return Some(Vec::new());
@@ -122,14 +122,14 @@ impl<P: Provider> Owner<P> {
     pub(super) fn record_of_task(&self, name: &str) -> Option<JobId> {
         let name: JobName = name.parse().ok()?;
         name.task?;
-        Some(find(self.rounds.world.slurm.as_ref()?, name)?.id)
+        Some(find(self.rounds.world().slurm.as_ref()?, name)?.id)
     }
 
     fn nodes_with_vms_of(&self, job: JobId) -> Vec<NodeName> {
         let of_job =
             |vm: &thiao_core::world::VmRecord| vm.spec.as_ref().and_then(|spec| spec.job) == Some(job);
         self.rounds
-            .world
+            .world()
             .records
             .iter()
             .filter(|(_, record)| record.vm.as_ref().is_some_and(of_job))
