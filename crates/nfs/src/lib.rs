@@ -12,11 +12,16 @@
 //! A dead export is started again on the port that it had, and finds its
 //! files by the handles that guests hold: mounts (`hard`) go on.
 //!
-//! Written by hand rather than on a ready-made crate, because guests of many
-//! users hang on it: `nfsserve` 0.11 drops the mode of `mkdir` (a private
-//! folder would become public), has no hard links, named pipes, COMMIT or
-//! access checks, loses its handles with its process, and would answer any
-//! program that speaks to its port.
+//! Why it exists. Guests of many users hang on it, and none of what is ready-made serves a folder as its user:
+//! - nfs-ganesha (4.3, tried) opens files by handles, for which it needs rights of root's
+//!   (`CAP_DAC_READ_SEARCH`): as an ordinary user it answers MOUNT and no CREATE. It does not start without
+//!   rpcbind, where a second user's process cannot register.
+//! - unfs3 (0.11, tried) does run as an ordinary user. It answers unprivileged ports, takes handles that anybody
+//!   can compute, follows links out of the folder, does not tell the users of a guest apart, ends at a malformed
+//!   handle, and empties files that another guest has just made. Debian does not have it.
+//! - The crate `nfsserve` (0.11) drops the mode of `mkdir` (a private folder would become public), has no hard
+//!   links, named pipes, COMMIT or access checks, loses its handles with its process, and would answer any program
+//!   that speaks to its port.
 
 mod args;
 mod child;
