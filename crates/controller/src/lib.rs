@@ -84,7 +84,7 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
     let socket = config.state_dir.join(thiao_api::SOCKET);
     let server = tokio::spawn(api::server::serve(socket.clone(), queries));
     // Fails only when systemd did not start us.
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(cluster = %config.cluster, state_dir = %config.state_dir.display(), "thiaod is up");
 
     tokio::select! {
