@@ -51,17 +51,17 @@ fn parse_xml(text: &str) -> Result<Template, String> {
     loop {
         match reader.read_event().map_err(|_| wrong())? {
             Event::Start(tag) => {
-                path.push(String::from_utf8_lossy(tag.name().as_ref()).to_ascii_uppercase());
+                path.push(tag.name().as_ref().to_ascii_uppercase());
                 value.clear();
             }
-            Event::Text(text) => value.push_str(&String::from_utf8_lossy(&text)),
-            Event::CData(text) => value.push_str(&String::from_utf8_lossy(&text)),
+            Event::Text(text) => value.push_str(&text),
+            Event::CData(text) => value.push_str(&text),
             Event::GeneralRef(entity) => value.push(match &*entity {
-                b"lt" => '<',
-                b"gt" => '>',
-                b"amp" => '&',
-                b"quot" => '"',
-                b"apos" => '\'',
+                "lt" => '<',
+                "gt" => '>',
+                "amp" => '&',
+                "quot" => '"',
+                "apos" => '\'',
                 _ => entity.resolve_char_ref().ok().flatten().ok_or_else(wrong)?,
             }),
             Event::End(_) => {

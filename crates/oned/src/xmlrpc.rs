@@ -110,12 +110,12 @@ impl Parser<'_> {
                 .read_event()
                 .map_err(|error| Fault::parse(&error.to_string()))?
             {
-                Event::Start(tag) => Token::Open(String::from_utf8_lossy(tag.name().as_ref()).into_owned()),
-                Event::End(tag) => Token::Close(String::from_utf8_lossy(tag.name().as_ref()).into_owned()),
-                Event::Text(text) => Token::Text(String::from_utf8_lossy(&text).into_owned()),
-                Event::CData(text) => Token::Text(String::from_utf8_lossy(&text).into_owned()),
+                Event::Start(tag) => Token::Open(tag.name().as_ref().to_owned()),
+                Event::End(tag) => Token::Close(tag.name().as_ref().to_owned()),
+                Event::Text(text) => Token::Text(text.into_inner().into_owned()),
+                Event::CData(text) => Token::Text(text.into_inner().into_owned()),
                 Event::GeneralRef(entity) => {
-                    let plain = match &*String::from_utf8_lossy(&entity) {
+                    let plain = match &*entity {
                         "lt" => Some('<'),
                         "gt" => Some('>'),
                         "amp" => Some('&'),

@@ -73,8 +73,8 @@ pub fn loads(xml: &str) -> Read<BTreeMap<u32, (u32, u64)>> {
         let (mut id, mut cpu, mut memory) = (None, None, None);
         doc.children(|doc, name| {
             match name {
-                b"ID" => id = doc.number("id")?,
-                b"CAPACITY" => capacity(doc, &mut cpu, &mut memory)?,
+                "ID" => id = doc.number("id")?,
+                "CAPACITY" => capacity(doc, &mut cpu, &mut memory)?,
                 _ => doc.skip()?,
             }
             Ok(())
@@ -91,8 +91,8 @@ pub fn loads(xml: &str) -> Read<BTreeMap<u32, (u32, u64)>> {
 fn capacity(doc: &mut Doc<'_>, cpu: &mut Option<f64>, memory: &mut Option<f64>) -> Read<()> {
     doc.children(|doc, name| {
         match name {
-            b"USED_CPU" => *cpu = doc.number("USED_CPU")?,
-            b"USED_MEMORY" => *memory = doc.number("USED_MEMORY")?,
+            "USED_CPU" => *cpu = doc.number("USED_CPU")?,
+            "USED_MEMORY" => *memory = doc.number("USED_MEMORY")?,
             _ => doc.skip()?,
         }
         Ok(())
@@ -161,17 +161,17 @@ pub fn user(xml: &str) -> Read<User> {
     let (mut own, mut default) = (Limits::default(), Limits::default());
     Doc::new(xml).root("USER", |doc, name| {
         match name {
-            b"ID" => id = doc.number("id")?,
-            b"NAME" => user.name = doc.text()?.into_owned(),
-            b"GID" => user.groups.extend(doc.number::<u32>("id")?),
-            b"GROUPS" => ids(doc, &mut user.groups)?,
-            b"TEMPLATE" => {
+            "ID" => id = doc.number("id")?,
+            "NAME" => user.name = doc.text()?.into_owned(),
+            "GID" => user.groups.extend(doc.number::<u32>("id")?),
+            "GROUPS" => ids(doc, &mut user.groups)?,
+            "TEMPLATE" => {
                 user.template = singles(doc)?;
                 // Salt and such: no secret, but nobody's business either.
                 user.template.retain(|name, _| !name.contains("PASSWORD"));
             }
-            b"VM_QUOTA" => own = limits(doc)?,
-            b"DEFAULT_USER_QUOTAS" => default = default_limits(doc)?,
+            "VM_QUOTA" => own = limits(doc)?,
+            "DEFAULT_USER_QUOTAS" => default = default_limits(doc)?,
             _ => doc.skip()?,
         }
         Ok(())
@@ -193,10 +193,10 @@ pub fn group(xml: &str) -> Read<Group> {
     let (mut own, mut default) = (Limits::default(), Limits::default());
     Doc::new(xml).root("GROUP", |doc, element| {
         match element {
-            b"ID" => id = doc.number("id")?,
-            b"NAME" => name = doc.text()?.into_owned(),
-            b"VM_QUOTA" => own = limits(doc)?,
-            b"DEFAULT_GROUP_QUOTAS" => default = default_limits(doc)?,
+            "ID" => id = doc.number("id")?,
+            "NAME" => name = doc.text()?.into_owned(),
+            "VM_QUOTA" => own = limits(doc)?,
+            "DEFAULT_GROUP_QUOTAS" => default = default_limits(doc)?,
             _ => doc.skip()?,
         }
         Ok(())
@@ -210,13 +210,12 @@ pub fn group(xml: &str) -> Read<Group> {
 
 /// All `item`s in the root element of that name.
 fn pool(xml: &str, root: &str, item: &str, mut each: impl FnMut(&mut Doc<'_>) -> Read<()>) -> Read<()> {
-    Doc::new(xml).root(root, |doc, name| {
-        if name == item.as_bytes() {
-            each(doc)
-        } else {
-            doc.skip()
-        }
-    })
+    Doc::new(xml).root(
+        root,
+        |doc, name| {
+            if name == item { each(doc) } else { doc.skip() }
+        },
+    )
 }
 
 /// A root element, read by what reads it in a pool.
@@ -260,13 +259,13 @@ fn vm(doc: &mut Doc<'_>, whole: bool) -> Read<VmDetails> {
     };
     doc.children(|doc, name| {
         match name {
-            b"ID" => vm.id = doc.number("id")?,
-            b"NAME" => vm.details.row.name = doc.text()?.into_owned(),
-            b"STATE" => vm.state = doc.number("state")?,
-            b"LCM_STATE" => vm.lcm_state = doc.number("state")?,
-            b"TEMPLATE" => vm_template(doc, whole, &mut vm.details)?,
-            b"USER_TEMPLATE" => user_template(doc, whole, &mut vm.details)?,
-            b"HISTORY_RECORDS" => vm.details.row.host = newest_host(doc)?,
+            "ID" => vm.id = doc.number("id")?,
+            "NAME" => vm.details.row.name = doc.text()?.into_owned(),
+            "STATE" => vm.state = doc.number("state")?,
+            "LCM_STATE" => vm.lcm_state = doc.number("state")?,
+            "TEMPLATE" => vm_template(doc, whole, &mut vm.details)?,
+            "USER_TEMPLATE" => user_template(doc, whole, &mut vm.details)?,
+            "HISTORY_RECORDS" => vm.details.row.host = newest_host(doc)?,
             _ => doc.skip()?,
         }
         Ok(())
@@ -281,10 +280,10 @@ fn vm(doc: &mut Doc<'_>, whole: bool) -> Read<VmDetails> {
 fn vm_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()> {
     doc.children(|doc, name| {
         match name {
-            b"CPU" => vm.row.cpu_percent = percent(doc.number("CPU")?),
-            b"MEMORY" => vm.row.memory_mb = doc.number("MEMORY")?.unwrap_or_default(),
-            b"NIC" => addresses(doc, &mut vm.row.addresses)?,
-            b"CONTEXT" if whole => vm.context = singles(doc)?,
+            "CPU" => vm.row.cpu_percent = percent(doc.number("CPU")?),
+            "MEMORY" => vm.row.memory_mb = doc.number("MEMORY")?.unwrap_or_default(),
+            "NIC" => addresses(doc, &mut vm.row.addresses)?,
+            "CONTEXT" if whole => vm.context = singles(doc)?,
             _ => doc.skip()?,
         }
         Ok(())
@@ -294,7 +293,7 @@ fn vm_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()> {
 fn addresses(doc: &mut Doc<'_>, addresses: &mut Vec<IpAddr>) -> Read<()> {
     doc.children(|doc, name| {
         match name {
-            b"IP" | b"IP6" | b"IP6_GLOBAL" | b"IP6_ULA" => {
+            "IP" | "IP6" | "IP6_GLOBAL" | "IP6_ULA" => {
                 // Before its lease a card has an empty one.
                 addresses.extend(doc.text()?.trim().parse::<IpAddr>());
             }
@@ -318,8 +317,8 @@ fn user_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()>
     }
     doc.children(|doc, name| {
         match name {
-            b"ERROR" => vm.row.error = Some(doc.text()?.into_owned()).filter(|text| !text.is_empty()),
-            b"SCHED_MESSAGE" => {
+            "ERROR" => vm.row.error = Some(doc.text()?.into_owned()).filter(|text| !text.is_empty()),
+            "SCHED_MESSAGE" => {
                 vm.row.sched_message = Some(doc.text()?.into_owned()).filter(|text| !text.is_empty());
             }
             _ => doc.skip()?,
@@ -332,15 +331,15 @@ fn user_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()>
 fn newest_host(doc: &mut Doc<'_>) -> Read<Option<(String, u32)>> {
     let mut newest: Option<(i64, String, u32)> = None;
     doc.children(|doc, name| {
-        if name != b"HISTORY" {
+        if name != "HISTORY" {
             return doc.skip();
         }
         let (mut number, mut host, mut id) = (-1, String::new(), None);
         doc.children(|doc, name| {
             match name {
-                b"SEQ" => number = doc.number("number")?.unwrap_or(-1),
-                b"HOSTNAME" => host = doc.text()?.into_owned(),
-                b"HID" => id = doc.number("id")?,
+                "SEQ" => number = doc.number("number")?.unwrap_or(-1),
+                "HOSTNAME" => host = doc.text()?.into_owned(),
+                "HID" => id = doc.number("id")?,
                 _ => doc.skip()?,
             }
             Ok(())
@@ -374,34 +373,34 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
     };
     doc.children(|doc, name| {
         match name {
-            b"ID" => id = doc.number("id")?,
-            b"NAME" => host.name = doc.text()?.into_owned(),
-            b"STATE" => state = doc.number("state")?,
-            b"CLUSTER" => host.cluster = doc.text()?.into_owned(),
-            b"CLUSTER_ID" => host.cluster_id = doc.number("CLUSTER_ID")?.unwrap_or(-1),
-            b"HOST_SHARE" => doc.children(|doc, name| {
+            "ID" => id = doc.number("id")?,
+            "NAME" => host.name = doc.text()?.into_owned(),
+            "STATE" => state = doc.number("state")?,
+            "CLUSTER" => host.cluster = doc.text()?.into_owned(),
+            "CLUSTER_ID" => host.cluster_id = doc.number("CLUSTER_ID")?.unwrap_or(-1),
+            "HOST_SHARE" => doc.children(|doc, name| {
                 match name {
-                    b"MAX_CPU" => host.max_cpu_percent = whole(doc.number("MAX_CPU")?),
-                    b"CPU_USAGE" => host.promised_cpu_percent = whole(doc.number("CPU_USAGE")?),
-                    b"MAX_MEM" => host.max_memory_mb = mb(doc.number("MAX_MEM")?),
-                    b"MEM_USAGE" => host.promised_memory_mb = mb(doc.number("MEM_USAGE")?),
-                    b"RUNNING_VMS" => host.vms = doc.number("RUNNING_VMS")?.unwrap_or_default(),
+                    "MAX_CPU" => host.max_cpu_percent = whole(doc.number("MAX_CPU")?),
+                    "CPU_USAGE" => host.promised_cpu_percent = whole(doc.number("CPU_USAGE")?),
+                    "MAX_MEM" => host.max_memory_mb = mb(doc.number("MAX_MEM")?),
+                    "MEM_USAGE" => host.promised_memory_mb = mb(doc.number("MEM_USAGE")?),
+                    "RUNNING_VMS" => host.vms = doc.number("RUNNING_VMS")?.unwrap_or_default(),
                     // 5.x has here what later ones have in MONITORING.
-                    b"USED_CPU" => cpu = doc.number("USED_CPU")?,
-                    b"USED_MEM" => memory = doc.number("USED_MEM")?,
+                    "USED_CPU" => cpu = doc.number("USED_CPU")?,
+                    "USED_MEM" => memory = doc.number("USED_MEM")?,
                     _ => doc.skip()?,
                 }
                 Ok(())
             })?,
-            b"MONITORING" => doc.children(|doc, name| {
-                if name != b"CAPACITY" {
+            "MONITORING" => doc.children(|doc, name| {
+                if name != "CAPACITY" {
                     return doc.skip();
                 }
                 capacity(doc, &mut cpu, &mut memory)
             })?,
-            b"TEMPLATE" => doc.children(|doc, name| {
+            "TEMPLATE" => doc.children(|doc, name| {
                 match name {
-                    b"HYPERVISOR" => host.hypervisor = doc.text()?.into_owned(),
+                    "HYPERVISOR" => host.hypervisor = doc.text()?.into_owned(),
                     _ => doc.skip()?,
                 }
                 Ok(())
@@ -426,10 +425,10 @@ fn template(doc: &mut Doc<'_>) -> Read<Template> {
     };
     doc.children(|doc, name| {
         match name {
-            b"ID" => id = doc.number("id")?,
-            b"NAME" => template.name = doc.text()?.into_owned(),
-            b"UNAME" => template.owner = doc.text()?.into_owned(),
-            b"TEMPLATE" => template.body = body(doc)?,
+            "ID" => id = doc.number("id")?,
+            "NAME" => template.name = doc.text()?.into_owned(),
+            "UNAME" => template.owner = doc.text()?.into_owned(),
+            "TEMPLATE" => template.body = body(doc)?,
             _ => doc.skip()?,
         }
         Ok(())
@@ -442,7 +441,7 @@ fn template(doc: &mut Doc<'_>) -> Read<Template> {
 fn body(doc: &mut Doc<'_>) -> Read<Body> {
     let mut attributes = Vec::new();
     doc.children(|doc, name| {
-        let name = String::from_utf8_lossy(name).into_owned();
+        let name = name.to_owned();
         let (text, pairs) = doc.text_and_children()?;
         attributes.push(if pairs.is_empty() {
             (name, Value::Single(text))
@@ -458,7 +457,7 @@ fn body(doc: &mut Doc<'_>) -> Read<Body> {
 fn singles(doc: &mut Doc<'_>) -> Read<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     doc.children(|doc, name| {
-        let name = String::from_utf8_lossy(name).into_owned();
+        let name = name.to_owned();
         let (text, pairs) = doc.text_and_children()?;
         if pairs.is_empty() {
             found.insert(name, text);
@@ -478,15 +477,15 @@ fn network(doc: &mut Doc<'_>) -> Read<Network> {
     };
     doc.children(|doc, name| {
         match name {
-            b"ID" => id = doc.number("id")?,
-            b"NAME" => network.name = doc.text()?.into_owned(),
-            b"USED_LEASES" => network.used = doc.number("USED_LEASES")?.unwrap_or_default(),
-            b"AR_POOL" => doc.children(|doc, name| {
-                if name != b"AR" {
+            "ID" => id = doc.number("id")?,
+            "NAME" => network.name = doc.text()?.into_owned(),
+            "USED_LEASES" => network.used = doc.number("USED_LEASES")?.unwrap_or_default(),
+            "AR_POOL" => doc.children(|doc, name| {
+                if name != "AR" {
                     return doc.skip();
                 }
                 doc.children(|doc, name| {
-                    if name != b"SIZE" {
+                    if name != "SIZE" {
                         return doc.skip();
                     }
                     let size: u64 = doc.number("SIZE")?.unwrap_or_default();
@@ -504,7 +503,7 @@ fn network(doc: &mut Doc<'_>) -> Read<Network> {
 
 fn ids(doc: &mut Doc<'_>, ids: &mut Vec<u32>) -> Read<()> {
     doc.children(|doc, name| {
-        if name != b"ID" {
+        if name != "ID" {
             return doc.skip();
         }
         ids.extend(doc.number::<u32>("id")?);
@@ -518,7 +517,7 @@ type Limits = BTreeMap<String, String>;
 fn limits(doc: &mut Doc<'_>) -> Read<Limits> {
     let mut found = Limits::default();
     doc.children(|doc, name| {
-        if name != b"VM" {
+        if name != "VM" {
             return doc.skip();
         }
         let limits = singles(doc)?;
@@ -534,7 +533,7 @@ fn limits(doc: &mut Doc<'_>) -> Read<Limits> {
 fn default_limits(doc: &mut Doc<'_>) -> Read<Limits> {
     let mut found = Limits::default();
     doc.children(|doc, name| {
-        if name == b"VM_QUOTA" {
+        if name == "VM_QUOTA" {
             found = limits(doc)?;
             Ok(())
         } else {

@@ -19,8 +19,8 @@ pub fn parse(text: &str) -> Node {
         text: String::new(),
         children: Vec::new(),
     }];
-    let node = |name: &[u8]| Node {
-        name: String::from_utf8_lossy(name).into_owned(),
+    let node = |name: &str| Node {
+        name: name.to_owned(),
         text: String::new(),
         children: Vec::new(),
     };
@@ -38,23 +38,15 @@ pub fn parse(text: &str) -> Node {
                 }
                 open.last_mut().unwrap().children.push(done);
             }
-            Event::Text(text) => open
-                .last_mut()
-                .unwrap()
-                .text
-                .push_str(&String::from_utf8_lossy(&text)),
-            Event::CData(text) => open
-                .last_mut()
-                .unwrap()
-                .text
-                .push_str(&String::from_utf8_lossy(&text)),
+            Event::Text(text) => open.last_mut().unwrap().text.push_str(&text),
+            Event::CData(text) => open.last_mut().unwrap().text.push_str(&text),
             Event::GeneralRef(entity) => {
                 let c = match &*entity {
-                    b"lt" => '<',
-                    b"gt" => '>',
-                    b"amp" => '&',
-                    b"quot" => '"',
-                    b"apos" => '\'',
+                    "lt" => '<',
+                    "gt" => '>',
+                    "amp" => '&',
+                    "quot" => '"',
+                    "apos" => '\'',
                     _ => entity.resolve_char_ref().unwrap().unwrap(),
                 };
                 open.last_mut().unwrap().text.push(c);

@@ -142,14 +142,14 @@ fn from_xml(xml: &str) -> Option<Template> {
     loop {
         match reader.read_event().ok()? {
             Event::Start(start) => {
-                path.push(String::from_utf8(start.name().as_ref().to_vec()).ok()?);
+                path.push(start.name().as_ref().to_owned());
                 texts.push(String::new());
             }
-            Event::Text(text) => texts.last_mut()?.push_str(&text.decode().ok()?),
+            Event::Text(text) => texts.last_mut()?.push_str(&text),
             Event::GeneralRef(entity) => {
                 let text = match entity.resolve_char_ref().ok()? {
                     Some(c) => c.to_string(),
-                    None => quick_xml::escape::resolve_predefined_entity(&entity.decode().ok()?)?.to_owned(),
+                    None => quick_xml::escape::resolve_predefined_entity(&entity)?.to_owned(),
                 };
                 texts.last_mut()?.push_str(&text);
             }

@@ -39,7 +39,7 @@ impl<'a> Doc<'a> {
     pub(crate) fn root(
         self,
         name: &str,
-        each: impl FnMut(&mut Self, &[u8]) -> Result<(), Malformed>,
+        each: impl FnMut(&mut Self, &str) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
         self.whole(name, |doc| doc.children(each))
     }
@@ -53,7 +53,7 @@ impl<'a> Doc<'a> {
     ) -> Result<(), Malformed> {
         loop {
             match self.next()? {
-                Token::Open(tag) if tag.name().as_ref() == name.as_bytes() => break,
+                Token::Open(tag) if tag.name().as_ref() == name => break,
                 Token::Text(text) if text.trim().is_empty() => {}
                 Token::Open(_) | Token::Close | Token::Text(_) => {
                     return Err(Malformed::other(format!("it has no {name}")));
@@ -64,7 +64,7 @@ impl<'a> Doc<'a> {
         loop {
             match self.reader.read_event().map_err(bad)? {
                 Event::Eof => return Ok(()),
-                Event::Text(text) if text.iter().all(u8::is_ascii_whitespace) => {}
+                Event::Text(text) if text.bytes().all(|byte| byte.is_ascii_whitespace()) => {}
                 _ => return Err(Malformed::other(format!("something follows {name}"))),
             }
         }
@@ -74,7 +74,7 @@ impl<'a> Doc<'a> {
     /// the child by [`Self::children`], [`Self::text`] or [`Self::skip`].
     pub(crate) fn children(
         &mut self,
-        mut each: impl FnMut(&mut Self, &[u8]) -> Result<(), Malformed>,
+        mut each: impl FnMut(&mut Self, &str) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
         loop {
             match self.next()? {
@@ -106,7 +106,7 @@ impl<'a> Doc<'a> {
             match self.next()? {
                 Token::Text(piece) => whole.push_str(&piece),
                 Token::Open(tag) => {
-                    let name = String::from_utf8_lossy(tag.name().as_ref()).into_owned();
+                    let name = tag.name().as_ref().to_owned();
                     children.push((name, self.text()?.into_owned()));
                 }
                 Token::Close => return Ok((whole, children)),
@@ -141,10 +141,9 @@ impl<'a> Doc<'a> {
             match self.step()? {
                 Event::Start(tag) | Event::Empty(tag) => return Ok(Token::Open(tag)),
                 Event::End(_) => return Ok(Token::Close),
-                Event::Text(text) => return Ok(Token::Text(text.decode().map_err(bad)?)),
-                Event::CData(text) => return Ok(Token::Text(text.decode().map_err(bad)?)),
+                Event::Text(text) => return Ok(Token::Text(text.into_inner())),
+                Event::CData(text) => return Ok(Token::Text(text.into_inner())),
                 Event::GeneralRef(name) => {
-                    let name = name.decode().map_err(bad)?;
                     return match entity(&name) {
                         Some(c) => Ok(Token::Text(Cow::Owned(c.to_string()))),
                         None => Err(Malformed::other("it has an entity of its own")),
