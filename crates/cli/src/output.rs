@@ -95,7 +95,7 @@ impl Printer {
     #[must_use]
     pub fn table(self, head: &[&str], rows: Vec<Vec<Cell>>) -> String {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         if self.colour {
             table.enforce_styling();
         } else {

@@ -119,7 +119,7 @@ fn median_of(all: &BTreeMap<Way, Vec<Phases>>, way: Way, phase: usize) -> Option
 
 fn table(all: &BTreeMap<Way, Vec<Phases>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["PHASE"].into_iter().chain(Way::ALL.map(Way::words)));
     for (number, phase) in PHASES.iter().enumerate() {
         let cells = Way::ALL.map(|way| {

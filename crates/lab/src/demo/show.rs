@@ -136,7 +136,7 @@ impl Show {
 
 fn bare() -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table
 }
 
