@@ -268,7 +268,7 @@ pub fn clock(at: u64) -> String {
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     match stamp {
         Some(stamp) => {
-            let local = stamp.to_zoned(jiff::tz::TimeZone::system());
+            let local = stamp.to_zoned_datetime(jiff::tz::TimeZone::system());
             local.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
         }
         None => format!("{at} ms"),

@@ -93,7 +93,7 @@ fn said(text: &str) -> Option<Said<'_>> {
 
 fn time(text: &str) -> Option<u64> {
     let time: jiff::civil::DateTime = text.parse().ok()?;
-    let stamp = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    let stamp = time.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?.timestamp();
     u64::try_from(stamp.as_millisecond()).ok()
 }
 

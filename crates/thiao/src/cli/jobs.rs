@@ -181,7 +181,7 @@ pub(super) fn time(text: &str) -> Result<u64, String> {
     };
     let date = || {
         let local: DateTime = text.parse().ok()?;
-        let stamp = local.to_zoned(TimeZone::system()).ok()?.timestamp();
+        let stamp = local.to_zoned_datetime(TimeZone::system()).ok()?.timestamp();
         u64::try_from(stamp.as_millisecond()).ok()
     };
     ago('m', 60)
