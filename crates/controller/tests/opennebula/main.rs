@@ -9,3 +9,4 @@ mod crash;
 mod disk;
 mod people;
 mod states;
+mod systemd;
