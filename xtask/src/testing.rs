@@ -152,7 +152,10 @@ fn checks(report: &mut Report) -> Result<()> {
         ]),
     )?;
     if !has("deny") {
-        report.skipped("cargo deny", "it is not installed (`cargo install cargo-deny`)");
+        report.skipped(
+            "cargo deny",
+            "it is not installed; xtask/tests/dependencies.rs asks the same",
+        );
         return Ok(());
     }
     // Not the advisories: their database must be fetched, and changes by itself.
