@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
+use thiao_api::client::ClientError;
 use thiao_api::state_dir;
 use thiao_api::types::{Look, Status};
 use thiao_cli::output::{span, when};
@@ -35,20 +36,27 @@ pub fn state_folder(dir: &Path) -> Finding {
     }
 }
 
-/// What the controller says of itself, against the settings; `Err` is why it does not answer.
+/// What the settings say now.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// The cluster's name.
+    pub cluster: &'a str,
+    /// The provider's.
+    pub provider: &'a str,
+    /// The version of the programs.
+    pub version: &'a str,
+    /// How old a look may be.
+    pub look_max_age: Duration,
+}
+
+/// What the controller says of itself, against the settings.
 #[must_use]
-pub fn judge(
-    status: Result<&Status, &str>,
-    cluster: &str,
-    provider: &str,
-    version: &str,
-    look_max_age: Duration,
-) -> Vec<Finding> {
+pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Vec<Finding> {
     let status = match status {
         Ok(status) => status,
-        Err(why) => {
+        Err(error) => {
             return vec![
-                Finding::bad("controller", format!("does not answer: {why}"))
+                Finding::bad("controller", format!("does not answer: {error}"))
                     .run("systemctl enable --now thiaod && journalctl -u thiaod -n 50"),
             ];
         }
@@ -62,9 +70,9 @@ pub fn judge(
         ),
     )];
     for (what, runs, now) in [
-        ("version", status.version.as_str(), version),
-        ("cluster", status.cluster.as_str(), cluster),
-        ("provider", status.provider.as_str(), provider),
+        ("version", status.version.as_str(), expected.version),
+        ("cluster", status.cluster.as_str(), expected.cluster),
+        ("provider", status.provider.as_str(), expected.provider),
     ] {
         if runs != now {
             found.push(
@@ -87,7 +95,7 @@ pub fn judge(
             .run("thiao status --watch"),
         );
     }
-    let age = u64::try_from(look_max_age.as_millis()).unwrap_or(u64::MAX);
+    let age = u64::try_from(expected.look_max_age.as_millis()).unwrap_or(u64::MAX);
     for (what, look) in [("look at Slurm", &status.slurm), ("look at the VMs", &status.vms)] {
         found.push(seen(what, look, status.now, age));
     }

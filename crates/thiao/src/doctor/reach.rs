@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiao_config::{Config, ProviderSettings};
 use thiao_core::finding::Finding;
 use thiao_qemu::{Backup, Credentials};
@@ -62,6 +62,23 @@ impl Told {
     fn knows(&self, host: &Host) -> bool {
         self.host == host.name || self.backups.iter().any(|backup| backup.host == host.name)
     }
+}
+
+/// Whether a folder is on a file system that several machines may have: by its magic number in
+/// `linux/magic.h` and in the file systems' own sources.
+#[must_use]
+pub fn is_shared(dir: &Path) -> bool {
+    const NETWORKED: [u64; 8] = [
+        0x6969,      // NFS
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB 2
+        0x00c3_6400, // Ceph
+        0x0bd0_0bd0, // Lustre
+        0x4750_4653, // GPFS
+        0x1983_0326, // BeeGFS
+        0x0116_1970, // GFS 2
+    ];
+    rustix::fs::statfs(dir).is_ok_and(|found| NETWORKED.contains(&found.f_type.cast_unsigned()))
 }
 
 /// What does not go together. `clients`: the version of the client programs here; `shared`: whether the state

@@ -1,14 +1,16 @@
 //! Every state of the troubleshooting page of 2011, and what else can be wrong, on facts alone.
 
 use super::*;
+use std::path::PathBuf;
 use std::time::Duration;
 use thiao_api::types::{Look, Status};
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, Time};
-use thiao_core::view::{BaseState, JobState, NodeFlags, Shape, SlurmJob, SlurmNode};
+use thiao_core::view::{BaseState, JobState, NodeFlags, Shape, SlurmJob, SlurmNode, SlurmView};
 use thiao_opennebula::model::{VmDetails, VmRow};
 use thiao_opennebula::state::VmState;
 use thiao_opennebula::template::{TAG_CLUSTER, TAG_GENERATION, TAG_NODE};
+use thiao_slurm::details::NodeDetails;
 
 const NOW: u64 = 10_000_000;
 const BOOT_TIMEOUT: u64 = 300_000;

@@ -1,4 +1,6 @@
 use super::*;
+use std::io;
+use thiao_api::client::ClientError;
 
 fn status() -> Status {
     let look = Look {
@@ -23,26 +25,37 @@ fn status() -> Status {
     }
 }
 
+fn judged(status: Result<Status, ClientError>) -> Vec<Finding> {
+    let expected = controller::Expected {
+        cluster: "lab",
+        provider: "opennebula",
+        version: "1",
+        look_max_age: Duration::from_secs(60),
+    };
+    controller::judge(&status, expected)
+}
+
 /// What is not good.
-fn said(status: &Status) -> Vec<Finding> {
-    let mut found = controller::judge(Ok(status), "lab", "opennebula", "1", Duration::from_secs(60));
+fn said(status: Status) -> Vec<Finding> {
+    let mut found = judged(Ok(status));
     found.retain(|finding| finding.verdict != Verdict::Ok);
     found
 }
 
 #[test]
 fn a_good_one_is_good() {
-    assert_eq!(said(&status()), []);
-    assert_eq!(
-        controller::judge(Ok(&status()), "lab", "opennebula", "1", Duration::from_secs(60)).len(),
-        3
-    );
+    assert_eq!(said(status()), []);
+    assert_eq!(judged(Ok(status())).len(), 3);
 }
 
 #[test]
 fn silence_is_a_finding() {
+    let silent = ClientError::NoController {
+        socket: "/s".to_owned(),
+        error: io::Error::other("nobody listens"),
+    };
     holds(
-        &controller::judge(Err("nobody listens"), "lab", "qemu", "1", Duration::from_secs(60)),
+        &judged(Err(silent)),
         "controller",
         Verdict::Bad,
         "nobody listens",
@@ -55,7 +68,7 @@ fn old_looks_other_settings_and_what_holds_it_up() {
     let with = |change: fn(&mut Status)| {
         let mut status = status();
         change(&mut status);
-        said(&status)
+        said(status)
     };
     for (found, what, verdict, words, remedy) in [
         (

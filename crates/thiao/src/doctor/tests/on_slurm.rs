@@ -214,9 +214,9 @@ fn slurms_user_is_read() {
 #[test]
 fn the_hooks_folder_is_where_slurmctld_calls_them() {
     let usual = Path::new("/etc/thiao/hooks");
-    assert_eq!(hooks_folder(&facts(GOOD), usual), Path::new("/h"));
+    assert_eq!(observation::hooks_folder(&facts(GOOD), usual), Path::new("/h"));
     let other = facts(&GOOD.replace("/h/Resume\n", "/usr/bin/other\n"));
-    assert_eq!(hooks_folder(&other, usual), usual);
+    assert_eq!(observation::hooks_folder(&other, usual), usual);
 }
 
 #[test]
