@@ -3,9 +3,10 @@
 //! A node's state is read from Slurm; what Thiao's controller knows of it tells why it is so. Nodes in the
 //! same trouble are one finding.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::types::Node;
-use thiao_core::finding::Finding;
+use thiao_core::finding::{Finding, Verdict};
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
 use thiao_core::view::{BaseState, JobState, SlurmJob, SlurmNode, SlurmView, WaitsFor, Whose};
@@ -164,104 +165,139 @@ fn starting(ours: Option<&Node>, facts: Facts<'_>) -> Option<Trouble> {
 #[must_use]
 pub fn finding(trouble: &Trouble, nodes: &[NodeName], why: Option<&str>) -> Finding {
     let list = hostlist::fold(nodes);
-    let what = format!("node {list}");
     let first = nodes.first().map(NodeName::as_str).unwrap_or_default();
-    let told = |text: &str| match why {
+    let text = trouble.text();
+    let text = match why.filter(|_| trouble.is_explained()) {
         Some(why) => format!("{text} ({why})"),
-        None => text.to_owned(),
+        None => text.into_owned(),
     };
-    let update = |state: &str| format!("scontrol update NodeName={list} State={state}");
-    // A power-down and then back in service; RESUME alone would leave it powering up.
-    let anew = format!("{} && {}", update("POWER_DOWN"), update("RESUME"));
-    match trouble {
-        Trouble::NotInSlurm => {
-            Finding::bad(what, "slurmctld does not know it: the lines of `thiao setup` are not in its slurm.conf")
-                .run("thiao setup && systemctl restart slurmctld")
+    Finding::new(format!("node {list}"), trouble.verdict(), text).run(trouble.cure(&list, first))
+}
+
+impl Trouble {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::NotInSlurm | Self::TimedOut(_) | Self::Lost(_) | Self::Silent(_) | Self::Stuck(_) => {
+                Verdict::Bad
+            }
+            Self::GivenUp(_)
+            | Self::SetDown(_)
+            | Self::Drained(_)
+            | Self::Odd(_)
+            | Self::NotAsked
+            | Self::Starting
+            | Self::Waiting
+            | Self::AllocatedOff
+            | Self::Unbacked => Verdict::Warn,
         }
-        Trouble::GivenUp(reason) => Finding::warn(
-            what,
-            told(&format!("down: Thiao could not give it a VM: {reason}; it returns by itself when one can be made")),
-        )
-        .run(format!("thiao resume --force {list}")),
-        Trouble::TimedOut(Some((has, needed))) => Finding::bad(
-            what,
-            told(&format!(
-                "down~: Slurm waited for ResumeTimeout, {has} s, and gave up; a VM may take {needed} s with all its tries"
-            )),
-        )
-        .run(format!("thiao setup && systemctl restart slurmctld && {}", update("RESUME"))),
-        Trouble::TimedOut(None) => Finding::bad(
-            what,
-            told("down~: Slurm waited for ResumeTimeout and gave up; Thiao's own limit should have come first"),
-        )
-        .run(format!("{} && thiao explain {first}", update("RESUME"))),
-        Trouble::Lost(has_vm) => {
-            let text = match has_vm {
-                Some(true) => "down*: it has a VM, and the slurmd in it does not answer: it ended, or slurmctld \
-                               has another address of it",
-                Some(false) => "down*: its slurmd does not answer, and there is no VM: it was shut down behind \
-                                Slurm's back, or has never been up",
-                None => "down*: its slurmd does not answer",
-            };
-            Finding::bad(what, told(text)).run(anew)
+    }
+
+    /// Whether the controller knows more of it than Slurm does.
+    fn is_explained(&self) -> bool {
+        match self {
+            Self::NotInSlurm | Self::SetDown(_) | Self::Drained(_) | Self::Odd(_) | Self::Starting => false,
+            Self::GivenUp(_)
+            | Self::TimedOut(_)
+            | Self::Lost(_)
+            | Self::Silent(_)
+            | Self::NotAsked
+            | Self::Waiting
+            | Self::Stuck(_)
+            | Self::AllocatedOff
+            | Self::Unbacked => true,
         }
-        Trouble::SetDown(reason) => Finding::warn(
-            what,
-            format!(
-                "down: somebody set it so{}; Thiao leaves it alone",
-                because(reason)
+    }
+
+    /// How the node stands, and why.
+    fn text(&self) -> Cow<'static, str> {
+        match self {
+            Self::NotInSlurm => {
+                "slurmctld does not know it: the lines of `thiao setup` are not in its slurm.conf".into()
+            }
+            Self::GivenUp(reason) => format!(
+                "down: Thiao could not give it a VM: {reason}; it returns by itself when one can be made"
+            )
+            .into(),
+            Self::TimedOut(Some((has, needed))) => format!(
+                "down~: Slurm waited for ResumeTimeout, {has} s, and gave up; a VM may take {needed} s with all its \
+                 tries"
+            )
+            .into(),
+            Self::TimedOut(None) => {
+                "down~: Slurm waited for ResumeTimeout and gave up; Thiao's own limit should have come first".into()
+            }
+            Self::Lost(has_vm) => lost(*has_vm).into(),
+            Self::SetDown(reason) => {
+                format!("down: somebody set it so{}; Thiao leaves it alone", because(reason)).into()
+            }
+            Self::Drained(reason) => format!("drained{}: it takes no new jobs", because(reason)).into(),
+            Self::Odd(word) => format!("{word}: a state that we do not know; it is left alone").into(),
+            Self::Silent(has_vm) => silent(*has_vm).into(),
+            Self::NotAsked => "idle# or alloc#: Slurm powers it up, and Thiao was not asked for it: ResumeProgram is \
+                               another one, or could not leave its order (see the hooks above)"
+                .into(),
+            Self::Starting => "idle# or alloc#: it powers up; for how long, and why it takes so long if it does, the \
+                               controller would know"
+                .into(),
+            Self::Waiting => "idle# or alloc#: it waits for its VM, which could not be made yet".into(),
+            Self::Stuck(phase) => stuck(phase).into(),
+            Self::AllocatedOff => {
+                "alloc~: a job has it, and neither ResumeProgram nor PrologSlurmctld asked Thiao for it".into()
+            }
+            Self::Unbacked => {
+                "up, and Thiao knows no VM behind it: somebody started a slurmd of that name by hand".into()
+            }
+        }
+    }
+
+    /// The command that mends nodes, `list`, the first of which stands for all where one is enough.
+    fn cure(&self, list: &str, first: &str) -> String {
+        let update = |state: &str| format!("scontrol update NodeName={list} State={state}");
+        match self {
+            Self::NotInSlurm => "thiao setup && systemctl restart slurmctld".to_owned(),
+            Self::GivenUp(_) => format!("thiao resume --force {list}"),
+            Self::TimedOut(Some(_)) => format!(
+                "thiao setup && systemctl restart slurmctld && {}",
+                update("RESUME")
             ),
-        )
-        .run(update("RESUME")),
-        Trouble::Drained(reason) => Finding::warn(
-            what,
-            format!("drained{}: it takes no new jobs", because(reason)),
-        )
-        .run(update("RESUME")),
-        Trouble::Odd(word) => Finding::warn(what, format!("{word}: a state that we do not know; it is left alone"))
-            .run(format!("scontrol show node {first}")),
-        Trouble::Silent(has_vm) => {
-            let text = match has_vm {
-                Some(true) => "idle* or alloc*: Slurm takes it for up, its VM exists, and the slurmd in it does not \
-                               answer: it ended, or slurmctld has another address of it",
-                Some(false) => "idle* or alloc*: Slurm takes it for up, and there is no VM: RESUME on a node \
-                                that is down starts none",
-                None => "idle* or alloc*: Slurm takes it for up, and its slurmd does not answer",
-            };
-            Finding::bad(what, told(text)).run(update("POWER_DOWN"))
+            Self::TimedOut(None) => format!("{} && thiao explain {first}", update("RESUME")),
+            // A power-down and then back in service; RESUME alone would leave it powering up.
+            Self::Lost(_) => format!("{} && {}", update("POWER_DOWN"), update("RESUME")),
+            Self::SetDown(_) | Self::Drained(_) => update("RESUME"),
+            Self::Odd(_) => format!("scontrol show node {first}"),
+            Self::Silent(_) | Self::Unbacked => update("POWER_DOWN"),
+            Self::NotAsked | Self::AllocatedOff => format!("thiao resume {list}"),
+            Self::Starting => "systemctl start thiaod".to_owned(),
+            Self::Waiting => format!("thiao explain {first}"),
+            Self::Stuck(_) => format!("thiao explain {first} && thiao resume --force {list}"),
         }
-        Trouble::NotAsked => Finding::warn(
-            what,
-            told(
-                "idle# or alloc#: Slurm powers it up, and Thiao was not asked for it: ResumeProgram is another \
-                 one, or could not leave its order (see the hooks above)",
-            ),
-        )
-        .run(format!("thiao resume {list}")),
-        Trouble::Starting => Finding::warn(
-            what,
-            "idle# or alloc#: it powers up; for how long, and why it takes so long if it does, the controller \
-             would know",
-        )
-        .run("systemctl start thiaod"),
-        Trouble::Waiting => Finding::warn(
-            what,
-            told("idle# or alloc#: it waits for its VM, which could not be made yet"),
-        )
-        .run(format!("thiao explain {first}")),
-        Trouble::Stuck(phase) => Finding::bad(what, told(&stuck(phase))).run(format!(
-            "thiao explain {first} && thiao resume --force {list}"
-        )),
-        Trouble::AllocatedOff => Finding::warn(
-            what,
-            told("alloc~: a job has it, and neither ResumeProgram nor PrologSlurmctld asked Thiao for it"),
-        )
-        .run(format!("thiao resume {list}")),
-        Trouble::Unbacked => Finding::warn(
-            what,
-            told("up, and Thiao knows no VM behind it: somebody started a slurmd of that name by hand"),
-        )
-        .run(update("POWER_DOWN")),
+    }
+}
+
+fn lost(has_vm: Option<bool>) -> &'static str {
+    match has_vm {
+        Some(true) => {
+            "down*: it has a VM, and the slurmd in it does not answer: it ended, or slurmctld has another address \
+             of it"
+        }
+        Some(false) => {
+            "down*: its slurmd does not answer, and there is no VM: it was shut down behind Slurm's back, or has \
+             never been up"
+        }
+        None => "down*: its slurmd does not answer",
+    }
+}
+
+fn silent(has_vm: Option<bool>) -> &'static str {
+    match has_vm {
+        Some(true) => {
+            "idle* or alloc*: Slurm takes it for up, its VM exists, and the slurmd in it does not answer: it ended, \
+             or slurmctld has another address of it"
+        }
+        Some(false) => {
+            "idle* or alloc*: Slurm takes it for up, and there is no VM: RESUME on a node that is down starts none"
+        }
+        None => "idle* or alloc*: Slurm takes it for up, and its slurmd does not answer",
     }
 }
 
