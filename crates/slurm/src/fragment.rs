@@ -3,6 +3,8 @@
 //! It is a file of its own that `slurm.conf` includes. Keys that hold lists (`SlurmctldParameters`,
 //! `PrivateData`) count once in Slurm, the last line wins: they are merged with what is in effect.
 
+mod conflict;
+
 use crate::conf::{
     self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, merged, slurmctld_parameters,
 };
@@ -13,9 +15,9 @@ use crate::quirks::Quirks;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub use crate::quirks::OLDEST;
+pub use conflict::Conflict;
 
 /// What goes into the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,66 +117,10 @@ impl Fragment {
         self.nodes.iter().any(|line| line.job.is_some())
     }
 
-    /// What in the configuration in effect does not go together with the fragment, one sentence each.
+    /// What in the configuration in effect does not go together with the fragment.
     #[must_use]
-    pub fn conflicts(&self, present: &Config) -> Vec<String> {
-        let mut found = Vec::new();
-        if self.version < OLDEST {
-            found.push(format!(
-                "Slurm {} is older than {OLDEST}, the first that Thiao understands",
-                self.version
-            ));
-        }
-        for (key, name) in conf::HOOKS {
-            if let Some(theirs) = join::left_out(present, key, name, &self.hooks, self.version)
-                && !self.joined.contains_key(key)
-            {
-                found.push(format!(
-                    "{key} is {theirs}, and not {}: `thiao setup` joins the two",
-                    self.hooks.join(name).display()
-                ));
-            }
-        }
-        if present.has("SlurmctldParameters", "idle_on_node_suspend") {
-            found.push(
-                "SlurmctldParameters has idle_on_node_suspend: nodes that Thiao sets DOWN come back before they \
-                 can be backed; remove it if nothing else needs it"
-                    .to_owned(),
-            );
-        }
-        // A site's own program gets its own nodes.
-        let has_script = present.get("SuspendProgram").map(Path::new)
-            == Some(join::program(&self.hooks, "Suspend", true).as_path());
-        let joined = has_script || self.joined.contains_key("SuspendProgram");
-        if present.number("SuspendTime").is_some() && !joined {
-            found.push(
-                "SuspendTime is set for the whole cluster: nodes outside Thiao's partitions are suspended through \
-                 Thiao's SuspendProgram, which refuses them; list them in SuspendExcNodes or set SuspendTime \
-                 per partition only"
-                    .to_owned(),
-            );
-        }
-        if Quirks::of(self.version).needs_accounting && !has_accounting(present) {
-            found.push(format!(
-                "{ACCOUNTING} is not set, and without accounting the main scheduler of Slurm {} starts no job that \
-                 waits (InvalidAccount): the backfill scheduler starts some, and jobs of job mode can wait for ever; \
-                 set up slurmdbd ({ACCOUNTING}=accounting_storage/slurmdbd), or upgrade Slurm to 24.11 or later",
-                self.version
-            ));
-        }
-        if self.has_job_mode() {
-            found.extend(against_job_mode(present));
-        }
-        if present
-            .get("SchedulerType")
-            .is_some_and(|s| s != "sched/backfill")
-        {
-            found.push(
-                "SchedulerType is not sched/backfill: jobs reach ResumeProgram up to a second later"
-                    .to_owned(),
-            );
-        }
-        found
+    pub fn conflicts(&self, present: &Config) -> Vec<Conflict> {
+        conflict::all(self, present)
     }
 
     /// What a person does after `text` was written to `file`, in order.
@@ -270,63 +216,4 @@ impl Fragment {
             .collect::<Vec<_>>()
             .join(",")
     }
-}
-
-/// Says where accounting goes to.
-pub const ACCOUNTING: &str = "AccountingStorageType";
-
-/// Longer than by Slurm's own defaults.
-const LONG_PASS: Duration = Duration::from_secs(60);
-
-/// What does not go together with job mode.
-fn against_job_mode(present: &Config) -> Vec<String> {
-    let mut found = Vec::new();
-    if present.has("SchedulerParameters", "bf_licenses") {
-        found.push(
-            "SchedulerParameters has bf_licenses: the scheduler then plans for the licence by which jobs of job mode \
-             wait for room, and starts others around a time that never comes; remove it"
-                .to_owned(),
-        );
-    }
-    let pass = present.scheduling_pass();
-    if pass > LONG_PASS {
-        found.push(format!(
-            "Slurm's scheduler may take {} s to look at every job: heterogeneous jobs of job mode, and those behind \
-             one that does not fit, wait as long; set bf_interval=1 in SchedulerParameters",
-            pass.as_secs()
-        ));
-    }
-    if let Some(select) = present
-        .get("SelectType")
-        .filter(|select| !matches!(*select, "select/cons_tres" | "select/cons_res"))
-    {
-        found.push(format!(
-            "SelectType is {select}, which gives jobs whole nodes: every VM would be of the largest size; use \
-             select/cons_tres"
-        ));
-    } else if present
-        .get("SelectTypeParameters")
-        .is_some_and(|words| !words.to_ascii_uppercase().contains("MEMORY"))
-    {
-        found.push(
-            "SelectTypeParameters does not manage memory: every VM would have the memory of its node's line; use \
-             CR_Core_Memory"
-                .to_owned(),
-        );
-    }
-    if present.get("SelectType").is_some() && !present.has("SlurmdParameters", "config_overrides") {
-        found.push(
-            "SlurmdParameters gets config_overrides, for VMs that are smaller than their nodes' lines: no node of this \
-             cluster is drained any more when it has less memory or CPUs than its line says"
-                .to_owned(),
-        );
-    }
-    found
-}
-
-/// Whether jobs are told to an accounting database.
-fn has_accounting(present: &Config) -> bool {
-    present
-        .get(ACCOUNTING)
-        .is_some_and(|kind| kind != "accounting_storage/none")
 }

@@ -102,6 +102,12 @@ fn partitions_gather_their_nodes_and_carry_the_times() {
     }
 }
 
+/// What does not go together, as people read it.
+fn sentences(fragment: &Fragment, present: &Config) -> Vec<String> {
+    let conflicts = fragment.conflicts(present);
+    conflicts.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn conflicts_and_next_steps_are_told() {
     let mut fragment = fragment(Version::new(22, 5, 8));
@@ -110,15 +116,14 @@ fn conflicts_and_next_steps_are_told() {
         "PrologSlurmctld = /etc/slurm/prolog\nResumeProgram = /usr/lib/thiao/hooks/Resume\nSuspendTime = 300 sec\n\
          SlurmctldParameters = idle_on_node_suspend\nSchedulerType = sched/builtin\n",
     );
-    let told = fragment.conflicts(&present);
+    let told = sentences(&fragment, &present);
     assert_eq!(told.len(), 4, "{told:?}");
     assert!(told[0].contains("/etc/slurm/prolog"), "{told:?}");
     fragment
         .joined
         .insert("PrologSlurmctld", "/etc/slurm/prolog".into());
     assert!(
-        !fragment
-            .conflicts(&present)
+        !sentences(&fragment, &present)
             .join("\n")
             .contains("/etc/slurm/prolog")
     );
@@ -147,7 +152,7 @@ fn conflicts_and_next_steps_are_told() {
         version: Version::new(20, 11, 7),
         ..fragment
     };
-    assert!(old.conflicts(&Config::default())[0].contains("20.11.7"));
+    assert!(sentences(&old, &Config::default())[0].contains("20.11.7"));
 }
 
 #[test]
@@ -209,7 +214,7 @@ fn job_mode_has_lines_of_its_own() {
             && partitions[1].contains(" DefMemPerCPU=500 MaxMemPerCPU=3000 "),
         "{partitions:?}"
     );
-    let told = fragment.conflicts(&present);
+    let told = sentences(&fragment, &present);
     for word in [
         "bf_licenses",
         "bf_interval=1",
@@ -222,9 +227,12 @@ fn job_mode_has_lines_of_its_own() {
             "{told:?}"
         );
     }
-    let memory = fragment.conflicts(&Config::parse(
-        "SelectType = select/cons_tres\nSelectTypeParameters = CR_CORE\nSlurmdParameters = config_overrides\n",
-    ));
+    let memory = sentences(
+        &fragment,
+        &Config::parse(
+            "SelectType = select/cons_tres\nSelectTypeParameters = CR_CORE\nSlurmdParameters = config_overrides\n",
+        ),
+    );
     assert!(
         memory.len() == 1 && memory[0].contains("manage memory"),
         "{memory:?}"
@@ -254,7 +262,7 @@ fn job_mode_without_accounting_is_named_where_slurm_then_starts_nothing() {
             gpus: 0,
         });
         let present = Config::parse(&format!("AccountingStorageType = {accounting}\n"));
-        let told = fragment.conflicts(&present);
+        let told = sentences(&fragment, &present);
         told.iter().any(|text| text.starts_with("AccountingStorageType"))
     };
     let (old, new) = (Version::new(24, 5, 8), Version::new(24, 11, 5));

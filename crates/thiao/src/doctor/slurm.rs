@@ -9,12 +9,17 @@ use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
 use thiao_slurm::conf::{self, HOOKS, JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::details::NodeDetails;
-use thiao_slurm::fragment::{ACCOUNTING, Fragment, OLDEST};
+use thiao_slurm::fragment::{Conflict, Fragment, OLDEST};
 use thiao_slurm::gate::{GATE, RESERVATION};
 use thiao_slurm::partitions::Partition;
 use thiao_slurm::{Config, Ping, Quirks, Slurm, Version, keys, lua, quirks};
 
 use super::partitions;
+
+/// What is found fault with.
+const CONF: &str = "slurm.conf";
+/// What writes our lines anew.
+const AGAIN: &str = "thiao setup && systemctl restart slurmctld";
 
 /// What Slurm said; what it did not say is an error in words.
 #[derive(Debug, Clone)]
@@ -171,9 +176,9 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
         }
     }
     match (&facts.config, wanted) {
-        (Err(why), _) => found.push(Finding::bad("slurm.conf", why.clone()).run("scontrol show config")),
+        (Err(why), _) => found.push(Finding::bad(CONF, why.clone()).run("scontrol show config")),
         (Ok(config), Some(wanted)) => {
-            conf(config, wanted, facts, &mut found);
+            found.extend(conf(config, wanted, facts));
             match &facts.partitions {
                 Ok(all) => found.extend(partitions::judge(wanted, config, all)),
                 Err(why) => {
@@ -192,7 +197,6 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
 /// How it stands with what only job mode needs.
 fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding> {
     const WHAT: &str = "job mode";
-    const AGAIN: &str = "thiao setup && systemctl restart slurmctld";
     let mut found = Vec::new();
     for (key, words) in conf::job_mode(&wanted.nodes) {
         let name = |word: &str| word.split(':').next().unwrap_or_default().trim().to_owned();
@@ -243,9 +247,9 @@ fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding>
     found
 }
 
-fn conf(config: &Config, fragment: &Fragment, facts: &Facts, found: &mut Vec<Finding>) {
-    let before = found.len();
-    let quirks = Quirks::of(config.version().unwrap_or(fragment.version));
+/// What is wrong with slurm.conf as a whole.
+fn conf(config: &Config, fragment: &Fragment, facts: &Facts) -> Vec<Finding> {
+    let mut found = Vec::new();
     found.extend(other_cluster(config, &facts.cluster));
     found.extend(hasty(config, facts.silence_s));
     found.extend(keys::harmful(config, facts.nodes));
@@ -253,51 +257,46 @@ fn conf(config: &Config, fragment: &Fragment, facts: &Facts, found: &mut Vec<Fin
         facts
             .defaults
             .iter()
-            .map(|text| Finding::bad("slurm.conf", text.clone()).advice("then restart slurmctld")),
+            .map(|text| Finding::bad(CONF, text.clone()).advice("then restart slurmctld")),
     );
+    found.extend(without_programs(config));
+    found.extend(words(
+        config,
+        Quirks::of(config.version().unwrap_or(fragment.version)),
+    ));
+    let conflicts = fragment.conflicts(config);
+    found.extend(conflicts.iter().filter_map(|it| conflict(it, fragment)));
+    if found.is_empty() {
+        found.push(Finding::ok(CONF, "has what `thiao setup` wrote"));
+    }
+    found
+}
+
+/// Places for our programs where slurm.conf names none.
+fn without_programs(config: &Config) -> Option<Finding> {
     let missing: Vec<&str> = HOOKS
         .iter()
         .map(|(key, _)| *key)
         .filter(|key| config.values(key).is_empty())
         .collect();
-    if !missing.is_empty() {
-        found.push(
-            Finding::bad(
-                "slurm.conf",
-                format!(
-                    "{} not set: the lines of `thiao setup` are not included, or slurmctld has not read them",
-                    are(&missing)
-                ),
-            )
-            .run("thiao setup && systemctl restart slurmctld"),
-        );
+    if missing.is_empty() {
+        return None;
     }
-    for words in [
-        word(
-            config,
-            "ReturnToService",
-            "2",
-            "a VM that registers late would stay DOWN",
-        ),
-        word(
-            config,
-            "ResumeRate",
-            "0",
-            "Slurm would start nodes a few at a time",
-        ),
-        word(
-            config,
-            "SuspendRate",
-            "0",
-            "Slurm would stop nodes a few at a time",
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        found.push(words);
-    }
-    for (key, wanted, why) in [
+    let text = format!(
+        "{} not set: the lines of `thiao setup` are not included, or slurmctld has not read them",
+        are(&missing)
+    );
+    Some(Finding::bad(CONF, text).run(AGAIN))
+}
+
+/// Values that have to be a word, and lists that have to have one.
+fn words(config: &Config, quirks: Quirks) -> Vec<Finding> {
+    let values = [
+        ("ReturnToService", "2", "a VM that registers late would stay DOWN"),
+        ("ResumeRate", "0", "Slurm would start nodes a few at a time"),
+        ("SuspendRate", "0", "Slurm would stop nodes a few at a time"),
+    ];
+    let lists = [
         (
             "PrivateData",
             "cloud",
@@ -313,32 +312,47 @@ fn conf(config: &Config, fragment: &Fragment, facts: &Facts, found: &mut Vec<Fin
             "power_save_interval",
             "slurmctld looks after power saving every 10 s only",
         ),
-    ] {
+    ];
+    let lacks = |(key, wanted, why): (&str, &str, &str)| {
         // Newer releases do not know the word, and do what it says.
         let gone = key == "PrivateData" && !quirks.private_cloud;
-        if !gone && !config.has(key, wanted) {
-            found.push(
-                Finding::warn("slurm.conf", format!("{key} has no {wanted}: {why}"))
-                    .run("thiao setup && systemctl restart slurmctld"),
-            );
+        let lacks = !gone && !config.has(key, wanted);
+        lacks.then(|| Finding::warn(CONF, format!("{key} has no {wanted}: {why}")).run(AGAIN))
+    };
+    values
+        .into_iter()
+        .filter_map(|(key, wanted, why)| word(config, key, wanted, why))
+        .chain(lists.into_iter().filter_map(lacks))
+        .collect()
+}
+
+/// A value that has to be this word.
+fn word(config: &Config, key: &str, wanted: &str, why: &str) -> Option<Finding> {
+    let value = config.get(key)?;
+    let first = value.split_whitespace().next().unwrap_or_default();
+    (first != wanted)
+        .then(|| Finding::warn(CONF, format!("{key} is {value}, not {wanted}: {why}")).run(AGAIN))
+}
+
+/// What of a site's does not go together with our lines; none for what is told as missing.
+fn conflict(conflict: &Conflict, fragment: &Fragment) -> Option<Finding> {
+    let text = conflict.to_string();
+    let changed = |text| Finding::warn(CONF, text).advice("change slurm.conf, then restart slurmctld");
+    match conflict {
+        Conflict::OtherProgram { .. } => Some(Finding::bad(CONF, text).run(AGAIN)),
+        Conflict::NoAccounting(_) if fragment.has_job_mode() => {
+            Some(Finding::bad("job mode", text).advice("jobs of power-saving nodes run meanwhile"))
         }
-    }
-    for conflict in fragment.conflicts(config) {
         // What setup would change is told as what lacks.
-        if conflict.starts_with("SlurmdParameters") {
-            continue;
-        }
-        found.push(if conflict.contains("`thiao setup` joins") {
-            // Programs in the place of ours.
-            Finding::bad("slurm.conf", conflict).run("thiao setup && systemctl restart slurmctld")
-        } else if conflict.starts_with(ACCOUNTING) && fragment.has_job_mode() {
-            Finding::bad("job mode", conflict).advice("jobs of power-saving nodes run meanwhile")
-        } else {
-            Finding::warn("slurm.conf", conflict).advice("change slurm.conf, then restart slurmctld")
-        });
-    }
-    if found.len() == before {
-        found.push(Finding::ok("slurm.conf", "has what `thiao setup` wrote"));
+        Conflict::ConfigOverrides => None,
+        Conflict::TooOld(_)
+        | Conflict::IdleOnSuspend
+        | Conflict::SuspendTime
+        | Conflict::NoAccounting(_)
+        | Conflict::PlansForLicence
+        | Conflict::WholeNodes(_)
+        | Conflict::MemoryUnmanaged
+        | Conflict::NotBackfill => Some(changed(text)),
     }
 }
 
@@ -347,7 +361,7 @@ fn other_cluster(config: &Config, ours: &str) -> Option<Finding> {
     let theirs = config.get("ClusterName").filter(|theirs| *theirs != ours)?;
     Some(
         Finding::bad(
-            "slurm.conf",
+            CONF,
             format!(
                 "ClusterName is {theirs}, and the settings say {ours}: orders of Slurm's hooks are refused"
             ),
@@ -365,7 +379,7 @@ fn hasty(config: &Config, silence_s: u64) -> Option<Finding> {
         .filter(|limit| (1..silence_s).contains(limit))?;
     Some(
         Finding::warn(
-            "slurm.conf",
+            CONF,
             format!(
                 "SlurmdTimeout is {limit} s: a VM that does not answer for so long loses its job, before \
                  timing.silence_grace ({silence_s} s)"
@@ -381,16 +395,6 @@ fn hasty(config: &Config, silence_s: u64) -> Option<Finding> {
 fn are(keys: &[&str]) -> String {
     let verb = if keys.len() == 1 { "is" } else { "are" };
     format!("{} {verb}", keys.join(", "))
-}
-
-/// A value that has to be this word.
-fn word(config: &Config, key: &str, wanted: &str, why: &str) -> Option<Finding> {
-    let value = config.get(key)?;
-    let first = value.split_whitespace().next().unwrap_or_default();
-    (first != wanted).then(|| {
-        Finding::warn("slurm.conf", format!("{key} is {value}, not {wanted}: {why}"))
-            .run("thiao setup && systemctl restart slurmctld")
-    })
 }
 
 /// Nodes whose size or partition in Slurm is another than in the settings: the included lines are old.
@@ -426,9 +430,6 @@ pub fn sizes(
         }
     }
     odd.into_iter()
-        .map(|(text, nodes)| {
-            Finding::warn(format!("node {}", hostlist::fold(nodes)), text)
-                .run("thiao setup && systemctl restart slurmctld")
-        })
+        .map(|(text, nodes)| Finding::warn(format!("node {}", hostlist::fold(nodes)), text).run(AGAIN))
         .collect()
 }

@@ -393,7 +393,10 @@ fn advice(plan: &Plan, present: &Result<thiao_slurm::Config, SlurmError>, steps:
             hooks: plan.hooks.clone(),
             ..plan.fragment.clone()
         }
-        .conflicts(present),
+        .conflicts(present)
+        .iter()
+        .map(ToString::to_string)
+        .collect(),
         Err(error) => vec![format!(
             "slurmctld could not be asked what is in effect ({error}): of your own programs and words for the same keys \
              the lines have only what earlier ones kept; start it and repeat"
