@@ -1,16 +1,17 @@
 //! New settings: by what was typed, what an old file says, what this site shows, and what a person answers.
 
+mod sets;
+
 use super::ask::{Asker, Question};
 use crate::cli::args::NewSettings;
 use anyhow::bail;
+use sets::{Set, sets};
 use std::fmt::{self, Write as _};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use thiao_config::import::{Imported, Size};
-use thiao_core::hostlist;
-use thiao_core::ids::{ClusterName, NodesetName};
-use thiao_core::policy::Policy;
-use thiao_opennebula::settings::TemplateSource;
+use thiao_config::import::Imported;
+use thiao_core::ids::ClusterName;
 use thiao_slurm::Slurm;
 use thiao_slurm::site::{Host, Site};
 
@@ -158,30 +159,80 @@ enum Provider {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Set {
-    name: String,
-    nodes: String,
-    cpus: String,
-    memory_mb: String,
-    share_percent: Option<u32>,
-    partition: Option<String>,
-    source: Option<TemplateSource>,
-    network: Option<String>,
+/// Who is to make the VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Qemu,
+    OpenNebula,
+}
+
+/// What is known before anybody is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// What was typed.
+    pub(super) flags: &'a NewSettings,
+    /// What an old file says.
+    pub(super) imported: &'a Imported,
+    /// What this site shows.
+    pub(super) site: &'a Here,
 }
 
 /// Puts the settings together.
-pub(super) fn draft(
-    flags: &NewSettings,
-    imported: &Imported,
-    site: &Here,
-    asker: &mut Asker<'_>,
-) -> anyhow::Result<Draft> {
-    let one = if flags.qemu {
-        false
-    } else if flags.opennebula || flags.are_of_opennebula() || flags.import.is_some() {
-        true
-    } else {
+pub(super) fn draft(given: Given<'_>, asker: &mut Asker<'_>) -> anyhow::Result<Draft> {
+    let (flags, site) = (given.flags, given.site);
+    let maker = given.maker(asker)?;
+    let cluster = asker.ask(Question {
+        flag: "--cluster",
+        text: "The cluster's name, ClusterName of slurm.conf",
+        given: flags.cluster.as_ref().map(ToString::to_string),
+        default: site.cluster.clone(),
+        sure: true,
+        check: &|text| ClusterName::new(text).map(drop).map_err(|e| e.to_string()),
+    })?;
+    let sets = sets(given, maker, asker)?;
+    let provider = match maker {
+        Maker::Qemu => Provider::Qemu,
+        Maker::OpenNebula => given.opennebula(asker)?,
+    };
+    if let Asker::Nobody { missing } = asker
+        && !missing.is_empty()
+    {
+        bail!(
+            "there is no settings file to start from, and for a new one this is missing: {}",
+            missing.join(", ")
+        );
+    }
+    // Nothing is missing: all answers are there.
+    let (Some(cluster), Some(sets)) = (cluster, sets) else {
+        bail!("not all that settings need was given; see `thiao setup --help`");
+    };
+    let (munge_key, slurm_key) = given.keys();
+    Ok(Draft {
+        cluster,
+        state_dir: flags.state_dir.clone(),
+        provider,
+        munge_key,
+        slurmctld: Slurmctld {
+            slurm_key,
+            ..site.slurmctld.clone()
+        },
+        slurm_bin_dir: flags.slurm_bin_dir.clone(),
+        slurm_conf: flags.slurm_conf.clone(),
+        sets,
+        origin: flags.import.clone(),
+    })
+}
+
+impl Given<'_> {
+    /// Who makes the VMs, as options tell or a person says.
+    fn maker(self, asker: &mut Asker<'_>) -> io::Result<Maker> {
+        let flags = self.flags;
+        if flags.qemu {
+            return Ok(Maker::Qemu);
+        }
+        if flags.opennebula || flags.are_of_opennebula() || flags.import.is_some() {
+            return Ok(Maker::OpenNebula);
+        }
         let word = asker.ask(Question {
             flag: "--opennebula or --qemu",
             text: "Who makes the VMs, opennebula or qemu (this machine)?",
@@ -193,161 +244,69 @@ pub(super) fn draft(
                 _ => Err("write opennebula or qemu".to_owned()),
             },
         })?;
-        word.as_deref() == Some("opennebula")
-    };
-    let cluster = asker.ask(Question {
-        flag: "--cluster",
-        text: "The cluster's name, ClusterName of slurm.conf",
-        given: flags.cluster.as_ref().map(ToString::to_string),
-        default: site.cluster.clone(),
-        sure: true,
-        check: &|text| ClusterName::new(text).map(drop).map_err(|e| e.to_string()),
-    })?;
-    let sets = sets(flags, imported, one, asker)?;
-    let provider = if one {
-        Some(opennebula(flags, imported, site, asker)?)
-    } else {
-        Some(Provider::Qemu)
-    };
-    if let Asker::Nobody { missing } = asker
-        && !missing.is_empty()
-    {
-        bail!(
-            "there is no settings file to start from, and for a new one this is missing: {}",
-            missing.join(", ")
-        );
+        Ok(match word.as_deref() {
+            Some("opennebula") => Maker::OpenNebula,
+            Some(_) | None => Maker::Qemu,
+        })
     }
-    // Nothing is missing: all answers are there.
-    match (cluster, provider, sets) {
-        (Some(cluster), Some(provider), Some(sets)) => Ok(Draft {
-            cluster,
-            state_dir: flags.state_dir.clone(),
-            provider,
-            munge_key: flags
-                .munge_key
-                .clone()
-                .or_else(|| site.munge_key.clone().filter(|_| flags.slurm_key.is_none())),
-            slurmctld: Slurmctld {
-                slurm_key: flags.slurm_key.clone().or_else(|| {
-                    site.slurmctld
-                        .slurm_key
-                        .clone()
-                        .filter(|_| flags.munge_key.is_none())
-                }),
-                ..site.slurmctld.clone()
-            },
-            slurm_bin_dir: flags.slurm_bin_dir.clone(),
-            slurm_conf: flags.slurm_conf.clone(),
-            sets,
-            origin: flags.import.clone(),
-        }),
-        (_, _, _) => bail!("not all that settings need was given; see `thiao setup --help`"),
-    }
-}
 
-fn sets(
-    flags: &NewSettings,
-    imported: &Imported,
-    one: bool,
-    asker: &mut Asker<'_>,
-) -> anyhow::Result<Option<Vec<Set>>> {
-    let source = flags.source();
-    let size = |size: Size| size.shape(Policy::default().overhead_mb);
-    if flags.nodes.is_none() && !imported.sets.is_empty() {
-        let set = |set: &thiao_config::import::ImportedSet| {
-            let shape = size(set.size);
-            Set {
-                name: set.name.clone(),
-                nodes: set.nodes.clone(),
-                cpus: flags.cpus.unwrap_or(shape.cpus).to_string(),
-                memory_mb: flags.memory_mb.unwrap_or(shape.memory_mb).to_string(),
-                share_percent: Some(flags.share_percent.unwrap_or(shape.share_percent)),
-                partition: flags.partition.clone(),
-                source: Some(source.clone().unwrap_or_else(|| set.source.clone())).filter(|_| one),
-                network: flags.network.clone().filter(|_| one),
-            }
-        };
-        return Ok(Some(imported.sets.iter().map(set).collect()));
-    }
-    let shape = imported.size.map(size);
-    let nodes = asker.ask(Question {
-        flag: "--nodes",
-        text: "The nodes' names, as Slurm writes them",
-        given: flags.nodes.clone(),
-        default: Some("vm[0-3]".to_owned()),
-        sure: false,
-        check: &|text| hostlist::expand(text).map(drop).map_err(|e| e.to_string()),
-    })?;
-    let number = |text: &str| text.parse::<u64>().map(drop).map_err(|e| e.to_string());
-    let cpus = asker.ask(Question {
-        flag: "--cpus",
-        text: "CPUs of each node",
-        given: flags.cpus.map(|n| n.to_string()),
-        default: Some(shape.map_or(1, |shape| shape.cpus).to_string()),
-        sure: true,
-        check: &number,
-    })?;
-    let memory_mb = asker.ask(Question {
-        flag: "--memory-mb",
-        text: "Memory of each node for its jobs, in MiB",
-        given: flags.memory_mb.map(|n| n.to_string()),
-        default: Some(shape.map_or(1024, |shape| shape.memory_mb).to_string()),
-        sure: shape.is_some(),
-        check: &number,
-    })?;
-    let partition = asker.ask(Question {
-        flag: "--partition",
-        text: "Slurm's partition for them",
-        given: flags.partition.clone(),
-        default: Some("vm".to_owned()),
-        sure: true,
-        check: &filled,
-    })?;
-    let (mut from, mut network) = (
-        source.or_else(|| imported.template.clone()),
-        flags.network.clone(),
-    );
-    if one && from.is_none() {
-        from = asker
-            .ask(Question {
-                flag: "--template",
-                text: "OpenNebula's VM template, by name or id (see `onetemplate list`)",
-                given: None,
-                default: None,
-                sure: false,
-                check: &filled,
-            })?
-            .map(TemplateSource::Registered);
-        if network.is_none() && matches!(asker, Asker::Person { .. }) {
-            network = asker
-                .ask(Question {
-                    flag: "--network",
-                    text: "The network for VMs whose template has no NIC (empty: it has one)",
-                    given: None,
-                    default: Some(String::new()),
-                    sure: true,
-                    check: &|_| Ok(()),
-                })?
-                .filter(|name| !name.is_empty());
+    /// The cluster's secret, munge's or Slurm's own: what was typed takes the place of what was found.
+    fn keys(self) -> (Option<String>, Option<PathBuf>) {
+        let (flags, site) = (self.flags, self.site);
+        if flags.munge_key.is_some() || flags.slurm_key.is_some() {
+            return (flags.munge_key.clone(), flags.slurm_key.clone());
         }
+        (site.munge_key.clone(), site.slurmctld.slurm_key.clone())
     }
-    let (Some(nodes), Some(cpus), Some(memory_mb)) = (nodes, cpus, memory_mb) else {
-        return Ok(None);
-    };
-    let name = match &flags.nodeset {
-        Some(name) => name.to_string(),
-        None => set_name(&nodes),
-    };
-    Ok(Some(vec![Set {
-        name,
-        nodes,
-        cpus,
-        memory_mb,
-        share_percent: flags.share_percent.or(shape.map(|shape| shape.share_percent)),
-        partition,
-        source: from.filter(|_| one),
-        network: network.filter(|_| one),
-    }]))
+
+    /// How oned is reached, and what its VMs are told.
+    fn opennebula(self, asker: &mut Asker<'_>) -> io::Result<Provider> {
+        let endpoint = asker.ask(Question {
+            flag: "--endpoint",
+            text: "oned's URL",
+            given: self.flags.endpoint.clone(),
+            default: Some(self.site.endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned())),
+            sure: true,
+            check: &|text| match text.starts_with("http://") || text.starts_with("https://") {
+                true => Ok(()),
+                false => Err(format!("write it as {ENDPOINT}, or with https")),
+            },
+        })?;
+        let path = |path: &PathBuf| path.display().to_string();
+        let auth = asker.ask(Question {
+            flag: "--auth",
+            text: "The file with user:password or user:token, for the controller's user alone",
+            given: self.flags.auth.as_ref().map(path),
+            default: self.imported.auth.as_ref().or(self.site.auth.as_ref()).map(path),
+            sure: true,
+            check: &|text| match Path::new(text).is_absolute() {
+                true => Ok(()),
+                false => Err("write an absolute path".to_owned()),
+            },
+        })?;
+        let slurmctld_addr = asker.ask(Question {
+            flag: "--slurmctld-addr",
+            text: "The IPv4 address at which VMs reach slurmctld",
+            given: self.flags.slurmctld_addr.map(|addr| addr.to_string()),
+            default: self.site.slurmctld_addr.map(|addr| addr.to_string()),
+            sure: true,
+            check: &|text| text.parse::<Ipv4Addr>().map(drop).map_err(|e| e.to_string()),
+        })?;
+        Ok(Provider::OpenNebula {
+            // What is empty is told as missing by the caller.
+            endpoint: endpoint.unwrap_or_default(),
+            auth: auth.unwrap_or_default().into(),
+            ca_file: self.flags.ca_file.clone(),
+            placement: self.flags.placement.map(|word| word.word().to_owned()),
+            ready: self.flags.ready.map(|word| word.word().to_owned()),
+            slurmctld_host: self
+                .flags
+                .slurmctld_host
+                .clone()
+                .or_else(|| self.site.slurmctld_host.clone()),
+            slurmctld_addr: slurmctld_addr.unwrap_or_default(),
+        })
+    }
 }
 
 fn filled(text: &str) -> Result<(), String> {
@@ -355,67 +314,6 @@ fn filled(text: &str) -> Result<(), String> {
         return Err("there is no default for it".to_owned());
     }
     Ok(())
-}
-
-/// The letters that the list begins with.
-fn set_name(nodes: &str) -> String {
-    let letters: String = nodes.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
-    match NodesetName::new(&letters) {
-        Ok(name) => name.to_string(),
-        Err(_) => "vms".to_owned(),
-    }
-}
-
-fn opennebula(
-    flags: &NewSettings,
-    imported: &Imported,
-    site: &Here,
-    asker: &mut Asker<'_>,
-) -> anyhow::Result<Provider> {
-    let endpoint = asker.ask(Question {
-        flag: "--endpoint",
-        text: "oned's URL",
-        given: flags.endpoint.clone(),
-        default: Some(site.endpoint.clone().unwrap_or_else(|| ENDPOINT.to_owned())),
-        sure: true,
-        check: &|text| match text.starts_with("http://") || text.starts_with("https://") {
-            true => Ok(()),
-            false => Err(format!("write it as {ENDPOINT}, or with https")),
-        },
-    })?;
-    let path = |path: &PathBuf| path.display().to_string();
-    let auth = asker.ask(Question {
-        flag: "--auth",
-        text: "The file with user:password or user:token, for the controller's user alone",
-        given: flags.auth.as_ref().map(path),
-        default: imported.auth.as_ref().or(site.auth.as_ref()).map(path),
-        sure: true,
-        check: &|text| match Path::new(text).is_absolute() {
-            true => Ok(()),
-            false => Err("write an absolute path".to_owned()),
-        },
-    })?;
-    let slurmctld_addr = asker.ask(Question {
-        flag: "--slurmctld-addr",
-        text: "The IPv4 address at which VMs reach slurmctld",
-        given: flags.slurmctld_addr.map(|addr| addr.to_string()),
-        default: site.slurmctld_addr.map(|addr| addr.to_string()),
-        sure: true,
-        check: &|text| text.parse::<Ipv4Addr>().map(drop).map_err(|e| e.to_string()),
-    })?;
-    Ok(Provider::OpenNebula {
-        // What is empty is told as missing by the caller.
-        endpoint: endpoint.unwrap_or_default(),
-        auth: auth.unwrap_or_default().into(),
-        ca_file: flags.ca_file.clone(),
-        placement: flags.placement.map(|word| word.word().to_owned()),
-        ready: flags.ready.map(|word| word.word().to_owned()),
-        slurmctld_host: flags
-            .slurmctld_host
-            .clone()
-            .or_else(|| site.slurmctld_host.clone()),
-        slurmctld_addr: slurmctld_addr.unwrap_or_default(),
-    })
 }
 
 /// `key = "value"`, lines of TOML.
@@ -498,29 +396,5 @@ impl Draft {
             }
         }
         to
-    }
-}
-
-impl Set {
-    fn write(&self, to: &mut String) {
-        to.push_str("\n[[nodeset]]\n");
-        text(to, "name", &self.name);
-        text(to, "nodes", &self.nodes);
-        let _ = writeln!(to, "cpus = {}\nmemory_mb = {}", self.cpus, self.memory_mb);
-        if let Some(percent) = self.share_percent {
-            let _ = writeln!(to, "share_percent = {percent}");
-        }
-        if let Some(partition) = &self.partition {
-            text(to, "partition", partition);
-        }
-        match &self.source {
-            Some(TemplateSource::Registered(name)) => text(to, "template", name),
-            Some(TemplateSource::File(file)) => text(to, "template_file", file.display()),
-            Some(TemplateSource::PerNode(dir)) => text(to, "template_dir", dir.display()),
-            None => {}
-        }
-        if let Some(network) = &self.network {
-            text(to, "network", network);
-        }
     }
 }

@@ -7,26 +7,22 @@ mod draft;
 mod names;
 mod pieces;
 mod script;
+mod settings;
 mod site;
 mod undo;
 
 use super::args::Setup;
-use super::findings;
 use crate::doctor;
 use anyhow::{Context as _, bail};
 use names::Known;
 use pieces::{Found, Piece, What, look, write};
 use script::Leaves;
+use settings::Settings;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use thiao_api::client::Client;
 use thiao_cli::output::{Printer, Tone};
-use thiao_config::import::{self, Imported};
 use thiao_config::{Config, programs};
-use thiao_core::finding::{Verdict, worst};
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::site::Site;
@@ -37,68 +33,49 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     if how.undo {
         return undo::run(file, printer, how);
     }
-    let place = file.unwrap_or(Path::new(thiao_config::DEFAULT_FILE));
-    let mut report = String::new();
-    let (config, new) = if how.settings.are_given() || !place.exists() {
-        let (config, text) = new_settings(place, printer, how, &mut report)?;
-        (config, Some(text))
-    } else {
-        (Config::load(file)?, None)
-    };
-    let slurm = Slurm::new(
-        config.slurm.conf.clone(),
-        config.slurm.bin_dir.clone(),
-        config.slurm.timeout,
-    );
-    let present = slurm.config();
-    let version = version(how, present.as_ref().ok(), &slurm)?;
-    let slurm_conf = slurm_conf(config.slurm.conf.clone(), present.as_ref().ok());
-    let lines = place_of_lines(how, &slurm_conf)?;
-    let asked = Asked {
-        slurm: &slurm,
-        present: &present,
-        version,
-        slurm_conf: &slurm_conf,
-    };
-    let mut plan = plan(&config, how, &asked, &lines)?;
-    if let Some(text) = &new {
-        let settings = Piece {
-            path: place.to_owned(),
-            what: What::Settings(text.clone()),
-        };
-        plan.pieces.insert(0, settings);
-    }
+    let settings = Settings::find(file, printer, how)?;
+    let site = Asked::of(&settings.config, how)?;
+    let lines = place_of_lines(how, &site.slurm_conf)?;
+    let mut plan = plan(&settings.config, how, &site, &lines)?;
+    plan.pieces.splice(0..0, settings.piece());
     let places = plan.list(printer, how, &lines)?;
-    let checked = doctor::provider(&config, &Client::new(&config.state_dir), how.try_vm).findings;
-    let _ = write!(report, "Checks:\n{}\n", findings::draw(printer, &checked));
-    let bad = worst(&checked) == Verdict::Bad;
-    // Settings that are in use stay in use; new ones have to work.
-    if bad && new.is_some() && !how.force && !how.dry_run {
-        printer.print(&report)?;
-        bail!(
-            "nothing was written: with these settings no VM could be made; mend what the checks say, or write \
-             them all the same with --force"
-        );
-    }
-    report.push_str(&places);
-    let steps = plan.fragment.next_steps(&plan.text, &lines, &slurm_conf);
-    let advice = advice(&plan, &present, &steps);
+    let checked = settings.check(printer, how)?;
+    let steps = plan.fragment.next_steps(&plan.text, &lines, &site.slurm_conf);
+    let advice = advice(&plan, &site.present, &steps);
+    let report = format!("{checked}{places}");
     if how.dry_run {
-        let settings = new.map(|text| format!("\n{}:\n{text}", place.display()));
-        report.push_str(&settings.unwrap_or_default());
-        report.push_str(&plan.shown(&lines));
-        return Ok(printer.print(&format!("{report}{advice}"))?);
+        let (new, shown) = (settings.shown(), plan.shown(&lines));
+        return Ok(printer.print(&format!("{report}{new}{shown}{advice}"))?);
     }
     plan.carry_out(&lines)?;
     Ok(printer.print(&format!("{report}\n{advice}"))?)
 }
 
 /// Who was asked what is in effect, and what was said.
-struct Asked<'a> {
-    slurm: &'a Slurm,
-    present: &'a Result<thiao_slurm::Config, SlurmError>,
+struct Asked {
+    slurm: Slurm,
+    present: Result<thiao_slurm::Config, SlurmError>,
     version: Version,
-    slurm_conf: &'a Path,
+    slurm_conf: PathBuf,
+}
+
+impl Asked {
+    fn of(config: &Config, how: &Setup) -> anyhow::Result<Self> {
+        let slurm = Slurm::new(
+            config.slurm.conf.clone(),
+            config.slurm.bin_dir.clone(),
+            config.slurm.timeout,
+        );
+        let present = slurm.config();
+        let version = version(how, present.as_ref().ok(), &slurm)?;
+        let slurm_conf = slurm_conf(config.slurm.conf.clone(), present.as_ref().ok());
+        Ok(Self {
+            slurm,
+            present,
+            version,
+            slurm_conf,
+        })
+    }
 }
 
 /// All that is to be done, and said.
@@ -129,7 +106,7 @@ fn version(how: &Setup, present: Option<&thiao_slurm::Config>, slurm: &Slurm) ->
 }
 
 /// What is to be at `lines` and around it; an error when something of the site's would be lost.
-fn plan(config: &Config, how: &Setup, asked: &Asked<'_>, lines: &Path) -> anyhow::Result<Plan> {
+fn plan(config: &Config, how: &Setup, asked: &Asked, lines: &Path) -> anyhow::Result<Plan> {
     let (present, version) = (asked.present.as_ref().ok(), asked.version);
     let mut fragment = fragment(config, version, how);
     if let Some(name) = &fragment.default_partition
@@ -144,7 +121,7 @@ fn plan(config: &Config, how: &Setup, asked: &Asked<'_>, lines: &Path) -> anyhow
     fragment.joined = joined;
     if let Some(present) = present {
         let before = site::earlier_text(lines);
-        let (known, unread) = Known::ask(asked.slurm, present, &hooks, &fragment, before.as_deref());
+        let (known, unread) = Known::ask(&asked.slurm, present, &hooks, &fragment, before.as_deref());
         fragment.memory = known.memory_forms();
         let taken = known.taken();
         if !taken.is_empty() && !how.force && !how.dry_run {
@@ -156,7 +133,7 @@ fn plan(config: &Config, how: &Setup, asked: &Asked<'_>, lines: &Path) -> anyhow
         }
         notes.extend(unread);
         notes.extend(taken);
-        notes.extend(site::harmful(asked.slurm, present, config, asked.slurm_conf));
+        notes.extend(site::harmful(&asked.slurm, present, config, &asked.slurm_conf));
         notes.extend(known.with_ours(version));
     }
     let text = fragment.render(&own);
@@ -166,14 +143,14 @@ fn plan(config: &Config, how: &Setup, asked: &Asked<'_>, lines: &Path) -> anyhow
     notes.extend(script.as_ref().and_then(|script| script.note.clone()));
     let leaves = match &script {
         Some(_) => Leaves::No,
-        None => script::leaves(lines, asked.slurm_conf, &own)?,
+        None => script::leaves(lines, &asked.slurm_conf, &own)?,
     };
     if let Leaves::Stays(note) = &leaves {
         notes.push(note.clone());
     }
     let kept = script.as_ref().and_then(|script| script.kept.clone());
     pieces.extend(script.map(|script| script.piece));
-    if let (Err(error), false, false) = (asked.present, how.force, how.dry_run) {
+    if let (Err(error), false, false) = (&asked.present, how.force, how.dry_run) {
         forgets_nothing(&pieces, lines, error)?;
     }
     Ok(Plan {
@@ -291,55 +268,6 @@ fn place_of_lines(how: &Setup, slurm_conf: &Path) -> anyhow::Result<PathBuf> {
     let place = how.fragment.clone().unwrap_or_else(usual);
     fits_slurm_conf(&place)?;
     Ok(place)
-}
-
-/// Settings by what was typed, imported or answered, and their text. What was imported goes into the report.
-fn new_settings(
-    place: &Path,
-    printer: Printer,
-    how: &Setup,
-    report: &mut String,
-) -> anyhow::Result<(Config, String)> {
-    let imported = match &how.settings.import {
-        Some(file) => import::read(file)?,
-        None => Imported::default(),
-    };
-    if let Some(file) = &how.settings.import {
-        let _ = writeln!(report, "From {}:", file.display());
-        for (verb, tone, lines) in [
-            ("taken", Tone::Good, &imported.taken),
-            ("not needed", Tone::Faint, &imported.dropped),
-            ("look", Tone::Bad, &imported.warnings),
-        ] {
-            for line in lines {
-                let _ = writeln!(
-                    report,
-                    "  {} {}",
-                    printer.toned(&format!("{verb:<11}"), tone),
-                    thiao_cli::output::clean(line)
-                );
-            }
-        }
-        report.push('\n');
-    }
-    let typed = &how.settings;
-    let slurm = Slurm::new(
-        typed.slurm_conf.clone(),
-        typed.slurm_bin_dir.clone(),
-        Duration::from_secs(20),
-    );
-    let site = draft::Here::look(&slurm);
-    let (mut input, mut output) = (io::stdin().lock(), io::stdout());
-    let mut asker = if io::stdin().is_terminal() && printer.terminal {
-        ask::Asker::person(&mut input, &mut output)
-    } else {
-        ask::Asker::nobody()
-    };
-    let draft = draft::draft(&how.settings, &imported, &site, &mut asker)?;
-    let text = draft.to_toml();
-    let config = thiao_config::from_text(place, &text)
-        .with_context(|| format!("these settings will not do (nothing was written):\n{text}"))?;
-    Ok((config, text))
 }
 
 /// The lines for slurm.conf.
