@@ -2,21 +2,19 @@
 
 mod cluster;
 mod job;
+mod nodesets;
 mod opennebula;
 mod people;
 mod qemu;
 
 use crate::read::{Findings, Reader, Section};
-use crate::{Config, Mode, NodeSpec, Nodeset, ProviderSettings, SlurmSettings, Timing};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use crate::{Config, ProviderSettings, SlurmSettings, Timing};
+use nodesets::Nodesets;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use thiao_core::hostlist;
-use thiao_core::ids::{ClusterName, Millis, NodeName, NodesetName};
+use thiao_core::ids::{ClusterName, Millis};
 use thiao_core::policy::Policy;
-use thiao_core::view::Shape;
-use thiao_opennebula::settings::{Placement, VmSource};
+use thiao_opennebula::settings::Placement;
 use toml::de::DeTable;
 
 /// Most nodes that one controller minds.
@@ -122,7 +120,11 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
     let (conf, bin_dir) = (slurm.path("conf", None), slurm.path("bin_dir", None));
     let plugins = plugin_dirs(&slurm);
     slurm.close();
-    let (nodesets, nodes, sources) = nodesets(root, maker);
+    let Nodesets {
+        sets: nodesets,
+        nodes,
+        sources,
+    } = nodesets::read(root, maker);
     job::partitions(root, &nodesets);
     let job = job::settings(root);
     let mut policy = maker.policy();
@@ -225,125 +227,6 @@ fn maker(root: &Section<'_, '_>) -> Maker {
     maker
 }
 
-/// The nodesets, their nodes, and what OpenNebula makes their VMs from.
-type Nodesets = (
-    BTreeMap<NodesetName, Nodeset>,
-    BTreeMap<NodeName, NodeSpec>,
-    BTreeMap<NodesetName, VmSource>,
-);
-
-/// Reads the nodesets.
-fn nodesets(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
-    let mut sets = BTreeMap::new();
-    let mut sources = BTreeMap::new();
-    let mut all: BTreeMap<NodeName, NodeSpec> = BTreeMap::new();
-    // Those named twice too: a few bytes name thousands.
-    let mut named = 0;
-    let tables = root.tables("nodeset");
-    if tables.is_empty() && !root.has("nodeset") {
-        root.problem(
-            "nodeset",
-            "is missing: write at least one [[nodeset]] with name, nodes and memory_mb",
-        );
-    }
-    for table in tables {
-        table.show_head();
-        let name: Option<NodesetName> = table.required("name", "give the nodeset a name");
-        let list = table.checked("nodes", None, |text| {
-            let nodes = hostlist::expand(text)
-                .map_err(|e| format!("{e}\n    {}", e.caret(text).replace('\n', "\n    ")))?;
-            match nodes
-                .iter()
-                .find(|node| is_own_word(node.as_str(), &["default", "all"]))
-            {
-                Some(node) => Err(format!("{node} is a word of Slurm's own, no name for a node")),
-                None => Ok(Expanded { nodes }),
-            }
-        });
-        if !table.has("nodes") {
-            table.problem(
-                "nodes",
-                "is missing: name the nodes as in slurm.conf, e.g. \"fg[0-7]\"",
-            );
-        }
-        let shape = Shape {
-            cpus: table.number("cpus", 1, 1..=1024),
-            memory_mb: table.required_number(
-                "memory_mb",
-                16..=1 << 24,
-                "give the RealMemory of each node, in MiB",
-            ),
-            share_percent: table.number("share_percent", 100, 1..=100),
-        };
-        let partition = table
-            .checked("partition", Some("vm".to_owned()), partition_name)
-            .unwrap_or_default();
-        let mode = table.choice("mode", Mode::PowerSaving, &job::MODES);
-        let job = job::nodeset(&table, mode, shape);
-        let features = table.texts("features", |text| word(text).map(drop));
-        let source = match maker {
-            Maker::OpenNebula => opennebula::source(&table, job.as_ref().map_or(0, |job| job.gpus)),
-            Maker::Qemu => {
-                opennebula::refuse_source(&table);
-                None
-            }
-        };
-        table.close();
-        named += list.as_ref().map_or(0, |list| list.nodes.len());
-        if named > MAX_NODES {
-            table.problem("nodes", format!("more than {MAX_NODES} nodes in all"));
-            break;
-        }
-        let (Some(name), Some(list)) = (name, list) else {
-            continue;
-        };
-        sources.extend(source.map(|source| (name.clone(), source)));
-        let count = list.nodes.len();
-        let nodes = hostlist::fold(&list.nodes);
-        for node in list.nodes {
-            match all.entry(node) {
-                Entry::Vacant(place) => {
-                    place.insert(NodeSpec {
-                        nodeset: name.clone(),
-                        shape,
-                        mode,
-                    });
-                }
-                Entry::Occupied(other) => {
-                    table.problem(
-                        "nodes",
-                        format!("{} is already in nodeset {}", other.key(), other.get().nodeset),
-                    );
-                    break;
-                }
-            }
-        }
-        let set = Nodeset {
-            nodes,
-            count,
-            shape,
-            partition,
-            features,
-            job,
-        };
-        if sets.insert(name.clone(), set).is_some() {
-            table.problem("name", format!("there are two nodesets named {name}"));
-        }
-    }
-    (sets, all, sources)
-}
-
-/// A hostlist that shows itself folded.
-struct Expanded {
-    nodes: Vec<NodeName>,
-}
-
-impl std::fmt::Display for Expanded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&hostlist::fold(&self.nodes))
-    }
-}
-
 /// A word that slurm.conf takes without quotes.
 fn word(text: &str) -> Result<String, String> {
     let good = (1..=63).contains(&text.len())
@@ -355,19 +238,6 @@ fn word(text: &str) -> Result<String, String> {
     } else {
         Err("use 1 to 63 of letters, digits, '.', '_' and '-'".to_owned())
     }
-}
-
-/// A partition's name: `PartitionName=DEFAULT` names none, it sets what the lines behind it have by default.
-fn partition_name(text: &str) -> Result<String, String> {
-    if is_own_word(text, &["default"]) {
-        return Err("is a word of Slurm's own (PartitionName=DEFAULT), no name for a partition".to_owned());
-    }
-    word(text)
-}
-
-/// Whether Slurm takes this for one of its own words, in any case.
-fn is_own_word(text: &str, words: &[&str]) -> bool {
-    words.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// The counts that `plan` obeys.

@@ -1,6 +1,7 @@
 //! `[opennebula]`, and what a nodeset says of its VMs there.
 
-use super::{Machine, NodeSpec, cluster, people};
+use super::{Machine, cluster, people};
+use crate::NodeSpec;
 use crate::read::Section;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
