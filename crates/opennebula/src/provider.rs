@@ -273,7 +273,6 @@ impl<C: Calls> Inner<C> {
     }
 
     fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, Error> {
-        let settings = &self.settings;
         progress("asking OpenNebula for its version, templates, networks and hosts");
         // A controller that starts looks by itself at the same time: once is enough.
         let look = self.flight.current();
@@ -283,70 +282,89 @@ impl<C: Calls> Inner<C> {
                 Class::Unknown,
                 format!(
                     "{} is OpenNebula {version:?}: Thiao needs {}.{} or later",
-                    settings.access.endpoint, OLDEST.0, OLDEST.1
+                    self.settings.access.endpoint, OLDEST.0, OLDEST.1
                 ),
             ));
         }
         let user = self.calls.user()?;
         let mut notes = vec![format!(
             "OpenNebula {version} at {}, as user {}",
-            settings.access.endpoint, user.name
+            self.settings.access.endpoint, user.name
         )];
-        let shape = shapes.first().copied().unwrap_or(Shape {
+        let faults = self.faults(shapes.first().copied().unwrap_or(Shape {
             cpus: 1,
             memory_mb: 512,
             share_percent: 100,
-        });
+        }))?;
+        if faults.len() == self.settings.nodes.len()
+            && let Some(error) = faults.values().next()
+        {
+            return Err(error.clone());
+        }
+        self.flight.share_from(look, || self.remember())?;
+        notes.extend(self.notes_on(&self.view()));
+        Ok(Prepared {
+            notes,
+            faults: faults
+                .into_iter()
+                .map(|(node, error)| (node, error.text))
+                .collect(),
+        })
+    }
+
+    /// Nodes for which no VM can be made, and why: what is wrong with a nodeset's template costs that nodeset
+    /// alone, with a node's own that node.
+    fn faults(&self, shape: Shape) -> Result<BTreeMap<NodeName, Error>, Error> {
+        let nodes = &self.settings.nodes;
         // One VM of each nodeset, or of each node where each has a template of its own.
         let mut samples: BTreeMap<&NodesetName, Vec<&NodeName>> = BTreeMap::new();
-        for (node, nodeset) in &settings.nodes {
-            let nodes = samples.entry(nodeset).or_default();
-            let (_, source) = self.source_of(node)?;
-            if nodes.is_empty() || matches!(source.template, TemplateSource::PerNode(_)) {
-                nodes.push(node);
+        for (node, nodeset) in nodes {
+            let of = samples.entry(nodeset).or_default();
+            if of.is_empty() || self.has_own_template(node)? {
+                of.push(node);
             }
         }
-        // What is wrong with a nodeset's template costs that nodeset alone, a node's own that node.
         let mut faults = BTreeMap::new();
-        for (nodeset, nodes) in samples {
-            for node in nodes {
+        for (nodeset, of) in samples {
+            for node in of {
                 let Err(error) = self.sample(nodeset, node, shape) else {
                     continue;
                 };
                 if error.class.meaning() != ErrorClass::Refused {
                     return Err(error);
                 }
-                let (_, source) = self.source_of(node)?;
-                let alone = matches!(source.template, TemplateSource::PerNode(_));
-                let of = settings.nodes.iter().filter(|(name, of)| match alone {
-                    true => *name == node,
-                    false => *of == nodeset,
-                });
-                faults.extend(of.map(|(name, _)| (name.clone(), error.clone())));
-            }
-        }
-        if faults.len() == settings.nodes.len()
-            && let Some(error) = faults.values().next()
-        {
-            return Err(error.clone());
-        }
-        self.flight.share_from(look, || self.remember())?;
-        let view = self.view();
-        match settings.placement {
-            Placement::Thiao => {
-                let usable = view.hosts.iter().filter(|host| host.usable).count();
-                if view.hosts.is_empty() {
-                    notes.push(
-                        "OpenNebula shows no host to this user: placing VMs needs rights on hosts \
-                         (oneacl create '#UID HOST/* USE+MANAGE'), or placement = \"opennebula\""
-                            .to_owned(),
-                    );
+                if self.has_own_template(node)? {
+                    faults.insert(node.clone(), error);
                 } else {
-                    notes.push(format!("{usable} of {} hosts take VMs", view.hosts.len()));
+                    let alike = nodes.iter().filter(|(_, of)| *of == nodeset);
+                    faults.extend(alike.map(|(name, _)| (name.clone(), error.clone())));
                 }
             }
-            Placement::OpenNebula => notes.push("OpenNebula's own scheduler places the VMs".to_owned()),
         }
+        Ok(faults)
+    }
+
+    /// Whether the node's VM is made from a file that is for this node alone.
+    fn has_own_template(&self, node: &NodeName) -> Result<bool, Error> {
+        let (_, source) = self.source_of(node)?;
+        Ok(matches!(source.template, TemplateSource::PerNode(_)))
+    }
+
+    /// What people should know of what is there.
+    fn notes_on(&self, view: &ProviderView) -> Vec<String> {
+        let settings = &self.settings;
+        let mut notes = vec![match settings.placement {
+            Placement::Thiao if view.hosts.is_empty() => {
+                "OpenNebula shows no host to this user: placing VMs needs rights on hosts \
+                 (oneacl create '#UID HOST/* USE+MANAGE'), or placement = \"opennebula\""
+                    .to_owned()
+            }
+            Placement::Thiao => {
+                let usable = view.hosts.iter().filter(|host| host.usable).count();
+                format!("{usable} of {} hosts take VMs", view.hosts.len())
+            }
+            Placement::OpenNebula => "OpenNebula's own scheduler places the VMs".to_owned(),
+        }];
         for host in &settings.hosts {
             if !view.hosts.iter().any(|shown| shown.name == *host) {
                 notes.push(format!(
@@ -361,13 +379,7 @@ impl<C: Calls> Inner<C> {
                 settings.cluster
             ));
         }
-        Ok(Prepared {
-            notes,
-            faults: faults
-                .into_iter()
-                .map(|(node, error)| (node, error.text))
-                .collect(),
-        })
+        notes
     }
 
     /// Tries what the creation of a node's VM would order.
