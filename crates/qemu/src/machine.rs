@@ -124,98 +124,114 @@ pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x54, a, b, c, d]
 }
 
+/// A command line, as it grows.
+#[derive(Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn option(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.extend([name.into(), value.into()]);
+    }
+
+    fn flag(&mut self, name: &str) {
+        self.0.push(name.into());
+    }
+}
+
+/// It goes on without us, tells where it is, and may do little.
+fn daemon(list: &mut Arguments) {
+    list.flag("-daemonize");
+    list.option("-pidfile", PID_FILE);
+    list.option("-D", LOG_FILE);
+    list.option("-sandbox", SANDBOX);
+    list.option("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"));
+}
+
 impl Machine {
     /// QEMU's arguments, for its start in the VM's folder.
     pub fn arguments(&self, image: &Image) -> Vec<OsString> {
-        let accel = match self.accel {
-            Accel::Kvm => "kvm".to_owned(),
-            Accel::Tcg => format!("tcg,thread=multi,tb-size={TRANSLATION_MB}"),
-        };
-        let cpu = match self.accel {
-            Accel::Kvm => "host",
-            Accel::Tcg => "max",
-        };
-        let mut list: Vec<OsString> = Vec::new();
-        let mut add = |option: &str, value: OsString| {
-            list.push(option.into());
-            if !value.is_empty() {
-                list.push(value);
-            }
-        };
-        add("-name", self.name.clone().into());
-        add(
-            "-machine",
-            "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=ram"
-                .into(),
-        );
-        add("-bios", FIRMWARE.into());
-        add("-accel", accel.into());
-        add("-cpu", cpu.into());
-        add("-smp", self.cpus.to_string().into());
-        add("-m", format!("{}M", self.memory_mb).into());
-        add("-object", self.memory_object());
-        for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
-            add(flag, OsString::new());
-        }
-        add("-display", "none".into());
-        add("-chardev", format!("file,id=console,path={CONSOLE_FILE}").into());
-        add("-serial", "chardev:console".into());
+        let mut list = Arguments::default();
+        self.hardware(&mut list);
         if self.start != Start::Hello {
-            add("-daemonize", OsString::new());
-            add("-pidfile", PID_FILE.into());
-            add("-D", LOG_FILE.into());
-            add("-sandbox", SANDBOX.into());
-            add("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off").into());
+            daemon(&mut list);
         }
+        self.way_to_guest(&mut list);
+        self.network(&mut list);
+        self.guest(image, &mut list);
+        list.0
+    }
+
+    fn hardware(&self, list: &mut Arguments) {
+        let (accel, cpu) = match self.accel {
+            Accel::Kvm => ("kvm".to_owned(), "host"),
+            Accel::Tcg => (format!("tcg,thread=multi,tb-size={TRANSLATION_MB}"), "max"),
+        };
+        list.option("-name", &self.name);
+        list.option(
+            "-machine",
+            "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=ram",
+        );
+        list.option("-bios", FIRMWARE);
+        list.option("-accel", accel);
+        list.option("-cpu", cpu);
+        list.option("-smp", self.cpus.to_string());
+        list.option("-m", format!("{}M", self.memory_mb));
+        list.option("-object", self.memory_object());
+        list.flag("-nodefaults");
+        list.flag("-no-user-config");
+        list.flag("-no-reboot");
+        list.option("-display", "none");
+        list.option("-chardev", format!("file,id=console,path={CONSOLE_FILE}"));
+        list.option("-serial", "chardev:console");
+    }
+
+    /// By what the guest gets its context, and says how far it is.
+    fn way_to_guest(&self, list: &mut Arguments) {
         match self.start {
             Start::Boot | Start::Restore => {
-                add("-device", "virtio-serial-device".into());
-                add(
+                list.option("-device", "virtio-serial-device");
+                list.option(
                     "-chardev",
-                    format!("socket,id=channel,path={CHANNEL_SOCKET},server=on,wait=off").into(),
+                    format!("socket,id=channel,path={CHANNEL_SOCKET},server=on,wait=off"),
                 );
-                add(
+                list.option(
                     "-device",
-                    format!("virtserialport,chardev=channel,name={PORT_NAME}").into(),
+                    format!("virtserialport,chardev=channel,name={PORT_NAME}"),
                 );
             }
             Start::Told => {
-                add(
+                list.option(
                     "-drive",
-                    format!("if=none,id=context,format=raw,readonly=on,file={CONTEXT_DISK}").into(),
+                    format!("if=none,id=context,format=raw,readonly=on,file={CONTEXT_DISK}"),
                 );
-                add("-device", "virtio-blk-device,drive=context".into());
+                list.option("-device", "virtio-blk-device,drive=context");
             }
             Start::Hello => {}
         }
-        if let Some(tap) = self.tap {
-            let [a, b, c, d, e, f] = self.mac;
-            add("-netdev", format!("tap,id=net,fd={tap}").into());
-            add(
-                "-device",
-                format!("virtio-net-device,netdev=net,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-                    .into(),
-            );
-        }
-        match self.start {
+    }
+
+    fn network(&self, list: &mut Arguments) {
+        let Some(tap) = self.tap else { return };
+        let [a, b, c, d, e, f] = self.mac;
+        list.option("-netdev", format!("tap,id=net,fd={tap}"));
+        list.option(
+            "-device",
+            format!("virtio-net-device,netdev=net,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        );
+    }
+
+    /// What runs in it.
+    fn guest(&self, image: &Image, list: &mut Arguments) {
+        let hello = match self.start {
             // The kernel is in the saved memory.
-            Start::Restore => add("-incoming", "defer".into()),
-            Start::Boot | Start::Told | Start::Hello => {
-                let hello = if self.start == Start::Hello {
-                    HELLO_ARGUMENT
-                } else {
-                    ""
-                };
-                add("-kernel", image.kernel.clone().into());
-                add("-initrd", image.initramfs.clone().into());
-                let clock = format!("tsc_early_khz={}", self.tsc_khz);
-                add(
-                    "-append",
-                    format!("{KERNEL_ARGUMENTS} {clock} {hello}").trim_end().into(),
-                );
-            }
-        }
-        list
+            Start::Restore => return list.option("-incoming", "defer"),
+            Start::Hello => HELLO_ARGUMENT,
+            Start::Boot | Start::Told => "",
+        };
+        list.option("-kernel", &image.kernel);
+        list.option("-initrd", &image.initramfs);
+        let words = format!("{KERNEL_ARGUMENTS} tsc_early_khz={} {hello}", self.tsc_khz);
+        list.option("-append", words.trim_end());
     }
 
     fn memory_object(&self) -> OsString {
