@@ -100,21 +100,8 @@ pub fn resolve(
 }
 
 fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config> {
-    let cluster: Option<ClusterName> = root.required(
-        "cluster",
-        "write cluster = \"NAME\", the ClusterName of slurm.conf; it marks every VM as this cluster's",
-    );
-    // Slurm writes it in small letters, however slurm.conf has it (22.05 to 26.05): so do its hooks.
-    let cluster = cluster.and_then(|name| ClusterName::new(&name.as_str().to_ascii_lowercase()).ok());
-    let state_dir = root
-        .path("state_dir", Some(crate::DEFAULT_STATE_DIR.into()))
-        .unwrap_or_default();
-    if state_dir.as_os_str().len() > MAX_STATE_DIR {
-        root.problem(
-            "state_dir",
-            format!("is longer than {MAX_STATE_DIR} bytes: its sockets would have no valid address"),
-        );
-    }
+    let cluster = cluster_name(root);
+    let state_dir = state_dir(root);
     let maker = maker(root);
     let slurm = root.table("slurm");
     let (conf, bin_dir) = (slurm.path("conf", None), slurm.path("bin_dir", None));
@@ -182,6 +169,28 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         provider,
         program: machine.program.clone(),
     })
+}
+
+/// Slurm writes it in small letters, however slurm.conf has it (22.05 to 26.05): so do its hooks.
+fn cluster_name(root: &Section<'_, '_>) -> Option<ClusterName> {
+    let name: ClusterName = root.required(
+        "cluster",
+        "write cluster = \"NAME\", the ClusterName of slurm.conf; it marks every VM as this cluster's",
+    )?;
+    ClusterName::new(&name.as_str().to_ascii_lowercase()).ok()
+}
+
+fn state_dir(root: &Section<'_, '_>) -> PathBuf {
+    let dir = root
+        .path("state_dir", Some(crate::DEFAULT_STATE_DIR.into()))
+        .unwrap_or_default();
+    if dir.as_os_str().len() > MAX_STATE_DIR {
+        root.problem(
+            "state_dir",
+            format!("is longer than {MAX_STATE_DIR} bytes: its sockets would have no valid address"),
+        );
+    }
+    dir
 }
 
 /// `PluginDir` as slurm.conf has it; empty: nobody says.
