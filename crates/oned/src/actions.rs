@@ -31,6 +31,17 @@ fn refused(text: String) -> Refusal {
     Refusal::plain(Code::Action, &text)
 }
 
+/// Where `resume` leads from a state, if it is allowed there.
+fn resumed(state: State) -> Option<State> {
+    match state {
+        State::Suspended => Some(State::Active(Lcm::BootSuspended)),
+        State::Poweroff => Some(State::Active(Lcm::BootPoweroff)),
+        State::Active(Lcm::Unknown) => Some(State::Active(Lcm::Boot)),
+        State::Stopped | State::Undeployed => Some(State::Pending),
+        State::Pending | State::Hold | State::Done | State::Active(_) => None,
+    }
+}
+
 impl World {
     fn vm_id(&self, id: i32) -> Result<u32, Refusal> {
         u32::try_from(id).map_err(|_| Refusal::no_such_signed("virtual machine", id))
@@ -70,15 +81,7 @@ impl World {
             "hold" if state == State::Pending => self.set_by_call(vm, State::Hold),
             "release" if state == State::Hold => self.set_by_call(vm, State::Pending),
             "resume" => {
-                let to = match state {
-                    State::Suspended => State::Active(Lcm::BootSuspended),
-                    State::Poweroff => State::Active(Lcm::BootPoweroff),
-                    State::Active(Lcm::Unknown) => State::Active(Lcm::Boot),
-                    State::Stopped | State::Undeployed => State::Pending,
-                    State::Pending | State::Hold | State::Done | State::Active(_) => {
-                        return Err(unavailable());
-                    }
-                };
+                let to = resumed(state).ok_or_else(unavailable)?;
                 if let (State::Active(_), Some(host)) = (to, self.vms.get(&vm).and_then(crate::vm::Vm::host))
                 {
                     self.stay(vm, host, false);

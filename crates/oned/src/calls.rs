@@ -76,7 +76,7 @@ pub fn execute(world: &mut World, method: &str, params: &[Value]) -> Result<Valu
         return multicall(world, params);
     }
     if !METHODS.contains(&method) {
-        return Err(Fault::new(-506, format!("Method '{method}' not defined")));
+        return Err(no_method(method));
     }
     let args = Args(params);
     let session = args.text(0)?;
@@ -190,11 +190,25 @@ fn admin_only(user: &User, what: &str) -> Result<(), Refusal> {
 }
 
 fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    let family = method.rsplit_once('.').map_or(method, |(family, _)| family);
+    let answer = match family {
+        "one.vm" => of_vm,
+        "one.vmpool" => of_vmpool,
+        "one.template" | "one.templatepool" => of_templates,
+        "one.user" | "one.userpool" | "one.group" | "one.grouppool" => of_users,
+        "one.host" | "one.hostpool" => of_hosts,
+        _ => of_others,
+    };
+    answer(world, user, method, args)
+}
+
+fn no_method(method: &str) -> Fault {
+    Fault::new(-506, format!("Method '{method}' not defined"))
+}
+
+/// Users and their groups.
+fn of_users(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
-        "one.system.version" => Ok(Value::Text(world.settings.version.clone())),
-        "one.system.config" => {
-            admin_only(user, "ADMIN").map(|()| Value::Text(recorded::system_config().to_owned()))
-        }
         "one.user.info" => world.user_info(user, args.int_or(1, -1)?).map(Value::Text),
         "one.user.allocate" => id(world.user_allocate(user, args.text(1)?, args.text(2)?)),
         "one.user.quota" => id(world.user_quota(user, args.int(1)?, args.text(2)?)),
@@ -202,6 +216,15 @@ fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Re
             .user_login(user, args.text(1)?, args.text_or(2)?, args.int_or(3, -1)?)
             .map(Value::Text),
         "one.userpool.info" => Ok(Value::Text(world.userpool_info(user))),
+        "one.grouppool.info" => Ok(Value::Text(world.grouppool_info())),
+        "one.group.info" => world.group_info(user, args.int(1)?).map(Value::Text),
+        other => return Err(no_method(other)),
+    })
+}
+
+/// Registered templates.
+fn of_templates(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    Ok(match method {
         "one.templatepool.info" => {
             args.int(1)?;
             Ok(Value::Text(world.templatepool_info(user)))
@@ -221,6 +244,13 @@ fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Re
                 id(world.instantiate(user, template, name, hold, extra))
             }
         }
+        other => return Err(no_method(other)),
+    })
+}
+
+/// One VM.
+fn of_vm(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    Ok(match method {
         "one.vm.allocate" => id(world.allocate(user, args.text(1)?, args.flag_or(2)?)),
         "one.vm.info" => world.vm_info(user, args.int(1)?).map(Value::Text),
         "one.vm.action" => id(world.action(user, args.text(1)?, args.int(2)?)),
@@ -245,6 +275,13 @@ fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Re
         "one.vm.monitoring" => world
             .vm_info(user, args.int(1)?)
             .map(|_| Value::Text("<MONITORING_DATA></MONITORING_DATA>".into())),
+        other => return Err(no_method(other)),
+    })
+}
+
+/// All VMs.
+fn of_vmpool(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    Ok(match method {
         "one.vmpool.info" | "one.vmpool.infoextended" => {
             let listing = Listing {
                 filter: args.int(1)?,
@@ -268,20 +305,36 @@ fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Re
         }
         "one.vmpool.monitoring" => Ok(Value::Text("<MONITORING_DATA></MONITORING_DATA>".into())),
         "one.vmpool.accounting" => Ok(Value::Text("<HISTORY_RECORDS></HISTORY_RECORDS>".into())),
+        other => return Err(no_method(other)),
+    })
+}
+
+/// Hosts.
+fn of_hosts(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    Ok(match method {
         "one.hostpool.info" => Ok(Value::Text(world.hostpool_info(user))),
         "one.hostpool.monitoring" => Ok(Value::Text(world.hostpool_monitoring(user))),
         "one.host.info" => world.host_info(user, args.int(1)?).map(Value::Text),
         "one.host.monitoring" => world.host_monitoring(user, args.int(1)?).map(Value::Text),
         "one.host.status" => id(world.host_status(user, args.int(1)?, args.int(2)?)),
+        other => return Err(no_method(other)),
+    })
+}
+
+/// What little there is of everything else.
+fn of_others(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    Ok(match method {
+        "one.system.version" => Ok(Value::Text(world.settings.version.clone())),
+        "one.system.config" => {
+            admin_only(user, "ADMIN").map(|()| Value::Text(recorded::system_config().to_owned()))
+        }
         "one.vnpool.info" => Ok(Value::Text(world.vnpool_info(user))),
         "one.vn.info" => world.vn_info(user, args.int(1)?).map(Value::Text),
         "one.clusterpool.info" => Ok(Value::Text(recorded::clusterpool(world))),
-        "one.grouppool.info" => Ok(Value::Text(world.grouppool_info())),
-        "one.group.info" => world.group_info(user, args.int(1)?).map(Value::Text),
         "one.imagepool.info" => Ok(Value::Text(recorded::IMAGE_POOL.to_owned())),
         "one.datastorepool.info" => Ok(Value::Text(recorded::DATASTORE_POOL.to_owned())),
         "one.zonepool.info" => Ok(Value::Text(recorded::ZONE_POOL.to_owned())),
         "one.hookpool.info" => Ok(Value::Text("<HOOK_POOL></HOOK_POOL>".into())),
-        other => return Err(Fault::new(-506, format!("Method '{other}' not defined"))),
+        other => return Err(no_method(other)),
     })
 }
