@@ -99,24 +99,7 @@ impl Memory {
         now: Now,
     ) {
         let mut shown: BTreeMap<u32, VmRow> = rows.into_iter().map(|row| (row.id, row)).collect();
-        let mut ready = BTreeSet::new();
-        for vm in details {
-            let id = vm.row.id;
-            let tag = read_tag(|name| vm.user_template.get(name).cloned());
-            let tag = tag.filter(|tag| tag.cluster == *cluster);
-            // Tags do not change: one that a person takes off is still known here.
-            let known = self.tags.entry(id).or_insert(tag);
-            if known.is_some()
-                && vm
-                    .user_template
-                    .get("READY")
-                    .is_some_and(|word| word.eq_ignore_ascii_case("YES"))
-            {
-                ready.insert(id);
-            }
-            // Read after the listing: it is the newer word.
-            shown.insert(id, vm.row);
-        }
+        let ready = self.add(cluster, details, &mut shown);
         let listed: BTreeSet<u32> = shown.keys().copied().collect();
         let before = std::mem::take(&mut self.ours);
         for (id, row) in shown {
@@ -158,6 +141,35 @@ impl Memory {
         }
         self.hosts = hosts;
         self.looked = Some(began);
+        self.forget_unlisted(&listed, began);
+    }
+
+    /// Adds details to what a listing showed; gives those whose guests say READY.
+    fn add(
+        &mut self,
+        cluster: &ClusterName,
+        details: Vec<VmDetails>,
+        shown: &mut BTreeMap<u32, VmRow>,
+    ) -> BTreeSet<u32> {
+        let mut ready = BTreeSet::new();
+        for vm in details {
+            let id = vm.row.id;
+            let tag = read_tag(|name| vm.user_template.get(name).cloned());
+            let tag = tag.filter(|tag| tag.cluster == *cluster);
+            // Tags do not change: one that a person takes off is still known here.
+            let known = self.tags.entry(id).or_insert(tag);
+            let word = vm.user_template.get("READY");
+            if known.is_some() && word.is_some_and(|word| word.eq_ignore_ascii_case("YES")) {
+                ready.insert(id);
+            }
+            // Read after the listing: it is the newer word.
+            shown.insert(id, vm.row);
+        }
+        ready
+    }
+
+    /// Forgets what no listing shows any more, of which `listed` is the last, and began at `began`.
+    fn forget_unlisted(&mut self, listed: &BTreeSet<u32>, began: Instant) {
         let Self {
             ours, acted, made, ..
         } = self;
