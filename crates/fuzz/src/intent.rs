@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use thiao_core::hostlist;
-use thiao_core::ids::{NodeName, Time};
+use thiao_core::ids::{ClusterName, NodeName, Time};
 use thiao_core::spool::{IntentFile, IntentKind, file_name};
 use thiao_hook::said::{self, Chosen, Listed};
 
@@ -28,38 +28,100 @@ pub fn check(input: &[u8]) {
     said_by_slurm(input);
 }
 
+/// What Slurm gave a hook, as far as an order is made of it.
+struct Said<'a> {
+    whole: &'a [u8],
+    cluster: Option<ClusterName>,
+    known: Listed,
+    resume_file: &'a [u8],
+}
+
 fn said_by_slurm(input: &[u8]) {
     let mut fields = input.splitn(7, |byte| *byte == 0);
     let mut field = || fields.next().unwrap_or_default();
     let (list, known, calling, ours) = (field(), field(), field(), field());
     let (job, exit, resume_file) = (field(), field(), field());
-    let few = |list: &[u8]| hostlist::count(list).is_ok_and(|count| count <= FEW);
-
-    let cluster = said::cluster(
-        OsStr::from_bytes(calling),
-        Some(&*text(ours)).filter(|ours| !ours.is_empty()),
-    );
-    let cluster = cluster.unwrap_or_else(|other| {
-        assert_ne!(other.calling, other.ours);
-        None
-    });
-    let known = match Listed::read(&text(known)) {
-        Ok(known) => known,
-        Err(error) => {
+    let said = Said {
+        whole: input,
+        cluster: cluster(calling, ours),
+        known: Listed::read(&text(known)).unwrap_or_else(|error| {
             says_something(&error, known);
             Listed::Unclear
-        }
+        }),
+        resume_file,
     };
+    let few = |list: &[u8]| hostlist::count(list).is_ok_and(|count| count <= FEW);
+    if list.len() > 4 && !few(list) && hostlist::count(list).is_ok() {
+        return;
+    }
+    said.nodes_are_chosen(list);
     let exit = Some(OsStr::from_bytes(exit)).filter(|exit| !exit.is_empty());
-    let keep = |kind, nodes: String| {
+    said.job_ends(job, list, exit);
+}
+
+fn cluster(calling: &[u8], ours: &[u8]) -> Option<ClusterName> {
+    let ours = text(ours);
+    let ours = Some(&*ours).filter(|ours| !ours.is_empty());
+    said::cluster(OsStr::from_bytes(calling), ours).unwrap_or_else(|other| {
+        assert_ne!(other.calling, other.ours);
+        None
+    })
+}
+
+impl Said<'_> {
+    /// `Resume`, `Suspend` and `ResumeFail` with this list.
+    fn nodes_are_chosen(&self, list: &[u8]) {
+        let Chosen { nodes, unknown } = match said::choose(list, &self.known) {
+            Err(error) => return says_something(&error, list),
+            Ok(chosen) => chosen,
+        };
+        let asked: BTreeSet<NodeName> = expanded(list);
+        let kept = nodes
+            .as_deref()
+            .map(|nodes| expanded(nodes.as_bytes()))
+            .unwrap_or_default();
+        assert_eq!(nodes.is_some(), !kept.is_empty(), "an order is for somebody");
+        assert!(kept.is_disjoint(&unknown));
+        assert_eq!(
+            kept.union(&unknown).cloned().collect::<BTreeSet<_>>(),
+            asked,
+            "nobody is forgotten"
+        );
+        assert!(kept.iter().all(|node| self.known.may_have(node)));
+        let Some(nodes) = nodes else { return };
+        let force = self.whole.len().is_multiple_of(2);
+        for kind in [
+            IntentKind::Resume { force },
+            IntentKind::Suspend,
+            IntentKind::ResumeFail,
+        ] {
+            self.is_kept(kind, nodes.clone());
+        }
+    }
+
+    /// `EpilogSlurmctld` of this job, on these nodes.
+    fn job_ends(&self, job: &[u8], list: &[u8], exit: Option<&OsStr>) {
+        match said::job_end(OsStr::from_bytes(job), OsStr::from_bytes(list), exit, &self.known) {
+            Err(error) => says_something(&error, self.whole),
+            Ok(None) => (),
+            Ok(Some((kind, nodes))) => {
+                assert!(expanded(nodes.as_bytes()).is_subset(&expanded(list)));
+                assert!(!nodes.is_empty());
+                self.is_kept(kind, nodes);
+            }
+        }
+    }
+
+    /// An order goes into its file and out of it unchanged.
+    fn is_kept(&self, kind: IntentKind, nodes: String) {
         let intent = IntentFile {
             kind,
-            at: Time(input.len() as u64),
+            at: Time(self.whole.len() as u64),
             uid: 64030,
-            cluster: cluster.clone(),
+            cluster: self.cluster.clone(),
             nodes,
             resume_file: match kind {
-                IntentKind::Resume { .. } => resume_file.to_vec(),
+                IntentKind::Resume { .. } => self.resume_file.to_vec(),
                 IntentKind::Suspend | IntentKind::ResumeFail | IntentKind::JobEnd { .. } => Vec::new(),
             },
         };
@@ -69,46 +131,6 @@ fn said_by_slurm(input: &[u8]) {
             name.bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         );
-    };
-    if list.len() > 4 && !few(list) && hostlist::count(list).is_ok() {
-        return;
-    }
-    match said::choose(list, &known) {
-        Err(error) => says_something(&error, list),
-        Ok(Chosen { nodes, unknown }) => {
-            let asked: BTreeSet<NodeName> = expanded(list);
-            let kept = nodes
-                .as_deref()
-                .map(|nodes| expanded(nodes.as_bytes()))
-                .unwrap_or_default();
-            assert_eq!(nodes.is_some(), !kept.is_empty(), "an order is for somebody");
-            assert!(kept.is_disjoint(&unknown));
-            assert_eq!(
-                kept.union(&unknown).cloned().collect::<BTreeSet<_>>(),
-                asked,
-                "nobody is forgotten"
-            );
-            assert!(kept.iter().all(|node| known.may_have(node)));
-            if let Some(nodes) = nodes {
-                let force = input.len().is_multiple_of(2);
-                for kind in [
-                    IntentKind::Resume { force },
-                    IntentKind::Suspend,
-                    IntentKind::ResumeFail,
-                ] {
-                    keep(kind, nodes.clone());
-                }
-            }
-        }
-    }
-    match said::job_end(OsStr::from_bytes(job), OsStr::from_bytes(list), exit, &known) {
-        Err(error) => says_something(&error, input),
-        Ok(None) => (),
-        Ok(Some((kind, nodes))) => {
-            assert!(expanded(nodes.as_bytes()).is_subset(&expanded(list)));
-            assert!(!nodes.is_empty());
-            keep(kind, nodes);
-        }
     }
 }
 
