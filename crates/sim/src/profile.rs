@@ -28,6 +28,100 @@ pub enum Profile {
     Heavy,
 }
 
+/// How often faults happen, of a thousand times that they could.
+type Table = &'static [(Fault, u16)];
+
+/// What is not as often as the rest in a usual week.
+const LIGHT: Table = &[
+    // Per round, and per five seconds: a few an hour.
+    (Fault::Killed, 2),
+    (Fault::SlurmctldRestarts, 2),
+    (Fault::HostUnusable, 2),
+    (Fault::SuspendByHand, 2),
+    (Fault::ResumeByHand, 2),
+    (Fault::AdminDrains, 2),
+    (Fault::AdminDowns, 2),
+    (Fault::PartitionShrunk, 2),
+    // No usual week has these.
+    (Fault::VmHidden, 0),
+    (Fault::TwinVm, 0),
+    (Fault::JournalRestored, 0),
+];
+const PROVIDER: Table = &[
+    (Fault::CreateFails, 300),
+    (Fault::CreateHeld, 60),
+    (Fault::CreateTwice, 60),
+    (Fault::EndsSlowly, 300),
+    (Fault::NeverRegisters, 200),
+    (Fault::DiesBooting, 200),
+    (Fault::DiesLater, 200),
+    (Fault::HangsLater, 100),
+    (Fault::HostUnusable, 60),
+];
+const LOOKS: Table = &[
+    (Fault::ListFails, 300),
+    (Fault::ListOmits, 200),
+    (Fault::ListStale, 200),
+    (Fault::ListUnknown, 100),
+    (Fault::LookFails, 300),
+    (Fault::LookSlow, 200),
+    (Fault::LookUnknown, 60),
+    (Fault::LookOmits, 60),
+    (Fault::VmHidden, 30),
+];
+const NETWORK: Table = &[
+    (Fault::CreateUnanswered, 300),
+    (Fault::CreateHeld, 200),
+    (Fault::CreateTwice, 200),
+    (Fault::ActFails, 200),
+    (Fault::ActUnanswered, 300),
+    (Fault::HookLate, 300),
+    (Fault::HookTwice, 200),
+    (Fault::HookLost, 60),
+    (Fault::ListFails, 50),
+    (Fault::LookFails, 50),
+    (Fault::LookSlow, 200),
+];
+const SLURM: Table = &[
+    (Fault::SlurmctldRestarts, 60),
+    (Fault::ActFails, 200),
+    (Fault::ActUnanswered, 200),
+    (Fault::HookLate, 200),
+    (Fault::LookFails, 200),
+    (Fault::LookSlow, 200),
+    (Fault::LookUnknown, 60),
+    (Fault::NodeUnknown, 60),
+    (Fault::PartitionShrunk, 60),
+];
+const CONTROLLER: Table = &[
+    (Fault::Killed, 150),
+    (Fault::DiskFull, 100),
+    (Fault::JournalRestored, 100),
+    (Fault::HookLate, 200),
+    (Fault::CreateUnanswered, 60),
+    (Fault::ActUnanswered, 60),
+];
+const PEOPLE: Table = &[
+    (Fault::SuspendByHand, 60),
+    (Fault::ResumeByHand, 60),
+    (Fault::AdminDrains, 60),
+    (Fault::AdminDowns, 60),
+    (Fault::NodeUnknown, 60),
+    (Fault::ForeignVm, 60),
+    (Fault::TwinVm, 60),
+    (Fault::HostUnusable, 30),
+    (Fault::PartitionShrunk, 60),
+    (Fault::SitePartition, 200),
+];
+
+fn of(faults: &[(Fault, u16)]) -> Rates {
+    let mut rates = Rates::none();
+    faults
+        .iter()
+        .for_each(|(fault, permille)| rates.set(*fault, *permille));
+    rates
+}
+
 impl Profile {
     /// All, the mildest first.
     pub const ALL: [Profile; 9] = [
@@ -81,101 +175,21 @@ impl Profile {
     /// The most that its faults happen.
     #[must_use]
     pub fn rates(self) -> Rates {
-        let of = |faults: &[(Fault, u16)]| {
-            let mut rates = Rates::none();
-            faults
-                .iter()
-                .for_each(|(fault, permille)| rates.set(*fault, *permille));
-            rates
-        };
         match self {
             Profile::None => Rates::none(),
             Profile::Light => {
                 let mut rates = of(&Fault::ALL.map(|fault| (fault, 10)));
-                // Per round, and per five seconds: a few an hour.
-                let often = [
-                    Fault::Killed,
-                    Fault::SlurmctldRestarts,
-                    Fault::HostUnusable,
-                    Fault::SuspendByHand,
-                    Fault::ResumeByHand,
-                    Fault::AdminDrains,
-                    Fault::AdminDowns,
-                    Fault::PartitionShrunk,
-                ];
-                often.into_iter().for_each(|fault| rates.set(fault, 2));
-                // No usual week has these.
-                [Fault::VmHidden, Fault::TwinVm, Fault::JournalRestored]
-                    .into_iter()
-                    .for_each(|fault| rates.set(fault, 0));
+                LIGHT
+                    .iter()
+                    .for_each(|(fault, permille)| rates.set(*fault, *permille));
                 rates
             }
-            Profile::Provider => of(&[
-                (Fault::CreateFails, 300),
-                (Fault::CreateHeld, 60),
-                (Fault::CreateTwice, 60),
-                (Fault::EndsSlowly, 300),
-                (Fault::NeverRegisters, 200),
-                (Fault::DiesBooting, 200),
-                (Fault::DiesLater, 200),
-                (Fault::HangsLater, 100),
-                (Fault::HostUnusable, 60),
-            ]),
-            Profile::Looks => of(&[
-                (Fault::ListFails, 300),
-                (Fault::ListOmits, 200),
-                (Fault::ListStale, 200),
-                (Fault::ListUnknown, 100),
-                (Fault::LookFails, 300),
-                (Fault::LookSlow, 200),
-                (Fault::LookUnknown, 60),
-                (Fault::LookOmits, 60),
-                (Fault::VmHidden, 30),
-            ]),
-            Profile::Network => of(&[
-                (Fault::CreateUnanswered, 300),
-                (Fault::CreateHeld, 200),
-                (Fault::CreateTwice, 200),
-                (Fault::ActFails, 200),
-                (Fault::ActUnanswered, 300),
-                (Fault::HookLate, 300),
-                (Fault::HookTwice, 200),
-                (Fault::HookLost, 60),
-                (Fault::ListFails, 50),
-                (Fault::LookFails, 50),
-                (Fault::LookSlow, 200),
-            ]),
-            Profile::Slurm => of(&[
-                (Fault::SlurmctldRestarts, 60),
-                (Fault::ActFails, 200),
-                (Fault::ActUnanswered, 200),
-                (Fault::HookLate, 200),
-                (Fault::LookFails, 200),
-                (Fault::LookSlow, 200),
-                (Fault::LookUnknown, 60),
-                (Fault::NodeUnknown, 60),
-                (Fault::PartitionShrunk, 60),
-            ]),
-            Profile::Controller => of(&[
-                (Fault::Killed, 150),
-                (Fault::DiskFull, 100),
-                (Fault::JournalRestored, 100),
-                (Fault::HookLate, 200),
-                (Fault::CreateUnanswered, 60),
-                (Fault::ActUnanswered, 60),
-            ]),
-            Profile::People => of(&[
-                (Fault::SuspendByHand, 60),
-                (Fault::ResumeByHand, 60),
-                (Fault::AdminDrains, 60),
-                (Fault::AdminDowns, 60),
-                (Fault::NodeUnknown, 60),
-                (Fault::ForeignVm, 60),
-                (Fault::TwinVm, 60),
-                (Fault::HostUnusable, 30),
-                (Fault::PartitionShrunk, 60),
-                (Fault::SitePartition, 200),
-            ]),
+            Profile::Provider => of(PROVIDER),
+            Profile::Looks => of(LOOKS),
+            Profile::Network => of(NETWORK),
+            Profile::Slurm => of(SLURM),
+            Profile::Controller => of(CONTROLLER),
+            Profile::People => of(PEOPLE),
             Profile::Heavy => of(&Fault::ALL.map(|fault| (fault, 100))),
         }
     }

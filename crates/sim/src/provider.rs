@@ -163,27 +163,13 @@ impl Provider {
         now: Time,
     ) -> Result<VmId, String> {
         let waits = self.guests_wait;
-        let same = self.vms.values().filter(|vm| vm.view.tag.as_ref() == Some(tag));
-        let mut held = None;
-        if let Some(vm) = same.min_by_key(|vm| (vm.is_held(), vm.view.id.clone())) {
-            let id = vm.view.id.clone();
-            match (vm.lives(), vm.is_held()) {
-                (false, _) => return Err("it was made and died".into()),
-                (true, false) => return Ok(id),
-                (true, true) => held = Some(id),
-            }
-        }
-        if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
-            return Err(format!("host {host} takes no VMs"));
-        }
+        let held = match self.made_before(tag)? {
+            Some(vm) if vm.is_held() => Some(vm.view.id.clone()),
+            Some(vm) => return Ok(vm.view.id.clone()),
+            None => None,
+        };
         let memory_mb = spec.shape.total_mb(self.overhead_mb);
-        let outsiders = self
-            .vms
-            .values()
-            .any(|vm| vm.outsider && vm.view.host.as_ref() == Some(host));
-        if outsiders && self.free_mb(host) < memory_mb {
-            return Err(format!("host {host} is full"));
-        }
+        self.takes(host, memory_mb)?;
         if faults.strikes(Fault::CreateFails) {
             return Err("no image today".into());
         }
@@ -236,6 +222,28 @@ impl Provider {
         }
         self.vms.insert(id.clone(), vm);
         Ok(id)
+    }
+
+    /// The VM of `tag` that is there already; an error if it is dead.
+    fn made_before(&self, tag: &VmTag) -> Result<Option<&Vm>, String> {
+        let same = self.vms.values().filter(|vm| vm.view.tag.as_ref() == Some(tag));
+        match same.min_by_key(|vm| (vm.is_held(), vm.view.id.clone())) {
+            Some(vm) if !vm.lives() => Err("it was made and died".into()),
+            found => Ok(found),
+        }
+    }
+
+    /// Whether a VM of this size may go to `host`; with others' VMs there, only if it has room.
+    fn takes(&self, host: &HostName, memory_mb: u64) -> Result<(), String> {
+        if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
+            return Err(format!("host {host} takes no VMs"));
+        }
+        let mut vms = self.vms.values();
+        let outsiders = vms.any(|vm| vm.outsider && vm.view.host.as_ref() == Some(host));
+        if outsiders && self.free_mb(host) < memory_mb {
+            return Err(format!("host {host} is full"));
+        }
+        Ok(())
     }
 
     /// A creation of which nobody hears: if it is the first, its VM is made and held.

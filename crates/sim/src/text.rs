@@ -67,8 +67,11 @@ impl Value for Millis {
     }
 }
 
-/// All values of a world that are one value each, by name.
-pub(crate) fn fields(setup: &mut Setup) -> Vec<(&'static str, &mut dyn Value)> {
+/// Values by name.
+type Fields<'a> = Vec<(&'static str, &'a mut dyn Value)>;
+
+/// All values of a world that are one value each.
+pub(crate) fn fields(setup: &mut Setup) -> Fields<'_> {
     let Setup {
         seed,
         nodes,
@@ -85,6 +88,20 @@ pub(crate) fn fields(setup: &mut Setup) -> Vec<(&'static str, &mut dyn Value)> {
         crash: _,
         flaw: _,
     } = setup;
+    let mut all: Fields<'_> = vec![
+        ("seed", seed),
+        ("nodes", nodes),
+        ("own_nodes", own_nodes),
+        ("hosts", hosts),
+        ("host_room", host_room),
+        ("calm", calm),
+    ];
+    all.extend(rules_fields(rules));
+    all.extend(policy_fields(policy));
+    all
+}
+
+fn rules_fields(rules: &mut Rules) -> Fields<'_> {
     let Rules {
         release,
         resume_timeout,
@@ -97,6 +114,21 @@ pub(crate) fn fields(setup: &mut Setup) -> Vec<(&'static str, &mut dyn Value)> {
         idle_on_suspend,
         suspends_returned,
     } = rules;
+    vec![
+        ("slurm.release", release),
+        ("slurm.resume_timeout", resume_timeout),
+        ("slurm.suspend_time", suspend_time),
+        ("slurm.suspend_timeout", suspend_timeout),
+        ("slurm.requeue_pause", requeue_pause),
+        ("slurm.sweep", sweep),
+        ("slurm.asks_after", asks_after),
+        ("slurm.takes_unasked", takes_unasked),
+        ("slurm.idle_on_suspend", idle_on_suspend),
+        ("slurm.suspends_returned", suspends_returned),
+    ]
+}
+
+fn policy_fields(policy: &mut Policy) -> Fields<'_> {
     let Policy {
         max_vms,
         max_vms_per_host,
@@ -125,22 +157,6 @@ pub(crate) fn fields(setup: &mut Setup) -> Vec<(&'static str, &mut dyn Value)> {
         mark_patience,
     } = policy;
     vec![
-        ("seed", seed),
-        ("nodes", nodes),
-        ("own_nodes", own_nodes),
-        ("hosts", hosts),
-        ("host_room", host_room),
-        ("calm", calm),
-        ("slurm.release", release),
-        ("slurm.resume_timeout", resume_timeout),
-        ("slurm.suspend_time", suspend_time),
-        ("slurm.suspend_timeout", suspend_timeout),
-        ("slurm.requeue_pause", requeue_pause),
-        ("slurm.sweep", sweep),
-        ("slurm.asks_after", asks_after),
-        ("slurm.takes_unasked", takes_unasked),
-        ("slurm.idle_on_suspend", idle_on_suspend),
-        ("slurm.suspends_returned", suspends_returned),
         ("policy.max_vms", max_vms),
         ("policy.max_vms_per_host", max_vms_per_host),
         ("policy.max_starting", max_starting),

@@ -16,6 +16,13 @@ pub(super) enum Repair {
     Cancel(JobId),
 }
 
+/// Whom it meets this time, and until when.
+struct Victims {
+    node: NodeName,
+    host: HostName,
+    until: Time,
+}
+
 impl Sim {
     /// Users submit, admins and outsiders do what they do.
     pub(super) fn people(&mut self) {
@@ -69,58 +76,71 @@ impl Sim {
     }
 
     fn mischief(&mut self) {
-        let now = self.now;
-        let soon = now + Millis(self.rng.between(1000, 60_000));
+        let until = self.now + Millis(self.rng.between(1000, 60_000));
         let names: Vec<NodeName> = self.slurm.nodes.keys().cloned().collect();
         let hosts: Vec<HostName> = self.provider.hosts.iter().map(|host| host.name.clone()).collect();
         let (Some(node), Some(host)) = (self.rng.pick(&names).cloned(), self.rng.pick(&hosts).cloned())
         else {
             return;
         };
-        if self.faults.strikes(Fault::SlurmctldRestarts) && self.slurm.answers(now) {
+        let victims = Victims { node, host, until };
+        self.machines_fail(&victims);
+        self.outsiders_come(&victims);
+        self.orders_by_hand(&victims);
+        self.journal_is_restored();
+        if self.slurm.answers(self.now) {
+            self.admins_meddle(&victims);
+        }
+    }
+
+    fn machines_fail(&mut self, Victims { host, until, .. }: &Victims) {
+        if self.faults.strikes(Fault::SlurmctldRestarts) && self.slurm.answers(self.now) {
             self.tell("slurmctld restarts".into());
             let away = Millis(self.rng.between(1000, 25_000));
-            self.slurm.restart(now + away);
+            self.slurm.restart(self.now + away);
         }
         if self.faults.strikes(Fault::HostUnusable) {
             self.tell(format!("host {host} unusable"));
-            for seen in self.provider.hosts.iter_mut().filter(|seen| seen.name == host) {
+            for seen in self.provider.hosts.iter_mut().filter(|seen| seen.name == *host) {
                 seen.usable = false;
             }
-            self.repairs.push((soon, Repair::Host(host.clone())));
+            self.repairs.push((*until, Repair::Host(host.clone())));
         }
         if self.faults.strikes(Fault::VmHidden) {
             let ids: Vec<VmId> = self.provider.vms.keys().cloned().collect();
             if let Some(vm) = self.rng.pick(&ids).and_then(|id| self.provider.vms.get_mut(id)) {
-                vm.hidden_until = soon;
+                vm.hidden_until = *until;
                 let line = format!("{} hidden", vm.view.id);
                 self.tell(line);
             }
         }
-        if self.faults.strikes(Fault::ForeignVm) && self.provider.free_mb(&host) >= 20 {
+    }
+
+    /// VMs that somebody else made.
+    fn outsiders_come(&mut self, Victims { node, host, .. }: &Victims) {
+        if self.faults.strikes(Fault::ForeignVm) && self.provider.free_mb(host) >= 20 {
             let other = VmTag {
                 cluster: ClusterName::new("other").expect("a cluster's name"),
                 node: node.clone(),
                 generation: Generation(self.rng.below(4)),
             };
             let tag = self.rng.coin().then_some(other);
-            self.provider.add_outsider(tag, &host, 20);
+            self.provider.add_outsider(tag, host, 20);
         }
-        if self.faults.strikes(Fault::TwinVm) && self.provider.free_mb(&host) >= 10 {
-            let known = self.controller.world().records.get(&node);
+        if self.faults.strikes(Fault::TwinVm) && self.provider.free_mb(host) >= 10 {
+            let known = self.controller.world().records.get(node);
             let known = known.map_or(0, |record| record.generation.0);
             let generation = Generation((known + self.rng.below(4)).saturating_sub(1));
-            let tag = self.controller.world().tag(&node, generation);
-            if !self
-                .provider
-                .vms
-                .values()
-                .any(|vm| vm.view.tag.as_ref() == Some(&tag))
-            {
+            let tag = self.controller.world().tag(node, generation);
+            let mut vms = self.provider.vms.values();
+            if !vms.any(|vm| vm.view.tag.as_ref() == Some(&tag)) {
                 self.tell(format!("somebody makes a twin {tag}"));
-                self.provider.add_outsider(Some(tag), &host, 10);
+                self.provider.add_outsider(Some(tag), host, 10);
             }
         }
+    }
+
+    fn orders_by_hand(&mut self, Victims { node, .. }: &Victims) {
         for (fault, hook) in [
             (Fault::SuspendByHand, Hook::Suspend),
             (Fault::ResumeByHand, Hook::Resume),
@@ -134,6 +154,9 @@ impl Sim {
                 });
             }
         }
+    }
+
+    fn journal_is_restored(&mut self) {
         if self.setup.faults.of(Fault::JournalRestored) > 0 && self.rng.chance(50) {
             self.controller.back_up();
         }
@@ -145,30 +168,31 @@ impl Sim {
                 self.tell("somebody restores an older journal".into());
             }
         }
-        if !self.slurm.answers(now) {
-            return;
-        }
+    }
+
+    /// What admins do to nodes by slurmctld.
+    fn admins_meddle(&mut self, Victims { node, until, .. }: &Victims) {
         if self.faults.strikes(Fault::AdminDrains) {
             self.tell(format!("admin drains {node}"));
-            self.slurm.admin_drain(&node, now);
-            self.repairs.push((soon, Repair::Drain(node.clone())));
+            self.slurm.admin_drain(node, self.now);
+            self.repairs.push((*until, Repair::Drain(node.clone())));
         }
         if self.faults.strikes(Fault::AdminDowns) {
             self.tell(format!("admin sets {node} DOWN"));
-            self.slurm.admin_down(&node, now);
-            self.repairs.push((soon, Repair::Down(node.clone())));
+            self.slurm.admin_down(node, self.now);
+            self.repairs.push((*until, Repair::Down(node.clone())));
         }
         if self.faults.strikes(Fault::PartitionShrunk)
-            && let Some(seen) = self.slurm.nodes.get_mut(&node)
+            && let Some(seen) = self.slurm.nodes.get_mut(node)
         {
-            seen.outside_until = soon;
+            seen.outside_until = *until;
             self.tell(format!("admin takes {node} out of its partition"));
         }
         if self.faults.strikes(Fault::NodeUnknown) {
             // Jobs on it would be killed: nobody does that.
             let free = |seen: &&mut Node| seen.job.is_none();
-            if let Some(seen) = self.slurm.nodes.get_mut(&node).filter(free) {
-                seen.unknown_until = soon;
+            if let Some(seen) = self.slurm.nodes.get_mut(node).filter(free) {
+                seen.unknown_until = *until;
                 self.tell(format!("{node} out of slurm.conf"));
             }
         }
