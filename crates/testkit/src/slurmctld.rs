@@ -1,5 +1,6 @@
 //! A private slurmctld inside namespaces, for tests: nothing outside is touched and nothing survives.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -135,6 +136,95 @@ pub fn name_nodes(dir: &Path, count: usize) {
     call("mount", &["--bind", own.to_str().unwrap(), "/etc/hosts"]);
 }
 
+/// A bridge on which slurmctld and the nodes are.
+fn make_network() {
+    call("ip", &["link", "set", "lo", "up"]);
+    call(
+        "ip",
+        &[
+            "link",
+            "add",
+            "br0",
+            "address",
+            "02:00:00:00:00:01",
+            "type",
+            "bridge",
+        ],
+    );
+    call("ip", &["addr", "add", "10.9.0.1/24", "dev", "br0"]);
+    call("ip", &["link", "set", "br0", "up"]);
+}
+
+/// The lab that tests have where they do not change it.
+fn usual_lab(dir: &Path, timeouts: Timeouts) -> Lab {
+    Lab {
+        quirks: Quirks::of(installed_version(None).unwrap()),
+        cluster: "lab".into(),
+        host: host_name(),
+        address: IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)),
+        slurmctld_port: 7817,
+        slurmd_port: 7818,
+        user: user_name(),
+        state: dir.join("state"),
+        log: dir.join("slurmctld.log"),
+        pid_file: dir.join("slurmctld.pid"),
+        auth: Auth::Munge("/run/munge/munge.socket.2".into()),
+        hooks: Some(dir.join("hooks")),
+        nodes: vec![NodeLine {
+            nodes: "n[1-4]".into(),
+            cpus: 1,
+            memory_mb: 100,
+            features: vec!["vm".into()],
+            partition: "vm".into(),
+            job: None,
+        }],
+        default_partition: Some("vm".into()),
+        timeouts,
+    }
+}
+
+/// The program that stands for all hooks and nodes, under their names, and what it reads.
+fn write_scripts(lab: &Lab, dir: &Path) {
+    std::fs::write(dir.join("path"), path().as_encoded_bytes()).unwrap();
+    let servers = format!("10.9.0.1:{}", lab.slurmctld_port);
+    std::fs::write(dir.join("servers"), servers).unwrap();
+    let script = dir.join("node.sh");
+    std::fs::write(&script, include_str!("node.sh")).unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    for name in [
+        "Resume",
+        "Suspend",
+        "ResumeFail",
+        "PrologSlurmctld",
+        "EpilogSlurmctld",
+        "Start",
+        "Kill",
+    ] {
+        symlink(&script, dir.join("hooks").join(name)).unwrap();
+    }
+}
+
+fn slurm_conf(lab: &Lab, dir: &Path) -> String {
+    // The nodes' slurmds are on the same file system: each needs a spool of its own. Priorities by age
+    // alone are the default up to 22.05.
+    let own = format!(
+        "SlurmdSpoolDir={}/spool/%n\nSlurmdPidFile={0}/spool/%n.pid\nPriorityType=priority/basic\n",
+        dir.display()
+    );
+    // In a VM slurmd is root; without root here it is this user.
+    let text = lab
+        .slurm_conf()
+        .replace("SlurmdUser=root", &format!("SlurmdUser={}", lab.user));
+    // A licence of somebody else's beside ours.
+    let text = text.replace("Licenses=", "Licenses=a:4,");
+    own + &text
+}
+
+fn names<'a>(lines: impl IntoIterator<Item = &'a NodeLine>) -> BTreeSet<NodeName> {
+    let expanded = |line: &NodeLine| thiao_core::hostlist::expand(&line.nodes).unwrap();
+    lines.into_iter().flat_map(expanded).collect()
+}
+
 /// A running slurmctld with cloud nodes n1 to n4.
 pub struct Ctld {
     /// Its folder.
@@ -156,107 +246,29 @@ impl Ctld {
     /// The same with more lines at the end of slurm.conf, and without [`name_nodes`].
     pub fn start_with(dir: PathBuf, timeouts: Timeouts, change: impl FnOnce(&mut Lab), more: &str) -> Self {
         call("mount", &["-t", "tmpfs", "none", "/run"]);
-        call("ip", &["link", "set", "lo", "up"]);
-        call(
-            "ip",
-            &[
-                "link",
-                "add",
-                "br0",
-                "address",
-                "02:00:00:00:00:01",
-                "type",
-                "bridge",
-            ],
-        );
-        call("ip", &["addr", "add", "10.9.0.1/24", "dev", "br0"]);
-        call("ip", &["link", "set", "br0", "up"]);
+        make_network();
         for part in ["state", "spool", "hooks"] {
             std::fs::create_dir(dir.join(part)).unwrap();
         }
         std::fs::create_dir("/run/munge").unwrap();
         start_munged(&dir);
-        let mut lab = Lab {
-            quirks: Quirks::of(installed_version(None).unwrap()),
-            cluster: "lab".into(),
-            host: host_name(),
-            address: IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)),
-            slurmctld_port: 7817,
-            slurmd_port: 7818,
-            user: user_name(),
-            state: dir.join("state"),
-            log: dir.join("slurmctld.log"),
-            pid_file: dir.join("slurmctld.pid"),
-            auth: Auth::Munge("/run/munge/munge.socket.2".into()),
-            hooks: Some(dir.join("hooks")),
-            nodes: vec![NodeLine {
-                nodes: "n[1-4]".into(),
-                cpus: 1,
-                memory_mb: 100,
-                features: vec!["vm".into()],
-                partition: "vm".into(),
-                job: None,
-            }],
-            default_partition: Some("vm".into()),
-            timeouts,
-        };
+        let mut lab = usual_lab(&dir, timeouts);
         change(&mut lab);
-        std::fs::write(dir.join("path"), path().as_encoded_bytes()).unwrap();
-        let servers = format!("10.9.0.1:{}", lab.slurmctld_port);
-        std::fs::write(dir.join("servers"), servers).unwrap();
-        let script = dir.join("node.sh");
-        std::fs::write(&script, include_str!("node.sh")).unwrap();
-        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
-        for name in [
-            "Resume",
-            "Suspend",
-            "ResumeFail",
-            "PrologSlurmctld",
-            "EpilogSlurmctld",
-            "Start",
-            "Kill",
-        ] {
-            symlink(&script, dir.join("hooks").join(name)).unwrap();
-        }
+        write_scripts(&lab, &dir);
         let conf = dir.join("slurm.conf");
-        // The nodes' slurmds are on the same file system: each needs a spool of its own. Priorities by age
-        // alone are the default up to 22.05.
-        let own = format!(
-            "SlurmdSpoolDir={}/spool/%n\nSlurmdPidFile={0}/spool/%n.pid\nPriorityType=priority/basic\n",
-            dir.display()
-        );
-        // In a VM slurmd is root; without root here it is this user.
-        let text = lab
-            .slurm_conf()
-            .replace("SlurmdUser=root", &format!("SlurmdUser={}", lab.user));
-        // A licence of somebody else's beside ours.
-        let text = text.replace("Licenses=", "Licenses=a:4,");
-        std::fs::write(&conf, own + &text + more).unwrap();
+        std::fs::write(&conf, slurm_conf(&lab, &dir) + more).unwrap();
+        std::fs::write(dir.join("cgroup.conf"), CGROUP_CONF).unwrap();
         let jobs: Vec<&NodeLine> = lab.nodes.iter().filter(|line| line.job.is_some()).collect();
         if !jobs.is_empty() {
             let partitions: Vec<String> = jobs.iter().map(|line| line.partition.clone()).collect();
-            let script = lua::script(
-                &partitions,
-                partitions.first().map(String::as_str),
-                &rules(),
-                None,
-                None,
-            );
+            let first = partitions.first().map(String::as_str);
+            let script = lua::script(&partitions, first, &rules(), None, None);
             std::fs::write(dir.join(lua::FILE), script).unwrap();
         }
-        let job_nodes = jobs
-            .iter()
-            .flat_map(|line| thiao_core::hostlist::expand(&line.nodes).unwrap())
-            .collect();
-        std::fs::write(dir.join("cgroup.conf"), CGROUP_CONF).unwrap();
         let child = spawn(&conf, &dir);
-        let all = lab
-            .nodes
-            .iter()
-            .flat_map(|line| thiao_core::hostlist::expand(&line.nodes).unwrap());
         let slurm = Slurm::new(Some(conf.clone()), None, Duration::from_secs(20))
-            .with_nodes(Arc::new(all.collect()))
-            .with_job_nodes(Arc::new(job_nodes));
+            .with_nodes(Arc::new(names(&lab.nodes)))
+            .with_job_nodes(Arc::new(names(jobs)));
         let ctld = Self {
             dir,
             slurm,

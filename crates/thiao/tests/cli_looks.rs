@@ -115,6 +115,64 @@ fn hosts() -> Vec<Host> {
     ]
 }
 
+fn vm() -> Vm {
+    Vm {
+        id: "fg100.1".into(),
+        node: "fg100".into(),
+        generation: 1,
+        host: Some("a".into()),
+        state: "ready".into(),
+        memory_mb: 640,
+        cpu_percent: 200,
+        mode: "power-saving".into(),
+        job: None,
+        asked: Some(now() - 60_000),
+        note: None,
+    }
+}
+
+fn job() -> Job {
+    Job {
+        id: 17,
+        name: "mpi".into(),
+        user: "alice".into(),
+        uid: 1000,
+        state: "RUNNING".into(),
+        reason: "None".into(),
+        nodes: "fg[100-101]".into(),
+        nodes_up: 2,
+        node_count: 2,
+        submit: Some(now() - 5_000),
+        start: None,
+        array: None,
+    }
+}
+
+fn plan() -> PlanView {
+    let line = |what: &str| PlanLine {
+        subject: "node fg7".into(),
+        what: what.into(),
+        why: "asked".into(),
+    };
+    PlanView {
+        actions: vec![line("create VM")],
+        notes: vec![],
+        refused: vec![line("destroy")],
+    }
+}
+
+fn explained(name: &str) -> Result<Explanation, ApiError> {
+    if name != "fg7" {
+        return Err(ApiError::NotFound(format!("nothing is named {name}")));
+    }
+    Ok(Explanation {
+        subject: "node fg7".into(),
+        now: vec!["It waits for room.".to_owned()],
+        story: vec![event(1)],
+        uid: None,
+    })
+}
+
 async fn controller(mut asked: mpsc::Receiver<Query>) {
     let mut newest = 3;
     while let Some(query) = asked.recv().await {
@@ -122,34 +180,9 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
             Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
             Query::Status(reply) => drop(reply.send(Ok(status()))),
             Query::Nodes(reply) => drop(reply.send(Ok(nodes()))),
-            Query::Vms(reply) => drop(reply.send(Ok(vec![Vm {
-                id: "fg100.1".into(),
-                node: "fg100".into(),
-                generation: 1,
-                host: Some("a".into()),
-                state: "ready".into(),
-                memory_mb: 640,
-                cpu_percent: 200,
-                mode: "power-saving".into(),
-                job: None,
-                asked: Some(now() - 60_000),
-                note: None,
-            }]))),
+            Query::Vms(reply) => drop(reply.send(Ok(vec![vm()]))),
             Query::Hosts(reply) => drop(reply.send(Ok(hosts()))),
-            Query::Jobs(reply) => drop(reply.send(Ok(vec![Job {
-                id: 17,
-                name: "mpi".into(),
-                user: "alice".into(),
-                uid: 1000,
-                state: "RUNNING".into(),
-                reason: "None".into(),
-                nodes: "fg[100-101]".into(),
-                nodes_up: 2,
-                node_count: 2,
-                submit: Some(now() - 5_000),
-                start: None,
-                array: None,
-            }]))),
+            Query::Jobs(reply) => drop(reply.send(Ok(vec![job()]))),
             Query::Events {
                 limit,
                 after,
@@ -168,30 +201,8 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
                 };
                 drop(reply.send(Ok(events.split_off(skip))));
             }
-            Query::Plan(reply) => {
-                let line = |what: &str| PlanLine {
-                    subject: "node fg7".into(),
-                    what: what.into(),
-                    why: "asked".into(),
-                };
-                let plan = PlanView {
-                    actions: vec![line("create VM")],
-                    notes: vec![],
-                    refused: vec![line("destroy")],
-                };
-                drop(reply.send(Ok(plan)));
-            }
-            Query::Explain { name, reply } => drop(reply.send(if name == "fg7" {
-                let now = vec!["It waits for room.".to_owned()];
-                Ok(Explanation {
-                    subject: "node fg7".into(),
-                    now,
-                    story: vec![event(1)],
-                    uid: None,
-                })
-            } else {
-                Err(ApiError::NotFound(format!("nothing is named {name}")))
-            })),
+            Query::Plan(reply) => drop(reply.send(Ok(plan()))),
+            Query::Explain { name, reply } => drop(reply.send(explained(&name))),
             Query::Resume { nodes, force, reply } => {
                 let message = format!("made now, force {force}");
                 drop(reply.send(Ok(Accepted {

@@ -4,6 +4,7 @@ mod crowd;
 
 use super::*;
 use crate::api::ApiError;
+use crate::store::Which;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use std::io::{Read as _, Write as _};
@@ -13,6 +14,7 @@ use thiao_api::types::{
     Accepted, Event, Explanation, Job, JobArray, JobVm, JobVms, Node, PlanLine, PlanView,
 };
 use thiao_core::hostlist;
+use thiao_core::ids::JobId;
 use tokio::sync::oneshot;
 
 fn job(id: u32, uid: u32) -> Job {
@@ -97,6 +99,86 @@ fn history() -> Vec<Event> {
     events
 }
 
+/// Two jobs, and tasks of a third.
+fn jobs() -> Vec<Job> {
+    let array = JobArray {
+        job: 3,
+        tasks: vec![1, 2],
+    };
+    let tasks = Job {
+        array: Some(array),
+        ..job(3, 1001)
+    };
+    vec![job(1, 1001), job(2, 1002), tasks]
+}
+
+fn events(limit: usize, after: Option<i64>, subject: Option<&str>) -> Vec<Event> {
+    let all = history()
+        .into_iter()
+        .filter(|e| subject.is_none_or(|subject| *subject == e.subject));
+    match after {
+        Some(after) => all.filter(|e| e.id > after).take(limit).collect(),
+        None => {
+            let all: Vec<Event> = all.collect();
+            all[all.len().saturating_sub(limit)..].to_vec()
+        }
+    }
+}
+
+fn plan() -> PlanView {
+    let line = |subject: &str| PlanLine {
+        subject: subject.into(),
+        what: "w".into(),
+        why: "y".into(),
+    };
+    PlanView {
+        actions: vec![],
+        notes: vec![line("node fg0"), line("job 1"), line("job 2")],
+        refused: vec![],
+    }
+}
+
+fn explained(name: &str) -> Result<Explanation, ApiError> {
+    let (subject, story, uid) = match name {
+        "fg0" => ("node fg0", history(), None),
+        "2" => ("job 2", vec![], None),
+        "9" => ("job 9", vec![], Some(1001)),
+        other => return Err(ApiError::NotFound(format!("nothing is named {other}"))),
+    };
+    Ok(Explanation {
+        subject: subject.into(),
+        now: vec![],
+        story,
+        uid,
+    })
+}
+
+/// Job 2's number was 1001's once; 9 is over, and of nobody's 8 was seen whose it is.
+fn vms_of_job(job: JobId) -> JobVms {
+    let vms = match job.0 {
+        2 => vec![vm_of(2, Some(1001)), vm_of(2, Some(1002))],
+        8 => vec![vm_of(8, None)],
+        9 => vec![vm_of(9, Some(1001))],
+        _ => vec![],
+    };
+    JobVms::of(job.0, vms)
+}
+
+fn vms_of_jobs(which: &Which) -> Vec<JobVm> {
+    let all = [vm_of(2, Some(1002)), vm_of(8, None), vm_of(9, Some(1001))];
+    all.into_iter()
+        .filter(|vm| which.of.is_none_or(|uid| vm.uid == Some(uid)) && vm.id > which.after)
+        .take(which.limit)
+        .collect()
+}
+
+fn accepted(nodes: &str, message: String) -> Result<Accepted, ApiError> {
+    Ok(Accepted {
+        nodes: nodes.into(),
+        message,
+    })
+}
+
 /// Answers until nobody asks any more; never about job 3. Tells when an asker has left.
 async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>) {
     let mut left = Some(left);
@@ -107,121 +189,32 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
             Query::Vms(reply) => drop(reply.send(Err(ApiError::Internal("the disk is on fire".into())))),
             // Never answers.
             Query::Hosts(reply) => std::mem::forget(reply),
-            Query::Jobs(reply) => {
-                let array = |tasks: &[u32]| {
-                    Some(JobArray {
-                        job: 3,
-                        tasks: tasks.to_vec(),
-                    })
-                };
-                let jobs = vec![
-                    job(1, 1001),
-                    job(2, 1002),
-                    Job {
-                        array: array(&[1, 2]),
-                        ..job(3, 1001)
-                    },
-                ];
-                drop(reply.send(Ok(jobs)));
-            }
+            Query::Jobs(reply) => drop(reply.send(Ok(jobs()))),
             Query::Events {
                 limit,
                 after,
                 subject,
                 reply,
-            } => {
-                let all = history()
-                    .into_iter()
-                    .filter(|e| subject.as_ref().is_none_or(|s| *s == e.subject));
-                let found = match after {
-                    Some(after) => all.filter(|e| e.id > after).take(limit).collect(),
-                    None => {
-                        let all: Vec<Event> = all.collect();
-                        all[all.len().saturating_sub(limit)..].to_vec()
-                    }
-                };
-                drop(reply.send(Ok(found)));
-            }
-            Query::Plan(reply) => {
-                let line = |subject: &str| PlanLine {
-                    subject: subject.into(),
-                    what: "w".into(),
-                    why: "y".into(),
-                };
-                let notes = vec![line("node fg0"), line("job 1"), line("job 2")];
-                drop(reply.send(Ok(PlanView {
-                    actions: vec![],
-                    notes,
-                    refused: vec![],
-                })));
-            }
-            Query::Explain { name, reply } => drop(reply.send(match name.as_str() {
-                "fg0" => Ok(Explanation {
-                    subject: "node fg0".into(),
-                    now: vec![],
-                    story: history(),
-                    uid: None,
-                }),
-                "2" => Ok(Explanation {
-                    subject: "job 2".into(),
-                    now: vec![],
-                    story: vec![],
-                    uid: None,
-                }),
-                "9" => Ok(Explanation {
-                    subject: "job 9".into(),
-                    now: vec![],
-                    story: vec![],
-                    uid: Some(1001),
-                }),
-                other => Err(ApiError::NotFound(format!("nothing is named {other}"))),
-            })),
+            } => drop(reply.send(Ok(events(limit, after, subject.as_deref())))),
+            Query::Plan(reply) => drop(reply.send(Ok(plan()))),
+            Query::Explain { name, reply } => drop(reply.send(explained(&name))),
             Query::Resume { nodes, force, reply } => {
                 let message = format!("{} force={force}", nodes.len());
-                drop(reply.send(Ok(Accepted {
-                    nodes: hostlist::fold(&nodes),
-                    message,
-                })));
+                drop(reply.send(accepted(&hostlist::fold(&nodes), message)));
             }
             Query::Suspend { nodes, force, reply } => {
-                drop(reply.send(Ok(Accepted {
-                    nodes: hostlist::fold(&nodes),
-                    message: format!("suspend force={force}"),
-                })));
+                let message = format!("suspend force={force}");
+                drop(reply.send(accepted(&hostlist::fold(&nodes), message)));
             }
             Query::Give { job, options, reply } => {
                 let message = format!("{job} gets {options:?} as {options}");
-                drop(reply.send(Ok(Accepted {
-                    nodes: String::new(),
-                    message,
-                })));
+                drop(reply.send(accepted("", message)));
             }
             Query::Clean { job, reply } => {
-                let message = format!("{job} is cleaned up after");
-                drop(reply.send(Ok(Accepted {
-                    nodes: "s0".into(),
-                    message,
-                })));
+                drop(reply.send(accepted("s0", format!("{job} is cleaned up after"))));
             }
-            // Job 2's number was 1001's once; 9 is over, and of nobody's 8 was seen whose it is.
-            Query::JobVms { job, reply } => {
-                let vms = match job.0 {
-                    2 => vec![vm_of(2, Some(1001)), vm_of(2, Some(1002))],
-                    8 => vec![vm_of(8, None)],
-                    9 => vec![vm_of(9, Some(1001))],
-                    _ => vec![],
-                };
-                drop(reply.send(Ok(JobVms::of(job.0, vms))));
-            }
-            Query::JobsVms { which, reply } => {
-                let all = [vm_of(2, Some(1002)), vm_of(8, None), vm_of(9, Some(1001))];
-                let found = all
-                    .into_iter()
-                    .filter(|vm| which.of.is_none_or(|uid| vm.uid == Some(uid)) && vm.id > which.after)
-                    .take(which.limit)
-                    .collect();
-                drop(reply.send(Ok(found)));
-            }
+            Query::JobVms { job, reply } => drop(reply.send(Ok(vms_of_job(job)))),
+            Query::JobsVms { which, reply } => drop(reply.send(Ok(vms_of_jobs(&which)))),
             Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
             Query::JobReady { job, mut reply } => match job.0 {
                 1 => drop(reply.send(Ok(()))),
