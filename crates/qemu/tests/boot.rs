@@ -208,22 +208,30 @@ fn life(warm: bool) {
     let lab = Lab::new(warm);
     let host = HostName::new("h1").unwrap();
     let qemu = lab.open();
+    let first = the_first_boots(&lab, &qemu, &host, warm);
+    let second = the_second_fills_the_host(&lab, &qemu, &host);
+    for id in [&first, &second] {
+        answers_at_its_address(&lab, id);
+    }
+    a_killed_one_is_seen(&lab, &qemu, &first);
+    let process = pid(&lab, &second);
+    let qemu = another_takes_up_what_runs(&lab, qemu, &second);
+    all_ends(&qemu, &second, &process);
+}
 
-    let first = qemu
-        .create(&tag("n1", 1), &host, &VmSpec::of_node(SHAPE))
-        .unwrap();
+fn the_first_boots(lab: &Lab, qemu: &Qemu, host: &HostName, warm: bool) -> VmId {
+    let first = qemu.create(&tag("n1", 1), host, &VmSpec::of_node(SHAPE)).unwrap();
     assert_eq!(first.as_str(), "n1.1");
-    let process = pid(&lab, &first);
+    let process = pid(lab, &first);
     assert_eq!(
-        qemu.create(&tag("n1", 1), &host, &VmSpec::of_node(SHAPE))
-            .unwrap(),
+        qemu.create(&tag("n1", 1), host, &VmSpec::of_node(SHAPE)).unwrap(),
         first
     );
-    assert_eq!(pid(&lab, &first), process, "the same tag starts nothing twice");
-    waits_with_slurmd(&qemu, &first);
-    lab.ready(&qemu, &first);
-    starts_slurmd_again(&qemu, &first);
-    assert_eq!(told(&qemu, &first, "guest restored"), usize::from(warm));
+    assert_eq!(pid(lab, &first), process, "the same tag starts nothing twice");
+    waits_with_slurmd(qemu, &first);
+    lab.ready(qemu, &first);
+    starts_slurmd_again(qemu, &first);
+    assert_eq!(told(qemu, &first, "guest restored"), usize::from(warm));
     assert!(lab.woken.load(Ordering::SeqCst) > 0);
 
     let view = qemu.look().unwrap();
@@ -239,56 +247,62 @@ fn life(warm: bool) {
     assert_eq!((view.vms[0].memory_mb, view.vms[0].cpu_percent), (340, 100));
     assert_eq!(view.vms[0].tag, Some(tag("n1", 1)));
     assert_eq!(view.vms[0].host, Some(host.clone()));
+    first
+}
 
-    let second = qemu
-        .create(&tag("n2", 4), &host, &VmSpec::of_node(SHAPE))
-        .unwrap();
-    lab.ready(&qemu, &second);
+fn the_second_fills_the_host(lab: &Lab, qemu: &Qemu, host: &HostName) -> VmId {
+    let second = qemu.create(&tag("n2", 4), host, &VmSpec::of_node(SHAPE)).unwrap();
+    lab.ready(qemu, &second);
     let third = qemu
-        .create(&tag("n3", 1), &host, &VmSpec::of_node(SHAPE))
+        .create(&tag("n3", 1), host, &VmSpec::of_node(SHAPE))
         .unwrap_err();
     assert_eq!(third.class(), ErrorClass::Full, "{third}");
     assert!(!lab.vm_folder(&VmId::new("n3.1").unwrap()).exists());
+    second
+}
 
-    // Both have the identity that they were given: they answer on their own addresses.
-    for id in [&first, &second] {
-        let record = std::fs::read_to_string(lab.vm_folder(id).join("vm.json")).unwrap();
-        let address = record
-            .split("\"address\": \"")
-            .nth(1)
-            .unwrap()
-            .split('"')
-            .next()
-            .unwrap();
-        let ping = Command::new("busybox")
-            .args(["ping", "-c", "1", "-W", "5", address])
-            .output()
-            .unwrap();
-        assert!(
-            ping.status.success(),
-            "{id} at {address}: {}",
-            String::from_utf8_lossy(&ping.stdout)
-        );
-    }
+/// Each has the identity that it was given.
+fn answers_at_its_address(lab: &Lab, id: &VmId) {
+    let record = std::fs::read_to_string(lab.vm_folder(id).join("vm.json")).unwrap();
+    let address = record
+        .split("\"address\": \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let ping = Command::new("busybox")
+        .args(["ping", "-c", "1", "-W", "5", address])
+        .output()
+        .unwrap();
+    assert!(
+        ping.status.success(),
+        "{id} at {address}: {}",
+        String::from_utf8_lossy(&ping.stdout)
+    );
+}
 
-    // Killed from outside, while the controller is there.
+/// Killed from outside, while the controller is there.
+fn a_killed_one_is_seen(lab: &Lab, qemu: &Qemu, first: &VmId) {
     assert!(
         Command::new("kill")
-            .args(["-9", &process])
+            .args(["-9", &pid(lab, first)])
             .status()
             .unwrap()
             .success()
     );
-    let dead = lab.wait(&qemu, &first, Duration::from_secs(5), |state| {
+    let dead = lab.wait(qemu, first, Duration::from_secs(5), |state| {
         matches!(state, VmState::Dead(_))
     });
     println!("{dead:?}");
-    qemu.destroy(&first).unwrap();
-    qemu.destroy(&first).unwrap();
-    assert!(!lab.vm_folder(&first).exists());
+    qemu.destroy(first).unwrap();
+    qemu.destroy(first).unwrap();
+    assert!(!lab.vm_folder(first).exists());
+}
 
-    // The controller goes away and another takes up what runs.
-    let (process, reports) = (pid(&lab, &second), told(&qemu, &second, "slurmd started"));
+/// The controller goes away and another takes up what runs.
+fn another_takes_up_what_runs(lab: &Lab, qemu: Qemu, second: &VmId) -> Qemu {
+    let (process, reports) = (pid(lab, second), told(&qemu, second, "slurmd started"));
     drop(qemu);
     // What a controller leaves that is killed between making a folder and starting QEMU.
     let half = VmId::new("n9.1").unwrap();
@@ -299,23 +313,26 @@ fn life(warm: bool) {
     });
     assert_eq!(never, VmState::Dead("QEMU was never started".to_owned()));
     qemu.destroy(&half).unwrap();
-    lab.wait(&qemu, &second, Duration::from_secs(20), |state| {
+    lab.wait(&qemu, second, Duration::from_secs(20), |state| {
         *state == VmState::Ready
     });
-    assert_eq!(pid(&lab, &second), process);
+    assert_eq!(pid(lab, second), process);
     assert_eq!(
-        told(&qemu, &second, "slurmd started"),
+        told(&qemu, second, "slurmd started"),
         reports,
         "the story is not told twice"
     );
-    assert_eq!(told(&qemu, &second, "context sent"), 1);
+    assert_eq!(told(&qemu, second, "context sent"), 1);
+    qemu
+}
 
+fn all_ends(qemu: &Qemu, second: &VmId, process: &str) {
     let started = Instant::now();
-    qemu.destroy(&second).unwrap();
+    qemu.destroy(second).unwrap();
     println!("ended in {:?}", started.elapsed());
     assert!(qemu.look().unwrap().vms.is_empty());
     // The test is the first process here and reaps nobody: a dead one has no command line.
-    let command = std::fs::read_to_string(Path::new("/proc").join(&process).join("cmdline"));
+    let command = std::fs::read_to_string(Path::new("/proc").join(process).join("cmdline"));
     assert_eq!(command.unwrap_or_default(), "");
     let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
     let links = String::from_utf8(links.stdout).unwrap();

@@ -6,7 +6,7 @@ use thiao_core::ids::JobId;
 use thiao_core::options::{Asker, VmOptions};
 use thiao_core::view::{ArrayTasks, Gate, SlurmJob};
 use thiao_slurm::gate::Admission;
-use thiao_testkit::slurmctld::{inside, rules, user_name};
+use thiao_testkit::slurmctld::{Ctld, inside, rules, user_name};
 
 #[test]
 fn submissions_are_judged_as_the_controller_judges_them() {
@@ -14,6 +14,35 @@ fn submissions_are_judged_as_the_controller_judges_them() {
         return;
     };
     let ctld = start(dir);
+    options_are_judged(&ctld);
+    what_would_pass_by_the_gate_is_refused(&ctld);
+    what_needs_no_vm_is_left_alone(&ctld);
+    options_are_not_handed_on(&ctld);
+    srun_and_every_part_wait(&ctld);
+    scripts_that_fail_let_nothing_pass(&ctld);
+}
+
+/// Says why a submission is refused.
+#[track_caller]
+fn refused(ctld: &Ctld, options: Option<&str>, args: &[&str], why: &str) {
+    let args = [args, &["-H", "--wrap", "true"]].concat();
+    let said = ctld.submit(options, &args).unwrap_err();
+    assert!(said.contains(why), "{said}");
+}
+
+/// A held job, and the generic resources that it got.
+fn put(ctld: &Ctld, options: Option<&str>, args: &[&str]) -> (SlurmJob, String) {
+    let args = [args, &["-H", "--wrap", "true"]].concat();
+    let job = ctld.submit(options, &args).unwrap();
+    (ctld.seen(job), tres(ctld, job))
+}
+
+fn tres(ctld: &Ctld, job: JobId) -> String {
+    let words = ["squeue", "-h", "-j", &job.to_string(), "-o", "%b"];
+    ctld.run(false, &words).unwrap().trim().to_owned()
+}
+
+fn options_are_judged(ctld: &Ctld) {
     let me = user_name();
     let asker = Asker {
         partition: "jobs",
@@ -64,51 +93,44 @@ fn submissions_are_judged_as_the_controller_judges_them() {
             (ours, theirs) => panic!("{text}: {ours:?}, but {theirs:?}"),
         }
     }
+}
 
-    let refused = |options: Option<&str>, args: &[&str], why: &str| {
-        let args = [args, &["-H", "--wrap", "true"]].concat();
-        let said = ctld.submit(options, &args).unwrap_err();
-        assert!(said.contains(why), "{said}");
-    };
+fn what_would_pass_by_the_gate_is_refused(ctld: &Ctld) {
     for list in ["jobs,vm", "vm,jobs", "jobs,jobs"] {
-        refused(None, &["-p", list], "is named alone");
-        refused(Some("share=50"), &["-p", list], "is named alone");
+        refused(ctld, None, &["-p", list], "is named alone");
+        refused(ctld, Some("share=50"), &["-p", list], "is named alone");
     }
     refused(
+        ctld,
         Some("share=50"),
         &["-p", "vm"],
         "partition vm gives jobs no VMs of their own: leave share=50 out",
     );
     for licenses in ["vm_room", "a,vm_room:1", "vm_room:0;a"] {
-        refused(None, &["-L", licenses], "the licence vm_room");
-        refused(None, &["-p", "jobs", "-L", licenses], "the licence vm_room");
+        refused(ctld, None, &["-L", licenses], "the licence vm_room");
+        refused(ctld, None, &["-p", "jobs", "-L", licenses], "the licence vm_room");
     }
-    let tres = |job: JobId| {
-        ctld.run(false, &["squeue", "-h", "-j", &job.to_string(), "-o", "%b"])
-            .unwrap()
-    };
-    let put = |options: Option<&str>, args: &[&str]| {
-        let job = ctld
-            .submit(options, &[args, &["-H", "--wrap", "true"]].concat())
-            .unwrap();
-        (ctld.seen(job), tres(job).trim().to_owned())
-    };
+}
+
+fn what_needs_no_vm_is_left_alone(ctld: &Ctld) {
     // Of tsub, without options and without a partition.
-    assert_eq!(put(Some(""), &[]).0.partition, "jobs");
-    let (job, gres) = put(None, &[]);
+    assert_eq!(put(ctld, Some(""), &[]).0.partition, "jobs");
+    let (job, gres) = put(ctld, None, &[]);
     assert_eq!(
         (job.partition.as_str(), job.gate, gres.as_str()),
         ("vm", Gate::Open, "N/A")
     );
-    assert_eq!(put(Some(""), &["-p", "vm"]).0.gate, Gate::Open);
-    assert_eq!(put(None, &["-p", "jobs", "--gres=vm:3"]).1, ctld.vm());
-    let (job, _) = put(None, &["-p", "jobs", "-L", "a:2"]);
+    assert_eq!(put(ctld, Some(""), &["-p", "vm"]).0.gate, Gate::Open);
+    assert_eq!(put(ctld, None, &["-p", "jobs", "--gres=vm:3"]).1, ctld.vm());
+    let (job, _) = put(ctld, None, &["-p", "jobs", "-L", "a:2"]);
     assert_eq!(
         (job.licenses.as_str(), job.gate, job.has_options),
         ("a:2", Gate::Waits, false)
     );
+}
 
-    // A job hands its environment on, but not what was asked of its own VMs.
+/// A job hands its environment on, but not what was asked of its own VMs.
+fn options_are_not_handed_on(ctld: &Ctld) {
     let out = ctld.dir.join("out");
     let job = ctld
         .submit(
@@ -128,9 +150,11 @@ fn submissions_are_judged_as_the_controller_judges_them() {
     ctld.until("it ran", |c| c.job(job).is_none());
     let env = std::fs::read_to_string(&out).unwrap();
     assert!(env.lines().any(|line| line == "SLURM_THIAO_VM=-"), "{env}");
-    assert_eq!(put(Some("-"), &[]).0.partition, "vm");
+    assert_eq!(put(ctld, Some("-"), &[]).0.partition, "vm");
+}
 
-    // srun waits as any other, and each part of a heterogeneous job.
+/// srun waits as any other, and each part of a heterogeneous job.
+fn srun_and_every_part_wait(ctld: &Ctld) {
     let conf = ctld.conf.clone();
     let mut srun = std::process::Command::new("srun")
         .args(["-p", "jobs", "hostname"])
@@ -152,8 +176,9 @@ fn submissions_are_judged_as_the_controller_judges_them() {
         parts.len() == 2 && parts.iter().all(|j| j.gate == Gate::Waits),
         "{parts:?}"
     );
+}
 
-    // A script that fails lets nothing pass.
+fn scripts_that_fail_let_nothing_pass(ctld: &Ctld) {
     let file = ctld.dir.join("job_submit.lua");
     let script = std::fs::read_to_string(&file).unwrap();
     std::thread::sleep(Duration::from_millis(1100));
@@ -162,7 +187,7 @@ fn submissions_are_judged_as_the_controller_judges_them() {
         script.replace("local own = own_partition(asked)", "local own = nil .. asked"),
     )
     .unwrap();
-    refused(None, &["-p", "jobs"], "job_submit.lua of Thiao failed");
+    refused(ctld, None, &["-p", "jobs"], "job_submit.lua of Thiao failed");
     // A site's own functions are asked first.
     let beside = ctld.dir.join("thiao_job_submit.lua");
     std::fs::write(&beside, script).unwrap();
@@ -173,8 +198,8 @@ fn submissions_are_judged_as_the_controller_judges_them() {
     );
     std::thread::sleep(Duration::from_millis(1100));
     std::fs::write(&file, own).unwrap();
-    refused(None, &["-J", "no"], "Unspecified error");
-    assert_eq!(put(None, &["-p", "jobs"]).0.gate, Gate::Waits);
+    refused(ctld, None, &["-J", "no"], "Unspecified error");
+    assert_eq!(put(ctld, None, &["-p", "jobs"]).0.gate, Gate::Waits);
 }
 
 #[test]
@@ -183,7 +208,19 @@ fn changes_by_users_keep_the_gate() {
         return;
     };
     let ctld = start(dir);
-    // Dependencies and holds are Slurm's, whatever the gate.
+    other_waits_are_slurms_own(&ctld);
+    the_controller_moves_jobs(&ctld);
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("nobody else can be played without root");
+        return;
+    }
+    a_job_at_the_gate_is_changed(&ctld);
+    a_job_is_moved_to_the_gate(&ctld);
+    an_array_is_changed_on_both_sides(&ctld);
+}
+
+/// Dependencies and holds are Slurm's, whatever the gate.
+fn other_waits_are_slurms_own(ctld: &Ctld) {
     let first = ctld.sbatch(&["-p", "jobs", "--wrap", "true"]);
     let after = format!("--dependency=afterok:{first}");
     let second = ctld.sbatch(&["-p", "jobs", &after, "--wrap", "true"]);
@@ -196,8 +233,10 @@ fn changes_by_users_keep_the_gate() {
     ctld.run(false, &["scontrol", "release", &first.to_string()])
         .unwrap();
     ctld.until("one after the other", |c| c.job(second).is_none());
+}
 
-    // Moved by the controller, as `tsub JOBID` does.
+/// As `tsub JOBID` does.
+fn the_controller_moves_jobs(ctld: &Ctld) {
     let job = ctld.sbatch(&["-H", "-L", "a:1", "--wrap", "true"]);
     ctld.slurm
         .move_job(job, "jobs", "a:1", Some("vm: share=50"))
@@ -215,37 +254,38 @@ fn changes_by_users_keep_the_gate() {
         ctld.seen(job).admin_comment.as_deref(),
         Some("vm: share=50; two lines | and bars")
     );
+}
 
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("nobody else can be played without root");
-        return;
-    }
-    let submit = |args: &[&str]| {
-        let words = [
-            &["sbatch", "--parsable", "-H", "-o", "/dev/null"],
-            args,
-            &["--wrap", "true"],
-        ]
-        .concat();
-        JobId(ctld.run(true, &words).unwrap().trim().parse().unwrap())
-    };
-    let of_user = |job: JobId, changes: &str| {
-        let id = format!("JobId={job}");
-        let changes: Vec<&str> = changes.split(' ').collect();
-        ctld.run(true, &[&["scontrol", "update", &id], changes.as_slice()].concat())
-    };
-    let is = |job: JobId, partition: &str, gate: Gate, licenses: &str, tres: &str| {
-        let seen = ctld.seen(job);
-        assert_eq!(
-            (seen.partition.as_str(), seen.gate, seen.licenses.as_str()),
-            (partition, gate, licenses)
-        );
-        let said = ctld
-            .run(false, &["squeue", "-h", "-j", &job.to_string(), "-o", "%b"])
-            .unwrap();
-        assert_eq!(said.trim(), tres);
-    };
-    let job = submit(&["-p", "jobs", "-L", "a:1"]);
+/// A held job of another user's.
+fn submit(ctld: &Ctld, args: &[&str]) -> JobId {
+    let words = [
+        &["sbatch", "--parsable", "-H", "-o", "/dev/null"],
+        args,
+        &["--wrap", "true"],
+    ]
+    .concat();
+    JobId(ctld.run(true, &words).unwrap().trim().parse().unwrap())
+}
+
+/// That user changes it.
+fn of_user(ctld: &Ctld, job: JobId, changes: &str) -> Result<String, String> {
+    let id = format!("JobId={job}");
+    let changes: Vec<&str> = changes.split(' ').collect();
+    ctld.run(true, &[&["scontrol", "update", &id], changes.as_slice()].concat())
+}
+
+#[track_caller]
+fn is(ctld: &Ctld, job: JobId, partition: &str, gate: Gate, licenses: &str, gres: &str) {
+    let seen = ctld.seen(job);
+    assert_eq!(
+        (seen.partition.as_str(), seen.gate, seen.licenses.as_str()),
+        (partition, gate, licenses)
+    );
+    assert_eq!(tres(ctld, job), gres);
+}
+
+fn a_job_at_the_gate_is_changed(ctld: &Ctld) {
+    let job = submit(ctld, &["-p", "jobs", "-L", "a:1"]);
     for (change, licenses) in [
         ("Licenses=", ""),
         ("Licenses=a:2", "a:2"),
@@ -254,36 +294,40 @@ fn changes_by_users_keep_the_gate() {
         ("Gres=vm:4", "a"),
         ("Partition=jobs", "a"),
     ] {
-        of_user(job, change).unwrap();
-        is(job, "jobs", Gate::Waits, licenses, &ctld.vm());
+        of_user(ctld, job, change).unwrap();
+        is(ctld, job, "jobs", Gate::Waits, licenses, &ctld.vm());
     }
     // Slurm takes no generic resource off a job: it would run nowhere else.
     for out in ["Partition=vm", "Partition=vm TresPerNode="] {
-        let said = of_user(job, out).unwrap_err();
+        let said = of_user(ctld, job, out).unwrap_err();
         assert!(said.contains("Invalid generic resource"), "{said}");
-        is(job, "jobs", Gate::Waits, "a", &ctld.vm());
+        is(ctld, job, "jobs", Gate::Waits, "a", &ctld.vm());
     }
     for list in ["jobs,vm", "vm,jobs"] {
-        let said = of_user(job, &format!("Partition={list}")).unwrap_err();
+        let said = of_user(ctld, job, &format!("Partition={list}")).unwrap_err();
         assert!(said.contains("Invalid partition"), "{said}");
     }
-    assert!(of_user(job, "AdminComment=vm: share=100").is_err());
+    assert!(of_user(ctld, job, "AdminComment=vm: share=100").is_err());
     // Let go, it keeps being so.
     ctld.admit(&[whole(job, "a")]);
-    of_user(job, "Licenses=a:3").unwrap();
-    is(job, "jobs", Gate::Open, "a:3", &ctld.vm());
+    of_user(ctld, job, "Licenses=a:3").unwrap();
+    is(ctld, job, "jobs", Gate::Open, "a:3", &ctld.vm());
+}
 
-    let job = submit(&["-L", "a:1"]);
-    assert!(of_user(job, "Licenses=vm_room").is_err());
-    of_user(job, "Partition=jobs").unwrap();
-    is(job, "jobs", Gate::Waits, "a:1", &ctld.vm());
+fn a_job_is_moved_to_the_gate(ctld: &Ctld) {
+    let job = submit(ctld, &["-L", "a:1"]);
+    assert!(of_user(ctld, job, "Licenses=vm_room").is_err());
+    of_user(ctld, job, "Partition=jobs").unwrap();
+    is(ctld, job, "jobs", Gate::Waits, "a:1", &ctld.vm());
     ctld.run(true, &["scontrol", "release", &job.to_string()])
         .unwrap();
     ctld.admit(&[whole(job, "a:1")]);
     ctld.until("it ran", |c| c.job(job).is_none());
+}
 
-    // Tasks of one array at different sides of the gate.
-    let array = submit(&["-p", "jobs", "--array=0-3"]);
+/// Tasks of one array at different sides of the gate.
+fn an_array_is_changed_on_both_sides(ctld: &Ctld) {
+    let array = submit(ctld, &["-p", "jobs", "--array=0-3"]);
     let some = Admission {
         job: array,
         array: Some(ArrayTasks {
@@ -294,7 +338,7 @@ fn changes_by_users_keep_the_gate() {
         licenses: String::new(),
     };
     ctld.admit(&[some]);
-    of_user(array, "Licenses=a:1").unwrap();
+    of_user(ctld, array, "Licenses=a:1").unwrap();
     let jobs = ctld.slurm.look().unwrap().jobs;
     let mut gates: Vec<_> = jobs
         .values()
