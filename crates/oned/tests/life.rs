@@ -9,6 +9,9 @@ use caller::{B, I, S, call, call_as, id};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
+use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, VmTag};
+use thiao_core::options::VmOptions;
+use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{
     Fault, HostSetup, Lcm, NetworkSetup, Oned, Phase, Rule, Settings, State, TemplateSetup, UserSetup,
 };
@@ -415,15 +418,55 @@ fn pci_devices_are_kept_and_not_for_plain_users() {
     );
 }
 
+/// Thiao's own provider, whose one node is made from the template `worker`.
+fn provider(oned: &Oned, dir: &std::path::Path) -> thiao_opennebula::OpenNebula {
+    use std::os::unix::fs::PermissionsExt;
+    use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
+    let auth = dir.join("one_auth");
+    std::fs::write(&auth, "oneadmin:opennebula").unwrap();
+    std::fs::set_permissions(&auth, PermissionsExt::from_mode(0o600)).unwrap();
+    let set = NodesetName::new("n").unwrap();
+    let source = VmSource {
+        template: TemplateSource::Registered("worker".into()),
+        network: None,
+        gpu_pci: Some(vec![("VENDOR".into(), "10de".into())]),
+    };
+    thiao_opennebula::OpenNebula::open(thiao_opennebula::Settings {
+        cluster: ClusterName::new("prod").unwrap(),
+        access: Access {
+            endpoint: oned.endpoint(),
+            auth,
+            ca_file: None,
+            timeout: Duration::from_secs(5),
+            requests_per_second: 0,
+            connections: 2,
+        },
+        placement: Placement::Thiao,
+        hosts: vec![],
+        host_cluster: None,
+        ready: ReadyBy::Slurm,
+        overhead_mb: 100,
+        nodesets: [(set.clone(), source)].into(),
+        nodes: [(NodeName::new("n0").unwrap(), set)].into(),
+        guest: Guest {
+            slurmctld_host: "head".into(),
+            slurmctld_addr: "10.0.0.1".parse().unwrap(),
+            slurmctld_port: 6817,
+            backups: vec![],
+            slurm_user: "slurm".to_owned(),
+            credentials: None,
+            users: vec![],
+            shares: vec![],
+            slurm_worker: false,
+            context: Default::default(),
+        },
+    })
+    .unwrap()
+}
+
 /// As Thiao's provider asks for it.
 #[test]
 fn a_vm_of_a_job_is_what_the_job_asked_for() {
-    use std::os::unix::fs::PermissionsExt;
-    use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, VmTag};
-    use thiao_core::options::VmOptions;
-    use thiao_core::view::{Shape, VmSpec};
-    use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
-
     let mut settings = site();
     let template = |name: &str, body: &str| TemplateSetup {
         name: name.into(),
@@ -439,51 +482,11 @@ fn a_vm_of_a_job_is_what_the_job_asked_for() {
     ];
     let oned = Oned::start(settings).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let auth = dir.path().join("one_auth");
-    std::fs::write(&auth, "oneadmin:opennebula").unwrap();
-    std::fs::set_permissions(&auth, PermissionsExt::from_mode(0o600)).unwrap();
-    let (set, node) = (NodesetName::new("n").unwrap(), NodeName::new("n0").unwrap());
-    let cluster = ClusterName::new("prod").unwrap();
-    let source = VmSource {
-        template: TemplateSource::Registered("worker".into()),
-        network: None,
-        gpu_pci: Some(vec![("VENDOR".into(), "10de".into())]),
-    };
-    let provider = thiao_opennebula::OpenNebula::open(thiao_opennebula::Settings {
-        cluster: cluster.clone(),
-        access: Access {
-            endpoint: oned.endpoint(),
-            auth,
-            ca_file: None,
-            timeout: Duration::from_secs(5),
-            requests_per_second: 0,
-            connections: 2,
-        },
-        placement: Placement::Thiao,
-        hosts: vec![],
-        host_cluster: None,
-        ready: ReadyBy::Slurm,
-        overhead_mb: 100,
-        nodesets: [(set.clone(), source)].into(),
-        nodes: [(node.clone(), set)].into(),
-        guest: Guest {
-            slurmctld_host: "head".into(),
-            slurmctld_addr: "10.0.0.1".parse().unwrap(),
-            slurmctld_port: 6817,
-            backups: vec![],
-            slurm_user: "slurm".to_owned(),
-            credentials: None,
-            users: vec![],
-            shares: vec![],
-            slurm_worker: false,
-            context: Default::default(),
-        },
-    })
-    .unwrap();
+    let provider = provider(&oned, dir.path());
     let asks = |generation: u64, options: &str| {
         let tag = VmTag {
-            cluster: cluster.clone(),
-            node: node.clone(),
+            cluster: ClusterName::new("prod").unwrap(),
+            node: NodeName::new("n0").unwrap(),
             generation: Generation(generation),
         };
         let spec = VmSpec {

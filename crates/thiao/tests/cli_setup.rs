@@ -208,31 +208,51 @@ fn job_mode_brings_a_script_and_leaves_a_sites_own() {
     assert_eq!(std::fs::read_to_string(&beside).unwrap(), script);
 }
 
+/// A program of the site's that tells how it was called, and then does what `fails` says.
+fn program(place: &Place, name: &str, fails: &str) -> String {
+    let (path, told) = (place.path(name), place.path("told"));
+    write(
+        &path,
+        &format!("#!/bin/sh\necho {name} \"$@\" >> {}\n{fails}", told.display()),
+        0o755,
+    );
+    path.display().to_string()
+}
+
+/// From now on slurmctld says what `more` prints.
+fn scontrol(place: &Place, more: &str) {
+    let text = format!(
+        "#!/bin/sh\ncase \"$1 $2\" in\n-V*) echo 'slurm-wlm 22.05.8' ;;\n-a*) ;;\n\
+         'show hostnames') echo \"$3\" | tr , '\\n' ;;\n\
+         *) echo 'ClusterName = lab'; echo 'SlurmctldHost[0] = head'; {more} ;;\nesac\n"
+    );
+    write(&place.path("scontrol"), &text, 0o755);
+}
+
+/// Runs one of the joined programs: how it ended, and whom it called.
+fn told(place: &Place, name: &str, args: &[&str]) -> (Option<i32>, String) {
+    let _ = std::fs::remove_file(place.path("told"));
+    let status = Command::new(place.path("hooks/with-site").join(name))
+        .args(args)
+        .env_clear()
+        .status()
+        .unwrap();
+    let told = std::fs::read_to_string(place.path("told"));
+    (status.code(), told.unwrap_or_default())
+}
+
 #[test]
 fn a_sites_own_programs_are_called_beside_ours() {
     let place = Place::new();
-    let program = |name: &str, fails: &str| {
-        let (path, told) = (place.path(name), place.path("told"));
-        write(
-            &path,
-            &format!("#!/bin/sh\necho {name} \"$@\" >> {}\n{fails}", told.display()),
-            0o755,
-        );
-        path.display().to_string()
-    };
-    let (resume, prolog) = (program("site-resume", ""), program("site-prolog", "exit 3\n"));
-    let scontrol = |more: &str| {
-        let text = format!(
-            "#!/bin/sh\ncase \"$1 $2\" in\n-V*) echo 'slurm-wlm 22.05.8' ;;\n-a*) ;;\n\
-             'show hostnames') echo \"$3\" | tr , '\\n' ;;\n\
-             *) echo 'ClusterName = lab'; echo 'SlurmctldHost[0] = head'; {more} ;;\nesac\n"
-        );
-        write(&place.path("scontrol"), &text, 0o755);
-    };
-    scontrol(&format!(
-        "echo 'ResumeProgram = {resume}'; echo 'PrologSlurmctld = {prolog}'"
-    ));
-    program("thiao-hook", "");
+    let (resume, prolog) = (
+        program(&place, "site-resume", ""),
+        program(&place, "site-prolog", "exit 3\n"),
+    );
+    scontrol(
+        &place,
+        &format!("echo 'ResumeProgram = {resume}'; echo 'PrologSlurmctld = {prolog}'"),
+    );
+    program(&place, "thiao-hook", "");
     let (code, out, err) = place.setup(&[]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(
@@ -250,44 +270,44 @@ fn a_sites_own_programs_are_called_beside_ours() {
 
     std::fs::create_dir_all(place.path("state/spool")).unwrap();
     std::fs::write(place.path("state/spool/nodes"), "fg0,fg1\n").unwrap();
-    let told = |name: &str, args: &[&str]| {
-        let _ = std::fs::remove_file(place.path("told"));
-        let status = Command::new(joined.join(name))
-            .args(args)
-            .env_clear()
-            .status()
-            .unwrap();
-        (
-            status.code(),
-            std::fs::read_to_string(place.path("told")).unwrap_or_default(),
-        )
-    };
     assert_eq!(
-        told("Resume", &["cn1,fg0,fg10,fg1"]),
+        told(&place, "Resume", &["cn1,fg0,fg10,fg1"]),
         (Some(0), "thiao-hook fg0,fg1\nsite-resume cn1,fg10\n".to_owned())
     );
     assert_eq!(
-        told("Resume", &["cn1"]),
+        told(&place, "Resume", &["cn1"]),
         (Some(0), "site-resume cn1\n".to_owned())
     );
-    assert_eq!(told("Resume", &["fg1"]), (Some(0), "thiao-hook fg1\n".to_owned()));
+    assert_eq!(
+        told(&place, "Resume", &["fg1"]),
+        (Some(0), "thiao-hook fg1\n".to_owned())
+    );
     // A prolog of the site's that fails keeps the job from starting, as before.
     assert_eq!(
-        told("PrologSlurmctld", &[]),
+        told(&place, "PrologSlurmctld", &[]),
         (Some(3), "site-prolog\n".to_owned())
     );
 
     // Again, when slurmctld calls what was written: the site's is not lost.
     let script = std::fs::read_to_string(joined.join("Resume")).unwrap();
     let ours = |name: &str| joined.join(name).display().to_string();
-    scontrol(&format!(
-        "echo 'ResumeProgram = {}'; echo 'PrologSlurmctld = {}'",
-        ours("Resume"),
-        ours("PrologSlurmctld")
-    ));
+    scontrol(
+        &place,
+        &format!(
+            "echo 'ResumeProgram = {}'; echo 'PrologSlurmctld = {}'",
+            ours("Resume"),
+            ours("PrologSlurmctld")
+        ),
+    );
     assert_eq!(place.setup(&[]).0, 0);
     assert_eq!(std::fs::read_to_string(joined.join("Resume")).unwrap(), script);
     assert!(place.fragment().contains(&line), "{}", place.fragment());
+    undone_when_nothing_calls_them(&place);
+}
+
+/// Not while slurmctld calls them, nor while slurm.conf has the line.
+fn undone_when_nothing_calls_them(place: &Place) {
+    let joined = place.path("hooks/with-site");
     let (code, _, err) = place.setup(&["--undo"]);
     assert!(
         code == 1
@@ -297,7 +317,7 @@ fn a_sites_own_programs_are_called_beside_ours() {
     );
     assert_eq!(names(&joined).len(), 2);
     // Nor while slurm.conf has the line, in a file of its own perhaps.
-    scontrol("true");
+    scontrol(place, "true");
     let conf = place.path("etc/slurm.conf");
     write(
         &conf,
@@ -309,7 +329,7 @@ fn a_sites_own_programs_are_called_beside_ours() {
         " include thiao.conf # ours\n",
         0o644,
     );
-    scontrol(&format!("echo 'SLURM_CONF = {}'", conf.display()));
+    scontrol(place, &format!("echo 'SLURM_CONF = {}'", conf.display()));
     let (code, _, err) = place.setup(&["--undo"]);
     assert!(
         code == 1 && err.contains("nodes.conf includes") && err.contains("(line 1)"),
