@@ -1,10 +1,11 @@
-//! What the controller and those who ask it share: the local API's contract (`types`), its client, how jobs
-//! are named there, and the folder that the socket is in (`state_dir`).
+//! What the controller and those who ask it share: the local API's contract (`types`, and the
+//! `words` that programs go by), its client, how jobs are named there, and the folder that the socket is in (`state_dir`).
 
 pub mod client;
 mod job_name;
 pub mod state_dir;
 pub mod types;
+pub mod words;
 
 pub use job_name::JobName;
 

@@ -2,8 +2,9 @@
 //! Times are milliseconds since the Unix epoch; sizes MiB.
 
 use crate::JobName;
+use crate::words::{JobState, Mode, NodeState, VmState, Wish};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `GET /v1/status`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,8 +33,8 @@ pub struct Status {
     pub vms: Look,
     /// Why nothing is created now, if the circuit breaker is open.
     pub breaker: Option<String>,
-    /// Nodes by our state word.
-    pub nodes_by_state: std::collections::BTreeMap<String, usize>,
+    /// How many nodes are in each state.
+    pub nodes_by_state: BTreeMap<NodeState, usize>,
     /// VMs that exist.
     pub vm_count: usize,
     /// Intents that wait.
@@ -60,14 +61,14 @@ pub struct Node {
     pub cpus: u32,
     /// Memory that Slurm promises on it, MiB.
     pub memory_mb: u64,
-    /// Our word: `down`, `asked`, `booting`, `ready`, `up`, `stopping`, `failed`, `waiting`.
-    pub state: String,
+    /// How far it is.
+    pub state: NodeState,
     /// Slurm's state, as Slurm writes it (`IDLE+CLOUD+POWERED_DOWN`); none if Slurm could not be read.
     pub slurm: Option<String>,
     /// Slurm's reason.
     pub reason: Option<String>,
-    /// What Slurm or a person asked for: `up` or `down`.
-    pub wish: String,
+    /// What Slurm or a person asked for.
+    pub wish: Wish,
     /// The VM that backs it.
     pub vm: Option<String>,
     /// Where that VM is.
@@ -93,14 +94,14 @@ pub struct Vm {
     pub generation: u64,
     /// Its host.
     pub host: Option<String>,
-    /// What it is doing.
-    pub state: String,
+    /// How far it is.
+    pub state: VmState,
     /// Memory taken from its host, MiB.
     pub memory_mb: u64,
     /// Core share taken from its host, percent of a core.
     pub cpu_percent: u32,
-    /// For whom it was made: `power-saving`, its node whatever its jobs; `job`, one job alone.
-    pub mode: String,
+    /// For whom it was made.
+    pub mode: Mode,
     /// That job; told to its owner.
     pub job: Option<u32>,
     /// When it was asked for.
@@ -157,8 +158,8 @@ pub struct Job {
     pub user: String,
     /// That user's uid: others than root and the controller's user see only their own jobs.
     pub uid: u32,
-    /// Slurm's state word.
-    pub state: String,
+    /// Slurm's state of it.
+    pub state: JobState,
     /// Slurm's reason for it.
     pub reason: String,
     /// Nodes, folded.

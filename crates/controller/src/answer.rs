@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, HashMap};
 use thiao_api::types::{
     Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
 };
+use thiao_api::words;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::note::Subject;
 use thiao_core::orders::Order;
 use thiao_core::view::{BaseState, JobState, SlurmNode, SlurmView, VmState, VmView};
-use thiao_core::world::{NodeRecord, Wish};
+use thiao_core::world::{NodeRecord, Phase, Wish};
 
 /// Most events in a story.
 const STORY: usize = 200;
@@ -74,9 +75,9 @@ impl<P: Provider> Owner<P> {
     }
 
     fn status(&self) -> Status {
-        let mut nodes_by_state: BTreeMap<String, usize> = BTreeMap::new();
+        let mut nodes_by_state: BTreeMap<words::NodeState, usize> = BTreeMap::new();
         for record in self.configured().map(|(_, record)| record) {
-            *nodes_by_state.entry(state_word(record).to_owned()).or_default() += 1;
+            *nodes_by_state.entry(node_state(record)).or_default() += 1;
         }
         let breaker = &self.rounds.world().breaker;
         Status {
@@ -144,10 +145,10 @@ impl<P: Provider> Owner<P> {
                     nodeset: spec.nodeset.to_string(),
                     cpus: spec.shape.cpus,
                     memory_mb: spec.shape.memory_mb,
-                    state: state_word(record).to_owned(),
+                    state: node_state(record),
                     slurm: seen.map(slurm_word),
                     reason: seen.and_then(|seen| Some(seen.reason.as_ref()?.text.clone())),
-                    wish: wish_word(record.wish).to_owned(),
+                    wish: wish(record.wish),
                     vm: record.vm.as_ref().map(|vm| format!("{name}.{}", vm.generation)),
                     host: record
                         .vm
@@ -188,10 +189,10 @@ impl<P: Provider> Owner<P> {
                 node: node.to_string(),
                 generation: vm.generation.0,
                 host: vm.host.as_ref().map(HostName::to_string),
-                state: vm.phase.word().to_owned(),
+                state: vm_state(&vm.phase),
                 memory_mb: seen.map_or(0, |seen| seen.memory_mb),
                 cpu_percent: seen.map_or(0, |seen| seen.cpu_percent),
-                mode: mode_word(self.rounds.world().is_job_mode(node)),
+                mode: self.mode(node),
                 job: vm.spec.as_ref().and_then(|spec| spec.job).map(|job| job.0),
                 asked: Some(vm.asked.0),
                 note: match (vm.missing_since, vm.kept) {
@@ -213,10 +214,10 @@ impl<P: Provider> Owner<P> {
                 node: tag.node.to_string(),
                 generation: tag.generation.0,
                 host: seen.host.as_ref().map(HostName::to_string),
-                state: "stray".to_owned(),
+                state: words::VmState::Stray,
                 memory_mb: seen.memory_mb,
                 cpu_percent: seen.cpu_percent,
-                mode: mode_word(self.rounds.world().is_job_mode(&tag.node)),
+                mode: self.mode(&tag.node),
                 job: None,
                 asked: None,
                 note: Some(format!(
@@ -226,6 +227,14 @@ impl<P: Provider> Owner<P> {
             });
         }
         vms
+    }
+
+    /// For whom VMs of this node are made.
+    fn mode(&self, node: &NodeName) -> words::Mode {
+        match self.rounds.world().is_job_mode(node) {
+            true => words::Mode::Job,
+            false => words::Mode::PowerSaving,
+        }
     }
 
     fn hosts(&self) -> Vec<Host> {
@@ -272,7 +281,7 @@ impl<P: Provider> Owner<P> {
                 name: job.name.clone(),
                 user: job.user.clone(),
                 uid: job.uid,
-                state: job_word(&job.state).to_owned(),
+                state: job_state(&job.state),
                 reason: job.reason.text.clone(),
                 nodes: hostlist::fold(&job.nodes),
                 nodes_up: job.nodes.iter().filter(up).count(),
@@ -434,7 +443,7 @@ impl<P: Provider> Owner<P> {
                 let reason = reason
                     .map(|reason| format!(", because of {reason}"))
                     .unwrap_or_default();
-                now.push(format!("Slurm has it {}{reason}", job_word(&job.state)));
+                now.push(format!("Slurm has it {}{reason}", job_state(&job.state)));
                 now.extend(self.job_waits.get(&id).cloned());
                 if let Some(why) = self.readiness.why_not() {
                     now.push(format!("no VM is made now: {why}"));
@@ -490,17 +499,30 @@ fn in_slurm(slurm: Option<&SlurmView>, node: &NodeName) -> String {
     )
 }
 
-fn mode_word(job_mode: bool) -> String {
-    let word = if job_mode { "job" } else { "power-saving" };
-    word.to_owned()
+fn node_state(record: &NodeRecord) -> words::NodeState {
+    match (&record.vm, record.wish) {
+        (Some(vm), _) => match &vm.phase {
+            Phase::Asked => words::NodeState::Asked,
+            Phase::Booting => words::NodeState::Booting,
+            Phase::Ready => words::NodeState::Ready,
+            Phase::Up => words::NodeState::Up,
+            Phase::Dead { .. } => words::NodeState::Failed,
+            Phase::Destroying { .. } => words::NodeState::Stopping,
+        },
+        (None, _) if record.down.is_some() => words::NodeState::Failed,
+        (None, Wish::Early { .. } | Wish::Up { .. }) => words::NodeState::Waiting,
+        (None, Wish::Down { .. } | Wish::Unasked) => words::NodeState::Down,
+    }
 }
 
-fn state_word(record: &NodeRecord) -> &'static str {
-    match (&record.vm, record.wish) {
-        (Some(vm), _) => vm.phase.word(),
-        (None, _) if record.down.is_some() => "failed",
-        (None, Wish::Early { .. } | Wish::Up { .. }) => "waiting",
-        (None, Wish::Down { .. } | Wish::Unasked) => "down",
+fn vm_state(phase: &Phase) -> words::VmState {
+    match phase {
+        Phase::Asked => words::VmState::Asked,
+        Phase::Booting => words::VmState::Booting,
+        Phase::Ready => words::VmState::Ready,
+        Phase::Up => words::VmState::Up,
+        Phase::Dead { .. } => words::VmState::Failed,
+        Phase::Destroying { .. } => words::VmState::Stopping,
     }
 }
 
@@ -512,11 +534,11 @@ fn since(record: &NodeRecord) -> Time {
     }
 }
 
-fn wish_word(wish: Wish) -> &'static str {
+fn wish(wish: Wish) -> words::Wish {
     match wish {
-        Wish::Unasked => "unasked",
-        Wish::Early { .. } | Wish::Up { .. } => "up",
-        Wish::Down { .. } => "down",
+        Wish::Unasked => words::Wish::Unasked,
+        Wish::Early { .. } | Wish::Up { .. } => words::Wish::Up,
+        Wish::Down { .. } => words::Wish::Down,
     }
 }
 
@@ -550,13 +572,13 @@ fn slurm_word(node: &SlurmNode) -> String {
     std::iter::once(base.to_owned()).chain(set).collect()
 }
 
-fn job_word(state: &JobState) -> &str {
+fn job_state(state: &JobState) -> words::JobState {
     match state {
-        JobState::Pending => "PENDING",
-        JobState::Configuring => "CONFIGURING",
-        JobState::Running => "RUNNING",
-        JobState::Suspended => "SUSPENDED",
-        JobState::Completing => "COMPLETING",
-        JobState::Over(word) | JobState::Unknown(word) => word,
+        JobState::Pending => words::JobState::Pending,
+        JobState::Configuring => words::JobState::Configuring,
+        JobState::Running => words::JobState::Running,
+        JobState::Suspended => words::JobState::Suspended,
+        JobState::Completing => words::JobState::Completing,
+        JobState::Over(word) | JobState::Unknown(word) => words::JobState::Unknown(word.clone()),
     }
 }

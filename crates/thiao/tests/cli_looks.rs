@@ -14,6 +14,7 @@ use thiao_api::SOCKET;
 use thiao_api::types::{
     Accepted, Event, Everybody, Explanation, Host, Job, Look, Node, PlanLine, PlanView, Status, Vm,
 };
+use thiao_api::words::NodeState;
 use thiao_controller::api::{ApiError, Query};
 use thiao_core::hostlist;
 use tokio::sync::mpsc;
@@ -79,7 +80,7 @@ fn status() -> Status {
             error: None,
         },
         breaker: Some("open after 10 failures in a row".into()),
-        nodes_by_state: [("up".to_owned(), 10), ("down".to_owned(), 9_989)].into(),
+        nodes_by_state: [(NodeState::Up, 10), (NodeState::Down, 9_989)].into(),
         vm_count: 10,
         pending_intents: 2,
     }

@@ -24,6 +24,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use thiao_api::client::Client;
+use thiao_api::words::{NodeState, VmState};
 
 const RUNS: usize = 5;
 
@@ -63,7 +64,7 @@ fn measure(dir: &Path) -> anyhow::Result<()> {
     let mut first = Controller::start(dir)?;
     first.first_plan()?;
     let deadline = Instant::now() + Duration::from_secs(60);
-    while client.status()?.nodes_by_state.get("up") != Some(&VMS) {
+    while client.status()?.nodes_by_state.get(&NodeState::Up) != Some(&VMS) {
         ensure!(Instant::now() < deadline, "the VMs were not all adopted");
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -113,7 +114,7 @@ fn judge(
         "it wants to act: {:?}",
         plan.actions.first()
     );
-    let up = vms.iter().filter(|vm| vm.state == "up").count();
+    let up = vms.iter().filter(|vm| vm.state == VmState::Up).count();
     ensure!(up == VMS && vms.len() == VMS, "{up} VMs of {} are up", vms.len());
     let reads = |method: &str| {
         method

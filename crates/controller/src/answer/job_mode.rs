@@ -1,7 +1,7 @@
 //! What users ask about their jobs' own VMs: to get them, to let them go, and
 //! what they were. The server has asked whether they may.
 
-use super::job_word;
+use super::job_state;
 use crate::api::{ApiError, Reply};
 use crate::intake::Taken;
 use crate::owner::{Message, Owner};
@@ -178,7 +178,7 @@ fn giving(
     if job.state != JobState::Pending {
         return Err(ApiError::Conflict(format!(
             "job {name} is {}: only a job that waits can still be given VMs of its own",
-            job_word(&job.state)
+            job_state(&job.state)
         )));
     }
     let partition = partition(config, job)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use thiao_api::client::Client;
+use thiao_api::words::NodeState;
 use thiao_testkit::site::until;
 
 const USERS: u32 = 10;
@@ -195,7 +196,10 @@ fn a_flood_of_clients_keeps_nobody_else_out() {
     });
     assert!(answered > 0);
     until("all as before", || cost(pid).0 <= files + OWN_FILES / 8);
-    assert_eq!(client.status().unwrap().nodes_by_state.get("up"), Some(&2));
+    assert_eq!(
+        client.status().unwrap().nodes_by_state.get(&NodeState::Up),
+        Some(&2)
+    );
     if is_root() {
         assert_eq!(as_user(1001, || ask(&socket, "GET", "/v1/jobs", "")).0, 200);
     }

@@ -6,6 +6,7 @@ use thiao_api::types::{
     Accepted, Event, Explanation, Host, Job, JobArray, JobVm, JobVms, Look, Node, PlanLine, PlanView, Status,
     Vm,
 };
+use thiao_api::words::{JobState, Mode, NodeState, VmState, Wish};
 use thiao_controller::api::{ApiError, Query, Viewer};
 use thiao_core::hostlist;
 use tokio::sync::mpsc;
@@ -115,7 +116,7 @@ fn status() -> Status {
         slurm: Look::default(),
         vms: Look::default(),
         breaker: None,
-        nodes_by_state: [("up".to_owned(), 1)].into(),
+        nodes_by_state: [(NodeState::Up, 1)].into(),
         vm_count: 1,
         pending_intents: 0,
     }
@@ -127,10 +128,10 @@ fn node() -> Node {
         nodeset: "fg".to_owned(),
         cpus: 1,
         memory_mb: 200,
-        state: "up".to_owned(),
+        state: NodeState::Up,
         slurm: None,
         reason: None,
-        wish: "up".to_owned(),
+        wish: Wish::Up,
         vm: None,
         host: None,
         jobs: vec![1, 2],
@@ -146,10 +147,10 @@ fn vm(job: u32) -> Vm {
         node: "fg0".to_owned(),
         generation: u64::from(job),
         host: None,
-        state: "running".to_owned(),
+        state: VmState::Up,
         memory_mb: 200,
         cpu_percent: 100,
-        mode: "job".to_owned(),
+        mode: Mode::Job,
         job: Some(job),
         asked: Some(1),
         note: None,
@@ -175,7 +176,7 @@ fn job(id: u32, uid: u32) -> Job {
         name: of(uid),
         user: format!("u{uid}"),
         uid,
-        state: "RUNNING".to_owned(),
+        state: JobState::Running,
         reason: "None".to_owned(),
         nodes: "fg0".to_owned(),
         nodes_up: 1,

@@ -1,12 +1,13 @@
 //! `thiao jobs`: the queue, the VMs that a job had, and what all of them cost.
 
 use super::args::{ExportAs, Jobs, Look};
-use super::{look, watch};
+use super::watch;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use thiao_api::client::Client;
 use thiao_api::types::{Job, JobVm, JobVms, summary_line};
-use thiao_cli::output::{Cell, Printer, clean, clock, json, line, memory, now, span, when};
+use thiao_api::words::JobState;
+use thiao_cli::output::{Cell, Printer, Tone, clean, clock, json, line, memory, now, span, when};
 use thiao_slurm::words;
 
 /// VMs in one answer of the controller's.
@@ -39,7 +40,7 @@ fn draw_queue(printer: Printer, jobs: &[Job]) -> String {
             Cell::from(job.id.to_string()),
             Cell::from(&job.name),
             Cell::from(&job.user),
-            Cell::toned(&job.state, look::tone(&job.state)),
+            Cell::toned(job.state.word(), tone(&job.state)),
             Cell::from(format!("{}/{}", job.nodes_up, job.node_count)),
             Cell::maybe(Some(&job.nodes).filter(|nodes| !nodes.is_empty())),
             Cell::maybe(job.submit.map(|at| when(at, now))),
@@ -63,6 +64,14 @@ fn draw_queue(printer: Printer, jobs: &[Job]) -> String {
         "REASON",
     ];
     printer.table(&head, jobs.iter().map(row).collect())
+}
+
+fn tone(state: &JobState) -> Tone {
+    match state {
+        JobState::Running => Tone::Good,
+        JobState::Configuring | JobState::Completing => Tone::Busy,
+        JobState::Pending | JobState::Suspended | JobState::Unknown(_) => Tone::Plain,
+    }
 }
 
 fn draw_vms(printer: Printer, had: &JobVms) -> String {

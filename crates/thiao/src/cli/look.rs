@@ -5,16 +5,26 @@ use super::watch::{self, show};
 use std::fmt::Write as _;
 use thiao_api::client::Client;
 use thiao_api::types::{Event, Explanation, Host, Look as Seen, PlanLine, PlanView, Status, Vm};
+use thiao_api::words::{NodeState, VmState};
 use thiao_cli::output::{Cell, Printer, Tone, clean, clock, json, line as one_line, memory, now, when};
 
-/// The tone of one of our state words, or of Slurm's for jobs.
-pub(super) fn tone(state: &str) -> Tone {
+/// The tone of a node's state.
+pub(super) fn node_tone(state: &NodeState) -> Tone {
     match state {
-        "up" | "ready" | "RUNNING" => Tone::Good,
-        "asked" | "pending" | "booting" | "stopping" | "waiting" | "CONFIGURING" | "COMPLETING" => Tone::Busy,
-        "failed" | "dead" => Tone::Bad,
-        "down" => Tone::Faint,
-        _ => Tone::Plain,
+        NodeState::Up | NodeState::Ready => Tone::Good,
+        NodeState::Asked | NodeState::Booting | NodeState::Stopping | NodeState::Waiting => Tone::Busy,
+        NodeState::Failed => Tone::Bad,
+        NodeState::Down => Tone::Faint,
+        NodeState::Unknown(_) => Tone::Plain,
+    }
+}
+
+fn vm_tone(state: &VmState) -> Tone {
+    match state {
+        VmState::Up | VmState::Ready => Tone::Good,
+        VmState::Asked | VmState::Booting | VmState::Stopping => Tone::Busy,
+        VmState::Failed => Tone::Bad,
+        VmState::Stray | VmState::Unknown(_) => Tone::Plain,
     }
 }
 
@@ -49,7 +59,7 @@ fn draw_status(printer: Printer, s: &Status) -> String {
     let nodes: Vec<String> = s
         .nodes_by_state
         .iter()
-        .map(|(state, n)| format!("{n} {}", printer.toned(state, tone(state))))
+        .map(|(state, n)| format!("{n} {}", printer.toned(state.word(), node_tone(state))))
         .collect();
     line(
         "nodes",
@@ -103,13 +113,13 @@ pub(super) fn vms(client: &Client, printer: Printer, how: Look) -> anyhow::Resul
                 vec![
                     Cell::from(&vm.id),
                     Cell::from(&vm.node),
-                    Cell::toned(&vm.state, tone(&vm.state)),
+                    Cell::toned(vm.state.word(), vm_tone(&vm.state)),
                     Cell::maybe(vm.host.as_ref()),
                     Cell::from(memory(vm.memory_mb)),
                     Cell::from(format!("{} %", vm.cpu_percent)),
                     Cell::from(match vm.job {
                         Some(job) => format!("job {job}"),
-                        None => vm.mode.clone(),
+                        None => vm.mode.to_string(),
                     }),
                     Cell::maybe(vm.asked.map(|at| when(at, now))),
                     Cell::from(vm.note.as_deref().unwrap_or_default()),

@@ -6,6 +6,7 @@ use super::{hostlist, look};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::client::Client;
 use thiao_api::types::Node;
+use thiao_api::words::NodeState;
 use thiao_cli::output::{Cell, Printer, Tone, memory, now, when};
 use thiao_core::hostlist::fold;
 use thiao_core::ids::NodeName;
@@ -62,10 +63,10 @@ fn draw_long(printer: Printer, nodes: &[Node]) -> String {
         }
         vec![
             Cell::from(&node.name),
-            Cell::toned(&node.state, look::tone(&node.state)),
+            Cell::toned(node.state.word(), look::node_tone(&node.state)),
             Cell::from(when(node.since, now)),
             slurm(node),
-            Cell::from(&node.wish),
+            Cell::from(node.wish.word()),
             Cell::maybe(node.vm.as_ref()),
             Cell::maybe(node.host.as_ref()),
             Cell::maybe(Some(jobs.join(",")).filter(|jobs| !jobs.is_empty())),
@@ -86,7 +87,7 @@ fn slurm(node: &Node) -> Cell {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Kind<'n> {
     nodeset: &'n str,
-    state: &'n str,
+    state: &'n NodeState,
     slurm: Option<&'n str>,
     cpus: u32,
     memory_mb: u64,
@@ -112,7 +113,7 @@ fn draw_folded(printer: Printer, nodes: &[Node]) -> String {
     let row = |(kind, names): (Kind<'_>, Vec<NodeName>)| {
         vec![
             Cell::from(kind.nodeset),
-            Cell::toned(kind.state, look::tone(kind.state)),
+            Cell::toned(kind.state.word(), look::node_tone(kind.state)),
             Cell::from(names.len().to_string()),
             Cell::maybe(kind.slurm),
             Cell::from(kind.cpus.to_string()),

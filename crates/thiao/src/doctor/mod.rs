@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use thiao_api::client::Client;
 use thiao_api::types::Node;
+use thiao_api::words::VmState;
 use thiao_cli::output::now;
 use thiao_config::{Config, DEFAULT_FILE, NodeSpec, Nodeset, ProviderSettings};
 use thiao_core::finding::{Finding, Remedy, Verdict, worst};
@@ -259,7 +260,7 @@ fn of_vms(config: &Config, vms: &[VmDetails], slurm: &Observation, client: &Clie
     let nodes: BTreeSet<NodeName> = config.nodes.keys().cloned().collect();
     let strays = client.vms().ok().map(|vms| {
         vms.into_iter()
-            .filter(|vm| vm.state == "stray")
+            .filter(|vm| vm.state == VmState::Stray)
             .map(|vm| vm.id)
             .collect()
     });

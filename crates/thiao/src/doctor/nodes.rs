@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::types::Node;
+use thiao_api::words::{NodeState, Wish};
 use thiao_core::finding::{Finding, Verdict};
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
@@ -75,8 +76,8 @@ pub enum Phase {
     Booting,
     /// Its guest says that slurmd runs.
     Ready,
-    /// Another word of the controller's.
-    Other(String),
+    /// What no node that powers up should be for long.
+    Other(NodeState),
 }
 
 /// The nodes that are in trouble, those in the same together.
@@ -136,7 +137,7 @@ fn trouble(seen: &SlurmNode, ours: Option<&Node>, facts: Facts<'_>) -> Option<Tr
     }
     if flags.powered_down {
         let taken = seen.base != BaseState::Idle;
-        let unasked = ours.is_some_and(|node| node.wish != "up" && node.vm.is_none());
+        let unasked = ours.is_some_and(|node| node.wish != Wish::Up && node.vm.is_none());
         return (taken && unasked).then_some(Trouble::AllocatedOff);
     }
     if flags.not_responding {
@@ -150,13 +151,13 @@ fn starting(ours: Option<&Node>, facts: Facts<'_>) -> Option<Trouble> {
     let Some(node) = ours else {
         return Some(Trouble::Starting);
     };
-    let phase = match node.state.as_str() {
-        "waiting" | "failed" => return Some(Trouble::Waiting),
-        "down" => return Some(Trouble::NotAsked),
-        "asked" | "pending" | "held" => Phase::Asked,
-        "booting" => Phase::Booting,
-        "ready" => Phase::Ready,
-        other => Phase::Other(other.to_owned()),
+    let phase = match &node.state {
+        NodeState::Waiting | NodeState::Failed => return Some(Trouble::Waiting),
+        NodeState::Down => return Some(Trouble::NotAsked),
+        NodeState::Asked => Phase::Asked,
+        NodeState::Booting => Phase::Booting,
+        NodeState::Ready => Phase::Ready,
+        NodeState::Up | NodeState::Stopping | NodeState::Unknown(_) => Phase::Other(node.state.clone()),
     };
     (facts.now.saturating_sub(node.since) > facts.boot_timeout).then_some(Trouble::Stuck(phase))
 }
@@ -319,8 +320,8 @@ fn stuck(phase: &Phase) -> String {
             "slurmd runs in its VM, and slurmctld does not see it: munge keys or clocks differ, slurmctld_addr is \
              not reachable from there, or two VMs have one name or address (see below)"
         }
-        Phase::Other(word) => {
-            return format!("idle# or alloc# for longer than boot_timeout; its VM is {word}");
+        Phase::Other(state) => {
+            return format!("idle# or alloc# for longer than boot_timeout; its VM is {state}");
         }
     };
     format!("idle# or alloc# for longer than boot_timeout: {cause}")
