@@ -43,6 +43,8 @@ pub struct Finding {
     pub text: String,
     /// What mends it, if something is to be mended.
     pub remedy: Option<Remedy>,
+    /// Whether it is only that the person who asks was not let see it.
+    pub denied: bool,
 }
 
 impl Finding {
@@ -68,6 +70,7 @@ impl Finding {
             verdict,
             text: text.into(),
             remedy: None,
+            denied: false,
         }
     }
 
@@ -78,6 +81,12 @@ impl Finding {
             remedy: Some(Remedy::Run(command.into())),
             ..self
         }
+    }
+
+    /// Unless the person who asks was not let see it.
+    #[must_use]
+    pub fn unless_denied(self, denied: bool) -> Self {
+        Self { denied, ..self }
     }
 
     /// And this mends it.

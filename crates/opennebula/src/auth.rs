@@ -3,7 +3,7 @@
 use crate::error::{Class, Error};
 use rustix::fs::{Mode, OFlags};
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -44,18 +44,15 @@ impl Credentials {
     }
 
     fn load(path: &Path) -> Result<(Self, Stamp), Error> {
-        let bad = |why: String| {
-            Error::new(
-                Class::Authentication,
-                format!("cannot use OpenNebula's credentials in {}: {why}", path.display()),
-            )
-        };
+        let said = |why: &str| format!("cannot use OpenNebula's credentials in {}: {why}", path.display());
+        let bad = |why: String| Error::new(Class::Authentication, said(&why));
+        let unread = |e: io::Error| Error::of_file(Class::Authentication, said(&e.to_string()), &e);
         // Not to be held up by a pipe. What is checked is what was opened, symlink or not.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = rustix::fs::open(path, flags, Mode::empty())
             .map(std::fs::File::from)
-            .map_err(|e| bad(std::io::Error::from(e).to_string()))?;
-        let found = file.metadata().map_err(|e| bad(e.to_string()))?;
+            .map_err(|e| unread(e.into()))?;
+        let found = file.metadata().map_err(unread)?;
         if !found.is_file() {
             return Err(bad("it is no plain file".into()));
         }
@@ -74,9 +71,7 @@ impl Credentials {
             )));
         }
         let mut bytes = Vec::new();
-        file.take(LARGEST + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|e| bad(e.to_string()))?;
+        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unread)?;
         if bytes.len() as u64 > LARGEST {
             return Err(bad(format!("it is larger than {LARGEST} bytes")));
         }

@@ -1,5 +1,6 @@
 //! Why a call failed, by what it means for the next try.
 
+use std::io;
 use thiao_core::view::ErrorClass;
 
 /// A failed call.
@@ -10,6 +11,8 @@ pub struct Error {
     pub class: Class,
     /// What failed, why, what the person can do. Never holds a secret.
     pub text: String,
+    /// Whether it is a file of ours that this process was not let read; another user's may be.
+    pub denied: bool,
 }
 
 /// The kinds of failure.
@@ -115,6 +118,15 @@ impl Error {
         Self {
             class,
             text: text.into(),
+            denied: false,
+        }
+    }
+
+    /// For a file that could not be read, because of `error`.
+    pub(crate) fn of_file(class: Class, text: impl Into<String>, error: &io::Error) -> Self {
+        Self {
+            denied: error.kind() == io::ErrorKind::PermissionDenied,
+            ..Self::new(class, text)
         }
     }
 
@@ -126,7 +138,7 @@ impl Error {
             Some(advice) => format!("cannot {doing}: {said}. {advice}"),
             None => format!("cannot {doing}: {said}"),
         };
-        Self { class, text }
+        Self::new(class, text)
     }
 
     /// What oned answered to what we wanted to do: a `<fault>`, which it gives for calls
@@ -137,10 +149,10 @@ impl Error {
         } else {
             "Is this an oned? Look at the endpoint"
         };
-        Self {
-            class: Class::Unknown,
-            text: format!("cannot {doing}: {} (fault {code}). {advice}", said(message)),
-        }
+        Self::new(
+            Class::Unknown,
+            format!("cannot {doing}: {} (fault {code}). {advice}", said(message)),
+        )
     }
 }
 

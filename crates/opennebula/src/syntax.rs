@@ -173,10 +173,7 @@ impl Template {
 }
 
 fn bad(text: String) -> Error {
-    Error {
-        class: Class::BadTemplate,
-        text,
-    }
+    Error::new(Class::BadTemplate, text)
 }
 
 fn is_name_char(c: char) -> bool {

@@ -177,10 +177,8 @@ pub fn node_file(folder: &Path, node: &NodeName) -> PathBuf {
 
 /// Reads a template's file: whoever may write it decides what our VMs are.
 pub fn read_file(path: &Path) -> Result<String, Error> {
-    let fail = |what: &str| Error {
-        class: Class::BadTemplate,
-        text: format!("template {}: {what}", path.display()),
-    };
+    let said = |what: &str| format!("template {}: {what}", path.display());
+    let fail = |what: &str| Error::new(Class::BadTemplate, said(what));
     let read = || -> std::io::Result<(u32, bool, String)> {
         let file = File::open(path)?;
         let facts = file.metadata()?;
@@ -190,7 +188,8 @@ pub fn read_file(path: &Path) -> Result<String, Error> {
         }
         Ok((facts.permissions().mode(), facts.is_file(), text))
     };
-    let (mode, is_file, text) = read().map_err(|e| fail(&format!("cannot read it: {e}")))?;
+    let (mode, is_file, text) =
+        read().map_err(|e| Error::of_file(Class::BadTemplate, said(&format!("cannot read it: {e}")), &e))?;
     if !is_file {
         return Err(fail("it is no file"));
     }

@@ -188,6 +188,29 @@ impl SlurmError {
         }
     }
 
+    /// Whether another user than this one might be let.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::NoConf { source, .. } | Self::Io { source, .. } => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            Self::Refused { .. } => true,
+            Self::Unconfigured { detail, .. }
+            | Self::Unreachable { detail, .. }
+            | Self::Failed { detail, .. } => detail.contains(DENIED),
+            Self::Missing { .. }
+            | Self::NoPlugins { .. }
+            | Self::NoSuchNode { .. }
+            | Self::NoSuchJob { .. }
+            | Self::InvalidState { .. }
+            | Self::NoGate
+            | Self::Timeout { .. }
+            | Self::Unparsable { .. }
+            | Self::TooMuch { .. } => false,
+        }
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -213,10 +236,12 @@ const UNREACHABLE: &[&str] = &[
     "Munge encode failed",
     "Failed to connect to",
 ];
+/// What the C library says of files, which Slurm's programs print, too.
+const DENIED: &str = "Permission denied";
 const REFUSED: &[&str] = &[
     "Invalid user id",
     "Access/permission denied",
-    "Permission denied",
+    DENIED,
     "Operation not permitted",
     "not authorized",
 ];

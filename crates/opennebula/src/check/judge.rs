@@ -46,7 +46,9 @@ pub fn judge(seen: &Seen, wanted: &Wanted) -> Vec<Finding> {
 
 /// A listing that did not come.
 fn unreadable(what: &str, command: &str, error: &Error) -> Finding {
-    Finding::bad(what, format!("cannot be read: {error}")).run(command)
+    Finding::bad(what, format!("cannot be read: {error}"))
+        .run(command)
+        .unless_denied(error.denied)
 }
 
 /// Endpoint, credentials, version. Whether more can be asked.
@@ -258,9 +260,9 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
                         set.nodes.len(),
                     )),
                     Some(Err(error)) => found.push(
-                        Finding::bad(what, format!("nodeset {}: {error}", set.name)).advice(
-                            "mend what that says, or write the template there as OpenNebula takes it",
-                        ),
+                        Finding::bad(what, format!("nodeset {}: {error}", set.name))
+                            .advice("mend what that says, or write the template there as OpenNebula takes it")
+                            .unless_denied(error.denied),
                     ),
                     None => {}
                 }
@@ -289,6 +291,7 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
                         ),
                     )
                     .advice("write a file NODE.one for each, or use one template for all")
+                    .unless_denied(why.denied)
                 } else if worse.iter().any(|finding| finding.what == what) {
                     continue;
                 } else {

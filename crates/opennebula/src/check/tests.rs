@@ -15,10 +15,7 @@ mod room;
 mod tries;
 
 fn error(class: Class) -> Error {
-    Error {
-        class,
-        text: format!("{class:?} it is"),
-    }
+    Error::new(class, format!("{class:?} it is"))
 }
 
 fn nodes(list: &str) -> Vec<NodeName> {

@@ -34,13 +34,13 @@ pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, St
     if wanted.guest.slurm_worker
         && let Some((name, _)) = context.iter().find(|(name, _)| name.starts_with("START_SCRIPT"))
     {
-        return Err(Error {
-            class: Class::BadTemplate,
-            text: format!(
+        return Err(Error::new(
+            Class::BadTemplate,
+            format!(
                 "CONTEXT of the template or of thiao.toml has {name}, and opennebula.slurm_worker sets one, too: \
                  set slurm_worker = false and put the lines for slurmd into yours (docs/opennebula.md has them)"
             ),
-        });
+        ));
     }
     let mut put = |name: &str, value: String| put_into(&mut context, name, value);
     put("NETWORK", "YES".to_owned());
@@ -108,8 +108,10 @@ fn own_guest(wanted: &Wanted<'_>, auth: &Auth) -> Result<Vec<u8>, Error> {
         users,
         shares: guest.shares.clone(),
     };
-    serde_json::to_vec(&told).map_err(|e| Error {
-        class: Class::BadTemplate,
-        text: format!("what the guest is told cannot be written: {e}"),
+    serde_json::to_vec(&told).map_err(|e| {
+        Error::new(
+            Class::BadTemplate,
+            format!("what the guest is told cannot be written: {e}"),
+        )
     })
 }

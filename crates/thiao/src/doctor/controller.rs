@@ -1,5 +1,6 @@
 //! The controller: whether it answers, what it sees, and what holds it up.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +18,8 @@ pub fn state_folder(dir: &Path) -> Finding {
         Ok(meta) => meta,
         Err(error) => {
             return Finding::warn(WHAT, format!("{}: {error}", dir.display()))
-                .advice("the controller makes it when it starts");
+                .advice("the controller makes it when it starts")
+                .unless_denied(error.kind() == ErrorKind::PermissionDenied);
         }
     };
     let own = state_dir::trouble(&meta, meta.uid()).map(|trouble| (dir.to_owned(), trouble));
@@ -57,7 +59,8 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
         Err(error) => {
             return vec![
                 Finding::bad("controller", format!("does not answer: {error}"))
-                    .run("systemctl enable --now thiaod && journalctl -u thiaod -n 50"),
+                    .run("systemctl enable --now thiaod && journalctl -u thiaod -n 50")
+                    .unless_denied(matches!(error, ClientError::Barred { .. })),
             ];
         }
     };

@@ -1,5 +1,6 @@
 //! The hooks' folder and the spool, as Slurm's user finds them.
 
+use super::Unseen;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,10 @@ pub enum Link {
     Missing,
     /// It leads there; whether that is a program, or for `state` a folder.
     To(PathBuf, bool),
-    /// It cannot be looked at, or is no link.
-    Odd(String),
+    /// It is none.
+    Other,
+    /// It cannot be looked at.
+    Unseen(Unseen),
 }
 
 /// What is on the disk.
@@ -28,7 +31,7 @@ pub struct Facts {
     /// The link to the state folder.
     pub state: Link,
     /// The spool's folder for new orders: owner and mode, or why not.
-    pub spool: Result<(u32, u32), String>,
+    pub spool: Result<(u32, u32), Unseen>,
     /// Slurm's user, if Slurm told it.
     pub slurm_uid: Option<u32>,
 }
@@ -52,7 +55,7 @@ pub fn look(hooks: &Path, state_dir: &Path, slurm_uid: Option<u32>) -> Facts {
             .join(spool::NEW)
             .metadata()
             .map(|meta| (meta.uid(), meta.mode()))
-            .map_err(|error| error.to_string()),
+            .map_err(Unseen::from),
         slurm_uid,
     }
 }
@@ -64,8 +67,8 @@ fn link(path: &Path, good: impl Fn(&Path) -> bool) -> Link {
             Link::To(target, good)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Link::Missing,
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Link::Odd("is no link".to_owned()),
-        Err(error) => Link::Odd(error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Link::Other,
+        Err(error) => Link::Unseen(error.into()),
     }
 }
 
@@ -85,13 +88,18 @@ pub fn judge(facts: &Facts, state_dir: &Path) -> Vec<Finding> {
                 target.display()
             )),
             Link::Missing => Some(format!("{name} is missing")),
-            Link::Odd(why) => Some(format!("{name}: {why}")),
+            Link::Other => Some(format!("{name}: is no link")),
+            Link::Unseen(why) => Some(format!("{name}: {why}")),
         })
         .collect();
+    let mut programs = facts.programs.iter();
+    let denied = programs.any(|(_, link)| matches!(link, Link::Unseen(why) if why.denied));
     found.push(if wrong.is_empty() {
         Finding::ok("hooks", format!("{folder} has the programs that Slurm runs"))
     } else {
-        Finding::bad("hooks", format!("{folder}: {}", wrong.join(", "))).run(setup.clone())
+        Finding::bad("hooks", format!("{folder}: {}", wrong.join(", ")))
+            .run(setup.clone())
+            .unless_denied(denied)
     });
     found.push(match &facts.state {
         Link::To(target, true) if target == state_dir => {
@@ -114,17 +122,23 @@ pub fn judge(facts: &Facts, state_dir: &Path) -> Vec<Finding> {
             ),
         )
         .run("systemctl start thiaod"),
-        Link::Missing | Link::Odd(_) if state_dir == Path::new("/var/lib/thiao") => Finding::ok(
-            "state link",
-            "is not there; the hooks use /var/lib/thiao, which is right",
-        ),
+        Link::Missing | Link::Other | Link::Unseen(_) if state_dir == Path::new("/var/lib/thiao") => {
+            Finding::ok(
+                "state link",
+                "is not there; the hooks use /var/lib/thiao, which is right",
+            )
+        }
         Link::Missing => Finding::bad("state link", format!("{folder}/state is missing")).run(setup),
-        Link::Odd(why) => Finding::bad("state link", format!("{folder}/state {why}")).run(setup),
+        Link::Other => Finding::bad("state link", format!("{folder}/state is no link")).run(setup),
+        Link::Unseen(why) => Finding::bad("state link", format!("{folder}/state: {why}"))
+            .run(setup)
+            .unless_denied(why.denied),
     });
     let spool = state_dir.join("spool");
     found.push(match (&facts.spool, facts.slurm_uid) {
         (Err(why), _) => Finding::bad("spool", format!("{}: {why}", spool.display()))
-            .run("systemctl start thiaod"),
+            .run("systemctl start thiaod")
+            .unless_denied(why.denied),
         (Ok((uid, mode)), Some(slurm)) if *uid != slurm && mode & 0o002 == 0 && slurm != 0 => Finding::bad(
             "spool",
             format!(

@@ -1,5 +1,6 @@
 //! This machine, where it carries the VMs itself.
 
+use super::Unseen;
 use rustix::process::Pid;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -10,17 +11,17 @@ use thiao_qemu::{AccelChoice, Credentials, Settings};
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Whether /dev/kvm can be opened for writing; else why not.
-    pub kvm: Result<(), String>,
+    pub kvm: Result<(), Unseen>,
     /// The same of /dev/net/tun.
-    pub tun: Result<(), String>,
+    pub tun: Result<(), Unseen>,
     /// Whether the bridge exists where the controller's network is.
     pub bridge: bool,
     /// Where `qemu-system-x86_64` is.
     pub qemu: Option<PathBuf>,
     /// Whether the guests' program can be read.
-    pub agent: Result<(), String>,
+    pub agent: Result<(), Unseen>,
     /// Whether the cluster's secret can be read.
-    pub key: Result<(), String>,
+    pub key: Result<(), Unseen>,
 }
 
 /// Where the VMs' own program is looked for after PATH.
@@ -31,7 +32,7 @@ const USUAL_DIRS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
 pub fn look(settings: &Settings, controller: Option<Pid>) -> Facts {
     let opened = |path: &str| {
         let open = OpenOptions::new().read(true).write(true).open(path);
-        open.map(drop).map_err(|error| error.to_string())
+        open.map(drop).map_err(Unseen::from)
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
     Facts {
@@ -72,16 +73,20 @@ pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
             "/dev/kvm",
             format!("qemu.accel is kvm, and it cannot be opened: {why}"),
         )
-        .run("usermod -aG kvm slurm && systemctl restart thiaod"),
+        .run("usermod -aG kvm slurm && systemctl restart thiaod")
+        .unless_denied(why.denied),
         (Err(why), AccelChoice::Auto) => Finding::warn(
             "/dev/kvm",
             format!("cannot be opened ({why}): without it VMs are emulated, several times slower"),
         )
-        .run("usermod -aG kvm slurm && systemctl restart thiaod"),
+        .run("usermod -aG kvm slurm && systemctl restart thiaod")
+        .unless_denied(why.denied),
     };
     let tun = match &facts.tun {
         Ok(()) => Finding::ok("/dev/net/tun", "VMs can have network cards"),
-        Err(why) => Finding::bad("/dev/net/tun", format!("cannot be opened: {why}")).run("modprobe tun"),
+        Err(why) => Finding::bad("/dev/net/tun", format!("cannot be opened: {why}"))
+            .run("modprobe tun")
+            .unless_denied(why.denied),
     };
     let bridge = &settings.network.bridge;
     let bridge = if facts.bridge {
@@ -102,7 +107,8 @@ pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     let agent = match &facts.agent {
         Ok(()) => Finding::ok("guests' program", settings.agent.display().to_string()),
         Err(why) => Finding::bad("guests' program", format!("{}: {why}", settings.agent.display()))
-            .advice("install thiao-guest there, or name it with qemu.agent"),
+            .advice("install thiao-guest there, or name it with qemu.agent")
+            .unless_denied(why.denied),
     };
     let key = key(&settings.guest.credentials, &facts.key);
     vec![kvm, tun, bridge, qemu, agent, slurm(settings), key]
@@ -119,7 +125,7 @@ fn slurm(settings: &Settings) -> Finding {
 
 /// Whether the controller can give guests the cluster's secret.
 #[must_use]
-pub fn key(credentials: &Credentials, read: &Result<(), String>) -> Finding {
+pub fn key(credentials: &Credentials, read: &Result<(), Unseen>) -> Finding {
     let (what, file) = (credentials.name(), credentials.file());
     match read {
         Ok(()) => Finding::ok(what, format!("{} can be read", file.display())),
@@ -131,7 +137,8 @@ pub fn key(credentials: &Credentials, read: &Result<(), String>) -> Finding {
                 file.display()
             ),
         )
-        .run("systemctl start thiaod"),
+        .run("systemctl start thiaod")
+        .unless_denied(why.denied),
         Err(why) => Finding::bad(
             what,
             format!("{}: {why}: guests could not join the cluster", file.display()),
@@ -143,7 +150,8 @@ pub fn key(credentials: &Credentials, read: &Result<(), String>) -> Finding {
             Credentials::Slurm { .. } => {
                 "let the controller's user read it: it is SlurmUser's, and the controller should be SlurmUser"
             }
-        }),
+        })
+        .unless_denied(why.denied),
     }
 }
 
@@ -151,6 +159,6 @@ pub fn key(credentials: &Credentials, read: &Result<(), String>) -> Finding {
 ///
 /// # Errors
 /// What the system says.
-pub fn readable(path: &Path) -> Result<(), String> {
-    File::open(path).map(drop).map_err(|error| error.to_string())
+pub fn readable(path: &Path) -> Result<(), Unseen> {
+    Ok(File::open(path).map(drop)?)
 }

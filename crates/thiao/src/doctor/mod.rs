@@ -13,6 +13,7 @@ mod observation;
 pub mod partitions;
 pub mod reach;
 pub mod slurm;
+mod unseen;
 pub mod vms;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ use thiao_slurm::SlurmError;
 use thiao_slurm::site::Site;
 
 use observation::{Alive, Observation};
+pub use unseen::Unseen;
 
 /// Troubled kinds of nodes whose story the controller is asked for.
 const STORIES: usize = 16;
@@ -91,10 +93,11 @@ pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecke
     let client = match thiao_opennebula::Client::new(&settings.access) {
         Ok(client) => client,
         Err(error) => {
-            let mut findings =
-                vec![Finding::bad("credentials", error.to_string()).advice(
-                    "write user:password into that file, and chmod 600 it for the controller's user",
-                )];
+            let mut findings = vec![
+                Finding::bad("credentials", error.to_string())
+                    .advice("write user:password into that file, and chmod 600 it for the controller's user")
+                    .unless_denied(error.denied),
+            ];
             findings.extend(key);
             return ProviderChecked { findings, seen: None };
         }
@@ -204,7 +207,11 @@ fn of_controller(config: &Config, client: &Client) -> Vec<Finding> {
 
 /// Nothing is said of nodes while slurmctld does not answer: that was said already.
 fn of_nodes(config: &Config, slurm: &Observation, client: &Client) -> Vec<Finding> {
-    let unreadable = |error: &SlurmError| Finding::bad("nodes", error.to_string()).run("scontrol ping");
+    let unreadable = |error: &SlurmError| {
+        Finding::bad("nodes", error.to_string())
+            .run("scontrol ping")
+            .unless_denied(error.is_denied())
+    };
     let mut found: Vec<Finding> = slurm.unreadable.iter().map(unreadable).collect();
     if let Some(alive) = &slurm.alive {
         found.extend(about_nodes(config, alive, &slurm.impatient(), client));
@@ -304,7 +311,7 @@ fn with_settings(command: &str, file: &Path) -> String {
 
 /// What this user may not see may be right all the same.
 fn not_for_us(finding: &mut Finding) {
-    if finding.verdict != Verdict::Ok && finding.text.contains("Permission denied") {
+    if finding.denied && finding.verdict != Verdict::Ok {
         finding.verdict = Verdict::Warn;
         finding.remedy = Some(Remedy::Run("sudo thiao doctor".to_owned()));
     }

@@ -1,6 +1,6 @@
 //! Slurm's side as it is now: everything that the checks need of it, asked once.
 
-use super::{partitions, slurm};
+use super::{Unseen, partitions, slurm};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,22 +71,21 @@ impl Observation {
 }
 
 fn facts(slurm: &Slurm, config: &Config) -> slurm::Facts {
-    let told = |error: SlurmError| error.to_string();
-    let version = slurm.version().map_err(told);
+    let version = slurm.version().map_err(Unseen::from);
     // Without Slurm's programs nothing else can be asked.
     let ping = match &version {
-        Ok(_) => slurm.ping().map_err(told),
+        Ok(_) => slurm.ping().map_err(Unseen::from),
         Err(why) => Err(why.clone()),
     };
     let effective = match &ping {
-        Ok(ping) if ping.is_up() => slurm.config().map_err(told),
-        Ok(_) => Err("slurmctld does not answer".to_owned()),
+        Ok(ping) if ping.is_up() => slurm.config().map_err(Unseen::from),
+        Ok(_) => Err(Unseen::new("slurmctld does not answer")),
         Err(why) => Err(why.clone()),
     };
     let of_slurmctld = effective.as_ref().ok().and_then(thiao_slurm::Config::version);
     let programs = version.as_ref().ok().copied();
     let partitions = match &effective {
-        Ok(_) => slurm.partitions().map_err(told),
+        Ok(_) => slurm.partitions().map_err(Unseen::from),
         Err(why) => Err(why.clone()),
     };
     let nodes = slurm::nodes(
@@ -121,7 +120,7 @@ fn job_mode(slurm: &Slurm, config: &Config, effective: &thiao_slurm::Config) -> 
     let site = script.as_deref().ok().and_then(thiao_slurm::lua::site_of);
     let wanted = slurm::job_submit(config, site.as_deref())?;
     Some(slurm::JobMode {
-        gate: slurm.has_gate().map_err(|error| error.to_string()),
+        gate: slurm.has_gate().map_err(Unseen::from),
         script,
         wanted,
     })
@@ -133,9 +132,15 @@ fn slurm_conf(effective: &thiao_slurm::Config) -> PathBuf {
 }
 
 /// The script that slurmctld runs at each submission.
-fn job_submit(effective: &thiao_slurm::Config) -> Result<String, String> {
+fn job_submit(effective: &thiao_slurm::Config) -> Result<String, Unseen> {
     let file = slurm_conf(effective).with_file_name(thiao_slurm::lua::FILE);
-    std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))
+    std::fs::read_to_string(&file).map_err(|error| {
+        let unseen = Unseen::from(error);
+        Unseen {
+            why: format!("{}: {unseen}", file.display()),
+            ..unseen
+        }
+    })
 }
 
 /// Where slurmctld calls our programs, else where `thiao setup` puts them.

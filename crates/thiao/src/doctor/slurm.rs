@@ -14,7 +14,7 @@ use thiao_slurm::gate::{GATE, RESERVATION};
 use thiao_slurm::partitions::Partition;
 use thiao_slurm::{Config, Ping, Quirks, Slurm, Version, keys, lua, quirks};
 
-use super::partitions;
+use super::{Unseen, partitions};
 
 /// What is found fault with.
 const CONF: &str = "slurm.conf";
@@ -25,13 +25,13 @@ const AGAIN: &str = "thiao setup && systemctl restart slurmctld";
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// slurmctld's version, or while it does not answer that of `scontrol`.
-    pub version: Result<Version, String>,
+    pub version: Result<Version, Unseen>,
     /// That of the programs here, of which guests get slurmd; none when they do not say.
     pub programs: Option<Version>,
     /// `scontrol ping`.
-    pub ping: Result<Ping, String>,
+    pub ping: Result<Ping, Unseen>,
     /// `scontrol show config`.
-    pub config: Result<Config, String>,
+    pub config: Result<Config, Unseen>,
     /// What guests are booted, and where they are.
     pub nodes: keys::Nodes,
     /// What of `NodeName=DEFAULT` harms our nodes, in sentences.
@@ -39,7 +39,7 @@ pub struct Facts {
     /// What concerns job mode alone; none without nodesets of it.
     pub job_mode: Option<JobMode>,
     /// `scontrol show partition`.
-    pub partitions: Result<BTreeMap<String, Partition>, String>,
+    pub partitions: Result<BTreeMap<String, Partition>, Unseen>,
     /// The cluster's name in the settings.
     pub cluster: String,
     /// How long a node may be silent before Thiao takes it for lost, in seconds.
@@ -50,9 +50,9 @@ pub struct Facts {
 #[derive(Debug, Clone)]
 pub struct JobMode {
     /// Whether the reservation is there by which jobs wait for room.
-    pub gate: Result<bool, String>,
+    pub gate: Result<bool, Unseen>,
     /// The `job_submit.lua` in effect.
-    pub script: Result<String, String>,
+    pub script: Result<String, Unseen>,
     /// What `thiao setup` would write there.
     pub wanted: String,
 }
@@ -158,8 +158,9 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
         Ok(version) => found.push(Finding::ok("Slurm", version.to_string())),
         Err(why) => {
             found.push(
-                Finding::bad("Slurm", why.clone())
-                    .advice("install Slurm's client programs, or set slurm.bin_dir"),
+                Finding::bad("Slurm", why.to_string())
+                    .advice("install Slurm's client programs, or set slurm.bin_dir")
+                    .unless_denied(why.denied),
             );
             return found;
         }
@@ -171,18 +172,30 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
             return found;
         }
         Err(why) => {
-            found.push(Finding::bad("slurmctld", why.clone()).run("systemctl status slurmctld munge"));
+            found.push(
+                Finding::bad("slurmctld", why.to_string())
+                    .run("systemctl status slurmctld munge")
+                    .unless_denied(why.denied),
+            );
             return found;
         }
     }
     match (&facts.config, wanted) {
-        (Err(why), _) => found.push(Finding::bad(CONF, why.clone()).run("scontrol show config")),
+        (Err(why), _) => found.push(
+            Finding::bad(CONF, why.to_string())
+                .run("scontrol show config")
+                .unless_denied(why.denied),
+        ),
         (Ok(config), Some(wanted)) => {
             found.extend(conf(config, wanted, facts));
             match &facts.partitions {
                 Ok(all) => found.extend(partitions::judge(wanted, config, all)),
                 Err(why) => {
-                    found.push(Finding::bad("partitions", why.clone()).run("scontrol show partition"));
+                    found.push(
+                        Finding::bad("partitions", why.to_string())
+                            .run("scontrol show partition")
+                            .unless_denied(why.denied),
+                    );
                 }
             }
             if let Some(job_mode) = &facts.job_mode {
@@ -228,7 +241,11 @@ fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding>
             )
             .run("thiao setup"),
         ),
-        Err(why) => found.push(Finding::bad(WHAT, why.clone()).run("thiao setup")),
+        Err(why) => found.push(
+            Finding::bad(WHAT, why.to_string())
+                .run("thiao setup")
+                .unless_denied(why.denied),
+        ),
     }
     match &facts.gate {
         Ok(true) => {}
@@ -239,7 +256,11 @@ fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding>
             )
             .run("systemctl restart thiaod"),
         ),
-        Err(why) => found.push(Finding::bad(WHAT, why.clone()).run("scontrol show reservation")),
+        Err(why) => found.push(
+            Finding::bad(WHAT, why.to_string())
+                .run("scontrol show reservation")
+                .unless_denied(why.denied),
+        ),
     }
     if found.is_empty() {
         found.push(Finding::ok(WHAT, "jobs wait at the gate for their VMs"));

@@ -1,6 +1,7 @@
 //! Every state of the troubleshooting page of 2011, and what else can be wrong, on facts alone.
 
 use super::*;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use thiao_api::types::{Look, Status};
@@ -46,14 +47,17 @@ mod on_reach;
 mod on_slurm;
 mod on_vms;
 
+fn after(mut finding: Finding) -> Finding {
+    not_for_us(&mut finding);
+    finding
+}
+
 #[test]
 fn what_a_person_may_not_see_is_not_called_bad() {
-    let denied = Finding::bad("spool", "/s: Permission denied (os error 13)").run("x");
+    let denied = Finding::bad("spool", "/s: Permission denied (os error 13)")
+        .run("x")
+        .unless_denied(true);
     let missing = Finding::bad("spool", "/s: No such file or directory").run("x");
-    let after = |mut finding: Finding| {
-        not_for_us(&mut finding);
-        finding
-    };
     holds(
         &[after(denied)],
         "spool",
@@ -62,6 +66,28 @@ fn what_a_person_may_not_see_is_not_called_bad() {
         "sudo thiao doctor",
     );
     assert_eq!(after(missing.clone()), missing);
+}
+
+#[test]
+fn whoever_says_denied_it_is_the_system_that_counts() {
+    let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+    assert!(Unseen::from(denied()).denied);
+    assert!(!Unseen::from(io::Error::from(io::ErrorKind::NotFound)).denied);
+    let of_slurm = SlurmError::Io {
+        command: "scontrol ping".to_owned(),
+        source: denied(),
+    };
+    assert!(Unseen::from(of_slurm).denied);
+    let said = |text: &str| Unseen::from(SlurmError::from_message("scontrol", "exit status: 1", text)).denied;
+    assert!(said(
+        "error: s_p_parse_file: unable to read \"/c\": Permission denied; Unable to process configuration file"
+    ));
+    assert!(!said("Unable to contact slurm controller (connect failure)"));
+
+    // A sentence about a node may have any words.
+    let reason = nodes::Trouble::GivenUp("qemu: Permission denied".to_owned());
+    let finding = nodes::finding(&reason, &[name("fg0")], None);
+    assert_eq!(after(finding.clone()), finding);
 }
 
 #[test]

@@ -1,5 +1,4 @@
 use super::*;
-use std::io;
 use thiao_api::client::ClientError;
 
 fn status() -> Status {
@@ -61,6 +60,11 @@ fn silence_is_a_finding() {
         "nobody listens",
         "systemctl enable --now thiaod",
     );
+    let barred = ClientError::Barred {
+        socket: "/s".to_owned(),
+        error: io::ErrorKind::PermissionDenied.into(),
+    };
+    assert!(judged(Err(barred)).iter().all(|finding| finding.denied));
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn each_mistake_is_named_with_its_remedy() {
             setup,
         ),
         (
-            with(|f| f.programs[1].1 = Link::Odd("is no link".into())),
+            with(|f| f.programs[1].1 = Link::Other),
             "hooks",
             "Suspend: is no link",
             setup,
@@ -70,7 +70,7 @@ fn each_mistake_is_named_with_its_remedy() {
             setup,
         ),
         (
-            with(|f| f.spool = Err("no such file".into())),
+            with(|f| f.spool = Err(Unseen::new("no such file"))),
             "spool",
             "no such file",
             "systemctl start thiaod",
@@ -113,7 +113,7 @@ fn they_are_seen_as_they_are() {
     std::fs::write(hooks.join("Suspend"), "").unwrap();
     let seen = hooks::look(&hooks, &state, None);
     assert_eq!(seen.programs[0], ("Resume", Link::To(program.clone(), false)));
-    assert_eq!(seen.programs[1], ("Suspend", Link::Odd("is no link".to_owned())));
+    assert_eq!(seen.programs[1], ("Suspend", Link::Other));
     assert_eq!(seen.programs[2], ("ResumeFail", Link::Missing));
     assert_eq!(seen.state, Link::To(state.clone(), true));
     assert_eq!(seen.spool.unwrap().0, dir.path().metadata().unwrap().uid());

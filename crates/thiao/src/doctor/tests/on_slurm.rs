@@ -139,7 +139,7 @@ fn without_slurm_nothing_else_is_said() {
         };
         slurm::judge(&facts, Some(&wanted()))
     };
-    let found = with(Err("scontrol is not there".to_owned()), Err(String::new()));
+    let found = with(Err(Unseen::new("scontrol is not there")), Err(Unseen::new("")));
     holds(
         &found,
         "Slurm",
@@ -223,11 +223,11 @@ fn the_hooks_folder_is_where_slurmctld_calls_them() {
 fn job_mode_needs_more() {
     let wanted_script = "-- Written by `thiao setup`: x";
     let more = "GresTypes = gpu,vm\nLicenses = a:2,vm_room:1\nSlurmdParameters = config_overrides\nJobSubmitPlugins = lua\n";
-    let said = |config: &str, gate: Result<bool, String>, script: Result<&str, &str>| {
+    let said = |config: &str, gate: Result<bool, Unseen>, script: Result<&str, &str>| {
         let mut facts = facts(&format!("{GOOD}{config}"));
         facts.job_mode = Some(slurm::JobMode {
             gate,
-            script: script.map(str::to_owned).map_err(str::to_owned),
+            script: script.map(str::to_owned).map_err(Unseen::new),
             wanted: wanted_script.to_owned(),
         });
         let mut wanted = wanted();
