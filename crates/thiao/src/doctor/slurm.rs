@@ -371,6 +371,7 @@ fn conflict(conflict: &Conflict, fragment: &Fragment) -> Option<Finding> {
         | Conflict::SuspendTime
         | Conflict::NoAccounting(_)
         | Conflict::PlansForLicence
+        | Conflict::LongPass(_)
         | Conflict::WholeNodes(_)
         | Conflict::MemoryUnmanaged
         | Conflict::NotBackfill => Some(changed(text)),
