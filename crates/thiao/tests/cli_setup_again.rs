@@ -309,6 +309,27 @@ fn defaults_of_nodes_that_harm_ours_are_told() {
 }
 
 #[test]
+fn what_guests_are_told_otherwise_than_slurmctld_says_is_noted() {
+    let place = Place::new();
+    place.change(
+        "[[qemu.host]]",
+        "[qemu]\nslurmctld_host = \"head\"\n[[qemu.host]]",
+    );
+    place.slurmctld_says("22.05.8", "SlurmctldPort = 7817-7818\n", "", "");
+    let (code, out, err) = place.setup(&["--dry-run"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains(
+            "Note: SlurmctldPort is 7817-7818, and guests ask port 6817; set slurmctld_port = 7817 in thiao.toml.\n"
+        ),
+        "{out}"
+    );
+    place.change("slurmctld_host", "slurmctld_port = 7818\nslurmctld_host");
+    let (_, out, _) = place.setup(&["--dry-run"]);
+    assert!(!out.contains("SlurmctldPort is"), "{out}");
+}
+
+#[test]
 fn a_default_partition_that_is_none_of_ours_is_refused() {
     let place = Place::new();
     let (code, _, err) = place.setup(&["--default-partition", "nope"]);

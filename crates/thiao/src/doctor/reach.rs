@@ -85,7 +85,22 @@ pub fn is_shared(dir: &Path) -> bool {
 /// folder is on a network's file system.
 #[must_use]
 pub fn judge(site: &Site, told: &Told, clients: Option<Version>, shared: bool) -> Vec<Finding> {
-    let found: Vec<Finding> = [
+    let mut found = against_settings(site, told, clients);
+    found.extend(hooks_of_backups(site, shared));
+    if found.is_empty() {
+        let at = format!("{}({}) at port {}", told.host, told.addr, told.port);
+        found.push(Finding::ok(
+            "guests' way",
+            format!("guests ask {at}, as slurmctld says"),
+        ));
+    }
+    found
+}
+
+/// What of it the settings say otherwise than slurmctld.
+#[must_use]
+pub fn against_settings(site: &Site, told: &Told, clients: Option<Version>) -> Vec<Finding> {
+    [
         versions(site, clients),
         auth(site, told),
         tls(site),
@@ -93,19 +108,11 @@ pub fn judge(site: &Site, told: &Told, clients: Option<Version>, shared: bool) -
         primary(site, told),
         user(site, told),
         plugins(site, told),
+        backups(site, told),
     ]
     .into_iter()
     .flatten()
-    .chain(backups(site, told, shared))
-    .collect();
-    if found.is_empty() {
-        let at = format!("{}({}) at port {}", told.host, told.addr, told.port);
-        return vec![Finding::ok(
-            "guests' way",
-            format!("guests ask {at}, as slurmctld says"),
-        )];
-    }
-    found
+    .collect()
 }
 
 /// Guests run this machine's slurmd, which must not be newer than slurmctld.
@@ -258,54 +265,58 @@ fn plugins(site: &Site, told: &Told) -> Option<Finding> {
     })
 }
 
-/// Backups of slurmctld: do guests know them, and do their hooks reach the controller?
-fn backups(site: &Site, told: &Told, shared: bool) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let others = site.hosts.get(1..).unwrap_or_default();
-    let unknown: Vec<String> = others
+/// Backups of slurmctld that guests do not know.
+fn backups(site: &Site, told: &Told) -> Option<Finding> {
+    let unknown: Vec<String> = others(site)
         .iter()
         .filter(|host| !told.knows(host))
         .map(|host| format!("\"{}({})\"", host.name, host.address))
         .collect();
-    if !unknown.is_empty() {
-        found.push(
-            Finding::warn(
-                "SlurmctldHost",
-                format!(
-                    "has {} backups that guests are not told: a guest that boots while a backup is in charge finds no \
-                     slurmctld",
-                    unknown.len()
-                ),
-            )
-            .advice(format!(
-                "set slurmctld_backups = [{}] in thiao.toml, with addresses",
-                unknown.join(", ")
-            )),
-        );
+    (!unknown.is_empty()).then(|| {
+        Finding::warn(
+            "SlurmctldHost",
+            format!(
+                "has {} backups that guests are not told: a guest that boots while a backup is in charge finds no \
+                 slurmctld",
+                unknown.len()
+            ),
+        )
+        .advice(format!(
+            "set slurmctld_backups = [{}] in thiao.toml, with addresses",
+            unknown.join(", ")
+        ))
+    })
+}
+
+/// Whether the hooks of backups reach the controller.
+fn hooks_of_backups(site: &Site, shared: bool) -> Option<Finding> {
+    let names: Vec<&str> = others(site).iter().map(|host| host.name.as_str()).collect();
+    if names.is_empty() {
+        return None;
     }
-    if !others.is_empty() {
-        let names: Vec<&str> = others.iter().map(|host| host.name.as_str()).collect();
-        let names = names.join(", ");
-        found.push(if shared {
-            Finding::warn(
-                "backup",
-                format!(
-                    "slurmctld may run on {names}: orders that its hooks leave reach the controller if the state folder is \
-                     mounted there at the same path; a prolog's question does not, and such jobs start up to 30 s later"
-                ),
-            )
-            .advice(format!("see that {names} has the hooks and the state folder at the same paths"))
-        } else {
-            Finding::warn(
-                "backup",
-                format!(
-                    "slurmctld may run on {names}, and the state folder is this machine's own: orders that its hooks leave \
-                     there reach no controller. Running jobs go on and their VMs are kept; no VM is made or given back for \
-                     those orders"
-                ),
-            )
-            .advice("bring the primary back soon after a failure; Slurm asks again for nodes whose VMs did not come")
-        });
-    }
-    found
+    let names = names.join(", ");
+    Some(if shared {
+        Finding::warn(
+            "backup",
+            format!(
+                "slurmctld may run on {names}: orders that its hooks leave reach the controller if the state folder is \
+                 mounted there at the same path; a prolog's question does not, and such jobs start up to 30 s later"
+            ),
+        )
+        .advice(format!("see that {names} has the hooks and the state folder at the same paths"))
+    } else {
+        Finding::warn(
+            "backup",
+            format!(
+                "slurmctld may run on {names}, and the state folder is this machine's own: orders that its hooks leave \
+                 there reach no controller. Running jobs go on and their VMs are kept; no VM is made or given back for \
+                 those orders"
+            ),
+        )
+        .advice("bring the primary back soon after a failure; Slurm asks again for nodes whose VMs did not come")
+    })
+}
+
+fn others(site: &Site) -> &[Host] {
+    site.hosts.get(1..).unwrap_or_default()
 }

@@ -169,6 +169,7 @@ impl Plan {
     fn list(&self, printer: Printer, how: &Setup, lines: &Path) -> anyhow::Result<String> {
         let mut foreign = Vec::new();
         let mut places = String::new();
+        notes.extend(site::told_otherwise(asked.slurm, present, config));
         let toned = |verb: &str, tone| printer.toned(&format!("{verb:<16}"), tone);
         for piece in &self.pieces {
             let theirs_is_kept = self.kept.as_ref().is_some_and(|(from, _)| *from == piece.path);

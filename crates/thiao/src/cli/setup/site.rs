@@ -1,15 +1,16 @@
 //! What the site has of its own where ours is to be: it goes on, beside ours.
 
 use super::pieces::{self, Piece, What};
-use crate::doctor;
+use crate::doctor::{self, reach};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiao_config::Config;
-use thiao_core::finding::Remedy;
+use thiao_core::finding::{Finding, Remedy};
 use thiao_core::spool;
 use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::own::{Earlier, Own};
+use thiao_slurm::site::Site;
 use thiao_slurm::{Slurm, Version, defaults, join, keys, lua};
 
 /// What an earlier setup wrote there, if it did.
@@ -91,12 +92,24 @@ pub(super) fn harmful(
     slurm_conf: &Path,
 ) -> Vec<String> {
     let nodes = doctor::slurm::nodes(config, slurm, present);
-    keys::harmful(present, nodes)
-        .into_iter()
-        .map(|finding| match finding.remedy {
-            Some(Remedy::Run(cure) | Remedy::Advice(cure)) => format!("{}; {cure}", finding.text),
-            None => finding.text,
-        })
-        .chain(defaults::harmful(slurm_conf))
-        .collect()
+    let keys = keys::harmful(present, nodes).into_iter().map(sentence);
+    keys.chain(defaults::harmful(slurm_conf)).collect()
+}
+
+/// What the settings tell guests otherwise than slurmctld says of itself, in sentences.
+pub(super) fn told_otherwise(slurm: &Slurm, present: &thiao_slurm::Config, config: &Config) -> Vec<String> {
+    let told = reach::Told::of(config);
+    let found = reach::against_settings(&Site::of(present), &told, slurm.version().ok());
+    let named = |finding: Finding| match finding.what.as_str() {
+        "Slurm" => sentence(finding),
+        _ => format!("{} {}", finding.what.clone(), sentence(finding)),
+    };
+    found.into_iter().map(named).collect()
+}
+
+fn sentence(finding: Finding) -> String {
+    match finding.remedy {
+        Some(Remedy::Run(cure) | Remedy::Advice(cure)) => format!("{}; {cure}", finding.text),
+        None => finding.text,
+    }
 }
