@@ -277,6 +277,19 @@ impl Config {
         matches!(self.provider, ProviderSettings::Qemu(_))
     }
 
+    /// The folders of this machine that Thiao's own guests see, by their paths there. What OpenNebula's images
+    /// see is not known.
+    #[must_use]
+    pub fn shared_folders(&self) -> Vec<PathBuf> {
+        match &self.provider {
+            ProviderSettings::Qemu(settings) => {
+                let shares = settings.guest.shares.iter();
+                shares.map(|share| share.target.clone()).collect()
+            }
+            ProviderSettings::OpenNebula(_) => Vec::new(),
+        }
+    }
+
     /// The partitions whose jobs get VMs of their own.
     #[must_use]
     pub fn job_partitions(&self) -> BTreeMap<String, JobPartition> {

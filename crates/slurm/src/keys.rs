@@ -6,6 +6,7 @@
 //! what they say to people does not claim more.
 
 use crate::info::Config;
+use std::path::{Component, Path, PathBuf};
 use thiao_core::finding::{Finding, Verdict};
 
 /// Whose guests a key harms.
@@ -22,6 +23,8 @@ enum Guests {
 enum When {
     /// It has a value.
     Set,
+    /// It names a program that is in no folder that guests share.
+    Lacking,
     /// Its list has this word.
     Has(&'static str),
     /// Its value is none of these.
@@ -38,8 +41,8 @@ struct Key {
 }
 
 /// What mends programs that guests lack.
-const SHARE: &str = "give the guests the folder of the program and of all that it calls ([[qemu.share]] or \
-                     [[opennebula.share]] in thiao.toml), or take the key out of slurm.conf";
+const SHARE: &str = "give the guests the folder of the program and of all that it calls ([[qemu.share]] in \
+                     thiao.toml), or take the key out of slurm.conf";
 const WORDS: &str = "change it in slurm.conf, then restart slurmctld";
 
 const fn own(name: &'static str, when: When, verdict: Verdict, why: &'static str, cure: &'static str) -> Key {
@@ -80,7 +83,7 @@ const KEYS: &[Key] = &[
     // Seen.
     own(
         "Prolog",
-        When::Set,
+        When::Lacking,
         Verdict::Bad,
         "slurmd runs it before each job, and a guest has no such file: the job is held (launch failed requeued \
          held), its node drained (Prolog error)",
@@ -88,28 +91,28 @@ const KEYS: &[Key] = &[
     ),
     own(
         "Epilog",
-        When::Set,
+        When::Lacking,
         Verdict::Bad,
         "slurmd runs it after each job, and a guest has no such file: the node is drained (Epilog error)",
         SHARE,
     ),
     own(
         "TaskProlog",
-        When::Set,
+        When::Lacking,
         Verdict::Bad,
         "it runs before each task, and a guest has no such file: the job fails",
         SHARE,
     ),
     own(
         "TaskEpilog",
-        When::Set,
+        When::Lacking,
         Verdict::Warn,
         "it runs after each task, and a guest has no such file: each job's output gets lines of errors",
         SHARE,
     ),
     own(
         "SrunProlog",
-        When::Set,
+        When::Lacking,
         Verdict::Warn,
         "srun runs it where it is called, and a guest has no such file: batch jobs that call srun get a line of \
          errors and go on without it",
@@ -117,7 +120,7 @@ const KEYS: &[Key] = &[
     ),
     own(
         "SrunEpilog",
-        When::Set,
+        When::Lacking,
         Verdict::Warn,
         "srun runs it where it is called, and a guest has no such file: batch jobs that call srun get a line of \
          errors and go on without it",
@@ -250,17 +253,19 @@ const KEYS: &[Key] = &[
 ];
 
 /// What the table does not know of nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nodes {
     /// They are Thiao's own guests, and no images of the site's.
     pub own_guests: bool,
+    /// The folders of the site's that guests see, by their paths there.
+    pub shared: Vec<PathBuf>,
     /// Slurm's topology has all of them.
     pub in_topology: bool,
 }
 
 /// What of this configuration harms, each with its cure.
 #[must_use]
-pub fn harmful(present: &Config, nodes: Nodes) -> Vec<Finding> {
+pub fn harmful(present: &Config, nodes: &Nodes) -> Vec<Finding> {
     let concerns = |key: &&Key| {
         let guests = match key.guests {
             Guests::Own => nodes.own_guests,
@@ -271,7 +276,7 @@ pub fn harmful(present: &Config, nodes: Nodes) -> Vec<Finding> {
     KEYS.iter()
         .filter(concerns)
         .filter_map(|key| {
-            let value = found(present, key)?;
+            let value = found(present, key, nodes)?;
             let text = format!("{} is {value}: {}", key.name, key.why);
             Some(Finding::new("slurm.conf", key.verdict, text).advice(key.cure))
         })
@@ -279,15 +284,26 @@ pub fn harmful(present: &Config, nodes: Nodes) -> Vec<Finding> {
 }
 
 /// The value by which a key harms.
-fn found(present: &Config, key: &Key) -> Option<String> {
-    let values = present.values(key.name);
+fn found(present: &Config, key: &Key, nodes: &Nodes) -> Option<String> {
+    let mut values = present.values(key.name);
+    if key.when == When::Lacking {
+        values.retain(|program| !nodes.see(Path::new(program)));
+    }
     let value = values.join(",");
     let harms = match key.when {
-        When::Set => !values.is_empty(),
+        When::Set | When::Lacking => !values.is_empty(),
         When::Has(word) => present.has(key.name, word),
         When::Not(good) => !values.is_empty() && !good.iter().any(|good| value.eq_ignore_ascii_case(good)),
     };
     harms.then_some(value)
+}
+
+impl Nodes {
+    /// Whether a program of the site's, or a pattern of several, is in a folder that guests see.
+    fn see(&self, program: &Path) -> bool {
+        let leaves = program.components().any(|part| part == Component::ParentDir);
+        !leaves && self.shared.iter().any(|dir| program.starts_with(dir))
+    }
 }
 
 #[cfg(test)]
@@ -301,8 +317,13 @@ mod tests {
     fn named_where(text: &str, own_guests: bool, in_topology: bool) -> Vec<(Verdict, String)> {
         let nodes = Nodes {
             own_guests,
+            shared: Vec::new(),
             in_topology,
         };
+        named_of(text, &nodes)
+    }
+
+    fn named_of(text: &str, nodes: &Nodes) -> Vec<(Verdict, String)> {
         harmful(&Config::parse(text), nodes)
             .into_iter()
             .map(|finding| {
@@ -349,5 +370,36 @@ mod tests {
         assert_eq!(named("Prolog = /p\nTaskPlugin = task/cgroup\n", false), []);
         assert_eq!(named("TopologyPlugin = topology/tree\n", false).len(), 1);
         assert_eq!(named_where("TopologyPlugin = topology/tree\n", false, true), []);
+    }
+
+    #[test]
+    fn programs_in_a_shared_folder_harm_nothing() {
+        let nodes = Nodes {
+            own_guests: true,
+            shared: vec!["/home/ada".into(), "/opt/site".into()],
+            in_topology: false,
+        };
+        let there = "Prolog = /opt/site/prolog.d/*\nEpilog[0] = /opt/site/a\nEpilog[1] = /opt/site/b\n\
+                     TaskProlog = /opt/site/taskprolog.sh\nTaskEpilog = /opt/site/e\nSrunProlog = /opt/site/p\n\
+                     SrunEpilog = /opt/site/q\n";
+        assert_eq!(named_of(there, &nodes), []);
+        for (text, told) in [
+            ("Prolog = /opt/sites/a\n", "Prolog is /opt/sites/a"),
+            ("Prolog = /opt/site/../b\n", "Prolog is /opt/site/../b"),
+            // Of several, those that guests lack.
+            (
+                "Prolog[0] = /opt/site/a\nProlog[1] = /etc/b\n",
+                "Prolog is /etc/b",
+            ),
+        ] {
+            assert_eq!(
+                named_of(text, &nodes),
+                [(Verdict::Bad, told.to_owned())],
+                "{text}"
+            );
+        }
+        // What a program is called for is another matter.
+        let checked = named_of("HealthCheckProgram = /opt/site/check\n", &nodes);
+        assert_eq!(checked.len(), 1);
     }
 }

@@ -330,6 +330,25 @@ fn what_guests_are_told_otherwise_than_slurmctld_says_is_noted() {
 }
 
 #[test]
+fn programs_that_guests_see_are_not_noted() {
+    let place = Place::new();
+    place.slurmctld_says("22.05.8", "Prolog = /opt/site/prolog.sh\n", "", "");
+    let noted = || {
+        place
+            .setup(&["--dry-run"])
+            .1
+            .contains("Note: Prolog is /opt/site/prolog.sh")
+    };
+    assert!(noted());
+    place.change(
+        "[[qemu.host]]",
+        "[[qemu.user]]\nname = \"ada\"\nuid = 1001\ngid = 1001\n[[qemu.share]]\nsource = \"/srv\"\n\
+         target = \"/opt/site\"\nuser = \"ada\"\n[[qemu.host]]",
+    );
+    assert!(!noted());
+}
+
+#[test]
 fn a_default_partition_that_is_none_of_ours_is_refused() {
     let place = Place::new();
     let (code, _, err) = place.setup(&["--default-partition", "nope"]);

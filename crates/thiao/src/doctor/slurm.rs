@@ -129,6 +129,7 @@ pub fn nodes(settings: &Settings, slurm: &Slurm, present: &Config) -> keys::Node
     };
     keys::Nodes {
         own_guests: settings.own_guests(),
+        shared: settings.shared_folders(),
         in_topology: keys::has_topology(present) && has_all() == Some(true),
     }
 }
@@ -273,7 +274,7 @@ fn conf(config: &Config, fragment: &Fragment, facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(other_cluster(config, &facts.cluster));
     found.extend(hasty(config, facts.silence_s));
-    found.extend(keys::harmful(config, facts.nodes));
+    found.extend(keys::harmful(config, &facts.nodes));
     found.extend(
         facts
             .defaults

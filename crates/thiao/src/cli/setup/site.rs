@@ -92,7 +92,7 @@ pub(super) fn harmful(
     slurm_conf: &Path,
 ) -> Vec<String> {
     let nodes = doctor::slurm::nodes(config, slurm, present);
-    let keys = keys::harmful(present, nodes).into_iter().map(sentence);
+    let keys = keys::harmful(present, &nodes).into_iter().map(sentence);
     keys.chain(defaults::harmful(slurm_conf)).collect()
 }
 

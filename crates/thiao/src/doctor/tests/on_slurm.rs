@@ -11,6 +11,7 @@ const GOOD: &str = "ResumeProgram = /h/Resume\nSuspendProgram = /h/Suspend\nResu
 
 const OWN: keys::Nodes = keys::Nodes {
     own_guests: true,
+    shared: Vec::new(),
     in_topology: false,
 };
 
@@ -127,6 +128,21 @@ fn a_sites_own_images_may_have_control_groups() {
     facts.nodes.own_guests = false;
     let found = slurm::judge(&facts, Some(&wanted()));
     assert!(found.iter().all(|f| f.verdict == Verdict::Ok), "{found:#?}");
+}
+
+#[test]
+fn programs_that_guests_see_are_good() {
+    let mut facts = facts(&format!("{GOOD}Prolog = /opt/site/prolog.sh\n"));
+    let said = |facts: &slurm::Facts| slurm::judge(facts, Some(&wanted())).split_off(2);
+    holds(
+        &said(&facts),
+        "slurm.conf",
+        Verdict::Bad,
+        "Prolog is /opt/site/prolog.sh",
+        "[[qemu.share]]",
+    );
+    facts.nodes.shared = vec!["/opt/site".into()];
+    holds(&said(&facts), "slurm.conf", Verdict::Ok, "has what", "");
 }
 
 #[test]
