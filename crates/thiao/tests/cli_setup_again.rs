@@ -248,6 +248,15 @@ fn names_that_the_site_has_are_refused() {
     let partitions = "PartitionName=vm Nodes=fg[0-7]\nPartitionName=batch Nodes=cn1\n";
     place.slurmctld_says("22.05.8", "", partitions, &(nodes + "NodeName=cn1 State=IDLE\n"));
     let (code, out, err) = place.setup(&[]);
+    // slurmctld has ours, and does not show them in batch.
+    assert!(code == 0 && !out.contains("partition batch"), "{out}{err}");
+    place.slurmctld_says(
+        "22.05.8",
+        "",
+        "PartitionName=batch Nodes=cn1\n",
+        "NodeName=cn1 State=IDLE\n",
+    );
+    let (code, out, err) = place.setup(&[]);
     assert!(
         code == 0 && out.contains("Note: partition batch has all nodes of the cluster"),
         "{out}{err}"

@@ -122,6 +122,8 @@ impl Known {
             .keys()
             .filter(|node| !self.ours.contains(*node))
             .collect();
+        // Where it has ours already, a partition without them has not all.
+        let has_no_ours = self.nodes.keys().all(|node| !self.ours.contains(node));
         let theirs = self
             .partitions
             .iter()
@@ -136,7 +138,7 @@ impl Known {
                         "partition {name} has Nodes=ALL, or names ours: name its own nodes there, or its jobs come to \
                          ours by its rules"
                     ))
-                } else if has_rest && (version < SAYS_ALL || sets.is_some()) {
+                } else if has_rest && has_no_ours && (version < SAYS_ALL || sets.is_some()) {
                     Some(format!(
                         "partition {name} has all nodes of the cluster: if slurm.conf says Nodes=ALL for it (or for \
                          PartitionName=DEFAULT), it has ours, too, from now on, and its jobs come to them by its \
@@ -224,6 +226,11 @@ mod tests {
         let all = "PartitionName=a Nodes=cn[1-2]\n";
         assert!(told(all, OLD)[0].contains("if slurm.conf says Nodes=ALL"));
         assert!(told(all, new).is_empty(), "it would say so");
+        let with_ours = "NodeName=cn1 State=IDLE\nNodeName=cn2 State=IDLE\nNodeName=fg0 State=IDLE+CLOUD\n";
+        for version in [OLD, new] {
+            let known = known("PartitionName=a Nodes=cn[1-2] NodeSets=x\n", with_ours, None);
+            assert!(known.with_ours(version).is_empty(), "it would have fg0");
+        }
         assert!(told("PartitionName=a Nodes=cn[1-2] NodeSets=ALL\n", new)[0].contains("a has Nodes=ALL"));
         assert_eq!(told("PartitionName=a Nodes=cn[1-2] NodeSets=x\n", new).len(), 1);
         assert!(
