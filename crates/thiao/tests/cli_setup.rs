@@ -109,7 +109,12 @@ fn what_is_somebody_elses_stays() {
     }
     assert_eq!(names(&place.path("hooks")), ["Resume", "Suspend"]);
     assert_eq!(place.fragment(), "NodeName=mine\n");
-    assert!(place.setup(&["--dry-run"]).1.contains("somebody else's"));
+    let (code, out, err) = place.setup(&["--dry-run"]);
+    assert!(out.contains("somebody else's"), "{out}");
+    assert!(
+        code == 1 && err.contains("would be refused") && err.contains("in the way"),
+        "{err}"
+    );
 
     assert_eq!(place.setup(&["--force"]).0, 0);
     assert_eq!(place.target("Resume"), place.path("thiao-hook"));
@@ -456,7 +461,8 @@ fn what_slurmctld_says_of_itself_is_taken_over() {
     let settings = place.path("new.toml").display().to_string();
     let mut args = typed(&endpoint, &auth, &["--slurm-bin-dir", &bin_dir, "--dry-run"]);
     let (code, out, err) = place.new_settings(&args);
-    assert_eq!(code, 0, "{out}{err}");
+    // Its key is not there: what would be written is shown all the same.
+    assert!(code == 1 && err.contains("would be refused"), "{out}{err}");
     for line in [
         &format!("[slurm]\nbin_dir = {bin_dir:?}\n"),
         "slurmctld_host = \"head\"\n",
@@ -557,8 +563,12 @@ fn settings_that_cannot_work_are_not_written() {
         "a secret is shown"
     );
 
-    let (code, out, _) = place.new_settings(&typed(&endpoint, &auth, &["--munge-key", "", "--dry-run"]));
-    assert_eq!(code, 0);
+    let (code, out, err) = place.new_settings(&typed(&endpoint, &auth, &["--munge-key", "", "--dry-run"]));
+    assert!(
+        code == 1
+            && err.contains("would be refused, and nothing written: with these settings no VM could be made"),
+        "{err}"
+    );
     assert!(
         out.contains("BAD  credentials") && out.contains("[opennebula]") && out.contains("NodeName=fg[0-3]"),
         "{out}"
@@ -612,7 +622,9 @@ fn settings_for_this_machine_need_little() {
     let place = Place::new();
     let (code, out, err) =
         place.new_settings(&["--qemu", "--nodes", "vm[0-1]", "--memory-mb", "200", "--dry-run"]);
-    assert_eq!((code, err.as_str()), (0, ""));
+    // Whether VMs could be made on this machine is another matter.
+    let good = !out.contains("\nBAD  ");
+    assert_eq!((code == 0, err.is_empty()), (good, good), "{out}{err}");
     assert!(
         out.contains("provider = \"qemu\"") && !out.contains("[opennebula]"),
         "{out}"

@@ -36,6 +36,11 @@ fn without_slurmctld_no_lines_are_written_anew() {
         "{err}"
     );
     assert_eq!(place.fragment(), lines);
+    let (code, _, err) = place.setup(&["--dry-run"]);
+    assert!(
+        code == 1 && err.contains("would be refused, and nothing written: slurmctld"),
+        "{err}"
+    );
     assert_eq!(place.setup(&["--force"]).0, 0);
     // By what the earlier lines say.
     let lines = lines.replace("fg[0-7]", "fg[0-8]");
@@ -225,11 +230,21 @@ fn names_that_the_site_has_are_refused() {
         "{out}{err}"
     );
     assert!(!place.path("etc").exists() && !place.path("hooks").exists());
-    let (code, out, _) = place.setup(&["--dry-run"]);
+    // A dry run shows all, and says what a real one does.
+    let (code, out, err) = place.setup(&["--dry-run"]);
     assert!(
-        code == 0 && out.contains("Note: partition vm is there already"),
+        out.contains("Note: partition vm is there already") && out.contains("Next:"),
         "{out}"
     );
+    assert!(
+        code == 1
+            && err.starts_with(
+                "thiao: without --dry-run this would be refused, and nothing written: partition vm"
+            ),
+        "{err}"
+    );
+    let (code, _, err) = place.setup(&["--dry-run", "--force"]);
+    assert_eq!((code, err.as_str()), (0, ""));
 
     let nodes = "NodeName=fg2 CPUTot=1 State=IDLE\n";
     place.slurmctld_says("22.05.8", "", "PartitionName=all Nodes=fg2\n", nodes);

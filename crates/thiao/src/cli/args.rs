@@ -219,7 +219,7 @@ pub(super) struct Setup {
     /// Replace what somebody else wrote there
     #[arg(long)]
     pub(super) force: bool,
-    /// Only show what would be written
+    /// Only show what would be written; exit code 1 if it would be refused
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
     /// Take away what setup wrote, and put the site's own job_submit.lua back, once slurm.conf and

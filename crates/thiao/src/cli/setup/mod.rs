@@ -39,13 +39,14 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let mut plan = plan(&settings.config, how, &site, &lines)?;
     plan.pieces.splice(0..0, settings.piece());
     let places = plan.list(printer, how, &lines)?;
-    let checked = settings.check(printer, how)?;
+    let checked = settings.check(printer, how, &mut plan.refused)?;
     let steps = plan.fragment.next_steps(&plan.text, &lines, &site.slurm_conf);
     let advice = advice(&plan, &site.present, &steps);
     let report = format!("{checked}{places}");
     if how.dry_run {
         let (new, shown) = (settings.shown(), plan.shown(&lines));
-        return Ok(printer.print(&format!("{report}{new}{shown}{advice}"))?);
+        printer.print(&format!("{report}{new}{shown}{advice}"))?;
+        return plan.refused.end();
     }
     plan.carry_out(&lines)?;
     Ok(printer.print(&format!("{report}\n{advice}"))?)
@@ -88,8 +89,36 @@ struct Plan {
     kept: Option<(PathBuf, PathBuf)>,
     leaves: Leaves,
     notes: Vec<String>,
+    refused: Refusals,
     /// The hooks' folder that is in effect.
     hooks: PathBuf,
+}
+
+/// Why nothing may be written: a real run ends with the first reason, a dry one goes on and ends with all.
+pub(super) struct Refusals {
+    dry: bool,
+    why: Vec<String>,
+}
+
+impl Refusals {
+    pub(super) fn add(&mut self, why: impl Into<String>) -> anyhow::Result<()> {
+        self.why.push(why.into());
+        match self.dry {
+            true => Ok(()),
+            false => bail!("nothing was written: {}", self.why.join("; ")),
+        }
+    }
+
+    /// The end of a dry run.
+    fn end(&self) -> anyhow::Result<()> {
+        match self.why.as_slice() {
+            [] => Ok(()),
+            why => bail!(
+                "without --dry-run this would be refused, and nothing written: {}",
+                why.join("; ")
+            ),
+        }
+    }
 }
 
 /// The Slurm that reads the lines.
@@ -109,6 +138,10 @@ fn version(how: &Setup, present: Option<&thiao_slurm::Config>, slurm: &Slurm) ->
 fn plan(config: &Config, how: &Setup, asked: &Asked, lines: &Path) -> anyhow::Result<Plan> {
     let (present, version) = (asked.present.as_ref().ok(), asked.version);
     let mut fragment = fragment(config, version, how);
+    let mut refused = Refusals {
+        dry: how.dry_run,
+        why: Vec::new(),
+    };
     if let Some(name) = &fragment.default_partition
         && !fragment.nodes.iter().any(|line| line.partition == *name)
     {
@@ -124,20 +157,21 @@ fn plan(config: &Config, how: &Setup, asked: &Asked, lines: &Path) -> anyhow::Re
         let (known, unread) = Known::ask(&asked.slurm, present, &hooks, &fragment, before.as_deref());
         fragment.memory = known.memory_forms();
         let taken = known.taken();
-        if !taken.is_empty() && !how.force && !how.dry_run {
-            bail!(
-                "nothing was written: {}. Give ours other names in {}, or repeat with --force",
+        if !taken.is_empty() && !how.force {
+            refused.add(format!(
+                "{}. Give ours other names in {}, or repeat with --force",
                 taken.join("; "),
                 config.file.display()
-            );
+            ))?;
         }
         notes.extend(unread);
         notes.extend(taken);
         notes.extend(site::harmful(&asked.slurm, present, config, &asked.slurm_conf));
+        notes.extend(site::told_otherwise(&asked.slurm, present, config));
         notes.extend(known.with_ours(version));
     }
     let text = fragment.render(&own);
-    let mut pieces = pieces(config, how, lines, text.clone())?;
+    let mut pieces = pieces(config, how, lines, text.clone(), &mut refused)?;
     pieces.extend(site::scripts(&fragment, config));
     let script = script::job_submit(config, how, lines)?;
     notes.extend(script.as_ref().and_then(|script| script.note.clone()));
@@ -150,8 +184,8 @@ fn plan(config: &Config, how: &Setup, asked: &Asked, lines: &Path) -> anyhow::Re
     }
     let kept = script.as_ref().and_then(|script| script.kept.clone());
     pieces.extend(script.map(|script| script.piece));
-    if let (Err(error), false, false) = (&asked.present, how.force, how.dry_run) {
-        forgets_nothing(&pieces, lines, error)?;
+    if let (Err(error), false) = (&asked.present, how.force) {
+        forgets_nothing(&pieces, lines, error, &mut refused)?;
     }
     Ok(Plan {
         fragment,
@@ -160,16 +194,16 @@ fn plan(config: &Config, how: &Setup, asked: &Asked, lines: &Path) -> anyhow::Re
         kept,
         leaves,
         notes,
+        refused,
         hooks,
     })
 }
 
 impl Plan {
     /// The list of what is written; an error when something of somebody else's is in the way.
-    fn list(&self, printer: Printer, how: &Setup, lines: &Path) -> anyhow::Result<String> {
+    fn list(&mut self, printer: Printer, how: &Setup, lines: &Path) -> anyhow::Result<String> {
         let mut foreign = Vec::new();
         let mut places = String::new();
-        notes.extend(site::told_otherwise(asked.slurm, present, config));
         let toned = |verb: &str, tone| printer.toned(&format!("{verb:<16}"), tone);
         for piece in &self.pieces {
             let theirs_is_kept = self.kept.as_ref().is_some_and(|(from, _)| *from == piece.path);
@@ -195,12 +229,11 @@ impl Plan {
         if let Some((verb, path)) = self.leaves.line(lines) {
             let _ = writeln!(places, "{} {}", toned(verb, Tone::Busy), path.display());
         }
-        if !foreign.is_empty() && !how.force && !how.dry_run {
-            bail!(
-                "nothing was written: {} in the way; look, then repeat with --force, or choose other places with \
-                 --hooks and --fragment",
+        if !foreign.is_empty() && !how.force {
+            self.refused.add(format!(
+                "{} in the way; look, then repeat with --force, or choose other places with --hooks and --fragment",
                 foreign.join(", ")
-            );
+            ))?;
         }
         Ok(places)
     }
@@ -231,16 +264,21 @@ impl Plan {
 
 /// Refuses to write lines anew that have what was merged of the site's own: only slurmctld knows that, and it
 /// does not answer.
-fn forgets_nothing(pieces: &[Piece], lines: &Path, error: &SlurmError) -> anyhow::Result<()> {
+fn forgets_nothing(
+    pieces: &[Piece],
+    lines: &Path,
+    error: &SlurmError,
+    refused: &mut Refusals,
+) -> anyhow::Result<()> {
     let Some(piece) = pieces.iter().find(|piece| piece.path == lines) else {
         return Ok(());
     };
     if matches!(look(piece)?, Found::Older) {
-        bail!(
-            "nothing was written: slurmctld does not answer ({error}), and {} has what was merged of your own settings \
-             when it did: start slurmctld and repeat, or --force",
+        refused.add(format!(
+            "slurmctld does not answer ({error}), and {} has what was merged of your own settings when it did: start \
+             slurmctld and repeat, or --force",
             lines.display()
-        );
+        ))?;
     }
     Ok(())
 }
@@ -282,7 +320,13 @@ fn fragment(config: &Config, version: Version, how: &Setup) -> Fragment {
 }
 
 /// What is to be there in the end.
-fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow::Result<Vec<Piece>> {
+fn pieces(
+    config: &Config,
+    how: &Setup,
+    fragment: &Path,
+    text: String,
+    refused: &mut Refusals,
+) -> anyhow::Result<Vec<Piece>> {
     let hook = match &how.hook_program {
         Some(program) => std::path::absolute(program)?,
         None => programs::place(&config.program, pieces::HOOK),
@@ -290,11 +334,11 @@ fn pieces(config: &Config, how: &Setup, fragment: &Path, text: String) -> anyhow
     let runs = hook
         .metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    if !runs && !how.dry_run {
-        bail!(
+    if !runs {
+        refused.add(format!(
             "{} is no program: build or install thiao-hook, or name it with --hook-program",
             hook.display()
-        );
+        ))?;
     }
     let mut pieces: Vec<Piece> = HOOKS
         .iter()

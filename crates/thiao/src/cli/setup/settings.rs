@@ -1,11 +1,11 @@
 //! The settings file: the one that is there, or a new one.
 
 use super::pieces::{Piece, What};
-use super::{ask, draft};
+use super::{Refusals, ask, draft};
 use crate::cli::args::Setup;
 use crate::cli::findings;
 use crate::doctor;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -101,7 +101,12 @@ impl Settings {
 
     /// Says whether VMs can be made with them. Those that are in use stay in use; new ones have to work, or
     /// nothing is written.
-    pub(super) fn check(&self, printer: Printer, how: &Setup) -> anyhow::Result<String> {
+    pub(super) fn check(
+        &self,
+        printer: Printer,
+        how: &Setup,
+        refused: &mut Refusals,
+    ) -> anyhow::Result<String> {
         let client = Client::new(&self.config.state_dir);
         let checked = doctor::provider(&self.config, &client, how.try_vm).findings;
         let imported = self.new.as_ref().map(|new| new.imported.as_str());
@@ -110,12 +115,14 @@ impl Settings {
             imported.unwrap_or_default(),
             findings::draw(printer, &checked)
         );
-        if worst(&checked) == Verdict::Bad && self.new.is_some() && !how.force && !how.dry_run {
-            printer.print(&report)?;
-            bail!(
-                "nothing was written: with these settings no VM could be made; mend what the checks say, or \
-                 write them all the same with --force"
-            );
+        if worst(&checked) == Verdict::Bad && self.new.is_some() && !how.force {
+            if !how.dry_run {
+                printer.print(&report)?;
+            }
+            refused.add(
+                "with these settings no VM could be made; mend what the checks say, or write them all the same with \
+                 --force",
+            )?;
         }
         Ok(report)
     }
