@@ -511,7 +511,7 @@ pub struct ArrayTasks {
 }
 
 /// Whether a pending job of job mode waits until there is room for its VMs. Written into
-/// Slurm as a licence of which none is ever free: users see `(Licenses)` and Slurm does
+/// Slurm as a licence of which none is ever free: users mostly see `(Licenses)` and Slurm does
 /// not start it; all else about the job stays Slurm's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Gate {

@@ -9,7 +9,9 @@
 //!   among them, are separated by commas.
 //! - A requeued job may not start for 120 s (`BeginTime`) if it had run.
 //! - A job that is released or gets the gate anew shows the reason `None` until the main scheduler looks at it.
-//! - While a job waits its start is foretold (`--test-only`) as the reservation's end, years ahead.
+//! - While a job waits its start is foretold (`--test-only`) as the reservation's end, years ahead; 24.11.5 says
+//!   `allocation failure: Requested node configuration is not available` instead.
+//! - Its reason there may also be `Resources`, `Priority` or `None` (24.11.5).
 //!
 //! *Arrays.* The last task of an array has the array's own id, by which a command means all of its tasks,
 //! so tasks are always named `4_9`.
