@@ -21,6 +21,9 @@ pub struct Entry {
     pub ended: Vec<(i64, String)>,
     /// Whose jobs those are that have VMs of their own, as far as Slurm shows them.
     pub owners: BTreeMap<JobId, u32>,
+    /// Which tasks of which arrays those jobs are that have VMs of their own or that the notes are about, as far
+    /// as Slurm shows them.
+    pub tasks: BTreeMap<JobId, (JobId, u32)>,
 }
 
 /// An order taken from the spool.

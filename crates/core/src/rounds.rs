@@ -302,6 +302,7 @@ impl Rounds {
     ) -> Result<Vec<(i64, Step)>, J::Error> {
         self.world.forget_removed();
         self.entry.owners = self.owners_of_jobs();
+        self.entry.tasks = self.tasks_of_arrays();
         match journal.save(&self.world.records, &self.entry, self.world.now) {
             Ok(()) => {
                 self.entry = Entry::default();
@@ -326,10 +327,43 @@ impl Rounds {
         let Some(slurm) = &self.world.slurm else {
             return BTreeMap::new();
         };
-        let records = self.world.records.values();
-        records
-            .filter_map(|record| record.vm.as_ref()?.spec.as_ref()?.job)
+        self.jobs_with_vms()
             .filter_map(|job| Some((job, slurm.jobs.get(&job)?.uid)))
             .collect()
+    }
+
+    fn tasks_of_arrays(&self) -> BTreeMap<JobId, (JobId, u32)> {
+        let Some(slurm) = &self.world.slurm else {
+            return BTreeMap::new();
+        };
+        let told = self
+            .entry
+            .notes
+            .iter()
+            .filter_map(|(note, _)| match note.subject {
+                Subject::Job(job) => Some(job),
+                Subject::Node(_)
+                | Subject::Vm(..)
+                | Subject::Host(_)
+                | Subject::Slurm
+                | Subject::Provider
+                | Subject::Controller => None,
+            });
+        self.jobs_with_vms()
+            .chain(told)
+            .filter_map(|job| {
+                let array = slurm.jobs.get(&job)?.array.as_ref()?;
+                // A record of several tasks is none of them yet.
+                let [task] = array.tasks.as_slice() else {
+                    return None;
+                };
+                Some((job, (array.job, *task)))
+            })
+            .collect()
+    }
+
+    fn jobs_with_vms(&self) -> impl Iterator<Item = JobId> {
+        let records = self.world.records.values();
+        records.filter_map(|record| record.vm.as_ref()?.spec.as_ref()?.job)
     }
 }

@@ -113,6 +113,15 @@ pub fn of_job(db: &Connection, job: JobId, now: Time) -> rusqlite::Result<Vec<Jo
         .collect()
 }
 
+/// Those of a job and, if that is an array, of all its tasks, in the same order.
+pub fn of_array(db: &Connection, job: JobId, now: Time) -> rusqlite::Result<Vec<JobVm>> {
+    db.prepare_cached(&format!(
+        "{COLUMNS} WHERE job = ?1 OR job IN (SELECT job FROM job_tasks WHERE array = ?1) ORDER BY asked, id"
+    ))?
+    .query_map([job.0], |row| read(row, now))?
+    .collect()
+}
+
 /// Those of all jobs, by their ids.
 pub fn of_jobs(db: &Connection, which: Which, now: Time) -> rusqlite::Result<Vec<JobVm>> {
     db.prepare_cached(&format!(

@@ -4,8 +4,9 @@
 //! Tables: `intents` (orders already taken, so that none is taken twice),
 //! `nodes` and `vms` (the records), `actions` (what was decided and how it
 //! ended), `events` (what happened, for people), `job_vms` (the VMs that jobs had),
-//! `meta` (whose VMs these are, and the clock).
+//! `job_tasks` (which tasks of arrays they were), `meta` (whose VMs these are, and the clock).
 
+mod job_tasks;
 mod job_vms;
 mod row;
 
@@ -87,6 +88,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema2.sql"),
     include_str!("schema3.sql"),
     include_str!("schema4.sql"),
+    include_str!("schema5.sql"),
 ];
 
 /// The open database.
@@ -95,6 +97,8 @@ pub struct Store {
     path: PathBuf,
     /// What the database holds, to write only what changed.
     saved: BTreeMap<NodeName, NodeRecord>,
+    /// The same of tasks of arrays, as far as they are still told of.
+    saved_tasks: job_tasks::Tasks,
 }
 
 impl Store {
@@ -136,6 +140,7 @@ impl Store {
             db,
             path: path.to_owned(),
             saved: BTreeMap::new(),
+            saved_tasks: BTreeMap::new(),
         })
     }
 
@@ -238,6 +243,21 @@ impl Store {
         job_vms::of_job(&self.db, job, now).map_err(self.wrap())
     }
 
+    /// The same, with those of all tasks if that job is an array.
+    pub fn vms_of_array(&self, job: JobId, now: Time) -> Result<Vec<JobVm>, StoreError> {
+        job_vms::of_array(&self.db, job, now).map_err(self.wrap())
+    }
+
+    /// The job that a task of an array was, if that was seen.
+    pub fn job_of_task(&self, array: JobId, task: u32) -> Result<Option<JobId>, StoreError> {
+        job_tasks::job_of(&self.db, array, task).map_err(self.wrap())
+    }
+
+    /// The array, and the task of it that a job was, if that was seen.
+    pub fn task_of_job(&self, job: JobId) -> Result<Option<(JobId, u32)>, StoreError> {
+        job_tasks::name_of(&self.db, job).map_err(self.wrap())
+    }
+
     /// The VMs that jobs had or have.
     pub fn vms_of_jobs(&self, which: Which, now: Time) -> Result<Vec<JobVm>, StoreError> {
         job_vms::of_jobs(&self.db, which, now).map_err(self.wrap())
@@ -247,6 +267,7 @@ impl Store {
     pub fn prune(&mut self, before: Time) -> Result<(), StoreError> {
         let wrap = self.wrap();
         job_vms::prune(&self.db, before).map_err(&wrap)?;
+        job_tasks::prune(&self.db, before).map_err(&wrap)?;
         let before = before.0 as i64;
         self.db
             .execute("DELETE FROM events WHERE at < ?1", [before])
@@ -313,6 +334,7 @@ impl Journal for Store {
             job_vms::follow(&tx, node, before, None, &entry.owners, now).map_err(&wrap)?;
         }
         write_entry(&tx, entry, now).map_err(&wrap)?;
+        job_tasks::write(&tx, &entry.tasks, &self.saved_tasks, now).map_err(&wrap)?;
         tx.commit().map_err(&wrap)?;
         let changed: Vec<_> = changed
             .into_iter()
@@ -321,6 +343,10 @@ impl Journal for Store {
         self.saved.extend(changed);
         for node in removed {
             self.saved.remove(&node);
+        }
+        // Without a look at Slurm none is told of.
+        if !entry.tasks.is_empty() {
+            self.saved_tasks.clone_from(&entry.tasks);
         }
         Ok(())
     }

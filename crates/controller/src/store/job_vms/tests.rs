@@ -188,3 +188,28 @@ fn many_are_read_by_time_by_user_and_in_pages() {
     let left = store.vms_of_jobs(all(), NOW).unwrap();
     assert_eq!(left.iter().map(|vm| vm.job).collect::<Vec<_>>(), [17, 19]);
 }
+
+#[test]
+fn the_vms_of_an_array_are_those_of_its_tasks_as_long_as_they_are_known() {
+    let (_dir, mut store) = open();
+    let round = Entry {
+        tasks: [(JobId(17), (JobId(10), 1))].into(),
+        ..Entry::default()
+    };
+    store
+        .save(&records(17, 3, Phase::Up, 2_000), &round, Time(2_001))
+        .unwrap();
+    save(&mut store, &records(10, 4, Phase::Up, 3_000), 3_001);
+    save(&mut store, &records(18, 5, Phase::Up, 4_000), 4_001);
+    let jobs = |store: &Store, job| -> Vec<u32> {
+        let vms = store.vms_of_array(JobId(job), NOW).unwrap();
+        vms.iter().map(|vm| vm.job).collect()
+    };
+    assert_eq!(jobs(&store, 10), [17, 10]);
+    assert_eq!(jobs(&store, 17), [17]);
+    // What is told of its VM, its name is told, too.
+    store.prune(Time(2_500)).unwrap();
+    assert_eq!(jobs(&store, 10), [17, 10]);
+    store.prune(Time(3_500)).unwrap();
+    assert_eq!(jobs(&store, 10), [10]);
+}
