@@ -158,12 +158,13 @@ impl Client {
         self.get("/hosts")
     }
 
-    /// The jobs that this user may see.
+    /// The jobs that this user may see; `fresh`: also those that were submitted just now, for which Slurm is
+    /// looked at.
     ///
     /// # Errors
     /// See [`Client::status`].
-    pub fn jobs(&self) -> Result<Vec<Job>, ClientError> {
-        self.get("/jobs")
+    pub fn jobs(&self, fresh: bool) -> Result<Vec<Job>, ClientError> {
+        self.get(&format!("/jobs?fresh={fresh}"))
     }
 
     /// The newest events, or those after one; about one subject, or all.
@@ -233,7 +234,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Client::status`].
-    pub fn clean(&self, job: u32) -> Result<Accepted, ClientError> {
+    pub fn clean(&self, job: JobName) -> Result<Accepted, ClientError> {
         self.post(&format!("/jobs/{job}/clean"))
     }
 
@@ -241,7 +242,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Client::status`].
-    pub fn job_vms(&self, job: u32) -> Result<JobVms, ClientError> {
+    pub fn job_vms(&self, job: JobName) -> Result<JobVms, ClientError> {
         self.get(&format!("/jobs/{job}/vms"))
     }
 

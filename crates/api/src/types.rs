@@ -147,7 +147,7 @@ pub struct Everybody {
     pub memory_mb_load: Option<u64>,
 }
 
-/// `GET /v1/jobs`
+/// `GET /v1/jobs?fresh=true`: with `fresh` after another look at Slurm, so that a job of this moment is there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     /// Slurm's id.
@@ -198,10 +198,11 @@ impl Job {
     }
 }
 
-/// `GET /v1/jobs/ID/vms`: the VMs that were made for a job alone.
+/// `GET /v1/jobs/NAME/vms`: the VMs that were made for a job alone; a task of an array is named `17_3`, and the
+/// array itself has those of all its tasks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobVms {
-    /// The job.
+    /// The job; of a task its own number.
     pub job: u32,
     /// Whose it is, if that was seen.
     pub uid: Option<u32>,
@@ -370,7 +371,7 @@ pub struct PlanLine {
     pub why: String,
 }
 
-/// The body of `POST /v1/jobs/ID/give`.
+/// The body of `POST /v1/jobs/NAME/give`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Give {
@@ -378,7 +379,7 @@ pub struct Give {
     pub options: String,
 }
 
-/// `POST /v1/nodes/HOSTLIST/resume|suspend`, `POST /v1/jobs/ID/give|clean`
+/// `POST /v1/nodes/HOSTLIST/resume|suspend`, `POST /v1/jobs/NAME/give|clean`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Accepted {
     /// The nodes that it is about, folded; empty if there are none yet.

@@ -1,22 +1,22 @@
 //! Answers people's questions from the world as it is now.
 
 mod by_hand;
+mod explain;
 mod job_mode;
 
 use crate::api::{ApiError, Query};
 use crate::owner::Owner;
 use crate::provider::Provider;
+use crate::store::StoreError;
 use std::collections::{BTreeMap, HashMap};
-use thiao_api::types::{
-    Event, Everybody, Explanation, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm,
-};
+use thiao_api::types::{Event, Everybody, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm};
 use thiao_api::words;
 use thiao_core::hostlist;
-use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
+use thiao_core::ids::{HostName, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::note::Subject;
 use thiao_core::orders::Order;
-use thiao_core::view::{BaseState, JobState, SlurmNode, SlurmView, VmState, VmView};
+use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
 use thiao_core::world::{NodeRecord, Phase, Wish};
 
 /// Most events in a story.
@@ -69,9 +69,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn events(&self, limit: usize, after: Option<i64>, subjects: &[String]) -> Result<Vec<Event>, ApiError> {
-        self.store
-            .events(limit, after, subjects)
-            .map_err(|error| ApiError::Internal(error.to_string()))
+        self.store.events(limit, after, subjects).map_err(internal)
     }
 
     fn status(&self) -> Status {
@@ -320,183 +318,10 @@ impl<P: Provider> Owner<P> {
                 .collect(),
         }
     }
-
-    fn explain(&self, name: &str) -> Result<Explanation, ApiError> {
-        if let Ok(id) = name.parse::<u32>() {
-            return self.explain_job(JobId(id));
-        }
-        if let Some(record) = self.record_of_task(name) {
-            return self.explain_job(record);
-        }
-        let (node_name, generation) = match name.rsplit_once('.') {
-            Some((node, generation)) if !self.rounds.world().records.contains_key(name) => {
-                (node, generation.parse::<u64>().ok())
-            }
-            Some(_) | None => (name, None),
-        };
-        let Some((node, record)) = self.rounds.world().records.get_key_value(node_name) else {
-            return Err(ApiError::NotFound(format!(
-                "{name} is no node, VM or job known here; `thiao nodes`, `thiao vms` and `thiao jobs` list them"
-            )));
-        };
-        let Some(generation) = generation else {
-            let subjects = [format!("node {node}"), format!("vm {node}.*")];
-            return Ok(Explanation {
-                subject: format!("node {node}"),
-                now: self.node_lines(node, record),
-                story: self.events(STORY, None, &subjects)?,
-                uid: None,
-            });
-        };
-        let subject = format!("vm {node}.{generation}");
-        let story = self.events(STORY, None, std::slice::from_ref(&subject))?;
-        let backing = record.vm.as_ref().filter(|vm| vm.generation.0 == generation);
-        if story.is_empty() && backing.is_none() {
-            return Err(ApiError::NotFound(format!(
-                "no VM {node}.{generation} is known; {node} has had {}",
-                record.generation
-            )));
-        }
-        let mut now = vec![match backing {
-            Some(vm) => format!("it backs node {node} and is {}", vm.phase.word()),
-            None => "it is gone".to_owned(),
-        }];
-        if let Some(id) = backing.and_then(|vm| vm.id.as_ref()) {
-            for (at, what) in self.provider.timeline(id) {
-                let after = backing.map_or(Time(at), |vm| vm.asked);
-                now.push(format!(
-                    "{what}, {} after it was asked for",
-                    Time(at).since(after)
-                ));
-            }
-        }
-        Ok(Explanation {
-            subject,
-            now,
-            story,
-            uid: None,
-        })
-    }
-
-    fn node_lines(&self, node: &NodeName, record: &NodeRecord) -> Vec<String> {
-        let mut lines = vec![match record.wish {
-            Wish::Unasked => "nobody has asked for it yet".to_owned(),
-            Wish::Early { since } => format!(
-                "a job has had it for {}, and Slurm asks for it next",
-                self.rounds.world().now.since(since)
-            ),
-            Wish::Up { since } => format!("asked to be up for {}", self.rounds.world().now.since(since)),
-            Wish::Down { since } => format!("asked to be down for {}", self.rounds.world().now.since(since)),
-        }];
-        if let Some(vm) = &record.vm {
-            let on = vm
-                .host
-                .as_ref()
-                .map(|host| format!(" on host {host}"))
-                .unwrap_or_default();
-            lines.push(format!(
-                "VM {node}.{}{on} is {} for {}",
-                vm.generation,
-                vm.phase.word(),
-                self.rounds.world().now.since(vm.since)
-            ));
-        }
-        lines.push(in_slurm(self.rounds.world().slurm.as_ref(), node));
-        if let Some(why) = self.rounds.world().faults.get(node) {
-            lines.push(format!("no VM can be made for it: {why}"));
-        }
-        if record.trouble.failures > 0 {
-            lines.push(format!(
-                "it failed {} times in a row, last: {}",
-                record.trouble.failures, record.trouble.last
-            ));
-        }
-        let subject = Subject::Node(node.clone());
-        let plan = self.rounds.plan(self.readiness.why_not());
-        for step in plan.steps.iter().filter(|step| step.action.node() == Some(node)) {
-            lines.push(format!("next: {} ({})", step.action, step.why));
-        }
-        lines.extend(
-            plan.held
-                .iter()
-                .filter(|held| held.subject == subject || held.subject == Subject::Provider)
-                .map(|held| held.why.clone()),
-        );
-        if self.rounds.world().busy.contains(node) {
-            lines.push("an action on it is under way".to_owned());
-        }
-        lines
-    }
-
-    fn explain_job(&self, id: JobId) -> Result<Explanation, ApiError> {
-        let job = self
-            .rounds
-            .world()
-            .slurm
-            .as_ref()
-            .and_then(|slurm| slurm.jobs.get(&id));
-        let mut subjects = vec![format!("job {id}")];
-        let mut now = Vec::new();
-        match job {
-            Some(job) => {
-                let reason = Some(&job.reason).filter(|reason| !reason.waits.is_empty());
-                let reason = reason
-                    .map(|reason| format!(", because of {reason}"))
-                    .unwrap_or_default();
-                now.push(format!("Slurm has it {}{reason}", job_state(&job.state)));
-                now.extend(self.job_waits.get(&id).cloned());
-                if let Some(why) = self.readiness.why_not() {
-                    now.push(format!("no VM is made now: {why}"));
-                }
-                for node in &job.nodes {
-                    subjects.extend([format!("node {node}"), format!("vm {node}.*")]);
-                    if let Some(record) = self.rounds.world().records.get(node) {
-                        now.push(format!("{node}: {}", self.node_lines(node, record).join("; ")));
-                    }
-                }
-            }
-            None => now.push("Slurm does not show it: it is over or never was".to_owned()),
-        }
-        let since = job.and_then(|job| job.submit).unwrap_or_default();
-        let mut story = self.events(STORY, None, &subjects)?;
-        story.retain(|event| event.at >= since.0);
-        if job.is_none() && story.is_empty() {
-            return Err(ApiError::NotFound(format!("no job {id} is known here")));
-        }
-        let uid = job
-            .map(|job| job.uid)
-            .or_else(|| story.iter().find_map(|event| event.uid));
-        Ok(Explanation {
-            subject: format!("job {id}"),
-            now,
-            story,
-            uid: Some(uid.unwrap_or(0)),
-        })
-    }
 }
 
-/// What Slurm shows of a node, for people.
-fn in_slurm(slurm: Option<&SlurmView>, node: &NodeName) -> String {
-    let Some(slurm) = slurm else {
-        return "Slurm could not be read".to_owned();
-    };
-    let Some(seen) = slurm.nodes.get(node) else {
-        return match slurm.gone.contains(node) {
-            true => "Slurm does not know it: is it in slurm.conf?".to_owned(),
-            false => "the last look at Slurm does not show it: nothing of it is ended".to_owned(),
-        };
-    };
-    let reason = seen.reason.as_ref().map(|reason| format!(", reason: {reason}"));
-    let partition = slurm
-        .without_partition
-        .contains(node)
-        .then_some(", in no partition");
-    format!(
-        "Slurm has it {}{}{}",
-        slurm_word(seen),
-        partition.unwrap_or_default(),
-        reason.unwrap_or_default()
-    )
+fn internal(error: StoreError) -> ApiError {
+    ApiError::Internal(error.to_string())
 }
 
 fn node_state(record: &NodeRecord) -> words::NodeState {

@@ -191,14 +191,17 @@ impl<P: Provider> Owner<P> {
     }
 
     /// Tells an asker when a job that may be new would have been seen.
-    pub(super) fn see_job(&mut self, job: JobId, reply: Reply<()>) {
+    pub(super) fn see_job(&mut self, job: Option<JobId>, reply: Reply<()>) {
         let jobs = self
             .rounds
             .world()
             .slurm
             .iter()
             .flat_map(|slurm| slurm.jobs.values());
-        if jobs.into_iter().any(|seen| seen.id == job || seen.key() == job) {
+        if jobs
+            .into_iter()
+            .any(|seen| job == Some(seen.id) || job == Some(seen.key()))
+        {
             return drop(reply.send(Ok(())));
         }
         self.unseen.push((self.clock.now(), reply));

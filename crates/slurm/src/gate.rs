@@ -66,7 +66,9 @@ impl Admission {
     }
 }
 
-pub(crate) fn address(job: JobId, array: Option<&ArrayTasks>) -> String {
+/// What `scontrol` calls a job, or these tasks of an array.
+#[must_use]
+pub fn address(job: JobId, array: Option<&ArrayTasks>) -> String {
     match array {
         None => job.to_string(),
         Some(ArrayTasks { job, tasks }) => match tasks.as_slice() {

@@ -6,7 +6,7 @@
 mod served;
 
 use served::Served;
-use thiao_api::types::{Accepted, JobVm, JobVms};
+use thiao_api::types::{Accepted, Event, Explanation, JobVm, JobVms, Look, Status};
 use thiao_controller::api::{ApiError, Query};
 use tokio::sync::mpsc;
 
@@ -48,14 +48,66 @@ fn vms() -> Vec<JobVm> {
     vec![first, second]
 }
 
-async fn controller(mut asked: mpsc::Receiver<Query>) {
+/// Of a controller that cannot read Slurm, if there is an error.
+fn status(error: Option<&str>) -> Status {
+    Status {
+        version: "1".into(),
+        cluster: "c".into(),
+        provider: "qemu".into(),
+        provider_notes: vec![],
+        preparing: None,
+        unstored: None,
+        started: 0,
+        now: 0,
+        slurm: Look {
+            last_ok: None,
+            error: error.map(str::to_owned),
+        },
+        vms: Look::default(),
+        breaker: None,
+        nodes_by_state: Default::default(),
+        vm_count: 0,
+        pending_intents: 0,
+    }
+}
+
+async fn controller(asked: mpsc::Receiver<Query>) {
+    answering(asked, None).await;
+}
+
+/// Answers until nobody asks any more; Slurm cannot be read because of `error`.
+async fn answering(mut asked: mpsc::Receiver<Query>, error: Option<&str>) {
     while let Some(query) = asked.recv().await {
         match query {
             Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
             Query::JobVms { job, reply } => {
-                let had = if job.0 == 17 { vms() } else { vec![] };
-                drop(reply.send(Ok(JobVms::of(job.0, had))));
+                // 3_8 was job 17; array 4 is that and another.
+                let had = match (job.id, job.task) {
+                    (17, None) | (3, Some(8)) | (4, None) => vms(),
+                    _ => vec![],
+                };
+                let id = if job.task.is_some() { 17 } else { job.id };
+                drop(reply.send(Ok(JobVms::of(id, had))));
             }
+            Query::Jobs(reply) => drop(reply.send(Ok(vec![]))),
+            Query::Status(reply) => drop(reply.send(Ok(status(error)))),
+            Query::Explain { name, reply } => drop(reply.send(match name.as_str() {
+                "3_8" => Ok(Explanation {
+                    subject: "job 17".into(),
+                    now: vec![],
+                    story: vec![],
+                    uid: None,
+                }),
+                _ => Err(ApiError::NotFound(format!("no job {name} is known here"))),
+            })),
+            Query::Events { subject, reply, .. } => drop(reply.send(Ok(vec![Event {
+                id: 1,
+                at: 1_700_000_000_000,
+                subject: subject.unwrap_or_default(),
+                kind: "job-released".into(),
+                message: "its nodes are up".into(),
+                uid: None,
+            }]))),
             Query::JobsVms { which, reply } => {
                 // Three pages: two are full.
                 let many = (which.after + 1..=20_001).take(which.limit);
@@ -74,7 +126,7 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
                 nodes: String::new(),
                 message: format!("job {job} gets its VMs [{options}]"),
             }))),
-            Query::Clean { job, reply } => drop(reply.send(match job.0 {
+            Query::Clean { job, reply } => drop(reply.send(match job.id {
                 17 => Err(ApiError::Conflict(
                     "job 17 is still running: scancel it first".into(),
                 )),
@@ -114,6 +166,43 @@ fn the_vms_of_a_job_are_shown() {
         served.good(&["jobs", "18"]),
         "no VMs were made for job 18 alone\n"
     );
+    // A task of an array by the name that people have of it.
+    assert_eq!(
+        served.good(&["jobs", "3_8"]),
+        shown.replace("job 17:", "job 3_8:")
+    );
+    assert_eq!(
+        served.good(&["jobs", "3_9"]),
+        "no VMs were made for job 3_9 alone\n"
+    );
+    // Of a whole array each VM's job is told.
+    let array = served.good(&["jobs", "4"]);
+    let firsts = array.lines().map(|line| line.split_whitespace().next().unwrap());
+    assert_eq!(firsts.collect::<Vec<_>>(), ["job", "JOB", "17", "17"], "{array}");
+}
+
+#[test]
+fn no_jobs_are_not_the_same_as_jobs_that_are_not_known() {
+    let served = Served::new(controller);
+    assert_eq!(served.good(&["jobs"]), "there are no jobs, or none of yours\n");
+    let served = Served::new(|asked| answering(asked, Some("slurmctld does not answer")));
+    assert_eq!(
+        served.good(&["jobs"]),
+        "Slurm cannot be read now, so its jobs are not known: slurmctld does not answer\n"
+    );
+    assert_eq!(served.good(&["jobs", "--json"]), "[]\n");
+}
+
+#[test]
+fn the_events_of_a_task_are_those_of_its_job() {
+    let served = Served::new(controller);
+    let told = served.good(&["events", "3_8"]);
+    assert!(
+        told.contains(" job 17 ") && told.contains("its nodes are up"),
+        "{told}"
+    );
+    let (code, _, err) = served.run(&["events", "3_9"]);
+    assert_eq!((code, err.as_str()), (1, "thiao: no job 3_9 is known here\n"));
 }
 
 #[test]
@@ -162,5 +251,13 @@ fn vms_are_given_and_let_go() {
         (code, err.as_str()),
         (1, "thiao: job 17 is still running: scancel it first\n")
     );
-    assert_eq!(served.run(&["clean", "17_3"]).0, 2);
+    assert_eq!(
+        served.good(&["clean", "18_3"]),
+        "the VMs of job 18_3 are ended now\n"
+    );
+    let (code, _, err) = served.run(&["clean", "18_x"]);
+    assert!(
+        code == 2 && err.contains("name one as 17, a task of an array as 17_3"),
+        "{err}"
+    );
 }

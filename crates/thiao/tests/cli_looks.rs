@@ -362,7 +362,7 @@ fn refusals_are_passed_on() {
     let (code, _, err) = served.run(&["explain", "a b"]);
     assert_eq!(
         (code, err.as_str()),
-        (2, "thiao: name a node (fg0), a VM (fg0.3) or a job (17)\n")
+        (2, "thiao: name a node (fg0), a VM (fg0.3) or a job (17, 17_3)\n")
     );
 }
 
@@ -509,6 +509,9 @@ fn a_stranger_is_refused_orders_by_the_kernels_word() {
         code == 1 && err.contains("only root and the user whom thiaod runs as"),
         "{code} {err}"
     );
-    assert_eq!(as_stranger(&["jobs"]).1, "there are no jobs, or none of yours\n");
+    assert_eq!(
+        as_stranger(&["jobs"]).1,
+        "Slurm cannot be read now, so its jobs are not known: slurmctld does not answer\n"
+    );
     assert_eq!(as_stranger(&["nodes"]).0, 0);
 }

@@ -1,12 +1,12 @@
 //! What users ask about their jobs' own VMs: to get them, to let them go, and
 //! what they were. The server has asked whether they may.
 
-use super::job_state;
+use super::{internal, job_state};
 use crate::api::{ApiError, Reply};
 use crate::intake::Taken;
 use crate::owner::{Message, Owner};
 use crate::provider::{Provider, chain};
-use crate::store::{StoreError, Which};
+use crate::store::Which;
 use std::collections::BTreeSet;
 use thiao_api::JobName;
 use thiao_api::types::{Accepted, JobVm, JobVms};
@@ -19,7 +19,7 @@ use thiao_core::orders::Order;
 use thiao_core::view::{JobState, SlurmJob, SlurmView};
 
 /// What is told while Slurm can't be read.
-const NOT_READ: &str = "Slurm cannot be read now, so it is not known how the job is: come again in a moment \
+pub(super) const NOT_READ: &str = "Slurm cannot be read now, so it is not known how the job is: come again in a moment \
                         (`thiao status` says more)";
 
 impl<P: Provider> Owner<P> {
@@ -68,23 +68,26 @@ impl<P: Provider> Owner<P> {
     }
 
     /// A job's VMs are not needed any more.
-    pub(super) fn clean(&mut self, job: JobId) -> Result<Accepted, ApiError> {
+    pub(super) fn clean(&mut self, name: JobName) -> Result<Accepted, ApiError> {
+        let Some(job) = self.record_of(name)? else {
+            return Err(self.no_job(name));
+        };
         match may_be_there(self.rounds.world().slurm.as_ref(), job) {
             None => return Err(ApiError::Unavailable(NOT_READ.to_owned())),
             Some(true) => {
                 return Err(ApiError::Conflict(format!(
-                    "job {job} is still running: scancel it first"
+                    "job {name} is still running: scancel it first"
                 )));
             }
             Some(false) => {}
         }
         let nodes = self.nodes_with_vms_of(job);
         let message = if nodes.is_empty() {
-            format!("job {job} has no VMs: there is nothing to clean up")
+            format!("job {name} has no VMs: there is nothing to clean up")
         } else {
             let order = Order::JobEnded { job, failed: false };
             self.order_now(&nodes, &order)?;
-            format!("the VMs of job {job} are ended now")
+            format!("the VMs of job {name} are ended now")
         };
         Ok(Accepted {
             nodes: hostlist::fold(&nodes),
@@ -92,9 +95,15 @@ impl<P: Provider> Owner<P> {
         })
     }
 
-    pub(super) fn job_vms(&self, job: JobId) -> Result<JobVms, ApiError> {
-        let vms = self.store.vms_of_job(job, self.clock.now()).map_err(internal)?;
-        Ok(JobVms::of(job.0, vms))
+    /// The VMs of a job, of an array those of all its tasks.
+    pub(super) fn job_vms(&self, name: JobName) -> Result<JobVms, ApiError> {
+        let now = self.clock.now();
+        let (job, vms) = match (name.task, self.record_of(name)?) {
+            (Some(_), Some(record)) => (record, self.store.vms_of_job(record, now)),
+            (Some(_), None) => return Err(self.no_job(name)),
+            (None, _) => (JobId(name.id), self.store.vms_of_array(JobId(name.id), now)),
+        };
+        Ok(JobVms::of(job.0, vms.map_err(internal)?))
     }
 
     pub(super) fn jobs_vms(&self, which: Which) -> Result<Vec<JobVm>, ApiError> {
@@ -118,11 +127,16 @@ impl<P: Provider> Owner<P> {
         Some(self.nodes_with_vms_of(job))
     }
 
-    /// The record that an array's task is in, if this is the name of one, as in `17_3`.
-    pub(super) fn record_of_task(&self, name: &str) -> Option<JobId> {
-        let name: JobName = name.parse().ok()?;
-        name.task?;
-        Some(find(self.rounds.world().slurm.as_ref()?, name)?.id)
+    /// The record of a job, or that a task of an array is in or was in; none if no such task is known.
+    pub(super) fn record_of(&self, name: JobName) -> Result<Option<JobId>, ApiError> {
+        let Some(task) = name.task else {
+            return Ok(Some(JobId(name.id)));
+        };
+        let slurm = self.rounds.world().slurm.as_ref();
+        match slurm.and_then(|slurm| find(slurm, name)) {
+            Some(job) => Ok(Some(job.id)),
+            None => self.store.job_of_task(JobId(name.id), task).map_err(internal),
+        }
     }
 
     fn nodes_with_vms_of(&self, job: JobId) -> Vec<NodeName> {
@@ -136,10 +150,6 @@ impl<P: Provider> Owner<P> {
             .map(|(node, _)| node.clone())
             .collect()
     }
-}
-
-fn internal(error: StoreError) -> ApiError {
-    ApiError::Internal(error.to_string())
 }
 
 /// Whether a job may have processes on its nodes, or soon; none if Slurm was not read. One

@@ -85,8 +85,8 @@ pub enum Query {
     /// Somebody is about to ask about a job that may be new: answered at once if it is known,
     /// else when Slurm was looked at, whether it is there or not.
     JobSeen {
-        /// Which job, or array.
-        job: JobId,
+        /// Which job, or array; none: any, so that Slurm is looked at in any case.
+        job: Option<JobId>,
         /// Where the answer goes.
         reply: Reply<()>,
     },
@@ -109,15 +109,15 @@ pub enum Query {
     },
     /// A job's user says that its VMs are not needed any more. Answered when the order is durable.
     Clean {
-        /// Which job.
-        job: JobId,
+        /// Which job, or which task of an array.
+        job: JobName,
         /// Where the answer goes.
         reply: Reply<Accepted>,
     },
     /// The VMs that were made for a job alone.
     JobVms {
-        /// Which job.
-        job: JobId,
+        /// Which job or task, or all tasks of an array.
+        job: JobName,
         /// Where they go.
         reply: Reply<JobVms>,
     },

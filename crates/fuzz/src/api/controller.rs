@@ -73,12 +73,12 @@ fn reply(query: Query, viewer: Viewer) {
             drop(reply.send(accepted(options.to_string())));
         }
         Query::Clean { job, reply } => {
-            may(viewer, job.0);
+            may(viewer, job.id);
             drop(reply.send(accepted(String::new())));
         }
         Query::JobVms { job, reply } => {
-            let vms = vms_of_jobs().into_iter().filter(|vm| vm.job == job.0);
-            drop(reply.send(Ok(JobVms::of(job.0, vms.collect()))));
+            let vms = vms_of_jobs().into_iter().filter(|vm| vm.job == job.id);
+            drop(reply.send(Ok(JobVms::of(job.id, vms.collect()))));
         }
         Query::JobsVms { which, reply } => {
             let vms = vms_of_jobs().into_iter();

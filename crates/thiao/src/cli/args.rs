@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use thiao_api::JobName;
 use thiao_core::ids::{ClusterName, NodesetName};
 use thiao_opennebula::settings::TemplateSource;
 
@@ -54,7 +55,7 @@ pub(super) enum Command {
     Events(Events),
     /// Tell the story of a node, a VM or a job
     Explain {
-        /// A node (fg0), a VM (fg0.3) or a job (17)
+        /// A node (fg0), a VM (fg0.3) or a job (17, a task of an array 17_3)
         name: String,
         #[command(flatten)]
         how: Look,
@@ -89,9 +90,9 @@ pub(super) enum Command {
     },
     /// End the VMs of a job that is over, if any are left: of your own; of any for root and the controller's user
     Clean {
-        /// Its number
+        /// Its number, of a task of an array 17_3
         #[arg(value_name = "JOBID")]
-        job: u32,
+        job: JobName,
     },
     /// Show or check the settings
     #[command(subcommand)]
@@ -136,9 +137,9 @@ pub(super) struct Look {
 /// Which jobs, and how.
 #[derive(Debug, Args)]
 pub(super) struct Jobs {
-    /// Of this job, also when it is over: the VMs that were made for it alone, and what they cost
+    /// Of this job (17, a task of an array 17_3, or all its tasks), also when it is over: the VMs that were made for it alone, and what they cost
     #[arg(value_name = "JOBID", conflicts_with = "export")]
-    pub(super) job: Option<u32>,
+    pub(super) job: Option<JobName>,
     /// Write all VMs that were made for single jobs, times in milliseconds since the epoch
     #[arg(long, value_enum, value_name = "FORM", conflicts_with_all = ["json", "watch"])]
     pub(super) export: Option<ExportAs>,
@@ -174,7 +175,7 @@ pub(super) struct Nodes {
 /// Which events, and how.
 #[derive(Debug, Args)]
 pub(super) struct Events {
-    /// Only those about a node (fg0), a VM (fg0.3), a job (17) or a part (slurm, provider, controller)
+    /// Only those about a node (fg0), a VM (fg0.3), a job (17, 17_3) or a part (slurm, provider, controller)
     pub(super) about: Option<String>,
     /// How many at most
     #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]

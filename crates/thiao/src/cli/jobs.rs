@@ -4,6 +4,7 @@ use super::args::{ExportAs, Jobs, Look};
 use super::watch;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use thiao_api::JobName;
 use thiao_api::client::Client;
 use thiao_api::types::{Job, JobVm, JobVms, summary_line};
 use thiao_api::words::JobState;
@@ -19,7 +20,7 @@ pub(super) fn run(client: &Client, printer: Printer, which: &Jobs) -> anyhow::Re
             printer,
             which.how,
             || client.job_vms(job),
-            |had| draw_vms(printer, had),
+            |had| draw_vms(printer, job, had),
         ),
         (None, Some(form)) => export(client, printer, form, which.since.unwrap_or_default()),
         (None, None) => queue(client, printer, which.how),
@@ -27,13 +28,31 @@ pub(super) fn run(client: &Client, printer: Printer, which: &Jobs) -> anyhow::Re
 }
 
 fn queue(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
-    watch::show(printer, how, || client.jobs(), |jobs| draw_queue(printer, jobs))
+    // One who has just submitted a job looks for it; one who watches sees it when the controller does.
+    let first = std::cell::Cell::new(true);
+    watch::show(
+        printer,
+        how,
+        || client.jobs(first.replace(false)),
+        |jobs| match jobs.as_slice() {
+            [] => no_jobs(client),
+            some => draw_queue(printer, some),
+        },
+    )
+}
+
+/// What an empty list means.
+fn no_jobs(client: &Client) -> String {
+    match client.status().map(|status| status.slurm.error) {
+        Ok(Some(error)) => format!(
+            "Slurm cannot be read now, so its jobs are not known: {}\n",
+            clean(&error)
+        ),
+        Ok(None) | Err(_) => "there are no jobs, or none of yours\n".to_owned(),
+    }
 }
 
 fn draw_queue(printer: Printer, jobs: &[Job]) -> String {
-    if jobs.is_empty() {
-        return "there are no jobs, or none of yours\n".to_owned();
-    }
     let now = now();
     let row = |job: &Job| {
         vec![
@@ -74,15 +93,21 @@ fn tone(state: &JobState) -> Tone {
     }
 }
 
-fn draw_vms(printer: Printer, had: &JobVms) -> String {
+fn draw_vms(printer: Printer, job: JobName, had: &JobVms) -> String {
     if had.vms.is_empty() {
-        return format!("no VMs were made for job {} alone\n", had.job);
+        return format!("no VMs were made for job {job} alone\n");
     }
     let sum = summary_line(&had.vms);
     let sum = sum.strip_prefix("thiao: ").unwrap_or(&sum);
+    // Tasks of an array are jobs of their own.
+    let several = had.vms.iter().any(|vm| vm.job != had.job);
     let row = |vm: &JobVm| {
         let since = |at: Option<u64>| Cell::maybe(at.map(|at| after(at.saturating_sub(vm.asked))));
-        vec![
+        let mut cells = match several {
+            true => vec![Cell::from(vm.job.to_string())],
+            false => Vec::new(),
+        };
+        cells.extend([
             Cell::from(&vm.node),
             Cell::from(&vm.vm),
             Cell::maybe(vm.host.as_ref()),
@@ -94,9 +119,11 @@ fn draw_vms(printer: Printer, had: &JobVms) -> String {
             since(vm.up),
             since(vm.ended),
             Cell::from(format!("{:.2}", vm.core_hours)),
-        ]
+        ]);
+        cells
     };
     let head = [
+        "JOB",
         "NODE",
         "VM",
         "HOST",
@@ -109,8 +136,9 @@ fn draw_vms(printer: Printer, had: &JobVms) -> String {
         "ENDED",
         "CORE-HOURS",
     ];
-    let table = printer.table(&head, had.vms.iter().map(row).collect());
-    format!("job {}: {}\n{table}", had.job, clean(sum))
+    let head = if several { &head[..] } else { &head[1..] };
+    let table = printer.table(head, had.vms.iter().map(row).collect());
+    format!("job {job}: {}\n{table}", clean(sum))
 }
 
 fn size(vm: &JobVm) -> String {

@@ -3,6 +3,7 @@
 use super::args::{Events, Look};
 use super::watch::{self, show};
 use std::fmt::Write as _;
+use thiao_api::JobName;
 use thiao_api::client::Client;
 use thiao_api::types::{Event, Explanation, Host, Look as Seen, PlanLine, PlanView, Status, Vm};
 use thiao_api::words::{NodeState, VmState};
@@ -288,7 +289,14 @@ fn subject(about: &str) -> String {
 }
 
 pub(super) fn events(client: &Client, printer: Printer, which: &Events) -> anyhow::Result<()> {
-    let subject = which.about.as_deref().map(subject);
+    let subject = match which.about.as_deref() {
+        None => None,
+        // Events name a task by the job's number that it has.
+        Some(about) if about.parse().is_ok_and(|job: JobName| job.task.is_some()) => {
+            Some(client.explain(about)?.subject)
+        }
+        Some(about) => Some(subject(about)),
+    };
     let ask = |limit: usize, after| client.events(limit, after, subject.as_deref());
     let mut events = ask(which.limit.into(), None)?;
     if which.json && !which.follow {

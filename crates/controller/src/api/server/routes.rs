@@ -15,10 +15,10 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use thiao_api::VERSION;
 use thiao_api::types::{
     Accepted, Event, Explanation, Host, Job, Node, PlanView, Problem, Status, Version, Vm,
 };
+use thiao_api::{JobName, VERSION};
 use thiao_core::hostlist;
 use thiao_core::ids::JobId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -83,8 +83,9 @@ impl Controller {
         tokio::time::sleep(rest(since.elapsed(), period)).await;
     }
 
-    /// Sees to it that a job that may be new was looked for. All who wait for that wait for one look.
-    async fn seen(&self, job: JobId) -> Result<(), ApiError> {
+    /// Sees to it that a job that may be new was looked for, or any (none). All who wait for that wait for one
+    /// look.
+    async fn seen(&self, job: Option<JobId>) -> Result<(), ApiError> {
         self.gather().await;
         self.in_time(self.ask_unbounded(|reply| Question::JobSeen { job, reply }))
             .await
@@ -135,7 +136,8 @@ impl Controller {
             let jobs = self.ask(Question::Jobs).await?;
             jobs.into_iter()
                 .filter(|job| job.uid == viewer.uid)
-                .map(|job| job.id)
+                .flat_map(|job| [Some(job.id), job.array.map(|array| array.job)])
+                .flatten()
                 .collect()
         };
         Ok(Sight { viewer, own })
@@ -151,14 +153,14 @@ fn rest(elapsed: Duration, period: Duration) -> Duration {
 /// What a viewer may see of jobs.
 struct Sight {
     viewer: Viewer,
-    /// His jobs that are not over; empty for those who see all.
+    /// His jobs and arrays that are not over; empty for those who see all.
     own: BTreeSet<u32>,
 }
 
 impl Sight {
     /// Whether it is known as one of his jobs: it need not be looked for.
-    fn knows(&self, job: JobId) -> bool {
-        self.own.contains(&job.0)
+    fn knows(&self, job: JobName) -> bool {
+        self.own.contains(&job.id)
     }
 
     fn job(&self, id: u32) -> bool {
@@ -279,10 +281,24 @@ async fn nodes(
     Ok(Json(nodes))
 }
 
+/// How jobs are listed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listing {
+    /// Also those of this moment: Slurm is looked at first.
+    #[serde(default)]
+    fresh: bool,
+}
+
 async fn jobs(
     State(controller): State<Controller>,
     Extension(viewer): Extension<Viewer>,
+    how: Result<Query<Listing>, QueryRejection>,
 ) -> Answer<Vec<Job>> {
+    let Query(Listing { fresh }) = how.map_err(malformed)?;
+    if fresh {
+        controller.seen(None).await?;
+    }
     let mut jobs = controller.ask(Question::Jobs).await?;
     jobs.retain(|job| viewer.may_see(Some(job.uid)));
     Ok(Json(jobs))
@@ -367,14 +383,14 @@ async fn explain(
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(good) {
         return Err(ApiError::Malformed(
-            "name a node (fg0), a VM (fg0.3) or a job (17)".to_owned(),
+            "name a node (fg0), a VM (fg0.3) or a job (17, 17_3)".to_owned(),
         ));
     }
     let mut sight = controller.sight(viewer).await?;
-    if let Ok(job) = name.parse().map(JobId)
+    if let Ok(job) = name.parse::<JobName>()
         && !sight.knows(job)
     {
-        controller.seen(job).await?;
+        controller.seen(Some(JobId(job.id))).await?;
         sight = controller.sight(viewer).await?;
     }
     let mut told = controller

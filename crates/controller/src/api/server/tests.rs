@@ -9,12 +9,12 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
+use thiao_api::JobName;
 use thiao_api::client::{Client, ClientError};
 use thiao_api::types::{
     Accepted, Event, Explanation, Job, JobArray, JobVm, JobVms, Node, PlanLine, PlanView,
 };
 use thiao_core::hostlist;
-use thiao_core::ids::JobId;
 use tokio::sync::oneshot;
 
 fn job(id: u32, uid: u32) -> Job {
@@ -113,8 +113,11 @@ fn jobs() -> Vec<Job> {
 }
 
 fn events(limit: usize, after: Option<i64>, subject: Option<&str>) -> Vec<Event> {
+    // Of a job without VMs, which is over.
+    let past = subject.filter(|about| *about == "job 6");
     let all = history()
         .into_iter()
+        .chain(past.map(|about| event(31, about, Some(1002))))
         .filter(|e| subject.is_none_or(|subject| *subject == e.subject));
     match after {
         Some(after) => all.filter(|e| e.id > after).take(limit).collect(),
@@ -154,14 +157,14 @@ fn explained(name: &str) -> Result<Explanation, ApiError> {
 }
 
 /// Job 2's number was 1001's once; 9 is over, and of nobody's 8 was seen whose it is.
-fn vms_of_job(job: JobId) -> JobVms {
-    let vms = match job.0 {
+fn vms_of_job(job: JobName) -> JobVms {
+    let vms = match job.id {
         2 => vec![vm_of(2, Some(1001)), vm_of(2, Some(1002))],
         8 => vec![vm_of(8, None)],
         9 => vec![vm_of(9, Some(1001))],
         _ => vec![],
     };
-    JobVms::of(job.0, vms)
+    JobVms::of(job.id, vms)
 }
 
 fn vms_of_jobs(which: &Which) -> Vec<JobVm> {
@@ -401,7 +404,9 @@ async fn users_act_on_their_own_jobs_alone() {
         (1001, 1, StatusCode::OK),
         (1001, 9, StatusCode::OK), // over: by our own word
         (1002, 2, StatusCode::OK),
+        (1002, 6, StatusCode::OK), // the same, of one that had no VMs for itself
         (0, 8, StatusCode::OK),
+        (1001, 6, StatusCode::NOT_FOUND),
         (1001, 2, StatusCode::NOT_FOUND), // was his once, and is another's
         (1002, 9, StatusCode::NOT_FOUND),
         (1002, 8, StatusCode::NOT_FOUND),
@@ -530,8 +535,8 @@ async fn the_client_is_understood() {
         let options = thiao_core::options::VmOptions::parse("keep-on-failure").unwrap();
         let given = client.give("3_2".parse().unwrap(), &options).unwrap();
         assert!(given.message.ends_with("as keep-on-failure"), "{given:?}");
-        assert_eq!(client.clean(9).unwrap().nodes, "s0");
-        assert_eq!(client.job_vms(2).unwrap().vms.len(), 2);
+        assert_eq!(client.clean("9".parse().unwrap()).unwrap().nodes, "s0");
+        assert_eq!(client.job_vms("2".parse().unwrap()).unwrap().vms.len(), 2);
         assert_eq!(client.jobs_vms(0, 2, 9).unwrap().len(), 2);
         let refused = client.vms().unwrap_err();
         assert!(

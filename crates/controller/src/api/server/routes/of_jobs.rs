@@ -1,7 +1,7 @@
 //! Paths about single jobs of job mode, for their users: asking for VMs, letting
 //! them go, and what they were.
 
-use super::{Answer, Controller, Viewer, malformed};
+use super::{Answer, Controller, SOME_EVENTS, Viewer, malformed};
 use crate::api::{ApiError, Query as Question};
 use crate::store::Which;
 use axum::Json;
@@ -40,15 +40,12 @@ pub(super) async fn give(
 pub(super) async fn clean(
     State(controller): State<Controller>,
     Extension(viewer): Extension<Viewer>,
-    id: Result<Path<u32>, PathRejection>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Answer<Accepted> {
-    let Path(id) = id.map_err(malformed)?;
-    controller.owned(viewer, JobName { id, task: None }).await?;
+    let job = named(name)?;
+    controller.owned(viewer, job).await?;
     controller
-        .ask(|reply| Question::Clean {
-            job: JobId(id),
-            reply,
-        })
+        .ask(|reply| Question::Clean { job, reply })
         .await
         .map(Json)
 }
@@ -56,11 +53,11 @@ pub(super) async fn clean(
 pub(super) async fn vms(
     State(controller): State<Controller>,
     Extension(viewer): Extension<Viewer>,
-    id: Result<Path<u32>, PathRejection>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Answer<JobVms> {
-    let Path(id) = id.map_err(malformed)?;
-    controller.owned(viewer, JobName { id, task: None }).await?;
-    controller.vms_of(viewer, id).await.map(Json)
+    let job = named(name)?;
+    controller.owned(viewer, job).await?;
+    controller.vms_of(viewer, job).await.map(Json)
 }
 
 /// Which page of all.
@@ -103,7 +100,7 @@ impl Controller {
     /// Whether the viewer may act on this job: it is his, by Slurm's word, or when Slurm
     /// has forgotten it by ours; or he is trusted. Others are told that there is none.
     async fn owned(&self, viewer: Viewer, name: JobName) -> Result<(), ApiError> {
-        let job = JobId(name.id);
+        let job = Some(JobId(name.id));
         if viewer.trusted {
             return self.seen(job).await;
         }
@@ -115,7 +112,7 @@ impl Controller {
             jobs.retain(|job| job.is(name));
         }
         let own = if jobs.is_empty() {
-            name.task.is_none() && self.vms_of(viewer, name.id).await?.uid == Some(viewer.uid)
+            self.was_own(viewer, name).await?
         } else {
             jobs.iter().all(|job| job.uid == viewer.uid)
         };
@@ -126,17 +123,33 @@ impl Controller {
         }
     }
 
-    /// The VMs of a job. Its number may have been another user's before: those are not shown.
-    async fn vms_of(&self, viewer: Viewer, job: u32) -> Result<JobVms, ApiError> {
-        let told = self
-            .ask(|reply| Question::JobVms {
-                job: JobId(job),
+    /// Whether a job that Slurm does not show was the viewer's, by what is known of its VMs and events.
+    async fn was_own(&self, viewer: Viewer, name: JobName) -> Result<bool, ApiError> {
+        let had = match self.vms_of(viewer, name).await {
+            Err(ApiError::NotFound(_)) => return Ok(false),
+            had => had?,
+        };
+        if had.uid == Some(viewer.uid) {
+            return Ok(true);
+        }
+        let subject = Some(format!("job {}", had.job));
+        let events = self
+            .ask(|reply| Question::Events {
+                limit: SOME_EVENTS,
+                after: None,
+                subject,
                 reply,
             })
             .await?;
+        Ok(events.iter().any(|event| event.uid == Some(viewer.uid)))
+    }
+
+    /// The VMs of a job. Its number may have been another user's before: those are not shown.
+    async fn vms_of(&self, viewer: Viewer, job: JobName) -> Result<JobVms, ApiError> {
+        let told = self.ask(|reply| Question::JobVms { job, reply }).await?;
         let mut vms = told.vms;
         vms.retain(|vm| viewer.trusted || vm.uid == Some(viewer.uid));
-        Ok(JobVms::of(job, vms))
+        Ok(JobVms::of(told.job, vms))
     }
 }
 

@@ -1,0 +1,293 @@
+//! The stories of nodes, VMs and jobs: what holds now and why, and what happened.
+
+use super::job_mode::NOT_READ;
+use super::{STORY, job_state, slurm_word};
+use crate::api::ApiError;
+use crate::owner::Owner;
+use crate::provider::Provider;
+use std::collections::BTreeMap;
+use thiao_api::JobName;
+use thiao_api::types::{Event, Explanation, JobVm};
+use thiao_core::ids::{JobId, NodeName, Time};
+use thiao_core::note::Subject;
+use thiao_core::view::{ArrayTasks, SlurmJob, SlurmView};
+use thiao_core::world::{NodeRecord, Wish};
+use thiao_slurm::gate;
+
+/// Most VMs that a sentence names, and most bytes of a list of tasks in one.
+const NAMED: usize = 4;
+const LISTED: usize = 80;
+
+impl<P: Provider> Owner<P> {
+    pub(super) fn explain(&self, name: &str) -> Result<Explanation, ApiError> {
+        if let Ok(job) = name.parse::<JobName>() {
+            match self.record_of(job)? {
+                Some(record) => return self.explain_job(record),
+                // A node may be called so.
+                None if self.rounds.world().records.contains_key(name) => {}
+                None => return Err(self.no_job(job)),
+            }
+        }
+        let (node_name, generation) = match name.rsplit_once('.') {
+            Some((node, generation)) if !self.rounds.world().records.contains_key(name) => {
+                (node, generation.parse::<u64>().ok())
+            }
+            Some(_) | None => (name, None),
+        };
+        let Some((node, record)) = self.rounds.world().records.get_key_value(node_name) else {
+            return Err(ApiError::NotFound(format!(
+                "{name} is no node, VM or job known here; `thiao nodes`, `thiao vms` and `thiao jobs` list them"
+            )));
+        };
+        match generation {
+            Some(generation) => self.explain_vm(node, record, generation),
+            None => Ok(Explanation {
+                subject: format!("node {node}"),
+                now: self.node_lines(node, record),
+                story: self.events(STORY, None, &[format!("node {node}"), format!("vm {node}.*")])?,
+                uid: None,
+            }),
+        }
+    }
+
+    fn explain_vm(
+        &self,
+        node: &NodeName,
+        record: &NodeRecord,
+        generation: u64,
+    ) -> Result<Explanation, ApiError> {
+        let subject = format!("vm {node}.{generation}");
+        let story = self.events(STORY, None, std::slice::from_ref(&subject))?;
+        let backing = record.vm.as_ref().filter(|vm| vm.generation.0 == generation);
+        if story.is_empty() && backing.is_none() {
+            return Err(ApiError::NotFound(format!(
+                "no VM {node}.{generation} is known; {node} has had {}",
+                record.generation
+            )));
+        }
+        let mut now = vec![match backing {
+            Some(vm) => format!("it backs node {node} and is {}", vm.phase.word()),
+            None => "it is gone".to_owned(),
+        }];
+        if let Some(id) = backing.and_then(|vm| vm.id.as_ref()) {
+            for (at, what) in self.provider.timeline(id) {
+                let after = backing.map_or(Time(at), |vm| vm.asked);
+                now.push(format!(
+                    "{what}, {} after it was asked for",
+                    Time(at).since(after)
+                ));
+            }
+        }
+        Ok(Explanation {
+            subject,
+            now,
+            story,
+            uid: None,
+        })
+    }
+
+    fn node_lines(&self, node: &NodeName, record: &NodeRecord) -> Vec<String> {
+        let mut lines = vec![match record.wish {
+            Wish::Unasked => "nobody has asked for it yet".to_owned(),
+            Wish::Early { since } => format!(
+                "a job has had it for {}, and Slurm asks for it next",
+                self.rounds.world().now.since(since)
+            ),
+            Wish::Up { since } => format!("asked to be up for {}", self.rounds.world().now.since(since)),
+            Wish::Down { since } => format!("asked to be down for {}", self.rounds.world().now.since(since)),
+        }];
+        if let Some(vm) = &record.vm {
+            let on = vm
+                .host
+                .as_ref()
+                .map(|host| format!(" on host {host}"))
+                .unwrap_or_default();
+            lines.push(format!(
+                "VM {node}.{}{on} is {} for {}",
+                vm.generation,
+                vm.phase.word(),
+                self.rounds.world().now.since(vm.since)
+            ));
+        }
+        lines.push(in_slurm(self.rounds.world().slurm.as_ref(), node));
+        if let Some(why) = self.rounds.world().faults.get(node) {
+            lines.push(format!("no VM can be made for it: {why}"));
+        }
+        if record.trouble.failures > 0 {
+            lines.push(format!(
+                "it failed {} times in a row, last: {}",
+                record.trouble.failures, record.trouble.last
+            ));
+        }
+        let subject = Subject::Node(node.clone());
+        let plan = self.rounds.plan(self.readiness.why_not());
+        for step in plan.steps.iter().filter(|step| step.action.node() == Some(node)) {
+            lines.push(format!("next: {} ({})", step.action, step.why));
+        }
+        lines.extend(
+            plan.held
+                .iter()
+                .filter(|held| held.subject == subject || held.subject == Subject::Provider)
+                .map(|held| held.why.clone()),
+        );
+        if self.rounds.world().busy.contains(node) {
+            lines.push("an action on it is under way".to_owned());
+        }
+        lines
+    }
+
+    /// The story of a job's record.
+    fn explain_job(&self, id: JobId) -> Result<Explanation, ApiError> {
+        let slurm = self.rounds.world().slurm.as_ref();
+        let job = slurm.and_then(|slurm| slurm.jobs.get(&id));
+        let tasks: Vec<&SlurmJob> = slurm
+            .iter()
+            .flat_map(|slurm| slurm.jobs.values())
+            .filter(|other| other.id != id && other.array.as_ref().is_some_and(|array| array.job == id))
+            .collect();
+        let mut subjects = vec![format!("job {id}")];
+        if let Some(job) = job {
+            let nodes = job.nodes.iter();
+            subjects.extend(nodes.flat_map(|node| [format!("node {node}"), format!("vm {node}.*")]));
+        }
+        let since = job.and_then(|job| job.submit).unwrap_or_default();
+        let mut story = self.events(STORY, None, &subjects)?;
+        story.retain(|event| event.at >= since.0);
+        let vms = self
+            .store
+            .vms_of_job(id, self.clock.now())
+            .map_err(super::internal)?;
+        let was_here = !story.is_empty() || !vms.is_empty();
+        let mut now = match job {
+            Some(job) => self.job_lines(job),
+            None if was_here => self.past_lines(id, &vms)?,
+            None if !tasks.is_empty() => Vec::new(),
+            None => return Err(self.no_job(JobName { id: id.0, task: None })),
+        };
+        now.extend(tasks_lines(id, &tasks));
+        let uid = job.or(tasks.first().copied()).map(|job| job.uid);
+        Ok(Explanation {
+            subject: format!("job {id}"),
+            now,
+            uid: Some(uid.unwrap_or_else(|| owner_of_past(&story, &vms))),
+            story,
+        })
+    }
+
+    /// What is told when nothing is known of a job.
+    pub(super) fn no_job(&self, job: JobName) -> ApiError {
+        match self.rounds.world().slurm {
+            Some(_) => ApiError::NotFound(format!("no job {job} is known here")),
+            None => ApiError::Unavailable(NOT_READ.to_owned()),
+        }
+    }
+
+    fn job_lines(&self, job: &SlurmJob) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(array) = &job.array {
+            lines.push(format!("it is {}", tasks_name(array)));
+        }
+        lines.push(format!("Slurm has it {}", state(job)));
+        lines.extend(self.job_waits.get(&job.id).cloned());
+        if let Some(why) = self.readiness.why_not() {
+            lines.push(format!("no VM is made now: {why}"));
+        }
+        for node in &job.nodes {
+            if let Some(record) = self.rounds.world().records.get(node) {
+                lines.push(format!("{node}: {}", self.node_lines(node, record).join("; ")));
+            }
+        }
+        lines
+    }
+
+    /// What is said of a job that was here, and that Slurm does not show.
+    fn past_lines(&self, id: JobId, vms: &[JobVm]) -> Result<Vec<String>, ApiError> {
+        let task = self.store.task_of_job(id).map_err(super::internal)?;
+        let it = task.map_or_else(|| "it".to_owned(), |(array, task)| format!("{array}_{task}"));
+        let mut lines = vec![match self.rounds.world().slurm {
+            Some(_) => format!("{it} is over: Slurm does not list it any more"),
+            None => NOT_READ.to_owned(),
+        }];
+        let had = match vms {
+            [] => return Ok(lines),
+            [one] => format!("VM {} was made", one.vm),
+            some if some.len() <= NAMED => {
+                let names: Vec<&str> = some.iter().map(|vm| vm.vm.as_str()).collect();
+                format!("VMs {} were made", names.join(", "))
+            }
+            many => format!("{} VMs were made", many.len()),
+        };
+        lines.push(format!("{had} for it alone: `thiao jobs {id}` tells more"));
+        Ok(lines)
+    }
+}
+
+/// Whose a job was that is over; root's if that is not known. Its number may have been another's before.
+fn owner_of_past(story: &[Event], vms: &[JobVm]) -> u32 {
+    let told = story.iter().rev().filter_map(|event| event.uid);
+    let had = vms.iter().rev().filter_map(|vm| vm.uid);
+    told.filter(|uid| *uid != 0).chain(had).next().unwrap_or(0)
+}
+
+/// A job's state in Slurm, for people.
+fn state(job: &SlurmJob) -> String {
+    match job.reason.waits.as_slice() {
+        [] => job_state(&job.state).to_string(),
+        [_, ..] => format!("{}, because of {}", job_state(&job.state), job.reason),
+    }
+}
+
+/// What the other tasks of an array do, those that are alike together.
+fn tasks_lines(array: JobId, tasks: &[&SlurmJob]) -> Vec<String> {
+    let mut alike: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for job in tasks {
+        let numbers = job.array.iter().flat_map(|array| &array.tasks);
+        alike.entry(state(job)).or_default().extend(numbers);
+    }
+    let line = |(state, mut tasks): (String, Vec<u32>)| {
+        tasks.sort_unstable();
+        let verb = if tasks.len() == 1 { "is" } else { "are" };
+        let name = tasks_name(&ArrayTasks { job: array, tasks });
+        format!("{name} {verb} {state}")
+    };
+    let mut lines: Vec<String> = alike.into_iter().map(line).collect();
+    let first = tasks
+        .iter()
+        .flat_map(|job| &job.array)
+        .find_map(|array| array.tasks.first());
+    lines.extend(first.map(|task| format!("`thiao explain {array}_{task}` tells more of that task")));
+    lines
+}
+
+/// Tasks of an array as Slurm calls them, if they are not too many.
+fn tasks_name(array: &ArrayTasks) -> String {
+    let name = gate::address(array.job, Some(array));
+    match name.len() {
+        ..=LISTED => name,
+        _ => format!("{} tasks of {}", array.tasks.len(), array.job),
+    }
+}
+
+/// What Slurm shows of a node, for people.
+fn in_slurm(slurm: Option<&SlurmView>, node: &NodeName) -> String {
+    let Some(slurm) = slurm else {
+        return "Slurm could not be read".to_owned();
+    };
+    let Some(seen) = slurm.nodes.get(node) else {
+        return match slurm.gone.contains(node) {
+            true => "Slurm does not know it: is it in slurm.conf?".to_owned(),
+            false => "the last look at Slurm does not show it: nothing of it is ended".to_owned(),
+        };
+    };
+    let reason = seen.reason.as_ref().map(|reason| format!(", reason: {reason}"));
+    let partition = slurm
+        .without_partition
+        .contains(node)
+        .then_some(", in no partition");
+    format!(
+        "Slurm has it {}{}{}",
+        slurm_word(seen),
+        partition.unwrap_or_default(),
+        reason.unwrap_or_default()
+    )
+}
