@@ -36,7 +36,7 @@ pub fn ended(result: anyhow::Result<ExitCode>, code: impl FnOnce(&anyhow::Error)
         Ok(code) => code,
         Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("thiao: {}", clean(&format!("{error:#}")));
+            crate::tell!("thiao: {}", clean(&format!("{error:#}")));
             let malformed = error.is::<Malformed>().then_some(MALFORMED);
             ExitCode::from(malformed.or_else(|| code(&error)).unwrap_or(FAILED))
         }

@@ -1,4 +1,7 @@
 //! What the programs that people type have in common: how they print (`output`), and how they end (`exit`).
 
+// They panic when nobody reads any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod exit;
 pub mod output;

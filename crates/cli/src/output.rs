@@ -3,6 +3,7 @@
 
 use comfy_table::{Attribute, Cell as TableCell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -156,6 +157,32 @@ impl Printer {
         let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
         self.print(&frame(text, rows))
     }
+}
+
+/// Writes a line to standard output about work that goes on whether anybody reads it or not: a reader that has
+/// left stops nothing. What is only a look prints by [`Printer::print`], and ends there.
+#[macro_export]
+macro_rules! say {
+    () => {
+        $crate::output::put(::std::io::stdout(), ::std::format_args!(""))
+    };
+    ($($words:tt)+) => {
+        $crate::output::put(::std::io::stdout(), ::std::format_args!($($words)+))
+    };
+}
+
+/// The same to standard error.
+#[macro_export]
+macro_rules! tell {
+    ($($words:tt)+) => {
+        $crate::output::put(::std::io::stderr(), ::std::format_args!($($words)+))
+    };
+}
+
+/// Writes a line, if it can be written.
+pub fn put(mut to: impl io::Write, line: fmt::Arguments<'_>) {
+    // `println` panics when nobody reads any more.
+    let _ = writeln!(to, "{line}").and_then(|()| to.flush());
 }
 
 /// A text as one picture on a terminal of so many rows (0: unknown).

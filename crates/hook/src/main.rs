@@ -194,8 +194,10 @@ fn unnamed(arguments: &[OsString]) -> ExitCode {
     let names = Program::ALL.map(Program::name).join("|");
     let usage = format!("Usage: thiao-hook {names} ...\nOr link it to these names. Each has --help.");
     match arguments {
-        [one] if one == "-h" || one == "--help" => println!("{usage}"),
-        [one] if one == "-V" || one == "--version" => println!("thiao-hook {}", env!("CARGO_PKG_VERSION")),
+        [one] if one == "-h" || one == "--help" => say(format_args!("{usage}")),
+        [one] if one == "-V" || one == "--version" => {
+            say(format_args!("thiao-hook {}", env!("CARGO_PKG_VERSION")))
+        }
         _ => {
             tell(format_args!("{usage}"));
             return ExitCode::from(2);
@@ -226,11 +228,15 @@ fn run(program: Program, arguments: &[OsString]) -> Result<(), Failure> {
             "--" => options_end = true,
             "-f" | "--force" if program == Program::Resume => force = true,
             "-h" | "--help" => {
-                print!("{}", program.help());
+                say(format_args!("{}", program.help().trim_end()));
                 return Ok(());
             }
             "-V" | "--version" => {
-                println!("{} (thiao) {}", program.name(), env!("CARGO_PKG_VERSION"));
+                say(format_args!(
+                    "{} (thiao) {}",
+                    program.name(),
+                    env!("CARGO_PKG_VERSION")
+                ));
                 return Ok(());
             }
             _ => {

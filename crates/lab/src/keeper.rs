@@ -27,6 +27,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use thiao_cli::tell;
 
 /// What the keeper says on the line while it brings the lab up, one JSON value per line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -344,5 +345,5 @@ impl Service {
 
 /// The keeper's own log is its standard error.
 fn log(text: &str) {
-    eprintln!("{} {text}", jiff::Timestamp::now());
+    tell!("{} {text}", jiff::Timestamp::now());
 }

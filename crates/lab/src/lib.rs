@@ -15,6 +15,9 @@
 //! the keeper. Root is not needed; without it the lab lives in a user
 //! namespace in which the person keeps the own uid.
 
+// They panic when nobody reads any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod api;
 mod bench;
 mod demo;
@@ -36,15 +39,17 @@ mod world;
 use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use enter::{As, Running};
-use keeper::Reply;
+use keeper::{Reply, Status};
 use layout::Layout;
 use plan::Options;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command as Program, ExitCode, ExitStatus};
 use std::time::Duration;
-use thiao_cli::exit;
+use thiao_cli::output::Printer;
+use thiao_cli::{exit, say, tell};
 use up::NotUp;
 
 /// Keep a private Slurm with VMs, for playing and tests
@@ -261,14 +266,14 @@ fn run(command: Command) -> Result<ExitCode> {
 fn start(layout: Layout, options: Options, foreground: bool) -> Result<ExitCode> {
     signals::watch();
     let begun = std::time::Instant::now();
-    let mut say = |text: &str| println!("{:6.1} s  {text}", begun.elapsed().as_secs_f64());
+    let mut say = |text: &str| say!("{:6.1} s  {text}", begun.elapsed().as_secs_f64());
     let up = match up::up(layout.clone(), options, foreground, &mut say) {
         Ok(up) => up,
         Err(NotUp::Interrupted(code)) => return Ok(ExitCode::from(code)),
         Err(NotUp::Failed(error)) => return Err(error),
     };
     let here = layout.dir().display();
-    println!(
+    say!(
         "The lab is up in {here}. Try `thiao lab shell`, then `sbatch --wrap hostname`; end it with `thiao lab down`."
     );
     if foreground {
@@ -284,36 +289,57 @@ fn status(lab: &Running, json: bool) -> Result<ExitCode> {
     let Reply::Status(status) = lab.ask("status")? else {
         bail!("the keeper's answer is not a status")
     };
+    let printer = Printer::stdout();
     if json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&status).context("the status cannot be encoded")?
-        );
+        let text = serde_json::to_string_pretty(&status).context("the status cannot be encoded")?;
+        printer.print(&format!("{text}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
+    printer.print(&draw(lab, &status))?;
+    let sinfo = shown(lab.command("sinfo", As::Owner, lab.layout.dir())?, "sinfo")?;
+    printer.print("\n")?;
+    let thiao = lab.plan.thiao.to_string_lossy();
+    let mut own = lab.command(&thiao, As::Owner, lab.layout.dir())?;
+    own.arg("status");
+    let own = shown(own, "thiao status")?;
+    Ok(if sinfo && own && status.ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What runs in the lab, for people.
+fn draw(lab: &Running, status: &Status) -> String {
     let options = &lab.plan.options;
-    println!(
-        "lab        {} ({}, cluster {})",
-        lab.layout.dir().display(),
-        if status.ready { "up" } else { "coming up" },
-        lab.layout.cluster()
-    );
-    println!(
-        "keeper     process {}, {} s old{}",
-        lab.pid,
-        status.age_s,
-        if lab.plan.rootless() {
-            ", in a user namespace"
-        } else {
-            ""
-        }
-    );
-    println!(
-        "network    {}/{}, slurmctld's port {}, slurmd's {}",
-        options.address, options.prefix_len, options.slurmctld_port, options.slurmd_port
-    );
+    let mut lines = vec![
+        format!(
+            "lab        {} ({}, cluster {})",
+            lab.layout.dir().display(),
+            if status.ready { "up" } else { "coming up" },
+            lab.layout.cluster()
+        ),
+        format!(
+            "keeper     process {}, {} s old{}",
+            lab.pid,
+            status.age_s,
+            if lab.plan.rootless() {
+                ", in a user namespace"
+            } else {
+                ""
+            }
+        ),
+        format!(
+            "network    {}/{}, slurmctld's port {}, slurmd's {}",
+            options.address, options.prefix_len, options.slurmctld_port, options.slurmd_port
+        ),
+    ];
     for user in &lab.plan.submitters {
-        println!("jobs of    {} in {}", user.name, lab.home(user).display());
+        lines.push(format!(
+            "jobs of    {} in {}",
+            user.name,
+            lab.home(user).display()
+        ));
     }
     for service in &status.services {
         let state = match (service.pid, service.wanted) {
@@ -325,26 +351,22 @@ fn status(lab: &Running, json: bool) -> Result<ExitCode> {
             (Some(end), starts) => format!(", started {starts} times, last end: {end}"),
             (None, _) => String::new(),
         };
-        println!("{:<10} {state}{again}", service.name);
+        lines.push(format!("{:<10} {state}{again}", service.name));
     }
-    println!("VMs        {}", status.vms);
-    println!();
-    let sinfo = lab
-        .command("sinfo", As::Owner, lab.layout.dir())?
+    lines.push(format!("VMs        {}\n\n", status.vms));
+    lines.join("\n")
+}
+
+/// Whether a program that shows something has worked; that the reader of it has left is told as by our own
+/// printing.
+fn shown(mut program: Program, name: &str) -> Result<bool> {
+    let status = program
         .status()
-        .context("sinfo cannot be run")?;
-    println!();
-    let thiao = lab.plan.thiao.to_string_lossy();
-    let own = lab
-        .command(&thiao, As::Owner, lab.layout.dir())?
-        .arg("status")
-        .status()
-        .context("thiao status cannot be run")?;
-    Ok(if sinfo.success() && own.success() && status.ready {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+        .with_context(|| format!("{name} cannot be run"))?;
+    if status.signal() == Some(libc::SIGPIPE) {
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+    }
+    Ok(status.success())
 }
 
 fn shell(lab: &Running, who: &Who) -> Result<ExitCode> {
@@ -359,7 +381,7 @@ fn shell(lab: &Running, who: &Who) -> Result<ExitCode> {
         // A person's own rc file would set the prompt anew, and it is another home here.
         program.arg("--norc");
     }
-    println!(
+    say!(
         "This is the lab in {}: sbatch, tsub, squeue, sinfo, scontrol and thiao talk to it. `exit` leaves it.",
         lab.layout.dir().display()
     );
@@ -418,13 +440,13 @@ fn down(layout: Layout, purge: bool) -> Result<ExitCode> {
         if layout.dir().exists() {
             bail!("there is no lab in {}", layout.dir().display());
         }
-        println!("There is no lab in {}.", layout.dir().display());
+        say!("There is no lab in {}.", layout.dir().display());
         return Ok(ExitCode::SUCCESS);
     }
     if let Ok(lab) = Running::find(layout.clone()) {
         lab.ask("down")?;
         if !lab.wait_end(up::END_LIMIT) {
-            eprintln!(
+            tell!(
                 "The lab did not end within {} s: it is killed.",
                 up::END_LIMIT.as_secs()
             );
@@ -435,12 +457,30 @@ fn down(layout: Layout, purge: bool) -> Result<ExitCode> {
     up::clear(&layout)?;
     if purge {
         layout::remove(layout.dir())?;
-        println!("The lab in {} is gone.", layout.dir().display());
+        say!("The lab in {} is gone.", layout.dir().display());
     } else {
-        println!(
+        say!(
             "The lab is down. Homes and logs are still in {}; `thiao lab down --purge` removes them.",
             layout.dir().display()
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_nobody_reads_no_more_is_shown() {
+        let shell = |script: &str| {
+            let mut program = Program::new("/bin/sh");
+            program.args(["-c", script]);
+            shown(program, "sh")
+        };
+        assert!(shell("exit 0").unwrap());
+        assert!(!shell("exit 1").unwrap());
+        let left = exit::ended(shell("kill -s PIPE $$").map(|_| ExitCode::FAILURE), |_| None);
+        assert_eq!(left, ExitCode::SUCCESS);
+    }
 }

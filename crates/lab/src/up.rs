@@ -13,6 +13,7 @@ use rustix::time::Timespec;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
+use thiao_cli::tell;
 
 /// What a lab cannot do without, asked for before anything is made.
 const PROGRAMS: [&str; 3] = ["qemu-system-x86_64", "ip", "busybox"];
@@ -223,7 +224,7 @@ impl Drop for Up {
         if !self.left
             && let Err(error) = self.take_down()
         {
-            eprintln!("thiao lab: {error:#}");
+            tell!("thiao lab: {error:#}");
         }
     }
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use thiao_cli::say;
 
 /// The node that is kept up, and the one that is down before each job.
 const UP: &str = "vm1";
@@ -83,11 +84,11 @@ pub fn measure(lab: &Running, runs: u32, jobs: u32) -> Result<()> {
         for way in Way::ALL {
             let phases = one(lab, way).with_context(|| format!("run {run}, {}", way.words()))?;
             let running = phases[RUNNING].map_or("-".to_owned(), |ms| ms.to_string());
-            println!("run {run}  {:<18} running after {running:>6} ms", way.words());
+            say!("run {run}  {:<18} running after {running:>6} ms", way.words());
             all.entry(way).or_default().push(phases);
         }
     }
-    println!(
+    say!(
         "\nmedian milliseconds from sbatch, of {runs} runs:\n{}",
         table(&all)
     );
@@ -96,7 +97,7 @@ pub fn measure(lab: &Running, runs: u32, jobs: u32) -> Result<()> {
         (running(Way::Bare), running(Way::PowerSaving), running(Way::Own))
     {
         let ratio = |a: i64, b: i64| a as f64 / b.max(1) as f64;
-        println!(
+        say!(
             "ratios of sbatch to running: job mode to power-saving mode {:.2}, to a node always up {:.2}",
             ratio(own, saving),
             ratio(own, bare)
@@ -305,7 +306,7 @@ fn drain(lab: &Running, count: u32) -> Result<()> {
         };
         ids.insert(id);
     }
-    println!(
+    say!(
         "\n{count} jobs of {} CPU and {} MiB are in the queue after {:.1} s",
         size.cpus,
         size.memory_mb,
@@ -324,7 +325,7 @@ fn drain(lab: &Running, count: u32) -> Result<()> {
         }
         let ends = ends(lab, &ids);
         if ends.len() / 50 > told / 50 {
-            println!("{:6.1} s  {} done", started.elapsed().as_secs_f64(), ends.len());
+            say!("{:6.1} s  {} done", started.elapsed().as_secs_f64(), ends.len());
         }
         told = ends.len();
         let over = ends.len() == ids.len() && made.is_subset(&gone);
@@ -333,7 +334,7 @@ fn drain(lab: &Running, count: u32) -> Result<()> {
             let left = wait_until("no VM is left", || Ok(vms(lab)? == 0));
             let last = ends.values().max().copied().unwrap_or(begun);
             let minutes = last.saturating_sub(begun).max(1) as f64 / 60_000.0;
-            println!(
+            say!(
                 "{} jobs done in {:.1} s: {:.1} jobs per minute; {} VMs made, {} left",
                 ends.len(),
                 minutes * 60.0,

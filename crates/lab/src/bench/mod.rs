@@ -16,6 +16,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use thiao_cli::output::Printer;
+use thiao_cli::say;
 use thiao_core::ids::{ClusterName, Generation, NodeName, VmTag};
 
 /// How it is measured.
@@ -61,7 +63,7 @@ pub fn run(options: &BenchOptions) -> Result<ExitCode> {
     } else {
         lab_options.raw_nodes = options.runs;
     }
-    let mut say = |text: &str| println!("  {text}");
+    let mut say = |text: &str| say!("  {text}");
     let up = match up::up(layout.clone(), lab_options, true, &mut say) {
         Ok(up) => up,
         Err(up::NotUp::Interrupted(code)) => return Ok(ExitCode::from(code)),
@@ -83,9 +85,12 @@ fn measure(lab: &Running, runs: u32) -> Result<()> {
     let mut by_hand = ByHand::start(lab)?;
     wait_for_templates(lab)?;
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
-    println!(
+    say!(
         "{:>4}  {:>14}  {:>15}  {:>22}",
-        "run", "resume asked", "running (ours)", "by hand: node up"
+        "run",
+        "resume asked",
+        "running (ours)",
+        "by hand: node up"
     );
     for run in 1..=runs {
         if signals::interrupted().is_some() {
@@ -93,9 +98,10 @@ fn measure(lab: &Running, runs: u32) -> Result<()> {
         }
         let job = one_job(lab, run)?;
         let vm = by_hand.one_vm(lab, run)?;
-        println!(
+        say!(
             "{run:>4}  {:>12} ms  {:>12} ms  {vm:>19} ms",
-            job.resume_asked, job.running
+            job.resume_asked,
+            job.running
         );
         ours.push(job);
         raw.push(vm);
@@ -103,10 +109,10 @@ fn measure(lab: &Running, runs: u32) -> Result<()> {
     let total = median(ours.iter().map(|job| job.running));
     let slurm = median(ours.iter().map(|job| job.resume_asked));
     let hand = median(raw);
-    println!(
+    say!(
         "median: sbatch to RUNNING {total} ms; by hand {hand} ms + Slurm's sbatch to ResumeProgram {slurm} ms"
     );
-    println!(
+    say!(
         "ratio of ours to the raw way: {:.2}",
         total as f64 / (hand + slurm) as f64
     );
@@ -288,7 +294,9 @@ pub fn by_hand(config: &Path) -> Result<ExitCode> {
     let cluster = settings.cluster.clone();
     let qemu = thiao_qemu::Qemu::open(settings, Arc::new(|| {}))?;
     qemu.prepare(&[shape], &|_| {})?;
-    println!("ready");
+    // Who orders reads the answers: without him there is nothing to do.
+    let answer = Printer::stdout();
+    answer.print("ready\n")?;
     for line in std::io::stdin().lines() {
         let line = line.context("no orders any more")?;
         let Some((order, node)) = line.split_once(' ') else {
@@ -308,7 +316,7 @@ pub fn by_hand(config: &Path) -> Result<ExitCode> {
             }
             _ => bail!("not an order: {line}"),
         };
-        println!("{order} {id}");
+        answer.print(&format!("{order} {id}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

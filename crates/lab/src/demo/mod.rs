@@ -22,6 +22,7 @@ use show::Show;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use thiao_cli::say;
 use track::Story;
 
 /// How the demo is run.
@@ -96,7 +97,7 @@ pub fn run(options: &DemoOptions) -> Result<ExitCode> {
         Err(early) => (Err(early), false),
     };
     if kept {
-        println!(
+        say!(
             "The lab stays: `thiao lab shell --dir {0}`, `thiao lab down --purge --dir {0}`",
             dir.display()
         );
@@ -111,7 +112,7 @@ pub fn run(options: &DemoOptions) -> Result<ExitCode> {
     let clean = left.iter().all(|check| check.wrong.is_none());
     match fine {
         Err(Early::Interrupted(code)) => {
-            println!("interrupted: the lab is gone");
+            say!("interrupted: the lab is gone");
             if !clean {
                 show.checks(&left);
             }
@@ -125,7 +126,7 @@ pub fn run(options: &DemoOptions) -> Result<ExitCode> {
         }
         Ok(fine) => {
             let all = show.checks(&left) && fine;
-            println!(
+            say!(
                 "{}",
                 if all {
                     "All came out right."

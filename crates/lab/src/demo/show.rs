@@ -6,7 +6,9 @@ use super::jobs::now;
 use super::track::{News, Step, Story, Track};
 use crate::slurm_log::Moment;
 use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use thiao_cli::output::Printer;
+use thiao_cli::say;
 use thiao_slurm::words;
 
 /// The demo's voice.
@@ -44,7 +46,7 @@ impl Show {
     /// What a program wrote.
     pub fn text(&mut self, text: &str) {
         self.lift();
-        text.lines().for_each(|line| println!("           {line}"));
+        text.lines().for_each(|line| say!("           {line}"));
     }
 
     /// What happened to jobs and nodes.
@@ -62,9 +64,9 @@ impl Show {
         let seconds = at.saturating_sub(self.begun);
         let time = format!("{:4}.{:02} s", seconds / 1000, seconds % 1000 / 10);
         if self.colours {
-            println!("\x1b[2m{time}\x1b[0m  {text}")
+            say!("\x1b[2m{time}\x1b[0m  {text}")
         } else {
-            println!("{time}  {text}")
+            say!("{time}  {text}")
         }
     }
 
@@ -76,7 +78,7 @@ impl Show {
         let text = live(story);
         if text != self.standing {
             self.lift();
-            println!("{text}");
+            say!("{text}");
             self.standing = text;
         }
     }
@@ -84,31 +86,31 @@ impl Show {
     /// Takes the standing table away.
     pub fn lift(&mut self) {
         if !self.standing.is_empty() {
-            // Up to its first line, and clear from there.
-            print!("\x1b[{}A\x1b[J", self.standing.lines().count());
+            // Up to its first line, and clear from there. Whether anybody sees it is no matter of the demo's.
+            let up = format!("\x1b[{}A\x1b[J", self.standing.lines().count());
+            let _ = Printer::stdout().print(&up);
             self.standing.clear();
         }
-        let _ = std::io::stdout().flush();
     }
 
     /// The end of the demo: phases, outputs, checks.
     pub fn end(&mut self, story: &Story) {
         self.lift();
-        println!(
+        say!(
             "\nSeconds from sbatch, the last node of each job counting:\n{}\n",
             phases(story)
         );
         for track in &story.tracks {
-            println!(
+            say!(
                 "--- job {} ({}) of {}, {}",
                 track.job.label(),
                 track.job.name,
                 track.job.user.name,
                 track.job.output.display()
             );
-            println!("{}", track.output.text.trim_end());
+            say!("{}", track.output.text.trim_end());
         }
-        println!();
+        say!();
     }
 
     /// Prints the checks; whether all hold.
@@ -126,8 +128,8 @@ impl Show {
                 word.to_owned()
             };
             match &check.wrong {
-                None => println!("{word} {}", check.what),
-                Some(wrong) => println!("{word} {}: {wrong}", check.what),
+                None => say!("{word} {}", check.what),
+                Some(wrong) => say!("{word} {}: {wrong}", check.what),
             }
         }
         checks.iter().all(|check| check.wrong.is_none())

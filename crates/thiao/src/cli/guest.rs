@@ -65,7 +65,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
     };
     let slurm = thiao_config::installed(places.slurm_bin_dir.as_deref(), &places.slurm_plugin_dirs);
     let image = thiao_qemu::image::prepare(&how.cache_dir, &agent, slurm.as_ref(), &|words| {
-        eprintln!("{words}")
+        thiao_cli::tell!("{words}")
     })
     // The error's own text has its cause already.
     .map_err(|error| {

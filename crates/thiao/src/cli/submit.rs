@@ -94,7 +94,7 @@ pub(super) fn run(file: Option<&Path>, words: &[OsString]) -> anyhow::Result<()>
     }
     let sbatch = thiao_slurm::find("sbatch", places.slurm_bin_dir.as_deref())?;
     if client.is_absent(PATIENCE) {
-        eprintln!(
+        thiao_cli::tell!(
             "thiao: the controller does not answer: the job will be queued, and gets its VMs when it is back"
         );
     }
