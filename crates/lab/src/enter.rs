@@ -224,6 +224,7 @@ impl Running {
 
     fn environment(&self, command: &mut Command, who: As<'_>) {
         command
+            .env(thiao_config::LAB_VARIABLE, self.layout.dir())
             .env("SLURM_CONF", self.layout.slurm_conf())
             .env("THIAO_CONFIG", self.layout.thiao_conf());
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());

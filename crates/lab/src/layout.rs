@@ -294,7 +294,7 @@ pub fn remove(path: &Path) -> Result<()> {
 /// Where a lab is when nobody says: short, because Unix socket paths are.
 fn usual_dir() -> Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/thiao-lab"));
+        return Ok(PathBuf::from(thiao_config::ROOTS_LAB));
     }
     let state = absolute_var("XDG_STATE_HOME")
         .or_else(|| absolute_var("HOME").map(|home| home.join(".local/state")))

@@ -374,9 +374,7 @@ fn shell(lab: &Running, who: &Who) -> Result<ExitCode> {
     let (who, cwd) = who.in_lab(lab)?;
     lab.enter()?;
     let mut program = lab.inner_command(&shell, who, &cwd)?;
-    program
-        .env("THIAO_LAB", lab.layout.dir())
-        .env("PS1", "[lab] \\u:\\w\\$ ");
+    program.env("PS1", "[lab] \\u:\\w\\$ ");
     if shell.ends_with("/bash") {
         // A person's own rc file would set the prompt anew, and it is another home here.
         program.arg("--norc");

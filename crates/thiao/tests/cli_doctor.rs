@@ -6,8 +6,9 @@ mod stand_ins;
 
 use serde_json::Value;
 use stand_ins::{HOOKS, front_end, oneadmin, run, write};
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiao_oned::{Fault, Oned, Rule};
 
@@ -415,4 +416,35 @@ fn bad_settings_are_the_first_finding() {
         "{out}"
     );
     assert_eq!(place.found("bad").len(), 1);
+}
+
+#[test]
+fn in_a_lab_the_labs_owner_is_called_for() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let dir = place.dir.path();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let user = |lab: Option<&Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thiao"));
+        command.args(["doctor", "--config"]).arg(place.path("thiao.toml"));
+        command.uid(1001).gid(1001).env_remove("SLURM_CONF");
+        run(command.envs(lab.map(|lab| ("THIAO_LAB", lab)))).1
+    };
+    let file = place.path("thiao.toml").display().to_string();
+    let of_site = format!("run: sudo thiao --config {file} doctor\n");
+    let of_lab = format!(
+        "run: thiao lab exec --dir {} --admin -- thiao doctor\n",
+        dir.display()
+    );
+    for (lab, right, wrong) in [
+        (None, &of_site, &of_lab),
+        (Some(dir), &of_lab, &of_site),
+        // The site's own settings, looked at from a lab.
+        (Some(Path::new("/nowhere")), &of_site, &of_lab),
+    ] {
+        let out = user(lab);
+        assert!(out.contains(right) && !out.contains(wrong), "{lab:?}: {out}");
+    }
 }

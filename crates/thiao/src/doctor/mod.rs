@@ -7,6 +7,7 @@
 
 pub mod controller;
 pub mod hooks;
+mod lab;
 pub mod machine;
 pub mod nodes;
 mod observation;
@@ -282,7 +283,7 @@ fn of_vms(config: &Config, vms: &[VmDetails], slurm: &Observation, client: &Clie
 
 /// As this person needs it, who may not see everything, and whose settings may be anywhere.
 fn for_this_person(finding: &mut Finding, config: &Config) {
-    if !rustix::process::geteuid().is_root() {
+    if !lab::sees_all(&config.file) {
         not_for_us(finding);
     }
     if let Some(Remedy::Run(command)) = &mut finding.remedy {
@@ -292,6 +293,11 @@ fn for_this_person(finding: &mut Finding, config: &Config) {
 
 /// The command for these settings, where they are not at the usual place.
 fn with_settings(command: &str, file: &Path) -> String {
+    typed_for(command, file, lab::around(file).as_deref())
+}
+
+/// The same; `lab`: whose settings they are.
+fn typed_for(command: &str, file: &Path, lab: Option<&Path>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     let name = file.to_string_lossy();
     // A name that a shell would take apart is left to the person.
@@ -299,6 +305,9 @@ fn with_settings(command: &str, file: &Path) -> String {
         return command.to_owned();
     }
     let parts = command.split(" && ").map(|part| {
+        if let (Some(lab), Some(words)) = (lab, part.strip_prefix("sudo thiao ")) {
+            return lab::as_owner(lab, words);
+        }
         for program in ["thiao ", "sudo thiao "] {
             if let Some(rest) = part.strip_prefix(program) {
                 return format!("{program}--config {name} {rest}");
@@ -328,7 +337,7 @@ fn settings(config: &Config) -> Vec<Finding> {
             config.nodesets.len()
         ),
     )];
-    if !rustix::process::geteuid().is_root() {
+    if !lab::sees_all(&config.file) {
         found.push(
             Finding::warn(
                 "user",

@@ -100,3 +100,19 @@ fn commands_are_for_the_settings_that_were_looked_at() {
         "thiao --config /srv/thiao.toml setup && systemctl restart thiaod && sudo thiao --config /srv/thiao.toml doctor"
     );
 }
+
+#[test]
+fn in_a_lab_its_owner_is_called_for() {
+    let typed = |dir: &str| {
+        let file = Path::new(dir).join("thiao.toml");
+        typed_for("sudo thiao doctor", &file, Some(Path::new(dir)))
+    };
+    assert_eq!(
+        typed("/var/lib/thiao-lab"),
+        "thiao lab exec --admin -- thiao doctor"
+    );
+    assert_eq!(
+        typed("/srv/lab"),
+        "thiao lab exec --dir /srv/lab --admin -- thiao doctor"
+    );
+}
