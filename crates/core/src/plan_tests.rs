@@ -22,6 +22,7 @@ mod orders;
 mod others_jobs;
 mod own;
 mod ranges;
+mod room;
 mod unrecorded;
 mod whole;
 

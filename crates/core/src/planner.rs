@@ -102,6 +102,8 @@ pub(crate) struct Planner<'a> {
     /// Jobs of job mode whose nodes were decided about, and those whose VMs have got room.
     served: BTreeSet<JobId>,
     placed: BTreeSet<JobId>,
+    /// Jobs that were let go and for whose VMs room is held.
+    awaited: Vec<JobId>,
     pub plan: Plan,
 }
 
@@ -128,6 +130,7 @@ impl<'a> Planner<'a> {
             jobs: OnceCell::new(),
             served: BTreeSet::new(),
             placed: BTreeSet::new(),
+            awaited: Vec::new(),
             plan: Plan::default(),
         }
     }

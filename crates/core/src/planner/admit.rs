@@ -13,6 +13,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
+/// Most jobs that a sentence names.
+const NAMED: usize = 3;
+
 /// A job that waits, and its partition.
 type Waiting<'a> = (&'a SlurmJob, &'a JobPartition);
 
@@ -143,8 +146,9 @@ impl<'a> Planner<'a> {
         let vms = wanted.vms(wanted.fewest);
         let vms = vms.times(u32::try_from(tasks).unwrap_or(u32::MAX));
         self.take_nodes(job, partition, vms.count(), free);
-        if self.reserve(&vms).is_err() {
-            self.hold_job(job, "was let go, and the room that it was to have is taken");
+        match self.reserve(&vms) {
+            Ok(()) => self.awaited.push(job.id),
+            Err(_) => self.hold_job(job, "was let go, and the room that it was to have is taken"),
         }
     }
 
@@ -159,7 +163,24 @@ impl<'a> Planner<'a> {
         let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
         let vms = guess(job, partition, count(job.nodes.len()), None);
         // Without it there is less room for others, which is all that is told by it.
-        let _ = self.reserve(&vms.largest_of(count(missing)));
+        if missing > 0 && self.reserve(&vms.largest_of(count(missing))).is_ok() {
+            self.awaited.push(job.id);
+        }
+    }
+
+    /// For whom room is held, behind the reason why another job has none.
+    fn held_room(&self) -> String {
+        let named: Vec<String> = self.awaited.iter().take(NAMED).map(JobId::to_string).collect();
+        let jobs = named.join(", ");
+        match self.awaited.len() {
+            0 => String::new(),
+            1 => format!("; room is held for job {jobs}, which was let go"),
+            2..=NAMED => format!("; room is held for jobs {jobs}, which were let go"),
+            many => format!(
+                "; room is held for jobs {jobs} and {} more, which were let go",
+                many - NAMED
+            ),
+        }
     }
 
     /// Lets a job go if it may, of an array as many tasks as have room; the job that nobody
@@ -327,6 +348,7 @@ impl<'a> Planner<'a> {
         };
         self.step(
             Action::Job(
+        self.awaited.push(wanted.job.id);
                 wanted.job.id,
                 JobVerb::Admit {
                     array,
@@ -370,9 +392,14 @@ impl<'a> Planner<'a> {
         let waited = waits.map(|since| world.now.since(since)).unwrap_or_default();
         self.plan.held.push(Held {
             subject: Subject::Job(job.id),
-            why: format!("waits for room for {size}: {why}"),
+            why: format!("waits for room for {size}: {why}{held}"),
         });
         (possible && waited >= world.policy.overtake_limit).then_some(job.id)
+        let held = if has_nodes {
+            self.held_room()
+        } else {
+            String::new()
+        };
     }
 
     /// How many nodes of a job's partition could be given to it now.

@@ -1,0 +1,66 @@
+//! Room that is held for jobs of job mode that were let go.
+
+use super::own::{own_world, waiting};
+use super::*;
+
+/// A job of `nodes` nodes that was let go and that Slurm has not started, because of this.
+fn let_go(id: u32, nodes: u32, reason: JobReason) -> SlurmJob {
+    SlurmJob {
+        gate: Gate::Open,
+        reason,
+        ..waiting(id, nodes, 200, 10)
+    }
+}
+
+#[test]
+fn who_waits_is_told_for_whom_room_is_held() {
+    let held = |jobs: &[SlurmJob]| {
+        let mut w = own_world();
+        for job in jobs {
+            w.submit(job.clone());
+        }
+        w.submit(waiting(9, 2, 200, 5));
+        w.held_of(9)
+    };
+    let other = |id, nodes| let_go(id, nodes, JobReason::default());
+    let why = held(&[other(1, 2)]);
+    assert!(
+        why[0].contains("none of 2 hosts has room for 250 MiB")
+            && why[0].ends_with("; room is held for job 1, which was let go"),
+        "{why:?}"
+    );
+    let why = held(&[other(1, 1), other(2, 1)]);
+    assert!(
+        why[0].ends_with("; room is held for jobs 1, 2, which were let go"),
+        "{why:?}"
+    );
+    // One that is let go in this very plan.
+    let why = held(&[waiting(3, 1, 200, 10)]);
+    assert!(
+        why[0].ends_with("; room is held for job 3, which was let go"),
+        "{why:?}"
+    );
+    // Nobody: it is too big.
+    let mut w = own_world();
+    w.submit(waiting(9, 3, 200, 5));
+    let why = w.held_of(9);
+    assert!(!why[0].contains("held"), "{why:?}");
+}
+
+#[test]
+fn room_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
+    let mut w = own_world();
+    w.submit(waiting(1, 2, 200, 10));
+    w.allocate(1, &["n0", "n1"], 200);
+    w.submit(waiting(2, 1, 200, 5));
+    // Its VMs are made in this plan.
+    let why = w.held_of(2);
+    assert!(!why[0].contains("held"), "{why:?}");
+    // Before that is possible.
+    w.busy.extend([node("n0"), node("n1")]);
+    let why = w.held_of(2);
+    assert!(
+        why[0].ends_with("; room is held for job 1, which was let go"),
+        "{why:?}"
+    );
+}
