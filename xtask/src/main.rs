@@ -13,6 +13,7 @@ mod testing;
 
 use anyhow::{Result, bail};
 use packages::For;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -66,12 +67,24 @@ fn main() -> ExitCode {
     })
 }
 
+/// Whether help is asked for, before anything else is done; what comes behind `inside` is another program's.
+fn asks_for_help(command: &str, rest: &[String]) -> bool {
+    let help = |word: &str| matches!(word, "-h" | "--help");
+    let ours = match command {
+        "inside" => &rest[..rest.len().min(1)],
+        slurm::inside::ENTER | slurm::inside::ENTERED => &[],
+        _ => rest,
+    };
+    command == "help" || help(command) || ours.iter().any(|word| help(word))
+}
+
 fn run(args: &[String]) -> Result<ExitCode> {
     let Some((command, rest)) = args.split_first() else {
         bail!("which command?\n\n{HELP}")
     };
-    if matches!(command.as_str(), "help" | "-h" | "--help") {
-        print!("{HELP}");
+    if asks_for_help(command, rest) {
+        // A reader who leaves early is no mistake.
+        let _ = std::io::stdout().write_all(HELP.as_bytes());
         return Ok(ExitCode::SUCCESS);
     }
     match command.as_str() {
@@ -118,5 +131,31 @@ fn run(args: &[String]) -> Result<ExitCode> {
         "sim" => steps::sim(&rest),
         "dist" => steps::dist(),
         other => bail!("there is no command {other}\n\n{HELP}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asks_for_help;
+
+    #[test]
+    fn help_comes_before_anything_else() {
+        let asked = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            asks_for_help(&words[0], &words[1..])
+        };
+        for line in [
+            "help",
+            "--help",
+            "demo --help",
+            "test --fast -h",
+            "bench -h",
+            "inside --help",
+        ] {
+            assert!(asked(line), "{line}");
+        }
+        for line in ["demo", "test --fast", "inside 26.05 thiao --help"] {
+            assert!(!asked(line), "{line}");
+        }
     }
 }
