@@ -2,7 +2,7 @@
 
 use crate::ids::{JobId, Millis, NodeName, Time};
 use crate::note::{Note, Subject};
-use crate::view::{Gate, JobState, SlurmJob, SlurmView};
+use crate::view::{Gate, JobState, SlurmJob, SlurmView, WaitsFor};
 use crate::world::{JobRecord, World};
 use std::collections::BTreeSet;
 
@@ -84,13 +84,19 @@ impl World {
 
     /// A job waits for room again that was let go and was not started.
     pub fn gate_closed(&mut self, job: JobId) -> Note {
-        let why = "Slurm did not start it though there was room";
-        let pause = self.tried_in_vain(job, why);
-        Note::new(
-            Subject::Job(job),
-            "job-waits",
-            format!("waits for room again, for {pause} at least: {why}"),
-        )
+        let seen = self.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
+        let paused = seen.is_some_and(|job| job.reason.has(&WaitsFor::BeginTime));
+        let text = if paused {
+            let now = self.now;
+            let record = self.job_record(job);
+            (record.admitted, record.waits) = (None, Some(now));
+            "waits for room again: Slurm does not let it start yet".to_owned()
+        } else {
+            let why = "Slurm did not start it though there was room";
+            let pause = self.tried_in_vain(job, why);
+            format!("waits for room again, for {pause} at least: {why}")
+        };
+        Note::new(Subject::Job(job), "job-waits", text)
     }
 
     /// A job was let go for nothing: room is not held for it again before a pause is over,

@@ -1,6 +1,6 @@
 //! Room that is held for jobs of job mode that were let go.
 
-use super::own::{own_world, waiting};
+use super::own::{admitted, own_world, waiting};
 use super::*;
 
 /// A job of `nodes` nodes that was let go and that Slurm has not started, because of this.
@@ -63,4 +63,39 @@ fn room_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
         why[0].ends_with("; room is held for job 1, which was let go"),
         "{why:?}"
     );
+}
+
+#[test]
+fn a_requeued_job_that_slurm_pauses_gives_its_room_away_at_once() {
+    let mut w = own_world();
+    w.submit(let_go(1, 2, JobReason::new("BeginTime", WaitsFor::BeginTime)));
+    w.submit(waiting(2, 2, 200, 5));
+    let actions = w.tick();
+    assert_eq!(kinds(&actions), ["close-gate", "admit"]);
+    assert_eq!(admitted(&actions), [2]);
+    let note = w.gate_closed(JobId(1));
+    assert_eq!(note.text, "waits for room again: Slurm does not let it start yet");
+    w.done(&actions);
+    let at_the_gate = |reason: JobReason| {
+        move |view: &mut SlurmView| {
+            view.jobs.remove(&JobId(2));
+            let job = view.jobs.get_mut(&JobId(1)).unwrap();
+            (job.gate, job.reason) = (Gate::Waits, reason);
+        }
+    };
+    w.look(at_the_gate(JobReason::new("BeginTime", WaitsFor::BeginTime)));
+    assert_eq!(w.tick(), []);
+    // Nothing was tried in vain: when its time has come it goes.
+    w.look(at_the_gate(JobReason::new("Licenses", WaitsFor::Licenses)));
+    assert_eq!(admitted(&w.tick()), [1]);
+}
+
+#[test]
+fn a_job_that_is_let_start_now_keeps_its_room() {
+    let mut w = own_world();
+    let record = w.records.get_mut(&node("n0")).unwrap();
+    record.jobs = vec![JobId(1)];
+    record.trouble.told = true;
+    w.submit(let_go(1, 1, JobReason::new("BeginTime", WaitsFor::BeginTime)));
+    assert_eq!(kinds(&w.tick()), ["start"]);
 }

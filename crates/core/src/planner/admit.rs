@@ -122,7 +122,18 @@ impl<'a> Planner<'a> {
         }
         let admitted = self.world.jobs.get(&job.id).and_then(|record| record.admitted);
         let age = admitted.map(|at| self.world.now.since(at)).unwrap_or_default();
-        if age >= self.admit_patience() {
+        // One that was requeued is paused by Slurm for two minutes, unless it is let start now.
+        let start_now = Action::Job(job.id, JobVerb::StartNow);
+        let paused = job.reason.has(&WaitsFor::BeginTime)
+            && self.plan.steps.iter().all(|step| step.action != start_now);
+        if paused || age >= self.admit_patience() {
+            let why = match paused {
+                true => format!("Slurm does not let it start yet ({})", job.reason),
+                false => format!(
+                    "it was let go {age} ago, and Slurm does not start it ({})",
+                    job.reason
+                ),
+            };
             return self.step(
                 Action::Job(
                     job.id,
@@ -131,10 +142,7 @@ impl<'a> Planner<'a> {
                         licenses: job.licenses.clone(),
                     },
                 ),
-                format!(
-                    "it was let go {age} ago, and Slurm does not start it ({})",
-                    job.reason
-                ),
+                why,
             );
         }
         let wanted = Wanted::of(
@@ -341,6 +349,7 @@ impl<'a> Planner<'a> {
     }
 
     fn let_go(&mut self, wanted: &Wanted<'a>, array: Option<ArrayTasks>, vms: &Vms) {
+        self.awaited.push(wanted.job.id);
         let count = vms.count();
         let its = match count {
             0 | 1 => "its VM",
@@ -348,7 +357,6 @@ impl<'a> Planner<'a> {
         };
         self.step(
             Action::Job(
-        self.awaited.push(wanted.job.id);
                 wanted.job.id,
                 JobVerb::Admit {
                     array,
@@ -388,6 +396,11 @@ impl<'a> Planner<'a> {
                 Some(Ok(_)) | None => ("not all of its VMs fit beside each other".to_owned(), true),
             }
         };
+        let held = if has_nodes {
+            self.held_room()
+        } else {
+            String::new()
+        };
         let waits: Option<Time> = world.jobs.get(&job.key()).and_then(|record| record.waits);
         let waited = waits.map(|since| world.now.since(since)).unwrap_or_default();
         self.plan.held.push(Held {
@@ -395,11 +408,6 @@ impl<'a> Planner<'a> {
             why: format!("waits for room for {size}: {why}{held}"),
         });
         (possible && waited >= world.policy.overtake_limit).then_some(job.id)
-        let held = if has_nodes {
-            self.held_room()
-        } else {
-            String::new()
-        };
     }
 
     /// How many nodes of a job's partition could be given to it now.
