@@ -247,7 +247,7 @@ impl<P: Provider> Owner<P> {
                 Host {
                     name: host.name.to_string(),
                     cpu_percent: host.cpu_percent,
-                    cpu_percent_used: on().map(|vm| vm.cpu_percent).sum(),
+                    cpu_percent_used: on().map(|vm| vm.cpu_percent).fold(0, u32::saturating_add),
                     memory_mb: host.memory_mb,
                     memory_mb_used: on().map(|vm| vm.memory_mb).sum(),
                     vms: on().filter(|vm| !matches!(vm.state, VmState::Dead(_))).count(),

@@ -112,6 +112,15 @@ name!(
 pub struct Generation(pub u64);
 
 impl Generation {
+    /// The last that is believed: with a VM each millisecond a node comes there after 8,900 years.
+    pub const LAST: Self = Self(1 << 48);
+
+    /// As a provider shows it; none of what no node comes to.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self).filter(|some| *some <= Self::LAST)
+    }
+
     /// The generation of the node's next VM.
     #[must_use]
     pub fn next(self) -> Self {

@@ -3,6 +3,7 @@
 //! What is no answer is read as such XML itself, so that both are tried.
 
 use crate::{says_something, text};
+use std::collections::BTreeMap;
 use thiao_opennebula::read;
 use thiao_opennebula::wire::{Answer, Arg, Malformed, Value, answer, call};
 
@@ -59,16 +60,35 @@ fn content(xml: &str) {
             );
         }
     }
+    if let Ok(rows) = &rows {
+        rows.iter()
+            .for_each(|vm| believable(vm.cpu_percent, vm.memory_mb));
+    }
     many(rows.map(|rows| rows.len()));
     many(details.map(|vms| vms.len()));
     many(read::one_vm(xml).map(|vm| vm.user_template.len() + vm.context.len()));
-    many(read::hosts(xml).map(|hosts| hosts.len()));
-    many(read::loads(xml).map(|loads| loads.len()));
+    let hosts = read::hosts(xml);
+    for host in hosts.iter().flatten() {
+        believable(host.max_cpu_percent, host.max_memory_mb);
+        believable(host.promised_cpu_percent, host.promised_memory_mb);
+        assert!(host.vms <= read::MOST_VMS);
+    }
+    many(hosts.map(|hosts| hosts.len()));
+    let loads = read::loads(xml);
+    for (cpu_percent, memory_mb) in loads.iter().flat_map(BTreeMap::values) {
+        believable(*cpu_percent, *memory_mb);
+    }
+    many(loads.map(|loads| loads.len()));
     many(read::templates(xml).map(|templates| templates.len()));
     many(read::one_template(xml).map(|template| template.body.0.len()));
     many(read::networks(xml).map(|networks| networks.len()));
     many(read::user(xml).map(|user| user.groups.len().max(user.template.len())));
     many(read::group(xml).map(|_| 0));
+}
+
+/// Sums over a pool of such sizes do not overflow.
+fn believable(cpu_percent: u32, memory_mb: u64) {
+    assert!(cpu_percent <= read::MOST_CPU_PERCENT && memory_mb <= read::MOST_MEMORY_MB);
 }
 
 /// A text that we send, sent back by oned: either refused at once or the same.

@@ -1,8 +1,31 @@
 //! What oned says of VMs, hosts, templates, networks and users: the parts that we use.
 
+use crate::read::{MOST_CPU_PERCENT, MOST_MEMORY_MB, MOST_VMS};
 use crate::state::{HostState, VmState};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
+
+/// A size that oned tells of, and no machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// Cores.
+    Cpu,
+    /// Memory.
+    Memory,
+    /// VMs on one host.
+    Vms,
+}
+
+impl fmt::Display for Beyond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => write!(f, "more than {} cores", MOST_CPU_PERCENT / 100),
+            Self::Memory => write!(f, "more than {MOST_MEMORY_MB} MiB of memory"),
+            Self::Vms => write!(f, "more than {MOST_VMS} VMs"),
+        }
+    }
+}
 
 /// A VM as the short pool listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +42,8 @@ pub struct VmRow {
     pub cpu_percent: u32,
     /// `MEMORY` in MiB.
     pub memory_mb: u64,
+    /// What of these is beyond every machine; it is 0 here then.
+    pub beyond: Option<Beyond>,
     /// Addresses of its network cards.
     pub addresses: Vec<IpAddr>,
     /// USER_TEMPLATE/ERROR, OpenNebula's own text of the last failure.
@@ -63,8 +88,18 @@ pub struct Host {
     pub promised_memory_mb: u64,
     /// VMs on it, of everybody.
     pub vms: u32,
+    /// What of these is beyond every machine; it is 0 here then.
+    pub beyond: Option<Beyond>,
     /// What is really used, as monitored: percent of a core, and MiB.
     pub load: Option<(u32, u64)>,
+}
+
+impl Host {
+    /// Whether VMs may be placed there: OpenNebula lets them, and what it says of the host can be.
+    #[must_use]
+    pub fn takes_vms(&self) -> bool {
+        self.state.takes_vms() && self.beyond.is_none()
+    }
 }
 
 /// A registered VM template.

@@ -372,6 +372,14 @@ impl<C: Calls> Inner<C> {
                 ));
             }
         }
+        for host in &self.memory().hosts {
+            if let Some(beyond) = host.beyond {
+                notes.push(format!(
+                    "host {} takes no VMs: OpenNebula tells of {beyond} there",
+                    host.name
+                ));
+            }
+        }
         if !view.vms.is_empty() {
             notes.push(format!(
                 "{} VMs of cluster {} are there",

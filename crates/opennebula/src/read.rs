@@ -1,10 +1,16 @@
-//! Out of oned's XML, the parts that we use. A listing is whole or an error.
+//! Out of oned's XML, the parts that we use. A listing is whole or an error; a size that no machine has is an
+//! error of the one VM or host of which it is said.
+
+mod size;
+
+pub use size::{MOST_CPU_PERCENT, MOST_MEMORY_MB, MOST_VMS};
 
 use crate::model::{Group, Host, Network, Quota, Template, User, VmDetails, VmRow};
 use crate::state::{HostState, VmState};
 use crate::syntax::{Template as Body, Value};
 use crate::wire::Malformed;
 use crate::wire::xml::Doc;
+use size::Sizes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -63,7 +69,7 @@ pub fn hosts(xml: &str) -> Read<Vec<Host>> {
     Ok(hosts)
 }
 
-/// `MONITORING_DATA` of hosts: what is used of each, in percent of a core and MiB.
+/// `MONITORING_DATA` of hosts: what is used of each, in percent of a core and MiB, where that can be.
 ///
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
@@ -99,11 +105,14 @@ fn capacity(doc: &mut Doc<'_>, cpu: &mut Option<f64>, memory: &mut Option<f64>) 
     })
 }
 
+/// People look at it: of what cannot be nothing is shown.
 fn used(cpu: Option<f64>, memory: Option<f64>) -> Option<(u32, u64)> {
-    match (cpu, memory) {
-        (None, None) => None,
-        (cpu, memory) => Some((whole(cpu), mb(memory))),
+    if let (None, None) = (cpu, memory) {
+        return None;
     }
+    let mut sizes = Sizes::default();
+    let used = (sizes.cpu_percent(cpu), sizes.memory_kb(memory));
+    sizes.beyond.is_none().then_some(used)
 }
 
 /// `VMTEMPLATE_POOL`.
@@ -249,6 +258,7 @@ fn vm(doc: &mut Doc<'_>, whole: bool) -> Read<VmDetails> {
                 host: None,
                 cpu_percent: 0,
                 memory_mb: 0,
+                beyond: None,
                 addresses: Vec::new(),
                 error: None,
                 sched_message: None,
@@ -278,16 +288,19 @@ fn vm(doc: &mut Doc<'_>, whole: bool) -> Read<VmDetails> {
 }
 
 fn vm_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()> {
+    let mut sizes = Sizes::default();
     doc.children(|doc, name| {
         match name {
-            "CPU" => vm.row.cpu_percent = percent(doc.number("CPU")?),
-            "MEMORY" => vm.row.memory_mb = doc.number("MEMORY")?.unwrap_or_default(),
+            "CPU" => vm.row.cpu_percent = sizes.cores(doc.number("CPU")?),
+            "MEMORY" => vm.row.memory_mb = sizes.memory_mb(doc.number("MEMORY")?),
             "NIC" => addresses(doc, &mut vm.row.addresses)?,
             "CONTEXT" if whole => vm.context = singles(doc)?,
             _ => doc.skip()?,
         }
         Ok(())
-    })
+    })?;
+    vm.row.beyond = sizes.beyond;
+    Ok(())
 }
 
 fn addresses(doc: &mut Doc<'_>, addresses: &mut Vec<IpAddr>) -> Read<()> {
@@ -369,6 +382,7 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
         max_memory_mb: 0,
         promised_memory_mb: 0,
         vms: 0,
+        beyond: None,
         load: None,
     };
     doc.children(|doc, name| {
@@ -378,20 +392,7 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
             "STATE" => state = doc.number("state")?,
             "CLUSTER" => host.cluster = doc.text()?.into_owned(),
             "CLUSTER_ID" => host.cluster_id = doc.number("CLUSTER_ID")?.unwrap_or(-1),
-            "HOST_SHARE" => doc.children(|doc, name| {
-                match name {
-                    "MAX_CPU" => host.max_cpu_percent = whole(doc.number("MAX_CPU")?),
-                    "CPU_USAGE" => host.promised_cpu_percent = whole(doc.number("CPU_USAGE")?),
-                    "MAX_MEM" => host.max_memory_mb = mb(doc.number("MAX_MEM")?),
-                    "MEM_USAGE" => host.promised_memory_mb = mb(doc.number("MEM_USAGE")?),
-                    "RUNNING_VMS" => host.vms = doc.number("RUNNING_VMS")?.unwrap_or_default(),
-                    // 5.x has here what later ones have in MONITORING.
-                    "USED_CPU" => cpu = doc.number("USED_CPU")?,
-                    "USED_MEM" => memory = doc.number("USED_MEM")?,
-                    _ => doc.skip()?,
-                }
-                Ok(())
-            })?,
+            "HOST_SHARE" => host_share(doc, &mut host, &mut cpu, &mut memory)?,
             "MONITORING" => doc.children(|doc, name| {
                 if name != "CAPACITY" {
                     return doc.skip();
@@ -413,6 +414,32 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
     host.state = HostState::new(required(state, "a host without STATE")?);
     host.load = used(cpu, memory);
     Ok(host)
+}
+
+/// What a host has, and what of it is promised.
+fn host_share(
+    doc: &mut Doc<'_>,
+    host: &mut Host,
+    cpu: &mut Option<f64>,
+    memory: &mut Option<f64>,
+) -> Read<()> {
+    let mut sizes = Sizes::default();
+    doc.children(|doc, name| {
+        match name {
+            "MAX_CPU" => host.max_cpu_percent = sizes.cpu_percent(doc.number("MAX_CPU")?),
+            "CPU_USAGE" => host.promised_cpu_percent = sizes.cpu_percent(doc.number("CPU_USAGE")?),
+            "MAX_MEM" => host.max_memory_mb = sizes.memory_kb(doc.number("MAX_MEM")?),
+            "MEM_USAGE" => host.promised_memory_mb = sizes.memory_kb(doc.number("MEM_USAGE")?),
+            "RUNNING_VMS" => host.vms = sizes.vms(doc.number("RUNNING_VMS")?),
+            // 5.x has here what later ones have in MONITORING.
+            "USED_CPU" => *cpu = doc.number("USED_CPU")?,
+            "USED_MEM" => *memory = doc.number("USED_MEM")?,
+            _ => doc.skip()?,
+        }
+        Ok(())
+    })?;
+    host.beyond = sizes.beyond;
+    Ok(())
 }
 
 fn template(doc: &mut Doc<'_>) -> Read<Template> {
@@ -555,13 +582,6 @@ fn quotas(own: &Limits, default: &Limits) -> Vec<Quota> {
     ];
     let number =
         |limits: &Limits, name: &str| limits.get(name).and_then(|text| text.trim().parse::<f64>().ok());
-    let amount = |what: &str, value: f64| {
-        if what.ends_with("CPU") {
-            u64::from(percent(Some(value)))
-        } else {
-            positive(value)
-        }
-    };
     let mut quotas = Vec::new();
     for (what, used) in KINDS {
         let mut limit = number(own, what).unwrap_or(-1.0);
@@ -571,34 +591,12 @@ fn quotas(own: &Limits, default: &Limits) -> Vec<Quota> {
         if limit >= 0.0 {
             quotas.push(Quota {
                 what,
-                limit: amount(what, limit),
-                used: amount(what, number(own, used).unwrap_or_default()),
+                limit: size::quota(what, limit),
+                used: size::quota(what, number(own, used).unwrap_or_default()),
             });
         }
     }
     quotas
-}
-
-/// OpenNebula's `CPU`, a float of cores, in percent of a core.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded before
-fn percent(cores: Option<f64>) -> u32 {
-    let percent = cores.unwrap_or_default() * 100.0;
-    percent.round().clamp(0.0, f64::from(u32::MAX)) as u32
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a cast saturates
-fn positive(number: f64) -> u64 {
-    number.max(0.0) as u64
-}
-
-/// Percent of a core, below 0 when more is reserved than there is.
-fn whole(number: Option<f64>) -> u32 {
-    u32::try_from(positive(number.unwrap_or_default())).unwrap_or(u32::MAX)
-}
-
-/// KiB, as oned counts hosts' memory, in MiB.
-fn mb(kb: Option<f64>) -> u64 {
-    positive(kb.unwrap_or_default()) / 1024
 }
 
 #[cfg(test)]

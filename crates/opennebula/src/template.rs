@@ -121,7 +121,7 @@ pub fn read_tag(get: impl Fn(&str) -> Option<String>) -> Option<VmTag> {
     Some(VmTag {
         cluster: ClusterName::new(&get(TAG_CLUSTER)?).ok()?,
         node: NodeName::new(&get(TAG_NODE)?).ok()?,
-        generation: Generation(get(TAG_GENERATION)?.parse().ok()?),
+        generation: Generation::parse(&get(TAG_GENERATION)?)?,
     })
 }
 

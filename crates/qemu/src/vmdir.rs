@@ -160,7 +160,7 @@ pub fn tag_of(cluster: &ClusterName, id: &VmId) -> Option<VmTag> {
     Some(VmTag {
         cluster: cluster.clone(),
         node: NodeName::new(node).ok()?,
-        generation: Generation(generation.parse().ok()?),
+        generation: Generation::parse(generation)?,
     })
 }
 

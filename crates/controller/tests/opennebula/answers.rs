@@ -1,5 +1,6 @@
 //! oned is away, refuses, or answers badly.
 
+use thiao_api::client::Client;
 use thiao_oned::{Fault, HostState, Rule};
 use thiao_testkit::day::Day;
 use thiao_testkit::site::{rounds, until};
@@ -150,6 +151,58 @@ fn answers_that_are_cut_huge_or_hostile_end_nothing() {
         assert_eq!(day.running(), 2, "{fault:?}");
     }
     assert_eq!(day.site.told(), "");
+    day.suspend("n[0-1]");
+    day.until_none();
+}
+
+/// oned's answer to a look, with another number in each element of that name.
+fn lied(day: &Day, method: &str, params: &[&str], element: &str, number: &str) -> String {
+    let answer = day.by_service_user(method, params);
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (opened, closed) = (format!("&lt;{element}&gt;"), format!("&lt;/{element}&gt;"));
+    let mut pieces = body.split(&opened);
+    let mut text = pieces.next().unwrap().to_owned();
+    let mut lies = 0;
+    for piece in pieces {
+        let (_, rest) = piece.split_once(&closed).unwrap();
+        text += &format!("{opened}{number}{closed}{rest}");
+        lies += 1;
+    }
+    assert!(lies > 0, "no {element} in {body}");
+    text
+}
+
+#[test]
+fn sizes_that_no_machine_has_stop_nothing() {
+    let one_host = |settings: &mut thiao_oned::Settings| settings.hosts.truncate(1);
+    let mut day = Day::with(3, one_host, "");
+    day.resume("n[0-1]");
+    day.start();
+    day.until_running(2);
+    day.all_nodes_are("allocated+cloud");
+    let client = Client::new(&day.site.path("state"));
+    let all = ["<int>-3</int>", "<int>-1</int>", "<int>-1</int>", "<int>-1</int>"];
+    for (method, params, element, number) in [
+        ("one.vmpool.info", &all[..], "MEMORY", "18446744073709551615"),
+        ("one.vmpool.info", &all[..], "CPU", "1e300"),
+        ("one.hostpool.info", &[], "MAX_MEM", "1e300"),
+        ("one.hostpool.info", &[], "MEM_USAGE", "18446744073709551615"),
+        ("one.hostpool.info", &[], "CPU_USAGE", "inf"),
+    ] {
+        let page = lied(&day, method, params, element, number);
+        day.oned
+            .fault(Rule::always(method, Fault::Page(200, "text/xml", page)));
+        let looks = || day.oned.calls("one.hostpool.info");
+        let before = looks();
+        until("it has looked", || looks() > before + 2);
+        rounds();
+        let (status, hosts) = (client.status().unwrap(), client.hosts().unwrap());
+        assert_eq!(status.vms.error, None, "{element}: the others can be read");
+        assert_eq!(hosts.len(), 1, "{element}");
+        day.oned.clear_faults();
+        assert_eq!(day.running(), 2, "{element}");
+    }
+    assert!(!day.log().contains("panicked"), "{}", day.log());
     day.suspend("n[0-1]");
     day.until_none();
 }

@@ -460,7 +460,7 @@ fn hosts(seen: &Seen, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>
     }
     let mut usable = Vec::new();
     for host in ours {
-        if host.state.takes_vms() {
+        if host.takes_vms() {
             usable.push(host);
         } else {
             found.push(out_of_service(host));
@@ -474,6 +474,13 @@ fn hosts(seen: &Seen, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>
 }
 
 fn out_of_service(host: &Host) -> Finding {
+    if let Some(beyond) = host.beyond {
+        return Finding::warn(
+            format!("host {}", host.name),
+            format!("takes no VMs: OpenNebula tells of {beyond} there"),
+        )
+        .run(format!("onehost show {}", host.id));
+    }
     let finding = Finding::warn(
         format!("host {}", host.name),
         format!("takes no new VMs: it is {}", host.state),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Beyond;
 use crate::model::{Quota, VmRow};
 use crate::settings::{Access, Guest, ReadyBy};
 use crate::state::{HostState, VmState};
@@ -51,6 +52,7 @@ fn host(id: u32, state: HostState) -> Host {
         max_memory_mb: 16_000,
         promised_memory_mb: 0,
         vms: 0,
+        beyond: None,
         load: None,
     }
 }
@@ -64,6 +66,7 @@ fn vm(id: u32, cluster: &str, node: &str, on: u32) -> VmDetails {
             host: Some((format!("h{on}"), on)),
             cpu_percent: 100,
             memory_mb: 1_000,
+            beyond: None,
             addresses: Vec::new(),
             error: None,
             sched_message: None,
@@ -462,6 +465,15 @@ fn hosts_that_take_nothing_are_named_and_not_counted() {
         Verdict::Ok,
         "8 of 8 nodes' VMs fit at once on 1 host",
         "",
+    );
+    let hosts = seen.hosts.as_mut().unwrap();
+    hosts[1].state = HostState::Monitored;
+    hosts[1].beyond = Some(Beyond::Cpu);
+    holds(
+        &about(&seen, &wanted(), "host h1"),
+        Verdict::Warn,
+        "takes no VMs: OpenNebula tells of more than 65536 cores there",
+        "onehost show 1",
     );
     seen.hosts.as_mut().unwrap()[0].state = HostState::Disabled;
     holds(

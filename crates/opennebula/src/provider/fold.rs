@@ -58,8 +58,28 @@ fn vm_view(by: ReadyBy, vm: &Ours) -> Option<VmView> {
     })
 }
 
+/// What of a VM's size is beyond every machine, where that matters: not of one that is over or failed.
+fn odd_size(vm: &Ours) -> Option<VmState> {
+    let beyond = vm.row.beyond?;
+    match vm.row.state.kind() {
+        Kind::Held
+        | Kind::Pending
+        | Kind::Starting
+        | Kind::Running
+        | Kind::Moving
+        | Kind::Saved
+        | Kind::FailedUnsure
+        | Kind::Lost
+        | Kind::Unknown(_) => Some(VmState::Unknown(format!("OpenNebula tells of {beyond}"))),
+        Kind::Off | Kind::Ending | Kind::Failed | Kind::Done => None,
+    }
+}
+
 /// What a VM's state means to the controller.
 fn state(by: ReadyBy, vm: &Ours) -> VmState {
+    if let Some(odd) = odd_size(vm) {
+        return odd;
+    }
     let state = vm.row.state;
     let with_error = |what: String| match &vm.row.error {
         Some(error) => format!("{what}: {error}"),
@@ -135,7 +155,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             cpu_percent: u32::try_from(cpu_left).unwrap_or(u32::MAX),
             memory_mb: host.max_memory_mb.saturating_sub(others_memory),
             gpus: None,
-            usable: by_us && host.state.takes_vms(),
+            usable: by_us && host.takes_vms(),
             load: Some(Load {
                 cpu_percent: host.load.map(|(cpu, _)| cpu),
                 memory_mb: host.load.map(|(_, memory)| memory),
@@ -163,6 +183,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Beyond;
     use crate::state::HostState;
     use proptest::prelude::*;
     use thiao_core::ids::{ClusterName, Generation, NodeName};
@@ -183,6 +204,7 @@ mod tests {
                 host: host.map(|host| (format!("h{host}"), host)),
                 cpu_percent: 150,
                 memory_mb: 1024,
+                beyond: None,
                 addresses: vec![],
                 error: Some("boom".to_owned()),
                 sched_message: None,
@@ -209,6 +231,7 @@ mod tests {
             max_memory_mb: 16_384,
             promised_memory_mb,
             vms: 0,
+            beyond: None,
             load: Some((10, 100)),
         }
     }
@@ -267,6 +290,46 @@ mod tests {
         let view = view(RULES, &vms, &[]);
         let memory: Vec<u64> = view.vms.iter().map(|vm| vm.memory_mb).collect();
         assert_eq!(memory, [0, 1024]);
+    }
+
+    #[test]
+    fn sizes_that_no_machine_has_are_counted_nowhere() {
+        let xml = "<VM><ID>1</ID><STATE>3</STATE><LCM_STATE>3</LCM_STATE><TEMPLATE><MEMORY>18446744073709551615</MEMORY>\
+            </TEMPLATE><HISTORY_RECORDS><HISTORY><SEQ>0</SEQ><HOSTNAME>h1</HOSTNAME><HID>1</HID></HISTORY>\
+            </HISTORY_RECORDS></VM>";
+        let listing = format!("<VM_POOL>{xml}{}</VM_POOL>", xml.replace("<ID>1<", "<ID>2<"));
+        let rows = crate::read::vms(&listing).unwrap();
+        let of = |row: VmRow| Ours {
+            row,
+            ..ours(0, (3, 3), None)
+        };
+        let odd = Host {
+            beyond: Some(Beyond::Memory),
+            ..host(2, 0, 0)
+        };
+        let view = view(
+            RULES,
+            &map(rows.into_iter().map(of).collect()),
+            &[host(1, 300, 4096), odd],
+        );
+        for vm in &view.vms {
+            assert_eq!((vm.memory_mb, vm.host.as_ref().unwrap().as_str()), (0, "h1"));
+            let VmState::Unknown(why) = &vm.state else {
+                panic!("{vm:?}")
+            };
+            assert_eq!(why, "OpenNebula tells of more than 1073741824 MiB of memory");
+        }
+        // What it promises to them is promised to somebody.
+        let hosts: Vec<_> = view.hosts.iter().map(|h| (h.memory_mb, h.usable)).collect();
+        assert_eq!(hosts, [(12_288, true), (16_384, false)]);
+        let over = Ours {
+            row: VmRow {
+                beyond: Some(Beyond::Cpu),
+                ..ours(1, (6, 0), None).row
+            },
+            ..ours(1, (6, 0), None)
+        };
+        assert!(matches!(state(ReadyBy::OneGate, &over), VmState::Dead(_)));
     }
 
     #[test]

@@ -314,6 +314,7 @@ mod tests {
                 host: None,
                 cpu_percent: 100,
                 memory_mb: 64,
+                beyond: None,
                 addresses: vec![],
                 error: None,
                 sched_message: None,

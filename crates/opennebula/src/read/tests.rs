@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Beyond;
 use crate::testing::{mutations, recording};
 use crate::wire::{Answer, answer};
 use proptest::prelude::*;
@@ -27,6 +28,7 @@ fn a_short_listing_is_read() {
             host: None,
             cpu_percent: 10,
             memory_mb: 64,
+            beyond: None,
             addresses: vec!["10.0.0.77".parse().expect("an address")],
             error: None,
             sched_message: None,
@@ -106,10 +108,73 @@ fn hosts_are_read() {
             max_memory_mb: 16384,
             promised_memory_mb: 320,
             vms: 2,
+            beyond: None,
             load: hosts[0].load,
         }
     );
     assert_eq!(super::hosts(&document("148-plain-user-hostpool")), Ok(Vec::new()));
+}
+
+/// Two VMs on host 1 and that host, with this CPU, MEMORY and everything of the host's.
+fn sized(cpu: &str, memory: &str, of_host: &str) -> (Vec<VmRow>, Vec<Host>) {
+    let vm = |id: u32| {
+        format!(
+            "<VM><ID>{id}</ID><STATE>3</STATE><LCM_STATE>3</LCM_STATE><TEMPLATE><CPU>{cpu}</CPU>\
+             <MEMORY>{memory}</MEMORY></TEMPLATE></VM>"
+        )
+    };
+    let share = [
+        "MAX_CPU",
+        "CPU_USAGE",
+        "MAX_MEM",
+        "MEM_USAGE",
+        "RUNNING_VMS",
+        "USED_CPU",
+        "USED_MEM",
+    ]
+    .map(|name| format!("<{name}>{of_host}</{name}>"));
+    let host = format!(
+        "<HOST><ID>1</ID><STATE>2</STATE><HOST_SHARE>{}</HOST_SHARE></HOST>",
+        share.concat()
+    );
+    (
+        vms(&format!("<VM_POOL>{}{}</VM_POOL>", vm(1), vm(2))).expect("read"),
+        hosts(&format!("<HOST_POOL>{host}</HOST_POOL>")).expect("read"),
+    )
+}
+
+#[test]
+fn a_size_that_no_machine_has_is_told_of_what_has_it() {
+    for (cpu, memory, beyond) in [
+        ("1", "18446744073709551615", Beyond::Memory),
+        ("1", "1073741825", Beyond::Memory),
+        ("1", "99999999999999999999999999", Beyond::Memory),
+        ("65536.01", "1", Beyond::Cpu),
+        ("1e300", "inf", Beyond::Cpu),
+        ("NaN", "1", Beyond::Cpu),
+    ] {
+        let (vms, _) = sized(cpu, memory, "1");
+        for vm in vms {
+            assert_eq!(vm.beyond, Some(beyond), "{cpu} {memory}");
+            assert!(vm.cpu_percent <= 100 && vm.memory_mb <= 1, "{vm:?}");
+        }
+    }
+    let (vms, hosts) = sized("65536", "1073741824", "65536");
+    assert_eq!((vms[0].beyond, hosts[0].beyond), (None, None));
+    assert_eq!(
+        (vms[0].cpu_percent, vms[0].memory_mb),
+        (MOST_CPU_PERCENT, MOST_MEMORY_MB)
+    );
+    assert!(hosts[0].takes_vms());
+    let (_, hosts) = sized("1", "1", "18446744073709551615");
+    assert_eq!((hosts[0].beyond, hosts[0].load), (Some(Beyond::Cpu), None));
+    assert!(!hosts[0].takes_vms());
+    let (_, hosts) = sized("1", "1", "65537");
+    assert_eq!(hosts[0].beyond, Some(Beyond::Vms));
+    // More reserved than there is.
+    let (vms, hosts) = sized("-1", "-1", "-1");
+    assert_eq!((vms[0].beyond, vms[0].memory_mb), (None, 0));
+    assert_eq!((hosts[0].beyond, hosts[0].max_memory_mb), (None, 0));
 }
 
 #[test]
@@ -248,6 +313,16 @@ fn hostile_documents_are_refused() {
     );
 }
 
+/// What reads as a number.
+fn number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<u64>().prop_map(|number| number.to_string()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| number.to_string()),
+        "-?[0-9]{1,40}(e[0-9]{1,3})?",
+    ]
+}
+
 proptest! {
     #[test]
     fn changed_listings_are_read_or_refused(changes in mutations(), which in 0usize..4) {
@@ -265,6 +340,26 @@ proptest! {
     fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
         let _ = vms(&text);
         let _ = hosts(&format!("<HOST_POOL>{text}</HOST_POOL>"));
+    }
+
+    #[test]
+    fn sums_over_a_pool_stay_far_from_their_end(
+        cpu in number(), memory in number(), of_host in number(),
+    ) {
+        let (vms, hosts) = sized(&cpu, &memory, &of_host);
+        // As many as ids can tell apart, all as large as one of these.
+        let pool = 1_u64 << 32;
+        for vm in vms {
+            prop_assert!(vm.memory_mb.checked_mul(pool).is_some_and(|sum| sum <= 1 << 62));
+            prop_assert!(u64::from(vm.cpu_percent).checked_mul(pool).is_some_and(|sum| sum <= 1 << 55));
+        }
+        for host in hosts {
+            let memory = host.max_memory_mb.max(host.promised_memory_mb);
+            prop_assert!(memory.max(host.load.map_or(0, |load| load.1)) <= MOST_MEMORY_MB);
+            let cpu = host.max_cpu_percent.max(host.promised_cpu_percent);
+            prop_assert!(cpu.max(host.load.map_or(0, |load| load.0)) <= MOST_CPU_PERCENT);
+            prop_assert!(host.vms <= MOST_VMS);
+        }
     }
 
     /// What we write as a template is what oned gives back, as far as XML goes.

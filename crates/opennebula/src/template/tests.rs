@@ -110,8 +110,11 @@ fn a_tag_is_read_whole_or_not() {
     let mut map = BTreeMap::from([(TAG_CLUSTER, "prod"), (TAG_NODE, "fg7"), (TAG_GENERATION, "3")]);
     let read = |map: &BTreeMap<&str, &str>| read_tag(|name| map.get(name).map(|v| (*v).to_owned()));
     assert_eq!(read(&map), Some(tag()));
-    map.insert(TAG_GENERATION, "three");
-    assert_eq!(read(&map), None);
+    // Nor is one whose next VM would have no number.
+    for odd in ["three", "18446744073709551615"] {
+        map.insert(TAG_GENERATION, odd);
+        assert_eq!(read(&map), None);
+    }
     map.remove(TAG_GENERATION);
     assert_eq!(read(&map), None);
 }

@@ -56,6 +56,7 @@ pub fn judge(facts: Facts<'_>) -> Vec<Finding> {
             continue;
         };
         found.extend(state(vm, &tag));
+        found.extend(size(vm, &tag));
         match vm.row.state.kind() {
             Kind::Ending | Kind::Done | Kind::Off | Kind::Failed => {}
             Kind::Held
@@ -152,6 +153,21 @@ fn state(vm: &VmDetails, tag: &VmTag) -> Option<Finding> {
         | Kind::Ending
         | Kind::Done => None,
     }
+}
+
+/// A size that no machine has.
+fn size(vm: &VmDetails, tag: &VmTag) -> Option<Finding> {
+    let (id, beyond) = (vm.row.id, vm.row.beyond?);
+    Some(
+        Finding::warn(
+            format!("VM {id}"),
+            format!(
+                "{}.{}: OpenNebula tells of {beyond}, which no machine has: what is said of it is not believed",
+                tag.node, tag.generation
+            ),
+        )
+        .run(format!("onevm show {id}")),
+    )
 }
 
 fn ids<'a>(vms: impl IntoIterator<Item = &'a Ours<'a>>) -> String {

@@ -181,6 +181,7 @@ impl Fake {
                 max_memory_mb: 1 << 20,
                 promised_memory_mb: 0,
                 vms: 0,
+                beyond: None,
                 load: None,
             };
             Ok(if inside.no_hosts {
@@ -312,6 +313,7 @@ fn row(id: u32, vm: &Vm) -> VmRow {
         host: vm.host.map(|host| (format!("h{host}"), host)),
         cpu_percent: 100,
         memory_mb: 1088,
+        beyond: None,
         addresses: vec![],
         error: vm.error.clone(),
         sched_message: None,

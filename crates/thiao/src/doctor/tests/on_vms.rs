@@ -1,4 +1,5 @@
 use super::*;
+use thiao_opennebula::model::Beyond;
 
 fn vm(id: u32, node: &str, generation: &str, address: &str, state: (i32, i32)) -> VmDetails {
     let tags = [
@@ -14,6 +15,7 @@ fn vm(id: u32, node: &str, generation: &str, address: &str, state: (i32, i32)) -
             host: Some(("h1".to_owned(), 1)),
             cpu_percent: 100,
             memory_mb: 1_000,
+            beyond: None,
             addresses: address.parse().into_iter().collect(),
             error: None,
             sched_message: None,
@@ -82,6 +84,19 @@ fn good_ones_are_counted() {
         "",
     );
     holds(&said(&[], &[], &[]), "VMs", Verdict::Ok, "0 of this cluster", "");
+}
+
+#[test]
+fn a_vm_of_a_size_that_no_machine_has() {
+    let mut vm = vm(5, "fg0", "1", "10.0.0.1", RUNNING);
+    vm.row.beyond = Some(Beyond::Memory);
+    holds(
+        &said(&[vm], &[], &[]),
+        "VM 5",
+        Verdict::Warn,
+        "fg0.1: OpenNebula tells of more than 1073741824 MiB of memory",
+        "onevm show 5",
+    );
 }
 
 #[test]
