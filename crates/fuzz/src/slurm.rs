@@ -1,7 +1,9 @@
 //! What Slurm's programs print.
 
 use crate::{says_something, text};
+use std::collections::BTreeMap;
 use thiao_core::options::{VmOptions, put_back_reason};
+use thiao_core::view::JobState;
 use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes};
 
 /// Ends the records in the recordings; in a look it is another each time.
@@ -16,11 +18,20 @@ pub fn check(input: &[u8]) {
     if input.windows(4).any(large) || input.windows(2).any(second) {
         return;
     }
+    let (jobs, allocs) = (jobs::parse(&text, MARK), details::parse_allocs(&text));
+    for job in jobs.iter().flat_map(BTreeMap::values) {
+        let asked = &job.request;
+        let few = asked.memory_mb <= 1 << 40 && asked.nodes.max(asked.most_nodes) <= 65_536;
+        assert!(few || matches!(job.state, JobState::Unknown(_)), "{asked:?}");
+    }
+    for alloc in allocs.iter().flat_map(BTreeMap::values).flatten() {
+        assert!(alloc.memory_mb <= 1 << 40 && alloc.cpus <= 65_535, "{alloc:?}");
+    }
     let errors = [
         nodes::parse(&text, MARK).err(),
-        jobs::parse(&text, MARK).err(),
+        jobs.err(),
         details::parse(&text).err(),
-        details::parse_allocs(&text).err(),
+        allocs.err(),
         Some(SlurmError::from_message("squeue", "exit status: 1", &text)),
     ];
     for error in errors.iter().flatten() {

@@ -13,6 +13,11 @@ use thiao_core::view::{Alloc, BaseState, SlurmNode};
 
 const WHAT: &str = "scontrol's list of nodes";
 
+/// Slurm counts a node's CPUs with 16 bits (22.05 to 26.05).
+const MOST_CPUS: u32 = 65_535;
+/// More GPUs than a node of slurm.conf's may have.
+const MOST_GPUS: u32 = 1_024;
+
 /// What Slurm knows of a node beside its state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeDetails {
@@ -74,19 +79,25 @@ pub fn parse_allocs(text: &str) -> Result<BTreeMap<NodeName, Option<Alloc>>, Slu
         };
         let (base, _) = nodes::parse_state(value(line, "State").unwrap_or_default());
         let has_job = matches!(base, BaseState::Allocated | BaseState::Mixed);
-        let cpus = value(line, "CPUAlloc")
-            .and_then(|text| text.parse().ok())
-            .filter(|cpus| *cpus > 0 && has_job);
-        let alloc = cpus.map(|cpus| Alloc {
-            cpus,
-            memory_mb: value(line, "AllocMem")
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0),
-            gpus: value(line, "GresUsed").map_or(0, |used| jobs::gres_count(used, GPU)),
-        });
+        let alloc = has_job.then(|| alloc(line)).flatten();
         allocs.insert(node, alloc);
     }
     Ok(allocs)
+}
+
+/// What is allocated of a node that has a job; nothing is known of what no node has.
+fn alloc(line: &str) -> Option<Alloc> {
+    let alloc = Alloc {
+        cpus: value(line, "CPUAlloc")?.parse().ok()?,
+        memory_mb: value(line, "AllocMem")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
+        gpus: value(line, "GresUsed").map_or(0, |used| jobs::gres_count(used, GPU)),
+    };
+    let believable = (1..=MOST_CPUS).contains(&alloc.cpus)
+        && alloc.memory_mb <= jobs::MOST_MEMORY_MB
+        && alloc.gpus <= MOST_GPUS;
+    believable.then_some(alloc)
 }
 
 /// What slurmctld says of nodes that it was asked for by name.
@@ -200,6 +211,31 @@ mod tests {
         let n4 = &named.found[&name("n4")];
         assert!(n4.flags.powered_down && n4.reason.is_none(), "{n4:?}");
         assert!(parse_named("scontrol says something else\n").is_err());
+    }
+
+    #[test]
+    fn what_no_node_can_have_is_not_taken_as_allocated() {
+        let alloc = |words: &str| {
+            let line = format!("NodeName=a State=ALLOCATED+CLOUD {words}\n");
+            parse_allocs(&line).unwrap().pop_first().unwrap().1
+        };
+        let whole = |cpus| {
+            Some(Alloc {
+                cpus,
+                memory_mb: 5,
+                gpus: 0,
+            })
+        };
+        assert_eq!(alloc("CPUAlloc=65535 AllocMem=5"), whole(65_535));
+        for odd in [
+            "CPUAlloc=65536 AllocMem=5",
+            "CPUAlloc=0 AllocMem=5",
+            "CPUAlloc=4294967296 AllocMem=5",
+            "CPUAlloc=1 AllocMem=18446744073709551615",
+            "CPUAlloc=1 AllocMem=5 GresUsed=gpu:4294967295",
+        ] {
+            assert_eq!(alloc(odd), None, "{odd}");
+        }
     }
 
     #[test]

@@ -33,6 +33,12 @@ const BAD_TASKS: &str = "the array's tasks are no list";
 /// Most tasks that an array's record may stand for: Slurm's own bound of `MaxArraySize`.
 const MAX_TASKS: usize = 4_000_001;
 
+/// As many nodes as one controller minds; no job of ours gets more.
+const MOST_NODES: u32 = 65_536;
+/// The most memory that a job may have on all its nodes together, in MiB: 65,536 nodes of 16 TiB each. For each of
+/// an array's tasks, [`MAX_TASKS`] at most, that is still far from what 64 bits hold.
+pub(crate) const MOST_MEMORY_MB: u64 = 1 << 40;
+
 /// What squeue shows of a job that has its nodes whole, with what we have it write behind that.
 const WHOLE: [&str; 2] = ["NO=oversubscribe", "NODE=exclusive"];
 /// How that field ends from 26.05 on.
@@ -216,7 +222,19 @@ fn read_fields<'a>(
         job.request.gpus = gpus;
     }
     more_of_request(&mut job.request, rest, job.node_count, task_count);
+    believable(&job.request)?;
     job.state = state;
+    Ok(())
+}
+
+/// Whether there could be a cluster that has what is asked for.
+fn believable(request: &Request) -> Result<(), &'static str> {
+    if request.nodes.max(request.most_nodes) > MOST_NODES {
+        return Err("it asks for more nodes than Slurm can have");
+    }
+    if request.memory_mb > MOST_MEMORY_MB {
+        return Err("it asks for more memory than all nodes can have");
+    }
     Ok(())
 }
 
@@ -320,7 +338,12 @@ fn more_of_request(request: &mut Request, fields: &str, shown: u32, tasks: u32) 
     let tasks_each = parse_count(word()).unwrap_or(0);
     let most = parse_count(word()).unwrap_or(0);
     let of_tasks = sharing.ends_with(SINCE_26_05) && most > shown && most == tasks;
-    request.most_nodes = if of_tasks { shown } else { most.max(shown) };
+    // More than there can be is as good as all.
+    request.most_nodes = if of_tasks {
+        shown
+    } else {
+        most.min(MOST_NODES).max(shown)
+    };
     if request.cpus.checked_rem(tasks) == Some(0) {
         request.task_cpus = request.cpus / tasks;
     }

@@ -647,6 +647,28 @@ fn job_line(job: &SlurmJob) -> String {
     )
 }
 
+#[test]
+fn a_job_that_asks_for_more_than_there_can_be_is_not_understood() {
+    let asks = |memory: &str, nodes: u32, most_nodes: u32| {
+        let mut job = SlurmJob::new(JobId(7));
+        job.node_count = nodes;
+        (job.request.nodes, job.request.most_nodes) = (nodes, most_nodes);
+        let line = job_line(&job).replace("mem=0M", &format!("mem={memory}"));
+        jobs::parse(&line, MARK).unwrap().pop_first().unwrap().1
+    };
+    let why = |job: SlurmJob| match job.state {
+        JobState::Unknown(why) => why,
+        state => panic!("{state:?}"),
+    };
+    assert!(why(asks("16777215P", 1, 1)).contains("more memory than all nodes can have"));
+    assert!(why(asks("1P", 65_537, 1)).contains("more nodes than Slurm can have"));
+    let most = asks("1024P", 65_536, u32::MAX);
+    assert_eq!(
+        (most.state, most.request.memory_mb, most.request.most_nodes),
+        (JobState::Pending, 1 << 40, 65_536)
+    );
+}
+
 proptest! {
     #[test]
     fn node_listings_round_trip(groups in proptest::collection::vec((any_names(), any_base(), any_flags(), free_text()), 0..6)) {
@@ -687,6 +709,33 @@ proptest! {
         prop_assert_eq!(jobs::parse(&lines.concat(), MARK).unwrap(), expected.clone());
         lines.reverse();
         prop_assert_eq!(jobs::parse(&lines.concat(), MARK).unwrap(), expected);
+    }
+
+    /// What is promised to all tasks of an array together does not overflow; the rest is unchanged.
+    #[test]
+    fn sizes_that_no_cluster_has_cost_their_job_alone(
+        list in proptest::collection::vec(any_job(), 1..4), memory_mb in 0..1_u64 << 54, bits in 0..54_u32, nodes in any::<u32>(), few in 0..32_u32, most in any::<u32>(),
+    ) {
+        let (memory_mb, nodes) = (memory_mb >> bits, nodes >> few);
+        let jobs: BTreeMap<JobId, SlurmJob> = list.into_iter().map(|job| (job.id, job)).collect();
+        let mut odd = jobs.values().next().unwrap().clone();
+        (odd.request.memory_mb, odd.request.nodes, odd.request.most_nodes) = (memory_mb, nodes, most);
+        let text: String = jobs.values().skip(1).map(job_line).chain([job_line(&odd)]).collect();
+        let whole: String = jobs.values().map(job_line).collect();
+        let (seen, expected) = (jobs::parse(&text, MARK).unwrap(), jobs::parse(&whole, MARK).unwrap());
+        for (id, job) in expected.iter().filter(|(id, _)| **id != odd.id) {
+            prop_assert_eq!(&seen[id], job);
+        }
+        let job = &seen[&odd.id];
+        if matches!(job.state, JobState::Unknown(_)) {
+            prop_assert!(memory_mb > 1 << 40 || nodes.max(odd.node_count) > 65_536, "{:?}", job);
+            return Ok(());
+        }
+        let tasks = 4_000_001_u64;
+        let memory = tasks.checked_mul(job.request.memory_mb);
+        // The most overhead that thiao.toml takes, for each.
+        let overhead = tasks.checked_mul(u64::from(job.request.most_nodes)).and_then(|vms| vms.checked_mul(1 << 20));
+        prop_assert!(memory.zip(overhead).is_some_and(|(memory, overhead)| memory.checked_add(overhead).is_some()));
     }
 
     /// What cannot be read of one job or name costs that alone.
