@@ -134,7 +134,7 @@ fn place(inner: &Inner, id: &VmId, record: &Record) {
     let Some(pid) = vmdir::pid(&inner.folder(id)) else {
         return;
     };
-    let percent = record.cpus * record.share_percent;
+    let percent = record.cpu_percent();
     if let Err(error) = inner.cgroups.place(id, pid.as_raw_nonzero().get(), percent) {
         tracing::warn!(vm = %id, %error, "CPU share");
         inner.tell(id, &error.to_string());

@@ -187,10 +187,7 @@ impl Qemu {
                 id,
                 host: vm.record.as_ref().and_then(Record::host),
                 memory_mb: vm.record.as_ref().map_or(0, |record| record.total_mb),
-                cpu_percent: vm
-                    .record
-                    .as_ref()
-                    .map_or(0, |record| record.cpus * record.share_percent),
+                cpu_percent: vm.record.as_ref().map_or(0, Record::cpu_percent),
                 state,
             });
         }

@@ -29,6 +29,11 @@ const START_FILE: &str = "slurmd.json";
 const TIMELINE_FILE: &str = "timeline";
 const LIFE_FILE: &str = "life";
 
+/// The most CPUs of a VM: Slurm counts a node's with 16 bits.
+const MOST_CPUS: u32 = 65_535;
+/// The most memory of a VM, in MiB: a PiB. Sums over all VMs do not overflow.
+const MOST_MEMORY_MB: u64 = 1 << 30;
+
 /// How long QEMU may take to write its process id.
 const COMING_UP: Duration = Duration::from_secs(5);
 
@@ -82,9 +87,18 @@ impl Record {
         write_whole(folder, RECORD_FILE, self)
     }
 
-    /// Reads it; `None` when it is not there or not whole.
+    /// Core share that it takes from its host, in percent of a core.
+    pub fn cpu_percent(&self) -> u32 {
+        self.cpus.saturating_mul(self.share_percent)
+    }
+
+    /// Reads it; `None` when it is not there, not whole, or of a size that no VM has.
     pub fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(folder.join(RECORD_FILE)).ok()?).ok()
+        let record: Self = serde_json::from_slice(&fs::read(folder.join(RECORD_FILE)).ok()?).ok()?;
+        let believable = record.cpus <= MOST_CPUS
+            && record.share_percent <= 100
+            && record.memory_mb.max(record.total_mb) <= MOST_MEMORY_MB;
+        believable.then_some(record)
     }
 }
 
@@ -479,7 +493,9 @@ mod tests {
         let id = id_of(&tag).unwrap();
         assert_eq!(id.as_str(), "a.b.3");
         assert_eq!(tag_of(&cluster, &id), Some(tag));
-        assert_eq!(tag_of(&cluster, &VmId::new("junk").unwrap()), None);
+        for odd in ["junk", "a.18446744073709551615"] {
+            assert_eq!(tag_of(&cluster, &VmId::new(odd).unwrap()), None);
+        }
         let long = NodeName::new(&"n".repeat(63)).unwrap();
         assert!(
             id_of(&VmTag {
@@ -514,6 +530,16 @@ mod tests {
         let former = r#"{"host":"h1","cpus":2,"memory_mb":2,"total_mb":3,"share_percent":1,"address":"10.0.0.2","created_ms":5}"#;
         fs::write(folder.path().join(RECORD_FILE), former).unwrap();
         assert_eq!(Record::read(folder.path()).unwrap().told, Told::Channel);
+        for (size, odd) in [
+            ("cpus\":2", "cpus\":4294967295"),
+            ("share_percent\":1", "share_percent\":4294967295"),
+            ("total_mb\":3", "total_mb\":18446744073709551615"),
+        ] {
+            let text = former.replace(size, odd);
+            assert_ne!(text, former);
+            fs::write(folder.path().join(RECORD_FILE), text).unwrap();
+            assert_eq!(Record::read(folder.path()), None, "{odd}");
+        }
         tell(folder.path(), &(Time(7), "a\nb".to_owned()));
         tell(folder.path(), &(Time(8), "c".to_owned()));
         assert_eq!(
