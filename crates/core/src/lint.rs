@@ -335,6 +335,7 @@ impl<'a> Linter<'a> {
                 refuse_if(self.vms > most, || {
                     format!("more than {most} VMs (limits.max_vms)")
                 })?;
+                self.carries(host)?;
                 let same = vm.phase == Phase::Asked && vm.generation == tag.generation;
                 refuse_if(!same, || {
                     format!(
@@ -445,6 +446,19 @@ impl<'a> Linter<'a> {
                     format!("job {job} has another part of {node} than that VM would be")
                 })
             }
+        }
+    }
+
+    /// The same with what is on it and on its way there.
+    fn carries(&self, host: &HostName) -> Verdict {
+        let Some(seen) = self.hosts.get(host) else {
+            return Ok(());
+        };
+        let most = Resources::of_host(seen, &self.world.policy);
+        let load = self.load.get(host).copied().unwrap_or_default();
+        match load.over(&most) {
+            None => Ok(()),
+            Some(over) => Err(format!("host {host} carries {}", over.text(&load, &most))),
         }
     }
 

@@ -154,6 +154,13 @@ impl Ledger {
         self.hosts.get(host).is_some_and(|room| room.fits(need))
     }
 
+    /// Whether `host` carries more than it has: VMs were found that nobody placed there.
+    #[must_use]
+    pub fn is_overfull(&self, host: &HostName) -> bool {
+        let room = self.hosts.get(host);
+        room.is_some_and(|room| room.used.over(&room.most).is_some())
+    }
+
     /// Notes that `host` carries a VM more, which takes as much.
     pub fn take(&mut self, host: &HostName, takes: &Resources) {
         if let Some(room) = self.hosts.get_mut(host) {

@@ -205,5 +205,10 @@ fn a_creation_is_not_asked_again_while_there_are_too_many_vms() {
     found.see(vec![w.shown("n1", 1, VmState::Ready)]);
     assert!(found.records[&node("n1")].vm.is_some());
     assert_eq!(found.tick(), []);
-    assert_eq!(kinds(&w.tick()), ["create"], "else it is");
+    assert_eq!(kinds(&w.clone().tick()), ["create"], "else it is");
+    // Nor while its host is too full for it.
+    w.policy.max_vms = 10;
+    let vms = [w.shown("n1", 1, VmState::Ready), w.shown("n2", 1, VmState::Ready)];
+    w.see(vms.to_vec());
+    assert_eq!(w.tick(), [], "150 MiB each, of 300");
 }
