@@ -1,15 +1,17 @@
 //! Out of oned's XML, the parts that we use. A listing is whole or an error; a size that no machine has is an
 //! error of the one VM or host of which it is said.
 
+mod quota;
 mod size;
 
 pub use size::{MOST_CPU_PERCENT, MOST_MEMORY_MB, MOST_VMS};
 
-use crate::model::{Group, Host, Network, Quota, Template, User, VmDetails, VmRow};
+use crate::model::{Group, Host, Network, Template, User, VmDetails, VmRow};
 use crate::state::{HostState, VmState};
 use crate::syntax::{Template as Body, Value};
 use crate::wire::Malformed;
 use crate::wire::xml::Doc;
+use quota::{Limits, default_limits, limits, quotas};
 use size::Sizes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -536,67 +538,6 @@ fn ids(doc: &mut Doc<'_>, ids: &mut Vec<u32>) -> Read<()> {
         ids.extend(doc.number::<u32>("id")?);
         Ok(())
     })
-}
-
-/// Attributes of `VM_QUOTA/VM`, as they are written.
-type Limits = BTreeMap<String, String>;
-
-fn limits(doc: &mut Doc<'_>) -> Read<Limits> {
-    let mut found = Limits::default();
-    doc.children(|doc, name| {
-        if name != "VM" {
-            return doc.skip();
-        }
-        let limits = singles(doc)?;
-        // 7.x may have further ones, each for some clusters' hosts only.
-        if limits.get("CLUSTER_IDS").is_none_or(String::is_empty) {
-            found = limits;
-        }
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-fn default_limits(doc: &mut Doc<'_>) -> Read<Limits> {
-    let mut found = Limits::default();
-    doc.children(|doc, name| {
-        if name == "VM_QUOTA" {
-            found = limits(doc)?;
-            Ok(())
-        } else {
-            doc.skip()
-        }
-    })?;
-    Ok(found)
-}
-
-/// The limits that there are: -1 stands for the default, -2 for none.
-fn quotas(own: &Limits, default: &Limits) -> Vec<Quota> {
-    const KINDS: [(&str, &str); 6] = [
-        ("VMS", "VMS_USED"),
-        ("CPU", "CPU_USED"),
-        ("MEMORY", "MEMORY_USED"),
-        ("RUNNING_VMS", "RUNNING_VMS_USED"),
-        ("RUNNING_CPU", "RUNNING_CPU_USED"),
-        ("RUNNING_MEMORY", "RUNNING_MEMORY_USED"),
-    ];
-    let number =
-        |limits: &Limits, name: &str| limits.get(name).and_then(|text| text.trim().parse::<f64>().ok());
-    let mut quotas = Vec::new();
-    for (what, used) in KINDS {
-        let mut limit = number(own, what).unwrap_or(-1.0);
-        if limit == -1.0 {
-            limit = number(default, what).unwrap_or(-2.0);
-        }
-        if limit >= 0.0 {
-            quotas.push(Quota {
-                what,
-                limit: size::quota(what, limit),
-                used: size::quota(what, number(own, used).unwrap_or_default()),
-            });
-        }
-    }
-    quotas
 }
 
 #[cfg(test)]

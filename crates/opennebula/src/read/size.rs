@@ -60,13 +60,3 @@ impl Sizes {
         0
     }
 }
-
-/// What a quota of that name allows or has used up: of CPU in percent of a core. No sum is made of it.
-pub(super) fn quota(name: &str, amount: f64) -> u64 {
-    let amount = match name.ends_with("CPU") {
-        true => (amount * 100.0).round(),
-        false => amount,
-    };
-    // A cast saturates.
-    amount as u64
-}

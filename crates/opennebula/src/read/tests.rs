@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Beyond;
+use crate::model::{Beyond, Quota};
 use crate::testing::{mutations, recording};
 use crate::wire::{Answer, answer};
 use proptest::prelude::*;
