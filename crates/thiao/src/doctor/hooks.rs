@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use thiao_core::finding::Finding;
-use thiao_core::spool;
+use thiao_core::spool::NEW;
 use thiao_slurm::conf::HOOKS;
 
 /// A link, as it was found.
@@ -52,7 +52,7 @@ pub fn look(hooks: &Path, state_dir: &Path, slurm_uid: Option<u32>) -> Facts {
         state: link(&hooks.join("state"), |path| path.is_dir()),
         spool: state_dir
             .join("spool")
-            .join(spool::NEW)
+            .join(NEW)
             .metadata()
             .map(|meta| (meta.uid(), meta.mode()))
             .map_err(Unseen::from),
@@ -75,47 +75,60 @@ fn link(path: &Path, good: impl Fn(&Path) -> bool) -> Link {
 /// What is wrong with them; one good finding each when nothing is.
 #[must_use]
 pub fn judge(facts: &Facts, state_dir: &Path) -> Vec<Finding> {
-    let mut found = Vec::new();
+    vec![
+        programs(facts),
+        state_link(facts, state_dir),
+        spool(facts, state_dir),
+    ]
+}
+
+/// What writes the folder anew.
+fn setup(facts: &Facts) -> String {
+    format!("thiao setup --hooks {}", facts.hooks.display())
+}
+
+fn programs(facts: &Facts) -> Finding {
     let folder = facts.hooks.display();
-    let setup = format!("thiao setup --hooks {folder}");
-    let wrong: Vec<String> = facts
-        .programs
-        .iter()
-        .filter_map(|(name, link)| match link {
-            Link::To(_, true) => None,
-            Link::To(target, false) => Some(format!(
-                "{name} leads to {}, which is no program",
-                target.display()
-            )),
-            Link::Missing => Some(format!("{name} is missing")),
-            Link::Other => Some(format!("{name}: is no link")),
-            Link::Unseen(why) => Some(format!("{name}: {why}")),
-        })
-        .collect();
-    let mut programs = facts.programs.iter();
-    let denied = programs.any(|(_, link)| matches!(link, Link::Unseen(why) if why.denied));
-    found.push(if wrong.is_empty() {
-        Finding::ok("hooks", format!("{folder} has the programs that Slurm runs"))
-    } else {
-        Finding::bad("hooks", format!("{folder}: {}", wrong.join(", ")))
-            .run(setup.clone())
-            .unless_denied(denied)
-    });
-    found.push(match &facts.state {
+    let mut denied = false;
+    let mut wrong = Vec::new();
+    for (name, link) in &facts.programs {
+        wrong.push(match link {
+            Link::To(_, true) => continue,
+            Link::To(target, false) => format!("{name} leads to {}, which is no program", target.display()),
+            Link::Missing => format!("{name} is missing"),
+            Link::Other => format!("{name}: is no link"),
+            Link::Unseen(why) => {
+                denied |= why.denied;
+                format!("{name}: {why}")
+            }
+        });
+    }
+    if wrong.is_empty() {
+        return Finding::ok("hooks", format!("{folder} has the programs that Slurm runs"));
+    }
+    Finding::bad("hooks", format!("{folder}: {}", wrong.join(", ")))
+        .run(setup(facts))
+        .unless_denied(denied)
+}
+
+fn state_link(facts: &Facts, state_dir: &Path) -> Finding {
+    const WHAT: &str = "state link";
+    let folder = facts.hooks.display();
+    match &facts.state {
         Link::To(target, true) if target == state_dir => {
-            Finding::ok("state link", format!("leads to {}", target.display()))
+            Finding::ok(WHAT, format!("leads to {}", target.display()))
         }
         Link::To(target, true) => Finding::bad(
-            "state link",
+            WHAT,
             format!(
                 "leads to {}, not to {}: orders reach another controller",
                 target.display(),
                 state_dir.display()
             ),
         )
-        .run(setup),
+        .run(setup(facts)),
         Link::To(target, false) => Finding::bad(
-            "state link",
+            WHAT,
             format!(
                 "leads to {}, which is not there: the controller makes it",
                 target.display()
@@ -123,37 +136,40 @@ pub fn judge(facts: &Facts, state_dir: &Path) -> Vec<Finding> {
         )
         .run("systemctl start thiaod"),
         Link::Missing | Link::Other | Link::Unseen(_) if state_dir == Path::new("/var/lib/thiao") => {
-            Finding::ok(
-                "state link",
-                "is not there; the hooks use /var/lib/thiao, which is right",
-            )
+            Finding::ok(WHAT, "is not there; the hooks use /var/lib/thiao, which is right")
         }
-        Link::Missing => Finding::bad("state link", format!("{folder}/state is missing")).run(setup),
-        Link::Other => Finding::bad("state link", format!("{folder}/state is no link")).run(setup),
-        Link::Unseen(why) => Finding::bad("state link", format!("{folder}/state: {why}"))
-            .run(setup)
+        Link::Missing => Finding::bad(WHAT, format!("{folder}/state is missing")).run(setup(facts)),
+        Link::Other => Finding::bad(WHAT, format!("{folder}/state is no link")).run(setup(facts)),
+        Link::Unseen(why) => Finding::bad(WHAT, format!("{folder}/state: {why}"))
+            .run(setup(facts))
             .unless_denied(why.denied),
-    });
+    }
+}
+
+fn spool(facts: &Facts, state_dir: &Path) -> Finding {
+    const WHAT: &str = "spool";
     let spool = state_dir.join("spool");
-    found.push(match (&facts.spool, facts.slurm_uid) {
-        (Err(why), _) => Finding::bad("spool", format!("{}: {why}", spool.display()))
+    let spool = spool.display();
+    match (&facts.spool, facts.slurm_uid) {
+        (Err(why), _) => Finding::bad(WHAT, format!("{spool}: {why}"))
             .run("systemctl start thiaod")
             .unless_denied(why.denied),
         (Ok((uid, mode)), Some(slurm)) if *uid != slurm && mode & 0o002 == 0 && slurm != 0 => Finding::bad(
-            "spool",
+            WHAT,
             format!(
-                "{} belongs to uid {uid}, and Slurm's user is uid {slurm}: the hooks cannot leave their orders",
-                spool.display()
+                "{spool} belongs to uid {uid}, and Slurm's user is uid {slurm}: the hooks cannot leave their orders"
             ),
         )
-        .run(format!("systemctl stop thiaod && chown -R {slurm} {} && systemctl start thiaod", state_dir.display())),
+        .run(format!(
+            "systemctl stop thiaod && chown -R {slurm} {} && systemctl start thiaod",
+            state_dir.display()
+        )),
         (Ok((_, mode)), _) if mode & 0o002 != 0 => Finding::bad(
-            "spool",
-            format!("everybody may write to {}: anyone could give orders", spool.display()),
+            WHAT,
+            format!("everybody may write to {spool}: anyone could give orders"),
         )
-        .run(format!("chmod -R go-w {}", spool.display())),
-        (Ok(_), Some(_)) => Finding::ok("spool", format!("{} takes Slurm's orders", spool.display())),
-        (Ok((uid, _)), None) => Finding::ok("spool", format!("{} belongs to uid {uid}", spool.display())),
-    });
-    found
+        .run(format!("chmod -R go-w {spool}")),
+        (Ok(_), Some(_)) => Finding::ok(WHAT, format!("{spool} takes Slurm's orders")),
+        (Ok((uid, _)), None) => Finding::ok(WHAT, format!("{spool} belongs to uid {uid}")),
+    }
 }

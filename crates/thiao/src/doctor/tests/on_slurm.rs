@@ -235,31 +235,33 @@ fn the_hooks_folder_is_where_slurmctld_calls_them() {
     assert_eq!(observation::hooks_folder(&other, usual), usual);
 }
 
+/// The script that setup would write.
+const SCRIPT: &str = "-- Written by `thiao setup`: x";
+/// What slurm.conf has for job mode.
+const MORE: &str = "GresTypes = gpu,vm\nLicenses = a:2,vm_room:1\nSlurmdParameters = config_overrides\nJobSubmitPlugins = lua\n";
+
+/// What is said of job mode with this in slurm.conf, beside what is good.
+fn on_job_mode(config: &str, gate: bool, script: Result<&str, &str>) -> Vec<Finding> {
+    let mut facts = facts(&format!("{GOOD}{config}"));
+    facts.job_mode = Some(slurm::JobMode {
+        gate: Ok(gate),
+        script: script.map(str::to_owned).map_err(Unseen::new),
+        wanted: SCRIPT.to_owned(),
+    });
+    let mut wanted = wanted();
+    wanted.nodes[0].job = Some(JobLine {
+        memory_per_cpu_mb: 100,
+        gpus: 0,
+    });
+    let mut found = slurm::judge(&facts, Some(&wanted)).split_off(2);
+    found.retain(|finding| finding.what == "job mode");
+    found
+}
+
 #[test]
 fn job_mode_needs_more() {
-    let wanted_script = "-- Written by `thiao setup`: x";
-    let more = "GresTypes = gpu,vm\nLicenses = a:2,vm_room:1\nSlurmdParameters = config_overrides\nJobSubmitPlugins = lua\n";
-    let said = |config: &str, gate: Result<bool, Unseen>, script: Result<&str, &str>| {
-        let mut facts = facts(&format!("{GOOD}{config}"));
-        facts.job_mode = Some(slurm::JobMode {
-            gate,
-            script: script.map(str::to_owned).map_err(Unseen::new),
-            wanted: wanted_script.to_owned(),
-        });
-        let mut wanted = wanted();
-        wanted.nodes[0].job = Some(JobLine {
-            memory_per_cpu_mb: 100,
-            gpus: 0,
-        });
-        let found = slurm::judge(&facts, Some(&wanted)).split_off(2);
-        found
-            .into_iter()
-            .filter(|f| f.what == "job mode")
-            .collect::<Vec<_>>()
-    };
-    let good = || Ok(wanted_script);
     holds(
-        &said(more, Ok(true), good()),
+        &on_job_mode(MORE, true, Ok(SCRIPT)),
         "job mode",
         Verdict::Ok,
         "wait at the gate",
@@ -271,10 +273,10 @@ fn job_mode_needs_more() {
         ("config_overrides", "SlurmdParameters has no config_overrides"),
         ("= lua", "JobSubmitPlugins has no lua"),
     ] {
-        let config = more.replace(from, "= other");
-        assert_ne!(config, more);
+        let config = MORE.replace(from, "= other");
+        assert_ne!(config, MORE);
         holds(
-            &said(&config, Ok(true), good()),
+            &on_job_mode(&config, true, Ok(SCRIPT)),
             "job mode",
             Verdict::Bad,
             words,
@@ -282,7 +284,7 @@ fn job_mode_needs_more() {
         );
     }
     holds(
-        &said(more, Ok(false), good()),
+        &on_job_mode(MORE, false, Ok(SCRIPT)),
         "job mode",
         Verdict::Bad,
         "no reservation thiao-room",
@@ -306,7 +308,7 @@ fn job_mode_needs_more() {
         ),
     ] {
         holds(
-            &said(more, Ok(true), script),
+            &on_job_mode(MORE, true, script),
             "job mode",
             verdict,
             words,
@@ -315,7 +317,7 @@ fn job_mode_needs_more() {
     }
     let chained = Ok("return dofile(\"/etc/slurm/thiao_job_submit.lua\")");
     holds(
-        &said(more, Ok(true), chained),
+        &on_job_mode(MORE, true, chained),
         "job mode",
         Verdict::Ok,
         "wait at the gate",
