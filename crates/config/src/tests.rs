@@ -137,9 +137,8 @@ fn few_keys_are_enough() {
     assert_eq!(qemu(&config).guest.slurmctld_addr, qemu(&config).network.address);
 }
 
-#[test]
-fn everything_can_be_said() {
-    let text = r#"
+/// Every key.
+const EVERYTHING: &str = r#"
 cluster = "lab"
 state_dir = "/tmp/x"
 [slurm]
@@ -201,7 +200,10 @@ source = "/srv/alice"
 target = "/home/alice"
 user = "alice"
 "#;
-    let loaded = read(text).unwrap();
+
+#[test]
+fn everything_can_be_said() {
+    let loaded = read(EVERYTHING).unwrap();
     let c = &loaded.config;
     assert_eq!(c.policy.boot_timeout.0, 1500);
     assert_eq!(c.policy.retry_first.0, 250);
@@ -312,6 +314,10 @@ fn a_bad_value_is_named_with_its_range() {
         "slurm_poll_busy: is longer than slurm_poll",
     );
     check("[timing]\nlook_max_age = 2", "look_max_age: is shorter than");
+}
+
+#[test]
+fn a_bad_value_of_this_machines_is_named_too() {
     check(
         "[qemu]\naccel = 'hvf'",
         "qemu.accel: \"hvf\" is not possible: use auto, kvm or tcg",

@@ -176,6 +176,23 @@ fn attributes_are_set() {
     });
 }
 
+/// Beside files: `soft` and `pipe`, and no devices.
+fn links_and_pipes(nfs: &mut Client, folder: &Path, file: &[u8]) {
+    let root = nfs.root.clone();
+    let (link, made) = nfs.symlink(&root, "soft", "../../etc/pass wd").unwrap();
+    assert_eq!(
+        (made.kind, nfs.readlink(&link).unwrap().as_str()),
+        (5, "../../etc/pass wd")
+    );
+    assert_eq!(nfs.readlink(file).unwrap_err(), status::INVAL);
+    let (_, pipe) = nfs.mknod(&root, "pipe", 7).unwrap();
+    assert_eq!((pipe.kind, pipe.mode), (7, 0o640));
+    assert!(fs::metadata(folder.join("pipe")).unwrap().file_type().is_fifo());
+    for device in [3, 4] {
+        assert_eq!(nfs.mknod(&root, "device", device).unwrap_err(), status::PERM);
+    }
+}
+
 #[test]
 fn folders_links_and_pipes() {
     isolated("folders_links_and_pipes", || {
@@ -204,23 +221,7 @@ fn folders_links_and_pipes() {
         assert_eq!(nfs.link(&private, &root, "no").unwrap_err(), status::PERM);
         assert_eq!(nfs.link(&file, &root, "hard").unwrap_err(), status::EXIST);
 
-        let (link, made) = nfs.symlink(&root, "soft", "../../etc/pass wd").unwrap();
-        assert_eq!(
-            (made.kind, nfs.readlink(&link).unwrap().as_str()),
-            (5, "../../etc/pass wd")
-        );
-        assert_eq!(nfs.readlink(&file).unwrap_err(), status::INVAL);
-        let (_, pipe) = nfs.mknod(&root, "pipe", 7).unwrap();
-        assert_eq!((pipe.kind, pipe.mode), (7, 0o640));
-        assert!(
-            fs::metadata(folder.path().join("pipe"))
-                .unwrap()
-                .file_type()
-                .is_fifo()
-        );
-        for device in [3, 4] {
-            assert_eq!(nfs.mknod(&root, "device", device).unwrap_err(), status::PERM);
-        }
+        links_and_pipes(&mut nfs, folder.path(), &file);
 
         assert_eq!(nfs.rmdir(&root, ".ssh").unwrap_err(), status::NOTEMPTY);
         assert_eq!(nfs.remove(&root, ".ssh").unwrap_err(), status::ISDIR);

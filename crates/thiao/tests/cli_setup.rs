@@ -161,7 +161,26 @@ fn job_mode_brings_a_script_and_leaves_a_sites_own() {
     assert_eq!(place.setup(&[]).0, 0);
     assert_eq!(std::fs::read_to_string(&ours).unwrap(), script);
 
-    // A site's own is kept, and called by ours.
+    a_sites_own_script_is_kept(&place);
+    let (code, out, err) = place.setup(&["--undo"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("put back"), "{out}");
+    let kept = ["job_submit.lua", "job_submit.lua.bak", "thiao.conf.bak"];
+    assert_eq!(names(&place.path("etc")), kept);
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), "-- newer\n");
+    assert!(names(&place.path("hooks")).is_empty());
+
+    // One that runs ours at its end, as an older setup advised.
+    let text = "return dofile(\"/etc/slurm/thiao_job_submit.lua\")\n";
+    std::fs::write(&ours, text).unwrap();
+    assert_eq!(place.setup(&[]).0, 0);
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), text);
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), script);
+}
+
+/// And called by ours.
+fn a_sites_own_script_is_kept(place: &Place) {
+    let ours = place.path("etc/job_submit.lua");
     std::fs::write(&ours, "-- mine\n").unwrap();
     let (code, out, err) = place.setup(&["--dry-run"]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -196,21 +215,6 @@ fn job_mode_brings_a_script_and_leaves_a_sites_own() {
     assert_eq!(std::fs::read_to_string(&site).unwrap(), "-- mine\n");
     assert_eq!(place.setup(&["--force"]).0, 0);
     assert_eq!(std::fs::read_to_string(&site).unwrap(), "-- newer\n");
-
-    let (code, out, err) = place.setup(&["--undo"]);
-    assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.contains("put back"), "{out}");
-    let kept = ["job_submit.lua", "job_submit.lua.bak", "thiao.conf.bak"];
-    assert_eq!(names(&place.path("etc")), kept);
-    assert_eq!(std::fs::read_to_string(&ours).unwrap(), "-- newer\n");
-    assert!(names(&place.path("hooks")).is_empty());
-
-    // One that runs ours at its end, as an older setup advised.
-    let text = "return dofile(\"/etc/slurm/thiao_job_submit.lua\")\n";
-    std::fs::write(&ours, text).unwrap();
-    assert_eq!(place.setup(&[]).0, 0);
-    assert_eq!(std::fs::read_to_string(&ours).unwrap(), text);
-    assert_eq!(std::fs::read_to_string(&beside).unwrap(), script);
 }
 
 /// A program of the site's that tells how it was called, and then does what `fails` says.

@@ -60,9 +60,8 @@ fn few_keys_are_enough() {
     assert_eq!(config.policy.max_vms, Policy::default().max_vms);
 }
 
-#[test]
-fn everything_can_be_said() {
-    let text = r#"
+/// Every key.
+const EVERYTHING: &str = r#"
 cluster = "lab"
 provider = "opennebula"
 [[nodeset]]
@@ -110,7 +109,10 @@ path = "/sw"
 SSH_PUBLIC_KEY = "$USER[SSH_PUBLIC_KEY]"
 SITE_1 = "a \"b\"\nc"
 "#;
-    let loaded = read(text).unwrap_or_else(|e| panic!("{e}"));
+
+#[test]
+fn everything_can_be_said() {
+    let loaded = read(EVERYTHING).unwrap_or_else(|e| panic!("{e}"));
     let one = loaded.config.provider.opennebula().unwrap();
     assert_eq!(one.access.timeout, Duration::from_secs(5));
     assert_eq!(loaded.config.policy.terminate_grace.0, 90_000);

@@ -32,16 +32,8 @@ pub fn whole(job: JobId, licenses: &str) -> Admission {
     }
 }
 
-#[test]
-fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
-    let Some(dir) = inside("job_mode::a_job_waits_at_the_gate_and_its_node_ends_with_it") else {
-        return;
-    };
-    let ctld = start(dir);
-    // Again: nothing to do, no error.
-    ctld.slurm.ensure_gate().unwrap();
-    assert!(ctld.slurm.has_gate().unwrap());
-
+/// A job with all that it may ask for, and one that has its nodes whole.
+fn two_wait_for_room(ctld: &Ctld) -> (JobId, JobId) {
     ctld.hold(true);
     let job = ctld
         .submit(
@@ -72,7 +64,39 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
     assert_eq!(seen.request, wanted);
     assert!(seen.has_options && seen.requeue && seen.priority > ctld.seen(next).priority);
     assert_eq!(seen.admin_comment.as_deref(), Some("vm: share=50"));
+    (job, next)
+}
 
+/// They would stay so.
+fn cancelled_while_its_nodes_power_up(ctld: &Ctld, next: JobId, others: &[NodeName]) {
+    ctld.run(false, &["scancel", &next.to_string()]).unwrap();
+    ctld.until("its nodes have no job", |c| {
+        others.iter().all(|n| !c.node(n.as_str()).may_run_job())
+    });
+    assert!(ctld.node(others[0].as_str()).flags.powering_up);
+    ctld.slurm
+        .power_down_now(others, "thiao: its job is over")
+        .unwrap();
+    let free = |c: &Ctld, name: &str| {
+        let n = c.node(name);
+        n.base == BaseState::Idle && n.flags.powered_down && !n.flags.drain
+    };
+    ctld.until("they are free again", |c| {
+        others.iter().all(|n| free(c, n.as_str()))
+    });
+}
+
+#[test]
+fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
+    let Some(dir) = inside("job_mode::a_job_waits_at_the_gate_and_its_node_ends_with_it") else {
+        return;
+    };
+    let ctld = start(dir);
+    // Again: nothing to do, no error.
+    ctld.slurm.ensure_gate().unwrap();
+    assert!(ctld.slurm.has_gate().unwrap());
+
+    let (job, next) = two_wait_for_room(&ctld);
     ctld.admit(&[whole(job, "a:2"), whole(next, "")]);
     assert_eq!(ctld.seen(job).gate, Gate::Open);
     ctld.until("both have nodes that power up", |c| {
@@ -99,23 +123,7 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
         .unwrap();
     assert!(ctld.node(its[0].as_str()).flags.powering_up);
 
-    // Cancelled while its nodes power up: they would stay so.
-    ctld.run(false, &["scancel", &next.to_string()]).unwrap();
-    ctld.until("its nodes have no job", |c| {
-        others.iter().all(|n| !c.node(n.as_str()).may_run_job())
-    });
-    assert!(ctld.node(others[0].as_str()).flags.powering_up);
-    ctld.slurm
-        .power_down_now(&others, "thiao: its job is over")
-        .unwrap();
-    let free = |c: &Ctld, name: &str| {
-        let n = c.node(name);
-        n.base == BaseState::Idle && n.flags.powered_down && !n.flags.drain
-    };
-    ctld.until("they are free again", |c| {
-        others.iter().all(|n| free(c, n.as_str()))
-    });
-
+    cancelled_while_its_nodes_power_up(&ctld, next, &others);
     // A VM with less than its node's line.
     ctld.hook("Start", its[0].as_str());
     ctld.until("the job runs", |c| c.is(job, &JobState::Running));
@@ -241,62 +249,16 @@ fn an_array_of_500_is_let_go_in_parts() {
     }
 }
 
-#[test]
-fn a_job_is_put_back_behind_the_gate() {
-    let Some(dir) = inside("job_mode::a_job_is_put_back_behind_the_gate") else {
-        return;
-    };
-    let ctld = start(dir);
-    let comment = "vm: share=50; put back: host h1 died";
-    // Its reason is "None" until the main scheduler looks at it.
-    let waits = |c: &Ctld, job: JobId| {
-        c.job(job).is_some_and(|j| {
-            let reason = j.reason.waits.iter().all(|what| *what == WaitsFor::Licenses);
-            j.state == JobState::Pending && j.gate == Gate::Waits && j.licenses == "a:1" && reason
-        })
-    };
+/// Its reason is "None" until the main scheduler looks at it.
+fn waits_behind_the_gate(ctld: &Ctld, job: JobId) -> bool {
+    ctld.job(job).is_some_and(|j| {
+        let reason = j.reason.waits.iter().all(|what| *what == WaitsFor::Licenses);
+        j.state == JobState::Pending && j.gate == Gate::Waits && j.licenses == "a:1" && reason
+    })
+}
 
-    // One that runs, and one that waits for its node.
-    let job = ctld
-        .submit(
-            Some("share=50"),
-            &["-p", "jobs", "-L", "a:1", "--wrap", "sleep 60"],
-        )
-        .unwrap();
-    ctld.admit(&[whole(job, "a:1")]);
-    ctld.until("it runs", |c| c.is(job, &JobState::Running));
-    ctld.hold(true);
-    let two = ctld.sbatch(&["-p", "jobs", "-L", "a:1", "--wrap", "sleep 60"]);
-    ctld.admit(&[whole(two, "a:1")]);
-    ctld.until("the second configures", |c| c.is(two, &JobState::Configuring));
-    for job in [job, two] {
-        let asked = Instant::now();
-        ctld.slurm.put_back(job, "a:1", comment).unwrap();
-        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-        ctld.until("it waits for room", |c| waits(c, job));
-        assert_eq!(ctld.seen(job).admin_comment.as_deref(), Some(comment));
-        // Again is harmless.
-        ctld.slurm.reopen(job, "a:1").unwrap();
-        ctld.until("it still waits", |c| waits(c, job));
-    }
-    // Cut short after the hold.
-    ctld.admit(&[whole(two, "a:1")]);
-    ctld.until("it has a node again", |c| !c.seen(two).nodes.is_empty());
-    ctld.run(false, &["scontrol", "requeuehold", &two.to_string()])
-        .unwrap();
-    ctld.until("it is held", |c| {
-        let job = c.seen(two);
-        job.state == JobState::Pending && job.reason.text == "job requeued in held state"
-    });
-    ctld.slurm.reopen(two, "a:1").unwrap();
-    ctld.until("it waits for room once more", |c| waits(c, two));
-    // One that was let go and has no node yet.
-    ctld.run(false, &["scontrol", "hold", &two.to_string()]).unwrap();
-    ctld.admit(&[whole(two, "a:1")]);
-    ctld.slurm.put_back(two, "a:1", comment).unwrap();
-    assert!(ctld.seen(two).gate == Gate::Waits && ctld.seen(two).reason.text == "JobHeldAdmin");
-
-    // The last task has the array's id: no other is touched.
+/// The last task has the array's id: no other is touched.
+fn one_task_is_put_back(ctld: &Ctld) -> JobId {
     let array = ctld.sbatch(&["-p", "jobs", "-L", "a:1", "--array=3-4", "--wrap", "sleep 60"]);
     ctld.admit(&[Admission {
         job: array,
@@ -320,16 +282,18 @@ fn a_job_is_put_back_behind_the_gate() {
     ctld.slurm
         .put_back(array, "a:1", "vm: ; put back: no room")
         .unwrap();
-    ctld.until("one waits", |c| waits(c, array));
-    let other = tasks(&ctld).into_iter().find(|j| j.id != array).unwrap();
+    ctld.until("one waits", |c| waits_behind_the_gate(c, array));
+    let other = tasks(ctld).into_iter().find(|j| j.id != array).unwrap();
     assert!(
         !other.nodes.is_empty() && other.admin_comment.is_none(),
         "{other:?}"
     );
     assert_eq!(other.array.unwrap().tasks.len(), 1);
+    array
+}
 
-    // One that may not go back keeps its comment and its node.
-    ctld.run(false, &["scancel", &array.to_string()]).unwrap();
+/// One that may not go back keeps its comment and its node.
+fn what_may_not_go_back_stays(ctld: &Ctld, comment: &str) {
     let stays = ctld.sbatch(&["-p", "jobs", "-w", "n8", "--no-requeue", "--wrap", "sleep 60"]);
     assert!(!ctld.seen(stays).requeue);
     ctld.admit(&[whole(stays, "")]);
@@ -340,6 +304,58 @@ fn a_job_is_put_back_behind_the_gate() {
     assert!(ctld.seen(stays).admin_comment.is_none_or(|text| text.is_empty()));
     let error = ctld.slurm.put_back(JobId(4_000_000), "", comment).unwrap_err();
     assert!(matches!(error, SlurmError::NoSuchJob { .. }), "{error}");
+}
+
+#[test]
+fn a_job_is_put_back_behind_the_gate() {
+    let Some(dir) = inside("job_mode::a_job_is_put_back_behind_the_gate") else {
+        return;
+    };
+    let ctld = start(dir);
+    let comment = "vm: share=50; put back: host h1 died";
+    // One that runs, and one that waits for its node.
+    let job = ctld
+        .submit(
+            Some("share=50"),
+            &["-p", "jobs", "-L", "a:1", "--wrap", "sleep 60"],
+        )
+        .unwrap();
+    ctld.admit(&[whole(job, "a:1")]);
+    ctld.until("it runs", |c| c.is(job, &JobState::Running));
+    ctld.hold(true);
+    let two = ctld.sbatch(&["-p", "jobs", "-L", "a:1", "--wrap", "sleep 60"]);
+    ctld.admit(&[whole(two, "a:1")]);
+    ctld.until("the second configures", |c| c.is(two, &JobState::Configuring));
+    for job in [job, two] {
+        let asked = Instant::now();
+        ctld.slurm.put_back(job, "a:1", comment).unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        ctld.until("it waits for room", |c| waits_behind_the_gate(c, job));
+        assert_eq!(ctld.seen(job).admin_comment.as_deref(), Some(comment));
+        // Again is harmless.
+        ctld.slurm.reopen(job, "a:1").unwrap();
+        ctld.until("it still waits", |c| waits_behind_the_gate(c, job));
+    }
+    // Cut short after the hold.
+    ctld.admit(&[whole(two, "a:1")]);
+    ctld.until("it has a node again", |c| !c.seen(two).nodes.is_empty());
+    ctld.run(false, &["scontrol", "requeuehold", &two.to_string()])
+        .unwrap();
+    ctld.until("it is held", |c| {
+        let job = c.seen(two);
+        job.state == JobState::Pending && job.reason.text == "job requeued in held state"
+    });
+    ctld.slurm.reopen(two, "a:1").unwrap();
+    ctld.until("it waits for room once more", |c| waits_behind_the_gate(c, two));
+    // One that was let go and has no node yet.
+    ctld.run(false, &["scontrol", "hold", &two.to_string()]).unwrap();
+    ctld.admit(&[whole(two, "a:1")]);
+    ctld.slurm.put_back(two, "a:1", comment).unwrap();
+    assert!(ctld.seen(two).gate == Gate::Waits && ctld.seen(two).reason.text == "JobHeldAdmin");
+
+    let array = one_task_is_put_back(&ctld);
+    ctld.run(false, &["scancel", &array.to_string()]).unwrap();
+    what_may_not_go_back_stays(&ctld, comment);
 }
 
 #[test]

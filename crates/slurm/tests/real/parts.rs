@@ -58,6 +58,27 @@ impl Parts for Ctld {
     }
 }
 
+/// The nodes end with it.
+fn cancelled_while_its_nodes_power_up(ctld: &Ctld, job: JobId) {
+    ctld.admit_parts(job);
+    ctld.until_parts("both parts have nodes again", job, &JobState::Configuring);
+    let nodes: Vec<_> = ctld.parts(job).into_iter().flat_map(|part| part.nodes).collect();
+    ctld.slurm
+        .end_with_job(&nodes, "thiao: ends with its job")
+        .unwrap();
+    ctld.run(false, &["scancel", &job.to_string()]).unwrap();
+    ctld.until("both parts are over", |c| c.parts(job).is_empty());
+    ctld.slurm
+        .power_down_now(&nodes, "thiao: its job is over")
+        .unwrap();
+    ctld.until("their nodes are free", |c| {
+        nodes.iter().all(|name| {
+            let node = c.node(name.as_str());
+            node.flags.powered_down && !node.may_run_job()
+        })
+    });
+}
+
 #[test]
 fn a_heterogeneous_job_goes_through_its_life_as_one() {
     let Some(dir) = inside("parts::a_heterogeneous_job_goes_through_its_life_as_one") else {
@@ -112,24 +133,7 @@ fn a_heterogeneous_job_goes_through_its_life_as_one() {
         .unwrap();
     ctld.until_parts_wait("both parts wait, released", job);
 
-    // Cancelled while its nodes power up; the nodes end with it.
-    ctld.admit_parts(job);
-    ctld.until_parts("both parts have nodes again", job, &JobState::Configuring);
-    let nodes: Vec<_> = ctld.parts(job).into_iter().flat_map(|part| part.nodes).collect();
-    ctld.slurm
-        .end_with_job(&nodes, "thiao: ends with its job")
-        .unwrap();
-    ctld.run(false, &["scancel", &job.to_string()]).unwrap();
-    ctld.until("both parts are over", |c| c.parts(job).is_empty());
-    ctld.slurm
-        .power_down_now(&nodes, "thiao: its job is over")
-        .unwrap();
-    ctld.until("their nodes are free", |c| {
-        nodes.iter().all(|name| {
-            let node = c.node(name.as_str());
-            node.flags.powered_down && !node.may_run_job()
-        })
-    });
+    cancelled_while_its_nodes_power_up(&ctld, job);
 
     // One that runs, put back from there, and runs to its end.
     ctld.hold(false);

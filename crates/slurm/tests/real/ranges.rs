@@ -195,6 +195,53 @@ fn gpus_change_what_is_guessed() {
     }
 }
 
+/// Some tasks of an array, and others with another count; the rest keeps its range.
+fn tasks_of_an_array_have_counts_of_their_own(ctld: &Ctld, partition: &JobPartition) {
+    let array = ctld.sbatch(&["-p", "jobs", "-N1-3", "--array=0-5", "--wrap", "sleep 60"]);
+    let tasks = |tasks: &[u32], nodes: u32| Admission {
+        job: array,
+        array: Some(ArrayTasks {
+            job: array,
+            tasks: tasks.to_vec(),
+        }),
+        nodes: NonZeroU32::new(nodes),
+        licenses: String::new(),
+    };
+    let_go(ctld, &[tasks(&[0, 1], 2)]);
+    let_go(ctld, &[tasks(&[2], 3)]);
+    ctld.until("three tasks have nodes", |c| {
+        let jobs = c.slurm.look().unwrap().jobs;
+        jobs.values()
+            .filter(|job| job.state == JobState::Configuring)
+            .count()
+            == 3
+    });
+    let mut seen: Vec<_> = ctld
+        .slurm
+        .look()
+        .unwrap()
+        .jobs
+        .into_values()
+        .filter_map(|job| {
+            Some((
+                job.array.clone()?.tasks,
+                job.nodes.len(),
+                node_counts(&job, partition).1,
+            ))
+        })
+        .collect();
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            (vec![0], 2, 2),
+            (vec![1], 2, 2),
+            (vec![2], 3, 3),
+            (vec![3, 4, 5], 0, 3)
+        ]
+    );
+}
+
 #[test]
 fn a_range_is_fixed_as_its_job_is_let_go() {
     let Some(dir) = inside("ranges::a_range_is_fixed_as_its_job_is_let_go") else {
@@ -239,50 +286,7 @@ fn a_range_is_fixed_as_its_job_is_let_go() {
     assert_eq!(counts(job).0.0, 1);
     ctld.run(false, &["scancel", &job.to_string()]).unwrap();
 
-    // Some tasks of an array, and others with another count; the rest keeps its range.
-    let array = ctld.sbatch(&["-p", "jobs", "-N1-3", "--array=0-5", "--wrap", "sleep 60"]);
-    let tasks = |tasks: &[u32], nodes: u32| Admission {
-        job: array,
-        array: Some(ArrayTasks {
-            job: array,
-            tasks: tasks.to_vec(),
-        }),
-        nodes: NonZeroU32::new(nodes),
-        licenses: String::new(),
-    };
-    let_go(&ctld, &[tasks(&[0, 1], 2)]);
-    let_go(&ctld, &[tasks(&[2], 3)]);
-    ctld.until("three tasks have nodes", |c| {
-        let jobs = c.slurm.look().unwrap().jobs;
-        jobs.values()
-            .filter(|job| job.state == JobState::Configuring)
-            .count()
-            == 3
-    });
-    let mut seen: Vec<_> = ctld
-        .slurm
-        .look()
-        .unwrap()
-        .jobs
-        .into_values()
-        .filter_map(|job| {
-            Some((
-                job.array.clone()?.tasks,
-                job.nodes.len(),
-                node_counts(&job, &partition).1,
-            ))
-        })
-        .collect();
-    seen.sort();
-    assert_eq!(
-        seen,
-        [
-            (vec![0], 2, 2),
-            (vec![1], 2, 2),
-            (vec![2], 3, 3),
-            (vec![3, 4, 5], 0, 3)
-        ]
-    );
+    tasks_of_an_array_have_counts_of_their_own(&ctld, &partition);
 }
 
 /// Which VMs a job of several partitions gets could not be known at the gate.
