@@ -3,18 +3,19 @@
 //! A fold never orders anything; it turns evidence into phases and says what
 //! changed. Absence from a listing and unknown states are not evidence of death.
 
-use crate::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
+use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::orders::Order;
-use crate::view::{JobState, ProviderView, SlurmView, VmState, VmView};
+use crate::view::{SlurmView, VmState, VmView};
 use crate::world::{Cause, NodeRecord, Phase, Starts, VmRecord, Wish, World};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 mod begun;
 mod early;
 mod ended;
 mod jobs;
 mod powers;
+mod provider;
 mod unrecorded;
 mod vm;
 
@@ -96,161 +97,6 @@ impl World {
                 )
             }
         }
-    }
-
-    /// Takes a whole look at the provider that began at `began`; records touched
-    /// after that, and busy ones, keep what they know.
-    pub fn see_provider(&mut self, mut view: ProviderView, began: Time) -> Vec<Note> {
-        let mut notes = Vec::new();
-        self.add_left_out(&mut view);
-        let mut by_node: HashMap<&NodeName, Vec<&VmView>> = HashMap::with_capacity(view.vms.len());
-        for vm in &view.vms {
-            if let Some(tag) = vm.tag.as_ref().filter(|tag| tag.cluster == self.cluster) {
-                by_node.entry(&tag.node).or_default().push(vm);
-            }
-        }
-        let now = self.now;
-        let mut strays = BTreeMap::new();
-        let mut unrecorded = BTreeMap::new();
-        for (node, vms) in &mut by_node {
-            vms.sort_by_key(|vm| std::cmp::Reverse(generation(vm)));
-            let record = self.records.entry((*node).clone()).or_default();
-            let newest = generation(vms[0]);
-            let busy = self.busy.contains(*node) || record.acted > began;
-            let alive = !matches!(vms[0].state, VmState::Dead(_) | VmState::Stopping);
-            // One whose end we heard of is shown by a stale listing, or is a stray.
-            let fresh = newest > record.generation || record.acted == Time::default();
-            let backs = record.vm.is_none() && !busy && alive && fresh && newest >= record.generation;
-            if backs && self.specs.contains_key(*node) {
-                record.adopt(vms[0], now);
-                notes.push(Note::vm(
-                    node,
-                    newest,
-                    "vm-adopted",
-                    "found at the provider by its tag and adopted",
-                ));
-            }
-            let kept = record.generation;
-            record.generation = kept.max(newest);
-            let ours = |seen: &&&VmView| match &record.vm {
-                Some(vm) => vm.is(generation(seen), Some(&seen.id)),
-                None => false,
-            };
-            for vm in vms.iter().filter(|seen| !ours(seen)) {
-                let later = generation(vm) > kept;
-                let remembered = unrecorded::only_listed(&self.unrecorded, vm, later);
-                unrecorded.extend(remembered.map(|it| (vm.id.clone(), it)));
-                // What is done to the node makes no new strays, and keeps no old one young.
-                let first = self.strays.get(&vm.id).copied();
-                if let Some(first) = first.or((!busy).then_some(now)) {
-                    strays.insert(vm.id.clone(), first);
-                }
-            }
-        }
-        // Two looks far apart say nothing of the time between them.
-        let grace = self.policy.missing_grace;
-        let watched = now.since(self.provider_seen) <= Millis(grace.0 * 2);
-        self.provider_seen = now;
-        self.provider_began = began;
-        for (node, record) in &mut self.records {
-            // Also while its loss is being told to Slurm, until that is done.
-            if let Some(vm) = record.vm.as_mut().filter(|vm| vm.is_lost())
-                && record.acted <= began
-                && record.down.is_none()
-                && let Some(vms) = by_node.get(node)
-                && let Some(seen) = vms.iter().find(|seen| vm.is(generation(seen), Some(&seen.id)))
-                && seen.state.may_run()
-            {
-                self.absences.remove(node);
-                vm.found_again(node, now, &mut notes);
-            }
-            if self.busy.contains(node) || record.acted > began {
-                continue;
-            }
-            let Some(vm) = record.vm.as_mut() else { continue };
-            if !watched && !vm.is_lost() {
-                vm.missing_since = None;
-            }
-            let ours = |seen: &&VmView| vm.is(generation(seen), Some(&seen.id));
-            // Of several with one tag before an answer named one, it is the one that was let go.
-            let seen = by_node.get(node).and_then(|vms| {
-                let candidates = vms.iter().copied().filter(ours);
-                candidates.min_by_key(|seen| (seen.state == VmState::Held, seen.id.clone()))
-            });
-            match seen {
-                Some(seen) => {
-                    self.absences.remove(node);
-                    vm.seen(node, seen, now, &mut notes);
-                }
-                None => {
-                    let looks = self.absences.entry(node.clone()).or_default();
-                    *looks += 1;
-                    let enough = *looks >= self.policy.missing_looks;
-                    vm.not_seen(node, now, grace, enough, &mut notes);
-                    if let Some(later) = by_node.get(node).and_then(|vms| vm.outlived_by(vms[0])) {
-                        strays.remove(&later.id);
-                        unrecorded.remove(&later.id);
-                        record.adopt(later, now);
-                        notes.push(Note::vm(
-                            node,
-                            generation(later),
-                            "vm-adopted",
-                            "found at the provider by its tag and adopted: what was kept is older",
-                        ));
-                    }
-                }
-            }
-        }
-        self.absences
-            .retain(|node, _| self.records.get(node).is_some_and(|record| record.vm.is_some()));
-        let held = |node: &NodeName| {
-            let vms = by_node.get(node).map_or(&[][..], Vec::as_slice);
-            vms.iter().any(|vm| vm.state == VmState::Paused)
-        };
-        self.unbacked = self
-            .lacking_vms(began)
-            .filter(|node| !held(node))
-            .map(|node| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
-            .collect();
-        self.strays = strays;
-        self.unrecorded = unrecorded;
-        self.provider = Some(view);
-        notes
-    }
-
-    /// Nodes that Slurm takes for up, and whose VM is missing, or silent though it
-    /// should answer by now; not those that were acted on after `began`.
-    fn lacking_vms(&self, began: Time) -> impl Iterator<Item = &NodeName> {
-        let mut nodes = self.slurm.iter().flat_map(|slurm| &slurm.nodes).peekable();
-        let running = std::cell::OnceCell::new();
-        self.records.iter().filter_map(move |(node, record)| {
-            // Both are in order: side by side is faster than looking each up.
-            while nodes.next_if(|(name, _)| *name < node).is_some() {}
-            let (_, seen) = nodes.next_if(|(name, _)| *name == node)?;
-            let lacks = record.vm.as_ref().is_none_or(|vm| {
-                let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
-                let should_answer = match vm.phase {
-                    Phase::Asked | Phase::Booting | Phase::Ready => late,
-                    // One that is being ended answers as long as a job is there.
-                    Phase::Up | Phase::Destroying { .. } => true,
-                    Phase::Dead { .. } => false,
-                };
-                should_answer && seen.flags.not_responding
-            });
-            let used = || {
-                let running = running.get_or_init(|| self.nodes_of_running_jobs());
-                seen.is_counted_on() || seen.is_off() && running.contains(node)
-            };
-            (lacks && record.acted <= began && used()).then_some(node)
-        })
-    }
-
-    /// A slurmctld that was killed may have stored that a node is powered down, and not that its
-    /// job was over before: the job runs there for ever, by its own word.
-    fn nodes_of_running_jobs(&self) -> BTreeSet<&NodeName> {
-        let jobs = self.slurm.iter().flat_map(|slurm| slurm.jobs.values());
-        let running = jobs.filter(|job| job.state == JobState::Running);
-        running.flat_map(|job| &job.nodes).collect()
     }
 
     /// Takes a whole look at Slurm that began at `began`.

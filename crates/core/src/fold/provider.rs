@@ -1,0 +1,185 @@
+//! Looks at the provider.
+
+use super::{generation, unrecorded};
+use crate::ids::{Millis, NodeName, Time, VmId};
+use crate::note::Note;
+use crate::view::{JobState, ProviderView, VmState, VmView};
+use crate::world::{NodeRecord, Phase, Unrecorded, World};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Our VMs that a look shows, by their nodes, the newest first.
+type ByNode<'a> = HashMap<&'a NodeName, Vec<&'a VmView>>;
+
+/// VMs of a look that back nothing.
+#[derive(Default)]
+struct Strays {
+    /// When they were first seen so.
+    since: BTreeMap<VmId, Time>,
+    /// Those that only listings know.
+    unrecorded: BTreeMap<VmId, Unrecorded>,
+}
+
+impl World {
+    /// Takes a whole look at the provider that began at `began`; records touched
+    /// after that, and busy ones, keep what they know.
+    pub fn see_provider(&mut self, mut view: ProviderView, began: Time) -> Vec<Note> {
+        let mut notes = Vec::new();
+        self.add_left_out(&mut view);
+        let mut by_node = ByNode::with_capacity(view.vms.len());
+        for vm in &view.vms {
+            if let Some(tag) = vm.tag.as_ref().filter(|tag| tag.cluster == self.cluster) {
+                by_node.entry(&tag.node).or_default().push(vm);
+            }
+        }
+        let mut strays = self.adopt_and_sort_out(&mut by_node, began, &mut notes);
+        let now = self.now;
+        // Two looks far apart say nothing of the time between them.
+        let watched = now.since(self.provider_seen) <= Millis(self.policy.missing_grace.0 * 2);
+        self.provider_seen = now;
+        self.provider_began = began;
+        self.see_recorded(&by_node, watched, &mut strays, &mut notes);
+        self.absences
+            .retain(|node, _| self.records.get(node).is_some_and(|record| record.vm.is_some()));
+        let held = |node: &NodeName| {
+            let vms = by_node.get(node).map_or(&[][..], Vec::as_slice);
+            vms.iter().any(|vm| vm.state == VmState::Paused)
+        };
+        self.unbacked = self
+            .lacking_vms(began)
+            .filter(|node| !held(node))
+            .map(|node| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
+            .collect();
+        self.strays = strays.since;
+        self.unrecorded = strays.unrecorded;
+        self.provider = Some(view);
+        notes
+    }
+
+    /// Adopts VMs that no record has, where their node may be backed by them; the rest backs nothing.
+    fn adopt_and_sort_out(&mut self, by_node: &mut ByNode<'_>, began: Time, notes: &mut Vec<Note>) -> Strays {
+        let now = self.now;
+        let mut strays = Strays::default();
+        for (node, vms) in by_node {
+            vms.sort_by_key(|vm| std::cmp::Reverse(generation(vm)));
+            let record = self.records.entry((*node).clone()).or_default();
+            let newest = generation(vms[0]);
+            let busy = self.busy.contains(*node) || record.acted > began;
+            let alive = !matches!(vms[0].state, VmState::Dead(_) | VmState::Stopping);
+            // One whose end we heard of is shown by a stale listing, or is a stray.
+            let fresh = newest > record.generation || record.acted == Time::default();
+            let backs = record.vm.is_none() && !busy && alive && fresh && newest >= record.generation;
+            if backs && self.specs.contains_key(*node) {
+                let text = "found at the provider by its tag and adopted";
+                notes.push(adopted(node, record, vms[0], now, text));
+            }
+            let kept = record.generation;
+            record.generation = kept.max(newest);
+            let ours = |seen: &&&VmView| match &record.vm {
+                Some(vm) => vm.is(generation(seen), Some(&seen.id)),
+                None => false,
+            };
+            for vm in vms.iter().filter(|seen| !ours(seen)) {
+                let later = generation(vm) > kept;
+                let remembered = unrecorded::only_listed(&self.unrecorded, vm, later);
+                strays.unrecorded.extend(remembered.map(|it| (vm.id.clone(), it)));
+                // What is done to the node makes no new strays, and keeps no old one young.
+                let first = self.strays.get(&vm.id).copied();
+                if let Some(first) = first.or((!busy).then_some(now)) {
+                    strays.since.insert(vm.id.clone(), first);
+                }
+            }
+        }
+        strays
+    }
+
+    /// What a look says of the VMs that records have. `watched`: whether the one before was not long ago.
+    fn see_recorded(
+        &mut self,
+        by_node: &ByNode<'_>,
+        watched: bool,
+        strays: &mut Strays,
+        notes: &mut Vec<Note>,
+    ) {
+        let (now, began, grace) = (self.now, self.provider_began, self.policy.missing_grace);
+        for (node, record) in &mut self.records {
+            let shown = by_node.get(node).map_or(&[][..], Vec::as_slice);
+            // Also while its loss is being told to Slurm, until that is done.
+            if let Some(vm) = record.vm.as_mut().filter(|vm| vm.is_lost())
+                && record.acted <= began
+                && record.down.is_none()
+                && let Some(seen) = shown.iter().find(|seen| vm.is(generation(seen), Some(&seen.id)))
+                && seen.state.may_run()
+            {
+                self.absences.remove(node);
+                vm.found_again(node, now, notes);
+            }
+            if self.busy.contains(node) || record.acted > began {
+                continue;
+            }
+            let Some(vm) = record.vm.as_mut() else { continue };
+            if !watched && !vm.is_lost() {
+                vm.missing_since = None;
+            }
+            let ours = |seen: &&VmView| vm.is(generation(seen), Some(&seen.id));
+            // Of several with one tag before an answer named one, it is the one that was let go.
+            let candidates = shown.iter().copied().filter(ours);
+            let seen = candidates.min_by_key(|seen| (seen.state == VmState::Held, seen.id.clone()));
+            let Some(seen) = seen else {
+                let looks = self.absences.entry(node.clone()).or_default();
+                *looks += 1;
+                let enough = *looks >= self.policy.missing_looks;
+                vm.not_seen(node, now, grace, enough, notes);
+                if let Some(later) = shown.first().and_then(|newest| vm.outlived_by(newest)) {
+                    strays.since.remove(&later.id);
+                    strays.unrecorded.remove(&later.id);
+                    let text = "found at the provider by its tag and adopted: what was kept is older";
+                    notes.push(adopted(node, record, later, now, text));
+                }
+                continue;
+            };
+            self.absences.remove(node);
+            vm.seen(node, seen, now, notes);
+        }
+    }
+
+    /// Nodes that Slurm takes for up, and whose VM is missing, or silent though it
+    /// should answer by now; not those that were acted on after `began`.
+    fn lacking_vms(&self, began: Time) -> impl Iterator<Item = &NodeName> {
+        let mut nodes = self.slurm.iter().flat_map(|slurm| &slurm.nodes).peekable();
+        let running = std::cell::OnceCell::new();
+        self.records.iter().filter_map(move |(node, record)| {
+            // Both are in order: side by side is faster than looking each up.
+            while nodes.next_if(|(name, _)| *name < node).is_some() {}
+            let (_, seen) = nodes.next_if(|(name, _)| *name == node)?;
+            let lacks = record.vm.as_ref().is_none_or(|vm| {
+                let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
+                let should_answer = match vm.phase {
+                    Phase::Asked | Phase::Booting | Phase::Ready => late,
+                    // One that is being ended answers as long as a job is there.
+                    Phase::Up | Phase::Destroying { .. } => true,
+                    Phase::Dead { .. } => false,
+                };
+                should_answer && seen.flags.not_responding
+            });
+            let used = || {
+                let running = running.get_or_init(|| self.nodes_of_running_jobs());
+                seen.is_counted_on() || seen.is_off() && running.contains(node)
+            };
+            (lacks && record.acted <= began && used()).then_some(node)
+        })
+    }
+
+    /// A slurmctld that was killed may have stored that a node is powered down, and not that its
+    /// job was over before: the job runs there for ever, by its own word.
+    fn nodes_of_running_jobs(&self) -> BTreeSet<&NodeName> {
+        let jobs = self.slurm.iter().flat_map(|slurm| slurm.jobs.values());
+        let running = jobs.filter(|job| job.state == JobState::Running);
+        running.flat_map(|job| &job.nodes).collect()
+    }
+}
+
+/// Adopts a VM, and says so.
+fn adopted(node: &NodeName, record: &mut NodeRecord, vm: &VmView, now: Time, text: &str) -> Note {
+    record.adopt(vm, now);
+    Note::vm(node, generation(vm), "vm-adopted", text)
+}
