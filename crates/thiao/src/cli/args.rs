@@ -60,7 +60,7 @@ pub(super) enum Command {
         #[command(flatten)]
         how: Look,
     },
-    /// Show what the controller would do now, what not, and why
+    /// Show what the controller would do next, and what is held back
     Plan(Look),
     /// Give nodes their VMs, as Slurm's ResumeProgram does (root and the controller's user)
     Resume {
