@@ -7,9 +7,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// So many of the slowest tests are named.
+const SLOWEST: usize = 10;
+
 /// The parts, in their order.
 #[derive(Debug, Default)]
-pub struct Report(Vec<Part>);
+pub struct Report {
+    parts: Vec<Part>,
+    /// Tests, with what each took in milliseconds.
+    tests: Vec<(u64, String)>,
+}
 
 #[derive(Debug)]
 struct Part {
@@ -60,6 +67,7 @@ impl Report {
         });
         let passed = status.context("cargo got lost")?.success();
         self.add(name, passed, began, last_words(&said));
+        self.tests.extend(said.lines().filter_map(test_and_time));
         Ok(())
     }
 
@@ -72,7 +80,7 @@ impl Report {
     /// A part that is left out.
     pub fn skipped(&mut self, name: &str, why: &str) {
         println!("skipped: {name}: {why}");
-        self.0.push(Part {
+        self.parts.push(Part {
             name: name.to_owned(),
             outcome: Outcome::Skipped,
             took: Duration::ZERO,
@@ -81,7 +89,7 @@ impl Report {
     }
 
     fn add(&mut self, name: &str, passed: bool, began: Instant, words: Vec<String>) {
-        self.0.push(Part {
+        self.parts.push(Part {
             name: name.to_owned(),
             outcome: match passed {
                 true => Outcome::Passed,
@@ -95,13 +103,13 @@ impl Report {
     /// Whether nothing failed.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.0.iter().all(|part| part.outcome != Outcome::Failed)
+        self.parts.iter().all(|part| part.outcome != Outcome::Failed)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in &self.0 {
+        for part in &self.parts {
             let word = match part.outcome {
                 Outcome::Passed => "passed",
                 Outcome::Failed => "FAILED",
@@ -124,7 +132,13 @@ impl fmt::Display for Report {
                 writeln!(f, "               {more}")?;
             }
         }
-        let of = |outcome| self.0.iter().filter(|part| part.outcome == outcome).count();
+        let mut slowest: Vec<_> = self.tests.iter().collect();
+        slowest.sort_by_key(|(ms, _)| std::cmp::Reverse(*ms));
+        for (n, (ms, name)) in slowest.into_iter().take(SLOWEST).enumerate() {
+            let head = if n == 0 { "slowest" } else { "" };
+            writeln!(f, "{head:7} {:4} s  {name}", ms / 1000)?;
+        }
+        let of = |outcome| self.parts.iter().filter(|part| part.outcome == outcome).count();
         write!(
             f,
             "{} parts passed, {} failed, {} skipped",
@@ -146,6 +160,20 @@ fn pass_on(stream: Option<impl Read>, tell: impl Fn(&str)) -> String {
         said.push('\n');
     }
     said
+}
+
+/// A test's name and time in milliseconds, of a line of nextest's that tells how it ended.
+fn test_and_time(line: &str) -> Option<(u64, String)> {
+    let (word, rest) = line.trim().split_once(" [")?;
+    if !["PASS", "FAIL"].iter().any(|end| word.ends_with(end)) {
+        return None;
+    }
+    let (seconds, rest) = rest.split_once("s] ")?;
+    let (whole, part) = seconds.trim().split_once('.')?;
+    let ms = whole.parse::<u64>().ok()? * 1000 + part.get(..3)?.parse::<u64>().ok()?;
+    // Of how many it is says nothing later.
+    let name = rest.split_once(") ").map_or(rest, |(_, name)| name);
+    Some((ms, name.to_owned()))
 }
 
 /// How a run of tests says what came of it: nextest has one summary with the failed ones below it,
@@ -194,6 +222,24 @@ mod tests {
                 "2 tests run: 2 passed (1 flaky), 0 skipped",
                 "FLAKY 2/2 [   0.032s] (2/2) fl a"
             ]
+        );
+    }
+
+    #[test]
+    fn the_slowest_tests_are_named() {
+        let said = "        PASS [  26.794s] (626/1132) thiao-lab::lab_opennebula lab_a\n  TRY 2 PASS [   1.032s] (2/2) fl b\n        SLOW [> 60.000s] (─────) thiao-lab::lab_x c\n     Summary [  12.345s] 2 tests run\n";
+        let mut report = Report::default();
+        report.tests.extend(said.lines().filter_map(test_and_time));
+        assert_eq!(
+            report.tests,
+            [
+                (26_794, "thiao-lab::lab_opennebula lab_a".to_owned()),
+                (1032, "fl b".to_owned())
+            ]
+        );
+        assert_eq!(
+            report.to_string(),
+            "slowest   26 s  thiao-lab::lab_opennebula lab_a\n           1 s  fl b\n0 parts passed, 0 failed, 0 skipped"
         );
     }
 
