@@ -207,6 +207,29 @@ async fn a_task_that_is_over_is_known_by_its_name() {
     );
 }
 
+/// Slurm tells the last requeue for its submission.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requeued_job_keeps_its_story() {
+    let controller = start(QUICK, had_a_task);
+    let line = "12|12|N/A|N/A|1000|vm|PENDING|1|1|1999999999|N/A||1|cpu=1,node=1|1|1\n";
+    std::fs::write(controller.site.path("jobs"), line).unwrap();
+    until("it is seen", || {
+        !controller.explain("12").1[0].contains("is over")
+    });
+    let story = controller.client.explain("12").unwrap().story;
+    assert_eq!(story.len(), 1, "{story:?}");
+    // Another's of that number is another job.
+    std::fs::write(controller.site.path("jobs"), line.replace("|1000|", "|1001|")).unwrap();
+    until("the other is seen", || {
+        controller
+            .client
+            .explain("12")
+            .is_ok_and(|told| told.uid == Some(1001))
+    });
+    let story = controller.client.explain("12").unwrap().story;
+    assert!(story.is_empty(), "{story:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_array_it_is_told_what_its_tasks_do() {
     let controller = start(QUICK, |_| {});

@@ -350,7 +350,9 @@ fn undone_when_nothing_calls_them(place: &Place) {
     let running = running_vm(&place.path("state"), "fg0.3");
     let (code, _, err) = place.setup(&["--undo"]);
     assert!(
-        code == 1 && err.contains("jobs may be in them: fg0.3. First:\n  1. Let the jobs on its nodes end"),
+        code == 1
+            && err
+                .contains("jobs may be in them: fg0.3. First:\n  1. systemctl start thiaod. Let the jobs on"),
         "{err}"
     );
     assert!(place.path("etc/thiao.conf").exists());

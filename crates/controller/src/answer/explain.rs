@@ -150,9 +150,16 @@ impl<P: Provider> Owner<P> {
             let nodes = job.nodes.iter();
             subjects.extend(nodes.flat_map(|node| [format!("node {node}"), format!("vm {node}.*")]));
         }
-        let since = job.and_then(|job| job.submit).unwrap_or_default();
         let mut story = self.events(STORY, None, &subjects)?;
-        story.retain(|event| event.at >= since.0);
+        // Slurm's time of submission is that of the last requeue; the number may have been another's before.
+        if let Some(job) = job {
+            let since = job.submit.unwrap_or_default();
+            let own = format!("job {id}");
+            story.retain(|event| {
+                let is_own = event.subject == own && event.uid == Some(job.uid);
+                is_own || event.at >= since.0
+            });
+        }
         let vms = self
             .store
             .vms_of_job(id, self.clock.now())

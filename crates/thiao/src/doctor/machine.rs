@@ -3,6 +3,7 @@
 use super::Unseen;
 use rustix::process::Pid;
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use thiao_core::finding::Finding;
 use thiao_qemu::{AccelChoice, Credentials, Settings};
@@ -32,7 +33,19 @@ const USUAL_DIRS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
 pub fn look(settings: &Settings, controller: Option<Pid>) -> Facts {
     let opened = |path: &str| {
         let open = OpenOptions::new().read(true).write(true).open(path);
-        open.map(drop).map_err(Unseen::from)
+        open.map_err(Unseen::from)?;
+        // Root may open everything; the controller is somebody else.
+        let user = controller.and_then(user_of);
+        let meta = std::fs::metadata(path).map_err(Unseen::from)?;
+        match user {
+            Some(user) if !user.may_write(meta.uid(), meta.gid(), meta.mode()) => {
+                let mode = meta.mode() & 0o777;
+                Err(Unseen::new(format!(
+                    "thiaod's user may not open it (mode {mode:04o})"
+                )))
+            }
+            Some(_) | None => Ok(()),
+        }
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
     Facts {
@@ -46,6 +59,44 @@ pub fn look(settings: &Settings, controller: Option<Pid>) -> Facts {
         agent: readable(&settings.agent),
         key: readable(settings.guest.credentials.file()),
     }
+}
+
+/// Who a process is, to the kernel.
+#[derive(Debug, PartialEq, Eq)]
+struct User {
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+impl User {
+    /// Reads `/proc/PID/status`.
+    fn parse(status: &str) -> Option<Self> {
+        let numbers = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            let numbers = line.split_whitespace().map(|number| number.parse().ok());
+            numbers.collect::<Option<Vec<u32>>>()
+        };
+        let mut groups = numbers("Groups:")?;
+        groups.extend(numbers("Gid:")?.get(1));
+        let uid = *numbers("Uid:")?.get(1)?;
+        Some(Self { uid, groups })
+    }
+
+    /// Whether it may read and write what is of this owner, group and mode.
+    fn may_write(&self, owner: u32, group: u32, mode: u32) -> bool {
+        let bits = match () {
+            () if self.uid == 0 => return true,
+            () if self.uid == owner => mode >> 6,
+            () if self.groups.contains(&group) => mode >> 3,
+            () => mode,
+        };
+        bits & 0o6 == 0o6
+    }
+}
+
+fn user_of(process: Pid) -> Option<User> {
+    let status = format!("/proc/{}/status", process.as_raw_nonzero());
+    User::parse(&std::fs::read_to_string(status).ok()?)
 }
 
 /// Whether a network device is there for this process, or for `other`.
@@ -85,7 +136,7 @@ pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     let tun = match &facts.tun {
         Ok(()) => Finding::ok("/dev/net/tun", "VMs can have network cards"),
         Err(why) => Finding::bad("/dev/net/tun", format!("cannot be opened: {why}"))
-            .run("modprobe tun")
+            .run("modprobe tun && chmod 666 /dev/net/tun")
             .unless_denied(why.denied),
     };
     let bridge = &settings.network.bridge;
@@ -161,4 +212,25 @@ pub fn key(credentials: &Credentials, read: &Result<(), Unseen>) -> Finding {
 /// What the system says.
 pub fn readable(path: &Path) -> Result<(), Unseen> {
     Ok(File::open(path).map(drop)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_opened_as_the_controllers_user() {
+        let status = "Name:\tthiaod\nUid:\t64030\t64030\t64030\t64030\nGid:\t64030\t64030\t64030\t64030\nGroups:\t108 64030 \n";
+        let slurm = User::parse(status).unwrap();
+        assert_eq!((slurm.uid, slurm.groups.len()), (64_030, 3));
+        assert!(!slurm.may_write(0, 0, 0o600) && slurm.may_write(0, 0, 0o666));
+        assert!(slurm.may_write(0, 108, 0o660) && !slurm.may_write(0, 108, 0o640));
+        assert!(
+            !slurm.may_write(64_030, 108, 0o066),
+            "the owner's bits count alone"
+        );
+        let root = User::parse(&status.replace("64030", "0")).unwrap();
+        assert!(root.may_write(1, 1, 0o000));
+        assert_eq!(User::parse("Uid:\t1\n"), None);
+    }
 }

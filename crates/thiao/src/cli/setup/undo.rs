@@ -101,11 +101,11 @@ impl Placed<'_> {
         };
         let mut first = Vec::new();
         if !left.is_empty() {
-            first.push(
-                "Let the jobs on its nodes end, or cancel them: `squeue -p` with its partitions. End the VMs that are \
-                 left: `thiao suspend NODES`, by thiaod, until `thiao vms` shows none."
-                    .to_owned(),
-            );
+            let begin = if runs { "" } else { "systemctl start thiaod. " };
+            first.push(format!(
+                "{begin}Let the jobs on its nodes end, or cancel them: `squeue -p` with its partitions. End the VMs \
+                 that are left: `thiao suspend NODES`, until `thiao vms` shows none."
+            ));
         }
         if used.is_some() {
             first.push(format!(
