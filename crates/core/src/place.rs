@@ -31,8 +31,8 @@ pub struct NoRoom {
     pub need: Resources,
     /// Hosts that may take VMs at all.
     pub usable_hosts: usize,
-    /// The most memory that one of them has free, MiB.
-    pub most_free_mb: u64,
+    /// The most of each that one of them has free.
+    pub most_free: Resources,
     /// Whether some usable host is big enough when empty.
     pub fits_empty: bool,
 }
@@ -45,12 +45,12 @@ impl fmt::Display for NoRoom {
         let Self {
             need,
             usable_hosts,
-            most_free_mb,
+            most_free,
             fits_empty,
         } = self;
         write!(
             f,
-            "none of {usable_hosts} hosts has room for {need} (most free memory: {most_free_mb} MiB)"
+            "none of {usable_hosts} hosts has room for {need} (free at the most: {most_free})"
         )?;
         if !fits_empty {
             f.write_str("; it would not fit on an empty host either")?;
@@ -139,11 +139,15 @@ impl Ledger {
             .filter(|(name, room)| room.usable && !avoid.contains(*name))
             .map(|(_, room)| room)
             .collect();
-        let free = |room: &&Room| room.most.without(room.used).memory_mb;
+        let free = usable.iter().map(|room| room.most.without(room.used));
         NoRoom {
             need: *need,
             usable_hosts: usable.len(),
-            most_free_mb: usable.iter().map(free).max().unwrap_or(0),
+            most_free: Resources {
+                // Where the provider knows of none, none is told.
+                gpus: 0,
+                ..free.fold(Resources::default(), Resources::or)
+            },
             fits_empty: usable.iter().any(|room| need.over(&room.most).is_none()),
         }
     }

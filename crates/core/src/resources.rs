@@ -98,6 +98,12 @@ impl Resources {
         self.each(more, u64::saturating_add)
     }
 
+    /// The larger of both, in each respect.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        self.each(other, u64::max)
+    }
+
     /// What is left of it, if `less` is taken.
     #[must_use]
     pub fn without(self, less: Self) -> Self {
