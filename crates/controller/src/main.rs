@@ -27,9 +27,8 @@ struct Cli {
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
-    // Not for people: its arguments are between the controller and its child.
-    if args.get(1).is_some_and(|name| name == thiao_nfs::SUBCOMMAND) {
-        return thiao_nfs::child(&args[2..]);
+    if let Some(ended) = thiao_nfs::called(&args) {
+        return ended;
     }
     match exit::parse::<Cli>(args) {
         Ok(cli) => exit::ended(run(&cli).map(|()| ExitCode::SUCCESS), |_| None),

@@ -69,9 +69,8 @@ struct Cli {
 /// Runs the command line, the program's name first.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    // Not for people: its arguments are between a program that makes VMs and its child.
-    if args.get(1).is_some_and(|name| name == thiao_nfs::SUBCOMMAND) {
-        return thiao_nfs::child(&args[2..]);
+    if let Some(ended) = thiao_nfs::called(&args) {
+        return ended;
     }
     match exit::parse(args) {
         // The lab needs a process without other threads: nothing was started before this.

@@ -39,18 +39,29 @@ use nfs::Nfs;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The hidden subcommand of a program that makes VMs: an export.
 pub const SUBCOMMAND: &str = "nfs-export";
+
+/// Becomes an export, if these are the words for one, the program's name first: between a program that makes VMs
+/// and its child, not for people.
+#[must_use]
+pub fn called(args: &[OsString]) -> Option<ExitCode> {
+    match args {
+        [_, first, rest @ ..] if first == SUBCOMMAND => Some(child(rest)),
+        _ => None,
+    }
+}
 
 /// Under the state folder.
 const FOLDER: &str = "exports";
