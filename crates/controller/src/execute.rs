@@ -6,13 +6,12 @@ use crate::clock::Clock;
 use crate::owner::Message;
 use crate::provider::{Ended, Provider, ProviderError, chain};
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{JobId, NodeName, VmId, VmTag};
 use thiao_core::options::{VmOptions, comment_beside};
 use thiao_core::plan::{Action, EndWhy, JobVerb, NodeVerb, Step, VmVerb};
-use thiao_core::view::{ArrayTasks, ErrorClass};
+use thiao_core::view::ErrorClass;
 use thiao_slurm::{Admission, Slurm, SlurmError};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -82,18 +81,40 @@ impl<P: Provider> Executor<P> {
                     let (what, jobs) = ForNodes::of(verb);
                     nodes.entry(what).or_default().push((key, (node, jobs)));
                 }
-                Action::Job(job, JobVerb::StartNow) => starts.push((key, job)),
-                Action::Job(
-                    job,
+                Action::Job(job, verb) => match verb {
+                    JobVerb::StartNow => starts.push((key, job)),
                     JobVerb::Admit {
                         array,
                         nodes,
                         licenses,
-                    },
-                ) => {
-                    admissions.push((key, at_gate(job, array.as_ref(), nodes, &licenses)));
-                }
-                Action::Job(job, verb) => self.on_job(key, job, verb),
+                    } => {
+                        let admission = Admission {
+                            job,
+                            array,
+                            nodes,
+                            licenses,
+                        };
+                        admissions.push((key, admission));
+                    }
+                    JobVerb::CloseGate { array, licenses } => {
+                        let gate = Admission {
+                            job,
+                            array,
+                            nodes: None,
+                            licenses,
+                        };
+                        self.on_job(key, move |slurm| slurm.close_gate(&gate));
+                    }
+                    JobVerb::PutBack { licenses, comment } => {
+                        self.on_job(key, move |slurm| slurm.put_back(job, &licenses, &comment));
+                    }
+                    JobVerb::FinishPutBack { licenses } => {
+                        self.on_job(key, move |slurm| slurm.reopen(job, &licenses));
+                    }
+                    JobVerb::TurnAway { from, why } => {
+                        self.on_job(key, move |slurm| slurm.turn_away(job, &from, &why));
+                    }
+                },
             }
         }
         for (what, batch) in nodes {
@@ -106,11 +127,7 @@ impl<P: Provider> Executor<P> {
             all(batch, slurm.start_now(&jobs))
         });
         let slurm = self.slurm.clone();
-        self.run(admissions, move |batch| {
-            let admissions: Vec<Admission> = batch.iter().map(|(_, one)| one.clone()).collect();
-            let told = admit(&slurm, &admissions);
-            each(batch, |one| told.get(&one.job).cloned().unwrap_or_else(unsaid))
-        });
+        self.run(admissions, move |batch| admit(&slurm, batch));
     }
 
     /// Makes one call for a batch, on a thread of its own; the owner hears what came of each action.
@@ -155,11 +172,10 @@ impl<P: Provider> Executor<P> {
         });
     }
 
-    fn on_job(&self, key: Key, job: JobId, verb: JobVerb) {
+    /// Makes a call about one job.
+    fn on_job(&self, key: Key, call: impl FnOnce(&Slurm) -> Result<(), SlurmError> + Send + 'static) {
         let slurm = self.slurm.clone();
-        self.run(vec![(key, (job, verb))], move |batch| {
-            each(batch, |(job, verb)| to_job(&slurm, *job, verb))
-        });
+        self.run(vec![(key, ())], move |batch| all(batch, call(&slurm)));
     }
 }
 
@@ -270,44 +286,13 @@ fn created(result: Result<VmId, ProviderError>) -> Outcome {
     }
 }
 
-/// What is done to one job by one call.
-fn to_job(slurm: &Slurm, job: JobId, verb: &JobVerb) -> Outcome {
-    match verb {
-        JobVerb::StartNow => done(slurm.start_now(&[job])),
-        JobVerb::Admit {
-            array,
-            nodes,
-            licenses,
-        } => {
-            let admission = at_gate(job, array.as_ref(), *nodes, licenses);
-            admit(slurm, &[admission]).remove(&job).unwrap_or_else(unsaid)
-        }
-        JobVerb::CloseGate { array, licenses } => {
-            done(slurm.close_gate(&at_gate(job, array.as_ref(), None, licenses)))
-        }
-        JobVerb::PutBack { licenses, comment } => done(slurm.put_back(job, licenses, comment)),
-        JobVerb::FinishPutBack { licenses } => done(slurm.reopen(job, licenses)),
-        JobVerb::TurnAway { from, why } => done(slurm.turn_away(job, from, why)),
-    }
-}
-
-fn at_gate(job: JobId, array: Option<&ArrayTasks>, nodes: Option<NonZeroU32>, licenses: &str) -> Admission {
-    Admission {
-        job,
-        array: array.cloned(),
-        nodes,
-        licenses: licenses.to_owned(),
-    }
-}
-
 /// Lets jobs go; what came of each.
-fn admit(slurm: &Slurm, admissions: &[Admission]) -> BTreeMap<JobId, Outcome> {
-    let answers = slurm.admit(admissions).into_iter();
-    answers.map(|(job, result)| (job, done(result))).collect()
-}
-
-fn unsaid() -> Outcome {
-    Outcome::Failed("nothing was said of it".into())
+fn admit(slurm: &Slurm, batch: &Batch<Admission>) -> Vec<Outcome> {
+    let admissions: Vec<Admission> = batch.iter().map(|(_, one)| one.clone()).collect();
+    let answers = slurm.admit(&admissions).into_iter();
+    let told: BTreeMap<JobId, Outcome> = answers.map(|(job, result)| (job, done(result))).collect();
+    let unsaid = || Outcome::Failed("nothing was said of it".into());
+    each(batch, |one| told.get(&one.job).cloned().unwrap_or_else(unsaid))
 }
 
 /// Jobs are told before their node is DOWN: then Slurm requeues them and their output is closed. A job that
