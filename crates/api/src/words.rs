@@ -79,12 +79,26 @@ words! {
         Waiting = "waiting",
         /// Its VM is asked for, and the provider does not show it.
         Asked = "asked",
+        /// Its VM is held back by the provider, and has never run.
+        Held = "held",
         /// Its VM is there; its guest has not said that slurmd runs.
         Booting = "booting",
         /// Its guest says that slurmd runs.
         Ready = "ready",
         /// Slurm shows it up.
         Up = "up",
+        /// Slurm counts on it, and its slurmd does not answer.
+        Silent = "silent",
+        /// Its VM is held still by somebody.
+        Paused = "paused",
+        /// Its VM's memory is being written to a disk.
+        Saving = "saving",
+        /// Its VM's memory is on a disk, and it does not run.
+        Saved = "saved",
+        /// Its VM's memory is being read back.
+        Restoring = "restoring",
+        /// Its VM is on its way to another host.
+        Moving = "moving",
         /// Its VM is being ended.
         Stopping = "stopping",
         /// Its VM died, or it could not be backed and is DOWN.
@@ -109,12 +123,26 @@ words! {
     VmState {
         /// It is asked for, and the provider does not show it.
         Asked = "asked",
+        /// It is held back by the provider, and has never run.
+        Held = "held",
         /// It is there; its guest has not said that slurmd runs.
         Booting = "booting",
         /// Its guest says that slurmd runs.
         Ready = "ready",
         /// Slurm shows its node up.
         Up = "up",
+        /// Slurm counts on its node, and its slurmd does not answer.
+        Silent = "silent",
+        /// It is held still by somebody.
+        Paused = "paused",
+        /// Its memory is being written to a disk.
+        Saving = "saving",
+        /// Its memory is on a disk, and it does not run.
+        Saved = "saved",
+        /// Its memory is being read back.
+        Restoring = "restoring",
+        /// It is on its way to another host.
+        Moving = "moving",
         /// It is being ended.
         Stopping = "stopping",
         /// It died, and is not cleaned up yet.
@@ -154,6 +182,9 @@ words! {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use thiao_core::ids::{Generation, HostName, Time};
+    use thiao_core::view::{Shape, VmSpec};
+    use thiao_core::vm::{Cause, Life, Registration, VmRecord};
 
     #[test]
     fn in_json_they_are_plain_strings() {
@@ -175,5 +206,47 @@ mod tests {
             serde_json::from_str::<BTreeMap<NodeState, usize>>(&text).unwrap(),
             counts
         );
+    }
+
+    const SHAPE: Shape = Shape {
+        cpus: 1,
+        memory_mb: 100,
+        share_percent: 100,
+    };
+
+    #[test]
+    fn every_state_of_a_vm_is_a_word_of_both() {
+        let (host, spec) = (HostName::new("a").unwrap(), VmSpec::of_node(SHAPE));
+        let asked = VmRecord::asked(Generation(1), host, spec, Time(1));
+        let lives = [
+            Life::Asked,
+            Life::Held,
+            Life::Booting,
+            Life::Running,
+            Life::Paused,
+            Life::Saving,
+            Life::Saved,
+            Life::Restoring,
+            Life::Moving { from: None },
+            Life::Dead { why: String::new() },
+            Life::Ending { cause: Cause::Orphan },
+        ];
+        let registrations = [
+            Registration::NotYet,
+            Registration::GuestReady,
+            Registration::Registered,
+        ];
+        for life in lives {
+            for registration in registrations {
+                let vm = VmRecord {
+                    life: life.clone(),
+                    registration,
+                    ..asked.clone()
+                };
+                let word = vm.word();
+                assert!(!matches!(VmState::from(word), VmState::Unknown(_)), "{word}");
+                assert!(!matches!(NodeState::from(word), NodeState::Unknown(_)), "{word}");
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ use thiao_core::lint::lint;
 use thiao_core::note::Subject;
 use thiao_core::orders::Order;
 use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
-use thiao_core::world::{NodeRecord, Phase, Wish};
+use thiao_core::world::{NodeRecord, Wish, World};
 
 /// Most events in a story.
 const STORY: usize = 200;
@@ -74,8 +74,10 @@ impl<P: Provider> Owner<P> {
 
     fn status(&self) -> Status {
         let mut nodes_by_state: BTreeMap<words::NodeState, usize> = BTreeMap::new();
-        for record in self.configured().map(|(_, record)| record) {
-            *nodes_by_state.entry(node_state(record)).or_default() += 1;
+        for (node, record) in self.configured() {
+            *nodes_by_state
+                .entry(node_state(self.rounds.world(), node, record))
+                .or_default() += 1;
         }
         let breaker = &self.rounds.world().breaker;
         Status {
@@ -143,7 +145,7 @@ impl<P: Provider> Owner<P> {
                     nodeset: spec.nodeset.to_string(),
                     cpus: spec.shape.cpus,
                     memory_mb: spec.shape.memory_mb,
-                    state: node_state(record),
+                    state: node_state(self.rounds.world(), name, record),
                     slurm: seen.map(slurm_word),
                     reason: seen.and_then(|seen| Some(seen.reason.as_ref()?.text.clone())),
                     wish: wish(record.wish),
@@ -187,7 +189,7 @@ impl<P: Provider> Owner<P> {
                 node: node.to_string(),
                 generation: vm.generation.0,
                 host: vm.host.as_ref().map(HostName::to_string),
-                state: vm_state(&vm.phase),
+                state: self.rounds.world().word_of(node, vm).into(),
                 memory_mb: seen.map_or(0, |seen| seen.memory_mb),
                 cpu_percent: seen.map_or(0, |seen| seen.cpu_percent),
                 mode: self.mode(node),
@@ -324,30 +326,12 @@ fn internal(error: StoreError) -> ApiError {
     ApiError::Internal(error.to_string())
 }
 
-fn node_state(record: &NodeRecord) -> words::NodeState {
+fn node_state(world: &World, node: &NodeName, record: &NodeRecord) -> words::NodeState {
     match (&record.vm, record.wish) {
-        (Some(vm), _) => match &vm.phase {
-            Phase::Asked => words::NodeState::Asked,
-            Phase::Booting => words::NodeState::Booting,
-            Phase::Ready => words::NodeState::Ready,
-            Phase::Up => words::NodeState::Up,
-            Phase::Dead { .. } => words::NodeState::Failed,
-            Phase::Destroying { .. } => words::NodeState::Stopping,
-        },
+        (Some(vm), _) => world.word_of(node, vm).into(),
         (None, _) if record.down.is_some() => words::NodeState::Failed,
         (None, Wish::Early { .. } | Wish::Up { .. }) => words::NodeState::Waiting,
         (None, Wish::Down { .. } | Wish::Unasked) => words::NodeState::Down,
-    }
-}
-
-fn vm_state(phase: &Phase) -> words::VmState {
-    match phase {
-        Phase::Asked => words::VmState::Asked,
-        Phase::Booting => words::VmState::Booting,
-        Phase::Ready => words::VmState::Ready,
-        Phase::Up => words::VmState::Up,
-        Phase::Dead { .. } => words::VmState::Failed,
-        Phase::Destroying { .. } => words::VmState::Stopping,
     }
 }
 

@@ -25,7 +25,8 @@ use thiao_core::orders::Order;
 use thiao_core::plan::{Action, NodeVerb, Plan, Step};
 use thiao_core::rounds::{Decided, Rounds};
 use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
-use thiao_core::world::{Phase, Wish, World};
+use thiao_core::vm::Registration;
+use thiao_core::world::{Wish, World};
 use thiao_slurm::Slurm;
 use tokio::net::UnixDatagram;
 use tokio::sync::{Notify, mpsc, watch};
@@ -432,7 +433,7 @@ impl<P: Provider> Owner<P> {
             .records
             .values()
             .any(|record| match (&record.vm, record.wish) {
-                (Some(vm), _) => vm.phase != Phase::Up || vm.missing_since.is_some(),
+                (Some(vm), _) => !vm.is_up() || vm.missing_since.is_some(),
                 (None, Wish::Early { .. } | Wish::Up { .. }) => true,
                 (None, Wish::Down { .. } | Wish::Unasked) => record.down.is_some(),
             });
@@ -442,7 +443,8 @@ impl<P: Provider> Owner<P> {
             .records
             .values()
             .filter_map(|record| record.vm.as_ref())
-            .any(|vm| vm.phase == Phase::Ready && self.rounds.world().now.since(vm.since) < REGISTERS_WITHIN);
+            .filter(|vm| vm.life.is_there() && vm.registration == Registration::GuestReady)
+            .any(|vm| self.rounds.world().now.since(vm.since) < REGISTERS_WITHIN);
         let waiting = self.rounds.world().jobs.values();
         let waiting = waiting
             .into_iter()

@@ -249,7 +249,7 @@ mod tests {
     use super::*;
     use thiao_core::ids::{Generation, Time};
     use thiao_core::journal::{Entry, Journal as _};
-    use thiao_core::world::{Phase, VmRecord};
+    use thiao_core::vm::{Life, Registration, VmRecord};
 
     #[test]
     fn vms_stay_with_the_provider_that_made_them() {
@@ -267,7 +267,8 @@ mod tests {
                 id: None,
                 host: None,
                 spec: None,
-                phase: Phase::Asked,
+                life: Life::Asked,
+                registration: Registration::NotYet,
                 asked: Time(1),
                 since: Time(1),
                 missing_since: None,

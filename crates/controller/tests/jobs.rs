@@ -13,7 +13,8 @@ use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId, VmTag};
 use thiao_core::journal::{Entry, Journal as _};
 use thiao_core::note::{Note, Subject};
 use thiao_core::view::{ProviderView, Shape, VmSpec};
-use thiao_core::world::{NodeRecord, Phase, VmRecord};
+use thiao_core::vm::{Life, Registration, VmRecord};
+use thiao_core::world::NodeRecord;
 use thiao_testkit::site::{Site, until};
 use tokio::task::JoinHandle;
 
@@ -142,7 +143,8 @@ fn had_a_task(store: &mut Store) {
                 share_percent: 100,
             })
         }),
-        phase: Phase::Up,
+        life: Life::Running,
+        registration: Registration::Registered,
         asked: now,
         since: now,
         missing_since: None,

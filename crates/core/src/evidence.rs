@@ -6,7 +6,8 @@
 use crate::ids::{JobId, NodeName, Time};
 use crate::options::put_back_reason;
 use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmView, VmState, VmView, WaitsFor};
-use crate::world::{Phase, Wish, World};
+use crate::vm::{Life, VmRecord};
+use crate::world::{Wish, World};
 
 /// Whether a VM that backs nothing can be nobody's: its node has had a later
 /// VM, or was up with another one when this one was first seen, or it is the
@@ -22,11 +23,11 @@ pub fn is_superseded(world: &World, seen: &VmView) -> bool {
     let has_had_later = record.generation > tag.generation && !world.unrecorded.contains_key(&seen.id);
     match &record.vm {
         Some(vm) if vm.generation == tag.generation => {
-            seen.state == VmState::Held && vm.phase != Phase::Asked && !vm.is(tag.generation, Some(&seen.id))
+            seen.state == VmState::Held && !vm.life.is_unconfirmed() && !vm.is(tag.generation, Some(&seen.id))
         }
         // It was found, not made by us as far as is known: either may be the one that is used.
         Some(vm) if vm.spec.is_none() && seen.state.may_run() => false,
-        Some(vm) if vm.phase == Phase::Up && first_seen.is_some_and(|first| vm.since <= *first) => {
+        Some(vm) if vm.is_up() && first_seen.is_some_and(|first| vm.since <= *first) => {
             // Else the record may be older than the world, and this VM the one that is used.
             vm.missing_since.is_none() || has_had_later
         }
@@ -56,8 +57,8 @@ pub fn is_left_behind(world: &World, node: &NodeName) -> bool {
     let record = world.records.get(node);
     let left = record.is_some_and(|record| match (&record.vm, record.wish) {
         (Some(vm), Wish::Up { since }) => {
-            let found = world.is_of_unknown_job(node) && vm.phase.is_starting();
-            let before = vm.phase == Phase::Up && vm.since < since;
+            let found = world.is_of_unknown_job(node) && vm.is_starting();
+            let before = vm.is_up() && vm.since < since;
             (found || before) && since < world.slurm_began
         }
         (_, Wish::Early { .. } | Wish::Up { .. } | Wish::Down { .. } | Wish::Unasked) => false,
@@ -135,6 +136,34 @@ impl World {
         put_back_reason(comment)
     }
 
+    /// Whether Slurm counts on `node`, which is up with a VM, and does not hear its slurmd.
+    #[must_use]
+    pub fn is_silent(&self, node: &NodeName) -> bool {
+        let seen = self.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        vm.is_some_and(VmRecord::is_up)
+            && seen.is_some_and(|seen| seen.is_counted_on() && seen.flags.not_responding)
+    }
+
+    /// How `node`'s VM is, in one word, for people and programs.
+    #[must_use]
+    pub fn word_of(&self, node: &NodeName, vm: &VmRecord) -> &'static str {
+        match vm.life {
+            Life::Running if self.is_silent(node) => "silent",
+            Life::Asked
+            | Life::Held
+            | Life::Booting
+            | Life::Running
+            | Life::Paused
+            | Life::Saving
+            | Life::Saved
+            | Life::Restoring
+            | Life::Moving { .. }
+            | Life::Ending { .. }
+            | Life::Dead { .. } => vm.word(),
+        }
+    }
+
     /// Whether Slurm has taken `node` for up for long though no VM backs it: a job there hangs.
     #[must_use]
     pub fn is_unbacked(&self, node: &NodeName) -> bool {
@@ -142,7 +171,7 @@ impl World {
             return false;
         };
         let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
-        let grace = match vm.is_some_and(|vm| vm.phase == Phase::Up) {
+        let grace = match vm.is_some_and(VmRecord::is_up) {
             true => self.policy.silence_grace,
             false => self.policy.missing_grace,
         };

@@ -6,8 +6,9 @@
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::orders::Order;
-use crate::view::{SlurmView, VmState, VmView};
-use crate::world::{Cause, NodeRecord, Phase, Starts, VmRecord, Wish, World};
+use crate::view::{SlurmView, VmView};
+use crate::vm::{Cause, Life, Registration, VmRecord};
+use crate::world::{NodeRecord, Wish, World};
 use std::collections::BTreeSet;
 
 mod begun;
@@ -84,7 +85,7 @@ impl World {
             Order::JobEnded { .. } => Note::node(node, "job-ended", "its job is over"),
             Order::ResumeFailed => {
                 record.wish = Wish::Down { since: at };
-                if record.vm.as_ref().is_some_and(|vm| vm.phase.is_starting()) {
+                if record.vm.as_ref().is_some_and(VmRecord::is_starting) {
                     let why = "Slurm's ResumeTimeout ran out".to_owned();
                     record.fail(&why, now, &self.policy);
                     record.trouble.told = true;
@@ -130,9 +131,10 @@ impl World {
                 None => {}
             }
             let Some(vm) = record.vm.as_mut() else { continue };
-            if vm.phase.was_ended_by_us() && seen.is_counted_on() {
+            if vm.life.was_ended_by_us() && seen.is_counted_on() {
                 // It came up before its end took effect, and may run a job.
-                vm.enter(Phase::Up, now);
+                vm.enter(Life::Running, now);
+                vm.register(Registration::Registered, now);
                 notes.push(Note::vm(
                     node,
                     vm.generation,
@@ -140,8 +142,8 @@ impl World {
                     format!("{node} is up after all: its VM is kept"),
                 ));
             }
-            if matches!(vm.phase, Phase::Booting | Phase::Ready) && seen.is_up() {
-                vm.enter(Phase::Up, now);
+            if vm.comes_up() && seen.is_up() {
+                vm.register(Registration::Registered, now);
                 notes.push(Note::vm(
                     node,
                     vm.generation,
@@ -177,8 +179,8 @@ impl World {
             .map_or("a host of the provider's choice", HostName::as_str)
             .to_owned();
         vm.id = Some(id);
-        if vm.phase == Phase::Asked {
-            vm.enter(Phase::Booting, now);
+        if vm.life.is_unconfirmed() {
+            vm.enter(Life::Booting, now);
         }
         Some(Note::vm(
             node,
@@ -194,13 +196,7 @@ impl World {
         let record = self.records.get_mut(node)?;
         record.acted = now;
         let vm = record.vm.as_mut()?;
-        vm.enter(
-            Phase::Dead {
-                why: why.to_owned(),
-                was_up: false,
-            },
-            now,
-        );
+        vm.enter(Life::Dead { why: why.to_owned() }, now);
         Some(Note::vm(
             node,
             vm.generation,
@@ -292,27 +288,7 @@ impl World {
 
 impl NodeRecord {
     fn adopt(&mut self, seen: &VmView, now: Time) {
-        self.vm = Some(VmRecord {
-            generation: generation(seen),
-            id: (seen.state != VmState::Held).then(|| seen.id.clone()),
-            host: seen.host.clone(),
-            spec: None,
-            phase: match seen.state {
-                VmState::Held => Phase::Asked,
-                VmState::Pending
-                | VmState::Booting
-                | VmState::Ready
-                | VmState::Paused
-                | VmState::Stopping
-                | VmState::Dead(_)
-                | VmState::Unknown(_) => Phase::Booting,
-            },
-            asked: now,
-            since: now,
-            missing_since: None,
-            kept: None,
-            starts: Starts::default(),
-        });
+        self.vm = Some(VmRecord::found(seen, generation(seen), now));
     }
 
     fn fail(&mut self, why: &str, now: Time, policy: &crate::policy::Policy) {
@@ -331,29 +307,29 @@ impl NodeRecord {
         breaker: &mut crate::world::Breaker,
     ) -> Vec<Note> {
         self.vm = None;
-        let why = match &vm.phase {
-            Phase::Destroying {
-                cause: Cause::Dead { why, .. },
-            } => why.clone(),
-            Phase::Destroying {
-                cause: cause @ Cause::BootTimeout,
-            } => cause.text(),
-            Phase::Destroying {
-                cause: cause @ (Cause::Ordered | Cause::Orphan),
-            } => {
-                if matches!((cause, self.wish), (Cause::Orphan, Wish::Up { since }) if since <= vm.since) {
-                    self.wish = Wish::Down { since: vm.since }; // nobody waits for it
+        let why = match &vm.life {
+            Life::Ending { cause } => match cause {
+                Cause::Dead { why } => why.clone(),
+                Cause::BootTimeout => cause.text(),
+                Cause::Ordered | Cause::Orphan => {
+                    if matches!((cause, self.wish), (Cause::Orphan, Wish::Up { since }) if since <= vm.since)
+                    {
+                        self.wish = Wish::Down { since: vm.since }; // nobody waits for it
+                    }
+                    let text = format!("gone: {}", cause.text());
+                    return vec![Note::vm(node, vm.generation, "vm-gone", text)];
                 }
-                return vec![Note::vm(
-                    node,
-                    vm.generation,
-                    "vm-gone",
-                    format!("gone: {}", cause.text()),
-                )];
-            }
-            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up | Phase::Dead { .. } => {
-                return vec![Note::vm(node, vm.generation, "vm-gone", "gone")];
-            }
+            },
+            Life::Asked
+            | Life::Held
+            | Life::Booting
+            | Life::Running
+            | Life::Paused
+            | Life::Saving
+            | Life::Saved
+            | Life::Restoring
+            | Life::Moving { .. }
+            | Life::Dead { .. } => return vec![Note::vm(node, vm.generation, "vm-gone", "gone")],
         };
         let told = self.down.is_some();
         self.fail(&why, now, policy);

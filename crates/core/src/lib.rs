@@ -23,6 +23,7 @@ pub mod rounds;
 pub mod size;
 pub mod spool;
 pub mod view;
+pub mod vm;
 pub mod world;
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use crate::view::{
     ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, SlurmJob, SlurmNode, SlurmView, VmSpec,
     VmState, VmView,
 };
-use crate::world::{Cause, Mode, Phase, Wish, World};
+use crate::vm::{Cause, Life, VmRecord};
+use crate::world::{Mode, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -67,22 +68,26 @@ struct Linter<'a> {
 }
 
 /// What our VMs take of their hosts beside what the listing shows: those that are not shown on one take all, the
-/// others their GPUs.
-fn unshown<'a>(world: &'a World, shown: &HashSet<&VmTag>) -> Vec<(&'a HostName, Resources)> {
-    let records = world.records.iter();
-    let ours = records.filter_map(|(node, record)| {
-        let vm = record.vm.as_ref()?;
-        let of_node = || Some(VmSpec::of_node(world.specs.get(node)?.shape));
-        let spec = vm.spec.clone().or_else(of_node)?;
-        let takes = Resources::of_spec(&spec, &world.policy);
-        let gpus = Resources {
-            gpus: takes.gpus,
-            ..Resources::default()
+/// others what no listing shows; one that moves takes all on the host that it leaves, too.
+fn unlisted<'a>(
+    world: &'a World,
+    shown: &HashSet<(&NodeName, Generation)>,
+) -> Vec<(&'a HostName, Resources)> {
+    let mut all = Vec::new();
+    for (node, record) in &world.records {
+        let Some(vm) = &record.vm else { continue };
+        let of_node = world.specs.get(node).map(|spec| &spec.shape);
+        let Some(takes) = Resources::of_record(vm, of_node, &world.policy) else {
+            continue;
         };
-        let is_shown = shown.contains(&world.tag(node, vm.generation));
-        Some((vm.host.as_ref()?, if is_shown { gpus } else { takes }))
-    });
-    ours.collect()
+        all.extend(vm.life.leaves().map(|host| (host, takes)));
+        let rest = match shown.contains(&(node, vm.generation)) {
+            true => takes.unlisted(),
+            false => takes,
+        };
+        all.extend(vm.host.as_ref().map(|host| (host, rest)));
+    }
+    all
 }
 
 type Verdict = Result<(), String>;
@@ -98,7 +103,8 @@ impl<'a> Linter<'a> {
             if let Some(host) = &vm.host {
                 let entry = load.entry(host).or_default();
                 *entry = entry.and(Resources::of_shown(vm));
-                seen_on.extend(&vm.tag);
+                let ours = vm.tag.as_ref().filter(|tag| tag.cluster == world.cluster);
+                seen_on.extend(ours.map(|tag| (&tag.node, tag.generation)));
             }
             let alive = !matches!(vm.state, VmState::Dead(_));
             if let Some(tag) = vm
@@ -109,7 +115,7 @@ impl<'a> Linter<'a> {
                 live.entry(&tag.node).or_default().push(tag.generation);
             }
         }
-        for (host, takes) in unshown(world, &seen_on) {
+        for (host, takes) in unlisted(world, &seen_on) {
             let entry = load.entry(host).or_default();
             *entry = entry.and(takes);
         }
@@ -121,7 +127,7 @@ impl<'a> Linter<'a> {
             shown,
             touched: HashSet::new(),
             vms: vms().count(),
-            starting: vms().filter(|vm| vm.phase.is_starting()).count(),
+            starting: vms().filter(|vm| vm.is_starting()).count(),
             promised: Resources::default(),
             load,
             live,
@@ -251,7 +257,7 @@ impl<'a> Linter<'a> {
         })?;
         let all_up = seen.nodes.iter().all(|node| {
             let vm = self.world.records.get(node).and_then(|record| record.vm.as_ref());
-            vm.is_some_and(|vm| vm.phase == Phase::Up)
+            vm.is_some_and(VmRecord::is_up)
         });
         refuse_if(all_up, || {
             format!("job {job} has all its VMs, and may start at any moment")
@@ -336,14 +342,9 @@ impl<'a> Linter<'a> {
                     format!("more than {most} VMs (limits.max_vms)")
                 })?;
                 self.carries(host)?;
-                let same = vm.phase == Phase::Asked && vm.generation == tag.generation;
+                let same = vm.life.is_unconfirmed() && vm.generation == tag.generation;
                 refuse_if(!same, || {
-                    format!(
-                        "{} has VM {} already ({})",
-                        tag.node,
-                        vm.generation,
-                        vm.phase.word()
-                    )
+                    format!("{} has VM {} already ({})", tag.node, vm.generation, vm.word())
                 })?;
             }
             None => {
@@ -395,9 +396,7 @@ impl<'a> Linter<'a> {
         let Some(vm) = vm.filter(|vm| vm.generation == tag.generation) else {
             return Err(format!("{} has no such VM", tag.node));
         };
-        refuse_if(!matches!(vm.phase, Phase::Booting | Phase::Ready), || {
-            format!("it is {}", vm.phase.word())
-        })?;
+        refuse_if(!vm.comes_up(), || format!("it is {}", vm.word()))?;
         refuse_if(self.world.is_of_unknown_job(&tag.node), || {
             format!("{tag} may have been made for another job")
         })?;
@@ -490,8 +489,8 @@ impl<'a> Linter<'a> {
         let ours = record
             .and_then(|record| record.vm.as_ref())
             .filter(|vm| vm.is(tag.generation, id));
-        if let Some(phase @ Phase::Destroying { cause: begun }) = ours.map(|vm| &vm.phase) {
-            let in_use = phase.was_ended_by_us() && may_have_registered(slurm, &tag.node);
+        if let Some(life @ Life::Ending { cause: begun }) = ours.map(|vm| &vm.life) {
+            let in_use = life.was_ended_by_us() && may_have_registered(slurm, &tag.node);
             refuse_if(in_use, || format!("Slurm may be using {} by now", tag.node))?;
             refuse_if(begun != cause, || "its end was begun for another cause".into())?;
             return match (cause, ours) {
@@ -534,14 +533,14 @@ impl<'a> Linter<'a> {
                 refuse_if(!late, || "its boot timeout has not passed".into())
             }
             Cause::Dead { .. } => {
-                let known_dead = ours.is_some_and(|vm| matches!(vm.phase, Phase::Dead { .. }));
+                let known_dead = ours.is_some_and(|vm| matches!(vm.life, Life::Dead { .. }));
                 refuse_if(!known_dead, || "there is no evidence that it is dead".into())
             }
             Cause::Orphan => {
                 let dead = shown.is_some_and(|vm| matches!(vm.state, VmState::Dead(_)));
                 let superseded = shown.is_some_and(|vm| is_superseded(world, vm));
                 let unasked = record.is_some_and(|record| record.wish == Wish::Unasked);
-                let left_behind = ours.is_some_and(|vm| vm.phase == Phase::Up);
+                let left_behind = ours.is_some_and(VmRecord::is_up);
                 refuse_if(ours.is_some() && !unasked && !left_behind, || {
                     format!("it backs {}", tag.node)
                 })?;
@@ -560,7 +559,7 @@ impl<'a> Linter<'a> {
         let record = self.world.records.get(node);
         let working = record
             .and_then(|record| record.vm.as_ref())
-            .is_some_and(|vm| !matches!(vm.phase, Phase::Dead { .. }));
+            .is_some_and(|vm| !matches!(vm.life, Life::Dead { .. }));
         let vm = record.and_then(|record| record.vm.as_ref());
         let kept = vm.is_some_and(|vm| vm.kept.is_some());
         let working = working && !self.world.is_unbacked(node) && !kept;

@@ -86,27 +86,18 @@ impl Ledger {
         }
         for (node, record) in &world.records {
             let Some(vm) = &record.vm else { continue };
-            let Some(host) = &vm.host else { continue };
-            let of_node = || {
-                world
-                    .specs
-                    .get(node)
-                    .map(|spec| Resources::of_shape(&spec.shape, policy))
-            };
-            let own = vm.spec.as_ref().map(|spec| Resources::of_spec(spec, policy));
-            let Some(takes) = own.or_else(of_node) else {
+            let of_node = world.specs.get(node).map(|spec| &spec.shape);
+            let Some(takes) = Resources::of_record(vm, of_node, policy) else {
                 continue;
             };
+            // Where it comes from it still is.
+            if let Some(host) = vm.life.leaves() {
+                ledger.take(host, &takes);
+            }
             let shown = counted.contains(&(node, vm.generation));
-            // The provider shows all of it but its GPUs.
-            let unshown = match shown {
-                true => Resources {
-                    gpus: takes.gpus,
-                    ..Resources::default()
-                },
-                false => takes,
-            };
-            ledger.take(host, &unshown);
+            if let Some(host) = &vm.host {
+                ledger.take(host, &if shown { takes.unlisted() } else { takes });
+            }
         }
         ledger
     }

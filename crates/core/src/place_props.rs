@@ -6,7 +6,8 @@ use crate::place::Ledger;
 use crate::policy::Policy;
 use crate::resources::Resources;
 use crate::view::{HostView, ProviderView, Shape, VmState, VmView};
-use crate::world::{Mode, NodeRecord, NodeSpec, Phase, VmRecord, World};
+use crate::vm::{Life, Registration, VmRecord};
+use crate::world::{Mode, NodeRecord, NodeSpec, World};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,7 +120,8 @@ impl Case {
                 id: None,
                 host: Some(host(*on)),
                 spec: None,
-                phase: Phase::Asked,
+                life: Life::Asked,
+                registration: Registration::NotYet,
                 asked: Time(1),
                 since: Time(1),
                 missing_since: None,

@@ -3,7 +3,7 @@
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::note::Subject;
 use crate::view::{ArrayTasks, VmSpec};
-use crate::world::Cause;
+use crate::vm::Cause;
 use std::fmt;
 use std::num::NonZeroU32;
 

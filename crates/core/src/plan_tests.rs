@@ -7,10 +7,12 @@ use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
 use crate::planner::plan;
 use crate::policy::Policy;
 use crate::view::*;
+use crate::vm::*;
 use crate::world::*;
 use std::collections::BTreeMap;
 
 mod absent;
+mod axes;
 mod by_hand;
 mod caps;
 mod faulty;
@@ -187,7 +189,7 @@ impl World {
         self.pass(Millis(1));
         self.see(vec![self.shown(name, 1, VmState::Ready)]);
         self.see_node(name, running());
-        assert_eq!(self.records[&node(name)].vm.as_ref().unwrap().phase, Phase::Up);
+        assert_eq!(self.records[&node(name)].vm.as_ref().unwrap().word(), "up");
     }
 }
 
@@ -508,10 +510,7 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
             tag.clone(),
             VmVerb::Destroy {
                 id: None,
-                cause: Cause::Dead {
-                    why: "guess".into(),
-                    was_up: true,
-                },
+                cause: Cause::Dead { why: "guess".into() },
                 hard: true,
             },
         ),

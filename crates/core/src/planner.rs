@@ -10,7 +10,8 @@ use crate::place::Ledger;
 use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
 use crate::view::{JobsOn, ProviderView, REASON_PREFIX, Shape, VmState};
-use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish, World};
+use crate::vm::{Cause, Life, VmRecord};
+use crate::world::{NodeRecord, Wish, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -110,7 +111,7 @@ pub(crate) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub fn new(world: &'a World, provider: &'a ProviderView) -> Self {
         let vms = || world.records.values().filter_map(|record| record.vm.as_ref());
-        let starting = vms().filter(|vm| vm.phase.is_starting()).count();
+        let starting = vms().filter(|vm| vm.is_starting()).count();
         let all = vms().count() + world.strays.len();
         let mut starts_left = world.policy.max_starting.saturating_sub(starting);
         if let Some(opened) = world.breaker.opened {
@@ -165,7 +166,7 @@ impl<'a> Planner<'a> {
             return self.hold(node, format!("VM {node}.{} waits for its end ({why}): Slurm could not be read, and nothing is destroyed on a failed look", vm.generation));
         }
         let tag = self.world.tag(node, vm.generation);
-        let ending = matches!(vm.phase, Phase::Destroying { .. });
+        let ending = matches!(vm.life, Life::Ending { .. });
         let grace = self.world.policy.terminate_grace;
         let hard = match cause {
             // Its guest has nothing to say any more.

@@ -7,7 +7,7 @@ use crate::ids::{JobId, NodeName, Time};
 use crate::note::Note;
 use crate::orders::Order;
 use crate::view::{JobState, SlurmNode, SlurmView};
-use crate::world::{Phase, Wish, World};
+use crate::world::{Wish, World};
 use std::collections::BTreeMap;
 
 /// What a prolog hears.
@@ -110,9 +110,9 @@ impl World {
         let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
         // Not what the last controller saw: it may not have come to that.
         let looked_on = self.powers.get(node).map_or(self.now, |(_, since)| *since);
-        let tried = |vm: &crate::world::VmRecord| {
+        let tried = |vm: &crate::vm::VmRecord| {
             let since = vm.since.max(looked_on);
-            vm.phase == Phase::Up && self.now.since(since) > self.policy.mark_patience
+            vm.is_up() && self.now.since(since) > self.policy.mark_patience
         };
         !self.is_job_mode(node) || seen.flags.power_down || vm.is_some_and(tried)
     }

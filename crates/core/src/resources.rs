@@ -4,6 +4,7 @@
 
 use crate::policy::Policy;
 use crate::view::{HostView, Shape, VmSpec, VmView};
+use crate::vm::VmRecord;
 use std::fmt;
 
 /// An amount of everything that VMs share on a host.
@@ -89,6 +90,22 @@ impl Resources {
             memory_mb: vm.memory_mb,
             gpus: 0,
             vms: 1,
+        }
+    }
+
+    /// What the VM of a record takes, or one that was found on a node of this shape; none if neither is known.
+    #[must_use]
+    pub fn of_record(vm: &VmRecord, of_node: Option<&Shape>, policy: &Policy) -> Option<Self> {
+        let spec = vm.spec.as_ref().map(|spec| Self::of_spec(spec, policy));
+        spec.or_else(|| Some(Self::of_shape(of_node?, policy)))
+    }
+
+    /// Of what a VM takes the part that no listing shows, where one shows the VM.
+    #[must_use]
+    pub fn unlisted(self) -> Self {
+        Self {
+            gpus: self.gpus,
+            ..Self::default()
         }
     }
 

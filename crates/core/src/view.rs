@@ -140,8 +140,16 @@ pub enum VmState {
     Booting,
     /// Its guest says that slurmd runs.
     Ready,
-    /// Held still by somebody.
+    /// Held still by somebody, its memory where it was.
     Paused,
+    /// Its memory is being written to a disk.
+    Saving,
+    /// Its memory is on a disk: a job in it could go on.
+    Saved,
+    /// Its memory is being read back.
+    Restoring,
+    /// On its way to another host.
+    Moving,
     /// On its way out.
     Stopping,
     /// Ended or failed, surely: it runs no job. The text says why.
@@ -155,8 +163,31 @@ impl VmState {
     #[must_use]
     pub fn may_run(&self) -> bool {
         match self {
-            Self::Pending | Self::Booting | Self::Ready | Self::Paused | Self::Unknown(_) => true,
+            Self::Pending
+            | Self::Booting
+            | Self::Ready
+            | Self::Paused
+            | Self::Saving
+            | Self::Saved
+            | Self::Restoring
+            | Self::Moving
+            | Self::Unknown(_) => true,
             Self::Held | Self::Stopping | Self::Dead(_) => false,
+        }
+    }
+
+    /// Whether somebody keeps it from going on, so that it cannot answer.
+    #[must_use]
+    pub fn is_kept_still(&self) -> bool {
+        match self {
+            Self::Paused | Self::Saving | Self::Saved | Self::Restoring | Self::Moving => true,
+            Self::Held
+            | Self::Pending
+            | Self::Booting
+            | Self::Ready
+            | Self::Stopping
+            | Self::Dead(_)
+            | Self::Unknown(_) => false,
         }
     }
 }

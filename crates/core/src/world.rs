@@ -1,24 +1,13 @@
 //! What is known at one instant: the configuration, our records, and the last
 //! whole looks at Slurm and at the provider. `plan` reads it; `fold` updates it.
-//!
-//! A node's VM goes through these phases:
-//! ```text
-//!          asked          provider shows it      guest says so       Slurm shows it up
-//!  (none) ------> Asked ------------------> Booting ---------> Ready -----------------> Up
-//!    ^              |                          |                 |                       |
-//!    |              +-----------+--------------+--------+--------+-----------------------+
-//!    |     provider: surely     |                       | an order: Slurm's power-down,
-//!    |     ended or failed      v                       v boot timed out, orphan
-//!    |                        Dead ---- cleaned up -> Destroying
-//!    +----------------------------- gone -------------------+
-//! ```
 
 use crate::ids::{
     ClusterName, Generation, HostName, JobId, Millis, NodeName, NodesetName, Time, VmId, VmTag,
 };
 use crate::options::OptionRule;
 use crate::policy::Policy;
-use crate::view::{Power, ProviderView, Shape, SlurmView, VmSpec, VmView};
+use crate::view::{Power, ProviderView, Shape, SlurmView, VmView};
+use crate::vm::VmRecord;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that a decision may depend on.
@@ -172,15 +161,7 @@ impl NodeRecord {
             *at = (now + policy.retry_max).min(*at);
         }
         if let Some(vm) = &mut self.vm {
-            for at in [&mut vm.asked, &mut vm.since, &mut vm.starts.last]
-                .into_iter()
-                .chain(&mut vm.missing_since)
-            {
-                *at = now.min(*at);
-            }
-            if let Some(until) = &mut vm.kept {
-                *until = (now + policy.keep_failed).min(*until);
-            }
+            vm.not_after(now, policy);
         }
     }
 }
@@ -207,132 +188,6 @@ pub enum Wish {
         /// Since when.
         since: Time,
     },
-}
-
-/// A node's VM as we know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VmRecord {
-    /// Which of the node's VMs it is.
-    pub generation: Generation,
-    /// The provider's id, once known.
-    pub id: Option<VmId>,
-    /// The host chosen or seen.
-    pub host: Option<HostName>,
-    /// What it is; none of one that was found and whose making we do not know.
-    pub spec: Option<VmSpec>,
-    /// Where it is in its life.
-    pub phase: Phase,
-    /// When it was asked for; of one that was made early, when Slurm asked.
-    pub asked: Time,
-    /// When the phase began.
-    pub since: Time,
-    /// Since when whole looks at the provider do not show it.
-    pub missing_since: Option<Time>,
-    /// Until when it stays though its job has failed, because that asked for it.
-    pub kept: Option<Time>,
-    /// How often its guest was told to start slurmd.
-    pub starts: Starts,
-}
-
-/// How often a guest was told to start slurmd, where guests wait for that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Starts {
-    /// How often.
-    pub times: u32,
-    /// When last.
-    pub last: Time,
-}
-
-/// A VM's phase; see the picture above.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Phase {
-    /// Its creation was decided; the provider may or may not have it.
-    Asked,
-    /// The provider has it.
-    Booting,
-    /// Its guest says that slurmd runs.
-    Ready,
-    /// Slurm shows the node up.
-    Up,
-    /// It surely ended by itself or could not be made.
-    Dead {
-        /// Why, as far as is known.
-        why: String,
-        /// Whether the node had been up: a job may have been lost.
-        was_up: bool,
-    },
-    /// Its end was ordered.
-    Destroying {
-        /// Why.
-        cause: Cause,
-    },
-}
-
-impl Phase {
-    /// Whether a VM in this phase is on its way up.
-    #[must_use]
-    pub fn is_starting(&self) -> bool {
-        match self {
-            Phase::Asked | Phase::Booting | Phase::Ready => true,
-            Phase::Up | Phase::Dead { .. } | Phase::Destroying { .. } => false,
-        }
-    }
-
-    /// Whether its end was our own decision, by what we saw then, and nobody's order.
-    #[must_use]
-    pub fn was_ended_by_us(&self) -> bool {
-        match self {
-            Phase::Destroying { cause } => match cause {
-                Cause::BootTimeout | Cause::Orphan => true,
-                Cause::Ordered | Cause::Dead { .. } => false,
-            },
-            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up | Phase::Dead { .. } => false,
-        }
-    }
-
-    /// A stable word for people and programs.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Phase::Asked => "asked",
-            Phase::Booting => "booting",
-            Phase::Ready => "ready",
-            Phase::Up => "up",
-            Phase::Dead { .. } => "failed",
-            Phase::Destroying { .. } => "stopping",
-        }
-    }
-}
-
-/// Why a VM is destroyed. There is no other reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// Slurm's power-down of the node, or a person's order.
-    Ordered,
-    /// It did not register within the boot timeout.
-    BootTimeout,
-    /// It was dead already; what is left of it is removed.
-    Dead {
-        /// Why it died.
-        why: String,
-        /// Whether the node had been up.
-        was_up: bool,
-    },
-    /// It backs nothing and was not asked for.
-    Orphan,
-}
-
-impl Cause {
-    /// A sentence's end for people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        match self {
-            Cause::Ordered => "the node was ordered down".into(),
-            Cause::BootTimeout => "it did not register with Slurm in time".into(),
-            Cause::Dead { why, .. } => format!("it had died: {why}"),
-            Cause::Orphan => "it backs no node and was not asked for".into(),
-        }
-    }
 }
 
 /// A node's failures since it was last up.
@@ -380,25 +235,6 @@ impl Breaker {
     /// A VM came up: closes.
     pub fn succeeded(&mut self) {
         *self = Self::default();
-    }
-}
-
-impl VmRecord {
-    /// Whether this is the VM of that generation and id, as far as both ids are known.
-    #[must_use]
-    pub fn is(&self, generation: Generation, id: Option<&VmId>) -> bool {
-        let same_id = match (&self.id, id) {
-            (Some(known), Some(id)) => known == id,
-            (None, _) | (_, None) => true,
-        };
-        self.generation == generation && same_id
-    }
-
-    /// Whether it was up and is taken for dead only because no listing has shown it for long.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        // Nobody misses one that was seen to be dead.
-        matches!(self.phase, Phase::Dead { was_up: true, .. }) && self.missing_since.is_some()
     }
 }
 

@@ -127,6 +127,10 @@ fn seen(state: &VmState) -> Seen {
         | VmState::Booting
         | VmState::Ready
         | VmState::Paused
+        | VmState::Saving
+        | VmState::Saved
+        | VmState::Restoring
+        | VmState::Moving
         | VmState::Stopping
         | VmState::Unknown(_) => Seen::Running,
     }

@@ -151,10 +151,14 @@ pub enum Kind {
     Starting,
     /// Runs; perhaps something is being done to its disks or cards.
     Running,
-    /// On its way between hosts or back from being saved; keeps its memory.
+    /// On its way between hosts; keeps its memory.
     Moving,
-    /// Saved with its memory, or being saved: a job in it could go on.
+    /// Being saved with its memory.
+    Saving,
+    /// Saved with its memory: a job in it could go on.
     Saved,
+    /// On its way back from being saved.
+    Restoring,
     /// Shut down: surely does not run, and its memory is lost. A person can start it again.
     Off,
     /// Being shut down or cleaned up. A guest that ignores the shutdown goes back to RUNNING.
@@ -234,11 +238,11 @@ lcm_states! {
     Boot = 2, "BOOT", Starting;
     Running = 3, "RUNNING", Running;
     Migrate = 4, "MIGRATE", Moving;
-    SaveStop = 5, "SAVE_STOP", Saved;
-    SaveSuspend = 6, "SAVE_SUSPEND", Saved;
+    SaveStop = 5, "SAVE_STOP", Saving;
+    SaveSuspend = 6, "SAVE_SUSPEND", Saving;
     SaveMigrate = 7, "SAVE_MIGRATE", Moving;
     PrologMigrate = 8, "PROLOG_MIGRATE", Moving;
-    PrologResume = 9, "PROLOG_RESUME", Moving;
+    PrologResume = 9, "PROLOG_RESUME", Restoring;
     EpilogStop = 10, "EPILOG_STOP", Saved;
     Epilog = 11, "EPILOG", Ending;
     Shutdown = 12, "SHUTDOWN", Ending;
@@ -248,8 +252,8 @@ lcm_states! {
     ShutdownPoweroff = 18, "SHUTDOWN_POWEROFF", Ending;
     BootUnknown = 19, "BOOT_UNKNOWN", Starting;
     BootPoweroff = 20, "BOOT_POWEROFF", Starting;
-    BootSuspended = 21, "BOOT_SUSPENDED", Moving;
-    BootStopped = 22, "BOOT_STOPPED", Moving;
+    BootSuspended = 21, "BOOT_SUSPENDED", Restoring;
+    BootStopped = 22, "BOOT_STOPPED", Restoring;
     CleanupDelete = 23, "CLEANUP_DELETE", Ending;
     HotplugSnapshot = 24, "HOTPLUG_SNAPSHOT", Running;
     HotplugNic = 25, "HOTPLUG_NIC", Running;

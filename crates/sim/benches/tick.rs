@@ -13,6 +13,7 @@ use thiao_core::lint::lint;
 use thiao_core::planner::plan;
 use thiao_core::policy::Policy;
 use thiao_core::view::*;
+use thiao_core::vm::*;
 use thiao_core::world::*;
 
 const NODES: usize = 10_000;
@@ -189,7 +190,8 @@ fn up(i: usize, now: Time) -> NodeRecord {
             id: Some(vm_id(i)),
             host: Some(host(i % HOSTS)),
             spec: None,
-            phase: Phase::Up,
+            life: Life::Running,
+            registration: Registration::Registered,
             asked: since,
             since,
             missing_since: None,

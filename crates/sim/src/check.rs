@@ -11,7 +11,8 @@ use std::fmt;
 use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use thiao_core::plan::{Action, NodeVerb, Step, VmVerb};
 use thiao_core::view::Gate;
-use thiao_core::world::{Cause, Mode};
+use thiao_core::vm::Cause;
+use thiao_core::world::Mode;
 
 /// What must hold, after every step or in the end. The numbers are those of ARCHITECTURE.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -418,7 +419,7 @@ fn starts_bounded(round: &Round, controller: &Controller, setup: &Setup) -> Resu
         .records
         .values()
         .filter_map(|record| record.vm.as_ref());
-    let starting = vms.filter(|vm| vm.phase.is_starting()).count();
+    let starting = vms.filter(|vm| vm.is_starting()).count();
     if starting > setup.policy.max_starting {
         return Err(format!(
             "{starting} VMs are starting, more than {}",

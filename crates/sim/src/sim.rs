@@ -20,7 +20,7 @@ use std::mem::Discriminant;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time};
 use thiao_core::plan::{Action, NodeVerb, VmVerb};
 use thiao_core::view::HostView;
-use thiao_core::world::{NodeRecord, Phase, Wish};
+use thiao_core::world::{NodeRecord, Wish};
 
 /// How many lines of the story are kept for a violation's report.
 const STORY: usize = 400;
@@ -258,7 +258,7 @@ impl Sim {
     /// Whether nothing is on its way up or down, so that no deadline is near.
     fn is_steady(&self) -> bool {
         let stays = |record: &NodeRecord| match &record.vm {
-            Some(vm) => vm.phase == Phase::Up,
+            Some(vm) => vm.is_up(),
             None => !matches!(record.wish, Wish::Early { .. } | Wish::Up { .. }),
         };
         let rests = |node: &Node| matches!(node.power, Power::On | Power::Off);

@@ -66,7 +66,10 @@ impl<P: Provider> Owner<P> {
             )));
         }
         let mut now = vec![match backing {
-            Some(vm) => format!("it backs node {node} and is {}", vm.phase.word()),
+            Some(vm) => format!(
+                "it backs node {node} and is {}",
+                self.rounds.world().word_of(node, vm)
+            ),
             None => "it is gone".to_owned(),
         }];
         if let Some(id) = backing.and_then(|vm| vm.id.as_ref()) {
@@ -102,12 +105,13 @@ impl<P: Provider> Owner<P> {
                 .as_ref()
                 .map(|host| format!(" on host {host}"))
                 .unwrap_or_default();
-            lines.push(format!(
-                "VM {node}.{}{on} is {} for {}",
-                vm.generation,
-                vm.phase.word(),
-                self.rounds.world().now.since(vm.since)
-            ));
+            let word = self.rounds.world().word_of(node, vm);
+            // Since when somebody keeps it still, or it is silent, nobody has written down.
+            let span = match vm.life.is_kept_still() || word != vm.word() {
+                true => String::new(),
+                false => format!(" for {}", self.rounds.world().now.since(vm.since)),
+            };
+            lines.push(format!("VM {node}.{}{on} is {word}{span}", vm.generation));
         }
         lines.push(in_slurm(self.rounds.world().slurm.as_ref(), node));
         if let Some(why) = self.rounds.world().faults.get(node) {

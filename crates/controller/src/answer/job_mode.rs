@@ -140,8 +140,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn nodes_with_vms_of(&self, job: JobId) -> Vec<NodeName> {
-        let of_job =
-            |vm: &thiao_core::world::VmRecord| vm.spec.as_ref().and_then(|spec| spec.job) == Some(job);
+        let of_job = |vm: &thiao_core::vm::VmRecord| vm.spec.as_ref().and_then(|spec| spec.job) == Some(job);
         self.rounds
             .world()
             .records

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use thiao_api::types::{JobVm, core_hours};
 use thiao_core::ids::{HostName, JobId, NodeName, Time};
 use thiao_core::view::VmSpec;
-use thiao_core::world::{Phase, VmRecord};
+use thiao_core::vm::{Registration, VmRecord};
 
 /// Which of the VMs that jobs had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +65,15 @@ pub fn follow(
     }
 }
 
-/// The first word on each phase holds.
+/// The first word on each step holds.
 fn write(db: &Connection, node: &NodeName, own: Own<'_>, uid: Option<u32>) -> rusqlite::Result<()> {
     let Own { vm, spec, job } = own;
     let since = Some(vm.since.0 as i64);
-    let (started, ready, up) = match vm.phase {
-        Phase::Asked | Phase::Dead { .. } | Phase::Destroying { .. } => (None, None, None),
-        Phase::Booting => (since, None, None),
-        Phase::Ready => (since, since, None),
-        Phase::Up => (since, None, since),
+    let (started, ready, up) = match (vm.life.is_there(), vm.registration) {
+        (false, _) => (None, None, None),
+        (true, Registration::NotYet) => (since, None, None),
+        (true, Registration::GuestReady) => (since, since, None),
+        (true, Registration::Registered) => (since, None, since),
     };
     db.prepare_cached(
         "INSERT INTO job_vms (job, uid, node, generation, host, cpus, memory_mb, share_percent, gpus,

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
-use thiao_core::world::{Cause, NodeRecord, Phase, Starts, Trouble, VmRecord, Wish};
+use thiao_core::vm::{Cause, Life, Registration, Starts, VmRecord};
+use thiao_core::world::{NodeRecord, Trouble, Wish};
 
 /// Why the records could not be read.
 pub enum LoadError {
@@ -27,15 +28,15 @@ impl From<rusqlite::Error> for LoadError {
     }
 }
 
-/// What belongs to a phase beside its word.
+/// What belongs to a VM's life beside its word.
 #[derive(Default, Serialize, Deserialize)]
 struct Detail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     why: Option<String>,
-    #[serde(default)]
-    was_up: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
 }
 
 pub fn write(db: &Connection, node: &NodeName, record: &NodeRecord) -> rusqlite::Result<()> {
@@ -76,48 +77,41 @@ pub fn write(db: &Connection, node: &NodeName, record: &NodeRecord) -> rusqlite:
 }
 
 fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result<()> {
-    let detail = match &vm.phase {
-        Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up => Detail::default(),
-        Phase::Dead { why, was_up } => Detail {
+    let detail = match &vm.life {
+        Life::Asked
+        | Life::Held
+        | Life::Booting
+        | Life::Running
+        | Life::Paused
+        | Life::Saving
+        | Life::Saved
+        | Life::Restoring => Detail::default(),
+        Life::Moving { from } => Detail {
+            from: from.as_ref().map(HostName::to_string),
+            ..Detail::default()
+        },
+        Life::Dead { why } => Detail {
             why: Some(why.clone()),
-            was_up: *was_up,
-            cause: None,
+            ..Detail::default()
         },
-        Phase::Destroying { cause } => match cause {
-            Cause::Ordered => Detail {
-                cause: Some("ordered".into()),
-                ..Detail::default()
-            },
-            Cause::BootTimeout => Detail {
-                cause: Some("boot-timeout".into()),
-                ..Detail::default()
-            },
-            Cause::Orphan => Detail {
-                cause: Some("orphan".into()),
-                ..Detail::default()
-            },
-            Cause::Dead { why, was_up } => Detail {
-                cause: Some("dead".into()),
-                why: Some(why.clone()),
-                was_up: *was_up,
-            },
-        },
+        Life::Ending { cause } => ending(cause),
     };
     let spec = vm.spec.as_ref();
     db.prepare_cached(
-        "INSERT INTO vms (node, generation, id, host, phase, detail, asked, since, missing_since,
-                          cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-         ON CONFLICT (node) DO UPDATE SET generation = ?2, id = ?3, host = ?4, phase = ?5, detail = ?6,
+        "INSERT INTO vms (node, generation, id, host, life, detail, asked, since, missing_since,
+                          cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start,
+                          registration)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+         ON CONFLICT (node) DO UPDATE SET generation = ?2, id = ?3, host = ?4, life = ?5, detail = ?6,
          asked = ?7, since = ?8, missing_since = ?9, cpus = ?10, memory_mb = ?11, share_percent = ?12,
-         gpus = ?13, job = ?14, options = ?15, kept = ?16, starts = ?17, last_start = ?18",
+         gpus = ?13, job = ?14, options = ?15, kept = ?16, starts = ?17, last_start = ?18, registration = ?19",
     )?
     .execute(params![
         node.as_str(),
         vm.generation.0 as i64,
         vm.id.as_ref().map(VmId::as_str),
         vm.host.as_ref().map(HostName::as_str),
-        vm.phase.word(),
+        vm.life.word(),
         json(&detail),
         millis(vm.asked),
         millis(vm.since),
@@ -131,8 +125,23 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
         vm.kept.map(millis),
         vm.starts.times,
         millis(vm.starts.last),
+        vm.registration.word(),
     ])
     .map(drop)
+}
+
+fn ending(cause: &Cause) -> Detail {
+    let (word, why) = match cause {
+        Cause::Ordered => ("ordered", None),
+        Cause::BootTimeout => ("boot-timeout", None),
+        Cause::Orphan => ("orphan", None),
+        Cause::Dead { why } => ("dead", Some(why.clone())),
+    };
+    Detail {
+        cause: Some(word.into()),
+        why,
+        from: None,
+    }
 }
 
 pub fn remove(db: &Connection, node: &NodeName) -> rusqlite::Result<()> {
@@ -191,8 +200,9 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
 
 fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Result<(), LoadError> {
     let mut statement = db.prepare(
-        "SELECT node, generation, id, host, phase, detail, asked, since, missing_since,
-                cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start FROM vms",
+        "SELECT node, generation, id, host, life, detail, asked, since, missing_since,
+                cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start,
+                registration FROM vms",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -202,7 +212,7 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
             what,
         };
         let detail: Detail = parse(&row.get::<_, String>(5)?).map_err(broken)?;
-        let word: String = row.get(4)?;
+        let (word, heard): (String, String) = (row.get("life")?, row.get("registration")?);
         let vm = VmRecord {
             generation: Generation(row.get::<_, i64>(1)? as u64),
             id: row
@@ -212,7 +222,8 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
                 .get::<_, Option<String>>(3)?
                 .and_then(|host| HostName::new(&host).ok()),
             spec: spec(row, broken)?,
-            phase: phase(&word, detail).ok_or_else(|| broken(format!("phase {word:?}")))?,
+            life: life(&word, detail).ok_or_else(|| broken(format!("life {word:?}")))?,
+            registration: registration(&heard).ok_or_else(|| broken(format!("registration {heard:?}")))?,
             asked: time(row.get(6)?),
             since: time(row.get(7)?),
             missing_since: row.get::<_, Option<i64>>(8)?.map(time),
@@ -248,31 +259,41 @@ fn spec(row: &Row<'_>, broken: impl Fn(String) -> LoadError) -> Result<Option<Vm
     }))
 }
 
-fn phase(word: &str, detail: Detail) -> Option<Phase> {
+fn life(word: &str, detail: Detail) -> Option<Life> {
     let why = detail.why.unwrap_or_default();
     Some(match word {
-        "asked" => Phase::Asked,
-        "booting" => Phase::Booting,
-        "ready" => Phase::Ready,
-        "up" => Phase::Up,
-        "failed" => Phase::Dead {
-            why,
-            was_up: detail.was_up,
+        "asked" => Life::Asked,
+        "held" => Life::Held,
+        "booting" => Life::Booting,
+        "running" => Life::Running,
+        "paused" => Life::Paused,
+        "saving" => Life::Saving,
+        "saved" => Life::Saved,
+        "restoring" => Life::Restoring,
+        "moving" => Life::Moving {
+            from: detail.from.and_then(|host| HostName::new(&host).ok()),
         },
-        "stopping" => Phase::Destroying {
+        "dead" => Life::Dead { why },
+        "ending" => Life::Ending {
             cause: match detail.cause?.as_str() {
                 "ordered" => Cause::Ordered,
                 "boot-timeout" => Cause::BootTimeout,
                 "orphan" => Cause::Orphan,
-                "dead" => Cause::Dead {
-                    why,
-                    was_up: detail.was_up,
-                },
+                "dead" => Cause::Dead { why },
                 _ => return None,
             },
         },
         _ => return None,
     })
+}
+
+fn registration(word: &str) -> Option<Registration> {
+    let all = [
+        Registration::NotYet,
+        Registration::GuestReady,
+        Registration::Registered,
+    ];
+    all.into_iter().find(|one| one.word() == word)
 }
 
 fn millis(time: Time) -> i64 {

@@ -4,13 +4,14 @@ use thiao_core::journal::{Begun, TakenIntent};
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
-use thiao_core::world::{Cause, Phase, Trouble, VmRecord, Wish};
+use thiao_core::vm::{Cause, Life, Registration, VmRecord};
+use thiao_core::world::{Trouble, Wish};
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
 }
 
-fn record(phase: Phase) -> NodeRecord {
+fn record(life: Life, registration: Registration) -> NodeRecord {
     NodeRecord {
         wish: Wish::Up { since: Time(5) },
         generation: Generation(3),
@@ -19,12 +20,13 @@ fn record(phase: Phase) -> NodeRecord {
             id: Some(VmId::new("n0.3").unwrap()),
             host: Some(HostName::new("a").unwrap()),
             spec: None,
-            phase,
+            life,
+            registration,
             asked: Time(6),
             since: Time(7),
             missing_since: Some(Time(8)),
             kept: Some(Time(10)),
-            starts: thiao_core::world::Starts {
+            starts: thiao_core::vm::Starts {
                 times: 2,
                 last: Time(11),
             },
@@ -43,35 +45,35 @@ fn record(phase: Phase) -> NodeRecord {
 }
 
 #[test]
-fn records_survive_a_restart_in_every_phase() {
+fn records_survive_a_restart_in_every_state() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("thiao.db");
-    let dead = Cause::Dead {
-        why: "w".into(),
-        was_up: true,
-    };
-    let phases = [
-        Phase::Asked,
-        Phase::Booting,
-        Phase::Ready,
-        Phase::Up,
-        Phase::Dead {
-            why: "w".into(),
-            was_up: true,
-        },
-        Phase::Destroying {
-            cause: Cause::Ordered,
-        },
-        Phase::Destroying {
-            cause: Cause::BootTimeout,
-        },
-        Phase::Destroying { cause: Cause::Orphan },
-        Phase::Destroying { cause: dead },
+    let why = || "w".to_owned();
+    let end = |cause| Life::Ending { cause };
+    let host = HostName::new("c").unwrap();
+    let states = [
+        (Life::Asked, Registration::NotYet),
+        (Life::Booting, Registration::NotYet),
+        (Life::Running, Registration::GuestReady),
+        (Life::Running, Registration::Registered),
+        (Life::Held, Registration::NotYet),
+        (Life::Paused, Registration::Registered),
+        (Life::Saving, Registration::Registered),
+        (Life::Saved, Registration::Registered),
+        (Life::Restoring, Registration::Registered),
+        (Life::Moving { from: None }, Registration::Registered),
+        (Life::Moving { from: Some(host) }, Registration::Registered),
+        (Life::Dead { why: why() }, Registration::Registered),
+        (Life::Dead { why: why() }, Registration::NotYet),
+        (end(Cause::Ordered), Registration::Registered),
+        (end(Cause::BootTimeout), Registration::GuestReady),
+        (end(Cause::Orphan), Registration::NotYet),
+        (end(Cause::Dead { why: why() }), Registration::Registered),
     ];
-    let mut records: BTreeMap<_, _> = phases
+    let mut records: BTreeMap<_, _> = states
         .into_iter()
         .enumerate()
-        .map(|(i, phase)| (node(&format!("n{i}")), record(phase)))
+        .map(|(i, (life, registration))| (node(&format!("n{i}")), record(life, registration)))
         .collect();
     records.insert(node("plain"), NodeRecord::default());
     let shape = Shape {
@@ -232,4 +234,95 @@ fn vms_of_the_first_layout_are_those_of_its_only_provider() {
         store.set_provider("other").unwrap();
         assert_eq!(store.provider().unwrap().as_deref(), Some("other"));
     }
+}
+
+/// Layout 5 had one phase, where there are a life and a registration now.
+#[test]
+fn vms_of_the_fifth_layout_keep_what_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("thiao.db");
+    let why = || "w".to_owned();
+    let end = |cause| Life::Ending { cause };
+    let dead = Life::Dead { why: why() };
+    let cases = [
+        ("asked", "{}", Life::Asked, Registration::NotYet),
+        ("booting", "{}", Life::Booting, Registration::NotYet),
+        ("ready", "{}", Life::Running, Registration::GuestReady),
+        (
+            "up",
+            "{\"was_up\":false}",
+            Life::Running,
+            Registration::Registered,
+        ),
+        (
+            "failed",
+            "{\"why\":\"w\",\"was_up\":true}",
+            dead.clone(),
+            Registration::Registered,
+        ),
+        (
+            "failed",
+            "{\"why\":\"w\",\"was_up\":false}",
+            dead,
+            Registration::NotYet,
+        ),
+        (
+            "stopping",
+            "{\"cause\":\"ordered\",\"was_up\":false}",
+            end(Cause::Ordered),
+            Registration::NotYet,
+        ),
+        (
+            "stopping",
+            "{\"cause\":\"boot-timeout\"}",
+            end(Cause::BootTimeout),
+            Registration::NotYet,
+        ),
+        (
+            "stopping",
+            "{\"cause\":\"orphan\"}",
+            end(Cause::Orphan),
+            Registration::NotYet,
+        ),
+        (
+            "stopping",
+            "{\"cause\":\"dead\",\"why\":\"w\",\"was_up\":true}",
+            end(Cause::Dead { why: why() }),
+            Registration::Registered,
+        ),
+    ];
+    let db = Connection::open(&path).unwrap();
+    for sql in &MIGRATIONS[..5] {
+        db.execute_batch(sql).unwrap();
+    }
+    for (i, (phase, detail, ..)) in cases.iter().enumerate() {
+        db.execute(
+            "INSERT INTO nodes VALUES (?1, 'up', 5, 3, 0, NULL, '[]', '', 0, NULL, '[]')",
+            [format!("n{i:02}")],
+        )
+        .unwrap();
+        db.execute(
+            "INSERT INTO vms (node, generation, id, host, phase, detail, asked, since, starts, last_start)
+             VALUES (?1, 3, 'x', 'a', ?2, ?3, 6, 7, 1, 8)",
+            [format!("n{i:02}"), (*phase).to_owned(), (*detail).to_owned()],
+        )
+        .unwrap();
+    }
+    db.pragma_update(None, "user_version", 5).unwrap();
+    drop(db);
+    let mut store = Store::open(&path).unwrap();
+    let records = store.load().unwrap();
+    assert_eq!(records.len(), cases.len());
+    for (record, (phase, detail, life, registration)) in records.values().zip(cases) {
+        let vm = record.vm.as_ref().unwrap();
+        assert_eq!(
+            (&vm.life, vm.registration),
+            (&life, registration),
+            "{phase} {detail}"
+        );
+        assert_eq!((vm.asked, vm.since, vm.starts.times), (Time(6), Time(7), 1));
+    }
+    // And what it is now is kept.
+    store.save(&records, &Entry::default(), Time(9)).unwrap();
+    assert_eq!(Store::open(&path).unwrap().load().unwrap(), records);
 }

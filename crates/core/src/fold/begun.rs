@@ -2,7 +2,8 @@
 
 use crate::ids::VmTag;
 use crate::plan::{Action, JobVerb, VmVerb};
-use crate::world::{Phase, Starts, VmRecord, World};
+use crate::vm::{Life, VmRecord};
+use crate::world::World;
 
 impl World {
     /// Records that `action` is about to be executed: from now on its node is busy.
@@ -36,29 +37,17 @@ impl World {
             VmVerb::Create { host, spec, .. } => {
                 let record = self.records.entry(tag.node.clone()).or_default();
                 record.generation = record.generation.max(tag.generation);
-                record.vm.get_or_insert_with(|| VmRecord {
-                    generation: tag.generation,
-                    id: None,
-                    host: Some(host.clone()),
-                    spec: Some(spec.clone()),
-                    phase: Phase::Asked,
-                    asked: now,
-                    since: now,
-                    missing_since: None,
-                    kept: None,
-                    starts: Starts::default(),
-                });
+                record
+                    .vm
+                    .get_or_insert_with(|| VmRecord::asked(tag.generation, host.clone(), spec.clone(), now));
             }
             VmVerb::StartSlurmd { .. } => {}
             VmVerb::Destroy { id, cause, .. } => {
                 let record = self.records.get_mut(&tag.node);
                 let ours = record.and_then(|record| record.vm.as_mut());
                 if let Some(vm) = ours.filter(|vm| vm.is(tag.generation, id.as_ref())) {
-                    let phase = Phase::Destroying { cause: cause.clone() };
                     // Asked again, it has been ending since the first time.
-                    if vm.phase != phase {
-                        vm.enter(phase, now);
-                    }
+                    vm.enter(Life::Ending { cause: cause.clone() }, now);
                 }
             }
         }

@@ -30,7 +30,7 @@ impl NodeRecord {
     pub(super) fn asked_by_slurm(&mut self, at: Time) {
         let early = matches!(self.wish, Wish::Early { .. });
         self.wish = Wish::Up { since: at };
-        if let Some(vm) = self.vm.as_mut().filter(|vm| early && vm.phase.is_starting()) {
+        if let Some(vm) = self.vm.as_mut().filter(|vm| early && vm.is_starting()) {
             vm.asked = vm.asked.max(at);
         }
     }

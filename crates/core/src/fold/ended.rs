@@ -4,7 +4,8 @@ use crate::ids::{JobId, NodeName, VmId, VmTag};
 use crate::note::{Note, Subject};
 use crate::options::put_back_reason;
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
-use crate::world::{Starts, World};
+use crate::vm::Starts;
+use crate::world::World;
 
 /// What came of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]

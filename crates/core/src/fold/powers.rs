@@ -5,7 +5,7 @@ use crate::ids::Time;
 use crate::note::Note;
 use crate::orders::Order;
 use crate::view::{Power, SlurmView};
-use crate::world::{NodeRecord, Phase, Wish, World};
+use crate::world::{NodeRecord, Wish, World};
 use std::collections::BTreeMap;
 
 impl World {
@@ -90,9 +90,6 @@ impl NodeRecord {
 
     /// Whether it has a VM that is not on its way out.
     fn has_vm(&self) -> bool {
-        self.vm.as_ref().is_some_and(|vm| match vm.phase {
-            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up => true,
-            Phase::Dead { .. } | Phase::Destroying { .. } => false,
-        })
+        self.vm.as_ref().is_some_and(|vm| !vm.life.is_past())
     }
 }

@@ -4,7 +4,8 @@ use super::{generation, unrecorded};
 use crate::ids::{Millis, NodeName, Time, VmId};
 use crate::note::Note;
 use crate::view::{JobState, ProviderView, VmState, VmView};
-use crate::world::{NodeRecord, Phase, Unrecorded, World};
+use crate::vm::Life;
+use crate::world::{NodeRecord, Unrecorded, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Our VMs that a look shows, by their nodes, the newest first.
@@ -40,13 +41,13 @@ impl World {
         self.see_recorded(&by_node, watched, &mut strays, &mut notes);
         self.absences
             .retain(|node, _| self.records.get(node).is_some_and(|record| record.vm.is_some()));
-        let held = |node: &NodeName| {
+        let kept_still = |node: &NodeName| {
             let vms = by_node.get(node).map_or(&[][..], Vec::as_slice);
-            vms.iter().any(|vm| vm.state == VmState::Paused)
+            vms.iter().any(|vm| vm.state.is_kept_still())
         };
         self.unbacked = self
             .lacking_vms(began)
-            .filter(|node| !held(node))
+            .filter(|node| !kept_still(node))
             .map(|node| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
             .collect();
         self.strays = strays.since;
@@ -153,11 +154,19 @@ impl World {
             let (_, seen) = nodes.next_if(|(name, _)| *name == node)?;
             let lacks = record.vm.as_ref().is_none_or(|vm| {
                 let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
-                let should_answer = match vm.phase {
-                    Phase::Asked | Phase::Booting | Phase::Ready => late,
+                let should_answer = match vm.life {
                     // One that is being ended answers as long as a job is there.
-                    Phase::Up | Phase::Destroying { .. } => true,
-                    Phase::Dead { .. } => false,
+                    Life::Ending { .. } => true,
+                    Life::Dead { .. } => false,
+                    Life::Asked
+                    | Life::Held
+                    | Life::Booting
+                    | Life::Running
+                    | Life::Paused
+                    | Life::Saving
+                    | Life::Saved
+                    | Life::Restoring
+                    | Life::Moving { .. } => late || vm.registration.is_done(),
                 };
                 should_answer && seen.flags.not_responding
             });

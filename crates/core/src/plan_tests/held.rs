@@ -53,7 +53,7 @@ fn the_second_of_two_with_one_tag_that_never_ran_is_ended_and_the_other_kept() {
     w.pass(Millis(1));
     w.see(vec![first]);
     assert_eq!(w.tick(), []);
-    assert_eq!(w.records[&node("n0")].vm.as_ref().unwrap().phase, Phase::Up);
+    assert_eq!(w.records[&node("n0")].vm.as_ref().unwrap().word(), "up");
 }
 
 #[test]

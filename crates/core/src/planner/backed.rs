@@ -7,62 +7,41 @@ use crate::ids::{NodeName, Time};
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, NodeVerb, VmVerb};
 use crate::view::{VmSpec, VmState, VmView};
-use crate::world::{Cause, NodeRecord, Phase, VmRecord, Wish};
+use crate::vm::{Cause, Life, VmRecord};
+use crate::world::{NodeRecord, Wish};
 
 impl Planner<'_> {
     pub(super) fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, wish: Wish) {
         if wish == Wish::Unasked && self.is_orphan(node, vm) {
             return self.destroy(node, vm, Cause::Orphan);
         }
-        match &vm.phase {
-            Phase::Destroying { .. } if vm.phase.was_ended_by_us() && self.may_have_registered(node) => {
-                self.hold(node, "its VM was being ended, but Slurm may be using it by now");
-            }
-            Phase::Destroying { .. } if self.is_ending(record, vm) => {
-                self.hold(node, format!("its VM {node}.{} is being ended", vm.generation));
-            }
-            Phase::Destroying {
-                cause: Cause::Ordered,
-            } => match newer_use(self.world, self.jobs_on_nodes(), node, ordered_at(wish, vm)) {
-                Some(_) if self.world.is_unbacked(node) && record.down.is_none() => self.give_up_for_now(
-                    node,
-                    &format!("VM {node}.{} was being ended and is silent", vm.generation),
-                    "Slurm has given the node to a job since, which would hang there",
-                ),
-                Some(newer) => self.not_ended(node, vm, newer),
-                None => self.destroy(node, vm, Cause::Ordered),
-            },
-            Phase::Destroying { cause } => self.destroy(node, vm, cause.clone()),
-            Phase::Dead { why, was_up } => {
-                let seen = self.slurm_node(node);
-                let lost_job = seen.is_some_and(|seen| *was_up || seen.is_counted_on());
-                if lost_job && record.down.is_none() && !matches!(wish, Wish::Down { .. }) {
-                    self.set_down(node, vm, why);
-                } else {
-                    self.destroy(
-                        node,
-                        vm,
-                        Cause::Dead {
-                            why: why.clone(),
-                            was_up: *was_up,
-                        },
-                    );
+        match &vm.life {
+            Life::Ending { cause } => self.ends(node, record, vm, cause),
+            Life::Dead { why } => self.is_dead(node, record, vm, why),
+            Life::Asked
+            | Life::Held
+            | Life::Booting
+            | Life::Running
+            | Life::Paused
+            | Life::Saving
+            | Life::Saved
+            | Life::Restoring
+            | Life::Moving { .. } => {
+                self.is_wanted_or_not(node, record, vm);
+                if wish == Wish::Unasked {
+                    self.unasked(node, vm);
                 }
             }
-            Phase::Asked | Phase::Booting | Phase::Ready | Phase::Up if matches!(wish, Wish::Down { .. }) => {
-                self.ordered_down(node, record, vm);
-            }
-            Phase::Asked | Phase::Booting | Phase::Ready
-                if matches!(wish, Wish::Up { .. }) && self.is_late(vm) =>
-            {
-                self.late(node, vm);
-            }
-            Phase::Asked | Phase::Booting | Phase::Ready if is_left_behind(self.world, node) => {
-                self.ends_before_the_next(node, vm);
-            }
-            Phase::Asked => self.finish_creation(node, vm),
-            Phase::Booting | Phase::Ready => self.comes_up(node, vm),
-            Phase::Up if self.world.is_unbacked(node) => self.give_up_for_now(
+        }
+    }
+
+    /// One that is neither dead nor being ended.
+    fn is_wanted_or_not(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord) {
+        if let Wish::Down { since } = record.wish {
+            return self.ordered_down(node, record, vm, since);
+        }
+        match vm.is_up() {
+            true if self.world.is_unbacked(node) => self.give_up_for_now(
                 node,
                 &format!(
                     "VM {node}.{} is silent: its slurmd does not answer Slurm",
@@ -70,23 +49,66 @@ impl Planner<'_> {
                 ),
                 "Slurm takes the node for up, and a job there would hang",
             ),
-            Phase::Up => self.left_behind(node, vm, wish),
-        }
-        if wish == Wish::Unasked && !matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. }) {
-            self.unasked(node, vm);
+            true => self.left_behind(node, vm, record.wish),
+            false if matches!(record.wish, Wish::Up { .. }) && self.is_late(vm) => self.late(node, vm),
+            false if is_left_behind(self.world, node) => self.ends_before_the_next(node, vm),
+            false if vm.life.is_unconfirmed() => self.finish_creation(node, vm),
+            false => self.comes_up(node, vm),
         }
     }
 
-    /// A VM that was ordered away: an order counts only while Slurm shows nothing newer.
-    fn ordered_down(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord) {
+    /// One whose end was asked for.
+    fn ends(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, cause: &Cause) {
+        if vm.life.was_ended_by_us() && self.may_have_registered(node) {
+            self.hold(node, "its VM was being ended, but Slurm may be using it by now");
+        } else if self.is_ending(record, vm) {
+            self.hold(node, format!("its VM {node}.{} is being ended", vm.generation));
+        } else if *cause == Cause::Ordered {
+            let since = match record.wish {
+                Wish::Down { since } => since.max(vm.since),
+                // Begun by an order that another one followed.
+                Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked => vm.since,
+            };
+            let newer = newer_use(self.world, self.jobs_on_nodes(), node, since);
+            self.end_as_ordered(node, record, vm, newer, "was being ended");
+        } else {
+            self.destroy(node, vm, cause.clone());
+        }
+    }
+
+    /// One that is dead: whoever may have lost a job hears of it before it is cleaned up.
+    fn is_dead(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, why: &str) {
+        let seen = self.slurm_node(node);
+        let lost_job = seen.is_some_and(|seen| vm.registration.is_done() || seen.is_counted_on());
+        if lost_job && record.down.is_none() && !matches!(record.wish, Wish::Down { .. }) {
+            self.set_down(node, vm, why);
+        } else {
+            self.destroy(node, vm, Cause::Dead { why: why.to_owned() });
+        }
+    }
+
+    /// A VM that was ordered away at `since`.
+    fn ordered_down(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, since: Time) {
         if let Some(until) = vm.kept.filter(|until| *until > self.world.now) {
             return self.keep(node, record, vm, until);
         }
-        let since = ordered_at(record.wish, vm);
-        match newer_than_order(self.world, self.jobs_on_nodes(), node, since) {
+        let newer = newer_than_order(self.world, self.jobs_on_nodes(), node, since);
+        self.end_as_ordered(node, record, vm, newer, "was ordered away");
+    }
+
+    /// An order counts only while Slurm shows nothing newer. `how` says what has become of it so far.
+    fn end_as_ordered(
+        &mut self,
+        node: &NodeName,
+        record: &NodeRecord,
+        vm: &VmRecord,
+        newer: Option<Newer>,
+        how: &str,
+    ) {
+        match newer {
             Some(_) if self.world.is_unbacked(node) && record.down.is_none() => self.give_up_for_now(
                 node,
-                &format!("VM {node}.{} was ordered away and is silent", vm.generation),
+                &format!("VM {node}.{} {how} and is silent", vm.generation),
                 "Slurm has given the node to a job since, which would hang there",
             ),
             Some(newer) => self.not_ended(node, vm, newer),
@@ -170,9 +192,8 @@ impl Planner<'_> {
 
     /// Whether a VM that was found without an order has been of no use for long.
     fn is_orphan(&self, node: &NodeName, vm: &VmRecord) -> bool {
-        let ends = matches!(vm.phase, Phase::Dead { .. } | Phase::Destroying { .. });
         let idle_long = self.world.now.since(vm.since) >= self.world.policy.orphan_grace;
-        !ends && idle_long && self.surely_unused(node)
+        !vm.life.is_past() && idle_long && self.surely_unused(node)
     }
 
     /// A VM found without an order: kept while it may run a job.
@@ -266,14 +287,5 @@ impl Planner<'_> {
             self.provider.vms.iter().filter(alive).map(|vm| &vm.id).collect()
         });
         vm.id.as_ref().is_none_or(|id| shown.contains(id))
-    }
-}
-
-/// When the end of a VM was ordered, or was begun by an order that another one followed.
-fn ordered_at(wish: Wish, vm: &VmRecord) -> Time {
-    match (wish, &vm.phase) {
-        (Wish::Down { since }, Phase::Destroying { .. }) => since.max(vm.since),
-        (Wish::Down { since }, _) => since,
-        (Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked, _) => vm.since,
     }
 }

@@ -4,7 +4,8 @@ use super::Planner;
 use crate::evidence::asked_by_slurm;
 use crate::ids::{NodeName, Time};
 use crate::plan::{Action, VmVerb};
-use crate::world::{NodeRecord, Phase, Starts, VmRecord, Wish};
+use crate::vm::{Registration, Starts, VmRecord};
+use crate::world::{NodeRecord, Wish};
 
 /// Why a VM of job mode that was found is not brought up.
 pub(super) const FOR_WHOM: &str = "for which job it was made is not known";
@@ -33,10 +34,7 @@ impl Planner<'_> {
             None if times == 0 => return self.waits_for_slurm(node),
             Some(_) | None => {}
         }
-        self.hold(
-            node,
-            format!("its VM {node}.{} is {}", vm.generation, vm.phase.word()),
-        );
+        self.hold(node, format!("its VM {node}.{} is {}", vm.generation, vm.word()));
     }
 
     /// Whether a VM would start slurmd by itself, before Slurm asks for the node.
@@ -72,6 +70,6 @@ impl Planner<'_> {
         let waits = self.slurm_node(node).is_some_and(|seen| seen.flags.powering_up);
         let ran = world.slurm_began.since(vm.since.max(vm.starts.last));
         let more = vm.starts.times < policy.slurmd_starts;
-        vm.phase == Phase::Ready && waits && more && ran >= policy.unheard_grace
+        vm.registration == Registration::GuestReady && waits && more && ran >= policy.unheard_grace
     }
 }

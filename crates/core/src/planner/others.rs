@@ -7,7 +7,7 @@ use crate::note::Subject;
 use crate::plan::{Action, Held, JobVerb, VmVerb};
 use crate::size::{Vms, guess};
 use crate::view::{JobState, JobsOn, Shape, SlurmJob, SlurmView, VmState, WaitsFor};
-use crate::world::Cause;
+use crate::vm::Cause;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 impl<'a> Planner<'a> {

@@ -10,7 +10,8 @@ use crate::place::NoRoom;
 use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, Step, VmVerb};
 use crate::resources::Resources;
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
-use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, VmRecord, Wish};
+use crate::vm::VmRecord;
+use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, Wish};
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashSet};
 

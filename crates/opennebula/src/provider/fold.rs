@@ -67,6 +67,8 @@ fn odd_size(vm: &Ours) -> Option<VmState> {
         | Kind::Starting
         | Kind::Running
         | Kind::Moving
+        | Kind::Restoring
+        | Kind::Saving
         | Kind::Saved
         | Kind::FailedUnsure
         | Kind::Lost
@@ -94,7 +96,10 @@ fn state(by: ReadyBy, vm: &Ours) -> VmState {
             // Without OneGate it is Slurm that sees its slurmd.
             ReadyBy::OneGate | ReadyBy::Slurm => VmState::Booting,
         },
-        Kind::Moving | Kind::Saved => VmState::Paused,
+        Kind::Moving => VmState::Moving,
+        Kind::Saving => VmState::Saving,
+        Kind::Saved => VmState::Saved,
+        Kind::Restoring => VmState::Restoring,
         Kind::Off => VmState::Dead(with_error(format!("powered off in OpenNebula ({state})"))),
         Kind::Ending => VmState::Stopping,
         Kind::Failed => VmState::Dead(with_error(format!("failed in OpenNebula ({state})"))),
@@ -115,12 +120,13 @@ fn is_promised(state: OneState) -> bool {
         Kind::Starting
         | Kind::Running
         | Kind::Moving
+        | Kind::Restoring
         | Kind::Ending
         | Kind::Failed
         | Kind::FailedUnsure
         | Kind::Lost => true,
         Kind::Off => state == OneState::Poweroff,
-        Kind::Held | Kind::Pending | Kind::Saved | Kind::Done | Kind::Unknown(_) => false,
+        Kind::Held | Kind::Pending | Kind::Saving | Kind::Saved | Kind::Done | Kind::Unknown(_) => false,
     }
 }
 
@@ -247,8 +253,10 @@ mod tests {
         assert_eq!(of((1, 0)), VmState::Pending);
         assert_eq!(of((3, 2)), VmState::Booting);
         assert_eq!(of((3, 3)), VmState::Booting);
-        assert_eq!(of((5, 0)), VmState::Paused);
-        assert_eq!(of((3, 4)), VmState::Paused);
+        assert_eq!(of((5, 0)), VmState::Saved);
+        assert_eq!(of((3, 6)), VmState::Saving);
+        assert_eq!(of((3, 21)), VmState::Restoring);
+        assert_eq!(of((3, 4)), VmState::Moving);
         assert_eq!(of((3, 12)), VmState::Stopping);
         assert!(matches!(of((3, 16)), VmState::Unknown(_)));
         assert!(matches!(of((3, 99)), VmState::Unknown(_)));

@@ -156,6 +156,8 @@ impl<C: Calls> Inner<C> {
                     Kind::Starting
                     | Kind::Running
                     | Kind::Moving
+                    | Kind::Restoring
+                    | Kind::Saving
                     | Kind::Saved
                     | Kind::Off
                     | Kind::Ending

@@ -119,6 +119,8 @@ impl Memory {
                 | Kind::Pending
                 | Kind::Starting
                 | Kind::Moving
+                | Kind::Restoring
+                | Kind::Saving
                 | Kind::Saved
                 | Kind::Off
                 | Kind::Ending

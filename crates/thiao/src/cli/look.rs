@@ -13,8 +13,17 @@ use thiao_cli::output::{Cell, Printer, Tone, clean, clock, json, line as one_lin
 pub(super) fn node_tone(state: &NodeState) -> Tone {
     match state {
         NodeState::Up | NodeState::Ready => Tone::Good,
-        NodeState::Asked | NodeState::Booting | NodeState::Stopping | NodeState::Waiting => Tone::Busy,
-        NodeState::Failed => Tone::Bad,
+        NodeState::Asked
+        | NodeState::Held
+        | NodeState::Booting
+        | NodeState::Stopping
+        | NodeState::Waiting
+        | NodeState::Paused
+        | NodeState::Saving
+        | NodeState::Saved
+        | NodeState::Restoring
+        | NodeState::Moving => Tone::Busy,
+        NodeState::Failed | NodeState::Silent => Tone::Bad,
         NodeState::Down => Tone::Faint,
         NodeState::Unknown(_) => Tone::Plain,
     }
@@ -23,8 +32,16 @@ pub(super) fn node_tone(state: &NodeState) -> Tone {
 fn vm_tone(state: &VmState) -> Tone {
     match state {
         VmState::Up | VmState::Ready => Tone::Good,
-        VmState::Asked | VmState::Booting | VmState::Stopping => Tone::Busy,
-        VmState::Failed => Tone::Bad,
+        VmState::Asked
+        | VmState::Held
+        | VmState::Booting
+        | VmState::Stopping
+        | VmState::Paused
+        | VmState::Saving
+        | VmState::Saved
+        | VmState::Restoring
+        | VmState::Moving => Tone::Busy,
+        VmState::Failed | VmState::Silent => Tone::Bad,
         VmState::Stray | VmState::Unknown(_) => Tone::Plain,
     }
 }

@@ -154,10 +154,18 @@ fn starting(ours: Option<&Node>, facts: Facts<'_>) -> Option<Trouble> {
     let phase = match &node.state {
         NodeState::Waiting | NodeState::Failed => return Some(Trouble::Waiting),
         NodeState::Down => return Some(Trouble::NotAsked),
-        NodeState::Asked => Phase::Asked,
+        NodeState::Asked | NodeState::Held => Phase::Asked,
         NodeState::Booting => Phase::Booting,
         NodeState::Ready => Phase::Ready,
-        NodeState::Up | NodeState::Stopping | NodeState::Unknown(_) => Phase::Other(node.state.clone()),
+        NodeState::Up
+        | NodeState::Silent
+        | NodeState::Paused
+        | NodeState::Saving
+        | NodeState::Saved
+        | NodeState::Restoring
+        | NodeState::Moving
+        | NodeState::Stopping
+        | NodeState::Unknown(_) => Phase::Other(node.state.clone()),
     };
     (facts.now.saturating_sub(node.since) > facts.boot_timeout).then_some(Trouble::Stuck(phase))
 }

@@ -64,6 +64,8 @@ pub fn judge(facts: Facts<'_>) -> Vec<Finding> {
             | Kind::Starting
             | Kind::Running
             | Kind::Moving
+            | Kind::Restoring
+            | Kind::Saving
             | Kind::Saved
             | Kind::FailedUnsure
             | Kind::Lost
@@ -149,6 +151,8 @@ fn state(vm: &VmDetails, tag: &VmTag) -> Option<Finding> {
         | Kind::Starting
         | Kind::Running
         | Kind::Moving
+        | Kind::Restoring
+        | Kind::Saving
         | Kind::Saved
         | Kind::Ending
         | Kind::Done => None,

@@ -4,14 +4,25 @@ use thiao_core::ids::Generation;
 use thiao_core::journal::{Entry, Journal as _};
 use thiao_core::options::VmOptions;
 use thiao_core::view::Shape;
-use thiao_core::world::{Cause, NodeRecord};
+use thiao_core::vm::{Cause, Life};
+use thiao_core::world::NodeRecord;
 
 fn node() -> NodeName {
     NodeName::new("s1").unwrap()
 }
 
-/// Records with one VM of `s1`, in a phase that began then.
-fn records(job: u32, generation: u64, phase: Phase, since: u64) -> BTreeMap<NodeName, NodeRecord> {
+const ASKED: (Life, Registration) = (Life::Asked, Registration::NotYet);
+const BOOTING: (Life, Registration) = (Life::Booting, Registration::NotYet);
+const READY: (Life, Registration) = (Life::Running, Registration::GuestReady);
+const UP: (Life, Registration) = (Life::Running, Registration::Registered);
+
+/// Records with one VM of `s1`, in a state that began then.
+fn records(
+    job: u32,
+    generation: u64,
+    state: (Life, Registration),
+    since: u64,
+) -> BTreeMap<NodeName, NodeRecord> {
     let vm = VmRecord {
         generation: Generation(generation),
         id: None,
@@ -26,7 +37,8 @@ fn records(job: u32, generation: u64, phase: Phase, since: u64) -> BTreeMap<Node
             job: Some(JobId(job)),
             options: VmOptions::default(),
         }),
-        phase,
+        life: state.0,
+        registration: state.1,
         asked: Time(1_000),
         since: Time(since),
         missing_since: None,
@@ -64,23 +76,22 @@ const NOW: Time = Time(3_600_000 + 2_000);
 #[test]
 fn a_jobs_vm_is_followed_through_its_phases() {
     let (_dir, mut store) = open();
-    let ordered = || Phase::Destroying {
-        cause: Cause::Ordered,
-    };
-    save(&mut store, &records(17, 3, Phase::Asked, 1_000), 1_001);
+    let cause = Cause::Ordered;
+    let ordered = (Life::Ending { cause }, Registration::Registered);
+    save(&mut store, &records(17, 3, ASKED, 1_000), 1_001);
     let asked = &store.vms_of_job(JobId(17), NOW).unwrap()[0];
     assert_eq!((asked.asked, times(asked)), (1_000, [None; 4]));
     assert_eq!(asked.core_hours, 0.0);
-    for (phase, since) in [
-        (Phase::Booting, 2_000),
-        (Phase::Ready, 3_000),
-        (Phase::Up, 4_000),
+    for (state, since) in [
+        (BOOTING, 2_000),
+        (READY, 3_000),
+        (UP, 4_000),
         // Its node was away for a while: the first time holds.
-        (Phase::Ready, 4_500),
-        (Phase::Up, 4_600),
-        (ordered(), 5_000),
+        (READY, 4_500),
+        (UP, 4_600),
+        (ordered, 5_000),
     ] {
-        save(&mut store, &records(17, 3, phase, since), since + 1);
+        save(&mut store, &records(17, 3, state, since), since + 1);
     }
     let vms = store.vms_of_job(JobId(17), NOW).unwrap();
     let [vm] = vms.as_slice() else { panic!("{vms:?}") };
@@ -110,10 +121,10 @@ fn a_jobs_vm_is_followed_through_its_phases() {
 #[test]
 fn a_vm_ends_when_another_follows_and_when_its_node_leaves() {
     let (_dir, mut store) = open();
-    save(&mut store, &records(17, 3, Phase::Up, 2_000), 2_001);
+    save(&mut store, &records(17, 3, UP, 2_000), 2_001);
     // The job was requeued and got another; then another job did.
-    save(&mut store, &records(17, 4, Phase::Asked, 3_000), 3_001);
-    save(&mut store, &records(18, 5, Phase::Booting, 4_000), 4_001);
+    save(&mut store, &records(17, 4, ASKED, 3_000), 3_001);
+    save(&mut store, &records(18, 5, BOOTING, 4_000), 4_001);
     let ended = |store: &Store, job| -> Vec<Option<u64>> {
         let vms = store.vms_of_job(JobId(job), NOW).unwrap();
         vms.iter().map(|vm| vm.ended).collect()
@@ -131,7 +142,7 @@ fn a_restart_in_between_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("thiao.db");
     let mut store = Store::open(&path).unwrap();
-    save(&mut store, &records(17, 3, Phase::Up, 2_000), 2_001);
+    save(&mut store, &records(17, 3, UP, 2_000), 2_001);
     let mut store = Store::open(&path).unwrap();
     let mut kept = store.load().unwrap();
     kept.get_mut(&node()).unwrap().vm = None;
@@ -146,7 +157,7 @@ fn a_restart_in_between_changes_nothing() {
 #[test]
 fn vms_of_no_job_are_not_counted() {
     let (_dir, mut store) = open();
-    let mut plain = records(17, 3, Phase::Up, 2_000);
+    let mut plain = records(17, 3, UP, 2_000);
     let vm = plain.get_mut(&node()).unwrap().vm.as_mut().unwrap();
     vm.spec.as_mut().unwrap().job = None;
     save(&mut store, &plain, 2_001);
@@ -169,7 +180,7 @@ fn many_are_read_by_time_by_user_and_in_pages() {
     let (_dir, mut store) = open();
     for (n, job) in [17, 18, 17, 19].into_iter().enumerate() {
         let n = n as u64;
-        save(&mut store, &records(job, n, Phase::Up, n * 1_000), n * 1_000);
+        save(&mut store, &records(job, n, UP, n * 1_000), n * 1_000);
     }
     let jobs = |which| -> Vec<u32> {
         let vms = store.vms_of_jobs(which, NOW).unwrap();
@@ -197,10 +208,10 @@ fn the_vms_of_an_array_are_those_of_its_tasks_as_long_as_they_are_known() {
         ..Entry::default()
     };
     store
-        .save(&records(17, 3, Phase::Up, 2_000), &round, Time(2_001))
+        .save(&records(17, 3, UP, 2_000), &round, Time(2_001))
         .unwrap();
-    save(&mut store, &records(10, 4, Phase::Up, 3_000), 3_001);
-    save(&mut store, &records(18, 5, Phase::Up, 4_000), 4_001);
+    save(&mut store, &records(10, 4, UP, 3_000), 3_001);
+    save(&mut store, &records(18, 5, UP, 4_000), 4_001);
     let jobs = |store: &Store, job| -> Vec<u32> {
         let vms = store.vms_of_array(JobId(job), NOW).unwrap();
         vms.iter().map(|vm| vm.job).collect()
