@@ -96,10 +96,11 @@ pub fn build(options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The demo itself is `thiao lab demo`: this process becomes it, so that Ctrl-C reaches it alone.
+/// The demo itself is `thiao lab demo`: this process becomes it, so that Ctrl-C reaches it alone. Not a release
+/// build: who tries it waits for the compiler, not for Thiao.
 pub fn demo(args: &[String]) -> Result<ExitCode> {
-    build(&["--release"])?;
-    let thiao = target().join("release/thiao");
+    build(&[])?;
+    let thiao = target().join("debug/thiao");
     Err(Command::new(&thiao).args(["lab", "demo"]).args(args).exec())
         .with_context(|| format!("{} cannot be run", thiao.display()))
 }
