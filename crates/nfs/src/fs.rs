@@ -5,11 +5,9 @@
 //! components, and whatever was opened is compared with the handle that asked
 //! for it.
 
+use crate::attributes::Attributes;
 use crate::handles::{Handle, Key, Trail};
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, Statx, StatxFlags, openat, openat2,
-    statx,
-};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -89,38 +87,6 @@ impl From<Errno> for Status {
 impl From<std::io::Error> for Status {
     fn from(error: std::io::Error) -> Self {
         Errno::from_io_error(&error).map_or(Self::IO, Self::from)
-    }
-}
-
-/// A file's attributes, as the kernel tells them.
-#[derive(Debug, Clone, Copy)]
-pub struct Attributes(pub Statx);
-
-impl Attributes {
-    pub fn of(fd: impl AsFd) -> Result<Self, Errno> {
-        Ok(Self(statx(
-            fd,
-            c"",
-            AtFlags::EMPTY_PATH,
-            StatxFlags::BASIC_STATS | StatxFlags::BTIME,
-        )?))
-    }
-
-    pub fn has_birth(&self) -> bool {
-        self.0.stx_mask & StatxFlags::BTIME.bits() != 0
-    }
-
-    pub fn device(&self) -> u32 {
-        (self.0.stx_dev_major << 20) | self.0.stx_dev_minor
-    }
-
-    pub fn kind(&self) -> FileType {
-        FileType::from_raw_mode(RawMode::from(self.0.stx_mode))
-    }
-
-    /// Permission bits, with set-user-id, set-group-id and sticky.
-    pub fn mode(&self) -> u32 {
-        u32::from(self.0.stx_mode) & 0o7777
     }
 }
 

@@ -7,7 +7,7 @@
 //! by looking only into folders that can be on its way. The trail is made of
 //! inode numbers, not names, so renaming a folder does not break it.
 
-use crate::fs::Attributes;
+use crate::attributes::Attributes;
 
 /// Longest handle that NFS version 3 allows, in bytes.
 const MAX_HANDLE: usize = 64;

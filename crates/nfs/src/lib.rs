@@ -24,6 +24,7 @@
 //!   that speaks to its port.
 
 mod args;
+mod attributes;
 mod child;
 mod fs;
 mod handles;

@@ -9,7 +9,8 @@
 //! without.
 
 use crate::args::{Caller, MAX_NAME, User, Wanted, When, component, mode};
-use crate::fs::{Attributes, Object, Status, Tree};
+use crate::attributes::Attributes;
+use crate::fs::{Object, Status, Tree};
 use crate::xdr::{Garbage, Reader, Writer};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, OFlags, Uid, openat};
 use rustix::io::Errno;

@@ -1,7 +1,8 @@
 //! What procedures answer with: attributes, new files, listings.
 
 use crate::args::User;
-use crate::fs::{Attributes, Object, Status};
+use crate::attributes::Attributes;
+use crate::fs::{Object, Status};
 use crate::nfs::{MAX_DATA, Nfs, Outcome};
 use crate::xdr::Writer;
 use rustix::fs::FileType;
