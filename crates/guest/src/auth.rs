@@ -1,6 +1,6 @@
 //! How the cluster's daemons know each other (`AuthType` of slurm.conf), and the secret of it.
 
-use crate::protocol::Secret;
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read};

@@ -10,7 +10,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::Path;
 use thiao_guest::auth::Auth;
-use thiao_guest::protocol::{Backup, OneContext, Secret, UserEntry};
+use thiao_guest::protocol::{Backup, OneContext, UserEntry};
+use thiao_guest::secret::Secret;
 
 /// The munge key's place.
 pub const MUNGE_KEY: &str = "/etc/munge/munge.key";

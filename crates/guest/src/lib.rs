@@ -4,4 +4,5 @@
 pub mod auth;
 pub mod one;
 pub mod protocol;
+pub mod secret;
 pub mod users;

@@ -291,7 +291,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::auth::Auth;
-    use crate::protocol::Secret;
+    use crate::secret::Secret;
     use proptest::prelude::*;
 
     const CONTEXT: &str = "eyJpZCI6ImZnMS4zIiwiaG9zdG5hbWUiOiJmZzEiLCJzbHVybWN0bGRfaG9zdCI6ImhlYWQiLCJzbHVybWN0bGRf\

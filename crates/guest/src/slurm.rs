@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use thiao_guest::auth::Auth;
-use thiao_guest::protocol::{OneContext, Secret};
+use thiao_guest::protocol::OneContext;
+use thiao_guest::secret::Secret;
 
 /// Where munge's library looks when nothing names another socket: slurmd's
 /// fetch of its configuration does.

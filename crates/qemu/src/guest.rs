@@ -7,7 +7,8 @@ use crate::settings::{Settings, Share};
 use crate::vmdir::{Record, tag_of};
 use std::fs;
 use thiao_core::ids::VmId;
-use thiao_guest::protocol::{Card, Context, OneContext, Secret, ShareMount};
+use thiao_guest::protocol::{Card, Context, OneContext, ShareMount};
+use thiao_guest::secret::Secret;
 use thiao_guest::users::add_system_users;
 
 /// Bytes of randomness that a guest gets: what its kernel's generator takes in.

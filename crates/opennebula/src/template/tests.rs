@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use thiao_guest::auth::Auth;
-use thiao_guest::protocol::{OneContext, Secret};
+use thiao_guest::protocol::OneContext;
+use thiao_guest::secret::Secret;
 
 fn guest() -> Guest {
     Guest {

@@ -1,0 +1,54 @@
+//! Keys and other secrets on their way into a guest.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Text that must not appear in logs: printing it for debugging shows its length alone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Bytes, kept as hexadecimal text.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        use fmt::Write;
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+
+    /// The bytes again; `None` when the text is not hexadecimal.
+    #[must_use]
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        if !self.0.bytes().all(|b| b.is_ascii_hexdigit()) || !self.0.len().is_multiple_of(2) {
+            return None;
+        }
+        (0..self.0.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&self.0[at..at + 2], 16).ok())
+            .collect()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} secret bytes>", self.0.len() / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back_and_other_text_has_none() {
+        assert_eq!(Secret::from_bytes(b"key\xff").to_bytes().unwrap(), b"key\xff");
+        assert_eq!(Secret("0g".into()).to_bytes(), None);
+        assert_eq!(Secret("é".into()).to_bytes(), None);
+        assert_eq!(Secret("+1".into()).to_bytes(), None);
+    }
+}
