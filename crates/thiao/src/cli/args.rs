@@ -144,7 +144,7 @@ pub(super) struct Jobs {
     #[arg(long, value_enum, value_name = "FORM", conflicts_with_all = ["json", "watch"])]
     pub(super) export: Option<ExportAs>,
     /// Only those that were there since: 2026-11-25, 2026-11-25T08:30, or 30m, 12h, 7d ago
-    #[arg(long, value_name = "TIME", requires = "export", value_parser = super::jobs::time)]
+    #[arg(long, value_name = "TIME", requires = "export", value_parser = super::time::typed)]
     pub(super) since: Option<u64>,
     #[command(flatten)]
     pub(super) how: Look,

@@ -12,6 +12,7 @@ mod nodes;
 mod place;
 mod setup;
 mod submit;
+mod time;
 mod watch;
 
 use args::{Cli, Command, ConfigCommand};
