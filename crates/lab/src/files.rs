@@ -12,8 +12,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use thiao_qemu::Credentials;
 use thiao_slurm::Quirks;
-use thiao_slurm::conf::{HOOKS, JobLine, NodeLine, Timeouts};
+use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
 use thiao_slurm::lab::{Auth, CGROUP_CONF, Lab};
+use thiao_slurm::names::HOOKS;
 
 /// The partition of the nodes of power-saving mode.
 const PARTITION: &str = "vm";

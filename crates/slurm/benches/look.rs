@@ -34,7 +34,7 @@ fn measure(dir: PathBuf) {
     };
     let hooks = dir.join("none");
     std::fs::create_dir(&hooks).unwrap();
-    for (_, name) in thiao_slurm::conf::HOOKS {
+    for (_, name) in thiao_slurm::names::HOOKS {
         symlink("/bin/true", hooks.join(name)).unwrap();
     }
     let ctld = Ctld::start(dir, times, |lab| {

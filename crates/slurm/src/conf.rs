@@ -1,21 +1,13 @@
 //! What the configurations that we write have in common.
 
-use crate::gate::{GATE, GPU, GPU_FILE, VM};
+use crate::conf_lines::{word_name, words};
 use crate::join;
+use crate::names::{GATE, GPU, GPU_FILE, HOOKS, LUA, OVERRIDES, VM};
 use crate::own::{self, Own};
 use crate::quirks::Quirks;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
-
-/// The hooks that Slurm calls, by `slurm.conf` key and program name in the hooks' folder.
-pub const HOOKS: &[(&str, &str)] = &[
-    ("ResumeProgram", "Resume"),
-    ("SuspendProgram", "Suspend"),
-    ("ResumeFailProgram", "ResumeFail"),
-    ("PrologSlurmctld", "PrologSlurmctld"),
-    ("EpilogSlurmctld", "EpilogSlurmctld"),
-];
 
 /// Scheduling that loses the least time between `sbatch` and ResumeProgram.
 ///
@@ -24,32 +16,6 @@ pub const HOOKS: &[(&str, &str)] = &[
 /// `sbatch` in all. Those that the main scheduler starts wait up to another second (0.3 to 2.0 s in all).
 /// So the main scheduler is held back.
 pub const SCHEDULER_PARAMETERS: &[&str] = &["batch_sched_delay=10", "sched_interval=60", "bf_interval=1"];
-
-/// The key of those.
-pub(crate) const SCHEDULER: &str = "SchedulerParameters";
-/// Our word of `SlurmdParameters`.
-pub(crate) const OVERRIDES: &str = "config_overrides";
-/// Our word of `JobSubmitPlugins`.
-pub(crate) const LUA: &str = "lua";
-/// Our word of `PrivateData`.
-pub(crate) const CLOUD: &str = "cloud";
-/// Our word of `SlurmctldParameters` where it is not the default.
-pub(crate) const REG_ADDRS: &str = "cloud_reg_addrs";
-
-/// `SlurmctldParameters` of nodes that come and go: slurmd fetches its configuration, brings its own
-/// address, and slurmctld looks after its power-save work each second (default 10).
-///
-/// `idle_on_node_suspend` is left out on purpose: with it a node that we set DOWN comes back as soon as it
-/// is powered down, and not when it can be backed again (measured on 22.05.8).
-pub(crate) fn slurmctld_parameters(quirks: Quirks) -> Vec<&'static str> {
-    let mut words = vec![
-        "enable_configless",
-        "power_save_interval=1",
-        "power_save_min_interval=0",
-    ];
-    words.extend(quirks.reg_addrs.then_some(REG_ADDRS));
-    words
-}
 
 /// The word for `sbatch --constraint` of nodes that have no other.
 const FEATURE: &str = "thiao";
@@ -182,22 +148,6 @@ pub(crate) fn merged(own: &Own, key: &str, wanted: &[&str]) -> String {
     }
     all.extend(left);
     all.join(",")
-}
-
-/// The words of a comma-separated value.
-pub(crate) fn words(value: Option<&str>) -> impl Iterator<Item = &str> {
-    value
-        .filter(|value| !value.eq_ignore_ascii_case("none"))
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim)
-        .filter(|word| !word.is_empty())
-}
-
-/// What a word is called, of `name=value` or `name:count`.
-pub(crate) fn word_name(word: &str) -> String {
-    let name = word.split(['=', ':']).next().unwrap_or(word);
-    name.trim().to_ascii_lowercase()
 }
 
 /// Slurm's waits in power saving, in seconds.

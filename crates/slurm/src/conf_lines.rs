@@ -33,6 +33,13 @@ pub fn read(slurm_conf: &Path) -> Vec<Line> {
     all
 }
 
+/// The line of slurm.conf, or of a file that it includes, by which `wanted` is included.
+#[must_use]
+pub fn including(slurm_conf: &Path, wanted: &Path) -> Option<Line> {
+    let mut lines = read(slurm_conf).into_iter();
+    lines.find(|line| line.included().is_some_and(|path| path == wanted))
+}
+
 fn collect(file: &Path, seen: &mut Vec<PathBuf>, all: &mut Vec<Line>) {
     if seen.iter().any(|other| other == file) {
         return;
@@ -75,6 +82,22 @@ fn joined(file: &Path, text: &str) -> Vec<Line> {
         line.text = words.join("=");
     }
     all
+}
+
+/// The words of a comma-separated value.
+pub(crate) fn words(value: Option<&str>) -> impl Iterator<Item = &str> {
+    value
+        .filter(|value| !value.eq_ignore_ascii_case("none"))
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+}
+
+/// What a word is called, of `name=value` or `name:count`.
+pub(crate) fn word_name(word: &str) -> String {
+    let name = word.split(['=', ':']).next().unwrap_or(word);
+    name.trim().to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::info::{Config, Ping, Version};
 use crate::partitions::{self, Partition};
 use crate::quirks::{Quirks, Resolved};
 use crate::run::Runner;
-use crate::words::given_reason;
+use crate::words::{given_reason, plain};
 use crate::{details, jobs, nodes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -20,8 +20,6 @@ use thiao_core::view::{BaseState, SlurmJob, SlurmNode, SlurmView};
 
 /// Longest hostlist given to one command, in bytes. Linux takes 128 KiB in one argument.
 const MAX_LIST: usize = 32 << 10;
-/// Longest text given to a job or as a reason, in bytes.
-const MAX_TEXT: usize = 500;
 
 /// An address that no node has: a connection to it fails at once (`ENETUNREACH`).
 const NO_ADDRESS: &str = "255.255.255.255";
@@ -483,16 +481,4 @@ pub(crate) fn mark() -> Result<String, SlurmError> {
         }
     })?;
     Ok(format!("@{:016x}", u64::from_ne_bytes(bytes)))
-}
-
-/// One line of bounded length: what a person may see in a terminal.
-pub(crate) fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
-    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
-        if out.len() + c.len_utf8() > MAX_TEXT {
-            break;
-        }
-        out.push(c);
-    }
-    out
 }

@@ -5,7 +5,7 @@
 //! CPU for them.
 
 use crate::error::SlurmError;
-use crate::gate::GPU;
+use crate::names::GPU;
 use crate::{jobs, nodes, words};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::ids::NodeName;

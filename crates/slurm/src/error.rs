@@ -93,7 +93,7 @@ pub enum SlurmError {
     /// `slurm.conf` has no licence for jobs that wait for room.
     #[error(
         "slurm.conf has no licence {}, by which jobs of job mode wait for room: include what `thiao setup` writes, then restart slurmctld",
-        crate::gate::GATE
+        crate::names::GATE
     )]
     NoGate,
     /// Nothing came in time; the program was killed.

@@ -5,11 +5,10 @@
 
 mod conflict;
 
-use crate::conf::{
-    self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, merged, slurmctld_parameters,
-};
+use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, merged};
 use crate::info::{Config, Version};
 use crate::join;
+use crate::names::{self, slurmctld_parameters};
 use crate::own::{self, Own};
 use crate::quirks::Quirks;
 use std::collections::BTreeMap;
@@ -63,7 +62,7 @@ impl Fragment {
             let _ = writeln!(
                 text,
                 "# sinfo shows nodes that are powered down\nPrivateData={}",
-                merged(own, "PrivateData", &[conf::CLOUD])
+                merged(own, "PrivateData", &[names::CLOUD])
             );
         } else if let Some(left) = own.left("PrivateData") {
             let _ = writeln!(text, "PrivateData={left}");
@@ -78,7 +77,7 @@ impl Fragment {
             "\n# Jobs reach their nodes about a second earlier with this, and heterogeneous ones of job mode up to a\n\
              # minute (only backfill starts them); it concerns the whole cluster:\n\
              # SchedulerParameters={}",
-            merged(own, conf::SCHEDULER, SCHEDULER_PARAMETERS)
+            merged(own, names::SCHEDULER, SCHEDULER_PARAMETERS)
         );
         if self.has_job_mode() {
             text.push_str(

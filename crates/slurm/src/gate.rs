@@ -16,29 +16,18 @@
 //! *Arrays.* The last task of an array has the array's own id, by which a command means all of its tasks,
 //! so tasks are always named `4_9`.
 
-use crate::control::{Slurm, plain};
+use crate::control::Slurm;
 use crate::error::SlurmError;
-use crate::info::Config;
 use crate::jobs;
+use crate::licenses::{gate_count, with_gate};
+use crate::names::{GATE, RESERVATION, VM};
 use crate::quirks::Quirks;
-use crate::words::given_reason;
+use crate::words::{given_reason, plain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use thiao_core::ids::{JobId, NodeName};
-use thiao_core::view::{ArrayTasks, Gate};
-
-/// The licence of which none is ever free.
-pub const GATE: &str = "vm_room";
-/// The reservation that holds it.
-pub const RESERVATION: &str = "thiao-room";
-/// The generic resource of which each node of job mode has one, and each job asks for one per node.
-pub const VM: &str = "vm";
-/// The generic resource for devices.
-pub const GPU: &str = "gpu";
-/// What stands for a device in a guest, without its number: slurmd counts GPUs by files that are there
-/// (22.05.8: it forgets those of `gres.conf` without `File=`, `Flags=CountOnly` or not).
-pub const GPU_FILE: &str = "/dev/thiao-gpu";
+use thiao_core::view::ArrayTasks;
 
 /// How long the reservation lasts, from the time that we last looked after it.
 const HELD_DAYS: u32 = 3650;
@@ -101,31 +90,6 @@ fn ranges(numbers: &[u32]) -> String {
         };
     }
     text
-}
-
-/// Whether a list of licences has the gate, and the others of it.
-pub(crate) fn split(licenses: &str) -> (Gate, String) {
-    if !licenses.contains(GATE) {
-        return (Gate::Open, licenses.to_owned());
-    }
-    let ours = |item: &&str| item.split([':', '=', '*', '@']).next() == Some(GATE);
-    let (gate, others): (Vec<&str>, Vec<&str>) = licenses
-        .split([',', ';'])
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .partition(ours);
-    match gate.is_empty() {
-        true => (Gate::Open, licenses.to_owned()),
-        false => (Gate::Waits, others.join(",")),
-    }
-}
-
-/// A list of licences with the gate.
-pub(crate) fn with_gate(licenses: &str) -> String {
-    match licenses {
-        "" => format!("{GATE}:1"),
-        some => format!("{some},{GATE}:1"),
-    }
 }
 
 impl Slurm {
@@ -356,15 +320,6 @@ impl Slurm {
     }
 }
 
-/// How many of the gate's licence `slurm.conf` has.
-#[must_use]
-pub fn gate_count(config: &Config) -> Option<u32> {
-    config.get("Licenses")?.split(',').find_map(|item| {
-        let (name, count) = item.split_once([':', '*', '=']).unwrap_or((item, "1"));
-        (name.trim() == GATE).then(|| count.trim().parse().unwrap_or(1))
-    })
-}
-
 /// `TresPerNode` in a line of `scontrol -o show job`. It comes last but one (22.05.8), behind a command
 /// line and folders that users choose.
 fn tres_per_node(line: &str) -> Option<&str> {
@@ -402,22 +357,6 @@ mod tests {
     use crate::info::Version;
 
     #[test]
-    fn the_gate_is_told_from_other_licences() {
-        for (text, gate, others) in [
-            ("", Gate::Open, ""),
-            ("a:2", Gate::Open, "a:2"),
-            ("a:2,vm_room:1", Gate::Waits, "a:2"),
-            ("vm_room", Gate::Waits, ""),
-            ("vm_room:2,b", Gate::Waits, "b"),
-            ("vm_roomy:1,a", Gate::Open, "vm_roomy:1,a"),
-        ] {
-            assert_eq!(split(text), (gate, others.to_owned()), "{text}");
-        }
-        assert_eq!(split(&with_gate("a:2")).1, "a:2");
-        assert_eq!(split(&with_gate("")), (Gate::Waits, String::new()));
-    }
-
-    #[test]
     fn tasks_are_named_as_scontrol_takes_them() {
         let of = |tasks: &[u32]| {
             address(
@@ -451,15 +390,6 @@ mod tests {
         let line =
             "JobId=1 JobName=TresPerNode=x Command=/a TresPerNode=y WorkDir=/ Power= TresPerNode=gres:gpu:1 ";
         assert_eq!(tres_per_node(line), Some("gres:gpu:1"));
-    }
-
-    #[test]
-    fn the_licence_is_found_in_the_configuration() {
-        let count = |text: &str| gate_count(&Config::parse(&format!("Licenses = {text}\n")));
-        assert_eq!(count("a:2,vm_room:1"), Some(1));
-        assert_eq!(count("vm_room"), Some(1));
-        assert_eq!(count("vm_rooms:2"), None);
-        assert_eq!(count("(null)"), None);
     }
 
     #[test]

@@ -18,8 +18,9 @@
 //! out, on all three, as long as more than five are left.
 
 use crate::error::SlurmError;
-use crate::gate::{self, GPU};
 use crate::info::Version;
+use crate::licenses;
+use crate::names::GPU;
 use crate::{nodes, words};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -168,7 +169,7 @@ fn parse_job(record: &str, words: &Words<'_>) -> Result<SlurmJob, SlurmError> {
         .unwrap_or_default()
         .clone_into(&mut job.account);
     job.reason = words::job_reason(words.reason);
-    (job.gate, job.licenses) = gate::split(some(words.licenses).unwrap_or_default());
+    (job.gate, job.licenses) = licenses::split(some(words.licenses).unwrap_or_default());
     job.admin_comment = some(words.comment).map(str::to_owned);
     job.has_options = job.admin_comment.as_deref().is_some_and(has_options);
     if let Err(why) = read_fields(&mut job, fields, words.devices) {

@@ -1,8 +1,8 @@
 //! A site's own programs beside ours, where `slurm.conf` has one place for both: a small script that Slurm
 //! calls instead, in a folder beside the hooks.
 
-use crate::conf::HOOKS;
 use crate::info::{Config, Version};
+use crate::names::HOOKS;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,8 @@
 //!
 //! The values were found by experiment on 22.05.8 (Debian 12) and are told where they are not obvious.
 
-use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, slurmctld_parameters};
+use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts};
+use crate::names::slurmctld_parameters;
 use crate::own::Own;
 use crate::quirks::Quirks;
 use std::collections::BTreeSet;

@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use thiao_core::options::{COMMENT_PREFIX, OptionRule, VARIABLE};
 
-use crate::gate::{GATE, VM};
+use crate::names::{GATE, VM};
 
 /// The file's name; slurmctld looks for it beside `slurm.conf`.
 pub const FILE: &str = "job_submit.lua";

@@ -1,10 +1,10 @@
 //! What a site has of its own of the keys that our lines set: kept in them, and beside them in comments, for
 //! once ours are in effect slurmctld knows no other.
 
-use crate::conf::{self, HOOKS};
-use crate::gate::{GATE, GPU, VM};
+use crate::conf_lines::{word_name, words};
 use crate::info::{Config, Version};
 use crate::join;
+use crate::names::{self, GATE, GPU, HOOKS, VM};
 use crate::quirks::Quirks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const MARK: &str = "# Your own: ";
 /// The keys of words that job mode needs ours in.
 pub(crate) const JOB_MODE: [&str; 4] = ["GresTypes", "Licenses", "SlurmdParameters", "JobSubmitPlugins"];
 /// Other keys of words.
-const LISTS: [&str; 3] = ["PrivateData", "SlurmctldParameters", conf::SCHEDULER];
+const LISTS: [&str; 3] = ["PrivateData", "SlurmctldParameters", names::SCHEDULER];
 /// Keys of one number, and those that nobody has written: Slurm's own.
 const NUMBERS: [(&str, &[u64]); 4] = [
     ("ResumeRate", &[300]),
@@ -52,11 +52,11 @@ impl Earlier {
     #[must_use]
     pub fn with_script(mut self, is_called: bool) -> Self {
         const KEY: &str = "JobSubmitPlugins";
-        if is_called && self.word(KEY, conf::LUA).is_none() {
+        if is_called && self.word(KEY, names::LUA).is_none() {
             let words = self.own.entry(KEY.to_owned()).or_default();
             let comma = if words.is_empty() { "" } else { "," };
             words.push_str(comma);
-            words.push_str(conf::LUA);
+            words.push_str(names::LUA);
         }
         self
     }
@@ -67,7 +67,7 @@ impl Earlier {
         if !self.has_record && name == GPU {
             return Some(GPU);
         }
-        conf::words(self.own.get(key).map(String::as_str)).find(|own| conf::word_name(own) == name)
+        words(self.own.get(key).map(String::as_str)).find(|own| word_name(own) == name)
     }
 }
 
@@ -106,13 +106,13 @@ impl Own {
             let is_ours = is_in_effect && earlier.is_none_or(|earlier| earlier.keys.contains(*key));
             let ours = our_words(key, version);
             let own = |word| {
-                let name = conf::word_name(word);
+                let name = word_name(word);
                 match is_ours && ours.contains(&name) {
                     true => earlier.and_then(|earlier| earlier.word(key, &name)),
                     false => Some(word).filter(|_| name != GATE),
                 }
             };
-            let words: Vec<&str> = conf::words(present.get(key)).filter_map(own).collect();
+            let words: Vec<&str> = words(present.get(key)).filter_map(own).collect();
             if !words.is_empty() {
                 values.insert((*key).to_owned(), words.join(","));
             }
@@ -150,7 +150,7 @@ impl Own {
     /// Whether the site has this word of its own.
     #[must_use]
     pub fn has(&self, key: &str, word: &str) -> bool {
-        conf::words(self.get(key)).any(|own| conf::word_name(own) == word)
+        words(self.get(key)).any(|own| word_name(own) == word)
     }
 
     /// The site's own programs, by key.
@@ -181,7 +181,7 @@ impl Own {
             let (key, value) = line.split_once('=').unwrap_or((line, ""));
             let there = present.and_then(|present| present.get(key)).unwrap_or_default();
             let there: Vec<&str> = there.split([',', ' ']).collect();
-            conf::words(Some(value)).all(|word| there.contains(&word))
+            words(Some(value)).all(|word| there.contains(&word))
         };
         let mut lines = self.lines(text);
         lines.retain(|line| !is_there(line));
@@ -227,18 +227,18 @@ fn our_words(key: &str, version: Version) -> Vec<String> {
     let words = match key {
         "GresTypes" => vec![VM, GPU],
         "Licenses" => vec![GATE],
-        "SlurmdParameters" => vec![conf::OVERRIDES],
-        "JobSubmitPlugins" => vec![conf::LUA],
-        "PrivateData" => vec![conf::CLOUD],
+        "SlurmdParameters" => vec![names::OVERRIDES],
+        "JobSubmitPlugins" => vec![names::LUA],
+        "PrivateData" => vec![names::CLOUD],
         "SlurmctldParameters" => {
-            let mut words = conf::slurmctld_parameters(Quirks::of(version));
+            let mut words = names::slurmctld_parameters(Quirks::of(version));
             // An older Slurm's word, before an upgrade.
-            words.push(conf::REG_ADDRS);
+            words.push(names::REG_ADDRS);
             words
         }
         _ => Vec::new(),
     };
-    words.into_iter().map(conf::word_name).collect()
+    words.into_iter().map(word_name).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 //! *Heterogeneous jobs.* Slurm requeues, holds and releases all parts of one together, and an update by the
 //! leader's id is one of all parts; so the leader's own record is `5+0`. All parts wait where the leader does.
 
-use crate::control::{Slurm, mark, plain};
+use crate::control::{Slurm, mark};
 use crate::error::SlurmError;
-use crate::gate::{address, alone, with_gate};
+use crate::gate::{address, alone};
 use crate::jobs;
+use crate::licenses::with_gate;
+use crate::words::plain;
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};

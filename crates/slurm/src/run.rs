@@ -1,7 +1,7 @@
 //! Runs one of Slurm's programs: bounded in time and size, in a clean environment, without a shell.
 
 use crate::error::SlurmError;
-use crate::install::find;
+use crate::programs::find;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::OsString;
 use std::io::{self, Read};

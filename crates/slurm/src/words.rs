@@ -12,9 +12,11 @@
 //! ResumeTimeout reached` (`set_node_reason`, 23.02 and later), once. RESUME keeps the reason in 23.11 to
 //! 25.11, until a job gets the node; so the last is the one that counts.
 
-use crate::control::plain;
 use thiao_core::view::REASON_PREFIX;
 use thiao_core::view::{JobReason, NodeReason, WaitsFor, Whose};
+
+/// Longest text given to a job or as a reason, in bytes.
+const MAX_TEXT: usize = 500;
 
 /// Between a node's reason and the one that slurmctld puts behind it.
 const BEHIND: &str = " : ";
@@ -162,6 +164,18 @@ pub(crate) fn given_reason(reason: &str) -> String {
         given = given.replace(BEHIND, ": ");
     }
     given
+}
+
+/// One line of bounded length: what a person may see in a terminal.
+pub(crate) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
+    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if out.len() + c.len_utf8() > MAX_TEXT {
+            break;
+        }
+        out.push(c);
+    }
+    out
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What in a site's configuration does not go together with our lines.
 
 use super::Fragment;
-use crate::conf;
 use crate::info::{Config, Version};
 use crate::join;
+use crate::names::HOOKS;
 use crate::quirks::{OLDEST, Quirks};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -146,7 +146,7 @@ fn programs(fragment: &Fragment, present: &Config) -> Vec<Conflict> {
             ours: fragment.hooks.join(name),
         })
     };
-    conf::HOOKS.iter().filter_map(other).collect()
+    HOOKS.iter().filter_map(other).collect()
 }
 
 /// What does not go together with job mode.

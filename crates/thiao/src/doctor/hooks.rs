@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use thiao_core::finding::Finding;
 use thiao_core::spool::NEW;
-use thiao_slurm::conf::HOOKS;
+use thiao_slurm::names::HOOKS;
 
 /// A link, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]

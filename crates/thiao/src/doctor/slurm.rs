@@ -7,10 +7,10 @@ use thiao_core::finding::Finding;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
-use thiao_slurm::conf::{self, HOOKS, JobLine, MemoryForms, NodeLine, Timeouts};
+use thiao_slurm::conf::{self, JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::details::NodeDetails;
 use thiao_slurm::fragment::{Conflict, Fragment, OLDEST};
-use thiao_slurm::gate::{GATE, RESERVATION};
+use thiao_slurm::names::{GATE, HOOKS, RESERVATION};
 use thiao_slurm::partitions::Partition;
 use thiao_slurm::{Config, Ping, Quirks, Slurm, Version, keys, lua, quirks};
 

@@ -23,8 +23,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use thiao_cli::output::{Printer, Tone};
 use thiao_config::{Config, programs};
-use thiao_slurm::conf::HOOKS;
 use thiao_slurm::fragment::Fragment;
+use thiao_slurm::names::HOOKS;
 use thiao_slurm::site::Site;
 use thiao_slurm::{Slurm, SlurmError, Version};
 

@@ -1,15 +1,14 @@
 //! `job_submit.lua`: ours, with the site's own beside it, and the site's alone again without job mode.
 
 use super::pieces::{self, Found, Piece, What, look};
-use super::undo;
 use crate::cli::args::Setup;
 use crate::cli::place;
 use crate::doctor;
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 use thiao_config::Config;
-use thiao_slurm::lua;
 use thiao_slurm::own::Own;
+use thiao_slurm::{conf_lines, lua};
 
 /// What slurmctld is to run at each submission.
 pub(super) struct Script {
@@ -109,7 +108,7 @@ pub(super) fn leaves(lines: &Path, slurm_conf: &Path, own: &Own) -> anyhow::Resu
              or take lua out",
             usual.display()
         ))
-    } else if undo::including(slurm_conf, lines).is_none() {
+    } else if conf_lines::including(slurm_conf, lines).is_none() {
         Leaves::Stays(format!(
             "{} is ours, and no nodeset needs it any more: remove it once JobSubmitPlugins of {} has no lua",
             usual.display(),

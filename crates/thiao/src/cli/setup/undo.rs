@@ -12,8 +12,8 @@ use thiao_cli::output::{Printer, Tone};
 use thiao_config::Places;
 use thiao_core::ids::VmId;
 use thiao_qemu::left;
-use thiao_slurm::conf::HOOKS;
-use thiao_slurm::conf_lines::{self, Line};
+use thiao_slurm::conf_lines;
+use thiao_slurm::names::HOOKS;
 use thiao_slurm::own::{self, Own};
 use thiao_slurm::quirks::NEWEST;
 use thiao_slurm::{Config, Slurm, join, lua};
@@ -208,7 +208,7 @@ impl Placed<'_> {
 
     /// Who still names it, in words.
     fn in_use(&self) -> Option<String> {
-        if let Some(line) = including(self.slurm_conf, self.fragment) {
+        if let Some(line) = conf_lines::including(self.slurm_conf, self.fragment) {
             return Some(format!(
                 "{} includes {} (line {}), and without that file no program of Slurm's starts",
                 line.file.display(),
@@ -222,10 +222,4 @@ impl Placed<'_> {
             program.display()
         ))
     }
-}
-
-/// The line of slurm.conf, or of a file that it includes, by which `wanted` is included.
-pub(super) fn including(slurm_conf: &Path, wanted: &Path) -> Option<Line> {
-    let mut lines = conf_lines::read(slurm_conf).into_iter();
-    lines.find(|line| line.included().is_some_and(|path| path == wanted))
 }

@@ -1,7 +1,7 @@
 use super::*;
 use hooks::{Facts, Link};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use thiao_slurm::conf::HOOKS;
+use thiao_slurm::names::HOOKS;
 
 fn facts() -> Facts {
     Facts {
