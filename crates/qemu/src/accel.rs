@@ -2,37 +2,18 @@
 //! seen to boot with it, QEMU's emulation otherwise. A device file that opens
 //! proves nothing: on nested machines guests may hang or QEMU may abort.
 
+use crate::beside::beside;
 use crate::error::Error;
-use crate::image::{self, Image};
-use crate::machine::{self, CONSOLE_FILE, Machine, Memory, Start};
+use crate::image::Image;
+use crate::machine::{self, Accel, Machine, Memory, Start};
 use crate::settings::AccelChoice;
+use crate::vmdir::{CONSOLE_FILE, LOG_FILE};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use thiao_guest::protocol::HELLO;
-
-/// What runs a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Accel {
-    /// The processor's virtualisation.
-    Kvm,
-    /// Emulation.
-    Tcg,
-}
-
-impl Accel {
-    /// QEMU's name for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Accel::Kvm => "kvm",
-            Accel::Tcg => "tcg",
-        }
-    }
-}
 
 /// What was found out about this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +88,7 @@ pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdic
     let new = remembered.as_ref() != Some(&verdict);
     if new {
         let text = serde_json::to_vec_pretty(&verdict).map_err(|e| Error::io("write", &file, e.into()))?;
-        let fresh = image::beside(&file, "new");
+        let fresh = beside(&file, "new");
         fs::write(&fresh, text)
             .and_then(|()| fs::rename(&fresh, &file))
             .map_err(|e| Error::io("write", &file, e))?;
@@ -122,7 +103,7 @@ fn open_kvm() -> Result<(), String> {
 
 /// Boots the real image with KVM, in a folder of its own, for a limited time.
 fn try_kvm(cache: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String> {
-    let folder = image::beside(&cache.join("kvm"), "trial");
+    let folder = beside(&cache.join("kvm"), "trial");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
     let outcome = trial(&folder, image, tsc_khz);
@@ -157,7 +138,7 @@ fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String>
         match child.try_wait() {
             Ok(Some(_)) if said_hello() => break Ok(started.elapsed()),
             Ok(Some(status)) => {
-                let words = machine::tail(&folder.join(machine::LOG_FILE));
+                let words = machine::tail(&folder.join(LOG_FILE));
                 // The first line says what was wrong, an assertion's own the place in QEMU.
                 let first = words.split(" | ").next().unwrap_or_default();
                 break Err(format!("QEMU ended ({status}): {first}"));

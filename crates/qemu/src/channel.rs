@@ -1,7 +1,7 @@
 //! The machine's ends of all guests' channels, attended by one thread.
 
-use crate::machine::CHANNEL_SOCKET;
 use crate::qmp;
+use crate::vmdir::CHANNEL_SOCKET;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -3,12 +3,12 @@
 
 use crate::channel::Channels;
 use crate::error::Error;
-use crate::machine::{self, Machine, Memory, QMP_SOCKET, Start};
+use crate::machine::{self, Machine, Memory, Start};
 use crate::net::NetError;
-use crate::provider::Inner;
+use crate::provider::{Inner, RESTORED};
 use crate::qmp::Qmp;
 use crate::template::Template;
-use crate::vmdir::{self, Life, Record, Told};
+use crate::vmdir::{self, Life, QMP_SOCKET, Record, Told};
 use crate::warm::Ready;
 use serde_json::json;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,9 +19,6 @@ use thiao_core::ids::VmId;
 
 /// The story's words for a QEMU that came up.
 const STARTED: &str = "QEMU started";
-
-/// The story's words for a guest that was brought back from a template.
-pub const RESTORED: &str = "guest restored";
 
 /// How long the tap of an ended QEMU may still be there.
 const TAP_LIMIT: Duration = Duration::from_secs(2);

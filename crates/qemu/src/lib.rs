@@ -14,6 +14,7 @@
 
 mod accel;
 mod address;
+mod beside;
 pub mod cgroup;
 mod channel;
 mod error;
@@ -31,8 +32,9 @@ mod told;
 mod vmdir;
 mod warm;
 
-pub use accel::{Accel, Verdict};
+pub use accel::Verdict;
 pub use error::Error;
+pub use machine::Accel;
 pub use provider::{Prepared, Qemu};
 pub use settings::{
     AccelChoice, Backup, Credentials, GuestSettings, Host, Settings, Share, SlurmFiles, User,

@@ -2,10 +2,10 @@
 //! start it. What is here decides whether a saved guest can be restored, so the
 //! template's digest covers [`LAYOUT`].
 
-use crate::accel::Accel;
 use crate::error::Error;
 use crate::image::Image;
-use crate::vmdir;
+use crate::vmdir::{self, CHANNEL_SOCKET, CONSOLE_FILE, CONTEXT_DISK, LOG_FILE, PID_FILE, QMP_SOCKET};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -27,20 +27,6 @@ const FIRMWARE: &str = "qboot.rom";
 
 /// Raise it when a change of the command line makes saved guests unusable.
 pub const LAYOUT: u32 = 4;
-
-/// The files in a VM's folder. QEMU is started there and gets bare names: no
-/// path is too long for a socket.
-pub const PID_FILE: &str = "pid";
-/// QEMU's control socket.
-pub const QMP_SOCKET: &str = "qmp.sock";
-/// The other end of the guest's channel.
-pub const CHANNEL_SOCKET: &str = "channel.sock";
-/// What the guest writes on its console.
-pub const CONSOLE_FILE: &str = "console.log";
-/// What tells a guest who it is, where no channel does.
-pub const CONTEXT_DISK: &str = "context.iso";
-/// What QEMU itself says.
-pub const LOG_FILE: &str = "qemu.log";
 
 /// The most that QEMU may write to any one file, so that no guest fills the
 /// disk through its console: 1 MiB.
@@ -70,6 +56,27 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=
      cryptomgr.notests rcupdate.rcu_expedited=1 lsm=capability audit=0 ipv6.disable=1 \
      nowatchdog psi=0 cgroup_disable=memory init_on_alloc=0 transparent_hugepage=madvise \
      randomize_kstack_offset=off random.trust_cpu=on swiotlb=noforce initramfs_options=size=80% reboot=t panic=-1";
+
+/// What runs a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accel {
+    /// The processor's virtualisation.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+impl Accel {
+    /// QEMU's name for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+        }
+    }
+}
 
 /// Where the guest's memory is.
 #[derive(Debug, Clone, PartialEq, Eq)]

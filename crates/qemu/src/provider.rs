@@ -2,15 +2,18 @@
 //! that run already. What it knows is in the VMs' folders and in QEMU's locks;
 //! the table in memory only saves reading them again.
 //!
-//! Here are the table and the look at it; `make`, `hear` and `end` hold what
-//! happens to one VM.
+//! Here is the look at all of it; `make`, `hear` and `end` hold what happens to one VM,
+//! `table` what all of these share.
 
 mod end;
 mod hear;
 mod make;
+mod table;
 
 pub(crate) use end::KILL_LIMIT;
 pub(crate) use make::Wanted;
+pub use table::Qemu;
+pub(crate) use table::{Inner, RESTORED};
 
 use crate::accel::Verdict;
 use crate::cgroup::Cgroups;
@@ -19,62 +22,15 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::machine;
 use crate::settings::{Settings, Share};
-use crate::vmdir::{self, Facts, Life, Moment, Record, SlurmdStart, Told};
+use crate::vmdir::{self, Facts, Life, Moment, Record};
 use crate::warm::{Ready, Warmth};
-use hear::{CONTEXT_SENT, heard};
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
-use thiao_core::ids::{Time, VmId};
-use thiao_core::view::{HostView, ProviderView, Shape, VmView};
-use thiao_guest::protocol::Phase;
+use hear::heard;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
+use table::{Tended, Vm, now};
+use thiao_core::ids::VmId;
+use thiao_core::view::{ProviderView, Shape, VmView};
 use thiao_nfs::{Exports, Folder};
-
-/// How often the exports are looked after.
-const TEND_EVERY: Duration = Duration::from_secs(5);
-
-/// The provider. Clones share everything.
-#[derive(Clone)]
-pub struct Qemu {
-    pub(crate) inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub settings: Settings,
-    pub vms_dir: PathBuf,
-    pub cgroups: Cgroups,
-    wake: Arc<dyn Fn() + Send + Sync>,
-    table: Mutex<BTreeMap<VmId, Vm>>,
-    /// The address that was given away last.
-    last_address: Mutex<Option<Ipv4Addr>>,
-    channels: OnceLock<Channels>,
-    exports: Mutex<Tended>,
-    ready: RwLock<Option<Arc<Ready>>>,
-}
-
-/// The exports, and when they were last looked after.
-struct Tended {
-    exports: Exports,
-    looked: Instant,
-}
-
-/// A VM as this process knows it.
-#[derive(Debug, Default)]
-struct Vm {
-    /// None when the folder holds no whole record: a crash between the two.
-    record: Option<Record>,
-    starting: bool,
-    stopping: bool,
-    context_sent: bool,
-    /// The start of slurmd that its guest knows of, or is to be told.
-    start: Option<SlurmdStart>,
-    reports: Vec<(Phase, Option<String>)>,
-    story: Vec<Moment>,
-}
 
 /// What [`Qemu::prepare`] found, for people.
 #[derive(Debug, Clone)]
@@ -181,7 +137,7 @@ impl Qemu {
                 life,
                 reports: &vm.reports,
             };
-            let state = facts.state(|| machine::tail(&folder.join(machine::CONSOLE_FILE)));
+            let state = facts.state(|| machine::tail(&folder.join(vmdir::CONSOLE_FILE)));
             vms.push(VmView {
                 tag: vmdir::tag_of(&inner.settings.cluster, &id),
                 id,
@@ -231,98 +187,4 @@ impl Qemu {
         }
         Ok(())
     }
-}
-
-impl Inner {
-    pub fn folder(&self, id: &VmId) -> PathBuf {
-        self.vms_dir.join(id.as_str())
-    }
-
-    /// Adds a moment to a VM's story.
-    pub fn tell(&self, id: &VmId, what: &str) {
-        let moment = (now(), what.to_owned());
-        vmdir::tell(&self.folder(id), &moment);
-        if let Some(vm) = self.table().get_mut(id) {
-            vm.story.push(moment);
-        }
-    }
-
-    fn ready(&self) -> Option<Arc<Ready>> {
-        self.ready.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The ports of the shares' servers, in the settings' order.
-    pub fn export_ports(&self) -> Vec<u16> {
-        let tended = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..self.settings.guest.shares.len())
-            .map(|index| tended.exports.port(index))
-            .collect()
-    }
-
-    fn table(&self) -> MutexGuard<'_, BTreeMap<VmId, Vm>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hosts(&self) -> Vec<HostView> {
-        let view = |host: &crate::Host| HostView {
-            name: host.name.clone(),
-            cpu_percent: host.cpus * 100,
-            memory_mb: host.memory_mb,
-            gpus: None,
-            usable: true,
-            load: None,
-        };
-        self.settings.hosts.iter().map(view).collect()
-    }
-
-    /// The ids of all VMs that have a folder.
-    fn folders(&self) -> Result<Vec<VmId>, Error> {
-        let fail = |e: io::Error| Error::io("read", &self.vms_dir, e);
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.vms_dir).map_err(fail)? {
-            // Names that no id has are not ours: hidden ones, a person's notes.
-            ids.extend(VmId::new(&entry.map_err(fail)?.file_name().to_string_lossy()).ok());
-        }
-        ids.sort();
-        Ok(ids)
-    }
-
-    /// Starts ended exports again, now and then. VMs live on without one, so its failure fails nothing else.
-    fn tend_exports(&self) {
-        let mut tended = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
-        if tended.looked.elapsed() >= TEND_EVERY {
-            tended.looked = Instant::now();
-            if let Err(error) = tended.exports.tend() {
-                tracing::error!(%error, "a share is not served");
-            }
-        }
-    }
-}
-
-impl Vm {
-    /// Whether its guest has a channel.
-    fn speaks(&self) -> bool {
-        self.record
-            .as_ref()
-            .is_none_or(|record| record.told == Told::Channel)
-    }
-
-    fn read(folder: &Path) -> Self {
-        let story = vmdir::story(folder);
-        Self {
-            record: Record::read(folder),
-            // What was written to QEMU's socket reaches the guest even if we were ended since.
-            context_sent: story.iter().any(|(_, what)| what == CONTEXT_SENT),
-            start: SlurmdStart::read(folder),
-            story,
-            ..Self::default()
-        }
-    }
-}
-
-fn now() -> Time {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -7,12 +7,13 @@
 //! identity and no secret; still nobody else may read it.
 
 use crate::accel::Verdict;
+use crate::beside::beside;
 use crate::error::Error;
-use crate::image::{Image, beside, hex};
-use crate::machine::{self, CHANNEL_SOCKET, CONSOLE_FILE, LAYOUT, Machine, Memory, QMP_SOCKET, Start};
+use crate::image::{Image, hex};
+use crate::machine::{self, LAYOUT, Machine, Memory, Start};
 use crate::net::Network;
 use crate::qmp::{self, Qmp};
-use crate::vmdir;
+use crate::vmdir::{self, CHANNEL_SOCKET, CONSOLE_FILE, QMP_SOCKET};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};

@@ -3,10 +3,9 @@
 
 use crate::error::Error;
 use crate::launch;
-use crate::machine;
 use crate::provider::{KILL_LIMIT, Qemu, Wanted};
 use crate::qmp::Qmp;
-use crate::vmdir::{self, Life, Told};
+use crate::vmdir::{self, CONTEXT_DISK, Life, QMP_SOCKET, Told};
 use serde_json::json;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -67,7 +66,7 @@ impl Qemu {
         if !folder.exists() || vmdir::life(&folder)? != Life::Alive {
             return Ok(());
         }
-        Qmp::connect(&folder, machine::QMP_SOCKET, PRESS_LIMIT)?
+        Qmp::connect(&folder, QMP_SOCKET, PRESS_LIMIT)?
             .ask("system_powerdown", json!({}), PRESS_LIMIT)
             .map(drop)
     }
@@ -84,7 +83,7 @@ impl Qemu {
 
 /// The disk holds secrets: nobody else reads it.
 fn write_disk(folder: &Path, iso: &[u8]) -> Result<(), Error> {
-    let path = folder.join(machine::CONTEXT_DISK);
+    let path = folder.join(CONTEXT_DISK);
     OpenOptions::new()
         .write(true)
         .create(true)

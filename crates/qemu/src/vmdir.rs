@@ -10,7 +10,6 @@
 //! | `timeline` | us | what it reached, and when |
 
 use crate::error::Error;
-use crate::machine::PID_FILE;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -28,6 +27,20 @@ const RECORD_FILE: &str = "vm.json";
 const START_FILE: &str = "slurmd.json";
 const TIMELINE_FILE: &str = "timeline";
 const LIFE_FILE: &str = "life";
+
+/// Where QEMU writes its number. It is started in the folder and gets bare names: no
+/// path is too long for a socket.
+pub const PID_FILE: &str = "pid";
+/// QEMU's control socket.
+pub const QMP_SOCKET: &str = "qmp.sock";
+/// The other end of the guest's channel.
+pub const CHANNEL_SOCKET: &str = "channel.sock";
+/// What the guest writes on its console.
+pub const CONSOLE_FILE: &str = "console.log";
+/// What tells a guest who it is, where no channel does.
+pub const CONTEXT_DISK: &str = "context.iso";
+/// What QEMU itself says.
+pub const LOG_FILE: &str = "qemu.log";
 
 /// The most CPUs of a VM: Slurm counts a node's with 16 bits.
 const MOST_CPUS: u32 = 65_535;

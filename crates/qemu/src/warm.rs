@@ -11,7 +11,7 @@ use crate::image::{self, Image};
 use crate::settings::Settings;
 use crate::template::{self, Plan, Template};
 use crate::vmdir;
-use demand::{Demand, OFTEN};
+use demand::{Demand, Key, OFTEN};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,9 +21,6 @@ use thiao_core::view::Shape;
 /// How far the making of a template that nobody waits for stands back: a tenth of a
 /// processor is left to it where guests take the rest.
 const NICE: i32 = 10;
-
-/// What tells one template from another within a [`Ready`]: vCPUs, and memory in MiB, overhead included.
-pub type Key = (u32, u64);
 
 /// What [`crate::Qemu::prepare`] has readied.
 pub struct Ready {

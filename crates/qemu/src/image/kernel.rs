@@ -3,6 +3,7 @@
 
 use super::cpio::{Node, Tree};
 use super::lz4;
+use crate::beside::beside;
 use crate::error::Error;
 use std::collections::BTreeMap;
 use std::fs;
@@ -141,7 +142,7 @@ fn newest_unpacked(kernels: &Path) -> Option<Kernel> {
 
 /// Downloads the packages and unpacks them, in a folder that gets its name only when it is whole.
 fn fetch(package: &str, kernels: &Path, release: &str) -> Result<(), Error> {
-    let work = super::beside(&kernels.join(release), "fetch");
+    let work = beside(&kernels.join(release), "fetch");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir(&work).map_err(|e| Error::io("make", &work, e))?;
     let done = fetch_into(package, &work, release, &kernels.join(release));

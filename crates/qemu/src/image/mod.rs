@@ -7,6 +7,7 @@ mod kernel;
 mod lz4;
 mod packages;
 
+use crate::beside::beside;
 use crate::error::Error;
 use crate::settings::{Credentials, SlurmFiles};
 use cpio::{Node, Tree};
@@ -14,7 +15,6 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// How long an image is kept that is not used: a running cluster may start guests from it at any time.
@@ -118,14 +118,6 @@ fn prune(images: &Path) {
     }
 }
 
-/// A name beside `path` that no other thread or process uses.
-pub(crate) fn beside(path: &Path, word: &str) -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{word}-{}-{count}", std::process::id()))
-}
-
 /// Writes a file that is there whole or not at all.
 fn place(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let fresh = beside(path, "new");
@@ -161,12 +153,5 @@ mod tests {
         let used = image("used", KEEP / 2);
         prune(cache.path());
         assert!(!old.exists() && used.exists());
-    }
-
-    #[test]
-    fn names_beside_are_never_the_same() {
-        let path = Path::new("/c/x");
-        assert_ne!(beside(path, "new"), beside(path, "new"));
-        assert_eq!(beside(path, "new").parent(), path.parent());
     }
 }

@@ -1,6 +1,6 @@
 //! Ending a VM: QEMU first, then all traces of it.
 
-use super::{Inner, Qemu, Vm};
+use super::table::{Inner, Qemu, Vm};
 use crate::error::Error;
 use crate::launch;
 use std::fs;

@@ -1,11 +1,11 @@
 //! Hearing the guests: their reports, the context that each is given once, and
 //! what the silence of one means.
 
-use super::{Inner, Qemu, Vm, now};
+use super::table::{CONTEXT_SENT, Inner, Qemu, RESTORED, Vm, now};
 use crate::channel::News;
 use crate::error::Error;
 use crate::vmdir::SlurmdStart;
-use crate::{guest, launch, vmdir};
+use crate::{guest, vmdir};
 use std::sync::Weak;
 use std::time::Duration;
 use thiao_core::ids::{Millis, Time, VmId};
@@ -16,9 +16,6 @@ const CLOSING_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a restored guest may take to take its context: a few hundred milliseconds are usual.
 const SILENCE_LIMIT: Millis = Millis::secs(60);
-
-/// The story's words for a guest that was given its identity.
-pub(super) const CONTEXT_SENT: &str = "context sent";
 
 /// News from a guest, on the attending thread.
 pub(super) fn heard(inner: &Weak<Inner>, id: &VmId, news: News) {
@@ -49,7 +46,7 @@ impl Inner {
     /// A guest that was restored and stays silent has a broken template behind it.
     pub(super) fn doubt(&self, vm: &Vm, now: Time) {
         let told = |words: &str| vm.story.iter().any(|(_, what)| what == words);
-        if told(launch::RESTORED)
+        if told(RESTORED)
             && !told(Phase::Configured.as_str())
             && let (Some(record), Some(ready)) = (&vm.record, self.ready())
             && now.since(Time(record.created_ms)) > SILENCE_LIMIT

@@ -1,7 +1,7 @@
 //! Making a VM: it is claimed by making its folder, with room on its host and
 //! an address of its own, and then started.
 
-use super::{Inner, Qemu, Vm, now};
+use super::table::{Inner, Qemu, Vm, now};
 use crate::error::Error;
 use crate::vmdir::{self, Life, Record, Told};
 use crate::{address, launch};

@@ -1,9 +1,11 @@
 //! Which sizes are worth a template that nobody configured: those that are asked for
 //! again and again. No clock and no files here.
 
-use super::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+/// What tells one template from another of this machine's: vCPUs, and memory in MiB, overhead included.
+pub type Key = (u32, u64);
 
 /// How often a size is asked for within [`WITHIN`] before it is worth a template.
 pub const OFTEN: usize = 3;
