@@ -3,10 +3,11 @@
 use crate::cards::chosen_by_caller;
 use crate::creation::check_name;
 use crate::lifecycle::{Lcm, Phase, State};
+use crate::refusal::{Code, Refusal};
 use crate::template::parse;
 use crate::user::User;
 use crate::vm::{merge, replace};
-use crate::world::{Code, Refusal, World};
+use crate::world::World;
 use std::cmp::Reverse;
 use std::time::Instant;
 use thiao_opennebula::syntax::Value;

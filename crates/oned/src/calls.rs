@@ -1,9 +1,17 @@
-//! Which call does what.
+//! Which call does what; below it the calls that are not about VMs.
+
+mod groups;
+mod hosts;
+mod networks;
+mod quotas;
+mod templates;
+mod users;
 
 use crate::pool::Listing;
 use crate::recorded;
+use crate::refusal::{Code, Refusal};
 use crate::user::User;
-use crate::world::{Code, Refusal, World};
+use crate::world::World;
 use crate::xmlrpc::{Fault, Value, fault_value};
 
 /// The parameters of a call; what is missing at the end has a default.

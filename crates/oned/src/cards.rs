@@ -6,9 +6,10 @@
 
 use crate::creation::Failed;
 use crate::network::mac;
+use crate::refusal::{Code, Refusal};
 use crate::scheduler::requirements;
 use crate::user::User;
-use crate::world::{Code, Refusal, World};
+use crate::world::World;
 use std::net::Ipv4Addr;
 use thiao_opennebula::syntax::{Template, Value};
 

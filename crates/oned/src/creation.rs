@@ -1,11 +1,12 @@
 //! `one.vm.allocate` and `one.template.instantiate`.
 
 use crate::lifecycle::State;
+use crate::refusal::{Code, Refusal};
 use crate::template::parse;
 use crate::topology;
 use crate::user::User;
 use crate::vm::{Vm, merge, replace};
-use crate::world::{Code, Refusal, World, secret};
+use crate::world::{World, secret};
 use std::net::Ipv4Addr;
 use thiao_opennebula::syntax::{Template, Value};
 

@@ -1,8 +1,6 @@
 //! Hosts.
 
 use crate::settings::HostSetup;
-use crate::user::User;
-use crate::world::{Code, Refusal, World};
 use crate::xml;
 use std::collections::BTreeSet;
 
@@ -75,7 +73,8 @@ impl Host {
         }
     }
 
-    fn xml(&self, out: &mut String, monitoring: bool, now: u64) {
+    /// Its element; monitored or not.
+    pub fn xml(&self, out: &mut String, monitoring: bool, now: u64) {
         let total_memory = self.setup.memory_mb * 1024;
         out.push_str("<HOST>");
         xml::element(out, "ID", self.id);
@@ -138,123 +137,5 @@ impl Host {
         xml::cdata(out, "USED_CPU", &self.cpu_percent.to_string());
         xml::cdata(out, "USED_MEMORY", &(self.memory_mb * 1024).to_string());
         out.push_str("</CAPACITY><SYSTEM><NETRX><![CDATA[0]]></NETRX><NETTX><![CDATA[0]]></NETTX></SYSTEM></MONITORING>");
-    }
-}
-
-impl World {
-    /// `one.hostpool.info`: newest first; empty for who may not see hosts.
-    pub fn hostpool_info(&self, user: &User) -> String {
-        let mut out = String::from("<HOST_POOL>");
-        if user.is_admin() || user.setup.hosts_use {
-            let now = self.now();
-            for host in self.hosts.iter().rev() {
-                host.xml(&mut out, false, now);
-            }
-        }
-        out.push_str("</HOST_POOL>");
-        out
-    }
-
-    /// `one.hostpool.monitoring`: the last values of all hosts.
-    pub fn hostpool_monitoring(&self, user: &User) -> String {
-        let mut out = String::from("<MONITORING_DATA>");
-        if user.is_admin() || user.setup.hosts_use {
-            for host in &self.hosts {
-                host.monitoring(&mut out, self.now());
-            }
-        }
-        out.push_str("</MONITORING_DATA>");
-        out
-    }
-
-    fn seen_host(&self, user: &User, id: i32) -> Result<&Host, Refusal> {
-        let host = self.host(id)?;
-        if user.is_admin() || user.setup.hosts_use {
-            return Ok(host);
-        }
-        Err(Refusal::unauthorized(
-            user.id,
-            &format!("Not authorized to perform USE HOST [{id}]"),
-        ))
-    }
-
-    /// `one.host.info`.
-    pub fn host_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
-        let mut out = String::new();
-        self.seen_host(user, id)?.xml(&mut out, true, self.now());
-        Ok(out)
-    }
-
-    /// `one.host.monitoring`.
-    pub fn host_monitoring(&self, user: &User, id: i32) -> Result<String, Refusal> {
-        let mut out = String::from("<MONITORING_DATA>");
-        self.seen_host(user, id)?.monitoring(&mut out, self.now());
-        out.push_str("</MONITORING_DATA>");
-        Ok(out)
-    }
-
-    /// `one.host.status`: 0 enable, 1 disable, 2 offline.
-    pub fn host_status(&mut self, user: &User, id: i32, status: i32) -> Result<u32, Refusal> {
-        let host = self.host(id)?.id;
-        if !user.is_admin() {
-            return Err(Refusal::unauthorized(
-                user.id,
-                &format!("Not authorized to perform ADMIN HOST [{id}]"),
-            ));
-        }
-        let state = match status {
-            0 => HostState::Monitored,
-            1 => HostState::Disabled,
-            2 => HostState::Offline,
-            _ => {
-                return Err(Refusal::plain(
-                    Code::Internal,
-                    &format!("Wrong status code. {status}"),
-                ));
-            }
-        };
-        if let Some(host) = self.host_mut(host) {
-            host.state = state;
-        }
-        Ok(host)
-    }
-
-    /// The host of that id.
-    pub fn host(&self, id: i32) -> Result<&Host, Refusal> {
-        usize::try_from(id)
-            .ok()
-            .and_then(|at| self.hosts.get(at))
-            .ok_or_else(|| Refusal::no_such_signed("host", id))
-    }
-
-    /// The host of that id.
-    pub fn host_mut(&mut self, id: u32) -> Option<&mut Host> {
-        self.hosts.get_mut(id as usize)
-    }
-
-    /// Counts a VM on a host.
-    pub fn occupy(&mut self, vm: u32, host: u32) {
-        let Some((cpu, memory)) = self.vms.get(&vm).map(|vm| (vm.cpu_percent, vm.memory_mb)) else {
-            return;
-        };
-        if let Some(host) = self.host_mut(host)
-            && host.vms.insert(vm)
-        {
-            host.cpu_percent += u64::from(cpu);
-            host.memory_mb += memory;
-        }
-    }
-
-    /// Counts a VM no longer on a host.
-    pub fn vacate(&mut self, vm: u32, host: u32) {
-        let Some((cpu, memory)) = self.vms.get(&vm).map(|vm| (vm.cpu_percent, vm.memory_mb)) else {
-            return;
-        };
-        if let Some(host) = self.host_mut(host)
-            && host.vms.remove(&vm)
-        {
-            host.cpu_percent = host.cpu_percent.saturating_sub(u64::from(cpu));
-            host.memory_mb = host.memory_mb.saturating_sub(memory);
-        }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! [`Oned::start`] serves on a port of its own; everything that can go wrong with a real one
 //! can be told to it. `world` is what it knows, `lifecycle` how VMs go from state to state,
-//! `driver` what takes them there; the other modules are named after OpenNebula's objects.
+//! `driver` what takes them there. Modules named after OpenNebula's objects say what these are; calls
+//! about VMs are in `creation`, `actions` and `pool`, those about the others in `calls`.
 
 mod actions;
 mod calls;
@@ -12,7 +13,6 @@ mod context;
 mod creation;
 mod driver;
 pub mod faults;
-mod group;
 pub mod host;
 mod http;
 pub mod iso;
@@ -24,6 +24,7 @@ mod pool;
 pub mod qemu;
 mod quota;
 mod recorded;
+mod refusal;
 mod scheduler;
 pub mod settings;
 mod template;

@@ -2,7 +2,6 @@
 
 use crate::settings::NetworkSetup;
 use crate::user::User;
-use crate::world::{Refusal, World};
 use crate::xml;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -60,7 +59,8 @@ impl Network {
         Some(ip)
     }
 
-    fn xml(&self, out: &mut String, leases: bool) {
+    /// Its element, with its leases or without.
+    pub fn xml(&self, out: &mut String, leases: bool) {
         out.push_str("<VNET>");
         xml::element(out, "ID", self.id);
         out.push_str("<UID>0</UID><GID>0</GID><UNAME>oneadmin</UNAME><GNAME>oneadmin</GNAME>");
@@ -125,36 +125,8 @@ impl Network {
         out.push_str("</AR></AR_POOL></VNET>");
     }
 
-    fn seen_by(&self, user: &User) -> bool {
+    /// Whether he may look at it.
+    pub fn seen_by(&self, user: &User) -> bool {
         user.is_admin() || self.setup.public
-    }
-}
-
-impl World {
-    /// `one.vnpool.info`.
-    pub fn vnpool_info(&self, user: &User) -> String {
-        let mut out = String::from("<VNET_POOL>");
-        for network in self.networks.iter().rev().filter(|network| network.seen_by(user)) {
-            network.xml(&mut out, false);
-        }
-        out.push_str("</VNET_POOL>");
-        out
-    }
-
-    /// `one.vn.info`.
-    pub fn vn_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
-        let network = usize::try_from(id)
-            .ok()
-            .and_then(|at| self.networks.get(at))
-            .ok_or_else(|| Refusal::no_such_signed("virtual network", id))?;
-        if !network.seen_by(user) {
-            return Err(Refusal::unauthorized(
-                user.id,
-                &format!("Not authorized to perform USE NET [{id}]"),
-            ));
-        }
-        let mut out = String::new();
-        network.xml(&mut out, true);
-        Ok(out)
     }
 }

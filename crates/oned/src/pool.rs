@@ -1,9 +1,10 @@
 //! Listings of VMs.
 
 use crate::lifecycle::State;
+use crate::refusal::{Code, Refusal};
 use crate::user::User;
 use crate::vm::Vm;
-use crate::world::{Code, Refusal, World};
+use crate::world::World;
 use crate::xmlrpc::{Value, escape_into};
 use std::time::Instant;
 

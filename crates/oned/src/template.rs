@@ -1,7 +1,6 @@
 //! Registered VM templates, and templates as callers write them.
 
 use crate::user::User;
-use crate::world::{Code, Refusal, World};
 use crate::xml;
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -84,7 +83,8 @@ fn parse_xml(text: &str) -> Result<Template, String> {
 }
 
 impl Registered {
-    fn xml(&self, out: &mut String) {
+    /// Its element.
+    pub fn xml(&self, out: &mut String) {
         out.push_str("<VMTEMPLATE>");
         xml::element(out, "ID", self.id);
         xml::element(out, "UID", self.uid);
@@ -98,107 +98,8 @@ impl Registered {
         out.push_str("</VMTEMPLATE>");
     }
 
-    fn used_by(&self, user: &User) -> bool {
+    /// Whether he may use it.
+    pub fn used_by(&self, user: &User) -> bool {
         user.is_admin() || self.public || self.uid == user.id
-    }
-}
-
-impl World {
-    /// `one.templatepool.info`.
-    pub fn templatepool_info(&self, user: &User) -> String {
-        let mut out = String::from("<VMTEMPLATE_POOL>");
-        for template in self
-            .templates
-            .values()
-            .rev()
-            .filter(|template| template.used_by(user))
-        {
-            template.xml(&mut out);
-        }
-        out.push_str("</VMTEMPLATE_POOL>");
-        out
-    }
-
-    /// The template, if the user may use it.
-    pub fn used_template(&self, user: &User, id: i32) -> Result<&Registered, Refusal> {
-        let found = u32::try_from(id).ok().and_then(|id| self.templates.get(&id));
-        let found = found.ok_or_else(|| Refusal::no_such_signed("virtual machine template", id))?;
-        if found.used_by(user) {
-            return Ok(found);
-        }
-        Err(Refusal::unauthorized(
-            user.id,
-            &format!("Not authorized to perform USE TEMPLATE [{id}]"),
-        ))
-    }
-
-    /// `one.template.info`.
-    pub fn template_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
-        let mut out = String::new();
-        self.used_template(user, id)?.xml(&mut out);
-        Ok(out)
-    }
-
-    /// `one.template.allocate`.
-    pub fn template_allocate(&mut self, user: &User, text: &str) -> Result<u32, Refusal> {
-        let mut body = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
-        let name = body.get("NAME").map(str::to_owned);
-        let name = name.ok_or_else(|| Refusal::plain(Code::Internal, "No NAME in template"))?;
-        body.0.retain(|(key, _)| key != "NAME");
-        let taken = self
-            .templates
-            .values()
-            .find(|other| other.name == name && other.uid == user.id);
-        if let Some(other) = taken {
-            return Err(Refusal::plain(
-                Code::Internal,
-                &format!("NAME is already taken by TEMPLATE {}.", other.id),
-            ));
-        }
-        let owner = (user.setup.name.clone(), user.group());
-        Ok(self.add_template(user.id, user.gid, owner, name, body, false))
-    }
-
-    /// Registers a template.
-    pub fn add_template(
-        &mut self,
-        uid: u32,
-        gid: u32,
-        owner: (String, &'static str),
-        name: String,
-        body: Template,
-        public: bool,
-    ) -> u32 {
-        let id = self.next_template;
-        self.next_template += 1;
-        let time = self.now();
-        self.templates.insert(
-            id,
-            Registered {
-                id,
-                uid,
-                gid,
-                owner,
-                name,
-                body,
-                public,
-                time,
-            },
-        );
-        id
-    }
-
-    /// `one.template.delete`.
-    pub fn template_delete(&mut self, user: &User, id: i32) -> Result<u32, Refusal> {
-        let found = self.used_template(user, id)?;
-        let (id, uid) = (found.id, found.uid);
-        if !user.is_admin() && uid != user.id {
-            return Err(Refusal::unauthorized(
-                user.id,
-                &format!("Not authorized to perform MANAGE TEMPLATE [{id}]"),
-            ));
-        }
-        self.templates.remove(&id);
-        Ok(id)
     }
 }

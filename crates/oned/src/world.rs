@@ -4,88 +4,16 @@ use crate::faults::Faults;
 use crate::host::Host;
 use crate::lifecycle::{Lcm, Phase, State};
 use crate::network::Network;
+use crate::refusal::Refusal;
 use crate::settings::Settings;
+use crate::settings::UserSetup;
 use crate::template::Registered;
 use crate::user::User;
 use crate::vm::Vm;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// oned's error codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    /// 0x100.
-    Authentication,
-    /// 0x200.
-    Authorization,
-    /// 0x400.
-    NoExists,
-    /// 0x800.
-    Action,
-    /// 0x1000.
-    Api,
-    /// 0x2000.
-    Internal,
-    /// 0x4000.
-    Allocate,
-}
-
-impl Code {
-    /// The number on the wire.
-    pub fn number(self) -> i32 {
-        match self {
-            Code::Authentication => 0x100,
-            Code::Authorization => 0x200,
-            Code::NoExists => 0x400,
-            Code::Action => 0x800,
-            Code::Api => 0x1000,
-            Code::Internal => 0x2000,
-            Code::Allocate => 0x4000,
-        }
-    }
-}
-
-/// A refused call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its code on the wire.
-    pub code: i32,
-    /// oned's words, without the method before them.
-    pub text: String,
-    /// The object that there is not, or -1.
-    pub id: i32,
-}
-
-impl Refusal {
-    /// With these words.
-    pub fn plain(code: Code, text: &str) -> Self {
-        Refusal {
-            code: code.number(),
-            text: text.to_owned(),
-            id: -1,
-        }
-    }
-
-    /// There is no such object.
-    pub fn no_such(what: &str, id: u32) -> Self {
-        Self::no_such_signed(what, i32::try_from(id).unwrap_or(i32::MAX))
-    }
-
-    /// There is no such object.
-    pub fn no_such_signed(what: &str, id: i32) -> Self {
-        Refusal {
-            code: Code::NoExists.number(),
-            text: format!("Error getting {what} [{id}]."),
-            id,
-        }
-    }
-
-    /// The user may not, or his quota is used up.
-    pub fn unauthorized(user: u32, why: &str) -> Self {
-        Self::plain(Code::Authorization, &format!("User [{user}] : {why}."))
-    }
-}
+use thiao_opennebula::syntax::Template;
 
 /// Everything.
 pub struct World {
@@ -178,6 +106,54 @@ impl World {
             );
         }
         Ok(world)
+    }
+
+    /// Makes a user. The first is oneadmin; OpenNebula's own `serveradmin` comes with him.
+    pub fn add_user(&mut self, setup: UserSetup) -> u32 {
+        let id = self.users.last().map_or(0, |user| user.id + 1);
+        let gid = u32::from(id > 1);
+        let driver = if id == 1 { "server_cipher" } else { "core" };
+        self.users.push(User {
+            id,
+            gid,
+            setup,
+            driver,
+            tokens: Vec::new(),
+            quota: None,
+        });
+        if id == 0 {
+            self.add_user(UserSetup::new("serveradmin", &secret()));
+        }
+        id
+    }
+
+    /// Registers a template.
+    pub fn add_template(
+        &mut self,
+        uid: u32,
+        gid: u32,
+        owner: (String, &'static str),
+        name: String,
+        body: Template,
+        public: bool,
+    ) -> u32 {
+        let id = self.next_template;
+        self.next_template += 1;
+        let time = self.now();
+        self.templates.insert(
+            id,
+            Registered {
+                id,
+                uid,
+                gid,
+                owner,
+                name,
+                body,
+                public,
+                time,
+            },
+        );
+        id
     }
 
     /// Unix seconds.
@@ -293,6 +269,45 @@ impl World {
         let request = self.request;
         if let Some(stay) = self.vm_mut(id).and_then(|vm| vm.history.last_mut()) {
             stay.action = Some((action, user.id, user.gid, request));
+        }
+    }
+
+    /// The host of that id.
+    pub fn host(&self, id: i32) -> Result<&Host, Refusal> {
+        usize::try_from(id)
+            .ok()
+            .and_then(|at| self.hosts.get(at))
+            .ok_or_else(|| Refusal::no_such_signed("host", id))
+    }
+
+    /// The host of that id.
+    pub fn host_mut(&mut self, id: u32) -> Option<&mut Host> {
+        self.hosts.get_mut(id as usize)
+    }
+
+    /// Counts a VM on a host.
+    pub fn occupy(&mut self, vm: u32, host: u32) {
+        let Some((cpu, memory)) = self.vms.get(&vm).map(|vm| (vm.cpu_percent, vm.memory_mb)) else {
+            return;
+        };
+        if let Some(host) = self.host_mut(host)
+            && host.vms.insert(vm)
+        {
+            host.cpu_percent += u64::from(cpu);
+            host.memory_mb += memory;
+        }
+    }
+
+    /// Counts a VM no longer on a host.
+    pub fn vacate(&mut self, vm: u32, host: u32) {
+        let Some((cpu, memory)) = self.vms.get(&vm).map(|vm| (vm.cpu_percent, vm.memory_mb)) else {
+            return;
+        };
+        if let Some(host) = self.host_mut(host)
+            && host.vms.remove(&vm)
+        {
+            host.cpu_percent = host.cpu_percent.saturating_sub(u64::from(cpu));
+            host.memory_mb = host.memory_mb.saturating_sub(memory);
         }
     }
 

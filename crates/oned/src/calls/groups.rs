@@ -1,8 +1,9 @@
 //! Groups: oneadmin and users.
 
 use crate::quota::{self, Owner};
+use crate::refusal::Refusal;
 use crate::user::User;
-use crate::world::{Refusal, World};
+use crate::world::World;
 use crate::xml;
 
 /// The groups of a fresh installation, newest first.

@@ -1,0 +1,85 @@
+//! Calls about hosts.
+
+use crate::host::{Host, HostState};
+use crate::refusal::{Code, Refusal};
+use crate::user::User;
+use crate::world::World;
+
+impl World {
+    /// `one.hostpool.info`: newest first; empty for who may not see hosts.
+    pub fn hostpool_info(&self, user: &User) -> String {
+        let mut out = String::from("<HOST_POOL>");
+        if user.is_admin() || user.setup.hosts_use {
+            let now = self.now();
+            for host in self.hosts.iter().rev() {
+                host.xml(&mut out, false, now);
+            }
+        }
+        out.push_str("</HOST_POOL>");
+        out
+    }
+
+    /// `one.hostpool.monitoring`: the last values of all hosts.
+    pub fn hostpool_monitoring(&self, user: &User) -> String {
+        let mut out = String::from("<MONITORING_DATA>");
+        if user.is_admin() || user.setup.hosts_use {
+            for host in &self.hosts {
+                host.monitoring(&mut out, self.now());
+            }
+        }
+        out.push_str("</MONITORING_DATA>");
+        out
+    }
+
+    fn seen_host(&self, user: &User, id: i32) -> Result<&Host, Refusal> {
+        let host = self.host(id)?;
+        if user.is_admin() || user.setup.hosts_use {
+            return Ok(host);
+        }
+        Err(Refusal::unauthorized(
+            user.id,
+            &format!("Not authorized to perform USE HOST [{id}]"),
+        ))
+    }
+
+    /// `one.host.info`.
+    pub fn host_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
+        let mut out = String::new();
+        self.seen_host(user, id)?.xml(&mut out, true, self.now());
+        Ok(out)
+    }
+
+    /// `one.host.monitoring`.
+    pub fn host_monitoring(&self, user: &User, id: i32) -> Result<String, Refusal> {
+        let mut out = String::from("<MONITORING_DATA>");
+        self.seen_host(user, id)?.monitoring(&mut out, self.now());
+        out.push_str("</MONITORING_DATA>");
+        Ok(out)
+    }
+
+    /// `one.host.status`: 0 enable, 1 disable, 2 offline.
+    pub fn host_status(&mut self, user: &User, id: i32, status: i32) -> Result<u32, Refusal> {
+        let host = self.host(id)?.id;
+        if !user.is_admin() {
+            return Err(Refusal::unauthorized(
+                user.id,
+                &format!("Not authorized to perform ADMIN HOST [{id}]"),
+            ));
+        }
+        let state = match status {
+            0 => HostState::Monitored,
+            1 => HostState::Disabled,
+            2 => HostState::Offline,
+            _ => {
+                return Err(Refusal::plain(
+                    Code::Internal,
+                    &format!("Wrong status code. {status}"),
+                ));
+            }
+        };
+        if let Some(host) = self.host_mut(host) {
+            host.state = state;
+        }
+        Ok(host)
+    }
+}

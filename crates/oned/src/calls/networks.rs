@@ -1,0 +1,34 @@
+//! Calls about virtual networks.
+
+use crate::refusal::Refusal;
+use crate::user::User;
+use crate::world::World;
+
+impl World {
+    /// `one.vnpool.info`.
+    pub fn vnpool_info(&self, user: &User) -> String {
+        let mut out = String::from("<VNET_POOL>");
+        for network in self.networks.iter().rev().filter(|network| network.seen_by(user)) {
+            network.xml(&mut out, false);
+        }
+        out.push_str("</VNET_POOL>");
+        out
+    }
+
+    /// `one.vn.info`.
+    pub fn vn_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
+        let network = usize::try_from(id)
+            .ok()
+            .and_then(|at| self.networks.get(at))
+            .ok_or_else(|| Refusal::no_such_signed("virtual network", id))?;
+        if !network.seen_by(user) {
+            return Err(Refusal::unauthorized(
+                user.id,
+                &format!("Not authorized to perform USE NET [{id}]"),
+            ));
+        }
+        let mut out = String::new();
+        network.xml(&mut out, true);
+        Ok(out)
+    }
+}

@@ -1,0 +1,77 @@
+//! Calls about registered templates.
+
+use crate::refusal::{Code, Refusal};
+use crate::template::{Registered, parse};
+use crate::user::User;
+use crate::world::World;
+
+impl World {
+    /// `one.templatepool.info`.
+    pub fn templatepool_info(&self, user: &User) -> String {
+        let mut out = String::from("<VMTEMPLATE_POOL>");
+        for template in self
+            .templates
+            .values()
+            .rev()
+            .filter(|template| template.used_by(user))
+        {
+            template.xml(&mut out);
+        }
+        out.push_str("</VMTEMPLATE_POOL>");
+        out
+    }
+
+    /// The template, if the user may use it.
+    pub fn used_template(&self, user: &User, id: i32) -> Result<&Registered, Refusal> {
+        let found = u32::try_from(id).ok().and_then(|id| self.templates.get(&id));
+        let found = found.ok_or_else(|| Refusal::no_such_signed("virtual machine template", id))?;
+        if found.used_by(user) {
+            return Ok(found);
+        }
+        Err(Refusal::unauthorized(
+            user.id,
+            &format!("Not authorized to perform USE TEMPLATE [{id}]"),
+        ))
+    }
+
+    /// `one.template.info`.
+    pub fn template_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
+        let mut out = String::new();
+        self.used_template(user, id)?.xml(&mut out);
+        Ok(out)
+    }
+
+    /// `one.template.allocate`.
+    pub fn template_allocate(&mut self, user: &User, text: &str) -> Result<u32, Refusal> {
+        let mut body = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
+        let name = body.get("NAME").map(str::to_owned);
+        let name = name.ok_or_else(|| Refusal::plain(Code::Internal, "No NAME in template"))?;
+        body.0.retain(|(key, _)| key != "NAME");
+        let taken = self
+            .templates
+            .values()
+            .find(|other| other.name == name && other.uid == user.id);
+        if let Some(other) = taken {
+            return Err(Refusal::plain(
+                Code::Internal,
+                &format!("NAME is already taken by TEMPLATE {}.", other.id),
+            ));
+        }
+        let owner = (user.setup.name.clone(), user.group());
+        Ok(self.add_template(user.id, user.gid, owner, name, body, false))
+    }
+
+    /// `one.template.delete`.
+    pub fn template_delete(&mut self, user: &User, id: i32) -> Result<u32, Refusal> {
+        let found = self.used_template(user, id)?;
+        let (id, uid) = (found.id, found.uid);
+        if !user.is_admin() && uid != user.id {
+            return Err(Refusal::unauthorized(
+                user.id,
+                &format!("Not authorized to perform MANAGE TEMPLATE [{id}]"),
+            ));
+        }
+        self.templates.remove(&id);
+        Ok(id)
+    }
+}
