@@ -4,8 +4,8 @@
 
 use crate::{says_something, text};
 use std::collections::BTreeMap;
-use thiao_opennebula::read;
 use thiao_opennebula::wire::{Answer, Arg, Malformed, Value, answer, call};
+use thiao_opennebula::{read, size as sizes};
 
 pub fn check(input: &[u8]) {
     match answer(input) {
@@ -71,7 +71,7 @@ fn content(xml: &str) {
     for host in hosts.iter().flatten() {
         believable(host.max_cpu_percent, host.max_memory_mb);
         believable(host.promised_cpu_percent, host.promised_memory_mb);
-        assert!(host.vms <= read::MOST_VMS);
+        assert!(host.vms <= sizes::MOST_VMS);
     }
     many(hosts.map(|hosts| hosts.len()));
     let loads = read::loads(xml);
@@ -88,7 +88,7 @@ fn content(xml: &str) {
 
 /// Sums over a pool of such sizes do not overflow.
 fn believable(cpu_percent: u32, memory_mb: u64) {
-    assert!(cpu_percent <= read::MOST_CPU_PERCENT && memory_mb <= read::MOST_MEMORY_MB);
+    assert!(cpu_percent <= sizes::MOST_CPU_PERCENT && memory_mb <= sizes::MOST_MEMORY_MB);
 }
 
 /// A text that we send, sent back by oned: either refused at once or the same.

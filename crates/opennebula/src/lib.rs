@@ -14,6 +14,7 @@ pub mod model;
 pub mod provider;
 pub mod read;
 pub mod settings;
+pub mod size;
 pub mod state;
 pub mod syntax;
 pub mod template;

@@ -1,31 +1,9 @@
 //! What oned says of VMs, hosts, templates, networks and users: the parts that we use.
 
-use crate::read::{MOST_CPU_PERCENT, MOST_MEMORY_MB, MOST_VMS};
+use crate::size::Beyond;
 use crate::state::{HostState, VmState};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
-
-/// A size that oned tells of, and no machine has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beyond {
-    /// Cores.
-    Cpu,
-    /// Memory.
-    Memory,
-    /// VMs on one host.
-    Vms,
-}
-
-impl fmt::Display for Beyond {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => write!(f, "more than {} cores", MOST_CPU_PERCENT / 100),
-            Self::Memory => write!(f, "more than {MOST_MEMORY_MB} MiB of memory"),
-            Self::Vms => write!(f, "more than {MOST_VMS} VMs"),
-        }
-    }
-}
 
 /// A VM as the short pool listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,17 +2,14 @@
 //! error of the one VM or host of which it is said.
 
 mod quota;
-mod size;
-
-pub use size::{MOST_CPU_PERCENT, MOST_MEMORY_MB, MOST_VMS};
 
 use crate::model::{Group, Host, Network, Template, User, VmDetails, VmRow};
+use crate::size::Sizes;
 use crate::state::{HostState, VmState};
 use crate::syntax::{Template as Body, Value};
 use crate::wire::Malformed;
 use crate::wire::xml::Doc;
 use quota::{Limits, default_limits, limits, quotas};
-use size::Sizes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -177,7 +174,7 @@ pub fn user(xml: &str) -> Read<User> {
             "GID" => user.groups.extend(doc.number::<u32>("id")?),
             "GROUPS" => ids(doc, &mut user.groups)?,
             "TEMPLATE" => {
-                user.template = singles(doc)?;
+                user.template = doc.singles()?;
                 // Salt and such: no secret, but nobody's business either.
                 user.template.retain(|name, _| !name.contains("PASSWORD"));
             }
@@ -296,7 +293,7 @@ fn vm_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()> {
             "CPU" => vm.row.cpu_percent = sizes.cores(doc.number("CPU")?),
             "MEMORY" => vm.row.memory_mb = sizes.memory_mb(doc.number("MEMORY")?),
             "NIC" => addresses(doc, &mut vm.row.addresses)?,
-            "CONTEXT" if whole => vm.context = singles(doc)?,
+            "CONTEXT" if whole => vm.context = doc.singles()?,
             _ => doc.skip()?,
         }
         Ok(())
@@ -320,7 +317,7 @@ fn addresses(doc: &mut Doc<'_>, addresses: &mut Vec<IpAddr>) -> Read<()> {
 
 fn user_template(doc: &mut Doc<'_>, whole: bool, vm: &mut VmDetails) -> Read<()> {
     if whole {
-        vm.user_template = singles(doc)?;
+        vm.user_template = doc.singles()?;
         let text = |name: &str| {
             vm.user_template
                 .get(name)
@@ -480,20 +477,6 @@ fn body(doc: &mut Doc<'_>) -> Read<Body> {
         Ok(())
     })?;
     Ok(Body(attributes))
-}
-
-/// The attributes of an element that hold one text. Of several of one name, the last.
-fn singles(doc: &mut Doc<'_>) -> Read<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
-    doc.children(|doc, name| {
-        let name = name.to_owned();
-        let (text, pairs) = doc.text_and_children()?;
-        if pairs.is_empty() {
-            found.insert(name, text);
-        }
-        Ok(())
-    })?;
-    Ok(found)
 }
 
 fn network(doc: &mut Doc<'_>) -> Read<Network> {

@@ -30,19 +30,18 @@ pub mod cards;
 mod context;
 mod devices;
 mod fill;
+mod wanted;
 
 pub use context::context;
+pub use wanted::{JOB, Wanted, share, vm_name};
 
 use crate::error::{Class, Error};
-use crate::settings::{Guest, ReadyBy};
 use crate::syntax::{MAX_TEXT, Template};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
-use thiao_core::view::{Shape, VmSpec};
-use thiao_guest::auth::Auth;
+use thiao_core::ids::{ClusterName, Generation, NodeName, VmTag};
 
 /// The tags that make a VM ours, in its user template.
 pub const TAG_CLUSTER: &str = "THIAO_CLUSTER";
@@ -50,70 +49,10 @@ pub const TAG_CLUSTER: &str = "THIAO_CLUSTER";
 pub const TAG_NODE: &str = "THIAO_NODE";
 /// Which of the node's VMs it is.
 pub const TAG_GENERATION: &str = "THIAO_GENERATION";
-/// The one job that it is for: for people, and for who finds it. In CONTEXT too.
-pub const JOB: &str = "THIAO_JOB";
-
 /// How far a VM may grow: ours are as big as Slurm says, from their start to their end. With a
 /// `MEMORY_MAX` a guest has all of it until its balloon fills, and with a `VCPU_MAX` no TOPOLOGY is
 /// taken. oned keeps only what is above 0 (5.12 to 7.4, `VirtualMachine::insert`).
 const LIMITS: [&str; 3] = ["MEMORY_MAX", "MEMORY_SLOTS", "VCPU_MAX"];
-
-/// The longest name that OpenNebula takes.
-const MAX_VM_NAME: usize = 128;
-
-/// The VM that is wanted.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Whose it is.
-    pub tag: &'a VmTag,
-    /// Its node's nodeset.
-    pub nodeset: &'a NodesetName,
-    /// Where it will be, if we choose.
-    pub host: Option<&'a HostName>,
-    /// What it is to be.
-    pub spec: &'a VmSpec,
-    /// What one GPU is in a `PCI` attribute, if the nodeset says it.
-    pub gpu_pci: Option<&'a [(String, String)]>,
-    /// Memory beside what Slurm promises, in MiB.
-    pub overhead_mb: u64,
-    /// The nodeset's network: as configured, and its id.
-    pub network: Option<(&'a str, u32)>,
-    /// What says that the guest is ready.
-    pub ready: ReadyBy,
-    /// What every guest is told.
-    pub guest: &'a Guest,
-    /// The cluster's secret, when guests get it from us.
-    pub auth: Option<&'a Auth>,
-}
-
-impl Wanted<'_> {
-    /// `MEMORY`, in MiB.
-    #[must_use]
-    pub fn memory_mb(&self) -> u64 {
-        self.spec.shape.total_mb(self.overhead_mb)
-    }
-}
-
-/// The VM's name. People read it; nothing is matched by it.
-#[must_use]
-pub fn vm_name(tag: &VmTag) -> String {
-    // Names have nothing that OpenNebula refuses, and are ASCII.
-    let number = format!("-{}", tag.generation);
-    let mut name = format!("{}-{}", tag.cluster, tag.node);
-    name.truncate(MAX_VM_NAME - number.len());
-    name + &number
-}
-
-/// `CPU`: promised cores, as OpenNebula reads numbers (no exponent).
-#[must_use]
-pub fn share(shape: Shape) -> String {
-    let percent = u64::from(shape.cpus) * u64::from(shape.share_percent);
-    match (percent / 100, percent % 100) {
-        (cores, 0) => cores.to_string(),
-        (cores, part) if part % 10 == 0 => format!("{cores}.{}", part / 10),
-        (cores, part) => format!("{cores}.{part:02}"),
-    }
-}
 
 /// Our tag in a VM's user template, if it is there and whole.
 #[must_use]

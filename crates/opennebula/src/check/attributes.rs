@@ -5,12 +5,12 @@
 //! "opennebula"` all of that is the scheduler's.
 
 use super::requirements::meets;
-use super::{ANY_HOST, Finding, Wanted, WantedSet};
+use super::wanted::{ANY_HOST, Wanted, WantedSet};
 use crate::model::Host;
 use crate::settings::Placement;
 use crate::syntax::{Template, Value};
 use crate::template::cards::get;
-use thiao_core::finding::Verdict;
+use thiao_core::finding::{Finding, Verdict};
 use thiao_core::world::Mode;
 
 /// One attribute, and what is done about it.

@@ -1,7 +1,7 @@
 //! The network cards that VMs get, and in which networks.
 
-use super::judge::registered;
-use super::{Seen, Wanted, WantedSet};
+use super::seen::{Seen, registered};
+use super::wanted::{Wanted, WantedSet};
 use crate::settings::{Placement, TemplateSource};
 use crate::syntax::Template;
 use crate::template::cards::{self, Card, Unchosen, get, is_auto, is_dummy, unchosen};

@@ -1,16 +1,18 @@
 //! What was seen against what is wanted. Pure.
 
 use super::room::{Room, fit};
-use super::{Finding, Seen, Wanted, WantedSet, attributes, cards, rights};
+use super::seen::{Seen, network_of, registered};
+use super::wanted::{Wanted, WantedSet};
+use super::{attributes, cards, rights};
 use crate::error::{Class, Error};
-use crate::model::{Host, Network, Quota, Template, User, VmDetails};
+use crate::model::{Host, Network, Quota, User, VmDetails};
 use crate::settings::{Placement, TemplateSource};
 use crate::state::HostState;
 use crate::syntax;
 use crate::template::{TAG_CLUSTER, TAG_NODE, node_file};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use thiao_core::finding::Verdict;
+use thiao_core::finding::{Finding, Verdict};
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
 use thiao_core::world::Mode;
@@ -152,38 +154,6 @@ impl Held<'_> {
         let without = |node: &&NodeName| !self.nodes.contains(node.as_str());
         set.nodes.iter().filter(without).count()
     }
-}
-
-/// A registered template by its name or id. The error says why there is none.
-pub(super) fn registered<'a>(templates: &'a [Template], name: &str) -> Result<&'a Template, String> {
-    let mut named = templates.iter().filter(|template| template.name == name);
-    match (named.next(), named.next()) {
-        (Some(template), None) => return Ok(template),
-        (Some(_), Some(_)) => {
-            let ids: Vec<String> = templates
-                .iter()
-                .filter(|template| template.name == name)
-                .map(|template| format!("{} of {}", template.id, template.owner))
-                .collect();
-            return Err(format!(
-                "there are {} templates of that name: {}; name one by its id",
-                ids.len(),
-                ids.join(", ")
-            ));
-        }
-        (None, _) => {}
-    }
-    name.parse::<u32>()
-        .ok()
-        .and_then(|id| templates.iter().find(|template| template.id == id))
-        .ok_or_else(|| "there is none, or the user may not use it".to_owned())
-}
-
-pub(super) fn network_of<'a>(networks: &'a [Network], name: &str) -> Option<&'a Network> {
-    networks.iter().find(|network| network.name == name).or_else(|| {
-        let id = name.parse::<u32>().ok()?;
-        networks.iter().find(|network| network.id == id)
-    })
 }
 
 fn templates(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {

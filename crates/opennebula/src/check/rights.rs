@@ -6,12 +6,12 @@
 //! needs MANAGE of the host too. A plain user sees an empty host pool, without an error. ACLs cannot be
 //! read by plain users.
 
-use super::tries::{Tried, is_left};
-use super::{Finding, Seen, Wanted};
+use super::seen::{Seen, Tried, is_left};
+use super::wanted::Wanted;
 use crate::error::Class;
 use crate::model::User;
 use crate::settings::Placement;
-use thiao_core::finding::Verdict;
+use thiao_core::finding::{Finding, Verdict};
 
 const WHAT: &str = "rights";
 

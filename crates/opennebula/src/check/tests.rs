@@ -1,13 +1,17 @@
 use super::*;
-use crate::model::Beyond;
-use crate::model::{Quota, VmRow};
-use crate::settings::{Access, Guest, ReadyBy};
+use crate::error::{Class, Error};
+use crate::model::{Host, Network, Quota, Template, User, VmDetails, VmRow};
+use crate::settings::{Access, Guest, Placement, ReadyBy, Settings, TemplateSource, VmSource};
+use crate::size::Beyond;
 use crate::state::{HostState, VmState};
-use crate::syntax::Value;
+use crate::syntax::{self, Value};
 use crate::template::{TAG_CLUSTER, TAG_NODE};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
+use thiao_core::view::Shape;
 use thiao_core::world::Mode;
 
 mod attributes;

@@ -2,46 +2,24 @@
 //!
 //! They never run, carry none of our tags (a controller takes no notice of them), and hold their addresses and
 //! quota for a moment. They have no munge key. What is left of one, because an answer or the program was lost,
-//! is found by its tag [`TAG`], and removed by the next try.
+//! is found by its tag ([`is_left`]), and removed by the next try.
 
-use super::judge::{network_of, registered};
-use super::{Seen, Wanted, WantedSet, sample};
+use super::look::{sample, vms};
+use super::seen::{Seen, TAG, Tried, is_left, network_of, registered};
+use super::wanted::{Wanted, WantedSet};
 use crate::client::{Client, Recovery, VmAction};
 use crate::error::{Class, Error};
-use crate::model::VmDetails;
 use crate::settings::{Settings, TemplateSource};
-use crate::state::VmState;
 use crate::template::{self, JOB, TAG_CLUSTER, TAG_GENERATION, TAG_NODE, node_file};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use thiao_core::ids::{JobId, NodeName};
-use thiao_core::view::{Shape, VmSpec};
-use thiao_core::world::Mode;
-
-/// What tells a tried VM, in its user template: the cluster that it was tried for.
-pub(super) const TAG: &str = "THIAO_TRY";
+use thiao_core::ids::NodeName;
+use thiao_core::view::VmSpec;
 
 /// How often a VM is asked to go, and how long after each other: one whose images are copied cannot at once.
 const REMOVALS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// A VM that was made held and removed at once: it never ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tried {
-    /// What it was made from: `template worker`, `file /etc/thiao/vm.one`.
-    pub source: String,
-    /// Its size, as its jobs would see it.
-    pub shape: Shape,
-    /// Its id, or why it could not be made.
-    pub made: Result<u32, Error>,
-    /// Its addresses, or why they are not known.
-    pub addresses: Result<Vec<IpAddr>, Error>,
-    /// Whether it could be removed by a right that deploying needs too (ADMIN).
-    pub recovered: Result<(), Error>,
-    /// Whether it is gone.
-    pub removed: Result<(), Error>,
-}
 
 /// What a VM is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,14 +63,8 @@ pub fn try_vms(client: &Client, settings: &Settings, wanted: &Wanted, seen: &mut
     tried
 }
 
-/// Whether the VM is one that a try left: it never ran.
-pub(super) fn is_left(vm: &VmDetails, wanted: &Wanted) -> bool {
-    let tried = vm.user_template.get(TAG).map(String::as_str) == Some(wanted.cluster.as_str());
-    tried && matches!(vm.row.state, VmState::Init | VmState::Cloning | VmState::Hold)
-}
-
 fn remove_left(client: &Client, wanted: &Wanted) {
-    for vm in super::vms(client).unwrap_or_default() {
+    for vm in vms(client).unwrap_or_default() {
         if is_left(&vm, wanted) {
             let _ = remove(client, vm.row.id);
         }
@@ -164,19 +136,6 @@ fn attempts(wanted: &Wanted) -> Vec<Attempt<'_>> {
         }
     }
     all
-}
-
-impl WantedSet {
-    /// A VM of that size as a job would have it.
-    pub(super) fn spec(&self, shape: Shape) -> VmSpec {
-        VmSpec {
-            job: match self.mode {
-                Mode::Job => Some(JobId(1)),
-                Mode::PowerSaving => None,
-            },
-            ..VmSpec::of_node(shape)
-        }
-    }
 }
 
 impl Attempt<'_> {

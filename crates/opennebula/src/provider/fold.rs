@@ -189,7 +189,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Beyond;
+    use crate::size::Beyond;
     use crate::state::HostState;
     use proptest::prelude::*;
     use thiao_core::ids::{ClusterName, Generation, NodeName};

@@ -1,20 +1,20 @@
 //! Quotas: an own limit, or the default for all users or groups.
 
-use super::{Read, singles};
 use crate::model::Quota;
+use crate::wire::Malformed;
 use crate::wire::xml::Doc;
 use std::collections::BTreeMap;
 
 /// Attributes of `VM_QUOTA/VM`, as they are written.
 pub(super) type Limits = BTreeMap<String, String>;
 
-pub(super) fn limits(doc: &mut Doc<'_>) -> Read<Limits> {
+pub(super) fn limits(doc: &mut Doc<'_>) -> Result<Limits, Malformed> {
     let mut found = Limits::default();
     doc.children(|doc, name| {
         if name != "VM" {
             return doc.skip();
         }
-        let limits = singles(doc)?;
+        let limits = doc.singles()?;
         // 7.x may have further ones, each for some clusters' hosts only.
         if limits.get("CLUSTER_IDS").is_none_or(String::is_empty) {
             found = limits;
@@ -24,7 +24,7 @@ pub(super) fn limits(doc: &mut Doc<'_>) -> Read<Limits> {
     Ok(found)
 }
 
-pub(super) fn default_limits(doc: &mut Doc<'_>) -> Read<Limits> {
+pub(super) fn default_limits(doc: &mut Doc<'_>) -> Result<Limits, Malformed> {
     let mut found = Limits::default();
     doc.children(|doc, name| {
         if name == "VM_QUOTA" {

@@ -1,5 +1,6 @@
 use super::*;
-use crate::model::{Beyond, Quota};
+use crate::model::Quota;
+use crate::size::{Beyond, MOST_CPU_PERCENT, MOST_MEMORY_MB, MOST_VMS};
 use crate::testing::{mutations, recording};
 use crate::wire::{Answer, answer};
 use proptest::prelude::*;

@@ -4,7 +4,7 @@
 //! scheduler by, and oned then starts the VM without a network (seen on 7.4.0): so the network that the
 //! nodeset names stands in for the choice, and without one nothing is made.
 
-use super::Wanted;
+use super::wanted::Wanted;
 use crate::error::{Class, Error};
 use crate::syntax::Template;
 

@@ -1,6 +1,6 @@
 //! CONTEXT: what the guest is told.
 
-use super::{JOB, Wanted};
+use super::wanted::{JOB, Wanted};
 use crate::error::{Class, Error};
 use crate::settings::ReadyBy;
 use crate::syntax::Template;

@@ -1,6 +1,6 @@
 //! What a job asks for beside its size: GPUs, and another image for its first disc.
 
-use super::Wanted;
+use super::wanted::Wanted;
 use crate::error::{Class, Error};
 use crate::syntax::{Template, Value};
 

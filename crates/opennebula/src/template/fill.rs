@@ -4,7 +4,7 @@
 //! Nothing else is special: a file may hold a shell's `${#a[@]}` and other programs'
 //! `{{.ID}}` as they are.
 
-use super::{Wanted, share, vm_name};
+use super::wanted::{Wanted, share, vm_name};
 use crate::error::{Class, Error};
 use crate::syntax::{MAX_TEXT, Template, Value as Attribute};
 

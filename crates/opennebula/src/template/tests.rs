@@ -1,10 +1,13 @@
 use super::*;
+use crate::settings::{Guest, ReadyBy};
 use crate::syntax::Value;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use thiao_core::ids::{HostName, NodesetName};
+use thiao_core::view::{Shape, VmSpec};
 use thiao_guest::auth::Auth;
 use thiao_guest::protocol::OneContext;
 use thiao_guest::secret::Secret;

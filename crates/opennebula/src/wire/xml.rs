@@ -6,6 +6,7 @@ use super::decode::entity;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// How deep elements may be in each other; oned's own documents need 7.
 const DEEPEST: usize = 64;
@@ -42,6 +43,20 @@ impl<'a> Doc<'a> {
         each: impl FnMut(&mut Self, &str) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
         self.whole(name, |doc| doc.children(each))
+    }
+
+    /// The attributes of an element that hold one text. Of several of one name, the last.
+    pub(crate) fn singles(&mut self) -> Result<BTreeMap<String, String>, Malformed> {
+        let mut found = BTreeMap::new();
+        self.children(|doc, name| {
+            let name = name.to_owned();
+            let (text, pairs) = doc.text_and_children()?;
+            if pairs.is_empty() {
+                found.insert(name, text);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Reads the outermost element, whose name is given, by what takes it as the current

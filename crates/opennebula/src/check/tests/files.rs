@@ -79,7 +79,7 @@ fn template_files_are_filled_and_looked_at() {
     wanted.nodesets[0].source.template = TemplateSource::File(file.clone());
     let what = format!("file {}", file.display());
     let look = |wanted: &Wanted| Seen {
-        files: files(&settings(wanted), wanted),
+        files: look::files(&settings(wanted), wanted),
         ..seen()
     };
     holds(
@@ -140,7 +140,7 @@ fn each_node_has_its_file_as_in_2011() {
     wanted.nodesets[0].source.template = TemplateSource::PerNode(dir.path().to_owned());
     let what = format!("folder {}", dir.path().display());
     let look = |wanted: &Wanted| Seen {
-        files: files(&settings(wanted), wanted),
+        files: look::files(&settings(wanted), wanted),
         ..seen()
     };
     for n in 0..7 {

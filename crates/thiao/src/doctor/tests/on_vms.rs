@@ -1,5 +1,5 @@
 use super::*;
-use thiao_opennebula::model::Beyond;
+use thiao_opennebula::size::Beyond;
 
 fn vm(id: u32, node: &str, generation: &str, address: &str, state: (i32, i32)) -> VmDetails {
     let tags = [

@@ -4,7 +4,7 @@
 //! ([`Beyond`]). Ids of oned's have 32 bits: a whole pool together, at most 2^62 MiB and 2^55 percent of a core, is
 //! still far from what 64 bits hold.
 
-use crate::model::Beyond;
+use std::fmt;
 
 /// 65,536 cores, in percent of one: eight times what Linux runs on (`NR_CPUS` of x86), for hosts may promise more
 /// than they have (`RESERVED_CPU` below 0).
@@ -16,9 +16,30 @@ pub const MOST_MEMORY_MB: u64 = 1 << 30;
 /// VMs on one host: each has a port there for its screen.
 pub const MOST_VMS: u32 = 65_536;
 
+/// A size that oned tells of, and no machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// Cores.
+    Cpu,
+    /// Memory.
+    Memory,
+    /// VMs on one host.
+    Vms,
+}
+
+impl fmt::Display for Beyond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => write!(f, "more than {} cores", MOST_CPU_PERCENT / 100),
+            Self::Memory => write!(f, "more than {MOST_MEMORY_MB} MiB of memory"),
+            Self::Vms => write!(f, "more than {MOST_VMS} VMs"),
+        }
+    }
+}
+
 /// Reads the sizes of one element.
 #[derive(Default)]
-pub(super) struct Sizes {
+pub(crate) struct Sizes {
     /// The first that is beyond what is believed; it was read as 0.
     pub beyond: Option<Beyond>,
 }

@@ -1,0 +1,90 @@
+//! What a front-end says, and what is found in it.
+
+use super::wanted::Wanted;
+use crate::error::Error;
+use crate::model::{Host, Network, Template, User, VmDetails};
+use crate::state::VmState;
+use crate::syntax;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use thiao_core::view::Shape;
+
+/// What tells a tried VM, in its user template: the cluster that it was tried for.
+pub(super) const TAG: &str = "THIAO_TRY";
+
+/// What the front-end and the files say.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// oned's version.
+    pub version: Result<String, Error>,
+    /// Who the credentials belong to.
+    pub user: Result<User, Error>,
+    /// The hosts that the user may see.
+    pub hosts: Result<Vec<Host>, Error>,
+    /// The templates that the user may see.
+    pub templates: Result<Vec<Template>, Error>,
+    /// The networks that the user may see.
+    pub networks: Result<Vec<Network>, Error>,
+    /// The user's own VMs that are not DONE, with their tags.
+    pub vms: Result<Vec<VmDetails>, Error>,
+    /// The template files that the settings name, filled for a node; or why that cannot be done.
+    pub files: BTreeMap<PathBuf, Result<syntax::Template, Error>>,
+    /// What became of tries, if any were made.
+    pub tried: Vec<Tried>,
+}
+
+/// A VM that was made held and removed at once: it never ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// What it was made from: `template worker`, `file /etc/thiao/vm.one`.
+    pub source: String,
+    /// Its size, as its jobs would see it.
+    pub shape: Shape,
+    /// Its id, or why it could not be made.
+    pub made: Result<u32, Error>,
+    /// Its addresses, or why they are not known.
+    pub addresses: Result<Vec<IpAddr>, Error>,
+    /// Whether it could be removed by a right that deploying needs too (ADMIN).
+    pub recovered: Result<(), Error>,
+    /// Whether it is gone.
+    pub removed: Result<(), Error>,
+}
+
+/// Whether the VM is one that a try left: it never ran.
+pub(super) fn is_left(vm: &VmDetails, wanted: &Wanted) -> bool {
+    let tried = vm.user_template.get(TAG).map(String::as_str) == Some(wanted.cluster.as_str());
+    tried && matches!(vm.row.state, VmState::Init | VmState::Cloning | VmState::Hold)
+}
+
+/// A registered template by its name or id. The error says why there is none.
+pub(super) fn registered<'a>(templates: &'a [Template], name: &str) -> Result<&'a Template, String> {
+    let mut named = templates.iter().filter(|template| template.name == name);
+    match (named.next(), named.next()) {
+        (Some(template), None) => return Ok(template),
+        (Some(_), Some(_)) => {
+            let ids: Vec<String> = templates
+                .iter()
+                .filter(|template| template.name == name)
+                .map(|template| format!("{} of {}", template.id, template.owner))
+                .collect();
+            return Err(format!(
+                "there are {} templates of that name: {}; name one by its id",
+                ids.len(),
+                ids.join(", ")
+            ));
+        }
+        (None, _) => {}
+    }
+    name.parse::<u32>()
+        .ok()
+        .and_then(|id| templates.iter().find(|template| template.id == id))
+        .ok_or_else(|| "there is none, or the user may not use it".to_owned())
+}
+
+pub(super) fn network_of<'a>(networks: &'a [Network], name: &str) -> Option<&'a Network> {
+    networks.iter().find(|network| network.name == name).or_else(|| {
+        let id = name.parse::<u32>().ok()?;
+        networks.iter().find(|network| network.id == id)
+    })
+}
