@@ -1,7 +1,9 @@
 //! The process that an export is: becomes its share's user, tells its port, and serves until it is ended.
 
 use crate::args::User;
-use crate::{ExportError, GRACE, PAUSE, Record, listen, open, port, serve_on};
+use crate::error::ExportError;
+use crate::record::{GRACE, PAUSE, Record};
+use crate::start::{listen, open, port, serve_on};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
