@@ -1,11 +1,11 @@
 //! Many worlds, one after another on each core, and what came of them in all.
 
-use crate::check::Violation;
 use crate::draw::Scale;
 use crate::faults::{Fault, Tally};
+use crate::outcome::Summary;
+use crate::outcome::Violation;
 use crate::profile::Profile;
 use crate::setup::Setup;
-use crate::sim::Summary;
 use crate::trial::trial;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

@@ -1,122 +1,18 @@
 //! The design's invariants, asked of the simulated world's truth after every step.
 
 use crate::controller::{Controller, Round, Sight};
-use crate::faults::{Fault, Hit};
+use crate::faults::Fault;
+use crate::outcome::{Broken, Invariant};
 use crate::perform::Harm;
 use crate::provider::{Provider, Vm};
-use crate::sim::{Setup, Summary};
+use crate::setup::Setup;
 use crate::slurm::{Call, Hook, Job, Slurm};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use thiao_core::plan::{Action, NodeVerb, Step, VmVerb};
 use thiao_core::view::Gate;
 use thiao_core::vm::Cause;
 use thiao_core::world::Mode;
-
-/// What must hold, after every step or in the end. The numbers are those of ARCHITECTURE.md.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Invariant {
-    /// 1: an order counts once.
-    OrdersCountOnce,
-    /// 1: what was kept is there after a restart.
-    NothingKeptIsLost,
-    /// 1 and 2: what is executed was kept before.
-    KeptBeforeDone,
-    /// 2.
-    OneVmPerNode,
-    /// 3.
-    NoJobLost,
-    /// 3, in job mode: a VM runs the one job that it was made for, and has its size.
-    OneJobPerVm,
-    /// 4.
-    OthersLeftAlone,
-    /// 5.
-    NoActOnFailedLook,
-    /// 6: once nothing goes wrong any more, every job ends, and nothing is left over.
-    AllEndsWell,
-    /// 6: what cannot be backed is told before Slurm gives up on it by itself.
-    ToldInTime,
-    /// 6: a slurmd starts when slurmctld hears it.
-    Heard,
-    /// 7.
-    Bounded,
-    /// 8: who gets no VM is told why.
-    Explained,
-    /// The linter lets all pass that the planner plans.
-    PlansAreSound,
-    /// Neither the controller nor the simulation itself panics.
-    NoPanic,
-}
-
-impl Invariant {
-    /// A stable word for people and programs, with its number.
-    #[must_use]
-    pub fn key(self) -> &'static str {
-        match self {
-            Invariant::OrdersCountOnce => "1-orders-count-once",
-            Invariant::NothingKeptIsLost => "1-nothing-kept-is-lost",
-            Invariant::KeptBeforeDone => "1-kept-before-done",
-            Invariant::OneVmPerNode => "2-one-vm-per-node",
-            Invariant::NoJobLost => "3-no-job-lost",
-            Invariant::OneJobPerVm => "3-one-job-per-vm",
-            Invariant::OthersLeftAlone => "4-others-left-alone",
-            Invariant::NoActOnFailedLook => "5-no-act-on-a-failed-look",
-            Invariant::AllEndsWell => "6-all-ends-well",
-            Invariant::ToldInTime => "6-told-in-time",
-            Invariant::Heard => "6-heard",
-            Invariant::Bounded => "7-bounded",
-            Invariant::Explained => "8-explained",
-            Invariant::PlansAreSound => "plans-are-sound",
-            Invariant::NoPanic => "no-panic",
-        }
-    }
-}
-
-/// A broken invariant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken {
-    /// Which.
-    pub invariant: Invariant,
-    /// By what.
-    pub what: String,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.invariant.key(), self.what)
-    }
-}
-
-/// A broken invariant, and what led to it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// Which.
-    pub broken: Broken,
-    /// How the run went until then.
-    pub run: Box<Summary>,
-    /// What happened before, oldest first.
-    pub story: Vec<String>,
-    /// Faults that struck before, oldest first.
-    pub hits: Vec<Hit>,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.story {
-            writeln!(f, "{line}")?;
-        }
-        write!(f, "BROKEN: {}", self.broken)
-    }
-}
-
-impl fmt::Debug for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\n{self}")
-    }
-}
-
-impl std::error::Error for Violation {}
 
 /// Remembers what the invariants speak of.
 #[derive(Debug, Default)]

@@ -1,10 +1,10 @@
 //! `thiao sim`, the program `thiao-sim`: the controller's decisions in simulated worlds, where things go wrong.
 
 use crate::campaign::{Campaign, Outcome, Totals};
-use crate::check::Violation;
 use crate::draw::{MOST_HOURS, MOST_NODES, Scale};
 use crate::flaw::Flaw;
 use crate::hunt::{hunt, table};
+use crate::outcome::Violation;
 use crate::profile::Profile;
 use crate::shrink::{Budget, Shrunk, shrink};
 use crate::{report, text, trial::trial};

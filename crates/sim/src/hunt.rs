@@ -2,9 +2,9 @@
 //! campaign has them, until an invariant breaks.
 
 use crate::campaign::Campaign;
-use crate::check::Invariant;
 use crate::draw::Scale;
 use crate::flaw::Flaw;
+use crate::outcome::Invariant;
 use crate::setup::Setup;
 use crate::trial::trial;
 use std::fmt::Write as _;

@@ -31,6 +31,7 @@ pub mod draw;
 pub mod faults;
 pub mod flaw;
 pub mod hunt;
+pub mod outcome;
 pub mod perform;
 pub mod profile;
 pub mod provider;

@@ -1,8 +1,8 @@
 //! What came of a campaign, for people.
 
 use crate::campaign::{Campaign, Outcome};
-use crate::check::{Invariant, Violation};
 use crate::faults::{Fault, Tally};
+use crate::outcome::{Invariant, Violation};
 use crate::shrink::{Budget, Shrunk, shrink};
 use crate::text;
 use std::collections::BTreeMap;

@@ -4,8 +4,8 @@
 //! What is tried is tried in a fixed order and costs a bounded amount of simulated
 //! time, so that the same failure is always shrunk to the same story.
 
-use crate::check::{Invariant, Violation};
 use crate::faults::{Fault, Hit, Rates};
+use crate::outcome::{Invariant, Violation};
 use crate::setup::{JobPlan, OwnPlan, Setup};
 use crate::text;
 use crate::trial::trial;

@@ -5,16 +5,16 @@ mod people;
 
 pub use crate::setup::{JobPlan, OWN_CPUS, OwnPlan, Setup, VM_MEMORY_MB};
 
-use crate::check::{Broken, Checker, Invariant, Violation};
+use crate::check::Checker;
 use crate::controller::{Controller, Round};
 use crate::disk::{Disk, SpoolFile, intent};
-use crate::faults::{Fault, Faults, Hit, Tally};
+use crate::faults::{Fault, Faults, Hit};
 use crate::flaw::Flaw;
+use crate::outcome::{Broken, Invariant, Summary, Violation};
 use crate::provider::{Provider, Vm};
 use crate::rng::Rng;
 use crate::setup::{first_world, node_name};
 use crate::slurm::{Call, Job, Node, Power, Slurm, Stage};
-use people::Repair;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::Discriminant;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time};
@@ -46,29 +46,14 @@ const JOB_PATIENCE: Millis = Millis::secs(180);
 /// The longest pauses in a row: those of our back-off, of a boot; a few times each.
 const PATIENCE: Millis = Millis::secs(1200);
 
-/// How a run ended, when it ended well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// When all was done and quiet, since the start: what was simulated.
-    pub took: Millis,
-    /// Jobs that are over; of an array each task.
-    pub jobs: usize,
-    /// Rounds of the controller.
-    pub rounds: u64,
-    /// How often an invariant was asked for.
-    pub checks: u64,
-    /// What went wrong how often.
-    pub faults: Vec<(Fault, Tally)>,
-    /// VMs made.
-    pub created: usize,
-    /// Writes of its journal.
-    pub writes: u64,
-    /// Kills of the controller.
-    pub kills: usize,
-    /// How often Slurm's ResumeTimeout ended a resume.
-    pub resume_timeouts: u32,
-    /// How often each node was set DOWN by us, in all.
-    pub downs: usize,
+/// What is undone later.
+#[derive(Debug, Clone)]
+enum Repair {
+    Host(HostName),
+    Drain(NodeName),
+    Down(NodeName),
+    /// Nothing is repaired: a user has enough of a job.
+    Cancel(JobId),
 }
 
 /// The whole simulated world.

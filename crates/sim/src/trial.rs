@@ -1,8 +1,9 @@
 //! One run of a world as a value: its summary, or what it broke; a panic counts.
 
-use crate::check::{Broken, Invariant, Violation};
+use crate::outcome::Summary;
+use crate::outcome::{Broken, Invariant, Violation};
 use crate::setup::Setup;
-use crate::sim::{Sim, Summary};
+use crate::sim::Sim;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -6,7 +6,8 @@ use thiao_core::ids::{JobId, Millis, NodeName};
 use thiao_core::view::VmState;
 use thiao_sim::disk::Memory;
 use thiao_sim::faults::Rates;
-use thiao_sim::sim::{JobPlan, OwnPlan, Setup, Sim, Summary};
+use thiao_sim::outcome::Summary;
+use thiao_sim::sim::{JobPlan, OwnPlan, Setup, Sim};
 use thiao_sim::slurm::{Call, Hook, Stage};
 
 fn run(setup: Setup) -> Summary {

@@ -1,20 +1,10 @@
 //! Users, admins and outsiders, and what breaks around them.
 
-use super::{MISCHIEF, Sim};
+use super::{MISCHIEF, Repair, Sim};
 use crate::faults::Fault;
 use crate::slurm::{Call, Hook, Node, Site};
 use std::collections::BTreeMap;
 use thiao_core::ids::{ClusterName, Generation, HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
-
-/// What is undone later.
-#[derive(Debug, Clone)]
-pub(super) enum Repair {
-    Host(HostName),
-    Drain(NodeName),
-    Down(NodeName),
-    /// Nothing is repaired: a user has enough of a job.
-    Cancel(JobId),
-}
 
 /// Whom it meets this time, and until when.
 struct Victims {

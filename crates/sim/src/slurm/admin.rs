@@ -1,6 +1,7 @@
 //! What admins do to nodes with `scontrol update`.
 
-use super::{Node, Power, Slurm};
+use super::Slurm;
+use super::state::{Node, Power};
 use thiao_core::ids::{NodeName, Time};
 use thiao_core::view::{NodeReason, Whose};
 

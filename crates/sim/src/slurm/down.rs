@@ -1,8 +1,9 @@
 //! What makes nodes DOWN in the simulated slurmctld, and what makes them whole again.
 
+use super::Slurm;
 use super::admin::{BROKEN, admins};
 use super::release::Ways;
-use super::{Hook, Node, Power, Slurm};
+use super::state::{Hook, Node, Power};
 use std::collections::BTreeMap;
 use thiao_core::ids::{Millis, NodeName, Time, VmId};
 use thiao_core::view::{NodeReason, Whose};

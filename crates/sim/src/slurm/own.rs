@@ -6,60 +6,14 @@
 //! up, its job starts all the same, and it is powered down at once when it has none; one
 //! that still comes up for a job that is over stays so until `POWER_DOWN_FORCE`.
 
-use super::{Call, Hook, Job, Node, Power, Site, Slurm, Stage};
+use super::Slurm;
+use super::state::{Call, Hook, Job, Node, Own, Power, Site, Stage};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use thiao_core::ids::{JobId, NodeName, Time};
-use thiao_core::view::{Alloc, ArrayTasks, Gate, JobReason, MemoryBy, Request, SlurmJob, WaitsFor};
+use thiao_core::view::{Alloc, ArrayTasks, Gate};
 use thiao_core::world::Mode;
-
-/// The partition of job mode.
-pub const PARTITION: &str = "own";
-
-/// CPUs of a node of job mode: the most that a VM can have.
-pub const NODE_CPUS: u32 = 4;
-
-/// The prolog of a job that has its nodes.
-#[derive(Debug, Clone, Copy)]
-pub struct Prolog {
-    /// Asks since then.
-    pub since: Time,
-    answer: Option<bool>,
-}
-
-impl Prolog {
-    pub(super) fn new(since: Time) -> Self {
-        Self { since, answer: None }
-    }
-
-    /// Whether it has heard its answer.
-    #[must_use]
-    pub fn is_answered(&self) -> bool {
-        self.answer.is_some()
-    }
-}
-
-/// What a job has beside in job mode.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Own {
-    /// What it gets of each of its nodes.
-    pub each: Alloc,
-    /// The most nodes of the range that it asked for; what is not above its size is none.
-    pub most: usize,
-    /// The highest is served first.
-    pub priority: u64,
-    /// Whether it can go back into the queue.
-    pub requeue: bool,
-    /// The tasks that this record stands for, of an array.
-    pub array: Option<ArrayTasks>,
-    /// Whether it waits to be let go.
-    pub gate: Gate,
-    /// Held by an admin.
-    pub held: bool,
-    /// Its `AdminComment`.
-    pub comment: Option<String>,
-}
 
 impl Job {
     /// Fixes how many nodes a pending job gets.
@@ -74,62 +28,6 @@ impl Job {
     #[must_use]
     pub fn most(&self) -> usize {
         self.own.as_ref().map_or(0, |own| own.most).max(self.size)
-    }
-}
-
-impl Own {
-    /// A job of this size that was just submitted.
-    #[must_use]
-    pub fn new(each: Alloc, priority: u64) -> Self {
-        Self {
-            each,
-            most: 0,
-            priority,
-            requeue: true,
-            array: None,
-            gate: Gate::Waits,
-            held: false,
-            comment: None,
-        }
-    }
-
-    pub(super) fn may_start(&self) -> bool {
-        self.gate == Gate::Open && !self.held
-    }
-
-    pub(super) fn show(&self, job: &Job, mut shown: SlurmJob) -> SlurmJob {
-        if matches!(job.stage, Stage::Pending(None)) {
-            shown.reason = match (self.held, self.gate) {
-                (true, _) => JobReason::new("JobHeldAdmin", WaitsFor::Release),
-                (false, Gate::Waits) => JobReason::new("Licenses", WaitsFor::Licenses),
-                (false, Gate::Open) => shown.reason,
-            };
-        }
-        let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
-        let (nodes, most) = match shown.nodes.len() {
-            0 => (count(job.size), count(job.size.max(self.most))),
-            seated => (count(seated), count(seated)),
-        };
-        SlurmJob {
-            partition: PARTITION.into(),
-            priority: self.priority,
-            request: Request {
-                cpus: self.each.cpus * nodes,
-                memory_mb: self.each.memory_mb * u64::from(nodes),
-                nodes,
-                most_nodes: most,
-                node_cpus: self.each.cpus,
-                memory_by: MemoryBy::Node,
-                gpus: self.each.gpus * nodes,
-                ..Request::default()
-            },
-            node_count: most,
-            array: self.array.clone(),
-            gate: self.gate,
-            requeue: self.requeue,
-            admin_comment: self.comment.clone(),
-            ..shown
-        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! How the simulated slurmctld's nodes and jobs look from outside.
 
-use super::{Job, Node, Power, Site, Stage};
+use super::state::{Job, Node, OWN_PARTITION, Own, Power, Site, Stage};
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::{VmOptions, put_back_comment};
-use thiao_core::view::{BaseState, Gate, JobReason, JobState, NodeFlags, SlurmJob, SlurmNode, WaitsFor};
+use thiao_core::view::{
+    BaseState, Gate, JobReason, JobState, MemoryBy, NodeFlags, Request, SlurmJob, SlurmNode, WaitsFor,
+};
 use thiao_core::world::Mode;
 
 impl Node {
@@ -91,6 +93,43 @@ impl Job {
         match &self.own {
             Some(own) => own.show(self, shown),
             None => shown,
+        }
+    }
+}
+
+impl Own {
+    fn show(&self, job: &Job, mut shown: SlurmJob) -> SlurmJob {
+        if matches!(job.stage, Stage::Pending(None)) {
+            shown.reason = match (self.held, self.gate) {
+                (true, _) => JobReason::new("JobHeldAdmin", WaitsFor::Release),
+                (false, Gate::Waits) => JobReason::new("Licenses", WaitsFor::Licenses),
+                (false, Gate::Open) => shown.reason,
+            };
+        }
+        let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
+        let (nodes, most) = match shown.nodes.len() {
+            0 => (count(job.size), count(job.size.max(self.most))),
+            seated => (count(seated), count(seated)),
+        };
+        SlurmJob {
+            partition: OWN_PARTITION.into(),
+            priority: self.priority,
+            request: Request {
+                cpus: self.each.cpus * nodes,
+                memory_mb: self.each.memory_mb * u64::from(nodes),
+                nodes,
+                most_nodes: most,
+                node_cpus: self.each.cpus,
+                memory_by: MemoryBy::Node,
+                gpus: self.each.gpus * nodes,
+                ..Request::default()
+            },
+            node_count: most,
+            array: self.array.clone(),
+            gate: self.gate,
+            requeue: self.requeue,
+            admin_comment: self.comment.clone(),
+            ..shown
         }
     }
 }
