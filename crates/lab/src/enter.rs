@@ -1,10 +1,10 @@
 //! Enters a running lab's namespaces: for a shell, for single commands, and
 //! for programs that only need its network and files.
 
-use crate::keeper::Reply;
 use crate::layout::Layout;
 use crate::person::Person;
 use crate::plan::Plan;
+use crate::wire::Reply;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -1,10 +1,12 @@
 //! The files that a lab's programs read: munge key, slurm.conf, thiao.toml,
 //! the hooks' folder, the home folder.
 
+use crate::auth::AuthBy;
 use crate::layout::{self, Layout};
+use crate::one;
 use crate::person::Person;
-use crate::plan::{AuthBy, IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan};
-use crate::world::HOST_NAME;
+use crate::plan::{IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan, RAW_NODE};
+use crate::world::{self, HOST_NAME};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::Write;
@@ -31,18 +33,6 @@ const TERMINATE_GRACE_S: u32 = 10;
 /// Seconds between looks at OpenNebula's VMs while they come up or go: it is this machine's own.
 const VM_POLL_S: f64 = 0.5;
 
-/// The name of the bridge, in the lab's own network namespace.
-pub const BRIDGE: &str = "thiao0";
-
-/// The lab's network.
-pub fn network(plan: &Plan) -> thiao_qemu::net::Network {
-    thiao_qemu::net::Network {
-        bridge: BRIDGE.to_owned(),
-        address: plan.options.address,
-        prefix_len: plan.options.prefix_len,
-    }
-}
-
 /// Makes the folders and files that the lab's programs need. Runs inside the lab.
 ///
 /// # Errors
@@ -66,7 +56,7 @@ pub fn write(layout: &Layout, plan: &Plan) -> Result<()> {
     link_hooks(layout, plan)?;
     link_programs(layout, plan)?;
     if plan.options.opennebula {
-        crate::one::prepare(layout)?;
+        one::prepare(layout)?;
     }
     write_slurm(layout, plan)
 }
@@ -78,17 +68,6 @@ pub fn write(layout: &Layout, plan: &Plan) -> Result<()> {
 /// When it cannot be written.
 pub fn write_thiao(layout: &Layout, plan: &Plan, share_ports: &[u16]) -> Result<()> {
     write_text(&layout.thiao_conf(), &thiao_toml(layout, plan, share_ports)?)
-}
-
-/// The hosts' names.
-pub fn host_names(plan: &Plan) -> impl Iterator<Item = String> {
-    (0..plan.options.hosts).map(|number| format!("host{}", number + 1))
-}
-
-/// The folders that guests see, at the same path: the homes of those who submit jobs.
-pub fn shares<'a>(layout: &Layout, plan: &'a Plan) -> Vec<(PathBuf, &'a Person)> {
-    let people = plan.submitters.iter();
-    people.map(|person| (layout.home(&person.name), person)).collect()
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
@@ -139,7 +118,7 @@ fn link_hooks(layout: &Layout, plan: &Plan) -> Result<()> {
 
 /// The programs that people call, by all their names.
 fn link_programs(layout: &Layout, plan: &Plan) -> Result<()> {
-    crate::world::place_programs(layout, plan)?;
+    world::place_programs(layout, plan)?;
     for (name, target) in [
         ("tsub", Path::new("thiao")),
         ("tclean", Path::new("thiao-hook")),
@@ -328,8 +307,8 @@ fn nodesets(plan: &Plan) -> Vec<NodesetPart<'_>> {
         partition: PARTITION,
         memory_per_cpu_mb: None,
         warm: None,
-        template: options.opennebula.then_some(crate::one::TEMPLATE),
-        network: options.opennebula.then_some(crate::one::NETWORK),
+        template: options.opennebula.then_some(one::TEMPLATE),
+        network: options.opennebula.then_some(one::NETWORK),
     };
     let job = plan.job_node_list().map(|nodes| NodesetPart {
         name: "job",
@@ -348,7 +327,7 @@ fn nodesets(plan: &Plan) -> Vec<NodesetPart<'_>> {
 
 fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
     let options = &plan.options;
-    let network = network(plan);
+    let network = plan.network();
     QemuPart {
         bridge: network.bridge,
         address: options.address,
@@ -362,7 +341,8 @@ fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
         slurmctld_port: options.slurmctld_port,
         slurm_user: &plan.owner.name,
         credentials: CredentialsPart::of(layout.credentials(options.auth)),
-        host: host_names(plan)
+        host: plan
+            .host_names()
             .map(|name| HostPart {
                 name,
                 cpus: plan.host_cpus,
@@ -370,7 +350,8 @@ fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
             })
             .collect(),
         user: user_parts(layout, plan),
-        share: shares(layout, plan)
+        share: plan
+            .shares(layout)
             .into_iter()
             .map(|(folder, person)| SharePart {
                 source: folder.clone(),
@@ -384,7 +365,7 @@ fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
 fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> OpenNebulaPart<'a> {
     let options = &plan.options;
     OpenNebulaPart {
-        endpoint: crate::one::endpoint(plan),
+        endpoint: one::endpoint(plan),
         auth: layout.one_auth(),
         ready: "onegate",
         slurmctld_host: HOST_NAME,
@@ -393,7 +374,8 @@ fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> 
         slurm_user: &plan.owner.name,
         credentials: CredentialsPart::of(layout.credentials(options.auth)),
         user: user_parts(layout, plan),
-        share: shares(layout, plan)
+        share: plan
+            .shares(layout)
             .into_iter()
             .zip(share_ports)
             .map(|((folder, _), port)| NfsPart {
@@ -442,7 +424,7 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
         write_job_submit(layout, plan)?;
     }
     if let Some(raw_nodes) = plan.raw_node_list() {
-        nodes.push(line(raw_nodes, crate::bench::RAW_NODE));
+        nodes.push(line(raw_nodes, RAW_NODE));
     }
     let version = thiao_slurm::installed_version(options.slurm_bin_dir.as_deref())?;
     let lab = Lab {

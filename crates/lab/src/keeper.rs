@@ -15,13 +15,12 @@ mod start;
 
 use crate::layout::{self, Layout};
 use crate::plan::Plan;
-use crate::services::{Service, ServiceStatus};
+use crate::services::Service;
+use crate::wire::{DETACH, Progress, Reply, Status};
 use crate::{signals, world};
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
-use start::Trouble;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -29,49 +28,25 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use thiao_cli::tell;
 
-/// What the keeper says on the line while it brings the lab up, one JSON value per line.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Progress {
-    /// Something is done or under way.
-    Say(String),
-    /// The lab can be used.
-    Ready,
-    /// It cannot; why and what to do.
-    Failed(String),
-}
-
-/// Said on the line by `lab up` when the lab shall stay after it has gone.
-pub const DETACH: u8 = b'd';
-
-/// The keeper's answer on its socket, one JSON value.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Reply {
-    /// To `status`.
-    Status(Status),
-    /// Done, or begun (`down`).
-    Done,
-    /// Why not.
-    Refused(String),
-}
-
-/// What runs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Status {
-    /// Whether the lab came up wholly.
-    pub ready: bool,
-    /// Seconds since it was started.
-    pub age_s: u64,
-    /// Its programs.
-    pub services: Vec<ServiceStatus>,
-    /// QEMU processes.
-    pub vms: usize,
-}
-
 /// How long a program may take to end when asked.
 const GRACE: Duration = Duration::from_secs(5);
 
 const SLURMCTLD: &str = "slurmctld";
 const CONTROLLER: &str = "thiao";
+
+/// Why bringing up ended early.
+enum Trouble {
+    /// Somebody wants the lab to end.
+    Stopped,
+    /// It does not work.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Trouble {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
 
 struct Keeper {
     layout: Layout,

@@ -1,6 +1,6 @@
 //! Where a lab keeps its files: everything is below one folder.
 
-use crate::plan::AuthBy;
+use crate::auth::AuthBy;
 use anyhow::{Context, Result, anyhow, bail};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};

@@ -19,6 +19,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod api;
+mod auth;
 mod bench;
 mod demo;
 mod enter;
@@ -34,12 +35,12 @@ mod signals;
 mod slurm_log;
 mod spawn;
 mod up;
+mod wire;
 mod world;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use enter::{As, Running};
-use keeper::{Reply, Status};
 use layout::Layout;
 use plan::Options;
 use std::ffi::OsString;
@@ -51,6 +52,7 @@ use std::time::Duration;
 use thiao_cli::output::Printer;
 use thiao_cli::{exit, say, tell};
 use up::NotUp;
+use wire::{Reply, Status};
 
 /// Keep a private Slurm with VMs, for playing and tests
 #[derive(Debug, Parser)]

@@ -2,7 +2,6 @@
 //! of this machine. It is a program of its own, as a real oned is, and knows
 //! nothing but what OpenNebula would: hosts, a network, a user, a template.
 
-use crate::files;
 use crate::layout::{self, Layout};
 use crate::plan::Plan;
 use anyhow::{Context, Result, bail};
@@ -40,7 +39,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// What the stand-in says of itself when it serves.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ready {
-    /// The ports of the shares' servers, in the order of [`files::shares`].
+    /// The ports of the shares' servers, in the order of [`Plan::shares`].
     pub share_ports: Vec<u16>,
     /// What there is to say, for people.
     pub notes: Vec<String>,
@@ -149,7 +148,8 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
         cluster: thiao_core::ids::ClusterName::new(&layout.cluster())?,
         state_dir: layout.one_state(),
         cache_dir: plan.cache_dir.clone(),
-        hosts: files::host_names(plan)
+        hosts: plan
+            .host_names()
             .map(|name| {
                 Ok(thiao_qemu::Host {
                     name: thiao_core::ids::HostName::new(&name)?,
@@ -158,7 +158,7 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
                 })
             })
             .collect::<Result<_>>()?,
-        network: files::network(plan),
+        network: plan.network(),
         accel: match options.accel.as_str() {
             "kvm" => thiao_qemu::AccelChoice::Kvm,
             "tcg" => thiao_qemu::AccelChoice::Tcg,
@@ -177,7 +177,8 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
             slurm_user: plan.owner.name.clone(),
             credentials: layout.credentials(options.auth),
             users: vec![],
-            shares: files::shares(layout, plan)
+            shares: plan
+                .shares(layout)
                 .into_iter()
                 .map(|(folder, person)| thiao_qemu::Share {
                     target: folder.clone(),
@@ -200,7 +201,7 @@ fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thia
         .trim_end()
         .split_once(':')
         .context("the lab's one_auth has no password")?;
-    let network = files::network(plan);
+    let network = plan.network();
     let (first, size) = range(&network).context("the lab's network has no address for a VM")?;
     let mask = u32::MAX
         .checked_shl(32 - u32::from(network.prefix_len))
@@ -218,7 +219,8 @@ fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thia
                 ..UserSetup::new(user, password)
             },
         ],
-        hosts: files::host_names(plan)
+        hosts: plan
+            .host_names()
             .map(|name| HostSetup {
                 name,
                 cpu_percent: plan.host_cpus * 100,

@@ -1,10 +1,11 @@
 //! How a lab is asked for, and what that means once resolved. Written to
 //! `lab.json`, so that every later command and the keeper read the same.
 
+use crate::auth::AuthBy;
 use crate::layout::{self, Layout};
 use crate::person::{self, Person};
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -104,20 +105,12 @@ pub struct Options {
     pub extra_config: Option<PathBuf>,
 }
 
-/// How the daemons of a lab's Slurm know each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthBy {
-    /// By munge
-    #[default]
-    Munge,
-    /// By Slurm's own key
-    Slurm,
-}
-
 fn one() -> u32 {
     1
 }
+
+/// What the nodes of VMs that are started by hand are called; thiao.toml does not know them.
+pub const RAW_NODE: &str = "raw";
 
 /// Memory for each CPU of a job that names none, in MiB.
 pub const JOB_MEMORY_PER_CPU_MB: u64 = 150;
@@ -135,6 +128,9 @@ pub const IDLE_S: u32 = 30;
 /// Memory that a VM takes beside what its node promises, in MiB: what a lab plans with, as the
 /// settings' own default.
 pub const OVERHEAD_MB: u64 = 176;
+
+/// The name of the bridge, in the lab's own network namespace.
+pub const BRIDGE: &str = "thiao0";
 
 /// A lab, resolved: what the keeper follows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -247,7 +243,7 @@ impl Plan {
     /// The names of the nodes that a benchmark starts itself, if there are any.
     pub fn raw_node_list(&self) -> Option<String> {
         let count = self.options.raw_nodes;
-        (count > 0).then(|| format!("{}[1-{count}]", crate::bench::RAW_NODE))
+        (count > 0).then(|| format!("{}[1-{count}]", RAW_NODE))
     }
 
     /// Each of the nodes by its name.
@@ -285,6 +281,26 @@ impl Plan {
         let dirs = self.options.slurm_bin_dir.iter();
         dirs.flat_map(|dir| [dir.clone(), dir.with_file_name("sbin")])
             .collect()
+    }
+
+    /// The lab's network.
+    pub fn network(&self) -> thiao_qemu::net::Network {
+        thiao_qemu::net::Network {
+            bridge: BRIDGE.to_owned(),
+            address: self.options.address,
+            prefix_len: self.options.prefix_len,
+        }
+    }
+
+    /// The hosts' names.
+    pub fn host_names(&self) -> impl Iterator<Item = String> {
+        (0..self.options.hosts).map(|number| format!("host{}", number + 1))
+    }
+
+    /// The folders that guests see, at the same path: the homes of those who submit jobs.
+    pub fn shares(&self, layout: &Layout) -> Vec<(PathBuf, &Person)> {
+        let people = self.submitters.iter();
+        people.map(|person| (layout.home(&person.name), person)).collect()
     }
 
     /// Whether the lab lives in a user namespace of its own.

@@ -1,11 +1,12 @@
 //! `thiao lab up`: makes the folder and the guest image, starts the keeper,
 //! shows what it says.
 
+use crate::auth::AuthBy;
 use crate::enter::{self, find_program};
-use crate::keeper::{DETACH, Progress};
 use crate::layout::{self, Layout};
-use crate::plan::{AuthBy, Options, Plan};
+use crate::plan::{Options, Plan};
 use crate::services::{open_log, tail};
+use crate::wire::{DETACH, Progress};
 use crate::{image, signals, spawn};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags};

@@ -1,9 +1,10 @@
 //! What the keeper does to its namespaces: own view of the files, own host
 //! name, own processes; and how all of that ends.
 
+use crate::auth::AuthBy;
 use crate::layout::Layout;
 use crate::person::{self, Person};
-use crate::plan::{AuthBy, Plan};
+use crate::plan::Plan;
 use anyhow::{Context, Result, bail};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,

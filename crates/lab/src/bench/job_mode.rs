@@ -2,15 +2,15 @@
 //! on a node that is always up and ones on a node of power-saving mode that is
 //! down; all of one size, in turns, by phase. Then a queue of small jobs, drained.
 
-use super::{LIMIT, LOOK, ask, median, wait_for_templates, wait_until};
-use crate::demo::jobs::{self, Job};
-use crate::demo::now;
+use super::ask::{LIMIT, LOOK, ask, median, wait_for_templates, wait_until};
+use crate::demo::jobs::{self, Job, now};
 use crate::demo::track::{Step, Story};
 use crate::enter::{As, Running};
 use crate::files::JOB_PARTITION;
 use crate::plan::{JobSize, Options};
 use crate::slurm_log::{self, Moment, Said};
-use crate::{api, keeper, signals};
+use crate::wire::Reply;
+use crate::{api, signals};
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -367,7 +367,7 @@ fn ends(lab: &Running, ids: &BTreeSet<u32>) -> BTreeMap<u32, u64> {
 
 fn vms(lab: &Running) -> Result<usize> {
     match lab.ask("status")? {
-        keeper::Reply::Status(status) => Ok(status.vms),
-        keeper::Reply::Done | keeper::Reply::Refused(_) => bail!("the keeper's answer is not a status"),
+        Reply::Status(status) => Ok(status.vms),
+        Reply::Done | Reply::Refused(_) => bail!("the keeper's answer is not a status"),
     }
 }

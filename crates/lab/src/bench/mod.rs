@@ -4,18 +4,22 @@
 //! slurmctld shows its node up; beside it the time that Slurm itself takes from
 //! `sbatch` to ResumeProgram. Ours and raw take turns, so that noise hits both.
 
+mod ask;
 mod job_mode;
 
+use crate::demo::jobs::now;
 use crate::enter::{As, Running};
 use crate::layout::Layout;
+use crate::plan::RAW_NODE;
 use crate::{api, plan, signals, up};
 use anyhow::{Context, Result, bail};
+use ask::{ask, median, wait_for_templates, wait_until};
 use clap::Args;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thiao_cli::output::Printer;
 use thiao_cli::say;
 use thiao_core::ids::{ClusterName, Generation, NodeName, VmTag};
@@ -35,13 +39,6 @@ pub struct BenchOptions {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     jobs: u32,
 }
-
-/// Pause between questions to Slurm while something is waited for.
-const LOOK: Duration = Duration::from_millis(50);
-/// No single wait takes longer, or something is broken.
-const LIMIT: Duration = Duration::from_secs(120);
-/// What the hand-started VMs' nodes are called; thiao.toml does not know them.
-pub const RAW_NODE: &str = "raw";
 
 /// One job of ours, in milliseconds from `sbatch`.
 struct Ours {
@@ -119,41 +116,6 @@ fn measure(lab: &Running, runs: u32) -> Result<()> {
     Ok(())
 }
 
-fn median(values: impl IntoIterator<Item = u64>) -> u64 {
-    let mut values: Vec<u64> = values.into_iter().collect();
-    values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-fn ask(lab: &Running, program: &str, args: &[&str]) -> Result<String> {
-    let output = lab
-        .command(program, As::Owner, lab.layout.dir())?
-        .args(args)
-        .output()
-        .with_context(|| format!("{program} cannot be run"))?;
-    if !output.status.success() {
-        bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let begun = Instant::now();
-    while !done()? {
-        if begun.elapsed() > LIMIT {
-            bail!("not within {} s: {what}", LIMIT.as_secs());
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
-}
-
-fn wait_for_templates(lab: &Running) -> Result<()> {
-    wait_until("the controller is ready to make VMs", || {
-        Ok(api::status(&lab.layout.api()).is_some_and(|status| status.preparing.is_none()))
-    })
-}
-
 /// A job on a node that is down, from sbatch to RUNNING.
 fn one_job(lab: &Running, run: u32) -> Result<Ours> {
     let socket = lab.layout.api();
@@ -162,7 +124,7 @@ fn one_job(lab: &Running, run: u32) -> Result<Ours> {
         .last()
         .map_or(0, |event| event.id);
     let node = format!("vm{run}");
-    let submitted = crate::demo::now();
+    let submitted = now();
     let begun = Instant::now();
     let output = lab
         .command(

@@ -3,10 +3,10 @@
 //! that is taken back while its VM boots.
 
 use super::checks::{Check, Expected, check, of_any_jobs, proofs};
+use super::follow::{Early, JOBS_LIMIT, begin, expected, follow, submit, until_back, until_over};
 use super::jobs::Wanted;
 use super::show::Show;
 use super::track::{Step, Story, Track, is_over};
-use super::{Early, JOBS_LIMIT, begin, expected, follow, submit, until_back, until_over};
 use crate::enter::{As, Running};
 use crate::plan::{JobSize, OVERHEAD_MB, Options};
 use anyhow::{Context, Result, bail};

@@ -1,10 +1,11 @@
 //! Jobs on nodes of power-saving mode: each VM backs its node for whatever jobs
 //! come, and is given back when the node has been idle for a while.
 
+use super::checks;
+use super::follow::{Early, begin, expected, submit, until_back, until_over};
 use super::jobs::Wanted;
 use super::show::Show;
 use super::track::Story;
-use super::{Early, begin, checks, expected, submit, until_back, until_over};
 use crate::enter::Running;
 use crate::plan::Options;
 use anyhow::{Result, bail};

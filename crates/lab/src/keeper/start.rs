@@ -1,8 +1,8 @@
 //! Bringing the lab up: what is started, in which order, and when it answers.
 
-use super::{CONTROLLER, Keeper, SLURMCTLD};
+use super::{CONTROLLER, Keeper, SLURMCTLD, Trouble};
+use crate::auth::AuthBy;
 use crate::enter::find_program;
-use crate::plan::AuthBy;
 use crate::services::{Service, tail};
 use crate::{files, one, world};
 use anyhow::{Context, anyhow};
@@ -10,20 +10,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Why bringing up ended early.
-pub(super) enum Trouble {
-    /// Somebody wants the lab to end.
-    Stopped,
-    /// It does not work.
-    Failed(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Trouble {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
-    }
-}
 
 /// How long munged and slurmctld may take to answer.
 const DAEMON_LIMIT: Duration = Duration::from_secs(30);
@@ -46,7 +32,7 @@ impl Keeper {
         self.listener = Some(listener);
 
         world::separate(&self.layout, &self.plan)?;
-        let network = files::network(&self.plan);
+        let network = self.plan.network();
         network
             .ensure_bridge()
             .context("the lab's bridge cannot be made")?;

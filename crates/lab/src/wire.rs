@@ -1,0 +1,42 @@
+//! What the keeper says, and to whom: on the line to `lab up`, and on its socket.
+
+use crate::services::ServiceStatus;
+use serde::{Deserialize, Serialize};
+
+/// What the keeper says on the line while it brings the lab up, one JSON value per line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Progress {
+    /// Something is done or under way.
+    Say(String),
+    /// The lab can be used.
+    Ready,
+    /// It cannot; why and what to do.
+    Failed(String),
+}
+
+/// Said on the line by `lab up` when the lab shall stay after it has gone.
+pub const DETACH: u8 = b'd';
+
+/// The keeper's answer on its socket, one JSON value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Reply {
+    /// To `status`.
+    Status(Status),
+    /// Done, or begun (`down`).
+    Done,
+    /// Why not.
+    Refused(String),
+}
+
+/// What runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether the lab came up wholly.
+    pub ready: bool,
+    /// Seconds since it was started.
+    pub age_s: u64,
+    /// Its programs.
+    pub services: Vec<ServiceStatus>,
+    /// QEMU processes.
+    pub vms: usize,
+}
