@@ -6,7 +6,7 @@
 mod conflict;
 
 use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, merged};
-use crate::info::{Config, Version};
+use crate::info::Version;
 use crate::join;
 use crate::names::{self, slurmctld_parameters};
 use crate::own::{self, Own};
@@ -115,13 +115,6 @@ impl Fragment {
     pub fn has_job_mode(&self) -> bool {
         self.nodes.iter().any(|line| line.job.is_some())
     }
-
-    /// What in the configuration in effect does not go together with the fragment.
-    #[must_use]
-    pub fn conflicts(&self, present: &Config) -> Vec<Conflict> {
-        conflict::all(self, present)
-    }
-
     /// What a person does after `text` was written to `file`, in order.
     #[must_use]
     pub fn next_steps(&self, text: &str, file: &Path, slurm_conf: &Path) -> Vec<String> {

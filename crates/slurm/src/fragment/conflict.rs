@@ -107,33 +107,36 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// All that there are, in the order in which they are told.
-pub(super) fn all(fragment: &Fragment, present: &Config) -> Vec<Conflict> {
-    let version = fragment.version;
-    let mut found = Vec::new();
-    found.extend((version < OLDEST).then_some(Conflict::TooOld(version)));
-    found.extend(programs(fragment, present));
-    if present.has("SlurmctldParameters", "idle_on_node_suspend") {
-        found.push(Conflict::IdleOnSuspend);
+impl Fragment {
+    /// What in the configuration in effect does not go together with the fragment, in the order in which it is told.
+    #[must_use]
+    pub fn conflicts(&self, present: &Config) -> Vec<Conflict> {
+        let version = self.version;
+        let mut found = Vec::new();
+        found.extend((version < OLDEST).then_some(Conflict::TooOld(version)));
+        found.extend(programs(self, present));
+        if present.has("SlurmctldParameters", "idle_on_node_suspend") {
+            found.push(Conflict::IdleOnSuspend);
+        }
+        // A site's own program gets its own nodes.
+        let has_script = present.get("SuspendProgram").map(Path::new)
+            == Some(join::program(&self.hooks, "Suspend", true).as_path());
+        let joined = has_script || self.joined.contains_key("SuspendProgram");
+        if present.number("SuspendTime").is_some() && !joined {
+            found.push(Conflict::SuspendTime);
+        }
+        if Quirks::of(version).needs_accounting && !has_accounting(present) {
+            found.push(Conflict::NoAccounting(version));
+        }
+        if self.has_job_mode() {
+            found.extend(against_job_mode(present));
+        }
+        let scheduler = present.get("SchedulerType");
+        if scheduler.is_some_and(|scheduler| scheduler != "sched/backfill") {
+            found.push(Conflict::NotBackfill);
+        }
+        found
     }
-    // A site's own program gets its own nodes.
-    let has_script = present.get("SuspendProgram").map(Path::new)
-        == Some(join::program(&fragment.hooks, "Suspend", true).as_path());
-    let joined = has_script || fragment.joined.contains_key("SuspendProgram");
-    if present.number("SuspendTime").is_some() && !joined {
-        found.push(Conflict::SuspendTime);
-    }
-    if Quirks::of(version).needs_accounting && !has_accounting(present) {
-        found.push(Conflict::NoAccounting(version));
-    }
-    if fragment.has_job_mode() {
-        found.extend(against_job_mode(present));
-    }
-    let scheduler = present.get("SchedulerType");
-    if scheduler.is_some_and(|scheduler| scheduler != "sched/backfill") {
-        found.push(Conflict::NotBackfill);
-    }
-    found
 }
 
 /// Programs of the site's in the place of ours that are not joined with them.
