@@ -1,6 +1,6 @@
 //! `thiao.toml`.
 
-use crate::says_something;
+use crate::input::says_something;
 use std::path::Path;
 use thiao_config::{ConfigError, Machine, parse};
 use thiao_qemu::User;

@@ -1,7 +1,7 @@
 //! What a guest is told by OpenNebula's context disk, and what guest and host
 //! say to each other on the channel.
 
-use crate::{says_something, text};
+use crate::input::{says_something, text};
 use thiao_guest::one::{DESCRIPTOR_LEN, Told, is_context_disk, variables};
 use thiao_guest::protocol::{Report, Request};
 

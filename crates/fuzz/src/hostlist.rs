@@ -1,6 +1,6 @@
 //! Hostlists: Slurm's and people's.
 
-use crate::says_something;
+use crate::input::says_something;
 use std::collections::BTreeSet;
 use thiao_core::hostlist::{Limits, NameSet, count, expand_within, fold};
 use thiao_core::ids::NodeName;

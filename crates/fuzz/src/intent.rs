@@ -5,7 +5,7 @@
 //! nodes in the spool, the calling cluster, the controller's, a job's id and
 //! its exit code; the rest is the resume file. It is also read as an order's file.
 
-use crate::{says_something, text};
+use crate::input::{says_something, text};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

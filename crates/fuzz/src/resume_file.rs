@@ -1,6 +1,6 @@
 //! `SLURM_RESUME_FILE`, as an order's file keeps it.
 
-use crate::{says_something, text};
+use crate::input::{says_something, text};
 use thiao_slurm::resume_file::{ResumeFile, parse_within};
 
 /// More names are slow to try, and say nothing new.

@@ -1,6 +1,6 @@
 //! What Slurm's programs print.
 
-use crate::{says_something, text};
+use crate::input::{says_something, text};
 use std::collections::BTreeMap;
 use thiao_core::options::{VmOptions, put_back_reason};
 use thiao_core::view::JobState;

@@ -1,6 +1,6 @@
 //! OpenNebula's template syntax, as people's files have it: filled, read, ours on top; and its requirements.
 
-use crate::{says_something, text};
+use crate::input::{says_something, text};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, VmTag};

@@ -2,7 +2,7 @@
 //!
 //! What is no answer is read as such XML itself, so that both are tried.
 
-use crate::{says_something, text};
+use crate::input::{says_something, text};
 use std::collections::BTreeMap;
 use thiao_opennebula::wire::{Answer, Arg, Malformed, Value, answer, call};
 use thiao_opennebula::{read, size as sizes};
