@@ -3,133 +3,18 @@
 mod sets;
 
 use super::ask::{Asker, Question};
-use crate::cli::args::NewSettings;
+use super::given::{Given, Maker, Slurmctld};
+use super::text::text;
 use anyhow::bail;
 use sets::{Set, sets};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use thiao_config::import::Imported;
 use thiao_core::ids::ClusterName;
-use thiao_slurm::Slurm;
-use thiao_slurm::site::{Host, Site};
 
 /// OpenNebula's own default.
 const ENDPOINT: &str = "http://localhost:2633/RPC2";
-
-/// What this machine and its Slurm show.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Here {
-    pub(super) cluster: Option<String>,
-    pub(super) slurmctld_host: Option<String>,
-    pub(super) slurmctld_addr: Option<Ipv4Addr>,
-    /// What of slurmctld is not as the settings have it when they say nothing.
-    pub(super) slurmctld: Slurmctld,
-    pub(super) endpoint: Option<String>,
-    pub(super) auth: Option<PathBuf>,
-    /// Where systemd puts the munge key for the controller, if its service is installed.
-    pub(super) munge_key: Option<String>,
-}
-
-/// slurmctld's port where nobody says.
-const PORT: u16 = 6817;
-
-/// Where the service's unit file may be.
-const UNITS: [&str; 3] = [
-    "/etc/systemd/system/thiaod.service",
-    "/usr/lib/systemd/system/thiaod.service",
-    "/lib/systemd/system/thiaod.service",
-];
-/// The unit's `LoadCredential=munge.key`.
-const CREDENTIAL: &str = "/run/credentials/thiaod.service/munge.key";
-
-impl Here {
-    /// Asks slurmctld, if it answers, and takes OpenNebula's variables.
-    pub(super) fn look(slurm: &Slurm) -> Self {
-        let config = slurm.config().ok();
-        let get = |key: &str| config.as_ref().and_then(|config| config.get(key));
-        let site = config.as_ref().map(Site::of);
-        let primary = site.as_ref().and_then(|site| site.hosts.first());
-        let slurmctld = site.as_ref().map(Slurmctld::of).unwrap_or_default();
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let home = variable("HOME").map(|home| Path::new(&home).join(".one/one_auth"));
-        Self {
-            cluster: get("ClusterName").map(str::to_owned),
-            slurmctld_host: primary.map(|host| host.name.clone()),
-            slurmctld_addr: primary.and_then(|host| host.address.parse().ok()),
-            endpoint: variable("ONE_XMLRPC").and_then(|url| url.into_string().ok()),
-            // A home's file only if it is there: the controller's user has another home.
-            auth: variable("ONE_AUTH")
-                .map(PathBuf::from)
-                .or(home.filter(|file| file.exists())),
-            munge_key: (slurmctld.slurm_key.is_none() && UNITS.iter().any(|unit| Path::new(unit).exists()))
-                .then(|| CREDENTIAL.to_owned()),
-            slurmctld,
-        }
-    }
-}
-
-/// What of slurmctld is not as the settings have it when they say nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Slurmctld {
-    port: Option<u16>,
-    backups: Vec<String>,
-    user: Option<String>,
-    /// Where the key is, if Slurm uses its own.
-    slurm_key: Option<PathBuf>,
-}
-
-impl Slurmctld {
-    fn of(site: &Site) -> Self {
-        let port = *site.ports.start();
-        let user = site.user.as_ref().map(|(name, _)| name.clone());
-        let beside = |name: &str| Some(site.conf.as_ref()?.with_file_name(name));
-        // A list of keys counts before a single one (auth/slurm of 25.11).
-        let list = beside("slurm.jwks").filter(|list| list.exists());
-        let by_slurm = site.auth_type.as_deref() == Some("auth/slurm");
-        Self {
-            port: (port != PORT).then_some(port),
-            backups: site.hosts.iter().skip(1).filter_map(backup).collect(),
-            user: user.filter(|name| name != "slurm"),
-            slurm_key: list.or_else(|| beside("slurm.key")).filter(|_| by_slurm),
-        }
-    }
-
-    fn write(&self, to: &mut String) {
-        if let Some(port) = self.port {
-            let _ = writeln!(to, "slurmctld_port = {port}");
-        }
-        if !self.backups.is_empty() {
-            let _ = writeln!(
-                to,
-                "slurmctld_backups = {}",
-                toml::Value::from(self.backups.clone())
-            );
-        }
-        if let Some(user) = &self.user {
-            text(to, "slurm_user", user);
-        }
-        if let Some(key) = &self.slurm_key {
-            text(to, "slurm_key", key.display());
-        }
-    }
-}
-
-/// A backup with its IPv4 address, which this machine may have to look up; none: doctor will name it.
-fn backup(host: &Host) -> Option<String> {
-    let addr = match host.address.parse::<Ipv4Addr>() {
-        Ok(addr) => addr,
-        Err(_) => (host.address.as_str(), PORT)
-            .to_socket_addrs()
-            .ok()?
-            .find_map(|found| match found.ip() {
-                IpAddr::V4(addr) => Some(addr),
-                IpAddr::V6(_) => None,
-            })?,
-    };
-    Some(format!("{}({addr})", host.name))
-}
 
 /// Settings to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,24 +42,6 @@ enum Provider {
         slurmctld_host: Option<String>,
         slurmctld_addr: String,
     },
-}
-
-/// Who is to make the VMs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Maker {
-    Qemu,
-    OpenNebula,
-}
-
-/// What is known before anybody is asked.
-#[derive(Clone, Copy)]
-pub(super) struct Given<'a> {
-    /// What was typed.
-    pub(super) flags: &'a NewSettings,
-    /// What an old file says.
-    pub(super) imported: &'a Imported,
-    /// What this site shows.
-    pub(super) site: &'a Here,
 }
 
 /// Puts the settings together.
@@ -224,41 +91,6 @@ pub(super) fn draft(given: Given<'_>, asker: &mut Asker<'_>) -> anyhow::Result<D
 }
 
 impl Given<'_> {
-    /// Who makes the VMs, as options tell or a person says.
-    fn maker(self, asker: &mut Asker<'_>) -> io::Result<Maker> {
-        let flags = self.flags;
-        if flags.qemu {
-            return Ok(Maker::Qemu);
-        }
-        if flags.opennebula || flags.are_of_opennebula() || flags.import.is_some() {
-            return Ok(Maker::OpenNebula);
-        }
-        let word = asker.ask(Question {
-            flag: "--opennebula or --qemu",
-            text: "Who makes the VMs, opennebula or qemu (this machine)?",
-            given: None,
-            default: Some("opennebula".to_owned()),
-            sure: false,
-            check: &|text| match text {
-                "opennebula" | "qemu" => Ok(()),
-                _ => Err("write opennebula or qemu".to_owned()),
-            },
-        })?;
-        Ok(match word.as_deref() {
-            Some("opennebula") => Maker::OpenNebula,
-            Some(_) | None => Maker::Qemu,
-        })
-    }
-
-    /// The cluster's secret, munge's or Slurm's own: what was typed takes the place of what was found.
-    fn keys(self) -> (Option<String>, Option<PathBuf>) {
-        let (flags, site) = (self.flags, self.site);
-        if flags.munge_key.is_some() || flags.slurm_key.is_some() {
-            return (flags.munge_key.clone(), flags.slurm_key.clone());
-        }
-        (site.munge_key.clone(), site.slurmctld.slurm_key.clone())
-    }
-
     /// How oned is reached, and what its VMs are told.
     fn opennebula(self, asker: &mut Asker<'_>) -> io::Result<Provider> {
         let endpoint = asker.ask(Question {
@@ -307,19 +139,6 @@ impl Given<'_> {
             slurmctld_addr: slurmctld_addr.unwrap_or_default(),
         })
     }
-}
-
-fn filled(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Err("there is no default for it".to_owned());
-    }
-    Ok(())
-}
-
-/// `key = "value"`, lines of TOML.
-fn text(to: &mut String, key: &str, value: impl fmt::Display) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(to, "{key} = {}", toml::Value::from(value.to_string()));
 }
 
 impl Draft {

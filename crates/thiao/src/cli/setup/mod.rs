@@ -4,11 +4,14 @@
 
 mod ask;
 mod draft;
+mod given;
 mod names;
 mod pieces;
+mod refusals;
 mod script;
 mod settings;
 mod site;
+mod text;
 mod undo;
 
 use super::args::Setup;
@@ -16,8 +19,10 @@ use crate::doctor;
 use anyhow::{Context as _, bail};
 use names::Known;
 use pieces::{Found, Piece, What, look, write};
+use refusals::Refusals;
 use script::Leaves;
 use settings::Settings;
+use site::{fits_slurm_conf, place_of_lines, slurm_conf};
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -25,7 +30,6 @@ use thiao_cli::output::{Printer, Tone};
 use thiao_config::{Config, programs};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::names::HOOKS;
-use thiao_slurm::site::Site;
 use thiao_slurm::{Slurm, SlurmError, Version};
 
 pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow::Result<()> {
@@ -94,33 +98,6 @@ struct Plan {
     hooks: PathBuf,
 }
 
-/// Why nothing may be written: a real run ends with the first reason, a dry one goes on and ends with all.
-pub(super) struct Refusals {
-    dry: bool,
-    why: Vec<String>,
-}
-
-impl Refusals {
-    pub(super) fn add(&mut self, why: impl Into<String>) -> anyhow::Result<()> {
-        self.why.push(why.into());
-        match self.dry {
-            true => Ok(()),
-            false => bail!("nothing was written: {}", self.why.join("; ")),
-        }
-    }
-
-    /// The end of a dry run.
-    fn end(&self) -> anyhow::Result<()> {
-        match self.why.as_slice() {
-            [] => Ok(()),
-            why => bail!(
-                "without --dry-run this would be refused, and nothing written: {}",
-                why.join("; ")
-            ),
-        }
-    }
-}
-
 /// The Slurm that reads the lines.
 fn version(how: &Setup, present: Option<&thiao_slurm::Config>, slurm: &Slurm) -> anyhow::Result<Version> {
     if let Some(text) = &how.slurm_version {
@@ -138,10 +115,7 @@ fn version(how: &Setup, present: Option<&thiao_slurm::Config>, slurm: &Slurm) ->
 fn plan(config: &Config, how: &Setup, asked: &Asked, lines: &Path) -> anyhow::Result<Plan> {
     let (present, version) = (asked.present.as_ref().ok(), asked.version);
     let mut fragment = fragment(config, version, how);
-    let mut refused = Refusals {
-        dry: how.dry_run,
-        why: Vec::new(),
-    };
+    let mut refused = Refusals::none(how.dry_run);
     if let Some(name) = &fragment.default_partition
         && !fragment.nodes.iter().any(|line| line.partition == *name)
     {
@@ -281,32 +255,6 @@ fn forgets_nothing(
         ))?;
     }
     Ok(())
-}
-
-/// Refuses what slurm.conf, which knows no quotes, cannot hold.
-fn fits_slurm_conf(path: &Path) -> anyhow::Result<()> {
-    let text = path.to_string_lossy();
-    let good = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if !path.is_absolute() || !text.chars().all(good) {
-        bail!("{text}: slurm.conf needs an absolute path of letters, digits and ._-+");
-    }
-    Ok(())
-}
-
-/// Where slurm.conf is: as the settings say, else as slurmctld itself, else where Debian's is.
-fn slurm_conf(settings: Option<PathBuf>, present: Option<&thiao_slurm::Config>) -> PathBuf {
-    let told = || Site::of(present?).conf;
-    settings
-        .or_else(told)
-        .unwrap_or_else(|| thiao_config::DEFAULT_SLURM_CONF.into())
-}
-
-/// Where the lines for it are.
-fn place_of_lines(how: &Setup, slurm_conf: &Path) -> anyhow::Result<PathBuf> {
-    let usual = || slurm_conf.with_file_name("thiao.conf");
-    let place = how.fragment.clone().unwrap_or_else(usual);
-    fits_slurm_conf(&place)?;
-    Ok(place)
 }
 
 /// The lines for slurm.conf.

@@ -1,7 +1,9 @@
 //! The settings file: the one that is there, or a new one.
 
+use super::given::{Given, Here};
 use super::pieces::{Piece, What};
-use super::{Refusals, ask, draft};
+use super::refusals::Refusals;
+use super::{ask, draft};
 use crate::cli::args::Setup;
 use crate::cli::findings;
 use crate::doctor;
@@ -57,10 +59,10 @@ impl Settings {
             typed.slurm_bin_dir.clone(),
             Duration::from_secs(20),
         );
-        let given = draft::Given {
+        let given = Given {
             flags: typed,
             imported: &imported,
-            site: &draft::Here::look(&slurm),
+            site: &Here::look(&slurm),
         };
         let (mut input, mut output) = (io::stdin().lock(), io::stdout());
         let mut asker = if io::stdin().is_terminal() && printer.terminal {

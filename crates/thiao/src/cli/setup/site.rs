@@ -1,7 +1,9 @@
-//! What the site has of its own where ours is to be: it goes on, beside ours.
+//! Where the site has slurm.conf, and what it has of its own where ours is to be: that goes on, beside ours.
 
 use super::pieces::{self, Piece, What};
+use crate::cli::args::Setup;
 use crate::doctor::{self, reach};
+use anyhow::bail;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiao_config::Config;
@@ -112,4 +114,30 @@ fn sentence(finding: Finding) -> String {
         Some(Remedy::Run(cure) | Remedy::Advice(cure)) => format!("{}; {cure}", finding.text),
         None => finding.text,
     }
+}
+
+/// Refuses what slurm.conf, which knows no quotes, cannot hold.
+pub(super) fn fits_slurm_conf(path: &Path) -> anyhow::Result<()> {
+    let text = path.to_string_lossy();
+    let good = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if !path.is_absolute() || !text.chars().all(good) {
+        bail!("{text}: slurm.conf needs an absolute path of letters, digits and ._-+");
+    }
+    Ok(())
+}
+
+/// Where slurm.conf is: as the settings say, else as slurmctld itself, else where Debian's is.
+pub(super) fn slurm_conf(settings: Option<PathBuf>, present: Option<&thiao_slurm::Config>) -> PathBuf {
+    let told = || Site::of(present?).conf;
+    settings
+        .or_else(told)
+        .unwrap_or_else(|| thiao_config::DEFAULT_SLURM_CONF.into())
+}
+
+/// Where the lines for it are.
+pub(super) fn place_of_lines(how: &Setup, slurm_conf: &Path) -> anyhow::Result<PathBuf> {
+    let usual = || slurm_conf.with_file_name("thiao.conf");
+    let place = how.fragment.clone().unwrap_or_else(usual);
+    fits_slurm_conf(&place)?;
+    Ok(place)
 }

@@ -43,8 +43,8 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let conf = typed.slurm_conf.clone().or(known.slurm_conf);
     let bin_dir = typed.slurm_bin_dir.clone().or(known.slurm_bin_dir);
     let present = Slurm::new(conf.clone(), bin_dir, TIMEOUT).config().ok();
-    let slurm_conf = super::slurm_conf(conf, present.as_ref());
-    let lines = super::place_of_lines(how, &slurm_conf)?;
+    let slurm_conf = site::slurm_conf(conf, present.as_ref());
+    let lines = site::place_of_lines(how, &slurm_conf)?;
     let placed = Placed {
         fragment: &lines,
         hooks: &how.hooks,

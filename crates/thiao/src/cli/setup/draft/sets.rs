@@ -1,7 +1,8 @@
 //! The nodesets of new settings: their nodes, how big these are, and what OpenNebula makes their VMs from.
 
-use super::{Given, Maker, filled, text};
 use crate::cli::setup::ask::{Asker, Question};
+use crate::cli::setup::given::{Given, Maker};
+use crate::cli::setup::text::text;
 use std::fmt::Write as _;
 use std::io;
 use thiao_config::import::{ImportedSet, Size};
@@ -158,6 +159,13 @@ fn made_from(given: Given<'_>, asker: &mut Asker<'_>) -> io::Result<MadeFrom> {
         template: template.map(TemplateSource::Registered),
         network,
     })
+}
+
+fn filled(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("there is no default for it".to_owned());
+    }
+    Ok(())
 }
 
 /// The letters that the list begins with.
