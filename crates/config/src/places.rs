@@ -1,8 +1,10 @@
 //! What those need who only ask the controller or call one of Slurm's programs:
 //! other mistakes in the file do not matter to them.
 
+use crate::error::{ConfigError, PathDisplay};
+use crate::load::{parse, read_trusted, this_machine};
 use crate::resolve::folders;
-use crate::{ConfigError, DEFAULT_FILE, DEFAULT_STATE_DIR, PathDisplay, parse, read_trusted, this_machine};
+use crate::usual::{DEFAULT_FILE, DEFAULT_STATE_DIR};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 

@@ -2,13 +2,18 @@
 
 mod cluster;
 mod job;
+mod machine;
 mod nodesets;
 mod opennebula;
 mod people;
 mod qemu;
 
 use crate::read::{Findings, Reader, Section};
-use crate::{Config, ProviderSettings, SlurmSettings, Timing};
+use crate::settings::{Config, ProviderSettings, SlurmSettings, Timing};
+use crate::usual::DEFAULT_STATE_DIR;
+pub use machine::Machine;
+
+use machine::{MAX_NODES, Maker, SECOND};
 use nodesets::Nodesets;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,74 +22,11 @@ use thiao_core::policy::Policy;
 use thiao_opennebula::settings::Placement;
 use toml::de::DeTable;
 
-/// Most nodes that one controller minds.
-const MAX_NODES: usize = 65_536;
-
 /// The longest state folder: sockets in it must fit the 107 bytes of a Unix socket's address.
 const MAX_STATE_DIR: usize = 80;
 
-const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
-
-/// What this machine is, for defaults. Nothing else of it is looked at.
-pub struct Machine {
-    /// Its host name, up to the first dot.
-    pub name: String,
-    /// Its CPUs.
-    pub cpus: u32,
-    /// Its memory, in MiB.
-    pub memory_mb: u64,
-    /// The program that runs.
-    pub program: PathBuf,
-    /// `$ONE_XMLRPC`, where OpenNebula's own programs find oned.
-    pub one_xmlrpc: Option<String>,
-    /// `$ONE_AUTH`, where they find the credentials.
-    pub one_auth: Option<PathBuf>,
-    /// `$HOME`, in which they find them otherwise.
-    pub home: Option<PathBuf>,
-    /// Where `thiao-guest` is when the file does not say.
-    pub agent: PathBuf,
-    /// Its user of a name, or why there is none.
-    pub user: fn(&str) -> Result<thiao_qemu::User, String>,
-    /// Its Slurm, by the folder of the clients and those of the plugins, or why there is none.
-    pub slurm: fn(Option<&Path>, &[PathBuf]) -> Result<thiao_qemu::SlurmFiles, String>,
-}
-
-/// Who makes the VMs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Maker {
-    Qemu,
-    OpenNebula,
-}
-
-impl Maker {
-    /// Each with its word, which is also its table's name.
-    const WORDS: [(&str, Self); 2] = [("qemu", Self::Qemu), ("opennebula", Self::OpenNebula)];
-
-    /// The limits and times that fit it where the file says nothing.
-    fn policy(self) -> Policy {
-        match self {
-            Self::Qemu => Policy {
-                guests_wait: true,
-                ..Policy::default()
-            },
-            Self::OpenNebula => Policy {
-                max_starting: 1000,
-                boot_timeout: Millis::secs(300),
-                ..Policy::default()
-            },
-        }
-    }
-
-    /// How often to look at its VMs, in milliseconds: at rest, and while VMs come up or go.
-    fn polls(self) -> (u64, u64) {
-        match self {
-            Self::Qemu => (5 * SECOND, 250),
-            Self::OpenNebula => (10 * SECOND, SECOND),
-        }
-    }
-}
 
 /// Reads a parsed file whole. The settings are there only if nothing is wrong.
 pub fn resolve(
@@ -182,7 +124,7 @@ fn cluster_name(root: &Section<'_, '_>) -> Option<ClusterName> {
 
 fn state_dir(root: &Section<'_, '_>) -> PathBuf {
     let dir = root
-        .path("state_dir", Some(crate::DEFAULT_STATE_DIR.into()))
+        .path("state_dir", Some(DEFAULT_STATE_DIR.into()))
         .unwrap_or_default();
     if dir.as_os_str().len() > MAX_STATE_DIR {
         root.problem(
@@ -234,19 +176,6 @@ fn maker(root: &Section<'_, '_>) -> Maker {
         format!("{why}: remove this table, or name the other provider"),
     );
     maker
-}
-
-/// A word that slurm.conf takes without quotes.
-fn word(text: &str) -> Result<String, String> {
-    let good = (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err("use 1 to 63 of letters, digits, '.', '_' and '-'".to_owned())
-    }
 }
 
 /// The counts that `plan` obeys.

@@ -2,6 +2,10 @@ mod opennebula;
 
 use super::*;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiao_core::ids::{NodeName, NodesetName};
+use thiao_core::policy::Policy;
 
 const GOOD: &str = r#"
 cluster = "lab"

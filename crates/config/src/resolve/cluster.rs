@@ -1,6 +1,6 @@
 //! What guests must know of the cluster, alike for all providers.
 
-use super::{Machine, word};
+use super::machine::{Machine, word};
 use crate::read::Section;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

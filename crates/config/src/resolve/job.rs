@@ -1,12 +1,13 @@
 //! Job mode: what a nodeset of it says, and what its jobs may ask for.
 
-use super::word;
+use super::machine::word;
 use crate::read::Section;
-use crate::{JobNodeset, JobSettings, Mode, Nodeset};
+use crate::settings::{JobNodeset, JobSettings, Nodeset};
 use std::collections::BTreeMap;
 use thiao_core::ids::NodesetName;
 use thiao_core::options::{OptionRule, VmOptions};
 use thiao_core::view::Shape;
+use thiao_core::world::Mode;
 
 /// The words for a nodeset's mode.
 pub const MODES: [(&str, Mode); 2] = [("power-saving", Mode::PowerSaving), ("job", Mode::Job)];

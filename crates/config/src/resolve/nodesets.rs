@@ -1,13 +1,15 @@
 //! `[[nodeset]]`: nodes of one shape, and what their VMs are made from.
 
-use super::{MAX_NODES, Maker, job, opennebula, word};
+use super::machine::{MAX_NODES, Maker, word};
+use super::{job, opennebula};
 use crate::read::Section;
-use crate::{JobNodeset, Mode, NodeSpec, Nodeset};
+use crate::settings::{JobNodeset, Nodeset};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use thiao_core::hostlist;
 use thiao_core::ids::{NodeName, NodesetName};
 use thiao_core::view::Shape;
+use thiao_core::world::{Mode, NodeSpec};
 use thiao_opennebula::settings::VmSource;
 
 /// All of them.

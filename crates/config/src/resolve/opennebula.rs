@@ -1,13 +1,14 @@
 //! `[opennebula]`, and what a nodeset says of its VMs there.
 
-use super::{Machine, cluster, people};
-use crate::NodeSpec;
+use super::machine::Machine;
+use super::{cluster, people};
 use crate::read::Section;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
 use thiao_core::policy::Policy;
+use thiao_core::world::NodeSpec;
 use thiao_guest::auth::Credentials;
 use thiao_guest::protocol::ShareMount;
 use thiao_opennebula::Settings;

@@ -1,6 +1,6 @@
 //! The guests' users, alike for all providers.
 
-use super::Machine;
+use super::machine::Machine;
 use crate::read::Section;
 use thiao_qemu::User;
 

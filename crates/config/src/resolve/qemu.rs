@@ -1,8 +1,9 @@
 //! `[qemu]`: the embedded provider.
 
-use super::{Machine, cluster, people, word};
-use crate::Nodeset;
+use super::machine::{Machine, word};
+use super::{cluster, people};
 use crate::read::{Section, quoted};
+use crate::settings::Nodeset;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
