@@ -9,10 +9,13 @@
 //! *Architecture invariant:* permissions are decided here and nowhere else, by
 //! the kernel's peer credentials; the controller answers all that is asked.
 
+mod asking;
 mod doors;
+mod limits;
 mod routes;
 
 use super::{ApiError, Query, Viewer};
+use asking::Controller;
 use axum::response::IntoResponse as _;
 use doors::{Doors, Pass, SubordinateUids};
 use hyper::body::Body as _;
@@ -21,7 +24,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use routes::Controller;
+use limits::Limits;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -31,47 +34,6 @@ use thiao_api::state_dir::{OVERFLOW_UID, own_uid};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
-
-/// What an asker may take of us.
-#[derive(Debug, Clone)]
-struct Limits {
-    /// How long he may take to send a request's head, also between two requests.
-    head: Duration,
-    /// How long he may take from an answer to his next question: to take the one, and to ask the other.
-    taking: Duration,
-    /// How long the controller may take to answer, where nothing is waited for.
-    answer: Duration,
-    /// Connections in all.
-    connections: usize,
-    /// Connections of users that are not trusted, in all.
-    others: usize,
-    /// Connections of one such user.
-    per_user: usize,
-    /// Bytes of answers that one such user may have waiting for him.
-    untaken: u64,
-    /// Questions of all such users that are before the controller at once.
-    turns: usize,
-    /// Their questions that call for a look at Slurm are gathered for so long.
-    gather: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head: Duration::from_secs(10),
-            taking: Duration::from_secs(30),
-            answer: Duration::from_secs(15),
-            // One per job that waits in its prolog.
-            connections: 4096,
-            others: 256,
-            per_user: 32,
-            // All of 10,000 nodes are 2.2 MB (measured).
-            untaken: 16 << 20,
-            turns: 4,
-            gather: Duration::from_millis(500),
-        }
-    }
-}
 
 /// The largest head of a request, in bytes. A hostlist of many odd names is in it.
 const MAX_HEAD: usize = 64 << 10;

@@ -1,7 +1,7 @@
 //! How many may be inside at once, and how much each may have waiting for him: nobody
 //! can keep the others out, and nobody can keep Slurm's prologs out.
 
-use super::Limits;
+use super::limits::Limits;
 use crate::api::Viewer;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

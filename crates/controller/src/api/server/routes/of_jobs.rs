@@ -1,8 +1,8 @@
 //! Paths about single jobs of job mode, for their users: asking for VMs, letting
 //! them go, and what they were.
 
-use super::{Answer, Controller, SOME_EVENTS, Viewer, malformed};
-use crate::api::{ApiError, Query as Question};
+use crate::api::server::asking::{Answer, Controller, SOME_EVENTS, malformed};
+use crate::api::{ApiError, Query as Question, Viewer};
 use crate::store::Which;
 use axum::Json;
 use axum::body::Body;
