@@ -1,6 +1,7 @@
 //! What jobs of job mode need beside actions: their gate, to be seen, to be told.
 
-use crate::owner::{Message, Owner};
+use crate::message::Message;
+use crate::owner::Owner;
 use crate::provider::{Provider, chain};
 use crate::submitted;
 use thiao_api::types::start_line;

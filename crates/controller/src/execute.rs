@@ -3,7 +3,7 @@
 
 use crate::addresses::Addresses;
 use crate::clock::Clock;
-use crate::owner::Message;
+use crate::message::Message;
 use crate::provider::{Ended, Provider, ProviderError, chain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -14,9 +14,6 @@ use thiao_core::plan::{Action, EndWhy, JobVerb, NodeVerb, Step, VmVerb};
 use thiao_core::view::ErrorClass;
 use thiao_slurm::{Admission, Slurm, SlurmError};
 use tokio::sync::{Semaphore, mpsc};
-
-/// Actions that ended, with their keys and what came of each.
-pub type Finished = Vec<(i64, Action, Outcome)>;
 
 /// An action with its key in the journal.
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@ mod deeds;
 mod execute;
 mod intake;
 mod look;
+mod message;
 mod owner;
 pub mod provider;
 mod receive;
@@ -22,6 +23,7 @@ pub mod store;
 mod submitted;
 
 use anyhow::Context;
+use owner::DISK_ADVICE;
 use provider::Provider;
 use std::fs::File;
 use std::path::Path;
@@ -33,9 +35,6 @@ use tokio::sync::{Notify, mpsc};
 
 /// Questions that may wait before askers are told to come again.
 const QUERY_BACKLOG: usize = 256;
-
-/// What helps when the state folder cannot be written.
-const DISK_ADVICE: &str = "Free space on its file system, make that writable (dmesg says why it is not), or give thiaod's user the folder";
 
 /// Runs the controller with the configured provider until it is told to stop. VMs go on without it.
 pub async fn serve(config: Config) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 //! reports. A look that hangs ends by its own timeout; it never holds the owner up.
 
 use crate::clock::Clock;
-use crate::owner::Message;
+use crate::message::Message;
 use std::sync::Arc;
 use std::time::Duration;
 use thiao_core::ids::Time;

@@ -4,10 +4,11 @@
 use crate::addresses;
 use crate::api::{ApiError, Query, Reply};
 use crate::clock::{Clock, Saved};
-use crate::execute::{Executor, Finished};
+use crate::execute::Executor;
 use crate::intake::{self, Spool};
 use crate::look::{self, Pace};
-use crate::provider::{Prepared, Provider, ProviderError, chain, keep_to_one};
+use crate::message::Message;
+use crate::provider::{Provider, chain, keep_to_one};
 use crate::start::Start;
 use crate::store::{Store, StoreError};
 use anyhow::Context;
@@ -24,7 +25,7 @@ use thiao_core::options::VmOptions;
 use thiao_core::orders::Order;
 use thiao_core::plan::{Action, NodeVerb, Plan, Step};
 use thiao_core::rounds::{Decided, Rounds};
-use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
+use thiao_core::view::{SlurmJob, SlurmView};
 use thiao_core::vm::Registration;
 use thiao_core::world::{Wish, World};
 use thiao_slurm::Slurm;
@@ -34,6 +35,9 @@ use tokio::time::Instant;
 
 /// Messages that may wait; senders wait when it is full.
 const BACKLOG: usize = 1024;
+
+/// What helps when the state folder cannot be written.
+pub(crate) const DISK_ADVICE: &str = "Free space on its file system, make that writable (dmesg says why it is not), or give thiaod's user the folder";
 
 /// Rounds that are only poked for begin so long after one another, however often somebody pokes.
 const ROUNDS_APART: Duration = Duration::from_millis(20);
@@ -46,25 +50,6 @@ const REGISTERS_WITHIN: Millis = Millis::secs(3);
 
 /// Slurm shows a job's nodes as its own within this time, once it runs the job's prolog.
 const SHOWN_WITHIN: Millis = Millis(500);
-
-/// What reaches the owner from its helpers.
-#[derive(Debug)]
-pub enum Message {
-    /// A look at Slurm that began then.
-    Slurm(Time, Result<SlurmView, String>),
-    /// A look at the provider that began then.
-    Provider(Time, Result<ProviderView, String>),
-    /// Calls that ended.
-    Finished(Finished),
-    /// How long Slurm's scheduler takes to look at every job.
-    SchedulingPass(Duration),
-    /// Something that people should know.
-    Note(Note),
-    /// The provider says what it prepares.
-    Progress(String),
-    /// The provider is ready to make VMs, or why not.
-    Prepared(Result<Prepared, ProviderError>),
-}
 
 /// Whether the provider can make VMs.
 #[derive(Debug)]
@@ -151,7 +136,7 @@ impl<P: Provider> Owner<P> {
         rounds.tell(Note::new(Subject::Controller, "started", text));
         let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes).with_context(|| {
             let dir = config.state_dir.display();
-            format!("the spool in {dir} cannot be made. {}", crate::DISK_ADVICE)
+            format!("the spool in {dir} cannot be made. {}", DISK_ADVICE)
         })?;
         let (slurm, messages) = (Arc::new(slurm), mpsc::channel(BACKLOG));
         let executor = Executor::new(provider.clone(), slurm.clone(), messages.0.clone(), clock.clone());

@@ -2,8 +2,8 @@
 //! Each is folded into the world; nothing is decided here.
 
 use crate::api::{ApiError, Reply};
-use crate::execute::Finished;
-use crate::owner::{Message, Owner, Readiness};
+use crate::message::{Finished, Message};
+use crate::owner::{Owner, Readiness};
 use crate::provider::{Prepared, Provider};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -4,7 +4,8 @@
 use super::{internal, job_state};
 use crate::api::{ApiError, Reply};
 use crate::intake::Taken;
-use crate::owner::{Message, Owner};
+use crate::message::Message;
+use crate::owner::Owner;
 use crate::provider::{Provider, chain};
 use crate::store::Which;
 use std::collections::BTreeSet;

@@ -1,0 +1,31 @@
+//! What the owner's helpers report.
+
+use crate::provider::{Prepared, ProviderError};
+use std::time::Duration;
+use thiao_core::fold::Outcome;
+use thiao_core::ids::Time;
+use thiao_core::note::Note;
+use thiao_core::plan::Action;
+use thiao_core::view::{ProviderView, SlurmView};
+
+/// Actions that ended, with their keys and what came of each.
+pub type Finished = Vec<(i64, Action, Outcome)>;
+
+/// What reaches the owner from its helpers.
+#[derive(Debug)]
+pub enum Message {
+    /// A look at Slurm that began then.
+    Slurm(Time, Result<SlurmView, String>),
+    /// A look at the provider that began then.
+    Provider(Time, Result<ProviderView, String>),
+    /// Calls that ended.
+    Finished(Finished),
+    /// How long Slurm's scheduler takes to look at every job.
+    SchedulingPass(Duration),
+    /// Something that people should know.
+    Note(Note),
+    /// The provider says what it prepares.
+    Progress(String),
+    /// The provider is ready to make VMs, or why not.
+    Prepared(Result<Prepared, ProviderError>),
+}
