@@ -1,6 +1,7 @@
 //! What tests of several crates share: a site of stand-ins (`site`), a day with a stand-in for OpenNebula (`day`),
 //! a whole lab (`lab`), a real slurmctld in namespaces (`slurmctld`), a guest's image (`guest`), namespaces
-//! (`isolated`), a client for NFS (`nfs`), a clock that is set (`faketime`), and where the built programs are.
+//! (`isolated`), a client for NFS (`nfs`), a clock that is set (`faketime`), a site big enough to measure
+//! (`big`), and where the built programs are.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +9,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+pub mod big;
 pub mod day;
 pub mod faketime;
 pub mod guest;

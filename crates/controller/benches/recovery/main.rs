@@ -7,16 +7,7 @@
 //!
 //! `cargo xtask bench recovery`
 
-#[path = "../tick/front.rs"]
-mod front;
-#[path = "../tick/site.rs"]
-mod site;
-#[path = "../tick/slurm.rs"]
-mod slurm;
-
 use anyhow::{Context, bail, ensure};
-use front::Front;
-use site::{NODES, VMS};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -25,6 +16,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use thiao_api::client::Client;
 use thiao_api::words::{NodeState, VmState};
+use thiao_testkit::big::front::{self, Front};
+use thiao_testkit::big::site::{self, NODES, VMS};
+use thiao_testkit::big::slurm;
 
 const RUNS: usize = 5;
 

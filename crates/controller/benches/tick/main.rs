@@ -6,13 +6,8 @@
 //!
 //! `cargo xtask bench tick`
 
-mod front;
-mod site;
-mod slurm;
 mod still;
 
-use front::Front;
-use site::{HOSTS, NODES, VMS};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -22,6 +17,9 @@ use thiao_config::{Config, ProviderSettings};
 use thiao_controller::provider::Provider;
 use thiao_controller::serve_with;
 use thiao_opennebula::OpenNebula;
+use thiao_testkit::big::front::{self, Front};
+use thiao_testkit::big::site::{self, HOSTS, NODES, VMS};
+use thiao_testkit::big::slurm;
 
 /// Guests that have not said that they are ready, where OneGate tells.
 const WAITING: usize = 200;

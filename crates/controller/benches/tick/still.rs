@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiao_controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
 use thiao_core::view::{HostView, ProviderView, Shape, VmSpec, VmState, VmView};
+use thiao_testkit::big::site::{HOSTS, VMS};
 
 /// Shows the same VMs again and again.
 pub struct Still(ProviderView);
@@ -12,9 +13,9 @@ pub struct Still(ProviderView);
 impl Still {
     pub fn new() -> anyhow::Result<Self> {
         let cluster = ClusterName::new("bench")?;
-        let host = |i: usize| HostName::new(&format!("h{}", i % super::site::HOSTS));
+        let host = |i: usize| HostName::new(&format!("h{}", i % HOSTS));
         let mut view = ProviderView::default();
-        for i in 0..super::site::HOSTS {
+        for i in 0..HOSTS {
             view.hosts.push(HostView {
                 name: host(i)?,
                 cpu_percent: 6400,
@@ -24,7 +25,7 @@ impl Still {
                 load: None,
             });
         }
-        for i in 0..super::site::VMS {
+        for i in 0..VMS {
             view.vms.push(VmView {
                 id: VmId::new(&format!("n{i}.1"))?,
                 tag: Some(VmTag {

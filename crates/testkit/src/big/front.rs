@@ -1,5 +1,6 @@
 //! A front-end with our VMs, in a process of its own: its work is not the controller's.
 
+use super::site::{self, HOSTS, VMS};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -75,7 +76,7 @@ pub fn be(dir: &Path, waiting: usize) -> anyhow::Result<()> {
     let oned = Oned::start(Settings {
         // Guests that are played do not go there.
         onegate_endpoint: Some("http://127.0.0.1:9".to_owned()),
-        hosts: (0..super::site::HOSTS).map(host).collect(),
+        hosts: (0..HOSTS).map(host).collect(),
         templates: vec![TemplateSetup {
             name: "worker".to_owned(),
             body: "CPU=1\nMEMORY=1000\nCONTEXT=[NETWORK=\"YES\"]\n".to_owned(),
@@ -102,7 +103,7 @@ pub fn be(dir: &Path, waiting: usize) -> anyhow::Result<()> {
         dir.join("munge.key"),
         if waiting > 0 { "onegate" } else { "slurm" },
     );
-    let config = super::site::configure(
+    let config = site::configure(
         dir,
         "provider = \"opennebula\"\n",
         "template = \"worker\"\n",
@@ -114,7 +115,7 @@ pub fn be(dir: &Path, waiting: usize) -> anyhow::Result<()> {
     settings.access.requests_per_second = 0;
     make(&OpenNebula::open(settings)?)?;
     let running = |vm: &thiao_oned::VmView| vm.state == State::Active(Lcm::Running);
-    while oned.vms().iter().filter(|vm| running(vm)).count() < super::site::VMS {
+    while oned.vms().iter().filter(|vm| running(vm)).count() < VMS {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     for vm in oned.vms() {
@@ -147,7 +148,7 @@ fn make(provider: &OpenNebula) -> anyhow::Result<()> {
     let work = || -> anyhow::Result<()> {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
-            if n >= super::site::VMS {
+            if n >= VMS {
                 return Ok(());
             }
             let tag = VmTag {
@@ -155,7 +156,7 @@ fn make(provider: &OpenNebula) -> anyhow::Result<()> {
                 node: NodeName::new(&format!("n{n}"))?,
                 generation: Generation(1),
             };
-            let host = HostName::new(&format!("h{}", n % super::site::HOSTS))?;
+            let host = HostName::new(&format!("h{}", n % HOSTS))?;
             provider.create(&tag, &host, &VmSpec::of_node(shape), false)?;
         }
     };

@@ -1,11 +1,17 @@
-//! The site that is measured: how big it is, and its settings.
+//! How big it is, its settings, and its folder.
 
 use std::path::{Path, PathBuf};
 use thiao_config::Config;
 
+/// Nodes that Slurm knows.
 pub const NODES: usize = 10_000;
+/// Those of them that have a VM and a job.
 pub const VMS: usize = 5_000;
+/// What carries the VMs.
 pub const HOSTS: usize = 500;
+
+/// The file beside Slurm's programs with the number of nodes that are still powering up.
+pub(super) const WAITING: &str = "waiting";
 
 /// Where the stand-ins for Slurm's programs are.
 pub fn bin_dir(dir: &Path) -> PathBuf {
@@ -19,7 +25,7 @@ pub fn stand_in_for_slurm(dir: &Path, waiting: usize) -> anyhow::Result<()> {
     for program in ["sinfo", "squeue", "scontrol"] {
         std::os::unix::fs::symlink(std::env::current_exe()?, bin.join(program))?;
     }
-    std::fs::write(bin.join(super::slurm::WAITING), waiting.to_string())?;
+    std::fs::write(bin.join(WAITING), waiting.to_string())?;
     std::fs::write(dir.join("slurm.conf"), "")?;
     Ok(())
 }

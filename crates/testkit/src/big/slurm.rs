@@ -1,10 +1,8 @@
 //! Slurm's programs, as far as the controller needs them.
 
+use super::site::{NODES, VMS, WAITING};
 use std::io::Write;
 use std::path::Path;
-
-/// The file beside them with the number of nodes that are still powering up.
-pub const WAITING: &str = "waiting";
 
 /// Plays the program of that name, if it is one: whether it was.
 pub fn play(called: &Path) -> anyhow::Result<bool> {
@@ -16,10 +14,10 @@ pub fn play(called: &Path) -> anyhow::Result<bool> {
         Some("sinfo") => {
             let waiting = waiting()?;
             // NodeList:|,StateComplete:|,Reason:|MARK
-            list(super::site::NODES, |mark, line| {
+            list(NODES, |mark, line| {
                 let state = match line {
                     _ if line < waiting => "allocated+cloud+powering_up",
-                    _ if line < super::site::VMS => "allocated+cloud",
+                    _ if line < VMS => "allocated+cloud",
                     _ => "idle+cloud+powered_down",
                 };
                 format!("n{line}|{state}|none|{mark}\n")
@@ -27,7 +25,7 @@ pub fn play(called: &Path) -> anyhow::Result<bool> {
         }
         Some("squeue") => {
             let waiting = waiting()?;
-            list(super::site::VMS, |mark, line| {
+            list(VMS, |mark, line| {
                 let state = if line < waiting { "CONFIGURING" } else { "RUNNING" };
                 let id = line + 1;
                 format!(
