@@ -15,7 +15,8 @@ use thiao_controller::serve_with;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 use thiao_core::spool::IntentKind;
 use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmSpec, VmState, VmView};
-use thiao_testkit::site::{RESUME, rounds, until};
+use thiao_testkit::site::{RESUME, rounds};
+use thiao_testkit::wait::until;
 use tokio::task::JoinHandle;
 
 /// A provider in memory that survives the controllers.

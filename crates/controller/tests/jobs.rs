@@ -15,7 +15,8 @@ use thiao_core::note::{Note, Subject};
 use thiao_core::view::{ProviderView, Shape, VmSpec};
 use thiao_core::vm::{Life, Registration, VmRecord};
 use thiao_core::world::NodeRecord;
-use thiao_testkit::site::{Site, until};
+use thiao_testkit::site::Site;
+use thiao_testkit::wait::until;
 use tokio::task::JoinHandle;
 
 /// A provider that has nothing and is asked for nothing.

@@ -2,8 +2,7 @@
 //! big as it asks, gone after it, whatever happens to the job.
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
-use thiao_testkit::lab::{Lab, one_at_a_time, text, thiao, wait};
+use thiao_testkit::lab::{Lab, demo_comes_out_right, text, wait};
 
 const ADA: &str = "user1";
 const BOB: &str = "user2";
@@ -12,17 +11,7 @@ const BOB: &str = "user2";
 /// the demo's own checks are the test's.
 #[test]
 fn lab_job_mode_demo_comes_out_right() {
-    let _lock = one_at_a_time();
-    let output = Command::new(thiao())
-        .args(["lab", "demo", "--job-mode"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let said = String::from_utf8(output.stdout).unwrap();
-    println!("{said}");
-    assert!(said.contains("All came out right."), "{said}");
-    assert!(!said.contains("WRONG"), "{said}");
+    demo_comes_out_right(&["--job-mode"]);
 }
 
 /// What people do with sbatch, srun, salloc, tsub and scontrol does what it does elsewhere.

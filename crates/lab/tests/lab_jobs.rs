@@ -9,22 +9,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use thiao_testkit::lab::{Lab, fresh_dir, nothing_left, one_at_a_time, processes_of, text, thiao, wait};
+use thiao_testkit::lab::{
+    Lab, demo_comes_out_right, fresh_dir, nothing_left, one_at_a_time, processes_of, text, thiao, wait,
+};
 
 /// A parallel job and three single ones at once: the demo's own checks are the test's.
 #[test]
 fn lab_demo_comes_out_right() {
-    let _lock = one_at_a_time();
-    let output = Command::new(thiao())
-        .args(["lab", "demo"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let said = String::from_utf8(output.stdout).unwrap();
-    println!("{said}");
-    assert!(said.contains("All came out right."), "{said}");
-    assert!(!said.contains("WRONG"), "{said}");
+    demo_comes_out_right(&[]);
 }
 
 /// Ctrl-C while VMs boot: exit code 130, and nothing is left.

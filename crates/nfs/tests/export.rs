@@ -7,11 +7,11 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use thiao_nfs::{ExportError, Exports, Folder, SUBCOMMAND, child};
 use thiao_testkit::isolated::{ip, isolated};
 use thiao_testkit::nfs::{Client, Handle};
+use thiao_testkit::wait::until;
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// What the stand-in for `thiao` hands the arguments over by.
@@ -137,14 +137,6 @@ fn kill(pid: i32) {
     .unwrap();
 }
 
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(60), "waited for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 fn write(nfs: &mut Client, name: &str, text: &str) -> Handle {
     let root = nfs.root.clone();
     let (file, _) = nfs.create(&root, name, 0o640).unwrap();
@@ -194,7 +186,7 @@ fn exports_act_as_their_users() {
                 "{status}"
             );
             pids.into_iter().for_each(kill);
-            wait("their end", || world.pids().is_empty());
+            until("their end", || world.pids().is_empty());
             let mut exports = exports;
             exports.tend().unwrap();
             let mut nfs = Client::mount(HERE, exports.port(0));
@@ -262,7 +254,7 @@ fn exports_outlive_the_controller_and_come_back_on_their_ports() {
 
             // They are killed: started again, same ports, same handles.
             pids.iter().copied().for_each(kill);
-            wait("their end", || world.pids().is_empty());
+            until("their end", || world.pids().is_empty());
             exports.tend().unwrap();
             assert_eq!([exports.port(1), exports.port(0)], ports);
             assert_eq!(world.pids().len(), 2);
@@ -272,10 +264,10 @@ fn exports_outlive_the_controller_and_come_back_on_their_ports() {
 
             // The port is taken meanwhile: another one, rather than none.
             world.pids().into_iter().for_each(kill);
-            wait("their end", || world.pids().is_empty());
+            until("their end", || world.pids().is_empty());
             drop((again, nfs));
             let mut taken = None;
-            wait("the port", || {
+            until("the port", || {
                 taken = std::net::TcpListener::bind((HERE, ports[0])).ok();
                 taken.is_some()
             });

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-mod wait;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thiao_oned::machines::{Machines, Seen, VmSpec};
 use thiao_oned::{HostSetup, Lcm, NetworkSetup, Oned, Phase, Settings, State};
-use wait::until;
+use thiao_testkit::wait::until;
 
 /// Machines that are only noted down.
 #[derive(Default)]

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod caller;
-mod wait;
 
 use caller::{B, I, S, call, call_as, id};
 use std::io::{Read, Write};
@@ -15,7 +14,7 @@ use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{
     Fault, HostSetup, Lcm, NetworkSetup, Oned, Phase, Rule, Settings, State, TemplateSetup, UserSetup,
 };
-use wait::until;
+use thiao_testkit::wait::until;
 
 fn site() -> Settings {
     Settings {

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiao_oned::{HostSetup, Lcm, NetworkSetup, Oned, Phase, Settings, State, TemplateSetup};
+use thiao_testkit::wait::until_some;
 
 /// Recordings that are not replayed, and why.
 const LEFT_OUT: [(&str, &str); 1] =
@@ -208,15 +209,12 @@ fn unrecorded(oned: &Oned, method: &str, params: &str) {
 }
 
 fn reaches(oned: &Oned, vm: u32, state: State) {
-    let start = Instant::now();
-    while oned.vm(vm).map(|vm| vm.state) != Some(state) {
-        assert!(
-            start.elapsed() < Duration::from_secs(60),
-            "VM {vm} never in {state:?}: {:?}",
-            oned.vm(vm)
-        );
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    until_some(
+        Duration::from_secs(60),
+        Duration::from_millis(1),
+        || format!("VM {vm} in {state:?}: {:?}", oned.vm(vm)),
+        || oned.vm(vm).filter(|vm| vm.state == state),
+    );
 }
 
 const RUNNING: State = State::Active(Lcm::Running);

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod caller;
-mod wait;
 
 use caller::{B, I, S, call, call_as, id};
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +14,7 @@ use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{HostSetup, Lcm, NetworkSetup, Oned, Settings, State, TemplateSetup, UserSetup};
 use thiao_opennebula::OpenNebula;
 use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
-use wait::until;
+use thiao_testkit::wait::until;
 
 fn network(name: &str, first: &str, public: bool) -> NetworkSetup {
     NetworkSetup {

@@ -18,12 +18,16 @@ use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
 use thiao_qemu::{AccelChoice, Credentials, GuestSettings, Host, Qemu, Settings, User};
 use thiao_testkit::guest::{self, SLURMCTLD_PORT};
+use thiao_testkit::wait::until_some;
 
 const SHAPE: Shape = Shape {
     cpus: 1,
     memory_mb: 200,
     share_percent: 100,
 };
+
+/// Between two looks at the machine.
+const PAUSE: Duration = Duration::from_millis(20);
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 9, 1);
 
@@ -114,23 +118,20 @@ impl Lab {
 
     /// Waits until the VM's state is as wanted; shows its story on the way out.
     fn wait(&self, qemu: &Qemu, id: &VmId, limit: Duration, wanted: fn(&VmState) -> bool) -> VmState {
-        let started = Instant::now();
-        loop {
+        let state = || {
             let view = qemu.look().unwrap();
-            let state = view.vms.iter().find(|vm| vm.id == *id).map(|vm| vm.state.clone());
-            match state {
-                Some(state) if wanted(&state) => return state,
-                state if started.elapsed() > limit => {
-                    let console = std::fs::read_to_string(self.vm_folder(id).join("console.log"));
-                    panic!(
-                        "{id} is {state:?}: {:?}\n{}",
-                        qemu.timeline(id),
-                        console.unwrap_or_default()
-                    );
-                }
-                _ => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
+            view.vms.iter().find(|vm| vm.id == *id).map(|vm| vm.state.clone())
+        };
+        let story = || {
+            let console = std::fs::read_to_string(self.vm_folder(id).join("console.log"));
+            format!(
+                "{id} is {:?}: {:?}\n{}",
+                state(),
+                qemu.timeline(id),
+                console.unwrap_or_default()
+            )
+        };
+        until_some(limit, PAUSE, story, || state().filter(wanted))
     }
 
     /// Has slurmd start, and waits for that.
@@ -171,15 +172,12 @@ fn told(qemu: &Qemu, id: &VmId, what: &str) -> usize {
 
 /// Waits until this was told of the VM.
 fn until_told(qemu: &Qemu, id: &VmId, what: &str) {
-    let started = Instant::now();
-    while told(qemu, id, what) == 0 {
-        assert!(
-            started.elapsed() < Duration::from_secs(90),
-            "no \"{what}\": {:?}",
-            qemu.timeline(id)
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until_some(
+        Duration::from_secs(90),
+        PAUSE,
+        || format!("\"{what}\": {:?}", qemu.timeline(id)),
+        || (told(qemu, id, what) > 0).then_some(()),
+    );
 }
 
 /// A guest has all else, and no slurmd before it is told.
@@ -441,16 +439,13 @@ fn a_size_that_is_asked_for_often_gets_a_template() {
         };
         assert_eq!([1, 2, 3].map(make), [false; 3]);
         let templates = lab.settings().state_dir.join("templates");
-        let started = Instant::now();
         let whole = || {
             let folders = std::fs::read_dir(&templates).unwrap().flatten();
             let mut names = folders.map(|folder| folder.file_name().to_string_lossy().into_owned());
             names.any(|name| !name.contains("new"))
         };
-        while !whole() {
-            assert!(started.elapsed() < Duration::from_secs(120), "no template");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let limit = Duration::from_secs(120);
+        until_some(limit, PAUSE, || "a template".to_owned(), || whole().then_some(()));
         std::thread::sleep(Duration::from_millis(200));
         assert!(make(4), "it starts from the template");
         // It is of the work beside: the next start has what is asked for only.
@@ -492,15 +487,16 @@ fn a_broken_template_costs_no_vm() {
         lab.ready(&qemu, &id);
 
         // It is made anew meanwhile, and the next VM starts from it.
-        let started = Instant::now();
-        while std::fs::metadata(state).map_or(0, |meta| meta.len()) != saved {
-            assert!(
-                started.elapsed() < Duration::from_secs(90),
-                "no new template: {:?}",
-                states()
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        until_some(
+            Duration::from_secs(90),
+            PAUSE,
+            || format!("a new template: {:?}", states()),
+            || {
+                std::fs::metadata(state)
+                    .is_ok_and(|meta| meta.len() == saved)
+                    .then_some(())
+            },
+        );
         std::thread::sleep(Duration::from_millis(500));
         let next = qemu
             .create(&tag("n2", 1), &host, &VmSpec::of_node(SHAPE))

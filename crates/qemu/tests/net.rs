@@ -7,9 +7,9 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
-use std::time::{Duration, Instant};
 use thiao_qemu::net::{NetError, Network};
 use thiao_testkit::isolated::{ip, isolated};
+use thiao_testkit::wait::until;
 
 fn network(bridge: &str) -> Network {
     Network {
@@ -30,14 +30,7 @@ fn exists(interface: &str) -> bool {
 
 /// A tap goes away a little after its descriptor is closed.
 fn wait_gone(interface: &str) {
-    let start = Instant::now();
-    while exists(interface) {
-        assert!(
-            start.elapsed() < Duration::from_secs(60),
-            "{interface} is still there"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(&format!("{interface} is gone"), || !exists(interface));
 }
 
 #[test]

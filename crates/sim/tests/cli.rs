@@ -4,17 +4,12 @@
 
 use serde_json::Value;
 use std::process::{Command, Stdio};
+use thiao_testkit::process::run;
 
 /// Runs it: exit code, standard output, standard error.
 fn sim(args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thiao-sim"));
-    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    run(command.args(args).stdin(Stdio::null()))
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A day: a site, a stand-in oned with two hosts, and a controller that can be killed.
 
-use crate::site::{RESUME, Site, until};
+use crate::site::{RESUME, Site};
+use crate::wait::until;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};

@@ -4,11 +4,12 @@
 //! Labs run one at a time: nextest sees to it by `.config/nextest.toml`, the
 //! lock here does for plain `cargo test`.
 
+use crate::wait::until_some;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A running lab.
 pub struct Lab {
@@ -48,16 +49,38 @@ pub fn fresh_dir() -> PathBuf {
     path
 }
 
-/// Does `look` until it gives something; panics with `what` when that takes too long.
-pub fn wait<T>(what: &str, limit: u64, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(limit);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not within {limit} s: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+/// The demo with these options comes out right, by its own checks.
+#[track_caller]
+pub fn demo_comes_out_right(options: &[&str]) {
+    let _lock = one_at_a_time();
+    let output = Command::new(thiao())
+        .args(["lab", "demo"])
+        .args(options)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    println!("{said}");
+    assert!(said.contains("All came out right."), "{said}");
+    assert!(!said.contains("WRONG"), "{said}");
+}
+
+/// Does `look` until it gives something; panics with `what` when that takes more seconds than `limit`.
+#[track_caller]
+pub fn wait<T>(what: &str, limit: u64, look: impl FnMut() -> Option<T>) -> T {
+    wait_or(limit, look, || what.to_owned())
+}
+
+/// Looks cost a program each.
+#[track_caller]
+fn wait_or<T>(limit: u64, look: impl FnMut() -> Option<T>, story: impl FnOnce() -> String) -> T {
+    until_some(
+        Duration::from_secs(limit),
+        Duration::from_millis(100),
+        story,
+        look,
+    )
 }
 
 impl Lab {
@@ -398,14 +421,4 @@ pub fn text(output: &Output) -> String {
 fn is_about(event: &Value, subject: &str) -> bool {
     let found = event["subject"].as_str().unwrap_or_default();
     found == subject || subject.starts_with("vm ") && found.starts_with(&format!("{subject}."))
-}
-
-fn wait_or(limit: u64, mut look: impl FnMut() -> Option<()>, story: impl FnOnce() -> String) {
-    let deadline = Instant::now() + Duration::from_secs(limit);
-    while look().is_none() {
-        if Instant::now() > deadline {
-            panic!("not within {limit} s: {}", story());
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }

@@ -16,8 +16,10 @@ pub mod guest;
 pub mod isolated;
 pub mod lab;
 pub mod nfs;
+pub mod process;
 pub mod site;
 pub mod slurmctld;
+pub mod wait;
 
 use std::path::{Path, PathBuf};
 

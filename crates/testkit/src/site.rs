@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiao_config::Config;
 use thiao_core::ids::Time;
 use thiao_core::spool::{IntentFile, IntentKind, file_name};
@@ -143,16 +143,6 @@ impl Site {
     /// All that `scontrol` was told.
     pub fn told(&self) -> String {
         fs::read_to_string(self.path("told")).unwrap()
-    }
-}
-
-/// Waits until `done`; a generous limit, since the machine may be busy.
-#[track_caller]
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < deadline, "not within 60 s: {what}");
-        tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(20)));
     }
 }
 

@@ -1,12 +1,13 @@
 //! A private slurmctld inside namespaces, for tests: nothing outside is touched and nothing survives.
 
+use crate::wait::until_some;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::options::OptionRule;
 use thiao_core::view::{JobState, SlurmJob, SlurmNode};
@@ -385,16 +386,14 @@ impl Ctld {
 
     /// Waits until `done`; fails after a while that is long for a busy machine, too, with what was
     /// wanted and what is.
+    #[track_caller]
     pub fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !done(self) {
-            assert!(
-                Instant::now() < end,
-                "not within {PATIENCE:?}: {what}; now {:?}",
-                self.slurm.look()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until_some(
+            PATIENCE,
+            Duration::from_millis(50),
+            || format!("{what}; now {:?}", self.slurm.look()),
+            || done(self).then_some(()),
+        );
     }
 
     /// Runs one of the lab's hooks by hand.

@@ -7,7 +7,8 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
+use thiao_testkit::process::{self, said};
 
 fn thiao(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thiao"));
@@ -21,16 +22,7 @@ fn thiao(args: &[&str]) -> Command {
 
 /// Runs it: exit code, standard output, standard error.
 fn run(args: &[&str]) -> (i32, String, String) {
-    said(thiao(args).output().unwrap())
-}
-
-fn said(output: Output) -> (i32, String, String) {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    process::run(&mut thiao(args))
 }
 
 fn config(dir: &Path, text: &str) -> String {

@@ -5,12 +5,13 @@
 mod stand_ins;
 
 use serde_json::Value;
-use stand_ins::{HOOKS, front_end, oneadmin, run, write};
+use stand_ins::{HOOKS, front_end, oneadmin, write};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiao_oned::{Fault, Oned, Rule};
+use thiao_testkit::process::run;
 
 struct Place {
     dir: tempfile::TempDir,

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[allow(dead_code, reason = "of what there is this needs one thing")]
-mod stand_ins;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use thiao_opennebula::syntax::Template;
+use thiao_testkit::process::run;
 
 /// Where the image is kept between runs.
 fn cache() -> PathBuf {
@@ -16,18 +14,16 @@ fn cache() -> PathBuf {
 }
 
 fn guest(dir: &Path, agent: &Path, more: &[&str]) -> (i32, String, String) {
-    stand_ins::run(
-        Command::new(env!("CARGO_BIN_EXE_thiao"))
-            .arg("guest")
-            .arg(dir)
-            .arg("--cache-dir")
-            .arg(cache())
-            .arg("--agent")
-            .arg(agent)
-            .args(more)
-            // It needs no settings.
-            .env("THIAO_CONFIG", "/nonexistent/thiao.toml"),
-    )
+    run(Command::new(env!("CARGO_BIN_EXE_thiao"))
+        .arg("guest")
+        .arg(dir)
+        .arg("--cache-dir")
+        .arg(cache())
+        .arg("--agent")
+        .arg(agent)
+        .args(more)
+        // It needs no settings.
+        .env("THIAO_CONFIG", "/nonexistent/thiao.toml"))
 }
 
 #[test]

@@ -6,12 +6,13 @@ mod setup_place;
 mod stand_ins;
 
 use setup_place::{Place, names};
-use stand_ins::{HOOKS, front_end, oneadmin, run, write};
+use stand_ins::{HOOKS, front_end, oneadmin, write};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiao_oned::UserSetup;
+use thiao_testkit::process::run;
 
 #[test]
 fn it_links_the_hooks_and_writes_the_fragment() {

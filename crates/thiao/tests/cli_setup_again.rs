@@ -7,7 +7,8 @@ mod setup_place;
 mod stand_ins;
 
 use setup_place::{Place, names};
-use stand_ins::{run, write};
+use stand_ins::write;
+use thiao_testkit::process::run;
 
 /// What a site has of its own.
 const SITE: &str = "ResumeProgram = /site/resume\nPrologSlurmctld = /site/prolog\nPrivateData = jobs,usage\n\

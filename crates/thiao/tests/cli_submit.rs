@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use thiao_api::SOCKET;
+use thiao_testkit::process::run;
 
 /// Prints its words and what it sees; ends with `EXIT`, or by the signal `KILL`.
 const SBATCH: &str = r#"#!/bin/sh
@@ -83,17 +84,11 @@ impl Place {
     }
 }
 
-fn run(mut command: Command) -> (Option<i32>, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
 /// What sbatch was given, all being well.
 #[track_caller]
-fn given(command: Command) -> String {
-    let (code, out, err) = run(command);
-    assert_eq!((code, err.as_str()), (Some(0), "to stderr\n"), "{out}");
+fn given(mut command: Command) -> String {
+    let (code, out, err) = run(&mut command);
+    assert_eq!((code, err.as_str()), (0, "to stderr\n"), "{out}");
     out
 }
 
@@ -140,12 +135,8 @@ fn sbatch_gets_all_but_our_words() {
 #[test]
 fn exit_codes_signals_and_streams_are_sbatchs() {
     let place = Place::new();
-    let mut command = place.tsub(&["-W"]);
-    let (code, _, err) = run({
-        command.env("EXIT", "37");
-        command
-    });
-    assert_eq!((code, err.as_str()), (Some(37), "to stderr\n"));
+    let (code, _, err) = run(place.tsub(&["-W"]).env("EXIT", "37"));
+    assert_eq!((code, err.as_str()), (37, "to stderr\n"));
     let mut command = place.tsub(&["-W"]);
     let ended = command.env("KILL", "TERM").output().unwrap();
     assert_eq!(ended.status.signal(), Some(15));
@@ -183,15 +174,15 @@ fn exit_codes_signals_and_streams_are_sbatchs() {
 #[test]
 fn who_does_not_get_through_is_told_and_the_job_is_queued() {
     let place = Place::without_controller();
-    let (code, out, err) = run(place.tsub(&["job.sh"]));
-    assert_eq!((code, err), (Some(0), format!("{AWAY}to stderr\n")));
+    let (code, out, err) = run(&mut place.tsub(&["job.sh"]));
+    assert_eq!((code, err), (0, format!("{AWAY}to stderr\n")));
     assert!(out.starts_with("[job.sh] vm=<>"), "{out}");
     // One that was killed leaves its socket.
     drop(UnixListener::bind(place.path(SOCKET)).unwrap());
-    assert_eq!(run(place.tsub(&["job.sh"])).2, format!("{AWAY}to stderr\n"));
+    assert_eq!(run(&mut place.tsub(&["job.sh"])).2, format!("{AWAY}to stderr\n"));
     // To give a queued job VMs needs one.
-    let (code, _, err) = run(place.tsub(&["17"]));
-    assert_eq!(code, Some(3));
+    let (code, _, err) = run(&mut place.tsub(&["17"]));
+    assert_eq!(code, 3);
     assert!(err.contains("no controller answers"), "{err}");
 }
 
@@ -214,13 +205,13 @@ fn slurm_is_found_as_the_settings_say() {
     command.env("PATH", format!("{}:{path}", place.path("bin").display()));
     assert!(given(command).contains("conf=<unset>"));
     std::fs::write(place.path("thiao.toml"), "[slurm]\nbin_dir = \"/no/such\"\n").unwrap();
-    let (code, _, err) = run(place.tsub(&[]));
-    assert_eq!(code, Some(1));
+    let (code, _, err) = run(&mut place.tsub(&[]));
+    assert_eq!(code, 1);
     assert!(err.contains("sbatch") && err.contains("/no/such"), "{err}");
     // Named, so it must be there.
     std::fs::remove_file(place.path("thiao.toml")).unwrap();
-    let (code, _, err) = run(place.tsub(&[]));
-    assert!(code == Some(1) && err.contains("thiao.toml"), "{err}");
+    let (code, _, err) = run(&mut place.tsub(&[]));
+    assert!(code == 1 && err.contains("thiao.toml"), "{err}");
 }
 
 #[test]
@@ -231,8 +222,8 @@ fn options_of_ours_that_make_no_sense_end_it() {
         &["--vm-share=0"],
         &["--vm-share"],
     ] {
-        let (code, out, err) = run(place.tsub(words));
-        assert_eq!((code, out.as_str()), (Some(2), ""), "sbatch is not called");
+        let (code, out, err) = run(&mut place.tsub(words));
+        assert_eq!((code, out.as_str()), (2, ""), "sbatch is not called");
         assert!(err.starts_with("thiao: ") && err.contains("--vm-share"), "{err}");
     }
 }
@@ -240,8 +231,8 @@ fn options_of_ours_that_make_no_sense_end_it() {
 #[test]
 fn its_help_is_ours() {
     let place = Place::without_controller();
-    let (code, help, err) = run(place.tsub(&["--help"]));
-    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let (code, help, err) = run(&mut place.tsub(&["--help"]));
+    assert_eq!((code, err.as_str()), (0, ""));
     for part in [
         "Usage: tsub",
         "All of sbatch's options hold",
@@ -252,8 +243,8 @@ fn its_help_is_ours() {
         assert!(help.contains(part), "{part:?} is missing in: {help}");
     }
     let thiao = Path::new(env!("CARGO_BIN_EXE_thiao"));
-    assert_eq!(run(place.command(thiao, &["submit", "-h"])).1, help);
+    assert_eq!(run(&mut place.command(thiao, &["submit", "-h"])).1, help);
     // The script's own.
-    let (_, out, _) = run(place.tsub(&["job.sh", "--help"]));
+    let (_, out, _) = run(&mut place.tsub(&["job.sh", "--help"]));
     assert!(out.starts_with("[job.sh][--help]"), "{out}");
 }

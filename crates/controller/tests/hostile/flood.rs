@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use thiao_api::client::Client;
 use thiao_api::words::NodeState;
-use thiao_testkit::site::until;
+use thiao_testkit::wait::until;
 
 const USERS: u32 = 10;
 const CLIENTS_EACH: usize = 100;

@@ -4,7 +4,7 @@ use super::{ask, assert_harmless, open_day, raw, socket, thiao};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use thiao_testkit::site::until;
+use thiao_testkit::wait::until;
 
 /// What people type who mean no good; none of it is a name of anything.
 fn odd_names() -> Vec<OsString> {

@@ -3,7 +3,7 @@
 use super::{Day, as_user, ask, is_root, open_day, socket};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use thiao_testkit::site::until;
+use thiao_testkit::wait::until;
 
 /// Whose the stand-in squeue says all jobs are.
 const OWNER: u32 = 1000;

@@ -3,7 +3,8 @@
 use thiao_api::client::Client;
 use thiao_oned::{Fault, HostState, Rule};
 use thiao_testkit::day::Day;
-use thiao_testkit::site::{rounds, until};
+use thiao_testkit::site::rounds;
+use thiao_testkit::wait::until;
 
 const LOOKS: [&str; 3] = ["one.vmpool.info", "one.hostpool.info", "one.vmpool.infoset"];
 

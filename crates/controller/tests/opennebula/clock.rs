@@ -4,7 +4,8 @@
 use thiao_core::spool::IntentKind;
 use thiao_testkit::day::Day;
 use thiao_testkit::faketime;
-use thiao_testkit::site::{RESUME, rounds, until};
+use thiao_testkit::site::{RESUME, rounds};
+use thiao_testkit::wait::until;
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;

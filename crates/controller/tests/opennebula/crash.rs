@@ -3,7 +3,8 @@
 use std::time::Duration;
 use thiao_oned::{Fault, Rule};
 use thiao_testkit::day::Day;
-use thiao_testkit::site::{rounds, until};
+use thiao_testkit::site::rounds;
+use thiao_testkit::wait::until;
 
 #[test]
 fn a_crash_in_the_middle_of_a_thousand_creations_makes_nothing_twice() {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiao_core::spool::IntentKind;
 use thiao_testkit::day::Day;
-use thiao_testkit::site::{RESUME, rounds, until};
+use thiao_testkit::site::{RESUME, rounds};
+use thiao_testkit::wait::until;
 
 /// Runs `body` in a mount namespace of its own (and, for anybody but root, a user namespace), by
 /// starting this test again there, with a day whose state folder is a disk of 1 MiB.

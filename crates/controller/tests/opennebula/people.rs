@@ -2,7 +2,8 @@
 
 use thiao_oned::{Lcm, State};
 use thiao_testkit::day::Day;
-use thiao_testkit::site::{rounds, until};
+use thiao_testkit::site::rounds;
+use thiao_testkit::wait::until;
 
 #[test]
 fn a_vm_terminated_by_hand_is_told_to_its_job_and_replaced_when_asked() {

@@ -2,7 +2,8 @@
 
 use thiao_oned::{Lcm, Phase, State};
 use thiao_testkit::day::Day;
-use thiao_testkit::site::{rounds, until};
+use thiao_testkit::site::rounds;
+use thiao_testkit::wait::until;
 
 /// A VM that hangs on its way up is ended, its node told, and tried again when it is given back.
 fn stuck_in(phase: Phase) {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use thiao_api::SOCKET;
 use thiao_controller::api::{Query, server};
+use thiao_testkit::process;
+use thiao_testkit::wait::until;
 use tokio::sync::mpsc;
 
 /// A served state folder; ends with its runtime.
@@ -29,9 +31,7 @@ impl Served {
         let (queries, asked) = mpsc::channel(4);
         runtime.spawn(controller(asked));
         runtime.spawn(server::serve(socket.clone(), queries));
-        while !socket.exists() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        until("the controller is served", || socket.exists());
         let config = dir.path().join("thiao.toml");
         std::fs::write(&config, format!("state_dir = {:?}\n", dir.path())).unwrap();
         Self {
@@ -52,13 +52,7 @@ impl Served {
     }
 
     pub fn run(&self, args: &[&str]) -> (i32, String, String) {
-        let output = self.command(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        process::run(&mut self.command(args))
     }
 
     #[track_caller]

@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
-use crate::stand_ins::{run, write};
+use crate::stand_ins::write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use thiao_testkit::process::run;
 
 /// A folder with all that `thiao setup` asks and writes, and settings for eight nodes.
 pub struct Place {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 use thiao_oned::{HostSetup, NetworkSetup, Oned, Settings, TemplateSetup, UserSetup};
 
 /// The hooks that Slurm calls: their keys in `slurm.conf` and their names.
@@ -20,17 +19,6 @@ pub const HOOKS: [(&str, &str); 5] = [
 pub fn write(path: &Path, text: &str, mode: u32) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-}
-
-/// Runs it to its end: its exit code, what it printed, and what it complained of.
-pub fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
 }
 
 /// A front-end with a template `worker`, a network `vms` of 16 addresses and a host that four VMs fit on.
