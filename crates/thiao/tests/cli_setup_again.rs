@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod setup_place;
-#[allow(dead_code, reason = "of what there is this needs two things")]
 mod stand_ins;
 
 use setup_place::{Place, names};

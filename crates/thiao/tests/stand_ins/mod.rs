@@ -1,6 +1,8 @@
 //! What stands in for a site in tests of the commands: files and programs that the
 //! test writes, and a front-end of OpenNebula.
 
+#![allow(dead_code, reason = "no test needs all of it")]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
