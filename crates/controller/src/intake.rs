@@ -277,10 +277,7 @@ mod tests {
     use super::*;
     use thiao_core::spool::IntentKind;
     use thiao_core::view::Shape;
-
-    fn name(text: &str) -> NodeName {
-        NodeName::new(text).unwrap()
-    }
+    use thiao_testkit::ids::node as name;
 
     fn spool(dir: &Path) -> (Spool, Store) {
         let spec = |mode| NodeSpec {

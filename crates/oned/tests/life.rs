@@ -8,12 +8,13 @@ use caller::{B, I, S, call, call_as, id};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, VmTag};
+use thiao_core::ids::{ClusterName, HostName, JobId, NodeName, NodesetName};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{
     Fault, HostSetup, Lcm, NetworkSetup, Oned, Phase, Rule, Settings, State, TemplateSetup, UserSetup,
 };
+use thiao_testkit::ids::tag;
 use thiao_testkit::wait::until;
 
 fn site() -> Settings {
@@ -483,11 +484,7 @@ fn a_vm_of_a_job_is_what_the_job_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let provider = provider(&oned, dir.path());
     let asks = |generation: u64, options: &str| {
-        let tag = VmTag {
-            cluster: ClusterName::new("prod").unwrap(),
-            node: NodeName::new("n0").unwrap(),
-            generation: Generation(generation),
-        };
+        let tag = tag("prod", "n0", generation);
         let spec = VmSpec {
             shape: Shape {
                 cpus: 3,

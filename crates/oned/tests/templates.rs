@@ -9,11 +9,12 @@ mod caller;
 use caller::{B, I, S, call, call_as, id};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
-use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmId, VmTag};
+use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName, VmId};
 use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{HostSetup, Lcm, NetworkSetup, Oned, Settings, State, TemplateSetup, UserSetup};
 use thiao_opennebula::OpenNebula;
 use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
+use thiao_testkit::ids::tag;
 use thiao_testkit::wait::until;
 
 fn network(name: &str, first: &str, public: bool) -> NetworkSetup {
@@ -292,11 +293,7 @@ fn provider(oned: &Oned, placement: Placement, network: Option<&str>) -> OpenNeb
 }
 
 fn create(provider: &OpenNebula, node: &str, host: &str) -> Result<VmId, thiao_opennebula::Error> {
-    let tag = VmTag {
-        cluster: ClusterName::new("prod").unwrap(),
-        node: NodeName::new(node).unwrap(),
-        generation: Generation(1),
-    };
+    let tag = tag("prod", node, 1);
     let shape = Shape {
         cpus: 1,
         memory_mb: 512,

@@ -12,12 +12,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use thiao_core::ids::{ClusterName, Generation, HostName, JobId, NodeName, VmId, VmTag};
+use thiao_core::ids::{ClusterName, HostName, JobId, VmId, VmTag};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
 use thiao_qemu::{AccelChoice, Credentials, GuestSettings, Host, Qemu, Settings, User};
 use thiao_testkit::guest::{self, SLURMCTLD_PORT};
+use thiao_testkit::ids;
 use thiao_testkit::wait::until_some;
 
 const SHAPE: Shape = Shape {
@@ -149,11 +150,7 @@ impl Lab {
 }
 
 fn tag(node: &str, generation: u64) -> VmTag {
-    VmTag {
-        cluster: ClusterName::new("boot-test").unwrap(),
-        node: NodeName::new(node).unwrap(),
-        generation: Generation(generation),
-    }
+    ids::tag("boot-test", node, generation)
 }
 
 fn pid(lab: &Lab, id: &VmId) -> String {

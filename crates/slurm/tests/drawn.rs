@@ -4,7 +4,7 @@
 
 mod lines;
 
-use lines::{MARK, job_line, name};
+use lines::{MARK, job_line};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use thiao_core::hostlist;
@@ -13,6 +13,7 @@ use thiao_core::view::{
     ArrayTasks, BaseState, Gate, GpusBy, JobState, MemoryBy, NodeFlags, Request, SlurmJob, SlurmNode,
 };
 use thiao_slurm::{Config, Ping, Version, jobs, nodes, resume_file, words};
+use thiao_testkit::ids::node;
 
 fn any_flags() -> impl Strategy<Value = NodeFlags> {
     any::<[bool; 8]>().prop_map(|b| NodeFlags {
@@ -67,7 +68,7 @@ fn any_base() -> impl Strategy<Value = BaseState> {
 
 fn any_names() -> impl Strategy<Value = Vec<NodeName>> {
     proptest::collection::btree_set("[a-c]{1,2}[0-9]{1,3}", 1..20)
-        .prop_map(|set| set.iter().map(|text| name(text)).collect())
+        .prop_map(|set| set.iter().map(|text| node(text)).collect())
 }
 
 /// Free text as a hostile user would choose it: bars, newlines, marks that are not ours.

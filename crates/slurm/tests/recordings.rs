@@ -4,7 +4,7 @@
 
 mod lines;
 
-use lines::{MARK, job_line, name};
+use lines::{MARK, job_line};
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::view::{
@@ -12,6 +12,7 @@ use thiao_core::view::{
     WaitsFor,
 };
 use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes, resume_file, words};
+use thiao_testkit::ids::node as name;
 
 fn node(nodes: &BTreeMap<NodeName, SlurmNode>, text: &str) -> SlurmNode {
     nodes[&name(text)].clone()

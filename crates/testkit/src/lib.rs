@@ -13,6 +13,7 @@ pub mod big;
 pub mod day;
 pub mod faketime;
 pub mod guest;
+pub mod ids;
 pub mod isolated;
 pub mod lab;
 pub mod nfs;

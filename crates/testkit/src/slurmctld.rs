@@ -1,5 +1,6 @@
 //! A private slurmctld inside namespaces, for tests: nothing outside is touched and nothing survives.
 
+use crate::ids::node;
 use crate::wait::until_some;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -459,11 +460,6 @@ pub fn rules() -> Vec<OptionRule> {
             ..OptionRule::default()
         },
     ]
-}
-
-/// A node of this name.
-pub fn node(name: &str) -> NodeName {
-    NodeName::new(name).unwrap()
 }
 
 /// Of this machine, without its domain.

@@ -6,10 +6,7 @@ use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
 use thiao_core::vm::{Cause, Life, Registration, VmRecord};
 use thiao_core::world::{Trouble, Wish};
-
-fn node(name: &str) -> NodeName {
-    NodeName::new(name).unwrap()
-}
+use thiao_testkit::ids::node;
 
 fn record(life: Life, registration: Registration) -> NodeRecord {
     NodeRecord {

@@ -3,16 +3,13 @@
 use super::*;
 use std::num::NonZeroU32;
 use thiao_core::view::{Alloc, ArrayTasks, Gate, WaitsFor};
+use thiao_testkit::ids::node as name;
 
 const EACH: Alloc = Alloc {
     cpus: 2,
     memory_mb: 50,
     gpus: 0,
 };
-
-fn name(text: &str) -> NodeName {
-    NodeName::new(text).unwrap()
-}
 
 /// A cluster of these nodes, all of job mode.
 fn cluster(nodes: &[&str]) -> Slurm {

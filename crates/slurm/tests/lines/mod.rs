@@ -1,15 +1,10 @@
 //! Lines as `squeue` prints them.
 
 use thiao_core::hostlist;
-use thiao_core::ids::NodeName;
 use thiao_core::view::{ArrayTasks, Gate, JobState, Request, SlurmJob};
 
 /// The mark that the recordings were made with; real ones are random.
 pub const MARK: &str = "@0123456789abcdef";
-
-pub fn name(text: &str) -> NodeName {
-    NodeName::new(text).unwrap()
-}
 
 /// As squeue prints it, hostile devices included.
 pub fn job_line(job: &SlurmJob) -> String {

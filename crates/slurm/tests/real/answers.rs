@@ -3,7 +3,8 @@
 use crate::QUICK;
 use std::time::{Duration, Instant};
 use thiao_core::view::JobState;
-use thiao_testkit::slurmctld::{Ctld, inside, node};
+use thiao_testkit::ids::node;
+use thiao_testkit::slurmctld::{Ctld, inside};
 
 /// Nothing resolves the names of the nodes here.
 #[test]

@@ -10,7 +10,8 @@ use thiao_core::view::JobState;
 use thiao_slurm::lab::Auth;
 use thiao_slurm::site::{Host, Site};
 use thiao_slurm::{Version, installed_version};
-use thiao_testkit::slurmctld::{Ctld, host_name, inside, node};
+use thiao_testkit::ids::node;
+use thiao_testkit::slurmctld::{Ctld, host_name, inside};
 
 const BACKUP: &str = "head2";
 const ADDRESSES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];

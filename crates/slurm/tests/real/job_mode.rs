@@ -9,6 +9,7 @@ use thiao_core::view::{
 use thiao_slurm::conf::Timeouts;
 use thiao_slurm::gate::Admission;
 use thiao_slurm::{Slurm, SlurmError};
+use thiao_testkit::ids::node;
 use thiao_testkit::slurmctld::{Ctld, inside, job_nodes};
 
 pub const TIMES: Timeouts = Timeouts {
@@ -385,10 +386,7 @@ fn a_job_of_another_partition_is_turned_away_for_good() {
     ctld.hold(true);
     // Of the site's partition Slurm gives it a node of job mode, where no VM comes.
     let job = ctld.sbatch(&["-p", "site", "-c", "2", "-x", "n[1-3],n8", "--wrap", "sleep 60"]);
-    let on = |c: &Ctld, name: &str| {
-        c.job(job)
-            .is_some_and(|j| j.nodes == [NodeName::new(name).unwrap()])
-    };
+    let on = |c: &Ctld, name: &str| c.job(job).is_some_and(|j| j.nodes == [node(name)]);
     ctld.until("it has a slot", |c| on(c, "n5"));
     ctld.slurm
         .turn_away(job, "n[5-8]", "no VM is made there")

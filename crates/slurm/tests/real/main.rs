@@ -18,7 +18,8 @@ use thiao_slurm::conf::{MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::own::Own;
 use thiao_slurm::{Slurm, SlurmError, Version};
-use thiao_testkit::slurmctld::{Ctld, inside, node};
+use thiao_testkit::ids::node;
+use thiao_testkit::slurmctld::{Ctld, inside};
 
 const QUICK: Timeouts = Timeouts {
     resume_s: 60,

@@ -12,13 +12,10 @@ use thiao_opennebula::model::{VmDetails, VmRow};
 use thiao_opennebula::state::VmState;
 use thiao_opennebula::template::{TAG_CLUSTER, TAG_GENERATION, TAG_NODE};
 use thiao_slurm::details::NodeDetails;
+use thiao_testkit::ids::node as name;
 
 const NOW: u64 = 10_000_000;
 const BOOT_TIMEOUT: u64 = 300_000;
-
-fn name(text: &str) -> NodeName {
-    NodeName::new(text).unwrap()
-}
 
 /// Text and remedy of the one finding.
 #[track_caller]
