@@ -1,6 +1,6 @@
 //! Checks of a live front-end against what is wanted of it: `thiao setup` and `thiao doctor` show them.
 //!
-//! [`look`] asks, [`judge`] says what that means; what cannot be told without doing harm is said so, or
+//! [`look()`] asks, [`judge()`] says what that means; what cannot be told without doing harm is said so, or
 //! tried with VMs that never run ([`try_vms`]).
 
 mod attributes;

@@ -16,7 +16,7 @@ use thiao_core::view::VmSpec;
 /// Most VMs of ours that are asked for their tags in one call.
 const TAGS_AT_ONCE: usize = 1_000;
 
-/// Asks the front-end for all that [`super::judge`] needs: seven calls, and one more per 1,000 own VMs.
+/// Asks the front-end for all that [`super::judge()`] needs: seven calls, and one more per 1,000 own VMs.
 /// Changes nothing.
 #[must_use]
 pub fn look(client: &Client, settings: &Settings, wanted: &Wanted) -> Seen {
