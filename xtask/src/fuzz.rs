@@ -26,13 +26,13 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
 /// What was typed: targets, and the inputs for each.
-struct Wanted {
+struct Args {
     names: Vec<String>,
     runs: u64,
 }
 
-fn wanted(args: &[String]) -> Result<Wanted> {
-    let mut wanted = Wanted {
+fn wanted(args: &[String]) -> Result<Args> {
+    let mut wanted = Args {
         names: Vec::new(),
         runs: RUNS,
     };

@@ -102,7 +102,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
             steps::demo(&rest)
         }
         "test" => {
-            let wanted = testing::Wanted::read(&rest)?;
+            let wanted = testing::TestArgs::read(&rest)?;
             let purpose = match wanted.suites.as_slice() {
                 [] => For::Own,
                 [_, ..] => For::Roots,

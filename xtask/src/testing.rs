@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 /// What `test` was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct TestArgs {
     /// Without real VMs.
     pub fast: bool,
     /// Everything, on the machine's own Slurm.
@@ -19,7 +19,7 @@ pub struct Wanted {
     pub fresh: bool,
 }
 
-impl Wanted {
+impl TestArgs {
     /// Reads what was typed.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ impl Tests {
 }
 
 /// Every check and test that is wanted; what came of each is told in the last lines.
-pub fn test(wanted: &Wanted) -> Result<ExitCode> {
+pub fn test(wanted: &TestArgs) -> Result<ExitCode> {
     let mut report = Report::default();
     let making = Making::start(&wanted.suites, wanted.fresh);
     if wanted.own {
@@ -177,9 +177,9 @@ fn checks(report: &mut Report) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn wanted(typed: &str) -> Result<Wanted> {
+    fn wanted(typed: &str) -> Result<TestArgs> {
         let args: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
-        Wanted::read(&args)
+        TestArgs::read(&args)
     }
 
     #[test]

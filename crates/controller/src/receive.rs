@@ -12,7 +12,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};
 use thiao_core::plan::{Action, JobVerb, VmVerb};
-use thiao_core::prolog::Verdict;
+use thiao_core::prolog::Answer;
 use thiao_core::view::SlurmView;
 
 impl<P: Provider> Owner<P> {
@@ -173,12 +173,12 @@ impl<P: Provider> Owner<P> {
             .collect();
         for (job, since, verdict) in self.rounds.saw_slurm(view, began, &asked) {
             let answer = match verdict {
-                Verdict::Start => {
+                Answer::Start => {
                     self.started_jobs.push(job);
                     Ok(())
                 }
-                Verdict::Never(why) => Err(ApiError::Conflict(why)),
-                Verdict::Over(why) => Err(ApiError::NotFound(why)),
+                Answer::Never(why) => Err(ApiError::Conflict(why)),
+                Answer::Over(why) => Err(ApiError::NotFound(why)),
             };
             let told = self
                 .waiters

@@ -90,7 +90,7 @@ fn unlisted<'a>(
     all
 }
 
-type Verdict = Result<(), String>;
+type Checked = Result<(), String>;
 
 impl<'a> Linter<'a> {
     fn new(world: &'a World) -> Self {
@@ -141,7 +141,7 @@ impl<'a> Linter<'a> {
             .get_or_init(|| slurm.map_or_else(JobsOn::new, SlurmView::jobs_on))
     }
 
-    fn check(&mut self, action: &Action) -> Verdict {
+    fn check(&mut self, action: &Action) -> Checked {
         if let Some(node) = action.node() {
             refuse_if(self.world.busy.contains(node), || {
                 format!("an action on {node} is under way")
@@ -172,14 +172,14 @@ impl<'a> Linter<'a> {
         }
     }
 
-    fn start_now(&self, job: JobId) -> Verdict {
+    fn start_now(&self, job: JobId) -> Checked {
         let seen = self.job(job)?;
         refuse_if(matches!(seen.state, JobState::Unknown(_)), || {
             format!("job {job} is in a state that is not understood")
         })
     }
 
-    fn change_gate(&self, job: JobId) -> Verdict {
+    fn change_gate(&self, job: JobId) -> Checked {
         let seen = self.own_job(job)?;
         refuse_if(
             seen.state != JobState::Pending || seen.gate == Gate::Waits,
@@ -207,7 +207,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 7: what is let go has room, at least on all hosts together.
-    fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>, nodes: Option<NonZeroU32>) -> Verdict {
+    fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>, nodes: Option<NonZeroU32>) -> Checked {
         self.provider()?;
         let seen = self.own_job(job)?;
         refuse_if(
@@ -250,7 +250,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 3: what goes back into the queue does not run.
-    fn put_back(&self, job: JobId) -> Verdict {
+    fn put_back(&self, job: JobId) -> Checked {
         let seen = self.own_job(job)?;
         refuse_if(seen.state != JobState::Configuring, || {
             format!("job {job} is not about to start: it may run")
@@ -265,7 +265,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariants 3 and 4: of others' jobs only those that cannot run where they are.
-    fn turn_away(&self, job: JobId) -> Verdict {
+    fn turn_away(&self, job: JobId) -> Checked {
         let seen = self.job(job)?;
         refuse_if(self.world.busy_jobs.contains(&job), || {
             format!("an action on job {job} is under way")
@@ -282,7 +282,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 4: whose end it is to be, by what Slurm shows of it.
-    fn end_with_job(&self, node: &NodeName, why: EndWhy) -> Verdict {
+    fn end_with_job(&self, node: &NodeName, why: EndWhy) -> Checked {
         let seen = self.slurm_node(node)?;
         let slurm = self.world.slurm.as_ref();
         match why {
@@ -303,7 +303,7 @@ impl<'a> Linter<'a> {
 
     /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job
     /// on it and can give it none.
-    fn power_down(&self, node: &NodeName) -> Verdict {
+    fn power_down(&self, node: &NodeName) -> Checked {
         let seen = self.slurm_node(node)?;
         self.own_node(node)?;
         refuse_if(seen.may_run_job() || !seen.flags.power_down, || {
@@ -311,7 +311,7 @@ impl<'a> Linter<'a> {
         })
     }
 
-    fn own_node(&self, node: &NodeName) -> Verdict {
+    fn own_node(&self, node: &NodeName) -> Checked {
         refuse_if(!self.world.is_job_mode(node), || {
             format!("{node} is not in job mode")
         })
@@ -323,7 +323,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed look), 7 (bounded).
-    fn create(&mut self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool) -> Verdict {
+    fn create(&mut self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool) -> Checked {
         let world = self.world;
         self.provider()?;
         self.ours(tag)?;
@@ -387,7 +387,7 @@ impl<'a> Linter<'a> {
 
     /// Invariant 6: a slurmd that starts before Slurm asks for its node is not heard. Invariant 3:
     /// one that Slurm may have heard is not ended.
-    fn start_slurmd(&self, tag: &VmTag, number: u32) -> Verdict {
+    fn start_slurmd(&self, tag: &VmTag, number: u32) -> Checked {
         self.ours(tag)?;
         let policy = &self.world.policy;
         refuse_if(!policy.guests_wait, || "guests start slurmd by themselves".into())?;
@@ -422,7 +422,7 @@ impl<'a> Linter<'a> {
     }
 
     /// A VM is its node's, as big as that; or one job's, as big as its allocation.
-    fn is_as_it_must(&self, node: &NodeName, spec: &VmSpec) -> Verdict {
+    fn is_as_it_must(&self, node: &NodeName, spec: &VmSpec) -> Checked {
         let Some(of_node) = self.world.specs.get(node) else {
             return Err(format!("{node} is not in the configuration"));
         };
@@ -449,7 +449,7 @@ impl<'a> Linter<'a> {
     }
 
     /// The same with what is on it and on its way there.
-    fn carries(&self, host: &HostName) -> Verdict {
+    fn carries(&self, host: &HostName) -> Checked {
         let Some(seen) = self.hosts.get(host) else {
             return Ok(());
         };
@@ -462,7 +462,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 7: a host carries no more than it has, by every cap that there is.
-    fn fits(&mut self, host: &HostName, spec: &VmSpec) -> Verdict {
+    fn fits(&mut self, host: &HostName, spec: &VmSpec) -> Checked {
         let Some(seen) = self.hosts.get(host) else {
             return Err(format!("the provider has no host {host}"));
         };
@@ -478,7 +478,7 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariants 3 (no running job loses its VM), 4, 5.
-    fn destroy(&self, tag: &VmTag, id: Option<&VmId>, cause: &Cause) -> Verdict {
+    fn destroy(&self, tag: &VmTag, id: Option<&VmId>, cause: &Cause) -> Checked {
         let world = self.world;
         self.provider()?;
         self.ours(tag)?;
@@ -552,7 +552,7 @@ impl<'a> Linter<'a> {
         }
     }
 
-    fn set_down(&self, node: &NodeName, reason: &str) -> Verdict {
+    fn set_down(&self, node: &NodeName, reason: &str) -> Checked {
         refuse_if(!reason.starts_with(REASON_PREFIX), || {
             format!("a reason of ours begins with {REASON_PREFIX}")
         })?;
@@ -573,19 +573,19 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 4: only what we set is lifted.
-    fn give_back(&self, node: &NodeName) -> Verdict {
+    fn give_back(&self, node: &NodeName) -> Checked {
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let ours = seen.is_some_and(|seen| seen.down_of_ours().is_some());
         refuse_if(!ours, || format!("{node} is not DOWN with a reason of ours"))
     }
 
-    fn ours(&self, tag: &VmTag) -> Verdict {
+    fn ours(&self, tag: &VmTag) -> Checked {
         refuse_if(tag.cluster != self.world.cluster, || {
             format!("{tag} belongs to another cluster")
         })
     }
 
-    fn provider(&self) -> Verdict {
+    fn provider(&self) -> Checked {
         refuse_if(self.world.provider.is_none(), || {
             "the provider could not be read: nothing is done on a failed look".into()
         })
@@ -593,12 +593,12 @@ impl<'a> Linter<'a> {
 }
 
 /// An order is followed only while Slurm shows nothing newer.
-fn agreed(newer: Option<Newer>) -> Verdict {
+fn agreed(newer: Option<Newer>) -> Checked {
     newer.map_or(Ok(()), |newer| {
         Err(format!("the order is too old: {}", newer.text()))
     })
 }
 
-fn refuse_if(wrong: bool, why: impl FnOnce() -> String) -> Verdict {
+fn refuse_if(wrong: bool, why: impl FnOnce() -> String) -> Checked {
     if wrong { Err(why()) } else { Ok(()) }
 }

@@ -19,8 +19,8 @@ pub(crate) mod admit;
 mod backed;
 mod comes_up;
 mod down;
+mod job_mode;
 mod others;
-mod own;
 mod wanting;
 
 /// Decides what to do now.

@@ -17,7 +17,7 @@ use crate::note::{Note, Subject};
 use crate::orders::Order;
 use crate::plan::{Action, Plan, Step, VmVerb};
 use crate::planner::{plan, plan_without_provider};
-use crate::prolog::Verdict;
+use crate::prolog::Answer;
 use crate::view::{ProviderView, SlurmView};
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub struct Decided {
 }
 
 /// Waiting prologs that can end: of which jobs, since when they wait, and what they hear.
-pub type Verdicts = Vec<(JobId, Time, Verdict)>;
+pub type Verdicts = Vec<(JobId, Time, Answer)>;
 
 impl Rounds {
     /// Begins with what the last controller kept. `world` has the configuration; nothing was
@@ -199,7 +199,7 @@ impl Rounds {
             let Some(verdict) = self.world.prolog(*job, *since) else {
                 continue;
             };
-            if verdict == Verdict::Start {
+            if verdict == Answer::Start {
                 let waited = self.world.now.since(*since);
                 let text = format!("all its nodes are up: its prolog ends after {waited}");
                 self.notes

@@ -29,7 +29,7 @@ const WAITS: Duration = Duration::from_secs(1);
 /// How long a conversation may go on in all. Time passes only while nothing else can happen.
 const LONGEST: Duration = Duration::from_secs(600);
 
-struct World {
+struct Server {
     runtime: Runtime,
     answers: Answers,
     stub: Stub,
@@ -37,12 +37,12 @@ struct World {
 
 thread_local! {
     /// Made once: a router takes longer to build than to use.
-    static WORLD: RefCell<World> = RefCell::new(world());
+    static SERVER: RefCell<Server> = RefCell::new(server());
 }
 
-fn world() -> World {
+fn server() -> Server {
     let (queries, asked) = tokio::sync::mpsc::channel(16);
-    World {
+    Server {
         runtime: tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -75,7 +75,7 @@ pub fn check(input: &[u8]) {
         0 => rest.to_vec(),
         _ => request(how & 4 != 0, rest),
     };
-    let told = WORLD.with_borrow_mut(|world| converse(world, viewer, Wire::new(bytes, piece)));
+    let told = SERVER.with_borrow_mut(|server| converse(server, viewer, Wire::new(bytes, piece)));
     answers(&told);
     if !viewer.trusted {
         let found = told.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
@@ -97,12 +97,12 @@ fn request(post: bool, rest: &[u8]) -> Vec<u8> {
 }
 
 /// Holds the conversation to its end; what the client was told.
-fn converse(world: &mut World, viewer: Viewer, wire: Wire) -> Vec<u8> {
-    let World {
+fn converse(server: &mut Server, viewer: Viewer, wire: Wire) -> Vec<u8> {
+    let Server {
         runtime,
         answers,
         stub,
-    } = world;
+    } = server;
     let (told, leave, moved) = (wire.told(), wire.leave(), wire.moved());
     let ended = runtime.block_on(async {
         let mut talk = pin!(answers.converse(wire, viewer));

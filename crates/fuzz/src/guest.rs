@@ -2,7 +2,7 @@
 //! say to each other on the channel.
 
 use crate::input::{says_something, text};
-use thiao_guest::one::{DESCRIPTOR_LEN, Told, is_context_disk, variables};
+use thiao_guest::context_disk::{ContextDisk, DESCRIPTOR_LEN, is_context_disk, variables};
 use thiao_guest::protocol::{Report, Request};
 
 pub fn check(input: &[u8]) {
@@ -17,7 +17,7 @@ pub fn check(input: &[u8]) {
         }
         Err(error) => says_something(&error, input),
     }
-    let told = Told::read(&text, Some("token"));
+    let told = ContextDisk::read(&text, Some("token"));
     match told {
         Ok(told) => {
             assert!((1..=32).contains(&told.card.prefix_len), "{told:?}");

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, NodeName, Time};
 use thiao_core::spool::{IntentFile, IntentKind, file_name};
-use thiao_hook::said::{self, Chosen, Listed};
+use thiao_hook::from_slurm::{self, Chosen, Listed};
 
 /// Lists of more names are slow to try, and say nothing new.
 const FEW: u64 = 64;
@@ -22,7 +22,7 @@ pub fn check(input: &[u8]) {
         Ok(intent) => assert_eq!(intent.encode(), input, "one layout for one order"),
         Err(error) => says_something(&error, input),
     }
-    if let Some(answer) = said::answer(input) {
+    if let Some(answer) = from_slurm::answer(input) {
         assert!(!answer.body.contains('\n'));
     }
     said_by_slurm(input);
@@ -62,7 +62,7 @@ fn said_by_slurm(input: &[u8]) {
 fn cluster(calling: &[u8], ours: &[u8]) -> Option<ClusterName> {
     let ours = text(ours);
     let ours = Some(&*ours).filter(|ours| !ours.is_empty());
-    said::cluster(OsStr::from_bytes(calling), ours).unwrap_or_else(|other| {
+    from_slurm::cluster(OsStr::from_bytes(calling), ours).unwrap_or_else(|other| {
         assert_ne!(other.calling, other.ours);
         None
     })
@@ -71,7 +71,7 @@ fn cluster(calling: &[u8], ours: &[u8]) -> Option<ClusterName> {
 impl Said<'_> {
     /// `Resume`, `Suspend` and `ResumeFail` with this list.
     fn nodes_are_chosen(&self, list: &[u8]) {
-        let Chosen { nodes, unknown } = match said::choose(list, &self.known) {
+        let Chosen { nodes, unknown } = match from_slurm::choose(list, &self.known) {
             Err(error) => return says_something(&error, list),
             Ok(chosen) => chosen,
         };
@@ -101,7 +101,7 @@ impl Said<'_> {
 
     /// `EpilogSlurmctld` of this job, on these nodes.
     fn job_ends(&self, job: &[u8], list: &[u8], exit: Option<&OsStr>) {
-        match said::job_end(OsStr::from_bytes(job), OsStr::from_bytes(list), exit, &self.known) {
+        match from_slurm::job_end(OsStr::from_bytes(job), OsStr::from_bytes(list), exit, &self.known) {
             Err(error) => says_something(&error, self.whole),
             Ok(None) => (),
             Ok(Some((kind, nodes))) => {

@@ -8,7 +8,7 @@ use thiao_core::view::{Shape, VmSpec};
 use thiao_opennebula::check::meets;
 use thiao_opennebula::settings::{Guest, ReadyBy};
 use thiao_opennebula::syntax::{MAX_TEXT, Template, Value};
-use thiao_opennebula::template::{Wanted, from_text, read_tag};
+use thiao_opennebula::template::{NewVm, from_text, read_tag};
 
 pub fn check(input: &[u8]) {
     let text = text(input);
@@ -64,7 +64,7 @@ fn filled(text: &str) {
         slurm_worker: false,
         context: BTreeMap::new(),
     };
-    let wanted = Wanted {
+    let wanted = NewVm {
         tag: &tag,
         nodeset: &nodeset,
         host: Some(&host),

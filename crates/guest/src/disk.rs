@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use thiao_guest::one::{CONTEXT_FILE, DESCRIPTOR_AT, DESCRIPTOR_LEN, TOKEN_FILE, Told, is_context_disk};
+use thiao_guest::context_disk::{
+    CONTEXT_FILE, ContextDisk, DESCRIPTOR_AT, DESCRIPTOR_LEN, TOKEN_FILE, is_context_disk,
+};
 
 /// Where it is mounted while it is read.
 const PLACE: &str = "/run/context";
@@ -18,7 +20,7 @@ const KINDS: [&str; 4] = ["vd", "sr", "sd", "hd"];
 const FILE_LIMIT: u64 = 1 << 20;
 
 /// Reads the context disk; `None` while there is none.
-pub fn find() -> Result<Option<Told>, String> {
+pub fn find() -> Result<Option<ContextDisk>, String> {
     let Some(disk) = disks().into_iter().find(|disk| is_labelled(disk)) else {
         return Ok(None);
     };
@@ -57,10 +59,10 @@ fn is_labelled(disk: &Path) -> bool {
         .is_ok_and(|()| is_context_disk(&descriptor))
 }
 
-fn read(folder: &Path) -> Result<Told, String> {
+fn read(folder: &Path) -> Result<ContextDisk, String> {
     let context = text(&folder.join(CONTEXT_FILE))?.ok_or_else(|| format!("it has no {CONTEXT_FILE}"))?;
     let token = text(&folder.join(TOKEN_FILE))?;
-    Told::read(&context, token.as_deref())
+    ContextDisk::read(&context, token.as_deref())
 }
 
 /// A file's text; `None` when it is not there.

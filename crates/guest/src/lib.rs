@@ -2,7 +2,7 @@
 //! words exist: the agent (this crate's binary) and the providers all use it.
 
 pub mod auth;
-pub mod one;
+pub mod context_disk;
 pub mod protocol;
 pub mod secret;
 pub mod users;

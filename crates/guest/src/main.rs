@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 use thiao_guest::auth::Auth;
-use thiao_guest::one::{OneGate, Told};
+use thiao_guest::context_disk::{ContextDisk, OneGate};
 use thiao_guest::protocol::{Card, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request};
 
 /// How long slurmd may take to find slurmctld.
@@ -72,7 +72,7 @@ enum Source {
     /// It is told on the channel.
     Channel(Channel),
     /// It was read from a disk.
-    Disk(Box<Told>),
+    Disk(Box<ContextDisk>),
 }
 
 impl Source {

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
-use thiao_guest::one::OneGate;
+use thiao_guest::context_disk::OneGate;
 
 /// How long one try may take at each step.
 const STEP_LIMIT: Duration = Duration::from_secs(5);

@@ -13,7 +13,7 @@
 //!     |   status ->                   |   at any time: all reports once more
 //! ```
 //! An OpenNebula VM has no such channel: its guest reads a disk instead, see
-//! [`crate::one`], and writes its reports on the console.
+//! [`crate::context_disk`], and writes its reports on the console.
 //!
 //! The guest keeps every report, so that whoever connects later (a controller
 //! that was restarted) asks for the status and misses nothing.

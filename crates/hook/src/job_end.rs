@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use thiao_core::ids::JobId;
 use thiao_core::spool::{self, IntentKind};
-use thiao_hook::said;
+use thiao_hook::from_slurm;
 
 /// The end of job `$SLURM_JOB_ID`, told by slurmctld: an order if it had nodes of
 /// job mode; in any case the controller is woken.
@@ -40,7 +40,7 @@ pub fn has_job() -> bool {
 /// # Errors
 /// Code 1 when the order could not be kept, 2 when that is no job's number.
 pub fn by_hand(state: &Path, job: &OsStr) -> Result<(), Failure> {
-    let job = said::number(job).ok_or_else(|| {
+    let job = from_slurm::number(job).ok_or_else(|| {
         Failure::refused(format!(
             "{} is no job's number: name one as in `scontrol show job`; a task of an array has one of its own",
             job.display()
@@ -67,7 +67,7 @@ fn leave(state: &Path) -> Result<(), Failure> {
     };
     let ours = order::listed(&spool.join(spool::JOB_NODES));
     let exit = variable("SLURM_JOB_EXIT_CODE");
-    let order = said::job_end(&id, &list, exit.as_deref(), &ours).map_err(Failure::refused)?;
+    let order = from_slurm::job_end(&id, &list, exit.as_deref(), &ours).map_err(Failure::refused)?;
     let Some((kind, nodes)) = order else {
         return Ok(());
     };

@@ -1,3 +1,3 @@
 //! The part of the hooks that needs no machine: see [`said`].
 
-pub mod said;
+pub mod from_slurm;

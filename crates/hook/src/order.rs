@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, Time};
 use thiao_core::spool::{self, IntentFile, IntentKind};
-use thiao_hook::said::{self, Chosen, Listed, OtherCluster};
+use thiao_hook::from_slurm::{self, Chosen, Listed, OtherCluster};
 
 /// The most of a resume file that is kept, in bytes: some 100,000 jobs'.
 const MAX_RESUME_FILE: u64 = 32 << 20;
@@ -47,7 +47,7 @@ pub fn leave(state: &Path, kind: IntentKind, list: &OsStr, resume_file: Vec<u8>)
     let bytes = list.as_bytes();
     let spool = state.join("spool");
     let cluster = check_cluster(&spool)?;
-    let Chosen { nodes, unknown } = said::choose(bytes, &listed(&spool.join(spool::NODES)))
+    let Chosen { nodes, unknown } = from_slurm::choose(bytes, &listed(&spool.join(spool::NODES)))
         .map_err(|error| Failure::refused(format!("{error}\n{}", error.caret(bytes))))?;
     if let Some(nodes) = &nodes {
         keep(&spool, kind, cluster, nodes, resume_file)?;
@@ -74,7 +74,7 @@ pub fn check_cluster(spool: &Path) -> Result<Option<ClusterName>, Failure> {
         return Ok(None);
     };
     let ours = read_text(&spool.join(spool::CLUSTER));
-    said::cluster(&calling, ours.as_deref()).map_err(|OtherCluster { calling, ours }| {
+    from_slurm::cluster(&calling, ours.as_deref()).map_err(|OtherCluster { calling, ours }| {
         Failure::refused(format!(
             "node of another cluster: called by cluster {calling:?} (SLURM_CLUSTER_NAME), but the controller of {} \
              serves {ours:?}. Nothing was kept. Give each cluster a controller and a state folder of its own: set \

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 use thiao_core::spool;
-use thiao_hook::said::{self, Answer};
+use thiao_hook::from_slurm::{self, Answer};
 
 /// How long to wait when `THIAO_PROLOG_LIMIT` says nothing.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -35,7 +35,7 @@ const MAX_ANSWER: u64 = 64 << 10;
 pub fn wait(state: &Path) -> Result<(), Failure> {
     // Slurm runs it for every job of the cluster: those of other nodes do not wait for a controller that is away.
     let ours = order::listed(&state.join("spool").join(spool::NODES));
-    if env::var_os("SLURM_JOB_NODELIST").is_some_and(|list| !said::may_have_ours(&list, &ours)) {
+    if env::var_os("SLURM_JOB_NODELIST").is_some_and(|list| !from_slurm::may_have_ours(&list, &ours)) {
         return Ok(());
     }
     match ask(state) {
@@ -137,5 +137,5 @@ fn request(state: &Path, job: u32, left: Duration) -> io::Result<Answer> {
     stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    said::answer(&answer).ok_or_else(|| io::Error::other("it closed the connection without an answer"))
+    from_slurm::answer(&answer).ok_or_else(|| io::Error::other("it closed the connection without an answer"))
 }

@@ -3,7 +3,7 @@
 
 use crate::auth::AuthBy;
 use crate::layout::{self, Layout};
-use crate::one;
+use crate::oned;
 use crate::person::Person;
 use crate::plan::{IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan, RAW_NODE};
 use crate::world::{self, HOST_NAME};
@@ -56,7 +56,7 @@ pub fn write(layout: &Layout, plan: &Plan) -> Result<()> {
     link_hooks(layout, plan)?;
     link_programs(layout, plan)?;
     if plan.options.opennebula {
-        one::prepare(layout)?;
+        oned::prepare(layout)?;
     }
     write_slurm(layout, plan)
 }
@@ -307,8 +307,8 @@ fn nodesets(plan: &Plan) -> Vec<NodesetPart<'_>> {
         partition: PARTITION,
         memory_per_cpu_mb: None,
         warm: None,
-        template: options.opennebula.then_some(one::TEMPLATE),
-        network: options.opennebula.then_some(one::NETWORK),
+        template: options.opennebula.then_some(oned::TEMPLATE),
+        network: options.opennebula.then_some(oned::NETWORK),
     };
     let job = plan.job_node_list().map(|nodes| NodesetPart {
         name: "job",
@@ -365,7 +365,7 @@ fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
 fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> OpenNebulaPart<'a> {
     let options = &plan.options;
     OpenNebulaPart {
-        endpoint: one::endpoint(plan),
+        endpoint: oned::endpoint(plan),
         auth: layout.one_auth(),
         ready: "onegate",
         slurmctld_host: HOST_NAME,

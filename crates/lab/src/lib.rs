@@ -27,7 +27,7 @@ mod files;
 mod image;
 mod keeper;
 mod layout;
-mod one;
+mod oned;
 mod person;
 mod plan;
 mod services;
@@ -259,7 +259,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::ByHand { config } => bench::by_hand(&config),
-        Command::Oned { place } => one::run(&place.layout()?),
+        Command::Oned { place } => oned::run(&place.layout()?),
         Command::Keeper { place } => keeper::run(place.layout()?),
     }
 }

@@ -34,7 +34,7 @@ impl User {
 
 /// What a caller wants attributes to be (`sattr3`).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted {
+pub struct NewAttributes {
     pub mode: Option<u32>,
     pub owner: Option<u32>,
     pub group: Option<u32>,
@@ -80,7 +80,7 @@ impl When {
     }
 }
 
-impl Wanted {
+impl NewAttributes {
     /// Which times to set, if any.
     pub fn times(&self) -> Option<Timestamps> {
         ((self.accessed, self.modified) != (When::Keep, When::Keep)).then(|| Timestamps {

@@ -8,7 +8,7 @@
 //! change itself they would hide other clients' changes, and clients do well
 //! without.
 
-use crate::args::{Caller, MAX_NAME, User, Wanted, When, component, mode};
+use crate::args::{Caller, MAX_NAME, NewAttributes, User, When, component, mode};
 use crate::attributes::Attributes;
 use crate::fs::{Object, Status, Tree};
 use crate::xdr::{Garbage, Reader, Writer};
@@ -150,7 +150,7 @@ impl Nfs {
 
     fn setattr(&self, args: &mut Reader, caller: &Caller, out: &mut Writer) -> Outcome {
         let mut object = self.object(args, caller, Want::Change)?;
-        let wanted = Wanted::read(args)?;
+        let wanted = NewAttributes::read(args)?;
         if args.bool()? {
             let changed = object.attributes.0.stx_ctime;
             if (args.u32()?, args.u32()?) != (changed.tv_sec as u32, changed.tv_nsec) {
@@ -272,13 +272,13 @@ impl Nfs {
         let (folder, name) = self.place(args, caller)?;
         let how = args.u32()?;
         let (wanted, stamp) = match how {
-            UNCHECKED | GUARDED => (Wanted::read(args)?, None),
+            UNCHECKED | GUARDED => (NewAttributes::read(args)?, None),
             EXCLUSIVE => {
                 let stamp = (args.u32()? & i32::MAX as u32, args.u32()? & i32::MAX as u32);
                 (
-                    Wanted {
+                    NewAttributes {
                         mode: Some(0o600),
-                        ..Wanted::default()
+                        ..NewAttributes::default()
                     },
                     Some(stamp),
                 )
@@ -298,7 +298,7 @@ impl Nfs {
                 let (accessed, modified) = times.unwrap_or((wanted.accessed, wanted.modified));
                 self.apply(
                     &object,
-                    &Wanted {
+                    &NewAttributes {
                         mode: None,
                         owner: None,
                         accessed,
@@ -320,9 +320,9 @@ impl Nfs {
                 }
                 self.apply(
                     &object,
-                    &Wanted {
+                    &NewAttributes {
                         size: wanted.size,
-                        ..Wanted::default()
+                        ..NewAttributes::default()
                     },
                 )?;
                 object
@@ -334,12 +334,12 @@ impl Nfs {
 
     fn mkdir(&self, args: &mut Reader, caller: &Caller, out: &mut Writer) -> Outcome {
         let (folder, name) = self.place(args, caller)?;
-        let wanted = Wanted::read(args)?;
+        let wanted = NewAttributes::read(args)?;
         rustix::fs::mkdirat(&folder.fd, &name, mode(wanted.mode.unwrap_or(0o755)))?;
         let object = self.tree.child(&folder, &name)?;
         self.apply(
             &object,
-            &Wanted {
+            &NewAttributes {
                 mode: None,
                 owner: None,
                 size: None,
@@ -351,7 +351,7 @@ impl Nfs {
 
     fn symlink(&self, args: &mut Reader, caller: &Caller, out: &mut Writer) -> Outcome {
         let (folder, name) = self.place(args, caller)?;
-        Wanted::read(args)?;
+        NewAttributes::read(args)?;
         let target = CString::new(args.opaque(MAX_PATH)?).map_err(|_| Status::INVAL)?;
         rustix::fs::symlinkat(&target, &folder.fd, &name)?;
         let object = self.tree.child(&folder, &name)?;
@@ -367,7 +367,7 @@ impl Nfs {
             3 | 4 => return Err(Status::PERM.into()),
             _ => return Err(Status::BADTYPE.into()),
         };
-        let wanted = Wanted::read(args)?;
+        let wanted = NewAttributes::read(args)?;
         rustix::fs::mknodat(&folder.fd, &name, kind, mode(wanted.mode.unwrap_or(0o644)), 0)?;
         let object = self.tree.child(&folder, &name)?;
         self.put_new(out, folder, object)
@@ -528,7 +528,7 @@ impl Nfs {
         attributes.mode() >> class & bit != 0
     }
 
-    fn apply(&self, object: &Object, wanted: &Wanted) -> Result<(), Failure> {
+    fn apply(&self, object: &Object, wanted: &NewAttributes) -> Result<(), Failure> {
         if let Some(size) = wanted.size {
             self.tree.content(object, true)?.set_len(size)?;
         }

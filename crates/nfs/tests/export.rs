@@ -33,7 +33,7 @@ fn user() -> u32 {
     if whole { 54_321 } else { 0 }
 }
 
-/// Not a test of its own: the process that `thiao nfs-export` is, started by [`World::thiao`].
+/// Not a test of its own: the process that `thiao nfs-export` is, started by [`Exported::thiao`].
 #[test]
 #[ignore = "started by the other tests"]
 fn the_export_itself() {
@@ -70,11 +70,11 @@ fn become_service() {
     set_capabilities(None, sets).unwrap();
 }
 
-struct World {
+struct Exported {
     dir: TempDir,
 }
 
-impl World {
+impl Exported {
     fn new() -> Self {
         ip(&["link", "set", "lo", "up"]);
         let dir = tempfile::tempdir().unwrap();
@@ -147,7 +147,7 @@ fn write(nfs: &mut Client, name: &str, text: &str) -> Handle {
 #[test]
 fn exports_act_as_their_users() {
     isolated("exports_act_as_their_users", || {
-        let world = World::new();
+        let world = Exported::new();
         let (alice, root) = (world.share("alice", user()), world.share("root", 0));
         let exports = world.start(&[alice.clone(), root.clone()]).unwrap();
         assert_ne!(exports.port(0), exports.port(1));
@@ -209,7 +209,7 @@ fn a_service_needs_two_rights_and_not_to_be_root() {
             // One user only: nobody to become.
             return;
         }
-        let world = World::new();
+        let world = Exported::new();
         let share = world.share("by-service", user());
         let exports = world.start(std::slice::from_ref(&share)).unwrap();
         let mut nfs = Client::mount(HERE, exports.port(0));
@@ -233,7 +233,7 @@ fn exports_outlive_the_controller_and_come_back_on_their_ports() {
     isolated(
         "exports_outlive_the_controller_and_come_back_on_their_ports",
         || {
-            let world = World::new();
+            let world = Exported::new();
             let shares = [world.share("a", user()), world.share("b with space", user())];
             let exports = world.start(&shares).unwrap();
             let ports = [exports.port(0), exports.port(1)];
@@ -289,7 +289,7 @@ fn exports_outlive_the_controller_and_come_back_on_their_ports() {
 #[test]
 fn what_cannot_be_exported_is_said() {
     isolated("what_cannot_be_exported_is_said", || {
-        let world = World::new();
+        let world = Exported::new();
         let share = world.share("gone", user());
         fs::remove_dir(&share.path).unwrap();
         let error = world.start(std::slice::from_ref(&share)).unwrap_err().to_string();
@@ -318,7 +318,7 @@ fn what_cannot_be_exported_is_said() {
 #[test]
 fn the_state_is_private() {
     isolated("the_state_is_private", || {
-        let world = World::new();
+        let world = Exported::new();
         let exports = world.start(&[world.share("a", user())]).unwrap();
         let folder = world.dir.path().join("exports");
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);

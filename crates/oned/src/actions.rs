@@ -2,12 +2,12 @@
 
 use crate::cards::chosen_by_caller;
 use crate::creation::check_name;
+use crate::front_end::FrontEnd;
 use crate::lifecycle::{Lcm, Phase, State};
 use crate::refusal::{Code, Refusal};
 use crate::template::parse;
 use crate::user::User;
 use crate::vm::{merge, replace};
-use crate::world::World;
 use std::cmp::Reverse;
 use std::time::Instant;
 use thiao_opennebula::syntax::Value;
@@ -43,7 +43,7 @@ fn resumed(state: State) -> Option<State> {
     }
 }
 
-impl World {
+impl FrontEnd {
     fn vm_id(&self, id: i32) -> Result<u32, Refusal> {
         u32::try_from(id).map_err(|_| Refusal::no_such_signed("virtual machine", id))
     }

@@ -7,11 +7,11 @@ mod quotas;
 mod templates;
 mod users;
 
+use crate::front_end::FrontEnd;
 use crate::pool::Listing;
 use crate::recorded;
 use crate::refusal::{Code, Refusal};
 use crate::user::User;
-use crate::world::World;
 use crate::xmlrpc::{Fault, Value, fault_value};
 
 /// The parameters of a call; what is missing at the end has a default.
@@ -78,18 +78,18 @@ fn id(result: Result<u32, Refusal>) -> Outcome {
 }
 
 /// Executes a call: the answer as it stands on the wire, or a fault.
-pub fn execute(world: &mut World, method: &str, params: &[Value]) -> Result<Value, Fault> {
-    *world.counters.entry(method.to_owned()).or_default() += 1;
+pub fn execute(front_end: &mut FrontEnd, method: &str, params: &[Value]) -> Result<Value, Fault> {
+    *front_end.counters.entry(method.to_owned()).or_default() += 1;
     if method == "system.multicall" {
-        return multicall(world, params);
+        return multicall(front_end, params);
     }
     if !METHODS.contains(&method) {
         return Err(no_method(method));
     }
     let args = Args(params);
     let session = args.text(0)?;
-    let outcome = match world.authenticate(session) {
-        Ok(user) => dispatch(world, &user, method, &args)?,
+    let outcome = match front_end.authenticate(session) {
+        Ok(user) => dispatch(front_end, &user, method, &args)?,
         Err(refusal) => Err(refusal),
     };
     Ok(Value::Array(match outcome {
@@ -109,7 +109,7 @@ pub fn refused(method: &str, refusal: &Refusal) -> Vec<Value> {
     ]
 }
 
-fn multicall(world: &mut World, params: &[Value]) -> Result<Value, Fault> {
+fn multicall(front_end: &mut FrontEnd, params: &[Value]) -> Result<Value, Fault> {
     let Some(Value::Array(calls)) = params.first() else {
         return Err(Args::wrong("array"));
     };
@@ -126,7 +126,7 @@ fn multicall(world: &mut World, params: &[Value]) -> Result<Value, Fault> {
         };
         let result = match (get("methodName"), get("params")) {
             (Some(Value::Text(method)), Some(Value::Array(params))) if method != "system.multicall" => {
-                execute(world, method, params)
+                execute(front_end, method, params)
             }
             _ => Err(Fault::new(-501, "Not enough parameters")),
         };
@@ -197,7 +197,7 @@ fn admin_only(user: &User, what: &str) -> Result<(), Refusal> {
     ))
 }
 
-fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+fn dispatch(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     let family = method.rsplit_once('.').map_or(method, |(family, _)| family);
     let answer = match family {
         "one.vm" => of_vm,
@@ -207,7 +207,7 @@ fn dispatch(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Re
         "one.host" | "one.hostpool" => of_hosts,
         _ => of_others,
     };
-    answer(world, user, method, args)
+    answer(front_end, user, method, args)
 }
 
 fn no_method(method: &str) -> Fault {
@@ -215,31 +215,36 @@ fn no_method(method: &str) -> Fault {
 }
 
 /// Users and their groups.
-fn of_users(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+fn of_users(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
-        "one.user.info" => world.user_info(user, args.int_or(1, -1)?).map(Value::Text),
-        "one.user.allocate" => id(world.user_allocate(user, args.text(1)?, args.text(2)?)),
-        "one.user.quota" => id(world.user_quota(user, args.int(1)?, args.text(2)?)),
-        "one.user.login" => world
+        "one.user.info" => front_end.user_info(user, args.int_or(1, -1)?).map(Value::Text),
+        "one.user.allocate" => id(front_end.user_allocate(user, args.text(1)?, args.text(2)?)),
+        "one.user.quota" => id(front_end.user_quota(user, args.int(1)?, args.text(2)?)),
+        "one.user.login" => front_end
             .user_login(user, args.text(1)?, args.text_or(2)?, args.int_or(3, -1)?)
             .map(Value::Text),
-        "one.userpool.info" => Ok(Value::Text(world.userpool_info(user))),
-        "one.grouppool.info" => Ok(Value::Text(world.grouppool_info())),
-        "one.group.info" => world.group_info(user, args.int(1)?).map(Value::Text),
+        "one.userpool.info" => Ok(Value::Text(front_end.userpool_info(user))),
+        "one.grouppool.info" => Ok(Value::Text(front_end.grouppool_info())),
+        "one.group.info" => front_end.group_info(user, args.int(1)?).map(Value::Text),
         other => return Err(no_method(other)),
     })
 }
 
 /// Registered templates.
-fn of_templates(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+fn of_templates(
+    front_end: &mut FrontEnd,
+    user: &User,
+    method: &str,
+    args: &Args<'_>,
+) -> Result<Outcome, Fault> {
     Ok(match method {
         "one.templatepool.info" => {
             args.int(1)?;
-            Ok(Value::Text(world.templatepool_info(user)))
+            Ok(Value::Text(front_end.templatepool_info(user)))
         }
-        "one.template.info" => world.template_info(user, args.int(1)?).map(Value::Text),
-        "one.template.allocate" => id(world.template_allocate(user, args.text(1)?)),
-        "one.template.delete" => id(world.template_delete(user, args.int(1)?)),
+        "one.template.info" => front_end.template_info(user, args.int(1)?).map(Value::Text),
+        "one.template.allocate" => id(front_end.template_allocate(user, args.text(1)?)),
+        "one.template.delete" => id(front_end.template_delete(user, args.int(1)?)),
         "one.template.instantiate" => {
             let (template, name, hold) = (args.int(1)?, args.text(2)?, args.flag_or(3)?);
             let (extra, persistent) = (args.text_or(4)?, args.flag_or(5)?);
@@ -249,7 +254,7 @@ fn of_templates(world: &mut World, user: &User, method: &str, args: &Args<'_>) -
                     "Persistent copies are not modelled by this stand-in",
                 ))
             } else {
-                id(world.instantiate(user, template, name, hold, extra))
+                id(front_end.instantiate(user, template, name, hold, extra))
             }
         }
         other => return Err(no_method(other)),
@@ -257,30 +262,30 @@ fn of_templates(world: &mut World, user: &User, method: &str, args: &Args<'_>) -
 }
 
 /// One VM.
-fn of_vm(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+fn of_vm(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
-        "one.vm.allocate" => id(world.allocate(user, args.text(1)?, args.flag_or(2)?)),
-        "one.vm.info" => world.vm_info(user, args.int(1)?).map(Value::Text),
-        "one.vm.action" => id(world.action(user, args.text(1)?, args.int(2)?)),
+        "one.vm.allocate" => id(front_end.allocate(user, args.text(1)?, args.flag_or(2)?)),
+        "one.vm.info" => front_end.vm_info(user, args.int(1)?).map(Value::Text),
+        "one.vm.action" => id(front_end.action(user, args.text(1)?, args.int(2)?)),
         "one.vm.deploy" => {
             let (vm, host, enforce) = (args.int(1)?, args.int(2)?, args.flag_or(3)?);
             args.int_or(4, -1)?;
-            id(world.deploy(user, vm, host, enforce, args.text_or(5)?))
+            id(front_end.deploy(user, vm, host, enforce, args.text_or(5)?))
         }
         "one.vm.migrate" => {
             let (vm, host, live, enforce) = (args.int(1)?, args.int(2)?, args.flag(3)?, args.flag_or(4)?);
             args.int_or(5, -1)?;
             args.int_or(6, 0)?;
-            id(world.migrate(user, vm, host, live, enforce))
+            id(front_end.migrate(user, vm, host, live, enforce))
         }
-        "one.vm.recover" => id(world.recover(user, args.int(1)?, args.int(2)?)),
-        "one.vm.update" => id(world.update(user, args.int(1)?, args.text(2)?, args.int_or(3, 0)?)),
-        "one.vm.updateconf" => id(world.updateconf(user, args.int(1)?, args.text(2)?)),
-        "one.vm.rename" => id(world.rename(user, args.int(1)?, args.text(2)?)),
-        "one.vm.resize" => id(world.resize(user, args.int(1)?, args.text(2)?)),
-        "one.vm.lock" => id(world.lock(user, args.int(1)?, Some(args.int(2)?))),
-        "one.vm.unlock" => id(world.lock(user, args.int(1)?, None)),
-        "one.vm.monitoring" => world
+        "one.vm.recover" => id(front_end.recover(user, args.int(1)?, args.int(2)?)),
+        "one.vm.update" => id(front_end.update(user, args.int(1)?, args.text(2)?, args.int_or(3, 0)?)),
+        "one.vm.updateconf" => id(front_end.updateconf(user, args.int(1)?, args.text(2)?)),
+        "one.vm.rename" => id(front_end.rename(user, args.int(1)?, args.text(2)?)),
+        "one.vm.resize" => id(front_end.resize(user, args.int(1)?, args.text(2)?)),
+        "one.vm.lock" => id(front_end.lock(user, args.int(1)?, Some(args.int(2)?))),
+        "one.vm.unlock" => id(front_end.lock(user, args.int(1)?, None)),
+        "one.vm.monitoring" => front_end
             .vm_info(user, args.int(1)?)
             .map(|_| Value::Text("<MONITORING_DATA></MONITORING_DATA>".into())),
         other => return Err(no_method(other)),
@@ -288,7 +293,7 @@ fn of_vm(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Resul
 }
 
 /// All VMs.
-fn of_vmpool(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+fn of_vmpool(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
         "one.vmpool.info" | "one.vmpool.infoextended" => {
             let listing = Listing {
@@ -298,7 +303,7 @@ fn of_vmpool(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> R
                 state: args.int(4)?,
             };
             if args.text_or(5)?.is_empty() {
-                world.vmpool_info(user, listing, method == "one.vmpool.infoextended")
+                front_end.vmpool_info(user, listing, method == "one.vmpool.infoextended")
             } else {
                 // What it says with SQLite below.
                 Err(Refusal::plain(
@@ -309,7 +314,7 @@ fn of_vmpool(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> R
         }
         "one.vmpool.infoset" => {
             let (ids, extended) = (args.text(1)?, args.flag_or(2)?);
-            Ok(world.vmpool_infoset(user, ids, extended))
+            Ok(front_end.vmpool_infoset(user, ids, extended))
         }
         "one.vmpool.monitoring" => Ok(Value::Text("<MONITORING_DATA></MONITORING_DATA>".into())),
         "one.vmpool.accounting" => Ok(Value::Text("<HISTORY_RECORDS></HISTORY_RECORDS>".into())),
@@ -318,27 +323,27 @@ fn of_vmpool(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> R
 }
 
 /// Hosts.
-fn of_hosts(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+fn of_hosts(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
-        "one.hostpool.info" => Ok(Value::Text(world.hostpool_info(user))),
-        "one.hostpool.monitoring" => Ok(Value::Text(world.hostpool_monitoring(user))),
-        "one.host.info" => world.host_info(user, args.int(1)?).map(Value::Text),
-        "one.host.monitoring" => world.host_monitoring(user, args.int(1)?).map(Value::Text),
-        "one.host.status" => id(world.host_status(user, args.int(1)?, args.int(2)?)),
+        "one.hostpool.info" => Ok(Value::Text(front_end.hostpool_info(user))),
+        "one.hostpool.monitoring" => Ok(Value::Text(front_end.hostpool_monitoring(user))),
+        "one.host.info" => front_end.host_info(user, args.int(1)?).map(Value::Text),
+        "one.host.monitoring" => front_end.host_monitoring(user, args.int(1)?).map(Value::Text),
+        "one.host.status" => id(front_end.host_status(user, args.int(1)?, args.int(2)?)),
         other => return Err(no_method(other)),
     })
 }
 
 /// What little there is of everything else.
-fn of_others(world: &mut World, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+fn of_others(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
-        "one.system.version" => Ok(Value::Text(world.settings.version.clone())),
+        "one.system.version" => Ok(Value::Text(front_end.settings.version.clone())),
         "one.system.config" => {
             admin_only(user, "ADMIN").map(|()| Value::Text(recorded::system_config().to_owned()))
         }
-        "one.vnpool.info" => Ok(Value::Text(world.vnpool_info(user))),
-        "one.vn.info" => world.vn_info(user, args.int(1)?).map(Value::Text),
-        "one.clusterpool.info" => Ok(Value::Text(recorded::clusterpool(world))),
+        "one.vnpool.info" => Ok(Value::Text(front_end.vnpool_info(user))),
+        "one.vn.info" => front_end.vn_info(user, args.int(1)?).map(Value::Text),
+        "one.clusterpool.info" => Ok(Value::Text(recorded::clusterpool(front_end))),
         "one.imagepool.info" => Ok(Value::Text(recorded::IMAGE_POOL.to_owned())),
         "one.datastorepool.info" => Ok(Value::Text(recorded::DATASTORE_POOL.to_owned())),
         "one.zonepool.info" => Ok(Value::Text(recorded::ZONE_POOL.to_owned())),

@@ -5,11 +5,11 @@
 //! one whose NIC has `NETWORK_MODE = auto` is deployed by (vm, host) without a network.
 
 use crate::creation::Failed;
+use crate::front_end::FrontEnd;
 use crate::network::mac;
 use crate::refusal::{Code, Refusal};
 use crate::scheduler::requirements;
 use crate::user::User;
-use crate::world::World;
 use std::net::Ipv4Addr;
 use thiao_opennebula::syntax::{Template, Value};
 
@@ -72,7 +72,7 @@ fn places(template: &Template) -> Vec<usize> {
     [of("NIC"), of("PCI"), of("NIC_ALIAS")].concat()
 }
 
-impl World {
+impl FrontEnd {
     /// Whether the user may use the networks that the cards name.
     pub fn check_networks(&self, user: &User, template: &Template) -> Result<(), Failed> {
         for nic in template.vectors("NIC").filter(|nic| mode(nic) == Mode::Named) {

@@ -1,8 +1,8 @@
 //! CONTEXT: variables filled in, network and OneGate added.
 
 use crate::cards::{get, waits_for_network};
+use crate::front_end::{FrontEnd, secret};
 use crate::user::User;
-use crate::world::{World, secret};
 use std::collections::BTreeMap;
 use thiao_opennebula::syntax::{Template, Value};
 
@@ -34,7 +34,7 @@ const NETWORK: [(&str, &str, bool); 23] = [
     ("EXTERNAL", "EXTERNAL", false),
 ];
 
-impl World {
+impl FrontEnd {
     /// Completes the CONTEXT of a VM that is being made. Ok: its OneGate secret, if it gets one.
     pub fn context(
         &self,

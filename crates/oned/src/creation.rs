@@ -1,12 +1,12 @@
 //! `one.vm.allocate` and `one.template.instantiate`.
 
+use crate::front_end::{FrontEnd, secret};
 use crate::lifecycle::State;
 use crate::refusal::{Code, Refusal};
 use crate::template::parse;
 use crate::topology;
 use crate::user::User;
 use crate::vm::{Vm, merge, replace};
-use crate::world::{World, secret};
 use std::net::Ipv4Addr;
 use thiao_opennebula::syntax::{Template, Value};
 
@@ -69,7 +69,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-impl World {
+impl FrontEnd {
     /// `one.vm.allocate`.
     pub fn allocate(&mut self, user: &User, text: &str, hold: bool) -> Result<u32, Refusal> {
         let mut template = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;

@@ -1,9 +1,9 @@
 //! The drivers' side: VMs go from phase to phase; machines are started, ended, looked at.
 
+use crate::front_end::FrontEnd;
 use crate::lifecycle::{Lcm, Phase, State};
 use crate::machines::{Machines, Nic, Seen, VmSpec};
 use crate::vm::Vm;
-use crate::world::World;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use thiao_opennebula::syntax::Value;
 
-/// The world and what wakes the driver.
+/// The front-end and what wakes the driver.
 pub struct Shared {
-    world: Mutex<World>,
+    front_end: Mutex<FrontEnd>,
     wake: Condvar,
 }
 
 impl Shared {
-    /// A world of its own.
-    pub fn new(world: World) -> Self {
+    /// A front-end of its own.
+    pub fn new(front_end: FrontEnd) -> Self {
         Shared {
-            world: Mutex::new(world),
+            front_end: Mutex::new(front_end),
             wake: Condvar::new(),
         }
     }
 
-    /// The world. A thread that panicked has changed nothing half: all changes are plain fields.
-    pub fn lock(&self) -> MutexGuard<'_, World> {
-        self.world
+    /// The front-end. A thread that panicked has changed nothing half: all changes are plain fields.
+    pub fn lock(&self) -> MutexGuard<'_, FrontEnd> {
+        self.front_end
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -46,41 +46,41 @@ const NAP: Duration = Duration::from_millis(200);
 pub fn run(shared: &Shared, machines: Option<&Arc<dyn Machines>>, stop: &dyn Fn() -> bool) {
     let mut next_poll = Instant::now();
     let mut next_plan = Instant::now();
-    let mut world = shared.lock();
+    let mut front_end = shared.lock();
     while !stop() {
         let now = Instant::now();
-        if let Some(every) = world.settings.scheduler
+        if let Some(every) = front_end.settings.scheduler
             && now >= next_plan
         {
-            crate::scheduler::round(&mut world);
+            crate::scheduler::round(&mut front_end);
             next_plan = now + every;
         }
-        let work = due(&mut world, now);
+        let work = due(&mut front_end, now);
         let poll = machines.is_some() && now >= next_poll;
         if work.is_empty() && !poll {
-            let until = world.due.peek().map(|Reverse((at, ..))| *at);
-            let plan = world.settings.scheduler.map(|_| next_plan);
+            let until = front_end.due.peek().map(|Reverse((at, ..))| *at);
+            let plan = front_end.settings.scheduler.map(|_| next_plan);
             let look = machines.map(|_| next_poll);
             let until = [until, plan, look].into_iter().flatten().min();
             let nap = until.map_or(NAP, |at| at.saturating_duration_since(now)).min(NAP);
-            world = match shared.wake.wait_timeout(world, nap) {
-                Ok((world, _)) => world,
+            front_end = match shared.wake.wait_timeout(front_end, nap) {
+                Ok((front_end, _)) => front_end,
                 Err(poisoned) => poisoned.into_inner().0,
             };
             continue;
         }
         let Some(machines) = machines else {
             for (id, ..) in work {
-                play(&mut world, id);
+                play(&mut front_end, id);
             }
             continue;
         };
         // Machines take their time: oned keeps answering meanwhile.
         let orders: Vec<(u32, u64, Order)> = work
             .iter()
-            .filter_map(|(id, epoch)| Some((*id, *epoch, order(&world, *id)?)))
+            .filter_map(|(id, epoch)| Some((*id, *epoch, order(&front_end, *id)?)))
             .collect();
-        drop(world);
+        drop(front_end);
         let results: Vec<(u32, u64, Order, Result<(), String>)> = orders
             .into_iter()
             .map(|(id, epoch, order)| {
@@ -89,39 +89,39 @@ pub fn run(shared: &Shared, machines: Option<&Arc<dyn Machines>>, stop: &dyn Fn(
             })
             .collect();
         let seen: Option<BTreeMap<u32, Seen>> = poll.then(|| machines.poll().into_iter().collect());
-        world = shared.lock();
+        front_end = shared.lock();
         for (id, epoch, order, result) in results {
-            if world.vms.get(&id).is_some_and(|vm| vm.epoch == epoch) {
-                finish(&mut world, id, &order, result);
+            if front_end.vms.get(&id).is_some_and(|vm| vm.epoch == epoch) {
+                finish(&mut front_end, id, &order, result);
             } else if matches!(order, Order::Start(_)) && result.is_ok() {
                 // It was deleted or moved on while its machine started: what is there now is
                 // ended by the state that it is in.
-                if let Some(vm) = world.vm_mut(id) {
+                if let Some(vm) = front_end.vm_mut(id) {
                     vm.started = true;
                 }
             }
         }
         if let Some(seen) = seen {
-            look(&mut world, &seen);
-            next_poll = Instant::now() + world.settings.poll;
+            look(&mut front_end, &seen);
+            next_poll = Instant::now() + front_end.settings.poll;
         }
     }
 }
 
 /// What is due now, without what is out of date; VMs in held phases are parked.
-fn due(world: &mut World, now: Instant) -> Vec<(u32, u64)> {
+fn due(front_end: &mut FrontEnd, now: Instant) -> Vec<(u32, u64)> {
     let mut found = Vec::new();
-    while world.due.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
-        let Some(Reverse((_, id, epoch))) = world.due.pop() else {
+    while front_end.due.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+        let Some(Reverse((_, id, epoch))) = front_end.due.pop() else {
             break;
         };
-        let Some(vm) = world.vms.get(&id).filter(|vm| vm.epoch == epoch) else {
+        let Some(vm) = front_end.vms.get(&id).filter(|vm| vm.epoch == epoch) else {
             continue;
         };
         let State::Active(lcm) = vm.state else { continue };
         let Some((phase, ..)) = lcm.work() else { continue };
-        if world.held.contains(&phase) {
-            world.parked.push((id, epoch));
+        if front_end.held.contains(&phase) {
+            front_end.parked.push((id, epoch));
         } else {
             found.push((id, epoch));
         }
@@ -130,26 +130,26 @@ fn due(world: &mut World, now: Instant) -> Vec<(u32, u64)> {
 }
 
 /// Without machines: the phase is over.
-fn play(world: &mut World, id: u32) {
-    let Some(vm) = world.vms.get(&id) else { return };
+fn play(front_end: &mut FrontEnd, id: u32) {
+    let Some(vm) = front_end.vms.get(&id) else { return };
     let State::Active(lcm) = vm.state else { return };
     let Some((phase, success, failure)) = lcm.work() else {
         return;
     };
-    if let Some(text) = world.fails.remove(&(id, phase)) {
-        world.set(id, failure);
-        world.note_error(id, &text);
-    } else if phase == Phase::Shutdown && !vm.hard && world.deaf.contains(&id) {
-        ignored(world, id, failure);
+    if let Some(text) = front_end.fails.remove(&(id, phase)) {
+        front_end.set(id, failure);
+        front_end.note_error(id, &text);
+    } else if phase == Phase::Shutdown && !vm.hard && front_end.deaf.contains(&id) {
+        ignored(front_end, id, failure);
     } else {
-        world.set(id, success);
+        front_end.set(id, success);
     }
 }
 
 /// The guest did not shut down: the VM runs on, silently, as if nobody had asked.
-fn ignored(world: &mut World, id: u32, back: State) {
-    world.set(id, back);
-    if let Some(stay) = world.vm_mut(id).and_then(|vm| vm.history.last_mut()) {
+fn ignored(front_end: &mut FrontEnd, id: u32, back: State) {
+    front_end.set(id, back);
+    if let Some(stay) = front_end.vm_mut(id).and_then(|vm| vm.history.last_mut()) {
         stay.action = None;
     }
 }
@@ -173,88 +173,88 @@ impl Order {
     }
 }
 
-fn order(world: &World, id: u32) -> Option<Order> {
-    let vm = world.vms.get(&id)?;
+fn order(front_end: &FrontEnd, id: u32) -> Option<Order> {
+    let vm = front_end.vms.get(&id)?;
     let State::Active(lcm) = vm.state else { return None };
     let (phase, ..) = lcm.work()?;
     Some(match phase {
         Phase::Prolog | Phase::Migrate => Order::Nothing,
-        Phase::Boot => Order::Start(Box::new(spec(world, vm))),
+        Phase::Boot => Order::Start(Box::new(spec(front_end, vm))),
         // Memory is not saved: the machine ends.
         Phase::Save => Order::Stop { hard: true },
-        Phase::Shutdown if world.ending.contains_key(&id) => Order::Nothing,
+        Phase::Shutdown if front_end.ending.contains_key(&id) => Order::Nothing,
         Phase::Shutdown => Order::Stop { hard: vm.hard },
         Phase::Epilog | Phase::Cleanup => Order::Remove,
     })
 }
 
-fn finish(world: &mut World, id: u32, order: &Order, result: Result<(), String>) {
-    let Some(vm) = world.vms.get(&id) else { return };
+fn finish(front_end: &mut FrontEnd, id: u32, order: &Order, result: Result<(), String>) {
+    let Some(vm) = front_end.vms.get(&id) else { return };
     let State::Active(lcm) = vm.state else { return };
     let Some((phase, success, failure)) = lcm.work() else {
         return;
     };
-    let result = match world.fails.remove(&(id, phase)) {
+    let result = match front_end.fails.remove(&(id, phase)) {
         Some(text) => Err(text),
         None => result,
     };
     if let Err(text) = result {
-        world.set(id, failure);
-        world.note_error(id, &format!("{phase:?}: {text}"));
+        front_end.set(id, failure);
+        front_end.note_error(id, &format!("{phase:?}: {text}"));
         return;
     }
     match order {
         Order::Start(_) => {
-            if let Some(vm) = world.vm_mut(id) {
+            if let Some(vm) = front_end.vm_mut(id) {
                 vm.started = true;
             }
-            world.set(id, success);
+            front_end.set(id, success);
         }
         Order::Remove => {
-            if let Some(vm) = world.vm_mut(id) {
+            if let Some(vm) = front_end.vm_mut(id) {
                 vm.started = false;
             }
-            world.set(id, success);
+            front_end.set(id, success);
         }
         // A look shows when it has ended.
         Order::Stop { .. } if phase == Phase::Shutdown => {
-            let until = Instant::now() + world.settings.shutdown_timeout;
-            world.ending.insert(id, until);
+            let until = Instant::now() + front_end.settings.shutdown_timeout;
+            front_end.ending.insert(id, until);
         }
         Order::Stop { .. } | Order::Nothing => {
             if phase != Phase::Shutdown {
-                world.set(id, success);
+                front_end.set(id, success);
             }
         }
     }
 }
 
 /// Takes what a look showed.
-fn look(world: &mut World, seen: &BTreeMap<u32, Seen>) {
+fn look(front_end: &mut FrontEnd, seen: &BTreeMap<u32, Seen>) {
     let now = Instant::now();
-    let live: Vec<u32> = world.live.iter().copied().collect();
+    let live: Vec<u32> = front_end.live.iter().copied().collect();
     for id in live {
-        let Some(vm) = world.vms.get(&id).filter(|vm| vm.started) else {
+        let Some(vm) = front_end.vms.get(&id).filter(|vm| vm.started) else {
             continue;
         };
         let ended = seen.get(&id) != Some(&Seen::Running);
         let State::Active(lcm) = vm.state else { continue };
         if lcm == Lcm::Running && ended {
-            world.set(id, State::Poweroff);
+            front_end.set(id, State::Poweroff);
         } else if let (Some((Phase::Shutdown, success, failure)), Some(until)) =
-            (lcm.work(), world.ending.get(&id).copied())
+            (lcm.work(), front_end.ending.get(&id).copied())
         {
             if ended {
-                world.set(id, success);
+                front_end.set(id, success);
             } else if now >= until {
-                ignored(world, id, failure);
+                ignored(front_end, id, failure);
             }
         }
     }
 }
 
 /// What the driver is told of a VM.
-fn spec(world: &World, vm: &Vm) -> VmSpec {
+fn spec(front_end: &FrontEnd, vm: &Vm) -> VmSpec {
     let pairs = vm.template.vectors("CONTEXT").next().unwrap_or_default();
     let usable = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -265,7 +265,7 @@ fn spec(world: &World, vm: &Vm) -> VmSpec {
         .0
         .iter()
         .filter_map(|(key, value)| match value {
-            Value::Vector(pairs) if key == "NIC" => nic(world, pairs),
+            Value::Vector(pairs) if key == "NIC" => nic(front_end, pairs),
             Value::Vector(_) | Value::Single(_) => None,
         })
         .collect();
@@ -287,14 +287,16 @@ fn spec(world: &World, vm: &Vm) -> VmSpec {
     }
 }
 
-fn nic(world: &World, pairs: &[(String, String)]) -> Option<Nic> {
+fn nic(front_end: &FrontEnd, pairs: &[(String, String)]) -> Option<Nic> {
     let get = |name: &str| {
         pairs
             .iter()
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     };
-    let network = world.networks.get(get("NETWORK_ID")?.parse::<usize>().ok()?)?;
+    let network = front_end
+        .networks
+        .get(get("NETWORK_ID")?.parse::<usize>().ok()?)?;
     let attribute = |name: &str| get(name).or(network.setup.template.get(name).map(String::as_str));
     Some(Nic {
         network: network.setup.name.clone(),

@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn guests_know_the_disc_for_theirs() {
-        use thiao_guest::one::{DESCRIPTOR_AT, DESCRIPTOR_LEN, LABEL, is_context_disk};
+        use thiao_guest::context_disk::{DESCRIPTOR_AT, DESCRIPTOR_LEN, LABEL, is_context_disk};
         let disc = disc(LABEL, &BTreeMap::new()).unwrap();
         let at = usize::try_from(DESCRIPTOR_AT).unwrap();
         assert!(is_context_disk(&disc[at..at + DESCRIPTOR_LEN]));

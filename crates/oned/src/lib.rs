@@ -2,7 +2,7 @@
 //! with faults on demand. Kept honest by recordings of a real one.
 //!
 //! [`Oned::start`] serves on a port of its own; everything that can go wrong with a real one
-//! can be told to it. `world` is what it knows, `lifecycle` how VMs go from state to state,
+//! can be told to it. `front-end` is what it knows, `lifecycle` how VMs go from state to state,
 //! `driver` what takes them there. Modules named after OpenNebula's objects say what these are; calls
 //! about VMs are in `creation`, `actions` and `pool`, those about the others in `calls`.
 
@@ -13,6 +13,7 @@ mod context;
 mod creation;
 mod driver;
 pub mod faults;
+mod front_end;
 pub mod host;
 mod http;
 pub mod iso;
@@ -31,7 +32,6 @@ mod template;
 mod topology;
 mod user;
 mod vm;
-mod world;
 mod xml;
 mod xmlrpc;
 

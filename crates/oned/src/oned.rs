@@ -3,6 +3,7 @@
 use crate::calls;
 use crate::driver::{self, Shared};
 use crate::faults::{Fault, Rule, entity_bomb};
+use crate::front_end::FrontEnd;
 use crate::host::HostState;
 use crate::http::{Reply, Request, Server};
 use crate::lifecycle::{Lcm, Phase, State};
@@ -10,7 +11,6 @@ use crate::onegate;
 use crate::quota::Quota;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
-use crate::world::World;
 use crate::xmlrpc::{self, Value};
 use std::collections::BTreeMap;
 use std::io;
@@ -74,12 +74,12 @@ impl Oned {
     ) -> io::Result<Oned> {
         let machines = settings.machines.clone();
         let connections = settings.connections;
-        let mut world =
-            World::new(settings).map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
-        if let (None, Some(listener)) = (&world.onegate_endpoint, &onegate) {
-            world.onegate_endpoint = Some(format!("http://{}", listener.local_addr()?));
+        let mut front_end =
+            FrontEnd::new(settings).map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
+        if let (None, Some(listener)) = (&front_end.onegate_endpoint, &onegate) {
+            front_end.onegate_endpoint = Some(format!("http://{}", listener.local_addr()?));
         }
-        let shared = Arc::new(Shared::new(world));
+        let shared = Arc::new(Shared::new(front_end));
         let address = listener.local_addr()?;
         let server = xmlrpc_server(&shared, listener, connections)?;
         let onegate = match onegate {
@@ -202,15 +202,15 @@ impl Oned {
 
     /// Removes a VM without a trace, as if somebody had cleaned the database.
     pub fn vanish(&self, vm: u32) {
-        let mut world = self.shared.lock();
-        world.set(vm, State::Done);
-        world.vms.remove(&vm);
+        let mut front_end = self.shared.lock();
+        front_end.set(vm, State::Done);
+        front_end.vms.remove(&vm);
     }
 
     /// Changes USER_TEMPLATE: a tag, READY, SCHED_MESSAGE. None takes the attribute away.
     pub fn set_tag(&self, vm: u32, key: &str, value: Option<&str>) {
-        let mut world = self.shared.lock();
-        let Some(vm) = world.vm_mut(vm) else { return };
+        let mut front_end = self.shared.lock();
+        let Some(vm) = front_end.vm_mut(vm) else { return };
         match value {
             Some(text) => crate::vm::replace(&mut vm.user_template, key, text),
             None => vm.user_template.0.retain(|(name, _)| name != key),
@@ -232,8 +232,8 @@ impl Oned {
 
     /// Sets a user's VM quotas: VMs, percent of a core, MiB; -1 for none. They do not bind oneadmin.
     pub fn set_quota(&self, user: &str, vms: i64, cpu_percent: i64, memory_mb: i64) {
-        let mut world = self.shared.lock();
-        if let Some(user) = world.users.iter_mut().find(|other| other.setup.name == user) {
+        let mut front_end = self.shared.lock();
+        if let Some(user) = front_end.users.iter_mut().find(|other| other.setup.name == user) {
             user.quota = Some(Quota {
                 vms,
                 cpu_percent,
@@ -263,11 +263,11 @@ impl Oned {
     /// All VMs that are not DONE.
     #[must_use]
     pub fn vms(&self) -> Vec<VmView> {
-        let world = self.shared.lock();
-        world
+        let front_end = self.shared.lock();
+        front_end
             .live
             .iter()
-            .filter_map(|id| world.vms.get(id))
+            .filter_map(|id| front_end.vms.get(id))
             .map(view)
             .collect()
     }
@@ -275,8 +275,8 @@ impl Oned {
     /// What a host has promised: VMs, percent of a core, MiB.
     #[must_use]
     pub fn promised(&self, host: u32) -> (usize, u64, u64) {
-        let world = self.shared.lock();
-        world.hosts.get(host as usize).map_or((0, 0, 0), |host| {
+        let front_end = self.shared.lock();
+        front_end.hosts.get(host as usize).map_or((0, 0, 0), |host| {
             (host.vms.len(), host.cpu_percent, host.memory_mb)
         })
     }

@@ -24,12 +24,12 @@ pub fn serve(shared: &Shared, request: &Request) -> Reply {
         .header("x-onegate-vmid")
         .and_then(|text| text.parse::<u32>().ok());
     let token = request.header("x-onegate-token").unwrap_or_default();
-    let mut world = shared.lock();
-    *world
+    let mut front_end = shared.lock();
+    *front_end
         .counters
         .entry(format!("onegate {}", request.method))
         .or_default() += 1;
-    let Some(vm) = id.and_then(|id| world.vm_mut(id)) else {
+    let Some(vm) = id.and_then(|id| front_end.vm_mut(id)) else {
         return answer(401, "Not authorized".into());
     };
     if vm.token.is_none() || vm.token.as_deref() != Some(token) {

@@ -1,10 +1,10 @@
 //! Listings of VMs.
 
+use crate::front_end::FrontEnd;
 use crate::lifecycle::State;
 use crate::refusal::{Code, Refusal};
 use crate::user::User;
 use crate::vm::Vm;
-use crate::world::World;
 use crate::xmlrpc::{Value, escape_into};
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ fn pool(items: &str) -> Value {
     Value::Escaped(out)
 }
 
-impl World {
+impl FrontEnd {
     /// `one.vm.info`.
     pub fn vm_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
         let id = u32::try_from(id).map_err(|_| Refusal::no_such_signed("virtual machine", id))?;

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
 use thiao_core::view::VmState;
-use thiao_guest::one::{CONTEXT_FILE, LABEL, TOKEN_FILE};
+use thiao_guest::context_disk::{CONTEXT_FILE, LABEL, TOKEN_FILE};
 use thiao_qemu::{DiskVm, Error, Prepared, Qemu, Settings};
 
 /// What the machines' names begin with; OpenNebula's id follows.

@@ -1,30 +1,32 @@
 //! A small scheduler: first host that fits, SCHED_REQUIREMENTS of ids and names; a network for each card
 //! that waits for one.
 
+use crate::front_end::FrontEnd;
 use crate::host::HostState;
 use crate::lifecycle::State;
 use crate::vm::replace;
-use crate::world::World;
 
 /// Places every waiting VM that fits somewhere; writes SCHED_MESSAGE into the others.
-pub fn round(world: &mut World) {
-    let waiting: Vec<u32> = world
+pub fn round(front_end: &mut FrontEnd) {
+    let waiting: Vec<u32> = front_end
         .live
         .iter()
         .copied()
-        .filter(|id| world.vms.get(id).is_some_and(|vm| vm.state == State::Pending))
+        .filter(|id| front_end.vms.get(id).is_some_and(|vm| vm.state == State::Pending))
         .collect();
     for id in waiting {
-        let Some(vm) = world.vms.get(&id) else { continue };
+        let Some(vm) = front_end.vms.get(&id) else {
+            continue;
+        };
         let wanted = vm
             .user_template
             .get("SCHED_REQUIREMENTS")
             .unwrap_or_default()
             .to_owned();
-        let networks = world.choose_networks(id);
+        let networks = front_end.choose_networks(id);
         let mut met = false;
         let mut chosen = None;
-        for host in &world.hosts {
+        for host in &front_end.hosts {
             if host.state != HostState::Monitored || !requirements(&wanted, host.id, &host.setup.name) {
                 continue;
             }
@@ -35,20 +37,20 @@ pub fn round(world: &mut World) {
             }
         }
         let placed = match (chosen, networks) {
-            (Some(host), Ok(networks)) => world.attach_networks(id, &networks).map(|()| host),
+            (Some(host), Ok(networks)) => front_end.attach_networks(id, &networks).map(|()| host),
             (Some(_), Err(text)) => Err(text),
             (None, _) if met => Err("No host with enough capacity to deploy the VM".to_owned()),
             (None, _) => Err(format!("No hosts meet the requirements: {wanted}")),
         };
         match placed {
             Ok(host) => {
-                if let Some(vm) = world.vm_mut(id) {
+                if let Some(vm) = front_end.vm_mut(id) {
                     vm.user_template.0.retain(|(key, _)| key != "SCHED_MESSAGE");
                 }
-                world.place(id, host, true);
+                front_end.place(id, host, true);
             }
             Err(text) => {
-                if let Some(vm) = world.vm_mut(id)
+                if let Some(vm) = front_end.vm_mut(id)
                     && vm.user_template.get("SCHED_MESSAGE") != Some(text.as_str())
                 {
                     replace(&mut vm.user_template, "SCHED_MESSAGE", text);

@@ -7,6 +7,7 @@ mod attributes;
 mod cards;
 mod judge;
 mod look;
+mod needs;
 mod requirements;
 mod rights;
 mod room;
@@ -14,12 +15,11 @@ mod seen;
 #[cfg(test)]
 mod tests;
 mod tries;
-mod wanted;
 
 pub use judge::judge;
 pub use look::look;
+pub use needs::{Asked, Needs, NodesetNeeds};
 pub use requirements::meets;
 pub use seen::{Seen, Tried};
 pub use thiao_core::finding::{Finding, Remedy, Verdict};
 pub use tries::try_vms;
-pub use wanted::{Asked, Wanted, WantedSet};

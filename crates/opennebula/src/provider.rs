@@ -25,7 +25,7 @@ use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::model::Host;
 use crate::settings::{Placement, Settings, TemplateSource, VmSource};
-use crate::template::{Wanted, from_text, node_file, over_registered, read_file};
+use crate::template::{NewVm, from_text, node_file, over_registered, read_file};
 use calls::Calls;
 use flight::Flight;
 use memory::{Memory, Now};
@@ -242,7 +242,7 @@ impl<C: Calls> Inner<C> {
     ) -> Result<Order, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
         let auth = self.auth()?;
-        let wanted = Wanted {
+        let wanted = NewVm {
             tag,
             nodeset,
             host,

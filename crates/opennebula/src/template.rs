@@ -30,10 +30,10 @@ pub mod cards;
 mod context;
 mod devices;
 mod fill;
-mod wanted;
+mod new_vm;
 
 pub use context::context;
-pub use wanted::{JOB, Wanted, share, vm_name};
+pub use new_vm::{JOB, NewVm, share, vm_name};
 
 use crate::error::{Class, Error};
 use crate::syntax::{MAX_TEXT, Template};
@@ -69,7 +69,7 @@ pub fn read_tag(get: impl Fn(&str) -> Option<String>) -> Option<VmTag> {
 /// oned replaces whole attributes: a CONTEXT of ours would remove the template's
 /// (`Template::merge`), so this one holds both. The same restricted values as in the
 /// template are allowed to everybody (`Template::check_restricted`).
-pub fn over_registered(template: &Template, wanted: &Wanted<'_>) -> Result<Template, Error> {
+pub fn over_registered(template: &Template, wanted: &NewVm<'_>) -> Result<Template, Error> {
     let mut extra = Template::default();
     put_ours(&mut extra, template, wanted)?;
     devices::put(&mut extra, template, wanted)?;
@@ -79,7 +79,7 @@ pub fn over_registered(template: &Template, wanted: &Wanted<'_>) -> Result<Templ
 
 /// A whole template from a file's text: filled, read, ours on top. `origin` is the
 /// file's name, for errors.
-pub fn from_text(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Template, Error> {
+pub fn from_text(text: &str, origin: &str, wanted: &NewVm<'_>) -> Result<Template, Error> {
     let mut template = fill::fill(text, origin, wanted)?;
     let theirs = template.clone();
     put_ours(&mut template, &theirs, wanted)?;
@@ -90,7 +90,7 @@ pub fn from_text(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Templa
 }
 
 /// Puts our attributes into `onto`. What must be kept of `theirs` is kept.
-fn put_ours(onto: &mut Template, theirs: &Template, wanted: &Wanted<'_>) -> Result<(), Error> {
+fn put_ours(onto: &mut Template, theirs: &Template, wanted: &NewVm<'_>) -> Result<(), Error> {
     onto.set("CPU", share(wanted.spec.shape));
     onto.set("VCPU", wanted.spec.shape.cpus.to_string());
     onto.set("MEMORY", wanted.memory_mb().to_string());

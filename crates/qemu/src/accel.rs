@@ -17,7 +17,7 @@ use thiao_guest::protocol::HELLO;
 
 /// What was found out about this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct Choice {
     /// What it holds for: kernel, emulator, processor, and whether this user may open `/dev/kvm`.
     key: String,
     /// What runs guests.
@@ -36,7 +36,7 @@ const TRIAL_LIMIT: Duration = Duration::from_secs(5);
 const TSC_TOLERANCE: u64 = 5000;
 
 /// The remembered verdict, or a new one. The flag says whether it is new.
-pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdict, bool), Error> {
+pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Choice, bool), Error> {
     let device = open_kvm();
     let seen = device
         .as_ref()
@@ -44,28 +44,28 @@ pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdic
     let key = format!("{} | {} | {} | {seen}", kernel(), emulator()?, processor());
     let tsc_khz = measure_tsc();
     let file = cache.join("acceleration.json");
-    let remembered: Option<Verdict> = fs::read(&file)
+    let remembered: Option<Choice> = fs::read(&file)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .filter(|v: &Verdict| v.key == key);
+        .filter(|v: &Choice| v.key == key);
     let tsc_khz = match &remembered {
         Some(old) if old.tsc_khz.abs_diff(tsc_khz) <= tsc_khz / TSC_TOLERANCE => old.tsc_khz,
         _ => tsc_khz,
     };
     let verdict = match (choice, &remembered) {
-        (AccelChoice::Kvm, _) => Verdict {
+        (AccelChoice::Kvm, _) => Choice {
             key,
             accel: Accel::Kvm,
             why: "configured".into(),
             tsc_khz,
         },
-        (AccelChoice::Tcg, _) => Verdict {
+        (AccelChoice::Tcg, _) => Choice {
             key,
             accel: Accel::Tcg,
             why: "configured".into(),
             tsc_khz,
         },
-        (AccelChoice::Auto, Some(old)) if old.why != "configured" => Verdict {
+        (AccelChoice::Auto, Some(old)) if old.why != "configured" => Choice {
             tsc_khz,
             ..old.clone()
         },
@@ -77,7 +77,7 @@ pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Verdic
                 ),
                 Err(why) => (Accel::Tcg, format!("KVM is not usable: {why}")),
             };
-            Verdict {
+            Choice {
                 key,
                 accel,
                 why,

@@ -8,7 +8,7 @@ use crate::net::NetError;
 use crate::provider::{Inner, RESTORED};
 use crate::qmp::Qmp;
 use crate::template::Template;
-use crate::vmdir::{self, Life, QMP_SOCKET, Record, Told};
+use crate::vmdir::{self, ContextBy, Life, QMP_SOCKET, Record};
 use crate::warm::Ready;
 use serde_json::json;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -36,8 +36,8 @@ pub fn launch(
     let folder = inner.folder(id);
     let key = (record.cpus, record.total_mb);
     let template = match record.told {
-        Told::Channel => ready.template(key),
-        Told::Disk { .. } => None,
+        ContextBy::Channel => ready.template(key),
+        ContextBy::Disk { .. } => None,
     };
     if let Some(template) = template {
         match restore(inner, ready, channels, id, record, &template) {
@@ -96,15 +96,15 @@ fn boot(
     inner.tell(id, STARTED);
     place(inner, id, record);
     match record.told {
-        Told::Channel => connect(channels, id, &folder),
-        Told::Disk { .. } => Ok(()),
+        ContextBy::Channel => connect(channels, id, &folder),
+        ContextBy::Disk { .. } => Ok(()),
     }
 }
 
 fn machine(inner: &Inner, ready: &Ready, id: &VmId, record: &Record) -> Machine {
     let (start, mac) = match record.told {
-        Told::Channel => (Start::Boot, machine::mac_of(record.address)),
-        Told::Disk { mac } => (Start::Told, mac),
+        ContextBy::Channel => (Start::Boot, machine::mac_of(record.address)),
+        ContextBy::Disk { mac } => (Start::Told, mac),
     };
     Machine {
         name: format!("thiao-{}-{id}", inner.settings.cluster),

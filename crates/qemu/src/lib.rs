@@ -17,6 +17,7 @@ mod address;
 mod beside;
 pub mod cgroup;
 mod channel;
+mod context_disk;
 mod error;
 mod guest;
 pub mod image;
@@ -28,17 +29,16 @@ mod provider;
 mod qmp;
 mod settings;
 mod template;
-mod told;
 mod vmdir;
 mod warm;
 
-pub use accel::Verdict;
+pub use accel::Choice;
+pub use context_disk::DiskVm;
 pub use error::Error;
 pub use machine::Accel;
 pub use provider::{Prepared, Qemu};
 pub use settings::{
     AccelChoice, Backup, Credentials, GuestSettings, Host, Settings, Share, SlurmFiles, User,
 };
-pub use told::DiskVm;
 pub use vmdir::Moment;
 pub use warm::Warmth;

@@ -11,11 +11,11 @@ mod make;
 mod table;
 
 pub(crate) use end::KILL_LIMIT;
-pub(crate) use make::Wanted;
+pub(crate) use make::NewVm;
 pub use table::Qemu;
 pub(crate) use table::{Inner, RESTORED};
 
-use crate::accel::Verdict;
+use crate::accel::Choice;
 use crate::cgroup::Cgroups;
 use crate::channel::Channels;
 use crate::error::Error;
@@ -38,7 +38,7 @@ pub struct Prepared {
     /// The guest image.
     pub image: Image,
     /// What runs the guests, and why.
-    pub verdict: Verdict,
+    pub verdict: Choice,
     /// Whether and how CPU shares are enforced.
     pub cpu_shares: String,
     /// Shapes that start from a template; those that boot each time say why.

@@ -6,7 +6,7 @@
 //! machine restarts (its memory file is not forced to disk). It holds no
 //! identity and no secret; still nobody else may read it.
 
-use crate::accel::Verdict;
+use crate::accel::Choice;
 use crate::beside::beside;
 use crate::error::Error;
 use crate::image::{Image, hex};
@@ -54,7 +54,7 @@ pub struct Plan<'a> {
     /// The guest's image.
     pub image: &'a Image,
     /// What runs it.
-    pub verdict: &'a Verdict,
+    pub verdict: &'a Choice,
     /// The emulator's words about itself.
     pub emulator: &'a str,
     /// vCPUs.

@@ -67,7 +67,7 @@ pub struct Record {
     pub address: Ipv4Addr,
     /// How its guest learns who it is.
     #[serde(default)]
-    pub told: Told,
+    pub told: ContextBy,
     /// The one job that it is for, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<u32>,
@@ -78,7 +78,7 @@ pub struct Record {
 /// How a guest learns who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Told {
+pub enum ContextBy {
     /// On its channel; the hardware address goes with the address.
     #[default]
     Channel,
@@ -531,7 +531,7 @@ mod tests {
             total_mb: 320,
             share_percent: 50,
             address: Ipv4Addr::new(10, 0, 0, 2),
-            told: Told::Disk {
+            told: ContextBy::Disk {
                 mac: [2, 0, 10, 0, 0, 2],
             },
             job: Some(42),
@@ -542,7 +542,7 @@ mod tests {
         // As it was written before there were context disks.
         let former = r#"{"host":"h1","cpus":2,"memory_mb":2,"total_mb":3,"share_percent":1,"address":"10.0.0.2","created_ms":5}"#;
         fs::write(folder.path().join(RECORD_FILE), former).unwrap();
-        assert_eq!(Record::read(folder.path()).unwrap().told, Told::Channel);
+        assert_eq!(Record::read(folder.path()).unwrap().told, ContextBy::Channel);
         for (size, odd) in [
             ("cpus\":2", "cpus\":4294967295"),
             ("share_percent\":1", "share_percent\":4294967295"),

@@ -5,7 +5,7 @@
 
 mod demand;
 
-use crate::accel::{self, Verdict};
+use crate::accel::{self, Choice};
 use crate::error::Error;
 use crate::image::{self, Image};
 use crate::settings::Settings;
@@ -27,7 +27,7 @@ pub struct Ready {
     /// The guests' image.
     pub image: Image,
     /// What runs them.
-    pub verdict: Verdict,
+    pub verdict: Choice,
     settings: Settings,
     folder: PathBuf,
     emulator: String,

@@ -15,7 +15,7 @@
 
 mod admin;
 mod down;
-mod own;
+mod job_mode;
 mod release;
 mod shown;
 mod state;

@@ -3,8 +3,8 @@
 use crate::conf_lines::{word_name, words};
 use crate::join;
 use crate::names::{GATE, GPU, GPU_FILE, HOOKS, LUA, OVERRIDES, VM};
-use crate::own::{self, Own};
 use crate::quirks::Quirks;
+use crate::site_keys::{self, SiteKeys};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -118,10 +118,12 @@ pub fn job_mode(lines: &[NodeLine]) -> Vec<(&'static str, Vec<String>)> {
 }
 
 /// Without such nodes a key that earlier lines set keeps what is the site's own.
-pub(crate) fn write_job_mode(to: &mut String, lines: &[NodeLine], own: &Own) {
+pub(crate) fn write_job_mode(to: &mut String, lines: &[NodeLine], own: &SiteKeys) {
     let ours = job_mode(lines);
     if ours.is_empty() {
-        let left = own::JOB_MODE.iter().filter_map(|key| Some((key, own.left(key)?)));
+        let left = site_keys::JOB_MODE
+            .iter()
+            .filter_map(|key| Some((key, own.left(key)?)));
         for (key, words) in left {
             let _ = writeln!(to, "{key}={words}");
         }
@@ -134,7 +136,7 @@ pub(crate) fn write_job_mode(to: &mut String, lines: &[NodeLine], own: &Own) {
 
 /// A comma-separated value: what the site has, in its order, for a site may need that; the same words have
 /// our values there, and what lacks of ours comes behind.
-pub(crate) fn merged(own: &Own, key: &str, wanted: &[&str]) -> String {
+pub(crate) fn merged(own: &SiteKeys, key: &str, wanted: &[&str]) -> String {
     let mut left: Vec<&str> = wanted.to_vec();
     let mut all: Vec<&str> = Vec::new();
     for word in words(own.get(key)) {

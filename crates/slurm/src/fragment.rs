@@ -9,8 +9,8 @@ use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts, m
 use crate::info::Version;
 use crate::join;
 use crate::names::{self, slurmctld_parameters};
-use crate::own::{self, Own};
 use crate::quirks::Quirks;
+use crate::site_keys::{self, SiteKeys};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub struct Fragment {
 impl Fragment {
     /// The file's text. `own` is what the site has of its own.
     #[must_use]
-    pub fn render(&self, own: &Own) -> String {
+    pub fn render(&self, own: &SiteKeys) -> String {
         let mut text = String::new();
         let _ = writeln!(
             text,
@@ -84,7 +84,7 @@ impl Fragment {
                 "\n# Job mode: one VM per node, a licence that jobs wait for, VMs smaller than their nodes' lines (for the\n\
                  # whole cluster: no node is drained any more for less memory or CPUs than its line), job_submit.lua\n",
             );
-        } else if own::JOB_MODE.iter().any(|key| own.left(key).is_some()) {
+        } else if site_keys::JOB_MODE.iter().any(|key| own.left(key).is_some()) {
             text.push_str("\n# Your own, which earlier lines of ours took the place of\n");
         }
         conf::write_job_mode(&mut text, &self.nodes, own);
@@ -158,7 +158,7 @@ impl Fragment {
     /// site's own are not in ours.
     fn lines_to_remove(&self, text: &str) -> String {
         let stays = |key: &&str| join::takes_several(key, self.version) && !self.joined.contains_key(key);
-        let (stay, go): (Vec<&str>, Vec<&str>) = own::keys(text).into_iter().partition(stays);
+        let (stay, go): (Vec<&str>, Vec<&str>) = site_keys::keys(text).into_iter().partition(stays);
         let mut step = format!(
             "Remove earlier lines for these keys from slurm.conf: {}. The same for our nodes and partitions.",
             go.join(", ")

@@ -4,8 +4,8 @@
 
 use crate::conf::{self, MemoryForms, NodeLine, SCHEDULER_PARAMETERS, Timeouts};
 use crate::names::slurmctld_parameters;
-use crate::own::Own;
 use crate::quirks::Quirks;
+use crate::site_keys::SiteKeys;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -108,7 +108,7 @@ impl Lab {
         if self.quirks.private_cloud {
             text.push_str("PrivateData=cloud\n");
         }
-        conf::write_job_mode(&mut text, &self.nodes, &Own::default());
+        conf::write_job_mode(&mut text, &self.nodes, &SiteKeys::default());
         if let Some(hooks) = &self.hooks {
             conf::write_hooks(&mut text, hooks, &BTreeSet::new());
         }

@@ -52,7 +52,6 @@ mod licenses;
 pub mod lua;
 pub mod names;
 pub mod nodes;
-pub mod own;
 pub mod partitions;
 mod programs;
 mod put_back;
@@ -60,6 +59,7 @@ pub mod quirks;
 pub mod resume_file;
 mod run;
 pub mod site;
+pub mod site_keys;
 pub mod words;
 
 pub use control::Slurm;

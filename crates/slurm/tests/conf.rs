@@ -4,7 +4,7 @@
 use std::path::Path;
 use thiao_slurm::conf::{JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
-use thiao_slurm::own::Own;
+use thiao_slurm::site_keys::SiteKeys;
 use thiao_slurm::{Config, Version};
 
 fn fragment(version: Version) -> Fragment {
@@ -33,12 +33,12 @@ fn fragment(version: Version) -> Fragment {
 }
 
 /// What a site has that ours are new to.
-fn own(present: &Config) -> Own {
+fn own(present: &Config) -> SiteKeys {
     let (hooks, none) = (
         Path::new("/usr/lib/thiao/hooks"),
         std::collections::BTreeMap::new(),
     );
-    Own::of(present, hooks, Version::new(22, 5, 8), &none, None)
+    SiteKeys::of(present, hooks, Version::new(22, 5, 8), &none, None)
 }
 
 /// The values of a key in the text.
@@ -70,7 +70,7 @@ fn lists_are_merged_with_what_is_in_effect() {
 
 #[test]
 fn partitions_gather_their_nodes_and_carry_the_times() {
-    let text = fragment(Version::new(23, 11, 4)).render(&Own::default());
+    let text = fragment(Version::new(23, 11, 4)).render(&SiteKeys::default());
     let partitions = values(&text, "PartitionName");
     assert_eq!(partitions.len(), 2);
     assert!(
@@ -128,7 +128,7 @@ fn conflicts_and_next_steps_are_told() {
             .contains("/etc/slurm/prolog")
     );
     assert_eq!(
-        values(&fragment.render(&Own::default()), "PrologSlurmctld"),
+        values(&fragment.render(&SiteKeys::default()), "PrologSlurmctld"),
         ["/usr/lib/thiao/hooks/with-site/PrologSlurmctld"]
     );
     let steps = fragment.next_steps(
@@ -160,7 +160,8 @@ fn memory_is_said_as_the_site_says_it() {
     let mut fragment = fragment(Version::new(22, 5, 8));
     fragment.nodes[2].memory_mb = 5000;
     fragment.nodes[2].cpus = 10;
-    let vm = |fragment: &Fragment| values(&fragment.render(&Own::default()), "PartitionName")[0].to_owned();
+    let vm =
+        |fragment: &Fragment| values(&fragment.render(&SiteKeys::default()), "PartitionName")[0].to_owned();
     // A job that says nothing fits on each of its nodes; one that does may have all of the largest.
     assert!(
         vm(&fragment).contains(" DefMemPerNode=3000 MaxMemPerCPU=5000 "),
@@ -181,7 +182,7 @@ fn memory_is_said_as_the_site_says_it() {
 #[test]
 fn job_mode_has_lines_of_its_own() {
     let mut fragment = fragment(Version::new(22, 5, 8));
-    assert!(!fragment.render(&Own::default()).contains("Licenses"));
+    assert!(!fragment.render(&SiteKeys::default()).contains("Licenses"));
     fragment.nodes[1].job = Some(JobLine {
         memory_per_cpu_mb: 500,
         gpus: 2,

@@ -1,6 +1,6 @@
 //! Nodes for which the provider can make no VM: a fault of theirs, and not of the others.
 
-use super::own::{admitted, own_world, waiting};
+use super::job_mode::{admitted, own_world, waiting};
 use super::*;
 
 const WHY: &str = "nodeset n: the template gone was not found";

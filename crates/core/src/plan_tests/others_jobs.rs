@@ -1,7 +1,7 @@
 //! Jobs that get no VMs of their own where they are: those that cannot be read, and those of
 //! other partitions on nodes of job mode.
 
-use super::own::{own_world, waiting};
+use super::job_mode::{own_world, waiting};
 use super::*;
 use crate::note::Subject;
 use crate::plan::{JobVerb, NodeVerb, Plan, Step};

@@ -1,6 +1,6 @@
 //! Jobs that ask for a range of nodes, and those whose nodes get unlike parts of them.
 
-use super::own::{own_world, waiting};
+use super::job_mode::{own_world, waiting};
 use super::*;
 use crate::size::{guess, node_counts};
 use crate::view::{GpusBy, MemoryBy};

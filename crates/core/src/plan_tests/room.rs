@@ -1,6 +1,6 @@
 //! Room that is held for jobs of job mode that were let go.
 
-use super::own::{admitted, own_world, waiting};
+use super::job_mode::{admitted, own_world, waiting};
 use super::*;
 
 /// A job of `nodes` nodes that was let go and that Slurm has not started, because of this.

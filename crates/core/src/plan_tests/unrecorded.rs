@@ -1,6 +1,6 @@
 //! VMs that the journal does not know, since it is older than the world: a backup was restored.
 
-use super::own::{own_world, waiting};
+use super::job_mode::{own_world, waiting};
 use super::*;
 
 /// A world whose controller has just started: the journal knows VM n0.1, which is gone, and the
@@ -140,7 +140,7 @@ fn a_job_starts_unmarked_only_when_this_controller_has_tried_to_mark_its_node() 
     assert_eq!(w.prolog(JobId(1), Time(5)), None);
     w.pass(w.policy.mark_patience);
     w.look(|_| {});
-    assert_eq!(w.prolog(JobId(1), Time(5)), Some(crate::prolog::Verdict::Start));
+    assert_eq!(w.prolog(JobId(1), Time(5)), Some(crate::prolog::Answer::Start));
 }
 
 /// A guest that cannot be told to start slurmd: each try is a step about its node.

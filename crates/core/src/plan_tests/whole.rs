@@ -1,6 +1,6 @@
 //! Jobs that have their nodes whole (`--exclusive`): their size is that of the whole slot.
 
-use super::own::{admitted, own_world, waiting};
+use super::job_mode::{admitted, own_world, waiting};
 use super::*;
 use crate::size::guess;
 use proptest::prelude::*;

@@ -145,7 +145,7 @@ impl<'a> Planner<'a> {
                 why,
             );
         }
-        let wanted = Wanted::of(
+        let wanted = Bid::of(
             job,
             partition,
             self.options(job).ok().and_then(|o| o.share_percent),
@@ -269,7 +269,7 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// What else keeps it.
-    fn may_go(&self, job: &'a SlurmJob, partition: &'a JobPartition) -> Result<Wanted<'a>, String> {
+    fn may_go(&self, job: &'a SlurmJob, partition: &'a JobPartition) -> Result<Bid<'a>, String> {
         let world = self.world;
         if let Some(what) = job.reason.waits.iter().find(|what| !ends_by_itself(what)) {
             let unknown = if let WaitsFor::Unknown(word) = what {
@@ -306,7 +306,7 @@ impl<'a> Planner<'a> {
         if let Some(why) = self.fault_of(partition) {
             return Err(format!("no VM can be made for any of its nodes: {why}"));
         }
-        let wanted = Wanted::of(job, partition, options.share_percent);
+        let wanted = Bid::of(job, partition, options.share_percent);
         if job.het.is_some() && wanted.has_choice() {
             return Err(format!(
                 "it is a part of a heterogeneous job and asks for {} to {} nodes, of which Slurm fixes no count: submit it again with one count for each part (-N{})",
@@ -318,7 +318,7 @@ impl<'a> Planner<'a> {
 
     /// Sets nodes and room for a job (or a task of an array) aside, if there are enough: as many as it may
     /// have.
-    fn take_room(&mut self, wanted: &Wanted<'a>, free: &mut FreeNodes<'a>) -> Option<Vms> {
+    fn take_room(&mut self, wanted: &Bid<'a>, free: &mut FreeNodes<'a>) -> Option<Vms> {
         let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
         let nodes = self.free_nodes(wanted.job, wanted.partition, free);
         let mut nodes = count(nodes.min(self.total_left)).min(wanted.best);
@@ -337,7 +337,7 @@ impl<'a> Planner<'a> {
     ///
     /// # Errors
     /// For how many there is room.
-    fn take(&mut self, wanted: &Wanted<'a>, vms: &Vms, free: &mut FreeNodes<'a>) -> Result<(), u32> {
+    fn take(&mut self, wanted: &Bid<'a>, vms: &Vms, free: &mut FreeNodes<'a>) -> Result<(), u32> {
         let count = vms.count();
         let nodes = self.free_nodes(wanted.job, wanted.partition, free);
         if nodes < count as usize {
@@ -348,7 +348,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn let_go(&mut self, wanted: &Wanted<'a>, array: Option<ArrayTasks>, vms: &Vms) {
+    fn let_go(&mut self, wanted: &Bid<'a>, array: Option<ArrayTasks>, vms: &Vms) {
         self.awaited.push(wanted.job.id);
         let count = vms.count();
         let its = match count {
@@ -369,7 +369,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A job for which there is no room now.
-    fn blocked(&mut self, wanted: &Wanted<'a>, free: &FreeNodes<'a>) -> Option<JobId> {
+    fn blocked(&mut self, wanted: &Bid<'a>, free: &FreeNodes<'a>) -> Option<JobId> {
         let (world, job, each) = (self.world, wanted.job, wanted.fewest);
         let has_nodes = self.free_nodes(job, wanted.partition, free) >= each as usize;
         let size = match wanted.has_choice() {
@@ -458,7 +458,7 @@ impl<'a> Planner<'a> {
 
 /// What a job waits for, or each task of an array.
 #[derive(Debug, Clone, Copy)]
-struct Wanted<'a> {
+struct Bid<'a> {
     job: &'a SlurmJob,
     partition: &'a JobPartition,
     share: Option<u32>,
@@ -470,7 +470,7 @@ struct Wanted<'a> {
     best: u32,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Bid<'a> {
     fn of(job: &'a SlurmJob, partition: &'a JobPartition, share: Option<u32>) -> Self {
         let (fewest, most) = node_counts(job, partition);
         // With more nodes some would have no GPU.

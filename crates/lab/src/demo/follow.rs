@@ -52,7 +52,7 @@ pub(super) fn submit(
     lab: &Running,
     story: &mut Story,
     show: &mut Show,
-    wanted: &jobs::Wanted<'_>,
+    wanted: &jobs::NewJob<'_>,
 ) -> Result<()> {
     let (jobs, command) = jobs::submit(lab, wanted)?;
     for job in jobs {

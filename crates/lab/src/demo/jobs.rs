@@ -15,7 +15,7 @@ const PROOF: &str = include_str!("proof.sh");
 const SCRIPT: &str = "proof.sh";
 
 /// A job as it is to be submitted.
-pub struct Wanted<'a> {
+pub struct NewJob<'a> {
     /// Whose.
     pub user: &'a Person,
     /// `sbatch` or `tsub`.
@@ -127,7 +127,7 @@ pub fn place_script(lab: &Running, user: &Person) -> Result<()> {
 }
 
 /// Submits a job; each of its tasks if it is an array, and the command as a person would type it.
-pub fn submit(lab: &Running, wanted: &Wanted<'_>) -> Result<(Vec<Job>, String)> {
+pub fn submit(lab: &Running, wanted: &NewJob<'_>) -> Result<(Vec<Job>, String)> {
     let home = lab.home(wanted.user);
     let submitted = now();
     let command = typed(wanted);
@@ -174,7 +174,7 @@ pub fn submit(lab: &Running, wanted: &Wanted<'_>) -> Result<(Vec<Job>, String)> 
 }
 
 /// Where outputs land, as sbatch's `-o` says it.
-fn pattern(wanted: &Wanted<'_>) -> &'static str {
+fn pattern(wanted: &NewJob<'_>) -> &'static str {
     match wanted.array {
         0 => "%x.%j.out",
         _ => "%x.%A_%a.out",
@@ -182,7 +182,7 @@ fn pattern(wanted: &Wanted<'_>) -> &'static str {
 }
 
 /// The command, without what only the demo needs.
-fn typed(wanted: &Wanted<'_>) -> Vec<String> {
+fn typed(wanted: &NewJob<'_>) -> Vec<String> {
     let mut words = vec![wanted.program.to_owned()];
     if let Some(size) = wanted.size {
         // tsub's jobs go there by themselves.
@@ -331,7 +331,7 @@ mod tests {
             uid: 1000,
             gid: 1000,
         };
-        let plain = Wanted {
+        let plain = NewJob {
             user: &user,
             program: "sbatch",
             name: "x",
@@ -344,7 +344,7 @@ mod tests {
             typed(&plain).join(" "),
             "sbatch -N2 --ntasks-per-node=1 proof.sh 3"
         );
-        let own = Wanted {
+        let own = NewJob {
             nodes: 1,
             size: Some(JobSize {
                 cpus: 2,

@@ -3,9 +3,9 @@
 
 mod checks;
 mod follow;
+mod job_mode;
 pub(super) mod jobs;
 mod leftovers;
-mod own;
 mod plain;
 mod show;
 pub(super) mod track;
@@ -48,7 +48,7 @@ const OPENNEBULA_BOOT_S: u32 = 120;
 pub fn run(options: &DemoOptions) -> Result<ExitCode> {
     signals::watch();
     if options.job_mode {
-        own::possible(&options.lab)?;
+        job_mode::possible(&options.lab)?;
     } else {
         plain::possible(&options.lab)?;
     }
@@ -119,7 +119,7 @@ fn in_lab(layout: &Layout, options: &DemoOptions, show: &mut Show) -> Result<(bo
         wanted.boot_timeout = wanted.boot_timeout.max(OPENNEBULA_BOOT_S);
     }
     if options.job_mode {
-        own::prepare(&mut wanted);
+        job_mode::prepare(&mut wanted);
     }
     let job_nodes = wanted.job_nodes > 0;
     let up = up::up(layout.clone(), wanted, !options.keep, &mut |text| show.say(text))?;
@@ -129,11 +129,11 @@ fn in_lab(layout: &Layout, options: &DemoOptions, show: &mut Show) -> Result<(bo
     }
     let (mut stories, mut fine) = (Vec::new(), true);
     if options.job_mode {
-        fine &= own::whole(&lab, show, &mut stories)?;
+        fine &= job_mode::whole(&lab, show, &mut stories)?;
     } else {
         fine &= plain::run(&lab, show, &mut stories)?;
         if job_nodes {
-            fine &= own::short(&lab, show, &mut stories)?;
+            fine &= job_mode::short(&lab, show, &mut stories)?;
         }
     }
     if let Some(path) = &options.figures {

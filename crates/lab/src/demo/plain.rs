@@ -3,7 +3,7 @@
 
 use super::checks;
 use super::follow::{Early, begin, expected, submit, until_back, until_over};
-use super::jobs::Wanted;
+use super::jobs::NewJob;
 use super::show::Show;
 use super::track::Story;
 use crate::enter::Running;
@@ -25,7 +25,7 @@ pub fn possible(options: &Options) -> Result<()> {
 pub fn run(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result<bool, Early> {
     let mut story = begin(lab);
     for (name, nodes) in [("parallel", 2), ("single-1", 1), ("single-2", 1), ("single-3", 1)] {
-        let wanted = Wanted {
+        let wanted = NewJob {
             user: lab.plan.submitter(),
             program: "sbatch",
             name,

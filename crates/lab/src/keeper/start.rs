@@ -4,7 +4,7 @@ use super::{CONTROLLER, Keeper, SLURMCTLD, Trouble};
 use crate::auth::AuthBy;
 use crate::enter::find_program;
 use crate::services::{Service, tail};
-use crate::{files, one, world};
+use crate::{files, oned, world};
 use anyhow::{Context, anyhow};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -148,13 +148,13 @@ impl Keeper {
             );
         // It may have to try the acceleration before.
         self.launch(service, CONTROLLER_LIMIT, |keeper| {
-            Ok(one::Ready::read(&keeper.layout).is_some())
+            Ok(oned::Ready::read(&keeper.layout).is_some())
         })?;
-        let ready = one::Ready::read(&self.layout).context("the stand-in said nothing of itself")?;
+        let ready = oned::Ready::read(&self.layout).context("the stand-in said nothing of itself")?;
         ready.notes.into_iter().for_each(|note| self.say(note));
         self.say(format!(
             "a stand-in for OpenNebula answers at {}",
-            one::endpoint(&self.plan)
+            oned::endpoint(&self.plan)
         ));
         Ok(ready.share_ports)
     }

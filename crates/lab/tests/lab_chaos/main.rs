@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use storm::{Kills, Victim};
-use stream::{Draft, Submitted, Verdict, Watch, judge};
+use stream::{Draft, Outcome, Submitted, Watch, judge};
 use thiao_testkit::lab::Lab;
 
 /// How long things are killed where nobody says.
@@ -110,7 +110,7 @@ fn comes_to_rest(
     mut watch: Watch,
     kills: &Kills,
     mut helped: Helped,
-) -> Verdict {
+) -> Outcome {
     let calm = Instant::now();
     until_all_are_over(lab, &mut watch, &mut helped);
     let over = calm.elapsed();
@@ -250,7 +250,7 @@ impl Helped {
     }
 }
 
-fn report(submitted: &[Submitted], watch: &Watch, kills: &Kills, verdict: &Verdict) {
+fn report(submitted: &[Submitted], watch: &Watch, kills: &Kills, verdict: &Outcome) {
     let tasks: u64 = submitted.iter().map(|job| job.tasks).sum();
     println!(
         "jobs: {} submitted, {tasks} with the tasks of arrays",

@@ -180,7 +180,7 @@ impl Watch {
 
 /// What became of all that was submitted.
 #[derive(Default)]
-pub struct Verdict {
+pub struct Outcome {
     /// Tasks that left their marks.
     pub completed: usize,
     /// How often a job that did so had killed its slurmd.
@@ -198,8 +198,8 @@ pub struct Verdict {
 const WRITTEN_DOWN: Duration = Duration::from_secs(15);
 
 /// Compares what was submitted with the marks and with what Slurm said last. `killed`: when slurmctld was.
-pub fn judge(lab: &Lab, submitted: &[Submitted], watch: &Watch, killed: &[Instant]) -> Verdict {
-    let mut verdict = Verdict::default();
+pub fn judge(lab: &Lab, submitted: &[Submitted], watch: &Watch, killed: &[Instant]) -> Outcome {
+    let mut verdict = Outcome::default();
     for job in submitted {
         let home = lab.dir.join("home").join(&job.user);
         let runs: Vec<usize> = (0..job.tasks)

@@ -20,7 +20,7 @@ use ways::{AsIn2011, ByHand, ByThiao, Deploying, Way};
 /// Threads of the clients by hand, and whether they make all before they deploy the first.
 const BY_HAND: [(usize, bool); 4] = [(4, false), (8, false), (8, true), (12, false)];
 
-struct Wanted {
+struct Args {
     vms: usize,
     rounds: usize,
     /// VMs of the ways that are slow.
@@ -209,8 +209,8 @@ fn print(rows: &[Row<'_>]) {
     );
 }
 
-fn wanted() -> Result<Wanted, Box<dyn Error>> {
-    let mut wanted = Wanted {
+fn wanted() -> Result<Args, Box<dyn Error>> {
+    let mut wanted = Args {
         vms: 1000,
         rounds: 3,
         few: 100,

@@ -11,7 +11,7 @@ use thiao_oned::{Fault, HostSetup, Oned, Rule, TemplateSetup};
 use thiao_opennebula::model::{Host, Template};
 use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, Settings, TemplateSource, VmSource};
 use thiao_opennebula::state::{HostState, VmState};
-use thiao_opennebula::template::{Wanted, over_registered, vm_name};
+use thiao_opennebula::template::{NewVm, over_registered, vm_name};
 use thiao_opennebula::{Client, state::LcmState};
 
 /// So long a call takes in the stand-in.
@@ -138,7 +138,7 @@ impl Site {
                 generation: Generation(generation),
             };
             let name = HostName::new(&host.name)?;
-            let wanted = Wanted {
+            let wanted = NewVm {
                 tag: &tag,
                 nodeset: &self.nodeset,
                 host: Some(&name),

@@ -1,15 +1,15 @@
 //! Groups: oneadmin and users.
 
+use crate::front_end::FrontEnd;
 use crate::quota::{self, Owner};
 use crate::refusal::Refusal;
 use crate::user::User;
-use crate::world::World;
 use crate::xml;
 
 /// The groups of a fresh installation, newest first.
 const GROUPS: [(u32, &str); 2] = [(1, "users"), (0, "oneadmin")];
 
-impl World {
+impl FrontEnd {
     /// `one.grouppool.info`.
     pub fn grouppool_info(&self) -> String {
         let mut out = String::from("<GROUP_POOL>");

@@ -1,11 +1,11 @@
 //! Calls about hosts.
 
+use crate::front_end::FrontEnd;
 use crate::host::{Host, HostState};
 use crate::refusal::{Code, Refusal};
 use crate::user::User;
-use crate::world::World;
 
-impl World {
+impl FrontEnd {
     /// `one.hostpool.info`: newest first; empty for who may not see hosts.
     pub fn hostpool_info(&self, user: &User) -> String {
         let mut out = String::from("<HOST_POOL>");

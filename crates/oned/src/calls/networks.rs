@@ -1,10 +1,10 @@
 //! Calls about virtual networks.
 
+use crate::front_end::FrontEnd;
 use crate::refusal::Refusal;
 use crate::user::User;
-use crate::world::World;
 
-impl World {
+impl FrontEnd {
     /// `one.vnpool.info`.
     pub fn vnpool_info(&self, user: &User) -> String {
         let mut out = String::from("<VNET_POOL>");

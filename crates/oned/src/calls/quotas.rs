@@ -1,12 +1,12 @@
 //! Quotas as they are counted and shown.
 
+use crate::front_end::FrontEnd;
 use crate::quota::{Owner, Quota, cores, none};
 use crate::refusal::Refusal;
 use crate::user::User;
-use crate::world::World;
 use crate::xml;
 
-impl World {
+impl FrontEnd {
     fn quota(&self, owner: Owner) -> Option<Quota> {
         match owner {
             Owner::User(id) => self.users.iter().find(|user| user.id == id)?.quota,

@@ -1,11 +1,11 @@
 //! Calls about registered templates.
 
+use crate::front_end::FrontEnd;
 use crate::refusal::{Code, Refusal};
 use crate::template::{Registered, parse};
 use crate::user::User;
-use crate::world::World;
 
-impl World {
+impl FrontEnd {
     /// `one.templatepool.info`.
     pub fn templatepool_info(&self, user: &User) -> String {
         let mut out = String::from("<VMTEMPLATE_POOL>");

@@ -1,16 +1,16 @@
 //! Calls about users: who calls, and what he may do.
 
+use crate::front_end::{FrontEnd, secret};
 use crate::quota::{self, Owner, Quota};
 use crate::refusal::{Code, Refusal};
 use crate::settings::UserSetup;
 use crate::template;
 use crate::user::{Need, User};
-use crate::world::{World, secret};
 use crate::xml;
 use std::fmt::Write as _;
 use thiao_opennebula::syntax::{Template, Value};
 
-impl World {
+impl FrontEnd {
     /// Who calls.
     pub fn authenticate(&self, session: &str) -> Result<User, Refusal> {
         let wrong = || {

@@ -4,8 +4,8 @@
 //! reads binds nothing then (seen on 7.4.0: `SCHED_REQUIREMENTS` does not bind a deploy). With `placement =
 //! "opennebula"` all of that is the scheduler's.
 
+use super::needs::{ANY_HOST, Needs, NodesetNeeds};
 use super::requirements::meets;
-use super::wanted::{ANY_HOST, Wanted, WantedSet};
 use crate::model::Host;
 use crate::settings::Placement;
 use crate::syntax::{Template, Value};
@@ -125,8 +125,8 @@ impl Row {
 
 /// Whose template it is, and for which VMs.
 pub(super) struct Of<'a> {
-    pub set: &'a WantedSet,
-    pub wanted: &'a Wanted,
+    pub set: &'a NodesetNeeds,
+    pub wanted: &'a Needs,
     /// The hosts that the user may see.
     pub hosts: &'a [Host],
     /// How many VMs may be made from it.

@@ -1,13 +1,13 @@
 //! The network cards that VMs get, and in which networks.
 
+use super::needs::{Needs, NodesetNeeds};
 use super::seen::{Seen, registered};
-use super::wanted::{Wanted, WantedSet};
 use crate::settings::{Placement, TemplateSource};
 use crate::syntax::Template;
 use crate::template::cards::{self, Card, Unchosen, get, is_auto, is_dummy, unchosen};
 
 /// Why a template's VMs would be without a network, and the cure; none: they have one.
-pub(super) fn trouble(set: &WantedSet, wanted: &Wanted, body: &Template) -> Option<(String, String)> {
+pub(super) fn trouble(set: &NodesetNeeds, wanted: &Needs, body: &Template) -> Option<(String, String)> {
     let network = set.source.network.is_some();
     if !network && cards::cards(body).next().is_none() {
         return Some((
@@ -33,7 +33,7 @@ pub(super) fn trouble(set: &WantedSet, wanted: &Wanted, body: &Template) -> Opti
 }
 
 /// The networks that one VM of the nodeset has an address in, by name or id; a name may be there twice.
-pub(super) fn networks(set: &WantedSet, wanted: &Wanted, seen: &Seen) -> Vec<String> {
+pub(super) fn networks(set: &NodesetNeeds, wanted: &Needs, seen: &Seen) -> Vec<String> {
     let body = match &set.source.template {
         TemplateSource::Registered(name) => seen
             .templates

@@ -1,8 +1,8 @@
 //! What was seen against what is wanted. Pure.
 
+use super::needs::{Needs, NodesetNeeds};
 use super::room::{Room, fit};
 use super::seen::{Seen, network_of, registered};
-use super::wanted::{Wanted, WantedSet};
 use super::{attributes, cards, rights};
 use crate::error::{Class, Error};
 use crate::model::{Host, Network, Quota, User, VmDetails};
@@ -24,7 +24,7 @@ const NEWEST: u32 = 7;
 
 /// All that can be said of the front-end, good and bad, in the order in which it is to be mended.
 #[must_use]
-pub fn judge(seen: &Seen, wanted: &Wanted) -> Vec<Finding> {
+pub fn judge(seen: &Seen, wanted: &Needs) -> Vec<Finding> {
     let mut found = Vec::new();
     if !answers(seen, wanted, &mut found) {
         // Nothing else can be known.
@@ -54,7 +54,7 @@ fn unreadable(what: &str, command: &str, error: &Error) -> Finding {
 }
 
 /// Endpoint, credentials, version. Whether more can be asked.
-fn answers(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) -> bool {
+fn answers(seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) -> bool {
     // oned refuses a wrong session on every call, this one too.
     let refused = [seen.version.as_ref().err(), seen.user.as_ref().err()]
         .into_iter()
@@ -134,7 +134,7 @@ struct Held<'a> {
     nodes: BTreeSet<&'a str>,
 }
 
-fn held<'a>(seen: &'a Seen, wanted: &Wanted) -> Held<'a> {
+fn held<'a>(seen: &'a Seen, wanted: &Needs) -> Held<'a> {
     let vms: Vec<&VmDetails> = seen
         .vms
         .iter()
@@ -150,14 +150,14 @@ fn held<'a>(seen: &'a Seen, wanted: &Wanted) -> Held<'a> {
 
 impl Held<'_> {
     /// How many of the nodes have no VM now.
-    fn missing(&self, set: &WantedSet) -> usize {
+    fn missing(&self, set: &NodesetNeeds) -> usize {
         let without = |node: &&NodeName| !self.nodes.contains(node.as_str());
         set.nodes.iter().filter(without).count()
     }
 }
 
-fn templates(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
-    let sets: Vec<(&WantedSet, &str)> = wanted
+fn templates(seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
+    let sets: Vec<(&NodesetNeeds, &str)> = wanted
         .nodesets
         .iter()
         .flat_map(|set| set.registered().map(move |name| (set, name)))
@@ -189,8 +189,8 @@ fn templates(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
 /// What is to be said of one template of a nodeset's: `good` when its VMs have a network, and what of its
 /// attributes they do not follow. `vms`: how many may be made of it.
 fn template(
-    (set, body): (&WantedSet, &syntax::Template),
-    (seen, wanted): (&Seen, &Wanted),
+    (set, body): (&NodesetNeeds, &syntax::Template),
+    (seen, wanted): (&Seen, &Needs),
     what: &str,
     good: String,
     vms: usize,
@@ -214,7 +214,7 @@ fn template(
     found
 }
 
-fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
+fn files(seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
     for set in &wanted.nodesets {
         match &set.source.template {
             TemplateSource::Registered(_) => {}
@@ -273,7 +273,7 @@ fn files(seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
 }
 
 /// What is wrong with the files of single nodes, each kind once.
-fn wrong_files(set: &WantedSet, folder: &Path, around: (&Seen, &Wanted)) -> Vec<Finding> {
+fn wrong_files(set: &NodesetNeeds, folder: &Path, around: (&Seen, &Needs)) -> Vec<Finding> {
     let mut kinds: Vec<(Finding, Vec<&NodeName>)> = Vec::new();
     for node in &set.nodes {
         let Some(Ok(body)) = around.0.files.get(&node_file(folder, node)) else {
@@ -295,7 +295,7 @@ fn wrong_files(set: &WantedSet, folder: &Path, around: (&Seen, &Wanted)) -> Vec<
     kinds.into_iter().map(told).collect()
 }
 
-fn networks(seen: &Seen, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>) {
+fn networks(seen: &Seen, wanted: &Needs, held: &Held<'_>, found: &mut Vec<Finding>) {
     let mut needed: BTreeMap<String, usize> = BTreeMap::new();
     for set in &wanted.nodesets {
         for network in cards::networks(set, wanted, seen) {
@@ -344,13 +344,13 @@ fn networks(seen: &Seen, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Findi
     }
 }
 
-fn quotas(user: &User, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>) {
+fn quotas(user: &User, wanted: &Needs, held: &Held<'_>, found: &mut Vec<Finding>) {
     // oneadmin and its group have none.
     if user.id == 0 || user.groups.contains(&0) {
         return;
     }
     for Quota { what, limit, used } in &user.quotas {
-        let of = |set: &WantedSet| match *what {
+        let of = |set: &NodesetNeeds| match *what {
             "VMS" => 1,
             "CPU" => set.cpu_percent(),
             "MEMORY" => set.memory_mb(),
@@ -397,7 +397,7 @@ fn quotas(user: &User, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding
     }
 }
 
-fn hosts(seen: &Seen, wanted: &Wanted, held: &Held<'_>, found: &mut Vec<Finding>) {
+fn hosts(seen: &Seen, wanted: &Needs, held: &Held<'_>, found: &mut Vec<Finding>) {
     let all = match &seen.hosts {
         Ok(all) => all,
         Err(error) => return found.push(unreadable("hosts", "onehost list", error)),
@@ -465,7 +465,7 @@ fn out_of_service(host: &Host) -> Finding {
     }
 }
 
-fn invisible(seen: &Seen, wanted: &Wanted) -> Finding {
+fn invisible(seen: &Seen, wanted: &Needs) -> Finding {
     let text = "OpenNebula shows no host: there is none, or the user has no right to see them";
     let user = seen
         .user
@@ -481,7 +481,7 @@ fn invisible(seen: &Seen, wanted: &Wanted) -> Finding {
 }
 
 /// Whether all nodes' VMs fit at once, beside what others have there.
-fn capacity(hosts: &[&Host], wanted: &Wanted, held: &Held<'_>) -> Finding {
+fn capacity(hosts: &[&Host], wanted: &Needs, held: &Held<'_>) -> Finding {
     let room = |host: &&Host| {
         let ours: Vec<&&VmDetails> = held
             .vms

@@ -1,7 +1,7 @@
 //! Asks a front-end.
 
+use super::needs::{ANY_HOST, Needs, NodesetNeeds};
 use super::seen::Seen;
-use super::wanted::{ANY_HOST, Wanted, WantedSet};
 use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::model::VmDetails;
@@ -19,7 +19,7 @@ const TAGS_AT_ONCE: usize = 1_000;
 /// Asks the front-end for all that [`super::judge()`] needs: seven calls, and one more per 1,000 own VMs.
 /// Changes nothing.
 #[must_use]
-pub fn look(client: &Client, settings: &Settings, wanted: &Wanted) -> Seen {
+pub fn look(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
     let version = client.version();
     let files = files(settings, wanted);
     // One timeout is enough to know that nobody is there.
@@ -60,7 +60,7 @@ pub(super) fn vms(client: &Client) -> Result<Vec<VmDetails>, Error> {
 
 pub(super) fn files(
     settings: &Settings,
-    wanted: &Wanted,
+    wanted: &Needs,
 ) -> BTreeMap<PathBuf, Result<syntax::Template, Error>> {
     let mut seen = BTreeMap::new();
     for set in &wanted.nodesets {
@@ -86,7 +86,7 @@ pub(super) fn files(
 /// The file as a VM of that node would be made from it; what only the creation can know is a stand-in.
 fn fill(
     settings: &Settings,
-    set: &WantedSet,
+    set: &NodesetNeeds,
     node: &NodeName,
     file: &Path,
 ) -> Result<syntax::Template, Error> {
@@ -100,11 +100,11 @@ fn fill(
 /// Calls `then` with a VM as the provider would want it for that node; without the munge key.
 pub(super) fn sample<T>(
     settings: &Settings,
-    set: &WantedSet,
+    set: &NodesetNeeds,
     node: &NodeName,
     spec: &VmSpec,
     network: Option<(&str, u32)>,
-    then: impl FnOnce(&template::Wanted<'_>) -> T,
+    then: impl FnOnce(&template::NewVm<'_>) -> T,
 ) -> T {
     let tag = VmTag {
         cluster: settings.cluster.clone(),
@@ -114,7 +114,7 @@ pub(super) fn sample<T>(
     let host = HostName::new(ANY_HOST)
         .ok()
         .filter(|_| settings.placement == Placement::Thiao);
-    then(&template::Wanted {
+    then(&template::NewVm {
         tag: &tag,
         nodeset: &set.name,
         host: host.as_ref(),

@@ -6,8 +6,8 @@
 //! needs MANAGE of the host too. A plain user sees an empty host pool, without an error. ACLs cannot be
 //! read by plain users.
 
+use super::needs::Needs;
 use super::seen::{Seen, Tried, is_left};
-use super::wanted::Wanted;
 use crate::error::Class;
 use crate::model::User;
 use crate::settings::Placement;
@@ -18,7 +18,7 @@ const WHAT: &str = "rights";
 /// Of what we do to VMs, that which their owner may not do by itself.
 const ADMIN_OPERATIONS: [&str; 2] = ["deploy", "delete"];
 
-pub(super) fn judge(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
+pub(super) fn judge(user: &User, seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
     if user.id == 0 || user.groups.contains(&0) {
         found.push(Finding::ok(
             WHAT,
@@ -42,7 +42,7 @@ pub(super) fn judge(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<F
 }
 
 /// What a try showed; first what is wrong.
-fn of_try(user: &User, tried: &Tried, wanted: &Wanted) -> Vec<Finding> {
+fn of_try(user: &User, tried: &Tried, wanted: &Needs) -> Vec<Finding> {
     let cpus = match tried.shape.cpus {
         1 => "1 CPU".to_owned(),
         more => format!("{more} CPUs"),
@@ -126,7 +126,7 @@ fn failed_try(user: &User, source: &str, size: &str, error: &crate::error::Error
     }
 }
 
-fn on_vms(user: &User, seen: &Seen, wanted: &Wanted, found: &mut Vec<Finding>) {
+fn on_vms(user: &User, seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
     let tried = seen
         .tried
         .iter()

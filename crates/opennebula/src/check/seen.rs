@@ -1,6 +1,6 @@
 //! What a front-end says, and what is found in it.
 
-use super::wanted::Wanted;
+use super::needs::Needs;
 use crate::error::Error;
 use crate::model::{Host, Network, Template, User, VmDetails};
 use crate::state::VmState;
@@ -52,7 +52,7 @@ pub struct Tried {
 }
 
 /// Whether the VM is one that a try left: it never ran.
-pub(super) fn is_left(vm: &VmDetails, wanted: &Wanted) -> bool {
+pub(super) fn is_left(vm: &VmDetails, wanted: &Needs) -> bool {
     let tried = vm.user_template.get(TAG).map(String::as_str) == Some(wanted.cluster.as_str());
     tried && matches!(vm.row.state, VmState::Init | VmState::Cloning | VmState::Hold)
 }

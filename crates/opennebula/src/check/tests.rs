@@ -83,8 +83,8 @@ fn vm(id: u32, cluster: &str, node: &str, on: u32) -> VmDetails {
 }
 
 /// Eight nodes of a core and 1,000 MiB each; all is well.
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> Needs {
+    Needs {
         cluster: ClusterName::new("lab").unwrap(),
         endpoint: "http://one:2633/RPC2".to_owned(),
         placement: Placement::Thiao,
@@ -92,7 +92,7 @@ fn wanted() -> Wanted {
         host_cluster: None,
         max_vms: 100,
         max_vms_per_host: 100,
-        nodesets: vec![WantedSet {
+        nodesets: vec![NodesetNeeds {
             name: NodesetName::new("fg").unwrap(),
             nodes: nodes("fg[0-7]"),
             shape: Shape {
@@ -150,7 +150,7 @@ fn plain(seen: &mut Seen) -> &mut User {
 
 /// The one finding about `what`.
 #[track_caller]
-fn about(seen: &Seen, wanted: &Wanted, what: &str) -> Finding {
+fn about(seen: &Seen, wanted: &Needs, what: &str) -> Finding {
     let found = judge(seen, wanted);
     let mut of: Vec<Finding> = found.iter().filter(|f| f.what == what).cloned().collect();
     assert_eq!(of.len(), 1, "{what} in {found:#?}");
@@ -285,7 +285,7 @@ fn a_plain_users_rights_are_unsure_until_told_or_tried() {
 #[test]
 fn a_template_is_found_by_name_or_id_and_never_guessed() {
     let mut wanted = wanted();
-    let name = |wanted: &mut Wanted, name: &str| {
+    let name = |wanted: &mut Needs, name: &str| {
         wanted.nodesets[0].source.template = TemplateSource::Registered(name.to_owned());
     };
     name(&mut wanted, "3");

@@ -5,8 +5,8 @@
 //! is found by its tag ([`is_left`]), and removed by the next try.
 
 use super::look::{sample, vms};
+use super::needs::{Needs, NodesetNeeds};
 use super::seen::{Seen, TAG, Tried, is_left, network_of, registered};
-use super::wanted::{Wanted, WantedSet};
 use crate::client::{Client, Recovery, VmAction};
 use crate::error::{Class, Error};
 use crate::settings::{Settings, TemplateSource};
@@ -30,7 +30,7 @@ enum Source {
 
 /// A VM that is to be tried.
 struct Attempt<'a> {
-    set: &'a WantedSet,
+    set: &'a NodesetNeeds,
     node: &'a NodeName,
     source: Source,
     spec: VmSpec,
@@ -39,7 +39,7 @@ struct Attempt<'a> {
 /// Makes a VM of every template that is wanted in every size that is certain, one after another, and removes
 /// each at once; before them, what earlier tries left. `seen` does not have these any more then.
 #[must_use]
-pub fn try_vms(client: &Client, settings: &Settings, wanted: &Wanted, seen: &mut Seen) -> Vec<Tried> {
+pub fn try_vms(client: &Client, settings: &Settings, wanted: &Needs, seen: &mut Seen) -> Vec<Tried> {
     if let Ok(vms) = &mut seen.vms {
         vms.retain(|vm| !is_left(vm, wanted) || remove(client, vm.row.id).1.is_err());
     }
@@ -63,7 +63,7 @@ pub fn try_vms(client: &Client, settings: &Settings, wanted: &Wanted, seen: &mut
     tried
 }
 
-fn remove_left(client: &Client, wanted: &Wanted) {
+fn remove_left(client: &Client, wanted: &Needs) {
     for vm in vms(client).unwrap_or_default() {
         if is_left(&vm, wanted) {
             let _ = remove(client, vm.row.id);
@@ -99,7 +99,7 @@ fn remove(client: &Client, vm: u32) -> (Result<(), Error>, Result<(), Error>) {
 }
 
 /// All VMs that are worth a try: of every template, in the nodeset's smallest and largest size.
-fn attempts(wanted: &Wanted) -> Vec<Attempt<'_>> {
+fn attempts(wanted: &Needs) -> Vec<Attempt<'_>> {
     let mut all = Vec::new();
     for set in &wanted.nodesets {
         let Some(first) = set.nodes.first() else { continue };
@@ -139,7 +139,7 @@ fn attempts(wanted: &Wanted) -> Vec<Attempt<'_>> {
 }
 
 impl Attempt<'_> {
-    fn run(&self, client: &Client, settings: &Settings, wanted: &Wanted, seen: &Seen) -> Tried {
+    fn run(&self, client: &Client, settings: &Settings, wanted: &Needs, seen: &Seen) -> Tried {
         let made = self.make(client, settings, wanted, seen);
         let source = match &self.source {
             Source::Registered(name) => format!("template {name}"),
@@ -160,7 +160,7 @@ impl Attempt<'_> {
     }
 
     /// Makes it, held, as the provider would; without our tags.
-    fn make(&self, client: &Client, settings: &Settings, wanted: &Wanted, seen: &Seen) -> Result<u32, Error> {
+    fn make(&self, client: &Client, settings: &Settings, wanted: &Needs, seen: &Seen) -> Result<u32, Error> {
         let name = format!("{}-try", wanted.cluster);
         let missing = |what: String| Error::new(Class::NoSuchObject, what);
         let network = match &self.set.source.network {

@@ -4,7 +4,7 @@
 //! scheduler by, and oned then starts the VM without a network (seen on 7.4.0): so the network that the
 //! nodeset names stands in for the choice, and without one nothing is made.
 
-use super::wanted::Wanted;
+use super::new_vm::NewVm;
 use crate::error::{Class, Error};
 use crate::syntax::Template;
 
@@ -72,7 +72,7 @@ pub fn unchosen(template: &Template, network: bool) -> Option<Unchosen> {
 }
 
 /// Puts the cards into `onto` that a VM of ours has, where they are others than `theirs`.
-pub(super) fn put(onto: &mut Template, theirs: &Template, wanted: &Wanted<'_>) -> Result<(), Error> {
+pub(super) fn put(onto: &mut Template, theirs: &Template, wanted: &NewVm<'_>) -> Result<(), Error> {
     // Whoever places the VM chooses the network.
     let by_us = wanted.host.is_some();
     if by_us && let Some(Unchosen { why, cure }) = unchosen(theirs, wanted.network.is_some()) {

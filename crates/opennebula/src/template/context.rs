@@ -1,6 +1,6 @@
 //! CONTEXT: what the guest is told.
 
-use super::wanted::{JOB, Wanted};
+use super::new_vm::{JOB, NewVm};
 use crate::error::{Class, Error};
 use crate::settings::ReadyBy;
 use crate::syntax::Template;
@@ -21,7 +21,7 @@ const SCRIPT_PORT: &str = ":6817 ";
 ///
 /// oned fills in `$NAME`, `${NAME}` and such within CONTEXT values
 /// (`vm_var_parser.l`). None of ours has a `$`; the template's are left to it.
-pub fn context(theirs: &Template, wanted: &Wanted<'_>) -> Result<Vec<(String, String)>, Error> {
+pub fn context(theirs: &Template, wanted: &NewVm<'_>) -> Result<Vec<(String, String)>, Error> {
     let mut context: Vec<(String, String)> = Vec::new();
     // oned looks at the first CONTEXT only.
     for (name, value) in theirs.vectors("CONTEXT").next().unwrap_or_default() {
@@ -89,7 +89,7 @@ fn put_into(context: &mut Vec<(String, String)>, name: &str, value: String) {
 }
 
 /// What Thiao's own guest is told, as JSON.
-fn own_guest(wanted: &Wanted<'_>, auth: &Auth) -> Result<Vec<u8>, Error> {
+fn own_guest(wanted: &NewVm<'_>, auth: &Auth) -> Result<Vec<u8>, Error> {
     let guest = wanted.guest;
     let mut users = guest.users.clone();
     add_system_users(

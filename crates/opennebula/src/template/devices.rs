@@ -1,6 +1,6 @@
 //! What a job asks for beside its size: GPUs, and another image for its first disc.
 
-use super::wanted::Wanted;
+use super::new_vm::NewVm;
 use crate::error::{Class, Error};
 use crate::syntax::{Template, Value};
 
@@ -12,7 +12,7 @@ const NAMES_OWNER: [&str; 2] = ["IMAGE_UNAME", "IMAGE_UID"];
 
 /// Puts what the job asks for into `onto`. oned replaces all attributes of a name at
 /// once, so the others of `theirs` come along.
-pub fn put(onto: &mut Template, theirs: &Template, wanted: &Wanted<'_>) -> Result<(), Error> {
+pub fn put(onto: &mut Template, theirs: &Template, wanted: &NewVm<'_>) -> Result<(), Error> {
     if wanted.spec.gpus > 0 {
         let Some(device) = wanted.gpu_pci else {
             return Err(Error::new(

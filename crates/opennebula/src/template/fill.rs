@@ -4,7 +4,7 @@
 //! Nothing else is special: a file may hold a shell's `${#a[@]}` and other programs'
 //! `{{.ID}}` as they are.
 
-use super::wanted::{Wanted, share, vm_name};
+use super::new_vm::{NewVm, share, vm_name};
 use crate::error::{Class, Error};
 use crate::syntax::{MAX_TEXT, Template, Value as Attribute};
 
@@ -17,7 +17,7 @@ const BEFORE: &str = "{{";
 const AFTER: &str = "}}";
 
 /// The variables of this VM, by name.
-fn variables(wanted: &Wanted<'_>) -> Vec<(&'static str, String)> {
+fn variables(wanted: &NewVm<'_>) -> Vec<(&'static str, String)> {
     let (tag, guest, shape) = (wanted.tag, wanted.guest, wanted.spec.shape);
     let always = [
         ("cluster", tag.cluster.to_string()),
@@ -45,7 +45,7 @@ fn variables(wanted: &Wanted<'_>) -> Vec<(&'static str, String)> {
 }
 
 /// Fills and reads a template.
-pub fn fill(text: &str, origin: &str, wanted: &Wanted<'_>) -> Result<Template, Error> {
+pub fn fill(text: &str, origin: &str, wanted: &NewVm<'_>) -> Result<Template, Error> {
     let bad = |what: String| Error::new(Class::BadTemplate, format!("template {origin}: {what}"));
     let variables = variables(wanted);
     let marked = mark(text, &variables).map_err(&bad)?;

@@ -42,12 +42,12 @@ const SHAPE: Shape = Shape {
 };
 
 /// Calls `then` with a VM that is wanted, with the munge key "key".
-fn with<T>(network: Option<(&str, u32)>, then: impl FnOnce(&mut Wanted<'_>) -> T) -> T {
+fn with<T>(network: Option<(&str, u32)>, then: impl FnOnce(&mut NewVm<'_>) -> T) -> T {
     let auth = Auth::Munge {
         munge_key: Secret::from_bytes(b"key"),
         munge_socket: "/run/munge/munge.socket.2".into(),
     };
-    then(&mut Wanted {
+    then(&mut NewVm {
         tag: &tag(),
         nodeset: &NodesetName::new("small").unwrap(),
         host: Some(&HostName::new("kvm-04").unwrap()),
@@ -279,7 +279,7 @@ fn a_key_of_slurms_is_told_to_our_own_guest_alone() {
     let extra = with(None, |wanted| {
         over_registered(
             &Template::default(),
-            &Wanted {
+            &NewVm {
                 auth: Some(&auth),
                 ..*wanted
             },
@@ -423,7 +423,7 @@ fn the_appliances_start_script_is_put_where_none_is() {
     let of = |text: &str| {
         let template = Template::parse(text).unwrap();
         with(None, |wanted| {
-            let wanted = Wanted {
+            let wanted = NewVm {
                 guest: &guest,
                 ..*wanted
             };
@@ -471,7 +471,7 @@ fn for_job(text: &str, gpus: u32, options: &str) -> Result<Template, Error> {
     };
     let gpu = [("VENDOR", "10de"), ("CLASS", "0302")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     with(None, |wanted| {
-        let wanted = Wanted {
+        let wanted = NewVm {
             spec: &spec,
             gpu_pci: Some(&gpu),
             ..*wanted
@@ -503,7 +503,7 @@ fn gpus_that_nobody_described_are_refused() {
     };
     let refusal = |gpu_pci| {
         let refused = with(None, |wanted| {
-            let wanted = Wanted {
+            let wanted = NewVm {
                 spec: &spec,
                 gpu_pci,
                 ..*wanted

@@ -3,7 +3,7 @@
 
 use super::table::{Inner, Qemu, Vm, now};
 use crate::error::Error;
-use crate::vmdir::{self, Life, Record, Told};
+use crate::vmdir::{self, ContextBy, Life, Record};
 use crate::{address, launch};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -20,7 +20,7 @@ const KERNEL_MB: u64 = 36;
 const PAGE_TABLE_PART: u64 = 54;
 
 /// A VM to be made.
-pub(crate) struct Wanted {
+pub(crate) struct NewVm {
     pub cpus: u32,
     /// What Slurm promises on it, in MiB.
     pub memory_mb: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Wanted {
     pub share_percent: u32,
     /// None: a free one of the network's.
     pub address: Option<Ipv4Addr>,
-    pub told: Told,
+    pub told: ContextBy,
     /// The one job that it is for.
     pub job: Option<JobId>,
 }
@@ -39,13 +39,13 @@ impl Qemu {
     pub fn create(&self, tag: &VmTag, host: &HostName, spec: &VmSpec) -> Result<VmId, Error> {
         all_there(spec)?;
         let shape = spec.shape;
-        let wanted = Wanted {
+        let wanted = NewVm {
             cpus: shape.cpus,
             memory_mb: shape.memory_mb,
             total_mb: self.inner.total_mb(shape),
             share_percent: shape.share_percent,
             address: None,
-            told: Told::Channel,
+            told: ContextBy::Channel,
             job: spec.job,
         };
         self.inner.has_room_for_its_kernel(&wanted)?;
@@ -57,7 +57,7 @@ impl Qemu {
         &self,
         tag: &VmTag,
         host: &HostName,
-        wanted: Wanted,
+        wanted: NewVm,
         furnish: &dyn Fn(&Path) -> Result<(), Error>,
     ) -> Result<VmId, Error> {
         let inner = &self.inner;
@@ -120,7 +120,7 @@ impl Inner {
     }
 
     /// Whether slurmd will see the memory that is promised.
-    fn has_room_for_its_kernel(&self, wanted: &Wanted) -> Result<(), Error> {
+    fn has_room_for_its_kernel(&self, wanted: &NewVm) -> Result<(), Error> {
         let total_mb = wanted.total_mb;
         let seen_mb = (total_mb - total_mb / PAGE_TABLE_PART).saturating_sub(KERNEL_MB);
         if seen_mb >= wanted.memory_mb {
@@ -137,7 +137,7 @@ impl Inner {
 
     /// Makes the VM's folder, which decides that this call creates it, with
     /// room on the host and an address of its own. `None`: it exists.
-    fn claim(&self, id: &VmId, host: &HostName, wanted: Wanted) -> Result<Option<Record>, Error> {
+    fn claim(&self, id: &VmId, host: &HostName, wanted: NewVm) -> Result<Option<Record>, Error> {
         let Some(capacity) = self.settings.hosts.iter().find(|other| other.name == *host) else {
             return Err(Error::Refused(format!("there is no host {host} on this machine")));
         };

@@ -4,7 +4,7 @@ use crate::cgroup::Cgroups;
 use crate::channel::Channels;
 use crate::error::Error;
 use crate::settings::Settings;
-use crate::vmdir::{self, Moment, Record, SlurmdStart, Told};
+use crate::vmdir::{self, ContextBy, Moment, Record, SlurmdStart};
 use crate::warm::Ready;
 use std::collections::BTreeMap;
 use std::fs;
@@ -137,7 +137,7 @@ impl Vm {
     pub(super) fn speaks(&self) -> bool {
         self.record
             .as_ref()
-            .is_none_or(|record| record.told == Told::Channel)
+            .is_none_or(|record| record.told == ContextBy::Channel)
     }
 
     pub(super) fn read(folder: &Path) -> Self {

@@ -12,7 +12,7 @@ use thiao_core::view::{ArrayTasks, BaseState, SlurmView};
 const PATIENCE: Millis = Millis::secs(60);
 
 /// A slurmctld, simulated or real, with what is around it.
-pub trait World {
+pub trait Cluster {
     /// Submits a job.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl fmt::Display for Sequences {
 ///
 /// # Errors
 /// A step that failed, or a state that did not come, with what was seen until then.
-pub fn replay(scenario: &Scenario, world: &mut impl World) -> Result<Sequences, String> {
+pub fn replay(scenario: &Scenario, world: &mut impl Cluster) -> Result<Sequences, String> {
     let mut replay = Replay {
         world,
         jobs: BTreeMap::new(),
@@ -182,7 +182,7 @@ struct Replay<'a, W> {
     view: SlurmView,
 }
 
-impl<W: World> Replay<'_, W> {
+impl<W: Cluster> Replay<'_, W> {
     fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Submit(job) => {

@@ -1,6 +1,6 @@
 //! The simulated slurmctld as a world for scenarios.
 
-use super::replay::{Target, World};
+use super::replay::{Cluster, Target};
 use super::{JobAct, NodeAct, Scenario, Submission};
 use crate::faults::Faults;
 use crate::rng::Rng;
@@ -95,7 +95,7 @@ impl Simulated {
     }
 }
 
-impl World for Simulated {
+impl Cluster for Simulated {
     fn submit(&mut self, job: &Submission) -> Result<JobId, String> {
         self.submitted += 1;
         let id = JobId(self.submitted);

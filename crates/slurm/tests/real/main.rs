@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use thiao_core::view::{BaseState, JobState, NodeReason};
 use thiao_slurm::conf::{MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::fragment::Fragment;
-use thiao_slurm::own::Own;
+use thiao_slurm::site_keys::SiteKeys;
 use thiao_slurm::{Slurm, SlurmError, Version};
 use thiao_testkit::ids::node;
 use thiao_testkit::slurmctld::{Ctld, inside};
@@ -298,7 +298,7 @@ fn slurmctld_takes_the_fragment() {
         "{:?}",
         fragment.conflicts(&present)
     );
-    let own = Own::of(
+    let own = SiteKeys::of(
         &present,
         &fragment.hooks,
         fragment.version,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName};
 use thiao_core::view::SlurmView;
-use thiao_sim::scenario::replay::{Target, World, replay};
+use thiao_sim::scenario::replay::{Cluster, Target, replay};
 use thiao_sim::scenario::{JobAct, NodeAct, Scenario, Simulated, Submission, recordings};
 use thiao_sim::slurm::{Call, Hook, Release};
 use thiao_slurm::conf::{NodeLine, Timeouts};
@@ -142,7 +142,7 @@ impl Real {
     }
 }
 
-impl World for Real {
+impl Cluster for Real {
     fn submit(&mut self, job: &Submission) -> Result<JobId, String> {
         let mut words = vec![format!("-N{}-{}", job.size, job.most)];
         if job.own {

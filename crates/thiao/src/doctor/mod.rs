@@ -85,7 +85,7 @@ pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecke
         .map(|(name, set)| (name.clone(), asked(config, set)))
         .collect();
     let policy = &config.policy;
-    let wanted = check::Wanted::new(settings, &asked, policy.max_vms, policy.max_vms_per_host);
+    let wanted = check::Needs::new(settings, &asked, policy.max_vms, policy.max_vms_per_host);
     let key = settings
         .guest
         .credentials
@@ -178,7 +178,7 @@ fn of_slurm(config: &Config, slurm: &Observation) -> Vec<Finding> {
     let mut found = slurm::judge(&slurm.facts, slurm.fragment.as_ref());
     let site = slurm.facts.config.as_ref().ok().map(Site::of);
     if let Some(site) = &site {
-        let told = reach::Told::of(config);
+        let told = reach::GuestContext::of(config);
         let shared = reach::is_shared(&config.state_dir);
         found.extend(reach::judge(site, &told, slurm.facts.programs, shared));
     }

@@ -11,7 +11,7 @@ use thiao_slurm::site::{Host, Site};
 
 /// What guests are told, and what they run.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct GuestContext {
     /// slurmctld's name.
     pub host: String,
     /// Its address.
@@ -30,7 +30,7 @@ pub struct Told {
     pub here: bool,
 }
 
-impl Told {
+impl GuestContext {
     /// What these settings tell guests.
     #[must_use]
     pub fn of(config: &Config) -> Self {
@@ -84,7 +84,7 @@ pub fn is_shared(dir: &Path) -> bool {
 /// What does not go together. `clients`: the version of the client programs here; `shared`: whether the state
 /// folder is on a network's file system.
 #[must_use]
-pub fn judge(site: &Site, told: &Told, clients: Option<Version>, shared: bool) -> Vec<Finding> {
+pub fn judge(site: &Site, told: &GuestContext, clients: Option<Version>, shared: bool) -> Vec<Finding> {
     let mut found = against_settings(site, told, clients);
     found.extend(hooks_of_backups(site, shared));
     if found.is_empty() {
@@ -99,7 +99,7 @@ pub fn judge(site: &Site, told: &Told, clients: Option<Version>, shared: bool) -
 
 /// What of it the settings say otherwise than slurmctld.
 #[must_use]
-pub fn against_settings(site: &Site, told: &Told, clients: Option<Version>) -> Vec<Finding> {
+pub fn against_settings(site: &Site, told: &GuestContext, clients: Option<Version>) -> Vec<Finding> {
     [
         versions(site, clients),
         auth(site, told),
@@ -145,7 +145,7 @@ fn versions(site: &Site, clients: Option<Version>) -> Option<Finding> {
     }
 }
 
-fn auth(site: &Site, told: &Told) -> Option<Finding> {
+fn auth(site: &Site, told: &GuestContext) -> Option<Finding> {
     let (theirs, credentials) = (site.auth_type.as_deref()?, told.credentials.as_ref()?);
     if theirs == credentials.auth_type() {
         return None;
@@ -178,7 +178,7 @@ fn tls(site: &Site) -> Option<Finding> {
     )
 }
 
-fn port(site: &Site, told: &Told) -> Option<Finding> {
+fn port(site: &Site, told: &GuestContext) -> Option<Finding> {
     (!site.ports.contains(&told.port)).then(|| {
         let (first, last) = (site.ports.start(), site.ports.end());
         let theirs = if first == last {
@@ -194,7 +194,7 @@ fn port(site: &Site, told: &Told) -> Option<Finding> {
     })
 }
 
-fn primary(site: &Site, told: &Told) -> Option<Finding> {
+fn primary(site: &Site, told: &GuestContext) -> Option<Finding> {
     let first = site.hosts.first()?;
     let theirs: Option<Ipv4Addr> = first.address.parse().ok();
     if first.name != told.host {
@@ -222,7 +222,7 @@ fn primary(site: &Site, told: &Told) -> Option<Finding> {
     })
 }
 
-fn user(site: &Site, told: &Told) -> Option<Finding> {
+fn user(site: &Site, told: &GuestContext) -> Option<Finding> {
     let (name, _) = site.user.as_ref()?;
     // root is in every guest.
     (*name != told.slurm_user && name != "root").then(|| {
@@ -239,7 +239,7 @@ fn user(site: &Site, told: &Told) -> Option<Finding> {
     })
 }
 
-fn plugins(site: &Site, told: &Told) -> Option<Finding> {
+fn plugins(site: &Site, told: &GuestContext) -> Option<Finding> {
     let ours = told.plugins.as_ref()?;
     let lacks = |dir: &&PathBuf| !ours.contains(dir);
     let missing: Vec<String> = site
@@ -266,7 +266,7 @@ fn plugins(site: &Site, told: &Told) -> Option<Finding> {
 }
 
 /// Backups of slurmctld that guests do not know.
-fn backups(site: &Site, told: &Told) -> Option<Finding> {
+fn backups(site: &Site, told: &GuestContext) -> Option<Finding> {
     let unknown: Vec<String> = others(site)
         .iter()
         .filter(|host| !told.knows(host))

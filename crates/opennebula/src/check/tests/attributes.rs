@@ -17,14 +17,14 @@ fn with(text: &str) -> Seen {
 const NIC: &str = "NIC = [ NETWORK = vms ]\n";
 
 /// What is said of an attribute; none: nothing.
-fn said(text: &str, wanted: &Wanted, attribute: &str) -> Option<Finding> {
+fn said(text: &str, wanted: &Needs, attribute: &str) -> Option<Finding> {
     let found = judge(&with(&format!("{NIC}{text}")), wanted);
     let what = format!("template worker, {attribute}");
     found.into_iter().find(|finding| finding.what == what)
 }
 
 #[track_caller]
-fn told(text: &str, wanted: &Wanted, attribute: &str, verdict: Verdict, words: &str, cure: &str) {
+fn told(text: &str, wanted: &Needs, attribute: &str, verdict: Verdict, words: &str, cure: &str) {
     let finding = said(text, wanted, attribute).expect("it is told");
     holds(&finding, verdict, words, cure);
 }

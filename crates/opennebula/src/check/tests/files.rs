@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn settings(wanted: &Wanted) -> Settings {
+fn settings(wanted: &Needs) -> Settings {
     Settings {
         cluster: wanted.cluster.clone(),
         access: Access {
@@ -60,7 +60,7 @@ fn what_is_wanted_comes_from_the_settings() {
             (set.name.clone(), asked)
         })
         .collect();
-    let made = Wanted::new(&settings(&by_hand), &shapes, 100, 100);
+    let made = Needs::new(&settings(&by_hand), &shapes, 100, 100);
     assert_eq!(format!("{made:?}"), format!("{by_hand:?}"));
     assert_eq!(made.nodesets[0].cpu_percent(), 100);
     assert_eq!(made.nodesets[0].memory_mb(), 1_000);
@@ -78,7 +78,7 @@ fn template_files_are_filled_and_looked_at() {
     let mut wanted = wanted();
     wanted.nodesets[0].source.template = TemplateSource::File(file.clone());
     let what = format!("file {}", file.display());
-    let look = |wanted: &Wanted| Seen {
+    let look = |wanted: &Needs| Seen {
         files: look::files(&settings(wanted), wanted),
         ..seen()
     };
@@ -139,7 +139,7 @@ fn each_node_has_its_file_as_in_2011() {
     let mut wanted = wanted();
     wanted.nodesets[0].source.template = TemplateSource::PerNode(dir.path().to_owned());
     let what = format!("folder {}", dir.path().display());
-    let look = |wanted: &Wanted| Seen {
+    let look = |wanted: &Needs| Seen {
         files: look::files(&settings(wanted), wanted),
         ..seen()
     };

@@ -6,7 +6,7 @@ use super::*;
 fn names_of_job_mode_need_not_all_fit() {
     let mut wanted = wanted();
     wanted.nodesets[0].nodes = nodes("fg[0-999]");
-    let hosts = |wanted: &Wanted| {
+    let hosts = |wanted: &Needs| {
         let found = judge(&seen(), wanted);
         found.into_iter().find(|finding| finding.what == "hosts").unwrap()
     };

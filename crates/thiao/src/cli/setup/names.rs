@@ -9,7 +9,7 @@ use thiao_slurm::conf::MemoryForms;
 use thiao_slurm::details::NodeDetails;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::partitions::{self, Partition};
-use thiao_slurm::{Config, Slurm, Version, own};
+use thiao_slurm::{Config, Slurm, Version, site_keys};
 
 /// From here on a partition's listing says that it has all nodes, whichever come.
 const SAYS_ALL: Version = Version::new(23, 11, 0);
@@ -50,7 +50,7 @@ impl Known {
             BTreeMap::new()
         });
         let mut known = Self::of(partitions, nodes, fragment, earlier);
-        known.in_effect = own::in_effect(present, hooks);
+        known.in_effect = site_keys::in_effect(present, hooks);
         (known, notes)
     }
 

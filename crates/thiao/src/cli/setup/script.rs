@@ -7,7 +7,7 @@ use crate::doctor;
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 use thiao_config::Config;
-use thiao_slurm::own::Own;
+use thiao_slurm::site_keys::SiteKeys;
 use thiao_slurm::{conf_lines, lua};
 
 /// What slurmctld is to run at each submission.
@@ -90,7 +90,7 @@ pub(super) enum Leaves {
 
 /// Looks at it. slurmctld does not start without a script that it is to run: it goes once `lines`, which do not
 /// ask for it, are what slurm.conf includes.
-pub(super) fn leaves(lines: &Path, slurm_conf: &Path, own: &Own) -> anyhow::Result<Leaves> {
+pub(super) fn leaves(lines: &Path, slurm_conf: &Path, own: &SiteKeys) -> anyhow::Result<Leaves> {
     let (usual, site) = (lines.with_file_name(lua::FILE), lines.with_file_name(lua::SITE));
     if !place::present(&usual)?.is_some_and(|meta| meta.is_file()) {
         return Ok(Leaves::No);

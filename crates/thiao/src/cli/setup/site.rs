@@ -11,8 +11,8 @@ use thiao_core::finding::{Finding, Remedy};
 use thiao_core::spool;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::names::HOOKS;
-use thiao_slurm::own::{Earlier, Own};
 use thiao_slurm::site::Site;
+use thiao_slurm::site_keys::{Earlier, SiteKeys};
 use thiao_slurm::{Slurm, Version, defaults, join, keys, lua};
 
 /// What an earlier setup wrote there, if it did.
@@ -33,12 +33,12 @@ pub(super) fn own(
     hooks: &Path,
     version: Version,
     earlier: Option<&Earlier>,
-) -> Own {
+) -> SiteKeys {
     let Some(present) = present else {
-        return earlier.map(Own::recorded).unwrap_or_default();
+        return earlier.map(SiteKeys::recorded).unwrap_or_default();
     };
     let programs = join::of_site(present, hooks, version, |path| std::fs::read_to_string(path).ok());
-    Own::of(present, hooks, version, &programs, earlier)
+    SiteKeys::of(present, hooks, version, &programs, earlier)
 }
 
 /// The folder of the hooks that slurmctld calls now: another one than `hooks` when that was changed since.
@@ -53,7 +53,7 @@ pub(super) fn hooks_in_effect(present: Option<&thiao_slurm::Config>, hooks: &Pat
 }
 
 /// The site's programs that are called beside ours, by key, and what is to be said of them.
-pub(super) fn programs(own: &Own) -> (BTreeMap<&'static str, String>, Vec<String>) {
+pub(super) fn programs(own: &SiteKeys) -> (BTreeMap<&'static str, String>, Vec<String>) {
     let (joined, odd): (BTreeMap<_, _>, BTreeMap<_, _>) = own
         .programs()
         .into_iter()
@@ -100,7 +100,7 @@ pub(super) fn harmful(
 
 /// What the settings tell guests otherwise than slurmctld says of itself, in sentences.
 pub(super) fn told_otherwise(slurm: &Slurm, present: &thiao_slurm::Config, config: &Config) -> Vec<String> {
-    let told = reach::Told::of(config);
+    let told = reach::GuestContext::of(config);
     let found = reach::against_settings(&Site::of(present), &told, slurm.version().ok());
     let named = |finding: Finding| match finding.what.as_str() {
         "Slurm" => sentence(finding),

@@ -14,8 +14,8 @@ use thiao_core::ids::VmId;
 use thiao_qemu::left;
 use thiao_slurm::conf_lines;
 use thiao_slurm::names::HOOKS;
-use thiao_slurm::own::{self, Own};
 use thiao_slurm::quirks::NEWEST;
+use thiao_slurm::site_keys::{self, SiteKeys};
 use thiao_slurm::{Config, Slurm, join, lua};
 
 /// How long slurmctld may take to answer.
@@ -198,7 +198,7 @@ impl Placed<'_> {
     /// The same by what they say themselves, if it is not in effect again.
     fn lost(&self) -> Vec<String> {
         let earlier = site::earlier(self.fragment);
-        let own = earlier.as_ref().map(Own::recorded).unwrap_or_default();
+        let own = earlier.as_ref().map(SiteKeys::recorded).unwrap_or_default();
         own.lacking(&self.text(), self.present)
     }
 
@@ -216,7 +216,7 @@ impl Placed<'_> {
                 line.number
             ));
         }
-        let (key, program) = own::called(self.present?, self.hooks)?;
+        let (key, program) = site_keys::called(self.present?, self.hooks)?;
         Some(format!(
             "slurmctld calls {} ({key}): it has not been restarted since that was taken out",
             program.display()

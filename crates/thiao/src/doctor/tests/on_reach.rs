@@ -1,5 +1,5 @@
 use super::*;
-use reach::Told;
+use reach::GuestContext;
 use thiao_qemu::{Backup, Credentials};
 use thiao_slurm::site::Site;
 use thiao_slurm::{Config, Version};
@@ -7,8 +7,8 @@ use thiao_slurm::{Config, Version};
 const GOOD: &str = "SlurmctldHost[0] = head(10.9.0.1)\nSlurmctldPort = 6817\nSlurmUser = slurm(64030)\n\
     AuthType = auth/munge\nPluginDir = /opt/slurm/lib/slurm\nSLURM_VERSION = 25.11.7\n";
 
-fn told() -> Told {
-    Told {
+fn told() -> GuestContext {
+    GuestContext {
         host: "head".to_owned(),
         addr: "10.9.0.1".parse().unwrap(),
         port: 6817,
@@ -24,7 +24,7 @@ fn told() -> Told {
 }
 
 /// What is wrong, as `what: words: remedy`.
-fn said(config: &str, told: &Told, shared: bool) -> Vec<String> {
+fn said(config: &str, told: &GuestContext, shared: bool) -> Vec<String> {
     let site = Site::of(&Config::parse(config));
     let mut found = reach::judge(&site, told, Some(Version::new(25, 11, 2)), shared);
     found.retain(|finding| finding.verdict != Verdict::Ok);
@@ -33,7 +33,7 @@ fn said(config: &str, told: &Told, shared: bool) -> Vec<String> {
 }
 
 #[track_caller]
-fn one(config: &str, told: &Told, words: &[&str]) {
+fn one(config: &str, told: &GuestContext, words: &[&str]) {
     let found = said(config, told, false);
     assert_eq!(found.len(), 1, "{found:?}");
     for word in words {
@@ -51,7 +51,7 @@ fn guests_that_are_told_what_slurmctld_says_are_right() {
     assert_eq!(said(&range, &told(), false), [""; 0]);
     assert_eq!(said("", &told(), false), [""; 0]);
     // An address of this machine is reached over its bridge, too.
-    let here = Told {
+    let here = GuestContext {
         addr: "10.84.0.1".parse().unwrap(),
         here: true,
         ..told()
@@ -72,7 +72,7 @@ fn what_differs_is_named_with_the_key_that_mends_it() {
         &told(),
         &["AuthType", "munge key", "set slurm_key"],
     );
-    let key = Told {
+    let key = GuestContext {
         credentials: Some(Credentials::Slurm { key: "/k".into() }),
         ..told()
     };
@@ -115,7 +115,7 @@ fn a_backup_is_told_to_guests_and_what_its_hooks_reach_is_said() {
         "{found:?}"
     );
     assert!(found[1].contains("reach no controller"), "{found:?}");
-    let knows = Told {
+    let knows = GuestContext {
         backups: vec![Backup {
             host: "head2".to_owned(),
             addr: "10.9.0.2".parse().unwrap(),

@@ -12,7 +12,7 @@ pub(super) const ANY_HOST: &str = "host-that-is-chosen";
 
 /// What is wanted of the front-end.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct Needs {
     /// Whose VMs these are.
     pub cluster: ClusterName,
     /// How oned is reached, for people.
@@ -28,12 +28,12 @@ pub struct Wanted {
     /// Most VMs on one host.
     pub max_vms_per_host: usize,
     /// The nodesets.
-    pub nodesets: Vec<WantedSet>,
+    pub nodesets: Vec<NodesetNeeds>,
 }
 
 /// What a nodeset wants.
 #[derive(Debug, Clone)]
-pub struct WantedSet {
+pub struct NodesetNeeds {
     /// Its name.
     pub name: NodesetName,
     /// Its nodes.
@@ -69,7 +69,7 @@ pub struct Asked {
     pub named: Vec<String>,
 }
 
-impl WantedSet {
+impl NodesetNeeds {
     /// All registered templates that its VMs may be of, each once.
     pub(super) fn registered(&self) -> impl Iterator<Item = &str> {
         let own = match &self.source.template {
@@ -92,7 +92,7 @@ impl WantedSet {
     }
 }
 
-impl WantedSet {
+impl NodesetNeeds {
     /// A VM of that size as a job would have it.
     pub(super) fn spec(&self, shape: Shape) -> VmSpec {
         VmSpec {
@@ -105,7 +105,7 @@ impl WantedSet {
     }
 }
 
-impl Wanted {
+impl Needs {
     /// What these settings want; `asked`: of each nodeset's VMs.
     #[must_use]
     pub fn new(
@@ -116,7 +116,7 @@ impl Wanted {
     ) -> Self {
         let set = |(name, source): (&NodesetName, &VmSource)| {
             let asked = asked.get(name)?;
-            Some(WantedSet {
+            Some(NodesetNeeds {
                 shape: asked.shape,
                 smallest: asked.smallest,
                 gpus: asked.gpus,

@@ -13,7 +13,7 @@ pub const JOB: &str = "THIAO_JOB";
 
 /// The VM that is wanted.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct NewVm<'a> {
     /// Whose it is.
     pub tag: &'a VmTag,
     /// Its node's nodeset.
@@ -36,7 +36,7 @@ pub struct Wanted<'a> {
     pub auth: Option<&'a Auth>,
 }
 
-impl Wanted<'_> {
+impl NewVm<'_> {
     /// `MEMORY`, in MiB.
     #[must_use]
     pub fn memory_mb(&self) -> u64 {

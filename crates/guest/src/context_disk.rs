@@ -38,7 +38,7 @@ pub fn is_context_disk(descriptor: &[u8]) -> bool {
 
 /// What the files of a context disk say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct ContextDisk {
     /// What Thiao says.
     pub common: OneContext,
     /// What OpenNebula says of the card.
@@ -78,7 +78,7 @@ impl std::fmt::Debug for Token {
     }
 }
 
-impl Told {
+impl ContextDisk {
     /// Reads the disk's files. `token` is the text of [`TOKEN_FILE`], when it is there.
     pub fn read(context: &str, token: Option<&str>) -> Result<Self, String> {
         let variables = variables(context)?;
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_context_disk_tells_a_whole_identity() {
-        let told = Told::read(&file(), Some("c2VjcmV0\n")).unwrap();
+        let told = ContextDisk::read(&file(), Some("c2VjcmV0\n")).unwrap();
         assert_eq!(
             (told.common.id.as_str(), told.common.hostname.as_str()),
             ("fg1.3", "fg1")
@@ -345,15 +345,16 @@ mod tests {
 
     #[test]
     fn without_a_token_nobody_is_told() {
-        assert_eq!(Told::read(&file(), None).unwrap().onegate, None);
-        assert_eq!(Told::read(&file(), Some("\n")).unwrap().onegate, None);
+        assert_eq!(ContextDisk::read(&file(), None).unwrap().onegate, None);
+        assert_eq!(ContextDisk::read(&file(), Some("\n")).unwrap().onegate, None);
         let without = file().replace("ONEGATE_ENDPOINT", "OTHER");
-        assert_eq!(Told::read(&without, Some("t")).unwrap().onegate, None);
+        assert_eq!(ContextDisk::read(&without, Some("t")).unwrap().onegate, None);
     }
 
     #[test]
     fn what_is_missing_or_odd_is_named() {
-        let refused = |from: &str, to: &str| Told::read(&file().replace(from, to), Some("t")).unwrap_err();
+        let refused =
+            |from: &str, to: &str| ContextDisk::read(&file().replace(from, to), Some("t")).unwrap_err();
         assert!(refused("THIAO_CONTEXT", "X").contains("no THIAO_CONTEXT"));
         assert!(refused("eyJp", "!!!!").contains("not base64"));
         assert!(refused("eyJp", "eyJq").contains("not what this guest knows"));
@@ -364,7 +365,11 @@ mod tests {
         assert!(refused("'42'", "'x'").contains("VMID"));
         assert!(refused("'42'", "'42").contains("line 13: a quote is not closed"));
         // What a header could be split with.
-        assert!(Told::read(&file(), Some("a b")).unwrap_err().contains("no token"));
+        assert!(
+            ContextDisk::read(&file(), Some("a b"))
+                .unwrap_err()
+                .contains("no token")
+        );
     }
 
     #[test]
@@ -415,7 +420,7 @@ mod tests {
         #[test]
         fn no_file_makes_the_reader_panic(text in "([A-Z]=)?[\\PC\n'\"\\\\=]{0,60}") {
             let _ = variables(&text);
-            let _ = Told::read(&text, Some(&text));
+            let _ = ContextDisk::read(&text, Some(&text));
             let _ = base64(&text);
         }
     }

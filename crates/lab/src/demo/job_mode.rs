@@ -4,7 +4,7 @@
 
 use super::checks::{Check, Expected, check, of_any_jobs, proofs};
 use super::follow::{Early, JOBS_LIMIT, begin, expected, follow, submit, until_back, until_over};
-use super::jobs::Wanted;
+use super::jobs::NewJob;
 use super::show::Show;
 use super::track::{Step, Story, Track, is_over};
 use crate::enter::{As, Running};
@@ -78,7 +78,7 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
     }
     let user = |number: usize| &users[number % users.len()];
     let mut story = begin(lab);
-    let job = |number, program, name, size| Wanted {
+    let job = |number, program, name, size| NewJob {
         user: user(number),
         program,
         name,
@@ -89,11 +89,11 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
     };
     for wanted in [
         job(1, "sbatch", "big", BIG),
-        Wanted {
+        NewJob {
             nodes: 2,
             ..job(0, "tsub", "pair", MEDIUM)
         },
-        Wanted {
+        NewJob {
             array: 2,
             ..job(2, "sbatch", "array", SMALL)
         },
@@ -145,7 +145,7 @@ pub fn short(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
     show.say("now two jobs in VMs of their own, as big as they ask (all of it: --job-mode)");
     let mut story = begin(lab);
     for (program, name, size) in [("sbatch", "larger", MEDIUM), ("tsub", "small", SMALL)] {
-        let wanted = Wanted {
+        let wanted = NewJob {
             user: lab.plan.submitter(),
             program,
             name,

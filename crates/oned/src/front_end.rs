@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiao_opennebula::syntax::Template;
 
 /// Everything.
-pub struct World {
+pub struct FrontEnd {
     /// As it was started.
     pub settings: Settings,
     /// Users, by id.
@@ -59,10 +59,10 @@ pub struct World {
     pub request: u32,
 }
 
-impl World {
-    /// A world as the settings say.
+impl FrontEnd {
+    /// A front-end as the settings say.
     pub fn new(settings: Settings) -> Result<Self, String> {
-        let mut world = World {
+        let mut front_end = FrontEnd {
             users: Vec::new(),
             group_quotas: BTreeMap::new(),
             hosts: Vec::new(),
@@ -84,19 +84,19 @@ impl World {
             request: 0,
             settings,
         };
-        for setup in world.settings.users.clone() {
-            world.add_user(setup);
+        for setup in front_end.settings.users.clone() {
+            front_end.add_user(setup);
         }
-        for (id, setup) in (0..).zip(world.settings.hosts.clone()) {
-            world.hosts.push(Host::new(id, setup));
+        for (id, setup) in (0..).zip(front_end.settings.hosts.clone()) {
+            front_end.hosts.push(Host::new(id, setup));
         }
-        for (id, setup) in (0..).zip(world.settings.networks.clone()) {
-            world.networks.push(Network::new(id, setup));
+        for (id, setup) in (0..).zip(front_end.settings.networks.clone()) {
+            front_end.networks.push(Network::new(id, setup));
         }
-        for setup in world.settings.templates.clone() {
+        for setup in front_end.settings.templates.clone() {
             let body = crate::template::parse(&setup.body)
                 .map_err(|error| format!("template {}: {error}", setup.name))?;
-            world.add_template(
+            front_end.add_template(
                 0,
                 0,
                 ("oneadmin".into(), "oneadmin"),
@@ -105,7 +105,7 @@ impl World {
                 setup.public,
             );
         }
-        Ok(world)
+        Ok(front_end)
     }
 
     /// Makes a user. The first is oneadmin; OpenNebula's own `serveradmin` comes with him.

@@ -3,9 +3,9 @@
 
 use crate::error::Error;
 use crate::launch;
-use crate::provider::{KILL_LIMIT, Qemu, Wanted};
+use crate::provider::{KILL_LIMIT, NewVm, Qemu};
 use crate::qmp::Qmp;
-use crate::vmdir::{self, CONTEXT_DISK, Life, QMP_SOCKET, Told};
+use crate::vmdir::{self, CONTEXT_DISK, ContextBy, Life, QMP_SOCKET};
 use serde_json::json;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -40,13 +40,13 @@ impl Qemu {
     /// and starts nothing. [`Qemu::look`] shows it as booting as long as it
     /// runs: it reports nothing to this machine.
     pub fn create_told(&self, tag: &VmTag, host: &HostName, vm: &DiskVm<'_>) -> Result<VmId, Error> {
-        let wanted = Wanted {
+        let wanted = NewVm {
             cpus: vm.cpus,
             memory_mb: vm.memory_mb,
             total_mb: vm.memory_mb,
             share_percent: vm.share_percent,
             address: Some(vm.address),
-            told: Told::Disk { mac: vm.mac },
+            told: ContextBy::Disk { mac: vm.mac },
             job: None,
         };
         self.make(tag, host, wanted, &|folder| write_disk(folder, vm.iso))

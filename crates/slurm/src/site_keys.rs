@@ -73,13 +73,13 @@ impl Earlier {
 
 /// What the site has of its own, by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Own {
+pub struct SiteKeys {
     values: BTreeMap<String, String>,
     /// Keys that the earlier lines set: whoever followed their steps has no other line for them.
     set_before: BTreeSet<String>,
 }
 
-impl Own {
+impl SiteKeys {
     /// What slurmctld has without ours. `programs` are the site's own that ours take the place of, and
     /// `earlier` what was written before, if it was.
     #[must_use]
@@ -248,9 +248,9 @@ mod tests {
     const HOOKS_DIR: &str = "/h";
     const VERSION: Version = Version::new(22, 5, 8);
 
-    fn own(present: &str, earlier: Option<&str>) -> Own {
+    fn own(present: &str, earlier: Option<&str>) -> SiteKeys {
         let earlier = earlier.map(Earlier::parse);
-        Own::of(
+        SiteKeys::of(
             &Config::parse(present),
             Path::new(HOOKS_DIR),
             VERSION,
@@ -307,7 +307,7 @@ mod tests {
     fn a_script_that_is_called_needs_its_plugin() {
         let earlier = |is_called| Earlier::parse("# Your own: JobSubmitPlugins=x\n").with_script(is_called);
         let get = |is_called| {
-            Own::recorded(&earlier(is_called))
+            SiteKeys::recorded(&earlier(is_called))
                 .get("JobSubmitPlugins")
                 .map(str::to_owned)
         };
