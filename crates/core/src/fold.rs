@@ -10,6 +10,7 @@ use crate::view::{SlurmView, VmView};
 use crate::vm::{Cause, Life, Registration, VmRecord};
 use crate::world::{NodeRecord, Wish, World};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 mod begun;
 mod early;
@@ -162,7 +163,7 @@ impl World {
         self.see_jobs(&view, began);
         notes.extend(self.newly_unknown(&view));
         self.see_powers(&view, began);
-        self.slurm = Some(view);
+        self.slurm = Some(Arc::new(view));
         notes.extend(self.order_by_state());
         notes
     }

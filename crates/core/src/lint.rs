@@ -10,8 +10,7 @@ use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
 use crate::view::{
-    ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, SlurmJob, SlurmNode, SlurmView, VmSpec,
-    VmState, VmView,
+    ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, SlurmJob, SlurmNode, VmSpec, VmState, VmView,
 };
 use crate::vm::{Cause, Life, VmRecord};
 use crate::world::{Mode, Wish, World};
@@ -138,7 +137,7 @@ impl<'a> Linter<'a> {
     fn jobs_on_nodes(&self) -> &JobsOn<'a> {
         let slurm = self.world.slurm.as_ref();
         self.jobs
-            .get_or_init(|| slurm.map_or_else(JobsOn::new, SlurmView::jobs_on))
+            .get_or_init(|| slurm.map_or_else(JobsOn::new, |slurm| slurm.jobs_on()))
     }
 
     fn check(&mut self, action: &Action) -> Checked {

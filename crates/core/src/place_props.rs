@@ -10,6 +10,7 @@ use crate::vm::{Life, Registration, VmRecord};
 use crate::world::{Mode, NodeRecord, NodeSpec, World};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What is where, counted the plain way.
 #[derive(Debug, Clone, Copy, Default)]
@@ -130,7 +131,7 @@ impl Case {
             });
             world.records.insert(node(i), record);
             let nodeset = NodesetName::new("s").unwrap();
-            world.specs.insert(
+            Arc::make_mut(&mut world.specs).insert(
                 node(i),
                 NodeSpec {
                     nodeset,

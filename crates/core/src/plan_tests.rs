@@ -10,6 +10,7 @@ use crate::view::*;
 use crate::vm::*;
 use crate::world::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 mod absent;
 mod axes;
@@ -106,14 +107,14 @@ fn world() -> World {
     };
     let specs = names.iter().map(|n| (n.clone(), spec.clone())).collect();
     World {
-        slurm: Some(SlurmView {
+        slurm: Some(Arc::new(SlurmView {
             nodes: names.iter().map(|n| (n.clone(), powered_down())).collect(),
             ..SlurmView::default()
-        }),
-        provider: Some(ProviderView {
+        })),
+        provider: Some(Arc::new(ProviderView {
             hosts,
             vms: Vec::new(),
-        }),
+        })),
         ..World::new(Time(1_000_000), ClusterName::new("c").unwrap(), policy, specs)
     }
 }
@@ -128,9 +129,7 @@ impl World {
             },
             self.now,
         );
-        self.slurm
-            .as_mut()
-            .unwrap()
+        Arc::make_mut(self.slurm.as_mut().unwrap())
             .nodes
             .insert(node(name), powering_up());
     }
@@ -152,13 +151,13 @@ impl World {
     }
 
     fn see(&mut self, vms: Vec<VmView>) {
-        let hosts = self.provider.clone().unwrap().hosts;
+        let hosts = self.provider.as_deref().cloned().unwrap().hosts;
         let now = self.now;
         self.see_provider(ProviderView { hosts, vms }, now);
     }
 
     fn see_node(&mut self, name: &str, seen: SlurmNode) {
-        let mut view = self.slurm.clone().unwrap();
+        let mut view = self.slurm.as_deref().cloned().unwrap();
         view.nodes.insert(node(name), seen);
         let now = self.now;
         self.see_slurm(view, now);
@@ -239,7 +238,7 @@ fn asked_nodes_get_vms_spread_over_the_hosts() {
 #[test]
 fn a_host_never_carries_more_memory_than_it_has() {
     let mut w = world();
-    w.provider.as_mut().unwrap().hosts.truncate(1);
+    Arc::make_mut(w.provider.as_mut().unwrap()).hosts.truncate(1);
     for name in ["n0", "n1", "n2"] {
         w.ask_up(name);
     }

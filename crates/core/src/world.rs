@@ -9,6 +9,7 @@ use crate::policy::Policy;
 use crate::view::{Power, ProviderView, Shape, SlurmView, VmView};
 use crate::vm::VmRecord;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// All that a decision may depend on.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub struct World {
     /// Limits and times.
     pub policy: Policy,
     /// The nodes that the configuration gives us.
-    pub specs: BTreeMap<NodeName, NodeSpec>,
+    pub specs: Arc<BTreeMap<NodeName, NodeSpec>>,
     /// What we know of each of them; also of nodes that left the configuration with a VM.
     pub records: BTreeMap<NodeName, NodeRecord>,
     /// Nodes with an action under way: nothing else is decided for them.
@@ -65,9 +66,9 @@ pub struct World {
     /// fault of theirs (of their nodeset's template, say) that is not the others'.
     pub faults: BTreeMap<NodeName, String>,
     /// The last look at Slurm; none if it failed or is too old to act on.
-    pub slurm: Option<SlurmView>,
+    pub slurm: Option<Arc<SlurmView>>,
     /// The last look at the provider; none if it failed or is too old to act on.
-    pub provider: Option<ProviderView>,
+    pub provider: Option<Arc<ProviderView>>,
 }
 
 /// A VM with our tag that no record holds, and that is later than all that was kept of its node.
@@ -250,7 +251,7 @@ impl World {
                 .keys()
                 .map(|node| (node.clone(), NodeRecord::default()))
                 .collect(),
-            specs,
+            specs: Arc::new(specs),
             busy: BTreeSet::new(),
             jobs_started: BTreeSet::new(),
             scheduling_pass: Millis::default(),

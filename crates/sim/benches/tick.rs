@@ -8,6 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use thiao_core::ids::*;
 use thiao_core::lint::lint;
 use thiao_core::planner::plan;
@@ -111,8 +112,8 @@ impl Day {
         let specs = names.into_iter().map(|name| (name, spec.clone())).collect();
         let world = World {
             records,
-            slurm: Some(slurm.clone()),
-            provider: Some(provider.clone()),
+            slurm: Some(Arc::new(slurm.clone())),
+            provider: Some(Arc::new(provider.clone())),
             ..World::new(now, cluster, policy, specs)
         };
         Self {

@@ -63,7 +63,10 @@ impl<P: Provider> Owner<P> {
     /// doubt a job's VM stays.
     pub(super) fn without_new_jobs(&self, nodes: &[NodeName]) -> Result<(), ApiError> {
         let world = self.rounds.world();
-        let on = world.slurm.as_ref().map_or_else(JobsOn::new, SlurmView::jobs_on);
+        let on = world
+            .slurm
+            .as_deref()
+            .map_or_else(JobsOn::new, SlurmView::jobs_on);
         let newer = |node: &NodeName| match newer_than_order(world, &on, node, world.now)? {
             Newer::Job(job) => Some((node.clone(), job)),
             Newer::PoweredUp | Newer::InUse => None,

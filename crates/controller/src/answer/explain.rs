@@ -113,7 +113,7 @@ impl<P: Provider> Owner<P> {
             };
             lines.push(format!("VM {node}.{}{on} is {word}{span}", vm.generation));
         }
-        lines.push(in_slurm(self.rounds.world().slurm.as_ref(), node));
+        lines.push(in_slurm(self.rounds.world().slurm.as_deref(), node));
         if let Some(why) = self.rounds.world().faults.get(node) {
             lines.push(format!("no VM can be made for it: {why}"));
         }
@@ -142,7 +142,7 @@ impl<P: Provider> Owner<P> {
 
     /// The story of a job's record.
     fn explain_job(&self, id: JobId) -> Result<Explanation, ApiError> {
-        let slurm = self.rounds.world().slurm.as_ref();
+        let slurm = self.rounds.world().slurm.as_deref();
         let job = slurm.and_then(|slurm| slurm.jobs.get(&id));
         let tasks: Vec<&SlurmJob> = slurm
             .iter()

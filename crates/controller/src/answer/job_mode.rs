@@ -26,7 +26,7 @@ pub(super) const NOT_READ: &str = "Slurm cannot be read now, so it is not known 
 impl<P: Provider> Owner<P> {
     /// A queued job is to get VMs of its own.
     pub(super) fn give(&mut self, name: JobName, options: VmOptions, reply: Reply<Accepted>) {
-        match giving(self.rounds.world().slurm.as_ref(), &self.config, name, &options) {
+        match giving(self.rounds.world().slurm.as_deref(), &self.config, name, &options) {
             Ok(giving) => self.move_job(giving, options, reply),
             // An asker that has left is no error.
             Err(refusal) => drop(reply.send(Err(refusal))),
@@ -73,7 +73,7 @@ impl<P: Provider> Owner<P> {
         let Some(job) = self.record_of(name)? else {
             return Err(self.no_job(name));
         };
-        match may_be_there(self.rounds.world().slurm.as_ref(), job) {
+        match may_be_there(self.rounds.world().slurm.as_deref(), job) {
             None => return Err(ApiError::Unavailable(NOT_READ.to_owned())),
             Some(true) => {
                 return Err(ApiError::Conflict(format!(
@@ -120,7 +120,7 @@ impl<P: Provider> Owner<P> {
                 return Some(taken.nodes.clone());
             }
         };
-        if may_be_there(self.rounds.world().slurm.as_ref(), job)? {
+        if may_be_there(self.rounds.world().slurm.as_deref(), job)? {
             let text = "was said to be over, by tclean, and still runs: its VMs are kept; scancel it first";
             self.note(Note::new(Subject::Job(job), "job-not-ended", text));
             return Some(Vec::new());
@@ -133,7 +133,7 @@ impl<P: Provider> Owner<P> {
         let Some(task) = name.task else {
             return Ok(Some(JobId(name.id)));
         };
-        let slurm = self.rounds.world().slurm.as_ref();
+        let slurm = self.rounds.world().slurm.as_deref();
         match slurm.and_then(|slurm| find(slurm, name)) {
             Some(job) => Ok(Some(job.id)),
             None => self.store.job_of_task(JobId(name.id), task).map_err(internal),

@@ -7,6 +7,7 @@ use crate::view::{JobState, ProviderView, VmState, VmView};
 use crate::vm::Life;
 use crate::world::{NodeRecord, Unrecorded, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Our VMs that a look shows, by their nodes, the newest first.
 type ByNode<'a> = HashMap<&'a NodeName, Vec<&'a VmView>>;
@@ -52,7 +53,7 @@ impl World {
             .collect();
         self.strays = strays.since;
         self.unrecorded = strays.unrecorded;
-        self.provider = Some(view);
+        self.provider = Some(Arc::new(view));
         notes
     }
 

@@ -58,7 +58,7 @@ fn a_stray_stays_whose_node_no_listing_shows() {
     let mut w = world();
     w.look(|slurm| drop(slurm.nodes.remove(&node("n0"))));
     // The node is out of the configuration: what it has backs nothing that we know of.
-    w.specs.remove(&node("n0"));
+    Arc::make_mut(&mut w.specs).remove(&node("n0"));
     let vms = [w.shown("n0", 1, VmState::Ready)];
     w.watch(Millis(10 * w.policy.orphan_grace.0), &vms);
     assert_eq!(w.tick(), []);

@@ -42,7 +42,7 @@ fn the_linter_knows_every_cap_of_a_host() {
     let third = |w: &World| linted(w, &three)[2].clone().unwrap_or_default();
     assert_eq!(linted(&w, &three[..2]), [None, None]);
     assert_eq!(third(&w), "host a would carry 450 of 300 MiB");
-    w.provider.as_mut().unwrap().hosts[0].memory_mb = 10_000;
+    Arc::make_mut(w.provider.as_mut().unwrap()).hosts[0].memory_mb = 10_000;
     assert_eq!(
         third(&w),
         "host a would carry 300 of 200 % of a core (limits.cpu_overcommit_percent)"
@@ -70,7 +70,7 @@ fn the_linter_counts_what_no_listing_shows() {
         w.ask_up(name);
     }
     let mut rest = w.clone();
-    rest.specs.remove(&node("n0"));
+    Arc::make_mut(&mut rest.specs).remove(&node("n0"));
     assert_eq!(
         linted(&rest, &[spec.clone(), spec]),
         [None, Some("host a would carry 450 of 300 MiB".into())]
@@ -85,8 +85,8 @@ fn gpus_of_a_host_are_counted_where_the_provider_knows_of_them() {
         ..VmSpec::of_node(world().specs[&node("n0")].shape)
     };
     let mut w = world();
-    w.provider.as_mut().unwrap().hosts[0].gpus = Some(2);
-    let view = w.provider.clone().unwrap();
+    Arc::make_mut(w.provider.as_mut().unwrap()).hosts[0].gpus = Some(2);
+    let view = w.provider.as_deref().cloned().unwrap();
     let need = |gpus| crate::resources::Resources::of_spec(&with(gpus), &policy);
     let mut ledger = crate::place::Ledger::new(&w, &view);
     assert!(ledger.fits(&host("a"), &need(2)) && !ledger.fits(&host("a"), &need(3)));
@@ -99,8 +99,8 @@ fn gpus_of_a_host_are_counted_where_the_provider_knows_of_them() {
     let record = w.records.get_mut(&node("n0")).unwrap();
     record.vm.as_mut().unwrap().spec = Some(with(2));
     let shown = w.shown("n0", 1, VmState::Booting);
-    w.provider.as_mut().unwrap().vms.push(shown);
-    let view = w.provider.clone().unwrap();
+    Arc::make_mut(w.provider.as_mut().unwrap()).vms.push(shown);
+    let view = w.provider.as_deref().cloned().unwrap();
     let ledger = crate::place::Ledger::new(&w, &view);
     assert!(!ledger.fits(&host("a"), &need(1)) && ledger.fits(&host("a"), &need(0)));
 }

@@ -53,7 +53,9 @@ impl World {
             submit: None,
             ..SlurmJob::new(JobId(7))
         };
-        self.slurm.as_mut().unwrap().jobs.insert(job.id, job);
+        Arc::make_mut(self.slurm.as_mut().unwrap())
+            .jobs
+            .insert(job.id, job);
     }
 }
 
@@ -115,7 +117,7 @@ fn a_stale_listing_brings_no_ended_vm_back() {
 #[test]
 fn a_vm_has_its_room_from_asked_to_surely_gone() {
     let mut w = world();
-    w.provider.as_mut().unwrap().hosts.truncate(1);
+    Arc::make_mut(w.provider.as_mut().unwrap()).hosts.truncate(1);
     for name in ["n0", "n1"] {
         w.ask_up(name);
     }
@@ -316,7 +318,7 @@ fn a_death_on_a_node_that_slurm_does_not_show_is_cleaned_up() {
     w.up("n0");
     w.pass(Millis(1));
     w.see(vec![w.shown("n0", 1, VmState::Dead("killed".into()))]);
-    w.slurm.as_mut().unwrap().nodes.remove(&node("n0"));
+    Arc::make_mut(w.slurm.as_mut().unwrap()).nodes.remove(&node("n0"));
     assert_eq!(kinds(&w.tick()), ["destroy"]);
 }
 
@@ -340,7 +342,7 @@ fn a_guest_that_hangs_is_noticed_and_one_held_still_is_not() {
 #[test]
 fn jobs_short_of_room_do_not_restart_each_other() {
     let mut w = world();
-    w.provider.as_mut().unwrap().hosts.truncate(1); // room for two
+    Arc::make_mut(w.provider.as_mut().unwrap()).hosts.truncate(1); // room for two
     for (name, id) in [("n0", 1), ("n1", 2)] {
         let record = w.records.get_mut(&node(name)).unwrap();
         record.jobs = vec![JobId(id)];

@@ -24,7 +24,7 @@ fn given_and_off() -> SlurmNode {
 
 /// A look at Slurm and at the prologs: job 7 has n0, which is so; or there is no job any more.
 fn see_job(w: &mut World, n0: Option<SlurmNode>) {
-    let mut view = w.slurm.clone().unwrap();
+    let mut view = w.slurm.as_deref().cloned().unwrap();
     view.jobs.clear();
     if n0.is_some() {
         let job = SlurmJob {

@@ -109,7 +109,7 @@ fn an_end_is_confirmed_at_once_when_a_later_look_no_longer_shows_it() {
     w.ending(&tag);
     let old = w.now;
     w.pass(Millis(1));
-    let hosts = w.provider.clone().unwrap().hosts;
+    let hosts = w.provider.as_deref().cloned().unwrap().hosts;
     w.see_provider(ProviderView { hosts, vms: vec![] }, old);
     assert_eq!(w.tick(), [], "that look may have begun before");
     w.pass(Millis(1));

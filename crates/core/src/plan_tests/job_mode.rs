@@ -7,7 +7,7 @@ use crate::options::{OptionRule, VmOptions};
 /// have 2 cores and 300 MiB each, and a VM needs 50 MiB more than its job.
 pub(super) fn own_world() -> World {
     let mut w = world();
-    for spec in w.specs.values_mut() {
+    for spec in Arc::make_mut(&mut w.specs).values_mut() {
         spec.mode = Mode::Job;
         spec.shape.cpus = 2;
         spec.shape.memory_mb = 200;
@@ -49,7 +49,7 @@ impl World {
     /// A later look at Slurm that shows something else.
     pub(super) fn look(&mut self, change: impl FnOnce(&mut SlurmView)) {
         self.pass(Millis(10));
-        let mut view = self.slurm.clone().unwrap();
+        let mut view = self.slurm.as_deref().cloned().unwrap();
         change(&mut view);
         let began = self.now;
         self.pass(Millis(1));
@@ -642,7 +642,7 @@ fn a_failed_jobs_vm_stays_for_its_owner_and_not_for_ever() {
 #[test]
 fn both_modes_share_hosts_and_caps() {
     let mut w = own_world();
-    let spec = w.specs.get_mut(&node("n3")).unwrap();
+    let spec = Arc::make_mut(&mut w.specs).get_mut(&node("n3")).unwrap();
     spec.mode = Mode::PowerSaving;
     spec.nodeset = NodesetName::new("p").unwrap();
     w.policy.max_vms = 2;

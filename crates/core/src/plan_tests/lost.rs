@@ -53,7 +53,7 @@ fn a_node_that_completes_without_a_vm_is_told_and_does_not_wait_for_ever() {
     // The same on a node whose VM is gone already, whatever was asked of it; of job mode, too.
     for mode in [Mode::PowerSaving, Mode::Job] {
         let mut w = world();
-        w.specs.get_mut(&node("n0")).unwrap().mode = mode;
+        Arc::make_mut(&mut w.specs).get_mut(&node("n0")).unwrap().mode = mode;
         match mode {
             Mode::PowerSaving => w.down("n0"),
             Mode::Job => w.ask_up("n0"),
@@ -100,7 +100,7 @@ fn a_job_that_runs_on_a_node_that_is_off_is_ended_and_one_that_comes_up_there_is
     for (state, told) in [(JobState::Running, &["down"][..]), (JobState::Configuring, &[])] {
         let mut w = world();
         w.down("n0");
-        let mut view = w.slurm.clone().unwrap();
+        let mut view = w.slurm.as_deref().cloned().unwrap();
         let job = SlurmJob {
             state,
             nodes: vec![node("n0")],

@@ -25,7 +25,7 @@ fn a_job_that_cannot_be_read_is_there_and_left_alone() {
         state: JobState::Unknown("unreadable: x".into()),
         ..SlurmJob::new(JobId(1))
     };
-    let mut view = w.slurm.clone().unwrap();
+    let mut view = w.slurm.as_deref().cloned().unwrap();
     view.jobs.insert(JobId(1), unknown);
     w.pass(Millis(10));
     let now = w.now;

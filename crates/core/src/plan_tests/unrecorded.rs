@@ -42,7 +42,7 @@ fn one_listing_that_leaves_out_what_only_listings_know_makes_no_second_vm() {
 #[test]
 fn what_a_listing_leaves_out_keeps_its_room() {
     let mut w = restored();
-    w.provider.as_mut().unwrap().hosts.truncate(1);
+    Arc::make_mut(w.provider.as_mut().unwrap()).hosts.truncate(1);
     w.see(vec![]);
     w.ask_up("n1");
     w.ask_up("n2");

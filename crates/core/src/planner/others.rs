@@ -6,7 +6,7 @@ use crate::ids::{JobId, Millis, NodeName};
 use crate::note::Subject;
 use crate::plan::{Action, Held, JobVerb, VmVerb};
 use crate::size::{Vms, guess};
-use crate::view::{JobState, JobsOn, Shape, SlurmJob, SlurmView, VmState, WaitsFor};
+use crate::view::{JobState, JobsOn, Shape, SlurmJob, VmState, WaitsFor};
 use crate::vm::Cause;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -127,7 +127,7 @@ impl<'a> Planner<'a> {
     pub(super) fn jobs_on_nodes(&self) -> &JobsOn<'a> {
         let slurm = self.world.slurm.as_ref();
         self.jobs
-            .get_or_init(|| slurm.map_or_else(JobsOn::new, SlurmView::jobs_on))
+            .get_or_init(|| slurm.map_or_else(JobsOn::new, |slurm| slurm.jobs_on()))
     }
 
     /// Jobs that Slurm has on `node`.
