@@ -1,96 +1,113 @@
-//! Answers people's questions from the world as it is now.
+//! Answers people's questions from a snapshot of the world and from the store.
 
-mod by_hand;
 mod explain;
-mod job_mode;
 
-use crate::api::{ApiError, Query};
-use crate::owner::Owner;
+use crate::api::{ApiError, Read, Reply};
+use crate::clock::Clock;
+use crate::demand::{NOT_READ, record_of};
+use crate::intake;
 use crate::provider::Provider;
-use crate::store::StoreError;
+use crate::snapshot::Snapshot;
+use crate::store::{Past, StoreError, Which};
 use std::collections::{BTreeMap, HashMap};
-use thiao_api::types::{Event, Everybody, Host, Job, JobArray, Node, PlanLine, PlanView, Status, Vm};
+use std::path::PathBuf;
+use std::sync::Arc;
+use thiao_api::JobName;
+use thiao_api::types::{
+    Event, Everybody, Host, Job, JobArray, JobVm, JobVms, Node, PlanLine, PlanView, Status, Vm,
+};
 use thiao_api::words;
 use thiao_core::hostlist;
-use thiao_core::ids::{HostName, Millis, NodeName, Time, VmId};
+use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::note::Subject;
-use thiao_core::orders::Order;
 use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
 use thiao_core::world::{NodeRecord, Wish, World};
+use tokio::sync::watch;
 
 /// Most events in a story.
 const STORY: usize = 200;
 
-impl<P: Provider> Owner<P> {
-    /// Answers one question. An asker that has left is no error.
-    pub(super) fn answer(&mut self, query: Query) {
-        match query {
-            Query::Status(reply) => drop(reply.send(Ok(self.status()))),
-            Query::Nodes(reply) => drop(reply.send(Ok(self.nodes()))),
-            Query::Vms(reply) => drop(reply.send(Ok(self.vms()))),
-            Query::Hosts(reply) => drop(reply.send(Ok(self.hosts()))),
-            Query::Jobs(reply) => drop(reply.send(Ok(self.jobs()))),
-            Query::Events {
+/// What answers need. A thread has one.
+pub struct Reader<P> {
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) past: Past,
+    pub(super) provider: Arc<P>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) state_dir: PathBuf,
+}
+
+impl<P: Provider> Reader<P> {
+    /// Answers one question from the newest snapshot.
+    pub(super) fn answer(&self, read: Read) {
+        let seen = self.snapshots.borrow().clone();
+        let reading = Reading {
+            seen: &seen,
+            now: self.clock.now(),
+            of: self,
+        };
+        match read {
+            Read::Status(reply) => tell(reply, || Ok(reading.status())),
+            Read::Nodes(reply) => tell(reply, || Ok(reading.nodes())),
+            Read::Vms(reply) => tell(reply, || Ok(reading.vms())),
+            Read::Hosts(reply) => tell(reply, || Ok(reading.hosts())),
+            Read::Jobs(reply) => tell(reply, || Ok(reading.jobs())),
+            Read::Events {
                 limit,
                 after,
                 subject,
                 reply,
-            } => {
-                let subjects: Vec<String> = subject.into_iter().collect();
-                drop(reply.send(self.events(limit, after, &subjects)));
-            }
-            Query::Plan(reply) => drop(reply.send(Ok(self.plan_view()))),
-            Query::Explain { name, reply } => drop(reply.send(self.explain(&name))),
-            Query::Resume { nodes, force, reply } => {
-                let order = Order::Up {
-                    force,
-                    jobs: BTreeMap::new(),
-                };
-                let message = "their VMs are made now; follow with `thiao nodes --watch`";
-                drop(reply.send(self.accept(&nodes, &order, message)));
-            }
-            Query::Suspend { nodes, force, reply } => {
-                let free = match force {
-                    true => self.without_new_jobs(&nodes),
-                    false => self.without_jobs(&nodes),
-                };
-                let accepted =
-                    free.and_then(|()| self.accept(&nodes, &Order::Down, "their VMs are ended now"));
-                drop(reply.send(accepted));
-            }
-            Query::JobReady { job, reply } => self.wait_for_job(job, reply),
-            Query::JobSeen { job, reply } => self.see_job(job, reply),
-            Query::Give { job, options, reply } => self.give(job, options, reply),
-            Query::Clean { job, reply } => drop(reply.send(self.clean(job))),
-            Query::JobVms { job, reply } => drop(reply.send(self.job_vms(job))),
-            Query::JobsVms { which, reply } => drop(reply.send(self.jobs_vms(which))),
+            } => tell(reply, || reading.events(limit, after, subject.as_slice())),
+            Read::Plan(reply) => tell(reply, || Ok(reading.plan_view())),
+            Read::Explain { name, reply } => tell(reply, || reading.explain(&name)),
+            Read::JobVms { job, reply } => tell(reply, || reading.job_vms(job)),
+            Read::JobsVms { which, reply } => tell(reply, || reading.jobs_vms(which)),
         }
+    }
+}
+
+/// Nothing is worked out for one who has left.
+fn tell<T>(reply: Reply<T>, answer: impl FnOnce() -> Result<T, ApiError>) {
+    if !reply.is_closed() {
+        drop(reply.send(answer()));
+    }
+}
+
+/// A snapshot, and when it is read.
+struct Reading<'a, P> {
+    seen: &'a Snapshot,
+    now: Time,
+    of: &'a Reader<P>,
+}
+
+impl<P: Provider> Reading<'_, P> {
+    fn world(&self) -> &World {
+        &self.seen.world
     }
 
     fn events(&self, limit: usize, after: Option<i64>, subjects: &[String]) -> Result<Vec<Event>, ApiError> {
-        self.store.events(limit, after, subjects).map_err(internal)
+        self.of.past.events(limit, after, subjects).map_err(internal)
     }
 
     fn status(&self) -> Status {
         let mut nodes_by_state: BTreeMap<words::NodeState, usize> = BTreeMap::new();
         for (node, record) in self.configured() {
             *nodes_by_state
-                .entry(node_state(self.rounds.world(), node, record))
+                .entry(node_state(self.world(), node, record))
                 .or_default() += 1;
         }
-        let breaker = &self.rounds.world().breaker;
+        let breaker = &self.world().breaker;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster: self.rounds.world().cluster.to_string(),
-            provider: self.provider.name().to_owned(),
-            provider_notes: self.provider_notes.clone(),
-            preparing: self.readiness.why_not().map(str::to_owned),
-            unstored: self.unstored.as_ref().map(|(why, _)| why.clone()),
-            started: self.started.0,
-            now: self.rounds.world().now.0,
-            slurm: self.slurm_look.clone(),
-            vms: self.provider_look.clone(),
+            cluster: self.world().cluster.to_string(),
+            provider: self.of.provider.name().to_owned(),
+            provider_notes: self.seen.provider_notes.clone(),
+            preparing: self.seen.preparing.clone(),
+            unstored: self.seen.unstored.clone(),
+            started: self.seen.started.0,
+            now: self.now.0,
+            slurm: self.seen.slurm_look.clone(),
+            vms: self.seen.provider_look.clone(),
             breaker: breaker.opened.map(|_| {
                 format!(
                     "open after {} failures in a row, last: {}",
@@ -99,43 +116,34 @@ impl<P: Provider> Owner<P> {
             }),
             nodes_by_state,
             vm_count: self
-                .rounds
                 .world()
                 .records
                 .values()
                 .filter(|record| record.vm.is_some())
                 .count()
-                + self.rounds.world().strays.len(),
-            pending_intents: self.spool.pending(),
+                + self.world().strays.len(),
+            pending_intents: intake::pending(&self.of.state_dir),
         }
     }
 
     fn configured(&self) -> impl Iterator<Item = (&NodeName, &NodeRecord)> {
-        self.rounds
-            .world()
+        self.world()
             .records
             .iter()
-            .filter(|(node, _)| self.rounds.world().specs.contains_key(*node))
+            .filter(|(node, _)| self.world().specs.contains_key(*node))
     }
 
     fn nodes(&self) -> Vec<Node> {
         let mut jobs_on: HashMap<&NodeName, Vec<u32>> = HashMap::new();
-        for job in self
-            .rounds
-            .world()
-            .slurm
-            .iter()
-            .flat_map(|slurm| slurm.jobs.values())
-        {
+        for job in self.world().slurm.iter().flat_map(|slurm| slurm.jobs.values()) {
             for node in &job.nodes {
                 jobs_on.entry(node).or_default().push(job.id.0);
             }
         }
         self.configured()
             .filter_map(|(name, record)| {
-                let spec = self.rounds.world().specs.get(name)?;
+                let spec = self.world().specs.get(name)?;
                 let seen = self
-                    .rounds
                     .world()
                     .slurm
                     .as_ref()
@@ -145,7 +153,7 @@ impl<P: Provider> Owner<P> {
                     nodeset: spec.nodeset.to_string(),
                     cpus: spec.shape.cpus,
                     memory_mb: spec.shape.memory_mb,
-                    state: node_state(self.rounds.world(), name, record),
+                    state: node_state(self.world(), name, record),
                     slurm: seen.map(slurm_word),
                     reason: seen.and_then(|seen| Some(seen.reason.as_ref()?.text.clone())),
                     wish: wish(record.wish),
@@ -161,7 +169,7 @@ impl<P: Provider> Owner<P> {
                     // Of a node that was never asked for no more is known than this controller's life.
                     since: Some(since(record))
                         .filter(|at| *at > Time(0))
-                        .unwrap_or(self.started)
+                        .unwrap_or(self.seen.started)
                         .0,
                 })
             })
@@ -170,7 +178,6 @@ impl<P: Provider> Owner<P> {
 
     fn vms(&self) -> Vec<Vm> {
         let shown: HashMap<&VmId, &VmView> = self
-            .rounds
             .world()
             .provider
             .iter()
@@ -178,7 +185,7 @@ impl<P: Provider> Owner<P> {
             .map(|vm| (&vm.id, vm))
             .collect();
         let mut vms: Vec<Vm> = Vec::new();
-        for (node, record) in &self.rounds.world().records {
+        for (node, record) in &self.world().records {
             let Some(vm) = &record.vm else { continue };
             let seen = vm.id.as_ref().and_then(|id| shown.get(id));
             vms.push(Vm {
@@ -189,7 +196,7 @@ impl<P: Provider> Owner<P> {
                 node: node.to_string(),
                 generation: vm.generation.0,
                 host: vm.host.as_ref().map(HostName::to_string),
-                state: self.rounds.world().word_of(node, vm).into(),
+                state: self.world().word_of(node, vm).into(),
                 memory_mb: seen.map_or(0, |seen| seen.memory_mb),
                 cpu_percent: seen.map_or(0, |seen| seen.cpu_percent),
                 mode: self.mode(node),
@@ -199,13 +206,13 @@ impl<P: Provider> Owner<P> {
                     (Some(_), _) => Some("the provider does not show it now".to_owned()),
                     (None, Some(until)) => Some(format!(
                         "its job has failed, and it is kept for {} more",
-                        Millis::secs(until.since(self.rounds.world().now).0 / 1000)
+                        Millis::secs(until.since(self.now).0 / 1000)
                     )),
                     (None, None) => None,
                 },
             });
         }
-        for (id, first) in &self.rounds.world().strays {
+        for (id, first) in &self.world().strays {
             let Some((seen, tag)) = shown.get(id).and_then(|seen| Some((seen, seen.tag.as_ref()?))) else {
                 continue;
             };
@@ -220,10 +227,7 @@ impl<P: Provider> Owner<P> {
                 mode: self.mode(&tag.node),
                 job: None,
                 asked: None,
-                note: Some(format!(
-                    "backs no node, seen so for {}",
-                    self.rounds.world().now.since(*first)
-                )),
+                note: Some(format!("backs no node, seen so for {}", self.now.since(*first))),
             });
         }
         vms
@@ -231,14 +235,14 @@ impl<P: Provider> Owner<P> {
 
     /// For whom VMs of this node are made.
     fn mode(&self, node: &NodeName) -> words::Mode {
-        match self.rounds.world().is_job_mode(node) {
+        match self.world().is_job_mode(node) {
             true => words::Mode::Job,
             false => words::Mode::PowerSaving,
         }
     }
 
     fn hosts(&self) -> Vec<Host> {
-        let Some(view) = &self.rounds.world().provider else {
+        let Some(view) = &self.world().provider else {
             return Vec::new();
         };
         let mut hosts: Vec<Host> = view
@@ -269,7 +273,7 @@ impl<P: Provider> Owner<P> {
     }
 
     fn jobs(&self) -> Vec<Job> {
-        let Some(slurm) = &self.rounds.world().slurm else {
+        let Some(slurm) = &self.world().slurm else {
             return Vec::new();
         };
         let up = |node: &&NodeName| slurm.nodes.get(*node).is_some_and(SlurmNode::is_up);
@@ -296,9 +300,35 @@ impl<P: Provider> Owner<P> {
             .collect()
     }
 
+    /// The VMs of a job, of an array those of all its tasks.
+    fn job_vms(&self, name: JobName) -> Result<JobVms, ApiError> {
+        let (job, vms) = match (name.task, self.record_of(name)?) {
+            (Some(_), Some(record)) => (record, self.of.past.vms_of_job(record, self.now)),
+            (Some(_), None) => return Err(self.no_job(name)),
+            (None, _) => (
+                JobId(name.id),
+                self.of.past.vms_of_array(JobId(name.id), self.now),
+            ),
+        };
+        Ok(JobVms::of(job.0, vms.map_err(internal)?))
+    }
+
+    fn jobs_vms(&self, which: Which) -> Result<Vec<JobVm>, ApiError> {
+        self.of.past.vms_of_jobs(which, self.now).map_err(internal)
+    }
+
+    /// The record of a job, or that a task of an array is in or was in; none if no such task is known.
+    fn record_of(&self, name: JobName) -> Result<Option<JobId>, ApiError> {
+        record_of(self.world().slurm.as_deref(), &self.of.past, name)
+    }
+
+    fn no_job(&self, job: JobName) -> ApiError {
+        no_job(self.world(), job)
+    }
+
     fn plan_view(&self) -> PlanView {
-        let plan = self.rounds.plan(self.readiness.why_not());
-        let (good, refused) = lint(self.rounds.world(), &plan);
+        let plan = self.seen.plan();
+        let (good, refused) = lint(self.world(), plan);
         let line = |subject: &Subject, what: String, why: &str| PlanLine {
             subject: subject.to_string(),
             what,
@@ -322,7 +352,15 @@ impl<P: Provider> Owner<P> {
     }
 }
 
-fn internal(error: StoreError) -> ApiError {
+/// What is told when nothing is known of a job.
+pub(super) fn no_job(world: &World, job: JobName) -> ApiError {
+    match world.slurm {
+        Some(_) => ApiError::NotFound(format!("no job {job} is known here")),
+        None => ApiError::Unavailable(NOT_READ.to_owned()),
+    }
+}
+
+pub(super) fn internal(error: StoreError) -> ApiError {
     ApiError::Internal(error.to_string())
 }
 
@@ -381,7 +419,7 @@ fn slurm_word(node: &SlurmNode) -> String {
     std::iter::once(base.to_owned()).chain(set).collect()
 }
 
-fn job_state(state: &JobState) -> words::JobState {
+pub(super) fn job_state(state: &JobState) -> words::JobState {
     match state {
         JobState::Pending => words::JobState::Pending,
         JobState::Configuring => words::JobState::Configuring,

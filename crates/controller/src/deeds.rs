@@ -63,7 +63,7 @@ impl<P: Provider> Owner<P> {
     pub(super) fn remember_waits(&mut self, plan: &Plan) {
         for held in &plan.held {
             if let Subject::Job(job) = held.subject {
-                self.job_waits.insert(job, held.why.clone());
+                self.job_waits.insert(job, held.why.as_str().into());
             }
         }
         if let Some(slurm) = &self.rounds.world().slurm {
@@ -83,6 +83,7 @@ impl<P: Provider> Owner<P> {
         for job in jobs {
             let vms = self
                 .store
+                .past()
                 .vms_of_job(job, self.rounds.world().now)
                 .unwrap_or_default();
             if vms.is_empty() {

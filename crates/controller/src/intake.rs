@@ -29,6 +29,15 @@ pub struct Spool {
     dir: PathBuf,
 }
 
+fn folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("spool")
+}
+
+/// How many orders wait in the spool of this state folder.
+pub fn pending(state_dir: &Path) -> usize {
+    fs::read_dir(folder(state_dir).join(spool::NEW)).map_or(0, Iterator::count)
+}
+
 /// One order, read and not yet consumed.
 pub struct Taken {
     /// For the store.
@@ -78,7 +87,7 @@ impl Spool {
         cluster: &ClusterName,
         nodes: &BTreeMap<NodeName, NodeSpec>,
     ) -> io::Result<Self> {
-        let dir = state_dir.join("spool");
+        let dir = folder(state_dir);
         for sub in ["", spool::TMP, spool::NEW, "bad"] {
             let dir = dir.join(sub);
             state_dir::make_private(&dir)
@@ -119,11 +128,6 @@ impl Spool {
         remove([partial.clone()]);
         state_dir::own_file(&partial)?.write_all(format!("{line}\n").as_bytes())?;
         fs::rename(partial, self.dir.join(name))
-    }
-
-    /// How many orders wait.
-    pub fn pending(&self) -> usize {
-        fs::read_dir(self.dir.join(spool::NEW)).map_or(0, Iterator::count)
     }
 
     /// Reads all waiting orders, oldest first.

@@ -11,13 +11,16 @@ mod answer;
 pub mod api;
 mod clock;
 mod deeds;
+mod demand;
 mod execute;
 mod intake;
 mod look;
 mod message;
 mod owner;
 pub mod provider;
+mod readers;
 mod receive;
+mod snapshot;
 mod start;
 pub mod store;
 mod submitted;
@@ -25,6 +28,7 @@ mod submitted;
 use anyhow::Context;
 use owner::DISK_ADVICE;
 use provider::Provider;
+use readers::{Desk, READERS};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +84,11 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
     .with_job_nodes(Arc::new(config.job_nodes()));
     let (queries, asked) = mpsc::channel(QUERY_BACKLOG);
     let owner = owner::Owner::open(config, provider, slurm, vms_changed)?;
+    let (demands, demanded) = mpsc::channel(QUERY_BACKLOG);
+    let readers: Vec<_> = (0..READERS).map(|_| owner.reader()).collect::<Result<_, _>>()?;
+    let desk = Desk::start(readers, owner.snapshots(), demands)
+        .context("the threads that answer people cannot be started")?;
+    tokio::spawn(desk.run(asked));
     let socket = config.state_dir.join(thiao_api::SOCKET);
     let server = tokio::spawn(api::server::serve(socket.clone(), queries));
     // Fails only when systemd did not start us.
@@ -87,7 +96,7 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
     tracing::info!(cluster = %config.cluster, state_dir = %config.state_dir.display(), "thiaod is up");
 
     tokio::select! {
-        result = owner.run(asked) => result?,
+        result = owner.run(demanded) => result?,
         result = server => result.context("the API's task ended")?.context("the API cannot be served")?,
         signal = stop_signal() => tracing::info!(signal, "told to stop; VMs go on without me"),
     }

@@ -1,14 +1,16 @@
 //! The one task that owns the world: takes orders, looks and answers, and makes
-//! rounds of plan, lint, store, execute.
+//! rounds of plan, lint, store, execute. Who only wants to know something does not ask it: each round
+//! leaves a [`Snapshot`].
 
 use crate::addresses;
-use crate::api::{ApiError, Query, Reply};
+use crate::api::{ApiError, Demand, Reply};
 use crate::clock::{Clock, Saved};
 use crate::execute::Executor;
 use crate::intake::{self, Spool};
 use crate::look::{self, Pace};
 use crate::message::Message;
 use crate::provider::{Provider, chain, keep_to_one};
+use crate::snapshot::{self, Snapshot};
 use crate::start::Start;
 use crate::store::{Store, StoreError};
 use anyhow::Context;
@@ -23,7 +25,7 @@ use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::orders::Order;
-use thiao_core::plan::{Action, NodeVerb, Plan, Step};
+use thiao_core::plan::{Action, NodeVerb, Step};
 use thiao_core::rounds::{Decided, Rounds};
 use thiao_core::view::{SlurmJob, SlurmView};
 use thiao_core::vm::Registration;
@@ -68,7 +70,7 @@ impl Readiness {
     }
 }
 
-/// All of the controller's state.
+/// All of the controller's state. Others see it as a [`Snapshot`].
 pub struct Owner<P: Provider> {
     pub(super) rounds: Rounds,
     pub(super) store: Store,
@@ -85,13 +87,12 @@ pub struct Owner<P: Provider> {
     /// Why rounds cannot be stored, and when that was last told; none while they can.
     pub(super) unstored: Option<(String, Time)>,
     pub(super) spool: Spool,
-    pub(super) last_plan: Plan,
     pub(super) slurm: Arc<Slurm>,
     /// Nodes that left the configuration and may have a VM: Slurm is asked for them, too.
     left_nodes: Arc<Mutex<BTreeSet<NodeName>>>,
     pub(super) readiness: Readiness,
     /// Why jobs wait for us, as the last round that looked into it said.
-    pub(super) job_waits: BTreeMap<JobId, String>,
+    pub(super) job_waits: BTreeMap<JobId, Arc<str>>,
     /// Jobs whose prologs were answered in this round: they start.
     pub(super) started_jobs: Vec<JobId>,
     pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
@@ -106,6 +107,8 @@ pub struct Owner<P: Provider> {
     pub(super) vms_changed: Arc<Notify>,
     executor: Executor<P>,
     pruned: Time,
+    /// What others see of all this.
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
 }
 
 impl<P: Provider> Owner<P> {
@@ -117,7 +120,7 @@ impl<P: Provider> Owner<P> {
         vms_changed: Arc<Notify>,
     ) -> anyhow::Result<Self> {
         let start = Start::now();
-        let mut store = Store::open(&config.state_dir.join("thiao.db"))?;
+        let mut store = Store::open(&snapshot::database(config))?;
         let last_clock = store.clock()?.and_then(|text| Saved::decode(&text));
         let clock = Arc::new(Clock::start(last_clock.as_ref()));
         let (started, saved_clock) = (clock.now(), clock.saved());
@@ -140,6 +143,7 @@ impl<P: Provider> Owner<P> {
         })?;
         let (slurm, messages) = (Arc::new(slurm), mpsc::channel(BACKLOG));
         let executor = Executor::new(provider.clone(), slurm.clone(), messages.0.clone(), clock.clone());
+        let first = Snapshot::new(rounds.world().clone(), started);
         Ok(Self {
             rounds,
             store,
@@ -154,10 +158,9 @@ impl<P: Provider> Owner<P> {
             provider_look: Look::default(),
             unstored: None,
             spool,
-            last_plan: Plan::default(),
             slurm,
             left_nodes: Arc::default(),
-            readiness: Readiness::Preparing("starting".into()),
+            readiness: Readiness::Preparing(snapshot::STARTING.to_owned()),
             job_waits: BTreeMap::new(),
             started_jobs: Vec::new(),
             waiters: Vec::new(),
@@ -171,11 +174,12 @@ impl<P: Provider> Owner<P> {
             vms_changed,
             executor,
             pruned: Time(0),
+            snapshots: watch::Sender::new(Arc::new(first)),
         })
     }
 
-    /// Works until its questions' channel closes.
-    pub async fn run(mut self, mut queries: mpsc::Receiver<Query>) -> anyhow::Result<()> {
+    /// Works until nobody can demand anything any more.
+    pub async fn run(mut self, mut demands: mpsc::Receiver<Demand>) -> anyhow::Result<()> {
         self.prepare_provider();
         self.ensure_gate();
         self.ask_of_scheduler();
@@ -183,7 +187,7 @@ impl<P: Provider> Owner<P> {
         self.start_lookers();
         let mut last_round = None;
         loop {
-            // Not after every question: anybody may ask, as often as he likes.
+            // Not after every demand: some only wait, and anybody may come with those as often as he likes.
             let last = *last_round.get_or_insert_with(|| {
                 let began = Instant::now();
                 tokio::task::block_in_place(|| self.one_round());
@@ -196,11 +200,11 @@ impl<P: Provider> Owner<P> {
                     self.take(message);
                     true
                 }
-                query = queries.recv() => {
-                    let Some(query) = query else { return Ok(()) };
-                    let orders = query.orders();
+                demand = demands.recv() => {
+                    let Some(demand) = demand else { return Ok(()) };
+                    let orders = demand.orders();
                     self.rounds.wake(self.clock.now());
-                    tokio::task::block_in_place(|| self.answer(query));
+                    tokio::task::block_in_place(|| self.demand(demand));
                     orders
                 }
                 () = poked(&self.poke, last + ROUNDS_APART) => true,
@@ -286,8 +290,9 @@ impl<P: Provider> Owner<P> {
         }
         self.remember_waits(&plan);
         self.remember_left_nodes();
-        self.last_plan = plan;
-        let Some(steps) = self.save(steps) else { return };
+        let kept = self.save(steps);
+        self.publish();
+        let Some(steps) = kept else { return };
         intake::remove(consumed);
         self.tell_of_started_jobs();
         let tells =
@@ -503,7 +508,9 @@ impl<P: Provider> Owner<P> {
         self.rounds.wake(self.clock.now());
         self.tell();
         let kept = self.rounds.order_now(&mut self.store, nodes, order);
-        if let Some(notes) = self.stored(kept) {
+        let kept = self.stored(kept);
+        self.publish();
+        if let Some(notes) = kept {
             notes.iter().for_each(logged);
             return Ok(());
         }

@@ -12,8 +12,11 @@ use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::note::{Note, Subject};
 use thiao_core::plan::{Action, JobVerb, VmVerb};
-use thiao_core::prolog::Answer;
+use thiao_core::prolog::PrologAnswer;
 use thiao_core::view::SlurmView;
+
+/// What somebody hears who has waited.
+type Answer = (Reply<()>, Result<(), ApiError>);
 
 impl<P: Provider> Owner<P> {
     pub(super) fn take(&mut self, message: Message) {
@@ -21,8 +24,9 @@ impl<P: Provider> Owner<P> {
         match message {
             Message::Slurm(began, Ok(view)) => {
                 self.recovered(Subject::Slurm, began);
-                self.release_waiters(view, began);
-                self.looked_at_slurm(began);
+                let mut answers = self.release_waiters(view, began);
+                answers.extend(self.looked_at_slurm(began));
+                self.reply(answers);
             }
             Message::Provider(began, Ok(view)) => {
                 self.recovered(Subject::Provider, began);
@@ -33,7 +37,8 @@ impl<P: Provider> Owner<P> {
             }
             Message::Slurm(began, Err(error)) => {
                 self.look_failed(Subject::Slurm, error);
-                self.looked_at_slurm(began);
+                let answers = self.looked_at_slurm(began);
+                self.reply(answers);
             }
             Message::Provider(_, Err(error)) => self.look_failed(Subject::Provider, error),
             Message::Finished(finished) => self.finished(finished),
@@ -162,8 +167,8 @@ impl<P: Provider> Owner<P> {
         }
     }
 
-    /// Takes a look at Slurm, and answers the prologs that can end by it.
-    fn release_waiters(&mut self, view: SlurmView, began: Time) {
+    /// Takes a look at Slurm: the answers of the prologs that can end by it.
+    fn release_waiters(&mut self, view: SlurmView, began: Time) -> Vec<Answer> {
         // Who asked may have left: the job was cancelled, or its prolog asks anew.
         self.waiters.retain(|(_, _, reply)| !reply.is_closed());
         let asked: Vec<_> = self
@@ -171,49 +176,45 @@ impl<P: Provider> Owner<P> {
             .iter()
             .map(|(job, since, _)| (*job, *since))
             .collect();
+        let mut answers = Vec::new();
         for (job, since, verdict) in self.rounds.saw_slurm(view, began, &asked) {
             let answer = match verdict {
-                Answer::Start => {
+                PrologAnswer::Start => {
                     self.started_jobs.push(job);
                     Ok(())
                 }
-                Answer::Never(why) => Err(ApiError::Conflict(why)),
-                Answer::Over(why) => Err(ApiError::NotFound(why)),
+                PrologAnswer::Never(why) => Err(ApiError::Conflict(why)),
+                PrologAnswer::Over(why) => Err(ApiError::NotFound(why)),
             };
             let told = self
                 .waiters
                 .extract_if(.., |waiter| (waiter.0, waiter.1) == (job, since));
-            for (_, _, reply) in told.collect::<Vec<_>>() {
-                // An asker that has left is no error.
-                drop(reply.send(answer.clone()));
-            }
+            answers.extend(told.map(|(_, _, reply)| (reply, answer.clone())));
         }
+        answers
     }
 
-    /// Tells an asker when a job that may be new would have been seen.
-    pub(super) fn see_job(&mut self, job: Option<JobId>, reply: Reply<()>) {
-        let jobs = self
-            .rounds
-            .world()
-            .slurm
-            .iter()
-            .flat_map(|slurm| slurm.jobs.values());
-        if jobs
-            .into_iter()
-            .any(|seen| job == Some(seen.id) || job == Some(seen.key()))
-        {
-            return drop(reply.send(Ok(())));
-        }
+    /// Has an asker wait for a look at Slurm, which would show a job that may be new.
+    pub(super) fn see_jobs(&mut self, reply: Reply<()>) {
         self.unseen.push((self.clock.now(), reply));
         self.slurm_changed.notify_one();
     }
 
     /// Slurm was looked at from `began` on, well or not: who waited for that goes on.
-    fn looked_at_slurm(&mut self, began: Time) {
-        let later: Vec<_> = self.unseen.extract_if(.., |(since, _)| *since <= began).collect();
-        for (_, reply) in later {
+    fn looked_at_slurm(&mut self, began: Time) -> Vec<Answer> {
+        let later = self.unseen.extract_if(.., |(since, _)| *since <= began);
+        later.map(|(_, reply)| (reply, Ok(()))).collect()
+    }
+
+    /// Answers those who have waited. They may look at once for what they waited for.
+    fn reply(&self, answers: Vec<Answer>) {
+        if answers.is_empty() {
+            return;
+        }
+        self.publish();
+        for (reply, answer) in answers {
             // An asker that has left is no error.
-            drop(reply.send(Ok(())));
+            drop(reply.send(answer));
         }
     }
 

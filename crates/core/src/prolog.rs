@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// What a prolog hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum PrologAnswer {
     /// All of its job's nodes are up and its own: the job starts.
     Start,
     /// The job must not start there; why.
@@ -74,32 +74,32 @@ impl World {
 
     /// Whether the prolog of `id`, which waits since then, can end; none while it must wait.
     #[must_use]
-    pub fn prolog(&self, id: JobId, since: Time) -> Option<Answer> {
+    pub fn prolog(&self, id: JobId, since: Time) -> Option<PrologAnswer> {
         let verdict = self.verdict(self.slurm.as_ref()?, id)?;
         // What an older look does not show may be newer than that.
-        (verdict == Answer::Start || since < self.slurm_began).then_some(verdict)
+        (verdict == PrologAnswer::Start || since < self.slurm_began).then_some(verdict)
     }
 
-    fn verdict(&self, slurm: &SlurmView, id: JobId) -> Option<Answer> {
+    fn verdict(&self, slurm: &SlurmView, id: JobId) -> Option<PrologAnswer> {
         let Some(job) = slurm.jobs.get(&id) else {
-            return Some(Answer::Over(format!("Slurm shows no job {id}")));
+            return Some(PrologAnswer::Over(format!("Slurm shows no job {id}")));
         };
         if let Some((node, other)) = self.others_vm(job) {
             let text = format!("the VM of {node} was made for job {other}: job {id} cannot start there");
-            return Some(Answer::Never(text));
+            return Some(PrologAnswer::Never(text));
         }
         match &job.state {
-            JobState::Over(word) => Some(Answer::Over(format!("job {id} is over: {word}"))),
+            JobState::Over(word) => Some(PrologAnswer::Over(format!("job {id} is over: {word}"))),
             // As long as its prolog runs, a requeued job can't start again ("Cleaning").
             JobState::Pending | JobState::Completing => {
-                Some(Answer::Over(format!("job {id} has lost its nodes")))
+                Some(PrologAnswer::Over(format!("job {id} has lost its nodes")))
             }
             JobState::Configuring | JobState::Running | JobState::Suspended | JobState::Unknown(_) => {
                 let its_own = |node| {
                     let up = slurm.nodes.get(node).filter(|seen| seen.is_up());
                     up.is_some_and(|seen| self.ends_with_its_job(node, seen))
                 };
-                (!job.nodes.is_empty() && job.nodes.iter().all(its_own)).then_some(Answer::Start)
+                (!job.nodes.is_empty() && job.nodes.iter().all(its_own)).then_some(PrologAnswer::Start)
             }
         }
     }

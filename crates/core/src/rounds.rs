@@ -17,7 +17,7 @@ use crate::note::{Note, Subject};
 use crate::orders::Order;
 use crate::plan::{Action, Plan, Step, VmVerb};
 use crate::planner::{plan, plan_without_provider};
-use crate::prolog::Answer;
+use crate::prolog::PrologAnswer;
 use crate::view::{ProviderView, SlurmView};
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub struct Decided {
 }
 
 /// Waiting prologs that can end: of which jobs, since when they wait, and what they hear.
-pub type Verdicts = Vec<(JobId, Time, Answer)>;
+pub type Verdicts = Vec<(JobId, Time, PrologAnswer)>;
 
 impl Rounds {
     /// Begins with what the last controller kept. `world` has the configuration; nothing was
@@ -199,7 +199,7 @@ impl Rounds {
             let Some(verdict) = self.world.prolog(*job, *since) else {
                 continue;
             };
-            if verdict == Answer::Start {
+            if verdict == PrologAnswer::Start {
                 let waited = self.world.now.since(*since);
                 let text = format!("all its nodes are up: its prolog ends after {waited}");
                 self.notes
@@ -237,17 +237,6 @@ impl Rounds {
         self.entry.ended.push((id, outcome.words()));
     }
 
-    /// The plan for this instant. `preparing`: why the provider makes no VMs yet; then it is empty.
-    #[must_use]
-    pub fn plan(&self, preparing: Option<&str>) -> Plan {
-        match preparing {
-            None => plan(&self.world),
-            Some(what) => {
-                plan_without_provider(&self.world, &format!("the provider is being prepared: {what}"))
-            }
-        }
-    }
-
     /// Decides what to do now. What begins is in the entry; it may be executed once
     /// [`Rounds::keep`] has returned it.
     pub fn decide(&mut self, preparing: Option<&str>) -> Decided {
@@ -259,7 +248,7 @@ impl Rounds {
         if world.now.since(world.provider_began) > max {
             world.provider = None;
         }
-        let plan = self.plan(preparing);
+        let plan = plan_for(&self.world, preparing);
         let (good, refused) = lint(&self.world, &plan);
         let steps: Vec<_> = good.into_iter().map(|step| (self.begin(&step), step)).collect();
         Decided { plan, steps, refused }
@@ -365,5 +354,14 @@ impl Rounds {
     fn jobs_with_vms(&self) -> impl Iterator<Item = JobId> {
         let records = self.world.records.values();
         records.filter_map(|record| record.vm.as_ref()?.spec.as_ref()?.job)
+    }
+}
+
+/// The plan for a world as it is. `preparing`: why the provider makes no VMs yet; then none is made.
+#[must_use]
+pub fn plan_for(world: &World, preparing: Option<&str>) -> Plan {
+    match preparing {
+        None => plan(world),
+        Some(what) => plan_without_provider(world, &format!("the provider is being prepared: {what}")),
     }
 }

@@ -13,7 +13,7 @@ use thiao_core::fold::Outcome;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::note::{Note, Subject};
 use thiao_core::plan::{Action, Plan, Step};
-use thiao_core::prolog::Answer;
+use thiao_core::prolog::PrologAnswer;
 use thiao_core::rounds::{Decided, Rounds};
 use thiao_core::spool::IntentFile;
 use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
@@ -421,8 +421,8 @@ impl Controller {
         for (job, _, verdict) in self.rounds.saw_slurm(view, began, &asked) {
             // In doubt the hook ends well, and the sweep does the work.
             let starts = match verdict {
-                Answer::Start | Answer::Over(_) => true,
-                Answer::Never(_) => Flaw::StartsAnyJob.is(self.flaw),
+                PrologAnswer::Start | PrologAnswer::Over(_) => true,
+                PrologAnswer::Never(_) => Flaw::StartsAnyJob.is(self.flaw),
             };
             slurm.answer_prolog(job, starts);
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
 
 use thiao_core::ids::{JobId, Millis, NodeName};
+use thiao_core::rounds::plan_for;
 use thiao_core::view::VmState;
 use thiao_sim::disk::Memory;
 use thiao_sim::faults::Rates;
@@ -116,7 +117,7 @@ fn an_order_within_the_second_of_a_jobs_start_waits_for_the_job_and_says_so() {
     suspend_by_hand(&mut sim);
     let mut told = false;
     while matches!(stage(&sim, 1), Some(Stage::Running(..))) {
-        let held = sim.controller.rounds.plan(None).held;
+        let held = plan_for(sim.controller.rounds.world(), None).held;
         told |= held
             .iter()
             .any(|held| held.why.contains("not ended as was ordered: job 1 is there"));

@@ -7,7 +7,7 @@ mod served;
 
 use served::Served;
 use thiao_api::types::{Accepted, Event, Explanation, JobVm, JobVms, Look, Status};
-use thiao_controller::api::{ApiError, Query};
+use thiao_controller::api::{ApiError, Demand, Query, Read};
 use tokio::sync::mpsc;
 
 /// Job 17's: one that was up, one that never was.
@@ -79,8 +79,8 @@ async fn controller(asked: mpsc::Receiver<Query>) {
 async fn answering(mut asked: mpsc::Receiver<Query>, error: Option<&str>) {
     while let Some(query) = asked.recv().await {
         match query {
-            Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
-            Query::JobVms { job, reply } => {
+            Query::Demand(Demand::JobSeen { reply, .. }) => drop(reply.send(Ok(()))),
+            Query::Read(Read::JobVms { job, reply }) => {
                 // 3_8 was job 17; array 4 is that and another.
                 let had = match (job.id, job.task) {
                     (17, None) | (3, Some(8)) | (4, None) => vms(),
@@ -89,9 +89,9 @@ async fn answering(mut asked: mpsc::Receiver<Query>, error: Option<&str>) {
                 let id = if job.task.is_some() { 17 } else { job.id };
                 drop(reply.send(Ok(JobVms::of(id, had))));
             }
-            Query::Jobs(reply) => drop(reply.send(Ok(vec![]))),
-            Query::Status(reply) => drop(reply.send(Ok(status(error)))),
-            Query::Explain { name, reply } => drop(reply.send(match name.as_str() {
+            Query::Read(Read::Jobs(reply)) => drop(reply.send(Ok(vec![]))),
+            Query::Read(Read::Status(reply)) => drop(reply.send(Ok(status(error)))),
+            Query::Read(Read::Explain { name, reply }) => drop(reply.send(match name.as_str() {
                 "3_8" => Ok(Explanation {
                     subject: "job 17".into(),
                     now: vec![],
@@ -100,7 +100,7 @@ async fn answering(mut asked: mpsc::Receiver<Query>, error: Option<&str>) {
                 }),
                 _ => Err(ApiError::NotFound(format!("no job {name} is known here"))),
             })),
-            Query::Events { subject, reply, .. } => drop(reply.send(Ok(vec![Event {
+            Query::Read(Read::Events { subject, reply, .. }) => drop(reply.send(Ok(vec![Event {
                 id: 1,
                 at: 1_700_000_000_000,
                 subject: subject.unwrap_or_default(),
@@ -108,7 +108,7 @@ async fn answering(mut asked: mpsc::Receiver<Query>, error: Option<&str>) {
                 message: "its nodes are up".into(),
                 uid: None,
             }]))),
-            Query::JobsVms { which, reply } => {
+            Query::Read(Read::JobsVms { which, reply }) => {
                 // Three pages: two are full.
                 let many = (which.after + 1..=20_001).take(which.limit);
                 let found = many.map(|id| JobVm {
@@ -122,11 +122,11 @@ async fn answering(mut asked: mpsc::Receiver<Query>, error: Option<&str>) {
                     _ => vms().into_iter().filter(|vm| vm.asked > since).collect(),
                 })));
             }
-            Query::Give { job, options, reply } => drop(reply.send(Ok(Accepted {
+            Query::Demand(Demand::Give { job, options, reply }) => drop(reply.send(Ok(Accepted {
                 nodes: String::new(),
                 message: format!("job {job} gets its VMs [{options}]"),
             }))),
-            Query::Clean { job, reply } => drop(reply.send(match job.id {
+            Query::Demand(Demand::Clean { job, reply }) => drop(reply.send(match job.id {
                 17 => Err(ApiError::Conflict(
                     "job 17 is still running: scancel it first".into(),
                 )),

@@ -15,7 +15,7 @@ use thiao_api::types::{
     Accepted, Event, Everybody, Explanation, Host, Job, Look, Node, PlanLine, PlanView, Status, Vm,
 };
 use thiao_api::words::NodeState;
-use thiao_controller::api::{ApiError, Query};
+use thiao_controller::api::{ApiError, Demand, Query, Read};
 use thiao_core::hostlist;
 use tokio::sync::mpsc;
 
@@ -178,18 +178,18 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
     let mut newest = 3;
     while let Some(query) = asked.recv().await {
         match query {
-            Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
-            Query::Status(reply) => drop(reply.send(Ok(status()))),
-            Query::Nodes(reply) => drop(reply.send(Ok(nodes()))),
-            Query::Vms(reply) => drop(reply.send(Ok(vec![vm()]))),
-            Query::Hosts(reply) => drop(reply.send(Ok(hosts()))),
-            Query::Jobs(reply) => drop(reply.send(Ok(vec![job()]))),
-            Query::Events {
+            Query::Demand(Demand::JobSeen { reply, .. }) => drop(reply.send(Ok(()))),
+            Query::Read(Read::Status(reply)) => drop(reply.send(Ok(status()))),
+            Query::Read(Read::Nodes(reply)) => drop(reply.send(Ok(nodes()))),
+            Query::Read(Read::Vms(reply)) => drop(reply.send(Ok(vec![vm()]))),
+            Query::Read(Read::Hosts(reply)) => drop(reply.send(Ok(hosts()))),
+            Query::Read(Read::Jobs(reply)) => drop(reply.send(Ok(vec![job()]))),
+            Query::Read(Read::Events {
                 limit,
                 after,
                 subject,
                 reply,
-            } => {
+            }) => {
                 // One more with each question of a follower.
                 newest += i64::from(after.is_some());
                 let from = after.map_or(1, |after| after + 1);
@@ -202,23 +202,23 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
                 };
                 drop(reply.send(Ok(events.split_off(skip))));
             }
-            Query::Plan(reply) => drop(reply.send(Ok(plan()))),
-            Query::Explain { name, reply } => drop(reply.send(explained(&name))),
-            Query::Resume { nodes, force, reply } => {
+            Query::Read(Read::Plan(reply)) => drop(reply.send(Ok(plan()))),
+            Query::Read(Read::Explain { name, reply }) => drop(reply.send(explained(&name))),
+            Query::Demand(Demand::Resume { nodes, force, reply }) => {
                 let message = format!("made now, force {force}");
                 drop(reply.send(Ok(Accepted {
                     nodes: hostlist::fold(&nodes),
                     message,
                 })));
             }
-            Query::Suspend { reply, .. } => {
+            Query::Demand(Demand::Suspend { reply, .. }) => {
                 drop(reply.send(Err(ApiError::NotFound("not a node: fg0".into()))))
             }
-            Query::JobReady { reply, .. } => drop(reply.send(Ok(()))),
+            Query::Demand(Demand::JobReady { reply, .. }) => drop(reply.send(Ok(()))),
             // What cli_jobs.rs is about.
-            Query::Give { reply, .. } | Query::Clean { reply, .. } => drop(reply),
-            Query::JobVms { reply, .. } => drop(reply),
-            Query::JobsVms { reply, .. } => drop(reply),
+            Query::Demand(Demand::Give { reply, .. } | Demand::Clean { reply, .. }) => drop(reply),
+            Query::Read(Read::JobVms { reply, .. }) => drop(reply),
+            Query::Read(Read::JobsVms { reply, .. }) => drop(reply),
         }
     }
 }

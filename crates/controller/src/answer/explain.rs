@@ -1,9 +1,8 @@
 //! The stories of nodes, VMs and jobs: what holds now and why, and what happened.
 
-use super::job_mode::NOT_READ;
-use super::{STORY, job_state, slurm_word};
+use super::{Reading, STORY, job_state, slurm_word};
 use crate::api::ApiError;
-use crate::owner::Owner;
+use crate::demand::NOT_READ;
 use crate::provider::Provider;
 use std::collections::BTreeMap;
 use thiao_api::JobName;
@@ -18,23 +17,23 @@ use thiao_slurm::gate;
 const NAMED: usize = 4;
 const LISTED: usize = 80;
 
-impl<P: Provider> Owner<P> {
+impl<P: Provider> Reading<'_, P> {
     pub(super) fn explain(&self, name: &str) -> Result<Explanation, ApiError> {
         if let Ok(job) = name.parse::<JobName>() {
             match self.record_of(job)? {
                 Some(record) => return self.explain_job(record),
                 // A node may be called so.
-                None if self.rounds.world().records.contains_key(name) => {}
+                None if self.world().records.contains_key(name) => {}
                 None => return Err(self.no_job(job)),
             }
         }
         let (node_name, generation) = match name.rsplit_once('.') {
-            Some((node, generation)) if !self.rounds.world().records.contains_key(name) => {
+            Some((node, generation)) if !self.world().records.contains_key(name) => {
                 (node, generation.parse::<u64>().ok())
             }
             Some(_) | None => (name, None),
         };
-        let Some((node, record)) = self.rounds.world().records.get_key_value(node_name) else {
+        let Some((node, record)) = self.world().records.get_key_value(node_name) else {
             return Err(ApiError::NotFound(format!(
                 "{name} is no node, VM or job known here; `thiao nodes`, `thiao vms` and `thiao jobs` list them"
             )));
@@ -66,14 +65,11 @@ impl<P: Provider> Owner<P> {
             )));
         }
         let mut now = vec![match backing {
-            Some(vm) => format!(
-                "it backs node {node} and is {}",
-                self.rounds.world().word_of(node, vm)
-            ),
+            Some(vm) => format!("it backs node {node} and is {}", self.world().word_of(node, vm)),
             None => "it is gone".to_owned(),
         }];
         if let Some(id) = backing.and_then(|vm| vm.id.as_ref()) {
-            for (at, what) in self.provider.timeline(id) {
+            for (at, what) in self.of.provider.timeline(id) {
                 let after = backing.map_or(Time(at), |vm| vm.asked);
                 now.push(format!(
                     "{what}, {} after it was asked for",
@@ -94,10 +90,10 @@ impl<P: Provider> Owner<P> {
             Wish::Unasked => "nobody has asked for it yet".to_owned(),
             Wish::Early { since } => format!(
                 "a job has had it for {}, and Slurm asks for it next",
-                self.rounds.world().now.since(since)
+                self.now.since(since)
             ),
-            Wish::Up { since } => format!("asked to be up for {}", self.rounds.world().now.since(since)),
-            Wish::Down { since } => format!("asked to be down for {}", self.rounds.world().now.since(since)),
+            Wish::Up { since } => format!("asked to be up for {}", self.now.since(since)),
+            Wish::Down { since } => format!("asked to be down for {}", self.now.since(since)),
         }];
         if let Some(vm) = &record.vm {
             let on = vm
@@ -105,16 +101,16 @@ impl<P: Provider> Owner<P> {
                 .as_ref()
                 .map(|host| format!(" on host {host}"))
                 .unwrap_or_default();
-            let word = self.rounds.world().word_of(node, vm);
+            let word = self.world().word_of(node, vm);
             // Since when somebody keeps it still, or it is silent, nobody has written down.
             let span = match vm.life.is_kept_still() || word != vm.word() {
                 true => String::new(),
-                false => format!(" for {}", self.rounds.world().now.since(vm.since)),
+                false => format!(" for {}", self.now.since(vm.since)),
             };
             lines.push(format!("VM {node}.{}{on} is {word}{span}", vm.generation));
         }
-        lines.push(in_slurm(self.rounds.world().slurm.as_deref(), node));
-        if let Some(why) = self.rounds.world().faults.get(node) {
+        lines.push(in_slurm(self.world().slurm.as_deref(), node));
+        if let Some(why) = self.world().faults.get(node) {
             lines.push(format!("no VM can be made for it: {why}"));
         }
         if record.trouble.failures > 0 {
@@ -124,7 +120,7 @@ impl<P: Provider> Owner<P> {
             ));
         }
         let subject = Subject::Node(node.clone());
-        let plan = self.rounds.plan(self.readiness.why_not());
+        let plan = self.seen.plan();
         for step in plan.steps.iter().filter(|step| step.action.node() == Some(node)) {
             lines.push(format!("next: {} ({})", step.action, step.why));
         }
@@ -134,7 +130,7 @@ impl<P: Provider> Owner<P> {
                 .filter(|held| held.subject == subject || held.subject == Subject::Provider)
                 .map(|held| held.why.clone()),
         );
-        if self.rounds.world().busy.contains(node) {
+        if self.world().busy.contains(node) {
             lines.push("an action on it is under way".to_owned());
         }
         lines
@@ -142,7 +138,7 @@ impl<P: Provider> Owner<P> {
 
     /// The story of a job's record.
     fn explain_job(&self, id: JobId) -> Result<Explanation, ApiError> {
-        let slurm = self.rounds.world().slurm.as_deref();
+        let slurm = self.world().slurm.as_deref();
         let job = slurm.and_then(|slurm| slurm.jobs.get(&id));
         let tasks: Vec<&SlurmJob> = slurm
             .iter()
@@ -164,10 +160,7 @@ impl<P: Provider> Owner<P> {
                 is_own || event.at >= since.0
             });
         }
-        let vms = self
-            .store
-            .vms_of_job(id, self.clock.now())
-            .map_err(super::internal)?;
+        let vms = self.of.past.vms_of_job(id, self.now).map_err(super::internal)?;
         let was_here = !story.is_empty() || !vms.is_empty();
         let mut now = match job {
             Some(job) => self.job_lines(job),
@@ -185,26 +178,18 @@ impl<P: Provider> Owner<P> {
         })
     }
 
-    /// What is told when nothing is known of a job.
-    pub(super) fn no_job(&self, job: JobName) -> ApiError {
-        match self.rounds.world().slurm {
-            Some(_) => ApiError::NotFound(format!("no job {job} is known here")),
-            None => ApiError::Unavailable(NOT_READ.to_owned()),
-        }
-    }
-
     fn job_lines(&self, job: &SlurmJob) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(array) = &job.array {
             lines.push(format!("it is {}", tasks_name(array)));
         }
         lines.push(format!("Slurm has it {}", state(job)));
-        lines.extend(self.job_waits.get(&job.id).cloned());
-        if let Some(why) = self.readiness.why_not() {
+        lines.extend(self.seen.job_waits.get(&job.id).map(|why| why.to_string()));
+        if let Some(why) = &self.seen.preparing {
             lines.push(format!("no VM is made now: {why}"));
         }
         for node in &job.nodes {
-            if let Some(record) = self.rounds.world().records.get(node) {
+            if let Some(record) = self.world().records.get(node) {
                 lines.push(format!("{node}: {}", self.node_lines(node, record).join("; ")));
             }
         }
@@ -213,9 +198,9 @@ impl<P: Provider> Owner<P> {
 
     /// What is said of a job that was here, and that Slurm does not show.
     fn past_lines(&self, id: JobId, vms: &[JobVm]) -> Result<Vec<String>, ApiError> {
-        let task = self.store.task_of_job(id).map_err(super::internal)?;
+        let task = self.of.past.task_of_job(id).map_err(super::internal)?;
         let it = task.map_or_else(|| "it".to_owned(), |(array, task)| format!("{array}_{task}"));
-        let mut lines = vec![match self.rounds.world().slurm {
+        let mut lines = vec![match self.world().slurm {
             Some(_) => format!("{it} is over: Slurm does not list it any more"),
             None => NOT_READ.to_owned(),
         }];

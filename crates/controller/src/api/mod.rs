@@ -7,4 +7,4 @@
 mod query;
 pub mod server;
 
-pub use query::{ApiError, Query, Reply, Viewer};
+pub use query::{ApiError, Demand, Query, Read, Reply, Viewer};

@@ -1,6 +1,5 @@
 //! What the API asks the controller: one message per request, each with the
-//! place where its answer goes. The controller's one task owns all state, so
-//! nothing here is shared or locked.
+//! place where its answer goes.
 
 use crate::store::Which;
 use thiao_api::JobName;
@@ -33,6 +32,28 @@ impl Viewer {
 /// is not the viewer's: the controller answers all of it.
 #[derive(Debug)]
 pub enum Query {
+    /// Answered from a snapshot and the store, beside the owner's work.
+    Read(Read),
+    /// Answered by the owner.
+    Demand(Demand),
+}
+
+impl From<Read> for Query {
+    fn from(read: Read) -> Self {
+        Self::Read(read)
+    }
+}
+
+impl From<Demand> for Query {
+    fn from(demand: Demand) -> Self {
+        Self::Demand(demand)
+    }
+}
+
+/// What changes nothing and waits for nothing. Whoever asks sees the effects of all that was
+/// answered before he asked.
+#[derive(Debug)]
+pub enum Read {
     /// How it goes.
     Status(Reply<Status>),
     /// All configured nodes, by name.
@@ -64,6 +85,25 @@ pub enum Query {
         /// Where it goes.
         reply: Reply<Explanation>,
     },
+    /// The VMs that were made for a job alone.
+    JobVms {
+        /// Which job or task, or all tasks of an array.
+        job: JobName,
+        /// Where they go.
+        reply: Reply<JobVms>,
+    },
+    /// The VMs that were made for jobs alone.
+    JobsVms {
+        /// Which of them.
+        which: Which,
+        /// Where they go.
+        reply: Reply<Vec<JobVm>>,
+    },
+}
+
+/// What changes something, or waits for something to happen.
+#[derive(Debug)]
+pub enum Demand {
     /// A trusted person asks for these nodes, as Slurm's ResumeProgram would. Answered when the intent is durable.
     Resume {
         /// Which ones.
@@ -114,42 +154,16 @@ pub enum Query {
         /// Where the answer goes.
         reply: Reply<Accepted>,
     },
-    /// The VMs that were made for a job alone.
-    JobVms {
-        /// Which job or task, or all tasks of an array.
-        job: JobName,
-        /// Where they go.
-        reply: Reply<JobVms>,
-    },
-    /// The VMs that were made for jobs alone.
-    JobsVms {
-        /// Which of them.
-        which: Which,
-        /// Where they go.
-        reply: Reply<Vec<JobVm>>,
-    },
 }
 
-impl Query {
-    /// Whether the controller has something to do once it has answered.
+impl Demand {
+    /// Whether the owner has something to do once it has answered.
     #[must_use]
     pub fn orders(&self) -> bool {
         match self {
             Self::Resume { .. } | Self::Suspend { .. } | Self::Clean { .. } => true,
-            // Those that look, and those after whom a look at Slurm comes.
-            Self::Status(_)
-            | Self::Nodes(_)
-            | Self::Vms(_)
-            | Self::Hosts(_)
-            | Self::Jobs(_)
-            | Self::Events { .. }
-            | Self::Plan(_)
-            | Self::Explain { .. }
-            | Self::JobSeen { .. }
-            | Self::JobReady { .. }
-            | Self::Give { .. }
-            | Self::JobVms { .. }
-            | Self::JobsVms { .. } => false,
+            // A look at Slurm comes after these.
+            Self::JobSeen { .. } | Self::JobReady { .. } | Self::Give { .. } => false,
         }
     }
 }

@@ -8,17 +8,18 @@
 
 mod job_tasks;
 mod job_vms;
+mod past;
 mod row;
 
 pub use job_vms::Which;
+pub use past::Past;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_api::state_dir;
-use thiao_api::types::{Event, JobVm};
-use thiao_core::ids::{JobId, NodeName, Time};
+use thiao_core::ids::{NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
 use thiao_core::world::NodeRecord;
 
@@ -94,8 +95,7 @@ const MIGRATIONS: &[&str] = &[
 
 /// The open database.
 pub struct Store {
-    db: Connection,
-    path: PathBuf,
+    past: Past,
     /// What the database holds, to write only what changed.
     saved: BTreeMap<NodeName, NodeRecord>,
     /// The same of tasks of arrays, as far as they are still told of.
@@ -138,19 +138,20 @@ impl Store {
             tx.commit().map_err(wrap)?;
         }
         Ok(Self {
-            db,
-            path: path.to_owned(),
+            past: Past::within(db, path),
             saved: BTreeMap::new(),
             saved_tasks: BTreeMap::new(),
         })
     }
 
     fn wrap(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
-        let path = self.path.clone();
-        move |source| StoreError::Sqlite {
-            path: path.clone(),
-            source,
-        }
+        self.past.wrap()
+    }
+
+    /// What happened, also of the rounds that this controller has stored.
+    #[must_use]
+    pub fn past(&self) -> &Past {
+        &self.past
     }
 
     /// The provider whose VMs the records are about; none before the first.
@@ -164,14 +165,16 @@ impl Store {
     }
 
     fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
-        self.db
+        self.past
+            .db
             .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
             .optional()
             .map_err(self.wrap())
     }
 
     fn set_meta(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
-        self.db
+        self.past
+            .db
             .execute(
                 "INSERT INTO meta (key, value) VALUES (?1, ?2) \
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -191,92 +194,22 @@ impl Store {
         self.set_meta("clock", clock)
     }
 
-    /// The newest `limit` events above `after` about `subjects` (all if empty), oldest
-    /// first; the oldest ones of them if `after` is given, so that a follower misses none.
-    /// A subject may end in `*`.
-    pub fn events(
-        &self,
-        limit: usize,
-        after: Option<i64>,
-        subjects: &[String],
-    ) -> Result<Vec<Event>, StoreError> {
-        let order = if after.is_some() { "ASC" } else { "DESC" };
-        let mut filters = String::new();
-        for i in 0..subjects.len() {
-            filters.push_str(if i == 0 { " AND (" } else { " OR " });
-            filters.push_str(&format!("subject GLOB ?{}", i + 3));
-        }
-        if !subjects.is_empty() {
-            filters.push(')');
-        }
-        let sql = format!(
-            "SELECT id, at, subject, kind, message, uid FROM events WHERE id > ?1{filters} ORDER BY id {order} LIMIT ?2"
-        );
-        let wrap = self.wrap();
-        let mut statement = self.db.prepare_cached(&sql).map_err(&wrap)?;
-        let mut values: Vec<rusqlite::types::Value> = vec![after.unwrap_or(0).into(), (limit as i64).into()];
-        values.extend(
-            subjects
-                .iter()
-                .map(|subject| rusqlite::types::Value::from(subject.clone())),
-        );
-        let rows = statement
-            .query_map(rusqlite::params_from_iter(values), |row| {
-                Ok(Event {
-                    id: row.get(0)?,
-                    at: row.get::<_, i64>(1)? as u64,
-                    subject: row.get(2)?,
-                    kind: row.get(3)?,
-                    message: row.get(4)?,
-                    uid: row.get(5)?,
-                })
-            })
-            .map_err(&wrap)?;
-        let mut events = rows.collect::<Result<Vec<_>, _>>().map_err(&wrap)?;
-        if after.is_none() {
-            events.reverse();
-        }
-        Ok(events)
-    }
-
-    /// The VMs that a job had or has, as they cost until now.
-    pub fn vms_of_job(&self, job: JobId, now: Time) -> Result<Vec<JobVm>, StoreError> {
-        job_vms::of_job(&self.db, job, now).map_err(self.wrap())
-    }
-
-    /// The same, with those of all tasks if that job is an array.
-    pub fn vms_of_array(&self, job: JobId, now: Time) -> Result<Vec<JobVm>, StoreError> {
-        job_vms::of_array(&self.db, job, now).map_err(self.wrap())
-    }
-
-    /// The job that a task of an array was, if that was seen.
-    pub fn job_of_task(&self, array: JobId, task: u32) -> Result<Option<JobId>, StoreError> {
-        job_tasks::job_of(&self.db, array, task).map_err(self.wrap())
-    }
-
-    /// The array, and the task of it that a job was, if that was seen.
-    pub fn task_of_job(&self, job: JobId) -> Result<Option<(JobId, u32)>, StoreError> {
-        job_tasks::name_of(&self.db, job).map_err(self.wrap())
-    }
-
-    /// The VMs that jobs had or have.
-    pub fn vms_of_jobs(&self, which: Which, now: Time) -> Result<Vec<JobVm>, StoreError> {
-        job_vms::of_jobs(&self.db, which, now).map_err(self.wrap())
-    }
-
     /// Forgets events, ended actions, taken orders and jobs' VMs older than `before`.
     pub fn prune(&mut self, before: Time) -> Result<(), StoreError> {
         let wrap = self.wrap();
-        job_vms::prune(&self.db, before).map_err(&wrap)?;
-        job_tasks::prune(&self.db, before).map_err(&wrap)?;
+        job_vms::prune(&self.past.db, before).map_err(&wrap)?;
+        job_tasks::prune(&self.past.db, before).map_err(&wrap)?;
         let before = before.0 as i64;
-        self.db
+        self.past
+            .db
             .execute("DELETE FROM events WHERE at < ?1", [before])
             .map_err(&wrap)?;
-        self.db
+        self.past
+            .db
             .execute("DELETE FROM actions WHERE ended < ?1", [before])
             .map_err(&wrap)?;
-        self.db
+        self.past
+            .db
             .execute("DELETE FROM intents WHERE taken < ?1", [before])
             .map_err(&wrap)?;
         Ok(())
@@ -287,13 +220,13 @@ impl Journal for Store {
     type Error = StoreError;
 
     fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, StoreError> {
-        let records = row::load(&self.db).map_err(|error| match error {
+        let records = row::load(&self.past.db).map_err(|error| match error {
             row::LoadError::Sqlite(source) => StoreError::Sqlite {
-                path: self.path.clone(),
+                path: self.past.path.clone(),
                 source,
             },
             row::LoadError::Broken { node, what } => StoreError::Broken {
-                path: self.path.clone(),
+                path: self.past.path.clone(),
                 node,
                 what,
             },
@@ -322,7 +255,7 @@ impl Journal for Store {
             return Ok(());
         }
         let wrap = self.wrap();
-        let tx = self.db.transaction().map_err(&wrap)?;
+        let tx = self.past.db.transaction().map_err(&wrap)?;
         for (node, record) in &changed {
             row::write(&tx, node, record).map_err(&wrap)?;
             let before = self.saved.get(*node).and_then(|record| record.vm.as_ref());
@@ -353,7 +286,8 @@ impl Journal for Store {
     }
 
     fn is_taken(&self, name: &str) -> Result<bool, StoreError> {
-        self.db
+        self.past
+            .db
             .query_row("SELECT 1 FROM intents WHERE name = ?1", [name], |_| Ok(()))
             .optional()
             .map(|found| found.is_some())
@@ -361,7 +295,8 @@ impl Journal for Store {
     }
 
     fn next_action(&self) -> Result<i64, StoreError> {
-        self.db
+        self.past
+            .db
             .query_row("SELECT coalesce(max(id), 0) + 1 FROM actions", [], |row| {
                 row.get(0)
             })
@@ -370,7 +305,7 @@ impl Journal for Store {
 
     fn interrupted(&mut self, now: Time) -> Result<Vec<String>, StoreError> {
         let wrap = self.wrap();
-        let tx = self.db.transaction().map_err(&wrap)?;
+        let tx = self.past.db.transaction().map_err(&wrap)?;
         let open = {
             let mut statement = tx
                 .prepare("SELECT what FROM actions WHERE ended IS NULL ORDER BY id")

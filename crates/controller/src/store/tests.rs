@@ -1,5 +1,6 @@
 use super::*;
-use thiao_core::ids::{Generation, HostName, VmId};
+use thiao_api::types::Event;
+use thiao_core::ids::{Generation, HostName, JobId, VmId};
 use thiao_core::journal::{Begun, TakenIntent};
 use thiao_core::note::{Note, Subject};
 use thiao_core::options::VmOptions;
@@ -136,22 +137,23 @@ fn events_are_found_by_subject_and_followed() {
     };
     store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
     let texts = |events: Vec<Event>| events.into_iter().map(|e| e.message).collect::<Vec<_>>();
-    assert_eq!(texts(store.events(2, None, &[]).unwrap()), ["3", "4"]);
-    assert_eq!(texts(store.events(2, Some(0), &[]).unwrap()), ["1", "2"]);
+    assert_eq!(texts(store.past().events(2, None, &[]).unwrap()), ["3", "4"]);
+    assert_eq!(texts(store.past().events(2, Some(0), &[]).unwrap()), ["1", "2"]);
     assert_eq!(
-        texts(store.events(9, None, &["node n0".into()]).unwrap()),
+        texts(store.past().events(9, None, &["node n0".into()]).unwrap()),
         ["1", "3"]
     );
     assert_eq!(
         texts(
             store
+                .past()
                 .events(9, None, &["node n1".into(), "node n10".into()])
                 .unwrap()
         ),
         ["2", "4"]
     );
     store.prune(Time(2)).unwrap();
-    assert!(store.events(9, None, &[]).unwrap().is_empty());
+    assert!(store.past().events(9, None, &[]).unwrap().is_empty());
 }
 
 #[test]

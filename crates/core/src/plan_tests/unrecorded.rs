@@ -140,7 +140,10 @@ fn a_job_starts_unmarked_only_when_this_controller_has_tried_to_mark_its_node() 
     assert_eq!(w.prolog(JobId(1), Time(5)), None);
     w.pass(w.policy.mark_patience);
     w.look(|_| {});
-    assert_eq!(w.prolog(JobId(1), Time(5)), Some(crate::prolog::Answer::Start));
+    assert_eq!(
+        w.prolog(JobId(1), Time(5)),
+        Some(crate::prolog::PrologAnswer::Start)
+    );
 }
 
 /// A guest that cannot be told to start slurmd: each try is a step about its node.

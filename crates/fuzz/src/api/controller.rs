@@ -7,7 +7,7 @@ use thiao_api::types::{
     Vm,
 };
 use thiao_api::words::{JobState, Mode, NodeState, VmState, Wish};
-use thiao_controller::api::{ApiError, Query, Viewer};
+use thiao_controller::api::{ApiError, Demand, Query, Read, Viewer};
 use thiao_core::hostlist;
 use tokio::sync::mpsc;
 
@@ -43,44 +43,46 @@ fn may(viewer: Viewer, job: u32) {
 
 fn reply(query: Query, viewer: Viewer) {
     match query {
-        Query::Status(reply) => drop(reply.send(Ok(status()))),
-        Query::Nodes(reply) => drop(reply.send(Ok(vec![node()]))),
-        Query::Vms(reply) => drop(reply.send(Ok(vec![vm(1), vm(2)]))),
-        Query::Hosts(reply) => drop(reply.send(Ok(vec![host()]))),
-        Query::Jobs(reply) => drop(reply.send(Ok(vec![job(1, 1001), job(2, 1002), job(3, 1001)]))),
-        Query::Events {
+        Query::Read(Read::Status(reply)) => drop(reply.send(Ok(status()))),
+        Query::Read(Read::Nodes(reply)) => drop(reply.send(Ok(vec![node()]))),
+        Query::Read(Read::Vms(reply)) => drop(reply.send(Ok(vec![vm(1), vm(2)]))),
+        Query::Read(Read::Hosts(reply)) => drop(reply.send(Ok(vec![host()]))),
+        Query::Read(Read::Jobs(reply)) => {
+            drop(reply.send(Ok(vec![job(1, 1001), job(2, 1002), job(3, 1001)])))
+        }
+        Query::Read(Read::Events {
             limit,
             after,
             subject,
             reply,
-        } => drop(reply.send(Ok(events(limit, after, subject.as_deref())))),
-        Query::Plan(reply) => drop(reply.send(Ok(plan()))),
-        Query::Explain { name, reply } => drop(reply.send(explain(&name))),
-        Query::Resume { nodes, reply, .. } | Query::Suspend { nodes, reply, .. } => {
+        }) => drop(reply.send(Ok(events(limit, after, subject.as_deref())))),
+        Query::Read(Read::Plan(reply)) => drop(reply.send(Ok(plan()))),
+        Query::Read(Read::Explain { name, reply }) => drop(reply.send(explain(&name))),
+        Query::Demand(Demand::Resume { nodes, reply, .. } | Demand::Suspend { nodes, reply, .. }) => {
             assert!(viewer.trusted, "an order about nodes");
             drop(reply.send(accepted(hostlist::fold(&nodes))));
         }
-        Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
-        Query::JobReady { job, reply } => {
+        Query::Demand(Demand::JobSeen { reply, .. }) => drop(reply.send(Ok(()))),
+        Query::Demand(Demand::JobReady { job, reply }) => {
             may(viewer, job.0);
             drop(reply.send(match job.0 {
                 1 => Ok(()),
                 _ => Err(ApiError::Conflict("it can never start".to_owned())),
             }));
         }
-        Query::Give { job, options, reply } => {
+        Query::Demand(Demand::Give { job, options, reply }) => {
             may(viewer, job.id);
             drop(reply.send(accepted(options.to_string())));
         }
-        Query::Clean { job, reply } => {
+        Query::Demand(Demand::Clean { job, reply }) => {
             may(viewer, job.id);
             drop(reply.send(accepted(String::new())));
         }
-        Query::JobVms { job, reply } => {
+        Query::Read(Read::JobVms { job, reply }) => {
             let vms = vms_of_jobs().into_iter().filter(|vm| vm.job == job.id);
             drop(reply.send(Ok(JobVms::of(job.id, vms.collect()))));
         }
-        Query::JobsVms { which, reply } => {
+        Query::Read(Read::JobsVms { which, reply }) => {
             let vms = vms_of_jobs().into_iter();
             let vms = vms.filter(|vm| which.of.is_none_or(|uid| vm.uid == Some(uid)) && vm.id > which.after);
             drop(reply.send(Ok(vms.take(which.limit).collect())));

@@ -1,7 +1,7 @@
 //! The way to the controller, for those who may come in.
 
 use super::limits::Limits;
-use crate::api::{ApiError, Query as Question, Reply, Viewer};
+use crate::api::{ApiError, Demand, Query as Question, Read, Reply, Viewer};
 use axum::Json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -64,27 +64,27 @@ impl Controller {
     /// look.
     pub(super) async fn seen(&self, job: Option<JobId>) -> Result<(), ApiError> {
         self.gather().await;
-        self.in_time(self.ask_unbounded(|reply| Question::JobSeen { job, reply }))
+        self.in_time(self.ask_unbounded(|reply| Demand::JobSeen { job, reply }))
             .await
     }
 
     /// Asks, and waits for the answer for a bounded time.
-    pub(super) async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, ApiError> {
+    pub(super) async fn ask<T, Q: Into<Question>>(
+        &self,
+        question: impl FnOnce(Reply<T>) -> Q,
+    ) -> Result<T, ApiError> {
         self.ask_in_turn(&self.turns, question).await
     }
 
     /// The same of what the controller asks Slurm.
-    pub(super) async fn ask_slow<T>(
-        &self,
-        question: impl FnOnce(Reply<T>) -> Question,
-    ) -> Result<T, ApiError> {
+    pub(super) async fn ask_slow<T>(&self, question: impl FnOnce(Reply<T>) -> Demand) -> Result<T, ApiError> {
         self.ask_in_turn(&self.slow_turns, question).await
     }
 
-    async fn ask_in_turn<T>(
+    async fn ask_in_turn<T, Q: Into<Question>>(
         &self,
         turns: &Semaphore,
-        question: impl FnOnce(Reply<T>) -> Question,
+        question: impl FnOnce(Reply<T>) -> Q,
     ) -> Result<T, ApiError> {
         self.in_time(async {
             // Closed by nobody.
@@ -100,14 +100,17 @@ impl Controller {
     }
 
     /// Asks, and waits for the answer for as long as it takes.
-    pub(super) async fn ask_unbounded<T>(
+    pub(super) async fn ask_unbounded<T, Q: Into<Question>>(
         &self,
-        question: impl FnOnce(Reply<T>) -> Question,
+        question: impl FnOnce(Reply<T>) -> Q,
     ) -> Result<T, ApiError> {
         let ends =
             || ApiError::Unavailable("the controller is ending: come again when it is back".to_owned());
         let (reply, answer) = oneshot::channel();
-        self.queries.send(question(reply)).await.map_err(|_| ends())?;
+        self.queries
+            .send(question(reply).into())
+            .await
+            .map_err(|_| ends())?;
         answer.await.map_err(|_| ends())?
     }
 
@@ -116,7 +119,7 @@ impl Controller {
         let own = if viewer.trusted {
             BTreeSet::new()
         } else {
-            let jobs = self.ask(Question::Jobs).await?;
+            let jobs = self.ask(Read::Jobs).await?;
             jobs.into_iter()
                 .filter(|job| job.uid == viewer.uid)
                 .flat_map(|job| [Some(job.id), job.array.map(|array| array.job)])

@@ -4,7 +4,7 @@
 mod of_jobs;
 
 use super::asking::{Answer, Controller, SOME_EVENTS, malformed};
-use crate::api::{ApiError, Query as Question, Viewer};
+use crate::api::{ApiError, Demand, Read, Viewer};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{StatusCode, Uri};
@@ -107,12 +107,12 @@ async fn no_such_method(uri: Uri) -> Response {
 }
 
 async fn status(State(controller): State<Controller>) -> Answer<Status> {
-    controller.ask(Question::Status).await.map(Json)
+    controller.ask(Read::Status).await.map(Json)
 }
 
 async fn vms(State(controller): State<Controller>, Extension(viewer): Extension<Viewer>) -> Answer<Vec<Vm>> {
     let sight = controller.sight(viewer).await?;
-    let mut vms = controller.ask(Question::Vms).await?;
+    let mut vms = controller.ask(Read::Vms).await?;
     for vm in &mut vms {
         vm.job = vm.job.filter(|job| sight.job(*job));
     }
@@ -120,7 +120,7 @@ async fn vms(State(controller): State<Controller>, Extension(viewer): Extension<
 }
 
 async fn hosts(State(controller): State<Controller>) -> Answer<Vec<Host>> {
-    controller.ask(Question::Hosts).await.map(Json)
+    controller.ask(Read::Hosts).await.map(Json)
 }
 
 async fn nodes(
@@ -128,7 +128,7 @@ async fn nodes(
     Extension(viewer): Extension<Viewer>,
 ) -> Answer<Vec<Node>> {
     let sight = controller.sight(viewer).await?;
-    let mut nodes = controller.ask(Question::Nodes).await?;
+    let mut nodes = controller.ask(Read::Nodes).await?;
     for node in &mut nodes {
         node.jobs.retain(|id| sight.job(*id));
     }
@@ -153,7 +153,7 @@ async fn jobs(
     if fresh {
         controller.seen(None).await?;
     }
-    let mut jobs = controller.ask(Question::Jobs).await?;
+    let mut jobs = controller.ask(Read::Jobs).await?;
     jobs.retain(|job| viewer.may_see(Some(job.uid)));
     Ok(Json(jobs))
 }
@@ -163,7 +163,7 @@ async fn plan(
     Extension(viewer): Extension<Viewer>,
 ) -> Answer<PlanView> {
     let sight = controller.sight(viewer).await?;
-    let mut plan = controller.ask(Question::Plan).await?;
+    let mut plan = controller.ask(Read::Plan).await?;
     for lines in [&mut plan.actions, &mut plan.notes, &mut plan.refused] {
         lines.retain(|line| sight.subject(&line.subject, None));
     }
@@ -210,7 +210,7 @@ async fn events(
     loop {
         let subject = subject.clone();
         let mut events = controller
-            .ask(|reply| Question::Events {
+            .ask(|reply| Read::Events {
                 limit: page,
                 after,
                 subject,
@@ -248,7 +248,7 @@ async fn explain(
         sight = controller.sight(viewer).await?;
     }
     let mut told = controller
-        .ask(|reply| Question::Explain {
+        .ask(|reply| Read::Explain {
             name: name.clone(),
             reply,
         })
@@ -289,7 +289,7 @@ async fn job_ready(
     let wait = timeout_ms
         .map_or(READY_WAIT, Duration::from_millis)
         .min(READY_WAIT_MAX);
-    let answer = controller.ask_unbounded(|reply| Question::JobReady {
+    let answer = controller.ask_unbounded(|reply| Demand::JobReady {
         job: JobId(id),
         reply,
     });
@@ -319,7 +319,7 @@ async fn resume(
     let nodes = ordered(viewer, list)?;
     let Query(How { force }) = how.map_err(malformed)?;
     controller
-        .ask(|reply| Question::Resume { nodes, force, reply })
+        .ask(|reply| Demand::Resume { nodes, force, reply })
         .await
         .map(Json)
 }
@@ -333,7 +333,7 @@ async fn suspend(
     let nodes = ordered(viewer, list)?;
     let Query(How { force }) = how.map_err(malformed)?;
     controller
-        .ask(|reply| Question::Suspend { nodes, force, reply })
+        .ask(|reply| Demand::Suspend { nodes, force, reply })
         .await
         .map(Json)
 }

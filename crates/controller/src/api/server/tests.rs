@@ -3,7 +3,7 @@
 mod crowd;
 
 use super::*;
-use crate::api::ApiError;
+use crate::api::{ApiError, Demand, Read};
 use crate::store::Which;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -187,39 +187,41 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
     let mut left = Some(left);
     while let Some(query) = asked.recv().await {
         match query {
-            Query::Status(reply) => drop(reply),
-            Query::Nodes(reply) => drop(reply.send(Ok(vec![node(vec![1, 2])]))),
-            Query::Vms(reply) => drop(reply.send(Err(ApiError::Internal("the disk is on fire".into())))),
+            Query::Read(Read::Status(reply)) => drop(reply),
+            Query::Read(Read::Nodes(reply)) => drop(reply.send(Ok(vec![node(vec![1, 2])]))),
+            Query::Read(Read::Vms(reply)) => {
+                drop(reply.send(Err(ApiError::Internal("the disk is on fire".into()))))
+            }
             // Never answers.
-            Query::Hosts(reply) => std::mem::forget(reply),
-            Query::Jobs(reply) => drop(reply.send(Ok(jobs()))),
-            Query::Events {
+            Query::Read(Read::Hosts(reply)) => std::mem::forget(reply),
+            Query::Read(Read::Jobs(reply)) => drop(reply.send(Ok(jobs()))),
+            Query::Read(Read::Events {
                 limit,
                 after,
                 subject,
                 reply,
-            } => drop(reply.send(Ok(events(limit, after, subject.as_deref())))),
-            Query::Plan(reply) => drop(reply.send(Ok(plan()))),
-            Query::Explain { name, reply } => drop(reply.send(explained(&name))),
-            Query::Resume { nodes, force, reply } => {
+            }) => drop(reply.send(Ok(events(limit, after, subject.as_deref())))),
+            Query::Read(Read::Plan(reply)) => drop(reply.send(Ok(plan()))),
+            Query::Read(Read::Explain { name, reply }) => drop(reply.send(explained(&name))),
+            Query::Demand(Demand::Resume { nodes, force, reply }) => {
                 let message = format!("{} force={force}", nodes.len());
                 drop(reply.send(accepted(&hostlist::fold(&nodes), message)));
             }
-            Query::Suspend { nodes, force, reply } => {
+            Query::Demand(Demand::Suspend { nodes, force, reply }) => {
                 let message = format!("suspend force={force}");
                 drop(reply.send(accepted(&hostlist::fold(&nodes), message)));
             }
-            Query::Give { job, options, reply } => {
+            Query::Demand(Demand::Give { job, options, reply }) => {
                 let message = format!("{job} gets {options:?} as {options}");
                 drop(reply.send(accepted("", message)));
             }
-            Query::Clean { job, reply } => {
+            Query::Demand(Demand::Clean { job, reply }) => {
                 drop(reply.send(accepted("s0", format!("{job} is cleaned up after"))));
             }
-            Query::JobVms { job, reply } => drop(reply.send(Ok(vms_of_job(job)))),
-            Query::JobsVms { which, reply } => drop(reply.send(Ok(vms_of_jobs(&which)))),
-            Query::JobSeen { reply, .. } => drop(reply.send(Ok(()))),
-            Query::JobReady { job, mut reply } => match job.0 {
+            Query::Read(Read::JobVms { job, reply }) => drop(reply.send(Ok(vms_of_job(job)))),
+            Query::Read(Read::JobsVms { which, reply }) => drop(reply.send(Ok(vms_of_jobs(&which)))),
+            Query::Demand(Demand::JobSeen { reply, .. }) => drop(reply.send(Ok(()))),
+            Query::Demand(Demand::JobReady { job, mut reply }) => match job.0 {
                 1 => drop(reply.send(Ok(()))),
                 2 => drop(reply.send(Err(ApiError::Conflict("it can never start".into())))),
                 _ => {

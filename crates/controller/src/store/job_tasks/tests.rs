@@ -25,11 +25,11 @@ fn tasks_are_known_by_their_names_until_they_are_old() {
     save(&mut store, &[(12, 10, 2), (13, 10, 3)], 3_000);
     drop(store);
     let mut store = Store::open(&path).unwrap();
-    let job = |store: &Store, task| store.job_of_task(JobId(10), task).unwrap();
+    let job = |store: &Store, task| store.past().job_of_task(JobId(10), task).unwrap();
     assert_eq!(job(&store, 1), Some(JobId(11)));
     assert_eq!(job(&store, 4), None);
-    assert_eq!(store.task_of_job(JobId(13)).unwrap(), Some((JobId(10), 3)));
-    assert_eq!(store.task_of_job(JobId(10)).unwrap(), None);
+    assert_eq!(store.past().task_of_job(JobId(13)).unwrap(), Some((JobId(10), 3)));
+    assert_eq!(store.past().task_of_job(JobId(10)).unwrap(), None);
     // Slurm began to count anew: the newest holds.
     save(&mut store, &[(5, 10, 1)], 4_000);
     assert_eq!(job(&store, 1), Some(JobId(5)));

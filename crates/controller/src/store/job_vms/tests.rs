@@ -79,7 +79,7 @@ fn a_jobs_vm_is_followed_through_its_phases() {
     let cause = Cause::Ordered;
     let ordered = (Life::Ending { cause }, Registration::Registered);
     save(&mut store, &records(17, 3, ASKED, 1_000), 1_001);
-    let asked = &store.vms_of_job(JobId(17), NOW).unwrap()[0];
+    let asked = &store.past().vms_of_job(JobId(17), NOW).unwrap()[0];
     assert_eq!((asked.asked, times(asked)), (1_000, [None; 4]));
     assert_eq!(asked.core_hours, 0.0);
     for (state, since) in [
@@ -93,7 +93,7 @@ fn a_jobs_vm_is_followed_through_its_phases() {
     ] {
         save(&mut store, &records(17, 3, state, since), since + 1);
     }
-    let vms = store.vms_of_job(JobId(17), NOW).unwrap();
+    let vms = store.past().vms_of_job(JobId(17), NOW).unwrap();
     let [vm] = vms.as_slice() else { panic!("{vms:?}") };
     assert_eq!(times(vm), [Some(2_000), Some(3_000), Some(4_000), None]);
     assert_eq!(
@@ -113,7 +113,7 @@ fn a_jobs_vm_is_followed_through_its_phases() {
     assert_eq!(vm.core_hours, 1.0, "2 vCPUs of half a core, for an hour");
     // Gone.
     save(&mut store, &[(node(), NodeRecord::default())].into(), 6_000);
-    let vm = &store.vms_of_job(JobId(17), NOW).unwrap()[0];
+    let vm = &store.past().vms_of_job(JobId(17), NOW).unwrap()[0];
     assert_eq!(vm.ended, Some(6_000));
     assert!(vm.core_hours < 0.01);
 }
@@ -126,7 +126,7 @@ fn a_vm_ends_when_another_follows_and_when_its_node_leaves() {
     save(&mut store, &records(17, 4, ASKED, 3_000), 3_001);
     save(&mut store, &records(18, 5, BOOTING, 4_000), 4_001);
     let ended = |store: &Store, job| -> Vec<Option<u64>> {
-        let vms = store.vms_of_job(JobId(job), NOW).unwrap();
+        let vms = store.past().vms_of_job(JobId(job), NOW).unwrap();
         vms.iter().map(|vm| vm.ended).collect()
     };
     assert_eq!(ended(&store, 17), [Some(3_001), Some(4_001)]);
@@ -134,7 +134,7 @@ fn a_vm_ends_when_another_follows_and_when_its_node_leaves() {
     save(&mut store, &BTreeMap::new(), 5_000);
     assert_eq!(ended(&store, 18), [Some(5_000)]);
     // Whose job 18 is nobody has seen.
-    assert_eq!(store.vms_of_job(JobId(18), NOW).unwrap()[0].uid, None);
+    assert_eq!(store.past().vms_of_job(JobId(18), NOW).unwrap()[0].uid, None);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_restart_in_between_changes_nothing() {
     let mut kept = store.load().unwrap();
     kept.get_mut(&node()).unwrap().vm = None;
     save(&mut store, &kept, 3_000);
-    let vms = store.vms_of_job(JobId(17), NOW).unwrap();
+    let vms = store.past().vms_of_job(JobId(17), NOW).unwrap();
     assert_eq!(
         vms.iter().map(times).collect::<Vec<_>>(),
         [[Some(2_000), None, Some(2_000), Some(3_000)]]
@@ -163,7 +163,7 @@ fn vms_of_no_job_are_not_counted() {
     save(&mut store, &plain, 2_001);
     plain.get_mut(&node()).unwrap().vm.as_mut().unwrap().spec = None;
     save(&mut store, &plain, 2_002);
-    assert!(store.vms_of_jobs(all(), NOW).unwrap().is_empty());
+    assert!(store.past().vms_of_jobs(all(), NOW).unwrap().is_empty());
 }
 
 fn all() -> Which {
@@ -183,7 +183,7 @@ fn many_are_read_by_time_by_user_and_in_pages() {
         save(&mut store, &records(job, n, UP, n * 1_000), n * 1_000);
     }
     let jobs = |which| -> Vec<u32> {
-        let vms = store.vms_of_jobs(which, NOW).unwrap();
+        let vms = store.past().vms_of_jobs(which, NOW).unwrap();
         vms.iter().map(|vm| vm.job).collect()
     };
     assert_eq!(jobs(all()), [17, 18, 17, 19]);
@@ -193,10 +193,10 @@ fn many_are_read_by_time_by_user_and_in_pages() {
     let since = Time(2_000);
     assert_eq!(jobs(Which { since, ..all() }), [18, 17, 19]);
     let first = Which { limit: 3, ..all() };
-    let last = store.vms_of_jobs(first, NOW).unwrap().last().unwrap().id;
+    let last = store.past().vms_of_jobs(first, NOW).unwrap().last().unwrap().id;
     assert_eq!(jobs(Which { after: last, ..first }), [19]);
     store.prune(Time(2_500)).unwrap();
-    let left = store.vms_of_jobs(all(), NOW).unwrap();
+    let left = store.past().vms_of_jobs(all(), NOW).unwrap();
     assert_eq!(left.iter().map(|vm| vm.job).collect::<Vec<_>>(), [17, 19]);
 }
 
@@ -213,7 +213,7 @@ fn the_vms_of_an_array_are_those_of_its_tasks_as_long_as_they_are_known() {
     save(&mut store, &records(10, 4, UP, 3_000), 3_001);
     save(&mut store, &records(18, 5, UP, 4_000), 4_001);
     let jobs = |store: &Store, job| -> Vec<u32> {
-        let vms = store.vms_of_array(JobId(job), NOW).unwrap();
+        let vms = store.past().vms_of_array(JobId(job), NOW).unwrap();
         vms.iter().map(|vm| vm.job).collect()
     };
     assert_eq!(jobs(&store, 10), [17, 10]);

@@ -2,7 +2,7 @@
 //! them go, and what they were.
 
 use crate::api::server::asking::{Answer, Controller, SOME_EVENTS, malformed};
-use crate::api::{ApiError, Query as Question, Viewer};
+use crate::api::{ApiError, Demand, Read, Viewer};
 use crate::store::Which;
 use axum::Json;
 use axum::body::Body;
@@ -32,7 +32,7 @@ pub(super) async fn give(
     controller.owned(viewer, job).await?;
     let options = VmOptions::parse(&options).map_err(ApiError::Malformed)?;
     controller
-        .ask_slow(|reply| Question::Give { job, options, reply })
+        .ask_slow(|reply| Demand::Give { job, options, reply })
         .await
         .map(Json)
 }
@@ -45,7 +45,7 @@ pub(super) async fn clean(
     let job = named(name)?;
     controller.owned(viewer, job).await?;
     controller
-        .ask(|reply| Question::Clean { job, reply })
+        .ask(|reply| Demand::Clean { job, reply })
         .await
         .map(Json)
 }
@@ -91,7 +91,7 @@ pub(super) async fn all(
         limit,
     };
     controller
-        .ask(|reply| Question::JobsVms { which, reply })
+        .ask(|reply| Read::JobsVms { which, reply })
         .await
         .map(Json)
 }
@@ -104,11 +104,11 @@ impl Controller {
         if viewer.trusted {
             return self.seen(job).await;
         }
-        let mut jobs = self.ask(Question::Jobs).await?;
+        let mut jobs = self.ask(Read::Jobs).await?;
         jobs.retain(|job| job.is(name));
         if jobs.is_empty() {
             self.seen(job).await?;
-            jobs = self.ask(Question::Jobs).await?;
+            jobs = self.ask(Read::Jobs).await?;
             jobs.retain(|job| job.is(name));
         }
         let own = if jobs.is_empty() {
@@ -134,7 +134,7 @@ impl Controller {
         }
         let subject = Some(format!("job {}", had.job));
         let events = self
-            .ask(|reply| Question::Events {
+            .ask(|reply| Read::Events {
                 limit: SOME_EVENTS,
                 after: None,
                 subject,
@@ -146,7 +146,7 @@ impl Controller {
 
     /// The VMs of a job. Its number may have been another user's before: those are not shown.
     async fn vms_of(&self, viewer: Viewer, job: JobName) -> Result<JobVms, ApiError> {
-        let told = self.ask(|reply| Question::JobVms { job, reply }).await?;
+        let told = self.ask(|reply| Read::JobVms { job, reply }).await?;
         let mut vms = told.vms;
         vms.retain(|vm| viewer.trusted || vm.uid == Some(viewer.uid));
         Ok(JobVms::of(told.job, vms))

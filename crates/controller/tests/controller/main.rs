@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod readers;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::{Deref, DerefMut};
@@ -36,6 +38,8 @@ struct Fake {
     faults: Mutex<BTreeMap<NodeName, String>>,
     /// Whether VMs end only when that is asked hard.
     lingering: Mutex<bool>,
+    /// Held by a test in which nobody hears how VMs came up.
+    silence: Mutex<()>,
 }
 
 impl Provider for Fake {
@@ -124,6 +128,7 @@ impl Provider for Fake {
     }
 
     fn timeline(&self, _: &VmId) -> Vec<(u64, String)> {
+        drop(self.silence.lock().unwrap());
         Vec::new()
     }
 }

@@ -1,16 +1,16 @@
-//! What users ask about their jobs' own VMs: to get them, to let them go, and
-//! what they were. The server has asked whether they may.
+//! What users want of their jobs' own VMs: to get them, and to let them go. The server
+//! has asked whether they may.
 
-use super::{internal, job_state};
+use crate::answer::{internal, job_state, no_job};
 use crate::api::{ApiError, Reply};
 use crate::intake::Taken;
 use crate::message::Message;
 use crate::owner::Owner;
 use crate::provider::{Provider, chain};
-use crate::store::Which;
+use crate::store::Past;
 use std::collections::BTreeSet;
 use thiao_api::JobName;
-use thiao_api::types::{Accepted, JobVm, JobVms};
+use thiao_api::types::Accepted;
 use thiao_config::{Config, Mode};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
@@ -20,7 +20,7 @@ use thiao_core::orders::Order;
 use thiao_core::view::{JobState, SlurmJob, SlurmView};
 
 /// What is told while Slurm can't be read.
-pub(super) const NOT_READ: &str = "Slurm cannot be read now, so it is not known how the job is: come again in a moment \
+pub const NOT_READ: &str = "Slurm cannot be read now, so it is not known how the job is: come again in a moment \
                         (`thiao status` says more)";
 
 impl<P: Provider> Owner<P> {
@@ -70,8 +70,9 @@ impl<P: Provider> Owner<P> {
 
     /// A job's VMs are not needed any more.
     pub(super) fn clean(&mut self, name: JobName) -> Result<Accepted, ApiError> {
-        let Some(job) = self.record_of(name)? else {
-            return Err(self.no_job(name));
+        let world = self.rounds.world();
+        let Some(job) = record_of(world.slurm.as_deref(), self.store.past(), name)? else {
+            return Err(no_job(world, name));
         };
         match may_be_there(self.rounds.world().slurm.as_deref(), job) {
             None => return Err(ApiError::Unavailable(NOT_READ.to_owned())),
@@ -96,21 +97,6 @@ impl<P: Provider> Owner<P> {
         })
     }
 
-    /// The VMs of a job, of an array those of all its tasks.
-    pub(super) fn job_vms(&self, name: JobName) -> Result<JobVms, ApiError> {
-        let now = self.clock.now();
-        let (job, vms) = match (name.task, self.record_of(name)?) {
-            (Some(_), Some(record)) => (record, self.store.vms_of_job(record, now)),
-            (Some(_), None) => return Err(self.no_job(name)),
-            (None, _) => (JobId(name.id), self.store.vms_of_array(JobId(name.id), now)),
-        };
-        Ok(JobVms::of(job.0, vms.map_err(internal)?))
-    }
-
-    pub(super) fn jobs_vms(&self, which: Which) -> Result<Vec<JobVm>, ApiError> {
-        self.store.vms_of_jobs(which, self.clock.now()).map_err(internal)
-    }
-
     /// The nodes that an order from the spool is about; none while that can't be known, so
     /// that it stays there. A person's word that a job is over holds only if it is.
     pub(crate) fn nodes_of(&mut self, taken: &Taken) -> Option<Vec<NodeName>> {
@@ -128,18 +114,6 @@ impl<P: Provider> Owner<P> {
         Some(self.nodes_with_vms_of(job))
     }
 
-    /// The record of a job, or that a task of an array is in or was in; none if no such task is known.
-    pub(super) fn record_of(&self, name: JobName) -> Result<Option<JobId>, ApiError> {
-        let Some(task) = name.task else {
-            return Ok(Some(JobId(name.id)));
-        };
-        let slurm = self.rounds.world().slurm.as_deref();
-        match slurm.and_then(|slurm| find(slurm, name)) {
-            Some(job) => Ok(Some(job.id)),
-            None => self.store.job_of_task(JobId(name.id), task).map_err(internal),
-        }
-    }
-
     fn nodes_with_vms_of(&self, job: JobId) -> Vec<NodeName> {
         let of_job = |vm: &thiao_core::vm::VmRecord| vm.spec.as_ref().and_then(|spec| spec.job) == Some(job);
         self.rounds
@@ -149,6 +123,17 @@ impl<P: Provider> Owner<P> {
             .filter(|(_, record)| record.vm.as_ref().is_some_and(of_job))
             .map(|(node, _)| node.clone())
             .collect()
+    }
+}
+
+/// The record of a job, or that a task of an array is in or was in; none if no such task is known.
+pub fn record_of(slurm: Option<&SlurmView>, past: &Past, name: JobName) -> Result<Option<JobId>, ApiError> {
+    let Some(task) = name.task else {
+        return Ok(Some(JobId(name.id)));
+    };
+    match slurm.and_then(|slurm| find(slurm, name)) {
+        Some(job) => Ok(Some(job.id)),
+        None => past.job_of_task(JobId(name.id), task).map_err(internal),
     }
 }
 
