@@ -231,6 +231,12 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy, maker: Maker) -> Times {
         vm_poll_busy: span("vm_poll_busy", vm_poll_busy, 50, HOUR),
         look_max_age: span("look_max_age", 60 * SECOND, SECOND, HOUR),
         events_keep: span("events_keep", 14 * DAY, HOUR, 3650 * DAY),
+        // No site has a reason to turn these.
+        rounds_apart: Duration::from_millis(20),
+        registers_within: Duration::from_secs(3),
+        shown_within: Duration::from_millis(500),
+        same_words: Duration::from_secs(60),
+        prune: Duration::from_secs(3600),
     };
     let slurm = span("slurm_timeout", 20 * SECOND, 100, HOUR);
     let opennebula = match maker {

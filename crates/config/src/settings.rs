@@ -153,6 +153,17 @@ pub struct Timing {
     pub look_max_age: Duration,
     /// How long events are kept.
     pub events_keep: Duration,
+    /// Rounds that are only poked for begin so long after one another, however often somebody pokes.
+    pub rounds_apart: Duration,
+    /// A slurmd that runs registers within this time, or something is wrong with it: Slurm is looked at
+    /// every `slurm_poll_urgent` for as long.
+    pub registers_within: Duration,
+    /// Slurm shows a job's nodes as its own within this time, once it runs the job's prolog: the same.
+    pub shown_within: Duration,
+    /// What is told again in the same words within this time is no event, and in no log.
+    pub same_words: Duration,
+    /// How often what is older than `events_keep` is removed.
+    pub prune: Duration,
 }
 
 impl Config {

@@ -35,23 +35,19 @@ use tokio::net::UnixDatagram;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-/// Messages that may wait; senders wait when it is full.
+/// Messages that may wait; senders wait when it is full. More than calls that are under way at once: who
+/// ends one need not wait.
 const BACKLOG: usize = 1024;
 
 /// What helps when the state folder cannot be written.
 pub(crate) const DISK_ADVICE: &str = "Free space on its file system, make that writable (dmesg says why it is not), or give thiaod's user the folder";
 
-/// Rounds that are only poked for begin so long after one another, however often somebody pokes.
-const ROUNDS_APART: Duration = Duration::from_millis(20);
-
 /// Pokes that are taken for one; the kernel holds fewer (`net.unix.max_dgram_qlen`).
 const POKES: usize = 4096;
 
-/// A slurmd that runs registers within this time, or something is wrong with it.
-const REGISTERS_WITHIN: Millis = Millis::secs(3);
-
-/// Slurm shows a job's nodes as its own within this time, once it runs the job's prolog.
-const SHOWN_WITHIN: Millis = Millis(500);
+/// Of so many things it is remembered what was told of them last: a few of each of 10,000 nodes. Then all
+/// is forgotten, and may be told once more.
+const SAID: usize = 100_000;
 
 /// Whether the provider can make VMs.
 #[derive(Debug)]
@@ -207,7 +203,7 @@ impl<P: Provider> Owner<P> {
                     tokio::task::block_in_place(|| self.demand(demand));
                     orders
                 }
-                () = poked(&self.poke, last + ROUNDS_APART) => true,
+                () = poked(&self.poke, last + self.config.timing.rounds_apart) => true,
                 () = tokio::time::sleep_until(last + self.config.timing.tick) => true,
             };
             while let Ok(message) = self.messages.1.try_recv() {
@@ -382,7 +378,7 @@ impl<P: Provider> Owner<P> {
                 }
                 self.save_clock();
                 let now = self.rounds.world().now;
-                if now.since(self.pruned) > Millis::secs(3600) {
+                if now.since(self.pruned) > millis(self.config.timing.prune) {
                     self.pruned = now;
                     let keep = millis(self.config.timing.events_keep);
                     if let Err(error) = self.store.prune(Time(now.0.saturating_sub(keep.0))) {
@@ -394,7 +390,8 @@ impl<P: Provider> Owner<P> {
             Err(error) => {
                 let (error, now) = (error.to_string(), self.rounds.world().now);
                 let told = self.unstored.take();
-                let again = told.filter(|(_, at)| now.since(*at) < Millis::secs(60));
+                let within = millis(self.config.timing.same_words);
+                let again = told.filter(|(_, at)| now.since(*at) < within);
                 if again.is_none() {
                     tracing::error!("nothing is done until rounds can be stored: {error}");
                 }
@@ -417,6 +414,12 @@ impl<P: Provider> Owner<P> {
     }
 
     pub(super) fn set_pace(&self) {
+        let Timing {
+            registers_within,
+            shown_within,
+            ..
+        } = self.config.timing;
+        let (registers_within, shown_within) = (millis(registers_within), millis(shown_within));
         let moving = self
             .rounds
             .world()
@@ -434,14 +437,14 @@ impl<P: Provider> Owner<P> {
             .values()
             .filter_map(|record| record.vm.as_ref())
             .filter(|vm| vm.life.is_there() && vm.registration == Registration::GuestReady)
-            .any(|vm| self.rounds.world().now.since(vm.since) < REGISTERS_WITHIN);
+            .any(|vm| self.rounds.world().now.since(vm.since) < registers_within);
         let waiting = self.rounds.world().jobs.values();
         let waiting = waiting
             .into_iter()
             .any(|job| job.waits.is_some() || job.admitted.is_some());
         // Slurm may show a job's nodes a moment after it has run the job's prolog.
         let new =
-            |(_, since, _): &(JobId, Time, Reply<()>)| self.rounds.world().now.since(*since) < SHOWN_WITHIN;
+            |(_, since, _): &(JobId, Time, Reply<()>)| self.rounds.world().now.since(*since) < shown_within;
         let pace = match (
             registering || self.waiters.iter().any(new),
             moving || waiting || !self.waiters.is_empty(),
@@ -455,18 +458,19 @@ impl<P: Provider> Owner<P> {
         }
     }
 
-    /// Keeps a note for the store; the same one again within a minute is dropped.
+    /// Keeps a note for the store; the same one again soon is dropped.
     pub(super) fn note(&mut self, note: Note) {
         let key = (note.subject.clone(), note.kind);
         let now = self.rounds.world().now;
+        let within = millis(self.config.timing.same_words);
         let repeated = self
             .said
             .get(&key)
-            .is_some_and(|(text, at)| *text == note.text && now.since(*at) < Millis::secs(60));
+            .is_some_and(|(text, at)| *text == note.text && now.since(*at) < within);
         if repeated {
             return;
         }
-        if self.said.len() > 100_000 {
+        if self.said.len() > SAID {
             self.said.clear();
         }
         logged(&note);

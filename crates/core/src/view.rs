@@ -7,6 +7,7 @@ pub use reason::{JobReason, NodeReason, REASON_PREFIX, WaitsFor, Whose};
 
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::options::VmOptions;
+use crate::policy::{PAGE_TABLE_PART, SMALL_GUEST_MB};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 
@@ -21,13 +22,6 @@ pub struct Shape {
     /// (OpenNebula's `CPU` against `VCPU`); 100 is a whole core.
     pub share_percent: u32,
 }
-
-/// One part in this many of a guest's memory goes to its kernel's tables, those of pages
-/// above all: measured were 55 to 57 on guests of 2 to 20 GiB, Linux 6.1.
-const PAGE_TABLE_PART: u64 = 50;
-
-/// Up to this size, in MiB, the overhead that every guest has covers its tables too.
-const SMALL_GUEST_MB: u64 = 2048;
 
 impl Shape {
     /// Memory that a VM of this shape takes from its host, in MiB: what is promised to
