@@ -3,9 +3,13 @@
 
 use crate::clock::Clock;
 use crate::message::Message;
-use std::sync::Arc;
+use crate::owner::Owner;
+use crate::provider::{Provider, chain};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use thiao_config::Timing;
 use thiao_core::ids::Time;
+use thiao_core::view::{SlurmJob, SlurmView};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// How often to look.
@@ -20,7 +24,7 @@ pub enum Pace {
 }
 
 /// Looks until the owner is gone.
-pub fn start<V: Send + 'static>(
+fn start<V: Send + 'static>(
     look: impl Fn() -> Result<V, String> + Send + Sync + 'static,
     report: impl Fn(Time, Result<V, String>) -> Message + Send + 'static,
     messages: mpsc::Sender<Message>,
@@ -55,4 +59,56 @@ pub fn start<V: Send + 'static>(
             }
         }
     });
+}
+
+impl<P: Provider> Owner<P> {
+    /// Looks at both sides from now on.
+    pub(super) fn start_lookers(&self) {
+        let Timing {
+            slurm_poll,
+            slurm_poll_busy,
+            slurm_poll_urgent,
+            vm_poll,
+            vm_poll_busy,
+            ..
+        } = self.config.timing.clone();
+        let (slurm, left, clock) = (self.slurm.clone(), self.left_nodes.clone(), self.clock.clone());
+        start(
+            move || {
+                let left = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let mut view = slurm.look_also(&left).map_err(|error| chain(&error))?;
+                on_our_clock(&mut view, &clock);
+                Ok(view)
+            },
+            Message::Slurm,
+            self.messages.0.clone(),
+            self.slurm_pace.subscribe(),
+            [slurm_poll, slurm_poll_busy, slurm_poll_urgent],
+            self.slurm_changed.clone(),
+            self.clock.clone(),
+        );
+        let provider = self.provider.clone();
+        start(
+            move || provider.look().map_err(|error| error.text),
+            Message::Provider,
+            self.messages.0.clone(),
+            self.vm_pace.subscribe(),
+            [vm_poll, vm_poll_busy, vm_poll_busy],
+            self.vms_changed.clone(),
+            self.clock.clone(),
+        );
+    }
+}
+
+/// Slurm tells by the machine's clock when jobs started; orders are remembered by ours.
+fn on_our_clock(view: &mut SlurmView, clock: &Clock) {
+    let has_nodes = |job: &&mut SlurmJob| !job.nodes.is_empty();
+    for start in view
+        .jobs
+        .values_mut()
+        .filter(has_nodes)
+        .flat_map(|job| &mut job.start)
+    {
+        *start = clock.of_wall(*start);
+    }
 }

@@ -7,9 +7,9 @@ use crate::api::{ApiError, Demand, Reply};
 use crate::clock::{Clock, Saved};
 use crate::execute::Executor;
 use crate::intake::{self, Spool};
-use crate::look::{self, Pace};
+use crate::look::Pace;
 use crate::message::Message;
-use crate::provider::{Provider, chain, keep_to_one};
+use crate::provider::{Provider, keep_to_one};
 use crate::snapshot::{self, Snapshot};
 use crate::start::Start;
 use crate::store::{Store, StoreError};
@@ -27,7 +27,6 @@ use thiao_core::options::VmOptions;
 use thiao_core::orders::Order;
 use thiao_core::plan::{Action, NodeVerb, Step};
 use thiao_core::rounds::{Decided, Rounds};
-use thiao_core::view::{SlurmJob, SlurmView};
 use thiao_core::vm::Registration;
 use thiao_core::world::{Wish, World};
 use thiao_slurm::Slurm;
@@ -85,7 +84,7 @@ pub struct Owner<P: Provider> {
     pub(super) spool: Spool,
     pub(super) slurm: Arc<Slurm>,
     /// Nodes that left the configuration and may have a VM: Slurm is asked for them, too.
-    left_nodes: Arc<Mutex<BTreeSet<NodeName>>>,
+    pub(super) left_nodes: Arc<Mutex<BTreeSet<NodeName>>>,
     pub(super) readiness: Readiness,
     /// Why jobs wait for us, as the last round that looked into it said.
     pub(super) job_waits: BTreeMap<JobId, Arc<str>>,
@@ -97,8 +96,8 @@ pub struct Owner<P: Provider> {
     said: BTreeMap<(Subject, &'static str), (String, Time)>,
     poke: UnixDatagram,
     pub(super) messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
-    slurm_pace: watch::Sender<Pace>,
-    vm_pace: watch::Sender<Pace>,
+    pub(super) slurm_pace: watch::Sender<Pace>,
+    pub(super) vm_pace: watch::Sender<Pace>,
     pub(super) slurm_changed: Arc<Notify>,
     pub(super) vms_changed: Arc<Notify>,
     executor: Executor<P>,
@@ -226,42 +225,6 @@ impl<P: Provider> Owner<P> {
             let result = provider.prepare(&shapes, &progress);
             let _ = messages.blocking_send(Message::Prepared(result));
         });
-    }
-
-    fn start_lookers(&self) {
-        let Timing {
-            slurm_poll,
-            slurm_poll_busy,
-            slurm_poll_urgent,
-            vm_poll,
-            vm_poll_busy,
-            ..
-        } = self.config.timing.clone();
-        let (slurm, left, clock) = (self.slurm.clone(), self.left_nodes.clone(), self.clock.clone());
-        look::start(
-            move || {
-                let left = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let mut view = slurm.look_also(&left).map_err(|error| chain(&error))?;
-                on_our_clock(&mut view, &clock);
-                Ok(view)
-            },
-            Message::Slurm,
-            self.messages.0.clone(),
-            self.slurm_pace.subscribe(),
-            [slurm_poll, slurm_poll_busy, slurm_poll_urgent],
-            self.slurm_changed.clone(),
-            self.clock.clone(),
-        );
-        let provider = self.provider.clone();
-        look::start(
-            move || provider.look().map_err(|error| error.text),
-            Message::Provider,
-            self.messages.0.clone(),
-            self.vm_pace.subscribe(),
-            [vm_poll, vm_poll_busy, vm_poll_busy],
-            self.vms_changed.clone(),
-            self.clock.clone(),
-        );
     }
 
     /// Observe (what has come in), plan, lint, store, execute.
@@ -528,19 +491,6 @@ impl<P: Provider> Owner<P> {
 /// For who reads the log.
 fn logged(note: &Note) {
     tracing::info!(subject = %note.subject, kind = note.kind, "{}", note.text);
-}
-
-/// Slurm tells by the machine's clock when jobs started; orders are remembered by ours.
-fn on_our_clock(view: &mut SlurmView, clock: &Clock) {
-    let has_nodes = |job: &&mut SlurmJob| !job.nodes.is_empty();
-    for start in view
-        .jobs
-        .values_mut()
-        .filter(has_nodes)
-        .flat_map(|job| &mut job.start)
-    {
-        *start = clock.of_wall(*start);
-    }
 }
 
 /// Waits for a poke, and takes it and those behind it; not before that time. Taking has an end
