@@ -235,6 +235,7 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy, maker: Maker) -> Times {
         rounds_apart: Duration::from_millis(20),
         registers_within: Duration::from_secs(3),
         shown_within: Duration::from_millis(500),
+        shown_every: Duration::from_secs(1),
         same_words: Duration::from_secs(60),
         prune: Duration::from_secs(3600),
     };

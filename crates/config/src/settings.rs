@@ -160,6 +160,8 @@ pub struct Timing {
     pub registers_within: Duration,
     /// Slurm shows a job's nodes as its own within this time, once it runs the job's prolog: the same.
     pub shown_within: Duration,
+    /// Those who look while the controller is busy are shown its state of so long before, at most.
+    pub shown_every: Duration,
     /// What is told again in the same words within this time is no event, and in no log.
     pub same_words: Duration,
     /// How often what is older than `events_keep` is removed.

@@ -86,7 +86,7 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
     let owner = owner::Owner::open(config, provider, slurm, vms_changed)?;
     let (demands, demanded) = mpsc::channel(QUERY_BACKLOG);
     let readers: Vec<_> = (0..READERS).map(|_| owner.reader()).collect::<Result<_, _>>()?;
-    let desk = Desk::start(readers, owner.snapshots(), demands)
+    let desk = Desk::start(readers, owner.shown.clone(), demands)
         .context("the threads that answer people cannot be started")?;
     tokio::spawn(desk.run(asked));
     let socket = config.state_dir.join(thiao_api::SOCKET);

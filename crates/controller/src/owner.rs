@@ -1,6 +1,6 @@
 //! The one task that owns the world: takes orders, looks and answers, and makes
-//! rounds of plan, lint, store, execute. Who only wants to know something does not ask it: each round
-//! leaves a [`Snapshot`].
+//! rounds of plan, lint, store, execute. Who only wants to know something does not ask it: it shows
+//! [`Snapshot`]s of what it knows.
 
 use crate::addresses;
 use crate::api::{ApiError, Demand, Reply};
@@ -10,7 +10,7 @@ use crate::intake::{self, Spool};
 use crate::look::Pace;
 use crate::message::Message;
 use crate::provider::{Provider, keep_to_one};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{self, Shown, Snapshot};
 use crate::start::Start;
 use crate::store::{Store, StoreError};
 use anyhow::Context;
@@ -103,7 +103,7 @@ pub struct Owner<P: Provider> {
     executor: Executor<P>,
     pruned: Time,
     /// What others see of all this.
-    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) shown: Arc<Shown>,
 }
 
 impl<P: Provider> Owner<P> {
@@ -169,7 +169,7 @@ impl<P: Provider> Owner<P> {
             vms_changed,
             executor,
             pruned: Time(0),
-            snapshots: watch::Sender::new(Arc::new(first)),
+            shown: Arc::new(Shown::new(first)),
         })
     }
 
@@ -201,6 +201,10 @@ impl<P: Provider> Owner<P> {
                     self.rounds.wake(self.clock.now());
                     tokio::task::block_in_place(|| self.demand(demand));
                     orders
+                }
+                () = self.shown.called() => {
+                    self.publish_if_wanted();
+                    false
                 }
                 () = poked(&self.poke, last + self.config.timing.rounds_apart) => true,
                 () = tokio::time::sleep_until(last + self.config.timing.tick) => true,
@@ -250,7 +254,7 @@ impl<P: Provider> Owner<P> {
         self.remember_waits(&plan);
         self.remember_left_nodes();
         let kept = self.save(steps);
-        self.publish();
+        self.publish_if_due();
         let Some(steps) = kept else { return };
         intake::remove(consumed);
         self.tell_of_started_jobs();
@@ -521,6 +525,6 @@ fn bind_poke(state_dir: &Path) -> anyhow::Result<UnixDatagram> {
     bind().with_context(|| format!("the socket {} cannot be made", path.display()))
 }
 
-fn millis(span: Duration) -> Millis {
+pub(super) fn millis(span: Duration) -> Millis {
     Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,15 +1,15 @@
-//! Sorts questions. What only looks is answered from the newest [`Snapshot`] and from the store, by threads
+//! Sorts questions. What only looks is answered from the newest [snapshot](crate::snapshot) and from the store, by threads
 //! of its own: the owner's task has no part in it, so that many who look cost its rounds nothing,
 //! and they are answered while it is busy. The rest goes to the owner.
 
 use crate::answer::Reader;
 use crate::api::{Demand, Query, Read};
 use crate::provider::Provider;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Shown;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiao_core::ids::JobId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// Threads that answer: one goes on while another reads many events. More would take the CPU from the
 /// rounds when very many ask.
@@ -21,7 +21,7 @@ const BACKLOG: usize = 256;
 /// Where questions go.
 #[derive(Clone)]
 pub struct Desk {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    shown: Arc<Shown>,
     reads: mpsc::Sender<Read>,
     demands: mpsc::Sender<Demand>,
 }
@@ -33,7 +33,7 @@ impl Desk {
     /// When a thread cannot be started.
     pub fn start<P: Provider>(
         readers: Vec<Reader<P>>,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
+        shown: Arc<Shown>,
         demands: mpsc::Sender<Demand>,
     ) -> io::Result<Self> {
         let (reads, asked) = mpsc::channel(BACKLOG);
@@ -49,7 +49,7 @@ impl Desk {
                 })?;
         }
         Ok(Self {
-            snapshots,
+            shown,
             reads,
             demands,
         })
@@ -75,7 +75,7 @@ impl Desk {
             Query::Demand(Demand::JobSeen {
                 job: Some(job),
                 reply,
-            }) if self.shows(job) => {
+            }) if self.shows(job).await => {
                 // An asker that has left is no error.
                 drop(reply.send(Ok(())));
             }
@@ -83,8 +83,9 @@ impl Desk {
         }
     }
 
-    fn shows(&self, job: JobId) -> bool {
-        self.snapshots.borrow().shows(job)
+    async fn shows(&self, job: JobId) -> bool {
+        self.shown.renewed().await;
+        self.shown.snapshots().borrow().shows(job)
     }
 }
 

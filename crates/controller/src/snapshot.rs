@@ -1,19 +1,25 @@
-//! What the owner's task lets others see of its state: copied after each round, and never changed.
+//! What the owner's task lets others see of its state: a copy, which is never changed.
+//!
+//! At 10,000 nodes a copy takes milliseconds. So it is not made after each round but once for all
+//! who look until the next one: whoever comes first calls for it. While the owner is busy and makes none, the
+//! last one must do; one a second is made in any case, so that it is not old.
 
 use crate::answer::Reader;
-use crate::owner::Owner;
+use crate::owner::{Owner, millis};
 use crate::provider::Provider;
 use crate::store::{Past, StoreError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use thiao_api::types::Look;
 use thiao_config::Config;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::plan::Plan;
 use thiao_core::rounds;
 use thiao_core::world::World;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The owner's state at one instant, as far as people may ask for it.
 #[derive(Debug)]
@@ -37,6 +43,9 @@ pub struct Snapshot {
     /// What [`Snapshot::plan`] made.
     pub plan: OnceLock<Plan>,
 }
+
+/// So long an owner that is busy is waited for.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Why no VM is made before the provider has said anything.
 pub const STARTING: &str = "starting";
@@ -70,19 +79,76 @@ impl Snapshot {
     }
 }
 
-impl<P: Provider> Owner<P> {
-    /// What shows others the state, as it is after each round.
-    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshots.subscribe()
+/// The newest snapshot, for the owner and all who look.
+pub struct Shown {
+    newest: watch::Sender<Arc<Snapshot>>,
+    /// Whether there was a round since.
+    outdated: AtomicBool,
+    /// Whether somebody looks and finds that it is.
+    wanted: AtomicBool,
+    call: Notify,
+}
+
+impl Shown {
+    /// Begins with this one.
+    pub fn new(first: Snapshot) -> Self {
+        Self {
+            newest: watch::Sender::new(Arc::new(first)),
+            outdated: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+            call: Notify::new(),
+        }
     }
 
+    /// For one who looks at the newest again and again.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.newest.subscribe()
+    }
+
+    /// Returns when the newest is of after the last round, or the owner is too busy to make it.
+    pub async fn renewed(&self) {
+        let mut snapshots = self.newest.subscribe();
+        if self.outdated.load(Ordering::SeqCst) {
+            self.wanted.store(true, Ordering::SeqCst);
+            self.call.notify_one();
+            // In vain: an older one has to do.
+            let _ = tokio::time::timeout(PATIENCE, snapshots.changed()).await;
+        }
+    }
+
+    /// Returns when somebody wants a newer one.
+    pub async fn called(&self) {
+        self.call.notified().await;
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst)
+    }
+
+    fn outdate(&self) {
+        self.outdated.store(true, Ordering::SeqCst);
+    }
+
+    fn taken(&self) -> Time {
+        self.newest.borrow().world.now
+    }
+
+    fn replace(&self, snapshot: Snapshot) {
+        // In this order: whoever comes in between calls once more, and misses none.
+        self.wanted.store(false, Ordering::SeqCst);
+        self.newest.send_replace(Arc::new(snapshot));
+        self.outdated.store(false, Ordering::SeqCst);
+    }
+}
+
+impl<P: Provider> Owner<P> {
     /// One that answers those who only look, with a connection of its own to the database.
     ///
     /// # Errors
     /// When the database cannot be opened once more.
     pub fn reader(&self) -> Result<Reader<P>, StoreError> {
         Ok(Reader {
-            snapshots: self.snapshots(),
+            snapshots: self.shown.snapshots(),
             past: Past::open(&database(&self.config))?,
             provider: self.provider.clone(),
             clock: self.clock.clone(),
@@ -90,10 +156,27 @@ impl<P: Provider> Owner<P> {
         })
     }
 
-    /// Shows others what holds now: after each round, and before anybody is answered who may look
-    /// for what it was about.
+    /// Shows others what holds now. To be called before anybody is answered who may look for what it
+    /// was about.
     pub(super) fn publish(&self) {
-        self.snapshots.send_replace(Arc::new(self.snapshot()));
+        self.shown.replace(self.snapshot());
+    }
+
+    /// The same, if somebody looks.
+    pub(super) fn publish_if_wanted(&self) {
+        if self.shown.is_wanted() {
+            self.publish();
+        }
+    }
+
+    /// What becomes of the last snapshot when there was a round.
+    pub(super) fn publish_if_due(&self) {
+        let age = self.rounds.world().now.since(self.shown.taken());
+        if self.shown.is_wanted() || age >= millis(self.config.timing.shown_every) {
+            self.publish();
+        } else {
+            self.shown.outdate();
+        }
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -113,7 +113,7 @@ async fn who_waited_for_a_look_sees_what_it_shows() {
     owner.take(Message::Slurm(reader.clock.now(), Ok(view)));
     answer.try_recv().unwrap().unwrap();
     assert_eq!(read(&reader, Read::Jobs)[0].id, 7);
-    assert!(owner.snapshots().borrow().shows(JobId(7)));
+    assert!(owner.shown.snapshots().borrow().shows(JobId(7)));
     // That it cannot be read is seen as well.
     let (reply, mut answer) = oneshot::channel();
     owner.demand(Demand::JobSeen { job: None, reply });
