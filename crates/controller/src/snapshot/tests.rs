@@ -121,3 +121,49 @@ async fn who_waited_for_a_look_sees_what_it_shows() {
     answer.try_recv().unwrap().unwrap();
     assert_eq!(read(&reader, Read::Status).slurm.error.unwrap(), "no answer");
 }
+
+#[tokio::test]
+async fn many_who_look_after_a_round_share_one_copy_of_the_state() {
+    let (_site, owner) = owner();
+    let first = owner.shown.snapshots().borrow().clone();
+    let shows = |snapshot: &Arc<Snapshot>| Arc::ptr_eq(&owner.shown.snapshots().borrow(), snapshot);
+    owner.shown.renewed().await;
+    owner.publish_if_wanted();
+    assert!(shows(&first), "there was no round");
+    owner.publish_if_due();
+    assert!(shows(&first), "nobody looks");
+    let mut looking = tokio::task::JoinSet::new();
+    for _ in 0..1000 {
+        let shown = owner.shown.clone();
+        looking.spawn(async move {
+            shown.renewed().await;
+            shown.snapshots().borrow().clone()
+        });
+    }
+    let mut seen = Vec::new();
+    while !looking.is_empty() {
+        tokio::select! {
+            Some(snapshot) = looking.join_next() => seen.push(snapshot.unwrap()),
+            () = owner.shown.called() => owner.publish_if_wanted(),
+        }
+    }
+    assert_eq!(seen.len(), 1000);
+    assert!(seen.iter().all(|snapshot| Arc::ptr_eq(snapshot, &seen[0])) && !shows(&first));
+}
+
+#[tokio::test]
+async fn an_owner_that_is_busy_is_not_waited_for_and_shows_no_old_state() {
+    let (_site, mut owner) = owner();
+    let first = owner.shown.taken();
+    owner.rounds.wake(Time(first.0 + 999));
+    owner.publish_if_due();
+    // Nobody hears that.
+    owner.shown.renewed().await;
+    assert_eq!(owner.shown.taken(), first);
+    owner.publish();
+    for (after, expected) in [(1_998, 999), (1_999, 1_999)] {
+        owner.rounds.wake(Time(first.0 + after));
+        owner.publish_if_due();
+        assert_eq!(owner.shown.taken(), Time(first.0 + expected), "{after} ms");
+    }
+}
