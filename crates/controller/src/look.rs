@@ -2,7 +2,7 @@
 //! reports. A look that hangs ends by its own timeout; it never holds the owner up.
 
 use crate::clock::Clock;
-use crate::message::Message;
+use crate::message::{Message, Pace};
 use crate::owner::Owner;
 use crate::provider::{Provider, chain};
 use std::sync::{Arc, PoisonError};
@@ -11,17 +11,6 @@ use thiao_config::Timing;
 use thiao_core::ids::Time;
 use thiao_core::view::{SlurmJob, SlurmView};
 use tokio::sync::{Notify, mpsc, watch};
-
-/// How often to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// Nothing is under way.
-    Calm,
-    /// Nodes or VMs come up or go.
-    Busy,
-    /// A node registers with Slurm at any moment.
-    Urgent,
-}
 
 /// Looks until the owner is gone.
 fn start<V: Send + 'static>(

@@ -1,4 +1,4 @@
-//! What the owner's helpers report.
+//! What the owner and its helpers tell each other.
 
 use crate::provider::{Prepared, ProviderError};
 use std::time::Duration;
@@ -28,4 +28,15 @@ pub enum Message {
     Progress(String),
     /// The provider is ready to make VMs, or why not.
     Prepared(Result<Prepared, ProviderError>),
+}
+
+/// How often to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Nothing is under way.
+    Calm,
+    /// Nodes or VMs come up or go.
+    Busy,
+    /// A node registers with Slurm at any moment.
+    Urgent,
 }

@@ -7,8 +7,7 @@ use crate::api::{ApiError, Demand, Reply};
 use crate::clock::{Clock, Saved};
 use crate::execute::Executor;
 use crate::intake::{self, Spool};
-use crate::look::Pace;
-use crate::message::Message;
+use crate::message::{Message, Pace};
 use crate::provider::{Provider, keep_to_one};
 use crate::snapshot::{self, Shown, Snapshot};
 use crate::start::Start;
@@ -22,7 +21,7 @@ use std::time::Duration;
 use thiao_api::types::Look;
 use thiao_config::{Config, Timing};
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
-use thiao_core::note::{Note, Subject};
+use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::orders::Order;
 use thiao_core::plan::{Action, NodeVerb, Step};
@@ -93,7 +92,7 @@ pub struct Owner<P: Provider> {
     pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
     /// Who waits for a look at Slurm, and since when.
     pub(super) unseen: Vec<(Time, Reply<()>)>,
-    said: BTreeMap<(Subject, &'static str), (String, Time)>,
+    said: BTreeMap<(Subject, Kind), (String, Time)>,
     poke: UnixDatagram,
     pub(super) messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
     pub(super) slurm_pace: watch::Sender<Pace>,
@@ -131,7 +130,7 @@ impl<P: Provider> Owner<P> {
         let mut rounds = Rounds::open(&mut store, world)?;
         keep_to_one(&mut store, &rounds.world().records, provider.name())?;
         let text = format!("started, version {}", env!("CARGO_PKG_VERSION"));
-        rounds.tell(Note::new(Subject::Controller, "started", text));
+        rounds.tell(Note::new(Subject::Controller, Kind::Started, text));
         let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes).with_context(|| {
             let dir = config.state_dir.display();
             format!("the spool in {dir} cannot be made. {}", DISK_ADVICE)
@@ -235,7 +234,7 @@ impl<P: Provider> Owner<P> {
     fn one_round(&mut self) {
         self.rounds.wake(self.clock.now());
         for step in self.clock.steps() {
-            self.note(Note::new(Subject::Controller, "clock-set", step));
+            self.note(Note::new(Subject::Controller, Kind::ClockSet, step));
         }
         let consumed = self.take_orders();
         let Decided { plan, steps, refused } = self.rounds.decide(self.readiness.why_not());
@@ -249,7 +248,7 @@ impl<P: Provider> Owner<P> {
                 refusal.step.action, refusal.why
             );
             tracing::error!("{text}");
-            self.note(Note::new(refusal.step.action.subject(), "lint-refused", text));
+            self.note(Note::new(refusal.step.action.subject(), Kind::LintRefused, text));
         }
         self.remember_waits(&plan);
         self.remember_left_nodes();
@@ -305,7 +304,11 @@ impl<P: Provider> Owner<P> {
         let batch = match self.spool.read(&self.store, &self.clock) {
             Ok(batch) => batch,
             Err(error) => {
-                self.note(Note::new(Subject::Controller, "spool-failed", error.to_string()));
+                self.note(Note::new(
+                    Subject::Controller,
+                    Kind::SpoolFailed,
+                    error.to_string(),
+                ));
                 return Vec::new();
             }
         };
@@ -339,7 +342,7 @@ impl<P: Provider> Owner<P> {
                 if self.unstored.take().is_some() {
                     self.note(Note::new(
                         Subject::Controller,
-                        "store-ok",
+                        Kind::StoreOk,
                         "rounds are stored again, and what waited for that is done",
                     ));
                 }
@@ -494,7 +497,7 @@ impl<P: Provider> Owner<P> {
 
 /// For who reads the log.
 fn logged(note: &Note) {
-    tracing::info!(subject = %note.subject, kind = note.kind, "{}", note.text);
+    tracing::info!(subject = %note.subject, kind = note.kind.word(), "{}", note.text);
 }
 
 /// Waits for a poke, and takes it and those behind it; not before that time. Taking has an end
