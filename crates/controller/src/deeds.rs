@@ -5,7 +5,7 @@ use crate::owner::Owner;
 use crate::provider::{Provider, chain};
 use crate::submitted;
 use thiao_api::types::start_line;
-use thiao_core::note::{Note, Subject};
+use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::options::{VmOptions, comment_beside};
 use thiao_core::plan::Plan;
 use thiao_core::view::JobState;
@@ -22,7 +22,7 @@ impl<P: Provider> Owner<P> {
             if let Err(error) = slurm.ensure_gate() {
                 let _ = messages.blocking_send(Message::Note(Note::new(
                     Subject::Slurm,
-                    "no-gate",
+                    Kind::NoGate,
                     format!(
                         "jobs of job mode cannot be made to wait for room: {}",
                         chain(&error)

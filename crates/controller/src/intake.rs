@@ -13,7 +13,7 @@ use thiao_api::state_dir;
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, NodeName, Time};
 use thiao_core::journal::{Journal as _, TakenIntent};
-use thiao_core::note::{Note, Subject};
+use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::orders::Order;
 use thiao_core::spool::{self, IntentFile};
 use thiao_core::world::{Mode, NodeSpec};
@@ -169,7 +169,7 @@ impl Spool {
                         format!("the order {name} cannot be read now: {error}; it waits, and is tried again");
                     batch
                         .notes
-                        .push(Note::new(Subject::Controller, "intent-waits", text));
+                        .push(Note::new(Subject::Controller, Kind::IntentWaits, text));
                 }
             }
         }
@@ -223,7 +223,7 @@ impl Spool {
                 format!("the order {name} cannot be read: {why}; and cannot be moved away: {error}")
             }
         };
-        Note::new(Subject::Controller, "intent-refused", text)
+        Note::new(Subject::Controller, Kind::IntentRefused, text)
     }
 }
 
@@ -255,7 +255,7 @@ fn jobs_by_node(file: &IntentFile) -> (BTreeMap<NodeName, Vec<JobId>>, Option<No
         // The nodes are asked for all the same; only for whom is not known.
         Err(error) => {
             let text = format!("SLURM_RESUME_FILE could not be read, so jobs are not known: {error}");
-            (jobs, Some(Note::new(Subject::Slurm, "resume-file", text)))
+            (jobs, Some(Note::new(Subject::Slurm, Kind::ResumeFile, text)))
         }
     }
 }

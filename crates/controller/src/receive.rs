@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiao_api::types::Look;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
-use thiao_core::note::{Note, Subject};
+use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::plan::{Action, JobVerb, VmVerb};
 use thiao_core::prolog::PrologAnswer;
 use thiao_core::view::SlurmView;
@@ -31,7 +31,7 @@ impl<P: Provider> Owner<P> {
             Message::Provider(began, Ok(view)) => {
                 self.recovered(Subject::Provider, began);
                 self.rounds.saw_provider(view, began);
-                if self.rounds.notes().iter().any(|note| note.kind == "vm-ready") {
+                if self.rounds.notes().iter().any(|note| note.kind == Kind::VmReady) {
                     self.slurm_changed.notify_one();
                 }
             }
@@ -48,7 +48,7 @@ impl<P: Provider> Owner<P> {
             }
             Message::Note(note) => self.note(note),
             Message::Progress(what) => {
-                self.note(Note::new(Subject::Provider, "preparing", what.clone()));
+                self.note(Note::new(Subject::Provider, Kind::Preparing, what.clone()));
                 self.readiness = Readiness::Preparing(what);
             }
             Message::Prepared(Ok(prepared)) => self.prepared(prepared),
@@ -57,7 +57,7 @@ impl<P: Provider> Owner<P> {
                     "cannot make VMs: {error}; tried again in {}",
                     self.rounds.world().policy.breaker_pause
                 );
-                self.note(Note::new(Subject::Provider, "not-prepared", text.clone()));
+                self.note(Note::new(Subject::Provider, Kind::NotPrepared, text.clone()));
                 self.readiness = Readiness::Preparing(text);
                 self.prepare_again_later();
             }
@@ -67,7 +67,7 @@ impl<P: Provider> Owner<P> {
 
     /// The provider makes VMs, if not for all nodes: those that it makes none for are told why.
     fn prepared(&mut self, Prepared { notes, faults }: Prepared) {
-        self.note(Note::new(Subject::Provider, "prepared", notes.join("; ")));
+        self.note(Note::new(Subject::Provider, Kind::Prepared, notes.join("; ")));
         self.provider_notes = notes;
         let mut alike: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
         for (node, why) in &faults {
@@ -79,7 +79,7 @@ impl<P: Provider> Owner<P> {
                 "no VM can be made for {}: {why}; tried again every {again}",
                 hostlist::fold(nodes)
             );
-            self.note(Note::new(Subject::Provider, "not-prepared-for", text.clone()));
+            self.note(Note::new(Subject::Provider, Kind::NotPreparedFor, text.clone()));
             self.provider_notes.push(text);
         }
         if !faults.is_empty() {
@@ -120,7 +120,7 @@ impl<P: Provider> Owner<P> {
                 self.ensure_gate();
                 self.ask_of_scheduler();
             }
-            self.note(Note::new(side, "look-ok", "can be read again"));
+            self.note(Note::new(side, Kind::LookOk, "can be read again"));
         }
     }
 
@@ -133,7 +133,7 @@ impl<P: Provider> Owner<P> {
         }
         self.note(Note::new(
             side,
-            "look-failed",
+            Kind::LookFailed,
             format!("cannot be read: {error}; nothing is destroyed meanwhile"),
         ));
     }

@@ -2,7 +2,7 @@
 //! views of both sides: until then it holds people's VMs and can do nothing for them.
 
 use std::time::{Duration, Instant};
-use thiao_core::note::{Note, Subject};
+use thiao_core::note::{Kind, Note, Subject};
 
 /// The way to the first plan. Each step is kept when it is first passed.
 pub(super) struct Start {
@@ -56,7 +56,7 @@ impl Start {
             provider.as_millis(),
             ready.as_millis(),
         );
-        Some(Note::new(Subject::Controller, "first-plan", text))
+        Some(Note::new(Subject::Controller, Kind::FirstPlan, text))
     }
 }
 

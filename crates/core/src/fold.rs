@@ -4,7 +4,7 @@
 //! changed. Absence from a listing and unknown states are not evidence of death.
 
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
-use crate::note::{Note, Subject};
+use crate::note::{Kind, Note, Subject};
 use crate::orders::Order;
 use crate::view::{SlurmView, VmView};
 use crate::vm::{Cause, Life, Registration, VmRecord};
@@ -29,7 +29,7 @@ impl World {
         if !self.specs.contains_key(node) && !self.records.contains_key(node) {
             return Note::node(
                 node,
-                "refused",
+                Kind::Refused,
                 format!(
                     "{node} is not a node of cluster {}: add it to a [[nodeset]] or take it out of slurm.conf",
                     self.cluster
@@ -52,7 +52,7 @@ impl World {
         if at < in_force && in_force <= now {
             return Note::node(
                 node,
-                "order-superseded",
+                Kind::OrderSuperseded,
                 "an order that came late is not followed: a newer one is in force",
             );
         }
@@ -71,7 +71,7 @@ impl World {
                 };
                 Note::node(
                     node,
-                    "resume-asked",
+                    Kind::ResumeAsked,
                     format!(
                         "asked to come up{for_jobs}{}",
                         if *force { ", forced" } else { "" }
@@ -80,10 +80,10 @@ impl World {
             }
             Order::Down => {
                 record.wish = Wish::Down { since: at };
-                Note::node(node, "suspend-asked", "asked to go down")
+                Note::node(node, Kind::SuspendAsked, "asked to go down")
             }
             // Told above: it orders nothing of the node.
-            Order::JobEnded { .. } => Note::node(node, "job-ended", "its job is over"),
+            Order::JobEnded { .. } => Note::node(node, Kind::JobEnded, "its job is over"),
             Order::ResumeFailed => {
                 record.wish = Wish::Down { since: at };
                 if record.vm.as_ref().is_some_and(VmRecord::is_starting) {
@@ -94,7 +94,7 @@ impl World {
                 }
                 Note::node(
                     node,
-                    "resume-failed",
+                    Kind::ResumeFailed,
                     "Slurm gave up on it: not registered within ResumeTimeout",
                 )
             }
@@ -127,7 +127,7 @@ impl World {
                 }
                 None if record.down.is_some() => {
                     record.down = None;
-                    notes.push(Note::node(node, "node-returned", "back in service"));
+                    notes.push(Note::node(node, Kind::NodeReturned, "back in service"));
                 }
                 None => {}
             }
@@ -139,7 +139,7 @@ impl World {
                 notes.push(Note::vm(
                     node,
                     vm.generation,
-                    "node-up",
+                    Kind::NodeUp,
                     format!("{node} is up after all: its VM is kept"),
                 ));
             }
@@ -148,7 +148,7 @@ impl World {
                 notes.push(Note::vm(
                     node,
                     vm.generation,
-                    "node-up",
+                    Kind::NodeUp,
                     format!(
                         "its slurmd has registered: {node} is up, {} after it was asked for",
                         now.since(vm.asked)
@@ -186,7 +186,7 @@ impl World {
         Some(Note::vm(
             node,
             vm.generation,
-            "vm-started",
+            Kind::VmStarted,
             format!("started on {host}"),
         ))
     }
@@ -201,7 +201,7 @@ impl World {
         Some(Note::vm(
             node,
             vm.generation,
-            "vm-failed",
+            Kind::VmFailed,
             format!("could not be made: {why}"),
         ))
     }
@@ -227,7 +227,7 @@ impl World {
             None => vec![Note::vm(
                 node,
                 tag.generation,
-                "vm-gone",
+                Kind::VmGone,
                 "gone: it backed nothing",
             )],
         }
@@ -248,11 +248,11 @@ impl World {
             .retry_at
             .get_or_insert(now + self.policy.retry_first);
         record.wish = Wish::Down { since: now };
-        let mut notes = vec![Note::node(node, "node-down", format!("set DOWN: {reason}"))];
+        let mut notes = vec![Note::node(node, Kind::NodeDown, format!("set DOWN: {reason}"))];
         notes.extend(jobs.iter().map(|job| {
             Note::new(
                 Subject::Job(*job),
-                "job-told",
+                Kind::JobTold,
                 format!("told that {node} is DOWN: {reason}"),
             )
         }));
@@ -265,7 +265,7 @@ impl World {
         let record = self.records.get_mut(node)?;
         record.acted = now;
         record.down = None;
-        Some(Note::node(node, "node-returned", "given back to Slurm"))
+        Some(Note::node(node, Kind::NodeReturned, "given back to Slurm"))
     }
 
     /// Drops records that hold nothing of nodes that left the configuration.
@@ -318,7 +318,7 @@ impl NodeRecord {
                         self.wish = Wish::Down { since: vm.since }; // nobody waits for it
                     }
                     let text = format!("gone: {}", cause.text());
-                    return vec![Note::vm(node, vm.generation, "vm-gone", text)];
+                    return vec![Note::vm(node, vm.generation, Kind::VmGone, text)];
                 }
             },
             Life::Asked
@@ -330,7 +330,7 @@ impl NodeRecord {
             | Life::Saved
             | Life::Restoring
             | Life::Moving { .. }
-            | Life::Dead { .. } => return vec![Note::vm(node, vm.generation, "vm-gone", "gone")],
+            | Life::Dead { .. } => return vec![Note::vm(node, vm.generation, Kind::VmGone, "gone")],
         };
         let told = self.down.is_some();
         self.fail(&why, now, policy);
@@ -348,7 +348,7 @@ impl NodeRecord {
         vec![Note::vm(
             node,
             vm.generation,
-            "vm-gone",
+            Kind::VmGone,
             format!("removed after its failure: {why}; tried again in {pause} at the earliest"),
         )]
     }

@@ -4,7 +4,7 @@
 //! ResumeProgram, and starts the job when that ends and all nodes are up.
 
 use crate::ids::{JobId, NodeName, Time};
-use crate::note::Note;
+use crate::note::{Kind, Note};
 use crate::orders::Order;
 use crate::view::{JobState, SlurmNode, SlurmView};
 use crate::world::{Wish, World};
@@ -67,7 +67,7 @@ impl World {
                 }
                 false => self.order_early(&node, jobs),
             }
-            Note::node(&node, "prolog-asked", text)
+            Note::node(&node, Kind::PrologAsked, text)
         });
         told.collect()
     }

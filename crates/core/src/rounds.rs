@@ -13,7 +13,7 @@ use crate::fold::Outcome;
 use crate::ids::{JobId, Millis, NodeName, Time};
 use crate::journal::{Begun, Entry, Journal, TakenIntent};
 use crate::lint::{Refusal, lint};
-use crate::note::{Note, Subject};
+use crate::note::{Kind, Note, Subject};
 use crate::orders::Order;
 use crate::plan::{Action, Plan, Step, VmVerb};
 use crate::planner::{plan, plan_without_provider};
@@ -63,7 +63,7 @@ impl Rounds {
         }
         let interrupted = journal.interrupted(world.now)?.into_iter().map(|what| {
             let text = format!("the controller ended during \"{what}\": it is looked at anew");
-            Note::new(Subject::Controller, "interrupted", text)
+            Note::new(Subject::Controller, Kind::Interrupted, text)
         });
         Ok(Self {
             notes: interrupted.collect(),
@@ -203,7 +203,7 @@ impl Rounds {
                 let waited = self.world.now.since(*since);
                 let text = format!("all its nodes are up: its prolog ends after {waited}");
                 self.notes
-                    .push(Note::new(Subject::Job(*job), "job-released", text));
+                    .push(Note::new(Subject::Job(*job), Kind::JobReleased, text));
             }
             verdicts.push((*job, *since, verdict));
         }
@@ -260,8 +260,8 @@ impl Rounds {
         self.next_action += 1;
         let what = step.action.to_string();
         let told = match &step.action {
-            Action::Vm(_, VmVerb::Create { .. }) => Some("vm-asked"),
-            Action::Vm(_, VmVerb::Destroy { .. }) => Some("vm-destroy-asked"),
+            Action::Vm(_, VmVerb::Create { .. }) => Some(Kind::VmAsked),
+            Action::Vm(_, VmVerb::Destroy { .. }) => Some(Kind::VmDestroyAsked),
             // Told when the guest or Slurm has answered.
             Action::Vm(_, VmVerb::StartSlurmd { .. }) | Action::Node(..) | Action::Job(..) => None,
         };

@@ -342,7 +342,13 @@ fn write_entry(db: &Connection, entry: &Entry, now: Time) -> rusqlite::Result<()
         db.prepare_cached(
             "INSERT INTO events (at, subject, kind, message, uid) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![now, note.subject.to_string(), note.kind, note.text, uid])?;
+        .execute(params![
+            now,
+            note.subject.to_string(),
+            note.kind.word(),
+            note.text,
+            uid
+        ])?;
     }
     for action in &entry.begun {
         db.prepare_cached("INSERT INTO actions (id, begun, subject, what, why) VALUES (?1, ?2, ?3, ?4, ?5)")?

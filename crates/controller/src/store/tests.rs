@@ -2,7 +2,7 @@ use super::*;
 use thiao_api::types::Event;
 use thiao_core::ids::{Generation, HostName, JobId, VmId};
 use thiao_core::journal::{Begun, TakenIntent};
-use thiao_core::note::{Note, Subject};
+use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
 use thiao_core::vm::{Cause, Life, Registration, VmRecord};
@@ -125,7 +125,7 @@ fn a_taken_order_is_known_and_cannot_be_taken_again() {
 fn events_are_found_by_subject_and_followed() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
-    let note = |name: &str, text: &str| (Note::new(Subject::Node(node(name)), "k", text), None);
+    let note = |name: &str, text: &str| (Note::new(Subject::Node(node(name)), Kind::NodeUp, text), None);
     let round = Entry {
         notes: vec![
             note("n0", "1"),

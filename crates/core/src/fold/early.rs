@@ -2,7 +2,7 @@
 //! earlier that the job has them.
 
 use crate::ids::{JobId, NodeName, Time};
-use crate::note::Note;
+use crate::note::{Kind, Note};
 use crate::view::SlurmNode;
 use crate::world::{NodeRecord, Wish, World};
 
@@ -51,12 +51,12 @@ impl NodeRecord {
             return left.then(|| {
                 self.wish = Wish::Down { since: began };
                 let text = "its job has left it before Slurm asked for it";
-                Note::node(node, "not-asked", text)
+                Note::node(node, Kind::NotAsked, text)
             });
         }
         // The look is no older than its answer.
         self.asked_by_slurm(now);
         let text = "Slurm has asked for it, as a look shows";
-        Some(Note::node(node, "resume-seen", text))
+        Some(Note::node(node, Kind::ResumeSeen, text))
     }
 }

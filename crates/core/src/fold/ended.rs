@@ -1,7 +1,7 @@
 //! Folds what came of actions.
 
 use crate::ids::{JobId, NodeName, VmId, VmTag};
-use crate::note::{Note, Subject};
+use crate::note::{Kind, Note, Subject};
 use crate::options::put_back_reason;
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
 use crate::vm::Starts;
@@ -59,14 +59,14 @@ impl World {
         };
         let (kind, text) = match number {
             1 => (
-                "slurmd-asked",
+                Kind::SlurmdAsked,
                 "Slurm has asked for it: its slurmd may start".to_owned(),
             ),
             number => {
                 let text = format!(
                     "Slurm has not heard its slurmd: started again (start {number} of at most {most})"
                 );
-                ("slurmd-again", text)
+                (Kind::SlurmdAgain, text)
             }
         };
         Some(Note::vm(&tag.node, tag.generation, kind, text))
@@ -107,12 +107,12 @@ impl World {
             // "Done" without an id says as little.
             (VmVerb::Create { .. }, Outcome::Failed(_) | Outcome::Done | Outcome::Ending(_)) => {
                 let text = format!("its VM's creation was not confirmed: {unsaid}; asked again");
-                (vec![Note::node(&tag.node, "vm-unsure", text)], true)
+                (vec![Note::node(&tag.node, Kind::VmUnsure, text)], true)
             }
             (VmVerb::StartSlurmd { .. }, Outcome::Failed(why)) => {
                 let text = format!("its guest could not be told to start slurmd: {why}; tried again");
                 (
-                    vec![Note::vm(&tag.node, tag.generation, "slurmd-not-asked", text)],
+                    vec![Note::vm(&tag.node, tag.generation, Kind::SlurmdNotAsked, text)],
                     true,
                 )
             }
@@ -128,14 +128,14 @@ impl World {
                 let vm = self.records.get(&tag.node).and_then(|record| record.vm.as_ref());
                 let backs = vm.is_some_and(|vm| vm.is(tag.generation, id.as_ref()));
                 (
-                    vec![Note::vm(&tag.node, tag.generation, "vm-ending", text)],
+                    vec![Note::vm(&tag.node, tag.generation, Kind::VmEnding, text)],
                     !backs,
                 )
             }
             (VmVerb::Destroy { .. }, Outcome::Failed(_) | Outcome::Created(_) | Outcome::NotCreated(_)) => {
                 let text = format!("could not be destroyed: {unsaid}; tried again");
                 (
-                    vec![Note::vm(&tag.node, tag.generation, "destroy-failed", text)],
+                    vec![Note::vm(&tag.node, tag.generation, Kind::DestroyFailed, text)],
                     true,
                 )
             }
@@ -151,7 +151,7 @@ impl World {
                 NodeVerb::PowerDown => "power it down",
             };
             let text = format!("Slurm did not {what}: {error}; tried again");
-            return (vec![Note::node(node, "slurm-refused", text)], true);
+            return (vec![Note::node(node, Kind::SlurmRefused, text)], true);
         }
         let notes = match verb {
             NodeVerb::SetDown { reason, jobs } => self.told_down(node, reason, jobs),
@@ -160,15 +160,15 @@ impl World {
                 self.ends_with_job(node);
                 let (kind, text) = match why {
                     EndWhy::OwnVm => (
-                        "own-node",
+                        Kind::OwnNode,
                         "Slurm was asked to power it down as soon as its job is over",
                     ),
                     EndWhy::NoPartition => (
-                        "node-left",
+                        Kind::NodeLeft,
                         "it is in no partition any more: Slurm was asked to power it down as soon as its job is over",
                     ),
                     EndWhy::Forgotten => (
-                        "node-forgotten",
+                        Kind::NodeForgotten,
                         "Slurm was asked to power it down anew, so that jobs can be given it again",
                     ),
                 };
@@ -177,30 +177,30 @@ impl World {
             NodeVerb::PowerDown => {
                 self.ends_with_job(node);
                 let text = "Slurm was asked to power it down: its job is over";
-                vec![Note::node(node, "own-node", text)]
+                vec![Note::node(node, Kind::OwnNode, text)]
             }
         };
         (notes, false)
     }
 
     fn fold_job(&mut self, job: JobId, verb: &JobVerb, failure: Option<&str>) -> Note {
-        let done = |kind: &'static str, text: String| Note::new(Subject::Job(job), kind, text);
+        let done = |kind: Kind, text: String| Note::new(Subject::Job(job), kind, text);
         let failed = |what: &str, why: &str| {
             let text = format!("{what} failed: {why}; tried again if it still holds");
-            done("slurm-refused", text)
+            done(Kind::SlurmRefused, text)
         };
         match (verb, failure) {
             (JobVerb::StartNow, None) => {
                 let text = "let start at once: Slurm requeued it because its node was DOWN";
-                done("job-start-now", text.into())
+                done(Kind::JobStartNow, text.into())
             }
             (JobVerb::StartNow, Some(error)) => done(
-                "job-start-now",
+                Kind::JobStartNow,
                 format!("could not be let start at once: {error}"),
             ),
             (JobVerb::Admit { .. }, None) => {
                 let text = "let go: there is room for its VMs, and Slurm may start it";
-                done("job-let-go", text.into())
+                done(Kind::JobLetGo, text.into())
             }
             (JobVerb::Admit { .. }, Some(why)) => failed("letting it go", why),
             (JobVerb::CloseGate { .. }, None) => self.gate_closed(job),
@@ -215,11 +215,11 @@ impl World {
                 let text = format!(
                     "is back in the queue, and kept from {from}: its partition has nodes of job mode, where no VM is made for it"
                 );
-                done("job-turned-away", text)
+                done(Kind::JobTurnedAway, text)
             }
             (JobVerb::FinishPutBack { .. }, None) => {
                 let text = "is back in the queue: what began that had been cut short";
-                done("job-put-back", text.into())
+                done(Kind::JobPutBack, text.into())
             }
             (JobVerb::FinishPutBack { .. }, Some(why)) => {
                 failed("finishing to put it back into the queue", why)

@@ -1,7 +1,7 @@
 //! Folds what was seen of jobs in job mode, and what was done to them.
 
 use crate::ids::{JobId, Millis, NodeName, Time};
-use crate::note::{Note, Subject};
+use crate::note::{Kind, Note, Subject};
 use crate::view::{Gate, JobState, SlurmJob, SlurmView, WaitsFor};
 use crate::world::{JobRecord, World};
 use std::collections::BTreeSet;
@@ -70,7 +70,7 @@ impl World {
                 let text = format!(
                     "Slurm shows it in a way that is not understood ({word}): nothing is done about it"
                 );
-                notes.push(Note::new(Subject::Job(job.id), "job-unknown", text));
+                notes.push(Note::new(Subject::Job(job.id), Kind::JobUnknown, text));
             }
         }
         notes
@@ -96,7 +96,7 @@ impl World {
             let pause = self.tried_in_vain(job, why);
             format!("waits for room again, for {pause} at least: {why}")
         };
-        Note::new(Subject::Job(job), "job-waits", text)
+        Note::new(Subject::Job(job), Kind::JobWaits, text)
     }
 
     /// A job was let go for nothing: room is not held for it again before a pause is over,
@@ -123,7 +123,7 @@ impl World {
         }
         Note::new(
             Subject::Job(job),
-            "job-put-back",
+            Kind::JobPutBack,
             format!("put back into the queue, tried again in {pause} at the earliest: {why}"),
         )
     }
@@ -133,7 +133,7 @@ impl World {
         self.job_record(job).stuck = true;
         Note::new(
             Subject::Job(job),
-            "job-not-put-back",
+            Kind::JobNotPutBack,
             format!("could not be put back into the queue: {why}"),
         )
     }
@@ -144,7 +144,11 @@ impl World {
         let vm = self.records.get_mut(node).and_then(|record| record.vm.as_mut());
         let own = vm.filter(|vm| vm.spec.as_ref().is_some_and(|spec| spec.job == Some(job)));
         let Some(vm) = own else {
-            return Note::node(node, "job-ended", format!("job {job} is over; it has no VM here"));
+            return Note::node(
+                node,
+                Kind::JobEnded,
+                format!("job {job} is over; it has no VM here"),
+            );
         };
         let wants = vm.spec.as_ref().is_some_and(|spec| spec.options.keep_on_failure);
         // Said again without a failure, by a person: that is enough of it.
@@ -156,7 +160,7 @@ impl World {
         Note::vm(
             node,
             vm.generation,
-            "job-ended",
+            Kind::JobEnded,
             format!("job {job} is over{kept}"),
         )
     }

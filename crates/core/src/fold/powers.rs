@@ -2,7 +2,7 @@
 //! nothing else: a node that Slurm powers up wants a VM, one that it powers down wants none.
 
 use crate::ids::Time;
-use crate::note::Note;
+use crate::note::{Kind, Note};
 use crate::orders::Order;
 use crate::view::{Power, SlurmView};
 use crate::world::{NodeRecord, Wish, World};
@@ -64,7 +64,7 @@ impl World {
             };
             let text = format!("Slurm has it powered {what}, and no order came: that is one");
             [
-                Note::node(&node, "state-ordered", text),
+                Note::node(&node, Kind::StateOrdered, text),
                 self.order(&node, &order, at),
             ]
         });

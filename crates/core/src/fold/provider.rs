@@ -2,7 +2,7 @@
 
 use super::{generation, unrecorded};
 use crate::ids::{Millis, NodeName, Time, VmId};
-use crate::note::Note;
+use crate::note::{Kind, Note};
 use crate::view::{JobState, ProviderView, VmState, VmView};
 use crate::vm::Life;
 use crate::world::{NodeRecord, Unrecorded, World};
@@ -191,5 +191,5 @@ impl World {
 /// Adopts a VM, and says so.
 fn adopted(node: &NodeName, record: &mut NodeRecord, vm: &VmView, now: Time, text: &str) -> Note {
     record.adopt(vm, now);
-    Note::vm(node, generation(vm), "vm-adopted", text)
+    Note::vm(node, generation(vm), Kind::VmAdopted, text)
 }

@@ -1,7 +1,7 @@
 //! Folds what the provider shows of a VM into its record.
 
 use crate::ids::{Millis, NodeName, Time};
-use crate::note::Note;
+use crate::note::{Kind, Note};
 use crate::view::{VmState, VmView};
 use crate::vm::{Life, Registration, VmRecord};
 
@@ -19,7 +19,7 @@ impl VmRecord {
                 false => "while booting",
             };
             let text = format!("died {when}: {why}");
-            notes.push(Note::vm(node, self.generation, "vm-died", text));
+            notes.push(Note::vm(node, self.generation, Kind::VmDied, text));
         }
         self.enter(life, now);
         if seen.state == VmState::Ready && self.life.is_there() {
@@ -33,7 +33,7 @@ impl VmRecord {
         if next != self.registration {
             let took = now.since(self.asked);
             let text = format!("its guest runs slurmd, {took} after it was asked for");
-            notes.push(Note::vm(node, self.generation, "vm-ready", text));
+            notes.push(Note::vm(node, self.generation, Kind::VmReady, text));
         }
         self.register(next, now);
     }
@@ -64,7 +64,7 @@ impl VmRecord {
         let since = *self.missing_since.get_or_insert(now);
         if looked_enough && now.since(since) >= grace {
             let why = format!("the provider has not shown it for {grace}");
-            notes.push(Note::vm(node, self.generation, "vm-lost", why.clone()));
+            notes.push(Note::vm(node, self.generation, Kind::VmLost, why.clone()));
             self.enter(Life::Dead { why }, now);
         }
     }
@@ -82,7 +82,7 @@ impl VmRecord {
     /// One that was taken for lost is shown again, and alive: it was there all along.
     pub(super) fn found_again(&mut self, node: &NodeName, now: Time, notes: &mut Vec<Note>) {
         let text = "the provider shows it again: it was not lost";
-        notes.push(Note::vm(node, self.generation, "vm-found", text));
+        notes.push(Note::vm(node, self.generation, Kind::VmFound, text));
         self.missing_since = None;
         self.enter(Life::Running, now);
         self.register(Registration::Registered, now);
