@@ -2,8 +2,7 @@
 //! port where slurmd finds somebody.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use thiao_qemu::SlurmFiles;
 use thiao_qemu::image::{self, Image};
 
@@ -15,22 +14,13 @@ pub fn cache() -> PathBuf {
     crate::kept().join("guest-cache")
 }
 
-/// The guests' agent, built from today's sources, beside the tests' own binaries.
+/// The guests' agent.
 pub fn agent() -> PathBuf {
-    crate::built().join("thiao-guest")
+    crate::program("thiao-guest")
 }
 
-/// Builds the agent and the image with it. In another root file system there is no cargo: what was
-/// built outside is there.
+/// Builds the image with the agent.
 pub fn build() -> Image {
-    let cargo = Path::new(env!("CARGO"));
-    if cargo.exists() {
-        let built = Command::new(cargo)
-            .args(["build", "-q", "-p", "thiao-guest"])
-            .status()
-            .unwrap();
-        assert!(built.success());
-    }
     image::prepare(&cache(), &agent(), Ok(&slurm()), &|words| println!("{words}")).unwrap()
 }
 

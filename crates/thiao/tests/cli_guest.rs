@@ -78,12 +78,7 @@ fn files_and_commands_come_and_nothing_is_overwritten_unasked() {
 /// OpenNebula's drivers make this machine of the template. That the context is nonsense ends it, once it was read.
 #[test]
 fn what_the_template_describes_boots_and_reads_its_context() {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "-q", "-p", "thiao-guest"])
-        .status()
-        .unwrap();
-    assert!(built.success());
-    let agent = Path::new(env!("CARGO_BIN_EXE_thiao")).with_file_name("thiao-guest");
+    let agent = thiao_testkit::program("thiao-guest");
     let place = tempfile::tempdir().unwrap();
     let dir = place.path();
     let (code, _, err) = guest(dir, &agent, &[]);
