@@ -50,7 +50,7 @@ fn lab_slurmctld_restarts_while_vms_boot() {
 /// A VM is held still so that it never registers: Slurm is told, the job gets another.
 #[test]
 fn lab_vm_that_never_registers_is_replaced() {
-    let lab = Lab::up(&["--cold", "--nodes", "2", "--idle", "3", "--boot-timeout", "12"]);
+    let lab = Lab::up(&["--cold", "--nodes", "2", "--idle", "3", "--boot-timeout", "20"]);
     let job = lab.submit(&["-o", "out", "--wrap", "hostname"]);
     lab.wait_event("vm vm1", "vm-started", 1, 60);
     let pids = lab.qemu_of("vm1");

@@ -98,7 +98,7 @@ fn full_hosts_are_told_with_what_is_free() {
     day.start();
     day.until_told("state=DOWN");
     day.until_told("has room for 276 MiB");
-    assert_eq!(day.running(), 1);
+    day.until_running(1);
 }
 
 #[test]
