@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use thiao_testkit::lab::{
-    Lab, demo_comes_out_right, fresh_dir, nothing_left, one_at_a_time, processes_of, text, thiao, wait,
+    Lab, demo_comes_out_right, fresh_dir, nothing_left, processes_of, text, thiao, wait,
 };
 
 /// A parallel job and three single ones at once: the demo's own checks are the test's.
@@ -23,7 +23,6 @@ fn lab_demo_comes_out_right() {
 #[test]
 fn lab_demo_interrupted_leaves_nothing() {
     use std::io::{BufRead, BufReader};
-    let _lock = one_at_a_time();
     let mut demo = Command::new(thiao())
         .args(["lab", "demo", "--cold"])
         .stdin(Stdio::null())
@@ -35,15 +34,16 @@ fn lab_demo_interrupted_leaves_nothing() {
         .by_ref()
         .map_while(Result::ok)
         .any(|line| line.contains("VM started"));
-    let dirs: Vec<_> = std::fs::read_dir("/tmp")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.to_str()
-                .is_some_and(|path| path.starts_with("/tmp/thiao-demo-"))
-                && !processes_of(path).is_empty()
-        })
+    // Of the keeper that is this demo's: others may run beside it.
+    let keeper = Command::new("ps")
+        .args(["-o", "args=", "--ppid", &demo.id().to_string()])
+        .output()
+        .unwrap();
+    let keeper = String::from_utf8(keeper.stdout).unwrap();
+    let dirs: Vec<_> = keeper
+        .split_whitespace()
+        .map(Path::new)
+        .filter(|path| path.starts_with("/tmp") && !processes_of(path).is_empty())
         .collect();
     let pid = rustix::process::Pid::from_child(&demo);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -82,14 +82,13 @@ fn lab_killed_keeper_takes_everything_along() {
 /// An ordinary user's lab, in a user namespace: no root anywhere, and jobs run in VMs as himself.
 #[test]
 fn lab_without_root_runs_a_job() {
-    let lock = one_at_a_time();
     if !rustix::process::geteuid().is_root() {
         let dir = fresh_dir();
         let mut command = Command::new(thiao());
         command
             .args(["lab", "up", "--foreground", "--nodes", "2", "--dir"])
             .arg(&dir);
-        return job_as_self(Lab::start(command, dir, lock));
+        return job_as_self(Lab::start(command, dir));
     }
     // Somewhere that the ordinary user may read and write, whatever this repository's own folders allow.
     let place = tempfile::Builder::new()
@@ -120,7 +119,7 @@ fn lab_without_root_runs_a_job() {
         .args(["--mount", "bash", "-c", script, "bash"])
         .arg(place.path())
         .args([uid.to_string(), gid.to_string()]);
-    let lab = Lab::start(command, dir, lock);
+    let lab = Lab::start(command, dir);
     job_as_user(lab, uid, gid, place.path());
 }
 

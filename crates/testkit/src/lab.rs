@@ -1,8 +1,6 @@
 //! A real lab for tests: started as a person would start it, watched from
-//! outside, gone with the test however that ends.
-//!
-//! Labs run one at a time: nextest sees to it by `.config/nextest.toml`, the
-//! lock here does for plain `cargo test`.
+//! outside, gone with the test however that ends. Labs share nothing but the
+//! image cache: several can run side by side.
 
 use crate::wait::until_some;
 use serde_json::Value;
@@ -19,7 +17,6 @@ pub struct Lab {
     keeper: Child,
     /// The lab ends when this is closed: with this process at the latest.
     line: Option<ChildStdin>,
-    _lock: std::fs::File,
 }
 
 /// What people type; all that it needs beside it was built, too.
@@ -28,14 +25,6 @@ pub fn thiao() -> PathBuf {
         let _ = crate::program(name);
     }
     crate::program("thiao")
-}
-
-/// Waits until no other lab runs on this machine's behalf.
-pub fn one_at_a_time() -> std::fs::File {
-    let path = crate::kept().join("lab.lock");
-    let file = std::fs::File::create(path).unwrap();
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    file
 }
 
 /// A folder for a lab, with a path short enough for sockets; not made yet.
@@ -86,7 +75,6 @@ fn wait_or<T>(limit: u64, look: impl FnMut() -> Option<T>, story: impl FnOnce() 
 impl Lab {
     /// Starts a lab with these options of `thiao lab up`.
     pub fn up(options: &[&str]) -> Self {
-        let lock = one_at_a_time();
         let mut command = Command::new(thiao());
         let dir = fresh_dir();
         command
@@ -97,11 +85,11 @@ impl Lab {
         if let Some(prefix) = std::env::var_os("THIAO_TEST_SLURM_PREFIX") {
             command.arg("--slurm-bin-dir").arg(Path::new(&prefix).join("bin"));
         }
-        Self::start(command, dir, lock)
+        Self::start(command, dir)
     }
 
     /// Starts a lab by a command that is `thiao lab up --foreground --dir DIR` at its heart.
-    pub fn start(mut command: Command, dir: PathBuf, lock: std::fs::File) -> Self {
+    pub fn start(mut command: Command, dir: PathBuf) -> Self {
         let mut keeper = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -127,7 +115,6 @@ impl Lab {
             thiao: thiao(),
             keeper,
             line,
-            _lock: lock,
         }
     }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use thiao_testkit::faketime;
-use thiao_testkit::lab::{Lab, fresh_dir, one_at_a_time, text, thiao, wait};
+use thiao_testkit::lab::{Lab, fresh_dir, text, thiao, wait};
 
 /// How long each state of affairs lasts.
 const WHILE: Duration = Duration::from_secs(6);
@@ -29,7 +29,6 @@ pub fn fails() {
     println!("a failing machine: seed {seed}");
     let clock = tempfile::NamedTempFile::new_in("/tmp").unwrap();
     faketime::set(clock.path(), 0);
-    let lock = one_at_a_time();
     let dir = fresh_dir();
     let mut command = Command::new(thiao());
     command
@@ -37,7 +36,7 @@ pub fn fails() {
         .arg(&dir)
         .args(OPTIONS)
         .envs(faketime::environment(clock.path()));
-    let lab = Lab::start(command, dir, lock);
+    let lab = Lab::start(command, dir);
     let disk = Disk::under(&lab);
     let (submitted, watch) = under_jobs(&lab, seed, || {
         std::thread::sleep(WHILE);
