@@ -32,7 +32,7 @@ Usage: cargo xtask COMMAND
                            24.11 or 26.05, in a root file system of Debian 13 or
                            forky, which is made (3 minutes), and made anew after
                            a week or by --fresh; needs root. all: everything
-                           with the machine's own Slurm, then with those
+                           with the machine's own Slurm, and that beside it
   inside VERSION COMMAND [ARGS...]
                            Run a command in such a root file system
   fuzz [TARGET...] [--runs N]

@@ -13,6 +13,8 @@ const SLOWEST: usize = 10;
 /// The parts, in their order.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// What is before each line of its tests, and before their names.
+    head: String,
     parts: Vec<Part>,
     /// Tests, with what each took in milliseconds.
     tests: Vec<(u64, String)>,
@@ -35,6 +37,21 @@ enum Outcome {
 }
 
 impl Report {
+    /// One whose tests are told apart from others' that run beside them.
+    #[must_use]
+    pub fn headed(head: &str) -> Self {
+        Self {
+            head: head.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes over what another tells.
+    pub fn add_all(&mut self, other: Self) {
+        self.parts.extend(other.parts);
+        self.tests.extend(other.tests);
+    }
+
     /// Runs a part that says itself what is wrong.
     ///
     /// # Errors
@@ -60,14 +77,17 @@ impl Report {
             .context("cargo cannot be run")?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (said, status) = std::thread::scope(|scope| {
-            let out = scope.spawn(|| pass_on(out, |line| println!("{line}")));
-            let err = pass_on(err, |line| eprintln!("{line}"));
+            let head = self.head.as_str();
+            let out = scope.spawn(move || pass_on(out, |line| println!("{head}{line}")));
+            let err = pass_on(err, |line| eprintln!("{head}{line}"));
             let status = child.wait();
             (out.join().unwrap_or_default() + &err, status)
         });
         let passed = status.context("cargo got lost")?.success();
         self.add(name, passed, began, last_words(&said));
-        self.tests.extend(said.lines().filter_map(test_and_time));
+        let timed = said.lines().filter_map(test_and_time);
+        self.tests
+            .extend(timed.map(|(ms, name)| (ms, format!("{}{name}", self.head))));
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! Every check and test: with the machine's own Slurm, and with others.
 
 use crate::report::Report;
-use crate::slurm::{self, Making, Suite};
-use crate::steps::{cargo, code, has, passes, simulate};
+use crate::slurm::{self, Making, Roots, Suite};
+use crate::steps::{self, cargo, code, has, passes, simulate};
 use anyhow::{Context, Result, bail};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// What `test` was asked for.
@@ -51,8 +52,6 @@ impl TestArgs {
 /// Some of the tests.
 #[derive(Debug)]
 pub struct Tests {
-    /// Of this package alone.
-    pub package: Option<&'static str>,
     /// Of these test programs alone.
     pub binaries: &'static [&'static str],
     /// Only those with this in their names.
@@ -72,10 +71,8 @@ impl Tests {
             true => command.args(["nextest", "run"]),
             false => command.arg("test"),
         };
-        match self.package {
-            Some(package) => command.args(["--package", package]),
-            None => command.arg("--workspace"),
-        };
+        // Never of some packages alone: with other features cargo would build much anew.
+        command.arg("--workspace");
         for binary in self.binaries {
             command.args(["--test", binary]);
         }
@@ -115,25 +112,96 @@ pub fn test(wanted: &TestArgs) -> Result<ExitCode> {
     }
     // Before the tests, of which many measure time.
     let roots = making.wait();
-    if wanted.own {
-        let all = Tests {
-            package: None,
-            binaries: &[],
-            only: None,
-            without: wanted.fast.then_some("lab_"),
-            at_once: None,
-        };
-        report.tests("all tests", &mut all.command(None))?;
-        if wanted.fast {
-            report.skipped("labs with real VMs", "--fast");
-        }
-        report.run("the simulation", &mut simulate(&[]))?;
-    }
-    for (suite, root) in roots {
-        slurm::test(suite, root, wanted.fast, &mut report)?;
+    for beside in side_by_side(wanted, roots)? {
+        report.add_all(beside);
     }
     println!("\n{report}");
     Ok(code(report.passed()))
+}
+
+/// Runs the tests and the simulation, each Slurm's beside the others': they wait for most of their time.
+fn side_by_side(wanted: &Wanted, roots: Roots) -> Result<Vec<Report>> {
+    let fast = wanted.fast;
+    std::thread::scope(|scope| {
+        let mut lanes = Vec::new();
+        if wanted.own {
+            lanes.push(scope.spawn(move || own_tests(fast)));
+            lanes.push(scope.spawn(simulation));
+        }
+        let suites = roots.into_iter().enumerate();
+        lanes.extend(suites.map(|(n, (suite, root))| scope.spawn(move || slurm::test(suite, root, fast, n))));
+        let ended = lanes.into_iter().map(|lane| match lane.join() {
+            Ok(report) => report,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        ended.collect()
+    })
+}
+
+/// All tests, with the machine's own Slurm.
+fn own_tests(fast: bool) -> Result<Report> {
+    let mut report = Report::default();
+    let all = Tests {
+        binaries: &[],
+        only: None,
+        without: fast.then_some("lab_"),
+        // In cargo's own harness nothing keeps labs apart but this.
+        at_once: has("nextest").then(|| 2 * cores()),
+    };
+    report.tests("all tests", &mut all.command(None))?;
+    for (test, why) in ignored(&steps::root())? {
+        report.skipped(&format!("test {test}"), &why);
+    }
+    if fast {
+        report.skipped("labs with real VMs", "--fast");
+    }
+    Ok(report)
+}
+
+/// The tests below this folder that run only when they are asked for, each with its reason.
+fn ignored(folder: &Path) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with(".git") {
+            found.extend(ignored(&path)?);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.extend(ignored_in(&std::fs::read_to_string(&path)?));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The same of one file.
+fn ignored_in(source: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let two = lines.windows(2).filter_map(|two| {
+        let why = two[0].strip_prefix("#[ignore = \"")?.strip_suffix("\"]")?;
+        let name = two[1].strip_prefix("fn ")?.split('(').next()?;
+        Some((name.to_owned(), why.to_owned()))
+    });
+    two.collect()
+}
+
+/// A thousand worlds, in the time that the tests leave.
+fn simulation() -> Result<Report> {
+    let mut report = Report::default();
+    report.run("the simulation", &mut behind(&simulate(&[])))?;
+    Ok(report)
+}
+
+/// The same command, behind all others in the kernel's eyes.
+fn behind(command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "10"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    nice
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// What is checked without running anything of ours.
@@ -180,6 +248,20 @@ mod tests {
     fn wanted(typed: &str) -> Result<TestArgs> {
         let args: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
         TestArgs::read(&args)
+    }
+
+    #[test]
+    fn tests_that_run_only_when_asked_for_are_told_with_their_reason() {
+        let source = "#[test]\n#[ignore = \"minutes: ask for it\"]\nfn long() {\n}\n#[test]\nfn short() {}\n";
+        assert_eq!(
+            ignored_in(source),
+            [("long".to_owned(), "minutes: ask for it".to_owned())]
+        );
+        let all = ignored(&steps::root()).unwrap();
+        assert!(
+            all.iter().any(|(test, _)| test == "lab_chaos_ends_in_peace"),
+            "{all:?}"
+        );
     }
 
     #[test]

@@ -94,17 +94,25 @@ fn furnish(root: &Path) -> Result<()> {
     for (folder, mode) in [("run", "mode=755"), ("tmp", "mode=1777")] {
         mount(&["-t", "tmpfs", "-o", mode, "tmpfs"], &root.join(folder))?;
     }
-    for folder in ours()? {
-        let inside = root.join(folder.strip_prefix("/").unwrap_or(&folder));
-        std::fs::create_dir_all(&inside).with_context(|| format!("{} cannot be made", inside.display()))?;
+    for (folder, place) in ours(root)? {
+        let inside = root.join(place.strip_prefix("/").unwrap_or(&place));
+        for path in [&folder, &inside] {
+            std::fs::create_dir_all(path).with_context(|| format!("{} cannot be made", path.display()))?;
+        }
         call("mount", &["--bind".as_ref(), folder.as_ref(), inside.as_ref()])?;
     }
     Ok(())
 }
 
-/// What of this machine is seen in there, at its own place: sources, what was built, and the cache.
-fn ours() -> Result<[PathBuf; 3]> {
-    Ok([steps::root(), steps::target(), steps::cache()?])
+/// What of this machine is seen in there, and where: sources and what was built at their own places. In the
+/// place of the cache is one of the root's own: what is known of one QEMU is not true of another.
+fn ours(root: &Path) -> Result<[(PathBuf, PathBuf); 3]> {
+    let [sources, built] = [steps::root(), steps::target()];
+    Ok([
+        (sources.clone(), sources),
+        (built.clone(), built),
+        (root.with_extension("cache"), steps::cache()?),
+    ])
 }
 
 /// Runs a program that must succeed.

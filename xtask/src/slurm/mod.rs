@@ -89,6 +89,9 @@ pub struct Root {
     _lock: File,
 }
 
+/// The root file systems of suites, as far as they could be made.
+pub type Roots = Vec<(&'static Suite, Result<Root>)>;
+
 /// Root file systems in the making, beside other work.
 pub struct Making(Vec<(&'static Suite, JoinHandle<Result<Root>>)>);
 
@@ -104,7 +107,7 @@ impl Making {
     }
 
     /// Waits for them.
-    pub fn wait(self) -> Vec<(&'static Suite, Result<Root>)> {
+    pub fn wait(self) -> Roots {
         let end = |(suite, thread): (_, JoinHandle<Result<Root>>)| {
             let ended = thread.join();
             (
@@ -183,13 +186,18 @@ fn judge(suite: &Suite, version: &str) -> Result<String> {
 /// Tests that wait for most of their time: so many run at once.
 const AT_ONCE: usize = 6;
 
+/// Tests that boot real VMs: beside those of the other Slurms.
+const VMS_AT_ONCE: usize = 1;
+
+/// The test program that needs none.
+const REAL: &[&str] = &["real"];
+
 /// What is run on each: everything that another Slurm, QEMU or kernel may change.
 const PARTS: [(&str, Tests); 4] = [
     (
         "the real slurmctld",
         Tests {
-            package: Some("thiao-slurm"),
-            binaries: &["real"],
+            binaries: REAL,
             only: None,
             without: Some("scenario::"),
             at_once: Some(AT_ONCE),
@@ -198,8 +206,7 @@ const PARTS: [(&str, Tests); 4] = [
     (
         "the scenarios",
         Tests {
-            package: Some("thiao-slurm"),
-            binaries: &["real"],
+            binaries: REAL,
             only: Some("scenario::"),
             without: None,
             at_once: None,
@@ -208,49 +215,49 @@ const PARTS: [(&str, Tests); 4] = [
     (
         "virtual machines",
         Tests {
-            package: Some("thiao-qemu"),
             binaries: &["boot"],
             only: None,
             without: None,
-            at_once: Some(1),
+            at_once: Some(VMS_AT_ONCE),
         },
     ),
     (
         "the demos, a lab in each mode",
         Tests {
-            package: Some("thiao-lab"),
             binaries: &["lab_jobs", "lab_job_mode"],
             only: Some("demo_comes_out_right"),
             without: None,
-            at_once: Some(1),
+            at_once: Some(VMS_AT_ONCE),
         },
     ),
 ];
 
-/// Runs the tests in a root file system; what came of it is in the report. `fast` leaves out real VMs.
+/// Runs the tests in a root file system. `fast` leaves out real VMs. The suites beside it begin with other
+/// parts than this one, which is the `n`th: so that one part's slurmctlds are not all there at once.
 ///
 /// # Errors
 /// When cargo cannot be run.
-pub fn test(suite: &Suite, root: Result<Root>, fast: bool, report: &mut Report) -> Result<()> {
+pub fn test(suite: &Suite, root: Result<Root>, fast: bool, n: usize) -> Result<Report> {
+    let mut report = Report::headed(&format!("{} | ", suite.slurm));
     let root = root.and_then(|root| root.version().map(|version| (root, version)));
     let (root, version) = match root {
         Ok(found) => found,
         Err(why) => {
             report.failed(&suite.to_string(), &format!("{why:#}"));
-            return Ok(());
+            return Ok(report);
         }
     };
     println!("== {version}");
     let runner = root.runner()?;
-    for (name, tests) in PARTS {
+    for (name, tests) in PARTS.iter().cycle().skip(n * PARTS.len() / 2).take(PARTS.len()) {
         let name = format!("{version}: {name}");
-        if fast && tests.package != Some("thiao-slurm") {
+        if fast && tests.binaries != REAL {
             report.skipped(&name, "--fast");
             continue;
         }
         report.tests(&name, &mut tests.command(Some(&runner)))?;
     }
-    Ok(())
+    Ok(report)
 }
 
 /// Runs a command in the root file system of a version.
