@@ -197,6 +197,9 @@ fn behind(command: &Command) -> Command {
     nice.args(["-n", "10"])
         .arg(command.get_program())
         .args(command.get_args());
+    for (name, _) in command.get_envs().filter(|(_, value)| value.is_none()) {
+        nice.env_remove(name);
+    }
     nice
 }
 
