@@ -120,7 +120,7 @@ pub fn test(wanted: &TestArgs) -> Result<ExitCode> {
 }
 
 /// Runs the tests and the simulation, each Slurm's beside the others': they wait for most of their time.
-fn side_by_side(wanted: &Wanted, roots: Roots) -> Result<Vec<Report>> {
+fn side_by_side(wanted: &TestArgs, roots: Roots) -> Result<Vec<Report>> {
     let fast = wanted.fast;
     std::thread::scope(|scope| {
         let mut lanes = Vec::new();

@@ -71,7 +71,10 @@ impl Desk {
     /// One that cannot be handed on is dropped, and so its asker hears that the controller ends.
     async fn hand_on(self, query: Query) {
         match query {
-            Query::Read(read) => drop(self.reads.send(read).await),
+            Query::Read(read) => {
+                self.shown.renewed().await;
+                drop(self.reads.send(read).await);
+            }
             Query::Demand(Demand::JobSeen {
                 job: Some(job),
                 reply,

@@ -41,7 +41,6 @@ pub fn fresh_dir() -> PathBuf {
 /// The demo with these options comes out right, by its own checks.
 #[track_caller]
 pub fn demo_comes_out_right(options: &[&str]) {
-    let _lock = one_at_a_time();
     let output = Command::new(thiao())
         .args(["lab", "demo"])
         .args(options)
