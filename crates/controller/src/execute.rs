@@ -283,7 +283,7 @@ fn created(result: Result<VmId, ProviderError>) -> Outcome {
     }
 }
 
-/// Lets jobs go; what came of each.
+/// Admits jobs; what came of each.
 fn admit(slurm: &Slurm, batch: &Batch<Admission>) -> Vec<Outcome> {
     let admissions: Vec<Admission> = batch.iter().map(|(_, one)| one.clone()).collect();
     let answers = slurm.admit(&admissions).into_iter();

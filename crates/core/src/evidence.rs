@@ -35,7 +35,7 @@ pub fn is_superseded(world: &World, seen: &VmView) -> bool {
     }
 }
 
-/// Whether Slurm may have taken `node` for up since it was asked for: false only
+/// Whether Slurm may have considered `node` up since it was asked for: false only
 /// if the look surely says that it still waits for it, does not count on it, or does not have it.
 #[must_use]
 pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
@@ -164,7 +164,7 @@ impl World {
         }
     }
 
-    /// Whether Slurm has taken `node` for up for long though no VM backs it: a job there hangs.
+    /// Whether Slurm has considered `node` up for long though no VM backs it: a job there hangs.
     #[must_use]
     pub fn is_unbacked(&self, node: &NodeName) -> bool {
         let Some(since) = self.unbacked.get(node) else {

@@ -53,7 +53,7 @@ struct Linter<'a> {
     touched: HashSet<NodeName>,
     vms: usize,
     starting: usize,
-    /// Of the jobs that this plan lets go.
+    /// Of the jobs that this plan admits.
     promised: Resources,
     /// What is in use of each host; grows with each creation that passes.
     load: HashMap<&'a HostName, Resources>,
@@ -192,7 +192,7 @@ impl<'a> Linter<'a> {
         seen.ok_or_else(|| format!("job {job} is not in Slurm's last look"))
     }
 
-    /// Invariant 4: jobs outside of job mode are not ours to let go or to put back.
+    /// Invariant 4: jobs outside of job mode are not ours to admit or to put back.
     fn own_job(&self, job: JobId) -> Result<&'a SlurmJob, String> {
         let seen = self.job(job)?;
         let own = self.world.job_partitions.contains_key(&seen.partition);
@@ -205,7 +205,7 @@ impl<'a> Linter<'a> {
         Ok(seen)
     }
 
-    /// Invariant 7: what is let go has room, at least on all hosts together.
+    /// Invariant 7: what is admitted has room, at least on all hosts together.
     fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>, nodes: Option<NonZeroU32>) -> Checked {
         self.provider()?;
         let seen = self.own_job(job)?;
@@ -242,7 +242,7 @@ impl<'a> Linter<'a> {
         let left = left.fold(Resources::default(), Resources::and);
         refuse_if(self.promised.memory_mb > left.memory_mb, || {
             format!(
-                "the hosts have {} MiB left, and {} are promised to jobs that are let go now",
+                "the hosts have {} MiB left, and {} are promised to jobs that are admitted now",
                 left.memory_mb, self.promised.memory_mb
             )
         })

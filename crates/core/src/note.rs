@@ -73,7 +73,7 @@ kinds! {
     /// A job was moved where it gets VMs of its own, as its user asked.
     JobGiven = "job-given",
     /// There is room for a job's VMs, and Slurm may start it.
-    JobLetGo = "job-let-go",
+    JobAdmitted = "job-admitted",
     /// A person has said that a job is over, and it is not.
     JobNotEnded = "job-not-ended",
     /// Slurm refused to put a job back into the queue.

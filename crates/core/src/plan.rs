@@ -123,16 +123,16 @@ impl EndWhy {
 pub enum JobVerb {
     /// Let it start without Slurm's pause, which Slurm requeued because of us.
     StartNow,
-    /// Let it go that waited for room: all its VMs have some.
+    /// Admit it, which waited for room: all its VMs have some.
     Admit {
-        /// The tasks of the array that are let go; none: the whole job.
+        /// The tasks of the array that are admitted; none: the whole job.
         array: Option<ArrayTasks>,
         /// So many nodes it gets, each task of an array, of the range that it asked for; none: it has no choice.
         nodes: Option<NonZeroU32>,
         /// The licences that it keeps.
         licenses: String,
     },
-    /// Let it wait for room again that was let go and was not started.
+    /// Let it wait for room again that was admitted and was not started.
     CloseGate {
         /// The tasks of the array that it is about; none: the whole job.
         array: Option<ArrayTasks>,
@@ -239,7 +239,7 @@ fn to_job(f: &mut fmt::Formatter<'_>, job: JobId, verb: &JobVerb) -> fmt::Result
     match verb {
         JobVerb::StartNow => write!(f, "let requeued job {job} start now"),
         JobVerb::Admit { array, nodes, .. } => {
-            write!(f, "let {} go", whom(array))?;
+            write!(f, "admit {}", whom(array))?;
             nodes.map_or(Ok(()), |nodes| write!(f, ", with {nodes} nodes"))
         }
         JobVerb::CloseGate { array, .. } => write!(f, "let {} wait for room again", whom(array)),

@@ -103,7 +103,7 @@ pub(crate) struct Planner<'a> {
     /// Jobs of job mode whose nodes were decided about, and those whose VMs have got room.
     served: BTreeSet<JobId>,
     placed: BTreeSet<JobId>,
-    /// Jobs that were let go and for whose VMs room is held.
+    /// Jobs that were admitted and for whose VMs room is held.
     awaited: Vec<JobId>,
     pub plan: Plan,
 }

@@ -50,7 +50,7 @@ pub struct Policy {
     pub breaker_failures: u32,
     /// How long an open breaker stays so before one creation is tried.
     pub breaker_pause: Millis,
-    /// How long room is held for a job that was let go and that Slurm does not start.
+    /// How long room is held for a job that was admitted and that Slurm does not start.
     pub admit_patience: Millis,
     /// A job that has waited for room this long is not overtaken any more.
     pub overtake_limit: Millis,

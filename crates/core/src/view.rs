@@ -261,7 +261,7 @@ impl SlurmNode {
         self.is_counted_on() && !self.flags.not_responding
     }
 
-    /// Whether Slurm takes it for up, though it may not answer: Slurm would not ask for it before a job runs there.
+    /// Whether Slurm considers it up, though it may not answer: Slurm would not ask for it before a job runs there.
     #[must_use]
     pub fn is_counted_on(&self) -> bool {
         let f = &self.flags;

@@ -308,7 +308,7 @@ impl VmRecord {
         let held = seen.state == VmState::Held;
         Self {
             generation,
-            // Of several that are held, the provider chooses the one that it lets go.
+            // Of several that are held, the provider chooses the one that it releases.
             id: (!held).then(|| seen.id.clone()),
             host: seen.host.clone(),
             spec: None,

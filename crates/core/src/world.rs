@@ -39,7 +39,7 @@ pub struct World {
     pub jobs: BTreeMap<JobId, JobRecord>,
     /// Jobs with an action under way: nothing else is decided for them.
     pub busy_jobs: BTreeSet<JobId>,
-    /// When the last action on a job ended: no job is let go on an older look.
+    /// When the last action on a job ended: no job is admitted on an older look.
     pub jobs_acted: Time,
     /// When the last whole look at Slurm began.
     pub slurm_began: Time,
@@ -50,7 +50,7 @@ pub struct World {
     /// What Slurm shows of the power of each node, and since when it does, as far as we have
     /// looked on. Not in the store: after a start it is newer than all that was ordered before.
     pub powers: BTreeMap<NodeName, (Power, Time)>,
-    /// Nodes that Slurm takes for up though no VM backs them (there is none, or its
+    /// Nodes that Slurm considers up though no VM backs them (there is none, or its
     /// slurmd is silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
     /// How many whole looks in a row did not show the VM of a node. Not in the store: a
@@ -123,7 +123,7 @@ pub struct JobRecord {
     pub admitted: Option<Time>,
     /// How often in a row its VMs could not be had.
     pub failures: u32,
-    /// Not let go before.
+    /// Not admitted before.
     pub retry_at: Option<Time>,
     /// What failed last.
     pub last: String,

@@ -3,7 +3,7 @@
 //! - A look is two calls whatever the size: the VMs, then the hosts; and a third for
 //!   those whose tags are not known yet, that may have become ready, or that the
 //!   listing does not show any more.
-//! - A VM is made *held*, its id remembered, and then let go: to the host that was
+//! - A VM is made *held*, its id remembered, and then released: to the host that was
 //!   chosen, or to OpenNebula's scheduler. One whose answer was lost has never run.
 //! - Which VM is whose, its tags in OpenNebula say. Names are for people.
 //! - Nothing is done to a VM that does not carry the tag in question.
@@ -88,7 +88,7 @@ impl OpenNebula {
         self.inner.look()
     }
 
-    /// Makes the VM of this tag and lets it go to this host ([`PSEUDO_HOST`]: wherever
+    /// Makes the VM of this tag and releases it to this host ([`PSEUDO_HOST`]: wherever
     /// OpenNebula's scheduler puts it). `again`: it was asked for before, perhaps by
     /// another process, and is looked for first. When it returns an error, the VM may
     /// be there, held; [`OpenNebula::destroy`] ends it.

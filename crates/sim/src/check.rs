@@ -325,14 +325,14 @@ fn starts_bounded(round: &Round, controller: &Controller, setup: &Setup) -> Resu
     Ok(())
 }
 
-/// 7. Slurm may give no job more VMs than it was let go for.
+/// 7. Slurm may give no job more VMs than it was admitted for.
 fn no_choice_left(slurm: &Slurm) -> Result<(), String> {
     let let_go = |job: &Job| job.own.as_ref().is_some_and(|own| own.gate == Gate::Open);
     let mut jobs = slurm.jobs.iter();
     let guessed = jobs.find(|(_, job)| let_go(job) && job.most() > job.size);
     guessed.map_or(Ok(()), |(id, job)| {
         Err(format!(
-            "job {id} was let go, and may get {} to {} nodes",
+            "job {id} was admitted, and may get {} to {} nodes",
             job.size,
             job.most()
         ))

@@ -68,7 +68,7 @@ impl Vm {
         !matches!(self.view.state, VmState::Dead(_))
     }
 
-    /// Whether it was made and never let go.
+    /// Whether it was made and never released.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.view.state == VmState::Held

@@ -149,7 +149,7 @@ pub enum NodeAct {
 /// What is done to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobAct {
-    /// The controller lets it go, with a count of nodes if it asked for a range.
+    /// The controller admits it, with a count of nodes if it asked for a range.
     Admit(Option<NonZeroU32>),
     /// The controller has it wait again.
     CloseGate,

@@ -35,14 +35,14 @@ const HELD_DAYS: u32 = 3650;
 const MOST_JOBS: usize = 500;
 const MOST_BYTES: usize = 32 << 10;
 
-/// Jobs that are let go, or wait again: one job, or some tasks of an array.
+/// Jobs that are admitted, or wait again: one job, or some tasks of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
     /// The job; of an array its record.
     pub job: JobId,
     /// The tasks of the array that it is about; none: the whole job.
     pub array: Option<ArrayTasks>,
-    /// So many nodes it gets, each task, where it asked for a range and is let go.
+    /// So many nodes it gets, each task, where it asked for a range and is admitted.
     pub nodes: Option<NonZeroU32>,
     /// The licences that it keeps.
     pub licenses: String,
@@ -108,7 +108,7 @@ impl Slurm {
         told
     }
 
-    /// Lets a job go with a count of nodes, of an array each task.
+    /// Admits a job with a count of nodes, of an array each task.
     fn admit_on(&self, job: &Admission) -> Result<(), SlurmError> {
         let nodes = job.nodes.map(|nodes| format!("NumNodes={nodes}-{nodes}"));
         let orders: Vec<String> = nodes

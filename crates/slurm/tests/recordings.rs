@@ -163,7 +163,7 @@ fn jobs_of_job_mode_are_read() {
     assert_eq!(tasks(10), (10, (0..500).collect(), Gate::Waits));
     assert_eq!(tasks(11), (11, vec![1, 7, 9, 10, 11, 12], Gate::Waits));
     assert_eq!(tasks(12), (12, vec![0, 5, 10, 15, 20], Gate::Waits));
-    assert_eq!(tasks(16), (11, vec![8], Gate::Open), "let go");
+    assert_eq!(tasks(16), (11, vec![8], Gate::Open), "admitted");
     assert_eq!((asks(10), asks(12)), ((1, 100, 1, 2), (2, 200, 1, 2)));
     assert_eq!(
         (asks(13), jobs[&JobId(14)].het),

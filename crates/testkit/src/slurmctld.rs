@@ -368,7 +368,7 @@ impl Ctld {
         self.job(job).is_some_and(|j| j.state == *state)
     }
 
-    /// Lets jobs go, which must not fail.
+    /// Admits jobs, which must not fail.
     pub fn admit(&self, jobs: &[Admission]) {
         for (job, result) in self.slurm.admit(jobs) {
             assert!(result.is_ok(), "{job}: {result:?}");

@@ -199,10 +199,10 @@ impl World {
                 format!("could not be let start at once: {error}"),
             ),
             (JobVerb::Admit { .. }, None) => {
-                let text = "let go: there is room for its VMs, and Slurm may start it";
-                done(Kind::JobLetGo, text.into())
+                let text = "admitted: there is room for its VMs, and Slurm may start it";
+                done(Kind::JobAdmitted, text.into())
             }
-            (JobVerb::Admit { .. }, Some(why)) => failed("letting it go", why),
+            (JobVerb::Admit { .. }, Some(why)) => failed("admitting it", why),
             (JobVerb::CloseGate { .. }, None) => self.gate_closed(job),
             (JobVerb::CloseGate { .. }, Some(why)) => failed("letting it wait for room again", why),
             (JobVerb::PutBack { comment, .. }, None) => {

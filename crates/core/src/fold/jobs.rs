@@ -82,7 +82,7 @@ impl World {
         self.jobs_acted = self.now;
     }
 
-    /// A job waits for room again that was let go and was not started.
+    /// A job waits for room again that was admitted and was not started.
     pub fn gate_closed(&mut self, job: JobId) -> Note {
         let seen = self.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
         let paused = seen.is_some_and(|job| job.reason.has(&WaitsFor::BeginTime));
@@ -99,7 +99,7 @@ impl World {
         Note::new(Subject::Job(job), Kind::JobWaits, text)
     }
 
-    /// A job was let go for nothing: room is not held for it again before a pause is over,
+    /// A job was admitted for nothing: room is not held for it again before a pause is over,
     /// which is returned.
     fn tried_in_vain(&mut self, job: JobId, why: &str) -> Millis {
         let (now, policy) = (self.now, self.policy.clone());
@@ -113,7 +113,7 @@ impl World {
         pause
     }
 
-    /// A job was put back into the queue because of `why`. It is let go again after a pause.
+    /// A job was put back into the queue because of `why`. It is admitted again after a pause.
     pub fn put_back(&mut self, job: JobId, why: &str) -> Note {
         let pause = self.tried_in_vain(job, why);
         for record in self.records.values_mut() {

@@ -123,7 +123,7 @@ impl World {
                 vm.missing_since = None;
             }
             let ours = |seen: &&VmView| vm.is(generation(seen), Some(&seen.id));
-            // Of several with one tag before an answer named one, it is the one that was let go.
+            // Of several with one tag before an answer named one, it is the one that was released.
             let candidates = shown.iter().copied().filter(ours);
             let seen = candidates.min_by_key(|seen| (seen.state == VmState::Held, seen.id.clone()));
             let Some(seen) = seen else {
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// Nodes that Slurm takes for up, and whose VM is missing, or silent though it
+    /// Nodes that Slurm considers up, and whose VM is missing, or silent though it
     /// should answer by now; not those that were acted on after `began`.
     fn lacking_vms(&self, began: Time) -> impl Iterator<Item = &NodeName> {
         let mut nodes = self.slurm.iter().flat_map(|slurm| &slurm.nodes).peekable();

@@ -8,7 +8,7 @@ use crate::vm::{Life, Registration, VmRecord};
 impl VmRecord {
     pub(super) fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, notes: &mut Vec<Note>) {
         self.missing_since = None;
-        // Of several that are held, the provider chooses the one that it lets go.
+        // Of several that are held, the provider chooses the one that it releases.
         if seen.state != VmState::Held {
             self.id = Some(seen.id.clone());
         }

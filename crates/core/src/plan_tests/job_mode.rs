@@ -366,7 +366,7 @@ fn half_of_a_jobs_vms_are_never_made() {
     w.allocate(1, &["n0", "n1"], 200);
     assert!(w.held_of(1)[0].contains("wait for room"), "{:?}", w.held_of(1));
     assert!(kinds(&w.tick()).iter().all(|kind| *kind == "end-with-job"));
-    // In vain: it goes back, with the reason, and is not let go at once again.
+    // In vain: it goes back, with the reason, and is not admitted at once again.
     w.busy.clear();
     w.pass(w.policy.capacity_patience);
     w.look(|_| {});
@@ -515,7 +515,7 @@ fn a_job_that_slurm_does_not_start_gives_its_room_to_others() {
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["close-gate", "admit"]);
     assert_eq!(admitted(&actions), [2]);
-    // It is not let go at once again, to hold the room of others once more.
+    // It is not admitted at once again, to hold the room of others once more.
     w.gate_closed(JobId(1));
     w.done(&actions);
     w.look(|view| {

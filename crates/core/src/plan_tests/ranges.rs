@@ -23,7 +23,7 @@ fn part(id: u32, leader: u32, counts: (u32, u32)) -> SlurmJob {
     }
 }
 
-/// Which are let go, of an array how many tasks, and the count of nodes that is fixed.
+/// Which are admitted, of an array how many tasks, and the count of nodes that is fixed.
 fn let_go(actions: &[Action]) -> Vec<(u32, usize, Option<u32>)> {
     let of = |action: &Action| match action {
         Action::Job(job, JobVerb::Admit { array, nodes, .. }) => Some((

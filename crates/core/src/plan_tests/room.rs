@@ -1,9 +1,9 @@
-//! Room that is held for jobs of job mode that were let go.
+//! Room that is held for jobs of job mode that were admitted.
 
 use super::job_mode::{admitted, own_world, waiting};
 use super::*;
 
-/// A job of `nodes` nodes that was let go and that Slurm has not started, because of this.
+/// A job of `nodes` nodes that was admitted and that Slurm has not started, because of this.
 fn let_go(id: u32, nodes: u32, reason: JobReason) -> SlurmJob {
     SlurmJob {
         gate: Gate::Open,
@@ -26,18 +26,18 @@ fn who_waits_is_told_for_whom_room_is_held() {
     let why = held(&[other(1, 2)]);
     assert!(
         why[0].contains("none of 2 hosts has room for 250 MiB")
-            && why[0].ends_with("; room is held for job 1, which was let go"),
+            && why[0].ends_with("; room is held for job 1, which was admitted"),
         "{why:?}"
     );
     let why = held(&[other(1, 1), other(2, 1)]);
     assert!(
-        why[0].ends_with("; room is held for jobs 1, 2, which were let go"),
+        why[0].ends_with("; room is held for jobs 1, 2, which were admitted"),
         "{why:?}"
     );
-    // One that is let go in this very plan.
+    // One that is admitted in this very plan.
     let why = held(&[waiting(3, 1, 200, 10)]);
     assert!(
-        why[0].ends_with("; room is held for job 3, which was let go"),
+        why[0].ends_with("; room is held for job 3, which was admitted"),
         "{why:?}"
     );
     // Nobody: it is too big.
@@ -60,7 +60,7 @@ fn room_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
     w.busy.extend([node("n0"), node("n1")]);
     let why = w.held_of(2);
     assert!(
-        why[0].ends_with("; room is held for job 1, which was let go"),
+        why[0].ends_with("; room is held for job 1, which was admitted"),
         "{why:?}"
     );
 }

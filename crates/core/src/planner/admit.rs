@@ -1,4 +1,4 @@
-//! Which of the jobs that wait for their VMs are let go: in the order of Slurm's
+//! Which of the jobs that wait for their VMs are admitted: in the order of Slurm's
 //! priorities, those for all of whose VMs there is room.
 
 use super::Planner;
@@ -24,13 +24,13 @@ type Waiting<'a> = (&'a SlurmJob, &'a JobPartition);
 struct FreeNodes<'a>(BTreeMap<&'a str, usize>);
 
 impl<'a> Planner<'a> {
-    /// Lets waiting jobs go, and takes back what was let go in vain.
+    /// Admits waiting jobs, and takes back what was admitted in vain.
     pub fn waiting_jobs(&mut self) {
         let world = self.world;
         let Some(slurm) = world.slurm.as_ref().filter(|_| !world.job_partitions.is_empty()) else {
             return;
         };
-        // What was let go after the look began may be anywhere in it.
+        // What was admitted after the look began may be anywhere in it.
         if world.slurm_began <= world.jobs_acted || !world.busy_jobs.is_empty() {
             return;
         }
@@ -106,7 +106,7 @@ impl<'a> Planner<'a> {
         self.world.policy.admit_patience.max(self.world.scheduling_pass)
     }
 
-    /// A job that was let go and that Slurm has not started: its room is held for a while.
+    /// A job that was admitted and that Slurm has not started: its room is held for a while.
     fn let_go_already(&mut self, job: &'a SlurmJob, partition: &'a JobPartition, free: &mut FreeNodes<'a>) {
         let comment = job.admin_comment.as_deref().unwrap_or_default();
         if job.reason.has(&WaitsFor::Release) && put_back_reason(comment).is_some() {
@@ -130,7 +130,7 @@ impl<'a> Planner<'a> {
             let why = match paused {
                 true => format!("Slurm does not let it start yet ({})", job.reason),
                 false => format!(
-                    "it was let go {age} ago, and Slurm does not start it ({})",
+                    "it was admitted {age} ago, and Slurm does not start it ({})",
                     job.reason
                 ),
             };
@@ -156,7 +156,7 @@ impl<'a> Planner<'a> {
         self.take_nodes(job, partition, vms.count(), free);
         match self.reserve(&vms) {
             Ok(()) => self.awaited.push(job.id),
-            Err(_) => self.hold_job(job, "was let go, and the room that it was to have is taken"),
+            Err(_) => self.hold_job(job, "was admitted, and the room that it was to have is taken"),
         }
     }
 
@@ -182,16 +182,16 @@ impl<'a> Planner<'a> {
         let jobs = named.join(", ");
         match self.awaited.len() {
             0 => String::new(),
-            1 => format!("; room is held for job {jobs}, which was let go"),
-            2..=NAMED => format!("; room is held for jobs {jobs}, which were let go"),
+            1 => format!("; room is held for job {jobs}, which was admitted"),
+            2..=NAMED => format!("; room is held for jobs {jobs}, which were admitted"),
             many => format!(
-                "; room is held for jobs {jobs} and {} more, which were let go",
+                "; room is held for jobs {jobs} and {} more, which were admitted",
                 many - NAMED
             ),
         }
     }
 
-    /// Lets a job go if it may, of an array as many tasks as have room; the job that nobody
+    /// Admits a job if it may, of an array as many tasks as have room; the job that nobody
     /// overtakes any more, if this is one.
     fn maybe_let_go(
         &mut self,

@@ -47,7 +47,7 @@ impl Planner<'_> {
                     "VM {node}.{} is silent: its slurmd does not answer Slurm",
                     vm.generation
                 ),
-                "Slurm takes the node for up, and a job there would hang",
+                "Slurm considers the node up, and a job there would hang",
             ),
             true => self.left_behind(node, vm, record.wish),
             false if matches!(record.wish, Wish::Up { .. }) && self.is_late(vm) => self.late(node, vm),
@@ -137,7 +137,7 @@ impl Planner<'_> {
             self.give_up_for_now(
                 node,
                 &format!("VM {node}.{}: {}", vm.generation, Cause::BootTimeout.text()),
-                "Slurm takes the node for up, and a job there would hang",
+                "Slurm considers the node up, and a job there would hang",
             );
         } else if self.may_have_registered(node) {
             self.hold(node, "its boot timeout has passed, but Slurm may be using it");

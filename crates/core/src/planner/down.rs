@@ -41,7 +41,7 @@ impl Planner<'_> {
             return self.give_up_for_now(
                 node,
                 "it has no VM: it was ended by an order, or by somebody else",
-                "Slurm takes it for up, and a job there would hang",
+                "Slurm considers it up, and a job there would hang",
             );
         }
         let lately = self.world.now.since(record.acted) < self.world.policy.orphan_grace;

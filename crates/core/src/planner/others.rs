@@ -29,7 +29,7 @@ impl<'a> Planner<'a> {
             let age = self.world.now.since(*first);
             let superseded = is_superseded(self.world, vm);
             let dead = matches!(vm.state, VmState::Dead(_));
-            // Nobody lets it go any more: there is nothing to wait for.
+            // Nobody admits it any more: there is nothing to wait for.
             let never_runs = superseded && vm.state == VmState::Held;
             let grace = self.world.policy.orphan_grace;
             let why = if age < grace && !dead && !never_runs {

@@ -52,7 +52,7 @@ impl Way {
 
 /// The phases in their order, milliseconds from `sbatch`; of the last one, from the job's end.
 const PHASES: [&str; 10] = [
-    "let go",
+    "admitted",
     "allocated",
     "resume asked",
     "VM started",

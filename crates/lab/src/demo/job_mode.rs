@@ -106,7 +106,7 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
 
     let deadline = Instant::now() + JOBS_LIMIT;
     let late = || Instant::now() > deadline;
-    // Slurm gives a reason when its scheduler has come to the job, which may be let go soon after.
+    // Slurm gives a reason when its scheduler has come to the job, which may be admitted soon after.
     let waited = Cell::new(false);
     let look = |story: &Story| {
         waited.set(

@@ -169,7 +169,7 @@ fn phases(story: &Story) -> String {
     table.set_header([
         "JOB",
         "NODES",
-        "LET GO",
+        "ADMITTED",
         "ALLOCATED",
         "RESUME ASKED",
         "VM STARTED",

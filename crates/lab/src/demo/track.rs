@@ -321,7 +321,7 @@ fn is_trouble(kind: &str) -> bool {
 
 /// What the controller does about jobs.
 fn is_of_jobs(kind: &str) -> bool {
-    matches!(kind, "job-let-go" | "job-waits" | "job-put-back")
+    matches!(kind, "job-admitted" | "job-waits" | "job-put-back")
 }
 
 /// Slurm's final job states.

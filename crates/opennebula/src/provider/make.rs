@@ -1,4 +1,4 @@
-//! Making a VM: held first, then let go.
+//! Making a VM: held first, then released.
 
 use super::calls::Calls;
 use super::fold::vm_id;
@@ -149,7 +149,7 @@ impl<C: Calls> Inner<C> {
                 Class::Capacity,
                 format!("host {host} does not take VM {id}: {}", refused.text),
             )),
-            // It was let go before.
+            // It was released before.
             (Some(Kind::Pending), None) => Ok(()),
             (
                 Some(
@@ -219,7 +219,7 @@ fn can_be_let_go(id: u32, state: Option<VmState>) -> Result<(), Error> {
     match state {
         Some(state @ (VmState::Init | VmState::Cloning)) => Err(Error::new(
             Class::Busy,
-            format!("VM {id} is in {state}, where it cannot be let go yet"),
+            format!("VM {id} is in {state}, where it cannot be released yet"),
         )),
         _ => Ok(()),
     }

@@ -196,7 +196,7 @@ impl Memory {
         self.acted.insert(id, now.instant);
     }
 
-    /// The VM that we know by this tag: one that was let go before held ones, then the oldest.
+    /// The VM that we know by this tag: one that was released before held ones, then the oldest.
     pub fn by_tag(&self, tag: &VmTag) -> Option<u32> {
         self.all_by_tag(tag).first().copied()
     }

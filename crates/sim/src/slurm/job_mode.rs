@@ -1,4 +1,4 @@
-//! Job mode: jobs wait at a gate until they are let go, each node is one job's alone,
+//! Job mode: jobs wait at a gate until they are admitted, each node is one job's alone,
 //! and ends with it. A job starts when its prolog ends, which waits for our word.
 //!
 //! As measured on 22.05.8: a pending job starts as soon as the licence is taken from

@@ -208,7 +208,7 @@ pub struct Own {
     pub requeue: bool,
     /// The tasks that this record stands for, of an array.
     pub array: Option<ArrayTasks>,
-    /// Whether it waits to be let go.
+    /// Whether it waits to be admitted.
     pub gate: Gate,
     /// Held by an admin.
     pub held: bool,

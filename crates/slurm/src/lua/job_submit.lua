@@ -140,7 +140,7 @@ end
 -- after another, the leader first.
 local leads = {}
 
--- All parts wait with the leader, which is let go with the others in job mode.
+-- All parts wait with the leader, which is admitted with the others in job mode.
 local function follows_leader(job, own)
     if not is_further_part(job) then
         leads[job.user_id] = own ~= nil

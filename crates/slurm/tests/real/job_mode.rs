@@ -348,7 +348,7 @@ fn a_job_is_put_back_behind_the_gate() {
     });
     ctld.slurm.reopen(two, "a:1").unwrap();
     ctld.until("it waits for room once more", |c| waits_behind_the_gate(c, two));
-    // One that was let go and has no node yet.
+    // One that was admitted and has no node yet.
     ctld.run(false, &["scontrol", "hold", &two.to_string()]).unwrap();
     ctld.admit(&[whole(two, "a:1")]);
     ctld.slurm.put_back(two, "a:1", comment).unwrap();

@@ -114,7 +114,7 @@ fn a_heterogeneous_job_goes_through_its_life_as_one() {
         ctld.until_parts_wait("both parts still wait", job);
     }
 
-    // Let go, and not started by Slurm: by either part.
+    // Admitted, and not started by Slurm: by either part.
     ctld.run(false, &["scontrol", "hold", &job.to_string()]).unwrap();
     for by in 0..2 {
         ctld.admit_parts(job);

@@ -69,10 +69,10 @@ fn let_go(ctld: &Ctld, admissions: &[Admission]) {
     }
 }
 
-/// What is asked for; the fewest and the most nodes; how many it is let go with.
+/// What is asked for; the fewest and the most nodes; how many it is admitted with.
 type Case = (&'static str, (u32, u32), u32);
 
-/// Lets jobs go with what is guessed of them, and has Slurm give them that; then all nodes are free again.
+/// Admits jobs with what is guessed of them, and has Slurm give them that; then all nodes are free again.
 fn all_get_what_is_guessed(ctld: &Ctld, partition: &JobPartition, cases: &[Case]) {
     let jobs: Vec<_> = cases
         .iter()

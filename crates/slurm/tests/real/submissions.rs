@@ -308,7 +308,7 @@ fn a_job_at_the_gate_is_changed(ctld: &Ctld) {
         assert!(said.contains("Invalid partition"), "{said}");
     }
     assert!(of_user(ctld, job, "AdminComment=vm: share=100").is_err());
-    // Let go, it keeps being so.
+    // Admitted, it keeps being so.
     ctld.admit(&[whole(job, "a")]);
     of_user(ctld, job, "Licenses=a:3").unwrap();
     is(ctld, job, "jobs", Gate::Open, "a:3", &ctld.vm());

@@ -300,13 +300,13 @@ fn lost(has_vm: Option<bool>) -> &'static str {
 fn silent(has_vm: Option<bool>) -> &'static str {
     match has_vm {
         Some(true) => {
-            "idle* or alloc*: Slurm takes it for up, its VM exists, and the slurmd in it does not answer: it ended, \
+            "idle* or alloc*: Slurm considers it up, its VM exists, and the slurmd in it does not answer: it ended, \
              or slurmctld has another address of it"
         }
         Some(false) => {
-            "idle* or alloc*: Slurm takes it for up, and there is no VM: RESUME on a node that is down starts none"
+            "idle* or alloc*: Slurm considers it up, and there is no VM: RESUME on a node that is down starts none"
         }
-        None => "idle* or alloc*: Slurm takes it for up, and its slurmd does not answer",
+        None => "idle* or alloc*: Slurm considers it up, and its slurmd does not answer",
     }
 }
 

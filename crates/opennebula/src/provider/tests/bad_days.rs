@@ -51,7 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// VMs by node that did not end: those let go, and those held.
+/// VMs by node that did not end: those released, and those held.
 fn alive(fake: &Fake, n: u32) -> (usize, usize) {
     let inside = fake.inside();
     let name = format!("fg{n}");
