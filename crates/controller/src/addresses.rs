@@ -2,7 +2,7 @@
 //!
 //! A node whose VM is not made has its own name as address. slurmctld looks that up when a job leaves the
 //! node, under its locks, and may answer nobody meanwhile ([`Slurm::no_address_yet`]). Nodes are told when
-//! their VM is made, and those before that wait for one: for room, say.
+//! their VM is made, and those before that wait for one: for capacity, say.
 
 use crate::provider::chain;
 use std::collections::BTreeSet;

@@ -11,8 +11,8 @@ use thiao_core::plan::Plan;
 use thiao_core::view::JobState;
 
 impl<P: Provider> Owner<P> {
-    /// Sees to it that Slurm has the gate at which jobs wait for room: without it one job at a
-    /// time would pass, and find no room.
+    /// Sees to it that Slurm has the gate at which jobs wait for capacity: without it one job at a
+    /// time would pass, and find no capacity.
     pub(super) fn ensure_gate(&self) {
         if self.rounds.world().job_partitions.is_empty() {
             return;
@@ -24,7 +24,7 @@ impl<P: Provider> Owner<P> {
                     Subject::Slurm,
                     Kind::NoGate,
                     format!(
-                        "jobs of job mode cannot be made to wait for room: {}",
+                        "jobs of job mode cannot be made to wait for capacity: {}",
                         chain(&error)
                     ),
                 )));
@@ -32,7 +32,7 @@ impl<P: Provider> Owner<P> {
         });
     }
 
-    /// Asks how often Slurm's scheduler looks at jobs: room is held for them as long.
+    /// Asks how often Slurm's scheduler looks at jobs: capacity is held for them as long.
     pub(super) fn ask_of_scheduler(&self) {
         if self.rounds.world().job_partitions.is_empty() {
             return;

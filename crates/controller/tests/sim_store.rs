@@ -127,7 +127,7 @@ fn bad_days_are_the_same_on_sqlite() {
         let setup = Setup {
             seed,
             own_nodes: 3,
-            host_room: 3,
+            host_capacity: 3,
             jobs: vec![job(1, 2, None), job(2, 1, Some(own)), job(50, 4, None)],
             faults: Rates {
                 killed: 60,

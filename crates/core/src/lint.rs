@@ -205,13 +205,13 @@ impl<'a> Linter<'a> {
         Ok(seen)
     }
 
-    /// Invariant 7: what is admitted has room, at least on all hosts together.
+    /// Invariant 7: what is admitted has capacity, at least on all hosts together.
     fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>, nodes: Option<NonZeroU32>) -> Checked {
         self.provider()?;
         let seen = self.own_job(job)?;
         refuse_if(
             seen.state != JobState::Pending || seen.gate != Gate::Waits,
-            || format!("job {job} does not wait for room"),
+            || format!("job {job} does not wait for capacity"),
         )?;
         let stranger = array.is_some_and(|some| {
             let all = seen.array.as_ref().map_or(&[][..], |all| &all.tasks);
@@ -236,7 +236,7 @@ impl<'a> Linter<'a> {
             format!("more than {} VMs (limits.max_vms)", policy.max_vms)
         })?;
         let usable = self.hosts.values().filter(|host| host.usable);
-        // What is on hosts that take nothing now takes no room on the others.
+        // What is on hosts that take nothing now takes no capacity on the others.
         let load = |host: &HostView| self.load.get(&host.name).copied().unwrap_or_default();
         let left = usable.map(|host| Resources::of_host(host, policy).without(load(host)));
         let left = left.fold(Resources::default(), Resources::and);

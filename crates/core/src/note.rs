@@ -72,7 +72,7 @@ kinds! {
     JobEnded = "job-ended",
     /// A job was moved where it gets VMs of its own, as its user asked.
     JobGiven = "job-given",
-    /// There is room for a job's VMs, and Slurm may start it.
+    /// There is capacity for a job's VMs, and Slurm may start it.
     JobAdmitted = "job-admitted",
     /// A person has said that a job is over, and it is not.
     JobNotEnded = "job-not-ended",
@@ -98,7 +98,7 @@ kinds! {
     LookFailed = "look-failed",
     /// It can be read again.
     LookOk = "look-ok",
-    /// Slurm has no licence at which jobs could wait for room.
+    /// Slurm has no licence at which jobs could wait for capacity.
     NoGate = "no-gate",
     /// Slurm was told that a node is DOWN, and why.
     NodeDown = "node-down",

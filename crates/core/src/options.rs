@@ -267,7 +267,10 @@ mod tests {
             keep_on_failure: true,
         };
         assert_eq!(VmOptions::parse(&all.to_string()), Ok(all.clone()));
-        assert_eq!(VmOptions::from_comment(&format!("vm: {all}; no room")), Ok(all));
+        assert_eq!(
+            VmOptions::from_comment(&format!("vm: {all}; no capacity")),
+            Ok(all)
+        );
         assert_eq!(
             VmOptions::from_comment("share=3, as ever"),
             Ok(VmOptions::default())
@@ -277,12 +280,12 @@ mod tests {
     #[test]
     fn a_job_that_was_put_back_keeps_its_options() {
         let some = VmOptions::parse("share=50").unwrap();
-        let comment = put_back_comment(&some, "no room; sorry");
+        let comment = put_back_comment(&some, "no capacity; sorry");
         assert_eq!(VmOptions::from_comment(&comment), Ok(some));
-        let none = put_back_comment(&VmOptions::default(), "no room");
+        let none = put_back_comment(&VmOptions::default(), "no capacity");
         assert_eq!(VmOptions::from_comment(&none), Ok(VmOptions::default()));
-        assert_eq!(put_back_reason(&comment), Some("no room; sorry"));
-        assert_eq!(put_back_reason(&none), Some("no room"));
+        assert_eq!(put_back_reason(&comment), Some("no capacity; sorry"));
+        assert_eq!(put_back_reason(&none), Some("no capacity"));
         assert_eq!(put_back_reason("vm: share=50"), None);
     }
 

@@ -1,7 +1,7 @@
 //! Placement: which host carries the next VM.
 //!
 //! A host never carries more memory than it has, nor more core shares than the
-//! policy's overcommit allows. Among the hosts with room the one left with the
+//! policy's overcommit allows. Among the hosts with capacity the one left with the
 //! most free memory, relatively, is taken: boots spread and no host fills first.
 
 use crate::ids::HostName;
@@ -14,11 +14,11 @@ use std::fmt;
 /// What each host has left, while a plan is being made.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    hosts: BTreeMap<HostName, Room>,
+    hosts: BTreeMap<HostName, Capacity>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Room {
+struct Capacity {
     usable: bool,
     most: Resources,
     used: Resources,
@@ -26,7 +26,7 @@ struct Room {
 
 /// Why no host can carry a VM now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoRoom {
+pub struct NoCapacity {
     /// What is needed, overhead included.
     pub need: Resources,
     /// Hosts that may take VMs at all.
@@ -37,7 +37,7 @@ pub struct NoRoom {
     pub fits_empty: bool,
 }
 
-impl fmt::Display for NoRoom {
+impl fmt::Display for NoCapacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.usable_hosts == 0 {
             return f.write_str("no host takes VMs now");
@@ -50,7 +50,7 @@ impl fmt::Display for NoRoom {
         } = self;
         write!(
             f,
-            "none of {usable_hosts} hosts has room for {need} (free at the most: {most_free})"
+            "none of {usable_hosts} hosts has capacity for {need} (free at the most: {most_free})"
         )?;
         if !fits_empty {
             f.write_str("; it would not fit on an empty host either")?;
@@ -62,16 +62,16 @@ impl fmt::Display for NoRoom {
 impl Ledger {
     /// What the hosts of `view` have left beside the VMs that it shows on them,
     /// and those of `world` that it does not show, or not yet on a host: until
-    /// a VM is surely gone, it has its room.
+    /// a VM is surely gone, it has its capacity.
     #[must_use]
     pub fn new(world: &World, view: &ProviderView) -> Self {
         let policy = &world.policy;
-        let room = |host: &HostView| Room {
+        let capacity = |host: &HostView| Capacity {
             usable: host.usable,
             most: Resources::of_host(host, policy),
             used: Resources::default(),
         };
-        let hosts = view.hosts.iter().map(|host| (host.name.clone(), room(host)));
+        let hosts = view.hosts.iter().map(|host| (host.name.clone(), capacity(host)));
         let mut ledger = Self {
             hosts: hosts.collect(),
         };
@@ -105,33 +105,35 @@ impl Ledger {
     /// The host for a VM that needs as much, none of `avoid`.
     ///
     /// # Errors
-    /// When no host has room for it.
-    pub fn choose(&self, need: &Resources, avoid: &BTreeSet<HostName>) -> Result<HostName, NoRoom> {
+    /// When no host has capacity for it.
+    pub fn choose(&self, need: &Resources, avoid: &BTreeSet<HostName>) -> Result<HostName, NoCapacity> {
         self.hosts
             .iter()
-            .filter(|(name, room)| !avoid.contains(*name) && room.fits(need))
+            .filter(|(name, capacity)| !avoid.contains(*name) && capacity.fits(need))
             .max_by(|(an, a), (bn, b)| {
                 // Free fractions compared crosswise: no floats, no rounding. The first name wins a tie.
-                let free = |room: &Room| u128::from(room.most.without(room.used.and(*need)).memory_mb);
-                let size = |room: &Room| u128::from(room.most.memory_mb.max(1));
+                let free = |capacity: &Capacity| {
+                    u128::from(capacity.most.without(capacity.used.and(*need)).memory_mb)
+                };
+                let size = |capacity: &Capacity| u128::from(capacity.most.memory_mb.max(1));
                 (free(a) * size(b))
                     .cmp(&(free(b) * size(a)))
                     .then_with(|| b.used.vms.cmp(&a.used.vms))
                     .then_with(|| bn.cmp(an))
             })
             .map(|(name, _)| name.clone())
-            .ok_or_else(|| self.no_room(need, avoid))
+            .ok_or_else(|| self.no_capacity(need, avoid))
     }
 
-    fn no_room(&self, need: &Resources, avoid: &BTreeSet<HostName>) -> NoRoom {
-        let usable: Vec<&Room> = self
+    fn no_capacity(&self, need: &Resources, avoid: &BTreeSet<HostName>) -> NoCapacity {
+        let usable: Vec<&Capacity> = self
             .hosts
             .iter()
-            .filter(|(name, room)| room.usable && !avoid.contains(*name))
-            .map(|(_, room)| room)
+            .filter(|(name, capacity)| capacity.usable && !avoid.contains(*name))
+            .map(|(_, capacity)| capacity)
             .collect();
-        let free = usable.iter().map(|room| room.most.without(room.used));
-        NoRoom {
+        let free = usable.iter().map(|capacity| capacity.most.without(capacity.used));
+        NoCapacity {
             need: *need,
             usable_hosts: usable.len(),
             most_free: Resources {
@@ -139,32 +141,32 @@ impl Ledger {
                 gpus: 0,
                 ..free.fold(Resources::default(), Resources::or)
             },
-            fits_empty: usable.iter().any(|room| need.over(&room.most).is_none()),
+            fits_empty: usable.iter().any(|capacity| need.over(&capacity.most).is_none()),
         }
     }
 
-    /// Whether `host` has room for a VM that needs as much.
+    /// Whether `host` has capacity for a VM that needs as much.
     #[must_use]
     pub fn fits(&self, host: &HostName, need: &Resources) -> bool {
-        self.hosts.get(host).is_some_and(|room| room.fits(need))
+        self.hosts.get(host).is_some_and(|capacity| capacity.fits(need))
     }
 
     /// Whether `host` carries more than it has: VMs were found that nobody placed there.
     #[must_use]
     pub fn is_overfull(&self, host: &HostName) -> bool {
-        let room = self.hosts.get(host);
-        room.is_some_and(|room| room.used.over(&room.most).is_some())
+        let capacity = self.hosts.get(host);
+        capacity.is_some_and(|capacity| capacity.used.over(&capacity.most).is_some())
     }
 
     /// Notes that `host` carries a VM more, which takes as much.
     pub fn take(&mut self, host: &HostName, takes: &Resources) {
-        if let Some(room) = self.hosts.get_mut(host) {
-            room.used = room.used.and(*takes);
+        if let Some(capacity) = self.hosts.get_mut(host) {
+            capacity.used = capacity.used.and(*takes);
         }
     }
 }
 
-impl Room {
+impl Capacity {
     fn fits(&self, need: &Resources) -> bool {
         self.usable && self.used.and(*need).over(&self.most).is_none()
     }

@@ -1,4 +1,4 @@
-//! Properties of placement: no host is ever filled beyond its limits, room that
+//! Properties of placement: no host is ever filled beyond its limits, capacity that
 //! is there is found, and refusals say the truth.
 
 use crate::ids::{ClusterName, HostName, NodeName, NodesetName, Time, VmId};
@@ -186,7 +186,7 @@ impl Case {
     }
 
     /// Whether `seen` with `load` can carry one VM of `shape` more, by the definition.
-    fn has_room(&self, seen: &HostView, load: Load, shape: &Shape) -> bool {
+    fn has_capacity(&self, seen: &HostView, load: Load, shape: &Shape) -> bool {
         let cores = u64::from(seen.cpu_percent) * u64::from(self.policy.cpu_overcommit_percent) / 100;
         seen.usable
             && load.memory_mb + shape.memory_mb + self.policy.overhead_mb <= seen.memory_mb
@@ -198,8 +198,8 @@ impl Case {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// One after the other, each VM goes where there is room, to the relatively
-    /// emptiest such host, and nowhere exactly if no host has room.
+    /// One after the other, each VM goes where there is capacity, to the relatively
+    /// emptiest such host, and nowhere exactly if no host has capacity.
     #[test]
     fn a_ledger_agrees_with_counting(case in case()) {
         let (world, view) = case.world();
@@ -211,7 +211,7 @@ proptest! {
             let fitting: Vec<&HostView> = case
                 .hosts
                 .iter()
-                .filter(|seen| case.has_room(seen, loads[&seen.name], shape))
+                .filter(|seen| case.has_capacity(seen, loads[&seen.name], shape))
                 .collect();
             for seen in &case.hosts {
                 let fits = fitting.iter().any(|other| other.name == seen.name);
@@ -225,7 +225,7 @@ proptest! {
                     };
                     let best = allowed.iter().map(|seen| free(seen)).fold(0.0, f64::max);
                     let taken = allowed.iter().find(|seen| seen.name == chosen);
-                    prop_assert!(taken.is_some(), "{} has no room or is to be avoided", chosen);
+                    prop_assert!(taken.is_some(), "{} has no capacity or is to be avoided", chosen);
                     prop_assert!(taken.is_some_and(|seen| free(seen) >= best - 1e-9));
                     ledger.take(&chosen, &takes);
                     let load = loads.get_mut(&chosen).unwrap();
@@ -233,17 +233,17 @@ proptest! {
                     load.cpu_percent += u64::from(shape.cpu_percent());
                     load.vms += 1;
                 }
-                Err(no_room) => {
+                Err(no_capacity) => {
                     prop_assert!(allowed.is_empty(), "{} was not seen", allowed[0].name);
                     let usable: Vec<&HostView> = case
                         .hosts
                         .iter()
                         .filter(|seen| seen.usable && !avoid.contains(&seen.name))
                         .collect();
-                    prop_assert_eq!(no_room.usable_hosts, usable.len());
-                    let fits_empty = usable.iter().any(|seen| case.has_room(seen, Load::default(), shape));
+                    prop_assert_eq!(no_capacity.usable_hosts, usable.len());
+                    let fits_empty = usable.iter().any(|seen| case.has_capacity(seen, Load::default(), shape));
                     // A cap of no VMs at all on a host is not about the host.
-                    prop_assert!(no_room.fits_empty == fits_empty || case.policy.max_vms_per_host == 0);
+                    prop_assert!(no_capacity.fits_empty == fits_empty || case.policy.max_vms_per_host == 0);
                 }
             }
         }

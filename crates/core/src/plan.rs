@@ -123,7 +123,7 @@ impl EndWhy {
 pub enum JobVerb {
     /// Let it start without Slurm's pause, which Slurm requeued because of us.
     StartNow,
-    /// Admit it, which waited for room: all its VMs have some.
+    /// Admit it, which waited for capacity: all its VMs have some.
     Admit {
         /// The tasks of the array that are admitted; none: the whole job.
         array: Option<ArrayTasks>,
@@ -132,7 +132,7 @@ pub enum JobVerb {
         /// The licences that it keeps.
         licenses: String,
     },
-    /// Let it wait for room again that was admitted and was not started.
+    /// Let it wait for capacity again that was admitted and was not started.
     CloseGate {
         /// The tasks of the array that it is about; none: the whole job.
         array: Option<ArrayTasks>,
@@ -242,7 +242,7 @@ fn to_job(f: &mut fmt::Formatter<'_>, job: JobId, verb: &JobVerb) -> fmt::Result
             write!(f, "admit {}", whom(array))?;
             nodes.map_or(Ok(()), |nodes| write!(f, ", with {nodes} nodes"))
         }
-        JobVerb::CloseGate { array, .. } => write!(f, "let {} wait for room again", whom(array)),
+        JobVerb::CloseGate { array, .. } => write!(f, "let {} wait for capacity again", whom(array)),
         JobVerb::PutBack { comment, .. } => write!(f, "put job {job} back: {comment}"),
         JobVerb::FinishPutBack { .. } => write!(f, "finish putting job {job} back"),
         JobVerb::TurnAway { why, .. } => write!(f, "turn job {job} away: {why}"),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 mod absent;
 mod axes;
 mod by_hand;
+mod capacity;
 mod caps;
 mod faulty;
 mod found;
@@ -25,7 +26,6 @@ mod lost;
 mod orders;
 mod others_jobs;
 mod ranges;
-mod room;
 mod unrecorded;
 mod whole;
 
@@ -79,7 +79,7 @@ fn running() -> SlurmNode {
     slurm_node(BaseState::Allocated, NodeFlags::default(), None)
 }
 
-/// Nodes n0 to n3 of 100 MiB (+ 50 overhead), hosts a and b with room for two each; all powered down.
+/// Nodes n0 to n3 of 100 MiB (+ 50 overhead), hosts a and b with capacity for two each; all powered down.
 fn world() -> World {
     let spec = NodeSpec {
         nodeset: NodesetName::new("n").unwrap(),
@@ -247,7 +247,9 @@ fn a_host_never_carries_more_memory_than_it_has() {
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["down"], "Slurm is told when patience ends");
     assert!(
-        actions[0].to_string().contains("thiao: none of 1 hosts has room"),
+        actions[0]
+            .to_string()
+            .contains("thiao: none of 1 hosts has capacity"),
         "{}",
         actions[0]
     );

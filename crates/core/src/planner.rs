@@ -1,6 +1,6 @@
 //! What to do now, as a value, from what is known; pure and synchronous.
 //!
-//! Every node is decided on its own, then the caps and the hosts' room are
+//! Every node is decided on its own, then the caps and the hosts' capacity are
 //! shared out, oldest wish first. Each action and each refusal says why.
 
 use crate::evidence::{may_have_registered, surely_unused};
@@ -86,7 +86,7 @@ pub fn plan_without_provider(world: &World, why: &str) -> Plan {
 pub(crate) struct Planner<'a> {
     world: &'a World,
     provider: &'a ProviderView,
-    /// What room the hosts have left, once somebody asks.
+    /// What capacity the hosts have left, once somebody asks.
     ledger: Option<Ledger>,
     /// Creations that the caps still allow.
     starts_left: usize,
@@ -100,10 +100,10 @@ pub(crate) struct Planner<'a> {
     shown: OnceCell<HashSet<&'a VmId>>,
     /// Slurm's jobs by node, once somebody asks.
     jobs: OnceCell<JobsOn<'a>>,
-    /// Jobs of job mode whose nodes were decided about, and those whose VMs have got room.
+    /// Jobs of job mode whose nodes were decided about, and those whose VMs have got capacity.
     served: BTreeSet<JobId>,
     placed: BTreeSet<JobId>,
-    /// Jobs that were admitted and for whose VMs room is held.
+    /// Jobs that were admitted and for whose VMs capacity is held.
     awaited: Vec<JobId>,
     pub plan: Plan,
 }

@@ -27,7 +27,7 @@ pub struct Policy {
     /// A VM that has not registered with Slurm after this time has failed.
     /// Below Slurm's ResumeTimeout, so that Slurm's timeout never is what discovers it.
     pub boot_timeout: Millis,
-    /// How long a node may wait for room on a host before Slurm is told.
+    /// How long a node may wait for capacity on a host before Slurm is told.
     pub capacity_patience: Millis,
     /// A VM of ours that backs nothing is terminated after this time.
     pub orphan_grace: Millis,
@@ -50,9 +50,9 @@ pub struct Policy {
     pub breaker_failures: u32,
     /// How long an open breaker stays so before one creation is tried.
     pub breaker_pause: Millis,
-    /// How long room is held for a job that was admitted and that Slurm does not start.
+    /// How long capacity is held for a job that was admitted and that Slurm does not start.
     pub admit_patience: Millis,
-    /// A job that has waited for room this long is not overtaken any more.
+    /// A job that has waited for capacity this long is not overtaken any more.
     pub overtake_limit: Millis,
     /// Whether guests start slurmd only when they are told. Else their VMs are not made before
     /// Slurm itself asks for the nodes.

@@ -122,13 +122,13 @@ fn shared_out(request: &Request, partition: &JobPartition, nodes: u32) -> Vec<(u
     let least = request.node_cpus.max(1);
     let most = most_cpus(request, partition);
     let left = request.cpus.saturating_sub(least.saturating_mul(nodes));
-    let room = most - least;
-    let full = left.checked_div(room).unwrap_or(0);
+    let capacity = most - least;
+    let full = left.checked_div(capacity).unwrap_or(0);
     if full >= nodes {
         // Too much for so many, or just enough.
         return vec![(asked.max(least), nodes)];
     }
-    let part = left - full * room;
+    let part = left - full * capacity;
     let one = u32::from(part > 0);
     let mut vms = vec![(most, full), (least + part, one), (least, nodes - full - one)];
     vms.retain(|(_, count)| *count > 0);

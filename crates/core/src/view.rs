@@ -413,7 +413,7 @@ pub struct SlurmJob {
     pub array: Option<ArrayTasks>,
     /// The leader of the heterogeneous job that it is a part of.
     pub het: Option<JobId>,
-    /// Whether it waits for room for its VMs.
+    /// Whether it waits for capacity for its VMs.
     pub gate: Gate,
     /// The other licences that it asks for, as Slurm writes them.
     pub licenses: String,
@@ -535,7 +535,7 @@ pub struct ArrayTasks {
     pub tasks: Vec<u32>,
 }
 
-/// Whether a pending job of job mode waits until there is room for its VMs. Written into
+/// Whether a pending job of job mode waits until there is capacity for its VMs. Written into
 /// Slurm as a licence of which none is ever free: users mostly see `(Licenses)` and Slurm does
 /// not start it; all else about the job stays Slurm's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -578,7 +578,7 @@ pub enum Ended {
 /// What a provider's failure means for what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// That host (or the provider) has no room: another host may have.
+    /// That host (or the provider) has no capacity: another host may have.
     Full,
     /// It may work when tried again later.
     Transient,

@@ -85,7 +85,7 @@ pub enum Life {
     Restoring,
     /// It is on its way to another host.
     Moving {
-        /// The host that it leaves, if that is known: until it has arrived it has its room on both.
+        /// The host that it leaves, if that is known: until it has arrived it has its capacity on both.
         from: Option<HostName>,
     },
     /// Its end was asked for.
@@ -215,7 +215,7 @@ impl Life {
         }
     }
 
-    /// The host that it is about to leave, and has its room on until then.
+    /// The host that it is about to leave, and has its capacity on until then.
     #[must_use]
     pub fn leaves(&self) -> Option<&HostName> {
         match self {

@@ -117,7 +117,7 @@ pub struct JobPartition {
 /// store: what is lost with the controller is a pause.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobRecord {
-    /// Since when it waits for room.
+    /// Since when it waits for capacity.
     pub waits: Option<Time>,
     /// Since when it may start and has not.
     pub admitted: Option<Time>,

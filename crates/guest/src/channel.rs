@@ -15,7 +15,7 @@ use thiao_guest::protocol::{MAX_LINE, PORT_NAME, Report};
 /// port says "hung up" at once to every wait in that state.
 const ALONE: Duration = Duration::from_millis(100);
 
-/// How long a report may wait for room.
+/// How long a report may wait for space.
 const SEND_LIMIT: Duration = Duration::from_secs(1);
 
 /// The port, opened; it can be opened once only.

@@ -371,10 +371,10 @@ fn host_size(options: &Options, available_mb: u64) -> (u32, u64) {
 
 /// The largest VM of a job: as chosen, else the usual one or what a host has.
 fn largest_job(options: &Options, host_cpus: u32, host_memory_mb: u64) -> JobSize {
-    let room = host_memory_mb.saturating_sub(OVERHEAD_MB);
+    let capacity = host_memory_mb.saturating_sub(OVERHEAD_MB);
     JobSize {
         cpus: options.job_cpus.unwrap_or(JOB_CPUS.min(host_cpus)),
-        memory_mb: options.job_memory_mb.unwrap_or(JOB_MEMORY_MB.min(room)),
+        memory_mb: options.job_memory_mb.unwrap_or(JOB_MEMORY_MB.min(capacity)),
     }
 }
 
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_room_for_its_nodes_and_for_the_largest_job() {
+    fn a_host_has_capacity_for_its_nodes_and_for_the_largest_job() {
         let plenty = 1 << 20;
         assert_eq!(host_size(&options(""), plenty), (4, 4 * (200 + OVERHEAD_MB)));
         assert_eq!(host_size(&options("--nodes 2"), plenty), (4, 800 + OVERHEAD_MB));

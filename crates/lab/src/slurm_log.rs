@@ -25,8 +25,8 @@ pub struct Which {
 pub enum Moment {
     /// It is in the queue.
     Queued,
-    /// It need not wait for room any more.
-    LetGo,
+    /// It need not wait for capacity any more.
+    Admitted,
     /// It has its nodes.
     Allocated,
     /// The prolog has ended and all nodes are there: Slurm launches it.
@@ -78,7 +78,7 @@ fn said(text: &str) -> Option<Said<'_>> {
     } else if before.contains("changing licenses from ") {
         // 'vm_room,matlab:2' to 'matlab:2'
         let (from, to) = before.split_once(" to ")?;
-        (from.contains("vm_room") && !to.contains("vm_room")).then_some(Moment::LetGo)?
+        (from.contains("vm_room") && !to.contains("vm_room")).then_some(Moment::Admitted)?
     } else if before.ends_with("Started ") || before.ends_with("sched: Allocate ") {
         Moment::Allocated
     } else if before.ends_with("onfiguration for ") && after.ends_with(" complete") {
@@ -118,7 +118,7 @@ rubbish
         let job = |moment| Said::Job(Which { id: 5, task: None }, moment);
         let expected = [
             (1001, job(Moment::Queued)),
-            (1002, job(Moment::LetGo)),
+            (1002, job(Moment::Admitted)),
             (1003, job(Moment::Allocated)),
             (1004, Said::Registered("j1")),
             (1005, job(Moment::Launched)),

@@ -7,7 +7,7 @@ use thiao_testkit::lab::{Lab, demo_comes_out_right, text, wait};
 const ADA: &str = "user1";
 const BOB: &str = "user2";
 
-/// Three users' jobs at once, one without room, one cancelled while its VM boots:
+/// Three users' jobs at once, one without capacity, one cancelled while its VM boots:
 /// the demo's own checks are the test's.
 #[test]
 fn lab_job_mode_demo_comes_out_right() {
@@ -36,7 +36,7 @@ fn lab_job_mode_is_slurm_as_people_know_it() {
         rules.path().to_str().unwrap(),
     ]);
     queued_while_the_controller_is_down(&lab);
-    no_room_lets_others_go_ahead(&lab);
+    no_capacity_lets_others_go_ahead(&lab);
     changed_while_it_waits(&lab);
     by_all_ways_to_submit(&lab);
     tsub_is_sbatch(&lab);
@@ -64,8 +64,8 @@ fn queued_while_the_controller_is_down(lab: &Lab) {
     assert!(lab.output_of(BOB, "told").starts_with('j'));
 }
 
-/// Beside a job of three CPUs there is room for one more, not for four; and for a node of the other mode.
-fn no_room_lets_others_go_ahead(lab: &Lab) {
+/// Beside a job of three CPUs there is capacity for one more, not for four; and for a node of the other mode.
+fn no_capacity_lets_others_go_ahead(lab: &Lab) {
     let job = |cpus: &str, name: &str, what: &str| {
         lab.submit_by(
             ADA,
@@ -89,11 +89,11 @@ fn no_room_lets_others_go_ahead(lab: &Lab) {
     let small = job("1", "small", "nproc");
     lab.wait_job(small, "COMPLETED", 60);
     assert_eq!(lab.state_of(whole).as_deref(), Some("PENDING"));
-    wait("Slurm's word on the job without room", 20, || {
+    wait("Slurm's word on the job without capacity", 20, || {
         (lab.reason_of(whole) == "Licenses").then_some(())
     });
     let why = lab.by(ADA, &["thiao", "explain", &whole.to_string()]);
-    assert!(why.contains("CPU") || why.contains("room"), "{why}");
+    assert!(why.contains("CPU") || why.contains("capacity"), "{why}");
     let other = lab.submit_by(BOB, &["sbatch", "-o", "other", "--wrap", "hostname"]);
     lab.wait_job(whole, "COMPLETED", 90);
     lab.wait_job(other, "COMPLETED", 90);

@@ -39,7 +39,7 @@ impl Key {
     }
 }
 
-/// The way to a file: a byte for each folder below the root. Cut where a handle has no more room.
+/// The way to a file: a byte for each folder below the root. Cut where a handle has no more space.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trail(Vec<u8>);
 
@@ -62,7 +62,7 @@ impl Trail {
         self.0.len()
     }
 
-    /// Whether it had no room for the whole way.
+    /// Whether it had no capacity for the whole way.
     pub fn is_cut(&self) -> bool {
         self.0.len() == MAX_TRAIL
     }

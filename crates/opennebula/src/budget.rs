@@ -134,7 +134,7 @@ impl Turns {
 
     /// The first of those who may have a connection.
     fn first(&self, now: Duration) -> Option<(Kind, u64)> {
-        let front = |line: &Line| line.waiting.front().copied().filter(|_| self.has_room(line));
+        let front = |line: &Line| line.waiting.front().copied().filter(|_| self.has_capacity(line));
         match (front(&self.acting), front(&self.looking)) {
             (Some((act, _)), Some((look, since))) => {
                 let waited = self.acts > 0 && now.saturating_sub(since) >= LOOK_WAITS;
@@ -156,7 +156,7 @@ impl Turns {
         fronts.into_iter().flatten().map(|(ticket, _)| *ticket)
     }
 
-    fn has_room(&self, line: &Line) -> bool {
+    fn has_capacity(&self, line: &Line) -> bool {
         let most = self.connections.saturating_sub(1).max(1);
         line.running < most && self.acting.running + self.looking.running < self.connections
     }

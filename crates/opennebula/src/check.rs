@@ -4,13 +4,13 @@
 //! tried with VMs that never run ([`try_vms`]).
 
 mod attributes;
+mod capacity;
 mod cards;
 mod judge;
 mod look;
 mod needs;
 mod requirements;
 mod rights;
-mod room;
 mod seen;
 #[cfg(test)]
 mod tests;

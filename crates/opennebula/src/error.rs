@@ -26,7 +26,7 @@ pub enum Class {
     NoSuchObject,
     /// The template cannot be used: it does not parse, or names what is not there.
     BadTemplate,
-    /// A quota is used up, or a host, datastore or network has no room.
+    /// A quota is used up, or a host, datastore or network has no capacity.
     Capacity,
     /// The VM's state does not allow it (0x800).
     WrongState,

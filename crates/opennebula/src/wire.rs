@@ -58,7 +58,7 @@ impl Malformed {
 /// A text has a character that XML cannot hold (a control character): the class is
 /// [`Class::BadTemplate`], for such texts come from templates.
 pub fn call(method: &str, args: &[Arg<'_>]) -> Result<String, Error> {
-    let mut body = String::with_capacity(256 + args.iter().map(Arg::room).sum::<usize>());
+    let mut body = String::with_capacity(256 + args.iter().map(Arg::capacity).sum::<usize>());
     body.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<methodCall><methodName>");
     escape(method, &mut body)?;
     body.push_str("</methodName><params>");
@@ -88,7 +88,7 @@ pub fn call(method: &str, args: &[Arg<'_>]) -> Result<String, Error> {
 }
 
 impl Arg<'_> {
-    fn room(&self) -> usize {
+    fn capacity(&self) -> usize {
         match self {
             Arg::Text(text) => text.len() + text.len() / 8 + 64,
             Arg::Int(_) | Arg::Bool(_) => 64,

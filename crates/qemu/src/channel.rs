@@ -17,7 +17,7 @@ use thiao_guest::protocol::{MAX_LINE, Report, Request};
 /// How often guests get the time: their emulated clocks drift by parts per million.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
-/// How long a request may wait for room in the socket.
+/// How long a request may wait for space in the socket.
 const SEND_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a guest's channel brought.

@@ -21,7 +21,7 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// A host has no room left.
+    /// A host has no capacity left.
     #[error("host {host} has {free_mb} MiB of memory free, the VM needs {needed_mb} MiB")]
     Full {
         /// The host.

@@ -35,7 +35,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 /// The limit where QEMU saves a guest's device state: 64 MiB.
 const SAVE_LIMIT: u64 = 64 << 20;
 
-/// Room for translated code under emulation, in MiB; a full one is emptied.
+/// Capacity for translated code under emulation, in MiB; a full one is emptied.
 const TRANSLATION_MB: u32 = 128;
 
 /// System calls that QEMU loses. It makes itself a daemon after that, which

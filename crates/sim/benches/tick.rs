@@ -38,7 +38,7 @@ fn main() {
     measure("storm: 5,000 more nodes asked for at once", &quiet.storm());
     measure("disaster: all 5,000 VMs dead under their jobs", &quiet.disaster());
     measure("crowd: 5,000 strays", &quiet.strays());
-    measure("full: 5,000 nodes wait for room", &quiet.full());
+    measure("full: 5,000 nodes wait for capacity", &quiet.full());
     println!("peak memory: {} MiB (goal for the controller: 150)", peak_mb());
 }
 

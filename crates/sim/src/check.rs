@@ -245,7 +245,7 @@ fn no_act_on_a_failed_look(round: &Round, controller: &Controller, setup: &Setup
     }
 }
 
-/// Our VMs that take room: those that outsiders made are not our doing.
+/// Our VMs that take capacity: those that outsiders made are not our doing.
 fn ours(provider: &Provider) -> impl Iterator<Item = &Vm> {
     provider.vms.values().filter(|vm| !vm.outsider)
 }

@@ -127,7 +127,7 @@ pub struct SpoolFile {
     pub written: Time,
     /// What is in it.
     pub bytes: Vec<u8>,
-    /// The jobs of its resume file, which only Slurm's room can read.
+    /// The jobs of its resume file, which only Slurm's side can read.
     pub jobs: BTreeMap<NodeName, Vec<JobId>>,
 }
 

@@ -58,14 +58,14 @@ impl Setup {
         let usual = nodes - own_nodes;
         let hosts = place(rng, 1, nodes.div_ceil(2).min(1 + nodes / 8 + 2));
         // From half of the nodes to more than all.
-        let room = place(rng, nodes.div_ceil(2), nodes + 1);
-        let host_room = room.div_ceil(hosts);
-        let room = host_room * hosts;
+        let capacity = place(rng, nodes.div_ceil(2), nodes + 1);
+        let host_capacity = capacity.div_ceil(hosts);
+        let capacity = host_capacity * hosts;
         let policy = policy(rng, nodes);
-        let max_vms = place(rng, room.min(nodes).div_ceil(2), nodes);
-        let most = room.min(max_vms);
+        let max_vms = place(rng, capacity.min(nodes).div_ceil(2), nodes);
+        let most = capacity.min(max_vms);
         let largest = |nodes: usize| nodes.min(most).min(16);
-        // Two wide jobs of power-saving mode may keep each other waiting where not all nodes have room.
+        // Two wide jobs of power-saving mode may keep each other waiting where not all nodes have capacity.
         let largest_usual = if nodes > most {
             usual.min(1)
         } else {
@@ -93,7 +93,7 @@ impl Setup {
             nodes: usual,
             own_nodes,
             hosts,
-            host_room: host_room as u64,
+            host_capacity: host_capacity as u64,
             jobs: users.jobs(&mut seeds.fork(4), span),
             rules,
             policy: Policy { max_vms, ..policy },

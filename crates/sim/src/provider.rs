@@ -233,7 +233,7 @@ impl Provider {
         }
     }
 
-    /// Whether a VM of this size may go to `host`; with others' VMs there, only if it has room.
+    /// Whether a VM of this size may go to `host`; with others' VMs there, only if it has capacity.
     fn takes(&self, host: &HostName, memory_mb: u64) -> Result<(), String> {
         if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
             return Err(format!("host {host} takes no VMs"));

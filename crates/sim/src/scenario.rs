@@ -433,7 +433,7 @@ mod tests {
     fn a_file_is_read() {
         let scenario = parse(
             "submit a nodes=2 length=4\nsubmit b partition=jobs nodes=1 length=1 tasks=3 no-requeue\n\
-             set-down n1 thiao: no room\nadmit b_2\nuntil a PENDING\nuntil n5 DOWN+POWERED_DOWN or IDLE\n\
+             set-down n1 thiao: no capacity\nadmit b_2\nuntil a PENDING\nuntil n5 DOWN+POWERED_DOWN or IDLE\n\
              restart slurmctld\nwait 2\n",
         )
         .unwrap();
@@ -453,7 +453,7 @@ mod tests {
         assert!(job.own && job.tasks == 3 && !job.requeue);
         assert_eq!(
             steps[2],
-            Step::Node(NodeAct::SetDown("thiao: no room".into()), n1)
+            Step::Node(NodeAct::SetDown("thiao: no capacity".into()), n1)
         );
         assert_eq!(steps[3], Step::Job(JobAct::Admit(None), b));
         assert!(matches!(&steps[4], Step::UntilJob(job, _) if job.name == "a"));

@@ -27,7 +27,7 @@ pub struct Setup {
     /// Hosts `h0`, `h1`, ...
     pub hosts: usize,
     /// How many VMs fit on a host.
-    pub host_room: u64,
+    pub host_capacity: u64,
     /// The jobs.
     pub jobs: Vec<JobPlan>,
     /// `slurm.conf`.
@@ -88,7 +88,7 @@ impl Default for Setup {
             nodes: 4,
             own_nodes: 0,
             hosts: 2,
-            host_room: 2,
+            host_capacity: 2,
             jobs: vec![JobPlan {
                 submit: Millis::secs(1),
                 size: 2,
@@ -129,17 +129,17 @@ impl Setup {
     /// two jobs can keep each other waiting for ever.
     #[must_use]
     pub fn is_livable(&self) -> bool {
-        let room = self.room();
+        let capacity = self.capacity();
         let fits = |job: &JobPlan| {
             let nodes = match job.own {
                 None => self.nodes,
                 Some(_) => self.own_nodes,
             };
-            (1..=nodes.min(room)).contains(&job.size)
+            (1..=nodes.min(capacity)).contains(&job.size)
         };
-        // In power-saving mode jobs that want more nodes than have room each hold a part.
+        // In power-saving mode jobs that want more nodes than have capacity each hold a part.
         let wide = |job: &&JobPlan| job.own.is_none() && job.size > 1;
-        let scarce = self.nodes + self.own_nodes > room;
+        let scarce = self.nodes + self.own_nodes > capacity;
         let crossed = scarce && self.jobs.iter().filter(wide).count() > 1;
         // A limit on starts is a queue.
         let turns = (self.nodes + self.own_nodes).div_ceil(self.policy.max_starting.max(1));
@@ -149,13 +149,13 @@ impl Setup {
 
     /// How many VMs there can be at once.
     #[must_use]
-    pub fn room(&self) -> usize {
-        let each = usize::try_from(self.host_room).unwrap_or(usize::MAX);
+    pub fn capacity(&self) -> usize {
+        let each = usize::try_from(self.host_capacity).unwrap_or(usize::MAX);
         each.saturating_mul(self.hosts).min(self.policy.max_vms)
     }
 
     /// Within what time after a resume Slurm is told, whatever the provider does: the tries
-    /// with their pauses and the patience for room, which is what `thiao setup` takes
+    /// with their pauses and the patience for capacity, which is what `thiao setup` takes
     /// into account; and the tries of other nodes that it may have to wait for, because few
     /// may start at once, or one only while the circuit breaker tries whether all is well.
     #[must_use]

@@ -182,12 +182,12 @@ impl Search {
         });
     }
 
-    /// Fewer nodes, hosts, and room.
+    /// Fewer nodes, hosts, and capacity.
     fn places(&mut self) {
         while self.best.setup.nodes > 0 && self.try_out(|setup| setup.nodes -= 1) {}
         while self.best.setup.own_nodes > 0 && self.try_out(|setup| setup.own_nodes -= 1) {}
         while self.best.setup.hosts > 1 && self.try_out(|setup| setup.hosts -= 1) {}
-        while self.best.setup.host_room > 1 && self.try_out(|setup| setup.host_room -= 1) {}
+        while self.best.setup.host_capacity > 1 && self.try_out(|setup| setup.host_capacity -= 1) {}
     }
 
     /// Each job simpler.

@@ -110,7 +110,7 @@ impl Sim {
         };
         let own = numbered("j", setup.own_nodes);
         let names = numbered("n", setup.nodes);
-        let memory_mb = setup.host_room * (VM_MEMORY_MB + setup.policy.overhead_mb) + 30;
+        let memory_mb = setup.host_capacity * (VM_MEMORY_MB + setup.policy.overhead_mb) + 30;
         let hosts = (0..setup.hosts)
             .map(|i| HostView {
                 name: HostName::new(&format!("h{i}")).expect("a host's name"),

@@ -77,7 +77,7 @@ pub(crate) fn fields(setup: &mut Setup) -> Fields<'_> {
         nodes,
         own_nodes,
         hosts,
-        host_room,
+        host_capacity,
         jobs: _,
         rules,
         policy,
@@ -93,7 +93,7 @@ pub(crate) fn fields(setup: &mut Setup) -> Fields<'_> {
         ("nodes", nodes),
         ("own_nodes", own_nodes),
         ("hosts", hosts),
-        ("host_room", host_room),
+        ("host_capacity", host_capacity),
         ("calm", calm),
     ];
     all.extend(rules_fields(rules));
@@ -257,8 +257,8 @@ fn bounded(setup: &Setup) -> Result<(), String> {
         ("own_nodes", setup.own_nodes, MOST_NODES),
         ("hosts", setup.hosts, MOST_NODES),
         (
-            "host_room",
-            usize::try_from(setup.host_room).unwrap_or(usize::MAX),
+            "host_capacity",
+            usize::try_from(setup.host_capacity).unwrap_or(usize::MAX),
             MOST_NODES,
         ),
         ("jobs", setup.jobs.len(), MOST_JOBS),

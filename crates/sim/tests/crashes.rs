@@ -35,7 +35,7 @@ fn day(seed: u64, faults: Rates) -> Setup {
         seed,
         own_nodes: 3,
         hosts: 2,
-        host_room: 2,
+        host_capacity: 2,
         jobs: vec![
             job(1, 2, 15, None),
             job(2, 1, 10, Some(array)),

@@ -214,11 +214,11 @@ fn a_lost_database_loses_no_job() {
 }
 
 #[test]
-fn wide_jobs_short_of_room_take_turns() {
+fn wide_jobs_short_of_capacity_take_turns() {
     let setup = Setup {
         nodes: 6,
         hosts: 1,
-        host_room: 3,
+        host_capacity: 3,
         jobs: vec![job(1, 2, 20), job(1, 2, 20), job(1, 3, 20)],
         ..Setup::default()
     };
@@ -254,7 +254,7 @@ fn both_modes(jobs: Vec<JobPlan>) -> Setup {
     Setup {
         own_nodes: 4,
         hosts: 2,
-        host_room: 4,
+        host_capacity: 4,
         jobs,
         ..Setup::default()
     }

@@ -115,9 +115,9 @@ fn policy() -> impl Strategy<Value = Policy> {
 fn setup() -> impl Strategy<Value = Setup> {
     // Every job fits on the hosts and into the caps when nothing else is there.
     let sizes = (2..7_usize, 1..4_usize, 1..4_u64);
-    sizes.prop_flat_map(|(nodes, hosts, host_room)| {
-        let room = usize::try_from(host_room).unwrap_or(1) * hosts;
-        let largest = nodes.min(room);
+    sizes.prop_flat_map(|(nodes, hosts, host_capacity)| {
+        let capacity = usize::try_from(host_capacity).unwrap_or(1) * hosts;
+        let largest = nodes.min(capacity);
         let parts = (
             any::<u64>(),
             largest..=nodes,
@@ -136,7 +136,7 @@ fn setup() -> impl Strategy<Value = Setup> {
                 nodes,
                 own_nodes: 0,
                 hosts,
-                host_room,
+                host_capacity,
                 jobs,
                 rules,
                 policy: Policy { max_vms, ..policy },
@@ -153,8 +153,8 @@ fn setup() -> impl Strategy<Value = Setup> {
 /// Both modes on the same hosts, under the same caps.
 fn both_modes() -> impl Strategy<Value = Setup> {
     (setup().boxed(), 1..6_usize, 1..5_usize).prop_flat_map(|(usual, own_nodes, count)| {
-        let room = usize::try_from(usual.host_room).unwrap_or(1) * usual.hosts;
-        let largest = own_nodes.min(room).min(usual.policy.max_vms);
+        let capacity = usize::try_from(usual.host_capacity).unwrap_or(1) * usual.hosts;
+        let largest = own_nodes.min(capacity).min(usual.policy.max_vms);
         let jobs = proptest::collection::vec(own_job(largest).boxed(), count);
         jobs.prop_map(move |jobs| {
             let mut setup = Setup {

@@ -90,9 +90,9 @@ pub enum SlurmError {
         /// What it said.
         detail: String,
     },
-    /// `slurm.conf` has no licence for jobs that wait for room.
+    /// `slurm.conf` has no licence for jobs that wait for capacity.
     #[error(
-        "slurm.conf has no licence {}, by which jobs of job mode wait for room: include what `thiao setup` writes, then restart slurmctld",
+        "slurm.conf has no licence {}, by which jobs of job mode wait for capacity: include what `thiao setup` writes, then restart slurmctld",
         crate::names::GATE
     )]
     NoGate,

@@ -1,4 +1,4 @@
-//! Job mode's part of Slurm: the gate at which jobs wait for room, and what is done to its jobs and nodes.
+//! Job mode's part of Slurm: the gate at which jobs wait for capacity, and what is done to its jobs and nodes.
 //!
 //! The gate is a licence of which none is ever free, because a reservation holds it: a job that asks for
 //! it is pending with the reason `Licenses`, and everything else about it stays Slurm's. Taking the licence
@@ -178,7 +178,7 @@ impl Slurm {
             .collect())
     }
 
-    /// Lets a pending job wait for room again.
+    /// Lets a pending job wait for capacity again.
     ///
     /// # Errors
     /// [`SlurmError::NoSuchJob`] when it is over.

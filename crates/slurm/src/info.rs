@@ -82,7 +82,7 @@ pub struct Config {
     entries: BTreeMap<String, String>,
 }
 
-/// No site's scheduler pauses for longer; the value is a person's, and room is held by it.
+/// No site's scheduler pauses for longer; the value is a person's, and capacity is held by it.
 const LONGEST_PASS_S: u64 = 3600;
 
 impl Config {

@@ -80,12 +80,12 @@ pub fn parse(text: &str) -> Result<ResumeFile, ResumeFileError> {
 /// See [`parse`].
 pub fn parse_within(text: &str, most: u64) -> Result<ResumeFile, ResumeFileError> {
     let file: File = serde_json::from_str(text)?;
-    let mut room = Room { most, left: most };
+    let mut capacity = Capacity { most, left: most };
     let jobs = file.jobs.into_iter().map(|job| {
-        let resume = room.expand(job.nodes_resume.as_deref())?;
+        let resume = capacity.expand(job.nodes_resume.as_deref())?;
         let alloc = match job.nodes_alloc {
-            Some(list) => room.expand(Some(&list))?,
-            None => room.again(&resume)?,
+            Some(list) => capacity.expand(Some(&list))?,
+            None => capacity.again(&resume)?,
         };
         Ok(ResumeJob {
             id: JobId(job.job_id),
@@ -95,17 +95,17 @@ pub fn parse_within(text: &str, most: u64) -> Result<ResumeFile, ResumeFileError
     });
     Ok(ResumeFile {
         jobs: jobs.collect::<Result<_, ResumeFileError>>()?,
-        all_nodes: room.expand(file.all_nodes.as_deref())?,
+        all_nodes: capacity.expand(file.all_nodes.as_deref())?,
     })
 }
 
 /// How many names may still come.
-struct Room {
+struct Capacity {
     most: u64,
     left: u64,
 }
 
-impl Room {
+impl Capacity {
     fn expand(&mut self, list: Option<&str>) -> Result<Vec<NodeName>, ResumeFileError> {
         let list = match list.map(str::trim) {
             None | Some("" | "(null)") => return Ok(Vec::new()),

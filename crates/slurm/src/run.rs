@@ -252,8 +252,8 @@ fn read_some(from: &mut Option<impl Read>, into: &mut Vec<u8>, keep: usize) -> i
     match from.read(&mut buffer) {
         Ok(0) => Ok(false),
         Ok(n) => {
-            let room = keep.saturating_sub(into.len()).min(n);
-            into.extend_from_slice(&buffer[..room]);
+            let capacity = keep.saturating_sub(into.len()).min(n);
+            into.extend_from_slice(&buffer[..capacity]);
             Ok(true)
         }
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(true),

@@ -38,7 +38,7 @@ fn nodes() -> Vec<Node> {
             }
             .into(),
             slurm: Some(if n == 7 { "DOWN+CLOUD" } else { "IDLE+CLOUD" }.into()),
-            reason: (n == 7).then(|| "thiao: no host\x1b[2J has room".into()),
+            reason: (n == 7).then(|| "thiao: no host\x1b[2J has capacity".into()),
             wish: "down".into(),
             vm: (100..110).contains(&n).then(|| format!("fg{n}.1")),
             host: None,
@@ -168,7 +168,7 @@ fn explained(name: &str) -> Result<Explanation, ApiError> {
     }
     Ok(Explanation {
         subject: "node fg7".into(),
-        now: vec!["It waits for room.".to_owned()],
+        now: vec!["It waits for capacity.".to_owned()],
         story: vec![event(1)],
         uid: None,
     })
@@ -257,7 +257,7 @@ fn ten_thousand_nodes_fit_a_screen() {
     );
     assert_eq!(line(" up ")[7], "fg[100-109]");
     assert!(
-        out.contains("thiao: no host\\u{1b}[2J has room") && !out.contains('\x1b'),
+        out.contains("thiao: no host\\u{1b}[2J has capacity") && !out.contains('\x1b'),
         "{out:?}"
     );
 
@@ -339,7 +339,7 @@ fn people_read_sentences() {
     assert!(!out.contains("Not done"), "{out}");
     let out = served.good(&["explain", "fg7"]);
     assert!(
-        out.starts_with("node fg7\n  It waits for room.\n\n2023-11-14 22:13:20.001  node fg7"),
+        out.starts_with("node fg7\n  It waits for capacity.\n\n2023-11-14 22:13:20.001  node fg7"),
         "{out}"
     );
     let out = served.good(&["events", "fg7"]);

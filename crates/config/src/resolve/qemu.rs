@@ -175,11 +175,11 @@ pub fn fits(
     for (name, set) in nodesets {
         let memory = set.shape.total_mb(policy.overhead_mb);
         let cpu = u64::from(set.shape.cpus) * u64::from(set.shape.share_percent);
-        let room = |host: &Host| {
+        let capacity = |host: &Host| {
             let cores = u64::from(host.cpus) * u64::from(policy.cpu_overcommit_percent);
             memory <= host.memory_mb && cpu <= cores
         };
-        if !qemu.hosts.is_empty() && !qemu.hosts.iter().any(room) {
+        if !qemu.hosts.is_empty() && !qemu.hosts.iter().any(capacity) {
             root.problem(
                 "nodeset",
                 format!(

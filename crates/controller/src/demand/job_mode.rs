@@ -56,7 +56,7 @@ impl<P: Provider> Owner<P> {
                     Ok(Accepted {
                         nodes: String::new(),
                         message: format!(
-                            "it gets VMs of its own in partition {partition} as soon as all of them have room; \
+                            "it gets VMs of its own in partition {partition} as soon as all of them have capacity; \
                              `thiao explain {name}` says what it waits for"
                         ),
                     })

@@ -265,9 +265,9 @@ async fn an_order_to_end_a_job_that_has_only_just_started_is_to_be_said_again() 
     controller.abort();
 }
 
-/// A job that is cancelled while its node waits for room would make slurmctld look up the node's name.
+/// A job that is cancelled while its node waits for capacity would make slurmctld look up the node's name.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_waits_for_room_has_no_address_that_slurm_looks_up() {
+async fn a_node_that_waits_for_capacity_has_no_address_that_slurm_looks_up() {
     let mut site = Site {
         site: thiao_testkit::site::Site::new(&format!("{SETTINGS}[limits]\nmax_vms = 1\n")),
         provider: Arc::default(),

@@ -38,7 +38,7 @@ fn nothing_in_the_spool_hangs_the_controller_or_is_followed() {
     symlink("/nowhere/at/all", new.join(odd[2])).unwrap();
     pipe(&new.join(odd[3]));
     let _socket = UnixListener::bind(new.join(odd[4])).unwrap();
-    // Takes no room on the disc.
+    // Takes no space on the disc.
     fs::File::create(new.join(odd[5]))
         .unwrap()
         .set_len(1 << 40)

@@ -97,7 +97,7 @@ fn full_hosts_are_told_with_what_is_free() {
     day.resume("n[0-1]");
     day.start();
     day.until_told("state=DOWN");
-    day.until_told("has room for 276 MiB");
+    day.until_told("has capacity for 276 MiB");
     day.until_running(1);
 }
 

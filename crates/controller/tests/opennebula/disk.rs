@@ -43,7 +43,7 @@ fn mount(args: &[&str], place: &Path) {
     assert!(status.success(), "mount {args:?} {}", place.display());
 }
 
-/// Leaves no room on the state folder's disk.
+/// Leaves no space on the state folder's disk.
 fn fill(day: &Day) -> PathBuf {
     let path = day.site.path("state/fill");
     let mut file = fs::File::create(&path).unwrap();

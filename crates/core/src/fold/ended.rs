@@ -199,12 +199,12 @@ impl World {
                 format!("could not be let start at once: {error}"),
             ),
             (JobVerb::Admit { .. }, None) => {
-                let text = "admitted: there is room for its VMs, and Slurm may start it";
+                let text = "admitted: there is capacity for its VMs, and Slurm may start it";
                 done(Kind::JobAdmitted, text.into())
             }
             (JobVerb::Admit { .. }, Some(why)) => failed("admitting it", why),
             (JobVerb::CloseGate { .. }, None) => self.gate_closed(job),
-            (JobVerb::CloseGate { .. }, Some(why)) => failed("letting it wait for room again", why),
+            (JobVerb::CloseGate { .. }, Some(why)) => failed("letting it wait for capacity again", why),
             (JobVerb::PutBack { comment, .. }, None) => {
                 self.put_back(job, put_back_reason(comment).unwrap_or(comment))
             }

@@ -82,7 +82,7 @@ impl World {
         self.jobs_acted = self.now;
     }
 
-    /// A job waits for room again that was admitted and was not started.
+    /// A job waits for capacity again that was admitted and was not started.
     pub fn gate_closed(&mut self, job: JobId) -> Note {
         let seen = self.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
         let paused = seen.is_some_and(|job| job.reason.has(&WaitsFor::BeginTime));
@@ -90,16 +90,16 @@ impl World {
             let now = self.now;
             let record = self.job_record(job);
             (record.admitted, record.waits) = (None, Some(now));
-            "waits for room again: Slurm does not let it start yet".to_owned()
+            "waits for capacity again: Slurm does not let it start yet".to_owned()
         } else {
-            let why = "Slurm did not start it though there was room";
+            let why = "Slurm did not start it though there was capacity";
             let pause = self.tried_in_vain(job, why);
-            format!("waits for room again, for {pause} at least: {why}")
+            format!("waits for capacity again, for {pause} at least: {why}")
         };
         Note::new(Subject::Job(job), Kind::JobWaits, text)
     }
 
-    /// A job was admitted for nothing: room is not held for it again before a pause is over,
+    /// A job was admitted for nothing: capacity is not held for it again before a pause is over,
     /// which is returned.
     fn tried_in_vain(&mut self, job: JobId, why: &str) -> Millis {
         let (now, policy) = (self.now, self.policy.clone());

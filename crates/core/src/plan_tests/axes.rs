@@ -10,7 +10,7 @@ impl World {
         self.word_of(&name, self.records[&name].vm.as_ref().unwrap())
     }
 
-    fn has_room(&self, name: &str) -> bool {
+    fn has_capacity(&self, name: &str) -> bool {
         let view = self.provider.clone().unwrap();
         let need = Resources::of_shape(&self.specs[&node("n0")].shape, &self.policy);
         Ledger::new(self, &view).fits(&host(name), &need)
@@ -52,11 +52,14 @@ fn a_vm_that_somebody_keeps_still_is_told_as_it_is_and_stays_its_nodes() {
 
 /// Planner and linter count it for themselves.
 #[test]
-fn a_vm_that_moves_has_its_room_on_both_hosts_until_it_has_arrived() {
+fn a_vm_that_moves_has_its_capacity_on_both_hosts_until_it_has_arrived() {
     let mut w = world();
     w.up("n0");
     w.up("n1");
-    assert!(!w.has_room("a") || !w.has_room("b"), "one of two places is taken");
+    assert!(
+        !w.has_capacity("a") || !w.has_capacity("b"),
+        "one of two places is taken"
+    );
     let on = |w: &World, name: &str, at: &str, state: VmState| VmView {
         host: Some(host(at)),
         ..w.shown(name, 1, state)
@@ -67,7 +70,7 @@ fn a_vm_that_moves_has_its_room_on_both_hosts_until_it_has_arrived() {
         on(&w, "n0", "a", VmState::Ready),
         on(&w, "n1", "a", VmState::Ready),
     ]);
-    assert!(!w.has_room("a") && w.has_room("b"));
+    assert!(!w.has_capacity("a") && w.has_capacity("b"));
     // One is on its way to b: a is as full as it was.
     for _ in 0..2 {
         w.pass(Millis(1));
@@ -76,7 +79,7 @@ fn a_vm_that_moves_has_its_room_on_both_hosts_until_it_has_arrived() {
             on(&w, "n1", "b", VmState::Moving),
         ]);
         assert_eq!(w.word("n1"), "moving");
-        assert!(!w.has_room("a") && w.has_room("b"));
+        assert!(!w.has_capacity("a") && w.has_capacity("b"));
     }
     let spec = crate::view::VmSpec::of_node(w.specs[&node("n2")].shape);
     w.ask_up("n2");
@@ -106,6 +109,6 @@ fn a_vm_that_moves_has_its_room_on_both_hosts_until_it_has_arrived() {
         on(&w, "n0", "a", VmState::Ready),
         on(&w, "n1", "b", VmState::Ready),
     ]);
-    assert!(w.has_room("a") && w.has_room("b"));
+    assert!(w.has_capacity("a") && w.has_capacity("b"));
     assert_eq!(refused(&w, "a"), None);
 }

@@ -56,7 +56,7 @@ fn the_linter_knows_every_cap_of_a_host() {
     );
 }
 
-/// One that was made and that no listing shows yet has its room: for the linter, too.
+/// One that was made and that no listing shows yet has its capacity: for the linter, too.
 #[test]
 fn the_linter_counts_what_no_listing_shows() {
     let mut w = world();

@@ -87,7 +87,7 @@ fn a_node_that_is_down_is_wanted_no_more() {
         slurm_node(
             BaseState::Down,
             NodeFlags::default(),
-            Some(NodeReason::ours("thiao: no room")),
+            Some(NodeReason::ours("thiao: no capacity")),
         ),
     );
     assert_eq!(kinds(&w.tick()), ["return"]);
@@ -116,7 +116,7 @@ fn a_stale_listing_brings_no_ended_vm_back() {
 }
 
 #[test]
-fn a_vm_has_its_room_from_asked_to_surely_gone() {
+fn a_vm_has_its_capacity_from_asked_to_surely_gone() {
     let mut w = world();
     Arc::make_mut(w.provider.as_mut().unwrap()).hosts.truncate(1);
     for name in ["n0", "n1"] {
@@ -341,9 +341,9 @@ fn a_guest_that_hangs_is_noticed_and_one_held_still_is_not() {
 }
 
 #[test]
-fn jobs_short_of_room_do_not_restart_each_other() {
+fn jobs_short_of_capacity_do_not_restart_each_other() {
     let mut w = world();
-    Arc::make_mut(w.provider.as_mut().unwrap()).hosts.truncate(1); // room for two
+    Arc::make_mut(w.provider.as_mut().unwrap()).hosts.truncate(1); // capacity for two
     for (name, id) in [("n0", 1), ("n1", 2)] {
         let record = w.records.get_mut(&node(name)).unwrap();
         record.jobs = vec![JobId(id)];
@@ -354,7 +354,7 @@ fn jobs_short_of_room_do_not_restart_each_other() {
     assert_eq!(
         actions,
         [Action::Job(JobId(1), JobVerb::StartNow)],
-        "room for one of them"
+        "capacity for one of them"
     );
 }
 

@@ -120,7 +120,7 @@ pub(super) fn admitted(actions: &[Action]) -> Vec<u32> {
 }
 
 #[test]
-fn a_job_is_let_go_when_all_its_vms_have_room() {
+fn a_job_is_admitted_when_all_its_vms_have_capacity() {
     let mut w = own_world();
     w.submit(waiting(1, 2, 200, 10));
     let actions = w.tick();
@@ -133,7 +133,7 @@ fn a_job_is_let_go_when_all_its_vms_have_room() {
     w.submit(waiting(2, 3, 200, 10));
     assert_eq!(w.tick(), []);
     assert!(
-        w.held_of(2)[0].starts_with("waits for room for 3 x (1 CPUs, 200 MiB)"),
+        w.held_of(2)[0].starts_with("waits for capacity for 3 x (1 CPUs, 200 MiB)"),
         "{:?}",
         w.held_of(2)
     );
@@ -145,7 +145,7 @@ fn slurms_priorities_decide_and_not_who_was_looked_at_first() {
     for (id, priority) in [(1, 5), (2, 50), (3, 20), (4, 50)] {
         w.submit(waiting(id, 1, 200, priority));
     }
-    // Two have room; equal priority: the older one first.
+    // Two have capacity; equal priority: the older one first.
     assert_eq!(admitted(&w.tick()), [2, 4]);
 }
 
@@ -170,7 +170,7 @@ fn others_that_fit_go_ahead_but_not_for_ever() {
 }
 
 #[test]
-fn a_job_with_its_nodes_keeps_its_room_while_it_waits_for_a_look() {
+fn a_job_with_its_nodes_keeps_its_capacity_while_it_waits_for_a_look() {
     let mut w = own_world();
     w.submit(waiting(1, 1, 200, 10));
     w.allocate(1, &["n0"], 200);
@@ -210,7 +210,7 @@ fn nodes_are_promised_once() {
     for id in 1..=3 {
         w.submit(waiting(id, 2, 50, 10));
     }
-    // Four nodes are free, whatever room there is.
+    // Four nodes are free, whatever capacity there is.
     assert!(
         w.held_of(3)[0].contains("not 2 nodes of its partition are free"),
         "{:?}",
@@ -290,7 +290,7 @@ fn what_slurm_itself_holds_back_is_left_to_slurm() {
 }
 
 #[test]
-fn of_an_array_as_many_tasks_go_as_there_is_room_for() {
+fn of_an_array_as_many_tasks_go_as_there_is_capacity_for() {
     let mut w = own_world();
     w.submit(SlurmJob {
         array: Some(ArrayTasks {
@@ -364,7 +364,11 @@ fn half_of_a_jobs_vms_are_never_made() {
     w.done(&admit);
     w.see(vec![big]);
     w.allocate(1, &["n0", "n1"], 200);
-    assert!(w.held_of(1)[0].contains("wait for room"), "{:?}", w.held_of(1));
+    assert!(
+        w.held_of(1)[0].contains("wait for capacity"),
+        "{:?}",
+        w.held_of(1)
+    );
     assert!(kinds(&w.tick()).iter().all(|kind| *kind == "end-with-job"));
     // In vain: it goes back, with the reason, and is not admitted at once again.
     w.busy.clear();
@@ -377,9 +381,9 @@ fn half_of_a_jobs_vms_are_never_made() {
     let Some(Action::Job(_, JobVerb::PutBack { comment, .. })) = put_back else {
         panic!("{actions:?}")
     };
-    assert!(comment.contains("has room for 250 MiB"), "{comment}");
+    assert!(comment.contains("has capacity for 250 MiB"), "{comment}");
     w.done(&actions);
-    w.put_back(JobId(1), "no room");
+    w.put_back(JobId(1), "no capacity");
     w.look(|view| {
         let job = view.jobs.get_mut(&JobId(1)).unwrap();
         job.state = JobState::Pending;
@@ -501,7 +505,7 @@ fn a_job_that_is_cancelled_while_its_node_comes_up_leaves_nothing() {
 }
 
 #[test]
-fn a_job_that_slurm_does_not_start_gives_its_room_to_others() {
+fn a_job_that_slurm_does_not_start_gives_its_capacity_to_others() {
     let mut w = own_world();
     w.submit(SlurmJob {
         gate: Gate::Open,
@@ -509,13 +513,13 @@ fn a_job_that_slurm_does_not_start_gives_its_room_to_others() {
         ..waiting(1, 2, 200, 10)
     });
     w.submit(waiting(2, 2, 200, 5));
-    assert_eq!(w.tick(), [], "the room is the first one's");
+    assert_eq!(w.tick(), [], "the capacity is the first one's");
     w.pass(w.policy.admit_patience);
     w.look(|_| {});
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["close-gate", "admit"]);
     assert_eq!(admitted(&actions), [2]);
-    // It is not admitted at once again, to hold the room of others once more.
+    // It is not admitted at once again, to hold the capacity of others once more.
     w.gate_closed(JobId(1));
     w.done(&actions);
     w.look(|view| {
@@ -537,7 +541,7 @@ fn a_job_that_slurm_does_not_start_gives_its_room_to_others() {
 
 /// A heterogeneous job is started by the backfill pass alone, which may come seldom.
 #[test]
-fn room_is_held_until_slurms_scheduler_has_looked_at_every_job() {
+fn capacity_is_held_until_slurms_scheduler_has_looked_at_every_job() {
     let mut w = own_world();
     w.scheduling_pass = Millis::secs(240);
     w.submit(SlurmJob {
@@ -560,7 +564,10 @@ fn putting_back_that_was_cut_short_is_finished() {
     w.submit(SlurmJob {
         gate: Gate::Open,
         reason: JobReason::new("job requeued in held state", WaitsFor::Release),
-        admin_comment: Some(crate::options::put_back_comment(&VmOptions::default(), "no room")),
+        admin_comment: Some(crate::options::put_back_comment(
+            &VmOptions::default(),
+            "no capacity",
+        )),
         ..waiting(1, 1, 100, 0)
     });
     assert_eq!(kinds(&w.tick()), ["finish-put-back"]);

@@ -37,7 +37,7 @@ fn let_go(actions: &[Action]) -> Vec<(u32, usize, Option<u32>)> {
 }
 
 #[test]
-fn a_range_gets_the_most_nodes_that_have_room() {
+fn a_range_gets_the_most_nodes_that_have_capacity() {
     // The hosts have 2 cores and 300 MiB each, a VM needs 50 MiB more than its job.
     for (counts, cpus, memory_mb, fixed) in [
         ((1, 3), 1, 50, Some(3)),
@@ -73,12 +73,13 @@ fn a_range_gets_the_most_nodes_that_have_room() {
 }
 
 #[test]
-fn a_range_without_room_waits_and_its_reason_is_told() {
+fn a_range_without_capacity_waits_and_its_reason_is_told() {
     let mut w = own_world();
     w.submit(range(1, (3, 4), 3, 200));
     assert_eq!(w.tick(), []);
     assert!(
-        w.held_of(1)[0].starts_with("waits for room for 3 x (1 CPUs, 200 MiB), or for up to 4 VMs: not all"),
+        w.held_of(1)[0]
+            .starts_with("waits for capacity for 3 x (1 CPUs, 200 MiB), or for up to 4 VMs: not all"),
         "{:?}",
         w.held_of(1)
     );

@@ -40,13 +40,13 @@ fn one_listing_that_leaves_out_what_only_listings_know_makes_no_second_vm() {
 }
 
 #[test]
-fn what_a_listing_leaves_out_keeps_its_room() {
+fn what_a_listing_leaves_out_keeps_its_capacity() {
     let mut w = restored();
     Arc::make_mut(w.provider.as_mut().unwrap()).hosts.truncate(1);
     w.see(vec![]);
     w.ask_up("n1");
     w.ask_up("n2");
-    // Host a has room for two: the record's and this one.
+    // Host a has capacity for two: the record's and this one.
     assert_eq!(w.tick(), []);
 }
 

@@ -12,13 +12,13 @@ fn whole(id: u32, nodes: u32, memory_mb: u64) -> SlurmJob {
 }
 
 #[test]
-fn a_job_with_whole_nodes_waits_for_the_whole_room() {
+fn a_job_with_whole_nodes_waits_for_the_whole_capacity() {
     // Hosts have 300 MiB each, slots 2 CPUs, and a VM needs 50 MiB more than its job.
     let mut w = own_world();
     w.submit(whole(1, 3, 90));
     assert_eq!(w.tick(), []);
     assert!(
-        w.held_of(1)[0].starts_with("waits for room for 3 x (2 CPUs, 180 MiB)"),
+        w.held_of(1)[0].starts_with("waits for capacity for 3 x (2 CPUs, 180 MiB)"),
         "{:?}",
         w.held_of(1)
     );

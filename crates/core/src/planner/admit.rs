@@ -1,5 +1,5 @@
 //! Which of the jobs that wait for their VMs are admitted: in the order of Slurm's
-//! priorities, those for all of whose VMs there is room.
+//! priorities, those for all of whose VMs there is capacity.
 
 use super::Planner;
 use crate::ids::{JobId, Millis, Time};
@@ -62,7 +62,7 @@ impl<'a> Planner<'a> {
             if let Some(first) = overtaken {
                 self.hold_job(
                     job,
-                    format!("waits behind job {first}, which has waited for room for long and is not overtaken any more"),
+                    format!("waits behind job {first}, which has waited for capacity for long and is not overtaken any more"),
                 );
                 continue;
             }
@@ -100,13 +100,13 @@ impl<'a> Planner<'a> {
         );
     }
 
-    /// How long room is held for a job that Slurm does not start. Some it starts only in its backfill pass:
+    /// How long capacity is held for a job that Slurm does not start. Some it starts only in its backfill pass:
     /// heterogeneous ones, and those behind one that does not fit. None waits again before that came.
     fn admit_patience(&self) -> Millis {
         self.world.policy.admit_patience.max(self.world.scheduling_pass)
     }
 
-    /// A job that was admitted and that Slurm has not started: its room is held for a while.
+    /// A job that was admitted and that Slurm has not started: its capacity is held for a while.
     fn let_go_already(&mut self, job: &'a SlurmJob, partition: &'a JobPartition, free: &mut FreeNodes<'a>) {
         let comment = job.admin_comment.as_deref().unwrap_or_default();
         if job.reason.has(&WaitsFor::Release) && put_back_reason(comment).is_some() {
@@ -156,11 +156,11 @@ impl<'a> Planner<'a> {
         self.take_nodes(job, partition, vms.count(), free);
         match self.reserve(&vms) {
             Ok(()) => self.awaited.push(job.id),
-            Err(_) => self.hold_job(job, "was admitted, and the room that it was to have is taken"),
+            Err(_) => self.hold_job(job, "was admitted, and the capacity that it was to have is taken"),
         }
     }
 
-    /// A job that has its nodes and not all its VMs: their room is spoken for.
+    /// A job that has its nodes and not all its VMs: their capacity is spoken for.
     fn reserve_unmade(&mut self, job: &SlurmJob, partition: &JobPartition) {
         if self.placed.contains(&job.id) {
             return; // counted
@@ -170,28 +170,28 @@ impl<'a> Planner<'a> {
         let missing = job.nodes.iter().filter(|node| !made(*node)).count();
         let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
         let vms = guess(job, partition, count(job.nodes.len()), None);
-        // Without it there is less room for others, which is all that is told by it.
+        // Without it there is less capacity for others, which is all that is told by it.
         if missing > 0 && self.reserve(&vms.largest_of(count(missing))).is_ok() {
             self.awaited.push(job.id);
         }
     }
 
-    /// For whom room is held, behind the reason why another job has none.
-    fn held_room(&self) -> String {
+    /// For whom capacity is held, behind the reason why another job has none.
+    fn held_capacity(&self) -> String {
         let named: Vec<String> = self.awaited.iter().take(NAMED).map(JobId::to_string).collect();
         let jobs = named.join(", ");
         match self.awaited.len() {
             0 => String::new(),
-            1 => format!("; room is held for job {jobs}, which was admitted"),
-            2..=NAMED => format!("; room is held for jobs {jobs}, which were admitted"),
+            1 => format!("; capacity is held for job {jobs}, which was admitted"),
+            2..=NAMED => format!("; capacity is held for jobs {jobs}, which were admitted"),
             many => format!(
-                "; room is held for jobs {jobs} and {} more, which were admitted",
+                "; capacity is held for jobs {jobs} and {} more, which were admitted",
                 many - NAMED
             ),
         }
     }
 
-    /// Admits a job if it may, of an array as many tasks as have room; the job that nobody
+    /// Admits a job if it may, of an array as many tasks as have capacity; the job that nobody
     /// overtakes any more, if this is one.
     fn maybe_let_go(
         &mut self,
@@ -208,7 +208,7 @@ impl<'a> Planner<'a> {
         };
         let tasks = job.array.as_ref().map_or(1, |array| array.tasks.len());
         let mut fitting = 0;
-        if let Some(vms) = self.take_room(&wanted, free) {
+        if let Some(vms) = self.take_capacity(&wanted, free) {
             fitting = 1;
             // The others of a range's tasks get as many nodes as the first, or wait for another look.
             while fitting < tasks && self.take(&wanted, &vms, free).is_ok() {
@@ -239,10 +239,10 @@ impl<'a> Planner<'a> {
             }
         }
         let before = (self.ledger().clone(), self.total_left, free.clone());
-        let mut room = Vec::with_capacity(parts.len());
+        let mut capacity = Vec::with_capacity(parts.len());
         for wanted in &all {
-            if let Some(vms) = self.take_room(wanted, free) {
-                room.push(vms);
+            if let Some(vms) = self.take_capacity(wanted, free) {
+                capacity.push(vms);
                 continue;
             }
             let blocked = self.blocked(wanted, free);
@@ -250,7 +250,7 @@ impl<'a> Planner<'a> {
             (self.ledger, self.total_left, *free) = (Some(ledger), total_left, nodes);
             return blocked;
         }
-        for (wanted, vms) in all.iter().zip(&room) {
+        for (wanted, vms) in all.iter().zip(&capacity) {
             self.let_go(wanted, None, vms);
         }
         None
@@ -265,7 +265,7 @@ impl<'a> Planner<'a> {
         (!world.job_partitions.contains_key(&leader.partition)).then_some(leader)
     }
 
-    /// What a job waits for, if that is nothing but room.
+    /// What a job waits for, if that is nothing but capacity.
     ///
     /// # Errors
     /// What else keeps it.
@@ -316,9 +316,9 @@ impl<'a> Planner<'a> {
         Ok(wanted)
     }
 
-    /// Sets nodes and room for a job (or a task of an array) aside, if there are enough: as many as it may
+    /// Sets nodes and capacity for a job (or a task of an array) aside, if there are enough: as many as it may
     /// have.
-    fn take_room(&mut self, wanted: &Bid<'a>, free: &mut FreeNodes<'a>) -> Option<Vms> {
+    fn take_capacity(&mut self, wanted: &Bid<'a>, free: &mut FreeNodes<'a>) -> Option<Vms> {
         let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
         let nodes = self.free_nodes(wanted.job, wanted.partition, free);
         let mut nodes = count(nodes.min(self.total_left)).min(wanted.best);
@@ -326,17 +326,17 @@ impl<'a> Planner<'a> {
             let vms = wanted.vms(nodes);
             match self.take(wanted, &vms, free) {
                 Ok(()) => return Some(vms),
-                // Those of fewer nodes are no smaller: there is room for no more of them.
+                // Those of fewer nodes are no smaller: there is capacity for no more of them.
                 Err(fitting) => nodes = fitting.min(nodes - 1),
             }
         }
         None
     }
 
-    /// Sets nodes and room for these VMs aside, if there are enough.
+    /// Sets nodes and capacity for these VMs aside, if there are enough.
     ///
     /// # Errors
-    /// For how many there is room.
+    /// For how many there is capacity.
     fn take(&mut self, wanted: &Bid<'a>, vms: &Vms, free: &mut FreeNodes<'a>) -> Result<(), u32> {
         let count = vms.count();
         let nodes = self.free_nodes(wanted.job, wanted.partition, free);
@@ -364,11 +364,11 @@ impl<'a> Planner<'a> {
                     licenses: wanted.job.licenses.clone(),
                 },
             ),
-            format!("there is room for {its}: {vms}"),
+            format!("there is capacity for {its}: {vms}"),
         );
     }
 
-    /// A job for which there is no room now.
+    /// A job for which there is no capacity now.
     fn blocked(&mut self, wanted: &Bid<'a>, free: &FreeNodes<'a>) -> Option<JobId> {
         let (world, job, each) = (self.world, wanted.job, wanted.fewest);
         let has_nodes = self.free_nodes(job, wanted.partition, free) >= each as usize;
@@ -392,12 +392,12 @@ impl<'a> Planner<'a> {
             let largest = vms.largest();
             let need = largest.map(|shape| self.takes(shape));
             match need.map(|need| self.ledger().choose(&need, &BTreeSet::new())) {
-                Some(Err(no_room)) => (no_room.to_string(), no_room.fits_empty),
+                Some(Err(no_capacity)) => (no_capacity.to_string(), no_capacity.fits_empty),
                 Some(Ok(_)) | None => ("not all of its VMs fit beside each other".to_owned(), true),
             }
         };
         let held = if has_nodes {
-            self.held_room()
+            self.held_capacity()
         } else {
             String::new()
         };
@@ -405,7 +405,7 @@ impl<'a> Planner<'a> {
         let waited = waits.map(|since| world.now.since(since)).unwrap_or_default();
         self.plan.held.push(Held {
             subject: Subject::Job(job.id),
-            why: format!("waits for room for {size}: {why}{held}"),
+            why: format!("waits for capacity for {size}: {why}{held}"),
         });
         (possible && waited >= world.policy.overtake_limit).then_some(job.id)
     }

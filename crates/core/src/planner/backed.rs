@@ -234,7 +234,7 @@ impl Planner<'_> {
             let text = format!("its VM's creation waits: there are more than {most} VMs (limits.max_vms)");
             return self.hold(node, text);
         }
-        // Its own room is taken already.
+        // Its own capacity is taken already.
         if self.ledger().is_overfull(&host) {
             let text = format!("its VM's creation waits: host {host} carries more than it has");
             return self.hold(node, text);

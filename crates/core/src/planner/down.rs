@@ -97,7 +97,7 @@ impl Planner<'_> {
             );
         }
         if spec.mode == Mode::Job {
-            // Whether a job has room is asked for each job, not for the nodes that it could get.
+            // Whether a job has capacity is asked for each job, not for the nodes that it could get.
             return self.step(Action::Node(node.clone(), NodeVerb::Return), "its pause is over");
         }
         let need = self.takes(&spec.shape);
@@ -107,10 +107,10 @@ impl Planner<'_> {
                 self.total_left -= 1;
                 self.step(
                     Action::Node(node.clone(), NodeVerb::Return),
-                    format!("its pause is over and host {host} has room"),
+                    format!("its pause is over and host {host} has capacity"),
                 );
             }
-            Err(no_room) => self.hold(node, format!("DOWN until there is room: {no_room}")),
+            Err(no_capacity) => self.hold(node, format!("DOWN until there is capacity: {no_capacity}")),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::hostlist;
 use crate::ids::{HostName, NodeName, Time};
 use crate::note::Subject;
 use crate::options::{VmOptions, put_back_comment};
-use crate::place::NoRoom;
+use crate::place::NoCapacity;
 use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, Step, VmVerb};
 use crate::resources::Resources;
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
@@ -188,7 +188,7 @@ impl<'a> Planner<'a> {
         let choice = match self.caps(nodes.len()) {
             Ok(()) => self
                 .place(nodes, &specs)
-                .map_err(|no_room| (no_room.fits_empty, no_room.to_string())),
+                .map_err(|no_capacity| (no_capacity.fits_empty, no_capacity.to_string())),
             Err(why) => Err((true, why)),
         };
         match choice {
@@ -196,7 +196,7 @@ impl<'a> Planner<'a> {
                 self.placed.insert(job.id);
                 self.make(job, nodes, specs, hosts);
             }
-            Err((true, why)) if patient => self.hold_job(job, format!("its VMs wait for room: {why}")),
+            Err((true, why)) if patient => self.hold_job(job, format!("its VMs wait for capacity: {why}")),
             Err((_, why)) => self.cannot_have(job, nodes, &options, &why),
         }
     }
@@ -246,8 +246,8 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// A host for each, all at once; their room is taken then.
-    fn place(&mut self, nodes: &[Wanting<'a>], specs: &[VmSpec]) -> Result<Vec<HostName>, NoRoom> {
+    /// A host for each, all at once; their capacity is taken then.
+    fn place(&mut self, nodes: &[Wanting<'a>], specs: &[VmSpec]) -> Result<Vec<HostName>, NoCapacity> {
         let mut ledger = self.ledger().clone();
         let mut hosts = Vec::with_capacity(nodes.len());
         for ((_, _, record), spec) in nodes.iter().zip(specs) {
@@ -268,13 +268,13 @@ impl<'a> Planner<'a> {
                 let most = self.world.policy.max_starting;
                 self.hold(
                     node,
-                    format!("{most} VMs are starting, which is the most at once; its room is kept"),
+                    format!("{most} VMs are starting, which is the most at once; its capacity is kept"),
                 );
                 continue;
             }
             self.starts_left -= 1;
             let tag = self.world.tag(node, record.generation.next());
-            let why = format!("job {} has {node}, and all its VMs have room", job.id);
+            let why = format!("job {} has {node}, and there is capacity for all its VMs", job.id);
             self.step(
                 Action::Vm(
                     tag,

@@ -91,17 +91,18 @@ impl<'a> Planner<'a> {
             } else {
                 self.plan.held.push(Held {
                     subject: Subject::Job(job),
-                    why: "Slurm pauses it, and it is left so: not all of its nodes have room now".to_owned(),
+                    why: "Slurm pauses it, and it is left so: not all of its nodes have capacity now"
+                        .to_owned(),
                 });
             }
         }
     }
 
-    /// Sets room for more VMs aside, if there is as much. Jobs that start again without it would hold some
+    /// Sets capacity for more VMs aside, if there is as much. Jobs that start again without it would hold some
     /// of their nodes and wait for each other's.
     ///
     /// # Errors
-    /// For how many of them there is room, the largest first.
+    /// For how many of them there is capacity, the largest first.
     pub(super) fn reserve(&mut self, vms: &Vms) -> Result<(), u32> {
         let count = vms.count();
         let Some(left) = self.total_left.checked_sub(count as usize) else {

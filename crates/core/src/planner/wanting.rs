@@ -43,13 +43,13 @@ impl Planner<'_> {
         };
         match choice {
             Ok(host) => self.create(node, record, spec, host),
-            Err(no_room) if patient && no_room.fits_empty => {
-                self.hold(node, format!("waits for room: {no_room}"))
+            Err(no_capacity) if patient && no_capacity.fits_empty => {
+                self.hold(node, format!("waits for capacity: {no_capacity}"))
             }
-            Err(no_room) => self.give_up_for_now(
+            Err(no_capacity) => self.give_up_for_now(
                 node,
-                &no_room.to_string(),
-                "no host has had room for it for too long",
+                &no_capacity.to_string(),
+                "no host has had capacity for it for too long",
             ),
         }
     }

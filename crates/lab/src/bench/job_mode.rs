@@ -176,7 +176,7 @@ fn phases(story: &Story) -> Phases {
     let moment = |moment| track.moments.get(&moment).copied();
     let step = |step| story.last(track, step);
     [
-        since(moment(Moment::LetGo)),
+        since(moment(Moment::Admitted)),
         since(moment(Moment::Allocated)),
         since(step(Step::ResumeAsked)),
         since(step(Step::VmStarted)),

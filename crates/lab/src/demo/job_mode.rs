@@ -1,5 +1,5 @@
 //! Jobs in VMs of their own: each as big as its job asked, made for it, gone
-//! after it; and what happens to a job for which there is no room, and to one
+//! after it; and what happens to a job for which there is no capacity, and to one
 //! that is taken back while its VM boots.
 
 use super::checks::{Check, Expected, check, of_any_jobs, proofs};
@@ -170,7 +170,7 @@ fn named<'a>(story: &'a Story, name: &str) -> Option<&'a Track> {
     story.tracks.iter().find(|track| track.job.name == name)
 }
 
-/// The job for which there is no room, while it waits.
+/// The job for which there is no capacity, while it waits.
 fn waits(story: &Story) -> Option<&Track> {
     named(story, WAITS).filter(|track| track.state == "PENDING")
 }
@@ -317,7 +317,7 @@ fn at_once(story: &Story, users: usize) -> Check {
     }
 }
 
-/// The job for which there was no room.
+/// The job for which there was no capacity.
 fn of_waiting(story: &Story, waited: bool) -> Vec<Check> {
     let begun = named(story, WAITS).and_then(|track| track.output.begin);
     let others = story.tracks.iter().filter(|track| track.job.name != WAITS);
@@ -325,7 +325,7 @@ fn of_waiting(story: &Story, waited: bool) -> Vec<Check> {
     let after = matches!((begun, first_end), (Some(begun), Some(end)) if begun > end);
     vec![
         Check {
-            what: "the job without room waited, and squeue said why: (Licenses)".to_owned(),
+            what: "the job without capacity waited, and squeue said why: (Licenses)".to_owned(),
             wrong: (!waited).then(|| "it did not".to_owned()),
         },
         Check {

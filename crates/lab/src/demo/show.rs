@@ -189,7 +189,7 @@ fn phases(story: &Story) -> String {
         table.add_row([
             format!("{} {}", track.job.label(), track.job.name),
             track.nodes.join(","),
-            moment(Moment::LetGo),
+            moment(Moment::Admitted),
             moment(Moment::Allocated),
             step(Step::ResumeAsked),
             step(Step::VmStarted),
@@ -203,7 +203,7 @@ fn phases(story: &Story) -> String {
         ]);
     }
     if story.tracks.iter().all(|track| track.job.size.is_none()) {
-        // Nothing waits for room there.
+        // Nothing waits for capacity there.
         hide(&mut table, 2);
     }
     for column in table.column_iter_mut().skip(2) {
@@ -238,7 +238,7 @@ pub fn figures(track: &Track, story: &Story) -> serde_json::Value {
     serde_json::json!({
         "job": track.job.name,
         "nodes": track.nodes,
-        "let_go_ms": moment(Moment::LetGo),
+        "let_go_ms": moment(Moment::Admitted),
         "allocated_ms": moment(Moment::Allocated),
         "resume_asked_ms": step(Step::ResumeAsked),
         "vm_started_ms": step(Step::VmStarted),

@@ -6,7 +6,7 @@
 //!
 //! Without ONE_XMLRPC and ONE_AUTH in the environment a stand-in is started, whose calls take
 //! a real one's time and none of the CPU. With them that front-end is measured: it must have
-//! room for `--vms` VMs of 0.1 cores and 64 MiB made of the template.
+//! capacity for `--vms` VMs of 0.1 cores and 64 MiB made of the template.
 
 mod raw;
 mod site;

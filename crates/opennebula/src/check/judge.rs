@@ -1,7 +1,7 @@
 //! What was seen against what is wanted. Pure.
 
+use super::capacity::{Capacity, fit};
 use super::needs::{Needs, NodesetNeeds};
-use super::room::{Room, fit};
 use super::seen::{Seen, network_of, registered};
 use super::{attributes, cards, rights};
 use crate::error::{Class, Error};
@@ -482,7 +482,7 @@ fn invisible(seen: &Seen, wanted: &Needs) -> Finding {
 
 /// Whether all nodes' VMs fit at once, beside what others have there.
 fn capacity(hosts: &[&Host], wanted: &Needs, held: &Held<'_>) -> Finding {
-    let room = |host: &&Host| {
+    let capacity = |host: &&Host| {
         let ours: Vec<&&VmDetails> = held
             .vms
             .iter()
@@ -492,25 +492,25 @@ fn capacity(hosts: &[&Host], wanted: &Needs, held: &Held<'_>) -> Finding {
         let memory: u64 = ours.iter().map(|vm| vm.row.memory_mb).sum();
         let others_cpu = u64::from(host.promised_cpu_percent).saturating_sub(cpu);
         let others_memory = host.promised_memory_mb.saturating_sub(memory);
-        Room {
+        Capacity {
             cpu_percent: u64::from(host.max_cpu_percent).saturating_sub(others_cpu),
             memory_mb: host.max_memory_mb.saturating_sub(others_memory),
             vms: wanted.max_vms_per_host,
         }
     };
-    let rooms: Vec<Room> = hosts.iter().map(room).collect();
-    let kinds: Vec<(Room, usize)> = wanted
+    let rooms: Vec<Capacity> = hosts.iter().map(capacity).collect();
+    let kinds: Vec<(Capacity, usize)> = wanted
         .nodesets
         .iter()
         .map(|set| {
-            let size = Room {
+            let size = Capacity {
                 cpu_percent: set.cpu_percent(),
                 memory_mb: set.memory_mb(),
                 vms: 1,
             };
             let count = match set.mode {
                 Mode::PowerSaving => set.nodes.len(),
-                // Names for VMs as small as their jobs, which wait until they have room.
+                // Names for VMs as small as their jobs, which wait until they have capacity.
                 Mode::Job => 0,
             };
             (size, count)

@@ -15,8 +15,8 @@ use thiao_core::view::Shape;
 use thiao_core::world::Mode;
 
 mod attributes;
+mod capacity;
 mod files;
-mod room;
 mod tries;
 
 fn error(class: Class) -> Error {

@@ -287,8 +287,8 @@ mod tests {
         // On h1: ours 1024 MiB, others 2048. A held one takes nothing yet.
         let vms = map(vec![ours(1, (3, 3), Some(1)), ours(2, (2, 0), None)]);
         let view = view(RULES, &vms, &[host(1, 250, 3072), host(2, 0, 0)]);
-        let room: Vec<(u32, u64)> = view.hosts.iter().map(|h| (h.cpu_percent, h.memory_mb)).collect();
-        assert_eq!(room, [(700, 14_336), (800, 16_384)]);
+        let capacity: Vec<(u32, u64)> = view.hosts.iter().map(|h| (h.cpu_percent, h.memory_mb)).collect();
+        assert_eq!(capacity, [(700, 14_336), (800, 16_384)]);
         assert!(view.hosts.iter().all(|h| h.usable));
     }
 
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn opennebulas_own_scheduler_is_one_host_with_room_for_all() {
+    fn opennebulas_own_scheduler_is_one_host_with_capacity_for_all() {
         let rules = Rules {
             placement: Placement::OpenNebula,
             ..RULES

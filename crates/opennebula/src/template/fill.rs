@@ -73,7 +73,7 @@ fn mark(text: &str, variables: &[(&str, String)]) -> Result<String, String> {
         return Err("it has characters of Unicode's private range: remove them".to_owned());
     }
     let mut marked = String::with_capacity(text.len());
-    let mut room = MAX_TEXT;
+    let mut capacity = MAX_TEXT;
     let mut rest = text;
     while let Some((plain, after)) = rest.split_once(BEFORE) {
         marked.push_str(plain);
@@ -93,10 +93,10 @@ fn mark(text: &str, variables: &[(&str, String)]) -> Result<String, String> {
             .find(|(_, (known, _))| *known == name);
         match (known, behind.trim_start().strip_prefix(AFTER)) {
             (Some((number, (_, value))), Some(behind)) => {
-                let Some(left) = room.checked_sub(value.len()) else {
+                let Some(left) = capacity.checked_sub(value.len()) else {
                     return Err(format!("its values have more than {MAX_TEXT} bytes"));
                 };
-                room = left;
+                capacity = left;
                 marked.push_str(&format!("{OPEN}{number}{CLOSE}"));
                 rest = behind;
             }

@@ -1,4 +1,4 @@
-//! Making a VM: it is claimed by making its folder, with room on its host and
+//! Making a VM: it is claimed by making its folder, with capacity on its host and
 //! an address of its own, and then started.
 
 use super::table::{Inner, Qemu, Vm, now};
@@ -48,7 +48,7 @@ impl Qemu {
             told: ContextBy::Channel,
             job: spec.job,
         };
-        self.inner.has_room_for_its_kernel(&wanted)?;
+        self.inner.has_capacity_for_its_kernel(&wanted)?;
         self.make(tag, host, wanted, &|_| Ok(()))
     }
 
@@ -120,7 +120,7 @@ impl Inner {
     }
 
     /// Whether slurmd will see the memory that is promised.
-    fn has_room_for_its_kernel(&self, wanted: &NewVm) -> Result<(), Error> {
+    fn has_capacity_for_its_kernel(&self, wanted: &NewVm) -> Result<(), Error> {
         let total_mb = wanted.total_mb;
         let seen_mb = (total_mb - total_mb / PAGE_TABLE_PART).saturating_sub(KERNEL_MB);
         if seen_mb >= wanted.memory_mb {
@@ -136,7 +136,7 @@ impl Inner {
     }
 
     /// Makes the VM's folder, which decides that this call creates it, with
-    /// room on the host and an address of its own. `None`: it exists.
+    /// capacity on the host and an address of its own. `None`: it exists.
     fn claim(&self, id: &VmId, host: &HostName, wanted: NewVm) -> Result<Option<Record>, Error> {
         let Some(capacity) = self.settings.hosts.iter().find(|other| other.name == *host) else {
             return Err(Error::Refused(format!("there is no host {host} on this machine")));

@@ -28,7 +28,7 @@ pub struct Demand {
     making: bool,
 }
 
-/// A template is worth being made; the other one makes room for it.
+/// A template is worth being made; the other one gives way for it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Worth {
     /// Which goes.

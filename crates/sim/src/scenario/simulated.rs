@@ -157,7 +157,7 @@ impl Cluster for Simulated {
             JobAct::PutBack => {
                 if !self
                     .slurm
-                    .put_back(job.id, "vm: ; put back: no room", true, self.now)
+                    .put_back(job.id, "vm: ; put back: no capacity", true, self.now)
                 {
                     return Err("it cannot be put back".into());
                 }

@@ -50,7 +50,7 @@ fn ended(job: u32, failed: bool) -> Hook {
 }
 
 #[test]
-fn a_job_waits_until_it_is_let_go_and_then_has_nodes_of_its_own() {
+fn a_job_waits_until_it_is_admitted_and_then_has_nodes_of_its_own() {
     let mut slurm = cluster(&["j0", "j1"]);
     submit(&mut slurm, 1, 1, 0);
     pass(&mut slurm, 0, 3);
@@ -148,7 +148,7 @@ fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
         submit(&mut slurm, 1, 2, 0);
         slurm.admit(JobId(1), None, None);
         pass(&mut slurm, 0, 1);
-        assert!(slurm.put_back(JobId(1), "vm: ; put back: no room", whole, Time(1000)));
+        assert!(slurm.put_back(JobId(1), "vm: ; put back: no capacity", whole, Time(1000)));
         assert!(
             !slurm.put_back(JobId(1), "again", whole, Time(1000)),
             "it has no nodes"
@@ -169,7 +169,7 @@ fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
             (seen.gate, &seen.reason.waits[..]),
             (Gate::Waits, &[WaitsFor::Licenses][..])
         );
-        assert_eq!(seen.admin_comment.as_deref(), Some("vm: ; put back: no room"));
+        assert_eq!(seen.admin_comment.as_deref(), Some("vm: ; put back: no capacity"));
     }
     // One that cannot be is not, and is over when its node fails.
     let mut slurm = cluster(&["j0"]);
@@ -186,7 +186,7 @@ fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
 }
 
 #[test]
-fn tasks_of_an_array_are_let_go_as_jobs_of_their_own() {
+fn tasks_of_an_array_are_admitted_as_jobs_of_their_own() {
     let mut slurm = cluster(&["j0", "j1", "j2"]);
     let tasks = |tasks: &[u32]| ArrayTasks {
         job: JobId(4),
@@ -290,7 +290,7 @@ fn a_reason_that_is_over_stays_in_some_releases_until_a_job_comes() {
             ..Rules::default()
         };
         let mut slurm = Slurm::new([name("n0")], rules, Rng::new(1));
-        slurm.set_down(&name("n0"), "thiao: no room", |_| false, Time(0));
+        slurm.set_down(&name("n0"), "thiao: no capacity", |_| false, Time(0));
         slurm.return_to_service(&name("n0"), Time(0));
         let seen = look(&mut slurm, 0).nodes[&name("n0")].clone();
         assert_eq!(
@@ -327,7 +327,7 @@ fn a_job_of_a_range_gets_all_that_is_free_unless_its_count_is_fixed() {
             (2 * seen.request.nodes, given)
         );
         // Put back, it keeps a count that was fixed.
-        assert!(slurm.put_back(JobId(1), "vm: ; put back: no room", true, Time(1000)));
+        assert!(slurm.put_back(JobId(1), "vm: ; put back: no capacity", true, Time(1000)));
         let back = look(&mut slurm, 2).jobs[&JobId(1)].request;
         assert_eq!((back.nodes, back.most_nodes), fixed.map_or((1, 3), |_| (2, 2)));
     }

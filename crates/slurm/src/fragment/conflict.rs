@@ -79,7 +79,7 @@ impl fmt::Display for Conflict {
             ),
             Self::PlansForLicence => f.write_str(
                 "SchedulerParameters has bf_licenses: the scheduler then plans for the licence by which jobs of job \
-                 mode wait for room, and starts others around a time that never comes; remove it",
+                 mode wait for capacity, and starts others around a time that never comes; remove it",
             ),
             Self::LongPass(pass) => write!(
                 f,

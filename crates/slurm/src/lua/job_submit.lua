@@ -69,7 +69,7 @@ local function refuse(sentence, code)
     error({ sentence = sentence, code = code or slurm.ERROR }, 0)
 end
 
--- Runs one of our functions. One that fails lets nothing pass: without the gate a job would find no room.
+-- Runs one of our functions. One that fails lets nothing pass: without the gate a job would find no capacity.
 local function guarded(run, ...)
     local done, problem = pcall(run, ...)
     if done then

@@ -34,7 +34,7 @@ pub fn whole(job: JobId, licenses: &str) -> Admission {
 }
 
 /// A job with all that it may ask for, and one that has its nodes whole.
-fn two_wait_for_room(ctld: &Ctld) -> (JobId, JobId) {
+fn two_wait_for_capacity(ctld: &Ctld) -> (JobId, JobId) {
     ctld.hold(true);
     let job = ctld
         .submit(
@@ -43,7 +43,7 @@ fn two_wait_for_room(ctld: &Ctld) -> (JobId, JobId) {
         )
         .unwrap();
     let next = ctld.sbatch(&["-p", "jobs", "-N2", "--exclusive", "--wrap", "sleep 60"]);
-    ctld.until("both wait for room", |c| {
+    ctld.until("both wait for capacity", |c| {
         [job, next]
             .iter()
             .all(|job| c.seen(*job).reason.text == "Licenses")
@@ -97,7 +97,7 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
     ctld.slurm.ensure_gate().unwrap();
     assert!(ctld.slurm.has_gate().unwrap());
 
-    let (job, next) = two_wait_for_room(&ctld);
+    let (job, next) = two_wait_for_capacity(&ctld);
     ctld.admit(&[whole(job, "a:2"), whole(next, "")]);
     assert_eq!(ctld.seen(job).gate, Gate::Open);
     ctld.until("both have nodes that power up", |c| {
@@ -194,8 +194,8 @@ fn an_array_of_irregular_tasks_hides_nothing() {
 }
 
 #[test]
-fn an_array_of_500_is_let_go_in_parts() {
-    let Some(dir) = inside("job_mode::an_array_of_500_is_let_go_in_parts") else {
+fn an_array_of_500_is_admitted_in_parts() {
+    let Some(dir) = inside("job_mode::an_array_of_500_is_admitted_in_parts") else {
         return;
     };
     let ctld = start(dir);
@@ -281,7 +281,7 @@ fn one_task_is_put_back(ctld: &Ctld) -> JobId {
         tasks.len() == 2 && tasks.iter().all(|j| !j.nodes.is_empty())
     });
     ctld.slurm
-        .put_back(array, "a:1", "vm: ; put back: no room")
+        .put_back(array, "a:1", "vm: ; put back: no capacity")
         .unwrap();
     ctld.until("one waits", |c| waits_behind_the_gate(c, array));
     let other = tasks(ctld).into_iter().find(|j| j.id != array).unwrap();
@@ -331,7 +331,7 @@ fn a_job_is_put_back_behind_the_gate() {
         let asked = Instant::now();
         ctld.slurm.put_back(job, "a:1", comment).unwrap();
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-        ctld.until("it waits for room", |c| waits_behind_the_gate(c, job));
+        ctld.until("it waits for capacity", |c| waits_behind_the_gate(c, job));
         assert_eq!(ctld.seen(job).admin_comment.as_deref(), Some(comment));
         // Again is harmless.
         ctld.slurm.reopen(job, "a:1").unwrap();
@@ -347,7 +347,9 @@ fn a_job_is_put_back_behind_the_gate() {
         job.state == JobState::Pending && job.reason.text == "job requeued in held state"
     });
     ctld.slurm.reopen(two, "a:1").unwrap();
-    ctld.until("it waits for room once more", |c| waits_behind_the_gate(c, two));
+    ctld.until("it waits for capacity once more", |c| {
+        waits_behind_the_gate(c, two)
+    });
     // One that was admitted and has no node yet.
     ctld.run(false, &["scontrol", "hold", &two.to_string()]).unwrap();
     ctld.admit(&[whole(two, "a:1")]);

@@ -104,7 +104,7 @@ fn a_heterogeneous_job_goes_through_its_life_as_one() {
         assert!(ctld.parts(job).iter().all(|part| part.gate == Gate::Open));
         ctld.until_parts("both parts have nodes", job, &JobState::Configuring);
         let part = ctld.parts(job).swap_remove(by);
-        let comment = "vm: ; put back: no room";
+        let comment = "vm: ; put back: no capacity";
         ctld.slurm.put_back(part.id, &part.licenses, comment).unwrap();
         ctld.until_parts_wait("both parts wait once more", job);
         let part = ctld.parts(job).swap_remove(by);

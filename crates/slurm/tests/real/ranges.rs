@@ -271,7 +271,7 @@ fn a_range_is_fixed_as_its_job_is_let_go() {
     ctld.until("it has its nodes", |c| !c.job(job).unwrap().nodes.is_empty());
     assert_eq!(given(&ctld, job), [(2, 300), (2, 300)]);
     // Put back, it keeps the count.
-    let comment = "vm: ; put back: no room";
+    let comment = "vm: ; put back: no capacity";
     ctld.slurm.put_back(job, "a:1", comment).unwrap();
     ctld.until("it waits again", |c| c.job(job).unwrap().gate == Gate::Waits);
     assert_eq!(counts(job), ((2, 2), Gate::Waits));

@@ -205,7 +205,7 @@ impl Cluster for Real {
                 .into_iter()
                 .try_for_each(|(_, told)| told),
             JobAct::CloseGate => slurm.close_gate(&admission),
-            JobAct::PutBack => slurm.put_back(job.id, "", "vm: ; put back: no room"),
+            JobAct::PutBack => slurm.put_back(job.id, "", "vm: ; put back: no capacity"),
             JobAct::StartNow => slurm.start_now(&[job.id]),
             JobAct::Cancel => {
                 let words = ["scancel", &job.id.to_string()];

@@ -49,7 +49,7 @@ pub struct Facts {
 /// What concerns job mode alone.
 #[derive(Debug, Clone)]
 pub struct JobMode {
-    /// Whether the reservation is there by which jobs wait for room.
+    /// Whether the reservation is there by which jobs wait for capacity.
     pub gate: Result<bool, Unseen>,
     /// The `job_submit.lua` in effect.
     pub script: Result<String, Unseen>,
@@ -236,7 +236,7 @@ fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding>
             Finding::bad(
                 WHAT,
                 format!(
-                    "{} beside slurm.conf is somebody else's: jobs do not wait for room",
+                    "{} beside slurm.conf is somebody else's: jobs do not wait for capacity",
                     lua::FILE
                 ),
             )
@@ -253,7 +253,7 @@ fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding>
         Ok(false) => found.push(
             Finding::bad(
                 WHAT,
-                format!("there is no reservation {RESERVATION}, which holds the licence {GATE}: jobs are not kept until there is room"),
+                format!("there is no reservation {RESERVATION}, which holds the licence {GATE}: jobs are not kept until there is capacity"),
             )
             .run("systemctl restart thiaod"),
         ),

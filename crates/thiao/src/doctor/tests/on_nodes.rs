@@ -120,7 +120,7 @@ fn down_and_silent() {
 fn down_for_a_reason() {
     for (reason, verdict, words, remedy) in [
         (
-            "thiao: no room",
+            "thiao: no capacity",
             Verdict::Warn,
             "it returns by itself",
             "thiao resume --force fg0",

@@ -1,4 +1,4 @@
-//! Room that is held for jobs of job mode that were admitted.
+//! Capacity that is held for jobs of job mode that were admitted.
 
 use super::job_mode::{admitted, own_world, waiting};
 use super::*;
@@ -13,7 +13,7 @@ fn let_go(id: u32, nodes: u32, reason: JobReason) -> SlurmJob {
 }
 
 #[test]
-fn who_waits_is_told_for_whom_room_is_held() {
+fn who_waits_is_told_for_whom_capacity_is_held() {
     let held = |jobs: &[SlurmJob]| {
         let mut w = own_world();
         for job in jobs {
@@ -25,19 +25,19 @@ fn who_waits_is_told_for_whom_room_is_held() {
     let other = |id, nodes| let_go(id, nodes, JobReason::default());
     let why = held(&[other(1, 2)]);
     assert!(
-        why[0].contains("none of 2 hosts has room for 250 MiB")
-            && why[0].ends_with("; room is held for job 1, which was admitted"),
+        why[0].contains("none of 2 hosts has capacity for 250 MiB")
+            && why[0].ends_with("; capacity is held for job 1, which was admitted"),
         "{why:?}"
     );
     let why = held(&[other(1, 1), other(2, 1)]);
     assert!(
-        why[0].ends_with("; room is held for jobs 1, 2, which were admitted"),
+        why[0].ends_with("; capacity is held for jobs 1, 2, which were admitted"),
         "{why:?}"
     );
     // One that is admitted in this very plan.
     let why = held(&[waiting(3, 1, 200, 10)]);
     assert!(
-        why[0].ends_with("; room is held for job 3, which was admitted"),
+        why[0].ends_with("; capacity is held for job 3, which was admitted"),
         "{why:?}"
     );
     // Nobody: it is too big.
@@ -48,7 +48,7 @@ fn who_waits_is_told_for_whom_room_is_held() {
 }
 
 #[test]
-fn room_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
+fn capacity_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
     let mut w = own_world();
     w.submit(waiting(1, 2, 200, 10));
     w.allocate(1, &["n0", "n1"], 200);
@@ -60,13 +60,13 @@ fn room_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
     w.busy.extend([node("n0"), node("n1")]);
     let why = w.held_of(2);
     assert!(
-        why[0].ends_with("; room is held for job 1, which was admitted"),
+        why[0].ends_with("; capacity is held for job 1, which was admitted"),
         "{why:?}"
     );
 }
 
 #[test]
-fn a_requeued_job_that_slurm_pauses_gives_its_room_away_at_once() {
+fn a_requeued_job_that_slurm_pauses_gives_its_capacity_away_at_once() {
     let mut w = own_world();
     w.submit(let_go(1, 2, JobReason::new("BeginTime", WaitsFor::BeginTime)));
     w.submit(waiting(2, 2, 200, 5));
@@ -74,7 +74,10 @@ fn a_requeued_job_that_slurm_pauses_gives_its_room_away_at_once() {
     assert_eq!(kinds(&actions), ["close-gate", "admit"]);
     assert_eq!(admitted(&actions), [2]);
     let note = w.gate_closed(JobId(1));
-    assert_eq!(note.text, "waits for room again: Slurm does not let it start yet");
+    assert_eq!(
+        note.text,
+        "waits for capacity again: Slurm does not let it start yet"
+    );
     w.done(&actions);
     let at_the_gate = |reason: JobReason| {
         move |view: &mut SlurmView| {
@@ -91,7 +94,7 @@ fn a_requeued_job_that_slurm_pauses_gives_its_room_away_at_once() {
 }
 
 #[test]
-fn a_job_that_is_let_start_now_keeps_its_room() {
+fn a_job_that_is_let_start_now_keeps_its_capacity() {
     let mut w = own_world();
     let record = w.records.get_mut(&node("n0")).unwrap();
     record.jobs = vec![JobId(1)];

@@ -2,7 +2,7 @@
 
 /// What a host has left, or a VM takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct Capacity {
     /// Percent of a core.
     pub cpu_percent: u64,
     /// MiB.
@@ -11,9 +11,9 @@ pub(super) struct Room {
     pub vms: usize,
 }
 
-/// How many of each kind of VM fit, given as size and count: the largest first, on the first host with room. A lower bound; exact
+/// How many of each kind of VM fit, given as size and count: the largest first, on the first host with capacity. A lower bound; exact
 /// when all VMs are alike.
-pub(super) fn fit(hosts: &[Room], kinds: &[(Room, usize)]) -> Vec<usize> {
+pub(super) fn fit(hosts: &[Capacity], kinds: &[(Capacity, usize)]) -> Vec<usize> {
     let mut left = hosts.to_vec();
     let mut order: Vec<usize> = (0..kinds.len()).collect();
     order.sort_by_key(|n| {
@@ -37,8 +37,8 @@ pub(super) fn fit(hosts: &[Room], kinds: &[(Room, usize)]) -> Vec<usize> {
 }
 
 /// How many of that size the host takes.
-fn times(host: &Room, size: &Room) -> usize {
-    let by = |room: u64, each: u64| match room.checked_div(each) {
+fn times(host: &Capacity, size: &Capacity) -> usize {
+    let by = |capacity: u64, each: u64| match capacity.checked_div(each) {
         Some(times) => usize::try_from(times).unwrap_or(usize::MAX),
         // What takes nothing fits always.
         None => usize::MAX,
@@ -53,8 +53,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn room(cpu_percent: u64, memory_mb: u64, vms: usize) -> Room {
-        Room {
+    fn capacity(cpu_percent: u64, memory_mb: u64, vms: usize) -> Capacity {
+        Capacity {
             cpu_percent,
             memory_mb,
             vms,
@@ -63,13 +63,13 @@ mod tests {
 
     #[test]
     fn cpu_memory_and_count_each_bound_it() {
-        let one = (room(100, 1_000, 1), 9);
+        let one = (capacity(100, 1_000, 1), 9);
         for (host, expected) in [
-            (room(800, 100_000, 99), 8),
-            (room(9_900, 4_999, 99), 4),
-            (room(9_900, 100_000, 3), 3),
-            (room(9_900, 100_000, 99), 9),
-            (room(99, 100_000, 99), 0),
+            (capacity(800, 100_000, 99), 8),
+            (capacity(9_900, 4_999, 99), 4),
+            (capacity(9_900, 100_000, 3), 3),
+            (capacity(9_900, 100_000, 99), 9),
+            (capacity(99, 100_000, 99), 0),
         ] {
             assert_eq!(fit(&[host], &[one]), [expected]);
         }
@@ -77,11 +77,11 @@ mod tests {
 
     #[test]
     fn the_large_ones_go_first() {
-        let hosts = [room(400, 4_000, 99), room(400, 4_000, 99)];
-        let kinds = [(room(100, 1_000, 1), 8), (room(400, 3_000, 1), 1)];
+        let hosts = [capacity(400, 4_000, 99), capacity(400, 4_000, 99)];
+        let kinds = [(capacity(100, 1_000, 1), 8), (capacity(400, 3_000, 1), 1)];
         assert_eq!(fit(&hosts, &kinds), [4, 1]);
         assert_eq!(fit(&[], &kinds), [0, 0]);
-        assert_eq!(fit(&hosts, &[(room(0, 0, 1), 500)]), [198]);
+        assert_eq!(fit(&hosts, &[(capacity(0, 0, 1), 500)]), [198]);
     }
 
     proptest! {
@@ -90,10 +90,10 @@ mod tests {
             hosts in prop::collection::vec((0u64..2_000, 0u64..9_000, 0usize..9), 0..5),
             kinds in prop::collection::vec((1u64..900, 1u64..4_000, 0usize..12), 0..4),
         ) {
-            let hosts: Vec<Room> = hosts.into_iter().map(|(c, m, v)| room(c, m, v)).collect();
-            let kinds: Vec<(Room, usize)> = kinds.into_iter().map(|(c, m, n)| (room(c, m, 1), n)).collect();
+            let hosts: Vec<Capacity> = hosts.into_iter().map(|(c, m, v)| capacity(c, m, v)).collect();
+            let kinds: Vec<(Capacity, usize)> = kinds.into_iter().map(|(c, m, n)| (capacity(c, m, 1), n)).collect();
             let fitting = fit(&hosts, &kinds);
-            let taken = |of: fn(&Room) -> u64| -> u64 {
+            let taken = |of: fn(&Capacity) -> u64| -> u64 {
                 kinds.iter().zip(&fitting).map(|((size, _), n)| of(size) * *n as u64).sum()
             };
             prop_assert!(taken(|r| r.cpu_percent) <= hosts.iter().map(|h| h.cpu_percent).sum());
