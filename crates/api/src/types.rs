@@ -2,7 +2,7 @@
 //! Times are milliseconds since the Unix epoch; sizes MiB.
 
 use crate::JobName;
-use crate::words::{JobState, Mode, NodeState, VmState, Wish};
+use crate::words::{Desired, JobState, Mode, NodeState, VmState};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,7 +68,7 @@ pub struct Node {
     /// Slurm's reason.
     pub reason: Option<String>,
     /// What Slurm or a person asked for.
-    pub wish: Wish,
+    pub desired: Desired,
     /// The VM that backs it.
     pub vm: Option<String>,
     /// Where that VM is.

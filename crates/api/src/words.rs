@@ -108,7 +108,7 @@ words! {
 
 words! {
     /// What was asked of a node.
-    Wish {
+    Desired {
         /// Nothing yet.
         Unasked = "unasked",
         /// To be up.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use thiao_core::evidence::may_have_registered;
 use thiao_core::ids::NodeName;
-use thiao_core::world::{Wish, World};
+use thiao_core::world::{Desired, World};
 use thiao_slurm::Slurm;
 
 /// Nodes that wait for their VMs; locked while Slurm is told, so that a VM is made only after it.
@@ -93,7 +93,7 @@ pub fn waiting(world: &World) -> BTreeSet<NodeName> {
     let records = world.records.iter();
     // In every round, for every node: what most of them are not is asked first.
     let waiting = records.filter(|(node, record)| {
-        matches!(record.wish, Wish::Early { .. } | Wish::Up { .. })
+        matches!(record.desired, Desired::Early { .. } | Desired::Up { .. })
             && record.vm.is_none()
             && !world.busy.contains(*node)
             && !strays.contains(node)

@@ -22,7 +22,7 @@ use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::note::Subject;
 use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
-use thiao_core::world::{NodeRecord, Wish, World};
+use thiao_core::world::{Desired, NodeRecord, World};
 use tokio::sync::watch;
 
 /// Most events in a story.
@@ -156,7 +156,7 @@ impl<P: Provider> Reading<'_, P> {
                     state: node_state(self.world(), name, record),
                     slurm: seen.map(slurm_word),
                     reason: seen.and_then(|seen| Some(seen.reason.as_ref()?.text.clone())),
-                    wish: wish(record.wish),
+                    desired: desired(record.desired),
                     vm: record.vm.as_ref().map(|vm| format!("{name}.{}", vm.generation)),
                     host: record
                         .vm
@@ -365,27 +365,29 @@ pub(super) fn internal(error: StoreError) -> ApiError {
 }
 
 fn node_state(world: &World, node: &NodeName, record: &NodeRecord) -> words::NodeState {
-    match (&record.vm, record.wish) {
+    match (&record.vm, record.desired) {
         (Some(vm), _) => world.word_of(node, vm).into(),
         (None, _) if record.down.is_some() => words::NodeState::Failed,
-        (None, Wish::Early { .. } | Wish::Up { .. }) => words::NodeState::Waiting,
-        (None, Wish::Down { .. } | Wish::Unasked) => words::NodeState::Down,
+        (None, Desired::Early { .. } | Desired::Up { .. }) => words::NodeState::Waiting,
+        (None, Desired::Down { .. } | Desired::Unasked) => words::NodeState::Down,
     }
 }
 
 fn since(record: &NodeRecord) -> Time {
-    match (&record.vm, record.wish) {
+    match (&record.vm, record.desired) {
         (Some(vm), _) => vm.since,
-        (None, Wish::Early { since } | Wish::Up { since } | Wish::Down { since }) => since.max(record.acted),
-        (None, Wish::Unasked) => record.acted,
+        (None, Desired::Early { since } | Desired::Up { since } | Desired::Down { since }) => {
+            since.max(record.acted)
+        }
+        (None, Desired::Unasked) => record.acted,
     }
 }
 
-fn wish(wish: Wish) -> words::Wish {
-    match wish {
-        Wish::Unasked => words::Wish::Unasked,
-        Wish::Early { .. } | Wish::Up { .. } => words::Wish::Up,
-        Wish::Down { .. } => words::Wish::Down,
+fn desired(desired: Desired) -> words::Desired {
+    match desired {
+        Desired::Unasked => words::Desired::Unasked,
+        Desired::Early { .. } | Desired::Up { .. } => words::Desired::Up,
+        Desired::Down { .. } => words::Desired::Down,
     }
 }
 

@@ -27,7 +27,7 @@ use thiao_core::orders::Order;
 use thiao_core::plan::{Action, NodeVerb, Step};
 use thiao_core::rounds::{Decided, Rounds};
 use thiao_core::vm::Registration;
-use thiao_core::world::{Wish, World};
+use thiao_core::world::{Desired, World};
 use thiao_slurm::Slurm;
 use tokio::net::UnixDatagram;
 use tokio::sync::{Notify, mpsc, watch};
@@ -395,10 +395,10 @@ impl<P: Provider> Owner<P> {
             .world()
             .records
             .values()
-            .any(|record| match (&record.vm, record.wish) {
+            .any(|record| match (&record.vm, record.desired) {
                 (Some(vm), _) => !vm.is_up() || vm.missing_since.is_some(),
-                (None, Wish::Early { .. } | Wish::Up { .. }) => true,
-                (None, Wish::Down { .. } | Wish::Unasked) => record.down.is_some(),
+                (None, Desired::Early { .. } | Desired::Up { .. }) => true,
+                (None, Desired::Down { .. } | Desired::Unasked) => record.down.is_some(),
             });
         let registering = self
             .rounds

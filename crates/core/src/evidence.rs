@@ -7,7 +7,7 @@ use crate::ids::{JobId, NodeName, Time};
 use crate::options::put_back_reason;
 use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmView, VmState, VmView, WaitsFor};
 use crate::vm::{Life, VmRecord};
-use crate::world::{Wish, World};
+use crate::world::{Desired, World};
 
 /// Whether a VM that backs nothing can be nobody's: its node has had a later
 /// VM, or was up with another one when this one was first seen, or it is the
@@ -55,13 +55,13 @@ pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
 #[must_use]
 pub fn is_left_behind(world: &World, node: &NodeName) -> bool {
     let record = world.records.get(node);
-    let left = record.is_some_and(|record| match (&record.vm, record.wish) {
-        (Some(vm), Wish::Up { since }) => {
+    let left = record.is_some_and(|record| match (&record.vm, record.desired) {
+        (Some(vm), Desired::Up { since }) => {
             let found = world.is_of_unknown_job(node) && vm.is_starting();
             let before = vm.is_up() && vm.since < since;
             (found || before) && since < world.slurm_began
         }
-        (_, Wish::Early { .. } | Wish::Up { .. } | Wish::Down { .. } | Wish::Unasked) => false,
+        (_, Desired::Early { .. } | Desired::Up { .. } | Desired::Down { .. } | Desired::Unasked) => false,
     });
     left && world.slurm.as_ref().is_some_and(|slurm| {
         let seen = slurm.nodes.get(node);
@@ -75,10 +75,10 @@ pub fn is_left_behind(world: &World, node: &NodeName) -> bool {
 /// about to ask for has nothing to wait for.
 #[must_use]
 pub fn asked_by_slurm(world: &World, node: &NodeName) -> Option<Time> {
-    match world.records.get(node)?.wish {
-        Wish::Up { since } => Some(since),
-        Wish::Early { .. } | Wish::Down { .. } => None,
-        Wish::Unasked => {
+    match world.records.get(node)?.desired {
+        Desired::Up { since } => Some(since),
+        Desired::Early { .. } | Desired::Down { .. } => None,
+        Desired::Unasked => {
             let seen = world.slurm.as_ref()?.nodes.get(node);
             seen.is_none_or(|seen| !seen.is_off()).then_some(world.now)
         }

@@ -8,7 +8,7 @@ use crate::note::{Kind, Note, Subject};
 use crate::orders::Order;
 use crate::view::{SlurmView, VmView};
 use crate::vm::{Cause, Life, Registration, VmRecord};
-use crate::world::{NodeRecord, Wish, World};
+use crate::world::{Desired, NodeRecord, World};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -42,10 +42,10 @@ impl World {
         let now = self.now;
         let own = self.is_job_mode(node);
         let record = self.records.entry(node.clone()).or_default();
-        let in_force = match record.wish {
-            Wish::Up { since } | Wish::Down { since } => since,
+        let in_force = match record.desired {
+            Desired::Up { since } | Desired::Down { since } => since,
             // The prolog's word is followed by Slurm's own, which may have been given before it was heard.
-            Wish::Early { .. } | Wish::Unasked => Time::default(),
+            Desired::Early { .. } | Desired::Unasked => Time::default(),
         };
         // A hook may be slow to write its order. One in force that lies ahead of
         // us says that the clock was set back, and nothing about the order.
@@ -79,13 +79,13 @@ impl World {
                 )
             }
             Order::Down => {
-                record.wish = Wish::Down { since: at };
+                record.desired = Desired::Down { since: at };
                 Note::node(node, Kind::SuspendAsked, "asked to go down")
             }
             // Told above: it orders nothing of the node.
             Order::JobEnded { .. } => Note::node(node, Kind::JobEnded, "its job is over"),
             Order::ResumeFailed => {
-                record.wish = Wish::Down { since: at };
+                record.desired = Desired::Down { since: at };
                 if record.vm.as_ref().is_some_and(VmRecord::is_starting) {
                     let why = "Slurm's ResumeTimeout ran out".to_owned();
                     record.fail(&why, now, &self.policy);
@@ -117,11 +117,12 @@ impl World {
                 Some(reason) => {
                     record.down = Some(reason.text.clone());
                     // What Slurm asked for before that is void: it asks anew when it has the node back.
-                    if matches!(record.wish, Wish::Early { since } | Wish::Up { since } if since < began) {
+                    if matches!(record.desired, Desired::Early { since } | Desired::Up { since } if since < began)
+                    {
                         // A VM that comes up all the same may get a job: it is kept until it surely has none.
-                        record.wish = match record.vm {
-                            Some(_) => Wish::Unasked,
-                            None => Wish::Down { since: began },
+                        record.desired = match record.vm {
+                            Some(_) => Desired::Unasked,
+                            None => Desired::Down { since: began },
                         };
                     }
                 }
@@ -247,7 +248,7 @@ impl World {
             .trouble
             .retry_at
             .get_or_insert(now + self.policy.retry_first);
-        record.wish = Wish::Down { since: now };
+        record.desired = Desired::Down { since: now };
         let mut notes = vec![Note::node(node, Kind::NodeDown, format!("set DOWN: {reason}"))];
         notes.extend(jobs.iter().map(|job| {
             Note::new(
@@ -313,9 +314,9 @@ impl NodeRecord {
                 Cause::Dead { why } => why.clone(),
                 Cause::BootTimeout => cause.text(),
                 Cause::Ordered | Cause::Orphan => {
-                    if matches!((cause, self.wish), (Cause::Orphan, Wish::Up { since }) if since <= vm.since)
+                    if matches!((cause, self.desired), (Cause::Orphan, Desired::Up { since }) if since <= vm.since)
                     {
-                        self.wish = Wish::Down { since: vm.since }; // nobody waits for it
+                        self.desired = Desired::Down { since: vm.since }; // nobody waits for it
                     }
                     let text = format!("gone: {}", cause.text());
                     return vec![Note::vm(node, vm.generation, Kind::VmGone, text)];

@@ -13,7 +13,7 @@ use crate::view::{
     ArrayTasks, Gate, HostView, JobState, JobsOn, REASON_PREFIX, SlurmJob, SlurmNode, VmSpec, VmState, VmView,
 };
 use crate::vm::{Cause, Life, VmRecord};
-use crate::world::{Mode, Wish, World};
+use crate::world::{Desired, Mode, World};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -352,12 +352,12 @@ impl<'a> Linter<'a> {
                 })?;
                 self.is_as_it_must(&tag.node, spec)?;
                 let early = world.policy.guests_wait;
-                let wished = record.is_some_and(|record| match record.wish {
-                    Wish::Up { .. } => true,
-                    Wish::Early { .. } => early,
-                    Wish::Down { .. } | Wish::Unasked => false,
+                let is_desired = record.is_some_and(|record| match record.desired {
+                    Desired::Up { .. } => true,
+                    Desired::Early { .. } => early,
+                    Desired::Down { .. } | Desired::Unasked => false,
                 });
-                refuse_if(!wished, || format!("nobody asked for {}", tag.node))?;
+                refuse_if(!is_desired, || format!("nobody asked for {}", tag.node))?;
                 let newer = record.is_none_or(|record| tag.generation > record.generation);
                 refuse_if(!newer, || {
                     format!("generation {} of {} has been used", tag.generation, tag.node)
@@ -412,10 +412,10 @@ impl<'a> Linter<'a> {
             let waits = seen.is_some_and(|seen| seen.flags.powering_up);
             return refuse_if(!waits, || format!("Slurm does not wait for {}", tag.node));
         }
-        let early = match record.map(|record| record.wish) {
-            Some(Wish::Up { .. }) => false,
-            Some(Wish::Unasked) => seen.is_some_and(SlurmNode::is_off),
-            Some(Wish::Early { .. } | Wish::Down { .. }) | None => true,
+        let early = match record.map(|record| record.desired) {
+            Some(Desired::Up { .. }) => false,
+            Some(Desired::Unasked) => seen.is_some_and(SlurmNode::is_off),
+            Some(Desired::Early { .. } | Desired::Down { .. }) | None => true,
         };
         refuse_if(early, || format!("Slurm has not asked for {}", tag.node))
     }
@@ -494,10 +494,10 @@ impl<'a> Linter<'a> {
             refuse_if(begun != cause, || "its end was begun for another cause".into())?;
             return match (cause, ours) {
                 (Cause::Ordered, Some(vm)) => {
-                    let wish = record.map(|record| record.wish).unwrap_or_default();
-                    let since = match wish {
-                        Wish::Down { since } => since.max(vm.since),
-                        Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked => vm.since,
+                    let desired = record.map(|record| record.desired).unwrap_or_default();
+                    let since = match desired {
+                        Desired::Down { since } => since.max(vm.since),
+                        Desired::Early { .. } | Desired::Up { .. } | Desired::Unasked => vm.since,
                     };
                     agreed(newer_use(world, self.jobs_on_nodes(), &tag.node, since))
                 }
@@ -512,14 +512,14 @@ impl<'a> Linter<'a> {
         match cause {
             Cause::Ordered => {
                 let jobs = self.jobs_on_nodes();
-                match (record.map(|record| record.wish), ours) {
-                    (Some(Wish::Down { since }), _) => {
+                match (record.map(|record| record.desired), ours) {
+                    (Some(Desired::Down { since }), _) => {
                         agreed(newer_than_order(world, jobs, &tag.node, since))
                     }
-                    (Some(Wish::Up { .. }), Some(vm)) if is_left_behind(world, &tag.node) => {
+                    (Some(Desired::Up { .. }), Some(vm)) if is_left_behind(world, &tag.node) => {
                         agreed(newer_use(world, jobs, &tag.node, vm.since))
                     }
-                    (Some(Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked) | None, _) => {
+                    (Some(Desired::Early { .. } | Desired::Up { .. } | Desired::Unasked) | None, _) => {
                         Err(format!("nobody ordered {} down", tag.node))
                     }
                 }
@@ -538,7 +538,7 @@ impl<'a> Linter<'a> {
             Cause::Orphan => {
                 let dead = shown.is_some_and(|vm| matches!(vm.state, VmState::Dead(_)));
                 let superseded = shown.is_some_and(|vm| is_superseded(world, vm));
-                let unasked = record.is_some_and(|record| record.wish == Wish::Unasked);
+                let unasked = record.is_some_and(|record| record.desired == Desired::Unasked);
                 let left_behind = ours.is_some_and(VmRecord::is_up);
                 refuse_if(ours.is_some() && !unasked && !left_behind, || {
                     format!("it backs {}", tag.node)

@@ -1,7 +1,7 @@
 //! What to do now, as a value, from what is known; pure and synchronous.
 //!
 //! Every node is decided on its own, then the caps and the hosts' capacity are
-//! shared out, oldest wish first. Each action and each refusal says why.
+//! shared out, the longest desired first. Each action and each refusal says why.
 
 use crate::evidence::{may_have_registered, surely_unused};
 use crate::ids::{Generation, JobId, NodeName, Time, VmId};
@@ -11,7 +11,7 @@ use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
 use crate::view::{JobsOn, ProviderView, REASON_PREFIX, Shape, VmState};
 use crate::vm::{Cause, Life, VmRecord};
-use crate::world::{NodeRecord, Wish, World};
+use crate::world::{Desired, NodeRecord, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -41,10 +41,10 @@ pub fn plan(world: &World) -> Plan {
         if world.busy.contains(node) {
             continue;
         }
-        match (&record.vm, record.wish) {
-            (Some(vm), wish) => planner.with_vm(node, record, vm, wish),
-            (None, Wish::Early { since } | Wish::Up { since }) => wanting.push((since, node, record)),
-            (None, Wish::Down { .. } | Wish::Unasked) => planner.without_vm(node, record),
+        match (&record.vm, record.desired) {
+            (Some(vm), desired) => planner.with_vm(node, record, vm, desired),
+            (None, Desired::Early { since } | Desired::Up { since }) => wanting.push((since, node, record)),
+            (None, Desired::Down { .. } | Desired::Unasked) => planner.without_vm(node, record),
         }
     }
     // The nodes of a job together: half of two jobs' nodes serve neither.

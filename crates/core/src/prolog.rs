@@ -7,7 +7,7 @@ use crate::ids::{JobId, NodeName, Time};
 use crate::note::{Kind, Note};
 use crate::orders::Order;
 use crate::view::{JobState, SlurmNode, SlurmView};
-use crate::world::{Wish, World};
+use crate::world::{Desired, World};
 use std::collections::BTreeMap;
 
 /// What a prolog hears.
@@ -41,7 +41,7 @@ impl World {
                 };
                 let off = seen.flags.powered_down || seen.flags.powering_up;
                 let free = self.records.get(node).is_some_and(|record| {
-                    let wanted = matches!(record.wish, Wish::Early { .. } | Wish::Up { .. });
+                    let wanted = matches!(record.desired, Desired::Early { .. } | Desired::Up { .. });
                     record.vm.is_none() && record.down.is_none() && !wanted
                 });
                 if off && free {

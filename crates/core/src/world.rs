@@ -135,7 +135,7 @@ pub struct JobRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeRecord {
     /// What was last asked for.
-    pub wish: Wish,
+    pub desired: Desired,
     /// The number of its newest VM; 0 before the first.
     pub generation: Generation,
     /// The VM that backs it.
@@ -154,9 +154,11 @@ impl NodeRecord {
     /// Takes what was written down as of later for as of `now`: the clock was set back while nobody
     /// was here to see it. A wait begins anew then, where it would not end before that time.
     pub fn not_after(&mut self, now: Time, policy: &Policy) {
-        match &mut self.wish {
-            Wish::Early { since } | Wish::Up { since } | Wish::Down { since } => *since = now.min(*since),
-            Wish::Unasked => {}
+        match &mut self.desired {
+            Desired::Early { since } | Desired::Up { since } | Desired::Down { since } => {
+                *since = now.min(*since)
+            }
+            Desired::Unasked => {}
         }
         if let Some(at) = &mut self.trouble.retry_at {
             *at = (now + policy.retry_max).min(*at);
@@ -169,7 +171,7 @@ impl NodeRecord {
 
 /// What Slurm or a person asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wish {
+pub enum Desired {
     /// Nothing yet, as far as we know: a VM found is kept while it may run a job.
     #[default]
     Unasked,

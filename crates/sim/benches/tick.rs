@@ -127,7 +127,7 @@ impl Day {
         let mut day = self.clone();
         for i in VMS..NODES {
             let since = day.world.now;
-            day.world.records.get_mut(&node(i)).unwrap().wish = Wish::Up { since };
+            day.world.records.get_mut(&node(i)).unwrap().desired = Desired::Up { since };
             day.slurm.nodes.insert(node(i), slurm_node(true, true));
         }
         day
@@ -145,7 +145,7 @@ impl Day {
         let mut day = self.clone();
         for record in day.world.records.values_mut() {
             record.vm = None;
-            record.wish = Wish::Unasked;
+            record.desired = Desired::Unasked;
             record.generation = Generation(9);
         }
         for (i, seen) in day.slurm.nodes.values_mut().enumerate() {
@@ -184,7 +184,7 @@ fn job_id(i: usize) -> JobId {
 fn up(i: usize, now: Time) -> NodeRecord {
     let since = Time(now.0 - 500_000);
     NodeRecord {
-        wish: Wish::Up { since },
+        desired: Desired::Up { since },
         generation: Generation(3),
         vm: Some(VmRecord {
             generation: Generation(3),
@@ -208,7 +208,7 @@ fn up(i: usize, now: Time) -> NodeRecord {
 fn idle(now: Time) -> NodeRecord {
     let since = Time(now.0 - 500_000);
     NodeRecord {
-        wish: Wish::Down { since },
+        desired: Desired::Down { since },
         ..NodeRecord::default()
     }
 }

@@ -17,7 +17,7 @@ use thiao_core::prolog::PrologAnswer;
 use thiao_core::rounds::{Decided, Rounds};
 use thiao_core::spool::IntentFile;
 use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
-use thiao_core::world::{NodeRecord, Wish, World};
+use thiao_core::world::{Desired, NodeRecord, World};
 
 /// An action on its way.
 #[derive(Debug, Clone)]
@@ -322,7 +322,7 @@ impl Controller {
                 || plan.steps.iter().any(|step| step.action.node() == Some(node))
         };
         let wants = |node: &NodeName, record: &NodeRecord| {
-            let up = matches!(record.wish, Wish::Early { .. } | Wish::Up { .. });
+            let up = matches!(record.desired, Desired::Early { .. } | Desired::Up { .. });
             up && record.vm.is_none() && !self.rounds.world().busy.contains(node)
         };
         // In job mode a job's nodes are decided together: what is told of it or of one is told of all.

@@ -11,7 +11,7 @@ use thiao_core::journal::{Entry, Journal};
 use thiao_core::plan::{Action, JobVerb, NodeVerb, Step, VmVerb};
 use thiao_core::policy::Policy;
 use thiao_core::view::{ProviderView, SlurmView, VmState, VmView, Whose};
-use thiao_core::world::{NodeRecord, Wish, World};
+use thiao_core::world::{Desired, NodeRecord, World};
 
 /// Declares the flaws with what each does wrong.
 macro_rules! flaws {
@@ -217,8 +217,8 @@ impl Flaw {
             Some(Self::OrdersOutliveSlurm) => world.powers.clear(),
             Some(Self::StartsSlurmdEarly) => {
                 for record in world.records.values_mut() {
-                    if let Wish::Early { since } = record.wish {
-                        record.wish = Wish::Up { since };
+                    if let Desired::Early { since } = record.desired {
+                        record.desired = Desired::Up { since };
                     }
                 }
             }

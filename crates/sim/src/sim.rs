@@ -20,7 +20,7 @@ use std::mem::Discriminant;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time};
 use thiao_core::plan::{Action, NodeVerb, VmVerb};
 use thiao_core::view::HostView;
-use thiao_core::world::{NodeRecord, Wish};
+use thiao_core::world::{Desired, NodeRecord};
 
 /// How many lines of the story are kept for a violation's report.
 const STORY: usize = 400;
@@ -244,7 +244,7 @@ impl Sim {
     fn is_steady(&self) -> bool {
         let stays = |record: &NodeRecord| match &record.vm {
             Some(vm) => vm.is_up(),
-            None => !matches!(record.wish, Wish::Early { .. } | Wish::Up { .. }),
+            None => !matches!(record.desired, Desired::Early { .. } | Desired::Up { .. }),
         };
         let rests = |node: &Node| matches!(node.power, Power::On | Power::Off);
         self.controller.is_quiet(self.now)
@@ -490,7 +490,7 @@ impl Sim {
         let vms = vms.map(|vm| format!("VM {} is {:?}", vm.view.id, vm.view.state));
         // A node of job mode that was resumed by hand gets no VM, since there is no job.
         let wants = |(node, record): &(&NodeName, &NodeRecord)| {
-            matches!(record.wish, Wish::Early { .. } | Wish::Up { .. }) && !world.is_job_mode(node)
+            matches!(record.desired, Desired::Early { .. } | Desired::Up { .. }) && !world.is_job_mode(node)
         };
         let holds = |(_, record): &(&NodeName, &NodeRecord)| record.vm.is_some() || record.down.is_some();
         let records = world.records.iter();

@@ -39,7 +39,7 @@ fn nodes() -> Vec<Node> {
             .into(),
             slurm: Some(if n == 7 { "DOWN+CLOUD" } else { "IDLE+CLOUD" }.into()),
             reason: (n == 7).then(|| "thiao: no host\x1b[2J has capacity".into()),
-            wish: "down".into(),
+            desired: "down".into(),
             vm: (100..110).contains(&n).then(|| format!("fg{n}.1")),
             host: None,
             jobs: vec![],

@@ -10,7 +10,7 @@ use thiao_api::types::{Event, Explanation, JobVm};
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::note::Subject;
 use thiao_core::view::{ArrayTasks, SlurmJob, SlurmView};
-use thiao_core::world::{NodeRecord, Wish};
+use thiao_core::world::{Desired, NodeRecord};
 use thiao_slurm::gate;
 
 /// Most VMs that a sentence names, and most bytes of a list of tasks in one.
@@ -86,14 +86,14 @@ impl<P: Provider> Reading<'_, P> {
     }
 
     fn node_lines(&self, node: &NodeName, record: &NodeRecord) -> Vec<String> {
-        let mut lines = vec![match record.wish {
-            Wish::Unasked => "nobody has asked for it yet".to_owned(),
-            Wish::Early { since } => format!(
+        let mut lines = vec![match record.desired {
+            Desired::Unasked => "nobody has asked for it yet".to_owned(),
+            Desired::Early { since } => format!(
                 "a job has had it for {}, and Slurm asks for it next",
                 self.now.since(since)
             ),
-            Wish::Up { since } => format!("asked to be up for {}", self.now.since(since)),
-            Wish::Down { since } => format!("asked to be down for {}", self.now.since(since)),
+            Desired::Up { since } => format!("asked to be up for {}", self.now.since(since)),
+            Desired::Down { since } => format!("asked to be down for {}", self.now.since(since)),
         }];
         if let Some(vm) = &record.vm {
             let on = vm

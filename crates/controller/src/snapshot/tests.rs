@@ -69,10 +69,10 @@ fn read<T>(reader: &Reader<Idle>, question: impl FnOnce(Reply<T>) -> Read) -> T 
 async fn who_gave_an_order_sees_it_as_soon_as_it_is_taken() {
     let (_site, mut owner) = owner();
     let reader = owner.reader().unwrap();
-    let wishes = || {
+    let desired_states = || {
         read(&reader, Read::Nodes)
             .into_iter()
-            .map(|node| node.wish.to_string())
+            .map(|node| node.desired.to_string())
     };
     let told = || {
         let events = read(&reader, |reply| Read::Events {
@@ -84,7 +84,7 @@ async fn who_gave_an_order_sees_it_as_soon_as_it_is_taken() {
         events.len()
     };
     assert_eq!(
-        (wishes().collect::<Vec<_>>(), told()),
+        (desired_states().collect::<Vec<_>>(), told()),
         (vec!["unasked".to_owned(); 2], 0)
     );
     for (number, force) in [false, true].into_iter().enumerate() {
@@ -92,7 +92,7 @@ async fn who_gave_an_order_sees_it_as_soon_as_it_is_taken() {
         let nodes = vec![NodeName::new("n0").unwrap()];
         owner.demand(Demand::Resume { nodes, force, reply });
         answer.try_recv().unwrap().unwrap();
-        assert_eq!(wishes().next().unwrap(), "up");
+        assert_eq!(desired_states().next().unwrap(), "up");
         assert_eq!(told(), number + 1);
     }
 }

@@ -7,7 +7,7 @@ use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
 use thiao_core::vm::{Cause, Life, Registration, Starts, VmRecord};
-use thiao_core::world::{NodeRecord, Trouble, Wish};
+use thiao_core::world::{Desired, NodeRecord, Trouble};
 
 /// Why the records could not be read.
 pub enum LoadError {
@@ -40,24 +40,24 @@ struct Detail {
 }
 
 pub fn write(db: &Connection, node: &NodeName, record: &NodeRecord) -> rusqlite::Result<()> {
-    let (wish, wish_since) = match record.wish {
-        Wish::Unasked => ("unasked", None),
-        Wish::Early { since } => ("early", Some(since)),
-        Wish::Up { since } => ("up", Some(since)),
-        Wish::Down { since } => ("down", Some(since)),
+    let (desired, desired_since) = match record.desired {
+        Desired::Unasked => ("unasked", None),
+        Desired::Early { since } => ("early", Some(since)),
+        Desired::Up { since } => ("up", Some(since)),
+        Desired::Down { since } => ("down", Some(since)),
     };
     let avoid: Vec<&str> = record.trouble.avoid.iter().map(HostName::as_str).collect();
     let jobs: Vec<u32> = record.jobs.iter().map(|job| job.0).collect();
     db.prepare_cached(
-        "INSERT INTO nodes (name, wish, wish_since, generation, failures, retry_at, avoid, last, told, down, jobs)
+        "INSERT INTO nodes (name, desired, desired_since, generation, failures, retry_at, avoid, last, told, down, jobs)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-         ON CONFLICT (name) DO UPDATE SET wish = ?2, wish_since = ?3, generation = ?4, failures = ?5,
+         ON CONFLICT (name) DO UPDATE SET desired = ?2, desired_since = ?3, generation = ?4, failures = ?5,
          retry_at = ?6, avoid = ?7, last = ?8, told = ?9, down = ?10, jobs = ?11",
     )?
     .execute(params![
         node.as_str(),
-        wish,
-        wish_since.map(millis),
+        desired,
+        desired_since.map(millis),
         record.generation.0 as i64,
         record.trouble.failures,
         record.trouble.retry_at.map(millis),
@@ -153,7 +153,7 @@ pub fn remove(db: &Connection, node: &NodeName) -> rusqlite::Result<()> {
 pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError> {
     let mut records = BTreeMap::new();
     let mut statement = db.prepare(
-        "SELECT name, wish, wish_since, generation, failures, retry_at, avoid, last, told, down, jobs FROM nodes",
+        "SELECT name, desired, desired_since, generation, failures, retry_at, avoid, last, told, down, jobs FROM nodes",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -163,17 +163,17 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
             what,
         };
         let node = NodeName::new(&name).map_err(|error| broken(error.to_string()))?;
-        let wish: String = row.get(1)?;
+        let desired: String = row.get(1)?;
         let since = row.get::<_, Option<i64>>(2)?.map_or(Time(0), time);
         let avoid: Vec<String> = parse(&row.get::<_, String>(6)?).map_err(broken)?;
         let jobs: Vec<u32> = parse(&row.get::<_, String>(10)?).map_err(broken)?;
         let record = NodeRecord {
-            wish: match wish.as_str() {
-                "early" => Wish::Early { since },
-                "up" => Wish::Up { since },
-                "down" => Wish::Down { since },
-                "unasked" => Wish::Unasked,
-                other => return Err(broken(format!("wish {other:?}"))),
+            desired: match desired.as_str() {
+                "early" => Desired::Early { since },
+                "up" => Desired::Up { since },
+                "down" => Desired::Down { since },
+                "unasked" => Desired::Unasked,
+                other => return Err(broken(format!("desired {other:?}"))),
             },
             generation: Generation(row.get::<_, i64>(3)? as u64),
             vm: None,

@@ -18,3 +18,6 @@ UPDATE vms SET
     END;
 
 ALTER TABLE vms DROP COLUMN phase;
+
+ALTER TABLE nodes RENAME COLUMN wish TO desired;
+ALTER TABLE nodes RENAME COLUMN wish_since TO desired_since;

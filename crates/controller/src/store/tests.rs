@@ -6,12 +6,12 @@ use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
 use thiao_core::vm::{Cause, Life, Registration, VmRecord};
-use thiao_core::world::{Trouble, Wish};
+use thiao_core::world::{Desired, Trouble};
 use thiao_testkit::ids::node;
 
 fn record(life: Life, registration: Registration) -> NodeRecord {
     NodeRecord {
-        wish: Wish::Up { since: Time(5) },
+        desired: Desired::Up { since: Time(5) },
         generation: Generation(3),
         vm: Some(VmRecord {
             generation: Generation(3),

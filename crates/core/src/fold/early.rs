@@ -4,7 +4,7 @@
 use crate::ids::{JobId, NodeName, Time};
 use crate::note::{Kind, Note};
 use crate::view::SlurmNode;
-use crate::world::{NodeRecord, Wish, World};
+use crate::world::{Desired, NodeRecord, World};
 
 impl World {
     /// `jobs` have `node`, and Slurm has not asked for it yet.
@@ -12,7 +12,7 @@ impl World {
         let own = self.is_job_mode(node);
         let record = self.records.entry(node.clone()).or_default();
         record.is_for(jobs, own);
-        record.wish = Wish::Early { since: self.now };
+        record.desired = Desired::Early { since: self.now };
     }
 }
 
@@ -28,8 +28,8 @@ impl NodeRecord {
 
     /// Slurm had asked for it at `at`: its slurmd may start, and the time for that runs from now on.
     pub(super) fn asked_by_slurm(&mut self, at: Time) {
-        let early = matches!(self.wish, Wish::Early { .. });
-        self.wish = Wish::Up { since: at };
+        let early = matches!(self.desired, Desired::Early { .. });
+        self.desired = Desired::Up { since: at };
         if let Some(vm) = self.vm.as_mut().filter(|vm| early && vm.is_starting()) {
             vm.asked = vm.asked.max(at);
         }
@@ -43,13 +43,13 @@ impl NodeRecord {
         began: Time,
         now: Time,
     ) -> Option<Note> {
-        let Wish::Early { since } = self.wish else {
+        let Desired::Early { since } = self.desired else {
             return None;
         };
         if seen.flags.powered_down || seen.flags.powering_down || seen.flags.unknown {
             let left = seen.flags.powered_down && !seen.may_run_job() && since < began;
             return left.then(|| {
-                self.wish = Wish::Down { since: began };
+                self.desired = Desired::Down { since: began };
                 let text = "its job has left it before Slurm asked for it";
                 Note::node(node, Kind::NotAsked, text)
             });

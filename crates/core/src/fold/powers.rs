@@ -5,7 +5,7 @@ use crate::ids::Time;
 use crate::note::{Kind, Note};
 use crate::orders::Order;
 use crate::view::{Power, SlurmView};
-use crate::world::{NodeRecord, Wish, World};
+use crate::world::{Desired, NodeRecord, World};
 use std::collections::BTreeMap;
 
 impl World {
@@ -75,16 +75,16 @@ impl World {
 impl NodeRecord {
     /// Whether what was last ordered is older than `at`.
     fn is_asked_before(&self, at: Time) -> bool {
-        match self.wish {
-            Wish::Early { since } | Wish::Up { since } | Wish::Down { since } => since < at,
-            Wish::Unasked => true,
+        match self.desired {
+            Desired::Early { since } | Desired::Up { since } | Desired::Down { since } => since < at,
+            Desired::Unasked => true,
         }
     }
 
     fn wants_none(&self) -> bool {
-        match self.wish {
-            Wish::Down { .. } | Wish::Unasked => true,
-            Wish::Early { .. } | Wish::Up { .. } => false,
+        match self.desired {
+            Desired::Down { .. } | Desired::Unasked => true,
+            Desired::Early { .. } | Desired::Up { .. } => false,
         }
     }
 

@@ -39,16 +39,16 @@ fn running_on(id: u32, name: &str) -> SlurmJob {
 
 #[test]
 fn a_vm_stays_whose_node_no_listing_shows() {
-    for wish in [None, Some(Wish::Unasked)] {
+    for desired in [None, Some(Desired::Unasked)] {
         let mut w = world();
         w.up("n0");
-        if let Some(wish) = wish {
-            w.records.get_mut(&node("n0")).unwrap().wish = wish;
+        if let Some(desired) = desired {
+            w.records.get_mut(&node("n0")).unwrap().desired = desired;
         }
         w.look(|slurm| drop(slurm.nodes.remove(&node("n0"))));
         let vms = [w.shown("n0", 1, VmState::Ready)];
         w.watch(Millis(10 * w.policy.orphan_grace.0), &vms);
-        assert_eq!(w.tick(), [], "absence says nothing: {wish:?}");
+        assert_eq!(w.tick(), [], "absence says nothing: {desired:?}");
         assert!(!w.may_be_orphan("n0"), "nor to the linter");
     }
 }

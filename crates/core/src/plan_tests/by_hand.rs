@@ -63,7 +63,7 @@ fn an_order_that_cannot_be_kept_changes_nothing() {
     assert_eq!((told.len(), disk.notes), (2, 2));
     assert_eq!(rounds.world().breaker.opened, None);
     assert!(matches!(
-        rounds.world().records[&node("n1")].wish,
-        Wish::Up { .. }
+        rounds.world().records[&node("n1")].desired,
+        Desired::Up { .. }
     ));
 }

@@ -261,7 +261,7 @@ fn what_is_written_down_as_of_later_counts_as_of_now() {
     let back = Time(5_000);
     record.not_after(back, &w.policy);
     let vm = record.vm.as_ref().unwrap();
-    assert_eq!(record.wish, Wish::Up { since: back });
+    assert_eq!(record.desired, Desired::Up { since: back });
     assert_eq!(record.trouble.retry_at, Some(back + w.policy.retry_max));
     assert_eq!((vm.asked, vm.since, vm.missing_since), (back, back, Some(back)));
     assert_eq!(vm.kept, Some(back + w.policy.keep_failed));

@@ -9,7 +9,7 @@ fn given() -> World {
     w.policy.guests_wait = true;
     w.pass(Millis(1));
     see_job(&mut w, Some(given_and_off()));
-    assert_eq!(w.records[&node("n0")].wish, Wish::Early { since: w.now });
+    assert_eq!(w.records[&node("n0")].desired, Desired::Early { since: w.now });
     w
 }
 

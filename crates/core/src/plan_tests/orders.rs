@@ -16,11 +16,11 @@ fn powering_down() -> SlurmNode {
     found::seen_as(BaseState::Idle, |flags| flags.powering_down = true)
 }
 
-/// A VM that is up, as a controller that starts finds it: with `wish` in its journal.
-fn restarted(wish: Wish) -> World {
+/// A VM that is up, as a controller that starts finds it: with `desired` in its journal.
+fn restarted(desired: Desired) -> World {
     let mut w = world();
     w.up("n0");
-    w.records.get_mut(&node("n0")).unwrap().wish = wish;
+    w.records.get_mut(&node("n0")).unwrap().desired = desired;
     w.powers.clear();
     w.pass(Millis::secs(600));
     w
@@ -28,7 +28,7 @@ fn restarted(wish: Wish) -> World {
 
 #[test]
 fn an_older_journals_order_ends_no_vm_that_slurm_has_given_to_a_job() {
-    let mut w = restarted(Wish::Down { since: Time(5) });
+    let mut w = restarted(Desired::Down { since: Time(5) });
     let job = job_on(&w, 7, "n0", JobState::Running, 0);
     w.look(|slurm| {
         slurm.jobs.insert(job.id, job);
@@ -38,7 +38,7 @@ fn an_older_journals_order_ends_no_vm_that_slurm_has_given_to_a_job() {
     assert_eq!(w.tick(), []);
     // It is not forgotten that Slurm wants the node.
     w.look(|_| {});
-    assert!(matches!(w.records[&node("n0")].wish, Wish::Up { .. }));
+    assert!(matches!(w.records[&node("n0")].desired, Desired::Up { .. }));
     // What Slurm orders now is followed.
     w.look(|slurm| {
         slurm.jobs.clear();
@@ -51,11 +51,11 @@ fn an_older_journals_order_ends_no_vm_that_slurm_has_given_to_a_job() {
 #[test]
 fn an_older_journals_order_ends_no_vm_whose_node_is_up_or_comes_up() {
     for seen in [found::seen_as(BaseState::Idle, |_| {}), running(), powering_up()] {
-        let mut w = restarted(Wish::Down { since: Time(5) });
+        let mut w = restarted(Desired::Down { since: Time(5) });
         w.look(|slurm| drop(slurm.nodes.insert(node("n0"), seen.clone())));
         assert_eq!(w.tick(), [], "{seen:?}");
     }
-    let mut w = restarted(Wish::Down { since: Time(5) });
+    let mut w = restarted(Desired::Down { since: Time(5) });
     w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_down())));
     assert_eq!(kinds(&w.tick()), ["destroy"], "Slurm agrees");
 }
@@ -169,7 +169,7 @@ fn a_newer_job_on_a_vm_whose_end_was_begun_does_not_hang_in_silence() {
 #[test]
 fn a_node_that_slurm_powers_up_gets_its_vm_though_no_order_came() {
     let mut w = world();
-    w.records.get_mut(&node("n0")).unwrap().wish = Wish::Down { since: w.now };
+    w.records.get_mut(&node("n0")).unwrap().desired = Desired::Down { since: w.now };
     let job = job_on(&w, 7, "n0", JobState::Configuring, 1);
     w.pass(Millis::secs(1));
     w.look(|slurm| {
@@ -230,7 +230,7 @@ fn what_one_look_does_not_show_makes_no_order_old() {
 
 #[test]
 fn a_record_that_is_older_than_the_world_takes_the_nodes_later_vm() {
-    let mut w = restarted(Wish::Down { since: Time(5) });
+    let mut w = restarted(Desired::Down { since: Time(5) });
     w.look(|_| {});
     let vms = [w.shown("n0", 3, VmState::Ready)];
     w.watch(Millis(w.policy.missing_grace.0 + 5000), &vms);

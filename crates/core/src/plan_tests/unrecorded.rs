@@ -33,7 +33,7 @@ fn one_listing_that_leaves_out_what_only_listings_know_makes_no_second_vm() {
     w.see(vec![]);
     assert_eq!(w.tick(), [], "n0.3 may be there");
     // Once no listing has shown it for as long as any other VM, it is not.
-    w.records.get_mut(&node("n0")).unwrap().wish = Wish::Unasked;
+    w.records.get_mut(&node("n0")).unwrap().desired = Desired::Unasked;
     w.watch(Millis(2 * w.policy.missing_grace.0), &[]);
     w.ask_up("n0");
     assert_eq!(kinds(&w.tick()), ["create"]);
@@ -120,7 +120,7 @@ fn up_against_an_older_order() -> World {
     let mut w = found_for(true);
     w.see_node("n0", running());
     w.look(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().alloc = None);
-    w.records.get_mut(&node("n0")).unwrap().wish = Wish::Down { since: Time(5) };
+    w.records.get_mut(&node("n0")).unwrap().desired = Desired::Down { since: Time(5) };
     w.powers.clear();
     w.pass(Millis(2 * w.policy.mark_patience.0));
     w

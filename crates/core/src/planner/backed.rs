@@ -8,11 +8,11 @@ use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, NodeVerb, VmVerb};
 use crate::view::{VmSpec, VmState, VmView};
 use crate::vm::{Cause, Life, VmRecord};
-use crate::world::{NodeRecord, Wish};
+use crate::world::{Desired, NodeRecord};
 
 impl Planner<'_> {
-    pub(super) fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, wish: Wish) {
-        if wish == Wish::Unasked && self.is_orphan(node, vm) {
+    pub(super) fn with_vm(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, desired: Desired) {
+        if desired == Desired::Unasked && self.is_orphan(node, vm) {
             return self.destroy(node, vm, Cause::Orphan);
         }
         match &vm.life {
@@ -28,7 +28,7 @@ impl Planner<'_> {
             | Life::Restoring
             | Life::Moving { .. } => {
                 self.is_wanted_or_not(node, record, vm);
-                if wish == Wish::Unasked {
+                if desired == Desired::Unasked {
                     self.unasked(node, vm);
                 }
             }
@@ -37,7 +37,7 @@ impl Planner<'_> {
 
     /// One that is neither dead nor being ended.
     fn is_wanted_or_not(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord) {
-        if let Wish::Down { since } = record.wish {
+        if let Desired::Down { since } = record.desired {
             return self.ordered_down(node, record, vm, since);
         }
         match vm.is_up() {
@@ -49,8 +49,8 @@ impl Planner<'_> {
                 ),
                 "Slurm considers the node up, and a job there would hang",
             ),
-            true => self.left_behind(node, vm, record.wish),
-            false if matches!(record.wish, Wish::Up { .. }) && self.is_late(vm) => self.late(node, vm),
+            true => self.left_behind(node, vm, record.desired),
+            false if matches!(record.desired, Desired::Up { .. }) && self.is_late(vm) => self.late(node, vm),
             false if is_left_behind(self.world, node) => self.ends_before_the_next(node, vm),
             false if vm.life.is_unconfirmed() => self.finish_creation(node, vm),
             false => self.comes_up(node, vm),
@@ -64,10 +64,10 @@ impl Planner<'_> {
         } else if self.is_ending(record, vm) {
             self.hold(node, format!("its VM {node}.{} is being ended", vm.generation));
         } else if *cause == Cause::Ordered {
-            let since = match record.wish {
-                Wish::Down { since } => since.max(vm.since),
+            let since = match record.desired {
+                Desired::Down { since } => since.max(vm.since),
                 // Begun by an order that another one followed.
-                Wish::Early { .. } | Wish::Up { .. } | Wish::Unasked => vm.since,
+                Desired::Early { .. } | Desired::Up { .. } | Desired::Unasked => vm.since,
             };
             let newer = newer_use(self.world, self.jobs_on_nodes(), node, since);
             self.end_as_ordered(node, record, vm, newer, "was being ended");
@@ -80,7 +80,7 @@ impl Planner<'_> {
     fn is_dead(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, why: &str) {
         let seen = self.slurm_node(node);
         let lost_job = seen.is_some_and(|seen| vm.registration.is_done() || seen.is_counted_on());
-        if lost_job && record.down.is_none() && !matches!(record.wish, Wish::Down { .. }) {
+        if lost_job && record.down.is_none() && !matches!(record.desired, Desired::Down { .. }) {
             self.set_down(node, vm, why);
         } else {
             self.destroy(node, vm, Cause::Dead { why: why.to_owned() });
@@ -148,8 +148,8 @@ impl Planner<'_> {
 
     /// A VM that was up, was asked for again, and that Slurm has powered down since:
     /// Slurm would not take its slurmd for a resumed node's.
-    fn left_behind(&mut self, node: &NodeName, vm: &VmRecord, wish: Wish) {
-        let Wish::Up { since } = wish else { return };
+    fn left_behind(&mut self, node: &NodeName, vm: &VmRecord, desired: Desired) {
+        let Desired::Up { since } = desired else { return };
         if is_left_behind(self.world, node) {
             return self.ends_before_the_next(node, vm);
         }

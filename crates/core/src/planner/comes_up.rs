@@ -5,7 +5,7 @@ use crate::evidence::asked_by_slurm;
 use crate::ids::{NodeName, Time};
 use crate::plan::{Action, VmVerb};
 use crate::vm::{Registration, Starts, VmRecord};
-use crate::world::{NodeRecord, Wish};
+use crate::world::{Desired, NodeRecord};
 
 /// Why a VM of job mode that was found is not brought up.
 pub(super) const FOR_WHOM: &str = "for which job it was made is not known";
@@ -39,7 +39,7 @@ impl Planner<'_> {
 
     /// Whether a VM would start slurmd by itself, before Slurm asks for the node.
     pub fn is_too_early(&self, record: &NodeRecord) -> bool {
-        matches!(record.wish, Wish::Early { .. }) && !self.world.policy.guests_wait
+        matches!(record.desired, Desired::Early { .. }) && !self.world.policy.guests_wait
     }
 
     /// A node that a job has and that Slurm has not asked for.

@@ -11,7 +11,7 @@ use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, Step, VmVerb};
 use crate::resources::Resources;
 use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
 use crate::vm::VmRecord;
-use crate::world::{Mode, NodeRecord, NodeSpec, Trouble, Wish};
+use crate::world::{Desired, Mode, NodeRecord, NodeSpec, Trouble};
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashSet};
 
@@ -355,7 +355,7 @@ impl<'a> Planner<'a> {
             };
             let due = self.world.records.get(node).is_some_and(|record| {
                 // An order to go down may be older than the job that is there.
-                let stays = !matches!(record.wish, Wish::Down { .. }) || seen.may_run_job();
+                let stays = !matches!(record.desired, Desired::Down { .. }) || seen.may_run_job();
                 stays && record.acted < self.world.slurm_began
             });
             if !due {

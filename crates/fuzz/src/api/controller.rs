@@ -6,7 +6,7 @@ use thiao_api::types::{
     Accepted, Event, Explanation, Host, Job, JobArray, JobVm, JobVms, Look, Node, PlanLine, PlanView, Status,
     Vm,
 };
-use thiao_api::words::{JobState, Mode, NodeState, VmState, Wish};
+use thiao_api::words::{Desired, JobState, Mode, NodeState, VmState};
 use thiao_controller::api::{ApiError, Demand, Query, Read, Viewer};
 use thiao_core::hostlist;
 use tokio::sync::mpsc;
@@ -133,7 +133,7 @@ fn node() -> Node {
         state: NodeState::Up,
         slurm: None,
         reason: None,
-        wish: Wish::Up,
+        desired: Desired::Up,
         vm: None,
         host: None,
         jobs: vec![1, 2],

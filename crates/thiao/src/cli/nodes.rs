@@ -66,7 +66,7 @@ fn draw_long(printer: Printer, nodes: &[Node]) -> String {
             Cell::toned(node.state.word(), look::node_tone(&node.state)),
             Cell::from(when(node.since, now)),
             slurm(node),
-            Cell::from(node.wish.word()),
+            Cell::from(node.desired.word()),
             Cell::maybe(node.vm.as_ref()),
             Cell::maybe(node.host.as_ref()),
             Cell::maybe(Some(jobs.join(",")).filter(|jobs| !jobs.is_empty())),
@@ -74,7 +74,7 @@ fn draw_long(printer: Printer, nodes: &[Node]) -> String {
         ]
     };
     let head = [
-        "NODE", "STATE", "SINCE", "SLURM", "WISH", "VM", "HOST", "JOBS", "NOTE",
+        "NODE", "STATE", "SINCE", "SLURM", "DESIRED", "VM", "HOST", "JOBS", "NOTE",
     ];
     printer.table(&head, nodes.iter().map(row).collect())
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::types::Node;
-use thiao_api::words::{NodeState, Wish};
+use thiao_api::words::{Desired, NodeState};
 use thiao_core::finding::{Finding, Verdict};
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
@@ -137,7 +137,7 @@ fn trouble(seen: &SlurmNode, ours: Option<&Node>, facts: Facts<'_>) -> Option<Tr
     }
     if flags.powered_down {
         let taken = seen.base != BaseState::Idle;
-        let unasked = ours.is_some_and(|node| node.wish != Wish::Up && node.vm.is_none());
+        let unasked = ours.is_some_and(|node| node.desired != Desired::Up && node.vm.is_none());
         return (taken && unasked).then_some(Trouble::AllocatedOff);
     }
     if flags.not_responding {

@@ -65,7 +65,7 @@ fn node(jobs: Vec<u32>) -> Node {
         state: "up".into(),
         slurm: None,
         reason: None,
-        wish: "up".into(),
+        desired: "up".into(),
         vm: None,
         host: None,
         jobs,

@@ -11,7 +11,7 @@ fn slurm(state: &str, reason: Option<&str>) -> SlurmNode {
     }
 }
 
-fn ours(state: &str, wish: &str, vm: Option<&str>, age: u64) -> Node {
+fn ours(state: &str, desired: &str, vm: Option<&str>, age: u64) -> Node {
     Node {
         name: "fg0".to_owned(),
         nodeset: "fg".to_owned(),
@@ -20,7 +20,7 @@ fn ours(state: &str, wish: &str, vm: Option<&str>, age: u64) -> Node {
         state: state.into(),
         slurm: None,
         reason: None,
-        wish: wish.into(),
+        desired: desired.into(),
         vm: vm.map(str::to_owned),
         host: None,
         jobs: Vec::new(),
