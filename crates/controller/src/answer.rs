@@ -17,10 +17,10 @@ use thiao_api::types::{
     Event, Everybody, Host, Job, JobArray, JobVm, JobVms, Node, PlanLine, PlanView, Status, Vm,
 };
 use thiao_api::words;
+use thiao_core::event::Subject;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
-use thiao_core::note::Subject;
 use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
 use thiao_core::world::{Desired, NodeRecord, World};
 use tokio::sync::watch;

@@ -5,7 +5,7 @@ use crate::owner::Owner;
 use crate::provider::{Provider, chain};
 use crate::submitted;
 use thiao_api::types::start_line;
-use thiao_core::note::{Kind, Note, Subject};
+use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::options::{VmOptions, comment_beside};
 use thiao_core::plan::Plan;
 use thiao_core::view::JobState;
@@ -20,7 +20,7 @@ impl<P: Provider> Owner<P> {
         let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = slurm.ensure_gate() {
-                let _ = messages.blocking_send(Message::Note(Note::new(
+                let _ = messages.blocking_send(Message::Event(Event::new(
                     Subject::Slurm,
                     Kind::NoGate,
                     format!(

@@ -10,10 +10,10 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use thiao_api::state_dir;
+use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, NodeName, Time};
 use thiao_core::journal::{Journal as _, TakenIntent};
-use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::orders::Order;
 use thiao_core::spool::{self, IntentFile};
 use thiao_core::world::{Mode, NodeSpec};
@@ -77,7 +77,7 @@ pub struct Batch {
     /// Files whose order was consumed before a crash.
     pub leftovers: Vec<PathBuf>,
     /// What is wrong with other files; they were moved to `bad/`.
-    pub notes: Vec<Note>,
+    pub events: Vec<Event>,
 }
 
 impl Spool {
@@ -150,7 +150,7 @@ impl Spool {
                 Ok(name) => name,
                 Err(odd) => {
                     let why = "no hook gives such a name";
-                    batch.notes.push(set_aside(&odd, why));
+                    batch.events.push(set_aside(&odd, why));
                     continue;
                 }
             };
@@ -159,17 +159,17 @@ impl Spool {
                 continue;
             }
             match self.read_one(&name, &path, clock) {
-                Ok((taken, note)) => {
+                Ok((taken, event)) => {
                     batch.orders.push(taken);
-                    batch.notes.extend(note);
+                    batch.events.extend(event);
                 }
-                Err(Unread::Never(why)) => batch.notes.push(set_aside(OsStr::new(&name), &why)),
+                Err(Unread::Never(why)) => batch.events.push(set_aside(OsStr::new(&name), &why)),
                 Err(Unread::NotNow(error)) => {
                     let text =
                         format!("the order {name} cannot be read now: {error}; it waits, and is tried again");
                     batch
-                        .notes
-                        .push(Note::new(Subject::Controller, Kind::IntentWaits, text));
+                        .events
+                        .push(Event::new(Subject::Controller, Kind::IntentWaits, text));
                 }
             }
         }
@@ -178,7 +178,7 @@ impl Spool {
         Ok(batch)
     }
 
-    fn read_one(&self, name: &str, path: &Path, clock: &Clock) -> Result<(Taken, Option<Note>), Unread> {
+    fn read_one(&self, name: &str, path: &Path, clock: &Clock) -> Result<(Taken, Option<Event>), Unread> {
         let file = state_dir::read_own_file(path).map_err(Unread::of)?;
         let mut bytes = Vec::new();
         let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
@@ -187,7 +187,7 @@ impl Spool {
         }
         let file = IntentFile::decode(&bytes).map_err(|error| Unread::Never(error.to_string()))?;
         let nodes = file.nodes().map_err(|error| Unread::Never(error.to_string()))?;
-        let (jobs, note) = jobs_by_node(&file);
+        let (jobs, event) = jobs_by_node(&file);
         let (order, intent) = (file.order(jobs), file.taken(name));
         Ok((
             Taken {
@@ -197,11 +197,11 @@ impl Spool {
                 nodes,
                 order,
             },
-            note,
+            event,
         ))
     }
 
-    fn set_aside(&self, name: &OsStr, path: &Path, why: &str, now: Time) -> Note {
+    fn set_aside(&self, name: &OsStr, path: &Path, why: &str, now: Time) -> Event {
         let bad = self.dir.join("bad");
         let (first, mut second) = (bad.join(name), name.to_owned());
         // Is there one of that name already, a folder perhaps, then beside it.
@@ -223,7 +223,7 @@ impl Spool {
                 format!("the order {name} cannot be read: {why}; and cannot be moved away: {error}")
             }
         };
-        Note::new(Subject::Controller, Kind::IntentRefused, text)
+        Event::new(Subject::Controller, Kind::IntentRefused, text)
     }
 }
 
@@ -238,7 +238,7 @@ pub fn remove(paths: impl IntoIterator<Item = PathBuf>) {
     }
 }
 
-fn jobs_by_node(file: &IntentFile) -> (BTreeMap<NodeName, Vec<JobId>>, Option<Note>) {
+fn jobs_by_node(file: &IntentFile) -> (BTreeMap<NodeName, Vec<JobId>>, Option<Event>) {
     let mut jobs: BTreeMap<NodeName, Vec<JobId>> = BTreeMap::new();
     if file.resume_file.is_empty() {
         return (jobs, None);
@@ -255,7 +255,7 @@ fn jobs_by_node(file: &IntentFile) -> (BTreeMap<NodeName, Vec<JobId>>, Option<No
         // The nodes are asked for all the same; only for whom is not known.
         Err(error) => {
             let text = format!("SLURM_RESUME_FILE could not be read, so jobs are not known: {error}");
-            (jobs, Some(Note::new(Subject::Slurm, Kind::ResumeFile, text)))
+            (jobs, Some(Event::new(Subject::Slurm, Kind::ResumeFile, text)))
         }
     }
 }
@@ -334,7 +334,7 @@ mod tests {
             fs::write(path, file.encode()).unwrap();
         }
         let batch = spool.read(&store, &Clock::start(None)).unwrap();
-        assert!(batch.notes.is_empty());
+        assert!(batch.events.is_empty());
         let orders: Vec<_> = batch
             .orders
             .into_iter()

@@ -2,9 +2,9 @@
 
 use crate::provider::{Prepared, ProviderError};
 use std::time::Duration;
+use thiao_core::event::Event;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::Time;
-use thiao_core::note::Note;
 use thiao_core::plan::Action;
 use thiao_core::view::{ProviderView, SlurmView};
 
@@ -23,7 +23,7 @@ pub enum Message {
     /// How long Slurm's scheduler takes to look at every job.
     SchedulingPass(Duration),
     /// Something that people should know.
-    Note(Note),
+    Event(Event),
     /// The provider says what it prepares.
     Progress(String),
     /// The provider is ready to make VMs, or why not.

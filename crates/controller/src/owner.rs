@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiao_api::types::Look;
 use thiao_config::{Config, Timing};
+use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
-use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::orders::Order;
 use thiao_core::plan::{Action, NodeVerb, Step};
@@ -130,7 +130,7 @@ impl<P: Provider> Owner<P> {
         let mut rounds = Rounds::open(&mut store, world)?;
         keep_to_one(&mut store, &rounds.world().records, provider.name())?;
         let text = format!("started, version {}", env!("CARGO_PKG_VERSION"));
-        rounds.tell(Note::new(Subject::Controller, Kind::Started, text));
+        rounds.tell(Event::new(Subject::Controller, Kind::Started, text));
         let spool = Spool::open(&config.state_dir, &config.cluster, &config.nodes).with_context(|| {
             let dir = config.state_dir.display();
             format!("the spool in {dir} cannot be made. {}", DISK_ADVICE)
@@ -234,13 +234,13 @@ impl<P: Provider> Owner<P> {
     fn one_round(&mut self) {
         self.rounds.wake(self.clock.now());
         for step in self.clock.steps() {
-            self.note(Note::new(Subject::Controller, Kind::ClockSet, step));
+            self.record(Event::new(Subject::Controller, Kind::ClockSet, step));
         }
         let consumed = self.take_orders();
         let Decided { plan, steps, refused } = self.rounds.decide(self.readiness.why_not());
         if self.sees_all() {
             let told = self.start.planned(steps.len());
-            self.note_all(told);
+            self.tell_all(told);
         }
         for refusal in refused {
             let text = format!(
@@ -248,7 +248,7 @@ impl<P: Provider> Owner<P> {
                 refusal.step.action, refusal.why
             );
             tracing::error!("{text}");
-            self.note(Note::new(refusal.step.action.subject(), Kind::LintRefused, text));
+            self.record(Event::new(refusal.step.action.subject(), Kind::LintRefused, text));
         }
         self.remember_waits(&plan);
         self.remember_left_nodes();
@@ -304,7 +304,7 @@ impl<P: Provider> Owner<P> {
         let batch = match self.spool.read(&self.store, &self.clock) {
             Ok(batch) => batch,
             Err(error) => {
-                self.note(Note::new(
+                self.record(Event::new(
                     Subject::Controller,
                     Kind::SpoolFailed,
                     error.to_string(),
@@ -312,7 +312,7 @@ impl<P: Provider> Owner<P> {
                 return Vec::new();
             }
         };
-        self.note_all(batch.notes);
+        self.tell_all(batch.events);
         let mut paths = batch.leftovers;
         for taken in batch.orders {
             let Some(nodes) = self.nodes_of(&taken) else {
@@ -340,7 +340,7 @@ impl<P: Provider> Owner<P> {
         match kept {
             Ok(kept) => {
                 if self.unstored.take().is_some() {
-                    self.note(Note::new(
+                    self.record(Event::new(
                         Subject::Controller,
                         Kind::StoreOk,
                         "rounds are stored again, and what waited for that is done",
@@ -428,24 +428,24 @@ impl<P: Provider> Owner<P> {
         }
     }
 
-    /// Keeps a note for the store; the same one again soon is dropped.
-    pub(super) fn note(&mut self, note: Note) {
-        let key = (note.subject.clone(), note.kind);
+    /// Keeps an event for the store; the same one again soon is dropped.
+    pub(super) fn record(&mut self, event: Event) {
+        let key = (event.subject.clone(), event.kind);
         let now = self.rounds.world().now;
         let within = millis(self.config.timing.same_words);
         let repeated = self
             .said
             .get(&key)
-            .is_some_and(|(text, at)| *text == note.text && now.since(*at) < within);
+            .is_some_and(|(text, at)| *text == event.text && now.since(*at) < within);
         if repeated {
             return;
         }
         if self.said.len() > SAID {
             self.said.clear();
         }
-        logged(&note);
-        self.said.insert(key, (note.text.clone(), now));
-        let uid = match &note.subject {
+        logged(&event);
+        self.said.insert(key, (event.text.clone(), now));
+        let uid = match &event.subject {
             // Somebody's job: unknown whose is root's to see.
             Subject::Job(id) => Some(
                 self.rounds
@@ -462,18 +462,18 @@ impl<P: Provider> Owner<P> {
             | Subject::Provider
             | Subject::Controller => None,
         };
-        self.rounds.note(note, uid);
+        self.rounds.record(event, uid);
     }
 
     /// Has people told what the rounds say.
     pub(super) fn tell(&mut self) {
-        let notes = self.rounds.take_notes();
-        self.note_all(notes);
+        let events = self.rounds.take_notes();
+        self.tell_all(events);
     }
 
-    pub(super) fn note_all(&mut self, notes: impl IntoIterator<Item = Note>) {
-        for note in notes {
-            self.note(note);
+    pub(super) fn tell_all(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.record(event);
         }
     }
 
@@ -484,8 +484,8 @@ impl<P: Provider> Owner<P> {
         let kept = self.rounds.order_now(&mut self.store, nodes, order);
         let kept = self.stored(kept);
         self.publish();
-        if let Some(notes) = kept {
-            notes.iter().for_each(logged);
+        if let Some(events) = kept {
+            events.iter().for_each(logged);
             return Ok(());
         }
         let why = self.unstored.as_ref().map_or("see the log", |(why, _)| why);
@@ -496,8 +496,8 @@ impl<P: Provider> Owner<P> {
 }
 
 /// For who reads the log.
-fn logged(note: &Note) {
-    tracing::info!(subject = %note.subject, kind = note.kind.word(), "{}", note.text);
+fn logged(event: &Event) {
+    tracing::info!(subject = %event.subject, kind = event.kind.word(), "{}", event.text);
 }
 
 /// Waits for a poke, and takes it and those behind it; not before that time. Taking has an end

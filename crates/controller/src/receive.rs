@@ -8,9 +8,9 @@ use crate::provider::{Prepared, Provider};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use thiao_api::types::Look;
+use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
-use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::plan::{Action, JobVerb, VmVerb};
 use thiao_core::prolog::PrologAnswer;
 use thiao_core::view::SlurmView;
@@ -31,7 +31,12 @@ impl<P: Provider> Owner<P> {
             Message::Provider(began, Ok(view)) => {
                 self.recovered(Subject::Provider, began);
                 self.rounds.saw_provider(view, began);
-                if self.rounds.notes().iter().any(|note| note.kind == Kind::VmReady) {
+                if self
+                    .rounds
+                    .events()
+                    .iter()
+                    .any(|event| event.kind == Kind::VmReady)
+                {
                     self.slurm_changed.notify_one();
                 }
             }
@@ -46,9 +51,9 @@ impl<P: Provider> Owner<P> {
                 let ms = u64::try_from(pass.as_millis()).unwrap_or(u64::MAX);
                 self.rounds.schedules_within(Millis(ms));
             }
-            Message::Note(note) => self.note(note),
+            Message::Event(event) => self.record(event),
             Message::Progress(what) => {
-                self.note(Note::new(Subject::Provider, Kind::Preparing, what.clone()));
+                self.record(Event::new(Subject::Provider, Kind::Preparing, what.clone()));
                 self.readiness = Readiness::Preparing(what);
             }
             Message::Prepared(Ok(prepared)) => self.prepared(prepared),
@@ -57,7 +62,7 @@ impl<P: Provider> Owner<P> {
                     "cannot make VMs: {error}; tried again in {}",
                     self.rounds.world().policy.breaker_pause
                 );
-                self.note(Note::new(Subject::Provider, Kind::NotPrepared, text.clone()));
+                self.record(Event::new(Subject::Provider, Kind::NotPrepared, text.clone()));
                 self.readiness = Readiness::Preparing(text);
                 self.prepare_again_later();
             }
@@ -67,7 +72,7 @@ impl<P: Provider> Owner<P> {
 
     /// The provider makes VMs, if not for all nodes: those that it makes none for are told why.
     fn prepared(&mut self, Prepared { notes, faults }: Prepared) {
-        self.note(Note::new(Subject::Provider, Kind::Prepared, notes.join("; ")));
+        self.record(Event::new(Subject::Provider, Kind::Prepared, notes.join("; ")));
         self.provider_notes = notes;
         let mut alike: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
         for (node, why) in &faults {
@@ -79,7 +84,7 @@ impl<P: Provider> Owner<P> {
                 "no VM can be made for {}: {why}; tried again every {again}",
                 hostlist::fold(nodes)
             );
-            self.note(Note::new(Subject::Provider, Kind::NotPreparedFor, text.clone()));
+            self.record(Event::new(Subject::Provider, Kind::NotPreparedFor, text.clone()));
             self.provider_notes.push(text);
         }
         if !faults.is_empty() {
@@ -120,7 +125,7 @@ impl<P: Provider> Owner<P> {
                 self.ensure_gate();
                 self.ask_of_scheduler();
             }
-            self.note(Note::new(side, Kind::LookOk, "can be read again"));
+            self.record(Event::new(side, Kind::LookOk, "can be read again"));
         }
     }
 
@@ -131,7 +136,7 @@ impl<P: Provider> Owner<P> {
         } else {
             self.rounds.provider_unread();
         }
-        self.note(Note::new(
+        self.record(Event::new(
             side,
             Kind::LookFailed,
             format!("cannot be read: {error}; nothing is destroyed meanwhile"),

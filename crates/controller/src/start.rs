@@ -2,7 +2,7 @@
 //! views of both sides: until then it holds people's VMs and can do nothing for them.
 
 use std::time::{Duration, Instant};
-use thiao_core::note::{Kind, Note, Subject};
+use thiao_core::event::{Event, Kind, Subject};
 
 /// The way to the first plan. Each step is kept when it is first passed.
 pub(super) struct Start {
@@ -43,7 +43,7 @@ impl Start {
     }
 
     /// A plan with this many steps was made from whole views of both sides: what is told of the first one.
-    pub(super) fn planned(&mut self, steps: usize) -> Option<Note> {
+    pub(super) fn planned(&mut self, steps: usize) -> Option<Event> {
         if self.told {
             return None;
         }
@@ -56,7 +56,7 @@ impl Start {
             provider.as_millis(),
             ready.as_millis(),
         );
-        Some(Note::new(Subject::Controller, Kind::FirstPlan, text))
+        Some(Event::new(Subject::Controller, Kind::FirstPlan, text))
     }
 }
 

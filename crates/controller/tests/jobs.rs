@@ -9,9 +9,9 @@ use thiao_api::client::{Client, ClientError};
 use thiao_controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao_controller::serve_with;
 use thiao_controller::store::Store;
+use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId, VmTag};
 use thiao_core::journal::{Entry, Journal as _};
-use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::view::{ProviderView, Shape, VmSpec};
 use thiao_core::vm::{Life, Registration, VmRecord};
 use thiao_core::world::NodeRecord;
@@ -156,11 +156,11 @@ fn had_a_task(store: &mut Store) {
         vm: Some(vm),
         ..NodeRecord::default()
     };
-    let note = Note::new(Subject::Job(JobId(12)), Kind::JobReleased, "all its nodes are up");
+    let event = Event::new(Subject::Job(JobId(12)), Kind::JobReleased, "all its nodes are up");
     let entry = Entry {
         owners: [(JobId(12), 1000)].into(),
         tasks: [(JobId(12), (JobId(3), 8))].into(),
-        notes: vec![(note, Some(1000))],
+        events: vec![(event, Some(1000))],
         ..Entry::default()
     };
     store

@@ -3,8 +3,8 @@
 //! A fold never orders anything; it turns evidence into phases and says what
 //! changed. Absence from a listing and unknown states are not evidence of death.
 
+use crate::event::{Event, Kind, Subject};
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
-use crate::note::{Kind, Note, Subject};
 use crate::orders::Order;
 use crate::view::{SlurmView, VmView};
 use crate::vm::{Cause, Life, Registration, VmRecord};
@@ -24,10 +24,10 @@ mod vm;
 pub use ended::Outcome;
 
 impl World {
-    /// Takes an order about `node` at `at`. Unknown nodes are refused with a note.
-    pub fn order(&mut self, node: &NodeName, order: &Order, at: Time) -> Note {
+    /// Takes an order about `node` at `at`. Unknown nodes are refused with an event.
+    pub fn order(&mut self, node: &NodeName, order: &Order, at: Time) -> Event {
         if !self.specs.contains_key(node) && !self.records.contains_key(node) {
-            return Note::node(
+            return Event::node(
                 node,
                 Kind::Refused,
                 format!(
@@ -50,7 +50,7 @@ impl World {
         // A hook may be slow to write its order. One in force that lies ahead of
         // us says that the clock was set back, and nothing about the order.
         if at < in_force && in_force <= now {
-            return Note::node(
+            return Event::node(
                 node,
                 Kind::OrderSuperseded,
                 "an order that came late is not followed: a newer one is in force",
@@ -69,7 +69,7 @@ impl World {
                     [] => String::new(),
                     jobs => format!(" for job {}", list(jobs)),
                 };
-                Note::node(
+                Event::node(
                     node,
                     Kind::ResumeAsked,
                     format!(
@@ -80,10 +80,10 @@ impl World {
             }
             Order::Down => {
                 record.desired = Desired::Down { since: at };
-                Note::node(node, Kind::SuspendAsked, "asked to go down")
+                Event::node(node, Kind::SuspendAsked, "asked to go down")
             }
             // Told above: it orders nothing of the node.
-            Order::JobEnded { .. } => Note::node(node, Kind::JobEnded, "its job is over"),
+            Order::JobEnded { .. } => Event::node(node, Kind::JobEnded, "its job is over"),
             Order::ResumeFailed => {
                 record.desired = Desired::Down { since: at };
                 if record.vm.as_ref().is_some_and(VmRecord::is_starting) {
@@ -92,7 +92,7 @@ impl World {
                     record.trouble.told = true;
                     self.breaker.failed(&why, now, &self.policy);
                 }
-                Note::node(
+                Event::node(
                     node,
                     Kind::ResumeFailed,
                     "Slurm gave up on it: not registered within ResumeTimeout",
@@ -102,8 +102,8 @@ impl World {
     }
 
     /// Takes a whole look at Slurm that began at `began`.
-    pub fn see_slurm(&mut self, view: SlurmView, began: Time) -> Vec<Note> {
-        let mut notes = Vec::new();
+    pub fn see_slurm(&mut self, view: SlurmView, began: Time) -> Vec<Event> {
+        let mut events = Vec::new();
         let now = self.now;
         for (node, record) in &mut self.records {
             if self.busy.contains(node) || record.acted > began {
@@ -112,7 +112,7 @@ impl World {
             let Some(seen) = view.nodes.get(node) else {
                 continue;
             };
-            notes.extend(record.see_early(node, seen, began, now));
+            events.extend(record.see_early(node, seen, began, now));
             match seen.down_of_ours() {
                 Some(reason) => {
                     record.down = Some(reason.text.clone());
@@ -128,7 +128,7 @@ impl World {
                 }
                 None if record.down.is_some() => {
                     record.down = None;
-                    notes.push(Note::node(node, Kind::NodeReturned, "back in service"));
+                    events.push(Event::node(node, Kind::NodeReturned, "back in service"));
                 }
                 None => {}
             }
@@ -137,7 +137,7 @@ impl World {
                 // It came up before its end took effect, and may run a job.
                 vm.enter(Life::Running, now);
                 vm.register(Registration::Registered, now);
-                notes.push(Note::vm(
+                events.push(Event::vm(
                     node,
                     vm.generation,
                     Kind::NodeUp,
@@ -146,7 +146,7 @@ impl World {
             }
             if vm.comes_up() && seen.is_up() {
                 vm.register(Registration::Registered, now);
-                notes.push(Note::vm(
+                events.push(Event::vm(
                     node,
                     vm.generation,
                     Kind::NodeUp,
@@ -162,15 +162,15 @@ impl World {
         self.jobs_started.clear();
         self.slurm_began = began;
         self.see_jobs(&view, began);
-        notes.extend(self.newly_unknown(&view));
+        events.extend(self.newly_unknown(&view));
         self.see_powers(&view, began);
         self.slurm = Some(Arc::new(view));
-        notes.extend(self.order_by_state());
-        notes
+        events.extend(self.order_by_state());
+        events
     }
 
     /// The creation of `node`'s VM ended well; the provider calls it `id`.
-    pub fn created(&mut self, node: &NodeName, id: VmId) -> Option<Note> {
+    pub fn created(&mut self, node: &NodeName, id: VmId) -> Option<Event> {
         let now = self.now;
         let record = self.records.get_mut(node)?;
         record.acted = now;
@@ -184,7 +184,7 @@ impl World {
         if vm.life.is_unconfirmed() {
             vm.enter(Life::Booting, now);
         }
-        Some(Note::vm(
+        Some(Event::vm(
             node,
             vm.generation,
             Kind::VmStarted,
@@ -193,13 +193,13 @@ impl World {
     }
 
     /// The creation failed for sure: nothing of it is at the provider, or what is there is dead.
-    pub fn create_failed(&mut self, node: &NodeName, why: &str) -> Option<Note> {
+    pub fn create_failed(&mut self, node: &NodeName, why: &str) -> Option<Event> {
         let now = self.now;
         let record = self.records.get_mut(node)?;
         record.acted = now;
         let vm = record.vm.as_mut()?;
         vm.enter(Life::Dead { why: why.to_owned() }, now);
-        Some(Note::vm(
+        Some(Event::vm(
             node,
             vm.generation,
             Kind::VmFailed,
@@ -215,7 +215,7 @@ impl World {
     }
 
     /// The VM with this tag and id, if it is known, is gone from the provider for sure.
-    pub fn destroyed(&mut self, tag: &VmTag, id: Option<&VmId>) -> Vec<Note> {
+    pub fn destroyed(&mut self, tag: &VmTag, id: Option<&VmId>) -> Vec<Event> {
         let now = self.now;
         let node = &tag.node;
         id.into_iter().for_each(|id| drop(self.unrecorded.remove(id)));
@@ -225,7 +225,7 @@ impl World {
         record.acted = now;
         match record.vm.clone().filter(|vm| vm.is(tag.generation, id)) {
             Some(vm) => record.gone(node, &vm, now, &self.policy, &mut self.breaker),
-            None => vec![Note::vm(
+            None => vec![Event::vm(
                 node,
                 tag.generation,
                 Kind::VmGone,
@@ -235,7 +235,7 @@ impl World {
     }
 
     /// Slurm has `node` DOWN with our `reason` now. The next word about the node is Slurm's.
-    pub fn told_down(&mut self, node: &NodeName, reason: &str, jobs: &[JobId]) -> Vec<Note> {
+    pub fn told_down(&mut self, node: &NodeName, reason: &str, jobs: &[JobId]) -> Vec<Event> {
         let now = self.now;
         let Some(record) = self.records.get_mut(node) else {
             return Vec::new();
@@ -249,24 +249,24 @@ impl World {
             .retry_at
             .get_or_insert(now + self.policy.retry_first);
         record.desired = Desired::Down { since: now };
-        let mut notes = vec![Note::node(node, Kind::NodeDown, format!("set DOWN: {reason}"))];
-        notes.extend(jobs.iter().map(|job| {
-            Note::new(
+        let mut events = vec![Event::node(node, Kind::NodeDown, format!("set DOWN: {reason}"))];
+        events.extend(jobs.iter().map(|job| {
+            Event::new(
                 Subject::Job(*job),
                 Kind::JobTold,
                 format!("told that {node} is DOWN: {reason}"),
             )
         }));
-        notes
+        events
     }
 
     /// Slurm was asked to take `node` back.
-    pub fn returned(&mut self, node: &NodeName) -> Option<Note> {
+    pub fn returned(&mut self, node: &NodeName) -> Option<Event> {
         let now = self.now;
         let record = self.records.get_mut(node)?;
         record.acted = now;
         record.down = None;
-        Some(Note::node(node, Kind::NodeReturned, "given back to Slurm"))
+        Some(Event::node(node, Kind::NodeReturned, "given back to Slurm"))
     }
 
     /// Drops records that hold nothing of nodes that left the configuration.
@@ -307,7 +307,7 @@ impl NodeRecord {
         now: Time,
         policy: &crate::policy::Policy,
         breaker: &mut crate::world::Breaker,
-    ) -> Vec<Note> {
+    ) -> Vec<Event> {
         self.vm = None;
         let why = match &vm.life {
             Life::Ending { cause } => match cause {
@@ -319,7 +319,7 @@ impl NodeRecord {
                         self.desired = Desired::Down { since: vm.since }; // nobody waits for it
                     }
                     let text = format!("gone: {}", cause.text());
-                    return vec![Note::vm(node, vm.generation, Kind::VmGone, text)];
+                    return vec![Event::vm(node, vm.generation, Kind::VmGone, text)];
                 }
             },
             Life::Asked
@@ -331,7 +331,7 @@ impl NodeRecord {
             | Life::Saved
             | Life::Restoring
             | Life::Moving { .. }
-            | Life::Dead { .. } => return vec![Note::vm(node, vm.generation, Kind::VmGone, "gone")],
+            | Life::Dead { .. } => return vec![Event::vm(node, vm.generation, Kind::VmGone, "gone")],
         };
         let told = self.down.is_some();
         self.fail(&why, now, policy);
@@ -346,7 +346,7 @@ impl NodeRecord {
             breaker.failed(&why, now, policy);
         }
         let pause = policy.backoff(self.trouble.failures);
-        vec![Note::vm(
+        vec![Event::vm(
             node,
             vm.generation,
             Kind::VmGone,

@@ -3,8 +3,8 @@
 //! A round's orders, records and actions are one entry: it is on disk whole before
 //! anything of it is executed, or nothing of it is.
 
+use crate::event::Event;
 use crate::ids::{JobId, NodeName, Time};
-use crate::note::Note;
 use crate::world::NodeRecord;
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ pub struct Entry {
     /// Names of the spool files that were taken.
     pub intents: Vec<TakenIntent>,
     /// What happened, and whose job it is about; none: everybody may know.
-    pub notes: Vec<(Note, Option<u32>)>,
+    pub events: Vec<(Event, Option<u32>)>,
     /// Actions about to be executed.
     pub begun: Vec<Begun>,
     /// Actions that ended: key and outcome.
     pub ended: Vec<(i64, String)>,
     /// Whose jobs those are that have VMs of their own, as far as Slurm shows them.
     pub owners: BTreeMap<JobId, u32>,
-    /// Which tasks of which arrays those jobs are that have VMs of their own or that the notes are about, as far
+    /// Which tasks of which arrays those jobs are that have VMs of their own or that the events are about, as far
     /// as Slurm shows them.
     pub tasks: BTreeMap<JobId, (JobId, u32)>,
 }
@@ -58,7 +58,7 @@ impl Entry {
     /// Whether nothing happened.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.intents.is_empty() && self.notes.is_empty() && self.begun.is_empty() && self.ended.is_empty()
+        self.intents.is_empty() && self.events.is_empty() && self.begun.is_empty() && self.ended.is_empty()
     }
 }
 

@@ -3,6 +3,7 @@
 //! *Architecture invariant:* nothing here does I/O, reads a clock, draws a
 //! random number or knows a foreign format. Time comes in as a value.
 
+pub mod event;
 pub mod evidence;
 pub mod finding;
 pub mod fold;
@@ -10,7 +11,6 @@ pub mod hostlist;
 pub mod ids;
 pub mod journal;
 pub mod lint;
-pub mod note;
 pub mod options;
 pub mod orders;
 pub mod place;

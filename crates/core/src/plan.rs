@@ -1,7 +1,7 @@
 //! A plan: what to do now, as a value. Each action and each refusal says why.
 
+use crate::event::Subject;
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
-use crate::note::Subject;
 use crate::view::{ArrayTasks, VmSpec};
 use crate::vm::Cause;
 use std::fmt;

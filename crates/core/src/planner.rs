@@ -3,9 +3,9 @@
 //! Every node is decided on its own, then the caps and the hosts' capacity are
 //! shared out, the longest desired first. Each action and each refusal says why.
 
+use crate::event::Subject;
 use crate::evidence::{may_have_registered, surely_unused};
 use crate::ids::{Generation, JobId, NodeName, Time, VmId};
-use crate::note::Subject;
 use crate::place::Ledger;
 use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;

@@ -3,8 +3,8 @@
 //! Slurm runs PrologSlurmctld when it has given a job its nodes, up to a second before
 //! ResumeProgram, and starts the job when that ends and all nodes are up.
 
+use crate::event::{Event, Kind};
 use crate::ids::{JobId, NodeName, Time};
-use crate::note::{Kind, Note};
 use crate::orders::Order;
 use crate::view::{JobState, SlurmNode, SlurmView};
 use crate::world::{Desired, World};
@@ -25,7 +25,7 @@ impl World {
     /// Wants the VMs of jobs whose prologs wait (each since then), by the last look at Slurm. Their
     /// slurmds wait until Slurm asks itself, by ResumeProgram's order or in a look. The nodes are
     /// Slurm's word, not the asker's.
-    pub fn order_for_prologs(&mut self, waiting: &[(JobId, Time)]) -> Vec<Note> {
+    pub fn order_for_prologs(&mut self, waiting: &[(JobId, Time)]) -> Vec<Event> {
         let Some(slurm) = &self.slurm else {
             return Vec::new();
         };
@@ -67,7 +67,7 @@ impl World {
                 }
                 false => self.order_early(&node, jobs),
             }
-            Note::node(&node, Kind::PrologAsked, text)
+            Event::node(&node, Kind::PrologAsked, text)
         });
         told.collect()
     }

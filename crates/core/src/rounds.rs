@@ -9,11 +9,11 @@
 //! ```
 //! The controller and the simulated world both run this; they differ in I/O and time alone.
 
+use crate::event::{Event, Kind, Subject};
 use crate::fold::Outcome;
 use crate::ids::{JobId, Millis, NodeName, Time};
 use crate::journal::{Begun, Entry, Journal, TakenIntent};
 use crate::lint::{Refusal, lint};
-use crate::note::{Kind, Note, Subject};
 use crate::orders::Order;
 use crate::plan::{Action, Plan, Step, VmVerb};
 use crate::planner::{plan, plan_without_provider};
@@ -29,7 +29,7 @@ pub struct Rounds {
     /// What changed and is not kept yet.
     entry: Entry,
     /// What people should know, not yet in the entry.
-    notes: Vec<Note>,
+    events: Vec<Event>,
     next_action: i64,
     /// Nodes that wait after a failed action, until then.
     pauses: BTreeMap<NodeName, Time>,
@@ -63,10 +63,10 @@ impl Rounds {
         }
         let interrupted = journal.interrupted(world.now)?.into_iter().map(|what| {
             let text = format!("the controller ended during \"{what}\": it is looked at anew");
-            Note::new(Subject::Controller, Kind::Interrupted, text)
+            Event::new(Subject::Controller, Kind::Interrupted, text)
         });
         Ok(Self {
-            notes: interrupted.collect(),
+            events: interrupted.collect(),
             entry: Entry::default(),
             next_action: journal.next_action()?,
             pauses: BTreeMap::new(),
@@ -87,23 +87,23 @@ impl Rounds {
 
     /// What people should know, and was not asked for yet.
     #[must_use]
-    pub fn notes(&self) -> &[Note] {
-        &self.notes
+    pub fn events(&self) -> &[Event] {
+        &self.events
     }
 
-    /// The same, each once: what is to be kept of it comes back by [`Rounds::note`].
-    pub fn take_notes(&mut self) -> Vec<Note> {
-        std::mem::take(&mut self.notes)
+    /// The same, each once: what is to be kept of it comes back by [`Rounds::record`].
+    pub fn take_notes(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 
     /// Has people told something.
-    pub fn tell(&mut self, note: Note) {
-        self.notes.push(note);
+    pub fn tell(&mut self, event: Event) {
+        self.events.push(event);
     }
 
-    /// Has a note kept; `owner`: whose job it is about, if not everybody may know it.
-    pub fn note(&mut self, note: Note, owner: Option<u32>) {
-        self.entry.notes.push((note, owner));
+    /// Has an event kept; `owner`: whose job it is about, if not everybody may know it.
+    pub fn record(&mut self, event: Event, owner: Option<u32>) {
+        self.entry.events.push((event, owner));
     }
 
     /// Whether there is something to keep beside the records.
@@ -142,8 +142,8 @@ impl Rounds {
             return false;
         }
         for node in nodes {
-            let note = self.world.order(node, order, at);
-            self.notes.push(note);
+            let event = self.world.order(node, order, at);
+            self.events.push(event);
         }
         self.entry.intents.push(intent);
         true
@@ -159,22 +159,22 @@ impl Rounds {
         journal: &mut J,
         nodes: &[NodeName],
         order: &Order,
-    ) -> Result<Vec<Note>, J::Error> {
+    ) -> Result<Vec<Event>, J::Error> {
         let record = |node: &NodeName| (node.clone(), self.world.records.get(node).cloned());
         let records: Vec<_> = nodes.iter().map(record).collect();
         let (jobs, breaker) = (self.world.jobs.clone(), self.world.breaker.clone());
-        let kept = self.entry.notes.len();
+        let kept = self.entry.events.len();
         let now = self.world.now;
         let orders = nodes.iter().map(|node| self.world.order(node, order, now));
-        let notes: Vec<Note> = orders.collect();
+        let events: Vec<Event> = orders.collect();
         self.entry
-            .notes
-            .extend(notes.iter().map(|note| (note.clone(), None)));
+            .events
+            .extend(events.iter().map(|event| (event.clone(), None)));
         match self.keep(journal, Vec::new()) {
-            Ok(_) => Ok(notes),
+            Ok(_) => Ok(events),
             Err(error) => {
                 // Whoever is told that it failed does not expect it to be followed later.
-                self.entry.notes.truncate(kept);
+                self.entry.events.truncate(kept);
                 (self.world.jobs, self.world.breaker) = (jobs, breaker);
                 for (node, record) in records {
                     match record {
@@ -190,10 +190,10 @@ impl Rounds {
     /// Takes a whole look at Slurm that began at `began`, and says which of the prologs that
     /// wait (each since then) can end.
     pub fn saw_slurm(&mut self, view: SlurmView, began: Time, prologs: &[(JobId, Time)]) -> Verdicts {
-        let notes = self.world.see_slurm(view, began);
-        self.notes.extend(notes);
-        let notes = self.world.order_for_prologs(prologs);
-        self.notes.extend(notes);
+        let events = self.world.see_slurm(view, began);
+        self.events.extend(events);
+        let events = self.world.order_for_prologs(prologs);
+        self.events.extend(events);
         let mut verdicts = Vec::new();
         for (job, since) in prologs {
             let Some(verdict) = self.world.prolog(*job, *since) else {
@@ -202,8 +202,8 @@ impl Rounds {
             if verdict == PrologAnswer::Start {
                 let waited = self.world.now.since(*since);
                 let text = format!("all its nodes are up: its prolog ends after {waited}");
-                self.notes
-                    .push(Note::new(Subject::Job(*job), Kind::JobReleased, text));
+                self.events
+                    .push(Event::new(Subject::Job(*job), Kind::JobReleased, text));
             }
             verdicts.push((*job, *since, verdict));
         }
@@ -212,8 +212,8 @@ impl Rounds {
 
     /// Takes a whole look at the provider that began at `began`.
     pub fn saw_provider(&mut self, view: ProviderView, began: Time) {
-        let notes = self.world.see_provider(view, began);
-        self.notes.extend(notes);
+        let events = self.world.see_provider(view, began);
+        self.events.extend(events);
     }
 
     /// Slurm could not be read whole: what it showed before is acted on no more.
@@ -228,8 +228,8 @@ impl Rounds {
 
     /// What came of an action that was executed.
     pub fn ended(&mut self, id: i64, action: &Action, outcome: &Outcome) {
-        let (notes, pauses) = self.world.ended(action, outcome);
-        self.notes.extend(notes);
+        let (events, pauses) = self.world.ended(action, outcome);
+        self.events.extend(events);
         if let Some(node) = action.node().filter(|_| pauses) {
             let until = self.world.now + self.world.policy.retry_first;
             self.pauses.insert(node.clone(), until);
@@ -267,7 +267,7 @@ impl Rounds {
         };
         if let Some(kind) = told {
             let text = format!("{what}: {}", step.why);
-            self.notes.push(Note::new(subject.clone(), kind, text));
+            self.events.push(Event::new(subject.clone(), kind, text));
         }
         self.entry.begun.push(Begun {
             id,
@@ -327,9 +327,9 @@ impl Rounds {
         };
         let told = self
             .entry
-            .notes
+            .events
             .iter()
-            .filter_map(|(note, _)| match note.subject {
+            .filter_map(|(event, _)| match event.subject {
                 Subject::Job(job) => Some(job),
                 Subject::Node(_)
                 | Subject::Vm(..)

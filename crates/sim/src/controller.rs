@@ -9,9 +9,9 @@ use crate::provider::Provider;
 use crate::rng::Rng;
 use crate::slurm::Slurm;
 use std::collections::BTreeMap;
+use thiao_core::event::{Event, Subject};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
-use thiao_core::note::{Note, Subject};
 use thiao_core::plan::{Action, Plan, Step};
 use thiao_core::prolog::PrologAnswer;
 use thiao_core::rounds::{Decided, Rounds};
@@ -99,7 +99,7 @@ pub struct Round {
     /// Orders whose effect was kept: their files' names.
     pub taken: Vec<String>,
     /// What is told to people.
-    pub notes: Vec<Note>,
+    pub events: Vec<Event>,
     /// Nodes that want a VM, get none, and are not told why.
     pub unexplained: Vec<NodeName>,
     /// What was kept once and was not there when it was read again.
@@ -215,7 +215,7 @@ impl Controller {
         let refusal = |r: &thiao_core::lint::Refusal| format!("{}: {}", r.step.action, r.why);
         round.refused.extend(refused.iter().map(refusal));
         round.unexplained = self.unexplained(&plan);
-        round.notes.append(&mut self.rounds.take_notes());
+        round.events.append(&mut self.rounds.take_notes());
         let writes = self.rounds.has_news() || self.rounds.world().records != self.kept;
         self.writes += u64::from(writes);
         let crash = self.crash.filter(|crash| writes && crash.write == self.writes);

@@ -9,7 +9,7 @@
 //!                 +------- slurmd registers ----------+
 //! ```
 //! The controller here does what the real one does, step by step: it takes
-//! orders from the spool, folds looks and answers, plans, lints, notes each
+//! orders from the spool, folds looks and answers, plans, lints, writes down each
 //! action as begun, stores, and only then acts. Between any two of these it may
 //! be killed, and begins again from what was stored.
 //!

@@ -324,8 +324,8 @@ impl Sim {
     /// Counts what a round did, and tells of it.
     fn retell(&mut self, round: &Round) {
         self.struck();
-        for note in &round.notes {
-            self.tell(format!("{} [{}] {}", note.subject, note.kind, note.text));
+        for event in &round.events {
+            self.tell(format!("{} [{}] {}", event.subject, event.kind, event.text));
         }
         for step in &round.begun {
             self.tell(format!("-> {} ({})", step.action, step.why));

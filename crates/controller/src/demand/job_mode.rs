@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use thiao_api::JobName;
 use thiao_api::types::Accepted;
 use thiao_config::{Config, Mode};
+use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
-use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::options::{Asker, VmOptions, comment_of};
 use thiao_core::orders::Order;
 use thiao_core::view::{JobState, SlurmJob, SlurmView};
@@ -51,8 +51,8 @@ impl<P: Provider> Owner<P> {
                 Ok(()) => {
                     let text =
                         format!("its owner asked for VMs of its own: it is in partition {partition} now");
-                    let note = Note::new(Subject::Job(record), Kind::JobGiven, text);
-                    let _ = messages.blocking_send(Message::Note(note));
+                    let event = Event::new(Subject::Job(record), Kind::JobGiven, text);
+                    let _ = messages.blocking_send(Message::Event(event));
                     Ok(Accepted {
                         nodes: String::new(),
                         message: format!(
@@ -108,7 +108,7 @@ impl<P: Provider> Owner<P> {
         };
         if may_be_there(self.rounds.world().slurm.as_deref(), job)? {
             let text = "was said to be over, by tclean, and still runs: its VMs are kept; scancel it first";
-            self.note(Note::new(Subject::Job(job), Kind::JobNotEnded, text));
+            self.record(Event::new(Subject::Job(job), Kind::JobNotEnded, text));
             return Some(Vec::new());
         }
         Some(self.nodes_with_vms_of(job))

@@ -338,15 +338,15 @@ fn write_entry(db: &Connection, entry: &Entry, now: Time) -> rusqlite::Result<()
             now
         ])?;
     }
-    for (note, uid) in &entry.notes {
+    for (event, uid) in &entry.events {
         db.prepare_cached(
             "INSERT INTO events (at, subject, kind, message, uid) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![
             now,
-            note.subject.to_string(),
-            note.kind.word(),
-            note.text,
+            event.subject.to_string(),
+            event.kind.word(),
+            event.text,
             uid
         ])?;
     }

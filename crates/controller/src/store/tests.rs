@@ -1,8 +1,7 @@
 use super::*;
-use thiao_api::types::Event;
+use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::ids::{Generation, HostName, JobId, VmId};
 use thiao_core::journal::{Begun, TakenIntent};
-use thiao_core::note::{Kind, Note, Subject};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{Shape, VmSpec};
 use thiao_core::vm::{Cause, Life, Registration, VmRecord};
@@ -125,18 +124,19 @@ fn a_taken_order_is_known_and_cannot_be_taken_again() {
 fn events_are_found_by_subject_and_followed() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
-    let note = |name: &str, text: &str| (Note::new(Subject::Node(node(name)), Kind::NodeUp, text), None);
+    let event = |name: &str, text: &str| (Event::new(Subject::Node(node(name)), Kind::NodeUp, text), None);
     let round = Entry {
-        notes: vec![
-            note("n0", "1"),
-            note("n1", "2"),
-            note("n0", "3"),
-            note("n10", "4"),
+        events: vec![
+            event("n0", "1"),
+            event("n1", "2"),
+            event("n0", "3"),
+            event("n10", "4"),
         ],
         ..Entry::default()
     };
     store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
-    let texts = |events: Vec<Event>| events.into_iter().map(|e| e.message).collect::<Vec<_>>();
+    let texts =
+        |events: Vec<thiao_api::types::Event>| events.into_iter().map(|e| e.message).collect::<Vec<_>>();
     assert_eq!(texts(store.past().events(2, None, &[]).unwrap()), ["3", "4"]);
     assert_eq!(texts(store.past().events(2, Some(0), &[]).unwrap()), ["1", "2"]);
     assert_eq!(

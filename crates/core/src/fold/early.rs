@@ -1,8 +1,8 @@
 //! Folds what is known of nodes before Slurm asks for them: a job's prolog says up to a second
 //! earlier that the job has them.
 
+use crate::event::{Event, Kind};
 use crate::ids::{JobId, NodeName, Time};
-use crate::note::{Kind, Note};
 use crate::view::SlurmNode;
 use crate::world::{Desired, NodeRecord, World};
 
@@ -42,7 +42,7 @@ impl NodeRecord {
         seen: &SlurmNode,
         began: Time,
         now: Time,
-    ) -> Option<Note> {
+    ) -> Option<Event> {
         let Desired::Early { since } = self.desired else {
             return None;
         };
@@ -51,12 +51,12 @@ impl NodeRecord {
             return left.then(|| {
                 self.desired = Desired::Down { since: began };
                 let text = "its job has left it before Slurm asked for it";
-                Note::node(node, Kind::NotAsked, text)
+                Event::node(node, Kind::NotAsked, text)
             });
         }
         // The look is no older than its answer.
         self.asked_by_slurm(now);
         let text = "Slurm has asked for it, as a look shows";
-        Some(Note::node(node, Kind::ResumeSeen, text))
+        Some(Event::node(node, Kind::ResumeSeen, text))
     }
 }

@@ -1,7 +1,7 @@
 //! Folds what came of actions.
 
+use crate::event::{Event, Kind, Subject};
 use crate::ids::{JobId, NodeName, VmId, VmTag};
-use crate::note::{Kind, Note, Subject};
 use crate::options::put_back_reason;
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
 use crate::vm::Starts;
@@ -37,19 +37,19 @@ impl World {
     /// Folds what came of an action that had begun. A node whose action failed stays busy:
     /// the caller releases it after a pause ([`World::release`]), so that a refused call is
     /// not repeated at once. The second value says whether that is so.
-    pub fn ended(&mut self, action: &Action, outcome: &Outcome) -> (Vec<Note>, bool) {
-        let (notes, pauses) = self.fold_outcome(action, outcome);
+    pub fn ended(&mut self, action: &Action, outcome: &Outcome) -> (Vec<Event>, bool) {
+        let (events, pauses) = self.fold_outcome(action, outcome);
         if let Some(node) = action.node().filter(|_| !pauses) {
             self.busy.remove(node);
         }
         if let Some(job) = action.job().filter(|job| self.busy_jobs.contains(job)) {
             self.job_action_ended(job);
         }
-        (notes, pauses)
+        (events, pauses)
     }
 
     /// The guest of the VM with this tag knows that it is to start slurmd for the `number`th time.
-    fn told_to_start(&mut self, tag: &VmTag, number: u32) -> Option<Note> {
+    fn told_to_start(&mut self, tag: &VmTag, number: u32) -> Option<Event> {
         let (now, most) = (self.now, self.policy.slurmd_starts);
         let record = self.records.get_mut(&tag.node)?;
         let vm = record.vm.as_mut().filter(|vm| vm.generation == tag.generation)?;
@@ -69,7 +69,7 @@ impl World {
                 (Kind::SlurmdAgain, text)
             }
         };
-        Some(Note::vm(&tag.node, tag.generation, kind, text))
+        Some(Event::vm(&tag.node, tag.generation, kind, text))
     }
 
     /// A node's pause after a failed action is over.
@@ -77,7 +77,7 @@ impl World {
         self.busy.remove(node);
     }
 
-    fn fold_outcome(&mut self, action: &Action, outcome: &Outcome) -> (Vec<Note>, bool) {
+    fn fold_outcome(&mut self, action: &Action, outcome: &Outcome) -> (Vec<Event>, bool) {
         let failure = match outcome {
             Outcome::Failed(why) => Some(why.as_str()),
             Outcome::Created(_) | Outcome::NotCreated(_) | Outcome::Done | Outcome::Ending(_) => None,
@@ -95,7 +95,7 @@ impl World {
         verb: &VmVerb,
         outcome: &Outcome,
         failure: Option<&str>,
-    ) -> (Vec<Note>, bool) {
+    ) -> (Vec<Event>, bool) {
         let unsaid = failure.unwrap_or("nothing was said of it");
         match (verb, outcome) {
             (VmVerb::Create { .. }, Outcome::Created(id)) => {
@@ -107,12 +107,12 @@ impl World {
             // "Done" without an id says as little.
             (VmVerb::Create { .. }, Outcome::Failed(_) | Outcome::Done | Outcome::Ending(_)) => {
                 let text = format!("its VM's creation was not confirmed: {unsaid}; asked again");
-                (vec![Note::node(&tag.node, Kind::VmUnsure, text)], true)
+                (vec![Event::node(&tag.node, Kind::VmUnsure, text)], true)
             }
             (VmVerb::StartSlurmd { .. }, Outcome::Failed(why)) => {
                 let text = format!("its guest could not be told to start slurmd: {why}; tried again");
                 (
-                    vec![Note::vm(&tag.node, tag.generation, Kind::SlurmdNotAsked, text)],
+                    vec![Event::vm(&tag.node, tag.generation, Kind::SlurmdNotAsked, text)],
                     true,
                 )
             }
@@ -128,21 +128,21 @@ impl World {
                 let vm = self.records.get(&tag.node).and_then(|record| record.vm.as_ref());
                 let backs = vm.is_some_and(|vm| vm.is(tag.generation, id.as_ref()));
                 (
-                    vec![Note::vm(&tag.node, tag.generation, Kind::VmEnding, text)],
+                    vec![Event::vm(&tag.node, tag.generation, Kind::VmEnding, text)],
                     !backs,
                 )
             }
             (VmVerb::Destroy { .. }, Outcome::Failed(_) | Outcome::Created(_) | Outcome::NotCreated(_)) => {
                 let text = format!("could not be destroyed: {unsaid}; tried again");
                 (
-                    vec![Note::vm(&tag.node, tag.generation, Kind::DestroyFailed, text)],
+                    vec![Event::vm(&tag.node, tag.generation, Kind::DestroyFailed, text)],
                     true,
                 )
             }
         }
     }
 
-    fn fold_node(&mut self, node: &NodeName, verb: &NodeVerb, failure: Option<&str>) -> (Vec<Note>, bool) {
+    fn fold_node(&mut self, node: &NodeName, verb: &NodeVerb, failure: Option<&str>) -> (Vec<Event>, bool) {
         if let Some(error) = failure {
             let what = match verb {
                 NodeVerb::SetDown { .. } => "set it DOWN",
@@ -151,9 +151,9 @@ impl World {
                 NodeVerb::PowerDown => "power it down",
             };
             let text = format!("Slurm did not {what}: {error}; tried again");
-            return (vec![Note::node(node, Kind::SlurmRefused, text)], true);
+            return (vec![Event::node(node, Kind::SlurmRefused, text)], true);
         }
-        let notes = match verb {
+        let events = match verb {
             NodeVerb::SetDown { reason, jobs } => self.told_down(node, reason, jobs),
             NodeVerb::Return => self.returned(node).into_iter().collect(),
             NodeVerb::EndWithJob(why) => {
@@ -172,19 +172,19 @@ impl World {
                         "Slurm was asked to power it down anew, so that jobs can be given it again",
                     ),
                 };
-                vec![Note::node(node, kind, text)]
+                vec![Event::node(node, kind, text)]
             }
             NodeVerb::PowerDown => {
                 self.ends_with_job(node);
                 let text = "Slurm was asked to power it down: its job is over";
-                vec![Note::node(node, Kind::OwnNode, text)]
+                vec![Event::node(node, Kind::OwnNode, text)]
             }
         };
-        (notes, false)
+        (events, false)
     }
 
-    fn fold_job(&mut self, job: JobId, verb: &JobVerb, failure: Option<&str>) -> Note {
-        let done = |kind: Kind, text: String| Note::new(Subject::Job(job), kind, text);
+    fn fold_job(&mut self, job: JobId, verb: &JobVerb, failure: Option<&str>) -> Event {
+        let done = |kind: Kind, text: String| Event::new(Subject::Job(job), kind, text);
         let failed = |what: &str, why: &str| {
             let text = format!("{what} failed: {why}; tried again if it still holds");
             done(Kind::SlurmRefused, text)

@@ -1,7 +1,7 @@
 //! Folds what was seen of jobs in job mode, and what was done to them.
 
+use crate::event::{Event, Kind, Subject};
 use crate::ids::{JobId, Millis, NodeName, Time};
-use crate::note::{Kind, Note, Subject};
 use crate::view::{Gate, JobState, SlurmJob, SlurmView, WaitsFor};
 use crate::world::{JobRecord, World};
 use std::collections::BTreeSet;
@@ -54,14 +54,14 @@ impl World {
 
     /// What is told of jobs that a look shows in a state that is not understood, once for each: those that
     /// have nodes of ours or may be of job mode.
-    pub(super) fn newly_unknown(&self, view: &SlurmView) -> Vec<Note> {
+    pub(super) fn newly_unknown(&self, view: &SlurmView) -> Vec<Event> {
         let before = |id: &JobId| Some(&self.slurm.as_ref()?.jobs.get(id)?.state);
         let ours = |job: &SlurmJob| {
             job.partition.is_empty()
                 || self.job_partitions.contains_key(&job.partition)
                 || job.nodes.iter().any(|node| self.specs.contains_key(node))
         };
-        let mut notes = Vec::new();
+        let mut events = Vec::new();
         for job in view.jobs.values() {
             if let JobState::Unknown(word) = &job.state
                 && ours(job)
@@ -70,10 +70,10 @@ impl World {
                 let text = format!(
                     "Slurm shows it in a way that is not understood ({word}): nothing is done about it"
                 );
-                notes.push(Note::new(Subject::Job(job.id), Kind::JobUnknown, text));
+                events.push(Event::new(Subject::Job(job.id), Kind::JobUnknown, text));
             }
         }
-        notes
+        events
     }
 
     /// An action on a job ended, however: looks that began before say nothing of it.
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// A job waits for capacity again that was admitted and was not started.
-    pub fn gate_closed(&mut self, job: JobId) -> Note {
+    pub fn gate_closed(&mut self, job: JobId) -> Event {
         let seen = self.slurm.as_ref().and_then(|slurm| slurm.jobs.get(&job));
         let paused = seen.is_some_and(|job| job.reason.has(&WaitsFor::BeginTime));
         let text = if paused {
@@ -96,7 +96,7 @@ impl World {
             let pause = self.tried_in_vain(job, why);
             format!("waits for capacity again, for {pause} at least: {why}")
         };
-        Note::new(Subject::Job(job), Kind::JobWaits, text)
+        Event::new(Subject::Job(job), Kind::JobWaits, text)
     }
 
     /// A job was admitted for nothing: capacity is not held for it again before a pause is over,
@@ -114,14 +114,14 @@ impl World {
     }
 
     /// A job was put back into the queue because of `why`. It is admitted again after a pause.
-    pub fn put_back(&mut self, job: JobId, why: &str) -> Note {
+    pub fn put_back(&mut self, job: JobId, why: &str) -> Event {
         let pause = self.tried_in_vain(job, why);
         for record in self.records.values_mut() {
             if record.jobs == [job] && record.vm.is_none() {
                 record.trouble = Default::default();
             }
         }
-        Note::new(
+        Event::new(
             Subject::Job(job),
             Kind::JobPutBack,
             format!("put back into the queue, tried again in {pause} at the earliest: {why}"),
@@ -129,9 +129,9 @@ impl World {
     }
 
     /// Slurm refused to put a job back.
-    pub fn not_put_back(&mut self, job: JobId, why: &str) -> Note {
+    pub fn not_put_back(&mut self, job: JobId, why: &str) -> Event {
         self.job_record(job).stuck = true;
-        Note::new(
+        Event::new(
             Subject::Job(job),
             Kind::JobNotPutBack,
             format!("could not be put back into the queue: {why}"),
@@ -139,12 +139,12 @@ impl World {
     }
 
     /// A job that was on `node` is over.
-    pub(super) fn job_ended(&mut self, node: &NodeName, job: JobId, failed: bool) -> Note {
+    pub(super) fn job_ended(&mut self, node: &NodeName, job: JobId, failed: bool) -> Event {
         let (now, keep) = (self.now, self.policy.keep_failed);
         let vm = self.records.get_mut(node).and_then(|record| record.vm.as_mut());
         let own = vm.filter(|vm| vm.spec.as_ref().is_some_and(|spec| spec.job == Some(job)));
         let Some(vm) = own else {
-            return Note::node(
+            return Event::node(
                 node,
                 Kind::JobEnded,
                 format!("job {job} is over; it has no VM here"),
@@ -157,7 +157,7 @@ impl World {
             Some(_) => format!(" and has failed: its VM stays for {keep}, or until `thiao clean {job}`"),
             None => String::new(),
         };
-        Note::vm(
+        Event::vm(
             node,
             vm.generation,
             Kind::JobEnded,

@@ -1,8 +1,8 @@
 //! What Slurm's state says by itself is an order, too, so that a lost one costs time and
 //! nothing else: a node that Slurm powers up wants a VM, one that it powers down wants none.
 
+use crate::event::{Event, Kind};
 use crate::ids::Time;
-use crate::note::{Kind, Note};
 use crate::orders::Order;
 use crate::view::{Power, SlurmView};
 use crate::world::{Desired, NodeRecord, World};
@@ -27,7 +27,7 @@ impl World {
     }
 
     /// Takes what Slurm has shown for a while and nobody has ordered for an order.
-    pub(super) fn order_by_state(&mut self) -> Vec<Note> {
+    pub(super) fn order_by_state(&mut self) -> Vec<Event> {
         let Some(slurm) = &self.slurm else {
             return Vec::new();
         };
@@ -64,7 +64,7 @@ impl World {
             };
             let text = format!("Slurm has it powered {what}, and no order came: that is one");
             [
-                Note::node(&node, Kind::StateOrdered, text),
+                Event::node(&node, Kind::StateOrdered, text),
                 self.order(&node, &order, at),
             ]
         });

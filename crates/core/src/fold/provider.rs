@@ -1,8 +1,8 @@
 //! Looks at the provider.
 
 use super::{generation, unrecorded};
+use crate::event::{Event, Kind};
 use crate::ids::{Millis, NodeName, Time, VmId};
-use crate::note::{Kind, Note};
 use crate::view::{JobState, ProviderView, VmState, VmView};
 use crate::vm::Life;
 use crate::world::{NodeRecord, Unrecorded, World};
@@ -24,8 +24,8 @@ struct Strays {
 impl World {
     /// Takes a whole look at the provider that began at `began`; records touched
     /// after that, and busy ones, keep what they know.
-    pub fn see_provider(&mut self, mut view: ProviderView, began: Time) -> Vec<Note> {
-        let mut notes = Vec::new();
+    pub fn see_provider(&mut self, mut view: ProviderView, began: Time) -> Vec<Event> {
+        let mut events = Vec::new();
         self.add_left_out(&mut view);
         let mut by_node = ByNode::with_capacity(view.vms.len());
         for vm in &view.vms {
@@ -33,13 +33,13 @@ impl World {
                 by_node.entry(&tag.node).or_default().push(vm);
             }
         }
-        let mut strays = self.adopt_and_sort_out(&mut by_node, began, &mut notes);
+        let mut strays = self.adopt_and_sort_out(&mut by_node, began, &mut events);
         let now = self.now;
         // Two looks far apart say nothing of the time between them.
         let watched = now.since(self.provider_seen) <= Millis(self.policy.missing_grace.0 * 2);
         self.provider_seen = now;
         self.provider_began = began;
-        self.see_recorded(&by_node, watched, &mut strays, &mut notes);
+        self.see_recorded(&by_node, watched, &mut strays, &mut events);
         self.absences
             .retain(|node, _| self.records.get(node).is_some_and(|record| record.vm.is_some()));
         let kept_still = |node: &NodeName| {
@@ -54,11 +54,16 @@ impl World {
         self.strays = strays.since;
         self.unrecorded = strays.unrecorded;
         self.provider = Some(Arc::new(view));
-        notes
+        events
     }
 
     /// Adopts VMs that no record has, where their node may be backed by them; the rest backs nothing.
-    fn adopt_and_sort_out(&mut self, by_node: &mut ByNode<'_>, began: Time, notes: &mut Vec<Note>) -> Strays {
+    fn adopt_and_sort_out(
+        &mut self,
+        by_node: &mut ByNode<'_>,
+        began: Time,
+        events: &mut Vec<Event>,
+    ) -> Strays {
         let now = self.now;
         let mut strays = Strays::default();
         for (node, vms) in by_node {
@@ -72,7 +77,7 @@ impl World {
             let backs = record.vm.is_none() && !busy && alive && fresh && newest >= record.generation;
             if backs && self.specs.contains_key(*node) {
                 let text = "found at the provider by its tag and adopted";
-                notes.push(adopted(node, record, vms[0], now, text));
+                events.push(adopted(node, record, vms[0], now, text));
             }
             let kept = record.generation;
             record.generation = kept.max(newest);
@@ -100,7 +105,7 @@ impl World {
         by_node: &ByNode<'_>,
         watched: bool,
         strays: &mut Strays,
-        notes: &mut Vec<Note>,
+        events: &mut Vec<Event>,
     ) {
         let (now, began, grace) = (self.now, self.provider_began, self.policy.missing_grace);
         for (node, record) in &mut self.records {
@@ -113,7 +118,7 @@ impl World {
                 && seen.state.may_run()
             {
                 self.absences.remove(node);
-                vm.found_again(node, now, notes);
+                vm.found_again(node, now, events);
             }
             if self.busy.contains(node) || record.acted > began {
                 continue;
@@ -130,17 +135,17 @@ impl World {
                 let looks = self.absences.entry(node.clone()).or_default();
                 *looks += 1;
                 let enough = *looks >= self.policy.missing_looks;
-                vm.not_seen(node, now, grace, enough, notes);
+                vm.not_seen(node, now, grace, enough, events);
                 if let Some(later) = shown.first().and_then(|newest| vm.outlived_by(newest)) {
                     strays.since.remove(&later.id);
                     strays.unrecorded.remove(&later.id);
                     let text = "found at the provider by its tag and adopted: what was kept is older";
-                    notes.push(adopted(node, record, later, now, text));
+                    events.push(adopted(node, record, later, now, text));
                 }
                 continue;
             };
             self.absences.remove(node);
-            vm.seen(node, seen, now, notes);
+            vm.seen(node, seen, now, events);
         }
     }
 
@@ -189,7 +194,7 @@ impl World {
 }
 
 /// Adopts a VM, and says so.
-fn adopted(node: &NodeName, record: &mut NodeRecord, vm: &VmView, now: Time, text: &str) -> Note {
+fn adopted(node: &NodeName, record: &mut NodeRecord, vm: &VmView, now: Time, text: &str) -> Event {
     record.adopt(vm, now);
-    Note::vm(node, generation(vm), Kind::VmAdopted, text)
+    Event::vm(node, generation(vm), Kind::VmAdopted, text)
 }

@@ -1,12 +1,12 @@
 //! Folds what the provider shows of a VM into its record.
 
+use crate::event::{Event, Kind};
 use crate::ids::{Millis, NodeName, Time};
-use crate::note::{Kind, Note};
 use crate::view::{VmState, VmView};
 use crate::vm::{Life, Registration, VmRecord};
 
 impl VmRecord {
-    pub(super) fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, notes: &mut Vec<Note>) {
+    pub(super) fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, events: &mut Vec<Event>) {
         self.missing_since = None;
         // Of several that are held, the provider chooses the one that it releases.
         if seen.state != VmState::Held {
@@ -19,21 +19,21 @@ impl VmRecord {
                 false => "while booting",
             };
             let text = format!("died {when}: {why}");
-            notes.push(Note::vm(node, self.generation, Kind::VmDied, text));
+            events.push(Event::vm(node, self.generation, Kind::VmDied, text));
         }
         self.enter(life, now);
         if seen.state == VmState::Ready && self.life.is_there() {
-            self.guest_ready(node, now, notes);
+            self.guest_ready(node, now, events);
         }
         self.seen_on(seen);
     }
 
-    fn guest_ready(&mut self, node: &NodeName, now: Time, notes: &mut Vec<Note>) {
+    fn guest_ready(&mut self, node: &NodeName, now: Time, events: &mut Vec<Event>) {
         let next = self.registration.guest_ready();
         if next != self.registration {
             let took = now.since(self.asked);
             let text = format!("its guest runs slurmd, {took} after it was asked for");
-            notes.push(Note::vm(node, self.generation, Kind::VmReady, text));
+            events.push(Event::vm(node, self.generation, Kind::VmReady, text));
         }
         self.register(next, now);
     }
@@ -55,7 +55,7 @@ impl VmRecord {
         now: Time,
         grace: Millis,
         looked_enough: bool,
-        notes: &mut Vec<Note>,
+        events: &mut Vec<Event>,
     ) {
         // Else nobody says that it is there, or that it is still there.
         if !self.life.is_there() {
@@ -64,7 +64,7 @@ impl VmRecord {
         let since = *self.missing_since.get_or_insert(now);
         if looked_enough && now.since(since) >= grace {
             let why = format!("the provider has not shown it for {grace}");
-            notes.push(Note::vm(node, self.generation, Kind::VmLost, why.clone()));
+            events.push(Event::vm(node, self.generation, Kind::VmLost, why.clone()));
             self.enter(Life::Dead { why }, now);
         }
     }
@@ -80,9 +80,9 @@ impl VmRecord {
     }
 
     /// One that was taken for lost is shown again, and alive: it was there all along.
-    pub(super) fn found_again(&mut self, node: &NodeName, now: Time, notes: &mut Vec<Note>) {
+    pub(super) fn found_again(&mut self, node: &NodeName, now: Time, events: &mut Vec<Event>) {
         let text = "the provider shows it again: it was not lost";
-        notes.push(Note::vm(node, self.generation, Kind::VmFound, text));
+        events.push(Event::vm(node, self.generation, Kind::VmFound, text));
         self.missing_since = None;
         self.enter(Life::Running, now);
         self.register(Registration::Registered, now);

@@ -9,7 +9,7 @@ use crate::world::NodeRecord;
 #[derive(Default)]
 struct Disk {
     full: bool,
-    notes: usize,
+    events: usize,
 }
 
 impl Journal for Disk {
@@ -23,7 +23,7 @@ impl Journal for Disk {
         if self.full {
             return Err(());
         }
-        self.notes += entry.notes.len();
+        self.events += entry.events.len();
         Ok(())
     }
 
@@ -60,7 +60,7 @@ fn an_order_that_cannot_be_kept_changes_nothing() {
     assert!(!rounds.has_news(), "nothing of it is kept later");
     disk.full = false;
     let told = rounds.order_now(&mut disk, &nodes, &order).unwrap();
-    assert_eq!((told.len(), disk.notes), (2, 2));
+    assert_eq!((told.len(), disk.events), (2, 2));
     assert_eq!(rounds.world().breaker.opened, None);
     assert!(matches!(
         rounds.world().records[&node("n1")].desired,

@@ -73,9 +73,9 @@ fn a_requeued_job_that_slurm_pauses_gives_its_capacity_away_at_once() {
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["close-gate", "admit"]);
     assert_eq!(admitted(&actions), [2]);
-    let note = w.gate_closed(JobId(1));
+    let event = w.gate_closed(JobId(1));
     assert_eq!(
-        note.text,
+        event.text,
         "waits for capacity again: Slurm does not let it start yet"
     );
     w.done(&actions);

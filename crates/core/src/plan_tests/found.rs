@@ -1,7 +1,7 @@
 //! What the simulated bad days of `thiao-sim` found, each as a case of its own.
 
 use super::*;
-use crate::note::Kind;
+use crate::event::Kind;
 
 pub(super) fn seen_as(base: BaseState, set: impl FnOnce(&mut NodeFlags)) -> SlurmNode {
     let mut flags = NodeFlags::default();
@@ -233,16 +233,16 @@ fn an_order_that_comes_late_loses_against_a_newer_one() {
     let mut w = world();
     w.up("n0");
     let before = Time(w.now.0 - 1);
-    let note = w.order(&node("n0"), &Order::Down, before);
-    assert_eq!(note.kind, Kind::SuspendAsked, "newer than the resume");
+    let event = w.order(&node("n0"), &Order::Down, before);
+    assert_eq!(event.kind, Kind::SuspendAsked, "newer than the resume");
     let mut w = world();
     w.up("n0");
-    let note = w.order(&node("n0"), &Order::Down, Time(1));
-    assert_eq!(note.kind, Kind::OrderSuperseded);
+    let event = w.order(&node("n0"), &Order::Down, Time(1));
+    assert_eq!(event.kind, Kind::OrderSuperseded);
     assert_eq!(w.tick(), []);
     w.now = Time(1); // the clock was set back
-    let note = w.order(&node("n0"), &Order::Down, Time(1));
-    assert_eq!(note.kind, Kind::SuspendAsked);
+    let event = w.order(&node("n0"), &Order::Down, Time(1));
+    assert_eq!(event.kind, Kind::SuspendAsked);
 }
 
 #[test]

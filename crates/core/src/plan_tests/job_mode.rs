@@ -101,7 +101,7 @@ impl World {
     }
 
     pub(super) fn held_of(&self, id: u32) -> Vec<String> {
-        let subject = crate::note::Subject::Job(JobId(id));
+        let subject = crate::event::Subject::Job(JobId(id));
         let held = plan(self).held.into_iter();
         held.filter(|held| held.subject == subject)
             .map(|held| held.why)

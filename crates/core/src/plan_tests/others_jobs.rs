@@ -3,7 +3,7 @@
 
 use super::job_mode::{own_world, waiting};
 use super::*;
-use crate::note::Subject;
+use crate::event::Subject;
 use crate::plan::{JobVerb, NodeVerb, Plan, Step};
 use crate::view::{JobReason, WaitsFor};
 
@@ -32,7 +32,7 @@ fn a_job_that_cannot_be_read_is_there_and_left_alone() {
     let told = w.see_slurm(view.clone(), now);
     assert!(
         told.iter()
-            .any(|note| note.subject == Subject::Job(JobId(1)) && note.text.contains("unreadable: x")),
+            .any(|event| event.subject == Subject::Job(JobId(1)) && event.text.contains("unreadable: x")),
         "{told:?}"
     );
     assert!(w.jobs[&JobId(1)].admitted.is_some(), "it was not forgotten");

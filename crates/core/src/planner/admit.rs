@@ -2,8 +2,8 @@
 //! priorities, those for all of whose VMs there is capacity.
 
 use super::Planner;
+use crate::event::Subject;
 use crate::ids::{JobId, Millis, Time};
-use crate::note::Subject;
 use crate::options::{Asker, put_back_reason};
 use crate::plan::{Action, Held, JobVerb};
 use crate::size::{Vms, guess, node_counts};

@@ -2,9 +2,9 @@
 //! allocation there, and that ends with it.
 
 use super::Planner;
+use crate::event::Subject;
 use crate::hostlist;
 use crate::ids::{HostName, NodeName, Time};
-use crate::note::Subject;
 use crate::options::{VmOptions, put_back_comment};
 use crate::place::NoCapacity;
 use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, Step, VmVerb};

@@ -1,9 +1,9 @@
 //! What is planned beside the nodes' own VMs: strays, and jobs that were requeued because of us.
 
 use super::Planner;
+use crate::event::Subject;
 use crate::evidence::is_superseded;
 use crate::ids::{JobId, Millis, NodeName};
-use crate::note::Subject;
 use crate::plan::{Action, Held, JobVerb, VmVerb};
 use crate::size::{Vms, guess};
 use crate::view::{JobState, JobsOn, Shape, SlurmJob, VmState, WaitsFor};

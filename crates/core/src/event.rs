@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Something that happened, to be kept as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub struct Event {
     /// What it is about.
     pub subject: Subject,
     /// What happened.
@@ -14,8 +14,8 @@ pub struct Note {
     pub text: String,
 }
 
-impl Note {
-    /// A note about `subject`.
+impl Event {
+    /// An event about `subject`.
     pub fn new(subject: Subject, kind: Kind, text: impl Into<String>) -> Self {
         Self {
             subject,
@@ -24,12 +24,12 @@ impl Note {
         }
     }
 
-    /// A note about a node.
+    /// An event about a node.
     pub fn node(node: &NodeName, kind: Kind, text: impl Into<String>) -> Self {
         Self::new(Subject::Node(node.clone()), kind, text)
     }
 
-    /// A note about a node's VM.
+    /// An event about a node's VM.
     pub fn vm(node: &NodeName, generation: Generation, kind: Kind, text: impl Into<String>) -> Self {
         Self::new(Subject::Vm(node.clone(), generation), kind, text)
     }
@@ -186,7 +186,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a note or a line of a plan is about.
+/// What an event or a line of a plan is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// A node.
