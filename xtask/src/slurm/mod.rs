@@ -184,9 +184,9 @@ fn judge(suite: &Suite, version: &str) -> Result<String> {
 }
 
 /// Tests that wait for most of their time: so many run at once.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 4;
 
-/// Tests that boot real VMs: beside those of the other Slurms.
+/// Tests that boot real VMs: beside those of the machine's own Slurm.
 const VMS_AT_ONCE: usize = 1;
 
 /// The test program that needs none.
@@ -232,12 +232,11 @@ const PARTS: [(&str, Tests); 4] = [
     ),
 ];
 
-/// Runs the tests in a root file system. `fast` leaves out real VMs. The suites beside it begin with other
-/// parts than this one, which is the `n`th: so that one part's slurmctlds are not all there at once.
+/// Runs the tests in a root file system. `fast` leaves out real VMs.
 ///
 /// # Errors
 /// When cargo cannot be run.
-pub fn test(suite: &Suite, root: Result<Root>, fast: bool, n: usize) -> Result<Report> {
+pub fn test(suite: &Suite, root: Result<Root>, fast: bool) -> Result<Report> {
     let mut report = Report::headed(&format!("{} | ", suite.slurm));
     let root = root.and_then(|root| root.version().map(|version| (root, version)));
     let (root, version) = match root {
@@ -249,7 +248,7 @@ pub fn test(suite: &Suite, root: Result<Root>, fast: bool, n: usize) -> Result<R
     };
     println!("== {version}");
     let runner = root.runner()?;
-    for (name, tests) in PARTS.iter().cycle().skip(n * PARTS.len() / 2).take(PARTS.len()) {
+    for (name, tests) in &PARTS {
         let name = format!("{version}: {name}");
         if fast && tests.binaries != REAL {
             report.skipped(&name, "--fast");
