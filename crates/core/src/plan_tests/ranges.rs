@@ -105,7 +105,7 @@ fn tasks_of_one_look_get_the_same_count() {
     });
     let actions = w.tick();
     assert_eq!(let_go(&actions), [(1, 2, Some(2))]);
-    assert_eq!(actions[0].to_string(), "let 2 tasks of job 1 go, with 2 nodes");
+    assert_eq!(actions[0].to_string(), "admit 2 tasks of job 1, with 2 nodes");
 }
 
 #[test]
