@@ -447,7 +447,18 @@ impl<'a> Linter<'a> {
         }
     }
 
-    /// The same with what is on it and on its way there.
+    /// Invariant 7: a host takes no VM more than it has capacity for, by every cap that there is.
+    fn fits(&mut self, host: &HostName, spec: &VmSpec) -> Checked {
+        let Some(seen) = self.hosts.get(host) else {
+            return Err(format!("the provider has no host {host}"));
+        };
+        refuse_if(!seen.usable, || format!("host {host} takes no VMs now"))?;
+        let load = self.load.entry(&seen.name).or_default();
+        *load = load.and(Resources::of_spec(spec, &self.world.policy));
+        self.carries(host)
+    }
+
+    /// Invariant 7: a host carries no more than it has. One that the provider does not show has nothing to exceed.
     fn carries(&self, host: &HostName) -> Checked {
         let Some(seen) = self.hosts.get(host) else {
             return Ok(());
@@ -456,23 +467,7 @@ impl<'a> Linter<'a> {
         let load = self.load.get(host).copied().unwrap_or_default();
         match load.over(&most) {
             None => Ok(()),
-            Some(over) => Err(format!("host {host} carries {}", over.text(&load, &most))),
-        }
-    }
-
-    /// Invariant 7: a host carries no more than it has, by every cap that there is.
-    fn fits(&mut self, host: &HostName, spec: &VmSpec) -> Checked {
-        let Some(seen) = self.hosts.get(host) else {
-            return Err(format!("the provider has no host {host}"));
-        };
-        refuse_if(!seen.usable, || format!("host {host} takes no VMs now"))?;
-        let policy = &self.world.policy;
-        let most = Resources::of_host(seen, policy);
-        let load = self.load.entry(&seen.name).or_default();
-        *load = load.and(Resources::of_spec(spec, policy));
-        match load.over(&most) {
-            None => Ok(()),
-            Some(over) => Err(format!("host {host} would carry {}", over.text(load, &most))),
+            Some(over) => Err(format!("host {host} would carry {}", over.text(&load, &most))),
         }
     }
 
