@@ -67,14 +67,20 @@ fn thiao(day: &Day, args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), said.concat())
 }
 
-/// The first node is up, for a job.
+/// The first node is up, for a job; the other one is off, and nobody wants it.
 fn one_is_up(day: &mut Day) {
     day.resume("n0");
     day.start();
     day.until_running(1);
     day.site
-        .slurm_says(&["n0|allocated+cloud|none", "n1|allocated+cloud+powering_up|none"]);
+        .slurm_says(&["n0|allocated+cloud|none", "n1|idle+cloud+powered_down|none"]);
     day.until_logged("n0 is up");
+}
+
+/// Slurm powers the other node up. Not before the disk is as it is to be: Slurm's state is an order, too.
+fn the_other_powers_up(day: &Day) {
+    day.site
+        .slurm_says(&["n0|allocated+cloud|none", "n1|allocated+cloud+powering_up|none"]);
 }
 
 #[test]
@@ -85,6 +91,7 @@ fn on_a_full_disk_nothing_is_done_and_nothing_lost() {
             one_is_up(&mut day);
             let (from, to) = day.site.draft(RESUME, "n1");
             let fill = fill(&day);
+            the_other_powers_up(&day);
             fs::rename(from, to).unwrap();
             until("it is told in the status", || {
                 thiao(&day, &["status"])
@@ -125,6 +132,7 @@ fn started_on_a_full_disk_it_says_so_and_the_next_one_does_what_waited() {
         |mut day| {
             one_is_up(&mut day);
             day.kill();
+            the_other_powers_up(&day);
             day.site.order(RESUME, "n1");
             day.site.order(IntentKind::Suspend, "n1");
             day.site.order(RESUME, "n1");
@@ -148,6 +156,7 @@ fn started_on_a_read_only_disk_it_says_so_and_the_next_one_goes_on() {
         |mut day| {
             one_is_up(&mut day);
             day.kill();
+            the_other_powers_up(&day);
             day.site.order(RESUME, "n1");
             let state = day.site.path("state");
             mount(&["-o", "remount,bind,ro"], &state);
@@ -165,9 +174,6 @@ fn started_on_a_read_only_disk_it_says_so_and_the_next_one_goes_on() {
 /// Damages the database of a controller that was killed; none of it is in its log any more.
 fn damage(day: &mut Day, how: fn(&mut Vec<u8>)) {
     one_is_up(day);
-    // Slurm's state is an order, too.
-    day.site
-        .slurm_says(&["n0|allocated+cloud|none", "n1|idle+cloud+powered_down|none"]);
     day.kill();
     let path = day.site.path("state/thiao.db");
     let db = rusqlite::Connection::open(&path).unwrap();
