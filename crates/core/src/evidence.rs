@@ -148,19 +148,9 @@ impl World {
     /// How `node`'s VM is, in one word, for people and programs.
     #[must_use]
     pub fn word_of(&self, node: &NodeName, vm: &VmRecord) -> &'static str {
-        match vm.life {
-            Life::Running if self.is_silent(node) => "silent",
-            Life::Asked
-            | Life::Held
-            | Life::Booting
-            | Life::Running
-            | Life::Paused
-            | Life::Saving
-            | Life::Saved
-            | Life::Restoring
-            | Life::Moving { .. }
-            | Life::Ending { .. }
-            | Life::Dead { .. } => vm.word(),
+        match vm.life == Life::Running && self.is_silent(node) {
+            true => "silent",
+            false => vm.word(),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::event::{Event, Kind, Subject};
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::orders::Order;
 use crate::view::{SlurmView, VmView};
-use crate::vm::{Cause, Life, Registration, VmRecord};
+use crate::vm::{Cause, Life, Part, Registration, VmRecord};
 use crate::world::{Desired, NodeRecord, World};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -309,8 +309,8 @@ impl NodeRecord {
         breaker: &mut crate::world::Breaker,
     ) -> Vec<Event> {
         self.vm = None;
-        let why = match &vm.life {
-            Life::Ending { cause } => match cause {
+        let why = match vm.life.part() {
+            Part::Ending(cause) => match cause {
                 Cause::Dead { why } => why.clone(),
                 Cause::BootTimeout => cause.text(),
                 Cause::Ordered | Cause::Orphan => {
@@ -322,16 +322,9 @@ impl NodeRecord {
                     return vec![Event::vm(node, vm.generation, Kind::VmGone, text)];
                 }
             },
-            Life::Asked
-            | Life::Held
-            | Life::Booting
-            | Life::Running
-            | Life::Paused
-            | Life::Saving
-            | Life::Saved
-            | Life::Restoring
-            | Life::Moving { .. }
-            | Life::Dead { .. } => return vec![Event::vm(node, vm.generation, Kind::VmGone, "gone")],
+            Part::Unconfirmed | Part::There | Part::Dead(_) => {
+                return vec![Event::vm(node, vm.generation, Kind::VmGone, "gone")];
+            }
         };
         let told = self.down.is_some();
         self.fail(&why, now, policy);

@@ -100,6 +100,19 @@ pub enum Life {
     },
 }
 
+/// The parts of a life that most decisions tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The provider may not have it, or holds it back.
+    Unconfirmed,
+    /// The provider has it, and nobody has asked for its end.
+    There,
+    /// Its end was asked for, because of this.
+    Ending(&'a Cause),
+    /// It surely ended; why.
+    Dead(&'a str),
+}
+
 /// How far a VM is with Slurm; see the picture above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Registration {
@@ -142,36 +155,33 @@ impl Cause {
 }
 
 impl Life {
-    /// Whether it is not sure that more than a request for it is there: none of it has ever run.
+    /// Which part of a life it is in.
     #[must_use]
-    pub fn is_unconfirmed(&self) -> bool {
+    pub fn part(&self) -> Part<'_> {
         match self {
-            Life::Asked | Life::Held => true,
+            Life::Asked | Life::Held => Part::Unconfirmed,
             Life::Booting
             | Life::Running
             | Life::Paused
             | Life::Saving
             | Life::Saved
             | Life::Restoring
-            | Life::Moving { .. }
-            | Life::Ending { .. }
-            | Life::Dead { .. } => false,
+            | Life::Moving { .. } => Part::There,
+            Life::Ending { cause } => Part::Ending(cause),
+            Life::Dead { why } => Part::Dead(why),
         }
+    }
+
+    /// Whether it is not sure that more than a request for it is there: none of it has ever run.
+    #[must_use]
+    pub fn is_unconfirmed(&self) -> bool {
+        self.part() == Part::Unconfirmed
     }
 
     /// Whether the provider has it, and nobody has asked for its end: its guest may run or go on.
     #[must_use]
     pub fn is_there(&self) -> bool {
-        match self {
-            Life::Booting
-            | Life::Running
-            | Life::Paused
-            | Life::Saving
-            | Life::Saved
-            | Life::Restoring
-            | Life::Moving { .. } => true,
-            Life::Asked | Life::Held | Life::Ending { .. } | Life::Dead { .. } => false,
-        }
+        self.part() == Part::There
     }
 
     /// Whether somebody keeps it from going on.
@@ -191,46 +201,27 @@ impl Life {
     /// Whether its end is sure or asked for.
     #[must_use]
     pub fn is_past(&self) -> bool {
-        !self.is_unconfirmed() && !self.is_there()
+        match self.part() {
+            Part::Unconfirmed | Part::There => false,
+            Part::Ending(_) | Part::Dead(_) => true,
+        }
     }
 
     /// Whether its end was our own decision, by what we saw then, and nobody's order.
     #[must_use]
     pub fn was_ended_by_us(&self) -> bool {
-        match self {
-            Life::Ending { cause } => match cause {
-                Cause::BootTimeout | Cause::Orphan => true,
-                Cause::Ordered | Cause::Dead { .. } => false,
-            },
-            Life::Asked
-            | Life::Held
-            | Life::Booting
-            | Life::Running
-            | Life::Paused
-            | Life::Saving
-            | Life::Saved
-            | Life::Restoring
-            | Life::Moving { .. }
-            | Life::Dead { .. } => false,
+        match self.part() {
+            Part::Ending(Cause::BootTimeout | Cause::Orphan) => true,
+            Part::Ending(Cause::Ordered | Cause::Dead { .. }) => false,
+            Part::Unconfirmed | Part::There | Part::Dead(_) => false,
         }
     }
 
     /// The host that it is about to leave, and has its capacity on until then.
     #[must_use]
     pub fn leaves(&self) -> Option<&HostName> {
-        match self {
-            Life::Moving { from } => from.as_ref(),
-            Life::Asked
-            | Life::Held
-            | Life::Booting
-            | Life::Running
-            | Life::Paused
-            | Life::Saving
-            | Life::Saved
-            | Life::Restoring
-            | Life::Ending { .. }
-            | Life::Dead { .. } => None,
-        }
+        let Life::Moving { from } = self else { return None };
+        from.as_ref()
     }
 
     /// A stable word, for the store.
@@ -288,17 +279,9 @@ impl VmRecord {
     #[must_use]
     pub fn asked(generation: Generation, host: HostName, spec: VmSpec, now: Time) -> Self {
         Self {
-            generation,
-            id: None,
             host: Some(host),
             spec: Some(spec),
-            life: Life::Asked,
-            registration: Registration::NotYet,
-            asked: now,
-            since: now,
-            missing_since: None,
-            kept: None,
-            starts: Starts::default(),
+            ..Self::new(generation, now)
         }
     }
 
@@ -307,12 +290,21 @@ impl VmRecord {
     pub fn found(seen: &VmView, generation: Generation, now: Time) -> Self {
         let held = seen.state == VmState::Held;
         Self {
-            generation,
             // Of several that are held, the provider chooses the one that it releases.
             id: (!held).then(|| seen.id.clone()),
             host: seen.host.clone(),
-            spec: None,
             life: if held { Life::Held } else { Life::Booting },
+            ..Self::new(generation, now)
+        }
+    }
+
+    fn new(generation: Generation, now: Time) -> Self {
+        Self {
+            generation,
+            id: None,
+            host: None,
+            spec: None,
+            life: Life::Asked,
             registration: Registration::NotYet,
             asked: now,
             since: now,

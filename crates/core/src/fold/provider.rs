@@ -4,7 +4,7 @@ use super::{generation, unrecorded};
 use crate::event::{Event, Kind};
 use crate::ids::{Millis, NodeName, Time, VmId};
 use crate::view::{JobState, ProviderView, VmState, VmView};
-use crate::vm::Life;
+use crate::vm::Part;
 use crate::world::{NodeRecord, Unrecorded, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -160,19 +160,11 @@ impl World {
             let (_, seen) = nodes.next_if(|(name, _)| *name == node)?;
             let lacks = record.vm.as_ref().is_none_or(|vm| {
                 let late = self.now.since(vm.asked) >= self.policy.boot_timeout;
-                let should_answer = match vm.life {
+                let should_answer = match vm.life.part() {
                     // One that is being ended answers as long as a job is there.
-                    Life::Ending { .. } => true,
-                    Life::Dead { .. } => false,
-                    Life::Asked
-                    | Life::Held
-                    | Life::Booting
-                    | Life::Running
-                    | Life::Paused
-                    | Life::Saving
-                    | Life::Saved
-                    | Life::Restoring
-                    | Life::Moving { .. } => late || vm.registration.is_done(),
+                    Part::Ending(_) => true,
+                    Part::Dead(_) => false,
+                    Part::Unconfirmed | Part::There => late || vm.registration.is_done(),
                 };
                 should_answer && seen.flags.not_responding
             });

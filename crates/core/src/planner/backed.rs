@@ -7,7 +7,7 @@ use crate::ids::{NodeName, Time};
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, NodeVerb, VmVerb};
 use crate::view::{VmSpec, VmState, VmView};
-use crate::vm::{Cause, Life, VmRecord};
+use crate::vm::{Cause, Part, VmRecord};
 use crate::world::{Desired, NodeRecord};
 
 impl Planner<'_> {
@@ -15,18 +15,10 @@ impl Planner<'_> {
         if desired == Desired::Unasked && self.is_orphan(node, vm) {
             return self.destroy(node, vm, Cause::Orphan);
         }
-        match &vm.life {
-            Life::Ending { cause } => self.ends(node, record, vm, cause),
-            Life::Dead { why } => self.is_dead(node, record, vm, why),
-            Life::Asked
-            | Life::Held
-            | Life::Booting
-            | Life::Running
-            | Life::Paused
-            | Life::Saving
-            | Life::Saved
-            | Life::Restoring
-            | Life::Moving { .. } => {
+        match vm.life.part() {
+            Part::Ending(cause) => self.ends(node, record, vm, cause),
+            Part::Dead(why) => self.is_dead(node, record, vm, why),
+            Part::Unconfirmed | Part::There => {
                 self.is_wanted_or_not(node, record, vm);
                 if desired == Desired::Unasked {
                     self.unasked(node, vm);
