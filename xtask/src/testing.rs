@@ -1,9 +1,13 @@
 //! Every check and test: with the machine's own Slurm, and with others.
 
+mod command;
+mod others;
+
 use crate::report::Report;
 use crate::slurm::{self, Making, Roots, Suite};
 use crate::steps::{self, cargo, code, has, passes, simulate};
 use anyhow::{Context, Result, bail};
+use command::Tests;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -49,55 +53,6 @@ impl TestArgs {
     }
 }
 
-/// Some of the tests.
-#[derive(Debug)]
-pub struct Tests {
-    /// Of these test programs alone.
-    pub binaries: &'static [&'static str],
-    /// Only those with this in their names.
-    pub only: Option<&'static str>,
-    /// Not those with this in their names.
-    pub without: Option<&'static str>,
-    /// So many at the same time; by default as many as there are cores.
-    pub at_once: Option<usize>,
-}
-
-impl Tests {
-    /// The command that runs them, each by `runner`.
-    pub fn command(&self, runner: Option<&[String]>) -> Command {
-        let nextest = has("nextest");
-        let mut command = cargo();
-        match nextest {
-            true => command.args(["nextest", "run"]),
-            false => command.arg("test"),
-        };
-        // Never of some packages alone: with other features cargo would build much anew.
-        command.arg("--workspace");
-        for binary in self.binaries {
-            command.args(["--test", binary]);
-        }
-        command.arg("--no-fail-fast");
-        if let Some(runner) = runner {
-            command.arg("--config");
-            // As TOML has strings, also of odd names.
-            command.arg(format!("target.'cfg(all())'.runner = {runner:?}"));
-        }
-        let at_once = self.at_once.map(|count| format!("--test-threads={count}"));
-        if let (true, Some(at_once)) = (nextest, &at_once) {
-            command.arg(at_once);
-        }
-        command.arg("--");
-        if let (false, Some(at_once)) = (nextest, &at_once) {
-            command.arg(at_once);
-        }
-        command.args(self.only);
-        if let Some(name) = self.without {
-            command.args(["--skip", name]);
-        }
-        command
-    }
-}
-
 /// Every check and test that is wanted; what came of each is told in the last lines.
 pub fn test(wanted: &TestArgs) -> Result<ExitCode> {
     let mut report = Report::default();
@@ -128,7 +83,7 @@ fn side_by_side(wanted: &TestArgs, roots: Roots) -> Result<Vec<Report>> {
         let own = wanted.own.then(|| scope.spawn(move || own_tests(fast)));
         let mut others = Vec::new();
         for (suite, root) in roots {
-            others.push(slurm::test(suite, root, fast)?);
+            others.push(others::test(suite, root, fast)?);
         }
         if wanted.own {
             others.push(simulation()?);

@@ -4,8 +4,6 @@
 pub mod inside;
 mod make;
 
-use crate::report::Report;
-use crate::testing::Tests;
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::fs::File;
@@ -145,7 +143,7 @@ impl Root {
     }
 
     /// The words before a command that runs in here.
-    fn runner(&self) -> Result<Vec<String>> {
+    pub fn runner(&self) -> Result<Vec<String>> {
         let own = std::env::current_exe().context("this program does not find itself")?;
         let text = |path: PathBuf| {
             path.into_os_string()
@@ -160,7 +158,7 @@ impl Root {
     }
 
     /// The Slurm in it, by its own word; compared with what the suite is there for.
-    fn version(&self) -> Result<String> {
+    pub fn version(&self) -> Result<String> {
         let mut command = self.command()?;
         command.args(["slurmctld", "-V"]);
         let output = command.output().context("slurmctld -V cannot be run")?;
@@ -181,82 +179,6 @@ fn judge(suite: &Suite, version: &str) -> Result<String> {
         )),
         Some(_) => Ok(format!("Slurm {version} of Debian's {name}")),
     }
-}
-
-/// Tests that wait for most of their time: so many run at once.
-const AT_ONCE: usize = 4;
-
-/// Tests that boot real VMs: beside those of the machine's own Slurm.
-const VMS_AT_ONCE: usize = 1;
-
-/// The test program that needs none.
-const REAL: &[&str] = &["real"];
-
-/// What is run on each: everything that another Slurm, QEMU or kernel may change.
-const PARTS: [(&str, Tests); 4] = [
-    (
-        "the real slurmctld",
-        Tests {
-            binaries: REAL,
-            only: None,
-            without: Some("scenario::"),
-            at_once: Some(AT_ONCE),
-        },
-    ),
-    (
-        "the scenarios",
-        Tests {
-            binaries: REAL,
-            only: Some("scenario::"),
-            without: None,
-            at_once: None,
-        },
-    ),
-    (
-        "virtual machines",
-        Tests {
-            binaries: &["boot"],
-            only: None,
-            without: None,
-            at_once: Some(VMS_AT_ONCE),
-        },
-    ),
-    (
-        "the demos, a lab in each mode",
-        Tests {
-            binaries: &["lab_jobs", "lab_job_mode"],
-            only: Some("demo_comes_out_right"),
-            without: None,
-            at_once: Some(VMS_AT_ONCE),
-        },
-    ),
-];
-
-/// Runs the tests in a root file system. `fast` leaves out real VMs.
-///
-/// # Errors
-/// When cargo cannot be run.
-pub fn test(suite: &Suite, root: Result<Root>, fast: bool) -> Result<Report> {
-    let mut report = Report::headed(&format!("{} | ", suite.slurm));
-    let root = root.and_then(|root| root.version().map(|version| (root, version)));
-    let (root, version) = match root {
-        Ok(found) => found,
-        Err(why) => {
-            report.failed(&suite.to_string(), &format!("{why:#}"));
-            return Ok(report);
-        }
-    };
-    println!("== {version}");
-    let runner = root.runner()?;
-    for (name, tests) in &PARTS {
-        let name = format!("{version}: {name}");
-        if fast && tests.binaries != REAL {
-            report.skipped(&name, "--fast");
-            continue;
-        }
-        report.tests(&name, &mut tests.command(Some(&runner)))?;
-    }
-    Ok(report)
 }
 
 /// Runs a command in the root file system of a version.
@@ -281,25 +203,6 @@ mod tests {
             let why = Suite::with(wrong).unwrap_err().to_string();
             assert!(why.contains("24.11 and 26.05"), "{why}");
         }
-    }
-
-    #[test]
-    fn the_readme_names_what_is_always_run() {
-        let readme = include_str!("../../../README.md");
-        let rows = |release: Release| {
-            let begin = format!("| {release}.");
-            let rows = readme.lines().filter(move |line| line.starts_with(&begin));
-            rows.collect::<Vec<_>>()
-        };
-        for suite in &SUITES {
-            let [row] = rows(suite.slurm)[..] else {
-                panic!("one row for {suite} in README.md")
-            };
-            for what in ["tests with the real slurmctld", "scenarios", "VMs", "demos"] {
-                assert!(row.contains(what), "{row}: {what}");
-            }
-        }
-        assert_eq!(PARTS.len(), 4, "README.md says what is run");
     }
 
     #[test]
