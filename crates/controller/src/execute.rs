@@ -234,7 +234,7 @@ impl ForNodes {
             }
             Self::Return => slurm.return_to_service(&nodes),
             Self::EndWithJob(why) => slurm.end_with_job(&nodes, why.reason()),
-            Self::PowerDown => slurm.power_down_now(&nodes, EndWhy::OwnVm.reason()),
+            Self::PowerDown => slurm.power_down_now(&nodes, EndWhy::OneJob.reason()),
         };
         all(batch, result)
     }

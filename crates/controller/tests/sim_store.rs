@@ -13,7 +13,7 @@ use thiao_core::journal::{Entry, Journal};
 use thiao_core::world::NodeRecord;
 use thiao_sim::disk::{Disk, FULL};
 use thiao_sim::faults::Rates;
-use thiao_sim::sim::{JobPlan, OwnPlan, Setup, Sim};
+use thiao_sim::sim::{JobModePlan, JobPlan, Setup, Sim};
 
 struct Sqlite {
     path: PathBuf,
@@ -108,7 +108,7 @@ impl Disk for Sqlite {
 
 #[test]
 fn bad_days_are_the_same_on_sqlite() {
-    let own = OwnPlan {
+    let job_mode = JobModePlan {
         cpus: 2,
         memory_mb: 60,
         most: 0,
@@ -117,18 +117,18 @@ fn bad_days_are_the_same_on_sqlite() {
         requeue: true,
         cancel: None,
     };
-    let job = |submit, size, own| JobPlan {
+    let job = |submit, size, job_mode| JobPlan {
         submit: Millis::secs(submit),
         size,
         length: Millis::secs(15),
-        own,
+        job_mode,
     };
     for seed in 0..4 {
         let setup = Setup {
             seed,
-            own_nodes: 3,
+            job_mode_nodes: 3,
             host_capacity: 3,
-            jobs: vec![job(1, 2, None), job(2, 1, Some(own)), job(50, 4, None)],
+            jobs: vec![job(1, 2, None), job(2, 1, Some(job_mode)), job(50, 4, None)],
             faults: Rates {
                 killed: 60,
                 disk_full: 50,

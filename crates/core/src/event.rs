@@ -119,7 +119,7 @@ kinds! {
     /// An order came that something newer in Slurm outdates.
     OrderSuperseded = "order-superseded",
     /// Slurm was asked to power a node of job mode down after its job.
-    OwnNode = "own-node",
+    NodeEndsWithJob = "node-ends-with-job",
     /// The provider can make VMs.
     Prepared = "prepared",
     /// What the provider does until it can.

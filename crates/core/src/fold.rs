@@ -40,7 +40,7 @@ impl World {
             return self.job_ended(node, *job, *failed);
         }
         let now = self.now;
-        let own = self.is_job_mode(node);
+        let job_mode = self.is_job_mode(node);
         let record = self.records.entry(node.clone()).or_default();
         let in_force = match record.desired {
             Desired::Up { since } | Desired::Down { since } => since,
@@ -59,7 +59,7 @@ impl World {
         match order {
             Order::Up { force, jobs } => {
                 let jobs = jobs.get(node).cloned().unwrap_or_default();
-                record.is_for(jobs, own);
+                record.is_for(jobs, job_mode);
                 record.asked_by_slurm(at);
                 if *force {
                     record.trouble = Default::default();

@@ -179,7 +179,7 @@ impl<'a> Linter<'a> {
     }
 
     fn change_gate(&self, job: JobId) -> Checked {
-        let seen = self.own_job(job)?;
+        let seen = self.job_mode_job(job)?;
         refuse_if(
             seen.state != JobState::Pending || seen.gate == Gate::Waits,
             || format!("job {job} is not pending with an open gate"),
@@ -193,10 +193,10 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 4: jobs outside of job mode are not ours to admit or to put back.
-    fn own_job(&self, job: JobId) -> Result<&'a SlurmJob, String> {
+    fn job_mode_job(&self, job: JobId) -> Result<&'a SlurmJob, String> {
         let seen = self.job(job)?;
-        let own = self.world.job_partitions.contains_key(&seen.partition);
-        refuse_if(!own, || {
+        let job_mode = self.world.job_partitions.contains_key(&seen.partition);
+        refuse_if(!job_mode, || {
             format!("job {job} is in {}, no partition of job mode", seen.partition)
         })?;
         refuse_if(self.world.busy_jobs.contains(&job), || {
@@ -208,7 +208,7 @@ impl<'a> Linter<'a> {
     /// Invariant 7: what is admitted has capacity, at least on all hosts together.
     fn admit(&mut self, job: JobId, array: Option<&ArrayTasks>, nodes: Option<NonZeroU32>) -> Checked {
         self.provider()?;
-        let seen = self.own_job(job)?;
+        let seen = self.job_mode_job(job)?;
         refuse_if(
             seen.state != JobState::Pending || seen.gate != Gate::Waits,
             || format!("job {job} does not wait for capacity"),
@@ -250,7 +250,7 @@ impl<'a> Linter<'a> {
 
     /// Invariant 3: what goes back into the queue does not run.
     fn put_back(&self, job: JobId) -> Checked {
-        let seen = self.own_job(job)?;
+        let seen = self.job_mode_job(job)?;
         refuse_if(seen.state != JobState::Configuring, || {
             format!("job {job} is not about to start: it may run")
         })?;
@@ -285,7 +285,7 @@ impl<'a> Linter<'a> {
         let seen = self.slurm_node(node)?;
         let slurm = self.world.slurm.as_ref();
         match why {
-            EndWhy::OwnVm => self.own_node(node),
+            EndWhy::OneJob => self.job_mode_node(node),
             EndWhy::NoPartition => {
                 let outside = slurm.is_some_and(|slurm| slurm.without_partition.contains(node));
                 refuse_if(!outside, || format!("{node} is in a partition"))
@@ -304,13 +304,13 @@ impl<'a> Linter<'a> {
     /// on it and can give it none.
     fn power_down(&self, node: &NodeName) -> Checked {
         let seen = self.slurm_node(node)?;
-        self.own_node(node)?;
+        self.job_mode_node(node)?;
         refuse_if(seen.may_run_job() || !seen.flags.power_down, || {
             format!("{node} may have a job, or be given one")
         })
     }
 
-    fn own_node(&self, node: &NodeName) -> Checked {
+    fn job_mode_node(&self, node: &NodeName) -> Checked {
         refuse_if(!self.world.is_job_mode(node), || {
             format!("{node} is not in job mode")
         })
@@ -432,7 +432,7 @@ impl<'a> Linter<'a> {
             (Mode::PowerSaving, Some(job)) => Err(format!("{node} is for all jobs, not for job {job} alone")),
             (Mode::Job, None) => Err(format!("{node} is in job mode, and this VM would be nobody's")),
             (Mode::Job, Some(job)) => {
-                let on = self.own_job(job)?.nodes.contains(node);
+                let on = self.job_mode_job(job)?.nodes.contains(node);
                 refuse_if(!on, || format!("job {job} does not have {node}"))?;
                 let slurm = self.world.slurm.as_ref();
                 let alloc = slurm.and_then(|slurm| slurm.nodes.get(node)?.alloc);

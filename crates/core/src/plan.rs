@@ -99,7 +99,7 @@ pub enum NodeVerb {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EndWhy {
     /// Its VM is made for one job.
-    OwnVm,
+    OneJob,
     /// It is in no partition any more: Slurm powers no such node down by itself.
     NoPartition,
     /// A restarted slurmctld has forgotten that it is powered down, and gives it to no job.
@@ -111,7 +111,7 @@ impl EndWhy {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            EndWhy::OwnVm => "thiao: its VM is for one job and ends with it",
+            EndWhy::OneJob => "thiao: its VM is for one job and ends with it",
             EndWhy::NoPartition => "thiao: it is in no partition any more",
             EndWhy::Forgotten => "thiao: powered down anew, as slurmctld had forgotten that it is",
         }
@@ -224,7 +224,7 @@ fn to_node(f: &mut fmt::Formatter<'_>, node: &NodeName, verb: &NodeVerb) -> fmt:
         NodeVerb::SetDown { reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
         NodeVerb::Return => write!(f, "return node {node} to service"),
         NodeVerb::EndWithJob(EndWhy::Forgotten) => write!(f, "have Slurm power node {node} down anew"),
-        NodeVerb::EndWithJob(EndWhy::OwnVm | EndWhy::NoPartition) => {
+        NodeVerb::EndWithJob(EndWhy::OneJob | EndWhy::NoPartition) => {
             write!(f, "have Slurm power node {node} down with its job")
         }
         NodeVerb::PowerDown => write!(f, "have Slurm power node {node} down now"),

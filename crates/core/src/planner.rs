@@ -51,7 +51,7 @@ pub fn plan(world: &World) -> Plan {
     wanting.sort_by_key(|(since, node, record)| (*since, record.jobs.first(), *node));
     for (since, node, record) in &wanting {
         if world.is_job_mode(node) {
-            planner.wants_own(node, record, &wanting);
+            planner.wants_for_job(node, record, &wanting);
         } else if planner.is_too_early(record) {
             planner.waits_for_slurm(node);
         } else {
@@ -60,7 +60,7 @@ pub fn plan(world: &World) -> Plan {
     }
     planner.strays();
     planner.jobs_out_of_place();
-    planner.own_nodes();
+    planner.job_mode_nodes();
     planner.requeued_jobs();
     planner.waiting_jobs();
     planner.plan

@@ -100,8 +100,8 @@ impl Checker {
         let kept = harms.iter().try_for_each(|harm| self.no_job_lost(harm, setup));
         self.ask(Invariant::NoJobLost, kept)?;
         self.ask(Invariant::OneVmPerNode, one_vm_per_node(provider))?;
-        let own = self.one_job_per_vm(provider, slurm);
-        self.ask(Invariant::OneJobPerVm, own)?;
+        let job_mode = self.one_job_per_vm(provider, slurm);
+        self.ask(Invariant::OneJobPerVm, job_mode)?;
         let meddled = std::mem::take(&mut controller.meddled);
         let left_alone = self.foreign_vms_stay(controller, provider);
         let left_alone = meddled.into_iter().next().map_or(left_alone, Err);
@@ -150,7 +150,10 @@ impl Checker {
                 ));
             }
             let vm = provider.vms.get(id).and_then(|vm| vm.spec.as_ref());
-            let alloc = slurm.jobs.get(&job).and_then(|job| Some(job.own.as_ref()?.each));
+            let alloc = slurm
+                .jobs
+                .get(&job)
+                .and_then(|job| Some(job.job_mode.as_ref()?.each));
             let (Some(spec), Some(alloc)) = (vm, alloc) else {
                 continue;
             };
@@ -327,9 +330,13 @@ fn starts_bounded(round: &Round, controller: &Controller, setup: &Setup) -> Resu
 
 /// 7. Slurm may give no job more VMs than it was admitted for.
 fn no_choice_left(slurm: &Slurm) -> Result<(), String> {
-    let let_go = |job: &Job| job.own.as_ref().is_some_and(|own| own.gate == Gate::Open);
+    let admitted = |job: &Job| {
+        job.job_mode
+            .as_ref()
+            .is_some_and(|job_mode| job_mode.gate == Gate::Open)
+    };
     let mut jobs = slurm.jobs.iter();
-    let guessed = jobs.find(|(_, job)| let_go(job) && job.most() > job.size);
+    let guessed = jobs.find(|(_, job)| admitted(job) && job.most() > job.size);
     guessed.map_or(Ok(()), |(id, job)| {
         Err(format!(
             "job {id} was admitted, and may get {} to {} nodes",

@@ -6,7 +6,7 @@
 
 use crate::profile::Profile;
 use crate::rng::Rng;
-use crate::setup::{JobPlan, OWN_CPUS, OwnPlan, Setup, VM_MEMORY_MB};
+use crate::setup::{JOB_MODE_CPUS, JobModePlan, JobPlan, Setup, VM_MEMORY_MB};
 use crate::slurm::{Release, Rules};
 use thiao_core::ids::Millis;
 use thiao_core::policy::Policy;
@@ -50,12 +50,12 @@ impl Setup {
         let nodes = scale.nodes.unwrap_or_else(|| place(&mut seeds.fork(1), 2, 8));
         let nodes = nodes.clamp(1, MOST_NODES);
         let rng = &mut seeds.fork(2);
-        let own_nodes = match rng.below(6) {
+        let job_mode_nodes = match rng.below(6) {
             0 => 0,
             1 => nodes,
             _ => place(rng, nodes / 4, nodes - nodes / 4),
         };
-        let usual = nodes - own_nodes;
+        let usual = nodes - job_mode_nodes;
         let hosts = place(rng, 1, nodes.div_ceil(2).min(1 + nodes / 8 + 2));
         // From half of the nodes to more than all.
         let capacity = place(rng, nodes.div_ceil(2), nodes + 1);
@@ -83,15 +83,15 @@ impl Setup {
         let faults = profile.drawn(weather);
         let users = Users {
             usual: largest_usual,
-            own: largest(own_nodes),
-            share_of_own: own_nodes as u64 * 1000 / nodes as u64,
+            job_mode: largest(job_mode_nodes),
+            share_of_job_mode: job_mode_nodes as u64 * 1000 / nodes as u64,
             node_hours: most as u64,
             jobs_per_hour: scale.jobs_per_hour,
         };
         let mut world = Self {
             seed,
             nodes: usual,
-            own_nodes,
+            job_mode_nodes,
             hosts,
             host_capacity: host_capacity as u64,
             jobs: users.jobs(&mut seeds.fork(4), span),
@@ -172,9 +172,9 @@ struct Users {
     /// The largest job of power-saving mode, in nodes; 0: there is none.
     usual: usize,
     /// The largest of job mode.
-    own: usize,
+    job_mode: usize,
     /// How many jobs are of job mode, per mille.
-    share_of_own: u64,
+    share_of_job_mode: u64,
     /// What all VMs together can do in an hour.
     node_hours: u64,
     jobs_per_hour: Option<u64>,
@@ -223,8 +223,8 @@ impl Users {
     }
 
     fn job(&self, rng: &mut Rng, submit: u64, usual_length: u64) -> JobPlan {
-        let own = self.usual == 0 || (self.own > 0 && rng.below(1000) < self.share_of_own);
-        let largest = if own { self.own } else { self.usual };
+        let job_mode = self.usual == 0 || (self.job_mode > 0 && rng.below(1000) < self.share_of_job_mode);
+        let largest = if job_mode { self.job_mode } else { self.usual };
         // Half of the jobs want one node, a quarter up to a few, some all that there is.
         let size = match rng.below(4) {
             0 | 1 => 1,
@@ -236,13 +236,13 @@ impl Users {
             1 => rng.between(usual_length, 4 * usual_length),
             _ => rng.between(1000, usual_length),
         };
-        let plan = |rng: &mut Rng| OwnPlan {
+        let plan = |rng: &mut Rng| JobModePlan {
             // Some ask for a range of nodes.
             most: match rng.chance(250) {
                 true => place(rng, size, largest),
                 false => 0,
             },
-            cpus: u32::try_from(rng.between(1, u64::from(OWN_CPUS))).unwrap_or(1),
+            cpus: u32::try_from(rng.between(1, u64::from(JOB_MODE_CPUS))).unwrap_or(1),
             memory_mb: rng.between(10, VM_MEMORY_MB),
             priority: rng.below(3),
             tasks: match rng.chance(200) {
@@ -256,7 +256,7 @@ impl Users {
             submit: Millis(submit),
             size,
             length: Millis(length),
-            own: own.then(|| plan(rng)),
+            job_mode: job_mode.then(|| plan(rng)),
         }
     }
 }

@@ -105,7 +105,7 @@ pub struct Submission {
     /// How long it runs, each task.
     pub length: Millis,
     /// Whether it is of job mode.
-    pub own: bool,
+    pub job_mode: bool,
     /// Tasks of an array; 0: none.
     pub tasks: u32,
     /// Whether it can go back into the queue.
@@ -341,7 +341,7 @@ impl Reader {
             size: 0,
             most: 0,
             length: Millis(0),
-            own: false,
+            job_mode: false,
             tasks: 0,
             requeue: true,
         };
@@ -353,19 +353,23 @@ impl Reader {
                 }
                 Some(("length", value)) => job.length = seconds(value)?,
                 Some(("tasks", value)) => job.tasks = number(value)?,
-                Some(("partition", "jobs")) => job.own = true,
+                Some(("partition", "jobs")) => job.job_mode = true,
                 None if word == "no-requeue" => job.requeue = false,
                 _ => return Err(format!("\"{word}\" says nothing about a job")),
             }
         }
-        let nodes = if job.own { &self.job_nodes } else { &self.nodes };
+        let nodes = if job.job_mode {
+            &self.job_nodes
+        } else {
+            &self.nodes
+        };
         if job.size == 0 || job.size > job.most || job.most > nodes.len() {
             return Err(format!("nodes= must be 1 to {}", nodes.len()));
         }
         if job.length == Millis(0) {
             return Err("length= is missing".into());
         }
-        if !job.own && (job.tasks > 0 || !job.requeue || job.most > job.size) {
+        if !job.job_mode && (job.tasks > 0 || !job.requeue || job.most > job.size) {
             return Err("tasks=, ranges of nodes and no-requeue are for jobs of partition=jobs".into());
         }
         if self.jobs.insert(name.into(), job.tasks).is_some() {
@@ -450,7 +454,7 @@ mod tests {
         let Step::Submit(job) = &steps[1] else {
             panic!("{steps:?}")
         };
-        assert!(job.own && job.tasks == 3 && !job.requeue);
+        assert!(job.job_mode && job.tasks == 3 && !job.requeue);
         assert_eq!(
             steps[2],
             Step::Node(NodeAct::SetDown("thiao: no capacity".into()), n1)

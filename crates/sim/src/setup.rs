@@ -3,14 +3,14 @@
 use crate::controller::Crash;
 use crate::faults::{Hit, Rates};
 use crate::flaw::Flaw;
-use crate::slurm::{OWN_PARTITION, Own, Rules};
+use crate::slurm::{JOB_MODE_PARTITION, JobMode, Rules};
 use std::collections::BTreeSet;
 use thiao_core::ids::{ClusterName, JobId, Millis, NodeName, NodesetName, Time};
 use thiao_core::policy::Policy;
 use thiao_core::view::{Alloc, ArrayTasks, Shape};
 use thiao_core::world::{JobPartition, Mode, NodeSpec, World};
 
-pub use crate::slurm::OWN_CPUS;
+pub use crate::slurm::JOB_MODE_CPUS;
 
 /// What each VM promises its node, in MiB; in job mode at most.
 pub const VM_MEMORY_MB: u64 = 100;
@@ -23,7 +23,7 @@ pub struct Setup {
     /// Nodes `n0`, `n1`, ...
     pub nodes: usize,
     /// Nodes of job mode `j0`, `j1`, ..., beside those.
-    pub own_nodes: usize,
+    pub job_mode_nodes: usize,
     /// Hosts `h0`, `h1`, ...
     pub hosts: usize,
     /// How many VMs fit on a host.
@@ -58,13 +58,13 @@ pub struct JobPlan {
     /// How long it runs.
     pub length: Millis,
     /// What it is beside in job mode.
-    pub own: Option<OwnPlan>,
+    pub job_mode: Option<JobModePlan>,
 }
 
 /// What a job to come is beside in job mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OwnPlan {
-    /// CPUs on each node, 1 to [`OWN_CPUS`].
+pub struct JobModePlan {
+    /// CPUs on each node, 1 to [`JOB_MODE_CPUS`].
     pub cpus: u32,
     /// Memory on each node, in MiB, at most [`VM_MEMORY_MB`].
     pub memory_mb: u64,
@@ -86,14 +86,14 @@ impl Default for Setup {
         Self {
             seed: 1,
             nodes: 4,
-            own_nodes: 0,
+            job_mode_nodes: 0,
             hosts: 2,
             host_capacity: 2,
             jobs: vec![JobPlan {
                 submit: Millis::secs(1),
                 size: 2,
                 length: Millis::secs(20),
-                own: None,
+                job_mode: None,
             }],
             rules: Rules::default(),
             policy: Policy {
@@ -131,18 +131,18 @@ impl Setup {
     pub fn is_livable(&self) -> bool {
         let capacity = self.capacity();
         let fits = |job: &JobPlan| {
-            let nodes = match job.own {
+            let nodes = match job.job_mode {
                 None => self.nodes,
-                Some(_) => self.own_nodes,
+                Some(_) => self.job_mode_nodes,
             };
             (1..=nodes.min(capacity)).contains(&job.size)
         };
         // In power-saving mode jobs that want more nodes than have capacity each hold a part.
-        let wide = |job: &&JobPlan| job.own.is_none() && job.size > 1;
-        let scarce = self.nodes + self.own_nodes > capacity;
+        let wide = |job: &&JobPlan| job.job_mode.is_none() && job.size > 1;
+        let scarce = self.nodes + self.job_mode_nodes > capacity;
         let crossed = scarce && self.jobs.iter().filter(wide).count() > 1;
         // A limit on starts is a queue.
-        let turns = (self.nodes + self.own_nodes).div_ceil(self.policy.max_starting.max(1));
+        let turns = (self.nodes + self.job_mode_nodes).div_ceil(self.policy.max_starting.max(1));
         let patient = self.rules.resume_timeout >= Self::patience(turns);
         self.hosts > 0 && patient && !crossed && self.jobs.iter().all(fits)
     }
@@ -162,7 +162,7 @@ impl Setup {
     pub fn told_within(&self) -> Millis {
         let policy = &self.policy;
         let pauses = (1..policy.tries_before_down).map(|failures| policy.backoff(failures).0);
-        let nodes = self.nodes + self.own_nodes;
+        let nodes = self.nodes + self.job_mode_nodes;
         let turns = 1 + nodes.div_ceil(policy.max_starting.max(1)) as u64;
         let tries = policy.boot_timeout.0 * (turns + u64::from(policy.tries_before_down));
         Millis(tries + pauses.sum::<u64>() + policy.capacity_patience.0 + 30_000)
@@ -176,7 +176,7 @@ impl Setup {
 }
 
 /// What the controller knows at the start.
-pub(crate) fn first_world(setup: &Setup, names: &[NodeName], own: &[NodeName], now: Time) -> World {
+pub(crate) fn first_world(setup: &Setup, names: &[NodeName], job_mode: &[NodeName], now: Time) -> World {
     let spec = |nodeset: &str, cpus, mode| NodeSpec {
         nodeset: NodesetName::new(nodeset).expect("a nodeset's name"),
         shape: Shape {
@@ -186,29 +186,32 @@ pub(crate) fn first_world(setup: &Setup, names: &[NodeName], own: &[NodeName], n
         },
         mode,
     };
-    let (usual, largest) = (spec("n", 1, Mode::PowerSaving), spec("j", OWN_CPUS, Mode::Job));
+    let (usual, largest) = (
+        spec("n", 1, Mode::PowerSaving),
+        spec("j", JOB_MODE_CPUS, Mode::Job),
+    );
     let cluster = ClusterName::new("sim").expect("a cluster's name");
     let usual = names.iter().map(|name| (name.clone(), usual.clone()));
-    let specs = usual.chain(own.iter().map(|name| (name.clone(), largest.clone())));
+    let specs = usual.chain(job_mode.iter().map(|name| (name.clone(), largest.clone())));
     let mut world = World::new(
         now,
         cluster,
         Flaw::policy(setup.flaw, setup.policy.clone()),
         specs.collect(),
     );
-    if !own.is_empty() {
+    if !job_mode.is_empty() {
         let partition = JobPartition {
             nodesets: BTreeSet::from([largest.nodeset]),
             most: largest.shape,
             gpus: 0,
         };
-        world.job_partitions.insert(OWN_PARTITION.into(), partition);
+        world.job_partitions.insert(JOB_MODE_PARTITION.into(), partition);
     }
     world
 }
 
-impl OwnPlan {
-    pub(crate) fn submitted(&self, id: JobId) -> Own {
+impl JobModePlan {
+    pub(crate) fn submitted(&self, id: JobId) -> JobMode {
         let each = Alloc {
             cpus: self.cpus,
             memory_mb: self.memory_mb,
@@ -218,11 +221,11 @@ impl OwnPlan {
             job: id,
             tasks: (0..self.tasks).collect(),
         });
-        Own {
+        JobMode {
             most: self.most,
             requeue: self.requeue,
             array,
-            ..Own::new(each, self.priority)
+            ..JobMode::new(each, self.priority)
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::faults::{Fault, Hit, Rates};
 use crate::outcome::{Invariant, Violation};
-use crate::setup::{JobPlan, OwnPlan, Setup};
+use crate::setup::{JobModePlan, JobPlan, Setup};
 use crate::text;
 use crate::trial::trial;
 use std::collections::BTreeSet;
@@ -185,7 +185,7 @@ impl Search {
     /// Fewer nodes, hosts, and capacity.
     fn places(&mut self) {
         while self.best.setup.nodes > 0 && self.try_out(|setup| setup.nodes -= 1) {}
-        while self.best.setup.own_nodes > 0 && self.try_out(|setup| setup.own_nodes -= 1) {}
+        while self.best.setup.job_mode_nodes > 0 && self.try_out(|setup| setup.job_mode_nodes -= 1) {}
         while self.best.setup.hosts > 1 && self.try_out(|setup| setup.hosts -= 1) {}
         while self.best.setup.host_capacity > 1 && self.try_out(|setup| setup.host_capacity -= 1) {}
     }
@@ -200,11 +200,15 @@ impl Search {
             };
             while simpler(|job| job.size = job.size.saturating_sub(1).max(1)) {}
             while simpler(|job| job.length = Millis::secs(job.length.0 / 2000).max(Millis::secs(1))) {}
-            simpler(|job| own(job, |own| own.tasks = 0));
-            simpler(|job| own(job, |own| own.most = 0));
-            simpler(|job| own(job, |own| own.cancel = None));
-            simpler(|job| own(job, |own| own.requeue = true));
-            simpler(|job| own(job, |own| (own.cpus, own.memory_mb, own.priority) = (1, 10, 0)));
+            simpler(|job| job_mode(job, |job_mode| job_mode.tasks = 0));
+            simpler(|job| job_mode(job, |job_mode| job_mode.most = 0));
+            simpler(|job| job_mode(job, |job_mode| job_mode.cancel = None));
+            simpler(|job| job_mode(job, |job_mode| job_mode.requeue = true));
+            simpler(|job| {
+                job_mode(job, |job_mode| {
+                    (job_mode.cpus, job_mode.memory_mb, job_mode.priority) = (1, 10, 0)
+                })
+            });
         }
     }
 
@@ -266,9 +270,9 @@ impl Search {
     }
 }
 
-fn own(job: &mut JobPlan, change: impl FnOnce(&mut OwnPlan)) {
-    if let Some(own) = &mut job.own {
-        change(own);
+fn job_mode(job: &mut JobPlan, change: impl FnOnce(&mut JobModePlan)) {
+    if let Some(job_mode) = &mut job.job_mode {
+        change(job_mode);
     }
 }
 
@@ -328,7 +332,7 @@ mod tests {
         let mut setup = Setup::drawn(3, Scale::default(), Profile::Heavy);
         let middle = setup.jobs.len() / 2;
         let mut wide = setup.jobs[middle].clone();
-        (wide.size, wide.own) = (setup.nodes + 2, None);
+        (wide.size, wide.job_mode) = (setup.nodes + 2, None);
         setup.jobs.insert(middle, wide);
         let violation = trial(&setup).unwrap_err();
         let small = shrink(setup.clone(), violation.clone(), Budget::default());

@@ -3,7 +3,7 @@
 
 mod people;
 
-pub use crate::setup::{JobPlan, OWN_CPUS, OwnPlan, Setup, VM_MEMORY_MB};
+pub use crate::setup::{JOB_MODE_CPUS, JobModePlan, JobPlan, Setup, VM_MEMORY_MB};
 
 use crate::check::Checker;
 use crate::controller::{Controller, Round};
@@ -108,7 +108,7 @@ impl Sim {
         let numbered = |word: &str, count: usize| -> Vec<NodeName> {
             (0..count).map(|i| node_name(&format!("{word}{i}"))).collect()
         };
-        let own = numbered("j", setup.own_nodes);
+        let job_mode = numbered("j", setup.job_mode_nodes);
         let names = numbered("n", setup.nodes);
         let memory_mb = setup.host_capacity * (VM_MEMORY_MB + setup.policy.overhead_mb) + 30;
         let hosts = (0..setup.hosts)
@@ -121,12 +121,12 @@ impl Sim {
                 load: None,
             })
             .collect();
-        let all = names.iter().chain(&own).cloned();
+        let all = names.iter().chain(&job_mode).cloned();
         let mut slurm = Slurm::new(all, setup.rules.clone(), rng.fork(1));
-        own.iter().for_each(|node| slurm.own_node(node));
+        job_mode.iter().for_each(|node| slurm.job_mode_node(node));
         let provider = Provider::new(hosts, &setup.policy, rng.fork(2));
         let controller = Controller::new(
-            first_world(&setup, &names, &own, begin),
+            first_world(&setup, &names, &job_mode, begin),
             disk,
             setup.crash,
             setup.flaw,
@@ -204,7 +204,7 @@ impl Sim {
     fn bound(&self) -> Time {
         let jobs = self.slurm.jobs.values().filter(|job| job.stage != Stage::Done);
         let work = jobs.map(|job| {
-            let array = job.own.as_ref().and_then(|own| own.array.as_ref());
+            let array = job.job_mode.as_ref().and_then(|job_mode| job_mode.array.as_ref());
             let tasks = array.map_or(1, |array| array.tasks.len() as u64);
             (job.length.0 + JOB_PATIENCE.0) * tasks
         });

@@ -11,7 +11,7 @@
 //! sweep; a job whose node goes DOWN is queued again and pauses for two minutes;
 //! a VM that dies is noticed by nobody here; a node set DOWN and powered down
 //! gets a call of SuspendProgram, and stays DOWN; one whose slurmd lives returns
-//! by itself. What is different for nodes and jobs of job mode is in `own`.
+//! by itself. What is different for nodes and jobs of job mode is in `job_mode`.
 
 mod admin;
 mod down;
@@ -24,7 +24,9 @@ mod tests;
 
 pub use admin::BROKEN;
 pub use release::Release;
-pub use state::{Call, Hook, Job, Node, OWN_CPUS, OWN_PARTITION, Own, Power, Prolog, Rules, Site, Stage};
+pub use state::{
+    Call, Hook, JOB_MODE_CPUS, JOB_MODE_PARTITION, Job, JobMode, Node, Power, Prolog, Rules, Site, Stage,
+};
 
 use crate::faults::{Fault, Faults};
 use crate::rng::Rng;
@@ -116,7 +118,7 @@ impl Slurm {
                 size,
                 length,
                 stage,
-                own: None,
+                job_mode: None,
                 site: Site::Apart,
                 submit: now,
                 start: None,
@@ -219,7 +221,7 @@ impl Slurm {
                             .get(name)
                             .is_some_and(|n| n.power == Power::On && !n.down)
                     };
-                    if job.own.is_some() {
+                    if job.job_mode.is_some() {
                         let up = nodes.iter().all(up);
                         match self.prolog_ended(id) {
                             Some(false) => {
@@ -256,7 +258,7 @@ impl Slurm {
                     }
                 }
                 // Its reason is told anew once it could start but for its gate.
-                Stage::Pending(Some(at)) if job.own.is_some() && at <= now => {
+                Stage::Pending(Some(at)) if job.job_mode.is_some() && at <= now => {
                     self.set_stage(id, Stage::Pending(None));
                 }
                 Stage::Pending(_) | Stage::Done => {}
@@ -325,7 +327,7 @@ impl Slurm {
             }
             job.stage = Stage::Configuring(chosen, None);
             job.start = Some(now);
-            if job.own.is_some() {
+            if job.job_mode.is_some() {
                 self.prologs.insert(id, Prolog::new(now));
             }
         }
@@ -384,7 +386,7 @@ impl Slurm {
                 }
                 let mut shown = node.shown(now);
                 shown.alloc = self.alloc(node);
-                let part = shown.alloc.is_some_and(|alloc| alloc.cpus < OWN_CPUS);
+                let part = shown.alloc.is_some_and(|alloc| alloc.cpus < JOB_MODE_CPUS);
                 // In some releases a drained one is ALLOCATED, whatever of it is.
                 let mixed = !node.drain || self.rules.release.ways().drained_is_mixed;
                 if part && shown.base == BaseState::Allocated && mixed {

@@ -13,7 +13,7 @@
 use crate::controller::{Crash, Moment};
 use crate::draw::{MOST_HOURS, MOST_NODES};
 use crate::faults::{Fault, Hit};
-use crate::setup::{JobPlan, OwnPlan, Setup};
+use crate::setup::{JobModePlan, JobPlan, Setup};
 use crate::slurm::{Release, Rules};
 use std::fmt::Write as _;
 use thiao_core::ids::Millis;
@@ -75,7 +75,7 @@ pub(crate) fn fields(setup: &mut Setup) -> Fields<'_> {
     let Setup {
         seed,
         nodes,
-        own_nodes,
+        job_mode_nodes,
         hosts,
         host_capacity,
         jobs: _,
@@ -91,7 +91,7 @@ pub(crate) fn fields(setup: &mut Setup) -> Fields<'_> {
     let mut all: Fields<'_> = vec![
         ("seed", seed),
         ("nodes", nodes),
-        ("own_nodes", own_nodes),
+        ("job_mode_nodes", job_mode_nodes),
         ("hosts", hosts),
         ("host_capacity", host_capacity),
         ("calm", calm),
@@ -250,11 +250,11 @@ fn bounded(setup: &Setup) -> Result<(), String> {
     if !setup.jobs.is_sorted_by_key(|job| job.submit) {
         return Err("the jobs are not in the order in which they come".into());
     }
-    let tasks = |job: &JobPlan| job.own.map_or(0, |own| own.tasks);
+    let tasks = |job: &JobPlan| job.job_mode.map_or(0, |job_mode| job_mode.tasks);
     let longest = Millis(MOST_HOURS * 3_600_000);
     for (name, value, most) in [
         ("nodes", setup.nodes, MOST_NODES),
-        ("own_nodes", setup.own_nodes, MOST_NODES),
+        ("job_mode_nodes", setup.job_mode_nodes, MOST_NODES),
         ("hosts", setup.hosts, MOST_NODES),
         (
             "host_capacity",
@@ -344,8 +344,8 @@ fn time(text: &str) -> Result<Millis, String> {
 fn write_job(job: &JobPlan) -> String {
     let (at, length) = (job.submit.write(), job.length.write());
     let mut text = format!("at {at}, {} nodes, {length}", job.size);
-    if let Some(own) = &job.own {
-        let OwnPlan {
+    if let Some(job_mode) = &job.job_mode {
+        let JobModePlan {
             cpus,
             memory_mb,
             most,
@@ -353,7 +353,7 @@ fn write_job(job: &JobPlan) -> String {
             tasks,
             requeue,
             cancel,
-        } = own;
+        } = job_mode;
         let _ = write!(
             text,
             ", cpus {cpus}, memory {memory_mb}, priority {priority}, tasks {tasks}"
@@ -374,9 +374,9 @@ fn read_job(text: &str) -> Result<JobPlan, String> {
         submit: Millis(0),
         size: 1,
         length: Millis(0),
-        own: None,
+        job_mode: None,
     };
-    let fresh = OwnPlan {
+    let fresh = JobModePlan {
         cpus: 1,
         memory_mb: 10,
         most: 0,
@@ -389,13 +389,13 @@ fn read_job(text: &str) -> Result<JobPlan, String> {
         let (word, value) = part.split_once(' ').unwrap_or((part, ""));
         match (word, value) {
             ("at", at) => job.submit.read(at)?,
-            ("requeue", "") => job.own.get_or_insert(fresh).requeue = true,
-            ("cpus", value) => job.own.get_or_insert(fresh).cpus.read(value)?,
-            ("memory", value) => job.own.get_or_insert(fresh).memory_mb.read(value)?,
-            ("most", value) => job.own.get_or_insert(fresh).most.read(value)?,
-            ("priority", value) => job.own.get_or_insert(fresh).priority.read(value)?,
-            ("tasks", value) => job.own.get_or_insert(fresh).tasks.read(value)?,
-            ("cancel", value) => job.own.get_or_insert(fresh).cancel = Some(time(value)?),
+            ("requeue", "") => job.job_mode.get_or_insert(fresh).requeue = true,
+            ("cpus", value) => job.job_mode.get_or_insert(fresh).cpus.read(value)?,
+            ("memory", value) => job.job_mode.get_or_insert(fresh).memory_mb.read(value)?,
+            ("most", value) => job.job_mode.get_or_insert(fresh).most.read(value)?,
+            ("priority", value) => job.job_mode.get_or_insert(fresh).priority.read(value)?,
+            ("tasks", value) => job.job_mode.get_or_insert(fresh).tasks.read(value)?,
+            ("cancel", value) => job.job_mode.get_or_insert(fresh).cancel = Some(time(value)?),
             (size, "nodes") => job.size.read(size)?,
             (length, "") => job.length.read(length)?,
             _ => return Err(format!("'{part}' of a job is not known")),

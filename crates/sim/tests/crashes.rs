@@ -4,20 +4,20 @@
 use thiao_core::ids::Millis;
 use thiao_sim::controller::{Crash, Moment};
 use thiao_sim::faults::Rates;
-use thiao_sim::sim::{JobPlan, OwnPlan, Setup, Sim};
+use thiao_sim::sim::{JobModePlan, JobPlan, Setup, Sim};
 
-fn job(submit: u64, size: usize, length: u64, own: Option<OwnPlan>) -> JobPlan {
+fn job(submit: u64, size: usize, length: u64, job_mode: Option<JobModePlan>) -> JobPlan {
     JobPlan {
         submit: Millis::secs(submit),
         size,
         length: Millis::secs(length),
-        own,
+        job_mode,
     }
 }
 
 /// Both modes, jobs that overlap and wait, an array, one that is cancelled on its way.
 fn day(seed: u64, faults: Rates) -> Setup {
-    let own = OwnPlan {
+    let job_mode = JobModePlan {
         cpus: 1,
         memory_mb: 40,
         most: 0,
@@ -26,14 +26,14 @@ fn day(seed: u64, faults: Rates) -> Setup {
         requeue: true,
         cancel: None,
     };
-    let array = OwnPlan { tasks: 3, ..own };
-    let cancelled = OwnPlan {
+    let array = JobModePlan { tasks: 3, ..job_mode };
+    let cancelled = JobModePlan {
         cancel: Some(Millis::secs(4)),
-        ..own
+        ..job_mode
     };
     Setup {
         seed,
-        own_nodes: 3,
+        job_mode_nodes: 3,
         hosts: 2,
         host_capacity: 2,
         jobs: vec![

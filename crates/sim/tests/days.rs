@@ -8,7 +8,7 @@ use thiao_core::view::VmState;
 use thiao_sim::disk::Memory;
 use thiao_sim::faults::Rates;
 use thiao_sim::outcome::Summary;
-use thiao_sim::sim::{JobPlan, OwnPlan, Setup, Sim};
+use thiao_sim::sim::{JobModePlan, JobPlan, Setup, Sim};
 use thiao_sim::slurm::{Call, Hook, Stage};
 
 fn run(setup: Setup) -> Summary {
@@ -21,7 +21,7 @@ fn job(submit: u64, size: usize, length: u64) -> JobPlan {
         submit: Millis::secs(submit),
         size,
         length: Millis::secs(length),
-        own: None,
+        job_mode: None,
     }
 }
 
@@ -232,14 +232,14 @@ fn wide_jobs_short_of_capacity_take_turns() {
 }
 
 /// A job of job mode, of that many nodes or tasks.
-fn own(submit: u64, size: usize, length: u64, own: OwnPlan) -> JobPlan {
+fn job_mode(submit: u64, size: usize, length: u64, job_mode: JobModePlan) -> JobPlan {
     JobPlan {
-        own: Some(own),
+        job_mode: Some(job_mode),
         ..job(submit, size, length)
     }
 }
 
-const SMALL: OwnPlan = OwnPlan {
+const SMALL: JobModePlan = JobModePlan {
     cpus: 1,
     memory_mb: 40,
     most: 0,
@@ -252,7 +252,7 @@ const SMALL: OwnPlan = OwnPlan {
 /// Four nodes of job mode beside the usual four.
 fn both_modes(jobs: Vec<JobPlan>) -> Setup {
     Setup {
-        own_nodes: 4,
+        job_mode_nodes: 4,
         hosts: 2,
         host_capacity: 4,
         jobs,
@@ -262,7 +262,7 @@ fn both_modes(jobs: Vec<JobPlan>) -> Setup {
 
 #[test]
 fn jobs_get_vms_of_their_own_size_beside_the_other_mode() {
-    let wide = OwnPlan {
+    let wide = JobModePlan {
         cpus: 4,
         memory_mb: 100,
         ..SMALL
@@ -272,9 +272,9 @@ fn jobs_get_vms_of_their_own_size_beside_the_other_mode() {
             seed,
             ..both_modes(vec![
                 job(1, 2, 20),
-                own(1, 1, 20, SMALL),
-                own(2, 3, 20, wide),
-                own(3, 1, 5, SMALL),
+                job_mode(1, 1, 20, SMALL),
+                job_mode(2, 3, 20, wide),
+                job_mode(3, 1, 5, SMALL),
             ])
         });
         // The checks of sizes and of one job for each VM are in the run.
@@ -289,11 +289,11 @@ fn jobs_get_vms_of_their_own_size_beside_the_other_mode() {
 
 #[test]
 fn an_array_gets_a_vm_for_each_task_several_at_a_time() {
-    let array = OwnPlan { tasks: 12, ..SMALL };
+    let array = JobModePlan { tasks: 12, ..SMALL };
     for seed in 0..10 {
         let day = run(Setup {
             seed,
-            ..both_modes(vec![own(1, 1, 10, array)])
+            ..both_modes(vec![job_mode(1, 1, 10, array)])
         });
         assert_eq!((day.created, day.downs), (12, 0), "seed {seed}: {day:?}");
         // In threes turns of four at most a minute and a half each.
@@ -304,13 +304,13 @@ fn an_array_gets_a_vm_for_each_task_several_at_a_time() {
 #[test]
 fn a_job_that_is_cancelled_on_its_way_leaves_nothing() {
     for seed in 0..40 {
-        let cancelled = OwnPlan {
+        let cancelled = JobModePlan {
             cancel: Some(Millis(300 * seed)),
             ..SMALL
         };
         let day = run(Setup {
             seed,
-            ..both_modes(vec![own(1, 3, 60, cancelled), own(2, 2, 5, SMALL)])
+            ..both_modes(vec![job_mode(1, 3, 60, cancelled), job_mode(2, 2, 5, SMALL)])
         });
         assert_eq!(day.downs, 0, "seed {seed}: {day:?}");
         // Slurm may give the other job a node of the first, whose VM it must not have:

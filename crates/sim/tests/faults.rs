@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use thiao_core::ids::Millis;
 use thiao_core::policy::Policy;
 use thiao_sim::faults::Rates;
-use thiao_sim::sim::{JobPlan, OWN_CPUS, OwnPlan, Setup, Sim, VM_MEMORY_MB};
+use thiao_sim::sim::{JOB_MODE_CPUS, JobModePlan, JobPlan, Setup, Sim, VM_MEMORY_MB};
 use thiao_sim::slurm::{Release, Rules};
 use thiao_sim::text;
 
@@ -51,13 +51,13 @@ fn job(largest: usize) -> impl Strategy<Value = JobPlan> {
         submit: Millis::secs(submit),
         size,
         length: Millis::secs(length),
-        own: None,
+        job_mode: None,
     })
 }
 
 /// A job of job mode.
-fn own_job(largest: usize) -> impl Strategy<Value = JobPlan> {
-    let size = (1..=OWN_CPUS, 10..=VM_MEMORY_MB, 0..3_u64);
+fn job_mode_job(largest: usize) -> impl Strategy<Value = JobPlan> {
+    let size = (1..=JOB_MODE_CPUS, 10..=VM_MEMORY_MB, 0..3_u64);
     let kind = (
         0..6_u32,
         prop::bool::weighted(0.8),
@@ -67,7 +67,7 @@ fn own_job(largest: usize) -> impl Strategy<Value = JobPlan> {
     all.prop_map(
         |(job, (cpus, memory_mb, priority), (tasks, requeue, cancel), more)| {
             JobPlan {
-                own: Some(OwnPlan {
+                job_mode: Some(JobModePlan {
                     cpus,
                     memory_mb,
                     most: more.map_or(0, |more| job.size + more),
@@ -134,7 +134,7 @@ fn setup() -> impl Strategy<Value = Setup> {
             Setup {
                 seed,
                 nodes,
-                own_nodes: 0,
+                job_mode_nodes: 0,
                 hosts,
                 host_capacity,
                 jobs,
@@ -152,19 +152,19 @@ fn setup() -> impl Strategy<Value = Setup> {
 
 /// Both modes on the same hosts, under the same caps.
 fn both_modes() -> impl Strategy<Value = Setup> {
-    (setup().boxed(), 1..6_usize, 1..5_usize).prop_flat_map(|(usual, own_nodes, count)| {
+    (setup().boxed(), 1..6_usize, 1..5_usize).prop_flat_map(|(usual, job_mode_nodes, count)| {
         let capacity = usize::try_from(usual.host_capacity).unwrap_or(1) * usual.hosts;
-        let largest = own_nodes.min(capacity).min(usual.policy.max_vms);
-        let jobs = proptest::collection::vec(own_job(largest).boxed(), count);
+        let largest = job_mode_nodes.min(capacity).min(usual.policy.max_vms);
+        let jobs = proptest::collection::vec(job_mode_job(largest).boxed(), count);
         jobs.prop_map(move |jobs| {
             let mut setup = Setup {
-                own_nodes,
+                job_mode_nodes,
                 ..usual.clone()
             };
             setup.jobs.extend(jobs);
             setup.jobs.sort_by_key(|job| job.submit);
-            let turns =
-                u64::try_from((setup.nodes + own_nodes).div_ceil(setup.policy.max_starting)).unwrap_or(1);
+            let turns = u64::try_from((setup.nodes + job_mode_nodes).div_ceil(setup.policy.max_starting))
+                .unwrap_or(1);
             setup.rules.resume_timeout = setup.rules.resume_timeout.max(Millis::secs(5 + 13 * turns));
             setup
         })

@@ -23,17 +23,17 @@ pub struct Which {
 
 /// A VM that is for one job.
 #[derive(Clone, Copy)]
-struct Own<'a> {
+struct Dedicated<'a> {
     vm: &'a VmRecord,
     spec: &'a VmSpec,
     job: JobId,
 }
 
-fn own(vm: Option<&VmRecord>) -> Option<Own<'_>> {
+fn dedicated(vm: Option<&VmRecord>) -> Option<Dedicated<'_>> {
     let vm = vm?;
     let spec = vm.spec.as_ref()?;
     let job = spec.job?;
-    Some(Own { vm, spec, job })
+    Some(Dedicated { vm, spec, job })
 }
 
 /// Writes what became of the VM of `node` since the last round.
@@ -45,9 +45,9 @@ pub fn follow(
     owners: &BTreeMap<JobId, u32>,
     now: Time,
 ) -> rusqlite::Result<()> {
-    let (before, after) = (own(before), own(after));
-    if let Some(Own { vm, job, .. }) = before
-        && !after.is_some_and(|own| own.job == job && own.vm.generation == vm.generation)
+    let (before, after) = (dedicated(before), dedicated(after));
+    if let Some(Dedicated { vm, job, .. }) = before
+        && !after.is_some_and(|dedicated| dedicated.job == job && dedicated.vm.generation == vm.generation)
     {
         db.prepare_cached(
             "UPDATE job_vms SET ended = ?4 WHERE job = ?1 AND node = ?2 AND generation = ?3 AND ended IS NULL",
@@ -60,14 +60,19 @@ pub fn follow(
         ])?;
     }
     match after {
-        Some(own) => write(db, node, own, owners.get(&own.job).copied()),
+        Some(dedicated) => write(db, node, dedicated, owners.get(&dedicated.job).copied()),
         None => Ok(()),
     }
 }
 
 /// The first word on each step holds.
-fn write(db: &Connection, node: &NodeName, own: Own<'_>, uid: Option<u32>) -> rusqlite::Result<()> {
-    let Own { vm, spec, job } = own;
+fn write(
+    db: &Connection,
+    node: &NodeName,
+    dedicated: Dedicated<'_>,
+    uid: Option<u32>,
+) -> rusqlite::Result<()> {
+    let Dedicated { vm, spec, job } = dedicated;
     let since = Some(vm.since.0 as i64);
     let (started, ready, up) = match (vm.life.is_there(), vm.registration) {
         (false, _) => (None, None, None),

@@ -9,17 +9,17 @@ use crate::world::{Desired, NodeRecord, World};
 impl World {
     /// `jobs` have `node`, and Slurm has not asked for it yet.
     pub(crate) fn order_early(&mut self, node: &NodeName, jobs: Vec<JobId>) {
-        let own = self.is_job_mode(node);
+        let job_mode = self.is_job_mode(node);
         let record = self.records.entry(node.clone()).or_default();
-        record.is_for(jobs, own);
+        record.is_for(jobs, job_mode);
         record.desired = Desired::Early { since: self.now };
     }
 }
 
 impl NodeRecord {
     /// Notes for which jobs it is.
-    pub(super) fn is_for(&mut self, jobs: Vec<JobId>, own: bool) {
-        if own && jobs != self.jobs {
+    pub(super) fn is_for(&mut self, jobs: Vec<JobId>, job_mode: bool) {
+        if job_mode && jobs != self.jobs {
             // Another job's VM failed there, not this one's.
             self.trouble = Default::default();
         }

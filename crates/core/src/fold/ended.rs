@@ -159,8 +159,8 @@ impl World {
             NodeVerb::EndWithJob(why) => {
                 self.ends_with_job(node);
                 let (kind, text) = match why {
-                    EndWhy::OwnVm => (
-                        Kind::OwnNode,
+                    EndWhy::OneJob => (
+                        Kind::NodeEndsWithJob,
                         "Slurm was asked to power it down as soon as its job is over",
                     ),
                     EndWhy::NoPartition => (
@@ -177,7 +177,7 @@ impl World {
             NodeVerb::PowerDown => {
                 self.ends_with_job(node);
                 let text = "Slurm was asked to power it down: its job is over";
-                vec![Event::node(node, Kind::OwnNode, text)]
+                vec![Event::node(node, Kind::NodeEndsWithJob, text)]
             }
         };
         (events, false)

@@ -1,6 +1,6 @@
 //! Capacity that is held for jobs of job mode that were admitted.
 
-use super::job_mode::{admitted, own_world, waiting};
+use super::job_mode::{admitted, job_mode_world, waiting};
 use super::*;
 
 /// A job of `nodes` nodes that was admitted and that Slurm has not started, because of this.
@@ -15,7 +15,7 @@ fn let_go(id: u32, nodes: u32, reason: JobReason) -> SlurmJob {
 #[test]
 fn who_waits_is_told_for_whom_capacity_is_held() {
     let held = |jobs: &[SlurmJob]| {
-        let mut w = own_world();
+        let mut w = job_mode_world();
         for job in jobs {
             w.submit(job.clone());
         }
@@ -41,7 +41,7 @@ fn who_waits_is_told_for_whom_capacity_is_held() {
         "{why:?}"
     );
     // Nobody: it is too big.
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(9, 3, 200, 5));
     let why = w.held_of(9);
     assert!(!why[0].contains("held"), "{why:?}");
@@ -49,7 +49,7 @@ fn who_waits_is_told_for_whom_capacity_is_held() {
 
 #[test]
 fn capacity_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 2, 200, 10));
     w.allocate(1, &["n0", "n1"], 200);
     w.submit(waiting(2, 1, 200, 5));
@@ -67,7 +67,7 @@ fn capacity_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
 
 #[test]
 fn a_requeued_job_that_slurm_pauses_gives_its_capacity_away_at_once() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(let_go(1, 2, JobReason::new("BeginTime", WaitsFor::BeginTime)));
     w.submit(waiting(2, 2, 200, 5));
     let actions = w.tick();
@@ -95,7 +95,7 @@ fn a_requeued_job_that_slurm_pauses_gives_its_capacity_away_at_once() {
 
 #[test]
 fn a_job_that_is_let_start_now_keeps_its_capacity() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     let record = w.records.get_mut(&node("n0")).unwrap();
     record.jobs = vec![JobId(1)];
     record.trouble.told = true;

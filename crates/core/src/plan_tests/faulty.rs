@@ -1,6 +1,6 @@
 //! Nodes for which the provider can make no VM: a fault of theirs, and not of the others.
 
-use super::job_mode::{admitted, own_world, waiting};
+use super::job_mode::{admitted, job_mode_world, waiting};
 use super::*;
 
 const WHY: &str = "nodeset n: the template gone was not found";
@@ -48,7 +48,7 @@ fn the_linter_lets_no_vm_be_made_that_cannot_be() {
 
 #[test]
 fn jobs_wait_at_the_gate_while_no_vm_can_be_made_for_their_partition() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     for i in 0..3 {
         w.faults.insert(node(&format!("n{i}")), WHY.into());
     }
@@ -65,7 +65,7 @@ fn jobs_wait_at_the_gate_while_no_vm_can_be_made_for_their_partition() {
         panic!("{actions:?}")
     };
     assert!(comment.contains(WHY), "{comment}");
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.faults = w
         .specs
         .keys()

@@ -5,7 +5,7 @@ use crate::options::OptionRule;
 
 /// The nodes n0 to n3 are of job mode, for jobs of up to 2 CPUs and 200 MiB; hosts a and b
 /// have 2 cores and 300 MiB each, and a VM needs 50 MiB more than its job.
-pub(super) fn own_world() -> World {
+pub(super) fn job_mode_world() -> World {
     let mut w = world();
     for spec in Arc::make_mut(&mut w.specs).values_mut() {
         spec.mode = Mode::Job;
@@ -121,7 +121,7 @@ pub(super) fn admitted(actions: &[Action]) -> Vec<u32> {
 
 #[test]
 fn a_job_is_admitted_when_all_its_vms_have_capacity() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 2, 200, 10));
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["admit"]);
@@ -129,7 +129,7 @@ fn a_job_is_admitted_when_all_its_vms_have_capacity() {
     w.done(&actions);
     assert_eq!(w.tick(), [], "and a look that began after it");
     // Half of this one would fit.
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(2, 3, 200, 10));
     assert_eq!(w.tick(), []);
     assert!(
@@ -141,7 +141,7 @@ fn a_job_is_admitted_when_all_its_vms_have_capacity() {
 
 #[test]
 fn slurms_priorities_decide_and_not_who_was_looked_at_first() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     for (id, priority) in [(1, 5), (2, 50), (3, 20), (4, 50)] {
         w.submit(waiting(id, 1, 200, priority));
     }
@@ -151,18 +151,18 @@ fn slurms_priorities_decide_and_not_who_was_looked_at_first() {
 
 #[test]
 fn others_that_fit_go_ahead_but_not_for_ever() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 3, 200, 90));
     w.submit(waiting(2, 1, 100, 10));
     assert_eq!(admitted(&w.tick()), [2]);
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 3, 200, 90));
     w.pass(w.policy.overtake_limit);
     w.submit(waiting(2, 1, 100, 10));
     assert_eq!(w.tick(), []);
     assert!(w.held_of(2)[0].contains("behind job 1"), "{:?}", w.held_of(2));
     // One that no empty host could carry keeps nobody waiting.
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 1, 2000, 90));
     w.pass(w.policy.overtake_limit);
     w.submit(waiting(2, 1, 100, 10));
@@ -171,7 +171,7 @@ fn others_that_fit_go_ahead_but_not_for_ever() {
 
 #[test]
 fn a_job_with_its_nodes_keeps_its_capacity_while_it_waits_for_a_look() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 1, 200, 10));
     w.allocate(1, &["n0"], 200);
     // How much of n0 is allocated is not known yet, so its VM is not made in this round.
@@ -189,14 +189,14 @@ fn the_parts_of_a_heterogeneous_job_go_together_or_not_at_all() {
         het: Some(JobId(1)),
         ..waiting(id, 1, memory_mb, 10)
     };
-    let mut w = own_world();
+    let mut w = job_mode_world();
     for (id, memory_mb) in [(1, 200), (2, 200), (3, 200)] {
         w.submit(part(id, memory_mb));
     }
     w.submit(waiting(4, 2, 200, 5));
     // Two parts would fit; without the third they serve nobody, and others do.
     assert_eq!(admitted(&w.tick()), [4]);
-    let mut w = own_world();
+    let mut w = job_mode_world();
     for (id, memory_mb) in [(1, 200), (2, 100), (3, 50)] {
         w.submit(part(id, memory_mb));
     }
@@ -205,7 +205,7 @@ fn the_parts_of_a_heterogeneous_job_go_together_or_not_at_all() {
 
 #[test]
 fn nodes_are_promised_once() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.policy.overhead_mb = 0;
     for id in 1..=3 {
         w.submit(waiting(id, 2, 50, 10));
@@ -223,7 +223,7 @@ fn nodes_are_promised_once() {
 fn what_ends_by_itself_keeps_no_job_at_the_gate() {
     use WaitsFor::{Cleaning, Licenses, Nodes, Turn};
     for waits in [vec![], vec![Licenses, Turn], vec![Nodes], vec![Cleaning]] {
-        let mut w = own_world();
+        let mut w = job_mode_world();
         let reason = JobReason {
             text: "so and so".into(),
             waits: waits.clone(),
@@ -247,7 +247,7 @@ fn what_slurm_itself_holds_back_is_left_to_slurm() {
         unknown(),
     ] {
         for waits in [vec![what.clone()], vec![WaitsFor::Licenses, what]] {
-            let mut w = own_world();
+            let mut w = job_mode_world();
             w.submit(SlurmJob {
                 reason: JobReason {
                     text: "so and so".into(),
@@ -264,7 +264,7 @@ fn what_slurm_itself_holds_back_is_left_to_slurm() {
             assert_eq!(held.contains("Moonrise"), waits.contains(&unknown()), "{held}");
         }
     }
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         partition: "other".into(),
         ..waiting(1, 1, 100, 10)
@@ -291,7 +291,7 @@ fn what_slurm_itself_holds_back_is_left_to_slurm() {
 
 #[test]
 fn of_an_array_as_many_tasks_go_as_there_is_capacity_for() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         array: Some(ArrayTasks {
             job: JobId(1),
@@ -317,7 +317,7 @@ fn of_an_array_as_many_tasks_go_as_there_is_capacity_for() {
 
 #[test]
 fn a_jobs_vms_are_as_big_as_its_allocation_and_its_own() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 2, 120, 10));
     let admit = w.tick();
     w.done(&admit);
@@ -349,7 +349,7 @@ fn a_jobs_vms_are_as_big_as_its_allocation_and_its_own() {
 
 #[test]
 fn half_of_a_jobs_vms_are_never_made() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     // Somebody else's VM takes most of a host: 200 + 50 fit beside nothing else on the other.
     let big = VmView {
         id: VmId::new("other").unwrap(),
@@ -407,7 +407,7 @@ fn half_of_a_jobs_vms_are_never_made() {
 
 #[test]
 fn a_running_job_is_never_put_back() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 1, 100, 10));
     w.allocate(1, &["n0"], 100);
     let step = |action| crate::plan::Plan {
@@ -437,7 +437,7 @@ fn a_running_job_is_never_put_back() {
 
 #[test]
 fn the_linter_lets_no_vm_be_of_another_size_or_of_nobody() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 1, 100, 10));
     w.allocate(1, &["n0"], 100);
     let good = plan(&w).steps[0].clone();
@@ -483,7 +483,7 @@ fn options_hold_when_a_rule_allows_them() {
         admin_comment: comment.map(str::to_owned),
         ..waiting(1, 1, 100, 10)
     };
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(with(Some("vm: share=50")));
     assert_eq!(w.tick(), []);
     assert!(w.held_of(1)[0].contains("no rule"), "{:?}", w.held_of(1));
@@ -500,14 +500,14 @@ fn options_hold_when_a_rule_allows_them() {
     };
     assert_eq!(spec.shape.share_percent, 50);
     // Until they are known it waits.
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(with(None));
     assert_eq!(w.tick(), []);
 }
 
 #[test]
 fn a_failed_jobs_vm_stays_for_its_owner_and_not_for_ever() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 1, 100, 10));
     w.allocate(1, &["n0"], 100);
     w.tick();
@@ -543,7 +543,7 @@ fn a_failed_jobs_vm_stays_for_its_owner_and_not_for_ever() {
 
 #[test]
 fn both_modes_share_hosts_and_caps() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     let spec = Arc::make_mut(&mut w.specs).get_mut(&node("n3")).unwrap();
     spec.mode = Mode::PowerSaving;
     spec.nodeset = NodesetName::new("p").unwrap();

@@ -1,7 +1,7 @@
 //! Jobs that get no VMs of their own where they are: those that cannot be read, and those of
 //! other partitions on nodes of job mode.
 
-use super::job_mode::{own_world, waiting};
+use super::job_mode::{job_mode_world, waiting};
 use super::*;
 use crate::event::Subject;
 use crate::plan::{JobVerb, NodeVerb, Plan, Step};
@@ -9,7 +9,7 @@ use crate::view::{JobReason, WaitsFor};
 
 #[test]
 fn a_job_that_cannot_be_read_is_there_and_left_alone() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 1, 100, 9));
     let admitted = w.tick();
     assert!(
@@ -60,7 +60,7 @@ fn out_of_place(id: u32) -> SlurmJob {
 
 #[test]
 fn a_job_of_another_partition_is_turned_away_from_nodes_of_job_mode() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     for id in [7, 8] {
         w.submit(out_of_place(id));
     }
@@ -92,7 +92,7 @@ fn a_job_of_another_partition_is_turned_away_from_nodes_of_job_mode() {
 
 #[test]
 fn a_job_is_turned_away_while_nothing_is_known_of_vms() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(out_of_place(7));
     w.submit(SlurmJob {
         requeue: false,
@@ -113,7 +113,7 @@ fn turning_a_job_away_is_finished_when_it_was_cut_short() {
         admin_comment: Some(comment),
         ..out_of_place(7)
     };
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(held.clone());
     let away = Action::Job(
         JobId(7),
@@ -138,7 +138,7 @@ fn turning_a_job_away_is_finished_when_it_was_cut_short() {
             ..held
         },
     ] {
-        let mut w = own_world();
+        let mut w = job_mode_world();
         w.submit(left);
         assert_eq!(w.tick(), [], "an admin's hold is the admin's");
     }
@@ -147,7 +147,7 @@ fn turning_a_job_away_is_finished_when_it_was_cut_short() {
 #[test]
 fn a_job_that_cannot_be_turned_away_is_told_by_its_node() {
     for refused in [false, true] {
-        let mut w = own_world();
+        let mut w = job_mode_world();
         w.submit(SlurmJob {
             requeue: refused,
             ..out_of_place(7)
@@ -173,7 +173,7 @@ fn a_job_that_cannot_be_turned_away_is_told_by_its_node() {
 
 #[test]
 fn a_node_that_is_busy_is_not_told_of_its_job_yet() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         requeue: false,
         ..out_of_place(7)
@@ -212,7 +212,7 @@ fn the_linter_turns_no_job_away_that_may_run_or_is_in_place() {
             false,
         ),
     ] {
-        let mut w = own_world();
+        let mut w = job_mode_world();
         w.submit(job.clone());
         let action = Action::Job(
             JobId(7),

@@ -1,12 +1,12 @@
 //! Jobs of job mode that do not start: cancelled, not started by Slurm, or put back into the queue.
 
-use super::job_mode::{admitted, own_world, waiting};
+use super::job_mode::{admitted, job_mode_world, waiting};
 use super::*;
 use crate::options::VmOptions;
 
 #[test]
 fn a_job_that_is_cancelled_while_its_node_comes_up_leaves_nothing() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(waiting(1, 1, 100, 10));
     w.allocate(1, &["n0"], 100);
     w.tick();
@@ -34,7 +34,7 @@ fn a_job_that_is_cancelled_while_its_node_comes_up_leaves_nothing() {
 
 #[test]
 fn a_job_that_slurm_does_not_start_gives_its_capacity_to_others() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         gate: Gate::Open,
         reason: JobReason::new("Reservation", WaitsFor::Other),
@@ -70,7 +70,7 @@ fn a_job_that_slurm_does_not_start_gives_its_capacity_to_others() {
 /// A heterogeneous job is started by the backfill pass alone, which may come seldom.
 #[test]
 fn capacity_is_held_until_slurms_scheduler_has_looked_at_every_job() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.scheduling_pass = Millis::secs(240);
     w.submit(SlurmJob {
         gate: Gate::Open,
@@ -88,7 +88,7 @@ fn capacity_is_held_until_slurms_scheduler_has_looked_at_every_job() {
 
 #[test]
 fn putting_back_that_was_cut_short_is_finished() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         gate: Gate::Open,
         reason: JobReason::new("job requeued in held state", WaitsFor::Release),
@@ -100,7 +100,7 @@ fn putting_back_that_was_cut_short_is_finished() {
     });
     assert_eq!(kinds(&w.tick()), ["finish-put-back"]);
     // A job that an administrator holds is his.
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         gate: Gate::Open,
         reason: JobReason::new("JobHeldAdmin", WaitsFor::Release),

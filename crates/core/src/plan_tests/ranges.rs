@@ -1,6 +1,6 @@
 //! Jobs that ask for a range of nodes, and those whose nodes get unlike parts of them.
 
-use super::job_mode::{own_world, waiting};
+use super::job_mode::{job_mode_world, waiting};
 use super::*;
 use crate::size::{guess, node_counts};
 use crate::view::{GpusBy, MemoryBy};
@@ -49,7 +49,7 @@ fn a_range_gets_the_most_nodes_that_have_capacity() {
         ((1, 2), 4, 50, None),
         ((3, 3), 3, 50, None),
     ] {
-        let mut w = own_world();
+        let mut w = job_mode_world();
         w.submit(range(1, counts, cpus, memory_mb));
         assert_eq!(
             let_go(&w.tick()),
@@ -58,7 +58,7 @@ fn a_range_gets_the_most_nodes_that_have_capacity() {
         );
     }
     // What others have is not given away once more.
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         priority: 20,
         ..range(1, (1, 3), 1, 50)
@@ -74,7 +74,7 @@ fn a_range_gets_the_most_nodes_that_have_capacity() {
 
 #[test]
 fn a_range_without_capacity_waits_and_its_reason_is_told() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(range(1, (3, 4), 3, 200));
     assert_eq!(w.tick(), []);
     assert!(
@@ -95,7 +95,7 @@ fn a_range_without_capacity_waits_and_its_reason_is_told() {
 
 #[test]
 fn tasks_of_one_look_get_the_same_count() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         array: Some(ArrayTasks {
             job: JobId(1),
@@ -110,7 +110,7 @@ fn tasks_of_one_look_get_the_same_count() {
 
 #[test]
 fn parts_of_a_heterogeneous_job_have_no_choice() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(part(1, 1, (1, 1)));
     w.submit(part(2, 1, (1, 2)));
     assert_eq!(w.tick(), []);
@@ -125,7 +125,7 @@ fn parts_of_a_heterogeneous_job_have_no_choice() {
 
 #[test]
 fn the_linter_refuses_fewer_nodes_than_a_job_asks_for() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(range(1, (2, 3), 2, 50));
     let mut plan = plan(&w);
     let Action::Job(_, JobVerb::Admit { nodes, .. }) = &mut plan.steps[0].action else {
@@ -141,7 +141,7 @@ fn the_linter_refuses_fewer_nodes_than_a_job_asks_for() {
 
 #[test]
 fn the_first_node_gets_what_is_left_over() {
-    let w = own_world();
+    let w = job_mode_world();
     let mut partition = w.job_partitions["jobs"].clone();
     (partition.most.cpus, partition.most.memory_mb) = (64, 4 << 20);
     let size = |nodes: u32, cpus: u32, node_cpus: u32, task_cpus: u32, by: MemoryBy, memory_mb: u64| {
@@ -186,7 +186,7 @@ proptest! {
     /// All of a job is shared out, to as many nodes as it gets, and no node gets more than it has.
     #[test]
     fn nothing_is_left_over(cpus in 0u32..300, nodes in 1u32..6, more in 0u32..5, node_cpus in 0u32..5, task_cpus in 0u32..5, by_cpu in any::<bool>(), memory in 0u64..400) {
-        let w = own_world();
+        let w = job_mode_world();
         let mut partition = w.job_partitions["jobs"].clone();
         partition.most.cpus = 8;
         let mut job = range(1, (nodes, nodes + more), cpus, 0);
@@ -209,7 +209,7 @@ proptest! {
 
 #[test]
 fn a_part_whose_leader_waits_for_no_vms_is_told_why_it_stays() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(SlurmJob {
         partition: "vm".into(),
         het: Some(JobId(1)),
@@ -226,7 +226,7 @@ fn a_part_whose_leader_waits_for_no_vms_is_told_why_it_stays() {
 
 #[test]
 fn a_job_with_gpus_in_all_gets_the_fewest_nodes_that_have_them() {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.job_partitions.get_mut("jobs").unwrap().gpus = 2;
     let mut job = range(1, (1, 4), 1, 50);
     (job.request.gpus, job.request.gpus_by) = (3, GpusBy::Job);

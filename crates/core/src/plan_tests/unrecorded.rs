@@ -1,6 +1,6 @@
 //! VMs that the journal does not know, since it is older than the world: a backup was restored.
 
-use super::job_mode::{own_world, waiting};
+use super::job_mode::{job_mode_world, waiting};
 use super::*;
 
 /// A world whose controller has just started: the journal knows VM n0.1, which is gone, and the
@@ -77,7 +77,7 @@ fn a_copy_with_a_later_number_makes_no_orphan_of_the_vm_under_a_job() {
 
 /// In job mode: VM n0.3 was found, and Slurm has given n0 to a job and waits for it.
 fn found_for(guests_wait: bool) -> World {
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.policy.guests_wait = guests_wait;
     w.see(vec![w.shown("n0", 3, VmState::Ready)]);
     w.submit(waiting(1, 1, 100, 9));

@@ -1,6 +1,6 @@
 //! Jobs that have their nodes whole (`--exclusive`): their size is that of the whole slot.
 
-use super::job_mode::{admitted, own_world, waiting};
+use super::job_mode::{admitted, job_mode_world, waiting};
 use super::*;
 use crate::size::guess;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn whole(id: u32, nodes: u32, memory_mb: u64) -> SlurmJob {
 #[test]
 fn a_job_with_whole_nodes_waits_for_the_whole_capacity() {
     // Hosts have 300 MiB each, slots 2 CPUs, and a VM needs 50 MiB more than its job.
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(whole(1, 3, 90));
     assert_eq!(w.tick(), []);
     assert!(
@@ -23,7 +23,7 @@ fn a_job_with_whole_nodes_waits_for_the_whole_capacity() {
         w.held_of(1)
     );
     // Its CPUs alone would be on one host with another VM's.
-    let mut w = own_world();
+    let mut w = job_mode_world();
     w.submit(whole(1, 2, 90));
     w.submit(waiting(2, 1, 90, 5));
     assert_eq!(admitted(&w.tick()), [1]);
@@ -33,7 +33,7 @@ proptest! {
     /// Whether memory was asked by CPU or by node: what Slurm gives is no more than what was guessed.
     #[test]
     fn what_is_given_is_never_more_than_what_was_guessed(cpus in 1u32..8, nodes in 1u32..4, memory in 1u64..400, by_cpu in any::<bool>()) {
-        let w = own_world();
+        let w = job_mode_world();
         let partition = &w.job_partitions["jobs"];
         let most = partition.most;
         // More than a slot has is refused by Slurm when it is submitted.

@@ -84,10 +84,10 @@ impl<'a> Planner<'a> {
         if job.state != JobState::Pending || job.gate != Gate::Waits {
             return;
         }
-        let own = &self.world.job_partitions;
+        let partitions = &self.world.job_partitions;
         let mut named = job.partition.split(',');
-        let one = named.find_map(|name| own.get_key_value(name).map(|(name, _)| name));
-        let Some(one) = one.or_else(|| own.keys().next()) else {
+        let one = named.find_map(|name| partitions.get_key_value(name).map(|(name, _)| name));
+        let Some(one) = one.or_else(|| partitions.keys().next()) else {
             return;
         };
         self.hold_job(
@@ -420,13 +420,14 @@ impl<'a> Planner<'a> {
     fn fault_of(&self, partition: &JobPartition) -> Option<&'a str> {
         let world = self.world;
         let first = world.faults.values().next()?;
-        let own = world.specs.iter();
-        let mut own = own.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
-        let why = own
+        let nodes = world.specs.iter();
+        let mut nodes = nodes.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
+        let why = nodes
             .clone()
             .find_map(|(node, _)| world.faults.get(node))
             .unwrap_or(first);
-        own.all(|(node, _)| world.faults.contains_key(node))
+        nodes
+            .all(|(node, _)| world.faults.contains_key(node))
             .then_some(why)
     }
 
@@ -447,11 +448,12 @@ impl<'a> Planner<'a> {
                 && !(f.powering_up || f.powering_down || f.drain || f.unknown)
                 && !seen.may_run_job()
         };
-        let own = world.specs.iter();
-        let own = own.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
-        let own = own.filter(|(node, _)| !slurm.without_partition.contains(*node));
-        let own = own.filter(|(node, _)| !world.faults.contains_key(*node));
-        own.filter(|(node, _)| slurm.nodes.get(*node).is_some_and(is_free))
+        let nodes = world.specs.iter();
+        let nodes = nodes.filter(|(_, spec)| partition.nodesets.contains(&spec.nodeset));
+        let nodes = nodes.filter(|(node, _)| !slurm.without_partition.contains(*node));
+        let nodes = nodes.filter(|(node, _)| !world.faults.contains_key(*node));
+        nodes
+            .filter(|(node, _)| slurm.nodes.get(*node).is_some_and(is_free))
             .count()
     }
 }

@@ -20,14 +20,14 @@ pub(crate) type Wanting<'a> = (Time, &'a NodeName, &'a NodeRecord);
 
 impl<'a> Planner<'a> {
     /// A node of job mode that wants a VM: all nodes of its job are decided together.
-    pub fn wants_own(&mut self, node: &NodeName, record: &NodeRecord, wanting: &[Wanting<'a>]) {
+    pub fn wants_for_job(&mut self, node: &NodeName, record: &NodeRecord, wanting: &[Wanting<'a>]) {
         if !self.world.specs.contains_key(node) {
             return self.hold(node, "it is no longer in the configuration: no VM is made for it");
         }
         if record.down.is_some() {
             return self.maybe_return(node, record);
         }
-        let Some(job) = self.own_job(node) else {
+        let Some(job) = self.job_mode_job(node) else {
             if self.world.is_unbacked(node) {
                 return self.give_up_for_now(
                     node,
@@ -68,8 +68,8 @@ impl<'a> Planner<'a> {
         if world.slurm_began <= world.jobs_acted {
             return;
         }
-        let own = world.specs.iter().filter(|(_, spec)| spec.mode == Mode::Job);
-        let from = LazyCell::new(|| hostlist::fold(own.map(|(node, _)| node)));
+        let job_mode = world.specs.iter().filter(|(_, spec)| spec.mode == Mode::Job);
+        let from = LazyCell::new(|| hostlist::fold(job_mode.map(|(node, _)| node)));
         for job in slurm
             .jobs
             .values()
@@ -130,9 +130,9 @@ impl<'a> Planner<'a> {
     }
 
     /// The job that Slurm has on a node of job mode.
-    fn own_job(&self, node: &NodeName) -> Option<&'a SlurmJob> {
-        let own = |job: &&SlurmJob| self.world.job_partitions.contains_key(&job.partition);
-        let mut jobs = self.shown_on(node).iter().copied().filter(own);
+    fn job_mode_job(&self, node: &NodeName) -> Option<&'a SlurmJob> {
+        let job_mode = |job: &&SlurmJob| self.world.job_partitions.contains_key(&job.partition);
+        let mut jobs = self.shown_on(node).iter().copied().filter(job_mode);
         jobs.find(|job| match &job.state {
             JobState::Configuring | JobState::Running | JobState::Suspended => true,
             JobState::Pending | JobState::Completing | JobState::Over(_) | JobState::Unknown(_) => false,
@@ -153,7 +153,7 @@ impl<'a> Planner<'a> {
         }
         let mut specs = Vec::with_capacity(nodes.len());
         for (_, node, _) in nodes {
-            match self.own_spec(job, node, &options) {
+            match self.job_spec(job, node, &options) {
                 Some(spec) => specs.push(spec),
                 None => return self.hold(node, "waits until Slurm shows how much of it is allocated"),
             }
@@ -212,7 +212,7 @@ impl<'a> Planner<'a> {
     }
 
     /// What the VM of one of a job's nodes is to be: Slurm's allocation there.
-    fn own_spec(&self, job: &SlurmJob, node: &NodeName, options: &VmOptions) -> Option<VmSpec> {
+    fn job_spec(&self, job: &SlurmJob, node: &NodeName, options: &VmOptions) -> Option<VmSpec> {
         let most = self.world.specs.get(node)?.shape;
         let alloc = self.slurm_node(node)?.alloc?;
         let memory_mb = match alloc.memory_mb {
@@ -337,7 +337,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Nodes of job mode for which nothing else is done now: Slurm ends each with its job.
-    pub fn own_nodes(&mut self) {
+    pub fn job_mode_nodes(&mut self) {
         let Some(slurm) = self
             .world
             .slurm
@@ -348,8 +348,8 @@ impl<'a> Planner<'a> {
         };
         let steps = self.plan.steps.iter();
         let planned: HashSet<NodeName> = steps.filter_map(|step| step.action.node().cloned()).collect();
-        let own = |spec: &NodeSpec| spec.mode == Mode::Job;
-        for (node, _) in self.world.specs.iter().filter(|(_, spec)| own(spec)) {
+        let job_mode = |spec: &NodeSpec| spec.mode == Mode::Job;
+        for (node, _) in self.world.specs.iter().filter(|(_, spec)| job_mode(spec)) {
             let Some(seen) = slurm.nodes.get(node) else {
                 continue;
             };
@@ -364,10 +364,10 @@ impl<'a> Planner<'a> {
             if planned.contains(node) || self.world.busy.contains(node) {
                 continue;
             }
-            match end_of_own(seen) {
+            match end_with_job(seen) {
                 End::Settled => {}
                 End::WithJob => self.step(
-                    Action::Node(node.clone(), NodeVerb::EndWithJob(EndWhy::OwnVm)),
+                    Action::Node(node.clone(), NodeVerb::EndWithJob(EndWhy::OneJob)),
                     "its VM is for one job alone",
                 ),
                 End::Now => self.step(
@@ -391,7 +391,7 @@ pub(crate) enum End {
     Now,
 }
 
-pub(crate) fn end_of_own(seen: &SlurmNode) -> End {
+pub(crate) fn end_with_job(seen: &SlurmNode) -> End {
     let f = &seen.flags;
     if f.powered_down || f.powering_down || f.unknown {
         return End::Settled;

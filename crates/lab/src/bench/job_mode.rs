@@ -35,17 +35,17 @@ const SCRIPT: &str = "exec bash -c 'echo begin=$EPOCHREALTIME'";
 enum Way {
     Bare,
     PowerSaving,
-    Own,
+    JobMode,
 }
 
 impl Way {
-    const ALL: [Self; 3] = [Self::Bare, Self::PowerSaving, Self::Own];
+    const ALL: [Self; 3] = [Self::Bare, Self::PowerSaving, Self::JobMode];
 
     fn words(self) -> &'static str {
         match self {
             Self::Bare => "node always up",
             Self::PowerSaving => "power-saving mode",
-            Self::Own => "job mode",
+            Self::JobMode => "job mode",
         }
     }
 }
@@ -93,14 +93,16 @@ pub fn measure(lab: &Running, runs: u32, jobs: u32) -> Result<()> {
         table(&all)
     );
     let running = |way| median_of(&all, way, RUNNING);
-    if let (Some(bare), Some(saving), Some(own)) =
-        (running(Way::Bare), running(Way::PowerSaving), running(Way::Own))
-    {
+    if let (Some(bare), Some(saving), Some(job_mode)) = (
+        running(Way::Bare),
+        running(Way::PowerSaving),
+        running(Way::JobMode),
+    ) {
         let ratio = |a: i64, b: i64| a as f64 / b.max(1) as f64;
         say!(
             "ratios of sbatch to running: job mode to power-saving mode {:.2}, to a node always up {:.2}",
-            ratio(own, saving),
-            ratio(own, bare)
+            ratio(job_mode, saving),
+            ratio(job_mode, bare)
         );
     }
     if jobs > 0 {
@@ -153,7 +155,7 @@ fn one(lab: &Running, way: Way) -> Result<Phases> {
                 gone(story) && state_of(lab, DOWN).is_ok_and(|state| state == "idle~")
             })?;
         }
-        Way::Own => until(lab, &mut story, "its VM is gone", gone)?,
+        Way::JobMode => until(lab, &mut story, "its VM is gone", gone)?,
     }
     let log = std::fs::read(lab.layout.log("slurmctld")).unwrap_or_default();
     story.slurm_log(&String::from_utf8_lossy(&log));
@@ -224,7 +226,7 @@ fn submit(lab: &Running, way: Way) -> Result<Job> {
     match way {
         Way::Bare => command.args(["-w", UP]),
         Way::PowerSaving => command.args(["-w", DOWN]),
-        Way::Own => command.args(own(size)),
+        Way::JobMode => command.args(job_mode(size)),
     };
     let output = command
         .args(["--wrap", SCRIPT])
@@ -240,13 +242,13 @@ fn submit(lab: &Running, way: Way) -> Result<Job> {
         name: way.words().to_owned(),
         user: user.clone(),
         nodes: 1,
-        size: (way == Way::Own).then_some(size),
+        size: (way == Way::JobMode).then_some(size),
         submitted,
         output: home.join(format!("{id}.out")),
     })
 }
 
-fn own(size: JobSize) -> [String; 3] {
+fn job_mode(size: JobSize) -> [String; 3] {
     [
         format!("--partition={JOB_PARTITION}"),
         format!("--cpus-per-task={}", size.cpus),
@@ -296,7 +298,7 @@ fn drain(lab: &Running, count: u32) -> Result<()> {
         let output = lab
             .command("sbatch", As::User(user), &lab.home(user))?
             .args(["--parsable", "-o", "/dev/null"])
-            .args(own(size))
+            .args(job_mode(size))
             .args(["--wrap", "true"])
             .output()
             .context("sbatch cannot be run")?;

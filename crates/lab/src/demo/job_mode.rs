@@ -131,7 +131,7 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
     show.say("all jobs are over, and their VMs with them");
     let back = until_back(lab, &mut story, show)?;
     show.end(&story);
-    let mut checks = of_own_vms(&story, &expected);
+    let mut checks = of_job_vms(&story, &expected);
     checks.push(at_once(&story, users.len()));
     checks.extend(of_waiting(&story, waited));
     checks.push(of_cancelled(&story));
@@ -160,7 +160,7 @@ pub fn short(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
     let expected = expected(lab, show);
     let back = until_back(lab, &mut story, show)?;
     show.end(&story);
-    let mut checks = of_own_vms(&story, &expected);
+    let mut checks = of_job_vms(&story, &expected);
     checks.extend(back);
     stories.push(story);
     Ok(show.checks(&checks))
@@ -224,7 +224,7 @@ fn take_back(lab: &Running, story: &mut Story, show: &mut Show) -> Result<()> {
 }
 
 /// All checks of the findings of jobs in VMs of their own.
-fn of_own_vms(story: &Story, expected: &Expected<'_>) -> Vec<Check> {
+fn of_job_vms(story: &Story, expected: &Expected<'_>) -> Vec<Check> {
     let asked = |track: &Track| track.job.size.unwrap_or(expected.plan.largest_job);
     let mut checks = of_any_jobs(story, expected);
     checks.extend([

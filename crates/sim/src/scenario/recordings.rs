@@ -1,6 +1,6 @@
 //! What real slurmctlds were recorded to do, beside each scenario.
 //!
-//! `own_drained.states` is of 22.05, the oldest; `own_drained.24.11.states` of the first release that was
+//! `job_mode_drained.states` is of 22.05, the oldest; `job_mode_drained.24.11.states` of the first release that was
 //! recorded to go another way. A recording belongs to its release and to all later ones until the next. Where
 //! slurmctld goes one way or another by chance, the file has all that were seen.
 

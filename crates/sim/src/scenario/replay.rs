@@ -330,11 +330,14 @@ impl<W: Cluster> Replay<'_, W> {
             Hook::Suspend => ("SuspendProgram", &call.nodes),
             Hook::ResumeFail => ("ResumeFailProgram", &call.nodes),
             Hook::JobEnded { job, .. } => {
-                let own = |record: &&JobRef| {
-                    let own = self.jobs.values().any(|job| job.own && job.name == record.name);
-                    own && !self.unheard.contains(record)
+                let job_mode = |record: &&JobRef| {
+                    let job_mode = self
+                        .jobs
+                        .values()
+                        .any(|job| job.job_mode && job.name == record.name);
+                    job_mode && !self.unheard.contains(record)
                 };
-                if let Some(record) = self.records.get(&job).filter(own) {
+                if let Some(record) = self.records.get(&job).filter(job_mode) {
                     self.seen.call(format!("hooks {record}"), "EpilogSlurmctld");
                 }
                 return;

@@ -4,7 +4,7 @@ use super::replay::{Cluster, Target};
 use super::{JobAct, NodeAct, Scenario, Submission};
 use crate::faults::Faults;
 use crate::rng::Rng;
-use crate::slurm::{Call, Hook, Own, Power, Release, Rules, Slurm, Stage};
+use crate::slurm::{Call, Hook, JobMode, Power, Release, Rules, Slurm, Stage};
 use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::view::{Alloc, ArrayTasks, SlurmView};
@@ -43,7 +43,10 @@ impl Simulated {
         };
         let nodes = scenario.nodes.iter().chain(&scenario.job_nodes).cloned();
         let mut slurm = Slurm::new(nodes, rules, Rng::new(seed));
-        scenario.job_nodes.iter().for_each(|node| slurm.own_node(node));
+        scenario
+            .job_nodes
+            .iter()
+            .for_each(|node| slurm.job_mode_node(node));
         Self {
             slurm,
             now: Time(1_000_000),
@@ -99,7 +102,7 @@ impl Cluster for Simulated {
     fn submit(&mut self, job: &Submission) -> Result<JobId, String> {
         self.submitted += 1;
         let id = JobId(self.submitted);
-        if !job.own {
+        if !job.job_mode {
             self.slurm.submit(id, job.size, job.length, self.now);
             return Ok(id);
         }
@@ -112,14 +115,15 @@ impl Cluster for Simulated {
             job: id,
             tasks: (0..job.tasks).collect(),
         });
-        let own = Own {
+        let job_mode = JobMode {
             most: job.most,
             requeue: job.requeue,
             array,
             // As with Slurm's own priorities: who came first is served first.
-            ..Own::new(each, u64::from(u32::MAX - self.submitted))
+            ..JobMode::new(each, u64::from(u32::MAX - self.submitted))
         };
-        self.slurm.submit_own(id, job.size, job.length, own, self.now);
+        self.slurm
+            .submit_job_mode(id, job.size, job.length, job_mode, self.now);
         Ok(id)
     }
 

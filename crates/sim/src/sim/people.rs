@@ -23,7 +23,7 @@ impl Sim {
             }
             self.submitted += 1;
             let id = JobId(u32::try_from(self.submitted).unwrap_or(u32::MAX));
-            match &job.own {
+            match &job.job_mode {
                 None => {
                     self.slurm.submit(id, job.size, job.length, now);
                     if self.faults.strikes(Fault::SitePartition)
@@ -33,8 +33,9 @@ impl Sim {
                     }
                 }
                 Some(plan) => {
-                    let own = plan.submitted(id);
-                    self.slurm.submit_own(id, job.size, job.length, own, now);
+                    let job_mode = plan.submitted(id);
+                    self.slurm
+                        .submit_job_mode(id, job.size, job.length, job_mode, now);
                     let cancel = plan.cancel.map(|after| (now + after, Repair::Cancel(id)));
                     self.repairs.extend(cancel);
                 }

@@ -7,7 +7,7 @@
 //! that still comes up for a job that is over stays so until `POWER_DOWN_FORCE`.
 
 use super::Slurm;
-use super::state::{Call, Hook, Job, Node, Own, Power, Site, Stage};
+use super::state::{Call, Hook, Job, JobMode, Node, Power, Site, Stage};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -18,39 +18,42 @@ use thiao_core::world::Mode;
 impl Job {
     /// Fixes how many nodes a pending job gets.
     fn fix(&mut self, nodes: NonZeroU32) {
-        if let (Stage::Pending(_), Some(own)) = (&self.stage, &mut self.own) {
+        if let (Stage::Pending(_), Some(job_mode)) = (&self.stage, &mut self.job_mode) {
             self.size = usize::try_from(nodes.get()).unwrap_or(usize::MAX);
-            own.most = self.size;
+            job_mode.most = self.size;
         }
     }
 
     /// The most nodes that it may get.
     #[must_use]
     pub fn most(&self) -> usize {
-        self.own.as_ref().map_or(0, |own| own.most).max(self.size)
+        self.job_mode
+            .as_ref()
+            .map_or(0, |job_mode| job_mode.most)
+            .max(self.size)
     }
 }
 
 impl Slurm {
     /// Puts a node into job mode.
-    pub fn own_node(&mut self, name: &NodeName) {
+    pub fn job_mode_node(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.mode = Mode::Job;
         }
     }
 
     /// A user submits a job of job mode; `size` and `length` are of each task of an array.
-    pub fn submit_own(
+    pub fn submit_job_mode(
         &mut self,
         id: JobId,
         size: usize,
         length: thiao_core::ids::Millis,
-        own: Own,
+        job_mode: JobMode,
         now: Time,
     ) {
         self.submit(id, size, length, now);
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.own = Some(own);
+            job.job_mode = Some(job_mode);
         }
     }
 
@@ -100,18 +103,18 @@ impl Slurm {
     pub fn put_back(&mut self, id: JobId, comment: &str, whole: bool, now: Time) -> bool {
         let Some(Job {
             stage,
-            own: Some(own),
+            job_mode: Some(job_mode),
             ..
         }) = self.jobs.get_mut(&id)
         else {
             return false;
         };
         let seated = matches!(stage, Stage::Configuring(..) | Stage::Running(..));
-        if !seated || !own.requeue {
+        if !seated || !job_mode.requeue {
             return false;
         }
-        own.comment = Some(comment.to_owned());
-        own.held = true;
+        job_mode.comment = Some(comment.to_owned());
+        job_mode.held = true;
         self.unseat(id, Stage::Pending(None), now);
         if whole {
             self.finish_put_back(id);
@@ -123,12 +126,12 @@ impl Slurm {
     pub fn finish_put_back(&mut self, id: JobId) {
         if let Some(Job {
             stage: Stage::Pending(_),
-            own: Some(own),
+            job_mode: Some(job_mode),
             ..
         }) = self.jobs.get_mut(&id)
         {
-            own.gate = Gate::Waits;
-            own.held = false;
+            job_mode.gate = Gate::Waits;
+            job_mode.held = false;
         }
     }
 
@@ -161,7 +164,7 @@ impl Slurm {
     /// back is over.
     pub(super) fn unseat(&mut self, id: JobId, stage: Stage, now: Time) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let over = job.own.as_ref().is_some_and(|own| !own.requeue);
+        let over = job.job_mode.as_ref().is_some_and(|job_mode| !job_mode.requeue);
         let stage = if over { Stage::Done } else { stage };
         let before = std::mem::replace(&mut job.stage, stage);
         self.prologs.remove(&id);
@@ -189,7 +192,7 @@ impl Slurm {
 
     /// EpilogSlurmctld.
     pub(super) fn epilog(&mut self, job: JobId, nodes: &[NodeName], failed: bool) {
-        if self.jobs.get(&job).is_some_and(|job| job.own.is_some()) {
+        if self.jobs.get(&job).is_some_and(|job| job.job_mode.is_some()) {
             self.calls.push(Call {
                 hook: Hook::JobEnded { job, failed },
                 nodes: nodes.to_vec(),
@@ -204,8 +207,8 @@ impl Slurm {
         let priority = |id: &JobId| {
             self.jobs
                 .get(id)
-                .and_then(|job| job.own.as_ref())
-                .map(|own| own.priority)
+                .and_then(|job| job.job_mode.as_ref())
+                .map(|job_mode| job_mode.priority)
         };
         ids.sort_by_key(|id| (Reverse(priority(id)), *id));
         ids
@@ -214,17 +217,17 @@ impl Slurm {
     /// What of a node of job mode is allocated.
     pub(super) fn alloc(&self, node: &Node) -> Option<Alloc> {
         let job = self.jobs.get(&node.job?)?;
-        job.own.as_ref().map(|own| own.each)
+        job.job_mode.as_ref().map(|job_mode| job_mode.each)
     }
 
     fn set_gate(&mut self, id: JobId, gate: Gate) {
         if let Some(Job {
             stage: Stage::Pending(_),
-            own: Some(own),
+            job_mode: Some(job_mode),
             ..
         }) = self.jobs.get_mut(&id)
         {
-            own.gate = gate;
+            job_mode.gate = gate;
         }
     }
 
@@ -235,7 +238,11 @@ impl Slurm {
         let mut records = Vec::new();
         for task in &wanted.tasks {
             let Some(whole) = self.jobs.get(&id) else { break };
-            let Some(array) = whole.own.as_ref().and_then(|own| own.array.clone()) else {
+            let Some(array) = whole
+                .job_mode
+                .as_ref()
+                .and_then(|job_mode| job_mode.array.clone())
+            else {
                 return vec![id];
             };
             if !matches!(whole.stage, Stage::Pending(_)) || !array.tasks.contains(task) {
@@ -254,8 +261,8 @@ impl Slurm {
                 .filter(|other| other != task)
                 .collect();
             self.set_tasks(id, rest);
-            if let Some(own) = &mut one.own {
-                own.array = Some(ArrayTasks {
+            if let Some(job_mode) = &mut one.job_mode {
+                job_mode.array = Some(ArrayTasks {
                     job: array.job,
                     tasks: vec![*task],
                 });
@@ -267,8 +274,8 @@ impl Slurm {
     }
 
     fn set_tasks(&mut self, id: JobId, tasks: Vec<u32>) {
-        let own = self.jobs.get_mut(&id).and_then(|job| job.own.as_mut());
-        if let Some(array) = own.and_then(|own| own.array.as_mut()) {
+        let job_mode = self.jobs.get_mut(&id).and_then(|job| job.job_mode.as_mut());
+        if let Some(array) = job_mode.and_then(|job_mode| job_mode.array.as_mut()) {
             array.tasks = tasks;
         }
     }

@@ -1,6 +1,6 @@
 //! How the simulated slurmctld's nodes and jobs look from outside.
 
-use super::state::{Job, Node, OWN_PARTITION, Own, Power, Site, Stage};
+use super::state::{JOB_MODE_PARTITION, Job, JobMode, Node, Power, Site, Stage};
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::{VmOptions, put_back_comment};
 use thiao_core::view::{
@@ -36,15 +36,15 @@ impl Node {
 
 impl Job {
     pub(super) fn mode(&self) -> Mode {
-        match self.own {
+        match self.job_mode {
             Some(_) => Mode::Job,
             None => Mode::PowerSaving,
         }
     }
 
     pub(super) fn may_start(&self) -> bool {
-        match &self.own {
-            Some(own) => own.may_start(),
+        match &self.job_mode {
+            Some(job_mode) => job_mode.may_start(),
             None => !matches!(self.site, Site::Held(_)),
         }
     }
@@ -90,14 +90,14 @@ impl Job {
             gate: Gate::Open,
             ..SlurmJob::new(id)
         };
-        match &self.own {
-            Some(own) => own.show(self, shown),
+        match &self.job_mode {
+            Some(job_mode) => job_mode.show(self, shown),
             None => shown,
         }
     }
 }
 
-impl Own {
+impl JobMode {
     fn show(&self, job: &Job, mut shown: SlurmJob) -> SlurmJob {
         if matches!(job.stage, Stage::Pending(None)) {
             shown.reason = match (self.held, self.gate) {
@@ -112,7 +112,7 @@ impl Own {
             seated => (count(seated), count(seated)),
         };
         SlurmJob {
-            partition: OWN_PARTITION.into(),
+            partition: JOB_MODE_PARTITION.into(),
             priority: self.priority,
             request: Request {
                 cpus: self.each.cpus * nodes,

@@ -7,10 +7,10 @@ use thiao_core::view::{Alloc, ArrayTasks, Gate, NodeReason};
 use thiao_core::world::Mode;
 
 /// The partition of job mode.
-pub const OWN_PARTITION: &str = "own";
+pub const JOB_MODE_PARTITION: &str = "jobs";
 
 /// CPUs of a node of job mode: the most that a VM can have.
-pub const OWN_CPUS: u32 = 4;
+pub const JOB_MODE_CPUS: u32 = 4;
 
 /// The settings of `slurm.conf` that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub struct Job {
     /// Where it is.
     pub stage: Stage,
     /// What it has beside in job mode; none in power-saving mode.
-    pub own: Option<Own>,
+    pub job_mode: Option<JobMode>,
     /// Where it may go in power-saving mode.
     pub site: Site,
     pub(super) submit: Time,
@@ -197,7 +197,7 @@ impl Prolog {
 
 /// What a job has beside in job mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Own {
+pub struct JobMode {
     /// What it gets of each of its nodes.
     pub each: Alloc,
     /// The most nodes of the range that it asked for; what is not above its size is none.
@@ -216,7 +216,7 @@ pub struct Own {
     pub comment: Option<String>,
 }
 
-impl Own {
+impl JobMode {
     /// A job of this size that was just submitted.
     #[must_use]
     pub fn new(each: Alloc, priority: u64) -> Self {

@@ -14,13 +14,13 @@ const EACH: Alloc = Alloc {
 /// A cluster of these nodes, all of job mode.
 fn cluster(nodes: &[&str]) -> Slurm {
     let mut slurm = Slurm::new(nodes.iter().map(|text| name(text)), Rules::default(), Rng::new(1));
-    nodes.iter().for_each(|node| slurm.own_node(&name(node)));
+    nodes.iter().for_each(|node| slurm.job_mode_node(&name(node)));
     slurm
 }
 
 fn submit(slurm: &mut Slurm, id: u32, size: usize, priority: u64) {
     let length = Millis::secs(5);
-    slurm.submit_own(JobId(id), size, length, Own::new(EACH, priority), Time(0));
+    slurm.submit_job_mode(JobId(id), size, length, JobMode::new(EACH, priority), Time(0));
 }
 
 /// Lets seconds pass, one by one, from `from` to `to`; all VMs work.
@@ -89,7 +89,7 @@ fn the_highest_priority_is_served_first() {
     assert_eq!(slurm.nodes[&name("j0")].job, Some(JobId(2)));
     // One that waits at the gate keeps nobody back.
     slurm.close_gate(JobId(1), None);
-    assert_eq!(slurm.jobs[&JobId(1)].own.as_ref().unwrap().gate, Gate::Waits);
+    assert_eq!(slurm.jobs[&JobId(1)].job_mode.as_ref().unwrap().gate, Gate::Waits);
 }
 
 #[test]
@@ -173,11 +173,11 @@ fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
     }
     // One that cannot be is not, and is over when its node fails.
     let mut slurm = cluster(&["j0"]);
-    let own = Own {
+    let job_mode = JobMode {
         requeue: false,
-        ..Own::new(EACH, 0)
+        ..JobMode::new(EACH, 0)
     };
-    slurm.submit_own(JobId(1), 1, Millis::secs(5), own, Time(0));
+    slurm.submit_job_mode(JobId(1), 1, Millis::secs(5), job_mode, Time(0));
     slurm.admit(JobId(1), None, None);
     pass(&mut slurm, 0, 1);
     assert!(!slurm.put_back(JobId(1), "", true, Time(1000)));
@@ -192,11 +192,11 @@ fn tasks_of_an_array_are_admitted_as_jobs_of_their_own() {
         job: JobId(4),
         tasks: tasks.to_vec(),
     };
-    let own = Own {
+    let job_mode = JobMode {
         array: Some(tasks(&[0, 1, 2])),
-        ..Own::new(EACH, 0)
+        ..JobMode::new(EACH, 0)
     };
-    slurm.submit_own(JobId(4), 1, Millis::secs(5), own, Time(0));
+    slurm.submit_job_mode(JobId(4), 1, Millis::secs(5), job_mode, Time(0));
     slurm.admit(JobId(4), Some(&tasks(&[0, 2, 7])), None);
     let mut shown: Vec<(Vec<u32>, Gate)> = look(&mut slurm, 0)
         .jobs
@@ -250,7 +250,7 @@ fn the_epilog_of_a_job_cancelled_under_its_prolog_may_be_killed() {
     for seed in 0..20 {
         for (index, with_prolog) in [(0, true), (1, false)] {
             let mut slurm = Slurm::new([name("j0")], Rules::default(), Rng::new(seed));
-            slurm.own_node(&name("j0"));
+            slurm.job_mode_node(&name("j0"));
             submit(&mut slurm, 1, 1, 0);
             slurm.admit(JobId(1), None, None);
             pass(&mut slurm, 0, 1);
@@ -307,11 +307,11 @@ fn a_reason_that_is_over_stays_in_some_releases_until_a_job_comes() {
 #[test]
 fn a_job_of_a_range_gets_all_that_is_free_unless_its_count_is_fixed() {
     let ranged = |slurm: &mut Slurm| {
-        let own = Own {
+        let job_mode = JobMode {
             most: 3,
-            ..Own::new(EACH, 0)
+            ..JobMode::new(EACH, 0)
         };
-        slurm.submit_own(JobId(1), 1, Millis::secs(5), own, Time(0));
+        slurm.submit_job_mode(JobId(1), 1, Millis::secs(5), job_mode, Time(0));
         let asked = look(slurm, 0).jobs[&JobId(1)].request;
         assert_eq!((asked.nodes, asked.most_nodes), (1, 3));
     };

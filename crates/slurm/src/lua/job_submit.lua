@@ -163,7 +163,7 @@ local function in_list(list)
 end
 
 -- The partition of job mode that a request names, if it names one.
-local function own_partition(asked)
+local function job_mode_partition(asked)
     local own, with_others = in_list(asked)
     if own and with_others then
         refuse("partition " .. own .. " gives each job VMs of its own, and is named alone or not at all, not as in "
@@ -311,7 +311,7 @@ local function submit(job, parts)
         text = text ~= USED and text or nil
     end
     local asked = job.partition or default_of(parts)
-    local own = own_partition(asked)
+    local own = job_mode_partition(asked)
     if not own and text and not job.partition then
         if not default_partition then
             refuse("no partition gives each job VMs of its own")
@@ -346,7 +346,7 @@ local function modify(job, now)
     local was, with_others = in_list(now.partition)
     local own, comes = was, false
     if job.partition then
-        own = own_partition(job.partition)
+        own = job_mode_partition(job.partition)
         comes = own and (with_others or not was)
     end
     if comes then

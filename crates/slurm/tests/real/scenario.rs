@@ -145,7 +145,7 @@ impl Real {
 impl Cluster for Real {
     fn submit(&mut self, job: &Submission) -> Result<JobId, String> {
         let mut words = vec![format!("-N{}-{}", job.size, job.most)];
-        if job.own {
+        if job.job_mode {
             words.extend(["-p", "jobs"].map(str::to_owned));
         }
         if job.tasks > 0 {

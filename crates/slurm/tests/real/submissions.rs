@@ -184,7 +184,10 @@ fn scripts_that_fail_let_nothing_pass(ctld: &Ctld) {
     std::thread::sleep(Duration::from_millis(1100));
     std::fs::write(
         &file,
-        script.replace("local own = own_partition(asked)", "local own = nil .. asked"),
+        script.replace(
+            "local own = job_mode_partition(asked)",
+            "local own = nil .. asked",
+        ),
     )
     .unwrap();
     refused(ctld, None, &["-p", "jobs"], "job_submit.lua of Thiao failed");
