@@ -36,7 +36,6 @@ pub enum ClientError {
     NoController {
         /// The socket, for people.
         socket: String,
-        /// Why.
         error: io::Error,
     },
     /// The way to the socket is barred.
@@ -46,7 +45,6 @@ pub enum ClientError {
     Barred {
         /// The socket, for people.
         socket: String,
-        /// Why.
         error: io::Error,
     },
     /// The conversation broke off.
@@ -56,7 +54,6 @@ pub enum ClientError {
     Broken {
         /// The socket, for people.
         socket: String,
-        /// Why.
         error: io::Error,
     },
     /// It speaks, but not our language.
@@ -64,15 +61,13 @@ pub enum ClientError {
     Foreign {
         /// The socket, for people.
         socket: String,
-        /// What is odd.
         why: String,
     },
     /// It says no, and why.
     #[error("{error}")]
     Refused {
-        /// HTTP's code.
         code: u16,
-        /// The controller's sentence.
+        /// What the controller says, for people.
         error: String,
     },
 }

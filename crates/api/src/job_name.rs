@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub struct JobName {
     /// The job's number, or the array's.
     pub id: u32,
-    /// The task's.
+    /// The task's number; none: the job itself, or the whole array.
     pub task: Option<u32>,
 }
 

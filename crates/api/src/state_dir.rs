@@ -122,7 +122,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// What mends it.
+    /// What a person does against it.
     #[must_use]
     pub fn remedy(self, dir: &Path) -> String {
         match self {
@@ -170,7 +170,7 @@ pub fn trouble(meta: &Metadata, user: u32) -> Option<Trouble> {
     (bits & WRITABLE_BY_OTHERS != 0).then_some(Trouble::Writable(bits))
 }
 
-/// Who we are.
+/// The effective uid of this process.
 #[must_use]
 pub fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -6,12 +6,12 @@ use crate::words::{Desired, JobState, Mode, NodeState, VmState};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `GET /v1/status`
+/// `GET /v1/status`: how the controller is doing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
-    /// The controller's version.
+    /// The version of the controller.
     pub version: String,
-    /// The cluster's name.
+    /// The cluster whose nodes these are.
     pub cluster: String,
     /// The provider: `qemu`, `opennebula`.
     pub provider: String,
@@ -35,9 +35,9 @@ pub struct Status {
     pub breaker: Option<String>,
     /// How many nodes are in each state.
     pub nodes_by_state: BTreeMap<NodeState, usize>,
-    /// VMs that exist.
+    /// How many VMs exist or are asked for, strays included.
     pub vm_count: usize,
-    /// Intents that wait.
+    /// How many orders wait in the spool.
     pub pending_intents: usize,
 }
 
@@ -53,11 +53,11 @@ pub struct Look {
 /// `GET /v1/nodes`: one per configured node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Node {
-    /// Slurm's name.
+    /// The name that Slurm has for it.
     pub name: String,
-    /// Its nodeset.
+    /// The nodeset that it is of.
     pub nodeset: String,
-    /// vCPUs.
+    /// How many vCPUs Slurm's jobs may use on it; in job mode at most.
     pub cpus: u32,
     /// Memory that Slurm promises on it, MiB.
     pub memory_mb: u64,
@@ -65,7 +65,7 @@ pub struct Node {
     pub state: NodeState,
     /// Slurm's state, as Slurm writes it (`IDLE+CLOUD+POWERED_DOWN`); none if Slurm could not be read.
     pub slurm: Option<String>,
-    /// Slurm's reason.
+    /// Why Slurm has it in that state, if Slurm says.
     pub reason: Option<String>,
     /// What Slurm or a person asked for.
     pub desired: Desired,
@@ -86,13 +86,13 @@ pub struct Node {
 /// `GET /v1/vms`: one per VM of this cluster that exists or is asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Vm {
-    /// The provider's id.
+    /// The provider's id, or the VM's name as long as no id is known.
     pub id: String,
     /// The node it backs.
     pub node: String,
-    /// Its generation.
+    /// Which VM of its node it is: the next one has the next number.
     pub generation: u64,
-    /// Its host.
+    /// The host that it is on, if that is known.
     pub host: Option<String>,
     /// How far it is.
     pub state: VmState,
@@ -113,7 +113,6 @@ pub struct Vm {
 /// `GET /v1/hosts`: capacity is what is there for us, what we have taken included.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
-    /// Its name.
     pub name: String,
     /// Cores promised at most, percent of a core.
     pub cpu_percent: u32,
@@ -135,7 +134,7 @@ pub struct Host {
 /// What of a host is taken by everybody, us included.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Everybody {
-    /// VMs.
+    /// How many VMs are on it.
     pub vms: usize,
     /// Core shares promised to them, percent of a core.
     pub cpu_percent: u32,
@@ -150,11 +149,10 @@ pub struct Everybody {
 /// `GET /v1/jobs?fresh=true`: with `fresh` after another look at Slurm, so that a job of this moment is there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
-    /// Slurm's id.
+    /// The number that Slurm has for it.
     pub id: u32,
-    /// Its name.
     pub name: String,
-    /// Who submitted it.
+    /// The name of who submitted it.
     pub user: String,
     /// That user's uid: others than root and the controller's user see only their own jobs.
     pub uid: u32,
@@ -162,13 +160,13 @@ pub struct Job {
     pub state: JobState,
     /// Slurm's reason for it.
     pub reason: String,
-    /// Nodes, folded.
+    /// The nodes that it was given, as a folded hostlist.
     pub nodes: String,
     /// How many of its nodes are up.
     pub nodes_up: usize,
-    /// Nodes asked for.
+    /// How many nodes it asked for.
     pub node_count: u32,
-    /// Submitted.
+    /// When it was submitted, if Slurm says.
     pub submit: Option<u64>,
     /// Started, or expected to.
     pub start: Option<u64>,
@@ -180,9 +178,9 @@ pub struct Job {
 /// A part of a job array.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobArray {
-    /// The array's job.
+    /// The number that the whole array has.
     pub job: u32,
-    /// Its tasks.
+    /// The tasks that this record stands for.
     pub tasks: Vec<u32>,
 }
 
@@ -219,7 +217,7 @@ pub struct JobVms {
 pub struct JobVm {
     /// Rises with every VM that a job gets: what the next page comes after.
     pub id: i64,
-    /// The job.
+    /// The job that it was made for.
     pub job: u32,
     /// Whose job it is, if that was seen.
     pub uid: Option<u32>,
@@ -229,7 +227,7 @@ pub struct JobVm {
     pub vm: String,
     /// Its host, if it came so far.
     pub host: Option<String>,
-    /// vCPUs.
+    /// How many vCPUs it has.
     pub cpus: u32,
     /// Memory for the job, MiB.
     pub memory_mb: u64,
@@ -322,7 +320,7 @@ fn in_short(vms: &[JobVm]) -> String {
 pub struct Event {
     /// Rises by one per event.
     pub id: i64,
-    /// When.
+    /// When it happened, milliseconds since the epoch.
     pub at: u64,
     /// What it is about: `node fg0`, `vm fg0.3`, `job 17`, `host a`, `controller`, `slurm`, `provider`.
     pub subject: String,
@@ -335,7 +333,7 @@ pub struct Event {
     pub uid: Option<u32>,
 }
 
-/// `GET /v1/explain/NODE|JOB|VM`
+/// `GET /v1/explain/NODE|JOB|VM`: what holds now, and how it came to that.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Explanation {
     /// What is explained, e.g. `node fg0`.
@@ -349,7 +347,7 @@ pub struct Explanation {
     pub uid: Option<u32>,
 }
 
-/// `GET /v1/plan`
+/// `GET /v1/plan`: what the controller would do now, and what not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlanView {
     /// What would be done now, each with its cause.
@@ -367,7 +365,7 @@ pub struct PlanLine {
     pub subject: String,
     /// What, e.g. `create VM fg0.3 on host a`.
     pub what: String,
-    /// Why.
+    /// The reason, in a sentence.
     pub why: String,
 }
 
@@ -391,7 +389,7 @@ pub struct Accepted {
 /// `GET /version`, the one path without a version.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Version {
-    /// The controller's version.
+    /// The version of the controller.
     pub thiao: String,
     /// The API versions that it speaks.
     pub api: Vec<u32>,

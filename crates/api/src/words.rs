@@ -18,7 +18,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// The word itself.
+            /// The word itself, as JSON has it.
             #[must_use]
             pub fn word(&self) -> &str {
                 match self {
@@ -109,11 +109,11 @@ words! {
 words! {
     /// What was asked of a node.
     Desired {
-        /// Nothing yet.
+        /// Nothing was asked of it yet.
         Unasked = "unasked",
-        /// To be up.
+        /// A VM is to back it.
         Up = "up",
-        /// To be down.
+        /// Its VM is to go.
         Down = "down",
     }
 }
@@ -157,7 +157,7 @@ words! {
     Mode {
         /// Its node, whatever its jobs.
         PowerSaving = "power-saving",
-        /// One job alone.
+        /// One job alone, and it ends with that.
         Job = "job",
     }
 }
@@ -165,15 +165,14 @@ words! {
 words! {
     /// Slurm's state of a job, as Slurm writes it. How it ended is a word that is not among these.
     JobState {
-        /// It waits.
+        /// It waits in Slurm's queue.
         Pending = "PENDING",
         /// It has nodes, which are not up yet.
         Configuring = "CONFIGURING",
-        /// It runs.
         Running = "RUNNING",
         /// It is held still.
         Suspended = "SUSPENDED",
-        /// It ends.
+        /// Some of its processes may still run.
         Completing = "COMPLETING",
     }
 }

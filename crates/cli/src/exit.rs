@@ -10,7 +10,7 @@ use std::process::ExitCode;
 pub const FAILED: u8 = 1;
 /// What was typed makes no sense.
 pub const MALFORMED: u8 = 2;
-/// No controller answers.
+/// No controller could be reached.
 pub const UNREACHABLE: u8 = 3;
 
 /// What was typed makes no sense; found later than by the parser.

@@ -10,16 +10,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// How a text is shown where colours are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tone {
-    /// As it is.
+    /// In no colour of its own.
     #[default]
     Plain,
-    /// All is well.
+    /// All is well: green.
     Good,
-    /// Under way.
+    /// Under way still: yellow.
     Busy,
-    /// Somebody should look.
+    /// Somebody should look: red.
     Bad,
-    /// Of little weight.
+    /// Of little weight: dim.
     Faint,
 }
 

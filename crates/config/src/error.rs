@@ -10,15 +10,12 @@ pub enum ConfigError {
     /// The file could not be read.
     #[error("{file}: {error}; name another with --config or THIAO_CONFIG")]
     Unreadable {
-        /// Which.
         file: PathDisplay,
-        /// Why.
         error: std::io::Error,
     },
     /// The file is not to be trusted.
     #[error("{file}: {why}")]
     Untrusted {
-        /// Which.
         file: PathDisplay,
         /// Why, and the remedy.
         why: String,
@@ -26,7 +23,6 @@ pub enum ConfigError {
     /// What it says is wrong.
     #[error("{}", list(.file, .problems))]
     Wrong {
-        /// Which.
         file: PathDisplay,
         /// All that is wrong.
         problems: Vec<Problem>,

@@ -25,20 +25,10 @@ const USUAL_HOME: &str = "/opt/thiao";
 pub enum ImportError {
     /// The file could not be read.
     #[error("{}: {error}", file.display())]
-    Unreadable {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    Unreadable { file: PathBuf, error: std::io::Error },
     /// It is no `thiao.cfg`.
     #[error("{}: {why}; it should look like the thiao.cfg of 2011, with sections [Thiao] and [vm]", file.display())]
-    Malformed {
-        /// Which.
-        file: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    Malformed { file: PathBuf, why: String },
 }
 
 /// What `thiao.cfg` says, as far as it still means something.
@@ -48,11 +38,11 @@ pub struct Legacy {
     pub auth: Option<PathBuf>,
     /// `DBfile`, with `ThiaoHome` before it.
     pub database: Option<PathBuf>,
-    /// `VMScriptDir`.
+    /// `VMScriptDir`: the folder with the nodes' files.
     pub folder: Option<PathBuf>,
     /// `HostnameIsVMfile`: the folder has a file for each node.
     pub file_per_node: bool,
-    /// `VMTemplate`.
+    /// `VMTemplate`: one file for all nodes.
     pub template: Option<PathBuf>,
     /// Keys that have no meaning any more, or never had one, with their line.
     pub others: Vec<(usize, String)>,
@@ -82,7 +72,7 @@ pub struct Imported {
 pub struct ImportedSet {
     /// A name made of theirs.
     pub name: String,
-    /// The nodes, folded.
+    /// The nodes, as a folded hostlist.
     pub nodes: String,
     /// How big their VMs are.
     pub size: Size,
@@ -97,7 +87,7 @@ pub struct Size {
     pub cpus: u32,
     /// `CPU` by `VCPU`, in percent.
     pub share_percent: u32,
-    /// `MEMORY`, in MiB.
+    /// What `MEMORY` says, in MiB.
     pub memory_mb: u64,
 }
 
@@ -157,7 +147,7 @@ impl Legacy {
     }
 }
 
-/// As configparser's `getboolean`.
+/// Whether configparser's `getboolean` takes it for true.
 fn is_yes(word: &str) -> bool {
     ["1", "yes", "true", "on"]
         .iter()

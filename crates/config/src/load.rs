@@ -18,7 +18,6 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// The settings and how they came to be.
 pub struct Loaded {
-    /// The settings.
     pub config: Config,
     shown: Vec<Shown>,
 }

@@ -8,10 +8,10 @@ use crate::usual::{DEFAULT_FILE, DEFAULT_STATE_DIR};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
-/// Where things are.
+/// Where the controller's state is, and Slurm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// The controller's state.
+    /// The controller's state: `state_dir` of thiao.toml.
     pub state_dir: PathBuf,
     /// `slurm.conf`; none: where Slurm's programs look themselves.
     pub slurm_conf: Option<PathBuf>,

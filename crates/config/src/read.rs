@@ -28,7 +28,7 @@ pub struct Problem {
 pub enum Origin {
     /// The line of the file.
     Line(usize),
-    /// The default.
+    /// The program's own default.
     Default,
     /// This variable of the environment, which is the default where it is set.
     Environment(&'static str),
@@ -41,7 +41,6 @@ pub enum Shown {
     Head(String),
     /// A key with its value in TOML; none if it has no value.
     Key {
-        /// Its name.
         key: Cow<'static, str>,
         /// Its value in TOML.
         value: Option<String>,

@@ -81,7 +81,7 @@ pub struct SlurmSettings {
 pub struct Nodeset {
     /// Their names as a folded hostlist.
     pub nodes: String,
-    /// How many.
+    /// How many nodes these are.
     pub count: usize,
     /// How big each VM is.
     pub shape: Shape,

@@ -141,7 +141,7 @@ fn few_keys_are_enough() {
     assert_eq!(qemu(&config).guest.slurmctld_addr, qemu(&config).network.address);
 }
 
-/// Every key.
+/// Every key that there is.
 const EVERYTHING: &str = r#"
 cluster = "lab"
 state_dir = "/tmp/x"

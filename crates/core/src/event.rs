@@ -8,7 +8,6 @@ use std::fmt;
 pub struct Event {
     /// What it is about.
     pub subject: Subject,
-    /// What happened.
     pub kind: Kind,
     /// A sentence for people.
     pub text: String,
@@ -189,19 +188,14 @@ impl fmt::Display for Kind {
 /// What an event or a line of a plan is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// A node.
     Node(NodeName),
-    /// A node's VM.
     Vm(NodeName, Generation),
-    /// A job.
     Job(JobId),
-    /// A host.
     Host(HostName),
     /// Slurm as a whole.
     Slurm,
     /// The provider as a whole.
     Provider,
-    /// The controller itself.
     Controller,
 }
 

@@ -1,6 +1,6 @@
 //! What a check has to say to people: what was looked at, how it stands, and what mends it.
 
-/// How something stands.
+/// How something that was checked stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// As it should be.
@@ -26,7 +26,7 @@ impl Verdict {
 /// What a person does about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remedy {
-    /// Type this.
+    /// Type this command line.
     Run(String),
     /// Do what this sentence says.
     Advice(String),
@@ -37,7 +37,6 @@ pub enum Remedy {
 pub struct Finding {
     /// What was looked at, e.g. `network vms` or `node fg[0-3]`.
     pub what: String,
-    /// How it stands.
     pub verdict: Verdict,
     /// How and why, in a sentence.
     pub text: String,
@@ -63,7 +62,7 @@ impl Finding {
         Self::new(what, Verdict::Bad, text)
     }
 
-    /// With this verdict.
+    /// A finding with this verdict, and without a remedy.
     pub fn new(what: impl Into<String>, verdict: Verdict, text: impl Into<String>) -> Self {
         Self {
             what: what.into(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct BadName {
     /// What was wanted, e.g. "node name".
     pub what: &'static str,
-    /// The refused text.
+    /// The text that was refused.
     pub text: String,
 }
 
@@ -151,7 +151,7 @@ impl fmt::Display for VmTag {
     }
 }
 
-/// Slurm's job id.
+/// The number of a job in Slurm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u32);
 

@@ -33,11 +33,11 @@ pub struct TakenIntent {
     pub name: String,
     /// `resume`, `suspend`, `resume-fail`, `job-end`.
     pub kind: String,
-    /// Its hostlist.
+    /// The nodes that it is about, as a hostlist.
     pub nodes: String,
     /// When the hook wrote it.
     pub at: Time,
-    /// Under which uid.
+    /// The uid under which the hook ran.
     pub uid: u32,
 }
 
@@ -48,14 +48,12 @@ pub struct Begun {
     pub id: i64,
     /// What it is about.
     pub subject: String,
-    /// What.
     pub what: String,
-    /// Why.
     pub why: String,
 }
 
 impl Entry {
-    /// Whether nothing happened.
+    /// Whether there is nothing to keep.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.intents.is_empty() && self.events.is_empty() && self.begun.is_empty() && self.ended.is_empty()

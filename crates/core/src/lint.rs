@@ -21,7 +21,6 @@ use std::num::NonZeroU32;
 /// A step that breaks an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The step.
     pub step: Step,
     /// Which invariant, and how.
     pub why: String,

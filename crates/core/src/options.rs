@@ -89,11 +89,9 @@ pub struct OptionRule {
 /// Whose job it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker<'a> {
-    /// The job's partition.
     pub partition: &'a str,
     /// Its account; empty without accounting.
     pub account: &'a str,
-    /// Its user.
     pub user: &'a str,
 }
 

@@ -25,12 +25,7 @@ pub enum Order {
     /// Slurm gave up on resuming them: the same as `Down`, told otherwise.
     ResumeFailed,
     /// A job that was on them is over.
-    JobEnded {
-        /// Which.
-        job: JobId,
-        /// Whether it failed.
-        failed: bool,
-    },
+    JobEnded { job: JobId, failed: bool },
 }
 
 /// Slurm tells when a job started in whole seconds: it may have been as much later.

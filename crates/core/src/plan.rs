@@ -19,18 +19,14 @@ pub struct Plan {
 /// An action and its cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What.
     pub action: Action,
-    /// Why.
     pub why: String,
 }
 
 /// Something that is not done now, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// About what.
     pub subject: Subject,
-    /// Why.
     pub why: String,
 }
 
@@ -50,9 +46,7 @@ pub enum Action {
 pub enum VmVerb {
     /// Make it on this host; idempotent by the tag.
     Create {
-        /// Where.
         host: HostName,
-        /// What.
         spec: VmSpec,
         /// Whether it was asked for before, and may be there or on its way.
         again: bool,
@@ -84,7 +78,7 @@ pub enum NodeVerb {
     SetDown {
         /// For Slurm's `Reason`; begins with `thiao:`.
         reason: String,
-        /// Jobs to tell.
+        /// The jobs that are told why.
         jobs: Vec<JobId>,
     },
     /// Take it back, which we set DOWN.
@@ -107,7 +101,7 @@ pub enum EndWhy {
 }
 
 impl EndWhy {
-    /// For Slurm's `Reason`.
+    /// What is written into Slurm's `Reason`.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -136,19 +130,19 @@ pub enum JobVerb {
     CloseGate {
         /// The tasks of the array that it is about; none: the whole job.
         array: Option<ArrayTasks>,
-        /// Its other licences.
+        /// The licences that it has beside the gate's.
         licenses: String,
     },
     /// Put it back into the queue, whose VMs cannot be had after all.
     PutBack {
-        /// Its other licences.
+        /// The licences that it has beside the gate's.
         licenses: String,
-        /// For its `AdminComment`.
+        /// What is written into its `AdminComment`.
         comment: String,
     },
     /// Finish what putting it back began: it is held still.
     FinishPutBack {
-        /// Its other licences.
+        /// The licences that it has beside the gate's.
         licenses: String,
     },
     /// Put it back into the queue, which is of another partition and was given nodes of job mode, and
@@ -156,7 +150,7 @@ pub enum JobVerb {
     TurnAway {
         /// The nodes that it is kept from, as a hostlist.
         from: String,
-        /// For its `AdminComment`.
+        /// What is written into its `AdminComment`.
         why: String,
     },
 }

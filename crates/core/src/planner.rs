@@ -109,6 +109,7 @@ pub(crate) struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
+    /// Nothing is planned yet, and what is left of the caps is counted.
     pub fn new(world: &'a World, provider: &'a ProviderView) -> Self {
         let vms = || world.records.values().filter_map(|record| record.vm.as_ref());
         let starting = vms().filter(|vm| vm.is_starting()).count();

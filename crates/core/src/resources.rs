@@ -12,28 +12,24 @@ use std::fmt;
 pub struct Resources {
     /// Core shares, in percent of a core.
     pub cpu_percent: u64,
-    /// vCPUs.
+    /// vCPUs, whatever share of a core each has.
     pub cpus: u64,
     /// Memory in MiB, what the guests themselves take included.
     pub memory_mb: u64,
-    /// GPUs.
     pub gpus: u64,
-    /// VMs.
     pub vms: u64,
 }
 
 /// Of what there would be too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
-    /// Core shares: limits.cpu_overcommit_percent.
+    /// Core shares: the cap is limits.cpu_overcommit_percent.
     Cpu,
-    /// vCPUs.
+    /// vCPUs, whatever share of a core each has.
     Cpus,
-    /// Memory.
     Memory,
-    /// GPUs.
     Gpus,
-    /// VMs: limits.max_vms_per_host.
+    /// VMs: the cap is limits.max_vms_per_host.
     Vms,
 }
 
@@ -109,7 +105,7 @@ impl Resources {
         }
     }
 
-    /// Both together.
+    /// The sum of both, in each respect.
     #[must_use]
     pub fn and(self, more: Self) -> Self {
         self.each(more, u64::saturating_add)

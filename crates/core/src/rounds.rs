@@ -74,7 +74,7 @@ impl Rounds {
         })
     }
 
-    /// What is known.
+    /// All that is known at this moment.
     #[must_use]
     pub fn world(&self) -> &World {
         &self.world
@@ -122,7 +122,7 @@ impl Rounds {
         self.world.scheduling_pass = pass;
     }
 
-    /// It is `now`.
+    /// Sets the time to `now`, and ends the pauses that are over.
     pub fn wake(&mut self, now: Time) {
         self.world.now = now;
         let world = &mut self.world;

@@ -66,7 +66,6 @@ pub enum IntentKind {
     /// A job is over: the VMs that were for it alone go. Without nodes: those of
     /// any node.
     JobEnd {
-        /// Which.
         job: JobId,
         /// How it ended, as wait(2) has it; none if that is not known.
         exit: Option<u32>,
@@ -86,7 +85,7 @@ impl IntentKind {
     }
 }
 
-/// One order.
+/// An order, as its file in the spool has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntentFile {
     /// What is asked for.

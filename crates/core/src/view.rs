@@ -42,7 +42,6 @@ impl Shape {
 /// What a VM is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmSpec {
-    /// How big.
     pub shape: Shape,
     /// Devices of the nodeset's kind that it gets.
     pub gpus: u32,
@@ -68,7 +67,6 @@ impl VmSpec {
 /// Everything that the provider has, in one look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProviderView {
-    /// The physical hosts.
     pub hosts: Vec<HostView>,
     /// All VMs that the provider showed us; those with another tag or none are not ours.
     pub vms: Vec<VmView>,
@@ -77,7 +75,6 @@ pub struct ProviderView {
 /// A host as the provider sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostView {
-    /// Its name.
     pub name: HostName,
     /// Cores that may be promised, in percent of a core (400 = 4 cores).
     pub cpu_percent: u32,
@@ -98,7 +95,7 @@ pub struct Load {
     pub cpu_percent: Option<u32>,
     /// Memory really used, in MiB, if that is measured.
     pub memory_mb: Option<u64>,
-    /// VMs there.
+    /// How many VMs are there.
     pub vms: usize,
     /// Core shares promised to them, in percent of a core.
     pub promised_cpu_percent: u32,
@@ -109,7 +106,6 @@ pub struct Load {
 /// A VM as the provider sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmView {
-    /// The provider's id.
     pub id: VmId,
     /// Our tag, if it carries one that we can read.
     pub tag: Option<VmTag>,
@@ -221,7 +217,6 @@ impl SlurmView {
 /// A node as slurmctld sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlurmNode {
-    /// The base state.
     pub base: BaseState,
     /// The flags beside it.
     pub flags: NodeFlags,
@@ -235,7 +230,6 @@ pub struct SlurmNode {
 /// What of a node is allocated to jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Alloc {
-    /// CPUs.
     pub cpus: u32,
     /// Memory, in MiB; 0 where Slurm does not manage it.
     pub memory_mb: u64,
@@ -339,17 +333,14 @@ impl SlurmNode {
 /// Slurm's base node states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BaseState {
-    /// Free.
     Idle,
-    /// Wholly taken.
+    /// Jobs have all of it.
     Allocated,
-    /// Partly taken.
+    /// Jobs have a part of it.
     Mixed,
-    /// Out of service.
     Down,
-    /// Slurm's ERROR.
     Error,
-    /// Defined for later.
+    /// Defined for future use.
     Future,
     /// `UNKNOWN`, or a word that we do not know.
     Unknown(String),
@@ -360,17 +351,17 @@ pub enum BaseState {
 pub struct NodeFlags {
     /// `CLOUD`: a node that power saving makes and removes.
     pub cloud: bool,
-    /// `POWERED_DOWN` (`~`).
+    /// `POWERED_DOWN` (`~`): it is off.
     pub powered_down: bool,
     /// `POWERING_UP` (`#`): resume asked, not registered.
     pub powering_up: bool,
-    /// `POWERING_DOWN` (`%`).
+    /// `POWERING_DOWN` (`%`): it is on its way down.
     pub powering_down: bool,
     /// `POWER_DOWN` (`!`): will be powered down.
     pub power_down: bool,
-    /// `DRAIN`.
+    /// `DRAIN`: it gets no new jobs.
     pub drain: bool,
-    /// `NOT_RESPONDING` (`*`).
+    /// `NOT_RESPONDING` (`*`): its slurmd does not answer.
     pub not_responding: bool,
     /// `COMPLETING`: a job's processes may still be there.
     pub completing: bool,
@@ -381,9 +372,7 @@ pub struct NodeFlags {
 /// A job as slurmctld sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlurmJob {
-    /// Its id.
     pub id: JobId,
-    /// Its name.
     pub name: String,
     /// The submitting user's uid.
     pub uid: u32,
@@ -480,9 +469,7 @@ impl SlurmJob {
 /// What a job asks for, all its nodes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Request {
-    /// CPUs.
     pub cpus: u32,
-    /// Memory, in MiB.
     pub memory_mb: u64,
     /// Nodes, the fewest of them where it asks for a range.
     pub nodes: u32,
@@ -520,18 +507,18 @@ pub enum MemoryBy {
     /// It cannot be told.
     #[default]
     Unknown,
-    /// By CPU (`--mem-per-cpu`).
+    /// `--mem-per-cpu`: so much for each CPU.
     Cpu,
-    /// By node (`--mem`).
+    /// `--mem`: so much for each node.
     Node,
 }
 
 /// A job array's part that one record stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArrayTasks {
-    /// The array's id.
+    /// The job id of the whole array.
     pub job: JobId,
-    /// The tasks, ascending.
+    /// Numbers of the tasks, ascending.
     pub tasks: Vec<u32>,
 }
 
@@ -543,22 +530,20 @@ pub enum Gate {
     /// It does not, or not any more.
     #[default]
     Open,
-    /// It does.
+    /// It waits, and Slurm cannot start it.
     Waits,
 }
 
 /// Slurm's job states, as far as they matter to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobState {
-    /// Waits for resources.
+    /// Waits in Slurm's queue.
     Pending,
     /// Has nodes, which are not up yet.
     Configuring,
-    /// Runs.
     Running,
-    /// Held still.
     Suspended,
-    /// Ends.
+    /// Some of its processes may still run.
     Completing,
     /// Over, in Slurm's word.
     Over(String),
@@ -569,7 +554,7 @@ pub enum JobState {
 /// How far the end of a VM is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// Surely gone.
+    /// The provider surely has it no more.
     Gone,
     /// Asked for; the text says what it waits for.
     Underway(String),

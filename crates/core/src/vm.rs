@@ -58,9 +58,8 @@ pub struct VmRecord {
 /// How often a guest was told to start slurmd, where guests wait for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Starts {
-    /// How often.
     pub times: u32,
-    /// When last.
+    /// When it was told last.
     pub last: Time,
 }
 
@@ -73,7 +72,7 @@ pub enum Life {
     Held,
     /// The provider has it; neither its guest nor Slurm has told of it yet.
     Booting,
-    /// It runs.
+    /// It runs: its guest or Slurm has told of it.
     Running,
     /// It is held still, its memory where it was.
     Paused,
@@ -89,10 +88,7 @@ pub enum Life {
         from: Option<HostName>,
     },
     /// Its end was asked for.
-    Ending {
-        /// Why.
-        cause: Cause,
-    },
+    Ending { cause: Cause },
     /// It surely ended by itself or could not be made.
     Dead {
         /// Why, as far as is known.
@@ -133,10 +129,7 @@ pub enum Cause {
     /// It did not register within the boot timeout.
     BootTimeout,
     /// It was dead already; what is left of it is removed.
-    Dead {
-        /// Why it died.
-        why: String,
-    },
+    Dead { why: String },
     /// It backs nothing and was not asked for.
     Orphan,
 }

@@ -18,7 +18,6 @@ pub struct World {
     pub now: Time,
     /// Whose nodes these are.
     pub cluster: ClusterName,
-    /// Limits and times.
     pub policy: Policy,
     /// The nodes that the configuration gives us.
     pub specs: Arc<BTreeMap<NodeName, NodeSpec>>,
@@ -83,7 +82,6 @@ pub struct Unrecorded {
 /// What the configuration says of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSpec {
-    /// Its nodeset.
     pub nodeset: NodesetName,
     /// How big its VM is; in job mode the most that a job can have on it.
     pub shape: Shape,
@@ -104,7 +102,6 @@ pub enum Mode {
 /// A partition whose jobs get VMs of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobPartition {
-    /// Its nodesets.
     pub nodesets: BTreeSet<NodesetName>,
     /// The largest VM that one of its nodes can be, with the share that holds where a
     /// job asks for none.
@@ -123,9 +120,9 @@ pub struct JobRecord {
     pub admitted: Option<Time>,
     /// How often in a row its VMs could not be had.
     pub failures: u32,
-    /// Not admitted before.
+    /// Not admitted before that time; none: it may be at once.
     pub retry_at: Option<Time>,
-    /// What failed last.
+    /// What failed last, for people.
     pub last: String,
     /// Whether Slurm has refused to put it back into the queue.
     pub stuck: bool,
@@ -177,20 +174,11 @@ pub enum Desired {
     Unasked,
     /// A job has the node, as the job's prolog says, and Slurm is about to ask for it: a VM is
     /// made, and its slurmd waits for Slurm's own word.
-    Early {
-        /// Since when.
-        since: Time,
-    },
+    Early { since: Time },
     /// Back the node with a VM.
-    Up {
-        /// Since when.
-        since: Time,
-    },
+    Up { since: Time },
     /// Take its VM away.
-    Down {
-        /// Since when.
-        since: Time,
-    },
+    Down { since: Time },
 }
 
 /// A node's failures since it was last up.
@@ -202,7 +190,7 @@ pub struct Trouble {
     pub retry_at: Option<Time>,
     /// Hosts on which it failed.
     pub avoid: BTreeSet<HostName>,
-    /// What happened last.
+    /// What happened last, for people.
     pub last: String,
     /// Whether Slurm was told of the last one.
     pub told: bool,
@@ -215,7 +203,7 @@ pub struct Breaker {
     pub failures: u32,
     /// When it opened, if it is open.
     pub opened: Option<Time>,
-    /// What failed last.
+    /// What failed last, for people.
     pub last: String,
 }
 

@@ -167,7 +167,7 @@ impl<'r, 't> Section<'r, 't> {
         span
     }
 
-    /// Yes or no.
+    /// A key that is true or false.
     pub fn flag(&self, key: &'static str, default: bool) -> bool {
         let flag = self
             .take(key, |v| {
@@ -239,7 +239,7 @@ impl<'r, 't> Section<'r, 't> {
         self.parsed(key, None)
     }
 
-    /// An absolute path.
+    /// A key that is an absolute path.
     pub fn path(&self, key: &'static str, default: Option<PathBuf>) -> Option<PathBuf> {
         let path = self
             .take(key, |v| match v.as_str() {

@@ -7,14 +7,14 @@ use thiao_core::policy::Policy;
 /// Most nodes that one controller minds.
 pub(super) const MAX_NODES: usize = 65_536;
 
-/// In milliseconds.
+/// A second, in milliseconds.
 pub(super) const SECOND: u64 = 1_000;
 
 /// What this machine is, for defaults. Nothing else of it is looked at.
 pub struct Machine {
     /// Its host name, up to the first dot.
     pub name: String,
-    /// Its CPUs.
+    /// How many CPUs it has.
     pub cpus: u32,
     /// Its memory, in MiB.
     pub memory_mb: u64,

@@ -12,7 +12,7 @@ use thiao_core::view::Shape;
 use thiao_core::world::{Mode, NodeSpec};
 use thiao_opennebula::settings::VmSource;
 
-/// All of them.
+/// All nodesets, and the nodes in them.
 #[derive(Default)]
 pub struct Nodesets {
     pub sets: BTreeMap<NodesetName, Nodeset>,
@@ -34,7 +34,7 @@ struct Table {
     source: Option<VmSource>,
 }
 
-/// Reads the nodesets.
+/// Reads every `[[nodeset]]` of the file.
 pub fn read(root: &Section<'_, '_>, maker: Maker) -> Nodesets {
     let mut all = Nodesets::default();
     // Those named twice too: a few bytes name thousands.
@@ -152,7 +152,7 @@ impl std::fmt::Display for List {
     }
 }
 
-/// Names of nodes.
+/// The nodes that a hostlist names.
 fn list(text: &str) -> Result<List, String> {
     let nodes =
         hostlist::expand(text).map_err(|e| format!("{e}\n    {}", e.caret(text).replace('\n', "\n    ")))?;

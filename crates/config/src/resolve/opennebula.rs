@@ -40,7 +40,7 @@ pub struct Given<'a> {
     pub nodes: &'a BTreeMap<NodeName, NodeSpec>,
 }
 
-/// Reads `[opennebula]`.
+/// Reads the table `[opennebula]`.
 pub fn opennebula(table: &Section<'_, '_>, given: Given<'_>) -> Option<Settings> {
     let access = access(table, given.machine, given.timeout);
     let placement = table.choice(

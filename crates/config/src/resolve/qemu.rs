@@ -11,7 +11,7 @@ use thiao_core::ids::{ClusterName, HostName, NodesetName};
 use thiao_core::policy::Policy;
 use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings, Share, SlurmFiles, User};
 
-/// Reads `[qemu]`.
+/// Reads the table `[qemu]`.
 pub fn qemu(
     table: &Section<'_, '_>,
     name: Option<&ClusterName>,

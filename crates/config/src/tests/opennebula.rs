@@ -60,7 +60,7 @@ fn few_keys_are_enough() {
     assert_eq!(config.policy.max_vms, Policy::default().max_vms);
 }
 
-/// Every key.
+/// Every key that there is.
 const EVERYTHING: &str = r#"
 cluster = "lab"
 provider = "opennebula"

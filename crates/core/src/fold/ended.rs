@@ -23,7 +23,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// For the journal.
+    /// What the journal keeps of it.
     #[must_use]
     pub fn words(&self) -> String {
         match self {

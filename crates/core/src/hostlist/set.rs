@@ -16,7 +16,7 @@ const MAX_EXPANDED: u64 = 65_536;
 pub struct NameSet {
     /// Sorted, none overlapping another.
     spans: Vec<Span>,
-    /// Sorted.
+    /// All other names, sorted.
     others: Vec<NodeName>,
     /// How many of the others stood in brackets.
     expanded: u64,

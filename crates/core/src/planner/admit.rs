@@ -466,7 +466,7 @@ struct Bid<'a> {
     share: Option<u32>,
     /// The fewest nodes that it may get.
     fewest: u32,
-    /// The most.
+    /// The most nodes that it may get.
     most: u32,
     /// The most that it is given.
     best: u32,

@@ -71,14 +71,14 @@ impl fmt::Display for JobReason {
 pub struct NodeReason {
     /// In the words of those who gave it, for people.
     pub text: String,
-    /// Who spoke last.
+    /// Who spoke last: that is what counts.
     pub whose: Whose,
 }
 
 /// Whose word a node's reason is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// Ours.
+    /// Ours: it begins with `thiao:`.
     Ours,
     /// Slurm's: the node was not up within ResumeTimeout. Nobody's verdict on a machine: it is
     /// about the VM that we were asked for.
