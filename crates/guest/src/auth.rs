@@ -15,16 +15,15 @@ const MAX_SLURM_KEY: u64 = 16 << 10;
 /// Where this machine has the cluster's secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// `AuthType=auth/munge`.
     Munge {
-        /// munged's key.
+        /// The file with munged's key.
         key: PathBuf,
         /// The munge socket as `AuthInfo` in slurm.conf names it.
         socket: PathBuf,
     },
     /// `AuthType=auth/slurm`, since Slurm 23.11.
     Slurm {
-        /// `slurm.key`, or `slurm.jwks`.
+        /// The file: `slurm.key`, or `slurm.jwks`.
         key: PathBuf,
     },
 }
@@ -85,7 +84,6 @@ impl Credentials {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Auth {
-    /// By munge.
     Munge {
         /// The cluster's munge key in hexadecimal.
         munge_key: Secret,

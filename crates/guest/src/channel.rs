@@ -91,7 +91,7 @@ impl Channel {
 /// Who is at the other end when the port says that nobody is.
 #[derive(Clone, Copy)]
 enum Listener {
-    /// Perhaps nobody.
+    /// Perhaps nobody, as the port says.
     Maybe,
     /// Somebody: a question came. The port's news of it take another way than
     /// the question, and may be behind.

@@ -39,7 +39,7 @@ pub fn is_context_disk(descriptor: &[u8]) -> bool {
 /// What the files of a context disk say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextDisk {
-    /// What Thiao says.
+    /// What Thiao says of it.
     pub common: OneContext,
     /// What OpenNebula says of the card.
     pub card: Card,
@@ -50,7 +50,7 @@ pub struct ContextDisk {
 /// OpenNebula's service for guests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OneGate {
-    /// The server, `10.0.0.1:5030`.
+    /// Its host and port, `10.0.0.1:5030`.
     pub server: String,
     /// What stands before `/vm` in a request, e.g. nothing.
     pub prefix: String,
@@ -267,7 +267,7 @@ fn prefix_len(mask: Ipv4Addr) -> Option<u8> {
     (bits.count_ones() == ones).then(|| u8::try_from(ones).ok())?
 }
 
-/// Reads `02:00:0a:09:00:07`.
+/// Reads an address like `02:00:0a:09:00:07`.
 fn mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');

@@ -175,7 +175,7 @@ fn console() {
 
 /// Where a guest is on its way.
 enum Stage {
-    /// No context yet.
+    /// No context has come yet.
     Waiting,
     /// Took a context; these tasks are not through yet.
     Preparing {

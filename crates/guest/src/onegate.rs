@@ -12,7 +12,6 @@ const STEP_LIMIT: Duration = Duration::from_secs(5);
 /// The pause after the first try; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often it is tried: for about five minutes.

@@ -98,7 +98,6 @@ pub enum Request {
 /// How far a guest is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// What was reached.
     pub phase: Phase,
     /// When, in milliseconds of the guest's own uptime (a template's included).
     pub uptime_ms: u64,
@@ -117,13 +116,13 @@ pub enum Phase {
     Configured,
     /// Its network is up.
     Network,
-    /// munged answers.
+    /// munged runs and answers.
     Munge,
     /// All shares are mounted.
     Shares,
     /// All is there but slurmd.
     Prepared,
-    /// slurmd was started.
+    /// slurmd was started, the first time.
     Slurmd,
     /// slurmd is started again: it ended soon after its start, as it does when slurmctld does not
     /// answer, or slurmctld has not heard it.
@@ -159,7 +158,6 @@ pub struct Context {
     /// What does not depend on who tells it.
     #[serde(flatten)]
     pub common: OneContext,
-    /// The network card.
     #[serde(flatten)]
     pub card: Card,
     /// The clock, in nanoseconds since the Unix epoch.
@@ -192,7 +190,6 @@ pub struct OneContext {
     pub auth: Auth,
     /// The users of the guest, beside root.
     pub users: Vec<UserEntry>,
-    /// What to mount.
     pub shares: Vec<ShareMount>,
 }
 
@@ -200,7 +197,6 @@ pub struct OneContext {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Backup {
-    /// Its host's name.
     pub host: String,
     /// Where it is reached.
     pub addr: Ipv4Addr,
@@ -251,38 +247,32 @@ impl fmt::Display for Backup {
 pub struct Card {
     /// The address on the cluster's network.
     pub address: Ipv4Addr,
-    /// Its prefix length.
+    /// Length of the network's prefix.
     pub prefix_len: u8,
     /// Where everything else is reached; none when there is nothing else.
     pub gateway: Option<Ipv4Addr>,
-    /// The hardware address.
     pub mac: [u8; 6],
 }
 
 /// A line of the guest's `/etc/passwd`, with a group of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserEntry {
-    /// Login name.
     pub name: String,
-    /// Numeric id.
     pub uid: u32,
     /// Numeric id of the primary group.
     pub gid: u32,
-    /// Home folder.
     pub home: PathBuf,
-    /// Login shell.
     pub shell: PathBuf,
 }
 
 /// An NFSv3 export that the guest mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareMount {
-    /// The server's address.
     pub server: Ipv4Addr,
     /// Its port. [`NFS_PORT`] is an ordinary NFS server's, which tells by its
     /// port mapper where its mount protocol is; any other port serves both.
     pub port: u16,
-    /// The exported folder.
+    /// The folder, as the server exports it.
     #[serde(default = "root")]
     pub path: PathBuf,
     /// Where the guest sees it.

@@ -2,7 +2,7 @@
 
 use crate::protocol::UserEntry;
 
-/// munge's own user.
+/// The user as whom munged runs.
 const MUNGE: &str = "munge";
 
 /// Adds `slurm`, Slurm's user, and munge's as `passwd`, a machine's `/etc/passwd`, has
@@ -16,7 +16,7 @@ pub fn add_system_users(users: &mut Vec<UserEntry>, slurm: &str, passwd: &str) {
     }
 }
 
-/// Reads `name:x:uid:gid:comment:home:shell`.
+/// Reads a line `name:x:uid:gid:comment:home:shell`.
 fn passwd_line(line: &str) -> Option<UserEntry> {
     let mut fields = line.split(':');
     Some(UserEntry {

@@ -43,16 +43,18 @@ pub struct NewAttributes {
     pub modified: When,
 }
 
+/// What a time of a file is set to (`set_atime`, `set_mtime`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum When {
     #[default]
     Keep,
     Now,
-    /// Seconds and nanoseconds.
+    /// Seconds and nanoseconds since the epoch.
     At(u32, u32),
 }
 
 impl When {
+    /// Takes it off the front of the arguments.
     pub fn read(args: &mut Reader) -> Result<Self, Garbage> {
         match args.u32()? {
             0 => Ok(Self::Keep),
@@ -89,6 +91,7 @@ impl NewAttributes {
         })
     }
 
+    /// Takes them off the front of the arguments.
     pub fn read(args: &mut Reader) -> Result<Self, Garbage> {
         let mut word = || {
             if args.bool()? {
@@ -110,6 +113,7 @@ impl NewAttributes {
     }
 }
 
+/// The permission bits among these, with set-user-id, set-group-id and sticky.
 pub fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode(bits & 0o7777)
 }

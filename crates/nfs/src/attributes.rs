@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 pub struct Attributes(pub Statx);
 
 impl Attributes {
+    /// Asks the kernel about an open file.
     pub fn of(fd: impl AsFd) -> Result<Self, Errno> {
         Ok(Self(statx(
             fd,
@@ -18,14 +19,17 @@ impl Attributes {
         )?))
     }
 
+    /// Whether the file system says when the file was made.
     pub fn has_birth(&self) -> bool {
         self.0.stx_mask & StatxFlags::BTIME.bits() != 0
     }
 
+    /// The file system that it is on, both parts of the number in one.
     pub fn device(&self) -> u32 {
         (self.0.stx_dev_major << 20) | self.0.stx_dev_minor
     }
 
+    /// Whether it is a file, a folder, or what else.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(RawMode::from(self.0.stx_mode))
     }

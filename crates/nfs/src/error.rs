@@ -12,56 +12,30 @@ pub enum ExportError {
     #[error(
         "cannot export {folder}: {source}; the folder must be there, and its user must be able to enter it"
     )]
-    Folder {
-        /// The folder.
-        folder: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    Folder { folder: PathBuf, source: io::Error },
     /// The address cannot be listened on.
     #[error("cannot listen on {address} for the guests' files: {source}; the bridge must have this address")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why it failed.
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
     /// The process cannot become the share's user.
     #[error(
         "cannot act as uid {uid}, gid {gid}: {source}; run the controller as root, or share only its own user's folders"
     )]
-    User {
-        /// Its user.
-        uid: u32,
-        /// And group.
-        gid: u32,
-        /// Why it failed.
-        source: io::Error,
-    },
+    User { uid: u32, gid: u32, source: io::Error },
     /// A file of ours cannot be used.
     #[error("cannot {what} {path}: {source}")]
     State {
-        /// What was tried.
+        /// What was tried, as a verb.
         what: &'static str,
-        /// On which file.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
     /// The process cannot be started.
     #[error("cannot start {program} {SUBCOMMAND}: {source}")]
-    Start {
-        /// The binary.
-        program: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    Start { program: PathBuf, source: io::Error },
     /// The process ended at once, or said nothing.
     #[error("the export of {folder} did not start: {said}; see {log}")]
     Silent {
-        /// The folder.
         folder: PathBuf,
-        /// Its last words.
         said: String,
         /// What else it has said.
         log: PathBuf,
@@ -70,10 +44,7 @@ pub enum ExportError {
     #[error(
         "{record} is locked by a process that is no export: end it (`fuser {record}` names it), then try again"
     )]
-    Foreign {
-        /// The record.
-        record: PathBuf,
-    },
+    Foreign { record: PathBuf },
     /// Not started as it must be.
     #[error("`{SUBCOMMAND}` is started by the controller, not by hand")]
     ByHand,

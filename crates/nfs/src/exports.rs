@@ -22,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A folder of this machine that is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
-    /// Where it is.
     pub path: PathBuf,
     /// Whose it is: all access is under this uid.
     pub uid: u32,

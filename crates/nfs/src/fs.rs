@@ -39,6 +39,7 @@ const PATH_MAX: usize = 4096;
 pub struct Status(pub u32);
 
 impl Status {
+    /// Those that are said here, by their names in the RFC without `NFS3ERR_`.
     pub const PERM: Self = Self(1);
     pub const NOENT: Self = Self(2);
     pub const IO: Self = Self(5);
@@ -54,7 +55,7 @@ impl Status {
     pub const NOTSUPP: Self = Self(10004);
     pub const TOOSMALL: Self = Self(10005);
     pub const BADTYPE: Self = Self(10007);
-    /// "Try again later".
+    /// It is to be tried again later.
     pub const JUKEBOX: Self = Self(10008);
 }
 
@@ -169,6 +170,7 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// Opens the folder that is exported.
     pub fn new(folder: &Path) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, folder, flags, Mode::empty())?;
@@ -184,6 +186,7 @@ impl Tree {
         })
     }
 
+    /// The exported folder itself, as it is now.
     pub fn root(&self) -> Result<Object, Status> {
         let fd = self.root.try_clone()?;
         let attributes = Attributes::of(&fd)?;

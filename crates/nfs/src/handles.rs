@@ -24,6 +24,7 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key of the file that has these attributes.
     pub fn of(attributes: &Attributes) -> Self {
         let born = attributes.0.stx_btime;
         let birth = if attributes.has_birth() {
@@ -58,6 +59,7 @@ impl Trail {
         self.0.get(depth).is_some_and(|&mark| mark == Self::mark(inode))
     }
 
+    /// How many folders of the way it knows.
     pub fn depth(&self) -> usize {
         self.0.len()
     }
@@ -81,6 +83,7 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// What a client gets, at most 64 bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED + self.trail.depth());
         bytes.push(FORMAT);

@@ -48,7 +48,7 @@ pub type Outcome = Result<(), Failure>;
 /// What a caller must be allowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
-    /// Attributes: everybody may.
+    /// Everybody may: to read attributes.
     Nothing,
     Read,
     Search,

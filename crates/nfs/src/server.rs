@@ -23,7 +23,7 @@ use std::time::Duration;
 
 const PROGRAM_NFS: u32 = 100_003;
 const PROGRAM_MOUNT: u32 = 100_005;
-/// Both programs' version.
+/// Of the NFS and the MOUNT program alike.
 const VERSION: u32 = 3;
 
 /// The first port that any program may use.

@@ -1,5 +1,7 @@
 //! XDR (RFC 4506), the part that NFS needs: big-endian words, and opaque bytes padded to words.
 
+#![allow(missing_docs, reason = "named as the types of XDR")]
+
 /// The caller's bytes are not what the procedure takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Garbage;

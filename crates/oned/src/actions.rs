@@ -14,6 +14,7 @@ use thiao_opennebula::syntax::Value;
 
 /// The numbers of actions in history records.
 mod number {
+    /// As history records have them in ACTION.
     pub const MIGRATE: u32 = 1;
     pub const LIVE_MIGRATE: u32 = 2;
     pub const UNDEPLOY: u32 = 5;
@@ -57,7 +58,7 @@ impl FrontEnd {
         }
     }
 
-    /// `one.vm.action`.
+    /// Answers `one.vm.action`, with the VM's id.
     pub fn action(&mut self, user: &User, action: &str, id: i32) -> Result<u32, Refusal> {
         let vm = self.vm_id(id)?;
         let right = match action {
@@ -264,7 +265,7 @@ impl FrontEnd {
         }
     }
 
-    /// `one.vm.migrate`.
+    /// Answers `one.vm.migrate`, with the VM's id.
     pub fn migrate(
         &mut self,
         user: &User,
@@ -415,7 +416,7 @@ impl FrontEnd {
         Ok(id)
     }
 
-    /// `one.vm.rename`.
+    /// Answers `one.vm.rename`, with the VM's id.
     pub fn rename(&mut self, user: &User, vm: i32, name: &str) -> Result<u32, Refusal> {
         let id = self.vm_id(vm)?;
         self.authorize(user, id, "rename")?;

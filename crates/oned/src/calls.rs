@@ -230,7 +230,6 @@ fn of_users(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>
     })
 }
 
-/// Registered templates.
 fn of_templates(
     front_end: &mut FrontEnd,
     user: &User,
@@ -261,7 +260,6 @@ fn of_templates(
     })
 }
 
-/// One VM.
 fn of_vm(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
         "one.vm.allocate" => id(front_end.allocate(user, args.text(1)?, args.flag_or(2)?)),
@@ -292,7 +290,6 @@ fn of_vm(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -
     })
 }
 
-/// All VMs.
 fn of_vmpool(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
         "one.vmpool.info" | "one.vmpool.infoextended" => {
@@ -322,7 +319,6 @@ fn of_vmpool(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_
     })
 }
 
-/// Hosts.
 fn of_hosts(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
         "one.hostpool.info" => Ok(Value::Text(front_end.hostpool_info(user))),

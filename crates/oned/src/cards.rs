@@ -36,9 +36,9 @@ fn put(card: &mut Pairs, name: &str, value: &str) {
 enum Mode {
     /// From the card itself, if it names one.
     Named,
-    /// From the scheduler.
+    /// From the scheduler: NETWORK_MODE is `auto`.
     Auto,
-    /// From nowhere.
+    /// From nowhere: NETWORK_MODE is `dummy`.
     Dummy,
 }
 
@@ -124,6 +124,7 @@ impl FrontEnd {
         done.map(|()| leases)
     }
 
+    /// Frees addresses, each given with the number of its network.
     pub fn give_back(&mut self, leases: &[(u32, Ipv4Addr)]) {
         for (network, ip) in leases {
             if let Some(network) = self.networks.get_mut(*network as usize) {

@@ -70,7 +70,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 }
 
 impl FrontEnd {
-    /// `one.vm.allocate`.
+    /// Answers `one.vm.allocate`, with the new VM's id.
     pub fn allocate(&mut self, user: &User, text: &str, hold: bool) -> Result<u32, Refusal> {
         let mut template = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
         self.check_restricted(user, &template, "VM Template")?;
@@ -78,7 +78,7 @@ impl FrontEnd {
         self.create(user, template, hold).map_err(|refusal| refusal.0)
     }
 
-    /// `one.template.instantiate`.
+    /// Answers `one.template.instantiate`, with the new VM's id.
     pub fn instantiate(
         &mut self,
         user: &User,

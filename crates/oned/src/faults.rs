@@ -28,7 +28,6 @@ pub enum Fault {
 pub struct Rule {
     /// The method; none: all.
     pub method: Option<String>,
-    /// What happens.
     pub fault: Fault,
     /// To the next so many calls; none: until it is taken away.
     pub times: Option<u32>,

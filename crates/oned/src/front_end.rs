@@ -15,19 +15,18 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiao_opennebula::syntax::Template;
 
-/// Everything.
+/// Everything that this oned knows.
 pub struct FrontEnd {
     /// As it was started.
     pub settings: Settings,
-    /// Users, by id.
+    /// Users, ordered by their ids.
     pub users: Vec<User>,
-    /// Quotas of groups.
+    /// Quotas of groups, by the group's id.
     pub group_quotas: BTreeMap<u32, crate::quota::Quota>,
-    /// Hosts, by id.
+    /// Hosts, ordered by their ids.
     pub hosts: Vec<Host>,
-    /// Networks, by id.
+    /// Networks, ordered by their ids.
     pub networks: Vec<Network>,
-    /// Registered templates.
     pub templates: BTreeMap<u32, Registered>,
     /// The next template's id.
     pub next_template: u32,
@@ -55,7 +54,7 @@ pub struct FrontEnd {
     pub deaf: BTreeSet<u32>,
     /// What guests are told of OneGate's address.
     pub onegate_endpoint: Option<String>,
-    /// Numbers requests.
+    /// The number of the last request that a history record names.
     pub request: u32,
 }
 
@@ -127,7 +126,7 @@ impl FrontEnd {
         id
     }
 
-    /// Registers a template.
+    /// Registers a template, and gives its id.
     pub fn add_template(
         &mut self,
         uid: u32,
@@ -156,7 +155,7 @@ impl FrontEnd {
         id
     }
 
-    /// Unix seconds.
+    /// The time, in Unix seconds.
     pub fn now(&self) -> u64 {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -328,7 +327,7 @@ impl FrontEnd {
     }
 }
 
-/// Ends a stay.
+/// Ends a VM's stay on a host at `now`.
 fn close(stay: &mut crate::vm::History, now: u64) {
     if stay.running.0 != 0 && stay.running.1 == 0 {
         stay.running.1 = now;

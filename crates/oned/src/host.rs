@@ -4,12 +4,10 @@ use crate::settings::HostSetup;
 use crate::xml;
 use std::collections::BTreeSet;
 
-/// A host.
+/// A host as oned keeps it.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// Id.
     pub id: u32,
-    /// Name and capacity.
     pub setup: HostSetup,
     /// What it is doing.
     pub state: HostState,
@@ -21,16 +19,15 @@ pub struct Host {
     pub memory_mb: u64,
 }
 
-/// A host's state.
+/// What a host is doing, in the word of its STATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
-    /// Monitored.
     Monitored,
     /// Monitoring fails: the scheduler passes it by.
     Error,
     /// The scheduler passes it by; deploys are still taken.
     Disabled,
-    /// Takes nothing.
+    /// It takes nothing, not by a deploy either.
     Offline,
 }
 

@@ -17,16 +17,14 @@ const IDLE: Duration = Duration::from_secs(15);
 /// How often a reading thread looks whether the server ends.
 const TICK: Duration = Duration::from_millis(50);
 
-/// A request.
+/// A request as a client sent it.
 #[derive(Debug)]
 pub struct Request {
-    /// `POST` and such.
     pub method: String,
     /// The path, without what follows a `?`.
     pub path: String,
     /// Headers, names in small letters.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -40,16 +38,13 @@ impl Request {
     }
 }
 
-/// What goes back.
+/// What a client gets back.
 #[derive(Debug)]
 pub enum Reply {
-    /// An answer.
     Answer {
-        /// HTTP status.
         status: u16,
-        /// `Content-type`.
+        /// The value of its `Content-type`.
         kind: &'static str,
-        /// The body.
         body: Vec<u8>,
     },
     /// Half of that answer; the connection closes in the middle.
@@ -120,7 +115,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// Where it listens, with the port that it was given.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -111,7 +111,7 @@ fn record(name: &[u8], at: usize, length: usize, folder: bool) -> Result<Vec<u8>
     Ok(text)
 }
 
-/// `context.sh` becomes `CONTEXT.SH;1`.
+/// The name as it is on the disc: `context.sh` becomes `CONTEXT.SH;1`.
 fn identifier(name: &str) -> Result<Vec<u8>, String> {
     let proper = |part: &str, most: usize| {
         (1..=most).contains(&part.len()) && part.to_ascii_uppercase().bytes().all(is_letter)

@@ -7,13 +7,12 @@ pub enum State {
     Pending,
     /// Waits for a release or a deploy.
     Hold,
-    /// On a host.
+    /// On a host, and how far it is there.
     Active(Lcm),
     /// Saved, off its host.
     Stopped,
     /// Saved, on its host.
     Suspended,
-    /// Over.
     Done,
     /// Off, on its host.
     Poweroff,
@@ -23,7 +22,6 @@ pub enum State {
 
 /// LCM_STATE. What has no words here is named as in OpenNebula's own documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub enum Lcm {
     Prolog,
     Boot,
@@ -59,11 +57,10 @@ pub enum Lcm {
 pub enum Phase {
     /// Copying images to the host.
     Prolog,
-    /// Starting the machine.
     Boot,
     /// Moving it while it runs.
     Migrate,
-    /// Saving its memory.
+    /// Writing its memory to a disk.
     Save,
     /// Ending the guest, softly or not.
     Shutdown,

@@ -16,7 +16,6 @@ pub struct VmSpec {
     pub vcpu: u32,
     /// The share of the host's processors that it is promised, in percent of a core.
     pub cpu_percent: u32,
-    /// Memory in MiB.
     pub memory_mb: u64,
     /// Its network cards, in order.
     pub nics: Vec<Nic>,
@@ -29,12 +28,12 @@ pub struct VmSpec {
     pub onegate_token: Option<String>,
 }
 
-/// A network card.
+/// A network card of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nic {
     /// The virtual network's name.
     pub network: String,
-    /// The leased address.
+    /// The address that it leases.
     pub ip: Ipv4Addr,
     /// The leased MAC, `02:00:...`.
     pub mac: String,
@@ -58,7 +57,6 @@ impl std::fmt::Debug for VmSpec {
 /// What a look at a machine shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// Its process runs.
     Running,
     /// It was started and has ended: by itself, or because it was stopped.
     Ended,

@@ -7,12 +7,10 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use thiao_opennebula::syntax::{Template, Value};
 
-/// A virtual network.
+/// A virtual network as oned keeps it.
 #[derive(Debug, Clone)]
 pub struct Network {
-    /// Id.
     pub id: u32,
-    /// Name, range, attributes.
     pub setup: NetworkSetup,
     /// Addresses in use, by which VM.
     pub leases: BTreeMap<Ipv4Addr, u32>,

@@ -34,17 +34,14 @@ pub struct Oned {
 /// What tests want to know of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmView {
-    /// Id.
     pub id: u32,
-    /// Name.
     pub name: String,
-    /// State.
     pub state: State,
     /// The host of its present or last stay.
     pub host: Option<u32>,
     /// The plain attributes of USER_TEMPLATE.
     pub tags: BTreeMap<String, String>,
-    /// Its CONTEXT.
+    /// The variables of its CONTEXT.
     pub context: BTreeMap<String, String>,
     /// Its secret for OneGate.
     pub onegate_token: Option<String>,
@@ -123,7 +120,7 @@ impl Oned {
             .map(|server| format!("http://{}", server.address()))
     }
 
-    /// Ends it.
+    /// Ends it at once, as dropping it does.
     pub fn stop(self) {}
 
     /// oned is down: connections are refused; VMs go on.

@@ -34,7 +34,7 @@ fn pool(items: &str) -> Value {
 }
 
 impl FrontEnd {
-    /// `one.vm.info`.
+    /// What `one.vm.info` answers, in XML.
     pub fn vm_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
         let id = u32::try_from(id).map_err(|_| Refusal::no_such_signed("virtual machine", id))?;
         self.authorize(user, id, "info")?;

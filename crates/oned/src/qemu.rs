@@ -144,7 +144,7 @@ fn number(id: &VmId) -> Option<u32> {
     id.as_str().strip_prefix(NAME)?.strip_suffix(".1")?.parse().ok()
 }
 
-/// Reads `02:00:0a:09:00:07`.
+/// Reads an address like `02:00:0a:09:00:07`.
 fn mac(text: &str) -> Option<[u8; 6]> {
     let bytes: Option<Vec<u8>> = text
         .split(':')

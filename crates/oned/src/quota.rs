@@ -5,20 +5,18 @@ use crate::vm::Vm;
 /// VM quotas; negative: none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quota {
-    /// How many VMs.
     pub vms: i64,
     /// CPU, in percent of a core.
     pub cpu_percent: i64,
-    /// Memory, in MiB.
     pub memory_mb: i64,
 }
 
-/// Whose quotas.
+/// Whose VMs a quota counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// Of that user.
+    /// Those of the user with this id.
     User(u32),
-    /// Of that group.
+    /// Those of the group with this id.
     Group(u32),
 }
 

@@ -14,7 +14,7 @@ pub const IMAGE_POOL: &str = include_str!("../data/imagepool.xml");
 /// The three datastores of a fresh installation.
 pub const DATASTORE_POOL: &str = include_str!("../data/datastorepool.xml");
 
-/// The only zone.
+/// What `one.zonepool.info` answers: the only zone.
 pub const ZONE_POOL: &str = include_str!("../data/zonepool.xml");
 
 /// `one.clusterpool.info`: one cluster with everything.

@@ -1,21 +1,14 @@
 //! What oned says when it refuses a call.
 
-/// oned's error codes.
+/// The kinds of refusal, which are numbers on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// 0x100.
     Authentication,
-    /// 0x200.
     Authorization,
-    /// 0x400.
     NoExists,
-    /// 0x800.
     Action,
-    /// 0x1000.
     Api,
-    /// 0x2000.
     Internal,
-    /// 0x4000.
     Allocate,
 }
 
@@ -34,7 +27,7 @@ impl Code {
     }
 }
 
-/// A refused call.
+/// A call that oned refuses, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Its code on the wire.
@@ -46,7 +39,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// With these words.
+    /// A refusal with these words, about no object.
     pub fn plain(code: Code, text: &str) -> Self {
         Refusal {
             code: code.number(),

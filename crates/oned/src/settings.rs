@@ -73,9 +73,7 @@ impl Default for Settings {
 /// A user, and what ACL rules let him do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserSetup {
-    /// Login name.
     pub name: String,
-    /// Password.
     pub password: String,
     /// The user's own template: `VM_MANAGE_OPERATIONS` and such.
     pub template: BTreeMap<String, String>,
@@ -105,10 +103,9 @@ impl UserSetup {
     }
 }
 
-/// A host.
+/// A host that oned starts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSetup {
-    /// Its name.
     pub name: String,
     /// Its processors, in percent of a core.
     pub cpu_percent: u32,
@@ -119,11 +116,10 @@ pub struct HostSetup {
 /// A virtual network with one address range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSetup {
-    /// Its name.
     pub name: String,
-    /// The first address.
+    /// The first address of its range.
     pub first: Ipv4Addr,
-    /// How many addresses.
+    /// How many addresses the range has.
     pub size: u32,
     /// NETWORK_ADDRESS, NETWORK_MASK, GATEWAY, DNS and other attributes.
     pub template: BTreeMap<String, String>,
@@ -134,7 +130,6 @@ pub struct NetworkSetup {
 /// A registered VM template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateSetup {
-    /// Its name.
     pub name: String,
     /// What it says, as text or XML.
     pub body: String,

@@ -9,17 +9,12 @@ use thiao_opennebula::syntax::{Template, Value};
 /// A registered VM template.
 #[derive(Debug, Clone)]
 pub struct Registered {
-    /// Id.
     pub id: u32,
-    /// Its owner.
     pub uid: u32,
-    /// The owner's group.
     pub gid: u32,
     /// The owner's name, and the group's.
     pub owner: (String, &'static str),
-    /// Its name.
     pub name: String,
-    /// What it says.
     pub body: Template,
     /// Whether all users may use it.
     pub public: bool,
@@ -83,7 +78,7 @@ fn parse_xml(text: &str) -> Result<Template, String> {
 }
 
 impl Registered {
-    /// Its element.
+    /// Appends its element, `VMTEMPLATE` with all in it.
     pub fn xml(&self, out: &mut String) {
         out.push_str("<VMTEMPLATE>");
         xml::element(out, "ID", self.id);

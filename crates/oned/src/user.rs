@@ -3,14 +3,13 @@
 use crate::quota::Quota;
 use crate::settings::UserSetup;
 
-/// A user.
+/// A user as oned keeps him.
 #[derive(Debug, Clone)]
 pub struct User {
     /// Id; 0 is oneadmin.
     pub id: u32,
     /// Group: 0 oneadmin, 1 users.
     pub gid: u32,
-    /// Names, password, rights.
     pub setup: UserSetup,
     /// How he is authenticated.
     pub driver: &'static str,
@@ -48,7 +47,7 @@ impl User {
         self.gid == 0
     }
 
-    /// The group's name.
+    /// The name of his group.
     pub fn group(&self) -> &'static str {
         if self.gid == 0 { "oneadmin" } else { "users" }
     }

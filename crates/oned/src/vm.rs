@@ -7,22 +7,15 @@ use std::fmt::Write as _;
 use std::time::Instant;
 use thiao_opennebula::syntax::{Template, Value};
 
-/// A VM.
+/// A VM as oned keeps it.
 #[derive(Debug, Clone)]
 pub struct Vm {
-    /// Its id.
     pub id: u32,
-    /// Its owner.
     pub uid: u32,
-    /// The owner's group.
     pub gid: u32,
-    /// The owner's name.
     pub uname: String,
-    /// The group's name.
     pub gname: String,
-    /// Its name.
     pub name: String,
-    /// Its state.
     pub state: State,
     /// What listings show until then instead.
     pub shown: Option<(State, Instant)>,
@@ -36,13 +29,12 @@ pub struct Vm {
     pub deploy_id: String,
     /// What oned keeps of its template.
     pub template: Template,
-    /// The rest: tags.
+    /// What is not in its template: tags and the like.
     pub user_template: Template,
     /// CPU in percent of a core.
     pub cpu_percent: u32,
     /// CPU as it was written.
     pub cpu: String,
-    /// Memory in MiB.
     pub memory_mb: u64,
     /// VCPU, if it was given.
     pub vcpu: Option<u32>,
@@ -69,15 +61,13 @@ pub struct Vm {
 /// A stay on a host.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// The host.
     pub host: u32,
-    /// Its name.
     pub hostname: String,
     /// Whether the scheduler chose it.
     pub by_scheduler: bool,
     /// Start and end of the stay; Unix seconds, 0 where it is not reached.
     pub stime: u64,
-    /// See `stime`.
+    /// When it was over: see `stime`; 0 before.
     pub etime: u64,
     /// Prolog's start and end.
     pub prolog: (u64, u64),

@@ -8,7 +8,7 @@ pub fn element(out: &mut String, name: &str, value: impl std::fmt::Display) {
     let _ = write!(out, "<{name}>{value}</{name}>");
 }
 
-/// Appends `<NAME><![CDATA[value]]></NAME>`.
+/// Appends `<NAME><![CDATA[value]]></NAME>`; the value may be any text.
 pub fn cdata(out: &mut String, name: &str, value: &str) {
     out.push('<');
     out.push_str(name);

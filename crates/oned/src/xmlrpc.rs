@@ -7,21 +7,15 @@ use std::fmt::Write as _;
 /// A value of a call or an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// `i4` or `int`.
     Int(i32),
-    /// `i8`.
     Long(i64),
-    /// `boolean`.
     Bool(bool),
-    /// `double`.
     Double(f64),
     /// `string`, or a value without a type.
     Text(String),
     /// A text whose `&`, `<` and `>` are escaped already: big pools are kept that way.
     Escaped(String),
-    /// `array`.
     Array(Vec<Value>),
-    /// `struct`.
     Struct(Vec<(String, Value)>),
 }
 
@@ -30,12 +24,11 @@ pub enum Value {
 pub struct Fault {
     /// xmlrpc-c's code, e.g. -506.
     pub code: i32,
-    /// Its text.
     pub text: String,
 }
 
 impl Fault {
-    /// A fault.
+    /// A fault with xmlrpc-c's code for it.
     pub fn new(code: i32, text: impl Into<String>) -> Self {
         Fault {
             code,
@@ -317,7 +310,7 @@ fn write_value(out: &mut String, value: &Value) {
     out.push_str("</value>");
 }
 
-/// Writes an answer.
+/// Writes the answer to a call as XML.
 pub fn response(result: &Result<Value, Fault>) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<methodResponse>\r\n");
     match result {

@@ -32,7 +32,7 @@ impl Credentials {
         Self::load(file).map(|(credentials, _)| credentials)
     }
 
-    /// The user's name.
+    /// The user's name, without the secret.
     #[must_use]
     pub fn user(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()

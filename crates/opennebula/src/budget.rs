@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub enum Kind {
     /// It changes something: creating, deploying, ending.
     Acting,
-    /// It only reads.
+    /// It only reads, and changes nothing.
     Looking,
 }
 
@@ -53,7 +53,7 @@ struct Line {
 /// Whose turn it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// That one's.
+    /// It is that one's, by its number.
     Of(u64),
     /// Nobody's before that time.
     NotBefore(Duration),
@@ -210,7 +210,7 @@ impl fmt::Debug for Budget {
 }
 
 impl Budget {
-    /// As [`Turns::new`].
+    /// With the limits that [`Turns::new`] takes.
     #[must_use]
     pub fn new(per_second: u32, connections: usize) -> Self {
         Self(Arc::new(Shared {

@@ -38,12 +38,12 @@ pub enum VmAction {
     Release,
     /// End it by the guest's own shutdown.
     Terminate,
-    /// End it now.
+    /// End it now: its guest gets no time.
     TerminateHard,
 }
 
 impl VmAction {
-    /// OpenNebula's word.
+    /// OpenNebula's word for it in `one.vm.action`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

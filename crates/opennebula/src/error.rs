@@ -3,7 +3,7 @@
 use std::io;
 use thiao_core::view::ErrorClass;
 
-/// A failed call.
+/// Why a call failed, and of what kind that is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Error {

@@ -12,13 +12,11 @@ pub struct VmRow {
     pub id: u32,
     /// Its name; not unique.
     pub name: String,
-    /// STATE and LCM_STATE.
     pub state: VmState,
     /// The host of its newest history record, if it has one: name and id.
     pub host: Option<(String, u32)>,
     /// `CPU` in percent of a core.
     pub cpu_percent: u32,
-    /// `MEMORY` in MiB.
     pub memory_mb: u64,
     /// What of these is beyond every machine; it is 0 here then.
     pub beyond: Option<Beyond>,
@@ -37,16 +35,14 @@ pub struct VmDetails {
     pub row: VmRow,
     /// The plain attributes of USER_TEMPLATE: tags, READY.
     pub user_template: BTreeMap<String, String>,
-    /// TEMPLATE/CONTEXT.
+    /// The attributes of TEMPLATE/CONTEXT.
     pub context: BTreeMap<String, String>,
 }
 
-/// A host.
+/// A host as the host pool shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// OpenNebula's id.
     pub id: u32,
-    /// Its name.
     pub name: String,
     /// What it is doing.
     pub state: HostState,
@@ -83,22 +79,16 @@ impl Host {
 /// A registered VM template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
-    /// OpenNebula's id.
     pub id: u32,
-    /// Its name.
     pub name: String,
-    /// Its owner's name.
     pub owner: String,
-    /// What it says.
     pub body: crate::syntax::Template,
 }
 
-/// A virtual network.
+/// A virtual network as the network pool shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// OpenNebula's id.
     pub id: u32,
-    /// Its name.
     pub name: String,
     /// Addresses in all its ranges.
     pub addresses: u64,
@@ -109,9 +99,7 @@ pub struct Network {
 /// The user that the credentials belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// OpenNebula's id.
     pub id: u32,
-    /// Login name.
     pub name: String,
     /// Ids of all groups; 0 is oneadmin's.
     pub groups: Vec<u32>,
@@ -124,9 +112,7 @@ pub struct User {
 /// A group of users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// OpenNebula's id.
     pub id: u32,
-    /// Its name.
     pub name: String,
     /// The VM quotas of all its users together.
     pub quotas: Vec<Quota>,

@@ -430,7 +430,7 @@ struct Loads {
 enum Order {
     /// A registered template, and what goes on top.
     Registered { template: u32, extra: String },
-    /// A whole template.
+    /// A whole template, of which nothing is registered.
     Whole(String),
 }
 

@@ -18,7 +18,6 @@ pub struct Settings {
     pub cluster: ClusterName,
     /// How oned is reached.
     pub access: Access,
-    /// Who chooses hosts.
     pub placement: Placement,
     /// The only hosts that take our VMs; empty: all that the user may see.
     pub hosts: Vec<HostName>,
@@ -30,7 +29,7 @@ pub struct Settings {
     pub overhead_mb: u64,
     /// What VMs of each nodeset are made from.
     pub nodesets: BTreeMap<NodesetName, VmSource>,
-    /// Every node's nodeset.
+    /// The nodeset of every node.
     pub nodes: BTreeMap<NodeName, NodesetName>,
     /// What every guest is told.
     pub guest: Guest,
@@ -39,7 +38,7 @@ pub struct Settings {
 /// How oned is reached.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// `http://HOST:2633/RPC2`, or https.
+    /// Where oned serves XML-RPC: `http://HOST:2633/RPC2`, or https.
     pub endpoint: String,
     /// The file with `user:password` or `user:token`; readable by nobody else.
     pub auth: PathBuf,
@@ -53,7 +52,7 @@ pub struct Access {
     pub connections: usize,
 }
 
-/// Who chooses hosts.
+/// Who chooses the hosts of VMs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Placement {
     /// We: VMs are made held and deployed to the host that our plan chose.

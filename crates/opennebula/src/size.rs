@@ -19,9 +19,7 @@ pub const MOST_VMS: u32 = 65_536;
 /// A size that oned tells of, and no machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beyond {
-    /// Cores.
     Cpu,
-    /// Memory.
     Memory,
     /// VMs on one host.
     Vms,
@@ -55,7 +53,7 @@ impl Sizes {
         self.at_most(MOST_CPU_PERCENT.into(), percent, Beyond::Cpu) as u32
     }
 
-    /// MiB.
+    /// A memory in MiB.
     pub fn memory_mb(&mut self, mb: Option<f64>) -> u64 {
         self.at_most(MOST_MEMORY_MB, mb, Beyond::Memory)
     }

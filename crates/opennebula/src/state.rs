@@ -10,7 +10,7 @@ use std::fmt;
 /// STATE, with LCM_STATE where it is ACTIVE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VmState {
-    /// 0: being made.
+    /// 0: it is being made.
     Init,
     /// 1: waits for a host.
     Pending,
@@ -193,7 +193,7 @@ macro_rules! lcm_states {
             /// All that have a name.
             pub const ALL: &'static [LcmState] = &[$(LcmState::$name),*];
 
-            /// From its number.
+            /// The state that has this number.
             #[must_use]
             pub fn new(number: i32) -> Self {
                 match number {
@@ -202,7 +202,7 @@ macro_rules! lcm_states {
                 }
             }
 
-            /// Its number.
+            /// Its number, as oned says it.
             #[must_use]
             pub fn number(self) -> i32 {
                 match self {
@@ -304,7 +304,7 @@ lcm_states! {
 }
 
 impl LcmState {
-    /// As [`VmState::takes_terminate`].
+    /// As [`VmState::takes_terminate`], of a VM on a host.
     fn takes_terminate(self, hard: bool) -> bool {
         matches!(self, LcmState::Running | LcmState::Lost)
             || (hard && self == LcmState::Shutdown)
@@ -317,7 +317,7 @@ impl LcmState {
     }
 }
 
-/// A host's state.
+/// What a host's STATE says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HostState {
     /// 0 and 6 (before 6.0: being looked at for the first time): not monitored yet.
@@ -335,7 +335,7 @@ pub enum HostState {
 }
 
 impl HostState {
-    /// From its number.
+    /// The state that has this number.
     #[must_use]
     pub fn new(number: i32) -> Self {
         match number {

@@ -35,9 +35,9 @@ pub struct Template(pub Vec<(String, Value)>);
 /// What an attribute holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// One text.
+    /// One text: `NAME = value`.
     Single(String),
-    /// Named texts.
+    /// Texts with names: `NAME = [ A = b ]`.
     Vector(Vec<(String, String)>),
 }
 
@@ -275,7 +275,7 @@ enum Right {
     Text(String),
     /// Nothing more on the line.
     Empty,
-    /// `[`
+    /// `[`: a vector attribute begins.
     Open,
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn mutations() -> impl Strategy<Value = Mutations> {
 }
 
 impl Mutations {
-    /// The bytes, changed.
+    /// The bytes with these changes made.
     pub(crate) fn of(&self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for (at, change) in &self.0 {

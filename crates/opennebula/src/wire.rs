@@ -17,9 +17,7 @@ pub const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// An argument of a call. oned's other types are not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arg<'a> {
-    /// `<string>`.
     Text(&'a str),
-    /// `<int>`.
     Int(i32),
     /// `<boolean>`; oned takes no number for it.
     Bool(bool),

@@ -20,9 +20,8 @@ use thiao_guest::protocol::HELLO;
 pub struct Choice {
     /// What it holds for: kernel, emulator, processor, and whether this user may open `/dev/kvm`.
     key: String,
-    /// What runs guests.
     pub accel: Accel,
-    /// Why, for people.
+    /// Why it is that, for people.
     pub why: String,
     /// The time stamp counter, in kHz.
     pub tsc_khz: u64,

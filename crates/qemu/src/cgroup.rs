@@ -23,11 +23,9 @@ use thiao_core::ids::{ClusterName, VmId};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} {path}: {source}; the VM runs on without its CPU share being enforced")]
 pub struct CgroupError {
-    /// What was tried.
+    /// What was tried, as a verb.
     what: &'static str,
-    /// On which file.
     path: PathBuf,
-    /// Why it failed.
     source: io::Error,
 }
 
@@ -43,7 +41,7 @@ pub struct Cgroups {
 enum Control {
     /// Groups can be made in this folder.
     On { version: Version, parent: PathBuf },
-    /// They cannot: why.
+    /// They cannot be made, and why.
     Off(String),
 }
 

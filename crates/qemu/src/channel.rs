@@ -22,7 +22,6 @@ const SEND_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a guest's channel brought.
 pub enum News {
-    /// The guest reported.
     Report(Report),
     /// The other end is gone, so QEMU is or soon will be.
     Closed,
@@ -44,14 +43,14 @@ struct Shared {
     bell: OwnedFd,
 }
 
-/// One guest's channel.
+/// The channel of one guest.
 struct Line {
     stream: Arc<UnixStream>,
     pending: Vec<u8>,
 }
 
 impl Channels {
-    /// Starts attending.
+    /// Starts the thread that attends to the channels.
     pub fn open(listener: Arc<Listener>) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared {

@@ -21,7 +21,6 @@ const PRESS_LIMIT: Duration = Duration::from_secs(2);
 /// A VM that is told by a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskVm<'a> {
-    /// vCPUs.
     pub cpus: u32,
     /// All memory that the guest gets, in MiB.
     pub memory_mb: u64,

@@ -16,15 +16,12 @@ pub enum Error {
     Io {
         /// What was tried, as a verb.
         what: &'static str,
-        /// With which file.
         path: PathBuf,
-        /// The system's answer.
         source: io::Error,
     },
     /// A host has no capacity left.
     #[error("host {host} has {free_mb} MiB of memory free, the VM needs {needed_mb} MiB")]
     Full {
-        /// The host.
         host: HostName,
         /// What is left of its memory.
         free_mb: u64,
@@ -40,7 +37,6 @@ pub enum Error {
     /// QEMU did not start or did not do what it was told.
     #[error("{0}")]
     Qemu(String),
-    /// The network refused.
     #[error(transparent)]
     Net(#[from] crate::net::NetError),
     /// The shares could not be served.

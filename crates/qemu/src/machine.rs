@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use thiao_guest::protocol::{HELLO_ARGUMENT, PORT_NAME};
 
-/// The emulator.
+/// The emulator that runs the guests.
 pub const PROGRAM: &str = "/usr/bin/qemu-system-x86_64";
 
 /// The firmware that starts the kernel, by QEMU's own name for it. What QEMU takes by itself
@@ -61,9 +61,9 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Accel {
-    /// The processor's virtualisation.
+    /// The virtualisation that the processor has.
     Kvm,
-    /// Emulation.
+    /// Emulation by QEMU, on any processor.
     Tcg,
 }
 
@@ -81,7 +81,7 @@ impl Accel {
 /// Where the guest's memory is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Memory {
-    /// In QEMU alone.
+    /// In QEMU's own memory, and nowhere else.
     Private,
     /// In this file, written through: a template in the making.
     Shared(PathBuf),
@@ -107,17 +107,14 @@ pub enum Start {
 pub struct Machine {
     /// Shown in the process list.
     pub name: String,
-    /// vCPUs.
     pub cpus: u32,
     /// The guest's memory in MiB.
     pub memory_mb: u64,
-    /// What runs it.
     pub accel: Accel,
     /// The processor's time stamp counter, in kHz.
     pub tsc_khz: u64,
     /// Where its memory is.
     pub memory: Memory,
-    /// How it begins.
     pub start: Start,
     /// The card's address at boot; a restored guest has its template's until its context changes it.
     pub mac: [u8; 6],

@@ -40,11 +40,8 @@ pub enum NetError {
     /// Another interface has addresses of this network.
     #[error("network {wanted} clashes with {taken} on {interface}: choose another network for the guests")]
     AddressClash {
-        /// Our network.
         wanted: String,
-        /// The other's address.
         taken: String,
-        /// Who has it.
         interface: String,
     },
     /// The name belongs to something else.
@@ -52,7 +49,6 @@ pub enum NetError {
         "interface {name} exists already and is {what}: choose another bridge name, or remove it with `ip link del {name}`"
     )]
     NotOurs {
-        /// The interface.
         name: String,
         /// What it is, in words.
         what: String,
@@ -68,43 +64,25 @@ pub enum NetError {
     TunMissing(io::Error),
     /// `/dev/net/tun` may not be opened by us.
     #[error("{TUN} may not be opened by this user (mode {mode:04o}): run `chmod 0666 {TUN}` as root")]
-    TunClosed {
-        /// Its permission bits.
-        mode: u32,
-    },
+    TunClosed { mode: u32 },
     /// We lack the right to change the network.
     #[error(
         "{what}: not permitted; it takes CAP_NET_ADMIN: run as root, or in the lab's own network namespace"
     )]
-    NotPermitted {
-        /// What was tried.
-        what: String,
-    },
+    NotPermitted { what: String },
     /// The program `ip` cannot be started.
     #[error("cannot run `ip` ({0}): install the package iproute2")]
     NoIpProgram(io::Error),
     /// The program `ip` refused, or was not understood.
     #[error("{what}: ip says: {said}")]
-    Ip {
-        /// What was tried.
-        what: String,
-        /// What `ip` said.
-        said: String,
-    },
-    /// The kernel refused.
+    Ip { what: String, said: String },
     #[error("{what}: {source}")]
-    Os {
-        /// What was tried.
-        what: String,
-        /// Why it failed.
-        source: io::Error,
-    },
+    Os { what: String, source: io::Error },
 }
 
 /// The guests' network and the bridge that carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// The bridge's name.
     pub bridge: String,
     /// The host's address on it, which is the guests' gateway.
     pub address: Ipv4Addr,

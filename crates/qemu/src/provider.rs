@@ -35,7 +35,6 @@ use thiao_nfs::{Exports, Folder};
 /// What [`Qemu::prepare`] found, for people.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// The guest image.
     pub image: Image,
     /// What runs the guests, and why.
     pub verdict: Choice,

@@ -57,7 +57,6 @@ pub struct SlurmFiles {
 /// A host declared on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its name.
     pub name: HostName,
     /// Cores that it may promise.
     pub cpus: u32,
@@ -73,7 +72,7 @@ pub enum AccelChoice {
     Auto,
     /// The processor's virtualisation, without a trial.
     Kvm,
-    /// Emulation by QEMU.
+    /// Emulation by QEMU, on any processor.
     Tcg,
 }
 

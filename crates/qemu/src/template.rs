@@ -38,7 +38,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 /// The guest finishes what it does after saying that it waits.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// A saved guest.
+/// A saved guest, from which others start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     folder: PathBuf,
@@ -51,13 +51,10 @@ pub struct Plan<'a> {
     pub folder: &'a Path,
     /// Whose guests they become.
     pub cluster: &'a ClusterName,
-    /// The guest's image.
     pub image: &'a Image,
-    /// What runs it.
     pub verdict: &'a Choice,
     /// The emulator's words about itself.
     pub emulator: &'a str,
-    /// vCPUs.
     pub cpus: u32,
     /// The guest's memory in MiB.
     pub total_mb: u64,

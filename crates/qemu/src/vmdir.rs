@@ -31,7 +31,7 @@ const LIFE_FILE: &str = "life";
 /// Where QEMU writes its number. It is started in the folder and gets bare names: no
 /// path is too long for a socket.
 pub const PID_FILE: &str = "pid";
-/// QEMU's control socket.
+/// Where QEMU takes commands (QMP).
 pub const QMP_SOCKET: &str = "qmp.sock";
 /// The other end of the guest's channel.
 pub const CHANNEL_SOCKET: &str = "channel.sock";
@@ -55,7 +55,6 @@ const COMING_UP: Duration = Duration::from_secs(5);
 pub struct Record {
     /// The host that carries it.
     pub host: String,
-    /// vCPUs.
     pub cpus: u32,
     /// What Slurm promises on it, in MiB.
     pub memory_mb: u64,
@@ -63,7 +62,7 @@ pub struct Record {
     pub total_mb: u64,
     /// Per vCPU, in percent of a core.
     pub share_percent: u32,
-    /// Its address.
+    /// Its address on the guests' network.
     pub address: Ipv4Addr,
     /// How its guest learns who it is.
     #[serde(default)]
@@ -198,7 +197,7 @@ pub enum Life {
     NotStarted,
     /// One runs, or is just coming up.
     Alive,
-    /// One did, once.
+    /// One ran, and has ended.
     Gone,
 }
 

@@ -24,9 +24,7 @@ const NICE: i32 = 10;
 
 /// What [`crate::Qemu::prepare`] has readied.
 pub struct Ready {
-    /// The guests' image.
     pub image: Image,
-    /// What runs them.
     pub verdict: Choice,
     settings: Settings,
     folder: PathBuf,

@@ -40,7 +40,7 @@ struct Row<'a> {
 struct Run {
     /// Until oned had taken all.
     made: Duration,
-    /// Until all ran.
+    /// Until all of them ran.
     running: Duration,
     /// Until oned had taken all ends.
     ended: Duration,
@@ -160,7 +160,7 @@ impl Row<'_> {
         most.as_secs_f64() / self.median(&what)
     }
 
-    /// VMs per second.
+    /// How many VMs per second.
     fn rate(&self, what: impl Fn(&Run) -> Duration) -> f64 {
         self.vms as f64 / self.median(what)
     }

@@ -53,7 +53,6 @@ impl Raw {
     }
 }
 
-/// A parameter.
 pub enum Param<'a> {
     /// Text with `<`, `>` and `&` escaped already.
     Escaped(&'a str),

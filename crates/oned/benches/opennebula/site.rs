@@ -18,7 +18,7 @@ use thiao_opennebula::{Client, state::LcmState};
 pub const CALL: Duration = Duration::from_millis(7);
 /// So many calls go on at once there; the others wait. A real oned gains nothing from more.
 pub const AT_ONCE: usize = 4;
-/// Its scheduler's window.
+/// How often its scheduler goes to work.
 const WINDOW: Duration = Duration::from_secs(10);
 const HOSTS: usize = 100;
 

@@ -10,7 +10,7 @@ use crate::xml;
 const GROUPS: [(u32, &str); 2] = [(1, "users"), (0, "oneadmin")];
 
 impl FrontEnd {
-    /// `one.grouppool.info`.
+    /// What `one.grouppool.info` answers, in XML.
     pub fn grouppool_info(&self) -> String {
         let mut out = String::from("<GROUP_POOL>");
         for (id, name) in GROUPS {

@@ -42,14 +42,14 @@ impl FrontEnd {
         ))
     }
 
-    /// `one.host.info`.
+    /// What `one.host.info` answers, in XML.
     pub fn host_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
         let mut out = String::new();
         self.seen_host(user, id)?.xml(&mut out, true, self.now());
         Ok(out)
     }
 
-    /// `one.host.monitoring`.
+    /// What `one.host.monitoring` answers, in XML.
     pub fn host_monitoring(&self, user: &User, id: i32) -> Result<String, Refusal> {
         let mut out = String::from("<MONITORING_DATA>");
         self.seen_host(user, id)?.monitoring(&mut out, self.now());

@@ -5,7 +5,7 @@ use crate::refusal::Refusal;
 use crate::user::User;
 
 impl FrontEnd {
-    /// `one.vnpool.info`.
+    /// What `one.vnpool.info` answers, in XML.
     pub fn vnpool_info(&self, user: &User) -> String {
         let mut out = String::from("<VNET_POOL>");
         for network in self.networks.iter().rev().filter(|network| network.seen_by(user)) {
@@ -15,7 +15,7 @@ impl FrontEnd {
         out
     }
 
-    /// `one.vn.info`.
+    /// What `one.vn.info` answers, in XML.
     pub fn vn_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
         let network = usize::try_from(id)
             .ok()

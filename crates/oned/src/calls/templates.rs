@@ -6,7 +6,7 @@ use crate::template::{Registered, parse};
 use crate::user::User;
 
 impl FrontEnd {
-    /// `one.templatepool.info`.
+    /// What `one.templatepool.info` answers, in XML.
     pub fn templatepool_info(&self, user: &User) -> String {
         let mut out = String::from("<VMTEMPLATE_POOL>");
         for template in self
@@ -34,14 +34,14 @@ impl FrontEnd {
         ))
     }
 
-    /// `one.template.info`.
+    /// What `one.template.info` answers, in XML.
     pub fn template_info(&self, user: &User, id: i32) -> Result<String, Refusal> {
         let mut out = String::new();
         self.used_template(user, id)?.xml(&mut out);
         Ok(out)
     }
 
-    /// `one.template.allocate`.
+    /// Answers `one.template.allocate`, with the new template's id.
     pub fn template_allocate(&mut self, user: &User, text: &str) -> Result<u32, Refusal> {
         let mut body = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
         let name = body.get("NAME").map(str::to_owned);
@@ -61,7 +61,7 @@ impl FrontEnd {
         Ok(self.add_template(user.id, user.gid, owner, name, body, false))
     }
 
-    /// `one.template.delete`.
+    /// Answers `one.template.delete`, with the template's id.
     pub fn template_delete(&mut self, user: &User, id: i32) -> Result<u32, Refusal> {
         let found = self.used_template(user, id)?;
         let (id, uid) = (found.id, found.uid);

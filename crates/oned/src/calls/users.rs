@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use thiao_opennebula::syntax::{Template, Value};
 
 impl FrontEnd {
-    /// Who calls.
+    /// The user who calls with this session, `name:secret`.
     pub fn authenticate(&self, session: &str) -> Result<User, Refusal> {
         let wrong = || {
             Refusal::plain(
@@ -82,7 +82,7 @@ impl FrontEnd {
         Ok(out)
     }
 
-    /// `one.userpool.info`.
+    /// What `one.userpool.info` answers, in XML.
     pub fn userpool_info(&self, caller: &User) -> String {
         let mut out = String::from("<USER_POOL>");
         for user in self
@@ -130,7 +130,7 @@ impl FrontEnd {
         xml::template(out, "TEMPLATE", &Template(template));
     }
 
-    /// `one.user.allocate`.
+    /// Answers `one.user.allocate`, with the new user's id.
     pub fn user_allocate(&mut self, caller: &User, name: &str, password: &str) -> Result<u32, Refusal> {
         if !caller.is_admin() {
             return Err(Refusal::unauthorized(

@@ -3,7 +3,6 @@
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-/// An XML element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     pub name: String,

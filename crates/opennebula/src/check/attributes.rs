@@ -16,7 +16,6 @@ use thiao_core::world::Mode;
 /// One attribute, and what is done about it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
-    /// Its name.
     pub name: &'static str,
     /// Its name within a vector attribute.
     pub part: Option<&'static str>,

@@ -5,7 +5,6 @@
 pub(super) struct Capacity {
     /// Percent of a core.
     pub cpu_percent: u64,
-    /// MiB.
     pub memory_mb: u64,
     /// VMs: of a host how many more it takes.
     pub vms: usize,

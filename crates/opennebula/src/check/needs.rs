@@ -17,7 +17,6 @@ pub struct Needs {
     pub cluster: ClusterName,
     /// How oned is reached, for people.
     pub endpoint: String,
-    /// Who chooses hosts.
     pub placement: Placement,
     /// The only hosts that take our VMs; empty: all.
     pub hosts: Vec<HostName>,
@@ -27,16 +26,13 @@ pub struct Needs {
     pub max_vms: usize,
     /// Most VMs on one host.
     pub max_vms_per_host: usize,
-    /// The nodesets.
     pub nodesets: Vec<NodesetNeeds>,
 }
 
 /// What a nodeset wants.
 #[derive(Debug, Clone)]
 pub struct NodesetNeeds {
-    /// Its name.
     pub name: NodesetName,
-    /// Its nodes.
     pub nodes: Vec<NodeName>,
     /// How big each VM is, as its jobs see it; in job mode at most.
     pub shape: Shape,
@@ -59,7 +55,7 @@ pub struct NodesetNeeds {
 pub struct Asked {
     /// How big each is, as its jobs see it; in job mode at most.
     pub shape: Shape,
-    /// And at least.
+    /// How big each is at least.
     pub smallest: Shape,
     /// The most GPUs of one.
     pub gpus: u32,

@@ -16,7 +16,6 @@ pub(super) const TAG: &str = "THIAO_TRY";
 /// What the front-end and the files say.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// oned's version.
     pub version: Result<String, Error>,
     /// Who the credentials belong to.
     pub user: Result<User, Error>,

@@ -40,7 +40,7 @@ impl Failed {
         }
     }
 
-    /// oned answered no.
+    /// oned answered, and says no.
     pub(super) fn refused(error: Error) -> Self {
         Self {
             error,

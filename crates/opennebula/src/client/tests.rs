@@ -81,7 +81,7 @@ fn http(status: u16, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Head and body.
+/// Reads a request: its head and its body.
 fn read_request(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];

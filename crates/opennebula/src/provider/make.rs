@@ -67,7 +67,7 @@ impl<C: Calls> Inner<C> {
         vm_id(id).ok_or_else(|| Error::new(Class::Unknown, format!("{id} is no VM id")))
     }
 
-    /// Makes it, held.
+    /// Makes the VM, held; its id.
     fn make(&self, tag: &VmTag, host: &HostName, spec: &VmSpec) -> Result<u32, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
         let name = crate::template::vm_name(tag);

@@ -61,7 +61,7 @@ pub(super) enum Known {
     Gone,
     /// It is this VM; its state, if that is still true.
     Tagged(Option<VmTag>, Option<VmState>),
-    /// Nothing.
+    /// Nothing is known of it.
     Nothing,
 }
 
@@ -264,6 +264,7 @@ impl Memory {
         }
     }
 
+    /// A VM's moments, oldest first; none if nothing was told of it.
     pub fn story(&self, id: u32) -> Vec<(Time, String)> {
         self.stories.get(&id).cloned().unwrap_or_default()
     }

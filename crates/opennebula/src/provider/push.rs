@@ -7,7 +7,7 @@ use crate::state::{Kind, LcmState, VmState};
 pub(super) enum Push {
     /// Its guest is told to shut down; other states end at once.
     Terminate,
-    /// Ended at once.
+    /// It ends at once, whatever its guest does.
     TerminateHard,
     /// Removed in whatever state; needs ADMIN rights on the VM.
     Delete,
@@ -20,7 +20,7 @@ pub(super) enum Next {
     Gone,
     /// Nothing: it takes its time; the text says what for.
     Wait(String),
-    /// This.
+    /// This is to be done.
     Do(Push),
 }
 

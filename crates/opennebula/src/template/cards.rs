@@ -8,7 +8,7 @@ use super::new_vm::NewVm;
 use crate::error::{Class, Error};
 use crate::syntax::Template;
 
-/// A card's attributes.
+/// The attributes of a network card.
 pub type Card = [(String, String)];
 
 /// What the scheduler reads of a card, and nobody else.
@@ -47,9 +47,7 @@ fn in_mode(card: &Card, mode: &str) -> bool {
 /// Why a VM by our placement would be without a network, and the cure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unchosen {
-    /// Why.
     pub why: &'static str,
-    /// What to do.
     pub cure: &'static str,
 }
 

@@ -14,9 +14,7 @@ pub const JOB: &str = "THIAO_JOB";
 /// The VM that is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct NewVm<'a> {
-    /// Whose it is.
     pub tag: &'a VmTag,
-    /// Its node's nodeset.
     pub nodeset: &'a NodesetName,
     /// Where it will be, if we choose.
     pub host: Option<&'a HostName>,
@@ -37,7 +35,7 @@ pub struct NewVm<'a> {
 }
 
 impl NewVm<'_> {
-    /// `MEMORY`, in MiB.
+    /// What `MEMORY` says, in MiB: overhead included.
     #[must_use]
     pub fn memory_mb(&self) -> u64 {
         self.spec.shape.total_mb(self.overhead_mb)

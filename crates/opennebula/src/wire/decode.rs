@@ -4,7 +4,7 @@ use super::{LARGEST_ANSWER, Malformed};
 use memchr::{memchr, memmem};
 use std::borrow::Cow;
 
-/// What oned answered.
+/// What oned answered to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It was done; what the call gives.
@@ -13,14 +13,12 @@ pub enum Answer {
     Refused {
         /// One of OpenNebula's error codes, such as 0x400.
         code: i64,
-        /// OpenNebula's own words.
         message: String,
     },
     /// The call does not exist (-506), or its arguments were wrong (-501).
     Fault {
-        /// The number.
+        /// The number that xmlrpc-c has for it.
         code: i64,
-        /// oned's own words.
         message: String,
     },
 }
@@ -30,13 +28,10 @@ pub enum Answer {
 pub enum Value {
     /// `<string>`, or no type at all.
     Text(String),
-    /// `<i4>`, `<int>`, `<i8>`.
+    /// `<i4>`, `<int>`, or `<i8>`.
     Int(i64),
-    /// `<boolean>`.
     Bool(bool),
-    /// `<array>`.
     Array(Vec<Value>),
-    /// `<struct>`.
     Struct(Vec<(String, Value)>),
 }
 
@@ -210,7 +205,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One `<value>...</value>`.
+    /// Reads one `<value>...</value>`, which is this deep in others.
     fn value(&mut self, depth: usize) -> Result<Value, Malformed> {
         self.values += 1;
         if depth > DEEPEST || self.values > MOST_VALUES {

@@ -19,7 +19,7 @@ pub(crate) struct Doc<'a> {
     empty: bool,
 }
 
-/// What comes next.
+/// What comes next in the text.
 enum Token<'a> {
     Open(BytesStart<'a>),
     Close,

@@ -35,7 +35,7 @@ const MODULES: [(Modules, &[&str]); 6] = [
 pub struct Kernel {
     /// Its release, e.g. `6.1.0-56-cloud-amd64`.
     pub release: String,
-    /// The compressed file.
+    /// Its file as the package has it, compressed.
     pub compressed: PathBuf,
     /// Where its modules are.
     pub modules: PathBuf,

@@ -31,7 +31,7 @@ pub struct Image {
     pub compressed: PathBuf,
     /// The first file system, a cpio archive.
     pub initramfs: PathBuf,
-    /// The kernel's release.
+    /// Which kernel that is, e.g. `6.1.0-56-cloud-amd64`.
     pub kernel_release: String,
 }
 
@@ -130,7 +130,6 @@ fn place(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

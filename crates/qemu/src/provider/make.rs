@@ -115,6 +115,7 @@ fn all_there(spec: &VmSpec) -> Result<(), Error> {
 }
 
 impl Inner {
+    /// What a VM of this shape takes from its host, in MiB.
     pub fn total_mb(&self, shape: Shape) -> u64 {
         shape.total_mb(self.settings.overhead_mb)
     }

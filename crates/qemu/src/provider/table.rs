@@ -67,6 +67,7 @@ pub(super) struct Vm {
 }
 
 impl Inner {
+    /// The folder of a VM, which may not be there.
     pub fn folder(&self, id: &VmId) -> PathBuf {
         self.vms_dir.join(id.as_str())
     }

@@ -10,7 +10,7 @@ pub type Key = (u32, u64);
 /// How often a size is asked for within [`WITHIN`] before it is worth a template.
 pub const OFTEN: usize = 3;
 
-/// See [`OFTEN`].
+/// How far back it counts: see [`OFTEN`].
 const WITHIN: Duration = Duration::from_secs(3600);
 
 /// What is asked for, and what there is.
@@ -31,7 +31,7 @@ pub struct Demand {
 /// A template is worth being made; the other one gives way for it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Worth {
-    /// Which goes.
+    /// The one that gives way, if one must.
     pub instead_of: Option<Key>,
 }
 

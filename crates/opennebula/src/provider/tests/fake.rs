@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 pub enum Fault {
     /// The work is done, the answer is lost.
     LoseAnswer,
-    /// Nothing is done.
+    /// Nothing is done, and this is the answer.
     Refuse(Class, &'static str),
 }
 
