@@ -120,7 +120,7 @@ impl Report {
         });
     }
 
-    /// Whether nothing failed.
+    /// Whether no part has failed.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.parts.iter().all(|part| part.outcome != Outcome::Failed)

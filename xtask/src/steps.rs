@@ -28,7 +28,7 @@ const LINKS: [(&str, &str); 2] = [("tsub", "thiao"), ("tclean", "thiao-hook")];
 /// How many simulated worlds are run, an hour each.
 const SEEDS: &str = "1000";
 
-/// The repository.
+/// The folder of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()

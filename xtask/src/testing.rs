@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 /// What `test` was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TestArgs {
-    /// Without real VMs.
+    /// Without those with real VMs.
     pub fast: bool,
     /// Everything, on the machine's own Slurm.
     pub own: bool,

@@ -69,7 +69,7 @@ pub struct Saved {
 struct Steady {
     /// The time since boot of the latest reading.
     boot: Nanos,
-    /// Our time then.
+    /// Our time at that reading.
     ours: Nanos,
     /// From the time since boot to the machine's, the newest last: one for each setting of its clock.
     settings: Vec<Nanos>,
@@ -165,7 +165,7 @@ impl Clock {
         }
     }
 
-    /// Now.
+    /// What time it is now, by our clock.
     pub fn now(&self) -> Time {
         time(self.steady().at(read()))
     }

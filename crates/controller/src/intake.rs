@@ -24,7 +24,7 @@ const LARGEST: u64 = 64 << 20;
 /// A hook is through with its file long before this.
 const PARTIAL_FOR: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// The spool folder.
+/// The spool folder, where hooks leave orders.
 pub struct Spool {
     dir: PathBuf,
 }
@@ -40,7 +40,7 @@ pub fn pending(state_dir: &Path) -> usize {
 
 /// One order, read and not yet consumed.
 pub struct Taken {
-    /// For the store.
+    /// What the store keeps of it.
     pub intent: TakenIntent,
     /// The file to remove once stored.
     pub path: PathBuf,
@@ -72,7 +72,7 @@ impl Unread {
 /// What the spool held.
 #[derive(Default)]
 pub struct Batch {
-    /// Orders, oldest first.
+    /// The orders that are whole, oldest first.
     pub orders: Vec<Taken>,
     /// Files whose order was consumed before a crash.
     pub leftovers: Vec<PathBuf>,
@@ -263,15 +263,8 @@ fn jobs_by_node(file: &IntentFile) -> (BTreeMap<NodeName, Vec<JobId>>, Option<Ev
 /// Why the spool could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// The folder.
     #[error("the spool {path} cannot be read: {source}; orders wait there safely")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The store.
+    Io { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

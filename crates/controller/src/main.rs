@@ -9,7 +9,7 @@ use thiao_cli::exit;
 use thiao_config::Config;
 use tracing_subscriber::EnvFilter;
 
-/// Run the controller
+/// Run the controller of Thiao
 #[derive(Debug, Parser)]
 #[command(
     name = "thiaod",

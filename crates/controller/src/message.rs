@@ -18,7 +18,7 @@ pub enum Message {
     Slurm(Time, Result<SlurmView, String>),
     /// A look at the provider that began then.
     Provider(Time, Result<ProviderView, String>),
-    /// Calls that ended.
+    /// Calls that have ended, and how.
     Finished(Finished),
     /// How long Slurm's scheduler takes to look at every job.
     SchedulingPass(Duration),

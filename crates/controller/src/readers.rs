@@ -18,7 +18,7 @@ pub const READERS: usize = 2;
 /// Questions that may wait for these threads; whoever asks more waits before that.
 const BACKLOG: usize = 256;
 
-/// Where questions go.
+/// Takes the questions, and hands them to those who answer.
 #[derive(Clone)]
 pub struct Desk {
     shown: Arc<Shown>,

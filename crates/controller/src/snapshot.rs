@@ -40,7 +40,7 @@ pub struct Snapshot {
     pub provider_look: Look,
     /// Why jobs wait for us, as the last round that looked into it said.
     pub job_waits: BTreeMap<JobId, Arc<str>>,
-    /// What [`Snapshot::plan`] made.
+    /// What [`Snapshot::plan`] made, once somebody asked for it.
     pub plan: OnceLock<Plan>,
 }
 

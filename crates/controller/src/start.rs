@@ -14,7 +14,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Now.
+    /// The controller starts at this moment.
     pub(super) fn now() -> Self {
         Self {
             began: Instant::now(),

@@ -53,6 +53,7 @@ fn server() -> Server {
     }
 }
 
+/// Every answer is whole, and none tells a stranger of another user's.
 pub fn check(input: &[u8]) {
     let Some((how, rest)) = input.split_first() else {
         return;

@@ -36,6 +36,7 @@ fn user(name: &str, id: u32) -> User {
     }
 }
 
+/// What is read is shown so that it is read as the same; what is not read, is refused with reasons.
 pub fn check(input: &[u8]) {
     // The file is read as text; what is none is refused before.
     let Ok(text) = str::from_utf8(input) else {

@@ -5,6 +5,7 @@ use crate::input::{says_something, text};
 use thiao_guest::context_disk::{ContextDisk, DESCRIPTOR_LEN, is_context_disk, variables};
 use thiao_guest::protocol::{Report, Request};
 
+/// What is read is no more than there was, and a message is read as it was written.
 pub fn check(input: &[u8]) {
     let text = text(input);
     match variables(&text) {

@@ -11,6 +11,7 @@ const FEW: Limits = Limits {
     bytes: 1 << 20,
 };
 
+/// All ways to read a list agree, and what is folded expands to the same names.
 pub fn check(input: &[u8]) {
     let counted = count(input);
     let names = match expand_within(input, FEW) {

@@ -17,6 +17,7 @@ use thiao_hook::from_slurm::{self, Chosen, Listed};
 /// Lists of more names are slow to try, and say nothing new.
 const FEW: u64 = 64;
 
+/// What is read as an order is written as the same bytes.
 pub fn check(input: &[u8]) {
     match IntentFile::decode(input) {
         Ok(intent) => assert_eq!(intent.encode(), input, "one layout for one order"),

@@ -31,7 +31,7 @@ pub struct Target {
     pub seeds: &'static [&'static str],
 }
 
-/// All targets.
+/// All targets that `cargo xtask fuzz` tries.
 pub const TARGETS: [Target; 9] = [
     Target {
         name: "hostlist",

@@ -6,6 +6,7 @@ use thiao_slurm::resume_file::{ResumeFile, parse_within};
 /// More names are slow to try, and say nothing new.
 const FEW: u64 = 64;
 
+/// What is read is within its limits; what is not read is refused with a reason.
 pub fn check(input: &[u8]) {
     match parse_within(&text(input), FEW) {
         Err(error) => says_something(&error, input),

@@ -9,6 +9,7 @@ use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes};
 /// Ends the records in the recordings; in a look it is another each time.
 const MARK: &str = "@0123456789abcdef";
 
+/// What is read is of sizes that there are; what is not read is refused with a reason.
 pub fn check(input: &[u8]) {
     let text = text(input);
     // Slurm has as many nodes as it says. Lists of more than some hundred are slow to try, and the

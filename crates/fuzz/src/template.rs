@@ -10,6 +10,7 @@ use thiao_opennebula::settings::{Guest, ReadyBy};
 use thiao_opennebula::syntax::{MAX_TEXT, Template, Value};
 use thiao_opennebula::template::{NewVm, from_text, read_tag};
 
+/// A template that is read is written so that it is read as the same.
 pub fn check(input: &[u8]) {
     let text = text(input);
     match Template::parse(&text) {

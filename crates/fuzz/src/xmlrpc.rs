@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use thiao_opennebula::wire::{Answer, Arg, Malformed, Value, answer, call};
 use thiao_opennebula::{read, size as sizes};
 
+/// No answer becomes much more than its bytes; what is none is refused with a reason.
 pub fn check(input: &[u8]) {
     match answer(input) {
         Ok(Answer::Done(value)) => {

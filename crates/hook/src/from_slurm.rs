@@ -21,13 +21,12 @@ const NO_NODES: &str = "(null)";
 /// What a list of nodes in the spool says.
 #[derive(Debug)]
 pub enum Listed {
-    /// There is none.
+    /// There is no such list.
     Unsaid,
     /// It cannot be read, which was told.
     Unclear,
     /// There are no nodes.
     None,
-    /// These.
     These(NameSet),
 }
 
@@ -86,7 +85,6 @@ pub fn choose(list: &[u8], known: &Listed) -> Result<Chosen, HostlistError> {
 /// A cluster that is not the controller's calls.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OtherCluster {
-    /// Who calls.
     pub calling: String,
     /// Whom the controller serves.
     pub ours: String,
@@ -111,9 +109,9 @@ pub fn cluster(calling: &OsStr, ours: Option<&str>) -> Result<Option<ClusterName
 /// Why what slurmctld says of a job's end makes no sense.
 #[derive(Debug)]
 pub enum BadEnd {
-    /// `SLURM_JOB_ID`.
+    /// `SLURM_JOB_ID` is no number.
     Job(String),
-    /// `SLURM_JOB_NODELIST`.
+    /// `SLURM_JOB_NODELIST` is no hostlist, and why.
     Nodes(String, HostlistError),
 }
 
@@ -173,7 +171,6 @@ pub fn number(text: &OsStr) -> Option<u32> {
 /// The controller's answer to a prolog, as far as it matters there.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// HTTP's code.
     pub status: u16,
     /// Its text on one line.
     pub body: String,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthBy {
-    /// By munge
+    /// By a munged of the lab's own
     #[default]
     Munge,
     /// By Slurm's own key

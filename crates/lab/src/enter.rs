@@ -16,9 +16,7 @@ use std::time::Duration;
 
 /// A lab that runs, seen from outside or from inside of it.
 pub struct Running {
-    /// Where it is.
     pub layout: Layout,
-    /// What it is.
     pub plan: Plan,
     /// Its keeper's process id, as seen from here.
     pub pid: i32,

@@ -39,7 +39,7 @@ impl Layout {
         Ok(Self { dir })
     }
 
-    /// The folder itself.
+    /// The folder that all of it is in.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -103,17 +103,17 @@ impl Layout {
         self.dir.join("etc")
     }
 
-    /// Slurm's configuration.
+    /// The `slurm.conf` of the lab.
     pub fn slurm_conf(&self) -> PathBuf {
         self.etc().join("slurm.conf")
     }
 
-    /// Thiao's configuration.
+    /// The `thiao.toml` of the lab.
     pub fn thiao_conf(&self) -> PathBuf {
         self.dir.join("thiao.toml")
     }
 
-    /// slurmctld's state.
+    /// Where slurmctld keeps its state.
     pub fn slurm_state(&self) -> PathBuf {
         self.dir.join("ctld")
     }

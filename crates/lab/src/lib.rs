@@ -91,10 +91,8 @@ pub fn command() -> clap::Command {
 enum Command {
     /// Start a private Slurm whose nodes are VMs, and keep it
     Up {
-        /// Which lab
         #[command(flatten)]
         place: Place,
-        /// Of what kind
         #[command(flatten)]
         options: Box<Options>,
         /// Stay here: the lab ends, and its folder with it, on Ctrl-C or when standard input ends
@@ -103,25 +101,21 @@ enum Command {
     },
     /// Show what runs in the lab
     Status {
-        /// Which lab
         #[command(flatten)]
         place: Place,
-        /// As JSON
+        /// As JSON, for other programs
         #[arg(long)]
         json: bool,
     },
     /// Open a shell where sbatch, squeue and sinfo talk to the lab
     Shell {
-        /// Which lab
         #[command(flatten)]
         place: Place,
-        /// Under whom
         #[command(flatten)]
         who: Who,
     },
     /// Run sbatch in the lab, in its home folder
     Submit {
-        /// Which lab
         #[command(flatten)]
         place: Place,
         /// Whose job it is (default: the lab's first user)
@@ -133,10 +127,8 @@ enum Command {
     },
     /// Run one command in the lab
     Exec {
-        /// Which lab
         #[command(flatten)]
         place: Place,
-        /// Under whom
         #[command(flatten)]
         who: Who,
         /// The command and its arguments
@@ -150,7 +142,6 @@ enum Command {
     },
     /// End the lab; homes and logs stay
     Down {
-        /// Which lab
         #[command(flatten)]
         place: Place,
         /// Remove homes and logs too
@@ -160,10 +151,9 @@ enum Command {
     /// Stop, start or kill one program of the lab, to see what happens
     #[command(hide = true)]
     Service {
-        /// Which lab
         #[command(flatten)]
         place: Place,
-        /// What to do
+        /// What to do with it
         #[arg(value_parser = ["stop", "start", "kill"])]
         action: String,
         /// munged, slurmctld, oned or thiao
@@ -178,20 +168,18 @@ enum Command {
     /// Start VMs without the controller, for the bench
     #[command(hide = true)]
     ByHand {
-        /// The lab's thiao.toml
+        /// The thiao.toml of the lab
         config: PathBuf,
     },
-    /// The lab's OpenNebula
+    /// The oned that the lab's OpenNebula is
     #[command(hide = true)]
     Oned {
-        /// Which lab
         #[command(flatten)]
         place: Place,
     },
     /// The lab's first process
     #[command(hide = true)]
     Keeper {
-        /// Which lab
         #[command(flatten)]
         place: Place,
     },
@@ -217,7 +205,7 @@ impl Who {
     }
 }
 
-/// Which lab.
+/// Which lab is meant.
 #[derive(Debug, Clone, Args)]
 struct Place {
     /// The lab's folder (default: ~/.local/state/thiao/lab, root's /var/lib/thiao-lab)

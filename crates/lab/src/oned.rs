@@ -23,7 +23,7 @@ const USER: &str = "thiao";
 /// The registered VM template.
 pub const TEMPLATE: &str = "slurm-worker";
 
-/// The virtual network.
+/// The virtual network that the VMs are in.
 pub const NETWORK: &str = "lab";
 
 /// Where XML-RPC and OneGate are served, by OpenNebula's custom.
@@ -66,7 +66,7 @@ pub fn address(plan: &Plan) -> SocketAddr {
     (plan.options.address, ONED_PORT).into()
 }
 
-/// `endpoint` of thiao.toml.
+/// What `endpoint` says in thiao.toml.
 pub fn endpoint(plan: &Plan) -> String {
     format!("http://{}/RPC2", address(plan))
 }

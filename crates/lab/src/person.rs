@@ -8,9 +8,7 @@ use std::path::Path;
 /// A user of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
-    /// Login name.
     pub name: String,
-    /// Numeric id.
     pub uid: u32,
     /// Numeric id of the primary group.
     pub gid: u32,

@@ -135,7 +135,6 @@ pub const BRIDGE: &str = "thiao0";
 /// A lab, resolved: what the keeper follows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
-    /// As asked for.
     pub options: Options,
     /// Whose lab it is: slurmctld, munged and the controller run under this uid.
     pub owner: Person,
@@ -149,13 +148,11 @@ pub struct Plan {
     pub host_memory_mb: u64,
     /// Where guest images are kept.
     pub cache_dir: PathBuf,
-    /// What people type.
     pub thiao: PathBuf,
-    /// The controller.
     pub thiaod: PathBuf,
     /// This program, which keeps the lab.
     pub keeper: PathBuf,
-    /// The hooks' binary.
+    /// The hooks' binary, which all of them are links to.
     pub hook: PathBuf,
     /// What becomes the guests' first process.
     pub agent: PathBuf,
@@ -166,9 +163,7 @@ pub struct Plan {
 /// What a job has of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSize {
-    /// CPUs.
     pub cpus: u32,
-    /// Memory, in MiB.
     pub memory_mb: u64,
 }
 
@@ -283,7 +278,7 @@ impl Plan {
             .collect()
     }
 
-    /// The lab's network.
+    /// The network that the VMs are in.
     pub fn network(&self) -> thiao_qemu::net::Network {
         thiao_qemu::net::Network {
             bridge: BRIDGE.to_owned(),
@@ -292,7 +287,7 @@ impl Plan {
         }
     }
 
-    /// The hosts' names.
+    /// The hosts' names: `host1`, `host2` and so on.
     pub fn host_names(&self) -> impl Iterator<Item = String> {
         (0..self.options.hosts).map(|number| format!("host{}", number + 1))
     }

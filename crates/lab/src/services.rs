@@ -36,7 +36,6 @@ pub struct Service {
 /// A program as `lab status` tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServiceStatus {
-    /// Its name.
     pub name: String,
     /// Its process id inside the lab, while it runs.
     pub pid: Option<i32>,
@@ -67,7 +66,7 @@ impl Service {
         }
     }
 
-    /// Adds arguments.
+    /// Adds arguments after those that it has.
     #[must_use]
     pub fn args<I: IntoIterator<Item = A>, A: Into<OsString>>(mut self, args: I) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
@@ -121,7 +120,7 @@ impl Service {
         }
     }
 
-    /// Whether it runs.
+    /// Whether a process of it is there.
     pub fn runs(&self) -> bool {
         self.pid.is_some()
     }
@@ -131,7 +130,7 @@ impl Service {
         self.last_end.as_deref()
     }
 
-    /// What it wrote.
+    /// The file with what it wrote.
     pub fn log(&self) -> &Path {
         &self.log
     }

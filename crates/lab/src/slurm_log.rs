@@ -5,7 +5,7 @@
 /// One thing that the log tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said<'a> {
-    /// Of jobs.
+    /// Something happened to a job, or to tasks of an array.
     Job(Which, Moment),
     /// A node's slurmd has registered.
     Registered(&'a str),
@@ -31,7 +31,7 @@ pub enum Moment {
     Allocated,
     /// The prolog has ended and all nodes are there: Slurm launches it.
     Launched,
-    /// It is over.
+    /// The job is over.
     Ended,
 }
 

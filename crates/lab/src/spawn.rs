@@ -179,7 +179,7 @@ unsafe fn keep_rights() -> bool {
         version: u32,
         pid: i32,
     }
-    /// `struct __user_cap_data_struct`.
+    /// `struct __user_cap_data_struct`, of which version 3 has two.
     #[repr(C)]
     #[derive(Clone, Copy)]
     struct Data {

@@ -37,7 +37,6 @@ pub struct Up {
 pub enum NotUp {
     /// The person interrupted; the exit code to end with.
     Interrupted(u8),
-    /// It failed.
     Failed(anyhow::Error),
 }
 

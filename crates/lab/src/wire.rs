@@ -20,23 +20,22 @@ pub const DETACH: u8 = b'd';
 /// The keeper's answer on its socket, one JSON value.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
-    /// To `status`.
+    /// The answer to `status`.
     Status(Status),
     /// Done, or begun (`down`).
     Done,
-    /// Why not.
+    /// It is not done, and why.
     Refused(String),
 }
 
-/// What runs.
+/// What runs in the lab, and since when.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
     /// Whether the lab came up wholly.
     pub ready: bool,
     /// Seconds since it was started.
     pub age_s: u64,
-    /// Its programs.
     pub services: Vec<ServiceStatus>,
-    /// QEMU processes.
+    /// How many QEMU processes there are.
     pub vms: usize,
 }

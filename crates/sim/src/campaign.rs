@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use thiao_core::ids::Millis;
 
-/// Which worlds.
+/// Which worlds a campaign runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Campaign {
     /// A world of each.
@@ -28,13 +28,12 @@ pub struct Campaign {
 /// What came of runs, all together; of those that broke something, until then.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// How many.
     pub runs: u64,
-    /// What was simulated.
+    /// How much time was simulated.
     pub simulated: Millis,
     /// Jobs that ended; of an array each task.
     pub jobs: usize,
-    /// VMs made.
+    /// VMs that were made.
     pub vms: usize,
     /// Kills of the controller.
     pub kills: usize,
@@ -51,7 +50,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds a run.
+    /// Adds what came of a run.
     pub fn add(&mut self, run: &Summary) {
         self.runs += 1;
         self.simulated = Millis(self.simulated.0 + run.took.0);
@@ -85,7 +84,6 @@ impl Totals {
 /// What came of a campaign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Of all runs.
     pub totals: Totals,
     /// What broke, by seed.
     pub broken: BTreeMap<u64, Violation>,

@@ -27,7 +27,7 @@ pub struct Checker {
     ordered: BTreeMap<VmTag, Time>,
     /// The job that each VM of job mode has run.
     jobs: BTreeMap<VmId, JobId>,
-    /// VMs of others.
+    /// VMs of others that were seen.
     foreign: BTreeSet<VmId>,
     /// How often an invariant was asked for.
     made: u64,
@@ -212,7 +212,7 @@ impl Checker {
         }
     }
 
-    /// 4.
+    /// Invariant 4: VMs of others stay.
     fn foreign_vms_stay(&mut self, controller: &Controller, provider: &Provider) -> Result<(), String> {
         if let Some(gone) = self.foreign.iter().find(|id| !provider.vms.contains_key(*id)) {
             return Err(format!("VM {gone} of somebody else was ended"));
@@ -253,7 +253,7 @@ fn ours(provider: &Provider) -> impl Iterator<Item = &Vm> {
     provider.vms.values().filter(|vm| !vm.outsider)
 }
 
-/// 2.
+/// Invariant 2: no node has two VMs that live.
 fn one_vm_per_node(provider: &Provider) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     for tag in ours(provider)
@@ -280,7 +280,7 @@ const TELLABLE: [Fault; 9] = [
     Fault::HostUnusable,
 ];
 
-/// 6.
+/// Invariant 6: Slurm's own timeout discovers no failure.
 fn told_in_time(slurm: &Slurm, setup: &Setup) -> Result<(), String> {
     if slurm.resume_timeouts == 0 {
         return Ok(());
@@ -346,7 +346,7 @@ fn no_choice_left(slurm: &Slurm) -> Result<(), String> {
     })
 }
 
-/// 7.
+/// Invariant 7: the caps on VMs hold, in all and on each host.
 fn bounded(provider: &Provider, setup: &Setup) -> Result<(), String> {
     let vms = ours(provider).filter(|vm| !vm.is_held()).count();
     if vms > setup.policy.max_vms {

@@ -22,9 +22,8 @@ use thiao_core::world::{Desired, NodeRecord, World};
 /// An action on its way.
 #[derive(Debug, Clone)]
 pub struct Flight {
-    /// The journal's key.
+    /// The key that the journal has for it.
     pub id: i64,
-    /// What.
     pub action: Action,
     /// The start of the look at Slurm that it was decided on.
     pub known: Time,
@@ -66,9 +65,7 @@ impl Moment {
 /// A kill at the journal's `write`th write, the first being 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crash {
-    /// Which write.
     pub write: u64,
-    /// Where about it.
     pub moment: Moment,
 }
 
@@ -108,12 +105,11 @@ pub struct Round {
     pub killed: bool,
 }
 
-/// The controller.
+/// The controller, with all that it has on disk and under way.
 #[derive(Debug)]
 pub struct Controller {
     /// What it knows, as long as it runs.
     pub rounds: Rounds,
-    /// Its journal.
     pub disk: Box<dyn Disk>,
     /// The spool folder, by files' names.
     pub spool: BTreeMap<String, SpoolFile>,
@@ -187,7 +183,7 @@ impl Controller {
         }
     }
 
-    /// What it knows.
+    /// What the controller knows.
     #[must_use]
     pub fn world(&self) -> &World {
         self.rounds.world()

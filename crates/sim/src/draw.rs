@@ -167,7 +167,7 @@ fn lulls(rng: &mut Rng, span: u64) -> Vec<(Millis, Millis)> {
     lulls
 }
 
-/// Who submits jobs.
+/// Those who submit jobs, and how much they ask for.
 struct Users {
     /// The largest job of power-saving mode, in nodes; 0: there is none.
     usual: usize,

@@ -21,7 +21,7 @@ macro_rules! flaws {
         pub enum Flaw { $($(#[doc = $what])+ $flaw,)* }
 
         impl Flaw {
-            /// All of them.
+            /// All flaws that there are.
             pub const ALL: &[Flaw] = &[$(Flaw::$flaw),*];
 
             /// Its name for people and programs.

@@ -12,11 +12,9 @@ use std::fmt::Write as _;
 /// A planted fault that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// What was wrong.
     pub flaw: Flaw,
     /// By the world of which seed, the first being 1.
     pub seed: u64,
-    /// What broke.
     pub invariant: Invariant,
 }
 

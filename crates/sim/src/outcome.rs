@@ -17,7 +17,7 @@ pub struct Summary {
     pub checks: u64,
     /// What went wrong how often.
     pub faults: Vec<(Fault, Tally)>,
-    /// VMs made.
+    /// VMs that were made.
     pub created: usize,
     /// Writes of its journal.
     pub writes: u64,
@@ -38,15 +38,15 @@ pub enum Invariant {
     NothingKeptIsLost,
     /// 1 and 2: what is executed was kept before.
     KeptBeforeDone,
-    /// 2.
+    /// 2: no node has two VMs.
     OneVmPerNode,
-    /// 3.
+    /// 3: no running job loses its VM to us.
     NoJobLost,
     /// 3, in job mode: a VM runs the one job that it was made for, and has its size.
     OneJobPerVm,
-    /// 4.
+    /// 4: what is not ours is left alone.
     OthersLeftAlone,
-    /// 5.
+    /// 5: what could not be seen is no reason to act.
     NoActOnFailedLook,
     /// 6: once nothing goes wrong any more, every job ends, and nothing is left over.
     AllEndsWell,
@@ -54,7 +54,7 @@ pub enum Invariant {
     ToldInTime,
     /// 6: a slurmd starts when slurmctld hears it.
     Heard,
-    /// 7.
+    /// 7: the caps on VMs hold.
     Bounded,
     /// 8: who gets no VM is told why.
     Explained,
@@ -88,12 +88,10 @@ impl Invariant {
     }
 }
 
-/// A broken invariant.
+/// A broken invariant, and by what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Which.
     pub invariant: Invariant,
-    /// By what.
     pub what: String,
 }
 
@@ -106,7 +104,6 @@ impl fmt::Display for Broken {
 /// A broken invariant, and what led to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Which.
     pub broken: Broken,
     /// How the run went until then.
     pub run: Box<Summary>,

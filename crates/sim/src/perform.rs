@@ -12,7 +12,6 @@ use thiao_core::view::VmSpec;
 /// A moment at which a job may have been lost to us.
 #[derive(Debug, Clone)]
 pub struct Harm {
-    /// What we did.
     pub action: Action,
     /// The start of the look at Slurm that it was decided on.
     pub known: Time,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// A kind of bad days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// Nothing goes wrong.
+    /// Nothing ever goes wrong.
     None,
     /// A usual week: a bit of everything.
     Light,
@@ -24,7 +24,7 @@ pub enum Profile {
     Controller,
     /// Users, admins and outsiders.
     People,
-    /// All at once.
+    /// All of these at once.
     Heavy,
 }
 
@@ -136,7 +136,7 @@ impl Profile {
         Profile::Heavy,
     ];
 
-    /// Its name.
+    /// Its name, for people and programs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

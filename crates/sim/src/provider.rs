@@ -13,9 +13,7 @@ const STALEST: Millis = Millis::secs(15);
 /// The provider's whole truth.
 #[derive(Debug)]
 pub struct Provider {
-    /// Its hosts.
     pub hosts: Vec<HostView>,
-    /// Its VMs.
     pub vms: BTreeMap<VmId, Vm>,
     /// The last listing, for stale ones.
     last: Option<(Time, ProviderView)>,
@@ -62,7 +60,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Whether it runs.
+    /// Whether it has not died.
     #[must_use]
     pub fn lives(&self) -> bool {
         !matches!(self.view.state, VmState::Dead(_))
@@ -74,7 +72,7 @@ impl Vm {
         self.view.state == VmState::Held
     }
 
-    /// Hangs its guest.
+    /// Its guest hangs from now on.
     pub fn hang(&mut self) {
         self.hung = true;
     }

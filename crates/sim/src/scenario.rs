@@ -50,31 +50,27 @@ use std::str::FromStr;
 use thiao_core::hostlist;
 use thiao_core::ids::{Millis, NodeName};
 
-/// A parsed file.
+/// A scenario, as its file tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scenario {
     /// The nodes of power-saving mode.
     pub nodes: Vec<NodeName>,
     /// The nodes of job mode.
     pub job_nodes: Vec<NodeName>,
-    /// Slurm's waits.
     pub times: Times,
     /// What happens, each with its line in the file.
     pub steps: Vec<(usize, Step)>,
 }
 
-/// Slurm's waits.
+/// How long Slurm waits, by the keys of `slurm.conf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// `ResumeTimeout`.
     pub resume_timeout: Millis,
-    /// `SuspendTime`.
     pub suspend_time: Millis,
-    /// `SuspendTimeout`.
     pub suspend_timeout: Millis,
 }
 
-/// One line.
+/// What a line of the file says is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// A user submits a job.
@@ -89,7 +85,7 @@ pub enum Step {
     UntilNode(NodeName, Vec<words::NodeWord>),
     /// Waits until a job is shown in one of these states.
     UntilJob(JobRef, Vec<words::JobWord>),
-    /// Lets time pass.
+    /// Lets so much time pass.
     Wait(Millis),
 }
 
@@ -126,7 +122,7 @@ pub struct JobRef {
 pub enum NodeAct {
     /// The slurmd of a new VM starts.
     Boot,
-    /// Its slurmd dies.
+    /// The slurmd on it dies.
     Kill,
     /// The controller sets it DOWN with this reason.
     SetDown(String),
@@ -136,13 +132,13 @@ pub enum NodeAct {
     EndWithJob,
     /// The controller has it powered down at once.
     PowerDownNow,
-    /// An admin's `state=drain`.
+    /// An admin sets `state=drain`.
     Drain,
-    /// An admin's `state=undrain`.
+    /// An admin sets `state=undrain`.
     Undrain,
-    /// An admin's `state=down`.
+    /// An admin sets `state=down`.
     AdminDown,
-    /// An admin's `state=resume`.
+    /// An admin sets `state=resume`.
     AdminResume,
 }
 
@@ -157,7 +153,7 @@ pub enum JobAct {
     PutBack,
     /// The controller has it wait no longer for `BeginTime`.
     StartNow,
-    /// `scancel`.
+    /// Somebody ends it by `scancel`.
     Cancel,
 }
 

@@ -28,9 +28,8 @@ pub struct Setup {
     pub hosts: usize,
     /// How many VMs fit on a host.
     pub host_capacity: u64,
-    /// The jobs.
     pub jobs: Vec<JobPlan>,
-    /// `slurm.conf`.
+    /// What `slurm.conf` says there.
     pub rules: Rules,
     /// Our limits and times.
     pub policy: Policy,
@@ -40,7 +39,7 @@ pub struct Setup {
     pub only: Option<BTreeSet<Hit>>,
     /// Spans after the start in which nothing new goes wrong.
     pub lulls: Vec<(Millis, Millis)>,
-    /// When faults stop.
+    /// When faults stop, after the start.
     pub calm: Millis,
     /// A kill of the controller at one certain write of its journal.
     pub crash: Option<Crash>,
@@ -53,7 +52,7 @@ pub struct Setup {
 pub struct JobPlan {
     /// When, after the start.
     pub submit: Millis,
-    /// Nodes wanted.
+    /// How many nodes it wants.
     pub size: usize,
     /// How long it runs.
     pub length: Millis,

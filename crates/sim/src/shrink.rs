@@ -15,7 +15,7 @@ use thiao_core::ids::Millis;
 /// What shrinking may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Runs.
+    /// How many runs at most.
     pub tries: u32,
     /// What they simulate, in all.
     pub simulated: Millis,
@@ -37,7 +37,6 @@ const OTHER_SEEDS: u64 = 3;
 /// The smallest world found, and how it breaks.
 #[derive(Debug, Clone)]
 pub struct Shrunk {
-    /// The world.
     pub setup: Setup,
     /// What it breaks, with the whole story.
     pub violation: Violation,
@@ -190,7 +189,7 @@ impl Search {
         while self.best.setup.host_capacity > 1 && self.try_out(|setup| setup.host_capacity -= 1) {}
     }
 
-    /// Each job simpler.
+    /// Makes each job as small and short as it can be.
     fn sizes(&mut self) {
         for i in 0..self.best.setup.jobs.len() {
             let mut simpler = |change: fn(&mut JobPlan)| {

@@ -59,13 +59,9 @@ enum Repair {
 /// The whole simulated world.
 #[derive(Debug)]
 pub struct Sim {
-    /// The instant.
     pub now: Time,
-    /// slurmctld.
     pub slurm: Slurm,
-    /// The provider.
     pub provider: Provider,
-    /// The controller.
     pub controller: Controller,
     /// What was decided and what happened, newest last.
     pub story: VecDeque<String>,
@@ -86,7 +82,7 @@ pub struct Sim {
     stages: BTreeMap<JobId, Discriminant<Stage>>,
     /// Undone at these times.
     repairs: Vec<(Time, Repair)>,
-    /// Faults that struck.
+    /// Faults that struck, oldest first.
     hits: Vec<Hit>,
     summary: Summary,
     rng: Rng,

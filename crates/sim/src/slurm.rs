@@ -35,10 +35,9 @@ use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::view::{BaseState, JobState, SlurmView};
 use thiao_core::world::Mode;
 
-/// slurmctld's whole truth.
+/// The whole truth of a simulated slurmctld.
 #[derive(Debug)]
 pub struct Slurm {
-    /// All nodes.
     pub nodes: BTreeMap<NodeName, Node>,
     /// All jobs, also those over.
     pub jobs: BTreeMap<JobId, Job>,
@@ -50,7 +49,7 @@ pub struct Slurm {
     pub resume_timeouts: u32,
     /// How often a slurmd was not heard: it seemed to have started before its node was asked for.
     pub unheard: u32,
-    /// Restarting until then.
+    /// It restarts, and is back then.
     away_until: Time,
     rules: Rules,
     rng: Rng,
@@ -95,7 +94,7 @@ impl Slurm {
         self.rules.release.ways()
     }
 
-    /// Whether slurmctld answers.
+    /// Whether it answers, or restarts.
     #[must_use]
     pub fn answers(&self, now: Time) -> bool {
         self.away_until <= now

@@ -67,7 +67,7 @@ impl Value for Millis {
     }
 }
 
-/// Values by name.
+/// Values by name, to read and to set.
 type Fields<'a> = Vec<(&'static str, &'a mut dyn Value)>;
 
 /// All values of a world that are one value each.

@@ -25,7 +25,7 @@ const FEATURE: &str = "thiao";
 pub struct NodeLine {
     /// The nodes, as a hostlist.
     pub nodes: String,
-    /// CPUs of each.
+    /// How many CPUs each has.
     pub cpus: u32,
     /// Memory that each promises to jobs, in MiB.
     pub memory_mb: u64,

@@ -25,9 +25,9 @@ pub struct NodeDetails {
     pub address: String,
     /// `NodeHostName`: what its slurmd calls its host; the node's name until it registers.
     pub host_name: String,
-    /// `CPUTot`.
+    /// `CPUTot`: how many CPUs it has.
     pub cpus: Option<u32>,
-    /// `RealMemory`, in MiB.
+    /// `RealMemory`, in MiB: what it promises to jobs.
     pub memory_mb: Option<u64>,
     /// `Partitions`: those it is in.
     pub partitions: Vec<String>,

@@ -16,7 +16,6 @@ pub enum SlurmError {
         "{program} is not in {searched}; install the Debian package {package}, or set `bin_dir` to where Slurm's programs are"
     )]
     Missing {
-        /// The program's name.
         program: String,
         /// The Debian package that holds it.
         package: &'static str,
@@ -35,61 +34,30 @@ pub enum SlurmError {
     /// The configuration file that we were told to use can't be read.
     #[error("can't read Slurm's configuration {}: {source}; set SLURM_CONF or `slurm_conf` to the right file", path.display())]
     NoConf {
-        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
     /// Slurm's programs find no configuration, neither a file nor by the network.
     #[error("`{command}` finds no slurm.conf: {detail}; set SLURM_CONF or `slurm_conf` to the file")]
-    Unconfigured {
-        /// What was run.
-        command: String,
-        /// What it said.
-        detail: String,
-    },
+    Unconfigured { command: String, detail: String },
     /// slurmctld (or munged) does not answer. Worth another try later.
     #[error(
         "slurmctld can't be reached by `{command}`: {detail}; is it running (`scontrol ping`), and munged too?"
     )]
-    Unreachable {
-        /// What was run.
-        command: String,
-        /// What it said.
-        detail: String,
-    },
+    Unreachable { command: String, detail: String },
     /// Slurm does not let us: we are not SlurmUser or root.
     #[error("Slurm refuses `{command}`: {detail}; run as SlurmUser or root")]
-    Refused {
-        /// What was run.
-        command: String,
-        /// What it said.
-        detail: String,
-    },
+    Refused { command: String, detail: String },
     /// A node in the command is unknown to slurmctld.
     #[error("slurmctld knows no such node (`{command}`): {detail}; compare slurm.conf with thiao.toml")]
-    NoSuchNode {
-        /// What was run.
-        command: String,
-        /// What it said.
-        detail: String,
-    },
+    NoSuchNode { command: String, detail: String },
     /// The job is unknown to slurmctld, or over for so long that it was forgotten.
     #[error("slurmctld knows no such job (`{command}`): {detail}")]
-    NoSuchJob {
-        /// What was run.
-        command: String,
-        /// What it said.
-        detail: String,
-    },
+    NoSuchJob { command: String, detail: String },
     /// The node or job can't go from its present state to the one asked for.
     #[error("Slurm can't do `{command}` in the present state: {detail}")]
-    InvalidState {
-        /// What was run.
-        command: String,
-        /// What it said.
-        detail: String,
-    },
+    InvalidState { command: String, detail: String },
     /// `slurm.conf` has no licence for jobs that wait for capacity.
     #[error(
         "slurm.conf has no licence {}, by which jobs of job mode wait for capacity: include what `thiao setup` writes, then restart slurmctld",
@@ -99,7 +67,6 @@ pub enum SlurmError {
     /// Nothing came in time; the program was killed.
     #[error("`{command}` did not end within {after:?} and was killed; slurmctld may hang or be overloaded")]
     Timeout {
-        /// What was run.
         command: String,
         /// How long we waited.
         after: Duration,
@@ -119,7 +86,6 @@ pub enum SlurmError {
     /// More output than any cluster has: refused rather than taken in.
     #[error("`{command}` printed more than {limit} bytes and was killed")]
     TooMuch {
-        /// What was run.
         command: String,
         /// The cap, in bytes.
         limit: usize,
@@ -127,11 +93,8 @@ pub enum SlurmError {
     /// The program failed in a way that we do not know.
     #[error("`{command}` failed ({status}): {detail}")]
     Failed {
-        /// What was run.
         command: String,
-        /// How it ended.
         status: String,
-        /// What it said.
         detail: String,
     },
     /// The system did not let us run it or read from it.

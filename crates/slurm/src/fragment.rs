@@ -25,11 +25,9 @@ pub struct Fragment {
     pub version: Version,
     /// The folder with the hooks, as slurmctld's host sees it.
     pub hooks: PathBuf,
-    /// The nodes.
     pub nodes: Vec<NodeLine>,
     /// The partition that jobs go to when they name none, if it is one of ours.
     pub default_partition: Option<String>,
-    /// Slurm's waits.
     pub timeouts: Timeouts,
     /// How long a VM may take to come up with all its tries, in seconds: Slurm may not give up before.
     pub tries_s: u32,

@@ -7,9 +7,9 @@ use std::time::Duration;
 /// A release of Slurm, e.g. 22.05.8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// The year.
+    /// The year, e.g. 22.
     pub major: u16,
-    /// The month.
+    /// The month, e.g. 5.
     pub minor: u16,
     /// The number of the bug-fix release.
     pub patch: u16,
@@ -49,7 +49,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Which slurmctld answers.
+/// What `scontrol ping` says: which slurmctld answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ping {
     /// Each slurmctld's host and whether it is up, the primary first.
@@ -131,7 +131,7 @@ impl Config {
             .collect()
     }
 
-    /// slurmctld's own version.
+    /// The version of slurmctld itself.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         Version::parse(self.get("SLURM_VERSION")?)

@@ -28,7 +28,7 @@ const VERSION_WAIT: Duration = Duration::from_secs(20);
 pub struct Install {
     /// `scontrol`, `srun` and the like.
     pub bin: PathBuf,
-    /// `slurmd` and `slurmstepd`.
+    /// `slurmd`, `slurmstepd` and the like.
     pub sbin: PathBuf,
     /// Plugins; the first that has one counts.
     pub plugins: Vec<PathBuf>,

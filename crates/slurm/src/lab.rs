@@ -37,26 +37,24 @@ impl Auth {
     }
 }
 
-/// A private slurmctld.
+/// A slurmctld for tests and labs, and its `slurm.conf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lab {
     /// What is peculiar to its slurmctld.
     pub quirks: Quirks,
-    /// The cluster's name.
     pub cluster: String,
     /// What `hostname -s` says where slurmctld runs; it refuses to start under another name.
     pub host: String,
     /// Where nodes reach it.
     pub address: IpAddr,
-    /// slurmctld's port.
     pub slurmctld_port: u16,
-    /// The nodes' port.
+    /// The port of the nodes' slurmds.
     pub slurmd_port: u16,
     /// Who slurmctld runs as.
     pub user: String,
     /// Its state, 0700; absolute.
     pub state: PathBuf,
-    /// Its log; absolute.
+    /// Where its log goes; absolute.
     pub log: PathBuf,
     /// Its pid file; absolute.
     pub pid_file: PathBuf,
@@ -64,11 +62,9 @@ pub struct Lab {
     pub auth: Auth,
     /// The folder with the hooks; `None` leaves them out.
     pub hooks: Option<PathBuf>,
-    /// The nodes.
     pub nodes: Vec<NodeLine>,
     /// The partition for jobs that name none.
     pub default_partition: Option<String>,
-    /// Slurm's waits.
     pub timeouts: Timeouts,
 }
 

@@ -11,7 +11,7 @@ use thiao_core::ids::NodeName;
 
 const WHAT: &str = "scontrol's list of partitions";
 
-/// A partition.
+/// A partition, as scontrol tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Partition {
     /// The nodes that are in it.

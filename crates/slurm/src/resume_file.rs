@@ -23,7 +23,6 @@ pub struct ResumeFile {
 /// A job that waits for nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumeJob {
-    /// Its id.
     pub id: JobId,
     /// Those of its nodes that must be resumed.
     pub resume: Vec<NodeName>,

@@ -7,10 +7,9 @@ use std::path::PathBuf;
 /// slurmctld's port where nobody says.
 const PORT: u16 = 6817;
 
-/// A slurmctld's host.
+/// A host that slurmctld may run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its name.
     pub name: String,
     /// Its address, as a name or a number; where slurm.conf gives none, it is the name.
     pub address: String,
@@ -25,7 +24,7 @@ pub struct Site {
     pub ports: RangeInclusive<u16>,
     /// The name of Slurm's user, and its number.
     pub user: Option<(String, Option<u32>)>,
-    /// `AuthType`.
+    /// What `AuthType` says, e.g. `auth/munge`.
     pub auth_type: Option<String>,
     /// What encrypts the connections (`TLSType`, since 25.05), if something does.
     pub tls: Option<String>,
@@ -62,7 +61,7 @@ impl Site {
     }
 }
 
-/// `head(10.9.0.1)`, or `head`.
+/// Reads `head(10.9.0.1)`, or `head` alone.
 fn host(text: &str) -> Host {
     let (name, address) = match text.split_once('(') {
         Some((name, address)) => (name, address.trim_end_matches(')')),
@@ -74,13 +73,13 @@ fn host(text: &str) -> Host {
     }
 }
 
-/// `6817`, or `6817-6820`.
+/// Reads `6817`, or a range `6817-6820`.
 fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
 }
 
-/// `slurm(64030)`.
+/// Reads `slurm(64030)`: a name and a uid.
 fn user(text: &str) -> (String, Option<u32>) {
     match text.split_once('(') {
         Some((name, uid)) => (name.to_owned(), uid.trim_end_matches(')').parse().ok()),

@@ -33,7 +33,7 @@ pub struct Earlier {
 }
 
 impl Earlier {
-    /// Reads its lines.
+    /// Reads the lines that it wrote.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let own = text.lines().filter_map(|line| line.strip_prefix(MARK));

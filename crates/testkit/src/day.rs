@@ -176,7 +176,7 @@ munge_key = ""
         self.controller.take().unwrap().wait().unwrap().code()
     }
 
-    /// Its process.
+    /// The process id of the controller, which runs.
     pub fn pid(&self) -> u32 {
         self.controller.as_ref().unwrap().id()
     }

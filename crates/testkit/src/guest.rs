@@ -14,7 +14,7 @@ pub fn cache() -> PathBuf {
     crate::kept().join("guest-cache")
 }
 
-/// The guests' agent.
+/// Where the guests' agent is, `thiao-guest`.
 pub fn agent() -> PathBuf {
     crate::program("thiao-guest")
 }
@@ -24,7 +24,7 @@ pub fn build() -> Image {
     image::prepare(&cache(), &agent(), Ok(&slurm()), &|words| println!("{words}")).unwrap()
 }
 
-/// Debian's Slurm.
+/// Slurm as Debian installs it.
 pub fn slurm() -> SlurmFiles {
     SlurmFiles {
         bin: "/usr/bin".into(),

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::Duration;
 
-/// A running lab.
+/// A running lab, which ends with this.
 pub struct Lab {
-    /// Its folder.
     pub dir: PathBuf,
     thiao: PathBuf,
     keeper: Child,

@@ -134,7 +134,6 @@ pub struct Attributes {
     pub changed: (u32, u32),
 }
 
-/// A listed entry.
 pub struct Entry {
     pub id: u64,
     pub name: String,

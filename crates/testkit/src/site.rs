@@ -9,7 +9,7 @@ use thiao_config::Config;
 use thiao_core::ids::Time;
 use thiao_core::spool::{IntentFile, IntentKind, file_name};
 
-/// What `Resume` asks.
+/// What `Resume` asks, not forced.
 pub const RESUME: IntentKind = IntentKind::Resume { force: false };
 
 /// The folder, and what was ordered in it.

@@ -229,11 +229,9 @@ fn names<'a>(lines: impl IntoIterator<Item = &'a NodeLine>) -> BTreeSet<NodeName
 
 /// A running slurmctld with cloud nodes n1 to n4.
 pub struct Ctld {
-    /// Its folder.
     pub dir: PathBuf,
     /// How it is asked.
     pub slurm: Slurm,
-    /// Its `slurm.conf`.
     pub conf: PathBuf,
     child: Child,
 }
@@ -304,7 +302,7 @@ impl Ctld {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Submits a job.
+    /// Submits a job, which sbatch takes.
     pub fn sbatch(&self, args: &[&str]) -> JobId {
         self.submit(None, args).unwrap()
     }

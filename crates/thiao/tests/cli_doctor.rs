@@ -278,7 +278,7 @@ fn a_try_leaves_nothing_behind() {
 }
 
 impl Place {
-    /// Changes thiao.toml.
+    /// Puts a text into thiao.toml in place of another.
     fn change(&self, from: &str, to: &str) {
         let file = self.path("thiao.toml");
         let text = std::fs::read_to_string(&file).unwrap();

@@ -97,7 +97,7 @@ const TABLE_OF_TEXTS: &str = "table of texts";
 /// What the program says of a key.
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
-    /// Kind and range.
+    /// Its kind and its range.
     value: String,
     /// As in the file; empty: not set.
     default: String,
@@ -129,7 +129,7 @@ fn load(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// `qemu.host` of `[[qemu.host]]`.
+/// The table's path: `qemu.host` of `[[qemu.host]]`.
 fn path(head: &str) -> &str {
     head.trim_matches(['[', ']'])
 }

@@ -104,7 +104,7 @@ impl Making {
         Self(suites.iter().map(begin).collect())
     }
 
-    /// Waits for them.
+    /// Waits until all are made.
     pub fn wait(self) -> Roots {
         let end = |(suite, thread): (_, JoinHandle<Result<Root>>)| {
             let ended = thread.join();

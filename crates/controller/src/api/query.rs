@@ -14,7 +14,6 @@ pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
 /// Who asks, by the kernel's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Viewer {
-    /// The caller's uid.
     pub uid: u32,
     /// Whether it is root or the user whom the controller runs as: sees and may do all.
     pub trusted: bool,
@@ -54,13 +53,13 @@ impl From<Demand> for Query {
 /// answered before he asked.
 #[derive(Debug)]
 pub enum Read {
-    /// How it goes.
+    /// How the controller is doing.
     Status(Reply<Status>),
     /// All configured nodes, by name.
     Nodes(Reply<Vec<Node>>),
     /// All VMs of this cluster.
     Vms(Reply<Vec<Vm>>),
-    /// The hosts.
+    /// All hosts, and how full they are.
     Hosts(Reply<Vec<Host>>),
     /// All jobs that Slurm showed and that are not over.
     Jobs(Reply<Vec<Job>>),
@@ -69,11 +68,10 @@ pub enum Read {
     Events {
         /// How many at most.
         limit: usize,
-        /// Only newer ones.
+        /// Only events with a larger id.
         after: Option<i64>,
         /// Only those about this, e.g. `node fg0`, `vm fg0.3`, `job 17`.
         subject: Option<String>,
-        /// Where they go.
         reply: Reply<Vec<Event>>,
     },
     /// What would be done now, and why.
@@ -82,23 +80,16 @@ pub enum Read {
     Explain {
         /// Its name as typed, already bounded in length.
         name: String,
-        /// Where it goes.
         reply: Reply<Explanation>,
     },
     /// The VMs that were made for a job alone.
     JobVms {
         /// Which job or task, or all tasks of an array.
         job: JobName,
-        /// Where they go.
         reply: Reply<JobVms>,
     },
     /// The VMs that were made for jobs alone.
-    JobsVms {
-        /// Which of them.
-        which: Which,
-        /// Where they go.
-        reply: Reply<Vec<JobVm>>,
-    },
+    JobsVms { which: Which, reply: Reply<Vec<JobVm>> },
 }
 
 /// What changes something, or waits for something to happen.
@@ -106,7 +97,6 @@ pub enum Read {
 pub enum Demand {
     /// A trusted person asks for these nodes, as Slurm's ResumeProgram would. Answered when the intent is durable.
     Resume {
-        /// Which ones.
         nodes: Vec<NodeName>,
         /// Try at once, whatever failed before.
         force: bool,
@@ -115,9 +105,8 @@ pub enum Demand {
     },
     /// A trusted person gives these nodes back, as Slurm's SuspendProgram would. Answered when the intent is durable.
     Suspend {
-        /// Which ones.
         nodes: Vec<NodeName>,
-        /// Also under jobs.
+        /// Also nodes that jobs run on.
         force: bool,
         /// Where the answer goes.
         reply: Reply<Accepted>,
@@ -133,7 +122,6 @@ pub enum Demand {
     /// Answered `Ok` as soon as all nodes of the job are up, [`ApiError::Conflict`]
     /// when that can never be. Kept until then; dropped when the asker has left.
     JobReady {
-        /// Which job.
         job: JobId,
         /// Where the answer goes.
         reply: Reply<()>,
@@ -183,10 +171,10 @@ pub enum ApiError {
     /// 409: can never be.
     #[error("{0}")]
     Conflict(String),
-    /// 500: our fault.
+    /// 500: it is our fault.
     #[error("{0}")]
     Internal(String),
-    /// 503: not now.
+    /// 503: it cannot be answered now.
     #[error("{0}")]
     Unavailable(String),
 }

@@ -26,30 +26,18 @@ use thiao_core::world::NodeRecord;
 /// What the database cannot do, and what that means.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite refused.
     #[error("the database {path} cannot be used: {source}. {}", advice(source))]
-    Sqlite {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
-    },
+    Sqlite { path: PathBuf, source: rusqlite::Error },
     /// It is not a file of ours.
     #[error("the database {path} cannot be opened: {source}")]
-    Unsafe {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Unsafe { path: PathBuf, source: std::io::Error },
     /// The file is of a version that we do not know.
     #[error(
         "the database {path} has layout {found}, this program knows up to {known}: start the newer thiao that wrote it"
     )]
     Newer {
-        /// The database.
         path: PathBuf,
-        /// Its version.
+        /// The version of its tables.
         found: i64,
         /// The newest we know.
         known: i64,
@@ -57,11 +45,8 @@ pub enum StoreError {
     /// A stored record makes no sense.
     #[error("the database {path} holds a broken record of node {node}: {what}")]
     Broken {
-        /// The database.
         path: PathBuf,
-        /// Whose record.
         node: String,
-        /// What is wrong.
         what: String,
     },
 }
@@ -93,7 +78,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema6.sql"),
 ];
 
-/// The open database.
+/// The open database, for the one who writes it.
 pub struct Store {
     past: Past,
     /// What the database holds, to write only what changed.

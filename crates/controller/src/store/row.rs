@@ -11,13 +11,10 @@ use thiao_core::world::{Desired, NodeRecord, Trouble};
 
 /// Why the records could not be read.
 pub enum LoadError {
-    /// SQLite refused.
     Sqlite(rusqlite::Error),
     /// A row makes no sense.
     Broken {
-        /// Whose.
         node: String,
-        /// What is wrong.
         what: String,
     },
 }
@@ -39,6 +36,7 @@ struct Detail {
     from: Option<String>,
 }
 
+/// Writes all that is known of a node, and of its VM if it has one.
 pub fn write(db: &Connection, node: &NodeName, record: &NodeRecord) -> rusqlite::Result<()> {
     let (desired, desired_since) = match record.desired {
         Desired::Unasked => ("unasked", None),
@@ -144,12 +142,14 @@ fn ending(cause: &Cause) -> Detail {
     }
 }
 
+/// Forgets a node and its VM.
 pub fn remove(db: &Connection, node: &NodeName) -> rusqlite::Result<()> {
     db.execute("DELETE FROM vms WHERE node = ?1", [node.as_str()])?;
     db.execute("DELETE FROM nodes WHERE name = ?1", [node.as_str()])
         .map(drop)
 }
 
+/// Every record that the database has, by node.
 pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError> {
     let mut records = BTreeMap::new();
     let mut statement = db.prepare(

@@ -11,7 +11,7 @@ use thiao_core::ids::{HostName, VmId, VmTag};
 use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 use tokio::sync::Notify;
 
-/// When slurmd starts.
+/// When a guest's slurmd starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// When the controller says so.

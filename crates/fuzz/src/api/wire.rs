@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The server's end.
+/// The server's end of the connection.
 pub struct Wire {
     said: Vec<u8>,
     at: usize,

@@ -75,7 +75,7 @@ pub fn prepare(options: &mut Options) {
     options.warm = vec![format!("{}x{}", options.cpus, options.memory_mb)];
 }
 
-/// Measures and prints.
+/// Measures `runs` jobs each way and a queue of `jobs` jobs, and prints what they took.
 pub fn measure(lab: &Running, runs: u32, jobs: u32) -> Result<()> {
     wait_for_templates(lab)?;
     one(lab, Way::Bare).context("the node that shall be up does not come up")?;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What should hold.
+    /// What should hold, for people.
     pub what: String,
     /// What was found wrong; none: it holds.
     pub wrong: Option<String>,
@@ -17,7 +17,6 @@ pub struct Check {
 
 /// What a check is measured against.
 pub struct Expected<'a> {
-    /// The lab.
     pub plan: &'a Plan,
     /// This machine's own host name.
     pub host: String,

@@ -16,11 +16,9 @@ const SCRIPT: &str = "proof.sh";
 
 /// A job as it is to be submitted.
 pub struct NewJob<'a> {
-    /// Whose.
     pub user: &'a Person,
-    /// `sbatch` or `tsub`.
+    /// What submits it: `sbatch` or `tsub`.
     pub program: &'static str,
-    /// Its name.
     pub name: &'static str,
     /// Nodes, each with one task.
     pub nodes: u32,
@@ -39,11 +37,9 @@ pub struct Job {
     pub id: u32,
     /// Which task of the array it is.
     pub task: Option<u32>,
-    /// Its name.
     pub name: String,
-    /// Whose it is.
     pub user: Person,
-    /// Nodes asked for.
+    /// How many nodes it asked for.
     pub nodes: u32,
     /// What it asked of each, if it runs in VMs of its own.
     pub size: Option<JobSize>,
@@ -66,11 +62,11 @@ impl Job {
 /// A job as squeue tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Slurm's state word.
+    /// Slurm's word for its state.
     pub state: String,
     /// Its nodes, once it has some.
     pub nodes: String,
-    /// Why it waits.
+    /// Why it waits, in Slurm's word.
     pub reason: String,
 }
 
@@ -83,7 +79,6 @@ pub struct Proof {
 /// What a job wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Output {
-    /// The whole text.
     pub text: String,
     /// Its first line ran, by the guest's clock, milliseconds since the epoch.
     pub begin: Option<u64>,

@@ -11,7 +11,7 @@ use thiao_cli::output::Printer;
 use thiao_cli::say;
 use thiao_slurm::words;
 
-/// The demo's voice.
+/// Prints what the demo does, each line with its time.
 pub struct Show {
     begun: u64,
     terminal: bool,
@@ -21,7 +21,7 @@ pub struct Show {
 }
 
 impl Show {
-    /// Starts the clock.
+    /// Starts the clock that the lines show.
     pub fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -11,7 +11,7 @@ use thiao_api::types::Event;
 pub enum Step {
     /// Slurm called Resume for it.
     ResumeAsked,
-    /// QEMU runs.
+    /// A QEMU runs for it.
     VmStarted,
     /// The guest says that its slurmd runs.
     VmReady,
@@ -36,7 +36,7 @@ impl Step {
         }
     }
 
-    /// For people.
+    /// What people read of it.
     pub fn words(self) -> &'static str {
         match self {
             Self::ResumeAsked => "resume asked",
@@ -71,11 +71,9 @@ impl Life {
 /// A job with all that is known of it.
 #[derive(Debug, Clone)]
 pub struct Track {
-    /// The job.
     pub job: Job,
     /// Slurm's newest word about it.
     pub state: String,
-    /// Its nodes.
     pub nodes: Vec<String>,
     /// Why Slurm has it wait, in Slurm's word.
     pub reason: String,
@@ -109,7 +107,7 @@ pub struct News {
     pub job: Option<String>,
     /// The node, if it is about one.
     pub node: Option<String>,
-    /// What.
+    /// What happened, for people.
     pub what: String,
 }
 

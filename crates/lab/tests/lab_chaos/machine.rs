@@ -23,7 +23,6 @@ const STEPS: [i64; 3] = [30, -30, 0];
 /// Clients that come at once.
 const CLIENTS: usize = 1_000;
 
-/// The whole test.
 pub fn fails() {
     let seed = super::seed();
     println!("a failing machine: seed {seed}");

@@ -224,7 +224,7 @@ fn until_all_are_over(lab: &Lab, watch: &mut Watch, helped: &mut Helped) {
 }
 
 impl Helped {
-    /// Looks after both.
+    /// Releases jobs that are held and resumes nodes that were forgotten, and counts both.
     fn help(&mut self, lab: &Lab) {
         let lines = |command: &[&str]| {
             let output = lab.run_as_admin(command);

@@ -11,7 +11,7 @@ use thiao_testkit::lab::Lab;
 pub enum Victim {
     /// thiaod. The lab's keeper starts it again, as systemd does by `Restart=`.
     Controller,
-    /// As the controller.
+    /// slurmctld, which the keeper starts again, too.
     Slurmctld,
     /// The QEMU of a VM. A slurmd is killed from inside its VM: by jobs of the stream.
     Qemu,

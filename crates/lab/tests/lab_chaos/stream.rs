@@ -189,7 +189,7 @@ pub struct Outcome {
     pub twice: usize,
     /// Jobs that slurmctld forgot: it was killed before it had written them down.
     pub forgotten: Vec<String>,
-    /// What is wrong.
+    /// What went wrong; empty: nothing did.
     pub wrong: Vec<String>,
 }
 

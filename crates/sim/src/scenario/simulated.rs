@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::view::{Alloc, ArrayTasks, SlurmView};
 
-/// Between two looks.
+/// The time between two looks.
 const MOMENT: Millis = Millis(100);
 /// How long slurmctld is away when it restarts.
 const AWAY: Millis = Millis::secs(1);

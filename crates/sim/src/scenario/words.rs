@@ -110,13 +110,10 @@ impl fmt::Display for NodeWord {
 /// A job's state in Slurm's words, and whether a pending one waits at the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobWord {
-    /// `PENDING`
     Pending,
-    /// `PENDING+GATE`
+    /// `PENDING+GATE`: it waits to be admitted.
     Waits,
-    /// `CONFIGURING`
     Configuring,
-    /// `RUNNING`
     Running,
     /// `over`: Slurm does not list it any more.
     Over,

@@ -30,7 +30,7 @@ impl Slurm {
         }
     }
 
-    /// An admin's `state=undrain`.
+    /// What an admin's `state=undrain` does.
     pub fn admin_undrain(&mut self, name: &NodeName) {
         let ways = self.ways();
         if let Some(node) = self.nodes.get_mut(name) {

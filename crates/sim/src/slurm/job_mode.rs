@@ -76,7 +76,7 @@ impl Slurm {
         }
     }
 
-    /// `state=POWER_DOWN`.
+    /// What `state=POWER_DOWN` does: it goes once its job is over.
     pub fn end_with_job(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.get_mut(name)
             && matches!(node.power, Power::Rising(_) | Power::On)
@@ -190,7 +190,7 @@ impl Slurm {
         answer
     }
 
-    /// EpilogSlurmctld.
+    /// What EpilogSlurmctld does for a job of job mode.
     pub(super) fn epilog(&mut self, job: JobId, nodes: &[NodeName], failed: bool) {
         if self.jobs.get(&job).is_some_and(|job| job.job_mode.is_some()) {
             self.calls.push(Call {

@@ -58,13 +58,13 @@ impl Default for Rules {
 /// A node's power, as power saving sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Power {
-    /// `~`
+    /// `~`: it is off.
     Off,
-    /// `#`
+    /// `#`: it comes up since then.
     Rising(Time),
-    /// Registered.
+    /// Its slurmd has registered.
     On,
-    /// `%`
+    /// `%`: it goes down since then.
     Falling(Time),
 }
 
@@ -81,7 +81,6 @@ pub struct Node {
     pub reason: Option<NodeReason>,
     /// When an admin last set it DOWN.
     pub admin_down: Time,
-    /// Its power.
     pub power: Power,
     /// Whether an admin drained it.
     pub drain: bool,
@@ -95,9 +94,9 @@ pub struct Node {
     pub unknown_until: Time,
     /// In no partition before.
     pub outside_until: Time,
-    /// `COMPLETING` before.
+    /// Shown as `COMPLETING` until then.
     pub(super) completing_until: Time,
-    /// `NOT_RESPONDING` before.
+    /// Shown as `NOT_RESPONDING` until then.
     pub(super) silent_until: Time,
     pub(super) idle_since: Time,
     /// When its DOWN is undone, if it is.
@@ -107,11 +106,10 @@ pub struct Node {
 /// A job as it truly is in slurmctld.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Nodes wanted.
+    /// How many nodes it wants.
     pub size: usize,
     /// How long it runs.
     pub length: Millis,
-    /// Where it is.
     pub stage: Stage,
     /// What it has beside in job mode; none in power-saving mode.
     pub job_mode: Option<JobMode>,
@@ -140,18 +138,15 @@ pub enum Stage {
     Pending(Option<Time>),
     /// Has nodes; starts at that time at the latest, once all are up.
     Configuring(Vec<NodeName>, Option<Time>),
-    /// Runs since then.
+    /// Runs on these since then.
     Running(Vec<NodeName>, Time),
-    /// Completed.
     Done,
 }
 
 /// A call of one of our hooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Which.
     pub hook: Hook,
-    /// For which nodes.
     pub nodes: Vec<NodeName>,
     /// The jobs in `SLURM_RESUME_FILE`, by node.
     pub jobs: BTreeMap<NodeName, Vec<JobId>>,
@@ -160,17 +155,12 @@ pub struct Call {
 /// The hooks that carry orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// ResumeProgram.
     Resume,
-    /// SuspendProgram.
     Suspend,
-    /// ResumeFailProgram.
     ResumeFail,
     /// EpilogSlurmctld of a job of job mode.
     JobEnded {
-        /// Which.
         job: JobId,
-        /// Whether it failed.
         failed: bool,
     },
 }
@@ -178,7 +168,7 @@ pub enum Hook {
 /// The prolog of a job that has its nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct Prolog {
-    /// Asks since then.
+    /// When it began to ask.
     pub since: Time,
     pub(super) answer: Option<bool>,
 }
@@ -212,7 +202,7 @@ pub struct JobMode {
     pub gate: Gate,
     /// Held by an admin.
     pub held: bool,
-    /// Its `AdminComment`.
+    /// What its `AdminComment` says.
     pub comment: Option<String>,
 }
 

@@ -24,7 +24,7 @@ pub enum Conflict {
     OtherProgram {
         /// The key in slurm.conf.
         key: &'static str,
-        /// What it says.
+        /// What it says now.
         theirs: String,
         /// What it should say.
         ours: PathBuf,

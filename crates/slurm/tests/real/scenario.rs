@@ -28,7 +28,7 @@ const AT_ONCE: usize = 7;
 const BOOT: Duration = Duration::from_millis(1100);
 /// What the simulated slurmctld leaves to chance: the real one goes one of its ways.
 const SEEDS: u64 = 10;
-/// Between two looks.
+/// The time between two looks.
 const MOMENT: Duration = Duration::from_millis(150);
 
 #[test]

@@ -30,7 +30,7 @@ pub fn stand_in_for_slurm(dir: &Path, waiting: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The settings' file.
+/// Where the settings are: thiao.toml.
 pub fn file(dir: &Path) -> PathBuf {
     dir.join("thiao.toml")
 }

@@ -45,13 +45,13 @@ pub(super) enum Command {
     Status(Look),
     /// Show nodes, those of the same kind and state on one line
     Nodes(Nodes),
-    /// Show VMs
+    /// Show VMs and how far they are
     Vms(Look),
     /// Show hosts and how full they are
     Hosts(Look),
     /// Show jobs, or the VMs of one: your own; all for root and the controller's user
     Jobs(Jobs),
-    /// Show what happened
+    /// Show what happened, oldest first
     Events(Events),
     /// Tell the story of a node, a VM or a job
     Explain {
@@ -155,7 +155,7 @@ pub(super) struct Jobs {
 pub(super) enum ExportAs {
     /// Comma-separated, a head line first
     Csv,
-    /// One array
+    /// One array of JSON objects
     Json,
 }
 
@@ -361,12 +361,12 @@ impl NewSettings {
     }
 }
 
-/// Who chooses hosts.
+/// Who chooses the hosts of VMs.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum PlacedBy {
-    /// Thiao's plan
+    /// Thiao does, by its plan
     Thiao,
-    /// OpenNebula's scheduler
+    /// OpenNebula does, by its scheduler
     Opennebula,
 }
 
@@ -383,7 +383,7 @@ impl PlacedBy {
 /// What says that a guest is ready.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum ReadyBy {
-    /// Its node registers
+    /// Its node registers with Slurm
     Slurm,
     /// It says READY=YES through OneGate
     Onegate,
@@ -402,7 +402,7 @@ impl ReadyBy {
 /// What `thiao doctor` looks at, and how it is shown.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// As JSON
+    /// As JSON, for other programs
     #[arg(long)]
     pub(super) json: bool,
     /// Also make VMs in OpenNebula as jobs would have them, held, and remove them at once
@@ -434,19 +434,19 @@ pub(super) struct Guest {
 pub(super) enum Hostlist {
     /// Print the names, one a line, in Slurm's order
     Expand {
-        /// e.g. fg[0-3,7],vm[001-010]
+        /// One or more, e.g. fg[0-3,7],vm[001-010]
         #[arg(required = true, value_name = "EXPR")]
         lists: Vec<String>,
     },
     /// Print the shortest list of the same names: sorted, each once
     Fold {
-        /// Names or lists
+        /// Names, or hostlists of names
         #[arg(required = true, value_name = "EXPR")]
         lists: Vec<String>,
     },
     /// Print how many names there are
     Count {
-        /// e.g. fg[0-3,7],vm[001-010]
+        /// One or more, e.g. fg[0-3,7],vm[001-010]
         #[arg(required = true, value_name = "EXPR")]
         lists: Vec<String>,
     },

@@ -19,7 +19,7 @@ use thiao_cli::output::Printer;
 use thiao_config::{ConfigError, Places};
 use thiao_core::options::{VARIABLE, VmOptions};
 
-/// What `--help` says.
+/// What `tsub --help` says.
 pub(super) const HELP: &str = "\
 Submit a job as sbatch does, with options for the job's own VMs
 
@@ -130,7 +130,7 @@ fn places(file: Option<&Path>) -> Result<Places, ConfigError> {
 struct Taken {
     options: VmOptions,
     help: bool,
-    /// For sbatch.
+    /// What sbatch gets, as typed.
     rest: Vec<OsString>,
 }
 

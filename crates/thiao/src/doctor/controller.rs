@@ -41,9 +41,7 @@ pub fn state_folder(dir: &Path) -> Finding {
 /// What the settings say now.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
-    /// The cluster's name.
     pub cluster: &'a str,
-    /// The provider's.
     pub provider: &'a str,
     /// The version of the programs.
     pub version: &'a str,

@@ -15,7 +15,7 @@ pub enum Link {
     Missing,
     /// It leads there; whether that is a program, or for `state` a folder.
     To(PathBuf, bool),
-    /// It is none.
+    /// It is no link.
     Other,
     /// It cannot be looked at.
     Unseen(Unseen),
@@ -24,7 +24,7 @@ pub enum Link {
 /// What is on the disk.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The hooks' folder.
+    /// The folder with the hooks.
     pub hooks: PathBuf,
     /// Each of the programs.
     pub programs: Vec<(&'static str, Link)>,

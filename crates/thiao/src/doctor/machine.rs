@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thiao_core::finding::Finding;
 use thiao_qemu::{AccelChoice, Credentials, Settings};
 
-/// What is there.
+/// What there is on this machine.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Whether /dev/kvm can be opened for writing; else why not.
@@ -17,7 +17,7 @@ pub struct Facts {
     pub tun: Result<(), Unseen>,
     /// Whether the bridge exists where the controller's network is.
     pub bridge: bool,
-    /// Where `qemu-system-x86_64` is.
+    /// Where `qemu-system-x86_64` is, if it was found.
     pub qemu: Option<PathBuf>,
     /// Whether the guests' program can be read.
     pub agent: Result<(), Unseen>,
@@ -69,7 +69,7 @@ struct User {
 }
 
 impl User {
-    /// Reads `/proc/PID/status`.
+    /// Reads what `/proc/PID/status` says.
     fn parse(status: &str) -> Option<Self> {
         let numbers = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key))?;

@@ -43,12 +43,11 @@ pub use unseen::Unseen;
 /// Troubled kinds of nodes whose story the controller is asked for.
 const STORIES: usize = 16;
 
-/// What belongs together.
+/// Findings that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// What it is about.
     pub title: &'static str,
-    /// What was found.
     pub findings: Vec<Finding>,
 }
 
@@ -60,7 +59,6 @@ pub fn verdict(groups: &[Group]) -> Verdict {
 
 /// What the provider's checks saw, where other checks need it too.
 pub struct ProviderChecked {
-    /// What was found.
     pub findings: Vec<Finding>,
     /// OpenNebula's answers, if it is OpenNebula.
     pub seen: Option<check::Seen>,

@@ -22,7 +22,6 @@ const PATIENCE: u64 = 150_000;
 pub struct Facts<'a> {
     /// The configured nodes and the partition of each.
     pub nodes: &'a BTreeMap<NodeName, String>,
-    /// What Slurm shows.
     pub slurm: &'a SlurmView,
     /// What the controller says, by name; none when it does not answer.
     pub ours: Option<&'a BTreeMap<String, Node>>,

@@ -12,15 +12,13 @@ use thiao_slurm::site::{Host, Site};
 /// What guests are told, and what they run.
 #[derive(Debug, Clone)]
 pub struct GuestContext {
-    /// slurmctld's name.
+    /// The host that slurmctld is on.
     pub host: String,
-    /// Its address.
     pub addr: Ipv4Addr,
-    /// Its port.
     pub port: u16,
     /// Those that stand in for it.
     pub backups: Vec<Backup>,
-    /// Slurm's user.
+    /// The user as whom slurmctld runs.
     pub slurm_user: String,
     /// The secret; none: the guests' image has it.
     pub credentials: Option<Credentials>,

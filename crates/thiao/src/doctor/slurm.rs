@@ -28,9 +28,9 @@ pub struct Facts {
     pub version: Result<Version, Unseen>,
     /// That of the programs here, of which guests get slurmd; none when they do not say.
     pub programs: Option<Version>,
-    /// `scontrol ping`.
+    /// What `scontrol ping` says.
     pub ping: Result<Ping, Unseen>,
-    /// `scontrol show config`.
+    /// What `scontrol show config` says.
     pub config: Result<Config, Unseen>,
     /// What guests are booted, and where they are.
     pub nodes: keys::Nodes,
@@ -38,7 +38,7 @@ pub struct Facts {
     pub defaults: Vec<String>,
     /// What concerns job mode alone; none without nodesets of it.
     pub job_mode: Option<JobMode>,
-    /// `scontrol show partition`.
+    /// What `scontrol show partition` says.
     pub partitions: Result<BTreeMap<String, Partition>, Unseen>,
     /// The cluster's name in the settings.
     pub cluster: String,

@@ -6,7 +6,7 @@ use thiao_slurm::SlurmError;
 /// Why something could not be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unseen {
-    /// In words.
+    /// Why, in words for people.
     pub why: String,
     /// Whether this user was not let; another may be.
     pub denied: bool,

@@ -15,9 +15,9 @@ use thiao_slurm::details::NodeDetails;
 /// What is known of the VMs.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// Whose VMs count.
+    /// The cluster whose VMs count.
     pub cluster: &'a ClusterName,
-    /// The configured nodes.
+    /// All nodes that are configured.
     pub nodes: &'a BTreeSet<NodeName>,
     /// The user's own VMs that are not DONE.
     pub vms: &'a [VmDetails],

@@ -28,7 +28,7 @@ struct Site {
     job_mode: bool,
     /// Words of all that doctor says of Slurm; nothing more than that.
     said: &'static [&'static str],
-    /// More for sbatch.
+    /// More arguments for sbatch.
     args: &'static [&'static str],
     /// Whether a job can run with what doctor says.
     runs: bool,

@@ -6,7 +6,7 @@ use crate::api::Viewer;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Counts those inside.
+/// Counts those who are inside: all of them, and each user's.
 pub(super) struct Doors {
     connections: usize,
     others: usize,

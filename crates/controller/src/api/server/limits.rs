@@ -11,7 +11,7 @@ pub(super) struct Limits {
     pub(super) taking: Duration,
     /// How long the controller may take to answer, where nothing is waited for.
     pub(super) answer: Duration,
-    /// Connections in all.
+    /// Most connections at once, of everybody.
     pub(super) connections: usize,
     /// Connections of users that are not trusted, in all.
     pub(super) others: usize,

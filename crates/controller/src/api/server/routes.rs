@@ -30,7 +30,7 @@ const MAX_NAME: usize = 96;
 const READY_WAIT: Duration = Duration::from_secs(30);
 const READY_WAIT_MAX: Duration = Duration::from_secs(3600);
 
-/// All paths.
+/// All paths, and what answers each.
 pub(super) fn router(controller: Controller) -> Router {
     let v1 = Router::new()
         .route("/status", get(status))

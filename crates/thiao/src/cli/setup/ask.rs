@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Write};
 
-/// Who is asked.
+/// Who is asked, if anybody.
 pub(super) enum Asker<'a> {
     /// Nobody: only what was typed and what is sure counts. What lacks is kept.
     Nobody { missing: Vec<String> },
@@ -13,15 +13,14 @@ pub(super) enum Asker<'a> {
     },
 }
 
-/// What is wanted.
+/// What is wanted of a person or an option.
 pub(super) struct Question<'q> {
     /// The option that gives it, for those who are not asked.
     pub(super) flag: &'static str,
-    /// The question.
     pub(super) text: &'static str,
     /// What was typed as an option.
     pub(super) given: Option<String>,
-    /// What is proposed.
+    /// What is proposed in its place.
     pub(super) default: Option<String>,
     /// Whether that may be taken without asking.
     pub(super) sure: bool,

@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use thiao_core::ids::ClusterName;
 
-/// OpenNebula's own default.
+/// The endpoint that OpenNebula's programs take by default.
 const ENDPOINT: &str = "http://localhost:2633/RPC2";
 
 /// Settings to be written.

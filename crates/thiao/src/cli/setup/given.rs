@@ -34,7 +34,7 @@ const UNITS: [&str; 3] = [
     "/usr/lib/systemd/system/thiaod.service",
     "/lib/systemd/system/thiaod.service",
 ];
-/// The unit's `LoadCredential=munge.key`.
+/// Where the unit's `LoadCredential=munge.key` puts it.
 const CREDENTIAL: &str = "/run/credentials/thiaod.service/munge.key";
 
 impl Here {
@@ -134,7 +134,7 @@ pub(super) enum Maker {
 /// What is known before anybody is asked.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a> {
-    /// What was typed.
+    /// What was typed as options.
     pub(super) flags: &'a NewSettings,
     /// What an old file says.
     pub(super) imported: &'a Imported,

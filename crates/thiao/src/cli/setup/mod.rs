@@ -86,7 +86,7 @@ impl Asked {
 /// All that is to be done, and said.
 struct Plan {
     fragment: Fragment,
-    /// Its text.
+    /// The text of that fragment.
     text: String,
     pieces: Vec<Piece>,
     /// The site's own script, and the name by which it is kept.
@@ -223,7 +223,7 @@ impl Plan {
         text
     }
 
-    /// Writes it all.
+    /// Writes all that is to be written.
     fn carry_out(&self, lines: &Path) -> anyhow::Result<()> {
         if let Some((from, to)) = &self.kept {
             std::fs::rename(from, to)

@@ -37,7 +37,7 @@ pub(super) enum Found {
     Same,
     /// Ours, of an earlier setup.
     Older,
-    /// Somebody else's.
+    /// Somebody else's, as this tells.
     Foreign(&'static str),
 }
 

@@ -82,7 +82,7 @@ pub(super) enum Leaves {
     No,
     /// The site's own takes its place again.
     ForSites,
-    /// It goes.
+    /// It is to be removed.
     Goes,
     /// It stays, and why.
     Stays(String),

@@ -21,7 +21,7 @@ pub(super) fn earlier_text(lines: &Path) -> Option<String> {
     pieces::is_ours(text.as_bytes()).then_some(text)
 }
 
-/// The same, read.
+/// The same, read for what it set.
 pub(super) fn earlier(lines: &Path) -> Option<Earlier> {
     let has_script = lines.with_file_name(lua::SITE).exists();
     earlier_text(lines).map(|text| Earlier::parse(&text).with_script(has_script))
