@@ -133,13 +133,15 @@ impl Ledger {
             .map(|(_, capacity)| capacity)
             .collect();
         let free = usable.iter().map(|capacity| capacity.most.without(capacity.used));
+        let free = free.fold(Resources::default(), Resources::or);
+        let unlimited = usable.iter().any(|capacity| capacity.most.gpus == u64::MAX);
         NoCapacity {
             need: *need,
             usable_hosts: usable.len(),
             most_free: Resources {
-                // Where the provider knows of none, none is told.
-                gpus: 0,
-                ..free.fold(Resources::default(), Resources::or)
+                // Where the provider counts none, none are told.
+                gpus: if unlimited { 0 } else { free.gpus },
+                ..free
             },
             fits_empty: usable.iter().any(|capacity| need.over(&capacity.most).is_none()),
         }

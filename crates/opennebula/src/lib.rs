@@ -11,6 +11,7 @@ pub mod check;
 pub mod client;
 pub mod error;
 pub mod model;
+pub mod pci;
 pub mod provider;
 pub mod read;
 pub mod settings;

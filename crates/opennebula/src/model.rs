@@ -1,5 +1,6 @@
 //! What oned says of VMs, hosts, templates, networks and users: the parts that we use.
 
+use crate::pci::PciDevice;
 use crate::size::Beyond;
 use crate::state::{HostState, VmState};
 use std::collections::BTreeMap;
@@ -64,6 +65,8 @@ pub struct Host {
     pub vms: u32,
     /// What of these is beyond every machine; it is 0 here then.
     pub beyond: Option<Beyond>,
+    /// Its devices that VMs can have whole; none: it does not say.
+    pub pci: Option<Vec<PciDevice>>,
     /// What is really used, as monitored: percent of a core, and MiB.
     pub load: Option<(u32, u64)>,
 }

@@ -157,6 +157,7 @@ impl<C: Calls> Inner<C> {
             ready: settings.ready,
             hosts: &settings.hosts,
             host_cluster: settings.host_cluster.as_deref(),
+            sources: &settings.nodesets,
         };
         let memory = self.memory();
         fold::view(rules, &memory.ours, &memory.hosts)

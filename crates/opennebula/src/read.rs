@@ -4,6 +4,7 @@
 mod quota;
 
 use crate::model::{Group, Host, Network, Template, User, VmDetails, VmRow};
+use crate::pci::{PciDevice, hex};
 use crate::size::Sizes;
 use crate::state::{HostState, VmState};
 use crate::syntax::{Template as Body, Value};
@@ -382,6 +383,7 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
         promised_memory_mb: 0,
         vms: 0,
         beyond: None,
+        pci: None,
         load: None,
     };
     doc.children(|doc, name| {
@@ -429,6 +431,7 @@ fn host_share(
             "CPU_USAGE" => host.promised_cpu_percent = sizes.cpu_percent(doc.number("CPU_USAGE")?),
             "MAX_MEM" => host.max_memory_mb = sizes.memory_kb(doc.number("MAX_MEM")?),
             "MEM_USAGE" => host.promised_memory_mb = sizes.memory_kb(doc.number("MEM_USAGE")?),
+            "PCI_DEVICES" => host.pci = Some(devices(doc)?),
             "RUNNING_VMS" => host.vms = sizes.vms(doc.number("RUNNING_VMS")?),
             // 5.x has here what later ones have in MONITORING.
             "USED_CPU" => *cpu = doc.number("USED_CPU")?,
@@ -439,6 +442,31 @@ fn host_share(
     })?;
     host.beyond = sizes.beyond;
     Ok(())
+}
+
+fn devices(doc: &mut Doc<'_>) -> Read<Vec<PciDevice>> {
+    let mut all = Vec::new();
+    doc.children(|doc, name| {
+        if name != "PCI" {
+            return doc.skip();
+        }
+        let mut one = PciDevice::default();
+        doc.children(|doc, name| {
+            match name {
+                "VENDOR" => one.vendor = hex(&doc.text()?),
+                "DEVICE" => one.device = hex(&doc.text()?),
+                "CLASS" => one.class = hex(&doc.text()?),
+                "SHORT_ADDRESS" => one.short_address = doc.text()?.into_owned(),
+                // -1: nobody has it.
+                "VMID" => one.vm = doc.number::<i64>("VMID")?.and_then(|id| u32::try_from(id).ok()),
+                _ => doc.skip()?,
+            }
+            Ok(())
+        })?;
+        all.push(one);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 fn template(doc: &mut Doc<'_>) -> Read<Template> {

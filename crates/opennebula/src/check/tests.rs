@@ -57,6 +57,7 @@ fn host(id: u32, state: HostState) -> Host {
         promised_memory_mb: 0,
         vms: 0,
         beyond: None,
+        pci: None,
         load: None,
     }
 }

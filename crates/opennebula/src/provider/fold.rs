@@ -1,10 +1,10 @@
 //! What oned showed, in the words that all providers share. Pure.
 
 use crate::model::{Host, VmRow};
-use crate::settings::{Placement, ReadyBy};
+use crate::settings::{Placement, ReadyBy, VmSource};
 use crate::state::{Kind, VmState as OneState};
 use std::collections::{BTreeMap, BTreeSet};
-use thiao_core::ids::{HostName, VmId, VmTag};
+use thiao_core::ids::{HostName, NodesetName, VmId, VmTag};
 use thiao_core::view::{HostView, Load, ProviderView, VmState, VmView};
 
 /// The host that stands for OpenNebula's own scheduler.
@@ -19,6 +19,8 @@ pub(super) struct Rules<'a> {
     pub hosts: &'a [HostName],
     /// The only OpenNebula cluster whose hosts count.
     pub host_cluster: Option<&'a str>,
+    /// What makes VMs, of which some say what a GPU is.
+    pub sources: &'a BTreeMap<NodesetName, VmSource>,
 }
 
 /// A VM of ours as it was last seen.
@@ -160,7 +162,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             name,
             cpu_percent: u32::try_from(cpu_left).unwrap_or(u32::MAX),
             memory_mb: host.max_memory_mb.saturating_sub(others_memory),
-            gpus: None,
+            gpus: gpus(rules.sources, ours, host),
             usable: by_us && host.takes_vms(),
             load: Some(Load {
                 cpu_percent: host.load.map(|(cpu, _)| cpu),
@@ -186,9 +188,30 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
     views
 }
 
+/// How many GPUs of a host our VMs may have: those that are free, and those that they have. None: no nodeset has
+/// any, or what one is cannot be told from the listing.
+fn gpus(sources: &BTreeMap<NodesetName, VmSource>, ours: &BTreeMap<u32, Ours>, host: &Host) -> Option<u32> {
+    let mut kinds = sources
+        .values()
+        .filter_map(|source| source.gpu_pci.as_deref())
+        .peekable();
+    kinds.peek()?;
+    let kinds: Vec<_> = kinds.collect();
+    let mut count = 0;
+    for device in host.pci.as_ref()? {
+        let mut is_gpu = false;
+        for kind in &kinds {
+            is_gpu |= device.is_one_of(kind)?;
+        }
+        count += u32::from(is_gpu && device.vm.is_none_or(|vm| ours.contains_key(&vm)));
+    }
+    Some(count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::TemplateSource;
     use crate::size::Beyond;
     use crate::state::HostState;
     use proptest::prelude::*;
@@ -199,6 +222,7 @@ mod tests {
         ready: ReadyBy::OneGate,
         hosts: &[],
         host_cluster: None,
+        sources: &BTreeMap::new(),
     };
 
     fn ours(id: u32, (state, lcm): (i32, i32), host: Option<u32>) -> Ours {
@@ -238,6 +262,7 @@ mod tests {
             promised_memory_mb,
             vms: 0,
             beyond: None,
+            pci: None,
             load: Some((10, 100)),
         }
     }
@@ -362,6 +387,54 @@ mod tests {
                 ..RULES
             })
             .is_empty()
+        );
+    }
+
+    #[test]
+    fn gpus_that_others_have_are_not_ours_to_give() {
+        let card = |vendor: &str, vm: i64| {
+            format!(
+                "<PCI><VENDOR>{vendor}</VENDOR><DEVICE>2235</DEVICE><CLASS>0302</CLASS><VMID>{vm}</VMID></PCI>"
+            )
+        };
+        let devices = [
+            card("10de", -1),
+            card("10de", 1),
+            card("10de", 77),
+            card("8086", -1),
+        ];
+        let share = format!("<PCI_DEVICES>{}</PCI_DEVICES>", devices.concat());
+        let listing = |share: &str| {
+            let pool = format!(
+                "<HOST_POOL><HOST><ID>1</ID><NAME>h1</NAME><STATE>2</STATE><HOST_SHARE>{share}</HOST_SHARE></HOST></HOST_POOL>"
+            );
+            crate::read::hosts(&pool).unwrap()
+        };
+        let source = |gpu: Option<(&str, &str)>| {
+            let gpu_pci = gpu.map(|(key, text)| vec![(key.to_owned(), text.to_owned())]);
+            let source = VmSource {
+                template: TemplateSource::Registered("worker".to_owned()),
+                network: None,
+                gpu_pci,
+            };
+            BTreeMap::from([(NodesetName::new("set").unwrap(), source)])
+        };
+        let gpus = |sources: &BTreeMap<NodesetName, VmSource>, hosts: &[Host]| {
+            let vms = map(vec![ours(1, (3, 3), Some(1))]);
+            view(Rules { sources, ..RULES }, &vms, hosts).hosts[0].gpus
+        };
+        let hosts = listing(&share);
+        assert_eq!(gpus(&source(Some(("VENDOR", "10de"))), &hosts), Some(2));
+        assert_eq!(gpus(&source(None), &hosts), None, "nobody asks for any");
+        assert_eq!(
+            gpus(&source(Some(("PROFILE", "nvidia-63"))), &hosts),
+            None,
+            "who can tell?"
+        );
+        assert_eq!(
+            gpus(&source(Some(("VENDOR", "10de"))), &listing("")),
+            None,
+            "it says nothing"
         );
     }
 

@@ -110,9 +110,20 @@ fn hosts_are_read() {
             promised_memory_mb: 320,
             vms: 2,
             beyond: None,
+            pci: hosts[0].pci.clone(),
             load: hosts[0].load,
         }
     );
+    let devices = hosts[0].pci.as_deref().expect("it has devices");
+    let of = |vendor: &str| [("VENDOR".to_owned(), vendor.to_owned())];
+    let those = |vendor| {
+        devices
+            .iter()
+            .filter(|one| one.is_one_of(&of(vendor)) == Some(true))
+            .count()
+    };
+    assert_eq!((devices.len(), those("10de"), those("15B3")), (22, 1, 18));
+    assert!(devices.iter().all(|one| one.vm.is_none()));
     assert_eq!(super::hosts(&document("148-plain-user-hostpool")), Ok(Vec::new()));
 }
 

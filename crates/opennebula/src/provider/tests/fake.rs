@@ -182,6 +182,7 @@ impl Fake {
                 promised_memory_mb: 0,
                 vms: 0,
                 beyond: None,
+                pci: None,
                 load: None,
             };
             Ok(if inside.no_hosts {
