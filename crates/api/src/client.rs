@@ -154,7 +154,7 @@ impl Client {
     }
 
     /// The jobs that this user may see; `fresh`: also those that were submitted just now, for which Slurm is
-    /// looked at.
+    /// observed.
     ///
     /// # Errors
     /// See [`Client::status`].

@@ -27,10 +27,10 @@ pub struct Status {
     pub started: u64,
     /// The controller's clock now.
     pub now: u64,
-    /// The last look at Slurm.
-    pub slurm: Look,
-    /// The last look at the provider.
-    pub vms: Look,
+    /// The last observation of Slurm.
+    pub slurm: Observation,
+    /// The last observation of the provider.
+    pub vms: Observation,
     /// Why nothing is created now, if the circuit breaker is open.
     pub breaker: Option<String>,
     /// How many nodes are in each state.
@@ -41,9 +41,9 @@ pub struct Status {
     pub pending_intents: usize,
 }
 
-/// How the last look at a side went.
+/// How the last observation of a side went.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Look {
+pub struct Observation {
     /// When it last succeeded.
     pub last_ok: Option<u64>,
     /// Why the newest one failed, if it did.
@@ -146,7 +146,8 @@ pub struct Everybody {
     pub memory_mb_load: Option<u64>,
 }
 
-/// `GET /v1/jobs?fresh=true`: with `fresh` after another look at Slurm, so that a job of this moment is there.
+/// `GET /v1/jobs?fresh=true`: with `fresh` after another observation of Slurm, so that a job of this moment
+/// is there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     /// The number that Slurm has for it.

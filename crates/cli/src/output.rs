@@ -160,7 +160,7 @@ impl Printer {
 }
 
 /// Writes a line to standard output about work that goes on whether anybody reads it or not: a reader that has
-/// left stops nothing. What is only a look prints by [`Printer::print`], and ends there.
+/// left stops nothing. What only shows something prints by [`Printer::print`], and ends there.
 #[macro_export]
 macro_rules! say {
     () => {

@@ -222,6 +222,8 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy, maker: Maker) -> Times {
         Duration::from_millis(table.seconds(key, Millis(default), from(least, most)).0)
     };
     let (vm_poll, vm_poll_busy) = maker.polls();
+    // The old name is taken for one release.
+    let max_age = table.renamed("observation_max_age", "look_max_age");
     let timing = Timing {
         tick: span("tick", 5 * SECOND, 50, HOUR),
         slurm_poll: span("slurm_poll", 10 * SECOND, 50, HOUR),
@@ -229,7 +231,7 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy, maker: Maker) -> Times {
         slurm_poll_urgent: span("slurm_poll_urgent", 20, 10, HOUR),
         vm_poll: span("vm_poll", vm_poll, 50, HOUR),
         vm_poll_busy: span("vm_poll_busy", vm_poll_busy, 50, HOUR),
-        look_max_age: span("look_max_age", 60 * SECOND, SECOND, HOUR),
+        observation_max_age: span(max_age, 60 * SECOND, SECOND, HOUR),
         events_keep: span("events_keep", 14 * DAY, HOUR, 3650 * DAY),
         // No site has a reason to turn these.
         rounds_apart: Duration::from_millis(20),
@@ -262,14 +264,14 @@ fn timing(table: &Section<'_, '_>, policy: &mut Policy, maker: Maker) -> Times {
         if busy > idle {
             table.problem(
                 key,
-                format!("is longer than {other}: a busy time looks more often, not less"),
+                format!("is longer than {other}: a busy time has shorter pauses, not longer ones"),
             );
         }
     }
-    if timing.look_max_age < timing.slurm_poll.max(timing.vm_poll) {
+    if timing.observation_max_age < timing.slurm_poll.max(timing.vm_poll) {
         table.problem(
-            "look_max_age",
-            "is shorter than slurm_poll or vm_poll: no look would be young enough to act on",
+            max_age,
+            "is shorter than slurm_poll or vm_poll: no observation would be young enough to act on",
         );
     }
     table.close();

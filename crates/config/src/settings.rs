@@ -28,7 +28,7 @@ pub struct Config {
     pub job: JobSettings,
     /// The limits and times that `plan` obeys.
     pub policy: Policy,
-    /// When the controller looks and acts.
+    /// When the controller observes and acts.
     pub timing: Timing,
     /// Who makes the VMs, and what it must know.
     pub provider: ProviderSettings,
@@ -133,34 +133,34 @@ pub struct JobSettings {
     pub admin_comment: bool,
 }
 
-/// When the controller looks and acts.
+/// When the controller observes and acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
     /// Longest pause between two rounds when nothing wakes the controller.
     pub tick: Duration,
-    /// Pause between looks at Slurm when nothing is under way.
+    /// Pause between observations of Slurm when nothing is under way.
     pub slurm_poll: Duration,
-    /// Pause between looks at Slurm while nodes or jobs come up or go.
+    /// Pause between observations of Slurm while nodes or jobs come up or go.
     pub slurm_poll_busy: Duration,
-    /// Pause between looks at Slurm in the first seconds after a guest says that its
+    /// Pause between observations of Slurm in the first seconds after a guest says that its
     /// slurmd runs: its registration is near, and a job waits for us to see it.
     pub slurm_poll_urgent: Duration,
-    /// Pause between looks at the provider when nothing is under way.
+    /// Pause between observations of the provider when nothing is under way.
     pub vm_poll: Duration,
-    /// Pause between looks at the provider while VMs come up or go.
+    /// Pause between observations of the provider while VMs come up or go.
     pub vm_poll_busy: Duration,
-    /// Looks older than this are not acted on.
-    pub look_max_age: Duration,
+    /// Observations older than this are not acted on.
+    pub observation_max_age: Duration,
     /// How long events are kept.
     pub events_keep: Duration,
     /// Rounds that are only poked for begin so long after one another, however often somebody pokes.
     pub rounds_apart: Duration,
-    /// A slurmd that runs registers within this time, or something is wrong with it: Slurm is looked at
+    /// A slurmd that runs registers within this time, or something is wrong with it: Slurm is observed
     /// every `slurm_poll_urgent` for as long.
     pub registers_within: Duration,
     /// Slurm shows a job's nodes as its own within this time, once it runs the job's prolog: the same.
     pub shown_within: Duration,
-    /// Those who look while the controller is busy are shown its state of so long before, at most.
+    /// Those who read while the controller is busy are shown its state of so long before, at most.
     pub shown_every: Duration,
     /// What is told again in the same words within this time is no event, and in no log.
     pub same_words: Duration,

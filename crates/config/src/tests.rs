@@ -64,6 +64,31 @@ fn check(added: &str, expected: &str) {
 }
 
 #[test]
+fn the_old_name_of_a_key_is_taken_and_named() {
+    for key in ["observation_max_age", "look_max_age"] {
+        let loaded = read(&format!("{GOOD}[timing]\n{key} = 70\n")).unwrap();
+        assert_eq!(loaded.config.timing.observation_max_age, Duration::from_secs(70));
+        assert!(
+            loaded.show().contains(&format!("{key} = 70")),
+            "{}",
+            loaded.show()
+        );
+    }
+    check(
+        "[timing]\nlook_max_age = 2",
+        "timing.look_max_age: is shorter than",
+    );
+    check(
+        "[timing]\nlook_max_age = 0",
+        "timing.look_max_age: 0 is not a time from 1 to 3600 seconds",
+    );
+    check(
+        "[timing]\nobservation_max_age = 70\nlook_max_age = 70",
+        "timing.look_max_age: there is no such key",
+    );
+}
+
+#[test]
 fn guests_get_the_slurm_of_bin_dir_and_plugin_dir() {
     let text = "[slurm]\nbin_dir = \"/opt/s/bin\"\nplugin_dir = \"/opt/p:/opt/s/lib/slurm\"\n";
     let loaded = read(&format!("{GOOD}{text}")).unwrap();
@@ -317,7 +342,10 @@ fn a_bad_value_is_named_with_its_range() {
         "[timing]\nslurm_poll = 1\nslurm_poll_busy = 2",
         "slurm_poll_busy: is longer than slurm_poll",
     );
-    check("[timing]\nlook_max_age = 2", "look_max_age: is shorter than");
+    check(
+        "[timing]\nobservation_max_age = 2",
+        "timing.observation_max_age: is shorter than",
+    );
 }
 
 #[test]

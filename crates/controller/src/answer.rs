@@ -106,8 +106,8 @@ impl<P: Provider> Reading<'_, P> {
             unstored: self.seen.unstored.clone(),
             started: self.seen.started.0,
             now: self.now.0,
-            slurm: self.seen.slurm_look.clone(),
-            vms: self.seen.provider_look.clone(),
+            slurm: self.seen.slurm_observation.clone(),
+            vms: self.seen.provider_observation.clone(),
             breaker: breaker.opened.map(|_| {
                 format!(
                     "open after {} failures in a row, last: {}",

@@ -43,7 +43,7 @@ impl<P: Provider> Owner<P> {
                 let pass = config.scheduling_pass();
                 drop(messages.blocking_send(Message::SchedulingPass(pass)));
             }
-            // A look that fails as well says why.
+            // An observation that fails as well says why.
             Err(error) => tracing::debug!(%error, "how often Slurm's scheduler looks at jobs is not known"),
         });
     }
@@ -55,7 +55,7 @@ impl<P: Provider> Owner<P> {
         }
         let file = self.config.submitted_file();
         if let Err(error) = submitted::watch(&file, self.slurm_changed.clone()) {
-            tracing::warn!(file = %file.display(), %error, "new jobs are found by looking only");
+            tracing::warn!(file = %file.display(), %error, "new jobs are found by observing Slurm only");
         }
     }
 

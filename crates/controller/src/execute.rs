@@ -23,7 +23,7 @@ struct Key(i64, Action);
 /// same order.
 type Batch<T> = Vec<(Key, T)>;
 
-/// Calls at once, each on a thread of its own. Looks need threads of the same
+/// Calls at once, each on a thread of its own. Observations need threads of the same
 /// pool, so that a thousand creations must not take them all.
 const CALLS_AT_ONCE: usize = 64;
 

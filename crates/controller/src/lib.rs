@@ -1,6 +1,6 @@
 //! The controller: observe, plan, lint, execute, round after round.
 //!
-//! One task (`owner`) owns all state. Lookers (`look`) and actions (`execute`)
+//! One task (`owner`) owns all state. Observers (`observe`) and actions (`execute`)
 //! run beside it and report by messages; hooks, guests and timers only wake it.
 //!
 //! *Architecture invariants:* a round is on disk before anything of it is
@@ -14,8 +14,8 @@ mod deeds;
 mod demand;
 mod execute;
 mod intake;
-mod look;
 mod message;
+mod observe;
 mod owner;
 pub mod provider;
 mod readers;
@@ -63,7 +63,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
 }
 
-/// The same with any provider: `vms_changed` is how it says that a look is worth while.
+/// The same with any provider: `vms_changed` is how it says that an observation is worth while.
 pub async fn serve_with<P: Provider>(
     config: Config,
     provider: Arc<P>,

@@ -14,9 +14,9 @@ pub type Finished = Vec<(i64, Action, Outcome)>;
 /// What reaches the owner from its helpers.
 #[derive(Debug)]
 pub enum Message {
-    /// A look at Slurm that began then.
+    /// An observation of Slurm that began then.
     Slurm(Time, Result<SlurmView, String>),
-    /// A look at the provider that began then.
+    /// An observation of the provider that began then.
     Provider(Time, Result<ProviderView, String>),
     /// Calls that have ended, and how.
     Finished(Finished),
@@ -30,7 +30,7 @@ pub enum Message {
     Prepared(Result<Prepared, ProviderError>),
 }
 
-/// How often to look.
+/// How often to observe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// Nothing is under way.

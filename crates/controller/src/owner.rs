@@ -1,4 +1,4 @@
-//! The one task that owns the world: takes orders, looks and answers, and makes
+//! The one task that owns the world: takes orders, observations and answers, and makes
 //! rounds of plan, lint, store, execute. Who only wants to know something does not ask it: it shows
 //! [`Snapshot`]s of what it knows.
 
@@ -18,7 +18,7 @@ use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use thiao_api::types::Look;
+use thiao_api::types::Observation;
 use thiao_config::{Config, Timing};
 use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
@@ -76,8 +76,8 @@ pub struct Owner<P: Provider> {
     pub(super) provider_notes: Vec<String>,
     pub(super) started: Time,
     pub(super) start: Start,
-    pub(super) slurm_look: Look,
-    pub(super) provider_look: Look,
+    pub(super) slurm_observation: Observation,
+    pub(super) provider_observation: Observation,
     /// Why rounds cannot be stored, and when that was last told; none while they can.
     pub(super) unstored: Option<(String, Time)>,
     pub(super) spool: Spool,
@@ -90,7 +90,7 @@ pub struct Owner<P: Provider> {
     /// Jobs whose prologs were answered in this round: they start.
     pub(super) started_jobs: Vec<JobId>,
     pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
-    /// Who waits for a look at Slurm, and since when.
+    /// Who waits for an observation of Slurm, and since when.
     pub(super) unseen: Vec<(Time, Reply<()>)>,
     said: BTreeMap<(Subject, Kind), (String, Time)>,
     poke: UnixDatagram,
@@ -148,8 +148,8 @@ impl<P: Provider> Owner<P> {
             provider_notes: Vec::new(),
             started,
             start,
-            slurm_look: Look::default(),
-            provider_look: Look::default(),
+            slurm_observation: Observation::default(),
+            provider_observation: Observation::default(),
             unstored: None,
             spool,
             slurm,
@@ -178,7 +178,7 @@ impl<P: Provider> Owner<P> {
         self.ensure_gate();
         self.ask_of_scheduler();
         self.hear_of_jobs();
-        self.start_lookers();
+        self.start_observers();
         let mut last_round = None;
         loop {
             // Not after every demand: some only wait, and anybody may come with those as often as he likes.

@@ -38,7 +38,7 @@ pub trait Provider: Send + Sync + 'static {
     fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError>;
 
     /// Everything it has, whole, or an error.
-    fn look(&self) -> Result<ProviderView, ProviderError>;
+    fn observe(&self) -> Result<ProviderView, ProviderError>;
 
     /// Makes the VM of this tag on this host, once, however often it is called. `again`:
     /// it was asked for before, perhaps by a controller that has died since.
@@ -95,8 +95,8 @@ impl Provider for thiao_qemu::Qemu {
         })
     }
 
-    fn look(&self) -> Result<ProviderView, ProviderError> {
-        thiao_qemu::Qemu::look(self).map_err(told)
+    fn observe(&self) -> Result<ProviderView, ProviderError> {
+        thiao_qemu::Qemu::observe(self).map_err(told)
     }
 
     // Its VMs are claimed by making their folders: it need not know what was asked before.
@@ -164,8 +164,8 @@ impl Provider for thiao_opennebula::OpenNebula {
         })
     }
 
-    fn look(&self) -> Result<ProviderView, ProviderError> {
-        thiao_opennebula::OpenNebula::look(self).map_err(meant)
+    fn observe(&self) -> Result<ProviderView, ProviderError> {
+        thiao_opennebula::OpenNebula::observe(self).map_err(meant)
     }
 
     fn create(

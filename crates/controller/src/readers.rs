@@ -1,5 +1,5 @@
-//! Sorts questions. What only looks is answered from the newest [snapshot](crate::snapshot) and from the store, by threads
-//! of its own: the owner's task has no part in it, so that many who look cost its rounds nothing,
+//! Sorts questions. What only reads is answered from the newest [snapshot](crate::snapshot) and from the store, by
+//! threads of its own: the owner's task has no part in it, so that many readers cost its rounds nothing,
 //! and they are answered while it is busy. The rest goes to the owner.
 
 use crate::answer::Reader;
@@ -63,7 +63,7 @@ impl Desk {
                 () = self.demands.closed() => None,
             };
             let Some(query) = query else { return };
-            // Each waits for itself: a prolog never waits for those who look, nor they for the owner.
+            // Each waits for itself: a prolog never waits for those who only read, nor they for the owner.
             tokio::spawn(self.clone().hand_on(query));
         }
     }

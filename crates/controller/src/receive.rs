@@ -1,4 +1,4 @@
-//! What reaches the owner: looks, answers of calls, the provider's readiness.
+//! What reaches the owner: observations, answers of calls, the provider's readiness.
 //! Each is folded into the world; nothing is decided here.
 
 use crate::api::{ApiError, Reply};
@@ -7,7 +7,7 @@ use crate::owner::{Owner, Readiness};
 use crate::provider::{Prepared, Provider};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use thiao_api::types::Look;
+use thiao_api::types::Observation;
 use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
@@ -25,7 +25,7 @@ impl<P: Provider> Owner<P> {
             Message::Slurm(began, Ok(view)) => {
                 self.recovered(Subject::Slurm, began);
                 let mut answers = self.release_waiters(view, began);
-                answers.extend(self.looked_at_slurm(began));
+                answers.extend(self.observed_slurm(began));
                 self.reply(answers);
             }
             Message::Provider(began, Ok(view)) => {
@@ -41,11 +41,11 @@ impl<P: Provider> Owner<P> {
                 }
             }
             Message::Slurm(began, Err(error)) => {
-                self.look_failed(Subject::Slurm, error);
-                let answers = self.looked_at_slurm(began);
+                self.observation_failed(Subject::Slurm, error);
+                let answers = self.observed_slurm(began);
                 self.reply(answers);
             }
-            Message::Provider(_, Err(error)) => self.look_failed(Subject::Provider, error),
+            Message::Provider(_, Err(error)) => self.observation_failed(Subject::Provider, error),
             Message::Finished(finished) => self.finished(finished),
             Message::SchedulingPass(pass) => {
                 let ms = u64::try_from(pass.as_millis()).unwrap_or(u64::MAX);
@@ -108,29 +108,29 @@ impl<P: Provider> Owner<P> {
         });
     }
 
-    fn look_of(&mut self, side: &Subject) -> &mut Look {
+    fn observation_of(&mut self, side: &Subject) -> &mut Observation {
         if *side == Subject::Slurm {
-            &mut self.slurm_look
+            &mut self.slurm_observation
         } else {
-            &mut self.provider_look
+            &mut self.provider_observation
         }
     }
 
     fn recovered(&mut self, side: Subject, began: Time) {
         self.start.read(&side);
-        let look = self.look_of(&side);
-        look.last_ok = Some(began.0);
-        if look.error.take().is_some() {
+        let observation = self.observation_of(&side);
+        observation.last_ok = Some(began.0);
+        if observation.error.take().is_some() {
             if side == Subject::Slurm {
                 self.ensure_gate();
                 self.ask_of_scheduler();
             }
-            self.record(Event::new(side, Kind::LookOk, "can be read again"));
+            self.record(Event::new(side, Kind::ObservationOk, "can be read again"));
         }
     }
 
-    fn look_failed(&mut self, side: Subject, error: String) {
-        self.look_of(&side).error = Some(error.clone());
+    fn observation_failed(&mut self, side: Subject, error: String) {
+        self.observation_of(&side).error = Some(error.clone());
         if side == Subject::Slurm {
             self.rounds.slurm_unread();
         } else {
@@ -138,7 +138,7 @@ impl<P: Provider> Owner<P> {
         }
         self.record(Event::new(
             side,
-            Kind::LookFailed,
+            Kind::ObservationFailed,
             format!("cannot be read: {error}; nothing is destroyed meanwhile"),
         ));
     }
@@ -172,7 +172,7 @@ impl<P: Provider> Owner<P> {
         }
     }
 
-    /// Takes a look at Slurm: the answers of the prologs that can end by it.
+    /// Takes an observation of Slurm: the answers of the prologs that can end by it.
     fn release_waiters(&mut self, view: SlurmView, began: Time) -> Vec<Answer> {
         // Who asked may have left: the job was cancelled, or its prolog asks anew.
         self.waiters.retain(|(_, _, reply)| !reply.is_closed());
@@ -199,14 +199,14 @@ impl<P: Provider> Owner<P> {
         answers
     }
 
-    /// Has an asker wait for a look at Slurm, which would show a job that may be new.
+    /// Has an asker wait for an observation of Slurm, which would show a job that may be new.
     pub(super) fn see_jobs(&mut self, reply: Reply<()>) {
         self.unseen.push((self.clock.now(), reply));
         self.slurm_changed.notify_one();
     }
 
-    /// Slurm was looked at from `began` on, well or not: who waited for that goes on.
-    fn looked_at_slurm(&mut self, began: Time) -> Vec<Answer> {
+    /// Slurm was observed from `began` on, well or not: who waited for that goes on.
+    fn observed_slurm(&mut self, began: Time) -> Vec<Answer> {
         let later = self.unseen.extract_if(.., |(since, _)| *since <= began);
         later.map(|(_, reply)| (reply, Ok(()))).collect()
     }
@@ -223,7 +223,7 @@ impl<P: Provider> Owner<P> {
         }
     }
 
-    /// Takes a prolog's wait; answered at once if the last look suffices.
+    /// Takes a prolog's wait; answered at once if the last observation suffices.
     pub(super) fn wait_for_job(&mut self, job: JobId, reply: Reply<()>) {
         self.waiters.push((job, self.clock.now(), reply));
         self.slurm_changed.notify_one();

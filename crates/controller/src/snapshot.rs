@@ -1,7 +1,7 @@
 //! What the owner's task lets others see of its state: a copy, which is never changed.
 //!
 //! At 10,000 nodes a copy takes milliseconds. So it is not made after each round but once for all
-//! who look until the next one: whoever comes first calls for it. While the owner is busy and makes none, the
+//! who read until the next one: whoever comes first calls for it. While the owner is busy and makes none, the
 //! last one must do; one a second is made in any case, so that it is not old.
 
 use crate::answer::Reader;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use thiao_api::types::Look;
+use thiao_api::types::Observation;
 use thiao_config::Config;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::plan::Plan;
@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 /// The owner's state at one instant, as far as people may ask for it.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// What is known. A copy of it shares the looks and the configuration's nodes with the owner's.
+    /// What is known. A copy of it shares the observations and the configuration's nodes with the owner's.
     pub world: World,
     /// When this controller began.
     pub started: Time,
@@ -34,10 +34,10 @@ pub struct Snapshot {
     pub provider_notes: Vec<String>,
     /// Why rounds cannot be stored.
     pub unstored: Option<String>,
-    /// How the looks at Slurm go.
-    pub slurm_look: Look,
+    /// How the observations of Slurm go.
+    pub slurm_observation: Observation,
     /// How those at the provider go.
-    pub provider_look: Look,
+    pub provider_observation: Observation,
     /// Why jobs wait for us, as the last round that looked into it said.
     pub job_waits: BTreeMap<JobId, Arc<str>>,
     /// What [`Snapshot::plan`] made, once somebody asked for it.
@@ -59,8 +59,8 @@ impl Snapshot {
             preparing: Some(STARTING.to_owned()),
             provider_notes: Vec::new(),
             unstored: None,
-            slurm_look: Look::default(),
-            provider_look: Look::default(),
+            slurm_observation: Observation::default(),
+            provider_observation: Observation::default(),
             job_waits: BTreeMap::new(),
             plan: OnceLock::new(),
         }
@@ -72,19 +72,19 @@ impl Snapshot {
             .get_or_init(|| rounds::plan_for(&self.world, self.preparing.as_deref()))
     }
 
-    /// Whether the last look at Slurm shows this job, or an array of that number.
+    /// Whether the last observation of Slurm shows this job, or an array of that number.
     pub fn shows(&self, job: JobId) -> bool {
         let jobs = self.world.slurm.iter().flat_map(|slurm| slurm.jobs.values());
         jobs.into_iter().any(|seen| job == seen.id || job == seen.key())
     }
 }
 
-/// The newest snapshot, for the owner and all who look.
+/// The newest snapshot, for the owner and all readers.
 pub struct Shown {
     newest: watch::Sender<Arc<Snapshot>>,
     /// Whether there was a round since.
     outdated: AtomicBool,
-    /// Whether somebody looks and finds that it is.
+    /// Whether somebody reads it and finds that it is.
     wanted: AtomicBool,
     call: Notify,
 }
@@ -100,7 +100,7 @@ impl Shown {
         }
     }
 
-    /// For one who looks at the newest again and again.
+    /// For one who reads the newest again and again.
     pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.newest.subscribe()
     }
@@ -142,7 +142,7 @@ impl Shown {
 }
 
 impl<P: Provider> Owner<P> {
-    /// One that answers those who only look, with a connection of its own to the database.
+    /// One that answers those who only read, with a connection of its own to the database.
     ///
     /// # Errors
     /// When the database cannot be opened once more.
@@ -162,7 +162,7 @@ impl<P: Provider> Owner<P> {
         self.shown.replace(self.snapshot());
     }
 
-    /// The same, if somebody looks.
+    /// The same, if somebody reads.
     pub(super) fn publish_if_wanted(&self) {
         if self.shown.is_wanted() {
             self.publish();
@@ -184,8 +184,8 @@ impl<P: Provider> Owner<P> {
             preparing: self.readiness.why_not().map(str::to_owned),
             provider_notes: self.provider_notes.clone(),
             unstored: self.unstored.as_ref().map(|(why, _)| why.clone()),
-            slurm_look: self.slurm_look.clone(),
-            provider_look: self.provider_look.clone(),
+            slurm_observation: self.slurm_observation.clone(),
+            provider_observation: self.provider_observation.clone(),
             job_waits: self.job_waits.clone(),
             ..Snapshot::new(self.rounds.world().clone(), self.started)
         }

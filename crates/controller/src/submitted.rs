@@ -1,5 +1,5 @@
 //! Hears of jobs at once when they are submitted: slurmctld's job_submit.lua touches
-//! a file in the spool. Without that they are found by the next look.
+//! a file in the spool. Without that they are found by the next observation.
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::io;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The script runs just before slurmctld has the job in its queue.
-const BEFORE_THE_LOOK: Duration = Duration::from_millis(10);
+const BEFORE_OBSERVING: Duration = Duration::from_millis(10);
 
-/// A look that came too early is followed by another after this time.
+/// An observation that came too early is followed by another after this time.
 const ONCE_MORE: Duration = Duration::from_millis(200);
 
-/// Makes the file and calls for a look at Slurm whenever it is touched, until the process
+/// Makes the file and calls for an observation of Slurm whenever it is touched, until the process
 /// ends: on a thread that does nothing else.
-pub fn watch(file: &Path, look: Arc<Notify>) -> io::Result<()> {
+pub fn watch(file: &Path, observe: Arc<Notify>) -> io::Result<()> {
     thiao_api::state_dir::own_file(file)?;
     let watcher = inotify::init(CreateFlags::CLOEXEC)?;
     inotify::add_watch(&watcher, file, WatchFlags::CLOSE_WRITE)?;
@@ -25,9 +25,9 @@ pub fn watch(file: &Path, look: Arc<Notify>) -> io::Result<()> {
         .spawn(move || {
             let mut events = [0; 4096];
             while rustix::io::retry_on_intr(|| rustix::io::read(&watcher, &mut events)).is_ok() {
-                for pause in [BEFORE_THE_LOOK, ONCE_MORE] {
+                for pause in [BEFORE_OBSERVING, ONCE_MORE] {
                     std::thread::sleep(pause);
-                    look.notify_one();
+                    observe.notify_one();
                 }
             }
         })
@@ -39,29 +39,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_touch_calls_for_a_look() {
+    async fn each_touch_calls_for_an_observation() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("submitted");
-        let look = Arc::new(Notify::new());
-        watch(&file, look.clone()).unwrap();
+        let observe = Arc::new(Notify::new());
+        watch(&file, observe.clone()).unwrap();
         for _ in 0..2 {
             // As the script does it.
             std::fs::File::create(&file).unwrap();
             for _ in 0..2 {
-                let called = tokio::time::timeout(Duration::from_secs(5), look.notified()).await;
+                let called = tokio::time::timeout(Duration::from_secs(5), observe.notified()).await;
                 assert!(called.is_ok());
             }
         }
-        let quiet = tokio::time::timeout(ONCE_MORE * 2, look.notified()).await;
+        let quiet = tokio::time::timeout(ONCE_MORE * 2, observe.notified()).await;
         assert!(quiet.is_err(), "nobody touched it");
     }
 
     #[tokio::test]
-    async fn a_flood_of_touches_calls_for_few_looks() {
+    async fn a_flood_of_touches_calls_for_few_observations() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("submitted");
-        let look = Arc::new(Notify::new());
-        watch(&file, look.clone()).unwrap();
+        let observe = Arc::new(Notify::new());
+        watch(&file, observe.clone()).unwrap();
         let flooding = {
             let file = file.clone();
             tokio::task::spawn_blocking(move || {
@@ -70,11 +70,14 @@ mod tests {
                 }
             })
         };
-        let (began, mut looks) = (std::time::Instant::now(), 0);
-        while !flooding.is_finished() || looks == 0 {
-            looks += u32::from(tokio::time::timeout(ONCE_MORE, look.notified()).await.is_ok());
+        let (began, mut observations) = (std::time::Instant::now(), 0);
+        while !flooding.is_finished() || observations == 0 {
+            observations += u32::from(tokio::time::timeout(ONCE_MORE, observe.notified()).await.is_ok());
         }
-        let turns = began.elapsed().as_millis() / (BEFORE_THE_LOOK + ONCE_MORE).as_millis() + 1;
-        assert!(u128::from(looks) <= 2 * turns, "{looks} looks in {turns} turns");
+        let turns = began.elapsed().as_millis() / (BEFORE_OBSERVING + ONCE_MORE).as_millis() + 1;
+        assert!(
+            u128::from(observations) <= 2 * turns,
+            "{observations} observations in {turns} turns"
+        );
     }
 }

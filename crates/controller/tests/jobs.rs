@@ -31,7 +31,7 @@ impl Provider for Nothing {
         Ok(Prepared::default())
     }
 
-    fn look(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<ProviderView, ProviderError> {
         Ok(ProviderView::default())
     }
 
@@ -54,7 +54,7 @@ impl Provider for Nothing {
 
 const QUICK: &str = "slurm_poll = 0.05\nslurm_poll_busy = 0.05\n";
 /// So seldom that what is seen was asked for.
-const SELDOM: &str = "slurm_poll = 3600\nslurm_poll_busy = 3600\nlook_max_age = 3600\n";
+const SELDOM: &str = "slurm_poll = 3600\nslurm_poll_busy = 3600\nobservation_max_age = 3600\n";
 
 struct Controller {
     site: Site,
@@ -68,7 +68,7 @@ impl Drop for Controller {
     }
 }
 
-/// A controller after its first look at a site with two nodes; `past` has what an earlier one kept.
+/// A controller after its first observation of a site with two nodes; `past` has what an earlier one kept.
 fn start(timing: &str, past: impl FnOnce(&mut Store)) -> Controller {
     let site = Site::new(&format!(
         "[[nodeset]]\nname = \"n\"\nnodes = \"n[0-1]\"\nmemory_mb = 100\n[timing]\ntick = 0.05\n{timing}"
@@ -87,7 +87,7 @@ fn start(timing: &str, past: impl FnOnce(&mut Store)) -> Controller {
     drop(store);
     let client = Client::new(&config.state_dir);
     let task = tokio::spawn(serve_with(config, Arc::new(Nothing), Arc::default()));
-    until("it has looked at Slurm", || {
+    until("it has observed Slurm", || {
         client.status().is_ok_and(|status| status.slurm.last_ok.is_some())
     });
     Controller { site, client, task }

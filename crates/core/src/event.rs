@@ -94,9 +94,9 @@ kinds! {
     /// The linter refused a step of a plan: a bug of ours.
     LintRefused = "lint-refused",
     /// Slurm or the provider cannot be read.
-    LookFailed = "look-failed",
+    ObservationFailed = "observation-failed",
     /// It can be read again.
-    LookOk = "look-ok",
+    ObservationOk = "observation-ok",
     /// Slurm has no licence at which jobs could wait for capacity.
     NoGate = "no-gate",
     /// Slurm was told that a node is DOWN, and why.
@@ -165,11 +165,11 @@ kinds! {
     VmEnding = "vm-ending",
     /// A VM could not be made.
     VmFailed = "vm-failed",
-    /// A VM that no look had shown for long is there.
+    /// A VM that no observation had shown for long is there.
     VmFound = "vm-found",
     /// Nothing of a VM is left.
     VmGone = "vm-gone",
-    /// No look has shown a VM for so long that it counts as dead.
+    /// No observation has shown a VM for so long that it counts as dead.
     VmLost = "vm-lost",
     /// A VM's guest says that its slurmd runs.
     VmReady = "vm-ready",

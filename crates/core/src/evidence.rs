@@ -1,4 +1,4 @@
-//! What the last looks say, and what not: questions about a world that the planner and the linter both ask.
+//! What the last observations say, and what not: what the planner and the linter both ask about a world.
 //!
 //! Here is only what counts as evidence. What to do by it the planner decides, and whether that may ever be done
 //! the linter says; of each other's judgement they share nothing.
@@ -36,7 +36,7 @@ pub fn is_superseded(world: &World, seen: &VmView) -> bool {
 }
 
 /// Whether Slurm may have considered `node` up since it was asked for: false only
-/// if the look surely says that it still waits for it, does not count on it, or does not have it.
+/// if the observation surely says that it still waits for it, does not count on it, or does not have it.
 #[must_use]
 pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
     let Some(seen) = slurm.nodes.get(node) else {
@@ -47,7 +47,7 @@ pub fn may_have_registered(slurm: &SlurmView, node: &NodeName) -> bool {
     !(waits || seen.base == BaseState::Down)
 }
 
-/// Whether `node`'s VM is left from before Slurm's request for it, by a whole look that began after
+/// Whether `node`'s VM is left from before Slurm's request for it, by a whole observation that began after
 /// that: it was up then and was powered down; or, in job mode, it was found, and may be an earlier
 /// job's. Slurm waits for a slurmd that starts later than it asked (22.05.8), which that of the first
 /// never does, and that of the second must not: its job would wait until ResumeTimeout, or run in
@@ -85,8 +85,8 @@ pub fn asked_by_slurm(world: &World, node: &NodeName) -> Option<Time> {
     }
 }
 
-/// Whether Slurm's whole look says that no job can be on `node`'s VM: no job names the node, and
-/// Slurm surely does not have it, or has it powered down. That a look does not show it says nothing.
+/// Whether Slurm's whole observation says that no job can be on `node`'s VM: no job names the node, and
+/// Slurm surely does not have it, or has it powered down. That an observation does not show it says nothing.
 #[must_use]
 pub fn surely_unused(slurm: &SlurmView, node: &NodeName, jobs: &JobsOn<'_>) -> bool {
     let off = match slurm.nodes.get(node) {

@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    /// Takes a whole look at Slurm that began at `began`.
+    /// Takes a whole observation of Slurm that began at `began`.
     pub fn see_slurm(&mut self, view: SlurmView, began: Time) -> Vec<Event> {
         let mut events = Vec::new();
         let now = self.now;

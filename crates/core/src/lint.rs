@@ -188,7 +188,7 @@ impl<'a> Linter<'a> {
     fn job(&self, job: JobId) -> Result<&'a SlurmJob, String> {
         let slurm = self.world.slurm.as_ref();
         let seen = slurm.and_then(|slurm| slurm.jobs.get(&job));
-        seen.ok_or_else(|| format!("job {job} is not in Slurm's last look"))
+        seen.ok_or_else(|| format!("job {job} is not in Slurm's last observation"))
     }
 
     /// Invariant 4: jobs outside of job mode are not ours to admit or to put back.
@@ -317,10 +317,10 @@ impl<'a> Linter<'a> {
 
     fn slurm_node(&self, node: &NodeName) -> Result<&'a SlurmNode, String> {
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
-        seen.ok_or_else(|| format!("Slurm's last look does not show {node}"))
+        seen.ok_or_else(|| format!("Slurm's last observation lacks {node}"))
     }
 
-    /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed look), 7 (bounded).
+    /// Invariants 2 (one VM per node), 4 (only ours), 5 (no act on a failed observation), 7 (bounded).
     fn create(&mut self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool) -> Checked {
         let world = self.world;
         self.provider()?;
@@ -476,7 +476,7 @@ impl<'a> Linter<'a> {
         self.provider()?;
         self.ours(tag)?;
         let Some(slurm) = &world.slurm else {
-            return Err("Slurm could not be read: nothing is destroyed on a failed look".into());
+            return Err("Slurm could not be read: nothing is destroyed on a failed observation".into());
         };
         let record = world.records.get(&tag.node);
         let ours = record
@@ -562,7 +562,7 @@ impl<'a> Linter<'a> {
             .slurm
             .as_ref()
             .is_some_and(|slurm| slurm.nodes.contains_key(node));
-        refuse_if(!known, || format!("Slurm's last look does not show {node}"))
+        refuse_if(!known, || format!("Slurm's last observation lacks {node}"))
     }
 
     /// Invariant 4: only what we set is lifted.
@@ -580,7 +580,7 @@ impl<'a> Linter<'a> {
 
     fn provider(&self) -> Checked {
         refuse_if(self.world.provider.is_none(), || {
-            "the provider could not be read: nothing is done on a failed look".into()
+            "the provider could not be read: nothing is done on a failed observation".into()
         })
     }
 }

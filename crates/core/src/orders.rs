@@ -38,7 +38,7 @@ pub enum Newer {
     PoweredUp,
     /// A job that started since is there.
     Job(JobId),
-    /// The node is given to a job that the look does not show.
+    /// The node is given to a job that the observation does not show.
     InUse,
 }
 

@@ -258,7 +258,7 @@ fn a_host_never_carries_more_memory_than_it_has() {
 }
 
 #[test]
-fn a_failed_look_destroys_nothing() {
+fn a_failed_observation_destroys_nothing() {
     let mut w = world();
     w.up("n0");
     w.order(&node("n0"), &Order::Down, w.now);

@@ -25,14 +25,14 @@ mod wanting;
 
 /// Decides what to do now.
 ///
-/// Without a whole look at the provider nothing is planned at all; without one
+/// Without a whole observation of the provider nothing is planned at all; without one
 /// at Slurm only creations are: they harm nobody and jobs wait for them.
 #[must_use]
 pub fn plan(world: &World) -> Plan {
     let Some(provider) = &world.provider else {
         return plan_without_provider(
             world,
-            "the provider could not be read: nothing is done on a failed look",
+            "the provider could not be read: nothing is done on a failed observation",
         );
     };
     let mut planner = Planner::new(world, provider);
@@ -164,7 +164,7 @@ impl<'a> Planner<'a> {
     fn destroy(&mut self, node: &NodeName, vm: &VmRecord, cause: Cause) {
         let why = cause.text();
         if self.world.slurm.is_none() {
-            return self.hold(node, format!("VM {node}.{} waits for its end ({why}): Slurm could not be read, and nothing is destroyed on a failed look", vm.generation));
+            return self.hold(node, format!("VM {node}.{} waits for its end ({why}): Slurm could not be read, and nothing is destroyed on a failed observation", vm.generation));
         }
         let tag = self.world.tag(node, vm.generation);
         let ending = matches!(vm.life, Life::Ending { .. });

@@ -31,10 +31,10 @@ pub struct Policy {
     pub capacity_patience: Millis,
     /// A VM of ours that backs nothing is terminated after this time.
     pub orphan_grace: Millis,
-    /// A VM that whole looks do not show is taken for lost only after this time,
+    /// A VM that whole observations do not show is taken for lost only after this time,
     pub missing_grace: Millis,
-    /// and only after so many of them in a row: few looks may have been whole meanwhile.
-    pub missing_looks: u32,
+    /// and only after so many of them in a row: few observations may have been whole meanwhile.
+    pub missing_observations: u32,
     /// A node that is up and does not answer Slurm for this time is lost, with its
     /// job: what Slurm's SlurmdTimeout is elsewhere, which is off here.
     pub silence_grace: Millis,
@@ -63,8 +63,8 @@ pub struct Policy {
     pub slurmd_starts: u32,
     /// How long the VMs of a failed job stay that asked for it.
     pub keep_failed: Millis,
-    /// Looks older than this are not acted on.
-    pub look_max_age: Millis,
+    /// Observations older than this are not acted on.
+    pub observation_max_age: Millis,
     /// Slurm takes a node for one job's alone within this time of its coming up, or
     /// something is wrong with that: its job is not held up for longer.
     pub mark_patience: Millis,
@@ -82,7 +82,7 @@ impl Default for Policy {
             capacity_patience: Millis::secs(20),
             orphan_grace: Millis::secs(60),
             missing_grace: Millis::secs(30),
-            missing_looks: 4,
+            missing_observations: 4,
             silence_grace: Millis::secs(300),
             terminate_grace: Millis::secs(60),
             retry_first: Millis::secs(5),
@@ -96,7 +96,7 @@ impl Default for Policy {
             unheard_grace: Millis::secs(10),
             slurmd_starts: 3,
             keep_failed: Millis::secs(3600),
-            look_max_age: Millis::secs(60),
+            observation_max_age: Millis::secs(60),
             mark_patience: Millis::secs(5),
         }
     }

@@ -22,8 +22,8 @@ pub enum PrologAnswer {
 }
 
 impl World {
-    /// Wants the VMs of jobs whose prologs wait (each since then), by the last look at Slurm. Their
-    /// slurmds wait until Slurm asks itself, by ResumeProgram's order or in a look. The nodes are
+    /// Wants the VMs of jobs whose prologs wait (each since then), by the last observation of Slurm. Their
+    /// slurmds wait until Slurm asks itself, by ResumeProgram's order or in an observation. The nodes are
     /// Slurm's word, not the asker's.
     pub fn order_for_prologs(&mut self, waiting: &[(JobId, Time)]) -> Vec<Event> {
         let Some(slurm) = &self.slurm else {
@@ -76,7 +76,7 @@ impl World {
     #[must_use]
     pub fn prolog(&self, id: JobId, since: Time) -> Option<PrologAnswer> {
         let verdict = self.verdict(self.slurm.as_ref()?, id)?;
-        // What an older look does not show may be newer than that.
+        // What an older observation does not show may be newer than that.
         (verdict == PrologAnswer::Start || since < self.slurm_began).then_some(verdict)
     }
 
@@ -109,9 +109,9 @@ impl World {
     fn ends_with_its_job(&self, node: &NodeName, seen: &SlurmNode) -> bool {
         let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
         // Not what the last controller saw: it may not have come to that.
-        let looked_on = self.powers.get(node).map_or(self.now, |(_, since)| *since);
+        let since_power = self.powers.get(node).map_or(self.now, |(_, since)| *since);
         let tried = |vm: &crate::vm::VmRecord| {
-            let since = vm.since.max(looked_on);
+            let since = vm.since.max(since_power);
             vm.is_up() && self.now.since(since) > self.policy.mark_patience
         };
         !self.is_job_mode(node) || seen.flags.power_down || vm.is_some_and(tried)

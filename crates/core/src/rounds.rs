@@ -62,7 +62,7 @@ impl Rounds {
             record.not_after(world.now, &world.policy);
         }
         let interrupted = journal.interrupted(world.now)?.into_iter().map(|what| {
-            let text = format!("the controller ended during \"{what}\": it is looked at anew");
+            let text = format!("the controller ended during \"{what}\": it is observed anew");
             Event::new(Subject::Controller, Kind::Interrupted, text)
         });
         Ok(Self {
@@ -187,7 +187,7 @@ impl Rounds {
         }
     }
 
-    /// Takes a whole look at Slurm that began at `began`, and says which of the prologs that
+    /// Takes a whole observation of Slurm that began at `began`, and says which of the prologs that
     /// wait (each since then) can end.
     pub fn saw_slurm(&mut self, view: SlurmView, began: Time, prologs: &[(JobId, Time)]) -> Verdicts {
         let events = self.world.see_slurm(view, began);
@@ -210,7 +210,7 @@ impl Rounds {
         verdicts
     }
 
-    /// Takes a whole look at the provider that began at `began`.
+    /// Takes a whole observation of the provider that began at `began`.
     pub fn saw_provider(&mut self, view: ProviderView, began: Time) {
         let events = self.world.see_provider(view, began);
         self.events.extend(events);
@@ -241,7 +241,7 @@ impl Rounds {
     /// [`Rounds::keep`] has returned it.
     pub fn decide(&mut self, preparing: Option<&str>) -> Decided {
         let world = &mut self.world;
-        let max = world.policy.look_max_age;
+        let max = world.policy.observation_max_age;
         if world.now.since(world.slurm_began) > max {
             world.slurm = None;
         }

@@ -1,5 +1,5 @@
-//! What was seen: the provider's and Slurm's state as one whole look each.
-//! A look that failed is `None` where these are used; a look is never partial.
+//! What was seen: the provider's and Slurm's state as one whole observation each.
+//! An observation that failed is `None` where these are used; an observation is never partial.
 
 mod reason;
 
@@ -64,7 +64,7 @@ impl VmSpec {
     }
 }
 
-/// Everything that the provider has, in one look.
+/// Everything that the provider has, in one observation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProviderView {
     pub hosts: Vec<HostView>,
@@ -182,7 +182,7 @@ impl VmState {
     }
 }
 
-/// Slurm's nodes and jobs, in one look.
+/// Slurm's nodes and jobs, in one observation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SlurmView {
     /// All nodes that slurmctld showed, ours or not.

@@ -21,7 +21,7 @@
 //!  NotYet ---------------------> GuestReady --------------------> Registered <- - -> (silent)
 //!    +----------------------------------------------------------------^
 //! ```
-//! Silence is no step of it: it is what the last look at Slurm says ([`crate::world::World::is_silent`]), and
+//! Silence is no step of it: it is what the last observation of Slurm says ([`crate::world::World::is_silent`]), and
 //! is not kept, or each hiccup of a network would be a write of every record to the disk.
 
 use crate::ids::{Generation, HostName, Time, VmId};
@@ -47,7 +47,7 @@ pub struct VmRecord {
     pub asked: Time,
     /// When it last came nearer to its node or to its end: pauses and moves do not count.
     pub since: Time,
-    /// Since when whole looks at the provider do not show it.
+    /// Since when whole observations of the provider do not show it.
     pub missing_since: Option<Time>,
     /// Until when it stays though its job has failed, because that asked for it.
     pub kept: Option<Time>,

@@ -1,5 +1,5 @@
 //! What is known at one instant: the configuration, our records, and the last
-//! whole looks at Slurm and at the provider. `plan` reads it; `fold` updates it.
+//! whole observations of Slurm and of the provider. `plan` reads it; `fold` updates it.
 
 use crate::ids::{
     ClusterName, Generation, HostName, JobId, Millis, NodeName, NodesetName, Time, VmId, VmTag,
@@ -25,7 +25,7 @@ pub struct World {
     pub records: BTreeMap<NodeName, NodeRecord>,
     /// Nodes with an action under way: nothing else is decided for them.
     pub busy: BTreeSet<NodeName>,
-    /// Requeued jobs that were let start since the last look at Slurm.
+    /// Requeued jobs that were let start since the last observation of Slurm.
     pub jobs_started: BTreeSet<JobId>,
     /// How long Slurm's scheduler takes at the most until it has looked at every pending job again, by
     /// slurmctld's own settings; zero while they are not known. Not in the store.
@@ -38,35 +38,35 @@ pub struct World {
     pub jobs: BTreeMap<JobId, JobRecord>,
     /// Jobs with an action under way: nothing else is decided for them.
     pub busy_jobs: BTreeSet<JobId>,
-    /// When the last action on a job ended: no job is admitted on an older look.
+    /// When the last action on a job ended: no job is admitted on an older observation.
     pub jobs_acted: Time,
-    /// When the last whole look at Slurm began.
+    /// When the last whole observation of Slurm began.
     pub slurm_began: Time,
     /// VMs with our tag that back nothing, and when they were first seen so.
     pub strays: BTreeMap<VmId, Time>,
     /// Those of them that only listings know. Not in the store.
     pub unrecorded: BTreeMap<VmId, Unrecorded>,
     /// What Slurm shows of the power of each node, and since when it does, as far as we have
-    /// looked on. Not in the store: after a start it is newer than all that was ordered before.
+    /// observed it. Not in the store: after a start it is newer than all that was ordered before.
     pub powers: BTreeMap<NodeName, (Power, Time)>,
     /// Nodes that Slurm considers up though no VM backs them (there is none, or its
     /// slurmd is silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
-    /// How many whole looks in a row did not show the VM of a node. Not in the store: a
+    /// How many whole observations in a row did not show the VM of a node. Not in the store: a
     /// restart begins anew.
     pub absences: BTreeMap<NodeName, u32>,
-    /// When the last whole look at the provider was taken in.
+    /// When the last whole observation of the provider was taken in.
     pub provider_seen: Time,
-    /// When that look began: what was done later it does not show.
+    /// When that observation began: what was done later it does not show.
     pub provider_began: Time,
     /// The circuit breaker over all creations.
     pub breaker: Breaker,
     /// Nodes for which the provider can make no VM until a person changes something, and why: a
     /// fault of theirs (of their nodeset's template, say) that is not the others'.
     pub faults: BTreeMap<NodeName, String>,
-    /// The last look at Slurm; none if it failed or is too old to act on.
+    /// The last observation of Slurm; none if it failed or is too old to act on.
     pub slurm: Option<Arc<SlurmView>>,
-    /// The last look at the provider; none if it failed or is too old to act on.
+    /// The last observation of the provider; none if it failed or is too old to act on.
     pub provider: Option<Arc<ProviderView>>,
 }
 
@@ -75,7 +75,7 @@ pub struct World {
 pub struct Unrecorded {
     /// As a listing last showed it.
     pub seen: VmView,
-    /// Since when whole looks do not show it, and how many in a row.
+    /// Since when whole observations do not show it, and how many in a row.
     pub missing: Option<(Time, u32)>,
 }
 
@@ -143,7 +143,7 @@ pub struct NodeRecord {
     pub down: Option<String>,
     /// The jobs for which it was resumed.
     pub jobs: Vec<JobId>,
-    /// When our last action on it ended: looks that began before say nothing of it.
+    /// When our last action on it ended: observations that began before say nothing of it.
     pub acted: Time,
 }
 

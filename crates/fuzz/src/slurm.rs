@@ -6,7 +6,7 @@ use thiao_core::options::{VmOptions, put_back_reason};
 use thiao_core::view::JobState;
 use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes};
 
-/// Ends the records in the recordings; in a look it is another each time.
+/// Ends the records in the recordings; in an observation it is another each time.
 const MARK: &str = "@0123456789abcdef";
 
 /// What is read is of sizes that there are; what is not read is refused with a reason.

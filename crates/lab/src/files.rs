@@ -30,7 +30,7 @@ const SUSPEND_S: u32 = 5;
 /// How long a VM of OpenNebula's may take to end before it is ended hard.
 const TERMINATE_GRACE_S: u32 = 10;
 
-/// Seconds between looks at OpenNebula's VMs while they come up or go: it is this machine's own.
+/// Seconds between observations of OpenNebula's VMs while they come up or go: it is this machine's own.
 const VM_POLL_S: f64 = 0.5;
 
 /// Makes the folders and files that the lab's programs need. Runs inside the lab.

@@ -33,7 +33,7 @@ const ONEGATE_PORT: u16 = 5030;
 /// How long a guest may take to shut down before it counts as running again.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
-/// How often the machines are looked at.
+/// How often the machines are observed.
 const POLL: Duration = Duration::from_millis(50);
 
 /// What the stand-in says of itself when it serves.

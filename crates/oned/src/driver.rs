@@ -1,4 +1,4 @@
-//! The drivers' side: VMs go from phase to phase; machines are started, ended, looked at.
+//! The drivers' side: VMs go from phase to phase; machines are started, ended, observed.
 
 use crate::front_end::FrontEnd;
 use crate::lifecycle::{Lcm, Phase, State};
@@ -60,8 +60,8 @@ pub fn run(shared: &Shared, machines: Option<&Arc<dyn Machines>>, stop: &dyn Fn(
         if work.is_empty() && !poll {
             let until = front_end.due.peek().map(|Reverse((at, ..))| *at);
             let plan = front_end.settings.scheduler.map(|_| next_plan);
-            let look = machines.map(|_| next_poll);
-            let until = [until, plan, look].into_iter().flatten().min();
+            let poll = machines.map(|_| next_poll);
+            let until = [until, plan, poll].into_iter().flatten().min();
             let nap = until.map_or(NAP, |at| at.saturating_duration_since(now)).min(NAP);
             front_end = match shared.wake.wait_timeout(front_end, nap) {
                 Ok((front_end, _)) => front_end,
@@ -102,7 +102,7 @@ pub fn run(shared: &Shared, machines: Option<&Arc<dyn Machines>>, stop: &dyn Fn(
             }
         }
         if let Some(seen) = seen {
-            look(&mut front_end, &seen);
+            observe(&mut front_end, &seen);
             next_poll = Instant::now() + front_end.settings.poll;
         }
     }
@@ -216,7 +216,7 @@ fn finish(front_end: &mut FrontEnd, id: u32, order: &Order, result: Result<(), S
             }
             front_end.set(id, success);
         }
-        // A look shows when it has ended.
+        // An observation shows when it has ended.
         Order::Stop { .. } if phase == Phase::Shutdown => {
             let until = Instant::now() + front_end.settings.shutdown_timeout;
             front_end.ending.insert(id, until);
@@ -229,8 +229,8 @@ fn finish(front_end: &mut FrontEnd, id: u32, order: &Order, result: Result<(), S
     }
 }
 
-/// Takes what a look showed.
-fn look(front_end: &mut FrontEnd, seen: &BTreeMap<u32, Seen>) {
+/// Takes what an observation showed.
+fn observe(front_end: &mut FrontEnd, seen: &BTreeMap<u32, Seen>) {
     let now = Instant::now();
     let live: Vec<u32> = front_end.live.iter().copied().collect();
     for id in live {

@@ -54,7 +54,7 @@ impl std::fmt::Debug for VmSpec {
     }
 }
 
-/// What a look at a machine shows.
+/// What an observation of a machine shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     Running,

@@ -18,7 +18,7 @@ const NAME: &str = "one-";
 pub struct QemuMachines {
     qemu: Qemu,
     cluster: ClusterName,
-    /// What the last look that succeeded showed.
+    /// What the last observation that succeeded showed.
     seen: Mutex<Vec<(u32, Seen)>>,
 }
 
@@ -104,7 +104,7 @@ impl Machines for QemuMachines {
 
     fn poll(&self) -> Vec<(u32, Seen)> {
         let mut last = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.qemu.look() {
+        match self.qemu.observe() {
             Ok(view) => {
                 *last = view
                     .vms
@@ -113,7 +113,7 @@ impl Machines for QemuMachines {
                     .collect();
             }
             // What cannot be seen has not ended for that.
-            Err(error) => tracing::error!(%error, "cannot look at the machines"),
+            Err(error) => tracing::error!(%error, "cannot observe the machines"),
         }
         last.clone()
     }

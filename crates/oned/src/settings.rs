@@ -37,7 +37,7 @@ pub struct Settings {
     pub phases: BTreeMap<Phase, Duration>,
     /// How long a guest has for a soft shutdown before the VM goes back to RUNNING.
     pub shutdown_timeout: Duration,
-    /// How often machines are looked at.
+    /// How often machines are observed.
     pub poll: Duration,
     /// How long listings show the old state after a change by a call. The real one does so
     /// too, for an unknown while: answers are asynchronous.

@@ -1,8 +1,8 @@
 //! How many calls per second and at once, and whose turn it is.
 //!
 //! oned serves 15 connections, of everybody, and OpenNebula documents 30 calls per
-//! second for a zone. Acting goes before looking, but a long queue of creations must not
-//! blind the controller: looking gets at least one turn in fifteen, and one each half
+//! second for a zone. Acting goes before reading, but a long queue of creations must not
+//! blind the controller: reading gets at least one turn in fifteen, and one each half
 //! second. One connection is kept for each of the two, or calls of one kind that hang
 //! would hold up the other.
 
@@ -17,13 +17,13 @@ pub enum Kind {
     /// It changes something: creating, deploying, ending.
     Acting,
     /// It only reads, and changes nothing.
-    Looking,
+    Reading,
 }
 
-/// So many acting calls may pass a waiting look.
-const ACTS_PER_LOOK: u32 = 14;
-/// So long may a look wait while acting calls go.
-const LOOK_WAITS: Duration = Duration::from_millis(500);
+/// So many acting calls may pass a waiting read.
+const ACTS_PER_READ: u32 = 14;
+/// So long may a read wait while acting calls go.
+const READ_WAITS: Duration = Duration::from_millis(500);
 
 /// Whose turn it is: pure, time comes in as a value.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub struct Turns {
     paid: Duration,
     next_ticket: u64,
     acting: Line,
-    looking: Line,
-    /// Acting calls since the last look went, or since one waits.
+    reading: Line,
+    /// Acting calls since the last read went, or since one waits.
     acts: u32,
 }
 
@@ -79,7 +79,7 @@ impl Turns {
             paid: Duration::ZERO,
             next_ticket: 0,
             acting: Line::default(),
-            looking: Line::default(),
+            reading: Line::default(),
             acts: 0,
         }
     }
@@ -88,7 +88,7 @@ impl Turns {
     pub fn come(&mut self, kind: Kind, now: Duration) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        if kind == Kind::Looking && self.looking.waiting.is_empty() {
+        if kind == Kind::Reading && self.reading.waiting.is_empty() {
             self.acts = 0;
         }
         self.line(kind).waiting.push_back((ticket, now));
@@ -120,7 +120,7 @@ impl Turns {
         line.running += 1;
         match kind {
             Kind::Acting => self.acts = self.acts.saturating_add(1),
-            Kind::Looking => self.acts = 0,
+            Kind::Reading => self.acts = 0,
         }
         self.paid = self.paid.max(now) + self.interval;
         Some(ticket)
@@ -135,36 +135,36 @@ impl Turns {
     /// The first of those who may have a connection.
     fn first(&self, now: Duration) -> Option<(Kind, u64)> {
         let front = |line: &Line| line.waiting.front().copied().filter(|_| self.has_capacity(line));
-        match (front(&self.acting), front(&self.looking)) {
-            (Some((act, _)), Some((look, since))) => {
-                let waited = self.acts > 0 && now.saturating_sub(since) >= LOOK_WAITS;
-                if self.acts >= ACTS_PER_LOOK || waited {
-                    Some((Kind::Looking, look))
+        match (front(&self.acting), front(&self.reading)) {
+            (Some((act, _)), Some((read, since))) => {
+                let waited = self.acts > 0 && now.saturating_sub(since) >= READ_WAITS;
+                if self.acts >= ACTS_PER_READ || waited {
+                    Some((Kind::Reading, read))
                 } else {
                     Some((Kind::Acting, act))
                 }
             }
             (Some((act, _)), None) => Some((Kind::Acting, act)),
-            (None, Some((look, _))) => Some((Kind::Looking, look)),
+            (None, Some((read, _))) => Some((Kind::Reading, read)),
             (None, None) => None,
         }
     }
 
     /// The first of each kind: nobody else's turn can be next.
     fn fronts(&self) -> impl Iterator<Item = u64> {
-        let fronts = [&self.acting, &self.looking].map(|line| line.waiting.front());
+        let fronts = [&self.acting, &self.reading].map(|line| line.waiting.front());
         fronts.into_iter().flatten().map(|(ticket, _)| *ticket)
     }
 
     fn has_capacity(&self, line: &Line) -> bool {
         let most = self.connections.saturating_sub(1).max(1);
-        line.running < most && self.acting.running + self.looking.running < self.connections
+        line.running < most && self.acting.running + self.reading.running < self.connections
     }
 
     fn line(&mut self, kind: Kind) -> &mut Line {
         match kind {
             Kind::Acting => &mut self.acting,
-            Kind::Looking => &mut self.looking,
+            Kind::Reading => &mut self.reading,
         }
     }
 }

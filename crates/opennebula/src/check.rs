@@ -1,14 +1,14 @@
 //! Checks of a live front-end against what is wanted of it: `thiao setup` and `thiao doctor` show them.
 //!
-//! [`look()`] asks, [`judge()`] says what that means; what cannot be told without doing harm is said so, or
+//! [`observe()`] asks, [`judge()`] says what that means; what cannot be told without doing harm is said so, or
 //! tried with VMs that never run ([`try_vms`]).
 
 mod attributes;
 mod capacity;
 mod cards;
 mod judge;
-mod look;
 mod needs;
+mod observe;
 mod requirements;
 mod rights;
 mod seen;
@@ -17,8 +17,8 @@ mod tests;
 mod tries;
 
 pub use judge::judge;
-pub use look::look;
 pub use needs::{Asked, Needs, NodesetNeeds};
+pub use observe::observe;
 pub use requirements::meets;
 pub use seen::{Seen, Tried};
 pub use thiao_core::finding::{Finding, Remedy, Verdict};

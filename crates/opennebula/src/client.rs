@@ -1,4 +1,4 @@
-//! Typed calls. Each takes its turn in the budget; creating and ending go before looking.
+//! Typed calls. Each takes its turn in the budget; creating and ending go before reading.
 
 mod http;
 
@@ -112,7 +112,7 @@ impl Client {
     /// # Errors
     /// As every call's: by class, see [`Class`].
     pub fn version(&self) -> Result<String, Error> {
-        self.look(
+        self.read(
             "one.system.version",
             &[],
             "ask OpenNebula for its version",
@@ -125,7 +125,7 @@ impl Client {
     /// # Errors
     /// As every call's: by class, see [`Class`].
     pub fn user(&self) -> Result<User, Error> {
-        self.look(
+        self.read(
             "one.user.info",
             &[Arg::Int(-1)],
             "read OpenNebula's user",
@@ -139,7 +139,7 @@ impl Client {
     /// As every call's: by class, see [`Class`].
     pub fn group(&self, id: u32) -> Result<Group, Error> {
         let doing = format!("read OpenNebula's group {id}");
-        self.look("one.group.info", &[int(id, &doing)?], &doing, read::group)
+        self.read("one.group.info", &[int(id, &doing)?], &doing, read::group)
     }
 
     /// All hosts that the user may see (`one.hostpool.info`). Plain users see none, and
@@ -148,7 +148,7 @@ impl Client {
     /// # Errors
     /// As every call's: by class, see [`Class`].
     pub fn hosts(&self) -> Result<Vec<Host>, Error> {
-        self.look("one.hostpool.info", &[], "list OpenNebula's hosts", read::hosts)
+        self.read("one.hostpool.info", &[], "list OpenNebula's hosts", read::hosts)
     }
 
     /// What is really used of the hosts, by id: percent of a core and MiB
@@ -159,7 +159,7 @@ impl Client {
     /// As every call's: by class, see [`Class`].
     pub fn loads(&self) -> Result<BTreeMap<u32, (u32, u64)>, Error> {
         let args = [Arg::Int(0)];
-        self.look(
+        self.read(
             "one.hostpool.monitoring",
             &args,
             "read what OpenNebula's hosts use",
@@ -173,7 +173,7 @@ impl Client {
     /// As every call's: by class, see [`Class`]. The list is whole or an error.
     pub fn vms(&self) -> Result<Vec<VmRow>, Error> {
         let args = [Arg::Int(-3), Arg::Int(-1), Arg::Int(-1), Arg::Int(-1)];
-        self.look("one.vmpool.info", &args, "list OpenNebula's VMs", read::vms)
+        self.read("one.vmpool.info", &args, "list OpenNebula's VMs", read::vms)
     }
 
     /// The user's own VMs that are not DONE, with their tags, in one call
@@ -183,7 +183,7 @@ impl Client {
     /// As every call's: by class, see [`Class`]. The list is whole or an error.
     pub fn vms_extended(&self) -> Result<Vec<VmDetails>, Error> {
         let args = [Arg::Int(-3), Arg::Int(-1), Arg::Int(-1), Arg::Int(-1)];
-        self.look(
+        self.read(
             "one.vmpool.infoextended",
             &args,
             "list OpenNebula's VMs",
@@ -204,7 +204,7 @@ impl Client {
         let list = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         let doing = format!("read {} of OpenNebula's VMs", ids.len());
         let args = [Arg::Text(&list), Arg::Bool(true)];
-        self.look("one.vmpool.infoset", &args, &doing, read::vm_details)
+        self.read("one.vmpool.infoset", &args, &doing, read::vm_details)
     }
 
     /// One VM, also when it is DONE (`one.vm.info`).
@@ -213,7 +213,7 @@ impl Client {
     /// As every call's: by class, see [`Class`].
     pub fn vm(&self, id: u32) -> Result<VmDetails, Error> {
         let doing = format!("read VM {id}");
-        self.look("one.vm.info", &[int(id, &doing)?], &doing, read::one_vm)
+        self.read("one.vm.info", &[int(id, &doing)?], &doing, read::one_vm)
     }
 
     /// All templates that the user may see (`one.templatepool.info`, -2).
@@ -222,7 +222,7 @@ impl Client {
     /// As every call's: by class, see [`Class`].
     pub fn templates(&self) -> Result<Vec<Template>, Error> {
         let args = [Arg::Int(-2), Arg::Int(-1), Arg::Int(-1)];
-        self.look(
+        self.read(
             "one.templatepool.info",
             &args,
             "list OpenNebula's templates",
@@ -237,7 +237,7 @@ impl Client {
     pub fn template(&self, id: u32) -> Result<Template, Error> {
         let doing = format!("read template {id}");
         let args = [int(id, &doing)?, Arg::Bool(false), Arg::Bool(false)];
-        self.look("one.template.info", &args, &doing, read::one_template)
+        self.read("one.template.info", &args, &doing, read::one_template)
     }
 
     /// All networks that the user may see (`one.vnpool.info`, -2).
@@ -246,7 +246,7 @@ impl Client {
     /// As every call's: by class, see [`Class`].
     pub fn networks(&self) -> Result<Vec<Network>, Error> {
         let args = [Arg::Int(-2), Arg::Int(-1), Arg::Int(-1)];
-        self.look(
+        self.read(
             "one.vnpool.info",
             &args,
             "list OpenNebula's networks",
@@ -321,7 +321,7 @@ impl Client {
         self.act("one.vm.recover", &args, &doing)
     }
 
-    fn look<T>(
+    fn read<T>(
         &self,
         method: &'static str,
         args: &[Arg<'_>],
@@ -369,7 +369,7 @@ impl Client {
     /// limit counts from the first turn.
     fn call(&self, ask: &Ask<'_>) -> Result<Value, Error> {
         let kind = match ask.effect {
-            Effect::Reads => Kind::Looking,
+            Effect::Reads => Kind::Reading,
             Effect::Acts | Effect::Creates => Kind::Acting,
         };
         let mut permit = self.0.budget.wait(kind);

@@ -1,6 +1,6 @@
-//! OpenNebula as a provider of VMs: it looks, makes, ends; it decides nothing.
+//! OpenNebula as a provider of VMs: it observes, makes, ends; it decides nothing.
 //!
-//! - A look is two calls whatever the size: the VMs, then the hosts; and a third for
+//! - An observation is two calls whatever the size: the VMs, then the hosts; and a third for
 //!   those whose tags are not known yet, that may have become ready, or that the
 //!   listing does not show any more.
 //! - A VM is made *held*, its id remembered, and then released: to the host that was
@@ -77,15 +77,15 @@ impl OpenNebula {
         })
     }
 
-    /// Looks whether OpenNebula has what is needed: version, templates, networks, hosts.
+    /// Checks whether OpenNebula has what is needed: version, templates, networks, hosts.
     /// What people should know is returned. What fails here fails every creation too.
     pub fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, Error> {
         self.inner.prepare(shapes, progress)
     }
 
     /// All VMs of this cluster and the hosts, whole, or an error.
-    pub fn look(&self) -> Result<ProviderView, Error> {
-        self.inner.look()
+    pub fn observe(&self) -> Result<ProviderView, Error> {
+        self.inner.observe()
     }
 
     /// Makes the VM of this tag and releases it to this host ([`PSEUDO_HOST`]: wherever
@@ -144,12 +144,12 @@ impl<C: Calls> Inner<C> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self) -> Result<ProviderView, Error> {
+    fn observe(&self) -> Result<ProviderView, Error> {
         self.fresh()?;
         Ok(self.view())
     }
 
-    /// What the last look showed.
+    /// What the last observation showed.
     fn view(&self) -> ProviderView {
         let settings = &self.settings;
         let rules = fold::Rules {
@@ -163,7 +163,7 @@ impl<C: Calls> Inner<C> {
         fold::view(rules, &memory.ours, &memory.hosts)
     }
 
-    /// Brings the memory up to what OpenNebula has, by a look that began after this call;
+    /// Brings the memory up to what OpenNebula has, by an observation that began after this call;
     /// those who wait for one share it.
     fn fresh(&self) -> Result<(), Error> {
         self.flight.share(|| self.remember())
@@ -187,9 +187,9 @@ impl<C: Calls> Inner<C> {
     }
 
     /// Adds what is really used of the hosts, asked for once a minute: people look at it,
-    /// nothing is decided by it, and a look is as good without.
+    /// nothing is decided by it, and an observation is as good without.
     fn add_loads(&self, hosts: &mut [Host], now: Instant) {
-        // Only one look at a time is under way: nobody waits for this.
+        // Only one observation at a time is under way: nobody waits for this.
         let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
         let late = |loads: &Loads| now.duration_since(loads.asked) >= LOADS_EVERY;
         if loads.as_ref().is_none_or(late) {
@@ -275,8 +275,8 @@ impl<C: Calls> Inner<C> {
 
     fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, Error> {
         progress("asking OpenNebula for its version, templates, networks and hosts");
-        // A controller that starts looks by itself at the same time: once is enough.
-        let look = self.flight.current();
+        // A controller that starts observes by itself at the same time: once is enough.
+        let observation = self.flight.current();
         let version = self.calls.version()?;
         if parse_version(&version).is_none_or(|version| version < OLDEST) {
             return Err(Error::new(
@@ -302,7 +302,7 @@ impl<C: Calls> Inner<C> {
         {
             return Err(error.clone());
         }
-        self.flight.share_from(look, || self.remember())?;
+        self.flight.share_from(observation, || self.remember())?;
         notes.extend(self.notes_on(&self.view()));
         Ok(Prepared {
             notes,

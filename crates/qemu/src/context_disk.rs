@@ -36,7 +36,7 @@ pub struct DiskVm<'a> {
 
 impl Qemu {
     /// Starts a VM that is told by a disk. The same tag again gives the same id
-    /// and starts nothing. [`Qemu::look`] shows it as booting as long as it
+    /// and starts nothing. [`Qemu::observe`] shows it as booting as long as it
     /// runs: it reports nothing to this machine.
     pub fn create_told(&self, tag: &VmTag, host: &HostName, vm: &DiskVm<'_>) -> Result<VmId, Error> {
         let wanted = NewVm {

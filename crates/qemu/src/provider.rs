@@ -2,7 +2,7 @@
 //! that run already. What it knows is in the VMs' folders and in QEMU's locks;
 //! the table in memory only saves reading them again.
 //!
-//! Here is the look at all of it; `make`, `hear` and `end` hold what happens to one VM,
+//! Here is the observation of all of it; `make`, `hear` and `end` hold what happens to one VM,
 //! `table` what all of these share.
 
 mod end;
@@ -46,7 +46,7 @@ pub struct Prepared {
 
 impl Qemu {
     /// Takes up the VMs that run already. `wake` is called whenever something
-    /// happened that [`Qemu::look`] would show, from another thread.
+    /// happened that [`Qemu::observe`] would show, from another thread.
     pub fn open(settings: Settings, wake: Arc<dyn Fn() + Send + Sync>) -> Result<Self, Error> {
         vmdir::keep_private(&settings.state_dir.join("vms"))?;
         let vms_dir = settings.state_dir.join("vms");
@@ -108,8 +108,8 @@ impl Qemu {
         })
     }
 
-    /// Everything, in one look: the folders, and per VM one question to the kernel.
-    pub fn look(&self) -> Result<ProviderView, Error> {
+    /// Everything, in one observation: the folders, and per VM one question to the kernel.
+    pub fn observe(&self) -> Result<ProviderView, Error> {
         let inner = &self.inner;
         inner.tend_exports();
         let on_disk = inner.folders()?;

@@ -27,7 +27,7 @@ const SHAPE: Shape = Shape {
     share_percent: 100,
 };
 
-/// Between two looks at the machine.
+/// Between two observations of the machine.
 const PAUSE: Duration = Duration::from_millis(20);
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 9, 1);
@@ -120,7 +120,7 @@ impl Lab {
     /// Waits until the VM's state is as wanted; shows its story on the way out.
     fn wait(&self, qemu: &Qemu, id: &VmId, limit: Duration, wanted: fn(&VmState) -> bool) -> VmState {
         let state = || {
-            let view = qemu.look().unwrap();
+            let view = qemu.observe().unwrap();
             view.vms.iter().find(|vm| vm.id == *id).map(|vm| vm.state.clone())
         };
         let story = || {
@@ -182,7 +182,7 @@ fn waits_with_slurmd(qemu: &Qemu, id: &VmId) {
     until_told(qemu, id, "guest prepared");
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(told(qemu, id, "slurmd started"), 0);
-    assert_eq!(qemu.look().unwrap().vms[0].state, VmState::Booting);
+    assert_eq!(qemu.observe().unwrap().vms[0].state, VmState::Booting);
 }
 
 /// A number that the guest knows changes nothing, the next one ends slurmd and starts it.
@@ -229,7 +229,7 @@ fn the_first_boots(lab: &Lab, qemu: &Qemu, host: &HostName, warm: bool) -> VmId 
     assert_eq!(told(qemu, &first, "guest restored"), usize::from(warm));
     assert!(lab.woken.load(Ordering::SeqCst) > 0);
 
-    let view = qemu.look().unwrap();
+    let view = qemu.observe().unwrap();
     assert_eq!(
         (
             view.hosts.len(),
@@ -325,7 +325,7 @@ fn all_ends(qemu: &Qemu, second: &VmId, process: &str) {
     let started = Instant::now();
     qemu.destroy(second).unwrap();
     println!("ended in {:?}", started.elapsed());
-    assert!(qemu.look().unwrap().vms.is_empty());
+    assert!(qemu.observe().unwrap().vms.is_empty());
     // The test is the first process here and reaps nobody: a dead one has no command line.
     let command = std::fs::read_to_string(Path::new("/proc").join(process).join("cmdline"));
     assert_eq!(command.unwrap_or_default(), "");
@@ -377,7 +377,7 @@ fn vms_of_any_size_have_what_was_promised() {
             let tag = tag(&format!("n{n}"), 1);
             let id = qemu.create(&tag, &host.name, &spec(cpus, memory_mb)).unwrap();
             lab.ready(&qemu, &id);
-            let view = qemu.look().unwrap();
+            let view = qemu.observe().unwrap();
             assert_eq!(view.vms[0].cpu_percent, cpus * 50, "its share is its job's");
             let record = std::fs::read_to_string(lab.vm_folder(&id).join("vm.json")).unwrap();
             assert!(record.contains("\"job\": 42"), "{record}");
@@ -412,7 +412,7 @@ fn vms_of_any_size_have_what_was_promised() {
             assert_eq!(error.class(), ErrorClass::Refused);
             assert!(error.to_string().starts_with(said), "{error}");
         }
-        assert!(qemu.look().unwrap().vms.is_empty());
+        assert!(qemu.observe().unwrap().vms.is_empty());
     });
 }
 

@@ -1,5 +1,5 @@
 //! What deciding costs a controller of 10,000 nodes and 5,000 VMs: CPU per tick
-//! (fold a look at the provider, fold a look at Slurm, plan, lint) and peak
+//! (fold an observation of the provider, fold an observation of Slurm, plan, lint) and peak
 //! memory. Run by `cargo bench -p thiao-sim`; a plain program, no framework.
 
 #![allow(
@@ -42,7 +42,7 @@ fn main() {
     println!("peak memory: {} MiB (goal for the controller: 150)", peak_mb());
 }
 
-/// A world before a tick, and the looks that the tick takes.
+/// A world before a tick, and the observations that the tick takes.
 #[derive(Clone)]
 struct Day {
     world: World,

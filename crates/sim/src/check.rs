@@ -95,8 +95,8 @@ impl Checker {
             Err(format!("{node} wants a VM, gets none, and nobody is told why"))
         });
         self.ask(Invariant::Explained, explained)?;
-        let careful = no_act_on_a_failed_look(round, controller, setup);
-        self.ask(Invariant::NoActOnFailedLook, careful)?;
+        let careful = no_act_on_a_failed_observation(round, controller, setup);
+        self.ask(Invariant::NoActOnFailedObservation, careful)?;
         let kept = harms.iter().try_for_each(|harm| self.no_job_lost(harm, setup));
         self.ask(Invariant::NoJobLost, kept)?;
         self.ask(Invariant::OneVmPerNode, one_vm_per_node(provider))?;
@@ -173,7 +173,7 @@ impl Checker {
         self.issued.len()
     }
 
-    /// 3. What could be known counts: a job that started after the look that was decided on is bad luck.
+    /// 3. What could be known counts: a job that started after the observation that was decided on is bad luck.
     fn no_job_lost(&self, harm: &Harm, setup: &Setup) -> Result<(), String> {
         let (job, since) = harm.job;
         if since >= harm.known {
@@ -230,20 +230,27 @@ impl Checker {
     }
 }
 
-/// 5. The looks in use at the end of the round are those that it planned with.
-fn no_act_on_a_failed_look(round: &Round, controller: &Controller, setup: &Setup) -> Result<(), String> {
+/// 5. The observations in use at the end of the round are those that it planned with.
+fn no_act_on_a_failed_observation(
+    round: &Round,
+    controller: &Controller,
+    setup: &Setup,
+) -> Result<(), String> {
     let destroys = |action: &Action| matches!(action, Action::Vm(_, VmVerb::Destroy { .. }));
     let Some(step) = round.begun.iter().find(|step| destroys(&step.action)) else {
         return Ok(());
     };
-    let (now, max) = (controller.world().now, setup.policy.look_max_age);
+    let (now, max) = (controller.world().now, setup.policy.observation_max_age);
     let bad = |sight: &Sight| sight.failed || now.since(sight.began) > max;
     let sights = [
         ("Slurm", controller.slurm_sight),
         ("the provider", controller.provider_sight),
     ];
     match sights.iter().find(|(_, sight)| bad(sight)) {
-        Some((side, _)) => Err(format!("{} was begun on a failed look at {side}", step.action)),
+        Some((side, _)) => Err(format!(
+            "{} was begun on a failed observation of {side}",
+            step.action
+        )),
         None => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
 //! The controller in virtual time: the rounds of the real one ([`Rounds`]), with
-//! simulated looks, a simulated executor, and a `kill -9` wherever one may come.
+//! simulated observations, a simulated executor, and a `kill -9` wherever one may come.
 
 use crate::disk::{Disk, SpoolFile};
 use crate::faults::{Fault, Faults};
@@ -25,7 +25,7 @@ pub struct Flight {
     /// The key that the journal has for it.
     pub id: i64,
     pub action: Action,
-    /// The start of the look at Slurm that it was decided on.
+    /// The start of the observation of Slurm that it was decided on.
     pub known: Time,
     /// When it takes effect; none after it did.
     acts: Option<Time>,
@@ -69,20 +69,20 @@ pub struct Crash {
     pub moment: Moment,
 }
 
-/// A look under way, already taken, not yet delivered.
+/// An observation under way, already taken, not yet delivered.
 #[derive(Debug)]
-struct Look<V> {
+struct Observation<V> {
     began: Time,
     ready: Time,
     view: Option<V>,
 }
 
-/// What is truly known of the looks at one side, whatever the controller makes of it.
+/// What is truly known of the observations of one side, whatever the controller makes of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sight {
-    /// When the last whole look began.
+    /// When the last whole observation began.
     pub began: Time,
-    /// Whether the last look that ended failed.
+    /// Whether the last observation that ended failed.
     pub failed: bool,
 }
 
@@ -123,12 +123,12 @@ pub struct Controller {
     pub unkept: Vec<String>,
     /// How often the journal was written.
     pub writes: u64,
-    /// What is known of looks at Slurm.
+    /// What is known of observations of Slurm.
     pub slurm_sight: Sight,
     /// The same of the provider.
     pub provider_sight: Sight,
-    look_slurm: Option<Look<SlurmView>>,
-    look_provider: Option<Look<ProviderView>>,
+    slurm_observation: Option<Observation<SlurmView>>,
+    provider_observation: Option<Observation<ProviderView>>,
     /// When a listing that was taken in last showed each VM.
     shown: BTreeMap<VmId, Time>,
     /// Not running before then; none: it runs.
@@ -171,8 +171,8 @@ impl Controller {
             writes: 0,
             slurm_sight: Sight::default(),
             provider_sight: Sight::default(),
-            look_slurm: None,
-            look_provider: None,
+            slurm_observation: None,
+            provider_observation: None,
             shown: BTreeMap::new(),
             down_until: None,
             first: world,
@@ -203,7 +203,7 @@ impl Controller {
             .then(|| Moment::ALL[usize::try_from(self.rng.below(3)).unwrap_or(0)]);
         self.rounds.wake(now);
         self.take_answers();
-        self.take_looks(slurm, provider, faults);
+        self.take_observations(slurm, provider, faults);
         let taken = self.take_orders(&mut round);
         Flaw::before_plan(self.flaw, self.rounds.tampered());
         let Decided { plan, steps, refused } = self.rounds.decide(None);
@@ -360,49 +360,49 @@ impl Controller {
         }
     }
 
-    fn take_looks(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults) {
+    fn take_observations(&mut self, slurm: &mut Slurm, provider: &mut Provider, faults: &Faults) {
         let now = self.rounds.world().now;
-        if let Some(look) = self.look_slurm.take_if(|look| look.ready <= now) {
-            self.slurm_sight.failed = look.view.is_none();
-            match look.view {
+        if let Some(ended) = self.slurm_observation.take_if(|it| it.ready <= now) {
+            self.slurm_sight.failed = ended.view.is_none();
+            match ended.view {
                 Some(view) => {
-                    self.slurm_sight.began = look.began;
-                    let view = Flaw::look(self.flaw, view);
-                    self.take_slurm(slurm, view, look.began);
+                    self.slurm_sight.began = ended.began;
+                    let view = Flaw::observation(self.flaw, view);
+                    self.take_slurm(slurm, view, ended.began);
                 }
-                None if Flaw::TrustsOldLooks.is(self.flaw) => {}
+                None if Flaw::TrustsOldObservations.is(self.flaw) => {}
                 None => self.rounds.slurm_unread(),
             }
         }
-        if let Some(look) = self.look_provider.take_if(|look| look.ready <= now) {
-            self.provider_sight.failed = look.view.is_none();
-            if let Some(view) = &look.view {
-                self.provider_sight.began = look.began;
+        if let Some(ended) = self.provider_observation.take_if(|it| it.ready <= now) {
+            self.provider_sight.failed = ended.view.is_none();
+            if let Some(view) = &ended.view {
+                self.provider_sight.began = ended.began;
                 // What was not shown for an hour is not asked for any more.
                 self.shown.retain(|_, at| now.since(*at) < Millis::secs(3600));
                 let shown = view.vms.iter().map(|vm| (vm.id.clone(), now));
                 self.shown.extend(shown);
             }
-            match Flaw::listing(self.flaw, self.world(), look.view) {
-                Some(view) => self.rounds.saw_provider(view, look.began),
-                None if Flaw::TrustsOldLooks.is(self.flaw) => {}
+            match Flaw::listing(self.flaw, self.world(), ended.view) {
+                Some(view) => self.rounds.saw_provider(view, ended.began),
+                None if Flaw::TrustsOldObservations.is(self.flaw) => {}
                 None => self.rounds.provider_unread(),
             }
         }
-        if self.look_slurm.is_none() && self.rng.chance(700) {
-            let takes = if faults.strikes(Fault::LookSlow) {
+        if self.slurm_observation.is_none() && self.rng.chance(700) {
+            let takes = if faults.strikes(Fault::ObservationSlow) {
                 9000
             } else {
                 300
             };
-            self.look_slurm = Some(Look {
+            self.slurm_observation = Some(Observation {
                 began: now,
                 ready: now + Millis(self.rng.below(takes)),
-                view: slurm.look(faults, now),
+                view: slurm.observe(faults, now),
             });
         }
-        if self.look_provider.is_none() && self.rng.chance(700) {
-            self.look_provider = Some(Look {
+        if self.provider_observation.is_none() && self.rng.chance(700) {
+            self.provider_observation = Some(Observation {
                 began: now,
                 ready: now + Millis(self.rng.below(2000)),
                 view: provider.list(faults, now),
@@ -410,7 +410,7 @@ impl Controller {
         }
     }
 
-    /// Takes a look at Slurm, and answers the prologs that can end by it.
+    /// Takes an observation of Slurm, and answers the prologs that can end by it.
     fn take_slurm(&mut self, slurm: &mut Slurm, view: SlurmView, began: Time) {
         let asked = slurm.prologs.iter().filter(|(_, prolog)| !prolog.is_answered());
         let asked: Vec<(JobId, Time)> = asked.map(|(job, prolog)| (*job, prolog.since)).collect();
@@ -515,8 +515,8 @@ impl Controller {
         });
         round.forgotten = lost.map(|(node, kept)| format!("of {node} was kept {kept:?}"));
         self.kept.clone_from(&self.rounds.world().records);
-        self.look_slurm = None;
-        self.look_provider = None;
+        self.slurm_observation = None;
+        self.provider_observation = None;
         self.slurm_sight = Sight::default();
         self.provider_sight = Sight::default();
     }

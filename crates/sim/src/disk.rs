@@ -51,7 +51,7 @@ impl Journal for Memory {
 
     fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, String> {
         let mut records = self.records.clone();
-        // Not kept: looks that began before a restart say nothing in any case.
+        // Not kept: observations that began before a restart say nothing in any case.
         records.values_mut().for_each(|record| record.acted = Time(0));
         Ok(records)
     }

@@ -86,12 +86,12 @@ faults! {
     list_stale ListStale,
     /// A listing shows a VM in a state that we do not know.
     list_unknown ListUnknown,
-    /// A look at Slurm fails.
-    look_fails LookFails,
-    /// A look at Slurm takes long.
-    look_slow LookSlow,
-    /// A look at Slurm shows a node or job in a word that we do not know.
-    look_unknown LookUnknown,
+    /// An observation of Slurm fails.
+    observation_fails ObservationFails,
+    /// An observation of Slurm takes long.
+    observation_slow ObservationSlow,
+    /// An observation of Slurm shows a node or job in a word that we do not know.
+    observation_unknown ObservationUnknown,
     /// A hook writes its order late.
     hook_late HookLate,
     /// A hook leaves its order twice, as one that was called twice.
@@ -124,8 +124,8 @@ faults! {
     node_unknown NodeUnknown,
     /// An admin takes a node out of its partition for a while, whatever runs there.
     partition_shrunk PartitionShrunk,
-    /// A look at Slurm does not show a node: nothing is known of it. Per node.
-    look_omits LookOmits,
+    /// An observation of Slurm does not show a node: nothing is known of it. Per node.
+    observation_omits ObservationOmits,
     /// A job of power-saving mode is in a partition that has the nodes of job mode, too. Per job.
     site_partition SitePartition,
     /// The controller is killed, and its journal is replaced by an older copy. Per five seconds.

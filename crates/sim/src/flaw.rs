@@ -46,8 +46,8 @@ flaws! {
     AbsenceIsDeath "absence-is-death",
     /// A listing that failed is taken for an empty one.
     FailedListingIsEmpty "failed-listing-is-empty",
-    /// When a look fails, the last one is acted on, however old.
-    TrustsOldLooks "trusts-old-looks",
+    /// When an observation fails, the last one is acted on, however old.
+    TrustsOldObservations "trusts-old-observations",
     /// A VM in a state that we do not know is taken for dead.
     UnknownIsDead "unknown-is-dead",
     /// A creation of which nothing was heard is forgotten: the next one is of another VM.
@@ -119,8 +119,8 @@ impl Flaw {
                 max_starting: usize::MAX,
                 ..policy
             },
-            Some(Self::TrustsOldLooks) => Policy {
-                look_max_age: thiao_core::ids::Millis(u64::MAX),
+            Some(Self::TrustsOldObservations) => Policy {
+                observation_max_age: thiao_core::ids::Millis(u64::MAX),
                 ..policy
             },
             _ => policy,
@@ -174,9 +174,9 @@ impl Flaw {
         Some(view)
     }
 
-    /// What the controller reads of a look at Slurm.
+    /// What the controller reads of an observation of Slurm.
     #[must_use]
-    pub fn look(flaw: Option<Flaw>, mut view: SlurmView) -> SlurmView {
+    pub fn observation(flaw: Option<Flaw>, mut view: SlurmView) -> SlurmView {
         if Self::LiftsOthersDown.is(flaw) {
             for reason in view.nodes.values_mut().filter_map(|node| node.reason.as_mut()) {
                 reason.whose = Whose::Ours;

@@ -5,11 +5,11 @@
 //!   people ---> sim::Sim (steps, faults, the clock) ---> check (the invariants)
 //!                 |               |            |
 //!             slurm::Slurm   controller    provider::Provider
-//!                 |  hooks ->  spool, looks  <-  VMs   |
+//!                 |  hooks ->  spool, views  <-  VMs   |
 //!                 +------- slurmd registers ----------+
 //! ```
 //! The controller here does what the real one does, step by step: it takes
-//! orders from the spool, folds looks and answers, plans, lints, writes down each
+//! orders from the spool, folds observations and answers, plans, lints, writes down each
 //! action as begun, stores, and only then acts. Between any two of these it may
 //! be killed, and begins again from what was stored.
 //!

@@ -47,7 +47,7 @@ pub enum Invariant {
     /// 4: what is not ours is left alone.
     OthersLeftAlone,
     /// 5: what could not be seen is no reason to act.
-    NoActOnFailedLook,
+    NoActOnFailedObservation,
     /// 6: once nothing goes wrong any more, every job ends, and nothing is left over.
     AllEndsWell,
     /// 6: what cannot be backed is told before Slurm gives up on it by itself.
@@ -76,7 +76,7 @@ impl Invariant {
             Invariant::NoJobLost => "3-no-job-lost",
             Invariant::OneJobPerVm => "3-one-job-per-vm",
             Invariant::OthersLeftAlone => "4-others-left-alone",
-            Invariant::NoActOnFailedLook => "5-no-act-on-a-failed-look",
+            Invariant::NoActOnFailedObservation => "5-no-act-on-a-failed-observation",
             Invariant::AllEndsWell => "6-all-ends-well",
             Invariant::ToldInTime => "6-told-in-time",
             Invariant::Heard => "6-heard",

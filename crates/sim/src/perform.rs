@@ -13,7 +13,7 @@ use thiao_core::view::VmSpec;
 #[derive(Debug, Clone)]
 pub struct Harm {
     pub action: Action,
-    /// The start of the look at Slurm that it was decided on.
+    /// The start of the observation of Slurm that it was decided on.
     pub known: Time,
     /// For how long no listing had shown the VM when it was decided; none: it never was shown.
     pub unshown: Option<Millis>,
@@ -21,7 +21,7 @@ pub struct Harm {
     pub job: (JobId, Time),
 }
 
-/// The job that runs on a living VM where `action`, decided on a look that began at `known`, ends
+/// The job that runs on a living VM where `action`, decided on an observation that began at `known`, ends
 /// the VM or takes the node down.
 pub fn harm(
     action: &Action,
@@ -51,7 +51,7 @@ pub fn harm(
     })
 }
 
-/// Whether the action, decided on a look that began at `known`, lifts what an admin had set before.
+/// Whether the action, decided on an observation that began at `known`, lifts what an admin had set before.
 pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
     let Action::Node(node, NodeVerb::Return) = action else {
         return None;

@@ -15,7 +15,7 @@ pub enum Profile {
     /// The provider and its hosts.
     Provider,
     /// What is seen of both sides.
-    Looks,
+    Observations,
     /// Answers and orders that are late or lost.
     Network,
     /// slurmctld, and the orders to it.
@@ -58,15 +58,15 @@ const PROVIDER: Table = &[
     (Fault::HangsLater, 100),
     (Fault::HostUnusable, 60),
 ];
-const LOOKS: Table = &[
+const OBSERVATIONS: Table = &[
     (Fault::ListFails, 300),
     (Fault::ListOmits, 200),
     (Fault::ListStale, 200),
     (Fault::ListUnknown, 100),
-    (Fault::LookFails, 300),
-    (Fault::LookSlow, 200),
-    (Fault::LookUnknown, 60),
-    (Fault::LookOmits, 60),
+    (Fault::ObservationFails, 300),
+    (Fault::ObservationSlow, 200),
+    (Fault::ObservationUnknown, 60),
+    (Fault::ObservationOmits, 60),
     (Fault::VmHidden, 30),
 ];
 const NETWORK: Table = &[
@@ -79,17 +79,17 @@ const NETWORK: Table = &[
     (Fault::HookTwice, 200),
     (Fault::HookLost, 60),
     (Fault::ListFails, 50),
-    (Fault::LookFails, 50),
-    (Fault::LookSlow, 200),
+    (Fault::ObservationFails, 50),
+    (Fault::ObservationSlow, 200),
 ];
 const SLURM: Table = &[
     (Fault::SlurmctldRestarts, 60),
     (Fault::ActFails, 200),
     (Fault::ActUnanswered, 200),
     (Fault::HookLate, 200),
-    (Fault::LookFails, 200),
-    (Fault::LookSlow, 200),
-    (Fault::LookUnknown, 60),
+    (Fault::ObservationFails, 200),
+    (Fault::ObservationSlow, 200),
+    (Fault::ObservationUnknown, 60),
     (Fault::NodeUnknown, 60),
     (Fault::PartitionShrunk, 60),
 ];
@@ -128,7 +128,7 @@ impl Profile {
         Profile::None,
         Profile::Light,
         Profile::Provider,
-        Profile::Looks,
+        Profile::Observations,
         Profile::Network,
         Profile::Slurm,
         Profile::Controller,
@@ -143,7 +143,7 @@ impl Profile {
             Profile::None => "none",
             Profile::Light => "light",
             Profile::Provider => "provider",
-            Profile::Looks => "looks",
+            Profile::Observations => "observations",
             Profile::Network => "network",
             Profile::Slurm => "slurm",
             Profile::Controller => "controller",
@@ -159,7 +159,7 @@ impl Profile {
             Profile::None => "nothing goes wrong",
             Profile::Light => "a bit of everything, as in a usual week",
             Profile::Provider => "VMs that fail, die, hang or end slowly; hosts that take none",
-            Profile::Looks => "listings that fail, lie, are cut or late",
+            Profile::Observations => "listings that fail, lie, are cut or late",
             Profile::Network => "answers that are lost, orders that are late or made twice",
             Profile::Slurm => "slurmctld restarts, fails, and shows odd states",
             Profile::Controller => {
@@ -185,7 +185,7 @@ impl Profile {
                 rates
             }
             Profile::Provider => of(PROVIDER),
-            Profile::Looks => of(LOOKS),
+            Profile::Observations => of(OBSERVATIONS),
             Profile::Network => of(NETWORK),
             Profile::Slurm => of(SLURM),
             Profile::Controller => of(CONTROLLER),

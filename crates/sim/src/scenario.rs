@@ -30,7 +30,7 @@
 //! | `cancel JOB` | its user has enough of it |
 //! | `drain NODE`, `undrain NODE`, `admin-down NODE`, `admin-resume NODE` | an admin's `state=drain`, `undrain`, `down`, `resume` |
 //! | `restart slurmctld` | |
-//! | `until NODE STATE`, `until JOB STATE` | waits until a look shows that; `STATE or STATE`, where releases of Slurm's differ |
+//! | `until NODE STATE`, `until JOB STATE` | waits until an observation shows that; `STATE or STATE`, where releases of Slurm's differ |
 //! | `wait SECONDS` | where nothing must happen |
 //!
 //! In both worlds a node that Slurm has suspended, or failed to resume, loses its slurmd at

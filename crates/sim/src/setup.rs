@@ -108,7 +108,7 @@ impl Default for Setup {
                 retry_max: Millis::secs(60),
                 breaker_failures: 6,
                 breaker_pause: Millis::secs(20),
-                look_max_age: Millis::secs(20),
+                observation_max_age: Millis::secs(20),
                 mark_patience: Millis::secs(10),
                 ..Policy::default()
             },

@@ -353,14 +353,14 @@ mod tests {
             faults: Rates {
                 ends_slowly: 300,
                 list_omits: 300,
-                look_slow: 300,
+                observation_slow: 300,
                 killed: 10,
                 ..Rates::none()
             },
             flaw: Some(Flaw::AbsenceIsDeath),
             ..Setup::drawn(5, Scale::default(), Profile::None)
         };
-        let hits = [Fault::EndsSlowly, Fault::LookSlow, Fault::HookLate];
+        let hits = [Fault::EndsSlowly, Fault::ObservationSlow, Fault::HookLate];
         let mut only: Vec<Hit> = hits
             .iter()
             .flat_map(|fault| (0..30).map(|i| (*fault, 7 * i)))

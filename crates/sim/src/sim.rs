@@ -29,7 +29,7 @@ const STORY: usize = 400;
 const MISCHIEF: Millis = Millis::secs(5);
 
 /// The longest step of the clock while things happen, and while nothing does: still
-/// well below what a look is good for.
+/// well below what an observation is good for.
 const BUSY_STEP: Millis = Millis(900);
 const IDLE_STEP: Millis = Millis::secs(5);
 

@@ -367,14 +367,14 @@ impl Slurm {
         }
     }
 
-    /// What a look at `now` shows; none if it fails.
-    pub fn look(&mut self, faults: &Faults, now: Time) -> Option<SlurmView> {
-        if !self.answers(now) || faults.strikes(Fault::LookFails) {
+    /// What an observation at `now` shows; none if it fails.
+    pub fn observe(&mut self, faults: &Faults, now: Time) -> Option<SlurmView> {
+        if !self.answers(now) || faults.strikes(Fault::ObservationFails) {
             return None;
         }
         let mut view = SlurmView::default();
         for (name, node) in &self.nodes {
-            if faults.strikes(Fault::LookOmits) {
+            if faults.strikes(Fault::ObservationOmits) {
                 continue;
             }
             if node.unknown_until > now {
@@ -391,7 +391,7 @@ impl Slurm {
                 if part && shown.base == BaseState::Allocated && mixed {
                     shown.base = BaseState::Mixed;
                 }
-                if faults.strikes(Fault::LookUnknown) {
+                if faults.strikes(Fault::ObservationUnknown) {
                     if self.rng.coin() {
                         shown.flags.unknown = true;
                     } else {
@@ -404,7 +404,7 @@ impl Slurm {
         for (id, job) in &self.jobs {
             if job.stage != Stage::Done {
                 let mut shown = job.shown(*id);
-                if faults.strikes(Fault::LookUnknown) {
+                if faults.strikes(Fault::ObservationUnknown) {
                     shown.state = JobState::Unknown("STAGE_SIDEWAYS".into());
                 }
                 view.jobs.insert(*id, shown);

@@ -139,7 +139,7 @@ fn policy_fields(policy: &mut Policy) -> Fields<'_> {
         capacity_patience,
         orphan_grace,
         missing_grace,
-        missing_looks,
+        missing_observations,
         silence_grace,
         terminate_grace,
         retry_first,
@@ -153,7 +153,7 @@ fn policy_fields(policy: &mut Policy) -> Fields<'_> {
         unheard_grace,
         slurmd_starts,
         keep_failed,
-        look_max_age,
+        observation_max_age,
         mark_patience,
     } = policy;
     vec![
@@ -166,7 +166,7 @@ fn policy_fields(policy: &mut Policy) -> Fields<'_> {
         ("policy.capacity_patience", capacity_patience),
         ("policy.orphan_grace", orphan_grace),
         ("policy.missing_grace", missing_grace),
-        ("policy.missing_looks", missing_looks),
+        ("policy.missing_observations", missing_observations),
         ("policy.silence_grace", silence_grace),
         ("policy.terminate_grace", terminate_grace),
         ("policy.retry_first", retry_first),
@@ -180,7 +180,7 @@ fn policy_fields(policy: &mut Policy) -> Fields<'_> {
         ("policy.unheard_grace", unheard_grace),
         ("policy.slurmd_starts", slurmd_starts),
         ("policy.keep_failed", keep_failed),
-        ("policy.look_max_age", look_max_age),
+        ("policy.observation_max_age", observation_max_age),
         ("policy.mark_patience", mark_patience),
     ]
 }

@@ -98,7 +98,7 @@ fn a_day_on_which_nobody_is_heard() {
             act_unanswered: 200,
             list_stale: 200,
             list_omits: 100,
-            look_fails: 100,
+            observation_fails: 100,
             hook_late: 200,
             hook_twice: 200,
             ..Rates::none()

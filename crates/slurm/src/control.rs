@@ -57,13 +57,13 @@ impl Slurm {
         }
     }
 
-    /// Which nodes a look is to find even when they are in no partition.
+    /// Which nodes an observation is to find even when they are in no partition.
     #[must_use]
     pub fn with_nodes(self, nodes: Arc<BTreeSet<NodeName>>) -> Self {
         Self { nodes, ..self }
     }
 
-    /// Which nodes are of job mode: of those that wait for their VM a look shows what is allocated.
+    /// Which nodes are of job mode: of those that wait for their VM an observation shows what is allocated.
     #[must_use]
     pub fn with_job_nodes(self, job_nodes: Arc<BTreeSet<NodeName>>) -> Self {
         Self { job_nodes, ..self }
@@ -74,20 +74,21 @@ impl Slurm {
     /// their VM, and one more while nodes of ours are in no partition.
     ///
     /// # Errors
-    /// Any failure of either command: a look is whole or none.
-    pub fn look(&self) -> Result<SlurmView, SlurmError> {
-        self.look_also(&BTreeSet::new())
+    /// Any failure of either command: an observation is whole or none.
+    pub fn observe(&self) -> Result<SlurmView, SlurmError> {
+        self.observe_also(&BTreeSet::new())
     }
 
     /// The same, and these nodes also without a partition.
     ///
     /// # Errors
-    /// As of [`Slurm::look`].
-    pub fn look_also(&self, others: &BTreeSet<NodeName>) -> Result<SlurmView, SlurmError> {
-        self.look_once(others).inspect_err(|_| self.resolved().forget())
+    /// As of [`Slurm::observe`].
+    pub fn observe_also(&self, others: &BTreeSet<NodeName>) -> Result<SlurmView, SlurmError> {
+        self.observe_once(others)
+            .inspect_err(|_| self.resolved().forget())
     }
 
-    fn look_once(&self, others: &BTreeSet<NodeName>) -> Result<SlurmView, SlurmError> {
+    fn observe_once(&self, others: &BTreeSet<NodeName>) -> Result<SlurmView, SlurmError> {
         thread::scope(|scope| {
             let jobs = scope.spawn(|| self.jobs());
             let mut nodes = self.nodes()?;
@@ -310,7 +311,7 @@ impl Slurm {
     }
 
     /// What is peculiar to the release of the slurmctld that answers: asked anew each minute, and after a
-    /// look that failed.
+    /// observation that failed.
     ///
     /// # Errors
     /// When slurmctld does not answer, or names no version.

@@ -67,7 +67,7 @@ pub fn parse(text: &str) -> Result<BTreeMap<NodeName, NodeDetails>, SlurmError> 
 }
 
 /// What is allocated of each node (`-d`): nothing of one that has no job any more, for then the words may be
-/// those of a job that was not there when the look began.
+/// those of a job that was not there when the observation began.
 ///
 /// # Errors
 /// When it is no listing: it does not begin with a node.

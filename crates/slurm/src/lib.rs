@@ -2,7 +2,7 @@
 //! that power saving needs. No decisions: those are `thiao-core`'s.
 //!
 //! *Architecture invariant:* nothing else in Thiao runs one of Slurm's programs or knows what they print.
-//! A look is whole or an error; no call is made per node or per job to look.
+//! An observation is whole or an error; no call is made per node or per job to observe.
 //!
 //! # How Slurm goes about power saving
 //! Measured on 22.05.8 with a private slurmctld and real slurmds; the tests in `tests/real` hold the parts

@@ -107,14 +107,14 @@ fn the_environment_is_clean_and_no_signal_is_blocked() {
 }
 
 #[test]
-fn a_look_is_whole_or_none() {
+fn an_observation_is_whole_or_none() {
     // The format ends with the mark, as does each record.
     let nodes = "for f in \"$@\"; do :; done; echo \"n[0-1]|idle+cloud|none|${f##*|}\"";
     let job = "7|7|N/A|N/A|0|vm|RUNNING|2|2|1|2|n[0-1]|9|cpu=2,node=2|1|1";
     let words = "root ${m}(null)${m}${m}None${m}N/A|N/A|N/A|N/A${m}(null)${m}wrap";
     let jobs = &format!("m=\"${{4##*Name:}}\"; echo \"{job}${{m}}{words}$m\"");
     let dir = programs(&[("sinfo", nodes), ("squeue", jobs)]);
-    let view = slurm(dir.path(), LONG).look().unwrap();
+    let view = slurm(dir.path(), LONG).observe().unwrap();
     assert_eq!(view.nodes.len(), 2);
     assert_eq!(view.jobs[&JobId(7)].nodes.len(), 2);
 
@@ -126,12 +126,12 @@ fn a_look_is_whole_or_none() {
         ),
     ]);
     assert!(matches!(
-        slurm(dir.path(), LONG).look().unwrap_err(),
+        slurm(dir.path(), LONG).observe().unwrap_err(),
         SlurmError::Unreachable { .. }
     ));
     let dir = programs(&[("sinfo", &format!("{nodes} | head -c 12")), ("squeue", jobs)]);
     assert!(matches!(
-        slurm(dir.path(), LONG).look().unwrap_err(),
+        slurm(dir.path(), LONG).observe().unwrap_err(),
         SlurmError::Unparsable { .. }
     ));
     // A mark of somebody else's.
@@ -140,7 +140,7 @@ fn a_look_is_whole_or_none() {
         ("squeue", &format!("echo '{job}@0(null)@0wrap@0'")),
     ]);
     assert!(matches!(
-        slurm(dir.path(), LONG).look().unwrap_err(),
+        slurm(dir.path(), LONG).observe().unwrap_err(),
         SlurmError::Unparsable { .. }
     ));
 }
@@ -181,7 +181,7 @@ fn many_nodes_are_few_commands_of_bounded_length() {
     assert_eq!(down, 5000);
 }
 
-/// Between a look and our word Slurm may have put the job back by itself.
+/// Between an observation and our word Slurm may have put the job back by itself.
 #[test]
 fn a_job_that_is_back_already_is_kept_away_all_the_same() {
     let scontrol = "echo \"$*\" >> \"$0.told\"\n\

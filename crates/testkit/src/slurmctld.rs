@@ -353,12 +353,12 @@ impl Ctld {
 
     /// What it shows of a node.
     pub fn node(&self, name: &str) -> SlurmNode {
-        self.slurm.look().unwrap().nodes[&node(name)].clone()
+        self.slurm.observe().unwrap().nodes[&node(name)].clone()
     }
 
     /// What it shows of a job, if it knows it.
     pub fn job(&self, id: JobId) -> Option<SlurmJob> {
-        self.slurm.look().unwrap().jobs.get(&id).cloned()
+        self.slurm.observe().unwrap().jobs.get(&id).cloned()
     }
 
     /// Whether a job is there, in this state.
@@ -390,7 +390,7 @@ impl Ctld {
         until_some(
             PATIENCE,
             Duration::from_millis(50),
-            || format!("{what}; now {:?}", self.slurm.look()),
+            || format!("{what}; now {:?}", self.slurm.observe()),
             || done(self).then_some(()),
         );
     }

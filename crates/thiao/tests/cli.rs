@@ -214,7 +214,7 @@ fn a_typo_is_named_with_file_line_and_nearest_key() {
     // The controller does not start on it either.
     let (code, _, err) = run(&["serve", "--config", &file]);
     assert!(code == 1 && err.contains("did you mean max_vms?"), "{err}");
-    // Those who only look do not care; a bad state_dir they name.
+    // Those who only read do not care; a bad state_dir they name.
     let (code, _, err) = run(&["status", "--config", &file]);
     assert!(
         code == 3 && err.contains("no controller answers at /var/lib/thiao/api.sock"),
@@ -286,7 +286,7 @@ fn commands_that_are_programs_of_their_own_are_found_beside_it() {
 }
 
 #[test]
-fn without_a_controller_every_look_is_code_3() {
+fn without_a_controller_every_showing_command_is_code_3() {
     let dir = tempfile::tempdir().unwrap();
     let file = config(
         dir.path(),

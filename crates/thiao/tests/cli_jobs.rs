@@ -6,7 +6,7 @@
 mod served;
 
 use served::Served;
-use thiao_api::types::{Accepted, Event, Explanation, JobVm, JobVms, Look, Status};
+use thiao_api::types::{Accepted, Event, Explanation, JobVm, JobVms, Observation, Status};
 use thiao_controller::api::{ApiError, Demand, Query, Read};
 use tokio::sync::mpsc;
 
@@ -59,11 +59,11 @@ fn status(error: Option<&str>) -> Status {
         unstored: None,
         started: 0,
         now: 0,
-        slurm: Look {
+        slurm: Observation {
             last_ok: None,
             error: error.map(str::to_owned),
         },
-        vms: Look::default(),
+        vms: Observation::default(),
         breaker: None,
         nodes_by_state: Default::default(),
         vm_count: 0,

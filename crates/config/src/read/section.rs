@@ -52,6 +52,11 @@ impl<'r, 't> Section<'r, 't> {
         self.table.is_some_and(|t| t.contains_key(key))
     }
 
+    /// The name by which a key is to be taken that has another one now: the old one where only that is written.
+    pub fn renamed(&self, key: &'static str, old: &'static str) -> &'static str {
+        if self.has(old) && !self.has(key) { old } else { key }
+    }
+
     fn value(&self, key: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {
         let mut known = self.reader.known.borrow_mut();
         if !known

@@ -60,7 +60,7 @@ impl Maker {
         }
     }
 
-    /// How often to look at its VMs, in milliseconds: at rest, and while VMs come up or go.
+    /// How often to observe its VMs, in milliseconds: at rest, and while VMs come up or go.
     pub(super) fn polls(self) -> (u64, u64) {
         match self {
             Self::Qemu => (5 * SECOND, 250),

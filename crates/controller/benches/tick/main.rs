@@ -1,4 +1,4 @@
-//! What a controller costs at 10,000 nodes and 5,000 VMs: CPU per round of looks, and
+//! What a controller costs at 10,000 nodes and 5,000 VMs: CPU per round of observations, and
 //! memory; by itself, and with the OpenNebula provider. The whole controller runs: its own
 //! parsing of Slurm's and oned's listings, folds, plan, linter and store. Stand-ins are
 //! Slurm's programs (this program under their names) and the VMs: a provider that costs
@@ -94,7 +94,7 @@ fn run(case: Case, dir: &Path) -> anyhow::Result<()> {
             };
             let provider = OpenNebula::open(settings.clone())?;
             measure(&what, config, provider, Some(&mut front))?;
-            look_alone(&OpenNebula::open(settings)?)
+            observe_alone(&OpenNebula::open(settings)?)
         }
     }?;
     // The controller still runs: it has no end of its own.
@@ -123,9 +123,9 @@ fn measure<P: Provider>(
     // It runs on when this returns: the process's end ends it.
     std::mem::forget(runtime);
     let deadline = Instant::now() + Duration::from_secs(120);
-    let wait_for = |looks: u64| -> anyhow::Result<()> {
-        while provider.looks() < looks {
-            anyhow::ensure!(Instant::now() < deadline, "the controller looks too seldom");
+    let wait_for = |observations: u64| -> anyhow::Result<()> {
+        while provider.observations() < observations {
+            anyhow::ensure!(Instant::now() < deadline, "the controller observes too seldom");
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -134,12 +134,12 @@ fn measure<P: Provider>(
     wait_for(8)?;
     let mut front = front;
     let mut calls = || front.as_mut().map(|front| front.calls()).transpose();
-    let (first, cpu, calls_before) = (provider.looks(), cpu_time(), calls()?);
+    let (first, cpu, calls_before) = (provider.observations(), cpu_time(), calls()?);
     wait_for(first + ROUNDS)?;
-    let (rounds, calls_after) = (provider.looks() - first, calls()?);
+    let (rounds, calls_after) = (provider.observations() - first, calls()?);
     let per_round = (cpu_time() - cpu).as_secs_f64() * 1000.0 / rounds as f64;
     println!("{what}: {NODES} nodes, {VMS} VMs and jobs, {HOSTS} hosts, {rounds} rounds");
-    println!("  {per_round:.1} ms of CPU per round of both looks");
+    println!("  {per_round:.1} ms of CPU per round of both observations");
     println!("  peak memory of the controller: {} MB", peak_memory_mb());
     if let (Some(before), Some(after)) = (calls_before, calls_after) {
         let made = after.iter().filter_map(|(method, count)| {
@@ -151,21 +151,24 @@ fn measure<P: Provider>(
     Ok(())
 }
 
-/// Prints what one look at OpenNebula costs without what the controller makes of it.
-fn look_alone(provider: &OpenNebula) -> anyhow::Result<()> {
+/// Prints what one observation of OpenNebula costs without what the controller makes of it.
+fn observe_alone(provider: &OpenNebula) -> anyhow::Result<()> {
     let started = thread_cpu_time();
-    provider.look()?;
+    provider.observe()?;
     let first = thread_cpu_time() - started;
-    let mut looks = Vec::new();
+    let mut observations = Vec::new();
     for _ in 0..ROUNDS {
         let started = thread_cpu_time();
-        provider.look()?;
-        looks.push(thread_cpu_time() - started);
+        provider.observe()?;
+        observations.push(thread_cpu_time() - started);
     }
-    looks.sort_unstable();
+    observations.sort_unstable();
     println!(
-        "  one look alone: {first:.0?} of CPU the first time, which reads all tags; then {:.0?}",
-        looks.get(looks.len() / 2).copied().unwrap_or_default()
+        "  one observation alone: {first:.0?} of CPU the first time, which reads all tags; then {:.0?}",
+        observations
+            .get(observations.len() / 2)
+            .copied()
+            .unwrap_or_default()
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A provider that costs nothing, and one that counts another's looks.
+//! A provider that costs nothing, and one that counts another's observations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Provider for Still {
     fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
         Ok(Prepared::default())
     }
-    fn look(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<ProviderView, ProviderError> {
         Ok(self.0.clone())
     }
     fn create(&self, tag: &VmTag, _: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {
@@ -67,23 +67,23 @@ impl Provider for Still {
     }
 }
 
-/// Any provider, with its looks counted.
+/// Any provider, with its observations counted.
 pub struct Counted<P> {
     inner: P,
-    looks: AtomicU64,
+    observations: AtomicU64,
 }
 
 impl<P> Counted<P> {
     pub fn new(inner: P) -> Self {
         Self {
             inner,
-            looks: AtomicU64::new(0),
+            observations: AtomicU64::new(0),
         }
     }
 
-    /// How many looks have ended.
-    pub fn looks(&self) -> u64 {
-        self.looks.load(Ordering::Relaxed)
+    /// How many observations have ended.
+    pub fn observations(&self) -> u64 {
+        self.observations.load(Ordering::Relaxed)
     }
 }
 
@@ -94,9 +94,9 @@ impl<P: Provider> Provider for Counted<P> {
     fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
         self.inner.prepare(shapes, progress)
     }
-    fn look(&self) -> Result<ProviderView, ProviderError> {
-        let seen = self.inner.look();
-        self.looks.fetch_add(1, Ordering::Relaxed);
+    fn observe(&self) -> Result<ProviderView, ProviderError> {
+        let seen = self.inner.observe();
+        self.observations.fetch_add(1, Ordering::Relaxed);
         seen
     }
     fn create(

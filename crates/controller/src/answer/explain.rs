@@ -272,7 +272,7 @@ fn in_slurm(slurm: Option<&SlurmView>, node: &NodeName) -> String {
     let Some(seen) = slurm.nodes.get(node) else {
         return match slurm.gone.contains(node) {
             true => "Slurm does not know it: is it in slurm.conf?".to_owned(),
-            false => "the last look at Slurm does not show it: nothing of it is ended".to_owned(),
+            false => "the last observation of Slurm does not show it: nothing of it is ended".to_owned(),
         };
     };
     let reason = seen.reason.as_ref().map(|reason| format!(", reason: {reason}"));

@@ -112,9 +112,9 @@ pub enum Demand {
         reply: Reply<Accepted>,
     },
     /// Somebody is about to ask about a job that may be new: answered at once if it is known,
-    /// else when Slurm was looked at, whether it is there or not.
+    /// else when Slurm was observed, whether it is there or not.
     JobSeen {
-        /// Which job, or array; none: any, so that Slurm is looked at in any case.
+        /// Which job, or array; none: any, so that Slurm is observed in any case.
         job: Option<JobId>,
         /// Where the answer goes.
         reply: Reply<()>,
@@ -150,7 +150,7 @@ impl Demand {
     pub fn orders(&self) -> bool {
         match self {
             Self::Resume { .. } | Self::Suspend { .. } | Self::Clean { .. } => true,
-            // A look at Slurm comes after these.
+            // An observation of Slurm comes after these.
             Self::JobSeen { .. } | Self::JobReady { .. } | Self::Give { .. } => false,
         }
     }

@@ -3,7 +3,7 @@
 //! Connections are bounded in number (per user and in all), in the size of their heads,
 //! in time, and in what they have been answered and do not take. Users' questions come
 //! before the controller a few at a time, so that root's and Slurm's never wait behind many
-//! of them, and those that call for a look at Slurm are gathered. Nothing here keeps state
+//! of them, and those that call for an observation of Slurm are gathered. Nothing here keeps state
 //! of the controller: every answer is asked for over the channel.
 //!
 //! *Architecture invariant:* permissions are decided here and nowhere else, by

@@ -23,7 +23,7 @@ impl Provider for Idle {
         unreachable!()
     }
 
-    fn look(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<ProviderView, ProviderError> {
         unreachable!()
     }
 
@@ -98,7 +98,7 @@ async fn who_gave_an_order_sees_it_as_soon_as_it_is_taken() {
 }
 
 #[tokio::test]
-async fn who_waited_for_a_look_sees_what_it_shows() {
+async fn who_waited_for_an_observation_sees_what_it_shows() {
     let (_site, mut owner) = owner();
     let reader = owner.reader().unwrap();
     let (reply, mut answer) = oneshot::channel();
@@ -109,7 +109,7 @@ async fn who_waited_for_a_look_sees_what_it_shows() {
     assert!(read(&reader, Read::Jobs).is_empty());
     let mut view = SlurmView::default();
     view.jobs.insert(JobId(7), SlurmJob::new(JobId(7)));
-    assert!(answer.try_recv().is_err(), "nobody has looked");
+    assert!(answer.try_recv().is_err(), "nobody has observed Slurm");
     owner.take(Message::Slurm(reader.clock.now(), Ok(view)));
     answer.try_recv().unwrap().unwrap();
     assert_eq!(read(&reader, Read::Jobs)[0].id, 7);
@@ -123,7 +123,7 @@ async fn who_waited_for_a_look_sees_what_it_shows() {
 }
 
 #[tokio::test]
-async fn many_who_look_after_a_round_share_one_copy_of_the_state() {
+async fn many_readers_after_a_round_share_one_copy_of_the_state() {
     let (_site, owner) = owner();
     let first = owner.shown.snapshots().borrow().clone();
     let shows = |snapshot: &Arc<Snapshot>| Arc::ptr_eq(&owner.shown.snapshots().borrow(), snapshot);
@@ -131,19 +131,19 @@ async fn many_who_look_after_a_round_share_one_copy_of_the_state() {
     owner.publish_if_wanted();
     assert!(shows(&first), "there was no round");
     owner.publish_if_due();
-    assert!(shows(&first), "nobody looks");
-    let mut looking = tokio::task::JoinSet::new();
+    assert!(shows(&first), "nobody reads");
+    let mut reading = tokio::task::JoinSet::new();
     for _ in 0..1000 {
         let shown = owner.shown.clone();
-        looking.spawn(async move {
+        reading.spawn(async move {
             shown.renewed().await;
             shown.snapshots().borrow().clone()
         });
     }
     let mut seen = Vec::new();
-    while !looking.is_empty() {
+    while !reading.is_empty() {
         tokio::select! {
-            Some(snapshot) = looking.join_next() => seen.push(snapshot.unwrap()),
+            Some(snapshot) = reading.join_next() => seen.push(snapshot.unwrap()),
             () = owner.shown.called() => owner.publish_if_wanted(),
         }
     }

@@ -263,7 +263,7 @@ impl Journal for Store {
         for node in removed {
             self.saved.remove(&node);
         }
-        // Without a look at Slurm none is told of.
+        // Without an observation of Slurm none is told of.
         if !entry.tasks.is_empty() {
             self.saved_tasks.clone_from(&entry.tasks);
         }

@@ -1,5 +1,5 @@
 //! What the store tells of what happened. It is read beside the store's one writer: whoever
-//! only looks has a connection of his own, and sees all rounds that were stored before he asks.
+//! only reads has a connection of his own, and sees all rounds that were stored before he asks.
 
 use super::{StoreError, Which, job_tasks, job_vms};
 use rusqlite::{Connection, OpenFlags};

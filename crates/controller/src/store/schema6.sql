@@ -21,3 +21,8 @@ ALTER TABLE vms DROP COLUMN phase;
 
 ALTER TABLE nodes RENAME COLUMN wish TO desired;
 ALTER TABLE nodes RENAME COLUMN wish_since TO desired_since;
+
+UPDATE events SET kind = 'observation-failed' WHERE kind = 'look-failed';
+UPDATE events SET kind = 'observation-ok' WHERE kind = 'look-ok';
+UPDATE events SET kind = 'job-admitted' WHERE kind = 'job-let-go';
+UPDATE events SET kind = 'node-ends-with-job' WHERE kind = 'own-node';

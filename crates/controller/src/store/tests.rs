@@ -235,6 +235,30 @@ fn vms_of_the_first_layout_are_those_of_its_only_provider() {
     }
 }
 
+/// Up to layout 5 an observation was called a look.
+#[test]
+fn events_of_the_fifth_layout_have_todays_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("thiao.db");
+    let db = Connection::open(&path).unwrap();
+    for sql in &MIGRATIONS[..5] {
+        db.execute_batch(sql).unwrap();
+    }
+    for kind in ["look-failed", "look-ok", "node-up"] {
+        db.execute(
+            "INSERT INTO events (at, subject, kind, message) VALUES (1, 'slurm', ?1, 'm')",
+            [kind],
+        )
+        .unwrap();
+    }
+    db.pragma_update(None, "user_version", 5).unwrap();
+    drop(db);
+    let events = Store::open(&path).unwrap().past().events(3, None, &[]).unwrap();
+    let kinds: Vec<String> = events.into_iter().map(|event| event.kind).collect();
+    let today = [Kind::ObservationFailed, Kind::ObservationOk, Kind::NodeUp];
+    assert_eq!(kinds, today.map(|kind| kind.to_string()));
+}
+
 /// Layout 5 had one phase, where there are a life and a registration now.
 #[test]
 fn vms_of_the_fifth_layout_keep_what_they_were() {

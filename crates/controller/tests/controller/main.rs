@@ -54,7 +54,7 @@ impl Provider for Fake {
         })
     }
 
-    fn look(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<ProviderView, ProviderError> {
         if *self.blind.lock().unwrap() {
             return Err(ProviderError {
                 class: ErrorClass::Transient,

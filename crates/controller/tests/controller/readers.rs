@@ -1,4 +1,4 @@
-//! Those who only look: they wait for no round, and no round waits for them.
+//! Those who only read: they wait for no round, and no round waits for them.
 
 use super::*;
 use std::io::{ErrorKind, Read, Write};
@@ -11,11 +11,11 @@ fn client(site: &Site) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_only_looks_is_answered_while_a_round_waits_for_the_disk() {
+async fn who_only_reads_is_answered_while_a_round_waits_for_the_disk() {
     let mut site = Site::new();
     let controller = site.start();
     let api = client(&site);
-    until("it has looked at both sides", || {
+    until("it has observed both sides", || {
         let status = api.status();
         status.is_ok_and(|status| status.slurm.last_ok.and(status.vms.last_ok).is_some())
     });
@@ -45,7 +45,7 @@ async fn who_only_looks_is_answered_while_a_round_waits_for_the_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_who_look_hold_up_no_round() {
+async fn a_thousand_readers_hold_up_no_round() {
     const MANY: usize = 1000;
     let site = Site::new();
     let controller = site.start();

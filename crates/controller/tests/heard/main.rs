@@ -243,7 +243,7 @@ impl<'a> Jobs<'a> {
 
     /// A node that is powered down and nobody's, in turn.
     fn free(&self, last: Option<&NodeName>) -> Option<NodeName> {
-        let view = self.ctld.slurm.look().ok()?;
+        let view = self.ctld.slurm.observe().ok()?;
         let off = view.nodes.iter().filter(|(name, seen)| {
             let off = seen.flags.powered_down && !seen.may_run_job() && !seen.flags.power_down;
             off && !self.waiting.values().any(|(node, _)| node == *name)

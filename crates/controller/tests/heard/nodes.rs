@@ -103,7 +103,7 @@ impl Provider for Nodes {
         Ok(Prepared::default())
     }
 
-    fn look(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<ProviderView, ProviderError> {
         let host = HostView {
             name: HostName::new("a").unwrap(),
             cpu_percent: 100_000,

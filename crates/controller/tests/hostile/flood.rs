@@ -288,7 +288,7 @@ fn rounds_under(day: &Day, many: usize, flood: impl Fn() + Sync) -> f64 {
     })
 }
 
-/// Fifty by pokes, and what its own looks and calls are followed by in the settings of these tests.
+/// Fifty by pokes, and what its own observations and calls are followed by in the settings of these tests.
 const ROUNDS_A_SECOND: f64 = 110.0;
 
 #[test]

@@ -6,7 +6,7 @@ use thiao_testkit::day::Day;
 use thiao_testkit::site::rounds;
 use thiao_testkit::wait::until;
 
-const LOOKS: [&str; 3] = ["one.vmpool.info", "one.hostpool.info", "one.vmpool.infoset"];
+const OBSERVATIONS: [&str; 3] = ["one.vmpool.info", "one.hostpool.info", "one.vmpool.infoset"];
 
 #[test]
 fn oned_is_down_at_the_start_and_comes_back() {
@@ -139,16 +139,16 @@ fn answers_that_are_cut_huge_or_hostile_end_nothing() {
     let mut day = Day::new(2);
     day.up();
     for fault in bad {
-        for method in LOOKS {
+        for method in OBSERVATIONS {
             day.oned.fault(Rule::always(method, fault.clone()));
         }
-        let looks = |day: &Day| day.oned.calls("one.vmpool.info");
-        let before = looks(&day);
-        until("it has looked in vain", || looks(&day) > before + 2);
+        let observations = |day: &Day| day.oned.calls("one.vmpool.info");
+        let before = observations(&day);
+        until("it has observed in vain", || observations(&day) > before + 2);
         rounds();
         day.oned.clear_faults();
-        let before = looks(&day);
-        until("it has looked again", || looks(&day) > before + 2);
+        let before = observations(&day);
+        until("it has observed again", || observations(&day) > before + 2);
         assert_eq!(day.running(), 2, "{fault:?}");
     }
     assert_eq!(day.site.told(), "");
@@ -156,7 +156,7 @@ fn answers_that_are_cut_huge_or_hostile_end_nothing() {
     day.until_none();
 }
 
-/// oned's answer to a look, with another number in each element of that name.
+/// oned's answer to an observation, with another number in each element of that name.
 fn lied(day: &Day, method: &str, params: &[&str], element: &str, number: &str) -> String {
     let answer = day.by_service_user(method, params);
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -193,9 +193,9 @@ fn sizes_that_no_machine_has_stop_nothing() {
         let page = lied(&day, method, params, element, number);
         day.oned
             .fault(Rule::always(method, Fault::Page(200, "text/xml", page)));
-        let looks = || day.oned.calls("one.hostpool.info");
-        let before = looks();
-        until("it has looked", || looks() > before + 2);
+        let observations = || day.oned.calls("one.hostpool.info");
+        let before = observations();
+        until("it has observed", || observations() > before + 2);
         rounds();
         let (status, hosts) = (client.status().unwrap(), client.hosts().unwrap());
         assert_eq!(status.vms.error, None, "{element}: the others can be read");

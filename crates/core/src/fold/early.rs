@@ -35,7 +35,7 @@ impl NodeRecord {
         }
     }
 
-    /// Takes what a look that began at `began` says of a node that Slurm was about to ask for.
+    /// Takes what an observation that began at `began` says of a node that Slurm was about to ask for.
     pub(super) fn see_early(
         &mut self,
         node: &NodeName,
@@ -54,9 +54,9 @@ impl NodeRecord {
                 Event::node(node, Kind::NotAsked, text)
             });
         }
-        // The look is no older than its answer.
+        // The observation is no older than its answer.
         self.asked_by_slurm(now);
-        let text = "Slurm has asked for it, as a look shows";
+        let text = "Slurm has asked for it, as an observation shows";
         Some(Event::node(node, Kind::ResumeSeen, text))
     }
 }

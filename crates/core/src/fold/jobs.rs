@@ -7,7 +7,7 @@ use crate::world::{JobRecord, World};
 use std::collections::BTreeSet;
 
 impl World {
-    /// Takes Slurm's jobs from a whole look that began at `began`.
+    /// Takes Slurm's jobs from a whole observation that began at `began`.
     pub(super) fn see_jobs(&mut self, view: &SlurmView, began: Time) {
         if self.job_partitions.is_empty() || self.jobs_acted > began {
             return;
@@ -52,7 +52,7 @@ impl World {
         self.jobs.retain(|id, _| there.contains(id));
     }
 
-    /// What is told of jobs that a look shows in a state that is not understood, once for each: those that
+    /// What is told of jobs that an observation shows in a state that is not understood, once for each: those that
     /// have nodes of ours or may be of job mode.
     pub(super) fn newly_unknown(&self, view: &SlurmView) -> Vec<Event> {
         let before = |id: &JobId| Some(&self.slurm.as_ref()?.jobs.get(id)?.state);
@@ -76,7 +76,7 @@ impl World {
         events
     }
 
-    /// An action on a job ended, however: looks that began before say nothing of it.
+    /// An action on a job ended, however: observations that began before say nothing of it.
     pub fn job_action_ended(&mut self, job: JobId) {
         self.busy_jobs.remove(&job);
         self.jobs_acted = self.now;

@@ -9,7 +9,7 @@ use crate::world::{Desired, NodeRecord, World};
 use std::collections::BTreeMap;
 
 impl World {
-    /// Takes what a look at Slurm that began at `began` says of the nodes' power.
+    /// Takes what an observation of Slurm that began at `began` says of the nodes' power.
     pub(super) fn see_powers(&mut self, view: &SlurmView, began: Time) {
         let before = std::mem::take(&mut self.powers);
         let seen = self.records.keys().filter_map(|node| {

@@ -1,4 +1,4 @@
-//! Looks at the provider.
+//! Observations of the provider.
 
 use super::{generation, unrecorded};
 use crate::event::{Event, Kind};
@@ -9,10 +9,10 @@ use crate::world::{NodeRecord, Unrecorded, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Our VMs that a look shows, by their nodes, the newest first.
+/// Our VMs that an observation shows, by their nodes, the newest first.
 type ByNode<'a> = HashMap<&'a NodeName, Vec<&'a VmView>>;
 
-/// VMs of a look that back nothing.
+/// VMs of an observation that back nothing.
 #[derive(Default)]
 struct Strays {
     /// When they were first seen so.
@@ -22,7 +22,7 @@ struct Strays {
 }
 
 impl World {
-    /// Takes a whole look at the provider that began at `began`; records touched
+    /// Takes a whole observation of the provider that began at `began`; records touched
     /// after that, and busy ones, keep what they know.
     pub fn see_provider(&mut self, mut view: ProviderView, began: Time) -> Vec<Event> {
         let mut events = Vec::new();
@@ -35,7 +35,7 @@ impl World {
         }
         let mut strays = self.adopt_and_sort_out(&mut by_node, began, &mut events);
         let now = self.now;
-        // Two looks far apart say nothing of the time between them.
+        // Two observations far apart say nothing of the time between them.
         let watched = now.since(self.provider_seen) <= Millis(self.policy.missing_grace.0 * 2);
         self.provider_seen = now;
         self.provider_began = began;
@@ -99,7 +99,7 @@ impl World {
         strays
     }
 
-    /// What a look says of the VMs that records have. `watched`: whether the one before was not long ago.
+    /// What an observation says of the VMs that records have. `watched`: whether the one before was not long ago.
     fn see_recorded(
         &mut self,
         by_node: &ByNode<'_>,
@@ -132,9 +132,9 @@ impl World {
             let candidates = shown.iter().copied().filter(ours);
             let seen = candidates.min_by_key(|seen| (seen.state == VmState::Held, seen.id.clone()));
             let Some(seen) = seen else {
-                let looks = self.absences.entry(node.clone()).or_default();
-                *looks += 1;
-                let enough = *looks >= self.policy.missing_looks;
+                let observations = self.absences.entry(node.clone()).or_default();
+                *observations += 1;
+                let enough = *observations >= self.policy.missing_observations;
                 vm.not_seen(node, now, grace, enough, events);
                 if let Some(later) = shown.first().and_then(|newest| vm.outlived_by(newest)) {
                     strays.since.remove(&later.id);

@@ -8,7 +8,7 @@ use crate::world::{Unrecorded, World};
 use std::collections::{BTreeMap, HashSet};
 
 impl World {
-    /// Adds to a whole look at the provider what it leaves out of these.
+    /// Adds to a whole observation of the provider what it leaves out of these.
     pub(super) fn add_left_out(&mut self, view: &mut ProviderView) {
         if self.unrecorded.is_empty() {
             return;
@@ -20,9 +20,9 @@ impl World {
                 vm.missing = None;
                 return true;
             }
-            let (since, looks) = vm.missing.unwrap_or((now, 0));
-            vm.missing = Some((since, looks + 1));
-            looks + 1 < policy.missing_looks || now.since(since) < policy.missing_grace
+            let (since, observations) = vm.missing.unwrap_or((now, 0));
+            vm.missing = Some((since, observations + 1));
+            observations + 1 < policy.missing_observations || now.since(since) < policy.missing_grace
         });
         let left_out = self.unrecorded.values().filter(|vm| vm.missing.is_some());
         let left_out: Vec<VmView> = left_out.map(|vm| vm.seen.clone()).collect();

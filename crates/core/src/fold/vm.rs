@@ -54,7 +54,7 @@ impl VmRecord {
         node: &NodeName,
         now: Time,
         grace: Millis,
-        looked_enough: bool,
+        observed_enough: bool,
         events: &mut Vec<Event>,
     ) {
         // Else nobody says that it is there, or that it is still there.
@@ -62,7 +62,7 @@ impl VmRecord {
             return;
         }
         let since = *self.missing_since.get_or_insert(now);
-        if looked_enough && now.since(since) >= grace {
+        if observed_enough && now.since(since) >= grace {
             let why = format!("the provider has not shown it for {grace}");
             events.push(Event::vm(node, self.generation, Kind::VmLost, why.clone()));
             self.enter(Life::Dead { why }, now);

@@ -45,7 +45,7 @@ fn a_vm_stays_whose_node_no_listing_shows() {
         if let Some(desired) = desired {
             w.records.get_mut(&node("n0")).unwrap().desired = desired;
         }
-        w.look(|slurm| drop(slurm.nodes.remove(&node("n0"))));
+        w.observe(|slurm| drop(slurm.nodes.remove(&node("n0"))));
         let vms = [w.shown("n0", 1, VmState::Ready)];
         w.watch(Millis(10 * w.policy.orphan_grace.0), &vms);
         assert_eq!(w.tick(), [], "absence says nothing: {desired:?}");
@@ -56,13 +56,13 @@ fn a_vm_stays_whose_node_no_listing_shows() {
 #[test]
 fn a_stray_stays_whose_node_no_listing_shows() {
     let mut w = world();
-    w.look(|slurm| drop(slurm.nodes.remove(&node("n0"))));
+    w.observe(|slurm| drop(slurm.nodes.remove(&node("n0"))));
     // The node is out of the configuration: what it has backs nothing that we know of.
     Arc::make_mut(&mut w.specs).remove(&node("n0"));
     let vms = [w.shown("n0", 1, VmState::Ready)];
     w.watch(Millis(10 * w.policy.orphan_grace.0), &vms);
     assert_eq!(w.tick(), []);
-    w.look(|slurm| slurm.gone.extend([node("n0")]));
+    w.observe(|slurm| slurm.gone.extend([node("n0")]));
     assert_eq!(kinds(&w.tick()), ["destroy"], "slurmctld surely does not have it");
 }
 
@@ -70,7 +70,7 @@ fn a_stray_stays_whose_node_no_listing_shows() {
 fn a_vm_is_nobodys_when_slurm_surely_has_no_such_node_and_no_job_names_it() {
     let mut w = world();
     w.up("n0");
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm.nodes.remove(&node("n0"));
         slurm.gone.insert(node("n0"));
         slurm.jobs.insert(JobId(7), running_on(7, "n0"));
@@ -79,7 +79,7 @@ fn a_vm_is_nobodys_when_slurm_surely_has_no_such_node_and_no_job_names_it() {
     w.watch(Millis(10 * w.policy.orphan_grace.0), &vms);
     assert_eq!(w.tick(), [], "job 7 names it");
     assert!(!w.may_be_orphan("n0"));
-    w.look(|slurm| slurm.jobs.clear());
+    w.observe(|slurm| slurm.jobs.clear());
     assert_eq!(kinds(&w.tick()), ["destroy"]);
 }
 
@@ -87,7 +87,7 @@ fn a_vm_is_nobodys_when_slurm_surely_has_no_such_node_and_no_job_names_it() {
 fn a_node_that_is_off_by_its_state_and_in_use_by_its_job_keeps_its_vm() {
     let mut w = world();
     w.up("n0");
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm.nodes.insert(node("n0"), powered_down());
         slurm.jobs.insert(JobId(7), running_on(7, "n0"));
     });
@@ -103,12 +103,12 @@ fn a_boot_timeout_ends_no_vm_whose_node_no_listing_shows() {
     w.ask_up("n0");
     w.tick();
     w.busy.clear();
-    w.look(|slurm| drop(slurm.nodes.remove(&node("n0"))));
+    w.observe(|slurm| drop(slurm.nodes.remove(&node("n0"))));
     let vms = [w.shown("n0", 1, VmState::Booting)];
     w.watch(w.policy.boot_timeout, &vms);
     w.pass(Millis::secs(1));
     assert_eq!(w.tick(), [], "it may have registered");
-    w.look(|slurm| slurm.gone.extend([node("n0")]));
+    w.observe(|slurm| slurm.gone.extend([node("n0")]));
     assert_eq!(kinds(&w.tick()), ["destroy"]);
 }
 
@@ -116,18 +116,18 @@ fn a_boot_timeout_ends_no_vm_whose_node_no_listing_shows() {
 fn a_node_that_left_its_partition_ends_with_its_job() {
     let mut w = world();
     w.up("n0");
-    w.look(|slurm| slurm.without_partition.extend([node("n0")]));
+    w.observe(|slurm| slurm.without_partition.extend([node("n0")]));
     let left = Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::NoPartition));
     assert_eq!(w.tick(), [left]);
     w.busy.clear();
     w.ends_with_job(&node("n0"));
-    assert_eq!(w.tick(), [], "not again on the same look");
-    w.look(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().flags.power_down = true);
+    assert_eq!(w.tick(), [], "not again on the same observation");
+    w.observe(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().flags.power_down = true);
     let vms = [w.shown("n0", 1, VmState::Ready)];
     w.watch(Millis(10 * w.policy.orphan_grace.0), &vms);
     assert_eq!(w.tick(), [], "its job runs on");
     // Slurm powers it down, and says so by its hook.
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
     w.down("n0");
     assert_eq!(kinds(&w.tick()), ["destroy"]);
 }

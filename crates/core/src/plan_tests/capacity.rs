@@ -86,10 +86,10 @@ fn a_requeued_job_that_slurm_pauses_gives_its_capacity_away_at_once() {
             (job.gate, job.reason) = (Gate::Waits, reason);
         }
     };
-    w.look(at_the_gate(JobReason::new("BeginTime", WaitsFor::BeginTime)));
+    w.observe(at_the_gate(JobReason::new("BeginTime", WaitsFor::BeginTime)));
     assert_eq!(w.tick(), []);
     // Nothing was tried in vain: when its time has come it goes.
-    w.look(at_the_gate(JobReason::new("Licenses", WaitsFor::Licenses)));
+    w.observe(at_the_gate(JobReason::new("Licenses", WaitsFor::Licenses)));
     assert_eq!(admitted(&w.tick()), [1]);
 }
 

@@ -28,7 +28,7 @@ fn a_nodesets_fault_costs_its_nodes_alone_and_is_told() {
     w.pass(Millis(2 * w.policy.retry_max.0));
     let vms = [w.shown("n1", 1, VmState::Ready)];
     w.see(vms.to_vec());
-    w.look(|slurm| drop(slurm.nodes.insert(node("n1"), running())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n1"), running())));
     assert_eq!(w.tick(), [], "it stays DOWN until that is mended");
     assert!(!w.breaker.pauses(w.now, &w.policy));
     w.faults.clear();

@@ -18,7 +18,7 @@ impl World {
         self.records[&node(name)].vm.as_ref().unwrap().word()
     }
 
-    /// Looks at the provider once a second for `span`, always with the same result.
+    /// Observes the provider once a second for `span`, always with the same result.
     pub(super) fn watch(&mut self, span: Millis, vms: &[VmView]) {
         for _ in 0..span.0 / 1000 {
             self.pass(Millis::secs(1));
@@ -70,7 +70,7 @@ fn a_node_waits_until_the_listing_no_longer_shows_its_ended_vm() {
     w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
     w.pass(Millis(1));
     w.ask_up("n0");
-    assert_eq!(w.tick(), [], "the last look still shows it alive");
+    assert_eq!(w.tick(), [], "the last observation still shows it alive");
     w.pass(Millis(1));
     w.see(vec![]);
     assert_eq!(kinds(&w.tick()), ["create"]);
@@ -165,7 +165,7 @@ fn a_job_on_a_node_without_vm_does_not_hang_for_ever() {
     assert_eq!(
         w.tick(),
         [],
-        "the first look in which it lacked a VM was a second later"
+        "the first observation in which it lacked a VM was a second later"
     );
     w.watch(Millis::secs(1), &[]);
     let actions = w.tick();
@@ -402,7 +402,7 @@ fn a_node_is_not_given_back_while_the_cap_is_reached() {
 }
 
 #[test]
-fn looks_far_apart_do_not_make_an_absence() {
+fn observations_far_apart_do_not_make_an_absence() {
     let mut w = world();
     w.ask_up("n0");
     w.tick();
@@ -482,11 +482,11 @@ fn a_vm_that_comes_up_though_its_node_was_down_keeps_its_job() {
 }
 
 #[test]
-fn few_whole_looks_among_many_that_failed_do_not_make_a_vm_lost() {
+fn few_whole_observations_among_many_that_failed_do_not_make_a_vm_lost() {
     let mut w = world();
     w.up("n0");
     let gap = Millis(w.policy.missing_grace.0 + 1);
-    for _ in 1..w.policy.missing_looks {
+    for _ in 1..w.policy.missing_observations {
         w.pass(gap);
         w.see(vec![]);
         assert_eq!(w.tick(), []);
@@ -495,7 +495,7 @@ fn few_whole_looks_among_many_that_failed_do_not_make_a_vm_lost() {
     w.see(vec![w.shown("n0", 1, VmState::Ready)]);
     w.see(vec![]);
     assert_eq!(w.tick(), [], "it was there in between");
-    for _ in 1..w.policy.missing_looks {
+    for _ in 1..w.policy.missing_observations {
         assert_eq!(w.tick(), []);
         w.pass(gap);
         w.see(vec![]);

@@ -22,7 +22,7 @@ fn given_and_off() -> SlurmNode {
     slurm_node(BaseState::Allocated, flags, None)
 }
 
-/// A look at Slurm and at the prologs: job 7 has n0, which is so; or there is no job any more.
+/// An observation of Slurm and of the prologs: job 7 has n0, which is so; or there is no job any more.
 fn see_job(w: &mut World, n0: Option<SlurmNode>) {
     let mut view = w.slurm.as_deref().cloned().unwrap();
     view.jobs.clear();
@@ -84,12 +84,12 @@ fn a_vm_is_made_early_and_its_slurmd_starts_by_slurms_order() {
 }
 
 #[test]
-fn a_look_that_shows_it_powering_up_is_slurms_word_too() {
+fn an_observation_that_shows_it_powering_up_is_slurms_word_too() {
     let mut w = given();
     made(&mut w, VmState::Booting);
     w.pass(Millis(400));
     see_job(&mut w, Some(powering_up()));
-    // When in that look it was asked, nobody knows: not after now.
+    // When in that observation it was asked, nobody knows: not after now.
     let seen = w.now;
     assert_eq!(told(&mut w), Some((1, seen)));
 }

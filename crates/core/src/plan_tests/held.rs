@@ -99,7 +99,7 @@ fn an_end_that_takes_time_is_awaited_and_then_asked_hard() {
 }
 
 #[test]
-fn an_end_is_confirmed_at_once_when_a_later_look_no_longer_shows_it() {
+fn an_end_is_confirmed_at_once_when_a_later_observation_no_longer_shows_it() {
     let mut w = world();
     w.up("n0");
     w.down("n0");
@@ -111,7 +111,7 @@ fn an_end_is_confirmed_at_once_when_a_later_look_no_longer_shows_it() {
     w.pass(Millis(1));
     let hosts = w.provider.as_deref().cloned().unwrap().hosts;
     w.see_provider(ProviderView { hosts, vms: vec![] }, old);
-    assert_eq!(w.tick(), [], "that look may have begun before");
+    assert_eq!(w.tick(), [], "that observation may have begun before");
     w.pass(Millis(1));
     w.see(vec![]);
     assert_eq!(kinds(&w.tick()), ["destroy"]);

@@ -22,7 +22,7 @@ pub(super) fn job_mode_world() -> World {
         },
     )]
     .into();
-    w.look(|_| {});
+    w.observe(|_| {});
     w
 }
 
@@ -46,8 +46,8 @@ pub(super) fn waiting(id: u32, nodes: u32, memory_mb: u64, priority: u64) -> Slu
 }
 
 impl World {
-    /// A later look at Slurm that shows something else.
-    pub(super) fn look(&mut self, change: impl FnOnce(&mut SlurmView)) {
+    /// A later observation of Slurm that shows something else.
+    pub(super) fn observe(&mut self, change: impl FnOnce(&mut SlurmView)) {
         self.pass(Millis(10));
         let mut view = self.slurm.as_deref().cloned().unwrap();
         change(&mut view);
@@ -57,12 +57,12 @@ impl World {
     }
 
     pub(super) fn submit(&mut self, job: SlurmJob) {
-        self.look(|view| drop(view.jobs.insert(job.id, job)));
+        self.observe(|view| drop(view.jobs.insert(job.id, job)));
     }
 
     /// Slurm gives a job these nodes, and 1 CPU and so much memory on each; they come up.
     pub(super) fn allocate(&mut self, id: u32, on: &[&str], memory_mb: u64) {
-        self.look(|view| {
+        self.observe(|view| {
             let job = view.jobs.get_mut(&JobId(id)).unwrap();
             job.gate = Gate::Open;
             job.state = JobState::Configuring;
@@ -127,7 +127,7 @@ fn a_job_is_admitted_when_all_its_vms_have_capacity() {
     assert_eq!(kinds(&actions), ["admit"]);
     assert_eq!(w.tick(), [], "its answer is awaited");
     w.done(&actions);
-    assert_eq!(w.tick(), [], "and a look that began after it");
+    assert_eq!(w.tick(), [], "and an observation that began after it");
     // Half of this one would fit.
     let mut w = job_mode_world();
     w.submit(waiting(2, 3, 200, 10));
@@ -140,7 +140,7 @@ fn a_job_is_admitted_when_all_its_vms_have_capacity() {
 }
 
 #[test]
-fn slurms_priorities_decide_and_not_who_was_looked_at_first() {
+fn slurms_priorities_decide_and_not_who_was_observed_first() {
     let mut w = job_mode_world();
     for (id, priority) in [(1, 5), (2, 50), (3, 20), (4, 50)] {
         w.submit(waiting(id, 1, 200, priority));
@@ -170,12 +170,12 @@ fn others_that_fit_go_ahead_but_not_for_ever() {
 }
 
 #[test]
-fn a_job_with_its_nodes_keeps_its_capacity_while_it_waits_for_a_look() {
+fn a_job_with_its_nodes_keeps_its_capacity_while_it_waits_for_an_observation() {
     let mut w = job_mode_world();
     w.submit(waiting(1, 1, 200, 10));
     w.allocate(1, &["n0"], 200);
     // How much of n0 is allocated is not known yet, so its VM is not made in this round.
-    w.look(|view| view.nodes.get_mut(&node("n0")).unwrap().alloc = None);
+    w.observe(|view| view.nodes.get_mut(&node("n0")).unwrap().alloc = None);
     w.busy.insert(node("n0"));
     w.submit(waiting(2, 2, 200, 5));
     assert_eq!(w.tick(), [], "one of two hosts is job 1's");
@@ -276,7 +276,7 @@ fn what_slurm_itself_holds_back_is_left_to_slurm() {
         ("jobs,other", "jobs"),
         ("", "jobs"),
     ] {
-        w.look(|view| view.jobs.get_mut(&JobId(1)).unwrap().partition = partition.into());
+        w.observe(|view| view.jobs.get_mut(&JobId(1)).unwrap().partition = partition.into());
         assert_eq!(w.tick(), [], "{partition}");
         let held = &w.held_of(1)[0];
         assert!(
@@ -285,7 +285,7 @@ fn what_slurm_itself_holds_back_is_left_to_slurm() {
         );
     }
     // Elsewhere a job may have what licences it likes.
-    w.look(|view| view.jobs.get_mut(&JobId(1)).unwrap().gate = Gate::Open);
+    w.observe(|view| view.jobs.get_mut(&JobId(1)).unwrap().gate = Gate::Open);
     assert_eq!(w.held_of(1), [""; 0]);
 }
 
@@ -338,13 +338,17 @@ fn a_jobs_vms_are_as_big_as_its_allocation_and_its_own() {
     for name in ["n0", "n1"] {
         w.created(&node(name), VmId::new(&format!("{name}.1")).unwrap());
     }
-    w.look(|_| {});
+    w.observe(|_| {});
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["end-with-job", "end-with-job"]);
     w.done(&actions);
     w.ends_with_job(&node("n0"));
     w.ends_with_job(&node("n1"));
-    assert_eq!(w.tick(), [], "a look that began before says nothing of it");
+    assert_eq!(
+        w.tick(),
+        [],
+        "an observation that began before says nothing of it"
+    );
 }
 
 #[test]
@@ -373,7 +377,7 @@ fn half_of_a_jobs_vms_are_never_made() {
     // In vain: it goes back, with the reason, and is not admitted at once again.
     w.busy.clear();
     w.pass(w.policy.capacity_patience);
-    w.look(|_| {});
+    w.observe(|_| {});
     let actions = w.tick();
     let put_back = actions
         .iter()
@@ -384,7 +388,7 @@ fn half_of_a_jobs_vms_are_never_made() {
     assert!(comment.contains("has capacity for 250 MiB"), "{comment}");
     w.done(&actions);
     w.put_back(JobId(1), "no capacity");
-    w.look(|view| {
+    w.observe(|view| {
         let job = view.jobs.get_mut(&JobId(1)).unwrap();
         job.state = JobState::Pending;
         job.gate = Gate::Waits;
@@ -401,7 +405,7 @@ fn half_of_a_jobs_vms_are_never_made() {
         w.held_of(1)
     );
     w.pass(w.policy.retry_first);
-    w.look(|_| {});
+    w.observe(|_| {});
     assert_eq!(admitted(&w.tick()), [1]);
 }
 
@@ -425,7 +429,7 @@ fn a_running_job_is_never_put_back() {
         },
     ));
     assert_eq!(lint(&w, &put_back).1.len(), 0);
-    w.look(|view| view.jobs.get_mut(&JobId(1)).unwrap().state = JobState::Running);
+    w.observe(|view| view.jobs.get_mut(&JobId(1)).unwrap().state = JobState::Running);
     assert_eq!(
         lint(&w, &put_back).1[0].why,
         "job 1 is not about to start: it may run"
@@ -520,7 +524,7 @@ fn a_failed_jobs_vm_stays_for_its_owner_and_not_for_ever() {
         failed,
     };
     w.order(&node("n0"), &ended(true), w.now);
-    w.look(|view| {
+    w.observe(|view| {
         view.jobs.clear();
         let mut seen = powered_down();
         seen.flags.powered_down = false;

@@ -12,7 +12,7 @@ fn a_vm_that_was_up_before_a_power_down_and_up_again_is_replaced_at_once() {
     w.ask_up("n0");
     w.see(vec![w.shown("n0", 1, VmState::Ready)]);
     w.see_node("n0", running());
-    assert_eq!(w.tick(), [], "not by a look from before that");
+    assert_eq!(w.tick(), [], "not by an observation from before that");
     w.pass(Millis(1));
     w.see_node("n0", running());
     assert_eq!(w.tick(), [], "Slurm may be using it");

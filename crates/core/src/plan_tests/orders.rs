@@ -30,17 +30,17 @@ fn restarted(desired: Desired) -> World {
 fn an_older_journals_order_ends_no_vm_that_slurm_has_given_to_a_job() {
     let mut w = restarted(Desired::Down { since: Time(5) });
     let job = job_on(&w, 7, "n0", JobState::Running, 0);
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm.jobs.insert(job.id, job);
     });
     let vms = [w.shown("n0", 1, VmState::Ready)];
     w.watch(Millis(2 * w.policy.orphan_grace.0), &vms);
     assert_eq!(w.tick(), []);
     // It is not forgotten that Slurm wants the node.
-    w.look(|_| {});
+    w.observe(|_| {});
     assert!(matches!(w.records[&node("n0")].desired, Desired::Up { .. }));
     // What Slurm orders now is followed.
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm.jobs.clear();
         slurm.nodes.insert(node("n0"), powering_down());
     });
@@ -52,11 +52,11 @@ fn an_older_journals_order_ends_no_vm_that_slurm_has_given_to_a_job() {
 fn an_older_journals_order_ends_no_vm_whose_node_is_up_or_comes_up() {
     for seen in [found::seen_as(BaseState::Idle, |_| {}), running(), powering_up()] {
         let mut w = restarted(Desired::Down { since: Time(5) });
-        w.look(|slurm| drop(slurm.nodes.insert(node("n0"), seen.clone())));
+        w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), seen.clone())));
         assert_eq!(w.tick(), [], "{seen:?}");
     }
     let mut w = restarted(Desired::Down { since: Time(5) });
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_down())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powering_down())));
     assert_eq!(kinds(&w.tick()), ["destroy"], "Slurm agrees");
 }
 
@@ -69,7 +69,7 @@ fn an_order_ends_no_vm_under_a_job_that_may_be_newer() {
         let job = job_on(&w, 7, "n0", JobState::Running, started);
         w.now = begin + Millis(10_400); // Slurm's "10" may be up to 10.999
         w.down("n0");
-        w.look(|slurm| drop(slurm.jobs.insert(job.id, job)));
+        w.observe(|slurm| drop(slurm.jobs.insert(job.id, job)));
         let expected: &[&str] = if ends { &["destroy"] } else { &[] };
         assert_eq!(kinds(&w.tick()), expected, "a job that started at {started}");
     }
@@ -82,7 +82,7 @@ fn an_order_ends_no_vm_under_a_job_that_may_be_newer() {
     };
     w.pass(Millis::secs(10));
     w.down("n0");
-    w.look(|slurm| drop(slurm.jobs.insert(job.id, job)));
+    w.observe(|slurm| drop(slurm.jobs.insert(job.id, job)));
     assert_eq!(w.tick(), []);
 }
 
@@ -96,7 +96,7 @@ fn the_end_of_a_job_that_is_over_or_ending_is_followed() {
     let completing = found::seen_as(BaseState::Idle, |flags| flags.completing = true);
     for jobs in [vec![job], vec![]] {
         let mut w = w.clone();
-        w.look(|slurm| {
+        w.observe(|slurm| {
             slurm.jobs = jobs.into_iter().map(|job| (job.id, job)).collect();
             slurm.nodes.insert(node("n0"), completing.clone());
         });
@@ -123,11 +123,11 @@ fn an_end_that_was_begun_is_not_pushed_under_a_newer_job() {
     let job = job_on(&w, 7, "n0", JobState::Running, 20);
     w.pass(Millis::secs(30));
     let vms = [w.shown("n0", 1, VmState::Ready)];
-    w.look(|slurm| drop(slurm.jobs.insert(job.id, job)));
+    w.observe(|slurm| drop(slurm.jobs.insert(job.id, job)));
     w.watch(Millis::secs(2), &vms);
     assert_eq!(w.tick(), []);
     // For a node that only comes up again it goes on: the next VM waits for that.
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm
             .jobs
             .values_mut()
@@ -143,7 +143,7 @@ fn a_newer_job_on_a_vm_whose_end_was_begun_does_not_hang_in_silence() {
     let job = job_on(&w, 7, "n0", JobState::Running, 20);
     w.pass(Millis::secs(30));
     let vms = [w.shown("n0", 1, VmState::Stopping)];
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm.jobs.insert(job.id, job);
         let silent = found::seen_as(BaseState::Allocated, |flags| flags.not_responding = true);
         slurm.nodes.insert(node("n0"), silent);
@@ -156,7 +156,7 @@ fn a_newer_job_on_a_vm_whose_end_was_begun_does_not_hang_in_silence() {
     // The job is told, and is there no more: the end goes on.
     w.told_down(&node("n0"), "thiao: x", &[JobId(7)]);
     w.busy.clear();
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm.jobs.clear();
         slurm
             .nodes
@@ -172,13 +172,13 @@ fn a_node_that_slurm_powers_up_gets_its_vm_though_no_order_came() {
     w.records.get_mut(&node("n0")).unwrap().desired = Desired::Down { since: w.now };
     let job = job_on(&w, 7, "n0", JobState::Configuring, 1);
     w.pass(Millis::secs(1));
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm.nodes.insert(node("n0"), powering_up());
         slurm.jobs.insert(job.id, job);
     });
     assert_eq!(w.tick(), [], "the order is on its way");
     w.pass(w.policy.retry_first);
-    w.look(|_| {});
+    w.observe(|_| {});
     w.see(vec![]);
     assert_eq!(kinds(&w.tick()), ["create"]);
     assert_eq!(w.records[&node("n0")].jobs, [JobId(7)]);
@@ -188,7 +188,7 @@ fn a_node_that_slurm_powers_up_gets_its_vm_though_no_order_came() {
 fn a_person_who_ends_a_booting_vm_is_newer_than_slurm() {
     let mut w = world();
     w.ask_up("n0");
-    w.look(|_| {});
+    w.observe(|_| {});
     w.tick();
     w.busy.clear();
     w.pass(Millis::secs(3));
@@ -197,7 +197,7 @@ fn a_person_who_ends_a_booting_vm_is_newer_than_slurm() {
     w.busy.clear();
     w.gone("n0");
     w.pass(Millis(10 * w.policy.retry_first.0));
-    w.look(|_| {});
+    w.observe(|_| {});
     w.see(vec![]);
     assert_eq!(w.tick(), [], "Slurm has asked for nothing since");
 }
@@ -206,32 +206,32 @@ fn a_person_who_ends_a_booting_vm_is_newer_than_slurm() {
 fn a_node_that_slurm_powers_down_loses_its_vm_though_no_order_came() {
     let mut w = world();
     w.up("n0");
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_down())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powering_down())));
     assert_eq!(w.tick(), [], "the order is on its way");
     w.pass(w.policy.retry_first);
-    w.look(|_| {});
+    w.observe(|_| {});
     let vms = [w.shown("n0", 1, VmState::Ready)];
     w.watch(Millis::secs(1), &vms);
     assert_eq!(kinds(&w.tick()), ["destroy"]);
 }
 
 #[test]
-fn what_one_look_does_not_show_makes_no_order_old() {
+fn what_one_observation_does_not_show_makes_no_order_old() {
     let mut w = world();
     w.up("n0");
-    w.look(|_| {});
+    w.observe(|_| {});
     w.pass(Millis::secs(5));
     w.down("n0"); // by hand: to Slurm the node is idle
     let idle = found::seen_as(BaseState::Idle, |_| {});
-    w.look(|slurm| drop(slurm.nodes.remove(&node("n0"))));
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), idle)));
+    w.observe(|slurm| drop(slurm.nodes.remove(&node("n0"))));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), idle)));
     assert_eq!(kinds(&w.tick()), ["destroy"], "it has been up since before");
 }
 
 #[test]
 fn a_record_that_is_older_than_the_world_takes_the_nodes_later_vm() {
     let mut w = restarted(Desired::Down { since: Time(5) });
-    w.look(|_| {});
+    w.observe(|_| {});
     let vms = [w.shown("n0", 3, VmState::Ready)];
     w.watch(Millis(w.policy.missing_grace.0 + 5000), &vms);
     let vm = w.records[&node("n0")].vm.clone().unwrap();

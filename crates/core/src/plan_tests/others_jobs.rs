@@ -17,7 +17,7 @@ fn a_job_that_cannot_be_read_is_there_and_left_alone() {
         "{admitted:?}"
     );
     w.job_action_ended(JobId(1));
-    w.look(|view| view.jobs.get_mut(&JobId(1)).unwrap().gate = Gate::Open);
+    w.observe(|view| view.jobs.get_mut(&JobId(1)).unwrap().gate = Gate::Open);
     assert!(w.jobs[&JobId(1)].admitted.is_some());
 
     // Nothing but its id: no partition, no nodes.
@@ -64,7 +64,7 @@ fn a_job_of_another_partition_is_turned_away_from_nodes_of_job_mode() {
     for id in [7, 8] {
         w.submit(out_of_place(id));
     }
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
     w.order(
         &node("n0"),
         &Order::Up {
@@ -86,7 +86,7 @@ fn a_job_of_another_partition_is_turned_away_from_nodes_of_job_mode() {
     w.done(&actions);
     assert!(
         !kinds(&w.tick()).contains(&"turn-away"),
-        "not again on the same look"
+        "not again on the same observation"
     );
 }
 
@@ -98,7 +98,7 @@ fn a_job_is_turned_away_while_nothing_is_known_of_vms() {
         requeue: false,
         ..out_of_place(8)
     });
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
     w.provider = None;
     assert_eq!(kinds(&w.tick()), ["turn-away"], "and no node is set DOWN");
 }
@@ -152,14 +152,14 @@ fn a_job_that_cannot_be_turned_away_is_told_by_its_node() {
             requeue: refused,
             ..out_of_place(7)
         });
-        w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
+        w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
         if refused {
             let actions = w.tick();
             w.done(&actions);
             w.busy.clear();
             w.not_put_back(JobId(7), "Invalid job state");
             w.pass(Millis(20));
-            w.look(|_| {});
+            w.observe(|_| {});
         }
         let down = w.tick().into_iter().find_map(|action| match action {
             Action::Node(_, NodeVerb::SetDown { reason, jobs }) => Some((reason, jobs)),
@@ -178,7 +178,7 @@ fn a_node_that_is_busy_is_not_told_of_its_job_yet() {
         requeue: false,
         ..out_of_place(7)
     });
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powering_up())));
     w.busy.insert(node("n0"));
     assert_eq!(w.tick(), []);
     w.busy.clear();

@@ -21,10 +21,10 @@ fn a_job_that_is_cancelled_while_its_node_comes_up_leaves_nothing() {
         }
     };
     // First no other job can be given it, and then it is powered down.
-    w.look(gone(false));
+    w.observe(gone(false));
     assert_eq!(kinds(&w.tick()), ["end-with-job"]);
     w.busy.clear();
-    w.look(gone(true));
+    w.observe(gone(true));
     assert_eq!(kinds(&w.tick()), ["power-down"]);
     // Slurm's order ends the VM.
     w.busy.clear();
@@ -43,14 +43,14 @@ fn a_job_that_slurm_does_not_start_gives_its_capacity_to_others() {
     w.submit(waiting(2, 2, 200, 5));
     assert_eq!(w.tick(), [], "the capacity is the first one's");
     w.pass(w.policy.admit_patience);
-    w.look(|_| {});
+    w.observe(|_| {});
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["close-gate", "admit"]);
     assert_eq!(admitted(&actions), [2]);
     // It is not admitted at once again, to hold the capacity of others once more.
     w.gate_closed(JobId(1));
     w.done(&actions);
-    w.look(|view| {
+    w.observe(|view| {
         view.jobs.remove(&JobId(2));
         let job = view.jobs.get_mut(&JobId(1)).unwrap();
         job.gate = Gate::Waits;
@@ -63,7 +63,7 @@ fn a_job_that_slurm_does_not_start_gives_its_capacity_to_others() {
         w.held_of(1)
     );
     w.pass(w.policy.retry_first);
-    w.look(|_| {});
+    w.observe(|_| {});
     assert_eq!(admitted(&w.tick()), [1]);
 }
 
@@ -79,10 +79,10 @@ fn capacity_is_held_until_slurms_scheduler_has_looked_at_every_job() {
     });
     assert_eq!(w.tick(), []);
     w.pass(w.policy.admit_patience);
-    w.look(|_| {});
+    w.observe(|_| {});
     assert_eq!(w.tick(), [], "its pass may be yet to come");
     w.pass(Millis(240_000 - w.policy.admit_patience.0));
-    w.look(|_| {});
+    w.observe(|_| {});
     assert_eq!(kinds(&w.tick()), ["close-gate"]);
 }
 

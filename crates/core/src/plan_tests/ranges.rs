@@ -83,8 +83,8 @@ fn a_range_without_capacity_waits_and_its_reason_is_told() {
         "{:?}",
         w.held_of(1)
     );
-    w.look(|view| drop(view.nodes.remove(&node("n0"))));
-    w.look(|view| drop(view.nodes.remove(&node("n1"))));
+    w.observe(|view| drop(view.nodes.remove(&node("n0"))));
+    w.observe(|view| drop(view.nodes.remove(&node("n1"))));
     assert_eq!(w.tick(), []);
     assert!(
         w.held_of(1)[0].ends_with("not 3 nodes of its partition are free"),
@@ -94,7 +94,7 @@ fn a_range_without_capacity_waits_and_its_reason_is_told() {
 }
 
 #[test]
-fn tasks_of_one_look_get_the_same_count() {
+fn tasks_of_one_observation_get_the_same_count() {
     let mut w = job_mode_world();
     w.submit(SlurmJob {
         array: Some(ArrayTasks {
@@ -119,7 +119,7 @@ fn parts_of_a_heterogeneous_job_have_no_choice() {
         why[0].contains("asks for 1 to 2 nodes") && why[0].contains("-N1"),
         "{why:?}"
     );
-    w.look(|view| view.jobs.get_mut(&JobId(2)).unwrap().request.most_nodes = 1);
+    w.observe(|view| view.jobs.get_mut(&JobId(2)).unwrap().request.most_nodes = 1);
     assert_eq!(let_go(&w.tick()), [(1, 0, None), (2, 0, None)]);
 }
 

@@ -18,7 +18,7 @@ fn restored() -> World {
 /// The record's VM is gone, and the node is asked for again.
 fn asked_again(w: &mut World) {
     w.down("n0");
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
     assert_eq!(kinds(&w.tick()), ["destroy"]);
     w.destroyed(&w.tag(&node("n0"), Generation(1)), None);
     w.busy.clear();
@@ -70,7 +70,7 @@ fn a_copy_with_a_later_number_makes_no_orphan_of_the_vm_under_a_job() {
     w.policy.orphan_grace = Millis::secs(1);
     assert_eq!(w.tick(), [], "either may be the one that Slurm uses");
     w.pass(Millis(w.policy.retry_first.0));
-    w.look(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
     w.see(vms.to_vec());
     assert_eq!(kinds(&w.tick()), ["destroy"], "Slurm uses neither");
 }
@@ -82,7 +82,7 @@ fn found_for(guests_wait: bool) -> World {
     w.see(vec![w.shown("n0", 3, VmState::Ready)]);
     w.submit(waiting(1, 1, 100, 9));
     w.allocate(1, &["n0"], 100);
-    w.look(|_| {});
+    w.observe(|_| {});
     w
 }
 
@@ -95,7 +95,7 @@ fn a_vm_that_was_found_is_not_brought_up_for_another_job() {
         w.done(&actions);
         w.destroyed(&w.tag(&node("n0"), Generation(3)), None);
         w.see(vec![]);
-        w.look(|_| {});
+        w.observe(|_| {});
         let made = w.tick();
         assert!(
             matches!(&made[..], [Action::Vm(_, VmVerb::Create { spec, .. }), ..] if spec.job == Some(JobId(1))),
@@ -107,7 +107,7 @@ fn a_vm_that_was_found_is_not_brought_up_for_another_job() {
 #[test]
 fn a_vm_that_was_found_is_kept_once_slurm_has_heard_it() {
     let mut w = found_for(true);
-    w.look(|slurm| {
+    w.observe(|slurm| {
         slurm.nodes.get_mut(&node("n0")).unwrap().flags.powering_up = false;
         slurm.jobs.get_mut(&JobId(1)).unwrap().state = JobState::Running;
     });
@@ -119,7 +119,7 @@ fn a_vm_that_was_found_is_kept_once_slurm_has_heard_it() {
 fn up_against_an_older_order() -> World {
     let mut w = found_for(true);
     w.see_node("n0", running());
-    w.look(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().alloc = None);
+    w.observe(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().alloc = None);
     w.records.get_mut(&node("n0")).unwrap().desired = Desired::Down { since: Time(5) };
     w.powers.clear();
     w.pass(Millis(2 * w.policy.mark_patience.0));
@@ -129,17 +129,17 @@ fn up_against_an_older_order() -> World {
 #[test]
 fn a_node_ends_with_its_job_though_an_older_order_is_remembered() {
     let mut w = up_against_an_older_order();
-    w.look(|_| {});
+    w.observe(|_| {});
     assert_eq!(kinds(&w.tick()), ["end-with-job"]);
 }
 
 #[test]
 fn a_job_starts_unmarked_only_when_this_controller_has_tried_to_mark_its_node() {
     let mut w = up_against_an_older_order();
-    w.look(|_| {});
+    w.observe(|_| {});
     assert_eq!(w.prolog(JobId(1), Time(5)), None);
     w.pass(w.policy.mark_patience);
-    w.look(|_| {});
+    w.observe(|_| {});
     assert_eq!(
         w.prolog(JobId(1), Time(5)),
         Some(crate::prolog::PrologAnswer::Start)
@@ -162,7 +162,7 @@ fn a_vm_that_nobody_asked_for_is_ended_though_its_slurmd_is_started_again_and_ag
         slurm_node(BaseState::Down, NodeFlags::default(), Some(down)),
     );
     w.watch(w.policy.orphan_grace, &vms);
-    w.look(|_| {});
+    w.observe(|_| {});
     assert_eq!(kinds(&w.tick()), ["destroy"]);
 }
 

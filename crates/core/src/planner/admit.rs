@@ -30,7 +30,7 @@ impl<'a> Planner<'a> {
         let Some(slurm) = world.slurm.as_ref().filter(|_| !world.job_partitions.is_empty()) else {
             return;
         };
-        // What was admitted after the look began may be anywhere in it.
+        // What was admitted after the observation began may be anywhere in it.
         if world.slurm_began <= world.jobs_acted || !world.busy_jobs.is_empty() {
             return;
         }
@@ -210,7 +210,7 @@ impl<'a> Planner<'a> {
         let mut fitting = 0;
         if let Some(vms) = self.take_capacity(&wanted, free) {
             fitting = 1;
-            // The others of a range's tasks get as many nodes as the first, or wait for another look.
+            // The others of a range's tasks get as many nodes as the first, or wait for another observation.
             while fitting < tasks && self.take(&wanted, &vms, free).is_ok() {
                 fitting += 1;
             }

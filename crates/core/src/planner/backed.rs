@@ -264,7 +264,7 @@ impl Planner<'_> {
         );
     }
 
-    /// Whether a VM's end was asked for and is awaited: until a look that began later
+    /// Whether a VM's end was asked for and is awaited: until an observation that began later
     /// shows that it ended, or it is time to ask again.
     fn is_ending(&mut self, record: &NodeRecord, vm: &VmRecord) -> bool {
         let world = self.world;

@@ -70,7 +70,7 @@ impl Planner<'_> {
         if seen.and_then(SlurmNode::down_of_ours).is_none() {
             return self.hold(
                 node,
-                "was set DOWN, and Slurm does not show it so: left until a look says what holds",
+                "was set DOWN, and Slurm does not show it so: left until an observation says what holds",
             );
         }
         if let Some(at) = record.trouble.retry_at.filter(|at| *at > self.world.now) {

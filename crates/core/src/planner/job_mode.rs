@@ -295,7 +295,7 @@ impl<'a> Planner<'a> {
         if self.world.slurm_began < self.world.jobs_acted {
             return self.hold_job(
                 job,
-                "waits for a look at Slurm that is younger than what was done last",
+                "waits for an observation of Slurm that is younger than what was done last",
             );
         }
         if job.requeue && !stuck && job.state == JobState::Configuring {

@@ -27,7 +27,7 @@ impl Planner<'_> {
         }
         let patient = self.is_patient(record, since);
         if let Some(twin) = self.twin(node, record.generation.next()) {
-            // Just ended, as the next look will say, or a stray that is ended as such.
+            // Just ended, as the next observation will say, or a stray that is ended as such.
             let text = format!("its VM {node}.{twin} is still at the provider");
             if patient {
                 return self.hold(node, text);

@@ -3,8 +3,8 @@
 //! holds [`SECRET`].
 
 use thiao_api::types::{
-    Accepted, Event, Explanation, Host, Job, JobArray, JobVm, JobVms, Look, Node, PlanLine, PlanView, Status,
-    Vm,
+    Accepted, Event, Explanation, Host, Job, JobArray, JobVm, JobVms, Node, Observation, PlanLine, PlanView,
+    Status, Vm,
 };
 use thiao_api::words::{Desired, JobState, Mode, NodeState, VmState};
 use thiao_controller::api::{ApiError, Demand, Query, Read, Viewer};
@@ -115,8 +115,8 @@ fn status() -> Status {
         unstored: None,
         started: 1,
         now: 2,
-        slurm: Look::default(),
-        vms: Look::default(),
+        slurm: Observation::default(),
+        vms: Observation::default(),
         breaker: None,
         nodes_by_state: [(NodeState::Up, 1)].into(),
         vm_count: 1,

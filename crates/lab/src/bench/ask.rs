@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
 
 /// Pause between questions to Slurm while something is waited for.
-pub(super) const LOOK: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// No single wait takes longer, or something is broken.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 pub(super) fn median(values: impl IntoIterator<Item = u64>) -> u64 {
@@ -33,7 +33,7 @@ pub(super) fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool>) -> 
         if begun.elapsed() > LIMIT {
             bail!("not within {} s: {what}", LIMIT.as_secs());
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(PAUSE);
     }
     Ok(())
 }

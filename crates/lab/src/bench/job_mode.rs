@@ -2,7 +2,7 @@
 //! on a node that is always up and ones on a node of power-saving mode that is
 //! down; all of one size, in turns, by phase. Then a queue of small jobs, drained.
 
-use super::ask::{LIMIT, LOOK, ask, median, wait_for_templates, wait_until};
+use super::ask::{LIMIT, PAUSE, ask, median, wait_for_templates, wait_until};
 use crate::demo::jobs::{self, Job, now};
 use crate::demo::track::{Step, Story};
 use crate::enter::{As, Running};
@@ -207,7 +207,7 @@ fn until(lab: &Running, story: &mut Story, what: &str, done: impl Fn(&Story) -> 
             story.events(&events);
         }
         if !story.over() {
-            story.seen(&jobs::look(lab)?, now(), expand);
+            story.seen(&jobs::observe(lab)?, now(), expand);
         }
         Ok(done(story))
     })
@@ -352,7 +352,7 @@ fn drain(lab: &Running, count: u32) -> Result<()> {
             }
             return left;
         }
-        std::thread::sleep(LOOK * 10);
+        std::thread::sleep(PAUSE * 10);
     }
 }
 

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 pub(super) const JOBS_LIMIT: Duration = Duration::from_secs(300);
 /// How long nodes may take to be given back after that.
 const RETURN_LIMIT: Duration = Duration::from_secs(120);
-/// Pause between looks at the controller's events; squeue is asked at every third.
-const LOOK: Duration = Duration::from_millis(100);
+/// Pause between questions for the controller's events; squeue is asked at every third.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the demo ended early.
 pub(super) enum Early {
@@ -120,7 +120,7 @@ pub(super) fn follow(
             return Err(Early::Interrupted(code));
         }
         if round.is_multiple_of(3) && !story.over() {
-            let seen = jobs::look(lab)?;
+            let seen = jobs::observe(lab)?;
             let news = story.seen(&seen, jobs::now(), expand);
             show.news(&news);
         }
@@ -133,7 +133,7 @@ pub(super) fn follow(
         if done(story)? {
             return Ok(());
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(PAUSE);
     }
     Ok(())
 }

@@ -108,7 +108,7 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
     let late = || Instant::now() > deadline;
     // Slurm gives a reason when its scheduler has come to the job, which may be admitted soon after.
     let waited = Cell::new(false);
-    let look = |story: &Story| {
+    let check = |story: &Story| {
         waited.set(
             waited.get()
                 || waits(story)
@@ -116,12 +116,12 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
         );
     };
     follow(lab, &mut story, show, |story| {
-        look(story);
+        check(story);
         Ok(late() || taken_back(story).is_none_or(|track| has_vm(story, track) || is_over(&track.state)))
     })?;
     take_back(lab, &mut story, show)?;
     follow(lab, &mut story, show, |story| {
-        look(story);
+        check(story);
         Ok(late() || waited.get() || waits(story).is_none())
     })?;
     let waited = waited.get();

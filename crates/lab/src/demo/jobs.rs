@@ -199,7 +199,7 @@ fn typed(wanted: &NewJob<'_>) -> Vec<String> {
 }
 
 /// All jobs of the lab, in one call.
-pub fn look(lab: &Running) -> Result<BTreeMap<String, Seen>> {
+pub fn observe(lab: &Running) -> Result<BTreeMap<String, Seen>> {
     let output = lab
         .command("squeue", As::Owner, lab.layout.dir())?
         .args(["-h", "-a", "-r", "-t", "all", "-o", "%i|%T|%N|%r"])

@@ -154,7 +154,7 @@ fn pour(lab: &Lab, mut dice: Dice, stop: &AtomicBool) -> (Vec<Submitted>, Watch)
         }
         let pause = Instant::now() + Duration::from_millis(dice.between(200, 3_000));
         loop {
-            let answered = watch.look(lab);
+            let answered = watch.observe(lab);
             let full = watch.open().count() >= UNDER_WAY || !answered;
             if stop.load(Ordering::Relaxed) || !full && Instant::now() >= pause {
                 break;
@@ -191,7 +191,7 @@ fn until_all_are_over(lab: &Lab, watch: &mut Watch, helped: &mut Helped) {
     let deadline = Instant::now() + Duration::from_secs(REST_LIMIT);
     let mut running: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
-        let answered = watch.look(lab);
+        let answered = watch.observe(lab);
         let open: Vec<_> = watch.open().collect();
         if answered && open.is_empty() {
             return;

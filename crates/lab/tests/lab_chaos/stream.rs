@@ -131,8 +131,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks once; whether slurmctld answered.
-    pub fn look(&mut self, lab: &Lab) -> bool {
+    /// Observes once; whether slurmctld answered.
+    pub fn observe(&mut self, lab: &Lab) -> bool {
         let output = lab.run_as_admin(&["scontrol", "-o", "show", "jobs"]);
         if !output.status.success() {
             return false;

@@ -186,7 +186,7 @@ impl Site {
         Ok(left.values().filter(|state| running(state)).count() == ids.len())
     }
 
-    /// How often is looked while something is waited for: a look costs oned's time.
+    /// How often it observes while something is waited for: an observation costs oned's time.
     pub fn pause(&self) -> Duration {
         Duration::from_millis(if self.is_stand_in() { 20 } else { 500 })
     }

@@ -157,9 +157,9 @@ impl Way for ByThiao {
         at_once(CALLS_AT_ONCE, ids.len(), |n| self.destroy(ids[n]).map(drop)).map(drop)
     }
 
-    /// By the provider's own word: a VM that a look shows ended, and whose end it confirms.
+    /// By the provider's own word: a VM that an observation shows ended, and whose end it confirms.
     fn all_gone(&self, _: &Site, ids: &[u32]) -> Outcome<bool> {
-        let view = self.provider.look()?;
+        let view = self.provider.observe()?;
         for vm in &view.vms {
             let id: u32 = vm.id.as_str().parse()?;
             if matches!(vm.state, VmState::Dead(_)) && self.destroy(id)? != Ended::Gone {

@@ -34,39 +34,39 @@ fn no_rate_is_no_limit() {
 }
 
 #[test]
-fn acting_goes_first_and_a_look_gets_one_turn_in_fifteen() {
+fn acting_goes_first_and_a_read_gets_one_turn_in_fifteen() {
     let mut turns = Turns::new(0, 1);
-    let look = turns.come(Kind::Looking, ms(0));
+    let read = turns.come(Kind::Reading, ms(0));
     for _ in 0..100 {
         turns.come(Kind::Acting, ms(0));
     }
     for turn in 1..=30 {
         let went = turns.go(ms(0)).expect("somebody");
-        assert_eq!(went == look, turn == 15, "turn {turn}");
-        turns.done(if went == look { Kind::Looking } else { Kind::Acting });
+        assert_eq!(went == read, turn == 15, "turn {turn}");
+        turns.done(if went == read { Kind::Reading } else { Kind::Acting });
     }
 }
 
 #[test]
-fn a_look_waits_half_a_second_at_most_while_acting_is_slow() {
+fn a_read_waits_half_a_second_at_most_while_acting_is_slow() {
     let mut turns = Turns::new(4, 1);
     for _ in 0..100 {
         turns.come(Kind::Acting, ms(0));
     }
-    let look = turns.come(Kind::Looking, ms(0));
+    let read = turns.come(Kind::Reading, ms(0));
     for now in [0, 250] {
-        assert_ne!(turns.go(ms(now)), Some(look));
+        assert_ne!(turns.go(ms(now)), Some(read));
         turns.done(Kind::Acting);
     }
-    assert_eq!(turns.go(ms(500)), Some(look));
+    assert_eq!(turns.go(ms(500)), Some(read));
 }
 
 #[test]
-fn at_one_call_a_second_looking_and_acting_take_turns() {
+fn at_one_call_a_second_reading_and_acting_take_turns() {
     let mut turns = Turns::new(1, 1);
     for _ in 0..10 {
         turns.come(Kind::Acting, ms(0));
-        turns.come(Kind::Looking, ms(0));
+        turns.come(Kind::Reading, ms(0));
     }
     let mut went = Vec::new();
     for second in 0..10 {
@@ -74,17 +74,17 @@ fn at_one_call_a_second_looking_and_acting_take_turns() {
         let kind = if ticket.is_multiple_of(2) {
             Kind::Acting
         } else {
-            Kind::Looking
+            Kind::Reading
         };
         turns.done(kind);
-        went.push(kind == Kind::Looking);
+        went.push(kind == Kind::Reading);
     }
-    assert_eq!(went.iter().filter(|look| **look).count(), 5, "{went:?}");
+    assert_eq!(went.iter().filter(|read| **read).count(), 5, "{went:?}");
 }
 
 #[test]
 fn neither_kind_takes_the_last_connection_from_the_other() {
-    for (busy, other) in [(Kind::Acting, Kind::Looking), (Kind::Looking, Kind::Acting)] {
+    for (busy, other) in [(Kind::Acting, Kind::Reading), (Kind::Reading, Kind::Acting)] {
         let mut turns = Turns::new(0, 4);
         for _ in 0..10 {
             turns.come(busy, ms(0));
@@ -108,7 +108,7 @@ fn threads_get_their_turns_and_never_too_many_at_once() {
             let (budget, running) = (&budget, &running);
             scope.spawn(move || {
                 for _ in 0..50 {
-                    let _permit = budget.wait(if n % 2 == 0 { Kind::Acting } else { Kind::Looking });
+                    let _permit = budget.wait(if n % 2 == 0 { Kind::Acting } else { Kind::Reading });
                     {
                         let mut seen = running.lock().expect("lock");
                         seen.0 += 1;
@@ -134,7 +134,7 @@ fn nobody_is_forgotten_when_time_alone_gives_the_turn() {
             let (budget, went) = (&budget, &went);
             scope.spawn(move || {
                 for _ in 0..20 {
-                    let permit = budget.wait(if n % 3 == 0 { Kind::Looking } else { Kind::Acting });
+                    let permit = budget.wait(if n % 3 == 0 { Kind::Reading } else { Kind::Acting });
                     *went.lock().expect("lock") += 1;
                     drop(permit);
                 }
@@ -163,7 +163,7 @@ proptest! {
             now += ms(wait);
             match step {
                 0 => kinds.push((turns.come(Kind::Acting, now), Kind::Acting)),
-                1 => kinds.push((turns.come(Kind::Looking, now), Kind::Looking)),
+                1 => kinds.push((turns.come(Kind::Reading, now), Kind::Reading)),
                 2 => if let Some(kind) = running.pop() { turns.done(kind) },
                 _ => if let Some(ticket) = turns.go(now) {
                     went.push((now, ticket));
@@ -186,7 +186,7 @@ proptest! {
                 Turn::Nobody => turns.done(running.pop().expect("somebody runs, or it would go on")),
             }
         }
-        for kind in [Kind::Acting, Kind::Looking] {
+        for kind in [Kind::Acting, Kind::Reading] {
             let order: Vec<u64> = went.iter().map(|(_, t)| *t).filter(|t| kinds[*t as usize].1 == kind).collect();
             prop_assert!(order.is_sorted());
         }

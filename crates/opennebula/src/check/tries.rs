@@ -4,8 +4,8 @@
 //! quota for a moment. They have no munge key. What is left of one, because an answer or the program was lost,
 //! is found by its tag ([`is_left`]), and removed by the next try.
 
-use super::look::{sample, vms};
 use super::needs::{Needs, NodesetNeeds};
+use super::observe::{sample, vms};
 use super::seen::{Seen, TAG, Tried, is_left, network_of, registered};
 use crate::client::{Client, Recovery, VmAction};
 use crate::error::{Class, Error};

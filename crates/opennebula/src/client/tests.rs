@@ -271,7 +271,7 @@ fn a_refusal_is_told_with_what_was_wanted_and_opennebulas_words() {
 }
 
 #[test]
-fn a_look_is_repeated_when_the_connection_breaks_or_oned_is_busy() {
+fn a_read_is_repeated_when_the_connection_breaks_or_oned_is_busy() {
     let (version, asked) = play(
         vec![Play::Raw(Vec::new()), busy(), answer("001-system-version")],
         Client::version,

@@ -1,9 +1,9 @@
-//! One look for all who wait for one.
+//! One observation for all who wait for one.
 
 use crate::error::{Class, Error};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Lets callers that need a look which began after their call share one.
+/// Lets callers that need an observation which began after their call share one.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     state: Mutex<State>,
@@ -12,29 +12,29 @@ pub(super) struct Flight {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Looks begun so far.
+    /// Observations begun so far.
     begun: u64,
     /// Whether the last of them is under way.
     flying: bool,
-    /// The newest result, and which look's it is.
+    /// The newest result, and which observation's it is.
     result: Option<(u64, Result<(), Error>)>,
 }
 
 impl Flight {
-    /// The look that is under way, else the next.
+    /// The observation that is under way, else the next.
     pub fn current(&self) -> u64 {
         let state = self.lock();
         state.begun + u64::from(!state.flying)
     }
 
-    /// Returns the result of a run of `look` that began after this call.
-    pub fn share(&self, look: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    /// Returns the result of a run of `observe` that began after this call.
+    pub fn share(&self, observe: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let wanted = self.lock().begun + 1;
-        self.share_from(wanted, look)
+        self.share_from(wanted, observe)
     }
 
-    /// Returns the result of the newest run of `look`, if it is this one or a later one; else of the next.
-    pub fn share_from(&self, wanted: u64, look: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    /// Returns the result of the newest run of `observe`, if it is this one or a later one; else of the next.
+    pub fn share_from(&self, wanted: u64, observe: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let mut state = self.lock();
         loop {
             if let Some((number, result)) = &state.result
@@ -52,10 +52,13 @@ impl Flight {
         let mut landing = Landing {
             flight: self,
             number: state.begun,
-            result: Err(Error::new(Class::Unknown, "the look at OpenNebula ended badly")),
+            result: Err(Error::new(
+                Class::Unknown,
+                "the observation of OpenNebula ended badly",
+            )),
         };
         drop(state);
-        landing.result = look();
+        landing.result = observe();
         landing.result.clone()
     }
 
@@ -64,7 +67,7 @@ impl Flight {
     }
 }
 
-/// Lands even when the look panics.
+/// Lands even when the observation panics.
 struct Landing<'a> {
     flight: &'a Flight,
     number: u64,
@@ -88,16 +91,16 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn callers_share_a_look_that_began_after_their_calls() {
+    fn callers_share_an_observation_that_began_after_their_calls() {
         let flight = Flight::default();
         let (inside, outside) = (Barrier::new(2), Barrier::new(2));
-        let looks = AtomicUsize::new(0);
+        let observations = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let first = scope.spawn(|| {
                 flight.share(|| {
                     inside.wait();
                     outside.wait();
-                    looks.fetch_add(1, Ordering::SeqCst);
+                    observations.fetch_add(1, Ordering::SeqCst);
                     Ok(())
                 })
             });
@@ -106,7 +109,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         flight.share(|| {
-                            looks.fetch_add(1, Ordering::SeqCst);
+                            observations.fetch_add(1, Ordering::SeqCst);
                             Ok(())
                         })
                     })
@@ -117,11 +120,11 @@ mod tests {
             assert!(first.join().unwrap().is_ok());
             assert!(late.into_iter().all(|caller| caller.join().unwrap().is_ok()));
         });
-        assert!(looks.load(Ordering::SeqCst) >= 2);
+        assert!(observations.load(Ordering::SeqCst) >= 2);
     }
 
     #[test]
-    fn a_look_under_way_is_enough_for_who_asks_for_no_newer_one() {
+    fn an_observation_under_way_is_enough_for_who_asks_for_no_newer_one() {
         let flight = Flight::default();
         let (inside, outside) = (Barrier::new(2), Barrier::new(2));
         assert_eq!(flight.current(), 1, "the next");
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_look_fails_for_all_and_the_next_is_tried_anew() {
+    fn a_failed_observation_fails_for_all_and_the_next_is_tried_anew() {
         let flight = Flight::default();
         let failed = flight.share(|| Err(Error::new(Class::Network, "down")));
         assert_eq!(failed.unwrap_err().class, Class::Network);
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_panics_holds_nobody_up() {
+    fn an_observation_that_panics_holds_nobody_up() {
         let flight = Flight::default();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             flight.share(|| panic!("on purpose"))

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use thiao_core::ids::{ClusterName, Time, VmTag};
 
-/// How long a look's states may be acted on.
+/// How long an observation's states may be acted on.
 const FRESH: Duration = Duration::from_secs(10);
 
 /// How long a VM that ended is shown as dead, unless its end is taken note of before.
 const SHOW_ENDED: Duration = Duration::from_secs(900);
 
-/// How long a running VM is asked for READY at each look: one that has not said so by then never will.
+/// How long a running VM is asked for READY at each observation: one that has not said so by then never will.
 const AWAIT_READY: Duration = Duration::from_secs(3600);
 
 /// VMs whose story is kept.
@@ -47,8 +47,8 @@ pub(super) struct Memory {
     ended: BTreeMap<u32, Instant>,
     /// When a VM was first seen running.
     running: BTreeMap<u32, Instant>,
-    /// When the last whole look began.
-    looked: Option<Instant>,
+    /// When the last whole observation began.
+    observed: Option<Instant>,
     stories: BTreeMap<u32, Vec<(Time, String)>>,
     /// VMs being made by a call right now.
     pub making: BTreeSet<VmTag>,
@@ -66,7 +66,7 @@ pub(super) enum Known {
 }
 
 impl Memory {
-    /// The ids whose details a look must read beside the listing `rows`: new ones,
+    /// The ids whose details an observation must read beside the listing `rows`: new ones,
     /// those that may have become ready, those that the listing lacks.
     pub fn to_ask(&self, rows: &[VmRow], by: ReadyBy, now: Instant) -> Vec<u32> {
         let listed: BTreeSet<u32> = rows.iter().map(|row| row.id).collect();
@@ -87,7 +87,7 @@ impl Memory {
         ids.into_iter().collect()
     }
 
-    /// Takes in a whole look that began at `began`: the listing, and the details that
+    /// Takes in a whole observation that began at `began`: the listing, and the details that
     /// were asked for after it.
     pub fn take(
         &mut self,
@@ -142,7 +142,7 @@ impl Memory {
             }
         }
         self.hosts = hosts;
-        self.looked = Some(began);
+        self.observed = Some(began);
         self.forget_unlisted(&listed, began);
     }
 
@@ -232,9 +232,9 @@ impl Memory {
 
     /// A VM's state, if what was seen still holds.
     pub fn state(&self, id: u32, now: Instant) -> Option<VmState> {
-        let looked = self.looked?;
-        let untouched = self.acted.get(&id).is_none_or(|acted| *acted < looked);
-        let fresh = now.duration_since(looked) < FRESH;
+        let observed = self.observed?;
+        let untouched = self.acted.get(&id).is_none_or(|acted| *acted < observed);
+        let fresh = now.duration_since(observed) < FRESH;
         let vm = self.ours.get(&id)?;
         (untouched && fresh).then_some(vm.row.state)
     }
@@ -270,7 +270,7 @@ impl Memory {
     }
 }
 
-/// What a look shows that the one before did not, for a VM's story.
+/// What an observation shows that the one before did not, for a VM's story.
 fn changes(was: Option<&Ours>, is: &Ours) -> Vec<String> {
     let mut news = Vec::new();
     let state = |vm: &Ours| vm.row.state;
@@ -327,8 +327,8 @@ mod tests {
         }
     }
 
-    /// A look at that moment which shows these.
-    fn look(memory: &mut Memory, at: Instant, vms: Vec<VmDetails>) {
+    /// An observation at that moment which shows these.
+    fn observe(memory: &mut Memory, at: Instant, vms: Vec<VmDetails>) {
         let listed = vms.iter().filter(|vm| vm.row.state != VmState::Done);
         let rows = listed.map(|vm| vm.row.clone()).collect();
         let now = Now {
@@ -342,7 +342,7 @@ mod tests {
     fn a_state_holds_for_a_while_and_until_something_is_done() {
         let (mut memory, start) = (Memory::default(), Instant::now());
         assert_eq!(memory.known(1, start), Known::Nothing);
-        look(&mut memory, start, vec![details(1, RUNNING)]);
+        observe(&mut memory, start, vec![details(1, RUNNING)]);
         assert_eq!(memory.state(1, start + FRESH / 2), Some(RUNNING));
         assert_eq!(memory.state(1, start + FRESH), None);
         let at = start + FRESH / 4;
@@ -352,21 +352,21 @@ mod tests {
         };
         memory.did(1, now);
         assert_eq!(memory.state(1, start + FRESH / 2), None);
-        look(&mut memory, start + FRESH / 2, vec![details(1, RUNNING)]);
+        observe(&mut memory, start + FRESH / 2, vec![details(1, RUNNING)]);
         assert_eq!(memory.state(1, start + FRESH / 2), Some(RUNNING));
     }
 
     #[test]
     fn an_end_is_shown_for_a_while_and_never_asked_for_again() {
         let (mut memory, start) = (Memory::default(), Instant::now());
-        look(&mut memory, start, vec![details(1, RUNNING)]);
+        observe(&mut memory, start, vec![details(1, RUNNING)]);
         assert_eq!(memory.to_ask(&[], ReadyBy::Slurm, start), [1]);
-        look(&mut memory, start, vec![details(1, VmState::Done)]);
+        observe(&mut memory, start, vec![details(1, VmState::Done)]);
         assert!(memory.to_ask(&[], ReadyBy::Slurm, start).is_empty());
         assert_eq!(memory.known(1, start), Known::Gone);
-        look(&mut memory, start + SHOW_ENDED / 2, vec![]);
+        observe(&mut memory, start + SHOW_ENDED / 2, vec![]);
         assert_eq!(memory.ours.len(), 1);
-        look(&mut memory, start + SHOW_ENDED, vec![]);
+        observe(&mut memory, start + SHOW_ENDED, vec![]);
         assert_eq!((memory.ours.len(), memory.tags.len()), (0, 0));
     }
 
@@ -387,9 +387,9 @@ mod tests {
                 time: Time(0),
             },
         );
-        look(&mut memory, start, vec![]);
+        observe(&mut memory, start, vec![]);
         assert_eq!(memory.by_tag(&tag), Some(1));
-        look(&mut memory, later + Duration::from_secs(1), vec![]);
+        observe(&mut memory, later + Duration::from_secs(1), vec![]);
         assert_eq!(memory.by_tag(&tag), None);
     }
 
@@ -397,7 +397,7 @@ mod tests {
     fn a_guest_that_never_says_ready_is_not_asked_for_ever() {
         let (mut memory, start) = (Memory::default(), Instant::now());
         let rows = [details(1, RUNNING).row];
-        look(&mut memory, start, vec![details(1, RUNNING)]);
+        observe(&mut memory, start, vec![details(1, RUNNING)]);
         assert_eq!(memory.to_ask(&rows, ReadyBy::OneGate, start), [1]);
         assert!(memory.to_ask(&rows, ReadyBy::Slurm, start).is_empty());
         assert!(

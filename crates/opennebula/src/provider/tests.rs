@@ -3,8 +3,8 @@
 mod bad_days;
 mod ends;
 mod fake;
-mod looks;
 mod makes;
+mod observations;
 
 use super::*;
 use crate::settings::{Access, Guest, ReadyBy};
@@ -89,9 +89,9 @@ fn id(id: u32) -> VmId {
     VmId::new(&id.to_string()).unwrap()
 }
 
-/// What a look shows of each VM.
+/// What an observation shows of each VM.
 fn seen(provider: &Inner<Arc<Fake>>) -> Vec<(String, Seen)> {
-    let view = provider.look().expect("a whole look");
+    let view = provider.observe().expect("a whole observation");
     let of = |vm: thiao_core::view::VmView| (vm.id.to_string(), vm.state);
     view.vms.into_iter().map(of).collect()
 }

@@ -66,7 +66,7 @@ impl Inner {
         }
         launch::stop(folder, QUIT_LIMIT, KILL_LIMIT)?;
         self.cgroups.remove(id);
-        // Renamed first: a look never sees half a folder.
+        // Renamed first: an observation never sees half a folder.
         let removed = self.vms_dir.join(format!("{REMOVED}{id}"));
         let _ = fs::remove_dir_all(&removed);
         match fs::rename(folder, &removed) {

@@ -56,7 +56,7 @@ impl Inner {
     }
 
     /// Connects to the guest of a running VM and asks how far it is. It may not
-    /// be up enough yet: the next look tries again.
+    /// be up enough yet: the next observation tries again.
     pub(super) fn reach(&self, id: &VmId) {
         let Some(channels) = self.channels.get() else {
             return;

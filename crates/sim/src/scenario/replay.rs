@@ -33,11 +33,11 @@ pub trait Cluster {
     /// # Errors
     /// If it does not come back.
     fn restart(&mut self) -> Result<(), String>;
-    /// A look at Slurm; none while slurmctld does not answer.
+    /// An observation of Slurm; none while slurmctld does not answer.
     ///
     /// # Errors
     /// Any other failure.
-    fn look(&mut self) -> Result<Option<SlurmView>, String>;
+    fn observe(&mut self) -> Result<Option<SlurmView>, String>;
     /// Calls of hooks since this was last asked.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ impl fmt::Display for Sequences {
     }
 }
 
-/// Replays it, looking all the while.
+/// Replays it, observing all the while.
 ///
 /// # Errors
 /// A step that failed, or a state that did not come, with what was seen until then.
@@ -160,13 +160,13 @@ pub fn replay(scenario: &Scenario, world: &mut impl Cluster) -> Result<Sequences
         seen: Sequences::default(),
         view: SlurmView::default(),
     };
-    replay.look()?;
+    replay.observe()?;
     for (line, step) in &scenario.steps {
         replay
             .step(step)
             .map_err(|what| format!("line {line}: {what}\n{}", replay.seen))?;
     }
-    replay.look()?;
+    replay.observe()?;
     Ok(replay.seen)
 }
 
@@ -191,7 +191,7 @@ impl<W: Cluster> Replay<'_, W> {
             }
             Step::Node(act, node) => self.world.to_node(act, node)?,
             Step::Job(act, job) => {
-                self.look()?;
+                self.observe()?;
                 let target = self.target(job)?;
                 if *act == JobAct::Cancel && self.job(job) == Some(JobWord::Configuring) {
                     self.unheard.insert(job.clone());
@@ -207,7 +207,7 @@ impl<W: Cluster> Replay<'_, W> {
                 let end = Millis(self.world.now().0 + long.0);
                 while self.world.now() < end {
                     self.world.pass();
-                    self.look()?;
+                    self.observe()?;
                 }
             }
         }
@@ -222,7 +222,7 @@ impl<W: Cluster> Replay<'_, W> {
         let end = Millis(self.world.now().0 + PATIENCE.0);
         loop {
             // What was seen before may be older than the step before.
-            let fresh = self.look()?;
+            let fresh = self.observe()?;
             let now = is(self).filter(|_| fresh);
             if now.as_ref().is_some_and(|now| wanted.contains(now)) {
                 return Ok(());
@@ -283,9 +283,9 @@ impl<W: Cluster> Replay<'_, W> {
         })
     }
 
-    /// Looks, and tells whether slurmctld answered.
-    fn look(&mut self) -> Result<bool, String> {
-        let view = self.world.look()?;
+    /// Observes, and tells whether slurmctld answered.
+    fn observe(&mut self) -> Result<bool, String> {
+        let view = self.world.observe()?;
         let fresh = view.is_some();
         if let Some(view) = view {
             self.view = view;
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_between_two_looks_is_filled_in() {
+    fn what_lies_between_two_observations_is_filled_in() {
         let mut seen = Sequences::default();
         let (node, job) = (
             NodeName::new("n1").unwrap(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, Millis, NodeName, Time, VmId};
 use thiao_core::view::{Alloc, ArrayTasks, SlurmView};
 
-/// The time between two looks.
+/// The time between two observations.
 const MOMENT: Millis = Millis(100);
 /// How long slurmctld is away when it restarts.
 const AWAY: Millis = Millis::secs(1);
@@ -178,8 +178,8 @@ impl Cluster for Simulated {
         Ok(())
     }
 
-    fn look(&mut self) -> Result<Option<SlurmView>, String> {
-        Ok(self.slurm.look(&Faults::none(), self.now))
+    fn observe(&mut self) -> Result<Option<SlurmView>, String> {
+        Ok(self.slurm.observe(&Faults::none(), self.now))
     }
 
     fn calls(&mut self) -> Result<Vec<Call>, String> {

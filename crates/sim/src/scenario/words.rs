@@ -1,6 +1,6 @@
 //! What states are called, and what is left out when two worlds are compared.
 //!
-//! A look now and then sees each state that lasts. Left out is what may be missed, or
+//! An observation now and then sees each state that lasts. Left out is what may be missed, or
 //! what no decision hangs on:
 //!
 //! | left out | why |
@@ -15,7 +15,7 @@
 //! | `EpilogSlurmctld` in power-saving mode | it is for job mode alone |
 //! | `EpilogSlurmctld` of a job cancelled while it configures | slurmctld kills its scripts, and may kill this one, too |
 //!
-//! What lies between two states for certain, and may last no longer than from one look to
+//! What lies between two states for certain, and may last no longer than from one observation to
 //! the next, is filled in: a job's `PENDING` before `CONFIGURING`, and that before
 //! `RUNNING`; a node's `IDLE+POWERED_DOWN` between `POWERING_DOWN` and `POWERING_UP`.
 
@@ -43,7 +43,7 @@ impl NodeWord {
         off.then(|| Self("IDLE+POWERED_DOWN".into()))
     }
 
-    /// The word for what a look shows; none if it is left out.
+    /// The word for what an observation shows; none if it is left out.
     #[must_use]
     pub fn of(node: &SlurmNode) -> Option<Self> {
         let flags = &node.flags;
@@ -140,7 +140,7 @@ impl JobWord {
         }
     }
 
-    /// The word for what a look shows; none if it is left out.
+    /// The word for what an observation shows; none if it is left out.
     #[must_use]
     pub fn of(job: &SlurmJob) -> Option<Self> {
         match (&job.state, job.gate) {

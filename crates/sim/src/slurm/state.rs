@@ -90,7 +90,7 @@ pub struct Node {
     pub(super) asks_at: Option<Time>,
     /// The VM whose slurmd registered last.
     pub backed: Option<VmId>,
-    /// Not in any look before: somebody edits `slurm.conf`.
+    /// Not in any observation before: somebody edits `slurm.conf`.
     pub unknown_until: Time,
     /// In no partition before.
     pub outside_until: Time,

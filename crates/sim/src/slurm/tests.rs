@@ -28,8 +28,8 @@ fn pass(slurm: &mut Slurm, from: u64, to: u64) {
     (from..to).for_each(|second| slurm.step(|_| true, Time(second * 1000)));
 }
 
-fn look(slurm: &mut Slurm, second: u64) -> SlurmView {
-    slurm.look(&Faults::none(), Time(second * 1000)).unwrap()
+fn observe(slurm: &mut Slurm, second: u64) -> SlurmView {
+    slurm.observe(&Faults::none(), Time(second * 1000)).unwrap()
 }
 
 fn calls(slurm: &mut Slurm) -> Vec<(Hook, String)> {
@@ -54,7 +54,7 @@ fn a_job_waits_until_it_is_admitted_and_then_has_nodes_of_its_own() {
     let mut slurm = cluster(&["j0", "j1"]);
     submit(&mut slurm, 1, 1, 0);
     pass(&mut slurm, 0, 3);
-    let seen = look(&mut slurm, 3);
+    let seen = observe(&mut slurm, 3);
     let job = &seen.jobs[&JobId(1)];
     assert_eq!(
         (job.gate, &job.reason.waits[..]),
@@ -68,7 +68,7 @@ fn a_job_waits_until_it_is_admitted_and_then_has_nodes_of_its_own() {
     slurm.admit(JobId(1), None, None);
     pass(&mut slurm, 3, 4);
     assert_eq!(calls(&mut slurm), [(Hook::Resume, "j0".to_owned())]);
-    let seen = look(&mut slurm, 4);
+    let seen = observe(&mut slurm, 4);
     assert_eq!(seen.jobs[&JobId(1)].state, JobState::Configuring);
     assert_eq!(seen.nodes[&name("j0")].alloc, Some(EACH));
     assert_eq!(seen.nodes[&name("j1")].alloc, None);
@@ -99,7 +99,7 @@ fn a_node_ends_with_its_job_and_is_whole_again() {
     slurm.admit(JobId(1), None, None);
     pass(&mut slurm, 0, 1);
     slurm.end_with_job(&name("j0"));
-    let flags = look(&mut slurm, 1).nodes[&name("j0")].flags;
+    let flags = observe(&mut slurm, 1).nodes[&name("j0")].flags;
     assert!(flags.power_down && flags.powering_up);
     // It starts all the same, and nobody else gets the node.
     slurm.register(&name("j0"), &vm(), Time(2000), Time(2000));
@@ -131,7 +131,7 @@ fn a_node_whose_job_is_over_before_it_came_up_is_powered_down_by_force_only() {
     slurm.cancel(JobId(1), Time(1000));
     pass(&mut slurm, 1, 20);
     assert!(matches!(slurm.nodes[&name("j0")].power, Power::Rising(_)));
-    let seen = look(&mut slurm, 20).nodes[&name("j0")].clone();
+    let seen = observe(&mut slurm, 20).nodes[&name("j0")].clone();
     assert!(seen.base == BaseState::Idle && seen.flags.powering_up && seen.flags.power_down);
     calls(&mut slurm);
     slurm.power_down_now(&name("j0"), Time(20_000));
@@ -159,12 +159,12 @@ fn a_job_that_is_put_back_waits_again_also_in_two_steps() {
         );
         if !whole {
             assert_eq!(
-                look(&mut slurm, 1).jobs[&JobId(1)].reason.waits,
+                observe(&mut slurm, 1).jobs[&JobId(1)].reason.waits,
                 [WaitsFor::Release]
             );
             slurm.finish_put_back(JobId(1));
         }
-        let seen = look(&mut slurm, 1).jobs[&JobId(1)].clone();
+        let seen = observe(&mut slurm, 1).jobs[&JobId(1)].clone();
         assert_eq!(
             (seen.gate, &seen.reason.waits[..]),
             (Gate::Waits, &[WaitsFor::Licenses][..])
@@ -198,7 +198,7 @@ fn tasks_of_an_array_are_admitted_as_jobs_of_their_own() {
     };
     slurm.submit_job_mode(JobId(4), 1, Millis::secs(5), job_mode, Time(0));
     slurm.admit(JobId(4), Some(&tasks(&[0, 2, 7])), None);
-    let mut shown: Vec<(Vec<u32>, Gate)> = look(&mut slurm, 0)
+    let mut shown: Vec<(Vec<u32>, Gate)> = observe(&mut slurm, 0)
         .jobs
         .values()
         .map(|job| (job.array.as_ref().unwrap().tasks.clone(), job.gate))
@@ -234,14 +234,14 @@ fn a_job_starts_when_its_prolog_is_told_so_and_is_put_back_when_it_must_not() {
 
 #[test]
 fn what_was_measured_of_admins_and_live_slurmds() {
-    // No scenarios: a look may see what lasts 0.2 s, or not.
+    // No scenarios: an observation may see what lasts 0.2 s, or not.
     let mut slurm = Slurm::new([name("n0")], Rules::default(), Rng::new(1));
     slurm.register(&name("n0"), &vm(), Time(0), Time(0));
     slurm.admin_down(&name("n0"), Time(0));
     slurm.step(|_| false, Time(500));
-    assert_eq!(look(&mut slurm, 1).nodes[&name("n0")].base, BaseState::Down);
+    assert_eq!(observe(&mut slurm, 1).nodes[&name("n0")].base, BaseState::Down);
     slurm.step(|_| true, Time(1000));
-    assert_eq!(look(&mut slurm, 1).nodes[&name("n0")].base, BaseState::Idle);
+    assert_eq!(observe(&mut slurm, 1).nodes[&name("n0")].base, BaseState::Idle);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_node_that_is_given_back_while_it_is_up_is_powered_down_first() {
     slurm.register(&name("n0"), &vm(), Time(0), Time(0));
     slurm.admin_down(&name("n0"), Time(0));
     slurm.return_to_service(&name("n0"), Time(0));
-    let seen = look(&mut slurm, 0).nodes[&name("n0")].clone();
+    let seen = observe(&mut slurm, 0).nodes[&name("n0")].clone();
     assert!(
         seen.base == BaseState::Idle && seen.flags.powering_down,
         "{seen:?}"
@@ -292,7 +292,7 @@ fn a_reason_that_is_over_stays_in_some_releases_until_a_job_comes() {
         let mut slurm = Slurm::new([name("n0")], rules, Rng::new(1));
         slurm.set_down(&name("n0"), "thiao: no capacity", |_| false, Time(0));
         slurm.return_to_service(&name("n0"), Time(0));
-        let seen = look(&mut slurm, 0).nodes[&name("n0")].clone();
+        let seen = observe(&mut slurm, 0).nodes[&name("n0")].clone();
         assert_eq!(
             (seen.base, seen.reason.is_some()),
             (BaseState::Idle, stays),
@@ -300,7 +300,11 @@ fn a_reason_that_is_over_stays_in_some_releases_until_a_job_comes() {
         );
         slurm.submit(JobId(1), 1, Millis::secs(1), Time(0));
         slurm.step(|_| true, Time(1000));
-        assert_eq!(look(&mut slurm, 1).nodes[&name("n0")].reason, None, "{release}");
+        assert_eq!(
+            observe(&mut slurm, 1).nodes[&name("n0")].reason,
+            None,
+            "{release}"
+        );
     }
 }
 
@@ -312,7 +316,7 @@ fn a_job_of_a_range_gets_all_that_is_free_unless_its_count_is_fixed() {
             ..JobMode::new(EACH, 0)
         };
         slurm.submit_job_mode(JobId(1), 1, Millis::secs(5), job_mode, Time(0));
-        let asked = look(slurm, 0).jobs[&JobId(1)].request;
+        let asked = observe(slurm, 0).jobs[&JobId(1)].request;
         assert_eq!((asked.nodes, asked.most_nodes), (1, 3));
     };
     for (fixed, given) in [(None, 3), (NonZeroU32::new(2), 2)] {
@@ -320,7 +324,7 @@ fn a_job_of_a_range_gets_all_that_is_free_unless_its_count_is_fixed() {
         ranged(&mut slurm);
         slurm.admit(JobId(1), None, fixed);
         pass(&mut slurm, 0, 1);
-        let seen = look(&mut slurm, 1).jobs[&JobId(1)].clone();
+        let seen = observe(&mut slurm, 1).jobs[&JobId(1)].clone();
         assert_eq!(seen.nodes.len(), given);
         assert_eq!(
             (seen.request.cpus, seen.request.nodes as usize),
@@ -328,7 +332,7 @@ fn a_job_of_a_range_gets_all_that_is_free_unless_its_count_is_fixed() {
         );
         // Put back, it keeps a count that was fixed.
         assert!(slurm.put_back(JobId(1), "vm: ; put back: no capacity", true, Time(1000)));
-        let back = look(&mut slurm, 2).jobs[&JobId(1)].request;
+        let back = observe(&mut slurm, 2).jobs[&JobId(1)].request;
         assert_eq!((back.nodes, back.most_nodes), fixed.map_or((1, 3), |_| (2, 2)));
     }
 }

@@ -290,7 +290,7 @@ local function refuse_by_gpu(job, own)
     end
 end
 
--- Without it the controller finds the job at its next look.
+-- Without it the controller finds the job at its next observation.
 local function tell_controller()
     local file = SUBMITTED and io.open(SUBMITTED, "w")
     if file then

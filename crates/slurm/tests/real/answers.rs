@@ -25,7 +25,7 @@ fn slurmctld_answers_while_a_job_whose_nodes_boot_is_cancelled() {
     while began.elapsed() < Duration::from_secs(8) {
         let asked = Instant::now();
         assert!(ctld.slurm.ping().unwrap().is_up());
-        ctld.slurm.look().unwrap();
+        ctld.slurm.observe().unwrap();
         slowest = slowest.max(asked.elapsed());
         std::thread::sleep(Duration::from_millis(100));
     }

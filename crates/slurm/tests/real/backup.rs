@@ -74,7 +74,7 @@ fn both(dir: PathBuf) -> (Ctld, Child) {
 }
 
 fn runs(ctld: &Ctld, job: JobId) -> bool {
-    let seen = ctld.slurm.look().ok();
+    let seen = ctld.slurm.observe().ok();
     seen.is_some_and(|view| view.jobs.get(&job).is_some_and(|j| j.state == JobState::Running))
 }
 

@@ -103,7 +103,7 @@ fn a_job_waits_at_the_gate_and_its_node_ends_with_it() {
     ctld.until("both have nodes that power up", |c| {
         (5..8).all(|n| c.node(&format!("n{n}")).flags.powering_up)
     });
-    let view = ctld.slurm.look().unwrap();
+    let view = ctld.slurm.observe().unwrap();
     let of = |job: JobId| {
         let nodes = &view.jobs[&job].nodes;
         nodes.iter().map(|n| view.nodes[n].alloc).collect::<Vec<_>>()
@@ -181,7 +181,7 @@ fn an_array_of_irregular_tasks_hides_nothing() {
         nodes: None,
         licenses: String::new(),
     }]);
-    let view = ctld.slurm.look().unwrap();
+    let view = ctld.slurm.observe().unwrap();
     let rest = view.jobs[&array].array.as_ref().unwrap();
     assert_eq!(rest.tasks, [&tasks[..10], &tasks[20..]].concat());
     let apart: Vec<u32> = view
@@ -223,10 +223,10 @@ fn an_array_of_500_is_admitted_in_parts() {
     ctld.admit(&[part((0..300).chain([302]).collect()), whole(held, "")]);
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     ctld.until("tasks have nodes", |c| {
-        let view = c.slurm.look().unwrap();
+        let view = c.slurm.observe().unwrap();
         view.jobs.values().filter(|j| !j.nodes.is_empty()).count() == 4
     });
-    let view = ctld.slurm.look().unwrap();
+    let view = ctld.slurm.observe().unwrap();
     let open = |job: &&SlurmJob| job.array.is_some() && job.gate == Gate::Open;
     assert_eq!(view.jobs.values().filter(open).count(), 301, "a record each");
     let rest = &view.jobs[&array];
@@ -239,7 +239,7 @@ fn an_array_of_500_is_admitted_in_parts() {
     // Back behind the gate, and what is not there any more is told alone.
     ctld.slurm.close_gate(&part(vec![302])).unwrap();
     let is_302 = |job: &&SlurmJob| job.array.as_ref().is_some_and(|a| a.tasks == [302]);
-    let view = ctld.slurm.look().unwrap();
+    let view = ctld.slurm.observe().unwrap();
     assert_eq!(view.jobs.values().find(is_302).unwrap().gate, Gate::Waits);
     let told = ctld
         .slurm
@@ -271,7 +271,7 @@ fn one_task_is_put_back(ctld: &Ctld) -> JobId {
         licenses: "a:1".into(),
     }]);
     let tasks = |c: &Ctld| {
-        let jobs = c.slurm.look().unwrap().jobs;
+        let jobs = c.slurm.observe().unwrap().jobs;
         jobs.into_values()
             .filter(|j| j.key() == array)
             .collect::<Vec<_>>()
@@ -374,7 +374,7 @@ fn without_the_licence_there_is_no_gate() {
     );
     // Nothing else is asked of nodes that no job has.
     let slurm = Slurm::new(Some(ctld.conf.clone()), None, Duration::from_secs(20));
-    assert!(slurm.look().unwrap().nodes.values().all(|n| n.alloc.is_none()));
+    assert!(slurm.observe().unwrap().nodes.values().all(|n| n.alloc.is_none()));
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn a_job_gets_a_node_and_gives_it_back() {
     let asked = ctld.slurm.quirks().unwrap().reg_addrs;
     assert_eq!(config.has("SlurmctldParameters", "cloud_reg_addrs"), asked);
 
-    let view = ctld.slurm.look().unwrap();
+    let view = ctld.slurm.observe().unwrap();
     assert_eq!(view.nodes.len(), 4);
     assert!(view.jobs.is_empty());
     assert!(is_off(&ctld, "n1"));
@@ -228,14 +228,14 @@ fn errors_of_the_real_programs_have_their_class() {
     let hasty = Slurm::new(Some(ctld.conf.clone()), None, Duration::from_secs(1));
     ctld.signal(Signal::STOP);
     let asked = Instant::now();
-    let error = hasty.look().unwrap_err();
+    let error = hasty.observe().unwrap_err();
     assert!(matches!(error, SlurmError::Timeout { .. }), "{error}");
     assert!(asked.elapsed() < Duration::from_secs(3));
     ctld.signal(Signal::CONT);
-    ctld.until("it answers again", |c| c.slurm.look().is_ok());
+    ctld.until("it answers again", |c| c.slurm.observe().is_ok());
 
     ctld.stop();
-    let error = ctld.slurm.look().unwrap_err();
+    let error = ctld.slurm.observe().unwrap_err();
     assert!(
         matches!(error, SlurmError::Unreachable { .. }) && error.is_transient(),
         "{error}"
@@ -245,13 +245,13 @@ fn errors_of_the_real_programs_have_their_class() {
     assert_eq!(ctld.node("n1").reason, Some(NodeReason::ours("thiao: x")));
 
     let lost = Slurm::new(Some(ctld.dir.join("nowhere.conf")), None, Duration::from_secs(5));
-    assert!(matches!(lost.look().unwrap_err(), SlurmError::NoConf { .. }));
+    assert!(matches!(lost.observe().unwrap_err(), SlurmError::NoConf { .. }));
     let lost = Slurm::new(
         Some(ctld.conf.clone()),
         Some(ctld.dir.clone()),
         Duration::from_secs(5),
     );
-    let error = lost.look().unwrap_err();
+    let error = lost.observe().unwrap_err();
     assert!(
         matches!(
             error,
@@ -311,7 +311,7 @@ fn slurmctld_takes_the_fragment() {
     ctld.stop();
     std::fs::write(&ctld.conf, conf).unwrap();
     ctld.start_again();
-    let view = ctld.slurm.look().unwrap();
+    let view = ctld.slurm.observe().unwrap();
     assert_eq!(view.nodes.len(), 4 + 8 + 2 + 1);
     assert!(view.nodes[&node("gg02")].flags.powered_down);
     let config = ctld.slurm.config().unwrap();
@@ -338,7 +338,7 @@ fn a_node_that_left_its_partition_is_still_seen() {
     };
     nodes("n[1-2]");
     // One that slurm.conf does not have, and one that it has and that is in no partition.
-    let view = ctld.slurm.look_also(&[node("zz9")].into()).unwrap();
+    let view = ctld.slurm.observe_also(&[node("zz9")].into()).unwrap();
     assert_eq!(view.without_partition, [node("n3"), node("n4")].into());
     assert_eq!(view.gone, [node("zz9")].into());
     let seen = &view.nodes[&node("n3")];
@@ -357,7 +357,7 @@ fn a_node_that_left_its_partition_is_still_seen() {
         c.hooks().contains(&"Suspend n3".to_owned())
     });
     nodes("n[1-4]");
-    let view = ctld.slurm.look().unwrap();
+    let view = ctld.slurm.observe().unwrap();
     assert!(
         view.without_partition.is_empty() && view.gone.is_empty(),
         "{view:?}"

@@ -20,7 +20,7 @@ trait Parts {
 
 impl Parts for Ctld {
     fn parts(&self, leader: JobId) -> Vec<SlurmJob> {
-        let jobs = self.slurm.look().unwrap().jobs;
+        let jobs = self.slurm.observe().unwrap().jobs;
         jobs.into_values().filter(|job| job.het == Some(leader)).collect()
     }
 

@@ -51,7 +51,7 @@ fn admission(job: &SlurmJob, nodes: Option<u32>) -> Admission {
 
 /// What Slurm gave a job, the largest first.
 fn given(ctld: &Ctld, job: JobId) -> Vec<(u32, u64)> {
-    let view = ctld.slurm.look().unwrap();
+    let view = ctld.slurm.observe().unwrap();
     let allocs = view.jobs[&job].nodes.iter().map(|name| view.nodes[name].alloc);
     let mut sizes: Vec<(u32, u64)> = allocs
         .map(|alloc| {
@@ -82,7 +82,7 @@ fn all_get_what_is_guessed(ctld: &Ctld, partition: &JobPartition, cases: &[Case]
             (job, *asked, *counts, *nodes)
         })
         .collect();
-    let seen = ctld.slurm.look().unwrap().jobs;
+    let seen = ctld.slurm.observe().unwrap().jobs;
     let mut wanted = BTreeMap::new();
     let mut admissions = Vec::new();
     for (job, asked, (fewest, most), nodes) in &jobs {
@@ -102,15 +102,15 @@ fn all_get_what_is_guessed(ctld: &Ctld, partition: &JobPartition, cases: &[Case]
     }
     let_go(ctld, &admissions);
     ctld.until("all have nodes", |c| {
-        let all = c.slurm.look().unwrap().jobs;
+        let all = c.slurm.observe().unwrap().jobs;
         jobs.iter().all(|(job, ..)| !all[job].nodes.is_empty())
     });
     for (job, asked, ..) in &jobs {
         assert_eq!(given(ctld, *job), wanted[job], "{asked}");
         ctld.run(false, &["scancel", &job.to_string()]).unwrap();
     }
-    ctld.until("no job is left", |c| c.slurm.look().unwrap().jobs.is_empty());
-    let nodes = ctld.slurm.look().unwrap().nodes;
+    ctld.until("no job is left", |c| c.slurm.observe().unwrap().jobs.is_empty());
+    let nodes = ctld.slurm.observe().unwrap().nodes;
     let used: Vec<_> = nodes
         .into_iter()
         .filter(|(_, node)| node.flags.powering_up)
@@ -120,7 +120,7 @@ fn all_get_what_is_guessed(ctld: &Ctld, partition: &JobPartition, cases: &[Case]
         .power_down_now(&used, "thiao: its job is over")
         .unwrap();
     ctld.until("the nodes are free", |c| {
-        let mut nodes = c.slurm.look().unwrap().nodes.into_values();
+        let mut nodes = c.slurm.observe().unwrap().nodes.into_values();
         nodes.all(|node| node.flags.powered_down && !node.may_run_job())
     });
 }
@@ -210,7 +210,7 @@ fn tasks_of_an_array_have_counts_of_their_own(ctld: &Ctld, partition: &JobPartit
     let_go(ctld, &[tasks(&[0, 1], 2)]);
     let_go(ctld, &[tasks(&[2], 3)]);
     ctld.until("three tasks have nodes", |c| {
-        let jobs = c.slurm.look().unwrap().jobs;
+        let jobs = c.slurm.observe().unwrap().jobs;
         jobs.values()
             .filter(|job| job.state == JobState::Configuring)
             .count()
@@ -218,7 +218,7 @@ fn tasks_of_an_array_have_counts_of_their_own(ctld: &Ctld, partition: &JobPartit
     });
     let mut seen: Vec<_> = ctld
         .slurm
-        .look()
+        .observe()
         .unwrap()
         .jobs
         .into_values()

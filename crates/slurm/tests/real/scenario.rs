@@ -28,7 +28,7 @@ const AT_ONCE: usize = 7;
 const BOOT: Duration = Duration::from_millis(1100);
 /// What the simulated slurmctld leaves to chance: the real one goes one of its ways.
 const SEEDS: u64 = 10;
-/// The time between two looks.
+/// The time between two observations.
 const MOMENT: Duration = Duration::from_millis(150);
 
 #[test]
@@ -221,8 +221,8 @@ impl Cluster for Real {
         Ok(())
     }
 
-    fn look(&mut self) -> Result<Option<SlurmView>, String> {
-        match self.ctld.slurm.look() {
+    fn observe(&mut self) -> Result<Option<SlurmView>, String> {
+        match self.ctld.slurm.observe() {
             Ok(view) => Ok(Some(view)),
             // Slow, on a busy machine.
             Err(error) if error.is_transient() => Ok(None),

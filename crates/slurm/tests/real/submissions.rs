@@ -163,14 +163,14 @@ fn srun_and_every_part_wait(ctld: &Ctld) {
         .spawn()
         .unwrap();
     ctld.until("srun's job waits", |c| {
-        let jobs = c.slurm.look().unwrap().jobs;
+        let jobs = c.slurm.observe().unwrap().jobs;
         jobs.values()
             .any(|j| j.name == "hostname" && j.gate == Gate::Waits && !j.requeue)
     });
     srun.kill().unwrap();
     srun.wait().unwrap();
     let first = ctld.sbatch(&["-p", "jobs", "-c2", "--wrap", "true", ":", "-p", "jobs", "-c1"]);
-    let jobs = ctld.slurm.look().unwrap().jobs;
+    let jobs = ctld.slurm.observe().unwrap().jobs;
     let parts: Vec<&SlurmJob> = jobs.values().filter(|j| j.het == Some(first)).collect();
     assert!(
         parts.len() == 2 && parts.iter().all(|j| j.gate == Gate::Waits),
@@ -342,7 +342,7 @@ fn an_array_is_changed_on_both_sides(ctld: &Ctld) {
     };
     ctld.admit(&[some]);
     of_user(ctld, array, "Licenses=a:1").unwrap();
-    let jobs = ctld.slurm.look().unwrap().jobs;
+    let jobs = ctld.slurm.observe().unwrap().jobs;
     let mut gates: Vec<_> = jobs
         .values()
         .filter(|j| j.key() == array)

@@ -42,13 +42,13 @@ pub(super) enum Command {
     /// Run the controller, thiaod
     Serve,
     /// Show how the controller is doing
-    Status(Look),
+    Status(Show),
     /// Show nodes, those of the same kind and state on one line
     Nodes(Nodes),
     /// Show VMs and how far they are
-    Vms(Look),
+    Vms(Show),
     /// Show hosts and how full they are
-    Hosts(Look),
+    Hosts(Show),
     /// Show jobs, or the VMs of one: your own; all for root and the controller's user
     Jobs(Jobs),
     /// Show what happened, oldest first
@@ -58,10 +58,10 @@ pub(super) enum Command {
         /// A node (fg0), a VM (fg0.3) or a job (17, a task of an array 17_3)
         name: String,
         #[command(flatten)]
-        how: Look,
+        how: Show,
     },
     /// Show what the controller would do next, and what is held back
-    Plan(Look),
+    Plan(Show),
     /// Give nodes their VMs, as Slurm's ResumeProgram does (root and the controller's user)
     Resume {
         /// Which ones, e.g. fg[0-3]
@@ -123,9 +123,9 @@ pub(super) struct Words {
     pub(super) words: Vec<OsString>,
 }
 
-/// How a look is shown.
+/// How something is shown.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Look {
+pub(super) struct Show {
     /// As JSON: times in milliseconds since the epoch, sizes in MiB
     #[arg(long)]
     pub(super) json: bool,
@@ -147,7 +147,7 @@ pub(super) struct Jobs {
     #[arg(long, value_name = "TIME", requires = "export", value_parser = super::time::typed)]
     pub(super) since: Option<u64>,
     #[command(flatten)]
-    pub(super) how: Look,
+    pub(super) how: Show,
 }
 
 /// In what form VMs are written.
@@ -169,7 +169,7 @@ pub(super) struct Nodes {
     #[arg(short, long)]
     pub(super) long: bool,
     #[command(flatten)]
-    pub(super) how: Look,
+    pub(super) how: Show,
 }
 
 /// Which events, and how.

@@ -1,6 +1,6 @@
 //! `thiao jobs`: the queue, the VMs that a job had, and what all of them cost.
 
-use super::args::{ExportAs, Jobs, Look};
+use super::args::{ExportAs, Jobs, Show};
 use super::watch;
 use thiao_api::JobName;
 use thiao_api::client::Client;
@@ -25,7 +25,7 @@ pub(super) fn run(client: &Client, printer: Printer, which: &Jobs) -> anyhow::Re
     }
 }
 
-fn queue(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+fn queue(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
     // One who has just submitted a job looks for it; one who watches sees it when the controller does.
     let first = std::cell::Cell::new(true);
     watch::show(

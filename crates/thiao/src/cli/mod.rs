@@ -7,10 +7,10 @@ mod findings;
 mod guest;
 mod hostlist;
 mod jobs;
-mod look;
 mod nodes;
 mod place;
 mod setup;
+mod show;
 mod submit;
 mod time;
 mod watch;
@@ -67,14 +67,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let words: Vec<OsString> = file.map(OsString::from).collect();
             match beside::run("thiaod", &words)? {}
         }
-        Command::Status(how) => look::status(&client()?, printer, how)?,
+        Command::Status(how) => show::status(&client()?, printer, how)?,
         Command::Nodes(which) => nodes::run(&client()?, printer, &which)?,
-        Command::Vms(how) => look::vms(&client()?, printer, how)?,
-        Command::Hosts(how) => look::hosts(&client()?, printer, how)?,
+        Command::Vms(how) => show::vms(&client()?, printer, how)?,
+        Command::Hosts(how) => show::hosts(&client()?, printer, how)?,
         Command::Jobs(how) => jobs::run(&client()?, printer, &how)?,
-        Command::Plan(how) => look::plan(&client()?, printer, how)?,
-        Command::Events(which) => look::events(&client()?, printer, &which)?,
-        Command::Explain { name, how } => look::explain(&client()?, printer, &name, how)?,
+        Command::Plan(how) => show::plan(&client()?, printer, how)?,
+        Command::Events(which) => show::events(&client()?, printer, &which)?,
+        Command::Explain { name, how } => show::explain(&client()?, printer, &name, how)?,
         Command::Resume { nodes, force } => {
             hostlist::check(&nodes)?;
             let accepted = client()?.resume(&nodes, force)?;

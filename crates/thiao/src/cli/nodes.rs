@@ -2,7 +2,7 @@
 
 use super::args::Nodes;
 use super::watch::show;
-use super::{hostlist, look};
+use super::{hostlist, show};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::client::Client;
 use thiao_api::types::Node;
@@ -63,7 +63,7 @@ fn draw_long(printer: Printer, nodes: &[Node]) -> String {
         }
         vec![
             Cell::from(&node.name),
-            Cell::toned(node.state.word(), look::node_tone(&node.state)),
+            Cell::toned(node.state.word(), show::node_tone(&node.state)),
             Cell::from(when(node.since, now)),
             slurm(node),
             Cell::from(node.desired.word()),
@@ -113,7 +113,7 @@ fn draw_folded(printer: Printer, nodes: &[Node]) -> String {
     let row = |(kind, names): (Kind<'_>, Vec<NodeName>)| {
         vec![
             Cell::from(kind.nodeset),
-            Cell::toned(kind.state.word(), look::node_tone(kind.state)),
+            Cell::toned(kind.state.word(), show::node_tone(kind.state)),
             Cell::from(names.len().to_string()),
             Cell::maybe(kind.slurm),
             Cell::from(kind.cpus.to_string()),

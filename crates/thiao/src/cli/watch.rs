@@ -1,19 +1,19 @@
-//! Looking once, or again and again.
+//! Showing once, or again and again.
 
-use super::args::Look;
+use super::args::Show;
 use serde::Serialize;
 use std::time::Duration;
 use thiao_api::client::ClientError;
 use thiao_cli::output::{Printer, Tone, json};
 
-/// The pause between two looks.
+/// The pause between two answers.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks and shows; with `--watch` until Ctrl-C. A controller that is away for a while does not end a
 /// watch that had begun: it restarts.
 pub(super) fn show<T: Serialize>(
     printer: Printer,
-    how: Look,
+    how: Show,
     ask: impl Fn() -> Result<T, ClientError>,
     draw: impl Fn(&T) -> String,
 ) -> anyhow::Result<()> {

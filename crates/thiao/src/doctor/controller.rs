@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use thiao_api::client::ClientError;
 use thiao_api::state_dir;
-use thiao_api::types::{Look, Status};
+use thiao_api::types::{Observation, Status};
 use thiao_cli::output::{span, when};
 use thiao_core::finding::Finding;
 
@@ -45,8 +45,8 @@ pub struct Expected<'a> {
     pub provider: &'a str,
     /// The version of the programs.
     pub version: &'a str,
-    /// How old a look may be.
-    pub look_max_age: Duration,
+    /// How old an observation may be.
+    pub observation_max_age: Duration,
 }
 
 /// What the controller says of itself, against the settings.
@@ -96,9 +96,12 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
             .run("thiao status --watch"),
         );
     }
-    let age = u64::try_from(expected.look_max_age.as_millis()).unwrap_or(u64::MAX);
-    for (what, look) in [("look at Slurm", &status.slurm), ("look at the VMs", &status.vms)] {
-        found.push(seen(what, look, status.now, age));
+    let age = u64::try_from(expected.observation_max_age.as_millis()).unwrap_or(u64::MAX);
+    for (what, side) in [
+        ("observation of Slurm", &status.slurm),
+        ("observation of the VMs", &status.vms),
+    ] {
+        found.push(seen(what, side, status.now, age));
     }
     if let Some(why) = &status.unstored {
         found.push(
@@ -124,9 +127,9 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
     found
 }
 
-fn seen(what: &str, look: &Look, now: u64, max_age: u64) -> Finding {
-    let age = look.last_ok.map(|at| now.saturating_sub(at));
-    match (age, &look.error) {
+fn seen(what: &str, side: &Observation, now: u64, max_age: u64) -> Finding {
+    let age = side.last_ok.map(|at| now.saturating_sub(at));
+    match (age, &side.error) {
         (Some(age), None) if age <= max_age => Finding::ok(what, format!("{} old", span(age))),
         (Some(age), error) => Finding::bad(
             what,

@@ -36,9 +36,9 @@ pub struct Facts {
     pub slurm_uid: Option<u32>,
 }
 
-/// Looks at the hooks' folder and the spool.
+/// Observes the hooks' folder and the spool.
 #[must_use]
-pub fn look(hooks: &Path, state_dir: &Path, slurm_uid: Option<u32>) -> Facts {
+pub fn observe(hooks: &Path, state_dir: &Path, slurm_uid: Option<u32>) -> Facts {
     let runs = |path: &Path| {
         path.metadata()
             .is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0)

@@ -28,9 +28,9 @@ pub struct Facts {
 /// Where the VMs' own program is looked for after PATH.
 const USUAL_DIRS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
 
-/// Looks at this machine. A controller that runs may have a network of its own, as in a lab.
+/// Observes this machine. A controller that runs may have a network of its own, as in a lab.
 #[must_use]
-pub fn look(settings: &Settings, controller: Option<Pid>) -> Facts {
+pub fn observe(settings: &Settings, controller: Option<Pid>) -> Facts {
     let opened = |path: &str| {
         let open = OpenOptions::new().read(true).write(true).open(path);
         open.map_err(Unseen::from)?;

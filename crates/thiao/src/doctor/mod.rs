@@ -69,7 +69,7 @@ pub struct ProviderChecked {
 pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecked {
     let settings = match &config.provider {
         ProviderSettings::Qemu(settings) => {
-            let facts = machine::look(settings, client.controller());
+            let facts = machine::observe(settings, client.controller());
             return ProviderChecked {
                 findings: machine::judge(&facts, settings),
                 seen: None,
@@ -101,7 +101,7 @@ pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecke
             return ProviderChecked { findings, seen: None };
         }
     };
-    let mut seen = check::look(&client, settings, &wanted);
+    let mut seen = check::observe(&client, settings, &wanted);
     if tried {
         seen.tried = check::try_vms(&client, settings, &wanted, &mut seen);
     }
@@ -181,7 +181,7 @@ fn of_slurm(config: &Config, slurm: &Observation) -> Vec<Finding> {
         found.extend(reach::judge(site, &told, slurm.facts.programs, shared));
     }
     let uid = site.and_then(|site| site.user?.1);
-    let hooks = hooks::look(&slurm.hooks, &config.state_dir, uid);
+    let hooks = hooks::observe(&slurm.hooks, &config.state_dir, uid);
     found.extend(hooks::judge(&hooks, &config.state_dir));
     if let Some(alive) = &slurm.alive {
         found.extend(slurm::sizes(&sizes(config), &alive.details));
@@ -197,7 +197,7 @@ fn of_controller(config: &Config, client: &Client) -> Vec<Finding> {
             ProviderSettings::OpenNebula(_) => "opennebula",
         },
         version: env!("CARGO_PKG_VERSION"),
-        look_max_age: config.timing.look_max_age,
+        observation_max_age: config.timing.observation_max_age,
     };
     let mut found = controller::judge(&client.status(), expected);
     found.push(controller::state_folder(&config.state_dir));

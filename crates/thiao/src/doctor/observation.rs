@@ -47,7 +47,7 @@ impl Observation {
         let fragment = version.map(|version| slurm::fragment(config, *version, &hooks));
         // Without slurmctld each command would wait for its timeout.
         let up = matches!(&facts.ping, Ok(ping) if ping.is_up());
-        let (alive, unreadable) = match up.then(|| (slurm.look(), slurm.details())) {
+        let (alive, unreadable) = match up.then(|| (slurm.observe(), slurm.details())) {
             Some((Ok(view), Ok(details))) => (Some(Alive { view, details }), Vec::new()),
             Some((view, details)) => (None, view.err().into_iter().chain(details.err()).collect()),
             None => (None, Vec::new()),

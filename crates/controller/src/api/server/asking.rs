@@ -24,7 +24,7 @@ pub(super) struct Controller {
     turns: Arc<Semaphore>,
     /// And those for which it asks Slurm something, which may take seconds.
     slow_turns: Arc<Semaphore>,
-    /// What calls for a look at Slurm is gathered for so long, from this instant on.
+    /// What calls for an observation of Slurm is gathered for so long, from this instant on.
     gather: Option<(Instant, Duration)>,
 }
 
@@ -51,8 +51,8 @@ impl Controller {
         }
     }
 
-    /// To be awaited before what calls for a look at Slurm: all who come within a period go
-    /// on together at its end, and share the look.
+    /// To be awaited before what calls for an observation of Slurm: all who come within a period go
+    /// on together at its end, and share the observation.
     pub(super) async fn gather(&self) {
         let Some((since, period)) = self.gather else {
             return;
@@ -61,7 +61,7 @@ impl Controller {
     }
 
     /// Sees to it that a job that may be new was looked for, or any (none). All who wait for that wait for one
-    /// look.
+    /// observation.
     pub(super) async fn seen(&self, job: Option<JobId>) -> Result<(), ApiError> {
         self.gather().await;
         self.in_time(self.ask_unbounded(|reply| Demand::JobSeen { job, reply }))

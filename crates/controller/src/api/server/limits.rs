@@ -21,7 +21,7 @@ pub(super) struct Limits {
     pub(super) untaken: u64,
     /// Questions of all such users that are before the controller at once.
     pub(super) turns: usize,
-    /// Their questions that call for a look at Slurm are gathered for so long.
+    /// Their questions that call for an observation of Slurm are gathered for so long.
     pub(super) gather: Duration,
 }
 

@@ -100,7 +100,7 @@ async fn no_such_path(uri: Uri) -> ApiError {
 
 async fn no_such_method(uri: Uri) -> Response {
     let error = format!(
-        "{} is not asked for like that: looking is GET, changing is POST",
+        "{} is not asked for like that: reading is GET, changing is POST",
         uri.path()
     );
     (StatusCode::METHOD_NOT_ALLOWED, Json(Problem { error })).into_response()
@@ -139,7 +139,7 @@ async fn nodes(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Listing {
-    /// Also those of this moment: Slurm is looked at first.
+    /// Also those of this moment: Slurm is observed first.
     #[serde(default)]
     fresh: bool,
 }

@@ -497,7 +497,7 @@ async fn every_refusal_is_a_problem_in_json() {
         ("/v1/events?limit=0", 400, "limit=0 is not from 1 to 10000"),
         ("/v1/events?limit=x", 400, "limit"),
         ("/v1/events?foo=1", 400, "unknown field `foo`"),
-        ("/v1/nodes/fg0/resume", 405, "looking is GET, changing is POST"),
+        ("/v1/nodes/fg0/resume", 405, "reading is GET, changing is POST"),
     ] {
         let (status, body) = ask(0, "GET", path).await;
         assert_eq!(status.as_u16(), code, "{path}: {body}");

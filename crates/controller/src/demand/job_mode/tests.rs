@@ -114,7 +114,7 @@ fn what_cannot_be_given_is_refused_with_the_reason() {
 }
 
 #[test]
-fn without_a_look_at_slurm_nothing_is_given_or_taken() {
+fn without_an_observation_of_slurm_nothing_is_given_or_taken() {
     let name = "17".parse().unwrap();
     let refused = giving(None, &config(&["jobs"]), name, &VmOptions::default());
     assert!(matches!(refused, Err(ApiError::Unavailable(_))), "{refused:?}");

@@ -78,38 +78,41 @@ fn template_files_are_filled_and_looked_at() {
     let mut wanted = wanted();
     wanted.nodesets[0].source.template = TemplateSource::File(file.clone());
     let what = format!("file {}", file.display());
-    let look = |wanted: &Needs| Seen {
-        files: look::files(&settings(wanted), wanted),
+    let observe = |wanted: &Needs| Seen {
+        files: observe::files(&settings(wanted), wanted),
         ..seen()
     };
     holds(
-        &about(&look(&wanted), &wanted, &what),
+        &about(&observe(&wanted), &wanted, &what),
         Verdict::Bad,
         "vm.one",
         "write the template",
     );
     write(&file, "NIC = [ NETWORK = \"{{ nett }}\" ]\n");
     holds(
-        &about(&look(&wanted), &wanted, &what),
+        &about(&observe(&wanted), &wanted, &what),
         Verdict::Bad,
         "nett",
         "write the template",
     );
     write(&file, "DISK = [ IMAGE = \"{{ node }} on {{ host }}\" ]\n");
     holds(
-        &about(&look(&wanted), &wanted, &what),
+        &about(&observe(&wanted), &wanted, &what),
         Verdict::Bad,
         "has no NIC",
         "set network",
     );
     write(&file, "NIC = [ NETWORK = \"vms\" ]\n");
     holds(
-        &about(&look(&wanted), &wanted, &what),
+        &about(&observe(&wanted), &wanted, &what),
         Verdict::Ok,
         "makes a VM",
         "",
     );
-    assert_eq!(about(&look(&wanted), &wanted, "network vms").verdict, Verdict::Ok);
+    assert_eq!(
+        about(&observe(&wanted), &wanted, "network vms").verdict,
+        Verdict::Ok
+    );
     // The host that is chosen meets what asks for it.
     write(
         &file,
@@ -120,14 +123,14 @@ fn template_files_are_filled_and_looked_at() {
             .iter()
             .any(|finding| finding.verdict == Verdict::Bad)
     };
-    assert!(!bad(&look(&wanted)));
+    assert!(!bad(&observe(&wanted)));
     write(
         &file,
         "NIC = [ NETWORK = \"vms\" ]\nSCHED_REQUIREMENTS = \"NAME = other\"\n",
     );
-    assert!(bad(&look(&wanted)));
+    assert!(bad(&observe(&wanted)));
     // Nobody needs to be asked for that.
-    let mut away = look(&wanted);
+    let mut away = observe(&wanted);
     away.version = Err(error(Class::Network));
     away.user = Err(error(Class::Network));
     assert_eq!(about(&away, &wanted, &what).verdict, Verdict::Ok);
@@ -139,8 +142,8 @@ fn each_node_has_its_file_as_in_2011() {
     let mut wanted = wanted();
     wanted.nodesets[0].source.template = TemplateSource::PerNode(dir.path().to_owned());
     let what = format!("folder {}", dir.path().display());
-    let look = |wanted: &Needs| Seen {
-        files: look::files(&settings(wanted), wanted),
+    let observe = |wanted: &Needs| Seen {
+        files: observe::files(&settings(wanted), wanted),
         ..seen()
     };
     for n in 0..7 {
@@ -150,24 +153,27 @@ fn each_node_has_its_file_as_in_2011() {
         );
     }
     holds(
-        &about(&look(&wanted), &wanted, &what),
+        &about(&observe(&wanted), &wanted, &what),
         Verdict::Bad,
         "no usable .one file for fg7",
         "NODE.one",
     );
     write(&dir.path().join("fg7.one"), "CPU = 1\n");
     holds(
-        &about(&look(&wanted), &wanted, &what),
+        &about(&observe(&wanted), &wanted, &what),
         Verdict::Bad,
         "the file of fg7: nodeset fg: it has no NIC",
         "set network",
     );
     wanted.nodesets[0].source.network = Some("vms".to_owned());
     holds(
-        &about(&look(&wanted), &wanted, &what),
+        &about(&observe(&wanted), &wanted, &what),
         Verdict::Ok,
         "each of 8 nodes",
         "",
     );
-    assert_eq!(about(&look(&wanted), &wanted, "network vms").verdict, Verdict::Ok);
+    assert_eq!(
+        about(&observe(&wanted), &wanted, "network vms").verdict,
+        Verdict::Ok
+    );
 }

@@ -10,7 +10,7 @@ enum Step {
         named: bool,
         hard: bool,
     },
-    Look,
+    Observe,
     Pass,
     /// The controller dies; the next one knows nothing.
     Die,
@@ -43,7 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..3_u32).prop_map(Step::Create),
         3 => (0..3_u32, any::<bool>(), any::<bool>()).prop_map(|(n, named, hard)| Step::Destroy { n, named, hard }),
-        3 => Just(Step::Look),
+        3 => Just(Step::Observe),
         3 => Just(Step::Pass),
         1 => Just(Step::Die),
         4 => (prop::sample::select(CALLS.to_vec()), fault()).prop_map(|(call, fault)| Step::Fault(call, fault)),
@@ -97,7 +97,7 @@ proptest! {
                         ids[n as usize] = None;
                     }
                 }
-                Step::Look => drop(provider.look()),
+                Step::Observe => drop(provider.observe()),
                 Step::Pass => fake.pass(),
                 Step::Die => provider = super::provider(&fake),
                 Step::Fault(call, fault_) => fake.fault(call, fault_),
@@ -123,13 +123,13 @@ proptest! {
         }
         // None is.
         for _ in 0..6 {
-            provider.look().expect("a good day");
+            provider.observe().expect("a good day");
             for n in 0..3 {
                 provider.destroy(&tag(n), ids[n as usize].as_ref(), true).expect("a good day");
             }
             fake.pass();
         }
-        provider.look().expect("a good day");
+        provider.observe().expect("a good day");
         for n in 0..3 {
             prop_assert_eq!(provider.destroy(&tag(n), None, true).expect("a good day"), Ended::Gone);
         }
@@ -146,7 +146,7 @@ fn many_creations_at_once_after_a_crash_make_each_vm_once() {
         before.create(&tag(n), &host(), &spec(), false).unwrap();
     }
     let after = provider(&fake);
-    after.look().unwrap();
+    after.observe().unwrap();
     let ids: std::collections::BTreeSet<VmId> = std::thread::scope(|scope| {
         let make = |n| {
             let after = &after;

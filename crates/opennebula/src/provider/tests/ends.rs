@@ -10,7 +10,7 @@ fn at(state: VmState) -> (Arc<Fake>, Inner<Arc<Fake>>) {
     ];
     fake.put(1, vm(state, &tags));
     let provider = provider(&fake);
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.calls();
     (fake, provider)
 }
@@ -32,16 +32,16 @@ fn a_running_vm_is_asked_and_then_made_to_end() {
     let (fake, provider) = at(active(LcmState::Running));
     let end = |hard| provider.destroy(&tag(0), Some(&id(1)), hard);
     underway(end(false), "asked to terminate it");
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.calls();
     underway(end(false), "in SHUTDOWN");
     assert_eq!(fake.calls(), Vec::<String>::new());
     underway(end(true), "at once");
     assert_eq!(fake.calls(), ["action TerminateHard 1"]);
-    provider.look().unwrap();
+    provider.observe().unwrap();
     underway(end(true), "in EPILOG, on its way out");
     fake.pass();
-    provider.look().unwrap();
+    provider.observe().unwrap();
     assert_eq!(end(true).unwrap(), Ended::Gone);
 }
 
@@ -63,7 +63,7 @@ fn in_boot_only_a_hard_end_works_and_it_needs_a_right() {
 }
 
 #[test]
-fn a_state_that_changed_since_the_look_is_met_by_what_it_takes() {
+fn a_state_that_changed_since_the_observation_is_met_by_what_it_takes() {
     let (fake, provider) = at(active(LcmState::Running));
     fake.set(1, active(LcmState::Boot));
     underway(
@@ -85,7 +85,7 @@ fn a_lost_answer_is_asked_again() {
     underway(end(false), "not available for state SHUTDOWN");
     fake.pass();
     fake.pass();
-    provider.look().unwrap();
+    provider.observe().unwrap();
     assert_eq!(end(false).unwrap(), Ended::Gone);
 }
 
@@ -105,7 +105,7 @@ fn a_vm_of_another_tag_is_not_touched() {
         refused(&tag(1), 1);
         refused(&tag(0), 2);
         refused(&tag(0), 3);
-        provider.look().unwrap();
+        provider.observe().unwrap();
     }
     let next = VmTag {
         generation: Generation(2),
@@ -126,11 +126,11 @@ fn all_vms_of_a_tag_are_ended_when_none_is_named() {
     let (fake, provider) = at(VmState::Hold);
     let twin = fake.inside().vms[&1].clone();
     fake.put(2, twin);
-    // Nothing is known of the second one until a look.
-    provider.look().unwrap();
+    // Nothing is known of the second one until an observation.
+    provider.observe().unwrap();
     underway(provider.destroy(&tag(0), None, false), "asked to terminate");
     assert_eq!(fake.alive(), Vec::<u32>::new());
-    provider.look().unwrap();
+    provider.observe().unwrap();
     assert_eq!(provider.destroy(&tag(0), None, false).unwrap(), Ended::Gone);
     assert_eq!(seen(&provider), []);
 }
@@ -168,7 +168,7 @@ fn many_ends_cost_a_call_each() {
         provider.create(&tag(n), &host(), &spec(), false).unwrap();
         fake.set(n, active(LcmState::Running));
     }
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.calls();
     for n in 0..64 {
         underway(provider.destroy(&tag(n), Some(&id(n)), false), "asked");
@@ -176,7 +176,7 @@ fn many_ends_cost_a_call_each() {
     assert_eq!(fake.calls().len(), 64);
     fake.pass();
     fake.pass();
-    provider.look().unwrap();
+    provider.observe().unwrap();
     assert_eq!(fake.calls().len(), 3);
     for n in 0..64 {
         assert_eq!(

@@ -7,7 +7,7 @@ const PROLOG: VmState = VmState::Active(LcmState::Prolog);
 fn a_vm_is_made_held_and_then_deployed() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.calls();
     assert_eq!(provider.create(&tag(0), &host(), &spec(), false).unwrap(), id(0));
     let calls = ["templates", "networks", "instantiate 5 prod-fg0-1", "deploy 0 1"];
@@ -39,7 +39,7 @@ fn with_opennebulas_placement_it_is_released_once() {
     assert_eq!(fake.calls().last().unwrap(), "action Release 0");
     provider.create(&tag(0), &anywhere, &spec(), true).unwrap();
     assert_eq!(seen(&provider), [("0".to_owned(), Seen::Pending)]);
-    // And when a look has shown that it is on its way.
+    // And when an observation has shown that it is on its way.
     provider.create(&tag(0), &anywhere, &spec(), true).unwrap();
     assert_eq!(fake.alive(), [0]);
 }
@@ -91,7 +91,7 @@ fn the_next_controller_finds_what_the_last_one_made() {
 fn without_a_whole_listing_nothing_is_made_again() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.fault("vms", Fault::Refuse(Class::Network, "down"));
     let error = provider.create(&tag(0), &host(), &spec(), true).unwrap_err();
     assert_eq!((error.class, fake.alive()), (Class::Network, vec![]));
@@ -135,7 +135,7 @@ fn a_host_that_does_not_take_it_is_full_and_the_held_vm_is_ended() {
         provider.destroy(&tag(0), None, true).unwrap(),
         Ended::Underway(_)
     ));
-    provider.look().unwrap();
+    provider.observe().unwrap();
     assert_eq!(provider.destroy(&tag(0), None, true).unwrap(), Ended::Gone);
     assert_eq!((seen(&provider), fake.alive()), (vec![], vec![]));
 }
@@ -245,14 +245,14 @@ fn what_was_seen_of_a_vm_is_told_in_order() {
     let provider = provider(&fake);
     provider.create(&tag(0), &host(), &spec(), false).unwrap();
     fake.set(0, VmState::Active(LcmState::Running));
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.inside()
         .vms
         .get_mut(&0)
         .unwrap()
         .tags
         .insert("READY".to_owned(), "YES".to_owned());
-    provider.look().unwrap();
+    provider.observe().unwrap();
     let story = provider.memory().story(0);
     let words: Vec<&str> = story.iter().map(|(_, what)| what.as_str()).collect();
     assert_eq!(

@@ -39,7 +39,7 @@ const CREDENTIAL: &str = "/run/credentials/thiaod.service/munge.key";
 
 impl Here {
     /// Asks slurmctld, if it answers, and takes OpenNebula's variables.
-    pub(super) fn look(slurm: &Slurm) -> Self {
+    pub(super) fn of(slurm: &Slurm) -> Self {
         let config = slurm.config().ok();
         let get = |key: &str| config.as_ref().and_then(|config| config.get(key));
         let site = config.as_ref().map(Site::of);

@@ -62,7 +62,7 @@ impl Settings {
         let given = Given {
             flags: typed,
             imported: &imported,
-            site: &Here::look(&slurm),
+            site: &Here::of(&slurm),
         };
         let (mut input, mut output) = (io::stdin().lock(), io::stdout());
         let mut asker = if io::stdin().is_terminal() && printer.terminal {

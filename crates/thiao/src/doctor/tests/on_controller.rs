@@ -2,7 +2,7 @@ use super::*;
 use thiao_api::client::ClientError;
 
 fn status() -> Status {
-    let look = Look {
+    let observation = Observation {
         last_ok: Some(NOW - 5_000),
         error: None,
     };
@@ -15,8 +15,8 @@ fn status() -> Status {
         unstored: None,
         started: NOW - 60_000,
         now: NOW,
-        slurm: look.clone(),
-        vms: look,
+        slurm: observation.clone(),
+        vms: observation,
         breaker: None,
         nodes_by_state: BTreeMap::new(),
         vm_count: 0,
@@ -29,7 +29,7 @@ fn judged(status: Result<Status, ClientError>) -> Vec<Finding> {
         cluster: "lab",
         provider: "opennebula",
         version: "1",
-        look_max_age: Duration::from_secs(60),
+        observation_max_age: Duration::from_secs(60),
     };
     controller::judge(&status, expected)
 }
@@ -68,7 +68,7 @@ fn silence_is_a_finding() {
 }
 
 #[test]
-fn old_looks_other_settings_and_what_holds_it_up() {
+fn old_observations_other_settings_and_what_holds_it_up() {
     let with = |change: fn(&mut Status)| {
         let mut status = status();
         change(&mut status);
@@ -77,21 +77,21 @@ fn old_looks_other_settings_and_what_holds_it_up() {
     for (found, what, verdict, words, remedy) in [
         (
             with(|s| s.vms.last_ok = Some(NOW - 61_000)),
-            "look at the VMs",
+            "observation of the VMs",
             Verdict::Bad,
             "1 min old;",
             "thiao status",
         ),
         (
             with(|s| s.slurm.error = Some("gone".to_owned())),
-            "look at Slurm",
+            "observation of Slurm",
             Verdict::Bad,
             "5 s old (gone)",
             "thiao status",
         ),
         (
             with(|s| s.slurm.last_ok = None),
-            "look at Slurm",
+            "observation of Slurm",
             Verdict::Bad,
             "never succeeded",
             "thiao status",
@@ -149,8 +149,8 @@ fn a_state_folder_that_others_may_write_into_is_bad() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let (above, state) = (dir.path().join("a"), dir.path().join("a/state"));
-    let look = || crate::doctor::controller::state_folder(&state);
-    assert_eq!(look().verdict, Verdict::Warn, "it is not there yet");
+    let finding = || crate::doctor::controller::state_folder(&state);
+    assert_eq!(finding().verdict, Verdict::Warn, "it is not there yet");
     create_dir_all(&state).unwrap();
     let chmod = |path, mode| set_permissions(path, Permissions::from_mode(mode)).unwrap();
     for (of_state, of_above, expected) in [
@@ -161,6 +161,6 @@ fn a_state_folder_that_others_may_write_into_is_bad() {
     ] {
         chmod(&state, of_state);
         chmod(&above, of_above);
-        assert_eq!(look().verdict, expected, "{of_state:o} {of_above:o}");
+        assert_eq!(finding().verdict, expected, "{of_state:o} {of_above:o}");
     }
 }

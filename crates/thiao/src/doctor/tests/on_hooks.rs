@@ -111,13 +111,13 @@ fn they_are_seen_as_they_are() {
     symlink(&program, hooks.join("Resume")).unwrap();
     symlink(&state, hooks.join("state")).unwrap();
     std::fs::write(hooks.join("Suspend"), "").unwrap();
-    let seen = hooks::look(&hooks, &state, None);
+    let seen = hooks::observe(&hooks, &state, None);
     assert_eq!(seen.programs[0], ("Resume", Link::To(program.clone(), false)));
     assert_eq!(seen.programs[1], ("Suspend", Link::Other));
     assert_eq!(seen.programs[2], ("ResumeFail", Link::Missing));
     assert_eq!(seen.state, Link::To(state.clone(), true));
     assert_eq!(seen.spool.unwrap().0, dir.path().metadata().unwrap().uid());
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let seen = hooks::look(&hooks, &state, None);
+    let seen = hooks::observe(&hooks, &state, None);
     assert_eq!(seen.programs[0], ("Resume", Link::To(program, true)));
 }

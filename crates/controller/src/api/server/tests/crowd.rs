@@ -52,7 +52,7 @@ async fn users_who_ask_without_end_keep_the_trusted_waiting_for_nothing() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_look_or_for_nodes_takes_nobodys_turn() {
+async fn waiting_for_an_observation_or_for_nodes_takes_nobodys_turn() {
     let limits = Limits {
         turns: 1,
         gather: Duration::from_millis(1),

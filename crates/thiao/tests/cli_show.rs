@@ -1,4 +1,4 @@
-//! The looks of the command line at a controller: a real API server on a real
+//! What the command line shows of a controller: a real API server on a real
 //! socket, with answers made up here.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiao_api::SOCKET;
 use thiao_api::types::{
-    Accepted, Event, Everybody, Explanation, Host, Job, Look, Node, PlanLine, PlanView, Status, Vm,
+    Accepted, Event, Everybody, Explanation, Host, Job, Node, Observation, PlanLine, PlanView, Status, Vm,
 };
 use thiao_api::words::NodeState;
 use thiao_controller::api::{ApiError, Demand, Query, Read};
@@ -71,11 +71,11 @@ fn status() -> Status {
         unstored: None,
         started: now() - 120_000,
         now: now(),
-        slurm: Look {
+        slurm: Observation {
             last_ok: Some(now() - 3_000),
             error: Some("slurmctld does not answer".into()),
         },
-        vms: Look {
+        vms: Observation {
             last_ok: Some(now()),
             error: None,
         },
@@ -290,8 +290,8 @@ fn json_is_the_answer_itself() {
     assert!(hosts[1].everybody.is_none());
     let events: Vec<Event> = serde_json::from_str(&served.good(&["events", "-n", "2", "--json"])).unwrap();
     assert_eq!(events.iter().map(|e| e.id).collect::<Vec<_>>(), [2, 3]);
-    for look in ["vms", "jobs", "plan"] {
-        serde_json::from_str::<serde_json::Value>(&served.good(&[look, "--json"])).unwrap();
+    for command in ["vms", "jobs", "plan"] {
+        serde_json::from_str::<serde_json::Value>(&served.good(&[command, "--json"])).unwrap();
     }
 }
 
@@ -302,7 +302,7 @@ fn people_read_sentences() {
     for text in [
         "thiao 9.9, started 2 min ago",
         "TCG: KVM guests hang here",
-        "slurmctld does not answer (last read 3 s ago; nothing is destroyed on a failed look)",
+        "slurmctld does not answer (last read 3 s ago; nothing is destroyed on a failed observation)",
         "9989 down, 10 up",
         "intents     2 wait",
         "open after 10 failures in a row",

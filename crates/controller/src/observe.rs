@@ -1,5 +1,5 @@
-//! Lookers: one task looks at Slurm, one at the provider, over and over, and
-//! reports. A look that hangs ends by its own timeout; it never holds the owner up.
+//! Observers: one task observes Slurm, one the provider, over and over, and
+//! reports. An observation that hangs ends by its own timeout; it never holds the owner up.
 
 use crate::clock::Clock;
 use crate::message::{Message, Pace};
@@ -12,9 +12,9 @@ use thiao_core::ids::Time;
 use thiao_core::view::{SlurmJob, SlurmView};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// Looks until the owner is gone.
+/// Observes until the owner is gone.
 fn start<V: Send + 'static>(
-    look: impl Fn() -> Result<V, String> + Send + Sync + 'static,
+    observe: impl Fn() -> Result<V, String> + Send + Sync + 'static,
     report: impl Fn(Time, Result<V, String>) -> Message + Send + 'static,
     messages: mpsc::Sender<Message>,
     mut pace: watch::Receiver<Pace>,
@@ -22,15 +22,16 @@ fn start<V: Send + 'static>(
     changed: Arc<Notify>,
     clock: Arc<Clock>,
 ) {
-    let look = Arc::new(look);
+    let observe = Arc::new(observe);
     tokio::spawn(async move {
         loop {
             let began = clock.now();
-            let looked = {
-                let look = look.clone();
-                tokio::task::spawn_blocking(move || look()).await
+            let observed = {
+                let observe = observe.clone();
+                tokio::task::spawn_blocking(move || observe()).await
             };
-            let result = looked.unwrap_or_else(|error| Err(format!("the look ended badly: {error}")));
+            let result =
+                observed.unwrap_or_else(|error| Err(format!("the observation ended badly: {error}")));
             if messages.send(report(began, result)).await.is_err() {
                 return;
             }
@@ -51,8 +52,8 @@ fn start<V: Send + 'static>(
 }
 
 impl<P: Provider> Owner<P> {
-    /// Looks at both sides from now on.
-    pub(super) fn start_lookers(&self) {
+    /// Observes both sides from now on.
+    pub(super) fn start_observers(&self) {
         let Timing {
             slurm_poll,
             slurm_poll_busy,
@@ -65,7 +66,7 @@ impl<P: Provider> Owner<P> {
         start(
             move || {
                 let left = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let mut view = slurm.look_also(&left).map_err(|error| chain(&error))?;
+                let mut view = slurm.observe_also(&left).map_err(|error| chain(&error))?;
                 on_our_clock(&mut view, &clock);
                 Ok(view)
             },
@@ -78,7 +79,7 @@ impl<P: Provider> Owner<P> {
         );
         let provider = self.provider.clone();
         start(
-            move || provider.look().map_err(|error| error.text),
+            move || provider.observe().map_err(|error| error.text),
             Message::Provider,
             self.messages.0.clone(),
             self.vm_pace.subscribe(),

@@ -19,7 +19,7 @@ const TAGS_AT_ONCE: usize = 1_000;
 /// Asks the front-end for all that [`super::judge()`] needs: seven calls, and one more per 1,000 own VMs.
 /// Changes nothing.
 #[must_use]
-pub fn look(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
+pub fn observe(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
     let version = client.version();
     let files = files(settings, wanted);
     // One timeout is enough to know that nobody is there.

@@ -1,11 +1,11 @@
 //! `status`, `vms`, `hosts`, `events`, `explain`, `plan`.
 
-use super::args::{Events, Look};
+use super::args::{Events, Show};
 use super::watch::{self, show};
 use std::fmt::Write as _;
 use thiao_api::JobName;
 use thiao_api::client::Client;
-use thiao_api::types::{Event, Explanation, Host, Look as Seen, PlanLine, PlanView, Status, Vm};
+use thiao_api::types::{Event, Explanation, Host, Observation as Seen, PlanLine, PlanView, Status, Vm};
 use thiao_api::words::{NodeState, VmState};
 use thiao_cli::output::{Cell, Printer, Tone, clean, clock, json, line as one_line, memory, now, when};
 
@@ -46,7 +46,7 @@ fn vm_tone(state: &VmState) -> Tone {
     }
 }
 
-pub(super) fn status(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+pub(super) fn status(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
     show(
         printer,
         how,
@@ -101,23 +101,23 @@ fn draw_status(printer: Printer, s: &Status) -> String {
     text
 }
 
-/// How the last look at a side went.
-fn seen(printer: Printer, look: &Seen, now: u64) -> String {
-    let last = look
+/// How the last observation of a side went.
+fn seen(printer: Printer, observation: &Seen, now: u64) -> String {
+    let last = observation
         .last_ok
         .map_or_else(|| "never".to_owned(), |at| when(at, now));
-    match &look.error {
+    match &observation.error {
         None => format!("read {last}"),
         Some(error) => {
             format!(
-                "{} (last read {last}; nothing is destroyed on a failed look)",
+                "{} (last read {last}; nothing is destroyed on a failed observation)",
                 printer.toned(error, Tone::Bad)
             )
         }
     }
 }
 
-pub(super) fn vms(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+pub(super) fn vms(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
     show(
         printer,
         how,
@@ -153,7 +153,7 @@ pub(super) fn vms(client: &Client, printer: Printer, how: Look) -> anyhow::Resul
     )
 }
 
-pub(super) fn hosts(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+pub(super) fn hosts(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
     show(
         printer,
         how,
@@ -222,7 +222,7 @@ fn load(host: &Host) -> Option<String> {
     Some(format!("{cpu} %, {}", memory(mb)))
 }
 
-pub(super) fn plan(client: &Client, printer: Printer, how: Look) -> anyhow::Result<()> {
+pub(super) fn plan(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
     show(printer, how, || client.plan(), |plan| draw_plan(printer, plan))
 }
 
@@ -255,7 +255,7 @@ fn draw_plan(printer: Printer, plan: &PlanView) -> String {
     }
 }
 
-pub(super) fn explain(client: &Client, printer: Printer, name: &str, how: Look) -> anyhow::Result<()> {
+pub(super) fn explain(client: &Client, printer: Printer, name: &str, how: Show) -> anyhow::Result<()> {
     show(
         printer,
         how,

@@ -1,4 +1,4 @@
-//! What a look costs at a real slurmctld with 10,000 nodes and 5,000 jobs: time, the CPU of Slurm's
+//! What an observation of a real slurmctld costs with 10,000 nodes and 5,000 jobs: time, the CPU of Slurm's
 //! programs and our own, and slurmctld's. Half of the jobs have two nodes each, which power up and never
 //! come; the others wait. Which Slurm it is, `PATH` says.
 
@@ -14,13 +14,13 @@ const NODES: usize = 10_000;
 const JOBS: usize = 5_000;
 /// Tasks of each array: a task that has nodes is a job of its own.
 const TASKS: usize = 500;
-const LOOKS: u32 = 20;
+const OBSERVATIONS: u32 = 20;
 
 fn main() {
     match slurmctld::dir() {
         Some(dir) => measure(dir),
         None if slurmctld::is_wanted() => {
-            slurmctld::run_inside("look", &[]).unwrap_or_else(|why| panic!("{why}"))
+            slurmctld::run_inside("observe", &[]).unwrap_or_else(|why| panic!("{why}"))
         }
         None => {}
     }
@@ -60,7 +60,7 @@ fn measure(dir: PathBuf) {
     });
     let end = Instant::now() + Duration::from_secs(300);
     let counted = || {
-        let view = ctld.slurm.look().unwrap();
+        let view = ctld.slurm.observe().unwrap();
         let given = view.jobs.values().filter(|job| !job.nodes.is_empty()).count();
         (view.nodes.len(), view.jobs.len(), given)
     };
@@ -77,14 +77,14 @@ fn measure(dir: PathBuf) {
     let idle = Spent::of(&ctld).since(&idle);
 
     let began = (Instant::now(), Spent::of(&ctld));
-    for _ in 0..LOOKS {
-        ctld.slurm.look().unwrap();
+    for _ in 0..OBSERVATIONS {
+        ctld.slurm.observe().unwrap();
     }
-    let took = began.0.elapsed() / LOOKS;
+    let took = began.0.elapsed() / OBSERVATIONS;
     let spent = Spent::of(&ctld).since(&began.1);
-    let each = |millis: u64| millis / u64::from(LOOKS);
+    let each = |millis: u64| millis / u64::from(OBSERVATIONS);
     println!(
-        "Slurm {version}, {NODES} nodes, {JOBS} jobs, each of {LOOKS} looks: {} ms; CPU: Slurm's programs {} ms, \
+        "Slurm {version}, {NODES} nodes, {JOBS} jobs, each of {OBSERVATIONS} observations: {} ms; CPU: Slurm's programs {} ms, \
          ours {} ms, slurmctld {} ms (idle it takes {} ms a second)",
         took.as_millis(),
         each(spent.programs),

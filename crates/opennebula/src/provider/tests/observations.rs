@@ -31,7 +31,7 @@ fn only_vms_of_this_cluster_are_shown() {
         4,
         vm(RUNNING, &[("THIAO_CLUSTER", "prod"), ("THIAO_NODE", "fg0")]),
     );
-    let view = provider(&fake).look().unwrap();
+    let view = provider(&fake).observe().unwrap();
     assert_eq!(view.vms.len(), 1);
     assert_eq!(
         (view.vms[0].id.clone(), view.vms[0].tag.clone()),
@@ -40,14 +40,14 @@ fn only_vms_of_this_cluster_are_shown() {
 }
 
 #[test]
-fn a_look_is_two_calls_when_nothing_is_new() {
+fn an_observation_is_two_calls_when_nothing_is_new() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
     fake.put(1, vm(VmState::Active(LcmState::Boot), &tags("fg0")));
     fake.put(2, vm(RUNNING, &[]));
-    provider.look().unwrap();
+    provider.observe().unwrap();
     assert_eq!(fake.calls(), ["vms", "hosts", "vms_of 1,2"]);
-    provider.look().unwrap();
+    provider.observe().unwrap();
     assert_eq!(fake.calls(), ["vms", "hosts"]);
     // One that runs is asked until it says READY.
     fake.set(1, RUNNING);
@@ -70,7 +70,7 @@ fn a_vm_that_a_person_ended_is_dead_until_that_is_taken_note_of() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
     fake.put(1, vm(RUNNING, &tags("fg0")));
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.set(1, VmState::Done);
     let dead = [("1".to_owned(), Seen::Dead("terminated in OpenNebula".to_owned()))];
     assert_eq!(seen(&provider), dead);
@@ -90,7 +90,7 @@ fn a_vm_that_is_shown_no_more_is_absent_not_dead() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
     fake.put(1, vm(RUNNING, &tags("fg0")));
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.inside().hidden.push(1);
     assert_eq!(seen(&provider), []);
     fake.inside().hidden.clear();
@@ -104,18 +104,18 @@ fn a_vm_made_while_the_listing_was_under_way_is_shown() {
     provider.create(&tag(0), &host(), &spec(), false).unwrap();
     // The listing does not have it yet.
     fake.fault("vms", Fault::Refuse(Class::Network, "down"));
-    assert!(provider.look().is_err());
+    assert!(provider.observe().is_err());
     assert_eq!(seen(&provider), [("0".to_owned(), Seen::Booting)]);
 }
 
 #[test]
-fn a_look_is_whole_or_an_error() {
+fn an_observation_is_whole_or_an_error() {
     for call in ["vms", "hosts", "vms_of"] {
         let fake = Arc::new(Fake::default());
         let provider = provider(&fake);
         fake.put(1, vm(RUNNING, &tags("fg0")));
         fake.fault(call, Fault::LoseAnswer);
-        assert_eq!(provider.look().unwrap_err().class, Class::Network, "{call}");
+        assert_eq!(provider.observe().unwrap_err().class, Class::Network, "{call}");
         assert_eq!(seen(&provider).len(), 1, "{call}");
     }
 }
@@ -125,7 +125,7 @@ fn tags_that_a_person_takes_off_are_remembered() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
     fake.put(1, vm(RUNNING, &tags("fg0")));
-    provider.look().unwrap();
+    provider.observe().unwrap();
     fake.inside().vms.get_mut(&1).unwrap().tags.clear();
     assert_eq!(seen(&provider).len(), 1);
 }
