@@ -235,7 +235,7 @@ fn vms_of_the_first_layout_are_those_of_its_only_provider() {
     }
 }
 
-/// Up to layout 5 an observation was called a look.
+/// Up to layout 5 an observation was called a look, a job was let go, and a node of job mode was an own one.
 #[test]
 fn events_of_the_fifth_layout_have_todays_words() {
     let dir = tempfile::tempdir().unwrap();
@@ -244,7 +244,7 @@ fn events_of_the_fifth_layout_have_todays_words() {
     for sql in &MIGRATIONS[..5] {
         db.execute_batch(sql).unwrap();
     }
-    for kind in ["look-failed", "look-ok", "node-up"] {
+    for kind in ["look-failed", "look-ok", "job-let-go", "own-node", "node-up"] {
         db.execute(
             "INSERT INTO events (at, subject, kind, message) VALUES (1, 'slurm', ?1, 'm')",
             [kind],
@@ -253,9 +253,15 @@ fn events_of_the_fifth_layout_have_todays_words() {
     }
     db.pragma_update(None, "user_version", 5).unwrap();
     drop(db);
-    let events = Store::open(&path).unwrap().past().events(3, None, &[]).unwrap();
+    let events = Store::open(&path).unwrap().past().events(5, None, &[]).unwrap();
     let kinds: Vec<String> = events.into_iter().map(|event| event.kind).collect();
-    let today = [Kind::ObservationFailed, Kind::ObservationOk, Kind::NodeUp];
+    let today = [
+        Kind::ObservationFailed,
+        Kind::ObservationOk,
+        Kind::JobAdmitted,
+        Kind::NodeEndsWithJob,
+        Kind::NodeUp,
+    ];
     assert_eq!(kinds, today.map(|kind| kind.to_string()));
 }
 
