@@ -18,6 +18,7 @@ mod message;
 mod observe;
 mod owner;
 pub mod provider;
+mod publish;
 mod readers;
 mod receive;
 mod snapshot;

@@ -4,10 +4,6 @@
 //! who read until the next one: whoever comes first calls for it. While the owner is busy and makes none, the
 //! last one must do; one a second is made in any case, so that it is not old.
 
-use crate::answer::Reader;
-use crate::owner::{Owner, millis};
-use crate::provider::Provider;
-use crate::store::{Past, StoreError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,19 +117,23 @@ impl Shown {
         self.call.notified().await;
     }
 
-    fn is_wanted(&self) -> bool {
+    /// Whether somebody waits for a newer one.
+    pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::SeqCst)
     }
 
-    fn outdate(&self) {
+    /// Says that there was a round since the newest.
+    pub fn outdate(&self) {
         self.outdated.store(true, Ordering::SeqCst);
     }
 
-    fn taken(&self) -> Time {
+    /// When the newest was made.
+    pub fn taken(&self) -> Time {
         self.newest.borrow().world.now
     }
 
-    fn replace(&self, snapshot: Snapshot) {
+    /// Makes this one the newest.
+    pub fn replace(&self, snapshot: Snapshot) {
         // In this order: whoever comes in between calls once more, and misses none.
         self.wanted.store(false, Ordering::SeqCst);
         self.newest.send_replace(Arc::new(snapshot));
@@ -141,61 +141,7 @@ impl Shown {
     }
 }
 
-impl<P: Provider> Owner<P> {
-    /// One that answers those who only read, with a connection of its own to the database.
-    ///
-    /// # Errors
-    /// When the database cannot be opened once more.
-    pub fn reader(&self) -> Result<Reader<P>, StoreError> {
-        Ok(Reader {
-            snapshots: self.shown.snapshots(),
-            past: Past::open(&database(&self.config))?,
-            provider: self.provider.clone(),
-            clock: self.clock.clone(),
-            state_dir: self.config.state_dir.clone(),
-        })
-    }
-
-    /// Shows others what holds now. To be called before anybody is answered who may look for what it
-    /// was about.
-    pub(super) fn publish(&self) {
-        self.shown.replace(self.snapshot());
-    }
-
-    /// The same, if somebody reads.
-    pub(super) fn publish_if_wanted(&self) {
-        if self.shown.is_wanted() {
-            self.publish();
-        }
-    }
-
-    /// What becomes of the last snapshot when there was a round.
-    pub(super) fn publish_if_due(&self) {
-        let age = self.rounds.world().now.since(self.shown.taken());
-        if self.shown.is_wanted() || age >= millis(self.config.timing.shown_every) {
-            self.publish();
-        } else {
-            self.shown.outdate();
-        }
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            preparing: self.readiness.why_not().map(str::to_owned),
-            provider_notes: self.provider_notes.clone(),
-            unstored: self.unstored.as_ref().map(|(why, _)| why.clone()),
-            slurm_observation: self.slurm_observation.clone(),
-            provider_observation: self.provider_observation.clone(),
-            job_waits: self.job_waits.clone(),
-            ..Snapshot::new(self.rounds.world().clone(), self.started)
-        }
-    }
-}
-
 /// Where the store is.
 pub fn database(config: &Config) -> PathBuf {
     config.state_dir.join("thiao.db")
 }
-
-#[cfg(test)]
-mod tests;
