@@ -97,7 +97,7 @@ impl Show {
     pub fn end(&mut self, story: &Story) {
         self.lift();
         say!(
-            "\nSeconds from sbatch, the last node of each job counting:\n{}\n",
+            "\nSeconds from sbatch, for the last node of each job:\n{}\n",
             phases(story)
         );
         for track in &story.tracks {
