@@ -28,21 +28,22 @@ Usage: cargo xtask COMMAND
   test [--yes] [--fast] [--slurm VERSION|all] [--fresh]
                            Run every check and test, the whole system included.
                            --fast leaves the labs with real VMs out.
-                           --slurm: instead, what another Slurm may change, with
-                           24.11 or 26.05, in a root file system of Debian 13 or
-                           forky, which is made (3 minutes), and made anew after
-                           a week or by --fresh; needs root. all: everything
-                           with the machine's own Slurm, and that beside it
+                           --slurm: instead, run what another Slurm may change,
+                           with 24.11 or 26.05, in a root file system of Debian
+                           13 or forky. Making that takes 3 minutes; it is made
+                           again after a week, or with --fresh; needs root. all:
+                           everything with the machine's own Slurm, then that
   inside VERSION COMMAND [ARGS...]
                            Run a command in such a root file system
   fuzz [TARGET...] [--runs N]
-                           Try made-up input on all that reads from outside:
-                           N inputs (10000000) for each target, or those named
+                           Feed made-up input to everything that reads from
+                           outside: N inputs (10000000) for each target, or for
+                           those named
   chaos [--yes] [--minutes N] [--seed N]
                            Kill the controller, slurmctld, slurmds and VMs of a
-                           lab at random moments for so long (10), under a
+                           lab at random moments for N minutes (10), under a
                            stream of jobs; then every job must complete, and
-                           nothing be left
+                           nothing may be left
   bench [--yes] [NAME...] [--jobs N]
                            Measure: all benches, or those named; N jobs are
                            queued and drained in job mode (200)

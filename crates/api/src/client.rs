@@ -40,7 +40,7 @@ pub enum ClientError {
     },
     /// The way to the socket is barred.
     #[error(
-        "{socket} may not be opened by you ({error}): the state folder and those above it must be searchable (chmod o+x)"
+        "you may not open {socket} ({error}): the state folder and those above it must be searchable (chmod o+x)"
     )]
     Barred {
         /// The socket, for people.

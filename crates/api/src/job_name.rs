@@ -26,7 +26,7 @@ impl FromStr for JobName {
                 .zip(number(task))
                 .map(|(id, task)| Self { id, task: Some(task) }),
         };
-        parsed.ok_or_else(|| format!("{text:?} is no job: name one as 17, a task of an array as 17_3"))
+        parsed.ok_or_else(|| format!("{text:?} is not a job: write one as 17, a task of an array as 17_3"))
     }
 }
 

@@ -46,7 +46,7 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
     let folder = match rustix::fs::open(dir.components().as_path(), flags, Mode::empty()) {
         Ok(folder) => File::from(folder),
         Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
-            return Err(refused("it is no folder: move it away".to_owned()));
+            return Err(refused("it is not a folder: move it away".to_owned()));
         }
         Err(error) => return Err(error.into()),
     };
@@ -97,7 +97,7 @@ struct Unsafe(String);
 fn plain(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
     // Without NONBLOCK the opening of a pipe waits for whoever is at its other end.
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let no_file = || refused("it is no plain file".to_owned());
+    let no_file = || refused("it is not a plain file".to_owned());
     let file = match rustix::fs::open(path, flags, mode) {
         Ok(file) => File::from(file),
         // What NOFOLLOW says of a link; a folder, a socket, or a pipe that nobody reads.
@@ -128,7 +128,7 @@ impl Trouble {
         match self {
             Self::Writable(_) => format!("chmod go-w {}", dir.display()),
             Self::Owned(_) => format!(
-                "run thiaod as that user, or look at what is in {} and give it to the one whom thiaod runs as (chown)",
+                "run thiaod as that user, or check what is in {} and give it to the user that thiaod runs as (chown)",
                 dir.display()
             ),
         }
@@ -240,7 +240,12 @@ mod tests {
         symlink(&spool, &link).unwrap();
         chmod(&spool, 0o755);
         for link in [link.clone(), link.join("")] {
-            assert!(make_private(&link).unwrap_err().to_string().contains("no folder"));
+            assert!(
+                make_private(&link)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("not a folder")
+            );
         }
         assert_eq!(
             fs::metadata(&spool).unwrap().mode() & 0o777,
@@ -249,7 +254,12 @@ mod tests {
         );
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(make_private(&file).unwrap_err().to_string().contains("no folder"));
+        assert!(
+            make_private(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("not a folder")
+        );
     }
 
     #[test]
@@ -273,7 +283,7 @@ mod tests {
         for odd in ["link", "dangling", "folder", "socket", "pipe"] {
             for opened in [own_file(&path(odd)), read_own_file(&path(odd))] {
                 let refusal = opened.unwrap_err().to_string();
-                assert!(refusal.contains("no plain file"), "{odd}: {refusal}");
+                assert!(refusal.contains("not a plain file"), "{odd}: {refusal}");
             }
         }
         assert!(is_unsafe(&read_own_file(&path("pipe")).unwrap_err()));

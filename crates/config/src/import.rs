@@ -297,7 +297,7 @@ fn about_auth(auth: &Path) -> Option<String> {
     match auth.metadata() {
         Err(error) => Some(format!("{}: {error}", auth.display())),
         Ok(meta) if meta.mode() & 0o077 != 0 => Some(format!(
-            "others than its owner may read or write {}: chmod 600 {0}",
+            "users other than its owner may read or write {}: chmod 600 {0}",
             auth.display()
         )),
         Ok(_) => None,
@@ -332,7 +332,7 @@ fn per_node(legacy: &Legacy, folder: &Path, imported: &mut Imported) {
             Ok(node) if !name.contains('.') => node,
             Ok(_) | Err(_) => {
                 imported.warnings.push(format!(
-                    "{}: {name:?} is no host's name: left out",
+                    "{}: {name:?} is not a host name: left out",
                     file.display()
                 ));
                 continue;

@@ -97,7 +97,7 @@ pub fn parse(file: &Path, text: &str, machine: &Machine) -> Result<Loaded, Confi
         let problem = |e: &toml::de::Error| Problem {
             line: e.span().map_or(0, |span| lines.line(span.start)),
             key: String::new(),
-            message: format!("is no TOML: {}", e.message()),
+            message: format!("is not TOML: {}", e.message()),
         };
         return Err(wrong(errors.iter().map(problem).collect()));
     }
@@ -108,7 +108,7 @@ pub fn parse(file: &Path, text: &str, machine: &Machine) -> Result<Loaded, Confi
         }),
         (None, Findings { mut problems, .. }) => {
             if problems.is_empty() {
-                let message = "cannot be resolved; please report this as a mistake of Thiao's".to_owned();
+                let message = "cannot be resolved; please report this as a bug in Thiao".to_owned();
                 problems.push(Problem {
                     line: 0,
                     key: String::new(),

@@ -490,10 +490,10 @@ fn all_mistakes_are_told_at_once() {
 #[test]
 fn what_is_no_toml_is_named_with_the_line() {
     let problems = wrong("cluster = \"lab\"\nx = = 3\n");
-    assert!(problems.contains("thiao.toml:2: is no TOML"), "{problems}");
+    assert!(problems.contains("thiao.toml:2: is not TOML"), "{problems}");
     let twice = wrong("cluster = 'a'\ncluster = 'b'\n");
     assert!(
-        twice.contains("thiao.toml:2: is no TOML: duplicate key"),
+        twice.contains("thiao.toml:2: is not TOML: duplicate key"),
         "{twice}"
     );
 }

@@ -288,7 +288,7 @@ fn admit(slurm: &Slurm, batch: &Batch<Admission>) -> Vec<Outcome> {
     let admissions: Vec<Admission> = batch.iter().map(|(_, one)| one.clone()).collect();
     let answers = slurm.admit(&admissions).into_iter();
     let told: BTreeMap<JobId, Outcome> = answers.map(|(job, result)| (job, done(result))).collect();
-    let unsaid = || Outcome::Failed("nothing was said of it".into());
+    let unsaid = || Outcome::Failed("it got no answer".into());
     each(batch, |one| told.get(&one.job).cloned().unwrap_or_else(unsaid))
 }
 

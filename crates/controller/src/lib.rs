@@ -99,7 +99,7 @@ async fn run<P: Provider>(config: &Config, provider: Arc<P>, vms_changed: Arc<No
     tokio::select! {
         result = owner.run(demanded) => result?,
         result = server => result.context("the API's task ended")?.context("the API cannot be served")?,
-        signal = stop_signal() => tracing::info!(signal, "told to stop; VMs go on without me"),
+        signal = stop_signal() => tracing::info!(signal, "told to stop; VMs go on running"),
     }
     let _ = std::fs::remove_file(socket);
     Ok(())

@@ -179,7 +179,7 @@ async fn a_task_that_is_over_is_known_by_its_name() {
         story.now,
         [
             "3_8 is over: Slurm does not list it any more",
-            "VM n0.3 was made for it alone: `thiao jobs 12` tells more"
+            "VM n0.3 was made for it alone: `thiao jobs 12` shows more"
         ]
     );
     assert_eq!((story.subject.as_str(), story.uid), ("job 12", Some(1000)));
@@ -200,7 +200,7 @@ async fn a_task_that_is_over_is_known_by_its_name() {
     }
     let (code, words) = controller.refusal("3_x");
     assert!(
-        code == 404 && words.contains("3_x is no node, VM or job"),
+        code == 404 && words.contains("3_x is not a node, VM or job"),
         "{words}"
     );
     let cleaned = controller.client.clean("3_8".parse().unwrap()).unwrap();
@@ -250,7 +250,7 @@ async fn of_an_array_it_is_told_what_its_tasks_do() {
         "10_1 is CONFIGURING",
         "10_[4-7] are PENDING",
         "10_[2-3] are RUNNING",
-        "`thiao explain 10_1` tells more of that task",
+        "`thiao explain 10_1` says more about that task",
     ];
     let story = controller.client.explain("10").unwrap();
     assert_eq!((story.subject.as_str(), story.uid), ("job 10", Some(1000)));
@@ -259,7 +259,10 @@ async fn of_an_array_it_is_told_what_its_tasks_do() {
         controller.explain("10_5"),
         (
             "job 14".to_owned(),
-            vec!["it is 10_[4-7]".to_owned(), "Slurm has it PENDING".to_owned()]
+            vec![
+                "it is 10_[4-7]".to_owned(),
+                "Slurm shows it as PENDING".to_owned()
+            ]
         )
     );
     // While it is there, both are told.
@@ -268,7 +271,7 @@ async fn of_an_array_it_is_told_what_its_tasks_do() {
         controller.client.jobs(false).unwrap().len() == 2
     });
     let now = controller.explain("10").1;
-    assert_eq!(now[..2], ["it is 10_[8-9]", "Slurm has it PENDING"]);
+    assert_eq!(now[..2], ["it is 10_[8-9]", "Slurm shows it as PENDING"]);
     assert_eq!(now[2..], [lines[0], lines[3]]);
 }
 

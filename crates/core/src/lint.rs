@@ -331,7 +331,7 @@ impl<'a> Linter<'a> {
         let record = world.records.get(&tag.node);
         let vm = record.and_then(|record| record.vm.as_ref());
         refuse_if(vm.is_some() != again, || {
-            format!("whether {tag} was asked for before is told wrongly")
+            format!("the step is wrong about whether {tag} was asked for before")
         })?;
         match vm {
             Some(vm) => {

@@ -129,7 +129,7 @@ impl VmOptions {
                 "keep-on-failure" if !word.contains('=') => options.keep_on_failure = true,
                 _ => {
                     return Err(format!(
-                        "{word:?} is no option of a VM: there are template=NAME, image=NAME, share=PERCENT and keep-on-failure"
+                        "{word:?} is not an option for VMs: there are template=NAME, image=NAME, share=PERCENT and keep-on-failure"
                     ));
                 }
             }

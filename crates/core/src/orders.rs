@@ -49,7 +49,7 @@ impl Newer {
         match self {
             Newer::PoweredUp => "Slurm has powered the node up since".into(),
             Newer::Job(job) => format!("job {job} is there and is newer than that"),
-            Newer::InUse => "Slurm shows the node in use, and not by which job".into(),
+            Newer::InUse => "Slurm shows the node in use, but not by which job".into(),
         }
     }
 }

@@ -50,7 +50,7 @@ impl fmt::Display for NoCapacity {
         } = self;
         write!(
             f,
-            "none of {usable_hosts} hosts has capacity for {need} (free at the most: {most_free})"
+            "none of {usable_hosts} hosts has capacity for {need} (the most that is free: {most_free})"
         )?;
         if !fits_empty {
             f.write_str("; it would not fit on an empty host either")?;

@@ -118,7 +118,7 @@ pub enum BadEnd {
 impl fmt::Display for BadEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Job(id) => write!(f, "SLURM_JOB_ID={id} is no job's number"),
+            Self::Job(id) => write!(f, "SLURM_JOB_ID={id} is not a job's number"),
             Self::Nodes(list, error) => write!(f, "SLURM_JOB_NODELIST={list}: {error}"),
         }
     }

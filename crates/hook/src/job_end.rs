@@ -42,7 +42,7 @@ pub fn has_job() -> bool {
 pub fn by_hand(state: &Path, job: &OsStr) -> Result<(), Failure> {
     let job = from_slurm::number(job).ok_or_else(|| {
         Failure::refused(format!(
-            "{} is no job's number: name one as in `scontrol show job`; a task of an array has one of its own",
+            "{} is not a job's number: name one as in `scontrol show job`; a task of an array has one of its own",
             job.display()
         ))
     })?;

@@ -73,7 +73,7 @@ impl Program {
 const RESUME_HELP: &str = "\
 Usage: Resume [-f|--force] HOSTLIST
 Asks the controller to give these nodes their VMs. slurm.conf: ResumeProgram.
-  -f, --force    also for nodes that the controller has given up for now
+  -f, --force    also for nodes that the controller has given up on for now
   -h, --help     print this
   -V, --version  print the version
 HOSTLIST is Slurm's: fg0,fg[3-5]. Exit code 0: the order is safe on disk, and
@@ -101,8 +101,8 @@ Usage: PrologSlurmctld
 Waits until the nodes of job $SLURM_JOB_ID are up, so that the job starts at
 once. slurm.conf: PrologSlurmctld. Ends after $THIAO_PROLOG_LIMIT seconds (600)
 at the latest, and when the controller is away for $THIAO_PROLOG_AWAY seconds
-(30); Slurm then starts the job by itself, up to 30 s later. Exit code 1, on the
-controller's word alone: the job can never start so and is to be requeued.
+(30); Slurm then starts the job by itself, up to 30 s later. Exit code 1, only when
+the controller says so: the job cannot start as it is, and must be requeued.
   -h, --help     print this
   -V, --version  print the version
 ";
@@ -118,14 +118,14 @@ Exit code 1: the order could not be kept. Slurm ends the job all the same.
 const CLEAN_HELP: &str = "\
 Usage: tclean [JOBID]
 Asks the controller to end the VMs that were made for this job alone. A job that
-still runs keeps them. Without JOBID it is what EpilogSlurmctld is: job
-$SLURM_JOB_ID is over, and slurm.conf may name it as that.
+still runs keeps them. Without JOBID it acts as EpilogSlurmctld, for job
+$SLURM_JOB_ID; slurm.conf may name it as that.
   -h, --help     print this
   -V, --version  print the version
 JOBID is a number as in `scontrol show job`; a task of an array has one of its
 own. For root and the controller's user; others clean up after their own jobs
 with `thiao clean JOBID`. Exit code 0: the order is safe on disk, and is carried
-out even if the controller is not running now. To say it twice does no harm.
+out even if the controller is not running now. Calling it twice does no harm.
 ";
 
 /// Why a hook did not do what it was asked: the exit code and the sentences for stderr.

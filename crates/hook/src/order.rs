@@ -154,7 +154,7 @@ pub fn keep(
             }
             IntentKind::JobEnd { job, .. } => (
                 format!("end of job {job}"),
-                "Its VMs end when Slurm takes their nodes away or the controller sees that it is over, later than they could",
+                "Its VMs end only when Slurm takes their nodes away or the controller sees that it is over",
             ),
         };
         Failure::lost(format!(

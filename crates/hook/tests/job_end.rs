@@ -176,7 +176,7 @@ fn an_end_that_cannot_be_kept_is_told_and_wakes_the_controller_all_the_same() {
     fs::create_dir(place.path("spool/tmp")).unwrap();
     let mut odd = place.slurm("EpilogSlurmctld", "s1", "0");
     odd.env("SLURM_JOB_ID", "17_3");
-    assert_says(odd, 2, &["SLURM_JOB_ID=17_3 is no job's number"]);
+    assert_says(odd, 2, &["SLURM_JOB_ID=17_3 is not a job's number"]);
     assert_says(
         place.slurm("EpilogSlurmctld", "s[1-", "0"),
         2,
@@ -200,8 +200,8 @@ fn by_hand_a_number_is_enough() {
     let given = (end(None), String::new());
     assert_eq!(place.ends(), [given.clone(), given]);
     for (args, parts) in [
-        (&["17_3"][..], &["17_3 is no job's number", "array"][..]),
-        (&["+17"], &["no job's number"]),
+        (&["17_3"][..], &["17_3 is not a job's number", "array"][..]),
+        (&["+17"], &["not a job's number"]),
         (&["17", "18"], &["expected one JOBID, got 2"]),
         (&[], &["expected one JOBID, got 0", "Usage: tclean"]),
         (&["-x"], &["unknown option -x"]),

@@ -95,7 +95,7 @@ enum Command {
         place: Place,
         #[command(flatten)]
         options: Box<Options>,
-        /// Stay here: the lab ends, and its folder with it, on Ctrl-C or when standard input ends
+        /// Stay in the foreground: on Ctrl-C, or when standard input ends, the lab ends and its folder is removed
         #[arg(long)]
         foreground: bool,
     },
@@ -103,7 +103,7 @@ enum Command {
     Status {
         #[command(flatten)]
         place: Place,
-        /// As JSON, for other programs
+        /// Print JSON, for other programs
         #[arg(long)]
         json: bool,
     },
@@ -188,10 +188,10 @@ enum Command {
 /// Under whom something runs in a lab.
 #[derive(Debug, Clone, Args)]
 struct Who {
-    /// As the lab's owner (root in root's lab) instead of one who submits jobs
+    /// As the lab's owner (root in root's lab), not as one of its users
     #[arg(long, conflicts_with = "user")]
     admin: bool,
-    /// As that one of the lab's users (default: the first one)
+    /// As this user of the lab (default: the first one)
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 }

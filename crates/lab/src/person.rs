@@ -31,7 +31,7 @@ pub fn owner() -> Result<Person> {
 pub fn submitters(owner: &Person, named: Option<&str>, count: u32) -> Result<Vec<Person>> {
     let mut people = Vec::new();
     if owner.uid != 0 && count > 1 {
-        bail!("a lab without root has one uid only, and so one user: leave --users out");
+        bail!("a lab without root has only one uid, and so one user: leave --users out");
     }
     if count <= 1 || named.is_some() {
         people.push(submitter(owner, named)?);

@@ -37,7 +37,7 @@ pub struct Options {
     /// Memory of the largest VM of a job, in MiB (default: 800, or what a host has)
     #[arg(long, value_parser = clap::value_parser!(u64).range(64..=1_048_576), value_name = "MIB")]
     pub job_memory_mb: Option<u64>,
-    /// A size of job that finds a guest readied, as CPUSxMIB; may be repeated
+    /// A job size for which a guest is booted and saved ahead, as CPUSxMIB; may be repeated
     #[arg(long, default_values_t = [DEFAULT_JOB.to_owned()], value_delimiter = ',', value_name = "SIZE")]
     #[serde(default)]
     pub warm: Vec<String>,
@@ -59,7 +59,7 @@ pub struct Options {
     /// The user who submits jobs (root's labs only; default: the one behind sudo, else the first ordinary one)
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
-    /// How many users submit jobs: more than one are user1, user2..., whom only the lab knows (root's labs only)
+    /// How many users submit jobs; if more than one, they are user1, user2..., known only in the lab (root's labs only)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
     #[serde(default = "one")]
     pub users: u32,
@@ -75,13 +75,13 @@ pub struct Options {
     /// Prefix length of that network
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u8).range(8..=29), value_name = "BITS")]
     pub prefix_len: u8,
-    /// Seconds that a VM may take to register with Slurm
+    /// Seconds that a VM has to register with Slurm
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600), value_name = "SECONDS")]
     pub boot_timeout: u32,
     /// Seconds that a node stays idle before its VM is given back (default: 30)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400), value_name = "SECONDS")]
     pub idle: Option<u32>,
-    /// Where guest images are kept over labs (default: ~/.cache/thiao)
+    /// Where guest images are kept from lab to lab (default: ~/.cache/thiao)
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
     /// The folder of Slurm's client programs, with its daemons in the sibling `sbin` (default: by PATH)
@@ -92,7 +92,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = AuthBy::Munge)]
     #[serde(default)]
     pub auth: AuthBy,
-    /// Let VMs be made through OpenNebula's interface, by a stand-in for its front-end
+    /// Make VMs through OpenNebula's interface, with a stand-in for its front-end
     #[arg(long)]
     #[serde(default)]
     pub opennebula: bool,
@@ -206,7 +206,7 @@ impl Plan {
                 std::path::absolute(dir).with_context(|| format!("{} is no usable path", dir.display()))?;
             options.slurm_bin_dir = Some(dir);
         }
-        let own = std::env::current_exe().context("this program's own path cannot be told")?;
+        let own = std::env::current_exe().context("this program cannot find its own path")?;
         Ok(Self {
             host_cpus,
             host_memory_mb,

@@ -54,7 +54,7 @@ impl Credentials {
             .map_err(|e| unread(e.into()))?;
         let found = file.metadata().map_err(unread)?;
         if !found.is_file() {
-            return Err(bad("it is no plain file".into()));
+            return Err(bad("it is not a plain file".into()));
         }
         let me = rustix::process::geteuid().as_raw();
         if found.uid() != me && found.uid() != 0 {
@@ -66,7 +66,7 @@ impl Credentials {
         let mode = found.mode() & 0o7777;
         if mode & 0o037 != 0 {
             return Err(bad(format!(
-                "others may read or change it (mode {mode:04o}). Say: chmod 600 {}",
+                "others may read or change it (mode {mode:04o}). Run: chmod 600 {}",
                 path.display()
             )));
         }
@@ -76,7 +76,7 @@ impl Credentials {
             return Err(bad(format!("it is larger than {LARGEST} bytes")));
         }
         // No reason may show what is in the file.
-        let text = String::from_utf8(bytes).map_err(|_| bad("it is no text".into()))?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
         let line = text.lines().next().unwrap_or_default().trim();
         match line.split_once(':') {
             Some((user, secret)) if !user.is_empty() && !secret.is_empty() => {}

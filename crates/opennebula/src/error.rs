@@ -147,7 +147,7 @@ impl Error {
         let advice = if code == -506 {
             "Thiao needs OpenNebula 5.12 or later"
         } else {
-            "Is this an oned? Look at the endpoint"
+            "Is this an oned? Check the endpoint"
         };
         Self::new(
             Class::Unknown,
@@ -170,7 +170,7 @@ fn advice(class: Class, code: i64, said: &str) -> Option<String> {
     match class {
         Class::Authentication => Some(
             "Put the user's name and password, or a token that has not expired (oneuser token-create), \
-             into the file of the credentials"
+             into the credentials file"
                 .into(),
         ),
         Class::Authorization => Some(right(said)),
@@ -194,7 +194,7 @@ fn right(said: &str) -> String {
     if let Some((_, attribute)) = said.rsplit_once("restricted attribute ") {
         if attribute == "PCI" {
             // Ours, for GPUs. Restricted in oned.conf as it comes (seen on 7.4).
-            return "Only the group oneadmin may attach PCI devices: let Thiao's user be of it, or take \
+            return "Only the group oneadmin may attach PCI devices: add Thiao's user to it, or take \
                     VM_RESTRICTED_ATTR = \"PCI\" out of oned.conf"
                 .to_owned();
         }

@@ -213,7 +213,7 @@ impl<C: Calls> Inner<C> {
             .ok_or_else(|| {
                 Error::new(
                     Class::BadTemplate,
-                    format!("node {node} is of no nodeset: its VM has no template"),
+                    format!("node {node} is in no nodeset: its VM has no template"),
                 )
             })
     }
@@ -376,7 +376,7 @@ impl<C: Calls> Inner<C> {
         for host in &self.memory().hosts {
             if let Some(beyond) = host.beyond {
                 notes.push(format!(
-                    "host {} takes no VMs: OpenNebula tells of {beyond} there",
+                    "host {} takes no VMs: OpenNebula reports {beyond} there",
                     host.name
                 ));
             }

@@ -214,7 +214,7 @@ fn check_name(name: &str) -> Result<(), Error> {
         Ok(())
     } else {
         Err(bad(format!(
-            "{name:?} is no attribute name: use capitals, digits and _, with a letter first"
+            "{name:?} is not an attribute name: use capitals, digits and _, with a letter first"
         )))
     }
 }

@@ -23,7 +23,7 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
         .read()
         .map_err(|e| Error::io("read the cluster's key", credentials.file(), e))?;
     let tag = tag_of(&settings.cluster, id)
-        .ok_or_else(|| Error::Refused(format!("the VM {id} is of no node of ours")))?;
+        .ok_or_else(|| Error::Refused(format!("the VM {id} belongs to none of our nodes")))?;
     let mut users = guest.users.clone();
     add_system_users(
         &mut users,

@@ -395,12 +395,12 @@ fn vms_of_any_size_have_what_was_promised() {
 
         // What there is not is said, and makes nothing.
         for (gpus, options, said) in [
-            (0, "template=big", "template big (--vm-template) cannot be had"),
-            (0, "image=rocky", "image rocky (--vm-image) cannot be had"),
+            (0, "template=big", "cannot provide template big (--vm-template)"),
+            (0, "image=rocky", "cannot provide image rocky (--vm-image)"),
             (
                 2,
                 "",
-                "2 GPUs cannot be had: the VMs of provider \"qemu\" have no devices",
+                "cannot provide 2 GPUs: the VMs of provider \"qemu\" have no devices",
             ),
         ] {
             let spec = VmSpec {

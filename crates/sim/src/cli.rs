@@ -63,8 +63,8 @@ const MOST_SEEDS: u64 = 3000;
 enum Sim {
     /// Run worlds drawn from seeds, and check the invariants after every step
     #[command(after_help = "\
-Exit code 1: an invariant was broken. What broke is then shown with its seed, and the
-shortest story that it could be shrunk to.")]
+Exit code 1: an invariant was broken. The command then shows what broke, with its seed,
+and the shortest story that it could be shrunk to.")]
     Run(Box<Run>),
     /// Show the profiles of faults
     Profiles,
@@ -81,31 +81,31 @@ struct Run {
     /// The world's seed; the same seed is the same world
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// How many worlds, of this seed and those after it
+    /// How many worlds to run: this seed and those after it
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// For how many simulated hours jobs come and things go wrong
+    /// Simulated hours during which jobs come and things go wrong
     #[arg(long, value_name = "H", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST_HOURS))]
     hours: u64,
-    /// Nodes of each world [default: 2 to 8, as the seed has it]
+    /// Nodes of each world [default: 2 to 8, by the seed]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=MOST_NODES as u64))]
     nodes: Option<u64>,
-    /// Jobs per hour [default: what keeps a part of the nodes busy]
+    /// Jobs per hour [default: enough to keep some of the nodes busy]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     jobs: Option<u64>,
     /// What goes wrong [default: all profiles in turn, by the seed]
     #[arg(long, value_name = "PROFILE", value_parser = profiles())]
     faults: Option<Profile>,
-    /// Run the world of a file, as a failure prints it
+    /// Run the world in this file, as a failure prints it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "hours", "nodes", "jobs", "faults"])]
     world: Option<PathBuf>,
     /// Show what broke as it is, without looking for a shorter story
     #[arg(long)]
     no_shrink: bool,
-    /// Worlds run at once [default: as many as there are cores]
+    /// How many worlds to run at once [default: as many as there are cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// As JSON: times in milliseconds
+    /// Print JSON, with times in milliseconds
     #[arg(long)]
     json: bool,
 }

@@ -141,8 +141,16 @@ fn programs_of_another_release_than_slurmctld_are_named() {
     assert!(!place.found("bad").concat().contains("programs here"));
     let scontrol = std::fs::read_to_string(place.path("scontrol")).unwrap();
     for (here, verdict, words) in [
-        ("26.05.5", "bad", "one that is newer than slurmctld is refused"),
-        ("21.08.1", "warn", "of the releases just before its own alone"),
+        (
+            "26.05.5",
+            "bad",
+            "slurmctld refuses one that is newer than itself",
+        ),
+        (
+            "21.08.1",
+            "warn",
+            "slurmctld only takes those of the releases just before its own",
+        ),
     ] {
         write(&place.path("scontrol"), &scontrol.replace("22.05.8", here), 0o755);
         let found = place.found(verdict).concat();
@@ -394,7 +402,7 @@ fn a_try_whose_answer_was_lost_leaves_nothing_either() {
     assert!(
         warned
             .iter()
-            .any(|line| line.contains("is left of an earlier try")),
+            .any(|line| line.contains("is left from an earlier try")),
         "{warned:#?}"
     );
     place.oned.clear_faults();

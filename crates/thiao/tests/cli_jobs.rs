@@ -257,7 +257,7 @@ fn vms_are_given_and_let_go() {
     );
     let (code, _, err) = served.run(&["clean", "18_x"]);
     assert!(
-        code == 2 && err.contains("name one as 17, a task of an array as 17_3"),
+        code == 2 && err.contains("write one as 17, a task of an array as 17_3"),
         "{err}"
     );
 }

@@ -101,8 +101,8 @@ fn what_is_somebody_elses_stays() {
         "{err}"
     );
     for what in [
-        "Resume (it is no link of ours)",
-        "Suspend (it leads elsewhere)",
+        "Resume (it is not our link)",
+        "Suspend (it points elsewhere)",
         "thiao.conf (we did not write it)",
     ] {
         assert!(err.contains(what), "{what} not in {err}");
@@ -265,7 +265,9 @@ fn a_sites_own_programs_are_called_beside_ours() {
     let (code, out, err) = place.setup(&[]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(
-        out.contains(&format!("ResumeProgram is {resume}: it is called beside ours")),
+        out.contains(&format!(
+            "ResumeProgram is {resume}: a script in with-site calls it beside ours"
+        )),
         "{out}"
     );
     let joined = place.path("hooks/with-site");
@@ -320,7 +322,7 @@ fn undone_when_nothing_calls_them(place: &Place) {
     let (code, _, err) = place.setup(&["--undo"]);
     assert!(
         code == 1
-            && err.contains("nothing was removed: slurmctld calls")
+            && err.contains("nothing was removed: slurmctld still calls")
             && err.contains("restart slurmctld"),
         "{err}"
     );
@@ -351,8 +353,7 @@ fn undone_when_nothing_calls_them(place: &Place) {
     let (code, _, err) = place.setup(&["--undo"]);
     assert!(
         code == 1
-            && err
-                .contains("jobs may be in them: fg0.3. First:\n  1. systemctl start thiaod. Let the jobs on"),
+            && err.contains("perhaps with jobs: fg0.3. First:\n  1. systemctl start thiaod. Let the jobs on"),
         "{err}"
     );
     assert!(place.path("etc/thiao.conf").exists());
@@ -403,7 +404,7 @@ fn odd_paths_and_missing_programs_are_named() {
     }
     let (code, err) = refused(&["--slurm-version", "new"]);
     assert!(
-        code == 1 && err.contains("new is no Slurm release; write e.g. 22.05"),
+        code == 1 && err.contains("new is not a Slurm release; write e.g. 22.05"),
         "{err}"
     );
 }

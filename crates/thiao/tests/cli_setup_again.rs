@@ -20,7 +20,10 @@ fn without_slurmctld_no_lines_are_written_anew() {
     place.slurmctld_is_down();
     // A first time it may be away.
     let (code, out, err) = place.setup(&[]);
-    assert!(code == 0 && out.contains("start it and repeat"), "{out}{err}");
+    assert!(
+        code == 0 && out.contains("start slurmctld and repeat"),
+        "{out}{err}"
+    );
     place.slurmctld_says("22.05.8", SITE, "", "");
     assert_eq!(place.setup(&[]).0, 0);
     let lines = place.fragment();
@@ -190,10 +193,7 @@ fn what_is_taken_away_says_what_it_took_the_place_of() {
         "Licenses=matlab:10",
         "JobSubmitPlugins=lua,require_timelimit",
     ];
-    assert!(
-        err.contains("Write there again what it took the place of:"),
-        "{err}"
-    );
+    assert!(err.contains("Put back there what it replaced:"), "{err}");
     for line in lines {
         assert!(err.contains(&format!("\n       {line}\n")), "{line} not in {err}");
     }
@@ -206,7 +206,7 @@ fn what_is_taken_away_says_what_it_took_the_place_of() {
     );
     let (code, out, err) = undo();
     assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.contains("Write into slurm.conf again"), "{out}");
+    assert!(out.contains("Put back into slurm.conf"), "{out}");
     for (line, is_told) in lines.into_iter().zip([true, false, false, true]) {
         assert_eq!(
             out.contains(&format!("       {line}\n")),

@@ -165,7 +165,7 @@ fn settings_that_cannot_work_are_not_written() {
     assert_eq!(code, 1);
     assert!(out.contains("BAD  credentials: are not accepted"), "{out}");
     assert!(
-        err.contains("nothing was written: with these settings no VM could be made"),
+        err.contains("nothing was written: no VM could be made with these settings"),
         "{err}"
     );
     assert!(!place.path("new.toml").exists() && !place.path("hooks").exists() && !place.path("etc").exists());
@@ -177,7 +177,7 @@ fn settings_that_cannot_work_are_not_written() {
     let (code, out, err) = place.new_settings(&typed(&endpoint, &auth, &["--munge-key", "", "--dry-run"]));
     assert!(
         code == 1
-            && err.contains("would be refused, and nothing written: with these settings no VM could be made"),
+            && err.contains("would be refused, and nothing written: no VM could be made with these settings"),
         "{err}"
     );
     assert!(
@@ -221,7 +221,7 @@ fn without_a_terminal_what_lacks_is_named() {
     let (code, out, err) = place.new_settings(&["--opennebula", "--cpus", "2"]);
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(
-        err.contains("this is missing: --nodes, --memory-mb, --template, --auth"),
+        err.contains("a new one still needs --nodes, --memory-mb, --template, --auth"),
         "{err}"
     );
     let (code, _, err) = place.new_settings(&["--qemu", "--template", "x"]);

@@ -333,10 +333,10 @@ fn people_read_sentences() {
     );
     let out = served.good(&["plan"]);
     assert!(
-        out.contains("Would be done now\n") && out.contains("Refused by the linter\n"),
+        out.contains("To be done next\n") && out.contains("Refused by the linter\n"),
         "{out}"
     );
-    assert!(!out.contains("Not done"), "{out}");
+    assert!(!out.contains("Held back"), "{out}");
     let out = served.good(&["explain", "fg7"]);
     assert!(
         out.starts_with("node fg7\n  It waits for capacity.\n\n2023-11-14 22:13:20.001  node fg7"),
@@ -506,7 +506,7 @@ fn a_stranger_is_refused_orders_by_the_kernels_word() {
     };
     let (code, _, err) = as_stranger(&["resume", "fg0"]);
     assert!(
-        code == 1 && err.contains("only root and the user whom thiaod runs as"),
+        code == 1 && err.contains("only root and thiaod's user"),
         "{code} {err}"
     );
     assert_eq!(

@@ -27,8 +27,7 @@ struct Place {
     _controller: Option<UnixListener>,
 }
 
-const AWAY: &str =
-    "thiao: the controller does not answer: the job will be queued, and gets its VMs when it is back\n";
+const AWAY: &str = "thiao: the controller does not answer: the job is queued, and gets its VMs when the controller is back\n";
 
 impl Place {
     fn without_controller() -> Self {
@@ -235,7 +234,7 @@ fn its_help_is_ours() {
     assert_eq!((code, err.as_str()), (0, ""));
     for part in [
         "Usage: tsub",
-        "All of sbatch's options hold",
+        "All of sbatch's options work",
         "--vm-keep-on-failure",
         "up to a word `--` or the job's script",
         "JOBID",

@@ -174,7 +174,7 @@ fn what_cannot_be_used_is_named_and_the_rest_taken() {
         "fg1.one: it has no MEMORY: fg1 is left out",
         "fg2.one: MEMORY is \"1G\"",
         "fg3.one: ",
-        "\"a b\" is no host's name",
+        "\"a b\" is not a host name",
     ] {
         assert!(
             imported.warnings.iter().any(|w| w.contains(words)),

@@ -42,7 +42,7 @@ pub fn slurmctld(table: &Section<'_, '_>, machine: &Machine, addr: Option<Ipv4Ad
 /// has it, where that is allowed.
 pub fn credentials(table: &Section<'_, '_>, may_lack: bool) -> Option<Credentials> {
     const MUNGE_KEY: &str = "/etc/munge/munge.key";
-    const WHY: &str = "has no effect beside slurm_key: one of both, as AuthType of slurm.conf says";
+    const WHY: &str = "has no effect beside slurm_key: use the one that AuthType of slurm.conf asks for";
     if let Some(key) = table.path("slurm_key", None) {
         table.refuse("munge_key", WHY);
         table.refuse("munge_socket", WHY);

@@ -13,7 +13,7 @@ use thiao_core::world::Mode;
 pub const MODES: [(&str, Mode); 2] = [("power-saving", Mode::PowerSaving), ("job", Mode::Job)];
 
 /// Why a key is refused in the other mode.
-const ONLY: &str = "has an effect with mode = \"job\" only: remove it, or set the mode";
+const ONLY: &str = "has an effect only with mode = \"job\": remove it, or set the mode";
 
 /// Memory for each CPU of a job that names none, in MiB.
 const MEMORY_PER_CPU_MB: u64 = 1024;
@@ -72,7 +72,7 @@ pub fn partitions(root: &Section<'_, '_>, sets: &BTreeMap<NodesetName, Nodeset>)
             root.problem(
                 "nodeset",
                 format!(
-                    "{name} is in job mode and {other} is not, and both are in partition {}: give one of them another",
+                    "{name} is in job mode and {other} is not, but both are in partition {}: give one of them another",
                     set.partition
                 ),
             );

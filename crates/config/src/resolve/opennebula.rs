@@ -101,7 +101,10 @@ fn access(table: &Section<'_, '_>, machine: &Machine, timeout: Duration) -> Opti
     {
         table.problem(
             "auth",
-            format!("$ONE_AUTH or $HOME gives {}, no absolute path", path.display()),
+            format!(
+                "$ONE_AUTH or $HOME gives {}, which is not an absolute path",
+                path.display()
+            ),
         );
     }
     if default.is_none() && !table.has("auth") {
@@ -160,7 +163,7 @@ fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
     if slurm_worker && matches!(credentials, Some(Credentials::Slurm { .. })) {
         table.problem(
             "slurm_worker",
-            "cannot go with slurm_key: OpenNebula's SlurmWorker appliance knows munge alone",
+            "cannot go with slurm_key: OpenNebula's SlurmWorker appliance knows only munge",
         );
     }
     let users = people::guests_users(table, machine);
@@ -282,7 +285,7 @@ fn gpu_pci(table: &Section<'_, '_>, gpus: u32) -> Option<Vec<(String, String)>> 
     if given.contains_key("short_address") && given.len() > 1 {
         table.problem(
             "gpu_pci",
-            "has short_address, which names one device, and more: use one of both",
+            "has short_address, which names one device, and more: use either",
         );
     }
     let pairs = given.into_iter();

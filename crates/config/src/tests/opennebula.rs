@@ -197,7 +197,8 @@ fn the_environment_gives_defaults_and_is_named() {
         "{problems}"
     );
     assert!(
-        problems.contains("opennebula.auth: $ONE_AUTH or $HOME gives one_auth, no absolute path"),
+        problems
+            .contains("opennebula.auth: $ONE_AUTH or $HOME gives one_auth, which is not an absolute path"),
         "{problems}"
     );
     let nowhere = resolve::Machine {

@@ -35,7 +35,7 @@ impl<P: Provider> Reading<'_, P> {
         };
         let Some((node, record)) = self.world().records.get_key_value(node_name) else {
             return Err(ApiError::NotFound(format!(
-                "{name} is no node, VM or job known here; `thiao nodes`, `thiao vms` and `thiao jobs` list them"
+                "{name} is not a node, VM or job known here; `thiao nodes`, `thiao vms` and `thiao jobs` list them"
             )));
         };
         match generation {
@@ -183,7 +183,7 @@ impl<P: Provider> Reading<'_, P> {
         if let Some(array) = &job.array {
             lines.push(format!("it is {}", tasks_name(array)));
         }
-        lines.push(format!("Slurm has it {}", state(job)));
+        lines.push(format!("Slurm shows it as {}", state(job)));
         lines.extend(self.seen.job_waits.get(&job.id).map(|why| why.to_string()));
         if let Some(why) = &self.seen.preparing {
             lines.push(format!("no VM is made now: {why}"));
@@ -213,7 +213,7 @@ impl<P: Provider> Reading<'_, P> {
             }
             many => format!("{} VMs were made", many.len()),
         };
-        lines.push(format!("{had} for it alone: `thiao jobs {id}` tells more"));
+        lines.push(format!("{had} for it alone: `thiao jobs {id}` shows more"));
         Ok(lines)
     }
 }
@@ -251,7 +251,7 @@ fn tasks_lines(array: JobId, tasks: &[&SlurmJob]) -> Vec<String> {
         .iter()
         .flat_map(|job| &job.array)
         .find_map(|array| array.tasks.first());
-    lines.extend(first.map(|task| format!("`thiao explain {array}_{task}` tells more of that task")));
+    lines.extend(first.map(|task| format!("`thiao explain {array}_{task}` says more about that task")));
     lines
 }
 
@@ -281,7 +281,7 @@ fn in_slurm(slurm: Option<&SlurmView>, node: &NodeName) -> String {
         .contains(node)
         .then_some(", in no partition");
     format!(
-        "Slurm has it {}{}{}",
+        "Slurm shows it as {}{}{}",
         slurm_word(seen),
         partition.unwrap_or_default(),
         reason.unwrap_or_default()

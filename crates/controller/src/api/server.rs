@@ -42,7 +42,7 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 32;
 
 /// What one is told who lets his answers lie.
-const UNTAKEN: &str = "too many of your answers wait to be taken: read them, and come again";
+const UNTAKEN: &str = "too many answers wait for you to read them: read them, and try again";
 
 /// Serves the API on this socket until dropped. A socket that is left from an earlier
 /// controller is replaced: the caller holds the state folder's lock.
@@ -210,7 +210,7 @@ async fn not_taken(mut at_work: watch::Receiver<bool>, limit: Duration) {
 
 /// Says that there are too many; as far as the socket takes it at once.
 fn turn_away(stream: &UnixStream) {
-    let body = r#"{"error":"too many connections to thiaod: come again in a moment"}"#;
+    let body = r#"{"error":"too many connections to thiaod: try again in a moment"}"#;
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

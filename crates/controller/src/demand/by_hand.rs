@@ -43,7 +43,7 @@ impl<P: Provider> Owner<P> {
     pub(super) fn without_jobs(&self, nodes: &[NodeName]) -> Result<(), ApiError> {
         let Some(slurm) = &self.rounds.world().slurm else {
             return Err(ApiError::Unavailable(
-                "Slurm cannot be read now: nobody knows what jobs are there. `--force` ends the VMs with their jobs"
+                "Slurm cannot be read now, so it is not known which jobs are there; `--force` ends the VMs with their jobs"
                     .to_owned(),
             ));
         };
@@ -73,7 +73,7 @@ impl<P: Provider> Owner<P> {
         };
         match nodes.iter().find_map(newer) {
             Some((node, job)) => Err(ApiError::Conflict(format!(
-                "job {job} has only just started on {node}: nothing was done; say it again in two seconds, or `scancel {job}`"
+                "job {job} has only just started on {node}: nothing was done; repeat this in two seconds, or `scancel {job}`"
             ))),
             None => Ok(()),
         }

@@ -20,7 +20,7 @@ use thiao_core::orders::Order;
 use thiao_core::view::{JobState, SlurmJob, SlurmView};
 
 /// What is told while Slurm can't be read.
-pub const NOT_READ: &str = "Slurm cannot be read now, so it is not known how the job is: come again in a moment \
+pub const NOT_READ: &str = "Slurm cannot be read now, so the job's state is not known: try again in a moment \
                         (`thiao status` says more)";
 
 impl<P: Provider> Owner<P> {
@@ -56,8 +56,8 @@ impl<P: Provider> Owner<P> {
                     Ok(Accepted {
                         nodes: String::new(),
                         message: format!(
-                            "it gets VMs of its own in partition {partition} as soon as all of them have capacity; \
-                             `thiao explain {name}` says what it waits for"
+                            "it gets VMs of its own in partition {partition} as soon as there is capacity \
+                             for all of them; `thiao explain {name}` says what it waits for"
                         ),
                     })
                 }
@@ -107,7 +107,7 @@ impl<P: Provider> Owner<P> {
             }
         };
         if may_be_there(self.rounds.world().slurm.as_deref(), job)? {
-            let text = "was said to be over, by tclean, and still runs: its VMs are kept; scancel it first";
+            let text = "still runs, though tclean said that it is over: its VMs are kept; scancel it first";
             self.record(Event::new(Subject::Job(job), Kind::JobNotEnded, text));
             return Some(Vec::new());
         }
@@ -172,7 +172,7 @@ fn giving(
         .ok_or_else(|| ApiError::NotFound(format!("Slurm has no job {name} in its queue")))?;
     if job.state != JobState::Pending {
         return Err(ApiError::Conflict(format!(
-            "job {name} is {}: only a job that waits can still be given VMs of its own",
+            "job {name} is {}: only a pending job can still be given VMs of its own",
             job_state(&job.state)
         )));
     }

@@ -70,7 +70,7 @@ fn nothing_in_the_spool_hangs_the_controller_or_is_followed() {
     }
     assert_eq!(fs::read_to_string(&secret).unwrap(), "a secret");
     assert_eq!(fs::read_dir(&bad).unwrap().count(), odd.len() + 2);
-    for kind in ["no plain file", "has more than", "no hook gives such a name"] {
+    for kind in ["not a plain file", "has more than", "no hook gives such a name"] {
         day.until_logged(kind);
     }
     if is_root() {
@@ -106,14 +106,14 @@ fn what_the_controller_keeps_is_no_link_and_no_pipe() {
         symlink(&target, state.join(name)).unwrap();
         let said = refusal(&mut day);
         assert!(
-            said.contains(name) && said.contains("it is no plain file"),
+            said.contains(name) && said.contains("it is not a plain file"),
             "{name}: {said}"
         );
         fs::remove_file(state.join(name)).unwrap();
         pipe(&state.join(name));
         let said = refusal(&mut day);
         assert!(
-            said.contains(name) && said.contains("it is no plain file"),
+            said.contains(name) && said.contains("it is not a plain file"),
             "{name}: {said}"
         );
         assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
@@ -136,7 +136,7 @@ fn folders_that_are_not_ours_alone_are_refused() {
     symlink("/tmp", state.join("spool")).unwrap();
     let said = refusal(&mut day);
     assert!(
-        said.contains("spool") && said.contains("it is no folder"),
+        said.contains("spool") && said.contains("it is not a folder"),
         "{said}"
     );
     fs::remove_file(state.join("spool")).unwrap();

@@ -96,7 +96,7 @@ fn on_a_full_disk_nothing_is_done_and_nothing_lost() {
             until("it is told in the status", || {
                 thiao(&day, &["status"])
                     .1
-                    .contains("nothing is done that is not stored")
+                    .contains("nothing is done until it can be stored")
             });
             let (_, said) = thiao(&day, &["status"]);
             assert!(said.contains("Free space"), "{said}");

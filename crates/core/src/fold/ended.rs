@@ -64,7 +64,7 @@ impl World {
             ),
             number => {
                 let text = format!(
-                    "Slurm has not heard its slurmd: started again (start {number} of at most {most})"
+                    "Slurm has not heard from its slurmd: started again (start {number} of at most {most})"
                 );
                 (Kind::SlurmdAgain, text)
             }
@@ -96,7 +96,7 @@ impl World {
         outcome: &Outcome,
         failure: Option<&str>,
     ) -> (Vec<Event>, bool) {
-        let unsaid = failure.unwrap_or("nothing was said of it");
+        let unsaid = failure.unwrap_or("it got no answer");
         match (verb, outcome) {
             (VmVerb::Create { .. }, Outcome::Created(id)) => {
                 (self.created(&tag.node, id.clone()).into_iter().collect(), false)
@@ -169,7 +169,7 @@ impl World {
                     ),
                     EndWhy::Forgotten => (
                         Kind::NodeForgotten,
-                        "Slurm was asked to power it down anew, so that jobs can be given it again",
+                        "Slurm was asked to power it down anew, so that it can be given to jobs again",
                     ),
                 };
                 vec![Event::node(node, kind, text)]
@@ -191,12 +191,12 @@ impl World {
         };
         match (verb, failure) {
             (JobVerb::StartNow, None) => {
-                let text = "let start at once: Slurm requeued it because its node was DOWN";
+                let text = "allowed to start at once: Slurm requeued it because its node was DOWN";
                 done(Kind::JobStartNow, text.into())
             }
             (JobVerb::StartNow, Some(error)) => done(
                 Kind::JobStartNow,
-                format!("could not be let start at once: {error}"),
+                format!("could not be allowed to start at once: {error}"),
             ),
             (JobVerb::Admit { .. }, None) => {
                 let text = "admitted: there is capacity for its VMs, and Slurm may start it";
@@ -218,12 +218,10 @@ impl World {
                 done(Kind::JobTurnedAway, text)
             }
             (JobVerb::FinishPutBack { .. }, None) => {
-                let text = "is back in the queue: what began that had been cut short";
+                let text = "is back in the queue: putting it back had been interrupted";
                 done(Kind::JobPutBack, text.into())
             }
-            (JobVerb::FinishPutBack { .. }, Some(why)) => {
-                failed("finishing to put it back into the queue", why)
-            }
+            (JobVerb::FinishPutBack { .. }, Some(why)) => failed("putting it back into the queue", why),
         }
     }
 }

@@ -62,7 +62,7 @@ impl World {
                 Order::Up { .. } => "up",
                 Order::Down | Order::ResumeFailed | Order::JobEnded { .. } => "down",
             };
-            let text = format!("Slurm has it powered {what}, and no order came: that is one");
+            let text = format!("Slurm has powered it {what} without sending an order: taken as one");
             [
                 Event::node(&node, Kind::StateOrdered, text),
                 self.order(&node, &order, at),

@@ -212,7 +212,7 @@ fn nodes_are_promised_once() {
     }
     // Four nodes are free, whatever capacity there is.
     assert!(
-        w.held_of(3)[0].contains("not 2 nodes of its partition are free"),
+        w.held_of(3)[0].contains("fewer than 2 nodes of its partition are free"),
         "{:?}",
         w.held_of(3)
     );

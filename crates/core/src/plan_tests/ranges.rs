@@ -78,8 +78,9 @@ fn a_range_without_capacity_waits_and_its_reason_is_told() {
     w.submit(range(1, (3, 4), 3, 200));
     assert_eq!(w.tick(), []);
     assert!(
-        w.held_of(1)[0]
-            .starts_with("waits for capacity for 3 x (1 CPUs, 200 MiB), or for up to 4 VMs: not all"),
+        w.held_of(1)[0].starts_with(
+            "waits for capacity for 3 x (1 CPUs, 200 MiB), or for up to 4 VMs: its VMs do not all"
+        ),
         "{:?}",
         w.held_of(1)
     );
@@ -87,7 +88,7 @@ fn a_range_without_capacity_waits_and_its_reason_is_told() {
     w.observe(|view| drop(view.nodes.remove(&node("n1"))));
     assert_eq!(w.tick(), []);
     assert!(
-        w.held_of(1)[0].ends_with("not 3 nodes of its partition are free"),
+        w.held_of(1)[0].ends_with("fewer than 3 nodes of its partition are free"),
         "{:?}",
         w.held_of(1)
     );

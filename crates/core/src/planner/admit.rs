@@ -62,7 +62,7 @@ impl<'a> Planner<'a> {
             if let Some(first) = overtaken {
                 self.hold_job(
                     job,
-                    format!("waits behind job {first}, which has waited for capacity for long and is not overtaken any more"),
+                    format!("waits behind job {first}, which has waited long for capacity and may no longer be overtaken"),
                 );
                 continue;
             }
@@ -93,7 +93,7 @@ impl<'a> Planner<'a> {
         self.hold_job(
             job,
             format!(
-                "it waits for VMs of its own, and partition {} is not one that gives them: name one alone, as in scontrol update jobid={} partition={one}",
+                "it waits for VMs of its own, but partition {} does not give any: name a single one that does, as in scontrol update jobid={} partition={one}",
                 job.partition,
                 job.key(),
             ),
@@ -117,7 +117,7 @@ impl<'a> Planner<'a> {
                         licenses: job.licenses.clone(),
                     },
                 ),
-                "putting it back was begun, and it is held still",
+                "putting it back was begun, and it is still held",
             );
         }
         let admitted = self.world.jobs.get(&job.id).and_then(|record| record.admitted);
@@ -156,7 +156,7 @@ impl<'a> Planner<'a> {
         self.take_nodes(job, partition, vms.count(), free);
         match self.reserve(&vms) {
             Ok(()) => self.awaited.push(job.id),
-            Err(_) => self.hold_job(job, "was admitted, and the capacity that it was to have is taken"),
+            Err(_) => self.hold_job(job, "was admitted, but the capacity for it has been taken"),
         }
     }
 
@@ -309,7 +309,7 @@ impl<'a> Planner<'a> {
         let wanted = Bid::of(job, partition, options.share_percent);
         if job.het.is_some() && wanted.has_choice() {
             return Err(format!(
-                "it is a part of a heterogeneous job and asks for {} to {} nodes, of which Slurm fixes no count: submit it again with one count for each part (-N{})",
+                "it is a part of a heterogeneous job and asks for {} to {} nodes, and Slurm fixes no count for such parts: submit it again with one count for each part (-N{})",
                 wanted.fewest, wanted.most, wanted.fewest
             ));
         }
@@ -377,7 +377,7 @@ impl<'a> Planner<'a> {
             true => format!("{}, or for up to {} VMs", wanted.vms(each), wanted.best),
         };
         let (why, possible) = if !has_nodes {
-            (format!("not {each} nodes of its partition are free"), true)
+            (format!("fewer than {each} nodes of its partition are free"), true)
         } else if self.total_left < each as usize {
             (
                 format!(
@@ -393,7 +393,7 @@ impl<'a> Planner<'a> {
             let need = largest.map(|shape| self.takes(shape));
             match need.map(|need| self.ledger().choose(&need, &BTreeSet::new())) {
                 Some(Err(no_capacity)) => (no_capacity.to_string(), no_capacity.fits_empty),
-                Some(Ok(_)) | None => ("not all of its VMs fit beside each other".to_owned(), true),
+                Some(Ok(_)) | None => ("its VMs do not all fit at once".to_owned(), true),
             }
         };
         let held = if has_nodes {

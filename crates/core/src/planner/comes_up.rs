@@ -29,7 +29,7 @@ impl Planner<'_> {
             Some(_) if self.is_unheard(node, vm) => {
                 // It may have asked anew since.
                 let asked = self.world.now;
-                return self.start_slurmd(node, vm, asked, "Slurm waits for it and has not heard it");
+                return self.start_slurmd(node, vm, asked, "Slurm waits for it and has not heard from it");
             }
             None if times == 0 => return self.waits_for_slurm(node),
             Some(_) | None => {}

@@ -37,7 +37,7 @@ impl<'a> Planner<'a> {
             }
             let why = match self.shown_on(node).first() {
                 Some(job) => format!(
-                    "job {} of partition {} is on it, which is none of job mode: no VM is made for it",
+                    "job {} of partition {} is on it, which is not in job mode: no VM is made for it",
                     job.id, job.partition
                 ),
                 None => "waits until Slurm shows which job it is for".to_owned(),
@@ -84,7 +84,7 @@ impl<'a> Planner<'a> {
                             why: why.to_owned(),
                         },
                     ),
-                    "turning it away was begun, and it is held still",
+                    "turning it away was begun, and it is still held",
                 );
                 continue;
             }
@@ -268,7 +268,7 @@ impl<'a> Planner<'a> {
                 let most = self.world.policy.max_starting;
                 self.hold(
                     node,
-                    format!("{most} VMs are starting, which is the most at once; its capacity is kept"),
+                    format!("{most} VMs are starting, as many as may start at once; its capacity is kept"),
                 );
                 continue;
             }
@@ -307,7 +307,7 @@ impl<'a> Planner<'a> {
                         comment: put_back_comment(options, why),
                     },
                 ),
-                "not all of its VMs can be had, and half of them serve nobody",
+                "not all of its VMs can be made, and some of them alone are no use",
             );
         }
         if let Some((_, node, _)) = nodes.first() {

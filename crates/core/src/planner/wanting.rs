@@ -32,7 +32,7 @@ impl Planner<'_> {
             if patient {
                 return self.hold(node, text);
             }
-            return self.give_up_for_now(node, &text, "another VM of it has been there for too long");
+            return self.give_up_for_now(node, &text, "another VM of this node has been there for too long");
         }
         if self.starts_left == 0 || self.total_left == 0 {
             return self.held_by_caps(node, patient);
@@ -49,7 +49,7 @@ impl Planner<'_> {
             Err(no_capacity) => self.give_up_for_now(
                 node,
                 &no_capacity.to_string(),
-                "no host has had capacity for it for too long",
+                "for too long, no host has had capacity for it",
             ),
         }
     }
@@ -143,7 +143,7 @@ impl Planner<'_> {
         self.hold(
             node,
             format!(
-                "{} VMs are starting, which is the most at once (limits.max_starting)",
+                "{} VMs are starting, as many as may start at once (limits.max_starting)",
                 policy.max_starting
             ),
         );

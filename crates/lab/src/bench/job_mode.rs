@@ -78,7 +78,7 @@ pub fn prepare(options: &mut Options) {
 /// Measures `runs` jobs each way and a queue of `jobs` jobs, and prints what they took.
 pub fn measure(lab: &Running, runs: u32, jobs: u32) -> Result<()> {
     wait_for_templates(lab)?;
-    one(lab, Way::Bare).context("the node that shall be up does not come up")?;
+    one(lab, Way::Bare).context("the node that should stay up does not come up")?;
     let mut all: BTreeMap<Way, Vec<Phases>> = BTreeMap::new();
     for run in 1..=runs {
         for way in Way::ALL {

@@ -29,10 +29,10 @@ use thiao_core::ids::{ClusterName, Generation, NodeName, VmTag};
 pub struct BenchOptions {
     #[command(flatten)]
     lab: plan::Options,
-    /// Jobs of ours, and VMs by hand
+    /// How many jobs to run, and as many VMs by hand
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=8))]
     runs: u32,
-    /// Measure job mode instead: beside a bare job and power-saving mode, and a queue that is drained
+    /// Measure job mode instead, against a bare job and power-saving mode, and draining a queue
     #[arg(long)]
     job_mode: bool,
     /// Jobs in that queue

@@ -174,7 +174,7 @@ impl Of<'_> {
             (Rule::Scheduler(verdict), _) => by_us.then(|| {
                 (
                     verdict,
-                    "OpenNebula's scheduler alone follows it, and with placement = \"thiao\" it is not asked"
+                    "only OpenNebula's scheduler follows it, and with placement = \"thiao\" it is not asked"
                         .to_owned(),
                     format!("take {path} out of the template, {BY_SCHEDULER}"),
                 )
@@ -184,7 +184,7 @@ impl Of<'_> {
             (Rule::Context, Value::Vector(context)) => filled_in(context, body),
             (Rule::Hosts, Value::Vector(_)) | (Rule::Topology | Rule::Context, Value::Single(_)) => Some((
                 Verdict::Bad,
-                "it is not written as OpenNebula takes it".to_owned(),
+                "it is not in a form that OpenNebula takes".to_owned(),
                 format!("mend {path} in the template"),
             )),
             (Rule::Device, _) => by_us.then(|| {
@@ -197,7 +197,7 @@ impl Of<'_> {
             }),
             (Rule::Schedule, _) => Some((
                 Verdict::Bad,
-                "OpenNebula does that to every VM of it when the time comes, also under a running job"
+                "OpenNebula does that to every VM of this template when the time comes, even under a running job"
                     .to_owned(),
                 format!("take {path} out of the template"),
             )),
@@ -205,7 +205,7 @@ impl Of<'_> {
                 (
                     Verdict::Bad,
                     format!(
-                        "{} VMs may be made of it, and one alone can have a fixed one",
+                        "{} VMs may be made from it, and only one of them can have a fixed one",
                         self.vms
                     ),
                     format!("take {path} out of the template: OpenNebula leases addresses"),
@@ -234,7 +234,7 @@ impl Of<'_> {
             return Some((
                 Verdict::Bad,
                 format!(
-                    "whether hosts meet {text:?} only OpenNebula's scheduler can tell, and with placement = \"thiao\" it is not asked"
+                    "only OpenNebula's scheduler can tell whether hosts meet {text:?}, and with placement = \"thiao\" it is not asked"
                 ),
                 format!(
                     "name the hosts in opennebula.hosts and take SCHED_REQUIREMENTS out of the template, {BY_SCHEDULER}"

@@ -11,7 +11,7 @@ pub(super) fn trouble(set: &NodesetNeeds, wanted: &Needs, body: &Template) -> Op
     let network = set.source.network.is_some();
     if !network && cards::cards(body).next().is_none() {
         return Some((
-            "it has no NIC, and no network is given: its VMs would be alone".to_owned(),
+            "it has no NIC, and no network is given: its VMs would have no network".to_owned(),
             "set network = \"NAME\" in the nodeset, or add a NIC to the template".to_owned(),
         ));
     }
@@ -26,7 +26,7 @@ pub(super) fn trouble(set: &NodesetNeeds, wanted: &Needs, body: &Template) -> Op
     // One of ours comes only where there is no NIC.
     (body.has("NIC") && cards::cards(body).all(is_dummy)).then(|| {
         (
-            "NETWORK_MODE = dummy: its NICs are in no network, and its VMs would be alone".to_owned(),
+            "NETWORK_MODE = dummy: its NICs are in no network, and its VMs would have no network".to_owned(),
             "name the NETWORK of a NIC in the template".to_owned(),
         )
     })

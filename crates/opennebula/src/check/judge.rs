@@ -107,7 +107,7 @@ fn version(text: &str) -> Finding {
     let mut parts = text.trim().split('.').map(|part| part.parse::<u32>().ok());
     let (major, minor) = (parts.next().flatten(), parts.next().flatten());
     let (Some(major), Some(minor)) = (major, minor) else {
-        return Finding::warn("version", format!("{text:?} is no version that we know"));
+        return Finding::warn("version", format!("{text:?} is not a version that Thiao knows"));
     };
     if (major, minor) < OLDEST {
         return Finding::bad(
@@ -231,7 +231,7 @@ fn files(seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
                     )),
                     Some(Err(error)) => found.push(
                         Finding::bad(what, format!("nodeset {}: {error}", set.name))
-                            .advice("mend what that says, or write the template there as OpenNebula takes it")
+                            .advice("mend what the message says, or write the template in a form that OpenNebula takes")
                             .unless_denied(error.denied),
                     ),
                     None => {}
@@ -383,7 +383,7 @@ fn quotas(user: &User, wanted: &Needs, held: &Held<'_>, found: &mut Vec<Finding>
             Finding::warn(
                 what,
                 format!(
-                    "{} of {} are free, the nodes without VM need {}: not all can be up at once",
+                    "{} of {} are free, the nodes without a VM need {}: not all can be up at once",
                     shown(free),
                     shown(*limit),
                     shown(needed)
@@ -447,7 +447,7 @@ fn out_of_service(host: &Host) -> Finding {
     if let Some(beyond) = host.beyond {
         return Finding::warn(
             format!("host {}", host.name),
-            format!("takes no VMs: OpenNebula tells of {beyond} there"),
+            format!("takes no VMs: OpenNebula reports {beyond} there"),
         )
         .run(format!("onehost show {}", host.id));
     }
@@ -473,10 +473,12 @@ fn invisible(seen: &Seen, wanted: &Needs) -> Finding {
         .map_or_else(|_| "USER".to_owned(), |user| format!("#{}", user.id));
     let grant = format!("oneacl create '{user} HOST/* USE+MANAGE'");
     match wanted.placement {
-        Placement::Thiao => Finding::bad("hosts", format!("{text}; our placement needs them")).run(grant),
-        Placement::OpenNebula => {
-            Finding::warn("hosts", format!("{text}; whether the nodes fit cannot be told")).run(grant)
-        }
+        Placement::Thiao => Finding::bad("hosts", format!("{text}; Thiao's placement needs them")).run(grant),
+        Placement::OpenNebula => Finding::warn(
+            "hosts",
+            format!("{text}; so nobody can say whether the nodes fit"),
+        )
+        .run(grant),
     }
 }
 
@@ -536,7 +538,10 @@ fn capacity(hosts: &[&Host], wanted: &Needs, held: &Held<'_>) -> Finding {
     if !never.is_empty() {
         return Finding::bad(
             "hosts",
-            format!("{text}; of nodeset {} not one does", never.join(", ")),
+            format!(
+                "{text}; a full-size VM of nodeset {} fits on none of them",
+                never.join(", ")
+            ),
         )
         .advice("make its nodes smaller (cpus, share_percent, memory_mb), or free a host");
     }

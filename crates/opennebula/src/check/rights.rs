@@ -34,7 +34,7 @@ pub(super) fn judge(user: &User, seen: &Seen, wanted: &Needs, found: &mut Vec<Fi
         found.push(
             Finding::warn(
                 "try",
-                format!("VM {} is left of an earlier try; it never ran", vm.row.id),
+                format!("VM {} is left from an earlier try; it never ran", vm.row.id),
             )
             .run("thiao doctor --try"),
         );
@@ -68,7 +68,7 @@ fn of_try(user: &User, tried: &Tried, wanted: &Needs) -> Vec<Finding> {
             all.join(", ")
         }
         Ok(_) => match wanted.placement {
-            Placement::OpenNebula => "no address before its scheduler chose".to_owned(),
+            Placement::OpenNebula => "no address until its scheduler chooses".to_owned(),
             Placement::Thiao => {
                 found.push(no_address(
                     tried,
@@ -101,7 +101,7 @@ fn of_try(user: &User, tried: &Tried, wanted: &Needs) -> Vec<Finding> {
 
 fn no_address(tried: &Tried, size: &str, why: &str) -> Finding {
     Finding::warn("try", format!("a VM from {} ({size}): {why}", tried.source))
-        .advice("give its NIC a network with addresses, or see that its guest gets one from elsewhere")
+        .advice("give its NIC a network with addresses, or make sure that its guest gets one from elsewhere")
 }
 
 fn failed_try(user: &User, source: &str, size: &str, error: &crate::error::Error) -> Finding {
@@ -122,7 +122,7 @@ fn failed_try(user: &User, source: &str, size: &str, error: &crate::error::Error
         | Class::WrongState
         | Class::Busy
         | Class::Network
-        | Class::Unknown => finding.advice("mend what that says, then run this again"),
+        | Class::Unknown => finding.advice("mend what the message says, then run this again"),
     }
 }
 

@@ -416,7 +416,7 @@ fn quotas_are_counted_but_for_oneadmin() {
     holds(
         &about(&seen, &wanted(), "quota CPU"),
         Verdict::Warn,
-        "7.50 cores of 10.00 cores are free, the nodes without VM need 8.00 cores",
+        "7.50 cores of 10.00 cores are free, the nodes without a VM need 8.00 cores",
         "oneuser quota 7",
     );
     holds(
@@ -442,7 +442,7 @@ fn an_empty_host_pool_is_a_right_that_lacks() {
     holds(
         &about(&seen, &wanted, "hosts"),
         Verdict::Warn,
-        "cannot be told",
+        "so nobody can say",
         "oneacl",
     );
 }
@@ -477,7 +477,7 @@ fn hosts_that_take_nothing_are_named_and_not_counted() {
     holds(
         &about(&seen, &wanted(), "host h1"),
         Verdict::Warn,
-        "takes no VMs: OpenNebula tells of more than 65536 cores there",
+        "takes no VMs: OpenNebula reports more than 65536 cores there",
         "onehost show 1",
     );
     seen.hosts.as_mut().unwrap()[0].state = HostState::Disabled;
@@ -536,7 +536,7 @@ fn capacity_is_what_others_leave() {
     holds(
         &about(&seen, &large, "hosts"),
         Verdict::Bad,
-        "of nodeset fg not one does",
+        "a full-size VM of nodeset fg fits on none of them",
         "smaller",
     );
 }

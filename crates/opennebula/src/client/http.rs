@@ -117,14 +117,14 @@ impl Http {
                 let to: String = to.unwrap_or("somewhere else").chars().take(200).collect();
                 (
                     Class::Unknown,
-                    format!("{at} sends us to {to}: use the address where oned is"),
+                    format!("{at} redirects to {to}: use oned's own address"),
                 )
             }
             // What stands between oned and us is busy, or oned is.
             429 | 503 => (Class::Busy, format!("{at} is busy (HTTP status {status})")),
             502 | 504 => (
                 Class::Network,
-                format!("what stands before oned at {at} cannot reach it (HTTP status {status})"),
+                format!("a proxy at {at} cannot reach oned (HTTP status {status})"),
             ),
             _ => (
                 Class::Unknown,
@@ -150,7 +150,7 @@ impl Http {
                 ErrorKind::ConnectionRefused => (
                     false,
                     Class::Network,
-                    format!("nobody listens at {at}: is oned running?"),
+                    format!("nothing listens at {at}: is oned running?"),
                 ),
                 // What the TLS library says of certificates comes as such.
                 ErrorKind::InvalidData => (true, Class::Network, untrusted(at, e)),
@@ -175,7 +175,7 @@ impl Http {
 
 fn untrusted(at: &str, why: impl std::fmt::Display) -> String {
     format!(
-        "no trusted connection to {at}: {why}. The certificate of the authority that signed its own can be given as ca_file"
+        "cannot trust the certificate of {at}: {why}. If a private authority signed it, give that authority's certificate as ca_file"
     )
 }
 
@@ -191,7 +191,7 @@ pub(super) fn expect_answer(body: &[u8], doing: &str) -> Result<Answer, Failed> 
         let error = if start.starts_with(b"<html") || start.starts_with(b"<!doctype html") {
             Error::new(
                 Class::Unknown,
-                format!("cannot {doing}: a web page answers, no oned. Look at the endpoint"),
+                format!("cannot {doing}: a web page answers, not oned. Check the endpoint"),
             )
         } else {
             malformed.into_error(doing)

@@ -365,7 +365,7 @@ fn what_is_no_oned_is_told_clearly() {
         (
             b"HTTP/1.1 301 X\r\nLocation: https://front/RPC2\r\nContent-Length: 0\r\n\r\n".to_vec(),
             Class::Unknown,
-            "sends us to https://front/RPC2",
+            "redirects to https://front/RPC2",
         ),
         (b"220 mail ESMTP\r\n".to_vec(), Class::Network, "cannot make a VM"),
     ];

@@ -17,7 +17,7 @@ impl<C: Calls> Inner<C> {
             let id = id.as_str().parse().map_err(|_| {
                 Error::new(
                     Class::NoSuchObject,
-                    format!("{id} is no VM of OpenNebula: its ids are numbers"),
+                    format!("{id} is not a VM of OpenNebula, whose ids are numbers"),
                 )
             })?;
             return self.end(tag, id, hard);

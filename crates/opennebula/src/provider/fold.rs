@@ -74,7 +74,7 @@ fn odd_size(vm: &Ours) -> Option<VmState> {
         | Kind::Saved
         | Kind::FailedUnsure
         | Kind::Lost
-        | Kind::Unknown(_) => Some(VmState::Unknown(format!("OpenNebula tells of {beyond}"))),
+        | Kind::Unknown(_) => Some(VmState::Unknown(format!("OpenNebula reports {beyond}"))),
         Kind::Off | Kind::Ending | Kind::Failed | Kind::Done => None,
     }
 }
@@ -350,7 +350,7 @@ mod tests {
             let VmState::Unknown(why) = &vm.state else {
                 panic!("{vm:?}")
             };
-            assert_eq!(why, "OpenNebula tells of more than 1073741824 MiB of memory");
+            assert_eq!(why, "OpenNebula reports more than 1073741824 MiB of memory");
         }
         // What it promises to them is promised to somebody.
         let hosts: Vec<_> = view.hosts.iter().map(|h| (h.memory_mb, h.usable)).collect();

@@ -22,7 +22,10 @@ impl<C: Calls> Inner<C> {
         if tag.cluster != self.settings.cluster {
             return Err(Error::new(
                 Class::BadTemplate,
-                format!("{tag} is of another cluster: this is {}", self.settings.cluster),
+                format!(
+                    "{tag} belongs to another cluster: this is {}",
+                    self.settings.cluster
+                ),
             ));
         }
         if !self.memory().making.insert(tag.clone()) {

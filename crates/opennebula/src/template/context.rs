@@ -56,7 +56,7 @@ pub fn context(theirs: &Template, wanted: &NewVm<'_>) -> Result<Vec<(String, Str
                 let key = munge_key.to_bytes().unwrap_or_default();
                 put("ONEAPP_MUNGE_KEY_BASE64", STANDARD.encode(key));
             }
-            // The appliance knows munge alone.
+            // The appliance knows only munge.
             Auth::Slurm { .. } => {}
         }
         put(CONTEXT_VARIABLE, STANDARD.encode(own_guest(wanted, auth)?));

@@ -46,7 +46,7 @@ pub fn prepare(
 ) -> Result<Image, Error> {
     if !cfg!(target_arch = "x86_64") {
         return Err(Error::Refused(
-            "guests run Debian's amd64 programs; this machine's are others".to_owned(),
+            "guests run Debian's amd64 programs; this machine is of another kind".to_owned(),
         ));
     }
     let slurm = slurm.map_err(|why| Error::Image(why.clone()))?;

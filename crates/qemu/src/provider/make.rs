@@ -63,7 +63,7 @@ impl Qemu {
         let inner = &self.inner;
         if tag.cluster != inner.settings.cluster {
             return Err(Error::Refused(format!(
-                "{tag} is of another cluster: this is {}",
+                "{tag} belongs to another cluster: this is {}",
                 inner.settings.cluster
             )));
         }
@@ -101,7 +101,7 @@ impl Qemu {
 fn all_there(spec: &VmSpec) -> Result<(), Error> {
     let lacking = |what: String, there: &str| {
         Err(Error::Refused(format!(
-            "{what} cannot be had: the VMs of provider \"qemu\" {there}; submit the job without it"
+            "cannot provide {what}: the VMs of provider \"qemu\" {there}; submit the job without it"
         )))
     };
     let options = &spec.options;

@@ -11,8 +11,8 @@ use thiao_opennebula::settings::TemplateSource;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  it worked (also when the reader of a pipe left early)
-  1  it did not; the message says why and what can be done
-  2  what was typed makes no sense (unknown option, malformed hostlist)
+  1  it failed; the message says why and what you can do
+  2  the command line makes no sense (unknown option, malformed hostlist)
   3  no controller answers: is thiaod running?
 
 Environment:
@@ -43,17 +43,17 @@ pub(super) enum Command {
     Serve,
     /// Show how the controller is doing
     Status(Show),
-    /// Show nodes, those of the same kind and state on one line
+    /// Show nodes, with those of the same kind and state on one line
     Nodes(Nodes),
     /// Show VMs and how far they are
     Vms(Show),
     /// Show hosts and how full they are
     Hosts(Show),
-    /// Show jobs, or the VMs of one: your own; all for root and the controller's user
+    /// Show your jobs, or the VMs of one of them (root and the controller's user: of all users)
     Jobs(Jobs),
     /// Show what happened, oldest first
     Events(Events),
-    /// Tell the story of a node, a VM or a job
+    /// Explain how a node, a VM or a job is doing, and what happened to it
     Explain {
         /// A node (fg0), a VM (fg0.3) or a job (17, a task of an array 17_3)
         name: String,
@@ -76,34 +76,34 @@ pub(super) enum Command {
         /// Which ones, e.g. fg[0-3]
         #[arg(value_name = "HOSTLIST")]
         nodes: String,
-        /// Also under jobs that Slurm has there: they are lost
+        /// Even if jobs run there: they are lost
         #[arg(short, long)]
         force: bool,
     },
-    /// Submit a job as sbatch does, with options for its own VMs (also: the program called as tsub)
+    /// Submit a job as sbatch does, with options for its own VMs (tsub for short)
     // Its words are sbatch's: they are taken before this parser sees them.
     #[command(disable_help_flag = true, disable_version_flag = true, long_about = super::submit::HELP, verbatim_doc_comment)]
     Submit {
-        /// sbatch's options, --vm-..., the script and its arguments; or a job that waits already
+        /// sbatch's options, --vm-..., the script and its arguments; or the id of a job that is already queued
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
         words: Vec<OsString>,
     },
-    /// End the VMs of a job that is over, if any are left: of your own; of any for root and the controller's user
+    /// End the VMs that are left of a finished job of yours (root and the controller's user: of any job)
     Clean {
-        /// Its number, of a task of an array 17_3
+        /// Its id (17, a task of an array 17_3)
         #[arg(value_name = "JOBID")]
         job: JobName,
     },
     /// Show or check the settings
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Write the settings if there are none, the hooks' folder and the lines for slurm.conf
+    /// Write the hooks' folder, the lines for slurm.conf, and the settings if there are none
     Setup(Box<Setup>),
-    /// Look at everything that has to be right, and say what mends it
+    /// Check everything that has to be right, and say how to mend what is not
     Doctor(Doctor),
-    /// Write Thiao's own guest as OpenNebula takes it: kernel, first file system, VM template
+    /// Write Thiao's own guest for OpenNebula: kernel, initrd, VM template
     Guest(Guest),
-    /// Expand, fold or count lists of nodes as Slurm writes them
+    /// Expand, fold or count Slurm's hostlists
     #[command(subcommand)]
     Hostlist(Hostlist),
     /// Try the controller's decisions in a simulated world where things go wrong
@@ -118,7 +118,7 @@ pub(super) enum Command {
 /// Words for another program of ours.
 #[derive(Debug, Args)]
 pub(super) struct Words {
-    /// What it is to do; `--help` says what there is
+    /// Its command and arguments; `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
     pub(super) words: Vec<OsString>,
 }
@@ -126,10 +126,10 @@ pub(super) struct Words {
 /// How something is shown.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Show {
-    /// As JSON: times in milliseconds since the epoch, sizes in MiB
+    /// Print JSON: times in milliseconds since the epoch, sizes in MiB
     #[arg(long)]
     pub(super) json: bool,
-    /// Again every second, until Ctrl-C; with --json one line each time
+    /// Repeat every second, until Ctrl-C; with --json, print one line each time
     #[arg(short, long)]
     pub(super) watch: bool,
 }
@@ -137,13 +137,13 @@ pub(super) struct Show {
 /// Which jobs, and how.
 #[derive(Debug, Args)]
 pub(super) struct Jobs {
-    /// Of this job (17, a task of an array 17_3, or all its tasks), also when it is over: the VMs that were made for it alone, and what they cost
+    /// Show the VMs that were made for this job alone, and what they cost, even if it is over (17, a task of an array 17_3, or an array for all its tasks)
     #[arg(value_name = "JOBID", conflicts_with = "export")]
     pub(super) job: Option<JobName>,
-    /// Write all VMs that were made for single jobs, times in milliseconds since the epoch
+    /// Export all VMs that were made for single jobs, with times in milliseconds since the epoch
     #[arg(long, value_enum, value_name = "FORM", conflicts_with_all = ["json", "watch"])]
     pub(super) export: Option<ExportAs>,
-    /// Only those that were there since: 2026-11-25, 2026-11-25T08:30, or 30m, 12h, 7d ago
+    /// Only those that still existed at this time or later: 2026-11-25, 2026-11-25T08:30, or 30m, 12h, 7d ago
     #[arg(long, value_name = "TIME", requires = "export", value_parser = super::time::typed)]
     pub(super) since: Option<u64>,
     #[command(flatten)]
@@ -153,7 +153,7 @@ pub(super) struct Jobs {
 /// In what form VMs are written.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum ExportAs {
-    /// Comma-separated, a head line first
+    /// Comma-separated, with a header line
     Csv,
     /// One array of JSON objects
     Json,
@@ -177,22 +177,22 @@ pub(super) struct Nodes {
 pub(super) struct Events {
     /// Only those about a node (fg0), a VM (fg0.3), a job (17, 17_3) or a part (slurm, provider, controller)
     pub(super) about: Option<String>,
-    /// How many at most
+    /// Show at most this many, the newest
     #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) limit: u16,
-    /// Go on with new ones as they come, until Ctrl-C
+    /// Keep showing new ones as they come, until Ctrl-C
     #[arg(short, long, visible_alias = "watch")]
     pub(super) follow: bool,
-    /// As JSON; with --follow one line per event
+    /// Print JSON; with --follow, one line per event
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Print all settings as they hold, and where each came from
+    /// Print all settings in effect, and where each came from
     Show,
-    /// Say whether the settings file is right, and everything that is not
+    /// Check the settings file, and name everything that is wrong
     Check,
 }
 
@@ -211,10 +211,10 @@ pub(super) struct Setup {
     /// The Slurm release that reads it, e.g. 22.05 [default: what `scontrol --version` says]
     #[arg(long, value_name = "RELEASE")]
     pub(super) slurm_version: Option<String>,
-    /// The partition for jobs that name none, if it is to be one of these
+    /// Which of the nodesets' partitions becomes the default, for jobs that name none
     #[arg(long, value_name = "PARTITION")]
     pub(super) default_partition: Option<String>,
-    /// After how many idle seconds a node's VM is taken away [default: 60]
+    /// Seconds that a node may be idle before its VM is ended [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) idle: Option<u32>,
     /// Replace what somebody else wrote there
@@ -223,11 +223,11 @@ pub(super) struct Setup {
     /// Only show what would be written; exit code 1 if it would be refused
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
-    /// Take away what setup wrote, and put the site's own job_submit.lua back, once slurm.conf and
-    /// slurmctld do not name it any more (or with --force)
+    /// Remove what setup wrote, and put the site's own job_submit.lua back, once slurm.conf and
+    /// slurmctld no longer name it (or with --force)
     #[arg(long, conflicts_with_all = ["dry_run", "try_vm"])]
     pub(super) undo: bool,
-    /// Also make VMs in OpenNebula as jobs would have them, held, and remove them at once
+    /// Also make VMs in OpenNebula as for jobs, held, and remove them at once
     #[arg(long = "try")]
     pub(super) try_vm: bool,
     #[command(flatten)]
@@ -236,12 +236,12 @@ pub(super) struct Setup {
 
 /// What new settings are made of; with none of these and a settings file, that file holds.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "New settings (asked for at a terminal where they lack)")]
+#[command(next_help_heading = "New settings (at a terminal, setup asks for those that are missing)")]
 pub(super) struct NewSettings {
-    /// VMs are made by OpenNebula
+    /// OpenNebula makes the VMs
     #[arg(long, conflicts_with = "qemu")]
     pub(super) opennebula: bool,
-    /// VMs are made on this machine
+    /// QEMU makes the VMs on this machine
     #[arg(long)]
     pub(super) qemu: bool,
     /// Take over the thiao.cfg of 2011 and its VM files
@@ -280,7 +280,7 @@ pub(super) struct NewSettings {
     /// The folder of Slurm's client programs, with the daemons in its sibling sbin [default: by PATH]
     #[arg(long, value_name = "DIR")]
     pub(super) slurm_bin_dir: Option<PathBuf>,
-    /// slurm.conf, where Slurm's programs do not find it themselves
+    /// slurm.conf, if Slurm's programs do not find it themselves
     #[arg(long, value_name = "FILE")]
     pub(super) slurm_conf: Option<PathBuf>,
     /// oned's URL [default: $ONE_XMLRPC, else http://localhost:2633/RPC2]
@@ -310,10 +310,10 @@ pub(super) struct NewSettings {
     /// What says that a guest is ready, before Slurm does [default: slurm]
     #[arg(long, value_enum, conflicts_with = "qemu")]
     pub(super) ready: Option<ReadyBy>,
-    /// slurmctld's host name, as SlurmctldHost names it [default: slurmctld's word]
+    /// slurmctld's host name, as SlurmctldHost names it [default: what slurmctld says]
     #[arg(long, value_name = "NAME", conflicts_with = "qemu")]
     pub(super) slurmctld_host: Option<String>,
-    /// The address at which VMs reach slurmctld [default: slurmctld's word]
+    /// The address at which VMs reach slurmctld [default: what slurmctld says]
     #[arg(long, value_name = "IPV4", conflicts_with = "qemu")]
     pub(super) slurmctld_addr: Option<Ipv4Addr>,
 }
@@ -402,10 +402,10 @@ impl ReadyBy {
 /// What `thiao doctor` looks at, and how it is shown.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// As JSON, for other programs
+    /// Print JSON, for other programs
     #[arg(long)]
     pub(super) json: bool,
-    /// Also make VMs in OpenNebula as jobs would have them, held, and remove them at once
+    /// Also make VMs in OpenNebula as for jobs, held, and remove them at once
     #[arg(long = "try")]
     pub(super) try_vm: bool,
     /// The hooks' folder, if slurm.conf names none
@@ -425,14 +425,14 @@ pub(super) struct Guest {
     /// The guests' first program [default: thiao-guest beside this program, else in /usr/lib/thiao]
     #[arg(long, value_name = "FILE")]
     pub(super) agent: Option<PathBuf>,
-    /// Replace what is there and differs
+    /// Replace files that are there and differ
     #[arg(long)]
     pub(super) force: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Hostlist {
-    /// Print the names, one a line, in Slurm's order
+    /// Print the names, one per line, in Slurm's order
     Expand {
         /// One or more, e.g. fg[0-3,7],vm[001-010]
         #[arg(required = true, value_name = "EXPR")]

@@ -11,7 +11,7 @@ use std::process::Command;
 /// # Errors
 /// When it is not installed, or cannot be run.
 pub(super) fn run(name: &str, words: &[OsString]) -> anyhow::Result<Infallible> {
-    let own = std::env::current_exe().context("this program's own path cannot be told")?;
+    let own = std::env::current_exe().context("this program cannot find its own path")?;
     let program = thiao_config::programs::find(&own, name)?;
     let error = Command::new(&program).args(words).exec();
     Err(error).with_context(|| format!("{} cannot be run", program.display()))

@@ -52,7 +52,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
     let agent = match &how.agent {
         Some(agent) => agent.clone(),
         None => {
-            let thiao = std::env::current_exe().context("this program's own path cannot be told")?;
+            let thiao = std::env::current_exe().context("this program cannot find its own path")?;
             programs::find(&thiao, "thiao-guest")?
         }
     };
@@ -94,8 +94,8 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
         .collect();
     if !other.is_empty() && !how.force {
         bail!(
-            "nothing was written: {} there already, and not the same; look, then repeat with --force, or name \
-             another folder",
+            "nothing was written: {} there already, and not the same; check, then repeat with --force, or \
+             name another folder",
             match other.as_slice() {
                 [one] => format!("{one} is"),
                 many => format!("{} are", many.join(", ")),

@@ -92,7 +92,7 @@ fn draw_status(printer: Printer, s: &Status) -> String {
         line("intents", format!("{} wait", s.pending_intents));
     }
     if let Some(why) = &s.unstored {
-        let text = format!("nothing is done that is not stored, and {why}");
+        let text = format!("nothing is done until it can be stored, and {why}");
         line("stopped", printer.toned(&text, Tone::Bad));
     }
     if let Some(breaker) = &s.breaker {
@@ -229,8 +229,8 @@ pub(super) fn plan(client: &Client, printer: Printer, how: Show) -> anyhow::Resu
 fn draw_plan(printer: Printer, plan: &PlanView) -> String {
     let mut text = String::new();
     let parts = [
-        ("Would be done now", &plan.actions, Tone::Good),
-        ("Not done", &plan.notes, Tone::Busy),
+        ("To be done next", &plan.actions, Tone::Good),
+        ("Held back", &plan.notes, Tone::Busy),
         ("Refused by the linter", &plan.refused, Tone::Bad),
     ];
     for (title, lines, tone) in parts {

@@ -27,26 +27,26 @@ Usage: tsub [sbatch's options] [--vm-...] SCRIPT [ARGS...]
        tsub [--vm-...] JOBID
        thiao submit ... (the same)
 
-All of sbatch's options hold, in every form: this program becomes sbatch (see
-`man sbatch`; `tsub --usage` lists them). Beside them there are:
+All of sbatch's options work, in every form: this program becomes sbatch (see
+`man sbatch`; `tsub --usage` lists them). It adds:
 
       --vm-template NAME    another VM template than the partition's
       --vm-image NAME       another image for the first disc
       --vm-share PERCENT    the share of a core for each CPU, 1 to 100
-      --vm-keep-on-failure  the VMs stay for a while if the job fails
+      --vm-keep-on-failure  keep the VMs for a while if the job fails
   -h, --help                print this
 
 Your administrator says who may use them in which partition. NAME and PERCENT may
-also follow a '='. All words that begin with --vm- are taken, whatever is around
-them, up to a word `--` or the job's script: the first word that begins with no
-'-' and is the path of a file whose first bytes are '#!'. What follows is the
-script's. So the options for VMs are safest in front.
+also follow a '='. All words that begin with --vm- are taken, wherever they stand,
+up to a word `--` or the job's script: the first word that does not begin with '-'
+and is the path of a file that begins with '#!'. What follows belongs to the
+script. So it is safest to write the options for VMs first.
 
-With JOBID (17; 17_3 for a task of an array) a job that waits already is given VMs
-of its own. Is there a file of that name, it is the script.
+With JOBID (17; 17_3 for a task of an array) a job that is already queued gets VMs
+of its own. If there is a file of that name, it is the script.
 
-If the controller does not answer, that is told, and the job is queued all the
-same. Exit codes are sbatch's; 2: a --vm- option makes no sense.
+If the controller does not answer, tsub says so, and queues the job anyway. Exit
+codes are sbatch's; 2: a --vm- option makes no sense.
 ";
 
 /// How long the controller may take to let us in before it is said to be away.
@@ -95,7 +95,7 @@ pub(super) fn run(file: Option<&Path>, words: &[OsString]) -> anyhow::Result<()>
     let sbatch = thiao_slurm::find("sbatch", places.slurm_bin_dir.as_deref())?;
     if client.is_absent(PATIENCE) {
         thiao_cli::tell!(
-            "thiao: the controller does not answer: the job will be queued, and gets its VMs when it is back"
+            "thiao: the controller does not answer: the job is queued, and gets its VMs when the controller is back"
         );
     }
     let mut command = Command::new(&sbatch);
@@ -174,9 +174,9 @@ fn option<'a>(name: &[u8], words: &mut impl Iterator<Item = &'a OsString>) -> Re
             let value = value
                 .or_else(next)
                 .filter(|value| !value.is_empty() && !value.starts_with('-'))
-                .ok_or_else(|| format!("--vm-{name} lacks its value"))?;
+                .ok_or_else(|| format!("--vm-{name} needs a value"))?;
             match value.contains(|c: char| c.is_ascii_whitespace()) {
-                true => Err(format!("--vm-{name} {value:?}: a value has no spaces in it")),
+                true => Err(format!("--vm-{name} {value:?}: a value can have no spaces")),
                 false => Ok(format!("{name}={value}")),
             }
         }
@@ -270,9 +270,9 @@ mod tests {
         for (text, part) in [
             ("--vm-shares=5", "there is no option --vm-shares"),
             ("--vm-", "there is no option --vm-:"),
-            ("--vm-share", "--vm-share lacks its value"),
-            ("--vm-share=", "--vm-share lacks its value"),
-            ("--vm-template --vm-share=5", "--vm-template lacks its value"),
+            ("--vm-share", "--vm-share needs a value"),
+            ("--vm-share=", "--vm-share needs a value"),
+            ("--vm-template --vm-share=5", "--vm-template needs a value"),
             ("--vm-share=0 job.sh", "--vm-share=0 is not a percentage"),
             ("--vm-share=5 --vm-share=6", "--vm-share is there twice"),
             ("--vm-image=a/b", "--vm-image=a/b: use"),

@@ -79,9 +79,7 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
             found.push(
                 Finding::warn(
                     "controller",
-                    format!(
-                        "runs with {what} {runs}, and is {now} now: it reads its settings when it starts"
-                    ),
+                    format!("still runs with {what} {runs}, not {now}: it reads its settings when it starts"),
                 )
                 .run("systemctl restart thiaod"),
             );
@@ -91,7 +89,7 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
         found.push(
             Finding::warn(
                 "controller",
-                format!("prepares its provider, and makes no VM meanwhile: {what}"),
+                format!("is preparing its provider, and makes no VM meanwhile: {what}"),
             )
             .run("thiao status --watch"),
         );
@@ -105,8 +103,11 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
     }
     if let Some(why) = &status.unstored {
         found.push(
-            Finding::bad("store", format!("nothing is done that is not stored, and {why}"))
-                .run("df -h; findmnt; thiao status"),
+            Finding::bad(
+                "store",
+                format!("nothing is done until it can be stored, and {why}"),
+            )
+            .run("df -h; findmnt; thiao status"),
         );
     }
     if let Some(why) = &status.breaker {

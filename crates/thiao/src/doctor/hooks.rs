@@ -94,9 +94,11 @@ fn programs(facts: &Facts) -> Finding {
     for (name, link) in &facts.programs {
         wrong.push(match link {
             Link::To(_, true) => continue,
-            Link::To(target, false) => format!("{name} leads to {}, which is no program", target.display()),
+            Link::To(target, false) => {
+                format!("{name} points to {}, which is not a program", target.display())
+            }
             Link::Missing => format!("{name} is missing"),
-            Link::Other => format!("{name}: is no link"),
+            Link::Other => format!("{name}: is not a link"),
             Link::Unseen(why) => {
                 denied |= why.denied;
                 format!("{name}: {why}")
@@ -121,7 +123,7 @@ fn state_link(facts: &Facts, state_dir: &Path) -> Finding {
         Link::To(target, true) => Finding::bad(
             WHAT,
             format!(
-                "leads to {}, not to {}: orders reach another controller",
+                "points to {}, not to {}: orders reach another controller",
                 target.display(),
                 state_dir.display()
             ),
@@ -130,7 +132,7 @@ fn state_link(facts: &Facts, state_dir: &Path) -> Finding {
         Link::To(target, false) => Finding::bad(
             WHAT,
             format!(
-                "leads to {}, which is not there: the controller makes it",
+                "points to {}, which is not there: the controller makes it",
                 target.display()
             ),
         )
@@ -139,7 +141,7 @@ fn state_link(facts: &Facts, state_dir: &Path) -> Finding {
             Finding::ok(WHAT, "is not there; the hooks use /var/lib/thiao, which is right")
         }
         Link::Missing => Finding::bad(WHAT, format!("{folder}/state is missing")).run(setup(facts)),
-        Link::Other => Finding::bad(WHAT, format!("{folder}/state is no link")).run(setup(facts)),
+        Link::Other => Finding::bad(WHAT, format!("{folder}/state is not a link")).run(setup(facts)),
         Link::Unseen(why) => Finding::bad(WHAT, format!("{folder}/state: {why}"))
             .run(setup(facts))
             .unless_denied(why.denied),

@@ -117,7 +117,7 @@ pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     let kvm = match (&facts.kvm, settings.accel) {
         (Ok(()), AccelChoice::Auto | AccelChoice::Kvm) => Finding::ok(
             "/dev/kvm",
-            "opens: VMs run at full speed if a guest boots with it, which thiaod tries (`thiao status` says)",
+            "can be opened: VMs run at full speed if a guest boots with it; thiaod tries that, and `thiao status` says how it went",
         ),
         (_, AccelChoice::Tcg) => Finding::ok("/dev/kvm", "is not used: qemu.accel is tcg"),
         (Err(why), AccelChoice::Kvm) => Finding::bad(
@@ -199,7 +199,7 @@ pub fn key(credentials: &Credentials, read: &Result<(), Unseen>) -> Finding {
                 "set munge_key = \"/run/credentials/thiaod.service/munge.key\", which systemd hands to thiaod"
             }
             Credentials::Slurm { .. } => {
-                "let the controller's user read it: it is SlurmUser's, and the controller should be SlurmUser"
+                "let the controller's user read it: it belongs to SlurmUser, and the controller should run as SlurmUser"
             }
         })
         .unless_denied(why.denied),

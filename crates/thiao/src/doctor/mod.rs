@@ -255,7 +255,7 @@ fn about_nodes(
     if found.is_empty() {
         found.push(Finding::ok(
             "nodes",
-            format!("{} nodes, each in a state that it should be in", partitions.len()),
+            format!("{} nodes, each in the state it should be in", partitions.len()),
         ));
     }
     found
@@ -339,7 +339,7 @@ fn settings(config: &Config) -> Vec<Finding> {
         found.push(
             Finding::warn(
                 "user",
-                "not all can be seen by this user: files of Slurm's, others' jobs",
+                "this user cannot see everything: Slurm's files, other users' jobs",
             )
             .run("sudo thiao doctor"),
         );

@@ -236,16 +236,17 @@ impl Trouble {
             }
             Self::Lost(has_vm) => lost(*has_vm).into(),
             Self::SetDown(reason) => {
-                format!("down: somebody set it so{}; Thiao leaves it alone", because(reason)).into()
+                format!("down: somebody set it DOWN{}; Thiao leaves it alone", because(reason)).into()
             }
             Self::Drained(reason) => format!("drained{}: it takes no new jobs", because(reason)).into(),
-            Self::Odd(word) => format!("{word}: a state that we do not know; it is left alone").into(),
+            Self::Odd(word) => format!("{word}: a state that Thiao does not know; it leaves the node alone").into(),
             Self::Silent(has_vm) => silent(*has_vm).into(),
-            Self::NotAsked => "idle# or alloc#: Slurm powers it up, and Thiao was not asked for it: ResumeProgram is \
-                               another one, or could not leave its order (see the hooks above)"
+            Self::NotAsked => "idle# or alloc#: Slurm is powering it up, but did not ask Thiao for it: \
+                               ResumeProgram is not Thiao's, or could not leave its order (see the hooks \
+                               above)"
                 .into(),
-            Self::Starting => "idle# or alloc#: it powers up; for how long, and why it takes so long if it does, the \
-                               controller would know"
+            Self::Starting => "idle# or alloc#: it is powering up; only the controller could say for how \
+                               long, and what it waits for"
                 .into(),
             Self::Waiting => "idle# or alloc#: it waits for its VM, which could not be made yet".into(),
             Self::Stuck(phase) => stuck(phase).into(),
@@ -253,7 +254,7 @@ impl Trouble {
                 "alloc~: a job has it, and neither ResumeProgram nor PrologSlurmctld asked Thiao for it".into()
             }
             Self::Unbacked => {
-                "up, and Thiao knows no VM behind it: somebody started a slurmd of that name by hand".into()
+                "up, but Thiao knows no VM behind it: somebody started a slurmd of that name by hand".into()
             }
         }
     }
@@ -285,12 +286,12 @@ impl Trouble {
 fn lost(has_vm: Option<bool>) -> &'static str {
     match has_vm {
         Some(true) => {
-            "down*: it has a VM, and the slurmd in it does not answer: it ended, or slurmctld has another address \
-             of it"
+            "down*: it has a VM, but the slurmd in it does not answer: it ended, or slurmctld has the \
+             wrong address for it"
         }
         Some(false) => {
-            "down*: its slurmd does not answer, and there is no VM: it was shut down behind Slurm's back, or has \
-             never been up"
+            "down*: its slurmd does not answer, and there is no VM: somebody shut it down behind Slurm's \
+             back, or it has never been up"
         }
         None => "down*: its slurmd does not answer",
     }
@@ -299,13 +300,13 @@ fn lost(has_vm: Option<bool>) -> &'static str {
 fn silent(has_vm: Option<bool>) -> &'static str {
     match has_vm {
         Some(true) => {
-            "idle* or alloc*: Slurm considers it up, its VM exists, and the slurmd in it does not answer: it ended, \
-             or slurmctld has another address of it"
+            "idle* or alloc*: Slurm considers it up, its VM exists, but the slurmd in it does not answer: \
+             it ended, or slurmctld has the wrong address for it"
         }
         Some(false) => {
-            "idle* or alloc*: Slurm considers it up, and there is no VM: RESUME on a node that is down starts none"
+            "idle* or alloc*: Slurm considers it up, but there is no VM: RESUME on a node that is down starts none"
         }
-        None => "idle* or alloc*: Slurm considers it up, and its slurmd does not answer",
+        None => "idle* or alloc*: Slurm considers it up, but its slurmd does not answer",
     }
 }
 
@@ -319,13 +320,14 @@ fn because(reason: &str) -> String {
 
 fn stuck(phase: &Phase) -> String {
     let cause = match phase {
-        Phase::Asked => "its VM is asked for and does not run: the provider says why",
+        Phase::Asked => "its VM was asked for, but does not run: the provider says why",
         Phase::Booting => {
-            "its VM runs, and its guest has not come to slurmd: see its console, and the CONTEXT of its template"
+            "its VM runs, but the guest has not started slurmd: see its console, and the CONTEXT of its template"
         }
         Phase::Ready => {
-            "slurmd runs in its VM, and slurmctld does not see it: munge keys or clocks differ, slurmctld_addr is \
-             not reachable from there, or two VMs have one name or address (see below)"
+            "slurmd runs in its VM, but slurmctld does not see it: munge keys or clocks differ, \
+             slurmctld_addr is not reachable from there, or two VMs have the same name or address (see \
+             below)"
         }
         Phase::Other(state) => {
             return format!("idle# or alloc# for longer than boot_timeout; its VM is {state}");
@@ -364,7 +366,7 @@ pub fn not_waking(facts: Facts<'_>) -> Vec<Finding> {
             Finding::warn(
                 format!("job {}", job.id),
                 format!(
-                    "waits ({}) though {} nodes of partition {} are idle~: they are not woken",
+                    "waits ({}) though {} nodes of partition {} are idle~: Slurm does not wake them",
                     job.reason,
                     free.len(),
                     job.partition

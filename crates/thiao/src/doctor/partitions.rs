@@ -52,7 +52,7 @@ pub fn judge(wanted: &Fragment, config: &Config, all: &BTreeMap<String, Partitio
                 Finding::bad(
                     what.clone(),
                     format!(
-                        "{}: slurm.conf has older lines than the settings, or somebody changed it",
+                        "{}: the lines in slurm.conf are older than the settings, or somebody changed it",
                         wrong.join("; ")
                     ),
                 )
@@ -176,8 +176,8 @@ fn overruled(what: &str, lines: &[&NodeLine], seen: &Partition) -> Option<Findin
             ),
         )
         .advice(
-            "write DefMemPerNode behind the partitions that it is for, not behind PartitionName=DEFAULT; then \
-             thiao setup, and restart slurmctld",
+            "write DefMemPerNode on the lines of the partitions that it is for, not on that of \
+             PartitionName=DEFAULT; then run thiao setup, and restart slurmctld",
         ),
     )
 }
@@ -190,8 +190,8 @@ fn times(what: &str, wanted: &Fragment, seen: &Partition) -> Vec<Finding> {
             Finding::bad(
                 what,
                 format!(
-                    "ResumeTimeout is {has} s, and a VM may take {needed} s with all its tries: Slurm gives nodes \
-                     up that come later, and their jobs begin again"
+                    "ResumeTimeout is {has} s, and a VM may take {needed} s with all its tries: Slurm \
+                     gives up on nodes that come later, and their jobs start over"
                 ),
             )
             .run(AGAIN),
@@ -205,8 +205,8 @@ fn times(what: &str, wanted: &Fragment, seen: &Partition) -> Vec<Finding> {
             Finding::warn(
                 what,
                 format!(
-                    "SuspendTimeout is {has} s: Slurm wants nodes again {has} s after it gave them up, and their \
-                     VMs may not have ended"
+                    "SuspendTimeout is {has} s: Slurm may want nodes back {has} s after it suspended them, \
+                     before their VMs have ended"
                 ),
             )
             .run(AGAIN),
@@ -237,7 +237,7 @@ fn overlap(name: &str, other: &Partition, wanted: &Fragment) -> Option<Finding> 
         (
             Verdict::Bad,
             &own,
-            "which are job mode's: its jobs pass the gate by, and wait there for VMs that nobody makes",
+            "which are in job mode: its jobs bypass the gate, and wait there for VMs that nobody makes",
         )
     } else if !shared.is_empty() && !is_exclusive(other) {
         (

@@ -124,8 +124,8 @@ fn versions(site: &Site, clients: Option<Version>) -> Option<Finding> {
             Finding::bad(
                 "Slurm",
                 format!(
-                    "slurmctld is {server}, and the programs here are {clients}, whose slurmd guests get: one that is \
-                     newer than slurmctld is refused by it"
+                    "slurmctld is {server}, but guests get the slurmd of the programs here, {clients}: \
+                     slurmctld refuses one that is newer than itself"
                 ),
             )
             .advice(cure),
@@ -134,8 +134,8 @@ fn versions(site: &Site, clients: Option<Version>) -> Option<Finding> {
             Finding::warn(
                 "Slurm",
                 format!(
-                    "slurmctld is {server}, and the programs here are {clients}, whose slurmd guests get: slurmctld takes \
-                     those of the releases just before its own alone"
+                    "slurmctld is {server}, but guests get the slurmd of the programs here, {clients}: \
+                     slurmctld only takes those of the releases just before its own"
                 ),
             )
             .advice(cure),
@@ -207,17 +207,21 @@ fn primary(site: &Site, told: &GuestContext) -> Option<Finding> {
             .advice(format!("set slurmctld_host = {:?} in thiao.toml", first.name)),
         );
     }
-    theirs.filter(|theirs| *theirs != told.addr && !told.here).map(|theirs| {
-        Finding::warn(
-            "SlurmctldHost",
-            format!(
-                "is at {theirs}, and guests first ask {}: they need a way to both, as slurmd asks the first one once it \
-                 has slurm.conf",
-                told.addr
-            ),
-        )
-        .advice(format!("set slurmctld_addr = \"{theirs}\" in thiao.toml, or see that guests reach both"))
-    })
+    theirs
+        .filter(|theirs| *theirs != told.addr && !told.here)
+        .map(|theirs| {
+            Finding::warn(
+                "SlurmctldHost",
+                format!(
+                    "is at {theirs}, and guests first ask {}: they must reach both, as slurmd asks the first \
+                 one once it has slurm.conf",
+                    told.addr
+                ),
+            )
+            .advice(format!(
+                "set slurmctld_addr = \"{theirs}\" in thiao.toml, or make sure that guests reach both"
+            ))
+        })
 }
 
 fn user(site: &Site, told: &GuestContext) -> Option<Finding> {
@@ -274,7 +278,7 @@ fn backups(site: &Site, told: &GuestContext) -> Option<Finding> {
         Finding::warn(
             "SlurmctldHost",
             format!(
-                "has {} backups that guests are not told: a guest that boots while a backup is in charge finds no \
+                "has {} backups that guests are not told about: a guest that boots while a backup is in charge finds no \
                  slurmctld",
                 unknown.len()
             ),
@@ -301,7 +305,7 @@ fn hooks_of_backups(site: &Site, shared: bool) -> Option<Finding> {
                  mounted there at the same path; a prolog's question does not, and such jobs start up to 30 s later"
             ),
         )
-        .advice(format!("see that {names} has the hooks and the state folder at the same paths"))
+        .advice(format!("make sure that {names} has the hooks and the state folder at the same paths"))
     } else {
         Finding::warn(
             "backup",

@@ -150,7 +150,7 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
             Finding::warn(
                 "Slurm",
                 format!(
-                    "{version} is newer than {}, the newest that Thiao was tried with: it is taken for that one",
+                    "{version} is newer than {}, the newest that Thiao was tried with: Thiao treats it as that one",
                     quirks::NEWEST
                 ),
             )
@@ -253,7 +253,7 @@ fn job_mode(facts: &JobMode, config: &Config, wanted: &Fragment) -> Vec<Finding>
         Ok(false) => found.push(
             Finding::bad(
                 WHAT,
-                format!("there is no reservation {RESERVATION}, which holds the licence {GATE}: jobs are not kept until there is capacity"),
+                format!("there is no reservation {RESERVATION} to hold the licence {GATE}: jobs do not wait for capacity"),
             )
             .run("systemctl restart thiaod"),
         ),
@@ -332,7 +332,7 @@ fn words(config: &Config, quirks: Quirks) -> Vec<Finding> {
         (
             "SlurmctldParameters",
             "power_save_interval",
-            "slurmctld looks after power saving every 10 s only",
+            "slurmctld attends to power saving only every 10 s",
         ),
     ];
     let lacks = |(key, wanted, why): (&str, &str, &str)| {
@@ -404,7 +404,7 @@ fn hasty(config: &Config, silence_s: u64) -> Option<Finding> {
         Finding::warn(
             CONF,
             format!(
-                "SlurmdTimeout is {limit} s: a VM that does not answer for so long loses its job, before \
+                "SlurmdTimeout is {limit} s: a VM that does not answer for that long loses its job, before \
                  timing.silence_grace ({silence_s} s)"
             ),
         )
@@ -439,11 +439,10 @@ pub fn sizes(
                 shape.memory_mb
             ));
         }
-        let mut why = "slurm.conf has older lines than the settings";
+        let mut why = "the lines in slurm.conf are older than the settings";
         if !known.partitions.contains(partition) {
             if text.is_empty() {
-                why =
-                    "somebody took it out (scontrol update), or slurm.conf has older lines than the settings";
+                why = "somebody took it out (scontrol update), or the lines in slurm.conf are older than the settings";
             }
             text.push(format!("not in partition {partition}"));
         }

@@ -47,7 +47,7 @@ pub fn judge(facts: Facts<'_>) -> Vec<Finding> {
                 Finding::warn(
                     format!("VM {}", vm.row.id),
                     format!(
-                        "{} has this cluster's tag and no whole one: it is left alone",
+                        "{} names this cluster in its tags, but they are not complete: it is left alone",
                         vm.row.name
                     ),
                 )
@@ -166,7 +166,7 @@ fn size(vm: &VmDetails, tag: &VmTag) -> Option<Finding> {
         Finding::warn(
             format!("VM {id}"),
             format!(
-                "{}.{}: OpenNebula tells of {beyond}, which no machine has: what is said of it is not believed",
+                "{}.{}: OpenNebula reports {beyond}, which no machine has: Thiao does not believe what it says of this VM",
                 tag.node, tag.generation
             ),
         )
@@ -317,7 +317,7 @@ fn orphans(alive: &[Ours<'_>], facts: Facts<'_>, found: &mut Vec<Finding>) {
             found.push(
                 Finding::warn(
                     what,
-                    format!("backs {}, which is no node of the settings", tag.node),
+                    format!("backs {}, which is not a node in the settings", tag.node),
                 )
                 .run(format!("onevm terminate {id}")),
             );

@@ -92,7 +92,7 @@ sites! {
         conf: "NodeName=cn[01-02] NodeAddr=10.9.0.[201-202] CPUs=8 RealMemory=16000\n\
                PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES DefMemPerCPU=100\n",
         job_mode: true,
-        said: &["partition all: has the nodes n[5-6], which are job mode's"],
+        said: &["partition all: has the nodes n[5-6], which are in job mode"],
     }
     programs_on_nodes: {
         conf: "Prolog=/nowhere/prolog.d/*\nEpilog=/nowhere/epilog.sh\nTaskProlog=/nowhere/task_prolog.sh\nTaskEpilog=/nowhere/te\n\

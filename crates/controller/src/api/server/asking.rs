@@ -95,7 +95,7 @@ impl Controller {
     }
 
     async fn in_time<T>(&self, asked: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-        let busy = |_| ApiError::Unavailable("the controller is busy: come again in a moment".to_owned());
+        let busy = |_| ApiError::Unavailable("the controller is busy: try again in a moment".to_owned());
         tokio::time::timeout(self.patience, asked).await.map_err(busy)?
     }
 
@@ -105,7 +105,7 @@ impl Controller {
         question: impl FnOnce(Reply<T>) -> Q,
     ) -> Result<T, ApiError> {
         let ends =
-            || ApiError::Unavailable("the controller is ending: come again when it is back".to_owned());
+            || ApiError::Unavailable("the controller is stopping: try again when it is back".to_owned());
         let (reply, answer) = oneshot::channel();
         self.queries
             .send(question(reply).into())

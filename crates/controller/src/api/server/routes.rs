@@ -100,7 +100,7 @@ async fn no_such_path(uri: Uri) -> ApiError {
 
 async fn no_such_method(uri: Uri) -> Response {
     let error = format!(
-        "{} is not asked for like that: reading is GET, changing is POST",
+        "{} does not take this method: GET reads, POST changes",
         uri.path()
     );
     (StatusCode::METHOD_NOT_ALLOWED, Json(Problem { error })).into_response()
@@ -345,7 +345,8 @@ fn ordered(
 ) -> Result<Vec<thiao_core::ids::NodeName>, ApiError> {
     if !viewer.trusted {
         return Err(ApiError::Forbidden(
-            "only root and the user whom thiaod runs as may resume or suspend nodes: submit a job, Slurm will".to_owned(),
+            "only root and thiaod's user may resume or suspend nodes: submit a job, and Slurm does it"
+                .to_owned(),
         ));
     }
     let Path(list) = list.map_err(malformed)?;

@@ -338,10 +338,7 @@ async fn only_the_trusted_give_orders() {
     for path in ["/v1/nodes/fg0/resume", "/v1/nodes/fg0/suspend"] {
         let (code, body) = ask(1001, "POST", path).await;
         assert_eq!(code, StatusCode::FORBIDDEN);
-        assert!(
-            body.contains("only root and the user whom thiaod runs as"),
-            "{body}"
-        );
+        assert!(body.contains("only root and thiaod's user"), "{body}");
         assert_eq!(ask(0, "GET", path).await.0, StatusCode::METHOD_NOT_ALLOWED);
     }
     let (code, body) = ask(0, "POST", "/v1/nodes/fg%5B0-/resume").await;
@@ -477,7 +474,7 @@ async fn a_body_that_makes_no_sense_is_refused() {
     }
     let (code, answer) = ask(1001, "POST", "/v1/jobs/1_x/give").await;
     assert_eq!(code, StatusCode::BAD_REQUEST);
-    assert!(answer.contains("name one as 17"), "{answer}");
+    assert!(answer.contains("write one as 17"), "{answer}");
     // One that never comes.
     let never = Body::new(Never);
     let (code, answer) = ask_with(1001, "POST", "/v1/jobs/1/give", never).await;
@@ -492,12 +489,12 @@ async fn every_refusal_is_a_problem_in_json() {
         ("/v1/nope", 404, "there is no /v1/nope"),
         ("/v2/status", 404, "speaks version 1 of the API, not 2"),
         ("/v1/vms", 500, "the disk is on fire"),
-        ("/v1/status", 503, "the controller is ending"),
+        ("/v1/status", 503, "the controller is stopping"),
         ("/v1/hosts", 503, "the controller is busy"),
         ("/v1/events?limit=0", 400, "limit=0 is not from 1 to 10000"),
         ("/v1/events?limit=x", 400, "limit"),
         ("/v1/events?foo=1", 400, "unknown field `foo`"),
-        ("/v1/nodes/fg0/resume", 405, "reading is GET, changing is POST"),
+        ("/v1/nodes/fg0/resume", 405, "GET reads, POST changes"),
     ] {
         let (status, body) = ask(0, "GET", path).await;
         assert_eq!(status.as_u16(), code, "{path}: {body}");

@@ -84,7 +84,7 @@ fn what_cannot_be_given_is_refused_with_the_reason() {
     let conflict = |text: &str| ApiError::Conflict(text.to_owned());
     assert_eq!(
         refused("18", &["jobs"], ""),
-        conflict("job 18 is RUNNING: only a job that waits can still be given VMs of its own")
+        conflict("job 18 is RUNNING: only a pending job can still be given VMs of its own")
     );
     assert!(matches!(refused("20_1", &["jobs"], ""), ApiError::Conflict(_)));
     for unknown in ["19", "20_3", "17_0"] {

@@ -157,7 +157,7 @@ fn a_topology_is_compared_with_the_sizes_that_vms_have() {
         &wanted,
         "TOPOLOGY",
         Verdict::Bad,
-        "not written",
+        "not in a form",
         "mend",
     );
     wanted.nodesets[0].mode = Mode::Job;

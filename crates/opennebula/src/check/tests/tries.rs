@@ -77,7 +77,7 @@ fn a_failed_try_names_the_right_that_lacks() {
     for (class, remedy) in [
         (Class::Authorization, "TEMPLATE/* USE+CREATE"),
         (Class::Capacity, "free some of the quota"),
-        (Class::BadTemplate, "mend what that says"),
+        (Class::BadTemplate, "mend what the message says"),
     ] {
         seen.tried = vec![Tried {
             source: "template worker".to_owned(),

@@ -70,7 +70,7 @@ impl<'a> Asker<'a> {
             if input.read_line(&mut line)? == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
-                    "the answers ended before the questions; nothing was written",
+                    "the input ended before the last question; nothing was written",
                 ));
             }
             let answer = match (line.trim(), &default) {

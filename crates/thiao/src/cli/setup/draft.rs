@@ -65,13 +65,13 @@ pub(super) fn draft(given: Given<'_>, asker: &mut Asker<'_>) -> anyhow::Result<D
         && !missing.is_empty()
     {
         bail!(
-            "there is no settings file to start from, and for a new one this is missing: {}",
+            "there is no settings file yet, and a new one still needs {}",
             missing.join(", ")
         );
     }
     // Nothing is missing: all answers are there.
     let (Some(cluster), Some(sets)) = (cluster, sets) else {
-        bail!("not all that settings need was given; see `thiao setup --help`");
+        bail!("some settings are missing; see `thiao setup --help`");
     };
     let (munge_key, slurm_key) = given.keys();
     Ok(Draft {

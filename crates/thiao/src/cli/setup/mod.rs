@@ -101,13 +101,14 @@ struct Plan {
 /// The Slurm that reads the lines.
 fn version(how: &Setup, present: Option<&thiao_slurm::Config>, slurm: &Slurm) -> anyhow::Result<Version> {
     if let Some(text) = &how.slurm_version {
-        return Version::parse(text).with_context(|| format!("{text} is no Slurm release; write e.g. 22.05"));
+        return Version::parse(text)
+            .with_context(|| format!("{text} is not a Slurm release; write e.g. 22.05"));
     }
     match present.and_then(thiao_slurm::Config::version) {
         Some(version) => Ok(version),
         None => slurm
             .version()
-            .context("which Slurm is it? Name its release with --slurm-version"),
+            .context("cannot find out which Slurm this is; name its release with --slurm-version"),
     }
 }
 
@@ -119,7 +120,7 @@ fn plan(config: &Config, how: &Setup, asked: &Asked, lines: &Path) -> anyhow::Re
     if let Some(name) = &fragment.default_partition
         && !fragment.nodes.iter().any(|line| line.partition == *name)
     {
-        bail!("nothing was written: no nodeset has the partition {name}, which is to be the default");
+        bail!("nothing was written: no nodeset has the partition {name} of --default-partition");
     }
     let earlier = site::earlier(lines);
     let hooks = site::hooks_in_effect(present, &how.hooks);
@@ -249,8 +250,8 @@ fn forgets_nothing(
     };
     if matches!(look(piece)?, Found::Older) {
         refused.add(format!(
-            "slurmctld does not answer ({error}), and {} has what was merged of your own settings when it did: start \
-             slurmctld and repeat, or --force",
+            "slurmctld does not answer ({error}), and {} holds your own settings, merged when it last did: \
+             start slurmctld and repeat, or use --force",
             lines.display()
         ))?;
     }
@@ -319,8 +320,9 @@ fn advice(plan: &Plan, present: &Result<thiao_slurm::Config, SlurmError>, steps:
         .map(ToString::to_string)
         .collect(),
         Err(error) => vec![format!(
-            "slurmctld could not be asked what is in effect ({error}): of your own programs and words for the same keys \
-             the lines have only what earlier ones kept; start it and repeat"
+            "slurmctld does not say which settings are in effect ({error}): of your own programs and \
+             values for the same keys, the lines have only what earlier lines kept; start slurmctld and \
+             repeat"
         )],
     };
     warnings.extend(plan.notes.iter().cloned());

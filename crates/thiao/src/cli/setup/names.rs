@@ -38,14 +38,14 @@ impl Known {
         let mut notes = Vec::new();
         let partitions = slurm.partitions().unwrap_or_else(|error| {
             notes.push(format!(
-                "slurmctld's partitions could not be read ({error}): ours may have names of yours, or say memory in \
-                 another form than they"
+                "slurmctld's partitions could not be read ({error}): ours may have the same names, or give \
+                 memory in another form"
             ));
             BTreeMap::new()
         });
         let nodes = slurm.details().unwrap_or_else(|error| {
             notes.push(format!(
-                "slurmctld's nodes could not be read ({error}): ours may have names of yours"
+                "slurmctld's nodes could not be read ({error}): ours may have the same names"
             ));
             BTreeMap::new()
         });
@@ -97,7 +97,7 @@ impl Known {
                 .collect();
             if !foreign.is_empty() {
                 found.push(format!(
-                    "partition {name} is there already with {}, which would not be in it any more",
+                    "partition {name} is there already with {}, which would no longer be in it",
                     hostlist::fold(foreign)
                 ));
             }
@@ -135,14 +135,14 @@ impl Known {
                 let has_ours = partition.nodes.iter().any(|node| self.ours.contains(node));
                 if has_ours || sets.is_some_and(|sets| sets.eq_ignore_ascii_case("all")) {
                     Some(format!(
-                        "partition {name} has Nodes=ALL, or names ours: name its own nodes there, or its jobs come to \
-                         ours by its rules"
+                        "partition {name} has Nodes=ALL, or names our nodes: name its own nodes there, or \
+                         its jobs run on ours by its rules"
                     ))
                 } else if has_rest && has_no_ours && (version < SAYS_ALL || sets.is_some()) {
                     Some(format!(
                         "partition {name} has all nodes of the cluster: if slurm.conf says Nodes=ALL for it (or for \
-                         PartitionName=DEFAULT), it has ours, too, from now on, and its jobs come to them by its \
-                         rules: name its own nodes there"
+                         PartitionName=DEFAULT), it has our nodes from now on, too, and its jobs run on \
+                         them by its rules: name its own nodes there"
                     ))
                 } else {
                     None

@@ -54,12 +54,12 @@ pub(super) fn look(piece: &Piece) -> anyhow::Result<Found> {
             } else if target.file_name() == Some(HOOK.as_ref()) {
                 Found::Older
             } else {
-                Found::Foreign("it leads elsewhere")
+                Found::Foreign("it points elsewhere")
             }
         }
-        What::Link(_) => Found::Foreign("it is no link of ours"),
+        What::Link(_) => Found::Foreign("it is not our link"),
         What::File(_) | What::Program(_) | What::Settings(_) if !meta.is_file() => {
-            Found::Foreign("it is no file of ours")
+            Found::Foreign("it is not our file")
         }
         What::Settings(wanted) => {
             if std::fs::read(&piece.path).with_context(unreadable)? == wanted.as_bytes() {

@@ -58,14 +58,15 @@ pub(super) fn job_submit(config: &Config, how: &Setup, fragment: &Path) -> anyho
     }
     if place::present(&site)?.is_some() && read(&site)? != theirs && !how.force {
         bail!(
-            "nothing was written: {} is somebody else's again, and {} has what was there before: put what is new \
-             into the latter and remove the former, or repeat with --force to keep what is new alone",
+            "nothing was written: {} is somebody else's again, and {} has the script from before: add what \
+             is new to the latter and remove the former, or repeat with --force to keep only the new \
+             script",
             usual.display(),
             site.display()
         );
     }
     let note = format!(
-        "{} is your own: it is kept as {}, and its functions are called first, as before; change it there",
+        "{} is your own: it is kept as {}, and its functions are still called, before ours; change it there",
         usual.display(),
         site.display()
     );
@@ -104,8 +105,8 @@ pub(super) fn leaves(lines: &Path, slurm_conf: &Path, own: &SiteKeys) -> anyhow:
     }
     Ok(if own.has("JobSubmitPlugins", "lua") {
         Leaves::Stays(format!(
-            "{} is ours, which no nodeset needs any more, but JobSubmitPlugins had lua before, too: put your own there, \
-             or take lua out",
+            "{} is ours, and no nodeset needs it any more, but JobSubmitPlugins had lua before Thiao, too: \
+             put your own script there, or take lua out",
             usual.display()
         ))
     } else if conf_lines::including(slurm_conf, lines).is_none() {

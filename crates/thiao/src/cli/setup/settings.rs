@@ -72,7 +72,7 @@ impl Settings {
         };
         let text = draft::draft(given, &mut asker)?.to_toml();
         let config = thiao_config::from_text(place, &text)
-            .with_context(|| format!("these settings will not do (nothing was written):\n{text}"))?;
+            .with_context(|| format!("these settings are not valid (nothing was written):\n{text}"))?;
         let imported = typed
             .import
             .as_ref()
@@ -122,8 +122,8 @@ impl Settings {
                 printer.print(&report)?;
             }
             refused.add(
-                "with these settings no VM could be made; mend what the checks say, or write them all the same with \
-                 --force",
+                "no VM could be made with these settings; mend what the checks say, or write them anyway \
+                 with --force",
             )?;
         }
         Ok(report)

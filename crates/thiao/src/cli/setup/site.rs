@@ -60,7 +60,7 @@ pub(super) fn programs(own: &SiteKeys) -> (BTreeMap<&'static str, String>, Vec<S
         .partition(|(_, site)| join::is_plain(site));
     let told = joined.iter().map(|(key, site)| {
         format!(
-            "{key} is {site}: it is called beside ours, by a script in {}",
+            "{key} is {site}: a script in {} calls it beside ours",
             join::FOLDER
         )
     });

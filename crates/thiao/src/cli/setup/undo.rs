@@ -57,7 +57,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     if !how.force {
         let left = left
             .as_ref()
-            .map_err(|error| anyhow!("{error}: whether VMs are left cannot be told"))?;
+            .map_err(|error| anyhow!("{error}: cannot find out whether VMs are left"))?;
         placed.must_be_unused(left, Client::new(&state_dir).controller().is_some())?;
     }
     let mut report = String::new();
@@ -73,7 +73,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let _ = std::fs::remove_dir(how.hooks.join(join::FOLDER));
     if state_dir.exists() {
         let dir = state_dir.display();
-        printer.print(&format!("What the controller kept is in {dir} still.\n"))?;
+        printer.print(&format!("The controller's state is still in {dir}.\n"))?;
     }
     Ok(())
 }
@@ -95,8 +95,8 @@ impl Placed<'_> {
         let vms: Vec<&str> = left.iter().map(VmId::as_str).collect();
         let why = match (&used, vms.as_slice()) {
             (Some(used), _) => used.clone(),
-            (None, [_, ..]) => format!("VMs run still, and jobs may be in them: {}", vms.join(", ")),
-            (None, []) if runs => "thiaod runs still".to_owned(),
+            (None, [_, ..]) => format!("VMs are still running, perhaps with jobs: {}", vms.join(", ")),
+            (None, []) if runs => "thiaod is still running".to_owned(),
             (None, []) => return Ok(()),
         };
         let mut first = Vec::new();
@@ -111,16 +111,14 @@ impl Placed<'_> {
             first.push(format!(
                 "Take the line that includes {} out of slurm.conf, and the keys that it needed.{}",
                 self.fragment.display(),
-                again(" Write there again what it took the place of:", &self.took())
+                again(" Put back there what it replaced:", &self.took())
             ));
         }
         first.push(match &used {
             Some(_) => "systemctl disable --now thiaod && systemctl restart slurmctld".to_owned(),
             None => "systemctl disable --now thiaod".to_owned(),
         });
-        first.push(
-            "thiao setup --undo (with --force it asks for none of this, and ends VMs with their jobs)".into(),
-        );
+        first.push("thiao setup --undo (--force skips all of this, and ends VMs with their jobs)".into());
         let steps = first
             .iter()
             .zip(1..)
@@ -144,12 +142,9 @@ impl Placed<'_> {
             line("put back", Tone::Good, &back);
         }
         if report.is_empty() {
-            report.push_str("There was nothing of setup's.\n");
+            report.push_str("There was nothing that setup wrote.\n");
         }
-        let lost = again(
-            "Write into slurm.conf again what our lines took the place of:",
-            &lost,
-        );
+        let lost = again("Put back into slurm.conf what our lines replaced:", &lost);
         if !lost.is_empty() {
             let _ = writeln!(report, "{lost}");
         }
@@ -210,7 +205,7 @@ impl Placed<'_> {
     fn in_use(&self) -> Option<String> {
         if let Some(line) = conf_lines::including(self.slurm_conf, self.fragment) {
             return Some(format!(
-                "{} includes {} (line {}), and without that file no program of Slurm's starts",
+                "{} includes {} (line {}), and without that file none of Slurm's programs starts",
                 line.file.display(),
                 self.fragment.display(),
                 line.number
@@ -218,7 +213,7 @@ impl Placed<'_> {
         }
         let (key, program) = site_keys::called(self.present?, self.hooks)?;
         Some(format!(
-            "slurmctld calls {} ({key}): it has not been restarted since that was taken out",
+            "slurmctld still calls {} ({key}): it has not been restarted since that was taken out",
             program.display()
         ))
     }

@@ -51,13 +51,13 @@ fn a_good_one_is_good() {
 fn silence_is_a_finding() {
     let silent = ClientError::NoController {
         socket: "/s".to_owned(),
-        error: io::Error::other("nobody listens"),
+        error: io::Error::other("nothing listens"),
     };
     holds(
         &judged(Err(silent)),
         "controller",
         Verdict::Bad,
-        "nobody listens",
+        "nothing listens",
         "systemctl enable --now thiaod",
     );
     let barred = ClientError::Barred {
@@ -128,7 +128,7 @@ fn old_observations_other_settings_and_what_holds_it_up() {
             with(|s| s.provider = "qemu".to_owned()),
             "controller",
             Verdict::Warn,
-            "provider qemu, and is opennebula now",
+            "provider qemu, not opennebula",
             "systemctl restart thiaod",
         ),
         (

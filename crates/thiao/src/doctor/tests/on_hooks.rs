@@ -42,13 +42,13 @@ fn each_mistake_is_named_with_its_remedy() {
         (
             with(|f| f.programs[1].1 = Link::To("/x".into(), false)),
             "hooks",
-            "Suspend leads to /x, which is no program",
+            "Suspend points to /x, which is not a program",
             setup,
         ),
         (
             with(|f| f.programs[1].1 = Link::Other),
             "hooks",
-            "Suspend: is no link",
+            "Suspend: is not a link",
             setup,
         ),
         (

@@ -132,7 +132,12 @@ fn down_for_a_reason() {
             "gave up",
             "State=RESUME",
         ),
-        ("disk", Verdict::Warn, "somebody set it so (disk)", "State=RESUME"),
+        (
+            "disk",
+            Verdict::Warn,
+            "somebody set it DOWN (disk)",
+            "State=RESUME",
+        ),
         ("Not responding", Verdict::Bad, "down*", "State=POWER_DOWN"),
     ] {
         let found = said(Some(slurm("down+cloud+powered_down", Some(reason))), None);
@@ -184,7 +189,7 @@ fn powering_up_for_too_long() {
         for (word, words) in [
             ("asked", "the provider says why"),
             ("booting", "CONTEXT of its template"),
-            ("ready", "two VMs have one name or address"),
+            ("ready", "two VMs have the same name or address"),
             ("stopping", "its VM is stopping"),
         ] {
             let vm = || ours(word, "up", Some("fg0.1"), late);
@@ -203,7 +208,7 @@ fn powering_up_for_too_long() {
             state,
             Some(never),
             Verdict::Warn,
-            "was not asked for it",
+            "did not ask Thiao for it",
             "thiao resume fg0",
         );
         let waits = ours("waiting", "up", None, 0);
@@ -218,7 +223,7 @@ fn powering_up_for_too_long() {
             state,
             None,
             Verdict::Warn,
-            "the controller would know",
+            "only the controller could say",
             "systemctl start thiaod",
         );
     }
@@ -239,7 +244,7 @@ fn the_rest() {
         "blink+cloud",
         None,
         Verdict::Warn,
-        "blink: a state that we do not know",
+        "blink: a state that Thiao does not know",
         "scontrol show node fg0",
     );
     let unasked = ours("down", "down", None, 0);

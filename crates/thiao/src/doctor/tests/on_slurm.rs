@@ -380,7 +380,7 @@ fn a_partition_that_is_not_as_written_is_told() {
         (
             "SuspendTimeout=10",
             "SuspendTimeout=1",
-            "wants nodes again 1 s after",
+            "may want nodes back 1 s after",
         ),
     ] {
         holds(
@@ -436,7 +436,7 @@ fn a_partition_of_the_sites_that_has_our_nodes_is_told() {
         &about_partitions(&wanted, "", &text),
         "partition all",
         Verdict::Bad,
-        "pass the gate by",
+        "bypass the gate",
         "take them out of it",
     );
     let overruled = text

@@ -94,7 +94,7 @@ fn a_vm_of_a_size_that_no_machine_has() {
         &said(&[vm], &[], &[]),
         "VM 5",
         Verdict::Warn,
-        "fg0.1: OpenNebula tells of more than 1073741824 MiB of memory",
+        "fg0.1: OpenNebula reports more than 1073741824 MiB of memory",
         "onevm show 5",
     );
 }
@@ -177,7 +177,7 @@ fn orphans() {
         &said(&vms, &[], &[]),
         "VM 5",
         Verdict::Warn,
-        "fg7, which is no node",
+        "fg7, which is not a node",
         "onevm terminate 5",
     );
     let vms = [vm(5, "fg0", "1", "10.0.0.1", RUNNING)];
@@ -194,7 +194,7 @@ fn orphans() {
         &said(&[half], &[], &[]),
         "VM 5",
         Verdict::Warn,
-        "no whole one",
+        "they are not complete",
         "onevm show 5",
     );
 }
