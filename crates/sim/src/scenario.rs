@@ -89,6 +89,17 @@ pub enum Step {
     Wait(Millis),
 }
 
+impl Step {
+    /// Whether it does something to the cluster, and does not only wait for it.
+    #[must_use]
+    pub fn is_act(&self) -> bool {
+        match self {
+            Self::Submit(_) | Self::Node(..) | Self::Job(..) | Self::Restart => true,
+            Self::UntilNode(..) | Self::UntilJob(..) | Self::Wait(_) => false,
+        }
+    }
+}
+
 /// A job that is submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {

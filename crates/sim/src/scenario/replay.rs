@@ -106,6 +106,27 @@ impl Sequences {
         (!text.is_empty()).then_some(text)
     }
 
+    fn length(&self, subject: &str) -> usize {
+        self.0.get(subject).map_or(0, Vec::len)
+    }
+
+    fn lengths(&self) -> BTreeMap<String, usize> {
+        let lengths = self
+            .0
+            .iter()
+            .map(|(subject, states)| (subject.clone(), states.len()));
+        lengths.collect()
+    }
+
+    /// Where one of these words is first, from `mark` on.
+    fn position(&self, subject: &str, mark: usize, words: &[impl fmt::Display]) -> Option<usize> {
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        let states = self.0.get(subject)?.iter().enumerate().skip(mark);
+        let word = |state: &str| state.split(" (").next().unwrap_or_default().to_owned();
+        let mut found = states.filter(|(_, state)| words.contains(&word(state)));
+        found.next().map(|(at, _)| at)
+    }
+
     fn call(&mut self, subject: String, hook: &str) {
         self.0.entry(subject).or_default().push(hook.to_owned());
     }
@@ -158,6 +179,7 @@ pub fn replay(scenario: &Scenario, world: &mut impl Cluster) -> Result<Sequences
         records: BTreeMap::new(),
         unheard: BTreeSet::new(),
         seen: Sequences::default(),
+        marks: BTreeMap::new(),
         view: SlurmView::default(),
     };
     replay.observe()?;
@@ -179,11 +201,16 @@ struct Replay<'a, W> {
     /// Jobs whose epilogs are left out.
     unheard: BTreeSet<JobRef>,
     seen: Sequences,
+    /// How many of a subject's states are older than the last act, or were waited for since.
+    marks: BTreeMap<String, usize>,
     view: SlurmView,
 }
 
 impl<W: Cluster> Replay<'_, W> {
     fn step(&mut self, step: &Step) -> Result<(), String> {
+        if step.is_act() {
+            self.marks = self.seen.lengths();
+        }
         match step {
             Step::Submit(job) => {
                 let id = self.world.submit(job)?;
@@ -200,9 +227,14 @@ impl<W: Cluster> Replay<'_, W> {
             }
             Step::Restart => self.world.restart()?,
             Step::UntilNode(name, words) => {
-                self.until(words, |replay| replay.view.nodes.get(name).and_then(NodeWord::of))?
+                let subject = format!("node {name}");
+                self.until(&subject, words, |replay| {
+                    replay.view.nodes.get(name).and_then(NodeWord::of)
+                })?;
             }
-            Step::UntilJob(job, words) => self.until(words, |replay| replay.job(job))?,
+            Step::UntilJob(job, words) => {
+                self.until(&format!("job {job}"), words, |replay| replay.job(job))?;
+            }
             Step::Wait(long) => {
                 let end = Millis(self.world.now().0 + long.0);
                 while self.world.now() < end {
@@ -214,8 +246,11 @@ impl<W: Cluster> Replay<'_, W> {
         Ok(())
     }
 
+    /// Waits until it is so, or was so since the last act: where states follow each other quickly, others may
+    /// have been waited for meanwhile.
     fn until<T: PartialEq + fmt::Display>(
         &mut self,
+        subject: &str,
         wanted: &[T],
         is: impl Fn(&Self) -> Option<T>,
     ) -> Result<(), String> {
@@ -225,6 +260,12 @@ impl<W: Cluster> Replay<'_, W> {
             let fresh = self.observe()?;
             let now = is(self).filter(|_| fresh);
             if now.as_ref().is_some_and(|now| wanted.contains(now)) {
+                self.marks.insert(subject.to_owned(), self.seen.length(subject));
+                return Ok(());
+            }
+            let mark = self.marks.get(subject).copied().unwrap_or_default();
+            if let Some(at) = self.seen.position(subject, mark, wanted) {
+                self.marks.insert(subject.to_owned(), at + 1);
                 return Ok(());
             }
             if self.world.now() > end {
@@ -379,6 +420,22 @@ mod tests {
              node n1: DOWN (x: y)\n    real: IDLE\n    other: nothing more\n"
         );
         assert!(Sequences::parse("node n1").is_err());
+    }
+
+    #[test]
+    fn a_state_that_passed_while_another_was_waited_for_counts() {
+        let seen = Sequences::parse("node n1: IDLE > ALLOCATED > IDLE > DOWN (thiao: x) > IDLE\n").unwrap();
+        let at = |mark, word| seen.position("node n1", mark, &[word]);
+        assert_eq!(
+            (at(0, "IDLE"), at(1, "IDLE"), at(3, "IDLE")),
+            (Some(0), Some(2), Some(4))
+        );
+        assert_eq!(
+            (at(0, "DOWN"), at(4, "DOWN"), at(0, "DOWN+DRAIN")),
+            (Some(3), None, None)
+        );
+        assert_eq!(seen.position("node n2", 0, &["IDLE"]), None);
+        assert_eq!(seen.lengths(), BTreeMap::from([("node n1".to_owned(), 5)]));
     }
 
     #[test]
