@@ -27,6 +27,8 @@ pub struct Settings {
     pub ready: ReadyBy,
     /// Memory that a VM gets beside what Slurm promises its jobs, in MiB.
     pub overhead_mb: u64,
+    /// How long an end may take before it is asked for once more.
+    pub terminate_grace: Duration,
     /// What VMs of each nodeset are made from.
     pub nodesets: BTreeMap<NodesetName, VmSource>,
     /// The nodeset of every node.

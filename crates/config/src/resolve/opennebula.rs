@@ -72,6 +72,7 @@ pub fn opennebula(table: &Section<'_, '_>, given: Given<'_>) -> Option<Settings>
         host_cluster,
         ready,
         overhead_mb: given.policy.overhead_mb,
+        terminate_grace: Duration::from_millis(given.policy.terminate_grace.0),
         nodesets: given.nodesets,
         nodes: nodes
             .map(|(node, spec)| (node.clone(), spec.nodeset.clone()))

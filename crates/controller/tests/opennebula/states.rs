@@ -1,5 +1,7 @@
 //! VMs that get stuck, fail, or are lost sight of.
 
+use std::time::Duration;
+use thiao_oned::settings::Settings;
 use thiao_oned::{Lcm, Phase, State};
 use thiao_testkit::day::Day;
 use thiao_testkit::site::rounds;
@@ -83,6 +85,23 @@ fn a_guest_that_ignores_its_shutdown_is_ended_hard() {
     day.oned.ignore_shutdown(day.vm());
     day.suspend("n0");
     day.until_none();
+}
+
+/// Each terminate-hard cancels what the driver is doing: asked every moment, an end that takes longer never comes.
+#[test]
+fn an_end_that_takes_long_is_left_to_the_driver() {
+    let slow = |settings: &mut Settings| {
+        settings
+            .phases
+            .insert(Phase::Shutdown, Duration::from_millis(2500));
+    };
+    let mut day = Day::with(1, slow, "");
+    day.up();
+    day.suspend("n0");
+    day.until_none();
+    // Soft, and hard after one grace (a second), two, and four.
+    let asked = day.oned.calls("one.vm.action");
+    assert!((2..=4).contains(&asked), "{asked} times");
 }
 
 #[test]

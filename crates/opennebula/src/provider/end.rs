@@ -65,13 +65,18 @@ impl<C: Calls> Inner<C> {
     fn push(&self, id: u32, state: Option<VmState>, hard: bool) -> Result<Ended, Error> {
         let (mut refused, mut said) = (None, None);
         loop {
-            let push = match next(state, hard, refused) {
+            let (asked, grace) = {
+                let memory = self.memory();
+                (memory.asked(id, now().instant), self.settings.terminate_grace)
+            };
+            let push = match next(state, hard, refused, asked, grace) {
                 Next::Gone => {
                     self.memory().forget(id);
                     return Ok(Ended::Gone);
                 }
                 // OpenNebula's own words say more, if there are any.
                 Next::Wait(what) => return Ok(Ended::Underway(said.unwrap_or(what))),
+                Next::Stuck(times) => return Ok(Ended::Underway(self.stuck(id, state, times))),
                 Next::Do(push) => push,
             };
             let done = match push {
@@ -88,6 +93,7 @@ impl<C: Calls> Inner<C> {
             self.memory().did(id, at);
             match done {
                 Ok(()) => {
+                    self.memory().pushed(id, push, at);
                     self.memory().tell(id, at.time, what);
                     return Ok(Ended::Underway(what.to_owned()));
                 }
@@ -108,6 +114,20 @@ impl<C: Calls> Inner<C> {
                 },
             }
         }
+    }
+
+    /// What a person is told of a VM that does not end, whatever is asked.
+    fn stuck(&self, id: u32, state: Option<VmState>, times: u32) -> String {
+        let memory = self.memory();
+        let words = memory.words(id);
+        let state = state.map_or("there".to_owned(), |state| format!("in {state}"));
+        let said = words.map_or(String::new(), |words| {
+            format!(" (OpenNebula's last word on it: {words})")
+        });
+        format!(
+            "OpenNebula was asked {times} times to end it, and it is still {state}{said}: it is left to you. See what its \
+             driver does (`onevm show {id}`, oned.log), then `onevm recover --delete {id}`"
+        )
     }
 
     /// What OpenNebula says of a VM that we know nothing of. One that it does not show was

@@ -1,6 +1,7 @@
 //! What is remembered between calls. Pure: time comes in, nothing is asked here.
 
 use super::fold::Ours;
+use super::push::{Asked, Push};
 use crate::model::{Host, VmDetails, VmRow};
 use crate::settings::ReadyBy;
 use crate::state::{Kind, VmState};
@@ -43,6 +44,8 @@ pub(super) struct Memory {
     made: BTreeMap<VmTag, u32>,
     /// When we last did something to a VM: what was seen before does not hold.
     acted: BTreeMap<u32, Instant>,
+    /// The hardest push that a VM's end was asked for with, how often, and when last.
+    pushed: BTreeMap<u32, (Push, u32, Instant)>,
     /// When a VM was first seen to have ended.
     ended: BTreeMap<u32, Instant>,
     /// When a VM was first seen running.
@@ -180,6 +183,7 @@ impl Memory {
         let kept: BTreeSet<u32> = ours.keys().chain(made.values()).copied().collect();
         self.tags.retain(|id, _| listed.contains(id) || kept.contains(id));
         self.acted.retain(|id, _| kept.contains(id));
+        self.pushed.retain(|id, _| kept.contains(id));
         self.ended.retain(|id, _| kept.contains(id));
         self.running.retain(|id, _| kept.contains(id));
     }
@@ -194,6 +198,28 @@ impl Memory {
     /// Something was done to a VM.
     pub fn did(&mut self, id: u32, now: Now) {
         self.acted.insert(id, now.instant);
+    }
+
+    /// OpenNebula took this for a VM's end.
+    pub fn pushed(&mut self, id: u32, push: Push, now: Now) {
+        let (hardest, times, last) = self.pushed.entry(id).or_insert((push, 0, now.instant));
+        if push > *hardest {
+            (*hardest, *times) = (push, 0);
+        }
+        (*times, *last) = (times.saturating_add(1), now.instant);
+    }
+
+    /// What OpenNebula took for a VM's end so far.
+    pub fn asked(&self, id: u32, now: Instant) -> Option<Asked> {
+        let (push, times, last) = *self.pushed.get(&id)?;
+        let ago = now.duration_since(last);
+        Some(Asked { push, times, ago })
+    }
+
+    /// OpenNebula's own words on a VM, as last seen.
+    pub fn words(&self, id: u32) -> Option<&str> {
+        let row = &self.ours.get(&id)?.row;
+        row.error.as_deref().or(row.sched_message.as_deref())
     }
 
     /// The VM that we know by this tag: one that was released before held ones, then the oldest.

@@ -42,6 +42,7 @@ fn settings() -> Settings {
         host_cluster: None,
         ready: ReadyBy::OneGate,
         overhead_mb: 64,
+        terminate_grace: Duration::from_secs(60),
         nodesets: BTreeMap::from([(set.clone(), source)]),
         nodes: (0..64).map(|n| (node(n), set.clone())).collect(),
         guest: Guest {

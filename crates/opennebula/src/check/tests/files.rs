@@ -18,6 +18,7 @@ fn settings(wanted: &Needs) -> Settings {
         host_cluster: None,
         ready: ReadyBy::Slurm,
         overhead_mb: 100,
+        terminate_grace: std::time::Duration::from_secs(60),
         nodesets: wanted
             .nodesets
             .iter()

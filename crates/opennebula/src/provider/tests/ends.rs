@@ -186,3 +186,61 @@ fn many_ends_cost_a_call_each() {
     }
     assert_eq!(fake.calls(), Vec::<String>::new());
 }
+
+/// Each push cancels what OpenNebula's driver is doing for the VM.
+#[test]
+fn a_vm_on_its_way_out_is_not_pushed_again_and_again() {
+    let (fake, provider) = at(active(LcmState::Running));
+    let end = |hard| provider.destroy(&tag(0), Some(&id(1)), hard);
+    for hard in [[false; 12], [true; 12]].concat() {
+        underway(end(hard), "");
+        // Its driver takes its time.
+        fake.set(1, active(LcmState::Shutdown));
+        provider.observe().unwrap();
+    }
+    let acted: Vec<String> = fake
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("action"))
+        .collect();
+    assert_eq!(acted, ["action Terminate 1", "action TerminateHard 1"]);
+}
+
+#[test]
+fn a_vm_that_does_not_end_is_left_to_a_person() {
+    let fake = Arc::new(Fake::default());
+    let tags = [
+        ("THIAO_CLUSTER", "prod"),
+        ("THIAO_NODE", "fg0"),
+        ("THIAO_GENERATION", "1"),
+    ];
+    let stubborn = fake::Vm {
+        error: Some("the driver is lost".to_owned()),
+        ..vm(active(LcmState::Running), &tags)
+    };
+    fake.put(1, stubborn);
+    let mut provider = provider(&fake);
+    provider.settings.terminate_grace = Duration::ZERO;
+    let end = || {
+        fake.set(1, active(LcmState::Shutdown));
+        provider.observe().unwrap();
+        provider.destroy(&tag(0), Some(&id(1)), true)
+    };
+    for _ in 0..3 {
+        underway(end(), "at once");
+    }
+    fake.calls();
+    for _ in 0..3 {
+        underway(
+            end(),
+            "asked 3 times to end it, and it is still in SHUTDOWN (OpenNebula's last word on it: the driver is lost)",
+        );
+    }
+    assert!(fake.calls().iter().all(|call| !call.starts_with("action")));
+    fake.set(1, VmState::Done);
+    provider.observe().unwrap();
+    assert_eq!(
+        provider.destroy(&tag(0), Some(&id(1)), true).unwrap(),
+        Ended::Gone
+    );
+}
