@@ -392,7 +392,7 @@ mod tests {
         assert!(client.is_absent(limit), "there is no socket");
         let listener = std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap();
         assert!(!client.is_absent(limit));
-        // One that takes nobody in, and has no capacity for more who wait.
+        // One that takes nobody in, and has no place for more who wait.
         rustix::net::listen(&listener, 0).unwrap();
         // Whoever asks waits in its queue; not with `connect`, which would wait for ever.
         let asked = (0..10).find(|_| client.is_absent(limit));

@@ -348,13 +348,14 @@ pub struct Explanation {
     pub uid: Option<u32>,
 }
 
-/// `GET /v1/plan`: what the controller would do now, and what not.
+/// `GET /v1/plan`: what the controller would do next, and what is held back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlanView {
-    /// What would be done now, each with its cause.
+    /// What would be done next, each with its cause.
     pub actions: Vec<PlanLine>,
-    /// What is not done, each with the reason.
-    pub notes: Vec<PlanLine>,
+    /// What is held back, each with the reason.
+    #[serde(alias = "notes")]
+    pub held: Vec<PlanLine>,
     /// What the linter refuses.
     pub refused: Vec<PlanLine>,
 }

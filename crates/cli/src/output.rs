@@ -189,13 +189,9 @@ pub fn put(mut to: impl io::Write, line: fmt::Arguments<'_>) {
 fn frame(text: &str, rows: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     // The last row stays free: a line end there would scroll.
-    let capacity = if rows > 2 { rows - 1 } else { usize::MAX };
+    let room = if rows > 2 { rows - 1 } else { usize::MAX };
     let mut frame = String::from("\x1b[H");
-    let shown = if lines.len() > capacity {
-        capacity - 1
-    } else {
-        lines.len()
-    };
+    let shown = if lines.len() > room { room - 1 } else { lines.len() };
     for line in &lines[..shown] {
         // Each line's rest is erased.
         frame.push_str(line);

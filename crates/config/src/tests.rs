@@ -84,7 +84,7 @@ fn the_old_name_of_a_key_is_taken_and_named() {
     );
     check(
         "[timing]\nobservation_max_age = 70\nlook_max_age = 70",
-        "timing.look_max_age: there is no such key",
+        "timing.look_max_age: is the old name of observation_max_age: remove one of them",
     );
 }
 

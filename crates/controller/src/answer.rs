@@ -21,6 +21,7 @@ use thiao_core::event::Subject;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
+use thiao_core::resources::Resources;
 use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
 use thiao_core::world::{Desired, NodeRecord, World};
 use tokio::sync::watch;
@@ -188,6 +189,13 @@ impl<P: Provider> Reading<'_, P> {
         for (node, record) in &self.world().records {
             let Some(vm) = &record.vm else { continue };
             let seen = vm.id.as_ref().and_then(|id| shown.get(id));
+            let of_node = self.world().specs.get(node).map(|spec| &spec.shape);
+            // Not shown yet, it has what it was asked for with.
+            let takes = match seen {
+                Some(seen) => Some(Resources::of_shown(seen)),
+                None => Resources::of_record(vm, of_node, &self.world().policy),
+            };
+            let takes = takes.unwrap_or_default();
             vms.push(Vm {
                 id: vm
                     .id
@@ -197,8 +205,8 @@ impl<P: Provider> Reading<'_, P> {
                 generation: vm.generation.0,
                 host: vm.host.as_ref().map(HostName::to_string),
                 state: self.world().word_of(node, vm).into(),
-                memory_mb: seen.map_or(0, |seen| seen.memory_mb),
-                cpu_percent: seen.map_or(0, |seen| seen.cpu_percent),
+                memory_mb: takes.memory_mb,
+                cpu_percent: u32::try_from(takes.cpu_percent).unwrap_or(u32::MAX),
                 mode: self.mode(node),
                 job: vm.spec.as_ref().and_then(|spec| spec.job).map(|job| job.0),
                 asked: Some(vm.asked.0),
@@ -339,7 +347,7 @@ impl<P: Provider> Reading<'_, P> {
                 .iter()
                 .map(|s| line(&s.action.subject(), s.action.to_string(), &s.why))
                 .collect(),
-            notes: plan
+            held: plan
                 .held
                 .iter()
                 .map(|held| line(&held.subject, "nothing".to_owned(), &held.why))

@@ -467,7 +467,7 @@ impl<P: Provider> Owner<P> {
 
     /// Has people told what the rounds say.
     pub(super) fn tell(&mut self) {
-        let events = self.rounds.take_notes();
+        let events = self.rounds.take_events();
         self.tell_all(events);
     }
 

@@ -92,7 +92,7 @@ impl Rounds {
     }
 
     /// The same, each once: what is to be kept of it comes back by [`Rounds::record`].
-    pub fn take_notes(&mut self) -> Vec<Event> {
+    pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 

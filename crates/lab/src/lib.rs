@@ -262,8 +262,13 @@ fn start(layout: Layout, options: Options, foreground: bool) -> Result<ExitCode>
         Err(NotUp::Failed(error)) => return Err(error),
     };
     let here = layout.dir().display();
+    let usual = Layout::new(None).is_ok_and(|usual| usual.dir() == layout.dir());
+    let to_it = match usual {
+        true => String::new(),
+        false => format!(" --dir {here}"),
+    };
     say!(
-        "The lab is up in {here}. Try `thiao lab shell`, then `sbatch --wrap hostname`; end it with `thiao lab down`."
+        "The lab is up in {here}. Try `thiao lab shell{to_it}`, then `sbatch --wrap hostname`; end it with `thiao lab down{to_it}`."
     );
     if foreground {
         let code = up.stay();

@@ -309,12 +309,14 @@ impl Plan {
     /// When there is no lab in that folder, or another version wrote it.
     pub fn read(layout: &Layout) -> Result<Self> {
         let path = layout.options();
-        let text = std::fs::read(&path).with_context(|| {
-            format!(
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
                 "there is no lab in {}: start one with `thiao lab up`",
                 layout.dir().display()
-            )
-        })?;
+            ),
+            Err(error) => return Err(error).with_context(|| format!("can't read {}", path.display())),
+        };
         serde_json::from_slice(&text).with_context(|| {
             format!(
                 "{} is not understood (another version's?): `thiao lab down --purge`, then up again",

@@ -160,7 +160,7 @@ fn groups(user: User) -> Vec<libc::gid_t> {
     }
     let mut groups = vec![user.gid; 1024];
     let mut count = groups.len() as libc::c_int;
-    // SAFETY: the name is the entry's; there is capacity for `count` gids.
+    // SAFETY: the name is the entry's; there is space for `count` gids.
     let result = unsafe { libc::getgrouplist(entry.pw_name, user.gid, groups.as_mut_ptr(), &mut count) };
     groups.truncate(if result < 0 {
         1

@@ -64,7 +64,7 @@ impl Trail {
         self.0.len()
     }
 
-    /// Whether it had no capacity for the whole way.
+    /// Whether it had no space for the whole way.
     pub fn is_cut(&self) -> bool {
         self.0.len() == MAX_TRAIL
     }

@@ -160,7 +160,7 @@ impl Oned {
         self.shared.lock().counters.clone()
     }
 
-    /// No VM leaves this phase until it is let go.
+    /// No VM leaves this phase until the phase is let.
     pub fn hold_phase(&self, phase: Phase) {
         self.shared.lock().held.insert(phase);
     }

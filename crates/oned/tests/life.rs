@@ -446,6 +446,7 @@ fn provider(oned: &Oned, dir: &std::path::Path) -> thiao_opennebula::OpenNebula 
         host_cluster: None,
         ready: ReadyBy::Slurm,
         overhead_mb: 100,
+        terminate_grace: std::time::Duration::from_secs(60),
         nodesets: [(set.clone(), source)].into(),
         nodes: [(NodeName::new("n0").unwrap(), set)].into(),
         guest: Guest {

@@ -272,6 +272,7 @@ fn provider(oned: &Oned, placement: Placement, network: Option<&str>) -> OpenNeb
         host_cluster: None,
         ready: ReadyBy::Slurm,
         overhead_mb: 100,
+        terminate_grace: std::time::Duration::from_secs(60),
         nodesets: [(set.clone(), source)].into(),
         nodes: (0..3)
             .map(|n| (NodeName::new(&format!("n{n}")).unwrap(), set.clone()))

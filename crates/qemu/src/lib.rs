@@ -7,7 +7,7 @@
 //!  accel: what runs guests     +-- machine: its command line
 //!                              +-- channel: the guest's context, its reports
 //! ```
-//! `told` makes VMs as OpenNebula would, for its stand-in: with a context disk
+//! `context_disk` makes VMs as OpenNebula would, for its stand-in: with a context disk
 //! in the channel's place.
 //!
 //! The VMs outlive the process that made them. Their folders are the truth.

@@ -32,7 +32,7 @@ pub enum NetError {
         "interface name {0:?} is not usable: choose 1 to {MAX_NAME} of letters, digits, '.', '_' and '-'"
     )]
     BadName(String),
-    /// The network has no capacity, or its host side is not one of its usable addresses.
+    /// The network is too small, or its host side is not one of its usable addresses.
     #[error(
         "network {0} has no place for its host side and a guest: give an address inside a network of /8 to /30"
     )]

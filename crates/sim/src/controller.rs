@@ -211,7 +211,7 @@ impl Controller {
         let refusal = |r: &thiao_core::lint::Refusal| format!("{}: {}", r.step.action, r.why);
         round.refused.extend(refused.iter().map(refusal));
         round.unexplained = self.unexplained(&plan);
-        round.events.append(&mut self.rounds.take_notes());
+        round.events.append(&mut self.rounds.take_events());
         let writes = self.rounds.has_news() || self.rounds.world().records != self.kept;
         self.writes += u64::from(writes);
         let crash = self.crash.filter(|crash| writes && crash.write == self.writes);

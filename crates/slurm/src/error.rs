@@ -32,14 +32,16 @@ pub enum SlurmError {
         bin: PathBuf,
     },
     /// The configuration file that we were told to use can't be read.
-    #[error("can't read Slurm's configuration {}: {source}; set SLURM_CONF or `slurm_conf` to the right file", path.display())]
+    #[error("can't read Slurm's configuration {}: {source}; set SLURM_CONF, or `conf` in thiao.toml's [slurm], to the right file", path.display())]
     NoConf {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
     /// Slurm's programs find no configuration, neither a file nor by the network.
-    #[error("`{command}` finds no slurm.conf: {detail}; set SLURM_CONF or `slurm_conf` to the file")]
+    #[error(
+        "`{command}` finds no slurm.conf: {detail}; set SLURM_CONF, or `conf` in thiao.toml's [slurm], to the file"
+    )]
     Unconfigured { command: String, detail: String },
     /// slurmctld (or munged) does not answer. Worth another try later.
     #[error(

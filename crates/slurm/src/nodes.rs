@@ -1,6 +1,6 @@
 //! Reads `sinfo`'s listing of nodes.
 //!
-//! `sinfo -O` with `StateComplete` gives the base state and *all* flags, where `%T` has capacity for one
+//! `sinfo -O` with `StateComplete` gives the base state and *all* flags, where `%T` has a place for one
 //! suffix only. One line stands for all nodes of equal state and reason, so 10,000 nodes are a few
 //! lines. `NodeList:` followed by a suffix and no size is printed at full length (20 characters
 //! without the colon); both hold from 22.05 on. Measured on 22.05.8 with 10,000 nodes: 57 ms CPU of sinfo;

@@ -110,13 +110,14 @@ impl Runner {
     }
 }
 
-/// The command as people would type it, shortened; for messages only, never run.
+/// The command as people would type it, shortened; for messages only, never run. Without the mark at the end of
+/// each line, which is another each time: the same failure is told in the same words.
 fn show(program: &str, args: &[OsString]) -> String {
     let mut text = program.to_owned();
     for arg in args {
         text.push(' ');
         text.extend(
-            arg.to_string_lossy()
+            without_marks(&arg.to_string_lossy())
                 .chars()
                 .map(|c| if c.is_control() { '.' } else { c })
                 .take(160),
@@ -124,6 +125,19 @@ fn show(program: &str, args: &[OsString]) -> String {
         if text.len() > 400 {
             text.push_str(" ...");
             break;
+        }
+    }
+    text
+}
+
+/// Leaves out what [`crate::control::mark`] made.
+fn without_marks(arg: &str) -> String {
+    let mut pieces = arg.split('@');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_at_checked(16) {
+            Some((mark, rest)) if mark.bytes().all(|b| b.is_ascii_hexdigit()) => text += rest,
+            _ => text = format!("{text}@{piece}"),
         }
     }
     text
@@ -252,11 +266,28 @@ fn read_some(from: &mut Option<impl Read>, into: &mut Vec<u8>, keep: usize) -> i
     match from.read(&mut buffer) {
         Ok(0) => Ok(false),
         Ok(n) => {
-            let capacity = keep.saturating_sub(into.len()).min(n);
-            into.extend_from_slice(&buffer[..capacity]);
+            let kept = keep.saturating_sub(into.len()).min(n);
+            into.extend_from_slice(&buffer[..kept]);
             Ok(true)
         }
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_command_is_told_in_the_same_words() {
+        let told = |mark: &str| {
+            let format = format!("UserName:{mark},Reason:|{mark}");
+            show("squeue", &["-O", &format, "a@b.example"].map(OsString::from))
+        };
+        let marks = [(); 2].map(|()| crate::control::mark().unwrap());
+        assert_ne!(marks[0], marks[1]);
+        assert_eq!(told(&marks[0]), "squeue -O UserName:,Reason:| a@b.example");
+        assert_eq!(told(&marks[1]), told(&marks[0]));
     }
 }

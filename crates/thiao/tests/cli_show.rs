@@ -157,7 +157,7 @@ fn plan() -> PlanView {
     };
     PlanView {
         actions: vec![line("create VM")],
-        notes: vec![],
+        held: vec![],
         refused: vec![line("destroy")],
     }
 }

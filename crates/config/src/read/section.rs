@@ -54,7 +54,15 @@ impl<'r, 't> Section<'r, 't> {
 
     /// The name by which a key is to be taken that has another one now: the old one where only that is written.
     pub fn renamed(&self, key: &'static str, old: &'static str) -> &'static str {
-        if self.has(old) && !self.has(key) { old } else { key }
+        if self.has(old) {
+            if !self.has(key) {
+                return old;
+            }
+            // Known, so that it is not called unknown as well.
+            self.value(old);
+            self.problem(old, format!("is the old name of {key}: remove one of them"));
+        }
+        key
     }
 
     fn value(&self, key: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {

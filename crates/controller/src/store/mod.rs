@@ -43,7 +43,10 @@ pub enum StoreError {
         known: i64,
     },
     /// A stored record makes no sense.
-    #[error("the database {path} holds a broken record of node {node}: {what}")]
+    #[error(
+        "the database {path} holds a broken record of node {node}: {what}. Another thiao wrote it, or it is damaged, and it \
+         was left as it is: start that one, or put a copy in its place"
+    )]
     Broken {
         path: PathBuf,
         node: String,

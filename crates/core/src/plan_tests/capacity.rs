@@ -4,7 +4,7 @@ use super::job_mode::{admitted, job_mode_world, waiting};
 use super::*;
 
 /// A job of `nodes` nodes that was admitted and that Slurm has not started, because of this.
-fn let_go(id: u32, nodes: u32, reason: JobReason) -> SlurmJob {
+fn admitted_job(id: u32, nodes: u32, reason: JobReason) -> SlurmJob {
     SlurmJob {
         gate: Gate::Open,
         reason,
@@ -22,7 +22,7 @@ fn who_waits_is_told_for_whom_capacity_is_held() {
         w.submit(waiting(9, 2, 200, 5));
         w.held_of(9)
     };
-    let other = |id, nodes| let_go(id, nodes, JobReason::default());
+    let other = |id, nodes| admitted_job(id, nodes, JobReason::default());
     let why = held(&[other(1, 2)]);
     assert!(
         why[0].contains("none of 2 hosts has capacity for 250 MiB")
@@ -68,7 +68,11 @@ fn capacity_is_held_for_a_job_with_nodes_until_it_has_its_vms() {
 #[test]
 fn a_requeued_job_that_slurm_pauses_gives_its_capacity_away_at_once() {
     let mut w = job_mode_world();
-    w.submit(let_go(1, 2, JobReason::new("BeginTime", WaitsFor::BeginTime)));
+    w.submit(admitted_job(
+        1,
+        2,
+        JobReason::new("BeginTime", WaitsFor::BeginTime),
+    ));
     w.submit(waiting(2, 2, 200, 5));
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["close-gate", "admit"]);
@@ -99,6 +103,10 @@ fn a_job_that_is_let_start_now_keeps_its_capacity() {
     let record = w.records.get_mut(&node("n0")).unwrap();
     record.jobs = vec![JobId(1)];
     record.trouble.told = true;
-    w.submit(let_go(1, 1, JobReason::new("BeginTime", WaitsFor::BeginTime)));
+    w.submit(admitted_job(
+        1,
+        1,
+        JobReason::new("BeginTime", WaitsFor::BeginTime),
+    ));
     assert_eq!(kinds(&w.tick()), ["start"]);
 }

@@ -17,7 +17,7 @@ fn destroys(actions: &[Action]) -> Vec<(Option<&str>, bool)> {
 }
 
 #[test]
-fn a_vm_that_is_held_back_is_asked_for_again_until_it_is_let_go() {
+fn a_vm_that_is_held_back_is_asked_for_again_until_it_is_released() {
     let mut w = world();
     w.ask_up("n0");
     w.tick();

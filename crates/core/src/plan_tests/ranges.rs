@@ -24,7 +24,7 @@ fn part(id: u32, leader: u32, counts: (u32, u32)) -> SlurmJob {
 }
 
 /// Which are admitted, of an array how many tasks, and the count of nodes that is fixed.
-fn let_go(actions: &[Action]) -> Vec<(u32, usize, Option<u32>)> {
+fn admitted(actions: &[Action]) -> Vec<(u32, usize, Option<u32>)> {
     let of = |action: &Action| match action {
         Action::Job(job, JobVerb::Admit { array, nodes, .. }) => Some((
             job.0,
@@ -52,7 +52,7 @@ fn a_range_gets_the_most_nodes_that_have_capacity() {
         let mut w = job_mode_world();
         w.submit(range(1, counts, cpus, memory_mb));
         assert_eq!(
-            let_go(&w.tick()),
+            admitted(&w.tick()),
             [(1, 0, fixed)],
             "{counts:?} {cpus} {memory_mb}"
         );
@@ -64,12 +64,12 @@ fn a_range_gets_the_most_nodes_that_have_capacity() {
         ..range(1, (1, 3), 1, 50)
     });
     w.submit(range(2, (1, 3), 1, 50));
-    assert_eq!(let_go(&w.tick()), [(1, 0, Some(3)), (2, 0, Some(1))]);
+    assert_eq!(admitted(&w.tick()), [(1, 0, Some(3)), (2, 0, Some(1))]);
     w.submit(SlurmJob {
         priority: 30,
         ..waiting(3, 3, 50, 30)
     });
-    assert_eq!(let_go(&w.tick()), []);
+    assert_eq!(admitted(&w.tick()), []);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn tasks_of_one_observation_get_the_same_count() {
         ..range(1, (1, 2), 1, 50)
     });
     let actions = w.tick();
-    assert_eq!(let_go(&actions), [(1, 2, Some(2))]);
+    assert_eq!(admitted(&actions), [(1, 2, Some(2))]);
     assert_eq!(actions[0].to_string(), "admit 2 tasks of job 1, with 2 nodes");
 }
 
@@ -121,7 +121,7 @@ fn parts_of_a_heterogeneous_job_have_no_choice() {
         "{why:?}"
     );
     w.observe(|view| view.jobs.get_mut(&JobId(2)).unwrap().request.most_nodes = 1);
-    assert_eq!(let_go(&w.tick()), [(1, 0, None), (2, 0, None)]);
+    assert_eq!(admitted(&w.tick()), [(1, 0, None), (2, 0, None)]);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_job_with_gpus_in_all_gets_the_fewest_nodes_that_have_them() {
     let mut job = range(1, (1, 4), 1, 50);
     (job.request.gpus, job.request.gpus_by) = (3, GpusBy::Job);
     w.submit(job);
-    assert_eq!(let_go(&w.tick()), [(1, 0, Some(2))]);
+    assert_eq!(admitted(&w.tick()), [(1, 0, Some(2))]);
     // Two tasks with one GPU each fit on a node.
     let mut job = range(2, (1, 1), 3, 50);
     job.request.task_cpus = 1;

@@ -43,7 +43,7 @@ impl<'a> Planner<'a> {
             };
             match (&job.state, job.gate) {
                 (JobState::Pending, Gate::Waits) => waiting.push((job, partition)),
-                (JobState::Pending, Gate::Open) => self.let_go_already(job, partition, &mut free),
+                (JobState::Pending, Gate::Open) => self.already_admitted(job, partition, &mut free),
                 (JobState::Configuring, _) => self.reserve_unmade(job, partition),
                 (
                     JobState::Running
@@ -67,7 +67,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             overtaken = match job.het {
-                None => self.maybe_let_go(job, partition, &mut free),
+                None => self.maybe_admit(job, partition, &mut free),
                 Some(leader) if parts_done.insert(leader) => {
                     let same = |(part, _): &&Waiting<'a>| part.het == Some(leader);
                     let parts: Vec<Waiting<'a>> = waiting.iter().filter(same).copied().collect();
@@ -107,7 +107,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A job that was admitted and that Slurm has not started: its capacity is held for a while.
-    fn let_go_already(&mut self, job: &'a SlurmJob, partition: &'a JobPartition, free: &mut FreeNodes<'a>) {
+    fn already_admitted(&mut self, job: &'a SlurmJob, partition: &'a JobPartition, free: &mut FreeNodes<'a>) {
         let comment = job.admin_comment.as_deref().unwrap_or_default();
         if job.reason.has(&WaitsFor::Release) && put_back_reason(comment).is_some() {
             return self.step(
@@ -193,7 +193,7 @@ impl<'a> Planner<'a> {
 
     /// Admits a job if it may, of an array as many tasks as have capacity; the job that nobody
     /// overtakes any more, if this is one.
-    fn maybe_let_go(
+    fn maybe_admit(
         &mut self,
         job: &'a SlurmJob,
         partition: &'a JobPartition,
@@ -218,7 +218,7 @@ impl<'a> Planner<'a> {
                 job: array.job,
                 tasks: array.tasks.iter().take(fitting).copied().collect(),
             });
-            self.let_go(&wanted, array, &vms);
+            self.admit_bid(&wanted, array, &vms);
         }
         if fitting == tasks {
             return None;
@@ -251,7 +251,7 @@ impl<'a> Planner<'a> {
             return blocked;
         }
         for (wanted, vms) in all.iter().zip(&capacity) {
-            self.let_go(wanted, None, vms);
+            self.admit_bid(wanted, None, vms);
         }
         None
     }
@@ -348,7 +348,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn let_go(&mut self, wanted: &Bid<'a>, array: Option<ArrayTasks>, vms: &Vms) {
+    fn admit_bid(&mut self, wanted: &Bid<'a>, array: Option<ArrayTasks>, vms: &Vms) {
         self.awaited.push(wanted.job.id);
         let count = vms.count();
         let its = match count {

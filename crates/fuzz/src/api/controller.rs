@@ -239,7 +239,7 @@ fn plan() -> PlanView {
     };
     PlanView {
         actions: vec![],
-        notes: vec![line("node fg0", 0), line("job 1", 1001), line("job 2", 1002)],
+        held: vec![line("node fg0", 0), line("job 1", 1001), line("job 2", 1002)],
         refused: vec![],
     }
 }

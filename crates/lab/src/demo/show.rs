@@ -238,7 +238,7 @@ pub fn figures(track: &Track, story: &Story) -> serde_json::Value {
     serde_json::json!({
         "job": track.job.name,
         "nodes": track.nodes,
-        "let_go_ms": moment(Moment::Admitted),
+        "admitted_ms": moment(Moment::Admitted),
         "allocated_ms": moment(Moment::Allocated),
         "resume_asked_ms": step(Step::ResumeAsked),
         "vm_started_ms": step(Step::VmStarted),

@@ -122,6 +122,7 @@ impl Site {
             host_cluster: None,
             ready: ReadyBy::Slurm,
             overhead_mb: 0,
+            terminate_grace: std::time::Duration::from_secs(60),
             nodesets: BTreeMap::from([(self.nodeset.clone(), source)]),
             nodes: nodes?,
             guest: guest(),

@@ -500,7 +500,7 @@ fn capacity(hosts: &[&Host], wanted: &Needs, held: &Held<'_>) -> Finding {
             vms: wanted.max_vms_per_host,
         }
     };
-    let rooms: Vec<Capacity> = hosts.iter().map(capacity).collect();
+    let capacities: Vec<Capacity> = hosts.iter().map(capacity).collect();
     let kinds: Vec<(Capacity, usize)> = wanted
         .nodesets
         .iter()
@@ -518,7 +518,7 @@ fn capacity(hosts: &[&Host], wanted: &Needs, held: &Held<'_>) -> Finding {
             (size, count)
         })
         .collect();
-    let fitting = fit(&rooms, &kinds);
+    let fitting = fit(&capacities, &kinds);
     let nodes: usize = kinds.iter().map(|(_, count)| count).sum();
     let fitted: usize = fitting.iter().sum();
     let most = wanted.max_vms.min(nodes);
@@ -532,7 +532,7 @@ fn capacity(hosts: &[&Host], wanted: &Needs, held: &Held<'_>) -> Finding {
         .nodesets
         .iter()
         .zip(&kinds)
-        .filter(|(set, (size, _))| !set.nodes.is_empty() && fit(&rooms, &[(*size, 1)]) == [0])
+        .filter(|(set, (size, _))| !set.nodes.is_empty() && fit(&capacities, &[(*size, 1)]) == [0])
         .map(|(set, _)| set.name.as_str())
         .collect();
     if !never.is_empty() {

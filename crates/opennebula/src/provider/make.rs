@@ -66,7 +66,7 @@ impl<C: Calls> Inner<C> {
                 (id, Some(VmState::Hold))
             }
         };
-        self.let_go(id, state, host, host_id)?;
+        self.release(id, state, host, host_id)?;
         vm_id(id).ok_or_else(|| Error::new(Class::Unknown, format!("{id} is no VM id")))
     }
 
@@ -93,14 +93,14 @@ impl<C: Calls> Inner<C> {
     }
 
     /// Lets a VM go that was made. One that is on its way already is fine.
-    fn let_go(
+    fn release(
         &self,
         id: u32,
         state: Option<VmState>,
         host: &HostName,
         host_id: Option<u32>,
     ) -> Result<(), Error> {
-        can_be_let_go(id, state)?;
+        can_be_released(id, state)?;
         let done = match (state.map(VmState::kind), host_id) {
             (None | Some(Kind::Held | Kind::Pending), Some(host_id)) => self.calls.deploy(id, host_id),
             (None | Some(Kind::Held), None) => self.calls.action(id, VmAction::Release),
@@ -138,7 +138,7 @@ impl<C: Calls> Inner<C> {
     fn why_not(&self, id: u32, host: &HostName, host_id: Option<u32>, refused: Error) -> Result<(), Error> {
         let seen = self.calls.vms_of(&[id])?;
         let state = seen.iter().find(|vm| vm.row.id == id).map(|vm| vm.row.state);
-        can_be_let_go(id, state)?;
+        can_be_released(id, state)?;
         match (state.map(VmState::kind), host_id) {
             (None | Some(Kind::Done), _) => {
                 self.memory().forget(id);
@@ -218,7 +218,7 @@ fn with_options(error: Error, options: &VmOptions) -> Error {
 }
 
 /// A VM is held only when the copies of its images are there.
-fn can_be_let_go(id: u32, state: Option<VmState>) -> Result<(), Error> {
+fn can_be_released(id: u32, state: Option<VmState>) -> Result<(), Error> {
     match state {
         Some(state @ (VmState::Init | VmState::Cloning)) => Err(Error::new(
             Class::Busy,

@@ -66,7 +66,7 @@ pub struct Sequences(BTreeMap<String, Vec<String>>);
 const THEN: &str = " > ";
 
 impl Sequences {
-    /// Reads what [`Sequences::to_string`] wrote; lines that begin with `#` are for people.
+    /// Reads what its `Display` wrote; lines that begin with `#` are for people.
     ///
     /// # Errors
     /// The line that is none.

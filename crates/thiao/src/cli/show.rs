@@ -230,7 +230,7 @@ fn draw_plan(printer: Printer, plan: &PlanView) -> String {
     let mut text = String::new();
     let parts = [
         ("To be done next", &plan.actions, Tone::Good),
-        ("Held back", &plan.notes, Tone::Busy),
+        ("Held back", &plan.held, Tone::Busy),
         ("Refused by the linter", &plan.refused, Tone::Bad),
     ];
     for (title, lines, tone) in parts {
@@ -280,7 +280,7 @@ fn draw_story(printer: Printer, told: &Explanation) -> String {
 
 fn draw_event(printer: Printer, event: &Event) -> String {
     format!(
-        "{}  {:<12} {:<16} {}\n",
+        "{}  {:<12} {:<18} {}\n",
         printer.toned(&clock(event.at), Tone::Faint),
         one_line(&event.subject),
         one_line(&event.kind),

@@ -107,7 +107,7 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
                 "store",
                 format!("nothing is done until it can be stored, and {why}"),
             )
-            .run("df -h; findmnt; thiao status"),
+            .run("thiao status; df -h; findmnt"),
         );
     }
     if let Some(why) = &status.breaker {

@@ -164,7 +164,7 @@ async fn plan(
 ) -> Answer<PlanView> {
     let sight = controller.sight(viewer).await?;
     let mut plan = controller.ask(Read::Plan).await?;
-    for lines in [&mut plan.actions, &mut plan.notes, &mut plan.refused] {
+    for lines in [&mut plan.actions, &mut plan.held, &mut plan.refused] {
         lines.retain(|line| sight.subject(&line.subject, None));
     }
     Ok(Json(plan))

@@ -136,7 +136,7 @@ fn plan() -> PlanView {
     };
     PlanView {
         actions: vec![],
-        notes: vec![line("node fg0"), line("job 1"), line("job 2")],
+        held: vec![line("node fg0"), line("job 1"), line("job 2")],
         refused: vec![],
     }
 }

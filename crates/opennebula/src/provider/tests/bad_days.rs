@@ -108,8 +108,8 @@ proptest! {
                 }
             }
             for n in 0..3 {
-                let (let_go, held) = alive(&fake, n);
-                prop_assert!(let_go + held <= 1, "{let_go} and {held} of fg{n}");
+                let (released, held) = alive(&fake, n);
+                prop_assert!(released + held <= 1, "{released} and {held} of fg{n}");
             }
             prop_assert_eq!(fake.state(100), VmState::Active(LcmState::Running));
         }

@@ -45,7 +45,7 @@ fn with_opennebulas_placement_it_is_released_once() {
 }
 
 #[test]
-fn a_vm_whose_answer_was_lost_is_found_and_let_go() {
+fn a_vm_whose_answer_was_lost_is_found_and_released() {
     let fake = Arc::new(Fake::default());
     let provider = provider(&fake);
     fake.fault("instantiate", Fault::LoseAnswer);
