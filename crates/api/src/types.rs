@@ -31,6 +31,9 @@ pub struct Status {
     pub slurm: Observation,
     /// The last observation of the provider.
     pub vms: Observation,
+    /// Why jobs of job mode start without waiting for capacity, while that is so.
+    #[serde(default)]
+    pub ungated: Option<String>,
     /// Why nothing is created now, if the circuit breaker is open.
     pub breaker: Option<String>,
     /// How many nodes are in each state.

@@ -22,7 +22,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId};
 use thiao_core::lint::lint;
 use thiao_core::resources::Resources;
-use thiao_core::view::{BaseState, JobState, SlurmNode, VmState, VmView};
+use thiao_core::view::{BaseState, GateSeen, JobState, SlurmNode, VmState, VmView};
 use thiao_core::world::{Desired, NodeRecord, World};
 use tokio::sync::watch;
 
@@ -109,6 +109,10 @@ impl<P: Provider> Reading<'_, P> {
             now: self.now.0,
             slurm: self.seen.slurm_observation.clone(),
             vms: self.seen.provider_observation.clone(),
+            ungated: self.world().slurm.as_ref().and_then(|slurm| match &slurm.gate {
+                GateSeen::Open(why) => Some(why.clone()),
+                GateSeen::Shut | GateSeen::Unasked => None,
+            }),
             breaker: breaker.opened.map(|_| {
                 format!(
                     "open after {} failures in a row, last: {}",

@@ -4,6 +4,7 @@ use crate::message::Message;
 use crate::owner::Owner;
 use crate::provider::{Provider, chain};
 use crate::submitted;
+use std::sync::atomic::Ordering;
 use thiao_api::types::start_line;
 use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::options::{VmOptions, comment_beside};
@@ -11,23 +12,28 @@ use thiao_core::plan::Plan;
 use thiao_core::view::JobState;
 
 impl<P: Provider> Owner<P> {
-    /// Sees to it that Slurm has the gate at which jobs wait for capacity: without it one job at a
-    /// time would pass, and find no capacity.
+    /// Sees to it that Slurm has the gate at which jobs wait for capacity: without it jobs
+    /// would pass, and find no capacity. To be called whenever it is not there, whoever took it away.
     pub(super) fn ensure_gate(&self) {
-        if self.rounds.world().job_partitions.is_empty() {
+        // One at a time: it may take long, and each observation calls for it.
+        if self.rounds.world().job_partitions.is_empty() || self.makes_gate.swap(true, Ordering::AcqRel) {
             return;
         }
         let (slurm, messages) = (self.slurm.clone(), self.messages.0.clone());
+        let (makes_gate, changed) = (self.makes_gate.clone(), self.slurm_changed.clone());
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = slurm.ensure_gate() {
-                let _ = messages.blocking_send(Message::Event(Event::new(
+            let made = slurm.ensure_gate();
+            makes_gate.store(false, Ordering::Release);
+            match made {
+                Ok(()) => changed.notify_one(),
+                Err(error) => drop(messages.blocking_send(Message::Event(Event::new(
                     Subject::Slurm,
                     Kind::NoGate,
                     format!(
                         "jobs of job mode cannot be made to wait for capacity: {}",
                         chain(&error)
                     ),
-                )));
+                )))),
             }
         });
     }

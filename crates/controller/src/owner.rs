@@ -16,6 +16,7 @@ use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiao_api::types::Observation;
@@ -98,6 +99,8 @@ pub struct Owner<P: Provider> {
     pub(super) slurm_pace: watch::Sender<Pace>,
     pub(super) vm_pace: watch::Sender<Pace>,
     pub(super) slurm_changed: Arc<Notify>,
+    /// Whether the gate is being made.
+    pub(super) makes_gate: Arc<AtomicBool>,
     pub(super) vms_changed: Arc<Notify>,
     executor: Executor<P>,
     pruned: Time,
@@ -165,6 +168,7 @@ impl<P: Provider> Owner<P> {
             slurm_pace: watch::Sender::new(Pace::Calm),
             vm_pace: watch::Sender::new(Pace::Calm),
             slurm_changed: Arc::new(Notify::new()),
+            makes_gate: Arc::default(),
             vms_changed,
             executor,
             pruned: Time(0),

@@ -13,7 +13,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::{JobId, Millis, NodeName, Time};
 use thiao_core::plan::{Action, JobVerb, VmVerb};
 use thiao_core::prolog::PrologAnswer;
-use thiao_core::view::SlurmView;
+use thiao_core::view::{GateSeen, SlurmView};
 
 /// What somebody hears who has waited.
 type Answer = (Reply<()>, Result<(), ApiError>);
@@ -24,6 +24,9 @@ impl<P: Provider> Owner<P> {
         match message {
             Message::Slurm(began, Ok(view)) => {
                 self.recovered(Subject::Slurm, began);
+                if matches!(view.gate, GateSeen::Open(_)) {
+                    self.ensure_gate();
+                }
                 let mut answers = self.release_waiters(view, began);
                 answers.extend(self.observed_slurm(began));
                 self.reply(answers);
@@ -122,7 +125,6 @@ impl<P: Provider> Owner<P> {
         observation.last_ok = Some(began.0);
         if observation.error.take().is_some() {
             if side == Subject::Slurm {
-                self.ensure_gate();
                 self.ask_of_scheduler();
             }
             self.record(Event::new(side, Kind::ObservationOk, "can be read again"));

@@ -70,9 +70,13 @@ impl Drop for Controller {
 
 /// A controller after its first observation of a site with two nodes; `past` has what an earlier one kept.
 fn start(timing: &str, past: impl FnOnce(&mut Store)) -> Controller {
-    let site = Site::new(&format!(
-        "[[nodeset]]\nname = \"n\"\nnodes = \"n[0-1]\"\nmemory_mb = 100\n[timing]\ntick = 0.05\n{timing}"
-    ));
+    let site = Site::new(&format!("{NODES}[timing]\ntick = 0.05\n{timing}"));
+    start_on(site, past)
+}
+
+const NODES: &str = "[[nodeset]]\nname = \"n\"\nnodes = \"n[0-1]\"\nmemory_mb = 100\n";
+
+fn start_on(site: Site, past: impl FnOnce(&mut Store)) -> Controller {
     let down = [
         "n0|idle+cloud+powered_down|none",
         "n1|idle+cloud+powered_down|none",
@@ -323,4 +327,39 @@ async fn a_job_of_this_moment_is_listed_when_that_is_asked() {
     controller.jobs_are(&[(7, 7, "N/A", "PENDING"), (8, 8, "N/A", "PENDING")]);
     assert_eq!(ids(false), [7]);
     assert_eq!(ids(true), [7, 8]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_is_not_there_is_told_of_and_made() {
+    let site = Site::new(&format!(
+        "{}mode = \"job\"\n[timing]\ntick = 0.05\n{QUICK}",
+        NODES
+    ));
+    std::fs::write(site.path("config"), "Licenses = vm_room:1\n").unwrap();
+    site.gate_holds(0);
+    let controller = start_on(site, |_| ());
+    let told = |text: &str| controller.site.told().matches(text).count();
+    let ungated = || controller.client.status().unwrap().ungated;
+    until("it is told of", || {
+        ungated().is_some_and(|why| why == "the reservation thiao-room holds 0 of 1 licences vm_room")
+    });
+    until("it is made", || {
+        told("create reservation ReservationName=thiao-room") > 0
+    });
+    controller.site.gate_holds(1);
+    until("jobs wait again", || ungated().is_none());
+    // Long after the controller and slurmctld began: an admin removes it.
+    let before = told("create reservation");
+    controller.site.gate_holds(0);
+    until("it is made anew", || told("create reservation") > before);
+    controller.site.gate_holds(1);
+    until("jobs wait once more", || ungated().is_none());
+    let events = controller.client.events(100, None, None).unwrap();
+    let kinds: Vec<&str> = events
+        .iter()
+        .map(|event| event.kind.as_str())
+        .filter(|kind| kind.ends_with("gate") || kind.starts_with("gate"))
+        .collect();
+    // The same words are told once a minute.
+    assert_eq!(kinds, ["no-gate", "gate-shut"]);
 }

@@ -99,6 +99,8 @@ kinds! {
     ObservationOk = "observation-ok",
     /// Slurm has no licence at which jobs could wait for capacity.
     NoGate = "no-gate",
+    /// Jobs of job mode wait for capacity again.
+    GateShut = "gate-shut",
     /// Slurm was told that a node is DOWN, and why.
     NodeDown = "node-down",
     /// Slurm was asked to power a node down anew that it would give to no job.

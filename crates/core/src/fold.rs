@@ -6,7 +6,7 @@
 use crate::event::{Event, Kind, Subject};
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::orders::Order;
-use crate::view::{SlurmView, VmView};
+use crate::view::{GateSeen, SlurmView, VmView};
 use crate::vm::{Cause, Life, Part, Registration, VmRecord};
 use crate::world::{Desired, NodeRecord, World};
 use std::collections::BTreeSet;
@@ -164,9 +164,30 @@ impl World {
         self.see_jobs(&view, began);
         events.extend(self.newly_unknown(&view));
         self.see_powers(&view, began);
+        events.extend(self.see_gate(&view.gate));
         self.slurm = Some(Arc::new(view));
         events.extend(self.order_by_state());
         events
+    }
+
+    /// What is new of the gate.
+    fn see_gate(&self, now: &GateSeen) -> Option<Event> {
+        let before = self
+            .slurm
+            .as_ref()
+            .map_or(&GateSeen::Unasked, |slurm| &slurm.gate);
+        let (kind, text) = match (before, now) {
+            (before, GateSeen::Open(why)) if before != now => (
+                Kind::NoGate,
+                format!("jobs of job mode start without waiting for capacity: {why}"),
+            ),
+            (GateSeen::Open(_), GateSeen::Shut) => (
+                Kind::GateShut,
+                "jobs of job mode wait for capacity again".to_owned(),
+            ),
+            (_, GateSeen::Unasked | GateSeen::Shut | GateSeen::Open(_)) => return None,
+        };
+        Some(Event::new(Subject::Slurm, kind, text))
     }
 
     /// The creation of `node`'s VM ended well; the provider calls it `id`.

@@ -195,6 +195,20 @@ pub struct SlurmView {
     pub gone: BTreeSet<NodeName>,
     /// Jobs that are not yet over, by id.
     pub jobs: BTreeMap<JobId, SlurmJob>,
+    /// Whether jobs of job mode wait for capacity as they should.
+    pub gate: GateSeen,
+}
+
+/// What Slurm shows of the gate at which jobs of job mode wait for capacity.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum GateSeen {
+    /// Nobody asked: there is no job mode.
+    #[default]
+    Unasked,
+    /// Its licences are held: jobs wait until they are admitted.
+    Shut,
+    /// Jobs start without waiting for capacity; why.
+    Open(String),
 }
 
 /// The jobs that Slurm has on each node.

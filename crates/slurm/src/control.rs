@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
-use thiao_core::view::{BaseState, SlurmJob, SlurmNode, SlurmView};
+use thiao_core::view::{BaseState, GateSeen, SlurmJob, SlurmNode, SlurmView};
 
 /// Longest hostlist given to one command, in bytes. Linux takes 128 KiB in one argument.
 const MAX_LIST: usize = 32 << 10;
@@ -70,8 +70,8 @@ impl Slurm {
     }
 
     /// All nodes that are in a partition, our own also without one, and all jobs that are not over. Two
-    /// commands, run side by side, whatever the cluster's size; one more while nodes of job mode wait for
-    /// their VM, and one more while nodes of ours are in no partition.
+    /// commands, run side by side, whatever the cluster's size; one more with job mode, one more while nodes of
+    /// it wait for their VM, and one more while nodes of ours are in no partition.
     ///
     /// # Errors
     /// Any failure of either command: an observation is whole or none.
@@ -91,6 +91,7 @@ impl Slurm {
     fn observe_once(&self, others: &BTreeSet<NodeName>) -> Result<SlurmView, SlurmError> {
         thread::scope(|scope| {
             let jobs = scope.spawn(|| self.jobs());
+            let gate = (!self.job_nodes.is_empty()).then(|| scope.spawn(|| self.gate()));
             let mut nodes = self.nodes()?;
             let Named { found, gone } = self.unlisted(&nodes, self.nodes.iter().chain(others))?;
             let without_partition = found.keys().cloned().collect();
@@ -99,11 +100,17 @@ impl Slurm {
             let jobs = jobs
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            let gate = match gate.map(|gate| gate.join()) {
+                None => GateSeen::Unasked,
+                Some(Ok(gate)) => gate?,
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+            };
             Ok(SlurmView {
                 nodes,
                 without_partition,
                 gone,
                 jobs,
+                gate,
             })
         })
     }

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use thiao_core::ids::{JobId, NodeName};
-use thiao_core::view::ArrayTasks;
+use thiao_core::view::{ArrayTasks, GateSeen};
 
 /// How long the reservation lasts, from the time that we last looked after it.
 const HELD_DAYS: u32 = 3650;
@@ -251,12 +251,17 @@ impl Slurm {
     pub fn ensure_gate(&self) -> Result<(), SlurmError> {
         let name = format!("ReservationName={RESERVATION}");
         let end = format!("EndTime=now+{HELD_DAYS}days");
-        if self.has_gate()? {
-            let args = ["update", "reservation", &name, &end];
-            return self.runner.run("scontrol", args).map(drop);
-        }
         let count = gate_count(&self.config()?).ok_or(SlurmError::NoGate)?;
         let licenses = format!("Licenses={GATE}:{count}");
+        match self.reservation()? {
+            Some(Reservation::Active) => {
+                let args = ["update", "reservation", &name, &end, &licenses];
+                return self.runner.run("scontrol", args).map(drop);
+            }
+            // Of another time: it holds nothing now, and Slurm moves no start.
+            Some(Reservation::Idle) => drop(self.runner.run("scontrol", ["delete", &name])?),
+            None => {}
+        }
         let made = self.runner.run(
             "scontrol",
             [
@@ -285,11 +290,29 @@ impl Slurm {
     /// # Errors
     /// When slurmctld does not answer.
     pub fn has_gate(&self) -> Result<bool, SlurmError> {
+        Ok(self.reservation()? == Some(Reservation::Active))
+    }
+
+    /// Our reservation, if there is one.
+    fn reservation(&self) -> Result<Option<Reservation>, SlurmError> {
         let text = self.runner.run("scontrol", ["-o", "show", "reservation"])?;
-        Ok(text.lines().any(|line| {
-            let has = |word: &str| line.split_whitespace().any(|w| w == word);
-            has(&format!("ReservationName={RESERVATION}")) && has("State=ACTIVE")
+        let has = |line: &str, word: &str| line.split_whitespace().any(|w| w == word);
+        let name = format!("ReservationName={RESERVATION}");
+        let ours = text.lines().find(|line| has(line, &name));
+        Ok(ours.map(|line| match has(line, "State=ACTIVE") {
+            true => Reservation::Active,
+            false => Reservation::Idle,
         }))
+    }
+
+    /// Whether all of the gate's licences are held by reservations that are active now, whoever made them. A
+    /// reservation that is missing, of another time or for fewer than `slurm.conf` has leaves some free.
+    ///
+    /// # Errors
+    /// When slurmctld does not answer.
+    pub(crate) fn gate(&self) -> Result<GateSeen, SlurmError> {
+        let text = self.runner.run("scontrol", ["-o", "show", "licenses"])?;
+        Ok(seen(&text))
     }
 
     /// Moves a pending job into a partition of job mode, with all that `job_submit.lua` would have given
@@ -317,6 +340,40 @@ impl Slurm {
         ];
         orders.extend(comment.map(|text| format!("AdminComment={}", plain(text))));
         self.update_job(&job.to_string(), &orders)
+    }
+}
+
+/// The reservation that holds the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reservation {
+    /// It holds the licences now.
+    Active,
+    /// It holds them at another time.
+    Idle,
+}
+
+/// What `scontrol -o show licenses` says of the gate (`LicenseName=vm_room Total=1 Used=0 Free=1 Reserved=1
+/// Remote=no`; seen with 22.05.8: reserved is what reservations hold that are active now).
+fn seen(licenses: &str) -> GateSeen {
+    let name = format!("LicenseName={GATE}");
+    let ours = licenses
+        .lines()
+        .find(|line| line.split_whitespace().any(|word| word == name));
+    let Some(line) = ours else {
+        return GateSeen::Open(format!(
+            "slurmctld knows no licence {GATE}: run `thiao setup`, then restart slurmctld"
+        ));
+    };
+    let number = |key: &str| {
+        let mut words = line.split_whitespace();
+        words.find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse::<u32>().ok())
+    };
+    match (number("Total"), number("Reserved")) {
+        (Some(total), Some(reserved)) if reserved >= total => GateSeen::Shut,
+        (Some(total), Some(reserved)) => GateSeen::Open(format!(
+            "the reservation {RESERVATION} holds {reserved} of {total} licences {GATE}"
+        )),
+        (None, _) | (_, None) => GateSeen::Open(format!("Slurm does not say who holds {GATE}: {line}")),
     }
 }
 
@@ -371,6 +428,29 @@ mod tests {
         assert_eq!(of(&[9]), "3_9");
         assert_eq!(of(&[u32::MAX - 1, u32::MAX]), "3_[4294967294-4294967295]");
         assert_eq!(address(JobId(4), None), "4");
+    }
+
+    #[test]
+    fn the_gate_is_shut_when_all_its_licences_are_held() {
+        let line = |total, reserved| {
+            format!(
+                "LicenseName=a Total=9 Used=0 Free=9 Reserved=0 Remote=no\n\
+                 LicenseName=vm_room Total={total} Used=0 Free=1 Reserved={reserved} Remote=no\n"
+            )
+        };
+        assert_eq!(seen(&line(1, 1)), GateSeen::Shut);
+        let open = |text: &str, words: &str| match seen(text) {
+            GateSeen::Open(why) => assert!(why.contains(words), "{why}"),
+            other => panic!("{other:?}"),
+        };
+        open(&line(1, 0), "holds 0 of 1 licences");
+        open(&line(4, 1), "holds 1 of 4 licences");
+        open(
+            "LicenseName=vm_roomy Total=1 Used=0 Free=1 Reserved=1 Remote=no\n",
+            "no licence vm_room",
+        );
+        open("LicenseName=vm_room Total=1 Used=0 Free=1\n", "does not say");
+        open("", "thiao setup");
     }
 
     #[test]

@@ -31,6 +31,7 @@ while IFS= read -r line; do printf "%s$m$words$m\n" "$line"; done < "${0%/bin/*}
 "#;
 const SCONTROL: &str = r#"#!/bin/sh
 [ "$*" != "show config" ] || exec cat "${0%/bin/*}/config"
+[ "$*" != "-o show licenses" ] || exec cat "${0%/bin/*}/licenses"
 printf '%s\n' "$*" >> "${0%/bin/*}/told"
 [ "$*" != "show config" ] || echo "SLURM_VERSION = 24.11.5"
 "#;
@@ -53,6 +54,7 @@ impl Site {
         for (name, text) in [("slurm.conf", ""), ("jobs", ""), ("told", ""), ("config", "")] {
             fs::write(site.path(name), text).unwrap();
         }
+        site.gate_holds(1);
         let text = format!(
             "cluster = \"c\"\nstate_dir = {:?}\n{toml}\n[slurm]\nbin_dir = {:?}\nconf = {:?}\n",
             site.path("state"),
@@ -84,6 +86,14 @@ impl Site {
         let text: String = lines.iter().map(|line| format!("{}\n", line.as_ref())).collect();
         fs::write(&part, text).unwrap();
         fs::rename(part, self.path("nodes")).unwrap();
+    }
+
+    /// How many of the gate's licences a reservation holds from now on, of one.
+    pub fn gate_holds(&self, held: u32) {
+        let line = format!("LicenseName=vm_room Total=1 Used=0 Free=1 Reserved={held} Remote=no\n");
+        let part = self.path("licenses.part");
+        fs::write(&part, line).unwrap();
+        fs::rename(part, self.path("licenses")).unwrap();
     }
 
     /// The jobs that `squeue` lists from now on: id, state and node of each.

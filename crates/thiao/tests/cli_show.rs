@@ -79,6 +79,7 @@ fn status() -> Status {
             last_ok: Some(now()),
             error: None,
         },
+        ungated: Some("the reservation thiao-room holds 0 of 1 licences vm_room".into()),
         breaker: Some("open after 10 failures in a row".into()),
         nodes_by_state: [(NodeState::Up, 10), (NodeState::Down, 9_989)].into(),
         vm_count: 10,
@@ -306,6 +307,7 @@ fn people_read_sentences() {
         "9989 down, 10 up",
         "intents     2 wait",
         "open after 10 failures in a row",
+        "jobs of job mode do not wait for capacity: the reservation thiao-room holds 0 of 1",
     ] {
         assert!(out.contains(text), "{text} not in\n{out}");
     }

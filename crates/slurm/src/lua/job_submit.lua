@@ -204,7 +204,7 @@ local function parse(text)
         elseif word == "keep-on-failure" then
             options.keep = true
         else
-            refuse('"' .. word .. '" is no option of a VM: there are template=NAME, image=NAME, share=PERCENT and '
+            refuse('"' .. word .. '" is not an option for VMs: there are template=NAME, image=NAME, share=PERCENT and '
                 .. "keep-on-failure")
         end
     end

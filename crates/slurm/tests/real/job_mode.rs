@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::view::{
-    Alloc, ArrayTasks, BaseState, Gate, GpusBy, JobState, MemoryBy, Request, SlurmJob, WaitsFor,
+    Alloc, ArrayTasks, BaseState, Gate, GateSeen, GpusBy, JobState, MemoryBy, Request, SlurmJob, WaitsFor,
 };
 use thiao_slurm::conf::Timeouts;
 use thiao_slurm::gate::Admission;
@@ -359,6 +359,36 @@ fn a_job_is_put_back_behind_the_gate() {
     let array = one_task_is_put_back(&ctld);
     ctld.run(false, &["scancel", &array.to_string()]).unwrap();
     what_may_not_go_back_stays(&ctld, comment);
+}
+
+#[test]
+fn a_gate_that_is_taken_away_is_seen_and_made_anew() {
+    let Some(dir) = inside("job_mode::a_gate_that_is_taken_away_is_seen_and_made_anew") else {
+        return;
+    };
+    let ctld = start(dir);
+    let gate = || ctld.slurm.observe().unwrap().gate;
+    let scontrol = |words: &[&str]| ctld.run(false, &[&["scontrol"], words].concat()).unwrap();
+    assert_eq!(gate(), GateSeen::Shut);
+    scontrol(&["delete", "ReservationName=thiao-room"]);
+    assert!(matches!(gate(), GateSeen::Open(_)), "{:?}", gate());
+    ctld.slurm.ensure_gate().unwrap();
+    assert_eq!(gate(), GateSeen::Shut);
+    // One of the same name that holds nothing yet.
+    scontrol(&["delete", "ReservationName=thiao-room"]);
+    scontrol(&[
+        "create",
+        "reservation",
+        "ReservationName=thiao-room",
+        "StartTime=now+1hour",
+        "Duration=5",
+        "Flags=license_only",
+        "Licenses=vm_room:1",
+        "Users=root",
+    ]);
+    assert!(matches!(gate(), GateSeen::Open(_)), "{:?}", gate());
+    ctld.slurm.ensure_gate().unwrap();
+    assert_eq!(gate(), GateSeen::Shut);
 }
 
 #[test]

@@ -95,6 +95,10 @@ fn draw_status(printer: Printer, s: &Status) -> String {
         let text = format!("nothing is done until it can be stored, and {why}");
         line("stopped", printer.toned(&text, Tone::Bad));
     }
+    if let Some(why) = &s.ungated {
+        let text = format!("jobs of job mode do not wait for capacity: {why}");
+        line("gate", printer.toned(&text, Tone::Bad));
+    }
     if let Some(breaker) = &s.breaker {
         line("paused", printer.toned(breaker, Tone::Bad));
     }

@@ -165,6 +165,7 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
     if let Some(vms) = provider.seen.as_ref().and_then(|seen| seen.vms.as_ref().ok()) {
         groups.push(group("VMs", of_vms(config, vms, &slurm, &client)));
     }
+    groups.retain(|group| !group.findings.is_empty());
     for finding in groups.iter_mut().flat_map(|group| &mut group.findings) {
         for_this_person(finding, config);
     }

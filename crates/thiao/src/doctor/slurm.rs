@@ -160,7 +160,10 @@ pub fn judge(facts: &Facts, wanted: Option<&Fragment>) -> Vec<Finding> {
         Err(why) => {
             found.push(
                 Finding::bad("Slurm", why.to_string())
-                    .advice("install Slurm's client programs, or set slurm.bin_dir")
+                    .advice(
+                        "install Slurm's client programs, or say where they and slurm.conf are: bin_dir and conf in \
+                         thiao.toml's [slurm]",
+                    )
                     .unless_denied(why.denied),
             );
             return found;

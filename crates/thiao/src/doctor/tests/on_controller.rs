@@ -17,6 +17,7 @@ fn status() -> Status {
         now: NOW,
         slurm: observation.clone(),
         vms: observation,
+        ungated: None,
         breaker: None,
         nodes_by_state: BTreeMap::new(),
         vm_count: 0,

@@ -156,13 +156,7 @@ fn without_slurm_nothing_else_is_said() {
         slurm::judge(&facts, Some(&wanted()))
     };
     let found = with(Err(Unseen::new("scontrol is not there")), Err(Unseen::new("")));
-    holds(
-        &found,
-        "Slurm",
-        Verdict::Bad,
-        "scontrol is not there",
-        "slurm.bin_dir",
-    );
+    holds(&found, "Slurm", Verdict::Bad, "scontrol is not there", "bin_dir");
     let found = with(Ok(Version::new(22, 5, 8)), Ok(Ping::default()));
     holds(
         &found[1..],
