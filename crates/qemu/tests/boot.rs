@@ -315,7 +315,8 @@ fn another_takes_up_what_runs(lab: &Lab, qemu: Qemu, second: &VmId) -> Qemu {
     assert_eq!(
         told(&qemu, second, "slurmd started"),
         reports,
-        "the story is not told twice"
+        "the story is not told twice: {:?}",
+        qemu.timeline(second)
     );
     assert_eq!(told(&qemu, second, "context sent"), 1);
     qemu

@@ -4,7 +4,7 @@
 
 use super::checks::{Check, Expected, check, of_any_jobs, proofs};
 use super::follow::{Early, JOBS_LIMIT, begin, expected, follow, submit, until_back, until_over};
-use super::jobs::NewJob;
+use super::jobs::{self, NewJob};
 use super::show::Show;
 use super::track::{Step, Story, Track, is_over};
 use crate::enter::{As, Running};
@@ -29,7 +29,7 @@ const WARM: [&str; 3] = ["1x150", "2x250", "3x400"];
 /// Nodes that the jobs want at once.
 const NODES: u32 = 7;
 
-/// Long enough for the jobs of all users to be there together.
+/// Long enough for the jobs of all users to be there together, unless the machine is slow.
 const STAY_S: u32 = 8;
 
 const SMALL: JobSize = size(1, 150);
@@ -86,6 +86,7 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
         size: Some(size),
         array: 0,
         stay: STAY_S,
+        gathers: true,
     };
     for wanted in [
         job(1, "sbatch", "big", BIG),
@@ -115,11 +116,24 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
                     .is_some_and(|track| words::job_reason(&track.reason).has(&WaitsFor::Licenses)),
         );
     };
-    follow(lab, &mut story, show, |story| {
-        check(story);
-        Ok(late() || taken_back(story).is_none_or(|track| has_vm(story, track) || is_over(&track.state)))
-    })?;
-    take_back(lab, &mut story, show)?;
+    let may_take_back =
+        |story: &Story| taken_back(story).is_none_or(|track| has_vm(story, track) || is_over(&track.state));
+    let (mut together, mut taken) = (false, false);
+    while !(together && taken) {
+        follow(lab, &mut story, show, |story| {
+            check(story);
+            let next = (!together && are_together(story, users.len())) || (!taken && may_take_back(story));
+            Ok(late() || next)
+        })?;
+        if !together && (late() || are_together(&story, users.len())) {
+            jobs::gather(lab)?;
+            together = true;
+        }
+        if !taken && (late() || may_take_back(&story)) {
+            take_back(lab, &mut story, show)?;
+            taken = true;
+        }
+    }
     follow(lab, &mut story, show, |story| {
         check(story);
         Ok(late() || waited.get() || waits(story).is_none())
@@ -153,6 +167,7 @@ pub fn short(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
             size: Some(size),
             array: 0,
             stay: 1,
+            gathers: false,
         };
         submit(lab, &mut story, show, &wanted)?;
     }
@@ -173,6 +188,13 @@ fn named<'a>(story: &'a Story, name: &str) -> Option<&'a Track> {
 /// The job for which there is no capacity, while it waits.
 fn waits(story: &Story) -> Option<&Track> {
     named(story, WAITS).filter(|track| track.state == "PENDING")
+}
+
+/// Whether jobs of all users run, or none will any more.
+fn are_together(story: &Story, users: usize) -> bool {
+    let running = story.tracks.iter().filter(|track| track.state == "RUNNING");
+    let of: BTreeSet<&str> = running.map(|track| track.job.user.name.as_str()).collect();
+    of.len() >= users || story.over()
 }
 
 fn taken_back(story: &Story) -> Option<&Track> {

@@ -13,6 +13,8 @@ use std::time::SystemTime;
 /// What every task runs.
 const PROOF: &str = include_str!("proof.sh");
 const SCRIPT: &str = "proof.sh";
+/// The file in each home folder that says so.
+const TOGETHER: &str = "together";
 
 /// A job as it is to be submitted.
 pub struct NewJob<'a> {
@@ -28,6 +30,8 @@ pub struct NewJob<'a> {
     pub array: u32,
     /// Seconds that it stays.
     pub stay: u32,
+    /// Whether it stays until it is told that all are there ([`gather`]), a minute at most.
+    pub gathers: bool,
 }
 
 /// A submitted job, or one task of an array.
@@ -195,7 +199,19 @@ fn typed(wanted: &NewJob<'_>) -> Vec<String> {
         words.push(format!("--array=1-{}", wanted.array));
     }
     words.extend([SCRIPT.to_owned(), wanted.stay.to_string()]);
+    words.extend(wanted.gathers.then(|| TOGETHER.to_owned()));
     words
+}
+
+/// Tells the jobs that all who are to be there together are there.
+pub fn gather(lab: &Running) -> Result<()> {
+    for user in &lab.plan.submitters {
+        let file = lab.home(user).join(TOGETHER);
+        std::fs::write(&file, "").with_context(|| format!("{} cannot be written", file.display()))?;
+        std::os::unix::fs::chown(&file, Some(user.uid), Some(user.gid))
+            .with_context(|| format!("{} cannot be given to {}", file.display(), user.name))?;
+    }
+    Ok(())
 }
 
 /// All jobs of the lab, in one call.
@@ -334,6 +350,7 @@ mod tests {
             size: None,
             array: 0,
             stay: 3,
+            gathers: false,
         };
         assert_eq!(
             typed(&plain).join(" "),
@@ -346,11 +363,12 @@ mod tests {
                 memory_mb: 300,
             }),
             array: 4,
+            gathers: true,
             ..plain
         };
         assert_eq!(
             typed(&own).join(" "),
-            "sbatch -p jobs -c2 --mem=300 --ntasks-per-node=1 --array=1-4 proof.sh 3"
+            "sbatch -p jobs -c2 --mem=300 --ntasks-per-node=1 --array=1-4 proof.sh 3 together"
         );
     }
 

@@ -33,6 +33,7 @@ pub fn run(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result<b
             size: None,
             array: 0,
             stay: STAY_S,
+            gathers: false,
         };
         submit(lab, &mut story, show, &wanted)?;
     }

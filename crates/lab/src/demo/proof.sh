@@ -1,11 +1,12 @@
 #!/bin/bash
-# Shows what a task of a Slurm job sees of the machine that it runs on; stays for $1 seconds.
+# Shows what a task of a Slurm job sees of the machine that it runs on; stays for $1 seconds, and with a second
+# word until all jobs of the demo that are to be there together are there, a minute at most.
 if [ "$1" != task ]; then
     echo "begin=$EPOCHREALTIME"
     if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
-        srun --label bash "$HOME/proof.sh" task "$1"
+        srun --label bash "$HOME/proof.sh" task "$@"
     else
-        bash "$HOME/proof.sh" task "$1"
+        bash "$HOME/proof.sh" task "$@"
     fi
     status=$?
     echo "end=$EPOCHREALTIME"
@@ -23,8 +24,16 @@ done
 # A process by which other jobs would recognise this one, if they could see it.
 (exec -a "thiao-demo-job-$SLURM_JOB_ID" bash -c 'exec {idle}<> <(:); read -r -t 60 -u "$idle"') < /dev/null > /dev/null 2>&1 &
 marker=$!
-# Long enough for the jobs to be there together.
+# Long enough for the jobs to be there together, on most machines.
 sleep "${2:-3}"
+if [ -n "$3" ]; then
+    for ((second = 0; second < 60; second++)); do
+        [ -e "$HOME/$3" ] && break
+        sleep 1
+    done
+    # The last one has begun a moment ago.
+    sleep 2
+fi
 
 read -r uptime _ < /proc/uptime
 read -r boot < /proc/sys/kernel/random/boot_id

@@ -1,5 +1,6 @@
 //! Heterogeneous jobs in job mode, through their whole life: all parts go the same way.
 
+use std::time::Duration;
 use thiao_core::ids::JobId;
 use thiao_core::view::{Gate, JobState, SlurmJob, WaitsFor};
 use thiao_slurm::gate::Admission;
@@ -144,6 +145,9 @@ fn a_heterogeneous_job_goes_through_its_life_as_one() {
         .put_back(job, "a:1", "vm: ; put back: its host died")
         .unwrap();
     ctld.until_parts_wait("both parts wait after they ran", job);
+    // A live slurmd takes no credential of the second in which it revoked the job's: "Job credential revoked", and
+    // the job is over (24.11.5). In job mode each run has another VM.
+    std::thread::sleep(Duration::from_secs(2));
     ctld.admit_parts(job);
     ctld.until_parts("both parts run once more", job, &JobState::Running);
     ctld.until("both parts are done", |c| c.parts(job).is_empty());
