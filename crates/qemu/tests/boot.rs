@@ -297,7 +297,7 @@ fn a_killed_one_is_seen(lab: &Lab, qemu: &Qemu, first: &VmId) {
 
 /// The controller goes away and another takes up what runs.
 fn another_takes_up_what_runs(lab: &Lab, qemu: Qemu, second: &VmId) -> Qemu {
-    let (process, reports) = (pid(lab, second), told(&qemu, second, "slurmd started"));
+    let process = pid(lab, second);
     drop(qemu);
     // What a controller leaves that is killed between making a folder and starting QEMU.
     let half = VmId::new("n9.1").unwrap();
@@ -312,12 +312,12 @@ fn another_takes_up_what_runs(lab: &Lab, qemu: Qemu, second: &VmId) -> Qemu {
         *state == VmState::Ready
     });
     assert_eq!(pid(lab, second), process);
-    assert_eq!(
-        told(&qemu, second, "slurmd started"),
-        reports,
-        "the story is not told twice: {:?}",
-        qemu.timeline(second)
-    );
+    // Not by its beginning: without slurmctld, slurmd may have been started again meanwhile.
+    let story = qemu.timeline(second);
+    let told_as = |word: &str| story.iter().filter(|(_, what)| what == word).count();
+    for word in ["guest prepared", "slurmd started"] {
+        assert_eq!(told_as(word), 1, "the story is not told twice: {story:?}");
+    }
     assert_eq!(told(&qemu, second, "context sent"), 1);
     qemu
 }
