@@ -452,6 +452,32 @@ fn drains_and_reasons_of_others_are_left_alone() {
     assert_eq!(w.tick(), []);
 }
 
+/// A VM was away for longer than SlurmdTimeout, suspended by a person: Slurm set its node DOWN and powered it down.
+#[test]
+fn a_node_that_was_silent_comes_back_when_nothing_is_left_of_it() {
+    let silent = |flags| slurm_node(BaseState::Down, flags, Some(by("Not responding", Whose::Silence)));
+    let off = NodeFlags {
+        powered_down: true,
+        ..NodeFlags::default()
+    };
+    let drained = NodeFlags { drain: true, ..off };
+    let falling = NodeFlags {
+        powering_down: true,
+        ..off
+    };
+    for (flags, acts) in [
+        (NodeFlags::default(), &[][..]),
+        (falling, &[]),
+        (drained, &[]),
+        (off, &["return"]),
+    ] {
+        let mut w = world();
+        w.see_node("n0", silent(flags));
+        w.pass(w.policy.retry_first);
+        assert_eq!(kinds(&w.tick()), acts, "{flags:?}");
+    }
+}
+
 #[test]
 fn the_breaker_opens_and_lets_one_try_pass_later() {
     let mut w = world();

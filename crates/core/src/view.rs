@@ -302,10 +302,18 @@ impl SlurmNode {
         self.base == BaseState::Idle && f.powered_down && f.not_responding && !under_way && !f.unknown
     }
 
-    /// The reason for which it is DOWN, if that is ours to lift.
+    /// The reason for which it is DOWN, if that is ours to lift. All others are other people's. Slurm's word that
+    /// its slurmd is silent is about the VM that it had: once the node is powered down, nothing is left that could
+    /// answer, and nobody else would give it back.
     #[must_use]
     pub fn down_of_ours(&self) -> Option<&NodeReason> {
-        let reason = self.reason.as_ref().filter(|reason| reason.is_returnable());
+        let f = &self.flags;
+        let is_off = f.powered_down && !(f.powering_up || f.powering_down || f.drain || f.unknown);
+        let reason = self.reason.as_ref().filter(|reason| match reason.whose {
+            Whose::Ours | Whose::ResumeTimeout => true,
+            Whose::Silence => is_off,
+            Whose::Others => false,
+        });
         reason.filter(|_| self.base == BaseState::Down)
     }
 

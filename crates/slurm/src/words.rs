@@ -146,7 +146,8 @@ pub fn node_reason(text: &str) -> Option<NodeReason> {
     let last = text.rsplit(BEHIND).next().unwrap_or(text);
     let whose = match last {
         RESUME_TIMEOUT => Whose::ResumeTimeout,
-        SILENCE => Whose::Silence,
+        // Behind another person's word it says nothing of why the node is kept.
+        SILENCE if text == SILENCE || text.starts_with(REASON_PREFIX) => Whose::Silence,
         _ if last.starts_with(REASON_PREFIX) => Whose::Ours,
         _ => Whose::Others,
     };
@@ -257,7 +258,9 @@ mod tests {
                 "thiao: no capacity : Low RealMemory (reported:9 < 100.00% of configured:99)",
                 Whose::Others,
             ),
+            ("Not responding", Whose::Silence),
             ("thiao: no capacity : Not responding", Whose::Silence),
+            ("disk broken : Not responding", Whose::Others),
             ("ResumeTimeout reached : disk broken", Whose::Others),
             ("disk broken", Whose::Others),
             ("not thiao: no", Whose::Others),

@@ -98,15 +98,6 @@ impl NodeReason {
             whose: Whose::Ours,
         }
     }
-
-    /// Whether a DOWN for this is ours to lift. All others are other people's.
-    #[must_use]
-    pub fn is_returnable(&self) -> bool {
-        match self.whose {
-            Whose::Ours | Whose::ResumeTimeout => true,
-            Whose::Silence | Whose::Others => false,
-        }
-    }
 }
 
 impl fmt::Display for NodeReason {
