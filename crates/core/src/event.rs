@@ -173,8 +173,16 @@ kinds! {
     VmGone = "vm-gone",
     /// No observation has shown a VM for so long that it counts as dead.
     VmLost = "vm-lost",
+    /// A VM is on another host than before.
+    VmMoved = "vm-moved",
+    /// A VM is on its way to another host.
+    VmMoves = "vm-moves",
+    /// A VM is held still, or on its way to or from a disk: its job stands still.
+    VmPaused = "vm-paused",
     /// A VM's guest says that its slurmd runs.
     VmReady = "vm-ready",
+    /// A VM that was held still or moved goes on.
+    VmResumed = "vm-resumed",
     /// The provider has a VM.
     VmStarted = "vm-started",
     /// Nobody knows whether a VM was made: it is asked for again.

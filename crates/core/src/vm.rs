@@ -191,6 +191,12 @@ impl Life {
         }
     }
 
+    /// Whether it is on its way to another host.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        matches!(self, Life::Moving { .. })
+    }
+
     /// Whether its end is sure or asked for.
     #[must_use]
     pub fn is_past(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Folds what the provider shows of a VM into its record.
 
 use crate::event::{Event, Kind};
-use crate::ids::{Millis, NodeName, Time};
+use crate::ids::{HostName, Millis, NodeName, Time};
 use crate::view::{VmState, VmView};
 use crate::vm::{Life, Registration, VmRecord};
 
@@ -21,11 +21,57 @@ impl VmRecord {
             let text = format!("died {when}: {why}");
             events.push(Event::vm(node, self.generation, Kind::VmDied, text));
         }
+        let news = self.kept_still(&life);
+        events.extend(news.map(|(kind, text)| Event::vm(node, self.generation, kind, text)));
+        let moved = self.life.is_moving() && !matches!(life, Life::Moving { .. }) && !life.is_past();
+        let left = self.life.leaves().cloned();
         self.enter(life, now);
         if seen.state == VmState::Ready && self.life.is_there() {
             self.guest_ready(node, now, events);
         }
-        self.seen_on(seen);
+        let left = self.seen_on(seen).or(left);
+        events.extend(self.arrived(node, moved, left));
+    }
+
+    /// What is to be told of a VM that is not on its way, or not any more; `left` is the host where it was.
+    fn arrived(&self, node: &NodeName, moved: bool, left: Option<HostName>) -> Option<Event> {
+        let host = self.host.as_ref()?;
+        let left = left.filter(|left| left != host);
+        let (kind, text) = match left {
+            Some(left) if self.registration.is_done() && !self.life.is_moving() && self.life.is_there() => {
+                (Kind::VmMoved, format!("moved from host {left} to host {host}"))
+            }
+            None if moved => (Kind::VmResumed, format!("goes on, on host {host}")),
+            Some(_) | None => return None,
+        };
+        Some(Event::vm(node, self.generation, kind, text))
+    }
+
+    /// What is to be told when a VM enters this part of its life, about who keeps it still.
+    fn kept_still(&self, life: &Life) -> Option<(Kind, &'static str)> {
+        if std::mem::discriminant(&self.life) == std::mem::discriminant(life) {
+            return None;
+        }
+        match life {
+            Life::Paused => Some((Kind::VmPaused, "is paused: its job stands still")),
+            Life::Saving => Some((Kind::VmPaused, "is being saved to a disk: its job stands still")),
+            Life::Saved => Some((
+                Kind::VmPaused,
+                "is saved to a disk and does not run: its job stands still",
+            )),
+            Life::Restoring => Some((Kind::VmPaused, "is being restored from a disk")),
+            Life::Moving { .. } => Some((Kind::VmMoves, "is on its way to another host")),
+            // Of one that has moved it is told where it is.
+            Life::Booting | Life::Running if self.life.is_kept_still() && !self.life.is_moving() => {
+                Some((Kind::VmResumed, "goes on"))
+            }
+            Life::Asked
+            | Life::Held
+            | Life::Booting
+            | Life::Running
+            | Life::Ending { .. }
+            | Life::Dead { .. } => None,
+        }
     }
 
     fn guest_ready(&mut self, node: &NodeName, now: Time, events: &mut Vec<Event>) {
@@ -38,15 +84,19 @@ impl VmRecord {
         self.register(next, now);
     }
 
-    /// Takes the host from a listing; of one that moves both are known.
-    fn seen_on(&mut self, seen: &VmView) {
+    /// Takes the host from a listing; of one that moves both are known. The host that it has left, if it has.
+    fn seen_on(&mut self, seen: &VmView) -> Option<HostName> {
         if seen.host.is_none() || seen.host == self.host {
-            return;
+            return None;
         }
         let before = std::mem::replace(&mut self.host, seen.host.clone());
-        if let Life::Moving { from: from @ None } = &mut self.life {
+        let Life::Moving { from } = &mut self.life else {
+            return before;
+        };
+        if from.is_none() {
             *from = before;
         }
+        None
     }
 
     pub(super) fn not_seen(

@@ -1,6 +1,7 @@
 //! What a VM does at the provider and what Slurm hears of it are two things.
 
 use super::*;
+use crate::event::Kind;
 use crate::place::Ledger;
 use crate::resources::Resources;
 
@@ -111,4 +112,56 @@ fn a_vm_that_moves_has_its_capacity_on_both_hosts_until_it_has_arrived() {
     ]);
     assert!(w.has_capacity("a") && w.has_capacity("b"));
     assert_eq!(refused(&w, "a"), None);
+}
+
+/// What a person does to a VM at the provider's console is told in words, once.
+#[test]
+fn what_others_do_to_a_vm_is_told() {
+    let story = |steps: &[(VmState, &str)]| {
+        let mut w = world();
+        w.up("n0");
+        let at = w.records[&node("n0")].vm.as_ref().unwrap().host.clone();
+        let mut told = Vec::new();
+        for (state, place) in steps {
+            w.pass(Millis(1_000));
+            let mut vm = w.shown("n0", 1, state.clone());
+            vm.host = match *place {
+                "" => at.clone(),
+                other => Some(host(other)),
+            };
+            let view = ProviderView {
+                vms: vec![vm],
+                ..w.provider.as_deref().cloned().unwrap()
+            };
+            let now = w.now;
+            told.extend(w.see_provider(view, now));
+        }
+        told.into_iter().map(|event| event.kind).collect::<Vec<_>>()
+    };
+    let (paused, resumed) = (Kind::VmPaused, Kind::VmResumed);
+    let still = [
+        (VmState::Saving, ""),
+        (VmState::Saving, ""),
+        (VmState::Saved, ""),
+        (VmState::Restoring, ""),
+        (VmState::Ready, ""),
+        (VmState::Ready, ""),
+    ];
+    assert_eq!(story(&still), [paused, paused, paused, resumed]);
+    assert_eq!(
+        story(&[(VmState::Paused, ""), (VmState::Ready, "")]),
+        [paused, resumed]
+    );
+    let by_listing = [
+        (VmState::Moving, ""),
+        (VmState::Moving, "c"),
+        (VmState::Ready, "c"),
+    ];
+    assert_eq!(story(&by_listing), [Kind::VmMoves, Kind::VmMoved]);
+    assert_eq!(
+        story(&[(VmState::Ready, "c"), (VmState::Ready, "c")]),
+        [Kind::VmMoved]
+    );
+    let in_vain = [(VmState::Moving, ""), (VmState::Ready, "")];
+    assert_eq!(story(&in_vain), [Kind::VmMoves, resumed]);
 }
