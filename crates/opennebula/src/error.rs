@@ -30,7 +30,7 @@ pub enum Class {
     Capacity,
     /// The VM's state does not allow it (0x800).
     WrongState,
-    /// oned is busy, locked or starting: the same call may work soon.
+    /// oned is busy or starting, or somebody has locked the object: the same call may work later.
     Busy,
     /// oned could not be reached, did not answer in time, or the answer was cut off.
     /// Whether the call was executed is not known.
@@ -66,6 +66,7 @@ impl Class {
             _ if says(&["database is locked", "in DB"]) => Class::Busy,
             0x8000 | 0x1_0000 => Class::Busy,
             0x200 if says(&["quota", "limit of"]) => Class::Capacity,
+            0x200 if lock(message).is_some() => Class::Busy,
             0x200 => Class::Authorization,
             0x400 => Class::NoSuchObject,
             0x800 | 0x1000 | 0x2000 | 0x4000 => {
@@ -165,8 +166,26 @@ fn said(message: &str) -> &str {
     rest.trim().trim_end_matches('.')
 }
 
+/// What takes a lock off, if that is why oned refused: it says so as it says that a right is missing (0x200,
+/// `VM is locked`; `AuthManager.cc` of 7.4).
+fn lock(said: &str) -> Option<&'static str> {
+    let (before, _) = said.split_once(" is locked")?;
+    match before.rsplit([' ', ']']).next()? {
+        "VM" => Some("onevm unlock"),
+        "TEMPLATE" => Some("onetemplate unlock"),
+        "IMAGE" => Some("oneimage unlock"),
+        "NET" => Some("onevnet unlock"),
+        _ => None,
+    }
+}
+
 /// What the person can do about it.
 fn advice(class: Class, code: i64, said: &str) -> Option<String> {
+    if let (0x200, Some(unlock)) = (code, lock(said)) {
+        return Some(format!(
+            "Somebody has locked it: unlock it ({unlock} ID). It is tried again"
+        ));
+    }
     match class {
         Class::Authentication => Some(
             "Put the user's name and password, or a token that has not expired (oneuser token-create), \

@@ -77,6 +77,7 @@ fn a_vm_put_to_sleep_by_hand_is_waited_for() {
         &["<string>suspend</string>", &format!("<int>{vm}</int>")],
     );
     until("it sleeps", || day.oned.vm(vm).unwrap().state == State::Suspended);
+    day.until_logged("is saved to a disk and does not run");
     for _ in 0..4 {
         rounds();
     }
@@ -88,5 +89,103 @@ fn a_vm_put_to_sleep_by_hand_is_waited_for() {
     until("it runs", || {
         day.oned.vm(vm).unwrap().state == State::Active(Lcm::Running)
     });
+    day.until_logged("goes on");
+    assert_eq!(day.running(), 1);
+}
+
+/// Two hosts; the VM goes to the other one under its job.
+#[test]
+fn a_vm_migrated_by_hand_is_told_where_it_went() {
+    let mut day = Day::new(1);
+    day.up();
+    let vm = day.vm();
+    let from = day.oned.vm(vm).unwrap().host.unwrap();
+    let to = u32::from(from == 0);
+    day.by_hand(
+        "one.vm.migrate",
+        &[
+            &format!("<int>{vm}</int>"),
+            &format!("<int>{to}</int>"),
+            "<boolean>1</boolean>",
+            "<boolean>0</boolean>",
+            "<int>-1</int>",
+            "<int>0</int>",
+        ],
+    );
+    day.until_logged(&format!("moved from host h{from} to host h{to}"));
+    assert_eq!(day.site.told(), "", "its node and its job stay as they are");
+    day.suspend("n0");
+    day.until_none();
+}
+
+#[test]
+fn a_locked_vm_is_ended_when_it_is_unlocked() {
+    let mut day = Day::new(1);
+    day.up();
+    let vm = format!("<int>{}</int>", day.vm());
+    day.by_hand("one.vm.lock", &[&vm, "<int>4</int>", "<boolean>0</boolean>"]);
+    day.suspend("n0");
+    day.until_logged("unlock it (onevm unlock ID)");
+    assert_eq!(day.running(), 1);
+    day.by_hand("one.vm.unlock", &[&vm]);
+    day.until_none();
+}
+
+/// Nothing of it is Thiao's business: the tag stays, and the node.
+#[test]
+fn a_vm_that_is_renamed_or_rebooted_goes_on() {
+    let mut day = Day::new(1);
+    day.up();
+    let vm = format!("<int>{}</int>", day.vm());
+    day.by_hand("one.vm.rename", &[&vm, "<string>mine now</string>"]);
+    day.by_hand("one.vm.action", &["<string>reboot</string>", &vm]);
+    for _ in 0..4 {
+        rounds();
+    }
+    assert_eq!((day.running(), day.site.told()), (1, String::new()));
+    day.suspend("n0");
+    day.until_none();
+}
+
+/// It has ended as far as its job can tell: its memory is gone.
+#[test]
+fn a_vm_powered_off_by_hand_is_told_to_its_job_and_removed() {
+    let mut day = Day::new(1);
+    day.up();
+    let vm = day.vm();
+    let id = format!("<int>{vm}</int>");
+    day.by_hand("one.vm.action", &["<string>poweroff-hard</string>", &id]);
+    day.until_told("state=DOWN");
+    until("it is removed", || day.oned.vm(vm).unwrap().state == State::Done);
+}
+
+/// Its memory is on a disk: the job goes on where it was.
+#[test]
+fn a_vm_stopped_by_hand_is_waited_for_and_goes_on() {
+    let mut day = Day::new(1);
+    day.up();
+    let vm = day.vm();
+    let id = format!("<int>{vm}</int>");
+    day.by_hand("one.vm.action", &["<string>stop</string>", &id]);
+    day.until_logged("is saved to a disk and does not run");
+    for _ in 0..4 {
+        rounds();
+    }
+    assert_eq!(day.site.told(), "");
+    assert_eq!(day.oned.vm(vm).unwrap().state, State::Stopped);
+    // As people do it, by `onevm resume`; then the scheduler, or they, deploy it.
+    day.by_hand("one.vm.action", &["<string>resume</string>", &id]);
+    let host = day.oned.vm(vm).unwrap().host.unwrap();
+    day.by_hand(
+        "one.vm.deploy",
+        &[
+            &id,
+            &format!("<int>{host}</int>"),
+            "<boolean>0</boolean>",
+            "<int>-1</int>",
+            "<string></string>",
+        ],
+    );
+    day.until_logged("goes on");
     assert_eq!(day.running(), 1);
 }

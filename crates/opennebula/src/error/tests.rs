@@ -115,6 +115,31 @@ fn a_missing_right_is_named_with_what_gives_it() {
 }
 
 #[test]
+fn a_lock_is_no_missing_right() {
+    for (object, unlock) in [
+        ("VM", "onevm unlock"),
+        ("TEMPLATE", "onetemplate unlock"),
+        ("IMAGE", "oneimage unlock"),
+        ("NET", "onevnet unlock"),
+    ] {
+        let error = Error::refused(
+            "end VM 5",
+            0x200,
+            &format!("[one.vm.action] User [2] : {object} is locked."),
+        );
+        assert_eq!(error.class, Class::Busy);
+        assert!(
+            error.text.contains(unlock) && !error.text.contains("oneacl"),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        Class::of(0x200, "a name like unVM is locked-out"),
+        Class::Authorization
+    );
+}
+
+#[test]
 fn a_fault_tells_what_is_too_old() {
     let text = Error::fault("list VMs", -506, "Method 'one.vmpool.infoset' not defined").text;
     assert_eq!(
