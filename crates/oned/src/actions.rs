@@ -445,7 +445,7 @@ impl FrontEnd {
         let Some(found) = self.vm_mut(id) else {
             return Err(Refusal::no_such("virtual machine", id));
         };
-        if found.state.on_host() && found.state != State::Poweroff {
+        if matches!(found.state, State::Active(_) | State::Suspended) {
             return Err(refused(format!(
                 "Resize action is not available for state {}",
                 found.state.name()

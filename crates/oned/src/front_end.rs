@@ -193,14 +193,24 @@ impl FrontEnd {
     pub fn set(&mut self, id: u32, state: State) {
         let now = self.now();
         let Some(vm) = self.vm_mut(id) else { return };
+        // Counted on both hosts as long as it was in MIGRATE (`LifeCycleActions.cc` of 7.4).
+        let left = match vm.state {
+            State::Active(Lcm::Migrate) => vm.host_before(),
+            _ => None,
+        };
         vm.state = state;
         vm.epoch += 1;
         let epoch = vm.epoch;
         if matches!(state, State::Active(Lcm::Migrate | Lcm::PrologMigrate))
             && let (Some(to), Some(from)) = (vm.target.take(), vm.host())
         {
-            self.vacate(id, from);
+            if state != State::Active(Lcm::Migrate) {
+                self.vacate(id, from);
+            }
             self.stay(id, to, false);
+        }
+        if let Some(left) = left {
+            self.vacate(id, left);
         }
         let Some(vm) = self.vm_mut(id) else { return };
         stamp(&mut vm.history, state, now);

@@ -116,6 +116,8 @@ impl State {
     /// Whether the VM counts on its host.
     pub fn on_host(self) -> bool {
         match self {
+            // A clean-up begins with giving the place away (`clean_up_vm` of 7.4).
+            State::Active(Lcm::CleanupDelete | Lcm::CleanupResubmit) => false,
             State::Active(_) | State::Suspended | State::Poweroff => true,
             State::Pending | State::Hold | State::Stopped | State::Done | State::Undeployed => false,
         }

@@ -117,6 +117,13 @@ impl Vm {
         self.history.last().map(|stay| stay.host)
     }
 
+    /// The host of the stay before, if that was another.
+    pub fn host_before(&self) -> Option<u32> {
+        let mut hosts = self.history.iter().rev().map(|stay| stay.host);
+        let last = hosts.next()?;
+        hosts.next().filter(|before| *before != last)
+    }
+
     fn shown_state(&self, now: Instant) -> State {
         match self.shown {
             Some((state, until)) if now < until => state,

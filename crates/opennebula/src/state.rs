@@ -113,6 +113,52 @@ impl VmState {
         }
     }
 
+    /// Whether oned counts the VM on the host of its last stay (ALLOCATED of `onehost`). From 7.4's sources: deploying
+    /// adds it, the end of an epilog (STOPPED, UNDEPLOYED, DONE) and the begin of a clean-up take it away; seen of
+    /// SUSPENDED and POWEROFF, which keep it. One in MIGRATE and SAVE_MIGRATE is counted on both hosts. In a state
+    /// that we do not know none is said to be counted: its place is then taken twice, which promises nothing too much.
+    #[must_use]
+    pub fn holds_capacity(self) -> bool {
+        match self {
+            VmState::Active(LcmState::CleanupDelete | LcmState::CleanupResubmit | LcmState::Unknown(_)) => {
+                false
+            }
+            VmState::Active(_) => !self.has_left(),
+            VmState::Suspended | VmState::Poweroff => true,
+            VmState::Init
+            | VmState::Pending
+            | VmState::Hold
+            | VmState::Stopped
+            | VmState::Done
+            | VmState::Undeployed
+            | VmState::Cloning
+            | VmState::CloningFailure
+            | VmState::Unknown(_) => false,
+        }
+    }
+
+    /// Whether oned counts it on the host that it leaves as well.
+    #[must_use]
+    pub fn is_on_two_hosts(self) -> bool {
+        matches!(self, VmState::Active(LcmState::Migrate | LcmState::SaveMigrate))
+    }
+
+    /// Whether it was on a host and takes nothing there any more: it can be deployed anywhere, or is over.
+    #[must_use]
+    pub fn has_left(self) -> bool {
+        matches!(
+            self,
+            VmState::Stopped
+                | VmState::Undeployed
+                | VmState::Done
+                | VmState::Active(
+                    LcmState::DiskResizeUndeployed
+                        | LcmState::HotplugSaveasUndeployed
+                        | LcmState::HotplugSaveasStopped
+                )
+        )
+    }
+
     /// Whether `recover` with *delete* is taken and does something. OpenNebula takes it
     /// in every state; it needs ADMIN rights on the VM.
     #[must_use]

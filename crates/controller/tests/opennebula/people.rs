@@ -1,5 +1,6 @@
 //! People who do things to VMs, theirs and ours.
 
+use thiao_oned::settings::Settings;
 use thiao_oned::{Lcm, State};
 use thiao_testkit::day::Day;
 use thiao_testkit::site::rounds;
@@ -93,6 +94,28 @@ fn a_vm_put_to_sleep_by_hand_is_waited_for() {
     assert_eq!(day.running(), 1);
 }
 
+/// oned counts a suspended VM on its host, and so did we, beside that: a free core was refused.
+#[test]
+fn beside_a_vm_put_to_sleep_its_host_takes_what_it_has() {
+    let two_cores = |settings: &mut Settings| {
+        settings.hosts.truncate(1);
+        settings.hosts[0].cpu_percent = 200;
+    };
+    let mut day = Day::with(2, two_cores, "");
+    day.resume("n0");
+    day.start();
+    day.until_running(1);
+    let vm = day.vm();
+    day.by_hand(
+        "one.vm.action",
+        &["<string>suspend</string>", &format!("<int>{vm}</int>")],
+    );
+    day.until_logged("is saved to a disk and does not run");
+    day.resume("n1");
+    until("the other core is used", || day.oned.promised(0).0 == 2);
+    assert_eq!(day.site.told(), "");
+}
+
 /// Two hosts; the VM goes to the other one under its job.
 #[test]
 fn a_vm_migrated_by_hand_is_told_where_it_went() {
@@ -113,6 +136,7 @@ fn a_vm_migrated_by_hand_is_told_where_it_went() {
         ],
     );
     day.until_logged(&format!("moved from host h{from} to host h{to}"));
+    assert_eq!((day.oned.promised(from).0, day.oned.promised(to).0), (0, 1));
     assert_eq!(day.site.told(), "", "its node and its job stay as they are");
     day.suspend("n0");
     day.until_none();

@@ -2,7 +2,7 @@
 
 use crate::model::{Host, VmRow};
 use crate::settings::{Placement, ReadyBy, VmSource};
-use crate::state::{Kind, VmState as OneState};
+use crate::state::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::ids::{HostName, NodesetName, VmId, VmTag};
 use thiao_core::view::{HostView, Load, ProviderView, VmState, VmView};
@@ -30,6 +30,8 @@ pub(super) struct Ours {
     pub tag: VmTag,
     /// Its guest has said READY=YES.
     pub ready: bool,
+    /// The host that it leaves and is counted on as well; none of one whose move began before it was seen.
+    pub leaves: Option<u32>,
 }
 
 /// A VM's id in the words of all providers.
@@ -48,8 +50,8 @@ pub(super) fn view(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host])
 
 fn vm_view(by: ReadyBy, vm: &Ours) -> Option<VmView> {
     let host = vm.row.host.as_ref();
-    // One that is over takes nothing from the host where it was.
-    let over = vm.row.state.kind() == Kind::Done;
+    // One that is over, or could be deployed anywhere, takes nothing from the host where it was.
+    let over = vm.row.state.has_left();
     Some(VmView {
         id: vm_id(vm.row.id)?,
         tag: Some(vm.tag.clone()),
@@ -114,24 +116,6 @@ fn state(by: ReadyBy, vm: &Ours) -> VmState {
     }
 }
 
-/// Whether oned counts a VM in this state as promised on its host
-/// (`LifeCycleStates.cc`: POWEROFF keeps its place). Where that is unsure, no: its
-/// place is then taken twice, which promises nothing too much.
-fn is_promised(state: OneState) -> bool {
-    match state.kind() {
-        Kind::Starting
-        | Kind::Running
-        | Kind::Moving
-        | Kind::Restoring
-        | Kind::Ending
-        | Kind::Failed
-        | Kind::FailedUnsure
-        | Kind::Lost => true,
-        Kind::Off => state == OneState::Poweroff,
-        Kind::Held | Kind::Pending | Kind::Saving | Kind::Saved | Kind::Done | Kind::Unknown(_) => false,
-    }
-}
-
 /// The hosts, with what is left beside the VMs that are not in our view.
 ///
 /// The VMs must have been listed before the hosts: one of ours that is placed between
@@ -139,8 +123,9 @@ fn is_promised(state: OneState) -> bool {
 /// counted at all, and its place be given away again.
 fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> Vec<HostView> {
     let mut promised: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-    for vm in ours.values().filter(|vm| is_promised(vm.row.state)) {
-        if let Some((_, host)) = vm.row.host {
+    for vm in ours.values().filter(|vm| vm.row.state.holds_capacity()) {
+        let host = vm.row.host.as_ref().map(|(_, host)| *host);
+        for host in host.into_iter().chain(vm.leaves) {
             let (cpu, memory) = promised.entry(host).or_default();
             *cpu += u64::from(vm.row.cpu_percent);
             *memory += vm.row.memory_mb;
@@ -214,6 +199,7 @@ mod tests {
     use crate::settings::TemplateSource;
     use crate::size::Beyond;
     use crate::state::HostState;
+    use crate::state::VmState as OneState;
     use proptest::prelude::*;
     use thiao_core::ids::{ClusterName, Generation, NodeName};
 
@@ -245,6 +231,7 @@ mod tests {
                 generation: Generation(1),
             },
             ready: false,
+            leaves: None,
         }
     }
 
@@ -318,11 +305,49 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_that_is_over_takes_nothing() {
-        let vms = map(vec![ours(1, (6, 0), Some(1)), ours(2, (8, 0), Some(1))]);
-        let view = view(RULES, &vms, &[]);
+    fn a_vm_that_is_over_or_nowhere_takes_nothing() {
+        // DONE, POWEROFF, STOPPED, UNDEPLOYED, SUSPENDED.
+        let states = [(6, 0), (8, 0), (4, 0), (9, 0), (5, 0)];
+        let vms = (1..).zip(states).map(|(id, state)| ours(id, state, Some(1)));
+        let view = view(RULES, &map(vms.collect()), &[]);
         let memory: Vec<u64> = view.vms.iter().map(|vm| vm.memory_mb).collect();
-        assert_eq!(memory, [0, 1024]);
+        assert_eq!(memory, [0, 1024, 0, 0, 1024]);
+    }
+
+    #[test]
+    fn a_vm_that_moves_is_ours_on_both_hosts() {
+        let moving = Ours {
+            leaves: Some(1),
+            ..ours(1, (3, 4), Some(2))
+        };
+        let hosts = view(
+            RULES,
+            &map(vec![moving]),
+            &[host(1, 150, 1024), host(2, 150, 1024)],
+        )
+        .hosts;
+        let left: Vec<u64> = hosts.iter().map(|host| host.memory_mb).collect();
+        assert_eq!(left, [16_384, 16_384], "core counts it on both");
+    }
+
+    /// As seen on a real oned: a free core was refused beside a VM that a person had suspended.
+    #[test]
+    fn a_vm_that_a_person_keeps_still_is_counted_once() {
+        for state in [(5, 0), (8, 0), (3, 5), (3, 6), (3, 10), (3, 21), (3, 28), (3, 41)] {
+            let vms = map(vec![ours(1, state, Some(1))]);
+            let hosts = view(RULES, &vms, &[host(1, 150, 1024)]).hosts;
+            assert_eq!(
+                (hosts[0].cpu_percent, hosts[0].memory_mb),
+                (800, 16_384),
+                "{state:?}"
+            );
+        }
+        // oned has given its place away, or will.
+        for state in [(4, 0), (9, 0), (3, 23), (3, 68)] {
+            let vms = map(vec![ours(1, state, Some(1))]);
+            let hosts = view(RULES, &vms, &[host(1, 150, 1024)]).hosts;
+            assert_eq!(hosts[0].memory_mb, 15_360, "somebody else's: {state:?}");
+        }
     }
 
     #[test]
@@ -464,7 +489,7 @@ mod tests {
             let vms = vms.into_iter().enumerate().map(|(id, (state, lcm, host))| ours(id as u32, (state, lcm), host));
             let vms = map(vms.collect());
             let hosts: Vec<Host> = (0_u32..).zip(&others).map(|(id, others)| {
-                let counted = vms.values().filter(|vm| is_promised(vm.row.state));
+                let counted = vms.values().filter(|vm| vm.row.state.holds_capacity());
                 let here = counted.filter(|vm| vm.row.host.as_ref().is_some_and(|h| h.1 == id)).count() as u64;
                 host(id, 0, others + here * 1024)
             }).collect();

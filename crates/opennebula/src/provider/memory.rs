@@ -111,6 +111,7 @@ impl Memory {
             };
             let was = before.get(&id);
             let vm = Ours {
+                leaves: leaves(was, &row),
                 ready: ready.contains(&id) || was.is_some_and(|was| was.ready),
                 tag: tag.clone(),
                 row,
@@ -294,6 +295,17 @@ impl Memory {
     pub fn story(&self, id: u32) -> Vec<(Time, String)> {
         self.stories.get(&id).cloned().unwrap_or_default()
     }
+}
+
+/// The host that a VM leaves: where it was before it was seen on its way.
+fn leaves(was: Option<&Ours>, row: &VmRow) -> Option<u32> {
+    if !row.state.is_on_two_hosts() {
+        return None;
+    }
+    let was = was?;
+    let before = was.row.host.as_ref().map(|(_, host)| *host);
+    let now = row.host.as_ref().map(|(_, host)| *host);
+    was.leaves.or(before).filter(|host| Some(*host) != now)
 }
 
 /// What an observation shows that the one before did not, for a VM's story.
