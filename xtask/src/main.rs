@@ -10,6 +10,7 @@ mod report;
 mod slurm;
 mod steps;
 mod testing;
+mod tools;
 
 use anyhow::{Result, bail};
 use packages::For;

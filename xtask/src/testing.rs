@@ -6,6 +6,7 @@ mod others;
 use crate::report::Report;
 use crate::slurm::{self, Making, Roots, Suite};
 use crate::steps::{self, cargo, code, has, passes, simulate};
+use crate::tools::Deny;
 use anyhow::{Context, Result, bail};
 use command::Tests;
 use std::path::Path;
@@ -57,6 +58,7 @@ impl TestArgs {
 pub fn test(wanted: &TestArgs) -> Result<ExitCode> {
     let mut report = Report::default();
     let making = Making::start(&wanted.suites, wanted.fresh);
+    let denying = wanted.own.then(Deny::start);
     if wanted.own {
         checks(&mut report)?;
     }
@@ -67,6 +69,9 @@ pub fn test(wanted: &TestArgs) -> Result<ExitCode> {
     }
     // Before the tests, of which many measure time.
     let roots = making.wait();
+    if let Some(denying) = denying {
+        deny(&mut report, denying)?;
+    }
     for beside in side_by_side(wanted, roots)? {
         report.add_all(beside);
     }
@@ -180,26 +185,25 @@ fn checks(report: &mut Report) -> Result<()> {
             "warnings",
         ]),
     )?;
-    if !has("deny") {
-        report.skipped(
+    Ok(())
+}
+
+/// What comes into the program from outside. Not the advisories: their database must be fetched, and changes by
+/// itself.
+fn deny(report: &mut Report, deny: Deny) -> Result<()> {
+    match deny.wait() {
+        Ok(mut command) => report.run(
             "cargo deny",
-            "it is not installed; xtask/tests/dependencies.rs asks the same",
-        );
-        return Ok(());
+            command.args(["--log-level", "error", "check", "bans", "licenses", "sources"]),
+        ),
+        Err(why) => {
+            report.skipped(
+                "cargo deny",
+                &format!("{why:#}; xtask/tests/dependencies.rs asks the same"),
+            );
+            Ok(())
+        }
     }
-    // Not the advisories: their database must be fetched, and changes by itself.
-    report.run(
-        "cargo deny",
-        cargo().args([
-            "deny",
-            "--log-level",
-            "error",
-            "check",
-            "bans",
-            "licenses",
-            "sources",
-        ]),
-    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What comes from outside is as deny.toml says. `cargo deny` asks the same and more, but takes
-//! minutes to build and is not everywhere; this is asked wherever tests run.
+//! What comes from outside is as deny.toml says. `cargo xtask test` has `cargo deny` ask the same and more; this is
+//! asked wherever tests run, also without a network.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
