@@ -26,8 +26,9 @@ impl Credentials {
     ///
     /// # Errors
     /// Class [`Class::Authentication`]: the file is not there, is no plain file, belongs
-    /// to somebody else than this user or root, can be read by all or changed by its
-    /// group, or its first line has no name and secret.
+    /// to somebody else than this user or root (root takes anybody's: setup and doctor read
+    /// what the service's user has), can be read by all or changed by its group, or its first
+    /// line has no name and secret.
     pub fn read(file: &Path) -> Result<Self, Error> {
         Self::load(file).map(|(credentials, _)| credentials)
     }
@@ -57,7 +58,7 @@ impl Credentials {
             return Err(bad("it is not a plain file".into()));
         }
         let me = rustix::process::geteuid().as_raw();
-        if found.uid() != me && found.uid() != 0 {
+        if me != 0 && found.uid() != me && found.uid() != 0 {
             return Err(bad(format!(
                 "it belongs to user {}. It must belong to the user that Thiao runs as ({me}) or to root",
                 found.uid()
@@ -180,6 +181,15 @@ mod tests {
             assert_eq!(error.class, Class::Authentication);
             assert!(error.text.contains("chmod 600"), "{error}");
         }
+    }
+
+    #[test]
+    fn root_reads_what_the_services_user_has() {
+        let (_folder, path) = file("slurm:pw", 0o600);
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(64030), Some(64030)).expect("given away");
+        }
+        assert_eq!(Credentials::read(&path).expect("read").user(), "slurm");
     }
 
     #[test]

@@ -59,6 +59,9 @@ fn a_vm_in_failure_is_told_with_opennebulas_own_words_and_removed() {
     let mut day = Day::new(1);
     day.up();
     let vm = day.vm();
+    // As oned does it: first the words, while it still boots.
+    day.oned.hold_phase(Phase::Boot);
+    day.oned.force(vm, State::Active(Lcm::Boot));
     day.oned
         .set_tag(vm, "ERROR", Some("Error deploying virtual machine: no KVM"));
     day.oned.force(vm, State::Active(Lcm::BootFailure));

@@ -32,6 +32,18 @@ pub(super) struct Ours {
     pub ready: bool,
     /// The host that it leaves and is counted on as well; none of one whose move began before it was seen.
     pub leaves: Option<u32>,
+    /// oned's ERROR that was there while the VM was well: oned keeps it, and it is no cause of what came later.
+    pub old_error: Option<String>,
+}
+
+impl Ours {
+    /// What oned says of what is wrong with it now.
+    pub fn error(&self) -> Option<&str> {
+        let error = self.row.error.as_ref();
+        error
+            .filter(|_| self.row.error != self.old_error)
+            .map(String::as_str)
+    }
 }
 
 /// A VM's id in the words of all providers.
@@ -87,7 +99,7 @@ fn state(by: ReadyBy, vm: &Ours) -> VmState {
         return odd;
     }
     let state = vm.row.state;
-    let with_error = |what: String| match &vm.row.error {
+    let with_error = |what: String| match vm.error() {
         Some(error) => format!("{what}: {error}"),
         None => what,
     };
@@ -232,6 +244,7 @@ mod tests {
             },
             ready: false,
             leaves: None,
+            old_error: None,
         }
     }
 
@@ -278,6 +291,24 @@ mod tests {
             of((3, 36)),
             VmState::Dead("failed in OpenNebula (BOOT_FAILURE): boom".to_owned())
         );
+    }
+
+    #[test]
+    fn an_older_error_is_no_cause_of_a_death() {
+        let vm = Ours {
+            old_error: Some("boom".to_owned()),
+            ..ours(1, (8, 0), None)
+        };
+        let dead = |vm: &Ours| match state(ReadyBy::Slurm, vm) {
+            VmState::Dead(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(dead(&vm), "powered off in OpenNebula (POWEROFF)");
+        let newer = Ours {
+            old_error: Some("a resize was refused".to_owned()),
+            ..vm
+        };
+        assert_eq!(dead(&newer), "powered off in OpenNebula (POWEROFF): boom");
     }
 
     #[test]

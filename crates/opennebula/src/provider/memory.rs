@@ -112,6 +112,7 @@ impl Memory {
             let was = before.get(&id);
             let vm = Ours {
                 leaves: leaves(was, &row),
+                old_error: old_error(was, &row),
                 ready: ready.contains(&id) || was.is_some_and(|was| was.ready),
                 tag: tag.clone(),
                 row,
@@ -219,8 +220,8 @@ impl Memory {
 
     /// OpenNebula's own words on a VM, as last seen.
     pub fn words(&self, id: u32) -> Option<&str> {
-        let row = &self.ours.get(&id)?.row;
-        row.error.as_deref().or(row.sched_message.as_deref())
+        let vm = self.ours.get(&id)?;
+        vm.error().or(vm.row.sched_message.as_deref())
     }
 
     /// The VM that we know by this tag: one that was released before held ones, then the oldest.
@@ -294,6 +295,25 @@ impl Memory {
     /// A VM's moments, oldest first; none if nothing was told of it.
     pub fn story(&self, id: u32) -> Vec<(Time, String)> {
         self.stories.get(&id).cloned().unwrap_or_default()
+    }
+}
+
+/// The error that a VM has while it is well, or had when it last was. In between oned writes what failed before it
+/// changes the state.
+fn old_error(was: Option<&Ours>, row: &VmRow) -> Option<String> {
+    match row.state.kind() {
+        Kind::Held | Kind::Pending | Kind::Running | Kind::Saved => row.error.clone(),
+        Kind::Starting
+        | Kind::Moving
+        | Kind::Saving
+        | Kind::Restoring
+        | Kind::Off
+        | Kind::Ending
+        | Kind::Failed
+        | Kind::FailedUnsure
+        | Kind::Lost
+        | Kind::Done
+        | Kind::Unknown(_) => was?.old_error.clone(),
     }
 }
 
@@ -374,6 +394,26 @@ mod tests {
             time: Time(0),
         };
         memory.take(&cluster(), rows, vms, vec![], at, now);
+    }
+
+    #[test]
+    fn an_error_of_better_days_is_known_as_such() {
+        let mut memory = Memory::default();
+        let at = Instant::now();
+        let mut see = |state, error: &str| {
+            let mut vm = details(1, state);
+            vm.row.error = Some(error.to_owned());
+            let now = Now {
+                instant: at,
+                time: Time(0),
+            };
+            memory.take(&cluster(), vec![vm.row.clone()], vec![vm], Vec::new(), at, now);
+            memory.ours[&1].error().map(str::to_owned)
+        };
+        assert_eq!(see(RUNNING, "a resize was refused"), None);
+        assert_eq!(see(VmState::Poweroff, "a resize was refused"), None);
+        let newer = see(VmState::Poweroff, "the driver failed");
+        assert_eq!(newer.as_deref(), Some("the driver failed"));
     }
 
     #[test]
