@@ -33,8 +33,8 @@ pub struct Vm {
     pub spec: Option<VmSpec>,
     /// Made by an outsider, not by us.
     pub outsider: bool,
-    /// No journal knows it since an older one was restored. Then no listing leaves it out: nobody
-    /// could know of it.
+    /// No journal knows it, since an older one was restored or somebody made a later VM of its tag. Then no
+    /// listing leaves it out: nobody could know of it.
     pub forgotten: bool,
     /// When it leaves `Pending`.
     placed_at: Time,

@@ -2,6 +2,7 @@
 
 use super::{MISCHIEF, Repair, Sim};
 use crate::faults::Fault;
+use crate::provider::Vm;
 use crate::slurm::{Call, Hook, Node, Site};
 use std::collections::BTreeMap;
 use thiao_core::ids::{ClusterName, Generation, HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
@@ -126,6 +127,12 @@ impl Sim {
             let mut vms = self.provider.vms.values();
             if !vms.any(|vm| vm.view.tag.as_ref() == Some(&tag)) {
                 self.tell(format!("somebody makes a twin {tag}"));
+                if generation.0 > known {
+                    // The record may become the twin's: then only a listing can tell of what was there before.
+                    let of_node = |vm: &&mut Vm| vm.view.tag.as_ref().is_some_and(|its| its.node == *node);
+                    let before = self.provider.vms.values_mut().filter(|vm| !vm.outsider);
+                    before.filter(of_node).for_each(|vm| vm.forgotten = true);
+                }
                 self.provider.add_outsider(Some(tag), host, 10);
             }
         }
