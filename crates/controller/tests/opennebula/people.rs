@@ -6,18 +6,18 @@ use thiao_testkit::day::Day;
 use thiao_testkit::site::rounds;
 use thiao_testkit::wait::until;
 
+/// What `onevm ACTION ID` does.
+fn by_console(day: &Day, action: &str, vm: u32) {
+    let params = [format!("<string>{action}</string>"), format!("<int>{vm}</int>")];
+    day.by_hand("one.vm.action", &[&params[0], &params[1]]);
+}
+
 #[test]
 fn a_vm_terminated_by_hand_is_told_to_its_job_and_replaced_when_asked() {
     let mut day = Day::new(2);
     day.up();
     let (node, victim) = day.ours().remove(0);
-    day.by_hand(
-        "one.vm.action",
-        &[
-            "<string>terminate-hard</string>",
-            &format!("<int>{}</int>", victim.id),
-        ],
-    );
+    by_console(&day, "terminate-hard", victim.id);
     day.until_told("state=DOWN");
     day.until_told("terminated");
     let told = day.site.told();
@@ -73,20 +73,14 @@ fn a_vm_put_to_sleep_by_hand_is_waited_for() {
     let mut day = Day::new(1);
     day.up();
     let vm = day.vm();
-    day.by_hand(
-        "one.vm.action",
-        &["<string>suspend</string>", &format!("<int>{vm}</int>")],
-    );
+    by_console(&day, "suspend", vm);
     until("it sleeps", || day.oned.vm(vm).unwrap().state == State::Suspended);
     day.until_logged("is saved to a disk and does not run");
     for _ in 0..4 {
         rounds();
     }
     assert_eq!(day.site.told(), "");
-    day.by_hand(
-        "one.vm.action",
-        &["<string>resume</string>", &format!("<int>{vm}</int>")],
-    );
+    by_console(&day, "resume", vm);
     until("it runs", || {
         day.oned.vm(vm).unwrap().state == State::Active(Lcm::Running)
     });
@@ -106,10 +100,7 @@ fn beside_a_vm_put_to_sleep_its_host_takes_what_it_has() {
     day.start();
     day.until_running(1);
     let vm = day.vm();
-    day.by_hand(
-        "one.vm.action",
-        &["<string>suspend</string>", &format!("<int>{vm}</int>")],
-    );
+    by_console(&day, "suspend", vm);
     day.until_logged("is saved to a disk and does not run");
     day.resume("n1");
     until("the other core is used", || day.oned.promised(0).0 == 2);
@@ -160,9 +151,12 @@ fn a_locked_vm_is_ended_when_it_is_unlocked() {
 fn a_vm_that_is_renamed_or_rebooted_goes_on() {
     let mut day = Day::new(1);
     day.up();
-    let vm = format!("<int>{}</int>", day.vm());
-    day.by_hand("one.vm.rename", &[&vm, "<string>mine now</string>"]);
-    day.by_hand("one.vm.action", &["<string>reboot</string>", &vm]);
+    let vm = day.vm();
+    day.by_hand(
+        "one.vm.rename",
+        &[&format!("<int>{vm}</int>"), "<string>mine now</string>"],
+    );
+    by_console(&day, "reboot", vm);
     for _ in 0..4 {
         rounds();
     }
@@ -177,8 +171,7 @@ fn a_vm_powered_off_by_hand_is_told_to_its_job_and_removed() {
     let mut day = Day::new(1);
     day.up();
     let vm = day.vm();
-    let id = format!("<int>{vm}</int>");
-    day.by_hand("one.vm.action", &["<string>poweroff-hard</string>", &id]);
+    by_console(&day, "poweroff-hard", vm);
     day.until_told("state=DOWN");
     until("it is removed", || day.oned.vm(vm).unwrap().state == State::Done);
 }
@@ -190,7 +183,7 @@ fn a_vm_stopped_by_hand_is_waited_for_and_goes_on() {
     day.up();
     let vm = day.vm();
     let id = format!("<int>{vm}</int>");
-    day.by_hand("one.vm.action", &["<string>stop</string>", &id]);
+    by_console(&day, "stop", vm);
     day.until_logged("is saved to a disk and does not run");
     for _ in 0..4 {
         rounds();
@@ -198,7 +191,7 @@ fn a_vm_stopped_by_hand_is_waited_for_and_goes_on() {
     assert_eq!(day.site.told(), "");
     assert_eq!(day.oned.vm(vm).unwrap().state, State::Stopped);
     // As people do it, by `onevm resume`; then the scheduler, or they, deploy it.
-    day.by_hand("one.vm.action", &["<string>resume</string>", &id]);
+    by_console(&day, "resume", vm);
     let host = day.oned.vm(vm).unwrap().host.unwrap();
     day.by_hand(
         "one.vm.deploy",

@@ -23,7 +23,7 @@ impl VmRecord {
         }
         let news = self.kept_still(&life);
         events.extend(news.map(|(kind, text)| Event::vm(node, self.generation, kind, text)));
-        let moved = self.life.is_moving() && !matches!(life, Life::Moving { .. }) && !life.is_past();
+        let moved = self.life.is_moving() && !life.is_moving() && !life.is_past();
         let left = self.life.leaves().cloned();
         self.enter(life, now);
         if seen.state == VmState::Ready && self.life.is_there() {

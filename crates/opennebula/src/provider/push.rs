@@ -60,7 +60,7 @@ pub(super) fn next(
     let Some(asked) = asked.filter(|asked| asked.push >= push) else {
         return Next::Do(push);
     };
-    let pause = grace.saturating_mul(1 << asked.times.clamp(1, MOST).saturating_sub(1));
+    let pause = grace.saturating_mul(1 << asked.times.min(MOST).saturating_sub(1));
     match asked.ago < pause {
         true => Next::Wait(match state {
             Some(state) => format!("in {state}, after OpenNebula was asked to end it"),
