@@ -8,6 +8,7 @@
 
 mod button;
 mod channel;
+mod clock;
 mod context;
 mod disk;
 mod memory;
@@ -129,6 +130,7 @@ fn run() -> Result<(), String> {
         return Ok(());
     }
     memory::give_to_the_job();
+    clock::keep();
     modules::load(Modules::Always)?;
     net::links().map_err(|e| format!("cannot bring the network links up: {e}"))?;
     let (events, inbox) = mpsc::channel();

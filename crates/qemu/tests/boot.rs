@@ -6,12 +6,14 @@
 
 #![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiao_core::ids::{ClusterName, HostName, JobId, VmId, VmTag};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
@@ -208,6 +210,7 @@ fn life(warm: bool) {
     for id in [&first, &second] {
         answers_at_its_address(&lab, id);
     }
+    goes_on_with_the_right_time(&lab, &second);
     a_killed_one_is_seen(&lab, &qemu, &first);
     let process = pid(&lab, &second);
     let qemu = another_takes_up_what_runs(&lab, qemu, &second);
@@ -275,6 +278,49 @@ fn answers_at_its_address(lab: &Lab, id: &VmId) {
         "{id} at {address}: {}",
         String::from_utf8_lossy(&ping.stdout)
     );
+}
+
+/// Paused for a while, as whoever suspends, saves or moves a VM does.
+fn goes_on_with_the_right_time(lab: &Lab, id: &VmId) {
+    const AWAY: Duration = Duration::from_secs(4);
+    let console = lab.vm_folder(id).join("console.log");
+    let set = || {
+        let text = std::fs::read_to_string(&console).unwrap();
+        let line = text.lines().rfind(|line| line.contains("the clock was at"));
+        line.map(|line| line.trim().to_owned())
+    };
+    assert_eq!(set(), None, "nothing is wrong with it before");
+    // Sockets' addresses are short.
+    let folder = lab.folder.path().join("vm");
+    std::os::unix::fs::symlink(lab.vm_folder(id), &folder).unwrap();
+    let mut monitor = UnixStream::connect(folder.join("qmp.sock")).unwrap();
+    let mut answers = BufReader::new(monitor.try_clone().unwrap()).lines();
+    let mut order = |command: &str| {
+        writeln!(monitor, "{{\"execute\": \"{command}\"}}").unwrap();
+        let done = answers.find(|line| line.as_ref().unwrap().contains("\"return\""));
+        assert!(done.is_some(), "QEMU answers {command}");
+    };
+    order("qmp_capabilities");
+    order("stop");
+    std::thread::sleep(AWAY);
+    order("cont");
+    let words = until_some(
+        Duration::from_secs(30),
+        PAUSE,
+        || std::fs::read_to_string(&console).unwrap(),
+        set,
+    );
+    let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    println!("{id} at {seen}: {words}");
+    let numbers = words.split([' ', ',', ':']).filter_map(|word| word.parse().ok());
+    let numbers: Vec<u64> = numbers.collect();
+    let [was, is] = numbers[..] else {
+        panic!("two times: {words}")
+    };
+    let away = AWAY.as_secs();
+    assert!((away - 2..=away + 2).contains(&(is - was)), "{words}");
+    // What is seen later than it was said only makes this larger.
+    assert!(is <= seen && seen - is <= 20, "seen at {seen}: {words}");
 }
 
 /// Killed from outside, while the controller is there.
