@@ -1,4 +1,5 @@
-//! What deciding costs a controller of 10,000 nodes and 5,000 VMs: CPU per tick
+//! What deciding costs a controller of 10,000 nodes and 5,000 VMs, and one as big as a zone of
+//! OpenNebula may be: CPU per tick
 //! (fold an observation of the provider, fold an observation of Slurm, plan, lint) and peak
 //! memory. Run by `cargo bench -p thiao-sim`; a plain program, no framework.
 
@@ -17,9 +18,33 @@ use thiao_core::view::*;
 use thiao_core::vm::*;
 use thiao_core::world::*;
 
-const NODES: usize = 10_000;
-const VMS: usize = 5_000;
-const HOSTS: usize = 100;
+/// How many there are of each.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    nodes: usize,
+    /// VMs that are up, each with a job.
+    vms: usize,
+    /// Nodes that are asked for beside them, all at once.
+    asked: usize,
+    hosts: usize,
+}
+
+const SIZES: [Size; 2] = [
+    Size {
+        nodes: 10_000,
+        vms: 5_000,
+        asked: 5_000,
+        hosts: 100,
+    },
+    // OpenNebula's documented most for a zone.
+    Size {
+        nodes: 50_000,
+        vms: 20_000,
+        asked: 5_000,
+        hosts: 1_250,
+    },
+];
+
 const ROUNDS: usize = 15;
 const OVERHEAD_MB: u64 = 140;
 const MEMORY_MB: u64 = 2_000;
@@ -28,30 +53,44 @@ const MEMORY_MB: u64 = 2_000;
 const GOAL_MS: f64 = 50.0;
 
 fn main() {
-    println!("{NODES} nodes, {VMS} VMs on {HOSTS} hosts; CPU ms per tick, median (worst) of {ROUNDS}");
+    SIZES.iter().for_each(days);
+}
+
+fn days(size: &Size) {
+    let Size {
+        nodes,
+        vms,
+        asked,
+        hosts,
+    } = size;
+    println!("{nodes} nodes, {vms} VMs on {hosts} hosts; CPU ms per tick, median (worst) of {ROUNDS}");
     println!(
         "{:<44} {:>14} {:>14} {:>14} {:>14} {:>14}  steps",
         "day", "see provider", "see Slurm", "plan", "lint", "all"
     );
-    let quiet = Day::quiet();
-    measure("quiet: 5,000 VMs up, each with a job", &quiet);
-    measure("storm: 5,000 more nodes asked for at once", &quiet.storm());
-    measure("disaster: all 5,000 VMs dead under their jobs", &quiet.disaster());
-    measure("crowd: 5,000 strays", &quiet.strays());
-    measure("full: 5,000 nodes wait for capacity", &quiet.full());
-    println!("peak memory: {} MiB (goal for the controller: 150)", peak_mb());
+    let quiet = Day::quiet(*size);
+    measure("quiet: all VMs up, each with a job", &quiet);
+    measure(
+        &format!("storm: {asked} more nodes asked for at once"),
+        &quiet.storm(),
+    );
+    measure("disaster: all VMs dead under their jobs", &quiet.disaster());
+    measure(&format!("crowd: {vms} strays"), &quiet.strays());
+    measure(&format!("full: {asked} nodes wait for capacity"), &quiet.full());
+    println!("peak memory until here: {} MiB", peak_mb());
 }
 
 /// A world before a tick, and the observations that the tick takes.
 #[derive(Clone)]
 struct Day {
+    size: Size,
     world: World,
     provider: ProviderView,
     slurm: SlurmView,
 }
 
 impl Day {
-    fn quiet() -> Self {
+    fn quiet(size: Size) -> Self {
         let now = Time(1_000_000_000);
         let cluster = ClusterName::new("big").unwrap();
         let shape = Shape {
@@ -64,8 +103,8 @@ impl Day {
             shape,
             mode: Mode::PowerSaving,
         };
-        let names: Vec<NodeName> = (0..NODES).map(node).collect();
-        let hosts: Vec<HostView> = (0..HOSTS)
+        let names: Vec<NodeName> = (0..size.nodes).map(node).collect();
+        let hosts: Vec<HostView> = (0..size.hosts)
             .map(|i| HostView {
                 name: host(i),
                 cpu_percent: 40_000,
@@ -75,7 +114,7 @@ impl Day {
                 load: None,
             })
             .collect();
-        let vms: Vec<VmView> = (0..VMS)
+        let vms: Vec<VmView> = (0..size.vms)
             .map(|i| VmView {
                 id: vm_id(i),
                 tag: Some(VmTag {
@@ -83,7 +122,7 @@ impl Day {
                     node: node(i),
                     generation: Generation(3),
                 }),
-                host: Some(host(i % HOSTS)),
+                host: Some(host(i % size.hosts)),
                 memory_mb: MEMORY_MB + OVERHEAD_MB,
                 cpu_percent: 200,
                 state: VmState::Ready,
@@ -92,20 +131,30 @@ impl Day {
         let records: BTreeMap<NodeName, NodeRecord> = names
             .iter()
             .enumerate()
-            .map(|(i, name)| (name.clone(), if i < VMS { up(i, now) } else { idle(now) }))
+            .map(|(i, name)| {
+                (
+                    name.clone(),
+                    if i < size.vms {
+                        up(i, i % size.hosts, now)
+                    } else {
+                        idle(now)
+                    },
+                )
+            })
             .collect();
         let provider = ProviderView { hosts, vms };
         let slurm = SlurmView {
             nodes: names
                 .iter()
                 .enumerate()
-                .map(|(i, name)| (name.clone(), slurm_node(i < VMS, false)))
+                .map(|(i, name)| (name.clone(), slurm_node(i < size.vms, false)))
                 .collect(),
-            jobs: (0..VMS).map(|i| (job_id(i), job(i))).collect(),
+            jobs: (0..size.vms).map(|i| (job_id(i), job(i))).collect(),
             ..SlurmView::default()
         };
         let policy = Policy {
-            max_starting: VMS,
+            max_starting: size.asked,
+            max_vms: size.nodes,
             overhead_mb: OVERHEAD_MB,
             ..Policy::default()
         };
@@ -117,6 +166,7 @@ impl Day {
             ..World::new(now, cluster, policy, specs)
         };
         Self {
+            size,
             world,
             provider,
             slurm,
@@ -125,7 +175,8 @@ impl Day {
 
     fn storm(&self) -> Self {
         let mut day = self.clone();
-        for i in VMS..NODES {
+        let Size { vms, asked, .. } = day.size;
+        for i in vms..vms + asked {
             let since = day.world.now;
             day.world.records.get_mut(&node(i)).unwrap().desired = Desired::Up { since };
             day.slurm.nodes.insert(node(i), slurm_node(true, true));
@@ -149,17 +200,18 @@ impl Day {
             record.generation = Generation(9);
         }
         for (i, seen) in day.slurm.nodes.values_mut().enumerate() {
-            *seen = slurm_node(i >= NODES, false);
+            *seen = slurm_node(i >= self.size.nodes, false);
         }
         let first = Time(day.world.now.0 - 1_000_000);
-        day.world.strays = (0..VMS).map(|i| (vm_id(i), first)).collect();
+        day.world.strays = (0..self.size.vms).map(|i| (vm_id(i), first)).collect();
         day
     }
 
     fn full(&self) -> Self {
         let mut day = self.storm();
+        let each = day.size.vms.div_ceil(day.size.hosts) as u64;
         for host in &mut day.provider.hosts {
-            host.memory_mb = 50 * (MEMORY_MB + OVERHEAD_MB);
+            host.memory_mb = each * (MEMORY_MB + OVERHEAD_MB);
         }
         day
     }
@@ -181,7 +233,7 @@ fn job_id(i: usize) -> JobId {
     JobId(1 + u32::try_from(i).unwrap())
 }
 
-fn up(i: usize, now: Time) -> NodeRecord {
+fn up(i: usize, on: usize, now: Time) -> NodeRecord {
     let since = Time(now.0 - 500_000);
     NodeRecord {
         desired: Desired::Up { since },
@@ -189,7 +241,7 @@ fn up(i: usize, now: Time) -> NodeRecord {
         vm: Some(VmRecord {
             generation: Generation(3),
             id: Some(vm_id(i)),
-            host: Some(host(i % HOSTS)),
+            host: Some(host(on)),
             spec: None,
             life: Life::Running,
             registration: Registration::Registered,
@@ -256,6 +308,7 @@ fn measure(name: &str, day: &Day) {
             mut world,
             provider,
             slurm,
+            size: _,
         } = day.clone();
         let began = world.now;
         world.now = world.now + Millis(100);

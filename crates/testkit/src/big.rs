@@ -1,4 +1,4 @@
-//! A site of 10,000 nodes and 5,000 VMs, for what is measured of a whole controller.
+//! A site of thousands of nodes and VMs, for what is measured of a whole controller.
 //!
 //! The bench's own program is Slurm's programs ([`slurm::play`], under their names) and OpenNebula's front-end
 //! ([`front::be`], in a process of its own), when it is called as them.

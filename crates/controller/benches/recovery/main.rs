@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 use thiao_api::client::Client;
 use thiao_api::words::{NodeState, VmState};
 use thiao_testkit::big::front::{self, Front};
-use thiao_testkit::big::site::{self, NODES, VMS};
+use thiao_testkit::big::site::{self, Size};
 use thiao_testkit::big::slurm;
 
+const SIZE: Size = Size::BIG;
 const RUNS: usize = 5;
 
 /// What it is to take at most.
@@ -45,20 +46,20 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     match args.get(1..).unwrap_or_default() {
-        [front::WORD, waiting, dir] => front::be(Path::new(dir), waiting.parse()?),
+        [front::WORD, dir] => front::be(Path::new(dir)),
         _ => measure(tempfile::tempdir()?.path()),
     }
 }
 
 fn measure(dir: &Path) -> anyhow::Result<()> {
-    site::stand_in_for_slurm(dir, 0)?;
-    let mut front = Front::start(dir, 0)?;
+    site::stand_in_for_slurm(dir, SIZE)?;
+    let mut front = Front::start(dir)?;
     let client = Client::new(&dir.join("state"));
     // The first one adopts all VMs, and lives until their nodes are up in its records.
     let mut first = Controller::start(dir)?;
     first.first_plan()?;
     let deadline = Instant::now() + Duration::from_secs(60);
-    while client.status()?.nodes_by_state.get(&NodeState::Up) != Some(&VMS) {
+    while client.status()?.nodes_by_state.get(&NodeState::Up) != Some(&SIZE.vms) {
         ensure!(Instant::now() < deadline, "the VMs were not all adopted");
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -73,7 +74,8 @@ fn measure(dir: &Path) -> anyhow::Result<()> {
         controller.kill()?;
     }
     println!(
-        "kill -9, with {NODES} nodes, {VMS} VMs and jobs, OpenNebula: {RUNS} runs, median (least to most)"
+        "kill -9, with {} nodes, {} VMs and jobs, OpenNebula: {RUNS} runs, median (least to most)",
+        SIZE.nodes, SIZE.vms
     );
     let show = |what: &str, of: fn(&Run) -> Duration| {
         let mut spans: Vec<u128> = runs.iter().map(|run| of(run).as_millis()).collect();
@@ -109,7 +111,11 @@ fn judge(
         plan.actions.first()
     );
     let up = vms.iter().filter(|vm| vm.state == VmState::Up).count();
-    ensure!(up == VMS && vms.len() == VMS, "{up} VMs of {} are up", vms.len());
+    ensure!(
+        up == SIZE.vms && vms.len() == SIZE.vms,
+        "{up} VMs of {} are up",
+        vms.len()
+    );
     let reads = |method: &str| {
         method
             .rsplit('.')

@@ -1,4 +1,5 @@
-//! What a controller costs at 10,000 nodes and 5,000 VMs: CPU per round of observations, and
+//! What a controller costs at 10,000 nodes and 5,000 VMs, and at as many as a zone of OpenNebula has at
+//! most (`-- zone zone-still`, which take minutes): CPU per round of observations, and
 //! memory; by itself, and with the OpenNebula provider. The whole controller runs: its own
 //! parsing of Slurm's and oned's listings, folds, plan, linter and store. Stand-ins are
 //! Slurm's programs (this program under their names) and the VMs: a provider that costs
@@ -18,7 +19,7 @@ use thiao_controller::provider::Provider;
 use thiao_controller::serve_with;
 use thiao_opennebula::OpenNebula;
 use thiao_testkit::big::front::{self, Front};
-use thiao_testkit::big::site::{self, HOSTS, NODES, VMS};
+use thiao_testkit::big::site::{self, Size};
 use thiao_testkit::big::slurm;
 
 /// Guests that have not said that they are ready, where OneGate tells.
@@ -32,15 +33,31 @@ enum Case {
     OpenNebula,
     /// With OneGate, while some VMs boot.
     Booting,
+    /// As big as may be, without and with OpenNebula.
+    ZoneStill,
+    Zone,
 }
 
 impl Case {
     /// Each with its word on this program's command line.
-    const ALL: [(&str, Self); 3] = [
+    const ALL: [(&str, Self); 5] = [
         ("still", Self::Still),
         ("opennebula", Self::OpenNebula),
         ("booting", Self::Booting),
+        ("zone-still", Self::ZoneStill),
+        ("zone", Self::Zone),
     ];
+
+    fn size(self) -> Size {
+        match self {
+            Self::Still | Self::OpenNebula => Size::BIG,
+            Self::Booting => Size {
+                waiting: WAITING,
+                ..Size::BIG
+            },
+            Self::ZoneStill | Self::Zone => Size::ZONE,
+        }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -54,10 +71,21 @@ fn main() -> anyhow::Result<()> {
     }
     let known = |word: &str| Case::ALL.iter().find(|(its, _)| *its == word);
     match args.get(1..).unwrap_or_default() {
-        [front::WORD, waiting, dir] => front::be(Path::new(dir), waiting.parse()?),
+        [front::WORD, dir] => front::be(Path::new(dir)),
         [word, dir] if let Some((_, case)) = known(word) => run(*case, Path::new(dir)),
-        _ => {
-            for (word, _) in Case::ALL {
+        words => {
+            // What takes minutes is named by whoever wants it.
+            let usual = Case::ALL
+                .iter()
+                .filter(|(_, case)| case.size().nodes == Size::BIG.nodes);
+            let named = Case::ALL.iter().filter(|(word, _)| words.contains(word));
+            let cases: Vec<_> = if words.is_empty() {
+                usual.collect()
+            } else {
+                named.collect()
+            };
+            anyhow::ensure!(!cases.is_empty(), "{words:?} names no case of this bench");
+            for (word, _) in cases {
                 // A process each, for its peak of memory.
                 let dir = tempfile::tempdir()?;
                 let ended = Command::new(std::env::current_exe()?)
@@ -72,28 +100,25 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(case: Case, dir: &Path) -> anyhow::Result<()> {
-    let waiting = match case {
-        Case::Still | Case::OpenNebula => 0,
-        Case::Booting => WAITING,
-    };
-    site::stand_in_for_slurm(dir, waiting)?;
+    let size = case.size();
+    site::stand_in_for_slurm(dir, size)?;
     match case {
-        Case::Still => {
+        Case::Still | Case::ZoneStill => {
             let config = site::configure(dir, "", "", "")?;
-            measure("no provider's work", config, Still::new()?, None)
+            measure("no provider's work", size, config, Still::new(size)?, None)
         }
-        Case::OpenNebula | Case::Booting => {
-            let mut front = Front::start(dir, waiting)?;
+        Case::OpenNebula | Case::Booting | Case::Zone => {
+            let mut front = Front::start(dir)?;
             let config = Config::load(Some(&site::file(dir)))?;
             let ProviderSettings::OpenNebula(settings) = config.provider.clone() else {
                 anyhow::bail!("the settings are of another provider");
             };
-            let what = match waiting {
+            let what = match size.waiting {
                 0 => "OpenNebula".to_owned(),
                 some => format!("OpenNebula, {some} VMs not ready yet by OneGate"),
             };
             let provider = OpenNebula::open(settings.clone())?;
-            measure(&what, config, provider, Some(&mut front))?;
+            measure(&what, size, config, provider, Some(&mut front))?;
             observe_alone(&OpenNebula::open(settings)?)
         }
     }?;
@@ -104,6 +129,7 @@ fn run(case: Case, dir: &Path) -> anyhow::Result<()> {
 /// Runs the controller and prints what it costs.
 fn measure<P: Provider>(
     what: &str,
+    size: Size,
     config: Config,
     provider: P,
     front: Option<&mut Front>,
@@ -138,7 +164,10 @@ fn measure<P: Provider>(
     wait_for(first + ROUNDS)?;
     let (rounds, calls_after) = (provider.observations() - first, calls()?);
     let per_round = (cpu_time() - cpu).as_secs_f64() * 1000.0 / rounds as f64;
-    println!("{what}: {NODES} nodes, {VMS} VMs and jobs, {HOSTS} hosts, {rounds} rounds");
+    let Size {
+        nodes, vms, hosts, ..
+    } = size;
+    println!("{what}: {nodes} nodes, {vms} VMs and jobs, {hosts} hosts, {rounds} rounds");
     println!("  {per_round:.1} ms of CPU per round of both observations");
     println!("  peak memory of the controller: {} MB", peak_memory_mb());
     if let (Some(before), Some(after)) = (calls_before, calls_after) {

@@ -5,17 +5,17 @@ use std::time::Duration;
 use thiao_controller::provider::{Ended, Prepared, Provider, ProviderError};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
 use thiao_core::view::{HostView, ProviderView, Shape, VmSpec, VmState, VmView};
-use thiao_testkit::big::site::{HOSTS, VMS};
+use thiao_testkit::big::site::Size;
 
 /// Shows the same VMs again and again.
 pub struct Still(ProviderView);
 
 impl Still {
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(size: Size) -> anyhow::Result<Self> {
         let cluster = ClusterName::new("bench")?;
-        let host = |i: usize| HostName::new(&format!("h{}", i % HOSTS));
+        let host = |i: usize| HostName::new(&format!("h{}", i % size.hosts));
         let mut view = ProviderView::default();
-        for i in 0..HOSTS {
+        for i in 0..size.hosts {
             view.hosts.push(HostView {
                 name: host(i)?,
                 cpu_percent: 6400,
@@ -25,7 +25,7 @@ impl Still {
                 load: None,
             });
         }
-        for i in 0..VMS {
+        for i in 0..size.vms {
             view.vms.push(VmView {
                 id: VmId::new(&format!("n{i}.1"))?,
                 tag: Some(VmTag {

@@ -1,6 +1,6 @@
 //! A front-end with our VMs, in a process of its own: its work is not the controller's.
 
-use super::site::{self, HOSTS, VMS};
+use super::site::{self, Size};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -28,11 +28,10 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts it: `waiting` of its guests have not said that they are ready. When this
-    /// returns, all VMs run, and `dir` has the settings for them.
-    pub fn start(dir: &Path, waiting: usize) -> anyhow::Result<Self> {
+    /// Starts that of the site in `dir`. When this returns, all VMs run, and `dir` has the settings for them.
+    pub fn start(dir: &Path) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args([WORD, &waiting.to_string()])
+            .arg(WORD)
             .arg(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -67,7 +66,8 @@ impl Front {
 }
 
 /// Is the front-end until nobody asks any more.
-pub fn be(dir: &Path, waiting: usize) -> anyhow::Result<()> {
+pub fn be(dir: &Path) -> anyhow::Result<()> {
+    let size = Size::read(dir)?;
     let host = |n| HostSetup {
         name: format!("h{n}"),
         cpu_percent: 6400,
@@ -76,7 +76,7 @@ pub fn be(dir: &Path, waiting: usize) -> anyhow::Result<()> {
     let oned = Oned::start(Settings {
         // Guests that are played do not go there.
         onegate_endpoint: Some("http://127.0.0.1:9".to_owned()),
-        hosts: (0..HOSTS).map(host).collect(),
+        hosts: (0..size.hosts).map(host).collect(),
         templates: vec![TemplateSetup {
             name: "worker".to_owned(),
             body: "CPU=1\nMEMORY=1000\nCONTEXT=[NETWORK=\"YES\"]\n".to_owned(),
@@ -101,7 +101,7 @@ pub fn be(dir: &Path, waiting: usize) -> anyhow::Result<()> {
         oned.endpoint(),
         dir.join("one_auth"),
         dir.join("munge.key"),
-        if waiting > 0 { "onegate" } else { "slurm" },
+        if size.waiting > 0 { "onegate" } else { "slurm" },
     );
     let config = site::configure(
         dir,
@@ -113,16 +113,16 @@ pub fn be(dir: &Path, waiting: usize) -> anyhow::Result<()> {
         bail!("the settings are of another provider");
     };
     settings.access.requests_per_second = 0;
-    make(&OpenNebula::open(settings)?)?;
+    make(&OpenNebula::open(settings)?, size)?;
     let running = |vm: &thiao_oned::VmView| vm.state == State::Active(Lcm::Running);
-    while oned.vms().iter().filter(|vm| running(vm)).count() < VMS {
+    while oned.vms().iter().filter(|vm| running(vm)).count() < size.vms {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     for vm in oned.vms() {
         let node = vm.tags.get("THIAO_NODE").and_then(|name| name.strip_prefix('n'));
         if node
             .and_then(|n| n.parse::<usize>().ok())
-            .is_some_and(|n| n >= waiting)
+            .is_some_and(|n| n >= size.waiting)
         {
             oned.set_tag(vm.id, "READY", Some("YES"));
         }
@@ -137,7 +137,7 @@ pub fn be(dir: &Path, waiting: usize) -> anyhow::Result<()> {
 }
 
 /// Makes all VMs, as a controller would.
-fn make(provider: &OpenNebula) -> anyhow::Result<()> {
+fn make(provider: &OpenNebula, size: Size) -> anyhow::Result<()> {
     let shape = Shape {
         cpus: 1,
         memory_mb: 1000,
@@ -148,7 +148,7 @@ fn make(provider: &OpenNebula) -> anyhow::Result<()> {
     let work = || -> anyhow::Result<()> {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
-            if n >= VMS {
+            if n >= size.vms {
                 return Ok(());
             }
             let tag = VmTag {
@@ -156,7 +156,7 @@ fn make(provider: &OpenNebula) -> anyhow::Result<()> {
                 node: NodeName::new(&format!("n{n}"))?,
                 generation: Generation(1),
             };
-            let host = HostName::new(&format!("h{}", n % HOSTS))?;
+            let host = HostName::new(&format!("h{}", n % size.hosts))?;
             provider.create(&tag, &host, &VmSpec::of_node(shape), false)?;
         }
     };

@@ -3,29 +3,79 @@
 use std::path::{Path, PathBuf};
 use thiao_config::Config;
 
-/// Nodes that Slurm knows.
-pub const NODES: usize = 10_000;
-/// Those of them that have a VM and a job.
-pub const VMS: usize = 5_000;
-/// What carries the VMs.
-pub const HOSTS: usize = 500;
+/// How many there are of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Nodes that Slurm knows.
+    pub nodes: usize,
+    /// Those of them that have a VM and a job.
+    pub vms: usize,
+    /// What carries the VMs.
+    pub hosts: usize,
+    /// Nodes with VMs that are still powering up.
+    pub waiting: usize,
+}
 
-/// The file beside Slurm's programs with the number of nodes that are still powering up.
-pub(super) const WAITING: &str = "waiting";
+impl Size {
+    /// A big site.
+    pub const BIG: Self = Self {
+        nodes: 10_000,
+        vms: 5_000,
+        hosts: 500,
+        waiting: 0,
+    };
+
+    /// As big as a zone of OpenNebula may be by its documentation, with as many nodes as Slurm takes
+    /// some care of.
+    pub const ZONE: Self = Self {
+        nodes: 50_000,
+        vms: 20_000,
+        hosts: 1_250,
+        waiting: 0,
+    };
+
+    /// What the site in this folder was made with.
+    pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(dir.join(SIZE))?;
+        let numbers: Result<Vec<usize>, _> = text.split_whitespace().map(str::parse).collect();
+        let [nodes, vms, hosts, waiting] = numbers?[..] else {
+            anyhow::bail!("{text:?} is no size");
+        };
+        Ok(Self {
+            nodes,
+            vms,
+            hosts,
+            waiting,
+        })
+    }
+
+    fn write(&self, dir: &Path) -> std::io::Result<()> {
+        let Self {
+            nodes,
+            vms,
+            hosts,
+            waiting,
+        } = self;
+        std::fs::write(dir.join(SIZE), format!("{nodes} {vms} {hosts} {waiting}"))
+    }
+}
+
+/// The file in the site's folder with its size.
+const SIZE: &str = "size";
 
 /// Where the stand-ins for Slurm's programs are.
 pub fn bin_dir(dir: &Path) -> PathBuf {
     dir.join("bin")
 }
 
-/// Puts this program there under the names of Slurm's. So many nodes are still powering up.
-pub fn stand_in_for_slurm(dir: &Path, waiting: usize) -> anyhow::Result<()> {
+/// Begins a site of this size: puts this program there under the names of Slurm's.
+pub fn stand_in_for_slurm(dir: &Path, size: Size) -> anyhow::Result<()> {
+    size.write(dir)?;
     let bin = bin_dir(dir);
     std::fs::create_dir(&bin)?;
     for program in ["sinfo", "squeue", "scontrol"] {
         std::os::unix::fs::symlink(std::env::current_exe()?, bin.join(program))?;
     }
-    std::fs::write(bin.join(WAITING), waiting.to_string())?;
     std::fs::write(dir.join("slurm.conf"), "")?;
     Ok(())
 }
@@ -38,6 +88,7 @@ pub fn file(dir: &Path) -> PathBuf {
 /// Writes and reads the settings, with more for the top, the nodeset, and the end.
 pub fn configure(dir: &Path, top: &str, nodeset: &str, end: &str) -> anyhow::Result<Config> {
     let file = file(dir);
+    let size = Size::read(dir)?;
     std::fs::write(
         &file,
         format!(
@@ -49,7 +100,7 @@ pub fn configure(dir: &Path, top: &str, nodeset: &str, end: &str) -> anyhow::Res
             dir.join("state"),
             bin_dir(dir),
             dir.join("slurm.conf"),
-            NODES - 1
+            size.nodes - 1
         ),
     )?;
     Ok(Config::load(Some(&file))?)

@@ -1,31 +1,34 @@
 //! Slurm's programs, as far as the controller needs them.
 
-use super::site::{NODES, VMS, WAITING};
+use super::site::Size;
+use anyhow::Context;
 use std::io::Write;
 use std::path::Path;
 
 /// Plays the program of that name, if it is one: whether it was.
 pub fn play(called: &Path) -> anyhow::Result<bool> {
-    let waiting = || -> anyhow::Result<usize> {
-        let file = called.with_file_name(WAITING);
-        Ok(std::fs::read_to_string(file)?.trim().parse()?)
+    let size = || {
+        let bin = called.parent().context("a program is in a folder")?;
+        Size::read(bin.parent().context("a site's programs are in its folder")?)
     };
     match called.file_name().and_then(|name| name.to_str()) {
         Some("sinfo") => {
-            let waiting = waiting()?;
+            let Size {
+                nodes, vms, waiting, ..
+            } = size()?;
             // NodeList:|,StateComplete:|,Reason:|MARK
-            list(NODES, |mark, line| {
+            list(nodes, |mark, line| {
                 let state = match line {
                     _ if line < waiting => "allocated+cloud+powering_up",
-                    _ if line < VMS => "allocated+cloud",
+                    _ if line < vms => "allocated+cloud",
                     _ => "idle+cloud+powered_down",
                 };
                 format!("n{line}|{state}|none|{mark}\n")
             })?;
         }
         Some("squeue") => {
-            let waiting = waiting()?;
-            list(VMS, |mark, line| {
+            let Size { vms, waiting, .. } = size()?;
+            list(vms, |mark, line| {
                 let state = if line < waiting { "CONFIGURING" } else { "RUNNING" };
                 let id = line + 1;
                 format!(
