@@ -8,17 +8,35 @@ use crate::ids::HostName;
 use crate::resources::Resources;
 use crate::view::{HostView, ProviderView};
 use crate::world::World;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 /// What each host has left, while a plan is being made.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    hosts: BTreeMap<HostName, Capacity>,
+    /// By their names.
+    capacity: Vec<Capacity>,
+    places: HashMap<HostName, usize>,
+    /// Usable hosts of equal memory, by this memory: the next VM of any size goes to the first of them that
+    /// has capacity for it.
+    turns: BTreeMap<u64, BTreeSet<Turn>>,
+    /// What was used on which host before something more was taken, in this order.
+    taken: Vec<(usize, Resources)>,
+    /// What no host has capacity for now, and why.
+    refused: Option<(Resources, NoCapacity)>,
 }
 
-#[derive(Debug, Clone, Default)]
+/// A host's turn among those of equal memory: the most free memory first, then the fewest VMs, then its place.
+type Turn = (Reverse<u64>, u64, usize);
+
+/// How much had been taken at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(usize);
+
+#[derive(Debug, Clone)]
 struct Capacity {
+    name: HostName,
     usable: bool,
     most: Resources,
     used: Resources,
@@ -67,20 +85,28 @@ impl Ledger {
     pub fn new(world: &World, view: &ProviderView) -> Self {
         let policy = &world.policy;
         let capacity = |host: &HostView| Capacity {
+            name: host.name.clone(),
             usable: host.usable,
             most: Resources::of_host(host, policy),
             used: Resources::default(),
         };
-        let hosts = view.hosts.iter().map(|host| (host.name.clone(), capacity(host)));
+        let hosts: BTreeMap<&HostName, &HostView> =
+            view.hosts.iter().map(|host| (&host.name, host)).collect();
+        let capacity: Vec<Capacity> = hosts.into_values().map(capacity).collect();
+        let places = capacity.iter().enumerate();
         let mut ledger = Self {
-            hosts: hosts.collect(),
+            places: places.map(|(place, host)| (host.name.clone(), place)).collect(),
+            capacity,
+            turns: BTreeMap::new(),
+            taken: Vec::new(),
+            refused: None,
         };
         let mut counted = HashSet::with_capacity(view.vms.len());
         for vm in &view.vms {
-            let Some(host) = vm.host.as_ref().filter(|host| ledger.hosts.contains_key(*host)) else {
+            let Some(place) = vm.host.as_ref().and_then(|host| ledger.places.get(host)) else {
                 continue;
             };
-            ledger.take(host, &Resources::of_shown(vm));
+            ledger.capacity[*place].add(&Resources::of_shown(vm));
             let ours = vm.tag.as_ref().filter(|tag| tag.cluster == world.cluster);
             counted.extend(ours.map(|tag| (&tag.node, tag.generation)));
         }
@@ -91,13 +117,17 @@ impl Ledger {
                 continue;
             };
             // Where it comes from it still is.
-            if let Some(host) = vm.life.leaves() {
-                ledger.take(host, &takes);
+            if let Some(place) = vm.life.leaves().and_then(|host| ledger.places.get(host)) {
+                ledger.capacity[*place].add(&takes);
             }
             let shown = counted.contains(&(node, vm.generation));
-            if let Some(host) = &vm.host {
-                ledger.take(host, &if shown { takes.unlisted() } else { takes });
+            if let Some(place) = vm.host.as_ref().and_then(|host| ledger.places.get(host)) {
+                ledger.capacity[*place].add(&if shown { takes.unlisted() } else { takes });
             }
+        }
+        for (place, host) in ledger.capacity.iter().enumerate().filter(|(_, host)| host.usable) {
+            let equals = ledger.turns.entry(host.most.memory_mb).or_default();
+            equals.insert(host.turn(place));
         }
         ledger
     }
@@ -106,32 +136,41 @@ impl Ledger {
     ///
     /// # Errors
     /// When no host has capacity for it.
-    pub fn choose(&self, need: &Resources, avoid: &BTreeSet<HostName>) -> Result<HostName, NoCapacity> {
-        self.hosts
-            .iter()
-            .filter(|(name, capacity)| !avoid.contains(*name) && capacity.fits(need))
-            .max_by(|(an, a), (bn, b)| {
-                // Free fractions compared crosswise: no floats, no rounding. The first name wins a tie.
-                let free = |capacity: &Capacity| {
-                    u128::from(capacity.most.without(capacity.used.and(*need)).memory_mb)
-                };
-                let size = |capacity: &Capacity| u128::from(capacity.most.memory_mb.max(1));
-                (free(a) * size(b))
-                    .cmp(&(free(b) * size(a)))
-                    .then_with(|| b.used.vms.cmp(&a.used.vms))
-                    .then_with(|| bn.cmp(an))
-            })
-            .map(|(name, _)| name.clone())
-            .ok_or_else(|| self.no_capacity(need, avoid))
+    pub fn choose(&mut self, need: &Resources, avoid: &BTreeSet<HostName>) -> Result<HostName, NoCapacity> {
+        if let Some((_, why)) = self
+            .refused
+            .as_ref()
+            .filter(|(refused, _)| refused == need && avoid.is_empty())
+        {
+            return Err(why.clone());
+        }
+        let fits = |host: &&Capacity| !avoid.contains(&host.name) && host.fits(need);
+        let firsts = self.turns.values().filter_map(|equals| {
+            let mut hosts = equals.iter().map(|(_, _, place)| &self.capacity[*place]);
+            hosts.find(fits)
+        });
+        let best = firsts.max_by(|a, b| {
+            // Free fractions compared crosswise: no floats, no rounding. The first name wins a tie.
+            let free = |host: &Capacity| u128::from(host.most.without(host.used.and(*need)).memory_mb);
+            let size = |host: &Capacity| u128::from(host.most.memory_mb.max(1));
+            (free(a) * size(b))
+                .cmp(&(free(b) * size(a)))
+                .then_with(|| b.used.vms.cmp(&a.used.vms))
+                .then_with(|| b.name.cmp(&a.name))
+        });
+        if let Some(host) = best {
+            return Ok(host.name.clone());
+        }
+        let why = self.no_capacity(need, avoid);
+        if avoid.is_empty() {
+            self.refused = Some((*need, why.clone()));
+        }
+        Err(why)
     }
 
     fn no_capacity(&self, need: &Resources, avoid: &BTreeSet<HostName>) -> NoCapacity {
-        let usable: Vec<&Capacity> = self
-            .hosts
-            .iter()
-            .filter(|(name, capacity)| capacity.usable && !avoid.contains(*name))
-            .map(|(_, capacity)| capacity)
-            .collect();
+        let usable = |host: &&Capacity| host.usable && !avoid.contains(&host.name);
+        let usable: Vec<&Capacity> = self.capacity.iter().filter(usable).collect();
         let free = usable.iter().map(|capacity| capacity.most.without(capacity.used));
         let free = free.fold(Resources::default(), Resources::or);
         let unlimited = usable.iter().any(|capacity| capacity.most.gpus == u64::MAX);
@@ -150,26 +189,70 @@ impl Ledger {
     /// Whether `host` has capacity for a VM that needs as much.
     #[must_use]
     pub fn fits(&self, host: &HostName, need: &Resources) -> bool {
-        self.hosts.get(host).is_some_and(|capacity| capacity.fits(need))
+        self.of(host).is_some_and(|capacity| capacity.fits(need))
     }
 
     /// Whether `host` carries more than it has: VMs were found that nobody placed there.
     #[must_use]
     pub fn is_overfull(&self, host: &HostName) -> bool {
-        let capacity = self.hosts.get(host);
+        let capacity = self.of(host);
         capacity.is_some_and(|capacity| capacity.used.over(&capacity.most).is_some())
     }
 
     /// Notes that `host` carries a VM more, which takes as much.
     pub fn take(&mut self, host: &HostName, takes: &Resources) {
-        if let Some(capacity) = self.hosts.get_mut(host) {
-            capacity.used = capacity.used.and(*takes);
+        if let Some(place) = self.places.get(host).copied() {
+            let used = self.capacity[place].used;
+            self.taken.push((place, used));
+            self.set_used(place, used.and(*takes));
         }
+    }
+
+    /// How much is taken now, for [`Ledger::back_to`].
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark(self.taken.len())
+    }
+
+    /// Gives back what was taken since then: it was not to be had whole.
+    pub fn back_to(&mut self, mark: Mark) {
+        while self.taken.len() > mark.0
+            && let Some((place, used)) = self.taken.pop()
+        {
+            self.set_used(place, used);
+        }
+    }
+
+    fn set_used(&mut self, place: usize, used: Resources) {
+        self.refused = None;
+        let host = &mut self.capacity[place];
+        let before = host.turn(place);
+        host.used = used;
+        if let Some(equals) = self.turns.get_mut(&host.most.memory_mb).filter(|_| host.usable) {
+            equals.remove(&before);
+            equals.insert(host.turn(place));
+        }
+    }
+
+    fn of(&self, host: &HostName) -> Option<&Capacity> {
+        self.places.get(host).map(|place| &self.capacity[*place])
     }
 }
 
 impl Capacity {
     fn fits(&self, need: &Resources) -> bool {
         self.usable && self.used.and(*need).over(&self.most).is_none()
+    }
+
+    fn add(&mut self, takes: &Resources) {
+        self.used = self.used.and(*takes);
+    }
+
+    fn turn(&self, place: usize) -> Turn {
+        (
+            Reverse(self.most.without(self.used).memory_mb),
+            self.used.vms,
+            place,
+        )
     }
 }

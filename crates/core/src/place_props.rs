@@ -227,6 +227,13 @@ proptest! {
                     let taken = allowed.iter().find(|seen| seen.name == chosen);
                     prop_assert!(taken.is_some(), "{} has no capacity or is to be avoided", chosen);
                     prop_assert!(taken.is_some_and(|seen| free(seen) >= best - 1e-9));
+                    // What is given back leaves no trace.
+                    let before = ledger.mark();
+                    for _ in 0..2 {
+                        ledger.take(&chosen, &takes);
+                    }
+                    let _ = ledger.choose(&takes, avoid);
+                    ledger.back_to(before);
                     ledger.take(&chosen, &takes);
                     let load = loads.get_mut(&chosen).unwrap();
                     load.memory_mb += need;

@@ -238,7 +238,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        let before = (self.ledger().clone(), self.total_left, free.clone());
+        let before = (self.ledger().mark(), self.total_left, free.clone());
         let mut capacity = Vec::with_capacity(parts.len());
         for wanted in &all {
             if let Some(vms) = self.take_capacity(wanted, free) {
@@ -246,8 +246,9 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let blocked = self.blocked(wanted, free);
-            let (ledger, total_left, nodes) = before;
-            (self.ledger, self.total_left, *free) = (Some(ledger), total_left, nodes);
+            let (mark, total_left, nodes) = before;
+            self.ledger().back_to(mark);
+            (self.total_left, *free) = (total_left, nodes);
             return blocked;
         }
         for (wanted, vms) in all.iter().zip(&capacity) {

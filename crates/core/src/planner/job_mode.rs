@@ -248,16 +248,24 @@ impl<'a> Planner<'a> {
 
     /// A host for each, all at once; their capacity is taken then.
     fn place(&mut self, nodes: &[Wanting<'a>], specs: &[VmSpec]) -> Result<Vec<HostName>, NoCapacity> {
-        let mut ledger = self.ledger().clone();
+        let policy = &self.world.policy;
+        let ledger = self.ledger();
+        let before = ledger.mark();
         let mut hosts = Vec::with_capacity(nodes.len());
         for ((_, _, record), spec) in nodes.iter().zip(specs) {
-            let need = Resources::of_spec(spec, &self.world.policy);
+            let need = Resources::of_spec(spec, policy);
             let elsewhere = ledger.choose(&need, &record.trouble.avoid);
-            let host = elsewhere.or_else(|_| ledger.choose(&need, &BTreeSet::new()))?;
-            ledger.take(&host, &need);
-            hosts.push(host);
+            match elsewhere.or_else(|_| ledger.choose(&need, &BTreeSet::new())) {
+                Ok(host) => {
+                    ledger.take(&host, &need);
+                    hosts.push(host);
+                }
+                Err(none) => {
+                    ledger.back_to(before);
+                    return Err(none);
+                }
+            }
         }
-        self.ledger = Some(ledger);
         self.total_left -= nodes.len();
         Ok(hosts)
     }

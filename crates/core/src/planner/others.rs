@@ -108,19 +108,21 @@ impl<'a> Planner<'a> {
         let Some(left) = self.total_left.checked_sub(count as usize) else {
             return Err(u32::try_from(self.total_left).unwrap_or(u32::MAX));
         };
-        let mut ledger = self.ledger().clone();
+        let before = self.ledger().mark();
         let mut fitting = 0;
         for (shape, count) in vms.sizes() {
             let need = self.takes(shape);
+            let ledger = self.ledger();
             for _ in 0..*count {
                 let Ok(host) = ledger.choose(&need, &BTreeSet::new()) else {
+                    ledger.back_to(before);
                     return Err(fitting);
                 };
                 ledger.take(&host, &need);
                 fitting += 1;
             }
         }
-        (self.ledger, self.total_left) = (Some(ledger), left);
+        self.total_left = left;
         Ok(())
     }
 
