@@ -16,6 +16,7 @@ mod begun;
 mod early;
 mod ended;
 mod jobs;
+mod news;
 mod powers;
 mod provider;
 mod unrecorded;

@@ -18,7 +18,7 @@ use crate::orders::Order;
 use crate::plan::{Action, Plan, Step, VmVerb};
 use crate::planner::{plan, plan_without_provider};
 use crate::prolog::PrologAnswer;
-use crate::view::{ProviderView, SlurmView};
+use crate::view::{ProviderView, SlurmView, VmNews};
 use crate::world::World;
 use std::collections::BTreeMap;
 
@@ -213,6 +213,12 @@ impl Rounds {
     /// Takes a whole observation of the provider that began at `began`.
     pub fn saw_provider(&mut self, view: ProviderView, began: Time) {
         let events = self.world.see_provider(view, began);
+        self.events.extend(events);
+    }
+
+    /// Takes what is new of single VMs.
+    pub fn saw_news(&mut self, news: Vec<VmNews>) {
+        let events = self.world.see_news(news);
         self.events.extend(events);
     }
 

@@ -1,8 +1,11 @@
 //! What was seen: the provider's and Slurm's state as one whole observation each.
-//! An observation that failed is `None` where these are used; an observation is never partial.
+//! An observation that failed is `None` where these are used; an observation is never partial. Beside it there is
+//! news of single VMs ([`VmNews`]).
 
+mod news;
 mod reason;
 
+pub use news::{VmNews, Word};
 pub use reason::{JobReason, NodeReason, REASON_PREFIX, WaitsFor, Whose};
 
 use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};

@@ -59,6 +59,8 @@ pub struct World {
     pub provider_seen: Time,
     /// When that observation began: what was done later it does not show.
     pub provider_began: Time,
+    /// VMs that the provider was asked for alone since then, and when.
+    pub asked_later: BTreeMap<VmId, Time>,
     /// The circuit breaker over all creations.
     pub breaker: Breaker,
     /// Nodes for which the provider can make no VM until a person changes something, and why: a
@@ -258,6 +260,7 @@ impl World {
             absences: BTreeMap::new(),
             provider_seen: Time::default(),
             provider_began: Time::default(),
+            asked_later: BTreeMap::new(),
             breaker: Breaker::default(),
             faults: BTreeMap::new(),
             slurm: None,

@@ -45,6 +45,7 @@ impl World {
         let watched = now.since(self.provider_seen) <= Millis(self.policy.missing_grace.0 * 2);
         self.provider_seen = now;
         self.provider_began = began;
+        self.asked_later.retain(|_, at| *at > began);
         self.see_recorded(&by_node, watched, &mut strays, &mut events);
         self.absences
             .retain(|node, _| self.records.get(node).is_some_and(|record| record.vm.is_some()));

@@ -270,7 +270,9 @@ impl Planner<'_> {
         let world = self.world;
         let asked = record.acted >= vm.since;
         let lately = world.now.since(record.acted) < world.policy.retry_first;
-        asked && lately && (world.provider_began <= record.acted || self.is_shown_alive(vm))
+        let alone = vm.id.as_ref().and_then(|id| world.asked_later.get(id));
+        let seen = alone.map_or(world.provider_began, |at| world.provider_began.max(*at));
+        asked && lately && (seen <= record.acted || self.is_shown_alive(vm))
     }
 
     fn is_shown_alive(&mut self, vm: &VmRecord) -> bool {

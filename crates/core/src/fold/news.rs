@@ -1,0 +1,68 @@
+//! News of single VMs, between two whole observations of the provider.
+
+use crate::event::Event;
+use crate::ids::VmId;
+use crate::view::{VmNews, VmState, VmView, Word};
+use crate::vm::{Life, VmRecord};
+use crate::world::World;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+impl World {
+    /// Takes what is new of single VMs. It is about VMs that records have and says nothing of any other: what is
+    /// missing, what is found, and what hosts have left only whole observations say. Without one that holds it is
+    /// passed over.
+    pub fn see_news(&mut self, news: Vec<VmNews>) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(view) = &mut self.provider else {
+            return events;
+        };
+        let mut shown = Vec::new();
+        for news in news {
+            let Some(tag) = news.vm.tag.as_ref().filter(|tag| tag.cluster == self.cluster) else {
+                continue;
+            };
+            let record = self.records.get_mut(&tag.node);
+            let Some(vm) = record.and_then(|record| record.vm.as_mut()) else {
+                continue;
+            };
+            let about_it = vm.is(tag.generation, Some(&news.vm.id));
+            if self.busy.contains(&tag.node) || !about_it || !is_evidence(&news, vm) {
+                continue;
+            }
+            vm.seen(&tag.node, &news.vm, self.now, &mut events);
+            if let Word::Asked(at) = news.word {
+                self.absences.remove(&tag.node);
+                self.asked_later.insert(news.vm.id.clone(), at);
+            }
+            shown.push(news.vm);
+        }
+        if !shown.is_empty() {
+            show(&mut Arc::make_mut(view).vms, shown);
+        }
+        events
+    }
+}
+
+/// Puts VMs in place of what was shown of them before.
+fn show(vms: &mut Vec<VmView>, news: Vec<VmView>) {
+    let mut news: HashMap<VmId, VmView> = news.into_iter().map(|vm| (vm.id.clone(), vm)).collect();
+    for vm in vms.iter_mut() {
+        if let Some(newer) = news.remove(&vm.id) {
+            *vm = newer;
+        }
+    }
+    vms.extend(news.into_values());
+}
+
+/// Whether news may be believed of this VM. What is only told may be believed of one that is on its way up, and only
+/// that it goes on: it is never evidence of an end.
+fn is_evidence(news: &VmNews, vm: &VmRecord) -> bool {
+    match news.word {
+        Word::Asked(_) => true,
+        Word::Told => {
+            let comes_up = matches!(vm.life, Life::Asked | Life::Held | Life::Booting);
+            comes_up && !vm.registration.is_done() && news.vm.state == VmState::Booting
+        }
+    }
+}
