@@ -31,6 +31,9 @@ pub struct Status {
     pub slurm: Observation,
     /// The last observation of the provider.
     pub vms: Observation,
+    /// What tells the provider of its VMs, where something does.
+    #[serde(default)]
+    pub bus: Option<EventBus>,
     /// Why jobs of job mode start without waiting for capacity, while that is so.
     #[serde(default)]
     pub ungated: Option<String>,
@@ -42,6 +45,21 @@ pub struct Status {
     pub vm_count: usize,
     /// How many orders wait in the spool.
     pub pending_intents: usize,
+}
+
+/// OpenNebula's event bus, as the controller hears it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventBus {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// Whether the settings say where it is.
+    pub configured: bool,
+    /// Whether what happens is told there, and observations are rare for that.
+    pub relied_on: bool,
+    /// Whether it is connected, and nothing has come so far.
+    pub silent: bool,
+    /// A sentence for people.
+    pub text: String,
 }
 
 /// How the last observation of a side went.

@@ -79,6 +79,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
                 cluster: cluster_name,
                 policy: &policy,
                 timeout: opennebula_timeout,
+                max_age: timing.observation_max_age,
                 machine,
                 nodesets: sources,
                 nodes: &nodes,

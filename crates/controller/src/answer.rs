@@ -3,6 +3,7 @@
 mod explain;
 
 use crate::api::{ApiError, Read, Reply};
+use crate::bus;
 use crate::clock::Clock;
 use crate::demand::{NOT_READ, record_of};
 use crate::intake;
@@ -109,6 +110,7 @@ impl<P: Provider> Reading<'_, P> {
             now: self.now.0,
             slurm: self.seen.slurm_observation.clone(),
             vms: self.seen.provider_observation.clone(),
+            bus: self.of.provider.listening().as_ref().map(bus::shown),
             ungated: self.world().slurm.as_ref().and_then(|slurm| match &slurm.gate {
                 GateSeen::Open(why) => Some(why.clone()),
                 GateSeen::Shut | GateSeen::Unasked => None,

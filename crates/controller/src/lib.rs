@@ -9,6 +9,7 @@
 mod addresses;
 mod answer;
 pub mod api;
+mod bus;
 mod clock;
 mod deeds;
 mod demand;
@@ -59,6 +60,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ProviderSettings::OpenNebula(settings) => {
             let opennebula = thiao_opennebula::OpenNebula::open(settings.clone())
                 .context("the OpenNebula provider cannot start")?;
+            opennebula
+                .listen(wake)
+                .context("there can be no thread that listens to OpenNebula's events")?;
             run(&config, Arc::new(opennebula), vms_changed).await
         }
     }

@@ -6,7 +6,7 @@ use thiao_core::event::Event;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::Time;
 use thiao_core::plan::Action;
-use thiao_core::view::{ProviderView, SlurmView};
+use thiao_core::view::{ProviderView, SlurmView, VmNews};
 
 /// Actions that ended, with their keys and what came of each.
 pub type Finished = Vec<(i64, Action, Outcome)>;
@@ -18,6 +18,8 @@ pub enum Message {
     Slurm(Time, Result<SlurmView, String>),
     /// An observation of the provider that began then.
     Provider(Time, Result<ProviderView, String>),
+    /// What is new of single VMs; at least one.
+    News(Vec<VmNews>),
     /// Calls that have ended, and how.
     Finished(Finished),
     /// How long Slurm's scheduler takes to look at every job.

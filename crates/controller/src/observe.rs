@@ -3,19 +3,19 @@
 
 use crate::clock::Clock;
 use crate::message::{Message, Pace};
-use crate::owner::Owner;
-use crate::provider::{Provider, chain};
+use crate::owner::{Owner, millis};
+use crate::provider::{News, Observed, Provider, chain};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use thiao_config::Timing;
 use thiao_core::ids::Time;
-use thiao_core::view::{SlurmJob, SlurmView};
+use thiao_core::view::{SlurmJob, SlurmView, VmNews, Word};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Observes until the owner is gone.
 fn start<V: Send + 'static>(
     observe: impl Fn() -> Result<V, String> + Send + Sync + 'static,
-    report: impl Fn(Time, Result<V, String>) -> Message + Send + 'static,
+    report: impl Fn(Time, Result<V, String>) -> Option<Message> + Send + 'static,
     messages: mpsc::Sender<Message>,
     mut pace: watch::Receiver<Pace>,
     pauses: [Duration; 3],
@@ -32,7 +32,12 @@ fn start<V: Send + 'static>(
             };
             let result =
                 observed.unwrap_or_else(|error| Err(format!("the observation ended badly: {error}")));
-            if messages.send(report(began, result)).await.is_err() {
+            if let Some(message) = report(began, result)
+                && messages.send(message).await.is_err()
+            {
+                return;
+            }
+            if messages.is_closed() {
                 return;
             }
             let [calm, busy, urgent] = pauses;
@@ -70,17 +75,23 @@ impl<P: Provider> Owner<P> {
                 on_our_clock(&mut view, &clock);
                 Ok(view)
             },
-            Message::Slurm,
+            |began, seen| Some(Message::Slurm(began, seen)),
             self.messages.0.clone(),
             self.slurm_pace.subscribe(),
             [slurm_poll, slurm_poll_busy, slurm_poll_urgent],
             self.slurm_changed.clone(),
             self.clock.clone(),
         );
-        let provider = self.provider.clone();
+        let (provider, clock) = (self.provider.clone(), self.clock.clone());
         start(
             move || provider.observe().map_err(|error| error.text),
-            Message::Provider,
+            move |began, seen| match seen {
+                Ok(Observed::Whole(view)) => Some(Message::Provider(began, Ok(view))),
+                Ok(Observed::News(news)) => {
+                    (!news.is_empty()).then(|| Message::News(dated(news, clock.now())))
+                }
+                Err(why) => Some(Message::Provider(began, Err(why))),
+            },
             self.messages.0.clone(),
             self.vm_pace.subscribe(),
             [vm_poll, vm_poll_busy, vm_poll_busy],
@@ -88,6 +99,18 @@ impl<P: Provider> Owner<P> {
             self.clock.clone(),
         );
     }
+}
+
+/// News with the times of our clock.
+fn dated(news: Vec<News>, now: Time) -> Vec<VmNews> {
+    let dated = |News { vm, asked }| {
+        let word = match asked {
+            None => Word::Told,
+            Some(ago) => Word::Asked(Time(now.0.saturating_sub(millis(ago).0))),
+        };
+        VmNews { vm, word }
+    };
+    news.into_iter().map(dated).collect()
 }
 
 /// Slurm tells by the machine's clock when jobs started; orders are remembered by ours.

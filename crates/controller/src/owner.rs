@@ -4,6 +4,7 @@
 
 use crate::addresses;
 use crate::api::{ApiError, Demand, Reply};
+use crate::bus::Told;
 use crate::clock::{Clock, Saved};
 use crate::execute::Executor;
 use crate::intake::{self, Spool};
@@ -79,6 +80,8 @@ pub struct Owner<P: Provider> {
     pub(super) start: Start,
     pub(super) slurm_observation: Observation,
     pub(super) provider_observation: Observation,
+    /// What people were told last of how the provider's events are heard.
+    pub(super) bus_told: Option<Told>,
     /// Why rounds cannot be stored, and when that was last told; none while they can.
     pub(super) unstored: Option<(String, Time)>,
     pub(super) spool: Spool,
@@ -153,6 +156,7 @@ impl<P: Provider> Owner<P> {
             start,
             slurm_observation: Observation::default(),
             provider_observation: Observation::default(),
+            bus_told: None,
             unstored: None,
             spool,
             slurm,
@@ -240,6 +244,7 @@ impl<P: Provider> Owner<P> {
         for step in self.clock.steps() {
             self.record(Event::new(Subject::Controller, Kind::ClockSet, step));
         }
+        self.tell_of_bus();
         let consumed = self.take_orders();
         let Decided { plan, steps, refused } = self.rounds.decide(self.readiness.why_not());
         if self.sees_all() {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 pub use thiao_core::view::Ended;
-use thiao_core::view::{ErrorClass, ProviderView, Shape, VmSpec};
+use thiao_core::view::{ErrorClass, Shape, VmSpec};
 use thiao_core::world::NodeRecord;
+pub use thiao_opennebula::provider::{Hearing, Listening, News, Observed};
 
 /// Why a provider's call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +38,14 @@ pub trait Provider: Send + Sync + 'static {
     /// what it does by `progress`. An error: no VM can be made at all.
     fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError>;
 
-    /// Everything it has, whole, or an error.
-    fn observe(&self) -> Result<ProviderView, ProviderError>;
+    /// Everything it has, whole; or, where something else tells it what happens, what is new of single VMs since it
+    /// said everything; or an error.
+    fn observe(&self) -> Result<Observed, ProviderError>;
+
+    /// How that which tells it is heard; none: it has nothing of the kind.
+    fn listening(&self) -> Option<Listening> {
+        None
+    }
 
     /// Makes the VM of this tag on this host, once, however often it is called. `again`:
     /// it was asked for before, perhaps by a controller that has died since.
@@ -95,8 +102,8 @@ impl Provider for thiao_qemu::Qemu {
         })
     }
 
-    fn observe(&self) -> Result<ProviderView, ProviderError> {
-        thiao_qemu::Qemu::observe(self).map_err(told)
+    fn observe(&self) -> Result<Observed, ProviderError> {
+        thiao_qemu::Qemu::observe(self).map(Observed::Whole).map_err(told)
     }
 
     // Its VMs are claimed by making their folders: it need not know what was asked before.
@@ -164,8 +171,12 @@ impl Provider for thiao_opennebula::OpenNebula {
         })
     }
 
-    fn observe(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<Observed, ProviderError> {
         thiao_opennebula::OpenNebula::observe(self).map_err(meant)
+    }
+
+    fn listening(&self) -> Option<Listening> {
+        thiao_opennebula::OpenNebula::listening(self)
     }
 
     fn create(

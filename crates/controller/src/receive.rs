@@ -2,6 +2,7 @@
 //! Each is folded into the world; nothing is decided here.
 
 use crate::api::{ApiError, Reply};
+use crate::bus;
 use crate::message::{Finished, Message};
 use crate::owner::{Owner, Readiness};
 use crate::provider::{Prepared, Provider};
@@ -34,14 +35,11 @@ impl<P: Provider> Owner<P> {
             Message::Provider(began, Ok(view)) => {
                 self.recovered(Subject::Provider, began);
                 self.rounds.saw_provider(view, began);
-                if self
-                    .rounds
-                    .events()
-                    .iter()
-                    .any(|event| event.kind == Kind::VmReady)
-                {
-                    self.slurm_changed.notify_one();
-                }
+                self.expect_registrations();
+            }
+            Message::News(news) => {
+                self.rounds.saw_news(news);
+                self.expect_registrations();
             }
             Message::Slurm(began, Err(error)) => {
                 self.observation_failed(Subject::Slurm, error);
@@ -71,6 +69,24 @@ impl<P: Provider> Owner<P> {
             }
         }
         self.tell();
+    }
+
+    /// Slurm is observed at once where a guest has just become ready.
+    fn expect_registrations(&self) {
+        let ready = |event: &Event| event.kind == Kind::VmReady;
+        if self.rounds.events().iter().any(ready) {
+            self.slurm_changed.notify_one();
+        }
+    }
+
+    /// Tells people when that which tells the provider is heard, and when not any more.
+    pub(super) fn tell_of_bus(&mut self) {
+        let listening = self.provider.listening();
+        let Some((told, event)) = listening.and_then(|it| bus::news(&it, self.bus_told)) else {
+            return;
+        };
+        self.bus_told = Some(told);
+        self.record(event);
     }
 
     /// The provider makes VMs, if not for all nodes: those that it makes none for are told why.

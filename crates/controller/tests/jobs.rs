@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 use thiao_api::client::{Client, ClientError};
-use thiao_controller::provider::{Ended, Prepared, Provider, ProviderError};
+use thiao_controller::provider::{Ended, Observed, Prepared, Provider, ProviderError};
 use thiao_controller::serve_with;
 use thiao_controller::store::Store;
 use thiao_core::event::{Event, Kind, Subject};
@@ -31,8 +31,8 @@ impl Provider for Nothing {
         Ok(Prepared::default())
     }
 
-    fn observe(&self) -> Result<ProviderView, ProviderError> {
-        Ok(ProviderView::default())
+    fn observe(&self) -> Result<Observed, ProviderError> {
+        Ok(Observed::Whole(ProviderView::default()))
     }
 
     fn create(&self, _: &VmTag, _: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {

@@ -85,6 +85,10 @@ kinds! {
     JobStartNow = "job-start-now",
     /// A job was told that its node has lost its VM.
     JobTold = "job-told",
+    /// What tells the provider of its VMs is heard.
+    BusHeard = "bus-heard",
+    /// It is not, or not relied on: the provider is asked instead.
+    BusNotHeard = "bus-not-heard",
     /// A job of another partition is kept from nodes of job mode.
     JobTurnedAway = "job-turned-away",
     /// A prolog waits for a job that Slurm does not show.

@@ -221,7 +221,10 @@ impl FrontEnd {
             Some(number::UNDEPLOY | number::UNDEPLOY_HARD) => Lcm::PrologUndeploy,
             Some(_) | None => Lcm::Prolog,
         };
+        let before = self.vms.get(&id).map_or((2, 0), |vm| vm.state.numbers());
         self.stay(id, host, by_scheduler);
+        // On a host, and nothing is done there yet.
+        self.tell_vm_as(id, (3, 0), before);
         self.set_by_call(id, State::Active(to));
     }
 

@@ -92,10 +92,12 @@ pub fn execute(front_end: &mut FrontEnd, method: &str, params: &[Value]) -> Resu
         Ok(user) => dispatch(front_end, &user, method, &args)?,
         Err(refusal) => Err(refusal),
     };
-    Ok(Value::Array(match outcome {
+    let answer = match outcome {
         Ok(value) => vec![Value::Bool(true), value, Value::Int(0)],
         Err(refusal) => refused(method, &refusal),
-    }))
+    };
+    front_end.tell_call(method, params, &answer);
+    Ok(Value::Array(answer))
 }
 
 /// A refusal as it stands on the wire.

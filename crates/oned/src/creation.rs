@@ -208,6 +208,8 @@ impl FrontEnd {
                 cache: None,
             },
         );
+        let first = if hold { State::Hold } else { State::Pending };
+        self.tell_vm(id, first.numbers());
         Ok(id)
     }
 

@@ -1,5 +1,6 @@
 //! Everything that oned knows, and how a VM goes from state to state.
 
+use crate::bus::Publisher;
 use crate::faults::Faults;
 use crate::host::Host;
 use crate::lifecycle::{Lcm, Phase, State};
@@ -52,6 +53,8 @@ pub struct FrontEnd {
     pub fails: BTreeMap<(u32, Phase), String>,
     /// VMs whose guests overhear a soft shutdown.
     pub deaf: BTreeSet<u32>,
+    /// What publishes what happens.
+    pub bus: Publisher,
     /// What guests are told of OneGate's address.
     pub onegate_endpoint: Option<String>,
     /// The number of the last request that a history record names.
@@ -79,6 +82,7 @@ impl FrontEnd {
             ending: BTreeMap::new(),
             fails: BTreeMap::new(),
             deaf: BTreeSet::new(),
+            bus: Publisher::default(),
             onegate_endpoint: settings.onegate_endpoint.clone(),
             request: 0,
             settings,
@@ -198,6 +202,7 @@ impl FrontEnd {
             State::Active(Lcm::Migrate) => vm.host_before(),
             _ => None,
         };
+        let before = vm.state.numbers();
         vm.state = state;
         vm.epoch += 1;
         let epoch = vm.epoch;
@@ -236,6 +241,9 @@ impl FrontEnd {
             self.deaf.remove(&id);
         }
         self.ending.remove(&id);
+        if before != state.numbers() {
+            self.tell_vm(id, before);
+        }
         if let State::Active(lcm) = state
             && let Some((phase, ..)) = lcm.work()
         {

@@ -7,6 +7,7 @@
 //! about VMs are in `creation`, `actions` and `pool`, those about the others in `calls`.
 
 mod actions;
+mod bus;
 mod calls;
 mod cards;
 mod context;
@@ -19,6 +20,7 @@ mod http;
 pub mod iso;
 pub mod lifecycle;
 pub mod machines;
+mod messages;
 mod network;
 mod onegate;
 mod pool;
@@ -37,6 +39,7 @@ mod xmlrpc;
 
 mod oned;
 
+pub use bus::BusFaults;
 pub use faults::{Fault, Rule};
 pub use host::HostState;
 pub use lifecycle::{Lcm, Phase, State};

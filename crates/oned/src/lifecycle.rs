@@ -99,6 +99,11 @@ impl State {
         }
     }
 
+    /// STATE and LCM_STATE as numbers.
+    pub fn numbers(self) -> (i32, i32) {
+        (self.number(), self.lcm_number())
+    }
+
     /// The name in oned's messages.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! The stand-in as tests and the lab hold it.
 
+use crate::bus::{Bus, BusFaults};
 use crate::calls;
 use crate::driver::{self, Shared};
 use crate::faults::{Fault, Rule, entity_bomb};
@@ -27,6 +28,8 @@ pub struct Oned {
     connections: usize,
     server: Option<Server>,
     onegate: Option<Server>,
+    bus: Option<Bus>,
+    bus_address: Option<SocketAddr>,
     stop: Arc<AtomicBool>,
     driver: Option<JoinHandle<()>>,
 }
@@ -70,12 +73,14 @@ impl Oned {
         onegate: Option<TcpListener>,
     ) -> io::Result<Oned> {
         let machines = settings.machines.clone();
+        let bus = settings.bus;
         let connections = settings.connections;
         let mut front_end =
             FrontEnd::new(settings).map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
         if let (None, Some(listener)) = (&front_end.onegate_endpoint, &onegate) {
             front_end.onegate_endpoint = Some(format!("http://{}", listener.local_addr()?));
         }
+        let bus = bus.map(|listen| Bus::start(&front_end.bus, listen)).transpose()?;
         let shared = Arc::new(Shared::new(front_end));
         let address = listener.local_addr()?;
         let server = xmlrpc_server(&shared, listener, connections)?;
@@ -101,6 +106,8 @@ impl Oned {
             connections,
             server: Some(server),
             onegate,
+            bus_address: bus.as_ref().map(Bus::address),
+            bus,
             stop,
             driver: Some(driver),
         })
@@ -118,6 +125,42 @@ impl Oned {
         self.onegate
             .as_ref()
             .map(|server| format!("http://{}", server.address()))
+    }
+
+    /// Where its event bus is, as `HOST:PORT`.
+    #[must_use]
+    pub fn bus_address(&self) -> Option<String> {
+        self.bus_address.map(|address| address.to_string())
+    }
+
+    /// What goes wrong with what is published.
+    pub fn bus_faults(&self, faults: BusFaults) {
+        self.shared.lock().bus.set_faults(faults);
+    }
+
+    /// Whether anybody hears the bus.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.shared.lock().bus.is_heard()
+    }
+
+    /// The hook manager is down: its connections close, and none are taken.
+    pub fn close_bus(&mut self) {
+        self.bus = None;
+    }
+
+    /// It is back, where it was.
+    pub fn open_bus(&mut self) -> io::Result<()> {
+        if let (None, Some(address)) = (&self.bus, self.bus_address) {
+            self.bus = Some(Bus::start(&self.shared.lock().bus, address)?);
+        }
+        Ok(())
+    }
+
+    /// Somebody publishes that a VM is in this state, which need not be so.
+    pub fn lie(&self, vm: u32, state: State) {
+        let front_end = self.shared.lock();
+        front_end.tell_vm_as(vm, state.numbers(), (3, 3));
     }
 
     /// Ends it at once, as dropping it does.
@@ -225,6 +268,7 @@ impl Oned {
         if let Some(host) = self.shared.lock().host_mut(host) {
             host.state = state;
         }
+        self.shared.lock().tell_host(host);
     }
 
     /// Sets a user's VM quotas: VMs, percent of a core, MiB; -1 for none. They do not bind oneadmin.

@@ -48,6 +48,8 @@ pub fn serve(shared: &Shared, request: &Request) -> Reply {
                 return answer(403, format!("Attribute ({key}) cannot be modified"));
             }
             merge(&mut vm.user_template, template);
+            let id = vm.id;
+            front_end.tell_update(id, text);
             answer(200, String::new())
         }
         _ => answer(405, "Method not allowed".into()),

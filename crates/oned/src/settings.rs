@@ -17,6 +17,8 @@ pub struct Settings {
     /// What guests are told of OneGate's address (ONEGATE_ENDPOINT in oned.conf). None: where
     /// it listens. Without both, `TOKEN="YES"` is refused, as by the real oned.
     pub onegate_endpoint: Option<String>,
+    /// Where events are published, if at all.
+    pub bus: Option<SocketAddr>,
     /// Connections served at once; more wait (MAX_CONN in oned.conf).
     pub connections: usize,
     /// The version that it claims to be.
@@ -53,6 +55,7 @@ impl Default for Settings {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             onegate: None,
             onegate_endpoint: None,
+            bus: None,
             connections: 15,
             version: "7.4.1".into(),
             users: vec![UserSetup::new("oneadmin", "opennebula")],

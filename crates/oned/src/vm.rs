@@ -144,6 +144,12 @@ impl Vm {
     /// Everything: `one.vm.info` shows all stays, extended listings the last one.
     pub fn full(&self, out: &mut String, all_history: bool, now: Instant) {
         let state = self.shown_state(now);
+        let numbers = (state.number(), state.lcm_number());
+        self.in_state(out, all_history, numbers, numbers);
+    }
+
+    /// The same in some state, after another one.
+    pub fn in_state(&self, out: &mut String, all_history: bool, state: (i32, i32), before: (i32, i32)) {
         out.push_str("<VM>");
         self.owner(out);
         xml::permissions(out, false);
@@ -155,10 +161,10 @@ impl Vm {
             );
         }
         xml::element(out, "LAST_POLL", 0);
-        xml::element(out, "STATE", state.number());
-        xml::element(out, "LCM_STATE", state.lcm_number());
-        xml::element(out, "PREV_STATE", state.number());
-        xml::element(out, "PREV_LCM_STATE", state.lcm_number());
+        xml::element(out, "STATE", state.0);
+        xml::element(out, "LCM_STATE", state.1);
+        xml::element(out, "PREV_STATE", before.0);
+        xml::element(out, "PREV_LCM_STATE", before.1);
         xml::element(out, "RESCHED", u8::from(self.resched));
         xml::element(out, "STIME", self.stime);
         xml::element(out, "ETIME", self.etime);

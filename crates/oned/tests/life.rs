@@ -461,6 +461,7 @@ fn provider(oned: &Oned, dir: &std::path::Path) -> thiao_opennebula::OpenNebula 
             slurm_worker: false,
             context: Default::default(),
         },
+        events: Default::default(),
     })
     .unwrap()
 }

@@ -289,6 +289,7 @@ fn provider(oned: &Oned, placement: Placement, network: Option<&str>) -> OpenNeb
             slurm_worker: false,
             context: Default::default(),
         },
+        events: Default::default(),
     })
     .unwrap()
 }

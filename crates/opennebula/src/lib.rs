@@ -10,6 +10,7 @@ pub mod budget;
 pub mod check;
 pub mod client;
 pub mod error;
+pub mod events;
 pub mod model;
 pub mod pci;
 pub mod provider;

@@ -1,30 +1,36 @@
 //! OpenNebula as a provider of VMs: it observes, makes, ends; it decides nothing.
 //!
-//! - An observation is two calls whatever the size: the VMs, then the hosts; and a third for
+//! - A whole observation is two calls whatever the size: the VMs, then the hosts; and a third for
 //!   those whose tags are not known yet, that may have become ready, or that the
-//!   listing does not show any more.
+//!   listing does not show any more. While the event bus is heard they are rare, and what is new of single VMs
+//!   comes in between.
 //! - A VM is made *held*, its id remembered, and then released: to the host that was
 //!   chosen, or to OpenNebula's scheduler. One whose answer was lost has never run.
 //! - Which VM is whose, its tags in OpenNebula say. Names are for people.
 //! - Nothing is done to a VM that does not carry the tag in question.
 
+mod bus;
 mod calls;
 mod end;
 mod flight;
 mod fold;
+mod listen;
 mod make;
 mod memory;
+mod news;
 mod push;
 mod source;
 #[cfg(test)]
 mod tests;
 
+pub use bus::Hearing;
 pub use fold::PSEUDO_HOST;
+pub use listen::{Listening, News, Observed};
 
 use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::model::Host;
-use crate::settings::{Placement, Settings, TemplateSource, VmSource};
+use crate::settings::{Bus, Placement, Settings, TemplateSource, VmSource};
 use crate::template::{NewVm, from_text, node_file, over_registered, read_file};
 use calls::Calls;
 use flight::Flight;
@@ -83,8 +89,34 @@ impl OpenNebula {
         self.inner.prepare(shapes, progress)
     }
 
-    /// All VMs of this cluster and the hosts, whole, or an error.
-    pub fn observe(&self) -> Result<ProviderView, Error> {
+    /// Listens to the bus from now on, if the settings name one. `wake` is called when an observation is worth while.
+    ///
+    /// # Errors
+    /// There can be no thread for it.
+    pub fn listen(&self, wake: Arc<dyn Fn() + Send + Sync>) -> std::io::Result<()> {
+        let Some(address) = self.inner.settings.events.bus.address().map(str::to_owned) else {
+            return Ok(());
+        };
+        let inner = Arc::downgrade(&self.inner);
+        std::thread::Builder::new()
+            .name("events".to_owned())
+            .spawn(move || listen::run(&inner, &address, &wake))?;
+        Ok(())
+    }
+
+    /// How the bus is heard; none: nobody listens.
+    #[must_use]
+    pub fn listening(&self) -> Option<Listening> {
+        let bus = &self.inner.settings.events.bus;
+        Some(Listening {
+            address: bus.address()?.to_owned(),
+            configured: matches!(bus, Bus::At(_)),
+            hearing: self.inner.bus().hearing()?,
+        })
+    }
+
+    /// All VMs of this cluster and the hosts, whole; or, while the bus is heard, what is new; or an error.
+    pub fn observe(&self) -> Result<Observed, Error> {
         self.inner.observe()
     }
 
@@ -125,6 +157,8 @@ struct Inner<C> {
     flight: Flight,
     sources: Sources,
     loads: Mutex<Option<Loads>>,
+    bus: Mutex<bus::Bus>,
+    wakes: Mutex<listen::Wakes>,
 }
 
 impl<C: Calls> Inner<C> {
@@ -136,6 +170,8 @@ impl<C: Calls> Inner<C> {
             flight: Flight::default(),
             sources: Sources::default(),
             loads: Mutex::default(),
+            bus: Mutex::default(),
+            wakes: Mutex::default(),
         }
     }
 
@@ -144,23 +180,31 @@ impl<C: Calls> Inner<C> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn observe(&self) -> Result<ProviderView, Error> {
-        self.fresh()?;
-        Ok(self.view())
+    /// Taken after the memory, where both are.
+    fn bus(&self) -> MutexGuard<'_, bus::Bus> {
+        self.bus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the last observation showed.
-    fn view(&self) -> ProviderView {
+    /// Taken last.
+    fn wakes(&self) -> MutexGuard<'_, listen::Wakes> {
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules(&self) -> fold::Rules<'_> {
         let settings = &self.settings;
-        let rules = fold::Rules {
+        fold::Rules {
             placement: settings.placement,
             ready: settings.ready,
             hosts: &settings.hosts,
             host_cluster: settings.host_cluster.as_deref(),
             sources: &settings.nodesets,
-        };
+        }
+    }
+
+    /// What the last observation showed.
+    fn view(&self) -> ProviderView {
         let memory = self.memory();
-        fold::view(rules, &memory.ours, &memory.hosts)
+        fold::view(self.rules(), &memory.ours, &memory.hosts)
     }
 
     /// Brings the memory up to what OpenNebula has, by an observation that began after this call;

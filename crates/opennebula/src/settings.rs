@@ -35,6 +35,48 @@ pub struct Settings {
     pub nodes: BTreeMap<NodeName, NodesetName>,
     /// What every guest is told.
     pub guest: Guest,
+    /// What is heard without being asked for.
+    pub events: Events,
+}
+
+/// How OpenNebula's event bus is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    pub bus: Bus,
+    /// How often everything is asked for while the bus is heard.
+    pub poll: Duration,
+}
+
+impl Default for Events {
+    /// Nobody listens.
+    fn default() -> Self {
+        Self {
+            bus: Bus::Off,
+            poll: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Where OpenNebula's event bus is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bus {
+    /// Nobody listens.
+    Off,
+    /// Where it usually is, `HOST:PORT`: at the front-end. It need not be there.
+    Usual(String),
+    /// Where somebody says that it is.
+    At(String),
+}
+
+impl Bus {
+    /// `HOST:PORT`, if anybody listens.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        match self {
+            Self::Off => None,
+            Self::Usual(address) | Self::At(address) => Some(address),
+        }
+    }
 }
 
 /// How oned is reached.

@@ -4,7 +4,7 @@ use crate::site::{RESUME, Site};
 use crate::wait::until;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -67,6 +67,11 @@ impl Day {
         };
         change(&mut settings);
         let oned = Oned::start(settings).unwrap();
+        // One that listens anywhere else than to this day's bus would hear that of another site.
+        let events = match oned.bus_address() {
+            Some(address) => format!("events = \"tcp://{address}\""),
+            None => "events = \"off\"".to_owned(),
+        };
         let last = nodes - 1;
         let site = Site::new(&format!(
             r#"provider = "opennebula"
@@ -93,6 +98,8 @@ opennebula_timeout = 5
 endpoint = "{}"
 auth = "@/one_auth"
 requests_per_second = 0
+{events}
+events_poll = 15
 slurmctld_host = "head"
 slurmctld_addr = "10.9.0.1"
 munge_key = ""
@@ -114,6 +121,39 @@ munge_key = ""
         std::fs::write(file, text.replace("\"@/", &format!("\"{dir}/"))).unwrap();
         day.all_nodes_are("idle+cloud+powered_down");
         day
+    }
+
+    /// The same with an event bus, and with polls that are minutes apart: what is seen sooner was told.
+    pub fn told(nodes: usize, change: impl FnOnce(&mut Settings)) -> Self {
+        let with_bus = |settings: &mut Settings| {
+            settings.bus = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+            change(settings);
+        };
+        let day = Self::with(nodes, with_bus, "observation_max_age = 600");
+        for (key, value) in [
+            ("vm_poll", "500"),
+            ("vm_poll_busy", "500"),
+            ("events_poll", "500"),
+        ] {
+            day.set(key, value);
+        }
+        day
+    }
+
+    /// Changes a setting, before the controller is started. It must be there.
+    pub fn set(&self, key: &str, value: &str) {
+        let file = self.site.path("thiao.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let start = format!("{key} = ");
+        assert!(
+            text.lines().any(|line| line.starts_with(&start)),
+            "{key} in {text}"
+        );
+        let lines = text.lines().map(|line| match line.starts_with(&start) {
+            true => format!("{start}{value}\n"),
+            false => format!("{line}\n"),
+        });
+        std::fs::write(&file, lines.collect::<String>()).unwrap();
     }
 
     /// Writes the credentials' file.

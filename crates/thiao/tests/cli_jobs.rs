@@ -64,6 +64,7 @@ fn status(error: Option<&str>) -> Status {
             error: error.map(str::to_owned),
         },
         vms: Observation::default(),
+        bus: None,
         ungated: None,
         breaker: None,
         nodes_by_state: Default::default(),

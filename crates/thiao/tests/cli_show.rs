@@ -79,6 +79,7 @@ fn status() -> Status {
             last_ok: Some(now()),
             error: None,
         },
+        bus: None,
         ungated: Some("the reservation thiao-room holds 0 of 1 licences vm_room".into()),
         breaker: Some("open after 10 failures in a row".into()),
         nodes_by_state: [(NodeState::Up, 10), (NodeState::Down, 9_989)].into(),

@@ -1,18 +1,18 @@
 //! `[opennebula]`, and what a nodeset says of its VMs there.
 
 use super::machine::Machine;
-use super::{cluster, people};
+use super::{HOUR, cluster, people};
 use crate::read::Section;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
+use thiao_core::ids::{ClusterName, HostName, Millis, NodeName, NodesetName};
 use thiao_core::policy::Policy;
 use thiao_core::world::NodeSpec;
 use thiao_guest::auth::Credentials;
 use thiao_guest::protocol::ShareMount;
 use thiao_opennebula::Settings;
-use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
+use thiao_opennebula::settings::{Access, Bus, Events, Guest, Placement, ReadyBy, TemplateSource, VmSource};
 
 /// Why a key is refused with another provider.
 pub const ONLY: &str =
@@ -20,6 +20,12 @@ pub const ONLY: &str =
 
 /// Where oned listens if nobody says otherwise; OpenNebula's own default.
 const ENDPOINT: &str = "http://localhost:2633/RPC2";
+
+/// Where OpenNebula's hook manager publishes events (`HM_MAD` of `oned.conf`).
+const BUS_PORT: u16 = 2101;
+
+/// What a person does to a VM is seen after so long at the latest, in ms, even where no event tells it.
+const EVENTS_POLL: u64 = 15_000;
 
 /// oned serves 15 connections at once, of everybody (`MAX_CONN`).
 const MAX_CONNECTIONS: usize = 15;
@@ -35,6 +41,8 @@ pub struct Given<'a> {
     pub cluster: Option<&'a ClusterName>,
     pub policy: &'a Policy,
     pub timeout: Duration,
+    /// How old an observation may be that is acted on.
+    pub max_age: Duration,
     pub machine: &'a Machine,
     pub nodesets: BTreeMap<NodesetName, VmSource>,
     pub nodes: &'a BTreeMap<NodeName, NodeSpec>,
@@ -43,6 +51,7 @@ pub struct Given<'a> {
 /// Reads the table `[opennebula]`.
 pub fn opennebula(table: &Section<'_, '_>, given: Given<'_>) -> Option<Settings> {
     let access = access(table, given.machine, given.timeout);
+    let events = events(table, access.as_ref(), given.max_age);
     let placement = table.choice(
         "placement",
         Placement::Thiao,
@@ -78,7 +87,54 @@ pub fn opennebula(table: &Section<'_, '_>, given: Given<'_>) -> Option<Settings>
             .map(|(node, spec)| (node.clone(), spec.nodeset.clone()))
             .collect(),
         guest: guest?,
+        events,
     })
+}
+
+/// Where OpenNebula's events are heard, and how often all is asked for beside that.
+fn events(table: &Section<'_, '_>, access: Option<&Access>, max_age: Duration) -> Events {
+    let usual = access.map(|access| Bus::Usual(format!("{}:{BUS_PORT}", host_of(&access.endpoint))));
+    let chosen = table.checked("events", Some("auto".to_owned()), |text| match text {
+        "auto" | "off" => Ok(text.to_owned()),
+        text => bus(text).map(|_| text.to_owned()),
+    });
+    let bus = match chosen.as_deref() {
+        Some("auto") => usual.unwrap_or(Bus::Off),
+        None | Some("off") => Bus::Off,
+        Some(text) => bus(text).map_or(Bus::Off, Bus::At),
+    };
+    let poll = table.seconds("events_poll", Millis(EVENTS_POLL), 100..=HOUR);
+    let poll = Duration::from_millis(poll.0);
+    if poll > max_age {
+        table.problem(
+            "events_poll",
+            "is longer than timing.observation_max_age: no observation would be young enough to act on",
+        );
+    }
+    Events { bus, poll }
+}
+
+/// Takes the address of a bus: `HOST:PORT`.
+fn bus(text: &str) -> Result<String, String> {
+    let wanted = || format!("write \"auto\", \"off\", or where it is, e.g. \"tcp://localhost:{BUS_PORT}\"");
+    let address = text.strip_prefix("tcp://").ok_or_else(wanted)?;
+    let (host, port) = address.rsplit_once(':').ok_or_else(wanted)?;
+    let good = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+    match port.parse::<u16>() {
+        Ok(1..) if good => Ok(address.to_owned()),
+        Ok(_) | Err(_) => Err(wanted()),
+    }
+}
+
+/// The host in a URL of oned, which was checked.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split_once('/').map_or(rest, |(host, _)| host);
+    match host.rsplit_once(':') {
+        // An IPv6 address without a port ends in a bracket.
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    }
 }
 
 /// How oned is reached; defaults are what OpenNebula's own programs take.

@@ -1,5 +1,5 @@
 use super::*;
-use thiao_opennebula::settings::{Placement, ReadyBy, TemplateSource};
+use thiao_opennebula::settings::{Bus, Placement, ReadyBy, TemplateSource};
 use thiao_qemu::Credentials;
 
 const SMALL: &str = r#"
@@ -84,6 +84,8 @@ auth = "/etc/thiao/one_auth"
 ca_file = "/etc/ssl/one.pem"
 requests_per_second = 0
 connections = 15
+events = "tcp://events.example:2111"
+events_poll = 20
 placement = "opennebula"
 hosts = ["h1", "h2"]
 host_cluster = "default"
@@ -129,6 +131,8 @@ fn everything_can_be_said() {
         loaded.config.policy.max_vms_per_host,
         loaded.config.policy.max_vms
     );
+    assert_eq!(one.events.bus, Bus::At("events.example:2111".to_owned()));
+    assert_eq!(one.events.poll, Duration::from_secs(20));
     assert_eq!(one.guest.credentials, None);
     assert_eq!(one.guest.users[0].name, "alice");
     let shares = &one.guest.shares;
@@ -260,6 +264,44 @@ fn what_belongs_to_the_other_provider_is_refused() {
     assert!(
         odd.contains("provider: \"kvm\" is not possible: use qemu or opennebula"),
         "{odd}"
+    );
+}
+
+#[test]
+fn events_are_listened_to_where_they_usually_are() {
+    let bus = |added: &str| {
+        let text = SMALL.replacen("[opennebula]\n", &format!("[opennebula]\n{added}\n"), 1);
+        settings(&text).events.bus
+    };
+    for (endpoint, there) in [
+        ("http://localhost:2633/RPC2", "localhost:2101"),
+        ("https://one.example.org/RPC2", "one.example.org:2101"),
+        ("http://[2001:db8::1]:2633/RPC2", "[2001:db8::1]:2101"),
+        ("http://[2001:db8::1]/RPC2", "[2001:db8::1]:2101"),
+    ] {
+        let added = format!("endpoint = {endpoint:?}");
+        assert_eq!(bus(&added), Bus::Usual(there.to_owned()), "{endpoint}");
+    }
+    assert_eq!(bus("events = 'off'"), Bus::Off);
+    assert_eq!(bus("events = 'tcp://b:1'"), Bus::At("b:1".to_owned()));
+    for odd in [
+        "on",
+        "tcp://b",
+        "tcp://:2101",
+        "tcp://b:0",
+        "tcp://b:x",
+        "tcp://b/c:1",
+        "http://b:1",
+    ] {
+        let text = SMALL.replacen("[opennebula]\n", &format!("[opennebula]\nevents = {odd:?}\n"), 1);
+        let problems = wrong(&text);
+        assert!(problems.contains("opennebula.events: "), "{odd}: {problems}");
+    }
+    let text = SMALL.replacen("[opennebula]\n", "[opennebula]\nevents_poll = 61\n", 1);
+    let problems = wrong(&text);
+    assert!(
+        problems.contains("opennebula.events_poll: is longer than"),
+        "{problems}"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thiao_controller::provider::{Ended, Prepared, Provider, ProviderError};
+use thiao_controller::provider::{Ended, Observed, Prepared, Provider, ProviderError};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
 use thiao_core::view::{HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 use thiao_testkit::big::site::Size;
@@ -50,8 +50,8 @@ impl Provider for Still {
     fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
         Ok(Prepared::default())
     }
-    fn observe(&self) -> Result<ProviderView, ProviderError> {
-        Ok(self.0.clone())
+    fn observe(&self) -> Result<Observed, ProviderError> {
+        Ok(Observed::Whole(self.0.clone()))
     }
     fn create(&self, tag: &VmTag, _: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {
         panic!("nothing should be made in this bench: {tag}")
@@ -94,7 +94,7 @@ impl<P: Provider> Provider for Counted<P> {
     fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
         self.inner.prepare(shapes, progress)
     }
-    fn observe(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<Observed, ProviderError> {
         let seen = self.inner.observe();
         self.observations.fetch_add(1, Ordering::Relaxed);
         seen

@@ -3,11 +3,11 @@
 use super::*;
 use crate::api::{Demand, Read, Reply};
 use crate::message::Message;
-use crate::provider::{Ended, Prepared, ProviderError};
+use crate::provider::{Ended, Observed, Prepared, ProviderError};
 use std::sync::Arc;
 use std::time::Duration;
 use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
-use thiao_core::view::{ProviderView, Shape, SlurmJob, SlurmView, VmSpec};
+use thiao_core::view::{Shape, SlurmJob, SlurmView, VmSpec};
 use thiao_slurm::Slurm;
 use thiao_testkit::site::Site;
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ impl Provider for Idle {
         unreachable!()
     }
 
-    fn observe(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<Observed, ProviderError> {
         unreachable!()
     }
 

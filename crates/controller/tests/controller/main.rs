@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thiao_controller::provider::{Ended, Prepared, Provider, ProviderError};
+use thiao_controller::provider::{Ended, Observed, Prepared, Provider, ProviderError};
 use thiao_controller::serve_with;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 use thiao_core::spool::IntentKind;
@@ -54,7 +54,7 @@ impl Provider for Fake {
         })
     }
 
-    fn observe(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<Observed, ProviderError> {
         if *self.blind.lock().unwrap() {
             return Err(ProviderError {
                 class: ErrorClass::Transient,
@@ -69,10 +69,10 @@ impl Provider for Fake {
             usable: true,
             load: None,
         };
-        Ok(ProviderView {
+        Ok(Observed::Whole(ProviderView {
             hosts: vec![host],
             vms: self.vms.lock().unwrap().values().cloned().collect(),
-        })
+        }))
     }
 
     fn create(&self, tag: &VmTag, host: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use thiao_controller::provider::{Ended, Prepared, Provider, ProviderError};
+use thiao_controller::provider::{Ended, Observed, Prepared, Provider, ProviderError};
 use thiao_core::ids::{HostName, VmId, VmTag};
 use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 use tokio::sync::Notify;
@@ -103,7 +103,7 @@ impl Provider for Nodes {
         Ok(Prepared::default())
     }
 
-    fn observe(&self) -> Result<ProviderView, ProviderError> {
+    fn observe(&self) -> Result<Observed, ProviderError> {
         let host = HostView {
             name: HostName::new("a").unwrap(),
             cpu_percent: 100_000,
@@ -113,10 +113,10 @@ impl Provider for Nodes {
             load: None,
         };
         let vms = self.vms.lock().unwrap();
-        Ok(ProviderView {
+        Ok(Observed::Whole(ProviderView {
             hosts: vec![host],
             vms: vms.values().map(|(vm, _)| vm.clone()).collect(),
-        })
+        }))
     }
 
     fn create(&self, tag: &VmTag, host: &HostName, _: &VmSpec, _: bool) -> Result<VmId, ProviderError> {

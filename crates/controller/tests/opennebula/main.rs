@@ -10,3 +10,4 @@ mod disk;
 mod people;
 mod states;
 mod systemd;
+mod told;

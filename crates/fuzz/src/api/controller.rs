@@ -117,6 +117,7 @@ fn status() -> Status {
         now: 2,
         slurm: Observation::default(),
         vms: Observation::default(),
+        bus: None,
         ungated: None,
         breaker: None,
         nodes_by_state: [(NodeState::Up, 1)].into(),

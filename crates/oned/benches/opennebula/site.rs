@@ -126,6 +126,7 @@ impl Site {
             nodesets: BTreeMap::from([(self.nodeset.clone(), source)]),
             nodes: nodes?,
             guest: guest(),
+            events: Default::default(),
         })
     }
 

@@ -10,6 +10,7 @@ use thiao_core::ids::{VmId, VmTag};
 use thiao_core::view::Ended;
 use thiao_core::view::VmState;
 use thiao_opennebula::OpenNebula;
+use thiao_opennebula::provider::Observed;
 
 /// The controller's own number (`CALLS_AT_ONCE` in its `execute`).
 const CALLS_AT_ONCE: usize = 64;
@@ -159,7 +160,9 @@ impl Way for ByThiao {
 
     /// By the provider's own word: a VM that an observation shows ended, and whose end it confirms.
     fn all_gone(&self, _: &Site, ids: &[u32]) -> Outcome<bool> {
-        let view = self.provider.observe()?;
+        let Observed::Whole(view) = self.provider.observe()? else {
+            return Err("nobody listens to events here".into());
+        };
         for vm in &view.vms {
             let id: u32 = vm.id.as_str().parse()?;
             if matches!(vm.state, VmState::Dead(_)) && self.destroy(id)? != Ended::Gone {

@@ -80,6 +80,7 @@ impl FrontEnd {
         if let Some(host) = self.host_mut(host) {
             host.state = state;
         }
+        self.tell_host(host);
         Ok(host)
     }
 }

@@ -1,6 +1,7 @@
 //! What is remembered between calls. Pure: time comes in, nothing is asked here.
 
 use super::fold::Ours;
+use super::news::{News, Said};
 use super::push::{Asked, Push};
 use crate::model::{Host, VmDetails, VmRow};
 use crate::settings::ReadyBy;
@@ -55,6 +56,8 @@ pub(super) struct Memory {
     stories: BTreeMap<u32, Vec<(Time, String)>>,
     /// VMs being made by a call right now.
     pub making: BTreeSet<VmTag>,
+    /// What is newer than the last whole observation.
+    pub news: News,
 }
 
 /// What is known of a VM that shall end.
@@ -103,41 +106,16 @@ impl Memory {
     ) {
         let mut shown: BTreeMap<u32, VmRow> = rows.into_iter().map(|row| (row.id, row)).collect();
         let ready = self.add(cluster, details, &mut shown);
+        self.with_newer(&mut shown, began, now.instant);
         let listed: BTreeSet<u32> = shown.keys().copied().collect();
         let before = std::mem::take(&mut self.ours);
         for (id, row) in shown {
-            let Some(Some(tag)) = self.tags.get(&id) else {
-                continue;
-            };
             let was = before.get(&id);
-            let vm = Ours {
-                leaves: leaves(was, &row),
-                old_error: old_error(was, &row),
-                ready: ready.contains(&id) || was.is_some_and(|was| was.ready),
-                tag: tag.clone(),
-                row,
-            };
-            match vm.row.state.kind() {
-                Kind::Done => drop(self.ended.entry(id).or_insert(now.instant)),
-                Kind::Running => drop(self.running.entry(id).or_insert(now.instant)),
-                Kind::Held
-                | Kind::Pending
-                | Kind::Starting
-                | Kind::Moving
-                | Kind::Restoring
-                | Kind::Saving
-                | Kind::Saved
-                | Kind::Off
-                | Kind::Ending
-                | Kind::Failed
-                | Kind::FailedUnsure
-                | Kind::Lost
-                | Kind::Unknown(_) => {}
+            if was.is_some_and(|was| was.row.state != row.state) {
+                self.news.shown(id, row.state, began, now.instant);
             }
-            for what in changes(was, &vm) {
-                self.tell(id, now.time, &what);
-            }
-            self.ours.insert(id, vm);
+            let ready = ready.contains(&id) || was.is_some_and(|was| was.ready);
+            self.see_after(was, id, row, ready, now);
         }
         // Those that ended are in no listing: they stay until that was taken note of.
         for (id, vm) in before {
@@ -148,11 +126,73 @@ impl Memory {
         }
         self.hosts = hosts;
         self.observed = Some(began);
+        self.news.whole(began);
         self.forget_unlisted(&listed, began);
     }
 
+    /// Takes in how a VM is shown that is ours, if its tag says so.
+    pub fn see(&mut self, id: u32, row: VmRow, ready: bool, now: Now) {
+        let was = self.ours.remove(&id);
+        self.see_after(was.as_ref(), id, row, ready, now);
+    }
+
+    /// The same, after it `was` seen so.
+    fn see_after(&mut self, was: Option<&Ours>, id: u32, row: VmRow, ready: bool, now: Now) {
+        let Some(Some(tag)) = self.tags.get(&id) else {
+            return;
+        };
+        let vm = Ours {
+            leaves: leaves(was, &row),
+            old_error: old_error(was, &row),
+            ready,
+            tag: tag.clone(),
+            row,
+        };
+        match vm.row.state.kind() {
+            Kind::Done => drop(self.ended.entry(id).or_insert(now.instant)),
+            Kind::Running => drop(self.running.entry(id).or_insert(now.instant)),
+            Kind::Held
+            | Kind::Pending
+            | Kind::Starting
+            | Kind::Moving
+            | Kind::Restoring
+            | Kind::Saving
+            | Kind::Saved
+            | Kind::Off
+            | Kind::Ending
+            | Kind::Failed
+            | Kind::FailedUnsure
+            | Kind::Lost
+            | Kind::Unknown(_) => {}
+        }
+        for what in changes(was, &vm) {
+            self.tell(id, now.time, &what);
+        }
+        self.ours.insert(id, vm);
+    }
+
+    /// Whose VM this is, as far as we know: none, if not at all; or surely none of ours.
+    pub fn tag_of(&self, id: u32) -> Option<&Option<VmTag>> {
+        self.tags.get(&id)
+    }
+
+    /// Whether OpenNebula took an order of ours for this VM's end.
+    pub fn has_pushed(&self, id: u32) -> bool {
+        self.pushed.contains_key(&id)
+    }
+
+    /// Whether this VM was seen to have ended: it never comes back.
+    pub fn has_ended(&self, id: u32) -> bool {
+        self.ended.contains_key(&id)
+    }
+
+    /// When the last whole observation began.
+    pub fn observed(&self) -> Option<Instant> {
+        self.observed
+    }
+
     /// Adds details to what a listing showed; gives those whose guests say READY.
-    fn add(
+    pub fn add(
         &mut self,
         cluster: &ClusterName,
         details: Vec<VmDetails>,
@@ -188,6 +228,7 @@ impl Memory {
         self.pushed.retain(|id, _| kept.contains(id));
         self.ended.retain(|id, _| kept.contains(id));
         self.running.retain(|id, _| kept.contains(id));
+        self.news.forget_unlisted(|id| kept.contains(id));
     }
 
     /// A VM that we made: its tag is known before any listing shows it.
@@ -260,7 +301,12 @@ impl Memory {
 
     /// A VM's state, if what was seen still holds.
     pub fn state(&self, id: u32, now: Instant) -> Option<VmState> {
-        let observed = self.observed?;
+        let observed = match self.news.said(id) {
+            None => self.observed?,
+            Some(Said::Asked(at)) => at,
+            // Nobody vouches for it.
+            Some(Said::Told(_)) => return None,
+        };
         let untouched = self.acted.get(&id).is_none_or(|acted| *acted < observed);
         let fresh = now.duration_since(observed) < FRESH;
         let vm = self.ours.get(&id)?;
@@ -272,6 +318,12 @@ impl Memory {
         self.ours.remove(&id);
         self.ended.remove(&id);
         self.made.retain(|_, made| *made != id);
+        self.news.forget(id);
+    }
+
+    /// Whether a VM is shown, or was made and may be.
+    pub fn has(&self, tag: &VmTag, id: u32) -> bool {
+        self.ours.contains_key(&id) || self.made.get(tag) == Some(&id)
     }
 
     /// The end of all VMs of this tag was taken note of.

@@ -3,11 +3,12 @@
 mod bad_days;
 mod ends;
 mod fake;
+mod heard;
 mod makes;
 mod observations;
 
 use super::*;
-use crate::settings::{Access, Guest, ReadyBy};
+use crate::settings::{Access, Events, Guest, ReadyBy};
 use crate::state::VmState;
 use fake::{Fake, Fault, vm};
 use std::time::Duration;
@@ -57,6 +58,7 @@ fn settings() -> Settings {
             shares: vec![],
             context: BTreeMap::new(),
         },
+        events: Events::default(),
     }
 }
 
@@ -90,9 +92,17 @@ fn id(id: u32) -> VmId {
     VmId::new(&id.to_string()).unwrap()
 }
 
+/// A whole observation, which nobody doubts without a bus.
+fn whole(provider: &Inner<Arc<Fake>>) -> ProviderView {
+    match provider.observe().expect("an observation") {
+        Observed::Whole(view) => view,
+        Observed::News(news) => panic!("only news: {news:?}"),
+    }
+}
+
 /// What an observation shows of each VM.
 fn seen(provider: &Inner<Arc<Fake>>) -> Vec<(String, Seen)> {
-    let view = provider.observe().expect("a whole observation");
+    let view = whole(provider);
     let of = |vm: thiao_core::view::VmView| (vm.id.to_string(), vm.state);
     view.vms.into_iter().map(of).collect()
 }

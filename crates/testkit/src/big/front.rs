@@ -97,7 +97,7 @@ pub fn be(dir: &Path) -> anyhow::Result<()> {
     }
     let more = format!(
         "[opennebula]\nendpoint = {:?}\nauth = {:?}\nmunge_key = {:?}\nready = {:?}\n\
-         slurmctld_host = \"head\"\nslurmctld_addr = \"127.0.0.1\"\n",
+         events = \"off\"\nslurmctld_host = \"head\"\nslurmctld_addr = \"127.0.0.1\"\n",
         oned.endpoint(),
         dir.join("one_auth"),
         dir.join("munge.key"),

@@ -74,6 +74,13 @@ fn draw_status(printer: Printer, s: &Status) -> String {
     }
     line("slurm", seen(printer, &s.slurm, s.now));
     line("provider", seen(printer, &s.vms, s.now));
+    if let Some(bus) = &s.bus {
+        let tone = match bus.configured && !bus.relied_on && !bus.silent {
+            true => Tone::Bad,
+            false => Tone::Plain,
+        };
+        line("events", printer.toned(&clean(&bus.text), tone));
+    }
     let nodes: Vec<String> = s
         .nodes_by_state
         .iter()

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use thiao_api::client::ClientError;
 use thiao_api::state_dir;
-use thiao_api::types::{Observation, Status};
+use thiao_api::types::{EventBus, Observation, Status};
 use thiao_cli::output::{span, when};
 use thiao_core::finding::Finding;
 
@@ -101,6 +101,7 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
     ] {
         found.push(seen(what, side, status.now, age));
     }
+    found.extend(status.bus.as_ref().map(bus));
     if let Some(why) = &status.unstored {
         found.push(
             Finding::bad(
@@ -126,6 +127,18 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
         );
     }
     found
+}
+
+/// Whether OpenNebula's events are heard. Where nobody wrote down that they are there, nothing is missing.
+fn bus(bus: &EventBus) -> Finding {
+    const WHAT: &str = "OpenNebula's events";
+    if !bus.configured || bus.relied_on || bus.silent {
+        return Finding::ok(WHAT, bus.text.clone());
+    }
+    Finding::warn(WHAT, bus.text.clone()).advice(
+        "one_hm must run on the front-end, and listen where thiaod reaches it (HM_MAD in oned.conf); or write \
+         events = \"off\" in [opennebula]",
+    )
 }
 
 fn seen(what: &str, side: &Observation, now: u64, max_age: u64) -> Finding {

@@ -4,7 +4,7 @@ use super::*;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use thiao_api::types::{Observation, Status};
+use thiao_api::types::{EventBus, Observation, Status};
 use thiao_core::hostlist;
 use thiao_core::ids::{ClusterName, JobId, Time};
 use thiao_core::view::{BaseState, JobState, NodeFlags, Shape, SlurmJob, SlurmNode, SlurmView};

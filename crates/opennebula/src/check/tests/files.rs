@@ -41,6 +41,7 @@ fn settings(wanted: &Needs) -> Settings {
             shares: Vec::new(),
             context: BTreeMap::new(),
         },
+        events: Default::default(),
     }
 }
 

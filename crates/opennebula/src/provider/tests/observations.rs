@@ -31,7 +31,7 @@ fn only_vms_of_this_cluster_are_shown() {
         4,
         vm(RUNNING, &[("THIAO_CLUSTER", "prod"), ("THIAO_NODE", "fg0")]),
     );
-    let view = provider(&fake).observe().unwrap();
+    let view = whole(&provider(&fake));
     assert_eq!(view.vms.len(), 1);
     assert_eq!(
         (view.vms[0].id.clone(), view.vms[0].tag.clone()),

@@ -17,6 +17,7 @@ fn status() -> Status {
         now: NOW,
         slurm: observation.clone(),
         vms: observation,
+        bus: None,
         ungated: None,
         breaker: None,
         nodes_by_state: BTreeMap::new(),
@@ -46,6 +47,29 @@ fn said(status: Status) -> Vec<Finding> {
 fn a_good_one_is_good() {
     assert_eq!(said(status()), []);
     assert_eq!(judged(Ok(status())).len(), 3);
+}
+
+#[test]
+fn events_that_should_be_heard_and_are_not_are_a_finding() {
+    let with = |configured, relied_on| Status {
+        bus: Some(EventBus {
+            address: "one:2101".to_owned(),
+            configured,
+            relied_on,
+            silent: false,
+            text: "not heard at one:2101".to_owned(),
+        }),
+        ..status()
+    };
+    holds(
+        &said(with(true, false)),
+        "OpenNebula's events",
+        Verdict::Warn,
+        "one:2101",
+        "HM_MAD",
+    );
+    assert_eq!(said(with(false, false)), []);
+    assert_eq!(said(with(true, true)), []);
 }
 
 #[test]
