@@ -202,7 +202,14 @@ impl FrontEnd {
             State::Active(Lcm::Migrate) => vm.host_before(),
             _ => None,
         };
-        let before = vm.state.numbers();
+        let before = match (vm.state, state) {
+            // Told when it was placed (`place`).
+            (
+                State::Pending | State::Hold | State::Stopped | State::Undeployed,
+                State::Active(Lcm::Prolog | Lcm::PrologResume | Lcm::PrologUndeploy),
+            ) => (3, 0),
+            (before, _) => before.numbers(),
+        };
         vm.state = state;
         vm.epoch += 1;
         let epoch = vm.epoch;

@@ -9,7 +9,7 @@ use super::memory::{Memory, Now};
 use crate::model::{VmDetails, VmRow};
 use crate::state::{Kind, LcmState, VmState};
 use crate::template::read_tag;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use thiao_core::ids::{ClusterName, VmTag};
 
@@ -32,6 +32,11 @@ const MOST_WAITING: usize = 10_000;
 /// same time in any order (recorded: PROLOG, BOOT, LCM_INIT; and DONE before CLEANUP_DELETE).
 const DISORDER: Duration = Duration::from_secs(1);
 
+/// oned publishes a state before it stores it, and reads show what is stored (7.4: one of 320 read at once showed the
+/// state before). So what shows no change though one was told is asked for once more, and a whole observation that
+/// began so soon after a message may not have it.
+const STORED: Duration = Duration::from_millis(200);
+
 /// How long after a whole observation a message may still come about what it showed.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
@@ -42,6 +47,8 @@ pub(super) struct News {
     changed: BTreeMap<u32, Said>,
     /// VMs that oned is to be asked for.
     asks: BTreeMap<u32, Ask>,
+    /// VMs that are asked for once more, since the first answer showed nothing new.
+    doubted: BTreeSet<u32>,
     /// What the bus told of our VMs last, and when.
     told: BTreeMap<u32, (VmState, Instant)>,
     /// VMs whose new state a whole observation showed, and no message has told so far; since when.
@@ -121,6 +128,17 @@ impl News {
         self.whole.is_some_and(|at| at <= now)
     }
 
+    /// oned answered that a VM is as it was before, or not. It is asked once more where a message says otherwise.
+    fn answered(&mut self, id: u32, was: Option<VmState>, is: VmState, now: Instant) {
+        let told = self.told.get(&id).is_some_and(|(told, _)| *told != is);
+        if told && was == Some(is) && self.doubted.insert(id) {
+            let since = now + STORED;
+            self.asks.entry(id).or_insert(Ask { since, hurry: true });
+        } else {
+            self.doubted.remove(&id);
+        }
+    }
+
     /// When oned is to be asked for single VMs; `apart` is the least pause between two times.
     fn asks_due(&self, apart: Duration) -> Option<Instant> {
         let first = self.asks.values().map(|ask| ask.since).min()? + MOMENT;
@@ -187,6 +205,7 @@ impl News {
     pub fn forget(&mut self, id: u32) {
         self.changed.remove(&id);
         self.asks.remove(&id);
+        self.doubted.remove(&id);
         self.untold.remove(&id);
     }
 
@@ -195,12 +214,13 @@ impl News {
         self.told.retain(|id, _| kept(id));
         self.changed.retain(|id, _| kept(id));
         self.untold.retain(|id, _| kept(id));
+        self.doubted.retain(|id| kept(id));
     }
 
     /// A whole observation that began at `began` was taken in: what was said before is in it.
     pub fn whole(&mut self, began: Instant) {
         self.changed.retain(|_, said| said.at() > began);
-        self.asks.retain(|_, ask| ask.since > began);
+        self.asks.retain(|_, ask| ask.since + STORED > began);
         self.whole = self.whole.filter(|at| *at > began);
         self.fresh = self.fresh.filter(|at| *at > began);
     }
@@ -357,7 +377,10 @@ impl Memory {
                     if row.state == VmState::Done && !self.has(tag, *id) {
                         continue;
                     }
-                    let was_ready = self.ours.get(id).is_some_and(|vm| vm.ready);
+                    let was = self.ours.get(id);
+                    let was_ready = was.is_some_and(|vm| vm.ready);
+                    self.news
+                        .answered(*id, was.map(|vm| vm.row.state), row.state, now.instant);
                     self.see(*id, row, was_ready || ready.contains(id), now);
                     self.news.changed.insert(*id, Said::Asked(began));
                     self.news.fresh.get_or_insert(now.instant);

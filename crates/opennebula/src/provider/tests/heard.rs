@@ -227,6 +227,22 @@ fn the_way_of_an_ordered_end_is_not_asked_for_and_its_end_is() {
     assert_eq!(fake.calls(), Vec::<String>::new());
 }
 
+/// oned says so first, and stores it then.
+#[test]
+fn an_answer_from_before_the_message_is_asked_for_again() {
+    let (fake, provider) = heard(RUNNING, 1);
+    provider.hear(&message(1, VmState::Poweroff, Some(1), &tags(1)));
+    a_moment();
+    news(&provider);
+    fake.set(1, VmState::Poweroff);
+    a_moment();
+    assert!(matches!(&news(&provider)[..], [(_, Seen::Dead(_), true)]));
+    assert_eq!(fake.calls(), ["vms_of 1", "vms_of 1"]);
+    a_moment();
+    news(&provider);
+    assert_eq!(fake.calls(), Vec::<String>::new());
+}
+
 /// A creation that is asked again looks for its VM: the controller must hear of all that this showed.
 #[test]
 fn what_somebody_else_observed_is_given_too() {
