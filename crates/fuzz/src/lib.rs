@@ -8,6 +8,7 @@
 //! ordinary tests run them over the seeds in `corpus` and some changes of them.
 
 mod api;
+mod bus;
 mod config;
 mod guest;
 mod hostlist;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// All targets that `cargo xtask fuzz` tries.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "hostlist",
         check: hostlist::check,
@@ -56,6 +57,12 @@ pub const TARGETS: [Target; 9] = [
         check: xmlrpc::check,
         longest: 2_048,
         seeds: &["corpus/xmlrpc", "../opennebula/tests/data"],
+    },
+    Target {
+        name: "bus",
+        check: bus::check,
+        longest: 2_048,
+        seeds: &["corpus/bus"],
     },
     Target {
         name: "config",
