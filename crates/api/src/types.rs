@@ -50,7 +50,7 @@ pub struct Status {
 /// OpenNebula's event bus, as the controller hears it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventBus {
-    /// `HOST:PORT`.
+    /// Where it is, as `HOST:PORT`.
     pub address: String,
     /// Whether the settings say where it is.
     pub configured: bool,

@@ -24,7 +24,7 @@ impl Told {
     }
 }
 
-/// In a sentence.
+/// How it is heard, in a sentence.
 fn words(address: &str, hearing: &Hearing) -> String {
     match hearing {
         Hearing::Well(states) => format!("heard at {address}: {states} states of our VMs so far"),

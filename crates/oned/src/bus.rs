@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub struct BusFaults {
     /// So many messages are not published; those after it are.
     pub drop: usize,
-    /// Nothing is published.
+    /// No message is published at all.
     pub silent: bool,
     /// Each message comes so late.
     pub delay: Duration,
@@ -151,7 +151,7 @@ impl Bus {
         })
     }
 
-    /// Where it listens.
+    /// Where subscribers find it.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

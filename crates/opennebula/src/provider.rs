@@ -185,7 +185,7 @@ impl<C: Calls> Inner<C> {
         self.bus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Taken last.
+    /// Taken after the memory and the bus.
     fn wakes(&self) -> MutexGuard<'_, listen::Wakes> {
         self.wakes.lock().unwrap_or_else(PoisonError::into_inner)
     }

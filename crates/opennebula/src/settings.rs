@@ -48,7 +48,7 @@ pub struct Events {
 }
 
 impl Default for Events {
-    /// Nobody listens.
+    /// As if there were no bus.
     fn default() -> Self {
         Self {
             bus: Bus::Off,
@@ -60,7 +60,7 @@ impl Default for Events {
 /// Where OpenNebula's event bus is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bus {
-    /// Nobody listens.
+    /// Nobody listens to it.
     Off,
     /// Where it usually is, `HOST:PORT`: at the front-end. It need not be there.
     Usual(String),

@@ -177,7 +177,7 @@ munge_key = ""
     }
 
     /// In what state Slurm shows these nodes from now on; the others as before.
-    fn nodes_are(&self, nodes: &str, state: &str) {
+    pub fn nodes_are(&self, nodes: &str, state: &str) {
         let names = hostlist::expand(nodes).unwrap();
         let before = std::fs::read_to_string(self.site.path("nodes")).unwrap();
         let lines = before.lines().map(|line| {

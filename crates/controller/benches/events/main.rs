@@ -105,17 +105,9 @@ fn names(nodes: usize) -> String {
 fn bring_up(day: &mut Day, nodes: usize) {
     day.resume(&names(nodes));
     wait("all run", || day.running() == nodes);
-    day.all_nodes_are("allocated+cloud");
-    wait("all nodes are up", || {
-        day.log().matches("has registered: ").count() >= nodes && !still_comes_up(day, nodes)
-    });
-}
-
-/// Whether a node was asked to come up later than it was up.
-fn still_comes_up(day: &Day, nodes: usize) -> bool {
-    let log = day.log();
-    let last = |what: String| log.rfind(&what);
-    (0..nodes).any(|n| last(format!("subject=vm n{n}.")) < last(format!("to come up subject=node n{n} ")))
+    day.nodes_are(&names(nodes), "allocated+cloud");
+    // Their slurmds register: every pause of Slurm's observations is shorter.
+    std::thread::sleep(Duration::from_secs(15));
 }
 
 fn take_down(day: &mut Day, nodes: usize) {
@@ -123,7 +115,7 @@ fn take_down(day: &mut Day, nodes: usize) {
     let before = gone(day);
     day.suspend(&names(nodes));
     wait("all are gone", || gone(day) >= before + nodes);
-    day.all_nodes_are("idle+cloud+powered_down");
+    day.nodes_are(&names(nodes), "idle+cloud+powered_down");
     std::thread::sleep(Duration::from_secs(3));
 }
 

@@ -27,7 +27,7 @@ pub const TOPICS: [&str; 8] = [
 const STATE_VM: &str = "EVENT STATE VM/";
 const STATE_HOST: &str = "EVENT STATE HOST/";
 
-/// Something that happened.
+/// What a message is about, as far as that concerns us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A VM's state changed; none: its body could not be read.

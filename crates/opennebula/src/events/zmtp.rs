@@ -120,7 +120,7 @@ pub enum Item {
 /// A message as it was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its first frame.
+    /// Its first frame; empty if that is longer than [`LONGEST_TOPIC`].
     pub topic: Vec<u8>,
     /// Its second frame; none if there is none, or if it is longer than [`LONGEST_BODY`].
     pub body: Option<Vec<u8>>,

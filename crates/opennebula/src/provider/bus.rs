@@ -23,7 +23,7 @@ pub(super) struct Bus {
 
 #[derive(Debug, Clone, Default)]
 enum State {
-    /// Nobody listens.
+    /// Nobody listens to it.
     #[default]
     Off,
     /// It is not connected; why.
@@ -60,7 +60,7 @@ impl Bus {
         (self.good, self.missed) = (0, 0);
     }
 
-    /// Something came.
+    /// Some message came by it.
     pub fn told(&mut self) {
         if let State::Connected { proven, .. } = &mut self.state {
             *proven = true;

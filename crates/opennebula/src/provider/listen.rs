@@ -19,7 +19,7 @@ const NAP: Duration = Duration::from_millis(500);
 /// The first pause after the bus was not reached; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause.
+/// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The controller is woken so often at most.

@@ -40,7 +40,7 @@ const STORED: Duration = Duration::from_millis(200);
 /// How long after a whole observation a message may still come about what it showed.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// What messages told and oned answered, until a whole observation has it.
 #[derive(Debug, Default)]
 pub(super) struct News {
     /// Our VMs of which something newer is known than the last whole observation.
@@ -61,16 +61,16 @@ pub(super) struct News {
     fresh: Option<Instant>,
     /// When the last whole observation began that the controller was given.
     pub given: Option<Instant>,
-    /// States that were told, and that should have been and were not: nobody has counted them yet.
+    /// States of our VMs that were told, and that nobody has counted yet.
     pub heard: u32,
-    /// See `heard`.
+    /// States that should have been told and were not, and that nobody has counted yet.
     pub missed: u32,
 }
 
 /// Who said what is newer than the last whole observation, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Said {
-    /// A message.
+    /// A message said so.
     Told(Instant),
     /// oned, when it was asked.
     Asked(Instant),
