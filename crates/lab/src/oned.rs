@@ -26,9 +26,10 @@ pub const TEMPLATE: &str = "slurm-worker";
 /// The virtual network that the VMs are in.
 pub const NETWORK: &str = "lab";
 
-/// Where XML-RPC and OneGate are served, by OpenNebula's custom.
+/// Where XML-RPC, OneGate and the event bus are served, by OpenNebula's custom.
 const ONED_PORT: u16 = 2633;
 const ONEGATE_PORT: u16 = 5030;
+const BUS_PORT: u16 = 2101;
 
 /// How long a guest may take to shut down before it counts as running again.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
@@ -210,6 +211,8 @@ fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thia
     Ok(thiao_oned::Settings {
         listen: address(plan),
         onegate: Some((plan.options.address, ONEGATE_PORT).into()),
+        // Where the controller looks for it.
+        bus: Some((plan.options.address, BUS_PORT).into()),
         users: vec![
             // Nobody logs in as the first one, oneadmin: its password is as good as the other's.
             UserSetup::new("oneadmin", password),
