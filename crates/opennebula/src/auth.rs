@@ -3,8 +3,8 @@
 use crate::error::{Class, Error};
 use rustix::fs::{Mode, OFlags};
 use std::fmt;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,6 +31,70 @@ impl Credentials {
     /// line has no name and secret.
     pub fn read(file: &Path) -> Result<Self, Error> {
         Self::load(file).map(|(credentials, _)| credentials)
+    }
+
+    /// Credentials of a user that is not there yet, with a secret of 256 random bits.
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes.
+    pub fn random(user: &str) -> io::Result<Self> {
+        let mut bytes = [0_u8; 32];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let rest = bytes.get_mut(filled..).unwrap_or_default();
+            filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
+        }
+        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(format!("{user}:{secret}")))
+    }
+
+    /// Writes them into a new file that nobody but `owner` (none: who runs this) can read, with a comment in the
+    /// second line; whole or not at all, never over another file.
+    ///
+    /// # Errors
+    /// The file is there already, or cannot be written or given to its owner.
+    pub fn write_new(&self, file: &Path, comment: &str, owner: Option<u32>) -> io::Result<()> {
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let part = folder.join(format!(".{name}.{}.part", std::process::id()));
+        let written = (|| {
+            let mut to = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&part)?;
+            writeln!(to, "{}\n# {comment}", self.0)?;
+            if let Some(owner) = owner {
+                std::os::unix::fs::fchown(&to, Some(owner), None)?;
+            }
+            to.sync_all()?;
+            // A rename would replace what is there.
+            std::fs::hard_link(&part, file)
+        })();
+        let _ = std::fs::remove_file(&part);
+        written
+    }
+
+    /// The comment of [`Self::write_new`] in a file; none: there is no such file, or nobody wrote one.
+    ///
+    /// # Errors
+    /// As [`Self::read`], except that the file may be missing.
+    pub fn comment(file: &Path) -> Result<Option<String>, Error> {
+        if matches!(file.symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        Self::read(file)?;
+        let text = std::fs::read_to_string(file).map_err(|e| {
+            let text = format!("{} cannot be read: {e}", file.display());
+            Error::of_file(Class::Authentication, text, &e)
+        })?;
+        let second = text.lines().nth(1).and_then(|line| line.strip_prefix("# "));
+        Ok(second.map(str::to_owned))
+    }
+
+    /// The secret, for the call that makes its user.
+    pub(crate) fn secret(&self) -> &str {
+        self.0.split_once(':').map_or("", |(_, secret)| secret)
     }
 
     /// The user's name, without the secret.
@@ -181,6 +245,25 @@ mod tests {
             assert_eq!(error.class, Class::Authentication);
             assert!(error.text.contains("chmod 600"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_was_made_is_closed_to_others_and_never_replaces_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("one_auth");
+        let made = Credentials::random("thiao").expect("random");
+        assert_ne!(made, Credentials::random("thiao").expect("random"));
+        assert_eq!(Credentials::comment(&path), Ok(None));
+        made.write_new(&path, "made for lab", None).expect("written");
+        assert_eq!(std::fs::metadata(&path).expect("there").mode() & 0o7777, 0o600);
+        assert_eq!(Credentials::read(&path).as_ref(), Ok(&made));
+        assert_eq!(Credentials::comment(&path), Ok(Some("made for lab".to_owned())));
+        let other = Credentials::random("other").expect("random");
+        let refused = other.write_new(&path, "", None).expect_err("it is there");
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(Credentials::read(&path).as_ref(), Ok(&made));
+        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("read").collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Typed calls. Each takes its turn in the budget; creating and ending go before reading.
 
+mod admin;
 mod http;
 
 use crate::auth::AuthFile;
@@ -9,6 +10,7 @@ use crate::model::{Group, Host, Network, Template, User, VmDetails, VmRow};
 use crate::read;
 use crate::settings::Access;
 use crate::wire::{self, Answer, Arg, Malformed, Value};
+pub use admin::Element;
 use http::{Failed, Http};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! `syntax` and `template` are what it is told, `provider` is all of it as a
 //! provider of VMs.
 
+pub mod acl;
 pub mod auth;
 pub mod budget;
 pub mod check;

@@ -112,6 +112,46 @@ pub struct User {
     pub quotas: Vec<Quota>,
 }
 
+/// Any user, as an administrator sees him.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub id: u32,
+    pub name: String,
+    /// Ids of all groups; 0 is oneadmin's.
+    pub groups: Vec<u32>,
+    /// The plain attributes of the user's own template.
+    pub template: BTreeMap<String, String>,
+}
+
+/// Any group, as an administrator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circle {
+    pub id: u32,
+    pub name: String,
+    /// Ids of its users.
+    pub users: Vec<u32>,
+    /// The plain attributes of the group's own template.
+    pub template: BTreeMap<String, String>,
+}
+
+/// A template, image, network or datastore: what these have in common, as an administrator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub id: u32,
+    pub name: String,
+    /// Its owner's name.
+    pub owner: String,
+    /// Whether every user may use it (PERMISSIONS/OTHER_U).
+    pub for_all: bool,
+    /// TYPE as a number, of images (3 KERNEL, 4 RAMDISK) and datastores (2 files).
+    pub kind: Option<i32>,
+    /// STATE as a number, of images (1 READY, 2 USED, 4 LOCKED, 5 ERROR).
+    pub state: Option<i32>,
+    /// VMs that use it, of images (RUNNING_VMS).
+    pub vms: u32,
+    pub body: crate::syntax::Template,
+}
+
 /// A group of users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {

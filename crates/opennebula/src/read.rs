@@ -1,6 +1,7 @@
 //! Out of oned's XML, the parts that we use. A listing is whole or an error; a size that no machine has is an
 //! error of the one VM or host of which it is said.
 
+mod admin;
 mod hook;
 mod quota;
 
@@ -11,6 +12,7 @@ use crate::state::{HostState, VmState};
 use crate::syntax::{Template as Body, Value};
 use crate::wire::Malformed;
 use crate::wire::xml::Doc;
+pub use admin::{accounts, acls, circles, datastores, images, networks_whole, one_image, templates_whole};
 pub use hook::{hook_parameter, hook_vm};
 use quota::{Limits, default_limits, limits, quotas};
 use std::collections::BTreeMap;

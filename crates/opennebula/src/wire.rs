@@ -21,6 +21,8 @@ pub enum Arg<'a> {
     Int(i32),
     /// `<boolean>`; oned takes no number for it.
     Bool(bool),
+    /// `<array>` of numbers.
+    Ints(&'a [i32]),
 }
 
 /// Why bytes are not an answer.
@@ -78,6 +80,15 @@ pub fn call(method: &str, args: &[Arg<'_>]) -> Result<String, Error> {
                 body.push(if *yes { '1' } else { '0' });
                 body.push_str("</boolean>");
             }
+            Arg::Ints(numbers) => {
+                body.push_str("<array><data>");
+                for number in *numbers {
+                    body.push_str("<value><int>");
+                    body.push_str(&number.to_string());
+                    body.push_str("</int></value>");
+                }
+                body.push_str("</data></array>");
+            }
         }
         body.push_str("</value></param>");
     }
@@ -90,6 +101,7 @@ impl Arg<'_> {
         match self {
             Arg::Text(text) => text.len() + text.len() / 8 + 64,
             Arg::Int(_) | Arg::Bool(_) => 64,
+            Arg::Ints(numbers) => 64 + numbers.len() * 48,
         }
     }
 }
