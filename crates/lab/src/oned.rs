@@ -216,11 +216,7 @@ fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thia
         users: vec![
             // Nobody logs in as the first one, oneadmin: its password is as good as the other's.
             UserSetup::new("oneadmin", password),
-            UserSetup {
-                hosts_use: true,
-                vm_admin: true,
-                ..UserSetup::new(user, password)
-            },
+            UserSetup::of_cluster(user, password),
         ],
         hosts: plan
             .host_names()

@@ -244,7 +244,8 @@ impl FrontEnd {
             }
             missing.push(format!("Not authorized to perform ADMIN VM [{vm}]"));
         }
-        if !user.is_admin() && !user.setup.hosts_manage {
+        let found = self.hosts.get(host as usize);
+        if found.is_some_and(|host| !self.allowed(user, &host.object(), "MANAGE")) {
             missing.push(format!("Not authorized to perform MANAGE HOST [{host}]"));
         }
         if missing.is_empty() {

@@ -2,6 +2,7 @@
 
 mod groups;
 mod hosts;
+mod images;
 mod networks;
 mod quotas;
 mod templates;
@@ -55,6 +56,18 @@ impl Args<'_> {
         } else {
             Ok(default)
         }
+    }
+
+    /// An array of ids, none without one.
+    fn ints_or_none(&self, at: usize) -> Result<Vec<u32>, Fault> {
+        let Some(Value::Array(values)) = self.0.get(at) else {
+            return Ok(Vec::new());
+        };
+        let number = |value: &Value| match value {
+            Value::Int(number) => u32::try_from(*number).map_err(|_| Self::wrong("integer")),
+            _ => Err(Self::wrong("integer")),
+        };
+        values.iter().map(number).collect()
     }
 
     fn text_or(&self, at: usize) -> Result<&str, Fault> {
@@ -141,19 +154,29 @@ fn multicall(front_end: &mut FrontEnd, params: &[Value]) -> Result<Value, Fault>
 }
 
 /// All that is answered; anything else is a fault.
-pub const METHODS: [&str; 44] = [
+pub const METHODS: [&str; 57] = [
     "one.system.version",
     "one.system.config",
     "one.user.info",
     "one.user.allocate",
+    "one.user.update",
+    "one.user.passwd",
+    "one.user.delete",
     "one.user.quota",
     "one.user.login",
     "one.userpool.info",
     "one.grouppool.info",
     "one.group.info",
+    "one.group.allocate",
+    "one.group.update",
+    "one.group.delete",
+    "one.acl.info",
+    "one.acl.addrule",
+    "one.acl.delrule",
     "one.templatepool.info",
     "one.template.info",
     "one.template.allocate",
+    "one.template.update",
     "one.template.delete",
     "one.template.instantiate",
     "one.vm.allocate",
@@ -182,6 +205,9 @@ pub const METHODS: [&str; 44] = [
     "one.vnpool.info",
     "one.vn.info",
     "one.imagepool.info",
+    "one.image.info",
+    "one.image.allocate",
+    "one.image.delete",
     "one.datastorepool.info",
     "one.clusterpool.info",
     "one.zonepool.info",
@@ -205,8 +231,10 @@ fn dispatch(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>
         "one.vm" => of_vm,
         "one.vmpool" => of_vmpool,
         "one.template" | "one.templatepool" => of_templates,
-        "one.user" | "one.userpool" | "one.group" | "one.grouppool" => of_users,
+        "one.user" | "one.userpool" => of_users,
+        "one.group" | "one.grouppool" | "one.acl" => of_groups,
         "one.host" | "one.hostpool" => of_hosts,
+        "one.image" | "one.imagepool" => of_images,
         _ => of_others,
     };
     answer(front_end, user, method, args)
@@ -220,14 +248,52 @@ fn no_method(method: &str) -> Fault {
 fn of_users(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
     Ok(match method {
         "one.user.info" => front_end.user_info(user, args.int_or(1, -1)?).map(Value::Text),
-        "one.user.allocate" => id(front_end.user_allocate(user, args.text(1)?, args.text(2)?)),
+        "one.user.allocate" => {
+            let groups = args.ints_or_none(4)?;
+            id(front_end.user_allocate(user, args.text(1)?, args.text(2)?, &groups))
+        }
+        "one.user.update" => id(front_end.user_update(user, args.int(1)?, args.text(2)?, args.int_or(3, 0)?)),
+        "one.user.passwd" => id(front_end.user_passwd(user, args.int(1)?, args.text(2)?)),
+        "one.user.delete" => id(front_end.user_delete(user, args.int(1)?)),
         "one.user.quota" => id(front_end.user_quota(user, args.int(1)?, args.text(2)?)),
         "one.user.login" => front_end
             .user_login(user, args.text(1)?, args.text_or(2)?, args.int_or(3, -1)?)
             .map(Value::Text),
         "one.userpool.info" => Ok(Value::Text(front_end.userpool_info(user))),
-        "one.grouppool.info" => Ok(Value::Text(front_end.grouppool_info())),
+        other => return Err(no_method(other)),
+    })
+}
+
+/// Groups, and what they and users may do.
+fn of_groups(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    Ok(match method {
+        "one.grouppool.info" => Ok(Value::Text(front_end.grouppool_info(user))),
         "one.group.info" => front_end.group_info(user, args.int(1)?).map(Value::Text),
+        "one.group.allocate" => id(front_end.group_allocate(user, args.text(1)?)),
+        "one.group.update" => {
+            id(front_end.group_update(user, args.int(1)?, args.text(2)?, args.int_or(3, 0)?))
+        }
+        "one.group.delete" => id(front_end.group_delete(user, args.int(1)?)),
+        "one.acl.info" => front_end.acl_info(user).map(Value::Text),
+        "one.acl.addrule" => {
+            // The zone, the fourth, is this one.
+            args.text_or(4)?;
+            id(front_end.acl_add(user, [args.text(1)?, args.text(2)?, args.text(3)?]))
+        }
+        "one.acl.delrule" => id(front_end.acl_delete(user, args.int(1)?)),
+        other => return Err(no_method(other)),
+    })
+}
+
+fn of_images(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    Ok(match method {
+        "one.imagepool.info" => {
+            args.int(1)?;
+            Ok(Value::Text(front_end.imagepool_info(user)))
+        }
+        "one.image.info" => front_end.image_info(user, args.int(1)?).map(Value::Text),
+        "one.image.allocate" => id(front_end.image_allocate(user, args.text(1)?, args.int(2)?)),
+        "one.image.delete" => id(front_end.image_delete(user, args.int(1)?)),
         other => return Err(no_method(other)),
     })
 }
@@ -245,6 +311,10 @@ fn of_templates(
         }
         "one.template.info" => front_end.template_info(user, args.int(1)?).map(Value::Text),
         "one.template.allocate" => id(front_end.template_allocate(user, args.text(1)?)),
+        "one.template.update" => {
+            let (template, how) = (args.int(1)?, args.int_or(3, 0)?);
+            id(front_end.template_update(user, template, args.text(2)?, how))
+        }
         "one.template.delete" => id(front_end.template_delete(user, args.int(1)?)),
         "one.template.instantiate" => {
             let (template, name, hold) = (args.int(1)?, args.text(2)?, args.flag_or(3)?);
@@ -342,7 +412,6 @@ fn of_others(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_
         "one.vnpool.info" => Ok(Value::Text(front_end.vnpool_info(user))),
         "one.vn.info" => front_end.vn_info(user, args.int(1)?).map(Value::Text),
         "one.clusterpool.info" => Ok(Value::Text(recorded::clusterpool(front_end))),
-        "one.imagepool.info" => Ok(Value::Text(recorded::IMAGE_POOL.to_owned())),
         "one.datastorepool.info" => Ok(Value::Text(recorded::DATASTORE_POOL.to_owned())),
         "one.zonepool.info" => Ok(Value::Text(recorded::ZONE_POOL.to_owned())),
         "one.hookpool.info" => Ok(Value::Text("<HOOK_POOL></HOOK_POOL>".into())),

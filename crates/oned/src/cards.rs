@@ -79,17 +79,12 @@ impl FrontEnd {
             let Some(network) = self.network_of(nic)? else {
                 continue;
             };
-            if !self.may_use(user, network) {
-                let text = format!("Not authorized to perform USE NET [{network}]");
-                return Err(Failed(Refusal::unauthorized(user.id, &text), false));
+            if let Some(network) = self.networks.get(network as usize) {
+                self.demand(user, &network.object(), "USE")
+                    .map_err(|refusal| Failed(refusal, false))?;
             }
         }
         Ok(())
-    }
-
-    fn may_use(&self, user: &User, network: u32) -> bool {
-        let network = self.networks.get(network as usize);
-        user.is_admin() || network.is_some_and(|network| network.setup.public)
     }
 
     /// The network that a card names; none: a card without one is taken as it is.
@@ -212,7 +207,7 @@ impl FrontEnd {
             let wanted = get(card, "SCHED_REQUIREMENTS").unwrap_or_default();
             let network = self.networks.iter().find(|network| {
                 let taken = chosen.iter().filter(|(_, id)| *id == network.id).count();
-                owner.is_some_and(|owner| self.may_use(owner, network.id))
+                owner.is_some_and(|owner| self.allowed(owner, &network.object(), "USE"))
                     && requirements(wanted, network.id, &network.setup.name)
                     && network.leases.len() + taken < network.setup.size as usize
             });

@@ -74,6 +74,7 @@ impl FrontEnd {
     pub fn allocate(&mut self, user: &User, text: &str, hold: bool) -> Result<u32, Refusal> {
         let mut template = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
         self.check_restricted(user, &template, "VM Template")?;
+        self.demand_create(user, "VM")?;
         topology::check(&mut template).map_err(|text| not_allocated("virtual machine", &text))?;
         self.create(user, template, hold).map_err(|refusal| refusal.0)
     }
@@ -101,7 +102,7 @@ impl FrontEnd {
         let mut missing = Vec::new();
         if self.used_template(user, id).is_err() {
             missing.push(format!("Not authorized to perform USE TEMPLATE [{id}]"));
-        } else if !extra.trim().is_empty() && !user.is_admin() && !user.setup.template_create {
+        } else if !extra.trim().is_empty() && self.demand_create(user, "TEMPLATE").is_err() {
             missing.push("Not authorized to perform CREATE TEMPLATE".to_owned());
         }
         if !missing.is_empty() {
@@ -142,16 +143,7 @@ impl FrontEnd {
         let late = |code: Code, text: &str| Failed(Refusal::plain(code, text), true);
         let id = self.next_vm;
         let numbers = Numbers::of(&template).map_err(|text| late(Code::Internal, &text))?;
-        for disk in template.vectors("DISK") {
-            if let Some((_, image)) = disk.iter().find(|(key, _)| key == "IMAGE_ID")
-                && image != "0"
-            {
-                return Err(late(
-                    Code::Internal,
-                    &format!("DISK 0: Image with ID: {image} does not exist"),
-                ));
-            }
-        }
+        self.check_images(user, &template)?;
         self.check_networks(user, &template)?;
         self.check_quota(user, numbers.cpu_percent, numbers.memory_mb)
             .map_err(|refusal| Failed(refusal, false))?;
@@ -183,7 +175,7 @@ impl FrontEnd {
                 uid: user.id,
                 gid: user.gid,
                 uname: user.setup.name.clone(),
-                gname: user.group().to_owned(),
+                gname: user.gname.clone(),
                 name,
                 state: if hold { State::Hold } else { State::Pending },
                 shown: None,

@@ -2,7 +2,9 @@
 
 use crate::bus::Publisher;
 use crate::faults::Faults;
+use crate::group::Group;
 use crate::host::Host;
+use crate::image::Image;
 use crate::lifecycle::{Lcm, Phase, State};
 use crate::network::Network;
 use crate::refusal::Refusal;
@@ -14,6 +16,7 @@ use crate::vm::Vm;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use thiao_opennebula::acl::Rule;
 use thiao_opennebula::syntax::Template;
 
 /// Everything that this oned knows.
@@ -22,6 +25,20 @@ pub struct FrontEnd {
     pub settings: Settings,
     /// Users, ordered by their ids.
     pub users: Vec<User>,
+    /// Groups, ordered by their ids.
+    pub groups: Vec<Group>,
+    /// The next group's id.
+    pub next_group: u32,
+    /// ACL rules with their ids, in the order in which they were made.
+    pub rules: Vec<(u32, Rule)>,
+    /// The next rule's id.
+    pub next_rule: u32,
+    /// Images, by their ids.
+    pub images: BTreeMap<u32, Image>,
+    /// The next image's id.
+    pub next_image: u32,
+    /// The next user's id: none is given twice.
+    pub next_user: u32,
     /// Quotas of groups, by the group's id.
     pub group_quotas: BTreeMap<u32, crate::quota::Quota>,
     /// Hosts, ordered by their ids.
@@ -66,6 +83,13 @@ impl FrontEnd {
     pub fn new(settings: Settings) -> Result<Self, String> {
         let mut front_end = FrontEnd {
             users: Vec::new(),
+            groups: Group::first(),
+            next_group: 100,
+            rules: Vec::new(),
+            next_rule: 0,
+            images: Image::first(),
+            next_image: 1,
+            next_user: 0,
             group_quotas: BTreeMap::new(),
             hosts: Vec::new(),
             networks: Vec::new(),
@@ -87,6 +111,7 @@ impl FrontEnd {
             request: 0,
             settings,
         };
+        front_end.first_rules();
         for setup in front_end.settings.users.clone() {
             front_end.add_user(setup);
         }
@@ -102,7 +127,7 @@ impl FrontEnd {
             front_end.add_template(
                 0,
                 0,
-                ("oneadmin".into(), "oneadmin"),
+                ("oneadmin".into(), "oneadmin".into()),
                 setup.name,
                 body,
                 setup.public,
@@ -113,12 +138,24 @@ impl FrontEnd {
 
     /// Makes a user. The first is oneadmin; OpenNebula's own `serveradmin` comes with him.
     pub fn add_user(&mut self, setup: UserSetup) -> u32 {
-        let id = self.users.last().map_or(0, |user| user.id + 1);
-        let gid = u32::from(id > 1);
+        let gid = u32::from(self.next_user > 1);
+        self.add_user_to(setup, gid)
+    }
+
+    /// Makes a user of a group, which is there.
+    pub fn add_user_to(&mut self, setup: UserSetup, gid: u32) -> u32 {
+        let id = self.next_user;
+        self.next_user += 1;
         let driver = if id == 1 { "server_cipher" } else { "core" };
+        for right in &setup.rights.clone() {
+            self.add_text_rule(&format!("#{id} {right}"));
+        }
+        let gname = self.groups.iter().find(|group| group.id == gid);
+        let gname = gname.map(|group| group.name.clone()).unwrap_or_default();
         self.users.push(User {
             id,
             gid,
+            gname,
             setup,
             driver,
             tokens: Vec::new(),
@@ -135,7 +172,7 @@ impl FrontEnd {
         &mut self,
         uid: u32,
         gid: u32,
-        owner: (String, &'static str),
+        owner: (String, String),
         name: String,
         body: Template,
         public: bool,

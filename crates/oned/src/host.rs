@@ -1,5 +1,6 @@
 //! Hosts.
 
+use crate::rights::Object;
 use crate::settings::HostSetup;
 use crate::xml;
 use std::collections::BTreeSet;
@@ -53,6 +54,17 @@ impl Host {
             vms: BTreeSet::new(),
             cpu_percent: 0,
             memory_mb: 0,
+        }
+    }
+
+    /// What rules are about. All hosts are in OpenNebula's cluster 0.
+    pub fn object(&self) -> Object {
+        Object {
+            kind: "HOST",
+            id: Some(self.id),
+            uid: 0,
+            gid: 0,
+            public: false,
         }
     }
 

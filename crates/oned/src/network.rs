@@ -1,7 +1,7 @@
 //! Virtual networks and their leases.
 
+use crate::rights::Object;
 use crate::settings::NetworkSetup;
-use crate::user::User;
 use crate::xml;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -123,8 +123,14 @@ impl Network {
         out.push_str("</AR></AR_POOL></VNET>");
     }
 
-    /// Whether he may look at it.
-    pub fn seen_by(&self, user: &User) -> bool {
-        user.is_admin() || self.setup.public
+    /// What rules are about.
+    pub fn object(&self) -> Object {
+        Object {
+            kind: "NET",
+            id: Some(self.id),
+            uid: 0,
+            gid: 0,
+            public: self.setup.public,
+        }
     }
 }

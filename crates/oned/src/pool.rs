@@ -21,10 +21,6 @@ pub struct Listing {
     pub state: i32,
 }
 
-fn visible(user: &User, vm: &Vm) -> bool {
-    user.is_admin() || vm.uid == user.id || (user.setup.vm_admin && vm.gid == user.gid)
-}
-
 fn pool(items: &str) -> Value {
     let mut out = String::with_capacity(items.len() + 64);
     escape_into(&mut out, "<VM_POOL>");
@@ -65,7 +61,7 @@ impl FrontEnd {
             ));
         }
         let wanted = |vm: &Vm| {
-            visible(user, vm)
+            self.allowed(user, &vm.object(), "USE")
                 && match filter {
                     -4 => vm.gid == user.gid,
                     -3 => vm.uid == user.id,
@@ -122,7 +118,11 @@ impl FrontEnd {
         let mut wanted: Vec<u32> = ids
             .split(',')
             .filter_map(|text| text.trim().parse().ok())
-            .filter(|id| self.vms.get(id).is_some_and(|vm| visible(user, vm)))
+            .filter(|id| {
+                self.vms
+                    .get(id)
+                    .is_some_and(|vm| self.allowed(user, &vm.object(), "USE"))
+            })
             .collect();
         wanted.sort_unstable_by(|a, b| b.cmp(a));
         wanted.dedup();

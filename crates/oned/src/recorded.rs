@@ -8,9 +8,6 @@ pub fn system_config() -> &'static str {
     include_str!("../data/system-config.xml")
 }
 
-/// One image, `img`, id 0.
-pub const IMAGE_POOL: &str = include_str!("../data/imagepool.xml");
-
 /// The three datastores of a fresh installation.
 pub const DATASTORE_POOL: &str = include_str!("../data/datastorepool.xml");
 

@@ -73,35 +73,34 @@ impl Default for Settings {
     }
 }
 
-/// A user, and what ACL rules let him do.
+/// A user of the group `users`, and what he may do beside what that group may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserSetup {
     pub name: String,
     pub password: String,
     /// The user's own template: `VM_MANAGE_OPERATIONS` and such.
     pub template: BTreeMap<String, String>,
-    /// May see all hosts (HOST/* USE).
-    pub hosts_use: bool,
-    /// May deploy to all hosts (HOST/* MANAGE, as the default rules say).
-    pub hosts_manage: bool,
-    /// Has ADMIN over the own group's VMs (VM/@gid USE+MANAGE+ADMIN).
-    pub vm_admin: bool,
-    /// May create templates: needed for an instantiate with extra attributes.
-    pub template_create: bool,
+    /// ACL rules for him alone, as `oneacl` takes them behind the user: `HOST/* USE+MANAGE`.
+    pub rights: Vec<String>,
 }
 
 impl UserSetup {
-    /// A plain user as the default ACL rules make him: may create VMs and templates, and
+    /// A plain user as the default rules make him: may create VMs and templates, use all networks, and
     /// deploy to hosts that he cannot see.
     pub fn new(name: &str, password: &str) -> Self {
         UserSetup {
             name: name.into(),
             password: password.into(),
             template: BTreeMap::new(),
-            hosts_use: false,
-            hosts_manage: true,
-            vm_admin: false,
-            template_create: true,
+            rights: Vec::new(),
+        }
+    }
+
+    /// One who may see hosts, and deploy and remove VMs of his group.
+    pub fn of_cluster(name: &str, password: &str) -> Self {
+        UserSetup {
+            rights: vec!["HOST/* USE".into(), "VM/@1 USE+MANAGE+ADMIN".into()],
+            ..Self::new(name, password)
         }
     }
 }

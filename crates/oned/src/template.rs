@@ -1,6 +1,7 @@
 //! Registered VM templates, and templates as callers write them.
 
-use crate::user::User;
+use crate::refusal::{Code, Refusal};
+use crate::rights::Object;
 use crate::xml;
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -13,7 +14,7 @@ pub struct Registered {
     pub uid: u32,
     pub gid: u32,
     /// The owner's name, and the group's.
-    pub owner: (String, &'static str),
+    pub owner: (String, String),
     pub name: String,
     pub body: Template,
     /// Whether all users may use it.
@@ -31,6 +32,20 @@ pub fn parse(text: &str) -> Result<Template, String> {
         return Ok(Template::default());
     }
     Template::parse(text).map_err(|error| format!("Parse error: syntax error, {}", error.text))
+}
+
+/// What `one.*.update` does to an object's own template: 0 writes it anew, 1 adds to it.
+pub fn update(old: &mut Template, text: &str, how: i32) -> Result<(), Refusal> {
+    if !(0..=1).contains(&how) {
+        return Err(Refusal::plain(Code::Api, "Wrong update type"));
+    }
+    let wrong = |text: String| Refusal::plain(Code::Internal, &format!("Cannot update template. {text}"));
+    let new = parse(text).map_err(wrong)?;
+    match how {
+        0 => *old = new,
+        _ => crate::vm::merge(old, new),
+    }
+    Ok(())
 }
 
 /// `<TEMPLATE><KEY>text</KEY><KEY><SUB>text</SUB></KEY></TEMPLATE>`; the root's name does not
@@ -85,7 +100,7 @@ impl Registered {
         xml::element(out, "UID", self.uid);
         xml::element(out, "GID", self.gid);
         xml::element(out, "UNAME", &self.owner.0);
-        xml::element(out, "GNAME", self.owner.1);
+        xml::element(out, "GNAME", &self.owner.1);
         xml::element(out, "NAME", &self.name);
         xml::permissions(out, self.public);
         xml::element(out, "REGTIME", self.time);
@@ -93,8 +108,14 @@ impl Registered {
         out.push_str("</VMTEMPLATE>");
     }
 
-    /// Whether he may use it.
-    pub fn used_by(&self, user: &User) -> bool {
-        user.is_admin() || self.public || self.uid == user.id
+    /// What rules are about.
+    pub fn object(&self) -> Object {
+        Object {
+            kind: "TEMPLATE",
+            id: Some(self.id),
+            uid: self.uid,
+            gid: self.gid,
+            public: self.public,
+        }
     }
 }

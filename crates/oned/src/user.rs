@@ -8,8 +8,10 @@ use crate::settings::UserSetup;
 pub struct User {
     /// Id; 0 is oneadmin.
     pub id: u32,
-    /// Group: 0 oneadmin, 1 users.
+    /// Group: 0 oneadmin, 1 users, from 100 on those that were made.
     pub gid: u32,
+    /// The group's name.
+    pub gname: String,
     pub setup: UserSetup,
     /// How he is authenticated.
     pub driver: &'static str,
@@ -45,11 +47,6 @@ impl User {
     /// Whether he is oneadmin or of that group.
     pub fn is_admin(&self) -> bool {
         self.gid == 0
-    }
-
-    /// The name of his group.
-    pub fn group(&self) -> &'static str {
-        if self.gid == 0 { "oneadmin" } else { "users" }
     }
 
     /// What the operation needs: oned.conf's VM_ADMIN_OPERATIONS, and what the user's own

@@ -1,6 +1,7 @@
 //! A VM, and how oned shows it.
 
 use crate::lifecycle::State;
+use crate::rights::Object;
 use crate::xml;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -112,6 +113,17 @@ impl History {
 }
 
 impl Vm {
+    /// What rules are about.
+    pub fn object(&self) -> Object {
+        Object {
+            kind: "VM",
+            id: Some(self.id),
+            uid: self.uid,
+            gid: self.gid,
+            public: false,
+        }
+    }
+
     /// The host of its present or last stay.
     pub fn host(&self) -> Option<u32> {
         self.history.last().map(|stay| stay.host)

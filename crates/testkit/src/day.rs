@@ -37,11 +37,7 @@ impl Day {
 
     /// The same, with more to say of oned and in `thiao.toml`.
     pub fn with(nodes: usize, change: impl FnOnce(&mut Settings), toml: &str) -> Self {
-        let user = UserSetup {
-            hosts_use: true,
-            vm_admin: true,
-            ..UserSetup::new("slurm", "secret")
-        };
+        let user = UserSetup::of_cluster("slurm", "secret");
         let host = |name: &str| HostSetup {
             name: name.into(),
             cpu_percent: 200_000,

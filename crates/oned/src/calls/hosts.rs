@@ -9,11 +9,14 @@ impl FrontEnd {
     /// `one.hostpool.info`: newest first; empty for who may not see hosts.
     pub fn hostpool_info(&self, user: &User) -> String {
         let mut out = String::from("<HOST_POOL>");
-        if user.is_admin() || user.setup.hosts_use {
-            let now = self.now();
-            for host in self.hosts.iter().rev() {
-                host.xml(&mut out, false, now);
-            }
+        let now = self.now();
+        for host in self
+            .hosts
+            .iter()
+            .rev()
+            .filter(|host| self.allowed(user, &host.object(), "USE"))
+        {
+            host.xml(&mut out, false, now);
         }
         out.push_str("</HOST_POOL>");
         out
@@ -22,10 +25,12 @@ impl FrontEnd {
     /// `one.hostpool.monitoring`: the last values of all hosts.
     pub fn hostpool_monitoring(&self, user: &User) -> String {
         let mut out = String::from("<MONITORING_DATA>");
-        if user.is_admin() || user.setup.hosts_use {
-            for host in &self.hosts {
-                host.monitoring(&mut out, self.now());
-            }
+        for host in self
+            .hosts
+            .iter()
+            .filter(|host| self.allowed(user, &host.object(), "USE"))
+        {
+            host.monitoring(&mut out, self.now());
         }
         out.push_str("</MONITORING_DATA>");
         out
@@ -33,13 +38,8 @@ impl FrontEnd {
 
     fn seen_host(&self, user: &User, id: i32) -> Result<&Host, Refusal> {
         let host = self.host(id)?;
-        if user.is_admin() || user.setup.hosts_use {
-            return Ok(host);
-        }
-        Err(Refusal::unauthorized(
-            user.id,
-            &format!("Not authorized to perform USE HOST [{id}]"),
-        ))
+        self.demand(user, &host.object(), "USE")?;
+        Ok(host)
     }
 
     /// What `one.host.info` answers, in XML.
@@ -59,13 +59,9 @@ impl FrontEnd {
 
     /// `one.host.status`: 0 enable, 1 disable, 2 offline.
     pub fn host_status(&mut self, user: &User, id: i32, status: i32) -> Result<u32, Refusal> {
-        let host = self.host(id)?.id;
-        if !user.is_admin() {
-            return Err(Refusal::unauthorized(
-                user.id,
-                &format!("Not authorized to perform ADMIN HOST [{id}]"),
-            ));
-        }
+        let host = self.host(id)?;
+        self.demand(user, &host.object(), "ADMIN")?;
+        let host = host.id;
         let state = match status {
             0 => HostState::Monitored,
             1 => HostState::Disabled,

@@ -8,7 +8,12 @@ impl FrontEnd {
     /// What `one.vnpool.info` answers, in XML.
     pub fn vnpool_info(&self, user: &User) -> String {
         let mut out = String::from("<VNET_POOL>");
-        for network in self.networks.iter().rev().filter(|network| network.seen_by(user)) {
+        for network in self
+            .networks
+            .iter()
+            .rev()
+            .filter(|network| self.allowed(user, &network.object(), "USE"))
+        {
             network.xml(&mut out, false);
         }
         out.push_str("</VNET_POOL>");
@@ -21,12 +26,7 @@ impl FrontEnd {
             .ok()
             .and_then(|at| self.networks.get(at))
             .ok_or_else(|| Refusal::no_such_signed("virtual network", id))?;
-        if !network.seen_by(user) {
-            return Err(Refusal::unauthorized(
-                user.id,
-                &format!("Not authorized to perform USE NET [{id}]"),
-            ));
-        }
+        self.demand(user, &network.object(), "USE")?;
         let mut out = String::new();
         network.xml(&mut out, true);
         Ok(out)

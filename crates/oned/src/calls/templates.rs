@@ -2,7 +2,7 @@
 
 use crate::front_end::FrontEnd;
 use crate::refusal::{Code, Refusal};
-use crate::template::{Registered, parse};
+use crate::template::{Registered, parse, update};
 use crate::user::User;
 
 impl FrontEnd {
@@ -13,7 +13,7 @@ impl FrontEnd {
             .templates
             .values()
             .rev()
-            .filter(|template| template.used_by(user))
+            .filter(|template| self.allowed(user, &template.object(), "USE"))
         {
             template.xml(&mut out);
         }
@@ -25,13 +25,8 @@ impl FrontEnd {
     pub fn used_template(&self, user: &User, id: i32) -> Result<&Registered, Refusal> {
         let found = u32::try_from(id).ok().and_then(|id| self.templates.get(&id));
         let found = found.ok_or_else(|| Refusal::no_such_signed("virtual machine template", id))?;
-        if found.used_by(user) {
-            return Ok(found);
-        }
-        Err(Refusal::unauthorized(
-            user.id,
-            &format!("Not authorized to perform USE TEMPLATE [{id}]"),
-        ))
+        self.demand(user, &found.object(), "USE")?;
+        Ok(found)
     }
 
     /// What `one.template.info` answers, in XML.
@@ -44,6 +39,7 @@ impl FrontEnd {
     /// Answers `one.template.allocate`, with the new template's id.
     pub fn template_allocate(&mut self, user: &User, text: &str) -> Result<u32, Refusal> {
         let mut body = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
+        self.demand_create(user, "TEMPLATE")?;
         let name = body.get("NAME").map(str::to_owned);
         let name = name.ok_or_else(|| Refusal::plain(Code::Internal, "No NAME in template"))?;
         body.0.retain(|(key, _)| key != "NAME");
@@ -57,21 +53,31 @@ impl FrontEnd {
                 &format!("NAME is already taken by TEMPLATE {}.", other.id),
             ));
         }
-        let owner = (user.setup.name.clone(), user.group());
+        let owner = (user.setup.name.clone(), user.gname.clone());
         Ok(self.add_template(user.id, user.gid, owner, name, body, false))
     }
 
     /// Answers `one.template.delete`, with the template's id.
     pub fn template_delete(&mut self, user: &User, id: i32) -> Result<u32, Refusal> {
-        let found = self.used_template(user, id)?;
-        let (id, uid) = (found.id, found.uid);
-        if !user.is_admin() && uid != user.id {
-            return Err(Refusal::unauthorized(
-                user.id,
-                &format!("Not authorized to perform MANAGE TEMPLATE [{id}]"),
-            ));
-        }
+        let id = self.managed_template(user, id)?;
         self.templates.remove(&id);
+        self.forget_rules("TEMPLATE", id);
+        Ok(id)
+    }
+
+    fn managed_template(&self, user: &User, id: i32) -> Result<u32, Refusal> {
+        let found = u32::try_from(id).ok().and_then(|id| self.templates.get(&id));
+        let found = found.ok_or_else(|| Refusal::no_such_signed("virtual machine template", id))?;
+        self.demand(user, &found.object(), "MANAGE")?;
+        Ok(found.id)
+    }
+
+    /// Answers `one.template.update`, with the template's id.
+    pub fn template_update(&mut self, user: &User, id: i32, text: &str, how: i32) -> Result<u32, Refusal> {
+        let id = self.managed_template(user, id)?;
+        if let Some(template) = self.templates.get_mut(&id) {
+            update(&mut template.body, text, how)?;
+        }
         Ok(id)
     }
 }

@@ -3,9 +3,10 @@
 use crate::front_end::{FrontEnd, secret};
 use crate::quota::{self, Owner, Quota};
 use crate::refusal::{Code, Refusal};
+use crate::rights::Object;
 use crate::settings::UserSetup;
 use crate::template;
-use crate::user::{Need, User};
+use crate::user::User;
 use crate::xml;
 use std::fmt::Write as _;
 use thiao_opennebula::syntax::{Template, Value};
@@ -40,23 +41,7 @@ impl FrontEnd {
             .vms
             .get(&vm)
             .ok_or_else(|| Refusal::no_such("virtual machine", vm))?;
-        if user.is_admin() {
-            return Ok(());
-        }
-        let need = user.need(operation);
-        let allowed = match need {
-            Need::Use | Need::Manage => {
-                found.uid == user.id || (user.setup.vm_admin && found.gid == user.gid)
-            }
-            Need::Admin => user.setup.vm_admin && found.gid == user.gid,
-        };
-        if allowed {
-            return Ok(());
-        }
-        Err(Refusal::unauthorized(
-            user.id,
-            &format!("Not authorized to perform {} VM [{vm}]", need.name()),
-        ))
+        self.demand(user, &found.object(), user.need(operation).name())
     }
 
     /// `one.user.info`; -1 is the caller.
@@ -108,7 +93,7 @@ impl FrontEnd {
         xml::element(out, "ID", user.id);
         xml::element(out, "GID", user.gid);
         xml::ids(out, "GROUPS", [&user.gid]);
-        xml::element(out, "GNAME", user.group());
+        xml::element(out, "GNAME", &user.gname);
         xml::element(out, "NAME", &user.setup.name);
         // The real one shows a digest here; nobody needs it.
         out.push_str("<PASSWORD><![CDATA[-]]></PASSWORD>");
@@ -131,20 +116,78 @@ impl FrontEnd {
     }
 
     /// Answers `one.user.allocate`, with the new user's id.
-    pub fn user_allocate(&mut self, caller: &User, name: &str, password: &str) -> Result<u32, Refusal> {
-        if !caller.is_admin() {
-            return Err(Refusal::unauthorized(
-                caller.id,
-                "Not authorized to perform CREATE USER",
-            ));
+    pub fn user_allocate(
+        &mut self,
+        caller: &User,
+        name: &str,
+        password: &str,
+        groups: &[u32],
+    ) -> Result<u32, Refusal> {
+        self.demand_create(caller, "USER")?;
+        let group = groups.first().copied().unwrap_or(1);
+        self.group_of(i32::try_from(group).unwrap_or(i32::MAX))?;
+        if let Some(other) = self.users.iter().find(|user| user.setup.name == name) {
+            let text = format!("NAME is already taken by USER {}.", other.id);
+            return Err(Refusal::plain(Code::Internal, &text));
         }
-        if self.users.iter().any(|user| user.setup.name == name) {
-            return Err(Refusal::plain(
-                Code::Internal,
-                &format!("NAME is already taken by USER {name}"),
-            ));
+        if password.is_empty() {
+            let text = "Invalid password, it cannot be empty.";
+            return Err(Refusal::plain(Code::Internal, text));
         }
-        Ok(self.add_user(UserSetup::new(name, password)))
+        Ok(self.add_user_to(UserSetup::new(name, password), group))
+    }
+
+    /// The user, if the caller may do that to him.
+    fn user_for(&mut self, caller: &User, id: i32, right: &str) -> Result<&mut User, Refusal> {
+        let found = self.users.iter().find(|user| i64::from(user.id) == i64::from(id));
+        let found = found.ok_or_else(|| Refusal::no_such_signed("user", id))?;
+        let object = Object {
+            kind: "USER",
+            id: Some(found.id),
+            uid: found.id,
+            gid: found.gid,
+            public: false,
+        };
+        self.demand(caller, &object, right)?;
+        let found = self
+            .users
+            .iter_mut()
+            .find(|user| i64::from(user.id) == i64::from(id));
+        found.ok_or_else(|| Refusal::no_such_signed("user", id))
+    }
+
+    /// `one.user.update`: plain attributes alone are kept.
+    pub fn user_update(&mut self, caller: &User, id: i32, text: &str, how: i32) -> Result<u32, Refusal> {
+        let user = self.user_for(caller, id, "MANAGE")?;
+        let single = |(key, text): (&String, &String)| (key.clone(), Value::Single(text.clone()));
+        let mut whole = Template(user.setup.template.iter().map(single).collect());
+        template::update(&mut whole, text, how)?;
+        let plain = whole.0.into_iter().filter_map(|(key, value)| match value {
+            Value::Single(text) => Some((key, text)),
+            Value::Vector(_) => None,
+        });
+        user.setup.template = plain.filter(|(key, _)| key != "TOKEN_PASSWORD").collect();
+        Ok(user.id)
+    }
+
+    /// `one.user.passwd`: tokens end with the old password.
+    pub fn user_passwd(&mut self, caller: &User, id: i32, password: &str) -> Result<u32, Refusal> {
+        let user = self.user_for(caller, id, "MANAGE")?;
+        user.setup.password = password.to_owned();
+        user.tokens.clear();
+        Ok(user.id)
+    }
+
+    /// `one.user.delete`: what is his stays there, the rules for him go.
+    pub fn user_delete(&mut self, caller: &User, id: i32) -> Result<u32, Refusal> {
+        let id = self.user_for(caller, id, "ADMIN")?.id;
+        if id == 0 {
+            let text = "Cannot delete user. oneadmin cannot be deleted.";
+            return Err(Refusal::plain(Code::Action, text));
+        }
+        self.users.retain(|user| user.id != id);
+        self.forget_rules("USER", id);
+        Ok(id)
     }
 
     /// `one.user.quota`: VM quotas alone are kept.
