@@ -47,6 +47,14 @@ pub fn by_name(name: &str) -> Result<User, String> {
     }
 }
 
+/// The number of the user with that name on this machine.
+///
+/// # Errors
+/// When there is none, or the lookup failed.
+pub fn user_id(name: &str) -> Result<u32, String> {
+    by_name(name).map(|user| user.uid)
+}
+
 /// A path out of a passwd entry, copied.
 fn path(text: *const libc::c_char) -> PathBuf {
     if text.is_null() {

@@ -286,6 +286,7 @@ fn of_groups(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_
 }
 
 fn of_images(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -> Result<Outcome, Fault> {
+    front_end.images.retain(|_, image| !image.is_gone());
     Ok(match method {
         "one.imagepool.info" => {
             args.int(1)?;

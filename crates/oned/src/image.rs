@@ -29,6 +29,8 @@ pub struct Image {
     pub time: u64,
     /// Until when it is being copied.
     pub busy: Option<Instant>,
+    /// Until when it is being deleted: until then it is there (seen on 7.4.0).
+    pub going: Option<Instant>,
 }
 
 impl Image {
@@ -46,6 +48,7 @@ impl Image {
             body: Template(vec![("DEV_PREFIX".into(), Value::Single("sd".into()))]),
             time: 1_795_418_703,
             busy: None,
+            going: None,
         };
         BTreeMap::from([(0, image)])
     }
@@ -59,15 +62,22 @@ impl Image {
             .map(|(_, number)| number)
     }
 
-    /// STATE: 1 READY, 4 LOCKED while it is copied, 5 ERROR.
+    /// STATE: 1 READY, 4 LOCKED while it is copied, 5 ERROR, 7 DELETE.
     pub fn state(&self) -> i32 {
-        if self.busy.is_some_and(|until| until > Instant::now()) {
+        if self.going.is_some() {
+            7
+        } else if self.busy.is_some_and(|until| until > Instant::now()) {
             4
         } else if self.datastore == FILES && !self.path.starts_with(SAFE) {
             5
         } else {
             1
         }
+    }
+
+    /// Whether it was deleted a while ago.
+    pub fn is_gone(&self) -> bool {
+        self.going.is_some_and(|until| until <= Instant::now())
     }
 
     /// Begins to copy it.
@@ -123,7 +133,7 @@ impl Image {
         let mut body = self.body.clone();
         if self.state() == 5 {
             let text = format!(
-                "Error copying image in the datastore: Not allowed to copy image file {}",
+                "Error copying image in the datastore: Not allowed to copy image from {}, check RESTRICTED_DIRS in your datastore",
                 self.path
             );
             body.set("ERROR", text);

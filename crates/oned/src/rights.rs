@@ -24,9 +24,8 @@ pub struct Object {
     pub kind: &'static str,
     /// None: it is to be created.
     pub id: Option<u32>,
-    /// Its owner.
+    /// Who owns it; of something new, who makes it.
     pub uid: u32,
-    /// Its group.
     pub gid: u32,
     /// Whether all may use it.
     pub public: bool,
@@ -145,7 +144,7 @@ impl FrontEnd {
         Ok(self.add_rule(rule))
     }
 
-    /// `one.acl.delrule`.
+    /// Answers `one.acl.delrule`, with the rule's id.
     pub fn acl_delete(&mut self, user: &User, id: i32) -> Result<u32, Refusal> {
         manage_acl(user)?;
         let found = self

@@ -10,7 +10,7 @@ pub struct User {
     pub id: u32,
     /// Group: 0 oneadmin, 1 users, from 100 on those that were made.
     pub gid: u32,
-    /// The group's name.
+    /// What GNAME shows: the group's name.
     pub gname: String,
     pub setup: UserSetup,
     /// How he is authenticated.

@@ -47,7 +47,7 @@ pub enum Which {
     Group(u32),
     /// `%0`: those in the OpenNebula cluster with this id.
     Cluster(u32),
-    /// `*`: every one.
+    /// `*`: whoever, or whichever, it is.
     All,
 }
 
@@ -143,7 +143,6 @@ impl fmt::Display for Grant {
 pub struct Rule {
     /// Whom it is for.
     pub user: Which,
-    /// What it allows.
     pub grant: Grant,
 }
 

@@ -112,6 +112,14 @@ pub struct User {
     pub quotas: Vec<Quota>,
 }
 
+impl User {
+    /// Whether it is oneadmin, or of that group.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        self.id == 0 || self.groups.contains(&0)
+    }
+}
+
 /// Any user, as an administrator sees him.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -139,7 +147,7 @@ pub struct Circle {
 pub struct Object {
     pub id: u32,
     pub name: String,
-    /// Its owner's name.
+    /// UNAME: the name of who owns it.
     pub owner: String,
     /// Whether every user may use it (PERMISSIONS/OTHER_U).
     pub for_all: bool,

@@ -31,6 +31,7 @@ mod context;
 mod devices;
 mod fill;
 mod new_vm;
+pub mod uses;
 
 pub use context::context;
 pub use new_vm::{JOB, NewVm, share, vm_name};

@@ -21,7 +21,7 @@ pub enum Arg<'a> {
     Int(i32),
     /// `<boolean>`; oned takes no number for it.
     Bool(bool),
-    /// `<array>` of numbers.
+    /// `<array>` of numbers, e.g. the groups of a new user.
     Ints(&'a [i32]),
 }
 

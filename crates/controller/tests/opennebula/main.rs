@@ -6,6 +6,7 @@
 mod answers;
 mod clock;
 mod crash;
+mod created;
 mod disk;
 mod people;
 mod states;

@@ -77,7 +77,7 @@ impl FrontEnd {
         Ok(id)
     }
 
-    /// `one.group.update`.
+    /// Answers `one.group.update`: 0 writes its template anew, 1 adds to it.
     pub fn group_update(&mut self, user: &User, id: i32, text: &str, how: i32) -> Result<u32, Refusal> {
         let group = self.group_of(id)?;
         self.demand(user, &object(group), "ADMIN")?;

@@ -83,6 +83,7 @@ impl FrontEnd {
             body,
             time: self.now(),
             busy: None,
+            going: None,
         };
         self.images.insert(id, image.copy(self.settings.phase));
         Ok(id)
@@ -97,7 +98,10 @@ impl FrontEnd {
             let text = format!("Cannot delete image. There are {users} VMs using it.");
             return Err(Refusal::plain(Code::Action, &text));
         }
-        self.images.remove(&id);
+        let until = std::time::Instant::now() + self.settings.phase;
+        if let Some(image) = self.images.get_mut(&id) {
+            image.going.get_or_insert(until);
+        }
         self.forget_rules("IMAGE", id);
         Ok(id)
     }

@@ -16,10 +16,16 @@ use thiao_core::finding::{Finding, Verdict};
 const WHAT: &str = "rights";
 
 /// Of what we do to VMs, that which their owner may not do by itself.
-const ADMIN_OPERATIONS: [&str; 2] = ["deploy", "delete"];
+fn admin_operations(placement: Placement) -> &'static [&'static str] {
+    match placement {
+        Placement::Thiao => &["deploy", "delete"],
+        // Its scheduler deploys.
+        Placement::OpenNebula => &["delete"],
+    }
+}
 
 pub(super) fn judge(user: &User, seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
-    if user.id == 0 || user.groups.contains(&0) {
+    if user.is_administrator() {
         found.push(Finding::ok(
             WHAT,
             format!("{} is in the group oneadmin and may do everything", user.name),
@@ -132,8 +138,10 @@ fn on_vms(user: &User, seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
         .iter()
         .find(|tried| tried.made.is_ok())
         .map(|tried| &tried.recovered);
-    let missing: Vec<&str> = ADMIN_OPERATIONS
-        .into_iter()
+    let operations = admin_operations(wanted.placement);
+    let missing: Vec<&str> = operations
+        .iter()
+        .copied()
         .filter(|operation| !granted(user, operation))
         .collect();
     // With OpenNebula's scheduler only a VM that hangs while it starts needs more than its owner may.
@@ -160,10 +168,7 @@ fn on_vms(user: &User, seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
         ),
         _ if missing.is_empty() => Finding::ok(
             WHAT,
-            format!(
-                "VM_MANAGE_OPERATIONS of {} has deploy and delete",
-                user.name
-            ),
+            format!("VM_MANAGE_OPERATIONS of {} has {}", user.name, operations.join(" and ")),
         ),
         Some(Err(error)) if error.class == Class::Authorization => Finding::new(
             WHAT,

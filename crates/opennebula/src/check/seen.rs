@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use thiao_core::view::Shape;
 
 /// What tells a tried VM, in its user template: the cluster that it was tried for.
-pub(super) const TAG: &str = "THIAO_TRY";
+pub const TAG: &str = "THIAO_TRY";
 
 /// What the front-end and the files say.
 #[derive(Debug, Clone)]

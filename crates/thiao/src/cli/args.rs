@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use thiao_api::JobName;
 use thiao_core::ids::{ClusterName, NodesetName};
-use thiao_opennebula::settings::TemplateSource;
+use thiao_opennebula::settings::{Placement, TemplateSource};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -197,7 +197,7 @@ pub(super) enum ConfigCommand {
 }
 
 /// What `thiao setup` makes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Setup {
     /// The folder for Resume, Suspend and the other programs that slurm.conf names
     #[arg(long, value_name = "DIR", default_value = "/etc/thiao/hooks")]
@@ -231,11 +231,47 @@ pub(super) struct Setup {
     #[arg(long = "try")]
     pub(super) try_vm: bool,
     #[command(flatten)]
+    pub(super) place: Place,
+    #[command(flatten)]
     pub(super) settings: NewSettings,
 }
 
+/// A place for the cluster in OpenNebula.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "A place for the cluster in OpenNebula")]
+pub(super) struct Place {
+    /// Make a user, a group, rights and a template there, by an administrator's credentials; the plan is shown
+    /// first (with --dry-run as commands of OpenNebula's own tools)
+    #[arg(long, group = "in_opennebula", conflicts_with_all = ["undo", "qemu", "import", "template_file", "template_dir"])]
+    pub(super) create: bool,
+    /// Take back what --create made
+    #[arg(long, group = "in_opennebula", conflicts_with_all = ["undo", "qemu", "import"])]
+    pub(super) remove: bool,
+    /// Do it without asking
+    #[arg(short, long, requires = "in_opennebula")]
+    pub(super) yes: bool,
+    /// Print the plan as JSON, and do nothing
+    #[arg(long, requires = "in_opennebula")]
+    pub(super) json: bool,
+    /// The file with the administrator's user:password [default: $ONE_AUTH, else ~/.one/one_auth]
+    #[arg(long, value_name = "FILE", requires = "in_opennebula")]
+    pub(super) admin_auth: Option<PathBuf>,
+    /// The service's user there [default: whom the file of --auth names, else thiao-CLUSTER]
+    #[arg(long, value_name = "NAME", requires = "create")]
+    pub(super) user: Option<String>,
+    /// Its group [default: named as the user]
+    #[arg(long, value_name = "NAME", requires = "create")]
+    pub(super) group: Option<String>,
+    /// A registered image with slurmd, by name or id: a template is made for it
+    #[arg(long, value_name = "NAME", requires = "create", conflicts_with = "template")]
+    pub(super) image: Option<String>,
+    /// The folder of `thiao guest`, as the front-end sees it: Thiao's own guest is registered
+    #[arg(long, value_name = "DIR", requires = "create", conflicts_with_all = ["template", "image"])]
+    pub(super) guest: Option<PathBuf>,
+}
+
 /// What new settings are made of; with none of these and a settings file, that file holds.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "New settings (at a terminal, setup asks for those that are missing)")]
 pub(super) struct NewSettings {
     /// OpenNebula makes the VMs
@@ -286,7 +322,7 @@ pub(super) struct NewSettings {
     /// oned's URL [default: $ONE_XMLRPC, else http://localhost:2633/RPC2]
     #[arg(long, value_name = "URL", conflicts_with = "qemu")]
     pub(super) endpoint: Option<String>,
-    /// The file with user:password or user:token [default: $ONE_AUTH, else ~/.one/one_auth]
+    /// The file with user:password or user:token [default: $ONE_AUTH, else ~/.one/one_auth; with --create: one_auth beside the settings]
     #[arg(long, value_name = "FILE", conflicts_with = "qemu")]
     pub(super) auth: Option<PathBuf>,
     /// Certificates to trust instead of the system's, PEM
@@ -339,6 +375,15 @@ impl NewSettings {
             || self.are_of_opennebula()
     }
 
+    /// Whether any of them was typed, beside who makes the VMs.
+    pub(super) fn are_given_beside_the_maker(&self) -> bool {
+        let others = Self {
+            opennebula: false,
+            ..self.clone()
+        };
+        others.are_given()
+    }
+
     /// Whether any of those was typed that only OpenNebula needs.
     pub(super) fn are_of_opennebula(&self) -> bool {
         self.endpoint.is_some()
@@ -376,6 +421,15 @@ impl PlacedBy {
         match self {
             Self::Thiao => "thiao",
             Self::Opennebula => "opennebula",
+        }
+    }
+}
+
+impl From<PlacedBy> for Placement {
+    fn from(word: PlacedBy) -> Self {
+        match word {
+            PlacedBy::Thiao => Self::Thiao,
+            PlacedBy::Opennebula => Self::OpenNebula,
         }
     }
 }

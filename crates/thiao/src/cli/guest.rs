@@ -3,6 +3,8 @@
 
 use super::args::Guest;
 use super::place;
+use crate::guest::TEMPLATE;
+use crate::shell::word as shell_word;
 use anyhow::{Context as _, anyhow, bail};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -10,10 +12,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use thiao_cli::output::{Printer, Tone};
 use thiao_config::{ConfigError, Places, programs};
-
-/// The VM template. Attributes as in OpenNebula 7.4: `src/vm/VirtualMachineParser.cc` (`OS`, `FILE`),
-/// `src/vmm/LibVirtDriverKVM.cc` (`MACHINE`, the context CD's bus, `RAW`).
-const TEMPLATE: &str = include_str!("guest/thiao-guest.one");
 
 /// A file to be in the folder.
 struct Piece {
@@ -165,15 +163,6 @@ fn advice(dir: &Path) -> String {
          onetemplate create {template}\n\
          Then, in thiao.toml: template = \"thiao-guest\" and a network for the nodeset.\n"
     )
-}
-
-/// A word for a shell; in quotes only where it needs them.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", thiao_cli::output::clean(text).replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

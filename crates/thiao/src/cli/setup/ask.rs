@@ -1,6 +1,7 @@
 //! Asks a person at the terminal: one line per question, each with a default.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal as _, Write};
+use thiao_cli::output::Printer;
 
 /// Who is asked, if anybody.
 pub(super) enum Asker<'a> {
@@ -35,6 +36,14 @@ impl<'a> Asker<'a> {
 
     pub(super) fn person(input: &'a mut dyn BufRead, output: &'a mut dyn Write) -> Self {
         Self::Person { input, output }
+    }
+
+    /// Tells a person something, on a line of its own.
+    pub(super) fn say(&mut self, text: &str) -> io::Result<()> {
+        match self {
+            Self::Nobody { .. } => Ok(()),
+            Self::Person { output, .. } => writeln!(output, "{text}"),
+        }
     }
 
     /// The answer; `None` when nobody is there to give it.
@@ -83,6 +92,18 @@ impl<'a> Asker<'a> {
             }
         }
     }
+}
+
+/// Calls `then` with the person at the terminal, or with nobody.
+pub(super) fn with_somebody<T>(
+    printer: Printer,
+    then: impl FnOnce(&mut Asker<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if !io::stdin().is_terminal() || !printer.terminal {
+        return then(&mut Asker::nobody());
+    }
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout());
+    then(&mut Asker::person(&mut input, &mut output))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! something of somebody else's is in the way, or when new settings cannot work.
 
 mod ask;
+mod create;
 mod draft;
 mod given;
 mod names;
@@ -37,12 +38,30 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     if how.undo {
         return undo::run(file, printer, how);
     }
+    if how.place.remove {
+        return create::remove(file, printer, how);
+    }
+    let created = match how.place.create {
+        true => Some(ask::with_somebody(printer, |asker| {
+            create::prepare(file, how, asker)
+        })?),
+        false => None,
+    };
+    let how = created.as_ref().map_or(how, |created| &created.how);
+    if let Some(created) = &created
+        && created.only_shown(printer)?
+    {
+        return Ok(());
+    }
     let settings = Settings::find(file, printer, how)?;
     let site = Asked::of(&settings.config, how)?;
     let lines = place_of_lines(how, &site.slurm_conf)?;
     let mut plan = plan(&settings.config, how, &site, &lines)?;
     plan.pieces.splice(0..0, settings.piece());
     let places = plan.list(printer, how, &lines)?;
+    if let Some(created) = &created {
+        created.carry_out(printer)?;
+    }
     let checked = settings.check(printer, how, &mut plan.refused)?;
     let steps = plan.fragment.next_steps(&plan.text, &lines, &site.slurm_conf);
     let advice = advice(&plan, &site.present, &steps);

@@ -9,7 +9,6 @@ use crate::cli::findings;
 use crate::doctor;
 use anyhow::Context as _;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_api::client::Client;
@@ -64,13 +63,7 @@ impl Settings {
             imported: &imported,
             site: &Here::of(&slurm),
         };
-        let (mut input, mut output) = (io::stdin().lock(), io::stdout());
-        let mut asker = if io::stdin().is_terminal() && printer.terminal {
-            ask::Asker::person(&mut input, &mut output)
-        } else {
-            ask::Asker::nobody()
-        };
-        let text = draft::draft(given, &mut asker)?.to_toml();
+        let text = ask::with_somebody(printer, |asker| draft::draft(given, asker))?.to_toml();
         let config = thiao_config::from_text(place, &text)
             .with_context(|| format!("these settings are not valid (nothing was written):\n{text}"))?;
         let imported = typed
