@@ -71,6 +71,7 @@ fn filled(text: &str) {
         host: Some(&host),
         spec: &spec,
         gpu_pci: None,
+        context: &[],
         overhead_mb: 64,
         network: Some(("net", 1)),
         ready: ReadyBy::Slurm,

@@ -97,6 +97,22 @@ pub enum Auth {
     },
 }
 
+/// Which variable tells slurmd where its key is: one key, or a list of them in JSON
+/// (`auth/slurm` of Slurm 23.11 and later; lists since 24.05).
+#[must_use]
+pub fn key_variable(key: &Secret) -> &'static str {
+    let first = key
+        .to_bytes()
+        .unwrap_or_default()
+        .trim_ascii_start()
+        .first()
+        .copied();
+    match first {
+        Some(b'{') => "SLURM_SACK_JWKS",
+        Some(_) | None => "SLURM_SACK_KEY",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +153,13 @@ mod tests {
         );
         assert!(serde_json::from_str::<Auth>(r#"{"munge_key":"6b"}"#).is_err());
         assert!(!format!("{told:?}").contains("6b"));
+    }
+
+    #[test]
+    fn a_list_of_keys_is_told_as_such() {
+        let variable = |key: &[u8]| key_variable(&Secret::from_bytes(key));
+        assert_eq!(variable(b"random"), "SLURM_SACK_KEY");
+        assert_eq!(variable(b"\n{\"keys\":[]}"), "SLURM_SACK_JWKS");
+        assert_eq!(variable(b""), "SLURM_SACK_KEY");
     }
 }

@@ -10,9 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use thiao_guest::auth::Auth;
+use thiao_guest::auth::{Auth, key_variable};
 use thiao_guest::protocol::OneContext;
-use thiao_guest::secret::Secret;
 
 /// Where munge's library looks when nothing names another socket: slurmd's
 /// fetch of its configuration does.
@@ -118,21 +117,6 @@ fn servers(context: &OneContext) -> String {
     all.join(",")
 }
 
-/// Which variable tells slurmd where its key is: one key, or a list of them in JSON
-/// (`auth/slurm` of Slurm 23.11 and later; lists since 24.05).
-fn key_variable(key: &Secret) -> &'static str {
-    let first = key
-        .to_bytes()
-        .unwrap_or_default()
-        .trim_ascii_start()
-        .first()
-        .copied();
-    match first {
-        Some(b'{') => "SLURM_SACK_JWKS",
-        Some(_) | None => "SLURM_SACK_KEY",
-    }
-}
-
 /// Ends slurmd at once; whether it will be gone.
 pub fn end(slurmd: u32) -> bool {
     let pid = i32::try_from(slurmd)
@@ -174,17 +158,4 @@ pub fn job_processes_left() -> bool {
         let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
         name.trim_end() == "slurmstepd"
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_of_keys_is_told_as_such() {
-        let variable = |key: &[u8]| key_variable(&Secret::from_bytes(key));
-        assert_eq!(variable(b"random"), "SLURM_SACK_KEY");
-        assert_eq!(variable(b"\n{\"keys\":[]}"), "SLURM_SACK_JWKS");
-        assert_eq!(variable(b""), "SLURM_SACK_KEY");
-    }
 }

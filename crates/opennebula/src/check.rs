@@ -20,6 +20,6 @@ pub use judge::judge;
 pub use needs::{Asked, Needs, NodesetNeeds};
 pub use observe::observe;
 pub use requirements::meets;
-pub use seen::{Seen, TAG as TAG_TRY, Tried};
+pub use seen::{Seen, TAG as TAG_TRY, Tried, registered};
 pub use thiao_core::finding::{Finding, Remedy, Verdict};
 pub use tries::try_vms;

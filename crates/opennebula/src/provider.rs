@@ -293,6 +293,7 @@ impl<C: Calls> Inner<C> {
             host,
             spec,
             gpu_pci: source.gpu_pci.as_deref(),
+            context: &source.context,
             overhead_mb: self.settings.overhead_mb,
             network: resolved.network.as_ref().map(|(name, id)| (name.as_str(), *id)),
             ready: self.settings.ready,

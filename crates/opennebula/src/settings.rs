@@ -126,6 +126,8 @@ pub struct VmSource {
     pub network: Option<String>,
     /// What one GPU is in a `PCI` attribute, e.g. VENDOR, DEVICE, CLASS.
     pub gpu_pci: Option<Vec<(String, String)>>,
+    /// More CONTEXT attributes for its VMs, over those of every guest.
+    pub context: Vec<(String, String)>,
 }
 
 impl VmSource {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use thiao_core::ids::{ClusterName, HostName, Millis, NodeName, NodesetName};
 use thiao_core::policy::Policy;
 use thiao_core::world::NodeSpec;
-use thiao_guest::auth::Credentials;
 use thiao_guest::protocol::ShareMount;
 use thiao_opennebula::Settings;
 use thiao_opennebula::settings::{Access, Bus, Events, Guest, Placement, ReadyBy, TemplateSource, VmSource};
@@ -217,12 +216,6 @@ fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
     let slurmctld = cluster::slurmctld(table, machine, None);
     let credentials = cluster::credentials(table, true);
     let slurm_worker = table.flag("slurm_worker", false);
-    if slurm_worker && matches!(credentials, Some(Credentials::Slurm { .. })) {
-        table.problem(
-            "slurm_worker",
-            "cannot go with slurm_key: OpenNebula's SlurmWorker appliance knows only munge",
-        );
-    }
     let users = people::guests_users(table, machine);
     let shares = table.tables("share").iter().filter_map(share).collect();
     let context = table.free_texts("context", attribute);
@@ -284,6 +277,13 @@ fn attribute(key: &str, text: &str) -> Result<(), String> {
     if is_ours(key) {
         return Err("is written by Thiao itself".to_owned());
     }
+    if key.contains("PASSWORD") {
+        return Err(
+            "is no key for this file, which others may read: put the password into the CONTEXT of the \
+                    VM template, in OpenNebula"
+                .to_owned(),
+        );
+    }
     if key == "START_SCRIPT" {
         // Measured on oned 7.4: `${X}` and `$(...)` make the creation fail, `$HOME` becomes empty.
         return Err("OpenNebula takes each $ in it for a variable: use START_SCRIPT_BASE64".to_owned());
@@ -303,6 +303,7 @@ pub fn source(table: &Section<'_, '_>, gpus: u32) -> Option<VmSource> {
     let dir = table.path("template_dir", None).map(TemplateSource::PerNode);
     let network = table.checked("network", None, name);
     let gpu_pci = gpu_pci(table, gpus);
+    let context = table.free_texts("context", attribute).into_iter().collect();
     let mut written = SOURCES.into_iter().filter(|key| table.has(key));
     match (written.next(), written.next()) {
         (None, _) => table.problem(
@@ -319,6 +320,7 @@ pub fn source(table: &Section<'_, '_>, gpus: u32) -> Option<VmSource> {
         template: template.or(file).or(dir)?,
         network,
         gpu_pci,
+        context,
     })
 }
 
@@ -331,7 +333,7 @@ fn gpu_pci(table: &Section<'_, '_>, gpus: u32) -> Option<Vec<(String, String)>> 
              e.g. gpu_pci = { vendor = \"10de\", device = \"2235\", class = \"0302\" }",
         );
     }
-    // The last key that is taken: it is shown as a table.
+    // It and `context` are the last keys that are taken: they are shown as tables.
     let given = table.free_texts("gpu_pci", pci);
     if given.is_empty() {
         if table.has("gpu_pci") {
@@ -379,7 +381,7 @@ fn pci(key: &str, text: &str) -> Result<(), String> {
 
 /// Refuses these keys where no template is used.
 pub fn refuse_source(table: &Section<'_, '_>) {
-    for key in SOURCES.into_iter().chain(["network", "gpu_pci"]) {
+    for key in SOURCES.into_iter().chain(["network", "gpu_pci", "context"]) {
         table.refuse(key, ONLY);
     }
 }

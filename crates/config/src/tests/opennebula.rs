@@ -375,6 +375,10 @@ fn a_bad_value_is_named_with_what_would_be_right() {
             "opennebula.context.THIAO_X: is written by Thiao itself",
         ),
         (
+            "[opennebula.context]\nONEAPP_LDAP_BIND_PASSWORD = 'NO'",
+            "opennebula.context.ONEAPP_LDAP_BIND_PASSWORD: is no key for this file, which others may read",
+        ),
+        (
             "[opennebula.context]\nSTART_SCRIPT = 'NO'",
             "use START_SCRIPT_BASE64",
         ),
@@ -397,6 +401,26 @@ fn a_bad_value_is_named_with_what_would_be_right() {
     assert!(
         without.contains("opennebula.slurmctld_addr: is missing: give the IPv4 address"),
         "{without}"
+    );
+}
+
+#[test]
+fn a_nodesets_vms_are_told_more_and_shown_so() {
+    let lines = "memory_mb = 200\ncontext = { ONEAPP_SLURM_NFS_HOME = \"10.0.0.2:/home\" }\n";
+    let loaded = read(&SMALL.replace("memory_mb = 200\n", lines)).unwrap_or_else(|e| panic!("{e}"));
+    let one = loaded.config.provider.opennebula().unwrap();
+    let told = [("ONEAPP_SLURM_NFS_HOME".to_owned(), "10.0.0.2:/home".to_owned())];
+    assert_eq!(one.nodesets[&NodesetName::new("fg").unwrap()].context, told);
+    let shown = loaded.show();
+    let again = read(&shown).unwrap_or_else(|e| panic!("{e}\n{shown}"));
+    assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
+    let wrong = wrong(&SMALL.replace(
+        "memory_mb = 200\n",
+        "memory_mb = 200\ncontext = { SET_HOSTNAME = \"x\" }\n",
+    ));
+    assert!(
+        wrong.contains("context.SET_HOSTNAME: is written by Thiao itself"),
+        "{wrong}"
     );
 }
 

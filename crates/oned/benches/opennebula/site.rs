@@ -111,6 +111,7 @@ impl Site {
             template: TemplateSource::Registered(self.template.id.to_string()),
             network: None,
             gpu_pci: None,
+            context: Vec::new(),
         };
         let nodes: Result<BTreeMap<_, _>, Box<dyn Error>> =
             (0..nodes).map(|n| Ok((node(n)?, self.nodeset.clone()))).collect();
@@ -146,6 +147,7 @@ impl Site {
                 host: Some(&name),
                 spec: &VmSpec::of_node(SHAPE),
                 gpu_pci: None,
+                context: &[],
                 overhead_mb: 0,
                 network: None,
                 ready: ReadyBy::Slurm,

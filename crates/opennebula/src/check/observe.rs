@@ -120,6 +120,7 @@ pub(super) fn sample<T>(
         host: host.as_ref(),
         spec,
         gpu_pci: set.source.gpu_pci.as_deref(),
+        context: &set.source.context,
         overhead_mb: set.overhead_mb,
         network,
         ready: settings.ready,

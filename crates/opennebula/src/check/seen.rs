@@ -56,8 +56,11 @@ pub(super) fn is_left(vm: &VmDetails, wanted: &Needs) -> bool {
     tried && matches!(vm.row.state, VmState::Init | VmState::Cloning | VmState::Hold)
 }
 
-/// A registered template by its name or id. The error says why there is none.
-pub(super) fn registered<'a>(templates: &'a [Template], name: &str) -> Result<&'a Template, String> {
+/// A registered template by its name or id.
+///
+/// # Errors
+/// Why there is none: no such one, or several of that name.
+pub fn registered<'a>(templates: &'a [Template], name: &str) -> Result<&'a Template, String> {
     let mut named = templates.iter().filter(|template| template.name == name);
     match (named.next(), named.next()) {
         (Some(template), None) => return Ok(template),

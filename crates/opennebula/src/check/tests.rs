@@ -113,6 +113,7 @@ fn wanted() -> Needs {
                 template: TemplateSource::Registered("worker".to_owned()),
                 network: None,
                 gpu_pci: None,
+                context: Vec::new(),
             },
             named: Vec::new(),
         }],

@@ -472,6 +472,7 @@ mod tests {
                 template: TemplateSource::Registered("worker".to_owned()),
                 network: None,
                 gpu_pci,
+                context: Vec::new(),
             };
             BTreeMap::from([(NodesetName::new("set").unwrap(), source)])
         };

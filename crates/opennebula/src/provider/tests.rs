@@ -27,6 +27,7 @@ fn settings() -> Settings {
         template: TemplateSource::Registered("worker".to_owned()),
         network: Some("net".to_owned()),
         gpu_pci: None,
+        context: Vec::new(),
     };
     Settings {
         cluster: ClusterName::new("prod").unwrap(),

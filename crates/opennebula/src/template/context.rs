@@ -7,17 +7,15 @@ use crate::syntax::Template;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use std::fs;
-use thiao_guest::auth::Auth;
+use thiao_guest::auth::{Auth, key_variable};
 use thiao_guest::protocol::{CONTEXT_VARIABLE, OneContext};
 use thiao_guest::users::add_system_users;
 
 /// What keeps OpenNebula's SlurmWorker appliance from refusing a node of slurm.conf.
 const SLURM_WORKER_SCRIPT: &str = include_str!("slurm_worker.sh");
 
-/// The port in it that stands for slurmctld's.
-const SCRIPT_PORT: &str = ":6817 ";
-
-/// The whole CONTEXT: the template's, over it what the site adds, over that ours.
+/// The whole CONTEXT: the template's, over it what the site adds, over that what the nodeset does, over that
+/// ours.
 ///
 /// oned fills in `$NAME`, `${NAME}` and such within CONTEXT values
 /// (`vm_var_parser.l`). None of ours has a `$`; the template's are left to it.
@@ -27,7 +25,7 @@ pub fn context(theirs: &Template, wanted: &NewVm<'_>) -> Result<Vec<(String, Str
     for (name, value) in theirs.vectors("CONTEXT").next().unwrap_or_default() {
         put_into(&mut context, name, value.clone());
     }
-    for (name, value) in &wanted.guest.context {
+    for (name, value) in wanted.guest.context.iter().chain(pairs(wanted.context)) {
         put_into(&mut context, &name.to_ascii_uppercase(), value.clone());
     }
     // one-context runs one start script only.
@@ -65,10 +63,9 @@ pub fn context(theirs: &Template, wanted: &NewVm<'_>) -> Result<Vec<(String, Str
         put(JOB, job.to_string());
     }
     if wanted.guest.slurm_worker {
-        let port = format!(":{} ", wanted.guest.slurmctld_port);
         put(
             "START_SCRIPT_BASE64",
-            STANDARD.encode(SLURM_WORKER_SCRIPT.replace(SCRIPT_PORT, &port)),
+            STANDARD.encode(slurm_worker_script(wanted)),
         );
     }
     match wanted.ready {
@@ -79,6 +76,30 @@ pub fn context(theirs: &Template, wanted: &NewVm<'_>) -> Result<Vec<(String, Str
         }
     }
     Ok(context)
+}
+
+/// The script, with what it has to know in it: addresses and base64, nothing that a shell reads.
+fn slurm_worker_script(wanted: &NewVm<'_>) -> String {
+    let guest = wanted.guest;
+    let backups = guest.backups.iter().map(|backup| backup.addr);
+    let servers: Vec<String> = [guest.slurmctld_addr]
+        .into_iter()
+        .chain(backups)
+        .map(|addr| format!("{addr}:{}", guest.slurmctld_port))
+        .collect();
+    let (key, variable) = match wanted.auth {
+        None => (None, ""),
+        Some(Auth::Munge { munge_key, .. }) => (munge_key.to_bytes(), ""),
+        Some(Auth::Slurm { slurm_key }) => (slurm_key.to_bytes(), key_variable(slurm_key)),
+    };
+    SLURM_WORKER_SCRIPT
+        .replace("@SERVERS@", &servers.join(","))
+        .replace("@KEY@", &STANDARD.encode(key.unwrap_or_default()))
+        .replace("@VARIABLE@", variable)
+}
+
+fn pairs(context: &[(String, String)]) -> impl Iterator<Item = (&String, &String)> {
+    context.iter().map(|(name, value)| (name, value))
 }
 
 fn put_into(context: &mut Vec<(String, String)>, name: &str, value: String) {

@@ -22,6 +22,8 @@ pub struct NewVm<'a> {
     pub spec: &'a VmSpec,
     /// What one GPU is in a `PCI` attribute, if the nodeset says it.
     pub gpu_pci: Option<&'a [(String, String)]>,
+    /// More CONTEXT attributes, of the nodeset alone.
+    pub context: &'a [(String, String)],
     /// Memory beside what Slurm promises, in MiB.
     pub overhead_mb: u64,
     /// The nodeset's network: as configured, and its id.

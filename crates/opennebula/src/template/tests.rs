@@ -53,6 +53,7 @@ fn with<T>(network: Option<(&str, u32)>, then: impl FnOnce(&mut NewVm<'_>) -> T)
         host: Some(&HostName::new("kvm-04").unwrap()),
         spec: &VmSpec::of_node(SHAPE),
         gpu_pci: None,
+        context: &[],
         overhead_mb: 128,
         network,
         ready: ReadyBy::Slurm,
@@ -435,11 +436,125 @@ fn the_appliances_start_script_is_put_where_none_is() {
     let script = STANDARD.decode(script).unwrap();
     let script = String::from_utf8(script).unwrap();
     assert!(
-        script.contains("--conf-server slurm-one-controller:7000 -N %l\n"),
+        script.contains("servers='10.0.0.1:7000' key='a2V5' variable=''"),
         "{script}"
     );
     let error = of("NIC = [ NETWORK = net ]\nCONTEXT = [ START_SCRIPT = date ]").unwrap_err();
     assert!(error.text.contains("START_SCRIPT"), "{error}");
+}
+
+/// What the appliance's script leaves in `/etc`, run below a folder with what it calls left out.
+fn appliance(wanted: &NewVm<'_>) -> (tempfile::TempDir, String) {
+    let template = Template::parse("NIC = [ NETWORK = net ]").unwrap();
+    let mut guest = wanted.guest.clone();
+    guest.slurm_worker = true;
+    let wanted = NewVm {
+        guest: &guest,
+        ..*wanted
+    };
+    let extra = over_registered(&template, &wanted).unwrap();
+    let script = STANDARD
+        .decode(pairs(&extra, "CONTEXT")["START_SCRIPT_BASE64"])
+        .unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let script = String::from_utf8(script)
+        .unwrap()
+        .replace(" /etc/", &format!(" {}/etc/", root.path().display()))
+        .replace(">/etc/", &format!(">{}/etc/", root.path().display()));
+    let stubs = format!("systemctl() {{ echo \"$@\"; }}\nchown() {{ echo chown \"$1\"; }}\n{script}");
+    let told = std::process::Command::new("sh")
+        .arg("-euc")
+        .arg(stubs)
+        .output()
+        .unwrap();
+    assert!(told.status.success() && told.stderr.is_empty(), "{told:?}");
+    (root, String::from_utf8(told.stdout).unwrap())
+}
+
+#[test]
+fn the_appliance_gets_its_key_and_starts_as_a_node_of_slurm_conf() {
+    let unit = |root: &std::path::Path| {
+        std::fs::read_to_string(root.join("etc/systemd/system/slurmd.service.d/thiao.conf")).unwrap()
+    };
+    let (root, told) = with(None, |wanted| appliance(wanted));
+    assert_eq!(
+        std::fs::read(root.path().join("etc/munge/munge.key")).unwrap(),
+        b"key"
+    );
+    assert!(
+        unit(root.path())
+            .contains("ExecStart=\nExecStart=/usr/sbin/slurmd --systemd --conf-server 10.0.0.1:6817 -N %l\n"),
+        "{}",
+        unit(root.path())
+    );
+    assert_eq!(
+        told,
+        "chown munge:\nenable munge\nrestart munge\ndaemon-reload\nrestart slurmd\n"
+    );
+    // By Slurm's own key: munge has no part in it.
+    let slurm = Auth::Slurm {
+        slurm_key: Secret::from_bytes(b"own"),
+    };
+    let (root, told) = with(None, |wanted| {
+        appliance(&NewVm {
+            auth: Some(&slurm),
+            ..*wanted
+        })
+    });
+    assert_eq!(
+        std::fs::read(root.path().join("etc/slurm/slurm.key")).unwrap(),
+        b"own"
+    );
+    let text = unit(root.path());
+    assert!(
+        text.contains("[Service]\nEnvironment=SLURM_SACK_KEY=/etc/slurm/slurm.key\n"),
+        "{text}"
+    );
+    assert!(!told.contains("munge"), "{told}");
+    // An image that has its key keeps it.
+    let (root, told) = with(None, |wanted| {
+        appliance(&NewVm {
+            auth: None,
+            ..*wanted
+        })
+    });
+    assert!(
+        !root.path().join("etc/munge").exists() && told.starts_with("daemon-reload"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_nodesets_context_goes_over_the_sites_and_under_ours() {
+    let context = [
+        ("SITE_A", "nodeset"),
+        ("SET_HOSTNAME", "other"),
+        ("ONEAPP_SLURM_NFS_HOME", "10.0.0.2:/home"),
+    ];
+    let context = context.map(|(key, text)| (key.to_owned(), text.to_owned()));
+    let mut guest = guest();
+    guest.context = [("SITE_A", "site"), ("SITE_B", "site")]
+        .map(|(key, text)| (key.to_owned(), text.to_owned()))
+        .into();
+    let template = Template::parse("CONTEXT = [ SITE_B = theirs, OWN = theirs ]").unwrap();
+    let extra = with(None, |wanted| {
+        let wanted = NewVm {
+            guest: &guest,
+            context: &context,
+            ..*wanted
+        };
+        over_registered(&template, &wanted)
+    });
+    let extra = extra.unwrap();
+    let all = pairs(&extra, "CONTEXT");
+    assert_eq!(
+        (all["SITE_A"], all["SITE_B"], all["OWN"]),
+        ("nodeset", "site", "theirs")
+    );
+    assert_eq!(
+        (all["ONEAPP_SLURM_NFS_HOME"], all["SET_HOSTNAME"]),
+        ("10.0.0.2:/home", "fg7")
+    );
 }
 
 proptest! {

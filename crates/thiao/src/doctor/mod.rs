@@ -2,11 +2,12 @@
 //! what mends it.
 //!
 //! What is looked at is collected here, and Slurm's side in `observation`; what it means is said by the pure
-//! parts: [`machine`] (the embedded provider), `thiao_opennebula::check` (OpenNebula), [`hooks`], [`slurm`] and
-//! [`reach`] (Slurm's side), [`controller`], [`nodes`] and [`vms`].
+//! parts: [`machine`] (the embedded provider), `thiao_opennebula::check` (OpenNebula), [`images`] (what its
+//! images and Slurm have to do with each other), [`hooks`], [`slurm`] and [`reach`] (Slurm's side), [`controller`], [`nodes`] and [`vms`].
 
 pub mod controller;
 pub mod hooks;
+pub mod images;
 mod lab;
 pub mod machine;
 pub mod nodes;
@@ -147,7 +148,12 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
     let slurm = Observation::of_slurm(config, hooks);
     let client = Client::new(&config.state_dir);
     let controller = of_controller(config, &client);
-    let provider = provider(config, &client, tried);
+    let mut provider = provider(config, &client, tried);
+    let site = slurm.facts.config.as_ref().ok().map(Site::of);
+    let version = site.and_then(|site| site.version);
+    provider
+        .findings
+        .extend(images::judge(config, provider.seen.as_ref(), version));
     let group = |title, findings| Group { title, findings };
     let mut groups = vec![
         group("Settings", settings(config)),

@@ -62,7 +62,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     if let Some(created) = &created {
         created.carry_out(printer)?;
     }
-    let checked = settings.check(printer, how, &mut plan.refused)?;
+    let checked = settings.check(printer, how, site.version, &mut plan.refused)?;
     let steps = plan.fragment.next_steps(&plan.text, &lines, &site.slurm_conf);
     let advice = advice(&plan, &site.present, &steps);
     let report = format!("{checked}{places}");

@@ -16,7 +16,7 @@ use thiao_cli::output::{Printer, Tone, clean};
 use thiao_config::Config;
 use thiao_config::import::{self, Imported};
 use thiao_core::finding::{Verdict, worst};
-use thiao_slurm::Slurm;
+use thiao_slurm::{Slurm, Version};
 
 /// The settings that are set up: those of the file, or new ones.
 pub(super) struct Settings {
@@ -100,10 +100,17 @@ impl Settings {
         &self,
         printer: Printer,
         how: &Setup,
+        version: Version,
         refused: &mut Refusals,
     ) -> anyhow::Result<String> {
         let client = Client::new(&self.config.state_dir);
-        let checked = doctor::provider(&self.config, &client, how.try_vm).findings;
+        let provider = doctor::provider(&self.config, &client, how.try_vm);
+        let mut checked = provider.findings;
+        checked.extend(doctor::images::judge(
+            &self.config,
+            provider.seen.as_ref(),
+            Some(version),
+        ));
         let imported = self.new.as_ref().map(|new| new.imported.as_str());
         let report = format!(
             "{}Checks:\n{}\n",
