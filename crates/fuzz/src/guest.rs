@@ -3,6 +3,7 @@
 
 use crate::input::{says_something, text};
 use thiao_guest::context_disk::{ContextDisk, DESCRIPTOR_LEN, is_context_disk, variables};
+use thiao_guest::dns;
 use thiao_guest::protocol::{Report, Request};
 
 /// What is read is no more than there was, and a message is read as it was written.
@@ -30,6 +31,17 @@ pub fn check(input: &[u8]) {
         }
         Err(error) => says_something(&error, input),
     }
+    if let Some(question) = dns::question(7, &text) {
+        // Whatever follows the question, an address in it stood there.
+        let answer = [&question, input].concat();
+        if let Some(address) = dns::address(&question, &answer) {
+            assert!(
+                answer.windows(4).any(|four| four == address.octets()),
+                "{address}"
+            );
+        }
+    }
+    let _ = dns::address(input, input);
     assert!(!is_context_disk(input) || input.len() >= DESCRIPTOR_LEN);
     again::<Request>(input);
     again::<Report>(input);

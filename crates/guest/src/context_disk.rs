@@ -45,13 +45,17 @@ pub struct ContextDisk {
     pub card: Card,
     /// Whom to tell that the guest is ready, if anybody wants to know.
     pub onegate: Option<OneGate>,
+    /// Why nobody is told of it, though somebody wants to know. The node is Slurm's all the same.
+    pub unheard: Option<String>,
 }
 
 /// OpenNebula's service for guests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OneGate {
-    /// Its host and port, `10.0.0.1:5030`.
+    /// Its host and port, `10.0.0.1:5030` or `onegate.example:80`.
     pub server: String,
+    /// Who knows addresses of names (`ETH0_DNS`).
+    pub dns: Vec<Ipv4Addr>,
     /// What stands before `/vm` in a request, e.g. nothing.
     pub prefix: String,
     /// The VM's id in OpenNebula.
@@ -109,22 +113,30 @@ impl ContextDisk {
             },
             mac: mac(need("ETH0_MAC")?).ok_or("ETH0_MAC is no hardware address")?,
         };
+        let dns = get("ETH0_DNS").unwrap_or_default().split_whitespace();
+        let dns: Vec<Ipv4Addr> = dns.filter_map(|text| text.parse().ok()).collect();
         let onegate = match (get("ONEGATE_ENDPOINT"), token.map(str::trim)) {
             (Some(endpoint), Some(token)) if !token.is_empty() => {
-                Some(OneGate::new(endpoint, need("VMID")?, token)?)
+                Some(OneGate::new(endpoint, need("VMID")?, token, dns))
             }
             _ => None,
+        };
+        let (onegate, unheard) = match onegate {
+            Some(Ok(onegate)) => (Some(onegate), None),
+            Some(Err(why)) => (None, Some(why)),
+            None => (None, None),
         };
         Ok(Self {
             common,
             card,
             onegate,
+            unheard,
         })
     }
 }
 
 impl OneGate {
-    fn new(endpoint: &str, vm: &str, token: &str) -> Result<Self, String> {
+    fn new(endpoint: &str, vm: &str, token: &str, dns: Vec<Ipv4Addr>) -> Result<Self, String> {
         let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         let place = endpoint
             .strip_prefix("http://")
@@ -144,6 +156,7 @@ impl OneGate {
         }
         Ok(Self {
             server,
+            dns,
             prefix,
             vm: vm
                 .parse()
@@ -361,15 +374,27 @@ mod tests {
         assert!(refused("'10.9.0.7'", "'fe80::1'").contains("ETH0_IP"));
         assert!(refused("255.255.252.0", "255.0.255.0").contains("ETH0_MASK"));
         assert!(refused("'02:00", "'02:0").contains("ETH0_MAC"));
-        assert!(refused("http://", "https://").contains("http:// alone"));
-        assert!(refused("'42'", "'x'").contains("VMID"));
         assert!(refused("'42'", "'42").contains("line 13: a quote is not closed"));
+    }
+
+    #[test]
+    fn a_onegate_that_cannot_be_told_ends_no_guest() {
+        let unheard = |from: &str, to: &str, token: &str| {
+            let told = ContextDisk::read(&file().replace(from, to), Some(token)).unwrap();
+            assert_eq!(told.onegate, None);
+            told.unheard.unwrap()
+        };
+        assert!(unheard("http://", "https://", "t").contains("http:// alone"));
+        assert!(unheard("'42'", "'x'", "t").contains("VMID"));
         // What a header could be split with.
-        assert!(
-            ContextDisk::read(&file(), Some("a b"))
-                .unwrap_err()
-                .contains("no token")
-        );
+        assert!(unheard("", "", "a b").contains("no token"));
+    }
+
+    #[test]
+    fn who_knows_names_is_told_with_the_card() {
+        let named = file().replace("ETH0_IP=", "ETH0_DNS='10.9.0.1 fe80::1 10.9.0.2'\nETH0_IP=");
+        let told = ContextDisk::read(&named, Some("t")).unwrap().onegate.unwrap();
+        assert_eq!(told.dns, [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 2)]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod context_disk;
+pub mod dns;
 pub mod protocol;
 pub mod secret;
 pub mod users;

@@ -152,6 +152,9 @@ fn run() -> Result<(), String> {
             guest.report(Phase::Waiting, None);
             button::attend(guest.events.clone());
             guest.onegate = told.onegate;
+            if let Some(why) = told.unheard {
+                eprintln!("thiao-guest: OneGate does not hear when this guest is ready: {why}");
+            }
             // Its VM was not made before Slurm asked, and nobody else tells it.
             guest.starts.ask(1, Duration::ZERO);
             guest.take(told.common, told.card)?;

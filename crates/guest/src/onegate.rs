@@ -2,12 +2,18 @@
 //! nothing here ends the guest.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::time::Duration;
 use thiao_guest::context_disk::OneGate;
+use thiao_guest::dns;
 
 /// How long one try may take at each step.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
+
+const DNS_PORT: u16 = 53;
+
+/// How long one server of names may take.
+const DNS_LIMIT: Duration = Duration::from_secs(2);
 
 /// The pause after the first try; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -39,13 +45,51 @@ pub fn say_ready(onegate: OneGate) {
     });
 }
 
-fn put(onegate: &OneGate) -> io::Result<()> {
-    let server = onegate
+/// Where it is: an address is written, a name is asked for.
+fn address_of(onegate: &OneGate) -> io::Result<SocketAddr> {
+    if let Ok(address) = onegate.server.parse() {
+        return Ok(address);
+    }
+    let (name, port) = onegate
         .server
-        .to_socket_addrs()?
-        .next()
-        .ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let mut stream = TcpStream::connect_timeout(&server, STEP_LIMIT)?;
+        .rsplit_once(':')
+        .ok_or_else(|| io::Error::other("it has no port"))?;
+    let port = port
+        .parse()
+        .map_err(|_| io::Error::other(format!("{port:?} is no port")))?;
+    if onegate.dns.is_empty() {
+        let why = format!("{name} is a name, and the network has no DNS attribute that says who knows it");
+        return Err(io::Error::other(why));
+    }
+    let mut error = None;
+    for server in &onegate.dns {
+        match look_up(SocketAddrV4::new(*server, DNS_PORT), name) {
+            Ok(address) => return Ok((address, port).into()),
+            Err(e) => error = Some(io::Error::other(format!("{server} does not know {name}: {e}"))),
+        }
+    }
+    Err(error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// Asks one server for a name's address.
+fn look_up(server: SocketAddrV4, name: &str) -> io::Result<Ipv4Addr> {
+    let mut id = [0; 2];
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
+    let question =
+        dns::question(u16::from_be_bytes(id), name).ok_or_else(|| io::Error::other("that can be no name"))?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(DNS_LIMIT))?;
+    // What others send is not read then.
+    socket.connect(server)?;
+    socket.send(&question)?;
+    let mut answer = [0; dns::LONGEST];
+    let length = socket.recv(&mut answer)?;
+    let answer = answer.get(..length).unwrap_or_default();
+    dns::address(&question, answer).ok_or_else(|| io::Error::other("its answer has no address"))
+}
+
+fn put(onegate: &OneGate) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address_of(onegate)?, STEP_LIMIT)?;
     stream.set_read_timeout(Some(STEP_LIMIT))?;
     stream.set_write_timeout(Some(STEP_LIMIT))?;
     stream.write_all(onegate.ready().as_bytes())?;
@@ -59,4 +103,57 @@ fn put(onegate: &OneGate) -> io::Result<()> {
         Some(_) => Err(io::Error::other(line.to_owned())),
         None => Err(read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_asked_for_and_answered() {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(address) = server.local_addr().unwrap() else {
+            panic!("no IPv4")
+        };
+        let answering = std::thread::spawn(move || {
+            let mut asked = [0; dns::LONGEST];
+            let (length, from) = server.recv_from(&mut asked).unwrap();
+            let mut answer = asked[..length].to_vec();
+            answer[2..4].copy_from_slice(&[0x81, 0x80]);
+            answer[7] = 1;
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 1, 2, 3]);
+            server.send_to(&answer, from).unwrap();
+        });
+        assert_eq!(
+            look_up(address, "onegate.example").unwrap(),
+            Ipv4Addr::new(10, 1, 2, 3)
+        );
+        answering.join().unwrap();
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_is_told_as_that() {
+        let onegate = |endpoint: &str| {
+            let told = thiao_guest::context_disk::ContextDisk::read(
+                &format!(
+                    "ETH0_IP='10.9.0.7'\nETH0_MAC='02:00:0a:09:00:07'\nONEGATE_ENDPOINT='{endpoint}'\nVMID='4'\n\
+                     THIAO_CONTEXT='{CONTEXT}'\n"
+                ),
+                Some("token"),
+            );
+            told.unwrap()
+        };
+        let named = onegate("http://onegate.example").onegate.unwrap();
+        let error = address_of(&named).unwrap_err().to_string();
+        assert!(error.contains("no DNS attribute"), "{error}");
+        let direct = onegate("http://10.0.0.1:5030").onegate.unwrap();
+        assert_eq!(address_of(&direct).unwrap().to_string(), "10.0.0.1:5030");
+        // One that speaks TLS is not heard; the guest goes on.
+        let secure = onegate("https://onegate.example");
+        assert!(secure.onegate.is_none() && secure.unheard.unwrap().contains("http:// alone"));
+    }
+
+    const CONTEXT: &str = "eyJpZCI6ImZnMS4zIiwiaG9zdG5hbWUiOiJmZzEiLCJzbHVybWN0bGRfaG9zdCI6ImhlYWQiLCJzbHVybWN0bGRf\
+        YWRkciI6IjEwLjkuMC4xIiwic2x1cm1jdGxkX3BvcnQiOjY4MTcsIm11bmdlX2tleSI6IjZiNjU3OSIsIm11bmdlX3NvY2tldCI6Ii9ydW4v\
+        bXVuZ2UvbXVuZ2Uuc29ja2V0LjIiLCJ1c2VycyI6W10sInNoYXJlcyI6W119";
 }
