@@ -49,6 +49,10 @@ fn content(xml: &str) {
         Ok(items) => assert!(items <= xml.len() / 4, "more than there was"),
         Err(error) => says_something(&error, xml.as_bytes()),
     };
+    many(read::acls(xml).map(|rules| rules.len()));
+    many(read::accounts(xml).map(|users| users.len()));
+    many(read::circles(xml).map(|groups| groups.len()));
+    many(read::images(xml).map(|images| images.len()));
     let rows = read::vms(xml);
     let details = read::vm_details(xml);
     if let (Ok(rows), Ok(details)) = (&rows, &details) {

@@ -123,8 +123,13 @@ impl FrontEnd {
             xml::element(&mut out, "USER", user);
             xml::element(&mut out, "RESOURCE", resource);
             xml::element(&mut out, "RIGHTS", rights);
-            xml::element(&mut out, "ZONE", "100000000");
-            xml::element(&mut out, "STRING", format!("{rule} #0"));
+            // Those of a fresh installation are for all zones, and those that are made for this one.
+            let (zone, shown) = match FIRST.get(*id as usize) {
+                Some(_) => ("400000000", "*"),
+                None => ("100000000", "#0"),
+            };
+            xml::element(&mut out, "ZONE", zone);
+            xml::element(&mut out, "STRING", format!("{rule} {shown}"));
             out.push_str("</ACL>");
         }
         out.push_str("</ACL_POOL>");

@@ -37,6 +37,16 @@ fn rule(oned: &Oned, text: &str) -> Result<u32, i32> {
 }
 
 #[test]
+fn the_first_rules_are_those_of_a_real_one() {
+    // As a fresh oned 7.4.0 answered.
+    let real = include_str!("data/acl-info.xml").trim_end();
+    let ours = call(&oned(), "one.acl.info", &[])
+        .replace("&lt;", "<")
+        .replace("&gt;", ">");
+    assert!(ours.contains(real), "{ours}");
+}
+
+#[test]
 fn a_new_user_may_only_what_rules_say() {
     let oned = oned();
     let group = id(&call(&oned, "one.group.allocate", &[S("g")])).unwrap();
