@@ -144,7 +144,7 @@ fn a_dry_run_prints_commands_and_does_nothing() {
     let (code, out, err) = place.create(&oned, &["--create", "--image", "img", "--dry-run"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     for line in [
-        "group=$(onegroup create thiao-lab --resources '' | sed 's/^ID: //')\n",
+        "group=$(onegroup create thiao-lab --resources ' ' | sed 's/^ID: //')\n",
         "template=$(onetemplate create <<'END' | sed 's/^ID: //'\nNAME = \"thiao-lab\"\n",
         "oneacl create \"#$user IMAGE/#0 USE\"\n",
         "# Then: thiao setup --opennebula --auth ",

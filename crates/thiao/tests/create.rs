@@ -77,7 +77,7 @@ impl World {
     }
 
     fn carry_out(&self, plan: &Plan) -> anyhow::Result<()> {
-        carry_out(&self.client(), plan, None, |_, _| Ok(()))
+        carry_out(&self.client(), plan, None, |_, _| ())
     }
 
     fn removal(&self) -> Plan {

@@ -25,7 +25,7 @@ pub fn carry_out(
     client: &Client,
     plan: &Plan,
     owner: Option<u32>,
-    mut told: impl FnMut(&Step, Option<u32>) -> std::io::Result<()>,
+    mut told: impl FnMut(&Step, Option<u32>),
 ) -> anyhow::Result<()> {
     let mut doer = Doer {
         client,
@@ -42,7 +42,7 @@ pub fn carry_out(
                 step.what
             )
         })?;
-        told(step, id)?;
+        told(step, id);
     }
     Ok(())
 }

@@ -42,9 +42,10 @@ fn command(action: &Action, owner: &str) -> String {
             )
         }
         // By itself it would let the group's users make all kinds of things.
-        Action::MakeGroup { name } => {
-            made("group", &format!("onegroup create {} --resources ''", word(name)))
-        }
+        Action::MakeGroup { name } => made(
+            "group",
+            &format!("onegroup create {} --resources ' '", word(name)),
+        ),
         Action::Tell { of, id, text } => {
             format!("{} update {} --append {}", tool(*of), shown(id), heredoc(text))
         }

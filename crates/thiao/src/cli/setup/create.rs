@@ -318,7 +318,8 @@ impl Prepared {
         }
         let (owner, note) = owner(&self.service, &self.how);
         do_all(printer, &self.client, &self.plan, owner)?;
-        Ok(printer.print(&format!("{note}\n"))?)
+        let _ = printer.print(&format!("{note}\n"));
+        Ok(())
     }
 }
 
@@ -363,11 +364,9 @@ fn do_all(printer: Printer, client: &Client, plan: &Plan, owner: Option<u32>) ->
     carry_out(client, plan, owner, |step, id| {
         let id = id.map(|id| format!(" ({id})")).unwrap_or_default();
         let done = printer.toned(&format!("{:<8}", "done"), Tone::Good);
-        printer.print(&format!(
-            "  {done} {} {}{id}\n",
-            step.verb.word(),
-            clean(&step.what)
-        ))
+        let words = format!("  {done} {} {}{id}\n", step.verb.word(), clean(&step.what));
+        // A reader who left early does not end what was begun.
+        let _ = printer.print(&words);
     })
 }
 
