@@ -7,7 +7,7 @@ use crate::lifecycle::{Lcm, Phase, State};
 use crate::refusal::{Code, Refusal};
 use crate::template::parse;
 use crate::user::User;
-use crate::vm::{merge, replace};
+use crate::vm::merge;
 use std::cmp::Reverse;
 use std::time::Instant;
 use thiao_opennebula::syntax::Value;
@@ -29,7 +29,7 @@ mod number {
     pub const TERMINATE_HARD: u32 = 28;
 }
 
-fn refused(text: String) -> Refusal {
+pub(crate) fn refused(text: String) -> Refusal {
     Refusal::plain(Code::Action, &text)
 }
 
@@ -45,7 +45,7 @@ fn resumed(state: State) -> Option<State> {
 }
 
 impl FrontEnd {
-    fn vm_id(&self, id: i32) -> Result<u32, Refusal> {
+    pub(crate) fn vm_id(&self, id: i32) -> Result<u32, Refusal> {
         u32::try_from(id).map_err(|_| Refusal::no_such_signed("virtual machine", id))
     }
 
@@ -302,17 +302,31 @@ impl FrontEnd {
         if enforce {
             self.fits(id, host)?;
         }
-        if let Some(found) = self.vm_mut(id) {
-            found.target = Some(host);
-        }
-        if live {
-            self.note_action(id, number::LIVE_MIGRATE, user);
-            self.set_by_call(id, State::Active(Lcm::Migrate));
-        } else {
-            self.note_action(id, number::MIGRATE, user);
-            self.set_by_call(id, State::Active(Lcm::SaveMigrate));
-        }
+        self.note_action(
+            id,
+            if live {
+                number::LIVE_MIGRATE
+            } else {
+                number::MIGRATE
+            },
+            user,
+        );
+        self.moved(id, state, host, live);
         Ok(id)
+    }
+
+    /// Has a VM in such a state moved to a host (`LifeCycleActions.cc` of 7.4: `trigger_migrate`).
+    pub fn moved(&mut self, id: u32, state: State, host: u32, live: bool) {
+        if let Some(found) = self.vm_mut(id) {
+            (found.target, found.resched) = (Some(host), false);
+        }
+        let to = match state {
+            State::Poweroff => Lcm::PrologMigratePoweroff,
+            State::Suspended => Lcm::PrologMigrateSuspend,
+            _ if live => Lcm::Migrate,
+            _ => Lcm::SaveMigrate,
+        };
+        self.set_by_call(id, State::Active(to));
     }
 
     /// `one.vm.recover`: 0 failure, 1 success, 2 retry, 3 delete, 4 recreate, 5 delete in the
@@ -437,36 +451,6 @@ impl FrontEnd {
         self.authorize(user, id, "lock")?;
         if let Some(found) = self.vm_mut(id) {
             found.locked = level;
-        }
-        Ok(id)
-    }
-
-    /// `one.vm.resize` of a VM that is off.
-    pub fn resize(&mut self, user: &User, vm: i32, text: &str) -> Result<u32, Refusal> {
-        let id = self.vm_id(vm)?;
-        self.authorize(user, id, "resize")?;
-        let template = parse(text).map_err(|text| Refusal::plain(Code::Internal, &text))?;
-        let Some(found) = self.vm_mut(id) else {
-            return Err(Refusal::no_such("virtual machine", id));
-        };
-        if matches!(found.state, State::Active(_) | State::Suspended) {
-            return Err(refused(format!(
-                "Resize action is not available for state {}",
-                found.state.name()
-            )));
-        }
-        for (key, value) in template.0 {
-            let Value::Single(text) = value else { continue };
-            match (key.as_str(), text.parse::<f64>()) {
-                ("CPU", Ok(cpu)) => {
-                    found.cpu_percent = (cpu * 100.0) as u32;
-                    found.cpu = text.clone();
-                }
-                ("MEMORY", Ok(memory)) => found.memory_mb = memory as u64,
-                ("VCPU", Ok(count)) => found.vcpu = Some(count as u32),
-                _ => continue,
-            }
-            replace(&mut found.template, &key, text);
         }
         Ok(id)
     }

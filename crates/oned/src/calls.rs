@@ -154,7 +154,7 @@ fn multicall(front_end: &mut FrontEnd, params: &[Value]) -> Result<Value, Fault>
 }
 
 /// All that is answered; anything else is a fault.
-pub const METHODS: [&str; 57] = [
+pub const METHODS: [&str; 62] = [
     "one.system.version",
     "one.system.config",
     "one.user.info",
@@ -178,6 +178,7 @@ pub const METHODS: [&str; 57] = [
     "one.template.allocate",
     "one.template.update",
     "one.template.delete",
+    "one.template.chmod",
     "one.template.instantiate",
     "one.vm.allocate",
     "one.vm.info",
@@ -189,6 +190,8 @@ pub const METHODS: [&str; 57] = [
     "one.vm.updateconf",
     "one.vm.rename",
     "one.vm.resize",
+    "one.vm.detachnic",
+    "one.vm.chown",
     "one.vm.lock",
     "one.vm.unlock",
     "one.vm.monitoring",
@@ -202,12 +205,14 @@ pub const METHODS: [&str; 57] = [
     "one.host.info",
     "one.host.monitoring",
     "one.host.status",
+    "one.host.delete",
     "one.vnpool.info",
     "one.vn.info",
     "one.imagepool.info",
     "one.image.info",
     "one.image.allocate",
     "one.image.delete",
+    "one.image.chmod",
     "one.datastorepool.info",
     "one.clusterpool.info",
     "one.zonepool.info",
@@ -295,6 +300,7 @@ fn of_images(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_
         "one.image.info" => front_end.image_info(user, args.int(1)?).map(Value::Text),
         "one.image.allocate" => id(front_end.image_allocate(user, args.text(1)?, args.int(2)?)),
         "one.image.delete" => id(front_end.image_delete(user, args.int(1)?)),
+        "one.image.chmod" => id(front_end.image_chmod(user, args.int(1)?, args.int(8)?)),
         other => return Err(no_method(other)),
     })
 }
@@ -317,6 +323,7 @@ fn of_templates(
             id(front_end.template_update(user, template, args.text(2)?, how))
         }
         "one.template.delete" => id(front_end.template_delete(user, args.int(1)?)),
+        "one.template.chmod" => id(front_end.template_chmod(user, args.int(1)?, args.int(8)?)),
         "one.template.instantiate" => {
             let (template, name, hold) = (args.int(1)?, args.text(2)?, args.flag_or(3)?);
             let (extra, persistent) = (args.text_or(4)?, args.flag_or(5)?);
@@ -353,7 +360,12 @@ fn of_vm(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -
         "one.vm.update" => id(front_end.update(user, args.int(1)?, args.text(2)?, args.int_or(3, 0)?)),
         "one.vm.updateconf" => id(front_end.updateconf(user, args.int(1)?, args.text(2)?)),
         "one.vm.rename" => id(front_end.rename(user, args.int(1)?, args.text(2)?)),
-        "one.vm.resize" => id(front_end.resize(user, args.int(1)?, args.text(2)?)),
+        "one.vm.resize" => {
+            let enforce = args.flag_or(3)?;
+            id(front_end.resize(user, args.int(1)?, args.text(2)?, enforce))
+        }
+        "one.vm.detachnic" => id(front_end.detach_nic(user, args.int(1)?, args.int(2)?)),
+        "one.vm.chown" => id(front_end.chown(user, args.int(1)?, args.int(2)?, args.int(3)?)),
         "one.vm.lock" => id(front_end.lock(user, args.int(1)?, Some(args.int(2)?))),
         "one.vm.unlock" => id(front_end.lock(user, args.int(1)?, None)),
         "one.vm.monitoring" => front_end
@@ -398,6 +410,7 @@ fn of_hosts(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>
         "one.hostpool.monitoring" => Ok(Value::Text(front_end.hostpool_monitoring(user))),
         "one.host.info" => front_end.host_info(user, args.int(1)?).map(Value::Text),
         "one.host.monitoring" => front_end.host_monitoring(user, args.int(1)?).map(Value::Text),
+        "one.host.delete" => id(front_end.host_delete(user, args.int(1)?)),
         "one.host.status" => id(front_end.host_status(user, args.int(1)?, args.int(2)?)),
         other => return Err(no_method(other)),
     })

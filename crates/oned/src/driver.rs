@@ -178,7 +178,7 @@ fn order(front_end: &FrontEnd, id: u32) -> Option<Order> {
     let State::Active(lcm) = vm.state else { return None };
     let (phase, ..) = lcm.work()?;
     Some(match phase {
-        Phase::Prolog | Phase::Migrate => Order::Nothing,
+        Phase::Prolog | Phase::Migrate | Phase::Hotplug => Order::Nothing,
         Phase::Boot => Order::Start(Box::new(spec(front_end, vm))),
         // Memory is not saved: the machine ends.
         Phase::Save => Order::Stop { hard: true },

@@ -234,9 +234,10 @@ impl FrontEnd {
     pub fn set(&mut self, id: u32, state: State) {
         let now = self.now();
         let Some(vm) = self.vm_mut(id) else { return };
-        // Counted on both hosts as long as it was in MIGRATE (`LifeCycleActions.cc` of 7.4).
+        // Counted on both hosts as long as it was in MIGRATE or SAVE_MIGRATE (`LifeCycleActions.cc` of 7.4:
+        // `trigger_migrate`; `LifeCycleStates.cc`: `start_prolog_migrate`).
         let left = match vm.state {
-            State::Active(Lcm::Migrate) => vm.host_before(),
+            State::Active(Lcm::Migrate | Lcm::SaveMigrate) => vm.host_before(),
             _ => None,
         };
         let before = match (vm.state, state) {
@@ -250,10 +251,15 @@ impl FrontEnd {
         vm.state = state;
         vm.epoch += 1;
         let epoch = vm.epoch;
-        if matches!(state, State::Active(Lcm::Migrate | Lcm::PrologMigrate))
+        let moves = matches!(state, State::Active(Lcm::Migrate | Lcm::SaveMigrate));
+        let is_moved = matches!(
+            state,
+            State::Active(Lcm::PrologMigratePoweroff | Lcm::PrologMigrateSuspend)
+        );
+        if (moves || is_moved)
             && let (Some(to), Some(from)) = (vm.target.take(), vm.host())
         {
-            if state != State::Active(Lcm::Migrate) {
+            if !moves {
                 self.vacate(id, from);
             }
             self.stay(id, to, false);
@@ -303,8 +309,8 @@ impl FrontEnd {
             return;
         };
         let Some(vm) = self.vm_mut(id) else { return };
-        // A machine that moves while it runs is on its old host until it is on the new one.
-        if vm.state != State::Active(Lcm::Migrate)
+        // A machine that moves is on its old host until it is saved, or on the new one.
+        if !matches!(vm.state, State::Active(Lcm::Migrate | Lcm::SaveMigrate))
             && let Some(last) = vm.history.last_mut()
         {
             close(last, now);
@@ -338,6 +344,7 @@ impl FrontEnd {
         usize::try_from(id)
             .ok()
             .and_then(|at| self.hosts.get(at))
+            .filter(|host| !host.deleted)
             .ok_or_else(|| Refusal::no_such_signed("host", id))
     }
 
@@ -420,7 +427,7 @@ fn stamp(history: &mut [crate::vm::History], state: State, now: u64) {
                 stay.running.1 = now;
                 stay.epilog.0 = now;
             }
-            Some(Phase::Migrate | Phase::Save | Phase::Shutdown | Phase::Cleanup) => {}
+            Some(Phase::Migrate | Phase::Save | Phase::Shutdown | Phase::Cleanup | Phase::Hotplug) => {}
             None if lcm == Lcm::Running => {
                 if stay.running.0 == 0 {
                     stay.running.0 = now;

@@ -12,6 +12,8 @@ pub struct Host {
     pub setup: HostSetup,
     /// What it is doing.
     pub state: HostState,
+    /// Whether it was removed: ids are not given again.
+    pub deleted: bool,
     /// VMs that count on it.
     pub vms: BTreeSet<u32>,
     /// What they are promised: percent of a core.
@@ -23,6 +25,8 @@ pub struct Host {
 /// What a host is doing, in the word of its STATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
+    /// It was not monitored yet.
+    Init,
     Monitored,
     /// Monitoring fails: the scheduler passes it by.
     Error,
@@ -36,6 +40,7 @@ impl HostState {
     /// STATE as a number.
     pub fn number(self) -> i32 {
         match self {
+            HostState::Init => 0,
             HostState::Monitored => 2,
             HostState::Error => 3,
             HostState::Disabled => 4,
@@ -51,6 +56,7 @@ impl Host {
             id,
             setup,
             state: HostState::Monitored,
+            deleted: false,
             vms: BTreeSet::new(),
             cpu_percent: 0,
             memory_mb: 0,
@@ -84,7 +90,14 @@ impl Host {
 
     /// Its element; monitored or not.
     pub fn xml(&self, out: &mut String, monitoring: bool, now: u64) {
-        let total_memory = self.setup.memory_mb * 1024;
+        // `Host::offline` forgets what it has (7.4).
+        let (cpu, memory_mb) = match self.state {
+            HostState::Offline => (0, 0),
+            HostState::Init | HostState::Monitored | HostState::Error | HostState::Disabled => {
+                (self.setup.cpu_percent, self.setup.memory_mb)
+            }
+        };
+        let total_memory = memory_mb * 1024;
         out.push_str("<HOST>");
         xml::element(out, "ID", self.id);
         xml::element(out, "NAME", &self.setup.name);
@@ -95,9 +108,9 @@ impl Host {
         xml::element(out, "MEM_USAGE", self.memory_mb * 1024);
         xml::element(out, "CPU_USAGE", self.cpu_percent);
         xml::element(out, "TOTAL_MEM", total_memory);
-        xml::element(out, "TOTAL_CPU", self.setup.cpu_percent);
+        xml::element(out, "TOTAL_CPU", cpu);
         xml::element(out, "MAX_MEM", total_memory);
-        xml::element(out, "MAX_CPU", self.setup.cpu_percent);
+        xml::element(out, "MAX_CPU", cpu);
         xml::element(out, "RUNNING_VMS", self.vms.len());
         out.push_str("<VMS_THREAD>1</VMS_THREAD><DATASTORES><DISK_USAGE><![CDATA[0]]></DISK_USAGE>");
         out.push_str("<FREE_DISK><![CDATA[20480]]></FREE_DISK><MAX_DISK><![CDATA[20480]]></MAX_DISK>");
@@ -117,7 +130,7 @@ impl Host {
             ("MODELNAME", "Dummy"),
             ("RESERVED_CPU", ""),
             ("RESERVED_MEM", ""),
-            ("TOTALCPU", &self.setup.cpu_percent.to_string()),
+            ("TOTALCPU", &cpu.to_string()),
             ("TOTALMEMORY", &total_memory.to_string()),
             ("VM_MAD", "dummy"),
         ] {

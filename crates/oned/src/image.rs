@@ -31,6 +31,8 @@ pub struct Image {
     pub busy: Option<Instant>,
     /// Until when it is being deleted: until then it is there (seen on 7.4.0).
     pub going: Option<Instant>,
+    /// Whether all may use it.
+    pub public: bool,
 }
 
 impl Image {
@@ -49,6 +51,7 @@ impl Image {
             time: 1_795_418_703,
             busy: None,
             going: None,
+            public: false,
         };
         BTreeMap::from([(0, image)])
     }
@@ -93,7 +96,7 @@ impl Image {
             id: Some(self.id),
             uid: self.uid,
             gid: self.gid,
-            public: false,
+            public: self.public,
         }
     }
 
@@ -106,7 +109,7 @@ impl Image {
         xml::element(out, "UNAME", &self.owner.0);
         xml::element(out, "GNAME", &self.owner.1);
         xml::element(out, "NAME", &self.name);
-        xml::permissions(out, false);
+        xml::permissions(out, self.public);
         xml::element(out, "TYPE", self.kind);
         out.push_str("<DISK_TYPE>0</DISK_TYPE><PERSISTENT>0</PERSISTENT>");
         xml::element(out, "REGTIME", self.time);

@@ -10,6 +10,7 @@ mod actions;
 mod bus;
 mod calls;
 mod cards;
+mod changes;
 mod context;
 mod creation;
 mod driver;

@@ -47,6 +47,10 @@ pub enum Lcm {
     PrologUndeploy,
     BootUndeploy,
     BootMigrate,
+    PrologMigratePoweroff,
+    PrologMigrateSuspend,
+    HotplugNic,
+    HotplugResize,
     BootFailure,
     PrologFailure,
     EpilogFailure,
@@ -68,6 +72,8 @@ pub enum Phase {
     Epilog,
     /// Removing everything at once.
     Cleanup,
+    /// Changing a machine that runs.
+    Hotplug,
 }
 
 impl State {
@@ -157,6 +163,10 @@ impl Lcm {
             Lcm::PrologUndeploy => 31,
             Lcm::BootUndeploy => 32,
             Lcm::BootMigrate => 35,
+            Lcm::PrologMigratePoweroff => 43,
+            Lcm::PrologMigrateSuspend => 45,
+            Lcm::HotplugNic => 25,
+            Lcm::HotplugResize => 66,
             Lcm::BootFailure => 36,
             Lcm::PrologFailure => 39,
             Lcm::EpilogFailure => 40,
@@ -190,6 +200,10 @@ impl Lcm {
             Lcm::PrologUndeploy => "PROLOG_UNDEPLOY",
             Lcm::BootUndeploy => "BOOT_UNDEPLOY",
             Lcm::BootMigrate => "BOOT_MIGRATE",
+            Lcm::PrologMigratePoweroff => "PROLOG_MIGRATE_POWEROFF",
+            Lcm::PrologMigrateSuspend => "PROLOG_MIGRATE_SUSPEND",
+            Lcm::HotplugNic => "HOTPLUG_NIC",
+            Lcm::HotplugResize => "HOTPLUG_RESIZE",
             Lcm::BootFailure => "BOOT_FAILURE",
             Lcm::PrologFailure => "PROLOG_FAILURE",
             Lcm::EpilogFailure => "EPILOG_FAILURE",
@@ -235,6 +249,11 @@ impl Lcm {
             ),
             Lcm::BootUndeploy => (Phase::Boot, active(Lcm::Running), active(Lcm::BootFailure)),
             Lcm::BootMigrate => (Phase::Boot, active(Lcm::Running), active(Lcm::BootFailure)),
+            Lcm::PrologMigratePoweroff => (Phase::Prolog, State::Poweroff, active(Lcm::PrologFailure)),
+            Lcm::PrologMigrateSuspend => (Phase::Prolog, State::Suspended, active(Lcm::PrologFailure)),
+            Lcm::HotplugNic | Lcm::HotplugResize => {
+                (Phase::Hotplug, active(Lcm::Running), active(Lcm::Running))
+            }
             Lcm::Running | Lcm::Unknown | Lcm::BootFailure | Lcm::PrologFailure | Lcm::EpilogFailure => {
                 return None;
             }

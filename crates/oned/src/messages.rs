@@ -67,6 +67,7 @@ impl FrontEnd {
             HostState::Error => "ERROR",
             HostState::Disabled => "DISABLED",
             HostState::Offline => "OFFLINE",
+            HostState::Init => "INIT",
         };
         let mut xml =
             String::from("<HOOK_MESSAGE><HOOK_TYPE>STATE</HOOK_TYPE><HOOK_OBJECT>HOST</HOOK_OBJECT>");

@@ -2,12 +2,13 @@
 //! that waits for one.
 
 use crate::front_end::FrontEnd;
-use crate::host::HostState;
-use crate::lifecycle::State;
+use crate::host::{Host, HostState};
+use crate::lifecycle::{Lcm, State};
 use crate::vm::replace;
 
 /// Places every waiting VM that fits somewhere; writes SCHED_MESSAGE into the others.
 pub fn round(front_end: &mut FrontEnd) {
+    reschedule(front_end);
     let waiting: Vec<u32> = front_end
         .live
         .iter()
@@ -27,7 +28,10 @@ pub fn round(front_end: &mut FrontEnd) {
         let mut met = false;
         let mut chosen = None;
         for host in &front_end.hosts {
-            if host.state != HostState::Monitored || !requirements(&wanted, host.id, &host.setup.name) {
+            if host.deleted
+                || host.state != HostState::Monitored
+                || !requirements(&wanted, host.id, &host.setup.name)
+            {
                 continue;
             }
             met = true;
@@ -56,6 +60,31 @@ pub fn round(front_end: &mut FrontEnd) {
                     replace(&mut vm.user_template, "SCHED_MESSAGE", text);
                 }
             }
+        }
+    }
+}
+
+/// Moves those that are to be rescheduled to another host, saved with their memory: oned.conf's LIVE_RESCHEDS and
+/// COLD_MIGRATE_MODE are 0 as it comes (7.4; `PlanManager.cc`).
+fn reschedule(front_end: &mut FrontEnd) {
+    let live = front_end.live.iter().filter_map(|id| front_end.vms.get(id));
+    let marked: Vec<(u32, State, Option<u32>)> = live
+        .filter(|vm| vm.resched)
+        .map(|vm| (vm.id, vm.state, vm.host()))
+        .collect();
+    for (id, state, here) in marked {
+        if !matches!(
+            state,
+            State::Poweroff | State::Active(Lcm::Running | Lcm::Unknown)
+        ) {
+            continue;
+        }
+        let fits = |host: &&Host| {
+            let open = !host.deleted && host.state == HostState::Monitored;
+            open && Some(host.id) != here && front_end.fits(id, host.id).is_ok()
+        };
+        if let Some(host) = front_end.hosts.iter().find(fits).map(|host| host.id) {
+            front_end.moved(id, state, host, false);
         }
     }
 }

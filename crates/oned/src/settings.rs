@@ -44,6 +44,8 @@ pub struct Settings {
     /// How long listings show the old state after a change by a call. The real one does so
     /// too, for an unknown while: answers are asynchronous.
     pub lag: Duration,
+    /// Whether the driver can resize VMs that run (LIVE_RESIZE of VM_MAD; kvm's can).
+    pub live_resize: bool,
     /// How often the scheduler places PENDING VMs; none: never.
     pub scheduler: Option<Duration>,
 }
@@ -68,6 +70,7 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(60),
             poll: Duration::from_millis(20),
             lag: Duration::ZERO,
+            live_resize: false,
             scheduler: None,
         }
     }

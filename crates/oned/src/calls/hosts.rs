@@ -14,7 +14,7 @@ impl FrontEnd {
             .hosts
             .iter()
             .rev()
-            .filter(|host| self.allowed(user, &host.object(), "USE"))
+            .filter(|host| !host.deleted && self.allowed(user, &host.object(), "USE"))
         {
             host.xml(&mut out, false, now);
         }
@@ -28,7 +28,7 @@ impl FrontEnd {
         for host in self
             .hosts
             .iter()
-            .filter(|host| self.allowed(user, &host.object(), "USE"))
+            .filter(|host| !host.deleted && self.allowed(user, &host.object(), "USE"))
         {
             host.monitoring(&mut out, self.now());
         }
@@ -63,6 +63,7 @@ impl FrontEnd {
         self.demand(user, &host.object(), "ADMIN")?;
         let host = host.id;
         let state = match status {
+            // INIT, and MONITORED by its next report (`Host.cc` of 7.4), which is there at once here.
             0 => HostState::Monitored,
             1 => HostState::Disabled,
             2 => HostState::Offline,
@@ -78,5 +79,23 @@ impl FrontEnd {
         }
         self.tell_host(host);
         Ok(host)
+    }
+
+    /// `one.host.delete`: refused as long as VMs count on it (`HostAPI.cc` of 7.4).
+    pub fn host_delete(&mut self, user: &User, id: i32) -> Result<u32, Refusal> {
+        let host = self.host(id)?;
+        let (id, empty) = (host.id, host.vms.is_empty());
+        if !user.is_admin() {
+            let text = format!("Not authorized to perform ADMIN HOST [{id}]");
+            return Err(Refusal::unauthorized(user.id, &text));
+        }
+        if !empty {
+            let text = "Cannot delete HOST. Can not remove a host with running VMs";
+            return Err(Refusal::plain(Code::Action, text));
+        }
+        if let Some(host) = self.host_mut(id) {
+            host.deleted = true;
+        }
+        Ok(id)
     }
 }

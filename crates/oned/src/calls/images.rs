@@ -84,6 +84,7 @@ impl FrontEnd {
             time: self.now(),
             busy: None,
             going: None,
+            public: false,
         };
         self.images.insert(id, image.copy(self.settings.phase));
         Ok(id)
@@ -103,6 +104,15 @@ impl FrontEnd {
             image.going.get_or_insert(until);
         }
         self.forget_rules("IMAGE", id);
+        Ok(id)
+    }
+
+    /// `one.image.chmod`, of which only the USE right of others (OTHER_U) is kept; -1 leaves it.
+    pub fn image_chmod(&mut self, user: &User, id: i32, others: i32) -> Result<u32, Refusal> {
+        let id = self.image_for(user, id, "MANAGE")?.id;
+        if let (Some(image), 0..) = (self.images.get_mut(&id), others) {
+            image.public = others == 1;
+        }
         Ok(id)
     }
 

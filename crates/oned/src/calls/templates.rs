@@ -80,4 +80,13 @@ impl FrontEnd {
         }
         Ok(id)
     }
+
+    /// `one.template.chmod`, of which only the USE right of others (OTHER_U) is kept; -1 leaves it.
+    pub fn template_chmod(&mut self, user: &User, id: i32, others: i32) -> Result<u32, Refusal> {
+        let id = self.managed_template(user, id)?;
+        if let (Some(found), 0..) = (self.templates.get_mut(&id), others) {
+            found.public = others == 1;
+        }
+        Ok(id)
+    }
 }
