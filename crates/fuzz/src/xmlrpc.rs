@@ -4,6 +4,7 @@
 
 use crate::input::{says_something, text};
 use std::collections::BTreeMap;
+use thiao_opennebula::model::Devices;
 use thiao_opennebula::wire::{Answer, Arg, Malformed, Value, answer, call};
 use thiao_opennebula::{read, size as sizes};
 
@@ -72,7 +73,7 @@ fn content(xml: &str) {
     many(rows.map(|rows| rows.len()));
     many(details.map(|vms| vms.len()));
     many(read::one_vm(xml).map(|vm| vm.user_template.len() + vm.context.len()));
-    let hosts = read::hosts(xml);
+    let hosts = read::hosts(xml, Devices::Read);
     for host in hosts.iter().flatten() {
         believable(host.max_cpu_percent, host.max_memory_mb);
         believable(host.promised_cpu_percent, host.promised_memory_mb);

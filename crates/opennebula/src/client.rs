@@ -6,7 +6,7 @@ mod http;
 use crate::auth::AuthFile;
 use crate::budget::{Budget, Kind};
 use crate::error::{Class, Error};
-use crate::model::{Group, Host, Network, Template, User, VmDetails, VmRow};
+use crate::model::{Devices, Group, Host, Network, Template, User, VmDetails, VmRow};
 use crate::read;
 use crate::settings::Access;
 use crate::wire::{self, Answer, Arg, Malformed, Value};
@@ -149,8 +149,9 @@ impl Client {
     ///
     /// # Errors
     /// As every call's: by class, see [`Class`].
-    pub fn hosts(&self) -> Result<Vec<Host>, Error> {
-        self.read("one.hostpool.info", &[], "list OpenNebula's hosts", read::hosts)
+    pub fn hosts(&self, devices: Devices) -> Result<Vec<Host>, Error> {
+        let read = |xml: &str| read::hosts(xml, devices);
+        self.read("one.hostpool.info", &[], "list OpenNebula's hosts", read)
     }
 
     /// What is really used of the hosts, by id: percent of a core and MiB

@@ -40,6 +40,15 @@ pub struct VmDetails {
     pub context: BTreeMap<String, String>,
 }
 
+/// Whether a listing of hosts is to be read with their devices. They can be hundreds on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Devices {
+    /// All of them are read.
+    Read,
+    /// They are passed by: nobody asks for them.
+    Left,
+}
+
 /// A host as the host pool shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -65,7 +74,7 @@ pub struct Host {
     pub vms: u32,
     /// What of these is beyond every machine; it is 0 here then.
     pub beyond: Option<Beyond>,
-    /// Its devices that VMs can have whole; none: it does not say.
+    /// Its devices that VMs can have whole; none: it does not say, or they were passed by.
     pub pci: Option<Vec<PciDevice>>,
     /// What is really used, as monitored: percent of a core, and MiB.
     pub load: Option<(u32, u64)>,

@@ -29,7 +29,7 @@ pub use listen::{Listening, News, Observed};
 
 use crate::client::Client;
 use crate::error::{Class, Error};
-use crate::model::Host;
+use crate::model::{Devices, Host};
 use crate::settings::{Bus, Placement, Settings, TemplateSource, VmSource};
 use crate::template::{NewVm, from_text, node_file, over_registered, read_file};
 use calls::Calls;
@@ -159,11 +159,19 @@ struct Inner<C> {
     loads: Mutex<Option<Loads>>,
     bus: Mutex<bus::Bus>,
     wakes: Mutex<listen::Wakes>,
+    /// Whether any nodeset has GPUs: else nobody asks what devices hosts have.
+    devices: Devices,
 }
 
 impl<C: Calls> Inner<C> {
     fn new(settings: Settings, calls: C) -> Self {
+        let has_gpus = |source: &VmSource| source.gpu_pci.is_some();
+        let devices = match settings.nodesets.values().any(has_gpus) {
+            true => Devices::Read,
+            false => Devices::Left,
+        };
         Self {
+            devices,
             settings,
             calls,
             memory: Mutex::default(),
@@ -219,7 +227,7 @@ impl<C: Calls> Inner<C> {
         // VMs before hosts: see `fold`.
         let rows = self.calls.vms()?;
         let ids = self.memory().to_ask(&rows, self.settings.ready, began);
-        let mut hosts = self.calls.hosts()?;
+        let mut hosts = self.calls.hosts(self.devices)?;
         self.add_loads(&mut hosts, began);
         let details = match ids.as_slice() {
             [] => Vec::new(),

@@ -5,7 +5,7 @@ mod admin;
 mod hook;
 mod quota;
 
-use crate::model::{Group, Host, Network, Template, User, VmDetails, VmRow};
+use crate::model::{Devices, Group, Host, Network, Template, User, VmDetails, VmRow};
 use crate::pci::{PciDevice, hex};
 use crate::size::Sizes;
 use crate::state::{HostState, VmState};
@@ -64,10 +64,10 @@ pub fn one_vm(xml: &str) -> Read<VmDetails> {
 ///
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
-pub fn hosts(xml: &str) -> Read<Vec<Host>> {
+pub fn hosts(xml: &str, devices: Devices) -> Read<Vec<Host>> {
     let mut hosts = Vec::new();
     pool(xml, "HOST_POOL", "HOST", |doc| {
-        hosts.push(host(doc)?);
+        hosts.push(host(doc, devices)?);
         Ok(())
     })?;
     Ok(hosts)
@@ -371,7 +371,7 @@ fn newest_host(doc: &mut Doc<'_>) -> Read<Option<(String, u32)>> {
     Ok(newest.map(|(_, host, id)| (host, id)))
 }
 
-fn host(doc: &mut Doc<'_>) -> Read<Host> {
+fn host(doc: &mut Doc<'_>, devices: Devices) -> Read<Host> {
     let (mut id, mut state) = (None, None);
     let (mut cpu, mut memory) = (None, None);
     let mut host = Host {
@@ -397,7 +397,7 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
             "STATE" => state = doc.number("state")?,
             "CLUSTER" => host.cluster = doc.text()?.into_owned(),
             "CLUSTER_ID" => host.cluster_id = doc.number("CLUSTER_ID")?.unwrap_or(-1),
-            "HOST_SHARE" => host_share(doc, &mut host, &mut cpu, &mut memory)?,
+            "HOST_SHARE" => host_share(doc, devices, &mut host, &mut cpu, &mut memory)?,
             "MONITORING" => doc.children(|doc, name| {
                 if name != "CAPACITY" {
                     return doc.skip();
@@ -424,6 +424,7 @@ fn host(doc: &mut Doc<'_>) -> Read<Host> {
 /// What a host has, and what of it is promised.
 fn host_share(
     doc: &mut Doc<'_>,
+    with: Devices,
     host: &mut Host,
     cpu: &mut Option<f64>,
     memory: &mut Option<f64>,
@@ -435,7 +436,7 @@ fn host_share(
             "CPU_USAGE" => host.promised_cpu_percent = sizes.cpu_percent(doc.number("CPU_USAGE")?),
             "MAX_MEM" => host.max_memory_mb = sizes.memory_kb(doc.number("MAX_MEM")?),
             "MEM_USAGE" => host.promised_memory_mb = sizes.memory_kb(doc.number("MEM_USAGE")?),
-            "PCI_DEVICES" => host.pci = Some(devices(doc)?),
+            "PCI_DEVICES" if with == Devices::Read => host.pci = Some(devices(doc)?),
             "RUNNING_VMS" => host.vms = sizes.vms(doc.number("RUNNING_VMS")?),
             // 5.x has here what later ones have in MONITORING.
             "USED_CPU" => *cpu = doc.number("USED_CPU")?,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, NodesetName, VmTag};
 use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{Fault, HostSetup, Oned, Rule, TemplateSetup};
-use thiao_opennebula::model::{Host, Template};
+use thiao_opennebula::model::{Devices, Host, Template};
 use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, Settings, TemplateSource, VmSource};
 use thiao_opennebula::state::{HostState, VmState};
 use thiao_opennebula::template::{NewVm, over_registered, vm_name};
@@ -69,7 +69,7 @@ impl Site {
             }
         };
         let client = Client::new(&access(&endpoint, auth.clone(), 0, 2))?;
-        let mut hosts = client.hosts()?;
+        let mut hosts = client.hosts(Devices::Left)?;
         hosts.retain(|host| host.state == HostState::Monitored);
         if hosts.is_empty() {
             return Err("the front-end shows no host that works".into());

@@ -4,7 +4,7 @@ use super::needs::{ANY_HOST, Needs, NodesetNeeds};
 use super::seen::Seen;
 use crate::client::Client;
 use crate::error::{Class, Error};
-use crate::model::VmDetails;
+use crate::model::{Devices, VmDetails};
 use crate::settings::{Placement, Settings, TemplateSource};
 use crate::syntax;
 use crate::template::{self, node_file};
@@ -40,7 +40,7 @@ pub fn observe(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
     Seen {
         version,
         user: client.user(),
-        hosts: client.hosts(),
+        hosts: client.hosts(Devices::Left),
         templates: client.templates(),
         networks: client.networks(),
         vms: vms(client),

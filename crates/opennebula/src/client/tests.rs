@@ -215,9 +215,10 @@ fn calls_are_what_was_recorded() {
 #[test]
 fn every_listing_is_read() {
     assert_eq!(
-        play(vec![answer("123-hostpool-info")], Client::hosts)
-            .0
-            .map(|h| h.len()),
+        play(vec![answer("123-hostpool-info")], |client| client
+            .hosts(crate::model::Devices::Read))
+        .0
+        .map(|h| h.len()),
         Ok(4)
     );
     assert_eq!(

@@ -2,14 +2,14 @@
 
 use crate::client::{Client, Recovery, VmAction};
 use crate::error::Error;
-use crate::model::{Host, Network, Template, User, VmDetails, VmRow};
+use crate::model::{Devices, Host, Network, Template, User, VmDetails, VmRow};
 use std::collections::BTreeMap;
 
 /// [`Client`]'s calls, as far as the provider needs them.
 pub(super) trait Calls: Send + Sync + 'static {
     fn version(&self) -> Result<String, Error>;
     fn user(&self) -> Result<User, Error>;
-    fn hosts(&self) -> Result<Vec<Host>, Error>;
+    fn hosts(&self, devices: Devices) -> Result<Vec<Host>, Error>;
     /// What is really used of them, by id; nothing where that is not known.
     fn loads(&self) -> Result<BTreeMap<u32, (u32, u64)>, Error> {
         Ok(BTreeMap::new())
@@ -33,8 +33,8 @@ impl Calls for Client {
     fn user(&self) -> Result<User, Error> {
         Client::user(self)
     }
-    fn hosts(&self) -> Result<Vec<Host>, Error> {
-        Client::hosts(self)
+    fn hosts(&self, devices: Devices) -> Result<Vec<Host>, Error> {
+        Client::hosts(self, devices)
     }
     fn loads(&self) -> Result<BTreeMap<u32, (u32, u64)>, Error> {
         Client::loads(self)

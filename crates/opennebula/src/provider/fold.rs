@@ -464,7 +464,7 @@ mod tests {
             let pool = format!(
                 "<HOST_POOL><HOST><ID>1</ID><NAME>h1</NAME><STATE>2</STATE><HOST_SHARE>{share}</HOST_SHARE></HOST></HOST_POOL>"
             );
-            crate::read::hosts(&pool).unwrap()
+            crate::read::hosts(&pool, crate::model::Devices::Read).unwrap()
         };
         let source = |gpu: Option<(&str, &str)>| {
             let gpu_pci = gpu.map(|(key, text)| vec![(key.to_owned(), text.to_owned())]);

@@ -115,7 +115,7 @@ impl Calls for Arc<Fake> {
     fn user(&self) -> Result<crate::model::User, Error> {
         Fake::user(self)
     }
-    fn hosts(&self) -> Result<Vec<crate::model::Host>, Error> {
+    fn hosts(&self, _: crate::model::Devices) -> Result<Vec<crate::model::Host>, Error> {
         Fake::hosts(self)
     }
     fn vms(&self) -> Result<Vec<crate::model::VmRow>, Error> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Quota;
+use crate::model::{Devices, Quota};
 use crate::size::{Beyond, MOST_CPU_PERCENT, MOST_MEMORY_MB, MOST_VMS};
 use crate::testing::{mutations, recording};
 use crate::wire::{Answer, answer};
@@ -93,7 +93,7 @@ fn of_many_hosts_in_a_history_the_newest_counts() {
 
 #[test]
 fn hosts_are_read() {
-    let hosts = hosts(&document("123-hostpool-info")).expect("read");
+    let hosts = hosts(&document("123-hostpool-info"), Devices::Read).expect("read");
     assert_eq!(hosts.len(), 4);
     assert_eq!(
         hosts[0],
@@ -124,7 +124,10 @@ fn hosts_are_read() {
     };
     assert_eq!((devices.len(), those("10de"), those("15B3")), (22, 1, 18));
     assert!(devices.iter().all(|one| one.vm.is_none()));
-    assert_eq!(super::hosts(&document("148-plain-user-hostpool")), Ok(Vec::new()));
+    assert_eq!(
+        super::hosts(&document("148-plain-user-hostpool"), Devices::Read),
+        Ok(Vec::new())
+    );
 }
 
 /// Two VMs on host 1 and that host, with this CPU, MEMORY and everything of the host's.
@@ -151,7 +154,7 @@ fn sized(cpu: &str, memory: &str, of_host: &str) -> (Vec<VmRow>, Vec<Host>) {
     );
     (
         vms(&format!("<VM_POOL>{}{}</VM_POOL>", vm(1), vm(2))).expect("read"),
-        hosts(&format!("<HOST_POOL>{host}</HOST_POOL>")).expect("read"),
+        hosts(&format!("<HOST_POOL>{host}</HOST_POOL>"), Devices::Read).expect("read"),
     )
 }
 
@@ -198,7 +201,7 @@ fn load_is_where_each_version_has_it() {
     let old = "<HOST_POOL><HOST><ID>1</ID><STATE>2</STATE><HOST_SHARE><USED_CPU>150</USED_CPU>\
         <USED_MEM>2097152</USED_MEM></HOST_SHARE></HOST></HOST_POOL>";
     for xml in [new, old] {
-        let hosts = hosts(xml).expect("read");
+        let hosts = hosts(xml, Devices::Read).expect("read");
         assert_eq!((hosts[0].load, hosts[0].max_cpu_percent), (Some((150, 2048)), 0));
     }
 }
@@ -351,7 +354,7 @@ proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
         let _ = vms(&text);
-        let _ = hosts(&format!("<HOST_POOL>{text}</HOST_POOL>"));
+        let _ = hosts(&format!("<HOST_POOL>{text}</HOST_POOL>"), Devices::Read);
     }
 
     #[test]
