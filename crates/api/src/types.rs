@@ -147,6 +147,9 @@ pub struct Host {
     pub vms: usize,
     /// Whether new VMs may be placed there.
     pub usable: bool,
+    /// Why it takes no new VMs, whoever places them.
+    #[serde(default)]
+    pub closed: Option<String>,
     /// What is there of everybody, where others use the host too and the provider tells.
     #[serde(default)]
     pub everybody: Option<Everybody>,

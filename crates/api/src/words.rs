@@ -81,7 +81,9 @@ words! {
         Asked = "asked",
         /// Its VM is held back by the provider, and has never run.
         Held = "held",
-        /// Its VM is there; its guest has not said that slurmd runs.
+        /// The provider has its VM, and has not started it yet.
+        Pending = "pending",
+        /// Its VM was started; its guest has not said that slurmd runs.
         Booting = "booting",
         /// Its guest says that slurmd runs.
         Ready = "ready",
@@ -125,7 +127,9 @@ words! {
         Asked = "asked",
         /// It is held back by the provider, and has never run.
         Held = "held",
-        /// It is there; its guest has not said that slurmd runs.
+        /// The provider has it, and has not started it yet.
+        Pending = "pending",
+        /// It was started; its guest has not said that slurmd runs.
         Booting = "booting",
         /// Its guest says that slurmd runs.
         Ready = "ready",
@@ -220,6 +224,7 @@ mod tests {
         let lives = [
             Life::Asked,
             Life::Held,
+            Life::Pending,
             Life::Booting,
             Life::Running,
             Life::Paused,

@@ -216,13 +216,14 @@ impl<P: Provider> Reading<'_, P> {
                 mode: self.mode(node),
                 job: vm.spec.as_ref().and_then(|spec| spec.job).map(|job| job.0),
                 asked: Some(vm.asked.0),
-                note: match (vm.missing_since, vm.kept) {
-                    (Some(_), _) => Some("the provider does not show it now".to_owned()),
-                    (None, Some(until)) => Some(format!(
+                note: match (vm.missing_since, vm.odd(), vm.kept) {
+                    (Some(_), ..) => Some("the provider does not show it now".to_owned()),
+                    (None, Some(odd), _) => Some(odd.text().to_owned()),
+                    (None, None, Some(until)) => Some(format!(
                         "its job has failed, and it is kept for {} more",
                         Millis::secs(until.since(self.now).0 / 1000)
                     )),
-                    (None, None) => None,
+                    (None, None, None) => None,
                 },
             });
         }
@@ -272,6 +273,7 @@ impl<P: Provider> Reading<'_, P> {
                     memory_mb_used: on().map(|vm| vm.memory_mb).sum(),
                     vms: on().filter(|vm| !matches!(vm.state, VmState::Dead(_))).count(),
                     usable: host.usable,
+                    closed: host.closed.clone(),
                     everybody: host.load.map(|load| Everybody {
                         vms: load.vms,
                         cpu_percent: load.promised_cpu_percent,

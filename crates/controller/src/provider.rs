@@ -282,6 +282,7 @@ mod tests {
                 registration: Registration::NotYet,
                 asked: Time(1),
                 since: Time(1),
+                aside: Default::default(),
                 missing_since: None,
                 kept: None,
                 starts: Default::default(),

@@ -152,6 +152,7 @@ fn had_a_task(store: &mut Store) {
         registration: Registration::Registered,
         asked: now,
         since: now,
+        aside: Default::default(),
         missing_since: None,
         kept: None,
         starts: Default::default(),

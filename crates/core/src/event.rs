@@ -161,13 +161,17 @@ kinds! {
     SuspendAsked = "suspend-asked",
     /// A VM was found that no record had, and backs its node now.
     VmAdopted = "vm-adopted",
+    /// A host takes no new VMs, or is shown no more.
+    HostClosed = "host-closed",
+    /// A host takes new VMs again, or is new.
+    HostOpen = "host-open",
     /// A VM's creation begins.
     VmAsked = "vm-asked",
     /// A VM's end begins.
     VmDestroyAsked = "vm-destroy-asked",
     /// A VM has ended by itself.
     VmDied = "vm-died",
-    /// A VM takes its time to end.
+    /// A VM takes its time to end, or somebody else ends it.
     VmEnding = "vm-ending",
     /// A VM could not be made.
     VmFailed = "vm-failed",
@@ -175,8 +179,12 @@ kinds! {
     VmFound = "vm-found",
     /// Nothing of a VM is left.
     VmGone = "vm-gone",
+    /// Somebody holds a VM back before it is started.
+    VmHeld = "vm-held",
     /// No observation has shown a VM for so long that it counts as dead.
     VmLost = "vm-lost",
+    /// The provider has taken the order for a VM.
+    VmMade = "vm-made",
     /// A VM is on another host than before.
     VmMoved = "vm-moved",
     /// A VM is on its way to another host.
@@ -185,10 +193,14 @@ kinds! {
     VmPaused = "vm-paused",
     /// A VM's guest says that its slurmd runs.
     VmReady = "vm-ready",
-    /// A VM that was held still or moved goes on.
+    /// A VM has become larger or smaller than it was.
+    VmResized = "vm-resized",
+    /// A VM that was held still or moved, or of which nobody knew whether it runs, goes on.
     VmResumed = "vm-resumed",
-    /// The provider has a VM.
+    /// The provider says that a VM was started.
     VmStarted = "vm-started",
+    /// The provider does not say whether a VM runs, or that it is another user's.
+    VmUnclear = "vm-unclear",
     /// Nobody knows whether a VM was made: it is asked for again.
     VmUnsure = "vm-unsure",
 }

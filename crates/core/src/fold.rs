@@ -15,6 +15,7 @@ use std::sync::Arc;
 mod begun;
 mod early;
 mod ended;
+mod hosts;
 mod jobs;
 mod news;
 mod powers;
@@ -146,6 +147,8 @@ impl World {
                 ));
             }
             if vm.comes_up() && seen.is_up() {
+                // No listing has shown it since.
+                events.extend(vm.life.is_before_start().then(|| vm.started(node)));
                 vm.register(Registration::Registered, now);
                 events.push(Event::vm(
                     node,
@@ -203,14 +206,15 @@ impl World {
             .map_or("a host of the provider's choice", HostName::as_str)
             .to_owned();
         vm.id = Some(id);
+        // Whether it runs, a listing says.
         if vm.life.is_unconfirmed() {
-            vm.enter(Life::Booting, now);
+            vm.enter(Life::Pending, now);
         }
         Some(Event::vm(
             node,
             vm.generation,
-            Kind::VmStarted,
-            format!("started on {host}"),
+            Kind::VmMade,
+            format!("the provider has it, for {host}"),
         ))
     }
 

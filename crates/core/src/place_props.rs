@@ -75,6 +75,7 @@ fn case() -> impl Strategy<Value = Case> {
                     memory_mb,
                     gpus: None,
                     usable,
+                    closed: None,
                     load: None,
                 });
             let shown = others
@@ -125,6 +126,7 @@ impl Case {
                 registration: Registration::NotYet,
                 asked: Time(1),
                 since: Time(1),
+                aside: Default::default(),
                 missing_since: None,
                 kept: None,
                 starts: Default::default(),

@@ -101,6 +101,7 @@ fn world() -> World {
             memory_mb: 300,
             gpus: None,
             usable: true,
+            closed: None,
             load: None,
         })
         .to_vec();

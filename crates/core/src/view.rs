@@ -87,6 +87,8 @@ pub struct HostView {
     pub gpus: Option<u32>,
     /// Whether new VMs may be placed there now.
     pub usable: bool,
+    /// Why it takes no new VMs, whoever places them; for people.
+    pub closed: Option<String>,
     /// What is there of everybody, where others use it too and the provider knows.
     pub load: Option<Load>,
 }

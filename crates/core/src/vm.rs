@@ -4,10 +4,10 @@
 //! ```text
 //!                                          somebody holds it still, or moves it
 //!                                      +-> Paused --------------------------------+
-//!          made     guest or Slurm     +-> Saving -> Saved -> Restoring ----------+
-//!  Asked ------> Booting ---------> Running -> Moving ----------------------------+
-//!    |             ^                   ^   (from Booting just so)                 |
-//!    +--> Held ----+                   +--------------- shown going on -----------+
+//!        made        started     guest or     +-> Saving -> Saved -> Restoring --+
+//!  Asked ---> Pending ---> Booting ---> Running -> Moving ------------------------+
+//!    |          ^           Slurm        ^   (from Booting just so)               |
+//!    +-> Held --+                        +------------- shown going on -----------+
 //!
 //!  each of these --- surely ended or failed, or not shown for long ---> Dead
 //!  each of these, and Dead --- an end is asked for ---> Ending --- gone ---> (none: the record is dropped)
@@ -53,6 +53,39 @@ pub struct VmRecord {
     pub kept: Option<Time>,
     /// How often its guest was told to start slurmd.
     pub starts: Starts,
+    /// What a listing last said of it beside that.
+    pub aside: Aside,
+}
+
+/// What a listing says of a VM that is no step of its life. Not in the store: after a start it is told once more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Aside {
+    pub odd: Option<Odd>,
+    /// What it takes from its host: MiB, and percent of a core.
+    pub takes: Option<(u64, u32)>,
+}
+
+/// What is odd about a VM that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Odd {
+    /// Somebody holds it back before it is started.
+    Held,
+    /// It is being shut down, and its end was not asked for by us.
+    Ending,
+    /// Nobody knows whether it runs, or whose it is; in words.
+    Unclear(String),
+}
+
+impl Odd {
+    /// A sentence's end for people.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Odd::Held => "is held back by somebody: it is not started before it is released",
+            Odd::Ending => "is being shut down, and not by Thiao",
+            Odd::Unclear(what) => what,
+        }
+    }
 }
 
 /// How often a guest was told to start slurmd, where guests wait for that.
@@ -70,7 +103,9 @@ pub enum Life {
     Asked,
     /// The provider has it and holds it back: it has never run.
     Held,
-    /// The provider has it; neither its guest nor Slurm has told of it yet.
+    /// The provider has it, and has not started it yet.
+    Pending,
+    /// It was started; neither its guest nor Slurm has told of it yet.
     Booting,
     /// It runs: its guest or Slurm has told of it.
     Running,
@@ -153,7 +188,8 @@ impl Life {
     pub fn part(&self) -> Part<'_> {
         match self {
             Life::Asked | Life::Held => Part::Unconfirmed,
-            Life::Booting
+            Life::Pending
+            | Life::Booting
             | Life::Running
             | Life::Paused
             | Life::Saving
@@ -184,11 +220,18 @@ impl Life {
             Life::Paused | Life::Saving | Life::Saved | Life::Restoring | Life::Moving { .. } => true,
             Life::Asked
             | Life::Held
+            | Life::Pending
             | Life::Booting
             | Life::Running
             | Life::Ending { .. }
             | Life::Dead { .. } => false,
         }
+    }
+
+    /// Whether it was never started, as far as is known.
+    #[must_use]
+    pub fn is_before_start(&self) -> bool {
+        matches!(self, Life::Asked | Life::Held | Life::Pending)
     }
 
     /// Whether it is on its way to another host.
@@ -229,6 +272,7 @@ impl Life {
         match self {
             Life::Asked => "asked",
             Life::Held => "held",
+            Life::Pending => "pending",
             Life::Booting => "booting",
             Life::Running => "running",
             Life::Paused => "paused",
@@ -287,12 +331,25 @@ impl VmRecord {
     /// One that the provider shows and no record has.
     #[must_use]
     pub fn found(seen: &VmView, generation: Generation, now: Time) -> Self {
-        let held = seen.state == VmState::Held;
+        let life = match seen.state {
+            VmState::Held => Life::Held,
+            VmState::Pending => Life::Pending,
+            VmState::Booting
+            | VmState::Ready
+            | VmState::Paused
+            | VmState::Saving
+            | VmState::Saved
+            | VmState::Restoring
+            | VmState::Moving
+            | VmState::Stopping
+            | VmState::Dead(_)
+            | VmState::Unknown(_) => Life::Booting,
+        };
         Self {
             // Of several that are held, the provider chooses the one that it releases.
-            id: (!held).then(|| seen.id.clone()),
+            id: (life != Life::Held).then(|| seen.id.clone()),
             host: seen.host.clone(),
-            life: if held { Life::Held } else { Life::Booting },
+            life,
             ..Self::new(generation, now)
         }
     }
@@ -310,6 +367,7 @@ impl VmRecord {
             missing_since: None,
             kept: None,
             starts: Starts::default(),
+            aside: Aside::default(),
         }
     }
 
@@ -345,7 +403,7 @@ impl VmRecord {
             self.since = now;
         }
         self.registration = registration;
-        if self.life == Life::Booting {
+        if matches!(self.life, Life::Pending | Life::Booting) {
             self.life = Life::Running;
         }
     }
@@ -357,9 +415,8 @@ impl VmRecord {
         match &self.life {
             Life::Asked | Life::Held => match state {
                 VmState::Held => Life::Held,
-                VmState::Pending | VmState::Booting | VmState::Stopping | VmState::Unknown(_) => {
-                    Life::Booting
-                }
+                VmState::Pending | VmState::Stopping | VmState::Unknown(_) => Life::Pending,
+                VmState::Booting => Life::Booting,
                 VmState::Ready => Life::Running,
                 VmState::Paused => Life::Paused,
                 VmState::Saving => Life::Saving,
@@ -368,31 +425,41 @@ impl VmRecord {
                 VmState::Moving => Life::Moving { from: None },
                 VmState::Dead(why) => Life::Dead { why: why.clone() },
             },
-            life @ (Life::Booting
+            life @ (Life::Pending
+            | Life::Booting
             | Life::Running
             | Life::Paused
             | Life::Saving
             | Life::Saved
             | Life::Restoring
-            | Life::Moving { .. }) => match state {
-                // One that is held has never run: it is another one with the same tag.
-                VmState::Held | VmState::Stopping | VmState::Unknown(_) => life.clone(),
-                VmState::Pending | VmState::Booting => match self.registration {
-                    Registration::NotYet => Life::Booting,
-                    Registration::GuestReady | Registration::Registered => Life::Running,
-                },
-                VmState::Ready => Life::Running,
-                VmState::Paused => Life::Paused,
-                VmState::Saving => Life::Saving,
-                VmState::Saved => Life::Saved,
-                VmState::Restoring => Life::Restoring,
-                VmState::Moving => Life::Moving {
+            | Life::Moving { .. }) => match (state, self.registration) {
+                // It waits for its host or its release, until it is started from where it is.
+                (VmState::Held | VmState::Stopping | VmState::Unknown(_), _) => life.clone(),
+                (VmState::Pending, _) if life.is_kept_still() => life.clone(),
+                (VmState::Pending, Registration::NotYet) => Life::Pending,
+                (VmState::Booting, Registration::NotYet) => Life::Booting,
+                (
+                    VmState::Pending | VmState::Booting,
+                    Registration::GuestReady | Registration::Registered,
+                ) => Life::Running,
+                (VmState::Ready, _) => Life::Running,
+                (VmState::Paused, _) => Life::Paused,
+                (VmState::Saving, _) => Life::Saving,
+                (VmState::Saved, _) => Life::Saved,
+                (VmState::Restoring, _) => Life::Restoring,
+                (VmState::Moving, _) => Life::Moving {
                     from: life.leaves().cloned(),
                 },
-                VmState::Dead(why) => Life::Dead { why: why.clone() },
+                (VmState::Dead(why), _) => Life::Dead { why: why.clone() },
             },
             life @ (Life::Ending { .. } | Life::Dead { .. }) => life.clone(),
         }
+    }
+
+    /// What is odd about it, while it is there.
+    #[must_use]
+    pub fn odd(&self) -> Option<&Odd> {
+        self.aside.odd.as_ref().filter(|_| self.life.is_there())
     }
 
     /// Whether it is on its way up.
@@ -442,6 +509,7 @@ impl VmRecord {
             },
             life @ (Life::Asked
             | Life::Held
+            | Life::Pending
             | Life::Paused
             | Life::Saving
             | Life::Saved

@@ -61,6 +61,8 @@ pub struct World {
     pub provider_began: Time,
     /// VMs that the provider was asked for alone since then, and when.
     pub asked_later: BTreeMap<VmId, Time>,
+    /// The hosts that the last whole one showed, and why they take no new VMs; none before the first. Not in the store.
+    pub hosts: Option<BTreeMap<HostName, Option<String>>>,
     /// The circuit breaker over all creations.
     pub breaker: Breaker,
     /// Nodes for which the provider can make no VM until a person changes something, and why: a
@@ -261,6 +263,7 @@ impl World {
             provider_seen: Time::default(),
             provider_began: Time::default(),
             asked_later: BTreeMap::new(),
+            hosts: None,
             breaker: Breaker::default(),
             faults: BTreeMap::new(),
             slurm: None,

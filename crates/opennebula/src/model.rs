@@ -38,6 +38,8 @@ pub struct VmDetails {
     pub user_template: BTreeMap<String, String>,
     /// The attributes of TEMPLATE/CONTEXT.
     pub context: BTreeMap<String, String>,
+    /// Whose it is: the user's id and name (UID, UNAME).
+    pub owner: (u32, String),
 }
 
 /// Whether a listing of hosts is to be read with their devices. They can be hundreds on each.

@@ -29,16 +29,17 @@ pub use listen::{Listening, News, Observed};
 
 use crate::client::Client;
 use crate::error::{Class, Error};
-use crate::model::{Devices, Host};
+use crate::model::{Devices, Host, VmDetails};
 use crate::settings::{Bus, Placement, Settings, TemplateSource, VmSource};
+use crate::state::VmState;
 use crate::template::{NewVm, from_text, node_file, over_registered, read_file};
 use calls::Calls;
 use flight::Flight;
-use memory::{Memory, Now};
+use memory::{Memory, Now, Shown};
 use source::{Resolved, Sources};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use thiao_core::ids::{Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
 use thiao_core::options::VmOptions;
@@ -161,6 +162,8 @@ struct Inner<C> {
     wakes: Mutex<listen::Wakes>,
     /// Whether any nodeset has GPUs: else nobody asks what devices hosts have.
     devices: Devices,
+    /// The id of our user, once somebody asked.
+    me: OnceLock<u32>,
 }
 
 impl<C: Calls> Inner<C> {
@@ -180,6 +183,7 @@ impl<C: Calls> Inner<C> {
             loads: Mutex::default(),
             bus: Mutex::default(),
             wakes: Mutex::default(),
+            me: OnceLock::new(),
         }
     }
 
@@ -233,9 +237,33 @@ impl<C: Calls> Inner<C> {
             [] => Vec::new(),
             ids => self.calls.vms_of(ids)?,
         };
-        self.memory()
-            .take(&self.settings.cluster, rows, details, hosts, began, now());
+        let listed: BTreeSet<u32> = match details.as_slice() {
+            [] => BTreeSet::new(),
+            _ => rows.iter().map(|row| row.id).collect(),
+        };
+        // Those that ended are in no listing.
+        let unlisted = |vm: &VmDetails| vm.row.state != VmState::Done && !listed.contains(&vm.row.id);
+        let me = match details.iter().any(unlisted) {
+            true => Some(self.me()?),
+            false => None,
+        };
+        let seen = Shown {
+            rows,
+            details,
+            hosts,
+            me,
+        };
+        self.memory().take(&self.settings.cluster, seen, began, now());
         Ok(())
+    }
+
+    /// The id of our user, by whom our VMs are told from others'.
+    fn me(&self) -> Result<u32, Error> {
+        if let Some(me) = self.me.get() {
+            return Ok(*me);
+        }
+        let me = self.calls.user()?.id;
+        Ok(*self.me.get_or_init(|| me))
     }
 
     /// Adds what is really used of the hosts, asked for once a minute: people look at it,
@@ -350,11 +378,6 @@ impl<C: Calls> Inner<C> {
             memory_mb: 512,
             share_percent: 100,
         }))?;
-        if faults.len() == self.settings.nodes.len()
-            && let Some(error) = faults.values().next()
-        {
-            return Err(error.clone());
-        }
         self.flight.share_from(observation, || self.remember())?;
         notes.extend(self.notes_on(&self.view()));
         Ok(Prepared {

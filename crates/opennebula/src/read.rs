@@ -245,6 +245,7 @@ struct Vm {
     id: Option<u32>,
     state: Option<i32>,
     lcm_state: Option<i32>,
+    owner: Option<u32>,
     details: VmDetails,
 }
 
@@ -254,6 +255,7 @@ fn vm(doc: &mut Doc<'_>, whole: bool) -> Read<VmDetails> {
         id: None,
         state: None,
         lcm_state: None,
+        owner: None,
         details: VmDetails {
             row: VmRow {
                 id: 0,
@@ -269,12 +271,15 @@ fn vm(doc: &mut Doc<'_>, whole: bool) -> Read<VmDetails> {
             },
             user_template: BTreeMap::new(),
             context: BTreeMap::new(),
+            owner: (0, String::new()),
         },
     };
     doc.children(|doc, name| {
         match name {
             "ID" => vm.id = doc.number("id")?,
             "NAME" => vm.details.row.name = doc.text()?.into_owned(),
+            "UID" if whole => vm.owner = doc.number("id")?,
+            "UNAME" if whole => vm.details.owner.1 = doc.text()?.into_owned(),
             "STATE" => vm.state = doc.number("state")?,
             "LCM_STATE" => vm.lcm_state = doc.number("state")?,
             "TEMPLATE" => vm_template(doc, whole, &mut vm.details)?,
@@ -288,6 +293,9 @@ fn vm(doc: &mut Doc<'_>, whole: bool) -> Read<VmDetails> {
     let state = required(vm.state, "a VM without STATE")?;
     let lcm_state = required(vm.lcm_state, "a VM without LCM_STATE")?;
     vm.details.row.state = VmState::new(state, lcm_state);
+    if whole {
+        vm.details.owner.0 = required(vm.owner, "a VM without UID")?;
+    }
     Ok(vm.details)
 }
 

@@ -111,6 +111,7 @@ impl Day {
                 memory_mb: 110 * (MEMORY_MB + OVERHEAD_MB),
                 gpus: None,
                 usable: true,
+                closed: None,
                 load: None,
             })
             .collect();
@@ -247,6 +248,7 @@ fn up(i: usize, on: usize, now: Time) -> NodeRecord {
             registration: Registration::Registered,
             asked: since,
             since,
+            aside: Default::default(),
             missing_since: None,
             kept: None,
             starts: Default::default(),

@@ -114,6 +114,7 @@ impl Sim {
                 memory_mb,
                 gpus: None,
                 usable: true,
+                closed: None,
                 load: None,
             })
             .collect();

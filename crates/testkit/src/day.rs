@@ -238,6 +238,26 @@ munge_key = ""
         self.site.order(RESUME, nodes);
     }
 
+    /// From now on OpenNebula's scheduler places its VMs.
+    pub fn placed_by_opennebula(&self) {
+        let file = self.site.path("thiao.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let with = "[opennebula]\nplacement = \"opennebula\"\n";
+        std::fs::write(file, text.replace("[opennebula]\n", with)).unwrap();
+    }
+
+    /// Slurm shows this node up, which has a VM.
+    pub fn node_up(&self, node: &str) {
+        self.nodes_are(node, "allocated+cloud");
+        self.until_logged(&format!("{node} is up"));
+    }
+
+    /// Slurm shows all nodes up.
+    pub fn nodes_up(&self) {
+        self.all_nodes_are("allocated+cloud");
+        self.until_logged("is up");
+    }
+
     /// Slurm asks for nodes, and all come up with a job on each.
     pub fn up(&mut self) {
         let last = self.nodes - 1;
@@ -273,6 +293,46 @@ munge_key = ""
         std::fs::write(self.site.path("jobs"), "").unwrap();
         self.nodes_are(nodes, "idle+cloud+powering_down");
         self.site.order(IntentKind::Suspend, nodes);
+    }
+
+    /// A node whose loss Slurm was told is given back once it is powered down, and gets a VM again.
+    #[track_caller]
+    pub fn returns(&mut self, node: &str) {
+        std::fs::write(self.site.path("jobs"), "").unwrap();
+        let before = std::fs::read_to_string(self.site.path("nodes")).unwrap();
+        let down = |line: &str| match line.starts_with(&format!("{node}|")) {
+            true => format!("{node}|down+cloud+powered_down|thiao: its VM died"),
+            false => line.to_owned(),
+        };
+        self.site
+            .slurm_says(&before.lines().map(down).collect::<Vec<_>>());
+        let given_back = format!("nodename={node} state=resume");
+        until(&format!("{node} is given back"), || {
+            self.site.told().to_lowercase().contains(&given_back)
+        });
+        self.nodes_are(node, "idle+cloud+powered_down");
+        self.wakes(node);
+    }
+
+    /// A node that is powered down and up again gets a VM of its own.
+    #[track_caller]
+    pub fn wakes_again(&mut self, node: &str) {
+        self.suspend(node);
+        until(&format!("no VM of {node} is left"), || {
+            self.ours().iter().all(|(of, _)| of != node)
+        });
+        self.nodes_are(node, "idle+cloud+powered_down");
+        self.wakes(node);
+    }
+
+    /// Slurm asks for a node without a VM, and it comes up.
+    #[track_caller]
+    fn wakes(&mut self, node: &str) {
+        self.resume(node);
+        let runs = |(of, vm): &(String, VmView)| of == node && vm.state == State::Active(Lcm::Running);
+        until(&format!("a VM of {node} runs"), || self.ours().iter().any(runs));
+        self.nodes_are(node, "allocated+cloud");
+        self.no_node_has_two();
     }
 
     /// Our VMs that are there, by node.
@@ -348,7 +408,20 @@ munge_key = ""
         self.call(SECRET, method, params)
     }
 
+    /// Somebody else's call that is refused, as oneadmin.
+    pub fn refused(&self, method: &str, params: &[&str]) -> String {
+        let answer = self.answer("oneadmin:opennebula", method, params);
+        assert!(answer.contains("<boolean>0</boolean>"), "{method}: {answer}");
+        answer
+    }
+
     fn call(&self, session: &str, method: &str, params: &[&str]) -> String {
+        let answer = self.answer(session, method, params);
+        assert!(answer.contains("<boolean>1</boolean>"), "{method}: {answer}");
+        answer
+    }
+
+    fn answer(&self, session: &str, method: &str, params: &[&str]) -> String {
         let params: String = [format!("<string>{session}</string>").as_str()]
             .iter()
             .chain(params)
@@ -369,7 +442,6 @@ munge_key = ""
         .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("<boolean>1</boolean>"), "{method}: {answer}");
         answer
     }
 }

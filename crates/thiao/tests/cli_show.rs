@@ -98,6 +98,7 @@ fn hosts() -> Vec<Host> {
         memory_mb_used: 640,
         vms: 1,
         usable,
+        closed: None,
         everybody,
     };
     let everybody = Everybody {

@@ -22,6 +22,7 @@ impl Still {
                 memory_mb: 256_000,
                 gpus: None,
                 usable: true,
+                closed: None,
                 load: None,
             });
         }

@@ -10,6 +10,7 @@ use thiao_api::types::{Event, Explanation, JobVm};
 use thiao_core::event::Subject;
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::view::{ArrayTasks, SlurmJob, SlurmView};
+use thiao_core::vm::VmRecord;
 use thiao_core::world::{Desired, NodeRecord};
 use thiao_slurm::gate;
 
@@ -68,6 +69,11 @@ impl<P: Provider> Reading<'_, P> {
             Some(vm) => format!("it backs node {node} and is {}", self.world().word_of(node, vm)),
             None => "it is gone".to_owned(),
         }];
+        now.extend(
+            backing
+                .and_then(VmRecord::odd)
+                .map(|odd| format!("it {}", odd.text())),
+        );
         if let Some(id) = backing.and_then(|vm| vm.id.as_ref()) {
             for (at, what) in self.of.provider.timeline(id) {
                 let after = backing.map_or(Time(at), |vm| vm.asked);
@@ -108,6 +114,7 @@ impl<P: Provider> Reading<'_, P> {
                 false => format!(" for {}", self.now.since(vm.since)),
             };
             lines.push(format!("VM {node}.{}{on} is {word}{span}", vm.generation));
+            lines.extend(vm.odd().map(|odd| format!("it {}", odd.text())));
         }
         lines.push(in_slurm(self.world().slurm.as_deref(), node));
         if let Some(why) = self.world().faults.get(node) {

@@ -78,6 +78,7 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
     let detail = match &vm.life {
         Life::Asked
         | Life::Held
+        | Life::Pending
         | Life::Booting
         | Life::Running
         | Life::Paused
@@ -226,6 +227,7 @@ fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Re
             registration: registration(&heard).ok_or_else(|| broken(format!("registration {heard:?}")))?,
             asked: time(row.get(6)?),
             since: time(row.get(7)?),
+            aside: Default::default(),
             missing_since: row.get::<_, Option<i64>>(8)?.map(time),
             kept: row.get::<_, Option<i64>>("kept")?.map(time),
             starts: Starts {
@@ -264,6 +266,7 @@ fn life(word: &str, detail: Detail) -> Option<Life> {
     Some(match word {
         "asked" => Life::Asked,
         "held" => Life::Held,
+        "pending" => Life::Pending,
         "booting" => Life::Booting,
         "running" => Life::Running,
         "paused" => Life::Paused,

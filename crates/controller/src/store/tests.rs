@@ -21,6 +21,7 @@ fn record(life: Life, registration: Registration) -> NodeRecord {
             registration,
             asked: Time(6),
             since: Time(7),
+            aside: Default::default(),
             missing_since: Some(Time(8)),
             kept: Some(Time(10)),
             starts: thiao_core::vm::Starts {

@@ -67,6 +67,7 @@ impl Provider for Fake {
             memory_mb: 8000,
             gpus: None,
             usable: true,
+            closed: None,
             load: None,
         };
         Ok(Observed::Whole(ProviderView {

@@ -110,6 +110,7 @@ impl Provider for Nodes {
             memory_mb: 1 << 20,
             gpus: None,
             usable: true,
+            closed: None,
             load: None,
         };
         let vms = self.vms.lock().unwrap();

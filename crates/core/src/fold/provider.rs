@@ -51,13 +51,16 @@ impl World {
             .retain(|node, _| self.records.get(node).is_some_and(|record| record.vm.is_some()));
         let kept_still = |node: &NodeName| {
             let vms = by_node.get(node).copied().unwrap_or_default();
-            vms.iter().any(|vm| vm.state.is_kept_still())
+            let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+            // One that was saved may wait for a host, or to be let go.
+            vms.iter().any(|vm| vm.state.is_kept_still()) || vm.is_some_and(|vm| vm.life.is_kept_still())
         };
         self.unbacked = self
             .lacking_vms(began)
             .filter(|node| !kept_still(node))
             .map(|node| (node.clone(), self.unbacked.get(node).copied().unwrap_or(now)))
             .collect();
+        events.extend(self.see_hosts(&view.hosts));
         self.strays = strays.since;
         self.unrecorded = strays.unrecorded;
         self.provider = Some(Arc::new(view));

@@ -3,7 +3,7 @@
 use crate::event::{Event, Kind};
 use crate::ids::{HostName, Millis, NodeName, Time};
 use crate::view::{VmState, VmView};
-use crate::vm::{Life, Registration, VmRecord};
+use crate::vm::{Aside, Life, Odd, Registration, VmRecord};
 
 impl VmRecord {
     pub(super) fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, events: &mut Vec<Event>) {
@@ -23,14 +23,81 @@ impl VmRecord {
         }
         let news = self.kept_still(&life);
         events.extend(news.map(|(kind, text)| Event::vm(node, self.generation, kind, text)));
+        let starts = self.life.is_before_start() && matches!(life, Life::Booting | Life::Running);
         let moved = self.life.is_moving() && !life.is_moving() && !life.is_past();
         let left = self.life.leaves().cloned();
         self.enter(life, now);
+        let beside = self.beside(seen);
+        let news = self.news(&beside);
+        events.extend(news.map(|(kind, text)| Event::vm(node, self.generation, kind, text)));
+        self.aside = beside;
+        let left = self.seen_on(seen).or(left);
+        events.extend(starts.then(|| self.started(node)));
         if seen.state == VmState::Ready && self.life.is_there() {
             self.guest_ready(node, now, events);
         }
-        let left = self.seen_on(seen).or(left);
         events.extend(self.arrived(node, moved, left));
+    }
+
+    /// What is to be told when it runs.
+    pub(super) fn started(&self, node: &NodeName) -> Event {
+        let host = self.host.as_ref().map_or("a host", HostName::as_str);
+        Event::vm(
+            node,
+            self.generation,
+            Kind::VmStarted,
+            format!("started on {host}"),
+        )
+    }
+
+    /// What a listing says of it beside its life, which is as that listing shows it.
+    fn beside(&self, seen: &VmView) -> Aside {
+        if !self.life.is_there() {
+            return self.aside.clone();
+        }
+        let odd = match &seen.state {
+            // One that was let go just now may still be shown as it was before.
+            VmState::Held => self.aside.takes.is_some().then_some(Odd::Held),
+            VmState::Stopping => Some(Odd::Ending),
+            VmState::Unknown(what) => Some(Odd::Unclear(what.clone())),
+            VmState::Pending
+            | VmState::Booting
+            | VmState::Ready
+            | VmState::Paused
+            | VmState::Saving
+            | VmState::Saved
+            | VmState::Restoring
+            | VmState::Moving
+            | VmState::Dead(_) => None,
+        };
+        // One that is put away takes nothing meanwhile.
+        let takes = Some((seen.memory_mb, seen.cpu_percent)).filter(|takes| *takes != (0, 0));
+        Aside {
+            odd,
+            takes: takes.or(self.aside.takes),
+        }
+    }
+
+    /// What is to be told of that, if it is new.
+    fn news(&self, beside: &Aside) -> Option<(Kind, String)> {
+        if beside.odd != self.aside.odd {
+            let kind = match &beside.odd {
+                Some(Odd::Held) => Kind::VmHeld,
+                Some(Odd::Ending) => Kind::VmEnding,
+                Some(Odd::Unclear(_)) => Kind::VmUnclear,
+                None if self.life.is_kept_still() => return None,
+                None => Kind::VmResumed,
+            };
+            return Some((kind, beside.odd.as_ref().map_or("goes on", Odd::text).to_owned()));
+        }
+        let (before, (mb, cpu)) = (self.aside.takes?, beside.takes?);
+        let text = || {
+            format!(
+                "was resized by somebody: it takes {mb} MiB and {cpu} % of a core of its host now. Slurm goes by what \
+                 the node had, until its next VM"
+            )
+        };
+        (before != (mb, cpu)).then(|| (Kind::VmResized, text()))
     }
 
     /// What is to be told of a VM that is not on its way, or not any more; `left` is the host where it was.
@@ -67,6 +134,7 @@ impl VmRecord {
             }
             Life::Asked
             | Life::Held
+            | Life::Pending
             | Life::Booting
             | Life::Running
             | Life::Ending { .. }

@@ -413,7 +413,7 @@ fn observations_far_apart_do_not_make_an_absence() {
     for _ in 0..4 {
         w.pass(Millis(w.policy.missing_grace.0 * 2 + 1)); // as when we were away
         w.see(vec![]);
-        assert_eq!(w.state_of("n0"), "booting");
+        assert_eq!(w.state_of("n0"), "pending");
     }
 }
 

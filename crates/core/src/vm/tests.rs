@@ -19,6 +19,7 @@ fn lives() -> Vec<Life> {
     let mut all = vec![
         Life::Asked,
         Life::Held,
+        Life::Pending,
         Life::Booting,
         Life::Running,
         Life::Paused,
@@ -170,7 +171,7 @@ fn registration_never_goes_back_while_a_vm_is_there() {
 #[test]
 fn every_state_has_a_word_of_its_own_but_those_that_are_one_for_people() {
     let words: std::collections::BTreeSet<_> = lives().iter().map(Life::word).collect();
-    assert_eq!(words.len(), 11);
+    assert_eq!(words.len(), 12);
     let words: std::collections::BTreeSet<_> = REGISTRATIONS.map(Registration::word).into();
     assert_eq!(words.len(), REGISTRATIONS.len());
     assert_eq!(vm(Life::Running, Registration::NotYet).word(), "booting");

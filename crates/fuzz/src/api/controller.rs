@@ -170,6 +170,7 @@ fn host() -> Host {
         memory_mb_used: 200,
         vms: 1,
         usable: true,
+        closed: None,
         everybody: None,
     }
 }

@@ -80,6 +80,7 @@ fn vm(id: u32, cluster: &str, node: &str, on: u32) -> VmDetails {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
         context: BTreeMap::new(),
+        owner: (5, "slurm".to_owned()),
     }
 }
 

@@ -46,6 +46,12 @@ impl<C: Calls> Inner<C> {
             known = self.read(id)?;
         }
         let state = match known {
+            Known::Given(user) => {
+                let mut memory = self.memory();
+                memory.tell(id, now().time, &format!("left to user {user}"));
+                memory.forget(id);
+                return Ok(Ended::Gone);
+            }
             Known::Gone | Known::Nothing => {
                 self.memory().forget(id);
                 return Ok(Ended::Gone);
@@ -131,7 +137,7 @@ impl<C: Calls> Inner<C> {
     }
 
     /// What OpenNebula says of a VM that we know nothing of. One that it does not show was
-    /// purged, or given to another user: it is not ours any more.
+    /// purged, or given to another user whose VMs we may not see: it is not ours any more.
     fn read(&self, id: u32) -> Result<Known, Error> {
         let seen = self.calls.vms_of(&[id])?;
         let Some(vm) = seen.into_iter().find(|vm| vm.row.id == id) else {
@@ -139,6 +145,10 @@ impl<C: Calls> Inner<C> {
         };
         if vm.row.state == VmState::Done {
             return Ok(Known::Gone);
+        }
+        let (owner, name) = vm.owner;
+        if owner != self.me()? {
+            return Ok(Known::Given(name));
         }
         let tag = read_tag(|name| vm.user_template.get(name).cloned());
         Ok(Known::Tagged(tag, Some(vm.row.state)))

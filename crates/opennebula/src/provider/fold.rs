@@ -2,7 +2,7 @@
 
 use crate::model::{Host, VmRow};
 use crate::settings::{Placement, ReadyBy, VmSource};
-use crate::state::Kind;
+use crate::state::{HostState, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::ids::{HostName, NodesetName, VmId, VmTag};
 use thiao_core::view::{HostView, Load, ProviderView, VmState, VmView};
@@ -32,6 +32,8 @@ pub(super) struct Ours {
     pub ready: bool,
     /// The host that it leaves and is counted on as well; none of one whose move began before it was seen.
     pub leaves: Option<u32>,
+    /// The user to whom somebody has given it (`onevm chown`): it is not ours as long as that holds.
+    pub given: Option<String>,
     /// oned's ERROR that was there while the VM was well: oned keeps it, and it is no cause of what came later.
     pub old_error: Option<String>,
 }
@@ -88,7 +90,9 @@ fn odd_size(vm: &Ours) -> Option<VmState> {
         | Kind::Saved
         | Kind::FailedUnsure
         | Kind::Lost
-        | Kind::Unknown(_) => Some(VmState::Unknown(format!("OpenNebula reports {beyond}"))),
+        | Kind::Unknown(_) => Some(VmState::Unknown(format!(
+            "cannot be: OpenNebula reports {beyond}"
+        ))),
         Kind::Off | Kind::Ending | Kind::Failed | Kind::Done => None,
     }
 }
@@ -99,6 +103,11 @@ fn state(by: ReadyBy, vm: &Ours) -> VmState {
         return odd;
     }
     let state = vm.row.state;
+    if let (Some(user), false) = (&vm.given, state.kind() == Kind::Done) {
+        return VmState::Unknown(format!(
+            "belongs to OpenNebula's user {user} now (onevm chown): it is not Thiao's any more, and is left alone"
+        ));
+    }
     let with_error = |what: String| match vm.error() {
         Some(error) => format!("{what}: {error}"),
         None => what,
@@ -106,7 +115,8 @@ fn state(by: ReadyBy, vm: &Ours) -> VmState {
     match state.kind() {
         Kind::Held => VmState::Held,
         Kind::Pending => VmState::Pending,
-        Kind::Starting => VmState::Booting,
+        // Its images are being copied, or its driver starts it.
+        Kind::Starting => VmState::Pending,
         Kind::Running => match by {
             ReadyBy::OneGate if vm.ready => VmState::Ready,
             // Without OneGate it is Slurm that sees its slurmd.
@@ -119,12 +129,12 @@ fn state(by: ReadyBy, vm: &Ours) -> VmState {
         Kind::Off => VmState::Dead(with_error(format!("powered off in OpenNebula ({state})"))),
         Kind::Ending => VmState::Stopping,
         Kind::Failed => VmState::Dead(with_error(format!("failed in OpenNebula ({state})"))),
-        Kind::FailedUnsure => VmState::Unknown(with_error(format!("{state}, it may still run"))),
+        Kind::FailedUnsure => VmState::Unknown(with_error(format!("is in {state}, and may still run"))),
         Kind::Lost => VmState::Unknown(with_error(format!(
-            "{state}: its host does not say whether it runs"
+            "is {state} in OpenNebula: its host does not say whether it runs"
         ))),
         Kind::Done => VmState::Dead("terminated in OpenNebula".to_owned()),
-        Kind::Unknown(_) => VmState::Unknown(format!("{state}, which Thiao does not know")),
+        Kind::Unknown(_) => VmState::Unknown(format!("is in {state}, which Thiao does not know")),
     }
 }
 
@@ -161,6 +171,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             memory_mb: host.max_memory_mb.saturating_sub(others_memory),
             gpus: gpus(rules.sources, ours, host),
             usable: by_us && host.takes_vms(),
+            closed: closed(host),
             load: Some(Load {
                 cpu_percent: host.load.map(|(cpu, _)| cpu),
                 memory_mb: host.load.map(|(_, memory)| memory),
@@ -179,10 +190,29 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             memory_mb: u64::from(u32::MAX) * 1024,
             gpus: None,
             usable: true,
+            closed: None,
             load: None,
         });
     }
     views
+}
+
+/// Why a host takes no new VMs. Not in OpenNebula's own words on it: they have the time of each try.
+fn closed(host: &Host) -> Option<String> {
+    let (name, state) = (&host.name, host.state);
+    Some(match state {
+        HostState::Monitored => format!("OpenNebula reports {} there", host.beyond?),
+        HostState::Init => "OpenNebula has not monitored it yet (INIT)".to_owned(),
+        HostState::Error => {
+            format!(
+                "OpenNebula cannot monitor it (ERROR), and does not know what runs there: `onehost show {name}`"
+            )
+        }
+        HostState::Disabled | HostState::Offline => {
+            format!("somebody has set it {state} in OpenNebula, until `onehost enable {name}`")
+        }
+        HostState::Unknown(_) => format!("it is in {state}, which Thiao does not know"),
+    })
 }
 
 /// How many GPUs of a host our VMs may have: those that are free, and those that they have. None: no nodeset has
@@ -210,7 +240,6 @@ mod tests {
     use super::*;
     use crate::settings::TemplateSource;
     use crate::size::Beyond;
-    use crate::state::HostState;
     use crate::state::VmState as OneState;
     use proptest::prelude::*;
     use thiao_core::ids::{ClusterName, Generation, NodeName};
@@ -244,6 +273,7 @@ mod tests {
             },
             ready: false,
             leaves: None,
+            given: None,
             old_error: None,
         }
     }
@@ -276,7 +306,7 @@ mod tests {
         let of = |numbers| state(ReadyBy::OneGate, &ours(1, numbers, None));
         assert_eq!(of((2, 0)), VmState::Held);
         assert_eq!(of((1, 0)), VmState::Pending);
-        assert_eq!(of((3, 2)), VmState::Booting);
+        assert_eq!(of((3, 2)), VmState::Pending);
         assert_eq!(of((3, 3)), VmState::Booting);
         assert_eq!(of((5, 0)), VmState::Saved);
         assert_eq!(of((3, 6)), VmState::Saving);
@@ -321,7 +351,7 @@ mod tests {
             state(by, &vm)
         };
         assert_eq!(of(ReadyBy::OneGate, (3, 3)), VmState::Ready);
-        assert_eq!(of(ReadyBy::OneGate, (3, 2)), VmState::Booting);
+        assert_eq!(of(ReadyBy::OneGate, (3, 2)), VmState::Pending);
         assert_eq!(of(ReadyBy::Slurm, (3, 3)), VmState::Booting);
     }
 
@@ -406,7 +436,10 @@ mod tests {
             let VmState::Unknown(why) = &vm.state else {
                 panic!("{vm:?}")
             };
-            assert_eq!(why, "OpenNebula reports more than 1073741824 MiB of memory");
+            assert_eq!(
+                why,
+                "cannot be: OpenNebula reports more than 1073741824 MiB of memory"
+            );
         }
         // What it promises to them is promised to somebody.
         let hosts: Vec<_> = view.hosts.iter().map(|h| (h.memory_mb, h.usable)).collect();

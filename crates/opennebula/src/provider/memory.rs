@@ -33,6 +33,18 @@ pub(super) struct Now {
     pub time: Time,
 }
 
+/// What one observation showed.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// The listing, which has our user's VMs alone.
+    pub rows: Vec<VmRow>,
+    /// What was asked for after it.
+    pub details: Vec<VmDetails>,
+    pub hosts: Vec<Host>,
+    /// The id of our user, if details are of VMs that the listing lacks.
+    pub me: Option<u32>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Our VMs as last seen, those that ended since and were not asked after too.
@@ -65,6 +77,8 @@ pub(super) struct Memory {
 pub(super) enum Known {
     /// It ended, or OpenNebula shows it no more.
     Gone,
+    /// Somebody has given it to this user.
+    Given(String),
     /// It is this VM; its state, if that is still true.
     Tagged(Option<VmTag>, Option<VmState>),
     /// Nothing is known of it.
@@ -93,29 +107,34 @@ impl Memory {
         ids.into_iter().collect()
     }
 
-    /// Takes in a whole observation that began at `began`: the listing, and the details that
-    /// were asked for after it.
-    pub fn take(
-        &mut self,
-        cluster: &ClusterName,
-        rows: Vec<VmRow>,
-        details: Vec<VmDetails>,
-        hosts: Vec<Host>,
-        began: Instant,
-        now: Now,
-    ) {
+    /// Takes in a whole observation that began at `began`.
+    pub fn take(&mut self, cluster: &ClusterName, seen: Shown, began: Instant, now: Now) {
+        let Shown {
+            rows,
+            details,
+            hosts,
+            me,
+        } = seen;
         let mut shown: BTreeMap<u32, VmRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+        let unlisted =
+            |vm: &&VmDetails| !shown.contains_key(&vm.row.id) && me.is_some_and(|me| me != vm.owner.0);
+        let others = details.iter().filter(unlisted);
+        let mut given: BTreeMap<u32, String> = others.map(|vm| (vm.row.id, vm.owner.1.clone())).collect();
         let ready = self.add(cluster, details, &mut shown);
         self.with_newer(&mut shown, began, now.instant);
         let listed: BTreeSet<u32> = shown.keys().copied().collect();
         let before = std::mem::take(&mut self.ours);
         for (id, row) in shown {
             let was = before.get(&id);
+            // One that was left to its new owner while this observation was under way.
+            if was.is_none() && given.contains_key(&id) {
+                continue;
+            }
             if was.is_some_and(|was| was.row.state != row.state) {
                 self.news.shown(id, row.state, began, now.instant);
             }
             let ready = ready.contains(&id) || was.is_some_and(|was| was.ready);
-            self.see_after(was, id, row, ready, now);
+            self.see_after(was, id, row, (ready, given.remove(&id)), now);
         }
         // Those that ended are in no listing: they stay until that was taken note of.
         for (id, vm) in before {
@@ -133,16 +152,26 @@ impl Memory {
     /// Takes in how a VM is shown that is ours, if its tag says so.
     pub fn see(&mut self, id: u32, row: VmRow, ready: bool, now: Now) {
         let was = self.ours.remove(&id);
-        self.see_after(was.as_ref(), id, row, ready, now);
+        // Whose it is, a listing of our user's VMs says.
+        let given = was.as_ref().and_then(|was| was.given.clone());
+        self.see_after(was.as_ref(), id, row, (ready, given), now);
     }
 
-    /// The same, after it `was` seen so.
-    fn see_after(&mut self, was: Option<&Ours>, id: u32, row: VmRow, ready: bool, now: Now) {
+    /// The same, after it `was` seen so; with whether its guest is ready, and whom it was given to.
+    fn see_after(
+        &mut self,
+        was: Option<&Ours>,
+        id: u32,
+        row: VmRow,
+        (ready, given): (bool, Option<String>),
+        now: Now,
+    ) {
         let Some(Some(tag)) = self.tags.get(&id) else {
             return;
         };
         let vm = Ours {
             leaves: leaves(was, &row),
+            given,
             old_error: old_error(was, &row),
             ready,
             tag: tag.clone(),
@@ -272,7 +301,8 @@ impl Memory {
 
     /// All VMs that we know by this tag and that did not end, the one that counts first.
     pub fn all_by_tag(&self, tag: &VmTag) -> Vec<u32> {
-        let alive = |vm: &&Ours| vm.tag == *tag && vm.row.state.kind() != Kind::Done;
+        let ours = |vm: &&Ours| vm.tag == *tag && vm.given.is_none();
+        let alive = |vm: &&Ours| ours(vm) && vm.row.state.kind() != Kind::Done;
         let mut known: Vec<(bool, u32)> = self
             .ours
             .values()
@@ -295,6 +325,9 @@ impl Memory {
         };
         if self.ended.contains_key(&id) {
             return Known::Gone;
+        }
+        if let Some(user) = self.ours.get(&id).and_then(|vm| vm.given.clone()) {
+            return Known::Given(user);
         }
         Known::Tagged(tag.clone(), self.state(id, now))
     }
@@ -399,6 +432,9 @@ fn changes(was: Option<&Ours>, is: &Ours) -> Vec<String> {
     if let Some(text) = told(|row| row.error.as_ref()) {
         news.push(format!("OpenNebula: {text}"));
     }
+    if let (Some(user), None) = (&is.given, was.and_then(|was| was.given.as_ref())) {
+        news.push(format!("given to user {user}"));
+    }
     if is.ready && !was.is_some_and(|was| was.ready) {
         news.push("its guest says READY".to_owned());
     }
@@ -434,6 +470,7 @@ mod tests {
             },
             user_template: tags.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             context: BTreeMap::new(),
+            owner: (5, "slurm".to_owned()),
         }
     }
 
@@ -445,7 +482,12 @@ mod tests {
             instant: at,
             time: Time(0),
         };
-        memory.take(&cluster(), rows, vms, vec![], at, now);
+        let seen = Shown {
+            rows,
+            details: vms,
+            ..Shown::default()
+        };
+        memory.take(&cluster(), seen, at, now);
     }
 
     #[test]
@@ -459,7 +501,12 @@ mod tests {
                 instant: at,
                 time: Time(0),
             };
-            memory.take(&cluster(), vec![vm.row.clone()], vec![vm], Vec::new(), at, now);
+            let seen = Shown {
+                rows: vec![vm.row.clone()],
+                details: vec![vm],
+                ..Shown::default()
+            };
+            memory.take(&cluster(), seen, at, now);
             memory.ours[&1].error().map(str::to_owned)
         };
         assert_eq!(see(RUNNING, "a resize was refused"), None);

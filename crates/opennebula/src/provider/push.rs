@@ -92,7 +92,10 @@ fn unpaced(state: Option<VmState>, hard: bool, refused: Option<Push>) -> Next {
         return Next::Gone;
     }
     // It does not run any more, and only its files are put away: that must not be cut short.
-    if let VmState::Active(LcmState::Epilog | LcmState::CleanupDelete) = state {
+    if let VmState::Active(
+        LcmState::Epilog | LcmState::EpilogStop | LcmState::EpilogUndeploy | LcmState::CleanupDelete,
+    ) = state
+    {
         return Next::Wait(format!("in {state}, on its way out"));
     }
     match refused {

@@ -104,6 +104,7 @@ impl Inner {
             memory_mb: host.memory_mb,
             gpus: None,
             usable: true,
+            closed: None,
             load: None,
         };
         self.settings.hosts.iter().map(view).collect()

@@ -15,6 +15,7 @@ pub(super) fn node_tone(state: &NodeState) -> Tone {
         NodeState::Up | NodeState::Ready => Tone::Good,
         NodeState::Asked
         | NodeState::Held
+        | NodeState::Pending
         | NodeState::Booting
         | NodeState::Stopping
         | NodeState::Waiting
@@ -34,6 +35,7 @@ fn vm_tone(state: &VmState) -> Tone {
         VmState::Up | VmState::Ready => Tone::Good,
         VmState::Asked
         | VmState::Held
+        | VmState::Pending
         | VmState::Booting
         | VmState::Stopping
         | VmState::Paused
@@ -197,7 +199,11 @@ fn draw_hosts(printer: Printer, hosts: &[Host]) -> String {
     if shared {
         head.extend(["OTHERS' VMS", "LOAD"]);
     }
-    printer.table(&head, hosts.iter().map(row).collect())
+    let closed = hosts
+        .iter()
+        .filter_map(|host| Some(format!("{}: {}\n", host.name, clean(host.closed.as_deref()?))));
+    let table = printer.table(&head, hosts.iter().map(row).collect());
+    std::iter::once(table).chain(closed).collect()
 }
 
 /// Cores and memory that our VMs take there, of what is there for us.

@@ -153,7 +153,7 @@ fn starting(ours: Option<&Node>, facts: Facts<'_>) -> Option<Trouble> {
     let phase = match &node.state {
         NodeState::Waiting | NodeState::Failed => return Some(Trouble::Waiting),
         NodeState::Down => return Some(Trouble::NotAsked),
-        NodeState::Asked | NodeState::Held => Phase::Asked,
+        NodeState::Asked | NodeState::Held | NodeState::Pending => Phase::Asked,
         NodeState::Booting => Phase::Booting,
         NodeState::Ready => Phase::Ready,
         NodeState::Up

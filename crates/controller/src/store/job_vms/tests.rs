@@ -41,6 +41,7 @@ fn records(
         registration: state.1,
         asked: Time(1_000),
         since: Time(since),
+        aside: Default::default(),
         missing_since: None,
         kept: None,
         starts: Default::default(),

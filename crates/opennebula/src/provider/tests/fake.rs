@@ -8,6 +8,9 @@ use crate::syntax;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
+/// The id of our user.
+const ME: u32 = 2;
+
 /// What goes wrong with one call.
 #[derive(Debug, Clone)]
 pub enum Fault {
@@ -46,6 +49,8 @@ pub struct Inside {
     pub vms: BTreeMap<u32, Vm>,
     /// Not shown to this user.
     pub hidden: Vec<u32>,
+    /// Another user's now, whom this user may see.
+    pub given: Vec<u32>,
     pub next: u32,
     pub calls: Vec<String>,
     pub faults: BTreeMap<&'static str, VecDeque<Fault>>,
@@ -158,7 +163,7 @@ impl Fake {
     pub fn user(&self) -> Result<User, Error> {
         self.call("user", String::new(), |_| {
             Ok(User {
-                id: 2,
+                id: ME,
                 name: "slurm".to_owned(),
                 groups: vec![1],
                 template: BTreeMap::new(),
@@ -198,7 +203,8 @@ impl Fake {
             let shown = inside
                 .vms
                 .iter()
-                .filter(|(id, vm)| vm.state != VmState::Done && !inside.hidden.contains(id));
+                .filter(|(id, vm)| vm.state != VmState::Done && !inside.hidden.contains(id))
+                .filter(|(id, _)| !inside.given.contains(id));
             Ok(shown.map(|(id, vm)| row(*id, vm)).collect())
         })
     }
@@ -215,6 +221,10 @@ impl Fake {
                     row: row(*id, vm),
                     user_template: vm.tags.clone(),
                     context: BTreeMap::new(),
+                    owner: match inside.given.contains(id) {
+                        true => (9, "bob".to_owned()),
+                        false => (ME, "slurm".to_owned()),
+                    },
                 })
                 .collect())
         })

@@ -105,7 +105,7 @@ fn a_vm_made_while_the_listing_was_under_way_is_shown() {
     // The listing does not have it yet.
     fake.fault("vms", Fault::Refuse(Class::Network, "down"));
     assert!(provider.observe().is_err());
-    assert_eq!(seen(&provider), [("0".to_owned(), Seen::Booting)]);
+    assert_eq!(seen(&provider), [("0".to_owned(), Seen::Pending)]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn vm(id: u32, node: &str, generation: &str, address: &str, state: (i32, i32)) -
         },
         user_template: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         context: BTreeMap::new(),
+        owner: (5, "slurm".to_owned()),
     }
 }
 
