@@ -113,16 +113,17 @@ impl VmState {
         }
     }
 
-    /// Whether oned counts the VM on the host of its last stay (ALLOCATED of `onehost`). From 7.4's sources: deploying
+    /// Whether oned counts the VM on the host of its last stay (ALLOCATED of `onehost`). From 6.10's and 7.4's sources: deploying
     /// adds it, the end of an epilog (STOPPED, UNDEPLOYED, DONE) and the begin of a clean-up take it away; seen of
     /// SUSPENDED and POWEROFF, which keep it. One in MIGRATE and SAVE_MIGRATE is counted on both hosts. In a state
     /// that we do not know none is said to be counted: its place is then taken twice, which promises nothing too much.
     #[must_use]
     pub fn holds_capacity(self) -> bool {
         match self {
-            VmState::Active(LcmState::CleanupDelete | LcmState::CleanupResubmit | LcmState::Unknown(_)) => {
-                false
-            }
+            VmState::Active(
+                // Its deploy was taken, and has not been begun.
+                LcmState::Init | LcmState::CleanupDelete | LcmState::CleanupResubmit | LcmState::Unknown(_),
+            ) => false,
             VmState::Active(_) => !self.has_left(),
             VmState::Suspended | VmState::Poweroff => true,
             VmState::Init
@@ -473,6 +474,57 @@ mod tests {
         }
         assert!(!takes(3, 12, false));
         assert!(takes(3, 12, true));
+    }
+
+    /// Where oned counts a VM, of 6.10.0 and 7.4.0, whose states have the same numbers (`VirtualMachine.h`): what adds to
+    /// a host (`add_capacity`) and takes away (`del_capacity`) in `LifeCycleActions.cc`, `LifeCycleStates.cc` and
+    /// `DispatchManagerActions.cc` of both, each state by the one that leads there. Seen with 7.4: those with a `*`.
+    #[test]
+    fn capacity_is_held_in_each_state_as_by_oned() {
+        let nowhere = |state| (state, "nowhere");
+        let here = |state| (state, "here");
+        let both = |state| (state, "both");
+        let mut all = vec![
+            // Never deployed: nothing was added.
+            nowhere((0, 0)),
+            nowhere((1, 0)), // *
+            nowhere((2, 0)), // *
+            nowhere((10, 0)),
+            nowhere((11, 0)),
+            // The end of the epilog takes away (trigger_epilog_success).
+            nowhere((4, 0)), // *
+            nowhere((6, 0)), // *
+            nowhere((9, 0)), // *
+            // Nothing takes away when it is saved or shut down where it is.
+            here((5, 0)), // *
+            here((8, 0)), // *
+        ];
+        for lcm in LcmState::ALL {
+            let state = (3, lcm.number());
+            all.push(match lcm {
+                // trigger_migrate and trigger_live_migrate add to the new host, start_prolog_migrate and
+                // trigger_deploy_success take away from the old.
+                LcmState::Migrate | LcmState::SaveMigrate => both(state),
+                // It was given a host, and trigger_deploy adds it next, with PROLOG. (*: it is seen after a deploy.)
+                LcmState::Init => nowhere(state),
+                // clean_up_vm begins with that.
+                LcmState::CleanupDelete | LcmState::CleanupResubmit => nowhere(state),
+                // They begin where the VM is on no host.
+                LcmState::DiskResizeUndeployed
+                | LcmState::HotplugSaveasUndeployed
+                | LcmState::HotplugSaveasStopped => nowhere(state),
+                _ => here(state),
+            });
+        }
+        for ((state, lcm), held) in all {
+            let state = VmState::new(state, lcm);
+            let ours = match (state.holds_capacity(), state.is_on_two_hosts()) {
+                (true, true) => "both",
+                (true, false) => "here",
+                (false, _) => "nowhere",
+            };
+            assert_eq!(ours, held, "{state}");
+        }
     }
 
     #[test]
