@@ -1,5 +1,5 @@
 //! What of a VM people change: its size, its cards, its owner. Read from 7.4's sources
-//! (`DispatchManagerActions.cc`, `VirtualMachineAPI.cc`, `SharedAPI.cc`).
+//! (`DispatchManagerActions.cc`, `VirtualMachineAPI.cc`, `SharedAPI.cc`), and compared with a oned 7.4.0.
 
 use crate::actions::refused;
 use crate::front_end::FrontEnd;
@@ -37,11 +37,11 @@ impl FrontEnd {
         self.set_size(id, &template.0);
         if let Some(host) = on {
             if (enforce || !user.is_admin())
-                && let Err(refusal) = self.fits(id, host)
+                && let Some(why) = self.lacks(id, host)
             {
                 self.vms.insert(id, before);
                 self.occupy(id, host);
-                return Err(refusal);
+                return Err(refused(why));
             }
             self.occupy(id, host);
         }
@@ -49,6 +49,12 @@ impl FrontEnd {
             self.set_by_call(id, State::Active(Lcm::HotplugResize));
         }
         Ok(id)
+    }
+
+    /// What a host lacks for a VM, in oned's words.
+    fn lacks(&self, vm: u32, host: u32) -> Option<String> {
+        let (vm, host) = (self.vms.get(&vm)?, self.hosts.get(host as usize)?);
+        host.lacks(vm.cpu_percent, vm.memory_mb)
     }
 
     /// Takes what is given of CPU, MEMORY and VCPU.

@@ -90,7 +90,7 @@ impl FrontEnd {
             return Err(Refusal::unauthorized(user.id, &text));
         }
         if !empty {
-            let text = "Cannot delete HOST. Can not remove a host with running VMs";
+            let text = "Cannot delete host. Can not remove a host with running VMs";
             return Err(Refusal::plain(Code::Action, text));
         }
         if let Some(host) = self.host_mut(id) {
