@@ -3,11 +3,11 @@
 //! Life. A listing shows each step; what we ask for ourselves is asked, and an end.
 //! ```text
 //!                                          somebody holds it still, or moves it
-//!                                      +-> Paused --------------------------------+
-//!        made        started     guest or     +-> Saving -> Saved -> Restoring --+
-//!  Asked ---> Pending ---> Booting ---> Running -> Moving ------------------------+
-//!    |          ^           Slurm        ^   (from Booting just so)               |
-//!    +-> Held --+                        +------------- shown going on -----------+
+//!                                       +-> Paused ------------------------------+
+//!        made        started   guest or +-> Saving -> Saved -> Restoring --------+
+//!  Asked ---> Pending ---> Booting ---> Running -> Moving -----------------------+
+//!    |          ^           Slurm       ^    (from Booting just so)              |
+//!    +-> Held --+                       +-------------- shown going on ----------+
 //!
 //!  each of these --- surely ended or failed, or not shown for long ---> Dead
 //!  each of these, and Dead --- an end is asked for ---> Ending --- gone ---> (none: the record is dropped)
