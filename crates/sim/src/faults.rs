@@ -128,6 +128,10 @@ faults! {
     observation_omits ObservationOmits,
     /// A job of power-saving mode is in a partition that has the nodes of job mode, too. Per job.
     site_partition SitePartition,
+    /// A person undeploys a VM: its guest shuts down after a while, or says no.
+    undeploy_by_hand UndeployByHand,
+    /// A person gives a VM to another user for a while, who keeps it as it is.
+    given_away GivenAway,
     /// The controller is killed, and its journal is replaced by an older copy. Per five seconds.
     journal_restored JournalRestored,
 }

@@ -39,6 +39,8 @@ const LIGHT: Table = &[
     (Fault::HostUnusable, 2),
     (Fault::SuspendByHand, 2),
     (Fault::ResumeByHand, 2),
+    (Fault::UndeployByHand, 2),
+    (Fault::GivenAway, 2),
     (Fault::AdminDrains, 2),
     (Fault::AdminDowns, 2),
     (Fault::PartitionShrunk, 2),
@@ -104,6 +106,8 @@ const CONTROLLER: Table = &[
 const PEOPLE: Table = &[
     (Fault::SuspendByHand, 60),
     (Fault::ResumeByHand, 60),
+    (Fault::UndeployByHand, 60),
+    (Fault::GivenAway, 60),
     (Fault::AdminDrains, 60),
     (Fault::AdminDowns, 60),
     (Fault::NodeUnknown, 60),
@@ -166,7 +170,7 @@ impl Profile {
                 "the controller is killed again and again, at any write, or gets an older journal"
             }
             Profile::People => {
-                "orders by hand, drains, nodes set DOWN or out of their partition, jobs of a partition that has all nodes, VMs of others and copies of ours"
+                "orders by hand, VMs undeployed or given away, drains, nodes set DOWN or out of their partition, jobs of a partition that has all nodes, VMs of others and copies of ours"
             }
             Profile::Heavy => "all of these at once",
         }

@@ -57,6 +57,16 @@ pub struct Vm {
     pub hidden_until: Time,
     /// When it is gone, once its end was asked; it runs no job any more.
     ends_at: Option<Time>,
+    /// What somebody does to it by hand.
+    by_hand: Option<ByHand>,
+}
+
+/// What somebody does to a VM by hand: it is shown so until then, and goes on, or dies.
+#[derive(Debug, Clone)]
+struct ByHand {
+    shown: VmState,
+    until: Time,
+    dies: bool,
 }
 
 impl Vm {
@@ -70,6 +80,29 @@ impl Vm {
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.view.state == VmState::Held
+    }
+
+    /// Somebody undeploys it: its guest shuts down by `until`, or overhears that.
+    pub fn undeploy(&mut self, until: Time, overhears: bool) {
+        self.by_hand = Some(ByHand {
+            shown: VmState::Stopping,
+            until,
+            dies: !overhears,
+        });
+    }
+
+    /// Somebody gives it to another user until then, who does nothing with it.
+    pub fn give_away(&mut self, until: Time) {
+        self.by_hand = Some(ByHand {
+            shown: VmState::Unknown("belongs to somebody else now".into()),
+            until,
+            dies: false,
+        });
+    }
+
+    /// What people did to it is undone.
+    pub fn leave_alone(&mut self) {
+        self.by_hand = None;
     }
 
     /// Its guest hangs from now on.
@@ -119,7 +152,10 @@ impl Provider {
         let active = |vm: &&mut Vm| vm.lives() && !vm.is_held() && vm.ends_at.is_none();
         for vm in self.vms.values_mut().filter(active) {
             vm.hung |= vm.hangs_at.is_some_and(|at| at <= now);
-            if vm.dies_at.is_some_and(|at| at <= now) {
+            let over = vm.by_hand.take_if(|hand| hand.until <= now);
+            if over.is_some_and(|hand| hand.dies) {
+                vm.view.state = VmState::Dead("powered off by somebody".into());
+            } else if vm.dies_at.is_some_and(|at| at <= now) {
                 vm.view.state = VmState::Dead("it ended by itself".into());
             } else if vm.starts_slurmd(now) {
                 vm.view.state = VmState::Ready;
@@ -211,6 +247,7 @@ impl Provider {
             hung: false,
             hidden_until: Time(0),
             ends_at: None,
+            by_hand: None,
         };
         let id = vm.view.id.clone();
         if faults.strikes(Fault::CreateTwice) {
@@ -273,6 +310,7 @@ impl Provider {
             hung: false,
             hidden_until: Time(0),
             ends_at: None,
+            by_hand: None,
         });
     }
 
@@ -331,6 +369,7 @@ impl Provider {
             hung: true,
             hidden_until: Time(0),
             ends_at: None,
+            by_hand: None,
         };
         self.vms.insert(id, vm);
     }
@@ -391,6 +430,13 @@ impl Provider {
             let mut shown = vm.view.clone();
             if shown.state == VmState::Pending {
                 shown.host = None; // not placed yet, as far as the provider says
+            }
+            if let Some(hand) = vm
+                .by_hand
+                .as_ref()
+                .filter(|_| vm.lives() && !vm.is_held() && vm.ends_at.is_none())
+            {
+                shown.state = hand.shown.clone();
             }
             if faults.strikes(Fault::ListUnknown) {
                 shown.state = VmState::Unknown("CLONING_FAILURE_MAYBE".into());

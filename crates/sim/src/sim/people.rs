@@ -79,6 +79,7 @@ impl Sim {
         self.machines_fail(&victims);
         self.outsiders_come(&victims);
         self.orders_by_hand(&victims);
+        self.consoles(&victims);
         self.journal_is_restored();
         if self.slurm.answers(self.now) {
             self.admins_meddle(&victims);
@@ -154,6 +155,34 @@ impl Sim {
         }
     }
 
+    /// What people do to VMs at the provider's console.
+    fn consoles(&mut self, Victims { node, until, .. }: &Victims) {
+        let undeployed = self.faults.strikes(Fault::UndeployByHand);
+        let given = self.faults.strikes(Fault::GivenAway);
+        if !(undeployed || given) {
+            return;
+        }
+        let overhears = self.rng.chance(300);
+        let mine = |vm: &&mut Vm| {
+            let of_node = vm.view.tag.as_ref().is_some_and(|tag| tag.node == *node);
+            of_node && !vm.outsider && vm.works()
+        };
+        let Some(vm) = self.provider.vms.values_mut().find(mine) else {
+            return;
+        };
+        let line = match undeployed {
+            true => {
+                vm.undeploy(*until, overhears);
+                format!("somebody undeploys {}", vm.view.id)
+            }
+            false => {
+                vm.give_away(*until);
+                format!("somebody gives {} away", vm.view.id)
+            }
+        };
+        self.tell(line);
+    }
+
     fn journal_is_restored(&mut self) {
         if self.setup.faults.of(Fault::JournalRestored) > 0 && self.rng.chance(50) {
             self.controller.back_up();
@@ -217,6 +246,7 @@ impl Sim {
         }
         for vm in self.provider.vms.values_mut() {
             vm.hidden_until = Time(0);
+            vm.leave_alone();
         }
         self.provider
             .vms
