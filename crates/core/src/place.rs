@@ -15,7 +15,7 @@ use std::fmt;
 /// What each host has left, while a plan is being made.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    /// By their names.
+    /// In the order of their names, which ends ties.
     capacity: Vec<Capacity>,
     places: HashMap<HostName, usize>,
     /// Usable hosts of equal memory, by this memory: the next VM of any size goes to the first of them that

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The machine's clock, in whole seconds since the Unix epoch (Linux's `rtc-sysfs`).
 const MACHINE: &str = "/sys/class/rtc/rtc0/since_epoch";
 
-/// Between two comparisons.
+/// How long the clocks go on between two comparisons.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Compares the clocks beside all else, as long as the guest runs.

@@ -151,7 +151,10 @@ impl<C: Calls> Inner<C> {
         if ids.is_empty() {
             return Ok(());
         }
-        let details = self.calls.vms_of(&ids)?;
+        let me = self.me()?;
+        let mut details = self.calls.vms_of(&ids)?;
+        // A VM of another user is not ours, whatever its tags say.
+        details.retain(|vm| vm.owner.0 == me);
         let cluster = &self.settings.cluster;
         self.memory().answered(cluster, &ids, details, began, now());
         Ok(())

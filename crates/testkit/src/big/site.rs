@@ -17,7 +17,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// A big site.
+    /// A site that is big, and not the biggest that there may be.
     pub const BIG: Self = Self {
         nodes: 10_000,
         vms: 5_000,

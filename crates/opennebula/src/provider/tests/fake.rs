@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 /// The id of our user.
-const ME: u32 = 2;
+pub const ME: u32 = 2;
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone)]

@@ -41,6 +41,7 @@ fn heard(state: VmState, vms: u32) -> (Arc<Fake>, Inner<Arc<Fake>>) {
     provider.connected();
     whole(&provider);
     provider.bus().told();
+    provider.me().expect("our user's id, which is asked for once");
     assert_eq!(news(&provider), []);
     fake.calls();
     (fake, provider)
@@ -48,7 +49,7 @@ fn heard(state: VmState, vms: u32) -> (Arc<Fake>, Inner<Arc<Fake>>) {
 
 /// A message as OpenNebula's hook manager makes it.
 fn message(id: u32, state: VmState, host: Option<u32>, tags: &[(&str, String)]) -> Message {
-    let (number, lcm) = state.numbers();
+    let (number, lcm, me) = (state.numbers().0, state.numbers().1, fake::ME);
     let host = host.map_or(String::new(), |host| {
         format!("<HISTORY><OID>{id}</OID><SEQ>0</SEQ><HOSTNAME>h{host}</HOSTNAME><HID>{host}</HID></HISTORY>")
     });
@@ -58,7 +59,7 @@ fn message(id: u32, state: VmState, host: Option<u32>, tags: &[(&str, String)]) 
         .collect();
     let xml = format!(
         "<HOOK_MESSAGE><HOOK_TYPE>STATE</HOOK_TYPE><HOOK_OBJECT>VM</HOOK_OBJECT><RESOURCE_ID>{id}</RESOURCE_ID><VM>\
-         <ID>{id}</ID><STATE>{number}</STATE><LCM_STATE>{lcm}</LCM_STATE><TEMPLATE><CPU>1</CPU><MEMORY>1088</MEMORY>\
+         <ID>{id}</ID><UID>{me}</UID><UNAME>slurm</UNAME><STATE>{number}</STATE><LCM_STATE>{lcm}</LCM_STATE><TEMPLATE><CPU>1</CPU><MEMORY>1088</MEMORY>\
          </TEMPLATE><USER_TEMPLATE>{tags}</USER_TEMPLATE><HISTORY_RECORDS>{host}</HISTORY_RECORDS></VM></HOOK_MESSAGE>"
     );
     Message {
@@ -94,12 +95,11 @@ fn a_vm_on_its_way_up_is_followed_without_a_call() {
     let (fake, provider) = heard(RUNNING, 0);
     provider.create(&tag(1), &host(), &spec(), false).unwrap();
     let made = fake.calls().len();
-    for _ in 0..3 {
+    for state in [Seen::Pending, Seen::Pending, Seen::Booting] {
         let id = *fake.alive().first().unwrap();
         fake.inside().vms.get_mut(&id).unwrap().host = Some(1);
         provider.hear(&message(id, fake.state(id), Some(1), &tags(1)));
-        let booting = (id.to_string(), Seen::Booting, false);
-        assert_eq!(news(&provider), [booting]);
+        assert_eq!(news(&provider), [(id.to_string(), state, false)]);
         fake.pass();
     }
     a_moment();
@@ -200,6 +200,36 @@ fn others_vms_cost_nothing() {
     a_moment();
     assert_eq!(news(&provider), []);
     assert_eq!(fake.calls(), Vec::<String>::new());
+}
+
+/// Whoever may make VMs may write our tags on them.
+#[test]
+fn a_vm_of_another_user_is_not_ours_whatever_its_tags_say() {
+    let (fake, provider) = heard(RUNNING, 1);
+    let tags = tags(2);
+    let tags = [0, 1, 2].map(|at| (tags[at].0, tags[at].1.as_str()));
+    fake.put(
+        2,
+        fake::Vm {
+            host: Some(1),
+            ..vm(RUNNING, &tags)
+        },
+    );
+    fake.inside().given.push(2);
+    for _ in 0..2 {
+        provider.hear(&told(&fake, 2));
+        a_moment();
+        let shown: Vec<String> = match provider.observe().expect("an observation") {
+            Observed::News(news) => news.into_iter().map(|news| news.vm.id.to_string()).collect(),
+            Observed::Whole(view) => view.vms.iter().map(|vm| vm.id.to_string()).collect(),
+        };
+        assert!(!shown.contains(&"2".to_owned()), "{shown:?}");
+    }
+    let calls = fake.calls();
+    assert!(
+        calls.iter().any(|call| call.starts_with("vms_of")),
+        "oned was asked for it: {calls:?}"
+    );
 }
 
 #[test]
