@@ -136,14 +136,16 @@ impl Slurm {
     }
 
     /// Puts a job back that has its nodes, and keeps it from those of job mode: `requeuehold`, `ExcNodeList`,
-    /// `release`. If not `whole`, only the first is done.
+    /// `release`. If not `whole`, only the first is done; one that is back already is not held for that.
     pub fn turn_away(&mut self, id: JobId, why: &str, whole: bool, now: Time) {
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.site = match whole {
-                true => Site::Apart,
-                false => Site::Held(why.to_owned()),
-            };
-            if matches!(job.stage, Stage::Configuring(..) | Stage::Running(..)) {
+            let seated = matches!(job.stage, Stage::Configuring(..) | Stage::Running(..));
+            match whole {
+                true => job.site = Site::Apart,
+                false if seated => job.site = Site::Held(why.to_owned()),
+                false => {}
+            }
+            if seated {
                 self.unseat(id, Stage::Pending(None), now);
             }
         }

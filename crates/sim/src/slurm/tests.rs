@@ -336,3 +336,20 @@ fn a_job_of_a_range_gets_all_that_is_free_unless_its_count_is_fixed() {
         assert_eq!((back.nodes, back.most_nodes), fixed.map_or((1, 3), |_| (2, 2)));
     }
 }
+
+/// Its node failed first: slurmctld requeues and holds no job that is pending.
+#[test]
+fn a_job_that_is_back_already_is_not_held_by_turning_it_away() {
+    let mut slurm = cluster(&["j0"]);
+    slurm.submit(JobId(1), 1, Millis::secs(5), Time(0));
+    slurm.jobs.get_mut(&JobId(1)).unwrap().site = Site::Anywhere;
+    let held = |slurm: &Slurm| matches!(slurm.jobs[&JobId(1)].site, Site::Held(_));
+    pass(&mut slurm, 0, 2);
+    let mut first = Slurm::new([name("j0")], Rules::default(), Rng::new(1));
+    first.jobs.clone_from(&slurm.jobs);
+    first.turn_away(JobId(1), "not there", false, Time(2000));
+    assert!(held(&first));
+    slurm.admin_down(&name("j0"), Time(2000));
+    slurm.turn_away(JobId(1), "not there", false, Time(2000));
+    assert!(!held(&slurm));
+}
