@@ -542,7 +542,7 @@ impl Controller {
             let records = self.disk.load().unwrap_or_default();
             for vm in provider.vms.values_mut().filter(|vm| !vm.outsider) {
                 let generation = |record: &NodeRecord| record.vm.as_ref().map(|vm| vm.generation);
-                vm.forgotten =
+                vm.forgotten |=
                     vm.view.tag.as_ref().is_some_and(|tag| {
                         records.get(&tag.node).and_then(generation) != Some(tag.generation)
                     });

@@ -235,7 +235,7 @@ impl Provider {
             },
             spec: Some(spec.clone()),
             outsider: false,
-            forgotten: false,
+            forgotten: self.has_later_twin(tag),
             placed_at: now + Millis(self.rng.below(1500)),
             prepared_at: (!hung).then_some(now + boots),
             due: if waits { (0, None) } else { (1, Some(now)) },
@@ -268,6 +268,15 @@ impl Provider {
         }
     }
 
+    /// Whether somebody has made a later VM of that tag's node: the node's record may become that one's.
+    fn has_later_twin(&self, tag: &VmTag) -> bool {
+        let mut twins = self.vms.values().filter(|vm| vm.outsider);
+        twins.any(|vm| {
+            let its = vm.view.tag.as_ref().filter(|its| its.cluster == tag.cluster);
+            its.is_some_and(|its| its.node == tag.node && its.generation > tag.generation)
+        })
+    }
+
     /// Whether a VM of this size may go to `host`; with others' VMs there, only if it has capacity.
     fn takes(&self, host: &HostName, memory_mb: u64) -> Result<(), String> {
         if !self.hosts.iter().any(|seen| seen.name == *host && seen.usable) {
@@ -298,7 +307,7 @@ impl Provider {
             view,
             spec: Some(spec.clone()),
             outsider: false,
-            forgotten: false,
+            forgotten: self.has_later_twin(tag),
             placed_at: Time(0),
             prepared_at: None,
             due: (0, None),
