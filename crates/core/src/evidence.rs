@@ -85,6 +85,19 @@ pub fn asked_by_slurm(world: &World, node: &NodeName) -> Option<Time> {
     }
 }
 
+/// Whether a VM that is taken for lost, or ended as such, is shown alive after all.
+#[must_use]
+pub fn is_shown_again(world: &World, vm: &VmRecord) -> bool {
+    let mut shown = world.provider.iter().flat_map(|view| &view.vms);
+    vm.is_lost() && shown.any(|seen| vm.id.as_ref() == Some(&seen.id) && seen.state.may_run())
+}
+
+/// Whether a VM that is taken for lost is of a node that Slurm's observation does not show either: nothing is known.
+#[must_use]
+pub fn is_in_doubt(slurm: &SlurmView, node: &NodeName, vm: &VmRecord) -> bool {
+    vm.is_lost() && !slurm.nodes.contains_key(node) && may_have_registered(slurm, node)
+}
+
 /// Whether Slurm's whole observation says that no job can be on `node`'s VM: no job names the node, and
 /// Slurm surely does not have it, or has it powered down. That an observation does not show it says nothing.
 #[must_use]

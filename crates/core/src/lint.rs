@@ -4,7 +4,9 @@
 //! only whether it may ever be done in this world. A refused step is not
 //! executed, is told as an event, and is a bug of ours.
 
-use crate::evidence::{is_left_behind, is_superseded, may_have_registered, surely_unused};
+use crate::evidence::{
+    is_in_doubt, is_left_behind, is_shown_again, is_superseded, may_have_registered, surely_unused,
+};
 use crate::ids::{Generation, HostName, JobId, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, Plan, Step, VmVerb};
@@ -483,7 +485,8 @@ impl<'a> Linter<'a> {
             .and_then(|record| record.vm.as_ref())
             .filter(|vm| vm.is(tag.generation, id));
         if let Some(life @ Life::Ending { cause: begun }) = ours.map(|vm| &vm.life) {
-            let in_use = life.was_ended_by_us() && may_have_registered(slurm, &tag.node);
+            let by_us = life.was_ended_by_us() || ours.is_some_and(|vm| is_shown_again(world, vm));
+            let in_use = by_us && may_have_registered(slurm, &tag.node);
             refuse_if(in_use, || format!("Slurm may be using {} by now", tag.node))?;
             refuse_if(begun != cause, || "its end was begun for another cause".into())?;
             return match (cause, ours) {
@@ -527,7 +530,9 @@ impl<'a> Linter<'a> {
             }
             Cause::Dead { .. } => {
                 let known_dead = ours.is_some_and(|vm| matches!(vm.life, Life::Dead { .. }));
-                refuse_if(!known_dead, || "there is no evidence that it is dead".into())
+                refuse_if(!known_dead, || "there is no evidence that it is dead".into())?;
+                let in_doubt = ours.is_some_and(|vm| is_in_doubt(slurm, &tag.node, vm));
+                refuse_if(in_doubt, || format!("neither {tag} nor its node is shown"))
             }
             Cause::Orphan => {
                 let dead = shown.is_some_and(|vm| matches!(vm.state, VmState::Dead(_)));

@@ -30,6 +30,7 @@ mod put_back;
 mod ranges;
 mod refused;
 mod unrecorded;
+mod unshown;
 mod whole;
 
 fn node(name: &str) -> NodeName {

@@ -12,7 +12,7 @@
 //!  each of these --- surely ended or failed, or not shown for long ---> Dead
 //!  each of these, and Dead --- an end is asked for ---> Ending --- gone ---> (none: the record is dropped)
 //!  Ending --- it was our own decision, and Slurm counts on its node after all ---> Running
-//!  Dead --- it was only not shown, and is shown again ---> Running
+//!  Dead, or ending as such --- it was only not shown, and is shown again ---> Running
 //! ```
 //!
 //! Registration. It says nothing of a VM that is not there: of a dead one it is the last that was known.
@@ -480,12 +480,16 @@ impl VmRecord {
         self.life.is_there() && self.registration.is_done()
     }
 
-    /// Whether it was up and is taken for dead only because no listing has shown it for long.
+    /// Whether it is taken for dead, or ended as such, only because no listing has shown it for long.
     #[must_use]
     pub fn is_lost(&self) -> bool {
+        let dead = match self.life.part() {
+            Part::Dead(_) | Part::Ending(Cause::Dead { .. }) => true,
+            Part::Ending(Cause::Ordered | Cause::BootTimeout | Cause::Orphan) => false,
+            Part::Unconfirmed | Part::There => false,
+        };
         // Nobody misses one that was seen to be dead.
-        let dead = matches!(self.life, Life::Dead { .. });
-        dead && self.registration.is_done() && self.missing_since.is_some()
+        dead && self.missing_since.is_some()
     }
 
     /// Whether this is the VM of that generation and id, as far as both ids are known.

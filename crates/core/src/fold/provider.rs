@@ -3,8 +3,8 @@
 use super::{generation, unrecorded};
 use crate::event::{Event, Kind};
 use crate::ids::{Millis, NodeName, Time, VmId};
-use crate::view::{JobState, ProviderView, VmState, VmView};
-use crate::vm::Part;
+use crate::view::{JobState, ProviderView, SlurmNode, VmState, VmView};
+use crate::vm::{Life, Part};
 use crate::world::{NodeRecord, Unrecorded, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -112,44 +112,61 @@ impl World {
         events: &mut Vec<Event>,
     ) {
         let (now, began, grace) = (self.now, self.provider_began, self.policy.missing_grace);
+        let slurm = self.slurm.as_ref();
         for (node, record) in &mut self.records {
             let shown = by_node.get(node).copied().unwrap_or_default();
-            // Also while its loss is being told to Slurm, until that is done.
-            if let Some(vm) = record.vm.as_mut().filter(|vm| vm.is_lost())
-                && record.acted <= began
-                && record.down.is_none()
-                && let Some(seen) = shown.iter().find(|seen| vm.is(generation(seen), Some(&seen.id)))
-                && seen.state.may_run()
-            {
-                self.absences.remove(node);
-                vm.found_again(node, now, events);
-            }
-            if self.busy.contains(node) || record.acted > began {
-                continue;
-            }
             let Some(vm) = record.vm.as_mut() else { continue };
-            if !watched && !vm.is_lost() {
-                vm.missing_since = None;
-            }
+            let is_busy = self.busy.contains(node) || record.acted > began;
             let ours = |seen: &&VmView| vm.is(generation(seen), Some(&seen.id));
             // Of several with one tag before an answer named one, it is the one that was released.
             let candidates = shown.iter().copied().filter(ours);
             let seen = candidates.min_by_key(|seen| (seen.state == VmState::Held, seen.id.clone()));
-            let Some(seen) = seen else {
-                let observations = self.absences.entry(node.clone()).or_default();
-                *observations += 1;
-                let enough = *observations >= self.policy.missing_observations;
-                vm.not_seen(node, now, grace, enough, events);
-                if let Some(later) = shown.first().and_then(|newest| vm.outlived_by(newest)) {
-                    strays.since.remove(&later.id);
-                    strays.unrecorded.remove(&later.id);
-                    let text = "found at the provider by its tag and adopted: what was kept is older";
-                    events.push(adopted(node, record, later, now, text));
-                }
-                continue;
+            if seen.is_some() && !vm.life.is_past() {
+                // Whatever is done to the node meanwhile, it is not missing.
+                vm.missing_since = None;
+                self.absences.remove(node);
+            }
+            let up = || {
+                let seen = slurm.and_then(|slurm| slurm.nodes.get(node));
+                seen.is_some_and(SlurmNode::is_counted_on)
             };
-            self.absences.remove(node);
-            vm.seen(node, seen, now, events);
+            // Also while its loss is being told to Slurm, until that is done; not while it is being ended.
+            if vm.is_lost()
+                && (vm.registration.is_done() || up())
+                && !(is_busy && matches!(vm.life, Life::Ending { .. }))
+                && record.acted <= began
+                && record.down.is_none()
+                && seen.is_some_and(|seen| seen.state.may_run())
+            {
+                self.absences.remove(node);
+                vm.found_again(node, now, events);
+            }
+            if is_busy {
+                continue;
+            }
+            if !watched {
+                vm.not_watched(record.down.is_some(), now);
+            }
+            match seen {
+                Some(seen) => {
+                    self.absences.remove(node);
+                    vm.seen(node, seen, now, events);
+                }
+                None => {
+                    let observations = self.absences.entry(node.clone()).or_default();
+                    *observations += 1;
+                    let enough = *observations >= self.policy.missing_observations;
+                    vm.not_seen(node, now, grace, enough, events);
+                }
+            }
+            if seen.is_none()
+                && let Some(later) = shown.first().and_then(|newest| vm.outlived_by(newest))
+            {
+                strays.since.remove(&later.id);
+                strays.unrecorded.remove(&later.id);
+                let text = "found at the provider by its tag and adopted: what was kept is older";
+                events.push(adopted(node, record, later, now, text));
+            }
         }
     }
 

@@ -7,7 +7,10 @@ use crate::vm::{Aside, Life, Odd, Registration, VmRecord};
 
 impl VmRecord {
     pub(super) fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, events: &mut Vec<Event>) {
-        self.missing_since = None;
+        // One that was lost and is shown alive is found again, or waits for that.
+        if !(self.is_lost() && seen.state.may_run()) {
+            self.missing_since = None;
+        }
         // Of several that are held, the provider chooses the one that it releases.
         if seen.state != VmState::Held {
             self.id = Some(seen.id.clone());
@@ -184,6 +187,17 @@ impl VmRecord {
             let why = format!("the provider has not shown it for {grace}");
             events.push(Event::vm(node, self.generation, Kind::VmLost, why.clone()));
             self.enter(Life::Dead { why }, now);
+        }
+    }
+
+    /// Nobody has looked for long: how long it was missing before says nothing, nor that it was taken for lost, unless
+    /// Slurm was `told`.
+    pub(super) fn not_watched(&mut self, told: bool, now: Time) {
+        if !self.is_lost() {
+            self.missing_since = None;
+        } else if !told && self.registration.is_done() && matches!(self.life, Life::Dead { .. }) {
+            self.missing_since = None;
+            self.enter(Life::Running, now);
         }
     }
 

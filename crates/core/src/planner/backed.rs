@@ -2,7 +2,7 @@
 
 use super::comes_up::FOR_WHOM;
 use super::{Planner, reason};
-use crate::evidence::is_left_behind;
+use crate::evidence::{is_in_doubt, is_left_behind, is_shown_again};
 use crate::ids::{NodeName, Time};
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, NodeVerb, VmVerb};
@@ -51,7 +51,8 @@ impl Planner<'_> {
 
     /// One whose end was asked for.
     fn ends(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, cause: &Cause) {
-        if vm.life.was_ended_by_us() && self.may_have_registered(node) {
+        let ours = vm.life.was_ended_by_us() || is_shown_again(self.world, vm);
+        if ours && self.may_have_registered(node) {
             self.hold(node, "its VM was being ended, but Slurm may be using it by now");
         } else if self.is_ending(record, vm) {
             self.hold(node, format!("its VM {node}.{} is being ended", vm.generation));
@@ -74,6 +75,17 @@ impl Planner<'_> {
         let lost_job = seen.is_some_and(|seen| vm.registration.is_done() || seen.is_counted_on());
         if lost_job && record.down.is_none() && !matches!(record.desired, Desired::Down { .. }) {
             self.set_down(node, vm, why);
+        } else if self
+            .world
+            .slurm
+            .as_ref()
+            .is_some_and(|slurm| is_in_doubt(slurm, node, vm))
+        {
+            let text = format!(
+                "VM {node}.{} is taken for lost, and Slurm's last observation lacks {node}: it is told when it shows it",
+                vm.generation
+            );
+            self.hold(node, text);
         } else {
             self.destroy(node, vm, Cause::Dead { why: why.to_owned() });
         }
