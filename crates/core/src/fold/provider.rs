@@ -159,9 +159,9 @@ impl World {
                     vm.not_seen(node, now, grace, enough, events);
                 }
             }
-            if seen.is_none()
-                && let Some(later) = shown.first().and_then(|newest| vm.outlived_by(newest))
-            {
+            let in_time = now.since(vm.asked) < self.policy.boot_timeout;
+            let later = shown.first();
+            if let Some(later) = later.and_then(|newest| vm.outlived_by(newest, seen.is_some(), in_time)) {
                 strays.since.remove(&later.id);
                 strays.unrecorded.remove(&later.id);
                 let text = "found at the provider by its tag and adopted: what was kept is older";

@@ -201,14 +201,23 @@ impl VmRecord {
         }
     }
 
-    /// A later VM of the same node that is alive, if this one, which no listing shows, is past:
-    /// the journal is older than the world.
-    pub(super) fn outlived_by<'a>(&self, newest: &'a VmView) -> Option<&'a VmView> {
+    /// A later VM of the same node that is alive, if this one is past and no listing shows it, or if it was never
+    /// confirmed `in_time`: the journal is older than the world.
+    pub(super) fn outlived_by<'a>(
+        &self,
+        newest: &'a VmView,
+        is_shown: bool,
+        in_time: bool,
+    ) -> Option<&'a VmView> {
         let later = newest
             .tag
             .as_ref()
             .is_some_and(|tag| tag.generation > self.generation);
-        (self.life.is_past() && later && newest.state.may_run()).then_some(newest)
+        let nothing = match self.life.is_unconfirmed() {
+            true => !in_time,
+            false => self.life.is_past() && !is_shown,
+        };
+        (nothing && later && newest.state.may_run()).then_some(newest)
     }
 
     /// One that was taken for lost is shown again, and alive: it was there all along.

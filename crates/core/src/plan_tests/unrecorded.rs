@@ -215,3 +215,36 @@ fn a_creation_is_not_asked_again_while_there_are_too_many_vms() {
     w.see(vms.to_vec());
     assert_eq!(w.tick(), [], "150 MiB each, of 300");
 }
+
+/// A journal from when n0.1 was being made, and n0.2 under a job: its start must not take a place for ever.
+#[test]
+fn a_creation_that_a_later_vm_has_outlived_makes_way_for_it() {
+    let mut w = world();
+    w.policy.max_starting = 1;
+    w.ask_up("n0");
+    assert_eq!(kinds(&w.tick()), ["create"]);
+    w.busy.clear();
+    w.see_node("n0", running());
+    w.ask_up("n1");
+    let vms = [w.shown("n0", 2, VmState::Ready)];
+    w.watch(Millis(w.policy.boot_timeout.0 - 1_000), &vms);
+    assert_eq!(w.tick(), [], "it may be on its way");
+    w.watch(Millis::secs(2), &vms);
+    let vm = w.records[&node("n0")].vm.clone().unwrap();
+    assert_eq!(vm.generation, Generation(2));
+    w.see_node("n0", running());
+    assert_eq!(kinds(&w.tick()), ["create"], "n1's turn");
+    // The same if what is left of it was never released.
+    let mut w = world();
+    w.ask_up("n0");
+    w.tick();
+    w.busy.clear();
+    w.see_node("n0", running());
+    let vms = [w.shown("n0", 2, VmState::Ready), w.shown("n0", 1, VmState::Held)];
+    w.watch(Millis(w.policy.boot_timeout.0 + 1_000), &vms);
+    assert_eq!(
+        w.records[&node("n0")].vm.as_ref().unwrap().generation,
+        Generation(2)
+    );
+    assert_eq!(kinds(&w.tick()), ["destroy"], "the one that never ran");
+}
