@@ -29,9 +29,14 @@ pub fn is_superseded(world: &World, seen: &VmView) -> bool {
         Some(vm) if vm.spec.is_none() && seen.state.may_run() => false,
         Some(vm) if vm.is_up() && first_seen.is_some_and(|first| vm.since <= *first) => {
             // Else the record may be older than the world, and this VM the one that is used.
-            vm.missing_since.is_none() || has_had_later
+            vm.missing_since.is_none()
         }
-        Some(_) | None => has_had_later,
+        // A later number may only have been seen, by a controller that was ended since.
+        Some(_) | None => {
+            let slurm = world.slurm.as_ref();
+            let unused = || slurm.is_some_and(|slurm| !may_have_registered(slurm, &tag.node));
+            has_had_later && (!seen.state.may_run() || unused())
+        }
     }
 }
 

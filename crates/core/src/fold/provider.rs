@@ -75,13 +75,17 @@ impl World {
             let record = self.records.entry((*node).clone()).or_default();
             let newest = generation(vms[0]);
             let busy = self.busy.contains(*node) || record.acted > began;
-            let alive = !matches!(vms[0].state, VmState::Dead(_) | VmState::Stopping);
             // One whose end we heard of is shown by a stale listing, or is a stray.
-            let fresh = newest > record.generation || record.acted == Time::default();
-            let backs = record.vm.is_none() && !busy && alive && fresh && newest >= record.generation;
-            if backs && self.specs.contains_key(*node) {
+            let fresh = |vm: &VmView| match record.acted == Time::default() {
+                true => generation(vm) >= record.generation,
+                false => generation(vm) > record.generation,
+            };
+            let alive = |vm: &VmView| !matches!(vm.state, VmState::Dead(_) | VmState::Stopping);
+            let backs = vms.iter().find(|vm| alive(vm) && fresh(vm));
+            let may_back = record.vm.is_none() && !busy && self.specs.contains_key(*node);
+            if let Some(vm) = backs.filter(|_| may_back) {
                 let text = "found at the provider by its tag and adopted";
-                events.push(adopted(node, record, vms[0], now, text));
+                events.push(adopted(node, record, vm, now, text));
             }
             let kept = record.generation;
             record.generation = kept.max(newest);

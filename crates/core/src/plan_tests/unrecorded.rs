@@ -248,3 +248,31 @@ fn a_creation_that_a_later_vm_has_outlived_makes_way_for_it() {
     );
     assert_eq!(kinds(&w.tick()), ["destroy"], "the one that never ran");
 }
+
+/// Only the controller that first saw a later number knows that it was seen and no more.
+#[test]
+fn a_later_number_makes_no_orphan_of_the_vm_under_a_job_for_the_next_controller() {
+    let mut w = world();
+    w.see_node("n0", running());
+    w.records.get_mut(&node("n0")).unwrap().generation = Generation(3);
+    w.records.get_mut(&node("n0")).unwrap().acted = Time(1);
+    w.policy.orphan_grace = Millis::secs(5);
+    let vms = [w.shown("n0", 1, VmState::Ready)];
+    w.watch(Millis::secs(10), &vms);
+    assert_eq!(w.tick(), [], "Slurm may be using it");
+    w.see_node("n0", powering_up());
+    assert_eq!(kinds(&w.tick()), ["destroy"], "Slurm waits for another");
+}
+
+#[test]
+fn a_vm_is_adopted_though_a_later_one_is_dead() {
+    let mut w = world();
+    w.see_node("n0", running());
+    w.see(vec![
+        w.shown("n0", 3, VmState::Dead("it ended".into())),
+        w.shown("n0", 1, VmState::Ready),
+    ]);
+    let record = &w.records[&node("n0")];
+    assert_eq!(record.vm.as_ref().unwrap().generation, Generation(1));
+    assert_eq!(record.generation, Generation(3), "the next number is a new one");
+}
