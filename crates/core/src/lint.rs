@@ -291,6 +291,12 @@ impl<'a> Linter<'a> {
                 let outside = slurm.is_some_and(|slurm| slurm.without_partition.contains(node));
                 refuse_if(!outside, || format!("{node} is in a partition"))
             }
+            EndWhy::Strays => {
+                let of_node = |vm: &&&VmView| vm.tag.as_ref().is_some_and(|tag| tag.node == *node);
+                let mut shown = self.shown.values().filter(of_node);
+                let more = shown.any(|vm| self.world.strays.contains_key(&vm.id));
+                refuse_if(!more, || format!("{node} has no other VM"))
+            }
             EndWhy::Forgotten => {
                 let record = self.world.records.get(node);
                 let bare = record.is_some_and(|record| record.vm.is_none());

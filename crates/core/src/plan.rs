@@ -96,6 +96,8 @@ pub enum EndWhy {
     OneJob,
     /// It is in no partition any more: Slurm powers no such node down by itself.
     NoPartition,
+    /// It has VMs beside the one that was found to back it, which only its being idle can tell apart.
+    Strays,
     /// A restarted slurmctld has forgotten that it is powered down, and gives it to no job.
     Forgotten,
 }
@@ -107,6 +109,7 @@ impl EndWhy {
         match self {
             EndWhy::OneJob => "thiao: its VM is for one job and ends with it",
             EndWhy::NoPartition => "thiao: it is in no partition any more",
+            EndWhy::Strays => "thiao: it has more than one VM",
             EndWhy::Forgotten => "thiao: powered down anew, as slurmctld had forgotten that it is",
         }
     }
@@ -218,7 +221,7 @@ fn to_node(f: &mut fmt::Formatter<'_>, node: &NodeName, verb: &NodeVerb) -> fmt:
         NodeVerb::SetDown { reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
         NodeVerb::Return => write!(f, "return node {node} to service"),
         NodeVerb::EndWithJob(EndWhy::Forgotten) => write!(f, "have Slurm power node {node} down anew"),
-        NodeVerb::EndWithJob(EndWhy::OneJob | EndWhy::NoPartition) => {
+        NodeVerb::EndWithJob(EndWhy::OneJob | EndWhy::NoPartition | EndWhy::Strays) => {
             write!(f, "have Slurm power node {node} down with its job")
         }
         NodeVerb::PowerDown => write!(f, "have Slurm power node {node} down now"),

@@ -167,6 +167,10 @@ impl World {
                         Kind::NodeLeft,
                         "it is in no partition any more: Slurm was asked to power it down as soon as its job is over",
                     ),
+                    EndWhy::Strays => (
+                        Kind::NodeEndsWithJob,
+                        "it has more than one VM, and which one its jobs use is not known: Slurm was asked to power it down as soon as its job is over",
+                    ),
                     EndWhy::Forgotten => (
                         Kind::NodeForgotten,
                         "Slurm was asked to power it down anew, so that it can be given to jobs again",

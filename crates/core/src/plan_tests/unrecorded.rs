@@ -68,7 +68,12 @@ fn a_copy_with_a_later_number_makes_no_orphan_of_the_vm_under_a_job() {
     w.watch(Millis(w.policy.missing_grace.0 / 2), &vms);
     w.records.get_mut(&node("n0")).unwrap().generation = Generation(4);
     w.policy.orphan_grace = Millis::secs(1);
-    assert_eq!(w.tick(), [], "either may be the one that Slurm uses");
+    assert_eq!(
+        kinds(&w.tick()),
+        ["end-with-job"],
+        "either may be the one that Slurm uses"
+    );
+    w.busy.clear();
     w.pass(Millis(w.policy.retry_first.0));
     w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
     w.see(vms.to_vec());
@@ -275,4 +280,25 @@ fn a_vm_is_adopted_though_a_later_one_is_dead() {
     let record = &w.records[&node("n0")];
     assert_eq!(record.vm.as_ref().unwrap().generation, Generation(1));
     assert_eq!(record.generation, Generation(3), "the next number is a new one");
+}
+
+/// Which of two VMs Slurm uses shows when it has powered their node down, and where jobs follow each other it never is.
+#[test]
+fn a_node_with_two_vms_is_not_used_for_ever() {
+    let mut w = restored();
+    let vms = [w.shown("n0", 1, VmState::Ready), w.shown("n0", 3, VmState::Ready)];
+    w.records.get_mut(&node("n0")).unwrap().vm.as_mut().unwrap().spec = None;
+    w.watch(Millis::secs(1), &vms);
+    assert_eq!(w.tick(), [], "not yet");
+    w.watch(w.policy.orphan_grace, &vms);
+    w.observe(|_| {});
+    let mut drained = w.clone();
+    drained.observe(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().flags.drain = true);
+    assert_eq!(drained.tick(), [], "an admin has seen to that");
+    let ends = Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::Strays));
+    assert_eq!(w.tick(), [ends]);
+    w.busy.clear();
+    w.ends_with_job(&node("n0"));
+    w.observe(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().flags.power_down = true);
+    assert_eq!(w.tick(), [], "its job runs on");
 }

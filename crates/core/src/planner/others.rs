@@ -4,10 +4,10 @@ use super::Planner;
 use crate::event::Subject;
 use crate::evidence::is_superseded;
 use crate::ids::{JobId, Millis, NodeName};
-use crate::plan::{Action, Held, JobVerb, VmVerb};
+use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, VmVerb};
 use crate::size::{Vms, guess};
 use crate::view::{JobState, JobsOn, Shape, SlurmJob, VmState, WaitsFor};
-use crate::vm::Cause;
+use crate::vm::{Cause, VmRecord};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 impl<'a> Planner<'a> {
@@ -42,6 +42,13 @@ impl<'a> Planner<'a> {
             } else if self.world.slurm.is_none() {
                 "backs nothing; kept: Slurm could not be read".to_owned()
             } else if !(superseded || dead || self.surely_unused(&tag.node)) {
+                if self.never_idle(&tag.node) {
+                    planned.insert(tag.node.clone());
+                    self.step(
+                        Action::Node(tag.node.clone(), NodeVerb::EndWithJob(EndWhy::Strays)),
+                        format!("VM {}.{} is there beside its own, and takes capacity while jobs follow each other there", tag.node, tag.generation),
+                    );
+                }
                 "backs nothing that we know of; kept: Slurm may be using its node".to_owned()
             } else {
                 planned.insert(tag.node.clone());
@@ -60,6 +67,22 @@ impl<'a> Planner<'a> {
             };
             self.plan.held.push(Held { subject, why });
         }
+    }
+
+    /// Whether `node` is up in power-saving mode and may be given job after job: which of its VMs Slurm uses shows
+    /// only when it has none.
+    fn never_idle(&self, node: &NodeName) -> bool {
+        let record = self
+            .world
+            .records
+            .get(node)
+            .filter(|_| !self.world.is_job_mode(node));
+        let fresh = record.is_some_and(|record| {
+            record.vm.as_ref().is_some_and(VmRecord::is_up) && record.acted < self.world.slurm_began
+        });
+        let seen = self.slurm_node(node).filter(|_| fresh);
+        // A power-down would lift an admin's drain, which leads to the same.
+        seen.is_some_and(|seen| seen.is_counted_on() && !seen.flags.power_down && !seen.flags.drain)
     }
 
     /// Slurm waits two minutes before it starts a job again whose node failed.
