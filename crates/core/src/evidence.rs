@@ -127,6 +127,16 @@ impl World {
         with.find(|(_, other)| *other != job.id)
     }
 
+    /// A node of this job that it got after the node's VM was found, of which the job is not known: it is an
+    /// earlier one's. Slurm tells a start in whole seconds, never too late.
+    #[must_use]
+    pub fn was_found_before<'a>(&self, job: &'a SlurmJob) -> Option<&'a NodeName> {
+        let start = job.start?;
+        let found = |node: &NodeName| self.records.get(node)?.vm.as_ref().map(|vm| vm.asked);
+        let mut nodes = job.nodes.iter().filter(|node| self.is_of_unknown_job(node));
+        nodes.find(|node| found(node).is_some_and(|found| found < start))
+    }
+
     /// Whether this node's VM was found, in job mode: for which job it was made is not known.
     #[must_use]
     pub fn is_of_unknown_job(&self, node: &NodeName) -> bool {

@@ -88,6 +88,11 @@ impl World {
             let text = format!("the VM of {node} was made for job {other}: job {id} cannot start there");
             return Some(PrologAnswer::Never(text));
         }
+        if let Some(node) = self.was_found_before(job) {
+            let text =
+                format!("the VM of {node} is another job's: it was there before job {id} got the node");
+            return Some(PrologAnswer::Never(text));
+        }
         match &job.state {
             JobState::Over(word) => Some(PrologAnswer::Over(format!("job {id} is over: {word}"))),
             // As long as its prolog runs, a requeued job can't start again ("Cleaning").

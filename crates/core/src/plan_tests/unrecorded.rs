@@ -302,3 +302,33 @@ fn a_node_with_two_vms_is_not_used_for_ever() {
     w.observe(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().flags.power_down = true);
     assert_eq!(w.tick(), [], "its job runs on");
 }
+
+/// A found VM's node that Slurm could not be told to end with its job goes to the next one.
+#[test]
+fn a_job_starts_in_no_vm_that_was_found_before_it_got_the_node() {
+    let mut w = found_for(true);
+    w.see_node("n0", running());
+    w.pass(Millis(2 * w.policy.mark_patience.0));
+    let verdict = |w: &mut World, start: Option<Time>| {
+        w.observe(|slurm| {
+            let job = slurm.jobs.get_mut(&JobId(1)).unwrap();
+            (job.start, job.state) = (start, JobState::Configuring);
+            slurm.nodes.get_mut(&node("n0")).unwrap().flags.power_down = true;
+        });
+        w.prolog(JobId(1), Time(5))
+    };
+    let found = w.records[&node("n0")].vm.as_ref().unwrap().asked;
+    for start in [None, Some(Time(found.0 / 1000 * 1000))] {
+        let answer = verdict(&mut w, start);
+        assert_eq!(
+            answer,
+            Some(crate::prolog::PrologAnswer::Start),
+            "it may be its own"
+        );
+    }
+    let later = verdict(&mut w, Some(found + Millis::secs(1)));
+    assert!(
+        matches!(later, Some(crate::prolog::PrologAnswer::Never(_))),
+        "{later:?}"
+    );
+}
