@@ -125,6 +125,8 @@ impl World {
             // Of several with one tag before an answer named one, it is the one that was released.
             let candidates = shown.iter().copied().filter(ours);
             let seen = candidates.min_by_key(|seen| (seen.state == VmState::Held, seen.id.clone()));
+            let mut others = shown.iter().copied().filter(|seen| !ours(seen));
+            let other = others.find(|other| other.state.may_run());
             if seen.is_some() && !vm.life.is_past() {
                 // Whatever is done to the node meanwhile, it is not missing.
                 vm.missing_since = None;
@@ -162,6 +164,14 @@ impl World {
                     let enough = *observations >= self.policy.missing_observations;
                     vm.not_seen(node, now, grace, enough, events);
                 }
+            }
+            if let Some(other) = other.filter(|_| vm.was_found_and_died() && record.down.is_none()) {
+                let text =
+                    "found at the provider by its tag and adopted: the one that was found before is dead";
+                events.push(adopted(node, record, other, now, text));
+                strays.since.remove(&other.id);
+                strays.unrecorded.remove(&other.id);
+                continue;
             }
             let in_time = now.since(vm.asked) < self.policy.boot_timeout;
             let later = shown.first();

@@ -190,6 +190,12 @@ impl VmRecord {
         }
     }
 
+    /// Whether it was found, not made by us as far as is known, and has died: it says nothing of a node that has
+    /// another VM.
+    pub(super) fn was_found_and_died(&self) -> bool {
+        self.spec.is_none() && matches!(self.life, Life::Dead { .. })
+    }
+
     /// Nobody has looked for long: how long it was missing before says nothing, nor that it was taken for lost, unless
     /// Slurm was `told`.
     pub(super) fn not_watched(&mut self, told: bool, now: Time) {

@@ -14,7 +14,7 @@ fn silent() -> SlurmNode {
 }
 
 impl World {
-    fn state_of(&self, name: &str) -> &'static str {
+    pub(super) fn state_of(&self, name: &str) -> &'static str {
         self.records[&node(name)].vm.as_ref().unwrap().word()
     }
 

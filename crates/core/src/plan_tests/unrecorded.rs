@@ -332,3 +332,32 @@ fn a_job_starts_in_no_vm_that_was_found_before_it_got_the_node() {
         "{later:?}"
     );
 }
+
+/// Of two VMs that were found the later one was taken for the node's, and was somebody's dead copy.
+#[test]
+fn a_found_vm_that_dies_makes_way_for_the_other_one() {
+    let mut w = world();
+    w.see_node("n0", running());
+    let both = |w: &World, state| vec![w.shown("n0", 3, state), w.shown("n0", 1, VmState::Ready)];
+    w.see(both(&w, VmState::Unknown("CLONING".into())));
+    assert_eq!(
+        w.records[&node("n0")].vm.as_ref().unwrap().generation,
+        Generation(3)
+    );
+    w.see_node("n0", running());
+    w.pass(Millis::secs(1));
+    w.see(both(&w, VmState::Dead("it ended".into())));
+    w.see_node("n0", running());
+    assert_eq!(w.state_of("n0"), "up");
+    assert_eq!(
+        w.records[&node("n0")].vm.as_ref().unwrap().generation,
+        Generation(1)
+    );
+    w.pass(Millis::secs(1));
+    w.see(both(&w, VmState::Dead("it ended".into())));
+    let actions = w.tick();
+    let [Action::Vm(tag, VmVerb::Destroy { .. })] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(tag.generation, Generation(3));
+}

@@ -4,10 +4,6 @@ use super::found::seen_as;
 use super::*;
 
 impl World {
-    fn life_of(&self, name: &str) -> &'static str {
-        self.records[&node(name)].vm.as_ref().unwrap().word()
-    }
-
     /// VM 1 of `name`, of which an end was begun, could not be ended.
     fn not_destroyed(&mut self, name: &str) {
         self.busy.remove(&node(name));
@@ -25,7 +21,7 @@ fn lost() -> World {
     let mut w = world();
     w.up("n0");
     w.watch(Millis(w.policy.missing_grace.0 + 2_000), &[]);
-    assert_eq!(w.life_of("n0"), "failed");
+    assert_eq!(w.state_of("n0"), "failed");
     w
 }
 
@@ -40,7 +36,7 @@ fn a_vm_that_is_shown_while_its_node_is_busy_is_not_missing() {
     w.watch(Millis::secs(1), &vms);
     w.busy.clear();
     w.watch(half, &[]);
-    assert_eq!(w.life_of("n0"), "up", "it was shown in between");
+    assert_eq!(w.state_of("n0"), "up", "it was shown in between");
     assert_eq!(w.tick(), []);
 }
 
@@ -84,7 +80,7 @@ fn a_lost_vm_whose_end_failed_and_that_is_shown_again_under_a_job_is_kept() {
     assert_eq!(w.tick(), [], "shown while the call failed");
     w.pass(Millis(1));
     w.see(vms);
-    assert_eq!(w.life_of("n0"), "up");
+    assert_eq!(w.state_of("n0"), "up");
     assert_eq!(w.tick(), []);
     // One that goes on its way is ended, as is one that nobody shows.
     for vms in [vec![], vec![old.shown("n0", 1, VmState::Stopping)]] {
@@ -107,7 +103,7 @@ fn a_lost_vm_that_registers_after_all_is_kept() {
     w.not_destroyed("n0");
     w.see_node("n0", running());
     w.see(vec![w.shown("n0", 1, VmState::Ready)]);
-    assert_eq!(w.life_of("n0"), "up");
+    assert_eq!(w.state_of("n0"), "up");
     assert_eq!(w.tick(), []);
 }
 
