@@ -57,7 +57,7 @@ pub fn command() -> clap::Command {
 }
 
 /// A planted fault is looked for in so many worlds at most.
-const MOST_SEEDS: u64 = 3000;
+const MOST_SEEDS: u64 = 5000;
 
 #[derive(Debug, Subcommand)]
 enum Sim {
