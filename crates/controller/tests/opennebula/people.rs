@@ -485,6 +485,7 @@ fn a_vm_given_away_with_its_group_is_told_as_lost_and_its_node_comes_back() {
         State::Active(Lcm::Running),
         "it is not touched"
     );
+    until_well(&day);
     // Back again it backs nothing, and is ended as such.
     given_to(&day, vm, OURS, 1);
     until("it is ended", || day.oned.vm(vm).unwrap().state == State::Done);

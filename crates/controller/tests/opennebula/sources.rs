@@ -35,7 +35,18 @@ fn costs_the_next_one_alone(day: &mut Day, words: &str) {
 
 /// A day with one node up, and another that is down.
 fn day(change: impl FnOnce(&mut Settings)) -> Day {
-    let mut day = Day::with(2, change, "");
+    begin(Day::with(2, change, ""))
+}
+
+/// The same, with VMs that have a disc of an image of somebody else's.
+fn day_with_a_disc() -> Day {
+    let disc = "DISK=[IMAGE=\"img\",IMAGE_UNAME=\"oneadmin\"]\n";
+    let day = Day::with(2, |settings| settings.templates[0].body.push_str(disc), "");
+    use_of_others(&day, "image", 0, true);
+    begin(day)
+}
+
+fn begin(mut day: Day) -> Day {
     day.resume("n0");
     day.start();
     day.until_running(1);
@@ -68,14 +79,10 @@ fn a_template_that_may_not_be_used_costs_new_vms_until_it_may() {
     day.returns("n1");
 }
 
-fn with_a_disc(settings: &mut Settings) {
-    settings.templates[0].body.push_str("DISK=[IMAGE=\"img\"]\n");
-}
-
 /// OpenNebula itself deletes no image that VMs use.
 #[test]
 fn an_image_is_not_deleted_under_its_vms_and_costs_new_ones_when_it_is_gone() {
-    let mut day = day(with_a_disc);
+    let mut day = day_with_a_disc();
     let said = day.refused("one.image.delete", &["<int>0</int>"]);
     assert!(said.contains("There are 1 VMs using it"), "{said}");
     day.wakes_again("n0");
@@ -89,7 +96,7 @@ fn an_image_is_not_deleted_under_its_vms_and_costs_new_ones_when_it_is_gone() {
 
 #[test]
 fn an_image_that_may_not_be_used_costs_new_vms_until_it_may() {
-    let mut day = day(with_a_disc);
+    let mut day = day_with_a_disc();
     use_of_others(&day, "image", 0, false);
     costs_the_next_one_alone(&mut day, "USE IMAGE");
     use_of_others(&day, "image", 0, true);

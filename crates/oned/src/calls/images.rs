@@ -129,8 +129,10 @@ impl FrontEnd {
     }
 
     fn found(&self, uid: u32, name: &Named) -> Option<&Image> {
+        let mut there = self.images.values().filter(|image| image.going.is_none());
         if let Some(id) = &name.id {
-            return self.images.get(&id.parse().ok()?);
+            let id: u32 = id.parse().ok()?;
+            return there.find(|image| image.id == id);
         }
         let own = self
             .users
@@ -138,8 +140,7 @@ impl FrontEnd {
             .find(|user| user.id == uid)
             .map(|user| &user.setup.name);
         let owner = name.owner.as_ref().or(own)?;
-        let mut images = self.images.values();
-        images.find(|image| Some(&image.name) == name.name.as_ref() && image.owner.0 == *owner)
+        there.find(|image| Some(&image.name) == name.name.as_ref() && image.owner.0 == *owner)
     }
 
     /// Whether the images are there that the template names, and the user may use them.
