@@ -26,6 +26,9 @@ use thiao_testkit::big::slurm;
 const WAITING: usize = 200;
 const ROUNDS: u64 = 20;
 
+/// The word that makes this program the process of one case.
+const ONE: &str = "one";
+
 /// Who shows the VMs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Case {
@@ -72,7 +75,7 @@ fn main() -> anyhow::Result<()> {
     let known = |word: &str| Case::ALL.iter().find(|(its, _)| *its == word);
     match args.get(1..).unwrap_or_default() {
         [front::WORD, dir] => front::be(Path::new(dir)),
-        [word, dir] if let Some((_, case)) = known(word) => run(*case, Path::new(dir)),
+        [ONE, word, dir] if let Some((_, case)) = known(word) => run(*case, Path::new(dir)),
         words => {
             // What takes minutes is named by whoever wants it.
             let usual = Case::ALL
@@ -89,7 +92,7 @@ fn main() -> anyhow::Result<()> {
                 // A process each, for its peak of memory.
                 let dir = tempfile::tempdir()?;
                 let ended = Command::new(std::env::current_exe()?)
-                    .arg(word)
+                    .args([ONE, word])
                     .arg(dir.path())
                     .status()?;
                 anyhow::ensure!(ended.success(), "{word}: {ended}");
