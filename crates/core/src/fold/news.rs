@@ -61,8 +61,14 @@ fn is_evidence(news: &VmNews, vm: &VmRecord) -> bool {
     match news.word {
         Word::Asked(_) => true,
         Word::Told => {
-            let comes_up = matches!(vm.life, Life::Asked | Life::Held | Life::Booting);
-            comes_up && !vm.registration.is_done() && news.vm.state == VmState::Booting
+            let goes_on = matches!(
+                (&vm.life, &news.vm.state),
+                (
+                    Life::Asked | Life::Held | Life::Pending,
+                    VmState::Pending | VmState::Booting
+                ) | (Life::Booting, VmState::Booting)
+            );
+            goes_on && !vm.registration.is_done()
         }
     }
 }

@@ -61,6 +61,24 @@ fn a_vm_that_comes_up_is_believed_to_go_on() {
     assert_eq!(w.life("n1"), Life::Saved);
 }
 
+/// OpenNebula shows one as pending until it runs: from there on it is told that it does.
+#[test]
+fn a_vm_that_is_pending_is_believed_to_run_and_not_the_other_way() {
+    let mut w = world();
+    w.ask_up("n0");
+    w.tick();
+    w.busy.clear();
+    let [pending, booting] = [VmState::Pending, VmState::Booting].map(|state| w.shown("n0", 1, state));
+    for (news, life) in [
+        (&pending, Life::Pending),
+        (&booting, Life::Booting),
+        (&pending, Life::Booting),
+    ] {
+        w.hear(news.clone(), Word::Told);
+        assert_eq!(w.life("n0"), life, "{:?}", news.state);
+    }
+}
+
 #[test]
 fn what_the_provider_says_when_asked_counts_at_once() {
     let mut w = world();
