@@ -413,7 +413,12 @@ proptest! {
                     let Ok(Observed::News(news)) = provider.observe() else { continue };
                     for News { vm, asked } in news {
                         match asked {
-                            None => prop_assert!(matches!(vm.state, Seen::Booting | Seen::Ready), "{:?}", vm),
+                            // PROLOG and BOOT are shown as pending, RUNNING as booting.
+                            None => prop_assert!(
+                                matches!(vm.state, Seen::Pending | Seen::Booting | Seen::Ready),
+                                "{:?}",
+                                vm
+                            ),
                             Some(_) => prop_assert!(fake.inside().vms.contains_key(&vm.id.as_str().parse().unwrap())),
                         }
                         if let Seen::Dead(_) = vm.state {
