@@ -103,13 +103,7 @@ impl Image {
     /// Its element, with the number of VMs that use it.
     pub fn xml(&self, out: &mut String, vms: &[u32]) {
         out.push_str("<IMAGE>");
-        xml::element(out, "ID", self.id);
-        xml::element(out, "UID", self.uid);
-        xml::element(out, "GID", self.gid);
-        xml::element(out, "UNAME", &self.owner.0);
-        xml::element(out, "GNAME", &self.owner.1);
-        xml::element(out, "NAME", &self.name);
-        xml::permissions(out, self.public);
+        self.object().xml(out, (&self.owner.0, &self.owner.1), &self.name);
         xml::element(out, "TYPE", self.kind);
         out.push_str("<DISK_TYPE>0</DISK_TYPE><PERSISTENT>0</PERSISTENT>");
         xml::element(out, "REGTIME", self.time);

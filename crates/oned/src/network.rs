@@ -60,10 +60,7 @@ impl Network {
     /// Its element, with its leases or without.
     pub fn xml(&self, out: &mut String, leases: bool) {
         out.push_str("<VNET>");
-        xml::element(out, "ID", self.id);
-        out.push_str("<UID>0</UID><GID>0</GID><UNAME>oneadmin</UNAME><GNAME>oneadmin</GNAME>");
-        xml::element(out, "NAME", &self.setup.name);
-        xml::permissions(out, self.setup.public);
+        self.object().xml(out, ("oneadmin", "oneadmin"), &self.setup.name);
         out.push_str("<CLUSTERS><ID>0</ID></CLUSTERS><BRIDGE><![CDATA[br0]]></BRIDGE><BRIDGE_TYPE><![CDATA[linux]]></BRIDGE_TYPE>");
         out.push_str("<STATE><![CDATA[1]]></STATE><PREV_STATE><![CDATA[1]]></PREV_STATE><PARENT_NETWORK_ID/><TEMPLATE_ID/>");
         out.push_str("<VN_MAD><![CDATA[dummy]]></VN_MAD><PHYDEV/><VLAN_ID/><OUTER_VLAN_ID/>");

@@ -31,6 +31,21 @@ pub struct Object {
     pub public: bool,
 }
 
+impl Object {
+    /// Appends what its element begins with: id, whose it is by id and name, its own name, and who may use it.
+    pub fn xml(&self, out: &mut String, (user, group): (&str, &str), name: &str) {
+        if let Some(id) = self.id {
+            xml::element(out, "ID", id);
+        }
+        xml::element(out, "UID", self.uid);
+        xml::element(out, "GID", self.gid);
+        xml::element(out, "UNAME", user);
+        xml::element(out, "GNAME", group);
+        xml::element(out, "NAME", name);
+        xml::permissions(out, self.public);
+    }
+}
+
 impl FrontEnd {
     /// Whether the user may do that, in the word of rules: `USE`, `MANAGE`, `ADMIN`, `CREATE`.
     pub fn allowed(&self, user: &User, object: &Object, right: &str) -> bool {

@@ -96,13 +96,7 @@ impl Registered {
     /// Appends its element, `VMTEMPLATE` with all in it.
     pub fn xml(&self, out: &mut String) {
         out.push_str("<VMTEMPLATE>");
-        xml::element(out, "ID", self.id);
-        xml::element(out, "UID", self.uid);
-        xml::element(out, "GID", self.gid);
-        xml::element(out, "UNAME", &self.owner.0);
-        xml::element(out, "GNAME", &self.owner.1);
-        xml::element(out, "NAME", &self.name);
-        xml::permissions(out, self.public);
+        self.object().xml(out, (&self.owner.0, &self.owner.1), &self.name);
         xml::element(out, "REGTIME", self.time);
         xml::template(out, "TEMPLATE", &self.body);
         out.push_str("</VMTEMPLATE>");
