@@ -26,12 +26,7 @@ pub type Read<T> = Result<T, Malformed>;
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn vms(xml: &str) -> Read<Vec<VmRow>> {
-    let mut rows = Vec::new();
-    pool(xml, "VM_POOL", "VM", |doc| {
-        rows.push(vm(doc, false)?.row);
-        Ok(())
-    })?;
-    Ok(rows)
+    all(xml, "VM_POOL", "VM", |doc| Ok(vm(doc, false)?.row))
 }
 
 /// `VM_POOL`, extended.
@@ -39,12 +34,7 @@ pub fn vms(xml: &str) -> Read<Vec<VmRow>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn vm_details(xml: &str) -> Read<Vec<VmDetails>> {
-    let mut vms = Vec::new();
-    pool(xml, "VM_POOL", "VM", |doc| {
-        vms.push(vm(doc, true)?);
-        Ok(())
-    })?;
-    Ok(vms)
+    all(xml, "VM_POOL", "VM", |doc| vm(doc, true))
 }
 
 /// `VM`.
@@ -52,12 +42,7 @@ pub fn vm_details(xml: &str) -> Read<Vec<VmDetails>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn one_vm(xml: &str) -> Read<VmDetails> {
-    let mut found = None;
-    alone(xml, "VM", |doc| {
-        found = Some(vm(doc, true)?);
-        Ok(())
-    })?;
-    found.ok_or_else(|| Malformed::other("no VM"))
+    alone(xml, "VM", "no VM", |doc| vm(doc, true))
 }
 
 /// `HOST_POOL`.
@@ -65,12 +50,7 @@ pub fn one_vm(xml: &str) -> Read<VmDetails> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn hosts(xml: &str, devices: Devices) -> Read<Vec<Host>> {
-    let mut hosts = Vec::new();
-    pool(xml, "HOST_POOL", "HOST", |doc| {
-        hosts.push(host(doc, devices)?);
-        Ok(())
-    })?;
-    Ok(hosts)
+    all(xml, "HOST_POOL", "HOST", |doc| host(doc, devices))
 }
 
 /// `MONITORING_DATA` of hosts: what is used of each, in percent of a core and MiB, where that can be.
@@ -124,12 +104,7 @@ fn used(cpu: Option<f64>, memory: Option<f64>) -> Option<(u32, u64)> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn templates(xml: &str) -> Read<Vec<Template>> {
-    let mut templates = Vec::new();
-    pool(xml, "VMTEMPLATE_POOL", "VMTEMPLATE", |doc| {
-        templates.push(template(doc)?);
-        Ok(())
-    })?;
-    Ok(templates)
+    all(xml, "VMTEMPLATE_POOL", "VMTEMPLATE", template)
 }
 
 /// `VMTEMPLATE`.
@@ -137,12 +112,7 @@ pub fn templates(xml: &str) -> Read<Vec<Template>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn one_template(xml: &str) -> Read<Template> {
-    let mut found = None;
-    alone(xml, "VMTEMPLATE", |doc| {
-        found = Some(template(doc)?);
-        Ok(())
-    })?;
-    found.ok_or_else(|| Malformed::other("no template"))
+    alone(xml, "VMTEMPLATE", "no template", template)
 }
 
 /// `VNET_POOL`.
@@ -150,12 +120,7 @@ pub fn one_template(xml: &str) -> Read<Template> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn networks(xml: &str) -> Read<Vec<Network>> {
-    let mut networks = Vec::new();
-    pool(xml, "VNET_POOL", "VNET", |doc| {
-        networks.push(network(doc)?);
-        Ok(())
-    })?;
-    Ok(networks)
+    all(xml, "VNET_POOL", "VNET", network)
 }
 
 /// `USER`.
@@ -231,9 +196,24 @@ fn pool(xml: &str, root: &str, item: &str, mut each: impl FnMut(&mut Doc<'_>) ->
     )
 }
 
+/// All `item`s of a pool, in its order.
+fn all<T>(xml: &str, root: &str, item: &str, mut one: impl FnMut(&mut Doc<'_>) -> Read<T>) -> Read<Vec<T>> {
+    let mut found = Vec::new();
+    pool(xml, root, item, |doc| {
+        found.push(one(doc)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// A root element, read by what reads it in a pool.
-fn alone(xml: &str, root: &str, mut each: impl FnMut(&mut Doc<'_>) -> Read<()>) -> Read<()> {
-    Doc::new(xml).whole(root, |doc| each(doc))
+fn alone<T>(xml: &str, root: &str, without: &str, one: impl Fn(&mut Doc<'_>) -> Read<T>) -> Read<T> {
+    let mut found = None;
+    Doc::new(xml).whole(root, |doc| {
+        found = Some(one(doc)?);
+        Ok(())
+    })?;
+    required(found, without)
 }
 
 fn required<T>(value: Option<T>, without: &str) -> Read<T> {

@@ -1,10 +1,9 @@
 //! What an administrator reads: all users, groups, ACL rules, and what he gives others to use.
 
-use super::{Read, alone, body, ids, pool, required};
+use super::{Read, all, alone, body, ids, pool, required};
 use crate::acl::Rule;
 use crate::model::{Account, Circle, Object};
 use crate::syntax::Template as Body;
-use crate::wire::Malformed;
 use crate::wire::xml::Doc;
 use std::collections::BTreeMap;
 
@@ -39,30 +38,16 @@ pub fn acls(xml: &str) -> Read<Vec<(u32, Rule)>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn accounts(xml: &str) -> Read<Vec<Account>> {
-    let mut users = Vec::new();
-    pool(xml, "USER_POOL", "USER", |doc| {
-        let (mut id, mut name, mut groups) = (None, String::new(), Vec::new());
-        let mut template = BTreeMap::new();
-        doc.children(|doc, element| {
-            match element {
-                "ID" => id = doc.number("id")?,
-                "NAME" => name = doc.text()?.into_owned(),
-                "GROUPS" => ids(doc, &mut groups)?,
-                "TEMPLATE" => template = doc.singles()?,
-                _ => doc.skip()?,
-            }
-            Ok(())
-        })?;
+    all(xml, "USER_POOL", "USER", |doc| {
+        let (id, name, groups, mut template) = named(doc, "GROUPS", "a user without id")?;
         template.retain(|key, _| !key.contains("PASSWORD"));
-        users.push(Account {
-            id: required(id, "a user without id")?,
+        Ok(Account {
+            id,
             name,
             groups,
             template,
-        });
-        Ok(())
-    })?;
-    Ok(users)
+        })
+    })
 }
 
 /// `GROUP_POOL`.
@@ -70,29 +55,35 @@ pub fn accounts(xml: &str) -> Read<Vec<Account>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn circles(xml: &str) -> Read<Vec<Circle>> {
-    let mut groups = Vec::new();
-    pool(xml, "GROUP_POOL", "GROUP", |doc| {
-        let (mut id, mut name, mut users) = (None, String::new(), Vec::new());
-        let mut template = BTreeMap::new();
-        doc.children(|doc, element| {
-            match element {
-                "ID" => id = doc.number("id")?,
-                "NAME" => name = doc.text()?.into_owned(),
-                "USERS" => ids(doc, &mut users)?,
-                "TEMPLATE" => template = doc.singles()?,
-                _ => doc.skip()?,
-            }
-            Ok(())
-        })?;
-        groups.push(Circle {
-            id: required(id, "a group without id")?,
+    all(xml, "GROUP_POOL", "GROUP", |doc| {
+        let (id, name, users, template) = named(doc, "USERS", "a group without id")?;
+        Ok(Circle {
+            id,
             name,
             users,
             template,
-        });
+        })
+    })
+}
+
+/// What users and groups have in common: id, name, the ids of the others in `list`, and the template's plain
+/// attributes.
+type Named = (u32, String, Vec<u32>, BTreeMap<String, String>);
+
+fn named(doc: &mut Doc<'_>, list: &str, without: &str) -> Read<Named> {
+    let (mut id, mut name, mut others) = (None, String::new(), Vec::new());
+    let mut template = BTreeMap::new();
+    doc.children(|doc, element| {
+        match element {
+            "ID" => id = doc.number("id")?,
+            "NAME" => name = doc.text()?.into_owned(),
+            "TEMPLATE" => template = doc.singles()?,
+            other if other == list => ids(doc, &mut others)?,
+            _ => doc.skip()?,
+        }
         Ok(())
     })?;
-    Ok(groups)
+    Ok((required(id, without)?, name, others, template))
 }
 
 /// `VMTEMPLATE_POOL`, with who may use each.
@@ -100,7 +91,7 @@ pub fn circles(xml: &str) -> Read<Vec<Circle>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn templates_whole(xml: &str) -> Read<Vec<Object>> {
-    objects(xml, "VMTEMPLATE_POOL", "VMTEMPLATE")
+    all(xml, "VMTEMPLATE_POOL", "VMTEMPLATE", object)
 }
 
 /// `VNET_POOL`, with who may use each.
@@ -108,7 +99,7 @@ pub fn templates_whole(xml: &str) -> Read<Vec<Object>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn networks_whole(xml: &str) -> Read<Vec<Object>> {
-    objects(xml, "VNET_POOL", "VNET")
+    all(xml, "VNET_POOL", "VNET", object)
 }
 
 /// `IMAGE_POOL`.
@@ -116,7 +107,7 @@ pub fn networks_whole(xml: &str) -> Read<Vec<Object>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn images(xml: &str) -> Read<Vec<Object>> {
-    objects(xml, "IMAGE_POOL", "IMAGE")
+    all(xml, "IMAGE_POOL", "IMAGE", object)
 }
 
 /// `DATASTORE_POOL`.
@@ -124,7 +115,7 @@ pub fn images(xml: &str) -> Read<Vec<Object>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn datastores(xml: &str) -> Read<Vec<Object>> {
-    objects(xml, "DATASTORE_POOL", "DATASTORE")
+    all(xml, "DATASTORE_POOL", "DATASTORE", object)
 }
 
 /// `IMAGE`.
@@ -132,21 +123,7 @@ pub fn datastores(xml: &str) -> Read<Vec<Object>> {
 /// # Errors
 /// What is no such XML, not whole, or has a DTD or entities.
 pub fn one_image(xml: &str) -> Read<Object> {
-    let mut found = None;
-    alone(xml, "IMAGE", |doc| {
-        found = Some(object(doc)?);
-        Ok(())
-    })?;
-    found.ok_or_else(|| Malformed::other("no image"))
-}
-
-fn objects(xml: &str, root: &str, item: &str) -> Read<Vec<Object>> {
-    let mut objects = Vec::new();
-    pool(xml, root, item, |doc| {
-        objects.push(object(doc)?);
-        Ok(())
-    })?;
-    Ok(objects)
+    alone(xml, "IMAGE", "no image", object)
 }
 
 fn object(doc: &mut Doc<'_>) -> Read<Object> {
