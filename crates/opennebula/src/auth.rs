@@ -30,7 +30,7 @@ impl Credentials {
     /// what the service's user has), can be read by all or changed by its group, or its first
     /// line has no name and secret.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        Self::load(file).map(|(credentials, _)| credentials)
+        Self::whole(file).map(|(credentials, ..)| credentials)
     }
 
     /// Credentials of a user that is not there yet, with a secret of 256 random bits.
@@ -83,11 +83,7 @@ impl Credentials {
         if matches!(file.symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound) {
             return Ok(None);
         }
-        Self::read(file)?;
-        let text = std::fs::read_to_string(file).map_err(|e| {
-            let text = format!("{} cannot be read: {e}", file.display());
-            Error::of_file(Class::Authentication, text, &e)
-        })?;
+        let (_, _, text) = Self::whole(file)?;
         let second = text.lines().nth(1).and_then(|line| line.strip_prefix("# "));
         Ok(second.map(str::to_owned))
     }
@@ -109,6 +105,11 @@ impl Credentials {
     }
 
     fn load(path: &Path) -> Result<(Self, Stamp), Error> {
+        Self::whole(path).map(|(credentials, stamp, _)| (credentials, stamp))
+    }
+
+    /// With all that the file has.
+    fn whole(path: &Path) -> Result<(Self, Stamp, String), Error> {
         let said = |why: &str| format!("cannot use OpenNebula's credentials in {}: {why}", path.display());
         let bad = |why: String| Error::new(Class::Authentication, said(&why));
         let unread = |e: io::Error| Error::of_file(Class::Authentication, said(&e.to_string()), &e);
@@ -150,7 +151,7 @@ impl Credentials {
         if line.chars().any(char::is_control) {
             return Err(bad("its first line has control characters".into()));
         }
-        Ok((Self(line.to_owned()), Stamp::of(&found)))
+        Ok((Self(line.to_owned()), Stamp::of(&found), text))
     }
 }
 
