@@ -1,9 +1,9 @@
 //! Credentials as OpenNebula's users keep them.
 
 use crate::error::{Class, Error};
-use rustix::fs::{Mode, OFlags};
+use crate::secret_file;
 use std::fmt;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,9 +17,6 @@ impl fmt::Debug for Credentials {
         f.write_str("<credentials>")
     }
 }
-
-/// More than any user's name with a password or token.
-const LARGEST: u64 = 4096;
 
 impl Credentials {
     /// Reads the first line, `user:password` or `user:token`, of the file.
@@ -110,46 +107,19 @@ impl Credentials {
 
     /// With all that the file has.
     fn whole(path: &Path) -> Result<(Self, Stamp, String), Error> {
-        let said = |why: &str| format!("cannot use OpenNebula's credentials in {}: {why}", path.display());
-        let bad = |why: String| Error::new(Class::Authentication, said(&why));
-        let unread = |e: io::Error| Error::of_file(Class::Authentication, said(&e.to_string()), &e);
-        // Not to be held up by a pipe. What is checked is what was opened, symlink or not.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = rustix::fs::open(path, flags, Mode::empty())
-            .map(std::fs::File::from)
-            .map_err(|e| unread(e.into()))?;
-        let found = file.metadata().map_err(unread)?;
-        if !found.is_file() {
-            return Err(bad("it is not a plain file".into()));
-        }
-        let me = rustix::process::geteuid().as_raw();
-        if me != 0 && found.uid() != me && found.uid() != 0 {
-            return Err(bad(format!(
-                "it belongs to user {}. It must belong to the user that Thiao runs as ({me}) or to root",
-                found.uid()
-            )));
-        }
-        let mode = found.mode() & 0o7777;
-        if mode & 0o037 != 0 {
-            return Err(bad(format!(
-                "others may read or change it (mode {mode:04o}). Run: chmod 600 {}",
-                path.display()
-            )));
-        }
-        let mut bytes = Vec::new();
-        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unread)?;
-        if bytes.len() as u64 > LARGEST {
-            return Err(bad(format!("it is larger than {LARGEST} bytes")));
-        }
-        // No reason may show what is in the file.
-        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
+        let what = "OpenNebula's credentials";
+        let (text, found) = secret_file::read(path, what, Class::Authentication)?;
+        let bad = |why: &str| {
+            let said = format!("cannot use {what} in {}: {why}", path.display());
+            Error::new(Class::Authentication, said)
+        };
         let line = text.lines().next().unwrap_or_default().trim();
         match line.split_once(':') {
             Some((user, secret)) if !user.is_empty() && !secret.is_empty() => {}
-            _ => return Err(bad("its first line is not NAME:PASSWORD or NAME:TOKEN".into())),
+            _ => return Err(bad("its first line is not NAME:PASSWORD or NAME:TOKEN")),
         }
         if line.chars().any(char::is_control) {
-            return Err(bad("its first line has control characters".into()));
+            return Err(bad("its first line has control characters"));
         }
         Ok((Self(line.to_owned()), Stamp::of(&found), text))
     }
@@ -304,7 +274,7 @@ mod tests {
             rustix::fs::CWD,
             &pipe,
             rustix::fs::FileType::Fifo,
-            Mode::from_raw_mode(0o600),
+            rustix::fs::Mode::from_raw_mode(0o600),
             0,
         )
         .expect("a pipe");

@@ -16,6 +16,7 @@ pub mod model;
 pub mod pci;
 pub mod provider;
 pub mod read;
+mod secret_file;
 pub mod settings;
 pub mod size;
 pub mod state;
