@@ -71,6 +71,8 @@ fn filled(text: &str) {
         host: Some(&host),
         spec: &spec,
         gpu_pci: None,
+        inputs: &Default::default(),
+        ldap_password: None,
         context: &[],
         overhead_mb: 64,
         network: Some(("net", 1)),

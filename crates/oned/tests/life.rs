@@ -430,6 +430,7 @@ fn provider(oned: &Oned, dir: &std::path::Path) -> thiao_opennebula::OpenNebula 
         template: TemplateSource::Registered("worker".into()),
         network: None,
         gpu_pci: Some(vec![("VENDOR".into(), "10de".into())]),
+        inputs: Default::default(),
         context: Vec::new(),
     };
     thiao_opennebula::OpenNebula::open(thiao_opennebula::Settings {

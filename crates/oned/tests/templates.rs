@@ -256,6 +256,7 @@ fn provider(oned: &Oned, placement: Placement, network: Option<&str>) -> OpenNeb
         template: TemplateSource::Registered("worker".into()),
         network: network.map(str::to_owned),
         gpu_pci: None,
+        inputs: Default::default(),
         context: Vec::new(),
     };
     OpenNebula::open(thiao_opennebula::Settings {

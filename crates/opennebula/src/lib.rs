@@ -12,6 +12,7 @@ pub mod check;
 pub mod client;
 pub mod error;
 pub mod events;
+pub mod inputs;
 pub mod model;
 pub mod pci;
 pub mod provider;

@@ -29,6 +29,7 @@ pub use listen::{Listening, News, Observed};
 
 use crate::client::Client;
 use crate::error::{Class, Error};
+use crate::inputs::Ldap;
 use crate::model::{Devices, Host, VmDetails};
 use crate::settings::{Bus, Placement, Settings, TemplateSource, VmSource};
 use crate::state::VmState;
@@ -323,12 +324,16 @@ impl<C: Calls> Inner<C> {
     ) -> Result<Order, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
         let auth = self.auth()?;
+        let ldap = source.inputs.ldap.as_ref();
+        let ldap_password = ldap.map(Ldap::password).transpose()?.flatten();
         let wanted = NewVm {
             tag,
             nodeset,
             host,
             spec,
             gpu_pci: source.gpu_pci.as_deref(),
+            inputs: &source.inputs,
+            ldap_password: ldap_password.as_ref(),
             context: &source.context,
             overhead_mb: self.settings.overhead_mb,
             network: resolved.network.as_ref().map(|(name, id)| (name.as_str(), *id)),

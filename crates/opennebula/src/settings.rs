@@ -1,6 +1,7 @@
 //! What the provider must know before it starts: one plain value, resolved by
 //! the caller, never read from the environment here.
 
+use crate::inputs::Inputs;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -126,6 +127,8 @@ pub struct VmSource {
     pub network: Option<String>,
     /// What one GPU is in a `PCI` attribute, e.g. VENDOR, DEVICE, CLASS.
     pub gpu_pci: Option<Vec<(String, String)>>,
+    /// Folders, people and InfiniBand for its guests.
+    pub inputs: Inputs,
     /// More CONTEXT attributes for its VMs, over those of every guest.
     pub context: Vec<(String, String)>,
 }

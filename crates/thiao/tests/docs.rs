@@ -35,6 +35,12 @@ const SITES: [&[(&str, &str)]; 3] = [
             "[[nodeset]]",
             "name = \"fg\"\nnodes = \"fg[0-7]\"\nmemory_mb = 200\ntemplate = \"7\"\n",
         ),
+        ("[nodeset.nfs]", "home = \"10.0.0.2:/home\"\n"),
+        (
+            "[nodeset.ldap]",
+            "url = \"ldap://10.0.0.5\"\ndomain = \"example.org\"\n",
+        ),
+        ("[nodeset.infiniband]", "vendor = \"15b3\"\n"),
         ("[slurm]", ""),
         ("[job]", ""),
         ("[[vm_options]]", ""),
@@ -77,9 +83,12 @@ const NO_KEY: &str = "zzzzzz";
 const NO_VALUE: &str = "1979-05-27";
 
 /// Defaults that depend on this machine or on other keys: the reference says so in words.
-const IN_WORDS: [&str; 11] = [
+const IN_WORDS: [&str; 13] = [
     "nodeset.memory_per_cpu_mb",
     "nodeset.template",
+    // Their tables must say something.
+    "nodeset.nfs.home",
+    "nodeset.infiniband.vendor",
     "qemu.agent",
     "qemu.slurmctld_host",
     "qemu.slurmctld_addr",

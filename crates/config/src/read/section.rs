@@ -367,6 +367,12 @@ impl<'r, 't> Section<'r, 't> {
         }
     }
 
+    /// A table in this one that means nothing where it is not written.
+    pub fn table_if_written(&self, key: &'static str) -> Option<Section<'r, 't>> {
+        self.value(key)?;
+        Some(self.table(key))
+    }
+
     /// All tables of a list of tables in this one.
     pub fn tables(&self, key: &'static str) -> Vec<Section<'r, 't>> {
         let path = join(&self.path, key);

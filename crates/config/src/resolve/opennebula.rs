@@ -1,5 +1,9 @@
 //! `[opennebula]`, and what a nodeset says of its VMs there.
 
+mod inputs;
+mod values;
+
+use self::values::{PCI_KEYS, attributes_of_pci, name, pci};
 use super::machine::Machine;
 use super::{HOUR, cluster, people};
 use crate::read::Section;
@@ -31,9 +35,6 @@ const MAX_CONNECTIONS: usize = 15;
 
 /// The keys of a nodeset that say what a VM is made from, one of them each time.
 const SOURCES: [&str; 3] = ["template", "template_file", "template_dir"];
-
-/// The keys of `gpu_pci`: OpenNebula's attributes of PCI, in small letters.
-const PCI_KEYS: [&str; 5] = ["vendor", "device", "class", "short_address", "profile"];
 
 /// What other parts of the file have given.
 pub struct Given<'a> {
@@ -203,14 +204,6 @@ fn url(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Takes a name that OpenNebula may have given to something.
-fn name(text: &str) -> Result<String, String> {
-    if text.trim() != text || text.is_empty() || text.len() > 128 || text.chars().any(char::is_control) {
-        return Err("use 1 to 128 characters, none of them a control character".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 /// What every guest is told.
 fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
     let slurmctld = cluster::slurmctld(table, machine, None);
@@ -302,8 +295,18 @@ pub fn source(table: &Section<'_, '_>, gpus: u32) -> Option<VmSource> {
     let file = table.path("template_file", None).map(TemplateSource::File);
     let dir = table.path("template_dir", None).map(TemplateSource::PerNode);
     let network = table.checked("network", None, name);
+    // They and `context` are the last keys that are taken: they are shown as tables.
     let gpu_pci = gpu_pci(table, gpus);
-    let context = table.free_texts("context", attribute).into_iter().collect();
+    let inputs = inputs::inputs(table);
+    let context = table.free_texts("context", attribute);
+    for (name, _) in inputs.attributes(Some("")) {
+        if context.contains_key(name) {
+            table.problem(
+                "context",
+                format!("has {name}, which the nodeset's nfs, ldap or infiniband says already"),
+            );
+        }
+    }
     let mut written = SOURCES.into_iter().filter(|key| table.has(key));
     match (written.next(), written.next()) {
         (None, _) => table.problem(
@@ -320,7 +323,8 @@ pub fn source(table: &Section<'_, '_>, gpus: u32) -> Option<VmSource> {
         template: template.or(file).or(dir)?,
         network,
         gpu_pci,
-        context,
+        inputs,
+        context: context.into_iter().collect(),
     })
 }
 
@@ -333,7 +337,6 @@ fn gpu_pci(table: &Section<'_, '_>, gpus: u32) -> Option<Vec<(String, String)>> 
              e.g. gpu_pci = { vendor = \"10de\", device = \"2235\", class = \"0302\" }",
         );
     }
-    // It and `context` are the last keys that are taken: they are shown as tables.
     let given = table.free_texts("gpu_pci", pci);
     if given.is_empty() {
         if table.has("gpu_pci") {
@@ -347,41 +350,13 @@ fn gpu_pci(table: &Section<'_, '_>, gpus: u32) -> Option<Vec<(String, String)>> 
             "has short_address, which names one device, and more: use either",
         );
     }
-    let pairs = given.into_iter();
-    Some(
-        pairs
-            .map(|(key, text)| (key.to_ascii_uppercase(), text))
-            .collect(),
-    )
-}
-
-/// Refuses what cannot be an attribute of PCI.
-fn pci(key: &str, text: &str) -> Result<(), String> {
-    let hex = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let (good, wanted) = match key {
-        "vendor" | "device" | "class" => (hex(text, 4), "four hexadecimal digits, e.g. \"10de\""),
-        "short_address" => {
-            let parts = text.split_once(':').and_then(|(bus, rest)| {
-                let (slot, function) = rest.split_once('.')?;
-                Some(hex(bus, 2) && hex(slot, 2) && hex(function, 1))
-            });
-            (parts == Some(true), "bus, slot and function, e.g. \"02:00.0\"")
-        }
-        "profile" => (name(text).is_ok(), "the profile's number or name"),
-        _ => {
-            return Err(format!(
-                "is no attribute of a PCI device: use {}",
-                PCI_KEYS.join(", ")
-            ));
-        }
-    };
-    good.then_some(())
-        .ok_or_else(|| format!("{text:?} is not possible: write {wanted}"))
+    Some(attributes_of_pci(given))
 }
 
 /// Refuses these keys where no template is used.
 pub fn refuse_source(table: &Section<'_, '_>) {
-    for key in SOURCES.into_iter().chain(["network", "gpu_pci", "context"]) {
+    let others = ["network", "gpu_pci", "nfs", "ldap", "infiniband", "context"];
+    for key in SOURCES.into_iter().chain(others) {
         table.refuse(key, ONLY);
     }
 }

@@ -460,3 +460,90 @@ fn a_gpu_is_said_as_opennebula_says_it() {
         assert!(problems.contains(expected), "{lines}\ngave\n{problems}");
     }
 }
+
+#[test]
+fn a_nodeset_says_what_its_guests_are_given() {
+    let with = |lines: &str| SMALL.replace("[opennebula]\n", &format!("{lines}\n[opennebula]\n"));
+    let text = with(
+        "[nodeset.nfs]\nhome = \"10.0.0.2:/export/home\"\nscratch = \"10.0.0.2:/export/scratch\"\n\
+         [nodeset.ldap]\nurl = \"ldap://10.0.0.5\"\ndomain = \"example.org\"\nbind_user = \"reader\"\n\
+         bind_password_file = \"/etc/thiao/ldap\"\n\
+         [nodeset.infiniband]\nvendor = \"15b3\"\nclass = \"0207\"\nipoib_subnet = \"10.20.0.0/16\"",
+    );
+    let fg = NodesetName::new("fg").unwrap();
+    let inputs = settings(&text).nodesets[&fg].inputs.clone();
+    let told = inputs.attributes(None);
+    assert_eq!(told.len(), 7, "{told:?}");
+    assert_eq!(
+        inputs.ldap.unwrap().password_file(),
+        Some(Path::new("/etc/thiao/ldap"))
+    );
+    let card = [("VENDOR", "15b3"), ("CLASS", "0207")].map(|(key, text)| (key.to_owned(), text.to_owned()));
+    assert_eq!(inputs.infiniband.unwrap().pci.as_deref(), Some(card.as_slice()));
+    assert_eq!(settings(SMALL).nodesets[&fg].inputs, Default::default());
+    // What is shown is a file again.
+    let shown = read(&text).unwrap_or_else(|e| panic!("{e}")).show();
+    assert!(
+        shown.contains("[nodeset.nfs]\nhome = \"10.0.0.2:/export/home\""),
+        "{shown}"
+    );
+    assert_eq!(settings(&shown).nodesets, settings(&text).nodesets);
+
+    for (lines, expected) in [
+        (
+            "[nodeset.nfs]",
+            "nodeset.nfs: says nothing: use home, scratch or both",
+        ),
+        (
+            "[nodeset.nfs]\nhome = \"nas:/home\"",
+            "nodeset.nfs.home: \"nas:/home\" is not possible: write the server's IPv4",
+        ),
+        (
+            "[nodeset.nfs]\nhme = \"x\"",
+            "nodeset.nfs.hme: there is no such key; did you mean home?",
+        ),
+        (
+            "[nodeset.ldap]\ndomain = \"x\"",
+            "nodeset.ldap.url: is missing: say where",
+        ),
+        (
+            "[nodeset.ldap]\nurl = \"x\"",
+            "nodeset.ldap.url: \"x\" is not possible: write ldap://HOST",
+        ),
+        (
+            "[nodeset.ldap]\nurl = \"ldap://h\"\ndomain = \"x\"\nbind_user = \"u\"",
+            "nodeset.ldap.bind_user: needs bind_password_file",
+        ),
+        (
+            "[nodeset.ldap]\nurl = \"ldap://h\"\ndomain = \"x\"\nbind_password = \"p\"",
+            "nodeset.ldap.bind_password: there is no such key; did you mean bind_password_file?",
+        ),
+        (
+            "[nodeset.infiniband]",
+            "nodeset.infiniband: says nothing: name a card's function",
+        ),
+        (
+            "[nodeset.infiniband]\nvendor = \"mellanox\"",
+            "nodeset.infiniband.vendor: \"mellanox\" is not possible",
+        ),
+        (
+            "[nodeset.infiniband]\nipoib_subnet = \"10.0.0.0/20\"",
+            "nodeset.infiniband.ipoib_subnet: \"10.0.0.0/20\" is not possible: write a network of /8, /16 or /24",
+        ),
+        (
+            "[nodeset.nfs]\nhome = \"10.0.0.2:/h\"\n[nodeset.context]\nONEAPP_SLURM_NFS_HOME = \"10.0.0.3:/h\"",
+            "nodeset.context: has ONEAPP_SLURM_NFS_HOME, which the nodeset's nfs, ldap or infiniband says already",
+        ),
+    ] {
+        let problems = wrong(&with(lines));
+        assert!(
+            problems.contains(expected),
+            "{lines}\ngave\n{problems}\nwithout\n{expected}"
+        );
+    }
+    let qemu = wrong(&with("[nodeset.nfs]\nhome = \"10.0.0.2:/h\"").replace("\"opennebula\"", "\"qemu\""));
+    assert!(
+        qemu.contains("nodeset.nfs: has no effect with provider"),
+        "{qemu}"
+    );
+}

@@ -111,6 +111,7 @@ impl Site {
             template: TemplateSource::Registered(self.template.id.to_string()),
             network: None,
             gpu_pci: None,
+            inputs: Default::default(),
             context: Vec::new(),
         };
         let nodes: Result<BTreeMap<_, _>, Box<dyn Error>> =
@@ -147,6 +148,8 @@ impl Site {
                 host: Some(&name),
                 spec: &VmSpec::of_node(SHAPE),
                 gpu_pci: None,
+                inputs: &Default::default(),
+                ldap_password: None,
                 context: &[],
                 overhead_mb: 0,
                 network: None,

@@ -210,8 +210,39 @@ fn template(
         None if !attributes::makes_one(body) => {}
         None => found.push(Finding::ok(what, good)),
     }
+    found.extend(inputs(set, body, what));
     found.extend(attributes::judge(body, what, &of));
     found
+}
+
+/// What of the nodeset's inputs VMs of that template would not follow: one without a disc, whose first file
+/// system is a ramdisk, is Thiao's own guest, which has no sssd and no driver of InfiniBand.
+fn inputs(set: &NodesetNeeds, body: &syntax::Template, what: &str) -> Option<Finding> {
+    let ramdisk = body
+        .vectors("OS")
+        .flatten()
+        .any(|(name, _)| matches!(name.as_str(), "INITRD" | "INITRD_DS"));
+    let inputs = &set.source.inputs;
+    let said = [
+        ("ldap", inputs.ldap.is_some()),
+        ("infiniband", inputs.infiniband.is_some()),
+    ];
+    let mut without = said
+        .iter()
+        .filter(|(_, said)| *said)
+        .map(|(key, _)| *key)
+        .peekable();
+    if !ramdisk || body.has("DISK") || without.peek().is_none() {
+        return None;
+    }
+    let keys = without.collect::<Vec<_>>().join(" and ");
+    let text = format!(
+        "nodeset {}: its VMs have no disc, as Thiao's own guest, which does not follow {keys}",
+        set.name
+    );
+    Some(Finding::warn(what, text).advice(
+        "name people in [[opennebula.user]], or use a template of an image with sssd and InfiniBand's drivers",
+    ))
 }
 
 fn files(seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {

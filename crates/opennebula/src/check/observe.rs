@@ -97,7 +97,7 @@ fn fill(
     })
 }
 
-/// Calls `then` with a VM as the provider would want it for that node; without the munge key.
+/// Calls `then` with a VM as the provider would want it for that node; without the munge key and passwords.
 pub(super) fn sample<T>(
     settings: &Settings,
     set: &NodesetNeeds,
@@ -120,6 +120,8 @@ pub(super) fn sample<T>(
         host: host.as_ref(),
         spec,
         gpu_pci: set.source.gpu_pci.as_deref(),
+        inputs: &set.source.inputs,
+        ldap_password: None,
         context: &set.source.context,
         overhead_mb: set.overhead_mb,
         network,

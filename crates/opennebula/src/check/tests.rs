@@ -17,6 +17,7 @@ use thiao_core::world::Mode;
 mod attributes;
 mod capacity;
 mod files;
+mod inputs;
 mod tries;
 
 fn error(class: Class) -> Error {
@@ -114,6 +115,7 @@ fn wanted() -> Needs {
                 template: TemplateSource::Registered("worker".to_owned()),
                 network: None,
                 gpu_pci: None,
+                inputs: Default::default(),
                 context: Vec::new(),
             },
             named: Vec::new(),

@@ -505,6 +505,7 @@ mod tests {
                 template: TemplateSource::Registered("worker".to_owned()),
                 network: None,
                 gpu_pci,
+                inputs: Default::default(),
                 context: Vec::new(),
             };
             BTreeMap::from([(NodesetName::new("set").unwrap(), source)])

@@ -27,6 +27,7 @@ fn settings() -> Settings {
         template: TemplateSource::Registered("worker".to_owned()),
         network: Some("net".to_owned()),
         gpu_pci: None,
+        inputs: Default::default(),
         context: Vec::new(),
     };
     Settings {

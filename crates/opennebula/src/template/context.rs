@@ -2,6 +2,7 @@
 
 use super::new_vm::{JOB, NewVm};
 use crate::error::{Class, Error};
+use crate::inputs::Subnet;
 use crate::settings::ReadyBy;
 use crate::syntax::Template;
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use thiao_guest::users::add_system_users;
 const SLURM_WORKER_SCRIPT: &str = include_str!("slurm_worker.sh");
 
 /// The whole CONTEXT: the template's, over it what the site adds, over that what the nodeset does, over that
-/// ours.
+/// its inputs, over that ours.
 ///
 /// oned fills in `$NAME`, `${NAME}` and such within CONTEXT values
 /// (`vm_var_parser.l`). None of ours has a `$`; the template's are left to it.
@@ -27,6 +28,10 @@ pub fn context(theirs: &Template, wanted: &NewVm<'_>) -> Result<Vec<(String, Str
     }
     for (name, value) in wanted.guest.context.iter().chain(pairs(wanted.context)) {
         put_into(&mut context, &name.to_ascii_uppercase(), value.clone());
+    }
+    let password = ldap_password(wanted);
+    for (name, value) in wanted.inputs.attributes(password.as_deref()) {
+        put_into(&mut context, name, value);
     }
     // one-context runs one start script only.
     if wanted.guest.slurm_worker
@@ -65,7 +70,7 @@ pub fn context(theirs: &Template, wanted: &NewVm<'_>) -> Result<Vec<(String, Str
     if wanted.guest.slurm_worker {
         put(
             "START_SCRIPT_BASE64",
-            STANDARD.encode(slurm_worker_script(wanted)),
+            STANDARD.encode(slurm_worker_script(wanted, password.as_deref())),
         );
     }
     match wanted.ready {
@@ -78,8 +83,12 @@ pub fn context(theirs: &Template, wanted: &NewVm<'_>) -> Result<Vec<(String, Str
     Ok(context)
 }
 
-/// The script, with what it has to know in it: addresses and base64, nothing that a shell reads.
-fn slurm_worker_script(wanted: &NewVm<'_>) -> String {
+fn ldap_password(wanted: &NewVm<'_>) -> Option<String> {
+    String::from_utf8(wanted.ldap_password?.to_bytes()?).ok()
+}
+
+/// The script, with what it has to know in it: addresses, paths and base64, nothing that a shell reads.
+fn slurm_worker_script(wanted: &NewVm<'_>, password: Option<&str>) -> String {
     let guest = wanted.guest;
     let backups = guest.backups.iter().map(|backup| backup.addr);
     let servers: Vec<String> = [guest.slurmctld_addr]
@@ -92,10 +101,21 @@ fn slurm_worker_script(wanted: &NewVm<'_>) -> String {
         Some(Auth::Munge { munge_key, .. }) => (munge_key.to_bytes(), ""),
         Some(Auth::Slurm { slurm_key }) => (slurm_key.to_bytes(), key_variable(slurm_key)),
     };
+    let inputs = wanted.inputs;
+    let sssd = inputs.ldap.as_ref().map(|ldap| ldap.sssd_conf(password));
+    let subnet = inputs.infiniband.as_ref().and_then(|infiniband| infiniband.ipoib);
+    let (ipoib, prefix) = subnet.map(Subnet::parts).unzip();
     SLURM_WORKER_SCRIPT
         .replace("@SERVERS@", &servers.join(","))
         .replace("@KEY@", &STANDARD.encode(key.unwrap_or_default()))
         .replace("@VARIABLE@", variable)
+        .replace("@MOUNTS@", &inputs.mounts())
+        .replace("@SSSD@", &STANDARD.encode(sssd.unwrap_or_default()))
+        .replace("@IPOIB@", &ipoib.unwrap_or_default())
+        .replace(
+            "@PREFIX@",
+            &prefix.map_or_else(String::new, |prefix| prefix.to_string()),
+        )
 }
 
 fn pairs(context: &[(String, String)]) -> impl Iterator<Item = (&String, &String)> {
@@ -127,7 +147,7 @@ fn own_guest(wanted: &NewVm<'_>, auth: &Auth) -> Result<Vec<u8>, Error> {
         backups: guest.backups.clone(),
         auth: auth.clone(),
         users,
-        shares: guest.shares.clone(),
+        shares: wanted.inputs.shares(&guest.shares),
     };
     serde_json::to_vec(&told).map_err(|e| {
         Error::new(

@@ -1,4 +1,5 @@
-//! What a job asks for beside its size: GPUs, and another image for its first disc.
+//! Devices that a VM gets beside its template's: GPUs of its job, a function of an InfiniBand card; and another
+//! image for its first disc.
 
 use super::new_vm::NewVm;
 use crate::error::{Class, Error};
@@ -13,6 +14,7 @@ const NAMES_OWNER: [&str; 2] = ["IMAGE_UNAME", "IMAGE_UID"];
 /// Puts what the job asks for into `onto`. oned replaces all attributes of a name at
 /// once, so the others of `theirs` come along.
 pub fn put(onto: &mut Template, theirs: &Template, wanted: &NewVm<'_>) -> Result<(), Error> {
+    let mut ours: Vec<Pairs> = Vec::new();
     if wanted.spec.gpus > 0 {
         let Some(device) = wanted.gpu_pci else {
             return Err(Error::new(
@@ -33,7 +35,18 @@ pub fn put(onto: &mut Template, theirs: &Template, wanted: &NewVm<'_>) -> Result
                 ),
             ));
         }
-        let ours = (0..wanted.spec.gpus).map(|_| device.to_vec());
+        ours.extend((0..wanted.spec.gpus).map(|_| device.to_vec()));
+    }
+    let infiniband = wanted.inputs.infiniband.as_ref();
+    if let Some(device) = infiniband.and_then(|infiniband| infiniband.pci.as_ref()) {
+        // The template's own stays as it is: then nothing that oned restricts is added.
+        let is_it =
+            |own: &[(String, String)]| device.iter().all(|pair| own.iter().any(|own| same(own, pair)));
+        if !theirs.vectors("PCI").any(is_it) {
+            ours.push(device.clone());
+        }
+    }
+    if !ours.is_empty() {
         put_all(onto, "PCI", vectors(theirs, "PCI").into_iter().chain(ours));
     }
     if let Some(image) = &wanted.spec.options.image {
@@ -45,6 +58,11 @@ pub fn put(onto: &mut Template, theirs: &Template, wanted: &NewVm<'_>) -> Result
 }
 
 type Pairs = Vec<(String, String)>;
+
+/// Whether two attributes of a device say the same: its numbers are hexadecimal, in either case.
+fn same((name, text): &(String, String), (other, text_of_other): &(String, String)) -> bool {
+    name.eq_ignore_ascii_case(other) && text.trim().eq_ignore_ascii_case(text_of_other)
+}
 
 fn vectors(template: &Template, name: &str) -> Vec<Pairs> {
     template.vectors(name).map(<[_]>::to_vec).collect()

@@ -1,9 +1,11 @@
 //! The VM that is wanted, and what follows from that alone.
 
+use crate::inputs::Inputs;
 use crate::settings::{Guest, ReadyBy};
 use thiao_core::ids::{HostName, NodesetName, VmTag};
 use thiao_core::view::{Shape, VmSpec};
 use thiao_guest::auth::Auth;
+use thiao_guest::secret::Secret;
 
 /// The longest name that OpenNebula takes.
 const MAX_VM_NAME: usize = 128;
@@ -22,6 +24,10 @@ pub struct NewVm<'a> {
     pub spec: &'a VmSpec,
     /// What one GPU is in a `PCI` attribute, if the nodeset says it.
     pub gpu_pci: Option<&'a [(String, String)]>,
+    /// Folders, people and InfiniBand of the nodeset's guests.
+    pub inputs: &'a Inputs,
+    /// The password for its people's directory, when guests get it from us.
+    pub ldap_password: Option<&'a Secret>,
     /// More CONTEXT attributes, of the nodeset alone.
     pub context: &'a [(String, String)],
     /// Memory beside what Slurm promises, in MiB.

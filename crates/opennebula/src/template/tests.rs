@@ -1,4 +1,7 @@
+mod appliance;
+
 use super::*;
+use crate::inputs::Inputs;
 use crate::settings::{Guest, ReadyBy};
 use crate::syntax::Value;
 use base64::Engine as _;
@@ -53,6 +56,8 @@ fn with<T>(network: Option<(&str, u32)>, then: impl FnOnce(&mut NewVm<'_>) -> T)
         host: Some(&HostName::new("kvm-04").unwrap()),
         spec: &VmSpec::of_node(SHAPE),
         gpu_pci: None,
+        inputs: &Inputs::default(),
+        ldap_password: None,
         context: &[],
         overhead_mb: 128,
         network,
@@ -414,114 +419,6 @@ fn files_are_read_unless_everybody_may_write_them() {
     std::fs::write(&file, vec![b'#'; MAX_TEXT + 1]).unwrap();
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     assert!(read_file(&file).unwrap_err().text.contains("more than"));
-}
-
-#[test]
-fn the_appliances_start_script_is_put_where_none_is() {
-    let mut guest = guest();
-    guest.slurm_worker = true;
-    guest.slurmctld_port = 7000;
-    let of = |text: &str| {
-        let template = Template::parse(text).unwrap();
-        with(None, |wanted| {
-            let wanted = NewVm {
-                guest: &guest,
-                ..*wanted
-            };
-            over_registered(&template, &wanted)
-        })
-    };
-    let extra = of("NIC = [ NETWORK = net ]").unwrap();
-    let script = &pairs(&extra, "CONTEXT")["START_SCRIPT_BASE64"];
-    let script = STANDARD.decode(script).unwrap();
-    let script = String::from_utf8(script).unwrap();
-    assert!(
-        script.contains("servers='10.0.0.1:7000' key='a2V5' variable=''"),
-        "{script}"
-    );
-    let error = of("NIC = [ NETWORK = net ]\nCONTEXT = [ START_SCRIPT = date ]").unwrap_err();
-    assert!(error.text.contains("START_SCRIPT"), "{error}");
-}
-
-/// What the appliance's script leaves in `/etc`, run below a folder with what it calls left out.
-fn appliance(wanted: &NewVm<'_>) -> (tempfile::TempDir, String) {
-    let template = Template::parse("NIC = [ NETWORK = net ]").unwrap();
-    let mut guest = wanted.guest.clone();
-    guest.slurm_worker = true;
-    let wanted = NewVm {
-        guest: &guest,
-        ..*wanted
-    };
-    let extra = over_registered(&template, &wanted).unwrap();
-    let script = STANDARD
-        .decode(pairs(&extra, "CONTEXT")["START_SCRIPT_BASE64"])
-        .unwrap();
-    let root = tempfile::tempdir().unwrap();
-    let script = String::from_utf8(script)
-        .unwrap()
-        .replace(" /etc/", &format!(" {}/etc/", root.path().display()))
-        .replace(">/etc/", &format!(">{}/etc/", root.path().display()));
-    let stubs = format!("systemctl() {{ echo \"$@\"; }}\nchown() {{ echo chown \"$1\"; }}\n{script}");
-    let told = std::process::Command::new("sh")
-        .arg("-euc")
-        .arg(stubs)
-        .output()
-        .unwrap();
-    assert!(told.status.success() && told.stderr.is_empty(), "{told:?}");
-    (root, String::from_utf8(told.stdout).unwrap())
-}
-
-#[test]
-fn the_appliance_gets_its_key_and_starts_as_a_node_of_slurm_conf() {
-    let unit = |root: &std::path::Path| {
-        std::fs::read_to_string(root.join("etc/systemd/system/slurmd.service.d/thiao.conf")).unwrap()
-    };
-    let (root, told) = with(None, |wanted| appliance(wanted));
-    assert_eq!(
-        std::fs::read(root.path().join("etc/munge/munge.key")).unwrap(),
-        b"key"
-    );
-    assert!(
-        unit(root.path())
-            .contains("ExecStart=\nExecStart=/usr/sbin/slurmd --systemd --conf-server 10.0.0.1:6817 -N %l\n"),
-        "{}",
-        unit(root.path())
-    );
-    assert_eq!(
-        told,
-        "chown munge:\nenable munge\nrestart munge\ndaemon-reload\nrestart slurmd\n"
-    );
-    // By Slurm's own key: munge has no part in it.
-    let slurm = Auth::Slurm {
-        slurm_key: Secret::from_bytes(b"own"),
-    };
-    let (root, told) = with(None, |wanted| {
-        appliance(&NewVm {
-            auth: Some(&slurm),
-            ..*wanted
-        })
-    });
-    assert_eq!(
-        std::fs::read(root.path().join("etc/slurm/slurm.key")).unwrap(),
-        b"own"
-    );
-    let text = unit(root.path());
-    assert!(
-        text.contains("[Service]\nEnvironment=SLURM_SACK_KEY=/etc/slurm/slurm.key\n"),
-        "{text}"
-    );
-    assert!(!told.contains("munge"), "{told}");
-    // An image that has its key keeps it.
-    let (root, told) = with(None, |wanted| {
-        appliance(&NewVm {
-            auth: None,
-            ..*wanted
-        })
-    });
-    assert!(
-        !root.path().join("etc/munge").exists() && told.starts_with("daemon-reload"),
-        "{told}"
-    );
 }
 
 #[test]

@@ -111,10 +111,33 @@ pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecke
         findings.push(Finding::warn("try", "nothing was tried: there is no node"));
     }
     findings.extend(key);
+    findings.extend(ldap_passwords(settings));
     ProviderChecked {
         findings,
         seen: Some(seen),
     }
+}
+
+/// Whether the controller can give guests the passwords of their directories.
+fn ldap_passwords(settings: &thiao_opennebula::Settings) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (nodeset, source) in &settings.nodesets {
+        let Some((ldap, file)) = source
+            .inputs
+            .ldap
+            .as_ref()
+            .and_then(|ldap| Some((ldap, ldap.password_file()?)))
+        else {
+            continue;
+        };
+        found.push(match ldap.password() {
+            Ok(_) => Finding::ok("LDAP password", format!("{} can be used", file.display())),
+            Err(error) => Finding::bad("LDAP password", format!("nodeset {nodeset}: {error}: no VM is made for it"))
+                .advice("write the password into the first line of that file, and chmod 600 it for the controller's user")
+                .unless_denied(error.denied),
+        });
+    }
+    found
 }
 
 /// How a nodeset's VMs are asked for.
