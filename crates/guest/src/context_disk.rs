@@ -54,6 +54,8 @@ pub struct ContextDisk {
 pub struct OneGate {
     /// Its host and port, `10.0.0.1:5030` or `onegate.example:80`.
     pub server: String,
+    /// Whether it is spoken to by https.
+    pub secure: bool,
     /// Who knows addresses of names (`ETH0_DNS`).
     pub dns: Vec<Ipv4Addr>,
     /// What stands before `/vm` in a request, e.g. nothing.
@@ -138,14 +140,20 @@ impl ContextDisk {
 impl OneGate {
     fn new(endpoint: &str, vm: &str, token: &str, dns: Vec<Ipv4Addr>) -> Result<Self, String> {
         let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        let place = endpoint
-            .strip_prefix("http://")
-            .filter(|place| plain(place))
-            .ok_or_else(|| format!("ONEGATE_ENDPOINT is {endpoint:?}; guests speak http:// alone"))?;
+        let odd = || format!("ONEGATE_ENDPOINT is {endpoint:?}; guests speak http:// and https:// alone");
+        let (scheme, place) = endpoint.split_once("://").ok_or_else(odd)?;
+        let (secure, port) = match scheme {
+            "http" => (false, 80),
+            "https" => (true, 443),
+            _ => return Err(odd()),
+        };
+        if !plain(place) {
+            return Err(odd());
+        }
         let (server, prefix) = place.split_once('/').unwrap_or((place, ""));
         let server = match server.rsplit_once(':') {
             Some(_) => server.to_owned(),
-            None => format!("{server}:80"),
+            None => format!("{server}:{port}"),
         };
         let prefix = match prefix.trim_matches('/') {
             "" => String::new(),
@@ -156,6 +164,7 @@ impl OneGate {
         }
         Ok(Self {
             server,
+            secure,
             dns,
             prefix,
             vm: vm
@@ -384,7 +393,7 @@ mod tests {
             assert_eq!(told.onegate, None);
             told.unheard.unwrap()
         };
-        assert!(unheard("http://", "https://", "t").contains("http:// alone"));
+        assert!(unheard("http://", "gopher://", "t").contains("http:// and https:// alone"));
         assert!(unheard("'42'", "'x'", "t").contains("VMID"));
         // What a header could be split with.
         assert!(unheard("", "", "a b").contains("no token"));

@@ -2,6 +2,7 @@
 //! words exist: the agent (this crate's binary) and the providers all use it.
 
 pub mod auth;
+pub mod authorities;
 pub mod context_disk;
 pub mod dns;
 pub mod protocol;

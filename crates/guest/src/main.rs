@@ -17,6 +17,7 @@ mod mount;
 mod net;
 mod onegate;
 mod slurm;
+mod tls;
 
 use channel::Channel;
 use std::process::ExitCode;

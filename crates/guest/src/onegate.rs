@@ -1,11 +1,13 @@
 //! Tells OpenNebula that the guest is ready. Slurm sees the node by itself:
 //! nothing here ends the guest.
 
+use crate::tls;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 use thiao_guest::context_disk::OneGate;
-use thiao_guest::dns;
+use thiao_guest::{authorities, dns};
 
 /// How long one try may take at each step.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
@@ -30,8 +32,9 @@ const ANSWER_LIMIT: u64 = 4096;
 pub fn say_ready(onegate: OneGate) {
     std::thread::spawn(move || {
         let mut pause = FIRST_PAUSE;
+        let trusted = Path::new("/").join(authorities::FILE);
         for _ in 0..TRIES {
-            match put(&onegate) {
+            match put(&onegate, &trusted) {
                 Ok(()) => return println!("thiao-guest: OneGate took READY=YES"),
                 Err(e) => eprintln!(
                     "thiao-guest: OneGate at {} did not take READY=YES: {e}",
@@ -88,11 +91,22 @@ fn look_up(server: SocketAddrV4, name: &str) -> io::Result<Ipv4Addr> {
     dns::address(&question, answer).ok_or_else(|| io::Error::other("its answer has no address"))
 }
 
-fn put(onegate: &OneGate) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address_of(onegate)?, STEP_LIMIT)?;
+/// `trusted`: the file with the authorities whose word counts for https.
+fn put(onegate: &OneGate, trusted: &Path) -> io::Result<()> {
+    let stream = TcpStream::connect_timeout(&address_of(onegate)?, STEP_LIMIT)?;
     stream.set_read_timeout(Some(STEP_LIMIT))?;
     stream.set_write_timeout(Some(STEP_LIMIT))?;
+    if !onegate.secure {
+        return say(stream, onegate);
+    }
+    // The token is said only to who has proved that it is OneGate.
+    let host = onegate.server.rsplit_once(':').map_or("", |(host, _)| host);
+    say(tls::over(stream, host, trusted)?, onegate)
+}
+
+fn say(mut stream: impl Read + Write, onegate: &OneGate) -> io::Result<()> {
     stream.write_all(onegate.ready().as_bytes())?;
+    stream.flush()?;
     let mut answer = Vec::new();
     // A server that closes roughly has still answered.
     let read = stream.take(ANSWER_LIMIT).read_to_end(&mut answer);
@@ -108,6 +122,11 @@ fn put(onegate: &OneGate) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use std::net::TcpListener;
+    use std::sync::Arc;
 
     #[test]
     fn a_name_is_asked_for_and_answered() {
@@ -148,9 +167,83 @@ mod tests {
         assert!(error.contains("no DNS attribute"), "{error}");
         let direct = onegate("http://10.0.0.1:5030").onegate.unwrap();
         assert_eq!(address_of(&direct).unwrap().to_string(), "10.0.0.1:5030");
-        // One that speaks TLS is not heard; the guest goes on.
-        let secure = onegate("https://onegate.example");
-        assert!(secure.onegate.is_none() && secure.unheard.unwrap().contains("http:// alone"));
+        let secure = onegate("https://onegate.example/gate").onegate.unwrap();
+        assert!(secure.secure && secure.server == "onegate.example:443" && secure.prefix == "/gate");
+    }
+
+    /// What OneGate by https heard from a guest that trusts `trusted`, and what the guest made of it; `host`: how the
+    /// guest calls it.
+    fn by_https(trusted: &str, host: &str) -> (Option<String>, Result<(), String>) {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let certificates = authorities::read(&std::fs::read(data.join("server.pem")).unwrap()).unwrap();
+        let key = PrivateKeyDer::from_pem_file(data.join("server.key")).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let connection = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream);
+            let mut heard = [0; 4096];
+            // A guest that does not trust it says nothing.
+            let length = stream.read(&mut heard).ok().filter(|length| *length > 0)?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+            Some(String::from_utf8_lossy(&heard[..length]).into_owned())
+        });
+        let told = thiao_guest::context_disk::ContextDisk::read(
+            &format!(
+                "ETH0_IP='10.9.0.7'\nETH0_MAC='02:00:0a:09:00:07'\nONEGATE_ENDPOINT='https://{host}:{port}'\n\
+                 VMID='4'\nTHIAO_CONTEXT='{CONTEXT}'\n"
+            ),
+            Some("t0ken"),
+        );
+        let onegate = told.unwrap().onegate.unwrap();
+        let said = put(&onegate, &data.join(trusted)).map_err(|e| e.to_string());
+        (serving.join().unwrap(), said)
+    }
+
+    #[test]
+    fn onegate_is_told_by_https() {
+        let (heard, said) = by_https("ca.pem", "127.0.0.1");
+        assert_eq!(said, Ok(()));
+        let heard = heard.unwrap();
+        assert!(
+            heard.starts_with("PUT /vm HTTP/1.1\r\n") && heard.ends_with("READY=YES"),
+            "{heard}"
+        );
+        assert!(heard.contains("X-ONEGATE-TOKEN: t0ken\r\n"), "{heard}");
+    }
+
+    #[test]
+    fn a_server_that_nobody_vouches_for_gets_no_token() {
+        let (heard, said) = by_https("stranger.pem", "127.0.0.1");
+        let why = said.unwrap_err();
+        assert!(why.contains("cannot trust the certificate of 127.0.0.1"), "{why}");
+        assert!(
+            why.contains("UnknownIssuer") && why.contains("thiao guest --ca"),
+            "{why}"
+        );
+        assert_eq!(heard, None);
+        // Another's certificate, though a good one.
+        let (heard, said) = by_https("ca.pem", "127.0.0.2");
+        assert!(
+            said.unwrap_err()
+                .contains("cannot trust the certificate of 127.0.0.2")
+        );
+        assert_eq!(heard, None);
+        // A guest that was made without authorities trusts nobody.
+        let (heard, said) = by_https("nothing.pem", "127.0.0.1");
+        assert!(said.unwrap_err().contains("no authorities to trust"));
+        assert_eq!(heard, None);
     }
 
     const CONTEXT: &str = "eyJpZCI6ImZnMS4zIiwiaG9zdG5hbWUiOiJmZzEiLCJzbHVybWN0bGRfaG9zdCI6ImhlYWQiLCJzbHVybWN0bGRf\
