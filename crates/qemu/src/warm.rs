@@ -55,6 +55,8 @@ impl Ready {
             &settings.cache_dir,
             &settings.agent,
             settings.slurm.as_ref(),
+            // It speaks to this machine alone, over a channel.
+            None,
             progress,
         )?;
         let (verdict, new) = accel::judge(&settings.cache_dir, &image, settings.accel)?;

@@ -21,7 +21,10 @@ pub fn agent() -> PathBuf {
 
 /// Builds the image with the agent.
 pub fn build() -> Image {
-    image::prepare(&cache(), &agent(), Ok(&slurm()), &|words| println!("{words}")).unwrap()
+    image::prepare(&cache(), &agent(), Ok(&slurm()), None, &|words| {
+        println!("{words}")
+    })
+    .unwrap()
 }
 
 /// Slurm as Debian installs it.

@@ -71,6 +71,20 @@ fn files_and_commands_come_and_nothing_is_overwritten_unasked() {
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("replaced") && path("initrd").exists(), "{out}");
 
+    // An authority of the site's goes into the first file system, and what is none is refused.
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest/tests/data");
+    let file = |name: &str| data.join(name).display().to_string();
+    let (code, out, err) = guest(&dir, &agent, &["--force", "--ca", &file("ca.pem")]);
+    assert!(code == 0 && out.contains("replaced"), "{out}{err}");
+    let pem = std::fs::read(data.join("ca.pem")).unwrap();
+    let initrd = std::fs::read(path("initrd")).unwrap();
+    assert!(initrd.windows(pem.len()).any(|part| part == pem));
+    let (code, _, err) = guest(&dir, &agent, &["--force", "--ca", &file("server.key")]);
+    assert!(
+        code == 1 && err.contains("server.key holds no authorities to trust"),
+        "{err}"
+    );
+
     let (code, _, err) = guest(&dir, &place.path().join("none"), &[]);
     assert!(code == 1 && err.contains("the guests' agent"), "{err}");
 }

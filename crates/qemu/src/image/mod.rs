@@ -16,6 +16,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+pub use thiao_guest::authorities;
 
 /// How long an image is kept that is not used: a running cluster may start guests from it at any time.
 const KEEP: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -37,11 +38,12 @@ pub struct Image {
 
 /// Makes the image, or finds it in the cache. Needs neither root nor, once the
 /// kernel's package is in the cache, the network. `slurm` is the Slurm that goes
-/// into it, or why there is none.
+/// into it, or why there is none; `authorities`: whose certificates its guests trust, in PEM, if any.
 pub fn prepare(
     cache: &Path,
     agent: &Path,
     slurm: Result<&SlurmFiles, &String>,
+    authorities: Option<&str>,
     progress: &dyn Fn(&str),
 ) -> Result<Image, Error> {
     if !cfg!(target_arch = "x86_64") {
@@ -60,6 +62,9 @@ pub fn prepare(
     kernel.add_modules(&mut tree)?;
     let content = fs::read(agent).map_err(|e| Error::io("read the guests' agent", agent, e))?;
     tree.add("init", Node::File(0o755, content));
+    if let Some(pem) = authorities {
+        tree.add(authorities::FILE, Node::File(0o644, pem.as_bytes().to_vec()));
+    }
     let archive = tree.archive();
 
     let compressed = fs::read(&kernel.compressed).map_err(|e| Error::io("read", &kernel.compressed, e))?;

@@ -479,6 +479,10 @@ pub(super) struct Guest {
     /// The guests' first program [default: thiao-guest beside this program, else in /usr/lib/thiao]
     #[arg(long, value_name = "FILE")]
     pub(super) agent: Option<PathBuf>,
+    /// A site's own authority, PEM, that guests trust beside those of this machine: for OneGate
+    /// by https. May be given again
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Vec<PathBuf>,
     /// Replace files that are there and differ
     #[arg(long)]
     pub(super) force: bool,

@@ -7,11 +7,15 @@ use crate::guest::TEMPLATE;
 use crate::shell::word as shell_word;
 use anyhow::{Context as _, anyhow, bail};
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use thiao_cli::output::{Printer, Tone};
 use thiao_config::{ConfigError, Places, programs};
+use thiao_qemu::image::authorities;
+
+/// Whom this machine trusts, as Debian's ca-certificates writes it.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A file to be in the folder.
 struct Piece {
@@ -62,9 +66,20 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
         read => read?,
     };
     let slurm = thiao_config::installed(places.slurm_bin_dir.as_deref(), &places.slurm_plugin_dirs);
-    let image = thiao_qemu::image::prepare(&how.cache_dir, &agent, slurm.as_ref(), &|words| {
-        thiao_cli::tell!("{words}")
-    })
+    let authorities = trusted(Path::new(SYSTEM_AUTHORITIES), &how.ca)?;
+    let say = |words: &str| thiao_cli::tell!("{words}");
+    if authorities.is_none() {
+        say(&format!(
+            "there is no {SYSTEM_AUTHORITIES}: these guests trust no https, OneGate's neither"
+        ));
+    }
+    let image = thiao_qemu::image::prepare(
+        &how.cache_dir,
+        &agent,
+        slurm.as_ref(),
+        authorities.as_deref(),
+        &say,
+    )
     // The error's own text has its cause already.
     .map_err(|error| {
         anyhow!(
@@ -121,6 +136,19 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Guest) -> anyhow:
     report.push('\n');
     report.push_str(&advice(&dir));
     Ok(printer.print(&report)?)
+}
+
+/// The certificates that guests trust, in PEM: this machine's, and those of a site's own authorities.
+fn trusted(system: &Path, own: &[PathBuf]) -> anyhow::Result<Option<String>> {
+    let mut all = Vec::new();
+    let theirs = Some(system).filter(|file| file.exists());
+    for file in theirs.into_iter().chain(own.iter().map(PathBuf::as_path)) {
+        let pem = fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let read = authorities::read(&pem)
+            .map_err(|why| anyhow!("{} holds no authorities to trust: {why}", file.display()))?;
+        all.extend(read);
+    }
+    Ok((!all.is_empty()).then(|| authorities::write(&all)))
 }
 
 fn look(piece: &Piece) -> anyhow::Result<Found> {
@@ -200,6 +228,20 @@ mod tests {
         assert!(!template.has("NIC"));
         // What oned reads is what we read.
         assert_eq!(Template::parse(&template.to_text()).unwrap(), template);
+    }
+
+    #[test]
+    fn guests_trust_whom_this_machine_does_and_a_sites_own() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest/tests/data");
+        let (ca, stranger) = (data.join("ca.pem"), data.join("stranger.pem"));
+        let both = trusted(&ca, std::slice::from_ref(&stranger)).unwrap().unwrap();
+        assert_eq!(both.matches("BEGIN CERTIFICATE").count(), 2);
+        let own = trusted(Path::new("/nowhere"), &[stranger]).unwrap().unwrap();
+        assert!(both.ends_with(&own), "{both}\n{own}");
+        assert_eq!(trusted(Path::new("/nowhere"), &[]).unwrap(), None);
+        let key = trusted(&ca, &[data.join("server.key")]).unwrap_err().to_string();
+        assert!(key.contains("server.key holds no authorities"), "{key}");
+        assert!(trusted(&ca, &[data.join("none.pem")]).is_err());
     }
 
     #[test]
