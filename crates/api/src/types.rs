@@ -150,6 +150,9 @@ pub struct Host {
     /// Why it takes no new VMs, whoever places them.
     #[serde(default)]
     pub closed: Option<String>,
+    /// Nodesets whose VMs cannot run there, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_for: BTreeMap<String, String>,
     /// What is there of everybody, where others use the host too and the provider tells.
     #[serde(default)]
     pub everybody: Option<Everybody>,

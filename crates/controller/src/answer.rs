@@ -274,6 +274,11 @@ impl<P: Provider> Reading<'_, P> {
                     vms: on().filter(|vm| !matches!(vm.state, VmState::Dead(_))).count(),
                     usable: host.usable,
                     closed: host.closed.clone(),
+                    not_for: host
+                        .not_for
+                        .iter()
+                        .map(|(nodeset, why)| (nodeset.to_string(), why.clone()))
+                        .collect(),
                     everybody: host.load.map(|load| Everybody {
                         vms: load.vms,
                         cpu_percent: load.promised_cpu_percent,

@@ -381,7 +381,7 @@ impl<'a> Linter<'a> {
                         policy.max_starting
                     )
                 })?;
-                self.fits(host, spec)?;
+                self.fits(host, &tag.node, spec)?;
             }
         }
         let generations = self.live.get(&tag.node).map_or(&[][..], Vec::as_slice);
@@ -455,11 +455,15 @@ impl<'a> Linter<'a> {
     }
 
     /// Invariant 7: a host takes no VM more than it has capacity for, by every cap that there is.
-    fn fits(&mut self, host: &HostName, spec: &VmSpec) -> Checked {
+    fn fits(&mut self, host: &HostName, node: &NodeName, spec: &VmSpec) -> Checked {
         let Some(seen) = self.hosts.get(host) else {
             return Err(format!("the provider has no host {host}"));
         };
         refuse_if(!seen.usable, || format!("host {host} takes no VMs now"))?;
+        let nodeset = self.world.specs.get(node).map(|of_node| &of_node.nodeset);
+        if let Some(why) = nodeset.and_then(|nodeset| seen.not_for.get(nodeset)) {
+            return Err(format!("host {host} cannot run {node}: {why}"));
+        }
         let load = self.load.entry(&seen.name).or_default();
         *load = load.and(Resources::of_spec(spec, &self.world.policy));
         self.carries(host)

@@ -1,16 +1,17 @@
 //! Placement: which host carries the next VM.
 //!
 //! A host never carries more memory than it has, nor more core shares than the
-//! policy's overcommit allows. Among the hosts with capacity the one left with the
-//! most free memory, relatively, is taken: boots spread and no host fills first.
+//! policy's overcommit allows, nor a VM whose nodeset does not reach it. Among the hosts with capacity the
+//! one left with the most free memory, relatively, is taken: boots spread and no host fills first.
 
-use crate::ids::HostName;
+use crate::ids::{HostName, NodesetName};
 use crate::resources::Resources;
 use crate::view::{HostView, ProviderView};
 use crate::world::World;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// What each host has left, while a plan is being made.
 #[derive(Debug, Clone)]
@@ -23,8 +24,8 @@ pub struct Ledger {
     turns: BTreeMap<u64, BTreeSet<Turn>>,
     /// What was used on which host before something more was taken, in this order.
     taken: Vec<(usize, Resources)>,
-    /// What no host has capacity for now, and why.
-    refused: Option<(Resources, NoCapacity)>,
+    /// What no host has capacity for now, for whom, and why.
+    refused: Option<(Resources, Vec<NodesetName>, NoCapacity)>,
 }
 
 /// A host's turn among those of equal memory: the most free memory first, then the fewest VMs, then its place.
@@ -40,6 +41,7 @@ struct Capacity {
     usable: bool,
     most: Resources,
     used: Resources,
+    not_for: Arc<BTreeMap<NodesetName, String>>,
 }
 
 /// Why no host can carry a VM now.
@@ -47,31 +49,54 @@ struct Capacity {
 pub struct NoCapacity {
     /// What is needed, overhead included.
     pub need: Resources,
-    /// Hosts that may take VMs at all.
+    /// Hosts that may take such VMs at all.
     pub usable_hosts: usize,
+    /// Others that take VMs; none: there is no other.
+    pub out_of_reach: Option<Box<OutOfReach>>,
     /// The most of each that one of them has free.
     pub most_free: Resources,
     /// Whether some usable host is big enough when empty.
     pub fits_empty: bool,
 }
 
+/// Hosts that take VMs, and cannot run this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfReach {
+    /// How many there are.
+    pub hosts: usize,
+    /// Why the first of them cannot.
+    pub why: String,
+}
+
 impl fmt::Display for NoCapacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.usable_hosts == 0 {
-            return f.write_str("no host takes VMs now");
-        }
         let Self {
             need,
             usable_hosts,
+            out_of_reach,
             most_free,
             fits_empty,
         } = self;
+        if *usable_hosts == 0 {
+            return match out_of_reach.as_deref() {
+                None => f.write_str("no host takes VMs now"),
+                Some(OutOfReach { hosts: 1, why }) => {
+                    write!(f, "the only host that takes VMs cannot run it: {why}")
+                }
+                Some(OutOfReach { hosts, why }) => {
+                    write!(f, "none of the {hosts} hosts that take VMs can run it: {why}")
+                }
+            };
+        }
         write!(
             f,
             "none of {usable_hosts} hosts has capacity for {need} (the most that is free: {most_free})"
         )?;
         if !fits_empty {
             f.write_str("; it would not fit on an empty host either")?;
+        }
+        if let Some(OutOfReach { hosts, why }) = out_of_reach.as_deref() {
+            write!(f, "; {hosts} more cannot run it: {why}")?;
         }
         Ok(())
     }
@@ -89,6 +114,7 @@ impl Ledger {
             usable: host.usable,
             most: Resources::of_host(host, policy),
             used: Resources::default(),
+            not_for: host.not_for.clone(),
         };
         let hosts: BTreeMap<&HostName, &HostView> =
             view.hosts.iter().map(|host| (&host.name, host)).collect();
@@ -132,19 +158,22 @@ impl Ledger {
         ledger
     }
 
-    /// The host for a VM that needs as much, none of `avoid`.
+    /// The host for a VM that needs as much, of one of the nodesets `of`; none of `avoid`.
     ///
     /// # Errors
     /// When no host has capacity for it.
-    pub fn choose(&mut self, need: &Resources, avoid: &BTreeSet<HostName>) -> Result<HostName, NoCapacity> {
-        if let Some((_, why)) = self
-            .refused
-            .as_ref()
-            .filter(|(refused, _)| refused == need && avoid.is_empty())
-        {
+    pub fn choose(
+        &mut self,
+        need: &Resources,
+        of: &[&NodesetName],
+        avoid: &BTreeSet<HostName>,
+    ) -> Result<HostName, NoCapacity> {
+        if let Some((_, _, why)) = self.refused.as_ref().filter(|(refused, whose, _)| {
+            refused == need && whose.iter().eq(of.iter().copied()) && avoid.is_empty()
+        }) {
             return Err(why.clone());
         }
-        let fits = |host: &&Capacity| !avoid.contains(&host.name) && host.fits(need);
+        let fits = |host: &&Capacity| !avoid.contains(&host.name) && host.is_for(of) && host.fits(need);
         let firsts = self.turns.values().filter_map(|equals| {
             let mut hosts = equals.iter().map(|(_, _, place)| &self.capacity[*place]);
             hosts.find(fits)
@@ -161,22 +190,31 @@ impl Ledger {
         if let Some(host) = best {
             return Ok(host.name.clone());
         }
-        let why = self.no_capacity(need, avoid);
+        let why = self.no_capacity(need, of, avoid);
         if avoid.is_empty() {
-            self.refused = Some((*need, why.clone()));
+            let whose = of.iter().map(|nodeset| (*nodeset).clone()).collect();
+            self.refused = Some((*need, whose, why.clone()));
         }
         Err(why)
     }
 
-    fn no_capacity(&self, need: &Resources, avoid: &BTreeSet<HostName>) -> NoCapacity {
+    fn no_capacity(&self, need: &Resources, of: &[&NodesetName], avoid: &BTreeSet<HostName>) -> NoCapacity {
         let usable = |host: &&Capacity| host.usable && !avoid.contains(&host.name);
-        let usable: Vec<&Capacity> = self.capacity.iter().filter(usable).collect();
+        let usable = self.capacity.iter().filter(usable);
+        let (usable, beyond): (Vec<&Capacity>, Vec<&Capacity>) = usable.partition(|host| host.is_for(of));
+        let why_not = |host: &&Capacity| of.iter().find_map(|nodeset| host.not_for.get(*nodeset)).cloned();
         let free = usable.iter().map(|capacity| capacity.most.without(capacity.used));
         let free = free.fold(Resources::default(), Resources::or);
         let unlimited = usable.iter().any(|capacity| capacity.most.gpus == u64::MAX);
         NoCapacity {
             need: *need,
             usable_hosts: usable.len(),
+            out_of_reach: beyond.first().and_then(why_not).map(|why| {
+                Box::new(OutOfReach {
+                    hosts: beyond.len(),
+                    why,
+                })
+            }),
             most_free: Resources {
                 // Where the provider counts none, none are told.
                 gpus: if unlimited { 0 } else { free.gpus },
@@ -240,6 +278,13 @@ impl Ledger {
 }
 
 impl Capacity {
+    /// Whether VMs of one of these nodesets can run there.
+    fn is_for(&self, of: &[&NodesetName]) -> bool {
+        self.not_for.is_empty()
+            || of.is_empty()
+            || of.iter().any(|nodeset| !self.not_for.contains_key(*nodeset))
+    }
+
     fn fits(&self, need: &Resources) -> bool {
         self.usable && self.used.and(*need).over(&self.most).is_none()
     }

@@ -76,6 +76,7 @@ fn case() -> impl Strategy<Value = Case> {
                     gpus: None,
                     usable,
                     closed: None,
+                    not_for: Default::default(),
                     load: None,
                 });
             let shown = others
@@ -220,7 +221,7 @@ proptest! {
                 prop_assert_eq!(ledger.fits(&seen.name, &takes), fits, "{}", seen.name);
             }
             let allowed: Vec<&&HostView> = fitting.iter().filter(|seen| !avoid.contains(&seen.name)).collect();
-            match ledger.choose(&takes, avoid) {
+            match ledger.choose(&takes, &[], avoid) {
                 Ok(chosen) => {
                     let free = |seen: &HostView| {
                         (seen.memory_mb - loads[&seen.name].memory_mb - need) as f64 / seen.memory_mb as f64
@@ -234,7 +235,7 @@ proptest! {
                     for _ in 0..2 {
                         ledger.take(&chosen, &takes);
                     }
-                    let _ = ledger.choose(&takes, avoid);
+                    let _ = ledger.choose(&takes, &[], avoid);
                     ledger.back_to(before);
                     ledger.take(&chosen, &takes);
                     let load = loads.get_mut(&chosen).unwrap();

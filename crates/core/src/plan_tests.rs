@@ -28,6 +28,7 @@ mod orders;
 mod others_jobs;
 mod put_back;
 mod ranges;
+mod reach;
 mod refused;
 mod unrecorded;
 mod unshown;
@@ -103,6 +104,7 @@ fn world() -> World {
             gpus: None,
             usable: true,
             closed: None,
+            not_for: Default::default(),
             load: None,
         })
         .to_vec();

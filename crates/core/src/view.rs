@@ -8,11 +8,12 @@ mod reason;
 pub use news::{VmNews, Word};
 pub use reason::{JobReason, NodeReason, REASON_PREFIX, WaitsFor, Whose};
 
-use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
+use crate::ids::{HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
 use crate::options::VmOptions;
 use crate::policy::{PAGE_TABLE_PART, SMALL_GUEST_MB};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// How big a VM is: as its nodeset says, or as its job's allocation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +90,8 @@ pub struct HostView {
     pub usable: bool,
     /// Why it takes no new VMs, whoever places them; for people.
     pub closed: Option<String>,
+    /// Nodesets whose VMs cannot run there, and why: it lacks what they need. Hosts that are alike share it.
+    pub not_for: Arc<BTreeMap<NodesetName, String>>,
     /// What is there of everybody, where others use it too and the provider knows.
     pub load: Option<Load>,
 }

@@ -112,6 +112,7 @@ impl Day {
                 gpus: None,
                 usable: true,
                 closed: None,
+                not_for: Default::default(),
                 load: None,
             })
             .collect();

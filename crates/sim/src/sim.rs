@@ -115,6 +115,7 @@ impl Sim {
                 gpus: None,
                 usable: true,
                 closed: None,
+                not_for: Default::default(),
                 load: None,
             })
             .collect();

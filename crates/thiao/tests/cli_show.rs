@@ -99,6 +99,7 @@ fn hosts() -> Vec<Host> {
         vms: 1,
         usable,
         closed: None,
+        not_for: Default::default(),
         everybody,
     };
     let everybody = Everybody {

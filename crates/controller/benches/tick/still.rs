@@ -23,6 +23,7 @@ impl Still {
                 gpus: None,
                 usable: true,
                 closed: None,
+                not_for: Default::default(),
                 load: None,
             });
         }

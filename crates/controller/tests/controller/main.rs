@@ -68,6 +68,7 @@ impl Provider for Fake {
             gpus: None,
             usable: true,
             closed: None,
+            not_for: Default::default(),
             load: None,
         };
         Ok(Observed::Whole(ProviderView {

@@ -111,6 +111,7 @@ impl Provider for Nodes {
             gpus: None,
             usable: true,
             closed: None,
+            not_for: Default::default(),
             load: None,
         };
         let vms = self.vms.lock().unwrap();

@@ -154,7 +154,8 @@ impl<'a> Planner<'a> {
         let vms = wanted.vms(wanted.fewest);
         let vms = vms.times(u32::try_from(tasks).unwrap_or(u32::MAX));
         self.take_nodes(job, partition, vms.count(), free);
-        match self.reserve(&vms) {
+        let of: Vec<_> = partition.nodesets.iter().collect();
+        match self.reserve(&vms, &of) {
             Ok(()) => self.awaited.push(job.id),
             Err(_) => self.hold_job(job, "was admitted, but the capacity for it has been taken"),
         }
@@ -171,7 +172,8 @@ impl<'a> Planner<'a> {
         let count = |some: usize| u32::try_from(some).unwrap_or(u32::MAX);
         let vms = guess(job, partition, count(job.nodes.len()), None);
         // Without it there is less capacity for others, which is all that is told by it.
-        if missing > 0 && self.reserve(&vms.largest_of(count(missing))).is_ok() {
+        let of: Vec<_> = partition.nodesets.iter().collect();
+        if missing > 0 && self.reserve(&vms.largest_of(count(missing)), &of).is_ok() {
             self.awaited.push(job.id);
         }
     }
@@ -344,7 +346,8 @@ impl<'a> Planner<'a> {
         if nodes < count as usize {
             return Err(u32::try_from(nodes).unwrap_or(u32::MAX));
         }
-        self.reserve(vms)?;
+        let of: Vec<_> = wanted.partition.nodesets.iter().collect();
+        self.reserve(vms, &of)?;
         self.take_nodes(wanted.job, wanted.partition, count, free);
         Ok(())
     }
@@ -392,7 +395,8 @@ impl<'a> Planner<'a> {
             let vms = wanted.vms(wanted.best);
             let largest = vms.largest();
             let need = largest.map(|shape| self.takes(shape));
-            match need.map(|need| self.ledger().choose(&need, &BTreeSet::new())) {
+            let of: Vec<_> = wanted.partition.nodesets.iter().collect();
+            match need.map(|need| self.ledger().choose(&need, &of, &BTreeSet::new())) {
                 Some(Err(no_capacity)) => (no_capacity.to_string(), no_capacity.fits_empty),
                 Some(Ok(_)) | None => ("its VMs do not all fit at once".to_owned(), true),
             }

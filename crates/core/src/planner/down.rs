@@ -101,7 +101,7 @@ impl Planner<'_> {
             return self.step(Action::Node(node.clone(), NodeVerb::Return), "its pause is over");
         }
         let need = self.takes(&spec.shape);
-        match self.ledger().choose(&need, &BTreeSet::new()) {
+        match self.ledger().choose(&need, &[&spec.nodeset], &BTreeSet::new()) {
             Ok(host) => {
                 self.ledger().take(&host, &need);
                 self.total_left -= 1;

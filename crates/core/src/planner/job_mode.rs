@@ -248,14 +248,16 @@ impl<'a> Planner<'a> {
 
     /// A host for each, all at once; their capacity is taken then.
     fn place(&mut self, nodes: &[Wanting<'a>], specs: &[VmSpec]) -> Result<Vec<HostName>, NoCapacity> {
-        let policy = &self.world.policy;
+        let world = self.world;
         let ledger = self.ledger();
         let before = ledger.mark();
         let mut hosts = Vec::with_capacity(nodes.len());
-        for ((_, _, record), spec) in nodes.iter().zip(specs) {
-            let need = Resources::of_spec(spec, policy);
-            let elsewhere = ledger.choose(&need, &record.trouble.avoid);
-            match elsewhere.or_else(|_| ledger.choose(&need, &BTreeSet::new())) {
+        for ((_, node, record), spec) in nodes.iter().zip(specs) {
+            let need = Resources::of_spec(spec, &world.policy);
+            let of_node = world.specs.get(*node).map(|of_node| &of_node.nodeset);
+            let of = of_node.as_slice();
+            let elsewhere = ledger.choose(&need, of, &record.trouble.avoid);
+            match elsewhere.or_else(|_| ledger.choose(&need, of, &BTreeSet::new())) {
                 Ok(host) => {
                     ledger.take(&host, &need);
                     hosts.push(host);

@@ -3,11 +3,12 @@
 use super::Planner;
 use crate::event::Subject;
 use crate::evidence::is_superseded;
-use crate::ids::{JobId, Millis, NodeName};
+use crate::ids::{JobId, Millis, NodeName, NodesetName};
 use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, VmVerb};
 use crate::size::{Vms, guess};
-use crate::view::{JobState, JobsOn, Shape, SlurmJob, VmState, WaitsFor};
+use crate::view::{JobState, JobsOn, SlurmJob, VmState, WaitsFor};
 use crate::vm::{Cause, VmRecord};
+use crate::world::NodeSpec;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 impl<'a> Planner<'a> {
@@ -88,25 +89,28 @@ impl<'a> Planner<'a> {
     /// Slurm waits two minutes before it starts a job again whose node failed.
     pub fn requeued_jobs(&mut self) {
         let Some(slurm) = &self.world.slurm else { return };
-        let mut told: BTreeMap<JobId, Shape> = BTreeMap::new();
+        let mut told: BTreeMap<JobId, &NodeSpec> = BTreeMap::new();
         let records = self.world.records.iter();
         for (node, record) in records.filter(|(_, r)| r.down.is_some() || r.trouble.told) {
             if let Some(spec) = self.world.specs.get(node) {
-                told.extend(record.jobs.iter().map(|job| (*job, spec.shape)));
+                told.extend(record.jobs.iter().map(|job| (*job, spec)));
             }
         }
-        for (job, shape) in told {
+        for (job, spec) in told {
             let waiting = slurm
                 .jobs
                 .get(&job)
                 .filter(|j| j.state == JobState::Pending && j.reason.has(&WaitsFor::BeginTime))
                 .filter(|_| !self.world.jobs_started.contains(&job));
             let Some(waiting) = waiting else { continue };
-            let vms = match self.world.job_partitions.get(&waiting.partition) {
-                Some(partition) => guess(waiting, partition, waiting.node_count, None),
-                None => Vms::alike(shape, waiting.node_count),
+            let (vms, of) = match self.world.job_partitions.get(&waiting.partition) {
+                Some(partition) => {
+                    let of = partition.nodesets.iter().collect();
+                    (guess(waiting, partition, waiting.node_count, None), of)
+                }
+                None => (Vms::alike(spec.shape, waiting.node_count), vec![&spec.nodeset]),
             };
-            if self.reserve(&vms).is_ok() {
+            if self.reserve(&vms, &of).is_ok() {
                 self.step(
                     Action::Job(job, JobVerb::StartNow),
                     "Slurm requeued it because its node was DOWN, and pauses it for two minutes",
@@ -121,12 +125,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Sets capacity for more VMs aside, if there is as much. Jobs that start again without it would hold some
+    /// Sets capacity for more VMs aside, of one of the nodesets `of`, if there is as much. Jobs that start again without it would hold some
     /// of their nodes and wait for each other's.
     ///
     /// # Errors
     /// For how many of them there is capacity, the largest first.
-    pub(super) fn reserve(&mut self, vms: &Vms) -> Result<(), u32> {
+    pub(super) fn reserve(&mut self, vms: &Vms, of: &[&NodesetName]) -> Result<(), u32> {
         let count = vms.count();
         let Some(left) = self.total_left.checked_sub(count as usize) else {
             return Err(u32::try_from(self.total_left).unwrap_or(u32::MAX));
@@ -137,7 +141,7 @@ impl<'a> Planner<'a> {
             let need = self.takes(shape);
             let ledger = self.ledger();
             for _ in 0..*count {
-                let Ok(host) = ledger.choose(&need, &BTreeSet::new()) else {
+                let Ok(host) = ledger.choose(&need, of, &BTreeSet::new()) else {
                     ledger.back_to(before);
                     return Err(fitting);
                 };

@@ -21,7 +21,7 @@ impl Planner<'_> {
         }
         let avoid = &record.trouble.avoid;
         let need = self.takes(&spec.shape);
-        let elsewhere = self.ledger().choose(&need, avoid);
+        let elsewhere = self.ledger().choose(&need, &[&spec.nodeset], avoid);
         if self.waits_after_failure(node, &record.trouble, elsewhere.is_ok()) {
             return;
         }
@@ -38,7 +38,7 @@ impl Planner<'_> {
             return self.held_by_caps(node, patient);
         }
         let choice = match elsewhere {
-            Err(_) if !avoid.is_empty() => self.ledger().choose(&need, &BTreeSet::new()),
+            Err(_) if !avoid.is_empty() => self.ledger().choose(&need, &[&spec.nodeset], &BTreeSet::new()),
             choice => choice,
         };
         match choice {

@@ -171,6 +171,7 @@ fn host() -> Host {
         vms: 1,
         usable: true,
         closed: None,
+        not_for: [("ib".to_owned(), "no network".to_owned())].into(),
         everybody: None,
     }
 }

@@ -172,6 +172,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             gpus: gpus(rules.sources, ours, host),
             usable: by_us && host.takes_vms(),
             closed: closed(host),
+            not_for: Default::default(),
             load: Some(Load {
                 cpu_percent: host.load.map(|(cpu, _)| cpu),
                 memory_mb: host.load.map(|(_, memory)| memory),
@@ -191,6 +192,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             gpus: None,
             usable: true,
             closed: None,
+            not_for: Default::default(),
             load: None,
         });
     }

@@ -105,6 +105,7 @@ impl Inner {
             gpus: None,
             usable: true,
             closed: None,
+            not_for: Default::default(),
             load: None,
         };
         self.settings.hosts.iter().map(view).collect()

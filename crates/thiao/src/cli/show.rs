@@ -2,6 +2,7 @@
 
 use super::args::{Events, Show};
 use super::watch::{self, show};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use thiao_api::JobName;
 use thiao_api::client::Client;
@@ -203,7 +204,29 @@ fn draw_hosts(printer: Printer, hosts: &[Host]) -> String {
         .iter()
         .filter_map(|host| Some(format!("{}: {}\n", host.name, clean(host.closed.as_deref()?))));
     let table = printer.table(&head, hosts.iter().map(row).collect());
-    std::iter::once(table).chain(closed).collect()
+    std::iter::once(table)
+        .chain(closed)
+        .chain(out_of_reach(hosts))
+        .collect()
+}
+
+/// A line for each nodeset and each reason why it is not on some hosts.
+fn out_of_reach(hosts: &[Host]) -> Vec<String> {
+    let mut alike: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for host in hosts {
+        for (nodeset, why) in &host.not_for {
+            alike.entry((nodeset, why)).or_default().push(&host.name);
+        }
+    }
+    let line = |((nodeset, why), hosts): ((&str, &str), Vec<&str>)| {
+        let named = hosts.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let more = match hosts.len() {
+            ..=3 => String::new(),
+            count => format!(" and {} more", count - 3),
+        };
+        format!("nodeset {nodeset} cannot be on {named}{more}: {}\n", clean(why))
+    };
+    alike.into_iter().map(line).collect()
 }
 
 /// Cores and memory that our VMs take there, of what is there for us.
@@ -377,5 +400,38 @@ mod tests {
         ] {
             assert_eq!(subject(about), expected);
         }
+    }
+
+    #[test]
+    fn hosts_that_a_nodeset_does_not_reach_are_told_together() {
+        let host = |name: &str, why: &[(&str, &str)]| Host {
+            name: name.to_owned(),
+            cpu_percent: 400,
+            cpu_percent_used: 0,
+            memory_mb: 1000,
+            memory_mb_used: 0,
+            vms: 0,
+            usable: true,
+            closed: None,
+            not_for: why
+                .iter()
+                .map(|(nodeset, why)| ((*nodeset).to_owned(), (*why).to_owned()))
+                .collect(),
+            everybody: None,
+        };
+        let west = [("ib", "no network")];
+        let hosts = ["h1", "h2", "h3", "h4", "h5"].map(|name| host(name, &west));
+        assert_eq!(
+            out_of_reach(&hosts),
+            ["nodeset ib cannot be on h1, h2, h3 and 2 more: no network\n"]
+        );
+        let hosts = [host("a", &west), host("b", &[]), host("c", &[("ib", "no image")])];
+        assert_eq!(
+            out_of_reach(&hosts),
+            [
+                "nodeset ib cannot be on c: no image\n",
+                "nodeset ib cannot be on a: no network\n"
+            ]
+        );
     }
 }
