@@ -224,6 +224,7 @@ fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thia
                 name,
                 cpu_percent: plan.host_cpus * 100,
                 memory_mb: plan.host_memory_mb,
+                cluster: Default::default(),
             })
             .collect(),
         networks: vec![NetworkSetup {
@@ -235,6 +236,7 @@ fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thia
                 attribute("GATEWAY", network.address.to_string()),
             ]),
             public: true,
+            clusters: vec![0],
         }],
         templates: vec![TemplateSetup {
             name: TEMPLATE.to_owned(),

@@ -177,18 +177,20 @@ impl FrontEnd {
         }
     }
 
-    /// `one.vm.deploy`. `networks` names networks for cards that wait for one.
+    /// `one.vm.deploy`. `store`: the system datastore, -1 for the cluster's first; `networks` names networks for cards that
+    /// wait for one.
     pub fn deploy(
         &mut self,
         user: &User,
-        vm: i32,
-        host: i32,
+        (vm, host): (i32, i32),
         enforce: bool,
+        store: i32,
         networks: &str,
     ) -> Result<u32, Refusal> {
         let networks = chosen_by_caller(networks).map_err(|text| Refusal::plain(Code::Internal, &text))?;
         let host = self.usable_host(host)?;
         let id = self.vm_id(vm)?;
+        let store = self.system_store(host, store)?;
         self.authorize_host(user, id, "deploy", host)?;
         let Some(state) = self.vms.get(&id).map(|vm| vm.state) else {
             return Err(Refusal::no_such("virtual machine", id));
@@ -207,6 +209,9 @@ impl FrontEnd {
         }
         self.attach_networks(id, &networks).map_err(refused)?;
         self.place(id, host, false);
+        if let Some(stay) = self.vm_mut(id).and_then(|vm| vm.history.last_mut()) {
+            stay.store = store;
+        }
         Ok(id)
     }
 

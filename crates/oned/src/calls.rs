@@ -347,8 +347,8 @@ fn of_vm(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -
         "one.vm.action" => id(front_end.action(user, args.text(1)?, args.int(2)?)),
         "one.vm.deploy" => {
             let (vm, host, enforce) = (args.int(1)?, args.int(2)?, args.flag_or(3)?);
-            args.int_or(4, -1)?;
-            id(front_end.deploy(user, vm, host, enforce, args.text_or(5)?))
+            let (store, networks) = (args.int_or(4, -1)?, args.text_or(5)?);
+            id(front_end.deploy(user, (vm, host), enforce, store, networks))
         }
         "one.vm.migrate" => {
             let (vm, host, live, enforce) = (args.int(1)?, args.int(2)?, args.flag(3)?, args.flag_or(4)?);
@@ -425,8 +425,8 @@ fn of_others(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_
         }
         "one.vnpool.info" => Ok(Value::Text(front_end.vnpool_info(user))),
         "one.vn.info" => front_end.vn_info(user, args.int(1)?).map(Value::Text),
-        "one.clusterpool.info" => Ok(Value::Text(recorded::clusterpool(front_end))),
-        "one.datastorepool.info" => Ok(Value::Text(recorded::DATASTORE_POOL.to_owned())),
+        "one.clusterpool.info" => Ok(Value::Text(front_end.cluster_pool())),
+        "one.datastorepool.info" => Ok(Value::Text(front_end.datastore_pool())),
         "one.zonepool.info" => Ok(Value::Text(recorded::ZONE_POOL.to_owned())),
         "one.hookpool.info" => Ok(Value::Text("<HOOK_POOL></HOOK_POOL>".into())),
         other => return Err(no_method(other)),

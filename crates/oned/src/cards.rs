@@ -4,6 +4,7 @@
 //! `get_auto_network_leases`; `match_networks` of its scheduler), and seen on a real oned 7.4.0:
 //! one whose NIC has `NETWORK_MODE = auto` is deployed by (vm, host) without a network.
 
+use crate::cluster::joined;
 use crate::creation::Failed;
 use crate::front_end::FrontEnd;
 use crate::network::mac;
@@ -176,7 +177,7 @@ impl FrontEnd {
         put(card, "AR_ID", "0");
         put(card, "BRIDGE", "br0");
         put(card, "BRIDGE_TYPE", "linux");
-        put(card, "CLUSTER_ID", "0");
+        put(card, "CLUSTER_ID", &joined(&network.setup.clusters, ","));
         put(card, "IP", &ip.to_string());
         put(card, "MAC", &mac(ip));
         put(card, "NETWORK", &network.setup.name);

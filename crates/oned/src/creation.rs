@@ -1,5 +1,6 @@
 //! `one.vm.allocate` and `one.template.instantiate`.
 
+use crate::cluster::joined;
 use crate::front_end::{FrontEnd, secret};
 use crate::lifecycle::State;
 use crate::refusal::{Code, Refusal};
@@ -7,7 +8,6 @@ use crate::template::parse;
 use crate::topology;
 use crate::user::User;
 use crate::vm::{Vm, merge, replace};
-use std::net::Ipv4Addr;
 use thiao_opennebula::syntax::{Template, Value};
 
 /// What oned keeps in TEMPLATE; everything else becomes USER_TEMPLATE.
@@ -157,7 +157,15 @@ impl FrontEnd {
             .retain(|(key, _)| key != "NAME" && key != "TEMPLATE_NAME");
         let (mut known, user_template) = split(template);
         let leases = self.lease_all(id, &mut known)?;
-        self.complete(&mut known, &user_template, id, hold, &leases);
+        let networks: Vec<u32> = leases.iter().map(|(network, _)| *network).collect();
+        let clusters = match self.common_clusters(&networks) {
+            Ok(clusters) => clusters,
+            Err(text) => {
+                self.give_back(&leases);
+                return Err(late(Code::Internal, &text));
+            }
+        };
+        self.complete(&mut known, &user_template, id, hold, &clusters);
         let token = match self.context(&mut known, user, id, &name) {
             Ok(token) => token,
             Err(text) => {
@@ -206,25 +214,25 @@ impl FrontEnd {
     }
 
     /// What oned adds by itself.
-    fn complete(
-        &self,
-        known: &mut Template,
-        user: &Template,
-        id: u32,
-        hold: bool,
-        leases: &[(u32, Ipv4Addr)],
-    ) {
+    fn complete(&self, known: &mut Template, user: &Template, id: u32, hold: bool, clusters: &[u32]) {
         // Requirements of the user's own come in front only while scheduling.
         let _ = user;
-        if leases.is_empty() {
+        if clusters.is_empty() {
             replace(known, "AUTOMATIC_REQUIREMENTS", "!(PIN_POLICY = PINNED)");
         } else {
-            replace(known, "AUTOMATIC_DS_REQUIREMENTS", "(\"CLUSTERS/ID\" @> 0)");
-            replace(known, "AUTOMATIC_NIC_REQUIREMENTS", "(\"CLUSTERS/ID\" @> 0)");
+            let contain = format!(
+                "(\"CLUSTERS/ID\" @> {})",
+                joined(clusters, " | \"CLUSTERS/ID\" @> ")
+            );
+            replace(known, "AUTOMATIC_DS_REQUIREMENTS", contain.clone());
+            replace(known, "AUTOMATIC_NIC_REQUIREMENTS", contain);
             replace(
                 known,
                 "AUTOMATIC_REQUIREMENTS",
-                "(CLUSTER_ID = 0) & !(PIN_POLICY = PINNED)",
+                format!(
+                    "(CLUSTER_ID = {}) & !(PIN_POLICY = PINNED)",
+                    joined(clusters, " | CLUSTER_ID = ")
+                ),
             );
             for direction in ["OUTBOUND", "INBOUND"] {
                 let rule = [

@@ -305,7 +305,9 @@ impl FrontEnd {
     /// Opens a stay on a host, and counts the VM there.
     pub fn stay(&mut self, id: u32, host: u32, by_scheduler: bool) {
         let now = self.now();
-        let Some(hostname) = self.host_mut(host).map(|host| host.setup.name.clone()) else {
+        let store = self.system_store(host, -1).unwrap_or_default();
+        let named = |host: &mut Host| (host.setup.name.clone(), host.setup.cluster.id);
+        let Some((hostname, cluster)) = self.host_mut(host).map(named) else {
             return;
         };
         let Some(vm) = self.vm_mut(id) else { return };
@@ -318,6 +320,8 @@ impl FrontEnd {
         vm.history.push(crate::vm::History {
             host,
             hostname,
+            cluster,
+            store,
             by_scheduler,
             stime: now,
             etime: 0,

@@ -63,7 +63,7 @@ impl Host {
         }
     }
 
-    /// What rules are about. All hosts are in OpenNebula's cluster 0.
+    /// What rules are about.
     pub fn object(&self) -> Object {
         Object {
             kind: "HOST",
@@ -104,7 +104,9 @@ impl Host {
         xml::element(out, "STATE", self.state.number());
         xml::element(out, "PREV_STATE", self.state.number());
         out.push_str("<IM_MAD><![CDATA[dummy]]></IM_MAD><VM_MAD><![CDATA[dummy]]></VM_MAD>");
-        out.push_str("<CLUSTER_ID>0</CLUSTER_ID><CLUSTER>default</CLUSTER><HOST_SHARE>");
+        xml::element(out, "CLUSTER_ID", self.setup.cluster.id);
+        xml::element(out, "CLUSTER", &self.setup.cluster.name);
+        out.push_str("<HOST_SHARE>");
         xml::element(out, "MEM_USAGE", self.memory_mb * 1024);
         xml::element(out, "CPU_USAGE", self.cpu_percent);
         xml::element(out, "TOTAL_MEM", total_memory);

@@ -61,7 +61,8 @@ impl Network {
     pub fn xml(&self, out: &mut String, leases: bool) {
         out.push_str("<VNET>");
         self.object().xml(out, ("oneadmin", "oneadmin"), &self.setup.name);
-        out.push_str("<CLUSTERS><ID>0</ID></CLUSTERS><BRIDGE><![CDATA[br0]]></BRIDGE><BRIDGE_TYPE><![CDATA[linux]]></BRIDGE_TYPE>");
+        xml::ids(out, "CLUSTERS", &self.setup.clusters);
+        out.push_str("<BRIDGE><![CDATA[br0]]></BRIDGE><BRIDGE_TYPE><![CDATA[linux]]></BRIDGE_TYPE>");
         out.push_str("<STATE><![CDATA[1]]></STATE><PREV_STATE><![CDATA[1]]></PREV_STATE><PARENT_NETWORK_ID/><TEMPLATE_ID/>");
         out.push_str("<VN_MAD><![CDATA[dummy]]></VN_MAD><PHYDEV/><VLAN_ID/><OUTER_VLAN_ID/>");
         out.push_str(

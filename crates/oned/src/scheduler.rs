@@ -25,12 +25,15 @@ pub fn round(front_end: &mut FrontEnd) {
             .unwrap_or_default()
             .to_owned();
         let networks = front_end.choose_networks(id);
+        let leased: Vec<u32> = vm.leases.iter().map(|(network, _)| *network).collect();
+        let clusters = front_end.common_clusters(&leased).unwrap_or_default();
         let mut met = false;
         let mut chosen = None;
         for host in &front_end.hosts {
             if host.deleted
                 || host.state != HostState::Monitored
                 || !requirements(&wanted, host.id, &host.setup.name)
+                || !(leased.is_empty() || clusters.contains(&host.setup.cluster.id))
             {
                 continue;
             }

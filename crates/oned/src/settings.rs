@@ -27,6 +27,8 @@ pub struct Settings {
     pub users: Vec<UserSetup>,
     /// Hosts; their ids count from 0.
     pub hosts: Vec<HostSetup>,
+    /// System datastores beside that of a fresh installation.
+    pub stores: Vec<StoreSetup>,
     /// Virtual networks; their ids count from 0.
     pub networks: Vec<NetworkSetup>,
     /// Registered VM templates; their ids count from 0.
@@ -62,6 +64,7 @@ impl Default for Settings {
             version: "7.4.1".into(),
             users: vec![UserSetup::new("oneadmin", "opennebula")],
             hosts: Vec::new(),
+            stores: Vec::new(),
             networks: Vec::new(),
             templates: Vec::new(),
             machines: None,
@@ -116,6 +119,38 @@ pub struct HostSetup {
     pub cpu_percent: u32,
     /// Its memory, in MiB.
     pub memory_mb: u64,
+    /// The cluster that it is in.
+    pub cluster: Cluster,
+}
+
+/// The cluster that a host is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// 0 is that of a fresh installation; others count from 100.
+    pub id: u32,
+    pub name: String,
+}
+
+impl Default for Cluster {
+    /// That of a fresh installation.
+    fn default() -> Self {
+        Cluster {
+            id: 0,
+            name: "default".into(),
+        }
+    }
+}
+
+/// A system datastore beside that of a fresh installation, which is in cluster 0. All of a cluster's hosts share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSetup {
+    /// Its id, 100 or more.
+    pub id: u32,
+    pub name: String,
+    /// The ids of the clusters that have it.
+    pub clusters: Vec<u32>,
+    /// What is free there, in MiB.
+    pub free_mb: u64,
 }
 
 /// A virtual network with one address range.
@@ -130,6 +165,8 @@ pub struct NetworkSetup {
     pub template: BTreeMap<String, String>,
     /// Whether all users may use it.
     pub public: bool,
+    /// The ids of the clusters that have it.
+    pub clusters: Vec<u32>,
 }
 
 /// A registered VM template.

@@ -64,6 +64,10 @@ pub struct Vm {
 pub struct History {
     pub host: u32,
     pub hostname: String,
+    /// The cluster that the host is in.
+    pub cluster: u32,
+    /// The system datastore that its discs are in.
+    pub store: u32,
     /// Whether the scheduler chose it.
     pub by_scheduler: bool,
     /// Start and end of the stay; Unix seconds, 0 where it is not reached.
@@ -87,10 +91,11 @@ impl History {
         xml::element(out, "SEQ", seq);
         xml::element(out, "HOSTNAME", &self.hostname);
         xml::element(out, "HID", self.host);
-        xml::element(out, "CID", 0);
+        xml::element(out, "CID", self.cluster);
         xml::element(out, "STIME", self.stime);
         xml::element(out, "ETIME", self.etime);
-        out.push_str("<VM_MAD><![CDATA[dummy]]></VM_MAD><TM_MAD><![CDATA[dummy]]></TM_MAD><DS_ID>0</DS_ID>");
+        out.push_str("<VM_MAD><![CDATA[dummy]]></VM_MAD><TM_MAD><![CDATA[dummy]]></TM_MAD>");
+        xml::element(out, "DS_ID", self.store);
         xml::element(out, "PLAN_ID", if self.by_scheduler { -1 } else { -2 });
         xml::element(out, "ACTION_ID", if self.by_scheduler { 0 } else { -1 });
         for (name, (start, end)) in [("P", self.prolog), ("R", self.running), ("E", self.epilog)] {
@@ -257,7 +262,9 @@ impl Vm {
                 xml::element(out, "SEQ", self.history.len() - 1);
                 xml::cdata(out, "HOSTNAME", &stay.hostname);
                 xml::element(out, "HID", stay.host);
-                out.push_str("<CID>0</CID><DS_ID>0</DS_ID><VM_MAD><![CDATA[dummy]]></VM_MAD><TM_MAD><![CDATA[dummy]]></TM_MAD>");
+                xml::element(out, "CID", stay.cluster);
+                xml::element(out, "DS_ID", stay.store);
+                out.push_str("<VM_MAD><![CDATA[dummy]]></VM_MAD><TM_MAD><![CDATA[dummy]]></TM_MAD>");
                 xml::cdata(
                     out,
                     "ACTION",

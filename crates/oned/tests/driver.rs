@@ -73,6 +73,7 @@ fn start(shutdown_timeout: Duration) -> (Oned, Arc<Noted>) {
             name: "h0".into(),
             cpu_percent: 800,
             memory_mb: 8192,
+            cluster: Default::default(),
         }],
         networks: vec![NetworkSetup {
             name: "cloud".into(),
@@ -82,6 +83,7 @@ fn start(shutdown_timeout: Duration) -> (Oned, Arc<Noted>) {
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
             public: true,
+            clusters: vec![0],
         }],
         onegate: Some("127.0.0.1:0".parse().unwrap()),
         machines: Some(machines.clone()),

@@ -23,6 +23,7 @@ fn site() -> Settings {
         name: format!("h{n}"),
         cpu_percent: 800,
         memory_mb: 16 * 1024,
+        cluster: Default::default(),
     };
     let template = |name: &str| TemplateSetup {
         name: name.into(),

@@ -24,11 +24,13 @@ fn site() -> Settings {
                 name: "h0".into(),
                 cpu_percent: 400,
                 memory_mb: 4096,
+                cluster: Default::default(),
             },
             HostSetup {
                 name: "h1".into(),
                 cpu_percent: 400,
                 memory_mb: 4096,
+                cluster: Default::default(),
             },
         ],
         networks: vec![NetworkSetup {
@@ -39,6 +41,7 @@ fn site() -> Settings {
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
             public: true,
+            clusters: vec![0],
         }],
         ..Settings::default()
     }

@@ -127,7 +127,7 @@ fn world() -> Settings {
     };
     Settings {
         hosts: (0..4)
-            .map(|n| HostSetup { name: format!("dummy{n}"), cpu_percent: 800, memory_mb: 16 * 1024 })
+            .map(|n| HostSetup { name: format!("dummy{n}"), cpu_percent: 800, memory_mb: 16 * 1024, cluster: Default::default() })
             .collect(),
         networks: vec![NetworkSetup {
             name: "cloud".into(),
@@ -139,7 +139,7 @@ fn world() -> Settings {
                 ("NETWORK_ADDRESS", "10.0.0.0"),
                 ("NETWORK_MASK", "255.255.0.0"),
             ]),
-            public: false,
+            public: false, clusters: vec![0]
         }],
         templates: vec![
             TemplateSetup {

@@ -14,6 +14,7 @@ fn oned() -> Oned {
             name: "h0".into(),
             cpu_percent: 800,
             memory_mb: 8192,
+            cluster: Default::default(),
         }],
         networks: vec![NetworkSetup {
             name: "vms".into(),
@@ -21,6 +22,7 @@ fn oned() -> Oned {
             size: 16,
             template: Default::default(),
             public: false,
+            clusters: vec![0],
         }],
         ..Settings::default()
     })

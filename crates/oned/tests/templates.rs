@@ -24,6 +24,7 @@ fn network(name: &str, first: &str, public: bool) -> NetworkSetup {
         size: 2,
         template: [("NETWORK_MASK".to_owned(), "255.255.255.0".to_owned())].into(),
         public,
+        clusters: vec![0],
     }
 }
 
@@ -40,6 +41,7 @@ fn site_with(worker: &str) -> Oned {
             name: "h0".into(),
             cpu_percent: 800,
             memory_mb: 8192,
+            cluster: Default::default(),
         }],
         networks: vec![
             network("private", "10.0.0.10", false),

@@ -42,6 +42,7 @@ impl Day {
             name: name.into(),
             cpu_percent: 200_000,
             memory_mb: 4_000_000,
+            cluster: Default::default(),
         };
         let mut settings = Settings {
             users: vec![UserSetup::new("oneadmin", "opennebula"), user],
@@ -52,6 +53,7 @@ impl Day {
                 size: 60_000,
                 template: BTreeMap::new(),
                 public: true,
+                clusters: vec![0],
             }],
             templates: vec![TemplateSetup {
                 name: "worker".into(),

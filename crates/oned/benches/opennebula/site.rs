@@ -249,6 +249,7 @@ fn stand_in(template: &str) -> Result<Oned, Box<dyn Error>> {
         name: format!("h{n}"),
         cpu_percent: 6400,
         memory_mb: 256_000,
+        cluster: Default::default(),
     };
     let oned = Oned::start(thiao_oned::Settings {
         connections: AT_ONCE,

@@ -72,6 +72,7 @@ pub fn be(dir: &Path) -> anyhow::Result<()> {
         name: format!("h{n}"),
         cpu_percent: 6400,
         memory_mb: 256_000,
+        cluster: Default::default(),
     };
     let oned = Oned::start(Settings {
         // Guests that are played do not go there.

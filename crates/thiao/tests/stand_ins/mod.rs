@@ -31,6 +31,7 @@ pub fn front_end(users: Vec<UserSetup>) -> Oned {
             name: "h1".into(),
             cpu_percent: 400,
             memory_mb: 8_000,
+            cluster: Default::default(),
         }],
         networks: vec![NetworkSetup {
             name: "vms".into(),
@@ -38,6 +39,7 @@ pub fn front_end(users: Vec<UserSetup>) -> Oned {
             size: 16,
             template: BTreeMap::new(),
             public: true,
+            clusters: vec![0],
         }],
         templates: vec![TemplateSetup {
             name: "worker".into(),
