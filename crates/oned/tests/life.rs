@@ -431,7 +431,7 @@ fn provider(oned: &Oned, dir: &std::path::Path) -> thiao_opennebula::OpenNebula 
     let set = NodesetName::new("n").unwrap();
     let source = VmSource {
         template: TemplateSource::Registered("worker".into()),
-        network: None,
+        networks: Vec::new(),
         gpu_pci: Some(vec![("VENDOR".into(), "10de".into())]),
         inputs: Default::default(),
         context: Vec::new(),

@@ -5,16 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod caller;
+mod provider;
 
 use caller::{B, I, S, call, call_as, id};
-use std::os::unix::fs::PermissionsExt;
+use provider::{create, provider};
 use std::time::Duration;
-use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName, VmId};
-use thiao_core::view::{Shape, VmSpec};
 use thiao_oned::{HostSetup, Lcm, NetworkSetup, Oned, Settings, State, TemplateSetup, UserSetup};
-use thiao_opennebula::OpenNebula;
-use thiao_opennebula::settings::{Access, Guest, Placement, ReadyBy, TemplateSource, VmSource};
-use thiao_testkit::ids::tag;
+use thiao_opennebula::settings::Placement;
 use thiao_testkit::wait::until;
 
 fn network(name: &str, first: &str, public: bool) -> NetworkSetup {
@@ -234,81 +231,16 @@ fn a_vm_of_an_auto_card_has_a_network_whoever_places_it() {
         let shown = shown(&oned, vm.parse().unwrap());
         shown.matches("<IP><![CDATA[").count()
     };
-    let with_network = provider(&oned, Placement::Thiao, Some("private"));
+    let with_network = provider(&oned, Placement::Thiao, &["private"]);
     let vm = create(&with_network, "n0", "h0").unwrap();
     runs(&oned, vm.as_str().parse().unwrap());
     assert_eq!(addresses(vm.as_str()), 1);
-    let by_scheduler = provider(&oned, Placement::OpenNebula, None);
+    let by_scheduler = provider(&oned, Placement::OpenNebula, &[]);
     let vm = create(&by_scheduler, "n1", thiao_opennebula::provider::PSEUDO_HOST).unwrap();
     runs(&oned, vm.as_str().parse().unwrap());
     assert_eq!(addresses(vm.as_str()), 1);
-    let without = provider(&oned, Placement::Thiao, None);
+    let without = provider(&oned, Placement::Thiao, &[]);
     let error = create(&without, "n2", "h0").unwrap_err();
     assert!(error.text.contains("NETWORK_MODE = auto"), "{error}");
     assert_eq!(oned.vms().len(), 2);
-}
-
-fn provider(oned: &Oned, placement: Placement, network: Option<&str>) -> OpenNebula {
-    let dir = tempfile::tempdir().unwrap();
-    let auth = dir.path().join("one_auth");
-    std::fs::write(&auth, "oneadmin:opennebula").unwrap();
-    std::fs::set_permissions(&auth, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let set = NodesetName::new("n").unwrap();
-    let source = VmSource {
-        template: TemplateSource::Registered("worker".into()),
-        network: network.map(str::to_owned),
-        gpu_pci: None,
-        inputs: Default::default(),
-        context: Vec::new(),
-    };
-    OpenNebula::open(thiao_opennebula::Settings {
-        cluster: ClusterName::new("prod").unwrap(),
-        access: Access {
-            endpoint: oned.endpoint(),
-            auth,
-            ca_file: None,
-            timeout: Duration::from_secs(5),
-            requests_per_second: 0,
-            connections: 2,
-        },
-        placement,
-        hosts: vec![],
-        host_cluster: None,
-        ready: ReadyBy::Slurm,
-        overhead_mb: 100,
-        terminate_grace: std::time::Duration::from_secs(60),
-        nodesets: [(set.clone(), source)].into(),
-        nodes: (0..3)
-            .map(|n| (NodeName::new(&format!("n{n}")).unwrap(), set.clone()))
-            .collect(),
-        guest: Guest {
-            slurmctld_host: "head".into(),
-            slurmctld_addr: "10.0.0.1".parse().unwrap(),
-            slurmctld_port: 6817,
-            backups: vec![],
-            slurm_user: "slurm".into(),
-            credentials: None,
-            users: vec![],
-            shares: vec![],
-            slurm_worker: false,
-            context: Default::default(),
-        },
-        events: Default::default(),
-    })
-    .unwrap()
-}
-
-fn create(provider: &OpenNebula, node: &str, host: &str) -> Result<VmId, thiao_opennebula::Error> {
-    let tag = tag("prod", node, 1);
-    let shape = Shape {
-        cpus: 1,
-        memory_mb: 512,
-        share_percent: 100,
-    };
-    provider.create(
-        &tag,
-        &HostName::new(host).unwrap(),
-        &VmSpec::of_node(shape),
-        false,
-    )
 }

@@ -6,8 +6,10 @@
 mod attributes;
 mod capacity;
 mod cards;
+mod held;
 mod judge;
 mod needs;
+mod networks;
 mod observe;
 mod requirements;
 mod rights;

@@ -284,17 +284,22 @@ impl Client {
         self.create("one.vm.allocate", &args, "make a VM")
     }
 
-    /// Starts a held or pending VM on a host; capacity is enforced (`one.vm.deploy`).
+    /// Starts a held or pending VM on a host, in a system datastore of its cluster, else in the one that oned takes;
+    /// capacity is enforced (`one.vm.deploy`).
     ///
     /// # Errors
     /// As every call's: by class, see [`Class`].
-    pub fn deploy(&self, vm: u32, host: u32) -> Result<(), Error> {
+    pub fn deploy(&self, vm: u32, host: u32, store: Option<u32>) -> Result<(), Error> {
         let doing = format!("deploy VM {vm} on host {host}");
+        let store = match store {
+            Some(store) => int(store, &doing)?,
+            None => Arg::Int(-1),
+        };
         let args = [
             int(vm, &doing)?,
             int(host, &doing)?,
             Arg::Bool(true),
-            Arg::Int(-1),
+            store,
             Arg::Text(""),
         ];
         self.act("one.vm.deploy", &args, &doing)

@@ -15,6 +15,7 @@ pub mod events;
 pub mod inputs;
 pub mod model;
 pub mod pci;
+pub mod places;
 pub mod provider;
 pub mod read;
 mod secret_file;

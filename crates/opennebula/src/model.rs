@@ -108,6 +108,8 @@ pub struct Network {
     pub addresses: u64,
     /// Of these in use.
     pub used: u64,
+    /// The ids of the OpenNebula clusters that have it.
+    pub clusters: Vec<u32>,
 }
 
 /// The user that the credentials belong to.
@@ -162,12 +164,18 @@ pub struct Object {
     pub owner: String,
     /// Whether every user may use it (PERMISSIONS/OTHER_U).
     pub for_all: bool,
-    /// TYPE as a number, of images (3 KERNEL, 4 RAMDISK) and datastores (2 files).
+    /// TYPE as a number, of images (3 KERNEL, 4 RAMDISK) and datastores (0 images, 1 system, 2 files).
     pub kind: Option<i32>,
-    /// STATE as a number, of images (1 READY, 2 USED, 4 LOCKED, 5 ERROR).
+    /// STATE as a number, of images (1 READY, 2 USED, 4 LOCKED, 5 ERROR) and datastores (0 READY, 1 DISABLED).
     pub state: Option<i32>,
     /// VMs that use it, of images (RUNNING_VMS).
     pub vms: u32,
+    /// The id of the datastore that it is in, of images.
+    pub datastore: Option<u32>,
+    /// The ids of the OpenNebula clusters that have it, of networks and datastores.
+    pub clusters: Vec<u32>,
+    /// What is free there (FREE_MB), of datastores.
+    pub free_mb: u64,
     pub body: crate::syntax::Template,
 }
 

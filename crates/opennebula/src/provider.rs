@@ -19,6 +19,7 @@ mod make;
 mod memory;
 mod news;
 mod push;
+mod reach;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::inputs::Ldap;
 use crate::model::{Devices, Host, VmDetails};
+use crate::places::Reach;
 use crate::settings::{Bus, Placement, Settings, TemplateSource, VmSource};
 use crate::state::VmState;
 use crate::template::{NewVm, from_text, node_file, over_registered, read_file};
@@ -159,9 +161,10 @@ struct Inner<C> {
     flight: Flight,
     sources: Sources,
     loads: Mutex<Option<Loads>>,
+    places: Mutex<Option<reach::Known>>,
     bus: Mutex<bus::Bus>,
     wakes: Mutex<listen::Wakes>,
-    /// Whether any nodeset has GPUs: else nobody asks what devices hosts have.
+    /// Whether any nodeset has GPUs or InfiniBand: else nobody asks what devices hosts have.
     devices: Devices,
     /// The id of our user, once somebody asked.
     me: OnceLock<u32>,
@@ -169,8 +172,8 @@ struct Inner<C> {
 
 impl<C: Calls> Inner<C> {
     fn new(settings: Settings, calls: C) -> Self {
-        let has_gpus = |source: &VmSource| source.gpu_pci.is_some();
-        let devices = match settings.nodesets.values().any(has_gpus) {
+        let has_devices = |source: &VmSource| source.gpu_pci.is_some() || source.function().is_some();
+        let devices = match settings.nodesets.values().any(has_devices) {
             true => Devices::Read,
             false => Devices::Left,
         };
@@ -182,6 +185,7 @@ impl<C: Calls> Inner<C> {
             flight: Flight::default(),
             sources: Sources::default(),
             loads: Mutex::default(),
+            places: Mutex::default(),
             bus: Mutex::default(),
             wakes: Mutex::default(),
             me: OnceLock::new(),
@@ -203,7 +207,7 @@ impl<C: Calls> Inner<C> {
         self.wakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rules(&self) -> fold::Rules<'_> {
+    fn rules<'a>(&'a self, reach: &'a Reach) -> fold::Rules<'a> {
         let settings = &self.settings;
         fold::Rules {
             placement: settings.placement,
@@ -211,13 +215,15 @@ impl<C: Calls> Inner<C> {
             hosts: &settings.hosts,
             host_cluster: settings.host_cluster.as_deref(),
             sources: &settings.nodesets,
+            reach,
         }
     }
 
     /// What the last observation showed.
     fn view(&self) -> ProviderView {
+        let reach = self.reach();
         let memory = self.memory();
-        fold::view(self.rules(), &memory.ours, &memory.hosts)
+        fold::view(self.rules(&reach), &memory.ours, &memory.hosts)
     }
 
     /// Brings the memory up to what OpenNebula has, by an observation that began after this call;
@@ -234,6 +240,7 @@ impl<C: Calls> Inner<C> {
         let ids = self.memory().to_ask(&rows, self.settings.ready, began);
         let mut hosts = self.calls.hosts(self.devices)?;
         self.add_loads(&mut hosts, began);
+        self.look_at_places(&hosts, began);
         let details = match ids.as_slice() {
             [] => Vec::new(),
             ids => self.calls.vms_of(ids)?,
@@ -320,7 +327,7 @@ impl<C: Calls> Inner<C> {
         tag: &VmTag,
         host: Option<&HostName>,
         spec: &VmSpec,
-        resolved: &Resolved,
+        (resolved, network): (&Resolved, Option<(&str, u32)>),
     ) -> Result<Order, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
         let auth = self.auth()?;
@@ -336,7 +343,7 @@ impl<C: Calls> Inner<C> {
             ldap_password: ldap_password.as_ref(),
             context: &source.context,
             overhead_mb: self.settings.overhead_mb,
-            network: resolved.network.as_ref().map(|(name, id)| (name.as_str(), *id)),
+            network,
             ready: self.settings.ready,
             guest: &self.settings.guest,
             auth: auth.as_ref(),
@@ -490,7 +497,8 @@ impl<C: Calls> Inner<C> {
             job: Some(JobId(1)),
             ..VmSpec::of_node(shape)
         };
-        self.order(&tag, host, &spec, &resolved).map(drop)
+        let network = resolved.network_in(None);
+        self.order(&tag, host, &spec, (&resolved, network)).map(drop)
     }
 
     /// The host, if it is us who choose one.

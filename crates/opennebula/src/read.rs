@@ -507,11 +507,13 @@ fn network(doc: &mut Doc<'_>) -> Read<Network> {
         name: String::new(),
         addresses: 0,
         used: 0,
+        clusters: Vec::new(),
     };
     doc.children(|doc, name| {
         match name {
             "ID" => id = doc.number("id")?,
             "NAME" => network.name = doc.text()?.into_owned(),
+            "CLUSTERS" => ids(doc, &mut network.clusters)?,
             "USED_LEASES" => network.used = doc.number("USED_LEASES")?.unwrap_or_default(),
             "AR_POOL" => doc.children(|doc, name| {
                 if name != "AR" {

@@ -122,9 +122,9 @@ pub enum ReadyBy {
 pub struct VmSource {
     /// Where the template is.
     pub template: TemplateSource,
-    /// The network whose card a VM gets when its template has none, by name or id; and that of a card whose
-    /// network the scheduler would choose, where it is not asked.
-    pub network: Option<String>,
+    /// The networks of which a VM gets a card in one when its template has none, by name or id; and of which one is
+    /// that of a card whose network the scheduler would choose, where it is not asked. The first is preferred.
+    pub networks: Vec<String>,
     /// What one GPU is in a `PCI` attribute, e.g. VENDOR, DEVICE, CLASS.
     pub gpu_pci: Option<Vec<(String, String)>>,
     /// Folders, people and InfiniBand for its guests.
@@ -134,6 +134,12 @@ pub struct VmSource {
 }
 
 impl VmSource {
+    /// What a function of an InfiniBand card is in a `PCI` attribute, if each of its VMs gets one.
+    #[must_use]
+    pub fn function(&self) -> Option<&[(String, String)]> {
+        self.inputs.infiniband.as_ref()?.pci.as_deref()
+    }
+
     /// What a VM with these options is made from.
     #[must_use]
     pub fn with(&self, options: &VmOptions) -> Cow<'_, Self> {

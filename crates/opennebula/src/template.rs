@@ -16,7 +16,7 @@
 //! | `share` | promised cores (`CPU`) | `1.5` |
 //! | `memory_mb` | the VM's memory in MiB (`MEMORY`), with Thiao's overhead | `4224` |
 //! | `slurm_memory_mb` | what Slurm promises jobs (`RealMemory`) | `4096` |
-//! | `network` | the nodeset's network as configured; not there without one | `private` |
+//! | `network` | the nodeset's network as configured, or the one of several that was chosen; not there without one | `private` |
 //! | `network_id` | its id in OpenNebula | `12` |
 //! | `slurmctld_host` | slurmctld's name, as in slurm.conf | `head` |
 //! | `slurmctld_addr` | where guests reach it | `10.0.0.1` |

@@ -71,6 +71,17 @@ pub fn opennebula(table: &Section<'_, '_>, given: Given<'_>) -> Option<Settings>
         &[("slurm", ReadyBy::Slurm), ("onegate", ReadyBy::OneGate)],
     );
     let guest = guest(table, given.machine);
+    for (nodeset, source) in &given.nodesets {
+        if placement == Placement::OpenNebula && source.networks.len() > 1 {
+            table.problem(
+                "placement",
+                format!(
+                    "is \"opennebula\", and nodeset {nodeset} names several networks: its scheduler chooses the host, so it \
+                     must choose the network too. Give the template a NIC with NETWORK_MODE = \"auto\", and remove networks"
+                ),
+            );
+        }
+    }
     table.close();
     let nodes = given.nodes.iter();
     Some(Settings {
@@ -295,6 +306,10 @@ pub fn source(table: &Section<'_, '_>, gpus: u32) -> Option<VmSource> {
     let file = table.path("template_file", None).map(TemplateSource::File);
     let dir = table.path("template_dir", None).map(TemplateSource::PerNode);
     let network = table.checked("network", None, name);
+    let networks = table.texts("networks", |text| name(text).map(drop));
+    if network.is_some() && !networks.is_empty() {
+        table.problem("networks", "network is there too: use one of them");
+    }
     // They and `context` are the last keys that are taken: they are shown as tables.
     let gpu_pci = gpu_pci(table, gpus);
     let inputs = inputs::inputs(table);
@@ -321,7 +336,7 @@ pub fn source(table: &Section<'_, '_>, gpus: u32) -> Option<VmSource> {
     }
     Some(VmSource {
         template: template.or(file).or(dir)?,
-        network,
+        networks: network.into_iter().chain(networks).collect(),
         gpu_pci,
         inputs,
         context: context.into_iter().collect(),
@@ -355,7 +370,15 @@ fn gpu_pci(table: &Section<'_, '_>, gpus: u32) -> Option<Vec<(String, String)>> 
 
 /// Refuses these keys where no template is used.
 pub fn refuse_source(table: &Section<'_, '_>) {
-    let others = ["network", "gpu_pci", "nfs", "ldap", "infiniband", "context"];
+    let others = [
+        "network",
+        "networks",
+        "gpu_pci",
+        "nfs",
+        "ldap",
+        "infiniband",
+        "context",
+    ];
     for key in SOURCES.into_iter().chain(others) {
         table.refuse(key, ONLY);
     }

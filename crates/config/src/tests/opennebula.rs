@@ -48,8 +48,8 @@ fn few_keys_are_enough() {
     assert_eq!(one.nodes.len(), 8);
     let set = &one.nodesets[&NodesetName::new("fg").unwrap()];
     assert_eq!(
-        (&set.template, &set.network),
-        (&TemplateSource::Registered("slurm worker".into()), &None)
+        (&set.template, &set.networks),
+        (&TemplateSource::Registered("slurm worker".into()), &Vec::new())
     );
     // What fits many hosts, and a front-end that takes 30 calls a second.
     let config = &loaded.config;
@@ -545,5 +545,28 @@ fn a_nodeset_says_what_its_guests_are_given() {
     assert!(
         qemu.contains("nodeset.nfs: has no effect with provider"),
         "{qemu}"
+    );
+}
+
+#[test]
+fn a_nodeset_names_one_network_or_several() {
+    let with = |lines: &str| SMALL.replace("memory_mb = 200\n", &format!("memory_mb = 200\n{lines}\n"));
+    let networks = |lines: &str| {
+        settings(&with(lines)).nodesets[&NodesetName::new("fg").unwrap()]
+            .networks
+            .clone()
+    };
+    assert_eq!(networks("network = \"a\""), ["a"]);
+    assert_eq!(networks("networks = [\"a\", \"7\"]"), ["a", "7"]);
+    let both = wrong(&with("network = \"a\"\nnetworks = [\"b\"]"));
+    assert!(
+        both.contains("nodeset.networks: network is there too: use one of them"),
+        "{both}"
+    );
+    let text = with("networks = [\"a\", \"b\"]") + "placement = \"opennebula\"\n";
+    let scheduled = wrong(&text);
+    assert!(
+        scheduled.contains("opennebula.placement: is \"opennebula\", and nodeset fg names several networks"),
+        "{scheduled}"
     );
 }

@@ -2,7 +2,7 @@
 
 use thiao_api::client::Client;
 use thiao_oned::settings::Settings;
-use thiao_oned::{HostState, Lcm, State};
+use thiao_oned::{Cluster, HostState, Lcm, State, StoreSetup};
 use thiao_testkit::day::Day;
 use thiao_testkit::site::rounds;
 use thiao_testkit::wait::until;
@@ -155,4 +155,42 @@ fn a_host_is_not_deleted_under_a_vm_and_told_when_it_is_gone() {
     assert_eq!(day.running(), 1);
     day.wakes_again("n0");
     assert_eq!(day.ours()[0].1.host, Some(here));
+}
+
+/// OpenNebula takes a deploy to any host: in another cluster the VM would be without its network.
+#[test]
+fn hosts_of_a_cluster_without_the_network_get_no_vms() {
+    let away = |settings: &mut Settings| {
+        settings.hosts[1].cluster = Cluster {
+            id: 100,
+            name: "west".into(),
+        };
+        settings.stores.push(StoreSetup {
+            id: 101,
+            name: "west".into(),
+            clusters: vec![100],
+            free_mb: 1_000,
+        });
+        // Where most is free, but for that.
+        settings.hosts[0].memory_mb /= 2;
+    };
+    let mut day = Day::with(3, away, "");
+    day.up();
+    assert_eq!(day.running(), 3);
+    assert!(day.ours().iter().all(|(_, vm)| vm.host == Some(0)));
+    let hosts = Client::new(&day.site.path("state")).hosts().unwrap();
+    let why = |name: &str| {
+        hosts
+            .iter()
+            .find(|host| host.name == name)
+            .unwrap()
+            .not_for
+            .get("n")
+            .cloned()
+    };
+    assert_eq!(why("h0"), None);
+    assert_eq!(
+        why("h1").as_deref(),
+        Some("cluster west does not have the template's network cluster")
+    );
 }

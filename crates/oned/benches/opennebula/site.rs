@@ -109,7 +109,7 @@ impl Site {
     pub fn settings(&self, nodes: usize, per_second: u32) -> Result<Settings, Box<dyn Error>> {
         let source = VmSource {
             template: TemplateSource::Registered(self.template.id.to_string()),
-            network: None,
+            networks: Vec::new(),
             gpu_pci: None,
             inputs: Default::default(),
             context: Vec::new(),

@@ -1,14 +1,14 @@
 //! The network cards that VMs get, and in which networks.
 
 use super::needs::{Needs, NodesetNeeds};
-use super::seen::{Seen, registered};
-use crate::settings::{Placement, TemplateSource};
+use super::seen::{Seen, body_of};
+use crate::settings::Placement;
 use crate::syntax::Template;
 use crate::template::cards::{self, Card, Unchosen, get, is_auto, is_dummy, unchosen};
 
 /// Why a template's VMs would be without a network, and the cure; none: they have one.
 pub(super) fn trouble(set: &NodesetNeeds, wanted: &Needs, body: &Template) -> Option<(String, String)> {
-    let network = set.source.network.is_some();
+    let network = !set.source.networks.is_empty();
     if !network && cards::cards(body).next().is_none() {
         return Some((
             "it has no NIC, and no network is given: its VMs would have no network".to_owned(),
@@ -32,20 +32,11 @@ pub(super) fn trouble(set: &NodesetNeeds, wanted: &Needs, body: &Template) -> Op
     })
 }
 
-/// The networks that one VM of the nodeset has an address in, by name or id; a name may be there twice.
-pub(super) fn networks(set: &NodesetNeeds, wanted: &Needs, seen: &Seen) -> Vec<String> {
-    let body = match &set.source.template {
-        TemplateSource::Registered(name) => seen
-            .templates
-            .as_ref()
-            .ok()
-            .and_then(|all| registered(all, name).ok())
-            .map(|template| &template.body),
-        TemplateSource::File(file) => seen.files.get(file).and_then(|filled| filled.as_ref().ok()),
-        // Each node's own file may name another; that is not followed.
-        TemplateSource::PerNode(_) => None,
-    };
-    let ours = set.source.network.clone();
+/// The networks that one VM of the nodeset has an address in, by name or id; a name may be there twice. Each time those
+/// of which it is in one.
+pub(super) fn networks(set: &NodesetNeeds, wanted: &Needs, seen: &Seen) -> Vec<Vec<String>> {
+    let ours = Some(set.source.networks.clone()).filter(|names| !names.is_empty());
+    let body = body_of(set, seen);
     let Some(body) = body.filter(|body| body.has("NIC") || ours.is_none()) else {
         return ours.into_iter().collect();
     };
@@ -54,7 +45,7 @@ pub(super) fn networks(set: &NodesetNeeds, wanted: &Needs, seen: &Seen) -> Vec<S
     let named = |card: &Card| {
         get(card, "NETWORK_ID")
             .or_else(|| get(card, "NETWORK"))
-            .map(str::to_owned)
+            .map(|name| vec![name.to_owned()])
     };
     let of_card = |card: &Card| match is_auto(card) {
         // The scheduler chooses, or we do.

@@ -1,16 +1,17 @@
 //! What was seen against what is wanted. Pure.
 
 use super::capacity::{Capacity, fit};
+use super::held::{Held, held};
 use super::needs::{Needs, NodesetNeeds};
-use super::seen::{Seen, network_of, registered};
+use super::networks;
+use super::seen::{Seen, registered};
 use super::{attributes, cards, rights};
 use crate::error::{Class, Error};
-use crate::model::{Host, Network, Quota, User, VmDetails};
+use crate::model::{Host, Quota, User, VmDetails};
 use crate::settings::{Placement, TemplateSource};
 use crate::state::HostState;
 use crate::syntax;
-use crate::template::{TAG_CLUSTER, TAG_NODE, node_file};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::template::node_file;
 use std::path::Path;
 use thiao_core::finding::{Finding, Verdict};
 use thiao_core::hostlist;
@@ -126,34 +127,6 @@ fn version(text: &str) -> Finding {
         );
     }
     Finding::ok("version", format!("OpenNebula {text}"))
-}
-
-/// Our VMs that exist: they have their share of leases, quotas and hosts already.
-struct Held<'a> {
-    vms: Vec<&'a VmDetails>,
-    nodes: BTreeSet<&'a str>,
-}
-
-fn held<'a>(seen: &'a Seen, wanted: &Needs) -> Held<'a> {
-    let vms: Vec<&VmDetails> = seen
-        .vms
-        .iter()
-        .flatten()
-        .filter(|vm| vm.user_template.get(TAG_CLUSTER).map(String::as_str) == Some(wanted.cluster.as_str()))
-        .collect();
-    let nodes = vms
-        .iter()
-        .filter_map(|vm| vm.user_template.get(TAG_NODE).map(String::as_str))
-        .collect();
-    Held { vms, nodes }
-}
-
-impl Held<'_> {
-    /// How many of the nodes have no VM now.
-    fn missing(&self, set: &NodesetNeeds) -> usize {
-        let without = |node: &&NodeName| !self.nodes.contains(node.as_str());
-        set.nodes.iter().filter(without).count()
-    }
 }
 
 fn templates(seen: &Seen, wanted: &Needs, found: &mut Vec<Finding>) {
@@ -327,51 +300,14 @@ fn wrong_files(set: &NodesetNeeds, folder: &Path, around: (&Seen, &Needs)) -> Ve
 }
 
 fn networks(seen: &Seen, wanted: &Needs, held: &Held<'_>, found: &mut Vec<Finding>) {
-    let mut needed: BTreeMap<String, usize> = BTreeMap::new();
-    for set in &wanted.nodesets {
-        for network in cards::networks(set, wanted, seen) {
-            *needed.entry(network).or_default() += held.missing(set);
-        }
-    }
-    if needed.is_empty() {
-        return;
-    }
-    let all = match &seen.networks {
-        Ok(all) => all,
-        Err(error) => return found.push(unreadable("networks", "onevnet list", error)),
-    };
-    // A name and an id may mean the same network.
-    let mut leases: BTreeMap<u32, (&Network, usize)> = BTreeMap::new();
-    for (name, count) in needed {
-        match network_of(all, &name) {
-            None => found.push(
-                Finding::bad(
-                    format!("network {name}"),
-                    "there is none, or the user may not use it".to_owned(),
-                )
-                .run("onevnet list"),
-            ),
-            Some(network) => leases.entry(network.id).or_insert((network, 0)).1 += count,
-        }
-    }
-    for (network, count) in leases.into_values() {
-        let what = format!("network {}", network.name);
-        let free = network.addresses.saturating_sub(network.used);
-        let needed = count as u64;
-        found.push(if free >= needed {
-            Finding::ok(what, format!("{free} addresses are free, {needed} nodes have none yet"))
-        } else {
-            let verdict = if network.addresses == 0 { Verdict::Bad } else { Verdict::Warn };
-            Finding::new(
-                what,
-                verdict,
-                format!(
-                    "{free} of {} addresses are free, {needed} nodes have none yet: not all can be up at once",
-                    network.addresses
-                ),
-            )
-            .run(format!("onevnet addar {} --ip FIRST_ADDRESS --size {}", network.id, needed - free))
-        });
+    let any = wanted
+        .nodesets
+        .iter()
+        .any(|set| !cards::networks(set, wanted, seen).is_empty());
+    match &seen.networks {
+        Ok(all) => networks::judge(all, (seen, wanted), held, found),
+        Err(error) if any => found.push(unreadable("networks", "onevnet list", error)),
+        Err(_) => {}
     }
 }
 
@@ -472,6 +408,7 @@ fn hosts(seen: &Seen, wanted: &Needs, held: &Held<'_>, found: &mut Vec<Finding>)
         return;
     }
     found.push(capacity(&usable, wanted, held));
+    networks::reach(&usable, seen, wanted, found);
 }
 
 fn out_of_service(host: &Host) -> Finding {

@@ -5,6 +5,7 @@ use super::seen::Seen;
 use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::model::{Devices, VmDetails};
+use crate::places::Places;
 use crate::settings::{Placement, Settings, TemplateSource};
 use crate::syntax;
 use crate::template::{self, node_file};
@@ -16,7 +17,7 @@ use thiao_core::view::VmSpec;
 /// Most VMs of ours that are asked for their tags in one call.
 const TAGS_AT_ONCE: usize = 1_000;
 
-/// Asks the front-end for all that [`super::judge()`] needs: seven calls, and one more per 1,000 own VMs.
+/// Asks the front-end for all that [`super::judge()`] needs: nine calls, and one more per 1,000 own VMs.
 /// Changes nothing.
 #[must_use]
 pub fn observe(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
@@ -31,18 +32,28 @@ pub fn observe(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
             hosts: Err(error.clone()),
             templates: Err(error.clone()),
             networks: Err(error.clone()),
+            places: Err(error.clone()),
             vms: Err(error.clone()),
             version,
             files,
             tried: Vec::new(),
         };
     }
+    let networks = client.networks();
+    let places = networks.clone().and_then(|networks| {
+        Ok(Places {
+            networks,
+            datastores: client.datastores()?,
+            images: client.images()?,
+        })
+    });
     Seen {
         version,
         user: client.user(),
         hosts: client.hosts(Devices::Left),
         templates: client.templates(),
-        networks: client.networks(),
+        networks,
+        places,
         vms: vms(client),
         files,
         tried: Vec::new(),
@@ -91,7 +102,7 @@ fn fill(
     file: &Path,
 ) -> Result<syntax::Template, Error> {
     let text = template::read_file(file)?;
-    let network = set.source.network.as_deref().map(|name| (name, 0));
+    let network = set.source.networks.first().map(|name| (name.as_str(), 0));
     sample(settings, set, node, &set.spec(set.shape), network, |vm| {
         template::from_text(&text, &file.display().to_string(), vm)
     })

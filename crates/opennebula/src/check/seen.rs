@@ -1,8 +1,10 @@
 //! What a front-end says, and what is found in it.
 
-use super::needs::Needs;
+use super::needs::{Needs, NodesetNeeds};
 use crate::error::Error;
 use crate::model::{Host, Network, Template, User, VmDetails};
+use crate::places::Places;
+use crate::settings::TemplateSource;
 use crate::state::VmState;
 use crate::syntax;
 use std::collections::BTreeMap;
@@ -25,6 +27,8 @@ pub struct Seen {
     pub templates: Result<Vec<Template>, Error>,
     /// The networks that the user may see.
     pub networks: Result<Vec<Network>, Error>,
+    /// What OpenNebula's clusters have.
+    pub places: Result<Places, Error>,
     /// The user's own VMs that are not DONE, with their tags.
     pub vms: Result<Vec<VmDetails>, Error>,
     /// The template files that the settings name, filled for a node; or why that cannot be done.
@@ -84,9 +88,15 @@ pub fn registered<'a>(templates: &'a [Template], name: &str) -> Result<&'a Templ
         .ok_or_else(|| "there is none, or the user may not use it".to_owned())
 }
 
-pub(super) fn network_of<'a>(networks: &'a [Network], name: &str) -> Option<&'a Network> {
-    networks.iter().find(|network| network.name == name).or_else(|| {
-        let id = name.parse::<u32>().ok()?;
-        networks.iter().find(|network| network.id == id)
-    })
+/// What a nodeset's VMs are made from, as far as it is one for all of them.
+pub(super) fn body_of<'a>(set: &NodesetNeeds, seen: &'a Seen) -> Option<&'a syntax::Template> {
+    match &set.source.template {
+        TemplateSource::Registered(name) => {
+            let all = seen.templates.as_ref().ok()?;
+            Some(&registered(all, name).ok()?.body)
+        }
+        TemplateSource::File(file) => seen.files.get(file)?.as_ref().ok(),
+        // Each node's own file may say another; that is not followed.
+        TemplateSource::PerNode(_) => None,
+    }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::error::{Class, Error};
 use crate::model::{Host, Network, Quota, Template, User, VmDetails, VmRow};
+use crate::places::Places;
 use crate::settings::{Access, Guest, Placement, ReadyBy, Settings, TemplateSource, VmSource};
 use crate::size::Beyond;
 use crate::state::{HostState, VmState};
@@ -18,6 +19,7 @@ mod attributes;
 mod capacity;
 mod files;
 mod inputs;
+mod networks;
 mod tries;
 
 fn error(class: Class) -> Error {
@@ -113,7 +115,7 @@ fn wanted() -> Needs {
             overhead_mb: 100,
             source: VmSource {
                 template: TemplateSource::Registered("worker".to_owned()),
-                network: None,
+                networks: Vec::new(),
                 gpu_pci: None,
                 inputs: Default::default(),
                 context: Vec::new(),
@@ -140,7 +142,9 @@ fn seen() -> Seen {
             name: "vms".to_owned(),
             addresses: 10,
             used: 2,
+            clusters: vec![0],
         }]),
+        places: Ok(Places::default()),
         vms: Ok(Vec::new()),
         files: BTreeMap::new(),
         tried: Vec::new(),
@@ -343,10 +347,10 @@ fn a_vm_without_a_card_is_told() {
         "has no NIC",
         "set network",
     );
-    wanted.nodesets[0].source.network = Some("vms".to_owned());
+    wanted.nodesets[0].source.networks = vec!["vms".to_owned()];
     assert_eq!(about(&seen, &wanted, "template worker").verdict, Verdict::Ok);
     assert_eq!(about(&seen, &wanted, "network vms").verdict, Verdict::Ok);
-    wanted.nodesets[0].source.network = Some("other".to_owned());
+    wanted.nodesets[0].source.networks = vec!["other".to_owned()];
     holds(
         &about(&seen, &wanted, "network other"),
         Verdict::Bad,

@@ -6,9 +6,10 @@
 
 use super::needs::{Needs, NodesetNeeds};
 use super::observe::{sample, vms};
-use super::seen::{Seen, TAG, Tried, is_left, network_of, registered};
+use super::seen::{Seen, TAG, Tried, is_left, registered};
 use crate::client::{Client, Recovery, VmAction};
 use crate::error::{Class, Error};
+use crate::places::find;
 use crate::settings::{Settings, TemplateSource};
 use crate::template::{self, JOB, TAG_CLUSTER, TAG_GENERATION, TAG_NODE, node_file};
 use std::net::IpAddr;
@@ -163,12 +164,12 @@ impl Attempt<'_> {
     fn make(&self, client: &Client, settings: &Settings, wanted: &Needs, seen: &Seen) -> Result<u32, Error> {
         let name = format!("{}-try", wanted.cluster);
         let missing = |what: String| Error::new(Class::NoSuchObject, what);
-        let network = match &self.set.source.network {
+        let network = match self.set.source.networks.first() {
             None => None,
             Some(name) => {
                 let known = seen.networks.as_deref().map_err(Clone::clone)?;
                 let known =
-                    network_of(known, name).ok_or_else(|| missing(format!("there is no network {name}")))?;
+                    find(known, name).ok_or_else(|| missing(format!("there is no network {name}")))?;
                 Some((name.as_str(), known.id))
             }
         };

@@ -201,7 +201,7 @@ fn calls_are_what_was_recorded() {
     let (made, asked) = play(vec![ok()], |c| c.instantiate(1, "rec-plain", false, ""));
     assert_eq!(made, Ok(0));
     same("007-template-instantiate-ok", &asked);
-    let (_, asked) = play(vec![ok()], |c| c.deploy(1, 0));
+    let (_, asked) = play(vec![ok()], |c| c.deploy(1, 0, None));
     same("039-vm-deploy", &asked);
     let (_, asked) = play(vec![ok()], |c| c.recover(7, Recovery::Delete));
     same("092-vm-recover-delete", &asked);
@@ -295,7 +295,7 @@ fn what_may_have_been_done_is_not_done_again() {
         let whole = http(200, &recording(name));
         Play::Raw(whole[..whole.len() - 30].to_vec())
     };
-    let (done, asked) = play(vec![cut("007-template-instantiate-ok")], |c| c.deploy(1, 0));
+    let (done, asked) = play(vec![cut("007-template-instantiate-ok")], |c| c.deploy(1, 0, None));
     assert_eq!(
         (done.expect_err("unsure").class, asked.len()),
         (Class::Network, 1)
@@ -304,7 +304,7 @@ fn what_may_have_been_done_is_not_done_again() {
     let body = recording("007-template-instantiate-ok");
     let mut raw = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
     raw.extend_from_slice(&body[..body.len() - 30]);
-    let (done, asked) = play(vec![Play::Raw(raw)], |c| c.deploy(1, 0));
+    let (done, asked) = play(vec![Play::Raw(raw)], |c| c.deploy(1, 0, None));
     assert_eq!(
         (done.expect_err("unsure").class, asked.len()),
         (Class::Network, 1)

@@ -3,6 +3,7 @@
 use crate::client::{Client, Recovery, VmAction};
 use crate::error::Error;
 use crate::model::{Devices, Host, Network, Template, User, VmDetails, VmRow};
+use crate::places::Places;
 use std::collections::BTreeMap;
 
 /// [`Client`]'s calls, as far as the provider needs them.
@@ -19,9 +20,14 @@ pub(super) trait Calls: Send + Sync + 'static {
     fn templates(&self) -> Result<Vec<Template>, Error>;
     fn template(&self, id: u32) -> Result<Template, Error>;
     fn networks(&self) -> Result<Vec<Network>, Error>;
+    /// What clusters have; nothing where that is not known.
+    fn places(&self) -> Result<Places, Error> {
+        Ok(Places::default())
+    }
     fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error>;
     fn allocate(&self, template: &str) -> Result<u32, Error>;
-    fn deploy(&self, vm: u32, host: u32) -> Result<(), Error>;
+    /// `store`: the system datastore; none: oned takes its own.
+    fn deploy(&self, vm: u32, host: u32, store: Option<u32>) -> Result<(), Error>;
     fn action(&self, vm: u32, action: VmAction) -> Result<(), Error>;
     fn recover(&self, vm: u32, how: Recovery) -> Result<(), Error>;
 }
@@ -54,6 +60,13 @@ impl Calls for Client {
     fn networks(&self) -> Result<Vec<Network>, Error> {
         Client::networks(self)
     }
+    fn places(&self) -> Result<Places, Error> {
+        Ok(Places {
+            networks: Client::networks(self)?,
+            datastores: Client::datastores(self)?,
+            images: Client::images(self)?,
+        })
+    }
     // Always held: what is made by a call whose answer was lost has never run.
     fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error> {
         Client::instantiate(self, template, name, true, extra)
@@ -61,8 +74,8 @@ impl Calls for Client {
     fn allocate(&self, template: &str) -> Result<u32, Error> {
         Client::allocate(self, template, true)
     }
-    fn deploy(&self, vm: u32, host: u32) -> Result<(), Error> {
-        Client::deploy(self, vm, host)
+    fn deploy(&self, vm: u32, host: u32, store: Option<u32>) -> Result<(), Error> {
+        Client::deploy(self, vm, host, store)
     }
     fn action(&self, vm: u32, action: VmAction) -> Result<(), Error> {
         Client::action(self, vm, action)

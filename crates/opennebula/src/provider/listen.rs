@@ -117,10 +117,11 @@ impl<C: Calls> Inner<C> {
     pub(super) fn observe(&self) -> Result<Observed, Error> {
         if self.needs_whole() {
             self.fresh()?;
+            let reach = self.reach();
             let mut memory = self.memory();
             memory.news.given = memory.observed();
             return Ok(Observed::Whole(fold::view(
-                self.rules(),
+                self.rules(&reach),
                 &memory.ours,
                 &memory.hosts,
             )));
@@ -162,12 +163,13 @@ impl<C: Calls> Inner<C> {
 
     /// What is newer than the last whole observation.
     fn news(&self) -> Vec<News> {
+        let reach = self.reach();
         let (mut memory, now) = (self.memory(), Instant::now());
         let said: BTreeMap<u32, Said> = memory.news.fetch().collect();
         let ours = said
             .keys()
             .filter_map(|id| Some((*id, memory.ours.get(id)?.clone())));
-        let view = fold::view(self.rules(), &ours.collect(), &[]);
+        let view = fold::view(self.rules(&reach), &ours.collect(), &[]);
         let of = |vm: VmView| {
             let said = said.get(&vm.id.as_str().parse().ok()?)?;
             let asked = match said {

@@ -2,12 +2,15 @@
 
 use super::calls::Calls;
 use super::fold::vm_id;
+use super::source::Resolved;
 use super::{Inner, Order, now};
 use crate::client::VmAction;
 use crate::error::{Class, Error};
+use crate::places::Needed;
 use crate::settings::Placement;
 use crate::state::{Kind, VmState};
-use thiao_core::ids::{HostName, VmId, VmTag};
+use crate::template::uses::needs_network;
+use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 use thiao_core::options::VmOptions;
 use thiao_core::view::VmSpec;
 
@@ -38,8 +41,8 @@ impl<C: Calls> Inner<C> {
     /// As the only call that makes this VM.
     fn create_alone(&self, tag: &VmTag, host: &HostName, spec: &VmSpec, again: bool) -> Result<VmId, Error> {
         // Before anything is made: a host that is not there needs no VM.
-        let host_id = match self.settings.placement {
-            Placement::Thiao => Some(self.host_id(host)?),
+        let place: Option<Place> = match self.settings.placement {
+            Placement::Thiao => Some(self.place(host)?),
             Placement::OpenNebula => None,
         };
         let asked = now();
@@ -57,7 +60,7 @@ impl<C: Calls> Inner<C> {
                 (id, state)
             }
             None => {
-                let id = self.make(tag, host, spec)?;
+                let id = self.make(tag, host, place.map(|place| place.cluster), spec)?;
                 let made = now();
                 let mut memory = self.memory();
                 memory.made(tag, id, made);
@@ -66,18 +69,20 @@ impl<C: Calls> Inner<C> {
                 (id, Some(VmState::Hold))
             }
         };
-        self.release(id, state, host, host_id)?;
+        let place = place.map(|place| (place.host, self.system_datastore(&tag.node, place.cluster, spec)));
+        self.release(id, state, host, place)?;
         vm_id(id).ok_or_else(|| Error::new(Class::Unknown, format!("{id} is no VM id")))
     }
 
     /// Makes the VM, held; its id.
-    fn make(&self, tag: &VmTag, host: &HostName, spec: &VmSpec) -> Result<u32, Error> {
+    fn make(&self, tag: &VmTag, host: &HostName, cluster: Option<i64>, spec: &VmSpec) -> Result<u32, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
         let name = crate::template::vm_name(tag);
         let mut fresh = false;
         loop {
             let resolved = self.sources.get(&self.calls, nodeset, source, &spec.options)?;
-            let made = match self.order(tag, self.chosen(host), spec, &resolved)? {
+            let network = network_for(&resolved, host, cluster)?;
+            let made = match self.order(tag, self.chosen(host), spec, (&resolved, network))? {
                 Order::Registered { template, extra } => self.calls.instantiate(template, &name, &extra),
                 Order::Whole(template) => self.calls.allocate(&template),
             };
@@ -86,6 +91,11 @@ impl<C: Calls> Inner<C> {
                 Err(error) if error.class == Class::NoSuchObject && !fresh => {
                     self.sources.forget(nodeset, source, &spec.options);
                     fresh = true;
+                }
+                Err(error) if error.class == Class::Capacity => {
+                    // Another network may have addresses left: how many each has is asked for anew.
+                    self.sources.forget(nodeset, source, &spec.options);
+                    return Err(error);
                 }
                 made => return made.map_err(|error| with_options(error, &spec.options)),
             }
@@ -98,11 +108,14 @@ impl<C: Calls> Inner<C> {
         id: u32,
         state: Option<VmState>,
         host: &HostName,
-        host_id: Option<u32>,
+        place: Option<(u32, Option<u32>)>,
     ) -> Result<(), Error> {
         can_be_released(id, state)?;
-        let done = match (state.map(VmState::kind), host_id) {
-            (None | Some(Kind::Held | Kind::Pending), Some(host_id)) => self.calls.deploy(id, host_id),
+        let host_id = place.map(|(host_id, _)| host_id);
+        let done = match (state.map(VmState::kind), place) {
+            (None | Some(Kind::Held | Kind::Pending), Some((host_id, store))) => {
+                self.calls.deploy(id, host_id, store)
+            }
             (None | Some(Kind::Held), None) => self.calls.action(id, VmAction::Release),
             (Some(_), _) => return Ok(()),
         };
@@ -174,14 +187,40 @@ impl<C: Calls> Inner<C> {
         }
     }
 
-    fn host_id(&self, host: &HostName) -> Result<u32, Error> {
+    /// The system datastore for a VM there, if there is one to choose.
+    fn system_datastore(&self, node: &NodeName, cluster: i64, spec: &VmSpec) -> Option<u32> {
+        let known = self.known_places()?;
+        let (nodeset, source) = self.source_of(node).ok()?;
+        let resolved = self
+            .sources
+            .get(&self.calls, nodeset, source, &spec.options)
+            .ok()?;
+        known.places.system_datastore(
+            cluster,
+            &Needed {
+                networks: &source.networks,
+                // Another image, which a job asked for, may be elsewhere.
+                body: resolved
+                    .template
+                    .as_ref()
+                    .map(|template| &template.body)
+                    .filter(|_| spec.options.image.is_none()),
+                user: &known.user,
+            },
+        )
+    }
+
+    fn place(&self, host: &HostName) -> Result<Place, Error> {
         let find = || {
             let memory = self.memory();
             let known = memory.hosts.iter().find(|known| known.name == host.as_str());
-            known.map(|known| known.id)
+            known.map(|known| Place {
+                host: known.id,
+                cluster: known.cluster_id,
+            })
         };
-        if let Some(id) = find() {
-            return Ok(id);
+        if let Some(place) = find() {
+            return Ok(place);
         }
         // The first call after a start, or a new host.
         self.fresh()?;
@@ -192,6 +231,38 @@ impl<C: Calls> Inner<C> {
             )
         })
     }
+}
+
+/// Where a VM will be.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    host: u32,
+    /// The OpenNebula cluster of that host.
+    cluster: i64,
+}
+
+/// The nodeset's network for a VM on that host.
+fn network_for<'a>(
+    resolved: &'a Resolved,
+    host: &HostName,
+    cluster: Option<i64>,
+) -> Result<Option<(&'a str, u32)>, Error> {
+    let found = resolved.network_in(cluster);
+    let wants = resolved
+        .template
+        .as_ref()
+        .is_none_or(|template| needs_network(&template.body));
+    if found.is_none() && wants && !resolved.networks.is_empty() {
+        let names: Vec<&str> = resolved.networks.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(Error::new(
+            Class::Capacity,
+            format!(
+                "the OpenNebula cluster of host {host} has none of the nodeset's networks ({}): `onecluster addvnet`",
+                names.join(", ")
+            ),
+        ));
+    }
+    Ok(found)
 }
 
 /// Says so when it may be what the job asked for that oned does not take.

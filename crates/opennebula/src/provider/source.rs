@@ -18,8 +18,24 @@ const KEEP: Duration = Duration::from_secs(60);
 pub(super) struct Resolved {
     /// The registered template, when there is one.
     pub template: Option<Template>,
-    /// The network as configured, and its id.
-    pub network: Option<(String, u32)>,
+    /// The networks as configured, and as OpenNebula has them.
+    pub networks: Vec<(String, Network)>,
+}
+
+impl Resolved {
+    /// The network for a VM in a cluster (none: any), by its name and id: the first that the cluster has and that has an
+    /// address left, as it was last seen. None: the nodeset names no network, or the cluster has none of them.
+    pub fn network_in(&self, cluster: Option<i64>) -> Option<(&str, u32)> {
+        let there = |(_, network): &&(String, Network)| {
+            cluster.is_none_or(|id| network.clusters.iter().any(|cluster| i64::from(*cluster) == id))
+        };
+        let mut there = self.networks.iter().filter(there);
+        let first = there.clone().next();
+        let (name, network) = there
+            .find(|(_, network)| network.used < network.addresses)
+            .or(first)?;
+        Some((name, network.id))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,11 +70,15 @@ impl Sources {
             TemplateSource::Registered(name) => Some(registered(calls, &whose, name)?),
             TemplateSource::File(_) | TemplateSource::PerNode(_) => None,
         };
-        let network = match &source.network {
-            Some(name) => Some((name.clone(), network(&calls.networks()?, nodeset, name)?)),
-            None => None,
+        let networks = match source.networks.as_slice() {
+            [] => Vec::new(),
+            names => {
+                let all = calls.networks()?;
+                let of = |name: &String| Ok((name.clone(), network(&all, nodeset, name)?));
+                names.iter().map(of).collect::<Result<_, Error>>()?
+            }
         };
-        let resolved = Arc::new(Resolved { template, network });
+        let resolved = Arc::new(Resolved { template, networks });
         kept.insert(key, (Instant::now(), resolved.clone()));
         Ok(resolved)
     }
@@ -110,13 +130,13 @@ fn registered(calls: &impl Calls, whose: &str, name: &str) -> Result<Template, E
     }
 }
 
-fn network(networks: &[Network], nodeset: &NodesetName, name: &str) -> Result<u32, Error> {
+fn network(networks: &[Network], nodeset: &NodesetName, name: &str) -> Result<Network, Error> {
     let id: Option<u32> = name.parse().ok();
     let mut found = networks
         .iter()
         .filter(|network| Some(network.id) == id || (id.is_none() && network.name == name));
     match (found.next(), found.next()) {
-        (Some(network), None) => Ok(network.id),
+        (Some(network), None) => Ok(network.clone()),
         (Some(_), Some(_)) => Err(Error::new(
             Class::BadTemplate,
             format!("nodeset {nodeset}: several networks are named {name:?}: give its id (`onevnet list`)"),
@@ -127,5 +147,41 @@ fn network(networks: &[Network], nodeset: &NodesetName, name: &str) -> Result<u3
                 "nodeset {nodeset}: OpenNebula shows no network {name:?}. See `onevnet list` as the user of the credentials; USE rights on it are needed"
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_gets_a_network_of_its_hosts_cluster_that_has_addresses() {
+        let network = |id: u32, clusters: &[u32], used: u64| {
+            let network = Network {
+                id,
+                name: format!("n{id}"),
+                addresses: 10,
+                used,
+                clusters: clusters.to_vec(),
+            };
+            (network.name.clone(), network)
+        };
+        let resolved = |networks| Resolved {
+            template: None,
+            networks,
+        };
+        let several = resolved(vec![
+            network(0, &[0], 10),
+            network(1, &[0, 100], 3),
+            network(2, &[100], 0),
+        ]);
+        assert_eq!(several.network_in(Some(0)), Some(("n1", 1)));
+        assert_eq!(several.network_in(Some(100)), Some(("n1", 1)));
+        assert_eq!(several.network_in(None), Some(("n1", 1)));
+        assert_eq!(several.network_in(Some(7)), None);
+        // Where none has any, oned says so of the first.
+        let full = resolved(vec![network(0, &[0], 10), network(1, &[0], 12)]);
+        assert_eq!(full.network_in(Some(0)), Some(("n0", 0)));
+        assert_eq!(resolved(Vec::new()).network_in(Some(0)), None);
     }
 }

@@ -25,7 +25,7 @@ fn settings() -> Settings {
     let set = NodesetName::new("small").unwrap();
     let source = VmSource {
         template: TemplateSource::Registered("worker".to_owned()),
-        network: Some("net".to_owned()),
+        networks: vec!["net".to_owned()],
         gpu_pci: None,
         inputs: Default::default(),
         context: Vec::new(),
@@ -140,8 +140,11 @@ impl Calls for Arc<Fake> {
     fn allocate(&self, template: &str) -> Result<u32, Error> {
         Fake::allocate(self, template)
     }
-    fn deploy(&self, vm: u32, host: u32) -> Result<(), Error> {
-        Fake::deploy(self, vm, host)
+    fn places(&self) -> Result<crate::places::Places, Error> {
+        Fake::places(self)
+    }
+    fn deploy(&self, vm: u32, host: u32, store: Option<u32>) -> Result<(), Error> {
+        Fake::deploy(self, vm, host, store)
     }
     fn action(&self, vm: u32, action: crate::client::VmAction) -> Result<(), Error> {
         Fake::action(self, vm, action)

@@ -136,6 +136,9 @@ fn object(doc: &mut Doc<'_>) -> Read<Object> {
         kind: None,
         state: None,
         vms: 0,
+        datastore: None,
+        clusters: Vec::new(),
+        free_mb: 0,
         body: Body::default(),
     };
     doc.children(|doc, name| {
@@ -146,6 +149,9 @@ fn object(doc: &mut Doc<'_>) -> Read<Object> {
             "TYPE" => object.kind = doc.number("type")?,
             "STATE" => object.state = doc.number("state")?,
             "RUNNING_VMS" => object.vms = doc.number("RUNNING_VMS")?.unwrap_or_default(),
+            "DATASTORE_ID" => object.datastore = doc.number("DATASTORE_ID")?,
+            "CLUSTERS" => ids(doc, &mut object.clusters)?,
+            "FREE_MB" => object.free_mb = doc.number("FREE_MB")?.unwrap_or_default(),
             "TEMPLATE" => object.body = body(doc)?,
             "PERMISSIONS" => doc.children(|doc, name| {
                 match name {

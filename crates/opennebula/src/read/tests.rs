@@ -241,7 +241,8 @@ fn networks_are_read() {
             id: 0,
             name: "cloud".into(),
             addresses: 20000,
-            used: 1
+            used: 1,
+            clusters: vec![0],
         }])
     );
 }

@@ -109,6 +109,9 @@ mod tests {
             kind: None,
             state: None,
             vms: 0,
+            datastore: None,
+            clusters: Vec::new(),
+            free_mb: 0,
             body: Template::default(),
         }
     }

@@ -14,6 +14,9 @@ fn object(id: u32, name: &str, body: &str) -> Object {
         kind: None,
         state: Some(1),
         vms: 0,
+        datastore: None,
+        clusters: Vec::new(),
+        free_mb: 0,
         body: Template::parse(body).expect("a template"),
     }
 }

@@ -267,7 +267,7 @@ fn a_card_that_would_stay_without_network_is_told() {
         "NETWORK_MODE = auto",
         "set network",
     );
-    wanted.nodesets[0].source.network = Some("vms".to_owned());
+    wanted.nodesets[0].source.networks = vec!["vms".to_owned()];
     assert_eq!(
         about(&with(auto), &wanted, "template worker").verdict,
         Verdict::Ok
@@ -277,7 +277,7 @@ fn a_card_that_would_stay_without_network_is_told() {
             .text
             .contains("8 nodes")
     );
-    wanted.nodesets[0].source.network = None;
+    wanted.nodesets[0].source.networks = Vec::new();
     wanted.placement = Placement::OpenNebula;
     assert_eq!(
         about(&with(auto), &wanted, "template worker").verdict,

@@ -167,7 +167,7 @@ fn each_node_has_its_file_as_in_2011() {
         "the file of fg7: nodeset fg: it has no NIC",
         "set network",
     );
-    wanted.nodesets[0].source.network = Some("vms".to_owned());
+    wanted.nodesets[0].source.networks = vec!["vms".to_owned()];
     holds(
         &about(&observe(&wanted), &wanted, &what),
         Verdict::Ok,

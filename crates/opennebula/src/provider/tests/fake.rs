@@ -252,6 +252,7 @@ impl Fake {
                 name: "net".to_owned(),
                 addresses: 100,
                 used: 0,
+                clusters: vec![0],
             }])
         })
     }
@@ -272,8 +273,14 @@ impl Fake {
         self.call("allocate", String::new(), |inside| Ok(make(inside, template)))
     }
 
-    pub fn deploy(&self, vm: u32, host: u32) -> Result<(), Error> {
-        self.call("deploy", format!("{vm} {host}"), |inside| {
+    /// Without a call of its own: tests that count calls are not about it.
+    pub fn places(&self) -> Result<crate::places::Places, Error> {
+        Ok(crate::places::Places::default())
+    }
+
+    pub fn deploy(&self, vm: u32, host: u32, store: Option<u32>) -> Result<(), Error> {
+        let store = store.map(|store| format!(" in {store}")).unwrap_or_default();
+        self.call("deploy", format!("{vm} {host}{store}"), |inside| {
             let vm = inside.vms.get_mut(&vm).ok_or_else(|| no_vm(vm))?;
             if !matches!(vm.state, VmState::Hold | VmState::Pending) {
                 return Err(wrong("Deploy action", vm.state));

@@ -162,7 +162,7 @@ impl Ground {
                 {
                     wanted.templates.push(name.clone());
                 }
-                wanted.networks.extend(set.network.clone());
+                wanted.networks.extend(set.networks.iter().cloned());
             }
             wanted.networks.dedup();
         }
