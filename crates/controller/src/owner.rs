@@ -437,9 +437,10 @@ impl<P: Provider> Owner<P> {
         }
     }
 
-    /// Keeps an event for the store; the same one again soon is dropped.
+    /// Keeps an event for the store; the same one again soon is dropped, if nothing else was told of its matter
+    /// meanwhile.
     pub(super) fn record(&mut self, event: Event) {
-        let key = (event.subject.clone(), event.kind);
+        let key = (event.subject.clone(), event.kind.matter());
         let now = self.rounds.world().now;
         let within = millis(self.config.timing.same_words);
         let repeated = self

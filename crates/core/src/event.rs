@@ -205,6 +205,30 @@ kinds! {
     VmUnsure = "vm-unsure",
 }
 
+impl Kind {
+    /// What an event of this kind is about: what is told of one thing ends what was told of it before, and is new
+    /// again when it comes back. Of most kinds that is the kind itself.
+    #[must_use]
+    pub fn matter(self) -> Self {
+        let how_it_is = [
+            Self::VmEnding,
+            Self::VmHeld,
+            Self::VmMoved,
+            Self::VmMoves,
+            Self::VmPaused,
+            Self::VmResumed,
+            Self::VmUnclear,
+        ];
+        if how_it_is.contains(&self) {
+            Self::VmPaused
+        } else if self == Self::HostOpen {
+            Self::HostClosed
+        } else {
+            self
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
