@@ -157,6 +157,8 @@ fn ignored(front_end: &mut FrontEnd, id: u32, back: State) {
 /// What a machine is told.
 enum Order {
     Start(Box<VmSpec>),
+    Save,
+    Restore(Box<VmSpec>),
     Stop { hard: bool },
     Remove,
     Nothing,
@@ -166,6 +168,8 @@ impl Order {
     fn execute(&self, machines: &dyn Machines, id: u32) -> Result<(), String> {
         match self {
             Order::Start(spec) => machines.start(spec),
+            Order::Save => machines.save(id),
+            Order::Restore(spec) => machines.restore(spec),
             Order::Stop { hard } => machines.stop(id, *hard),
             Order::Remove => machines.remove(id),
             Order::Nothing => Ok(()),
@@ -179,11 +183,13 @@ fn order(front_end: &FrontEnd, id: u32) -> Option<Order> {
     let (phase, ..) = lcm.work()?;
     Some(match phase {
         Phase::Prolog | Phase::Migrate | Phase::Hotplug => Order::Nothing,
+        Phase::Boot if lcm.restores() => Order::Restore(Box::new(spec(front_end, vm))),
         Phase::Boot => Order::Start(Box::new(spec(front_end, vm))),
-        // Memory is not saved: the machine ends.
-        Phase::Save => Order::Stop { hard: true },
+        Phase::Save => Order::Save,
         Phase::Shutdown if front_end.ending.contains_key(&id) => Order::Nothing,
         Phase::Shutdown => Order::Stop { hard: vm.hard },
+        // What was saved is kept elsewhere.
+        Phase::Epilog if lcm == Lcm::EpilogStop => Order::Nothing,
         Phase::Epilog | Phase::Cleanup => Order::Remove,
     })
 }
@@ -221,7 +227,7 @@ fn finish(front_end: &mut FrontEnd, id: u32, order: &Order, result: Result<(), S
             let until = Instant::now() + front_end.settings.shutdown_timeout;
             front_end.ending.insert(id, until);
         }
-        Order::Stop { .. } | Order::Nothing => {
+        Order::Stop { .. } | Order::Save | Order::Restore(_) | Order::Nothing => {
             if phase != Phase::Shutdown {
                 front_end.set(id, success);
             }

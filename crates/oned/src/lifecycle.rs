@@ -210,6 +210,11 @@ impl Lcm {
         }
     }
 
+    /// Whether what boots here is what was saved before.
+    pub fn restores(self) -> bool {
+        matches!(self, Lcm::BootSuspended | Lcm::BootStopped | Lcm::BootMigrate)
+    }
+
     /// What the driver does in this state, and the state after its success, its failure, or
     /// none where it is busy with nothing.
     pub fn work(self) -> Option<(Phase, State, State)> {

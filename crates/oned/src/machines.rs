@@ -74,6 +74,13 @@ pub trait Machines: Send + Sync {
     /// [`Machines::poll`] shows when it has ended. Ok for one that does not run.
     fn stop(&self, id: u32, hard: bool) -> Result<(), String>;
 
+    /// Has a machine stand still with its memory, as one that is saved to a disk. [`Machines::poll`] shows it as
+    /// before.
+    fn save(&self, id: u32) -> Result<(), String>;
+
+    /// Has a machine that was saved go on, wherever its VM is now. Err: it stays saved.
+    fn restore(&self, spec: &VmSpec) -> Result<(), String>;
+
     /// Forgets a machine and removes all that it left. Called after it was seen ended, or
     /// when its VM was deleted; ends it if it still runs.
     fn remove(&self, id: u32) -> Result<(), String>;

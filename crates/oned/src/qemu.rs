@@ -98,6 +98,15 @@ impl Machines for QemuMachines {
         done.map_err(|e| e.to_string())
     }
 
+    fn save(&self, id: u32) -> Result<(), String> {
+        self.qemu.stand_still(&vm_id(id)?).map_err(|e| e.to_string())
+    }
+
+    // All hosts are this machine: it need not go anywhere.
+    fn restore(&self, spec: &VmSpec) -> Result<(), String> {
+        self.qemu.go_on(&vm_id(spec.id)?).map_err(|e| e.to_string())
+    }
+
     fn remove(&self, id: u32) -> Result<(), String> {
         self.qemu.destroy(&vm_id(id)?).map_err(|e| e.to_string())
     }

@@ -24,6 +24,8 @@ struct Inner {
     /// What every start fails with.
     broken: Option<String>,
     removed: Vec<u32>,
+    /// Those that stand still.
+    saved: BTreeSet<u32>,
 }
 
 impl Machines for Noted {
@@ -45,6 +47,19 @@ impl Machines for Noted {
             *seen = Seen::Ended;
         }
         Ok(())
+    }
+
+    fn save(&self, id: u32) -> Result<(), String> {
+        self.0.lock().unwrap().saved.insert(id);
+        Ok(())
+    }
+
+    fn restore(&self, spec: &VmSpec) -> Result<(), String> {
+        let was = self.0.lock().unwrap().saved.remove(&spec.id);
+        match was {
+            true => Ok(()),
+            false => Err("nothing is saved of it".to_owned()),
+        }
     }
 
     fn remove(&self, id: u32) -> Result<(), String> {
@@ -230,4 +245,29 @@ fn a_vm_deleted_in_boot_leaves_no_machine() {
     oned.let_phase(Phase::Boot);
     reaches(&oned, State::Done);
     assert!(machines.0.lock().unwrap().seen.is_empty());
+}
+
+/// Its memory is kept, whichever way it is saved: it never starts anew.
+#[test]
+fn a_machine_that_is_saved_goes_on_where_it_was() {
+    let (oned, machines) = start(LONG);
+    deployed(&oned);
+    reaches(&oned, RUNNING);
+    machines.0.lock().unwrap().specs.clear();
+    for (action, state) in [("suspend", State::Suspended), ("stop", State::Stopped)] {
+        act(&oned, action);
+        reaches(&oned, state);
+        assert_eq!(machines.0.lock().unwrap().saved, BTreeSet::from([0]));
+        act(&oned, "resume");
+        if state == State::Stopped {
+            oned.schedule(0, 0);
+        }
+        reaches(&oned, RUNNING);
+        assert!(machines.0.lock().unwrap().saved.is_empty());
+    }
+    let inner = machines.0.lock().unwrap();
+    assert!(
+        inner.specs.is_empty() && inner.removed.is_empty(),
+        "it was started anew"
+    );
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 use thiao_core::ids::{HostName, VmId, VmTag};
 
-/// How long QEMU may take to pass the press of a power button on.
+/// How long QEMU may take for a word: to pass the press of a power button on, to stop a guest's clock.
 const PRESS_LIMIT: Duration = Duration::from_secs(2);
 
 /// A VM that is told by a disk.
@@ -65,8 +65,23 @@ impl Qemu {
         if !folder.exists() || vmdir::life(&folder)? != Life::Alive {
             return Ok(());
         }
-        Qmp::connect(&folder, QMP_SOCKET, PRESS_LIMIT)?
-            .ask("system_powerdown", json!({}), PRESS_LIMIT)
+        Self::word(&folder, "system_powerdown")
+    }
+
+    /// Has a VM stand still, with its memory where it is: as one that was saved. It stays alive for
+    /// [`Qemu::observe`].
+    pub fn stand_still(&self, id: &VmId) -> Result<(), Error> {
+        Self::word(&self.inner.folder(id), "stop")
+    }
+
+    /// Has one that stands still go on.
+    pub fn go_on(&self, id: &VmId) -> Result<(), Error> {
+        Self::word(&self.inner.folder(id), "cont")
+    }
+
+    fn word(folder: &Path, word: &str) -> Result<(), Error> {
+        Qmp::connect(folder, QMP_SOCKET, PRESS_LIMIT)?
+            .ask(word, json!({}), PRESS_LIMIT)
             .map(drop)
     }
 
