@@ -25,7 +25,9 @@ Usage: cargo xtask COMMAND
                            --job-mode: jobs of three users, each in VMs of its
                            own, as big as it asks;
                            --opennebula: VMs are made through OpenNebula's
-                           XML-RPC, by a stand-in for its front-end
+                           XML-RPC, by a stand-in for its front-end; with
+                           --people: what somebody at its console does to VMs
+                           under running jobs
   test [--yes] [--fast] [--slurm VERSION|all] [--fresh]
                            Run every check and test, the whole system included.
                            --fast leaves the labs with real VMs out.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
-use thiao_api::types::{Event, Status};
+use thiao_api::types::{Event, Explanation, Status, Vm};
 
 /// The controller's status; none while it does not answer.
 pub fn status(socket: &Path) -> Option<Status> {
@@ -14,6 +14,16 @@ pub fn status(socket: &Path) -> Option<Status> {
 /// Events after number `after`, oldest first; none while the controller does not answer.
 pub fn events(socket: &Path, after: i64) -> Option<Vec<Event>> {
     serde_json::from_slice(&get(socket, &format!("/v1/events?limit=1000&after={after}"))?).ok()
+}
+
+/// All VMs; none while the controller does not answer.
+pub fn vms(socket: &Path) -> Option<Vec<Vm>> {
+    serde_json::from_slice(&get(socket, "/v1/vms")?).ok()
+}
+
+/// What holds of a node; none while the controller does not answer, or knows no such node.
+pub fn explain(socket: &Path, node: &str) -> Option<Explanation> {
+    serde_json::from_slice(&get(socket, &format!("/v1/explain/{node}"))?).ok()
 }
 
 /// One request on one connection. The keeper has no other threads and must get none,

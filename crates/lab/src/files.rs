@@ -2,6 +2,7 @@
 //! the hooks' folder, the home folder.
 
 use crate::auth::AuthBy;
+use crate::console;
 use crate::layout::{self, Layout};
 use crate::oned;
 use crate::person::Person;
@@ -119,15 +120,18 @@ fn link_hooks(layout: &Layout, plan: &Plan) -> Result<()> {
 /// The programs that people call, by all their names.
 fn link_programs(layout: &Layout, plan: &Plan) -> Result<()> {
     world::place_programs(layout, plan)?;
-    for (name, target) in [
+    let state = layout.state();
+    let ours = [
         ("tsub", Path::new("thiao")),
         ("tclean", Path::new("thiao-hook")),
         // The hooks' program finds the controller by it.
-        ("state", &layout.state()),
-    ] {
-        link(&layout.bin().join(name), target)?;
-    }
-    Ok(())
+        ("state", &state),
+    ];
+    let tools = console::TOOLS.map(|tool| (tool, Path::new("thiao-lab")));
+    let tools = tools.into_iter().filter(|_| plan.options.opennebula);
+    ours.into_iter()
+        .chain(tools)
+        .try_for_each(|(name, target)| link(&layout.bin().join(name), target))
 }
 
 fn link(place: &Path, target: &Path) -> Result<()> {

@@ -21,6 +21,7 @@
 mod api;
 mod auth;
 mod bench;
+mod console;
 mod demo;
 mod enter;
 mod files;
@@ -71,7 +72,7 @@ struct Cli {
 /// Runs the command line, the program's name first.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    if let Some(ended) = thiao_nfs::called(&args) {
+    if let Some(ended) = thiao_nfs::called(&args).or_else(|| console::called(&args)) {
         return ended;
     }
     match exit::parse(args) {

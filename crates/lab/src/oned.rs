@@ -18,7 +18,10 @@ use thiao_oned::qemu::QemuMachines;
 use thiao_oned::{HostSetup, NetworkSetup, Oned, TemplateSetup, UserSetup};
 
 /// The user as whom Thiao calls.
-const USER: &str = "thiao";
+pub const USER: &str = "thiao";
+
+/// The first user, who may do everything: a person at the console.
+pub const ADMINISTRATOR: &str = "oneadmin";
 
 /// The registered VM template.
 pub const TEMPLATE: &str = "slurm-worker";
@@ -94,6 +97,27 @@ pub fn prepare(layout: &Layout) -> Result<()> {
         .open(&path)
         .and_then(|mut file| writeln!(file, "{USER}:{password}"))
         .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// The session of oneadmin, whose password is the other user's.
+///
+/// # Errors
+/// When the credentials cannot be read: they are the lab's owner's.
+pub fn administrator(layout: &Layout) -> Result<String> {
+    let (_, password) = credentials(layout)?;
+    Ok(format!("{ADMINISTRATOR}:{password}"))
+}
+
+/// User and password, as [`prepare`] wrote them.
+fn credentials(layout: &Layout) -> Result<(String, String)> {
+    let path = layout.one_auth();
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let (user, password) = text
+        .trim_end()
+        .split_once(':')
+        .context("the lab's one_auth has no password")?;
+    Ok((user.to_owned(), password.to_owned()))
 }
 
 /// Serves until it is ended. The VMs outlive it; its memory of them does not.
@@ -196,12 +220,7 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
 
 /// What this OpenNebula has.
 fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thiao_oned::Settings> {
-    let auth = std::fs::read_to_string(layout.one_auth())
-        .with_context(|| format!("{} cannot be read", layout.one_auth().display()))?;
-    let (user, password) = auth
-        .trim_end()
-        .split_once(':')
-        .context("the lab's one_auth has no password")?;
+    let (user, password) = credentials(layout)?;
     let network = plan.network();
     let (first, size) = range(&network).context("the lab's network has no address for a VM")?;
     let mask = u32::MAX
@@ -214,9 +233,9 @@ fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thia
         // Where the controller looks for it.
         bus: Some((plan.options.address, BUS_PORT).into()),
         users: vec![
-            // Nobody logs in as the first one, oneadmin: its password is as good as the other's.
-            UserSetup::new("oneadmin", password),
-            UserSetup::of_cluster(user, password),
+            // The lab's owner is both: one password is as good as two.
+            UserSetup::new(ADMINISTRATOR, &password),
+            UserSetup::of_cluster(&user, &password),
         ],
         hosts: plan
             .host_names()

@@ -6,7 +6,7 @@
     reason = "clippy does not take a test's helpers for tests"
 )]
 
-use thiao_testkit::lab::{Lab, wait};
+use thiao_testkit::lab::{Lab, demo_comes_out_right, wait};
 
 /// What a job does that shall be met while it runs.
 const LONG: &str = "echo start; sleep 8; echo end";
@@ -30,6 +30,12 @@ fn lab_opennebula_job_runs_in_a_vm_made_by_xml_rpc() {
     }
     lab.wait_all_back(90);
     lab.down();
+}
+
+/// What a person at the console does to VMs under running jobs: the demo's own checks are the test's.
+#[test]
+fn lab_opennebula_people_do_what_they_like() {
+    demo_comes_out_right(&["--opennebula", "--people"]);
 }
 
 /// OpenNebula hangs while a job runs and while its end is asked for: nothing is

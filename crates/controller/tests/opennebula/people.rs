@@ -117,7 +117,9 @@ fn a_vm_put_to_sleep_by_hand_is_waited_for() {
     // A person who does it again at once is told of as the first time.
     let told = |words: &str| day.log().matches(words).count();
     by_console(&day, "suspend", vm);
-    until("it is told again", || told("is saved to a disk and does not run") == 2);
+    until("it is told again", || {
+        told("is saved to a disk and does not run") == 2
+    });
     by_console(&day, "resume", vm);
     until("that it goes on, too", || told("goes on") == 2);
 }

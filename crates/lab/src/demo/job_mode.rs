@@ -4,7 +4,7 @@
 
 use super::checks::{Check, Expected, check, of_any_jobs, proofs};
 use super::follow::{Early, JOBS_LIMIT, begin, expected, follow, submit, until_back, until_over};
-use super::jobs::{self, NewJob};
+use super::jobs::{self, NewJob, Runs};
 use super::show::Show;
 use super::track::{Step, Story, Track, is_over};
 use crate::enter::{As, Running};
@@ -85,8 +85,10 @@ pub fn whole(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
         nodes: 1,
         size: Some(size),
         array: 0,
-        stay: STAY_S,
-        gathers: true,
+        runs: Runs::Proof {
+            stay: STAY_S,
+            gathers: true,
+        },
     };
     for wanted in [
         job(1, "sbatch", "big", BIG),
@@ -166,8 +168,10 @@ pub fn short(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result
             nodes: 1,
             size: Some(size),
             array: 0,
-            stay: 1,
-            gathers: false,
+            runs: Runs::Proof {
+                stay: 1,
+                gathers: false,
+            },
         };
         submit(lab, &mut story, show, &wanted)?;
     }

@@ -10,9 +10,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// What every task runs.
-const PROOF: &str = include_str!("proof.sh");
-const SCRIPT: &str = "proof.sh";
+/// What jobs run, each by its name in the home folders.
+const SCRIPTS: [(&str, &str); 2] = [
+    (PROOF, include_str!("proof.sh")),
+    (STAYS, include_str!("stays.sh")),
+];
+const PROOF: &str = "proof.sh";
+const STAYS: &str = "stays.sh";
 /// The file in each home folder that says so.
 const TOGETHER: &str = "together";
 
@@ -28,10 +32,21 @@ pub struct NewJob<'a> {
     pub size: Option<JobSize>,
     /// Tasks of an array; 0: it is none.
     pub array: u32,
-    /// Seconds that it stays.
-    pub stay: u32,
-    /// Whether it stays until it is told that all are there ([`gather`]), a minute at most.
-    pub gathers: bool,
+    pub runs: Runs,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy)]
+pub enum Runs {
+    /// It shows what it sees of its machine.
+    Proof {
+        /// Seconds that it stays.
+        stay: u32,
+        /// Whether it stays until it is told that all are there ([`gather`]), a minute at most.
+        gathers: bool,
+    },
+    /// It stays until it is told so, and says each second that it is there ([`tick`]).
+    Stays,
 }
 
 /// A submitted job, or one task of an array.
@@ -108,19 +123,23 @@ impl Proof {
 
 /// Milliseconds since the epoch.
 pub fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    since_epoch(SystemTime::now())
+}
+
+fn since_epoch(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Puts the script into a user's home folder.
-pub fn place_script(lab: &Running, user: &Person) -> Result<()> {
-    let path = lab.home(user).join(SCRIPT);
-    std::fs::write(&path, PROOF).with_context(|| format!("{} cannot be written", path.display()))?;
-    if user.uid != lab.plan.owner.uid {
-        std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid))
-            .context("the script cannot be given to its user")?;
+/// Puts the scripts into a user's home folder.
+pub fn place_scripts(lab: &Running, user: &Person) -> Result<()> {
+    for (name, text) in SCRIPTS {
+        let path = lab.home(user).join(name);
+        std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        if user.uid != lab.plan.owner.uid {
+            std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid))
+                .context("the script cannot be given to its user")?;
+        }
     }
     Ok(())
 }
@@ -198,8 +217,13 @@ fn typed(wanted: &NewJob<'_>) -> Vec<String> {
     if wanted.array > 0 {
         words.push(format!("--array=1-{}", wanted.array));
     }
-    words.extend([SCRIPT.to_owned(), wanted.stay.to_string()]);
-    words.extend(wanted.gathers.then(|| TOGETHER.to_owned()));
+    match wanted.runs {
+        Runs::Proof { stay, gathers } => {
+            words.extend([PROOF.to_owned(), stay.to_string()]);
+            words.extend(gathers.then(|| TOGETHER.to_owned()));
+        }
+        Runs::Stays => words.extend([STAYS.to_owned(), TOGETHER.to_owned()]),
+    }
     words
 }
 
@@ -259,6 +283,15 @@ pub fn nodes(lab: &Running) -> Result<BTreeMap<String, String>> {
         .filter_map(|line| line.split_once(' '))
         .map(|(name, state)| (name.to_owned(), state.trim().to_owned()))
         .collect())
+}
+
+/// What a job that stays said last, and when it said so by this machine's clock, milliseconds since the epoch; none
+/// before its first word.
+pub fn tick(lab: &Running, job: &Job) -> Option<(Output, u64)> {
+    let path = lab.home(&job.user).join(format!("ticks.{}", job.id));
+    let text = std::fs::read_to_string(&path).ok()?;
+    let at = std::fs::metadata(&path).ok()?.modified().ok()?;
+    Some((parse(text), since_epoch(at)))
 }
 
 /// Reads what a job wrote.
@@ -349,8 +382,10 @@ mod tests {
             nodes: 2,
             size: None,
             array: 0,
-            stay: 3,
-            gathers: false,
+            runs: Runs::Proof {
+                stay: 3,
+                gathers: false,
+            },
         };
         assert_eq!(
             typed(&plain).join(" "),
@@ -363,7 +398,10 @@ mod tests {
                 memory_mb: 300,
             }),
             array: 4,
-            gathers: true,
+            runs: Runs::Proof {
+                stay: 3,
+                gathers: true,
+            },
             ..plain
         };
         assert_eq!(

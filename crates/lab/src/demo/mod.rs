@@ -6,6 +6,7 @@ mod follow;
 mod job_mode;
 pub(super) mod jobs;
 mod leftovers;
+mod people;
 mod plain;
 mod show;
 pub(super) mod track;
@@ -31,6 +32,9 @@ pub struct DemoOptions {
     /// Show job mode: jobs of several users, each in VMs of its own, as big as it asks
     #[arg(long)]
     job_mode: bool,
+    /// Show what a person at OpenNebula's console does to VMs under running jobs, and what becomes of these
+    #[arg(long, conflicts_with = "job_mode")]
+    people: bool,
     /// Keep the lab afterwards, for playing
     #[arg(long)]
     keep: bool,
@@ -49,6 +53,8 @@ pub fn run(options: &DemoOptions) -> Result<ExitCode> {
     signals::watch();
     if options.job_mode {
         job_mode::possible(&options.lab)?;
+    } else if options.people {
+        people::possible(&options.lab)?;
     } else {
         plain::possible(&options.lab)?;
     }
@@ -125,11 +131,13 @@ fn in_lab(layout: &Layout, options: &DemoOptions, show: &mut Show) -> Result<(bo
     let up = up::up(layout.clone(), wanted, !options.keep, &mut |text| show.say(text))?;
     let lab = Running::find(layout.clone())?;
     for user in &lab.plan.submitters {
-        jobs::place_script(&lab, user)?;
+        jobs::place_scripts(&lab, user)?;
     }
     let (mut stories, mut fine) = (Vec::new(), true);
     if options.job_mode {
         fine &= job_mode::whole(&lab, show, &mut stories)?;
+    } else if options.people {
+        fine &= people::run(&lab, show, &mut stories)?;
     } else {
         fine &= plain::run(&lab, show, &mut stories)?;
         if job_nodes {

@@ -3,7 +3,7 @@
 
 use super::checks;
 use super::follow::{Early, begin, expected, submit, until_back, until_over};
-use super::jobs::NewJob;
+use super::jobs::{NewJob, Runs};
 use super::show::Show;
 use super::track::Story;
 use crate::enter::Running;
@@ -32,8 +32,10 @@ pub fn run(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result<b
             nodes,
             size: None,
             array: 0,
-            stay: STAY_S,
-            gathers: false,
+            runs: Runs::Proof {
+                stay: STAY_S,
+                gathers: false,
+            },
         };
         submit(lab, &mut story, show, &wanted)?;
     }

@@ -46,7 +46,7 @@ impl Show {
     /// What a program wrote.
     pub fn text(&mut self, text: &str) {
         self.lift();
-        text.lines().for_each(|line| say!("           {line}"));
+        text.lines().for_each(|line| say!("{MARGIN}{line}"));
     }
 
     /// What happened to jobs and nodes.
@@ -63,11 +63,20 @@ impl Show {
         self.lift();
         let seconds = at.saturating_sub(self.begun);
         let time = format!("{:4}.{:02} s", seconds / 1000, seconds % 1000 / 10);
-        if self.colours {
-            say!("\x1b[2m{time}\x1b[0m  {text}")
-        } else {
-            say!("{time}  {text}")
-        }
+        let (faint, plain) = match self.colours {
+            true => ("\x1b[2m", "\x1b[0m"),
+            false => ("", ""),
+        };
+        let mut lines = wrapped(text, WIDTH - MARGIN.len()).into_iter();
+        say!("{faint}{time}{plain}  {}", lines.next().unwrap_or_default());
+        lines.for_each(|line| say!("{MARGIN}{line}"));
+    }
+
+    /// More of what the last line is about.
+    pub fn more(&mut self, text: &str) {
+        self.lift();
+        let lines = wrapped(text, WIDTH - MARGIN.len());
+        lines.into_iter().for_each(|line| say!("{MARGIN}{line}"));
     }
 
     /// On a terminal: the table of all jobs, in place of the one before.
@@ -127,12 +136,46 @@ impl Show {
             } else {
                 word.to_owned()
             };
-            match &check.wrong {
-                None => say!("{word} {}", check.what),
-                Some(wrong) => say!("{word} {}: {wrong}", check.what),
-            }
+            let text = match &check.wrong {
+                None => check.what.clone(),
+                Some(wrong) => format!("{}: {wrong}", check.what),
+            };
+            let mut lines = wrapped(&text, WIDTH - 7).into_iter();
+            say!("{word} {}", lines.next().unwrap_or_default());
+            lines.for_each(|line| say!("       {line}"));
         }
         checks.iter().all(|check| check.wrong.is_none())
+    }
+}
+
+/// How wide lines are.
+const WIDTH: usize = 80;
+
+/// What stands before lines that have no time of their own.
+const MARGIN: &str = "           ";
+
+/// A text in lines of so many characters, broken between words; a word that is longer stays whole.
+fn wrapped(text: &str, width: usize) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text.trim_end();
+    loop {
+        let end = rest.char_indices().nth(width).map(|(at, _)| at);
+        let Some(end) = end else {
+            lines.push(rest);
+            return lines;
+        };
+        let (head, tail) = rest.split_at(end);
+        let at = match tail.starts_with(' ') {
+            true => Some(end),
+            false => head.rfind(' ').or_else(|| tail.find(' ').map(|at| end + at)),
+        };
+        let Some(at) = at.filter(|at| *at > 0) else {
+            lines.push(rest);
+            return lines;
+        };
+        let (line, after) = rest.split_at(at);
+        lines.push(line.trim_end());
+        rest = after.trim_start();
     }
 }
 
@@ -253,6 +296,15 @@ pub fn figures(track: &Track, story: &Story) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("one two three", 13), ["one two three"]);
+        assert_eq!(wrapped("a_long_word b", 4), ["a_long_word", "b"]);
+        assert_eq!(wrapped("ää öö üü", 5), ["ää öö", "üü"]);
+        assert_eq!(wrapped("", 5), [""]);
+    }
 
     #[test]
     fn unknown_times_are_dashes() {
