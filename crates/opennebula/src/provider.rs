@@ -2,7 +2,8 @@
 //!
 //! - A whole observation is two calls whatever the size: the VMs, then the hosts; and a third for
 //!   those whose tags are not known yet, that may have become ready, or that the
-//!   listing does not show any more. While the event bus is heard they are rare, and what is new of single VMs
+//!   listing does not show any more. For a few that nothing shows one call each: whether they were
+//!   given away (`given`). While the event bus is heard they are rare, and what is new of single VMs
 //!   comes in between.
 //! - A VM is made *held*, its id remembered, and then released: to the host that was
 //!   chosen, or to OpenNebula's scheduler. One whose answer was lost has never run.
@@ -14,6 +15,7 @@ mod calls;
 mod end;
 mod flight;
 mod fold;
+mod given;
 mod listen;
 mod make;
 mod memory;
@@ -245,22 +247,22 @@ impl<C: Calls> Inner<C> {
             [] => Vec::new(),
             ids => self.calls.vms_of(ids)?,
         };
-        let listed: BTreeSet<u32> = match details.as_slice() {
-            [] => BTreeSet::new(),
-            _ => rows.iter().map(|row| row.id).collect(),
-        };
-        // Those that ended are in no listing.
-        let unlisted = |vm: &VmDetails| vm.row.state != VmState::Done && !listed.contains(&vm.row.id);
-        let me = match details.iter().any(unlisted) {
-            true => Some(self.me()?),
-            false => None,
-        };
-        let seen = Shown {
+        let mut seen = Shown {
             rows,
             details,
             hosts,
-            me,
+            ..Shown::default()
         };
+        self.ask_for_missing(&mut seen, began);
+        let listed: BTreeSet<u32> = match seen.details.as_slice() {
+            [] => BTreeSet::new(),
+            _ => seen.rows.iter().map(|row| row.id).collect(),
+        };
+        // Those that ended are in no listing.
+        let unlisted = |vm: &VmDetails| vm.row.state != VmState::Done && !listed.contains(&vm.row.id);
+        if seen.details.iter().any(unlisted) {
+            seen.me = Some(self.me()?);
+        }
         self.memory().take(&self.settings.cluster, seen, began, now());
         Ok(())
     }

@@ -478,24 +478,78 @@ fn a_vm_given_away_and_back_is_ours_again() {
     assert_eq!(day.oned.vm(vm).unwrap().state, State::Done);
 }
 
-/// Then nothing of it is shown to us: it is as one that was purged.
+/// Then no listing shows it to us, and oned says that we may not see it: it is as one that we may see.
 #[test]
-fn a_vm_given_away_with_its_group_is_told_as_lost_and_its_node_comes_back() {
+fn a_vm_given_away_with_its_group_keeps_its_job_and_is_left_to_its_new_owner() {
     let mut day = Day::new(1);
     day.up();
     let vm = day.vm();
     given_to(&day, vm, 0, 0);
-    day.until_told("state=DOWN");
-    day.until_told("has not shown it");
-    day.returns("n0");
+    day.until_logged("belongs to another user of OpenNebula now, whose VMs Thiao may not see");
+    until_shown(&day, "up", "left alone");
+    assert!(
+        explained(&day).contains("it belongs to another user"),
+        "{}",
+        explained(&day)
+    );
+    // Longer than `missing_grace`.
+    for _ in 0..20 {
+        rounds();
+    }
+    assert_eq!(
+        (day.running(), day.site.told()),
+        (1, String::new()),
+        "its job goes on"
+    );
+    assert_eq!(day.oned.calls("one.vm.info"), 1, "that is asked for once");
+    given_to(&day, vm, OURS, 1);
+    day.until_logged("goes on");
+    until_well(&day);
+    given_to(&day, vm, 0, 0);
+    until_shown(&day, "up", "left alone");
+    day.suspend("n0");
+    until("it is given up", || {
+        day.log().contains("gone: the node was ordered down")
+    });
     assert_eq!(
         day.oned.vm(vm).unwrap().state,
         State::Active(Lcm::Running),
         "it is not touched"
     );
-    until_well(&day);
+    day.nodes_are("n0", "idle+cloud+powered_down");
+    day.resume("n0");
+    until("another runs", || day.running() == 2);
     // Back again it backs nothing, and is ended as such.
     given_to(&day, vm, OURS, 1);
     until("it is ended", || day.oned.vm(vm).unwrap().state == State::Done);
     assert_eq!(day.running(), 1);
+}
+
+/// What its new owner does to it nobody tells us: that its slurmd is silent, Slurm sees.
+#[test]
+fn a_vm_given_away_unseen_and_ended_costs_its_node_no_more_than_its_silence() {
+    let mut day = Day::with(1, |_| (), "silence_grace = 1");
+    day.up();
+    let vm = day.vm();
+    given_to(&day, vm, 0, 0);
+    day.until_logged("whose VMs Thiao may not see");
+    by_console(&day, "terminate-hard", vm);
+    rounds();
+    assert_eq!(day.site.told(), "");
+    day.site.slurm_says(&["n0|allocated*+cloud|none"]);
+    day.until_told("state=DOWN");
+    day.suspend("n0");
+    until("it is given up", || day.log().contains("vm-gone"));
+    day.returns("n0");
+}
+
+/// One that was removed from OpenNebula's database is gone, whatever else.
+#[test]
+fn a_vm_that_is_really_gone_is_told_as_lost_and_its_node_comes_back() {
+    let mut day = Day::new(1);
+    day.up();
+    day.oned.vanish(day.vm());
+    day.until_told("state=DOWN");
+    day.until_told("has not shown it");
+    day.returns("n0");
 }

@@ -176,6 +176,13 @@ impl Person<'_> {
         self.noted(&node, "left alone")?;
         self.goes_on()?;
         self.types(&format!("onevm chown {} {USER}", vm.id))?;
+        self.told(&node, "goes on")?;
+        // With its group: Thiao may not see it then.
+        self.types(&format!("onevm chown {0} {ADMINISTRATOR} {ADMINISTRATOR}", vm.id))?;
+        self.told(&node, "whose VMs Thiao may not see")?;
+        self.noted(&node, "left alone")?;
+        self.goes_on()?;
+        self.types(&format!("onevm chown {} {USER} users", vm.id))?;
         self.told(&node, "goes on")
     }
 

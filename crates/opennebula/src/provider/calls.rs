@@ -17,6 +17,7 @@ pub(super) trait Calls: Send + Sync + 'static {
     }
     fn vms(&self) -> Result<Vec<VmRow>, Error>;
     fn vms_of(&self, ids: &[u32]) -> Result<Vec<VmDetails>, Error>;
+    fn vm(&self, id: u32) -> Result<VmDetails, Error>;
     fn templates(&self) -> Result<Vec<Template>, Error>;
     fn template(&self, id: u32) -> Result<Template, Error>;
     fn networks(&self) -> Result<Vec<Network>, Error>;
@@ -50,6 +51,9 @@ impl Calls for Client {
     }
     fn vms_of(&self, ids: &[u32]) -> Result<Vec<VmDetails>, Error> {
         Client::vms_of(self, ids)
+    }
+    fn vm(&self, id: u32) -> Result<VmDetails, Error> {
+        Client::vm(self, id)
     }
     fn templates(&self) -> Result<Vec<Template>, Error> {
         Client::templates(self)

@@ -1,6 +1,7 @@
 //! Ending a VM: one push at a time.
 
 use super::calls::Calls;
+use super::fold::Given;
 use super::memory::Known;
 use super::push::{Next, Push, next};
 use super::{Inner, now};
@@ -46,9 +47,9 @@ impl<C: Calls> Inner<C> {
             known = self.read(id)?;
         }
         let state = match known {
-            Known::Given(user) => {
+            Known::Given(given) => {
                 let mut memory = self.memory();
-                memory.tell(id, now().time, &format!("left to user {user}"));
+                memory.tell(id, now().time, &format!("left to {given}"));
                 memory.forget(id);
                 return Ok(Ended::Gone);
             }
@@ -137,7 +138,7 @@ impl<C: Calls> Inner<C> {
     }
 
     /// What OpenNebula says of a VM that we know nothing of. One that it does not show was
-    /// purged, or given to another user whose VMs we may not see: it is not ours any more.
+    /// purged, or given to another user whose VMs we may not see (before this process began): it is not ours any more.
     fn read(&self, id: u32) -> Result<Known, Error> {
         let seen = self.calls.vms_of(&[id])?;
         let Some(vm) = seen.into_iter().find(|vm| vm.row.id == id) else {
@@ -148,7 +149,7 @@ impl<C: Calls> Inner<C> {
         }
         let (owner, name) = vm.owner;
         if owner != self.me()? {
-            return Ok(Known::Given(name));
+            return Ok(Known::Given(Given::To(name)));
         }
         let tag = read_tag(|name| vm.user_template.get(name).cloned());
         Ok(Known::Tagged(tag, Some(vm.row.state)))

@@ -6,7 +6,9 @@ use crate::places::Reach;
 use crate::settings::{Placement, ReadyBy, VmSource};
 use crate::state::{HostState, Kind};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 use thiao_core::ids::{HostName, NodesetName, VmId, VmTag};
 use thiao_core::view::{HostView, Load, ProviderView, VmState, VmView};
 
@@ -37,10 +39,39 @@ pub(super) struct Ours {
     pub ready: bool,
     /// The host that it leaves and is counted on as well; none of one whose move began before it was seen.
     pub leaves: Option<u32>,
-    /// The user to whom somebody has given it (`onevm chown`): it is not ours as long as that holds.
-    pub given: Option<String>,
+    /// Whom somebody has given it to (`onevm chown`): it is not ours as long as that holds.
+    pub given: Option<Given>,
     /// oned's ERROR that was there while the VM was well: oned keeps it, and it is no cause of what came later.
     pub old_error: Option<String>,
+}
+
+/// Whose a VM of ours is that somebody gave away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Given {
+    /// Of this user, whose VMs we may see.
+    To(String),
+    /// Of somebody whose VMs we may not see; when oned said so.
+    Unseen(Instant),
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::To(user) => write!(f, "OpenNebula's user {user}"),
+            Self::Unseen(_) => f.write_str("another user of OpenNebula"),
+        }
+    }
+}
+
+impl Given {
+    /// What is told of such a VM.
+    pub fn told(&self) -> String {
+        let whose = match self {
+            Self::To(_) => format!("{self} now"),
+            Self::Unseen(_) => format!("{self} now, whose VMs Thiao may not see"),
+        };
+        format!("belongs to {whose} (onevm chown): it is not Thiao's any more, and is left alone")
+    }
 }
 
 impl Ours {
@@ -108,10 +139,8 @@ fn state(by: ReadyBy, vm: &Ours) -> VmState {
         return odd;
     }
     let state = vm.row.state;
-    if let (Some(user), false) = (&vm.given, state.kind() == Kind::Done) {
-        return VmState::Unknown(format!(
-            "belongs to OpenNebula's user {user} now (onevm chown): it is not Thiao's any more, and is left alone"
-        ));
+    if let (Some(given), false) = (&vm.given, state.kind() == Kind::Done) {
+        return VmState::Unknown(given.told());
     }
     let with_error = |what: String| match vm.error() {
         Some(error) => format!("{what}: {error}"),

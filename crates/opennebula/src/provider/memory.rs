@@ -1,6 +1,6 @@
 //! What is remembered between calls. Pure: time comes in, nothing is asked here.
 
-use super::fold::Ours;
+use super::fold::{Given, Ours};
 use super::news::{News, Said};
 use super::push::{Asked, Push};
 use crate::model::{Host, VmDetails, VmRow};
@@ -43,12 +43,18 @@ pub(super) struct Shown {
     pub hosts: Vec<Host>,
     /// The id of our user, if details are of VMs that the listing lacks.
     pub me: Option<u32>,
+    /// VMs that were ours and that we may not see, and when oned said so.
+    pub unseen: BTreeMap<u32, Instant>,
+    /// VMs that were ours, and of which nobody knows yet whether they are gone.
+    pub unasked: BTreeSet<u32>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Our VMs as last seen, those that ended since and were not asked after too.
     pub ours: BTreeMap<u32, Ours>,
+    /// VMs that were ours and that nothing shows, as they were seen last, until oned has said what became of them.
+    pub missing: BTreeMap<u32, Ours>,
     /// Hosts as last seen.
     pub hosts: Vec<Host>,
     /// Tags by id, for ever: OpenNebula uses no id again. None: no tag of ours.
@@ -77,8 +83,8 @@ pub(super) struct Memory {
 pub(super) enum Known {
     /// It ended, or OpenNebula shows it no more.
     Gone,
-    /// Somebody has given it to this user.
-    Given(String),
+    /// Somebody has given it away.
+    Given(Given),
     /// It is this VM; its state, if that is still true.
     Tagged(Option<VmTag>, Option<VmState>),
     /// Nothing is known of it.
@@ -114,16 +120,20 @@ impl Memory {
             details,
             hosts,
             me,
+            unseen,
+            unasked,
         } = seen;
         let mut shown: BTreeMap<u32, VmRow> = rows.into_iter().map(|row| (row.id, row)).collect();
         let unlisted =
             |vm: &&VmDetails| !shown.contains_key(&vm.row.id) && me.is_some_and(|me| me != vm.owner.0);
         let others = details.iter().filter(unlisted);
-        let mut given: BTreeMap<u32, String> = others.map(|vm| (vm.row.id, vm.owner.1.clone())).collect();
+        let to = |vm: &VmDetails| (vm.row.id, Given::To(vm.owner.1.clone()));
+        let mut given: BTreeMap<u32, Given> = others.map(to).collect();
         let ready = self.add(cluster, details, &mut shown);
         self.with_newer(&mut shown, began, now.instant);
         let listed: BTreeSet<u32> = shown.keys().copied().collect();
-        let before = std::mem::take(&mut self.ours);
+        let mut before = std::mem::take(&mut self.missing);
+        before.append(&mut self.ours);
         for (id, row) in shown {
             let was = before.get(&id);
             // One that was left to its new owner while this observation was under way.
@@ -137,10 +147,14 @@ impl Memory {
             self.see_after(was, id, row, (ready, given.remove(&id)), now);
         }
         // Those that ended are in no listing: they stay until that was taken note of.
-        for (id, vm) in before {
+        for (id, vm) in before.into_iter().filter(|(id, _)| !listed.contains(id)) {
             let recent = |at: &Instant| now.instant.duration_since(*at) < SHOW_ENDED;
-            if !listed.contains(&id) && self.ended.get(&id).is_some_and(recent) {
+            if self.ended.get(&id).is_some_and(recent) {
                 self.ours.insert(id, vm);
+            } else if let Some(at) = unseen.get(&id) {
+                self.keep_unseen(id, vm, *at, now);
+            } else if unasked.contains(&id) {
+                self.missing.insert(id, vm);
             }
         }
         self.hosts = hosts;
@@ -163,7 +177,7 @@ impl Memory {
         was: Option<&Ours>,
         id: u32,
         row: VmRow,
-        (ready, given): (bool, Option<String>),
+        (ready, given): (bool, Option<Given>),
         now: Now,
     ) {
         let Some(Some(tag)) = self.tags.get(&id) else {
@@ -247,11 +261,16 @@ impl Memory {
     /// Forgets what no listing shows any more, of which `listed` is the last, and began at `began`.
     fn forget_unlisted(&mut self, listed: &BTreeSet<u32>, began: Instant) {
         let Self {
-            ours, acted, made, ..
+            ours,
+            missing,
+            acted,
+            made,
+            ..
         } = self;
         // What was made after the listing began may be missing from it rightly.
         made.retain(|_, id| ours.contains_key(id) || acted.get(id).is_some_and(|at| *at >= began));
-        let kept: BTreeSet<u32> = ours.keys().chain(made.values()).copied().collect();
+        let kept = ours.keys().chain(missing.keys()).chain(made.values());
+        let kept: BTreeSet<u32> = kept.copied().collect();
         self.tags.retain(|id, _| listed.contains(id) || kept.contains(id));
         self.acted.retain(|id, _| kept.contains(id));
         self.pushed.retain(|id, _| kept.contains(id));
@@ -326,8 +345,8 @@ impl Memory {
         if self.ended.contains_key(&id) {
             return Known::Gone;
         }
-        if let Some(user) = self.ours.get(&id).and_then(|vm| vm.given.clone()) {
-            return Known::Given(user);
+        if let Some(given) = self.ours.get(&id).and_then(|vm| vm.given.clone()) {
+            return Known::Given(given);
         }
         Known::Tagged(tag.clone(), self.state(id, now))
     }
@@ -349,6 +368,7 @@ impl Memory {
     /// A VM's end was taken note of: it is shown no more.
     pub fn forget(&mut self, id: u32) {
         self.ours.remove(&id);
+        self.missing.remove(&id);
         self.ended.remove(&id);
         self.made.retain(|_, made| *made != id);
         self.news.forget(id);
@@ -432,8 +452,8 @@ fn changes(was: Option<&Ours>, is: &Ours) -> Vec<String> {
     if let Some(text) = told(|row| row.error.as_ref()) {
         news.push(format!("OpenNebula: {text}"));
     }
-    if let (Some(user), None) = (&is.given, was.and_then(|was| was.given.as_ref())) {
-        news.push(format!("given to user {user}"));
+    if let (Some(given), None) = (&is.given, was.and_then(|was| was.given.as_ref())) {
+        news.push(format!("given to {given}"));
     }
     if is.ready && !was.is_some_and(|was| was.ready) {
         news.push("its guest says READY".to_owned());
@@ -442,159 +462,4 @@ fn changes(was: Option<&Ours>, is: &Ours) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::LcmState;
-    use crate::template::{TAG_CLUSTER, TAG_GENERATION, TAG_NODE};
-
-    const RUNNING: VmState = VmState::Active(LcmState::Running);
-
-    fn cluster() -> ClusterName {
-        ClusterName::new("prod").unwrap()
-    }
-
-    fn details(id: u32, state: VmState) -> VmDetails {
-        let tags = [(TAG_CLUSTER, "prod"), (TAG_NODE, "n1"), (TAG_GENERATION, "1")];
-        VmDetails {
-            row: VmRow {
-                id,
-                name: String::new(),
-                state,
-                host: None,
-                cpu_percent: 100,
-                memory_mb: 64,
-                beyond: None,
-                addresses: vec![],
-                error: None,
-                sched_message: None,
-            },
-            user_template: tags.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-            context: BTreeMap::new(),
-            owner: (5, "slurm".to_owned()),
-        }
-    }
-
-    /// An observation at that moment which shows these.
-    fn observe(memory: &mut Memory, at: Instant, vms: Vec<VmDetails>) {
-        let listed = vms.iter().filter(|vm| vm.row.state != VmState::Done);
-        let rows = listed.map(|vm| vm.row.clone()).collect();
-        let now = Now {
-            instant: at,
-            time: Time(0),
-        };
-        let seen = Shown {
-            rows,
-            details: vms,
-            ..Shown::default()
-        };
-        memory.take(&cluster(), seen, at, now);
-    }
-
-    #[test]
-    fn an_error_of_better_days_is_known_as_such() {
-        let mut memory = Memory::default();
-        let at = Instant::now();
-        let mut see = |state, error: &str| {
-            let mut vm = details(1, state);
-            vm.row.error = Some(error.to_owned());
-            let now = Now {
-                instant: at,
-                time: Time(0),
-            };
-            let seen = Shown {
-                rows: vec![vm.row.clone()],
-                details: vec![vm],
-                ..Shown::default()
-            };
-            memory.take(&cluster(), seen, at, now);
-            memory.ours[&1].error().map(str::to_owned)
-        };
-        assert_eq!(see(RUNNING, "a resize was refused"), None);
-        assert_eq!(see(VmState::Poweroff, "a resize was refused"), None);
-        let newer = see(VmState::Poweroff, "the driver failed");
-        assert_eq!(newer.as_deref(), Some("the driver failed"));
-    }
-
-    #[test]
-    fn a_state_holds_for_a_while_and_until_something_is_done() {
-        let (mut memory, start) = (Memory::default(), Instant::now());
-        assert_eq!(memory.known(1, start), Known::Nothing);
-        observe(&mut memory, start, vec![details(1, RUNNING)]);
-        assert_eq!(memory.state(1, start + FRESH / 2), Some(RUNNING));
-        assert_eq!(memory.state(1, start + FRESH), None);
-        let at = start + FRESH / 4;
-        let now = Now {
-            instant: at,
-            time: Time(0),
-        };
-        memory.did(1, now);
-        assert_eq!(memory.state(1, start + FRESH / 2), None);
-        observe(&mut memory, start + FRESH / 2, vec![details(1, RUNNING)]);
-        assert_eq!(memory.state(1, start + FRESH / 2), Some(RUNNING));
-    }
-
-    #[test]
-    fn an_end_is_shown_for_a_while_and_never_asked_for_again() {
-        let (mut memory, start) = (Memory::default(), Instant::now());
-        observe(&mut memory, start, vec![details(1, RUNNING)]);
-        assert_eq!(memory.to_ask(&[], ReadyBy::Slurm, start), [1]);
-        observe(&mut memory, start, vec![details(1, VmState::Done)]);
-        assert!(memory.to_ask(&[], ReadyBy::Slurm, start).is_empty());
-        assert_eq!(memory.known(1, start), Known::Gone);
-        observe(&mut memory, start + SHOW_ENDED / 2, vec![]);
-        assert_eq!(memory.ours.len(), 1);
-        observe(&mut memory, start + SHOW_ENDED, vec![]);
-        assert_eq!((memory.ours.len(), memory.tags.len()), (0, 0));
-    }
-
-    #[test]
-    fn what_was_made_after_a_listing_began_is_not_missing_from_it() {
-        let (mut memory, start) = (Memory::default(), Instant::now());
-        let tag = VmTag {
-            cluster: cluster(),
-            node: thiao_core::ids::NodeName::new("n1").unwrap(),
-            generation: thiao_core::ids::Generation(1),
-        };
-        let later = start + Duration::from_secs(1);
-        memory.made(
-            &tag,
-            1,
-            Now {
-                instant: later,
-                time: Time(0),
-            },
-        );
-        observe(&mut memory, start, vec![]);
-        assert_eq!(memory.by_tag(&tag), Some(1));
-        observe(&mut memory, later + Duration::from_secs(1), vec![]);
-        assert_eq!(memory.by_tag(&tag), None);
-    }
-
-    #[test]
-    fn a_guest_that_never_says_ready_is_not_asked_for_ever() {
-        let (mut memory, start) = (Memory::default(), Instant::now());
-        let rows = [details(1, RUNNING).row];
-        observe(&mut memory, start, vec![details(1, RUNNING)]);
-        assert_eq!(memory.to_ask(&rows, ReadyBy::OneGate, start), [1]);
-        assert!(memory.to_ask(&rows, ReadyBy::Slurm, start).is_empty());
-        assert!(
-            memory
-                .to_ask(&rows, ReadyBy::OneGate, start + AWAIT_READY)
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn stories_are_bounded() {
-        let mut memory = Memory::default();
-        for id in 0..STORIES as u32 + 5 {
-            memory.tell(id, Time(0), "made");
-        }
-        assert_eq!(memory.stories.len(), STORIES);
-        assert!(memory.story(0).is_empty());
-        for _ in 0..2 * MOMENTS {
-            memory.tell(9, Time(0), "again");
-        }
-        assert_eq!(memory.story(9).len(), MOMENTS);
-    }
-}
+mod tests;

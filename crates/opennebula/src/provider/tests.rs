@@ -3,6 +3,7 @@
 mod bad_days;
 mod ends;
 mod fake;
+mod given;
 mod heard;
 mod makes;
 mod observations;
@@ -124,6 +125,9 @@ impl Calls for Arc<Fake> {
     }
     fn vms_of(&self, ids: &[u32]) -> Result<Vec<crate::model::VmDetails>, Error> {
         Fake::vms_of(self, ids)
+    }
+    fn vm(&self, id: u32) -> Result<crate::model::VmDetails, Error> {
+        Fake::vm(self, id)
     }
     fn templates(&self) -> Result<Vec<crate::model::Template>, Error> {
         Fake::templates(self)

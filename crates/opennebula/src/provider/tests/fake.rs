@@ -51,12 +51,34 @@ pub struct Inside {
     pub hidden: Vec<u32>,
     /// Another user's now, whom this user may see.
     pub given: Vec<u32>,
+    /// Another user's now, whom this user may not see.
+    pub unseen: Vec<u32>,
+    /// There, and in no listing.
+    pub left_out: Vec<u32>,
     pub next: u32,
     pub calls: Vec<String>,
     pub faults: BTreeMap<&'static str, VecDeque<Fault>>,
     pub templates: Vec<(u32, &'static str, &'static str)>,
     pub version: &'static str,
     pub no_hosts: bool,
+}
+
+impl Inside {
+    fn lists(&self, id: u32) -> bool {
+        !self.unseen.contains(&id) && !self.left_out.contains(&id)
+    }
+
+    fn details(&self, id: u32, vm: &Vm) -> VmDetails {
+        VmDetails {
+            row: row(id, vm),
+            user_template: vm.tags.clone(),
+            context: BTreeMap::new(),
+            owner: match self.given.contains(&id) {
+                true => (9, "bob".to_owned()),
+                false => (ME, "slurm".to_owned()),
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -204,7 +226,7 @@ impl Fake {
                 .vms
                 .iter()
                 .filter(|(id, vm)| vm.state != VmState::Done && !inside.hidden.contains(id))
-                .filter(|(id, _)| !inside.given.contains(id));
+                .filter(|(id, _)| !inside.given.contains(id) && inside.lists(**id));
             Ok(shown.map(|(id, vm)| row(*id, vm)).collect())
         })
     }
@@ -215,18 +237,20 @@ impl Fake {
             let shown = inside
                 .vms
                 .iter()
-                .filter(|(id, _)| ids.contains(id) && !inside.hidden.contains(id));
-            Ok(shown
-                .map(|(id, vm)| VmDetails {
-                    row: row(*id, vm),
-                    user_template: vm.tags.clone(),
-                    context: BTreeMap::new(),
-                    owner: match inside.given.contains(id) {
-                        true => (9, "bob".to_owned()),
-                        false => (ME, "slurm".to_owned()),
-                    },
-                })
-                .collect())
+                .filter(|(id, _)| ids.contains(id) && !inside.hidden.contains(id))
+                .filter(|(id, _)| inside.lists(**id));
+            Ok(shown.map(|(id, vm)| inside.details(*id, vm)).collect())
+        })
+    }
+
+    pub fn vm(&self, id: u32) -> Result<VmDetails, Error> {
+        self.call("vm", id.to_string(), |inside| {
+            if inside.unseen.contains(&id) {
+                let text = format!("User [{ME}] : Not authorized to perform USE VM [{id}]");
+                return Err(Error::new(Class::Authorization, text));
+            }
+            let found = inside.vms.get(&id).filter(|_| !inside.hidden.contains(&id));
+            found.map(|vm| inside.details(id, vm)).ok_or_else(|| no_vm(id))
         })
     }
 
