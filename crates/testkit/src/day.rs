@@ -300,6 +300,13 @@ munge_key = ""
     /// A node whose loss Slurm was told is given back once it is powered down, and gets a VM again.
     #[track_caller]
     pub fn returns(&mut self, node: &str) {
+        self.is_given_back(node);
+        self.wakes(node);
+    }
+
+    /// A node whose loss Slurm was told is given back once it is powered down, and waits for its next job.
+    #[track_caller]
+    pub fn is_given_back(&self, node: &str) {
         std::fs::write(self.site.path("jobs"), "").unwrap();
         let before = std::fs::read_to_string(self.site.path("nodes")).unwrap();
         let down = |line: &str| match line.starts_with(&format!("{node}|")) {
@@ -313,7 +320,6 @@ munge_key = ""
             self.site.told().to_lowercase().contains(&given_back)
         });
         self.nodes_are(node, "idle+cloud+powered_down");
-        self.wakes(node);
     }
 
     /// A node that is powered down and up again gets a VM of its own.

@@ -11,7 +11,7 @@ use setup_place::Place;
 use stand_ins::{front_end, oneadmin, write};
 use std::process::Command;
 use thiao_oned::{Oned, UserSetup};
-use thiao_testkit::process::run;
+use thiao_testkit::process::{at_terminal, run};
 
 impl Place {
     /// `thiao setup` for new settings, with an administrator's credentials in `admin_auth`.
@@ -27,6 +27,7 @@ impl Place {
             .env("PATH", self.dir.path())
             .env("HOME", self.dir.path())
             .env("ONE_AUTH", self.path("admin_auth"))
+            .env("NO_COLOR", "1")
             .env_remove("ONE_XMLRPC")
             .stdin(std::process::Stdio::null())
     }
@@ -217,4 +218,76 @@ fn what_stands_in_the_way_is_said_before_anything_is_made() {
     );
     assert_eq!(oned.calls("one.user.allocate"), 0);
     assert!(!place.path("one_auth").exists());
+}
+
+/// What is asked before anything is done.
+const QUESTION: &str = "Do this? [y/N]: ";
+
+/// What people type who do not say yes; the last ones end the input by Ctrl-D, without Enter.
+const NO: [&[u8]; 10] = [
+    b"n\n",
+    b"N\n",
+    b"no\n",
+    b"\n",
+    b"  \n",
+    b"yes please\n",
+    b"\xff\xfey\n",
+    b"\x04",
+    b"y\x15\x04",
+    b"y\x04\x04",
+];
+
+/// What those type who do say yes.
+const YES: [&[u8]; 4] = [b"y\n", b"Y\n", b"yes\n", b" YES \n"];
+
+#[test]
+fn a_person_is_asked_before_anything_is_made_or_removed() {
+    let (place, oned) = (place(), front_end(oneadmin()));
+    let create = |typed: &[u8]| {
+        let mut command = place.command("new.toml");
+        command.args(["--endpoint", &oned.endpoint(), "--cluster", "lab"]);
+        // The other questions are about the settings: they are as they come.
+        let answer = |asked: &str| if asked == QUESTION { typed } else { b"\n" };
+        at_terminal(place.alone(command.args(with(&[]))), answer)
+    };
+    for typed in NO {
+        let (code, text) = create(typed);
+        let what = String::from_utf8_lossy(typed);
+        assert!(
+            code == 1 && text.ends_with("\nthiao: nothing was made\n"),
+            "{what:?}: {text}"
+        );
+        assert!(
+            !place.path("one_auth").exists() && !place.path("new.toml").exists(),
+            "{what:?}: {text}"
+        );
+    }
+    assert_eq!(oned.calls("one.user.allocate"), 0);
+    let remove = |typed: &[u8]| {
+        let mut command = place.command("new.toml");
+        at_terminal(place.alone(command.arg("--remove")), |_| typed)
+    };
+    for (typed, users) in YES.into_iter().zip(1..) {
+        let (code, text) = create(typed);
+        let what = String::from_utf8_lossy(typed);
+        assert!(
+            code == 0 && text.contains("done     make user thiao-lab"),
+            "{what:?}: {text}"
+        );
+        assert_eq!(oned.calls("one.user.allocate"), users);
+        for typed in NO {
+            let (code, text) = remove(typed);
+            assert!(
+                code == 1 && text.ends_with("\nthiao: nothing was removed\n"),
+                "{text}"
+            );
+        }
+        assert_eq!(oned.calls("one.user.delete"), users - 1);
+        let (code, text) = remove(typed);
+        assert!(
+            code == 0 && text.contains("done     remove user thiao-lab"),
+            "{what:?}: {text}"
+        );
+        assert_eq!(oned.calls("one.user.delete"), users);
+    }
 }

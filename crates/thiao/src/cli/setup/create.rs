@@ -10,7 +10,7 @@ use crate::create::{self, Making, Plan, Seen, Wanted};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiao_cli::output::{Printer, Tone, clean};
@@ -313,7 +313,7 @@ impl Prepared {
     /// Shows the plan, asks, and does it.
     pub(super) fn carry_out(&self, printer: Printer) -> anyhow::Result<()> {
         printer.print(&draw(printer, &self.head, &self.plan))?;
-        if !agreed(self.how.place.yes, &self.plan)? {
+        if !agreed(printer, self.how.place.yes, &self.plan)? {
             bail!("nothing was made");
         }
         let (owner, note) = owner(&self.service, &self.how);
@@ -346,18 +346,30 @@ fn owner(service: &str, how: &Setup) -> (Option<u32>, String) {
 }
 
 /// Whether it shall be done: a person says so, or `--yes` does. Nothing to do needs no word.
-fn agreed(yes: bool, plan: &Plan) -> anyhow::Result<bool> {
+fn agreed(printer: Printer, yes: bool, plan: &Plan) -> anyhow::Result<bool> {
     if yes || !plan.acts() {
         return Ok(true);
     }
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         bail!("nothing was done: nobody is here to be asked; look at the plan, then repeat with --yes");
     }
-    print!("Do this? [y/N]: ");
-    io::stdout().flush()?;
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+    printer.print("Do this? [y/N]: ")?;
+    let mut line = Vec::new();
+    io::stdin().lock().read_until(b'\n', &mut line)?;
+    if line.last() != Some(&b'\n') {
+        // Ctrl-D: what comes next begins a line of its own.
+        printer.print("\n")?;
+    }
+    Ok(is_yes(&line))
+}
+
+/// Whether that is a yes, with Enter; whatever else somebody types is none.
+fn is_yes(line: &[u8]) -> bool {
+    let Some(line) = line.strip_suffix(b"\n") else {
+        return false;
+    };
+    let word = line.trim_ascii();
+    word.eq_ignore_ascii_case(b"y") || word.eq_ignore_ascii_case(b"yes")
 }
 
 fn do_all(printer: Printer, client: &Client, plan: &Plan, owner: Option<u32>) -> anyhow::Result<()> {
@@ -445,7 +457,7 @@ pub(super) fn remove(file: Option<&Path>, printer: Printer, how: &Setup) -> anyh
         return Ok(printer.print("Nothing there was made for this cluster.\n")?);
     }
     printer.print(&draw(printer, &head, &plan))?;
-    if !agreed(how.place.yes, &plan)? {
+    if !agreed(printer, how.place.yes, &plan)? {
         bail!("nothing was removed");
     }
     do_all(printer, &client, &plan, None)?;
