@@ -154,7 +154,7 @@ fn multicall(front_end: &mut FrontEnd, params: &[Value]) -> Result<Value, Fault>
 }
 
 /// All that is answered; anything else is a fault.
-pub const METHODS: [&str; 62] = [
+pub const METHODS: [&str; 63] = [
     "one.system.version",
     "one.system.config",
     "one.user.info",
@@ -190,6 +190,7 @@ pub const METHODS: [&str; 62] = [
     "one.vm.updateconf",
     "one.vm.rename",
     "one.vm.resize",
+    "one.vm.detach",
     "one.vm.detachnic",
     "one.vm.chown",
     "one.vm.lock",
@@ -364,6 +365,7 @@ fn of_vm(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -
             let enforce = args.flag_or(3)?;
             id(front_end.resize(user, args.int(1)?, args.text(2)?, enforce))
         }
+        "one.vm.detach" => id(front_end.detach_disk(user, args.int(1)?, args.int(2)?)),
         "one.vm.detachnic" => id(front_end.detach_nic(user, args.int(1)?, args.int(2)?)),
         "one.vm.chown" => id(front_end.chown(user, args.int(1)?, args.int(2)?, args.int(3)?)),
         "one.vm.lock" => id(front_end.lock(user, args.int(1)?, Some(args.int(2)?))),

@@ -107,6 +107,30 @@ impl FrontEnd {
         Ok(id)
     }
 
+    /// `one.vm.detach` of a VM that runs: a disc of its template, by its place there (`VirtualMachineAPI::disk_detach`;
+    /// words, order and HOTPLUG seen on 7.4.0). The context's disc is none.
+    pub fn detach_disk(&mut self, user: &User, vm: i32, disk: i32) -> Result<u32, Refusal> {
+        let id = self.vm_id(vm)?;
+        self.authorize(user, id, "disk-detach")?;
+        let Some(found) = self.vm_mut(id) else {
+            return Err(Refusal::no_such("virtual machine", id));
+        };
+        let places = found.template.0.iter().enumerate();
+        let mut discs = places.filter(|(_, (key, _))| key == "DISK").map(|(at, _)| at);
+        let disc = usize::try_from(disk).ok().and_then(|disk| discs.nth(disk));
+        let at = disc.ok_or_else(|| refused("VM disk does not exist".into()))?;
+        if found.state != State::Active(Lcm::Running) {
+            let text = format!(
+                "Could not detach disk from VM {id}, wrong state {}.",
+                found.state.name()
+            );
+            return Err(refused(text));
+        }
+        found.template.0.remove(at);
+        self.set_by_call(id, State::Active(Lcm::Hotplug));
+        Ok(id)
+    }
+
     /// `one.vm.chown`; -1 leaves owner or group as they are. Giving things away needs MANAGE of the new
     /// owner too, which oneadmin alone has (`SharedAPI::chown`).
     pub fn chown(&mut self, user: &User, vm: i32, owner: i32, group: i32) -> Result<u32, Refusal> {

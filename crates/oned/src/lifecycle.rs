@@ -49,6 +49,7 @@ pub enum Lcm {
     BootMigrate,
     PrologMigratePoweroff,
     PrologMigrateSuspend,
+    Hotplug,
     HotplugNic,
     HotplugResize,
     BootFailure,
@@ -165,6 +166,7 @@ impl Lcm {
             Lcm::BootMigrate => 35,
             Lcm::PrologMigratePoweroff => 43,
             Lcm::PrologMigrateSuspend => 45,
+            Lcm::Hotplug => 17,
             Lcm::HotplugNic => 25,
             Lcm::HotplugResize => 66,
             Lcm::BootFailure => 36,
@@ -202,6 +204,7 @@ impl Lcm {
             Lcm::BootMigrate => "BOOT_MIGRATE",
             Lcm::PrologMigratePoweroff => "PROLOG_MIGRATE_POWEROFF",
             Lcm::PrologMigrateSuspend => "PROLOG_MIGRATE_SUSPEND",
+            Lcm::Hotplug => "HOTPLUG",
             Lcm::HotplugNic => "HOTPLUG_NIC",
             Lcm::HotplugResize => "HOTPLUG_RESIZE",
             Lcm::BootFailure => "BOOT_FAILURE",
@@ -256,7 +259,7 @@ impl Lcm {
             Lcm::BootMigrate => (Phase::Boot, active(Lcm::Running), active(Lcm::BootFailure)),
             Lcm::PrologMigratePoweroff => (Phase::Prolog, State::Poweroff, active(Lcm::PrologFailure)),
             Lcm::PrologMigrateSuspend => (Phase::Prolog, State::Suspended, active(Lcm::PrologFailure)),
-            Lcm::HotplugNic | Lcm::HotplugResize => {
+            Lcm::Hotplug | Lcm::HotplugNic | Lcm::HotplugResize => {
                 (Phase::Hotplug, active(Lcm::Running), active(Lcm::Running))
             }
             Lcm::Running | Lcm::Unknown | Lcm::BootFailure | Lcm::PrologFailure | Lcm::EpilogFailure => {

@@ -324,6 +324,17 @@ fn a_pending_vm_that_stays_held_costs_its_node_no_more_than_its_boot_timeout() {
     by_console(&day, "hold", vm);
     until("it is given up", || day.oned.vm(vm).unwrap().state == State::Done);
     day.until_told("state=DOWN");
+    // Slurm gets the node back, and its next VM starts.
+    day.is_given_back("n0");
+    day.resume("n0");
+    until("another waits for a host", || {
+        let vms = day.ours();
+        !vms.is_empty() && vms[0].1.state == State::Pending
+    });
+    assert_ne!(day.vm(), vm);
+    day.oned.schedule(day.vm(), 1);
+    day.until_running(1);
+    day.node_up("n0");
 }
 
 /// As one whose answer was lost: it is held, and the controller asks whether it is there.

@@ -3,6 +3,7 @@
 use thiao_oned::settings::Settings;
 use thiao_testkit::day::Day;
 use thiao_testkit::site::rounds;
+use thiao_testkit::wait::until;
 
 const BODY: &str = "CPU=\"1\"\nMEMORY=\"64\"\nNIC=[NETWORK=\"cluster\"]\nCONTEXT=[NETWORK=\"YES\"]\n";
 
@@ -92,6 +93,38 @@ fn an_image_is_not_deleted_under_its_vms_and_costs_new_ones_when_it_is_gone() {
     day.resume("n1");
     day.until_told("state=DOWN");
     day.until_told("does not own an image with name");
+    // One of that name is there again.
+    let again = "<string>NAME=\"img\"\nTYPE=\"OS\"\nPATH=\"/var/tmp/fake.img\"\n</string>";
+    let made = day.by_hand("one.image.allocate", &[again, "<int>1</int>"]);
+    assert!(
+        made.contains("<i4>1</i4>") || made.contains("<int>1</int>"),
+        "{made}"
+    );
+    use_of_others(&day, "image", 1, true);
+    day.returns("n1");
+}
+
+/// Nothing of Thiao's: what a guest does without its disc, its job sees.
+#[test]
+fn a_vm_whose_disc_is_taken_by_hand_goes_on() {
+    let mut day = day_with_a_disc();
+    let vm = format!("<int>{}</int>", day.vm());
+    let said = day.refused("one.vm.detach", &[&vm, "<int>7</int>"]);
+    assert!(said.contains("VM disk does not exist"), "{said}");
+    let told = |day: &Day| day.log().matches("subject=vm").count();
+    let before = told(&day);
+    day.by_hand("one.vm.detach", &[&vm, "<int>0</int>"]);
+    // It uses the image no more.
+    until("it runs without", || {
+        let said = day.by_hand("one.image.info", &["<int>0</int>"]);
+        day.running() == 1 && said.contains("RUNNING_VMS&gt;0&lt;")
+    });
+    for _ in 0..4 {
+        rounds();
+    }
+    assert_eq!((day.running(), day.site.told()), (1, String::new()));
+    assert_eq!(told(&day), before, "{}", day.log());
+    day.wakes_again("n0");
 }
 
 #[test]
