@@ -265,13 +265,16 @@ impl<P: Provider> Reading<'_, P> {
             .iter()
             .map(|host| {
                 let on = || view.vms.iter().filter(|vm| vm.host.as_ref() == Some(&host.name));
+                let vms = on().filter(|vm| !matches!(vm.state, VmState::Dead(_))).count();
+                let cpu_percent_used = on().map(|vm| vm.cpu_percent).fold(0, u32::saturating_add);
+                let memory_mb_used = on().map(|vm| vm.memory_mb).fold(0, u64::saturating_add);
                 Host {
                     name: host.name.to_string(),
                     cpu_percent: host.cpu_percent,
-                    cpu_percent_used: on().map(|vm| vm.cpu_percent).fold(0, u32::saturating_add),
+                    cpu_percent_used,
                     memory_mb: host.memory_mb,
-                    memory_mb_used: on().map(|vm| vm.memory_mb).sum(),
-                    vms: on().filter(|vm| !matches!(vm.state, VmState::Dead(_))).count(),
+                    memory_mb_used,
+                    vms,
                     usable: host.usable,
                     closed: host.closed.clone(),
                     not_for: host
@@ -279,10 +282,11 @@ impl<P: Provider> Reading<'_, P> {
                         .iter()
                         .map(|(nodeset, why)| (nodeset.to_string(), why.clone()))
                         .collect(),
+                    // Ours may be newer than what the hosts were asked for.
                     everybody: host.load.map(|load| Everybody {
-                        vms: load.vms,
-                        cpu_percent: load.promised_cpu_percent,
-                        memory_mb: load.promised_memory_mb,
+                        vms: vms.saturating_add(load.others),
+                        cpu_percent: cpu_percent_used.saturating_add(load.others_cpu_percent),
+                        memory_mb: memory_mb_used.saturating_add(load.others_memory_mb),
                         cpu_percent_load: load.cpu_percent,
                         memory_mb_load: load.memory_mb,
                     }),

@@ -96,19 +96,19 @@ pub struct HostView {
     pub load: Option<Load>,
 }
 
-/// What of a host is taken by everybody, us included: people read it, nothing is decided by it.
+/// What of a host is taken beside our VMs, and what of it is really used: people read it, nothing is decided by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     /// Cores really used, in percent of a core, if that is measured.
     pub cpu_percent: Option<u32>,
     /// Memory really used, in MiB, if that is measured.
     pub memory_mb: Option<u64>,
-    /// How many VMs are there.
-    pub vms: usize,
-    /// Core shares promised to them, in percent of a core.
-    pub promised_cpu_percent: u32,
-    /// Memory promised to them, in MiB.
-    pub promised_memory_mb: u64,
+    /// How many VMs of others are there.
+    pub others: usize,
+    /// Core shares promised to those, in percent of a core.
+    pub others_cpu_percent: u32,
+    /// Memory promised to those, in MiB.
+    pub others_memory_mb: u64,
 }
 
 /// A VM as the provider sees it.

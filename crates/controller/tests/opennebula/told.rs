@@ -2,6 +2,7 @@
 //! ends nothing.
 
 use std::time::Duration;
+use thiao_api::client::Client;
 use thiao_core::spool::IntentKind;
 use thiao_oned::{BusFaults, Lcm, Phase, State};
 use thiao_testkit::day::Day;
@@ -97,6 +98,34 @@ fn a_node_comes_up_and_goes_again_and_again_without_a_poll() {
 }
 
 /// A hundred at once: they are asked for together.
+/// Hosts are asked for rarely then: a VM of ours that has ended since counted as one of others.
+#[test]
+fn what_others_have_on_hosts_holds_while_ours_come_and_go() {
+    let mut day = up(2);
+    let client = Client::new(&day.site.path("state"));
+    let others = || {
+        let hosts = client.hosts().unwrap();
+        let all = hosts
+            .iter()
+            .filter_map(|host| Some((host, host.everybody.as_ref()?)));
+        all.map(|(host, all)| {
+            let (cpu, memory) = (host.cpu_percent_used, host.memory_mb_used);
+            assert!(host.vms <= all.vms && cpu <= all.cpu_percent && memory <= all.memory_mb);
+            let (cpu, memory) = (all.cpu_percent - cpu, all.memory_mb - memory);
+            (host.vms, all.vms - host.vms, cpu, memory)
+        })
+        .fold((0, 0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2, a.3 + b.3))
+    };
+    let before = polls(&day).0;
+    until("both are ours", || others() == (2, 0, 0, 0));
+    by_console(&day, "terminate-hard", day.ours()[0].1.id);
+    until("one is left", || others().0 == 1);
+    assert_eq!((others(), polls(&day).0), ((1, 0, 0, 0), before));
+    day.suspend("n[0-1]");
+    day.until_none();
+    until("none is left", || others() == (0, 0, 0, 0));
+}
+
 #[test]
 fn many_ends_at_once_are_few_calls() {
     let day = up(100);

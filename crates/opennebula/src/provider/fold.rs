@@ -178,11 +178,12 @@ fn state(by: ReadyBy, vm: &Ours) -> VmState {
 /// the two is then counted twice for a moment. The other way round it would not be
 /// counted at all, and its place be given away again.
 fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> Vec<HostView> {
-    let mut promised: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    let mut promised: BTreeMap<u32, (usize, u64, u64)> = BTreeMap::new();
     for vm in ours.values().filter(|vm| vm.row.state.holds_capacity()) {
         let host = vm.row.host.as_ref().map(|(_, host)| *host);
         for host in host.into_iter().chain(vm.leaves) {
-            let (cpu, memory) = promised.entry(host).or_default();
+            let (vms, cpu, memory) = promised.entry(host).or_default();
+            *vms += 1;
             *cpu += u64::from(vm.row.cpu_percent);
             *memory += vm.row.memory_mb;
         }
@@ -195,7 +196,7 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
     };
     let left = |host: &Host| {
         let name = HostName::new(&host.name).ok()?;
-        let (cpu, memory) = promised.get(&host.id).copied().unwrap_or_default();
+        let (vms, cpu, memory) = promised.get(&host.id).copied().unwrap_or_default();
         let others_cpu = u64::from(host.promised_cpu_percent).saturating_sub(cpu);
         let others_memory = host.promised_memory_mb.saturating_sub(memory);
         let cpu_left = u64::from(host.max_cpu_percent).saturating_sub(others_cpu);
@@ -210,9 +211,9 @@ fn host_views(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host]) -> V
             load: Some(Load {
                 cpu_percent: host.load.map(|(cpu, _)| cpu),
                 memory_mb: host.load.map(|(_, memory)| memory),
-                vms: host.vms as usize,
-                promised_cpu_percent: host.promised_cpu_percent,
-                promised_memory_mb: host.promised_memory_mb,
+                others: (host.vms as usize).saturating_sub(vms),
+                others_cpu_percent: u32::try_from(others_cpu).unwrap_or(u32::MAX),
+                others_memory_mb: others_memory,
             }),
         })
     };
