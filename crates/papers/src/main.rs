@@ -1,8 +1,21 @@
 //! `thiao-papers DIR`: see the library.
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
-    let dir = std::env::args_os().nth(1).map(PathBuf::from);
-    thiao_papers::write(&dir.unwrap_or_default())
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let done = match args.as_slice() {
+        [dir] if !dir.as_encoded_bytes().starts_with(b"-") => thiao_papers::write(Path::new(dir)),
+        _ => Err(anyhow::anyhow!(
+            "usage: thiao-papers DIR: DIR/man and DIR/completions are written"
+        )),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("thiao-papers: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

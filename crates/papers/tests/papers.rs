@@ -25,3 +25,21 @@ fn pages_and_completions_are_written_of_all_programs() {
         assert!(read("completions/thiao.bash").contains(word), "{word}");
     }
 }
+
+#[test]
+fn without_a_folder_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in [&["--help"][..], &[], &["a", "b"]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_thiao-papers"))
+            .args(words)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains("usage: thiao-papers DIR"),
+            "{said}"
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{words:?}");
+    }
+}
