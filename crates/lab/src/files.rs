@@ -460,9 +460,18 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
     write_text(&layout.slurm_conf(), &lab.slurm_conf())
 }
 
+/// What thiao.toml will say.
+///
+/// # Errors
+/// When that makes no sense: what was asked for is not possible.
+pub fn settings(layout: &Layout, plan: &Plan) -> Result<thiao_config::Config> {
+    let text = thiao_toml(layout, plan, &[])?;
+    thiao_config::from_text(&layout.thiao_conf(), &text).context("such a lab is not possible")
+}
+
 /// What slurmctld asks at each submission; what users may ask for is in thiao.toml as it will be.
 fn write_job_submit(layout: &Layout, plan: &Plan) -> Result<()> {
-    let settings = thiao_config::from_text(&layout.thiao_conf(), &thiao_toml(layout, plan, &[])?)?;
+    let settings = settings(layout, plan)?;
     let partitions = [JOB_PARTITION.to_owned()];
     let script = thiao_slurm::lua::script(
         &partitions,

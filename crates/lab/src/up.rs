@@ -7,7 +7,7 @@ use crate::layout::{self, Layout};
 use crate::plan::{Options, Plan};
 use crate::services::{open_log, tail};
 use crate::wire::{DETACH, Progress};
-use crate::{image, signals, spawn};
+use crate::{files, image, signals, spawn};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags};
 use rustix::time::Timespec;
@@ -64,6 +64,8 @@ pub fn up(layout: Layout, options: Options, ephemeral: bool, say: &mut dyn FnMut
     for program in SLURM_PROGRAMS {
         plan.slurm_program(program)?;
     }
+    // What is not possible is refused before anything is made.
+    drop(files::settings(&layout, &plan)?);
     plan.ephemeral = layout.make_dir()? && ephemeral;
     // Whoever holds the lock uses the files that are cleared here.
     drop(layout.take_lock()?);

@@ -55,6 +55,26 @@ fn lab_demo_interrupted_leaves_nothing() {
     dirs.iter().for_each(|dir| nothing_left(dir));
 }
 
+/// What is not possible is refused before anything is made.
+#[test]
+fn a_lab_that_is_not_possible_leaves_nothing() {
+    let dir = fresh_dir();
+    for size in ["0x0", "99x1"] {
+        let output = Command::new(thiao())
+            .args(["lab", "up", "--warm", size, "--dir"])
+            .arg(&dir)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(
+            text(&output).contains("such a lab is not possible"),
+            "{}",
+            text(&output)
+        );
+        assert!(!dir.exists(), "{size}");
+    }
+}
+
 /// The first process of a lab is killed without a chance to tidy up: the kernel ends all others.
 #[test]
 fn lab_killed_keeper_takes_everything_along() {
