@@ -17,7 +17,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Doctor) -> anyhow
         Ok(config) => doctor::examine(&config, &how.hooks, how.try_vm),
         Err(error) => vec![Group {
             title: "Settings",
-            findings: vec![Finding::bad("settings", error.to_string()).run("thiao setup")],
+            findings: vec![Finding::bad("settings", error.to_string()).run(setup(file))],
         }],
     };
     let worst = doctor::verdict(&groups);
@@ -31,6 +31,14 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Doctor) -> anyhow
         Verdict::Ok | Verdict::Warn => ExitCode::SUCCESS,
         Verdict::Bad => ExitCode::from(FAILED),
     })
+}
+
+/// What makes settings anew, of the file that was named.
+fn setup(file: Option<&Path>) -> String {
+    file.map_or_else(
+        || "thiao setup".to_owned(),
+        |file| doctor::with_settings("thiao setup", file),
+    )
 }
 
 fn draw(printer: Printer, groups: &[Group]) -> String {

@@ -111,13 +111,19 @@ fn has_device(other: Option<Pid>, name: &str) -> bool {
     listed("self") || other.is_some_and(|other| listed(&other))
 }
 
+/// The command that says how things are with the controller.
+pub const LOOK: &str = "thiao status";
+
 /// What is wrong with it.
 #[must_use]
 pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     let kvm = match (&facts.kvm, settings.accel) {
         (Ok(()), AccelChoice::Auto | AccelChoice::Kvm) => Finding::ok(
             "/dev/kvm",
-            "can be opened: VMs run at full speed if a guest boots with it; thiaod tries that, and `thiao status` says how it went",
+            format!(
+                "can be opened: VMs run at full speed if a guest boots with it; thiaod tries that, and `{LOOK}` says \
+                 how it went"
+            ),
         ),
         (_, AccelChoice::Tcg) => Finding::ok("/dev/kvm", "is not used: qemu.accel is tcg"),
         (Err(why), AccelChoice::Kvm) => Finding::bad(

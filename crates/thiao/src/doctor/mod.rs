@@ -317,10 +317,17 @@ fn for_this_person(finding: &mut Finding, config: &Config) {
     if let Some(Remedy::Run(command)) = &mut finding.remedy {
         *command = with_settings(command, &config.file);
     }
+    finding.text = looked_for(&finding.text, &config.file);
+}
+
+/// What a finding says to look at, for these settings.
+fn looked_for(text: &str, file: &Path) -> String {
+    text.replace(machine::LOOK, &with_settings(machine::LOOK, file))
 }
 
 /// The command for these settings, where they are not at the usual place.
-fn with_settings(command: &str, file: &Path) -> String {
+#[must_use]
+pub fn with_settings(command: &str, file: &Path) -> String {
     typed_for(command, file, lab::around(file).as_deref())
 }
 

@@ -99,6 +99,16 @@ fn commands_are_for_the_settings_that_were_looked_at() {
 }
 
 #[test]
+fn a_finding_names_the_settings_too_where_it_says_what_to_look_at() {
+    let text = format!("`{}` says how it went", machine::LOOK);
+    assert_eq!(looked_for(&text, Path::new(DEFAULT_FILE)), text);
+    assert_eq!(
+        looked_for(&text, Path::new("/srv/thiao.toml")),
+        "`thiao --config /srv/thiao.toml status` says how it went"
+    );
+}
+
+#[test]
 fn in_a_lab_its_owner_is_called_for() {
     let typed = |dir: &str| {
         let file = Path::new(dir).join("thiao.toml");
