@@ -123,8 +123,9 @@ impl Printer {
                 }
             }));
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+        let last = head.len().saturating_sub(1);
+        for (at, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, if at == last { 0 } else { 2 }));
         }
         let mut text = table.trim_fmt();
         text.push('\n');

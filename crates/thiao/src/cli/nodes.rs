@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::client::Client;
 use thiao_api::types::Node;
 use thiao_api::words::NodeState;
-use thiao_cli::output::{Cell, Printer, Tone, memory, now, when};
+use thiao_cli::output::{Cell, Printer, Tone, memory, now, span, when};
 use thiao_core::hostlist::fold;
 use thiao_core::ids::NodeName;
 
@@ -64,7 +64,8 @@ fn draw_long(printer: Printer, nodes: &[Node]) -> String {
         vec![
             Cell::from(&node.name),
             Cell::toned(node.state.word(), show::node_tone(&node.state)),
-            Cell::from(when(node.since, now)),
+            // Without "ago": its nine columns are as wide as a terminal.
+            Cell::from(span(now.saturating_sub(node.since))),
             slurm(node),
             Cell::from(node.desired.word()),
             Cell::maybe(node.vm.as_ref()),

@@ -36,14 +36,14 @@ All of sbatch's options work, in every form: this program becomes sbatch (see
       --vm-keep-on-failure  keep the VMs for a while if the job fails
   -h, --help                print this
 
-Your administrator says who may use them in which partition. NAME and PERCENT may
-also follow a '='. All words that begin with --vm- are taken, wherever they stand,
-up to a word `--` or the job's script: the first word that does not begin with '-'
-and is the path of a file that begins with '#!'. What follows belongs to the
-script. So it is safest to write the options for VMs first.
+Your administrator says who may use them in which partition. NAME and PERCENT
+may also follow a '='. All words that begin with --vm- are taken, wherever they
+stand, up to a word `--` or the job's script: the first word that does not begin
+with '-' and is the path of a file that begins with '#!'. What follows belongs
+to the script. So it is safest to write the options for VMs first.
 
-With JOBID (17; 17_3 for a task of an array) a job that is already queued gets VMs
-of its own. If there is a file of that name, it is the script.
+With JOBID (17; 17_3 for a task of an array) a job that is already queued gets
+VMs of its own. If there is a file of that name, it is the script.
 
 If the controller does not answer, tsub says so, and queues the job anyway. Exit
 codes are sbatch's; 2: a --vm- option makes no sense.
@@ -215,6 +215,12 @@ fn queued(rest: &[OsString]) -> Option<JobName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_help_is_as_wide_as_a_terminal() {
+        let wide: Vec<&str> = HELP.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
 
     fn words(text: &str) -> Vec<OsString> {
         text.split_whitespace().map(OsString::from).collect()
