@@ -6,6 +6,7 @@ use crate::cli::args::NewSettings;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use thiao_config::import::Imported;
 use thiao_slurm::Slurm;
@@ -21,7 +22,7 @@ pub(super) struct Here {
     pub(super) slurmctld: Slurmctld,
     pub(super) endpoint: Option<String>,
     pub(super) auth: Option<PathBuf>,
-    /// Where systemd puts the munge key for the controller, if its service is installed.
+    /// Where systemd puts the munge key for the controller, if it needs that.
     pub(super) munge_key: Option<String>,
 }
 
@@ -36,6 +37,19 @@ const UNITS: [&str; 3] = [
 ];
 /// Where the unit's `LoadCredential=munge.key` puts it.
 const CREDENTIAL: &str = "/run/credentials/thiaod.service/munge.key";
+/// The key itself, which munged wants to be readable by its own user alone.
+const MUNGE_KEY: &str = "/etc/munge/munge.key";
+
+/// Whose the file is, if that can be seen.
+fn owner(file: &Path) -> Option<u32> {
+    file.metadata().ok().map(|of| of.uid())
+}
+
+/// Whether the service, which runs as this user, surely cannot read a key of that owner: it needs a copy then,
+/// also when its unit is installed later, as the README has it.
+fn is_kept_from(service: Option<u32>, owner: Option<u32>) -> bool {
+    matches!((service, owner), (Some(service), Some(owner)) if service != 0 && service != owner)
+}
 
 impl Here {
     /// Asks slurmctld, if it answers, and takes OpenNebula's variables.
@@ -45,6 +59,10 @@ impl Here {
         let site = config.as_ref().map(Site::of);
         let primary = site.as_ref().and_then(|site| site.hosts.first());
         let slurmctld = site.as_ref().map(Slurmctld::of).unwrap_or_default();
+        let service = site
+            .as_ref()
+            .and_then(|site| site.user.as_ref())
+            .and_then(|(_, uid)| *uid);
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = variable("HOME").map(|home| Path::new(&home).join(".one/one_auth"));
         Self {
@@ -56,8 +74,10 @@ impl Here {
             auth: variable("ONE_AUTH")
                 .map(PathBuf::from)
                 .or(home.filter(|file| file.exists())),
-            munge_key: (slurmctld.slurm_key.is_none() && UNITS.iter().any(|unit| Path::new(unit).exists()))
-                .then(|| CREDENTIAL.to_owned()),
+            munge_key: (slurmctld.slurm_key.is_none()
+                && (UNITS.iter().any(|unit| Path::new(unit).exists())
+                    || is_kept_from(service, owner(Path::new(MUNGE_KEY)))))
+            .then(|| CREDENTIAL.to_owned()),
             slurmctld,
         }
     }
@@ -176,5 +196,18 @@ impl Given<'_> {
             return (flags.munge_key.clone(), flags.slurm_key.clone());
         }
         (site.munge_key.clone(), site.slurmctld.slurm_key.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_munge_key_of_anothers_is_had_as_a_copy_of_systemds() {
+        assert!(is_kept_from(Some(64_030), Some(102)), "as Debian has it");
+        assert!(!is_kept_from(Some(102), Some(102)));
+        assert!(!is_kept_from(Some(0), Some(102)), "root reads it");
+        assert!(!is_kept_from(None, Some(102)) && !is_kept_from(Some(64_030), None));
     }
 }
