@@ -20,6 +20,9 @@ pub struct Status {
     /// What the provider does before it can make VMs, while it does; nothing is made meanwhile.
     #[serde(default)]
     pub preparing: Option<String>,
+    /// Of which nodes it can make no VMs, and why, as sentences; nothing is wrong with the others.
+    #[serde(default)]
+    pub faults: Vec<String>,
     /// Why nothing can be stored, while that is so; nothing that is not stored is done.
     #[serde(default)]
     pub unstored: Option<String>,

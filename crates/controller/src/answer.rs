@@ -105,6 +105,7 @@ impl<P: Provider> Reading<'_, P> {
             provider: self.of.provider.name().to_owned(),
             provider_notes: self.seen.provider_notes.clone(),
             preparing: self.seen.preparing.clone(),
+            faults: World::faults_told(&self.world().faults),
             unstored: self.seen.unstored.clone(),
             started: self.seen.started.0,
             now: self.now.0,

@@ -6,15 +6,14 @@ use crate::bus;
 use crate::message::{Finished, Message};
 use crate::owner::{Owner, Readiness};
 use crate::provider::{Prepared, Provider};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use thiao_api::types::Observation;
 use thiao_core::event::{Event, Kind, Subject};
-use thiao_core::hostlist;
-use thiao_core::ids::{JobId, Millis, NodeName, Time};
+use thiao_core::ids::{JobId, Millis, Time};
 use thiao_core::plan::{Action, JobVerb, VmVerb};
 use thiao_core::prolog::PrologAnswer;
 use thiao_core::view::{GateSeen, SlurmView};
+use thiao_core::world::World;
 
 /// What somebody hears who has waited.
 type Answer = (Reply<()>, Result<(), ApiError>);
@@ -93,18 +92,10 @@ impl<P: Provider> Owner<P> {
     fn prepared(&mut self, Prepared { notes, faults }: Prepared) {
         self.record(Event::new(Subject::Provider, Kind::Prepared, notes.join("; ")));
         self.provider_notes = notes;
-        let mut alike: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
-        for (node, why) in &faults {
-            alike.entry(why).or_default().push(node);
-        }
         let again = self.rounds.world().policy.breaker_pause;
-        for (why, nodes) in alike {
-            let text = format!(
-                "no VM can be made for {}: {why}; tried again every {again}",
-                hostlist::fold(nodes)
-            );
-            self.record(Event::new(Subject::Provider, Kind::NotPreparedFor, text.clone()));
-            self.provider_notes.push(text);
+        for fault in World::faults_told(&faults) {
+            let text = format!("{fault}; tried again every {again}");
+            self.record(Event::new(Subject::Provider, Kind::NotPreparedFor, text));
         }
         if !faults.is_empty() {
             self.prepare_again_later();

@@ -1,6 +1,7 @@
 //! What is known at one instant: the configuration, our records, and the last
 //! whole observations of Slurm and of the provider. `plan` reads it; `fold` updates it.
 
+use crate::hostlist;
 use crate::ids::{
     ClusterName, Generation, HostName, JobId, Millis, NodeName, NodesetName, Time, VmId, VmTag,
 };
@@ -234,6 +235,17 @@ impl Breaker {
 }
 
 impl World {
+    /// The faults as sentences, nodes with the same one together.
+    #[must_use]
+    pub fn faults_told(faults: &BTreeMap<NodeName, String>) -> Vec<String> {
+        let mut alike: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
+        for (node, why) in faults {
+            alike.entry(why).or_default().push(node);
+        }
+        let told = |(why, nodes)| format!("no VM can be made for {}: {why}", hostlist::fold(nodes));
+        alike.into_iter().map(told).collect()
+    }
+
     /// A world in which nothing was seen yet: every node of `specs` has an empty record.
     #[must_use]
     pub fn new(now: Time, cluster: ClusterName, policy: Policy, specs: BTreeMap<NodeName, NodeSpec>) -> Self {

@@ -56,6 +56,7 @@ fn status(error: Option<&str>) -> Status {
         provider: "qemu".into(),
         provider_notes: vec![],
         preparing: None,
+        faults: vec![],
         unstored: None,
         started: 0,
         now: 0,

@@ -68,6 +68,7 @@ fn status() -> Status {
         provider: "qemu".into(),
         provider_notes: vec!["TCG: KVM guests hang here".into()],
         preparing: None,
+        faults: vec![],
         unstored: None,
         started: now() - 120_000,
         now: now(),

@@ -112,6 +112,7 @@ fn status() -> Status {
         provider: "qemu".to_owned(),
         provider_notes: vec![],
         preparing: None,
+        faults: vec![],
         unstored: None,
         started: 1,
         now: 2,

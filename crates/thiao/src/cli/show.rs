@@ -72,6 +72,9 @@ fn draw_status(printer: Printer, s: &Status) -> String {
     for (n, note) in s.provider_notes.iter().enumerate() {
         line(if n == 0 { s.provider.as_str() } else { "" }, clean(note));
     }
+    for fault in &s.faults {
+        line("", printer.toned(&clean(fault), Tone::Bad));
+    }
     if let Some(what) = &s.preparing {
         line("preparing", clean(what));
     }

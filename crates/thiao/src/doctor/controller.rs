@@ -94,6 +94,8 @@ pub fn judge(status: &Result<Status, ClientError>, expected: Expected<'_>) -> Ve
             .run("thiao status --watch"),
         );
     }
+    let faults = status.faults.iter();
+    found.extend(faults.map(|fault| Finding::bad("controller", fault.clone()).run("thiao events provider")));
     let age = u64::try_from(expected.observation_max_age.as_millis()).unwrap_or(u64::MAX);
     for (what, side) in [
         ("observation of Slurm", &status.slurm),

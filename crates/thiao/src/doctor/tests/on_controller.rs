@@ -12,6 +12,7 @@ fn status() -> Status {
         provider: "opennebula".to_owned(),
         provider_notes: Vec::new(),
         preparing: None,
+        faults: Vec::new(),
         unstored: None,
         started: NOW - 60_000,
         now: NOW,
@@ -141,6 +142,13 @@ fn old_observations_other_settings_and_what_holds_it_up() {
             Verdict::Warn,
             "3 of Slurm's orders wait",
             "thiao events",
+        ),
+        (
+            with(|s| s.faults = vec!["no VM can be made for n[0-1]: no key".to_owned()]),
+            "controller",
+            Verdict::Bad,
+            "n[0-1]: no key",
+            "thiao events provider",
         ),
         (
             with(|s| s.preparing = Some("an image".to_owned())),
