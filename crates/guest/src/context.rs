@@ -64,7 +64,7 @@ pub fn set_clock(unix_ns: u64) -> Result<(), String> {
 
 /// Feeds the seed to the kernel's generator and makes it take effect at once:
 /// until then, guests restored from one template would draw the same numbers.
-fn reseed(seed: &Secret) -> io::Result<()> {
+pub fn reseed(seed: &Secret) -> io::Result<()> {
     /// The kernel's `struct rand_pool_info` with capacity for the seed.
     #[repr(C)]
     struct PoolInfo {

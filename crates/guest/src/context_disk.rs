@@ -5,7 +5,8 @@
 //! `'\''`: `VirtualMachineContext.cc` of OpenNebula 7.4), and `token.txt` the
 //! token for OneGate when CONTEXT asked for one. Nothing of it is executed.
 
-use crate::protocol::{CONTEXT_VARIABLE, Card, OneContext};
+use crate::protocol::{CONTEXT_VARIABLE, Card, DiskContext, OneContext};
+use crate::secret::Secret;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub fn is_context_disk(descriptor: &[u8]) -> bool {
 pub struct ContextDisk {
     /// What Thiao says of it.
     pub common: OneContext,
+    /// Random bytes for the kernel's generator.
+    pub seed: Option<Secret>,
     /// What OpenNebula says of the card.
     pub card: Card,
     /// Whom to tell that the guest is ready, if anybody wants to know.
@@ -93,7 +96,7 @@ impl ContextDisk {
         let json =
             base64(need(CONTEXT_VARIABLE)?).ok_or_else(|| format!("{CONTEXT_VARIABLE} is not base64"))?;
         // It holds secrets: say the place, not the text.
-        let common = serde_json::from_slice(&json).map_err(|e| {
+        let DiskContext { common, seed } = serde_json::from_slice(&json).map_err(|e| {
             format!(
                 "{CONTEXT_VARIABLE} is not what this guest knows: column {}",
                 e.column()
@@ -130,6 +133,7 @@ impl ContextDisk {
         };
         Ok(Self {
             common,
+            seed,
             card,
             onegate,
             unheard,
@@ -363,6 +367,19 @@ mod tests {
             !shown.contains("c2VjcmV0") && !shown.contains("6b6579"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_seed_comes_with_the_identity_if_there_is_one() {
+        let Some(json) = base64(CONTEXT) else {
+            panic!("{CONTEXT}");
+        };
+        let mut with: DiskContext = serde_json::from_slice(&json).unwrap();
+        assert_eq!(with.seed, None, "that of an older controller");
+        with.seed = Some(Secret::from_bytes(&[7; 64]));
+        let told = file().replace(CONTEXT, &STANDARD.encode(serde_json::to_vec(&with).unwrap()));
+        let told = ContextDisk::read(&told, None).unwrap();
+        assert_eq!((told.common, told.seed), (with.common, with.seed));
     }
 
     #[test]

@@ -156,6 +156,11 @@ fn run() -> Result<(), String> {
             if let Some(why) = told.unheard {
                 eprintln!("thiao-guest: OneGate does not hear when this guest is ready: {why}");
             }
+            if let Some(Err(why)) = told.seed.as_ref().map(context::reseed) {
+                eprintln!(
+                    "thiao-guest: cannot seed the random generator, and waits for the kernel to do it: {why}"
+                );
+            }
             // Its VM was not made before Slurm asked, and nobody else tells it.
             guest.starts.ask(1, Duration::ZERO);
             guest.take(told.common, told.card)?;
@@ -438,7 +443,8 @@ impl Guest {
         match (&self.channel, &report.detail) {
             (Some(channel), _) => channel.send(&report),
             (None, Some(detail)) => println!("thiao-guest: {}: {detail}", phase.as_str()),
-            (None, None) => println!("thiao-guest: {}", phase.as_str()),
+            // For who reads the console: how long it took.
+            (None, None) => println!("thiao-guest: {} after {} ms", phase.as_str(), report.uptime_ms),
         }
         self.history.push(report);
     }

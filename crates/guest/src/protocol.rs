@@ -167,9 +167,8 @@ pub struct Context {
 }
 
 /// What a guest is told whoever tells it. In an OpenNebula VM this is the
-/// CONTEXT variable [`CONTEXT_VARIABLE`]: base64 of its JSON. The card's
-/// identity is OpenNebula's own there (`ETH0_*`), clock and randomness are the
-/// machine's.
+/// CONTEXT variable [`CONTEXT_VARIABLE`]: base64 of the JSON of [`DiskContext`]. The card's
+/// identity is OpenNebula's own there (`ETH0_*`), the clock is the machine's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OneContext {
     /// The VM's id: tells one context from another.
@@ -191,6 +190,17 @@ pub struct OneContext {
     /// The users of the guest, beside root.
     pub users: Vec<UserEntry>,
     pub shares: Vec<ShareMount>,
+}
+
+/// The JSON of [`CONTEXT_VARIABLE`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskContext {
+    #[serde(flatten)]
+    pub common: OneContext,
+    /// Random bytes in hexadecimal. A VM's processor may give none (libvirt's default model does not); the kernel
+    /// would collect them from its timer then, for a second, before munged gets any. None: it has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Secret>,
 }
 
 /// A slurmctld that stands in for the first one, as `SlurmctldHost` has it: `head2(10.9.0.2)`.

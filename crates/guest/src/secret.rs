@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io;
+
+/// What a kernel's generator takes in at once.
+const SEED_BYTES: usize = 64;
 
 /// Text that must not appear in logs: printing it for debugging shows its length alone.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +23,19 @@ impl Secret {
             let _ = write!(text, "{byte:02x}");
         }
         Self(text)
+    }
+
+    /// Fresh random bytes, as many as a kernel's generator takes in.
+    ///
+    /// # Errors
+    /// This kernel gives none, or too few.
+    pub fn random() -> io::Result<Self> {
+        let mut bytes = [0; SEED_BYTES];
+        let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        match got < SEED_BYTES {
+            true => Err(io::Error::other("the kernel gives too few random bytes")),
+            false => Ok(Self::from_bytes(&bytes)),
+        }
     }
 
     /// The bytes again; `None` when the text is not hexadecimal.
@@ -43,6 +60,13 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_seeds_are_alike() {
+        let (one, other) = (Secret::random().unwrap(), Secret::random().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.to_bytes().unwrap().len(), SEED_BYTES);
+    }
 
     #[test]
     fn bytes_come_back_and_other_text_has_none() {

@@ -6,13 +6,11 @@ use crate::machine::mac_of;
 use crate::settings::{Settings, Share};
 use crate::vmdir::{Record, tag_of};
 use std::fs;
+use std::path::Path;
 use thiao_core::ids::VmId;
 use thiao_guest::protocol::{Card, Context, OneContext, ShareMount};
 use thiao_guest::secret::Secret;
 use thiao_guest::users::add_system_users;
-
-/// Bytes of randomness that a guest gets: what its kernel's generator takes in.
-const SEED_BYTES: usize = 64;
 
 /// The context of one VM, with the clock of now and fresh random bytes.
 /// `exports` are the ports of the shares' servers, in the settings' order.
@@ -55,17 +53,8 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
             gateway: Some(settings.network.address),
             mac: mac_of(record.address),
         },
-        seed: Secret::from_bytes(&seed()?),
+        seed: Secret::random()
+            .map_err(|e| Error::io("ask the kernel for random bytes", Path::new("/dev/urandom"), e))?,
         clock: clock(),
     })
-}
-
-fn seed() -> Result<[u8; SEED_BYTES], Error> {
-    let mut seed = [0; SEED_BYTES];
-    let got = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::Qemu(format!("the kernel gives no random bytes: {e}")))?;
-    if got < SEED_BYTES {
-        return Err(Error::Qemu("the kernel gives too few random bytes".to_owned()));
-    }
-    Ok(seed)
 }

@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use std::fs;
 use thiao_guest::auth::{Auth, key_variable};
-use thiao_guest::protocol::{CONTEXT_VARIABLE, OneContext};
+use thiao_guest::protocol::{CONTEXT_VARIABLE, DiskContext, OneContext};
+use thiao_guest::secret::Secret;
 use thiao_guest::users::add_system_users;
 
 /// What keeps OpenNebula's SlurmWorker appliance from refusing a node of slurm.conf.
@@ -138,7 +139,7 @@ fn own_guest(wanted: &NewVm<'_>, auth: &Auth) -> Result<Vec<u8>, Error> {
         &guest.slurm_user,
         &fs::read_to_string("/etc/passwd").unwrap_or_default(),
     );
-    let told = OneContext {
+    let common = OneContext {
         id: format!("{}.{}", wanted.tag.node, wanted.tag.generation),
         hostname: wanted.tag.node.to_string(),
         slurmctld_host: guest.slurmctld_host.clone(),
@@ -149,7 +150,9 @@ fn own_guest(wanted: &NewVm<'_>, auth: &Auth) -> Result<Vec<u8>, Error> {
         users,
         shares: wanted.inputs.shares(&guest.shares),
     };
-    serde_json::to_vec(&told).map_err(|e| {
+    // Without one its kernel collects its own.
+    let seed = Secret::random().ok();
+    serde_json::to_vec(&DiskContext { common, seed }).map_err(|e| {
         Error::new(
             Class::BadTemplate,
             format!("what the guest is told cannot be written: {e}"),

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use thiao_core::ids::{HostName, NodesetName};
 use thiao_core::view::{Shape, VmSpec};
 use thiao_guest::auth::Auth;
-use thiao_guest::protocol::OneContext;
+use thiao_guest::protocol::DiskContext;
 use thiao_guest::secret::Secret;
 
 fn guest() -> Guest {
@@ -269,7 +269,8 @@ fn our_own_guest_is_told_all_in_one_value() {
             json.push((bits >> (6 - 2 * (at % 4)) & 255) as u8);
         }
     }
-    let told: OneContext = serde_json::from_slice(&json).unwrap();
+    let DiskContext { common: told, seed } = serde_json::from_slice(&json).unwrap();
+    assert!(seed.unwrap().to_bytes().is_some_and(|seed| seed.len() == 64));
     assert_eq!((told.id.as_str(), told.hostname.as_str()), ("fg7.3", "fg7"));
     let Auth::Munge { munge_key, .. } = told.auth else {
         panic!("{:?}", told.auth);
