@@ -74,21 +74,21 @@ impl<P: Provider> Reading<'_, P> {
                 .and_then(VmRecord::odd)
                 .map(|odd| format!("it {}", odd.text())),
         );
-        if let Some(id) = backing.and_then(|vm| vm.id.as_ref()) {
-            for (at, what) in self.of.provider.timeline(id) {
-                let after = backing.map_or(Time(at), |vm| vm.asked);
-                now.push(format!(
-                    "{what}, {} after it was asked for",
-                    Time(at).since(after)
-                ));
-            }
-        }
+        now.extend(backing.into_iter().flat_map(|vm| self.way_up(vm)));
         Ok(Explanation {
             subject,
             now,
             story,
             uid: None,
         })
+    }
+
+    /// What the provider saw of this VM, step by step.
+    fn way_up(&self, vm: &VmRecord) -> Vec<String> {
+        let moments = vm.id.iter().flat_map(|id| self.of.provider.timeline(id));
+        moments
+            .map(|(at, what)| format!("{what}, {} after it was asked for", Time(at).since(vm.asked)))
+            .collect()
     }
 
     fn node_lines(&self, node: &NodeName, record: &NodeRecord) -> Vec<String> {
@@ -115,6 +115,10 @@ impl<P: Provider> Reading<'_, P> {
             };
             lines.push(format!("VM {node}.{}{on} is {word}{span}", vm.generation));
             lines.extend(vm.odd().map(|odd| format!("it {}", odd.text())));
+            // One that is up is told of when it is asked for by its own name.
+            if !vm.registration.is_done() {
+                lines.extend(self.way_up(vm));
+            }
         }
         lines.push(in_slurm(self.world().slurm.as_deref(), node));
         if let Some(why) = self.world().faults.get(node) {
