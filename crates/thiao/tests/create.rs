@@ -6,6 +6,7 @@
 mod stand_ins;
 
 use stand_ins::{front_end, oneadmin, write};
+use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -110,7 +111,31 @@ fn makings() -> Vec<Option<Making>> {
         None,
         Some(Making::Image("img".to_owned())),
         Some(Making::Guest("/var/tmp/guest".into())),
+        Some(Making::GuestOnHosts("/srv/guest".into())),
     ]
+}
+
+#[test]
+fn a_guest_that_hosts_have_needs_no_images() {
+    let world = World::new();
+    let images = world.seen().images.len();
+    let wanted = world.wanted(Some(Making::GuestOnHosts("/srv/guest".into())));
+    world.carry_out(&world.plan(&wanted)).unwrap();
+    let seen = world.seen();
+    let body = &seen
+        .templates
+        .iter()
+        .find(|found| found.name == "thiao-lab")
+        .unwrap()
+        .body;
+    let os: BTreeMap<String, String> = body.vectors("OS").flatten().cloned().collect();
+    assert_eq!(
+        (os["KERNEL"].as_str(), os["INITRD"].as_str()),
+        ("/srv/guest/vmlinuz", "/srv/guest/initrd")
+    );
+    assert!(!os.contains_key("KERNEL_DS") && !os.contains_key("INITRD_DS"));
+    assert!(os["KERNEL_CMD"].contains("panic=-1"));
+    assert_eq!(seen.images.len(), images);
 }
 
 #[test]

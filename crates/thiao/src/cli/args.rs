@@ -268,6 +268,9 @@ pub(super) struct Place {
     /// The folder of `thiao guest`, as the front-end sees it: Thiao's own guest is registered
     #[arg(long, value_name = "DIR", requires = "create", conflicts_with_all = ["template", "image"])]
     pub(super) guest: Option<PathBuf>,
+    /// That folder is on every host: VMs start from it there, and nothing is copied for them
+    #[arg(long, requires = "guest")]
+    pub(super) on_hosts: bool,
 }
 
 /// What new settings are made of; with none of these and a settings file, that file holds.

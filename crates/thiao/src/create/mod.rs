@@ -66,6 +66,8 @@ pub enum Making {
     Image(String),
     /// Thiao's own guest: the folder with vmlinuz and initrd, as the front-end sees it.
     Guest(PathBuf),
+    /// The same, the folder being on every host: nothing is copied for a VM.
+    GuestOnHosts(PathBuf),
 }
 
 /// What the front-end has, as an administrator sees it, and the service's credentials.

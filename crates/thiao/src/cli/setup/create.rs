@@ -145,6 +145,7 @@ impl Ground {
             templates: typed.template.iter().cloned().collect(),
             making: match (&place.image, &place.guest) {
                 (Some(image), _) => Some(Making::Image(image.clone())),
+                (None, Some(folder)) if place.on_hosts => Some(Making::GuestOnHosts(folder.clone())),
                 (None, Some(folder)) => Some(Making::Guest(folder.clone())),
                 (None, None) => None,
             },

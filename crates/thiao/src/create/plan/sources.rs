@@ -100,7 +100,16 @@ impl Plans<'_> {
             }
             Making::Guest(folder) => {
                 let owners = self.guest_images(folder, name);
-                of_guest(name, &owners)
+                let image = |file: &str, owner: &String| {
+                    format!("$FILE[IMAGE=\"{name}-{file}\", IMAGE_UNAME=\"{owner}\"]")
+                };
+                let files = ["kernel", "initrd"].into_iter().zip(&owners);
+                of_guest(name, OF_IMAGES, files.map(|(file, owner)| image(file, owner)))
+            }
+            Making::GuestOnHosts(folder) => {
+                let files = ["vmlinuz", "initrd"].into_iter();
+                let path = |file| folder.join(file).display().to_string();
+                of_guest(name, OF_HOSTS, files.map(path))
             }
         };
         body.set(MARK, self.wanted.cluster.to_string());
@@ -309,18 +318,20 @@ fn of_image(name: &str, image: &Object) -> Template {
     body
 }
 
-/// `thiao guest`'s template, with the names of our images.
-fn of_guest(name: &str, owners: &[String]) -> Template {
+/// How a template names a kernel and a ramdisk that are images, and the attributes of OS for files of the hosts.
+const OF_IMAGES: [&str; 2] = ["KERNEL_DS", "INITRD_DS"];
+const OF_HOSTS: [&str; 2] = ["KERNEL", "INITRD"];
+
+/// `thiao guest`'s template, with other values in the place of its images, under these names.
+fn of_guest(name: &str, names: [&str; 2], values: impl Iterator<Item = String>) -> Template {
     let mut body = Template::parse(guest::TEMPLATE).unwrap_or_default();
     body.set("NAME", name);
-    for (key, value) in &mut body.0 {
+    let files: Vec<_> = OF_IMAGES.into_iter().zip(names).zip(values).collect();
+    for (_, value) in body.0.iter_mut().filter(|(key, _)| key == "OS") {
         let Value::Vector(pairs) = value else { continue };
-        for (sub, text) in pairs.iter_mut().filter(|_| key == "OS") {
-            let files = [("KERNEL_DS", "kernel"), ("INITRD_DS", "initrd")];
-            for ((file, image), owner) in files.into_iter().zip(owners) {
-                if sub == file {
-                    *text = format!("$FILE[IMAGE=\"{name}-{image}\", IMAGE_UNAME=\"{owner}\"]");
-                }
+        for (sub, text) in pairs {
+            if let Some(((_, name), value)) = files.iter().find(|((image, _), _)| sub == image) {
+                (*sub, *text) = ((*name).to_owned(), value.clone());
             }
         }
     }
