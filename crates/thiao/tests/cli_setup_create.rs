@@ -62,6 +62,20 @@ fn place() -> Place {
 }
 
 #[test]
+fn who_makes_our_own_guest_is_told_to_name_its_users() {
+    let (place, oned) = (place(), front_end(oneadmin()));
+    let mut args: Vec<&str> = MAKE
+        .iter()
+        .map(|arg| if *arg == "worker" { "/var/tmp/guest" } else { arg })
+        .collect();
+    args[1] = "--guest";
+    args.push("--yes");
+    let (code, out, err) = place.create(&oned, &args);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("1. Name the users whose jobs run there"), "{out}");
+}
+
+#[test]
 fn from_credentials_alone_to_settings_that_doctor_finds_right_and_back() {
     let (place, oned) = (place(), front_end(oneadmin()));
     // Nobody is asked, so nothing is done.

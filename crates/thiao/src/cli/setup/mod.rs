@@ -28,7 +28,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use thiao_cli::output::{Printer, Tone};
-use thiao_config::{Config, programs};
+use thiao_config::{Config, ProviderSettings, programs};
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::names::HOOKS;
 use thiao_slurm::{Slurm, SlurmError, Version};
@@ -63,7 +63,8 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
         created.carry_out(printer)?;
     }
     let checked = settings.check(printer, how, site.version, &mut plan.refused)?;
-    let steps = plan.fragment.next_steps(&plan.text, &lines, &site.slurm_conf);
+    let mut steps = plan.fragment.next_steps(&plan.text, &lines, &site.slurm_conf);
+    steps.splice(0..0, users_step(file, &settings.config, how));
     let advice = advice(&plan, &site.present, &steps);
     let report = format!("{checked}{places}");
     if how.dry_run {
@@ -73,6 +74,21 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     }
     plan.carry_out(&lines)?;
     Ok(printer.print(&format!("{report}\n{advice}"))?)
+}
+
+/// What a person does before jobs of others than root run in guests of ours that were made just now.
+fn users_step(file: Option<&Path>, config: &Config, how: &Setup) -> Option<String> {
+    let ProviderSettings::OpenNebula(settings) = &config.provider else {
+        return None;
+    };
+    let unknown = how.place.guest.is_some() && settings.guest.users.is_empty();
+    unknown.then(|| {
+        format!(
+            "Name the users whose jobs run there, and the folder that nodes share with the other machines, in {}: \
+             users or [[opennebula.user]], and [[opennebula.share]]. Guests know root alone, and share nothing.",
+            file.unwrap_or(Path::new(thiao_config::DEFAULT_FILE)).display()
+        )
+    })
 }
 
 /// Who was asked what is in effect, and what was said.
