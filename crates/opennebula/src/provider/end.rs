@@ -91,11 +91,7 @@ impl<C: Calls> Inner<C> {
                 Push::TerminateHard => self.calls.action(id, VmAction::TerminateHard),
                 Push::Delete => self.calls.recover(id, Recovery::Delete),
             };
-            let what = match push {
-                Push::Terminate => "OpenNebula was asked to terminate it",
-                Push::TerminateHard => "OpenNebula was asked to terminate it at once",
-                Push::Delete => "OpenNebula was asked to delete it",
-            };
+            let what = push.told();
             let at = now();
             self.memory().did(id, at);
             match done {

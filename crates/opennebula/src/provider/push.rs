@@ -14,6 +14,17 @@ pub(super) enum Push {
     Delete,
 }
 
+impl Push {
+    /// What is said of it, once it was taken, for as long as it is under way.
+    pub(super) fn told(self) -> &'static str {
+        match self {
+            Push::Terminate => "OpenNebula was asked to terminate it",
+            Push::TerminateHard => "OpenNebula was asked to terminate it at once",
+            Push::Delete => "OpenNebula was asked to delete it",
+        }
+    }
+}
+
 /// What OpenNebula took of this so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked {
@@ -53,19 +64,21 @@ pub(super) fn next(
     asked: Option<Asked>,
     grace: Duration,
 ) -> Next {
-    let push = match unpaced(state, hard, refused) {
-        Next::Do(push) => push,
-        other => return other,
+    let ends = state.is_none_or(|state| state.kind() == Kind::Ending);
+    let push = match (unpaced(state, hard, refused), asked) {
+        (Next::Do(push), _) => push,
+        // The same words whether its state is known at the moment or not: each change of them is told to people.
+        (Next::Wait(_), Some(asked)) if ends && refused.is_none() => {
+            return Next::Wait(asked.push.told().to_owned());
+        }
+        (other, _) => return other,
     };
     let Some(asked) = asked.filter(|asked| asked.push >= push) else {
         return Next::Do(push);
     };
     let pause = grace.saturating_mul(1 << asked.times.min(MOST).saturating_sub(1));
     match asked.ago < pause {
-        true => Next::Wait(match state {
-            Some(state) => format!("in {state}, after OpenNebula was asked to end it"),
-            None => "OpenNebula was asked to end it".to_owned(),
-        }),
+        true => Next::Wait(asked.push.told().to_owned()),
         false if asked.times >= MOST => Next::Stuck(asked.times),
         false => Next::Do(push),
     }
@@ -156,6 +169,23 @@ mod tests {
         );
         assert!(matches!(first(None, true, Some(Push::Delete)), Next::Wait(_)));
         assert!(matches!(first(at(3, 3), true, Some(Push::Delete)), Next::Wait(_)));
+    }
+
+    #[test]
+    fn of_an_end_that_is_under_way_the_same_is_said_whatever_is_known() {
+        for push in [Push::Terminate, Push::TerminateHard, Push::Delete] {
+            let (times, ago) = (1, Duration::from_secs(5));
+            let asked = Some(Asked { push, times, ago });
+            let hard = push != Push::Terminate;
+            // RUNNING still, SHUTDOWN, EPILOG, not observed since.
+            for state in [at(3, 3), at(3, 12), at(3, 11), None] {
+                assert_eq!(
+                    next(state, hard, None, asked, GRACE),
+                    Next::Wait(push.told().to_owned()),
+                    "{state:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -34,12 +34,12 @@ fn a_running_vm_is_asked_and_then_made_to_end() {
     underway(end(false), "asked to terminate it");
     provider.observe().unwrap();
     fake.calls();
-    underway(end(false), "in SHUTDOWN");
+    underway(end(false), "asked to terminate it");
     assert_eq!(fake.calls(), Vec::<String>::new());
     underway(end(true), "at once");
     assert_eq!(fake.calls(), ["action TerminateHard 1"]);
     provider.observe().unwrap();
-    underway(end(true), "in EPILOG, on its way out");
+    underway(end(true), "at once");
     fake.pass();
     provider.observe().unwrap();
     assert_eq!(end(true).unwrap(), Ended::Gone);
