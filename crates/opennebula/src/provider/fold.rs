@@ -101,7 +101,9 @@ pub(super) fn view(rules: Rules<'_>, ours: &BTreeMap<u32, Ours>, hosts: &[Host])
 fn vm_view(by: ReadyBy, vm: &Ours) -> Option<VmView> {
     let host = vm.row.host.as_ref();
     // One that is over, or could be deployed anywhere, takes nothing from the host where it was.
-    let over = vm.row.state.has_left();
+    let waits = matches!(vm.row.state.kind(), Kind::Held | Kind::Pending);
+    // One that waits and has a host has been there, and may be placed anew anywhere (STOPPED and resumed).
+    let over = vm.row.state.has_left() || (waits && host.is_some());
     Some(VmView {
         id: vm_id(vm.row.id)?,
         tag: Some(vm.tag.clone()),

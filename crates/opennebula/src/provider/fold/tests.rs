@@ -174,6 +174,24 @@ fn a_vm_that_a_person_keeps_still_is_counted_once() {
     }
 }
 
+/// As seen on a real oned 6.10: one that was stopped, and resumed, waits for a host, and was counted where it had been.
+#[test]
+fn a_vm_that_waits_anew_takes_nothing_where_it_was() {
+    let takes = |state, host| {
+        let vms = map(vec![ours(1, state, host)]);
+        let shown = view(RULES, &vms, &[]).vms.remove(0);
+        (shown.memory_mb, shown.cpu_percent)
+    };
+    for state in [(1, 0), (2, 0)] {
+        assert_eq!(takes(state, Some(1)), (0, 0), "{state:?}");
+        assert_ne!(
+            takes(state, None),
+            (0, 0),
+            "it has never been anywhere: {state:?}"
+        );
+    }
+}
+
 #[test]
 fn sizes_that_no_machine_has_are_counted_nowhere() {
     let xml = "<VM><ID>1</ID><STATE>3</STATE><LCM_STATE>3</LCM_STATE><TEMPLATE><MEMORY>18446744073709551615</MEMORY>\
