@@ -10,7 +10,7 @@ use crate::place::Ledger;
 use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
 use crate::view::{JobsOn, ProviderView, REASON_PREFIX, Shape, VmState};
-use crate::vm::{Cause, Life, VmRecord};
+use crate::vm::{Cause, Life, Registration, VmRecord};
 use crate::world::{Desired, NodeRecord, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -98,6 +98,8 @@ pub(crate) struct Planner<'a> {
     live: OnceCell<HashMap<&'a NodeName, Vec<Generation>>>,
     /// What the provider shows alive, once somebody asks.
     shown: OnceCell<HashSet<&'a VmId>>,
+    /// What the provider shows booting, once somebody asks.
+    booting: OnceCell<HashSet<&'a VmId>>,
     /// Slurm's jobs by node, once somebody asks.
     jobs: OnceCell<JobsOn<'a>>,
     /// Jobs of job mode whose nodes were decided about, and those whose VMs have got capacity.
@@ -125,6 +127,7 @@ impl<'a> Planner<'a> {
             provider,
             live: OnceCell::new(),
             shown: OnceCell::new(),
+            booting: OnceCell::new(),
             ledger: None,
             starts_left,
             total_left: world.policy.max_vms.saturating_sub(all),
@@ -172,6 +175,8 @@ impl<'a> Planner<'a> {
         let hard = match cause {
             // Its guest has nothing to say any more.
             Cause::Dead { .. } | Cause::BootTimeout => true,
+            // Its guest has nothing to say yet, and does not hear that it is to end: nothing ran in it.
+            Cause::Ordered if self.boots(vm) => true,
             Cause::Ordered | Cause::Orphan => ending && self.world.now.since(vm.since) >= grace,
         };
         self.step(
@@ -185,6 +190,18 @@ impl<'a> Planner<'a> {
             ),
             why,
         );
+    }
+
+    /// Whether the provider shows that this VM runs, and neither its guest nor Slurm has ever told of it.
+    fn boots(&self, vm: &VmRecord) -> bool {
+        let booting = self.booting.get_or_init(|| {
+            let shown = self.provider.vms.iter();
+            shown
+                .filter(|seen| seen.state == VmState::Booting)
+                .map(|seen| &seen.id)
+                .collect()
+        });
+        vm.registration == Registration::NotYet && vm.id.as_ref().is_some_and(|id| booting.contains(id))
     }
 
     /// Another live VM of `node` than the one of this generation, as far as the provider shows.

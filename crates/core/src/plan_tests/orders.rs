@@ -239,3 +239,35 @@ fn a_record_that_is_older_than_the_world_takes_the_nodes_later_vm() {
     w.watch(Millis(2 * w.policy.orphan_grace.0), &vms);
     assert_eq!(w.tick(), [], "it is neither lost nor a stray");
 }
+
+#[test]
+fn a_guest_that_has_told_nothing_yet_is_left_no_time_to_end_once_it_runs() {
+    let hard = |w: &mut World| match w.tick().as_slice() {
+        [Action::Vm(_, VmVerb::Destroy { hard, .. })] => *hard,
+        other => panic!("{other:?}"),
+    };
+    for (state, at_once) in [
+        (VmState::Pending, false),
+        (VmState::Booting, true),
+        (VmState::Ready, false),
+        (VmState::Stopping, false),
+    ] {
+        let mut w = world();
+        w.ask_up("n0");
+        w.tick();
+        w.busy.clear();
+        w.created(&node("n0"), VmId::new("n0.1").unwrap());
+        w.pass(Millis(1));
+        w.see(vec![w.shown("n0", 1, state.clone())]);
+        w.see_node("n0", powering_down());
+        w.down("n0");
+        assert_eq!(hard(&mut w), at_once, "{state:?}");
+    }
+    // One that was up is.
+    let mut w = world();
+    w.up("n0");
+    w.see(vec![w.shown("n0", 1, VmState::Booting)]);
+    w.see_node("n0", powering_down());
+    w.down("n0");
+    assert!(!hard(&mut w));
+}
