@@ -129,7 +129,7 @@ impl<P: Provider> Owner<P> {
             started,
             config.cluster.clone(),
             config.policy.clone(),
-            config.nodes.clone(),
+            config.nodes.clone().into_iter().collect(),
         );
         world.job_partitions = config.job_partitions();
         world.option_rules.clone_from(&config.job.options);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
+use thiao_core::table::Table;
 pub use thiao_core::view::Ended;
 use thiao_core::view::{ErrorClass, Shape, VmSpec};
 use thiao_core::world::NodeRecord;
@@ -217,7 +218,7 @@ fn meant(error: thiao_opennebula::Error) -> ProviderError {
 /// are some: it would not find them, and take their nodes for lost.
 pub fn keep_to_one(
     store: &mut Store,
-    records: &BTreeMap<NodeName, NodeRecord>,
+    records: &Table<NodeName, NodeRecord>,
     name: &str,
 ) -> anyhow::Result<()> {
     let before = store.provider()?;
@@ -266,7 +267,7 @@ mod tests {
     fn vms_stay_with_the_provider_that_made_them() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(&dir.path().join("thiao.db")).unwrap();
-        let mut records: BTreeMap<NodeName, NodeRecord> = ["fg0", "fg1", "fg2"]
+        let mut records: Table<NodeName, NodeRecord> = ["fg0", "fg1", "fg2"]
             .map(|name| (NodeName::new(name).unwrap(), NodeRecord::default()))
             .into();
         keep_to_one(&mut store, &records, "qemu").unwrap();

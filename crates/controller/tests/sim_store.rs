@@ -4,12 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at anything unexpected")]
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use thiao_controller::store::Store;
 use thiao_core::ids::{Millis, NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
+use thiao_core::table::Table;
 use thiao_core::world::NodeRecord;
 use thiao_sim::disk::{Disk, FULL};
 use thiao_sim::faults::Rates;
@@ -45,13 +45,13 @@ impl fmt::Debug for Sqlite {
 impl Journal for Sqlite {
     type Error = String;
 
-    fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, String> {
+    fn load(&mut self) -> Result<Table<NodeName, NodeRecord>, String> {
         self.store.load().map_err(|error| error.to_string())
     }
 
     fn save(
         &mut self,
-        records: &BTreeMap<NodeName, NodeRecord>,
+        records: &Table<NodeName, NodeRecord>,
         entry: &Entry,
         now: Time,
     ) -> Result<(), String> {

@@ -3,7 +3,7 @@
 //! Here is only what counts as evidence. What to do by it the planner decides, and whether that may ever be done
 //! the linter says; of each other's judgement they share nothing.
 
-use crate::ids::{JobId, NodeName, Time};
+use crate::ids::{JobId, NodeName, Time, VmId};
 use crate::options::put_back_reason;
 use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmView, VmState, VmView, WaitsFor};
 use crate::vm::{Life, VmRecord};
@@ -90,11 +90,12 @@ pub fn asked_by_slurm(world: &World, node: &NodeName) -> Option<Time> {
     }
 }
 
-/// Whether a VM that is taken for lost, or ended as such, is shown alive after all.
+/// Whether a VM that is taken for lost, or ended as such, is shown alive after all. `shown` says what
+/// the provider shows by an id.
 #[must_use]
-pub fn is_shown_again(world: &World, vm: &VmRecord) -> bool {
-    let mut shown = world.provider.iter().flat_map(|view| &view.vms);
-    vm.is_lost() && shown.any(|seen| vm.id.as_ref() == Some(&seen.id) && seen.state.may_run())
+pub fn is_shown_again<'a>(vm: &VmRecord, shown: impl FnOnce(&VmId) -> Option<&'a VmView>) -> bool {
+    let seen = vm.id.as_ref().filter(|_| vm.is_lost()).and_then(shown);
+    seen.is_some_and(|seen| seen.state.may_run())
 }
 
 /// Whether a VM that is taken for lost is of a node that Slurm's observation does not show either: nothing is known.
@@ -114,7 +115,7 @@ pub fn surely_unused(slurm: &SlurmView, node: &NodeName, jobs: &JobsOn<'_>) -> b
             off && !seen.flags.powering_up && !seen.may_run_job()
         }
     };
-    off && !jobs.contains_key(node)
+    off && jobs.get(node).is_empty()
 }
 
 impl World {

@@ -43,7 +43,7 @@ impl World {
         }
         let now = self.now;
         let job_mode = self.is_job_mode(node);
-        let record = self.records.entry(node.clone()).or_default();
+        let record = self.records.or_default(node);
         let in_force = match record.desired {
             Desired::Up { since } | Desired::Down { since } => since,
             // The prolog's word is followed by Slurm's own, which may have been given before it was heard.

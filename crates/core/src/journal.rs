@@ -5,6 +5,7 @@
 
 use crate::event::Event;
 use crate::ids::{JobId, NodeName, Time};
+use crate::table::Table;
 use crate::world::NodeRecord;
 use std::collections::BTreeMap;
 
@@ -69,7 +70,7 @@ pub trait Journal {
     ///
     /// # Errors
     /// When they cannot be read whole.
-    fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, Self::Error>;
+    fn load(&mut self) -> Result<Table<NodeName, NodeRecord>, Self::Error>;
 
     /// Keeps a round. When it returns, all of it is on disk; on an error, nothing of it.
     ///
@@ -77,7 +78,7 @@ pub trait Journal {
     /// When it cannot be kept.
     fn save(
         &mut self,
-        records: &BTreeMap<NodeName, NodeRecord>,
+        records: &Table<NodeName, NodeRecord>,
         entry: &Entry,
         now: Time,
     ) -> Result<(), Self::Error>;

@@ -9,11 +9,11 @@ mod jobs;
 use crate::evidence::{
     is_in_doubt, is_left_behind, is_shown_again, is_superseded, may_have_registered, surely_unused,
 };
-use crate::ids::{Generation, HostName, NodeName, VmId, VmTag};
+use crate::ids::{HostName, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
-use crate::view::{HostView, JobsOn, REASON_PREFIX, SlurmNode, VmSpec, VmState, VmView};
+use crate::view::{HostView, JobsOn, REASON_PREFIX, SlurmNode, VmSpec, VmState, VmView, VmsOf};
 use crate::vm::{Cause, Life, VmRecord};
 use crate::world::{Desired, Mode, World};
 use std::cell::OnceCell;
@@ -58,20 +58,17 @@ struct Linter<'a> {
     /// What is in use of each host; grows with each creation that passes.
     load: HashMap<&'a HostName, Resources>,
     hosts: HashMap<&'a HostName, &'a HostView>,
-    /// What the provider shows, by its id.
-    shown: HashMap<&'a VmId, &'a VmView>,
-    /// Which of a node's VMs it shows alive.
-    live: HashMap<&'a NodeName, Vec<Generation>>,
+    /// What the provider shows, by its id, once a step asks.
+    shown: OnceCell<HashMap<&'a VmId, &'a VmView>>,
+    /// Our VMs by node, as the provider shows them.
+    vms_of: VmsOf<'a>,
     /// Slurm's jobs by node, once a step asks.
     jobs: OnceCell<JobsOn<'a>>,
 }
 
 /// What our VMs take of their hosts beside what the listing shows: those that are not shown on one take all, the
 /// others what no listing shows; one that moves takes all on the host that it leaves, too.
-fn unlisted<'a>(
-    world: &'a World,
-    shown: &HashSet<(&NodeName, Generation)>,
-) -> Vec<(&'a HostName, Resources)> {
+fn unlisted<'a>(world: &'a World, shown: &VmsOf<'_>) -> Vec<(&'a HostName, Resources)> {
     let mut all = Vec::new();
     for (node, record) in &world.records {
         let Some(vm) = &record.vm else { continue };
@@ -80,7 +77,8 @@ fn unlisted<'a>(
             continue;
         };
         all.extend(vm.life.leaves().map(|host| (host, takes)));
-        let rest = match shown.contains(&(node, vm.generation)) {
+        let is_placed = |seen: &&VmView| seen.is(vm.generation) && seen.host.is_some();
+        let rest = match shown.get(node).iter().any(is_placed) {
             true => takes.unlisted(),
             false => takes,
         };
@@ -94,27 +92,17 @@ type Checked = Result<(), String>;
 impl<'a> Linter<'a> {
     fn new(world: &'a World) -> Self {
         let mut load: HashMap<&HostName, Resources> = HashMap::new();
-        let mut seen_on = HashSet::new();
-        let mut shown = HashMap::new();
-        let mut live: HashMap<&NodeName, Vec<Generation>> = HashMap::new();
-        for vm in world.provider.iter().flat_map(|view| &view.vms) {
-            shown.insert(&vm.id, vm);
+        let provider = world.provider.as_ref();
+        for vm in provider.iter().flat_map(|view| &view.vms) {
             if let Some(host) = &vm.host {
                 let entry = load.entry(host).or_default();
                 *entry = entry.and(Resources::of_shown(vm));
-                let ours = vm.tag.as_ref().filter(|tag| tag.cluster == world.cluster);
-                seen_on.extend(ours.map(|tag| (&tag.node, tag.generation)));
-            }
-            let alive = !matches!(vm.state, VmState::Dead(_));
-            if let Some(tag) = vm
-                .tag
-                .as_ref()
-                .filter(|tag| alive && tag.cluster == world.cluster)
-            {
-                live.entry(&tag.node).or_default().push(tag.generation);
             }
         }
-        for (host, takes) in unlisted(world, &seen_on) {
+        let vms_of = provider
+            .map(|view| view.vms_of(&world.cluster))
+            .unwrap_or_default();
+        for (host, takes) in unlisted(world, &vms_of) {
             let entry = load.entry(host).or_default();
             *entry = entry.and(takes);
         }
@@ -123,13 +111,13 @@ impl<'a> Linter<'a> {
         Self {
             world,
             hosts: hosts.map(|host| (&host.name, host)).collect(),
-            shown,
+            shown: OnceCell::new(),
             touched: HashSet::new(),
             vms: vms().count(),
             starting: vms().filter(|vm| vm.is_starting()).count(),
             promised: Resources::default(),
             load,
-            live,
+            vms_of,
             jobs: OnceCell::new(),
         }
     }
@@ -137,7 +125,16 @@ impl<'a> Linter<'a> {
     fn jobs_on_nodes(&self) -> &JobsOn<'a> {
         let slurm = self.world.slurm.as_ref();
         self.jobs
-            .get_or_init(|| slurm.map_or_else(JobsOn::new, |slurm| slurm.jobs_on()))
+            .get_or_init(|| slurm.map_or_else(JobsOn::default, |slurm| slurm.jobs_on()))
+    }
+
+    /// What the provider shows by this id.
+    fn shown(&self, id: &VmId) -> Option<&'a VmView> {
+        let provider = self.world.provider.as_ref();
+        let shown = self
+            .shown
+            .get_or_init(|| provider.map(|view| view.by_id()).unwrap_or_default());
+        shown.get(id).copied()
     }
 
     fn check(&mut self, action: &Action) -> Checked {
@@ -182,8 +179,7 @@ impl<'a> Linter<'a> {
                 refuse_if(!outside, || format!("{node} is in a partition"))
             }
             EndWhy::Strays => {
-                let of_node = |vm: &&&VmView| vm.tag.as_ref().is_some_and(|tag| tag.node == *node);
-                let mut shown = self.shown.values().filter(of_node);
+                let mut shown = self.vms_of.get(node).iter();
                 let more = shown.any(|vm| self.world.strays.contains_key(&vm.id));
                 refuse_if(!more, || format!("{node} has no other VM"))
             }
@@ -274,8 +270,12 @@ impl<'a> Linter<'a> {
                 self.fits(host, &tag.node, spec)?;
             }
         }
-        let generations = self.live.get(&tag.node).map_or(&[][..], Vec::as_slice);
-        let twin = generations.iter().any(|generation| *generation != tag.generation);
+        let mut alive = self
+            .vms_of
+            .get(&tag.node)
+            .iter()
+            .filter(|vm| !matches!(vm.state, VmState::Dead(_)));
+        let twin = alive.any(|vm| !vm.is(tag.generation));
         refuse_if(twin, || {
             format!("{} has another live VM at the provider", tag.node)
         })
@@ -385,7 +385,8 @@ impl<'a> Linter<'a> {
             .and_then(|record| record.vm.as_ref())
             .filter(|vm| vm.is(tag.generation, id));
         if let Some(life @ Life::Ending { cause: begun }) = ours.map(|vm| &vm.life) {
-            let by_us = life.was_ended_by_us() || ours.is_some_and(|vm| is_shown_again(world, vm));
+            let by_us =
+                life.was_ended_by_us() || ours.is_some_and(|vm| is_shown_again(vm, |id| self.shown(id)));
             let in_use = by_us && may_have_registered(slurm, &tag.node);
             refuse_if(in_use, || format!("Slurm may be using {} by now", tag.node))?;
             refuse_if(begun != cause, || "its end was begun for another cause".into())?;
@@ -401,7 +402,7 @@ impl<'a> Linter<'a> {
                 (Cause::Ordered | Cause::BootTimeout | Cause::Dead { .. } | Cause::Orphan, _) => Ok(()),
             };
         }
-        let shown = id.and_then(|id| self.shown.get(id));
+        let shown = id.and_then(|id| self.shown(id));
         let other = shown.is_some_and(|vm| vm.tag.as_ref() != Some(tag));
         refuse_if(other, || {
             format!("the provider shows another VM than {tag} by that id")

@@ -69,7 +69,7 @@ pub fn newer_than_order(world: &World, jobs: &JobsOn<'_>, node: &NodeName, since
 #[must_use]
 pub fn newer_use(world: &World, jobs: &JobsOn<'_>, node: &NodeName, since: Time) -> Option<Newer> {
     let slurm = world.slurm.as_ref()?;
-    let on = jobs.get(node).map_or(&[][..], Vec::as_slice);
+    let on = jobs.get(node);
     let started_before = |job: &SlurmJob| job.start.is_some_and(|start| start + TOLD_IN <= since);
     let newer = on
         .iter()

@@ -6,10 +6,10 @@
 
 use crate::ids::{HostName, NodesetName};
 use crate::resources::Resources;
-use crate::view::{HostView, ProviderView};
+use crate::view::{HostView, ProviderView, VmView};
 use crate::world::World;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -127,15 +127,12 @@ impl Ledger {
             taken: Vec::new(),
             refused: None,
         };
-        let mut counted = HashSet::with_capacity(view.vms.len());
         for vm in &view.vms {
-            let Some(place) = vm.host.as_ref().and_then(|host| ledger.places.get(host)) else {
-                continue;
-            };
-            ledger.capacity[*place].add(&Resources::of_shown(vm));
-            let ours = vm.tag.as_ref().filter(|tag| tag.cluster == world.cluster);
-            counted.extend(ours.map(|tag| (&tag.node, tag.generation)));
+            if let Some(place) = vm.host.as_ref().and_then(|host| ledger.places.get(host)) {
+                ledger.capacity[*place].add(&Resources::of_shown(vm));
+            }
         }
+        let listed = view.vms_of(&world.cluster);
         for (node, record) in &world.records {
             let Some(vm) = &record.vm else { continue };
             let of_node = world.specs.get(node).map(|spec| &spec.shape);
@@ -146,7 +143,13 @@ impl Ledger {
             if let Some(place) = vm.life.leaves().and_then(|host| ledger.places.get(host)) {
                 ledger.capacity[*place].add(&takes);
             }
-            let shown = counted.contains(&(node, vm.generation));
+            let on_a_host = |seen: &&VmView| {
+                seen.host
+                    .as_ref()
+                    .is_some_and(|host| ledger.places.contains_key(host))
+            };
+            let mut shown = listed.get(node).iter().filter(|seen| seen.is(vm.generation));
+            let shown = shown.any(on_a_host);
             if let Some(place) = vm.host.as_ref().and_then(|host| ledger.places.get(host)) {
                 ledger.capacity[*place].add(&if shown { takes.unlisted() } else { takes });
             }

@@ -109,7 +109,7 @@ fn case() -> impl Strategy<Value = Case> {
 impl Case {
     fn world(&self) -> (World, ProviderView) {
         let cluster = ClusterName::new("c").unwrap();
-        let mut world = World::new(Time(1), cluster, self.policy.clone(), BTreeMap::new());
+        let mut world = World::new(Time(1), cluster, self.policy.clone(), Default::default());
         let mut view = ProviderView {
             hosts: self.hosts.clone(),
             vms: self.shown.clone(),

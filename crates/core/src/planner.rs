@@ -9,11 +9,11 @@ use crate::ids::{Generation, JobId, NodeName, Time, VmId};
 use crate::place::Ledger;
 use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
-use crate::view::{JobsOn, ProviderView, REASON_PREFIX, Shape, VmState};
+use crate::view::{JobsOn, ProviderView, REASON_PREFIX, Shape, VmState, VmView, VmsOf};
 use crate::vm::{Cause, Life, Registration, VmRecord};
 use crate::world::{Desired, NodeRecord, World};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 pub(crate) mod admit;
 mod backed;
@@ -94,12 +94,10 @@ pub(crate) struct Planner<'a> {
     /// Whether there are more VMs than may be: found ones, beside those that a restored journal thinks are on
     /// their way.
     over_cap: bool,
-    /// Which of a node's VMs the provider shows alive, once somebody asks.
-    live: OnceCell<HashMap<&'a NodeName, Vec<Generation>>>,
-    /// What the provider shows alive, once somebody asks.
-    shown: OnceCell<HashSet<&'a VmId>>,
-    /// What the provider shows booting, once somebody asks.
-    booting: OnceCell<HashSet<&'a VmId>>,
+    /// Our VMs by node as the provider shows them, once somebody asks.
+    vms: OnceCell<VmsOf<'a>>,
+    /// All that it shows, once somebody asks.
+    shown: OnceCell<HashMap<&'a VmId, &'a VmView>>,
     /// Slurm's jobs by node, once somebody asks.
     jobs: OnceCell<JobsOn<'a>>,
     /// Jobs of job mode whose nodes were decided about, and those whose VMs have got capacity.
@@ -125,9 +123,8 @@ impl<'a> Planner<'a> {
         Self {
             world,
             provider,
-            live: OnceCell::new(),
+            vms: OnceCell::new(),
             shown: OnceCell::new(),
-            booting: OnceCell::new(),
             ledger: None,
             starts_left,
             total_left: world.policy.max_vms.saturating_sub(all),
@@ -194,30 +191,24 @@ impl<'a> Planner<'a> {
 
     /// Whether the provider shows that this VM runs, and neither its guest nor Slurm has ever told of it.
     fn boots(&self, vm: &VmRecord) -> bool {
-        let booting = self.booting.get_or_init(|| {
-            let shown = self.provider.vms.iter();
-            shown
-                .filter(|seen| seen.state == VmState::Booting)
-                .map(|seen| &seen.id)
-                .collect()
-        });
-        vm.registration == Registration::NotYet && vm.id.as_ref().is_some_and(|id| booting.contains(id))
+        let seen = vm.id.as_ref().and_then(|id| self.shown(id));
+        vm.registration == Registration::NotYet && seen.is_some_and(|seen| seen.state == VmState::Booting)
     }
 
     /// Another live VM of `node` than the one of this generation, as far as the provider shows.
     fn twin(&self, node: &NodeName, generation: Generation) -> Option<Generation> {
-        let live = self.live.get_or_init(|| {
-            let mut live: HashMap<&NodeName, Vec<Generation>> = HashMap::new();
-            for vm in &self.provider.vms {
-                let tag = vm.tag.as_ref().filter(|tag| tag.cluster == self.world.cluster);
-                if let (Some(tag), false) = (tag, matches!(vm.state, VmState::Dead(_))) {
-                    live.entry(&tag.node).or_default().push(tag.generation);
-                }
-            }
-            live
-        });
-        let live = live.get(node)?;
-        live.iter().find(|other| **other != generation).copied()
+        let vms = self.vms.get_or_init(|| self.provider.vms_of(&self.world.cluster));
+        let alive = vms
+            .get(node)
+            .iter()
+            .filter(|vm| !matches!(vm.state, VmState::Dead(_)));
+        let mut generations = alive.filter_map(|vm| vm.tag.as_ref().map(|tag| tag.generation));
+        generations.find(|other| *other != generation)
+    }
+
+    /// What the provider shows by this id.
+    fn shown(&self, id: &VmId) -> Option<&'a VmView> {
+        self.shown.get_or_init(|| self.provider.by_id()).get(id).copied()
     }
 
     fn slurm_node(&self, node: &NodeName) -> Option<&'a crate::view::SlurmNode> {

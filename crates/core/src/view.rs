@@ -8,9 +8,10 @@ mod reason;
 pub use news::{VmNews, Word};
 pub use reason::{JobReason, NodeReason, REASON_PREFIX, WaitsFor, Whose};
 
-use crate::ids::{HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
+use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName, Time, VmId, VmTag};
 use crate::options::VmOptions;
 use crate::policy::{PAGE_TABLE_PART, SMALL_GUEST_MB};
+use crate::table::{Groups, Table};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -76,6 +77,25 @@ pub struct ProviderView {
     pub vms: Vec<VmView>,
 }
 
+/// The VMs of one cluster on each of its nodes.
+pub type VmsOf<'a> = Groups<&'a NodeName, &'a VmView>;
+
+impl ProviderView {
+    /// The VMs with this cluster's tag, by their nodes.
+    #[must_use]
+    pub fn vms_of(&self, cluster: &ClusterName) -> VmsOf<'_> {
+        let tagged = self.vms.iter().filter_map(|vm| Some((vm.tag.as_ref()?, vm)));
+        let ours = tagged.filter(|(tag, _)| tag.cluster == *cluster);
+        ours.map(|(tag, vm)| (&tag.node, vm)).collect()
+    }
+
+    /// All VMs by the provider's id.
+    #[must_use]
+    pub fn by_id(&self) -> HashMap<&VmId, &VmView> {
+        self.vms.iter().map(|vm| (&vm.id, vm)).collect()
+    }
+}
+
 /// A host as the provider sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostView {
@@ -125,6 +145,14 @@ pub struct VmView {
     pub cpu_percent: u32,
     /// What it is doing.
     pub state: VmState,
+}
+
+impl VmView {
+    /// Whether its tag has this number.
+    #[must_use]
+    pub fn is(&self, generation: Generation) -> bool {
+        self.tag.as_ref().is_some_and(|tag| tag.generation == generation)
+    }
 }
 
 /// What a VM is doing, in the words that all providers share.
@@ -194,7 +222,7 @@ impl VmState {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SlurmView {
     /// All nodes that slurmctld showed, ours or not.
-    pub nodes: BTreeMap<NodeName, SlurmNode>,
+    pub nodes: Table<NodeName, SlurmNode>,
     /// Those of them that are in no partition: they get no further job, and Slurm powers none of
     /// them down by itself (22.05.8, 24.11.5).
     pub without_partition: BTreeSet<NodeName>,
@@ -220,19 +248,15 @@ pub enum GateSeen {
 }
 
 /// The jobs that Slurm has on each node.
-pub type JobsOn<'a> = HashMap<&'a NodeName, Vec<&'a SlurmJob>>;
+pub type JobsOn<'a> = Groups<&'a NodeName, &'a SlurmJob>;
 
 impl SlurmView {
     /// The jobs that name each node and are not over, whatever the nodes' states say.
     #[must_use]
     pub fn jobs_on(&self) -> JobsOn<'_> {
-        let mut on = JobsOn::new();
-        for job in self.jobs.values().filter(|job| !job.is_over()) {
-            for node in &job.nodes {
-                on.entry(node).or_default().push(job);
-            }
-        }
-        on
+        let there = self.jobs.values().filter(|job| !job.is_over());
+        let on_nodes = there.flat_map(|job| job.nodes.iter().map(move |node| (node, job)));
+        on_nodes.collect()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::ids::{
 };
 use crate::options::OptionRule;
 use crate::policy::Policy;
+use crate::table::Table;
 use crate::view::{Power, ProviderView, Shape, SlurmView, VmView};
 use crate::vm::VmRecord;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +22,9 @@ pub struct World {
     pub cluster: ClusterName,
     pub policy: Policy,
     /// The nodes that the configuration gives us.
-    pub specs: Arc<BTreeMap<NodeName, NodeSpec>>,
+    pub specs: Arc<Table<NodeName, NodeSpec>>,
     /// What we know of each of them; also of nodes that left the configuration with a VM.
-    pub records: BTreeMap<NodeName, NodeRecord>,
+    pub records: Table<NodeName, NodeRecord>,
     /// Nodes with an action under way: nothing else is decided for them.
     pub busy: BTreeSet<NodeName>,
     /// Requeued jobs that were let start since the last observation of Slurm.
@@ -49,7 +50,7 @@ pub struct World {
     pub unrecorded: BTreeMap<VmId, Unrecorded>,
     /// What Slurm shows of the power of each node, and since when it does, as far as we have
     /// observed it. Not in the store: after a start it is newer than all that was ordered before.
-    pub powers: BTreeMap<NodeName, (Power, Time)>,
+    pub powers: Table<NodeName, (Power, Time)>,
     /// Nodes that Slurm considers up though no VM backs them (there is none, or its
     /// slurmd is silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
@@ -248,7 +249,7 @@ impl World {
 
     /// A world in which nothing was seen yet: every node of `specs` has an empty record.
     #[must_use]
-    pub fn new(now: Time, cluster: ClusterName, policy: Policy, specs: BTreeMap<NodeName, NodeSpec>) -> Self {
+    pub fn new(now: Time, cluster: ClusterName, policy: Policy, specs: Table<NodeName, NodeSpec>) -> Self {
         Self {
             now,
             cluster,
@@ -269,7 +270,7 @@ impl World {
             slurm_began: Time::default(),
             strays: BTreeMap::new(),
             unrecorded: BTreeMap::new(),
-            powers: BTreeMap::new(),
+            powers: Table::new(),
             unbacked: BTreeMap::new(),
             absences: BTreeMap::new(),
             provider_seen: Time::default(),

@@ -8,12 +8,12 @@
     reason = "the worlds are made here, of names known to be good"
 )]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiao_core::ids::*;
 use thiao_core::lint::lint;
 use thiao_core::planner::plan;
 use thiao_core::policy::Policy;
+use thiao_core::table::Table;
 use thiao_core::view::*;
 use thiao_core::vm::*;
 use thiao_core::world::*;
@@ -46,6 +46,8 @@ const SIZES: [Size; 2] = [
 ];
 
 const ROUNDS: usize = 15;
+/// A prime that divides no number of VMs.
+const STRIDE: usize = 7_919;
 const OVERHEAD_MB: u64 = 140;
 const MEMORY_MB: u64 = 2_000;
 
@@ -130,7 +132,7 @@ impl Day {
                 state: VmState::Ready,
             })
             .collect();
-        let records: BTreeMap<NodeName, NodeRecord> = names
+        let records: Table<NodeName, NodeRecord> = names
             .iter()
             .enumerate()
             .map(|(i, name)| {
@@ -143,6 +145,10 @@ impl Day {
                     },
                 )
             })
+            .collect();
+        // As OpenNebula lists them: by their age, in whatever order their nodes came up.
+        let vms = (0..size.vms)
+            .map(|i| vms[i * STRIDE % size.vms].clone())
             .collect();
         let provider = ProviderView { hosts, vms };
         let slurm = SlurmView {

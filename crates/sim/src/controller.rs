@@ -16,6 +16,7 @@ use thiao_core::plan::{Action, Plan, Step};
 use thiao_core::prolog::PrologAnswer;
 use thiao_core::rounds::{Decided, Rounds};
 use thiao_core::spool::IntentFile;
+use thiao_core::table::Table;
 use thiao_core::view::{ProviderView, SlurmJob, SlurmView};
 use thiao_core::world::{Desired, NodeRecord, World};
 
@@ -136,7 +137,7 @@ pub struct Controller {
     /// What it begins with: the configuration.
     first: World,
     /// The records as last kept, and the newest action that was.
-    kept: BTreeMap<NodeName, NodeRecord>,
+    kept: Table<NodeName, NodeRecord>,
     last_kept: i64,
     /// Whether the machine lets it down at a given write.
     crash: Option<Crash>,

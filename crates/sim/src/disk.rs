@@ -7,6 +7,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
 use thiao_core::spool::{IntentFile, IntentKind, file_name};
+use thiao_core::table::Table;
 use thiao_core::world::NodeRecord;
 
 /// A journal that the simulated world can kill the writer of.
@@ -27,7 +28,7 @@ pub trait Disk: Journal<Error = String> + fmt::Debug {
 /// A journal in memory. The real one is SQLite's; both are held to the same words.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    records: BTreeMap<NodeName, NodeRecord>,
+    records: Table<NodeName, NodeRecord>,
     taken: BTreeSet<String>,
     /// Actions without an outcome.
     open: BTreeMap<i64, String>,
@@ -49,7 +50,7 @@ pub const FULL: &str = "database or disk is full";
 impl Journal for Memory {
     type Error = String;
 
-    fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, String> {
+    fn load(&mut self) -> Result<Table<NodeName, NodeRecord>, String> {
         let mut records = self.records.clone();
         // Not kept: observations that began before a restart say nothing in any case.
         records.values_mut().for_each(|record| record.acted = Time(0));
@@ -58,7 +59,7 @@ impl Journal for Memory {
 
     fn save(
         &mut self,
-        records: &BTreeMap<NodeName, NodeRecord>,
+        records: &Table<NodeName, NodeRecord>,
         entry: &Entry,
         _now: Time,
     ) -> Result<(), String> {

@@ -3,13 +3,13 @@
 //! it decides, what it keeps); the logic itself is left as it is.
 
 use crate::disk::{Disk, Memory};
-use std::collections::BTreeMap;
 use std::str::FromStr;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
 use thiao_core::plan::{Action, JobVerb, NodeVerb, Step, VmVerb};
 use thiao_core::policy::Policy;
+use thiao_core::table::Table;
 use thiao_core::view::{ProviderView, SlurmView, VmState, VmView, Whose};
 use thiao_core::world::{Desired, NodeRecord, World};
 
@@ -293,13 +293,13 @@ struct Careless {
 impl Journal for Careless {
     type Error = String;
 
-    fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, String> {
+    fn load(&mut self) -> Result<Table<NodeName, NodeRecord>, String> {
         self.now.load()
     }
 
     fn save(
         &mut self,
-        records: &BTreeMap<NodeName, NodeRecord>,
+        records: &Table<NodeName, NodeRecord>,
         entry: &Entry,
         now: Time,
     ) -> Result<(), String> {

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
+use thiao_core::table::Table;
 use thiao_core::view::{BaseState, GateSeen, SlurmJob, SlurmNode, SlurmView};
 
 /// Longest hostlist given to one command, in bytes. Linux takes 128 KiB in one argument.
@@ -118,7 +119,7 @@ impl Slurm {
     /// Those of `wanted` that sinfo did not list, by name: it lists only nodes in partitions.
     fn unlisted<'a>(
         &self,
-        listed: &BTreeMap<NodeName, SlurmNode>,
+        listed: &Table<NodeName, SlurmNode>,
         wanted: impl IntoIterator<Item = &'a NodeName>,
     ) -> Result<Named, SlurmError> {
         let unseen = wanted.into_iter().filter(|node| !listed.contains_key(*node));
@@ -138,7 +139,7 @@ impl Slurm {
         Ok(named)
     }
 
-    fn nodes(&self) -> Result<BTreeMap<NodeName, SlurmNode>, SlurmError> {
+    fn nodes(&self) -> Result<Table<NodeName, SlurmNode>, SlurmError> {
         let mark = mark()?;
         let text = self
             .runner
@@ -156,7 +157,7 @@ impl Slurm {
     }
 
     /// What is allocated of nodes of job mode that wait for their VM.
-    fn add_allocs(&self, nodes: &mut BTreeMap<NodeName, SlurmNode>) -> Result<(), SlurmError> {
+    fn add_allocs(&self, nodes: &mut Table<NodeName, SlurmNode>) -> Result<(), SlurmError> {
         let waiting: Vec<NodeName> = nodes
             .iter()
             .filter(|(name, node)| waits_for_vm(node) && self.job_nodes.contains(*name))

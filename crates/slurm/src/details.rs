@@ -9,6 +9,7 @@ use crate::names::GPU;
 use crate::{jobs, nodes, words};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_core::ids::NodeName;
+use thiao_core::table::Table;
 use thiao_core::view::{Alloc, BaseState, SlurmNode};
 
 const WHAT: &str = "scontrol's list of nodes";
@@ -104,7 +105,7 @@ fn alloc(line: &str) -> Option<Alloc> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// Those that it has.
-    pub found: BTreeMap<NodeName, SlurmNode>,
+    pub found: Table<NodeName, SlurmNode>,
     /// Those that it says it does not have.
     pub gone: BTreeSet<NodeName>,
 }

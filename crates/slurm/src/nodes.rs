@@ -14,9 +14,9 @@
 
 use crate::error::SlurmError;
 use crate::words;
-use std::collections::BTreeMap;
 use thiao_core::hostlist::{self, HostlistError, Problem};
 use thiao_core::ids::NodeName;
+use thiao_core::table::Table;
 use thiao_core::view::{BaseState, NodeFlags, SlurmNode};
 
 const WHAT: &str = "sinfo's list of nodes";
@@ -35,8 +35,8 @@ pub fn format(mark: &str) -> String {
 ///
 /// A node that is in several partitions appears more than once, with the same state. Nodes with names that
 /// no node of ours can have are left out: a site's own odd names cost nothing else.
-pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<NodeName, SlurmNode>, SlurmError> {
-    let mut nodes = BTreeMap::new();
+pub fn parse(text: &str, mark: &str) -> Result<Table<NodeName, SlurmNode>, SlurmError> {
+    let mut nodes = Vec::new();
     let end = format!("{SEPARATOR}{mark}");
     // Split by our own mark, not by newlines alone: a reason is free text.
     let mut rest = text;
@@ -62,7 +62,7 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<NodeName, SlurmNode>, Sl
         };
         nodes.extend(names.into_iter().map(|name| (name, node.clone())));
     }
-    Ok(nodes)
+    Ok(nodes.into_iter().collect())
 }
 
 /// The names of a hostlist, and whether these are all: names that no node of ours can have are left out.

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName, Time};
+use thiao_core::table::Table;
 use thiao_core::view::{
     ArrayTasks, BaseState, Gate, GpusBy, JobState, MemoryBy, NodeFlags, Request, SlurmJob, SlurmNode,
 };
@@ -175,7 +176,7 @@ fn a_job_that_asks_for_more_than_there_can_be_is_not_understood() {
 proptest! {
     #[test]
     fn node_listings_round_trip(groups in proptest::collection::vec((any_names(), any_base(), any_flags(), free_text()), 0..6)) {
-        let mut expected = BTreeMap::new();
+        let mut expected = Table::new();
         let mut text = String::new();
         for (names, base, flags, reason) in groups {
             let reason = Some(reason.trim().to_owned()).filter(|r| !r.is_empty());

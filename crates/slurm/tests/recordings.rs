@@ -5,8 +5,8 @@
 mod lines;
 
 use lines::{MARK, job_line};
-use std::collections::BTreeMap;
 use thiao_core::ids::{JobId, NodeName, Time};
+use thiao_core::table::Table;
 use thiao_core::view::{
     Alloc, ArrayTasks, BaseState, Gate, JobState, NodeFlags, NodeReason, Request, SlurmJob, SlurmNode,
     WaitsFor,
@@ -14,7 +14,7 @@ use thiao_core::view::{
 use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes, resume_file, words};
 use thiao_testkit::ids::node as name;
 
-fn node(nodes: &BTreeMap<NodeName, SlurmNode>, text: &str) -> SlurmNode {
+fn node(nodes: &Table<NodeName, SlurmNode>, text: &str) -> SlurmNode {
     nodes[&name(text)].clone()
 }
 
@@ -27,7 +27,7 @@ fn flags(set: impl FnOnce(&mut NodeFlags)) -> NodeFlags {
     flags
 }
 
-fn read_nodes(text: &str) -> BTreeMap<NodeName, SlurmNode> {
+fn read_nodes(text: &str) -> Table<NodeName, SlurmNode> {
     let nodes = nodes::parse(text, MARK).unwrap();
     assert_eq!(nodes.len(), 8);
     assert!(nodes.values().all(|n| !n.flags.unknown), "{nodes:?}");

@@ -50,7 +50,7 @@ impl<P: Provider> Owner<P> {
         let on = slurm.jobs_on();
         let taken = nodes
             .iter()
-            .find_map(|node| Some((node, on.get(node)?.first()?.id)));
+            .find_map(|node| Some((node, on.get(node).first()?.id)));
         match taken {
             Some((node, job)) => Err(ApiError::Conflict(format!(
                 "job {job} is on {node}: `scancel {job}` ends it, and Slurm gives the node back; `--force` takes its VM away under it"
@@ -66,7 +66,7 @@ impl<P: Provider> Owner<P> {
         let on = world
             .slurm
             .as_deref()
-            .map_or_else(JobsOn::new, SlurmView::jobs_on);
+            .map_or_else(JobsOn::default, SlurmView::jobs_on);
         let newer = |node: &NodeName| match newer_than_order(world, &on, node, world.now)? {
             Newer::Job(job) => Some((node.clone(), job)),
             Newer::PoweredUp | Newer::InUse => None,

@@ -21,6 +21,7 @@ use std::time::Duration;
 use thiao_api::state_dir;
 use thiao_core::ids::{NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
+use thiao_core::table::Table;
 use thiao_core::world::NodeRecord;
 
 /// What the database cannot do, and what that means.
@@ -85,7 +86,7 @@ const MIGRATIONS: &[&str] = &[
 pub struct Store {
     past: Past,
     /// What the database holds, to write only what changed.
-    saved: BTreeMap<NodeName, NodeRecord>,
+    saved: Table<NodeName, NodeRecord>,
     /// The same of tasks of arrays, as far as they are still told of.
     saved_tasks: job_tasks::Tasks,
 }
@@ -127,7 +128,7 @@ impl Store {
         }
         Ok(Self {
             past: Past::within(db, path),
-            saved: BTreeMap::new(),
+            saved: Table::new(),
             saved_tasks: BTreeMap::new(),
         })
     }
@@ -207,7 +208,7 @@ impl Store {
 impl Journal for Store {
     type Error = StoreError;
 
-    fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, StoreError> {
+    fn load(&mut self) -> Result<Table<NodeName, NodeRecord>, StoreError> {
         let records = row::load(&self.past.db).map_err(|error| match error {
             row::LoadError::Sqlite(source) => StoreError::Sqlite {
                 path: self.past.path.clone(),
@@ -225,7 +226,7 @@ impl Journal for Store {
 
     fn save(
         &mut self,
-        records: &BTreeMap<NodeName, NodeRecord>,
+        records: &Table<NodeName, NodeRecord>,
         entry: &Entry,
         now: Time,
     ) -> Result<(), StoreError> {

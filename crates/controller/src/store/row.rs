@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId};
 use thiao_core::options::VmOptions;
+use thiao_core::table::Table;
 use thiao_core::view::{Shape, VmSpec};
 use thiao_core::vm::{Cause, Life, Registration, Starts, VmRecord};
 use thiao_core::world::{Desired, NodeRecord, Trouble};
@@ -151,8 +152,8 @@ pub fn remove(db: &Connection, node: &NodeName) -> rusqlite::Result<()> {
 }
 
 /// Every record that the database has, by node.
-pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError> {
-    let mut records = BTreeMap::new();
+pub fn load(db: &Connection) -> Result<Table<NodeName, NodeRecord>, LoadError> {
+    let mut records = Vec::new();
     let mut statement = db.prepare(
         "SELECT name, desired, desired_since, generation, failures, retry_at, avoid, last, told, down, jobs FROM nodes",
     )?;
@@ -192,14 +193,15 @@ pub fn load(db: &Connection) -> Result<BTreeMap<NodeName, NodeRecord>, LoadError
             jobs: jobs.into_iter().map(JobId).collect(),
             acted: Time(0),
         };
-        records.insert(node, record);
+        records.push((node, record));
     }
     drop(rows);
+    let mut records = records.into_iter().collect();
     load_vms(db, &mut records)?;
     Ok(records)
 }
 
-fn load_vms(db: &Connection, records: &mut BTreeMap<NodeName, NodeRecord>) -> Result<(), LoadError> {
+fn load_vms(db: &Connection, records: &mut Table<NodeName, NodeRecord>) -> Result<(), LoadError> {
     let mut statement = db.prepare(
         "SELECT node, generation, id, host, life, detail, asked, since, missing_since,
                 cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start,

@@ -68,7 +68,7 @@ fn records_survive_a_restart_in_every_state() {
         (end(Cause::Orphan), Registration::NotYet),
         (end(Cause::Dead { why: why() }), Registration::Registered),
     ];
-    let mut records: BTreeMap<_, _> = states
+    let mut records: Table<_, _> = states
         .into_iter()
         .enumerate()
         .map(|(i, (life, registration))| (node(&format!("n{i}")), record(life, registration)))
@@ -116,9 +116,9 @@ fn a_taken_order_is_known_and_cannot_be_taken_again() {
         ..Entry::default()
     };
     assert!(!store.is_taken("17-resume").unwrap());
-    store.save(&BTreeMap::new(), &round(), Time(1)).unwrap();
+    store.save(&Table::new(), &round(), Time(1)).unwrap();
     assert!(store.is_taken("17-resume").unwrap());
-    assert!(store.save(&BTreeMap::new(), &round(), Time(1)).is_err());
+    assert!(store.save(&Table::new(), &round(), Time(1)).is_err());
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn events_are_found_by_subject_and_followed() {
         ],
         ..Entry::default()
     };
-    store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
+    store.save(&Table::new(), &round, Time(1)).unwrap();
     let texts =
         |events: Vec<thiao_api::types::Event>| events.into_iter().map(|e| e.message).collect::<Vec<_>>();
     assert_eq!(texts(store.past().events(2, None, &[]).unwrap()), ["3", "4"]);
@@ -171,11 +171,11 @@ fn actions_without_an_end_are_told_once_after_a_restart() {
         begun: vec![begun(1, "one"), begun(2, "two")],
         ..Entry::default()
     };
-    store.save(&BTreeMap::new(), &round, Time(1)).unwrap();
+    store.save(&Table::new(), &round, Time(1)).unwrap();
     assert_eq!(store.next_action().unwrap(), 3);
     store
         .save(
-            &BTreeMap::new(),
+            &Table::new(),
             &Entry {
                 ended: vec![(1, "done".into())],
                 ..Entry::default()

@@ -35,7 +35,7 @@ impl World {
         let now = self.now;
         match verb {
             VmVerb::Create { host, spec, .. } => {
-                let record = self.records.entry(tag.node.clone()).or_default();
+                let record = self.records.or_default(&tag.node);
                 record.generation = record.generation.max(tag.generation);
                 record
                     .vm

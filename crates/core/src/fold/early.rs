@@ -10,7 +10,7 @@ impl World {
     /// `jobs` have `node`, and Slurm has not asked for it yet.
     pub(crate) fn order_early(&mut self, node: &NodeName, jobs: Vec<JobId>) {
         let job_mode = self.is_job_mode(node);
-        let record = self.records.entry(node.clone()).or_default();
+        let record = self.records.or_default(node);
         record.is_for(jobs, job_mode);
         record.desired = Desired::Early { since: self.now };
     }

@@ -4,26 +4,27 @@
 use crate::event::{Event, Kind};
 use crate::ids::Time;
 use crate::orders::Order;
-use crate::view::{Power, SlurmView};
+use crate::view::{Power, SlurmNode, SlurmView};
 use crate::world::{Desired, NodeRecord, World};
 use std::collections::BTreeMap;
 
 impl World {
     /// Takes what an observation of Slurm that began at `began` says of the nodes' power.
     pub(super) fn see_powers(&mut self, view: &SlurmView, began: Time) {
-        let before = std::mem::take(&mut self.powers);
-        let seen = self.records.keys().filter_map(|node| {
-            let last = before.get(node).copied();
-            let now = match view.nodes.get(node) {
-                // What is not shown or cannot be read says nothing new.
-                Some(seen) => seen.power().map(|power| (power, began)).or(last),
-                None if view.gone.contains(node) => None,
-                None => last,
-            }?;
-            let goes_on = last.filter(|(power, _)| *power == now.0);
-            Some((node.clone(), goes_on.unwrap_or(now)))
+        let records = &self.records;
+        self.powers.retain(|node, last| {
+            let seen = view.nodes.get(node);
+            // What is not shown or cannot be read says nothing new.
+            let now = seen.and_then(SlurmNode::power).filter(|power| *power != last.0);
+            if let Some(power) = now {
+                *last = (power, began);
+            }
+            records.contains_key(node) && (seen.is_some() || !view.gone.contains(node))
         });
-        self.powers = seen.collect();
+        let unknown = records.keys().filter(|node| !self.powers.contains_key(*node));
+        let seen = unknown.filter_map(|node| Some((node.clone(), (view.nodes.get(node)?.power()?, began))));
+        let new: Vec<_> = seen.collect();
+        self.powers.extend(new);
     }
 
     /// Takes what Slurm has shown for a while and nobody has ordered for an order.
@@ -44,7 +45,7 @@ impl World {
             }
             let rises = slurm.nodes.get(node).is_some_and(|seen| seen.flags.powering_up);
             let on = jobs.get_or_init(|| slurm.jobs_on()).get(node);
-            let jobs: Vec<_> = on.into_iter().flatten().map(|job| job.id).collect();
+            let jobs: Vec<_> = on.iter().map(|job| job.id).collect();
             let order = match power {
                 // In job mode nobody else wants a VM there.
                 Power::Up if rises && jobs.is_empty() && self.is_job_mode(node) => continue,

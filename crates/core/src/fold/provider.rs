@@ -3,15 +3,12 @@
 use super::{generation, unrecorded};
 use crate::event::{Event, Kind};
 use crate::ids::{Millis, NodeName, Time, VmId};
-use crate::view::{JobState, ProviderView, SlurmNode, VmState, VmView};
+use crate::view::{JobState, ProviderView, SlurmNode, VmState, VmView, VmsOf};
 use crate::vm::{Life, Part};
 use crate::world::{NodeRecord, Unrecorded, World};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Our VMs that an observation shows, by their nodes, the newest first. In the nodes' order: so are the
-/// records, and walking through both in one order is faster than jumping about.
-type ByNode<'a> = BTreeMap<&'a NodeName, &'a [&'a VmView]>;
 
 fn node(vm: &VmView) -> Option<&NodeName> {
     vm.tag.as_ref().map(|tag| &tag.node)
@@ -32,13 +29,10 @@ impl World {
     pub fn see_provider(&mut self, mut view: ProviderView, began: Time) -> Vec<Event> {
         let mut events = Vec::new();
         self.add_left_out(&mut view);
-        let ours = |vm: &&VmView| vm.tag.as_ref().is_some_and(|tag| tag.cluster == self.cluster);
-        let mut ours: Vec<&VmView> = view.vms.iter().filter(ours).collect();
-        ours.sort_by_key(|vm| (node(vm), std::cmp::Reverse(generation(vm))));
-        let of_nodes = ours.chunk_by(|one, next| node(one) == node(next));
-        let by_node: ByNode<'_> = of_nodes
-            .filter_map(|vms| Some((node(vms.first()?)?, vms)))
-            .collect();
+        // So are the records: who walks through both need not look each up.
+        view.vms
+            .sort_by_cached_key(|vm| (node(vm).cloned(), Reverse(generation(vm))));
+        let by_node = view.vms_of(&self.cluster);
         let mut strays = self.adopt_and_sort_out(&by_node, began, &mut events);
         let now = self.now;
         // Two observations far apart say nothing of the time between them.
@@ -50,7 +44,7 @@ impl World {
         self.absences
             .retain(|node, _| self.records.get(node).is_some_and(|record| record.vm.is_some()));
         let kept_still = |node: &NodeName| {
-            let vms = by_node.get(node).copied().unwrap_or_default();
+            let vms = by_node.get(node);
             let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
             // One that was saved may wait for a host, or to be let go.
             vms.iter().any(|vm| vm.state.is_kept_still()) || vm.is_some_and(|vm| vm.life.is_kept_still())
@@ -68,11 +62,11 @@ impl World {
     }
 
     /// Adopts VMs that no record has, where their node may be backed by them; the rest backs nothing.
-    fn adopt_and_sort_out(&mut self, by_node: &ByNode<'_>, began: Time, events: &mut Vec<Event>) -> Strays {
+    fn adopt_and_sort_out(&mut self, by_node: &VmsOf<'_>, began: Time, events: &mut Vec<Event>) -> Strays {
         let now = self.now;
         let mut strays = Strays::default();
-        for (node, vms) in by_node {
-            let record = self.records.entry((*node).clone()).or_default();
+        for (node, vms) in by_node.iter() {
+            let record = self.records.or_default(node);
             let newest = generation(vms[0]);
             let busy = self.busy.contains(*node) || record.acted > began;
             // One whose end we heard of is shown by a stale listing, or is a stray.
@@ -110,7 +104,7 @@ impl World {
     /// What an observation says of the VMs that records have. `watched`: whether the one before was not long ago.
     fn see_recorded(
         &mut self,
-        by_node: &ByNode<'_>,
+        by_node: &VmsOf<'_>,
         watched: bool,
         strays: &mut Strays,
         events: &mut Vec<Event>,
@@ -118,7 +112,7 @@ impl World {
         let (now, began, grace) = (self.now, self.provider_began, self.policy.missing_grace);
         let slurm = self.slurm.as_ref();
         for (node, record) in &mut self.records {
-            let shown = by_node.get(node).copied().unwrap_or_default();
+            let shown = by_node.get(node);
             let Some(vm) = record.vm.as_mut() else { continue };
             let is_busy = self.busy.contains(node) || record.acted > began;
             let ours = |seen: &&VmView| vm.is(generation(seen), Some(&seen.id));

@@ -3,6 +3,7 @@
 use super::*;
 use crate::journal::{Entry, Journal};
 use crate::rounds::Rounds;
+use crate::table::Table;
 use crate::world::NodeRecord;
 
 /// A journal that may be full, and counts what it kept.
@@ -15,11 +16,11 @@ struct Disk {
 impl Journal for Disk {
     type Error = ();
 
-    fn load(&mut self) -> Result<BTreeMap<NodeName, NodeRecord>, ()> {
-        Ok(BTreeMap::new())
+    fn load(&mut self) -> Result<Table<NodeName, NodeRecord>, ()> {
+        Ok(Table::new())
     }
 
-    fn save(&mut self, _: &BTreeMap<NodeName, NodeRecord>, entry: &Entry, _: Time) -> Result<(), ()> {
+    fn save(&mut self, _: &Table<NodeName, NodeRecord>, entry: &Entry, _: Time) -> Result<(), ()> {
         if self.full {
             return Err(());
         }

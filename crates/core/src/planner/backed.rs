@@ -51,7 +51,7 @@ impl Planner<'_> {
 
     /// One whose end was asked for.
     fn ends(&mut self, node: &NodeName, record: &NodeRecord, vm: &VmRecord, cause: &Cause) {
-        let ours = vm.life.was_ended_by_us() || is_shown_again(self.world, vm);
+        let ours = vm.life.was_ended_by_us() || is_shown_again(vm, |id| self.shown(id));
         if ours && self.may_have_registered(node) {
             self.hold(node, "its VM was being ended, but Slurm may be using it by now");
         } else if self.is_ending(record, vm) {
@@ -288,10 +288,8 @@ impl Planner<'_> {
     }
 
     fn is_shown_alive(&mut self, vm: &VmRecord) -> bool {
-        let shown = self.shown.get_or_init(|| {
-            let alive = |vm: &&VmView| !matches!(vm.state, VmState::Dead(_));
-            self.provider.vms.iter().filter(alive).map(|vm| &vm.id).collect()
-        });
-        vm.id.as_ref().is_none_or(|id| shown.contains(id))
+        let alive = |seen: &&VmView| !matches!(seen.state, VmState::Dead(_));
+        let shown = |id| self.shown(id).as_ref().is_some_and(alive);
+        vm.id.as_ref().is_none_or(shown)
     }
 }

@@ -157,12 +157,12 @@ impl<'a> Planner<'a> {
     pub(super) fn jobs_on_nodes(&self) -> &JobsOn<'a> {
         let slurm = self.world.slurm.as_ref();
         self.jobs
-            .get_or_init(|| slurm.map_or_else(JobsOn::new, |slurm| slurm.jobs_on()))
+            .get_or_init(|| slurm.map_or_else(JobsOn::default, |slurm| slurm.jobs_on()))
     }
 
     /// Jobs that Slurm has on `node`.
     pub(super) fn shown_on(&self, node: &NodeName) -> &[&'a SlurmJob] {
-        self.jobs_on_nodes().get(node).map_or(&[], Vec::as_slice)
+        self.jobs_on_nodes().get(node)
     }
 
     /// Jobs that Slurm has on `node`, and those it was resumed for that are not over.

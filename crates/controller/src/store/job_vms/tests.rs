@@ -3,6 +3,7 @@ use crate::store::Store;
 use thiao_core::ids::Generation;
 use thiao_core::journal::{Entry, Journal as _};
 use thiao_core::options::VmOptions;
+use thiao_core::table::Table;
 use thiao_core::view::Shape;
 use thiao_core::vm::{Cause, Life};
 use thiao_core::world::NodeRecord;
@@ -22,7 +23,7 @@ fn records(
     generation: u64,
     state: (Life, Registration),
     since: u64,
-) -> BTreeMap<NodeName, NodeRecord> {
+) -> Table<NodeName, NodeRecord> {
     let vm = VmRecord {
         generation: Generation(generation),
         id: None,
@@ -60,7 +61,7 @@ fn open() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn save(store: &mut Store, records: &BTreeMap<NodeName, NodeRecord>, now: u64) {
+fn save(store: &mut Store, records: &Table<NodeName, NodeRecord>, now: u64) {
     let round = Entry {
         owners: [(JobId(17), 1001)].into(),
         ..Entry::default()
@@ -132,7 +133,7 @@ fn a_vm_ends_when_another_follows_and_when_its_node_leaves() {
     };
     assert_eq!(ended(&store, 17), [Some(3_001), Some(4_001)]);
     assert_eq!(ended(&store, 18), [None]);
-    save(&mut store, &BTreeMap::new(), 5_000);
+    save(&mut store, &Table::new(), 5_000);
     assert_eq!(ended(&store, 18), [Some(5_000)]);
     // Whose job 18 is nobody has seen.
     assert_eq!(store.past().vms_of_job(JobId(18), NOW).unwrap()[0].uid, None);
