@@ -23,6 +23,7 @@ mod heard;
 mod held;
 mod job_mode;
 mod lost;
+mod many;
 mod news;
 mod orders;
 mod others_jobs;
