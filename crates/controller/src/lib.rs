@@ -15,6 +15,7 @@ mod deeds;
 mod demand;
 mod execute;
 mod intake;
+pub mod memory;
 mod message;
 mod observe;
 mod owner;

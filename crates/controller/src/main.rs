@@ -53,6 +53,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     } else {
         log.init()
     }
+    thiao_controller::memory::few_arenas();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

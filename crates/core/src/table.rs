@@ -175,6 +175,11 @@ impl<K: Ord, V> Table<K, V> {
         self.rows.iter().map(|(_, value)| value)
     }
 
+    /// The same, and the table is gone.
+    pub fn into_values(self) -> impl ExactSizeIterator<Item = V> {
+        self.rows.into_iter().map(|(_, value)| value)
+    }
+
     /// The same, to be changed.
     pub fn values_mut(&mut self) -> impl ExactSizeIterator<Item = &mut V> {
         self.rows.iter_mut().map(|(_, value)| value)
@@ -215,6 +220,7 @@ impl<K: Ord, V> FromIterator<(K, V)> for Table<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(rows: I) -> Self {
         let mut rows: Vec<(K, V)> = rows.into_iter().collect();
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        rows.shrink_to_fit();
         rows.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
             if same {

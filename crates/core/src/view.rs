@@ -12,7 +12,7 @@ use crate::ids::{ClusterName, Generation, HostName, JobId, NodeName, NodesetName
 use crate::options::VmOptions;
 use crate::policy::{PAGE_TABLE_PART, SMALL_GUEST_MB};
 use crate::table::{Groups, Table};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -230,7 +230,7 @@ pub struct SlurmView {
     /// that is neither here nor in `nodes` nothing is known.
     pub gone: BTreeSet<NodeName>,
     /// Jobs that are not yet over, by id.
-    pub jobs: BTreeMap<JobId, SlurmJob>,
+    pub jobs: Table<JobId, SlurmJob>,
     /// Whether jobs of job mode wait for capacity as they should.
     pub gate: GateSeen,
 }

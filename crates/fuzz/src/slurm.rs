@@ -3,6 +3,7 @@
 use crate::input::{says_something, text};
 use std::collections::BTreeMap;
 use thiao_core::options::{VmOptions, put_back_reason};
+use thiao_core::table::Table;
 use thiao_core::view::JobState;
 use thiao_slurm::{Config, Ping, SlurmError, Version, details, jobs, nodes};
 
@@ -20,7 +21,7 @@ pub fn check(input: &[u8]) {
         return;
     }
     let (jobs, allocs) = (jobs::parse(&text, MARK), details::parse_allocs(&text));
-    for job in jobs.iter().flat_map(BTreeMap::values) {
+    for job in jobs.iter().flat_map(Table::values) {
         let asked = &job.request;
         let few = asked.memory_mb <= 1 << 40 && asked.nodes.max(asked.most_nodes) <= 65_536;
         assert!(few || matches!(job.state, JobState::Unknown(_)), "{asked:?}");

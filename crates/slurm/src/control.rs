@@ -147,7 +147,7 @@ impl Slurm {
         nodes::parse(&text, &mark)
     }
 
-    fn jobs(&self) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
+    fn jobs(&self) -> Result<Table<JobId, SlurmJob>, SlurmError> {
         let mark = mark()?;
         let text = self.runner.run(
             "squeue",

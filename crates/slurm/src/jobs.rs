@@ -22,10 +22,11 @@ use crate::info::Version;
 use crate::licenses;
 use crate::names::GPU;
 use crate::{nodes, words};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::COMMENT_PREFIX;
+use thiao_core::table::Table;
 use thiao_core::view::{ArrayTasks, Gate, GpusBy, JobState, MemoryBy, Request, SlurmJob};
 
 const WHAT: &str = "squeue's list of jobs";
@@ -78,8 +79,8 @@ struct Words<'a> {
 
 /// Reads the whole listing; an error if it is cut off. A record that cannot be read is a job in a
 /// [`JobState::Unknown`] that says why.
-pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
-    let mut jobs = BTreeMap::new();
+pub fn parse(text: &str, mark: &str) -> Result<Table<JobId, SlurmJob>, SlurmError> {
+    let mut jobs = Listed::default();
     let mut rest = text;
     while !rest.trim_ascii().is_empty() {
         let mut after = rest;
@@ -100,11 +101,11 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmE
             name: piece()?,
         };
         rest = after.strip_prefix('\n').unwrap_or(after);
-        if !more_tasks(&mut jobs, fields) {
-            let job = parse_job(fields, &words)?;
-            jobs.insert(job.id, job);
+        if !jobs.more_tasks(fields) {
+            jobs.add(parse_job(fields, &words)?);
         }
     }
+    let mut jobs: Table<JobId, SlurmJob> = jobs.rows.into_iter().collect();
     for job in jobs.values_mut() {
         if let Some(array) = &mut job.array
             && !array.tasks.is_sorted_by(|a, b| a < b)
@@ -119,7 +120,7 @@ pub fn parse(text: &str, mark: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmE
 
 /// Of a heterogeneous job all parts start together, and from 23.02 on only its leader may come with a
 /// licence: where that one waits at the gate, all do.
-fn wait_with_leader(jobs: &mut BTreeMap<JobId, SlurmJob>) {
+fn wait_with_leader(jobs: &mut Table<JobId, SlurmJob>) {
     let waits = |job: &SlurmJob| job.state == JobState::Pending && job.gate == Gate::Waits;
     let leaders: Vec<JobId> = jobs
         .values()
@@ -136,24 +137,42 @@ fn wait_with_leader(jobs: &mut BTreeMap<JobId, SlurmJob>) {
     }
 }
 
-/// Whether this is a further line of a record that stands for many tasks of an array, which it then gets.
-fn more_tasks(jobs: &mut BTreeMap<JobId, SlurmJob>, record: &str) -> bool {
-    let mut fields = record.splitn(4, '|');
-    let id = fields.next().and_then(number).map(JobId);
-    let array = fields.next().and_then(number).map(JobId);
-    let list = fields.next().and_then(some);
-    let Some(job) = id.and_then(|id| jobs.get_mut(&id)) else {
-        return false;
-    };
-    let known = job.array.as_mut().filter(|known| Some(known.job) == array);
-    let (Some(known), Some(list)) = (known, list) else {
-        return false;
-    };
-    match tasks(list) {
-        Some(more) if known.tasks.len().saturating_add(more.len()) <= MAX_TASKS => known.tasks.extend(more),
-        Some(_) | None => job.state = JobState::Unknown(format!("unreadable: {BAD_TASKS}")),
+/// What was read of a listing, in its own order: the most urgent job first.
+#[derive(Default)]
+struct Listed {
+    rows: Vec<(JobId, SlurmJob)>,
+    /// Where each job is.
+    places: HashMap<JobId, usize>,
+}
+
+impl Listed {
+    fn add(&mut self, job: SlurmJob) {
+        self.places.insert(job.id, self.rows.len());
+        self.rows.push((job.id, job));
     }
-    true
+
+    /// Whether this is a further line of a record that stands for many tasks of an array, which it then gets.
+    fn more_tasks(&mut self, record: &str) -> bool {
+        let mut fields = record.splitn(4, '|');
+        let id = fields.next().and_then(number).map(JobId);
+        let array = fields.next().and_then(number).map(JobId);
+        let list = fields.next().and_then(some);
+        let at = id.and_then(|id| self.places.get(&id).copied());
+        let Some((_, job)) = at.and_then(|at| self.rows.get_mut(at)) else {
+            return false;
+        };
+        let known = job.array.as_mut().filter(|known| Some(known.job) == array);
+        let (Some(known), Some(list)) = (known, list) else {
+            return false;
+        };
+        match tasks(list) {
+            Some(more) if known.tasks.len().saturating_add(more.len()) <= MAX_TASKS => {
+                known.tasks.extend(more)
+            }
+            Some(_) | None => job.state = JobState::Unknown(format!("unreadable: {BAD_TASKS}")),
+        }
+        true
+    }
 }
 
 /// Reads one record. What of it cannot be read costs this job alone: it is there, in an unknown state that

@@ -9,12 +9,12 @@ use crate::gate::{address, alone};
 use crate::jobs;
 use crate::licenses::with_gate;
 use crate::words::plain;
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 use thiao_core::hostlist;
 use thiao_core::ids::JobId;
 use thiao_core::options::{VmOptions, put_back_comment, turned_away_comment};
+use thiao_core::table::Table;
 use thiao_core::view::{JobState, SlurmJob};
 
 /// How long a job that is put back may take until it is pending.
@@ -180,7 +180,7 @@ impl Slurm {
     }
 
     /// The jobs of these ids, with commas between.
-    pub(crate) fn listed(&self, ids: &str) -> Result<BTreeMap<JobId, SlurmJob>, SlurmError> {
+    pub(crate) fn listed(&self, ids: &str) -> Result<Table<JobId, SlurmJob>, SlurmError> {
         let mark = mark()?;
         let format = jobs::format(&mark, self.squeue());
         let text = self

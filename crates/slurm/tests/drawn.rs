@@ -6,7 +6,6 @@ mod lines;
 
 use lines::{MARK, job_line};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::table::Table;
@@ -158,7 +157,7 @@ fn a_job_that_asks_for_more_than_there_can_be_is_not_understood() {
         job.node_count = nodes;
         (job.request.nodes, job.request.most_nodes) = (nodes, most_nodes);
         let line = job_line(&job).replace("mem=0M", &format!("mem={memory}"));
-        jobs::parse(&line, MARK).unwrap().pop_first().unwrap().1
+        jobs::parse(&line, MARK).unwrap().into_values().next().unwrap()
     };
     let why = |job: SlurmJob| match job.state {
         JobState::Unknown(why) => why,
@@ -192,7 +191,7 @@ proptest! {
     #[test]
     fn job_listings_round_trip(list in proptest::collection::vec(any_job(), 0..8)) {
         let text: String = list.iter().map(job_line).collect();
-        let expected: BTreeMap<JobId, SlurmJob> = list.into_iter().map(|mut job| {
+        let expected: Table<JobId, SlurmJob> = list.into_iter().map(|mut job| {
             let sorted: std::collections::BTreeSet<NodeName> = job.nodes.drain(..).collect();
             job.nodes = if sorted.is_empty() { Vec::new() } else { hostlist::expand(hostlist::fold(&sorted)).unwrap() };
             (job.id, job)
@@ -221,7 +220,7 @@ proptest! {
         list in proptest::collection::vec(any_job(), 1..4), memory_mb in 0..1_u64 << 54, bits in 0..54_u32, nodes in any::<u32>(), few in 0..32_u32, most in any::<u32>(),
     ) {
         let (memory_mb, nodes) = (memory_mb >> bits, nodes >> few);
-        let jobs: BTreeMap<JobId, SlurmJob> = list.into_iter().map(|job| (job.id, job)).collect();
+        let jobs: Table<JobId, SlurmJob> = list.into_iter().map(|job| (job.id, job)).collect();
         let mut odd = jobs.values().next().unwrap().clone();
         (odd.request.memory_mb, odd.request.nodes, odd.request.most_nodes) = (memory_mb, nodes, most);
         let text: String = jobs.values().skip(1).map(job_line).chain([job_line(&odd)]).collect();
@@ -245,7 +244,7 @@ proptest! {
     /// What cannot be read of one job or name costs that alone.
     #[test]
     fn an_odd_record_is_there_and_the_others_are_read(list in proptest::collection::vec(any_job(), 1..8), at in any::<proptest::sample::Index>(), field in 1usize..16, odd in "[a-z.!]{0,6}", keep in any::<bool>()) {
-        let jobs: BTreeMap<JobId, SlurmJob> = list.into_iter().map(|job| (job.id, job)).collect();
+        let jobs: Table<JobId, SlurmJob> = list.into_iter().map(|job| (job.id, job)).collect();
         let hurt = *at.get(&jobs.keys().collect::<Vec<_>>());
         let line = |job: &SlurmJob| {
             let line = job_line(job);

@@ -103,6 +103,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(case: Case, dir: &Path) -> anyhow::Result<()> {
+    thiao_controller::memory::few_arenas();
     let size = case.size();
     site::stand_in_for_slurm(dir, size)?;
     match case {

@@ -120,7 +120,7 @@ fn all_get_what_is_guessed(ctld: &Ctld, partition: &JobPartition, cases: &[Case]
         .power_down_now(&used, "thiao: its job is over")
         .unwrap();
     ctld.until("the nodes are free", |c| {
-        let mut nodes = c.slurm.observe().unwrap().nodes.into_iter().map(|(_, node)| node);
+        let mut nodes = c.slurm.observe().unwrap().nodes.into_values();
         nodes.all(|node| node.flags.powered_down && !node.may_run_job())
     });
 }

@@ -1,4 +1,5 @@
 use super::*;
+use thiao_core::table::Table;
 
 /// As Slurm says it, e.g. `idle+cloud+powered_down`.
 fn slurm(state: &str, reason: Option<&str>) -> SlurmNode {
@@ -35,7 +36,7 @@ fn said(state: Option<SlurmNode>, ours: Option<Node>) -> Vec<Finding> {
     let nodes = [(name("fg0"), "vm".to_owned())].into();
     let slurm = SlurmView {
         nodes: state.map(|state| (name("fg0"), state)).into_iter().collect(),
-        jobs: BTreeMap::new(),
+        jobs: Table::new(),
         ..SlurmView::default()
     };
     let ours = ours.map(|ours| BTreeMap::from([("fg0".to_owned(), ours)]));
@@ -273,7 +274,7 @@ fn many_alike_are_one_finding() {
             .iter()
             .map(|node| (node.clone(), slurm("down*+cloud", None)))
             .collect(),
-        jobs: BTreeMap::new(),
+        jobs: Table::new(),
         ..SlurmView::default()
     };
     let facts = nodes::Facts {
@@ -393,7 +394,7 @@ fn each_others_names_and_addresses_show_in_slurm() {
         ]
         .map(|(node, state)| (name(node), slurm(state, None)))
         .into(),
-        jobs: BTreeMap::new(),
+        jobs: Table::new(),
         ..SlurmView::default()
     };
     let facts = nodes::Facts {

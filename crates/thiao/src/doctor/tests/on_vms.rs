@@ -1,4 +1,5 @@
 use super::*;
+use thiao_core::table::Table;
 use thiao_opennebula::size::Beyond;
 
 fn vm(id: u32, node: &str, generation: &str, address: &str, state: (i32, i32)) -> VmDetails {
@@ -40,7 +41,7 @@ fn said(vms: &[VmDetails], addresses: &[(&str, &str)], strays: &[&str]) -> Vec<F
             .iter()
             .map(|(node, _)| (name(node), up.clone()))
             .collect(),
-        jobs: BTreeMap::new(),
+        jobs: Table::new(),
         ..SlurmView::default()
     };
     let details = addresses
