@@ -260,7 +260,12 @@ fn inputs_stand_over_the_template_and_reach_thiaos_own_guest() {
     assert_eq!(context["ONEAPP_SLURM_NFS_HOME"], "10.0.0.2:/export/home");
     assert_eq!(context["ONEAPP_LDAP_BIND_PASSWORD"], "it's");
     let told = STANDARD.decode(context["THIAO_CONTEXT"]).unwrap();
-    let told: OneContext = serde_json::from_slice(&told).unwrap();
-    let targets: Vec<_> = told.shares.iter().map(|share| share.target.clone()).collect();
+    let told: DiskContext = serde_json::from_slice(&told).unwrap();
+    let targets: Vec<_> = told
+        .common
+        .shares
+        .iter()
+        .map(|share| share.target.clone())
+        .collect();
     assert_eq!(targets, ["/home", "/scratch"].map(std::path::PathBuf::from));
 }
