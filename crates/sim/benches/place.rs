@@ -10,6 +10,7 @@
 )]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use thiao_core::ids::{ClusterName, HostName, Time};
 use thiao_core::place::Ledger;
 use thiao_core::policy::Policy;
@@ -110,6 +111,7 @@ fn host(i: usize, rng: &mut Rng) -> HostView {
         usable: true,
         closed: None,
         load: None,
+        not_for: Arc::default(),
     }
 }
 
@@ -157,7 +159,7 @@ fn by_thiao(hosts: &[HostView], most: &[Resources], vms: &[Resources], policy: P
     let mut used = vec![Resources::default(); most.len()];
     let start = cpu_ms();
     for vm in vms {
-        if let Ok(host) = ledger.choose(vm, &BTreeSet::new()) {
+        if let Ok(host) = ledger.choose(vm, &[], &BTreeSet::new()) {
             ledger.take(&host, vm);
             let at: usize = host.as_str()[1..].parse().unwrap();
             used[at] = used[at].and(*vm);
