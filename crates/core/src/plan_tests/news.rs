@@ -108,6 +108,40 @@ fn the_end_of_an_ordered_vm_is_taken_note_of_without_a_whole_observation() {
     assert_eq!(kinds(&w.tick()), ["destroy"], "asked whether it is gone");
 }
 
+/// The provider's side knows of an end before the news of it is taken: an order to end the VM, which is under way or
+/// over by then, finds it gone.
+#[test]
+fn a_vm_whose_end_is_told_around_its_last_order_is_not_waited_for() {
+    for order_is_over in [false, true] {
+        let mut w = world();
+        w.up("n0");
+        w.pass(Millis(1000));
+        w.order(&node("n0"), &Order::Down, w.now);
+        w.see_node("n0", powered_down());
+        assert_eq!(kinds(&w.tick()), ["destroy"]);
+        let dead = w.shown("n0", 1, dead());
+        let (tag, id) = (w.tag(&node("n0"), Generation(1)), dead.id.clone());
+        let end = |w: &mut World| {
+            w.busy.clear();
+            w.destroyed(&tag, Some(&id));
+        };
+        if order_is_over {
+            end(&mut w);
+            w.hear(dead, Word::Asked(w.now));
+        } else {
+            w.hear(dead, Word::Asked(w.now));
+            assert!(
+                matches!(w.life("n0"), Life::Ending { .. }),
+                "its order is under way"
+            );
+            end(&mut w);
+        }
+        w.pass(Millis(1000));
+        w.ask_up("n0");
+        assert_eq!(kinds(&w.tick()), ["create"], "{order_is_over}");
+    }
+}
+
 #[test]
 fn news_says_nothing_of_other_vms() {
     let mut w = world();

@@ -2,12 +2,15 @@
 
 use super::bus::Hearing;
 use super::calls::Calls;
+use super::memory::Memory;
 use super::news::{Said, WHOLE_APART};
 use super::{Inner, fold, now};
 use crate::error::Error;
 use crate::events::link::Link;
 use crate::events::message::{self, Event};
 use crate::events::zmtp::Message;
+use crate::model::VmDetails;
+use crate::places::Reach;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -43,6 +46,13 @@ pub struct News {
     pub vm: VmView,
     /// How long ago oned was asked for it; none: a message said so.
     pub asked: Option<Duration>,
+}
+
+/// What oned said when it was asked for these VMs, from `began` on.
+struct Answer {
+    ids: Vec<u32>,
+    details: Vec<VmDetails>,
+    began: Instant,
 }
 
 /// What the provider tells of the bus.
@@ -126,11 +136,20 @@ impl<C: Calls> Inner<C> {
                 &memory.hosts,
             )));
         }
-        if let Err(error) = self.ask() {
-            self.memory().news.call_for_whole_now(Instant::now());
-            return Err(error);
+        let answer = match self.ask() {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.memory().news.call_for_whole_now(Instant::now());
+                return Err(error);
+            }
+        };
+        let reach = self.reach();
+        // At once: an end that an order finds here, and forgets, must be told too.
+        let mut memory = self.memory();
+        if let Some(Answer { ids, details, began }) = answer {
+            memory.answered(&self.settings.cluster, &ids, details, began, now());
         }
-        Ok(Observed::News(self.news()))
+        Ok(Observed::News(self.news(&mut memory, &reach)))
     }
 
     pub(super) fn needs_whole(&self) -> bool {
@@ -146,30 +165,27 @@ impl<C: Calls> Inner<C> {
     }
 
     /// Asks oned for the VMs of which it is to be asked, if it is time.
-    fn ask(&self) -> Result<(), Error> {
+    fn ask(&self) -> Result<Option<Answer>, Error> {
         let began = Instant::now();
         let ids = self.memory().news.take_asks(self.asks_apart(), began);
         if ids.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let me = self.me()?;
         let mut details = self.calls.vms_of(&ids)?;
         // A VM of another user is not ours, whatever its tags say.
         details.retain(|vm| vm.owner.0 == me);
-        let cluster = &self.settings.cluster;
-        self.memory().answered(cluster, &ids, details, began, now());
-        Ok(())
+        Ok(Some(Answer { ids, details, began }))
     }
 
     /// What is newer than the last whole observation.
-    fn news(&self) -> Vec<News> {
-        let reach = self.reach();
-        let (mut memory, now) = (self.memory(), Instant::now());
+    fn news(&self, memory: &mut Memory, reach: &Reach) -> Vec<News> {
+        let now = Instant::now();
         let said: BTreeMap<u32, Said> = memory.news.fetch().collect();
         let ours = said
             .keys()
             .filter_map(|id| Some((*id, memory.ours.get(id)?.clone())));
-        let view = fold::view(self.rules(&reach), &ours.collect(), &[]);
+        let view = fold::view(self.rules(reach), &ours.collect(), &[]);
         let of = |vm: VmView| {
             let said = said.get(&vm.id.as_str().parse().ok()?)?;
             let asked = match said {
