@@ -3,7 +3,7 @@
 use super::bus::Hearing;
 use super::calls::Calls;
 use super::memory::Memory;
-use super::news::{Said, WHOLE_APART};
+use super::news::{ASKS_APART, Said, WHOLE_APART};
 use super::{Inner, fold, now};
 use crate::error::Error;
 use crate::events::link::Link;
@@ -197,11 +197,11 @@ impl<C: Calls> Inner<C> {
         view.vms.into_iter().filter_map(of).collect()
     }
 
-    /// A sixth of the calls that there may be, at the most, is for asking.
+    /// How far apart calls are that ask for single VMs, in the long run: a sixth of all that there may be.
     fn asks_apart(&self) -> Duration {
         match self.settings.access.requests_per_second {
-            0 => WAKES_APART,
-            rate => (Duration::from_secs(6) / rate).max(WAKES_APART),
+            0 => ASKS_APART,
+            rate => Duration::from_secs(6) / rate,
         }
     }
 
@@ -210,7 +210,7 @@ impl<C: Calls> Inner<C> {
         let now = Instant::now();
         let due = {
             let memory = self.memory();
-            let news = memory.news.due(self.asks_apart());
+            let news = memory.news.due();
             match memory.observed() {
                 None => news,
                 Some(began) if self.bus().is_heard() => {

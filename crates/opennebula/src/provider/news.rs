@@ -22,6 +22,13 @@ const LEISURE: Duration = Duration::from_secs(1);
 /// The least pause between two whole observations that messages call for.
 pub(super) const WHOLE_APART: Duration = Duration::from_secs(1);
 
+/// The least pause between two times that oned is asked for single VMs.
+pub(super) const ASKS_APART: Duration = Duration::from_millis(50);
+
+/// So far asking may run ahead of its share of the calls: changes do not come evenly, and none shall wait for its turn
+/// as long as there are few.
+const AHEAD: Duration = Duration::from_secs(1);
+
 /// VMs that are asked for in one call.
 const MOST_AT_ONCE: usize = 1000;
 
@@ -55,6 +62,8 @@ pub(super) struct News {
     untold: BTreeMap<u32, Instant>,
     /// When oned was asked for single VMs last.
     asked: Option<Instant>,
+    /// Until when the share of calls is used that is for asking.
+    used: Option<Instant>,
     /// From when on a whole observation is called for.
     whole: Option<Instant>,
     /// Since when something is known that nobody has fetched.
@@ -139,23 +148,26 @@ impl News {
         }
     }
 
-    /// When oned is to be asked for single VMs; `apart` is the least pause between two times.
-    fn asks_due(&self, apart: Duration) -> Option<Instant> {
+    /// When oned is to be asked for single VMs.
+    fn asks_due(&self) -> Option<Instant> {
         let first = self.asks.values().map(|ask| ask.since).min()? + MOMENT;
         let hurry = self.asks.values().any(|ask| ask.hurry);
-        let pause = if hurry { apart } else { LEISURE.max(apart) };
-        Some(self.asked.map_or(first, |asked| first.max(asked + pause)))
+        let pause = if hurry { ASKS_APART } else { LEISURE };
+        let share = self.used.and_then(|used| used.checked_sub(AHEAD));
+        let waits = [self.asked.map(|asked| asked + pause), share];
+        Some(waits.into_iter().flatten().fold(first, Instant::max))
     }
 
     /// When there is something to fetch.
-    pub fn due(&self, apart: Duration) -> Option<Instant> {
-        let dues = [self.fresh, self.asks_due(apart), self.whole];
+    pub fn due(&self) -> Option<Instant> {
+        let dues = [self.fresh, self.asks_due(), self.whole];
         dues.into_iter().flatten().min()
     }
 
-    /// The VMs that oned is to be asked for now; they are asked for by this.
+    /// The VMs that oned is to be asked for now; they are asked for by this. Its share of the calls allows one such
+    /// call in `apart`.
     pub fn take_asks(&mut self, apart: Duration, now: Instant) -> Vec<u32> {
-        if self.asks_due(apart).is_none_or(|due| due > now) {
+        if self.asks_due().is_none_or(|due| due > now) {
             return Vec::new();
         }
         let ids: Vec<u32> = self.asks.keys().copied().take(MOST_AT_ONCE).collect();
@@ -163,6 +175,7 @@ impl News {
             self.asks.remove(id);
         }
         self.asked = Some(now);
+        self.used = Some(self.used.map_or(now, |used| used.max(now)) + apart);
         ids
     }
 
@@ -195,7 +208,7 @@ impl News {
     /// Everything that waits to be asked for is due, as time would have it.
     #[cfg(test)]
     pub fn hasten(&mut self, now: Instant) {
-        self.asked = None;
+        (self.asked, self.used) = (None, None);
         for ask in self.asks.values_mut() {
             ask.since = now.checked_sub(MOMENT).unwrap_or(now);
         }

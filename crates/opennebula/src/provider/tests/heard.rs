@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::events::zmtp::Message;
+use crate::provider::news::News as Notes;
 use crate::state::LcmState;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -255,6 +256,31 @@ fn the_way_of_an_ordered_end_is_not_asked_for_and_its_end_is() {
     a_moment();
     assert_eq!(news(&provider), [], "it comes twice");
     assert_eq!(fake.calls(), Vec::<String>::new());
+}
+
+/// Changes do not come evenly: those that follow each other wait only where many do.
+#[test]
+fn few_changes_are_asked_for_at_once_and_many_keep_to_their_share() {
+    let (apart, start) = (Duration::from_millis(200), Instant::now());
+    let asked = |changes: u64, pause: u64| {
+        let mut news = Notes::default();
+        let moments = (0..changes * pause).step_by(5).map(Duration::from_millis);
+        let asked = moments.filter(|at| {
+            if at.as_millis() % u128::from(pause) == 0 {
+                news.ask(1, true, start + *at);
+            }
+            !news.take_asks(apart, start + *at).is_empty()
+        });
+        asked.count() as u64
+    };
+    // Each alone, before the next one comes.
+    assert_eq!(asked(5, 100), 5);
+    let share = 200;
+    assert!(
+        (share..share + 7).contains(&asked(400, 100)),
+        "{}",
+        asked(400, 100)
+    );
 }
 
 /// oned says so first, and stores it then.
