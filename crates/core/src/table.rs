@@ -165,7 +165,7 @@ impl<K: Ord, V> Table<K, V> {
         self.into_iter()
     }
 
-    /// All keys, ascending.
+    /// The keys of all rows, ascending.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &K> + Clone {
         self.rows.iter().map(|(key, _)| key)
     }
