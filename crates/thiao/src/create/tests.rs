@@ -128,23 +128,46 @@ fn a_user_is_made_with_what_it_needs_and_no_more() {
 #[test]
 fn the_commands_hold_no_secret_and_quote_what_a_shell_would_read() {
     let wanted = Wanted {
-        auth: "/etc/my thiao/$(one)".into(),
-        user: Some("it's".into()),
+        auth: "/etc/it's thiao/$(one)".into(),
+        user: Some("a*".into()),
         ..wanted()
     };
     let text = script(&plan(&wanted, &seen()).expect("a plan"), "slurm");
     assert!(
-        text.contains("install -D -m 600 -o slurm /dev/null '/etc/my thiao/$(one)'\n"),
+        text.contains("install -D -m 600 -o slurm /dev/null '/etc/it'\\''s thiao/$(one)'\n"),
         "{text}"
     );
     assert!(
-        text.contains("user=$(oneuser create 'it'\\''s' --group \"$group\" --read-file <(sed -n"),
+        text.contains("user=$(oneuser create 'a*' --group \"$group\" --read-file <(sed -n"),
         "{text}"
     );
     assert!(
         text.contains("oneacl create \"#$user HOST/* USE+MANAGE\"\n"),
         "{text}"
     );
+}
+
+#[test]
+fn a_name_that_oned_refuses_is_refused_before_a_file_is_written() {
+    for name in ["", "a:b", "a b", "a\nb", "$(a)", "o'x", &"a".repeat(129)] {
+        let user = Wanted {
+            user: Some(name.into()),
+            ..wanted()
+        };
+        let text = refused(&user, &seen());
+        assert!(text.contains("name another with --user"), "{text}");
+        let group = Wanted {
+            group: Some(name.into()),
+            ..wanted()
+        };
+        let text = refused(&group, &seen());
+        assert!(text.contains("name another with --group"), "{text}");
+    }
+    let fine = Wanted {
+        user: Some("a.b-c_d@e*".into()),
+        ..wanted()
+    };
+    plan(&fine, &seen()).expect("a plan");
 }
 
 #[test]

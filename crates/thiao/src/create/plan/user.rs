@@ -5,6 +5,12 @@ use crate::create::{Action, AuthFile, Id, MARK, Note, Party, Verb};
 use thiao_opennebula::model::Account;
 use thiao_opennebula::settings::Placement;
 
+/// What oned allows in no name of a user (`PoolObjectSQL` and `User::INVALID_NAME_CHARS`); of a group a little less.
+const NOT_IN_NAMES: &str = "&|:\\\";/'#{}$<>\t\n\u{b}\u{c}\r ";
+
+/// In bytes, as oned counts.
+const LONGEST_NAME: usize = 128;
+
 impl Plans<'_> {
     pub(super) fn user(&mut self) -> ServiceUser {
         let (wanted, seen) = (self.wanted, self.seen);
@@ -32,6 +38,10 @@ impl Plans<'_> {
         let (wanted, seen) = (self.wanted, self.seen);
         let file = wanted.auth.clone();
         let making_group = !seen.groups.iter().any(|found| found.name == group);
+        self.can_be_named("user", &name, "--user");
+        if making_group && group != name {
+            self.can_be_named("group", group, "--group");
+        }
         self.auth_file(&name, making_group.then(|| group.to_owned()));
         let id = self.group(group);
         let made = Action::MakeUser {
@@ -47,6 +57,19 @@ impl Plans<'_> {
             id: Id::Made("user"),
             ours: true,
         }
+    }
+
+    /// Refuses a name that oned would refuse, before there is a file with it: the next run goes by that file.
+    fn can_be_named(&mut self, what: &str, name: &str, option: &str) {
+        let fault = match name.chars().find(|char| NOT_IN_NAMES.contains(*char)) {
+            _ if name.is_empty() => "it is empty".to_owned(),
+            Some(char) => format!("it has {char:?}"),
+            None if name.len() > LONGEST_NAME => format!("it is longer than {LONGEST_NAME} bytes"),
+            None => return,
+        };
+        self.refuse(format!(
+            "{what} {name:?} cannot be made: OpenNebula takes no such name, since {fault}; name another with {option}"
+        ));
     }
 
     /// The credentials' file, before whom it is of.
