@@ -102,11 +102,18 @@ impl World {
             JobState::Configuring | JobState::Running | JobState::Suspended | JobState::Unknown(_) => {
                 let its_own = |node| {
                     let up = slurm.nodes.get(node).filter(|seen| seen.is_up());
-                    up.is_some_and(|seen| self.ends_with_its_job(node, seen))
+                    up.is_some_and(|seen| self.ends_with_its_job(node, seen)) && !self.is_kept_still(node)
                 };
                 (!job.nodes.is_empty() && job.nodes.iter().all(its_own)).then_some(PrologAnswer::Start)
             }
         }
+    }
+
+    /// Whether somebody keeps the node's VM from going on. Slurm, which has not heard yet that it is silent, would
+    /// start the job there: a step that cannot be launched on one of its nodes fails, and so does the job.
+    fn is_kept_still(&self, node: &NodeName) -> bool {
+        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        vm.is_some_and(|vm| vm.life.is_kept_still())
     }
 
     /// Whether Slurm gives a node of job mode to nobody else from now on. That was asked

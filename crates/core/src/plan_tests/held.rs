@@ -1,5 +1,6 @@
 //! Providers that make VMs in two steps and end them in their own time.
 
+use super::job_mode::waiting;
 use super::*;
 
 fn vm_id(text: &str) -> VmId {
@@ -115,4 +116,36 @@ fn an_end_is_confirmed_at_once_when_a_later_observation_no_longer_shows_it() {
     w.pass(Millis(1));
     w.see(vec![]);
     assert_eq!(kinds(&w.tick()), ["destroy"]);
+}
+
+/// Saved while the job's other nodes came up, or while nobody used it.
+#[test]
+fn a_job_does_not_start_in_a_vm_that_somebody_keeps_still() {
+    let mut w = world();
+    w.up("n0");
+    w.up("n1");
+    w.submit(waiting(1, 2, 100, 9));
+    w.allocate(1, &["n0", "n1"], 100);
+    let other = w.shown("n1", 1, VmState::Ready);
+    for state in [
+        VmState::Ready,
+        VmState::Paused,
+        VmState::Saving,
+        VmState::Saved,
+        VmState::Restoring,
+        VmState::Moving,
+        VmState::Ready,
+    ] {
+        w.pass(Millis::secs(1));
+        let vm = w.shown("n0", 1, state.clone());
+        w.see(vec![vm, other.clone()]);
+        w.observe(|slurm| {
+            for name in ["n0", "n1"] {
+                slurm.nodes.insert(node(name), running());
+            }
+            slurm.jobs.get_mut(&JobId(1)).unwrap().state = JobState::Configuring;
+        });
+        let starts = (state == VmState::Ready).then_some(crate::prolog::PrologAnswer::Start);
+        assert_eq!(w.prolog(JobId(1), Time(5)), starts, "{state:?}");
+    }
 }
