@@ -384,6 +384,34 @@ fn what_the_documents_name_is_there() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What people do by hand is told once, each with tests that are there.
+#[test]
+fn each_row_of_what_people_do_is_there_once_with_its_tests() {
+    let root = root();
+    let mut sources = String::new();
+    read_sources(&root.join("crates"), &mut sources);
+    let text = std::fs::read_to_string(root.join("docs/opennebula.md")).unwrap();
+    let (_, table) = text.split_once("| a test |\n").unwrap();
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let mut told = Vec::new();
+    let mut wrong = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (what, tests) = (cells[0], *cells.last().unwrap());
+        if told.contains(&what) {
+            wrong.push(format!("{what} is there twice"));
+        }
+        told.push(what);
+        for test in tests.split('`').skip(1).step_by(2) {
+            if !sources.contains(&format!("fn {test}(")) {
+                wrong.push(format!("{what}: there is no test {test}"));
+            }
+        }
+    }
+    assert!(told.len() > 10, "{told:?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Whether a link's file is there, and the heading in it.
 fn leads_somewhere(folder: &Path, text: &str, target: &str) -> bool {
     let (file, heading) = target.split_once('#').unwrap_or((target, ""));
