@@ -6,6 +6,7 @@
 mod attributes;
 mod capacity;
 mod cards;
+mod functions;
 mod held;
 mod judge;
 mod needs;

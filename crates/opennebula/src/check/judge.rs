@@ -1,6 +1,7 @@
 //! What was seen against what is wanted. Pure.
 
 use super::capacity::{Capacity, fit};
+use super::functions::functions;
 use super::held::{Held, held};
 use super::needs::{Needs, NodesetNeeds};
 use super::networks;
@@ -409,6 +410,7 @@ fn hosts(seen: &Seen, wanted: &Needs, held: &Held<'_>, found: &mut Vec<Finding>)
     }
     found.push(capacity(&usable, wanted, held));
     networks::reach(&usable, seen, wanted, found);
+    functions(&usable, wanted, found);
 }
 
 fn out_of_service(host: &Host) -> Finding {

@@ -1,10 +1,11 @@
 //! Asks a front-end.
 
+use super::functions;
 use super::needs::{ANY_HOST, Needs, NodesetNeeds};
 use super::seen::Seen;
 use crate::client::Client;
 use crate::error::{Class, Error};
-use crate::model::{Devices, VmDetails};
+use crate::model::VmDetails;
 use crate::places::Places;
 use crate::settings::{Placement, Settings, TemplateSource};
 use crate::syntax;
@@ -50,7 +51,7 @@ pub fn observe(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
     Seen {
         version,
         user: client.user(),
-        hosts: client.hosts(Devices::Left),
+        hosts: client.hosts(functions::devices(wanted)),
         templates: client.templates(),
         networks,
         places,
