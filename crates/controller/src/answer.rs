@@ -30,6 +30,9 @@ use tokio::sync::watch;
 /// Most events in a story.
 const STORY: usize = 200;
 
+/// Of a VM that the last whole observation did not show.
+const UNSHOWN: &str = "the provider does not show it now";
+
 /// What answers need. A thread has one.
 pub struct Reader<P> {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -218,7 +221,7 @@ impl<P: Provider> Reading<'_, P> {
                 job: vm.spec.as_ref().and_then(|spec| spec.job).map(|job| job.0),
                 asked: Some(vm.asked.0),
                 note: match (vm.missing_since, vm.odd(), vm.kept) {
-                    (Some(_), ..) => Some("the provider does not show it now".to_owned()),
+                    (Some(_), ..) => Some(UNSHOWN.to_owned()),
                     (None, Some(odd), _) => Some(odd.text().to_owned()),
                     (None, None, Some(until)) => Some(format!(
                         "its job has failed, and it is kept for {} more",

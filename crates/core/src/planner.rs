@@ -231,8 +231,25 @@ fn reason(text: &str) -> String {
     const LONGEST: usize = 250;
     let clean: String = text
         .chars()
-        .map(|c| if c.is_control() || c == '"' { ' ' } else { c })
+        .map(|c| match c {
+            '"' => '\'',
+            c if c.is_control() => ' ',
+            c => c,
+        })
         .take(LONGEST)
         .collect();
     format!("{REASON_PREFIX} {clean}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_that_slurm_keeps_as_it_is() {
+        assert_eq!(
+            reason("no template named \"a b\".\nSee it"),
+            format!("{REASON_PREFIX} no template named 'a b'. See it")
+        );
+    }
 }

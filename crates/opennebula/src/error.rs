@@ -182,9 +182,7 @@ fn lock(said: &str) -> Option<&'static str> {
 /// What the person can do about it.
 fn advice(class: Class, code: i64, said: &str) -> Option<String> {
     if let (0x200, Some(unlock)) = (code, lock(said)) {
-        return Some(format!(
-            "Somebody has locked it: unlock it ({unlock} ID). It is tried again"
-        ));
+        return Some(format!("Somebody has locked it: unlock it ({unlock} ID)"));
     }
     match class {
         Class::Authentication => Some(

@@ -1,6 +1,6 @@
 //! The stories of nodes, VMs and jobs: what holds now and why, and what happened.
 
-use super::{Reading, STORY, job_state, slurm_word};
+use super::{Reading, STORY, UNSHOWN, job_state, slurm_word};
 use crate::api::ApiError;
 use crate::demand::NOT_READ;
 use crate::provider::Provider;
@@ -114,6 +114,7 @@ impl<P: Provider> Reading<'_, P> {
                 false => format!(" for {}", self.now.since(vm.since)),
             };
             lines.push(format!("VM {node}.{}{on} is {word}{span}", vm.generation));
+            lines.extend(vm.missing_since.map(|_| UNSHOWN.to_owned()));
             lines.extend(vm.odd().map(|odd| format!("it {}", odd.text())));
             // One that is up is told of when it is asked for by its own name.
             if !vm.registration.is_done() {

@@ -560,6 +560,9 @@ fn a_vm_that_is_really_gone_is_told_as_lost_and_its_node_comes_back() {
     let mut day = Day::new(1);
     day.up();
     day.oned.vanish(day.vm());
+    until("thiao explain says it as thiao vms does", || {
+        explained(&day).contains("the provider does not show it now")
+    });
     day.until_told("state=DOWN");
     day.until_told("has not shown it");
     day.returns("n0");

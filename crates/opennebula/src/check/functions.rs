@@ -35,7 +35,11 @@ pub(super) fn functions(usable: &[&Host], wanted: &Needs, found: &mut Vec<Findin
 
 fn has_none(host: &Host, asked: &[(String, String)]) -> bool {
     let devices = host.pci.as_ref();
-    devices.is_some_and(|devices| devices.iter().all(|device| device.is_one_of(asked) == Some(false)))
+    devices.is_some_and(|devices| {
+        devices
+            .iter()
+            .all(|device| device.is_one_of(asked) == Some(false))
+    })
 }
 
 /// Whether hosts' devices have to be read for that.

@@ -132,6 +132,10 @@ fn a_lock_is_no_missing_right() {
             error.text.contains(unlock) && !error.text.contains("oneacl"),
             "{error}"
         );
+        assert!(
+            !error.text.contains("tried again"),
+            "whoever tries says so: {error}"
+        );
     }
     assert_eq!(
         Class::of(0x200, "a name like unVM is locked-out"),

@@ -48,7 +48,11 @@ fn hosts_without_the_function_that_infiniband_asks_for_are_told() {
     };
     let asked = [("VENDOR", "15b3"), ("CLASS", "0207")];
     wanted.nodesets[0].source.inputs.infiniband = Some(Infiniband {
-        pci: Some(asked.map(|(key, text)| (key.to_owned(), text.to_owned())).to_vec()),
+        pci: Some(
+            asked
+                .map(|(key, text)| (key.to_owned(), text.to_owned()))
+                .to_vec(),
+        ),
         ipoib: None,
     });
     assert_eq!(told(&seen, &wanted), None, "the hosts do not say what they have");
