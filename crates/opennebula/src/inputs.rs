@@ -332,7 +332,11 @@ impl FromStr for LdapDomain {
                 |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             text.split('.').all(part)
         };
-        if !text.contains('=') && !domain(text) {
+        let named = |part: &str| {
+            part.split_once('=')
+                .is_some_and(|(name, value)| !name.trim().is_empty() && !value.trim().is_empty())
+        };
+        if !(domain(text) || text.split(',').all(named)) {
             return Err(wanted.to_owned());
         }
         plain(text, wanted).map(Self)

@@ -126,7 +126,16 @@ fn nonsense_is_refused() {
     ] {
         assert!(good.parse::<LdapUrl>().is_ok(), "{good}");
     }
-    for odd in ["", "a b", "example..org", "dc=a\nldap_uri = x", "dc=$a"] {
+    for odd in [
+        "dc=",
+        "=example",
+        "dc=example,org",
+        "",
+        "a b",
+        "example..org",
+        "dc=a\nldap_uri = x",
+        "dc=$a",
+    ] {
         assert!(odd.parse::<LdapDomain>().is_err(), "{odd}");
     }
     for odd in ["", " a", "a\"b", "a`b"] {
