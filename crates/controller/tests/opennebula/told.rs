@@ -219,17 +219,24 @@ fn a_bus_that_leaves_out_things_is_not_relied_on() {
         silent: true,
         ..BusFaults::default()
     });
-    for (_, vm) in day.ours() {
-        by_console(&day, "suspend", vm.id);
-    }
-    day.until_logged("is saved to a disk and does not run");
-    day.until_logged("OpenNebula's events are not relied on");
+    // What an observation shows that was under way anyway, the bus has not left out: more follows.
+    let mut verbs = ["suspend", "resume"].into_iter().cycle();
+    until("it is not relied on", || {
+        let verb = verbs.next().unwrap_or_default();
+        for (_, vm) in day.ours() {
+            by_console(&day, verb, vm.id);
+        }
+        rounds();
+        day.log().contains("OpenNebula's events are not relied on")
+    });
     let polled = polls(&day).0;
     until("it is polled as without", || polls(&day).0 > polled + 10);
     // It makes good what it left out: then it is.
     day.oned.bus_faults(BusFaults::default());
-    for (_, vm) in day.ours() {
-        by_console(&day, "resume", vm.id);
+    if verbs.next() == Some("resume") {
+        for (_, vm) in day.ours() {
+            by_console(&day, "resume", vm.id);
+        }
     }
     until("they run", || day.running() == 4);
     until("it is relied on again", || {

@@ -194,9 +194,11 @@ fn waits(story: &Story) -> Option<&Track> {
     named(story, WAITS).filter(|track| track.state == "PENDING")
 }
 
-/// Whether jobs of all users run, or none will any more.
+/// Whether jobs of all users run, or none will any more. What Slurm calls running may take seconds to its first line.
 fn are_together(story: &Story, users: usize) -> bool {
+    let has_begun = |track: &&Track| jobs::read(&track.job).is_ok_and(|output| output.begin.is_some());
     let running = story.tracks.iter().filter(|track| track.state == "RUNNING");
+    let running = running.filter(has_begun);
     let of: BTreeSet<&str> = running.map(|track| track.job.user.name.as_str()).collect();
     of.len() >= users || story.over()
 }
