@@ -66,18 +66,13 @@ impl Places {
     #[must_use]
     pub fn why_not(&self, id: i64, name: &str, needed: &Needed<'_>) -> Option<String> {
         let in_cluster = |clusters: &[u32]| clusters.iter().any(|cluster| i64::from(*cluster) == id);
-        let systems = || self.datastores.iter().filter(|store| store.kind == Some(SYSTEM));
-        if systems().next().is_some() && !systems().any(|store| in_cluster(&store.clusters)) {
+        if self.systems().next().is_some() && !self.systems().any(|store| in_cluster(&store.clusters)) {
             return Some(format!(
                 "cluster {name} has no system datastore that Thiao's user may use (`onecluster adddatastore`)"
             ));
         }
         for image in self.images_of(needed) {
-            let store = self
-                .datastores
-                .iter()
-                .find(|store| Some(store.id) == image.datastore);
-            if let Some(store) = store.filter(|store| !in_cluster(&store.clusters)) {
+            if let Some(store) = self.store_of(image).filter(|store| !in_cluster(&store.clusters)) {
                 return Some(format!(
                     "cluster {name} does not have datastore {}, where image {} is",
                     store.name, image.name
@@ -114,8 +109,7 @@ impl Places {
     /// Whether there is more than one system datastore.
     #[must_use]
     pub fn has_several_systems(&self) -> bool {
-        let systems = self.datastores.iter().filter(|store| store.kind == Some(SYSTEM));
-        systems.count() > 1
+        self.systems().count() > 1
     }
 
     /// The system datastore of a cluster for a VM that needs this; none: oned is to take its own, which is that
@@ -125,20 +119,11 @@ impl Places {
     /// free, each of their hosts knows.
     #[must_use]
     pub fn system_datastore(&self, cluster: i64, needed: &Needed<'_>) -> Option<u32> {
-        let systems = self.datastores.iter().filter(|store| {
-            store.kind == Some(SYSTEM)
-                && store.state == Some(READY)
-                && store.clusters.iter().any(|id| i64::from(*id) == cluster)
+        let systems = self.systems().filter(|store| {
+            store.state == Some(READY) && store.clusters.iter().any(|id| i64::from(*id) == cluster)
         });
-        let images: Vec<&Object> = self.images_of(needed).collect();
-        let stores: Vec<&Object> = images
-            .iter()
-            .filter_map(|image| {
-                self.datastores
-                    .iter()
-                    .find(|store| Some(store.id) == image.datastore)
-            })
-            .collect();
+        let images = self.images_of(needed);
+        let stores: Vec<&Object> = images.filter_map(|image| self.store_of(image)).collect();
         // What cannot be seen cannot be compared.
         if needed
             .body
@@ -163,6 +148,16 @@ impl Places {
             .rev()
             .max_by_key(|store| store.free_mb)
             .map(|store| store.id)
+    }
+
+    fn systems(&self) -> impl Iterator<Item = &Object> {
+        self.datastores.iter().filter(|store| store.kind == Some(SYSTEM))
+    }
+
+    /// The datastore where an image is.
+    fn store_of(&self, image: &Object) -> Option<&Object> {
+        let mut stores = self.datastores.iter();
+        stores.find(|store| Some(store.id) == image.datastore)
     }
 
     /// The images that VMs of this use and the user sees.
