@@ -19,6 +19,8 @@ pub struct Places {
     pub slurm_bin_dir: Option<PathBuf>,
     /// Slurm's plugins; empty: where they are installed.
     pub slurm_plugin_dirs: Vec<PathBuf>,
+    /// Where the embedded provider keeps images; none: at the usual place.
+    pub qemu_cache_dir: Option<PathBuf>,
 }
 
 impl Default for Places {
@@ -28,6 +30,7 @@ impl Default for Places {
             slurm_conf: None,
             slurm_bin_dir: None,
             slurm_plugin_dirs: Vec::new(),
+            qemu_cache_dir: None,
         }
     }
 }
@@ -45,6 +48,7 @@ pub fn places(file: Option<&Path>) -> Result<Places, ConfigError> {
             slurm_plugin_dirs: file
                 .path("slurm", "plugin_dir")?
                 .map_or_else(Vec::new, |dirs| folders(&dirs.to_string_lossy())),
+            qemu_cache_dir: file.path("qemu", "cache_dir")?,
         })
     })
     .map(Option::unwrap_or_default)
@@ -122,12 +126,14 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             places(Some(&file))
         };
-        let text = "state_dir = \"/s\"\nnonsense = 1\n[slurm]\nconf = \"/c\"\nbin_dir = \"/b\"\nplugin_dir = \"/p:/q\"\n";
+        let text = "state_dir = \"/s\"\nnonsense = 1\n[slurm]\nconf = \"/c\"\nbin_dir = \"/b\"\nplugin_dir = \"/p:/q\"\n\
+                    [qemu]\ncache_dir = \"/k\"\n";
         let expected = Places {
             state_dir: "/s".into(),
             slurm_conf: Some("/c".into()),
             slurm_bin_dir: Some("/b".into()),
             slurm_plugin_dirs: vec!["/p".into(), "/q".into()],
+            qemu_cache_dir: Some("/k".into()),
         };
         assert_eq!(read(text).unwrap(), expected);
         assert_eq!(read("").unwrap(), Places::default());

@@ -7,6 +7,7 @@ mod nodesets;
 mod opennebula;
 mod people;
 mod qemu;
+pub use qemu::SMALL;
 
 use crate::read::{Findings, Reader, Section};
 use crate::settings::{Config, ProviderSettings, SlurmSettings, Timing};

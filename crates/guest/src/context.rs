@@ -1,6 +1,7 @@
 //! Takes an identity: random state, clock, name, users, secrets. Each step
 //! gives the same result when it is done again.
 
+use crate::Init;
 use rustix::time::{ClockId, Timespec, clock_settime};
 use std::fmt::Write as _;
 use std::fs;
@@ -26,14 +27,14 @@ pub fn refresh(seed: &Secret, unix_ns: u64) -> Result<(), String> {
 }
 
 /// Everything of an identity that only this guest's memory is needed for.
-pub fn apply(context: &OneContext, address: Ipv4Addr) -> Result<(), String> {
+pub fn apply(context: &OneContext, address: Ipv4Addr, init: Init) -> Result<(), String> {
     rustix::system::sethostname(context.hostname.as_bytes())
         .map_err(|e| format!("cannot set the host name: {e}"))?;
     let files = [
         ("/etc/hostname", format!("{}\n", context.hostname)),
         ("/etc/hosts", hosts(context, address)),
-        ("/etc/passwd", passwd(&context.users)),
-        ("/etc/group", group(&context.users)),
+        ("/etc/passwd", known("/etc/passwd", passwd(&context.users), init)),
+        ("/etc/group", known("/etc/group", group(&context.users), init)),
     ];
     for (path, text) in files {
         write(Path::new(path), text.as_bytes(), 0o644)?;
@@ -110,6 +111,24 @@ fn hosts(context: &OneContext, address: Ipv4Addr) -> String {
     let _ = writeln!(text, "{} {}", context.slurmctld_addr, context.slurmctld_host);
     for Backup { host, addr } in &context.backups {
         let _ = writeln!(text, "{addr} {host}");
+    }
+    text
+}
+
+/// The lines of a file of names, beside those that the guest's system has of its own.
+fn known(path: &str, lines: String, init: Init) -> String {
+    let there = match init {
+        Init::Own => return lines,
+        Init::Systemd => fs::read_to_string(path).unwrap_or_default(),
+    };
+    let name = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
+    let mut text = there.clone();
+    for line in lines
+        .lines()
+        .filter(|line| !there.lines().any(|other| name(other) == name(line)))
+    {
+        text.push_str(line);
+        text.push('\n');
     }
     text
 }

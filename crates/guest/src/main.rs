@@ -16,7 +16,9 @@ mod modules;
 mod mount;
 mod net;
 mod onegate;
+mod root;
 mod slurm;
+mod systemd;
 mod tls;
 
 use channel::Channel;
@@ -25,7 +27,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 use thiao_guest::auth::Auth;
 use thiao_guest::context_disk::{ContextDisk, OneGate};
-use thiao_guest::protocol::{Card, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request};
+use thiao_guest::protocol::{
+    Card, DISK_ARGUMENT, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request, SERVICE_ARGUMENT,
+};
 
 /// How long slurmd may take to find slurmctld.
 const START_LIMIT: Duration = Duration::from_secs(300);
@@ -51,14 +55,30 @@ enum Event {
     Pressed,
 }
 
+/// What starts programs in this guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Init {
+    /// This program is the first process, and has the guest to itself.
+    Own,
+    /// systemd is, of the system on the guest's disk, and this program is a service of it.
+    Systemd,
+}
+
 fn main() -> ExitCode {
-    if std::process::id() != 1 {
-        eprintln!("thiao-guest is the first process of a VM that Thiao makes; it does nothing here");
-        return ExitCode::from(2);
-    }
+    let service = std::env::args()
+        .nth(1)
+        .is_some_and(|argument| argument == SERVICE_ARGUMENT);
+    let init = match (std::process::id(), service) {
+        (1, _) => Init::Own,
+        (_, true) => Init::Systemd,
+        (_, false) => {
+            eprintln!("thiao-guest is the first process of a VM that Thiao makes; it does nothing here");
+            return ExitCode::from(2);
+        }
+    };
     std::panic::set_hook(Box::new(|info| eprintln!("thiao-guest: this is a bug: {info}")));
     // A panic in a task ends that task alone; in the main loop it ends the guest, after the hook's words.
-    let why = match std::panic::catch_unwind(run) {
+    let why = match std::panic::catch_unwind(|| run(init)) {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
         Err(_) => Some("the guest's agent failed".to_owned()),
@@ -119,23 +139,30 @@ fn end() -> ! {
     }
 }
 
-fn run() -> Result<(), String> {
-    mount::kernel_filesystems()?;
-    console();
-    let arguments = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    if arguments
-        .split_whitespace()
-        .any(|argument| argument == HELLO_ARGUMENT)
-    {
-        println!("{HELLO}");
-        return Ok(());
+fn run(init: Init) -> Result<(), String> {
+    match init {
+        Init::Own => {
+            mount::kernel_filesystems()?;
+            console();
+            let arguments = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+            let told = |word: &str| arguments.split_whitespace().any(|argument| argument == word);
+            if told(HELLO_ARGUMENT) {
+                println!("{HELLO}");
+                return Ok(());
+            }
+            if told(DISK_ARGUMENT) {
+                return root::enter();
+            }
+            modules::load(Modules::Always)?;
+        }
+        Init::Systemd => systemd::wait_until_up(),
     }
     memory::give_to_the_job();
     clock::keep();
-    modules::load(Modules::Always)?;
     net::links().map_err(|e| format!("cannot bring the network links up: {e}"))?;
     let (events, inbox) = mpsc::channel();
     let mut guest = Guest {
+        init,
         channel: None,
         onegate: None,
         events,
@@ -230,6 +257,7 @@ impl Starts {
 }
 
 struct Guest {
+    init: Init,
     /// None when a disk told the context: reports go to the console then.
     channel: Option<Channel>,
     /// Whom to tell that slurmd runs, beside the channel.
@@ -311,7 +339,7 @@ impl Guest {
 
     /// Takes the identity, then lets munged start while the shares are mounted.
     fn take(&mut self, context: OneContext, card: Card) -> Result<(), String> {
-        context::apply(&context, card.address)?;
+        context::apply(&context, card.address, self.init)?;
         self.report(Phase::Configured, None);
         // Before munged, which looks for its address on the card.
         net::configure(card)?;
@@ -320,12 +348,18 @@ impl Guest {
         match &context.auth {
             Auth::Munge { munge_socket, .. } => {
                 let (socket, address) = (munge_socket.clone(), card.address);
-                self.task(Phase::Munge, move || slurm::munge(&socket, address));
+                let init = self.init;
+                self.task(Phase::Munge, move || match init {
+                    Init::Own => slurm::munge(&socket, address),
+                    Init::Systemd => systemd::munge(&socket),
+                });
                 missing.push(Phase::Munge);
             }
             Auth::Slurm { .. } => {}
         }
-        reap(self.events.clone());
+        if self.init == Init::Own {
+            reap(self.events.clone());
+        }
         let shares = context.shares.clone();
         self.task(Phase::Shares, move || shares.iter().try_for_each(mount::share));
         self.stage = Stage::Preparing {
@@ -377,7 +411,7 @@ impl Guest {
             Stage::Waiting | Stage::Preparing { .. } => return Ok(()),
             Stage::Prepared { context } => {
                 std::thread::sleep(not_before.saturating_duration_since(Instant::now()));
-                let slurmd = slurm::slurmd(context)?;
+                let slurmd = slurmd(self.init, context, &self.events)?;
                 let context = context.clone();
                 self.stage = Stage::Running {
                     context,
@@ -411,7 +445,7 @@ impl Guest {
             return Ok(());
         };
         std::thread::sleep(AGAIN);
-        *slurmd = slurm::slurmd(context)?;
+        *slurmd = self::slurmd(self.init, context, &self.events)?;
         if std::mem::take(ended) {
             *since = Instant::now();
         }
@@ -459,6 +493,19 @@ impl Guest {
 fn uptime_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec.cast_unsigned() * 1000 + now.tv_nsec.cast_unsigned() / 1_000_000
+}
+
+/// Starts slurmd, and has its end told to the main loop.
+fn slurmd(init: Init, context: &OneContext, events: &Sender<Event>) -> Result<u32, String> {
+    match init {
+        Init::Own => slurm::slurmd(context),
+        Init::Systemd => {
+            let slurmd = systemd::slurmd(context)?;
+            let events = events.clone();
+            std::thread::spawn(move || events.send(Event::Ended(slurmd, systemd::wait_for(slurmd))));
+            Ok(slurmd)
+        }
+    }
 }
 
 /// Collects every child, also those of others that this process inherits.

@@ -35,6 +35,18 @@ pub const HELLO_ARGUMENT: &str = "thiao.hello";
 /// What a guest started with [`HELLO_ARGUMENT`] writes on its console.
 pub const HELLO: &str = "thiao-guest: hello";
 
+/// The kernel argument of a guest whose system is on disks: [`DISK_ROOT`] and [`DISK_SCRATCH`].
+pub const DISK_ARGUMENT: &str = "thiao.disk";
+
+/// The serial number of the disk with a guest's system.
+pub const DISK_ROOT: &str = "thiao-root";
+
+/// The serial number of the disk for what jobs write to `/tmp`.
+pub const DISK_SCRATCH: &str = "thiao-tmp";
+
+/// How the guest's program is told that it is a service, and not the first process.
+pub const SERVICE_ARGUMENT: &str = "--service";
+
 /// The CONTEXT variable that has a guest's [`OneContext`].
 pub const CONTEXT_VARIABLE: &str = "THIAO_CONTEXT";
 

@@ -48,6 +48,11 @@ pub fn munge(socket: &Path, origin: Ipv4Addr) -> Result<(), String> {
     command.arg("--group-update-time=-1");
     command.arg(format!("--origin={origin}"));
     start(command)?;
+    munge_answers(socket)
+}
+
+/// Returns when munged takes connections, at its usual place and at this one.
+pub fn munge_answers(socket: &Path) -> Result<(), String> {
     let started = Instant::now();
     loop {
         match UnixStream::connect(MUNGE_SOCKET) {
@@ -108,7 +113,7 @@ pub fn slurmd(context: &OneContext) -> Result<u32, String> {
 }
 
 /// Where slurmd asks for its configuration, one after another.
-fn servers(context: &OneContext) -> String {
+pub fn servers(context: &OneContext) -> String {
     let backups = context.backups.iter().map(|backup| backup.addr);
     let all = [context.slurmctld_addr].into_iter().chain(backups);
     let all: Vec<String> = all

@@ -6,17 +6,18 @@ use crate::console;
 use crate::layout::{self, Layout};
 use crate::oned;
 use crate::person::Person;
-use crate::plan::{IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan, RAW_NODE};
+use crate::plan::{IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan, RAW_NODE, TMP_GB};
 use crate::world::{self, HOST_NAME};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use thiao_config::SMALL;
 use thiao_qemu::Credentials;
 use thiao_slurm::Quirks;
 use thiao_slurm::conf::{JobLine, NodeLine, Timeouts};
-use thiao_slurm::lab::{Auth, CGROUP_CONF, Lab};
+use thiao_slurm::lab::{Auth, CGROUP_CONF, CGROUP_CONF_FULL, Lab};
 use thiao_slurm::names::HOOKS;
 
 /// The partition of the nodes of power-saving mode.
@@ -184,6 +185,8 @@ struct QemuPart<'a> {
     bridge: String,
     address: std::net::Ipv4Addr,
     prefix_len: u8,
+    image: &'a str,
+    tmp_gb: u64,
     accel: &'a str,
     warm: bool,
     cache_dir: &'a Path,
@@ -336,6 +339,8 @@ fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
         bridge: network.bridge,
         address: options.address,
         prefix_len: options.prefix_len,
+        tmp_gb: TMP_GB,
+        image: options.image.as_deref().unwrap_or(SMALL),
         accel: &options.accel,
         warm: !options.cold,
         cache_dir: &plan.cache_dir,
@@ -446,6 +451,7 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
             AuthBy::Munge => Auth::Munge(layout.munge_socket()),
             AuthBy::Slurm => Auth::Slurm,
         },
+        cgroups: plan.has_cgroups(),
         hooks: Some(layout.hooks()),
         nodes,
         default_partition: Some(PARTITION.to_owned()),
@@ -456,7 +462,11 @@ fn write_slurm(layout: &Layout, plan: &Plan) -> Result<()> {
             idle_s: options.idle.unwrap_or(IDLE_S),
         },
     };
-    write_text(&layout.etc().join("cgroup.conf"), CGROUP_CONF)?;
+    let cgroup_conf = match plan.has_cgroups() {
+        true => CGROUP_CONF_FULL,
+        false => CGROUP_CONF,
+    };
+    write_text(&layout.etc().join("cgroup.conf"), cgroup_conf)?;
     write_text(&layout.slurm_conf(), &lab.slurm_conf())
 }
 

@@ -14,8 +14,14 @@ pub fn build(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<()> {
     let say = RefCell::new(say);
     let slurm = plan.slurm_files();
     let progress = |text: &str| (say.borrow_mut())(text);
-    let image = thiao_qemu::image::prepare(&plan.cache_dir, &plan.agent, slurm.as_ref(), None, &progress)
-        .context("the guest image cannot be made")?;
+    let image = thiao_qemu::image::of(
+        &plan.cache_dir,
+        &plan.agent,
+        &plan.guests()?,
+        slurm.as_ref(),
+        &progress,
+    )
+    .context("the guest image cannot be made")?;
     (say.borrow_mut())(&format!(
         "guest image {} with kernel {}",
         short(&image.digest),

@@ -184,6 +184,7 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
             })
             .collect::<Result<_>>()?,
         network: plan.network(),
+        guests: thiao_qemu::Guests::Small,
         accel: match options.accel.as_str() {
             "kvm" => thiao_qemu::AccelChoice::Kvm,
             "tcg" => thiao_qemu::AccelChoice::Tcg,

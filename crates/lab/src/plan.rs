@@ -13,6 +13,7 @@ use thiao_config::programs;
 use thiao_core::hostlist;
 use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
+use thiao_qemu::Guests;
 
 /// What can be chosen about a lab.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -56,6 +57,10 @@ pub struct Options {
     /// Boot every VM from the start instead of from a warm template
     #[arg(long)]
     pub cold: bool,
+    /// Run this image, which `thiao image build` made, in the VMs, with control groups (default: small guests)
+    #[arg(long, value_name = "NAME", conflicts_with = "opennebula")]
+    #[serde(default)]
+    pub image: Option<String>,
     /// The user who submits jobs (root's labs only; default: the one behind sudo, else the first ordinary one)
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
@@ -129,6 +134,9 @@ pub const IDLE_S: u32 = 30;
 /// settings' own default.
 pub const OVERHEAD_MB: u64 = 176;
 
+/// What `/tmp` holds in a guest with disks, in GiB; a file that grows with what is written.
+pub const TMP_GB: u64 = 1;
+
 /// The name of the bridge, in the lab's own network namespace.
 pub const BRIDGE: &str = "thiao0";
 
@@ -168,6 +176,26 @@ pub struct JobSize {
 }
 
 impl Plan {
+    /// What its guests are.
+    ///
+    /// # Errors
+    /// When an image was named that none can be.
+    pub fn guests(&self) -> Result<Guests> {
+        Ok(match &self.options.image {
+            None => Guests::Small,
+            Some(name) => Guests::Built {
+                image: name.parse().map_err(anyhow::Error::msg)?,
+                tmp_gb: TMP_GB,
+            },
+        })
+    }
+
+    /// Whether its guests have control groups: those of an image that was built.
+    #[must_use]
+    pub fn has_cgroups(&self) -> bool {
+        self.options.image.is_some()
+    }
+
     /// Resolves what was asked for on this machine.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ fn settings(folder: &Path) -> Settings {
             address: GATEWAY,
             prefix_len: 24,
         },
+        guests: thiao_qemu::Guests::Small,
         accel: AccelChoice::Tcg,
         warm: false,
         templates_max: 8,

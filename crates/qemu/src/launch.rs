@@ -62,6 +62,9 @@ fn restore(
     template: &Template,
 ) -> Result<(), Error> {
     let folder = inner.folder(id);
+    if let Some(disks) = template.disks(&ready.image) {
+        disks.lay_over(&folder)?;
+    }
     let tap = open_tap(inner, record)?;
     let machine = Machine {
         memory: Memory::CopyOnWrite(template.memory()),
@@ -87,6 +90,9 @@ fn boot(
     record: &Record,
 ) -> Result<(), Error> {
     let folder = inner.folder(id);
+    if let Some(disks) = &ready.image.disks {
+        disks.lay_over(&folder)?;
+    }
     let tap = open_tap(inner, record)?;
     let machine = Machine {
         tap: Some(tap.as_raw_fd()),

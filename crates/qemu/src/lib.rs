@@ -18,6 +18,7 @@ mod beside;
 pub mod cgroup;
 mod channel;
 mod context_disk;
+pub mod disk;
 mod error;
 mod guest;
 pub mod image;
@@ -38,7 +39,7 @@ pub use error::Error;
 pub use machine::Accel;
 pub use provider::{Prepared, Qemu};
 pub use settings::{
-    AccelChoice, Backup, Credentials, GuestSettings, Host, Settings, Share, SlurmFiles, User,
+    AccelChoice, Backup, Credentials, GuestSettings, Guests, Host, Settings, Share, SlurmFiles, User,
 };
 pub use vmdir::Moment;
 pub use warm::Warmth;

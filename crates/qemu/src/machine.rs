@@ -4,7 +4,9 @@
 
 use crate::error::Error;
 use crate::image::Image;
-use crate::vmdir::{self, CHANNEL_SOCKET, CONSOLE_FILE, CONTEXT_DISK, LOG_FILE, PID_FILE, QMP_SOCKET};
+use crate::vmdir::{
+    self, CHANNEL_SOCKET, CONSOLE_FILE, CONTEXT_DISK, LOG_FILE, PID_FILE, QMP_SOCKET, ROOT_DISK, SCRATCH_DISK,
+};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -15,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use thiao_guest::protocol::{HELLO_ARGUMENT, PORT_NAME};
+use thiao_guest::protocol::{DISK_ARGUMENT, DISK_ROOT, DISK_SCRATCH, HELLO_ARGUMENT, PORT_NAME};
 
 /// The emulator that runs the guests.
 pub const PROGRAM: &str = "/usr/bin/qemu-system-x86_64";
@@ -26,7 +28,7 @@ pub const PROGRAM: &str = "/usr/bin/qemu-system-x86_64";
 const FIRMWARE: &str = "qboot.rom";
 
 /// Raise it when a change of the command line makes saved guests unusable.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// The most that QEMU may write to any one file, so that no guest fills the
 /// disk through its console: 1 MiB.
@@ -54,8 +56,15 @@ const SANDBOX: &str = "on,obsolete=deny,resourcecontrol=deny";
 /// `-no-reboot` makes a restart end QEMU.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet mitigations=off nokaslr tsc=reliable no_timer_check \
      cryptomgr.notests rcupdate.rcu_expedited=1 lsm=capability audit=0 ipv6.disable=1 \
-     nowatchdog psi=0 cgroup_disable=memory init_on_alloc=0 transparent_hugepage=madvise \
+     nowatchdog init_on_alloc=0 transparent_hugepage=madvise \
      randomize_kstack_offset=off random.trust_cpu=on swiotlb=noforce initramfs_options=size=80% reboot=t panic=-1";
+
+/// And a guest whose system is all in memory, without control groups.
+const SMALL_ARGUMENTS: &str = "psi=0 cgroup_disable=memory";
+
+/// And one with a whole system: its card keeps the name that the agent knows it by, all of its control
+/// groups are of the second kind, and it says on the console what goes wrong, no more.
+const DISK_ARGUMENTS: &str = "net.ifnames=0 systemd.unified_cgroup_hierarchy=1 systemd.show_status=0";
 
 /// What runs a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,6 +160,21 @@ fn daemon(list: &mut Arguments) {
     list.option("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"));
 }
 
+/// The disks in its folder. Nobody needs them after QEMU: what the guest has written need not be on a
+/// platter when it says so.
+fn disks(list: &mut Arguments) {
+    for (file, serial) in [(ROOT_DISK, DISK_ROOT), (SCRATCH_DISK, DISK_SCRATCH)] {
+        list.option(
+            "-drive",
+            format!("if=none,id={serial},format=qcow2,cache=unsafe,discard=unmap,file={file}"),
+        );
+        list.option(
+            "-device",
+            format!("virtio-blk-device,drive={serial},serial={serial}"),
+        );
+    }
+}
+
 impl Machine {
     /// QEMU's arguments, for its start in the VM's folder.
     pub fn arguments(&self, image: &Image) -> Vec<OsString> {
@@ -160,6 +184,9 @@ impl Machine {
             daemon(&mut list);
         }
         self.way_to_guest(&mut list);
+        if image.disks.is_some() && self.start != Start::Hello {
+            disks(&mut list);
+        }
         self.network(&mut list);
         self.guest(image, &mut list);
         list.0
@@ -185,7 +212,10 @@ impl Machine {
         list.flag("-no-user-config");
         list.flag("-no-reboot");
         list.option("-display", "none");
-        list.option("-chardev", format!("file,id=console,path={CONSOLE_FILE}"));
+        list.option(
+            "-chardev",
+            format!("file,id=console,path={CONSOLE_FILE},append=on"),
+        );
         list.option("-serial", "chardev:console");
     }
 
@@ -234,7 +264,14 @@ impl Machine {
         };
         list.option("-kernel", &image.kernel);
         list.option("-initrd", &image.initramfs);
-        let words = format!("{KERNEL_ARGUMENTS} tsc_early_khz={} {hello}", self.tsc_khz);
+        let (kind, disk) = match image.disks {
+            None => (SMALL_ARGUMENTS, ""),
+            Some(_) => (DISK_ARGUMENTS, DISK_ARGUMENT),
+        };
+        let words = format!(
+            "{KERNEL_ARGUMENTS} {kind} tsc_early_khz={} {disk} {hello}",
+            self.tsc_khz
+        );
         list.option("-append", words.trim_end());
     }
 
@@ -261,7 +298,11 @@ impl Machine {
         let life = vmdir::begin_life(folder)?;
         let mut inherit = inherit.to_vec();
         inherit.push(life.as_fd());
-        let mut command = command(folder, &inherit, self.file_limit())?;
+        let limit = match &image.disks {
+            None => self.file_limit(),
+            Some(disks) => disks.limit()?.max(self.file_limit()),
+        };
+        let mut command = command(folder, &inherit, limit)?;
         let status = command
             .args(self.arguments(image))
             .status()
@@ -415,6 +456,7 @@ mod tests {
             compressed: "/boot/vmlinuz".into(),
             initramfs: "/c/initramfs.cpio".into(),
             kernel_release: "6.1".into(),
+            disks: None,
         };
         let list = machine.arguments(&image);
         list.iter()

@@ -1,6 +1,7 @@
 //! What the provider must know before it starts: one plain value, resolved by
 //! the caller, never read from the environment here.
 
+use crate::image::built::ImageName;
 use crate::net::Network;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub struct Settings {
     pub hosts: Vec<Host>,
     /// The bridge that the VMs are on.
     pub network: Network,
+    /// What the guests are.
+    pub guests: Guests,
     /// How guests are accelerated.
     pub accel: AccelChoice,
     /// Whether VMs start from a saved, already booted guest.
@@ -52,6 +55,20 @@ pub struct SlurmFiles {
     pub sbin: PathBuf,
     /// The folders of plugins.
     pub plugins: Vec<PathBuf>,
+}
+
+/// What the guests are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guests {
+    /// Small ones, made from this machine's own programs, all in memory: for tests and demos.
+    Small,
+    /// An image that `thiao image build` made, on disks.
+    Built {
+        /// Its name.
+        image: ImageName,
+        /// What `/tmp` holds, in GiB.
+        tmp_gb: u64,
+    },
 }
 
 /// A host declared on this machine.

@@ -8,6 +8,7 @@
 
 use crate::accel::Choice;
 use crate::beside::beside;
+use crate::disk::Disks;
 use crate::error::Error;
 use crate::image::{Image, hex};
 use crate::machine::{self, LAYOUT, Machine, Memory, Start};
@@ -113,6 +114,9 @@ impl Plan<'_> {
             .set_len(self.total_mb << 20)
             .map_err(|e| Error::io("size", &work.join(MEMORY_FILE), e))?;
         let state = private_file(&work.join(STATE_FILE))?;
+        if let Some(disks) = &self.image.disks {
+            disks.lay_over(work)?;
+        }
         // Two templates may be made at the same time; a tap's name has at most 15 bytes.
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -168,6 +172,11 @@ impl Template {
     /// The file with its memory.
     pub fn memory(&self) -> PathBuf {
         self.folder.join(MEMORY_FILE)
+    }
+
+    /// The disks as its guest left them, where guests of the image have any.
+    pub fn disks(&self, image: &Image) -> Option<Disks> {
+        image.disks.as_ref().map(|_| Disks::in_folder(&self.folder))
     }
 
     /// Brings its guest to life in a QEMU that waits for it in `folder`.

@@ -39,6 +39,10 @@ pub const CHANNEL_SOCKET: &str = "channel.sock";
 pub const CONSOLE_FILE: &str = "console.log";
 /// What tells a guest who it is, where no channel does.
 pub const CONTEXT_DISK: &str = "context.iso";
+/// The disk with its system, where it is not in memory.
+pub const ROOT_DISK: &str = "root.qcow2";
+/// The disk for what its jobs write to `/tmp`.
+pub const SCRATCH_DISK: &str = "tmp.qcow2";
 /// What QEMU itself says.
 pub const LOG_FILE: &str = "qemu.log";
 

@@ -51,12 +51,11 @@ impl Ready {
         progress: &dyn Fn(&str),
     ) -> Result<(Self, Warmth), Error> {
         image::can_take(&settings.guest.credentials)?;
-        let image = image::prepare(
+        let image = image::of(
             &settings.cache_dir,
             &settings.agent,
+            &settings.guests,
             settings.slurm.as_ref(),
-            // It speaks to this machine alone, over a channel.
-            None,
             progress,
         )?;
         let (verdict, new) = accel::judge(&settings.cache_dir, &image, settings.accel)?;

@@ -75,6 +75,7 @@ impl Lab {
                 address: GATEWAY,
                 prefix_len: 24,
             },
+            guests: thiao_qemu::Guests::Small,
             accel: AccelChoice::Tcg,
             warm: self.warm,
             templates_max: 8,

@@ -14,6 +14,14 @@ use std::path::PathBuf;
 /// The guests' `cgroup.conf`: no cgroups needed, none touched. Works where v1 or nothing is mounted.
 pub const CGROUP_CONF: &str = "CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\n";
 
+/// The `cgroup.conf` of guests that have them: jobs get the cores and the memory that they asked for, no more.
+pub const CGROUP_CONF_FULL: &str = "ConstrainCores=yes\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\n";
+
+/// What tracks and confines jobs where nodes have control groups, and where they have none.
+const WITH_CGROUPS: &str = "ProctrackType=proctrack/cgroup\nTaskPlugin=task/cgroup,task/affinity\nJobAcctGatherType=jobacct_gather/cgroup\n";
+const WITHOUT_CGROUPS: &str =
+    "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nJobAcctGatherType=jobacct_gather/none\n";
+
 /// How Slurm's daemons know each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
@@ -60,6 +68,8 @@ pub struct Lab {
     pub pid_file: PathBuf,
     /// How its daemons know each other.
     pub auth: Auth,
+    /// Whether all its nodes have control groups.
+    pub cgroups: bool,
     /// The folder with the hooks; `None` leaves them out.
     pub hooks: Option<PathBuf>,
     pub nodes: Vec<NodeLine>,
@@ -91,13 +101,17 @@ impl Lab {
             text,
             "SlurmctldDebug=info\nLogTimeFormat=iso8601_ms\n\
              # Nothing that a guest or the machine may lack\n\
-             ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nJobAcctGatherType=jobacct_gather/none\n\
+             {}\
              AccountingStorageType=accounting_storage/none\nMpiDefault=none\nSwitchType=switch/none\n\
              SelectType=select/cons_tres\nSelectTypeParameters=CR_Core_Memory\n\
              SchedulerType=sched/backfill\nSchedulerParameters={}\nSlurmctldParameters={}\n\
              ResumeRate=0\nSuspendRate=0\nReturnToService=2\nTreeWidth=65533\n\
              # Thiao watches the VMs; a VM held still is no failed node\nSlurmdTimeout=0\n\
              # A job stays known for a while after its end\nMinJobAge=300\n",
+            match self.cgroups {
+                true => WITH_CGROUPS,
+                false => WITHOUT_CGROUPS,
+            },
             SCHEDULER_PARAMETERS.join(","),
             slurmctld_parameters(self.quirks).join(","),
         );

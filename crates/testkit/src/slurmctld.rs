@@ -171,6 +171,7 @@ fn usual_lab(dir: &Path, timeouts: Timeouts) -> Lab {
         log: dir.join("slurmctld.log"),
         pid_file: dir.join("slurmctld.pid"),
         auth: Auth::Munge("/run/munge/munge.socket.2".into()),
+        cgroups: false,
         hooks: Some(dir.join("hooks")),
         nodes: vec![NodeLine {
             nodes: "n[1-4]".into(),

@@ -8,4 +8,5 @@ pub mod cli;
 pub mod create;
 pub mod doctor;
 mod guest;
+pub mod image;
 mod shell;

@@ -4,12 +4,14 @@ use super::machine::{Machine, word};
 use super::{cluster, people};
 use crate::read::{Section, quoted};
 use crate::settings::Nodeset;
+use crate::usual::DEFAULT_CACHE_DIR;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use thiao_core::ids::{ClusterName, HostName, NodesetName};
 use thiao_core::policy::Policy;
-use thiao_qemu::{AccelChoice, GuestSettings, Host, Settings, Share, SlurmFiles, User};
+use thiao_qemu::image::built::ImageName;
+use thiao_qemu::{AccelChoice, GuestSettings, Guests, Host, Settings, Share, SlurmFiles, User};
 
 /// Reads the table `[qemu]`.
 pub fn qemu(
@@ -32,9 +34,10 @@ pub fn qemu(
         ("tcg", AccelChoice::Tcg),
     ];
     let accel = table.choice("accel", AccelChoice::Auto, &words);
+    let guests = guests(table);
     let warm = table.flag("warm", true);
     let templates_max = table.number("templates_max", 8, 0..=1024);
-    let cache_dir = table.path("cache_dir", Some("/var/cache/thiao".into()))?;
+    let cache_dir = table.path("cache_dir", Some(DEFAULT_CACHE_DIR.into()))?;
     let agent = table.path("agent", Some(machine.agent.clone()))?;
     let slurmctld = cluster::slurmctld(table, machine, Some(address));
     let guest = GuestSettings {
@@ -65,6 +68,7 @@ pub fn qemu(
             address,
             prefix_len,
         },
+        guests: guests?,
         accel,
         warm,
         templates_max,
@@ -78,6 +82,24 @@ pub fn qemu(
         agent,
         program: machine.program.clone(),
     })
+}
+
+/// The word for guests that are made from this machine's own programs; no image can have it.
+pub const SMALL: &str = "small";
+
+/// What the guests are: an image's name, or [`SMALL`].
+fn guests(table: &Section<'_, '_>) -> Option<Guests> {
+    let image = table.checked("image", Some(SMALL.to_owned()), |text| {
+        text.parse::<ImageName>().map(String::from)
+    });
+    let tmp_gb = table.number("tmp_gb", 8, 1..=1 << 16);
+    match image?.as_str() {
+        SMALL => Some(Guests::Small),
+        name => Some(Guests::Built {
+            image: name.parse().ok()?,
+            tmp_gb,
+        }),
+    }
 }
 
 /// A folder that guests see.

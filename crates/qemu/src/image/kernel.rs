@@ -74,7 +74,7 @@ pub fn find(cache: &Path, progress: &dyn Fn(&str)) -> Result<Kernel, Error> {
 /// The kernel of this release below `root`, if it and its modules are there. Where Debian has
 /// them: 12's package (6.1) in `boot` and `lib/modules`, 13's (6.12) in `boot` and
 /// `usr/lib/modules`, forky's (7.2) both in `usr/lib/modules`.
-fn kernel_below(root: &Path, release: &str) -> Option<Kernel> {
+pub(super) fn kernel_below(root: &Path, release: &str) -> Option<Kernel> {
     let modules = ["usr/lib/modules", "lib/modules"].map(|place| root.join(place).join(release));
     let modules = modules.into_iter().find(|place| place.is_dir())?;
     let files = [

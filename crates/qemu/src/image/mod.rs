@@ -2,14 +2,16 @@
 //! machine's own Debian packages. The same inputs give the same bytes, and the
 //! image's name is their digest: it is made once.
 
+pub mod built;
 mod cpio;
 mod kernel;
 mod lz4;
 mod packages;
 
 use crate::beside::beside;
+use crate::disk::{self, Base, Disks, Format};
 use crate::error::Error;
-use crate::settings::{Credentials, SlurmFiles};
+use crate::settings::{Credentials, Guests, SlurmFiles};
 use cpio::{Node, Tree};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -34,6 +36,44 @@ pub struct Image {
     pub initramfs: PathBuf,
     /// Which kernel that is, e.g. `6.1.0-56-cloud-amd64`.
     pub kernel_release: String,
+    /// What its guests have as disks; none: all of it is in memory.
+    pub disks: Option<Disks>,
+}
+
+/// What the settings name: the small image, or one that was built.
+pub fn of(
+    cache: &Path,
+    agent: &Path,
+    guests: &Guests,
+    slurm: Result<&SlurmFiles, &String>,
+    progress: &dyn Fn(&str),
+) -> Result<Image, Error> {
+    match guests {
+        // It speaks to this machine alone, over a channel: it need not trust anybody's certificates.
+        Guests::Small => prepare(cache, agent, slurm, None, progress),
+        Guests::Built { image, tmp_gb } => {
+            let built = built::find(cache, image)?;
+            let scratch = disk::scratch(cache, *tmp_gb)?;
+            let mut tree = Tree::default();
+            packages::skeleton(&mut tree);
+            packages::agent_alone(&mut tree, agent)?;
+            let disks = Disks {
+                root: Base {
+                    path: built.root,
+                    format: Format::Raw,
+                },
+                scratch,
+            };
+            place_all(
+                cache,
+                &built.kernel,
+                tree,
+                agent,
+                Some((disks, built.about.digest)),
+                progress,
+            )
+        }
+    }
 }
 
 /// Makes the image, or finds it in the cache. Needs neither root nor, once the
@@ -59,12 +99,25 @@ pub fn prepare(
     let mut tree = Tree::default();
     packages::skeleton(&mut tree);
     packages::programs(&mut tree, slurm)?;
-    kernel.add_modules(&mut tree)?;
-    let content = fs::read(agent).map_err(|e| Error::io("read the guests' agent", agent, e))?;
-    tree.add("init", Node::File(0o755, content));
     if let Some(pem) = authorities {
         tree.add(authorities::FILE, Node::File(0o644, pem.as_bytes().to_vec()));
     }
+    place_all(cache, &kernel, tree, agent, None, progress)
+}
+
+/// Puts an image's files into the cache: the kernel, and `tree` with what that kernel loads, as its first
+/// file system. Disks come with the digest of their content.
+fn place_all(
+    cache: &Path,
+    kernel: &kernel::Kernel,
+    mut tree: Tree,
+    agent: &Path,
+    disks: Option<(Disks, String)>,
+    progress: &dyn Fn(&str),
+) -> Result<Image, Error> {
+    kernel.add_modules(&mut tree)?;
+    let content = fs::read(agent).map_err(|e| Error::io("read the guests' agent", agent, e))?;
+    tree.add("init", Node::File(0o755, content));
     let archive = tree.archive();
 
     let compressed = fs::read(&kernel.compressed).map_err(|e| Error::io("read", &kernel.compressed, e))?;
@@ -72,6 +125,9 @@ pub fn prepare(
     let mut digest = Sha256::new();
     digest.update(kernel_digest);
     digest.update(&archive);
+    if let Some((_, content)) = &disks {
+        digest.update(content);
+    }
     let digest = hex(&digest.finalize());
 
     let images = cache.join("images");
@@ -84,8 +140,11 @@ pub fn prepare(
         compressed: kernel.compressed.clone(),
         initramfs: folder.join("initramfs.cpio"),
         kernel_release: kernel.release.clone(),
+        disks: disks.map(|(disks, _)| disks),
     };
-    fs::create_dir_all(&folder).map_err(|e| Error::io("make", &folder, e))?;
+    for needed in [&folder, &cache.join("kernels")] {
+        fs::create_dir_all(needed).map_err(|e| Error::io("make", needed, e))?;
+    }
     if !image.kernel.exists() {
         progress("unpacking the guests' kernel");
         place(&image.kernel, &kernel.unpack()?)?;

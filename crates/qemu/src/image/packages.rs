@@ -185,6 +185,18 @@ pub fn programs(tree: &mut Tree, slurm: &SlurmFiles) -> Result<(), Error> {
     busybox(tree)
 }
 
+/// Adds what the agent itself needs, where nothing else runs before a disk's system does.
+pub fn agent_alone(tree: &mut Tree, agent: &Path) -> Result<(), Error> {
+    let Needs::Libraries(found) = needs(agent)? else {
+        return Err(Error::Image(format!("{} lacks a library", agent.display())));
+    };
+    found
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([Path::new(LOADER)])
+        .try_for_each(|library| add_file(tree, library, 0o755))
+}
+
 /// The plugins in these folders, without those that no guest loads.
 fn plugins(folders: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut plugins: Vec<PathBuf> = Vec::new();

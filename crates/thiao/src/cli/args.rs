@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use thiao_api::JobName;
 use thiao_core::ids::{ClusterName, NodesetName};
 use thiao_opennebula::settings::{Placement, TemplateSource};
+use thiao_qemu::image::built::ImageName;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -101,6 +102,8 @@ pub(super) enum Command {
     Setup(Box<Setup>),
     /// Check everything that has to be right, and say how to mend what is not
     Doctor(Doctor),
+    /// Make, show and remove the images that VMs of provider "qemu" run
+    Image(Image),
     /// Write Thiao's own guest for OpenNebula: kernel, initrd, VM template
     Guest(Guest),
     /// Expand, fold or count Slurm's hostlists
@@ -468,6 +471,68 @@ pub(super) struct Doctor {
     /// The hooks' folder, if slurm.conf names none
     #[arg(long, value_name = "DIR", default_value = "/etc/thiao/hooks")]
     pub(super) hooks: PathBuf,
+}
+
+/// Images of an ordinary Debian, for VMs.
+#[derive(Debug, Args)]
+pub(super) struct Image {
+    /// Where images are kept [default: qemu.cache_dir of the settings]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImageCommand {
+    /// Make an image: systemd, Slurm's daemon, munge, and the packages that you list
+    Build {
+        /// Its name, as thiao.toml will have it
+        name: ImageName,
+        #[command(flatten)]
+        recipe: ImageRecipe,
+    },
+    /// Make one anew, with today's versions of its packages, or with others
+    Rebuild {
+        /// Its name
+        name: ImageName,
+        #[command(flatten)]
+        recipe: ImageRecipe,
+    },
+    /// Show all images
+    List {
+        /// Print JSON: sizes in MiB, times in seconds since the epoch
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is in an image
+    Show {
+        /// Its name
+        name: ImageName,
+        /// Print JSON: sizes in MiB, times in seconds since the epoch
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove an image; VMs that run it stay
+    Remove {
+        /// Its name
+        name: ImageName,
+    },
+}
+
+/// What an image is made from.
+#[derive(Debug, Args)]
+pub(super) struct ImageRecipe {
+    /// The release of Debian, e.g. bookworm [default: this machine's]
+    #[arg(long, value_name = "NAME")]
+    pub(super) suite: Option<String>,
+    /// Packages beside what every image has, e.g. gcc,openmpi-bin [default: python3].
+    /// May be given again
+    #[arg(long, short, value_delimiter = ',', value_name = "NAME,...")]
+    pub(super) packages: Vec<String>,
+    /// What VMs may write to its disk, beside /tmp, in MiB [default: 2048]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(64..=1 << 20))]
+    pub(super) free_mb: Option<u64>,
 }
 
 /// What `thiao guest` writes, and of what.

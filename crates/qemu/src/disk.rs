@@ -1,0 +1,149 @@
+//! Disks of guests whose system is on one: what all of an image share is only read, and each VM writes
+//! to files of its own that vanish with its folder.
+
+use crate::beside::beside;
+use crate::error::Error;
+use crate::vmdir::{ROOT_DISK, SCRATCH_DISK};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What of a disk's file is not its content: qcow2's tables take a part in about 4,000, and this at least.
+const TABLES: u64 = 64 << 20;
+
+/// A label, and no more, of file systems made here.
+const LABEL: &str = "thiao";
+
+/// What the disks of a guest begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disks {
+    /// The disk with the system.
+    pub root: Base,
+    /// The disk for `/tmp`, empty.
+    pub scratch: Base,
+}
+
+/// A disk that is only read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    pub path: PathBuf,
+    /// How its file is made.
+    pub format: Format,
+}
+
+/// How a disk's file is made, by QEMU's name for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Every byte where it is on the disk.
+    Raw,
+    /// With what is not there in another file.
+    Qcow2,
+}
+
+impl Format {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+impl Disks {
+    /// The disks that a VM or template in `folder` has made of these.
+    pub fn in_folder(folder: &Path) -> Self {
+        let made = |name| Base {
+            path: folder.join(name),
+            format: Format::Qcow2,
+        };
+        Self {
+            root: made(ROOT_DISK),
+            scratch: made(SCRATCH_DISK),
+        }
+    }
+
+    /// Gives a VM's folder disks that begin as these.
+    pub fn lay_over(&self, folder: &Path) -> Result<(), Error> {
+        lay_over(&self.root, &folder.join(ROOT_DISK))?;
+        lay_over(&self.scratch, &folder.join(SCRATCH_DISK))
+    }
+
+    /// How long a file of these disks may become, in bytes.
+    pub fn limit(&self) -> Result<u64, Error> {
+        let length = |base: &Base| {
+            fs::metadata(&base.path)
+                .map(|meta| meta.len())
+                .map_err(|e| Error::io("read", &base.path, e))
+        };
+        let longest = length(&self.root)?.max(length(&self.scratch)?);
+        Ok(longest + longest / 1024 + TABLES)
+    }
+}
+
+fn lay_over(base: &Base, file: &Path) -> Result<(), Error> {
+    let mut command = Command::new("qemu-img");
+    command
+        .args(["create", "-q", "-f", "qcow2", "-F", base.format.as_str(), "-b"])
+        .arg(&base.path)
+        .arg(file);
+    run(&mut command, "qemu-utils")
+}
+
+/// An empty disk of this size in GiB with a file system, made once in `cache`.
+pub fn scratch(cache: &Path, size_gb: u64) -> Result<Base, Error> {
+    let folder = cache.join("disks");
+    fs::create_dir_all(&folder).map_err(|e| Error::io("make", &folder, e))?;
+    let path = folder.join(format!("scratch-{size_gb}G.ext4"));
+    if !path.exists() {
+        let fresh = beside(&path, "new");
+        let made = run(
+            Command::new("mkfs.ext4").args(arguments(&fresh, size_gb << 10, None)),
+            "e2fsprogs",
+        )
+        .and_then(|()| fs::rename(&fresh, &path).map_err(|e| Error::io("make", &path, e)));
+        if made.is_err() {
+            let _ = fs::remove_file(&fresh);
+        }
+        made?;
+    }
+    // An overlay names it, from another folder.
+    let path = path.canonicalize().map_err(|e| Error::io("find", &path, e))?;
+    Ok(Base {
+        path,
+        format: Format::Raw,
+    })
+}
+
+/// What `mkfs.ext4` is told to make a file system in a file, of this size in MiB, with what is in `content`.
+/// Without a journal: no VM's disk is used again after its machine fell over.
+#[must_use]
+pub fn arguments(file: &Path, size_mb: u64, content: Option<&Path>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = ["-q", "-F", "-m", "0", "-O", "^has_journal", "-L", LABEL]
+        .map(OsString::from)
+        .to_vec();
+    if let Some(content) = content {
+        arguments.extend(["-d".into(), content.into()]);
+    }
+    arguments.extend([file.into(), format!("{size_mb}M").into()]);
+    arguments
+}
+
+/// Runs a program to its end; its own words are the error's.
+fn run(command: &mut Command, package: &str) -> Result<(), Error> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let out = command.stdin(Stdio::null()).output().map_err(|e| {
+        Error::Refused(format!(
+            "cannot run {name}: {e}; install the Debian package {package}"
+        ))
+    })?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&out.stderr);
+    Err(Error::Qemu(format!(
+        "{name} failed ({}): {}",
+        out.status,
+        words.trim()
+    )))
+}

@@ -1,0 +1,343 @@
+//! Images that `thiao image build` made: an ordinary system on a disk, with the kernel that is in it.
+//!
+//! | in the cache | what |
+//! |---|---|
+//! | `built/NAME.json` | what the image of this name is; it is written last |
+//! | `roots/DIGEST/root.ext4` | its file system |
+//! | `roots/DIGEST/boot/`, `.../usr/lib/modules/` | its kernel, and what that can load |
+//!
+//! A name leads to other content when its image is made anew; the content of before stays for a while,
+//! since guests may have been saved that go on with it.
+
+use super::kernel::{self, Kernel};
+use crate::beside::beside;
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::SystemTime;
+
+/// The file with an image's file system.
+pub const ROOT_FILE: &str = "root.ext4";
+
+/// The name of an image, which is a folder's name and a word of a command line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ImageName(String);
+
+impl ImageName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let good = text.len() <= 63
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(plain);
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!(
+                "{text:?} is not an image's name: use 1 to 63 of letters, digits, '.', '_' and '-', the first a \
+                 letter or digit"
+            ))
+        }
+    }
+}
+
+impl TryFrom<String> for ImageName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ImageName> for String {
+    fn from(name: ImageName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What an image is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// What was asked for.
+    pub recipe: Recipe,
+    /// Digest of all files that are in it, in hexadecimal: the same files have the same.
+    pub digest: String,
+    /// Its packages with their versions, `name=version`, sorted.
+    pub packages: Vec<String>,
+    /// Its kernel, e.g. `6.1.0-56-cloud-amd64`.
+    pub kernel_release: String,
+    /// The version of its slurmd, e.g. `22.05.8`.
+    pub slurm_version: String,
+    /// When it was made, in seconds since the Unix epoch.
+    pub made: u64,
+}
+
+/// What an image is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The release of Debian, by its name, e.g. `bookworm`.
+    pub suite: String,
+    /// Packages beside those that every image has, sorted.
+    pub packages: Vec<String>,
+    /// What is free on its disk for what VMs write to it, in MiB.
+    pub free_mb: u64,
+}
+
+/// Where the images of a cache are by their names.
+fn names(cache: &Path) -> PathBuf {
+    cache.join("built")
+}
+
+/// Where all content is.
+fn roots(cache: &Path) -> PathBuf {
+    cache.join("roots")
+}
+
+/// Where content of this digest is.
+#[must_use]
+pub fn root_folder(cache: &Path, digest: &str) -> PathBuf {
+    roots(cache).join(digest.get(..32).unwrap_or(digest))
+}
+
+/// A folder for content that is being made; nobody else uses it.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn work_folder(cache: &Path, name: &ImageName) -> Result<PathBuf, Error> {
+    let work = beside(&roots(cache).join(name.as_str()), "new");
+    fs::create_dir_all(&work).map_err(|e| Error::io("make", &work, e))?;
+    Ok(work)
+}
+
+fn about_file(cache: &Path, name: &ImageName) -> PathBuf {
+    names(cache).join(format!("{name}.json"))
+}
+
+impl About {
+    /// What an image is; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// When what is there cannot be read.
+    pub fn read(cache: &Path, name: &ImageName) -> Result<Option<Self>, Error> {
+        let path = about_file(cache, name);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+                Error::Image(format!(
+                    "{} is damaged: {e}; remove it, and make the image anew",
+                    path.display()
+                ))
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &path, e)),
+        }
+    }
+
+    /// Gives an image its content, which is in a folder of [`work_folder`], and then its name.
+    ///
+    /// # Errors
+    /// When something cannot be written.
+    pub fn place(&self, cache: &Path, name: &ImageName, work: &Path) -> Result<(), Error> {
+        let target = root_folder(cache, &self.digest);
+        match fs::rename(work, &target) {
+            // The same content is there already.
+            Err(_) if target.join(ROOT_FILE).exists() => {
+                fs::remove_dir_all(work).map_err(|e| Error::io("remove", work, e))?;
+            }
+            done => done.map_err(|e| Error::io("make", &target, e))?,
+        }
+        touch(&target);
+        let path = about_file(cache, name);
+        let folder = names(cache);
+        fs::create_dir_all(&folder).map_err(|e| Error::io("make", &folder, e))?;
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::io("write", &path, e.into()))?;
+        super::place(&path, &text)
+    }
+}
+
+/// All images of a cache with their names, sorted; of one that cannot be read, why.
+///
+/// # Errors
+/// When the folder of names cannot be read.
+pub fn all(cache: &Path) -> Result<Vec<(ImageName, Result<About, Error>)>, Error> {
+    let folder = names(cache);
+    let entries = match fs::read_dir(&folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|e| Error::io("read", &folder, e))?,
+    };
+    let name = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_suffix(".json")?.parse::<ImageName>().ok()
+    };
+    let mut names: Vec<ImageName> = entries.flatten().filter_map(name).collect();
+    names.sort();
+    let read = |name: ImageName| {
+        let about = About::read(cache, &name).transpose()?;
+        Some((name, about))
+    };
+    Ok(names.into_iter().filter_map(read).collect())
+}
+
+/// Takes an image's name away; its content goes with the next [`prune`] after a while.
+///
+/// # Errors
+/// When it cannot be removed. It is fine when there is none.
+pub fn remove(cache: &Path, name: &ImageName) -> Result<(), Error> {
+    let path = about_file(cache, name);
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes content that no image has, and that nobody has used for long; what is being made, too, if
+/// whoever made it was ended. Failing to is no harm.
+pub fn prune(cache: &Path) {
+    let Ok(all) = all(cache) else { return };
+    if all.iter().any(|(_, about)| about.is_err()) {
+        return;
+    }
+    let named: Vec<PathBuf> = all
+        .iter()
+        .filter_map(|(_, about)| Some(root_folder(cache, &about.as_ref().ok()?.digest)))
+        .collect();
+    for entry in fs::read_dir(roots(cache)).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let old = entry
+            .metadata()
+            .and_then(|meta| meta.modified())
+            .is_ok_and(|used| used.elapsed().is_ok_and(|age| age > super::KEEP));
+        if old && !named.contains(&path) {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Its age tells when it was used last.
+fn touch(folder: &Path) {
+    let _ = fs::File::open(folder).and_then(|folder| folder.set_modified(SystemTime::now()));
+}
+
+/// An image that is there.
+pub(super) struct Built {
+    pub about: About,
+    pub root: PathBuf,
+    pub kernel: Kernel,
+}
+
+/// Finds an image by its name.
+pub(super) fn find(cache: &Path, name: &ImageName) -> Result<Built, Error> {
+    let about = About::read(cache, name)?.ok_or_else(|| {
+        Error::Image(format!(
+            "there is no image {name} in {}; make it: `thiao image build {name}`",
+            cache.display()
+        ))
+    })?;
+    let folder = root_folder(cache, &about.digest);
+    let anew = |what: &Path| {
+        Error::Image(format!(
+            "{} of image {name} is not there; make it anew: `thiao image rebuild {name}`",
+            what.display()
+        ))
+    };
+    let root = folder.join(ROOT_FILE);
+    let root = root.canonicalize().map_err(|_| anew(&root))?;
+    let kernel =
+        kernel::kernel_below(&folder, &about.kernel_release).ok_or_else(|| anew(&folder.join("boot")))?;
+    touch(&folder);
+    Ok(Built { about, root, kernel })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_no_other_folder() {
+        for bad in ["", ".", "..", "a/b", "-x", ".x", "a b", &"x".repeat(64)] {
+            assert!(bad.parse::<ImageName>().is_err(), "{bad}");
+        }
+        assert_eq!(
+            "debian-12.1_x".parse::<ImageName>().unwrap().as_str(),
+            "debian-12.1_x"
+        );
+    }
+
+    fn about(digest: &str) -> About {
+        About {
+            recipe: Recipe {
+                suite: "bookworm".into(),
+                packages: vec![],
+                free_mb: 1,
+            },
+            digest: digest.into(),
+            packages: vec![],
+            kernel_release: "6-x".into(),
+            slurm_version: "22.05.8".into(),
+            made: 1,
+        }
+    }
+
+    #[test]
+    fn a_name_leads_to_whole_content_only() {
+        let cache = tempfile::tempdir().unwrap();
+        let cache = cache.path();
+        let name: ImageName = "site".parse().unwrap();
+        let why = || find(cache, &name).err().unwrap().to_string();
+        assert!(why().contains("thiao image build site"), "{}", why());
+        let work = work_folder(cache, &name).unwrap();
+        about("abc").place(cache, &name, &work).unwrap();
+        assert!(why().contains("thiao image rebuild site"), "{}", why());
+        fs::create_dir_all(root_folder(cache, "abc").join("boot")).unwrap();
+        fs::create_dir_all(root_folder(cache, "abc").join("usr/lib/modules/6-x")).unwrap();
+        fs::write(root_folder(cache, "abc").join("boot/vmlinuz-6-x"), "").unwrap();
+        fs::write(root_folder(cache, "abc").join(ROOT_FILE), "").unwrap();
+        assert_eq!(find(cache, &name).unwrap().about, about("abc"));
+        assert_eq!(all(cache).unwrap().len(), 1);
+        fs::write(about_file(cache, &name), "{").unwrap();
+        assert!(About::read(cache, &name).is_err());
+        remove(cache, &name).unwrap();
+        remove(cache, &name).unwrap();
+        assert_eq!(About::read(cache, &name).unwrap(), None);
+    }
+
+    #[test]
+    fn content_that_nobody_names_goes_when_it_is_old() {
+        let cache = tempfile::tempdir().unwrap();
+        let cache = cache.path();
+        let name: ImageName = "site".parse().unwrap();
+        for digest in ["a", "b", "c"] {
+            about(digest)
+                .place(cache, &name, &work_folder(cache, &name).unwrap())
+                .unwrap();
+        }
+        for digest in ["b", "c"] {
+            let folder = fs::File::open(root_folder(cache, digest)).unwrap();
+            folder
+                .set_modified(SystemTime::now() - super::super::KEEP * 2)
+                .unwrap();
+        }
+        prune(cache);
+        let there = ["a", "b", "c"].map(|digest| root_folder(cache, digest).exists());
+        assert_eq!(there, [true, false, true], "a is new, c is named");
+    }
+}

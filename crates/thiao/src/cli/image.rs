@@ -1,0 +1,192 @@
+//! `thiao image`: makes, shows and removes the images that VMs of `provider = "qemu"` run.
+
+use super::args::{Image, ImageCommand, ImageRecipe};
+use crate::image::{self, Built, USUAL, disk_of};
+use anyhow::{anyhow, bail};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use thiao_cli::output::{Cell, Printer, Tone, json, memory, now, when};
+use thiao_config::{ConfigError, DEFAULT_CACHE_DIR};
+use thiao_qemu::image::built::{self, About, ImageName, Recipe};
+
+/// An image, for programs.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a ImageName,
+    #[serde(flatten)]
+    about: &'a About,
+    /// What its disk takes on this machine's, in MiB.
+    disk_mb: u64,
+}
+
+pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Image) -> anyhow::Result<()> {
+    let cache = match &how.cache_dir {
+        Some(dir) => dir.clone(),
+        None => cache_of(file)?,
+    };
+    match &how.command {
+        ImageCommand::Build { name, recipe } => {
+            if About::read(&cache, name)?.is_some() {
+                bail!(
+                    "there is an image {name} already; `thiao image rebuild {name}` makes it anew, with newer \
+                     packages or others"
+                );
+            }
+            make(&cache, name, &recipe_of(recipe, None)?, printer)
+        }
+        ImageCommand::Rebuild { name, recipe } => {
+            let before = existing(&cache, name)?;
+            make(&cache, name, &recipe_of(recipe, Some(before.recipe))?, printer)
+        }
+        ImageCommand::List { json } => list(&cache, printer, *json),
+        ImageCommand::Show { name, json } => show(&cache, name, printer, *json),
+        ImageCommand::Remove { name } => {
+            existing(&cache, name)?;
+            built::remove(&cache, name)?;
+            built::prune(&cache);
+            Ok(printer.say(&format!(
+                "removed {name}; VMs that run it stay, and its files go when nobody has used them for two weeks"
+            ))?)
+        }
+    }
+}
+
+/// The cache that the settings name; without settings, the usual one.
+fn cache_of(file: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let usual = || PathBuf::from(DEFAULT_CACHE_DIR);
+    match thiao_config::places(file) {
+        Err(ConfigError::Unreadable { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(usual())
+        }
+        places => Ok(places?.qemu_cache_dir.unwrap_or_else(usual)),
+    }
+}
+
+fn existing(cache: &Path, name: &ImageName) -> anyhow::Result<About> {
+    About::read(cache, name)?.ok_or_else(|| {
+        anyhow!(
+            "there is no image {name} in {}; `thiao image list` shows those that are there",
+            cache.display()
+        )
+    })
+}
+
+/// What was typed, over what was there.
+fn recipe_of(typed: &ImageRecipe, before: Option<Recipe>) -> anyhow::Result<Recipe> {
+    let suite = match (&typed.suite, &before) {
+        (Some(suite), _) => suite.clone(),
+        (None, Some(before)) => before.suite.clone(),
+        (None, None) => image::this_suite().ok_or_else(|| {
+            anyhow!(
+                "/etc/os-release does not say which Debian this is: name a release, e.g. --suite bookworm"
+            )
+        })?,
+    };
+    let packages: BTreeSet<String> = match (typed.packages.as_slice(), &before) {
+        ([], Some(before)) => before.packages.iter().cloned().collect(),
+        ([], None) => USUAL.map(str::to_owned).into(),
+        (typed, _) => typed.iter().cloned().collect(),
+    };
+    Ok(Recipe {
+        suite,
+        packages: packages.into_iter().collect(),
+        free_mb: typed
+            .free_mb
+            .or(before.map(|before| before.free_mb))
+            .unwrap_or(2048),
+    })
+}
+
+fn make(cache: &Path, name: &ImageName, recipe: &Recipe, printer: Printer) -> anyhow::Result<()> {
+    let Built { about, unchanged } = image::build(cache, name, recipe, &|step| thiao_cli::tell!("{step}"))?;
+    let size = memory(disk_mb(cache, &about));
+    let what = format!(
+        "Debian {}, Slurm {}, kernel {}, {size}",
+        about.recipe.suite, about.slurm_version, about.kernel_release
+    );
+    printer.say(&match unchanged {
+        true => format!("{name} is as it was: {what}"),
+        false => format!("made {name}: {what}"),
+    })?;
+    if !unchanged {
+        printer.say(&format!(
+            "VMs get it with `image = \"{name}\"` in [qemu] of thiao.toml, from thiaod's next start on"
+        ))?;
+    }
+    Ok(())
+}
+
+fn list(cache: &Path, printer: Printer, as_json: bool) -> anyhow::Result<()> {
+    let all = built::all(cache)?;
+    let whole = || {
+        all.iter()
+            .filter_map(|(name, about)| Some((name, about.as_ref().ok()?)))
+    };
+    if as_json {
+        let shown: Vec<Shown<'_>> = whole().map(|(name, about)| shown(cache, name, about)).collect();
+        return Ok(printer.print(&(json(&shown, printer.terminal)? + "\n"))?);
+    }
+    if all.is_empty() {
+        return Ok(printer.say(&format!(
+            "there are no images in {}; `thiao image build NAME` makes one",
+            cache.display()
+        ))?);
+    }
+    let row = |(name, about): &(ImageName, Result<About, _>)| match about {
+        Ok(about) => vec![
+            Cell::toned(name.as_str(), Tone::Plain),
+            Cell::toned(&about.recipe.suite, Tone::Plain),
+            Cell::toned(&about.slurm_version, Tone::Plain),
+            Cell::toned(memory(disk_mb(cache, about)), Tone::Plain),
+            Cell::toned(when(about.made * 1000, now()), Tone::Plain),
+        ],
+        Err(error) => vec![
+            Cell::toned(name.as_str(), Tone::Plain),
+            Cell::toned(format!("{error}"), Tone::Bad),
+        ],
+    };
+    let rows = all.iter().map(row).collect();
+    Ok(printer.print(&printer.table(&["NAME", "DEBIAN", "SLURM", "DISK", "MADE"], rows))?)
+}
+
+fn show(cache: &Path, name: &ImageName, printer: Printer, as_json: bool) -> anyhow::Result<()> {
+    let about = existing(cache, name)?;
+    if as_json {
+        return Ok(printer.print(&(json(&shown(cache, name, &about), printer.terminal)? + "\n"))?);
+    }
+    let lines = [
+        format!(
+            "{name}: Debian {}, made {}",
+            about.recipe.suite,
+            when(about.made * 1000, now())
+        ),
+        format!("  Slurm      {}", about.slurm_version),
+        format!("  kernel     {}", about.kernel_release),
+        format!("  asked for  {}", about.recipe.packages.join(" ")),
+        format!("  packages   {} in all (--json lists them)", about.packages.len()),
+        format!("  digest     {}", about.digest),
+        format!("  disk       {}", disk_of(cache, &about).display()),
+        format!(
+            "             {} on this machine; VMs write to {} of their own",
+            memory(disk_mb(cache, &about)),
+            memory(about.recipe.free_mb)
+        ),
+    ];
+    Ok(printer.print(&(lines.join("\n") + "\n"))?)
+}
+
+fn shown<'a>(cache: &Path, name: &'a ImageName, about: &'a About) -> Shown<'a> {
+    Shown {
+        name,
+        about,
+        disk_mb: disk_mb(cache, about),
+    }
+}
+
+/// What its disk takes; `stat` counts blocks of 512 bytes.
+fn disk_mb(cache: &Path, about: &About) -> u64 {
+    fs::metadata(disk_of(cache, about)).map_or(0, |meta| meta.blocks() / 2048)
+}
