@@ -47,6 +47,16 @@ pub fn apply(context: &OneContext, address: Ipv4Addr, init: Init) -> Result<(), 
         .to_bytes()
         .ok_or("the cluster's key in the context is not hexadecimal")?;
     write(Path::new(place), &key, 0o400)?;
+    if init == Init::Systemd {
+        // Those that were restored from one template have the same.
+        let id = fs::read_to_string("/proc/sys/kernel/random/uuid")
+            .map_err(|e| format!("cannot draw a number: {e}"))?;
+        write(
+            Path::new("/etc/machine-id"),
+            id.replace('-', "").as_bytes(),
+            0o444,
+        )?;
+    }
     for user in &context.users {
         home(user)?;
     }

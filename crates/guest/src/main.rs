@@ -155,7 +155,7 @@ fn run(init: Init) -> Result<(), String> {
             }
             modules::load(Modules::Always)?;
         }
-        Init::Systemd => systemd::wait_until_up(),
+        Init::Systemd => {}
     }
     memory::give_to_the_job();
     clock::keep();
@@ -175,6 +175,12 @@ fn run(init: Init) -> Result<(), String> {
             channel.listen(guest.events.clone());
             guest.channel = Some(channel);
             guest.report(Phase::Waiting, None);
+            if init == Init::Systemd {
+                guest.task(Phase::Up, || {
+                    systemd::wait_until_up();
+                    Ok(())
+                });
+            }
         }
         Source::Disk(told) => {
             guest.report(Phase::Waiting, None);

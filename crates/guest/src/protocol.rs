@@ -124,6 +124,8 @@ pub struct Report {
 pub enum Phase {
     /// Booted; waits for its context.
     Waiting,
+    /// All that the system on its disk starts by itself was started.
+    Up,
     /// Has its name, clock, users and secrets.
     Configured,
     /// Its network is up.
@@ -151,6 +153,7 @@ impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Waiting => "guest booted",
+            Phase::Up => "guest's system up",
             Phase::Configured => "guest configured",
             Phase::Network => "network up",
             Phase::Munge => "munged answers",

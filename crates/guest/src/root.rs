@@ -42,10 +42,21 @@ const UNIT: &str = "[Unit]\n\
 
 /// Slurm's units, and what is added to them. Whoever enabled them in the image: this program starts
 /// them, when all is there.
-const UNITS: [(&str, &str); 2] = [
+const SLURMS: [(&str, &str); 2] = [
     ("munge.service", MUNGE_DROP_IN),
     ("slurmd.service", SLURMD_DROP_IN),
 ];
+
+/// The console asks nobody who he is: only the machine's root and the controller's user can reach it.
+const CONSOLE: (&str, &str) = (
+    "serial-getty@ttyS0.service",
+    "[Service]\n\
+    ExecStart=\n\
+    ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - vt220\n",
+);
+
+/// What is of no use in a guest that lives for a job or a few, and takes seconds under emulation.
+const MASKED: [&str; 3] = ["e2scrub_reap.service", "getty@tty1.service", "apt-daily.timer"];
 
 /// Becomes the init of the system on the disk.
 ///
@@ -123,8 +134,15 @@ fn leave_service(root: &Path) -> Result<(), String> {
     let unit = units.join("thiao-guest.service");
     fs::write(&unit, UNIT).map_err(|e| say(&unit, e))?;
     symlink("../thiao-guest.service", wanted.join("thiao-guest.service")).map_err(|e| say(&wanted, e))?;
-    for (name, drop_in) in UNITS {
-        let _ = fs::remove_file(root.join("etc/systemd/system/multi-user.target.wants").join(name));
+    let enabled = root.join("etc/systemd/system/multi-user.target.wants");
+    for (name, _) in SLURMS {
+        let _ = fs::remove_file(enabled.join(name));
+    }
+    for name in MASKED {
+        let unit = units.join(name);
+        symlink("/dev/null", &unit).map_err(|e| say(&unit, e))?;
+    }
+    for (name, drop_in) in SLURMS.into_iter().chain([CONSOLE]) {
         let folder = units.join(format!("{name}.d"));
         let file = folder.join("50-thiao.conf");
         fs::create_dir_all(&folder)

@@ -154,13 +154,17 @@ fn start(mut command: Command) -> Result<u32, String> {
         .map_err(|e| format!("cannot start {name}: {e}"))
 }
 
-/// Whether a process of a job is there: slurmstepd outlives slurmd.
+/// Whether a process of a job is there: slurmstepd outlives slurmd. One that is there for ever only keeps
+/// slurmd's control group (`slurmstepd infinity` in Slurm's cgroup/v2 plugin).
 pub fn job_processes_left() -> bool {
     let Ok(entries) = fs::read_dir("/proc") else {
         return false;
     };
     entries.flatten().any(|entry| {
         let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        name.trim_end() == "slurmstepd"
+        name.trim_end() == "slurmstepd" && {
+            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).nth(1) != Some(b"infinity")
+        }
     })
 }

@@ -125,7 +125,7 @@ fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String>
     let started = Instant::now();
     let mut child = machine::hello_command(folder)
         .map_err(|e| e.to_string())?
-        .args(machine.arguments(image))
+        .args(machine.arguments(image, folder))
         .spawn()
         .map_err(|e| e.to_string())?;
     let said_hello =

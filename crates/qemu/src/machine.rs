@@ -5,7 +5,8 @@
 use crate::error::Error;
 use crate::image::Image;
 use crate::vmdir::{
-    self, CHANNEL_SOCKET, CONSOLE_FILE, CONTEXT_DISK, LOG_FILE, PID_FILE, QMP_SOCKET, ROOT_DISK, SCRATCH_DISK,
+    self, CHANNEL_SOCKET, CONSOLE_FILE, CONSOLE_SOCKET, CONTEXT_DISK, LOG_FILE, PID_FILE, QMP_SOCKET,
+    ROOT_DISK, SCRATCH_DISK,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -151,6 +152,11 @@ impl Arguments {
     }
 }
 
+/// A path within an option's value: a comma in it is doubled.
+fn doubled(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
 /// It goes on without us, tells where it is, and may do little.
 fn daemon(list: &mut Arguments) {
     list.flag("-daemonize");
@@ -161,13 +167,15 @@ fn daemon(list: &mut Arguments) {
 }
 
 /// The disks in its folder. Nobody needs them after QEMU: what the guest has written need not be on a
-/// platter when it says so.
-fn disks(list: &mut Arguments) {
+/// platter when it says so. QEMU opens them again when it saves the guest, and is in another folder then:
+/// it gets their whole paths.
+fn disks(folder: &Path, list: &mut Arguments) {
     for (file, serial) in [(ROOT_DISK, DISK_ROOT), (SCRATCH_DISK, DISK_SCRATCH)] {
-        list.option(
-            "-drive",
-            format!("if=none,id={serial},format=qcow2,cache=unsafe,discard=unmap,file={file}"),
-        );
+        let mut drive = OsString::from(format!(
+            "if=none,id={serial},format=qcow2,cache=unsafe,discard=unmap,file="
+        ));
+        drive.push(doubled(&folder.join(file)));
+        list.option("-drive", drive);
         list.option(
             "-device",
             format!("virtio-blk-device,drive={serial},serial={serial}"),
@@ -177,7 +185,7 @@ fn disks(list: &mut Arguments) {
 
 impl Machine {
     /// QEMU's arguments, for its start in the VM's folder.
-    pub fn arguments(&self, image: &Image) -> Vec<OsString> {
+    pub fn arguments(&self, image: &Image, folder: &Path) -> Vec<OsString> {
         let mut list = Arguments::default();
         self.hardware(&mut list);
         if self.start != Start::Hello {
@@ -185,7 +193,7 @@ impl Machine {
         }
         self.way_to_guest(&mut list);
         if image.disks.is_some() && self.start != Start::Hello {
-            disks(&mut list);
+            disks(folder, &mut list);
         }
         self.network(&mut list);
         self.guest(image, &mut list);
@@ -212,11 +220,18 @@ impl Machine {
         list.flag("-no-user-config");
         list.flag("-no-reboot");
         list.option("-display", "none");
-        list.option(
-            "-chardev",
-            format!("file,id=console,path={CONSOLE_FILE},append=on"),
-        );
+        list.option("-chardev", self.console());
         list.option("-serial", "chardev:console");
+    }
+
+    /// What it writes is kept; a person can go in where the VM has a folder.
+    fn console(&self) -> String {
+        match self.start {
+            Start::Hello => format!("file,id=console,path={CONSOLE_FILE}"),
+            Start::Boot | Start::Told | Start::Restore => format!(
+                "socket,id=console,path={CONSOLE_SOCKET},server=on,wait=off,logfile={CONSOLE_FILE},logappend=on"
+            ),
+        }
     }
 
     /// By what the guest gets its context, and says how far it is.
@@ -281,8 +296,7 @@ impl Machine {
             let mut text = OsString::from(format!(
                 "memory-backend-file,id=ram,size={size}M,share={share},mem-path="
             ));
-            // A comma in an option's value is doubled.
-            text.push(path.to_string_lossy().replace(',', ",,"));
+            text.push(doubled(path));
             text
         };
         match &self.memory {
@@ -304,7 +318,7 @@ impl Machine {
         };
         let mut command = command(folder, &inherit, limit)?;
         let status = command
-            .args(self.arguments(image))
+            .args(self.arguments(image, folder))
             .status()
             .map_err(|e| Error::io("run", Path::new(PROGRAM), e))?;
         if status.success() {
@@ -458,7 +472,7 @@ mod tests {
             kernel_release: "6.1".into(),
             disks: None,
         };
-        let list = machine.arguments(&image);
+        let list = machine.arguments(&image, Path::new("/v"));
         list.iter()
             .map(|text| text.to_string_lossy())
             .collect::<Vec<_>>()

@@ -108,6 +108,14 @@ impl Plan<'_> {
         placed.map(|()| template)
     }
 
+    /// How far a guest comes before it is saved: what it does until then, no clone does again.
+    fn saved_at(&self) -> Phase {
+        match self.image.disks {
+            None => Phase::Waiting,
+            Some(_) => Phase::Up,
+        }
+    }
+
     fn make(&self, network: &Network, work: &Path) -> Result<(), Error> {
         let memory = private_file(&work.join(MEMORY_FILE))?;
         memory
@@ -134,7 +142,7 @@ impl Plan<'_> {
         };
         machine.start(self.image, work, &[tap.as_fd()])?;
         drop(tap);
-        wait_until_waiting(work)?;
+        wait_until(self.saved_at(), work)?;
         std::thread::sleep(SETTLE);
         let mut qmp = Qmp::connect(work, QMP_SOCKET, COMMAND_LIMIT)?;
         ignore_shared_memory(&mut qmp)?;
@@ -233,11 +241,13 @@ fn ignore_shared_memory(qmp: &mut Qmp) -> Result<(), Error> {
     .map(drop)
 }
 
-fn wait_until_waiting(work: &Path) -> Result<(), Error> {
+/// Waits until the guest has said this.
+fn wait_until(wanted: Phase, work: &Path) -> Result<(), Error> {
     let silent = |why: String| {
         let words = machine::tail(&work.join(CONSOLE_FILE));
         Error::Qemu(format!(
-            "a guest booted for a template never asked for its context ({why}); its console: {words}"
+            "a guest booted for a template did not come so far: {} ({why}); its console: {words}",
+            wanted.as_str()
         ))
     };
     let stream = qmp::connect(work, CHANNEL_SOCKET).map_err(|e| silent(e.to_string()))?;
@@ -257,10 +267,7 @@ fn wait_until_waiting(work: &Path) -> Result<(), Error> {
             return Err(silent("QEMU ended".to_owned()));
         }
         match serde_json::from_str::<Report>(&line) {
-            Ok(Report {
-                phase: Phase::Waiting,
-                ..
-            }) => return Ok(()),
+            Ok(Report { phase, .. }) if phase == wanted => return Ok(()),
             Ok(Report {
                 phase: Phase::Failed,
                 detail,

@@ -35,6 +35,8 @@ pub const PID_FILE: &str = "pid";
 pub const QMP_SOCKET: &str = "qmp.sock";
 /// The other end of the guest's channel.
 pub const CHANNEL_SOCKET: &str = "channel.sock";
+/// The guest's console, for a person who goes in.
+pub const CONSOLE_SOCKET: &str = "console.sock";
 /// What the guest writes on its console.
 pub const CONSOLE_FILE: &str = "console.log";
 /// What tells a guest who it is, where no channel does.
