@@ -1,13 +1,14 @@
 //! Every key of `thiao.toml`: its name, default, range, and what it becomes.
 
 mod cluster;
+mod guests;
 mod job;
 mod machine;
 mod nodesets;
 mod opennebula;
 mod people;
 mod qemu;
-pub use qemu::SMALL;
+pub use guests::SMALL;
 
 use crate::read::{Findings, Reader, Section};
 use crate::settings::{Config, ProviderSettings, SlurmSettings, Timing};
@@ -54,6 +55,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         sets: nodesets,
         nodes,
         sources,
+        guests,
     } = nodesets::read(root, maker);
     job::partitions(root, &nodesets);
     let job = job::settings(root);
@@ -69,7 +71,14 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         Maker::Qemu => {
             let table = root.table("qemu");
             let files = (machine.slurm)(bin_dir.as_deref(), &plugins);
-            let qemu = qemu::qemu(&table, cluster_name, &state_dir, &policy, files, machine);
+            let nodes = nodes.iter();
+            let kinds = qemu::Kinds {
+                nodesets: guests,
+                nodes: nodes
+                    .map(|(node, spec)| (node.clone(), spec.nodeset.clone()))
+                    .collect(),
+            };
+            let qemu = qemu::qemu(&table, cluster_name, &state_dir, &policy, files, machine, kinds);
             root.close();
             let qemu = qemu?;
             qemu::fits(root, &nodesets, &policy, &qemu);

@@ -176,11 +176,12 @@ impl Config {
         own.map(|(node, _)| node.clone()).collect()
     }
 
-    /// The shapes that VMs certainly have, each once: those that a provider readies ahead.
+    /// The shapes that VMs certainly have, with their nodesets: those that a provider readies ahead.
     #[must_use]
-    pub fn shapes(&self) -> Vec<Shape> {
-        let shapes: BTreeSet<Shape> = self.nodesets.values().flat_map(Nodeset::shapes).collect();
-        shapes.into_iter().collect()
+    pub fn shapes(&self) -> Vec<(NodesetName, Shape)> {
+        let sets = self.nodesets.iter();
+        sets.flat_map(|(name, set)| set.shapes().map(move |shape| (name.clone(), shape)))
+            .collect()
     }
 
     /// What job_submit.lua touches when a job of job mode is submitted.

@@ -4,7 +4,7 @@ use crate::store::Store;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use thiao_core::hostlist;
-use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
+use thiao_core::ids::{HostName, NodeName, NodesetName, VmId, VmTag};
 use thiao_core::table::Table;
 pub use thiao_core::view::Ended;
 use thiao_core::view::{ErrorClass, Shape, VmSpec};
@@ -37,7 +37,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Whatever takes long and is done once: images, templates, trials. Says
     /// what it does by `progress`. An error: no VM can be made at all.
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError>;
+    fn prepare(
+        &self,
+        shapes: &[(NodesetName, Shape)],
+        progress: &dyn Fn(&str),
+    ) -> Result<Prepared, ProviderError>;
 
     /// Everything it has, whole; or, where something else tells it what happens, what is new of single VMs since it
     /// said everything; or an error.
@@ -72,13 +76,22 @@ pub trait Provider: Send + Sync + 'static {
     fn timeline(&self, id: &VmId) -> Vec<(u64, String)>;
 }
 
+/// The shapes alone.
+fn of_any(shapes: &[(NodesetName, Shape)]) -> Vec<Shape> {
+    shapes.iter().map(|(_, shape)| *shape).collect()
+}
+
 impl Provider for thiao_qemu::Qemu {
     fn name(&self) -> &'static str {
         "qemu"
     }
 
-    // Images are the same for all; a template that cannot be made costs its shape warm starts alone.
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+    // An image that cannot be made costs its nodesets alone, and a template its shape warm starts alone.
+    fn prepare(
+        &self,
+        shapes: &[(NodesetName, Shape)],
+        progress: &dyn Fn(&str),
+    ) -> Result<Prepared, ProviderError> {
         let prepared = thiao_qemu::Qemu::prepare(self, shapes, progress).map_err(told)?;
         let mut notes = vec![
             format!(
@@ -99,7 +112,7 @@ impl Provider for thiao_qemu::Qemu {
         }
         Ok(Prepared {
             notes,
-            faults: BTreeMap::new(),
+            faults: prepared.faults,
         })
     }
 
@@ -164,8 +177,13 @@ impl Provider for thiao_opennebula::OpenNebula {
         "opennebula"
     }
 
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
-        let prepared = thiao_opennebula::OpenNebula::prepare(self, shapes, progress).map_err(meant)?;
+    fn prepare(
+        &self,
+        shapes: &[(NodesetName, Shape)],
+        progress: &dyn Fn(&str),
+    ) -> Result<Prepared, ProviderError> {
+        let prepared =
+            thiao_opennebula::OpenNebula::prepare(self, &of_any(shapes), progress).map_err(meant)?;
         Ok(Prepared {
             notes: prepared.notes,
             faults: prepared.faults,

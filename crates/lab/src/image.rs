@@ -1,7 +1,7 @@
 //! The guest image, made before the lab has a network of its own: packages
 //! may have to be fetched for it.
 
-use crate::plan::Plan;
+use crate::plan::{Plan, TMP_GB};
 use anyhow::{Context, Result};
 use std::cell::RefCell;
 
@@ -18,6 +18,7 @@ pub fn build(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<()> {
         &plan.cache_dir,
         &plan.agent,
         &plan.guests()?,
+        TMP_GB,
         slurm.as_ref(),
         &progress,
     )

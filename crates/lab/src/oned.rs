@@ -185,6 +185,9 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
             .collect::<Result<_>>()?,
         network: plan.network(),
         guests: thiao_qemu::Guests::Small,
+        tmp_gb: 1,
+        nodesets: std::collections::BTreeMap::new(),
+        nodes: std::collections::BTreeMap::new(),
         accel: match options.accel.as_str() {
             "kvm" => thiao_qemu::AccelChoice::Kvm,
             "tcg" => thiao_qemu::AccelChoice::Tcg,

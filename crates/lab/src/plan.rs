@@ -183,10 +183,7 @@ impl Plan {
     pub fn guests(&self) -> Result<Guests> {
         Ok(match &self.options.image {
             None => Guests::Small,
-            Some(name) => Guests::Built {
-                image: name.parse().map_err(anyhow::Error::msg)?,
-                tmp_gb: TMP_GB,
-            },
+            Some(name) => Guests::Built(name.parse().map_err(anyhow::Error::msg)?),
         })
     }
 

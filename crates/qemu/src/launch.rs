@@ -3,12 +3,13 @@
 
 use crate::channel::Channels;
 use crate::error::Error;
+use crate::image::Image;
 use crate::machine::{self, Machine, Memory, Start};
 use crate::net::NetError;
 use crate::provider::{Inner, RESTORED};
 use crate::qmp::Qmp;
 use crate::template::Template;
-use crate::vmdir::{self, ContextBy, Life, QMP_SOCKET, Record};
+use crate::vmdir::{self, ContextBy, Life, QMP_SOCKET, Record, tag_of};
 use crate::warm::Ready;
 use serde_json::json;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -34,94 +35,106 @@ pub fn launch(
     record: &Record,
 ) -> Result<(), Error> {
     let folder = inner.folder(id);
-    let key = (record.cpus, record.total_mb);
+    let tag = tag_of(&inner.settings.cluster, id)
+        .ok_or_else(|| Error::Refused(format!("the VM {id} belongs to none of our nodes")))?;
+    let key = ready.key(&tag.node, record.cpus, record.total_mb);
+    let image = ready.image(&key.guests)?;
     let template = match record.told {
-        ContextBy::Channel => ready.template(key),
+        ContextBy::Channel => ready.template(&key),
         ContextBy::Disk { .. } => None,
     };
+    let launch = Launch {
+        inner,
+        ready,
+        image,
+        channels,
+        id,
+        record,
+    };
     if let Some(template) = template {
-        match restore(inner, ready, channels, id, record, &template) {
+        match launch.restore(&template) {
             Ok(()) => return inner.give_context(id),
             Err(error) => {
                 tracing::warn!(vm = %id, %error, "a template is broken and is thrown away; the VM boots instead");
                 inner.tell(id, &format!("not restored, boots instead: {error}"));
-                ready.distrust(key);
+                ready.distrust(&key);
                 stop(&folder, Duration::ZERO, Duration::from_secs(10))?;
             }
         }
     }
-    boot(inner, ready, channels, id, record)
+    launch.boot()
 }
 
-fn restore(
-    inner: &Inner,
-    ready: &Ready,
-    channels: Option<&Channels>,
-    id: &VmId,
-    record: &Record,
-    template: &Template,
-) -> Result<(), Error> {
-    let folder = inner.folder(id);
-    if let Some(disks) = template.disks(&ready.image) {
-        disks.lay_over(&folder)?;
-    }
-    let tap = open_tap(inner, record)?;
-    let machine = Machine {
-        memory: Memory::CopyOnWrite(template.memory()),
-        start: Start::Restore,
-        tap: Some(tap.as_raw_fd()),
-        ..machine(inner, ready, id, record)
-    };
-    machine.start(&ready.image, &folder, &[tap.as_fd()])?;
-    inner.tell(id, STARTED);
-    place(inner, id, record);
-    // Before the guest lives: it would see a channel without a listener otherwise, and rest.
-    connect(channels, id, &folder)?;
-    template.restore(&folder)?;
-    inner.tell(id, RESTORED);
-    Ok(())
+/// A VM on its way up.
+struct Launch<'a> {
+    inner: &'a Inner,
+    ready: &'a Ready,
+    image: &'a Image,
+    channels: Option<&'a Channels>,
+    id: &'a VmId,
+    record: &'a Record,
 }
 
-fn boot(
-    inner: &Inner,
-    ready: &Ready,
-    channels: Option<&Channels>,
-    id: &VmId,
-    record: &Record,
-) -> Result<(), Error> {
-    let folder = inner.folder(id);
-    if let Some(disks) = &ready.image.disks {
-        disks.lay_over(&folder)?;
+impl Launch<'_> {
+    fn restore(&self, template: &Template) -> Result<(), Error> {
+        let Self { inner, id, .. } = *self;
+        let folder = inner.folder(id);
+        if let Some(disks) = template.disks(self.image) {
+            disks.lay_over(&folder)?;
+        }
+        let tap = open_tap(inner, self.record)?;
+        let machine = Machine {
+            memory: Memory::CopyOnWrite(template.memory()),
+            start: Start::Restore,
+            tap: Some(tap.as_raw_fd()),
+            ..self.machine()
+        };
+        machine.start(self.image, &folder, &[tap.as_fd()])?;
+        inner.tell(id, STARTED);
+        place(inner, id, self.record);
+        // Before the guest lives: it would see a channel without a listener otherwise, and rest.
+        connect(self.channels, id, &folder)?;
+        template.restore(&folder)?;
+        inner.tell(id, RESTORED);
+        Ok(())
     }
-    let tap = open_tap(inner, record)?;
-    let machine = Machine {
-        tap: Some(tap.as_raw_fd()),
-        ..machine(inner, ready, id, record)
-    };
-    machine.start(&ready.image, &folder, &[tap.as_fd()])?;
-    inner.tell(id, STARTED);
-    place(inner, id, record);
-    match record.told {
-        ContextBy::Channel => connect(channels, id, &folder),
-        ContextBy::Disk { .. } => Ok(()),
-    }
-}
 
-fn machine(inner: &Inner, ready: &Ready, id: &VmId, record: &Record) -> Machine {
-    let (start, mac) = match record.told {
-        ContextBy::Channel => (Start::Boot, machine::mac_of(record.address)),
-        ContextBy::Disk { mac } => (Start::Told, mac),
-    };
-    Machine {
-        name: format!("thiao-{}-{id}", inner.settings.cluster),
-        cpus: record.cpus,
-        memory_mb: record.total_mb,
-        accel: ready.verdict.accel,
-        tsc_khz: ready.verdict.tsc_khz,
-        memory: Memory::Private,
-        start,
-        mac,
-        tap: None,
+    fn boot(&self) -> Result<(), Error> {
+        let Self { inner, id, .. } = *self;
+        let folder = inner.folder(id);
+        if let Some(disks) = &self.image.disks {
+            disks.lay_over(&folder)?;
+        }
+        let tap = open_tap(inner, self.record)?;
+        let machine = Machine {
+            tap: Some(tap.as_raw_fd()),
+            ..self.machine()
+        };
+        machine.start(self.image, &folder, &[tap.as_fd()])?;
+        inner.tell(id, STARTED);
+        place(inner, id, self.record);
+        match self.record.told {
+            ContextBy::Channel => connect(self.channels, id, &folder),
+            ContextBy::Disk { .. } => Ok(()),
+        }
+    }
+
+    fn machine(&self) -> Machine {
+        let (start, mac) = match self.record.told {
+            ContextBy::Channel => (Start::Boot, machine::mac_of(self.record.address)),
+            ContextBy::Disk { mac } => (Start::Told, mac),
+        };
+        Machine {
+            name: format!("thiao-{}-{}", self.inner.settings.cluster, self.id),
+            cpus: self.record.cpus,
+            memory_mb: self.record.total_mb,
+            accel: self.ready.verdict.accel,
+            tsc_khz: self.ready.verdict.tsc_khz,
+            memory: Memory::Private,
+            start,
+            mac,
+            tap: None,
+        }
     }
 }
 

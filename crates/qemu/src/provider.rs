@@ -19,23 +19,24 @@ use crate::accel::Choice;
 use crate::cgroup::Cgroups;
 use crate::channel::Channels;
 use crate::error::Error;
-use crate::image::Image;
 use crate::machine;
 use crate::settings::{Settings, Share};
 use crate::vmdir::{self, Facts, Life, Moment, Record};
 use crate::warm::{Ready, Warmth};
 use hear::heard;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 use table::{Tended, Vm, now};
-use thiao_core::ids::VmId;
+use thiao_core::ids::{NodeName, NodesetName, VmId};
 use thiao_core::view::{ProviderView, Shape, VmView};
 use thiao_nfs::{Exports, Folder};
 
 /// What [`Qemu::prepare`] found, for people.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    pub image: Image,
+    /// Nodes whose guests have no image, and why.
+    pub faults: BTreeMap<NodeName, String>,
     /// What runs the guests, and why.
     pub verdict: Choice,
     /// Whether and how CPU shares are enforced.
@@ -93,15 +94,19 @@ impl Qemu {
         Ok(qemu)
     }
 
-    /// Readies the image, the acceleration and the templates for these shapes.
+    /// Readies the images, the acceleration and the templates for these shapes of these nodesets.
     /// All of it is kept: the next time it takes a second or two.
-    pub fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, Error> {
+    pub fn prepare(
+        &self,
+        shapes: &[(NodesetName, Shape)],
+        progress: &dyn Fn(&str),
+    ) -> Result<Prepared, Error> {
         let inner = &self.inner;
         let (ready, warm) = Ready::prepare(&inner.settings, shapes, progress)?;
         let ready = Arc::new(ready);
         *inner.ready.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&ready));
         Ok(Prepared {
-            image: ready.image.clone(),
+            faults: ready.faults(),
             verdict: ready.verdict.clone(),
             cpu_shares: inner.cgroups.describe(),
             warm,
@@ -121,7 +126,7 @@ impl Qemu {
             let vm = table.entry(id.clone()).or_insert_with(|| Vm::read(&folder));
             let life = vmdir::life(&folder)?;
             if life == Life::Alive {
-                inner.doubt(vm, now);
+                inner.doubt(&id, vm, now);
                 if vm.speaks()
                     && !vm.starting
                     && !vm.stopping

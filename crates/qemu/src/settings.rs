@@ -3,9 +3,10 @@
 
 use crate::image::built::ImageName;
 use crate::net::Network;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use thiao_core::ids::{ClusterName, HostName};
+use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
 
 pub use thiao_guest::auth::Credentials;
 pub use thiao_guest::protocol::{Backup, UserEntry as User};
@@ -23,8 +24,14 @@ pub struct Settings {
     pub hosts: Vec<Host>,
     /// The bridge that the VMs are on.
     pub network: Network,
-    /// What the guests are.
+    /// What the guests are, where their nodeset does not say.
     pub guests: Guests,
+    /// What `/tmp` holds in guests with disks, in GiB; it takes what is written.
+    pub tmp_gb: u64,
+    /// What they are in nodesets that say it.
+    pub nodesets: BTreeMap<NodesetName, Guests>,
+    /// Each node's nodeset.
+    pub nodes: BTreeMap<NodeName, NodesetName>,
     /// How guests are accelerated.
     pub accel: AccelChoice,
     /// Whether VMs start from a saved, already booted guest.
@@ -46,6 +53,31 @@ pub struct Settings {
     pub program: PathBuf,
 }
 
+impl Settings {
+    /// What the guests of a nodeset are.
+    #[must_use]
+    pub fn guests_in(&self, nodeset: &NodesetName) -> &Guests {
+        self.nodesets.get(nodeset).unwrap_or(&self.guests)
+    }
+
+    /// What the guest of a node is.
+    #[must_use]
+    pub fn guests_of(&self, node: &NodeName) -> &Guests {
+        self.nodes
+            .get(node)
+            .map_or(&self.guests, |nodeset| self.guests_in(nodeset))
+    }
+
+    /// Every kind of guest that a node may have, each once.
+    #[must_use]
+    pub fn kinds(&self) -> BTreeSet<&Guests> {
+        let own = |nodeset: &NodesetName| self.nodesets.contains_key(nodeset);
+        let default = self.nodes.is_empty() || !self.nodes.values().all(own);
+        let default = default.then_some(&self.guests);
+        self.nodesets.values().chain(default).collect()
+    }
+}
+
 /// Where this machine has its Slurm, which is in the guests at the same places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlurmFiles {
@@ -57,18 +89,13 @@ pub struct SlurmFiles {
     pub plugins: Vec<PathBuf>,
 }
 
-/// What the guests are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What guests are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guests {
     /// Small ones, made from this machine's own programs, all in memory: for tests and demos.
     Small,
     /// An image that `thiao image build` made, on disks.
-    Built {
-        /// Its name.
-        image: ImageName,
-        /// What `/tmp` holds, in GiB.
-        tmp_gb: u64,
-    },
+    Built(ImageName),
 }
 
 /// A host declared on this machine.

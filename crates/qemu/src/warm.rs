@@ -8,7 +8,7 @@ mod demand;
 use crate::accel::{self, Choice};
 use crate::error::Error;
 use crate::image::{self, Image};
-use crate::settings::Settings;
+use crate::settings::{Guests, Settings};
 use crate::template::{self, Plan, Template};
 use crate::vmdir;
 use demand::{Demand, Key, OFTEN};
@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use thiao_core::ids::{NodeName, NodesetName};
 use thiao_core::view::Shape;
 
 /// How far the making of a template that nobody waits for stands back: a tenth of a
@@ -24,7 +25,8 @@ const NICE: i32 = 10;
 
 /// What [`crate::Qemu::prepare`] has readied.
 pub struct Ready {
-    pub image: Image,
+    /// The image of each kind of guest; else why it cannot be made.
+    pub images: BTreeMap<Guests, Result<Image, String>>,
     pub verdict: Choice,
     settings: Settings,
     folder: PathBuf,
@@ -44,21 +46,20 @@ struct Templates {
 pub type Warmth = Vec<(Shape, Result<u64, String>)>;
 
 impl Ready {
-    /// Readies everything for these shapes.
+    /// Readies everything for these shapes of these nodesets. An image that cannot be made costs its own
+    /// guests alone, as long as there is another.
     pub fn prepare(
         settings: &Settings,
-        shapes: &[Shape],
+        shapes: &[(NodesetName, Shape)],
         progress: &dyn Fn(&str),
     ) -> Result<(Self, Warmth), Error> {
         image::can_take(&settings.guest.credentials)?;
-        let image = image::of(
-            &settings.cache_dir,
-            &settings.agent,
-            &settings.guests,
-            settings.slurm.as_ref(),
-            progress,
-        )?;
-        let (verdict, new) = accel::judge(&settings.cache_dir, &image, settings.accel)?;
+        let images = images(settings, progress)?;
+        // Whether guests run with KVM is asked with any of them.
+        let Some(Ok(any)) = images.values().find(|image| image.is_ok()) else {
+            return Err(Error::Refused("no nodeset has an image".to_owned()));
+        };
+        let (verdict, new) = accel::judge(&settings.cache_dir, any, settings.accel)?;
         if new {
             progress(&format!(
                 "guests run with {}: {}",
@@ -68,9 +69,20 @@ impl Ready {
         }
         let folder = settings.state_dir.join("templates");
         vmdir::keep_private(&folder)?;
-        let keys = shapes.iter().map(|shape| key_of(shape, settings.overhead_mb));
+        let mut keys: Vec<(Key, Shape)> = shapes
+            .iter()
+            .map(|(nodeset, shape)| {
+                (
+                    key_of(settings.guests_in(nodeset), shape, settings.overhead_mb),
+                    *shape,
+                )
+            })
+            .collect();
+        keys.sort_by(|(one, _), (other, _)| one.cmp(other));
+        keys.dedup_by(|(one, _), (other, _)| one == other);
+        let kept = keys.iter().map(|(key, _)| key.clone()).collect();
         let ready = Self {
-            image,
+            images,
             verdict,
             settings: settings.clone(),
             folder: folder.canonicalize().map_err(|e| Error::io("find", &folder, e))?,
@@ -78,12 +90,12 @@ impl Ready {
             templates: Mutex::new(Templates {
                 usable: BTreeMap::new(),
                 remade: BTreeSet::new(),
-                demand: Demand::new(settings.templates_max, keys.collect()),
+                demand: Demand::new(settings.templates_max, kept),
             }),
         };
-        let warmth = shapes
+        let warmth = keys
             .iter()
-            .map(|shape| (*shape, ready.warm(*shape, progress)))
+            .map(|(key, shape)| (*shape, ready.warm(key, progress)))
             .collect();
         template::prune(
             &ready.folder,
@@ -92,12 +104,39 @@ impl Ready {
         Ok((ready, warmth))
     }
 
+    /// The image of this kind of guest.
+    pub fn image(&self, guests: &Guests) -> Result<&Image, Error> {
+        match self.images.get(guests) {
+            Some(Ok(image)) => Ok(image),
+            Some(Err(why)) => Err(Error::Refused(why.clone())),
+            None => Err(Error::Refused("its image was not readied".to_owned())),
+        }
+    }
+
+    /// Nodes whose guests have no image, and why.
+    pub fn faults(&self) -> BTreeMap<NodeName, String> {
+        let why = |node| self.images.get(self.settings.guests_of(node))?.as_ref().err();
+        let nodes = self.settings.nodes.keys();
+        nodes
+            .filter_map(|node| Some((node.clone(), why(node)?.clone())))
+            .collect()
+    }
+
+    /// What a guest is made from: a VM of this many vCPUs and this memory in MiB, for this node.
+    pub fn key(&self, node: &NodeName, cpus: u32, total_mb: u64) -> Key {
+        Key {
+            guests: self.settings.guests_of(node).clone(),
+            cpus,
+            total_mb,
+        }
+    }
+
     /// The template for guests of this key, if one is usable. If none is, and it is
     /// asked for often, one is made beside the work for those to come.
-    pub fn template(self: &Arc<Self>, key: Key) -> Option<Template> {
+    pub fn template(self: &Arc<Self>, key: &Key) -> Option<Template> {
         let mut templates = self.templates();
         let now = Instant::now();
-        if let Some(template) = templates.usable.get(&key).cloned() {
+        if let Some(template) = templates.usable.get(key).cloned() {
             templates.demand.used(key, now);
             return Some(template);
         }
@@ -110,78 +149,82 @@ impl Ready {
         if let Some(other) = other {
             other.discard();
         }
-        let ready = Arc::clone(self);
+        let (ready, key) = (Arc::clone(self), key.clone());
         std::thread::spawn(move || {
             tracing::info!(
-                cpus = key.0,
-                memory_mb = key.1,
+                cpus = key.cpus,
+                memory_mb = key.total_mb,
                 "guests of this size were asked for {OFTEN} times: a template is made"
             );
             // Of this thread alone, and of the QEMU that it starts.
             if let Err(error) = rustix::process::nice(NICE) {
                 tracing::debug!(%error, "the template is made without standing back");
             }
-            ready.make_beside(key);
+            ready.make_beside(&key);
             ready.templates().demand.ended();
         });
         None
     }
 
-    fn make_beside(&self, key: Key) {
+    fn make_beside(&self, key: &Key) {
         match self.make(key, &|words| tracing::info!("{words}")) {
-            Ok(price_mb) => tracing::info!(cpus = key.0, memory_mb = key.1, price_mb, "a template is ready"),
+            Ok(price_mb) => tracing::info!(
+                cpus = key.cpus,
+                memory_mb = key.total_mb,
+                price_mb,
+                "a template is ready"
+            ),
             Err(error) => {
-                tracing::warn!(%error, cpus = key.0, memory_mb = key.1, "a template cannot be made; guests boot");
+                tracing::warn!(%error, cpus = key.cpus, memory_mb = key.total_mb, "a template cannot be made; guests boot");
             }
         }
     }
 
     /// Throws a template away, and makes it anew once.
-    pub fn distrust(self: &Arc<Self>, key: Key) {
+    pub fn distrust(self: &Arc<Self>, key: &Key) {
         let mut templates = self.templates();
-        let Some(template) = templates.usable.remove(&key) else {
+        let Some(template) = templates.usable.remove(key) else {
             return;
         };
         template.discard();
         templates.demand.lost(key);
-        if !templates.remade.insert(key) {
+        if !templates.remade.insert(key.clone()) {
             return;
         }
         drop(templates);
-        let ready = Arc::clone(self);
-        std::thread::spawn(move || ready.make_beside(key));
+        let (ready, key) = (Arc::clone(self), key.clone());
+        std::thread::spawn(move || ready.make_beside(&key));
     }
 
-    fn warm(&self, shape: Shape, progress: &dyn Fn(&str)) -> Result<u64, String> {
+    fn warm(&self, key: &Key, progress: &dyn Fn(&str)) -> Result<u64, String> {
         if !self.settings.warm {
             return Err("templates are switched off".to_owned());
         }
-        let key = key_of(&shape, self.settings.overhead_mb);
         self.make(key, progress).map_err(|error| {
-            progress(&format!("guests of {} CPUs boot each time: {error}", shape.cpus));
+            progress(&format!("guests of {} CPUs boot each time: {error}", key.cpus));
             error.to_string()
         })
     }
 
     /// Makes it, unless it is there; says what it takes on disk, in MiB.
-    fn make(&self, key: Key, progress: &dyn Fn(&str)) -> Result<u64, Error> {
-        if let Some(template) = self.templates().usable.get(&key) {
+    fn make(&self, key: &Key, progress: &dyn Fn(&str)) -> Result<u64, Error> {
+        if let Some(template) = self.templates().usable.get(key) {
             return Ok(template.price_mb());
         }
         let plan = Plan {
             folder: &self.folder,
             cluster: &self.settings.cluster,
-            image: &self.image,
+            image: self.image(&key.guests)?,
             verdict: &self.verdict,
             emulator: &self.emulator,
-            cpus: key.0,
-            total_mb: key.1,
+            cpus: key.cpus,
+            total_mb: key.total_mb,
         };
         let template = plan.prepare(&self.settings.network, progress)?;
         let price_mb = template.price_mb();
         let mut templates = self.templates();
-        templates.usable.insert(key, template);
-        templates.demand.placed(key, Instant::now());
+        templates.usable.insert(key.clone(), template);
+        templates.demand.placed(key.clone(), Instant::now());
         Ok(price_mb)
     }
 
@@ -190,6 +233,36 @@ impl Ready {
     }
 }
 
-fn key_of(shape: &Shape, overhead_mb: u64) -> Key {
-    (shape.cpus, shape.total_mb(overhead_mb))
+/// The image of each kind of guest. If none can be made, the first one's failure is told.
+fn images(
+    settings: &Settings,
+    progress: &dyn Fn(&str),
+) -> Result<BTreeMap<Guests, Result<Image, String>>, Error> {
+    let mut images = BTreeMap::new();
+    let mut first = None;
+    for guests in settings.kinds() {
+        let image = image::of(
+            &settings.cache_dir,
+            &settings.agent,
+            guests,
+            settings.tmp_gb,
+            settings.slurm.as_ref(),
+            progress,
+        );
+        let told = image.as_ref().map_err(ToString::to_string).cloned();
+        images.insert(guests.clone(), told);
+        first = first.or(image.err());
+    }
+    match first {
+        Some(error) if images.values().all(Result::is_err) => Err(error),
+        _ => Ok(images),
+    }
+}
+
+fn key_of(guests: &Guests, shape: &Shape, overhead_mb: u64) -> Key {
+    Key {
+        guests: guests.clone(),
+        cpus: shape.cpus,
+        total_mb: shape.total_mb(overhead_mb),
+    }
 }

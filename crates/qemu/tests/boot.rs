@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use thiao_core::ids::{ClusterName, HostName, JobId, VmId, VmTag};
+use thiao_core::ids::{ClusterName, HostName, JobId, NodesetName, VmId, VmTag};
 use thiao_core::options::VmOptions;
 use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
@@ -31,6 +31,11 @@ const SHAPE: Shape = Shape {
 
 /// Between two observations of the machine.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// A shape of a nodeset.
+fn of_vm(shape: Shape) -> (NodesetName, Shape) {
+    (NodesetName::new("vm").unwrap(), shape)
+}
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 231, 9, 1);
 
@@ -76,6 +81,9 @@ impl Lab {
                 prefix_len: 24,
             },
             guests: thiao_qemu::Guests::Small,
+            tmp_gb: 1,
+            nodesets: std::collections::BTreeMap::new(),
+            nodes: std::collections::BTreeMap::new(),
             accel: AccelChoice::Tcg,
             warm: self.warm,
             templates_max: 8,
@@ -111,7 +119,9 @@ impl Lab {
             woken.fetch_add(1, Ordering::SeqCst);
         };
         let qemu = Qemu::open(self.settings(), Arc::new(wake)).unwrap();
-        let prepared = qemu.prepare(&[SHAPE], &|words| println!("{words}")).unwrap();
+        let prepared = qemu
+            .prepare(&[of_vm(SHAPE)], &|words| println!("{words}"))
+            .unwrap();
         assert_eq!(prepared.warm[0].1.is_ok(), self.warm, "{:?}", prepared.warm);
         qemu
     }
@@ -494,7 +504,7 @@ fn a_size_that_is_asked_for_often_gets_a_template() {
         std::thread::sleep(Duration::from_millis(200));
         assert!(make(4), "it starts from the template");
         // It is of the work beside: the next start has what is asked for only.
-        let prepared = qemu.prepare(&[SHAPE], &|_| ()).unwrap();
+        let prepared = qemu.prepare(&[of_vm(SHAPE)], &|_| ()).unwrap();
         let price = prepared.warm[0].1.clone().unwrap();
         assert!((20..340).contains(&price), "{price} MiB on disk");
     });

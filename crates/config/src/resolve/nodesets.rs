@@ -1,7 +1,7 @@
 //! `[[nodeset]]`: nodes of one shape, and what their VMs are made from.
 
 use super::machine::{MAX_NODES, Maker, word};
-use super::{job, opennebula};
+use super::{guests, job, opennebula};
 use crate::read::Section;
 use crate::settings::{JobNodeset, Nodeset};
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use thiao_core::ids::{NodeName, NodesetName};
 use thiao_core::view::Shape;
 use thiao_core::world::{Mode, NodeSpec};
 use thiao_opennebula::settings::VmSource;
+use thiao_qemu::Guests;
 
 /// All nodesets, and the nodes in them.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub struct Nodesets {
     pub nodes: BTreeMap<NodeName, NodeSpec>,
     /// What OpenNebula makes their VMs from.
     pub sources: BTreeMap<NodesetName, VmSource>,
+    /// What the embedded provider runs in their VMs, where they say it.
+    pub guests: BTreeMap<NodesetName, Guests>,
 }
 
 /// What one table says. Without a name or nodes, which was told, it is no nodeset.
@@ -32,6 +35,7 @@ struct Table {
     features: Vec<String>,
     job: Option<JobNodeset>,
     source: Option<VmSource>,
+    guests: Option<Guests>,
 }
 
 /// Reads every `[[nodeset]]` of the file.
@@ -82,11 +86,18 @@ impl Table {
         let mode = section.choice("mode", Mode::PowerSaving, &job::MODES);
         let job = job::nodeset(section, mode, shape);
         let features = section.texts("features", |text| word(text).map(drop));
-        let source = match maker {
-            Maker::OpenNebula => opennebula::source(section, job.as_ref().map_or(0, |job| job.gpus)),
+        let (source, guests) = match maker {
+            Maker::OpenNebula => {
+                section.refuse(
+                    guests::IMAGE,
+                    "is for provider \"qemu\": the template names its image",
+                );
+                let gpus = job.as_ref().map_or(0, |job| job.gpus);
+                (opennebula::source(section, gpus), None)
+            }
             Maker::Qemu => {
                 opennebula::refuse_source(section);
-                None
+                (None, guests::image(section, None))
             }
         };
         section.close();
@@ -99,6 +110,7 @@ impl Table {
             features,
             job,
             source,
+            guests,
         }
     }
 }
@@ -111,6 +123,8 @@ impl Nodesets {
         };
         self.sources
             .extend(table.source.map(|source| (name.clone(), source)));
+        self.guests
+            .extend(table.guests.map(|guests| (name.clone(), guests)));
         let set = Nodeset {
             nodes: hostlist::fold(&nodes),
             count: nodes.len(),

@@ -1,5 +1,6 @@
 //! `[qemu]`: the embedded provider.
 
+use super::guests::{self, SMALL};
 use super::machine::{Machine, word};
 use super::{cluster, people};
 use crate::read::{Section, quoted};
@@ -8,10 +9,16 @@ use crate::usual::DEFAULT_CACHE_DIR;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use thiao_core::ids::{ClusterName, HostName, NodesetName};
+use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
 use thiao_core::policy::Policy;
-use thiao_qemu::image::built::ImageName;
 use thiao_qemu::{AccelChoice, GuestSettings, Guests, Host, Settings, Share, SlurmFiles, User};
+
+/// Which nodes have guests of their nodeset's own.
+pub struct Kinds {
+    pub nodesets: BTreeMap<NodesetName, Guests>,
+    /// Each node's nodeset.
+    pub nodes: BTreeMap<NodeName, NodesetName>,
+}
 
 /// Reads the table `[qemu]`.
 pub fn qemu(
@@ -21,6 +28,7 @@ pub fn qemu(
     policy: &Policy,
     slurm: Result<SlurmFiles, String>,
     machine: &Machine,
+    kinds: Kinds,
 ) -> Option<Settings> {
     let bridge = table.checked("bridge", Some("thiao0".to_owned()), |text| match word(text) {
         Ok(name) if name.len() <= 15 => Ok(name),
@@ -34,7 +42,8 @@ pub fn qemu(
         ("tcg", AccelChoice::Tcg),
     ];
     let accel = table.choice("accel", AccelChoice::Auto, &words);
-    let guests = guests(table);
+    let default = guests::image(table, Some(SMALL));
+    let tmp_gb = table.number("tmp_gb", 8, 1..=1 << 16);
     let warm = table.flag("warm", true);
     let templates_max = table.number("templates_max", 8, 0..=1024);
     let cache_dir = table.path("cache_dir", Some(DEFAULT_CACHE_DIR.into()))?;
@@ -68,7 +77,10 @@ pub fn qemu(
             address,
             prefix_len,
         },
-        guests: guests?,
+        guests: default?,
+        tmp_gb,
+        nodesets: kinds.nodesets,
+        nodes: kinds.nodes,
         accel,
         warm,
         templates_max,
@@ -82,24 +94,6 @@ pub fn qemu(
         agent,
         program: machine.program.clone(),
     })
-}
-
-/// The word for guests that are made from this machine's own programs; no image can have it.
-pub const SMALL: &str = "small";
-
-/// What the guests are: an image's name, or [`SMALL`].
-fn guests(table: &Section<'_, '_>) -> Option<Guests> {
-    let image = table.checked("image", Some(SMALL.to_owned()), |text| {
-        text.parse::<ImageName>().map(String::from)
-    });
-    let tmp_gb = table.number("tmp_gb", 8, 1..=1 << 16);
-    match image?.as_str() {
-        SMALL => Some(Guests::Small),
-        name => Some(Guests::Built {
-            image: name.parse().ok()?,
-            tmp_gb,
-        }),
-    }
 }
 
 /// A folder that guests see.

@@ -49,7 +49,11 @@ impl Provider for Still {
     fn name(&self) -> &'static str {
         "still"
     }
-    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+    fn prepare(
+        &self,
+        _: &[(thiao_core::ids::NodesetName, Shape)],
+        _: &dyn Fn(&str),
+    ) -> Result<Prepared, ProviderError> {
         Ok(Prepared::default())
     }
     fn observe(&self) -> Result<Observed, ProviderError> {
@@ -93,7 +97,11 @@ impl<P: Provider> Provider for Counted<P> {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
-    fn prepare(&self, shapes: &[Shape], progress: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+    fn prepare(
+        &self,
+        shapes: &[(thiao_core::ids::NodesetName, Shape)],
+        progress: &dyn Fn(&str),
+    ) -> Result<Prepared, ProviderError> {
         self.inner.prepare(shapes, progress)
     }
     fn observe(&self) -> Result<Observed, ProviderError> {

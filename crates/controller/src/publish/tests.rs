@@ -20,7 +20,11 @@ impl Provider for Idle {
         "idle"
     }
 
-    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+    fn prepare(
+        &self,
+        _: &[(thiao_core::ids::NodesetName, Shape)],
+        _: &dyn Fn(&str),
+    ) -> Result<Prepared, ProviderError> {
         unreachable!()
     }
 

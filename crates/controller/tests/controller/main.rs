@@ -47,7 +47,11 @@ impl Provider for Fake {
         "fake"
     }
 
-    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+    fn prepare(
+        &self,
+        _: &[(thiao_core::ids::NodesetName, Shape)],
+        _: &dyn Fn(&str),
+    ) -> Result<Prepared, ProviderError> {
         Ok(Prepared {
             faults: self.faults.lock().unwrap().clone(),
             ..Prepared::default()

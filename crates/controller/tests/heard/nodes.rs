@@ -99,7 +99,11 @@ impl Provider for Nodes {
         "namespaces"
     }
 
-    fn prepare(&self, _: &[Shape], _: &dyn Fn(&str)) -> Result<Prepared, ProviderError> {
+    fn prepare(
+        &self,
+        _: &[(thiao_core::ids::NodesetName, Shape)],
+        _: &dyn Fn(&str),
+    ) -> Result<Prepared, ProviderError> {
         Ok(Prepared::default())
     }
 

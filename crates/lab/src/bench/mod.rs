@@ -241,12 +241,8 @@ pub fn by_hand(config: &Path) -> Result<ExitCode> {
         .clone();
     settings.cluster = ClusterName::new("byhand")?;
     settings.state_dir = config.state_dir.join("h");
-    let shape = config
-        .nodes
-        .values()
-        .next()
-        .context("the lab has no nodes")?
-        .shape;
+    let node = config.nodes.values().next().context("the lab has no nodes")?;
+    let shape = node.shape;
     let host = settings
         .hosts
         .first()
@@ -255,7 +251,7 @@ pub fn by_hand(config: &Path) -> Result<ExitCode> {
         .clone();
     let cluster = settings.cluster.clone();
     let qemu = thiao_qemu::Qemu::open(settings, Arc::new(|| {}))?;
-    qemu.prepare(&[shape], &|_| {})?;
+    qemu.prepare(&[(node.nodeset.clone(), shape)], &|_| {})?;
     // Who orders reads the answers: without him there is nothing to do.
     let answer = Printer::stdout();
     answer.print("ready\n")?;

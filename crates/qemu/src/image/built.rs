@@ -174,11 +174,14 @@ impl About {
     }
 }
 
+/// An image by its name; if it cannot be read, why.
+pub type Named = (ImageName, Result<About, Error>);
+
 /// All images of a cache with their names, sorted; of one that cannot be read, why.
 ///
 /// # Errors
 /// When the folder of names cannot be read.
-pub fn all(cache: &Path) -> Result<Vec<(ImageName, Result<About, Error>)>, Error> {
+pub fn all(cache: &Path) -> Result<Vec<Named>, Error> {
     let folder = names(cache);
     let entries = match fs::read_dir(&folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -45,15 +45,16 @@ pub fn of(
     cache: &Path,
     agent: &Path,
     guests: &Guests,
+    tmp_gb: u64,
     slurm: Result<&SlurmFiles, &String>,
     progress: &dyn Fn(&str),
 ) -> Result<Image, Error> {
     match guests {
         // It speaks to this machine alone, over a channel: it need not trust anybody's certificates.
         Guests::Small => prepare(cache, agent, slurm, None, progress),
-        Guests::Built { image, tmp_gb } => {
-            let built = built::find(cache, image)?;
-            let scratch = disk::scratch(cache, *tmp_gb)?;
+        Guests::Built(name) => {
+            let built = built::find(cache, name)?;
+            let scratch = disk::scratch(cache, tmp_gb)?;
             let mut tree = Tree::default();
             packages::skeleton(&mut tree);
             packages::agent_alone(&mut tree, agent)?;

@@ -44,14 +44,15 @@ pub(super) fn heard(inner: &Weak<Inner>, id: &VmId, news: News) {
 
 impl Inner {
     /// A guest that was restored and stays silent has a broken template behind it.
-    pub(super) fn doubt(&self, vm: &Vm, now: Time) {
+    pub(super) fn doubt(&self, id: &VmId, vm: &Vm, now: Time) {
         let told = |words: &str| vm.story.iter().any(|(_, what)| what == words);
         if told(RESTORED)
             && !told(Phase::Configured.as_str())
             && let (Some(record), Some(ready)) = (&vm.record, self.ready())
             && now.since(Time(record.created_ms)) > SILENCE_LIMIT
+            && let Some(tag) = vmdir::tag_of(&self.settings.cluster, id)
         {
-            ready.distrust((record.cpus, record.total_mb));
+            ready.distrust(&ready.key(&tag.node, record.cpus, record.total_mb));
         }
     }
 

@@ -135,7 +135,7 @@ fn list(cache: &Path, printer: Printer, as_json: bool) -> anyhow::Result<()> {
             cache.display()
         ))?);
     }
-    let row = |(name, about): &(ImageName, Result<About, _>)| match about {
+    let row = |(name, about): &built::Named| match about {
         Ok(about) => vec![
             Cell::toned(name.as_str(), Tone::Plain),
             Cell::toned(&about.recipe.suite, Tone::Plain),

@@ -182,11 +182,11 @@ fn member(archive: &Path, path: &str) -> anyhow::Result<String> {
 
 /// The release of the kernel: the package that the general one leads to has it in its name.
 fn kernel(packages: &BTreeMap<String, String>) -> anyhow::Result<String> {
-    let releases = packages
+    let mut releases = packages
         .keys()
         .filter_map(|name| name.strip_prefix("linux-image-"))
         .filter(|release| release.starts_with(|c: char| c.is_ascii_digit()));
-    releases.last().map(str::to_owned).ok_or_else(|| {
+    releases.next_back().map(str::to_owned).ok_or_else(|| {
         anyhow!("there is no kernel in the system that mmdebstrap made, though it has {KERNEL}")
     })
 }
