@@ -18,7 +18,7 @@ pub use load::{Loaded, from_text, installed, load, parse};
 pub use passwd::user_id;
 pub use places::{Places, places, state_dir};
 pub use read::Problem;
-pub use resolve::{Machine, SMALL};
+pub use resolve::{Machine, SMALL, read_image};
 pub use settings::{Config, JobNodeset, JobSettings, Nodeset, ProviderSettings, SlurmSettings, Timing};
 pub use thiao_core::world::{JobPartition, Mode, NodeSpec};
 pub use usual::{DEFAULT_CACHE_DIR, DEFAULT_FILE, DEFAULT_SLURM_CONF, LAB_VARIABLE, ROOTS_LAB};

@@ -8,7 +8,7 @@ mod nodesets;
 mod opennebula;
 mod people;
 mod qemu;
-pub use guests::SMALL;
+pub use guests::{SMALL, read as read_image};
 
 use crate::read::{Findings, Reader, Section};
 use crate::settings::{Config, ProviderSettings, SlurmSettings, Timing};

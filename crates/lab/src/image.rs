@@ -4,6 +4,8 @@
 use crate::plan::{Plan, TMP_GB};
 use anyhow::{Context, Result};
 use std::cell::RefCell;
+use thiao_qemu::Guests;
+use thiao_qemu::image::System;
 
 /// Makes the guest image, or finds it in the cache; says what it does.
 ///
@@ -14,20 +16,30 @@ pub fn build(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<()> {
     let say = RefCell::new(say);
     let slurm = plan.slurm_files();
     let progress = |text: &str| (say.borrow_mut())(text);
-    let image = thiao_qemu::image::of(
-        &plan.cache_dir,
-        &plan.agent,
-        &plan.guests()?,
-        TMP_GB,
-        slurm.as_ref(),
-        &progress,
-    )
-    .context("the guest image cannot be made")?;
-    (say.borrow_mut())(&format!(
-        "guest image {} with kernel {}",
-        short(&image.digest),
-        image.kernel_release
-    ));
+    let system = |guests: &Guests| {
+        let made = thiao_qemu::image::of(
+            &plan.cache_dir,
+            &plan.agent,
+            guests,
+            TMP_GB,
+            slurm.as_ref(),
+            &progress,
+        );
+        made.context("the guest image cannot be made")
+    };
+    let text = match system(&plan.guests()?)? {
+        System::Made(image) => format!(
+            "guest image {} with kernel {}",
+            short(&image.digest),
+            image.kernel_release
+        ),
+        System::Brought(disk) => {
+            // The controller tries KVM with the small one.
+            system(&Guests::Small)?;
+            format!("guest image {}", disk.base.path.display())
+        }
+    };
+    (say.borrow_mut())(&text);
     Ok(())
 }
 

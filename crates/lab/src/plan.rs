@@ -57,8 +57,9 @@ pub struct Options {
     /// Boot every VM from the start instead of from a warm template
     #[arg(long)]
     pub cold: bool,
-    /// Run this image, which `thiao image build` made, in the VMs, with control groups (default: small guests)
-    #[arg(long, value_name = "NAME", conflicts_with = "opennebula")]
+    /// Run this image in the VMs, with control groups: one that `thiao image build` made, or a file with cloud-init
+    /// (default: small guests)
+    #[arg(long, value_name = "IMAGE", conflicts_with = "opennebula")]
     #[serde(default)]
     pub image: Option<String>,
     /// The user who submits jobs (root's labs only; default: the one behind sudo, else the first ordinary one)
@@ -181,10 +182,10 @@ impl Plan {
     /// # Errors
     /// When an image was named that none can be.
     pub fn guests(&self) -> Result<Guests> {
-        Ok(match &self.options.image {
-            None => Guests::Small,
-            Some(name) => Guests::Built(name.parse().map_err(anyhow::Error::msg)?),
-        })
+        match &self.options.image {
+            None => Ok(Guests::Small),
+            Some(image) => thiao_config::read_image(image).map_err(anyhow::Error::msg),
+        }
     }
 
     /// Whether its guests have control groups: those of an image that was built.

@@ -21,7 +21,6 @@ mod group;
 pub mod host;
 mod http;
 mod image;
-pub mod iso;
 pub mod lifecycle;
 pub mod machines;
 mod messages;

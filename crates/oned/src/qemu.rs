@@ -1,7 +1,6 @@
 //! Real machines for the stand-in: microVMs of the embedded provider, told by
 //! a context disc as OpenNebula's are.
 
-use crate::iso;
 use crate::machines::{Machines, Seen, VmSpec};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, VmId, VmTag};
 use thiao_core::view::VmState;
 use thiao_guest::context_disk::{CONTEXT_FILE, LABEL, TOKEN_FILE};
+use thiao_qemu::iso;
 use thiao_qemu::{DiskVm, Error, Prepared, Qemu, Settings};
 
 /// What the machines' names begin with; OpenNebula's id follows.

@@ -4,8 +4,9 @@
 
 use crate::beside::beside;
 use crate::error::Error;
-use crate::image::Image;
+use crate::image::{Image, System};
 use crate::machine::{self, Accel, Machine, Memory, Start};
+use crate::process;
 use crate::settings::AccelChoice;
 use crate::vmdir::{CONSOLE_FILE, LOG_FILE};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub struct Choice {
     pub tsc_khz: u64,
 }
 
+/// Where it is remembered, in the cache.
+const CHOICE_FILE: &str = "acceleration.json";
+
 /// How long a guest may take to say hello with KVM; a good one takes under a second.
 const TRIAL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -42,11 +46,8 @@ pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Choice
         .map_or_else(String::clone, |()| "/dev/kvm opens".to_owned());
     let key = format!("{} | {} | {} | {seen}", kernel(), emulator()?, processor());
     let tsc_khz = measure_tsc();
-    let file = cache.join("acceleration.json");
-    let remembered: Option<Choice> = fs::read(&file)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .filter(|v: &Choice| v.key == key);
+    let file = cache.join(CHOICE_FILE);
+    let remembered = remembered(cache).filter(|choice| choice.key == key);
     let tsc_khz = match &remembered {
         Some(old) if old.tsc_khz.abs_diff(tsc_khz) <= tsc_khz / TSC_TOLERANCE => old.tsc_khz,
         _ => tsc_khz,
@@ -95,6 +96,11 @@ pub fn judge(cache: &Path, image: &Image, choice: AccelChoice) -> Result<(Choice
     Ok((verdict, new))
 }
 
+/// What was found out before, in this cache.
+pub fn remembered(cache: &Path) -> Option<Choice> {
+    serde_json::from_slice(&fs::read(cache.join(CHOICE_FILE)).ok()?).ok()
+}
+
 fn open_kvm() -> Result<(), String> {
     let opened = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
     opened.map(drop).map_err(|e| format!("/dev/kvm: {e}"))
@@ -123,9 +129,9 @@ fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String>
         tap: None,
     };
     let started = Instant::now();
-    let mut child = machine::hello_command(folder)
+    let mut child = process::foreground(folder, 0)
         .map_err(|e| e.to_string())?
-        .args(machine.arguments(image, folder))
+        .args(machine.arguments(&System::Made(image.clone()), folder))
         .spawn()
         .map_err(|e| e.to_string())?;
     let said_hello =
@@ -137,7 +143,7 @@ fn trial(folder: &Path, image: &Image, tsc_khz: u64) -> Result<Duration, String>
         match child.try_wait() {
             Ok(Some(_)) if said_hello() => break Ok(started.elapsed()),
             Ok(Some(status)) => {
-                let words = machine::tail(&folder.join(LOG_FILE));
+                let words = process::tail(&folder.join(LOG_FILE));
                 // The first line says what was wrong, an assertion's own the place in QEMU.
                 let first = words.split(" | ").next().unwrap_or_default();
                 break Err(format!("QEMU ended ({status}): {first}"));

@@ -48,7 +48,9 @@ impl Qemu {
             told: ContextBy::Disk { mac: vm.mac },
             job: None,
         };
-        self.make(tag, host, wanted, &|folder| write_disk(folder, vm.iso))
+        self.make(tag, host, wanted, &|id, _| {
+            write_disk(&self.inner.folder(id), vm.iso)
+        })
     }
 
     /// The ports of the shares' servers, in the settings' order: who tells
@@ -96,7 +98,7 @@ impl Qemu {
 }
 
 /// The disk holds secrets: nobody else reads it.
-fn write_disk(folder: &Path, iso: &[u8]) -> Result<(), Error> {
+pub fn write_disk(folder: &Path, iso: &[u8]) -> Result<(), Error> {
     let path = folder.join(CONTEXT_DISK);
     OpenOptions::new()
         .write(true)

@@ -3,7 +3,9 @@
 
 use crate::beside::beside;
 use crate::error::Error;
+use crate::image::Brought;
 use crate::vmdir::{ROOT_DISK, SCRATCH_DISK};
+use serde::Deserialize;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,8 +67,8 @@ impl Disks {
 
     /// Gives a VM's folder disks that begin as these.
     pub fn lay_over(&self, folder: &Path) -> Result<(), Error> {
-        lay_over(&self.root, &folder.join(ROOT_DISK))?;
-        lay_over(&self.scratch, &folder.join(SCRATCH_DISK))
+        self.root.lay_over(&folder.join(ROOT_DISK))?;
+        self.scratch.lay_over(&folder.join(SCRATCH_DISK))
     }
 
     /// How long a file of these disks may become, in bytes.
@@ -76,18 +78,68 @@ impl Disks {
                 .map(|meta| meta.len())
                 .map_err(|e| Error::io("read", &base.path, e))
         };
-        let longest = length(&self.root)?.max(length(&self.scratch)?);
-        Ok(longest + longest / 1024 + TABLES)
+        Ok(limit(length(&self.root)?.max(length(&self.scratch)?)))
     }
 }
 
-fn lay_over(base: &Base, file: &Path) -> Result<(), Error> {
+/// How long the file of a disk of this size may become, in bytes.
+#[must_use]
+pub fn limit(size: u64) -> u64 {
+    size.saturating_add(size / 1024).saturating_add(TABLES)
+}
+
+impl Base {
+    /// Makes a disk that begins as this one.
+    pub fn lay_over(&self, file: &Path) -> Result<(), Error> {
+        let mut command = Command::new("qemu-img");
+        command
+            .args(["create", "-q", "-f", "qcow2", "-F", self.format.as_str(), "-b"])
+            .arg(&self.path)
+            .arg(file);
+        run(&mut command, "qemu-utils").map(drop)
+    }
+}
+
+/// What `qemu-img info` says of a disk.
+#[derive(Deserialize)]
+struct Info {
+    format: String,
+    #[serde(rename = "virtual-size")]
+    size: u64,
+}
+
+/// A disk of the site's own, as its file is.
+pub fn brought(file: &Path) -> Result<Brought, Error> {
+    let path = file
+        .canonicalize()
+        .map_err(|e| Error::io("find the image", file, e))?;
     let mut command = Command::new("qemu-img");
+    // Others may use it at the same time.
     command
-        .args(["create", "-q", "-f", "qcow2", "-F", base.format.as_str(), "-b"])
-        .arg(&base.path)
-        .arg(file);
-    run(&mut command, "qemu-utils")
+        .args(["info", "--force-share", "--output=json"])
+        .arg(&path);
+    let text = run(&mut command, "qemu-utils")?;
+    let info: Info = serde_json::from_str(&text).map_err(|e| {
+        Error::Image(format!(
+            "qemu-img says nothing of {} that is understood: {e}",
+            path.display()
+        ))
+    })?;
+    let format = match info.format.as_str() {
+        "raw" => Format::Raw,
+        "qcow2" => Format::Qcow2,
+        other => {
+            return Err(Error::Image(format!(
+                "{} is of the format {other}: convert it, `qemu-img convert -O qcow2 {} NEW.qcow2`",
+                path.display(),
+                path.display()
+            )));
+        }
+    };
+    Ok(Brought {
+        base: Base { path, format },
+        size: info.size,
+    })
 }
 
 /// An empty disk of this size in GiB with a file system, made once in `cache`.
@@ -101,7 +153,7 @@ pub fn scratch(cache: &Path, size_gb: u64) -> Result<Base, Error> {
             Command::new("mkfs.ext4").args(arguments(&fresh, size_gb << 10, None)),
             "e2fsprogs",
         )
-        .and_then(|()| fs::rename(&fresh, &path).map_err(|e| Error::io("make", &path, e)));
+        .and_then(|_| fs::rename(&fresh, &path).map_err(|e| Error::io("make", &path, e)));
         if made.is_err() {
             let _ = fs::remove_file(&fresh);
         }
@@ -129,8 +181,8 @@ pub fn arguments(file: &Path, size_mb: u64, content: Option<&Path>) -> Vec<OsStr
     arguments
 }
 
-/// Runs a program to its end; its own words are the error's.
-fn run(command: &mut Command, package: &str) -> Result<(), Error> {
+/// Runs a program to its end; what it printed. Its own words are the error's.
+fn run(command: &mut Command, package: &str) -> Result<String, Error> {
     let name = command.get_program().to_string_lossy().into_owned();
     let out = command.stdin(Stdio::null()).output().map_err(|e| {
         Error::Refused(format!(
@@ -138,7 +190,7 @@ fn run(command: &mut Command, package: &str) -> Result<(), Error> {
         ))
     })?;
     if out.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
     }
     let words = String::from_utf8_lossy(&out.stderr);
     Err(Error::Qemu(format!(

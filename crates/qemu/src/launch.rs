@@ -3,7 +3,7 @@
 
 use crate::channel::Channels;
 use crate::error::Error;
-use crate::image::Image;
+use crate::image::System;
 use crate::machine::{self, Machine, Memory, Start};
 use crate::net::NetError;
 use crate::provider::{Inner, RESTORED};
@@ -38,15 +38,15 @@ pub fn launch(
     let tag = tag_of(&inner.settings.cluster, id)
         .ok_or_else(|| Error::Refused(format!("the VM {id} belongs to none of our nodes")))?;
     let key = ready.key(&tag.node, record.cpus, record.total_mb);
-    let image = ready.image(&key.guests)?;
+    let system = ready.system(&key.guests)?;
     let template = match record.told {
         ContextBy::Channel => ready.template(&key),
-        ContextBy::Disk { .. } => None,
+        ContextBy::Seed | ContextBy::Disk { .. } => None,
     };
     let launch = Launch {
         inner,
         ready,
-        image,
+        system,
         channels,
         id,
         record,
@@ -69,7 +69,7 @@ pub fn launch(
 struct Launch<'a> {
     inner: &'a Inner,
     ready: &'a Ready,
-    image: &'a Image,
+    system: &'a System,
     channels: Option<&'a Channels>,
     id: &'a VmId,
     record: &'a Record,
@@ -79,7 +79,7 @@ impl Launch<'_> {
     fn restore(&self, template: &Template) -> Result<(), Error> {
         let Self { inner, id, .. } = *self;
         let folder = inner.folder(id);
-        if let Some(disks) = template.disks(self.image) {
+        if let Some(disks) = template.disks(self.system) {
             disks.lay_over(&folder)?;
         }
         let tap = open_tap(inner, self.record)?;
@@ -89,7 +89,7 @@ impl Launch<'_> {
             tap: Some(tap.as_raw_fd()),
             ..self.machine()
         };
-        machine.start(self.image, &folder, &[tap.as_fd()])?;
+        machine.start(self.system, &folder, &[tap.as_fd()])?;
         inner.tell(id, STARTED);
         place(inner, id, self.record);
         // Before the guest lives: it would see a channel without a listener otherwise, and rest.
@@ -102,26 +102,25 @@ impl Launch<'_> {
     fn boot(&self) -> Result<(), Error> {
         let Self { inner, id, .. } = *self;
         let folder = inner.folder(id);
-        if let Some(disks) = &self.image.disks {
-            disks.lay_over(&folder)?;
-        }
+        self.system.lay_over(&folder)?;
         let tap = open_tap(inner, self.record)?;
         let machine = Machine {
             tap: Some(tap.as_raw_fd()),
             ..self.machine()
         };
-        machine.start(self.image, &folder, &[tap.as_fd()])?;
+        machine.start(self.system, &folder, &[tap.as_fd()])?;
         inner.tell(id, STARTED);
         place(inner, id, self.record);
         match self.record.told {
             ContextBy::Channel => connect(self.channels, id, &folder),
-            ContextBy::Disk { .. } => Ok(()),
+            ContextBy::Seed | ContextBy::Disk { .. } => Ok(()),
         }
     }
 
     fn machine(&self) -> Machine {
         let (start, mac) = match self.record.told {
             ContextBy::Channel => (Start::Boot, machine::mac_of(self.record.address)),
+            ContextBy::Seed => (Start::Seeded, machine::mac_of(self.record.address)),
             ContextBy::Disk { mac } => (Start::Told, mac),
         };
         Machine {

@@ -22,14 +22,18 @@ pub mod disk;
 mod error;
 mod guest;
 pub mod image;
+pub mod iso;
 mod launch;
 pub mod left;
 mod machine;
 pub mod net;
+mod process;
 mod provider;
 mod qmp;
+mod seed;
 mod settings;
 mod template;
+pub mod trial;
 mod vmdir;
 mod warm;
 

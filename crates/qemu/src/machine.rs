@@ -3,21 +3,17 @@
 //! template's digest covers [`LAYOUT`].
 
 use crate::error::Error;
-use crate::image::Image;
+use crate::image::{Image, System};
+use crate::process::{FILE_LIMIT, command, tail};
 use crate::vmdir::{
     self, CHANNEL_SOCKET, CONSOLE_FILE, CONSOLE_SOCKET, CONTEXT_DISK, LOG_FILE, PID_FILE, QMP_SOCKET,
     ROOT_DISK, SCRATCH_DISK,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use thiao_guest::protocol::{DISK_ARGUMENT, DISK_ROOT, DISK_SCRATCH, HELLO_ARGUMENT, PORT_NAME};
 
 /// The emulator that runs the guests.
@@ -30,10 +26,6 @@ const FIRMWARE: &str = "qboot.rom";
 
 /// Raise it when a change of the command line makes saved guests unusable.
 pub const LAYOUT: u32 = 5;
-
-/// The most that QEMU may write to any one file, so that no guest fills the
-/// disk through its console: 1 MiB.
-const FILE_LIMIT: u64 = 1 << 20;
 
 /// The limit where QEMU saves a guest's device state: 64 MiB.
 const SAVE_LIMIT: u64 = 64 << 20;
@@ -106,6 +98,10 @@ pub enum Start {
     Boot,
     /// Boots, and is told by its context disk.
     Told,
+    /// Boots an image of the site's own, and is told by a disc that cloud-init reads.
+    Seeded,
+    /// As [`Start::Seeded`], to be asked what is in it.
+    Asked,
     /// Boots, says hello on the console and ends.
     Hello,
     /// Waits for a saved state.
@@ -138,6 +134,30 @@ pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x54, a, b, c, d]
 }
 
+/// A disk that the guest writes to. Nobody needs it after QEMU: what the guest has written need not be on a
+/// platter when it says so. QEMU opens it again when it saves the guest, and is in another folder then: it
+/// gets the whole path.
+fn disk(bus: Bus, serial: &str, file: &Path, list: &mut Arguments) {
+    let mut drive = OsString::from(format!(
+        "if=none,id={serial},format=qcow2,cache=unsafe,discard=unmap,file="
+    ));
+    drive.push(doubled(file));
+    list.option("-drive", drive);
+    list.option(
+        "-device",
+        format!("{},drive={serial},serial={serial}", bus.device("blk")),
+    );
+}
+
+/// The disc that tells a guest who it is.
+fn context_disk(bus: Bus, list: &mut Arguments) {
+    list.option(
+        "-drive",
+        format!("if=none,id=context,format=raw,readonly=on,file={CONTEXT_DISK}"),
+    );
+    list.option("-device", format!("{},drive=context", bus.device("blk")));
+}
+
 /// A command line, as it grows.
 #[derive(Default)]
 struct Arguments(Vec<OsString>);
@@ -166,51 +186,50 @@ fn daemon(list: &mut Arguments) {
     list.option("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"));
 }
 
-/// The disks in its folder. Nobody needs them after QEMU: what the guest has written need not be on a
-/// platter when it says so. QEMU opens them again when it saves the guest, and is in another folder then:
-/// it gets their whole paths.
-fn disks(folder: &Path, list: &mut Arguments) {
-    for (file, serial) in [(ROOT_DISK, DISK_ROOT), (SCRATCH_DISK, DISK_SCRATCH)] {
-        let mut drive = OsString::from(format!(
-            "if=none,id={serial},format=qcow2,cache=unsafe,discard=unmap,file="
-        ));
-        drive.push(doubled(&folder.join(file)));
-        list.option("-drive", drive);
-        list.option(
-            "-device",
-            format!("virtio-blk-device,drive={serial},serial={serial}"),
-        );
+/// How devices are attached: a microVM has virtio's own bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bus {
+    Mmio,
+    Pci,
+}
+
+impl Bus {
+    /// QEMU's name for a virtio device of this kind.
+    fn device(self, kind: &str) -> String {
+        match self {
+            Bus::Mmio => format!("virtio-{kind}-device"),
+            Bus::Pci => format!("virtio-{kind}-pci"),
+        }
     }
 }
 
 impl Machine {
     /// QEMU's arguments, for its start in the VM's folder.
-    pub fn arguments(&self, image: &Image, folder: &Path) -> Vec<OsString> {
+    pub fn arguments(&self, system: &System, folder: &Path) -> Vec<OsString> {
         let mut list = Arguments::default();
         self.hardware(&mut list);
-        if self.start != Start::Hello {
+        if !self.is_tried() {
             daemon(&mut list);
         }
-        self.way_to_guest(&mut list);
-        if image.disks.is_some() && self.start != Start::Hello {
-            disks(folder, &mut list);
+        match system {
+            System::Made(image) => self.made(image, folder, &mut list),
+            System::Brought(_) => self.brought(folder, &mut list),
         }
-        self.network(&mut list);
-        self.guest(image, &mut list);
         list.0
     }
 
+    /// Whether it is only tried: it ends with who started it.
+    fn is_tried(&self) -> bool {
+        matches!(self.start, Start::Hello | Start::Asked)
+    }
+
+    /// What every machine is.
     fn hardware(&self, list: &mut Arguments) {
         let (accel, cpu) = match self.accel {
             Accel::Kvm => ("kvm".to_owned(), "host"),
             Accel::Tcg => (format!("tcg,thread=multi,tb-size={TRANSLATION_MB}"), "max"),
         };
         list.option("-name", &self.name);
-        list.option(
-            "-machine",
-            "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=ram",
-        );
-        list.option("-bios", FIRMWARE);
         list.option("-accel", accel);
         list.option("-cpu", cpu);
         list.option("-smp", self.cpus.to_string());
@@ -224,21 +243,47 @@ impl Machine {
         list.option("-serial", "chardev:console");
     }
 
+    /// A microVM, whose kernel QEMU starts.
+    fn made(&self, image: &Image, folder: &Path, list: &mut Arguments) {
+        list.option(
+            "-machine",
+            "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,memory-backend=ram",
+        );
+        list.option("-bios", FIRMWARE);
+        self.way_to_guest(list);
+        if image.disks.is_some() && self.start != Start::Hello {
+            for (file, serial) in [(ROOT_DISK, DISK_ROOT), (SCRATCH_DISK, DISK_SCRATCH)] {
+                disk(Bus::Mmio, serial, &folder.join(file), list);
+            }
+        }
+        self.network(Bus::Mmio, list);
+        self.guest(image, list);
+    }
+
+    /// A whole machine, which starts what is on its disk as any other does.
+    fn brought(&self, folder: &Path, list: &mut Arguments) {
+        list.option("-machine", "q35,usb=off,smbus=off,vmport=off,memory-backend=ram");
+        disk(Bus::Pci, DISK_ROOT, &folder.join(ROOT_DISK), list);
+        context_disk(Bus::Pci, list);
+        list.option("-device", Bus::Pci.device("rng"));
+        self.network(Bus::Pci, list);
+    }
+
     /// What it writes is kept; a person can go in where the VM has a folder.
     fn console(&self) -> String {
-        match self.start {
-            Start::Hello => format!("file,id=console,path={CONSOLE_FILE}"),
-            Start::Boot | Start::Told | Start::Restore => format!(
+        match self.is_tried() {
+            true => format!("file,id=console,path={CONSOLE_FILE}"),
+            false => format!(
                 "socket,id=console,path={CONSOLE_SOCKET},server=on,wait=off,logfile={CONSOLE_FILE},logappend=on"
             ),
         }
     }
 
-    /// By what the guest gets its context, and says how far it is.
+    /// By what a guest of ours gets its context, and says how far it is.
     fn way_to_guest(&self, list: &mut Arguments) {
         match self.start {
             Start::Boot | Start::Restore => {
-                list.option("-device", "virtio-serial-device");
+                list.option("-device", Bus::Mmio.device("serial"));
                 list.option(
                     "-chardev",
                     format!("socket,id=channel,path={CHANNEL_SOCKET},server=on,wait=off"),
@@ -248,24 +293,19 @@ impl Machine {
                     format!("virtserialport,chardev=channel,name={PORT_NAME}"),
                 );
             }
-            Start::Told => {
-                list.option(
-                    "-drive",
-                    format!("if=none,id=context,format=raw,readonly=on,file={CONTEXT_DISK}"),
-                );
-                list.option("-device", "virtio-blk-device,drive=context");
-            }
+            Start::Told | Start::Seeded | Start::Asked => context_disk(Bus::Mmio, list),
             Start::Hello => {}
         }
     }
 
-    fn network(&self, list: &mut Arguments) {
+    fn network(&self, bus: Bus, list: &mut Arguments) {
         let Some(tap) = self.tap else { return };
         let [a, b, c, d, e, f] = self.mac;
         list.option("-netdev", format!("tap,id=net,fd={tap}"));
+        let device = bus.device("net");
         list.option(
             "-device",
-            format!("virtio-net-device,netdev=net,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+            format!("{device},netdev=net,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
         );
     }
 
@@ -275,7 +315,7 @@ impl Machine {
             // The kernel is in the saved memory.
             Start::Restore => return list.option("-incoming", "defer"),
             Start::Hello => HELLO_ARGUMENT,
-            Start::Boot | Start::Told => "",
+            Start::Boot | Start::Told | Start::Seeded | Start::Asked => "",
         };
         list.option("-kernel", &image.kernel);
         list.option("-initrd", &image.initramfs);
@@ -308,17 +348,14 @@ impl Machine {
 
     /// Starts it as a daemon in `folder`; returns when its sockets are there.
     /// `inherit` are the descriptors that it may keep.
-    pub fn start(&self, image: &Image, folder: &Path, inherit: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    pub fn start(&self, system: &System, folder: &Path, inherit: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let life = vmdir::begin_life(folder)?;
         let mut inherit = inherit.to_vec();
         inherit.push(life.as_fd());
-        let limit = match &image.disks {
-            None => self.file_limit(),
-            Some(disks) => disks.limit()?.max(self.file_limit()),
-        };
+        let limit = system.file_limit()?.max(self.file_limit());
         let mut command = command(folder, &inherit, limit)?;
         let status = command
-            .args(self.arguments(image, folder))
+            .args(self.arguments(system, folder))
             .status()
             .map_err(|e| Error::io("run", Path::new(PROGRAM), e))?;
         if status.success() {
@@ -335,113 +372,6 @@ impl Machine {
             Memory::Shared(_) => SAVE_LIMIT,
             Memory::Private | Memory::CopyOnWrite(_) => FILE_LIMIT,
         }
-    }
-}
-
-/// QEMU as a command with nothing inherited: no signal mask (programs that
-/// slurmctld starts block SIGTERM), no descriptors but those named, private files.
-pub fn command(folder: &Path, inherit: &[BorrowedFd<'_>], file_limit: u64) -> Result<Command, Error> {
-    let log = open_log(folder).map_err(|e| Error::io("write", &folder.join(LOG_FILE), e))?;
-    let keep: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
-    let mut command = Command::new(PROGRAM);
-    command
-        .env_clear()
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log);
-    // SAFETY: between fork and exec only async-signal-safe calls are made, on memory prepared before.
-    unsafe {
-        command.pre_exec(move || clean_slate(&keep, file_limit));
-    }
-    Ok(command)
-}
-
-/// QEMU for a machine that only says hello: it ends with the thread that waits for it.
-pub fn hello_command(folder: &Path) -> Result<Command, Error> {
-    let mut command = command(folder, &[], FILE_LIMIT)?;
-    // SAFETY: one plain system call between fork and exec.
-    unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        });
-    }
-    Ok(command)
-}
-
-fn open_log(folder: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(folder.join(LOG_FILE))
-}
-
-fn clean_slate(keep: &[RawFd], file_limit: u64) -> io::Result<()> {
-    let check = |result: libc::c_int| {
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
-    };
-    // SAFETY: plain system calls; the signal set is initialised by sigemptyset before it is used.
-    unsafe {
-        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        check(libc::sigemptyset(none.as_mut_ptr()))?;
-        check(libc::sigprocmask(
-            libc::SIG_SETMASK,
-            none.as_ptr(),
-            std::ptr::null_mut(),
-        ))?;
-        // A write beyond the limit fails then instead of killing QEMU.
-        if libc::signal(libc::SIGXFSZ, libc::SIG_IGN) == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
-        }
-        let limit = libc::rlimit {
-            rlim_cur: file_limit,
-            rlim_max: file_limit,
-        };
-        check(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit))?;
-        libc::umask(0o077);
-        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        // Rights that a service was given for taps and exports are not QEMU's.
-        check(libc::prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_CLEAR_ALL,
-            0,
-            0,
-            0,
-        ))?;
-        let closed = libc::syscall(
-            libc::SYS_close_range,
-            3,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        );
-        check(closed as libc::c_int)?;
-        for fd in keep {
-            check(libc::fcntl(*fd, libc::F_SETFD, 0))?;
-        }
-    }
-    Ok(())
-}
-
-/// The last words in a log: at most five lines, on one.
-pub fn tail(path: &Path) -> String {
-    let Ok(bytes) = fs::read(path) else {
-        return "it said nothing".to_owned();
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    match &lines[lines.len().saturating_sub(5)..] {
-        [] => "it said nothing".to_owned(),
-        last => last.join(" | "),
     }
 }
 
@@ -464,15 +394,15 @@ mod tests {
     }
 
     fn line(machine: &Machine) -> String {
-        let image = Image {
+        let system = System::Made(Image {
             digest: "d".into(),
             kernel: "/c/vmlinux".into(),
             compressed: "/boot/vmlinuz".into(),
             initramfs: "/c/initramfs.cpio".into(),
             kernel_release: "6.1".into(),
             disks: None,
-        };
-        let list = machine.arguments(&image, Path::new("/v"));
+        });
+        let list = machine.arguments(&system, Path::new("/v"));
         list.iter()
             .map(|text| text.to_string_lossy())
             .collect::<Vec<_>>()
@@ -530,34 +460,5 @@ mod tests {
             text.ends_with(HELLO_ARGUMENT) && !text.contains("-daemonize") && !text.contains("-qmp"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn nothing_is_inherited_by_accident() {
-        let null = File::open("/dev/null").unwrap();
-        // SAFETY: plain system call on an open descriptor; the copy is inherited.
-        let leak = unsafe { libc::fcntl(null.as_raw_fd(), libc::F_DUPFD, 50) };
-        assert!(leak >= 50);
-        let mut child = Command::new("/bin/sh");
-        child
-            .arg("-c")
-            .arg("ulimit -f; echo /proc/self/fd/*; grep -E 'SigBlk|CapAmb' /proc/self/status")
-            .stdout(Stdio::piped());
-        // SAFETY: as in `command`.
-        unsafe { child.pre_exec(|| clean_slate(&[], FILE_LIMIT)) };
-        let text = String::from_utf8(child.output().unwrap().stdout).unwrap();
-        assert!(text.starts_with("2048\n"), "1 MiB in blocks of 512 bytes: {text}");
-        assert!(text.contains("SigBlk:\t0000000000000000"), "{text}");
-        assert!(text.contains("CapAmb:\t0000000000000000"), "{text}");
-        assert!(!text.contains(&format!("/proc/self/fd/{leak}")), "{text}");
-    }
-
-    #[test]
-    fn last_words_are_few() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        assert_eq!(tail(&log), "it said nothing");
-        fs::write(&log, "1\n2\n3\n\n4\n5\n6\n").unwrap();
-        assert_eq!(tail(&log), "2 | 3 | 4 | 5 | 6");
     }
 }

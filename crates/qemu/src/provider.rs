@@ -19,7 +19,7 @@ use crate::accel::Choice;
 use crate::cgroup::Cgroups;
 use crate::channel::Channels;
 use crate::error::Error;
-use crate::machine;
+use crate::process;
 use crate::settings::{Settings, Share};
 use crate::vmdir::{self, Facts, Life, Moment, Record};
 use crate::warm::{Ready, Warmth};
@@ -141,7 +141,7 @@ impl Qemu {
                 life,
                 reports: &vm.reports,
             };
-            let state = facts.state(|| machine::tail(&folder.join(vmdir::CONSOLE_FILE)));
+            let state = facts.state(|| process::tail(&folder.join(vmdir::CONSOLE_FILE)));
             vms.push(VmView {
                 tag: vmdir::tag_of(&inner.settings.cluster, &id),
                 id,

@@ -96,6 +96,8 @@ pub enum Guests {
     Small,
     /// An image that `thiao image build` made, on disks.
     Built(ImageName),
+    /// An image of the site's own with cloud-init: this file, raw or qcow2.
+    Brought(PathBuf),
 }
 
 /// A host declared on this machine.

@@ -10,9 +10,10 @@ use crate::accel::Choice;
 use crate::beside::beside;
 use crate::disk::Disks;
 use crate::error::Error;
-use crate::image::{Image, hex};
-use crate::machine::{self, LAYOUT, Machine, Memory, Start};
+use crate::image::{Image, System, hex};
+use crate::machine::{LAYOUT, Machine, Memory, Start};
 use crate::net::Network;
+use crate::process;
 use crate::qmp::{self, Qmp};
 use crate::vmdir::{self, CHANNEL_SOCKET, CONSOLE_FILE, QMP_SOCKET};
 use serde_json::json;
@@ -140,7 +141,7 @@ impl Plan<'_> {
             mac: [0x02, 0x54, 0, 0, 0, 0],
             tap: Some(tap.as_raw_fd()),
         };
-        machine.start(self.image, work, &[tap.as_fd()])?;
+        machine.start(&System::Made(self.image.clone()), work, &[tap.as_fd()])?;
         drop(tap);
         wait_until(self.saved_at(), work)?;
         std::thread::sleep(SETTLE);
@@ -183,8 +184,11 @@ impl Template {
     }
 
     /// The disks as its guest left them, where guests of the image have any.
-    pub fn disks(&self, image: &Image) -> Option<Disks> {
-        image.disks.as_ref().map(|_| Disks::in_folder(&self.folder))
+    pub fn disks(&self, system: &System) -> Option<Disks> {
+        match system {
+            System::Made(image) => image.disks.as_ref().map(|_| Disks::in_folder(&self.folder)),
+            System::Brought(_) => None,
+        }
     }
 
     /// Brings its guest to life in a QEMU that waits for it in `folder`.
@@ -244,7 +248,7 @@ fn ignore_shared_memory(qmp: &mut Qmp) -> Result<(), Error> {
 /// Waits until the guest has said this.
 fn wait_until(wanted: Phase, work: &Path) -> Result<(), Error> {
     let silent = |why: String| {
-        let words = machine::tail(&work.join(CONSOLE_FILE));
+        let words = process::tail(&work.join(CONSOLE_FILE));
         Error::Qemu(format!(
             "a guest booted for a template did not come so far: {} ({why}); its console: {words}",
             wanted.as_str()

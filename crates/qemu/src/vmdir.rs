@@ -87,6 +87,8 @@ pub enum ContextBy {
     /// On its channel; the hardware address goes with the address.
     #[default]
     Channel,
+    /// By a disc that cloud-init reads; the hardware address goes with the address.
+    Seed,
     /// By a context disk in its folder.
     Disk {
         /// Its card's hardware address.

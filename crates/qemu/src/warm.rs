@@ -7,7 +7,7 @@ mod demand;
 
 use crate::accel::{self, Choice};
 use crate::error::Error;
-use crate::image::{self, Image};
+use crate::image::{self, System};
 use crate::settings::{Guests, Settings};
 use crate::template::{self, Plan, Template};
 use crate::vmdir;
@@ -25,8 +25,8 @@ const NICE: i32 = 10;
 
 /// What [`crate::Qemu::prepare`] has readied.
 pub struct Ready {
-    /// The image of each kind of guest; else why it cannot be made.
-    pub images: BTreeMap<Guests, Result<Image, String>>,
+    /// What each kind of guest starts from; else why there is nothing.
+    systems: BTreeMap<Guests, Result<System, String>>,
     pub verdict: Choice,
     settings: Settings,
     folder: PathBuf,
@@ -54,12 +54,23 @@ impl Ready {
         progress: &dyn Fn(&str),
     ) -> Result<(Self, Warmth), Error> {
         image::can_take(&settings.guest.credentials)?;
-        let images = images(settings, progress)?;
-        // Whether guests run with KVM is asked with any of them.
-        let Some(Ok(any)) = images.values().find(|image| image.is_ok()) else {
-            return Err(Error::Refused("no nodeset has an image".to_owned()));
+        let systems = systems(settings, progress)?;
+        // Whether guests run with KVM is asked with one of ours, which says hello.
+        let ours = systems.values().find_map(|system| match system {
+            Ok(System::Made(image)) => Some(image.clone()),
+            Ok(System::Brought(_)) | Err(_) => None,
+        });
+        let ours = match ours {
+            Some(image) => image,
+            None => image::prepare(
+                &settings.cache_dir,
+                &settings.agent,
+                settings.slurm.as_ref(),
+                None,
+                progress,
+            )?,
         };
-        let (verdict, new) = accel::judge(&settings.cache_dir, any, settings.accel)?;
+        let (verdict, new) = accel::judge(&settings.cache_dir, &ours, settings.accel)?;
         if new {
             progress(&format!(
                 "guests run with {}: {}",
@@ -82,7 +93,7 @@ impl Ready {
         keys.dedup_by(|(one, _), (other, _)| one == other);
         let kept = keys.iter().map(|(key, _)| key.clone()).collect();
         let ready = Self {
-            images,
+            systems,
             verdict,
             settings: settings.clone(),
             folder: folder.canonicalize().map_err(|e| Error::io("find", &folder, e))?,
@@ -104,10 +115,10 @@ impl Ready {
         Ok((ready, warmth))
     }
 
-    /// The image of this kind of guest.
-    pub fn image(&self, guests: &Guests) -> Result<&Image, Error> {
-        match self.images.get(guests) {
-            Some(Ok(image)) => Ok(image),
+    /// What this kind of guest starts from.
+    pub fn system(&self, guests: &Guests) -> Result<&System, Error> {
+        match self.systems.get(guests) {
+            Some(Ok(system)) => Ok(system),
             Some(Err(why)) => Err(Error::Refused(why.clone())),
             None => Err(Error::Refused("its image was not readied".to_owned())),
         }
@@ -115,7 +126,7 @@ impl Ready {
 
     /// Nodes whose guests have no image, and why.
     pub fn faults(&self) -> BTreeMap<NodeName, String> {
-        let why = |node| self.images.get(self.settings.guests_of(node))?.as_ref().err();
+        let why = |node| self.systems.get(self.settings.guests_of(node))?.as_ref().err();
         let nodes = self.settings.nodes.keys();
         nodes
             .filter_map(|node| Some((node.clone(), why(node)?.clone())))
@@ -211,10 +222,15 @@ impl Ready {
         if let Some(template) = self.templates().usable.get(key) {
             return Ok(template.price_mb());
         }
+        let System::Made(image) = self.system(&key.guests)? else {
+            return Err(Error::Refused(
+                "an image with cloud-init learns who it is as it boots".to_owned(),
+            ));
+        };
         let plan = Plan {
             folder: &self.folder,
             cluster: &self.settings.cluster,
-            image: self.image(&key.guests)?,
+            image,
             verdict: &self.verdict,
             emulator: &self.emulator,
             cpus: key.cpus,
@@ -233,15 +249,15 @@ impl Ready {
     }
 }
 
-/// The image of each kind of guest. If none can be made, the first one's failure is told.
-fn images(
+/// What each kind of guest starts from. If nothing can be made, the first one's failure is told.
+fn systems(
     settings: &Settings,
     progress: &dyn Fn(&str),
-) -> Result<BTreeMap<Guests, Result<Image, String>>, Error> {
-    let mut images = BTreeMap::new();
+) -> Result<BTreeMap<Guests, Result<System, String>>, Error> {
+    let mut systems = BTreeMap::new();
     let mut first = None;
     for guests in settings.kinds() {
-        let image = image::of(
+        let system = image::of(
             &settings.cache_dir,
             &settings.agent,
             guests,
@@ -249,13 +265,13 @@ fn images(
             settings.slurm.as_ref(),
             progress,
         );
-        let told = image.as_ref().map_err(ToString::to_string).cloned();
-        images.insert(guests.clone(), told);
-        first = first.or(image.err());
+        let told = system.as_ref().map_err(ToString::to_string).cloned();
+        systems.insert(guests.clone(), told);
+        first = first.or(system.err());
     }
     match first {
-        Some(error) if images.values().all(Result::is_err) => Err(error),
-        _ => Ok(images),
+        Some(error) if systems.values().all(Result::is_err) => Err(error),
+        _ => Ok(systems),
     }
 }
 

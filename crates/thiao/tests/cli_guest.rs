@@ -104,7 +104,7 @@ fn what_the_template_describes_boots_and_reads_its_context() {
     let files = BTreeMap::from([("context.sh", context.as_bytes())]);
     std::fs::write(
         dir.join("context.iso"),
-        thiao_oned::iso::disc("CONTEXT", &files).unwrap(),
+        thiao_qemu::iso::disc("CONTEXT", &files).unwrap(),
     )
     .unwrap();
     let status = Command::new("timeout")

@@ -18,9 +18,14 @@ pub fn image(table: &Section<'_, '_>, default: Option<&str>) -> Option<Guests> {
     read(&text).ok()
 }
 
-fn read(text: &str) -> Result<Guests, String> {
+/// Reads a value of the key.
+///
+/// # Errors
+/// When no image can be called so.
+pub fn read(text: &str) -> Result<Guests, String> {
     match text {
         SMALL => Ok(Guests::Small),
+        file if file.starts_with('/') => Ok(Guests::Brought(file.into())),
         name => name.parse::<ImageName>().map(Guests::Built),
     }
 }
@@ -30,9 +35,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_a_name_or_the_small_one() {
+    fn an_image_is_a_name_a_file_or_the_small_one() {
         assert_eq!(read("small"), Ok(Guests::Small));
         assert_eq!(read("debian"), Ok(Guests::Built("debian".parse().unwrap())));
+        assert_eq!(read("/i/x.qcow2"), Ok(Guests::Brought("/i/x.qcow2".into())));
         assert!(read("../x").is_err());
     }
 }

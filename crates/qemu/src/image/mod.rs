@@ -12,6 +12,7 @@ use crate::beside::beside;
 use crate::disk::{self, Base, Disks, Format};
 use crate::error::Error;
 use crate::settings::{Credentials, Guests, SlurmFiles};
+use crate::vmdir::ROOT_DISK;
 use cpio::{Node, Tree};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -22,6 +23,47 @@ pub use thiao_guest::authorities;
 
 /// How long an image is kept that is not used: a running cluster may start guests from it at any time.
 const KEEP: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// What guests of a kind start from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum System {
+    /// A kernel and a first file system of ours, with or without disks.
+    Made(Image),
+    /// A disk of the site's own, which a whole machine starts.
+    Brought(Brought),
+}
+
+/// A disk of the site's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Brought {
+    pub base: Base,
+    /// How large the disk is that guests see, in bytes.
+    pub size: u64,
+}
+
+impl System {
+    /// How long a file may become that a guest writes to, in bytes.
+    pub fn file_limit(&self) -> Result<u64, Error> {
+        match self {
+            Self::Made(Image { disks: None, .. }) => Ok(0),
+            Self::Made(Image {
+                disks: Some(disks), ..
+            }) => disks.limit(),
+            Self::Brought(disk) => Ok(disk::limit(disk.size)),
+        }
+    }
+
+    /// Gives a VM's folder the disks that its guest begins with.
+    pub fn lay_over(&self, folder: &Path) -> Result<(), Error> {
+        match self {
+            Self::Made(image) => image
+                .disks
+                .as_ref()
+                .map_or(Ok(()), |disks| disks.lay_over(folder)),
+            Self::Brought(disk) => disk.base.lay_over(&folder.join(ROOT_DISK)),
+        }
+    }
+}
 
 /// A guest image in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +82,7 @@ pub struct Image {
     pub disks: Option<Disks>,
 }
 
-/// What the settings name: the small image, or one that was built.
+/// What the settings name: the small image, one that was built, or one that was brought.
 pub fn of(
     cache: &Path,
     agent: &Path,
@@ -48,10 +90,11 @@ pub fn of(
     tmp_gb: u64,
     slurm: Result<&SlurmFiles, &String>,
     progress: &dyn Fn(&str),
-) -> Result<Image, Error> {
+) -> Result<System, Error> {
     match guests {
+        Guests::Brought(file) => disk::brought(file).map(System::Brought),
         // It speaks to this machine alone, over a channel: it need not trust anybody's certificates.
-        Guests::Small => prepare(cache, agent, slurm, None, progress),
+        Guests::Small => prepare(cache, agent, slurm, None, progress).map(System::Made),
         Guests::Built(name) => {
             let built = built::find(cache, name)?;
             let scratch = disk::scratch(cache, tmp_gb)?;
@@ -65,14 +108,8 @@ pub fn of(
                 },
                 scratch,
             };
-            place_all(
-                cache,
-                &built.kernel,
-                tree,
-                agent,
-                Some((disks, built.about.digest)),
-                progress,
-            )
+            let disks = Some((disks, built.about.digest));
+            place_all(cache, &built.kernel, tree, agent, disks, progress).map(System::Made)
         }
     }
 }

@@ -2,12 +2,13 @@
 //! an address of its own, and then started.
 
 use super::table::{Inner, Qemu, Vm, now};
+use crate::context_disk::write_disk;
 use crate::error::Error;
+use crate::settings::Guests;
 use crate::vmdir::{self, ContextBy, Life, Record};
-use crate::{address, launch};
+use crate::{address, guest, launch, seed};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::sync::PoisonError;
 use thiao_core::ids::{HostName, JobId, VmId, VmTag};
 use thiao_core::view::{Shape, VmSpec};
@@ -45,11 +46,14 @@ impl Qemu {
             total_mb: self.inner.total_mb(shape),
             share_percent: shape.share_percent,
             address: None,
-            told: ContextBy::Channel,
+            told: match self.inner.settings.guests_of(&tag.node) {
+                Guests::Small | Guests::Built(_) => ContextBy::Channel,
+                Guests::Brought(_) => ContextBy::Seed,
+            },
             job: spec.job,
         };
         self.inner.has_capacity_for_its_kernel(&wanted)?;
-        self.make(tag, host, wanted, &|_| Ok(()))
+        self.make(tag, host, wanted, &|id, record| self.inner.write_seed(id, record))
     }
 
     /// Claims and starts a VM; `furnish` adds to its folder what QEMU needs there.
@@ -58,7 +62,7 @@ impl Qemu {
         tag: &VmTag,
         host: &HostName,
         wanted: NewVm,
-        furnish: &dyn Fn(&Path) -> Result<(), Error>,
+        furnish: &dyn Fn(&VmId, &Record) -> Result<(), Error>,
     ) -> Result<VmId, Error> {
         let inner = &self.inner;
         if tag.cluster != inner.settings.cluster {
@@ -78,7 +82,7 @@ impl Qemu {
         let channels = inner.channels.get();
         let started = record
             .write(&folder)
-            .and_then(|()| furnish(&folder))
+            .and_then(|()| furnish(&id, &record))
             .and_then(|()| launch::launch(inner, &ready, channels, &id, &record));
         match started {
             Ok(()) => {
@@ -118,6 +122,17 @@ impl Inner {
     /// What a VM of this shape takes from its host, in MiB.
     pub fn total_mb(&self, shape: Shape) -> u64 {
         shape.total_mb(self.settings.overhead_mb)
+    }
+
+    /// Writes the disc that tells a guest with cloud-init who it is; others need none.
+    fn write_seed(&self, id: &VmId, record: &Record) -> Result<(), Error> {
+        match record.told {
+            ContextBy::Channel | ContextBy::Disk { .. } => Ok(()),
+            ContextBy::Seed => {
+                let context = guest::context(&self.settings, &self.export_ports(), id, record)?;
+                write_disk(&self.folder(id), &seed::disc(&context)?)
+            }
+        }
     }
 
     /// Whether slurmd will see the memory that is promised.

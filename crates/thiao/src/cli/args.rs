@@ -513,6 +513,15 @@ pub(super) enum ImageCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Start an image of your own once, and say what VMs of it would lack
+    Check {
+        /// A disk with cloud-init, raw or qcow2
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// How long it may take to answer, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=3600))]
+        limit: u64,
+    },
     /// Remove an image; VMs that run it stay
     Remove {
         /// Its name

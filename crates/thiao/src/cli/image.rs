@@ -1,15 +1,20 @@
 //! `thiao image`: makes, shows and removes the images that VMs of `provider = "qemu"` run.
 
 use super::args::{Image, ImageCommand, ImageRecipe};
-use crate::image::{self, Built, USUAL, disk_of};
-use anyhow::{anyhow, bail};
+use super::findings;
+use crate::image::{self, Built, USUAL, Wanted, disk_of, judge};
+use anyhow::{Context as _, anyhow, bail};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use thiao_cli::exit::FAILED;
 use thiao_cli::output::{Cell, Printer, Tone, json, memory, now, when};
 use thiao_config::{ConfigError, DEFAULT_CACHE_DIR};
+use thiao_core::finding::Verdict;
 use thiao_qemu::image::built::{self, About, ImageName, Recipe};
 
 /// An image, for programs.
@@ -22,7 +27,7 @@ struct Shown<'a> {
     disk_mb: u64,
 }
 
-pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Image) -> anyhow::Result<()> {
+pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Image) -> anyhow::Result<ExitCode> {
     let cache = match &how.cache_dir {
         Some(dir) => dir.clone(),
         None => cache_of(file)?,
@@ -43,6 +48,9 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Image) -> anyhow:
         }
         ImageCommand::List { json } => list(&cache, printer, *json),
         ImageCommand::Show { name, json } => show(&cache, name, printer, *json),
+        ImageCommand::Check { file: image, limit } => {
+            return check(file, image, &cache, Duration::from_secs(*limit), printer);
+        }
         ImageCommand::Remove { name } => {
             existing(&cache, name)?;
             built::remove(&cache, name)?;
@@ -51,7 +59,39 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Image) -> anyhow:
                 "removed {name}; VMs that run it stay, and its files go when nobody has used them for two weeks"
             ))?)
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts an image and judges its answers.
+fn check(
+    settings: Option<&Path>,
+    image: &Path,
+    cache: &Path,
+    limit: Duration,
+    printer: Printer,
+) -> anyhow::Result<ExitCode> {
+    let places = thiao_config::places(settings).unwrap_or_default();
+    let disk = thiao_qemu::disk::brought(image)?;
+    let work = tempfile::tempdir().context("no folder can be made for the check")?;
+    thiao_cli::tell!(
+        "starting {} on a throw-away disk; it may take a minute or two",
+        image.display()
+    );
+    let answers = thiao_qemu::trial::ask(&disk, cache, work.path(), limit)?;
+    let wanted = Wanted {
+        slurmctld: thiao_slurm::installed_version(places.slurm_bin_dir.as_deref()).ok(),
+        slurm_uid: thiao_config::user_id("slurm").ok(),
+        munge: true,
+    };
+    let findings = judge(&answers, wanted);
+    printer.print(&findings::draw(printer, &findings))?;
+    printer.say(&findings::sum(&findings))?;
+    let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+    Ok(match bad {
+        true => ExitCode::from(FAILED),
+        false => ExitCode::SUCCESS,
+    })
 }
 
 /// The cache that the settings name; without settings, the usual one.

@@ -103,7 +103,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Setup(how) => setup::run(file, printer, &how)?,
         Command::Doctor(how) => return doctor::run(file, printer, &how),
-        Command::Image(how) => image::run(file, printer, &how)?,
+        Command::Image(how) => return image::run(file, printer, &how),
         Command::Guest(how) => guest::run(file, printer, &how)?,
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
         Command::Sim(typed) => match beside::run("thiao-sim", &typed.words)? {},

@@ -5,9 +5,11 @@
 //! is made of them has times of its own.
 
 mod build;
+mod check;
 mod read;
 
 pub use build::{Built, build, disk_of};
+pub use check::{Wanted, judge};
 pub use read::{suite_of, this_suite};
 
 /// Packages that every image has: a system that boots a microVM by itself, and what slurmd needs.

@@ -1,6 +1,7 @@
 //! Writes the disc that tells a VM its CONTEXT: ISO 9660 (ECMA-119), one folder
 //! with a few small files. Names are of interchange level 1, `CONTEXT.SH;1`,
-//! which Linux shows as `context.sh`.
+//! which Linux shows as `context.sh`; some without an ending have a hyphen, `USER-DATA`, which the standard
+//! has not and every system reads.
 
 use std::collections::BTreeMap;
 
@@ -120,6 +121,9 @@ fn identifier(name: &str) -> Result<Vec<u8>, String> {
         Some((stem, ending)) if proper(stem, 8) && proper(ending, 3) => {
             Ok(format!("{};1", name.to_ascii_uppercase()).into_bytes())
         }
+        None if name.bytes().any(|byte| byte == b'-') && proper(&name.replace('-', "_"), 30) => {
+            Ok(name.to_ascii_uppercase().into_bytes())
+        }
         _ => Err(format!("{name:?} is no name of a file on a disc")),
     }
 }
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn what_has_no_place_on_a_disc_is_refused() {
         let of = |name: &'static str| disc("CONTEXT", &BTreeMap::from([(name, &b""[..])]));
-        assert!(of("context.sh").is_ok());
+        assert!(of("context.sh").is_ok() && of("user-data").is_ok());
         for bad in [
             "context",
             "a/b.sh",
