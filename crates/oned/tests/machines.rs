@@ -257,7 +257,7 @@ fn full_machine(image: &Image, folder: &Path, machine: &[&str]) -> String {
     let files = BTreeMap::from([("context.sh", text.as_bytes()), ("token.txt", &b"c2VjcmV0"[..])]);
     std::fs::write(
         folder.join("context.iso"),
-        thiao_oned::iso::disc("CONTEXT", &files).unwrap(),
+        thiao_qemu::iso::disc("CONTEXT", &files).unwrap(),
     )
     .unwrap();
     let mut qemu = Command::new("qemu-system-x86_64")

@@ -266,6 +266,11 @@ impl Machine {
         disk(Bus::Pci, DISK_ROOT, &folder.join(ROOT_DISK), list);
         context_disk(Bus::Pci, list);
         list.option("-device", Bus::Pci.device("rng"));
+        if self.start == Start::Asked {
+            // A network that leads nowhere: without one, systemd waits for it for two minutes.
+            list.option("-netdev", "user,id=net,restrict=on");
+            list.option("-device", format!("{},netdev=net", Bus::Pci.device("net")));
+        }
         self.network(Bus::Pci, list);
     }
 
