@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What is needed, and for what.
-const NEEDED: [(&str, &str); 11] = [
+const NEEDED: [(&str, &str); 15] = [
     ("slurmctld", "Slurm's controller, which a lab runs"),
     ("slurmd", "goes into the guest image"),
     ("slurm-client", "sbatch, squeue, sinfo, scontrol"),
@@ -19,6 +19,10 @@ const NEEDED: [(&str, &str); 11] = [
     ("iproute2", "the lab's bridge"),
     ("xz-utils", "unpacks the guests' kernel"),
     ("zstd", "unpacks the guests' kernel where it is packed so"),
+    ("mmdebstrap", "makes images of a whole Debian"),
+    ("qemu-utils", "the disks of VMs with a whole system"),
+    ("grub-pc-bin", "the boot loader of an image, in tests"),
+    ("fdisk", "the partition of an image, in tests"),
     ("libfaketime", "sets the clock under a controller, in tests"),
 ];
 

@@ -1,5 +1,5 @@
 //! What tests of several crates share: a site of stand-ins (`site`), a day with a stand-in for OpenNebula (`day`),
-//! a whole lab (`lab`), a real slurmctld in namespaces (`slurmctld`), a guest's image (`guest`), namespaces
+//! a whole lab (`lab`), a real slurmctld in namespaces (`slurmctld`), guests' images (`guest`, `images`), namespaces
 //! (`isolated`), a client for NFS (`nfs`), a clock that is set (`faketime`), a site big enough to measure
 //! (`big`), and where the built programs are.
 
@@ -14,6 +14,7 @@ pub mod day;
 pub mod faketime;
 pub mod guest;
 pub mod ids;
+pub mod images;
 pub mod isolated;
 pub mod lab;
 pub mod nfs;

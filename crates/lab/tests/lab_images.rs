@@ -1,0 +1,119 @@
+//! VMs with a whole system: of an image that Thiao built, and of one as a distribution has it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy does not take a test's helpers for tests"
+)]
+
+use std::process::Command;
+use thiao_testkit::images::{self, BUILT};
+use thiao_testkit::lab::{Lab, text, thiao};
+
+/// How long a VM of a built image has to come up, with its job, in seconds.
+const LIMIT: u64 = 150;
+
+/// A job runs to its end; what it said.
+fn said(lab: &Lab, file: &str, script: &str) -> String {
+    let job = lab.submit(&["-o", file, "--wrap", script]);
+    lab.wait_job(job, "COMPLETED", LIMIT);
+    lab.output(file).0
+}
+
+/// What a user finds in a VM is what he finds on other nodes; what Slurm limits is limited.
+#[test]
+fn lab_built_image_is_a_machine_to_work_in() {
+    let cache = images::cache();
+    let cache = cache.to_str().unwrap();
+    let lab = Lab::up(&[
+        "--image",
+        BUILT,
+        "--cache-dir",
+        cache,
+        "--nodes",
+        "2",
+        "--memory-mb",
+        "300",
+    ]);
+    the_system_is_whole(&lab);
+    too_much_memory_is_told_as_that(&lab);
+    a_full_tmp_costs_its_job_alone(&lab);
+    clones_differ(&lab);
+    let job = lab.submit(&[
+        "-p",
+        "jobs",
+        "-c1",
+        "--mem=200",
+        "-o",
+        "own",
+        "--wrap",
+        "python3 -c 'print(6*7)'",
+    ]);
+    lab.wait_job(job, "COMPLETED", LIMIT);
+    assert_eq!(lab.output("own").0, "42\n", "in job mode, too");
+    lab.down();
+}
+
+fn the_system_is_whole(lab: &Lab) {
+    let words = said(
+        lab,
+        "whole",
+        "ps -o comm= -p 1; stat -fc %T /sys/fs/cgroup; cut -d/ -f3 /proc/self/cgroup; . /etc/os-release; echo $ID; \
+         python3 -c 'print(6*7)'; stat -c %a /tmp; systemctl is-system-running",
+    );
+    let lines: Vec<&str> = words.lines().collect();
+    assert_eq!(lines[..2], ["systemd", "cgroup2fs"], "{words}");
+    assert!(lines[2].ends_with("slurmstepd.scope"), "{words}");
+    assert_eq!(lines[3..], ["debian", "42", "1777", "running"], "{words}");
+}
+
+fn too_much_memory_is_told_as_that(lab: &Lab) {
+    let job = lab.submit(&["--mem=100", "--wrap", "python3 -c 'bytearray(250 << 20)'"]);
+    lab.wait_job(job, "OUT_OF_MEMORY", LIMIT);
+}
+
+fn a_full_tmp_costs_its_job_alone(lab: &Lab) {
+    let job = lab.submit(&["-o", "full", "--wrap", "dd if=/dev/zero of=/tmp/x bs=1M"]);
+    lab.wait_job(job, "FAILED", LIMIT);
+    let words = lab.output("full").0;
+    assert!(words.contains("No space left on device"), "{words}");
+    let drained = lab.admin(&["sinfo", "-h", "-t", "drain,drained,draining", "-o", "%N"]);
+    assert_eq!(drained.trim(), "");
+    assert_eq!(said(lab, "after", "echo fine"), "fine\n");
+}
+
+/// Two VMs of one template are two machines.
+fn clones_differ(lab: &Lab) {
+    let script = "srun sh -c 'cat /etc/machine-id; tr -d - < /proc/sys/kernel/random/uuid; hostname'";
+    let job = lab.submit(&["-N2", "-o", "two", "--wrap", script]);
+    lab.wait_job(job, "COMPLETED", LIMIT);
+    let words = lab.output("two").0;
+    let lines: std::collections::BTreeSet<&str> = words.lines().collect();
+    assert_eq!(lines.len(), 6, "{words}");
+}
+
+/// Any image with cloud-init, too; what it lacks is said before.
+#[test]
+fn lab_brought_image_runs_a_job() {
+    let image = images::with_cloud_init();
+    let image = image.to_str().unwrap();
+    let output = Command::new(thiao())
+        .args(["image", "check", image])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("0 bad, 0 to look at"), "{}", text(&output));
+    let lab = Lab::up(&[
+        "--image",
+        image,
+        "--nodes",
+        "1",
+        "--memory-mb",
+        "400",
+        "--boot-timeout",
+        "240",
+    ]);
+    let job = lab.submit(&["-o", "out", "--wrap", "hostname; systemctl is-active slurmd"]);
+    lab.wait_job(job, "COMPLETED", 280);
+    assert_eq!(lab.output("out").0, "vm1\nactive\n");
+    lab.down();
+}
