@@ -47,3 +47,14 @@ pub use settings::{
 };
 pub use vmdir::Moment;
 pub use warm::Warmth;
+
+/// Connects to a VM's console, if it is on this machine and the caller may enter its folder.
+///
+/// # Errors
+/// When there is no such VM, it has ended, or the caller may not.
+pub fn console(
+    state_dir: &std::path::Path,
+    id: &thiao_core::ids::VmId,
+) -> std::io::Result<std::os::unix::net::UnixStream> {
+    qmp::connect(&state_dir.join("vms").join(id.as_str()), vmdir::CONSOLE_SOCKET)
+}

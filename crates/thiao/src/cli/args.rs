@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use thiao_api::JobName;
-use thiao_core::ids::{ClusterName, NodesetName};
+use thiao_core::ids::{ClusterName, NodesetName, VmId};
 use thiao_opennebula::settings::{Placement, TemplateSource};
 use thiao_qemu::image::built::ImageName;
 
@@ -102,6 +102,12 @@ pub(super) enum Command {
     Setup(Box<Setup>),
     /// Check everything that has to be right, and say how to mend what is not
     Doctor(Doctor),
+    /// Enter a VM by its console, as root (root and the controller's user)
+    Console {
+        /// The VM, e.g. fg0.3
+        #[arg(value_parser = vm_id)]
+        vm: VmId,
+    },
     /// Make, show and remove the images that VMs of provider "qemu" run
     Image(Image),
     /// Write Thiao's own guest for OpenNebula: kernel, initrd, VM template
@@ -585,4 +591,8 @@ pub(super) enum Hostlist {
         #[arg(required = true, value_name = "EXPR")]
         lists: Vec<String>,
     },
+}
+
+fn vm_id(text: &str) -> Result<VmId, String> {
+    VmId::new(text).map_err(|error| error.to_string())
 }

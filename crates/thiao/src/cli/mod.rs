@@ -2,6 +2,7 @@
 
 mod args;
 mod beside;
+mod console;
 mod doctor;
 mod findings;
 mod guest;
@@ -103,6 +104,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Setup(how) => setup::run(file, printer, &how)?,
         Command::Doctor(how) => return doctor::run(file, printer, &how),
+        Command::Console { vm } => console::run(file, &vm)?,
         Command::Image(how) => return image::run(file, printer, &how),
         Command::Guest(how) => guest::run(file, printer, &how)?,
         Command::Hostlist(command) => hostlist::run(printer, &command)?,
