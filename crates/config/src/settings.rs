@@ -8,6 +8,8 @@ use thiao_core::options::OptionRule;
 use thiao_core::policy::Policy;
 use thiao_core::view::Shape;
 use thiao_core::world::{JobPartition, Mode, NodeSpec};
+use thiao_qemu::Guests;
+use thiao_slurm::fragment::Cgroups;
 
 /// Everything that was configured or is the default, resolved.
 #[derive(Debug, Clone)]
@@ -190,10 +192,26 @@ impl Config {
         self.state_dir.join("spool/submitted")
     }
 
-    /// Whether VMs are Thiao's own guests: small, with slurmd and no more.
+    /// Whether some VMs are guests that Thiao makes: small ones, or of an image that it built.
     #[must_use]
     pub fn own_guests(&self) -> bool {
-        matches!(self.provider, ProviderSettings::Qemu(_))
+        match &self.provider {
+            ProviderSettings::Qemu(qemu) => qemu.kinds().iter().any(|kind| match kind {
+                Guests::Small | Guests::Built(_) => true,
+                Guests::Brought(_) => false,
+            }),
+            ProviderSettings::OpenNebula(_) => false,
+        }
+    }
+
+    /// Whether VMs have control groups.
+    #[must_use]
+    pub fn cgroups(&self) -> Cgroups {
+        match &self.provider {
+            ProviderSettings::Qemu(qemu) if qemu.kinds().contains(&Guests::Small) => Cgroups::None,
+            ProviderSettings::Qemu(_) => Cgroups::All,
+            ProviderSettings::OpenNebula(_) => Cgroups::Unknown,
+        }
     }
 
     /// The folders of this machine that Thiao's own guests see, by their paths there. What OpenNebula's images

@@ -18,6 +18,35 @@ use std::path::{Path, PathBuf};
 pub use crate::quirks::OLDEST;
 pub use conflict::Conflict;
 
+/// Whether the guests have control groups, as slurmd looks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cgroups {
+    /// All have them.
+    All,
+    /// Some are small guests, which have none.
+    None,
+    /// Their images are the site's.
+    Unknown,
+}
+
+impl Cgroups {
+    /// What a person does about it.
+    fn step(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::None => Some(
+                "See that cgroup.conf, beside slurm.conf, has CgroupPlugin=cgroup/v1, ConstrainCores=no and \
+                 ConstrainRAMSpace=no: small guests have no control groups, and slurmd looks for them otherwise.",
+            ),
+            Self::Unknown => Some(
+                "Where VMs run Thiao's own guest (`thiao guest`), see that cgroup.conf, beside slurm.conf, has \
+                 CgroupPlugin=cgroup/v1, ConstrainCores=no and ConstrainRAMSpace=no: it has no control groups. \
+                 Images with systemd have them, and need nothing.",
+            ),
+        }
+    }
+}
+
 /// What goes into the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
@@ -35,6 +64,8 @@ pub struct Fragment {
     pub joined: BTreeMap<&'static str, String>,
     /// How the site's partitions say memory.
     pub memory: MemoryForms,
+    /// What the guests have, for what comes next.
+    pub cgroups: Cgroups,
 }
 
 impl Fragment {
@@ -131,13 +162,9 @@ impl Fragment {
                 slurm_conf.display()
             ),
         };
-        let mut steps = vec![
-            include,
-            "See that cgroup.conf, beside slurm.conf, has CgroupPlugin=cgroup/v1, ConstrainCores=no and \
-             ConstrainRAMSpace=no: guests have no control groups, and slurmd looks for them otherwise."
-                .to_owned(),
-            self.lines_to_remove(text),
-        ];
+        let mut steps = vec![include];
+        steps.extend(self.cgroups.step().map(str::to_owned));
+        steps.push(self.lines_to_remove(text));
         steps.extend(self.job_mode_steps(file, slurm_conf));
         steps.extend([
             "Start the controller: systemctl enable --now thiaod".to_owned(),

@@ -12,7 +12,9 @@ use thiao_core::finding::{Finding, Verdict};
 /// Whose guests a key harms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Guests {
-    /// Thiao's own, which have slurmd, busybox and no more.
+    /// Those that have slurmd, busybox and no more.
+    Small,
+    /// Those that Thiao makes: of the site's own programs they have what was asked for.
     Own,
     /// A site's images too.
     Any,
@@ -50,6 +52,23 @@ const fn own(name: &'static str, when: When, verdict: Verdict, why: &'static str
         name,
         when,
         guests: Guests::Own,
+        verdict,
+        why,
+        cure,
+    }
+}
+
+const fn small(
+    name: &'static str,
+    when: When,
+    verdict: Verdict,
+    why: &'static str,
+    cure: &'static str,
+) -> Key {
+    Key {
+        name,
+        when,
+        guests: Guests::Small,
         verdict,
         why,
         cure,
@@ -134,14 +153,14 @@ const KEYS: &[Key] = &[
          the file nothing is checked",
         "let it do nothing on Thiao's nodes (it has SLURMD_NODENAME)",
     ),
-    own(
+    small(
         "MpiDefault",
         When::Not(&["none", "pmi2"]),
         Verdict::Bad,
         "guests have no such library: each srun fails there (Couldn't load specified plugin)",
         "write MpiDefault=pmi2 or none; on other nodes users then say srun --mpi=...",
     ),
-    own(
+    small(
         "PrologFlags",
         When::Has("X11"),
         Verdict::Warn,
@@ -165,21 +184,21 @@ const KEYS: &[Key] = &[
         "write PreemptMode=REQUEUE, or give no partition a higher PriorityTier than Thiao's",
     ),
     // Not tried with a guest.
-    own(
+    small(
         "JobContainerType",
         When::Not(&["none", "job_container/none"]),
         Verdict::Warn,
         "guests have no folders for job_container.conf (not tried with them)",
         WORDS,
     ),
-    own(
+    small(
         "NamespaceType",
         When::Set,
         Verdict::Warn,
         "guests have no folders for namespace.yaml (not tried with them)",
         WORDS,
     ),
-    own(
+    small(
         "UsePAM",
         When::Not(&["0", "no"]),
         Verdict::Warn,
@@ -193,49 +212,49 @@ const KEYS: &[Key] = &[
         "guests have no SPANK plugins: a job may fail there if one is required (not tried with them)",
         "make them optional in plugstack.conf",
     ),
-    own(
+    small(
         "NodeFeaturesPlugins",
         When::Set,
         Verdict::Warn,
         "guests have no node features to change, and none of its programs (not tried with them)",
         WORDS,
     ),
-    own(
+    small(
         "AcctGatherEnergyType",
         When::Not(&["none", "acct_gather_energy/none"]),
         Verdict::Warn,
         "guests have no such sensors (not tried with them)",
         WORDS,
     ),
-    own(
+    small(
         "SwitchType",
         When::Not(&["none", "switch/none", "switch/generic"]),
         Verdict::Warn,
         "guests have no such network (not tried with them)",
         WORDS,
     ),
-    own(
+    small(
         "LaunchParameters",
         When::Has("disable_send_gids"),
         Verdict::Warn,
         "guests know their users' own group only: jobs can be in no other there (not tried with them)",
         "take disable_send_gids out of it",
     ),
-    own(
+    small(
         "ProctrackType",
         When::Has("proctrack/cgroup"),
         Verdict::Bad,
         "guests have no control groups: slurmd may not start there (not tried with them)",
         "write ProctrackType=proctrack/linuxproc",
     ),
-    own(
+    small(
         "TaskPlugin",
         When::Has("task/cgroup"),
         Verdict::Bad,
         "guests have no control groups: slurmd may not start there (not tried with them)",
         "write TaskPlugin=task/none, or what it has without task/cgroup",
     ),
-    own(
+    small(
         "JobAcctGatherType",
         When::Has("jobacct_gather/cgroup"),
         Verdict::Bad,
@@ -243,7 +262,7 @@ const KEYS: &[Key] = &[
         "write JobAcctGatherType=jobacct_gather/none",
     ),
     // Shown only where something of Slurm's uses cgroups (22.05.8): what comes next after setup tells it always.
-    own(
+    small(
         "CgroupPlugin",
         When::Not(&["cgroup/v1", "disabled"]),
         Verdict::Bad,
@@ -255,7 +274,9 @@ const KEYS: &[Key] = &[
 /// What the table does not know of nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nodes {
-    /// They are Thiao's own guests, and no images of the site's.
+    /// Some have small guests, without control groups.
+    pub small_guests: bool,
+    /// Some have guests that Thiao makes: small ones, or of an image that it built.
     pub own_guests: bool,
     /// The folders of the site's that guests see, by their paths there.
     pub shared: Vec<PathBuf>,
@@ -268,6 +289,7 @@ pub struct Nodes {
 pub fn harmful(present: &Config, nodes: &Nodes) -> Vec<Finding> {
     let concerns = |key: &&Key| {
         let guests = match key.guests {
+            Guests::Small => nodes.small_guests,
             Guests::Own => nodes.own_guests,
             Guests::Any => true,
         };
@@ -316,6 +338,7 @@ mod tests {
 
     fn named_where(text: &str, own_guests: bool, in_topology: bool) -> Vec<(Verdict, String)> {
         let nodes = Nodes {
+            small_guests: own_guests,
             own_guests,
             shared: Vec::new(),
             in_topology,
@@ -375,6 +398,7 @@ mod tests {
     #[test]
     fn programs_in_a_shared_folder_harm_nothing() {
         let nodes = Nodes {
+            small_guests: true,
             own_guests: true,
             shared: vec!["/home/ada".into(), "/opt/site".into()],
             in_topology: false,

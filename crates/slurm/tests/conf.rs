@@ -29,6 +29,7 @@ fn fragment(version: Version) -> Fragment {
         },
         joined: std::collections::BTreeMap::new(),
         memory: MemoryForms::default(),
+        cgroups: thiao_slurm::fragment::Cgroups::None,
     }
 }
 

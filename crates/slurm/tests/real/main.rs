@@ -292,6 +292,7 @@ fn slurmctld_takes_the_fragment() {
         tries_s: 60,
         joined: std::collections::BTreeMap::new(),
         memory: MemoryForms::default(),
+        cgroups: thiao_slurm::fragment::Cgroups::None,
     };
     assert!(
         fragment.conflicts(&present).is_empty(),

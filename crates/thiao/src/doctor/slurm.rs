@@ -9,6 +9,7 @@ use thiao_core::ids::NodeName;
 use thiao_core::view::Shape;
 use thiao_slurm::conf::{self, JobLine, MemoryForms, NodeLine, Timeouts};
 use thiao_slurm::details::NodeDetails;
+use thiao_slurm::fragment::Cgroups;
 use thiao_slurm::fragment::{Conflict, Fragment, OLDEST};
 use thiao_slurm::names::{GATE, HOOKS, RESERVATION};
 use thiao_slurm::partitions::Partition;
@@ -102,6 +103,7 @@ pub fn fragment(settings: &Settings, version: Version, hooks: &Path) -> Fragment
         tries_s,
         joined: BTreeMap::new(),
         memory: MemoryForms::default(),
+        cgroups: settings.cgroups(),
     }
 }
 
@@ -128,6 +130,7 @@ pub fn nodes(settings: &Settings, slurm: &Slurm, present: &Config) -> keys::Node
         Some(settings.nodes.keys().all(|node| named.contains(node)))
     };
     keys::Nodes {
+        small_guests: settings.cgroups() == Cgroups::None,
         own_guests: settings.own_guests(),
         shared: settings.shared_folders(),
         in_topology: keys::has_topology(present) && has_all() == Some(true),

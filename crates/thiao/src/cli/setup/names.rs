@@ -177,6 +177,7 @@ mod tests {
             tries_s: 60,
             joined: BTreeMap::new(),
             memory: MemoryForms::default(),
+            cgroups: thiao_slurm::fragment::Cgroups::None,
         };
         let (partitions, nodes) = (
             partitions::parse(partitions).unwrap(),

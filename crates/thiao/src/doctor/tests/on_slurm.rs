@@ -10,6 +10,7 @@ const GOOD: &str = "ResumeProgram = /h/Resume\nSuspendProgram = /h/Suspend\nResu
     ProctrackType = proctrack/linuxproc\nTaskPlugin = task/none\n";
 
 const OWN: keys::Nodes = keys::Nodes {
+    small_guests: true,
     own_guests: true,
     shared: Vec::new(),
     in_topology: false,
@@ -49,6 +50,7 @@ fn wanted() -> Fragment {
         tries_s: 300,
         joined: BTreeMap::new(),
         memory: MemoryForms::default(),
+        cgroups: thiao_slurm::fragment::Cgroups::None,
     }
 }
 
@@ -125,6 +127,7 @@ fn what_lacks_or_differs_is_named() {
 #[test]
 fn a_sites_own_images_may_have_control_groups() {
     let mut facts = facts(&GOOD.replace("proctrack/linuxproc", "proctrack/cgroup"));
+    facts.nodes.small_guests = false;
     facts.nodes.own_guests = false;
     let found = slurm::judge(&facts, Some(&wanted()));
     assert!(found.iter().all(|f| f.verdict == Verdict::Ok), "{found:#?}");
