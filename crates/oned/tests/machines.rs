@@ -78,7 +78,9 @@ fn spec(id: u32) -> VmSpec {
             munge_socket: "/run/lab/munge.socket".into(),
         },
         users: vec![],
+        groups: vec![],
         shares: vec![],
+        resolver: Default::default(),
     };
     let context = [
         ("ETH0_IP", ADDRESS.to_string()),

@@ -248,12 +248,7 @@ fn share(table: &Section<'_, '_>) -> Option<ShareMount> {
     let path = table.path("path", None);
     let target = table.path("target", path.clone());
     table.close();
-    Some(ShareMount {
-        server: server?,
-        port,
-        path: path?,
-        target: target?,
-    })
+    Some(ShareMount::plain(server?, port, path?, target?))
 }
 
 /// CONTEXT attributes that Thiao writes itself.
