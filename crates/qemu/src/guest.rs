@@ -28,11 +28,8 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
         &guest.slurm_user,
         &fs::read_to_string("/etc/passwd").unwrap_or_default(),
     );
-    let share = |(share, port): (&Share, &u16)| ShareMount {
-        server: settings.network.address,
-        port: *port,
-        path: "/".into(),
-        target: share.target.clone(),
+    let share = |(share, port): (&Share, &u16)| {
+        ShareMount::plain(settings.network.address, *port, "/".into(), share.target.clone())
     };
     let shares = guest.shares.iter().zip(exports).map(share).collect();
     Ok(Context {
@@ -45,7 +42,9 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
             backups: guest.backups.clone(),
             auth,
             users,
+            groups: Vec::new(),
             shares,
+            resolver: Default::default(),
         },
         card: Card {
             address: record.address,

@@ -19,6 +19,7 @@ pub mod cgroup;
 mod channel;
 mod context_disk;
 mod error;
+pub mod fence;
 mod guest;
 pub mod image;
 mod launch;
