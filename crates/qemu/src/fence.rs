@@ -10,7 +10,7 @@ mod nft;
 mod rules;
 
 pub use nft::FenceError;
-pub use rules::{Allowed, EXPORT_PORTS, Rules};
+pub use rules::{Allowed, Rules};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -7,11 +7,7 @@
 use super::Fenced;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
-
-/// Ports of this machine's at which only users' exports listen, below those that the kernel gives to programs that
-/// ask for any.
-pub const EXPORT_PORTS: RangeInclusive<u16> = 20_480..=28_671;
+use thiao_nfs::PORTS as EXPORT_PORTS;
 
 /// Addresses and ports that all VMs may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
