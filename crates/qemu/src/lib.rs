@@ -26,6 +26,7 @@ mod launch;
 pub mod left;
 mod machine;
 pub mod net;
+mod people;
 mod provider;
 mod qmp;
 mod settings;
