@@ -1,12 +1,13 @@
 //! Kernel file systems, and the shares of the machine.
 
+use crate::modules;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use thiao_guest::protocol::{NFS_PORT, NfsVersion, ShareMount};
+use thiao_guest::protocol::{Modules, NFS_PORT, NfsVersion, ShareMount};
 
 /// How long a share may take to answer before the guest gives up.
 const SHARE_LIMIT: Duration = Duration::from_secs(40);
@@ -53,6 +54,9 @@ pub fn share(share: &ShareMount) -> Result<(), String> {
     fs::create_dir_all(target).map_err(|e| format!("cannot make {}: {e}", target.display()))?;
     if is_mounted(target) {
         return Ok(());
+    }
+    if share.version == NfsVersion::V4_2 {
+        modules::load(Modules::Nfs4)?;
     }
     let started = Instant::now();
     loop {

@@ -56,6 +56,8 @@ pub enum Modules {
     VirtioScsi,
     /// Those behind the IDE controller of a full machine.
     Ide,
+    /// NFS version 4, which few sites' folders want of a guest: loaded for the first of them.
+    Nfs4,
     /// The power button, by which OpenNebula asks a VM to end.
     Button,
 }
@@ -70,6 +72,7 @@ impl Modules {
             Modules::VirtioDisk => "/etc/thiao/modules/virtio-disk",
             Modules::VirtioScsi => "/etc/thiao/modules/virtio-scsi",
             Modules::Ide => "/etc/thiao/modules/ide",
+            Modules::Nfs4 => "/etc/thiao/modules/nfs4",
             Modules::Button => "/etc/thiao/modules/button",
         }
     }
@@ -342,7 +345,7 @@ pub struct GroupEntry {
 }
 
 /// Which NFS is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum NfsVersion {
     #[default]
     #[serde(rename = "3")]

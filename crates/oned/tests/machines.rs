@@ -58,8 +58,13 @@ fn settings(folder: &Path) -> Settings {
                 socket: "/run/lab/munge.socket".into(),
             },
             users: vec![],
+            everybody: false,
+            homes: false,
+            mounts: vec![],
+            resolver: Default::default(),
             shares: vec![],
         },
+        fence: None,
         agent: guest::agent(),
         program: "/nonexistent/thiao".into(),
     }

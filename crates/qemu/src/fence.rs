@@ -10,13 +10,13 @@ mod nft;
 mod rules;
 
 pub use nft::FenceError;
-pub use rules::{Allowed, Rules};
+pub use rules::{Allowed, Rules, Server};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use thiao_core::ids::ClusterName;
+use thiao_core::ids::{ClusterName, VmId};
 
 /// The group of the VMs of power-saving mode: no job has that number (Slurm's end at 2^26).
 pub const POWER_SAVING: u32 = 1 << 31;
@@ -24,6 +24,7 @@ pub const POWER_SAVING: u32 = 1 << 31;
 /// A VM as the fence knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fenced {
+    pub vm: VmId,
     /// Its card's name on this machine.
     pub tap: String,
     pub mac: [u8; 6],
@@ -67,6 +68,7 @@ pub struct Fence {
 #[derive(Debug, Default)]
 struct State {
     vms: BTreeMap<String, Fenced>,
+    servers: BTreeSet<Server>,
     /// Whether the table is there as far as we know.
     stands: bool,
 }
@@ -110,10 +112,41 @@ impl Fence {
         self.whole(&mut state)
     }
 
-    /// Forgets a VM, whose card is gone.
-    pub fn forget(&self, tap: &str) -> Result<(), FenceError> {
+    /// Opens more exports to a VM; to one that is not there, nothing.
+    pub fn open(&self, vm: &VmId, ports: impl IntoIterator<Item = u16>) -> Result<(), FenceError> {
         let mut state = self.state();
-        match state.vms.remove(tap) {
+        let Some(vm) = state.vms.values_mut().find(|known| known.vm == *vm) else {
+            return Ok(());
+        };
+        vm.exports.extend(ports);
+        let vm = vm.clone();
+        match state.stands && nft::tell(&self.rules.admit(&vm)).is_ok() {
+            true => Ok(()),
+            false => self.whole(&mut state),
+        }
+    }
+
+    /// Opens a file server to all VMs.
+    pub fn open_server(&self, server: Server) -> Result<(), FenceError> {
+        let mut state = self.state();
+        if !state.servers.insert(server) && state.stands {
+            return Ok(());
+        }
+        match state.stands && nft::tell(&self.rules.admit_server(&server)).is_ok() {
+            true => Ok(()),
+            false => self.whole(&mut state),
+        }
+    }
+
+    /// Forgets a VM, whose card is gone. Its address may be another VM's by now, and so may its card's name.
+    pub fn forget(&self, vm: &VmId) -> Result<(), FenceError> {
+        let mut state = self.state();
+        let tap = state
+            .vms
+            .iter()
+            .find(|(_, known)| known.vm == *vm)
+            .map(|(tap, _)| tap.clone());
+        match tap.and_then(|tap| state.vms.remove(&tap)) {
             None => Ok(()),
             Some(vm) if state.stands && nft::tell(&self.rules.forget(&vm)).is_ok() => Ok(()),
             Some(_) => self.whole(&mut state),
@@ -131,7 +164,7 @@ impl Fence {
 
     fn whole(&self, state: &mut State) -> Result<(), FenceError> {
         state.stands = false;
-        nft::tell(&self.rules.whole(state.vms.values()))?;
+        nft::tell(&self.rules.whole(state.vms.values(), state.servers.iter()))?;
         state.stands = true;
         Ok(())
     }

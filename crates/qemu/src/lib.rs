@@ -30,6 +30,7 @@ mod people;
 mod provider;
 mod qmp;
 mod settings;
+mod shares;
 mod template;
 mod vmdir;
 mod warm;
@@ -40,7 +41,8 @@ pub use error::Error;
 pub use machine::Accel;
 pub use provider::{Prepared, Qemu};
 pub use settings::{
-    AccelChoice, Backup, Credentials, GuestSettings, Host, Settings, Share, SlurmFiles, User,
+    AccelChoice, Allowed, Backup, Credentials, FenceSettings, GuestSettings, Host, Mount, NfsVersion,
+    Resolver, Settings, Share, SlurmFiles, User,
 };
 pub use vmdir::Moment;
 pub use warm::Warmth;

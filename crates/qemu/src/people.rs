@@ -7,6 +7,7 @@
 use crate::settings::User;
 use std::collections::HashMap;
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -55,6 +56,7 @@ pub struct Directory {
     program: PathBuf,
     limit: Duration,
     known: Mutex<HashMap<u32, (Instant, Person)>>,
+    servers: Mutex<HashMap<String, (Instant, Ipv4Addr)>>,
 }
 
 impl Default for Directory {
@@ -70,6 +72,7 @@ impl Directory {
             program: program.to_owned(),
             limit,
             known: Mutex::default(),
+            servers: Mutex::default(),
         }
     }
 
@@ -96,16 +99,56 @@ impl Directory {
         }
     }
 
+    /// A server's IPv4 address, by this machine's lookup of names.
+    pub fn server(&self, name: &str) -> Result<Ipv4Addr, String> {
+        if let Ok(address) = name.parse() {
+            return Ok(address);
+        }
+        let servers = || self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = servers().get(name).copied();
+        if let Some((since, address)) = known
+            && since.elapsed() < FRESH
+        {
+            return Ok(address);
+        }
+        let said = self.getent("ahostsv4", &[name]);
+        let first = said.map(|said| said.split_whitespace().next().and_then(|word| word.parse().ok()));
+        match (first, known) {
+            (Ok(Some(address)), _) => {
+                servers().insert(name.to_owned(), (Instant::now(), address));
+                Ok(address)
+            }
+            (_, Some((_, address))) => Ok(address),
+            (Ok(None), None) => Err(format!(
+                "this machine knows no address of {name} (`getent ahostsv4 {name}`)"
+            )),
+            (Err(why), None) => Err(why),
+        }
+    }
+
     /// The groups of a user whom a file of ours describes, as far as this machine knows any.
     pub fn described(&self, user: &User) -> Person {
+        let known = self
+            .known()
+            .get(&user.uid)
+            .cloned()
+            .filter(|(_, known)| known.user == *user);
+        if let Some((since, person)) = &known
+            && since.elapsed() < FRESH
+        {
+            return person.clone();
+        }
         let groups = self.groups(user).unwrap_or_else(|why| {
             tracing::warn!(user = %user.name, "his groups could not be found out: {why}");
-            Vec::new()
+            known.map_or_else(Vec::new, |(_, known)| known.groups)
         });
-        Person {
+        let person = Person {
             user: user.clone(),
             groups,
-        }
+        };
+        // Also where nothing was found out: a silent directory is not asked again for each VM.
+        self.known().insert(user.uid, (Instant::now(), person.clone()));
+        person
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<u32, (Instant, Person)>> {
@@ -309,6 +352,21 @@ mod tests {
             said.contains("uid 1000") && said.contains("gave no answer"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_server_is_found_by_name_or_address() {
+        let (dir, directory) = site("[ -e away ] || echo '192.0.2.7       STREAM files.site'\n", LIMIT);
+        assert_eq!(directory.server("10.1.2.3"), Ok(Ipv4Addr::new(10, 1, 2, 3)));
+        fs::write(dir.path().join("away"), "").unwrap();
+        assert!(
+            directory
+                .server("files")
+                .unwrap_err()
+                .contains("getent ahostsv4 files")
+        );
+        fs::remove_file(dir.path().join("away")).unwrap();
+        assert_eq!(directory.server("files"), Ok(Ipv4Addr::new(192, 0, 2, 7)));
     }
 
     #[test]

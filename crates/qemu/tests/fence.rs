@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+use thiao_core::ids::VmId;
 use thiao_qemu::fence::{Allowed, Fence, Fenced, POWER_SAVING, Rules};
 use thiao_qemu::net::Network;
 use thiao_testkit::isolated::{ip, isolated};
@@ -49,6 +50,7 @@ fn fence(allow: Vec<Allowed>) -> Fence {
 
 fn fenced(n: u8, group: u32, exports: &[u16]) -> Fenced {
     Fenced {
+        vm: VmId::new(&format!("fg{n}.{group}")).unwrap(),
         tap: format!("th0ae707{n:02x}"),
         mac: [2, 0, 10, 231, 7, n],
         address: Ipv4Addr::new(10, 231, 7, n),
@@ -266,7 +268,7 @@ fn of_this_machine_a_vm_reaches_slurmctld_its_exports_and_srun() {
             assert!(one.reaches((HOST, 20_502)) && one.reaches((HOST, 20_500)));
             fence.admit(fenced(2, 17, &[20_502])).unwrap();
             assert!(!one.reaches((HOST, 20_500)));
-            fence.forget(&one.vm.tap).unwrap();
+            fence.forget(&one.vm.vm).unwrap();
             drop(one);
             let rules = std::process::Command::new("nft")
                 .args(["list", "ruleset"])
@@ -320,6 +322,32 @@ fn what_an_administrator_allows_is_reached_and_no_vm_by_it() {
             assert_eq!(two.hears(), [], "{allow:?}");
         }
     });
+}
+
+#[test]
+fn a_vm_that_is_forgotten_late_takes_the_fence_of_nobody_who_has_its_address() {
+    isolated(
+        "a_vm_that_is_forgotten_late_takes_the_fence_of_nobody_who_has_its_address",
+        || {
+            let (network, fence) = (begin(), fence(vec![]));
+            let former = fenced(2, 17, &[20_500]);
+            drop(card(&fence, &network, former.clone()));
+            let mut two = card(&fence, &network, fenced(3, 17, &[]));
+            let mut next = Vec::new();
+            thiao_testkit::wait::until("the former card is gone", || {
+                next.extend(network.open_tap("th0ae70702").ok().map(drop));
+                !next.is_empty()
+            });
+            thiao_testkit::wait::until("it is gone again", || {
+                std::fs::metadata("/sys/class/net/th0ae70702").is_err()
+            });
+            let mut next = card(&fence, &network, fenced(2, 18, &[]));
+            fence.forget(&former.vm).unwrap();
+            next.tcp(two.vm.mac, (two.vm.address, 22), 1, SYN);
+            assert_eq!(two.hears(), [], "it is of another job");
+            assert!(!next.reaches((HOST, 20_500)));
+        },
+    );
 }
 
 #[test]

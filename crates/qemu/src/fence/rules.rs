@@ -7,6 +7,7 @@
 use super::Fenced;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
+use thiao_guest::protocol::{NFS_PORT, NfsVersion};
 use thiao_nfs::PORTS as EXPORT_PORTS;
 
 /// Addresses and ports that all VMs may reach.
@@ -17,6 +18,14 @@ pub struct Allowed {
     pub prefix_len: u8,
     /// TCP and UDP; none: everything there is.
     pub ports: Option<(u16, u16)>,
+}
+
+/// A file server of the site's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Server {
+    pub address: Ipv4Addr,
+    /// What is spoken with it.
+    pub version: NfsVersion,
 }
 
 /// What holds for all VMs alike.
@@ -36,7 +45,11 @@ pub struct Rules {
 
 impl Rules {
     /// Everything, in place of whatever there was: in one transaction, so that no packet finds a gap.
-    pub fn whole<'a>(&self, vms: impl Iterator<Item = &'a Fenced>) -> Value {
+    pub fn whole<'a>(
+        &self,
+        vms: impl Iterator<Item = &'a Fenced>,
+        servers: impl Iterator<Item = &'a Server>,
+    ) -> Value {
         let table = json!({"family": "bridge", "name": self.table});
         let mut commands = vec![
             // Adding first: what is not there cannot be removed.
@@ -47,12 +60,36 @@ impl Rules {
         commands.extend(self.sets());
         commands.extend(self.chains());
         commands.extend(vms.flat_map(|vm| self.elements("add", vm)));
+        commands.extend(servers.flat_map(|server| self.server(server)));
         json!({"nftables": commands})
     }
 
     /// Lets a VM in, or opens more exports to it: what is there already stays.
     pub fn admit(&self, vm: &Fenced) -> Value {
         json!({"nftables": self.elements("add", vm)})
+    }
+
+    /// Opens a file server to all VMs.
+    pub fn admit_server(&self, server: &Server) -> Value {
+        json!({"nftables": self.server(server)})
+    }
+
+    fn server(&self, server: &Server) -> Vec<Value> {
+        let ports: &[(u16, u16)] = match server.version {
+            NfsVersion::V4_2 => &[(NFS_PORT, NFS_PORT)],
+            // Of this machine's own services not all.
+            NfsVersion::V3 if server.address == self.host => {
+                &[(111, 111), (NFS_PORT, NFS_PORT), (20_048, 20_048)]
+            }
+            // It tells by its port mapper where the rest of it is.
+            NfsVersion::V3 => &[(1, u16::MAX)],
+        };
+        let elements = ports
+            .iter()
+            .map(|(first, last)| json!({"concat": [server.address, range(*first, *last)]}));
+        // One by one: what is there already, alone or as a part of more, is no error of the others.
+        let command = |element: Value| json!({"add": {"element": {"family": "bridge", "table": self.table, "name": "servers", "elem": [element]}}});
+        elements.map(command).collect()
     }
 
     /// Forgets a VM.
@@ -109,6 +146,9 @@ impl Rules {
             set("members", json!(["mark", "ifname"])),
             // Which users' folders a card reaches.
             set("exports", json!(["ifname", "inet_service"])),
+            // File servers.
+            json!({"add": {"set": {"family": family, "table": table, "name": "servers",
+                   "type": ["ipv4_addr", "inet_service"], "flags": ["interval"]}}}),
         ]
     }
 
@@ -189,6 +229,7 @@ impl Rules {
             ],
         ];
         rules.extend(self.slurmctlds());
+        rules.push(to_servers());
         rules.extend(self.allow.iter().flat_map(allowed));
         rules.push(vec![is_answer(), accept()]);
         rules.push(vec![drop_it()]);
@@ -207,6 +248,7 @@ impl Rules {
         rules.extend(self.slurmctlds());
         rules.push(vec![is(tcp(), range(self.any_port.0, self.any_port.1)), accept()]);
         rules.push(vec![is(meta("l4proto"), "icmp"), accept()]);
+        rules.push(to_servers());
         rules.extend(self.allow.iter().flat_map(allowed));
         rules.push(vec![is_answer(), accept()]);
         rules.push(vec![drop_it()]);
@@ -243,6 +285,11 @@ fn allowed(allowed: &Allowed) -> Vec<Vec<Value>> {
             .map(|protocol| rule(Some(is(field(protocol, "dport"), range(*first, *last)))))
             .into(),
     }
+}
+
+fn to_servers() -> Vec<Value> {
+    let to = json!({"concat": [field("ip", "daddr"), field("tcp", "dport")]});
+    vec![is(to, "@servers"), accept()]
 }
 
 fn meta(key: &str) -> Value {

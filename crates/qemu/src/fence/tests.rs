@@ -17,6 +17,7 @@ fn rules() -> Rules {
 
 fn vm(n: u8, group: u32, exports: &[u16]) -> Fenced {
     Fenced {
+        vm: VmId::new(&format!("fg{n}.1")).unwrap(),
         tap: format!("th0a5400{n:02x}"),
         mac: [2, 0, 10, 84, 0, n],
         address: Ipv4Addr::new(10, 84, 0, n),
@@ -32,7 +33,7 @@ fn the_tables_name_is_one_that_nft_takes() {
 
 #[test]
 fn the_whole_is_one_transaction_that_begins_with_nothing() {
-    let whole = rules().whole([vm(2, 7, &[20_481])].iter());
+    let whole = rules().whole([vm(2, 7, &[20_481])].iter(), [].iter());
     let commands = whole["nftables"].as_array().unwrap();
     let first: Vec<&String> = commands
         .iter()

@@ -1,6 +1,7 @@
 //! Making a VM: it is claimed by making its folder, with capacity on its host and
 //! an address of its own, and then started.
 
+use super::people::People;
 use super::table::{Inner, Qemu, Vm, now};
 use crate::error::Error;
 use crate::vmdir::{self, ContextBy, Life, Record};
@@ -32,12 +33,23 @@ pub(crate) struct NewVm {
     pub told: ContextBy,
     /// The one job that it is for.
     pub job: Option<JobId>,
+    /// The job that its VMs are grouped by: the leader of a heterogeneous one.
+    pub leader: Option<JobId>,
+    /// Whom its guest knows, and what it sees.
+    pub people: People,
 }
 
 impl Qemu {
     /// Starts a VM on a host. The same tag again gives the same id and starts nothing.
     pub fn create(&self, tag: &VmTag, host: &HostName, spec: &VmSpec) -> Result<VmId, Error> {
         all_there(spec)?;
+        if let Ok(id) = vmdir::id_of(tag)
+            && tag.cluster == self.inner.settings.cluster
+            && self.inner.folder(&id).exists()
+        {
+            // Nobody need be asked whom it knows.
+            return Ok(id);
+        }
         let shape = spec.shape;
         let wanted = NewVm {
             cpus: shape.cpus,
@@ -47,6 +59,8 @@ impl Qemu {
             address: None,
             told: ContextBy::Channel,
             job: spec.job,
+            leader: spec.owner.map(|owner| owner.leader),
+            people: self.inner.people_for(spec)?,
         };
         self.inner.has_capacity_for_its_kernel(&wanted)?;
         self.make(tag, host, wanted, &|_| Ok(()))
@@ -71,6 +85,9 @@ impl Qemu {
         let ready = inner
             .ready()
             .ok_or_else(|| Error::Refused("the provider was not prepared yet".to_owned()))?;
+        // Before it is claimed: a folder that hangs holds up nobody else's capacity.
+        inner.serve(&wanted.people.exports)?;
+        let people = wanted.people.clone();
         let Some(record) = inner.claim(&id, host, wanted)? else {
             return Ok(id);
         };
@@ -78,6 +95,8 @@ impl Qemu {
         let channels = inner.channels.get();
         let started = record
             .write(&folder)
+            .and_then(|()| vmdir::write_people(&folder, &people))
+            .and_then(|()| inner.let_in(&id, &record, &people))
             .and_then(|()| furnish(&folder))
             .and_then(|()| launch::launch(inner, &ready, channels, &id, &record));
         match started {
@@ -115,6 +134,15 @@ fn all_there(spec: &VmSpec) -> Result<(), Error> {
 }
 
 impl Inner {
+    /// Whom a VM is to know.
+    fn people_for(&self, spec: &VmSpec) -> Result<People, Error> {
+        match (spec.job, spec.owner) {
+            (_, Some(owner)) => self.people_of(Some(owner.uid)),
+            (None, None) => self.people_of(None),
+            (Some(job), None) => Err(Error::Refused(format!("whose job {job} is was not said"))),
+        }
+    }
+
     /// What a VM of this shape takes from its host, in MiB.
     pub fn total_mb(&self, shape: Shape) -> u64 {
         shape.total_mb(self.settings.overhead_mb)
@@ -200,11 +228,13 @@ impl Inner {
             address,
             told: wanted.told,
             job: wanted.job.map(|job| job.0),
+            leader: wanted.leader.map(|job| job.0),
             created_ms: now.0,
         };
         let vm = Vm {
             record: Some(record.clone()),
             starting: true,
+            people: wanted.people,
             ..Vm::default()
         };
         table.insert(id.clone(), vm);
