@@ -228,7 +228,7 @@ impl Resolver {
         self.servers.is_empty()
     }
 
-    /// The file's text.
+    /// What the file says, in resolv.conf(5)'s words.
     #[must_use]
     pub fn text(&self) -> String {
         let search = match self.search.as_slice() {
@@ -247,7 +247,7 @@ pub struct Arrival {
     pub number: u64,
     pub users: Vec<UserEntry>,
     pub groups: Vec<GroupEntry>,
-    /// What they see.
+    /// The folders that they see there.
     pub shares: Vec<ShareMount>,
 }
 

@@ -1,6 +1,8 @@
 //! Whom guests know, what their jobs see and whom they reach, with real Slurm and real VMs. Nobody is named in
 //! thiao.toml: users and their groups come from the lab's user database, their homes are exported by default.
 
+#![allow(clippy::unwrap_used, reason = "these helpers fail their test by it")]
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use thiao_testkit::lab::{Lab, wait};

@@ -50,7 +50,7 @@ pub enum Unknown {
     Silent { uid: u32, why: String },
 }
 
-/// Asks, and remembers.
+/// Asks this machine's lookup, and remembers what it said.
 #[derive(Debug)]
 pub struct Directory {
     program: PathBuf,
@@ -240,7 +240,7 @@ impl Directory {
     }
 }
 
-/// Reads `name:x:uid:gid:comment:home:shell`.
+/// Reads a line of passwd(5): `name:x:uid:gid:comment:home:shell`.
 fn passwd_line(line: &str) -> Option<User> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, uid, gid, _, home, shell] = fields.as_slice() else {

@@ -26,7 +26,7 @@ pub(crate) struct Shares {
     looked: Mutex<Instant>,
 }
 
-/// One export.
+/// One export, which may not run yet.
 #[derive(Debug)]
 struct Slot {
     /// Its port as it is known without waiting for who looks after it; 0: it has none yet.
@@ -42,6 +42,7 @@ struct Running {
 }
 
 impl Shares {
+    /// None yet; `bind` is where they will listen, `program` what they will be.
     pub fn new(program: PathBuf, state_dir: PathBuf, bind: Ipv4Addr) -> Self {
         Self {
             program,

@@ -29,7 +29,7 @@ pub enum FenceError {
          bridges (the module nf_tables, with CONFIG_NF_TABLES_BRIDGE, as Debian's has)"
     )]
     Refused {
-        /// Its own words.
+        /// What it printed, in its own words.
         said: String,
     },
     #[error("cannot run nft: {0}")]
@@ -52,7 +52,7 @@ pub fn has(table: &str) -> Result<bool, FenceError> {
     Ok(tables.iter().any(|entry| entry["table"]["name"] == table))
 }
 
-/// Removes a table.
+/// Removes a table of the family `bridge`.
 pub fn remove(table: &str) -> Result<(), FenceError> {
     tell(&json!({"nftables": [{"delete": {"table": {"family": "bridge", "name": table}}}]}))
 }

@@ -31,12 +31,12 @@ pub struct Server {
 /// What holds for all VMs alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// The table's name.
+    /// What the table in the kernel is called.
     pub table: String,
     /// This machine's address on the guests' network.
     pub host: Ipv4Addr,
     pub prefix_len: u8,
-    /// Where slurmctlds listen.
+    /// Where slurmctlds listen, those that stand in included.
     pub slurmctlds: Vec<(Ipv4Addr, u16)>,
     /// The ports at which `srun` on this machine waits for its steps: what the kernel gives to who asks for any.
     pub any_port: (u16, u16),
@@ -92,7 +92,7 @@ impl Rules {
         elements.map(command).collect()
     }
 
-    /// Forgets a VM.
+    /// Forgets a VM with all that was open to it.
     pub fn forget(&self, vm: &Fenced) -> Value {
         // Adding first: what is not there cannot be removed, and a half is no use.
         let mut commands = self.elements("add", vm);
