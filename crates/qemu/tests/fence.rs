@@ -325,6 +325,28 @@ fn what_an_administrator_allows_is_reached_and_no_vm_by_it() {
 }
 
 #[test]
+fn nothing_of_it_is_left_when_a_controller_is_gone_for_good() {
+    isolated("nothing_of_it_is_left_when_a_controller_is_gone_for_good", || {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::create_dir(state.path().join("spool")).unwrap();
+        let tables = || {
+            let output = std::process::Command::new("nft")
+                .args(["list", "tables"])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        fence(vec![]).adopt([]).unwrap();
+        std::fs::write(state.path().join("spool/cluster"), "other\n").unwrap();
+        thiao_qemu::left::end(state.path()).unwrap();
+        assert!(tables().contains("thiao_test"));
+        std::fs::write(state.path().join("spool/cluster"), "test\n").unwrap();
+        thiao_qemu::left::end(state.path()).unwrap();
+        assert_eq!(tables(), "");
+    });
+}
+
+#[test]
 fn a_vm_that_is_forgotten_late_takes_the_fence_of_nobody_who_has_its_address() {
     isolated(
         "a_vm_that_is_forgotten_late_takes_the_fence_of_nobody_who_has_its_address",
