@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What is needed, and for what.
-const NEEDED: [(&str, &str); 15] = [
+const NEEDED: [(&str, &str); 16] = [
     ("slurmctld", "Slurm's controller, which a lab runs"),
     ("slurmd", "goes into the guest image"),
     ("slurm-client", "sbatch, squeue, sinfo, scontrol"),
@@ -17,6 +17,7 @@ const NEEDED: [(&str, &str); 15] = [
     ("busybox-static", "goes into the guest image"),
     ("procps", "goes into the guest image: ps, free, uptime"),
     ("iproute2", "the lab's bridge"),
+    ("nftables", "keeps VMs from each other"),
     ("xz-utils", "unpacks the guests' kernel"),
     ("zstd", "unpacks the guests' kernel where it is packed so"),
     ("mmdebstrap", "makes images of a whole Debian"),

@@ -120,6 +120,16 @@ pub fn parse(file: &Path, text: &str, machine: &Machine) -> Result<Loaded, Confi
     }
 }
 
+/// The file; where a resolver of this machine's own stands before its servers, what that goes by.
+fn resolv_conf() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let text = read("/etc/resolv.conf");
+    match text.lines().any(|line| line.trim() == "nameserver 127.0.0.53") {
+        true => read("/run/systemd/resolve/resolv.conf"),
+        false => text,
+    }
+}
+
 pub(crate) fn this_machine() -> Machine {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy();
@@ -134,6 +144,7 @@ pub(crate) fn this_machine() -> Machine {
         one_auth: variable("ONE_AUTH").map(PathBuf::from),
         home: variable("HOME").map(PathBuf::from),
         agent: programs::place(&program, "thiao-guest"),
+        resolv_conf: resolv_conf(),
         user: passwd::by_name,
         slurm: installed,
         program,

@@ -4,6 +4,7 @@ mod cluster;
 mod guests;
 mod job;
 mod machine;
+mod network;
 mod nodesets;
 mod opennebula;
 mod people;
@@ -69,6 +70,8 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
     let cluster_name = cluster.as_ref();
     let provider = match maker {
         Maker::Qemu => {
+            let mounts = network::mounts(root);
+            let network = network::network(&root.table("network"), machine);
             let table = root.table("qemu");
             let files = (machine.slurm)(bin_dir.as_deref(), &plugins);
             let nodes = nodes.iter();
@@ -78,7 +81,17 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
                     .map(|(node, spec)| (node.clone(), spec.nodeset.clone()))
                     .collect(),
             };
-            let qemu = qemu::qemu(&table, cluster_name, &state_dir, &policy, files, machine, kinds);
+            let shared = (network, mounts);
+            let qemu = qemu::qemu(
+                &table,
+                cluster_name,
+                &state_dir,
+                &policy,
+                files,
+                machine,
+                kinds,
+                shared,
+            );
             root.close();
             let qemu = qemu?;
             qemu::fits(root, &nodesets, &policy, &qemu);
@@ -94,6 +107,8 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
                 nodesets: sources,
                 nodes: &nodes,
             };
+            root.refuse("network", opennebula::NOT_OURS);
+            root.refuse("mount", opennebula::NOT_OURS);
             let table = root.table("opennebula");
             let settings = opennebula::opennebula(&table, given);
             root.close();

@@ -214,14 +214,15 @@ impl Config {
         }
     }
 
-    /// The folders of this machine that Thiao's own guests see, by their paths there. What OpenNebula's images
-    /// see is not known.
+    /// The folders that all of Thiao's own guests see, by their paths there; homes, which come with their users, are
+    /// not among them. What OpenNebula's images see is not known.
     #[must_use]
     pub fn shared_folders(&self) -> Vec<PathBuf> {
         match &self.provider {
             ProviderSettings::Qemu(settings) => {
-                let shares = settings.guest.shares.iter();
-                shares.map(|share| share.target.clone()).collect()
+                let shares = settings.guest.shares.iter().map(|share| &share.target);
+                let mounts = settings.guest.mounts.iter().map(|mount| &mount.target);
+                shares.chain(mounts).cloned().collect()
             }
             ProviderSettings::OpenNebula(_) => Vec::new(),
         }

@@ -25,6 +25,7 @@ fn machine() -> Machine {
         one_auth: None,
         home: Some("/home/me".into()),
         agent: "/usr/lib/thiao/thiao-guest".into(),
+        resolv_conf: "nameserver 10.7.7.53\n".into(),
         user: passwd::by_name,
         slurm: |bin_dir, plugins| {
             Ok(thiao_qemu::SlurmFiles {

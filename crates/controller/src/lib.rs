@@ -17,6 +17,7 @@ mod execute;
 mod intake;
 pub mod memory;
 mod message;
+mod newcomers;
 mod observe;
 mod owner;
 pub mod provider;

@@ -69,6 +69,17 @@ pub trait Provider: Send + Sync + 'static {
         wait: Duration,
     ) -> Result<(), ProviderError>;
 
+    /// Whether its guests must be told whose jobs come ([`Self::welcome`]); else they find users out by themselves.
+    fn welcomes(&self) -> bool {
+        false
+    }
+
+    /// Has the guest of a VM of power-saving mode know the user of a job that comes there, and see what he sees. Called
+    /// before the job starts, however often.
+    fn welcome(&self, _tag: &VmTag, _id: Option<&VmId>, _uid: u32) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Ends the VM of this tag; `hard`: without leaving its guest time. Calling it again is harmless.
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError>;
 
@@ -139,6 +150,14 @@ impl Provider for thiao_qemu::Qemu {
         wait: Duration,
     ) -> Result<(), ProviderError> {
         thiao_qemu::Qemu::start_slurmd(self, &own_id(tag, id)?, number, wait).map_err(told)
+    }
+
+    fn welcomes(&self) -> bool {
+        true
+    }
+
+    fn welcome(&self, tag: &VmTag, id: Option<&VmId>, uid: u32) -> Result<(), ProviderError> {
+        thiao_qemu::Qemu::welcome(self, &own_id(tag, id)?, uid).map_err(told)
     }
 
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, _hard: bool) -> Result<Ended, ProviderError> {

@@ -4,6 +4,7 @@
 use crate::api::{ApiError, Reply};
 use crate::bus;
 use crate::message::{Finished, Message};
+use crate::newcomers::Newcomer;
 use crate::owner::{Owner, Readiness};
 use crate::provider::{Prepared, Provider};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use thiao_core::ids::{JobId, Millis, Time};
 use thiao_core::plan::{Action, JobVerb, VmVerb};
 use thiao_core::prolog::PrologAnswer;
 use thiao_core::view::{GateSeen, SlurmView};
-use thiao_core::world::World;
+use thiao_core::world::{Mode, World};
 
 /// What somebody hears who has waited.
 type Answer = (Reply<()>, Result<(), ApiError>);
@@ -195,7 +196,19 @@ impl<P: Provider> Owner<P> {
             let answer = match verdict {
                 PrologAnswer::Start => {
                     self.started_jobs.push(job);
-                    Ok(())
+                    match self.newcomer(job) {
+                        Some(newcomer) => {
+                            let told = self
+                                .waiters
+                                .extract_if(.., |waiter| (waiter.0, waiter.1) == (job, since));
+                            let waiters = told.map(|(_, _, reply)| reply).collect();
+                            // Whoever is answered sees what holds now.
+                            self.publish();
+                            newcomer.welcome(self.provider.clone(), waiters);
+                            continue;
+                        }
+                        None => Ok(()),
+                    }
                 }
                 PrologAnswer::Never(why) => Err(ApiError::Conflict(why)),
                 PrologAnswer::Over(why) => Err(ApiError::NotFound(why)),
@@ -206,6 +219,25 @@ impl<P: Provider> Owner<P> {
             answers.extend(told.map(|(_, _, reply)| (reply, answer.clone())));
         }
         answers
+    }
+
+    /// Whose job it is that starts, where VMs of power-saving mode may not know him yet.
+    fn newcomer(&self, job: JobId) -> Option<Newcomer> {
+        if !self.provider.welcomes() {
+            return None;
+        }
+        let world = self.rounds.world();
+        let job = world.slurm.as_ref()?.jobs.get(&job)?;
+        let shared = job.nodes.iter().filter(|node| {
+            let spec = world.specs.get(*node);
+            spec.is_some_and(|spec| spec.mode == Mode::PowerSaving)
+        });
+        let vms = shared.filter_map(|node| {
+            let vm = world.records.get(node)?.vm.as_ref()?;
+            Some((world.tag(node, vm.generation), vm.id.clone()))
+        });
+        let vms: Vec<_> = vms.collect();
+        (!vms.is_empty()).then_some(Newcomer { uid: job.uid, vms })
     }
 
     /// Has an asker wait for an observation of Slurm, which would show a job that may be new.

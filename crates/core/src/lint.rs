@@ -329,8 +329,19 @@ impl<'a> Linter<'a> {
             (Mode::PowerSaving, Some(job)) => Err(format!("{node} is for all jobs, not for job {job} alone")),
             (Mode::Job, None) => Err(format!("{node} is in job mode, and this VM would be nobody's")),
             (Mode::Job, Some(job)) => {
-                let on = self.job_mode_job(job)?.nodes.contains(node);
-                refuse_if(!on, || format!("job {job} does not have {node}"))?;
+                let of = self.job_mode_job(job)?;
+                refuse_if(!of.nodes.contains(node), || {
+                    format!("job {job} does not have {node}")
+                })?;
+                // It would see the folders of somebody else, or be let to another job's VMs.
+                let its_own = spec.owner.is_some_and(|owner| {
+                    owner.uid == of.uid && (owner.leader == job || of.het == Some(owner.leader))
+                });
+                refuse_if(!its_own, || {
+                    format!(
+                        "that VM of {node} would not be of the user of job {job}, or of another job's group"
+                    )
+                })?;
                 let slurm = self.world.slurm.as_ref();
                 let alloc = slurm.and_then(|slurm| slurm.nodes.get(node)?.alloc);
                 let same = alloc.is_some_and(|alloc| {

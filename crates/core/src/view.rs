@@ -53,8 +53,18 @@ pub struct VmSpec {
     pub gpus: u32,
     /// The one job that it is for; none in power-saving mode, where jobs follow each other.
     pub job: Option<JobId>,
+    /// Whose job that is; none, too, of a VM that was made before this was kept.
+    pub owner: Option<JobOwner>,
     /// What its job asked for beside Slurm's resources.
     pub options: VmOptions,
+}
+
+/// Whose job a VM is for, and with which other VMs it belongs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobOwner {
+    pub uid: u32,
+    /// The job itself, or the leader of the heterogeneous job that it is a part of: their VMs are one group.
+    pub leader: JobId,
 }
 
 impl VmSpec {
@@ -65,6 +75,7 @@ impl VmSpec {
             shape,
             gpus: 0,
             job: None,
+            owner: None,
             options: VmOptions::default(),
         }
     }

@@ -12,6 +12,7 @@ fn machine() -> Machine {
         cpus: 4,
         memory_mb: 8000,
         program: "/opt/thiao/thiao".into(),
+        resolv_conf: String::new(),
         one_xmlrpc: None,
         one_auth: None,
         home: Some("/home/me".into()),

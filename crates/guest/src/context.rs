@@ -10,15 +10,20 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use thiao_guest::auth::Auth;
-use thiao_guest::protocol::{Backup, OneContext, UserEntry};
+use thiao_guest::protocol::{Backup, GroupEntry, OneContext, UserEntry};
 use thiao_guest::secret::Secret;
+use thiao_guest::users::{SMALL_GROUP, SMALL_PASSWD, merge};
 
 /// The munge key's place.
 pub const MUNGE_KEY: &str = "/etc/munge/munge.key";
 
 /// The Slurm key's place; slurmd is told it.
 pub const SLURM_KEY: &str = "/etc/slurm/slurm.key";
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
 
 /// Makes this guest differ from others that were restored from the same template.
 pub fn refresh(seed: &Secret, unix_ns: u64) -> Result<(), String> {
@@ -30,12 +35,21 @@ pub fn refresh(seed: &Secret, unix_ns: u64) -> Result<(), String> {
 pub fn apply(context: &OneContext, address: Ipv4Addr, init: Init) -> Result<(), String> {
     rustix::system::sethostname(context.hostname.as_bytes())
         .map_err(|e| format!("cannot set the host name: {e}"))?;
-    let files = [
+    let (passwd, group) = match init {
+        Init::Own => (SMALL_PASSWD.to_owned(), SMALL_GROUP.to_owned()),
+        Init::Systemd => (read(PASSWD)?, read(GROUP)?),
+    };
+    let people = merge(&passwd, &group, &context.users, &context.groups);
+    complain(&people.clashes);
+    let mut files = vec![
         ("/etc/hostname", format!("{}\n", context.hostname)),
         ("/etc/hosts", hosts(context, address)),
-        ("/etc/passwd", known("/etc/passwd", passwd(&context.users), init)),
-        ("/etc/group", known("/etc/group", group(&context.users), init)),
+        (PASSWD, people.passwd),
+        (GROUP, people.group),
     ];
+    if !context.resolver.is_none() {
+        files.push(("/etc/resolv.conf", context.resolver.text()));
+    }
     for (path, text) in files {
         write(Path::new(path), text.as_bytes(), 0o644)?;
     }
@@ -61,6 +75,29 @@ pub fn apply(context: &OneContext, address: Ipv4Addr, init: Init) -> Result<(), 
         home(user)?;
     }
     Ok(())
+}
+
+/// Has these people beside those who are there already.
+pub fn admit(users: &[UserEntry], groups: &[GroupEntry]) -> Result<(), String> {
+    /// Two arrivals at once must not forget each other.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let people = merge(&read(PASSWD)?, &read(GROUP)?, users, groups);
+    complain(&people.clashes);
+    write(Path::new(GROUP), people.group.as_bytes(), 0o644)?;
+    write(Path::new(PASSWD), people.passwd.as_bytes(), 0o644)?;
+    users.iter().try_for_each(home)
+}
+
+fn read(path: &str) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|e| format!("cannot read {path}: {e}"))
+}
+
+/// For who reads the console.
+fn complain(clashes: &[String]) {
+    for clash in clashes {
+        eprintln!("thiao-guest: {clash}");
+    }
 }
 
 /// Sets the clock; credentials of munge live 300 s, so it must be about right.
@@ -125,69 +162,6 @@ fn hosts(context: &OneContext, address: Ipv4Addr) -> String {
     text
 }
 
-/// The lines of a file of names, beside those that the guest's system has of its own.
-fn known(path: &str, lines: String, init: Init) -> String {
-    let there = match init {
-        Init::Own => return lines,
-        Init::Systemd => fs::read_to_string(path).unwrap_or_default(),
-    };
-    let name = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
-    let mut text = there.clone();
-    for line in lines
-        .lines()
-        .filter(|line| !there.lines().any(|other| name(other) == name(line)))
-    {
-        text.push_str(line);
-        text.push('\n');
-    }
-    text
-}
-
-fn passwd(users: &[UserEntry]) -> String {
-    let mut text = String::from(
-        "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
-    );
-    for user in listed(users) {
-        let UserEntry {
-            name,
-            uid,
-            gid,
-            home,
-            shell,
-        } = user;
-        let _ = writeln!(
-            text,
-            "{name}:x:{uid}:{gid}:{name}:{}:{}",
-            home.display(),
-            shell.display()
-        );
-    }
-    text
-}
-
-fn group(users: &[UserEntry]) -> String {
-    let mut text = String::from("root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
-    let mut seen = vec![0, 5, 65534];
-    for user in listed(users) {
-        if !seen.contains(&user.gid) {
-            seen.push(user.gid);
-            let _ = writeln!(text, "{}:x:{}:", user.name, user.gid);
-        }
-    }
-    text
-}
-
-/// The users that may stand in a line-based file, beside those that are always there.
-fn listed(users: &[UserEntry]) -> impl Iterator<Item = &UserEntry> {
-    let plain = |text: &str| !text.contains([':', '\n', '\r', '\0']);
-    users.iter().filter(move |user| {
-        !["root", "nobody", ""].contains(&user.name.as_str())
-            && plain(&user.name)
-            && plain(&user.home.to_string_lossy())
-            && plain(&user.shell.to_string_lossy())
-    })
-}
-
 /// A home that no share brings: the user's own empty folder.
 fn home(user: &UserEntry) -> Result<(), String> {
     if user.uid == 0 || !user.home.is_absolute() || user.home.exists() {
@@ -214,37 +188,4 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
         .map_err(say)?;
     file.write_all(bytes).map_err(say)?;
     fs::rename(&fresh, path).map_err(say)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn user(name: &str, uid: u32, gid: u32) -> UserEntry {
-        UserEntry {
-            name: name.into(),
-            uid,
-            gid,
-            home: format!("/home/{name}").into(),
-            shell: "/bin/bash".into(),
-        }
-    }
-
-    #[test]
-    fn users_are_listed_once_and_cannot_smuggle_lines() {
-        let users = [
-            user("ada", 1000, 1000),
-            user("bob", 1001, 1000),
-            user("root", 7, 7),
-            user("x\ny:0", 0, 0),
-        ];
-        let text = passwd(&users);
-        assert_eq!(text.lines().count(), 4, "{text}");
-        assert!(
-            text.contains("\nada:x:1000:1000:ada:/home/ada:/bin/bash\n"),
-            "{text}"
-        );
-        let text = group(&users);
-        assert_eq!(text.lines().filter(|l| l.contains(":1000:")).count(), 1, "{text}");
-    }
 }

@@ -28,7 +28,8 @@ use std::time::{Duration, Instant};
 use thiao_guest::auth::Auth;
 use thiao_guest::context_disk::{ContextDisk, OneGate};
 use thiao_guest::protocol::{
-    Card, DISK_ARGUMENT, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request, SERVICE_ARGUMENT,
+    Arrival, Card, DISK_ARGUMENT, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request,
+    SERVICE_ARGUMENT,
 };
 
 /// How long slurmd may take to find slurmctld.
@@ -49,6 +50,8 @@ enum Event {
     Asked(Request),
     /// A task in the background is through.
     Reached(Phase, Result<(), String>),
+    /// People who came later are there, or why not: the arrival's number.
+    Arrived(u64, Result<(), String>),
     /// A child ended: its process id, and how.
     Ended(u32, String),
     /// The power button was pressed.
@@ -282,6 +285,15 @@ impl Guest {
                 Event::Asked(request) => self.asked(request),
                 Event::Reached(phase, Ok(())) => self.reached(phase),
                 Event::Reached(_, Err(error)) => Err(error),
+                Event::Arrived(number, done) => {
+                    self.say(Report {
+                        phase: Phase::People,
+                        uptime_ms: uptime_ms(),
+                        detail: done.err(),
+                        arrival: Some(number),
+                    });
+                    Ok(())
+                }
                 Event::Ended(pid, how) => match &self.stage {
                     Stage::Running {
                         slurmd, since, ended, ..
@@ -317,6 +329,10 @@ impl Guest {
                 Ok(())
             }
             Request::Clock(unix_ns) => context::set_clock(unix_ns),
+            Request::People(arrival) => {
+                self.admit(*arrival);
+                Ok(())
+            }
             Request::Slurmd { number, wait_ms } => {
                 self.starts.ask(number, Duration::from_millis(wait_ms));
                 self.start_slurmd()
@@ -341,6 +357,25 @@ impl Guest {
                 }
             },
         }
+    }
+
+    /// Has more people, and mounts what they see. What fails of that is told, and costs their jobs alone.
+    fn admit(&self, arrival: Arrival) {
+        let (events, arrival_number) = (self.events.clone(), arrival.number);
+        let named = !matches!(self.stage, Stage::Waiting);
+        std::thread::spawn(move || {
+            let work = move || {
+                if !named {
+                    return Err("people came before this guest's own identity".to_owned());
+                }
+                arrival.shares.iter().try_for_each(mount::share)?;
+                context::admit(&arrival.users, &arrival.groups)
+            };
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+                .unwrap_or_else(|_| Err("the guest's agent failed over people who came".to_owned()));
+            // The main loop is gone only when the guest ends.
+            let _ = events.send(Event::Arrived(arrival_number, done));
+        });
     }
 
     /// Takes the identity, then lets munged start while the shares are mounted.
@@ -479,7 +514,13 @@ impl Guest {
             phase,
             uptime_ms: uptime_ms(),
             detail,
+            arrival: None,
         };
+        self.say(report);
+    }
+
+    fn say(&mut self, report: Report) {
+        let phase = report.phase;
         match (&self.channel, &report.detail) {
             (Some(channel), _) => channel.send(&report),
             (None, Some(detail)) => println!("thiao-guest: {}: {detail}", phase.as_str()),

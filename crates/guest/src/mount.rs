@@ -1,12 +1,13 @@
 //! Kernel file systems, and the shares of the machine.
 
+use crate::modules;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use thiao_guest::protocol::{NFS_PORT, ShareMount};
+use thiao_guest::protocol::{Modules, NFS_PORT, NfsVersion, ShareMount};
 
 /// How long a share may take to answer before the guest gives up.
 const SHARE_LIMIT: Duration = Duration::from_secs(40);
@@ -54,6 +55,9 @@ pub fn share(share: &ShareMount) -> Result<(), String> {
     if is_mounted(target) {
         return Ok(());
     }
+    if share.version == NfsVersion::V4_2 {
+        modules::load(Modules::Nfs4)?;
+    }
     let started = Instant::now();
     loop {
         match try_share(share) {
@@ -74,24 +78,11 @@ pub fn share(share: &ShareMount) -> Result<(), String> {
     }
 }
 
-/// The kernel does the mount protocol by itself when given addresses and ports;
-/// without a port for it, it asks the server's port mapper.
-/// No lock daemon runs on either side, hence `nolock`. `retrans` and `timeo`
-/// stay at the defaults of a hard mount: a job waits rather than loses output.
 fn try_share(share: &ShareMount) -> Result<(), String> {
-    let mut options = format!(
-        "vers=3,proto=tcp,mountproto=tcp,nolock,port={port},actimeo=1,addr={addr},mountaddr={addr}",
-        port = share.port,
-        addr = share.server,
-    );
-    if share.port != NFS_PORT {
-        // Writing to a String does not fail.
-        let _ = write!(options, ",mountport={}", share.port);
-    }
+    let (flags, options) = words(share);
     let source =
         CString::new(format!("{}:{}", share.server, share.path.display())).map_err(|e| e.to_string())?;
     let options = CString::new(options).map_err(|e| e.to_string())?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount(
         source.as_c_str(),
         &share.target,
@@ -100,6 +91,51 @@ fn try_share(share: &ShareMount) -> Result<(), String> {
         options.as_c_str(),
     )
     .map_err(|e| e.to_string())
+}
+
+/// What mount(2) is told. Options that the kernel has as flags are not among the words that it reads.
+///
+/// Of version 3 the kernel does the mount protocol by itself when given addresses and ports; without a port
+/// for it, it asks the server's port mapper. No lock daemon runs on either side, hence `nolock`; 4.2 has its
+/// locks in itself. `retrans` and `timeo` stay at the defaults of a hard mount: a job waits rather than loses
+/// output.
+fn words(share: &ShareMount) -> (MountFlags, String) {
+    let ShareMount { server, port, .. } = share;
+    let mut words = match share.version {
+        NfsVersion::V3 => {
+            let mut words = format!(
+                "vers=3,proto=tcp,mountproto=tcp,nolock,port={port},addr={server},mountaddr={server}"
+            );
+            if *port != NFS_PORT {
+                // Writing to a String does not fail.
+                let _ = write!(words, ",mountport={port}");
+            }
+            words
+        }
+        NfsVersion::V4_2 => format!("vers=4.2,proto=tcp,port={port},addr={server}"),
+    };
+    // Our own exports are other guests' at the same time, whose writes are to be seen soon.
+    if share.version == NfsVersion::V3 && share.options.is_empty() {
+        words.push_str(",actimeo=1");
+    }
+    // Never these two, whatever is asked for: what a user puts there must not make him root.
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    for option in &share.options {
+        match option.as_str() {
+            "ro" => flags |= MountFlags::RDONLY,
+            "noexec" => flags |= MountFlags::NOEXEC,
+            "noatime" => flags |= MountFlags::NOATIME,
+            "nodiratime" => flags |= MountFlags::NODIRATIME,
+            "relatime" => flags |= MountFlags::RELATIME,
+            "rw" | "exec" | "atime" | "nosuid" | "nodev" | "suid" | "dev" | "defaults" | "_netdev"
+            | "auto" => {}
+            word => {
+                words.push(',');
+                words.push_str(word);
+            }
+        }
+    }
+    (flags, words)
 }
 
 fn is_mounted(target: &Path) -> bool {
@@ -111,4 +147,36 @@ fn is_mounted(target: &Path) -> bool {
         .replace('\\', "\\134")
         .replace(' ', "\\040");
     mounts.lines().any(|line| line.split(' ').nth(1) == Some(&target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn our_exports_and_a_sites_servers_are_mounted_each_in_its_way() {
+        let server = Ipv4Addr::new(10, 9, 0, 1);
+        let mut share = ShareMount::plain(server, 4000, "/".into(), "/home/ada".into());
+        let always = MountFlags::NOSUID | MountFlags::NODEV;
+        assert_eq!(
+            words(&share),
+            (
+                always,
+                "vers=3,proto=tcp,mountproto=tcp,nolock,port=4000,addr=10.9.0.1,mountaddr=10.9.0.1,mountport=4000,\
+                 actimeo=1"
+                    .to_owned()
+            )
+        );
+        share.port = NFS_PORT;
+        share.version = NfsVersion::V4_2;
+        share.options = ["ro", "suid", "rsize=65536"].map(str::to_owned).to_vec();
+        assert_eq!(
+            words(&share),
+            (
+                always | MountFlags::RDONLY,
+                "vers=4.2,proto=tcp,port=2049,addr=10.9.0.1,rsize=65536".to_owned()
+            )
+        );
+    }
 }

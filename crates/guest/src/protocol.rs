@@ -10,6 +10,8 @@
 //!     |   <- report prepared          |   all is there but slurmd
 //!     |   slurmd ->                   |   Slurm has asked for the node; may come before the rest
 //!     |   <- report slurmd            |   slurmd runs
+//!     |   people ->                   |   at any time: whose jobs come next
+//!     |   <- report people            |
 //!     |   status ->                   |   at any time: all reports once more
 //! ```
 //! An OpenNebula VM has no such channel: its guest reads a disk instead, see
@@ -66,6 +68,8 @@ pub enum Modules {
     VirtioScsi,
     /// Those behind the IDE controller of a full machine.
     Ide,
+    /// NFS version 4, which few sites' folders want of a guest: loaded for the first of them.
+    Nfs4,
     /// The power button, by which OpenNebula asks a VM to end.
     Button,
 }
@@ -80,6 +84,7 @@ impl Modules {
             Modules::VirtioDisk => "/etc/thiao/modules/virtio-disk",
             Modules::VirtioScsi => "/etc/thiao/modules/virtio-scsi",
             Modules::Ide => "/etc/thiao/modules/ide",
+            Modules::Nfs4 => "/etc/thiao/modules/nfs4",
             Modules::Button => "/etc/thiao/modules/button",
         }
     }
@@ -101,6 +106,9 @@ pub enum Request {
         /// How long to wait with it, in milliseconds.
         wait_ms: u64,
     },
+    /// Have these people, too: their jobs come next. Answered by a report of [`Phase::People`]; the same again
+    /// is harmless.
+    People(Box<Arrival>),
     /// Say all reports once more.
     Status,
     /// Set the clock: nanoseconds since the Unix epoch.
@@ -116,6 +124,9 @@ pub struct Report {
     /// What there is to say about it, e.g. the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Of [`Phase::People`]: the number of the [`Arrival`] that this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<u64>,
 }
 
 /// What a guest reaches, in about this order.
@@ -145,6 +156,8 @@ pub enum Phase {
     SlurmdEnded,
     /// Something failed for good; the guest ends.
     Failed,
+    /// People who came later are there, with what they see; a detail says what of that failed.
+    People,
 }
 
 impl Phase {
@@ -163,6 +176,7 @@ impl Phase {
             Phase::SlurmdAgain => "slurmd started again",
             Phase::SlurmdEnded => "slurmd ended",
             Phase::Failed => "guest failed",
+            Phase::People => "users handed over",
         }
     }
 }
@@ -204,6 +218,51 @@ pub struct OneContext {
     pub auth: Auth,
     /// The users of the guest, beside root.
     pub users: Vec<UserEntry>,
+    /// Groups, with those of the users who are in them beside their primary ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupEntry>,
+    pub shares: Vec<ShareMount>,
+    /// Who knows the addresses of names; none: nobody is asked.
+    #[serde(default, skip_serializing_if = "Resolver::is_none")]
+    pub resolver: Resolver,
+}
+
+/// What a guest's `/etc/resolv.conf` says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resolver {
+    pub servers: Vec<Ipv4Addr>,
+    /// Domains in which short names are looked up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+}
+
+impl Resolver {
+    /// Whether there is nobody to ask.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// What the file says, in resolv.conf(5)'s words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let search = match self.search.as_slice() {
+            [] => String::new(),
+            domains => format!("search {}\n", domains.join(" ")),
+        };
+        let servers = self.servers.iter().map(|server| format!("nameserver {server}\n"));
+        search + &servers.collect::<String>()
+    }
+}
+
+/// People who come to a guest that has its identity already.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Arrival {
+    /// Tells one arrival from another in the answer.
+    pub number: u64,
+    pub users: Vec<UserEntry>,
+    pub groups: Vec<GroupEntry>,
+    /// The folders that they see there.
     pub shares: Vec<ShareMount>,
 }
 
@@ -290,7 +349,35 @@ pub struct UserEntry {
     pub shell: PathBuf,
 }
 
-/// An NFSv3 export that the guest mounts.
+/// A line of the guest's `/etc/group`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupEntry {
+    pub name: String,
+    pub gid: u32,
+    /// Users who are in it beside their primary groups.
+    #[serde(default)]
+    pub members: Vec<String>,
+}
+
+/// Which NFS is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum NfsVersion {
+    #[default]
+    #[serde(rename = "3")]
+    V3,
+    #[serde(rename = "4.2")]
+    V4_2,
+}
+
+impl NfsVersion {
+    /// Whether it is [`Self::V3`].
+    #[must_use]
+    pub fn is_v3(&self) -> bool {
+        *self == Self::V3
+    }
+}
+
+/// An NFS export that the guest mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareMount {
     pub server: Ipv4Addr,
@@ -302,6 +389,26 @@ pub struct ShareMount {
     pub path: PathBuf,
     /// Where the guest sees it.
     pub target: PathBuf,
+    #[serde(default, skip_serializing_if = "NfsVersion::is_v3")]
+    pub version: NfsVersion,
+    /// Mount options of an administrator's, as mount(8) has them: `ro`, `rsize=65536`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+impl ShareMount {
+    /// One by NFS version 3, without options.
+    #[must_use]
+    pub fn plain(server: Ipv4Addr, port: u16, path: PathBuf, target: PathBuf) -> Self {
+        Self {
+            server,
+            port,
+            path,
+            target,
+            version: NfsVersion::V3,
+            options: Vec::new(),
+        }
+    }
 }
 
 fn root() -> PathBuf {
@@ -326,7 +433,9 @@ mod tests {
                     munge_socket: "/run/munge/munge.socket.2".into(),
                 },
                 users: vec![],
+                groups: vec![],
                 shares: vec![],
+                resolver: Resolver::default(),
             },
             card: Card {
                 address: Ipv4Addr::new(10, 9, 0, 7),
@@ -343,6 +452,7 @@ mod tests {
     fn messages_survive_the_channel_and_fit_one_line() {
         for request in [
             Request::Context(Box::new(context())),
+            Request::People(Box::default()),
             Request::Status,
             Request::Clock(5),
         ] {
@@ -354,6 +464,7 @@ mod tests {
             phase: Phase::SlurmdEnded,
             uptime_ms: 12,
             detail: Some("a\nb".into()),
+            arrival: None,
         };
         let line = serde_json::to_string(&report).unwrap();
         assert!(!line.contains('\n') && line.contains("slurmd_ended"), "{line}");
@@ -365,6 +476,16 @@ mod tests {
         let text = r#"{"server":"10.9.0.1","port":4000,"target":"/home"}"#;
         let share: ShareMount = serde_json::from_str(text).unwrap();
         assert_eq!(share.path, PathBuf::from("/"));
+    }
+
+    #[test]
+    fn a_resolver_is_written_as_its_file_has_it() {
+        let resolver = Resolver {
+            servers: vec![Ipv4Addr::new(10, 0, 0, 53)],
+            search: vec!["a.org".into(), "b.org".into()],
+        };
+        assert_eq!(resolver.text(), "search a.org b.org\nnameserver 10.0.0.53\n");
+        assert!(Resolver::default().is_none());
     }
 
     #[test]

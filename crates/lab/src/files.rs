@@ -5,7 +5,7 @@ use crate::auth::AuthBy;
 use crate::console;
 use crate::layout::{self, Layout};
 use crate::oned;
-use crate::person::Person;
+use crate::person::{self, Person};
 use crate::plan::{IDLE_S, JOB_MEMORY_PER_CPU_MB, Plan, RAW_NODE, TMP_GB};
 use crate::world::{self, HOST_NAME};
 use anyhow::{Context, Result};
@@ -358,10 +358,12 @@ fn qemu_part<'a>(layout: &Layout, plan: &'a Plan) -> QemuPart<'a> {
                 memory_mb: plan.host_memory_mb,
             })
             .collect(),
-        user: user_parts(layout, plan),
+        // The lab's own are found in its user database, with their homes there.
+        user: user_parts(layout, plan, |person| !person::is_labs_own(person)),
         share: plan
             .shares(layout)
             .into_iter()
+            .filter(|(_, person)| !person::is_labs_own(person))
             .map(|(folder, person)| SharePart {
                 source: folder.clone(),
                 target: folder,
@@ -382,7 +384,7 @@ fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> 
         slurmctld_port: options.slurmctld_port,
         slurm_user: &plan.owner.name,
         credentials: CredentialsPart::of(layout.credentials(options.auth)),
-        user: user_parts(layout, plan),
+        user: user_parts(layout, plan, |_| true),
         share: plan
             .shares(layout)
             .into_iter()
@@ -397,7 +399,8 @@ fn opennebula_part<'a>(layout: &Layout, plan: &'a Plan, share_ports: &[u16]) -> 
     }
 }
 
-fn user_parts<'a>(layout: &Layout, plan: &'a Plan) -> Vec<UserPart<'a>> {
+/// The submitters of that kind, described.
+fn user_parts<'a>(layout: &Layout, plan: &'a Plan, wanted: fn(&Person) -> bool) -> Vec<UserPart<'a>> {
     let part = |person: &'a Person| UserPart {
         name: &person.name,
         uid: person.uid,
@@ -405,7 +408,11 @@ fn user_parts<'a>(layout: &Layout, plan: &'a Plan) -> Vec<UserPart<'a>> {
         home: layout.home(&person.name),
         shell: Path::new("/bin/bash"),
     };
-    plan.submitters.iter().map(part).collect()
+    plan.submitters
+        .iter()
+        .filter(|person| wanted(person))
+        .map(part)
+        .collect()
 }
 
 /// slurm.conf and what the guests get along with it.

@@ -206,6 +206,10 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
             slurm_user: plan.owner.name.clone(),
             credentials: layout.credentials(options.auth),
             users: vec![],
+            everybody: false,
+            homes: false,
+            mounts: vec![],
+            resolver: Default::default(),
             shares: plan
                 .shares(layout)
                 .into_iter()
@@ -217,6 +221,7 @@ fn machines(layout: &Layout, plan: &Plan) -> Result<thiao_qemu::Settings> {
                 })
                 .collect(),
         },
+        fence: None,
         agent: plan.agent.clone(),
         program: plan.keeper.clone(),
     })

@@ -61,6 +61,11 @@ const FIRST_UID: u32 = 61_001;
 /// As many uids as there are in between.
 const MOST_USERS: u32 = 183;
 
+/// Whether it is one of the lab's own users.
+pub fn is_labs_own(person: &Person) -> bool {
+    (FIRST_UID..FIRST_UID + MOST_USERS).contains(&person.uid)
+}
+
 /// Whether a group file has this person's group, by name or number.
 fn has_group(groups: &str, person: &Person) -> bool {
     groups.lines().any(|line| {

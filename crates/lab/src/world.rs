@@ -104,6 +104,11 @@ fn own_run(layout: &Layout) -> Result<()> {
     unmount(&outer, UnmountFlags::DETACH).with_context(fail)
 }
 
+/// A group that all of the lab's own users are in beside their own.
+const COMMON_GROUP: &str = "labusers";
+/// Its number, before theirs.
+const COMMON_GID: u32 = 61_000;
+
 /// Lets the lab know those of its users whom the machine does not know.
 fn know_users(layout: &Layout, plan: &Plan) -> Result<()> {
     let own: Vec<&Person> = plan
@@ -129,7 +134,9 @@ fn know_users(layout: &Layout, plan: &Plan) -> Result<()> {
         })
     })?;
     put_in_place(&layout.etc().join("group"), "/etc/group", |text| {
-        with(text, &|Person { name, gid, .. }| format!("{name}:x:{gid}:\n"))
+        let own_groups = with(text, &|Person { name, gid, .. }| format!("{name}:x:{gid}:\n"));
+        let names: Vec<&str> = own.iter().map(|person| person.name.as_str()).collect();
+        format!("{own_groups}{COMMON_GROUP}:x:{COMMON_GID}:{}\n", names.join(","))
     })
 }
 

@@ -2,14 +2,16 @@
 
 use crate::args::User;
 use crate::error::ExportError;
-use crate::record::{GRACE, PAUSE, Record};
+use crate::record::{GRACE, PAUSE, PORTS, Record};
 use crate::start::{listen, open, port, serve_on};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use sha2::{Digest, Sha256};
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -49,7 +51,8 @@ fn run_child(arguments: &[OsString]) -> Result<Infallible, ExportError> {
     let former: Option<Record> = serde_json::from_str(&former).ok();
     let folder = Path::new(folder);
     let nfs = open(folder, owner)?;
-    let listener = listen_again(bind, former.map_or(0, |r| r.port))?;
+    let first = usual_port(folder, owner);
+    let listener = listen_again(bind, former.map_or(first, |r| r.port), first)?;
     let port = port(&listener)?;
     let told = Record {
         pid: std::process::id(),
@@ -73,18 +76,45 @@ fn run_child(arguments: &[OsString]) -> Result<Infallible, ExportError> {
 
 /// Listens on the former port. It may be held for a moment by the export that had it, whose lock goes before its
 /// socket does; when it stays taken, guests of before must go without, and later ones get another port.
-fn listen_again(bind: Ipv4Addr, former: u16) -> Result<TcpListener, ExportError> {
+fn listen_again(bind: Ipv4Addr, former: u16, first: u16) -> Result<TcpListener, ExportError> {
     let start = Instant::now();
     loop {
         match listen(SocketAddr::V4(SocketAddrV4::new(bind, former))) {
-            Err(ExportError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) if is_in_use(&error) => {}
             result => return result,
         }
-        if start.elapsed() > GRACE {
-            return listen(SocketAddr::V4(SocketAddrV4::new(bind, 0)));
+        if former == first || start.elapsed() > GRACE {
+            return listen_anew(bind, first);
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Listens on the first port that is free, from `first` on and around.
+fn listen_anew(bind: Ipv4Addr, first: u16) -> Result<TcpListener, ExportError> {
+    let around = (first..=*PORTS.end()).chain(*PORTS.start()..first);
+    let mut last = None;
+    for port in around {
+        match listen(SocketAddr::V4(SocketAddrV4::new(bind, port))) {
+            Err(error @ ExportError::Listen { .. }) if is_in_use(&error) => last = Some(error),
+            result => return result,
+        }
+    }
+    Err(last.unwrap_or(ExportError::ByHand))
+}
+
+fn is_in_use(error: &ExportError) -> bool {
+    matches!(error, ExportError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// Where a folder's export looks for a port first: each elsewhere, so that few are tried.
+fn usual_port(folder: &Path, owner: User) -> u16 {
+    let mut hash = Sha256::new();
+    hash.update(folder.as_os_str().as_bytes());
+    hash.update(format!("\0{}", owner.uid));
+    let hash = hash.finalize();
+    let number = u16::from_be_bytes([hash[0], hash[1]]);
+    PORTS.start() + number % (PORTS.end() - PORTS.start() + 1)
 }
 
 /// Gives up all rights but that user's. Where his uid does not exist (a user

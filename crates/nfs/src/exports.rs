@@ -20,7 +20,7 @@ const FOLDER: &str = "exports";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A folder of this machine that is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Folder {
     pub path: PathBuf,
     /// Whose it is: all access is under this uid.
@@ -110,6 +110,17 @@ impl Exports {
     /// Guests that still use them wait.
     pub fn stop(mut self) -> Result<(), ExportError> {
         end_all(&self.folder)?;
+        for child in self.exports.iter_mut().filter_map(|e| e.child.as_mut()) {
+            let _ = child.wait();
+        }
+        Ok(())
+    }
+
+    /// Ends these exports, and no others of this state folder. Guests that still use them wait.
+    pub fn end(mut self) -> Result<(), ExportError> {
+        for export in &self.exports {
+            end(&self.folder.join(id(&export.folder, self.bind)))?;
+        }
         for child in self.exports.iter_mut().filter_map(|e| e.child.as_mut()) {
             let _ = child.wait();
         }

@@ -40,7 +40,7 @@ mod xdr;
 pub use child::child;
 pub use error::ExportError;
 pub use exports::{Exports, Folder};
-pub use record::SUBCOMMAND;
+pub use record::{PORTS, SUBCOMMAND};
 pub use start::serve;
 
 use std::ffi::OsString;

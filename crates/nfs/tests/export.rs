@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use thiao_nfs::{ExportError, Exports, Folder, SUBCOMMAND, child};
+use thiao_nfs::{ExportError, Exports, Folder, PORTS, SUBCOMMAND, child};
 use thiao_testkit::isolated::{ip, isolated};
 use thiao_testkit::nfs::{Client, Handle};
 use thiao_testkit::wait::until;
@@ -274,7 +274,15 @@ fn exports_outlive_the_controller_and_come_back_on_their_ports() {
             exports.tend().unwrap();
             assert_ne!(exports.port(1), ports[0]);
             assert_eq!(exports.port(0), ports[1]);
+            assert!(PORTS.contains(&exports.port(1)) && PORTS.contains(&exports.port(0)));
             drop(taken);
+
+            // One alone, beside another that goes on.
+            let one = world.start(std::slice::from_ref(&b)).unwrap();
+            assert_eq!(one.port(0), ports[1]);
+            one.end().unwrap();
+            assert_eq!(world.pids().len(), 1);
+            exports.tend().unwrap();
 
             // Ended whole, also one whose share is no longer configured.
             drop(exports);

@@ -500,6 +500,7 @@ fn a_vm_of_a_job_is_what_the_job_asked_for() {
             },
             gpus: 2,
             job: Some(JobId(42)),
+            owner: None,
             options: VmOptions::parse(options).unwrap(),
         };
         provider.create(&tag, &HostName::new("h0").unwrap(), &spec, false)

@@ -62,8 +62,13 @@ fn settings(folder: &Path) -> Settings {
                 socket: "/run/lab/munge.socket".into(),
             },
             users: vec![],
+            everybody: false,
+            homes: false,
+            mounts: vec![],
+            resolver: Default::default(),
             shares: vec![],
         },
+        fence: None,
         agent: guest::agent(),
         program: "/nonexistent/thiao".into(),
     }
@@ -82,7 +87,9 @@ fn spec(id: u32) -> VmSpec {
             munge_socket: "/run/lab/munge.socket".into(),
         },
         users: vec![],
+        groups: vec![],
         shares: vec![],
+        resolver: Default::default(),
     };
     let context = [
         ("ETH0_IP", ADDRESS.to_string()),

@@ -181,12 +181,7 @@ impl Ldap {
 
 impl Export {
     fn mounted_at(&self, target: &str) -> ShareMount {
-        ShareMount {
-            server: self.server,
-            port: NFS_PORT,
-            path: self.path.clone(),
-            target: target.into(),
-        }
+        ShareMount::plain(self.server, NFS_PORT, self.path.clone(), target.into())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use crate::launch;
-use crate::provider::{KILL_LIMIT, NewVm, Qemu};
+use crate::provider::{KILL_LIMIT, NewVm, People, Qemu};
 use crate::qmp::Qmp;
 use crate::vmdir::{self, CONTEXT_DISK, ContextBy, Life, QMP_SOCKET};
 use serde_json::json;
@@ -47,8 +47,10 @@ impl Qemu {
             address: Some(vm.address),
             told: ContextBy::Disk { mac: vm.mac },
             job: None,
+            leader: None,
+            people: People::default(),
         };
-        self.make(tag, host, wanted, &|id, _| {
+        self.make(tag, host, wanted, &|id, _, _| {
             write_disk(&self.inner.folder(id), vm.iso)
         })
     }

@@ -39,6 +39,8 @@ pub enum Error {
     Qemu(String),
     #[error(transparent)]
     Net(#[from] crate::net::NetError),
+    #[error(transparent)]
+    Fence(#[from] crate::fence::FenceError),
     /// The shares could not be served.
     #[error(transparent)]
     Export(#[from] thiao_nfs::ExportError),
@@ -59,7 +61,9 @@ impl Error {
         match self {
             Error::Full { .. } | Error::NoAddress => ErrorClass::Full,
             Error::Image(_) | Error::Refused(_) => ErrorClass::Refused,
-            Error::Io { .. } | Error::Qemu(_) | Error::Net(_) | Error::Export(_) => ErrorClass::Transient,
+            Error::Fence(_) | Error::Io { .. } | Error::Qemu(_) | Error::Net(_) | Error::Export(_) => {
+                ErrorClass::Transient
+            }
         }
     }
 }

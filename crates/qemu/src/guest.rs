@@ -3,18 +3,24 @@
 use crate::channel::clock;
 use crate::error::Error;
 use crate::machine::mac_of;
-use crate::settings::{Settings, Share};
+use crate::settings::Settings;
 use crate::vmdir::{Record, tag_of};
 use std::fs;
 use std::path::Path;
 use thiao_core::ids::VmId;
-use thiao_guest::protocol::{Card, Context, OneContext, ShareMount};
+use thiao_guest::protocol::{Card, Context, GroupEntry, OneContext, ShareMount, UserEntry};
 use thiao_guest::secret::Secret;
 use thiao_guest::users::add_system_users;
 
 /// The context of one VM, with the clock of now and fresh random bytes.
-/// `exports` are the ports of the shares' servers, in the settings' order.
-pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record) -> Result<Context, Error> {
+/// `people`: whom the guest knows beside its system's users, with their groups; `shares`: what it sees.
+pub fn context(
+    settings: &Settings,
+    id: &VmId,
+    record: &Record,
+    people: (Vec<UserEntry>, Vec<GroupEntry>),
+    shares: Vec<ShareMount>,
+) -> Result<Context, Error> {
     let guest = &settings.guest;
     let credentials = &guest.credentials;
     let auth = credentials
@@ -22,19 +28,12 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
         .map_err(|e| Error::io("read the cluster's key", credentials.file(), e))?;
     let tag = tag_of(&settings.cluster, id)
         .ok_or_else(|| Error::Refused(format!("the VM {id} belongs to none of our nodes")))?;
-    let mut users = guest.users.clone();
+    let (mut users, groups) = people;
     add_system_users(
         &mut users,
         &guest.slurm_user,
         &fs::read_to_string("/etc/passwd").unwrap_or_default(),
     );
-    let share = |(share, port): (&Share, &u16)| ShareMount {
-        server: settings.network.address,
-        port: *port,
-        path: "/".into(),
-        target: share.target.clone(),
-    };
-    let shares = guest.shares.iter().zip(exports).map(share).collect();
     Ok(Context {
         common: OneContext {
             id: id.to_string(),
@@ -45,7 +44,9 @@ pub fn context(settings: &Settings, exports: &[u16], id: &VmId, record: &Record)
             backups: guest.backups.clone(),
             auth,
             users,
+            groups,
             shares,
+            resolver: guest.resolver.clone(),
         },
         card: Card {
             address: record.address,

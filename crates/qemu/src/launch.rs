@@ -156,10 +156,14 @@ fn place(inner: &Inner, id: &VmId, record: &Record) {
     }
 }
 
-/// Opens the VM's tap. Its name is unique where the address is, and at most 15
-/// bytes. That of a QEMU that has just ended takes a moment to go.
+/// The name of a VM's tap: unique where the address is, and at most 15 bytes.
+pub fn tap_name(record: &Record) -> String {
+    format!("th{:08x}", u32::from(record.address))
+}
+
+/// Opens the VM's tap. That of a QEMU that has just ended takes a moment to go.
 fn open_tap(inner: &Inner, record: &Record) -> Result<OwnedFd, Error> {
-    let name = format!("th{:08x}", u32::from(record.address));
+    let name = tap_name(record);
     let until = Instant::now() + TAP_LIMIT;
     loop {
         match inner.settings.network.open_tap(&name) {

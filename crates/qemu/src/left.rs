@@ -1,12 +1,14 @@
 //! What is left of a controller that is gone for good: VMs and exports outlive it.
 
 use crate::Error;
+use crate::fence::{self, FenceError};
 use crate::vmdir::{Life, kill, life, wait_gone};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use thiao_core::ids::VmId;
+use thiao_core::ids::{ClusterName, VmId};
+use thiao_core::spool;
 use thiao_nfs::Exports;
 
 /// How long a killed QEMU may take until the kernel has taken it down.
@@ -20,7 +22,7 @@ pub fn vms(state_dir: &Path) -> Result<Vec<VmId>, Error> {
     Ok(alive(state_dir)?.into_iter().map(|(id, _)| id).collect())
 }
 
-/// Kills the VMs that run, and ends the exports of users' folders.
+/// Kills the VMs that run, ends the exports of users' folders, and takes the fence away.
 ///
 /// # Errors
 /// At the first that does not end.
@@ -35,7 +37,13 @@ pub fn end(state_dir: &Path) -> Result<(), Error> {
             return Err(Error::io("end the VM of", folder, late));
         }
     }
-    Ok(Exports::stop_recorded(state_dir)?)
+    Exports::stop_recorded(state_dir)?;
+    let cluster = fs::read_to_string(state_dir.join("spool").join(spool::CLUSTER)).unwrap_or_default();
+    match ClusterName::new(cluster.trim()).map(|cluster| fence::remove(&cluster)) {
+        // Without its name there was none of ours, and without the program or the right none at all that we made.
+        Err(_) | Ok(Ok(()) | Err(FenceError::NoProgram | FenceError::NotPermitted)) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+    }
 }
 
 /// The running VMs, each with its folder.

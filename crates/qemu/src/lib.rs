@@ -20,6 +20,7 @@ mod channel;
 mod context_disk;
 pub mod disk;
 mod error;
+pub mod fence;
 mod guest;
 pub mod image;
 pub mod iso;
@@ -27,11 +28,13 @@ mod launch;
 pub mod left;
 mod machine;
 pub mod net;
+mod people;
 mod process;
 mod provider;
 mod qmp;
 mod seed;
 mod settings;
+mod shares;
 mod template;
 pub mod trial;
 mod vmdir;
@@ -43,7 +46,8 @@ pub use error::Error;
 pub use machine::Accel;
 pub use provider::{Prepared, Qemu};
 pub use settings::{
-    AccelChoice, Backup, Credentials, GuestSettings, Guests, Host, Settings, Share, SlurmFiles, User,
+    AccelChoice, Allowed, Backup, Credentials, FenceSettings, GuestSettings, Guests, Host, Mount, NfsVersion,
+    Resolver, Settings, Share, SlurmFiles, User,
 };
 pub use vmdir::Moment;
 pub use warm::Warmth;

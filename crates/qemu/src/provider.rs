@@ -8,10 +8,12 @@
 mod end;
 mod hear;
 mod make;
+mod people;
 mod table;
 
 pub(crate) use end::KILL_LIMIT;
 pub(crate) use make::NewVm;
+pub(crate) use people::People;
 pub use table::Qemu;
 pub(crate) use table::{Inner, RESTORED};
 
@@ -19,18 +21,21 @@ use crate::accel::Choice;
 use crate::cgroup::Cgroups;
 use crate::channel::Channels;
 use crate::error::Error;
+use crate::fence::{Fence, Rules, table_of};
+use crate::people::Directory;
 use crate::process;
-use crate::settings::{Settings, Share};
+use crate::settings::{FenceSettings, Settings};
+use crate::shares::Shares;
 use crate::vmdir::{self, Facts, Life, Moment, Record};
 use crate::warm::{Ready, Warmth};
 use hear::heard;
+use people::exported;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
-use table::{Tended, Vm, now};
+use table::{Vm, now};
 use thiao_core::ids::{NodeName, NodesetName, VmId};
 use thiao_core::view::{ProviderView, Shape, VmView};
-use thiao_nfs::{Exports, Folder};
 
 /// What [`Qemu::prepare`] found, for people.
 #[derive(Debug, Clone)]
@@ -63,13 +68,14 @@ impl Qemu {
             state_dir,
             ..
         } = &settings;
-        let folder = |share: &Share| Folder {
-            path: share.source.clone(),
-            uid: share.uid,
-            gid: share.gid,
-        };
-        let folders: Vec<Folder> = guest.shares.iter().map(folder).collect();
-        let exports = Exports::start(&folders, network.address, program, state_dir)?;
+        let shares = Shares::new(program.clone(), state_dir.clone(), network.address);
+        for share in &guest.shares {
+            shares.serve(&exported(share).folder)?;
+        }
+        let fence = settings
+            .fence
+            .as_ref()
+            .map(|fence| Fence::new(fence_rules(&settings, fence)));
         let inner = Arc::new(Inner {
             settings,
             vms_dir,
@@ -78,10 +84,14 @@ impl Qemu {
             table: Mutex::default(),
             last_address: Mutex::default(),
             channels: OnceLock::new(),
-            exports: Mutex::new(Tended {
-                exports,
-                looked: Instant::now(),
-            }),
+            shares,
+            directory: Directory::default(),
+            fence,
+            tending: Default::default(),
+            fence_looked: Mutex::new(Instant::now()),
+            arrivals: Mutex::default(),
+            arrival: Condvar::new(),
+            last_arrival: Mutex::default(),
             ready: RwLock::default(),
         });
         let weak = Arc::downgrade(&inner);
@@ -102,6 +112,9 @@ impl Qemu {
         progress: &dyn Fn(&str),
     ) -> Result<Prepared, Error> {
         let inner = &self.inner;
+        if let Some(fence) = &inner.fence {
+            fence.tend()?;
+        }
         let (ready, warm) = Ready::prepare(&inner.settings, shapes, progress)?;
         let ready = Arc::new(ready);
         *inner.ready.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&ready));
@@ -116,14 +129,14 @@ impl Qemu {
     /// Everything, in one observation: the folders, and per VM one question to the kernel.
     pub fn observe(&self) -> Result<ProviderView, Error> {
         let inner = &self.inner;
-        inner.tend_exports();
+        inner.tend_beside();
         let on_disk = inner.folders()?;
         let mut table = inner.table();
         let now = now();
         let (mut vms, mut unreached) = (Vec::new(), Vec::new());
         for id in on_disk {
             let folder = inner.folder(&id);
-            let vm = table.entry(id.clone()).or_insert_with(|| Vm::read(&folder));
+            let vm = table.entry(id.clone()).or_insert_with(|| inner.read(&folder));
             let life = vmdir::life(&folder)?;
             if life == Life::Alive {
                 inner.doubt(&id, vm, now);
@@ -176,13 +189,37 @@ impl Qemu {
         self.inner.cgroups.describe()
     }
 
+    /// Has the exports run that VMs use, and fences these VMs, before anything is said to their guests. An export that
+    /// does not run is tried again; so is the fence, without which no VM is made.
+    fn adopt_fence(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let mut fenced = Vec::new();
+        for id in inner.folders()? {
+            let folder = inner.folder(&id);
+            if vmdir::life(&folder)? != Life::Alive {
+                continue;
+            }
+            let Vm { record, people, .. } = inner.read(&folder);
+            let Some(record) = record else { continue };
+            if let Err(error) = inner.serve(&people.exports) {
+                tracing::error!(vm = %id, %error, "a share is not served");
+            }
+            fenced.push(inner.fenced(&id, &record, &people));
+        }
+        if let Some(Err(error)) = inner.fence.as_ref().map(|fence| fence.adopt(fenced)) {
+            tracing::error!(%error, "the fence around VMs");
+        }
+        Ok(())
+    }
+
     /// Takes up the VMs whose folders are there: the living are asked how far they are.
     fn adopt(&self) -> Result<(), Error> {
         let inner = &self.inner;
         inner.sweep()?;
+        self.adopt_fence()?;
         for id in inner.folders()? {
             let folder = inner.folder(&id);
-            let vm = Vm::read(&folder);
+            let vm = inner.read(&folder);
             let speaks = vm.speaks();
             inner.table().insert(id.clone(), vm);
             if speaks && vmdir::life(&folder)? == Life::Alive {
@@ -190,5 +227,26 @@ impl Qemu {
             }
         }
         Ok(())
+    }
+}
+
+/// What holds for all VMs alike.
+fn fence_rules(settings: &Settings, fence: &FenceSettings) -> Rules {
+    let guest = &settings.guest;
+    let port = guest.slurmctld_port;
+    let backups = guest.backups.iter().map(|backup| (backup.addr, port));
+    // Where the kernel does not say, what it does of itself.
+    let any_port = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut any_port = any_port.split_whitespace().filter_map(|port| port.parse().ok());
+    Rules {
+        table: table_of(&settings.cluster),
+        host: settings.network.address,
+        prefix_len: settings.network.prefix_len,
+        slurmctlds: [(guest.slurmctld_addr, port)]
+            .into_iter()
+            .chain(backups)
+            .collect(),
+        any_port: any_port.next().zip(any_port.next()).unwrap_or((32_768, 60_999)),
+        allow: fence.allow.clone(),
     }
 }

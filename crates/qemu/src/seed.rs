@@ -12,7 +12,9 @@ use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 use std::path::Path;
 use thiao_guest::auth::{Auth, key_variable};
-use thiao_guest::protocol::{Backup, Card, Context, NFS_PORT, OneContext, ShareMount, UserEntry};
+use thiao_guest::protocol::{
+    Backup, Card, Context, NFS_PORT, NfsVersion, OneContext, Resolver, ShareMount, UserEntry,
+};
 
 /// The label by which cloud-init knows the disc.
 const LABEL: &str = "CIDATA";
@@ -37,7 +39,7 @@ pub fn disc(context: &Context) -> Result<Vec<u8>, Error> {
         &context.common.id,
         &context.common.hostname,
         &user,
-        Some(&network(context.card)),
+        Some(&network(context.card, &context.common.resolver)),
     )
 }
 
@@ -54,7 +56,7 @@ pub fn seed(id: &str, hostname: &str, user_data: &str, network: Option<&Value>) 
 }
 
 /// The card by its hardware address, whatever the image calls it.
-fn network(card: Card) -> Value {
+fn network(card: Card, resolver: &Resolver) -> Value {
     let [a, b, c, d, e, f] = card.mac;
     let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
     let mut ethernet = json!({
@@ -65,6 +67,9 @@ fn network(card: Card) -> Value {
     });
     if let Some(gateway) = card.gateway {
         ethernet["routes"] = json!([{ "to": "0.0.0.0/0", "via": gateway }]);
+    }
+    if !resolver.is_none() {
+        ethernet["nameservers"] = json!({ "addresses": resolver.servers, "search": resolver.search });
     }
     json!({ "version": 2, "ethernets": { "eth0": ethernet } })
 }
@@ -78,12 +83,7 @@ fn user_data(context: &OneContext) -> Result<Value, Error> {
     let key = key
         .to_bytes()
         .ok_or_else(|| Error::Refused("the cluster's key is not readable".to_owned()))?;
-    let mut commands: Vec<Value> = context
-        .users
-        .iter()
-        .filter(|user| is_plain(user))
-        .flat_map(known)
-        .collect();
+    let mut commands = known(context);
     commands.extend(context.shares.iter().flat_map(mounted));
     commands.push(json!(["chown", format!("{owner}:"), place]));
     commands.push(json!(["systemctl", "daemon-reload"]));
@@ -156,53 +156,75 @@ fn drop_in(context: &OneContext) -> String {
 
 /// Whether a user can stand in a command; others are left out, as they are in other guests.
 fn is_plain(user: &UserEntry) -> bool {
-    let word = |text: &str| {
-        !text.is_empty() && !text.starts_with('-') && !text.contains([':', ',', '\n', '\r', '\0', '/'])
-    };
-    word(&user.name) && user.uid != 0 && !["munge", "nobody"].contains(&user.name.as_str())
+    is_word(&user.name) && user.uid != 0 && !["munge", "nobody"].contains(&user.name.as_str())
 }
 
-/// The commands that make a user known. Those that the image has already refuse, which is no harm.
-fn known(user: &UserEntry) -> Vec<Value> {
-    let UserEntry {
-        name,
-        uid,
-        gid,
-        home,
-        shell,
-        ..
-    } = user;
-    vec![
-        json!(["groupadd", "-g", gid.to_string(), name]),
-        json!([
-            "useradd",
-            "-M",
-            "-N",
-            "-u",
-            uid.to_string(),
-            "-g",
-            gid.to_string(),
-            "-d",
+/// Whether a name can be a word of a command, and a name of a user or group.
+fn is_word(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('-')
+        && !name.contains(|c: char| matches!(c, ':' | ',' | '/') || c.is_control())
+}
+
+/// The commands that make people known. Those whom the image has already are refused, which is no harm.
+fn known(context: &OneContext) -> Vec<Value> {
+    let users: Vec<&UserEntry> = context.users.iter().filter(|user| is_plain(user)).collect();
+    let mut groups: Vec<(&str, u32)> = context
+        .groups
+        .iter()
+        .map(|group| (group.name.as_str(), group.gid))
+        .collect();
+    for user in &users {
+        if !groups.iter().any(|(_, gid)| *gid == user.gid) {
+            groups.push((&user.name, user.gid));
+        }
+    }
+    groups.retain(|(name, _)| is_word(name));
+    let mut commands: Vec<Value> = groups
+        .iter()
+        .map(|(name, gid)| json!(["groupadd", "-g", gid.to_string(), name]))
+        .collect();
+    for user in users {
+        let UserEntry {
+            name,
+            uid,
+            gid,
             home,
-            "-s",
             shell,
-            name
-        ]),
-    ]
+        } = user;
+        let (uid, gid) = (uid.to_string(), gid.to_string());
+        commands.push(json!([
+            "useradd", "-M", "-N", "-u", uid, "-g", gid, "-d", home, "-s", shell, name
+        ]));
+        let his = context.groups.iter().filter(|group| group.members.contains(name));
+        let his: Vec<&str> = his
+            .map(|group| group.name.as_str())
+            .filter(|group| is_word(group))
+            .collect();
+        if !his.is_empty() {
+            commands.push(json!(["usermod", "-a", "-G", his.join(","), name]));
+        }
+    }
+    commands
 }
 
 /// The commands that mount a folder.
 fn mounted(share: &ShareMount) -> Vec<Value> {
-    let mut options = format!(
-        "vers=3,proto=tcp,mountproto=tcp,nolock,port={port},actimeo=1,addr={addr},mountaddr={addr}",
-        port = share.port,
-        addr = share.server,
-    );
-    if share.port != NFS_PORT {
-        // Writing to a String does not fail.
-        let _ = write!(options, ",mountport={}", share.port);
-    }
-    let source = format!("{}:{}", share.server, share.path.display());
+    let ShareMount { server, port, .. } = share;
+    let mut options = match share.version {
+        NfsVersion::V3 => {
+            format!("vers=3,proto=tcp,mountproto=tcp,nolock,port={port},addr={server},mountaddr={server}")
+        }
+        NfsVersion::V4_2 => format!("vers=4.2,proto=tcp,port={port},addr={server}"),
+    };
+    // Writing to a String does not fail.
+    let _ = match (share.version, share.options.as_slice()) {
+        (NfsVersion::V3, []) if *port != NFS_PORT => write!(options, ",mountport={port},actimeo=1"),
+        (_, more) => more.iter().try_for_each(|option| write!(options, ",{option}")),
+    };
+    // Never more than this, whatever is asked for: the last word counts.
+    options.push_str(",nosuid,nodev");
+    let source = format!("{server}:{}", share.path.display());
     vec![
         json!(["mkdir", "-p", share.target]),
         // `-i`: the kernel does all of it, no helper of the image's is needed.
@@ -219,4 +241,87 @@ fn mounted(share: &ShareMount) -> Vec<Value> {
             share.target
         ]),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use thiao_guest::protocol::GroupEntry;
+    use thiao_guest::secret::Secret;
+
+    fn context() -> OneContext {
+        let user = |name: &str, uid| UserEntry {
+            name: name.into(),
+            uid,
+            gid: 100,
+            home: format!("/home/{name}").into(),
+            shell: "/bin/bash".into(),
+        };
+        OneContext {
+            id: "fg1.3".into(),
+            hostname: "fg1".into(),
+            slurmctld_host: "head".into(),
+            slurmctld_addr: Ipv4Addr::new(10, 9, 0, 1),
+            slurmctld_port: 6817,
+            backups: vec![],
+            auth: Auth::Munge {
+                munge_key: Secret::from_bytes(b"key"),
+                munge_socket: "/run/munge/munge.socket.2".into(),
+            },
+            users: vec![user("ada", 1000), user("--help", 1001), user("root", 0)],
+            groups: vec![GroupEntry {
+                name: "lab".into(),
+                gid: 2000,
+                members: vec!["ada".into()],
+            }],
+            shares: vec![ShareMount::plain(
+                Ipv4Addr::new(10, 9, 0, 1),
+                4000,
+                "/".into(),
+                "/home/ada; reboot".into(),
+            )],
+            resolver: Resolver::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_a_list_of_words_for_each_command() {
+        let told = user_data(&context()).unwrap();
+        let commands: Vec<Vec<String>> = serde_json::from_value(told["runcmd"].clone()).unwrap();
+        let of = |name: &str| {
+            let found = commands.iter().filter(|words| words[0] == name);
+            found.map(|words| words[1..].join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(of("groupadd"), ["-g 2000 lab", "-g 100 ada"]);
+        assert_eq!(
+            of("useradd"),
+            ["-M -N -u 1000 -g 100 -d /home/ada -s /bin/bash ada"],
+            "no option is a user, and no user is root"
+        );
+        assert_eq!(of("usermod"), ["-a -G lab ada"]);
+        let mount = commands.iter().find(|words| words[0] == "timeout").unwrap();
+        assert_eq!(
+            mount.last().unwrap(),
+            "/home/ada; reboot",
+            "one word, read by no shell"
+        );
+        assert!(
+            mount.iter().any(|word| word.ends_with("actimeo=1,nosuid,nodev")),
+            "{mount:?}"
+        );
+        let key = &told["write_files"][0];
+        assert_eq!(
+            (key["content"].as_str(), key["permissions"].as_str()),
+            (Some("a2V5"), Some("0400"))
+        );
+    }
+
+    #[test]
+    fn slurmd_asks_every_slurmctld() {
+        let mut context = context();
+        context.backups = vec!["head2(10.9.0.2)".parse().unwrap()];
+        assert!(drop_in(&context).contains("--conf-server 10.9.0.1:6817,10.9.0.2:6817\n"));
+        assert!(hosts(&context).contains("10.9.0.2 head2\n"));
+    }
 }

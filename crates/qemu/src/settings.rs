@@ -8,8 +8,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
 
+pub use crate::fence::Allowed;
 pub use thiao_guest::auth::Credentials;
-pub use thiao_guest::protocol::{Backup, UserEntry as User};
+pub use thiao_guest::protocol::{Backup, NfsVersion, Resolver, UserEntry as User};
 
 /// Everything that [`crate::Qemu::open`] needs.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct Settings {
     pub slurm: Result<SlurmFiles, String>,
     /// What the guests are told.
     pub guest: GuestSettings,
+    /// What VMs reach; none: nothing keeps them from anything.
+    pub fence: Option<FenceSettings>,
     /// The `thiao-guest` binary, which becomes the guests' first process.
     pub agent: PathBuf,
     /// The program that is running: its hidden subcommand serves the shares.
@@ -137,10 +140,38 @@ pub struct GuestSettings {
     pub slurm_user: String,
     /// The cluster's secret on this machine.
     pub credentials: Credentials,
-    /// Users that the guests know beside root, slurm and munge.
+    /// Users that are named ahead: each has VMs.
     pub users: Vec<User>,
+    /// Whether others have VMs, too, whom this machine knows.
+    pub everybody: bool,
     /// Folders of this machine that the guests see.
     pub shares: Vec<Share>,
+    /// Whether each user's home, if it is on this machine, is among these.
+    pub homes: bool,
+    /// Folders of the site's file servers that all guests see.
+    pub mounts: Vec<Mount>,
+    /// Whom guests ask for names.
+    pub resolver: Resolver,
+}
+
+/// What VMs reach beside each other, slurmctld and their folders.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FenceSettings {
+    pub allow: Vec<Allowed>,
+}
+
+/// A folder of a site's file server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The server's name or IPv4 address.
+    pub server: String,
+    /// The folder, as it exports it.
+    pub path: PathBuf,
+    /// Where the guests see it.
+    pub target: PathBuf,
+    pub version: NfsVersion,
+    /// Mount options, as mount(8) has them.
+    pub options: Vec<String>,
 }
 
 /// A folder of this machine that the guests see.

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `vm.json` | us, before QEMU starts | who and where it is |
 //! | `slurmd.json` | us, before the guest hears it | which start of slurmd is due, and when |
+//! | `people.json` | us, before QEMU starts and when people come | whom its guest knows, and which folders it sees |
 //! | `life` | locked by QEMU while it lives | it runs: nothing else proves it |
 //! | `pid` | QEMU | whom to kill |
 //! | `timeline` | us | what it reached, and when |
@@ -25,6 +26,7 @@ use thiao_guest::protocol::Phase;
 
 const RECORD_FILE: &str = "vm.json";
 const START_FILE: &str = "slurmd.json";
+const PEOPLE_FILE: &str = "people.json";
 const TIMELINE_FILE: &str = "timeline";
 const LIFE_FILE: &str = "life";
 
@@ -76,6 +78,9 @@ pub struct Record {
     /// The one job that it is for, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<u32>,
+    /// Of a heterogeneous job, its leader: its VMs are one group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<u32>,
     /// When it was asked for, in milliseconds since the Unix epoch.
     pub created_ms: u64,
 }
@@ -141,6 +146,16 @@ impl SlurmdStart {
     pub fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(folder.join(START_FILE)).ok()?).ok()
     }
+}
+
+/// Writes whom a VM's guest knows, as a whole and durably.
+pub fn write_people(folder: &Path, people: &impl Serialize) -> Result<(), Error> {
+    write_whole(folder, PEOPLE_FILE, people)
+}
+
+/// Reads that; `None` when it was never written.
+pub fn read_people<T: for<'a> Deserialize<'a>>(folder: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(folder.join(PEOPLE_FILE)).ok()?).ok()
 }
 
 fn write_whole(folder: &Path, name: &str, what: &impl Serialize) -> Result<(), Error> {
@@ -542,6 +557,7 @@ mod tests {
                 mac: [2, 0, 10, 0, 0, 2],
             },
             job: Some(42),
+            leader: Some(17),
             created_ms: 5,
         };
         record.write(folder.path()).unwrap();

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiao_core::ids::{ClusterName, HostName, JobId, NodesetName, VmId, VmTag};
 use thiao_core::options::VmOptions;
-use thiao_core::view::{ErrorClass, Shape, VmSpec, VmState};
+use thiao_core::view::{ErrorClass, JobOwner, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
-use thiao_qemu::{AccelChoice, Credentials, GuestSettings, Host, Qemu, Settings, User};
+use thiao_qemu::{AccelChoice, Credentials, FenceSettings, GuestSettings, Host, Qemu, Settings, User};
 use thiao_testkit::guest::{self, SLURMCTLD_PORT};
 use thiao_testkit::ids;
 use thiao_testkit::wait::until_some;
@@ -106,8 +106,13 @@ impl Lab {
                     home: "/home/ada".into(),
                     shell: "/bin/bash".into(),
                 }],
+                everybody: false,
+                homes: false,
+                mounts: vec![],
+                resolver: Default::default(),
                 shares: vec![],
             },
+            fence: Some(FenceSettings::default()),
             agent: guest::agent(),
             program: "/nonexistent/thiao".into(),
         }
@@ -423,6 +428,10 @@ fn vms_of_any_size_have_what_was_promised() {
         qemu.prepare(&[], &|words| println!("{words}")).unwrap();
         let spec = |cpus, memory_mb| VmSpec {
             job: Some(JobId(42)),
+            owner: Some(JobOwner {
+                uid: 1234,
+                leader: JobId(42),
+            }),
             ..VmSpec::of_node(Shape {
                 cpus,
                 memory_mb,

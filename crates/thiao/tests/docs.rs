@@ -24,6 +24,8 @@ const SITES: [&[(&str, &str)]; 3] = [
         ("[[vm_options]]", ""),
         ("[limits]", ""),
         ("[timing]", ""),
+        ("[[mount]]", "source = \"files:/srv\"\n"),
+        ("[network]", ""),
         ("[qemu]", ""),
         ("[[qemu.host]]", "name = \"h\"\nmemory_mb = 4000\n"),
         ("[[qemu.user]]", "name = \"alice\"\nuid = 1000\ngid = 1000\n"),
@@ -67,6 +69,8 @@ const SITES: [&[(&str, &str)]; 3] = [
         ("[[vm_options]]", ""),
         ("[limits]", ""),
         ("[timing]", ""),
+        ("[[mount]]", "source = \"files:/srv\"\n"),
+        ("[network]", ""),
         ("[qemu]", ""),
         ("[[qemu.host]]", "name = \"h\"\nmemory_mb = 4000\n"),
         ("[[qemu.user]]", "name = \"alice\"\nuid = 1000\ngid = 1000\n"),
@@ -83,12 +87,14 @@ const NO_KEY: &str = "zzzzzz";
 const NO_VALUE: &str = "1979-05-27";
 
 /// Defaults that depend on this machine or on other keys: the reference says so in words.
-const IN_WORDS: [&str; 13] = [
+const IN_WORDS: [&str; 15] = [
     "nodeset.memory_per_cpu_mb",
     "nodeset.template",
     // Their tables must say something.
     "nodeset.nfs.home",
     "nodeset.infiniband.vendor",
+    "mount.target",
+    "network.dns",
     "qemu.agent",
     "qemu.slurmctld_host",
     "qemu.slurmctld_addr",

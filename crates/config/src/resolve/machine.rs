@@ -28,6 +28,8 @@ pub struct Machine {
     pub home: Option<PathBuf>,
     /// Where `thiao-guest` is when the file does not say.
     pub agent: PathBuf,
+    /// Its `resolv.conf`, with the servers behind a resolver of its own.
+    pub resolv_conf: String,
     /// Its user of a name, or why there is none.
     pub user: fn(&str) -> Result<thiao_qemu::User, String>,
     /// Its Slurm, by the folder of the clients and those of the plugins, or why there is none.

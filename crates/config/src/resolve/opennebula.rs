@@ -21,6 +21,10 @@ use thiao_opennebula::settings::{Access, Bus, Events, Guest, Placement, ReadyBy,
 pub const ONLY: &str =
     "has no effect with provider = \"qemu\": remove it, or write provider = \"opennebula\"";
 
+/// Why keys of the embedded provider's networks are refused.
+pub const NOT_OURS: &str = "has no effect with provider = \"opennebula\", whose templates and security groups say what VMs \
+    reach: remove it";
+
 /// Where oned listens if nobody says otherwise; OpenNebula's own default.
 const ENDPOINT: &str = "http://localhost:2633/RPC2";
 
@@ -248,12 +252,7 @@ fn share(table: &Section<'_, '_>) -> Option<ShareMount> {
     let path = table.path("path", None);
     let target = table.path("target", path.clone());
     table.close();
-    Some(ShareMount {
-        server: server?,
-        port,
-        path: path?,
-        target: target?,
-    })
+    Some(ShareMount::plain(server?, port, path?, target?))
 }
 
 /// CONTEXT attributes that Thiao writes itself.

@@ -6,7 +6,13 @@ use thiao_qemu::User;
 
 /// All users of the guests: those whom this machine knows, and those whom the file describes.
 pub fn guests_users(table: &Section<'_, '_>, machine: &Machine) -> Vec<User> {
+    named(table, machine).0
+}
+
+/// The same, and whether there are any of the first kind: these alone are meant then.
+pub fn named(table: &Section<'_, '_>, machine: &Machine) -> (Vec<User>, bool) {
     let mut users = users(table, machine);
+    let narrowed = !users.is_empty();
     let own = table.tables("user");
     users.extend(own.iter().filter_map(user));
     for (n, user) in users.iter().enumerate() {
@@ -18,7 +24,7 @@ pub fn guests_users(table: &Section<'_, '_>, machine: &Machine) -> Vec<User> {
             table.problem("user", format!("{} (uid {}) is there twice", user.name, user.uid));
         }
     }
-    users
+    (users, narrowed)
 }
 
 /// The users that are taken as this machine knows them.

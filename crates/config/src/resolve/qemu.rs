@@ -11,7 +11,10 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName};
 use thiao_core::policy::Policy;
-use thiao_qemu::{AccelChoice, GuestSettings, Guests, Host, Settings, Share, SlurmFiles, User};
+use thiao_qemu::{
+    AccelChoice, FenceSettings, GuestSettings, Guests, Host, Mount, Resolver, Settings, Share, SlurmFiles,
+    User,
+};
 
 /// Which nodes have guests of their nodeset's own.
 pub struct Kinds {
@@ -29,7 +32,9 @@ pub fn qemu(
     slurm: Result<SlurmFiles, String>,
     machine: &Machine,
     kinds: Kinds,
+    (network, mounts): ((Option<FenceSettings>, Resolver), Vec<Mount>),
 ) -> Option<Settings> {
+    let (fence, resolver) = network;
     let bridge = table.checked("bridge", Some("thiao0".to_owned()), |text| match word(text) {
         Ok(name) if name.len() <= 15 => Ok(name),
         _ => Err("use 1 to 15 of letters, digits, '.', '_' and '-'".to_owned()),
@@ -57,9 +62,13 @@ pub fn qemu(
         slurm_user: slurmctld.user,
         credentials: cluster::credentials(table, false)?,
         users: Vec::new(),
+        everybody: false,
         shares: Vec::new(),
+        homes: table.flag("homes", true),
+        mounts,
+        resolver,
     };
-    let users = people::guests_users(table, machine);
+    let (users, narrowed) = people::named(table, machine);
     let shares = table
         .tables("share")
         .iter()
@@ -88,9 +97,11 @@ pub fn qemu(
         slurm,
         guest: GuestSettings {
             users,
+            everybody: !narrowed,
             shares,
             ..guest
         },
+        fence,
         agent,
         program: machine.program.clone(),
     })

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use thiao_core::ids::{Generation, HostName, JobId, NodeName, Time, VmId};
 use thiao_core::options::VmOptions;
 use thiao_core::table::Table;
-use thiao_core::view::{Shape, VmSpec};
+use thiao_core::view::{JobOwner, Shape, VmSpec};
 use thiao_core::vm::{Cause, Life, Registration, Starts, VmRecord};
 use thiao_core::world::{Desired, NodeRecord, Trouble};
 
@@ -100,11 +100,12 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
     db.prepare_cached(
         "INSERT INTO vms (node, generation, id, host, life, detail, asked, since, missing_since,
                           cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start,
-                          registration)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+                          registration, uid, leader)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
          ON CONFLICT (node) DO UPDATE SET generation = ?2, id = ?3, host = ?4, life = ?5, detail = ?6,
          asked = ?7, since = ?8, missing_since = ?9, cpus = ?10, memory_mb = ?11, share_percent = ?12,
-         gpus = ?13, job = ?14, options = ?15, kept = ?16, starts = ?17, last_start = ?18, registration = ?19",
+         gpus = ?13, job = ?14, options = ?15, kept = ?16, starts = ?17, last_start = ?18, registration = ?19,
+         uid = ?20, leader = ?21",
     )?
     .execute(params![
         node.as_str(),
@@ -126,6 +127,8 @@ fn write_vm(db: &Connection, node: &NodeName, vm: &VmRecord) -> rusqlite::Result
         vm.starts.times,
         millis(vm.starts.last),
         vm.registration.word(),
+        spec.and_then(|spec| spec.owner).map(|owner| owner.uid),
+        spec.and_then(|spec| spec.owner).map(|owner| owner.leader.0),
     ])
     .map(drop)
 }
@@ -205,7 +208,7 @@ fn load_vms(db: &Connection, records: &mut Table<NodeName, NodeRecord>) -> Resul
     let mut statement = db.prepare(
         "SELECT node, generation, id, host, life, detail, asked, since, missing_since,
                 cpus, memory_mb, share_percent, gpus, job, options, kept, starts, last_start,
-                registration FROM vms",
+                registration, uid, leader FROM vms",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -259,7 +262,18 @@ fn spec(row: &Row<'_>, broken: impl Fn(String) -> LoadError) -> Result<Option<Vm
         },
         gpus: row.get("gpus")?,
         job: row.get::<_, Option<u32>>("job")?.map(JobId),
+        owner: owner(row)?,
         options: VmOptions::parse(&options).map_err(broken)?,
+    }))
+}
+
+/// Whose job it is for, if that is known.
+fn owner(row: &Row<'_>) -> rusqlite::Result<Option<JobOwner>> {
+    let uid: Option<u32> = row.get("uid")?;
+    let leader: Option<u32> = row.get("leader")?;
+    Ok(uid.zip(leader).map(|(uid, leader)| JobOwner {
+        uid,
+        leader: JobId(leader),
     }))
 }
 

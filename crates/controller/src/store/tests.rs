@@ -3,7 +3,7 @@ use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::ids::{Generation, HostName, JobId, VmId};
 use thiao_core::journal::{Begun, TakenIntent};
 use thiao_core::options::VmOptions;
-use thiao_core::view::{Shape, VmSpec};
+use thiao_core::view::{JobOwner, Shape, VmSpec};
 use thiao_core::vm::{Cause, Life, Registration, VmRecord};
 use thiao_core::world::{Desired, Trouble};
 use thiao_testkit::ids::node;
@@ -82,6 +82,10 @@ fn records_survive_a_restart_in_every_state() {
     let of_job = VmSpec {
         gpus: 2,
         job: Some(JobId(17)),
+        owner: Some(JobOwner {
+            uid: 1001,
+            leader: JobId(16),
+        }),
         options: VmOptions::parse("template=x image=y share=40 keep-on-failure").unwrap(),
         ..VmSpec::of_node(shape)
     };

@@ -36,6 +36,10 @@ struct Fake {
     blind: Mutex<bool>,
     /// Nodes that it makes no VM for, and why.
     faults: Mutex<BTreeMap<NodeName, String>>,
+    /// Whose jobs were said to come, and to which VM.
+    welcomed: Mutex<Vec<(VmTag, u32)>>,
+    /// Why nobody is taken in.
+    unwelcoming: Mutex<Option<String>>,
     /// Whether VMs end only when that is asked hard.
     lingering: Mutex<bool>,
     /// Held by a test in which nobody hears how VMs came up.
@@ -120,6 +124,22 @@ impl Provider for Fake {
     ) -> Result<(), ProviderError> {
         self.starts.lock().unwrap().push((tag.clone(), number, wait));
         Ok(())
+    }
+
+    fn welcomes(&self) -> bool {
+        true
+    }
+
+    fn welcome(&self, tag: &VmTag, _: Option<&VmId>, uid: u32) -> Result<(), ProviderError> {
+        self.welcomed.lock().unwrap().push((tag.clone(), uid));
+        let unwelcoming = self.unwelcoming.lock().unwrap().clone();
+        match unwelcoming {
+            None => Ok(()),
+            Some(text) => Err(ProviderError {
+                class: ErrorClass::Refused,
+                text,
+            }),
+        }
     }
 
     fn destroy(&self, tag: &VmTag, _: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError> {
@@ -485,6 +505,47 @@ async fn a_prologs_wait_starts_the_vms_before_slurm_asks_and_ends_with_its_nodes
     let mut answer = String::new();
     tokio::task::block_in_place(|| prolog.read_to_string(&mut answer)).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jobs_user_is_handed_to_its_vms_before_it_starts_or_it_goes_back() {
+    use std::io::{Read, Write};
+    let mut site = Site::new();
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    until("the VM is made", || site.vms() == ["n0.1"]);
+    site.slurm_says(&["n0|allocated+cloud|none", "n1|allocated+cloud|none"]);
+    site.jobs_are([(7, "CONFIGURING", "n0,n1".into())]);
+    let ask = || {
+        let mut prolog = std::os::unix::net::UnixStream::connect(site.path("state/api.sock")).unwrap();
+        prolog
+            .write_all(
+                b"GET /v1/jobs/7/ready?timeout_ms=30000 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+            )
+            .unwrap();
+        let mut answer = String::new();
+        tokio::task::block_in_place(|| prolog.read_to_string(&mut answer)).unwrap();
+        answer
+    };
+    let answer = ask();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let welcomed: Vec<(String, u32)> = site
+        .provider
+        .welcomed
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(tag, uid)| (format!("{}.{}", tag.node, tag.generation), *uid))
+        .collect();
+    // n1 has no VM of ours.
+    assert_eq!(welcomed, [("n0.1".to_owned(), 1000)]);
+    *site.provider.unwelcoming.lock().unwrap() = Some("nobody knows him".into());
+    let answer = ask();
+    assert!(
+        answer.starts_with("HTTP/1.1 409") && answer.contains("nobody knows him"),
+        "{answer}"
+    );
     controller.abort();
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::options::OptionRule;
+use crate::view::JobOwner;
 
 /// The nodes n0 to n3 are of job mode, for jobs of up to 2 CPUs and 200 MiB; hosts a and b
 /// have 2 cores and 300 MiB each, and a VM needs 50 MiB more than its job.
@@ -318,7 +319,10 @@ fn of_an_array_as_many_tasks_go_as_there_is_capacity_for() {
 #[test]
 fn a_jobs_vms_are_as_big_as_its_allocation_and_its_own() {
     let mut w = job_mode_world();
-    w.submit(waiting(1, 2, 120, 10));
+    w.submit(SlurmJob {
+        uid: 1001,
+        ..waiting(1, 2, 120, 10)
+    });
     let admit = w.tick();
     w.done(&admit);
     w.allocate(1, &["n0", "n1"], 123);
@@ -332,6 +336,11 @@ fn a_jobs_vms_are_as_big_as_its_allocation_and_its_own() {
             (spec.shape.cpus, spec.shape.memory_mb, spec.job),
             (1, 123, Some(JobId(1)))
         );
+        let owner = JobOwner {
+            uid: 1001,
+            leader: JobId(1),
+        };
+        assert_eq!(spec.owner, Some(owner));
     }
     // While they come up, Slurm is told to end the nodes with the job.
     w.done(&actions);
@@ -463,6 +472,17 @@ fn the_linter_lets_no_vm_be_of_another_size_or_of_nobody() {
     };
     assert_eq!(refused(&|_| {}), None);
     assert!(refused(&|spec| spec.job = None).unwrap().contains("nobody's"));
+    let owned = |change: fn(&mut JobOwner)| {
+        let why = refused(&|spec| spec.owner.iter_mut().for_each(change)).unwrap();
+        assert!(why.contains("user of job 1"), "{why}");
+    };
+    owned(|owner| owner.uid += 1);
+    owned(|owner| owner.leader = JobId(7));
+    assert!(
+        refused(&|spec| spec.owner = None)
+            .unwrap()
+            .contains("user of job 1")
+    );
     assert!(
         refused(&|spec| spec.job = Some(JobId(2)))
             .unwrap()

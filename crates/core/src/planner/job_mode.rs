@@ -9,7 +9,7 @@ use crate::options::{VmOptions, put_back_comment};
 use crate::place::NoCapacity;
 use crate::plan::{Action, EndWhy, Held, JobVerb, NodeVerb, Step, VmVerb};
 use crate::resources::Resources;
-use crate::view::{BaseState, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
+use crate::view::{BaseState, JobOwner, JobState, Shape, SlurmJob, SlurmNode, VmSpec};
 use crate::vm::VmRecord;
 use crate::world::{Desired, Mode, NodeRecord, NodeSpec, Trouble};
 use std::cell::LazyCell;
@@ -227,6 +227,10 @@ impl<'a> Planner<'a> {
             },
             gpus: alloc.gpus,
             job: Some(job.id),
+            owner: Some(JobOwner {
+                uid: job.uid,
+                leader: job.het.unwrap_or(job.id),
+            }),
             options: options.clone(),
         })
     }

@@ -56,11 +56,8 @@ fn guests_are_told_by_oneslurms_names() {
 
 #[test]
 fn a_nodesets_folders_take_the_place_of_those_for_all() {
-    let share = |path: &str, target: &str| ShareMount {
-        server: Ipv4Addr::new(10, 9, 9, 9),
-        port: 4000,
-        path: path.into(),
-        target: target.into(),
+    let share = |path: &str, target: &str| {
+        ShareMount::plain(Ipv4Addr::new(10, 9, 9, 9), 4000, path.into(), target.into())
     };
     let shares = all().shares(&[share("/h", "/home"), share("/sw", "/sw")]);
     let shown: Vec<String> = shares

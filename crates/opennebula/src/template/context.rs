@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use std::fs;
 use thiao_guest::auth::{Auth, key_variable};
-use thiao_guest::protocol::{CONTEXT_VARIABLE, DiskContext, OneContext};
+use thiao_guest::protocol::{CONTEXT_VARIABLE, DiskContext, OneContext, Resolver};
 use thiao_guest::secret::Secret;
 use thiao_guest::users::add_system_users;
 
@@ -148,6 +148,8 @@ fn own_guest(wanted: &NewVm<'_>, auth: &Auth) -> Result<Vec<u8>, Error> {
         backups: guest.backups.clone(),
         auth: auth.clone(),
         users,
+        groups: Vec::new(),
+        resolver: Resolver::default(),
         shares: wanted.inputs.shares(&guest.shares),
     };
     // Without one its kernel collects its own.

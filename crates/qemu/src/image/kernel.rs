@@ -18,7 +18,7 @@ const META_PACKAGE: &str = "linux-image-cloud-amd64";
 /// What guests need beside what is built in. A microVM needs the first alone;
 /// the rest is for OpenNebula's machines, and loaded where there is a device for
 /// it. (The cloud kernel has no driver for SATA controllers.)
-const MODULES: [(Modules, &[&str]); 6] = [
+const MODULES: [(Modules, &[&str]); 7] = [
     (
         Modules::Always,
         &["virtio_mmio", "virtio_console", "virtio_net", "nfsv3"],
@@ -27,6 +27,7 @@ const MODULES: [(Modules, &[&str]); 6] = [
     (Modules::VirtioDisk, &["virtio_blk", "isofs"]),
     (Modules::VirtioScsi, &["virtio_scsi", "sr_mod", "sd_mod", "isofs"]),
     (Modules::Ide, &["ata_piix", "sr_mod", "sd_mod", "isofs"]),
+    (Modules::Nfs4, &["nfsv4"]),
     (Modules::Button, &["button", "evdev"]),
 ];
 

@@ -6,6 +6,7 @@ use crate::launch;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Duration;
 use thiao_core::ids::VmId;
 
@@ -38,7 +39,7 @@ impl Qemu {
                         id.clone(),
                         Vm {
                             stopping: true,
-                            ..Vm::read(&folder)
+                            ..inner.read(&folder)
                         },
                     );
                 }
@@ -66,6 +67,14 @@ impl Inner {
         }
         launch::stop(folder, QUIT_LIMIT, KILL_LIMIT)?;
         self.cgroups.remove(id);
+        // Its card went with it.
+        if let Some(Err(error)) = self.fence.as_ref().map(|fence| fence.forget(id)) {
+            tracing::error!(vm = %id, %error, "the fence still knows a VM that is gone");
+        }
+        self.arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
         // Renamed first: an observation never sees half a folder.
         let removed = self.vms_dir.join(format!("{REMOVED}{id}"));
         let _ = fs::remove_dir_all(&removed);

@@ -22,6 +22,9 @@ pub(super) fn heard(inner: &Weak<Inner>, id: &VmId, news: News) {
     let Some(inner) = inner.upgrade() else { return };
     match news {
         News::Report(report) => {
+            if report.phase == Phase::People {
+                return inner.arrived(id, report);
+            }
             let waiting = report.phase == Phase::Waiting;
             if !inner.take(id, report) {
                 return;
@@ -122,15 +125,19 @@ impl Inner {
 
     /// Gives a guest its identity, unless it was given before.
     pub fn give_context(&self, id: &VmId) -> Result<(), Error> {
-        let record = self.table().get(id).and_then(|vm| vm.record.clone());
-        let (Some(record), Some(channels)) = (record, self.channels.get()) else {
+        let known = self
+            .table()
+            .get(id)
+            .map(|vm| (vm.record.clone(), vm.people.clone()));
+        let (Some((Some(record), people)), Some(channels)) = (known, self.channels.get()) else {
             return Ok(());
         };
         if !self.first_context(id) {
             return Ok(());
         }
-        let exports = self.export_ports();
-        let context = guest::context(&self.settings, &exports, id, &record)?;
+        let seen = self.served(&people.exports)?;
+        let shares = people.mounts.into_iter().chain(seen).collect();
+        let context = guest::context(&self.settings, id, &record, (people.users, people.groups), shares)?;
         channels
             .say(id, &Request::Context(Box::new(context)))
             .map_err(|e| Error::io("send its context to the guest in", &self.folder(id), e))?;

@@ -1,6 +1,7 @@
 //! Making a VM: it is claimed by making its folder, with capacity on its host and
 //! an address of its own, and then started.
 
+use super::people::People;
 use super::table::{Inner, Qemu, Vm, now};
 use crate::context_disk::write_disk;
 use crate::error::Error;
@@ -33,27 +34,43 @@ pub(crate) struct NewVm {
     pub told: ContextBy,
     /// The one job that it is for.
     pub job: Option<JobId>,
+    /// The job that its VMs are grouped by: the leader of a heterogeneous one.
+    pub leader: Option<JobId>,
+    /// Whom its guest knows, and what it sees.
+    pub people: People,
 }
 
 impl Qemu {
     /// Starts a VM on a host. The same tag again gives the same id and starts nothing.
     pub fn create(&self, tag: &VmTag, host: &HostName, spec: &VmSpec) -> Result<VmId, Error> {
         all_there(spec)?;
+        if let Ok(id) = vmdir::id_of(tag)
+            && tag.cluster == self.inner.settings.cluster
+            && self.inner.folder(&id).exists()
+        {
+            // Nobody need be asked whom it knows.
+            return Ok(id);
+        }
         let shape = spec.shape;
+        let told = match self.inner.settings.guests_of(&tag.node) {
+            Guests::Small | Guests::Built(_) => ContextBy::Channel,
+            Guests::Brought(_) => ContextBy::Seed,
+        };
         let wanted = NewVm {
             cpus: shape.cpus,
             memory_mb: shape.memory_mb,
             total_mb: self.inner.total_mb(shape),
             share_percent: shape.share_percent,
             address: None,
-            told: match self.inner.settings.guests_of(&tag.node) {
-                Guests::Small | Guests::Built(_) => ContextBy::Channel,
-                Guests::Brought(_) => ContextBy::Seed,
-            },
+            told,
             job: spec.job,
+            leader: spec.owner.map(|owner| owner.leader),
+            people: self.inner.people_for(spec, told)?,
         };
         self.inner.has_capacity_for_its_kernel(&wanted)?;
-        self.make(tag, host, wanted, &|id, record| self.inner.write_seed(id, record))
+        self.make(tag, host, wanted, &|id, record, people| {
+            self.inner.write_seed(id, record, people)
+        })
     }
 
     /// Claims and starts a VM; `furnish` adds to its folder what QEMU needs there.
@@ -62,7 +79,7 @@ impl Qemu {
         tag: &VmTag,
         host: &HostName,
         wanted: NewVm,
-        furnish: &dyn Fn(&VmId, &Record) -> Result<(), Error>,
+        furnish: &dyn Fn(&VmId, &Record, &People) -> Result<(), Error>,
     ) -> Result<VmId, Error> {
         let inner = &self.inner;
         if tag.cluster != inner.settings.cluster {
@@ -75,6 +92,9 @@ impl Qemu {
         let ready = inner
             .ready()
             .ok_or_else(|| Error::Refused("the provider was not prepared yet".to_owned()))?;
+        // Before it is claimed: a folder that hangs holds up nobody else's capacity.
+        inner.serve(&wanted.people.exports)?;
+        let people = wanted.people.clone();
         let Some(record) = inner.claim(&id, host, wanted)? else {
             return Ok(id);
         };
@@ -82,7 +102,9 @@ impl Qemu {
         let channels = inner.channels.get();
         let started = record
             .write(&folder)
-            .and_then(|()| furnish(&id, &record))
+            .and_then(|()| vmdir::write_people(&folder, &people))
+            .and_then(|()| inner.let_in(&id, &record, &people))
+            .and_then(|()| furnish(&id, &record, &people))
             .and_then(|()| launch::launch(inner, &ready, channels, &id, &record));
         match started {
             Ok(()) => {
@@ -119,17 +141,35 @@ fn all_there(spec: &VmSpec) -> Result<(), Error> {
 }
 
 impl Inner {
+    /// Whom a VM is to know.
+    fn people_for(&self, spec: &VmSpec, told: ContextBy) -> Result<People, Error> {
+        match (spec.job, spec.owner) {
+            (_, Some(owner)) => self.people_of(Some(owner.uid), told),
+            (None, None) => self.people_of(None, told),
+            (Some(job), None) => Err(Error::Refused(format!("whose job {job} is was not said"))),
+        }
+    }
+
     /// What a VM of this shape takes from its host, in MiB.
     pub fn total_mb(&self, shape: Shape) -> u64 {
         shape.total_mb(self.settings.overhead_mb)
     }
 
     /// Writes the disc that tells a guest with cloud-init who it is; others need none.
-    fn write_seed(&self, id: &VmId, record: &Record) -> Result<(), Error> {
+    fn write_seed(&self, id: &VmId, record: &Record, people: &People) -> Result<(), Error> {
         match record.told {
             ContextBy::Channel | ContextBy::Disk { .. } => Ok(()),
             ContextBy::Seed => {
-                let context = guest::context(&self.settings, &self.export_ports(), id, record)?;
+                let People {
+                    users,
+                    groups,
+                    exports,
+                    mounts,
+                    ..
+                } = people;
+                let shares = mounts.iter().cloned().chain(self.served(exports)?).collect();
+                let known = (users.clone(), groups.clone());
+                let context = guest::context(&self.settings, id, record, known, shares)?;
                 write_disk(&self.folder(id), &seed::disc(&context)?)
             }
         }
@@ -215,11 +255,13 @@ impl Inner {
             address,
             told: wanted.told,
             job: wanted.job.map(|job| job.0),
+            leader: wanted.leader.map(|job| job.0),
             created_ms: now.0,
         };
         let vm = Vm {
             record: Some(record.clone()),
             starting: true,
+            people: wanted.people,
             ..Vm::default()
         };
         table.insert(id.clone(), vm);

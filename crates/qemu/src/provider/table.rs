@@ -1,9 +1,13 @@
 //! The VMs as this process knows them, and what all that happens to one works with.
 
+use super::people::{Arrivals, People, exported};
 use crate::cgroup::Cgroups;
 use crate::channel::Channels;
 use crate::error::Error;
+use crate::fence::Fence;
+use crate::people::{Directory, Person};
 use crate::settings::Settings;
+use crate::shares::Shares;
 use crate::vmdir::{self, ContextBy, Moment, Record, SlurmdStart};
 use crate::warm::Ready;
 use std::collections::BTreeMap;
@@ -11,15 +15,12 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::{Instant, SystemTime};
 use thiao_core::ids::{Time, VmId};
 use thiao_core::view::HostView;
 use thiao_guest::protocol::Phase;
-use thiao_nfs::Exports;
-
-/// How often the exports are looked after.
-const TEND_EVERY: Duration = Duration::from_secs(5);
 
 /// The story's words for a guest that was given its identity.
 pub(super) const CONTEXT_SENT: &str = "context sent";
@@ -42,14 +43,16 @@ pub(crate) struct Inner {
     /// The address that was given away last.
     pub(super) last_address: Mutex<Option<Ipv4Addr>>,
     pub(super) channels: OnceLock<Channels>,
-    pub(super) exports: Mutex<Tended>,
+    pub(super) shares: Shares,
+    pub(super) directory: Directory,
+    pub(super) fence: Option<Fence>,
+    /// Whether somebody looks after exports and fence just now.
+    pub(super) tending: AtomicBool,
+    pub(super) fence_looked: Mutex<Instant>,
+    pub(super) arrivals: Mutex<Arrivals>,
+    pub(super) arrival: Condvar,
+    pub(super) last_arrival: Mutex<u64>,
     pub(super) ready: RwLock<Option<Arc<Ready>>>,
-}
-
-/// The exports, and when they were last looked after.
-pub(super) struct Tended {
-    pub(super) exports: Exports,
-    pub(super) looked: Instant,
 }
 
 /// A VM as this process knows it.
@@ -64,6 +67,8 @@ pub(super) struct Vm {
     pub(super) start: Option<SlurmdStart>,
     pub(super) reports: Vec<(Phase, Option<String>)>,
     pub(super) story: Vec<Moment>,
+    /// Whom its guest knows, and what it sees.
+    pub(super) people: People,
 }
 
 impl Inner {
@@ -87,10 +92,9 @@ impl Inner {
 
     /// The ports of the shares' servers, in the settings' order.
     pub fn export_ports(&self) -> Vec<u16> {
-        let tended = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..self.settings.guest.shares.len())
-            .map(|index| tended.exports.port(index))
-            .collect()
+        let shares = self.settings.guest.shares.iter();
+        let port = |share| self.shares.port(&exported(share).folder).unwrap_or_default();
+        shares.map(port).collect()
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, BTreeMap<VmId, Vm>> {
@@ -122,15 +126,22 @@ impl Inner {
         ids.sort();
         Ok(ids)
     }
+}
 
-    /// Starts ended exports again, now and then. VMs live on without one, so its failure fails nothing else.
-    pub(super) fn tend_exports(&self) {
-        let mut tended = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
-        if tended.looked.elapsed() >= TEND_EVERY {
-            tended.looked = Instant::now();
-            if let Err(error) = tended.exports.tend() {
-                tracing::error!(%error, "a share is not served");
-            }
+impl Inner {
+    /// A VM as its folder tells of it.
+    pub(super) fn read(&self, folder: &Path) -> Vm {
+        let guest = &self.settings.guest;
+        let before = || {
+            let users = guest.users.iter().map(|user| Person {
+                user: user.clone(),
+                groups: Vec::new(),
+            });
+            People::ahead(users, &guest.shares)
+        };
+        Vm {
+            people: vmdir::read_people(folder).unwrap_or_else(before),
+            ..Vm::read(folder)
         }
     }
 }
@@ -143,7 +154,7 @@ impl Vm {
             .is_none_or(|record| record.told == ContextBy::Channel)
     }
 
-    pub(super) fn read(folder: &Path) -> Self {
+    fn read(folder: &Path) -> Self {
         let story = vmdir::story(folder);
         Self {
             record: Record::read(folder),

@@ -36,6 +36,7 @@ fn records(
             },
             gpus: 1,
             job: Some(JobId(job)),
+            owner: None,
             options: VmOptions::default(),
         }),
         life: state.0,
