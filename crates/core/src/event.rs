@@ -107,6 +107,8 @@ kinds! {
     GateShut = "gate-shut",
     /// Slurm was told that a node is DOWN, and why.
     NodeDown = "node-down",
+    /// Slurm is asked to power an idle node down, whose place somebody waits for.
+    NodeGivesWay = "node-gives-way",
     /// Slurm was asked to power a node down anew that it would give to no job.
     NodeForgotten = "node-forgotten",
     /// A node is in no partition any more, and is powered down after its job.

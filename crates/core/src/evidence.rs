@@ -5,7 +5,7 @@
 
 use crate::ids::{JobId, NodeName, Time, VmId};
 use crate::options::put_back_reason;
-use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmView, VmState, VmView, WaitsFor};
+use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmNode, SlurmView, VmState, VmView, WaitsFor};
 use crate::vm::{Life, VmRecord};
 use crate::world::{Desired, World};
 
@@ -116,6 +116,26 @@ pub fn surely_unused(slurm: &SlurmView, node: &NodeName, jobs: &JobsOn<'_>) -> b
         }
     };
     off && jobs.get(node).is_empty()
+}
+
+/// Whether `node` is up in power-saving mode with a VM that surely has no job and that nobody has asked for since:
+/// all that it waits for is Slurm's SuspendTime.
+#[must_use]
+pub fn is_spare(world: &World, node: &NodeName, jobs: &JobsOn<'_>) -> bool {
+    let seen = world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+    let Some(record) = world.records.get(node) else {
+        return false;
+    };
+    let asked_since = match record.desired {
+        Desired::Unasked => false,
+        Desired::Up { since } => since >= world.slurm_began,
+        Desired::Early { .. } | Desired::Down { .. } => true,
+    };
+    let settled = record.acted < world.slurm_began && record.down.is_none() && !asked_since;
+    let vm = record.vm.as_ref();
+    let idle = vm.is_some_and(|vm| vm.life == Life::Running && vm.is_up() && vm.kept.is_none());
+    let idle = idle && seen.is_some_and(SlurmNode::is_idle) && jobs.get(node).is_empty();
+    idle && settled && !world.is_job_mode(node)
 }
 
 impl World {

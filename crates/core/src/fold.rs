@@ -9,7 +9,7 @@ use crate::orders::Order;
 use crate::view::{GateSeen, SlurmView, VmView};
 use crate::vm::{Cause, Life, Part, Registration, VmRecord};
 use crate::world::{Desired, NodeRecord, World};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod begun;
@@ -107,6 +107,7 @@ impl World {
     pub fn see_slurm(&mut self, view: SlurmView, began: Time) -> Vec<Event> {
         let mut events = Vec::new();
         let now = self.now;
+        let mut idle = BTreeMap::new();
         for (node, record) in &mut self.records {
             if self.busy.contains(node) || record.acted > began {
                 continue;
@@ -114,6 +115,11 @@ impl World {
             let Some(seen) = view.nodes.get(node) else {
                 continue;
             };
+            self.give_way.remove(node);
+            if seen.is_idle() && record.vm.as_ref().is_some_and(VmRecord::is_up) {
+                let since = self.idle.get(node).copied().unwrap_or(began);
+                idle.insert(node.clone(), since);
+            }
             events.extend(record.see_early(node, seen, began, now));
             match seen.down_of_ours() {
                 Some(reason) => {
@@ -163,6 +169,7 @@ impl World {
                 self.breaker.succeeded();
             }
         }
+        self.idle = idle;
         self.jobs_started.clear();
         self.slurm_began = began;
         self.see_jobs(&view, began);

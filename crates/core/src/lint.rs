@@ -7,15 +7,17 @@
 mod jobs;
 
 use crate::evidence::{
-    is_in_doubt, is_left_behind, is_shown_again, is_superseded, may_have_registered, surely_unused,
+    is_in_doubt, is_left_behind, is_shown_again, is_spare, is_superseded, may_have_registered, surely_unused,
 };
 use crate::ids::{HostName, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
-use crate::view::{HostView, JobsOn, REASON_PREFIX, SlurmNode, VmSpec, VmState, VmView, VmsOf};
+use crate::view::{
+    Gate, HostView, JobsOn, REASON_PREFIX, SlurmJob, SlurmNode, VmSpec, VmState, VmView, VmsOf,
+};
 use crate::vm::{Cause, Life, VmRecord};
-use crate::world::{Desired, Mode, World};
+use crate::world::{Desired, Mode, NodeRecord, World};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
@@ -183,6 +185,7 @@ impl<'a> Linter<'a> {
                 let more = shown.any(|vm| self.world.strays.contains_key(&vm.id));
                 refuse_if(!more, || format!("{node} has no other VM"))
             }
+            EndWhy::GivesWay => self.give_way(node),
             EndWhy::Forgotten => {
                 let record = self.world.records.get(node);
                 let bare = record.is_some_and(|record| record.vm.is_none());
@@ -191,6 +194,35 @@ impl<'a> Linter<'a> {
                 })
             }
         }
+    }
+
+    /// Invariants 3 and 4: only who surely is idle, undrained and asked for by nobody gives way; and only to somebody.
+    fn give_way(&self, node: &NodeName) -> Checked {
+        let world = self.world;
+        refuse_if(!is_spare(world, node, self.jobs_on_nodes()), || {
+            format!("{node} may have a job, or is kept for one")
+        })?;
+        let host = world
+            .records
+            .get(node)
+            .and_then(|record| record.vm.as_ref()?.host.as_ref());
+        let of_use = host
+            .and_then(|host| self.hosts.get(host))
+            .is_some_and(|host| host.usable);
+        refuse_if(!of_use, || {
+            format!("what the VM of {node} takes could be given to nobody")
+        })?;
+        let wants = |record: &NodeRecord| match record.desired {
+            Desired::Up { .. } | Desired::Early { .. } => record.vm.is_none(),
+            Desired::Down { .. } | Desired::Unasked => false,
+        };
+        let at_the_gate = |job: &SlurmJob| job.gate == Gate::Waits;
+        let waits = world.records.values().any(wants)
+            || world
+                .slurm
+                .as_ref()
+                .is_some_and(|slurm| slurm.jobs.values().any(at_the_gate));
+        refuse_if(!waits, || "nobody waits for capacity".into())
     }
 
     /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job

@@ -100,6 +100,8 @@ pub enum EndWhy {
     Strays,
     /// A restarted slurmctld has forgotten that it is powered down, and gives it to no job.
     Forgotten,
+    /// It is idle, and somebody waits for what its VM takes.
+    GivesWay,
 }
 
 impl EndWhy {
@@ -111,6 +113,7 @@ impl EndWhy {
             EndWhy::NoPartition => "thiao: it is in no partition any more",
             EndWhy::Strays => "thiao: it has more than one VM",
             EndWhy::Forgotten => "thiao: powered down anew, as slurmctld had forgotten that it is",
+            EndWhy::GivesWay => "thiao: it was idle, and gives way to a job that waits for its place",
         }
     }
 }
@@ -221,6 +224,7 @@ fn to_node(f: &mut fmt::Formatter<'_>, node: &NodeName, verb: &NodeVerb) -> fmt:
         NodeVerb::SetDown { reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
         NodeVerb::Return => write!(f, "return node {node} to service"),
         NodeVerb::EndWithJob(EndWhy::Forgotten) => write!(f, "have Slurm power node {node} down anew"),
+        NodeVerb::EndWithJob(EndWhy::GivesWay) => write!(f, "have Slurm power idle node {node} down"),
         NodeVerb::EndWithJob(EndWhy::OneJob | EndWhy::NoPartition | EndWhy::Strays) => {
             write!(f, "have Slurm power node {node} down with its job")
         }

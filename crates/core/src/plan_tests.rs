@@ -19,6 +19,7 @@ mod capacity;
 mod caps;
 mod faulty;
 mod found;
+mod gives_way;
 mod heard;
 mod held;
 mod job_mode;

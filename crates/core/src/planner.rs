@@ -5,7 +5,7 @@
 
 use crate::event::Subject;
 use crate::evidence::{may_have_registered, surely_unused};
-use crate::ids::{Generation, JobId, NodeName, Time, VmId};
+use crate::ids::{Generation, JobId, NodeName, NodesetName, Time, VmId};
 use crate::place::Ledger;
 use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
@@ -14,6 +14,7 @@ use crate::vm::{Cause, Life, Registration, VmRecord};
 use crate::world::{Desired, NodeRecord, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
+use way::{Unplaced, UnplacedJob};
 
 pub(crate) mod admit;
 mod backed;
@@ -22,6 +23,7 @@ mod down;
 mod job_mode;
 mod others;
 mod wanting;
+mod way;
 
 /// Decides what to do now.
 ///
@@ -58,11 +60,13 @@ pub fn plan(world: &World) -> Plan {
             planner.wants_vm(node, record, *since);
         }
     }
+    planner.unplaced_nodes();
     planner.strays();
     planner.jobs_out_of_place();
     planner.job_mode_nodes();
     planner.requeued_jobs();
     planner.waiting_jobs();
+    planner.unplaced_jobs();
     planner.plan
 }
 
@@ -105,6 +109,10 @@ pub(crate) struct Planner<'a> {
     placed: BTreeSet<JobId>,
     /// Jobs that were admitted and for whose VMs capacity is held.
     awaited: Vec<JobId>,
+    /// Who has no place, and waits for others to give way; and what was promised to nodes of these.
+    unplaced: Vec<Unplaced<'a>>,
+    unplaced_jobs: Vec<UnplacedJob<'a>>,
+    promised: Vec<(Resources, Option<&'a NodesetName>)>,
     pub plan: Plan,
 }
 
@@ -133,6 +141,9 @@ impl<'a> Planner<'a> {
             served: BTreeSet::new(),
             placed: BTreeSet::new(),
             awaited: Vec::new(),
+            unplaced: Vec::new(),
+            unplaced_jobs: Vec::new(),
+            promised: Vec::new(),
             plan: Plan::default(),
         }
     }

@@ -167,6 +167,14 @@ impl SlurmNode {
         }
     }
 
+    /// Whether it is up, has no job and could be given one: nothing is to come but its SuspendTime.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let f = &self.flags;
+        let kept = f.drain || f.completing || f.not_responding;
+        self.base == BaseState::Idle && self.is_counted_on() && !kept
+    }
+
     /// Whether it is given to a job, powered down, and not on its way up: so it is for a moment
     /// when it was given, and no job runs there.
     #[must_use]

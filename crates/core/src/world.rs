@@ -54,6 +54,11 @@ pub struct World {
     /// Nodes that Slurm considers up though no VM backs them (there is none, or its
     /// slurmd is silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
+    /// Nodes that Slurm shows up and idle, and since when it does, as far as we have observed it. Not in the store.
+    pub idle: BTreeMap<NodeName, Time>,
+    /// Idle nodes that Slurm was asked to power down for others' sake, until an observation shows what came of it.
+    /// Not in the store.
+    pub give_way: BTreeSet<NodeName>,
     /// How many whole observations in a row did not show the VM of a node. Not in the store: a
     /// restart begins anew.
     pub absences: BTreeMap<NodeName, u32>,
@@ -272,6 +277,8 @@ impl World {
             unrecorded: BTreeMap::new(),
             powers: Table::new(),
             unbacked: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            give_way: BTreeSet::new(),
             absences: BTreeMap::new(),
             provider_seen: Time::default(),
             provider_began: Time::default(),

@@ -144,9 +144,11 @@ impl World {
 
     fn fold_node(&mut self, node: &NodeName, verb: &NodeVerb, failure: Option<&str>) -> (Vec<Event>, bool) {
         if let Some(error) = failure {
+            self.give_way.remove(node);
             let what = match verb {
                 NodeVerb::SetDown { .. } => "set it DOWN",
                 NodeVerb::Return => "take it back",
+                NodeVerb::EndWithJob(EndWhy::GivesWay) => "power it down, which is idle",
                 NodeVerb::EndWithJob(_) => "keep it from further jobs",
                 NodeVerb::PowerDown => "power it down",
             };
@@ -159,6 +161,8 @@ impl World {
             NodeVerb::EndWithJob(why) => {
                 self.ends_with_job(node);
                 let (kind, text) = match why {
+                    // Told with its cause when it began; Slurm's order follows.
+                    EndWhy::GivesWay => return (Vec::new(), false),
                     EndWhy::OneJob => (
                         Kind::NodeEndsWithJob,
                         "Slurm was asked to power it down as soon as its job is over",

@@ -2,6 +2,7 @@
 //! priorities, those for all of whose VMs there is capacity.
 
 use super::Planner;
+use super::way::UnplacedJob;
 use crate::event::Subject;
 use crate::ids::{JobId, Millis, Time};
 use crate::options::{Asker, put_back_reason};
@@ -408,6 +409,14 @@ impl<'a> Planner<'a> {
         };
         let waits: Option<Time> = world.jobs.get(&job.key()).and_then(|record| record.waits);
         let waited = waits.map(|since| world.now.since(since)).unwrap_or_default();
+        // What is being freed may be for them all; Slurm starts the parts of a heterogeneous job together or not.
+        if has_nodes && possible && job.het.is_none() {
+            self.unplaced_jobs.push(UnplacedJob {
+                vms: wanted.vms(each),
+                of: wanted.partition.nodesets.iter().collect(),
+                held: self.plan.held.len(),
+            });
+        }
         self.plan.held.push(Held {
             subject: Subject::Job(job.id),
             why: format!("waits for capacity for {size}: {why}{held}"),
