@@ -202,16 +202,6 @@ impl<'a> Linter<'a> {
         refuse_if(!is_spare(world, node, self.jobs_on_nodes()), || {
             format!("{node} may have a job, or is kept for one")
         })?;
-        let host = world
-            .records
-            .get(node)
-            .and_then(|record| record.vm.as_ref()?.host.as_ref());
-        let of_use = host
-            .and_then(|host| self.hosts.get(host))
-            .is_some_and(|host| host.usable);
-        refuse_if(!of_use, || {
-            format!("what the VM of {node} takes could be given to nobody")
-        })?;
         let wants = |record: &NodeRecord| match record.desired {
             Desired::Up { .. } | Desired::Early { .. } => record.vm.is_none(),
             Desired::Down { .. } | Desired::Unasked => false,

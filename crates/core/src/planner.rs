@@ -25,6 +25,9 @@ mod others;
 mod wanting;
 mod way;
 
+/// Why Slurm is told of a node that has no place.
+pub const NO_HOST: &str = "for too long, no host has had capacity for it";
+
 /// Decides what to do now.
 ///
 /// Without a whole observation of the provider nothing is planned at all; without one

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
-use thiao_core::plan::{Action, JobVerb, NodeVerb, Step, VmVerb};
+use thiao_core::plan::{Action, EndWhy, JobVerb, NodeVerb, Step, VmVerb};
 use thiao_core::policy::Policy;
 use thiao_core::table::Table;
 use thiao_core::view::{ProviderView, SlurmView, VmState, VmView, Whose};
@@ -88,6 +88,10 @@ flaws! {
     OrdersOutliveSlurm "orders-outlive-slurm",
     /// slurmd starts by the prolog's word, before Slurm has asked for its node.
     StartsSlurmdEarly "starts-slurmd-early",
+    /// An idle VM keeps its place, whoever waits for that.
+    NobodyGivesWay "nobody-gives-way",
+    /// A drained node that is idle gives way, and its drain is forgotten with that.
+    DrainedGiveWay "drained-give-way",
 }
 
 impl FromStr for Flaw {
@@ -182,6 +186,9 @@ impl Flaw {
                 reason.whose = Whose::Ours;
             }
         }
+        if Self::DrainedGiveWay.is(flaw) {
+            view.nodes.values_mut().for_each(|node| node.flags.drain = false);
+        }
         if Self::OrdersOutliveSlurm.is(flaw) {
             view.jobs.values_mut().for_each(|job| job.start = Some(Time(0)));
         }
@@ -214,6 +221,7 @@ impl Flaw {
                 world.busy_jobs.clear();
             }
             Some(Self::LeavesOrphans) => world.strays.clear(),
+            Some(Self::NobodyGivesWay) => world.idle.clear(),
             Some(Self::OrdersOutliveSlurm) => world.powers.clear(),
             Some(Self::StartsSlurmdEarly) => {
                 for record in world.records.values_mut() {
@@ -237,7 +245,9 @@ impl Flaw {
         });
         if Self::EndsNodesAtOnce.is(flaw) {
             for (_, step) in &mut steps {
-                if let Action::Node(node, NodeVerb::EndWithJob(_)) = &step.action {
+                if let Action::Node(node, NodeVerb::EndWithJob(why)) = &step.action
+                    && *why != EndWhy::GivesWay
+                {
                     step.action = Action::Node(node.clone(), NodeVerb::PowerDown);
                 }
             }

@@ -3,10 +3,10 @@
 
 use crate::faults::{Fault, Faults};
 use crate::provider::Provider;
-use crate::slurm::{BROKEN, Slurm};
+use crate::slurm::{BROKEN, DRAINED, Slurm};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmTag};
-use thiao_core::plan::{Action, JobVerb, NodeVerb, VmVerb};
+use thiao_core::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
 use thiao_core::view::VmSpec;
 
 /// A moment at which a job may have been lost to us.
@@ -53,13 +53,18 @@ pub fn harm(
 
 /// Whether the action, decided on an observation that began at `known`, lifts what an admin had set before.
 pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
-    let Action::Node(node, NodeVerb::Return) = action else {
+    let Action::Node(node, verb) = action else {
         return None;
     };
     let seen = slurm.nodes.get(node)?;
-    let broken = seen.reason.as_ref().is_some_and(|reason| reason.text == BROKEN);
-    (seen.down && broken && seen.admin_down < known)
-        .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}"))
+    let says = |text| seen.reason.as_ref().is_some_and(|reason| reason.text == text);
+    match verb {
+        NodeVerb::Return => (seen.down && says(BROKEN) && seen.admin_down < known)
+            .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}")),
+        NodeVerb::EndWithJob(EndWhy::GivesWay) => (seen.drain && seen.admin_drained < known)
+            .then(|| format!("{node} gave way, which an admin had drained: {DRAINED}")),
+        NodeVerb::EndWithJob(_) | NodeVerb::SetDown { .. } | NodeVerb::PowerDown => None,
+    }
 }
 
 /// The world outside, as actions meet it at one instant.

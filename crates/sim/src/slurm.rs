@@ -22,7 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use admin::BROKEN;
+pub use admin::{BROKEN, DRAINED};
 pub use release::Release;
 pub use state::{
     Call, Hook, JOB_MODE_CPUS, JOB_MODE_PARTITION, Job, JobMode, Node, Power, Prolog, Rules, Site, Stage,
@@ -67,6 +67,7 @@ impl Slurm {
             admin_down: Time(0),
             power: Power::Off,
             drain: false,
+            admin_drained: Time(0),
             job: None,
             asks_at: None,
             backed: None,

@@ -222,8 +222,22 @@ fn the_linter_lets_nobody_give_way_to_nobody() {
     assert_eq!(lint(&w, &plan).1[0].why, "nobody waits for capacity");
     w.ask_up("n2");
     assert_eq!(lint(&w, &plan).1, []);
+}
+
+#[test]
+fn who_is_on_a_host_that_takes_nothing_makes_no_place() {
+    let mut w = one_host();
+    w.idle_nodes(&["n0", "n1"]);
+    w.ask_up("n2");
+    let mut cap = w.clone();
     hosts(&mut w)[0].usable = false;
-    assert_eq!(lint(&w, &plan).1.len(), 1);
+    assert_eq!(kinds(&w.tick()), ["down"], "no host takes VMs now");
+    // But where there are only too many VMs.
+    let mut other = hosts(&mut cap)[0].clone();
+    (other.name, hosts(&mut cap)[0].usable) = (host("b"), false);
+    hosts(&mut cap).push(other);
+    cap.policy.max_vms = 2;
+    assert_eq!(cap.give_way(), ["n0"]);
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! Nodes that want a VM, in power-saving mode.
 
-use super::Planner;
 use super::way::Unplaced;
+use super::{NO_HOST, Planner};
 use crate::ids::{HostName, Millis, NodeName, Time};
 use crate::plan::{Action, VmVerb};
 use crate::view::VmSpec;
 use crate::world::{NodeRecord, NodeSpec, Trouble};
 use std::collections::BTreeSet;
-
-/// Why Slurm is told of a node that has no place.
-const NO_HOST: &str = "for too long, no host has had capacity for it";
 
 impl<'a> Planner<'a> {
     /// A node that was asked to come up at `since`.

@@ -7,7 +7,7 @@ use thiao_core::view::{NodeReason, Whose};
 
 /// An admin's reasons, for DOWN and for a drain.
 pub const BROKEN: &str = "disk broken";
-const DRAINED: &str = "a look at it";
+pub const DRAINED: &str = "a look at it";
 
 pub(super) fn admins(text: &str) -> NodeReason {
     NodeReason {
@@ -24,6 +24,7 @@ impl Slurm {
             return;
         };
         node.drain = true;
+        node.admin_drained = now;
         node.reason = Some(admins(DRAINED));
         if matches!(node.power, Power::Rising(_)) {
             self.requeue_on(name, now);
