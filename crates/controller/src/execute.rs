@@ -205,6 +205,7 @@ impl Unmade {
 enum ForNodes {
     SetDown(String),
     Return,
+    Undrain,
     EndWithJob(EndWhy),
     PowerDown,
 }
@@ -215,6 +216,7 @@ impl ForNodes {
         match verb {
             NodeVerb::SetDown { reason, jobs } => (Self::SetDown(reason), jobs),
             NodeVerb::Return => (Self::Return, Vec::new()),
+            NodeVerb::Undrain { .. } => (Self::Undrain, Vec::new()),
             NodeVerb::EndWithJob(why) => (Self::EndWithJob(why), Vec::new()),
             NodeVerb::PowerDown => (Self::PowerDown, Vec::new()),
         }
@@ -233,6 +235,7 @@ impl ForNodes {
                 slurm.set_down(&nodes, reason)
             }
             Self::Return => slurm.return_to_service(&nodes),
+            Self::Undrain => slurm.undrain(&nodes),
             Self::EndWithJob(why) => slurm.end_with_job(&nodes, why.reason()),
             Self::PowerDown => slurm.power_down_now(&nodes, EndWhy::OneJob.reason()),
         };

@@ -115,6 +115,8 @@ kinds! {
     NodeLeft = "node-left",
     /// A node that we had set DOWN is back in service.
     NodeReturned = "node-returned",
+    /// A node is undrained that Slurm had drained for what went wrong in a VM that is gone.
+    NodeUndrained = "node-undrained",
     /// A node's slurmd has registered.
     NodeUp = "node-up",
     /// A VM is there that nobody has asked for.

@@ -5,7 +5,9 @@
 
 use crate::ids::{JobId, NodeName, Time, VmId};
 use crate::options::put_back_reason;
-use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmNode, SlurmView, VmState, VmView, WaitsFor};
+use crate::view::{
+    BaseState, JobState, JobsOn, NodeReason, SlurmJob, SlurmNode, SlurmView, VmState, VmView, WaitsFor,
+};
 use crate::vm::{Life, VmRecord};
 use crate::world::{Desired, World};
 
@@ -136,6 +138,16 @@ pub fn is_spare(world: &World, node: &NodeName, jobs: &JobsOn<'_>) -> bool {
     let idle = vm.is_some_and(|vm| vm.life == Life::Running && vm.is_up() && vm.kept.is_none());
     let idle = idle && seen.is_some_and(SlurmNode::is_idle) && jobs.get(node).is_empty();
     idle && settled && !world.is_job_mode(node)
+}
+
+/// Why Slurm itself has drained `node`, if that was about the VM that it had, and that has surely ended.
+#[must_use]
+pub fn outlived_drain<'a>(world: &'a World, node: &NodeName, jobs: &JobsOn<'_>) -> Option<&'a NodeReason> {
+    let record = world.records.get(node)?;
+    let bare = record.vm.is_none() && record.down.is_none() && record.acted < world.slurm_began;
+    let free = bare && jobs.get(node).is_empty() && !world.drained.contains(node);
+    let seen = world.slurm.as_ref()?.nodes.get(node).filter(|_| free)?;
+    seen.drain_of_its_vm()
 }
 
 impl World {

@@ -109,12 +109,17 @@ impl World {
         let now = self.now;
         let mut idle = BTreeMap::new();
         for (node, record) in &mut self.records {
-            if self.busy.contains(node) || record.acted > began {
-                continue;
-            }
             let Some(seen) = view.nodes.get(node) else {
                 continue;
             };
+            if seen.is_drained_by_others() {
+                self.drained.insert(node.clone());
+            } else if !seen.flags.drain {
+                self.drained.remove(node);
+            }
+            if self.busy.contains(node) || record.acted > began {
+                continue;
+            }
             self.give_way.remove(node);
             if seen.is_idle() && record.vm.as_ref().is_some_and(VmRecord::is_up) {
                 let since = self.idle.get(node).copied().unwrap_or(began);

@@ -7,7 +7,8 @@
 mod jobs;
 
 use crate::evidence::{
-    is_in_doubt, is_left_behind, is_shown_again, is_spare, is_superseded, may_have_registered, surely_unused,
+    is_in_doubt, is_left_behind, is_shown_again, is_spare, is_superseded, may_have_registered,
+    outlived_drain, surely_unused,
 };
 use crate::ids::{HostName, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
@@ -157,6 +158,7 @@ impl<'a> Linter<'a> {
             Action::Node(node, verb) => match verb {
                 NodeVerb::SetDown { reason, .. } => self.set_down(node, reason),
                 NodeVerb::Return => self.give_back(node),
+                NodeVerb::Undrain { .. } => self.undrain(node),
                 NodeVerb::EndWithJob(why) => self.end_with_job(node, *why),
                 NodeVerb::PowerDown => self.power_down(node),
             },
@@ -498,6 +500,19 @@ impl<'a> Linter<'a> {
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let ours = seen.is_some_and(|seen| seen.down_of_ours().is_some());
         refuse_if(!ours, || format!("{node} is not DOWN with a reason of ours"))
+    }
+
+    /// Invariant 4: of drains only those are lifted that Slurm itself began, for what went wrong in a VM of which
+    /// nothing is left.
+    fn undrain(&self, node: &NodeName) -> Checked {
+        self.provider()?;
+        let over = outlived_drain(self.world, node, self.jobs_on_nodes()).is_some();
+        refuse_if(!over, || {
+            format!("{node} is not drained for what went wrong in a VM that is gone")
+        })?;
+        refuse_if(!self.vms_of.get(node).is_empty(), || {
+            format!("a VM of {node} is still at the provider")
+        })
     }
 
     fn ours(&self, tag: &VmTag) -> Checked {

@@ -83,6 +83,11 @@ pub enum NodeVerb {
     },
     /// Take it back, which we set DOWN.
     Return,
+    /// Undrain it, which Slurm itself has drained for what went wrong in a VM that is gone.
+    Undrain {
+        /// What Slurm had said of it.
+        was: String,
+    },
     /// Give it to no other job, and power it down when its job is over, if it has one.
     EndWithJob(EndWhy),
     /// Power it down, which still comes up for a job that is over.
@@ -223,6 +228,7 @@ fn to_node(f: &mut fmt::Formatter<'_>, node: &NodeName, verb: &NodeVerb) -> fmt:
     match verb {
         NodeVerb::SetDown { reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
         NodeVerb::Return => write!(f, "return node {node} to service"),
+        NodeVerb::Undrain { was } => write!(f, "undrain node {node}: {was}"),
         NodeVerb::EndWithJob(EndWhy::Forgotten) => write!(f, "have Slurm power node {node} down anew"),
         NodeVerb::EndWithJob(EndWhy::GivesWay) => write!(f, "have Slurm power idle node {node} down"),
         NodeVerb::EndWithJob(EndWhy::OneJob | EndWhy::NoPartition | EndWhy::Strays) => {

@@ -17,6 +17,7 @@ mod axes;
 mod by_hand;
 mod capacity;
 mod caps;
+mod drains;
 mod faulty;
 mod found;
 mod gives_way;
@@ -210,6 +211,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
             Action::Vm(_, VmVerb::Destroy { .. }) => "destroy",
             Action::Node(_, NodeVerb::SetDown { .. }) => "down",
             Action::Node(_, NodeVerb::Return) => "return",
+            Action::Node(_, NodeVerb::Undrain { .. }) => "undrain",
             Action::Job(_, JobVerb::StartNow) => "start",
             Action::Job(_, JobVerb::Admit { .. }) => "admit",
             Action::Job(_, JobVerb::CloseGate { .. }) => "close-gate",

@@ -220,6 +220,12 @@ impl<'a> Planner<'a> {
         generations.find(|other| *other != generation)
     }
 
+    /// Whether the provider shows any VM of `node`, alive or not.
+    fn has_some(&self, node: &NodeName) -> bool {
+        let vms = self.vms.get_or_init(|| self.provider.vms_of(&self.world.cluster));
+        !vms.get(node).is_empty()
+    }
+
     /// What the provider shows by this id.
     fn shown(&self, id: &VmId) -> Option<&'a VmView> {
         self.shown.get_or_init(|| self.provider.by_id()).get(id).copied()

@@ -204,9 +204,32 @@ impl SlurmNode {
         let reason = self.reason.as_ref().filter(|reason| match reason.whose {
             Whose::Ours | Whose::ResumeTimeout => true,
             Whose::Silence => is_off,
-            Whose::Others => false,
+            // These are of drains.
+            Whose::ItsVm | Whose::Others => false,
         });
         reason.filter(|_| self.base == BaseState::Down)
+    }
+
+    /// The reason for which Slurm has drained it, where that is about the VM that it had, and is powered down and free:
+    /// nothing is left of what was wrong.
+    #[must_use]
+    pub fn drain_of_its_vm(&self) -> Option<&NodeReason> {
+        let f = &self.flags;
+        let is_off = f.powered_down && !(f.powering_up || f.powering_down || f.power_down || f.completing);
+        let over = self.base == BaseState::Idle && f.drain && is_off && !f.unknown;
+        self.reason
+            .as_ref()
+            .filter(|reason| over && reason.whose == Whose::ItsVm)
+    }
+
+    /// Whether somebody else than Slurm drains it, for what went wrong in its VM.
+    #[must_use]
+    pub fn is_drained_by_others(&self) -> bool {
+        let its_vm = self
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.whose == Whose::ItsVm);
+        self.flags.drain && !its_vm
     }
 
     /// What it says of the node's power; none if it cannot be known.

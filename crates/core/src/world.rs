@@ -59,6 +59,9 @@ pub struct World {
     /// Idle nodes that Slurm was asked to power down for others' sake, until an observation shows what came of it.
     /// Not in the store.
     pub give_way: BTreeSet<NodeName>,
+    /// Nodes that others than Slurm itself have drained, as long as they are: slurmd puts its own reason in the place of
+    /// theirs. Not in the store.
+    pub drained: BTreeSet<NodeName>,
     /// How many whole observations in a row did not show the VM of a node. Not in the store: a
     /// restart begins anew.
     pub absences: BTreeMap<NodeName, u32>,
@@ -279,6 +282,7 @@ impl World {
             unbacked: BTreeMap::new(),
             idle: BTreeMap::new(),
             give_way: BTreeSet::new(),
+            drained: BTreeSet::new(),
             absences: BTreeMap::new(),
             provider_seen: Time::default(),
             provider_began: Time::default(),

@@ -194,7 +194,7 @@ impl Checker {
             Action::Node(node, NodeVerb::SetDown { .. }) => self.ordered_down(node).is_some() || unshown,
             Action::Node(_, NodeVerb::PowerDown) => false,
             Action::Vm(_, VmVerb::Create { .. } | VmVerb::StartSlurmd { .. })
-            | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_))
+            | Action::Node(_, NodeVerb::Return | NodeVerb::Undrain { .. } | NodeVerb::EndWithJob(_))
             | Action::Job(..) => true,
         };
         if excused {
@@ -278,7 +278,7 @@ fn one_vm_per_node(provider: &Provider) -> Result<(), String> {
 }
 
 /// What only the provider did wrong can always be told in time, if Slurm waits long enough.
-const TELLABLE: [Fault; 9] = [
+const TELLABLE: [Fault; 10] = [
     Fault::CreateFails,
     Fault::CreateHeld,
     Fault::CreateTwice,
@@ -288,6 +288,7 @@ const TELLABLE: [Fault; 9] = [
     Fault::DiesLater,
     Fault::HangsLater,
     Fault::HostUnusable,
+    Fault::SpoolFull,
 ];
 
 /// Invariant 6: Slurm's own timeout discovers no failure.

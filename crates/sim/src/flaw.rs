@@ -92,6 +92,10 @@ flaws! {
     NobodyGivesWay "nobody-gives-way",
     /// A drained node that is idle gives way, and its drain is forgotten with that.
     DrainedGiveWay "drained-give-way",
+    /// A node that Slurm has drained for what went wrong in its VM is not undrained.
+    KeepsDrains "keeps-drains",
+    /// A drain is lifted whoever began it, for whatever reason.
+    LiftsOthersDrains "lifts-others-drains",
 }
 
 impl FromStr for Flaw {
@@ -186,8 +190,15 @@ impl Flaw {
                 reason.whose = Whose::Ours;
             }
         }
+        if Self::LiftsOthersDrains.is(flaw) {
+            let drained = view.nodes.values_mut().filter(|node| node.flags.drain);
+            for reason in drained.filter_map(|node| node.reason.as_mut()) {
+                reason.whose = Whose::ItsVm;
+            }
+        }
         if Self::DrainedGiveWay.is(flaw) {
-            view.nodes.values_mut().for_each(|node| node.flags.drain = false);
+            let drained = view.nodes.values_mut().filter(|node| node.is_drained_by_others());
+            drained.for_each(|node| node.flags.drain = false);
         }
         if Self::OrdersOutliveSlurm.is(flaw) {
             view.jobs.values_mut().for_each(|job| job.start = Some(Time(0)));
@@ -240,6 +251,7 @@ impl Flaw {
         steps.retain(|(_, step)| match step.action {
             Action::Node(_, NodeVerb::SetDown { .. }) => !Self::TellsNobody.is(flaw),
             Action::Node(_, NodeVerb::Return) => !Self::KeepsNodesDown.is(flaw),
+            Action::Node(_, NodeVerb::Undrain { .. }) => !Self::KeepsDrains.is(flaw),
             Action::Job(_, JobVerb::TurnAway { .. }) => !Self::LeavesOthersJobs.is(flaw),
             _ => true,
         });

@@ -34,7 +34,7 @@ pub fn harm(
         Action::Vm(tag, VmVerb::Destroy { .. }) => &tag.node,
         Action::Node(node, NodeVerb::SetDown { .. } | NodeVerb::PowerDown) => node,
         Action::Vm(_, VmVerb::Create { .. } | VmVerb::StartSlurmd { .. })
-        | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_))
+        | Action::Node(_, NodeVerb::Return | NodeVerb::Undrain { .. } | NodeVerb::EndWithJob(_))
         | Action::Job(..) => return None,
     };
     let backed = slurm.nodes.get(node)?.backed.as_ref()?;
@@ -63,6 +63,8 @@ pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
             .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}")),
         NodeVerb::EndWithJob(EndWhy::GivesWay) => (seen.drain && seen.admin_drained < known)
             .then(|| format!("{node} gave way, which an admin had drained: {DRAINED}")),
+        NodeVerb::Undrain { .. } => (seen.drain && says(DRAINED) && seen.admin_drained < known)
+            .then(|| format!("{node} was undrained, which an admin had drained: {DRAINED}")),
         NodeVerb::EndWithJob(_) | NodeVerb::SetDown { .. } | NodeVerb::PowerDown => None,
     }
 }
@@ -145,6 +147,7 @@ impl Outside<'_> {
                 self.slurm.set_down(node, reason, |vm| provider.works(vm), now);
             }
             NodeVerb::Return => self.slurm.return_to_service(node, now),
+            NodeVerb::Undrain { .. } => self.slurm.undrain(node),
             NodeVerb::EndWithJob(_) => self.slurm.end_with_job(node),
             NodeVerb::PowerDown => self.slurm.power_down_now(node, now),
         }

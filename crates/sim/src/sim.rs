@@ -331,7 +331,13 @@ impl Sim {
                 Action::Vm(_, VmVerb::Create { .. }) => self.summary.created += 1,
                 Action::Node(_, NodeVerb::SetDown { .. }) => self.summary.downs += 1,
                 Action::Vm(_, VmVerb::StartSlurmd { .. } | VmVerb::Destroy { .. })
-                | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_) | NodeVerb::PowerDown)
+                | Action::Node(
+                    _,
+                    NodeVerb::Return
+                    | NodeVerb::Undrain { .. }
+                    | NodeVerb::EndWithJob(_)
+                    | NodeVerb::PowerDown,
+                )
                 | Action::Job(..) => {}
             }
         }
@@ -473,10 +479,10 @@ impl Sim {
         let jobs = self.slurm.jobs.iter().filter(|(_, job)| job.stage != Stage::Done);
         let jobs = jobs.map(|(id, job)| format!("job {id} is {:?}", job.stage));
         let nodes = self.slurm.nodes.iter();
-        let nodes = nodes.filter(|(_, node)| node.power != Power::Off || node.down);
+        let nodes = nodes.filter(|(_, node)| node.power != Power::Off || node.down || node.drain);
         let nodes = nodes.map(|(name, node)| {
-            let down = node.down.then_some(&node.reason);
-            format!("node {name} is {:?}, down {down:?}", node.power)
+            let out = (node.down || node.drain).then_some(&node.reason);
+            format!("node {name} is {:?}, down or drained {out:?}", node.power)
         });
         let ours = |vm: &&Vm| {
             vm.view

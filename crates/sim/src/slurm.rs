@@ -22,7 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{BROKEN, DRAINED};
+pub use admin::{BROKEN, DRAINED, SPOOL_FULL};
 pub use release::Release;
 pub use state::{
     Call, Hook, JOB_MODE_CPUS, JOB_MODE_PARTITION, Job, JobMode, Node, Power, Prolog, Rules, Site, Stage,

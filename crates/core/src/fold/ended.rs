@@ -148,6 +148,7 @@ impl World {
             let what = match verb {
                 NodeVerb::SetDown { .. } => "set it DOWN",
                 NodeVerb::Return => "take it back",
+                NodeVerb::Undrain { .. } => "undrain it",
                 NodeVerb::EndWithJob(EndWhy::GivesWay) => "power it down, which is idle",
                 NodeVerb::EndWithJob(_) => "keep it from further jobs",
                 NodeVerb::PowerDown => "power it down",
@@ -158,8 +159,15 @@ impl World {
         let events = match verb {
             NodeVerb::SetDown { reason, jobs } => self.told_down(node, reason, jobs),
             NodeVerb::Return => self.returned(node).into_iter().collect(),
+            NodeVerb::Undrain { was } => {
+                self.acted_on(node);
+                let text = format!(
+                    "Slurm had drained it (\"{was}\"): that was about its VM, which is gone, and it is undrained"
+                );
+                vec![Event::node(node, Kind::NodeUndrained, text)]
+            }
             NodeVerb::EndWithJob(why) => {
-                self.ends_with_job(node);
+                self.acted_on(node);
                 let (kind, text) = match why {
                     // Told with its cause when it began; Slurm's order follows.
                     EndWhy::GivesWay => return (Vec::new(), false),
@@ -183,7 +191,7 @@ impl World {
                 vec![Event::node(node, kind, text)]
             }
             NodeVerb::PowerDown => {
-                self.ends_with_job(node);
+                self.acted_on(node);
                 let text = "Slurm was asked to power it down: its job is over";
                 vec![Event::node(node, Kind::NodeEndsWithJob, text)]
             }
