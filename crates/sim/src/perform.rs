@@ -61,7 +61,7 @@ pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
     match verb {
         NodeVerb::Return => (seen.down && says(BROKEN) && seen.admin_down < known)
             .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}")),
-        NodeVerb::EndWithJob(EndWhy::GivesWay) => (seen.drain && seen.admin_drained < known)
+        NodeVerb::EndWithJob(EndWhy::GivesWay) => (seen.drain && says(DRAINED) && seen.admin_drained < known)
             .then(|| format!("{node} gave way, which an admin had drained: {DRAINED}")),
         NodeVerb::Undrain { .. } => (seen.drain && says(DRAINED) && seen.admin_drained < known)
             .then(|| format!("{node} was undrained, which an admin had drained: {DRAINED}")),
