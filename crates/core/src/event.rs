@@ -69,6 +69,8 @@ kinds! {
     Interrupted = "interrupted",
     /// Slurm or a person has said that a job is over.
     JobEnded = "job-ended",
+    /// A job on our nodes did not end well.
+    JobFailed = "job-failed",
     /// A job was moved where it gets VMs of its own, as its user asked.
     JobGiven = "job-given",
     /// There is capacity for a job's VMs, and Slurm may start it.

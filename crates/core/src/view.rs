@@ -2,10 +2,12 @@
 //! An observation that failed is `None` where these are used; an observation is never partial. Beside it there is
 //! news of single VMs ([`VmNews`]).
 
+mod end;
 mod news;
 mod provider;
 mod reason;
 
+pub use end::JobEnd;
 pub use news::{VmNews, Word};
 pub use provider::{HostView, Load, ProviderView, VmState, VmView, VmsOf};
 pub use reason::{JobReason, NodeReason, REASON_PREFIX, WaitsFor, Whose};

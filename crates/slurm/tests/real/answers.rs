@@ -2,7 +2,8 @@
 
 use crate::QUICK;
 use std::time::{Duration, Instant};
-use thiao_core::view::{JobState, Whose};
+use thiao_core::ids::JobId;
+use thiao_core::view::{JobEnd, JobState, Whose};
 use thiao_testkit::ids::node;
 use thiao_testkit::slurmctld::{Ctld, inside};
 
@@ -79,4 +80,34 @@ fn of_drains_only_slurms_own_are_lifted() {
         .unwrap();
     let setters = thiao_slurm::details::parse_setters(&text).unwrap();
     assert_eq!(setters[&node("n2")], "root");
+}
+
+/// How jobs ended is told as long as slurmctld knows it; of those that go on, and of those that it does not know,
+/// nothing.
+#[test]
+fn slurmctld_tells_how_jobs_ended() {
+    let Some(dir) = inside("answers::slurmctld_tells_how_jobs_ended") else {
+        return;
+    };
+    let ctld = Ctld::start(dir, QUICK, |_| {});
+    let scripts = ["exit 7", "kill -9 $$", "true", "sleep 60"];
+    let jobs = scripts.map(|script| ctld.sbatch(&["-w", "n1", "--wrap", script]));
+    let [.., goes_on] = jobs;
+    ctld.until("the last one runs", |c| {
+        c.job(goes_on).is_some_and(|job| job.state == JobState::Running)
+    });
+    let mut asked = jobs.to_vec();
+    asked.push(JobId(4711));
+    let ends = ctld.slurm.ends(&asked).unwrap();
+    let ends: Vec<(JobId, JobEnd)> = ends.into_iter().map(|ended| (ended.job, ended.end)).collect();
+    let [first, second, third, _] = jobs;
+    for wanted in [
+        (first, JobEnd::Failed(7)),
+        (second, JobEnd::Killed(9)),
+        (third, JobEnd::Completed),
+    ] {
+        assert!(ends.contains(&wanted), "{wanted:?}: {ends:?}");
+    }
+    assert_eq!(ends.len(), 3, "{ends:?}");
+    assert_eq!(ctld.slurm.ends(&[JobId(4711)]).unwrap(), []);
 }
