@@ -195,6 +195,21 @@ impl Config {
         matches!(self.provider, ProviderSettings::Qemu(_))
     }
 
+    /// The users whom the guests know, by their uids, if that is known: a job of another one cannot run in a VM.
+    /// Whom OpenNebula's images know is not known.
+    #[must_use]
+    pub fn guests_know(&self) -> Option<BTreeSet<u32>> {
+        match &self.provider {
+            ProviderSettings::Qemu(settings) => {
+                let users = settings.guest.users.iter().map(|user| user.uid);
+                let known: BTreeSet<u32> = users.collect();
+                // Where none is named, it is not asked of them.
+                (!known.is_empty()).then(|| known.into_iter().chain([0]).collect())
+            }
+            ProviderSettings::OpenNebula(_) => None,
+        }
+    }
+
     /// The folders of this machine that Thiao's own guests see, by their paths there. What OpenNebula's images
     /// see is not known.
     #[must_use]

@@ -108,6 +108,7 @@ impl<P: Provider> Executor<P> {
                     JobVerb::FinishPutBack { licenses } => {
                         self.on_job(key, move |slurm| slurm.reopen(job, &licenses));
                     }
+                    JobVerb::Refuse { why } => self.on_job(key, move |slurm| slurm.refuse(job, &why)),
                     JobVerb::TurnAway { from, why } => {
                         self.on_job(key, move |slurm| slurm.turn_away(job, &from, &why));
                     }

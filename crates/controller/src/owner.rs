@@ -134,6 +134,7 @@ impl<P: Provider> Owner<P> {
             config.policy.clone(),
             config.nodes.clone().into_iter().collect(),
         );
+        world.guests_know = config.guests_know().map(Arc::new);
         world.job_partitions = config.job_partitions();
         world.option_rules.clone_from(&config.job.options);
         let mut rounds = Rounds::open(&mut store, world)?;
@@ -144,6 +145,9 @@ impl<P: Provider> Owner<P> {
             let dir = config.state_dir.display();
             format!("the spool in {dir} cannot be made. {}", DISK_ADVICE)
         })?;
+        if let Err(error) = spool.publish_users(config.guests_know().as_ref()) {
+            tracing::warn!(%error, "jobs of users whom the guests do not know are held, and not refused at submission");
+        }
         let (slurm, messages) = (Arc::new(slurm), mpsc::channel(BACKLOG));
         let executor = Executor::new(provider.clone(), slurm.clone(), messages.0.clone(), clock.clone());
         let first = Snapshot::new(rounds.world().clone(), started);

@@ -77,6 +77,8 @@ kinds! {
     JobAdmitted = "job-admitted",
     /// A person has said that a job is over, and it is not.
     JobNotEnded = "job-not-ended",
+    /// A job is held, or ended, that could not run in any VM.
+    JobRefused = "job-refused",
     /// Slurm refused to put a job back into the queue.
     JobNotPutBack = "job-not-put-back",
     /// A job is back in the queue, since its VMs cannot be had now.

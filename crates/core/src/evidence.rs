@@ -150,6 +150,28 @@ pub fn outlived_drain<'a>(world: &'a World, node: &NodeName, jobs: &JobsOn<'_>) 
     seen.drain_of_its_vm()
 }
 
+/// Whether a job waits for our VMs, or has their nodes and has not started, and its user is none whom the guests
+/// know. One that is held already is left to who may release it.
+#[must_use]
+pub fn stranger(world: &World, job: &SlurmJob) -> bool {
+    let unknown = world
+        .guests_know
+        .as_ref()
+        .is_some_and(|known| !known.contains(&job.uid));
+    unknown
+        && match &job.state {
+            JobState::Pending => {
+                world.job_partitions.contains_key(&job.partition) && !job.reason.has(&WaitsFor::Release)
+            }
+            JobState::Configuring => job.nodes.iter().any(|node| world.specs.contains_key(node)),
+            JobState::Running
+            | JobState::Suspended
+            | JobState::Completing
+            | JobState::Over(_)
+            | JobState::Unknown(_) => false,
+        }
+}
+
 impl World {
     /// A node of this job whose VM was made for another one: Slurm gave it on before it knew
     /// that the node ends with its job. This job must not start there.

@@ -168,6 +168,7 @@ impl<'a> Linter<'a> {
                 JobVerb::CloseGate { .. } | JobVerb::FinishPutBack { .. } => self.change_gate(*job),
                 JobVerb::PutBack { .. } => self.put_back(*job),
                 JobVerb::TurnAway { .. } => self.turn_away(*job),
+                JobVerb::Refuse { .. } => self.refuse(*job),
             },
         }
     }

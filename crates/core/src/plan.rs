@@ -164,6 +164,11 @@ pub enum JobVerb {
         /// What is written into its `AdminComment`.
         why: String,
     },
+    /// Hold it, which cannot run in any VM; end it, if it cannot go back into the queue.
+    Refuse {
+        /// What is written into its `AdminComment`.
+        why: String,
+    },
 }
 
 impl Action {
@@ -253,5 +258,6 @@ fn to_job(f: &mut fmt::Formatter<'_>, job: JobId, verb: &JobVerb) -> fmt::Result
         JobVerb::PutBack { comment, .. } => write!(f, "put job {job} back: {comment}"),
         JobVerb::FinishPutBack { .. } => write!(f, "finish putting job {job} back"),
         JobVerb::TurnAway { why, .. } => write!(f, "turn job {job} away: {why}"),
+        JobVerb::Refuse { why } => write!(f, "refuse job {job}: {why}"),
     }
 }

@@ -33,6 +33,7 @@ mod put_back;
 mod ranges;
 mod reach;
 mod refused;
+mod strangers;
 mod unrecorded;
 mod unshown;
 mod whole;
@@ -218,6 +219,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
             Action::Job(_, JobVerb::PutBack { .. }) => "put-back",
             Action::Job(_, JobVerb::FinishPutBack { .. }) => "finish-put-back",
             Action::Job(_, JobVerb::TurnAway { .. }) => "turn-away",
+            Action::Job(_, JobVerb::Refuse { .. }) => "refuse",
             Action::Node(_, NodeVerb::EndWithJob(_)) => "end-with-job",
             Action::Node(_, NodeVerb::PowerDown) => "power-down",
         })

@@ -22,6 +22,7 @@ mod comes_up;
 mod down;
 mod job_mode;
 mod others;
+mod strangers;
 mod wanting;
 mod way;
 
@@ -55,7 +56,12 @@ pub fn plan(world: &World) -> Plan {
     // The nodes of a job together: half of two jobs' nodes serve neither.
     wanting.sort_by_key(|(since, node, record)| (*since, record.jobs.first(), *node));
     for (since, node, record) in &wanting {
-        if world.is_job_mode(node) {
+        if record.down.is_none() && planner.is_for_strangers(node) {
+            planner.hold(
+                node,
+                "its job's user is not known in the guests: no VM is made for it",
+            );
+        } else if world.is_job_mode(node) {
             planner.wants_for_job(node, record, &wanting);
         } else if planner.is_too_early(record) {
             planner.waits_for_slurm(node);
@@ -66,6 +72,7 @@ pub fn plan(world: &World) -> Plan {
     planner.unplaced_nodes();
     planner.strays();
     planner.jobs_out_of_place();
+    planner.jobs_of_strangers();
     planner.job_mode_nodes();
     planner.requeued_jobs();
     planner.waiting_jobs();

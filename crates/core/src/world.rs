@@ -32,6 +32,8 @@ pub struct World {
     /// How long Slurm's scheduler takes at the most until it has looked at every pending job again, by
     /// slurmctld's own settings; zero while they are not known. Not in the store.
     pub scheduling_pass: Millis,
+    /// The users whom the guests know, where that is known: others' jobs could not run there.
+    pub guests_know: Option<Arc<BTreeSet<u32>>>,
     /// The partitions of job mode.
     pub job_partitions: BTreeMap<String, JobPartition>,
     /// Who may ask what of VMs.
@@ -270,6 +272,7 @@ impl World {
             busy: BTreeSet::new(),
             jobs_started: BTreeSet::new(),
             scheduling_pass: Millis::default(),
+            guests_know: None,
             job_partitions: BTreeMap::new(),
             option_rules: Vec::new(),
             jobs: BTreeMap::new(),

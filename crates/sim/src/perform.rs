@@ -170,6 +170,7 @@ impl Outside<'_> {
                 }
             }
             JobVerb::FinishPutBack { .. } => self.slurm.finish_put_back(job),
+            JobVerb::Refuse { .. } => self.slurm.cancel(job, now),
             JobVerb::TurnAway { why, .. } => {
                 let whole = !self.faults.strikes(Fault::ActFails);
                 self.slurm.turn_away(job, why, whole, now);

@@ -27,7 +27,8 @@ impl World {
                 | JobVerb::CloseGate { .. }
                 | JobVerb::PutBack { .. }
                 | JobVerb::FinishPutBack { .. }
-                | JobVerb::TurnAway { .. },
+                | JobVerb::TurnAway { .. }
+                | JobVerb::Refuse { .. },
             ) => {
                 self.busy_jobs.insert(*job);
             }

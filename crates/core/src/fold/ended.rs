@@ -233,6 +233,8 @@ impl World {
                 );
                 done(Kind::JobTurnedAway, text)
             }
+            (JobVerb::Refuse { why }, None) => done(Kind::JobRefused, format!("refused: {why}")),
+            (JobVerb::Refuse { .. }, Some(error)) => failed("refusing it", error),
             (JobVerb::FinishPutBack { .. }, None) => {
                 let text = "is back in the queue: putting it back had been interrupted";
                 done(Kind::JobPutBack, text.into())

@@ -4,6 +4,7 @@
 use super::Planner;
 use super::way::UnplacedJob;
 use crate::event::Subject;
+use crate::evidence::stranger;
 use crate::ids::{JobId, Millis, Time};
 use crate::options::{Asker, put_back_reason};
 use crate::plan::{Action, Held, JobVerb};
@@ -288,6 +289,9 @@ impl<'a> Planner<'a> {
                 "it is a part of a heterogeneous job that starts with job {}, in partition {}, which gives no VMs: submit it again, with all parts or the first in partitions that do",
                 leader.id, leader.partition
             ));
+        }
+        if stranger(world, job) {
+            return Err("its user is not known in the guests".to_owned());
         }
         let options = self.options(job)?;
         let asker = Asker {
