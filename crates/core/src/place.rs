@@ -55,11 +55,26 @@ pub struct NoCapacity {
     pub out_of_reach: Option<Box<OutOfReach>>,
     /// The most of each that one of them has free.
     pub most_free: Resources,
-    /// Of what there is too little on one of them or another; if on each of the same, not `of_either`.
-    pub lacks: BTreeSet<Over>,
-    pub of_either: bool,
+    /// What they lack.
+    pub lacks: Box<Lacks>,
     /// Whether some usable host is big enough when empty.
     pub fits_empty: bool,
+}
+
+/// What hosts lack for a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacks {
+    /// Of what there is too little on one of them or another.
+    of: BTreeSet<Over>,
+    /// Whether not each of them lacks the same.
+    either: bool,
+}
+
+impl fmt::Display for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what: Vec<&str> = self.of.iter().map(|what| what.lacking()).collect();
+        f.write_str(&what.join(if self.either { " or " } else { " and " }))
+    }
 }
 
 /// Hosts that take VMs, and cannot run this one.
@@ -79,7 +94,6 @@ impl fmt::Display for NoCapacity {
             out_of_reach,
             most_free,
             lacks,
-            of_either,
             fits_empty,
         } = self;
         if *usable_hosts == 0 {
@@ -93,10 +107,10 @@ impl fmt::Display for NoCapacity {
                 }
             };
         }
-        write!(f, "none of {usable_hosts} hosts has capacity for {need}: ")?;
-        let what: Vec<&str> = lacks.iter().map(|what| what.lacking()).collect();
-        f.write_str(&what.join(if *of_either { " or " } else { " and " }))?;
-        write!(f, " (the most that is free: {most_free})")?;
+        write!(
+            f,
+            "none of {usable_hosts} hosts has capacity for {need}: {lacks} (the most that is free: {most_free})"
+        )?;
         if !fits_empty {
             f.write_str("; it would not fit on an empty host either")?;
         }
@@ -230,8 +244,10 @@ impl Ledger {
                 gpus: if unlimited { 0 } else { free.gpus },
                 ..free
             },
-            of_either: short.len() > 1,
-            lacks: short.into_iter().flatten().collect(),
+            lacks: Box::new(Lacks {
+                either: short.len() > 1,
+                of: short.into_iter().flatten().collect(),
+            }),
             fits_empty: usable.iter().any(|capacity| need.over(&capacity.most).is_none()),
         }
     }

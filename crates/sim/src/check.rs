@@ -321,8 +321,8 @@ fn heard(slurm: &Slurm, setup: &Setup) -> Result<(), String> {
 /// For how long a VM must have been idle until all could know.
 const LONG_IDLE: Millis = Millis::secs(20);
 
-/// 6. No node fails for want of what a VM holds that only waits for SuspendTime. All VMs of power-saving mode are of
-/// one size here.
+/// Invariant 6: no node fails for want of what a VM holds that only waits for SuspendTime. All VMs of power-saving
+/// mode are of one size here.
 fn gives_way(
     round: &Round,
     controller: &Controller,
