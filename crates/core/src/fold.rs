@@ -256,7 +256,11 @@ impl World {
     pub fn destroyed(&mut self, tag: &VmTag, id: Option<&VmId>) -> Vec<Event> {
         let now = self.now;
         let node = &tag.node;
-        id.into_iter().for_each(|id| drop(self.unrecorded.remove(id)));
+        if let Some(id) = id {
+            self.unrecorded.remove(id);
+            self.strays.remove(id);
+            self.take_out(tag, id);
+        }
         let Some(record) = self.records.get_mut(node) else {
             return Vec::new();
         };
@@ -269,6 +273,16 @@ impl World {
                 Kind::VmGone,
                 "gone: it backed nothing",
             )],
+        }
+    }
+
+    /// Takes a VM out of the last observation, which surely is gone since: where events are heard, the next whole one
+    /// may be long in coming, and until then its node would wait for it and its host keep its capacity.
+    fn take_out(&mut self, tag: &VmTag, id: &VmId) {
+        let it = |vm: &VmView| vm.id == *id && vm.tag.as_ref() == Some(tag);
+        let view = self.provider.as_mut().filter(|view| view.vms.iter().any(it));
+        if let Some(view) = view {
+            Arc::make_mut(view).vms.retain(|vm| !it(vm));
         }
     }
 

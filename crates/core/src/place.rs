@@ -55,7 +55,7 @@ pub struct NoCapacity {
     pub out_of_reach: Option<Box<OutOfReach>>,
     /// The most of each that one of them has free.
     pub most_free: Resources,
-    /// What they lack.
+    /// What keeps them from carrying it, for people.
     pub lacks: Box<Lacks>,
     /// Whether some usable host is big enough when empty.
     pub fits_empty: bool,

@@ -20,7 +20,7 @@ const MOST_JOBS: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub job: JobId,
-    /// Whose it was.
+    /// The user who had submitted it.
     pub uid: u32,
     pub end: JobEnd,
 }

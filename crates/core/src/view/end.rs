@@ -3,7 +3,7 @@
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobEnd {
-    /// By itself, well.
+    /// It ended by itself, and nothing was wrong.
     Completed,
     /// By its user or an administrator.
     Cancelled,
