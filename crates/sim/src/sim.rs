@@ -479,7 +479,10 @@ impl Sim {
         let jobs = self.slurm.jobs.iter().filter(|(_, job)| job.stage != Stage::Done);
         let jobs = jobs.map(|(id, job)| format!("job {id} is {:?}", job.stage));
         let nodes = self.slurm.nodes.iter();
-        let nodes = nodes.filter(|(_, node)| node.power != Power::Off || node.down || node.drain);
+        // A drain that may be others' is left to them: nobody could see that theirs was lifted before slurmd's began.
+        let drained = |name: &NodeName, node: &Node| node.drain && !world.drained.contains(name);
+        let nodes =
+            nodes.filter(move |(name, node)| node.power != Power::Off || node.down || drained(name, node));
         let nodes = nodes.map(|(name, node)| {
             let out = (node.down || node.drain).then_some(&node.reason);
             format!("node {name} is {:?}, down or drained {out:?}", node.power)
