@@ -214,6 +214,21 @@ impl Config {
         }
     }
 
+    /// The users whom the guests know, by their uids, if that is known: a job of another one cannot run in a VM.
+    /// Whom OpenNebula's images know is not known.
+    #[must_use]
+    pub fn guests_know(&self) -> Option<BTreeSet<u32>> {
+        match &self.provider {
+            // Whom this machine's user database knows, it is asked when his job comes.
+            ProviderSettings::Qemu(settings) if settings.guest.everybody => None,
+            ProviderSettings::Qemu(settings) => {
+                let users = settings.guest.users.iter().map(|user| user.uid);
+                Some(users.chain([0]).collect())
+            }
+            ProviderSettings::OpenNebula(_) => None,
+        }
+    }
+
     /// The folders that all of Thiao's own guests see, by their paths there; homes, which come with their users, are
     /// not among them. What OpenNebula's images see is not known.
     #[must_use]

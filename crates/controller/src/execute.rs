@@ -108,6 +108,7 @@ impl<P: Provider> Executor<P> {
                     JobVerb::FinishPutBack { licenses } => {
                         self.on_job(key, move |slurm| slurm.reopen(job, &licenses));
                     }
+                    JobVerb::Refuse { why } => self.on_job(key, move |slurm| slurm.refuse(job, &why)),
                     JobVerb::TurnAway { from, why } => {
                         self.on_job(key, move |slurm| slurm.turn_away(job, &from, &why));
                     }
@@ -205,6 +206,7 @@ impl Unmade {
 enum ForNodes {
     SetDown(String),
     Return,
+    Undrain,
     EndWithJob(EndWhy),
     PowerDown,
 }
@@ -215,6 +217,7 @@ impl ForNodes {
         match verb {
             NodeVerb::SetDown { reason, jobs } => (Self::SetDown(reason), jobs),
             NodeVerb::Return => (Self::Return, Vec::new()),
+            NodeVerb::Undrain { .. } => (Self::Undrain, Vec::new()),
             NodeVerb::EndWithJob(why) => (Self::EndWithJob(why), Vec::new()),
             NodeVerb::PowerDown => (Self::PowerDown, Vec::new()),
         }
@@ -233,6 +236,7 @@ impl ForNodes {
                 slurm.set_down(&nodes, reason)
             }
             Self::Return => slurm.return_to_service(&nodes),
+            Self::Undrain => slurm.undrain(&nodes),
             Self::EndWithJob(why) => slurm.end_with_job(&nodes, why.reason()),
             Self::PowerDown => slurm.power_down_now(&nodes, EndWhy::OneJob.reason()),
         };

@@ -4,7 +4,7 @@
 
 use crate::clock::Clock;
 use crate::store::{Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -103,6 +103,16 @@ impl Spool {
         });
         spool.publish(spool::JOB_NODES, &hostlist::fold(job_mode.map(|(name, _)| name)))?;
         Ok(spool)
+    }
+
+    /// Tells job_submit.lua whose jobs can run in the guests; without the file everybody's can, as far as is known.
+    pub fn publish_users(&self, known: Option<&BTreeSet<u32>>) -> io::Result<()> {
+        let Some(known) = known else {
+            remove([self.dir.join(spool::USERS)]);
+            return Ok(());
+        };
+        let uids: Vec<String> = known.iter().map(u32::to_string).collect();
+        self.publish(spool::USERS, &uids.join("\n"))
     }
 
     /// Removes what hooks that were killed have left; they had promised nothing.

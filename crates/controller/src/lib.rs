@@ -13,6 +13,7 @@ mod bus;
 mod clock;
 mod deeds;
 mod demand;
+mod ends;
 mod execute;
 mod intake;
 pub mod memory;

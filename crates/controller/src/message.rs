@@ -7,6 +7,7 @@ use thiao_core::fold::Outcome;
 use thiao_core::ids::Time;
 use thiao_core::plan::Action;
 use thiao_core::view::{ProviderView, SlurmView, VmNews};
+use thiao_slurm::ends::Ended;
 
 /// Actions that ended, with their keys and what came of each.
 pub type Finished = Vec<(i64, Action, Outcome)>;
@@ -22,6 +23,8 @@ pub enum Message {
     News(Vec<VmNews>),
     /// Calls that have ended, and how.
     Finished(Finished),
+    /// How jobs ended that Slurm was asked about; none if it did not say.
+    JobsEnded(Vec<Ended>),
     /// How long Slurm's scheduler takes to look at every job.
     SchedulingPass(Duration),
     /// Something that people should know.

@@ -6,6 +6,7 @@ use crate::addresses;
 use crate::api::{ApiError, Demand, Reply};
 use crate::bus::Told;
 use crate::clock::{Clock, Saved};
+use crate::ends::Ends;
 use crate::execute::Executor;
 use crate::intake::{self, Spool};
 use crate::message::{Message, Pace};
@@ -93,6 +94,8 @@ pub struct Owner<P: Provider> {
     pub(super) job_waits: BTreeMap<JobId, Arc<str>>,
     /// Jobs whose prologs were answered in this round: they start.
     pub(super) started_jobs: Vec<JobId>,
+    /// Jobs whose ends are looked into.
+    pub(super) ends: Ends,
     pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
     /// Who waits for an observation of Slurm, and since when.
     pub(super) unseen: Vec<(Time, Reply<()>)>,
@@ -131,6 +134,7 @@ impl<P: Provider> Owner<P> {
             config.policy.clone(),
             config.nodes.clone().into_iter().collect(),
         );
+        world.guests_know = config.guests_know().map(Arc::new);
         world.job_partitions = config.job_partitions();
         world.option_rules.clone_from(&config.job.options);
         let mut rounds = Rounds::open(&mut store, world)?;
@@ -141,6 +145,9 @@ impl<P: Provider> Owner<P> {
             let dir = config.state_dir.display();
             format!("the spool in {dir} cannot be made. {}", DISK_ADVICE)
         })?;
+        if let Err(error) = spool.publish_users(config.guests_know().as_ref()) {
+            tracing::warn!(%error, "jobs of users whom the guests do not know are held, and not refused at submission");
+        }
         let (slurm, messages) = (Arc::new(slurm), mpsc::channel(BACKLOG));
         let executor = Executor::new(provider.clone(), slurm.clone(), messages.0.clone(), clock.clone());
         let first = Snapshot::new(rounds.world().clone(), started);
@@ -164,6 +171,7 @@ impl<P: Provider> Owner<P> {
             readiness: Readiness::Preparing(snapshot::STARTING.to_owned()),
             job_waits: BTreeMap::new(),
             started_jobs: Vec::new(),
+            ends: Ends::default(),
             waiters: Vec::new(),
             unseen: Vec::new(),
             said: BTreeMap::new(),
@@ -378,6 +386,12 @@ impl<P: Provider> Owner<P> {
                 None
             }
         }
+    }
+
+    /// Keeps an event about the job of this user, which no observation shows any more.
+    pub(super) fn record_of(&mut self, event: Event, uid: u32) {
+        logged(&event);
+        self.rounds.record(event, Some(uid));
     }
 
     /// Lets the next controller know how far our clock is from the machine's.

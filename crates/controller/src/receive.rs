@@ -28,6 +28,7 @@ impl<P: Provider> Owner<P> {
                 if matches!(view.gate, GateSeen::Open(_)) {
                     self.ensure_gate();
                 }
+                self.see_ends(&view);
                 let mut answers = self.release_waiters(view, began);
                 answers.extend(self.observed_slurm(began));
                 self.reply(answers);
@@ -48,6 +49,7 @@ impl<P: Provider> Owner<P> {
             }
             Message::Provider(_, Err(error)) => self.observation_failed(Subject::Provider, error),
             Message::Finished(finished) => self.finished(finished),
+            Message::JobsEnded(ends) => self.told_of_ends(ends),
             Message::SchedulingPass(pass) => {
                 let ms = u64::try_from(pass.as_millis()).unwrap_or(u64::MAX);
                 self.rounds.schedules_within(Millis(ms));

@@ -368,3 +368,49 @@ async fn a_gate_that_is_not_there_is_told_of_and_made() {
     // The same words are told once a minute.
     assert_eq!(kinds, ["no-gate", "gate-shut"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_job_ended_is_told_when_slurm_lists_it_no_more() {
+    let controller = start(QUICK, |_| ());
+    let ends = controller.site.path("ends");
+    std::fs::write(
+        &ends,
+        "21|1000|OUT_OF_MEMORY|125|OutOfMemory\n22|1000|COMPLETED|0|None\n",
+    )
+    .unwrap();
+    controller.jobs_are(&[(21, 21, "N/A", "RUNNING"), (22, 22, "N/A", "RUNNING")]);
+    until("they are seen", || {
+        controller.client.jobs(false).is_ok_and(|jobs| jobs.len() == 2)
+    });
+    controller.jobs_are(&[]);
+    let told = || {
+        controller
+            .client
+            .explain("21")
+            .map(|told| told.now)
+            .unwrap_or_default()
+    };
+    until("it is told how it ended", || {
+        let now = told();
+        now.len() > 1 && now[0].contains("is over")
+    });
+    let now = told();
+    assert!(now[0].contains("is over"), "{now:?}");
+    assert!(
+        now[1].contains("OUT_OF_MEMORY") && now[1].contains("--mem"),
+        "{now:?}"
+    );
+    // Its owner may know of it, and of one that ended well there is nothing to tell.
+    let story = controller.client.explain("21").unwrap().story;
+    assert!(
+        story
+            .iter()
+            .any(|event| event.kind == "job-failed" && event.uid == Some(1000)),
+        "{story:?}"
+    );
+    let all = controller.client.events(100, None, None).unwrap();
+    assert!(
+        !all.iter()
+            .any(|event| event.subject == "job 22" && event.kind == "job-failed")
+    );
+}

@@ -69,12 +69,16 @@ kinds! {
     Interrupted = "interrupted",
     /// Slurm or a person has said that a job is over.
     JobEnded = "job-ended",
+    /// A job on our nodes did not end well.
+    JobFailed = "job-failed",
     /// A job was moved where it gets VMs of its own, as its user asked.
     JobGiven = "job-given",
     /// There is capacity for a job's VMs, and Slurm may start it.
     JobAdmitted = "job-admitted",
     /// A person has said that a job is over, and it is not.
     JobNotEnded = "job-not-ended",
+    /// A job is held, or ended, that could not run in any VM.
+    JobRefused = "job-refused",
     /// Slurm refused to put a job back into the queue.
     JobNotPutBack = "job-not-put-back",
     /// A job is back in the queue, since its VMs cannot be had now.
@@ -107,12 +111,16 @@ kinds! {
     GateShut = "gate-shut",
     /// Slurm was told that a node is DOWN, and why.
     NodeDown = "node-down",
+    /// Slurm is asked to power an idle node down, whose place somebody waits for.
+    NodeGivesWay = "node-gives-way",
     /// Slurm was asked to power a node down anew that it would give to no job.
     NodeForgotten = "node-forgotten",
     /// A node is in no partition any more, and is powered down after its job.
     NodeLeft = "node-left",
     /// A node that we had set DOWN is back in service.
     NodeReturned = "node-returned",
+    /// A node is undrained that Slurm had drained for what went wrong in a VM that is gone.
+    NodeUndrained = "node-undrained",
     /// A node's slurmd has registered.
     NodeUp = "node-up",
     /// A VM is there that nobody has asked for.

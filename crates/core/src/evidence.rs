@@ -5,7 +5,9 @@
 
 use crate::ids::{JobId, NodeName, Time, VmId};
 use crate::options::put_back_reason;
-use crate::view::{BaseState, JobState, JobsOn, SlurmJob, SlurmView, VmState, VmView, WaitsFor};
+use crate::view::{
+    BaseState, JobState, JobsOn, NodeReason, SlurmJob, SlurmNode, SlurmView, VmState, VmView, WaitsFor,
+};
 use crate::vm::{Life, VmRecord};
 use crate::world::{Desired, World};
 
@@ -116,6 +118,58 @@ pub fn surely_unused(slurm: &SlurmView, node: &NodeName, jobs: &JobsOn<'_>) -> b
         }
     };
     off && jobs.get(node).is_empty()
+}
+
+/// Whether `node` is up in power-saving mode with a VM that surely has no job and that nobody has asked for since:
+/// all that it waits for is Slurm's SuspendTime.
+#[must_use]
+pub fn is_spare(world: &World, node: &NodeName, jobs: &JobsOn<'_>) -> bool {
+    let seen = world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
+    let Some(record) = world.records.get(node) else {
+        return false;
+    };
+    let asked_since = match record.desired {
+        Desired::Unasked => false,
+        Desired::Up { since } => since >= world.slurm_began,
+        Desired::Early { .. } | Desired::Down { .. } => true,
+    };
+    let settled = record.acted < world.slurm_began && record.down.is_none() && !asked_since;
+    let vm = record.vm.as_ref();
+    let idle = vm.is_some_and(|vm| vm.life == Life::Running && vm.is_up() && vm.kept.is_none());
+    let idle = idle && seen.is_some_and(SlurmNode::is_idle) && jobs.get(node).is_empty();
+    idle && settled && !world.is_job_mode(node)
+}
+
+/// Why Slurm itself has drained `node`, if that was about the VM that it had, and that has surely ended.
+#[must_use]
+pub fn outlived_drain<'a>(world: &'a World, node: &NodeName, jobs: &JobsOn<'_>) -> Option<&'a NodeReason> {
+    let record = world.records.get(node)?;
+    let bare = record.vm.is_none() && record.down.is_none() && record.acted < world.slurm_began;
+    let free = bare && jobs.get(node).is_empty() && !world.drained.contains(node);
+    let seen = world.slurm.as_ref()?.nodes.get(node).filter(|_| free)?;
+    seen.drain_of_its_vm()
+}
+
+/// Whether a job waits for our VMs, or has their nodes and has not started, and its user is none whom the guests
+/// know. One that is held already is left to who may release it.
+#[must_use]
+pub fn stranger(world: &World, job: &SlurmJob) -> bool {
+    let unknown = world
+        .guests_know
+        .as_ref()
+        .is_some_and(|known| !known.contains(&job.uid));
+    unknown
+        && match &job.state {
+            JobState::Pending => {
+                world.job_partitions.contains_key(&job.partition) && !job.reason.has(&WaitsFor::Release)
+            }
+            JobState::Configuring => job.nodes.iter().any(|node| world.specs.contains_key(node)),
+            JobState::Running
+            | JobState::Suspended
+            | JobState::Completing
+            | JobState::Over(_)
+            | JobState::Unknown(_) => false,
+        }
 }
 
 impl World {

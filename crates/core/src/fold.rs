@@ -9,7 +9,7 @@ use crate::orders::Order;
 use crate::view::{GateSeen, SlurmView, VmView};
 use crate::vm::{Cause, Life, Part, Registration, VmRecord};
 use crate::world::{Desired, NodeRecord, World};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod begun;
@@ -107,13 +107,24 @@ impl World {
     pub fn see_slurm(&mut self, view: SlurmView, began: Time) -> Vec<Event> {
         let mut events = Vec::new();
         let now = self.now;
+        let mut idle = BTreeMap::new();
         for (node, record) in &mut self.records {
-            if self.busy.contains(node) || record.acted > began {
-                continue;
-            }
             let Some(seen) = view.nodes.get(node) else {
                 continue;
             };
+            if seen.is_drained_by_others() {
+                self.drained.insert(node.clone());
+            } else if !seen.flags.drain {
+                self.drained.remove(node);
+            }
+            if self.busy.contains(node) || record.acted > began {
+                continue;
+            }
+            self.give_way.remove(node);
+            if seen.is_idle() && record.vm.as_ref().is_some_and(VmRecord::is_up) {
+                let since = self.idle.get(node).copied().unwrap_or(began);
+                idle.insert(node.clone(), since);
+            }
             events.extend(record.see_early(node, seen, began, now));
             match seen.down_of_ours() {
                 Some(reason) => {
@@ -163,6 +174,7 @@ impl World {
                 self.breaker.succeeded();
             }
         }
+        self.idle = idle;
         self.jobs_started.clear();
         self.slurm_began = began;
         self.see_jobs(&view, began);
@@ -244,7 +256,11 @@ impl World {
     pub fn destroyed(&mut self, tag: &VmTag, id: Option<&VmId>) -> Vec<Event> {
         let now = self.now;
         let node = &tag.node;
-        id.into_iter().for_each(|id| drop(self.unrecorded.remove(id)));
+        if let Some(id) = id {
+            self.unrecorded.remove(id);
+            self.strays.remove(id);
+            self.take_out(tag, id);
+        }
         let Some(record) = self.records.get_mut(node) else {
             return Vec::new();
         };
@@ -257,6 +273,16 @@ impl World {
                 Kind::VmGone,
                 "gone: it backed nothing",
             )],
+        }
+    }
+
+    /// Takes a VM out of the last observation, which surely is gone since: where events are heard, the next whole one
+    /// may be long in coming, and until then its node would wait for it and its host keep its capacity.
+    fn take_out(&mut self, tag: &VmTag, id: &VmId) {
+        let it = |vm: &VmView| vm.id == *id && vm.tag.as_ref() == Some(tag);
+        let view = self.provider.as_mut().filter(|view| view.vms.iter().any(it));
+        if let Some(view) = view {
+            Arc::make_mut(view).vms.retain(|vm| !it(vm));
         }
     }
 

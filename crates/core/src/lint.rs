@@ -7,15 +7,18 @@
 mod jobs;
 
 use crate::evidence::{
-    is_in_doubt, is_left_behind, is_shown_again, is_superseded, may_have_registered, surely_unused,
+    is_in_doubt, is_left_behind, is_shown_again, is_spare, is_superseded, may_have_registered,
+    outlived_drain, surely_unused,
 };
 use crate::ids::{HostName, NodeName, VmId, VmTag};
 use crate::orders::{Newer, newer_than_order, newer_use};
 use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
-use crate::view::{HostView, JobsOn, REASON_PREFIX, SlurmNode, VmSpec, VmState, VmView, VmsOf};
+use crate::view::{
+    Gate, HostView, JobsOn, REASON_PREFIX, SlurmJob, SlurmNode, VmSpec, VmState, VmView, VmsOf,
+};
 use crate::vm::{Cause, Life, VmRecord};
-use crate::world::{Desired, Mode, World};
+use crate::world::{Desired, Mode, NodeRecord, World};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
@@ -155,6 +158,7 @@ impl<'a> Linter<'a> {
             Action::Node(node, verb) => match verb {
                 NodeVerb::SetDown { reason, .. } => self.set_down(node, reason),
                 NodeVerb::Return => self.give_back(node),
+                NodeVerb::Undrain { .. } => self.undrain(node),
                 NodeVerb::EndWithJob(why) => self.end_with_job(node, *why),
                 NodeVerb::PowerDown => self.power_down(node),
             },
@@ -164,6 +168,7 @@ impl<'a> Linter<'a> {
                 JobVerb::CloseGate { .. } | JobVerb::FinishPutBack { .. } => self.change_gate(*job),
                 JobVerb::PutBack { .. } => self.put_back(*job),
                 JobVerb::TurnAway { .. } => self.turn_away(*job),
+                JobVerb::Refuse { .. } => self.refuse(*job),
             },
         }
     }
@@ -183,6 +188,7 @@ impl<'a> Linter<'a> {
                 let more = shown.any(|vm| self.world.strays.contains_key(&vm.id));
                 refuse_if(!more, || format!("{node} has no other VM"))
             }
+            EndWhy::GivesWay => self.give_way(node),
             EndWhy::Forgotten => {
                 let record = self.world.records.get(node);
                 let bare = record.is_some_and(|record| record.vm.is_none());
@@ -191,6 +197,25 @@ impl<'a> Linter<'a> {
                 })
             }
         }
+    }
+
+    /// Invariants 3 and 4: only who surely is idle, undrained and asked for by nobody gives way; and only to somebody.
+    fn give_way(&self, node: &NodeName) -> Checked {
+        let world = self.world;
+        refuse_if(!is_spare(world, node, self.jobs_on_nodes()), || {
+            format!("{node} may have a job, or is kept for one")
+        })?;
+        let wants = |record: &NodeRecord| match record.desired {
+            Desired::Up { .. } | Desired::Early { .. } => record.vm.is_none(),
+            Desired::Down { .. } | Desired::Unasked => false,
+        };
+        let at_the_gate = |job: &SlurmJob| job.gate == Gate::Waits;
+        let waits = world.records.values().any(wants)
+            || world
+                .slurm
+                .as_ref()
+                .is_some_and(|slurm| slurm.jobs.values().any(at_the_gate));
+        refuse_if(!waits, || "nobody waits for capacity".into())
     }
 
     /// Invariant 3: a node of job mode is powered down at once only when Slurm surely has no job
@@ -487,6 +512,19 @@ impl<'a> Linter<'a> {
         let seen = self.world.slurm.as_ref().and_then(|slurm| slurm.nodes.get(node));
         let ours = seen.is_some_and(|seen| seen.down_of_ours().is_some());
         refuse_if(!ours, || format!("{node} is not DOWN with a reason of ours"))
+    }
+
+    /// Invariant 4: of drains only those are lifted that Slurm itself began, for what went wrong in a VM of which
+    /// nothing is left.
+    fn undrain(&self, node: &NodeName) -> Checked {
+        self.provider()?;
+        let over = outlived_drain(self.world, node, self.jobs_on_nodes()).is_some();
+        refuse_if(!over, || {
+            format!("{node} is not drained for what went wrong in a VM that is gone")
+        })?;
+        refuse_if(!self.vms_of.get(node).is_empty(), || {
+            format!("a VM of {node} is still at the provider")
+        })
     }
 
     fn ours(&self, tag: &VmTag) -> Checked {

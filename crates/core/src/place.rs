@@ -5,7 +5,7 @@
 //! one left with the most free memory, relatively, is taken: boots spread and no host fills first.
 
 use crate::ids::{HostName, NodesetName};
-use crate::resources::Resources;
+use crate::resources::{Over, Resources};
 use crate::view::{HostView, ProviderView, VmView};
 use crate::world::World;
 use std::cmp::Reverse;
@@ -22,7 +22,7 @@ pub struct Ledger {
     /// Usable hosts of equal memory, by this memory: the next VM of any size goes to the first of them that
     /// has capacity for it.
     turns: BTreeMap<u64, BTreeSet<Turn>>,
-    /// What was used on which host before something more was taken, in this order.
+    /// What was used on which host before something more was taken or given back, in this order.
     taken: Vec<(usize, Resources)>,
     /// What no host has capacity for now, for whom, and why.
     refused: Option<(Resources, Vec<NodesetName>, NoCapacity)>,
@@ -55,8 +55,26 @@ pub struct NoCapacity {
     pub out_of_reach: Option<Box<OutOfReach>>,
     /// The most of each that one of them has free.
     pub most_free: Resources,
+    /// What keeps them from carrying it, for people.
+    pub lacks: Box<Lacks>,
     /// Whether some usable host is big enough when empty.
     pub fits_empty: bool,
+}
+
+/// What hosts lack for a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacks {
+    /// Of what there is too little on one of them or another.
+    of: BTreeSet<Over>,
+    /// Whether not each of them lacks the same.
+    either: bool,
+}
+
+impl fmt::Display for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what: Vec<&str> = self.of.iter().map(|what| what.lacking()).collect();
+        f.write_str(&what.join(if self.either { " or " } else { " and " }))
+    }
 }
 
 /// Hosts that take VMs, and cannot run this one.
@@ -75,6 +93,7 @@ impl fmt::Display for NoCapacity {
             usable_hosts,
             out_of_reach,
             most_free,
+            lacks,
             fits_empty,
         } = self;
         if *usable_hosts == 0 {
@@ -90,7 +109,7 @@ impl fmt::Display for NoCapacity {
         }
         write!(
             f,
-            "none of {usable_hosts} hosts has capacity for {need} (the most that is free: {most_free})"
+            "none of {usable_hosts} hosts has capacity for {need}: {lacks} (the most that is free: {most_free})"
         )?;
         if !fits_empty {
             f.write_str("; it would not fit on an empty host either")?;
@@ -208,6 +227,8 @@ impl Ledger {
         let why_not = |host: &&Capacity| of.iter().find_map(|nodeset| host.not_for.get(*nodeset)).cloned();
         let free = usable.iter().map(|capacity| capacity.most.without(capacity.used));
         let free = free.fold(Resources::default(), Resources::or);
+        let short = |capacity: &&Capacity| capacity.used.and(*need).all_over(&capacity.most);
+        let short: BTreeSet<BTreeSet<Over>> = usable.iter().map(short).collect();
         let unlimited = usable.iter().any(|capacity| capacity.most.gpus == u64::MAX);
         NoCapacity {
             need: *need,
@@ -223,6 +244,10 @@ impl Ledger {
                 gpus: if unlimited { 0 } else { free.gpus },
                 ..free
             },
+            lacks: Box::new(Lacks {
+                either: short.len() > 1,
+                of: short.into_iter().flatten().collect(),
+            }),
             fits_empty: usable.iter().any(|capacity| need.over(&capacity.most).is_none()),
         }
     }
@@ -231,6 +256,13 @@ impl Ledger {
     #[must_use]
     pub fn fits(&self, host: &HostName, need: &Resources) -> bool {
         self.of(host).is_some_and(|capacity| capacity.fits(need))
+    }
+
+    /// Whether `host` has capacity for a VM that needs as much, of one of the nodesets `of`.
+    #[must_use]
+    pub fn fits_of(&self, host: &HostName, need: &Resources, of: &[&NodesetName]) -> bool {
+        self.of(host)
+            .is_some_and(|capacity| capacity.is_for(of) && capacity.fits(need))
     }
 
     /// Whether `host` carries more than it has: VMs were found that nobody placed there.
@@ -249,13 +281,22 @@ impl Ledger {
         }
     }
 
+    /// Notes that `host` carries a VM less, which took as much.
+    pub fn give_back(&mut self, host: &HostName, took: &Resources) {
+        if let Some(place) = self.places.get(host).copied() {
+            let used = self.capacity[place].used;
+            self.taken.push((place, used));
+            self.set_used(place, used.without(*took));
+        }
+    }
+
     /// How much is taken now, for [`Ledger::back_to`].
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark(self.taken.len())
     }
 
-    /// Gives back what was taken since then: it was not to be had whole.
+    /// Undoes what was taken and given back since then: it was not to be had whole.
     pub fn back_to(&mut self, mark: Mark) {
         while self.taken.len() > mark.0
             && let Some((place, used)) = self.taken.pop()

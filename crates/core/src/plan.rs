@@ -83,6 +83,11 @@ pub enum NodeVerb {
     },
     /// Take it back, which we set DOWN.
     Return,
+    /// Undrain it, which Slurm itself has drained for what went wrong in a VM that is gone.
+    Undrain {
+        /// What Slurm had said of it.
+        was: String,
+    },
     /// Give it to no other job, and power it down when its job is over, if it has one.
     EndWithJob(EndWhy),
     /// Power it down, which still comes up for a job that is over.
@@ -100,6 +105,8 @@ pub enum EndWhy {
     Strays,
     /// A restarted slurmctld has forgotten that it is powered down, and gives it to no job.
     Forgotten,
+    /// It is idle, and somebody waits for what its VM takes.
+    GivesWay,
 }
 
 impl EndWhy {
@@ -111,6 +118,7 @@ impl EndWhy {
             EndWhy::NoPartition => "thiao: it is in no partition any more",
             EndWhy::Strays => "thiao: it has more than one VM",
             EndWhy::Forgotten => "thiao: powered down anew, as slurmctld had forgotten that it is",
+            EndWhy::GivesWay => "thiao: it was idle, and gives way to a job that waits for its place",
         }
     }
 }
@@ -153,6 +161,11 @@ pub enum JobVerb {
     TurnAway {
         /// The nodes that it is kept from, as a hostlist.
         from: String,
+        /// What is written into its `AdminComment`.
+        why: String,
+    },
+    /// Hold it, which cannot run in any VM; end it, if it cannot go back into the queue.
+    Refuse {
         /// What is written into its `AdminComment`.
         why: String,
     },
@@ -220,7 +233,9 @@ fn to_node(f: &mut fmt::Formatter<'_>, node: &NodeName, verb: &NodeVerb) -> fmt:
     match verb {
         NodeVerb::SetDown { reason, .. } => write!(f, "set node {node} DOWN: {reason}"),
         NodeVerb::Return => write!(f, "return node {node} to service"),
+        NodeVerb::Undrain { was } => write!(f, "undrain node {node}: {was}"),
         NodeVerb::EndWithJob(EndWhy::Forgotten) => write!(f, "have Slurm power node {node} down anew"),
+        NodeVerb::EndWithJob(EndWhy::GivesWay) => write!(f, "have Slurm power idle node {node} down"),
         NodeVerb::EndWithJob(EndWhy::OneJob | EndWhy::NoPartition | EndWhy::Strays) => {
             write!(f, "have Slurm power node {node} down with its job")
         }
@@ -243,5 +258,6 @@ fn to_job(f: &mut fmt::Formatter<'_>, job: JobId, verb: &JobVerb) -> fmt::Result
         JobVerb::PutBack { comment, .. } => write!(f, "put job {job} back: {comment}"),
         JobVerb::FinishPutBack { .. } => write!(f, "finish putting job {job} back"),
         JobVerb::TurnAway { why, .. } => write!(f, "turn job {job} away: {why}"),
+        JobVerb::Refuse { why } => write!(f, "refuse job {job}: {why}"),
     }
 }

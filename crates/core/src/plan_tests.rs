@@ -17,8 +17,10 @@ mod axes;
 mod by_hand;
 mod capacity;
 mod caps;
+mod drains;
 mod faulty;
 mod found;
+mod gives_way;
 mod heard;
 mod held;
 mod job_mode;
@@ -31,6 +33,7 @@ mod put_back;
 mod ranges;
 mod reach;
 mod refused;
+mod strangers;
 mod unrecorded;
 mod unshown;
 mod whole;
@@ -209,12 +212,14 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
             Action::Vm(_, VmVerb::Destroy { .. }) => "destroy",
             Action::Node(_, NodeVerb::SetDown { .. }) => "down",
             Action::Node(_, NodeVerb::Return) => "return",
+            Action::Node(_, NodeVerb::Undrain { .. }) => "undrain",
             Action::Job(_, JobVerb::StartNow) => "start",
             Action::Job(_, JobVerb::Admit { .. }) => "admit",
             Action::Job(_, JobVerb::CloseGate { .. }) => "close-gate",
             Action::Job(_, JobVerb::PutBack { .. }) => "put-back",
             Action::Job(_, JobVerb::FinishPutBack { .. }) => "finish-put-back",
             Action::Job(_, JobVerb::TurnAway { .. }) => "turn-away",
+            Action::Job(_, JobVerb::Refuse { .. }) => "refuse",
             Action::Node(_, NodeVerb::EndWithJob(_)) => "end-with-job",
             Action::Node(_, NodeVerb::PowerDown) => "power-down",
         })

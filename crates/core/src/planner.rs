@@ -5,7 +5,7 @@
 
 use crate::event::Subject;
 use crate::evidence::{may_have_registered, surely_unused};
-use crate::ids::{Generation, JobId, NodeName, Time, VmId};
+use crate::ids::{Generation, JobId, NodeName, NodesetName, Time, VmId};
 use crate::place::Ledger;
 use crate::plan::{Action, Held, JobVerb, Plan, Step, VmVerb};
 use crate::resources::Resources;
@@ -14,6 +14,7 @@ use crate::vm::{Cause, Life, Registration, VmRecord};
 use crate::world::{Desired, NodeRecord, World};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
+use way::{Unplaced, UnplacedJob};
 
 pub(crate) mod admit;
 mod backed;
@@ -21,7 +22,12 @@ mod comes_up;
 mod down;
 mod job_mode;
 mod others;
+mod strangers;
 mod wanting;
+mod way;
+
+/// Why Slurm is told of a node that has no place.
+pub const NO_HOST: &str = "for too long, no host has had capacity for it";
 
 /// Decides what to do now.
 ///
@@ -50,7 +56,12 @@ pub fn plan(world: &World) -> Plan {
     // The nodes of a job together: half of two jobs' nodes serve neither.
     wanting.sort_by_key(|(since, node, record)| (*since, record.jobs.first(), *node));
     for (since, node, record) in &wanting {
-        if world.is_job_mode(node) {
+        if record.down.is_none() && planner.is_for_strangers(node) {
+            planner.hold(
+                node,
+                "its job's user is not known in the guests: no VM is made for it",
+            );
+        } else if world.is_job_mode(node) {
             planner.wants_for_job(node, record, &wanting);
         } else if planner.is_too_early(record) {
             planner.waits_for_slurm(node);
@@ -58,11 +69,14 @@ pub fn plan(world: &World) -> Plan {
             planner.wants_vm(node, record, *since);
         }
     }
+    planner.unplaced_nodes();
     planner.strays();
     planner.jobs_out_of_place();
+    planner.jobs_of_strangers();
     planner.job_mode_nodes();
     planner.requeued_jobs();
     planner.waiting_jobs();
+    planner.unplaced_jobs();
     planner.plan
 }
 
@@ -105,6 +119,10 @@ pub(crate) struct Planner<'a> {
     placed: BTreeSet<JobId>,
     /// Jobs that were admitted and for whose VMs capacity is held.
     awaited: Vec<JobId>,
+    /// Who has no place, and waits for others to give way; and what was promised to nodes of these.
+    unplaced: Vec<Unplaced<'a>>,
+    unplaced_jobs: Vec<UnplacedJob<'a>>,
+    promised: Vec<(Resources, Option<&'a NodesetName>)>,
     pub plan: Plan,
 }
 
@@ -133,6 +151,9 @@ impl<'a> Planner<'a> {
             served: BTreeSet::new(),
             placed: BTreeSet::new(),
             awaited: Vec::new(),
+            unplaced: Vec::new(),
+            unplaced_jobs: Vec::new(),
+            promised: Vec::new(),
             plan: Plan::default(),
         }
     }
@@ -204,6 +225,12 @@ impl<'a> Planner<'a> {
             .filter(|vm| !matches!(vm.state, VmState::Dead(_)));
         let mut generations = alive.filter_map(|vm| vm.tag.as_ref().map(|tag| tag.generation));
         generations.find(|other| *other != generation)
+    }
+
+    /// Whether the provider shows any VM of `node`, alive or not.
+    fn has_some(&self, node: &NodeName) -> bool {
+        let vms = self.vms.get_or_init(|| self.provider.vms_of(&self.world.cluster));
+        !vms.get(node).is_empty()
     }
 
     /// What the provider shows by this id.

@@ -5,6 +5,7 @@
 use crate::policy::Policy;
 use crate::view::{HostView, Shape, VmSpec, VmView};
 use crate::vm::VmRecord;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// An amount of everything that VMs share on a host.
@@ -21,13 +22,13 @@ pub struct Resources {
 }
 
 /// Of what there would be too much.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Over {
+    Memory,
     /// Core shares: the cap is limits.cpu_overcommit_percent.
     Cpu,
     /// vCPUs, whatever share of a core each has.
     Cpus,
-    Memory,
     Gpus,
     /// VMs: the cap is limits.max_vms_per_host.
     Vms,
@@ -129,9 +130,19 @@ impl Resources {
         self.each(self, |amount, _| amount.saturating_mul(count))
     }
 
-    /// Of what there is more than `most` allows; none: it fits.
+    /// The first of what there is more than `most` allows; none: it fits.
     #[must_use]
     pub fn over(&self, most: &Self) -> Option<Over> {
+        self.each_over(most).next()
+    }
+
+    /// Of what there is more than `most` allows.
+    #[must_use]
+    pub fn all_over(&self, most: &Self) -> BTreeSet<Over> {
+        self.each_over(most).collect()
+    }
+
+    fn each_over(&self, most: &Self) -> impl Iterator<Item = Over> {
         let Self {
             cpu_percent,
             cpus,
@@ -147,7 +158,7 @@ impl Resources {
             (*vms > most.vms, Over::Vms),
         ]
         .into_iter()
-        .find_map(|(is_over, what)| is_over.then_some(what))
+        .filter_map(|(is_over, what)| is_over.then_some(what))
     }
 
     fn each(self, other: Self, what: impl Fn(u64, u64) -> u64) -> Self {
@@ -162,6 +173,17 @@ impl Resources {
 }
 
 impl Over {
+    /// What there is too little of, or too much, for people.
+    #[must_use]
+    pub fn lacking(self) -> &'static str {
+        match self {
+            Over::Memory => "too little memory",
+            Over::Cpu | Over::Cpus => "too little CPU",
+            Over::Gpus => "too few GPUs",
+            Over::Vms => "too many VMs (limits.max_vms_per_host)",
+        }
+    }
+
     /// How much there would be, of how much.
     #[must_use]
     pub fn text(self, load: &Resources, most: &Resources) -> String {

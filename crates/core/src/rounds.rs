@@ -15,7 +15,7 @@ use crate::ids::{JobId, Millis, NodeName, Time};
 use crate::journal::{Begun, Entry, Journal, TakenIntent};
 use crate::lint::{Refusal, lint};
 use crate::orders::Order;
-use crate::plan::{Action, Plan, Step, VmVerb};
+use crate::plan::{Action, EndWhy, NodeVerb, Plan, Step, VmVerb};
 use crate::planner::{plan, plan_without_provider};
 use crate::prolog::PrologAnswer;
 use crate::view::{ProviderView, SlurmView, VmNews};
@@ -268,6 +268,7 @@ impl Rounds {
         let told = match &step.action {
             Action::Vm(_, VmVerb::Create { .. }) => Some(Kind::VmAsked),
             Action::Vm(_, VmVerb::Destroy { .. }) => Some(Kind::VmDestroyAsked),
+            Action::Node(_, NodeVerb::EndWithJob(EndWhy::GivesWay)) => Some(Kind::NodeGivesWay),
             // Told when the guest or Slurm has answered.
             Action::Vm(_, VmVerb::StartSlurmd { .. }) | Action::Node(..) | Action::Job(..) => None,
         };

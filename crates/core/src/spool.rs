@@ -51,6 +51,9 @@ pub const JOB_NODES: &str = "job-nodes";
 /// File in the spool with the cluster's name and a newline.
 pub const CLUSTER: &str = "cluster";
 
+/// The users whose jobs can run in the guests, a uid a line; without it nothing is known of that.
+pub const USERS: &str = "users";
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IntentKind {

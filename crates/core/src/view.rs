@@ -2,10 +2,12 @@
 //! An observation that failed is `None` where these are used; an observation is never partial. Beside it there is
 //! news of single VMs ([`VmNews`]).
 
+mod end;
 mod news;
 mod provider;
 mod reason;
 
+pub use end::JobEnd;
 pub use news::{VmNews, Word};
 pub use provider::{HostView, Load, ProviderView, VmState, VmView, VmsOf};
 pub use reason::{JobReason, NodeReason, REASON_PREFIX, WaitsFor, Whose};
@@ -178,6 +180,14 @@ impl SlurmNode {
         }
     }
 
+    /// Whether it is up, has no job and could be given one: nothing is to come but its SuspendTime.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let f = &self.flags;
+        let kept = f.drain || f.completing || f.not_responding;
+        self.base == BaseState::Idle && self.is_counted_on() && !kept
+    }
+
     /// Whether it is given to a job, powered down, and not on its way up: so it is for a moment
     /// when it was given, and no job runs there.
     #[must_use]
@@ -207,9 +217,32 @@ impl SlurmNode {
         let reason = self.reason.as_ref().filter(|reason| match reason.whose {
             Whose::Ours | Whose::ResumeTimeout => true,
             Whose::Silence => is_off,
-            Whose::Others => false,
+            // These are of drains.
+            Whose::ItsVm | Whose::Others => false,
         });
         reason.filter(|_| self.base == BaseState::Down)
+    }
+
+    /// The reason for which Slurm has drained it, where that is about the VM that it had, and is powered down and free:
+    /// nothing is left of what was wrong.
+    #[must_use]
+    pub fn drain_of_its_vm(&self) -> Option<&NodeReason> {
+        let f = &self.flags;
+        let is_off = f.powered_down && !(f.powering_up || f.powering_down || f.power_down || f.completing);
+        let over = self.base == BaseState::Idle && f.drain && is_off && !f.unknown;
+        self.reason
+            .as_ref()
+            .filter(|reason| over && reason.whose == Whose::ItsVm)
+    }
+
+    /// Whether somebody else than Slurm drains it, for what went wrong in its VM.
+    #[must_use]
+    pub fn is_drained_by_others(&self) -> bool {
+        let its_vm = self
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.whose == Whose::ItsVm);
+        self.flags.drain && !its_vm
     }
 
     /// What it says of the node's power; none if it cannot be known.

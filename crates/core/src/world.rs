@@ -32,6 +32,8 @@ pub struct World {
     /// How long Slurm's scheduler takes at the most until it has looked at every pending job again, by
     /// slurmctld's own settings; zero while they are not known. Not in the store.
     pub scheduling_pass: Millis,
+    /// The users whom the guests know, where that is known: others' jobs could not run there.
+    pub guests_know: Option<Arc<BTreeSet<u32>>>,
     /// The partitions of job mode.
     pub job_partitions: BTreeMap<String, JobPartition>,
     /// Who may ask what of VMs.
@@ -54,6 +56,14 @@ pub struct World {
     /// Nodes that Slurm considers up though no VM backs them (there is none, or its
     /// slurmd is silent), and when they were first seen so.
     pub unbacked: BTreeMap<NodeName, Time>,
+    /// Nodes that Slurm shows up and idle, and since when it does, as far as we have observed it. Not in the store.
+    pub idle: BTreeMap<NodeName, Time>,
+    /// Idle nodes that Slurm was asked to power down for others' sake, until an observation shows what came of it.
+    /// Not in the store.
+    pub give_way: BTreeSet<NodeName>,
+    /// Nodes that others than Slurm itself have drained, as long as they are: slurmd puts its own reason in the place of
+    /// theirs. Not in the store.
+    pub drained: BTreeSet<NodeName>,
     /// How many whole observations in a row did not show the VM of a node. Not in the store: a
     /// restart begins anew.
     pub absences: BTreeMap<NodeName, u32>,
@@ -262,6 +272,7 @@ impl World {
             busy: BTreeSet::new(),
             jobs_started: BTreeSet::new(),
             scheduling_pass: Millis::default(),
+            guests_know: None,
             job_partitions: BTreeMap::new(),
             option_rules: Vec::new(),
             jobs: BTreeMap::new(),
@@ -272,6 +283,9 @@ impl World {
             unrecorded: BTreeMap::new(),
             powers: Table::new(),
             unbacked: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            give_way: BTreeSet::new(),
+            drained: BTreeSet::new(),
             absences: BTreeMap::new(),
             provider_seen: Time::default(),
             provider_began: Time::default(),

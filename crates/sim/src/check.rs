@@ -8,8 +8,9 @@ use crate::provider::{Provider, Vm};
 use crate::setup::Setup;
 use crate::slurm::{Call, Hook, Job, Slurm};
 use std::collections::{BTreeMap, BTreeSet};
-use thiao_core::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
+use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 use thiao_core::plan::{Action, NodeVerb, Step, VmVerb};
+use thiao_core::planner::NO_HOST;
 use thiao_core::view::Gate;
 use thiao_core::vm::Cause;
 use thiao_core::world::Mode;
@@ -108,6 +109,8 @@ impl Checker {
         self.ask(Invariant::OthersLeftAlone, left_alone)?;
         self.ask(Invariant::ToldInTime, told_in_time(slurm, setup))?;
         self.ask(Invariant::Heard, heard(slurm, setup))?;
+        let way = gives_way(round, controller, provider, slurm, setup);
+        self.ask(Invariant::GivesWay, way)?;
         let bounded = starts_bounded(round, controller, setup)
             .and_then(|()| bounded(provider, setup))
             .and_then(|()| no_choice_left(slurm));
@@ -191,7 +194,7 @@ impl Checker {
             Action::Node(node, NodeVerb::SetDown { .. }) => self.ordered_down(node).is_some() || unshown,
             Action::Node(_, NodeVerb::PowerDown) => false,
             Action::Vm(_, VmVerb::Create { .. } | VmVerb::StartSlurmd { .. })
-            | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_))
+            | Action::Node(_, NodeVerb::Return | NodeVerb::Undrain { .. } | NodeVerb::EndWithJob(_))
             | Action::Job(..) => true,
         };
         if excused {
@@ -275,7 +278,7 @@ fn one_vm_per_node(provider: &Provider) -> Result<(), String> {
 }
 
 /// What only the provider did wrong can always be told in time, if Slurm waits long enough.
-const TELLABLE: [Fault; 9] = [
+const TELLABLE: [Fault; 10] = [
     Fault::CreateFails,
     Fault::CreateHeld,
     Fault::CreateTwice,
@@ -285,6 +288,7 @@ const TELLABLE: [Fault; 9] = [
     Fault::DiesLater,
     Fault::HangsLater,
     Fault::HostUnusable,
+    Fault::SpoolFull,
 ];
 
 /// Invariant 6: Slurm's own timeout discovers no failure.
@@ -312,6 +316,52 @@ fn heard(slurm: &Slurm, setup: &Setup) -> Result<(), String> {
         return Ok(());
     }
     Err("a slurmd was started before Slurm had asked for its node, and is not heard".into())
+}
+
+/// For how long a VM must have been idle until all could know.
+const LONG_IDLE: Millis = Millis::secs(20);
+
+/// Invariant 6: no node fails for want of what a VM holds that only waits for SuspendTime. All VMs of power-saving
+/// mode are of one size here.
+fn gives_way(
+    round: &Round,
+    controller: &Controller,
+    provider: &Provider,
+    slurm: &Slurm,
+    setup: &Setup,
+) -> Result<(), String> {
+    if !is_tellable(setup) {
+        return Ok(());
+    }
+    let failed = round.begun.iter().find_map(|step| match &step.action {
+        Action::Node(node, NodeVerb::SetDown { .. }) if step.why == NO_HOST => Some(node),
+        _ => None,
+    });
+    let (Some(failed), now) = (failed, controller.world().now) else {
+        return Ok(());
+    };
+    let usable = |host: &HostName| {
+        provider
+            .hosts
+            .iter()
+            .any(|seen| seen.name == *host && seen.usable)
+    };
+    let asked = |node: &NodeName| {
+        controller
+            .flights
+            .iter()
+            .any(|flight| flight.action.node() == Some(node))
+    };
+    let mut idle = slurm.nodes.iter().filter(|(name, node)| {
+        let vm = node.backed.as_ref().and_then(|id| provider.vms.get(id));
+        let vm = vm.filter(|vm| vm.works() && vm.view.host.as_ref().is_some_and(usable));
+        node.mode == Mode::PowerSaving && node.is_idle(LONG_IDLE, now) && vm.is_some() && !asked(name)
+    });
+    idle.next().map_or(Ok(()), |(name, _)| {
+        Err(format!(
+            "{failed} failed for want of capacity, and {name} holds some and is idle"
+        ))
+    })
 }
 
 /// 7. Nothing is begun beyond the cap. VMs that are found and adopted may be more.

@@ -134,6 +134,8 @@ faults! {
     given_away GivenAway,
     /// The controller is killed, and its journal is replaced by an older copy. Per five seconds.
     journal_restored JournalRestored,
+    /// A job fills its VM's spool: slurmd drains the node, until its next VM. Per five seconds.
+    spool_full SpoolFull,
 }
 
 impl Rates {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{NodeName, Time};
 use thiao_core::journal::{Entry, Journal};
-use thiao_core::plan::{Action, JobVerb, NodeVerb, Step, VmVerb};
+use thiao_core::plan::{Action, EndWhy, JobVerb, NodeVerb, Step, VmVerb};
 use thiao_core::policy::Policy;
 use thiao_core::table::Table;
 use thiao_core::view::{ProviderView, SlurmView, VmState, VmView, Whose};
@@ -88,6 +88,14 @@ flaws! {
     OrdersOutliveSlurm "orders-outlive-slurm",
     /// slurmd starts by the prolog's word, before Slurm has asked for its node.
     StartsSlurmdEarly "starts-slurmd-early",
+    /// An idle VM keeps its place, whoever waits for that.
+    NobodyGivesWay "nobody-gives-way",
+    /// A drained node that is idle gives way, and its drain is forgotten with that.
+    DrainedGiveWay "drained-give-way",
+    /// A node that Slurm has drained for what went wrong in its VM is not undrained.
+    KeepsDrains "keeps-drains",
+    /// A drain is lifted whoever began it, for whatever reason.
+    LiftsOthersDrains "lifts-others-drains",
 }
 
 impl FromStr for Flaw {
@@ -182,6 +190,16 @@ impl Flaw {
                 reason.whose = Whose::Ours;
             }
         }
+        if Self::LiftsOthersDrains.is(flaw) {
+            let drained = view.nodes.values_mut().filter(|node| node.flags.drain);
+            for reason in drained.filter_map(|node| node.reason.as_mut()) {
+                reason.whose = Whose::ItsVm;
+            }
+        }
+        if Self::DrainedGiveWay.is(flaw) {
+            let drained = view.nodes.values_mut().filter(|node| node.is_drained_by_others());
+            drained.for_each(|node| node.flags.drain = false);
+        }
         if Self::OrdersOutliveSlurm.is(flaw) {
             view.jobs.values_mut().for_each(|job| job.start = Some(Time(0)));
         }
@@ -214,6 +232,7 @@ impl Flaw {
                 world.busy_jobs.clear();
             }
             Some(Self::LeavesOrphans) => world.strays.clear(),
+            Some(Self::NobodyGivesWay) => world.idle.clear(),
             Some(Self::OrdersOutliveSlurm) => world.powers.clear(),
             Some(Self::StartsSlurmdEarly) => {
                 for record in world.records.values_mut() {
@@ -232,12 +251,15 @@ impl Flaw {
         steps.retain(|(_, step)| match step.action {
             Action::Node(_, NodeVerb::SetDown { .. }) => !Self::TellsNobody.is(flaw),
             Action::Node(_, NodeVerb::Return) => !Self::KeepsNodesDown.is(flaw),
+            Action::Node(_, NodeVerb::Undrain { .. }) => !Self::KeepsDrains.is(flaw),
             Action::Job(_, JobVerb::TurnAway { .. }) => !Self::LeavesOthersJobs.is(flaw),
             _ => true,
         });
         if Self::EndsNodesAtOnce.is(flaw) {
             for (_, step) in &mut steps {
-                if let Action::Node(node, NodeVerb::EndWithJob(_)) = &step.action {
+                if let Action::Node(node, NodeVerb::EndWithJob(why)) = &step.action
+                    && *why != EndWhy::GivesWay
+                {
                     step.action = Action::Node(node.clone(), NodeVerb::PowerDown);
                 }
             }

@@ -54,6 +54,8 @@ pub enum Invariant {
     ToldInTime,
     /// 6: a slurmd starts when slurmctld hears it.
     Heard,
+    /// 6: no node fails for want of what idle VMs hold.
+    GivesWay,
     /// 7: the caps on VMs hold.
     Bounded,
     /// 8: who gets no VM is told why.
@@ -80,6 +82,7 @@ impl Invariant {
             Invariant::AllEndsWell => "6-all-ends-well",
             Invariant::ToldInTime => "6-told-in-time",
             Invariant::Heard => "6-heard",
+            Invariant::GivesWay => "6-gives-way",
             Invariant::Bounded => "7-bounded",
             Invariant::Explained => "8-explained",
             Invariant::PlansAreSound => "plans-are-sound",

@@ -3,10 +3,10 @@
 
 use crate::faults::{Fault, Faults};
 use crate::provider::Provider;
-use crate::slurm::{BROKEN, Slurm};
+use crate::slurm::{BROKEN, DRAINED, Slurm};
 use thiao_core::fold::Outcome;
 use thiao_core::ids::{HostName, JobId, Millis, NodeName, Time, VmTag};
-use thiao_core::plan::{Action, JobVerb, NodeVerb, VmVerb};
+use thiao_core::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
 use thiao_core::view::VmSpec;
 
 /// A moment at which a job may have been lost to us.
@@ -34,7 +34,7 @@ pub fn harm(
         Action::Vm(tag, VmVerb::Destroy { .. }) => &tag.node,
         Action::Node(node, NodeVerb::SetDown { .. } | NodeVerb::PowerDown) => node,
         Action::Vm(_, VmVerb::Create { .. } | VmVerb::StartSlurmd { .. })
-        | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_))
+        | Action::Node(_, NodeVerb::Return | NodeVerb::Undrain { .. } | NodeVerb::EndWithJob(_))
         | Action::Job(..) => return None,
     };
     let backed = slurm.nodes.get(node)?.backed.as_ref()?;
@@ -53,13 +53,20 @@ pub fn harm(
 
 /// Whether the action, decided on an observation that began at `known`, lifts what an admin had set before.
 pub fn meddled(action: &Action, known: Time, slurm: &Slurm) -> Option<String> {
-    let Action::Node(node, NodeVerb::Return) = action else {
+    let Action::Node(node, verb) = action else {
         return None;
     };
     let seen = slurm.nodes.get(node)?;
-    let broken = seen.reason.as_ref().is_some_and(|reason| reason.text == BROKEN);
-    (seen.down && broken && seen.admin_down < known)
-        .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}"))
+    let says = |text| seen.reason.as_ref().is_some_and(|reason| reason.text == text);
+    match verb {
+        NodeVerb::Return => (seen.down && says(BROKEN) && seen.admin_down < known)
+            .then(|| format!("{node} was given back, which an admin had set DOWN: {BROKEN}")),
+        NodeVerb::EndWithJob(EndWhy::GivesWay) => (seen.drain && says(DRAINED) && seen.admin_drained < known)
+            .then(|| format!("{node} gave way, which an admin had drained: {DRAINED}")),
+        NodeVerb::Undrain { .. } => (seen.drain && says(DRAINED) && seen.admin_drained < known)
+            .then(|| format!("{node} was undrained, which an admin had drained: {DRAINED}")),
+        NodeVerb::EndWithJob(_) | NodeVerb::SetDown { .. } | NodeVerb::PowerDown => None,
+    }
 }
 
 /// The world outside, as actions meet it at one instant.
@@ -140,6 +147,7 @@ impl Outside<'_> {
                 self.slurm.set_down(node, reason, |vm| provider.works(vm), now);
             }
             NodeVerb::Return => self.slurm.return_to_service(node, now),
+            NodeVerb::Undrain { .. } => self.slurm.undrain(node),
             NodeVerb::EndWithJob(_) => self.slurm.end_with_job(node),
             NodeVerb::PowerDown => self.slurm.power_down_now(node, now),
         }
@@ -162,6 +170,7 @@ impl Outside<'_> {
                 }
             }
             JobVerb::FinishPutBack { .. } => self.slurm.finish_put_back(job),
+            JobVerb::Refuse { .. } => self.slurm.cancel(job, now),
             JobVerb::TurnAway { why, .. } => {
                 let whole = !self.faults.strikes(Fault::ActFails);
                 self.slurm.turn_away(job, why, whole, now);

@@ -44,6 +44,7 @@ const LIGHT: Table = &[
     (Fault::AdminDrains, 2),
     (Fault::AdminDowns, 2),
     (Fault::PartitionShrunk, 2),
+    (Fault::SpoolFull, 2),
     // No usual week has these.
     (Fault::VmHidden, 0),
     (Fault::TwinVm, 0),
@@ -59,6 +60,7 @@ const PROVIDER: Table = &[
     (Fault::DiesLater, 200),
     (Fault::HangsLater, 100),
     (Fault::HostUnusable, 60),
+    (Fault::SpoolFull, 60),
 ];
 const OBSERVATIONS: Table = &[
     (Fault::ListFails, 300),
@@ -115,6 +117,7 @@ const PEOPLE: Table = &[
     (Fault::TwinVm, 60),
     (Fault::HostUnusable, 30),
     (Fault::PartitionShrunk, 60),
+    (Fault::SpoolFull, 60),
     (Fault::SitePartition, 200),
 ];
 
@@ -162,7 +165,9 @@ impl Profile {
         match self {
             Profile::None => "nothing goes wrong",
             Profile::Light => "a bit of everything, as in a usual week",
-            Profile::Provider => "VMs that fail, die, hang or end slowly; hosts that take none",
+            Profile::Provider => {
+                "VMs that fail, die, hang, fill their spool or end slowly; hosts that take none"
+            }
             Profile::Observations => "listings that fail, lie, are cut or late",
             Profile::Network => "answers that are lost, orders that are late or made twice",
             Profile::Slurm => "slurmctld restarts, fails, and shows odd states",

@@ -25,7 +25,8 @@
 //! | `submit JOB nodes=N length=S` | a user submits; `partition=jobs`: of job mode; `tasks=K`: an array of 0 to K-1; `no-requeue` |
 //! | `boot NODE`, `kill NODE` | the slurmd of its VM starts, or dies |
 //! | `set-down NODE REASON`, `return NODE` | as the controller does it |
-//! | `end-with-job NODE`, `power-down-now NODE` | the same |
+//! | `end-with-job NODE`, `power-down-now NODE`, `lift-drain NODE` | the same |
+//! | `spool-full NODE` | its slurmd drains it |
 //! | `admit JOB`, `close-gate JOB`, `put-back JOB`, `start-now JOB` | the same; a task of an array is `JOB_TASK` |
 //! | `cancel JOB` | its user has enough of it |
 //! | `drain NODE`, `undrain NODE`, `admin-down NODE`, `admin-resume NODE` | an admin's `state=drain`, `undrain`, `down`, `resume` |
@@ -147,6 +148,10 @@ pub enum NodeAct {
     Drain,
     /// An admin sets `state=undrain`.
     Undrain,
+    /// Its slurmd drains it, whose spool is full.
+    SpoolFull,
+    /// The controller undrains it after that.
+    LiftDrain,
     /// An admin sets `state=down`.
     AdminDown,
     /// An admin sets `state=resume`.
@@ -395,6 +400,8 @@ fn node_act(word: &str) -> Option<NodeAct> {
         "power-down-now" => NodeAct::PowerDownNow,
         "drain" => NodeAct::Drain,
         "undrain" => NodeAct::Undrain,
+        "spool-full" => NodeAct::SpoolFull,
+        "lift-drain" => NodeAct::LiftDrain,
         "admin-down" => NodeAct::AdminDown,
         "admin-resume" => NodeAct::AdminResume,
         _ => return None,

@@ -164,7 +164,7 @@ impl Setup {
         let nodes = self.nodes + self.job_mode_nodes;
         let turns = 1 + nodes.div_ceil(policy.max_starting.max(1)) as u64;
         let tries = policy.boot_timeout.0 * (turns + u64::from(policy.tries_before_down));
-        Millis(tries + pauses.sum::<u64>() + policy.capacity_patience.0 + 30_000)
+        Millis(tries + pauses.sum::<u64>() + policy.capacity_patience.0 + policy.terminate_grace.0 + 30_000)
     }
 
     /// The least ResumeTimeout if VMs start in so many turns.

@@ -358,7 +358,7 @@ mod tests {
                 ..Rates::none()
             },
             flaw: Some(Flaw::AbsenceIsDeath),
-            ..Setup::drawn(5, Scale::default(), Profile::None)
+            ..Setup::drawn(7, Scale::default(), Profile::None)
         };
         let hits = [Fault::EndsSlowly, Fault::ObservationSlow, Fault::HookLate];
         let mut only: Vec<Hit> = hits

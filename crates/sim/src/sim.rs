@@ -331,7 +331,13 @@ impl Sim {
                 Action::Vm(_, VmVerb::Create { .. }) => self.summary.created += 1,
                 Action::Node(_, NodeVerb::SetDown { .. }) => self.summary.downs += 1,
                 Action::Vm(_, VmVerb::StartSlurmd { .. } | VmVerb::Destroy { .. })
-                | Action::Node(_, NodeVerb::Return | NodeVerb::EndWithJob(_) | NodeVerb::PowerDown)
+                | Action::Node(
+                    _,
+                    NodeVerb::Return
+                    | NodeVerb::Undrain { .. }
+                    | NodeVerb::EndWithJob(_)
+                    | NodeVerb::PowerDown,
+                )
                 | Action::Job(..) => {}
             }
         }
@@ -473,10 +479,13 @@ impl Sim {
         let jobs = self.slurm.jobs.iter().filter(|(_, job)| job.stage != Stage::Done);
         let jobs = jobs.map(|(id, job)| format!("job {id} is {:?}", job.stage));
         let nodes = self.slurm.nodes.iter();
-        let nodes = nodes.filter(|(_, node)| node.power != Power::Off || node.down);
+        // A drain that may be others' is left to them: nobody could see that theirs was lifted before slurmd's began.
+        let drained = |name: &NodeName, node: &Node| node.drain && !world.drained.contains(name);
+        let nodes =
+            nodes.filter(move |(name, node)| node.power != Power::Off || node.down || drained(name, node));
         let nodes = nodes.map(|(name, node)| {
-            let down = node.down.then_some(&node.reason);
-            format!("node {name} is {:?}, down {down:?}", node.power)
+            let out = (node.down || node.drain).then_some(&node.reason);
+            format!("node {name} is {:?}, down or drained {out:?}", node.power)
         });
         let ours = |vm: &&Vm| {
             vm.view

@@ -22,7 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use admin::BROKEN;
+pub use admin::{BROKEN, DRAINED, SPOOL_FULL};
 pub use release::Release;
 pub use state::{
     Call, Hook, JOB_MODE_CPUS, JOB_MODE_PARTITION, Job, JobMode, Node, Power, Prolog, Rules, Site, Stage,
@@ -67,6 +67,7 @@ impl Slurm {
             admin_down: Time(0),
             power: Power::Off,
             drain: false,
+            admin_drained: Time(0),
             job: None,
             asks_at: None,
             backed: None,
@@ -267,13 +268,15 @@ impl Slurm {
 
     fn power_down_idle(&mut self, now: Time) {
         let mut falling = Vec::new();
+        let undrains = self.rules.idle_on_suspend;
         for (name, node) in &mut self.nodes {
             let unused = node.job.is_none() && node.completing_until <= now;
             // One in no partition is powered down only when that was asked (22.05.8, 24.11.5).
             let idle = now.since(node.idle_since) >= self.rules.suspend_time && node.outside_until <= now;
             if node.power == Power::On && unused && (idle || node.ends) {
                 node.power = Power::Falling(now);
-                node.drain &= !node.ends; // as in `set_down`
+                // As in `set_down`; and idle_on_node_suspend forgets drains (power_save.c of 22.05.8 to 26.05.3).
+                node.drain &= !(node.ends || undrains);
                 falling.push(name.clone());
             }
         }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use thiao_core::hostlist;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::table::Table;
-use thiao_core::view::{BaseState, GateSeen, SlurmJob, SlurmNode, SlurmView};
+use thiao_core::view::{BaseState, GateSeen, SlurmJob, SlurmNode, SlurmView, Whose};
 
 /// Longest hostlist given to one command, in bytes. Linux takes 128 KiB in one argument.
 const MAX_LIST: usize = 32 << 10;
@@ -98,6 +98,7 @@ impl Slurm {
             let without_partition = found.keys().cloned().collect();
             nodes.extend(found);
             self.add_allocs(&mut nodes)?;
+            self.leave_others_drains(&mut nodes)?;
             let jobs = jobs
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -175,6 +176,54 @@ impl Slurm {
             }
         }
         Ok(())
+    }
+
+    /// A person may use the very words with which Slurm itself drains a node: who gave the reason is asked where
+    /// something would be done about it.
+    fn leave_others_drains(&self, nodes: &mut Table<NodeName, SlurmNode>) -> Result<(), SlurmError> {
+        let over = |node: &SlurmNode| node.drain_of_its_vm().is_some();
+        let drained = nodes
+            .iter()
+            .filter(|(name, node)| over(node) && self.nodes.contains(*name));
+        let drained: Vec<NodeName> = drained.map(|(name, _)| name.clone()).collect();
+        if drained.is_empty() {
+            return Ok(());
+        }
+        let config = self.config()?;
+        let slurm_user = config.get("SlurmUser").unwrap_or_default();
+        // `slurm(64030)`
+        let itself = |setter: &str| {
+            let mut names = slurm_user.split(['(', ')']);
+            setter == "root" || setter == "0" || names.any(|name| name == setter)
+        };
+        for list in lists(&drained) {
+            let text = self.runner.run("scontrol", ["-a", "-o", "show", "node", &list])?;
+            let setters = details::parse_setters(&text)?;
+            for name in hostlist::expand(&list).unwrap_or_default() {
+                let by_slurm = setters.get(&name).is_some_and(|setter| itself(setter));
+                let reason = nodes.get_mut(&name).and_then(|node| node.reason.as_mut());
+                if let Some(reason) = reason.filter(|_| !by_slurm) {
+                    reason.whose = Whose::Others;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Undrains nodes that Slurm itself has drained for what went wrong in a VM that is gone. One that somebody else
+    /// has drained since is left alone.
+    ///
+    /// # Errors
+    /// [`SlurmError::NoSuchNode`] names unknown ones, after the known ones were undrained.
+    pub fn undrain(&self, nodes: &[NodeName]) -> Result<(), SlurmError> {
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let (mut known, unknown) = self.known(nodes)?;
+        known.retain(|(_, node)| node.drain_of_its_vm().is_some());
+        let names: Vec<NodeName> = known.iter().map(|(name, _)| (*name).clone()).collect();
+        self.update_nodes(&names, &["state=UNDRAIN"])?;
+        unknown.map_or(Ok(()), Err)
     }
 
     /// Puts nodes out of service with a reason that people see in `sinfo -R`, and powers them down.

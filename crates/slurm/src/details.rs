@@ -148,6 +148,25 @@ pub fn parse_named(text: &str) -> Result<Named, SlurmError> {
     Ok(named)
 }
 
+/// Who gave each node its reason, by name or number. Of one whose reason has lines nothing is said.
+///
+/// # Errors
+/// When it is no listing: it does not begin with a node.
+pub fn parse_setters(text: &str) -> Result<BTreeMap<NodeName, String>, SlurmError> {
+    let mut setters = BTreeMap::new();
+    let mut first = true;
+    for line in lines(text) {
+        let Some((node, _)) = node_name(line, std::mem::take(&mut first))? else {
+            continue;
+        };
+        let reason = line.split_once(" Reason=").map(|(_, text)| text);
+        // Behind it there may be more: what is asked about has no bracket of its own.
+        let setter = reason.and_then(|text| Some(text.split_once(" [")?.1.split_once('@')?.0));
+        setters.extend(setter.map(|setter| (node, setter.to_owned())));
+    }
+    Ok(setters)
+}
+
 /// A reason without who set it and when, which scontrol appends: `disk broken [root@1764399460]`.
 fn without_setter(text: &str) -> &str {
     text.rsplit_once(" [").map_or(text, |(reason, _)| reason)

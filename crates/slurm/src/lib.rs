@@ -39,6 +39,7 @@ pub mod conf_lines;
 mod control;
 pub mod defaults;
 pub mod details;
+pub mod ends;
 mod error;
 pub mod fragment;
 pub mod gate;

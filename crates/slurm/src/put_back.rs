@@ -15,7 +15,7 @@ use thiao_core::hostlist;
 use thiao_core::ids::JobId;
 use thiao_core::options::{VmOptions, put_back_comment, turned_away_comment};
 use thiao_core::table::Table;
-use thiao_core::view::{JobState, SlurmJob};
+use thiao_core::view::{JobState, REASON_PREFIX, SlurmJob};
 
 /// How long a job that is put back may take until it is pending.
 const PUT_BACK_WAIT: Duration = Duration::from_secs(10);
@@ -120,6 +120,30 @@ impl Slurm {
         self.update_job(&before.address, &[format!("ExcNodeList={all}")])?;
         self.release(&before)?;
         self.update_job(&before.address, &[comment(&turned_away_comment(from, why))])
+    }
+
+    /// Holds a job that could not run where it is to run; its `AdminComment` says why. It goes back into the queue
+    /// for that; one that cannot (`--no-requeue`, `srun`, `salloc`) is ended.
+    ///
+    /// # Errors
+    /// [`SlurmError::NoSuchJob`] when it is over.
+    pub fn refuse(&self, job: JobId, why: &str) -> Result<(), SlurmError> {
+        let before = self.find(job)?;
+        let comment = format!("AdminComment={}", plain(&format!("{REASON_PREFIX} {why}")));
+        self.update_job(&before.address, &[comment])?;
+        let verb = match before.job.state {
+            JobState::Pending => "hold",
+            _ => "requeuehold",
+        };
+        match self.runner.run("scontrol", [verb, &before.whole]) {
+            Err(SlurmError::InvalidState { .. }) if !self.is_back(&before) => {
+                self.runner.run("scancel", [&before.whole]).map(drop)
+            }
+            Err(SlurmError::InvalidState { .. }) => {
+                self.runner.run("scontrol", ["hold", &before.whole]).map(drop)
+            }
+            told => told.map(drop),
+        }
     }
 
     /// Whether Slurm has put a job back meanwhile: its node failed, or a prolog refused it.

@@ -27,6 +27,23 @@ const RESUME_TIMEOUT: &str = "ResumeTimeout reached";
 /// What it says of one whose slurmd does not answer.
 const SILENCE: &str = "Not responding";
 
+/// What slurmd, its steps (`stepd_drain_node`) and slurmctld (`drain_nodes`) drain a node for that went wrong in the VM
+/// which it has, word by word, 22.05.8 to 26.05.3. Not among them is what the next VM would have as well: that it
+/// registers with less than slurm.conf says (`Low RealMemory ...`, `Low CPUs`, `Low TmpDisk`, GPUs), `Bad core count`,
+/// `NO NETWORK ADDRESS FOUND`; and what a site's programs say, as that of HealthCheckProgram.
+const OF_ITS_VM: [&str; 10] = [
+    "SlurmdSpoolDir is full",
+    "Kill task failed",
+    "Job step not running",
+    "Job env setup error",
+    "Prolog error",
+    "Epilog error",
+    "Prolog/Epilog failure",
+    "Duplicate jobid",
+    "batch job complete failure",
+    "switch_g_job_postfini failed",
+];
+
 /// The beginnings of slurmctld's sentences about jobs, and of its words with more behind them.
 const SENTENCES: [(&str, WaitsFor); 5] = [
     ("Nodes required for job are DOWN, DRAINED", WaitsFor::Nodes),
@@ -149,12 +166,22 @@ pub fn node_reason(text: &str) -> Option<NodeReason> {
         // Behind another person's word it says nothing of why the node is kept.
         SILENCE if text == SILENCE || text.starts_with(REASON_PREFIX) => Whose::Silence,
         _ if last.starts_with(REASON_PREFIX) => Whose::Ours,
+        _ if is_of_its_vm(last) && (text == last || text.starts_with(REASON_PREFIX)) => Whose::ItsVm,
         _ => Whose::Others,
     };
     Some(NodeReason {
         text: text.to_owned(),
         whose,
     })
+}
+
+/// Whether Slurm drains a node with these words for what went wrong in its VM. Newer ones name the step behind them:
+/// `Kill task failed (JobId=7 StepId=batch)` (26.05.3).
+fn is_of_its_vm(text: &str) -> bool {
+    let of_step = |rest: &str| rest.is_empty() || (rest.starts_with(" (JobId=") && rest.ends_with(')'));
+    OF_ITS_VM
+        .iter()
+        .any(|words| text.strip_prefix(words).is_some_and(of_step))
 }
 
 /// A reason of ours as it is given to Slurm, and read back: nothing in it looks as if slurmctld had put it
@@ -261,6 +288,20 @@ mod tests {
             ("Not responding", Whose::Silence),
             ("thiao: no capacity : Not responding", Whose::Silence),
             ("disk broken : Not responding", Whose::Others),
+            ("SlurmdSpoolDir is full", Whose::ItsVm),
+            ("Kill task failed (JobId=7 StepId=batch)", Whose::ItsVm),
+            (
+                "thiao: ended with its job : batch job complete failure",
+                Whose::ItsVm,
+            ),
+            ("disk broken : Kill task failed", Whose::Others),
+            ("SlurmdSpoolDir is full again", Whose::Others),
+            ("Kill task failed, look at it", Whose::Others),
+            (
+                "Low RealMemory (reported:9 < 100.00% of configured:99)",
+                Whose::Others,
+            ),
+            ("Low TmpDisk", Whose::Others),
             ("ResumeTimeout reached : disk broken", Whose::Others),
             ("disk broken", Whose::Others),
             ("not thiao: no", Whose::Others),

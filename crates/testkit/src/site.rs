@@ -25,6 +25,11 @@ mark="${4##*Reason:|}"
 while IFS= read -r line; do printf '%s|%s\n' "$line" "$mark"; done < "${0%/bin/*}/nodes"
 "#;
 const SQUEUE: &str = r#"#!/bin/sh
+if [ "$4" = -t ]; then
+    m="${9##*Reason:}"
+    while IFS= read -r line; do printf "%s$m\n" "$line"; done < "${0%/bin/*}/ends"
+    exit
+fi
 m="${4##*Name:}"
 words="u${m}(null)${m}${m}None${m}N/A|N/A|N/A|N/A${m}(null)${m}wrap"
 while IFS= read -r line; do printf "%s$m$words$m\n" "$line"; done < "${0%/bin/*}/jobs"
@@ -51,7 +56,13 @@ impl Site {
             orders: 0,
             clock_s: 0,
         };
-        for (name, text) in [("slurm.conf", ""), ("jobs", ""), ("told", ""), ("config", "")] {
+        for (name, text) in [
+            ("slurm.conf", ""),
+            ("jobs", ""),
+            ("ends", ""),
+            ("told", ""),
+            ("config", ""),
+        ] {
             fs::write(site.path(name), text).unwrap();
         }
         site.gate_holds(1);

@@ -7,7 +7,7 @@ use crate::provider::Provider;
 use std::collections::BTreeMap;
 use thiao_api::JobName;
 use thiao_api::types::{Event, Explanation, JobVm};
-use thiao_core::event::Subject;
+use thiao_core::event::{Kind, Subject};
 use thiao_core::ids::{JobId, NodeName, Time};
 use thiao_core::view::{ArrayTasks, SlurmJob, SlurmView};
 use thiao_core::vm::VmRecord;
@@ -176,7 +176,7 @@ impl<P: Provider> Reading<'_, P> {
         let was_here = !story.is_empty() || !vms.is_empty();
         let mut now = match job {
             Some(job) => self.job_lines(job),
-            None if was_here => self.past_lines(id, &vms)?,
+            None if was_here => self.past_lines(id, &vms, &story)?,
             None if !tasks.is_empty() => Vec::new(),
             None => return Err(self.no_job(JobName { id: id.0, task: None })),
         };
@@ -209,13 +209,16 @@ impl<P: Provider> Reading<'_, P> {
     }
 
     /// What is said of a job that was here, and that Slurm does not show.
-    fn past_lines(&self, id: JobId, vms: &[JobVm]) -> Result<Vec<String>, ApiError> {
+    fn past_lines(&self, id: JobId, vms: &[JobVm], story: &[Event]) -> Result<Vec<String>, ApiError> {
         let task = self.of.past.task_of_job(id).map_err(super::internal)?;
         let it = task.map_or_else(|| "it".to_owned(), |(array, task)| format!("{array}_{task}"));
         let mut lines = vec![match self.world().slurm {
             Some(_) => format!("{it} is over: Slurm does not list it any more"),
             None => NOT_READ.to_owned(),
         }];
+        let own = format!("job {id}");
+        let failed = |event: &&Event| event.subject == own && event.kind == Kind::JobFailed.word();
+        lines.extend(story.iter().rev().find(failed).map(|event| event.message.clone()));
         let had = match vms {
             [] => return Ok(lines),
             [one] => format!("VM {} was made", one.vm),

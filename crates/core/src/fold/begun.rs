@@ -1,7 +1,7 @@
 //! What is about to be done.
 
 use crate::ids::VmTag;
-use crate::plan::{Action, JobVerb, VmVerb};
+use crate::plan::{Action, EndWhy, JobVerb, NodeVerb, VmVerb};
 use crate::vm::{Life, VmRecord};
 use crate::world::World;
 
@@ -14,6 +14,9 @@ impl World {
         }
         match action {
             Action::Vm(tag, verb) => self.begin_vm(tag, verb),
+            Action::Node(node, NodeVerb::EndWithJob(EndWhy::GivesWay)) => {
+                self.give_way.insert(node.clone());
+            }
             Action::Node(..) => {}
             Action::Job(job, JobVerb::StartNow) => {
                 self.jobs_started.insert(*job);
@@ -24,7 +27,8 @@ impl World {
                 | JobVerb::CloseGate { .. }
                 | JobVerb::PutBack { .. }
                 | JobVerb::FinishPutBack { .. }
-                | JobVerb::TurnAway { .. },
+                | JobVerb::TurnAway { .. }
+                | JobVerb::Refuse { .. },
             ) => {
                 self.busy_jobs.insert(*job);
             }

@@ -144,9 +144,12 @@ impl World {
 
     fn fold_node(&mut self, node: &NodeName, verb: &NodeVerb, failure: Option<&str>) -> (Vec<Event>, bool) {
         if let Some(error) = failure {
+            self.give_way.remove(node);
             let what = match verb {
                 NodeVerb::SetDown { .. } => "set it DOWN",
                 NodeVerb::Return => "take it back",
+                NodeVerb::Undrain { .. } => "undrain it",
+                NodeVerb::EndWithJob(EndWhy::GivesWay) => "power it down, which is idle",
                 NodeVerb::EndWithJob(_) => "keep it from further jobs",
                 NodeVerb::PowerDown => "power it down",
             };
@@ -156,9 +159,18 @@ impl World {
         let events = match verb {
             NodeVerb::SetDown { reason, jobs } => self.told_down(node, reason, jobs),
             NodeVerb::Return => self.returned(node).into_iter().collect(),
+            NodeVerb::Undrain { was } => {
+                self.acted_on(node);
+                let text = format!(
+                    "Slurm had drained it (\"{was}\"): that was about its VM, which is gone, and it is undrained"
+                );
+                vec![Event::node(node, Kind::NodeUndrained, text)]
+            }
             NodeVerb::EndWithJob(why) => {
-                self.ends_with_job(node);
+                self.acted_on(node);
                 let (kind, text) = match why {
+                    // Told with its cause when it began; Slurm's order follows.
+                    EndWhy::GivesWay => return (Vec::new(), false),
                     EndWhy::OneJob => (
                         Kind::NodeEndsWithJob,
                         "Slurm was asked to power it down as soon as its job is over",
@@ -179,7 +191,7 @@ impl World {
                 vec![Event::node(node, kind, text)]
             }
             NodeVerb::PowerDown => {
-                self.ends_with_job(node);
+                self.acted_on(node);
                 let text = "Slurm was asked to power it down: its job is over";
                 vec![Event::node(node, Kind::NodeEndsWithJob, text)]
             }
@@ -221,6 +233,8 @@ impl World {
                 );
                 done(Kind::JobTurnedAway, text)
             }
+            (JobVerb::Refuse { why }, None) => done(Kind::JobRefused, format!("refused: {why}")),
+            (JobVerb::Refuse { .. }, Some(error)) => failed("refusing it", error),
             (JobVerb::FinishPutBack { .. }, None) => {
                 let text = "is back in the queue: putting it back had been interrupted";
                 done(Kind::JobPutBack, text.into())

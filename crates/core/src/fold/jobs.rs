@@ -165,8 +165,8 @@ impl World {
         )
     }
 
-    /// Slurm ends `node`'s VM with its job from now on.
-    pub fn ends_with_job(&mut self, node: &NodeName) {
+    /// Slurm was told something of `node`: observations that began before do not show what came of it.
+    pub fn acted_on(&mut self, node: &NodeName) {
         if let Some(record) = self.records.get_mut(node) {
             record.acted = self.now;
         }

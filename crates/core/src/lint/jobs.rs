@@ -1,6 +1,7 @@
 //! What may be done about jobs.
 
 use super::{Checked, Linter, refuse_if};
+use crate::evidence::stranger;
 use crate::ids::JobId;
 use crate::resources::Resources;
 use crate::view::{ArrayTasks, Gate, HostView, JobState, SlurmJob};
@@ -102,6 +103,17 @@ impl<'a> Linter<'a> {
         });
         refuse_if(all_up, || {
             format!("job {job} has all its VMs, and may start at any moment")
+        })
+    }
+
+    /// Invariants 3 and 4: only what waits for our VMs is refused, and could not run in them.
+    pub(super) fn refuse(&self, job: JobId) -> Checked {
+        let seen = self.job(job)?;
+        refuse_if(self.world.busy_jobs.contains(&job), || {
+            format!("an action on job {job} is under way")
+        })?;
+        refuse_if(!stranger(self.world, seen), || {
+            format!("job {job} may run, or its user is known")
         })
     }
 

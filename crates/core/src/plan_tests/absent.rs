@@ -120,7 +120,7 @@ fn a_node_that_left_its_partition_ends_with_its_job() {
     let left = Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::NoPartition));
     assert_eq!(w.tick(), [left]);
     w.busy.clear();
-    w.ends_with_job(&node("n0"));
+    w.acted_on(&node("n0"));
     assert_eq!(w.tick(), [], "not again on the same observation");
     w.observe(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().flags.power_down = true);
     let vms = [w.shown("n0", 1, VmState::Ready)];

@@ -8,7 +8,7 @@ use crate::world::NodeRecord;
 
 /// A journal that may be full, and counts what it kept.
 #[derive(Default)]
-struct Disk {
+pub(super) struct Disk {
     full: bool,
     events: usize,
 }

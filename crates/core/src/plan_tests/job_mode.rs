@@ -351,8 +351,8 @@ fn a_jobs_vms_are_as_big_as_its_allocation_and_its_own() {
     let actions = w.tick();
     assert_eq!(kinds(&actions), ["end-with-job", "end-with-job"]);
     w.done(&actions);
-    w.ends_with_job(&node("n0"));
-    w.ends_with_job(&node("n1"));
+    w.acted_on(&node("n0"));
+    w.acted_on(&node("n1"));
     assert_eq!(
         w.tick(),
         [],

@@ -82,7 +82,7 @@ fn a_node_that_is_powered_down_and_silent_is_powered_down_again_and_not_all_the_
     w.see_node("n0", forgotten());
     assert_eq!(kinds(&w.tick()), ["end-with-job"]);
     w.busy.clear();
-    w.ends_with_job(&node("n0"));
+    w.acted_on(&node("n0"));
     w.pass(Millis::secs(10));
     w.see_node("n0", forgotten());
     assert_eq!(w.tick(), [], "it may take a while");

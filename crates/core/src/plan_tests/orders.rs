@@ -271,3 +271,31 @@ fn a_guest_that_has_told_nothing_yet_is_left_no_time_to_end_once_it_runs() {
     w.down("n0");
     assert!(!hard(&mut w));
 }
+
+#[test]
+fn a_node_does_not_wait_for_the_next_listing_where_its_vm_surely_is_gone() {
+    let mut w = world();
+    w.up("n0");
+    w.order(&node("n0"), &Order::Down, w.now);
+    let actions = w.tick();
+    assert_eq!(kinds(&actions), ["destroy"]);
+    w.pass(Millis(1));
+    w.ask_up("n0");
+    // It takes its time: it is there.
+    let (_, _) = w.ended(&actions[0], &crate::fold::Outcome::Ending("SHUTDOWN".into()));
+    assert_eq!(w.tick(), []);
+    w.ended(&actions[0], &crate::fold::Outcome::Done);
+    let made = w.tick();
+    assert_eq!(kinds(&made), ["create"]);
+    // An observation that began before brings it back in no way.
+    w.busy.clear();
+    let view = ProviderView {
+        hosts: w.provider.as_deref().unwrap().hosts.clone(),
+        vms: vec![w.shown("n0", 1, VmState::Ready)],
+    };
+    w.see_provider(view, Time(0));
+    assert_eq!(
+        w.records[&node("n0")].vm.as_ref().unwrap().generation,
+        Generation(2)
+    );
+}

@@ -298,7 +298,7 @@ fn a_node_with_two_vms_is_not_used_for_ever() {
     let ends = Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::Strays));
     assert_eq!(w.tick(), [ends]);
     w.busy.clear();
-    w.ends_with_job(&node("n0"));
+    w.acted_on(&node("n0"));
     w.observe(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().flags.power_down = true);
     assert_eq!(w.tick(), [], "its job runs on");
 }

@@ -2,7 +2,9 @@
 //! priorities, those for all of whose VMs there is capacity.
 
 use super::Planner;
+use super::way::UnplacedJob;
 use crate::event::Subject;
+use crate::evidence::stranger;
 use crate::ids::{JobId, Millis, Time};
 use crate::options::{Asker, put_back_reason};
 use crate::plan::{Action, Held, JobVerb};
@@ -288,6 +290,9 @@ impl<'a> Planner<'a> {
                 leader.id, leader.partition
             ));
         }
+        if stranger(world, job) {
+            return Err("its user is not known in the guests".to_owned());
+        }
         let options = self.options(job)?;
         let asker = Asker {
             partition: &job.partition,
@@ -408,6 +413,14 @@ impl<'a> Planner<'a> {
         };
         let waits: Option<Time> = world.jobs.get(&job.key()).and_then(|record| record.waits);
         let waited = waits.map(|since| world.now.since(since)).unwrap_or_default();
+        // What is being freed may be for them all; Slurm starts the parts of a heterogeneous job together or not.
+        if has_nodes && possible && job.het.is_none() {
+            self.unplaced_jobs.push(UnplacedJob {
+                vms: wanted.vms(each),
+                of: wanted.partition.nodesets.iter().collect(),
+                held: self.plan.held.len(),
+            });
+        }
         self.plan.held.push(Held {
             subject: Subject::Job(job.id),
             why: format!("waits for capacity for {size}: {why}{held}"),

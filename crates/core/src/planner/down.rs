@@ -1,6 +1,7 @@
 //! Nodes that are given up for a while, those without a VM, and how they return.
 
 use super::{Planner, reason};
+use crate::evidence::outlived_drain;
 use crate::ids::NodeName;
 use crate::plan::{Action, EndWhy, NodeVerb};
 use crate::view::SlurmNode;
@@ -42,6 +43,19 @@ impl Planner<'_> {
                 node,
                 "it has no VM: it was ended by an order, or by somebody else",
                 "Slurm considers it up, and a job there would hang",
+            );
+        }
+        if let Some(reason) = outlived_drain(self.world, node, self.jobs_on_nodes()) {
+            if self.has_some(node) {
+                return self.hold(
+                    node,
+                    "its drain was about its VM, and a VM of it is still at the provider",
+                );
+            }
+            let was = reason.text.clone();
+            return self.step(
+                Action::Node(node.clone(), NodeVerb::Undrain { was }),
+                "Slurm drained it for what went wrong in its VM, and of that nothing is left",
             );
         }
         let lately = self.world.now.since(record.acted) < self.world.policy.orphan_grace;

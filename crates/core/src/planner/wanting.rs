@@ -1,15 +1,16 @@
 //! Nodes that want a VM, in power-saving mode.
 
-use super::Planner;
-use crate::ids::{HostName, NodeName, Time};
+use super::way::Unplaced;
+use super::{NO_HOST, Planner};
+use crate::ids::{HostName, Millis, NodeName, Time};
 use crate::plan::{Action, VmVerb};
 use crate::view::VmSpec;
 use crate::world::{NodeRecord, NodeSpec, Trouble};
 use std::collections::BTreeSet;
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// A node that was asked to come up at `since`.
-    pub(super) fn wants_vm(&mut self, node: &NodeName, record: &NodeRecord, since: Time) {
+    pub(super) fn wants_vm(&mut self, node: &'a NodeName, record: &'a NodeRecord, since: Time) {
         let Some(spec) = self.world.specs.get(node) else {
             return self.hold(node, "it is no longer in the configuration: no VM is made for it");
         };
@@ -35,7 +36,7 @@ impl Planner<'_> {
             return self.give_up_for_now(node, &text, "another VM of this node has been there for too long");
         }
         if self.starts_left == 0 || self.total_left == 0 {
-            return self.held_by_caps(node, patient);
+            return self.held_by_caps(node, record, since);
         }
         let choice = match elsewhere {
             Err(_) if !avoid.is_empty() => self.ledger().choose(&need, &[&spec.nodeset], &BTreeSet::new()),
@@ -43,14 +44,14 @@ impl Planner<'_> {
         };
         match choice {
             Ok(host) => self.create(node, record, spec, host),
-            Err(no_capacity) if patient && no_capacity.fits_empty => {
-                self.hold(node, format!("waits for capacity: {no_capacity}"))
-            }
-            Err(no_capacity) => self.give_up_for_now(
+            Err(no_capacity) if no_capacity.fits_empty => self.unplaced.push(Unplaced {
                 node,
-                &no_capacity.to_string(),
-                "for too long, no host has had capacity for it",
-            ),
+                record,
+                since,
+                lacks: no_capacity.to_string(),
+                why: NO_HOST,
+            }),
+            Err(no_capacity) => self.give_up_for_now(node, &no_capacity.to_string(), NO_HOST),
         }
     }
 
@@ -86,9 +87,14 @@ impl Planner<'_> {
     }
 
     /// Whether a node has not waited so long yet that Slurm is told.
-    fn is_patient(&self, record: &NodeRecord, since: Time) -> bool {
+    pub(super) fn is_patient(&self, record: &NodeRecord, since: Time) -> bool {
+        self.is_patient_for(record, since, self.world.policy.capacity_patience)
+    }
+
+    /// The same if it waits for `patience`.
+    pub(super) fn is_patient_for(&self, record: &NodeRecord, since: Time, patience: Millis) -> bool {
         let began = record.trouble.retry_at.map_or(since, |at| at.max(since));
-        self.world.now.since(began) < self.world.policy.capacity_patience
+        self.world.now.since(began) < patience
     }
 
     /// Makes a node's next VM on this host.
@@ -119,8 +125,8 @@ impl Planner<'_> {
         );
     }
 
-    fn held_by_caps(&mut self, node: &NodeName, patient: bool) {
-        let policy = &self.world.policy;
+    fn held_by_caps(&mut self, node: &'a NodeName, record: &'a NodeRecord, since: Time) {
+        let (policy, patient) = (&self.world.policy, self.is_patient(record, since));
         if let Some(opened) = self.world.breaker.opened {
             let Self { world, .. } = *self;
             let text = format!(
@@ -134,11 +140,13 @@ impl Planner<'_> {
             return self.give_up_for_now(node, &text, "the circuit breaker is open");
         }
         if self.total_left == 0 {
-            let text = format!("the cap of {} VMs is reached (limits.max_vms)", policy.max_vms);
-            if patient {
-                return self.hold(node, text);
-            }
-            return self.give_up_for_now(node, &text, "the cap on VMs has been reached for too long");
+            return self.unplaced.push(Unplaced {
+                node,
+                record,
+                since,
+                lacks: format!("the cap of {} VMs is reached (limits.max_vms)", policy.max_vms),
+                why: "the cap on VMs has been reached for too long",
+            });
         }
         self.hold(
             node,

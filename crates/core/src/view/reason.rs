@@ -85,6 +85,8 @@ pub enum Whose {
     ResumeTimeout,
     /// Slurm's: its slurmd does not answer.
     Silence,
+    /// Slurm's, of what went wrong in the VM that the node had, such as a disk that is full: the next one is clean.
+    ItsVm,
     /// Other people's, or another of Slurm's.
     Others,
 }

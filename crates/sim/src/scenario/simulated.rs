@@ -147,6 +147,8 @@ impl Cluster for Simulated {
             NodeAct::PowerDownNow => self.slurm.power_down_now(node, now),
             NodeAct::Drain => self.slurm.admin_drain(node, now),
             NodeAct::Undrain => self.slurm.admin_undrain(node),
+            NodeAct::SpoolFull => drop(self.slurm.slurmd_drains(node)),
+            NodeAct::LiftDrain => self.slurm.undrain(node),
             NodeAct::AdminDown => self.slurm.admin_down(node, now),
             NodeAct::AdminResume => self.slurm.admin_resume(node, now),
         }

@@ -3,7 +3,7 @@
 use super::{MISCHIEF, Repair, Sim};
 use crate::faults::Fault;
 use crate::provider::Vm;
-use crate::slurm::{Call, Hook, Node, Site};
+use crate::slurm::{Call, Hook, Node, Power, Site};
 use std::collections::BTreeMap;
 use thiao_core::ids::{ClusterName, Generation, HostName, JobId, Millis, NodeName, Time, VmId, VmTag};
 
@@ -86,7 +86,7 @@ impl Sim {
         }
     }
 
-    fn machines_fail(&mut self, Victims { host, until, .. }: &Victims) {
+    fn machines_fail(&mut self, Victims { node, host, until }: &Victims) {
         if self.faults.strikes(Fault::SlurmctldRestarts) && self.slurm.answers(self.now) {
             self.tell("slurmctld restarts".into());
             let away = Millis(self.rng.between(1000, 25_000));
@@ -98,6 +98,17 @@ impl Sim {
                 seen.usable = false;
             }
             self.repairs.push((*until, Repair::Host(host.clone())));
+        }
+        if self.faults.strikes(Fault::SpoolFull) && self.slurm.answers(self.now) {
+            let backed = |id: &VmId| self.provider.vms.get(id).is_some_and(Vm::works);
+            let up = self
+                .slurm
+                .nodes
+                .get(node)
+                .is_some_and(|seen| seen.power == Power::On && seen.backed.as_ref().is_some_and(backed));
+            if up && self.slurm.slurmd_drains(node) {
+                self.tell(format!("the spool of {node} is full, and slurmd drains it"));
+            }
         }
         if self.faults.strikes(Fault::VmHidden) {
             let ids: Vec<VmId> = self.provider.vms.keys().cloned().collect();

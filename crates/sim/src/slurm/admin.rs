@@ -7,7 +7,10 @@ use thiao_core::view::{NodeReason, Whose};
 
 /// An admin's reasons, for DOWN and for a drain.
 pub const BROKEN: &str = "disk broken";
-const DRAINED: &str = "a look at it";
+pub const DRAINED: &str = "a look at it";
+
+/// What slurmd says when it has no place for a job's files.
+pub const SPOOL_FULL: &str = "SlurmdSpoolDir is full";
 
 pub(super) fn admins(text: &str) -> NodeReason {
     NodeReason {
@@ -24,9 +27,30 @@ impl Slurm {
             return;
         };
         node.drain = true;
+        node.admin_drained = now;
         node.reason = Some(admins(DRAINED));
         if matches!(node.power, Power::Rising(_)) {
             self.requeue_on(name, now);
+        }
+    }
+
+    /// slurmd drains its node, as when its spool is full. One that is drained already is left to who did that.
+    pub fn slurmd_drains(&mut self, name: &NodeName) -> bool {
+        let node = self.nodes.get_mut(name).filter(|node| !node.drain && !node.down);
+        let Some(node) = node else { return false };
+        node.drain = true;
+        node.reason = Some(NodeReason {
+            text: SPOOL_FULL.into(),
+            whose: Whose::ItsVm,
+        });
+        true
+    }
+
+    /// `state=undrain`, as our Slurm crate does it: not where somebody else has drained it since.
+    pub fn undrain(&mut self, name: &NodeName) {
+        let whose = |node: &Node| node.reason.as_ref().map(|reason| reason.whose);
+        if self.nodes.get(name).and_then(whose) == Some(Whose::ItsVm) {
+            self.admin_undrain(name);
         }
     }
 

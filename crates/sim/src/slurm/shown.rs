@@ -1,7 +1,7 @@
 //! How the simulated slurmctld's nodes and jobs look from outside.
 
 use super::state::{JOB_MODE_PARTITION, Job, JobMode, Node, Power, Site, Stage};
-use thiao_core::ids::{JobId, Time};
+use thiao_core::ids::{JobId, Millis, Time};
 use thiao_core::options::{VmOptions, put_back_comment};
 use thiao_core::view::{
     BaseState, Gate, JobReason, JobState, MemoryBy, NodeFlags, Request, SlurmJob, SlurmNode, WaitsFor,
@@ -9,6 +9,20 @@ use thiao_core::view::{
 use thiao_core::world::Mode;
 
 impl Node {
+    /// Whether it is up and has been free for jobs for as long, and will be.
+    #[must_use]
+    pub fn is_idle(&self, span: Millis, now: Time) -> bool {
+        let free = self.job.is_none() && !(self.down || self.drain || self.ends);
+        let times = [
+            self.completing_until,
+            self.silent_until,
+            self.unknown_until,
+            self.outside_until,
+        ];
+        let since = now.since(self.idle_since) >= span;
+        self.power == Power::On && free && since && times.iter().all(|until| *until <= now)
+    }
+
     pub(super) fn shown(&self, now: Time) -> SlurmNode {
         let base = match (self.down, self.job) {
             (true, _) => BaseState::Down,

@@ -82,8 +82,10 @@ pub struct Node {
     /// When an admin last set it DOWN.
     pub admin_down: Time,
     pub power: Power,
-    /// Whether an admin drained it.
+    /// Whether it is drained.
     pub drain: bool,
+    /// When an admin last drained it.
+    pub admin_drained: Time,
     /// The job that has it.
     pub job: Option<JobId>,
     /// When it is asked for, which that job waits for.

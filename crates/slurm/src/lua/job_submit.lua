@@ -290,6 +290,22 @@ local function refuse_by_gpu(job, own)
     end
 end
 
+-- Whose jobs can run in the guests the controller tells in a file; without it nothing is known of that.
+local USERS = SUBMITTED and SUBMITTED:match("^.*/") .. "users"
+
+local function refuse_strangers(job)
+    local file = USERS and io.open(USERS)
+    if not file then
+        return
+    end
+    local text = "\n" .. file:read("*a") .. "\n"
+    file:close()
+    if not text:find(("\n%d\n"):format(job.user_id), 1, true) then
+        refuse(("user %s (uid %d) is not known in the VMs, and the job could not run there: ask an administrator to add "
+            .. "you (users in thiao.toml)"):format(job.user_name or "?", job.user_id), slurm.ESLURM_ACCESS_DENIED)
+    end
+end
+
 -- Without it the controller finds the job at its next observation.
 local function tell_controller()
     local file = SUBMITTED and io.open(SUBMITTED, "w")
@@ -328,6 +344,7 @@ local function submit(job, parts)
         end
         return
     end
+    refuse_strangers(job)
     check(options, own, job.account or job.default_account or "", job.user_name or tostring(job.user_id))
     refuse_by_gpu(job, own)
     job.tres_per_node = with_vm(job.tres_per_node)

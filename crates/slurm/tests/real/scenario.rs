@@ -180,6 +180,11 @@ impl Cluster for Real {
             NodeAct::PowerDownNow => slurm.power_down_now(nodes, "thiao: its job is over"),
             NodeAct::Drain => return self.scontrol(&["update", &name, "State=drain", "Reason=a look at it"]),
             NodeAct::Undrain => return self.scontrol(&["update", &name, "State=undrain"]),
+            // As slurmd says it, and with its rights.
+            NodeAct::SpoolFull => {
+                return self.scontrol(&["update", &name, "State=drain", "Reason=SlurmdSpoolDir is full"]);
+            }
+            NodeAct::LiftDrain => slurm.undrain(nodes),
             NodeAct::AdminDown => {
                 return self.scontrol(&["update", &name, "State=down", "Reason=disk broken"]);
             }

@@ -4,8 +4,9 @@ use crate::job_mode::{start, whole};
 use std::time::Duration;
 use thiao_core::ids::JobId;
 use thiao_core::options::{Asker, VmOptions};
-use thiao_core::view::{ArrayTasks, Gate, SlurmJob};
+use thiao_core::view::{ArrayTasks, Gate, JobState, SlurmJob, WaitsFor};
 use thiao_slurm::gate::Admission;
+use thiao_slurm::lua;
 use thiao_testkit::slurmctld::{Ctld, inside, rules, user_name};
 
 #[test]
@@ -358,5 +359,80 @@ fn an_array_is_changed_on_both_sides(ctld: &Ctld) {
     assert_eq!(
         gates,
         [(vec![0, 2, 3], Gate::Waits, "a:1"), (vec![1], Gate::Open, "a:1")]
+    );
+}
+
+/// The controller tells whom the guests know; without its word everybody may submit.
+#[test]
+fn whom_the_guests_do_not_know_is_refused_with_the_reason() {
+    let Some(dir) = inside("submissions::whom_the_guests_do_not_know_is_refused_with_the_reason") else {
+        return;
+    };
+    let ctld = start(dir);
+    let script = lua::script(
+        &["jobs".to_owned()],
+        None,
+        &[],
+        Some(&ctld.dir.join("submitted")),
+        None,
+    );
+    // slurmctld tells by whole seconds that a script is another one.
+    std::thread::sleep(Duration::from_millis(1100));
+    std::fs::write(ctld.dir.join(lua::FILE), script).unwrap();
+    let known = |uids: &str| std::fs::write(ctld.dir.join("users"), uids).unwrap();
+    let held = ["-p", "jobs", "-n1", "--mem=50", "-H", "--wrap", "true"];
+    ctld.submit(None, &held).unwrap();
+    let me = rustix::process::getuid().as_raw();
+    known(&format!("1{me}\n{me}1\n7\n"));
+    let said = ctld.submit(None, &held).unwrap_err();
+    assert!(
+        said.contains(&format!("(uid {me}) is not known in the VMs")),
+        "{said}"
+    );
+    known(&format!("7\n{me}\n"));
+    ctld.submit(None, &held).unwrap();
+}
+
+/// A job that cannot run is held with the reason, wherever it is; one that cannot go back is ended.
+#[test]
+fn a_job_that_cannot_run_is_held_or_ended_with_the_reason() {
+    let Some(dir) = inside("submissions::a_job_that_cannot_run_is_held_or_ended_with_the_reason") else {
+        return;
+    };
+    let ctld = start(dir);
+    ctld.hold(true);
+    let comment = |job: JobId| {
+        let words = ["scontrol", "-o", "show", "job", &job.to_string()];
+        ctld.run(false, &words).unwrap()
+    };
+    let waits = ctld
+        .submit(None, &["-p", "jobs", "-n1", "--mem=50", "--wrap", "true"])
+        .unwrap();
+    let starts = ctld.sbatch(&["-w", "n1", "--wrap", "sleep 60"]);
+    let stays = ctld.sbatch(&["-w", "n2", "--no-requeue", "--wrap", "sleep 60"]);
+    for job in [starts, stays] {
+        ctld.until("its node powers up", |c| {
+            c.job(job).is_some_and(|job| job.state == JobState::Configuring)
+        });
+    }
+    for job in [waits, starts, stays] {
+        ctld.slurm.refuse(job, "user eve is not known").unwrap();
+    }
+    for job in [waits, starts] {
+        ctld.until("it is held", |c| {
+            c.job(job)
+                .is_some_and(|job| job.state == JobState::Pending && job.reason.has(&WaitsFor::Release))
+        });
+        assert!(
+            comment(job).contains("AdminComment=thiao: user eve is not known"),
+            "{}",
+            comment(job)
+        );
+    }
+    ctld.until("the other one is over", |c| c.job(stays).is_none());
+    assert!(
+        comment(stays).contains("AdminComment=thiao: user eve is not known"),
+        "{}",
+        comment(stays)
     );
 }

@@ -115,8 +115,8 @@ fn trouble(seen: &SlurmNode, ours: Option<&Node>, facts: Facts<'_>) -> Option<Tr
                 Some(Whose::Ours) => Trouble::GivenUp(reason),
                 Some(Whose::ResumeTimeout) => Trouble::TimedOut(None),
                 Some(Whose::Silence) => Trouble::Lost(has_vm),
-                Some(Whose::Others) | None if flags.not_responding => Trouble::Lost(has_vm),
-                Some(Whose::Others) | None => Trouble::SetDown(reason),
+                Some(Whose::ItsVm | Whose::Others) | None if flags.not_responding => Trouble::Lost(has_vm),
+                Some(Whose::ItsVm | Whose::Others) | None => Trouble::SetDown(reason),
             });
         }
         BaseState::Error => return Some(Trouble::Odd("ERROR".to_owned())),
@@ -125,6 +125,10 @@ fn trouble(seen: &SlurmNode, ours: Option<&Node>, facts: Facts<'_>) -> Option<Tr
         BaseState::Idle | BaseState::Allocated | BaseState::Mixed => {}
     }
     if flags.drain {
+        let reason = match whose {
+            Some(Whose::ItsVm) => format!("{reason}; Thiao undrains it when its VM is gone"),
+            _ => reason,
+        };
         return Some(Trouble::Drained(reason));
     }
     if flags.powering_up {

@@ -88,6 +88,8 @@ pub fn fragment(settings: &Settings, version: Version, hooks: &Path) -> Fragment
     let ours_s = tries
         .saturating_add(pauses)
         .saturating_add(policy.capacity_patience.0)
+        // While an idle VM gives way.
+        .saturating_add(policy.terminate_grace.0)
         / 1000
         + 30;
     let (usual, tries_s) = (Timeouts::default(), u32::try_from(ours_s).unwrap_or(u32::MAX));
