@@ -246,8 +246,6 @@ pub fn dist() -> Result<ExitCode> {
         "README.md",
         "CHANGELOG.md",
         "packaging/systemd/thiaod.service",
-        "packaging/systemd/10-thiao0.netdev",
-        "packaging/systemd/10-thiao0.network",
         "packaging/systemd/opennebula.conf",
         "packaging/thiao.toml.example",
         "packaging/thiao-opennebula.toml.example",

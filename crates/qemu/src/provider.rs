@@ -45,7 +45,7 @@ pub struct Prepared {
 }
 
 impl Qemu {
-    /// Takes up the VMs that run already. `wake` is called whenever something
+    /// Makes the bridge where it is missing, and takes up the VMs that run already. `wake` is called whenever something
     /// happened that [`Qemu::observe`] would show, from another thread.
     pub fn open(settings: Settings, wake: Arc<dyn Fn() + Send + Sync>) -> Result<Self, Error> {
         vmdir::keep_private(&settings.state_dir.join("vms"))?;
@@ -67,6 +67,8 @@ impl Qemu {
             uid: share.uid,
             gid: share.gid,
         };
+        // Exports listen on its address.
+        network.ensure_bridge()?;
         let folders: Vec<Folder> = guest.shares.iter().map(folder).collect();
         let exports = Exports::start(&folders, network.address, program, state_dir)?;
         let inner = Arc::new(Inner {

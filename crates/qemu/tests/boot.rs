@@ -54,6 +54,7 @@ impl Lab {
             warm,
             woken: Arc::default(),
         };
+        // Where slurmctld listens; with a machine's own network it does before.
         lab.settings().network.ensure_bridge().unwrap();
         guest::silent_slurmctld(GATEWAY);
         lab

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use thiao_core::finding::Finding;
+use thiao_qemu::net::{Bridge, Network};
 use thiao_qemu::{AccelChoice, Credentials, Settings};
 
 /// What there is on this machine.
@@ -15,14 +16,70 @@ pub struct Facts {
     pub kvm: Result<(), Unseen>,
     /// The same of /dev/net/tun.
     pub tun: Result<(), Unseen>,
-    /// Whether the bridge exists where the controller's network is.
-    pub bridge: bool,
+    pub bridge: BridgeSeen,
     /// Where `qemu-system-x86_64` is, if it was found.
     pub qemu: Option<PathBuf>,
     /// Whether the guests' program can be read.
     pub agent: Result<(), Unseen>,
     /// Whether the cluster's secret can be read.
     pub key: Result<(), Unseen>,
+}
+
+/// What was seen of the bridge.
+#[derive(Debug, Clone)]
+pub enum BridgeSeen {
+    /// It is there, where the controller's network is.
+    There(Bridge),
+    /// It is not there; whether a controller runs.
+    Missing { controller: bool },
+    /// Why it can be neither used nor made.
+    Trouble(String),
+}
+
+impl BridgeSeen {
+    fn of(network: &Network, controller: Option<Pid>) -> Self {
+        let has = |of: &str| {
+            let list = std::fs::read_to_string(format!("/proc/{of}/net/dev")).unwrap_or_default();
+            list.lines()
+                .filter_map(|line| line.split_once(':'))
+                .any(|(device, _)| device.trim() == network.bridge)
+        };
+        let theirs = controller.is_some_and(|pid| has(&pid.as_raw_nonzero().to_string()));
+        match (has("self"), theirs) {
+            // As in a lab: what is here does not matter.
+            (false, true) => Self::There(Bridge::Ours),
+            (here, _) => match network.find_bridge() {
+                Err(why) => Self::Trouble(why.to_string()),
+                Ok(found) if here => Self::There(found),
+                Ok(_) => Self::Missing {
+                    controller: controller.is_some(),
+                },
+            },
+        }
+    }
+
+    fn judge(&self, bridge: &str) -> Finding {
+        const WHAT: &str = "bridge";
+        match self {
+            Self::There(Bridge::Ours | Bridge::Free) => Finding::ok(WHAT, format!("{bridge} is there")),
+            Self::There(Bridge::Adopted) => Finding::ok(
+                WHAT,
+                format!("{bridge} is there; Thiao did not make it, and leaves it as it is"),
+            ),
+            Self::Missing { controller: true } => Finding::warn(
+                WHAT,
+                format!("{bridge} is gone: VMs that run have lost their network; thiaod makes it again for the next one"),
+            )
+            .run("systemctl restart thiaod"),
+            Self::Missing { controller: false } => Finding::warn(
+                WHAT,
+                format!("{bridge} is not there yet: thiaod makes it when it starts"),
+            )
+            .run("systemctl start thiaod"),
+            Self::Trouble(why) => Finding::bad(WHAT, format!("no VM can be made: {why}"))
+                .advice("and then: systemctl restart thiaod"),
+        }
+    }
 }
 
 /// Where the VMs' own program is looked for after PATH.
@@ -51,7 +108,7 @@ pub fn observe(settings: &Settings, controller: Option<Pid>) -> Facts {
     Facts {
         kvm: opened("/dev/kvm"),
         tun: opened("/dev/net/tun"),
-        bridge: has_device(controller, &settings.network.bridge),
+        bridge: BridgeSeen::of(&settings.network, controller),
         qemu: std::env::split_paths(&path)
             .chain(USUAL_DIRS.iter().map(PathBuf::from))
             .map(|dir| dir.join("qemu-system-x86_64"))
@@ -99,18 +156,6 @@ fn user_of(process: Pid) -> Option<User> {
     User::parse(&std::fs::read_to_string(status).ok()?)
 }
 
-/// Whether a network device is there for this process, or for `other`.
-fn has_device(other: Option<Pid>, name: &str) -> bool {
-    let listed = |of: &str| {
-        let list = std::fs::read_to_string(format!("/proc/{of}/net/dev")).unwrap_or_default();
-        list.lines()
-            .filter_map(|line| line.split_once(':'))
-            .any(|(device, _)| device.trim() == name)
-    };
-    let other = other.map(|pid| pid.as_raw_nonzero().to_string());
-    listed("self") || other.is_some_and(|other| listed(&other))
-}
-
 /// The command that says how things are with the controller.
 pub const LOOK: &str = "thiao status";
 
@@ -145,16 +190,7 @@ pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
             .run("modprobe tun && chmod 666 /dev/net/tun")
             .unless_denied(why.denied),
     };
-    let bridge = &settings.network.bridge;
-    let bridge = if facts.bridge {
-        Finding::ok("bridge", format!("{bridge} is there"))
-    } else {
-        Finding::warn(
-            "bridge",
-            format!("{bridge} is not there; the controller makes it when it starts"),
-        )
-        .run("systemctl start thiaod")
-    };
+    let bridge = facts.bridge.judge(&settings.network.bridge);
     let qemu = match &facts.qemu {
         Some(program) => Finding::ok("QEMU", program.display().to_string()),
         None => {
@@ -223,6 +259,27 @@ pub fn readable(path: &Path) -> Result<(), Unseen> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_bridge_the_truth_is_told() {
+        let network = |bridge: &str| Network {
+            bridge: bridge.to_owned(),
+            address: [10, 254, 253, 1].into(),
+            prefix_len: 29,
+        };
+        let judged = |bridge: &str, controller| BridgeSeen::of(&network(bridge), controller).judge(bridge);
+        let absent = judged("thiao-none", None);
+        assert!(absent.text.contains("makes it when it starts"), "{absent:?}");
+        let own = Pid::from_raw(std::process::id().cast_signed());
+        let gone = judged("thiao-none", own);
+        assert!(gone.text.contains("is gone"), "{gone:?}");
+        let other = judged("lo", own);
+        assert_eq!(other.verdict, thiao_core::finding::Verdict::Bad);
+        assert!(
+            other.text.contains("lo exists already and is not a bridge"),
+            "{other:?}"
+        );
+    }
 
     #[test]
     fn devices_are_opened_as_the_controllers_user() {
