@@ -4,9 +4,10 @@ use crate::provider::{Prepared, ProviderError};
 use std::time::Duration;
 use thiao_core::event::Event;
 use thiao_core::fold::Outcome;
-use thiao_core::ids::Time;
+use thiao_core::ids::{Time, VmTag};
 use thiao_core::plan::Action;
 use thiao_core::view::{ProviderView, SlurmView, VmNews};
+use thiao_core::vm::Cause;
 
 /// Actions that ended, with their keys and what came of each.
 pub type Finished = Vec<(i64, Action, Outcome)>;
@@ -22,6 +23,8 @@ pub enum Message {
     News(Vec<VmNews>),
     /// Calls that have ended, and how.
     Finished(Finished),
+    /// What a VM wrote on its console, which is ended now, and why it is.
+    LastWords(VmTag, Cause, String),
     /// How long Slurm's scheduler takes to look at every job.
     SchedulingPass(Duration),
     /// Something that people should know.

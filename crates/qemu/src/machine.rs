@@ -8,7 +8,7 @@ use crate::vmdir::{self, CHANNEL_SOCKET, CONSOLE_FILE, CONTEXT_DISK, LOG_FILE, P
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -371,6 +371,20 @@ fn clean_slate(keep: &[RawFd], file_limit: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How much of a log's end is read, in bytes.
+const END: u64 = 8 << 10;
+
+/// The end of a log, if there is something.
+pub fn end_of(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(END))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(END).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes).replace('\r', "");
+    Some(text).filter(|text| !text.trim().is_empty())
 }
 
 /// The last words in a log: at most five lines, on one.

@@ -136,6 +136,7 @@ impl Qemu {
                 starting: vm.starting,
                 stopping: vm.stopping,
                 life,
+                restarted: vm.record.as_ref().is_some_and(Record::is_of_an_earlier_boot),
                 reports: &vm.reports,
             };
             let state = facts.state(|| machine::tail(&folder.join(vmdir::CONSOLE_FILE)));
@@ -165,6 +166,12 @@ impl Qemu {
             Some(vm) => vm.story.clone(),
             None => vmdir::story(&self.inner.folder(id)),
         }
+    }
+
+    /// What a VM's guest wrote on its console last, if its folder is there.
+    #[must_use]
+    pub fn last_words(&self, id: &VmId) -> Option<String> {
+        machine::end_of(&self.inner.folder(id).join(vmdir::CONSOLE_FILE))
     }
 
     /// Whether and how CPU shares are enforced, for people.

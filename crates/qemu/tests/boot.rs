@@ -219,6 +219,8 @@ fn life(warm: bool) {
 }
 
 fn the_first_boots(lab: &Lab, qemu: &Qemu, host: &HostName, warm: bool) -> VmId {
+    // Somebody took the bridge away: it is made again.
+    lab.settings().network.remove_bridge().unwrap();
     let first = qemu.create(&tag("n1", 1), host, &VmSpec::of_node(SHAPE)).unwrap();
     assert_eq!(first.as_str(), "n1.1");
     let process = pid(lab, &first);

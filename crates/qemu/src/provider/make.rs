@@ -201,6 +201,7 @@ impl Inner {
             told: wanted.told,
             job: wanted.job.map(|job| job.0),
             created_ms: now.0,
+            boot: vmdir::boot().to_owned(),
         };
         let vm = Vm {
             record: Some(record.clone()),

@@ -87,8 +87,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Submit { words } => submit::run(file, &words)?,
         Command::Clean { job } => {
-            let accepted = client()?.clean(job)?;
-            printer.say(&accepted.message)?;
+            let client = client()?;
+            for job in job.each() {
+                printer.say(&client.clean(*job)?.message)?;
+            }
         }
         Command::Config(ConfigCommand::Show) => printer.print(&thiao_config::load(file)?.show())?,
         Command::Config(ConfigCommand::Check) => {

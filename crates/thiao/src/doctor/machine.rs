@@ -5,6 +5,7 @@ use rustix::process::Pid;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use thiao_api::types::Status;
 use thiao_core::finding::Finding;
 use thiao_qemu::net::{Bridge, Network};
 use thiao_qemu::{AccelChoice, Credentials, Settings};
@@ -23,6 +24,8 @@ pub struct Facts {
     pub agent: Result<(), Unseen>,
     /// Whether the cluster's secret can be read.
     pub key: Result<(), Unseen>,
+    /// Why VMs are emulated, as the controller has found by trying it.
+    pub emulated: Option<String>,
 }
 
 /// What was seen of the bridge.
@@ -87,7 +90,7 @@ const USUAL_DIRS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
 
 /// Observes this machine. A controller that runs may have a network of its own, as in a lab.
 #[must_use]
-pub fn observe(settings: &Settings, controller: Option<Pid>) -> Facts {
+pub fn observe(settings: &Settings, controller: Option<Pid>, status: Option<&Status>) -> Facts {
     let opened = |path: &str| {
         let open = OpenOptions::new().read(true).write(true).open(path);
         open.map_err(Unseen::from)?;
@@ -115,6 +118,7 @@ pub fn observe(settings: &Settings, controller: Option<Pid>) -> Facts {
             .find(|program| program.is_file()),
         agent: readable(&settings.agent),
         key: readable(settings.guest.credentials.file()),
+        emulated: status.and_then(|status| status.emulated.clone()),
     }
 }
 
@@ -162,28 +166,7 @@ pub const LOOK: &str = "thiao status";
 /// What is wrong with it.
 #[must_use]
 pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
-    let kvm = match (&facts.kvm, settings.accel) {
-        (Ok(()), AccelChoice::Auto | AccelChoice::Kvm) => Finding::ok(
-            "/dev/kvm",
-            format!(
-                "can be opened: VMs run at full speed if a guest boots with it; thiaod tries that, and `{LOOK}` says \
-                 how it went"
-            ),
-        ),
-        (_, AccelChoice::Tcg) => Finding::ok("/dev/kvm", "is not used: qemu.accel is tcg"),
-        (Err(why), AccelChoice::Kvm) => Finding::bad(
-            "/dev/kvm",
-            format!("qemu.accel is kvm, and it cannot be opened: {why}"),
-        )
-        .run("usermod -aG kvm slurm && systemctl restart thiaod")
-        .unless_denied(why.denied),
-        (Err(why), AccelChoice::Auto) => Finding::warn(
-            "/dev/kvm",
-            format!("cannot be opened ({why}): without it VMs are emulated, several times slower"),
-        )
-        .run("usermod -aG kvm slurm && systemctl restart thiaod")
-        .unless_denied(why.denied),
-    };
+    let kvm = kvm(facts, settings.accel);
     let tun = match &facts.tun {
         Ok(()) => Finding::ok("/dev/net/tun", "VMs can have network cards"),
         Err(why) => Finding::bad("/dev/net/tun", format!("cannot be opened: {why}"))
@@ -205,6 +188,40 @@ pub fn judge(facts: &Facts, settings: &Settings) -> Vec<Finding> {
     };
     let key = key(&settings.guest.credentials, &facts.key);
     vec![kvm, tun, bridge, qemu, agent, slurm(settings), key]
+}
+
+/// Whether VMs run by the processor's virtualisation: what the controller has tried counts, if it was tried.
+fn kvm(facts: &Facts, accel: AccelChoice) -> Finding {
+    match (&facts.kvm, accel, &facts.emulated) {
+        (_, AccelChoice::Tcg, _) => Finding::ok("/dev/kvm", "is not used: qemu.accel is tcg"),
+        (Ok(()), AccelChoice::Auto, Some(why)) => Finding::warn(
+            "/dev/kvm",
+            format!("can be opened, and yet VMs are emulated, several times slower: {why}"),
+        )
+        .advice(format!(
+            "`{LOOK}` says what VMs run with. It is tried again with another kernel, QEMU or processor, or after \
+             rm /var/cache/thiao/acceleration.json && systemctl restart thiaod"
+        )),
+        (Ok(()), AccelChoice::Auto | AccelChoice::Kvm, _) => Finding::ok(
+            "/dev/kvm",
+            format!(
+                "can be opened: VMs run at full speed if a guest boots with it; thiaod tries that, and `{LOOK}` says \
+                 how it went"
+            ),
+        ),
+        (Err(why), AccelChoice::Kvm, _) => Finding::bad(
+            "/dev/kvm",
+            format!("qemu.accel is kvm, and it cannot be opened: {why}"),
+        )
+        .run("usermod -aG kvm slurm && systemctl restart thiaod")
+        .unless_denied(why.denied),
+        (Err(why), AccelChoice::Auto, _) => Finding::warn(
+            "/dev/kvm",
+            format!("cannot be opened ({why}): without it VMs are emulated, several times slower"),
+        )
+        .run("usermod -aG kvm slurm && systemctl restart thiaod")
+        .unless_denied(why.denied),
+    }
 }
 
 /// Whether there is a Slurm for the guests.
@@ -279,6 +296,28 @@ mod tests {
             other.text.contains("lo exists already and is not a bridge"),
             "{other:?}"
         );
+    }
+
+    #[test]
+    fn what_was_tried_counts_more_than_that_a_device_opens() {
+        let facts = |emulated: Option<&str>| Facts {
+            kvm: Ok(()),
+            tun: Ok(()),
+            bridge: BridgeSeen::There(Bridge::Ours),
+            qemu: None,
+            agent: Ok(()),
+            key: Ok(()),
+            emulated: emulated.map(str::to_owned),
+        };
+        let judged = |emulated, accel| kvm(&facts(emulated), accel).text;
+        assert!(judged(None, AccelChoice::Auto).contains("VMs run at full speed"));
+        let said = judged(Some("KVM is not usable: a guest hung"), AccelChoice::Auto);
+        assert!(
+            !said.contains("full speed")
+                && said.contains("emulated, several times slower: KVM is not usable"),
+            "{said}"
+        );
+        assert!(judged(Some("configured"), AccelChoice::Tcg).contains("is not used"));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub struct ProviderChecked {
 pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecked {
     let settings = match &config.provider {
         ProviderSettings::Qemu(settings) => {
-            let facts = machine::observe(settings, client.controller());
+            let facts = machine::observe(settings, client.controller(), client.status().ok().as_ref());
             return ProviderChecked {
                 findings: machine::judge(&facts, settings),
                 seen: None,
