@@ -95,6 +95,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Show) => printer.print(&thiao_config::load(file)?.show())?,
         Command::Config(ConfigCommand::Check) => {
             let config = Config::load(file)?;
+            if let Some(why) = thiao_config::overpromised(&config) {
+                anyhow::bail!("{}: {why}", config.file.display());
+            }
             let (nodes, sets) = (config.nodes.len(), config.nodesets.len());
             let file = config.file.display();
             printer.print(&format!(

@@ -224,6 +224,15 @@ fn kvm(facts: &Facts, accel: AccelChoice) -> Finding {
     }
 }
 
+/// Whether the machine has the memory that the settings promise to VMs.
+#[must_use]
+pub fn memory(overpromised: Option<String>) -> Finding {
+    match overpromised {
+        None => Finding::ok("memory", "this machine has what its hosts promise to VMs"),
+        Some(why) => Finding::bad("memory", why).advice("and then: systemctl restart thiaod"),
+    }
+}
+
 /// Whether there is a Slurm for the guests.
 fn slurm(settings: &Settings) -> Finding {
     match &settings.slurm {
