@@ -28,6 +28,7 @@ pub mod net;
 mod provider;
 mod qmp;
 mod settings;
+mod sums;
 mod template;
 mod vmdir;
 mod warm;

@@ -10,6 +10,7 @@ mod packages;
 use crate::beside::beside;
 use crate::error::Error;
 use crate::settings::{Credentials, SlurmFiles};
+use crate::sums;
 use cpio::{Node, Tree};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -86,11 +87,16 @@ pub fn prepare(
         kernel_release: kernel.release.clone(),
     };
     fs::create_dir_all(&folder).map_err(|e| Error::io("make", &folder, e))?;
-    if !image.kernel.exists() {
+    let sum = image.kernel.with_extension("sum");
+    let sound =
+        fs::read_to_string(&sum).is_ok_and(|sum| sums::of_file(&image.kernel).is_ok_and(|now| now == sum));
+    if !sound {
         progress("unpacking the guests' kernel");
         place(&image.kernel, &kernel.unpack()?)?;
+        let written = sums::of_file(&image.kernel).map_err(|e| Error::io("read", &image.kernel, e))?;
+        place(&sum, written.as_bytes())?;
     }
-    if image.initramfs.exists() {
+    if fs::read(&image.initramfs).is_ok_and(|kept| kept == archive) {
         // Its age tells when it was used last.
         let _ = fs::File::open(&image.initramfs).and_then(|file| file.set_modified(SystemTime::now()));
     } else {
