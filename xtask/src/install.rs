@@ -34,7 +34,7 @@ pub enum Wanted {
         destdir: Option<PathBuf>,
     },
     Remove {
-        /// As for installing.
+        /// The root of that file system.
         destdir: Option<PathBuf>,
     },
 }
@@ -65,7 +65,7 @@ impl Wanted {
     }
 }
 
-/// Does it.
+/// Installs or removes, as it was asked for.
 pub fn install(wanted: &Wanted) -> Result<ExitCode> {
     let (Wanted::Install { destdir, .. } | Wanted::Remove { destdir }) = wanted;
     let here = destdir.is_none();

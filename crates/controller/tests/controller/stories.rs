@@ -131,3 +131,53 @@ async fn a_job_is_told_its_own_events_and_none_of_before_it_had_its_node() {
     });
     controller.abort();
 }
+
+/// As docs/operations.md has it: the copy is made under the controller's hands, and put in place later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_made_while_the_database_is_written_can_be_put_in_place() {
+    let mut site = Site::new();
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    n0_is_up(&mut site);
+    site.jobs_are([(7, "RUNNING", "n0".into())]);
+    let client = Client::new(&site.path("state"));
+    until("the job is seen", || {
+        !client.jobs_nodes(0, 0, 9).unwrap().is_empty()
+    });
+    let (database, copy) = (site.path("state/thiao.db"), site.path("copy.db"));
+    let backup = rusqlite::Connection::open(&database).unwrap();
+    backup
+        .execute("VACUUM INTO ?1", [copy.to_str().unwrap()])
+        .unwrap();
+    drop(backup);
+    // More happens that the copy does not know: another VM.
+    site.order(RESUME, "n1");
+    until("the other VM", || site.vms() == ["n0.1", "n1.1"]);
+    controller.abort();
+    let _ = controller.await;
+    for name in ["thiao.db-wal", "thiao.db-shm"] {
+        let _ = fs::remove_file(site.path("state").join(name));
+    }
+    fs::rename(&copy, &database).unwrap();
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).unwrap();
+    site.slurm_says(&["n0|allocated+cloud|none", "n1|allocated+cloud|none"]);
+    site.set_vm("n1.1", VmState::Ready);
+    let controller = site.start();
+    until("it knows the past", || {
+        client
+            .jobs_nodes(0, 0, 9)
+            .is_ok_and(|stays| stays.len() == 1 && stays[0].job == 7)
+    });
+    until("it has taken up both", || {
+        let vms = client.vms().unwrap_or_default();
+        vms.len() == 2 && vms.iter().all(|vm| vm.state.word() == "up")
+    });
+    rounds();
+    assert_eq!(site.vms(), ["n0.1", "n1.1"]);
+    assert_eq!(
+        site.provider.asked.lock().unwrap().len(),
+        2,
+        "nothing is made twice"
+    );
+    controller.abort();
+}

@@ -372,7 +372,8 @@ fn draw_story(printer: Printer, told: &Explanation) -> String {
     for sentence in &told.now {
         let _ = writeln!(text, "  {}", one_line(sentence));
     }
-    for words in &told.last_words {
+    // Of several that failed one after the other, the newest says it.
+    if let Some(words) = told.last_words.last() {
         text.push_str(&draw_last_words(printer, words));
     }
     for (n, event) in told.story.iter().enumerate() {
@@ -385,21 +386,20 @@ fn draw_story(printer: Printer, told: &Explanation) -> String {
 }
 
 /// The most lines of a console that are shown; `--json` has all that is kept.
-const LAST_LINES: usize = 25;
+const LAST_LINES: usize = 15;
 
+/// The end of a VM's console. What it said again and again is shown once, where it said it last.
 fn draw_last_words(printer: Printer, words: &LastWords) -> String {
     let head = format!(
         "Last on the console of VM {}, {}:",
         one_line(&words.vm),
         clock(words.at)
     );
-    let lines: Vec<&str> = words
-        .text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let mut said = BTreeSet::new();
+    let lines = words.text.lines().rev().filter(|line| !line.trim().is_empty());
+    let lines: Vec<&str> = lines.filter(|line| said.insert(*line)).take(LAST_LINES).collect();
     let mut text = format!("\n{}\n", printer.toned(&head, Tone::Faint));
-    for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+    for line in lines.iter().rev() {
         let _ = writeln!(text, "  | {}", one_line(line));
     }
     text
