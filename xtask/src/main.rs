@@ -1,10 +1,11 @@
-//! Thiao's chores: `cargo xtask demo|test|inside|sim|chaos|fuzz|bench|dist`.
+//! Thiao's chores: `cargo xtask demo|test|inside|sim|chaos|fuzz|bench|dist|install`.
 //!
 //! Depends on next to nothing, so that it is built in seconds; it only starts
 //! cargo, apt and our own binaries.
 
 mod chaos;
 mod fuzz;
+mod install;
 mod packages;
 mod report;
 mod slurm;
@@ -55,8 +56,15 @@ Usage: cargo xtask COMMAND
                            them (1000), an hour each, on all cores; all
                            profiles in turn. As `thiao sim run`, and quicker
                            to build. --planted: how soon planted faults are found
-  dist                     Put binaries and their links, manual pages and
-                           completions into target/dist
+  dist                     Put binaries and their links, manual pages,
+                           completions and docs into target/dist
+  install [--built] [--force] [--destdir DIR]
+                           Make that, and install it on this machine, as root:
+                           programs in /usr/local/bin and /usr/lib/thiao, the
+                           systemd unit, manual pages, docs. --built: as
+                           `dist` left it, for another user's build. Files of
+                           others are left alone, unless --force says so
+  install --remove         Remove all that it installed
 
 demo, test, inside, chaos and bench name the Debian packages that are missing. As root they
 install them after asking; --yes, or CI=true, answers yes. Otherwise they print
@@ -134,6 +142,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         }
         "sim" => steps::sim(&rest),
         "dist" => steps::dist(),
+        "install" => install::install(&install::Wanted::read(&rest)?),
         other => bail!("there is no command {other}\n\n{HELP}"),
     }
 }

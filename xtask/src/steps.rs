@@ -246,8 +246,6 @@ pub fn dist() -> Result<ExitCode> {
         "README.md",
         "CHANGELOG.md",
         "packaging/systemd/thiaod.service",
-        "packaging/systemd/10-thiao0.netdev",
-        "packaging/systemd/10-thiao0.network",
         "packaging/systemd/opennebula.conf",
         "packaging/thiao.toml.example",
         "packaging/thiao-opennebula.toml.example",
@@ -255,6 +253,16 @@ pub fn dist() -> Result<ExitCode> {
         let from = root().join(file);
         if let (true, Some(name)) = (from.exists(), from.file_name()) {
             std::fs::copy(&from, dist.join(name)).with_context(|| format!("{file} cannot be copied"))?;
+        }
+    }
+    // What the examples and the README speak of.
+    let docs = dist.join("docs");
+    std::fs::create_dir_all(&docs).context("target/dist cannot be made")?;
+    for entry in std::fs::read_dir(root().join("docs")).context("docs/ cannot be read")? {
+        let from = entry?.path();
+        if let Some(name) = from.file_name() {
+            std::fs::copy(&from, docs.join(name))
+                .with_context(|| format!("{} cannot be copied", from.display()))?;
         }
     }
     println!("{}", dist.display());

@@ -2,8 +2,8 @@
 //! It speaks HTTP/1.0, so that an answer ends with its connection.
 
 use crate::types::{
-    Accepted, Event, Explanation, Give, Host, Job, JobVm, JobVms, Node, PlanView, Problem, Status, Version,
-    Vm,
+    Accepted, Event, Explanation, Give, Host, Job, JobStay, JobVm, JobVms, Node, PlanView, Problem, Status,
+    Version, Vm,
 };
 use crate::{JobName, SOCKET, VERSION};
 use rustix::process::Pid;
@@ -239,6 +239,15 @@ impl Client {
     /// See [`Client::status`].
     pub fn job_vms(&self, job: JobName) -> Result<JobVms, ClientError> {
         self.get(&format!("/jobs/{job}/vms"))
+    }
+
+    /// Which VMs the jobs that this user may see were on since that time: those after the stay with the id `after`,
+    /// `limit` at most.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub fn jobs_nodes(&self, since: u64, after: i64, limit: usize) -> Result<Vec<JobStay>, ClientError> {
+        self.get(&format!("/jobs/nodes?since={since}&after={after}&limit={limit}"))
     }
 
     /// The VMs that were there since that time for jobs that this user may see: those after the

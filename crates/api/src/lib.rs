@@ -7,7 +7,7 @@ pub mod state_dir;
 pub mod types;
 pub mod words;
 
-pub use job_name::JobName;
+pub use job_name::{JobName, JobNames};
 
 /// The API's version: the first part of every path.
 pub const VERSION: u32 = 1;

@@ -5,6 +5,8 @@ use crate::JobName;
 use crate::words::{Desired, JobState, Mode, NodeState, VmState};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use thiao_core::ids::JobId;
+use thiao_core::view::ArrayTasks;
 
 /// `GET /v1/status`: how the controller is doing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +19,9 @@ pub struct Status {
     pub provider: String,
     /// What the provider says of itself, e.g. its acceleration and how shares are enforced.
     pub provider_notes: Vec<String>,
+    /// Why VMs are emulated on this machine, several times slower than they could be, if they are.
+    #[serde(default)]
+    pub emulated: Option<String>,
     /// What the provider does before it can make VMs, while it does; nothing is made meanwhile.
     #[serde(default)]
     pub preparing: Option<String>,
@@ -215,7 +220,25 @@ pub struct JobArray {
     pub tasks: Vec<u32>,
 }
 
+impl JobArray {
+    /// As Slurm writes these tasks: `8_2`, `8_[4-9]`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let (job, tasks) = (JobId(self.job), self.tasks.clone());
+        ArrayTasks { job, tasks }.to_string()
+    }
+}
+
 impl Job {
+    /// What Slurm calls it.
+    #[must_use]
+    pub fn slurm_name(&self) -> String {
+        match &self.array {
+            Some(array) => array.name(),
+            None => self.id.to_string(),
+        }
+    }
+
     /// Whether it is called so, or a part of it is, or it is a part of that.
     #[must_use]
     pub fn is(&self, name: JobName) -> bool {
@@ -250,6 +273,9 @@ pub struct JobVm {
     pub id: i64,
     /// The job that it was made for.
     pub job: u32,
+    /// What Slurm called that, if it was a task of an array: `8_2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// Whose job it is, if that was seen.
     pub uid: Option<u32>,
     /// The node that it backed.
@@ -278,6 +304,38 @@ pub struct JobVm {
     pub ended: Option<u64>,
     /// What it cost until now: cores promised to it, for the time that the provider had it.
     pub core_hours: f64,
+}
+
+/// A job on a node, in one of its VMs: whatever that was made for;
+/// `GET /v1/jobs/nodes?since=TIME&after=ID&limit=N`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStay {
+    /// Rises with every one: what the next page comes after.
+    pub id: i64,
+    pub job: u32,
+    /// What Slurm called that, if it was a task of an array: `8_2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Whose job it is.
+    pub uid: u32,
+    /// The node, as Slurm calls it.
+    pub node: String,
+    /// The VM that backed it: the node, and the VM's generation.
+    pub vm: String,
+    /// Its host, if that was known.
+    pub host: Option<String>,
+    /// When it was first seen there.
+    pub began: u64,
+    /// When it was seen there no more.
+    pub ended: Option<u64>,
+}
+
+impl JobStay {
+    /// What Slurm calls the job.
+    #[must_use]
+    pub fn slurm_name(&self) -> String {
+        self.task.clone().unwrap_or_else(|| self.job.to_string())
+    }
 }
 
 /// What a VM costs that the provider has had from `started` to `until`: the hours of a whole core.
@@ -376,6 +434,22 @@ pub struct Explanation {
     /// Whose job is explained; none: everybody may read it.
     #[serde(default)]
     pub uid: Option<u32>,
+    /// What VMs of it said last that are gone, for those who may read it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_words: Vec<LastWords>,
+}
+
+/// What a VM wrote on its console before its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastWords {
+    /// Its name: the node, and the VM's generation.
+    pub vm: String,
+    /// When it was read.
+    pub at: u64,
+    pub text: String,
+    /// Whose jobs were on it. Only if all were of one user does he see this; root and the controller's user do.
+    #[serde(default)]
+    pub users: Vec<u32>,
 }
 
 /// `GET /v1/plan`: what the controller would do next, and what is held back.
@@ -442,6 +516,7 @@ mod tests {
         JobVm {
             id,
             job: 17,
+            task: None,
             uid: (id == 2).then_some(1001),
             node: format!("s{id}"),
             vm: format!("s{id}.1"),

@@ -2,6 +2,7 @@
 //! values that can be printed with where each came from. Nothing else reads
 //! the file, the environment or a default.
 
+mod carries;
 mod error;
 pub mod import;
 mod load;
@@ -13,6 +14,7 @@ mod resolve;
 mod settings;
 mod usual;
 
+pub use carries::overpromised;
 pub use error::{ConfigError, PathDisplay};
 pub use load::{Loaded, from_text, installed, load, parse};
 pub use passwd::user_id;

@@ -8,7 +8,7 @@ pub const LIBEXEC: &str = "/usr/lib/thiao";
 /// One of our programs is not there.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{name} is neither beside {beside} nor in {LIBEXEC}: install it there (`cargo xtask dist` makes it), or, in a \
+    "{name} is neither beside {beside} nor in {LIBEXEC}: `cargo xtask install` puts it there, or, in a \
      source tree, build all of Thiao (`cargo build`)"
 )]
 pub struct Missing {

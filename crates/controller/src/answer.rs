@@ -67,6 +67,9 @@ impl<P: Provider> Reader<P> {
             Read::Explain { name, reply } => tell(reply, || reading.explain(&name)),
             Read::JobVms { job, reply } => tell(reply, || reading.job_vms(job)),
             Read::JobsVms { which, reply } => tell(reply, || reading.jobs_vms(which)),
+            Read::JobsNodes { which, reply } => {
+                tell(reply, || self.past.stays_of_jobs(which).map_err(internal));
+            }
         }
     }
 }
@@ -107,6 +110,7 @@ impl<P: Provider> Reading<'_, P> {
             cluster: self.world().cluster.to_string(),
             provider: self.of.provider.name().to_owned(),
             provider_notes: self.seen.provider_notes.clone(),
+            emulated: self.seen.emulated.clone(),
             preparing: self.seen.preparing.clone(),
             faults: World::faults_told(&self.world().faults),
             unstored: self.seen.unstored.clone(),

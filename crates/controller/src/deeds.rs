@@ -3,12 +3,13 @@
 use crate::message::Message;
 use crate::owner::Owner;
 use crate::provider::{Provider, chain};
+use crate::snapshot::Wait;
 use crate::submitted;
 use std::sync::atomic::Ordering;
 use thiao_api::types::start_line;
 use thiao_core::event::{Event, Kind, Subject};
 use thiao_core::options::{VmOptions, comment_beside};
-use thiao_core::plan::Plan;
+use thiao_core::plan::{Action, JobVerb, Plan};
 use thiao_core::view::JobState;
 
 impl<P: Provider> Owner<P> {
@@ -67,15 +68,28 @@ impl<P: Provider> Owner<P> {
 
     /// Not every round looks into jobs that wait; people ask at any time.
     pub(super) fn remember_waits(&mut self, plan: &Plan) {
-        for held in &plan.held {
-            if let Subject::Job(job) = held.subject {
-                self.job_waits.insert(job, held.why.as_str().into());
+        let Some(slurm) = &self.rounds.world().slurm else {
+            return;
+        };
+        // One that is let in now waits no more, whatever else Slurm has it wait for.
+        for step in &plan.steps {
+            if let Action::Job(job, JobVerb::Admit { .. }) = &step.action {
+                self.job_waits.remove(job);
             }
         }
-        if let Some(slurm) = &self.rounds.world().slurm {
-            let waits = |state: &JobState| matches!(state, JobState::Pending | JobState::Configuring);
-            self.job_waits
-                .retain(|job, _| slurm.jobs.get(job).is_some_and(|job| waits(&job.state)));
+        self.job_waits
+            .retain(|job, wait| slurm.jobs.get(job).is_some_and(|seen| wait.holds(seen)));
+        for held in &plan.held {
+            if let Subject::Job(job) = held.subject
+                && let Some(seen) = slurm.jobs.get(&job)
+                && matches!(seen.state, JobState::Pending | JobState::Configuring)
+            {
+                let wait = Wait {
+                    at_gate: seen.state == JobState::Pending,
+                    why: held.why.as_str().into(),
+                };
+                self.job_waits.insert(job, wait);
+            }
         }
     }
 

@@ -157,7 +157,7 @@ impl<P: Provider> Executor<P> {
     }
 
     fn on_vm(&self, key: Key, tag: VmTag, verb: VmVerb, unmade: &Arc<Unmade>) {
-        let (provider, clock) = (self.provider.clone(), self.clock.clone());
+        let (provider, clock, messages) = (self.provider.clone(), self.clock.clone(), self.messages.clone());
         let before = match verb {
             VmVerb::Create { .. } => Some((unmade.clone(), self.addresses.clone(), self.slurm.clone())),
             VmVerb::StartSlurmd { .. } | VmVerb::Destroy { .. } => None,
@@ -165,6 +165,14 @@ impl<P: Provider> Executor<P> {
         self.run(vec![(key, (tag, verb))], move |batch| {
             if let Some((unmade, addresses, slurm)) = before {
                 unmade.tell(&addresses, &slurm);
+            }
+            for (_, (tag, verb)) in batch {
+                if let VmVerb::Destroy { id, cause, .. } = verb
+                    && let Some(words) = provider.last_words(tag, id.as_ref())
+                {
+                    let words = Message::LastWords(tag.clone(), cause.clone(), words);
+                    drop(messages.blocking_send(words));
+                }
             }
             each(batch, |(tag, verb)| at_provider(&*provider, &clock, tag, verb))
         });

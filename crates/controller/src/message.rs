@@ -4,9 +4,10 @@ use crate::provider::{Prepared, ProviderError};
 use std::time::Duration;
 use thiao_core::event::Event;
 use thiao_core::fold::Outcome;
-use thiao_core::ids::Time;
+use thiao_core::ids::{Time, VmTag};
 use thiao_core::plan::Action;
 use thiao_core::view::{ProviderView, SlurmView, VmNews};
+use thiao_core::vm::Cause;
 use thiao_slurm::ends::Ended;
 
 /// Actions that ended, with their keys and what came of each.
@@ -25,6 +26,8 @@ pub enum Message {
     Finished(Finished),
     /// How jobs ended that Slurm was asked about; none if it did not say.
     JobsEnded(Vec<Ended>),
+    /// What a VM wrote on its console, which is ended now, and why it is.
+    LastWords(VmTag, Cause, String),
     /// How long Slurm's scheduler takes to look at every job.
     SchedulingPass(Duration),
     /// Something that people should know.

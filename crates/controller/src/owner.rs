@@ -11,7 +11,7 @@ use crate::execute::Executor;
 use crate::intake::{self, Spool};
 use crate::message::{Message, Pace};
 use crate::provider::{Provider, keep_to_one};
-use crate::snapshot::{self, Shown, Snapshot};
+use crate::snapshot::{self, Shown, Snapshot, Wait};
 use crate::start::Start;
 use crate::store::{Store, StoreError};
 use anyhow::Context;
@@ -77,6 +77,7 @@ pub struct Owner<P: Provider> {
     saved_clock: Saved,
     pub(super) provider: Arc<P>,
     pub(super) provider_notes: Vec<String>,
+    pub(super) emulated: Option<String>,
     pub(super) started: Time,
     pub(super) start: Start,
     pub(super) slurm_observation: Observation,
@@ -91,7 +92,7 @@ pub struct Owner<P: Provider> {
     pub(super) left_nodes: Arc<Mutex<BTreeSet<NodeName>>>,
     pub(super) readiness: Readiness,
     /// Why jobs wait for us, as the last round that looked into it said.
-    pub(super) job_waits: BTreeMap<JobId, Arc<str>>,
+    pub(super) job_waits: BTreeMap<JobId, Wait>,
     /// Jobs whose prologs were answered in this round: they start.
     pub(super) started_jobs: Vec<JobId>,
     /// Jobs whose ends are looked into.
@@ -159,6 +160,7 @@ impl<P: Provider> Owner<P> {
             saved_clock,
             provider,
             provider_notes: Vec::new(),
+            emulated: None,
             started,
             start,
             slurm_observation: Observation::default(),

@@ -26,6 +26,8 @@ pub struct ProviderError {
 pub struct Prepared {
     /// What people should know.
     pub notes: Vec<String>,
+    /// Why VMs are emulated, if they are: several times slower than by the processor's virtualisation.
+    pub emulated: Option<String>,
     /// Nodes for which no VM can be made until a person changes something, and why.
     pub faults: BTreeMap<NodeName, String>,
 }
@@ -83,6 +85,11 @@ pub trait Provider: Send + Sync + 'static {
     /// Ends the VM of this tag; `hard`: without leaving its guest time. Calling it again is harmless.
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, hard: bool) -> Result<Ended, ProviderError>;
 
+    /// What the guest of this tag's VM wrote on its console last, where that can be read: asked before the VM's end.
+    fn last_words(&self, _tag: &VmTag, _id: Option<&VmId>) -> Option<String> {
+        None
+    }
+
     /// What is known of a VM's way up, with times in milliseconds since the epoch.
     fn timeline(&self, id: &VmId) -> Vec<(u64, String)>;
 }
@@ -121,8 +128,10 @@ impl Provider for thiao_qemu::Qemu {
                 Err(why) => format!("VMs of {cpus} CPUs and {memory_mb} MiB boot each time: {why}"),
             });
         }
+        let verdict = prepared.verdict;
         Ok(Prepared {
             notes,
+            emulated: (verdict.accel == thiao_qemu::Accel::Tcg).then_some(verdict.why),
             faults: prepared.faults,
         })
     }
@@ -165,6 +174,10 @@ impl Provider for thiao_qemu::Qemu {
         gone.map(|()| Ended::Gone)
     }
 
+    fn last_words(&self, tag: &VmTag, id: Option<&VmId>) -> Option<String> {
+        thiao_qemu::Qemu::last_words(self, &own_id(tag, id).ok()?)
+    }
+
     fn timeline(&self, id: &VmId) -> Vec<(u64, String)> {
         thiao_qemu::Qemu::timeline(self, id)
             .into_iter()
@@ -205,6 +218,7 @@ impl Provider for thiao_opennebula::OpenNebula {
             thiao_opennebula::OpenNebula::prepare(self, &of_any(shapes), progress).map_err(meant)?;
         Ok(Prepared {
             notes: prepared.notes,
+            emulated: None,
             faults: prepared.faults,
         })
     }

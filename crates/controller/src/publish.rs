@@ -49,6 +49,7 @@ impl<P: Provider> Owner<P> {
         Snapshot {
             preparing: self.readiness.why_not().map(str::to_owned),
             provider_notes: self.provider_notes.clone(),
+            emulated: self.emulated.clone(),
             unstored: self.unstored.as_ref().map(|(why, _)| why.clone()),
             slurm_observation: self.slurm_observation.clone(),
             provider_observation: self.provider_observation.clone(),

@@ -10,10 +10,12 @@ use crate::provider::{Prepared, Provider};
 use std::time::Duration;
 use thiao_api::types::Observation;
 use thiao_core::event::{Event, Kind, Subject};
-use thiao_core::ids::{JobId, Millis, Time};
+use thiao_core::ids::{JobId, Millis, Time, VmTag};
+use thiao_core::journal::LastWords;
 use thiao_core::plan::{Action, JobVerb, VmVerb};
 use thiao_core::prolog::PrologAnswer;
 use thiao_core::view::{GateSeen, SlurmView};
+use thiao_core::vm::{Cause, Registration};
 use thiao_core::world::{Mode, World};
 
 /// What somebody hears who has waited.
@@ -50,6 +52,7 @@ impl<P: Provider> Owner<P> {
             Message::Provider(_, Err(error)) => self.observation_failed(Subject::Provider, error),
             Message::Finished(finished) => self.finished(finished),
             Message::JobsEnded(ends) => self.told_of_ends(ends),
+            Message::LastWords(tag, cause, text) => self.keep_last_words(&tag, &cause, text),
             Message::SchedulingPass(pass) => {
                 let ms = u64::try_from(pass.as_millis()).unwrap_or(u64::MAX);
                 self.rounds.schedules_within(Millis(ms));
@@ -73,6 +76,25 @@ impl<P: Provider> Owner<P> {
         self.tell();
     }
 
+    /// They tell why a VM ended that should not have, or never came up.
+    fn keep_last_words(&mut self, tag: &VmTag, cause: &Cause, text: String) {
+        let record = self.rounds.world().records.get(&tag.node);
+        let vm = record.and_then(|record| record.vm.as_ref());
+        let vm = vm.filter(|vm| vm.generation == tag.generation);
+        let badly = match cause {
+            Cause::BootTimeout | Cause::Dead { .. } => true,
+            Cause::Ordered | Cause::Orphan => {
+                vm.is_some_and(|vm| vm.registration != Registration::Registered)
+            }
+        };
+        self.rounds.last_words(LastWords {
+            node: tag.node.clone(),
+            generation: tag.generation,
+            badly,
+            text,
+        });
+    }
+
     /// Slurm is observed at once where a guest has just become ready.
     fn expect_registrations(&self) {
         let ready = |event: &Event| event.kind == Kind::VmReady;
@@ -92,9 +114,15 @@ impl<P: Provider> Owner<P> {
     }
 
     /// The provider makes VMs, if not for all nodes: those that it makes none for are told why.
-    fn prepared(&mut self, Prepared { notes, faults }: Prepared) {
+    fn prepared(&mut self, prepared: Prepared) {
+        let Prepared {
+            notes,
+            emulated,
+            faults,
+        } = prepared;
         self.record(Event::new(Subject::Provider, Kind::Prepared, notes.join("; ")));
         self.provider_notes = notes;
+        self.emulated = emulated;
         let again = self.rounds.world().policy.breaker_pause;
         for fault in World::faults_told(&faults) {
             let text = format!("{fault}; tried again every {again}");

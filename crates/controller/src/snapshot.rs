@@ -14,6 +14,7 @@ use thiao_config::Config;
 use thiao_core::ids::{JobId, Time};
 use thiao_core::plan::Plan;
 use thiao_core::rounds;
+use thiao_core::view::{Gate, JobState, SlurmJob};
 use thiao_core::world::World;
 use tokio::sync::{Notify, watch};
 
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub preparing: Option<String>,
     /// What the provider says of itself.
     pub provider_notes: Vec<String>,
+    /// Why VMs are emulated, if they are.
+    pub emulated: Option<String>,
     /// Why rounds cannot be stored.
     pub unstored: Option<String>,
     /// How the observations of Slurm go.
@@ -35,9 +38,29 @@ pub struct Snapshot {
     /// How those at the provider go.
     pub provider_observation: Observation,
     /// Why jobs wait for us, as the last round that looked into it said.
-    pub job_waits: BTreeMap<JobId, Arc<str>>,
+    pub job_waits: BTreeMap<JobId, Wait>,
     /// What [`Snapshot::plan`] made, once somebody asked for it.
     pub plan: OnceLock<Plan>,
+}
+
+/// Why a job waits for us.
+#[derive(Debug, Clone)]
+pub struct Wait {
+    /// Whether that was said of it at the gate; else of its nodes.
+    pub at_gate: bool,
+    pub why: Arc<str>,
+}
+
+impl Wait {
+    /// Whether it may still be so of a job that is seen like this: nothing is said at the gate of one that has passed
+    /// it, nor of nodes that it does not have any more.
+    pub fn holds(&self, job: &SlurmJob) -> bool {
+        match (&job.state, job.gate) {
+            (JobState::Pending, Gate::Waits) => self.at_gate,
+            (JobState::Configuring, _) => !self.at_gate,
+            _ => false,
+        }
+    }
 }
 
 /// So long an owner that is busy is waited for.
@@ -54,6 +77,7 @@ impl Snapshot {
             started,
             preparing: Some(STARTING.to_owned()),
             provider_notes: Vec::new(),
+            emulated: None,
             unstored: None,
             slurm_observation: Observation::default(),
             provider_observation: Observation::default(),
@@ -144,4 +168,30 @@ impl Shown {
 /// Where the store is.
 pub fn database(config: &Config) -> PathBuf {
     config.state_dir.join("thiao.db")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_to_wait_is_told_no_longer_than_it_holds() {
+        let wait = |at_gate| Wait {
+            at_gate,
+            why: "no capacity".into(),
+        };
+        let job = |state, gate| SlurmJob {
+            state,
+            gate,
+            ..SlurmJob::new(JobId(1))
+        };
+        assert!(wait(true).holds(&job(JobState::Pending, Gate::Waits)));
+        // It was admitted and Slurm has it wait for something else, or it has its nodes.
+        assert!(!wait(true).holds(&job(JobState::Pending, Gate::Open)));
+        assert!(!wait(true).holds(&job(JobState::Configuring, Gate::Open)));
+        assert!(wait(false).holds(&job(JobState::Configuring, Gate::Open)));
+        // It is back in the queue.
+        assert!(!wait(false).holds(&job(JobState::Pending, Gate::Waits)));
+        assert!(!wait(false).holds(&job(JobState::Running, Gate::Open)));
+    }
 }

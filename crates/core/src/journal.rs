@@ -4,7 +4,8 @@
 //! anything of it is executed, or nothing of it is.
 
 use crate::event::Event;
-use crate::ids::{JobId, NodeName, Time};
+use crate::ids::{Generation, JobId, NodeName, Time};
+use crate::stays::Moves;
 use crate::table::Table;
 use crate::world::NodeRecord;
 use std::collections::BTreeMap;
@@ -22,9 +23,24 @@ pub struct Entry {
     pub ended: Vec<(i64, String)>,
     /// Whose jobs those are that have VMs of their own, as far as Slurm shows them.
     pub owners: BTreeMap<JobId, u32>,
-    /// Which tasks of which arrays those jobs are that have VMs of their own or that the events are about, as far
-    /// as Slurm shows them.
+    /// Which tasks of which arrays those jobs are that have VMs of their own, that the events are about or that are
+    /// new on VMs, as far as Slurm shows them.
     pub tasks: BTreeMap<JobId, (JobId, u32)>,
+    /// Which VMs jobs are on, as far as it is new.
+    pub moves: Moves,
+    /// What VMs said last that are gone.
+    pub last_words: Vec<LastWords>,
+}
+
+/// What a VM wrote on its console before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastWords {
+    pub node: NodeName,
+    /// Which VM of the node.
+    pub generation: Generation,
+    /// Whether it ended otherwise than was meant for it.
+    pub badly: bool,
+    pub text: String,
 }
 
 /// An order taken from the spool.
@@ -57,7 +73,12 @@ impl Entry {
     /// Whether there is nothing to keep.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.intents.is_empty() && self.events.is_empty() && self.begun.is_empty() && self.ended.is_empty()
+        self.intents.is_empty()
+            && self.events.is_empty()
+            && self.begun.is_empty()
+            && self.ended.is_empty()
+            && self.moves.is_empty()
+            && self.last_words.is_empty()
     }
 }
 

@@ -22,6 +22,7 @@ pub mod resources;
 pub mod rounds;
 pub mod size;
 pub mod spool;
+pub mod stays;
 pub mod table;
 pub mod view;
 pub mod vm;

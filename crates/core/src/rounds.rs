@@ -12,12 +12,13 @@
 use crate::event::{Event, Kind, Subject};
 use crate::fold::Outcome;
 use crate::ids::{JobId, Millis, NodeName, Time};
-use crate::journal::{Begun, Entry, Journal, TakenIntent};
+use crate::journal::{Begun, Entry, Journal, LastWords, TakenIntent};
 use crate::lint::{Refusal, lint};
 use crate::orders::Order;
 use crate::plan::{Action, EndWhy, NodeVerb, Plan, Step, VmVerb};
 use crate::planner::{plan, plan_without_provider};
 use crate::prolog::PrologAnswer;
+use crate::stays::Stays;
 use crate::view::{ProviderView, SlurmView, VmNews};
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub struct Rounds {
     next_action: i64,
     /// Nodes that wait after a failed action, until then.
     pauses: BTreeMap<NodeName, Time>,
+    /// Which VMs jobs were on when Slurm was observed last.
+    stays: Stays,
 }
 
 /// What a round decided.
@@ -70,6 +73,7 @@ impl Rounds {
             entry: Entry::default(),
             next_action: journal.next_action()?,
             pauses: BTreeMap::new(),
+            stays: Stays::default(),
             world,
         })
     }
@@ -104,6 +108,11 @@ impl Rounds {
     /// Has an event kept; `owner`: whose job it is about, if not everybody may know it.
     pub fn record(&mut self, event: Event, owner: Option<u32>) {
         self.entry.events.push((event, owner));
+    }
+
+    /// Has what a VM said last kept, which ends.
+    pub fn last_words(&mut self, words: LastWords) {
+        self.entry.last_words.push(words);
     }
 
     /// Whether there is something to keep beside the records.
@@ -192,6 +201,10 @@ impl Rounds {
     pub fn saw_slurm(&mut self, view: SlurmView, began: Time, prologs: &[(JobId, Time)]) -> Verdicts {
         let events = self.world.see_slurm(view, began);
         self.events.extend(events);
+        if let Some(slurm) = &self.world.slurm {
+            let moves = self.stays.follow(slurm, &self.world.records);
+            self.entry.moves.extend(moves);
+        }
         let events = self.world.order_for_prologs(prologs);
         self.events.extend(events);
         let mut verdicts = Vec::new();
@@ -345,8 +358,10 @@ impl Rounds {
                 | Subject::Provider
                 | Subject::Controller => None,
             });
+        let begun = self.entry.moves.begun.iter().map(|stay| stay.job);
         self.jobs_with_vms()
             .chain(told)
+            .chain(begun)
             .filter_map(|job| {
                 let array = slurm.jobs.get(&job)?.array.as_ref()?;
                 // A record of several tasks is none of them yet.

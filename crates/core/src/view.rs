@@ -17,6 +17,7 @@ use crate::options::VmOptions;
 use crate::policy::{PAGE_TABLE_PART, SMALL_GUEST_MB};
 use crate::table::{Groups, Table};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::num::NonZeroU32;
 
 /// How big a VM is: as its nodeset says, or as its job's allocation does.
@@ -470,6 +471,31 @@ pub struct ArrayTasks {
     pub job: JobId,
     /// Numbers of the tasks, ascending.
     pub tasks: Vec<u32>,
+}
+
+/// As Slurm writes them: `8_2`, `8_[4-9,11]`.
+impl fmt::Display for ArrayTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job, tasks } = self;
+        if let [one] = tasks.as_slice() {
+            return write!(f, "{job}_{one}");
+        }
+        write!(f, "{job}_[")?;
+        let mut rest = tasks.iter().copied().peekable();
+        let mut comma = "";
+        while let Some(first) = rest.next() {
+            let mut last = first;
+            while let Some(next) = rest.next_if(|next| last.checked_add(1) == Some(*next)) {
+                last = next;
+            }
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}-{last}")?,
+            }
+            comma = ",";
+        }
+        f.write_str("]")
+    }
 }
 
 /// Whether a pending job of job mode waits until there is capacity for its VMs. Written into

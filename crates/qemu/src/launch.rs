@@ -161,12 +161,19 @@ pub fn tap_name(record: &Record) -> String {
     format!("th{:08x}", u32::from(record.address))
 }
 
-/// Opens the VM's tap. That of a QEMU that has just ended takes a moment to go.
+/// Opens the VM's tap. That of a QEMU that has just ended takes a moment to go. A bridge that somebody
+/// has removed is made again.
 fn open_tap(inner: &Inner, record: &Record) -> Result<OwnedFd, Error> {
     let name = tap_name(record);
+    let network = &inner.settings.network;
     let until = Instant::now() + TAP_LIMIT;
+    let mut mended = false;
     loop {
-        match inner.settings.network.open_tap(&name) {
+        match network.open_tap(&name) {
+            Err(NetError::NoBridge(_)) if !mended => {
+                network.ensure_bridge()?;
+                mended = true;
+            }
             Err(NetError::TapBusy(_)) if Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(10))
             }

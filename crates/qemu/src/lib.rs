@@ -35,6 +35,7 @@ mod qmp;
 mod seed;
 mod settings;
 mod shares;
+mod sums;
 mod template;
 pub mod trial;
 mod vmdir;

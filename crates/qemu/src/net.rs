@@ -1,10 +1,14 @@
 //! The guests' network: one bridge on this machine, one tap per VM.
 //!
 //! Taps are not persistent: they vanish with the last descriptor that holds
-//! them, so a VM that ends, however it ends, leaves none behind.
+//! them, so a VM that ends, however it ends, leaves none behind. The bridge, in `bridge`,
+//! stays until the machine's next boot: VMs and exports outlive the controller.
+
+mod bridge;
+
+pub use bridge::Bridge;
 
 use std::ffi::c_int;
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
@@ -44,15 +48,29 @@ pub enum NetError {
         taken: String,
         interface: String,
     },
-    /// The name belongs to something else.
+    /// The machine sends what is for some of these addresses elsewhere.
     #[error(
-        "interface {name} exists already and is {what}: choose another bridge name, or remove it with `ip link del {name}`"
+        "network {wanted} overlaps the route to {taken}{by}: choose another network for the guests (qemu.address, \
+         qemu.prefix_len); if it must be this one, make the bridge yourself, with {wanted}, before thiaod starts"
     )]
+    RouteClash {
+        wanted: String,
+        taken: String,
+        /// ` by` which interface it goes, where one is named.
+        by: String,
+    },
+    /// The name belongs to something else.
+    #[error("interface {name} exists already and is {what}: choose another name (qemu.bridge), or {remedy}")]
     NotOurs {
         name: String,
         /// What it is, in words.
         what: String,
+        /// What makes it usable.
+        remedy: String,
     },
+    /// A bridge that somebody else has made for us is not up.
+    #[error("bridge {0} is down, and Thiao did not make it: `ip link set dev {0} up`")]
+    Down(String),
     /// The bridge is not there.
     #[error("there is no bridge {0} to put a tap on: it was removed, or never made")]
     NoBridge(String),
@@ -90,70 +108,7 @@ pub struct Network {
     pub prefix_len: u8,
 }
 
-/// An interface, as `ip -json -details address show` tells it.
-#[derive(serde::Deserialize)]
-struct Interface {
-    ifname: String,
-    #[serde(default)]
-    linkinfo: LinkInfo,
-    #[serde(default)]
-    addr_info: Vec<Address>,
-}
-
-#[derive(Default, serde::Deserialize)]
-struct LinkInfo {
-    info_kind: Option<String>,
-}
-
-#[derive(serde::Deserialize)]
-struct Address {
-    local: std::net::IpAddr,
-    prefixlen: u8,
-}
-
 impl Network {
-    /// Makes the bridge or brings it to what it must be; changes nothing when all is right.
-    ///
-    /// It gets a fixed MAC: an unset one changes as ports come and go, and
-    /// guests with the old one in their ARP cache stall for seconds.
-    pub fn ensure_bridge(&self) -> Result<(), NetError> {
-        self.check()?;
-        let exists = self.inspect()?;
-        let Self {
-            bridge,
-            address,
-            prefix_len,
-        } = self;
-        let mut script = String::new();
-        if !exists {
-            let _ = writeln!(script, "link add name {bridge} type bridge");
-        }
-        let _ = writeln!(
-            script,
-            "link set dev {bridge} type bridge stp_state 0 forward_delay 0\n\
-             link set dev {bridge} address {}\n\
-             address replace {address}/{prefix_len} broadcast + dev {bridge}\n\
-             link set dev {bridge} up",
-            self.mac()
-        );
-        ip(
-            &format!("cannot set up bridge {bridge}"),
-            &["-batch", "-"],
-            &script,
-        )
-        .map(drop)
-    }
-
-    /// Removes the bridge if it is there and ours; taps on it lose their network.
-    pub fn remove_bridge(&self) -> Result<(), NetError> {
-        self.check()?;
-        if self.inspect()? {
-            let what = format!("cannot remove bridge {}", self.bridge);
-            ip(&what, &["link", "delete", "dev", &self.bridge], "")?;
-        }
-        Ok(())
-    }
-
     /// Opens a new tap of that name, on the bridge and up.
     ///
     /// The descriptor closes on exec (the caller decides who inherits it) and
@@ -222,57 +177,6 @@ impl Network {
             return Err(NetError::BadNetwork(self.to_string()));
         }
         Ok(())
-    }
-
-    /// Whether our bridge exists already. Refuses what is not ours and addresses that clash.
-    fn inspect(&self) -> Result<bool, NetError> {
-        let what = "cannot list the network interfaces";
-        let listing = ip(what, &["-json", "-details", "address", "show"], "")?;
-        let interfaces: Vec<Interface> = serde_json::from_slice(&listing).map_err(|e| NetError::Ip {
-            what: what.to_owned(),
-            said: format!("text that is not understood: {e}"),
-        })?;
-        let mut exists = false;
-        let (first, last) = self.range();
-        for interface in interfaces {
-            let ours = interface.ifname == self.bridge;
-            if ours && interface.linkinfo.info_kind.as_deref() != Some("bridge") {
-                return Err(NetError::NotOurs {
-                    name: interface.ifname,
-                    what: "not a bridge".to_owned(),
-                });
-            }
-            exists |= ours;
-            for Address { local, prefixlen } in interface.addr_info {
-                let std::net::IpAddr::V4(address) = local else {
-                    continue;
-                };
-                if ours && (address, prefixlen) == (self.address, self.prefix_len) {
-                    continue;
-                }
-                let taken = Network {
-                    bridge: String::new(),
-                    address,
-                    prefix_len: prefixlen,
-                };
-                if ours {
-                    let what = format!("a bridge of the network {taken}");
-                    return Err(NetError::NotOurs {
-                        name: interface.ifname,
-                        what,
-                    });
-                }
-                let (their_first, their_last) = taken.range();
-                if their_first <= last && first <= their_last {
-                    return Err(NetError::AddressClash {
-                        wanted: self.to_string(),
-                        taken: taken.to_string(),
-                        interface: interface.ifname,
-                    });
-                }
-            }
-        }
-        Ok(exists)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::machine::PROGRAM;
 use crate::vmdir::LOG_FILE;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -103,6 +103,20 @@ fn clean_slate(keep: &[RawFd], file_limit: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How much of a log's end is read, in bytes.
+const END: u64 = 8 << 10;
+
+/// The end of a log, if there is something.
+pub fn end_of(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(END))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(END).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes).replace('\r', "");
+    Some(text).filter(|text| !text.trim().is_empty())
 }
 
 /// The last words in a log: at most five lines, on one.

@@ -51,7 +51,7 @@ pub struct Prepared {
 }
 
 impl Qemu {
-    /// Takes up the VMs that run already. `wake` is called whenever something
+    /// Makes the bridge where it is missing, and takes up the VMs that run already. `wake` is called whenever something
     /// happened that [`Qemu::observe`] would show, from another thread.
     pub fn open(settings: Settings, wake: Arc<dyn Fn() + Send + Sync>) -> Result<Self, Error> {
         vmdir::keep_private(&settings.state_dir.join("vms"))?;
@@ -68,6 +68,8 @@ impl Qemu {
             state_dir,
             ..
         } = &settings;
+        // Exports listen on its address.
+        network.ensure_bridge()?;
         let shares = Shares::new(program.clone(), state_dir.clone(), network.address);
         for share in &guest.shares {
             shares.serve(&exported(share).folder)?;
@@ -152,6 +154,7 @@ impl Qemu {
                 starting: vm.starting,
                 stopping: vm.stopping,
                 life,
+                restarted: vm.record.as_ref().is_some_and(Record::is_of_an_earlier_boot),
                 reports: &vm.reports,
             };
             let state = facts.state(|| process::tail(&folder.join(vmdir::CONSOLE_FILE)));
@@ -181,6 +184,12 @@ impl Qemu {
             Some(vm) => vm.story.clone(),
             None => vmdir::story(&self.inner.folder(id)),
         }
+    }
+
+    /// What a VM's guest wrote on its console last, if its folder is there.
+    #[must_use]
+    pub fn last_words(&self, id: &VmId) -> Option<String> {
+        process::end_of(&self.inner.folder(id).join(vmdir::CONSOLE_FILE))
     }
 
     /// Whether and how CPU shares are enforced, for people.

@@ -15,6 +15,7 @@ use crate::machine::{LAYOUT, Machine, Memory, Start};
 use crate::net::Network;
 use crate::process;
 use crate::qmp::{self, Qmp};
+use crate::sums;
 use crate::vmdir::{self, CHANNEL_SOCKET, CONSOLE_FILE, QMP_SOCKET};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -85,7 +86,10 @@ impl Plan<'_> {
             folder: self.folder.join(self.name()),
         };
         if template.is_whole(self.total_mb) {
-            return Ok(template);
+            if sums::hold(&template.folder) {
+                return Ok(template);
+            }
+            progress("a guest that was saved to start others from is damaged: it is made anew");
         }
         progress(&format!(
             "booting a guest to start others from: {} CPUs, {} MiB",
@@ -100,7 +104,8 @@ impl Plan<'_> {
         // Whatever happened, nothing of it may stay: the guest was told to end, or is ended now.
         vmdir::kill(&work)?;
         vmdir::wait_gone(&work, COMMAND_LIMIT)?;
-        let placed = made.and_then(|()| {
+        let summed = made.and_then(|()| sums::write(&work).map_err(|e| Error::io("read", &work, e)));
+        let placed = summed.and_then(|()| {
             fs::rename(&work, &template.folder).map_err(|e| Error::io("make", &template.folder, e))
         });
         if placed.is_err() {

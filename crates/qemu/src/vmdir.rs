@@ -19,6 +19,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use thiao_core::ids::{ClusterName, Generation, HostName, NodeName, Time, VmId, VmTag};
 use thiao_core::view::VmState;
@@ -83,6 +84,9 @@ pub struct Record {
     pub leader: Option<u32>,
     /// When it was asked for, in milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// The boot of this machine in which it was made ([`boot`]); empty where that was not written down.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot: String,
 }
 
 /// How a guest learns who it is.
@@ -112,6 +116,11 @@ impl Record {
         write_whole(folder, RECORD_FILE, self)
     }
 
+    /// Whether this machine was restarted since it was made: no VM lives on after that.
+    pub fn is_of_an_earlier_boot(&self) -> bool {
+        !self.boot.is_empty() && self.boot != boot()
+    }
+
     /// Core share that it takes from its host, in percent of a core.
     pub fn cpu_percent(&self) -> u32 {
         self.cpus.saturating_mul(self.share_percent)
@@ -125,6 +134,15 @@ impl Record {
             && record.memory_mb.max(record.total_mb) <= MOST_MEMORY_MB;
         believable.then_some(record)
     }
+}
+
+/// What tells this boot of the machine from all others; empty if the kernel does not say.
+pub fn boot() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
+    })
 }
 
 /// The start of slurmd that a guest was told last, or is to be told.
@@ -364,6 +382,8 @@ pub struct Facts<'a> {
     pub stopping: bool,
     /// Whether its QEMU runs.
     pub life: Life,
+    /// Whether the machine was restarted since it was made.
+    pub restarted: bool,
     /// What its guest reported, with what it said.
     pub reports: &'a [(Phase, Option<String>)],
 }
@@ -388,6 +408,9 @@ impl Facts<'_> {
             _ if self.starting => VmState::Pending,
             // Its life begins before QEMU does, and only one controller is here: nobody will start it any more.
             (Life::NotStarted, _) => VmState::Dead("QEMU was never started".to_owned()),
+            (Life::Gone, _) if self.restarted => {
+                VmState::Dead("this machine was restarted, which ended it".to_owned())
+            }
             (Life::Gone, Some(why)) => VmState::Dead(why),
             (Life::Gone, None) if was_ready => VmState::Dead("QEMU ended or was killed".to_owned()),
             (Life::Gone, None) => VmState::Dead(format!(
@@ -407,6 +430,7 @@ mod tests {
             starting: false,
             stopping: false,
             life,
+            restarted: false,
             reports: &[],
         }
     }
@@ -465,6 +489,12 @@ mod tests {
             }),
             "QEMU ended or was killed"
         );
+        let restarted = Facts {
+            reports: &ready,
+            restarted: true,
+            ..facts(Life::Gone)
+        };
+        assert_eq!(dead(restarted), "this machine was restarted, which ended it");
         assert_eq!(
             dead(Facts {
                 reports: &ended,
@@ -559,13 +589,22 @@ mod tests {
             job: Some(42),
             leader: Some(17),
             created_ms: 5,
+            boot: "of before".into(),
         };
+        assert!(record.is_of_an_earlier_boot());
         record.write(folder.path()).unwrap();
         assert_eq!(Record::read(folder.path()), Some(record));
         // As it was written before there were context disks.
         let former = r#"{"host":"h1","cpus":2,"memory_mb":2,"total_mb":3,"share_percent":1,"address":"10.0.0.2","created_ms":5}"#;
         fs::write(folder.path().join(RECORD_FILE), former).unwrap();
-        assert_eq!(Record::read(folder.path()).unwrap().told, ContextBy::Channel);
+        let record = Record::read(folder.path()).unwrap();
+        assert_eq!(record.told, ContextBy::Channel);
+        assert!(!record.is_of_an_earlier_boot(), "that is not known");
+        let of_now = Record {
+            boot: boot().to_owned(),
+            ..record
+        };
+        assert!(!of_now.is_of_an_earlier_boot() && boot().len() > 30);
         for (size, odd) in [
             ("cpus\":2", "cpus\":4294967295"),
             ("share_percent\":1", "share_percent\":4294967295"),

@@ -59,6 +59,7 @@ impl Lab {
             warm,
             woken: Arc::default(),
         };
+        // Where slurmctld listens; with a machine's own network it does before.
         lab.settings().network.ensure_bridge().unwrap();
         guest::silent_slurmctld(GATEWAY);
         lab
@@ -234,6 +235,8 @@ fn life(warm: bool) {
 }
 
 fn the_first_boots(lab: &Lab, qemu: &Qemu, host: &HostName, warm: bool) -> VmId {
+    // Somebody took the bridge away: it is made again.
+    lab.settings().network.remove_bridge().unwrap();
     let first = qemu.create(&tag("n1", 1), host, &VmSpec::of_node(SHAPE)).unwrap();
     assert_eq!(first.as_str(), "n1.1");
     let process = pid(lab, &first);
@@ -570,5 +573,67 @@ fn a_broken_template_costs_no_vm() {
         for id in [id, next] {
             qemu.destroy(&id).unwrap();
         }
+    });
+}
+
+/// Of a file of the same size with other bytes.
+#[test]
+fn what_is_damaged_is_found_by_its_sum_and_made_anew() {
+    isolated("what_is_damaged_is_found_by_its_sum_and_made_anew", || {
+        let lab = Lab::new(true);
+        // One of its own: other tests start guests from the other.
+        let settings = Settings {
+            cache_dir: lab.folder.path().join("cache"),
+            ..lab.settings()
+        };
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args([&lab.settings().cache_dir, &settings.cache_dir])
+            .status();
+        assert!(copied.unwrap().success());
+        let prepared = || -> (Vec<PathBuf>, Vec<String>) {
+            let words = std::cell::RefCell::new(Vec::new());
+            let qemu = Qemu::open(settings.clone(), Arc::new(|| ())).unwrap();
+            let prepared = qemu
+                .prepare(&[of_vm(SHAPE)], &|said| words.borrow_mut().push(said.to_owned()))
+                .unwrap();
+            assert!(prepared.warm[0].1.is_ok(), "{:?}", prepared.warm);
+            let image = thiao_qemu::image::prepare(
+                &settings.cache_dir,
+                &settings.agent,
+                settings.slurm.as_ref(),
+                None,
+                &|said| panic!("{said}: it was made by then"),
+            )
+            .unwrap();
+            let templates = std::fs::read_dir(settings.state_dir.join("templates")).unwrap();
+            let memory = templates
+                .map(|folder| folder.unwrap().path().join("memory"))
+                .next()
+                .unwrap();
+            (vec![image.kernel, image.initramfs, memory], words.into_inner())
+        };
+        let (files, _) = prepared();
+        let again = prepared();
+        assert_eq!(again, (files.clone(), vec![]), "nothing is made twice");
+        for (file, said) in
+            files
+                .iter()
+                .zip(["unpacking", "writing the guest image", "damaged: it is made anew"])
+        {
+            let good = std::fs::read(file).unwrap();
+            // Somewhere in what is written of it.
+            let at = good.iter().rposition(|byte| *byte != 0).unwrap();
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(file, &bad).unwrap();
+            let (_, words) = prepared();
+            assert!(
+                words.iter().any(|words| words.contains(said)),
+                "{said}: {words:?}"
+            );
+            assert_ne!(std::fs::read(file).unwrap(), bad, "{}", file.display());
+        }
+        assert_eq!(prepared().1, Vec::<String>::new());
     });
 }

@@ -148,6 +148,95 @@ fn others_interfaces_and_networks_are_left_alone() {
 }
 
 #[test]
+fn a_bridge_that_somebody_made_for_guests_is_used_as_it_is() {
+    isolated("a_bridge_that_somebody_made_for_guests_is_used_as_it_is", || {
+        let network = network("mine0");
+        ip(&[
+            "link",
+            "add",
+            "mine0",
+            "address",
+            "02:00:00:00:00:07",
+            "type",
+            "bridge",
+        ]);
+        let bare = network.ensure_bridge().unwrap_err().to_string();
+        assert!(bare.contains("ip address add 10.231.7.1/24 dev mine0"), "{bare}");
+        ip(&["address", "add", "10.231.7.1/24", "dev", "mine0"]);
+        assert!(matches!(network.ensure_bridge(), Err(NetError::Down(_))));
+        ip(&["link", "set", "mine0", "up"]);
+        let before = ip(&["address", "show", "mine0"]);
+        network.ensure_bridge().unwrap();
+        network.remove_bridge().unwrap();
+        assert_eq!(ip(&["address", "show", "mine0"]), before);
+        assert!(ip(&["-details", "link", "show", "mine0"]).contains("forward_delay 1500"));
+        assert!(network.open_tap("thtap0").is_ok());
+    });
+}
+
+#[test]
+fn a_network_that_is_reached_elsewhere_is_refused_before_anything_is_made() {
+    isolated(
+        "a_network_that_is_reached_elsewhere_is_refused_before_anything_is_made",
+        || {
+            ip(&["link", "add", "up0", "type", "bridge"]);
+            ip(&["link", "set", "up0", "up"]);
+            ip(&["route", "add", "10.231.0.0/16", "dev", "up0", "table", "52"]);
+            match network("thbr0").ensure_bridge() {
+                Err(NetError::RouteClash { taken, by, .. }) => {
+                    assert_eq!((taken.as_str(), by.as_str()), ("10.231.0.0/16", " by up0"));
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(!exists("thbr0"));
+            ip(&["route", "flush", "table", "52"]);
+            ip(&["route", "add", "default", "dev", "up0"]);
+            network("thbr0").ensure_bridge().unwrap();
+        },
+    );
+}
+
+/// thiaod has this one right of root's, and no other; `ip` gives up its rights unless they are handed on.
+#[test]
+fn the_controllers_rights_suffice() {
+    isolated("the_controllers_rights_suffice", || {
+        const MAKE: &str = "THIAO_TEST_MAKE_BRIDGE";
+        if std::env::var_os(MAKE).is_some() {
+            assert!(!rustix::process::geteuid().is_root());
+            network("thbr0").ensure_bridge().unwrap();
+            return drop(network("thbr0").open_tap("thtap0").unwrap());
+        }
+        let tun = fs::metadata("/dev/net/tun").expect("/dev/net/tun is there");
+        if fs::read_to_string("/proc/self/uid_map")
+            .unwrap()
+            .split_whitespace()
+            .nth(2)
+            == Some("1")
+            || tun.permissions().mode() & 0o006 != 0o006
+        {
+            return eprintln!("no other user can be become here, or /dev/net/tun is not open to all");
+        }
+        // Where others may start it: the folder of the build may be closed to them.
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = dir.path().join("test");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .args(["--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"])
+            .args(["--bounding-set=-all,+net_admin", "--no-new-privs"])
+            .arg(&program)
+            .args(["--exact", "the_controllers_rights_suffice", "--nocapture"])
+            .env(MAKE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(exists("thbr0"));
+    });
+}
+
+#[test]
 fn a_closed_tun_device_is_explained_with_its_cure() {
     isolated("a_closed_tun_device_is_explained_with_its_cure", || {
         let real = fs::metadata("/dev/net/tun").expect("/dev/net/tun is there");

@@ -24,7 +24,6 @@ use crate::names::{GATE, RESERVATION, VM};
 use crate::quirks::Quirks;
 use crate::words::{given_reason, plain};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::view::{ArrayTasks, GateSeen};
@@ -58,38 +57,13 @@ impl Admission {
 /// What `scontrol` calls a job, or these tasks of an array.
 #[must_use]
 pub fn address(job: JobId, array: Option<&ArrayTasks>) -> String {
-    match array {
-        None => job.to_string(),
-        Some(ArrayTasks { job, tasks }) => match tasks.as_slice() {
-            [one] => format!("{job}_{one}"),
-            some => format!("{job}_[{}]", ranges(some)),
-        },
-    }
+    array.map_or_else(|| job.to_string(), ArrayTasks::to_string)
 }
 
 /// What `scontrol` calls the leader of a heterogeneous job without the other parts: by its id alone an update
 /// is one of all parts (22.05 to 26.05: `update_job_str`).
 pub(crate) fn alone(leader: JobId) -> String {
     format!("{leader}+0")
-}
-
-/// `0-3,7` of ascending numbers.
-fn ranges(numbers: &[u32]) -> String {
-    let mut text = String::new();
-    let mut rest = numbers.iter().copied().peekable();
-    while let Some(first) = rest.next() {
-        let mut last = first;
-        while let Some(next) = rest.next_if(|next| last.checked_add(1) == Some(*next)) {
-            last = next;
-        }
-        let comma = if text.is_empty() { "" } else { "," };
-        // Writing to a String cannot fail.
-        let _ = match first == last {
-            true => write!(text, "{comma}{first}"),
-            false => write!(text, "{comma}{first}-{last}"),
-        };
-    }
-    text
 }
 
 impl Slurm {

@@ -24,7 +24,7 @@ const PARTITION_MB: u64 = 1;
 /// The folder of the images, with the one that `thiao image build` makes in it.
 #[must_use]
 pub fn cache() -> PathBuf {
-    let cache = crate::guest::cache();
+    let cache = kept().join("image-cache");
     fs::create_dir_all(&cache).unwrap();
     let _one_at_a_time = locked("built.lock");
     let thiao = |words: &[&str]| {

@@ -149,6 +149,15 @@ fn settings_are_checked_and_shown() {
         format!("{file} is right: cluster lab, 8 nodes in 1 nodesets\n")
     );
 
+    // What this machine does not have is not promised to VMs.
+    let big = config(dir.path(), &GOOD.replace("4000", "67000000"));
+    let (code, _, err) = run(&["config", "check", "--config", &big]);
+    assert!(
+        code == 1 && err.contains("qemu.host h promises 67000000 MiB to VMs, and this machine has"),
+        "{err}"
+    );
+    let file = config(dir.path(), GOOD);
+
     // The environment names the file too; the option wins.
     let (code, shown, _) = said(
         thiao(&["config", "show"])

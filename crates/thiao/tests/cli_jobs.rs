@@ -6,7 +6,7 @@
 mod served;
 
 use served::Served;
-use thiao_api::types::{Accepted, Event, Explanation, JobVm, JobVms, Observation, Status};
+use thiao_api::types::{Accepted, Event, Explanation, JobStay, JobVm, JobVms, Observation, Status};
 use thiao_controller::api::{ApiError, Demand, Query, Read};
 use tokio::sync::mpsc;
 
@@ -15,6 +15,7 @@ fn vms() -> Vec<JobVm> {
     let first = JobVm {
         id: 1,
         job: 17,
+        task: None,
         uid: Some(1001),
         node: "s0".into(),
         vm: "s0.3".into(),
@@ -55,16 +56,20 @@ fn status(error: Option<&str>) -> Status {
         cluster: "c".into(),
         provider: "qemu".into(),
         provider_notes: vec![],
+        emulated: None,
         preparing: None,
         faults: vec![],
         unstored: None,
         started: 0,
         now: 0,
         slurm: Observation {
-            last_ok: None,
+            last_ok: Some(0),
             error: error.map(str::to_owned),
         },
-        vms: Observation::default(),
+        vms: Observation {
+            last_ok: Some(0),
+            error: None,
+        },
         bus: None,
         ungated: None,
         breaker: None,
@@ -100,6 +105,7 @@ async fn answering(mut asked: mpsc::Receiver<Query>, error: Option<&str>) {
                     now: vec![],
                     story: vec![],
                     uid: None,
+                    last_words: vec![],
                 }),
                 _ => Err(ApiError::NotFound(format!("no job {name} is known here"))),
             })),
@@ -111,6 +117,23 @@ async fn answering(mut asked: mpsc::Receiver<Query>, error: Option<&str>) {
                 message: "its nodes are up".into(),
                 uid: None,
             }]))),
+            Query::Read(Read::JobsNodes { which, reply }) => {
+                let stay = |id: i64, ended| JobStay {
+                    id,
+                    job: 17,
+                    task: Some("3_8".into()),
+                    uid: 1001,
+                    node: "s0".into(),
+                    vm: "s0.3".into(),
+                    host: Some("host1".into()),
+                    began: 1_700_000_000_000,
+                    ended,
+                };
+                let stays = [stay(1, Some(1_700_000_090_000)), stay(2, None)];
+                let after = stays.into_iter().filter(|stay| stay.id > which.after);
+                let since = after.filter(|stay| stay.ended.is_none_or(|at| at >= which.since.0));
+                drop(reply.send(Ok(since.collect())));
+            }
             Query::Read(Read::JobsVms { which, reply }) => {
                 // Three pages: two are full.
                 let many = (which.after + 1..=20_001).take(which.limit);
@@ -167,7 +190,7 @@ fn the_vms_of_a_job_are_shown() {
     assert_eq!(json.vms, vms());
     assert_eq!(
         served.good(&["jobs", "18"]),
-        "no VMs were made for job 18 alone\n"
+        "no VMs were made for job 18 alone: `thiao explain 18` tells which it was on\n"
     );
     // A task of an array by the name that people have of it.
     assert_eq!(
@@ -176,8 +199,15 @@ fn the_vms_of_a_job_are_shown() {
     );
     assert_eq!(
         served.good(&["jobs", "3_9"]),
-        "no VMs were made for job 3_9 alone\n"
+        "no VMs were made for job 3_9 alone: `thiao explain 3_9` tells which it was on\n"
     );
+    // Several as squeue lists them.
+    let several = served.good(&["jobs", "3_[8-9%1]"]);
+    assert!(
+        several.starts_with("job 3_[8-9]: 2 VMs on host1; up after"),
+        "{several}"
+    );
+    assert_eq!(several.lines().count(), 4, "{several}");
     // Of a whole array each VM's job is told.
     let array = served.good(&["jobs", "4"]);
     let firsts = array.lines().map(|line| line.split_whitespace().next().unwrap());
@@ -230,7 +260,7 @@ fn what_vms_cost_can_be_taken_away() {
     assert_eq!(jobs, (1..=20_001).collect::<Vec<u32>>(), "every page, once");
     for wrong in [
         &["jobs", "--export", "xml"][..],
-        &["jobs", "--since", "7d"],
+        &["jobs", "17", "--since", "7d"],
         &["jobs", "--export", "csv", "--since", "soon"],
         &["jobs", "17", "--export", "csv"],
         &["jobs", "--export", "csv", "--watch"],
@@ -240,11 +270,39 @@ fn what_vms_cost_can_be_taken_away() {
 }
 
 #[test]
+fn which_vms_jobs_were_on_is_listed_since_a_time() {
+    let served = Served::new(controller);
+    let rows = |since: &str| -> Vec<Vec<String>> {
+        let shown = served.good(&["jobs", "--since", since]);
+        let line = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        shown.lines().map(line).collect()
+    };
+    let all = rows("2023-11-14");
+    assert_eq!(all[0].join(" "), "JOB UID VM HOST FROM FOR");
+    assert_eq!(
+        all[1].join(" "),
+        "3_8 1001 s0.3 host1 2023-11-14 22:13:20.000 1 min"
+    );
+    assert_eq!(
+        all[2].join(" "),
+        "3_8 1001 s0.3 host1 2023-11-14 22:13:20.000 still there"
+    );
+    assert_eq!(rows("2023-11-16").len(), 2);
+    let json: Vec<JobStay> =
+        serde_json::from_str(&served.good(&["jobs", "--since", "2023-11-14", "--json"])).unwrap();
+    assert_eq!(json.len(), 2);
+}
+
+#[test]
 fn vms_are_given_and_let_go() {
     let served = Served::new(controller);
     for (words, expected) in [
         (&["17"][..], "job 17 gets its VMs []\n"),
         (&["--vm-share=50", "17_3"], "job 17_3 gets its VMs [share=50]\n"),
+        (
+            &["--vm-share=50", "17_[3-4]"],
+            "job 17_3 gets its VMs [share=50]\njob 17_4 gets its VMs [share=50]\n",
+        ),
     ] {
         assert_eq!(served.good(&[&["submit"], words].concat()), expected);
     }

@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiao_api::SOCKET;
 use thiao_api::types::{
-    Accepted, Event, Everybody, Explanation, Host, Job, Node, Observation, PlanLine, PlanView, Status, Vm,
+    Accepted, Event, Everybody, Explanation, Host, Job, JobArray, LastWords, Node, Observation, PlanLine,
+    PlanView, Status, Vm,
 };
 use thiao_api::words::NodeState;
 use thiao_controller::api::{ApiError, Demand, Query, Read};
@@ -67,6 +68,7 @@ fn status() -> Status {
         cluster: "lab".into(),
         provider: "qemu".into(),
         provider_notes: vec!["TCG: KVM guests hang here".into()],
+        emulated: None,
         preparing: None,
         faults: vec![],
         unstored: None,
@@ -154,6 +156,21 @@ fn job() -> Job {
     }
 }
 
+/// Tasks of an array that wait.
+fn tasks() -> Job {
+    Job {
+        id: 20,
+        nodes: String::new(),
+        nodes_up: 0,
+        state: "PENDING".into(),
+        array: Some(JobArray {
+            job: 18,
+            tasks: vec![4, 5, 6, 9],
+        }),
+        ..job()
+    }
+}
+
 fn plan() -> PlanView {
     let line = |what: &str| PlanLine {
         subject: "node fg7".into(),
@@ -168,6 +185,15 @@ fn plan() -> PlanView {
 }
 
 fn explained(name: &str) -> Result<Explanation, ApiError> {
+    if name == "18_4" || name == "18_0" {
+        return Ok(Explanation {
+            subject: format!("job of {name}"),
+            now: vec![],
+            story: vec![],
+            uid: Some(0),
+            last_words: vec![],
+        });
+    }
     if name != "fg7" {
         return Err(ApiError::NotFound(format!("nothing is named {name}")));
     }
@@ -176,6 +202,15 @@ fn explained(name: &str) -> Result<Explanation, ApiError> {
         now: vec!["It waits for capacity.".to_owned()],
         story: vec![event(1)],
         uid: None,
+        last_words: vec![LastWords {
+            vm: "fg7.2".into(),
+            at: 1_700_000_000_000,
+            text: format!(
+                "{}slurmd: error: Unauthorized \x1bcredential\n\n",
+                "boot\n".repeat(100)
+            ),
+            users: vec![],
+        }],
     })
 }
 
@@ -188,7 +223,7 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
             Query::Read(Read::Nodes(reply)) => drop(reply.send(Ok(nodes()))),
             Query::Read(Read::Vms(reply)) => drop(reply.send(Ok(vec![vm()]))),
             Query::Read(Read::Hosts(reply)) => drop(reply.send(Ok(hosts()))),
-            Query::Read(Read::Jobs(reply)) => drop(reply.send(Ok(vec![job()]))),
+            Query::Read(Read::Jobs(reply)) => drop(reply.send(Ok(vec![job(), tasks()]))),
             Query::Read(Read::Events {
                 limit,
                 after,
@@ -224,6 +259,7 @@ async fn controller(mut asked: mpsc::Receiver<Query>) {
             Query::Demand(Demand::Give { reply, .. } | Demand::Clean { reply, .. }) => drop(reply),
             Query::Read(Read::JobVms { reply, .. }) => drop(reply),
             Query::Read(Read::JobsVms { reply, .. }) => drop(reply),
+            Query::Read(Read::JobsNodes { reply, .. }) => drop(reply),
         }
     }
 }
@@ -237,7 +273,9 @@ fn ten_thousand_nodes_fit_a_screen() {
     let served = served();
     let out = served.good(&["nodes"]);
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 4, "{out}");
+    // The last tells how old it is.
+    assert_eq!(lines.len(), 5, "{out}");
+    assert_eq!(lines[4], "(Slurm as of 3 s ago)");
     assert!(lines[0].starts_with("NODESET"), "{out}");
     let line = |state: &str| {
         lines
@@ -268,7 +306,7 @@ fn ten_thousand_nodes_fit_a_screen() {
 
     let out = served.good(&["nodes", "fg[6-8]", "--long"]);
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 4, "{out}");
+    assert_eq!(lines.len(), 5, "{out}");
     assert!(
         lines[2].starts_with("fg7 ") && lines[2].contains(" min ") && !lines[2].contains(" min ago"),
         "{out}"
@@ -276,7 +314,7 @@ fn ten_thousand_nodes_fit_a_screen() {
     // As wide as a terminal, where there is nothing to note.
     assert!(lines[0].len() <= 80 && lines[1].len() <= 80, "{out}");
     assert!(lines[2].contains("(failure 1, tried again in 10 min)"), "{out}");
-    assert_eq!(served.good(&["nodes", "--long"]).lines().count(), 10_001);
+    assert_eq!(served.good(&["nodes", "--long"]).lines().count(), 10_002);
 
     let (code, out, err) = served.run(&["nodes", "fg[9999-10001]"]);
     assert_eq!((code, out.as_str()), (1, ""));
@@ -310,7 +348,7 @@ fn people_read_sentences() {
         "thiao 9.9, started 2 min ago",
         "TCG: KVM guests hang here",
         "slurmctld does not answer (last read 3 s ago; nothing is destroyed on a failed observation)",
-        "9989 down, 10 up",
+        "9989 powered down, 10 up",
         "intents     2 wait",
         "open after 10 failures in a row",
         "jobs of job mode do not wait for capacity: the reservation thiao-room holds 0 of 1",
@@ -319,7 +357,10 @@ fn people_read_sentences() {
     }
     let out = served.good(&["jobs"]);
     assert!(
-        out.contains("fg[100-101]") && out.contains("2/2") && !out.contains("None"),
+        out.contains("fg[100-101]")
+            && out.contains("2/2")
+            && !out.contains("None")
+            && out.contains("\n18_[4-6,9] "),
         "{out}"
     );
     assert!(served.good(&["vms"]).contains("1 min ago"));
@@ -335,6 +376,7 @@ fn people_read_sentences() {
             "a yes 1 200 of 400 % 640 MiB of 16.0 GiB 3 with 150 %, 10.0 GiB 275 %, 9000 MiB",
             "b no 1 200 of 400 % 640 MiB of 16.0 GiB - -",
             "any yes 1 200 % 640 MiB - -",
+            "(Slurm as of 3 s ago)",
         ]
         .map(|line| line.split_whitespace().collect::<Vec<_>>()),
         "{out}"
@@ -347,13 +389,31 @@ fn people_read_sentences() {
     assert!(!out.contains("Held back"), "{out}");
     let out = served.good(&["explain", "fg7"]);
     assert!(
-        out.starts_with("node fg7\n  It waits for capacity.\n\n2023-11-14 22:13:20.001  node fg7"),
+        out.starts_with("node fg7\n  It waits for capacity.\n\nLast on the console of VM fg7.2, 2023-11-14 22:13:20.000:\n"),
+        "{out}"
+    );
+    assert_eq!(out.matches("  | boot\n").count(), 1, "{out}");
+    assert!(
+        out.contains(
+            "  | slurmd: error: Unauthorized \\u{1b}credential\n\n2023-11-14 22:13:20.001  node fg7"
+        ),
         "{out}"
     );
     let out = served.good(&["events", "fg7"]);
     assert_eq!(out.lines().count(), 3);
     assert!(out.contains("because of 2\\u{7}"), "{out:?}");
     assert_eq!(served.good(&["events", "other"]), "");
+}
+
+#[test]
+fn tasks_are_explained_as_squeue_lists_them() {
+    let served = served();
+    // One record is told once, and what is not known is left out.
+    let out = served.good(&["explain", "18_[0,4-6,9%2]"]);
+    let subjects: Vec<&str> = out.lines().filter(|line| line.starts_with("job")).collect();
+    assert_eq!(subjects, ["job of 18_0", "job of 18_4"], "{out}");
+    let (code, _, err) = served.run(&["explain", "18_[1]"]);
+    assert_eq!((code, err.as_str()), (1, "thiao: nothing is named 18_1\n"));
 }
 
 #[test]
@@ -519,7 +579,7 @@ fn a_stranger_is_refused_orders_by_the_kernels_word() {
     );
     assert_eq!(
         as_stranger(&["jobs"]).1,
-        "Slurm cannot be read now, so its jobs are not known: slurmctld does not answer\n"
+        "Slurm cannot be read now, so its jobs are not known: slurmctld does not answer\n(Slurm as of 3 s ago)\n"
     );
     assert_eq!(as_stranger(&["nodes"]).0, 0);
 }

@@ -4,11 +4,12 @@ use super::{Reading, STORY, UNSHOWN, job_state, slurm_word};
 use crate::api::ApiError;
 use crate::demand::NOT_READ;
 use crate::provider::Provider;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::JobName;
-use thiao_api::types::{Event, Explanation, JobVm};
+use thiao_api::types::{Event, Explanation, JobStay, JobVm, LastWords};
 use thiao_core::event::{Kind, Subject};
-use thiao_core::ids::{JobId, NodeName, Time};
+use thiao_core::hostlist;
+use thiao_core::ids::{Generation, JobId, NodeName, Time};
 use thiao_core::view::{ArrayTasks, SlurmJob, SlurmView};
 use thiao_core::vm::VmRecord;
 use thiao_core::world::{Desired, NodeRecord};
@@ -46,6 +47,7 @@ impl<P: Provider> Reading<'_, P> {
                 now: self.node_lines(node, record),
                 story: self.events(STORY, None, &[format!("node {node}"), format!("vm {node}.*")])?,
                 uid: None,
+                last_words: self.of_the_last_that_failed(node, record)?,
             }),
         }
     }
@@ -75,12 +77,49 @@ impl<P: Provider> Reading<'_, P> {
                 .map(|odd| format!("it {}", odd.text())),
         );
         now.extend(backing.into_iter().flat_map(|vm| self.way_up(vm)));
+        let kept = self.last_words(node, Generation(generation))?;
         Ok(Explanation {
             subject,
             now,
             story,
             uid: None,
+            last_words: kept.into_iter().map(|(words, _)| words).collect(),
         })
+    }
+
+    /// What a VM said last, and whether it ended badly.
+    fn last_words(
+        &self,
+        node: &NodeName,
+        generation: Generation,
+    ) -> Result<Option<(LastWords, bool)>, ApiError> {
+        let past = &self.of.past;
+        let Some(kept) = past.last_words(node, generation).map_err(super::internal)? else {
+            return Ok(None);
+        };
+        let words = LastWords {
+            vm: format!("{node}.{generation}"),
+            at: kept.at.0,
+            text: kept.text,
+            users: past.users_of_vm(node, generation).map_err(super::internal)?,
+        };
+        Ok(Some((words, kept.badly)))
+    }
+
+    /// Of a node that is in trouble.
+    fn of_the_last_that_failed(
+        &self,
+        node: &NodeName,
+        record: &NodeRecord,
+    ) -> Result<Vec<LastWords>, ApiError> {
+        if record.trouble.failures == 0 && record.down.is_none() {
+            return Ok(Vec::new());
+        }
+        let Some(generation) = self.of.past.last_bad_vm(node).map_err(super::internal)? else {
+            return Ok(Vec::new());
+        };
+        let kept = self.last_words(node, generation)?;
+        Ok(kept.into_iter().map(|(words, _)| words).collect())
     }
 
     /// What the provider saw of this VM, step by step.
@@ -157,48 +196,116 @@ impl<P: Provider> Reading<'_, P> {
             .flat_map(|slurm| slurm.jobs.values())
             .filter(|other| other.id != id && other.array.as_ref().is_some_and(|array| array.job == id))
             .collect();
-        let mut subjects = vec![format!("job {id}")];
-        if let Some(job) = job {
-            let nodes = job.nodes.iter();
-            subjects.extend(nodes.flat_map(|node| [format!("node {node}"), format!("vm {node}.*")]));
-        }
-        let mut story = self.events(STORY, None, &subjects)?;
+        let own = format!("job {id}");
+        let mut story = self.events(STORY, None, std::slice::from_ref(&own))?;
         // Slurm's time of submission is that of the last requeue; the number may have been another's before.
         if let Some(job) = job {
             let since = job.submit.unwrap_or_default();
-            let own = format!("job {id}");
-            story.retain(|event| {
-                let is_own = event.subject == own && event.uid == Some(job.uid);
-                is_own || event.at >= since.0
-            });
+            story.retain(|event| event.uid == Some(job.uid) || event.at >= since.0);
+            self.add_nodes_stories(job, &mut story)?;
         }
         let vms = self.of.past.vms_of_job(id, self.now).map_err(super::internal)?;
-        let was_here = !story.is_empty() || !vms.is_empty();
+        let mut stays = self.of.past.stays_of_job(id).map_err(super::internal)?;
+        let uid = job.or(tasks.first().copied()).map(|job| job.uid);
+        let uid = uid.unwrap_or_else(|| owner_of_past(&story, &vms, &stays));
+        stays.retain(|stay| stay.uid == uid);
+        let was_here = !story.is_empty() || !vms.is_empty() || !stays.is_empty();
         let mut now = match job {
-            Some(job) => self.job_lines(job),
-            None if was_here => self.past_lines(id, &vms, &story)?,
+            Some(job) => self.job_lines(job, &stays),
+            None if was_here => self.past_lines(id, &vms, &stays, &story)?,
             None if !tasks.is_empty() => Vec::new(),
             None => return Err(self.no_job(JobName { id: id.0, task: None })),
         };
         now.extend(tasks_lines(id, &tasks));
-        let uid = job.or(tasks.first().copied()).map(|job| job.uid);
         Ok(Explanation {
-            subject: format!("job {id}"),
+            subject: own,
             now,
-            uid: Some(uid.unwrap_or_else(|| owner_of_past(&story, &vms))),
+            uid: Some(uid),
             story,
+            last_words: self.of_vms_that_ended_badly(&stays)?,
         })
     }
 
-    fn job_lines(&self, job: &SlurmJob) -> Vec<String> {
+    /// What happened to a job's nodes and their VMs since it has them.
+    fn add_nodes_stories(&self, job: &SlurmJob, story: &mut Vec<Event>) -> Result<(), ApiError> {
+        let since: BTreeMap<&str, Time> = job
+            .nodes
+            .iter()
+            .map(|node| (node.as_str(), self.has_it_since(job, node)))
+            .collect();
+        if since.is_empty() {
+            return Ok(());
+        }
+        let subjects: Vec<String> = since
+            .keys()
+            .flat_map(|node| [format!("node {node}"), format!("vm {node}.*")])
+            .collect();
+        let mut events = self.events(STORY, None, &subjects)?;
+        events.retain(|event| {
+            let (kind, name) = event.subject.split_once(' ').unwrap_or_default();
+            let node = match kind {
+                "vm" => name.rsplit_once('.').map_or(name, |(node, _)| node),
+                _ => name,
+            };
+            since.get(node).is_some_and(|since| event.at >= since.0)
+        });
+        story.extend(events);
+        story.sort_by_key(|event| event.id);
+        let older = story.len().saturating_sub(STORY);
+        story.drain(..older);
+        Ok(())
+    }
+
+    /// From when on what happens to a node concerns this job: since it was asked for, if it was for the job;
+    /// else since the job is there.
+    fn has_it_since(&self, job: &SlurmJob, node: &NodeName) -> Time {
+        let submitted = job.submit.unwrap_or_default();
+        let Some(record) = self.world().records.get(node) else {
+            return submitted;
+        };
+        let vm = record.vm.as_ref();
+        let for_it = vm.and_then(|vm| vm.spec.as_ref()?.job) == Some(job.id) || record.jobs.contains(&job.id);
+        let since = match record.desired {
+            Desired::Early { since } | Desired::Up { since } if for_it => Some(since),
+            Desired::Early { .. } | Desired::Up { .. } | Desired::Down { .. } | Desired::Unasked => None,
+        };
+        let asked = vm.map(|vm| vm.asked).filter(|_| for_it);
+        let began = since.into_iter().chain(asked).chain(job.start).min();
+        // Slurm tells whole seconds.
+        began.unwrap_or(submitted).max(submitted)
+    }
+
+    fn of_vms_that_ended_badly(&self, stays: &[JobStay]) -> Result<Vec<LastWords>, ApiError> {
+        let mut all = Vec::new();
+        for stay in stays.iter().rev().take(NAMED) {
+            let generation = stay
+                .vm
+                .rsplit_once('.')
+                .and_then(|(_, number)| Generation::parse(number));
+            let (Ok(node), Some(generation)) = (NodeName::new(&stay.node), generation) else {
+                continue;
+            };
+            let kept = self.last_words(&node, generation)?;
+            all.extend(kept.filter(|(_, badly)| *badly).map(|(words, _)| words));
+        }
+        all.reverse();
+        Ok(all)
+    }
+
+    fn job_lines(&self, job: &SlurmJob, stays: &[JobStay]) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(array) = &job.array {
             lines.push(format!("it is {}", tasks_name(array)));
         }
         lines.push(format!("Slurm shows it as {}", state(job)));
-        lines.extend(self.seen.job_waits.get(&job.id).map(|why| why.to_string()));
+        lines.extend(self.seen.job_waits.get(&job.id).map(|wait| wait.why.to_string()));
         if let Some(why) = &self.seen.preparing {
             lines.push(format!("no VM is made now: {why}"));
+        }
+        // Its nodes may have gone to others.
+        if job.is_over() {
+            lines.extend(stays_lines(stays));
+            return lines;
         }
         for node in &job.nodes {
             if let Some(record) = self.world().records.get(node) {
@@ -209,7 +316,13 @@ impl<P: Provider> Reading<'_, P> {
     }
 
     /// What is said of a job that was here, and that Slurm does not show.
-    fn past_lines(&self, id: JobId, vms: &[JobVm], story: &[Event]) -> Result<Vec<String>, ApiError> {
+    fn past_lines(
+        &self,
+        id: JobId,
+        vms: &[JobVm],
+        stays: &[JobStay],
+        story: &[Event],
+    ) -> Result<Vec<String>, ApiError> {
         let task = self.of.past.task_of_job(id).map_err(super::internal)?;
         let it = task.map_or_else(|| "it".to_owned(), |(array, task)| format!("{array}_{task}"));
         let mut lines = vec![match self.world().slurm {
@@ -219,6 +332,7 @@ impl<P: Provider> Reading<'_, P> {
         let own = format!("job {id}");
         let failed = |event: &&Event| event.subject == own && event.kind == Kind::JobFailed.word();
         lines.extend(story.iter().rev().find(failed).map(|event| event.message.clone()));
+        lines.extend(stays_lines(stays));
         let had = match vms {
             [] => return Ok(lines),
             [one] => format!("VM {} was made", one.vm),
@@ -234,10 +348,43 @@ impl<P: Provider> Reading<'_, P> {
 }
 
 /// Whose a job was that is over; root's if that is not known. Its number may have been another's before.
-fn owner_of_past(story: &[Event], vms: &[JobVm]) -> u32 {
+fn owner_of_past(story: &[Event], vms: &[JobVm], stays: &[JobStay]) -> u32 {
     let told = story.iter().rev().filter_map(|event| event.uid);
     let had = vms.iter().rev().filter_map(|vm| vm.uid);
-    told.filter(|uid| *uid != 0).chain(had).next().unwrap_or(0)
+    let was = stays.iter().rev().map(|stay| stay.uid);
+    told.filter(|uid| *uid != 0)
+        .chain(had)
+        .chain(was)
+        .next()
+        .unwrap_or(0)
+}
+
+/// Which VMs a job was on; many of them in one line.
+fn stays_lines(stays: &[JobStay]) -> Vec<String> {
+    let on = |stay: &JobStay| {
+        let host = stay.host.as_ref().map(|host| format!(" on host {host}"));
+        format!(
+            "it was on {}, in VM {}{}",
+            stay.node,
+            stay.vm,
+            host.unwrap_or_default()
+        )
+    };
+    if stays.len() <= NAMED {
+        return stays.iter().map(on).collect();
+    }
+    let nodes: BTreeSet<NodeName> = stays
+        .iter()
+        .filter_map(|stay| NodeName::new(&stay.node).ok())
+        .collect();
+    let hosts: BTreeSet<&str> = stays.iter().filter_map(|stay| stay.host.as_deref()).collect();
+    let one = if hosts.len() == 1 { "host" } else { "hosts" };
+    vec![format!(
+        "it was on {}, in {} VMs on {} {one}: `thiao jobs --since 1d` lists them",
+        hostlist::fold(&nodes),
+        stays.len(),
+        hosts.len()
+    )]
 }
 
 /// A job's state in Slurm, for people.

@@ -3,7 +3,9 @@
 
 use crate::store::Which;
 use thiao_api::JobName;
-use thiao_api::types::{Accepted, Event, Explanation, Host, Job, JobVm, JobVms, Node, PlanView, Status, Vm};
+use thiao_api::types::{
+    Accepted, Event, Explanation, Host, Job, JobStay, JobVm, JobVms, Node, PlanView, Status, Vm,
+};
 use thiao_core::ids::{JobId, NodeName};
 use thiao_core::options::VmOptions;
 use tokio::sync::oneshot;
@@ -90,6 +92,11 @@ pub enum Read {
     },
     /// The VMs that were made for jobs alone.
     JobsVms { which: Which, reply: Reply<Vec<JobVm>> },
+    /// Which VMs jobs were on, whatever those were made for.
+    JobsNodes {
+        which: Which,
+        reply: Reply<Vec<JobStay>>,
+    },
 }
 
 /// What changes something, or waits for something to happen.

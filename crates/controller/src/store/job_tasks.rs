@@ -38,7 +38,8 @@ pub fn name_of(db: &Connection, job: JobId) -> rusqlite::Result<Option<(JobId, u
 /// Forgets those that were seen before and of which no VM is known.
 pub fn prune(db: &Connection, before: Time) -> rusqlite::Result<()> {
     db.execute(
-        "DELETE FROM job_tasks WHERE seen < ?1 AND job NOT IN (SELECT job FROM job_vms)",
+        "DELETE FROM job_tasks WHERE seen < ?1 AND job NOT IN (SELECT job FROM job_vms)
+             AND job NOT IN (SELECT job FROM job_stays)",
         [before.0 as i64],
     )
     .map(drop)

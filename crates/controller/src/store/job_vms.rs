@@ -108,12 +108,14 @@ fn write(
     .map(drop)
 }
 
-const COLUMNS: &str = "SELECT id, job, uid, node, generation, host, cpus, memory_mb, share_percent, gpus,
-                              asked, started, ready, up, ended FROM job_vms";
+const COLUMNS: &str =
+    "SELECT id, job_vms.job, uid, node, generation, host, cpus, memory_mb, share_percent, gpus,
+                              asked, started, ready, up, ended, array, task
+                       FROM job_vms LEFT JOIN job_tasks ON job_tasks.job = job_vms.job";
 
 /// Those of one job, in the order in which they were asked for.
 pub fn of_job(db: &Connection, job: JobId, now: Time) -> rusqlite::Result<Vec<JobVm>> {
-    db.prepare_cached(&format!("{COLUMNS} WHERE job = ?1 ORDER BY asked, id"))?
+    db.prepare_cached(&format!("{COLUMNS} WHERE job_vms.job = ?1 ORDER BY asked, id"))?
         .query_map([job.0], |row| read(row, now))?
         .collect()
 }
@@ -121,7 +123,7 @@ pub fn of_job(db: &Connection, job: JobId, now: Time) -> rusqlite::Result<Vec<Jo
 /// Those of a job and, if that is an array, of all its tasks, in the same order.
 pub fn of_array(db: &Connection, job: JobId, now: Time) -> rusqlite::Result<Vec<JobVm>> {
     db.prepare_cached(&format!(
-        "{COLUMNS} WHERE job = ?1 OR job IN (SELECT job FROM job_tasks WHERE array = ?1) ORDER BY asked, id"
+        "{COLUMNS} WHERE job_vms.job = ?1 OR job_vms.job IN (SELECT job FROM job_tasks WHERE array = ?1) ORDER BY asked, id"
     ))?
     .query_map([job.0], |row| read(row, now))?
     .collect()
@@ -148,9 +150,11 @@ fn read(row: &Row<'_>, now: Time) -> rusqlite::Result<JobVm> {
     let generation: i64 = row.get(4)?;
     let (cpus, share_percent) = (row.get(6)?, row.get(8)?);
     let (started, ended) = (time(11)?, time(14)?);
+    let (array, task): (Option<u32>, Option<u32>) = (row.get(15)?, row.get(16)?);
     Ok(JobVm {
         id: row.get(0)?,
         job: row.get(1)?,
+        task: array.zip(task).map(|(array, task)| format!("{array}_{task}")),
         uid: row.get(2)?,
         vm: format!("{node}.{generation}"),
         node,

@@ -4,14 +4,18 @@
 //! Tables: `intents` (orders already taken, so that none is taken twice),
 //! `nodes` and `vms` (the records), `actions` (what was decided and how it
 //! ended), `events` (what happened, for people), `job_vms` (the VMs that jobs had),
-//! `job_tasks` (which tasks of arrays they were), `meta` (whose VMs these are, and the clock).
+//! `job_stays` (those that jobs were on), `job_tasks` (which tasks of arrays they were), `last_words` (of VMs'
+//! consoles), `meta` (whose VMs these are, and the clock).
 
+mod job_stays;
 mod job_tasks;
 mod job_vms;
+mod last_words;
 mod past;
 mod row;
 
 pub use job_vms::Which;
+pub use last_words::Kept;
 pub use past::Past;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -81,6 +85,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema5.sql"),
     include_str!("schema6.sql"),
     include_str!("schema7.sql"),
+    include_str!("schema8.sql"),
 ];
 
 /// The open database, for the one who writes it.
@@ -184,11 +189,13 @@ impl Store {
         self.set_meta("clock", clock)
     }
 
-    /// Forgets events, ended actions, taken orders and jobs' VMs older than `before`.
+    /// Forgets events, ended actions, taken orders, jobs' VMs and last words older than `before`.
     pub fn prune(&mut self, before: Time) -> Result<(), StoreError> {
         let wrap = self.wrap();
         job_vms::prune(&self.past.db, before).map_err(&wrap)?;
+        job_stays::prune(&self.past.db, before).map_err(&wrap)?;
         job_tasks::prune(&self.past.db, before).map_err(&wrap)?;
+        last_words::prune(&self.past.db, before).map_err(&wrap)?;
         let before = before.0 as i64;
         self.past
             .db
@@ -258,6 +265,8 @@ impl Journal for Store {
             job_vms::follow(&tx, node, before, None, &entry.owners, now).map_err(&wrap)?;
         }
         write_entry(&tx, entry, now).map_err(&wrap)?;
+        job_stays::write(&tx, &entry.moves, now).map_err(&wrap)?;
+        last_words::write(&tx, &entry.last_words, now).map_err(&wrap)?;
         job_tasks::write(&tx, &entry.tasks, &self.saved_tasks, now).map_err(&wrap)?;
         tx.commit().map_err(&wrap)?;
         let changed: Vec<_> = changed

@@ -1,12 +1,12 @@
 //! What the store tells of what happened. It is read beside the store's one writer: whoever
 //! only reads has a connection of his own, and sees all rounds that were stored before he asks.
 
-use super::{StoreError, Which, job_tasks, job_vms};
+use super::{Kept, StoreError, Which, job_stays, job_tasks, job_vms, last_words};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use thiao_api::types::{Event, JobVm};
-use thiao_core::ids::{JobId, Time};
+use thiao_api::types::{Event, JobStay, JobVm};
+use thiao_core::ids::{Generation, JobId, NodeName, Time};
 
 /// A connection that tells of the past.
 pub struct Past {
@@ -114,6 +114,31 @@ impl Past {
     /// The array, and the task of it that a job was, if that was seen.
     pub fn task_of_job(&self, job: JobId) -> Result<Option<(JobId, u32)>, StoreError> {
         job_tasks::name_of(&self.db, job).map_err(self.wrap())
+    }
+
+    /// Which VMs a job was on or is on.
+    pub fn stays_of_job(&self, job: JobId) -> Result<Vec<JobStay>, StoreError> {
+        job_stays::of_job(&self.db, job).map_err(self.wrap())
+    }
+
+    /// The same of many jobs.
+    pub fn stays_of_jobs(&self, which: Which) -> Result<Vec<JobStay>, StoreError> {
+        job_stays::of_jobs(&self.db, which).map_err(self.wrap())
+    }
+
+    /// Whose jobs were on a VM.
+    pub fn users_of_vm(&self, node: &NodeName, generation: Generation) -> Result<Vec<u32>, StoreError> {
+        job_stays::users_of(&self.db, node, generation).map_err(self.wrap())
+    }
+
+    /// What a VM said last, if that is kept.
+    pub fn last_words(&self, node: &NodeName, generation: Generation) -> Result<Option<Kept>, StoreError> {
+        last_words::of_vm(&self.db, node, generation).map_err(self.wrap())
+    }
+
+    /// Which of a node's VMs that ended badly is the newest whose last words are kept.
+    pub fn last_bad_vm(&self, node: &NodeName) -> Result<Option<Generation>, StoreError> {
+        last_words::last_bad(&self.db, node).map_err(self.wrap())
     }
 
     /// The VMs that jobs had or have.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod readers;
+mod stories;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,6 +43,8 @@ struct Fake {
     unwelcoming: Mutex<Option<String>>,
     /// Whether VMs end only when that is asked hard.
     lingering: Mutex<bool>,
+    /// What the guests of all VMs wrote on their consoles.
+    console: Mutex<Option<String>>,
     /// Held by a test in which nobody hears how VMs came up.
     silence: Mutex<()>,
 }
@@ -151,6 +154,10 @@ impl Provider for Fake {
             .unwrap()
             .retain(|_, vm| vm.tag.as_ref() != Some(tag));
         Ok(Ended::Gone)
+    }
+
+    fn last_words(&self, _: &VmTag, _: Option<&VmId>) -> Option<String> {
+        self.console.lock().unwrap().clone()
     }
 
     fn timeline(&self, _: &VmId) -> Vec<(u64, String)> {

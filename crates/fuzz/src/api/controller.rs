@@ -3,8 +3,8 @@
 //! holds [`SECRET`].
 
 use thiao_api::types::{
-    Accepted, Event, Explanation, Host, Job, JobArray, JobVm, JobVms, Node, Observation, PlanLine, PlanView,
-    Status, Vm,
+    Accepted, Event, Explanation, Host, Job, JobArray, JobStay, JobVm, JobVms, LastWords, Node, Observation,
+    PlanLine, PlanView, Status, Vm,
 };
 use thiao_api::words::{Desired, JobState, Mode, NodeState, VmState};
 use thiao_controller::api::{ApiError, Demand, Query, Read, Viewer};
@@ -82,11 +82,40 @@ fn reply(query: Query, viewer: Viewer) {
             let vms = vms_of_jobs().into_iter().filter(|vm| vm.job == job.id);
             drop(reply.send(Ok(JobVms::of(job.id, vms.collect()))));
         }
+        Query::Read(Read::JobsNodes { which, reply }) => {
+            let stays = vms_of_jobs().into_iter().map(|vm| JobStay {
+                id: vm.id,
+                job: vm.job,
+                task: None,
+                uid: vm.uid.unwrap_or(0),
+                node: vm.node,
+                vm: vm.vm,
+                host: vm.host,
+                began: vm.asked,
+                ended: vm.ended,
+            });
+            let stays =
+                stays.filter(|stay| which.of.is_none_or(|uid| stay.uid == uid) && stay.id > which.after);
+            drop(reply.send(Ok(stays.take(which.limit).collect())));
+        }
         Query::Read(Read::JobsVms { which, reply }) => {
             let vms = vms_of_jobs().into_iter();
             let vms = vms.filter(|vm| which.of.is_none_or(|uid| vm.uid == Some(uid)) && vm.id > which.after);
             drop(reply.send(Ok(vms.take(which.limit).collect())));
         }
+    }
+}
+
+/// Of a VM on which these users' jobs were; only one whose alone it was may read them.
+fn words(users: &[u32]) -> LastWords {
+    LastWords {
+        vm: "s0.1".to_owned(),
+        at: 3,
+        text: match users {
+            [uid] => of(*uid),
+            _ => SECRET.to_owned(),
+        },
+        users: users.to_vec(),
     }
 }
 
@@ -111,6 +140,7 @@ fn status() -> Status {
         cluster: "lab".to_owned(),
         provider: "qemu".to_owned(),
         provider_notes: vec![],
+        emulated: None,
         preparing: None,
         faults: vec![],
         unstored: None,
@@ -255,6 +285,7 @@ fn explain(name: &str) -> Result<Explanation, ApiError> {
         now: vec![of(owner)],
         story: history(),
         uid,
+        last_words: vec![words(&[1001]), words(&[1002]), words(&[1001, 1002]), words(&[])],
     };
     match name {
         "fg0" => Ok(told("node fg0", None, 0)),
@@ -270,6 +301,7 @@ fn vms_of_jobs() -> Vec<JobVm> {
     let vm = |id: i64, job: u32, uid: u32| JobVm {
         id,
         job,
+        task: None,
         uid: Some(uid),
         node: "s0".to_owned(),
         vm: "s0.1".to_owned(),

@@ -3,8 +3,8 @@
 //! | in the cache | what |
 //! |---|---|
 //! | `built/NAME.json` | what the image of this name is; it is written last |
-//! | `roots/DIGEST/root.ext4` | its file system |
-//! | `roots/DIGEST/boot/`, `.../usr/lib/modules/` | its kernel, and what that can load |
+//! | `roots/SUM/root.ext4` | its file system |
+//! | `roots/SUM/boot/`, `.../usr/lib/modules/` | its kernel, and what that can load |
 //!
 //! A name leads to other content when its image is made anew; the content of before stays for a while,
 //! since guests may have been saved that go on with it.
@@ -12,6 +12,7 @@
 use super::kernel::{self, Kernel};
 use crate::beside::beside;
 use crate::error::Error;
+use crate::sums;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
@@ -82,6 +83,8 @@ pub struct About {
     pub recipe: Recipe,
     /// Digest of all files that are in it, in hexadecimal: the same files have the same.
     pub digest: String,
+    /// The sum of its disk's file. Two disks of the same files differ, since each has times of its own.
+    pub disk_sum: String,
     /// Its packages with their versions, `name=version`, sorted.
     pub packages: Vec<String>,
     /// Its kernel, e.g. `6.1.0-56-cloud-amd64`.
@@ -113,10 +116,18 @@ fn roots(cache: &Path) -> PathBuf {
     cache.join("roots")
 }
 
-/// Where content of this digest is.
+/// Where content is whose disk has this sum. What is there is never changed: guests were saved that go on with it.
 #[must_use]
-pub fn root_folder(cache: &Path, digest: &str) -> PathBuf {
-    roots(cache).join(digest.get(..32).unwrap_or(digest))
+pub fn root_folder(cache: &Path, disk_sum: &str) -> PathBuf {
+    roots(cache).join(disk_sum.get(..32).unwrap_or(disk_sum))
+}
+
+/// The sum of a disk's file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sum(disk: &Path) -> Result<String, Error> {
+    sums::of_file(disk).map_err(|e| Error::io("read", disk, e))
 }
 
 /// A folder for content that is being made; nobody else uses it.
@@ -152,12 +163,18 @@ impl About {
         }
     }
 
+    /// Whether its disk is as it was when it was made.
+    #[must_use]
+    pub fn is_sound(&self, cache: &Path) -> bool {
+        sum(&root_folder(cache, &self.disk_sum).join(ROOT_FILE)).is_ok_and(|sum| sum == self.disk_sum)
+    }
+
     /// Gives an image its content, which is in a folder of [`work_folder`], and then its name.
     ///
     /// # Errors
     /// When something cannot be written.
     pub fn place(&self, cache: &Path, name: &ImageName, work: &Path) -> Result<(), Error> {
-        let target = root_folder(cache, &self.digest);
+        let target = root_folder(cache, &self.disk_sum);
         match fs::rename(work, &target) {
             // The same content is there already.
             Err(_) if target.join(ROOT_FILE).exists() => {
@@ -221,7 +238,7 @@ pub fn prune(cache: &Path) {
     }
     let named: Vec<PathBuf> = all
         .iter()
-        .filter_map(|(_, about)| Some(root_folder(cache, &about.as_ref().ok()?.digest)))
+        .filter_map(|(_, about)| Some(root_folder(cache, &about.as_ref().ok()?.disk_sum)))
         .collect();
     for entry in fs::read_dir(roots(cache)).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -255,7 +272,7 @@ pub(super) fn find(cache: &Path, name: &ImageName) -> Result<Built, Error> {
             cache.display()
         ))
     })?;
-    let folder = root_folder(cache, &about.digest);
+    let folder = root_folder(cache, &about.disk_sum);
     let anew = |what: &Path| {
         Error::Image(format!(
             "{} of image {name} is not there; make it anew: `thiao image rebuild {name}`",
@@ -264,6 +281,12 @@ pub(super) fn find(cache: &Path, name: &ImageName) -> Result<Built, Error> {
     };
     let root = folder.join(ROOT_FILE);
     let root = root.canonicalize().map_err(|_| anew(&root))?;
+    if sum(&root)? != about.disk_sum {
+        return Err(Error::Image(format!(
+            "the disk of image {name}, {}, is damaged: make it anew, `thiao image rebuild {name}`",
+            root.display()
+        )));
+    }
     let kernel =
         kernel::kernel_below(&folder, &about.kernel_release).ok_or_else(|| anew(&folder.join("boot")))?;
     touch(&folder);
@@ -285,14 +308,15 @@ mod tests {
         );
     }
 
-    fn about(digest: &str) -> About {
+    fn about(disk_sum: &str) -> About {
         About {
             recipe: Recipe {
                 suite: "bookworm".into(),
                 packages: vec![],
                 free_mb: 1,
             },
-            digest: digest.into(),
+            digest: "d".into(),
+            disk_sum: disk_sum.into(),
             packages: vec![],
             kernel_release: "6-x".into(),
             slurm_version: "22.05.8".into(),
@@ -308,13 +332,20 @@ mod tests {
         let why = || find(cache, &name).err().unwrap().to_string();
         assert!(why().contains("thiao image build site"), "{}", why());
         let work = work_folder(cache, &name).unwrap();
-        about("abc").place(cache, &name, &work).unwrap();
+        fs::write(work.join(ROOT_FILE), "").unwrap();
+        let sum = sum(&work.join(ROOT_FILE)).unwrap();
+        about(&sum).place(cache, &name, &work).unwrap();
         assert!(why().contains("thiao image rebuild site"), "{}", why());
-        fs::create_dir_all(root_folder(cache, "abc").join("boot")).unwrap();
-        fs::create_dir_all(root_folder(cache, "abc").join("usr/lib/modules/6-x")).unwrap();
-        fs::write(root_folder(cache, "abc").join("boot/vmlinuz-6-x"), "").unwrap();
-        fs::write(root_folder(cache, "abc").join(ROOT_FILE), "").unwrap();
-        assert_eq!(find(cache, &name).unwrap().about, about("abc"));
+        fs::create_dir_all(root_folder(cache, &sum).join("boot")).unwrap();
+        fs::create_dir_all(root_folder(cache, &sum).join("usr/lib/modules/6-x")).unwrap();
+        fs::write(root_folder(cache, &sum).join("boot/vmlinuz-6-x"), "").unwrap();
+        assert_eq!(find(cache, &name).unwrap().about, about(&sum));
+        fs::write(root_folder(cache, &sum).join(ROOT_FILE), "x").unwrap();
+        assert!(
+            why().contains("damaged") && !about(&sum).is_sound(cache),
+            "{}",
+            why()
+        );
         assert_eq!(all(cache).unwrap().len(), 1);
         fs::write(about_file(cache, &name), "{").unwrap();
         assert!(About::read(cache, &name).is_err());

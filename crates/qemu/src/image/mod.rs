@@ -12,6 +12,7 @@ use crate::beside::beside;
 use crate::disk::{self, Base, Disks, Format};
 use crate::error::Error;
 use crate::settings::{Credentials, Guests, SlurmFiles};
+use crate::sums;
 use crate::vmdir::ROOT_DISK;
 use cpio::{Node, Tree};
 use sha2::{Digest, Sha256};
@@ -108,7 +109,7 @@ pub fn of(
                 },
                 scratch,
             };
-            let disks = Some((disks, built.about.digest));
+            let disks = Some((disks, built.about.disk_sum));
             place_all(cache, &built.kernel, tree, agent, disks, progress).map(System::Made)
         }
     }
@@ -183,11 +184,16 @@ fn place_all(
     for needed in [&folder, &cache.join("kernels")] {
         fs::create_dir_all(needed).map_err(|e| Error::io("make", needed, e))?;
     }
-    if !image.kernel.exists() {
+    let sum = image.kernel.with_extension("sum");
+    let sound =
+        fs::read_to_string(&sum).is_ok_and(|sum| sums::of_file(&image.kernel).is_ok_and(|now| now == sum));
+    if !sound {
         progress("unpacking the guests' kernel");
         place(&image.kernel, &kernel.unpack()?)?;
+        let written = sums::of_file(&image.kernel).map_err(|e| Error::io("read", &image.kernel, e))?;
+        place(&sum, written.as_bytes())?;
     }
-    if image.initramfs.exists() {
+    if fs::read(&image.initramfs).is_ok_and(|kept| kept == archive) {
         // Its age tells when it was used last.
         let _ = fs::File::open(&image.initramfs).and_then(|file| file.set_modified(SystemTime::now()));
     } else {

@@ -257,6 +257,7 @@ impl Inner {
             job: wanted.job.map(|job| job.0),
             leader: wanted.leader.map(|job| job.0),
             created_ms: now.0,
+            boot: vmdir::boot().to_owned(),
         };
         let vm = Vm {
             record: Some(record.clone()),

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use thiao_api::JobName;
+use thiao_api::JobNames;
 use thiao_core::ids::{ClusterName, NodesetName, VmId};
 use thiao_opennebula::settings::{Placement, TemplateSource};
 use thiao_qemu::image::built::ImageName;
@@ -56,7 +56,7 @@ pub(super) enum Command {
     Events(Events),
     /// Explain how a node, a VM or a job is doing, and what happened to it
     Explain {
-        /// A node (fg0), a VM (fg0.3) or a job (17, a task of an array 17_3)
+        /// A node (fg0), a VM (fg0.3) or a job (17, tasks of an array 17_3, 17_[0-3])
         name: String,
         #[command(flatten)]
         how: Show,
@@ -91,9 +91,9 @@ pub(super) enum Command {
     },
     /// End the VMs that are left of a finished job of yours (root and the controller's user: of any job)
     Clean {
-        /// Its id (17, a task of an array 17_3)
+        /// Its id (17, a task of an array 17_3, several 17_[0-3])
         #[arg(value_name = "JOBID")]
-        job: JobName,
+        job: JobNames,
     },
     /// Show or check the settings
     #[command(subcommand)]
@@ -146,14 +146,15 @@ pub(super) struct Show {
 /// Which jobs, and how.
 #[derive(Debug, Args)]
 pub(super) struct Jobs {
-    /// Show the VMs that were made for this job alone, and what they cost, even if it is over (17, a task of an array 17_3, or an array for all its tasks)
-    #[arg(value_name = "JOBID", conflicts_with = "export")]
-    pub(super) job: Option<JobName>,
+    /// Show the VMs that were made for this job alone, and what they cost, even if it is over (17, a task of an array 17_3, several 17_[0-3], or an array for all its tasks)
+    #[arg(value_name = "JOBID", conflicts_with_all = ["export", "since"])]
+    pub(super) job: Option<JobNames>,
     /// Export all VMs that were made for single jobs, with times in milliseconds since the epoch
     #[arg(long, value_enum, value_name = "FORM", conflicts_with_all = ["json", "watch"])]
     pub(super) export: Option<ExportAs>,
-    /// Only those that still existed at this time or later: 2026-11-25, 2026-11-25T08:30, or 30m, 12h, 7d ago
-    #[arg(long, value_name = "TIME", requires = "export", value_parser = super::time::typed)]
+    /// Show which VMs jobs were on since then, those that are over too; with --export, only VMs that still existed
+    /// then: 2026-11-25, 2026-11-25T08:30, or 30m, 12h, 7d ago
+    #[arg(long, value_name = "TIME", value_parser = super::time::typed)]
     pub(super) since: Option<u64>,
     #[command(flatten)]
     pub(super) how: Show,

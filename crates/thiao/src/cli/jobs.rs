@@ -2,9 +2,9 @@
 
 use super::args::{ExportAs, Jobs, Show};
 use super::watch;
-use thiao_api::JobName;
-use thiao_api::client::Client;
-use thiao_api::types::{Job, JobVm, JobVms, summary_line};
+use thiao_api::JobNames;
+use thiao_api::client::{Client, ClientError};
+use thiao_api::types::{Job, JobStay, JobVm, JobVms, summary_line};
 use thiao_api::words::JobState;
 use thiao_cli::output::{Cell, Printer, Tone, clean, clock, json, line, memory, now, span, when};
 use thiao_slurm::words;
@@ -13,22 +13,85 @@ use thiao_slurm::words;
 const PAGE: usize = 10_000;
 
 pub(super) fn run(client: &Client, printer: Printer, which: &Jobs) -> anyhow::Result<()> {
-    match (which.job, which.export) {
-        (Some(job), _) => watch::show(
+    match (&which.job, which.export, which.since) {
+        (Some(names), ..) => watch::show(
             printer,
             which.how,
-            || client.job_vms(job),
-            |had| draw_vms(printer, job, had),
+            || vms_of(client, names),
+            |had| draw_vms(printer, names, had),
         ),
-        (None, Some(form)) => export(client, printer, form, which.since.unwrap_or_default()),
-        (None, None) => queue(client, printer, which.how),
+        (None, Some(form), since) => export(client, printer, form, since.unwrap_or_default()),
+        (None, None, Some(since)) => watch::show(
+            printer,
+            which.how,
+            || stays(client, since),
+            |stays| draw_stays(printer, stays),
+        ),
+        (None, None, None) => queue(client, printer, which.how),
     }
+}
+
+/// The VMs of a job, or of several tasks of an array together. What no task had is no error as long as one had some.
+fn vms_of(client: &Client, names: &JobNames) -> Result<JobVms, ClientError> {
+    let [first, rest @ ..] = names.each() else {
+        return Ok(JobVms::of(0, Vec::new()));
+    };
+    let mut all = client.job_vms(*first);
+    for name in rest {
+        all = match (all, client.job_vms(*name)) {
+            (Ok(mut all), Ok(more)) => {
+                all.vms.extend(more.vms);
+                Ok(all)
+            }
+            (Ok(had), Err(ClientError::Refused { code: 404, .. }))
+            | (Err(ClientError::Refused { code: 404, .. }), Ok(had)) => Ok(had),
+            (all, Err(ClientError::Refused { code: 404, .. })) => all,
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+    }
+    let all = all?;
+    let job = if rest.is_empty() { all.job } else { first.id };
+    Ok(JobVms::of(job, all.vms))
+}
+
+/// Which VMs jobs were on since then.
+fn stays(client: &Client, since: u64) -> Result<Vec<JobStay>, ClientError> {
+    let mut all: Vec<JobStay> = Vec::new();
+    loop {
+        let last = all.last().map_or(0, |stay| stay.id);
+        let page = client.jobs_nodes(since, last, PAGE)?;
+        let full = page.len() >= PAGE;
+        all.extend(page);
+        if !full {
+            return Ok(all);
+        }
+    }
+}
+
+fn draw_stays(printer: Printer, stays: &[JobStay]) -> String {
+    if stays.is_empty() {
+        return "no jobs were on VMs since then, or none of yours\n".to_owned();
+    }
+    let row = |stay: &JobStay| {
+        let ran = stay.ended.map(|at| span(at.saturating_sub(stay.began)));
+        vec![
+            Cell::from(stay.slurm_name()),
+            Cell::from(stay.uid.to_string()),
+            Cell::from(&stay.vm),
+            Cell::maybe(stay.host.as_ref()),
+            Cell::from(clock(stay.began)),
+            ran.map_or_else(|| Cell::toned("still there", Tone::Good), Cell::from),
+        ]
+    };
+    let head = ["JOB", "UID", "VM", "HOST", "FROM", "FOR"];
+    printer.table(&head, stays.iter().map(row).collect())
 }
 
 fn queue(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
     // One who has just submitted a job looks for it; one who watches sees it when the controller does.
     let first = std::cell::Cell::new(true);
-    watch::show(
+    watch::show_observed(
+        client,
         printer,
         how,
         || client.jobs(first.replace(false)),
@@ -54,7 +117,7 @@ fn draw_queue(printer: Printer, jobs: &[Job]) -> String {
     let now = now();
     let row = |job: &Job| {
         vec![
-            Cell::from(job.id.to_string()),
+            Cell::from(short(&job.slurm_name())),
             Cell::from(&job.name),
             Cell::from(&job.user),
             Cell::toned(job.state.word(), tone(&job.state)),
@@ -83,6 +146,16 @@ fn draw_queue(printer: Printer, jobs: &[Job]) -> String {
     printer.table(&head, jobs.iter().map(row).collect())
 }
 
+/// The most of a job's name in a table: an array's may list a thousand tasks.
+const NAME: usize = 24;
+
+fn short(name: &str) -> String {
+    match name.get(..NAME) {
+        Some(begin) if name.len() > NAME => format!("{begin}..."),
+        Some(_) | None => name.to_owned(),
+    }
+}
+
 fn tone(state: &JobState) -> Tone {
     match state {
         JobState::Running => Tone::Good,
@@ -91,9 +164,11 @@ fn tone(state: &JobState) -> Tone {
     }
 }
 
-fn draw_vms(printer: Printer, job: JobName, had: &JobVms) -> String {
+fn draw_vms(printer: Printer, job: &JobNames, had: &JobVms) -> String {
     if had.vms.is_empty() {
-        return format!("no VMs were made for job {job} alone\n");
+        return format!(
+            "no VMs were made for job {job} alone: `thiao explain {job}` tells which it was on\n"
+        );
     }
     let sum = summary_line(&had.vms);
     let sum = sum.strip_prefix("thiao: ").unwrap_or(&sum);
@@ -102,7 +177,7 @@ fn draw_vms(printer: Printer, job: JobName, had: &JobVms) -> String {
     let row = |vm: &JobVm| {
         let since = |at: Option<u64>| Cell::maybe(at.map(|at| after(at.saturating_sub(vm.asked))));
         let mut cells = match several {
-            true => vec![Cell::from(vm.job.to_string())],
+            true => vec![Cell::from(vm.task.clone().unwrap_or_else(|| vm.job.to_string()))],
             false => Vec::new(),
         };
         cells.extend([

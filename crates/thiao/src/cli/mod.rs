@@ -89,12 +89,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Submit { words } => submit::run(file, &words)?,
         Command::Clean { job } => {
-            let accepted = client()?.clean(job)?;
-            printer.say(&accepted.message)?;
+            let client = client()?;
+            for job in job.each() {
+                printer.say(&client.clean(*job)?.message)?;
+            }
         }
         Command::Config(ConfigCommand::Show) => printer.print(&thiao_config::load(file)?.show())?,
         Command::Config(ConfigCommand::Check) => {
             let config = Config::load(file)?;
+            if let Some(why) = thiao_config::overpromised(&config) {
+                anyhow::bail!("{}: {why}", config.file.display());
+            }
             let (nodes, sets) = (config.nodes.len(), config.nodesets.len());
             let file = config.file.display();
             printer.print(&format!(

@@ -1,7 +1,7 @@
 //! `thiao nodes`: thousands of nodes on a few lines, those alike together.
 
 use super::args::Nodes;
-use super::watch::show;
+use super::watch::show_observed;
 use super::{hostlist, show};
 use std::collections::{BTreeMap, BTreeSet};
 use thiao_api::client::Client;
@@ -36,7 +36,7 @@ pub(super) fn run(client: &Client, printer: Printer, which: &Nodes) -> anyhow::R
         });
         Ok(nodes)
     };
-    show(printer, which.how, ask, |nodes| {
+    show_observed(client, printer, which.how, ask, |nodes| {
         if nodes.is_empty() {
             "there are no nodes\n".to_owned()
         } else if which.long {

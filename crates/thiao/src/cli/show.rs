@@ -1,13 +1,15 @@
 //! `status`, `vms`, `hosts`, `events`, `explain`, `plan`.
 
 use super::args::{Events, Show};
-use super::watch::{self, show};
-use std::collections::BTreeMap;
+use super::watch::{self, show, show_observed};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use thiao_api::JobName;
-use thiao_api::client::Client;
-use thiao_api::types::{Event, Explanation, Host, Observation as Seen, PlanLine, PlanView, Status, Vm};
+use thiao_api::client::{Client, ClientError};
+use thiao_api::types::{
+    Event, Explanation, Host, LastWords, Observation as Seen, PlanLine, PlanView, Status, Vm,
+};
 use thiao_api::words::{NodeState, VmState};
+use thiao_api::{JobName, JobNames};
 use thiao_cli::output::{Cell, Printer, Tone, clean, clock, json, line as one_line, memory, now, when};
 
 /// The tone of a node's state.
@@ -90,7 +92,7 @@ fn draw_status(printer: Printer, s: &Status) -> String {
     let nodes: Vec<String> = s
         .nodes_by_state
         .iter()
-        .map(|(state, n)| format!("{n} {}", printer.toned(state.word(), node_tone(state))))
+        .map(|(state, n)| format!("{n} {}", printer.toned(in_words(state), node_tone(state))))
         .collect();
     line(
         "nodes",
@@ -118,24 +120,35 @@ fn draw_status(printer: Printer, s: &Status) -> String {
     text
 }
 
-/// How the last observation of a side went.
-fn seen(printer: Printer, observation: &Seen, now: u64) -> String {
-    let last = observation
-        .last_ok
-        .map_or_else(|| "never".to_owned(), |at| when(at, now));
-    match &observation.error {
-        None => format!("read {last}"),
-        Some(error) => {
-            format!(
-                "{} (last read {last}; nothing is destroyed on a failed observation)",
-                printer.toned(error, Tone::Bad)
-            )
-        }
+/// A node's state among those of many: Slurm's "down" is another thing.
+fn in_words(state: &NodeState) -> &str {
+    match state {
+        NodeState::Down => "powered down",
+        other => other.word(),
     }
 }
 
+/// How the last observation of a side went.
+fn seen(printer: Printer, observation: &Seen, now: u64) -> String {
+    let Some(error) = &observation.error else {
+        return match observation.last_ok {
+            Some(at) => format!("read {}", when(at, now)),
+            None => "not read yet".to_owned(),
+        };
+    };
+    let last = match observation.last_ok {
+        Some(at) => format!("last read {}", when(at, now)),
+        None => "not read since the controller started".to_owned(),
+    };
+    format!(
+        "{} ({last}; nothing is destroyed on a failed observation)",
+        printer.toned(error, Tone::Bad)
+    )
+}
+
 pub(super) fn vms(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
-    show(
+    show_observed(
+        client,
         printer,
         how,
         || client.vms(),
@@ -171,7 +184,8 @@ pub(super) fn vms(client: &Client, printer: Printer, how: Show) -> anyhow::Resul
 }
 
 pub(super) fn hosts(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
-    show(
+    show_observed(
+        client,
         printer,
         how,
         || client.hosts(),
@@ -266,7 +280,13 @@ fn load(host: &Host) -> Option<String> {
 }
 
 pub(super) fn plan(client: &Client, printer: Printer, how: Show) -> anyhow::Result<()> {
-    show(printer, how, || client.plan(), |plan| draw_plan(printer, plan))
+    show_observed(
+        client,
+        printer,
+        how,
+        || client.plan(),
+        |plan| draw_plan(printer, plan),
+    )
 }
 
 fn draw_plan(printer: Printer, plan: &PlanView) -> String {
@@ -299,7 +319,18 @@ fn draw_plan(printer: Printer, plan: &PlanView) -> String {
 }
 
 pub(super) fn explain(client: &Client, printer: Printer, name: &str, how: Show) -> anyhow::Result<()> {
-    show(
+    // Tasks of an array as squeue lists them; a node may be called as a job is.
+    if let Ok(names) = name.parse::<JobNames>()
+        && name.contains('[')
+    {
+        let draw = |told: &Vec<Explanation>| -> String {
+            let stories: Vec<String> = told.iter().map(|told| draw_story(printer, told)).collect();
+            stories.join("\n")
+        };
+        return show_observed(client, printer, how, || explain_each(client, &names), draw);
+    }
+    show_observed(
+        client,
         printer,
         how,
         || client.explain(name),
@@ -307,16 +338,69 @@ pub(super) fn explain(client: &Client, printer: Printer, name: &str, how: Show) 
     )
 }
 
+/// The story of each record that these tasks are in: those that wait are one.
+fn explain_each(client: &Client, names: &JobNames) -> Result<Vec<Explanation>, ClientError> {
+    let queue = client.jobs(true)?;
+    let mut told: Vec<Explanation> = Vec::new();
+    let mut records = BTreeSet::new();
+    for name in names.each() {
+        let record = queue.iter().find(|job| job.is(*name)).map(|job| job.id);
+        if record.is_some_and(|record| !records.insert(record)) {
+            continue;
+        }
+        match client.explain(&name.to_string()) {
+            Ok(story) => told.push(story),
+            // Not all of them need have been seen.
+            Err(ClientError::Refused { code: 404, .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if told.len() >= MOST_STORIES {
+            break;
+        }
+    }
+    match (told.is_empty(), names.each()) {
+        (true, [first, ..]) => client.explain(&first.to_string()).map(|story| vec![story]),
+        _ => Ok(told),
+    }
+}
+
+/// The most stories that one question brings.
+const MOST_STORIES: usize = 50;
+
 fn draw_story(printer: Printer, told: &Explanation) -> String {
     let mut text = format!("{}\n", clean(&told.subject));
     for sentence in &told.now {
         let _ = writeln!(text, "  {}", one_line(sentence));
+    }
+    // Of several that failed one after the other, the newest says it.
+    if let Some(words) = told.last_words.last() {
+        text.push_str(&draw_last_words(printer, words));
     }
     for (n, event) in told.story.iter().enumerate() {
         if n == 0 {
             text.push('\n');
         }
         text.push_str(&draw_event(printer, event));
+    }
+    text
+}
+
+/// The most lines of a console that are shown; `--json` has all that is kept.
+const LAST_LINES: usize = 15;
+
+/// The end of a VM's console. What it said again and again is shown once, where it said it last.
+fn draw_last_words(printer: Printer, words: &LastWords) -> String {
+    let head = format!(
+        "Last on the console of VM {}, {}:",
+        one_line(&words.vm),
+        clock(words.at)
+    );
+    let mut said = BTreeSet::new();
+    let lines = words.text.lines().rev().filter(|line| !line.trim().is_empty());
+    let lines: Vec<&str> = lines.filter(|line| said.insert(*line)).take(LAST_LINES).collect();
+    let mut text = format!("\n{}\n", printer.toned(&head, Tone::Faint));
+    for line in lines.iter().rev() {
+        let _ = writeln!(text, "  | {}", one_line(line));
     }
     text
 }

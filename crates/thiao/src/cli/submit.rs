@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use thiao_api::JobName;
+use thiao_api::JobNames;
 use thiao_api::client::Client;
 use thiao_cli::exit::Malformed;
 use thiao_cli::output::Printer;
@@ -88,9 +88,12 @@ pub(super) fn run(file: Option<&Path>, words: &[OsString]) -> anyhow::Result<()>
     }
     let places = places(file)?;
     let client = Client::new(&places.state_dir);
-    if let Some(job) = queued(&rest) {
-        let accepted = client.give(job, &options)?;
-        return Ok(Printer::stdout().say(&accepted.message)?);
+    if let Some(jobs) = queued(&rest) {
+        for job in jobs.each() {
+            let accepted = client.give(*job, &options)?;
+            Printer::stdout().say(&accepted.message)?;
+        }
+        return Ok(());
     }
     let sbatch = thiao_slurm::find("sbatch", places.slurm_bin_dir.as_deref())?;
     if client.is_absent(PATIENCE) {
@@ -205,7 +208,7 @@ fn is_script(word: &OsStr) -> bool {
 }
 
 /// The queued job that is named, if it is nothing else.
-fn queued(rest: &[OsString]) -> Option<JobName> {
+fn queued(rest: &[OsString]) -> Option<JobNames> {
     match rest {
         [word] if Path::new(word).symlink_metadata().is_err() => word.to_str()?.parse().ok(),
         _ => None,
@@ -297,7 +300,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("17");
         assert!(queued(&words("17")).is_some() && queued(&words("17_3")).is_some());
-        for other in ["", "17 18", "-n 17", "job.sh", "17_", "17_[1-2]"] {
+        assert_eq!(queued(&words("17_[1-2]")).unwrap().each().len(), 2);
+        for other in ["", "17 18", "-n 17", "job.sh", "17_", "17_[2-1]"] {
             assert_eq!(queued(&words(other)), None, "{other}");
         }
         File::create(&file).unwrap();

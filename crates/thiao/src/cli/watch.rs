@@ -3,11 +3,46 @@
 use super::args::Show;
 use serde::Serialize;
 use std::time::Duration;
-use thiao_api::client::ClientError;
-use thiao_cli::output::{Printer, Tone, json};
+use thiao_api::client::{Client, ClientError};
+use thiao_api::types::{Observation, Status};
+use thiao_cli::output::{Printer, Tone, json, span};
 
 /// The pause between two answers.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// The same of what was observed: where that is older than a second, it says how old.
+pub(super) fn show_observed<T: Serialize>(
+    client: &Client,
+    printer: Printer,
+    how: Show,
+    ask: impl Fn() -> Result<T, ClientError>,
+    draw: impl Fn(&T) -> String,
+) -> anyhow::Result<()> {
+    show(printer, how, ask, |answer| {
+        let age = client.status().ok().and_then(|status| age(&status));
+        let age = age.map(|age| printer.toned(&format!("({age})"), Tone::Faint) + "\n");
+        draw(answer) + &age.unwrap_or_default()
+    })
+}
+
+/// How old the controller's knowledge is, if older than a second. Where the provider tells what happens, its whole
+/// observations may be old.
+fn age(status: &Status) -> Option<String> {
+    let heard = status.bus.as_ref().is_some_and(|bus| bus.relied_on);
+    let sides = [
+        ("Slurm", Some(&status.slurm)),
+        ("VMs", Some(&status.vms).filter(|_| !heard)),
+    ];
+    let old = |(what, seen): (&str, Option<&Observation>)| match seen?.last_ok {
+        None => Some(format!("{what} not read yet")),
+        Some(at) => match status.now.saturating_sub(at) {
+            0..=1_000 => None,
+            age => Some(format!("{what} as of {} ago", span(age))),
+        },
+    };
+    let told: Vec<String> = sides.into_iter().filter_map(old).collect();
+    Some(told.join(", ")).filter(|told| !told.is_empty())
+}
 
 /// Asks and shows; with `--watch` until Ctrl-C. A controller that is away for a while does not end a
 /// watch that had begun: it restarts.

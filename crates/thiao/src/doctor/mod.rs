@@ -2,12 +2,13 @@
 //! what mends it.
 //!
 //! What is looked at is collected here, and Slurm's side in `observation`; what it means is said by the pure
-//! parts: [`machine`] (the embedded provider), `thiao_opennebula::check` (OpenNebula), [`images`] (what its
+//! parts: [`machine`] (the embedded provider), [`keys`] (the cluster's key), `thiao_opennebula::check` (OpenNebula), [`images`] (what its
 //! images and Slurm have to do with each other), [`hooks`], [`slurm`] and [`reach`] (Slurm's side), [`controller`], [`nodes`] and [`vms`].
 
 pub mod controller;
 pub mod hooks;
 pub mod images;
+pub mod keys;
 mod lab;
 pub mod machine;
 pub mod nodes;
@@ -35,6 +36,7 @@ use thiao_core::view::Shape;
 use thiao_core::world::Mode;
 use thiao_opennebula::check;
 use thiao_opennebula::model::VmDetails;
+use thiao_qemu::Credentials;
 use thiao_slurm::SlurmError;
 use thiao_slurm::site::Site;
 
@@ -70,11 +72,11 @@ pub struct ProviderChecked {
 pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecked {
     let settings = match &config.provider {
         ProviderSettings::Qemu(settings) => {
-            let facts = machine::observe(settings, client.controller());
-            return ProviderChecked {
-                findings: machine::judge(&facts, settings),
-                seen: None,
-            };
+            let facts = machine::observe(settings, client.controller(), client.status().ok().as_ref());
+            let mut findings = machine::judge(&facts, settings);
+            findings.extend(keys::judge(&keys::observe(&settings.guest.credentials)));
+            findings.push(machine::memory(thiao_config::overpromised(config)));
+            return ProviderChecked { findings, seen: None };
         }
         ProviderSettings::OpenNebula(settings) => settings,
     };
@@ -85,11 +87,7 @@ pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecke
         .collect();
     let policy = &config.policy;
     let wanted = check::Needs::new(settings, &asked, policy.max_vms, policy.max_vms_per_host);
-    let key = settings
-        .guest
-        .credentials
-        .as_ref()
-        .map(|credentials| machine::key(credentials, &machine::readable(credentials.file())));
+    let key: Vec<Finding> = settings.guest.credentials.iter().flat_map(key).collect();
     let client = match thiao_opennebula::Client::new(&settings.access) {
         Ok(client) => client,
         Err(error) => {
@@ -116,6 +114,13 @@ pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecke
         findings,
         seen: Some(seen),
     }
+}
+
+/// Whether the controller can give guests the cluster's secret, and whether that is the one in use.
+fn key(credentials: &Credentials) -> Vec<Finding> {
+    let mut found = vec![machine::key(credentials, &machine::readable(credentials.file()))];
+    found.extend(keys::judge(&keys::observe(credentials)));
+    found
 }
 
 /// Whether the controller can give guests the passwords of their directories.

@@ -41,17 +41,28 @@ pub fn build(cache: &Path, name: &ImageName, recipe: &Recipe, say: &dyn Fn(&str)
     check(recipe)?;
     let before = About::read(cache, name).unwrap_or_default();
     let work = built::work_folder(cache, name)?;
-    let made = make(&work, recipe, say).and_then(|about| {
-        about.place(cache, name, &work)?;
-        Ok(about)
+    let made = make(&work, recipe, say);
+    let same = |about: &About| {
+        let before =
+            before.filter(|before| before.digest == about.digest && before.recipe == about.recipe)?;
+        before.is_sound(cache).then_some(before)
+    };
+    let made = made.and_then(|about| match same(&about) {
+        Some(about) => Ok(Built {
+            about,
+            unchanged: true,
+        }),
+        None => {
+            about.place(cache, name, &work)?;
+            Ok(Built {
+                about,
+                unchanged: false,
+            })
+        }
     });
-    if made.is_err() {
-        let _ = fs::remove_dir_all(&work);
-    }
-    let about = made?;
+    let _ = fs::remove_dir_all(&work);
     built::prune(cache);
-    let unchanged = before.is_some_and(|before| before.digest == about.digest);
-    Ok(Built { about, unchanged })
+    made
 }
 
 fn check(recipe: &Recipe) -> anyhow::Result<()> {
@@ -81,12 +92,14 @@ fn make(work: &Path, recipe: &Recipe, say: &dyn Fn(&str)) -> anyhow::Result<Abou
     let content = work.join("root");
     make_disk(&archive, &content, &work.join(ROOT_FILE), recipe.free_mb)?;
     take_kernel(&archive, work)?;
+    let disk_sum = built::sum(&work.join(ROOT_FILE))?;
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
     fs::set_permissions(work, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot let others read {}", work.display()))?;
     Ok(About {
         recipe: recipe.clone(),
         digest,
+        disk_sum,
         packages: packages
             .into_iter()
             .map(|(name, version)| format!("{name}={version}"))
@@ -264,5 +277,5 @@ fn missing(program: &str, package: &str, error: io::Error) -> anyhow::Error {
 /// Where an image's disk is.
 #[must_use]
 pub fn disk_of(cache: &Path, about: &About) -> PathBuf {
-    built::root_folder(cache, &about.digest).join(ROOT_FILE)
+    built::root_folder(cache, &about.disk_sum).join(ROOT_FILE)
 }

@@ -153,6 +153,11 @@ impl Sight {
         self.viewer.trusted || self.own.contains(&id)
     }
 
+    /// Whether the console of a VM may be shown on which these users' jobs were: to one whose alone it was.
+    pub(super) fn console(&self, users: &[u32]) -> bool {
+        self.viewer.trusted || users == [self.viewer.uid]
+    }
+
     /// Whether something about this subject may be shown: of a job, to its owner alone.
     pub(super) fn subject(&self, subject: &str, owner: Option<u32>) -> bool {
         match (owner, subject.strip_prefix("job ")) {

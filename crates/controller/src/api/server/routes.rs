@@ -39,6 +39,7 @@ pub(super) fn router(controller: Controller) -> Router {
         .route("/hosts", get(hosts))
         .route("/jobs", get(jobs))
         .route("/jobs/vms", get(of_jobs::all))
+        .route("/jobs/nodes", get(of_jobs::nodes))
         .route("/jobs/{id}/ready", get(job_ready))
         .route("/jobs/{id}/vms", get(of_jobs::vms))
         .route("/jobs/{id}/give", post(of_jobs::give))
@@ -258,6 +259,7 @@ async fn explain(
     }
     told.story
         .retain(|event| sight.subject(&event.subject, event.uid));
+    told.last_words.retain(|words| sight.console(&words.users));
     Ok(Json(told))
 }
 

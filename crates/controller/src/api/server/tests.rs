@@ -12,7 +12,7 @@ use std::time::Instant;
 use thiao_api::JobName;
 use thiao_api::client::{Client, ClientError};
 use thiao_api::types::{
-    Accepted, Event, Explanation, Job, JobArray, JobVm, JobVms, Node, PlanLine, PlanView,
+    Accepted, Event, Explanation, Job, JobArray, JobStay, JobVm, JobVms, LastWords, Node, PlanLine, PlanView,
 };
 use thiao_core::hostlist;
 use tokio::sync::oneshot;
@@ -37,6 +37,7 @@ fn job(id: u32, uid: u32) -> Job {
 /// A VM that a job had, whose user this is.
 fn vm_of(job: u32, uid: Option<u32>) -> JobVm {
     JobVm {
+        task: None,
         id: i64::from(job),
         job,
         uid,
@@ -153,7 +154,20 @@ fn explained(name: &str) -> Result<Explanation, ApiError> {
         now: vec![],
         story,
         uid,
+        last_words: [vec![], vec![1001], vec![1002], vec![1001, 1002]]
+            .map(words)
+            .into(),
     })
+}
+
+/// Of a VM on which these users' jobs were.
+fn words(users: Vec<u32>) -> LastWords {
+    LastWords {
+        vm: "fg0.1".into(),
+        at: 1,
+        text: format!("console of {users:?}"),
+        users,
+    }
 }
 
 /// Job 2's number was 1001's once; 9 is over, and of nobody's 8 was seen whose it is.
@@ -219,6 +233,20 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
                 drop(reply.send(accepted("s0", format!("{job} is cleaned up after"))));
             }
             Query::Read(Read::JobVms { job, reply }) => drop(reply.send(Ok(vms_of_job(job)))),
+            Query::Read(Read::JobsNodes { which, reply }) => {
+                let stays = vms_of_jobs(&which).into_iter().map(|vm| JobStay {
+                    id: vm.id,
+                    job: vm.job,
+                    task: None,
+                    uid: vm.uid.unwrap_or(0),
+                    node: vm.node,
+                    vm: vm.vm,
+                    host: None,
+                    began: 1,
+                    ended: None,
+                });
+                drop(reply.send(Ok(stays.collect())));
+            }
             Query::Read(Read::JobsVms { which, reply }) => drop(reply.send(Ok(vms_of_jobs(&which)))),
             Query::Demand(Demand::JobSeen { reply, .. }) => drop(reply.send(Ok(()))),
             Query::Demand(Demand::JobReady { job, mut reply }) => match job.0 {
@@ -321,6 +349,28 @@ async fn others_get_no_story_of_foreign_jobs() {
         StatusCode::BAD_REQUEST
     );
     assert_eq!(ask(0, "GET", "/v1/explain/%ff").await.0, StatusCode::BAD_REQUEST);
+}
+
+/// It may show what jobs did.
+#[tokio::test]
+async fn a_vms_console_is_shown_to_root_and_to_one_whose_jobs_alone_were_on_it() {
+    for (uid, seen) in [
+        (0, vec!["[]", "[1001]", "[1002]", "[1001, 1002]"]),
+        (1001, vec!["[1001]"]),
+        (1002, vec!["[1002]"]),
+        (1003, vec![]),
+    ] {
+        let (_, body) = ask(uid, "GET", "/v1/explain/fg0").await;
+        let told: Explanation = serde_json::from_str(&body).unwrap();
+        let texts: Vec<String> = told.last_words.into_iter().map(|words| words.text).collect();
+        assert_eq!(
+            texts,
+            seen.iter()
+                .map(|of| format!("console of {of}"))
+                .collect::<Vec<_>>(),
+            "{uid}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -435,6 +485,9 @@ async fn what_others_jobs_cost_is_not_shown() {
     assert_eq!(ids(&ask(0, "GET", "/v1/jobs/vms?after=2&limit=1").await.1), [8]);
     assert_eq!(ids(&ask(1001, "GET", "/v1/jobs/vms?since=5").await.1), [9]);
     assert!(ids(&ask(1003, "GET", "/v1/jobs/vms").await.1).is_empty());
+    assert_eq!(ids(&ask(0, "GET", "/v1/jobs/nodes").await.1), [2, 8, 9]);
+    assert_eq!(ids(&ask(1001, "GET", "/v1/jobs/nodes?since=5").await.1), [9]);
+    assert!(ids(&ask(1003, "GET", "/v1/jobs/nodes").await.1).is_empty());
     for bad in ["limit=0", "limit=10001", "since=-1", "of=1001"] {
         let (code, body) = ask(1001, "GET", &format!("/v1/jobs/vms?{bad}")).await;
         assert_eq!(code, StatusCode::BAD_REQUEST, "{bad}: {body}");

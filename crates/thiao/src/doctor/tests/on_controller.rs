@@ -11,6 +11,7 @@ fn status() -> Status {
         cluster: "lab".to_owned(),
         provider: "opennebula".to_owned(),
         provider_notes: Vec::new(),
+        emulated: None,
         preparing: None,
         faults: Vec::new(),
         unstored: None,

@@ -11,7 +11,7 @@ use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiao_api::JobName;
-use thiao_api::types::{Accepted, Give, JobVm, JobVms};
+use thiao_api::types::{Accepted, Give, JobStay, JobVm, JobVms};
 use thiao_core::ids::{JobId, Time};
 use thiao_core::options::VmOptions;
 
@@ -76,6 +76,27 @@ pub(super) async fn all(
     Extension(viewer): Extension<Viewer>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Answer<Vec<JobVm>> {
+    let which = which(viewer, page)?;
+    controller
+        .ask(|reply| Read::JobsVms { which, reply })
+        .await
+        .map(Json)
+}
+
+pub(super) async fn nodes(
+    State(controller): State<Controller>,
+    Extension(viewer): Extension<Viewer>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Answer<Vec<JobStay>> {
+    let which = which(viewer, page)?;
+    controller
+        .ask(|reply| Read::JobsNodes { which, reply })
+        .await
+        .map(Json)
+}
+
+/// A page of what the viewer may see.
+fn which(viewer: Viewer, page: Result<Query<Page>, QueryRejection>) -> Result<Which, ApiError> {
     let Query(Page { since, after, limit }) = page.map_err(malformed)?;
     let limit = limit.unwrap_or(MAX_VMS);
     if !(1..=MAX_VMS).contains(&limit) {
@@ -83,17 +104,13 @@ pub(super) async fn all(
             "limit={limit} is not from 1 to {MAX_VMS}"
         )));
     }
-    let which = Which {
+    Ok(Which {
         // The store's numbers have a sign.
         since: Time(since.min(i64::MAX as u64)),
         of: (!viewer.trusted).then_some(viewer.uid),
         after,
         limit,
-    };
-    controller
-        .ask(|reply| Read::JobsVms { which, reply })
-        .await
-        .map(Json)
+    })
 }
 
 impl Controller {
