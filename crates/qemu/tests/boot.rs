@@ -487,6 +487,53 @@ fn vms_of_any_size_have_what_was_promised() {
 }
 
 #[test]
+fn people_come_to_a_running_guest_and_strangers_get_no_vm() {
+    isolated("people_come_to_a_running_guest_and_strangers_get_no_vm", || {
+        let lab = Lab::new(false);
+        let open = || {
+            let mut settings = lab.settings();
+            settings.guest.everybody = true;
+            let qemu = Qemu::open(settings, Arc::new(|| ())).unwrap();
+            qemu.prepare(&[], &|_| ()).unwrap();
+            qemu
+        };
+        let qemu = open();
+        let host = HostName::new("h1").unwrap();
+        // Of no system that this runs on.
+        let stranger = 4_000_000;
+        let spec = VmSpec {
+            job: Some(JobId(7)),
+            owner: Some(JobOwner {
+                uid: stranger,
+                leader: JobId(7),
+            }),
+            ..VmSpec::of_node(SHAPE)
+        };
+        let error = qemu.create(&tag("n2", 1), &host, &spec).unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Refused);
+        assert!(error.to_string().contains("no user with uid 4000000"), "{error}");
+        assert!(qemu.observe().unwrap().vms.is_empty());
+
+        let id = qemu
+            .create(&tag("n1", 1), &host, &VmSpec::of_node(SHAPE))
+            .unwrap();
+        lab.ready(&qemu, &id);
+        // daemon; and one who was there from the start.
+        for uid in [1, 1234] {
+            qemu.welcome(&id, uid).unwrap();
+        }
+        assert!(qemu.welcome(&id, stranger).is_err());
+        let people = lab.vm_folder(&id).join("people.json");
+        let people: serde_json::Value = serde_json::from_slice(&std::fs::read(people).unwrap()).unwrap();
+        assert_eq!(people["arrived"], serde_json::json!([1, 1234]));
+        drop(qemu);
+        let qemu = open();
+        qemu.welcome(&id, 1).unwrap();
+        qemu.destroy(&id).unwrap();
+    });
+}
+
+#[test]
 fn a_size_that_is_asked_for_often_gets_a_template() {
     isolated("a_size_that_is_asked_for_often_gets_a_template", || {
         let lab = Lab::new(true);
