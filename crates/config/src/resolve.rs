@@ -74,24 +74,16 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
             let network = network::network(&root.table("network"), machine);
             let table = root.table("qemu");
             let files = (machine.slurm)(bin_dir.as_deref(), &plugins);
-            let nodes = nodes.iter();
-            let kinds = qemu::Kinds {
+            let given = qemu::Given {
                 nodesets: guests,
                 nodes: nodes
+                    .iter()
                     .map(|(node, spec)| (node.clone(), spec.nodeset.clone()))
                     .collect(),
+                network,
+                mounts,
             };
-            let shared = (network, mounts);
-            let qemu = qemu::qemu(
-                &table,
-                cluster_name,
-                &state_dir,
-                &policy,
-                files,
-                machine,
-                kinds,
-                shared,
-            );
+            let qemu = qemu::qemu(&table, cluster_name, &state_dir, &policy, files, machine, given);
             root.close();
             let qemu = qemu?;
             qemu::fits(root, &nodesets, &policy, &qemu);

@@ -94,7 +94,7 @@ pub trait Provider: Send + Sync + 'static {
     fn timeline(&self, id: &VmId) -> Vec<(u64, String)>;
 }
 
-/// The shapes alone.
+/// The shapes, whatever nodesets they are of.
 fn of_any(shapes: &[(NodesetName, Shape)]) -> Vec<Shape> {
     shapes.iter().map(|(_, shape)| *shape).collect()
 }

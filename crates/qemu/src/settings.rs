@@ -31,7 +31,6 @@ pub struct Settings {
     pub tmp_gb: u64,
     /// What they are in nodesets that say it.
     pub nodesets: BTreeMap<NodesetName, Guests>,
-    /// Each node's nodeset.
     pub nodes: BTreeMap<NodeName, NodesetName>,
     /// How guests are accelerated.
     pub accel: AccelChoice,
@@ -92,7 +91,7 @@ pub struct SlurmFiles {
     pub plugins: Vec<PathBuf>,
 }
 
-/// What guests are.
+/// What runs in a VM.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guests {
     /// Small ones, made from this machine's own programs, all in memory: for tests and demos.

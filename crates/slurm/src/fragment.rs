@@ -21,7 +21,6 @@ pub use conflict::Conflict;
 /// Whether the guests have control groups, as slurmd looks for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cgroups {
-    /// All have them.
     All,
     /// Some are small guests, which have none.
     None,

@@ -16,11 +16,15 @@ use thiao_qemu::{
     User,
 };
 
-/// Which nodes have guests of their nodeset's own.
-pub struct Kinds {
+/// What other parts of the file have given.
+pub struct Given {
+    /// What runs in the VMs of nodesets that say it.
     pub nodesets: BTreeMap<NodesetName, Guests>,
-    /// Each node's nodeset.
     pub nodes: BTreeMap<NodeName, NodesetName>,
+    /// What the fence lets through, and whom guests ask for names.
+    pub network: (Option<FenceSettings>, Resolver),
+    /// Folders of the site's file servers.
+    pub mounts: Vec<Mount>,
 }
 
 /// Reads the table `[qemu]`.
@@ -31,10 +35,14 @@ pub fn qemu(
     policy: &Policy,
     slurm: Result<SlurmFiles, String>,
     machine: &Machine,
-    kinds: Kinds,
-    (network, mounts): ((Option<FenceSettings>, Resolver), Vec<Mount>),
+    given: Given,
 ) -> Option<Settings> {
-    let (fence, resolver) = network;
+    let Given {
+        nodesets,
+        nodes,
+        network: (fence, resolver),
+        mounts,
+    } = given;
     let bridge = table.checked("bridge", Some("thiao0".to_owned()), |text| match word(text) {
         Ok(name) if name.len() <= 15 => Ok(name),
         _ => Err("use 1 to 15 of letters, digits, '.', '_' and '-'".to_owned()),
@@ -88,8 +96,8 @@ pub fn qemu(
         },
         guests: default?,
         tmp_gb,
-        nodesets: kinds.nodesets,
-        nodes: kinds.nodes,
+        nodesets,
+        nodes,
         accel,
         warm,
         templates_max,

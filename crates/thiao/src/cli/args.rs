@@ -501,12 +501,12 @@ pub(super) enum ImageCommand {
     },
     /// Make one anew, with today's versions of its packages, or with others
     Rebuild {
-        /// Its name
+        /// The image's name
         name: ImageName,
         #[command(flatten)]
         recipe: ImageRecipe,
     },
-    /// Show all images
+    /// Show the images that are there
     List {
         /// Print JSON: sizes in MiB, times in seconds since the epoch
         #[arg(long)]
@@ -514,7 +514,7 @@ pub(super) enum ImageCommand {
     },
     /// Show what is in an image
     Show {
-        /// Its name
+        /// The image's name
         name: ImageName,
         /// Print JSON: sizes in MiB, times in seconds since the epoch
         #[arg(long)]
@@ -531,7 +531,7 @@ pub(super) enum ImageCommand {
     },
     /// Remove an image; VMs that run it stay
     Remove {
-        /// Its name
+        /// The image's name
         name: ImageName,
     },
 }

@@ -25,7 +25,7 @@ const PROGRAMS: [(&str, &str, &str); 6] = [
     ("useradd", "users are made known by it", "passwd"),
 ];
 
-/// Judges an image.
+/// Judges an image by its answers.
 #[must_use]
 pub fn judge(answers: &Answers, wanted: Wanted) -> Vec<Finding> {
     let said = |word: &str| {
