@@ -288,7 +288,7 @@ fn commands_that_are_programs_of_their_own_are_found_beside_it() {
         let (code, out, err) = said(Command::new(&alone).args(["lab", "up"]).output().unwrap());
         assert_eq!((code, out.as_str()), (1, ""));
         assert!(
-            err.contains("thiao-lab is neither beside") && err.contains("install it there"),
+            err.contains("thiao-lab is neither beside") && err.contains("xtask install"),
             "{err}"
         );
     }

@@ -50,8 +50,8 @@ fn it_links_the_hooks_and_writes_the_fragment() {
         text.contains("Default=YES") && text.contains("SuspendTime=90"),
         "{text}"
     );
-    // Two tries of 400 s, the pause between them, the patience, and some.
-    assert!(text.contains("ResumeTimeout=855"), "{text}");
+    // Two tries of 400 s, the pause between them, the patience with the grace of who gives way, and some.
+    assert!(text.contains("ResumeTimeout=915"), "{text}");
     // The place's folder is not that of slurm.conf.
     assert!(out.contains("Next:\n  1. Append what is in "), "{out}");
 

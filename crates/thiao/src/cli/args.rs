@@ -293,6 +293,9 @@ pub(super) struct NewSettings {
     /// QEMU makes the VMs on this machine
     #[arg(long)]
     pub(super) qemu: bool,
+    /// What runs in the VMs that QEMU makes: an image's name, a file with cloud-init, or small [default: debian]
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["opennebula", "import"])]
+    pub(super) qemu_image: Option<String>,
     /// Take over the thiao.cfg of 2011 and its VM files
     #[arg(long, value_name = "FILE", conflicts_with = "qemu")]
     pub(super) import: Option<PathBuf>,
@@ -372,6 +375,7 @@ impl NewSettings {
     pub(super) fn are_given(&self) -> bool {
         self.opennebula
             || self.qemu
+            || self.qemu_image.is_some()
             || self.import.is_some()
             || self.cluster.is_some()
             || self.state_dir.is_some()
@@ -501,7 +505,7 @@ pub(super) enum ImageCommand {
     },
     /// Make one anew, with today's versions of its packages, or with others
     Rebuild {
-        /// The image's name
+        /// The name of the image
         name: ImageName,
         #[command(flatten)]
         recipe: ImageRecipe,
@@ -514,7 +518,7 @@ pub(super) enum ImageCommand {
     },
     /// Show what is in an image
     Show {
-        /// The image's name
+        /// The name of the image
         name: ImageName,
         /// Print JSON: sizes in MiB, times in seconds since the epoch
         #[arg(long)]
@@ -531,7 +535,7 @@ pub(super) enum ImageCommand {
     },
     /// Remove an image; VMs that run it stay
     Remove {
-        /// The image's name
+        /// The name of the image
         name: ImageName,
     },
 }

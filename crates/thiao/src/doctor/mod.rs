@@ -6,6 +6,7 @@
 //! images and Slurm have to do with each other), [`hooks`], [`slurm`] and [`reach`] (Slurm's side), [`controller`], [`nodes`] and [`vms`].
 
 pub mod controller;
+mod guests;
 pub mod hooks;
 pub mod images;
 pub mod keys;
@@ -182,6 +183,9 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
     provider
         .findings
         .extend(images::judge(config, provider.seen.as_ref(), version));
+    if let ProviderSettings::Qemu(settings) = &config.provider {
+        provider.findings.extend(guests::examine(settings, version));
+    }
     let group = |title, findings| Group { title, findings };
     let mut groups = vec![
         group("Settings", settings(config)),

@@ -26,9 +26,14 @@ pub(super) struct Draft {
     slurmctld: Slurmctld,
     slurm_bin_dir: Option<PathBuf>,
     slurm_conf: Option<PathBuf>,
+    /// What runs in the VMs that QEMU makes.
+    image: String,
     sets: Vec<Set>,
     origin: Option<PathBuf>,
 }
+
+/// The image of VMs that QEMU makes, where nobody names one.
+const IMAGE: &str = "debian";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Provider {
@@ -85,6 +90,7 @@ pub(super) fn draft(given: Given<'_>, asker: &mut Asker<'_>) -> anyhow::Result<D
         },
         slurm_bin_dir: flags.slurm_bin_dir.clone(),
         slurm_conf: flags.slurm_conf.clone(),
+        image: flags.qemu_image.clone().unwrap_or_else(|| IMAGE.to_owned()),
         sets,
         origin: flags.import.clone(),
     })
@@ -177,9 +183,8 @@ impl Draft {
         }
         match &self.provider {
             Provider::Qemu => {
-                if self.munge_key.is_some() || self.slurmctld != Slurmctld::default() {
-                    to.push_str("\n[qemu]\n");
-                }
+                to.push_str("\n[qemu]\n");
+                text(&mut to, "image", &self.image);
                 if let Some(key) = &self.munge_key {
                     text(&mut to, "munge_key", key);
                 }

@@ -29,6 +29,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use thiao_cli::output::{Printer, Tone};
 use thiao_config::{Config, ProviderSettings, programs};
+use thiao_qemu::Guests;
+use thiao_qemu::image::built::About;
 use thiao_slurm::fragment::Fragment;
 use thiao_slurm::names::HOOKS;
 use thiao_slurm::{Slurm, SlurmError, Version};
@@ -65,6 +67,7 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     let checked = settings.check(printer, how, site.version, &mut plan.refused)?;
     let mut steps = plan.fragment.next_steps(&plan.text, &lines, &site.slurm_conf);
     steps.splice(0..0, users_step(file, &settings.config, how));
+    steps.splice(0..0, image_steps(&settings.config));
     let advice = advice(&plan, &site.present, &steps);
     let report = format!("{checked}{places}");
     if how.dry_run {
@@ -74,6 +77,26 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Setup) -> anyhow:
     }
     plan.carry_out(&lines)?;
     Ok(printer.print(&format!("{report}\n{advice}"))?)
+}
+
+/// What a person does before VMs can run images that are not there yet.
+fn image_steps(config: &Config) -> Vec<String> {
+    let ProviderSettings::Qemu(settings) = &config.provider else {
+        return Vec::new();
+    };
+    let lacking = |kind: &&Guests| {
+        match kind {
+        Guests::Built(name) => About::read(&settings.cache_dir, name)
+            .ok()
+            .flatten()
+            .is_none()
+            .then(|| {
+                format!("Make the image of the VMs, with what your users need: thiao image build {name} --packages python3,gcc")
+            }),
+        Guests::Small | Guests::Brought(_) => None,
+    }
+    };
+    settings.kinds().iter().filter_map(lacking).collect()
 }
 
 /// What a person does before jobs of others than root run in guests of ours that were made just now.
