@@ -63,13 +63,11 @@ pub fn apply(context: &OneContext, address: Ipv4Addr, init: Init) -> Result<(), 
     write(Path::new(place), &key, 0o400)?;
     if init == Init::Systemd {
         // Those that were restored from one template have the same.
-        let id = fs::read_to_string("/proc/sys/kernel/random/uuid")
-            .map_err(|e| format!("cannot draw a number: {e}"))?;
-        write(
-            Path::new("/etc/machine-id"),
-            id.replace('-', "").as_bytes(),
-            0o444,
-        )?;
+        let id = random_uuid()?.replace('-', "");
+        write(Path::new("/etc/machine-id"), id.as_bytes(), 0o444)?;
+    }
+    if let Err(why) = boot_id() {
+        eprintln!("thiao-guest: {why}");
     }
     for user in &context.users {
         home(user)?;
@@ -98,6 +96,25 @@ fn complain(clashes: &[String]) {
     for clash in clashes {
         eprintln!("thiao-guest: {clash}");
     }
+}
+
+/// Where the kernel says by which number this boot is known.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Gives this guest a boot of its own. The kernel draws its number once: guests that were restored from one
+/// template have the same, and who asks by it whether two processes are on one machine (UCX, of MPI) takes two
+/// guests for one. As in systemd-nspawn's containers, another file takes its place.
+fn boot_id() -> Result<(), String> {
+    let file = Path::new("/run/thiao-boot-id");
+    if file.exists() {
+        return Ok(());
+    }
+    write(file, random_uuid()?.as_bytes(), 0o444)?;
+    rustix::mount::mount_bind(file, BOOT_ID).map_err(|e| format!("cannot change {BOOT_ID}: {e}"))
+}
+
+fn random_uuid() -> Result<String, String> {
+    fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|e| format!("cannot draw a number: {e}"))
 }
 
 /// Sets the clock; credentials of munge live 300 s, so it must be about right.
