@@ -198,7 +198,9 @@ struct QemuPart<'a> {
     #[serde(flatten)]
     credentials: CredentialsPart,
     host: Vec<HostPart>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     user: Vec<UserPart<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     share: Vec<SharePart<'a>>,
 }
 

@@ -3,7 +3,7 @@
 //! job may be forgotten: each one completes.
 
 use super::storm::Kills;
-use super::{Helped, OPTIONS, comes_to_rest, under_jobs};
+use super::{Helped, OPTIONS, comes_to_rest, under_jobs, with_shared_home};
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -29,10 +29,13 @@ pub fn fails() {
     let clock = tempfile::NamedTempFile::new_in("/tmp").unwrap();
     faketime::set(clock.path(), 0);
     let dir = fresh_dir();
+    let shared = with_shared_home(&dir);
     let mut command = Command::new(thiao());
     command
         .args(["lab", "up", "--foreground", "--cold", "--dir"])
         .arg(&dir)
+        .arg("--extra-config")
+        .arg(shared.path())
         .args(OPTIONS)
         .envs(faketime::environment(clock.path()));
     let lab = Lab::start(command, dir);

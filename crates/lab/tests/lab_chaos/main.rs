@@ -14,11 +14,14 @@ mod stream;
 
 use dice::Dice;
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use storm::{Kills, Victim};
 use stream::{Draft, Outcome, Submitted, Watch, judge};
-use thiao_testkit::lab::Lab;
+use thiao_testkit::lab::{Lab, fresh_dir, thiao};
 
 /// How long things are killed where nobody says.
 const SHORT: u64 = 30;
@@ -41,6 +44,21 @@ const OPTIONS: [&str; 10] = [
     "--idle=5",
 ];
 
+/// Lets root's jobs see the home of the user for whom they write their marks.
+fn with_shared_home(dir: &Path) -> tempfile::NamedTempFile {
+    let (user, uid) = (stream::USERS[0], 61_001);
+    let home = dir.join("home").join(user);
+    let home = home.display();
+    let mut file = tempfile::NamedTempFile::new_in("/tmp").unwrap();
+    write!(
+        file,
+        "\n[[qemu.user]]\nname = \"{user}\"\nuid = {uid}\ngid = {uid}\nhome = \"{home}\"\n\
+         [[qemu.share]]\nsource = \"{home}\"\nuser = \"{user}\"\n"
+    )
+    .unwrap();
+    file
+}
+
 /// Jobs that are under way at once, at most: what is submitted faster only waits.
 const UNDER_WAY: usize = 10;
 
@@ -55,7 +73,16 @@ fn lab_chaos_ends_in_peace() {
     if seconds <= SHORT {
         options.push("--cold");
     }
-    let lab = Lab::up(&options);
+    let dir = fresh_dir();
+    let shared = with_shared_home(&dir);
+    let mut command = Command::new(thiao());
+    command
+        .args(["lab", "up", "--foreground", "--dir"])
+        .arg(&dir)
+        .arg("--extra-config")
+        .arg(shared.path())
+        .args(options);
+    let lab = Lab::start(command, dir);
     let began = Instant::now();
     let (mut kills, mut helped) = (Kills::default(), Helped::default());
     let (submitted, watch) = under_jobs(&lab, seed, || {

@@ -89,7 +89,8 @@ impl Inner {
     /// Whom a VM is to know from its start on, and what it sees. Asks the directory; starts no export.
     pub(super) fn people_of(&self, uid: Option<u32>, told: ContextBy) -> Result<People, Error> {
         let mut people = match uid {
-            Some(0) => People::default(),
+            // Root's jobs are the administrator's, and see what he shares.
+            Some(0) => People::ahead(std::iter::empty(), &self.settings.guest.shares),
             Some(uid) => {
                 let person = self.person(uid)?;
                 let mut people = People::default();
