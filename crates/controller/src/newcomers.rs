@@ -1,10 +1,11 @@
 //! Users whose jobs come to VMs that were not made for them: their guests are told of them before the jobs start, which
-//! wait for that in their prologs.
+//! wait for that in their prologs, and remove what earlier jobs left.
 
 use crate::api::{ApiError, Reply};
 use crate::provider::{Provider, ProviderError};
 use std::sync::Arc;
 use thiao_core::ids::{VmId, VmTag};
+use thiao_core::prolog::Leftovers;
 
 /// Guests that are told at once: each may have to mount a folder.
 const AT_ONCE: usize = 16;
@@ -12,7 +13,14 @@ const AT_ONCE: usize = 16;
 /// A user, and the VMs in which a job of his starts.
 pub struct Newcomer {
     pub uid: u32,
-    pub vms: Vec<(VmTag, Option<VmId>)>,
+    pub vms: Vec<Stop>,
+}
+
+/// One of the VMs.
+pub struct Stop {
+    pub tag: VmTag,
+    pub id: Option<VmId>,
+    pub leftovers: Leftovers,
 }
 
 impl Newcomer {
@@ -38,7 +46,10 @@ impl Newcomer {
             let told: Vec<Result<(), ProviderError>> = std::thread::scope(|scope| {
                 let threads: Vec<_> = some
                     .iter()
-                    .map(|(tag, id)| scope.spawn(|| provider.welcome(tag, id.as_ref(), self.uid)))
+                    .map(|stop| {
+                        let Stop { tag, id, leftovers } = stop;
+                        scope.spawn(move || provider.welcome(tag, id.as_ref(), self.uid, *leftovers))
+                    })
                     .collect();
                 threads
                     .into_iter()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, NodeName, NodesetName, VmId, VmTag};
+use thiao_core::prolog::Leftovers;
 use thiao_core::table::Table;
 pub use thiao_core::view::Ended;
 use thiao_core::view::{ErrorClass, Shape, VmSpec};
@@ -77,8 +78,14 @@ pub trait Provider: Send + Sync + 'static {
     }
 
     /// Has the guest of a VM of power-saving mode know the user of a job that comes there, and see what he sees. Called
-    /// before the job starts, however often.
-    fn welcome(&self, _tag: &VmTag, _id: Option<&VmId>, _uid: u32) -> Result<(), ProviderError> {
+    /// before the job starts, however often. That what earlier jobs left there cannot be removed is no error.
+    fn welcome(
+        &self,
+        _tag: &VmTag,
+        _id: Option<&VmId>,
+        _uid: u32,
+        _leftovers: Leftovers,
+    ) -> Result<(), ProviderError> {
         Ok(())
     }
 
@@ -165,8 +172,14 @@ impl Provider for thiao_qemu::Qemu {
         true
     }
 
-    fn welcome(&self, tag: &VmTag, id: Option<&VmId>, uid: u32) -> Result<(), ProviderError> {
-        thiao_qemu::Qemu::welcome(self, &own_id(tag, id)?, uid).map_err(told)
+    fn welcome(
+        &self,
+        tag: &VmTag,
+        id: Option<&VmId>,
+        uid: u32,
+        leftovers: Leftovers,
+    ) -> Result<(), ProviderError> {
+        thiao_qemu::Qemu::welcome(self, &own_id(tag, id)?, uid, leftovers).map_err(told)
     }
 
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, _hard: bool) -> Result<Ended, ProviderError> {

@@ -4,7 +4,7 @@
 use crate::api::{ApiError, Reply};
 use crate::bus;
 use crate::message::{Finished, Message};
-use crate::newcomers::Newcomer;
+use crate::newcomers::{Newcomer, Stop};
 use crate::owner::{Owner, Readiness};
 use crate::provider::{Prepared, Provider};
 use std::time::Duration;
@@ -257,14 +257,19 @@ impl<P: Provider> Owner<P> {
             return None;
         }
         let world = self.rounds.world();
-        let job = world.slurm.as_ref()?.jobs.get(&job)?;
+        let slurm = world.slurm.as_ref()?;
+        let job = slurm.jobs.get(&job)?;
         let shared = job.nodes.iter().filter(|node| {
             let spec = world.specs.get(*node);
             spec.is_some_and(|spec| spec.mode == Mode::PowerSaving)
         });
         let vms = shared.filter_map(|node| {
             let vm = world.records.get(node)?.vm.as_ref()?;
-            Some((world.tag(node, vm.generation), vm.id.clone()))
+            Some(Stop {
+                tag: world.tag(node, vm.generation),
+                id: vm.id.clone(),
+                leftovers: slurm.leftovers(job, node),
+            })
         });
         let vms: Vec<_> = vms.collect();
         (!vms.is_empty()).then_some(Newcomer { uid: job.uid, vms })

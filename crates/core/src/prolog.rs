@@ -6,7 +6,7 @@
 use crate::event::{Event, Kind};
 use crate::ids::{JobId, NodeName, Time};
 use crate::orders::Order;
-use crate::view::{JobState, SlurmNode, SlurmView};
+use crate::view::{JobState, SlurmJob, SlurmNode, SlurmView};
 use crate::world::{Desired, World};
 use std::collections::BTreeMap;
 
@@ -19,6 +19,31 @@ pub enum PrologAnswer {
     Never(String),
     /// There is nothing to wait for any more; why.
     Over(String),
+}
+
+/// What becomes of what earlier jobs left in a VM where everybody may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// It goes before the next job starts there.
+    Remove,
+    /// It stays: it may be of a job that is not over.
+    Keep,
+}
+
+impl SlurmView {
+    /// What is to become of what earlier jobs left on a node of this job, which is about to start. Steps come and go;
+    /// what is a job's goes with the job.
+    #[must_use]
+    pub fn leftovers(&self, job: &SlurmJob, node: &NodeName) -> Leftovers {
+        let is_there =
+            |other: &&SlurmJob| other.id != job.id && !other.is_over() && other.nodes.contains(node);
+        // One that runs already is asked about again: what is there may be its own.
+        let starts = job.state == JobState::Configuring;
+        match starts && !self.jobs.values().any(|other| is_there(&other)) {
+            true => Leftovers::Remove,
+            false => Leftovers::Keep,
+        }
+    }
 }
 
 impl World {
@@ -127,5 +152,52 @@ impl World {
             vm.is_up() && self.now.since(since) > self.policy.mark_patience
         };
         !self.is_job_mode(node) || seen.flags.power_down || vm.is_some_and(tried)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_jobs_left_goes_when_a_job_starts_alone_and_not_before() {
+        let fg = |number: u32| NodeName::new(&format!("fg{number}")).unwrap();
+        let job = |id, state, nodes: &[u32]| SlurmJob {
+            state,
+            nodes: nodes.iter().copied().map(fg).collect(),
+            ..SlurmJob::new(JobId(id))
+        };
+        let starts = job(7, JobState::Configuring, &[1, 2]);
+        let others = [
+            (job(8, JobState::Running, &[1]), Leftovers::Keep),
+            (job(8, JobState::Suspended, &[1]), Leftovers::Keep),
+            (job(8, JobState::Configuring, &[1]), Leftovers::Keep),
+            (job(8, JobState::Completing, &[1]), Leftovers::Keep),
+            (job(8, JobState::Unknown("NEW".into()), &[1]), Leftovers::Keep),
+            (
+                job(8, JobState::Over("COMPLETED".into()), &[1]),
+                Leftovers::Remove,
+            ),
+            (job(8, JobState::Pending, &[]), Leftovers::Remove),
+            (job(8, JobState::Running, &[3]), Leftovers::Remove),
+        ];
+        for (other, wanted) in others {
+            let state = other.state.clone();
+            let slurm = SlurmView {
+                jobs: [starts.clone(), other]
+                    .into_iter()
+                    .map(|job| (job.id, job))
+                    .collect(),
+                ..SlurmView::default()
+            };
+            assert_eq!(slurm.leftovers(&starts, &fg(1)), wanted, "{state:?}");
+            assert_eq!(slurm.leftovers(&starts, &fg(2)), Leftovers::Remove);
+            let runs = job(7, JobState::Running, &[1, 2]);
+            assert_eq!(
+                slurm.leftovers(&runs, &fg(2)),
+                Leftovers::Keep,
+                "its own may be there"
+            );
+        }
     }
 }

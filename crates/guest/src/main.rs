@@ -11,6 +11,7 @@ mod channel;
 mod clock;
 mod context;
 mod disk;
+mod leftovers;
 mod memory;
 mod modules;
 mod mount;
@@ -156,6 +157,7 @@ fn run(init: Init) -> Result<(), String> {
             if told(DISK_ARGUMENT) {
                 return root::enter();
             }
+            mount::folders_for_all()?;
             modules::load(Modules::Always)?;
         }
         Init::Systemd => {}
@@ -368,6 +370,12 @@ impl Guest {
                 if !named {
                     return Err("people came before this guest's own identity".to_owned());
                 }
+                // Before anything that takes long: jobs may come that are not to lose anything.
+                if arrival.fresh
+                    && let Err(why) = leftovers::clear()
+                {
+                    eprintln!("thiao-guest: the next job finds what others left in /tmp: {why}");
+                }
                 arrival.shares.iter().try_for_each(mount::share)?;
                 context::admit(&arrival.users, &arrival.groups)
             };
@@ -527,7 +535,10 @@ impl Guest {
             // For who reads the console: how long it took.
             (None, None) => println!("thiao-guest: {} after {} ms", phase.as_str(), report.uptime_ms),
         }
-        self.history.push(report);
+        // Whoever waits for an answer about people hears it now or not at all.
+        if phase != Phase::People {
+            self.history.push(report);
+        }
     }
 
     fn replay(&self) {

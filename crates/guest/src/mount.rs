@@ -26,16 +26,9 @@ pub fn kernel_filesystems() -> Result<(), String> {
             device | MountFlags::NOEXEC,
             "mode=0620,gid=5,ptmxmode=0666",
         ),
-        ("tmpfs", "/dev/shm", plain, "mode=1777"),
     ];
     for (kind, target, flags, data) in table {
-        // The folders below /dev exist only once /dev is mounted.
-        let _ = fs::create_dir(target);
-        let data = CString::new(data).map_err(|e| e.to_string())?;
-        match mount(kind, target, kind, flags, data.as_c_str()) {
-            Ok(()) | Err(rustix::io::Errno::BUSY) => {}
-            Err(e) => return Err(format!("cannot mount {kind} on {target}: {e}")),
-        }
+        one(kind, target, flags, data)?;
     }
     for (link, to) in [
         ("/dev/fd", "/proc/self/fd"),
@@ -46,6 +39,36 @@ pub fn kernel_filesystems() -> Result<(), String> {
         let _ = std::os::unix::fs::symlink(to, link);
     }
     Ok(())
+}
+
+/// The shared memory of a guest whose `/tmp` is on a disk.
+pub fn shared_memory() -> Result<(), String> {
+    one("tmpfs", SHARED_MEMORY, SHARED_MEMORY_FLAGS, "mode=1777")
+}
+
+/// The folders for all of a guest that has memory alone. Each has a limit, and none is one with slurmd's spool: who
+/// fills one is told so, and nobody else is.
+pub fn folders_for_all() -> Result<(), String> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    one("tmpfs", "/tmp", flags, "mode=1777,size=20%")?;
+    one("tmpfs", "/var/tmp", flags, "mode=1777,size=10%")?;
+    one("tmpfs", SHARED_MEMORY, SHARED_MEMORY_FLAGS, "mode=1777,size=20%")
+}
+
+const SHARED_MEMORY: &str = "/dev/shm";
+
+const SHARED_MEMORY_FLAGS: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NOEXEC)
+    .union(MountFlags::NODEV);
+
+fn one(kind: &str, target: &str, flags: MountFlags, data: &str) -> Result<(), String> {
+    // The folders below /dev exist only once /dev is mounted.
+    let _ = fs::create_dir(target);
+    let data = CString::new(data).map_err(|e| e.to_string())?;
+    match mount(kind, target, kind, flags, data.as_c_str()) {
+        Ok(()) | Err(rustix::io::Errno::BUSY) => Ok(()),
+        Err(e) => Err(format!("cannot mount {kind} on {target}: {e}")),
+    }
 }
 
 /// Mounts a share, trying again while the server or the way to it is not there yet.

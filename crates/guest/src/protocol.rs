@@ -106,7 +106,7 @@ pub enum Request {
         /// How long to wait with it, in milliseconds.
         wait_ms: u64,
     },
-    /// Have these people, too: their jobs come next. Answered by a report of [`Phase::People`]; the same again
+    /// Have these people, too: their jobs come next, perhaps to a guest as it was before others. Answered by a report of [`Phase::People`]; the same again
     /// is harmless.
     People(Box<Arrival>),
     /// Say all reports once more.
@@ -264,6 +264,9 @@ pub struct Arrival {
     pub groups: Vec<GroupEntry>,
     /// The folders that they see there.
     pub shares: Vec<ShareMount>,
+    /// Remove first what earlier jobs left where everybody may write.
+    #[serde(default)]
+    pub fresh: bool,
 }
 
 /// The JSON of [`CONTEXT_VARIABLE`].

@@ -6,7 +6,7 @@
 
 use crate::modules;
 use crate::systemd::{MUNGE_DROP_IN, SLURMD_DROP_IN};
-use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use std::ffi::CStr;
 use std::fs;
 use std::io;
@@ -68,22 +68,38 @@ pub fn enter() -> Result<(), String> {
     let root = Path::new(NEW_ROOT);
     fs::create_dir_all(root).map_err(|e| format!("cannot make {NEW_ROOT}: {e}"))?;
     mount_disk(DISK_ROOT, root)?;
-    let scratch = root.join("tmp");
-    mount_disk(DISK_SCRATCH, &scratch)?;
-    fs::set_permissions(&scratch, fs::Permissions::from_mode(0o1777))
-        .map_err(|e| format!("cannot open /tmp to everybody: {e}"))?;
-    let _ = fs::remove_dir(scratch.join("lost+found"));
     let run = root.join("run");
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", &run, "tmpfs", flags, c"mode=0755,size=20%")
         .map_err(|e| format!("cannot mount /run: {e}"))?;
     leave_service(root)?;
+    mount_scratch(root)?;
+    crate::mount::shared_memory()?;
     for folder in ["dev", "proc", "sys"] {
         mount_move(Path::new("/").join(folder), root.join(folder))
             .map_err(|e| format!("cannot take /{folder} along: {e}"))?;
     }
     free_memory();
     switch(root)
+}
+
+/// Mounts the disk for what jobs write, as `/tmp` and as `/var/tmp`: neither may fill the disk on which
+/// slurmd's spool is.
+fn mount_scratch(root: &Path) -> Result<(), String> {
+    let disk = root.join(HOME).join("scratch");
+    let say = |what: &Path, e: &dyn std::fmt::Display| format!("cannot mount {}: {e}", what.display());
+    fs::create_dir_all(&disk).map_err(|e| say(&disk, &e))?;
+    mount_disk(DISK_SCRATCH, &disk)?;
+    fs::set_permissions(&disk, fs::Permissions::from_mode(0o700)).map_err(|e| say(&disk, &e))?;
+    for name in ["tmp", "var/tmp"] {
+        let (part, target) = (disk.join(name.replace('/', "-")), root.join(name));
+        fs::create_dir_all(&part)
+            .and_then(|()| fs::create_dir_all(&target))
+            .and_then(|()| fs::set_permissions(&part, fs::Permissions::from_mode(0o1777)))
+            .map_err(|e| say(&target, &e))?;
+        mount_bind(&part, &target).map_err(|e| say(&target, &e))?;
+    }
+    Ok(())
 }
 
 /// Mounts the file system of the disk with this serial number.

@@ -72,13 +72,19 @@ fn too_much_memory_is_told_as_that(lab: &Lab) {
 }
 
 fn a_full_tmp_costs_its_job_alone(lab: &Lab) {
-    let job = lab.submit(&["-o", "full", "--wrap", "dd if=/dev/zero of=/tmp/x bs=1M"]);
+    let fills = "touch /dev/shm/x /var/tmp/x; dd if=/dev/zero of=/tmp/x bs=1M";
+    let job = lab.submit(&["-w", "vm1", "-o", "full", "--wrap", fills]);
     lab.wait_job(job, "FAILED", LIMIT);
     let words = lab.output("full").0;
     assert!(words.contains("No space left on device"), "{words}");
     let drained = lab.admin(&["sinfo", "-h", "-t", "drain,drained,draining", "-o", "%N"]);
     assert_eq!(drained.trim(), "");
-    assert_eq!(said(lab, "after", "echo fine"), "fine\n");
+    // The next in the same VM finds nothing of it.
+    let looks =
+        "ls -d /tmp/x /var/tmp/x /dev/shm/x 2>/dev/null; df --output=target /tmp | tail -n 1; hostname";
+    let job = lab.submit(&["-w", "vm1", "-o", "after", "--wrap", looks]);
+    lab.wait_job(job, "COMPLETED", LIMIT);
+    assert_eq!(lab.output("after").0, "/tmp\nvm1\n");
 }
 
 /// Two VMs of one template are two machines.

@@ -22,6 +22,7 @@ fn lab_people_are_found_and_a_jobs_vms_are_its_users_alone() {
         "--idle=600",
     ]);
     users_come_with_their_jobs(&lab);
+    what_a_job_leaves_is_not_there_for_the_next(&lab);
     a_vm_of_one_job_sees_its_users_folders_alone(&lab);
     a_job_that_scans_finds_its_own(&lab);
     lab.down();
@@ -59,6 +60,30 @@ fn users_come_with_their_jobs(lab: &Lab) {
         again.contains("Permission denied") && again.ends_with("/user1\n"),
         "{again}"
     );
+}
+
+/// Jobs follow each other in one VM: what fills its folders fails its job alone, and goes with it, not with its steps.
+fn what_a_job_leaves_is_not_there_for_the_next(lab: &Lab) {
+    let vms = || -> Vec<String> { folder(lab, "s/vms").into_iter().map(|(name, _)| name).collect() };
+    let before = vms();
+    let leaves = "for place in /tmp /var/tmp /dev/shm; do mkdir $place/left; echo $SLURM_JOB_ID >$place/left/x; done\n\
+                  cp /dev/zero /tmp/big";
+    let job = lab.submit_by(ADA, &["sbatch", "-p", "vm", "-o", "leaves", "--wrap", leaves]);
+    lab.wait_job(job, "FAILED", 90);
+    let words = lab.output_of(ADA, "leaves");
+    assert!(words.contains("No space left on device"), "{words}");
+    let looks = "ls -d /tmp/big /tmp/left /var/tmp/left /dev/shm/left 2>/dev/null; echo looked";
+    for user in [ADA, BOB] {
+        let job = lab.submit_by(user, &["sbatch", "-p", "vm", "-o", "looks", "--wrap", looks]);
+        lab.wait_job(job, "COMPLETED", 90);
+        assert_eq!(lab.output_of(user, "looks"), "looked\n");
+    }
+    let steps = "srun touch /tmp/mine; sleep 2; srun ls /tmp/mine";
+    let said = lab.by(ADA, &["salloc", "-Q", "-p", "vm", "sh", "-c", steps]);
+    assert_eq!(said.trim(), "/tmp/mine");
+    assert_eq!(vms(), before, "all in one VM");
+    let drained = lab.admin(&["sinfo", "-h", "-t", "drain,drained,draining", "-o", "%N"]);
+    assert_eq!(drained.trim(), "");
 }
 
 fn a_vm_of_one_job_sees_its_users_folders_alone(lab: &Lab) {

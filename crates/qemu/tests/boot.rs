@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiao_core::ids::{ClusterName, HostName, JobId, NodesetName, VmId, VmTag};
 use thiao_core::options::VmOptions;
+use thiao_core::prolog::Leftovers;
 use thiao_core::view::{ErrorClass, JobOwner, Shape, VmSpec, VmState};
 use thiao_qemu::net::Network;
 use thiao_qemu::{AccelChoice, Credentials, FenceSettings, GuestSettings, Host, Qemu, Settings, User};
@@ -520,15 +521,15 @@ fn people_come_to_a_running_guest_and_strangers_get_no_vm() {
         lab.ready(&qemu, &id);
         // daemon; and one who was there from the start.
         for uid in [1, 1234] {
-            qemu.welcome(&id, uid).unwrap();
+            qemu.welcome(&id, uid, Leftovers::Keep).unwrap();
         }
-        assert!(qemu.welcome(&id, stranger).is_err());
+        assert!(qemu.welcome(&id, stranger, Leftovers::Keep).is_err());
         let people = lab.vm_folder(&id).join("people.json");
         let people: serde_json::Value = serde_json::from_slice(&std::fs::read(people).unwrap()).unwrap();
         assert_eq!(people["arrived"], serde_json::json!([1, 1234]));
         drop(qemu);
         let qemu = open();
-        qemu.welcome(&id, 1).unwrap();
+        qemu.welcome(&id, 1, Leftovers::Remove).unwrap();
         qemu.destroy(&id).unwrap();
     });
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use thiao_controller::provider::{Ended, Observed, Prepared, Provider, ProviderError};
 use thiao_controller::serve_with;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
+use thiao_core::prolog::Leftovers;
 use thiao_core::spool::IntentKind;
 use thiao_core::view::{ErrorClass, HostView, ProviderView, Shape, VmSpec, VmState, VmView};
 use thiao_testkit::site::{RESUME, rounds};
@@ -38,7 +39,7 @@ struct Fake {
     /// Nodes that it makes no VM for, and why.
     faults: Mutex<BTreeMap<NodeName, String>>,
     /// Whose jobs were said to come, and to which VM.
-    welcomed: Mutex<Vec<(VmTag, u32)>>,
+    welcomed: Mutex<Vec<(VmTag, u32, Leftovers)>>,
     /// Why nobody is taken in.
     unwelcoming: Mutex<Option<String>>,
     /// Whether VMs end only when that is asked hard.
@@ -133,8 +134,14 @@ impl Provider for Fake {
         true
     }
 
-    fn welcome(&self, tag: &VmTag, _: Option<&VmId>, uid: u32) -> Result<(), ProviderError> {
-        self.welcomed.lock().unwrap().push((tag.clone(), uid));
+    fn welcome(
+        &self,
+        tag: &VmTag,
+        _: Option<&VmId>,
+        uid: u32,
+        leftovers: Leftovers,
+    ) -> Result<(), ProviderError> {
+        self.welcomed.lock().unwrap().push((tag.clone(), uid, leftovers));
         let unwelcoming = self.unwelcoming.lock().unwrap().clone();
         match unwelcoming {
             None => Ok(()),
@@ -537,16 +544,16 @@ async fn a_jobs_user_is_handed_to_its_vms_before_it_starts_or_it_goes_back() {
     };
     let answer = ask();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let welcomed: Vec<(String, u32)> = site
+    let welcomed: Vec<(String, u32, Leftovers)> = site
         .provider
         .welcomed
         .lock()
         .unwrap()
         .iter()
-        .map(|(tag, uid)| (format!("{}.{}", tag.node, tag.generation), *uid))
+        .map(|(tag, uid, leftovers)| (format!("{}.{}", tag.node, tag.generation), *uid, *leftovers))
         .collect();
     // n1 has no VM of ours.
-    assert_eq!(welcomed, [("n0.1".to_owned(), 1000)]);
+    assert_eq!(welcomed, [("n0.1".to_owned(), 1000, Leftovers::Remove)]);
     *site.provider.unwelcoming.lock().unwrap() = Some("nobody knows him".into());
     let answer = ask();
     assert!(

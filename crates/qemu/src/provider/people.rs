@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use thiao_core::ids::VmId;
+use thiao_core::prolog::Leftovers;
 use thiao_guest::protocol::{Arrival, GroupEntry, Report, Request, ShareMount};
 use thiao_nfs::Folder;
 
@@ -341,7 +342,7 @@ impl Inner {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::Qemu(format!(
-                    "the guest of {id} does not say that it knows the job's user, after {} s",
+                    "the guest of {id} does not say that it is ready for the job and knows its user, after {} s",
                     ARRIVAL_LIMIT.as_secs()
                 )));
             }
@@ -375,9 +376,9 @@ pub(super) fn exported(share: &Share) -> Exported {
 }
 
 impl Qemu {
-    /// Has a VM's guest know the user of a job that comes, and see what he sees. Returns when that is so: at once
-    /// where he is known.
-    pub fn welcome(&self, id: &VmId, uid: u32) -> Result<(), Error> {
+    /// Has a VM's guest know the user of a job that comes, see what he sees, and be as it was before other jobs. Returns
+    /// when that is so. A guest that cannot be cleared is told, and costs the job nothing.
+    pub fn welcome(&self, id: &VmId, uid: u32, leftovers: Leftovers) -> Result<(), Error> {
         let inner = &self.inner;
         let known = |inner: &Inner| {
             let table = inner.table();
@@ -387,7 +388,19 @@ impl Qemu {
         let Some((here, speaks)) = known(inner) else {
             return Err(Error::Refused(format!("there is no VM {id} here")));
         };
-        if uid == 0 || here || !speaks {
+        if !speaks {
+            return Ok(());
+        }
+        let fresh = leftovers == Leftovers::Remove;
+        if uid == 0 || here {
+            let nobody = Arrival {
+                number: inner.arrival_number(),
+                fresh,
+                ..Arrival::default()
+            };
+            if fresh && let Err(error) = inner.hand_over(id, nobody) {
+                tracing::warn!(vm = %id, %error, "a job may find what others left in its VM");
+            }
             return Ok(());
         }
         let person = inner.person(uid)?;
@@ -403,19 +416,25 @@ impl Qemu {
             users: vec![person.user],
             groups: person.groups,
             shares,
+            fresh,
         };
-        let number = arrival.number;
-        let channels = inner.channels.get();
-        let channels = channels.ok_or_else(|| Error::Qemu("no guest can be told anything".to_owned()))?;
-        channels
-            .say(id, &Request::People(Box::new(arrival)))
-            .map_err(|e| Error::io("hand a job's user to the guest in", &inner.folder(id), e))?;
-        inner.wait_for_arrival(id, number)?;
+        inner.hand_over(id, arrival)?;
         inner.remember(id, |people| people.arrived.extend([uid]))
     }
 }
 
 impl Inner {
+    /// Tells a guest of people who come, and waits for its answer.
+    fn hand_over(&self, id: &VmId, arrival: Arrival) -> Result<(), Error> {
+        let number = arrival.number;
+        let channels = self.channels.get();
+        let channels = channels.ok_or_else(|| Error::Qemu("no guest can be told anything".to_owned()))?;
+        channels
+            .say(id, &Request::People(Box::new(arrival)))
+            .map_err(|e| Error::io("hand a job's user to the guest in", &self.folder(id), e))?;
+        self.wait_for_arrival(id, number)
+    }
+
     /// Changes whom a VM knows, in memory and in its folder.
     fn remember(&self, id: &VmId, change: impl FnOnce(&mut People)) -> Result<(), Error> {
         let folder = self.folder(id);
