@@ -17,7 +17,7 @@ mod usual;
 pub use carries::overpromised;
 pub use error::{ConfigError, PathDisplay};
 pub use load::{Loaded, from_text, installed, load, parse};
-pub use passwd::user_id;
+pub use passwd::{home_of, user_id};
 pub use places::{Places, places, state_dir};
 pub use read::Problem;
 pub use resolve::{Machine, SMALL, read_image};

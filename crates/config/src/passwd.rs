@@ -55,6 +55,12 @@ pub fn user_id(name: &str) -> Result<u32, String> {
     by_name(name).map(|user| user.uid)
 }
 
+/// The home of the user with that name, if this machine knows him.
+#[must_use]
+pub fn home_of(name: &str) -> Option<PathBuf> {
+    by_name(name).ok().map(|user| user.home)
+}
+
 /// A path out of a passwd entry, copied.
 fn path(text: *const libc::c_char) -> PathBuf {
     if text.is_null() {

@@ -32,7 +32,7 @@ impl<P: Provider> Owner<P> {
                     free.and_then(|()| self.accept(&nodes, &Order::Down, "their VMs are ended now"));
                 drop(reply.send(accepted));
             }
-            Demand::JobReady { job, reply } => self.wait_for_job(job, reply),
+            Demand::JobReady { job, work_dir, reply } => self.wait_for_job(job, work_dir, reply),
             Demand::JobSeen { reply, .. } => self.see_jobs(reply),
             Demand::Give { job, options, reply } => self.give(job, options, reply),
             Demand::Clean { job, reply } => drop(reply.send(self.clean(job))),

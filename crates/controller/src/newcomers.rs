@@ -1,37 +1,77 @@
-//! Users whose jobs come to VMs that were not made for them: their guests are told of them before the jobs start, which
-//! wait for that in their prologs, and remove what earlier jobs left.
+//! Users whose jobs come to VMs: guests that were not made for them are told of them before the jobs start, which wait
+//! for that in their prologs, and remove what earlier jobs left. Whose working directory the VMs do not see is told so.
 
 use crate::api::{ApiError, Reply};
+use crate::message::Message;
 use crate::provider::{Provider, ProviderError};
+use std::path::PathBuf;
 use std::sync::Arc;
-use thiao_core::ids::{VmId, VmTag};
+use thiao_core::event::{Event, Kind, Subject};
+use thiao_core::ids::{JobId, Time, VmId, VmTag};
+use thiao_core::options::unshared_comment;
 use thiao_core::prolog::Leftovers;
+use thiao_slurm::Slurm;
+use tokio::sync::mpsc;
 
 /// Guests that are told at once: each may have to mount a folder.
 const AT_ONCE: usize = 16;
 
-/// A user, and the VMs in which a job of his starts.
+/// A prolog that waits for its job's VMs.
+pub struct Waiter {
+    pub job: JobId,
+    pub since: Time,
+    /// Where the job runs, as its prolog says.
+    pub work_dir: Option<PathBuf>,
+    pub reply: Reply<()>,
+}
+
+impl Waiter {
+    /// Whether it waits for this job, since then.
+    pub fn is(&self, job: JobId, since: Time) -> bool {
+        (self.job, self.since) == (job, since)
+    }
+}
+
+/// A job that starts, whose it is, and its VMs.
 pub struct Newcomer {
+    pub job: JobId,
     pub uid: u32,
     pub vms: Vec<Stop>,
+    pub work_dir: Option<PathBuf>,
+    /// What people read in its `AdminComment` now.
+    pub comment: Option<String>,
 }
 
 /// One of the VMs.
 pub struct Stop {
     pub tag: VmTag,
     pub id: Option<VmId>,
-    pub leftovers: Leftovers,
+    /// What becomes of what others left there; none: nobody else was there, and it knows the user.
+    pub shared: Option<Leftovers>,
 }
+
+/// By what newcomers are looked after.
+type Means<P> = (Arc<P>, Arc<Slurm>, mpsc::Sender<Message>);
 
 impl Newcomer {
     /// Has all guests know him, away from the owner's task, and then answers those who wait for the job's start. A job
     /// whose user cannot be handed over goes back into the queue: in the guest it would fail, or lose its output.
-    pub fn welcome<P: Provider>(self, provider: Arc<P>, waiters: Vec<Reply<()>>) {
+    pub fn welcome<P: Provider>(self, (provider, slurm, messages): Means<P>, waiters: Vec<Reply<()>>) {
         tokio::spawn(async move {
-            let told = tokio::task::spawn_blocking(move || self.tell(&*provider)).await;
+            let told = tokio::task::spawn_blocking(move || {
+                self.tell(&*provider)?;
+                Ok(self.warn(&*provider, &slurm))
+            })
+            .await;
             let answer = match told {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(ApiError::Conflict(error.text)),
+                Ok(Ok(event)) => {
+                    if let Some(event) = event {
+                        // The owner is gone only when the controller ends.
+                        let _ = messages.send(Message::Event(event)).await;
+                    }
+                    Ok(())
+                }
+                Ok(Err(ProviderError { text, .. })) => Err(ApiError::Conflict(text)),
                 Err(error) => Err(ApiError::Internal(error.to_string())),
             };
             for waiter in waiters {
@@ -44,11 +84,10 @@ impl Newcomer {
     fn tell<P: Provider>(&self, provider: &P) -> Result<(), ProviderError> {
         for some in self.vms.chunks(AT_ONCE) {
             let told: Vec<Result<(), ProviderError>> = std::thread::scope(|scope| {
-                let threads: Vec<_> = some
-                    .iter()
-                    .map(|stop| {
-                        let Stop { tag, id, leftovers } = stop;
-                        scope.spawn(move || provider.welcome(tag, id.as_ref(), self.uid, *leftovers))
+                let shared = some.iter().filter_map(|stop| Some((stop, stop.shared?)));
+                let threads: Vec<_> = shared
+                    .map(|(Stop { tag, id, .. }, leftovers)| {
+                        scope.spawn(move || provider.welcome(tag, id.as_ref(), self.uid, leftovers))
                     })
                     .collect();
                 threads
@@ -61,5 +100,25 @@ impl Newcomer {
             })?;
         }
         Ok(())
+    }
+
+    /// Tells the job, once, if a VM does not see the folder where it runs: what it writes there would be lost in
+    /// silence. The job starts all the same.
+    fn warn<P: Provider>(&self, provider: &P, slurm: &Slurm) -> Option<Event> {
+        let folder = self.work_dir.as_ref()?;
+        let sees = |stop: &&Stop| provider.sees(&stop.tag, stop.id.as_ref(), folder);
+        let blind = self.vms.iter().find(|stop| sees(stop) == Some(false))?;
+        let text = format!(
+            "its working directory {} is not shared with its VM {}.{}: what it writes there is lost with the VM. Submit \
+             from a shared folder (--chdir); an administrator shares folders by [[mount]] of thiao.toml",
+            folder.display(),
+            blind.tag.node,
+            blind.tag.generation
+        );
+        let comment = unshared_comment(self.comment.as_deref(), &text)?;
+        if let Err(error) = slurm.comment(self.job, &comment) {
+            tracing::warn!(job = %self.job, %error, "the job could not be told that its folder is not shared");
+        }
+        Some(Event::new(Subject::Job(self.job), Kind::JobFolderUnshared, text))
     }
 }

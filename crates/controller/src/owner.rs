@@ -10,6 +10,7 @@ use crate::ends::Ends;
 use crate::execute::Executor;
 use crate::intake::{self, Spool};
 use crate::message::{Message, Pace};
+use crate::newcomers::Waiter;
 use crate::provider::{Provider, keep_to_one};
 use crate::snapshot::{self, Shown, Snapshot, Wait};
 use crate::start::Start;
@@ -97,7 +98,7 @@ pub struct Owner<P: Provider> {
     pub(super) started_jobs: Vec<JobId>,
     /// Jobs whose ends are looked into.
     pub(super) ends: Ends,
-    pub(super) waiters: Vec<(JobId, Time, Reply<()>)>,
+    pub(super) waiters: Vec<Waiter>,
     /// Who waits for an observation of Slurm, and since when.
     pub(super) unseen: Vec<(Time, Reply<()>)>,
     said: BTreeMap<(Subject, Kind), (String, Time)>,
@@ -438,8 +439,7 @@ impl<P: Provider> Owner<P> {
             .into_iter()
             .any(|job| job.waits.is_some() || job.admitted.is_some());
         // Slurm may show a job's nodes a moment after it has run the job's prolog.
-        let new =
-            |(_, since, _): &(JobId, Time, Reply<()>)| self.rounds.world().now.since(*since) < shown_within;
+        let new = |waiter: &Waiter| self.rounds.world().now.since(waiter.since) < shown_within;
         let pace = match (
             registering || self.waiters.iter().any(new),
             moving || waiting || !self.waiters.is_empty(),

@@ -2,6 +2,7 @@
 
 use crate::store::Store;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 use thiao_core::hostlist;
 use thiao_core::ids::{HostName, NodeName, NodesetName, VmId, VmTag};
@@ -87,6 +88,11 @@ pub trait Provider: Send + Sync + 'static {
         _leftovers: Leftovers,
     ) -> Result<(), ProviderError> {
         Ok(())
+    }
+
+    /// Whether a VM's guest sees a folder as it is elsewhere, once its job's user is there; none: that is not known.
+    fn sees(&self, _tag: &VmTag, _id: Option<&VmId>, _folder: &Path) -> Option<bool> {
+        None
     }
 
     /// Ends the VM of this tag; `hard`: without leaving its guest time. Calling it again is harmless.
@@ -180,6 +186,10 @@ impl Provider for thiao_qemu::Qemu {
         leftovers: Leftovers,
     ) -> Result<(), ProviderError> {
         thiao_qemu::Qemu::welcome(self, &own_id(tag, id)?, uid, leftovers).map_err(told)
+    }
+
+    fn sees(&self, tag: &VmTag, id: Option<&VmId>, folder: &Path) -> Option<bool> {
+        thiao_qemu::Qemu::sees(self, &own_id(tag, id).ok()?, folder)
     }
 
     fn destroy(&self, tag: &VmTag, id: Option<&VmId>, _hard: bool) -> Result<Ended, ProviderError> {

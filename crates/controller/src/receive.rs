@@ -4,9 +4,10 @@
 use crate::api::{ApiError, Reply};
 use crate::bus;
 use crate::message::{Finished, Message};
-use crate::newcomers::{Newcomer, Stop};
+use crate::newcomers::{Newcomer, Stop, Waiter};
 use crate::owner::{Owner, Readiness};
 use crate::provider::{Prepared, Provider};
+use std::path::PathBuf;
 use std::time::Duration;
 use thiao_api::types::Observation;
 use thiao_core::event::{Event, Kind, Subject};
@@ -215,11 +216,11 @@ impl<P: Provider> Owner<P> {
     /// Takes an observation of Slurm: the answers of the prologs that can end by it.
     fn release_waiters(&mut self, view: SlurmView, began: Time) -> Vec<Answer> {
         // Who asked may have left: the job was cancelled, or its prolog asks anew.
-        self.waiters.retain(|(_, _, reply)| !reply.is_closed());
+        self.waiters.retain(|waiter| !waiter.reply.is_closed());
         let asked: Vec<_> = self
             .waiters
             .iter()
-            .map(|(job, since, _)| (*job, *since))
+            .map(|waiter| (waiter.job, waiter.since))
             .collect();
         let mut answers = Vec::new();
         for (job, since, verdict) in self.rounds.saw_slurm(view, began, &asked) {
@@ -227,14 +228,17 @@ impl<P: Provider> Owner<P> {
                 PrologAnswer::Start => {
                     self.started_jobs.push(job);
                     match self.newcomer(job) {
-                        Some(newcomer) => {
-                            let told = self
-                                .waiters
-                                .extract_if(.., |waiter| (waiter.0, waiter.1) == (job, since));
-                            let waiters = told.map(|(_, _, reply)| reply).collect();
+                        Some(mut newcomer) => {
+                            let told = self.waiters.extract_if(.., |waiter| waiter.is(job, since));
+                            let mut waiters = Vec::new();
+                            for waiter in told {
+                                newcomer.work_dir = newcomer.work_dir.or(waiter.work_dir);
+                                waiters.push(waiter.reply);
+                            }
                             // Whoever is answered sees what holds now.
                             self.publish();
-                            newcomer.welcome(self.provider.clone(), waiters);
+                            let means = (self.provider.clone(), self.slurm.clone(), self.messages.0.clone());
+                            newcomer.welcome(means, waiters);
                             continue;
                         }
                         None => Ok(()),
@@ -243,15 +247,14 @@ impl<P: Provider> Owner<P> {
                 PrologAnswer::Never(why) => Err(ApiError::Conflict(why)),
                 PrologAnswer::Over(why) => Err(ApiError::NotFound(why)),
             };
-            let told = self
-                .waiters
-                .extract_if(.., |waiter| (waiter.0, waiter.1) == (job, since));
-            answers.extend(told.map(|(_, _, reply)| (reply, answer.clone())));
+            let told = self.waiters.extract_if(.., |waiter| waiter.is(job, since));
+            answers.extend(told.map(|waiter| (waiter.reply, answer.clone())));
         }
         answers
     }
 
-    /// Whose job it is that starts, where VMs of power-saving mode may not know him yet.
+    /// Whose job it is that starts, where VMs of power-saving mode may not know him yet, and what he sees there is
+    /// known.
     fn newcomer(&self, job: JobId) -> Option<Newcomer> {
         if !self.provider.welcomes() {
             return None;
@@ -259,20 +262,23 @@ impl<P: Provider> Owner<P> {
         let world = self.rounds.world();
         let slurm = world.slurm.as_ref()?;
         let job = slurm.jobs.get(&job)?;
-        let shared = job.nodes.iter().filter(|node| {
-            let spec = world.specs.get(*node);
-            spec.is_some_and(|spec| spec.mode == Mode::PowerSaving)
-        });
-        let vms = shared.filter_map(|node| {
+        let vms = job.nodes.iter().filter_map(|node| {
             let vm = world.records.get(node)?.vm.as_ref()?;
+            let mode = world.specs.get(node)?.mode;
             Some(Stop {
                 tag: world.tag(node, vm.generation),
                 id: vm.id.clone(),
-                leftovers: slurm.leftovers(job, node),
+                shared: (mode == Mode::PowerSaving).then(|| slurm.leftovers(job, node)),
             })
         });
         let vms: Vec<_> = vms.collect();
-        (!vms.is_empty()).then_some(Newcomer { uid: job.uid, vms })
+        (!vms.is_empty()).then(|| Newcomer {
+            job: job.id,
+            uid: job.uid,
+            vms,
+            work_dir: None,
+            comment: job.admin_comment.clone(),
+        })
     }
 
     /// Has an asker wait for an observation of Slurm, which would show a job that may be new.
@@ -300,8 +306,13 @@ impl<P: Provider> Owner<P> {
     }
 
     /// Takes a prolog's wait; answered at once if the last observation suffices.
-    pub(super) fn wait_for_job(&mut self, job: JobId, reply: Reply<()>) {
-        self.waiters.push((job, self.clock.now(), reply));
+    pub(super) fn wait_for_job(&mut self, job: JobId, work_dir: Option<PathBuf>, reply: Reply<()>) {
+        self.waiters.push(Waiter {
+            job,
+            since: self.clock.now(),
+            work_dir,
+            reply,
+        });
         self.slurm_changed.notify_one();
         self.set_pace();
     }

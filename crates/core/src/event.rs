@@ -77,6 +77,8 @@ kinds! {
     JobAdmitted = "job-admitted",
     /// A person has said that a job is over, and it is not.
     JobNotEnded = "job-not-ended",
+    /// A job was told that its VM does not see the folder where it runs.
+    JobFolderUnshared = "job-folder-unshared",
     /// A job is held, or ended, that could not run in any VM.
     JobRefused = "job-refused",
     /// Slurm refused to put a job back into the queue.

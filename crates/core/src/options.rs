@@ -39,6 +39,20 @@ pub fn turned_away_comment(from: &str, why: &str) -> String {
     format!("thiao: kept from {from}: {why}")
 }
 
+/// Begins what the `AdminComment` of a job says whose VMs do not see the folder where it runs.
+const UNSHARED: &str = "thiao: note: ";
+
+/// The `AdminComment` of a job that is told of its folder, beside its options; none if it says that already, or what
+/// somebody else has written.
+#[must_use]
+pub fn unshared_comment(known: Option<&str>, text: &str) -> Option<String> {
+    let known = known.unwrap_or_default();
+    let says = known.contains(UNSHARED);
+    let is_ours = known.is_empty() || known.starts_with(COMMENT_PREFIX) || known.starts_with(PUT_BACK);
+    let options = VmOptions::from_comment(known).unwrap_or_default();
+    (is_ours && !says).then(|| comment_beside(&options, &format!("{UNSHARED}{text}")))
+}
+
 /// The `AdminComment` of a job with these options.
 #[must_use]
 pub fn comment_of(options: &VmOptions) -> String {
@@ -255,6 +269,20 @@ mod tests {
         account: "",
         user: "ada",
     };
+
+    #[test]
+    fn a_job_is_told_of_its_folder_once_and_nobody_elses_words_are_lost() {
+        let first = unshared_comment(None, "lost").unwrap();
+        assert_eq!(first, "thiao: note: lost");
+        assert_eq!(unshared_comment(Some(&first), "lost"), None);
+        let beside = unshared_comment(Some("vm: share=50"), "lost").unwrap();
+        assert_eq!(beside, "vm: share=50; thiao: note: lost");
+        assert_eq!(unshared_comment(Some(&beside), "lost"), None);
+        assert_eq!(VmOptions::from_comment(&beside).unwrap().to_string(), "share=50");
+        let back = put_back_comment(&VmOptions::default(), "no capacity");
+        assert!(unshared_comment(Some(&back), "lost").is_some());
+        assert_eq!(unshared_comment(Some("ask Eve first"), "lost"), None);
+    }
 
     #[test]
     fn what_is_written_is_read_back() {

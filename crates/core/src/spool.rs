@@ -42,6 +42,9 @@ pub const TMP: &str = "tmp";
 /// Folder in the spool whose files are complete orders.
 pub const NEW: &str = "new";
 
+/// The header in which a prolog names its job's working directory, with `%20` for what headers cannot have.
+pub const WORK_DIR_HEADER: &str = "Thiao-Work-Dir";
+
 /// File in the spool with the nodes that the controller knows, as one hostlist and a newline.
 pub const NODES: &str = "nodes";
 

@@ -9,6 +9,7 @@
 use crate::{Failure, order, tell};
 use std::env;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -126,16 +127,42 @@ fn seconds(name: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(86_400)))
 }
 
+/// Bytes as a header can have them: all but the plainest as `%2F`.
+fn percent(bytes: &[u8]) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let words = bytes.iter().map(|byte| match plain(byte) {
+        true => char::from(*byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    words.collect()
+}
+
 /// One request that the controller holds until the nodes are up, or until `left` has passed.
 fn request(state: &Path, job: u32, left: Duration) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(state.join("api.sock"))?;
     stream.set_read_timeout(Some(left + Duration::from_secs(1)))?;
+    let folder = env::var_os("SLURM_JOB_WORK_DIR").map_or_else(String::new, |folder| {
+        format!("{}: {}\r\n", spool::WORK_DIR_HEADER, percent(folder.as_bytes()))
+    });
     let text = format!(
-        "GET /v1/jobs/{job}/ready?timeout_ms={} HTTP/1.1\r\nHost: thiao\r\nConnection: close\r\n\r\n",
+        "GET /v1/jobs/{job}/ready?timeout_ms={} HTTP/1.1\r\nHost: thiao\r\n{folder}Connection: close\r\n\r\n",
         left.as_millis()
     );
     stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     from_slurm::answer(&answer).ok_or_else(|| io::Error::other("it closed the connection without an answer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn no_folder_breaks_out_of_its_header() {
+        assert_eq!(
+            percent("/home/ada/A b\r\nX: 50%\u{e9}".as_bytes()),
+            "/home/ada/A%20b%0D%0AX%3A%2050%25%C3%A9"
+        );
+    }
 }

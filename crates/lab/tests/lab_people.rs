@@ -23,6 +23,7 @@ fn lab_people_are_found_and_a_jobs_vms_are_its_users_alone() {
     ]);
     users_come_with_their_jobs(&lab);
     what_a_job_leaves_is_not_there_for_the_next(&lab);
+    who_runs_where_nothing_is_shared_is_told(&lab);
     a_vm_of_one_job_sees_its_users_folders_alone(&lab);
     a_job_that_scans_finds_its_own(&lab);
     lab.down();
@@ -84,6 +85,29 @@ fn what_a_job_leaves_is_not_there_for_the_next(lab: &Lab) {
     assert_eq!(vms(), before, "all in one VM");
     let drained = lab.admin(&["sinfo", "-h", "-t", "drain,drained,draining", "-o", "%N"]);
     assert_eq!(drained.trim(), "");
+}
+
+/// In both modes, and before it runs; whose folder is shared reads nothing.
+fn who_runs_where_nothing_is_shared_is_told(lab: &Lab) {
+    for (program, partition) in [("sbatch", "vm"), ("tsub", "jobs")] {
+        let submit = |more: &[&str]| {
+            let words = [
+                &[program, "-p", partition, "-o", "/dev/null", "--wrap", "hostname"],
+                more,
+            ]
+            .concat();
+            let job = lab.submit_by(ADA, &words);
+            lab.wait_job(job, "COMPLETED", 90);
+            lab.by(ADA, &["scontrol", "show", "job", &job.to_string()])
+        };
+        let told = submit(&["--chdir=/tmp"]);
+        assert!(
+            told.contains("AdminComment=thiao: note: its working directory /tmp is not shared with its VM "),
+            "{told}"
+        );
+        let told = submit(&[]);
+        assert!(!told.contains("thiao: note"), "{told}");
+    }
 }
 
 fn a_vm_of_one_job_sees_its_users_folders_alone(lab: &Lab) {

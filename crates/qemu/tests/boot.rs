@@ -527,6 +527,8 @@ fn people_come_to_a_running_guest_and_strangers_get_no_vm() {
         let people = lab.vm_folder(&id).join("people.json");
         let people: serde_json::Value = serde_json::from_slice(&std::fs::read(people).unwrap()).unwrap();
         assert_eq!(people["arrived"], serde_json::json!([1, 1234]));
+        assert_eq!(qemu.sees(&id, Path::new("/nowhere")), Some(false));
+        assert_eq!(qemu.sees(&VmId::new("n9.1").unwrap(), Path::new("/")), None);
         drop(qemu);
         let qemu = open();
         qemu.welcome(&id, 1, Leftovers::Remove).unwrap();

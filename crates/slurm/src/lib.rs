@@ -41,6 +41,7 @@ pub mod defaults;
 pub mod details;
 pub mod ends;
 mod error;
+pub mod folders;
 pub mod fragment;
 pub mod gate;
 mod info;

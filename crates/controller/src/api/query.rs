@@ -2,6 +2,7 @@
 //! place where its answer goes.
 
 use crate::store::Which;
+use std::path::PathBuf;
 use thiao_api::JobName;
 use thiao_api::types::{
     Accepted, Event, Explanation, Host, Job, JobStay, JobVm, JobVms, Node, PlanView, Status, Vm,
@@ -130,6 +131,8 @@ pub enum Demand {
     /// when that can never be. Kept until then; dropped when the asker has left.
     JobReady {
         job: JobId,
+        /// Where it runs, if its prolog says that.
+        work_dir: Option<PathBuf>,
         /// Where the answer goes.
         reply: Reply<()>,
     },

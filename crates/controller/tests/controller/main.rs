@@ -40,6 +40,8 @@ struct Fake {
     faults: Mutex<BTreeMap<NodeName, String>>,
     /// Whose jobs were said to come, and to which VM.
     welcomed: Mutex<Vec<(VmTag, u32, Leftovers)>>,
+    /// The folder that its guests see.
+    seen_folder: Mutex<Option<std::path::PathBuf>>,
     /// Why nobody is taken in.
     unwelcoming: Mutex<Option<String>>,
     /// Whether VMs end only when that is asked hard.
@@ -132,6 +134,11 @@ impl Provider for Fake {
 
     fn welcomes(&self) -> bool {
         true
+    }
+
+    fn sees(&self, _: &VmTag, _: Option<&VmId>, folder: &Path) -> Option<bool> {
+        let seen = self.seen_folder.lock().unwrap();
+        seen.as_ref().map(|seen| folder.starts_with(seen))
     }
 
     fn welcome(
@@ -559,6 +566,45 @@ async fn a_jobs_user_is_handed_to_its_vms_before_it_starts_or_it_goes_back() {
     assert!(
         answer.starts_with("HTTP/1.1 409") && answer.contains("nobody knows him"),
         "{answer}"
+    );
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_folder_no_vm_sees_is_told_before_it_starts_and_starts() {
+    use std::io::{Read, Write};
+    let mut site = Site::new();
+    *site.provider.seen_folder.lock().unwrap() = Some("/home/ada".into());
+    site.order(RESUME, "n0");
+    let controller = site.start();
+    until("the VM is made", || site.vms() == ["n0.1"]);
+    site.slurm_says(&["n0|allocated+cloud|none", "n1|allocated+cloud|none"]);
+    site.jobs_are([(7, "CONFIGURING", "n0".into())]);
+    let ask = |folder: &str| {
+        let mut prolog = std::os::unix::net::UnixStream::connect(site.path("state/api.sock")).unwrap();
+        let request = format!(
+            "GET /v1/jobs/7/ready?timeout_ms=30000 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{folder}\r\n"
+        );
+        prolog.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        tokio::task::block_in_place(|| prolog.read_to_string(&mut answer)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        site.told()
+    };
+    for folder in [
+        "",
+        "Thiao-Work-Dir: /home/ada/%C3%A9\r\n",
+        "Thiao-Work-Dir: %2\r\n",
+    ] {
+        let told = ask(folder);
+        assert!(!told.contains("AdminComment"), "{folder}: {told}");
+    }
+    let told = ask("Thiao-Work-Dir: /scratch/a%20b\r\n");
+    assert!(
+        told.contains(
+            "update JobId=7 AdminComment=thiao: note: its working directory /scratch/a b is not shared"
+        ),
+        "{told}"
     );
     controller.abort();
 }

@@ -63,7 +63,7 @@ fn reply(query: Query, viewer: Viewer) {
             drop(reply.send(accepted(hostlist::fold(&nodes))));
         }
         Query::Demand(Demand::JobSeen { reply, .. }) => drop(reply.send(Ok(()))),
-        Query::Demand(Demand::JobReady { job, reply }) => {
+        Query::Demand(Demand::JobReady { job, reply, .. }) => {
             may(viewer, job.0);
             drop(reply.send(match job.0 {
                 1 => Ok(()),

@@ -12,7 +12,7 @@ use crate::settings::{Mount, Share, User};
 use crate::vmdir::{self, ContextBy, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,6 +45,13 @@ pub(crate) struct Exported {
 }
 
 impl People {
+    /// Whether a folder is in one that is shared.
+    fn sees(&self, folder: &Path) -> bool {
+        let exports = self.exports.iter().map(|export| &export.target);
+        let mounts = self.mounts.iter().map(|mount| &mount.target);
+        exports.chain(mounts).any(|target| folder.starts_with(target))
+    }
+
     /// Whether somebody's jobs can run there.
     fn has(&self, uid: u32) -> bool {
         self.arrived.contains(&uid)
@@ -420,6 +427,16 @@ impl Qemu {
         };
         inner.hand_over(id, arrival)?;
         inner.remember(id, |people| people.arrived.extend([uid]))
+    }
+}
+
+impl Qemu {
+    /// Whether what a VM writes below this folder is in a folder of this machine's or of the site's; none if there is
+    /// no such VM.
+    #[must_use]
+    pub fn sees(&self, id: &VmId, folder: &Path) -> Option<bool> {
+        let table = self.inner.table();
+        table.get(id).map(|vm| vm.people.sees(folder))
     }
 }
 

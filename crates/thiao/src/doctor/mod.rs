@@ -3,9 +3,10 @@
 //!
 //! What is looked at is collected here, and Slurm's side in `observation`; what it means is said by the pure
 //! parts: [`machine`] (the embedded provider), [`keys`] (the cluster's key), `thiao_opennebula::check` (OpenNebula), [`images`] (what its
-//! images and Slurm have to do with each other), [`hooks`], [`slurm`] and [`reach`] (Slurm's side), [`controller`], [`nodes`] and [`vms`].
+//! images and Slurm have to do with each other), [`hooks`], [`slurm`], [`folders`] and [`reach`] (Slurm's side), [`controller`], [`nodes`] and [`vms`].
 
 pub mod controller;
+mod folders;
 mod guests;
 pub mod hooks;
 pub mod images;
@@ -222,6 +223,7 @@ fn of_slurm(config: &Config, slurm: &Observation) -> Vec<Finding> {
     let uid = site.and_then(|site| site.user?.1);
     let hooks = hooks::observe(&slurm.hooks, &config.state_dir, uid);
     found.extend(hooks::judge(&hooks, &config.state_dir));
+    found.extend(slurm.folders.clone());
     if let Some(alive) = &slurm.alive {
         found.extend(slurm::sizes(&sizes(config), &alive.details));
     }

@@ -1,10 +1,11 @@
 //! Slurm's side as it is now: everything that the checks need of it, asked once.
 
-use super::{Unseen, partitions, slurm};
+use super::{Unseen, folders, partitions, slurm};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiao_config::{Config, DEFAULT_SLURM_CONF};
+use thiao_core::finding::Finding;
 use thiao_core::ids::NodeName;
 use thiao_core::view::SlurmView;
 use thiao_slurm::details::NodeDetails;
@@ -19,6 +20,8 @@ pub(super) struct Observation {
     pub fragment: Option<Fragment>,
     /// Where slurmctld calls our programs.
     pub hooks: PathBuf,
+    /// Jobs that wait for VMs that do not see where they run.
+    pub folders: Option<Finding>,
     /// Its nodes and jobs, if all could be read.
     pub alive: Option<Alive>,
     /// Why they could not, though slurmctld answers.
@@ -52,10 +55,12 @@ impl Observation {
             Some((view, details)) => (None, view.err().into_iter().chain(details.err()).collect()),
             None => (None, Vec::new()),
         };
+        let folders = alive.as_ref().and_then(|_| folders::look(config, &slurm));
         Self {
             facts,
             fragment,
             hooks,
+            folders,
             alive,
             unreadable,
         }

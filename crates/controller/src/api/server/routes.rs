@@ -7,11 +7,14 @@ use super::asking::{Answer, Controller, SOME_EVENTS, malformed};
 use crate::api::{ApiError, Demand, Read, Viewer};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 use thiao_api::types::{
     Accepted, Event, Explanation, Host, Job, Node, PlanView, Problem, Status, Version, Vm,
@@ -19,6 +22,7 @@ use thiao_api::types::{
 use thiao_api::{JobName, VERSION};
 use thiao_core::hostlist;
 use thiao_core::ids::JobId;
+use thiao_core::spool::WORK_DIR_HEADER;
 
 /// Most events in one answer.
 const MAX_EVENTS: usize = 10_000;
@@ -276,10 +280,29 @@ struct Ready {
     ready: bool,
 }
 
+/// The folder that a header names, with `%2F` for what headers cannot have; none if it is not whole.
+fn folder(value: &HeaderValue) -> Option<PathBuf> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        let mut byte = *first;
+        if byte == b'%' {
+            let (digits, after) = rest.split_at_checked(2)?;
+            byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+            rest = after;
+        }
+        bytes.push(byte);
+    }
+    let folder = PathBuf::from(OsString::from_vec(bytes));
+    folder.is_absolute().then_some(folder)
+}
+
 async fn job_ready(
     State(controller): State<Controller>,
     Extension(viewer): Extension<Viewer>,
     id: Result<Path<u32>, PathRejection>,
+    headers: HeaderMap,
     wait: Result<Query<Wait>, QueryRejection>,
 ) -> Answer<Ready> {
     let Path(id) = id.map_err(malformed)?;
@@ -293,6 +316,7 @@ async fn job_ready(
         .min(READY_WAIT_MAX);
     let answer = controller.ask_unbounded(|reply| Demand::JobReady {
         job: JobId(id),
+        work_dir: headers.get(WORK_DIR_HEADER).and_then(folder),
         reply,
     });
     match tokio::time::timeout(wait, answer).await {

@@ -249,7 +249,7 @@ async fn controller(mut asked: mpsc::Receiver<Query>, left: oneshot::Sender<()>)
             }
             Query::Read(Read::JobsVms { which, reply }) => drop(reply.send(Ok(vms_of_jobs(&which)))),
             Query::Demand(Demand::JobSeen { reply, .. }) => drop(reply.send(Ok(()))),
-            Query::Demand(Demand::JobReady { job, mut reply }) => match job.0 {
+            Query::Demand(Demand::JobReady { job, mut reply, .. }) => match job.0 {
                 1 => drop(reply.send(Ok(()))),
                 2 => drop(reply.send(Err(ApiError::Conflict("it can never start".into())))),
                 _ => {
