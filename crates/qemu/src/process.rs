@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::machine::PROGRAM;
 use crate::vmdir::LOG_FILE;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -108,20 +108,51 @@ fn clean_slate(keep: &[RawFd], file_limit: u64) -> io::Result<()> {
 /// How much of a log's end is read, in bytes.
 const END: u64 = 8 << 10;
 
+/// How much of a log stays that has become too long, in bytes.
+const KEPT: u64 = 64 << 10;
+
+/// Cuts a log that QEMU appends to to its last part, if it is longer than [`FILE_LIMIT`]: the kernel does not bound it
+/// where a guest's disks may be long. Whether it was.
+pub fn bound(path: &Path) -> io::Result<bool> {
+    // What is there could be anything but a log, should QEMU be somebody else's.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    if fs::symlink_metadata(path)?.len() <= FILE_LIMIT {
+        return Ok(false);
+    }
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .custom_flags(flags)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let end = last(&mut file, KEPT)?;
+    // What is said in between is lost, or stands before the rest.
+    file.set_len(0)?;
+    file.write_all(&end)?;
+    Ok(true)
+}
+
+/// So many bytes at a file's end.
+fn last(file: &mut File, most: u64) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The end of a log, if there is something.
 pub fn end_of(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(END))).ok()?;
-    let mut bytes = Vec::new();
-    file.take(END).read_to_end(&mut bytes).ok()?;
+    let bytes = last(&mut File::open(path).ok()?, END).ok()?;
     let text = String::from_utf8_lossy(&bytes).replace('\r', "");
     Some(text).filter(|text| !text.trim().is_empty())
 }
 
 /// The last words in a log: at most five lines, on one.
 pub fn tail(path: &Path) -> String {
-    let Ok(bytes) = fs::read(path) else {
+    let Ok(bytes) = File::open(path).and_then(|mut file| last(&mut file, END)) else {
         return "it said nothing".to_owned();
     };
     let text = String::from_utf8_lossy(&bytes);
@@ -139,6 +170,31 @@ pub fn tail(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_is_too_long_keeps_its_end_and_grows_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console.log");
+        let mut qemu = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        let length = || fs::metadata(&path).unwrap().len();
+        qemu.write_all(&vec![b'a'; FILE_LIMIT as usize]).unwrap();
+        assert!(!bound(&path).unwrap());
+        assert_eq!(length(), FILE_LIMIT);
+        qemu.write_all(b"\nlast words\n").unwrap();
+        assert!(bound(&path).unwrap());
+        assert_eq!(length(), KEPT);
+        qemu.write_all(b"and more\n").unwrap();
+        assert!(!bound(&path).unwrap());
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with("aaa\nlast words\nand more\n"), "{}", text.len());
+        // A link is nobody's log.
+        let link = dir.path().join("link");
+        let long = dir.path().join("long");
+        fs::write(&long, vec![b'b'; FILE_LIMIT as usize + 1]).unwrap();
+        std::os::unix::fs::symlink(&long, &link).unwrap();
+        assert!(!bound(&link).unwrap_or_default());
+        assert_eq!(fs::metadata(&long).unwrap().len(), FILE_LIMIT + 1);
+    }
 
     #[test]
     fn nothing_is_inherited_by_accident() {

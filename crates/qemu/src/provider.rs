@@ -31,6 +31,7 @@ use crate::warm::{Ready, Warmth};
 use hear::heard;
 use people::exported;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 use table::{Vm, now};
@@ -135,13 +136,14 @@ impl Qemu {
         let on_disk = inner.folders()?;
         let mut table = inner.table();
         let now = now();
-        let (mut vms, mut unreached) = (Vec::new(), Vec::new());
+        let (mut vms, mut unreached, mut living) = (Vec::new(), Vec::new(), Vec::new());
         for id in on_disk {
             let folder = inner.folder(&id);
             let vm = table.entry(id.clone()).or_insert_with(|| inner.read(&folder));
             let life = vmdir::life(&folder)?;
             if life == Life::Alive {
                 inner.doubt(&id, vm, now);
+                living.push(folder.join(vmdir::CONSOLE_FILE));
                 if vm.speaks()
                     && !vm.starting
                     && !vm.stopping
@@ -171,6 +173,7 @@ impl Qemu {
         table.retain(|id, vm| vm.starting || vms.binary_search_by(|view: &VmView| view.id.cmp(id)).is_ok());
         drop(table);
         unreached.iter().for_each(|id| inner.reach(id));
+        living.iter().for_each(|console| bound_console(console));
         Ok(ProviderView {
             hosts: inner.hosts(),
             vms,
@@ -236,6 +239,16 @@ impl Qemu {
             }
         }
         Ok(())
+    }
+}
+
+/// Keeps a guest from filling this machine's disk with words.
+fn bound_console(console: &Path) {
+    match process::bound(console) {
+        Ok(_) => {}
+        // It has said nothing yet, or its VM went this moment.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(console = %console.display(), %error, "a console's log cannot be cut"),
     }
 }
 

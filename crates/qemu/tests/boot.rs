@@ -527,6 +527,12 @@ fn people_come_to_a_running_guest_and_strangers_get_no_vm() {
         let people = lab.vm_folder(&id).join("people.json");
         let people: serde_json::Value = serde_json::from_slice(&std::fs::read(people).unwrap()).unwrap();
         assert_eq!(people["arrived"], serde_json::json!([1, 1234]));
+        let console = lab.vm_folder(&id).join("console.log");
+        let words = [vec![b'x'; 3 << 19], b"\nthe last words\n".to_vec()].concat();
+        std::fs::write(&console, words).unwrap();
+        qemu.observe().unwrap();
+        assert!(std::fs::metadata(&console).unwrap().len() < 1 << 20);
+        assert!(qemu.last_words(&id).unwrap().contains("the last words"));
         assert_eq!(qemu.sees(&id, Path::new("/nowhere")), Some(false));
         assert_eq!(qemu.sees(&VmId::new("n9.1").unwrap(), Path::new("/")), None);
         drop(qemu);
