@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
-use thiao_testkit::lab::{Lab, wait};
+use thiao_testkit::lab::{Lab, text, wait};
 
 const ADA: &str = "user1";
 const BOB: &str = "user2";
@@ -24,6 +24,7 @@ fn lab_people_are_found_and_a_jobs_vms_are_its_users_alone() {
     users_come_with_their_jobs(&lab);
     what_a_job_leaves_is_not_there_for_the_next(&lab);
     who_runs_where_nothing_is_shared_is_told(&lab);
+    ones_own_job_can_be_entered(&lab);
     a_vm_of_one_job_sees_its_users_folders_alone(&lab);
     a_job_that_scans_finds_its_own(&lab);
     lab.down();
@@ -108,6 +109,32 @@ fn who_runs_where_nothing_is_shared_is_told(lab: &Lab) {
         let told = submit(&[]);
         assert!(!told.contains("thiao: note"), "{told}");
     }
+}
+
+/// By its number and by its node, beside what it runs; nobody else's can.
+fn ones_own_job_can_be_entered(lab: &Lab) {
+    let job = lab.submit_by(
+        ADA,
+        &["sbatch", "-p", "vm", "-o", "/dev/null", "--wrap", "sleep 300"],
+    );
+    lab.wait_job(job, "RUNNING", 90);
+    let job = job.to_string();
+    let says = "hostname; id -un; echo $SLURM_JOB_ID";
+    for place in [&*job, "vm1"] {
+        let said = lab.by(ADA, &["thiao", "ssh", place, "sh", "-c", says]);
+        assert_eq!(said.trim(), format!("vm1\nuser1\n{job}"));
+    }
+    for (place, words) in [
+        (&*job, "you have no job"),
+        ("vm1", "no job of yours runs on vm1; vm1."),
+    ] {
+        let refused = lab.run_as(BOB, &["thiao", "ssh", place, "id"]);
+        assert!(
+            !refused.status.success() && text(&refused).contains(words),
+            "{refused:?}"
+        );
+    }
+    lab.by(ADA, &["scancel", &job]);
 }
 
 fn a_vm_of_one_job_sees_its_users_folders_alone(lab: &Lab) {

@@ -247,3 +247,17 @@ fn its_help_is_ours() {
     let (_, out, _) = run(&mut place.tsub(&["job.sh", "--help"]));
     assert!(out.starts_with("[job.sh][--help]"), "{out}");
 }
+
+#[test]
+fn ssh_becomes_a_step_of_the_job_also_without_a_controller() {
+    let place = Place::without_controller();
+    std::fs::copy(place.path("bin/sbatch"), place.path("bin/srun")).unwrap();
+    let thiao = Path::new(env!("CARGO_BIN_EXE_thiao"));
+    let mut command = place.command(thiao, &["ssh", "17_3", "-w", "fg1", "uptime", "-p"]);
+    let (code, said, _) = run(command.env("EXIT", "7"));
+    assert_eq!(code, 7);
+    let words = "[--jobid=17_3][--overlap][-N1][-n1][--nodelist=fg1][uptime][-p] vm=<unset> conf=<unset>\n";
+    assert_eq!(said, words);
+    let (_, _, said) = run(&mut place.command(thiao, &["ssh", "fg1"]));
+    assert!(said.contains("is thiaod running?"), "{said}");
+}

@@ -102,6 +102,18 @@ pub(super) enum Command {
     Setup(Box<Setup>),
     /// Check everything that has to be right, and say how to mend what is not
     Doctor(Doctor),
+    /// Enter the VM of a job of yours that runs, or run a command there
+    Ssh {
+        /// The job (17, a task of an array 17_3), or a node of one
+        #[arg(value_name = "JOB|NODE")]
+        place: String,
+        /// Which of the job's nodes; else its first
+        #[arg(short = 'w', long, value_name = "NODE")]
+        node: Option<String>,
+        /// What to run there; else a login shell
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Enter a VM by its console, as root (root and the controller's user)
     Console {
         /// The VM, e.g. fg0.3

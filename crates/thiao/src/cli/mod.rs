@@ -13,6 +13,7 @@ mod nodes;
 mod place;
 mod setup;
 mod show;
+mod ssh;
 mod submit;
 mod time;
 mod watch;
@@ -109,6 +110,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Setup(how) => setup::run(file, printer, &how)?,
         Command::Doctor(how) => return doctor::run(file, printer, &how),
+        Command::Ssh { place, node, command } => ssh::run(file, &place, node.as_deref(), &command)?,
         Command::Console { vm } => console::run(file, &vm)?,
         Command::Image(how) => return image::run(file, printer, &how),
         Command::Guest(how) => guest::run(file, printer, &how)?,

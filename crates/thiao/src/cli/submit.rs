@@ -95,29 +95,34 @@ pub(super) fn run(file: Option<&Path>, words: &[OsString]) -> anyhow::Result<()>
         }
         return Ok(());
     }
-    let sbatch = thiao_slurm::find("sbatch", places.slurm_bin_dir.as_deref())?;
+    let (sbatch, mut command) = slurm_program(&places, "sbatch")?;
     if client.is_absent(PATIENCE) {
         thiao_cli::tell!(
             "thiao: the controller does not answer: the job is queued, and gets its VMs when the controller is back"
         );
     }
-    let mut command = Command::new(&sbatch);
-    command
-        .arg0("sbatch")
-        .args(rest)
-        .env(VARIABLE, options.to_string());
-    if let Some(conf) = places.slurm_conf
-        && std::env::var_os("SLURM_CONF").is_none()
-    {
-        command.env("SLURM_CONF", conf);
-    }
+    command.args(rest).env(VARIABLE, options.to_string());
     // Returns only if it fails.
     Err(command.exec()).with_context(|| format!("{} cannot be run", sbatch.display()))
 }
 
+/// A program of Slurm's, to become it, and its path: it asks the slurmctld of these settings, unless the user has named
+/// another.
+pub(super) fn slurm_program(places: &Places, name: &str) -> anyhow::Result<(PathBuf, Command)> {
+    let path = thiao_slurm::find(name, places.slurm_bin_dir.as_deref())?;
+    let mut command = Command::new(&path);
+    command.arg0(name);
+    if let Some(conf) = &places.slurm_conf
+        && std::env::var_os("SLURM_CONF").is_none()
+    {
+        command.env("SLURM_CONF", conf);
+    }
+    Ok((path, command))
+}
+
 /// Users may not be let read the settings: then the default places hold. A file that was
 /// named must be readable: it may be about another cluster.
-fn places(file: Option<&Path>) -> Result<Places, ConfigError> {
+pub(super) fn places(file: Option<&Path>) -> Result<Places, ConfigError> {
     match thiao_config::places(file) {
         Err(ConfigError::Unreadable { error, .. })
             if file.is_none() && error.kind() == io::ErrorKind::PermissionDenied =>
