@@ -37,6 +37,7 @@ use readers::{Desk, READERS};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use thiao_api::state_dir;
 use thiao_config::{Config, ProviderSettings};
 use thiao_slurm::Slurm;
@@ -48,7 +49,7 @@ const QUERY_BACKLOG: usize = 256;
 /// Runs the controller with the configured provider until it is told to stop. VMs go on without it.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
-    let _lock = lock(&config.state_dir)?;
+    let _lock = lock(&config.state_dir).await?;
     let vms_changed = Arc::new(Notify::new());
     let wake = {
         let vms_changed = vms_changed.clone();
@@ -78,7 +79,7 @@ pub async fn serve_with<P: Provider>(
     vms_changed: Arc<Notify>,
 ) -> anyhow::Result<()> {
     make_state_dir(&config.state_dir)?;
-    let _lock = lock(&config.state_dir)?;
+    let _lock = lock(&config.state_dir).await?;
     run(&config, provider, vms_changed).await
 }
 
@@ -125,12 +126,22 @@ fn make_state_dir(state_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How long the lock of a controller that has ended may still be held: a child that it was about to start, one of
+/// Slurm's programs, has it until its own program begins.
+const LOCK_LINGERS: Duration = Duration::from_secs(5);
+
 /// One controller per state folder: the second refuses.
-fn lock(state_dir: &Path) -> anyhow::Result<File> {
+async fn lock(state_dir: &Path) -> anyhow::Result<File> {
     let path = state_dir.join("lock");
     let file = state_dir::own_file(&path)
         .with_context(|| format!("{} cannot be written. {DISK_ADVICE}", path.display()))?;
-    match file.try_lock() {
+    let began = Instant::now();
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(std::fs::TryLockError::WouldBlock)) && began.elapsed() < LOCK_LINGERS {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
             "another thiaod uses the state folder {}: stop it first (`systemctl stop thiaod`), or give this one another state_dir",

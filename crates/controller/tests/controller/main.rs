@@ -610,6 +610,22 @@ async fn a_job_whose_folder_no_vm_sees_is_told_before_it_starts_and_starts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_outlives_its_controller_for_a_moment_keeps_no_other_out() {
+    let mut site = Site::new();
+    fs::create_dir_all(site.path("state")).unwrap();
+    let held = fs::File::create(site.path("state/lock")).unwrap();
+    held.lock().unwrap();
+    let controller = site.start();
+    rounds();
+    assert!(!controller.is_finished(), "{:?}", controller.await);
+    assert!(!site.path("state/api.sock").exists());
+    drop(held);
+    site.order(RESUME, "n0");
+    until("it goes on", || site.vms() == ["n0.1"]);
+    controller.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guest_starts_slurmd_once_and_only_when_slurm_has_asked() {
     let mut site = Site::new();
     let starts = |site: &Site| site.provider.starts.lock().unwrap().clone();
