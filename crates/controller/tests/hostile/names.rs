@@ -159,7 +159,9 @@ fn a_jobs_name_and_a_nodes_reason_cannot_steer_an_admins_terminal() {
     });
     let shown = String::from_utf8(jobs()).unwrap();
     assert_harmless(shown.as_bytes());
-    assert_eq!(shown.lines().count(), 2, "a head and one job: {shown}");
+    // How old the answer is may stand below.
+    let lines = shown.lines().filter(|line| !line.starts_with('('));
+    assert_eq!(lines.count(), 2, "a head and one job: {shown}");
     for words in [
         &["jobs", "--json"][..],
         &["nodes"],
