@@ -165,8 +165,7 @@ fn job_mode_brings_a_script_and_leaves_a_sites_own() {
     let (code, out, err) = place.setup(&["--undo"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("put back"), "{out}");
-    let kept = ["job_submit.lua", "job_submit.lua.bak", "thiao.conf.bak"];
-    assert_eq!(names(&place.path("etc")), kept);
+    assert_eq!(names(&place.path("etc")), ["job_submit.lua"]);
     assert_eq!(std::fs::read_to_string(&ours).unwrap(), "-- newer\n");
     assert!(names(&place.path("hooks")).is_empty());
 
@@ -358,8 +357,15 @@ fn undone_when_nothing_calls_them(place: &Place) {
     );
     assert!(place.path("etc/thiao.conf").exists());
     drop(running);
+    // Setup ran more than once: what it kept of its own goes with the rest; what a person wrote stays.
+    let mark = place.fragment().lines().next().unwrap_or_default().to_owned();
+    write(&place.path("etc/thiao.conf.bak"), &format!("{mark}\n"), 0o644);
+    write(&place.path("hooks/with-site/mine.bak"), "theirs\n", 0o644);
     let (code, out, err) = place.setup(&["--undo"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(!place.path("etc/thiao.conf.bak").exists(), "{out}");
+    assert!(place.path("hooks/with-site/mine.bak").exists());
+    std::fs::remove_dir_all(place.path("hooks/with-site")).unwrap();
     assert!(!place.path("etc/thiao.conf").exists());
     assert_eq!(names(&place.path("hooks")), [""; 0]);
 }

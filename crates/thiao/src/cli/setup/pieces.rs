@@ -108,9 +108,25 @@ pub(super) fn kept_as(piece: &Piece) -> anyhow::Result<Option<PathBuf>> {
         return Ok(None);
     }
     let is_file = place::present(&piece.path)?.is_some_and(|meta| meta.is_file());
-    let mut name = piece.path.clone().into_os_string();
+    Ok(is_file.then(|| kept(&piece.path)))
+}
+
+/// The name under which the text before is kept.
+fn kept(path: &Path) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
     name.push(".bak");
-    Ok(is_file.then(|| name.into()))
+    name.into()
+}
+
+/// Takes away the text before as well, where that is ours: which one it was, or none.
+pub(super) fn remove_kept(piece: &Piece) -> anyhow::Result<Option<PathBuf>> {
+    let path = kept(&piece.path);
+    let what = match piece.what {
+        What::Link(_) | What::Settings(_) => return Ok(None),
+        What::File(_) | What::Program(_) => What::File(String::new()),
+    };
+    let earlier = Piece { path, what };
+    Ok(remove(&earlier)?.then_some(earlier.path))
 }
 
 /// Puts a piece in place at once: slurmctld never sees half of it, nor none.

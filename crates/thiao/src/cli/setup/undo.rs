@@ -137,6 +137,9 @@ impl Placed<'_> {
             if pieces::remove(&piece)? {
                 line("removed", Tone::Busy, &piece.path);
             }
+            if let Some(kept) = pieces::remove_kept(&piece)? {
+                line("removed", Tone::Busy, &kept);
+            }
         }
         if let Some(back) = script::give_back(self.fragment)? {
             line("put back", Tone::Good, &back);
