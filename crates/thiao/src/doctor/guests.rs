@@ -1,6 +1,8 @@
 //! What runs in the embedded provider's VMs: whether it is there, and of a version that slurmctld takes.
 
+use thiao_config::{Config, Mode, Nodeset};
 use thiao_core::finding::Finding;
+use thiao_core::ids::NodesetName;
 use thiao_qemu::disk;
 use thiao_qemu::image::built::About;
 use thiao_qemu::{Guests, Settings};
@@ -30,6 +32,32 @@ pub fn examine(settings: &Settings, slurmctld: Option<Version>) -> Vec<Finding> 
     settings.kinds().iter().map(one).collect()
 }
 
+/// Says which nodesets' images are told of nobody: those with cloud-init, which learns all of it as the VM boots,
+/// where a VM is for one job after another.
+#[must_use]
+pub fn strangers(config: &Config, settings: &Settings) -> Vec<Finding> {
+    let told = |name: &NodesetName, set: &Nodeset| {
+        let kind = settings.nodesets.get(name).unwrap_or(&settings.guests);
+        match (kind, set.mode()) {
+            (Guests::Brought(_), Mode::PowerSaving) => !settings.guest.everybody,
+            (Guests::Brought(_), Mode::Job) | (Guests::Small | Guests::Built(_), _) => true,
+        }
+    };
+    let of = |name: &NodesetName| {
+        Finding::warn(
+            format!("users in {name}"),
+            "its VMs are made before it is known whose jobs come, and nobody tells an image with cloud-init later: \
+             jobs of users whom the image does not know fail",
+        )
+        .advice(
+            "mode = \"job\" for this nodeset, or an image that knows the users by itself (LDAP, sssd), with their folders \
+             by [[mount]]",
+        )
+    };
+    let sets = config.nodesets.iter().filter(|(name, set)| !told(name, set));
+    sets.map(|(name, _)| of(name)).collect()
+}
+
 /// Judges an image by its name.
 fn built(name: &str, about: Result<Option<About>, String>, slurmctld: Option<Version>) -> Finding {
     let what = format!("image {name}");
@@ -56,6 +84,7 @@ fn built(name: &str, about: Result<Option<About>, String>, slurmctld: Option<Ver
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thiao_config::ProviderSettings;
     use thiao_core::finding::Verdict;
     use thiao_qemu::image::built::Recipe;
 
@@ -80,5 +109,25 @@ mod tests {
         assert_eq!(verdict(Ok(Some(about("24.11.5")))), Verdict::Bad);
         assert_eq!(verdict(Ok(None)), Verdict::Bad);
         assert_eq!(verdict(Err("damaged".into())), Verdict::Bad);
+    }
+
+    #[test]
+    fn an_image_of_the_sites_own_is_told_of_people_in_job_mode_alone() {
+        let found = |more: &str, users: &str| {
+            let text = format!(
+                "cluster = \"c\"\n[[nodeset]]\nname = \"own\"\nnodes = \"own[0-1]\"\nmemory_mb = 512\n{more}\n\
+                 [qemu]\n{users}\n"
+            );
+            let config = thiao_config::from_text("/etc/thiao/thiao.toml".as_ref(), &text).unwrap();
+            let ProviderSettings::Qemu(settings) = &config.provider else {
+                panic!("another provider")
+            };
+            strangers(&config, settings).len()
+        };
+        let image = "image = \"/srv/site.qcow2\"";
+        assert_eq!(found(image, ""), 1);
+        assert_eq!(found(&format!("{image}\nmode = \"job\""), ""), 0);
+        assert_eq!(found("image = \"debian\"", ""), 0);
+        assert_eq!(found(image, "users = [\"nobody\"]"), 0);
     }
 }

@@ -186,6 +186,7 @@ pub fn examine(config: &Config, hooks: &Path, tried: bool) -> Vec<Group> {
         .extend(images::judge(config, provider.seen.as_ref(), version));
     if let ProviderSettings::Qemu(settings) = &config.provider {
         provider.findings.extend(guests::examine(settings, version));
+        provider.findings.extend(guests::strangers(config, settings));
     }
     let group = |title, findings| Group { title, findings };
     let mut groups = vec![
