@@ -8,6 +8,7 @@ mod fuzz;
 mod install;
 mod packages;
 mod report;
+mod site;
 mod slurm;
 mod steps;
 mod testing;
@@ -29,6 +30,11 @@ Usage: cargo xtask COMMAND
                            XML-RPC, by a stand-in for its front-end; with
                            --people: what somebody at its console does to VMs
                            under running jobs
+  demo [--yes] --site      Put Thiao beside a cluster that is there already, on
+                           a machine with systemd of its own (systemd-nspawn),
+                           by the README's steps: jobs in VMs of a built and of
+                           a brought image, and on the physical node; then take
+                           it away again. Ten minutes or more; needs root
   test [--yes] [--fast] [--slurm VERSION|all] [--fresh]
                            Run every check and test, the whole system included.
                            --fast leaves the labs with real VMs out.
@@ -109,6 +115,10 @@ fn run(args: &[String]) -> Result<ExitCode> {
     let rest: Vec<String> = rest.iter().filter(|arg| *arg != "--yes").cloned().collect();
     std::env::set_current_dir(steps::root())?;
     match command.as_str() {
+        "demo" if rest == ["--site"] => {
+            packages::ensure(yes, For::Site)?;
+            site::demo()
+        }
         "demo" => {
             packages::ensure(yes, For::Own)?;
             steps::demo(&rest)

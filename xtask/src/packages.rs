@@ -33,6 +33,12 @@ const KERNEL: &str = "linux-image-cloud-amd64";
 /// What a root file system of another Debian is made with.
 const FOR_ROOTS: [(&str, &str); 1] = [("debootstrap", "makes a root file system with another Slurm")];
 
+/// A machine with systemd of its own.
+const FOR_SITE: [(&str, &str); 2] = [
+    ("systemd-container", "boots a machine with systemd"),
+    ("slirp4netns", "that machine's way to Debian's packages"),
+];
+
 /// The packages that labs and tests need, on each Debian from 12 on.
 pub fn names() -> [&'static str; NEEDED.len()] {
     NEEDED.map(|(package, _)| package)
@@ -45,6 +51,8 @@ pub enum For {
     Own,
     /// These, and root file systems with others.
     Roots,
+    /// A machine with systemd, on which Thiao is installed.
+    Site,
 }
 
 /// Sees to it that all packages are there; asks before it installs, unless `yes`.
@@ -111,6 +119,7 @@ fn missing(purpose: For) -> Result<Vec<(&'static str, &'static str)>> {
     let more: &[_] = match purpose {
         For::Own => &[],
         For::Roots => &FOR_ROOTS,
+        For::Site => &FOR_SITE,
     };
     let needed = [&NEEDED, more].concat();
     let output = Command::new("dpkg-query")

@@ -169,7 +169,7 @@ fn furnish(root: &Path) -> Result<()> {
         .and_then(|()| fs::set_permissions(&policy, fs::Permissions::from_mode(0o755)))
         .with_context(|| format!("{} cannot be written", policy.display()))?;
     let mut settings = APT_SETTINGS.to_owned();
-    settings += &reaching(&apt_config()?);
+    settings += &reach()?;
     let file = root.join("etc/apt/apt.conf.d/90thiao");
     fs::write(&file, settings).with_context(|| format!("{} cannot be written", file.display()))?;
     let mut files = vec![PathBuf::from("/etc/resolv.conf"), "/etc/apt/auth.conf".into()];
@@ -185,6 +185,14 @@ fn furnish(root: &Path) -> Result<()> {
         fs::copy(file, &to).with_context(|| format!("{} cannot be copied", file.display()))?;
     }
     Ok(())
+}
+
+/// Those of apt's settings here that say how mirrors are reached.
+///
+/// # Errors
+/// When apt does not tell them.
+pub fn reach() -> Result<String> {
+    Ok(reaching(&apt_config()?))
 }
 
 fn apt_config() -> Result<String> {

@@ -4,6 +4,8 @@
 pub mod inside;
 mod make;
 
+pub use make::reach;
+
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::fs::File;
