@@ -57,6 +57,7 @@ impl Newcomer {
     /// Has all guests know him, away from the owner's task, and then answers those who wait for the job's start. A job
     /// whose user cannot be handed over goes back into the queue: in the guest it would fail, or lose its output.
     pub fn welcome<P: Provider>(self, (provider, slurm, messages): Means<P>, waiters: Vec<Reply<()>>) {
+        let job = self.job;
         tokio::spawn(async move {
             let told = tokio::task::spawn_blocking(move || {
                 self.tell(&*provider)?;
@@ -71,7 +72,16 @@ impl Newcomer {
                     }
                     Ok(())
                 }
-                Ok(Err(ProviderError { text, .. })) => Err(ApiError::Conflict(text)),
+                Ok(Err(error)) => {
+                    let text = format!(
+                        "back in the queue: its user is not known in its VMs: {}",
+                        error.text
+                    );
+                    let event = Event::new(Subject::Job(job), Kind::JobPutBack, text);
+                    // An owner that has ended tells nobody any more.
+                    let _ = messages.send(Message::Event(event)).await;
+                    Err(ApiError::Conflict(error.text))
+                }
                 Err(error) => Err(ApiError::Internal(error.to_string())),
             };
             for waiter in waiters {

@@ -567,6 +567,13 @@ async fn a_jobs_user_is_handed_to_its_vms_before_it_starts_or_it_goes_back() {
         answer.starts_with("HTTP/1.1 409") && answer.contains("nobody knows him"),
         "{answer}"
     );
+    until("the job's story says why", || {
+        let api = thiao_api::client::Client::new(&site.path("state"));
+        let events = tokio::task::block_in_place(|| api.events(50, None, None)).unwrap_or_default();
+        events
+            .iter()
+            .any(|event| event.message.contains("nobody knows him"))
+    });
     controller.abort();
 }
 
