@@ -30,11 +30,13 @@ Usage: cargo xtask COMMAND
                            XML-RPC, by a stand-in for its front-end; with
                            --people: what somebody at its console does to VMs
                            under running jobs
-  demo [--yes] --site      Put Thiao beside a cluster that is there already, on
+  demo [--yes] --site [--built]
+                           Put Thiao beside a cluster that is there already, on
                            a machine with systemd of its own (systemd-nspawn),
                            by the README's steps: jobs in VMs of a built and of
                            a brought image, and on the physical node; then take
-                           it away again. Ten minutes or more; needs root
+                           it away again. Ten minutes or more; needs root.
+                           --built: as `dist` left it
   test [--yes] [--fast] [--slurm VERSION|all] [--fresh]
                            Run every check and test, the whole system included.
                            --fast leaves the labs with real VMs out.
@@ -115,9 +117,14 @@ fn run(args: &[String]) -> Result<ExitCode> {
     let rest: Vec<String> = rest.iter().filter(|arg| *arg != "--yes").cloned().collect();
     std::env::set_current_dir(steps::root())?;
     match command.as_str() {
-        "demo" if rest == ["--site"] => {
+        "demo" if rest.iter().any(|word| word == "--site") => {
+            let built = match rest.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                ["--site"] => false,
+                ["--site", "--built"] => true,
+                _ => bail!("demo --site stands alone, or with --built"),
+            };
             packages::ensure(yes, For::Site)?;
-            site::demo()
+            site::demo(built)
         }
         "demo" => {
             packages::ensure(yes, For::Own)?;

@@ -105,15 +105,17 @@ fn words(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// Builds all that is needed, and tells the story.
+/// Builds all that is needed, unless it is `built`, and tells the story.
 ///
 /// # Errors
 /// When the machine cannot be made, or a step of the way fails.
-pub fn demo() -> Result<ExitCode> {
+pub fn demo(built: bool) -> Result<ExitCode> {
     if !is_root() {
         bail!("a machine of its own is booted as root (systemd-nspawn)");
     }
-    steps::dist()?;
+    if !built {
+        steps::dist()?;
+    }
     let image = cloud_image()?;
     let mut story = Story {
         begun: Instant::now(),
@@ -131,6 +133,11 @@ pub fn demo() -> Result<ExitCode> {
 
 /// The image with cloud-init that the tests have, too.
 fn cloud_image() -> Result<PathBuf> {
+    // Where they keep it.
+    let kept = steps::target().join("tmp/cloud.qcow2");
+    if kept.exists() {
+        return Ok(kept);
+    }
     let mut command = steps::cargo();
     command.args([
         "run",
@@ -270,6 +277,7 @@ fn in_vms(story: &mut Story, machine: &Machine) -> Result<()> {
 /// The same built image, without a guest that has booted already.
 fn cold(story: &mut Story, machine: &Machine) -> Result<()> {
     let [_, suspend] = LEAVE;
+    wait_no_jobs(machine)?;
     story.types(machine, 60, suspend)?;
     wait_no_vms(machine)?;
     let settings = machine.run(10, &["cat", "/etc/thiao/thiao.toml"])?;
@@ -288,6 +296,18 @@ fn cold(story: &mut Story, machine: &Machine) -> Result<()> {
     Ok(())
 }
 
+/// Waits until Slurm lists no job any more, not even one that has ended and is cleaned up.
+fn wait_no_jobs(machine: &Machine) -> Result<()> {
+    let begun = Instant::now();
+    while !machine.run(30, &["squeue", "-h"])?.trim().is_empty() {
+        if begun.elapsed() > Duration::from_secs(120) {
+            bail!("there are still jobs after two minutes");
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
 fn wait_no_vms(machine: &Machine) -> Result<()> {
     let begun = Instant::now();
     while !machine.run(30, &["thiao", "vms"])?.contains("no VMs") {
@@ -301,9 +321,10 @@ fn wait_no_vms(machine: &Machine) -> Result<()> {
 
 /// docs/operations.md, "Taking Thiao away".
 fn take_away(story: &mut Story, machine: &Machine) -> Result<()> {
-    for line in LEAVE {
-        story.types(machine, 60, line)?;
-    }
+    let [drain, suspend] = LEAVE;
+    story.types(machine, 60, drain)?;
+    wait_no_jobs(machine)?;
+    story.types(machine, 60, suspend)?;
     wait_no_vms(machine)?;
     // It removes nothing yet, and says so.
     let named = machine.try_run(30, &["thiao", "setup", "--undo"])?;
