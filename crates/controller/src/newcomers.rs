@@ -61,7 +61,7 @@ impl Newcomer {
         tokio::spawn(async move {
             let told = tokio::task::spawn_blocking(move || {
                 self.tell(&*provider)?;
-                Ok(self.warn(&*provider, &slurm))
+                Ok::<_, ProviderError>(self.warn(&*provider, &slurm))
             })
             .await;
             let answer = match told {

@@ -278,8 +278,7 @@ fn in_vms(story: &mut Story, machine: &Machine) -> Result<()> {
 fn cold(story: &mut Story, machine: &Machine) -> Result<()> {
     let [_, suspend] = LEAVE;
     wait_no_jobs(machine)?;
-    story.types(machine, 60, suspend)?;
-    wait_no_vms(machine)?;
+    suspend_all(story, machine, suspend)?;
     let settings = machine.run(10, &["cat", "/etc/thiao/thiao.toml"])?;
     machine.root().write(
         "etc/thiao/thiao.toml",
@@ -308,6 +307,18 @@ fn wait_no_jobs(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
+/// Gives the nodes back. thiaod refuses it until it has seen itself that the last job is over.
+fn suspend_all(story: &Story, machine: &Machine, line: &str) -> Result<()> {
+    let begun = Instant::now();
+    while let Err(error) = story.types(machine, 60, line) {
+        if begun.elapsed() > Duration::from_secs(30) {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    wait_no_vms(machine)
+}
+
 fn wait_no_vms(machine: &Machine) -> Result<()> {
     let begun = Instant::now();
     while !machine.run(30, &["thiao", "vms"])?.contains("no VMs") {
@@ -324,8 +335,7 @@ fn take_away(story: &mut Story, machine: &Machine) -> Result<()> {
     let [drain, suspend] = LEAVE;
     story.types(machine, 60, drain)?;
     wait_no_jobs(machine)?;
-    story.types(machine, 60, suspend)?;
-    wait_no_vms(machine)?;
+    suspend_all(story, machine, suspend)?;
     // It removes nothing yet, and says so.
     let named = machine.try_run(30, &["thiao", "setup", "--undo"])?;
     let named = String::from_utf8_lossy(&named.stderr).into_owned();
