@@ -24,7 +24,7 @@ use crate::auth::Auth;
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -267,6 +267,19 @@ pub struct Arrival {
     /// Remove first what earlier jobs left where everybody may write.
     #[serde(default)]
     pub fresh: bool,
+}
+
+impl OneContext {
+    /// Where slurmd asks for its configuration, one after another: the value of `--conf-server`.
+    #[must_use]
+    pub fn servers(&self) -> String {
+        let backups = self.backups.iter().map(|backup| backup.addr);
+        let all = [self.slurmctld_addr].into_iter().chain(backups);
+        let all: Vec<String> = all
+            .map(|addr| SocketAddrV4::new(addr, self.slurmctld_port).to_string())
+            .collect();
+        all.join(",")
+    }
 }
 
 /// The JSON of [`CONTEXT_VARIABLE`].

@@ -3,7 +3,7 @@
 use crate::context::{MUNGE_KEY, SLURM_KEY};
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -104,22 +104,12 @@ pub fn slurmd(context: &OneContext) -> Result<u32, String> {
         fs::create_dir_all(folder).map_err(|e| format!("cannot make {folder}: {e}"))?;
     }
     let mut command = daemon("/usr/sbin/slurmd");
-    command.args(["-D", "-b", "--conf-server"]).arg(servers(context));
+    command.args(["-D", "-b", "--conf-server"]).arg(context.servers());
     if let Auth::Slurm { slurm_key } = &context.auth {
         // It needs the key before it has a slurm.conf beside which to look for it.
         command.env(key_variable(slurm_key), SLURM_KEY);
     }
     start(command)
-}
-
-/// Where slurmd asks for its configuration, one after another.
-pub fn servers(context: &OneContext) -> String {
-    let backups = context.backups.iter().map(|backup| backup.addr);
-    let all = [context.slurmctld_addr].into_iter().chain(backups);
-    let all: Vec<String> = all
-        .map(|addr| SocketAddrV4::new(addr, context.slurmctld_port).to_string())
-        .collect();
-    all.join(",")
 }
 
 /// Ends slurmd at once; whether it will be gone.

@@ -51,7 +51,7 @@ pub fn munge(socket: &Path) -> Result<(), String> {
 
 /// Starts slurmd; returns its process id.
 pub fn slurmd(context: &OneContext) -> Result<u32, String> {
-    let mut environment = format!("THIAO_SLURMCTLDS={}\n", slurm::servers(context));
+    let mut environment = format!("THIAO_SLURMCTLDS={}\n", context.servers());
     if let Auth::Slurm { slurm_key } = &context.auth {
         environment += &format!("{}={SLURM_KEY}\n", key_variable(slurm_key));
     }

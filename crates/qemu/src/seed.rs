@@ -9,7 +9,6 @@ use crate::iso;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddrV4;
 use std::path::Path;
 use thiao_guest::auth::{Auth, key_variable};
 use thiao_guest::protocol::{
@@ -137,12 +136,6 @@ fn hosts(context: &OneContext) -> String {
 
 /// What makes the image's slurmd the node's.
 fn drop_in(context: &OneContext) -> String {
-    let backups = context.backups.iter().map(|backup| backup.addr);
-    let servers: Vec<String> = [context.slurmctld_addr]
-        .into_iter()
-        .chain(backups)
-        .map(|addr| SocketAddrV4::new(addr, context.slurmctld_port).to_string())
-        .collect();
     let key = match &context.auth {
         Auth::Munge { .. } => String::new(),
         Auth::Slurm { slurm_key } => format!("Environment={}={SLURM_KEY}\n", key_variable(slurm_key)),
@@ -150,7 +143,7 @@ fn drop_in(context: &OneContext) -> String {
     format!(
         "[Unit]\nConditionPathExists=\n[Service]\nType=simple\n{key}ExecStart=\n\
          ExecStart=/usr/sbin/slurmd -D -b --conf-server {}\nRestart=on-failure\nRestartSec=2\nDelegate=yes\n",
-        servers.join(",")
+        context.servers()
     )
 }
 
