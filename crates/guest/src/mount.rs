@@ -3,11 +3,10 @@
 use crate::modules;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CString;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use thiao_guest::protocol::{Modules, NFS_PORT, NfsVersion, ShareMount};
+use thiao_guest::protocol::{Modules, NfsVersion, ShareMount};
 
 /// How long a share may take to answer before the guest gives up.
 const SHARE_LIMIT: Duration = Duration::from_secs(40);
@@ -117,30 +116,8 @@ fn try_share(share: &ShareMount) -> Result<(), String> {
 }
 
 /// What mount(2) is told. Options that the kernel has as flags are not among the words that it reads.
-///
-/// Of version 3 the kernel does the mount protocol by itself when given addresses and ports; without a port
-/// for it, it asks the server's port mapper. No lock daemon runs on either side, hence `nolock`; 4.2 has its
-/// locks in itself. `retrans` and `timeo` stay at the defaults of a hard mount: a job waits rather than loses
-/// output.
 fn words(share: &ShareMount) -> (MountFlags, String) {
-    let ShareMount { server, port, .. } = share;
-    let mut words = match share.version {
-        NfsVersion::V3 => {
-            let mut words = format!(
-                "vers=3,proto=tcp,mountproto=tcp,nolock,port={port},addr={server},mountaddr={server}"
-            );
-            if *port != NFS_PORT {
-                // Writing to a String does not fail.
-                let _ = write!(words, ",mountport={port}");
-            }
-            words
-        }
-        NfsVersion::V4_2 => format!("vers=4.2,proto=tcp,port={port},addr={server}"),
-    };
-    // Our own exports are other guests' at the same time, whose writes are to be seen soon.
-    if share.version == NfsVersion::V3 && share.options.is_empty() {
-        words.push_str(",actimeo=1");
-    }
+    let mut words = share.first_options();
     // Never these two, whatever is asked for: what a user puts there must not make him root.
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     for option in &share.options {
@@ -176,6 +153,7 @@ fn is_mounted(target: &Path) -> bool {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+    use thiao_guest::protocol::NFS_PORT;
 
     #[test]
     fn our_exports_and_a_sites_servers_are_mounted_each_in_its_way() {

@@ -23,7 +23,7 @@
 use crate::auth::Auth;
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -424,6 +424,30 @@ impl ShareMount {
             version: NfsVersion::V3,
             options: Vec::new(),
         }
+    }
+
+    /// The options that every mount of it begins with, in the kernel's words; `options` follow.
+    ///
+    /// Of version 3 the kernel does the mount protocol by itself when given addresses and ports; without a port for
+    /// it, it asks the server's port mapper. No lock daemon runs on either side, hence `nolock`; 4.2 has its locks in
+    /// itself. `retrans` and `timeo` stay at the defaults of a hard mount: a job waits rather than loses output.
+    #[must_use]
+    pub fn first_options(&self) -> String {
+        let Self { server, port, .. } = self;
+        if self.version == NfsVersion::V4_2 {
+            return format!("vers=4.2,proto=tcp,port={port},addr={server}");
+        }
+        let mut words =
+            format!("vers=3,proto=tcp,mountproto=tcp,nolock,port={port},addr={server},mountaddr={server}");
+        if *port != NFS_PORT {
+            // Writing to a String does not fail.
+            let _ = write!(words, ",mountport={port}");
+        }
+        // Our own exports are other guests' at the same time, whose writes are to be seen soon.
+        if self.options.is_empty() {
+            words.push_str(",actimeo=1");
+        }
+        words
     }
 }
 

@@ -11,9 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use thiao_guest::auth::{Auth, key_variable};
-use thiao_guest::protocol::{
-    Backup, Card, Context, NFS_PORT, NfsVersion, OneContext, Resolver, ShareMount, UserEntry,
-};
+use thiao_guest::protocol::{Backup, Card, Context, OneContext, Resolver, ShareMount, UserEntry};
 
 /// The label by which cloud-init knows the disc.
 const LABEL: &str = "CIDATA";
@@ -203,21 +201,14 @@ fn known(context: &OneContext) -> Vec<Value> {
 
 /// The commands that mount a folder.
 fn mounted(share: &ShareMount) -> Vec<Value> {
-    let ShareMount { server, port, .. } = share;
-    let mut options = match share.version {
-        NfsVersion::V3 => {
-            format!("vers=3,proto=tcp,mountproto=tcp,nolock,port={port},addr={server},mountaddr={server}")
-        }
-        NfsVersion::V4_2 => format!("vers=4.2,proto=tcp,port={port},addr={server}"),
-    };
-    // Writing to a String does not fail.
-    let _ = match (share.version, share.options.as_slice()) {
-        (NfsVersion::V3, []) if *port != NFS_PORT => write!(options, ",mountport={port},actimeo=1"),
-        (_, more) => more.iter().try_for_each(|option| write!(options, ",{option}")),
-    };
+    let mut options = share.first_options();
+    for option in &share.options {
+        options.push(',');
+        options.push_str(option);
+    }
     // Never more than this, whatever is asked for: the last word counts.
     options.push_str(",nosuid,nodev");
-    let source = format!("{server}:{}", share.path.display());
+    let source = format!("{}:{}", share.server, share.path.display());
     vec![
         json!(["mkdir", "-p", share.target]),
         // `-i`: the kernel does all of it, no helper of the image's is needed.
