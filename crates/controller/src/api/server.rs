@@ -57,15 +57,18 @@ pub async fn serve(socket: PathBuf, queries: mpsc::Sender<Query>) -> io::Result<
     listen(bind(&socket)?, queries, limits).await
 }
 
-/// Makes the socket: everybody may connect, the credentials decide.
+/// Makes the socket: everybody may connect, the credentials decide. Its name is there once it listens and is open
+/// to all, so that nobody is turned away who comes at once.
 fn bind(socket: &Path) -> io::Result<UnixListener> {
     let explain = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", socket.display()));
-    match std::fs::remove_file(socket) {
+    let new = socket.with_extension("new");
+    match std::fs::remove_file(&new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(explain(e)),
         _ => {}
     }
-    let listener = UnixListener::bind(socket).map_err(explain)?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666)).map_err(explain)?;
+    let listener = UnixListener::bind(&new).map_err(explain)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o666)).map_err(explain)?;
+    std::fs::rename(&new, socket).map_err(explain)?;
     Ok(listener)
 }
 

@@ -11,14 +11,13 @@ mod flood;
 mod names;
 mod people;
 
-use std::io::ErrorKind;
 use std::io::{Read as _, Write as _};
 use std::os::fd::IntoRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiao_testkit::day::Day;
 
 /// A day whose folder everybody may enter, as /var/lib is.
@@ -59,16 +58,7 @@ fn as_user<T: Send>(uid: u32, act: impl FnOnce() -> T + Send) -> T {
 }
 
 fn connect(socket: &Path) -> UnixStream {
-    // The socket's name is there a moment before anybody listens.
-    let until = Instant::now() + Duration::from_secs(10);
-    let stream = loop {
-        match UnixStream::connect(socket) {
-            Err(e) if e.kind() == ErrorKind::ConnectionRefused && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            connected => break connected.unwrap(),
-        }
-    };
+    let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
 }

@@ -226,7 +226,9 @@ fn a_bus_that_leaves_out_things_is_not_relied_on() {
         for (_, vm) in day.ours() {
             by_console(&day, verb, vm.id);
         }
-        rounds();
+        // Each state lasts until a poll that began after it has seen it.
+        let polled = polls(&day).0;
+        until("it is looked at", || polls(&day).0 > polled + 1);
         day.log().contains("OpenNebula's events are not relied on")
     });
     let polled = polls(&day).0;
