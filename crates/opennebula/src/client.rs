@@ -262,10 +262,17 @@ impl Client {
     ///
     /// # Errors
     /// As every call's: by class, see [`Class`].
-    pub fn instantiate(&self, template: u32, name: &str, hold: bool, extra: &str) -> Result<u32, Error> {
-        let doing = format!("make VM {name} of template {template}");
+    pub fn instantiate(
+        &self,
+        template: &Template,
+        name: &str,
+        hold: bool,
+        extra: &str,
+    ) -> Result<u32, Error> {
+        let Template { id, name: of, .. } = template;
+        let doing = format!("make VM {name} of template {of} ({id})");
         let args = [
-            int(template, &doing)?,
+            int(*id, &doing)?,
             Arg::Text(name),
             Arg::Bool(hold),
             Arg::Text(extra),

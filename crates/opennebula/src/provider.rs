@@ -33,7 +33,7 @@ pub use listen::{Listening, News, Observed};
 use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::inputs::Ldap;
-use crate::model::{Devices, Host, VmDetails};
+use crate::model::{Devices, Host, Template, VmDetails};
 use crate::places::Reach;
 use crate::settings::{Bus, Placement, Settings, TemplateSource, VmSource};
 use crate::state::VmState;
@@ -324,13 +324,13 @@ impl<C: Calls> Inner<C> {
     }
 
     /// What to send for this VM.
-    fn order(
+    fn order<'a>(
         &self,
         tag: &VmTag,
         host: Option<&HostName>,
         spec: &VmSpec,
-        (resolved, network): (&Resolved, Option<(&str, u32)>),
-    ) -> Result<Order, Error> {
+        (resolved, network): (&'a Resolved, Option<(&str, u32)>),
+    ) -> Result<Order<'a>, Error> {
         let (nodeset, source) = self.source_of(&tag.node)?;
         let auth = self.auth()?;
         let ldap = source.inputs.ldap.as_ref();
@@ -358,7 +358,7 @@ impl<C: Calls> Inner<C> {
             (TemplateSource::File(path), _) => from_file(path),
             (TemplateSource::PerNode(folder), _) => from_file(&node_file(folder, &tag.node)),
             (TemplateSource::Registered(_), Some(template)) => Ok(Order::Registered {
-                template: template.id,
+                template,
                 extra: over_registered(&template.body, &wanted)?.to_xml(),
             }),
             (TemplateSource::Registered(name), None) => Err(Error::new(
@@ -519,9 +519,9 @@ struct Loads {
 }
 
 /// What makes a VM.
-enum Order {
+enum Order<'a> {
     /// A registered template, and what goes on top.
-    Registered { template: u32, extra: String },
+    Registered { template: &'a Template, extra: String },
     /// A whole template, of which nothing is registered.
     Whole(String),
 }

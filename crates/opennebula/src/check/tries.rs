@@ -186,7 +186,7 @@ impl Attempt<'_> {
                     let known = seen.templates.as_deref().map_err(Clone::clone)?;
                     let known = registered(known, template).map_err(missing)?;
                     let extra = untagged(template::over_registered(&known.body, vm)?);
-                    client.instantiate(known.id, &name, true, &extra.to_xml())
+                    client.instantiate(known, &name, true, &extra.to_xml())
                 }
                 Source::File(file) => {
                     let text = template::read_file(file)?;

@@ -198,7 +198,13 @@ fn calls_are_what_was_recorded() {
     );
 
     let ok = || answer("007-template-instantiate-ok");
-    let (made, asked) = play(vec![ok()], |c| c.instantiate(1, "rec-plain", false, ""));
+    let template = Template {
+        id: 1,
+        name: "worker".into(),
+        owner: "oneadmin".into(),
+        body: crate::syntax::Template::default(),
+    };
+    let (made, asked) = play(vec![ok()], |c| c.instantiate(&template, "rec-plain", false, ""));
     assert_eq!(made, Ok(0));
     same("007-template-instantiate-ok", &asked);
     let (_, asked) = play(vec![ok()], |c| c.deploy(1, 0, None));

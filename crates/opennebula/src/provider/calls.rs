@@ -25,7 +25,7 @@ pub(super) trait Calls: Send + Sync + 'static {
     fn places(&self) -> Result<Places, Error> {
         Ok(Places::default())
     }
-    fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error>;
+    fn instantiate(&self, template: &Template, name: &str, extra: &str) -> Result<u32, Error>;
     fn allocate(&self, template: &str) -> Result<u32, Error>;
     /// `store`: the system datastore; none: oned takes its own.
     fn deploy(&self, vm: u32, host: u32, store: Option<u32>) -> Result<(), Error>;
@@ -72,7 +72,7 @@ impl Calls for Client {
         })
     }
     // Always held: what is made by a call whose answer was lost has never run.
-    fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error> {
+    fn instantiate(&self, template: &Template, name: &str, extra: &str) -> Result<u32, Error> {
         Client::instantiate(self, template, name, true, extra)
     }
     fn allocate(&self, template: &str) -> Result<u32, Error> {

@@ -138,8 +138,8 @@ impl Calls for Arc<Fake> {
     fn networks(&self) -> Result<Vec<crate::model::Network>, Error> {
         Fake::networks(self)
     }
-    fn instantiate(&self, template: u32, name: &str, extra: &str) -> Result<u32, Error> {
-        Fake::instantiate(self, template, name, extra)
+    fn instantiate(&self, template: &crate::model::Template, name: &str, extra: &str) -> Result<u32, Error> {
+        Fake::instantiate(self, template.id, name, extra)
     }
     fn allocate(&self, template: &str) -> Result<u32, Error> {
         Fake::allocate(self, template)
