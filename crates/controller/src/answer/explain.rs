@@ -202,13 +202,16 @@ impl<P: Provider> Reading<'_, P> {
         if let Some(job) = job {
             let since = job.submit.unwrap_or_default();
             story.retain(|event| event.uid == Some(job.uid) || event.at >= since.0);
-            self.add_nodes_stories(job, &mut story)?;
         }
         let vms = self.of.past.vms_of_job(id, self.now).map_err(super::internal)?;
         let mut stays = self.of.past.stays_of_job(id).map_err(super::internal)?;
         let uid = job.or(tasks.first().copied()).map(|job| job.uid);
         let uid = uid.unwrap_or_else(|| owner_of_past(&story, &vms, &stays));
         stays.retain(|stay| stay.uid == uid);
+        match job {
+            Some(job) if !job.is_over() => self.add_nodes_stories(job, &mut story)?,
+            Some(_) | None => self.add_stays_stories(&stays, &mut story)?,
+        }
         let was_here = !story.is_empty() || !vms.is_empty() || !stays.is_empty();
         let mut now = match job {
             Some(job) => self.job_lines(job, &stays),
@@ -249,10 +252,27 @@ impl<P: Provider> Reading<'_, P> {
             };
             since.get(node).is_some_and(|since| event.at >= since.0)
         });
-        story.extend(events);
-        story.sort_by_key(|event| event.id);
-        let older = story.len().saturating_sub(STORY);
-        story.drain(..older);
+        add(story, events);
+        Ok(())
+    }
+
+    /// What happened to a job's nodes and their VMs while it was there, when it is not there any more.
+    fn add_stays_stories(&self, stays: &[JobStay], story: &mut Vec<Event>) -> Result<(), ApiError> {
+        let Some(until) = stays.iter().map(|stay| stay.ended.unwrap_or(self.now.0)).max() else {
+            return Ok(());
+        };
+        let subjects: BTreeSet<String> = stays
+            .iter()
+            .flat_map(|stay| [format!("node {}", stay.node), format!("vm {}", stay.vm)])
+            .collect();
+        let subjects: Vec<String> = subjects.into_iter().collect();
+        let past = &self.of.past;
+        let mut events = past
+            .events_until(STORY, Time(until), &subjects)
+            .map_err(super::internal)?;
+        let spans: Vec<Span> = stays.iter().map(|stay| Span::of(stay, &events)).collect();
+        events.retain(|event| spans.iter().any(|span| span.holds(event)));
+        add(story, events);
         Ok(())
     }
 
@@ -344,6 +364,63 @@ impl<P: Provider> Reading<'_, P> {
         };
         lines.push(format!("{had} for it alone: `thiao jobs {id}` shows more"));
         Ok(lines)
+    }
+}
+
+/// Adds events to a story, of which the newest are kept.
+fn add(story: &mut Vec<Event>, events: Vec<Event>) {
+    story.extend(events);
+    story.sort_by_key(|event| event.id);
+    let older = story.len().saturating_sub(STORY);
+    story.drain(..older);
+}
+
+/// Which events of a node and its VM are part of a stay's story.
+struct Span {
+    node: String,
+    vm: String,
+    /// The first event of them.
+    first: i64,
+    /// In milliseconds.
+    ended: u64,
+}
+
+impl Span {
+    /// From the asking for the VM on, if that came up after the job was there; else from then on.
+    fn of(stay: &JobStay, events: &[Event]) -> Self {
+        let (node, vm) = (format!("node {}", stay.node), format!("vm {}", stay.vm));
+        let of_vm = |event: &&Event| event.subject == vm;
+        let was_up = events
+            .iter()
+            .filter(of_vm)
+            .any(|event| event.kind == Kind::NodeUp.word() && event.at < stay.began);
+        let made = events.iter().find(of_vm).filter(|_| !was_up);
+        let first = match made {
+            Some(made) => {
+                let asking = [Kind::PrologAsked, Kind::ResumeAsked, Kind::ResumeSeen].map(Kind::word);
+                let before = events.iter().rev().filter(|event| event.id < made.id);
+                before
+                    .filter(|event| event.subject == node)
+                    .take_while(|event| asking.contains(&event.kind.as_str()))
+                    .last()
+                    .map_or(made.id, |event| event.id)
+            }
+            None => {
+                let since = events.iter().find(|event| event.at >= stay.began);
+                since.map_or(i64::MAX, |event| event.id)
+            }
+        };
+        Self {
+            node,
+            vm,
+            first,
+            ended: stay.ended.unwrap_or(u64::MAX),
+        }
+    }
+
+    fn holds(&self, event: &Event) -> bool {
+        let its = event.subject == self.node || event.subject == self.vm;
+        its && event.id >= self.first && event.at <= self.ended
     }
 }
 
@@ -448,4 +525,56 @@ fn in_slurm(slurm: Option<&SlurmView>, node: &NodeName) -> String {
         partition.unwrap_or_default(),
         reason.unwrap_or_default()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: i64, subject: &str, kind: Kind) -> Event {
+        Event {
+            id,
+            // One a second.
+            at: u64::try_from(id).unwrap() * 1000,
+            subject: subject.to_owned(),
+            kind: kind.word().to_owned(),
+            message: String::new(),
+            uid: None,
+        }
+    }
+
+    fn told(began: u64, ended: Option<u64>, events: &[Event]) -> Vec<i64> {
+        let stay = JobStay {
+            id: 1,
+            job: 7,
+            task: None,
+            uid: 1000,
+            node: "n0".to_owned(),
+            vm: "n0.2".to_owned(),
+            host: None,
+            began: began * 1000,
+            ended: ended.map(|ended| ended * 1000),
+        };
+        let span = Span::of(&stay, events);
+        let its = events.iter().filter(|event| span.holds(event));
+        its.map(|event| event.id).collect()
+    }
+
+    #[test]
+    fn the_story_of_a_job_that_is_over_begins_with_the_asking_for_its_vm() {
+        let events = [
+            event(1, "node n0", Kind::NodeReturned),
+            event(2, "node n0", Kind::PrologAsked),
+            event(3, "node n1", Kind::NodeDown),
+            event(4, "node n0", Kind::ResumeAsked),
+            event(5, "vm n0.2", Kind::VmAsked),
+            event(7, "vm n0.2", Kind::NodeUp),
+            event(9, "node n0", Kind::SuspendAsked),
+        ];
+        assert_eq!(told(6, Some(8), &events), [2, 4, 5, 7]);
+        assert_eq!(told(6, None, &events), [2, 4, 5, 7, 9]);
+        assert_eq!(told(8, Some(9), &events), [9], "its VM was another's before");
+        assert_eq!(told(6, Some(6), &events[3..5]), [4, 5], "its VM never came up");
+        assert!(told(9, Some(9), &events[..2]).is_empty());
+    }
 }

@@ -57,21 +57,46 @@ impl Past {
         after: Option<i64>,
         subjects: &[String],
     ) -> Result<Vec<Event>, StoreError> {
+        self.events_between(limit, after, Time(i64::MAX as u64), subjects)
+    }
+
+    /// The newest `limit` events until then about `subjects`, oldest first.
+    pub fn events_until(
+        &self,
+        limit: usize,
+        until: Time,
+        subjects: &[String],
+    ) -> Result<Vec<Event>, StoreError> {
+        self.events_between(limit, None, until, subjects)
+    }
+
+    fn events_between(
+        &self,
+        limit: usize,
+        after: Option<i64>,
+        until: Time,
+        subjects: &[String],
+    ) -> Result<Vec<Event>, StoreError> {
         let order = if after.is_some() { "ASC" } else { "DESC" };
         let mut filters = String::new();
         for i in 0..subjects.len() {
             filters.push_str(if i == 0 { " AND (" } else { " OR " });
-            filters.push_str(&format!("subject GLOB ?{}", i + 3));
+            filters.push_str(&format!("subject GLOB ?{}", i + 4));
         }
         if !subjects.is_empty() {
             filters.push(')');
         }
         let sql = format!(
-            "SELECT id, at, subject, kind, message, uid FROM events WHERE id > ?1{filters} ORDER BY id {order} LIMIT ?2"
+            "SELECT id, at, subject, kind, message, uid FROM events WHERE id > ?1 AND at <= ?3{filters} \
+             ORDER BY id {order} LIMIT ?2"
         );
         let wrap = self.wrap();
         let mut statement = self.db.prepare_cached(&sql).map_err(&wrap)?;
-        let mut values: Vec<rusqlite::types::Value> = vec![after.unwrap_or(0).into(), (limit as i64).into()];
+        let mut values: Vec<rusqlite::types::Value> = vec![
+            after.unwrap_or(0).into(),
+            (limit as i64).into(),
+            (until.0 as i64).into(),
+        ];
         values.extend(
             subjects
                 .iter()

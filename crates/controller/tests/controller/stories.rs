@@ -47,6 +47,11 @@ async fn a_job_that_is_over_tells_which_vm_it_was_on() {
         assert_eq!((told.subject.as_str(), told.uid), ("job 12", Some(1000)));
         assert_eq!(told.now, ["8_2 is over: Slurm does not list it any more", was]);
         assert!(told.last_words.is_empty(), "it ended as it should: {told:?}");
+        let kinds: Vec<&str> = told.story.iter().map(|event| event.kind.as_str()).collect();
+        assert!(
+            !kinds.contains(&"vm-gone"),
+            "of its VM there is what happened meanwhile: {kinds:?}"
+        );
     }
     let stay = &client.jobs_nodes(0, 0, 9).unwrap()[0];
     assert_eq!((stay.slurm_name().as_str(), stay.uid), ("8_2", 1000));

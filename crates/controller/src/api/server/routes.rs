@@ -239,10 +239,10 @@ async fn explain(
     name: Result<Path<String>, PathRejection>,
 ) -> Answer<Explanation> {
     let Path(name) = name.map_err(malformed)?;
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+');
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(good) {
         return Err(ApiError::Malformed(
-            "name a node (fg0), a VM (fg0.3) or a job (17, 17_3)".to_owned(),
+            "name a node (fg0), a VM (fg0.3) or a job (17, 17_3, 17+1)".to_owned(),
         ));
     }
     let mut sight = controller.sight(viewer).await?;
