@@ -5,7 +5,9 @@ use std::str::FromStr;
 use thiao_core::ids::JobId;
 use thiao_core::view::ArrayTasks;
 
-/// A job as people name it: `17`, and `17_3` for a task of an array.
+/// A job as people name it: `17`, `17_3` for a task of an array, and `17+1` for a part of a heterogeneous job, which is
+/// a job of its own: its parts are numbered one after the other
+/// (<https://slurm.schedmd.com/heterogeneous_jobs.html>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobName {
     /// The job's number, or the array's.
@@ -22,13 +24,19 @@ impl FromStr for JobName {
             let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
             digits.parse().ok().filter(|_| plain)
         };
-        let parsed = match text.split_once('_') {
-            None => number(text).map(|id| Self { id, task: None }),
-            Some((id, task)) => number(id)
-                .zip(number(task))
-                .map(|(id, task)| Self { id, task: Some(task) }),
+        let pair = |(first, second)| number(first).zip(number(second));
+        let parsed = match (text.split_once('_'), text.split_once('+')) {
+            (None, None) => number(text).map(|id| Self { id, task: None }),
+            (Some(task), _) => pair(task).map(|(id, task)| Self { id, task: Some(task) }),
+            (None, Some(part)) => pair(part)
+                .and_then(|(leader, part): (u32, u32)| leader.checked_add(part))
+                .map(|id| Self { id, task: None }),
         };
-        parsed.ok_or_else(|| format!("{text:?} is not a job: write one as 17, a task of an array as 17_3"))
+        parsed.ok_or_else(|| {
+            format!(
+                "{text:?} is not a job: write one as 17, a task of an array as 17_3, a part of a heterogeneous job as 17+1"
+            )
+        })
     }
 }
 
@@ -139,7 +147,24 @@ mod tests {
         for good in ["17", "17_3", "4294967295_0"] {
             assert_eq!(good.parse::<JobName>().unwrap().to_string(), good);
         }
-        for bad in ["", "x", "+17", "17_", "_3", "17_3_4", "17_[0-3]", "4294967296"] {
+        for (part, job) in [("17+0", "17"), ("17+1", "18")] {
+            assert_eq!(part.parse::<JobName>().unwrap().to_string(), job);
+        }
+        for bad in [
+            "",
+            "x",
+            "+17",
+            "17+",
+            "17+x",
+            "17_1+1",
+            "17+1_1",
+            "4294967295+1",
+            "17_",
+            "_3",
+            "17_3_4",
+            "17_[0-3]",
+            "4294967296",
+        ] {
             assert!(bad.parse::<JobName>().is_err(), "{bad:?}");
         }
     }

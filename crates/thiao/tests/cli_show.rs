@@ -430,7 +430,10 @@ fn refusals_are_passed_on() {
     let (code, _, err) = served.run(&["explain", "a b"]);
     assert_eq!(
         (code, err.as_str()),
-        (2, "thiao: name a node (fg0), a VM (fg0.3) or a job (17, 17_3)\n")
+        (
+            2,
+            "thiao: name a node (fg0), a VM (fg0.3) or a job (17, 17_3, 17+1)\n"
+        )
     );
 }
 

@@ -253,11 +253,17 @@ fn ssh_becomes_a_step_of_the_job_also_without_a_controller() {
     let place = Place::without_controller();
     std::fs::copy(place.path("bin/sbatch"), place.path("bin/srun")).unwrap();
     let thiao = Path::new(env!("CARGO_BIN_EXE_thiao"));
-    let mut command = place.command(thiao, &["ssh", "17_3", "-w", "fg1", "uptime", "-p"]);
+    let mut command = place.command(thiao, &["ssh", "17", "-w", "fg1", "uptime", "-p"]);
     let (code, said, _) = run(command.env("EXIT", "7"));
     assert_eq!(code, 7);
-    let words = "[--jobid=17_3][--overlap][-N1][-n1][--nodelist=fg1][uptime][-p] vm=<unset> conf=<unset>\n";
+    let words = "[--jobid=17][--overlap][-N1][-n1][--nodelist=fg1][uptime][-p] vm=<unset> conf=<unset>\n";
     assert_eq!(said, words);
     let (_, _, said) = run(&mut place.command(thiao, &["ssh", "fg1"]));
     assert!(said.contains("is thiaod running?"), "{said}");
+    // srun takes no task of an array, and nobody else knows its number.
+    let (_, _, said) = run(&mut place.command(thiao, &["ssh", "17_3"]));
+    assert!(
+        said.contains("is thiaod running?") && said.contains("squeue -h -j 17_3 -O JobID"),
+        "{said}"
+    );
 }

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
@@ -56,7 +57,8 @@ pub(super) enum Command {
     Events(Events),
     /// Explain how a node, a VM or a job is doing, and what happened to it
     Explain {
-        /// A node (fg0), a VM (fg0.3) or a job (17, tasks of an array 17_3, 17_[0-3])
+        /// A node (fg0), a VM (fg0.3) or a job (17, tasks of an array 17_3, 17_[0-3], a part of a heterogeneous job 17+1)
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
         #[command(flatten)]
         how: Show,
@@ -104,8 +106,8 @@ pub(super) enum Command {
     Doctor(Doctor),
     /// Enter the VM of a job of yours that runs, or run a command there
     Ssh {
-        /// The job (17, a task of an array 17_3), or a node of one
-        #[arg(value_name = "JOB|NODE")]
+        /// The job (17, a task of an array 17_3, a part of a heterogeneous job 17+1), or a node of one
+        #[arg(value_name = "JOB|NODE", value_parser = NonEmptyStringValueParser::new())]
         place: String,
         /// Which of the job's nodes; else its first
         #[arg(short = 'w', long, value_name = "NODE")]

@@ -36,10 +36,16 @@ pub(super) fn run(
             way(place, node, &jobs, &vms, uid).map_err(anyhow::Error::msg)?
         }
         // Slurm knows the job without a controller, too.
-        (Err(error), Ok(job)) if error.unreachable() => Way {
-            job: job.to_string(),
+        (Err(error), Ok(JobName { id, task: None })) if error.unreachable() => Way {
+            job: id,
             node: node.map(str::to_owned),
         },
+        (Err(error), Ok(task)) if error.unreachable() => {
+            let without = format!(
+                "which job {task} is the controller would say; name it by its own number (squeue -h -j {task} -O JobID)"
+            );
+            return Err(anyhow::Error::new(error).context(without));
+        }
         (Err(error), _) => return Err(error.into()),
     };
     let (program, mut words) = slurm_program(&places, "srun")?;
@@ -52,10 +58,10 @@ pub(super) fn run(
     Err(words.exec()).with_context(|| format!("{} cannot be run", program.display()))
 }
 
-/// The job, as srun takes it, and the node where the step is to run.
+/// The job by its own number, since srun takes no `17_3`, and the node where the step is to run.
 #[derive(Debug, PartialEq, Eq)]
 struct Way {
-    job: String,
+    job: u32,
     node: Option<String>,
 }
 
@@ -103,7 +109,7 @@ fn by_job(name: JobName, node: Option<&str>, jobs: &[Job], vms: &[Vm], uid: u32)
             Err(format!("job {name} is not on {node}, but on {}", job.nodes))
         }
         node => Ok(Way {
-            job: name.to_string(),
+            job: job.id,
             node: node.map(str::to_owned),
         }),
     }
@@ -120,11 +126,11 @@ fn by_node(node: &str, jobs: &[Job], vms: &[Vm], uid: u32) -> Result<Way, String
             Err(format!("no job of yours runs on {node}{}", console(its)))
         }
         [job] => Ok(Way {
-            job: name_of(job),
+            job: job.id,
             node: Some(node.to_owned()),
         }),
         several => {
-            let names: Vec<String> = several.iter().map(|job| name_of(job)).collect();
+            let names: Vec<String> = several.iter().map(|job| job.id.to_string()).collect();
             Err(format!(
                 "several jobs of yours run on {node}: name one of {}, with --node={node}",
                 names.join(", ")
@@ -148,11 +154,6 @@ fn console<'a>(vms: impl Iterator<Item = &'a Vm>) -> String {
 fn nodes_of(job: &Job) -> Vec<String> {
     let names = hostlist::expand(&job.nodes).unwrap_or_default();
     names.iter().map(ToString::to_string).collect()
-}
-
-/// The task of an array that runs is a record of its own.
-fn name_of(job: &Job) -> String {
-    job.id.to_string()
 }
 
 fn is_named(job: &Job, name: JobName) -> bool {
@@ -234,15 +235,12 @@ mod tests {
             asked("17", Some("fg1")),
             way("--jobid=17 --overlap -N1 -n1 --nodelist=fg1")
         );
-        assert_eq!(asked("20_3", None), way("--jobid=20_3 --overlap -N1 -n1"));
+        assert_eq!(asked("20_3", None), way("--jobid=23 --overlap -N1 -n1"));
         assert_eq!(
             asked("fg1", None),
             way("--jobid=17 --overlap -N1 -n1 --nodelist=fg1")
         );
-        let way = Way {
-            job: "17".to_owned(),
-            node: None,
-        };
+        let way = Way { job: 17, node: None };
         assert_eq!(way.words(true).last().unwrap(), "--pty");
     }
 
