@@ -125,25 +125,39 @@ impl Network {
             _ => os(format!("cannot make tap {name}"), e),
         })?;
 
+        self.put_on_bridge(name)?;
+        Ok(tun.into())
+    }
+
+    /// Puts a tap on the bridge, and up. No: it is on one already, or there is no such tap.
+    ///
+    /// # Errors
+    /// When there is no bridge, or it takes no more.
+    pub fn put_on_bridge(&self, tap: &str) -> Result<bool, NetError> {
         let socket = rustix::net::socket(
             rustix::net::AddressFamily::INET,
             rustix::net::SocketType::DGRAM,
             None,
         )
         .map_err(|e| os("cannot open a socket to set up taps".to_owned(), e.into()))?;
-        let index = rustix::net::netdevice::name_to_index(&socket, name)
-            .map_err(|e| os(format!("cannot find the new tap {name}"), e.into()))?;
+        let index = match rustix::net::netdevice::name_to_index(&socket, tap) {
+            Ok(index) => index,
+            Err(rustix::io::Errno::NODEV) => return Ok(false),
+            Err(e) => return Err(os(format!("cannot find the tap {tap}"), e.into())),
+        };
         let mut request = ifreq(&self.bridge);
         request.ifr_ifru.ifru_ifindex = index as c_int;
-        ioctl(&socket, SIOCBRADDIF, &mut request).map_err(|e| match e.raw_os_error() {
-            Some(libc::ENODEV) => NetError::NoBridge(self.bridge.clone()),
-            _ => os(format!("cannot put tap {name} on bridge {}", self.bridge), e),
-        })?;
-        let mut request = ifreq(name);
+        match ioctl(&socket, SIOCBRADDIF, &mut request).map_err(|e| (e.raw_os_error(), e)) {
+            Ok(()) => {}
+            Err((Some(libc::EBUSY), _)) => return Ok(false),
+            Err((Some(libc::ENODEV), _)) => return Err(NetError::NoBridge(self.bridge.clone())),
+            Err((_, e)) => return Err(os(format!("cannot put tap {tap} on bridge {}", self.bridge), e)),
+        }
+        let mut request = ifreq(tap);
         request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
         ioctl(&socket, libc::SIOCSIFFLAGS as libc::Ioctl, &mut request)
-            .map_err(|e| os(format!("cannot set tap {name} up"), e))?;
-        Ok(tun.into())
+            .map_err(|e| os(format!("cannot set tap {tap} up"), e))?;
+        Ok(true)
     }
 
     /// Addresses for guests, in order: the network's own, its broadcast address and the host side are left out.

@@ -10,6 +10,7 @@ mod hear;
 mod make;
 mod people;
 mod table;
+mod tend;
 
 pub(crate) use end::KILL_LIMIT;
 pub(crate) use make::NewVm;
@@ -91,7 +92,7 @@ impl Qemu {
             directory: Directory::default(),
             fence,
             tending: Default::default(),
-            fence_looked: Mutex::new(Instant::now()),
+            looked: Mutex::new(Instant::now()),
             arrivals: Mutex::default(),
             arrival: Condvar::new(),
             last_arrival: Mutex::default(),

@@ -110,6 +110,25 @@ fn taps_are_up_on_the_bridge_and_vanish_with_their_descriptor() {
 }
 
 #[test]
+fn taps_are_put_back_on_a_bridge_that_somebody_removed() {
+    isolated("taps_are_put_back_on_a_bridge_that_somebody_removed", || {
+        let network = network("thbr0");
+        network.ensure_bridge().unwrap();
+        let _tap = network.open_tap("thtap0").unwrap();
+        assert!(!network.put_on_bridge("thtap0").unwrap(), "it is there");
+        ip(&["link", "delete", "thbr0"]);
+        assert!(matches!(
+            network.put_on_bridge("thtap0"),
+            Err(NetError::NoBridge(_))
+        ));
+        network.ensure_bridge().unwrap();
+        assert!(network.put_on_bridge("thtap0").unwrap());
+        assert!(ip(&["link", "show", "thtap0"]).contains("master thbr0"));
+        assert!(!network.put_on_bridge("thtap1").unwrap(), "its VM has ended");
+    });
+}
+
+#[test]
 fn others_interfaces_and_networks_are_left_alone() {
     isolated("others_interfaces_and_networks_are_left_alone", || {
         ip(&["link", "add", "other0", "type", "bridge"]);

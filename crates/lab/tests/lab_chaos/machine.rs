@@ -1,5 +1,5 @@
 //! The machine itself fails under a stream of jobs: its disk is full and then cannot be
-//! written, its clock is set, and a crowd talks to the socket. Nothing is killed by us, so no
+//! written, its clock is set, the VMs' bridge is removed, and a crowd talks to the socket. Nothing is killed by us, so no
 //! job may be forgotten: each one completes.
 
 use super::storm::Kills;
@@ -50,6 +50,9 @@ pub fn fails() {
             faketime::set(clock.path(), seconds);
             std::thread::sleep(WHILE / 2);
         }
+        // Those that run are cut off, and put on the next bridge: within ten seconds, or with the next VM.
+        lab.admin(&["ip", "link", "delete", "dev", "thiao0"]);
+        std::thread::sleep(2 * WHILE);
         flooded_for(&lab, WHILE);
     });
     let verdict = comes_to_rest(&lab, &submitted, watch, &Kills::default(), Helped::default());

@@ -2,7 +2,7 @@
 //! site's. In power-saving mode nobody knows beforehand whose jobs come: their users are handed to the guest when
 //! Slurm has given it a job of theirs, before that starts.
 
-use super::table::{Inner, Qemu, Vm};
+use super::table::{Inner, Qemu};
 use crate::error::Error;
 use crate::fence::{Fenced, POWER_SAVING, Server};
 use crate::launch;
@@ -13,8 +13,7 @@ use crate::vmdir::{self, ContextBy, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use thiao_core::ids::VmId;
 use thiao_core::prolog::Leftovers;
@@ -262,67 +261,6 @@ impl Inner {
         }
     }
 
-    /// Looks after exports and fence, on a thread of its own: a user's folder may hang. What fails is told and tried
-    /// again.
-    pub(super) fn tend_beside(self: &Arc<Self>) {
-        if self.tending.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let inner = Arc::clone(self);
-        std::thread::spawn(move || {
-            let _end = Tended(&inner.tending);
-            inner.tend();
-        });
-    }
-
-    fn tend(&self) {
-        let used = || {
-            let table = self.table();
-            let of_vms = table.values().flat_map(|vm| &vm.people.exports);
-            let exports = of_vms.map(|export| export.folder.clone());
-            let always = self
-                .settings
-                .guest
-                .shares
-                .iter()
-                .map(|share| exported(share).folder);
-            exports.chain(always).collect()
-        };
-        let moved = self.shares.tend(used);
-        let Some(fence) = &self.fence else { return };
-        for (folder, port) in moved {
-            let sees = |vm: &Vm| vm.people.exports.iter().any(|export| export.folder == folder);
-            let vms: Vec<VmId> = {
-                let table = self.table();
-                table
-                    .iter()
-                    .filter(|(_, vm)| sees(vm))
-                    .map(|(id, _)| id.clone())
-                    .collect()
-            };
-            for vm in vms {
-                if let Err(error) = fence.open(&vm, [port]) {
-                    tracing::error!(%error, "an export that moved is not reached");
-                }
-            }
-        }
-        let looked = {
-            let mut looked = self.fence_looked.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = looked.elapsed() >= FENCE_EVERY;
-            if due {
-                *looked = Instant::now();
-            }
-            due
-        };
-        match looked.then(|| fence.tend()) {
-            Some(Ok(true)) => {
-                tracing::warn!("the fence around VMs was gone from the kernel's tables, and is there again")
-            }
-            Some(Err(error)) => tracing::error!(%error, "the fence around VMs"),
-            Some(Ok(false)) | None => {}
-        }
-    }
-
     /// Takes a guest's answer about people who came.
     pub(super) fn arrived(&self, id: &VmId, report: Report) {
         let Some(number) = report.arrival else { return };
@@ -358,18 +296,6 @@ impl Inner {
         }
     }
 }
-
-/// Lets the next one look after all, also after a panic.
-struct Tended<'a>(&'a AtomicBool);
-
-impl Drop for Tended<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
-}
-
-/// How often it is asked whether the fence still stands.
-const FENCE_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) fn exported(share: &Share) -> Exported {
     Exported {

@@ -48,7 +48,7 @@ pub(crate) struct Inner {
     pub(super) fence: Option<Fence>,
     /// Whether somebody looks after exports and fence just now.
     pub(super) tending: AtomicBool,
-    pub(super) fence_looked: Mutex<Instant>,
+    pub(super) looked: Mutex<Instant>,
     pub(super) arrivals: Mutex<Arrivals>,
     pub(super) arrival: Condvar,
     pub(super) last_arrival: Mutex<u64>,
