@@ -19,7 +19,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use thiao_cli::output::Printer;
 use thiao_cli::say;
 use thiao_core::ids::{ClusterName, Generation, NodeName, VmTag};
@@ -241,7 +241,9 @@ pub fn by_hand(config: &Path) -> Result<ExitCode> {
         .clone();
     settings.cluster = ClusterName::new("byhand")?;
     settings.state_dir = config.state_dir.join("h");
-    let node = config.nodes.values().next().context("the lab has no nodes")?;
+    // Of the kind that ours are measured on.
+    let first = NodeName::new("vm1")?;
+    let node = config.nodes.get(&first).context("the lab has no node vm1")?;
     let shape = node.shape;
     let host = settings
         .hosts
@@ -266,7 +268,11 @@ pub fn by_hand(config: &Path) -> Result<ExitCode> {
             generation: Generation(1),
         };
         let id = match order {
-            "start" => qemu.create(&tag, &host, &thiao_core::view::VmSpec::of_node(shape))?,
+            "start" => {
+                let id = qemu.create(&tag, &host, &thiao_core::view::VmSpec::of_node(shape))?;
+                qemu.start_slurmd(&id, 1, Duration::ZERO)?;
+                id
+            }
             "end" => {
                 let id = thiao_core::ids::VmId::new(&format!("{node}.1"))?;
                 qemu.destroy(&id)?;
