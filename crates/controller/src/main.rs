@@ -46,7 +46,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        // It would be told of by a panic: a full disk that holds the log is no reason to end.
+        .log_internal_errors(false);
     // The journal has the time already.
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         log.without_time().init()

@@ -343,7 +343,7 @@ impl VmRecord {
             VmState::Pending => Life::Pending,
             VmState::Booting
             | VmState::Ready
-            | VmState::Paused
+            | VmState::Paused(_)
             | VmState::Saving
             | VmState::Saved
             | VmState::Restoring
@@ -425,7 +425,7 @@ impl VmRecord {
                 VmState::Pending | VmState::Stopping | VmState::Unknown(_) => Life::Pending,
                 VmState::Booting => Life::Booting,
                 VmState::Ready => Life::Running,
-                VmState::Paused => Life::Paused,
+                VmState::Paused(_) => Life::Paused,
                 VmState::Saving => Life::Saving,
                 VmState::Saved => Life::Saved,
                 VmState::Restoring => Life::Restoring,
@@ -450,7 +450,7 @@ impl VmRecord {
                     Registration::GuestReady | Registration::Registered,
                 ) => Life::Running,
                 (VmState::Ready, _) => Life::Running,
-                (VmState::Paused, _) => Life::Paused,
+                (VmState::Paused(_), _) => Life::Paused,
                 (VmState::Saving, _) => Life::Saving,
                 (VmState::Saved, _) => Life::Saved,
                 (VmState::Restoring, _) => Life::Restoring,

@@ -128,6 +128,7 @@ pub fn run(layout: &Layout) -> Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        .log_internal_errors(false)
         .init();
     let plan = Plan::read(layout)?;
     let (machines, prepared) =

@@ -135,7 +135,7 @@ fn seen(state: &VmState) -> Seen {
         | VmState::Held
         | VmState::Booting
         | VmState::Ready
-        | VmState::Paused
+        | VmState::Paused(_)
         | VmState::Saving
         | VmState::Saved
         | VmState::Restoring

@@ -158,6 +158,7 @@ impl Qemu {
                 stopping: vm.stopping,
                 life,
                 restarted: vm.record.as_ref().is_some_and(Record::is_of_an_earlier_boot),
+                paused: vm.paused.as_deref(),
                 reports: &vm.reports,
             };
             let state = facts.state(|| process::tail(&folder.join(vmdir::CONSOLE_FILE)));

@@ -384,6 +384,8 @@ pub struct Facts<'a> {
     pub life: Life,
     /// Whether the machine was restarted since it was made.
     pub restarted: bool,
+    /// Why QEMU keeps it still, if it does.
+    pub paused: Option<&'a str>,
     /// What its guest reported, with what it said.
     pub reports: &'a [(Phase, Option<String>)],
 }
@@ -403,6 +405,9 @@ impl Facts<'_> {
             _ if self.stopping => VmState::Stopping,
             // Its job's processes may outlive slurmd: not dead before QEMU is.
             (Life::Alive, Some(_)) => VmState::Stopping,
+            (Life::Alive, None) if self.paused.is_some() => {
+                VmState::Paused(self.paused.unwrap_or_default().to_owned())
+            }
             (Life::Alive, None) if was_ready => VmState::Ready,
             (Life::Alive, None) => VmState::Booting,
             _ if self.starting => VmState::Pending,
@@ -431,6 +436,7 @@ mod tests {
             stopping: false,
             life,
             restarted: false,
+            paused: None,
             reports: &[],
         }
     }
@@ -454,6 +460,14 @@ mod tests {
                 ..facts(Life::Alive)
             }),
             VmState::Ready
+        );
+        assert_eq!(
+            state(Facts {
+                reports: &ready,
+                paused: Some("no room"),
+                ..facts(Life::Alive)
+            }),
+            VmState::Paused("no room".to_owned())
         );
         assert_eq!(
             state(Facts {

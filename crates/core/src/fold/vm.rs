@@ -4,6 +4,7 @@ use crate::event::{Event, Kind};
 use crate::ids::{HostName, Millis, NodeName, Time};
 use crate::view::{VmState, VmView};
 use crate::vm::{Aside, Life, Odd, Registration, VmRecord};
+use std::borrow::Cow;
 
 impl VmRecord {
     pub(super) fn seen(&mut self, node: &NodeName, seen: &VmView, now: Time, events: &mut Vec<Event>) {
@@ -24,7 +25,7 @@ impl VmRecord {
             let text = format!("died {when}: {why}");
             events.push(Event::vm(node, self.generation, Kind::VmDied, text));
         }
-        let news = self.kept_still(&life);
+        let news = self.kept_still(&life, &seen.state);
         events.extend(news.map(|(kind, text)| Event::vm(node, self.generation, kind, text)));
         let starts = self.life.is_before_start() && matches!(life, Life::Booting | Life::Running);
         let moved = self.life.is_moving() && !life.is_moving() && !life.is_past();
@@ -66,7 +67,7 @@ impl VmRecord {
             VmState::Pending
             | VmState::Booting
             | VmState::Ready
-            | VmState::Paused
+            | VmState::Paused(_)
             | VmState::Saving
             | VmState::Saved
             | VmState::Restoring
@@ -118,11 +119,17 @@ impl VmRecord {
     }
 
     /// What is to be told when a VM enters this part of its life, about who keeps it still.
-    fn kept_still(&self, life: &Life) -> Option<(Kind, &'static str)> {
+    fn kept_still(&self, life: &Life, state: &VmState) -> Option<(Kind, Cow<'static, str>)> {
         if std::mem::discriminant(&self.life) == std::mem::discriminant(life) {
             return None;
         }
-        match life {
+        if let (Life::Paused, VmState::Paused(why)) = (life, state)
+            && !why.is_empty()
+        {
+            let text = format!("is paused, since {why}: its job stands still");
+            return Some((Kind::VmPaused, text.into()));
+        }
+        let (kind, text) = match life {
             Life::Paused => Some((Kind::VmPaused, "is paused: its job stands still")),
             Life::Saving => Some((Kind::VmPaused, "is being saved to a disk: its job stands still")),
             Life::Saved => Some((
@@ -142,7 +149,8 @@ impl VmRecord {
             | Life::Running
             | Life::Ending { .. }
             | Life::Dead { .. } => None,
-        }
+        }?;
+        Some((kind, text.into()))
     }
 
     fn guest_ready(&mut self, node: &NodeName, now: Time, events: &mut Vec<Event>) {

@@ -21,7 +21,7 @@ impl World {
 #[test]
 fn a_vm_that_somebody_keeps_still_is_told_as_it_is_and_stays_its_nodes() {
     for (state, word) in [
-        (VmState::Paused, "paused"),
+        (VmState::Paused(String::new()), "paused"),
         (VmState::Saving, "saving"),
         (VmState::Saved, "saved"),
         (VmState::Restoring, "restoring"),
@@ -114,6 +114,23 @@ fn a_vm_that_moves_has_its_capacity_on_both_hosts_until_it_has_arrived() {
     assert_eq!(refused(&w, "a"), None);
 }
 
+/// Why a provider keeps a VM still is told with it.
+#[test]
+fn why_a_vm_is_paused_is_told() {
+    let mut w = world();
+    w.up("n0");
+    let vm = w.shown("n0", 1, VmState::Paused("the disk is full".to_owned()));
+    let mut view = w.provider.as_deref().cloned().unwrap();
+    view.vms = vec![vm];
+    let now = w.now;
+    let told: Vec<String> = w
+        .see_provider(view, now)
+        .into_iter()
+        .map(|event| event.text)
+        .collect();
+    assert_eq!(told, ["is paused, since the disk is full: its job stands still"]);
+}
+
 /// What a person does to a VM at the provider's console is told in words, once.
 #[test]
 fn what_others_do_to_a_vm_is_told() {
@@ -149,7 +166,7 @@ fn what_others_do_to_a_vm_is_told() {
     ];
     assert_eq!(story(&still), [paused, paused, paused, resumed]);
     assert_eq!(
-        story(&[(VmState::Paused, ""), (VmState::Ready, "")]),
+        story(&[(VmState::Paused(String::new()), ""), (VmState::Ready, "")]),
         [paused, resumed]
     );
     let by_listing = [

@@ -329,7 +329,7 @@ fn a_guest_that_hangs_is_noticed_and_one_held_still_is_not() {
     w.up("n0");
     w.see_node("n0", silent());
     let hung = [w.shown("n0", 1, VmState::Ready)];
-    let paused = [w.shown("n0", 1, VmState::Paused)];
+    let paused = [w.shown("n0", 1, VmState::Paused(String::new()))];
     let long = Millis(w.policy.silence_grace.0 + 1000);
     let mut held = w.clone();
     held.watch(long, &paused);

@@ -129,7 +129,7 @@ fn a_job_does_not_start_in_a_vm_that_somebody_keeps_still() {
     let other = w.shown("n1", 1, VmState::Ready);
     for state in [
         VmState::Ready,
-        VmState::Paused,
+        VmState::Paused(String::new()),
         VmState::Saving,
         VmState::Saved,
         VmState::Restoring,

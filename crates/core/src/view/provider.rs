@@ -102,8 +102,8 @@ pub enum VmState {
     Booting,
     /// Its guest says that slurmd runs.
     Ready,
-    /// Held still by somebody, its memory where it was.
-    Paused,
+    /// Held still, its memory where it was. The text says why, as far as is known.
+    Paused(String),
     /// Its memory is being written to a disk.
     Saving,
     /// Its memory is on a disk: a job in it could go on.
@@ -128,7 +128,7 @@ impl VmState {
             Self::Pending
             | Self::Booting
             | Self::Ready
-            | Self::Paused
+            | Self::Paused(_)
             | Self::Saving
             | Self::Saved
             | Self::Restoring
@@ -142,7 +142,7 @@ impl VmState {
     #[must_use]
     pub fn is_kept_still(&self) -> bool {
         match self {
-            Self::Paused | Self::Saving | Self::Saved | Self::Restoring | Self::Moving => true,
+            Self::Paused(_) | Self::Saving | Self::Saved | Self::Restoring | Self::Moving => true,
             Self::Held
             | Self::Pending
             | Self::Booting

@@ -48,7 +48,7 @@ fn states() -> Vec<VmState> {
         VmState::Pending,
         VmState::Booting,
         VmState::Ready,
-        VmState::Paused,
+        VmState::Paused(String::new()),
         VmState::Saving,
         VmState::Saved,
         VmState::Restoring,
@@ -120,7 +120,7 @@ fn one_that_goes_on_after_a_pause_is_where_it_was() {
         (Registration::Registered, Life::Running),
     ] {
         for kept_still in [
-            VmState::Paused,
+            VmState::Paused(String::new()),
             VmState::Saving,
             VmState::Saved,
             VmState::Restoring,

@@ -63,6 +63,8 @@ pub(super) struct Vm {
     pub(super) starting: bool,
     pub(super) stopping: bool,
     pub(super) context_sent: bool,
+    /// Why QEMU keeps it still, when it was looked at last.
+    pub(super) paused: Option<String>,
     /// The start of slurmd that its guest knows of, or is to be told.
     pub(super) start: Option<SlurmdStart>,
     pub(super) reports: Vec<(Phase, Option<String>)>,
@@ -102,13 +104,14 @@ impl Inner {
     }
 
     pub(super) fn hosts(&self) -> Vec<HostView> {
+        let closed = self.no_room();
         let view = |host: &crate::Host| HostView {
             name: host.name.clone(),
             cpu_percent: host.cpus * 100,
             memory_mb: host.memory_mb,
             gpus: None,
-            usable: true,
-            closed: None,
+            usable: closed.is_none(),
+            closed: closed.clone(),
             not_for: Default::default(),
             load: None,
         };

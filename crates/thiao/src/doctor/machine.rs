@@ -71,7 +71,7 @@ impl BridgeSeen {
             ),
             Self::Missing { controller: true } => Finding::warn(
                 WHAT,
-                format!("{bridge} is gone: VMs that run have lost their network; thiaod makes it again for the next one"),
+                format!("{bridge} is gone: VMs that run have lost their network; thiaod makes it again within 10 s"),
             )
             .run("systemctl restart thiaod"),
             Self::Missing { controller: false } => Finding::warn(
