@@ -209,6 +209,9 @@ pub struct Job {
     /// The array that it is a task of; several while they wait.
     #[serde(default)]
     pub array: Option<JobArray>,
+    /// The leader of the heterogeneous job that it is a part of: the first part's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub het: Option<u32>,
 }
 
 /// A part of a job array.

@@ -325,6 +325,7 @@ impl<P: Provider> Reading<'_, P> {
                 node_count: job.node_count,
                 submit: job.submit.map(|at| at.0),
                 start: job.start.map(|at| at.0),
+                het: job.het.map(|leader| leader.0),
                 array: job.array.as_ref().map(|array| JobArray {
                     job: array.job.0,
                     tasks: array.tasks.clone(),

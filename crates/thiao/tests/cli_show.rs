@@ -153,6 +153,7 @@ fn job() -> Job {
         submit: Some(now() - 5_000),
         start: None,
         array: None,
+        het: None,
     }
 }
 

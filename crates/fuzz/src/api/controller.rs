@@ -224,6 +224,7 @@ fn job(id: u32, uid: u32) -> Job {
             job: 3,
             tasks: vec![1, 2],
         }),
+        het: None,
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn run(
         // Slurm knows the job without a controller, too.
         (Err(error), Ok(JobName { id, task: None })) if error.unreachable() => Way {
             job: id,
+            part: None,
             node: node.map(str::to_owned),
         },
         (Err(error), Ok(task)) if error.unreachable() => {
@@ -62,14 +63,25 @@ pub(super) fn run(
 #[derive(Debug, PartialEq, Eq)]
 struct Way {
     job: u32,
+    /// Which part of that heterogeneous job: srun takes its leader's number alone.
+    part: Option<u32>,
     node: Option<String>,
 }
 
 impl Way {
+    fn into(job: &Job, node: Option<&str>) -> Self {
+        Self {
+            job: job.het.unwrap_or(job.id),
+            part: job.het.map(|leader| job.id.saturating_sub(leader)),
+            node: node.map(str::to_owned),
+        }
+    }
+
     /// What srun is told. Without `--overlap` the step would wait for the job's own to leave it a processor.
     fn words(&self, terminal: bool) -> Vec<String> {
         let mut words = vec![format!("--jobid={}", self.job)];
         words.extend(["--overlap", "-N1", "-n1"].map(str::to_owned));
+        words.extend(self.part.map(|part| format!("--het-group={part}")));
         words.extend(self.node.iter().map(|node| format!("--nodelist={node}")));
         words.extend(terminal.then(|| "--pty".to_owned()));
         words
@@ -108,10 +120,7 @@ fn by_job(name: JobName, node: Option<&str>, jobs: &[Job], vms: &[Vm], uid: u32)
         Some(node) if !nodes.iter().any(|its| its == node) => {
             Err(format!("job {name} is not on {node}, but on {}", job.nodes))
         }
-        node => Ok(Way {
-            job: job.id,
-            node: node.map(str::to_owned),
-        }),
+        node => Ok(Way::into(job, node)),
     }
 }
 
@@ -125,10 +134,7 @@ fn by_node(node: &str, jobs: &[Job], vms: &[Vm], uid: u32) -> Result<Way, String
             let its = vms.iter().filter(|vm| vm.node == node);
             Err(format!("no job of yours runs on {node}{}", console(its)))
         }
-        [job] => Ok(Way {
-            job: job.id,
-            node: Some(node.to_owned()),
-        }),
+        [job] => Ok(Way::into(job, Some(node))),
         several => {
             let names: Vec<String> = several.iter().map(|job| job.id.to_string()).collect();
             Err(format!(
@@ -186,6 +192,7 @@ mod tests {
             submit: None,
             start: None,
             array: None,
+            het: None,
         }
     }
 
@@ -213,11 +220,17 @@ mod tests {
             }),
             ..job(23, ADA, JobState::Running, "fg7")
         };
+        let part = |id| Job {
+            het: Some(30),
+            ..job(id, ADA, JobState::Running, "fg8")
+        };
         vec![
             job(17, ADA, JobState::Running, "fg[0-1]"),
             job(18, ADA, JobState::Configuring, "fg2"),
             job(19, 1001, JobState::Running, "fg3"),
             job(21, ADA, JobState::Running, "fg7"),
+            part(30),
+            part(31),
             task,
         ]
     }
@@ -240,7 +253,17 @@ mod tests {
             asked("fg1", None),
             way("--jobid=17 --overlap -N1 -n1 --nodelist=fg1")
         );
-        let way = Way { job: 17, node: None };
+        for (part, group) in [("30", 0), ("30+0", 0), ("30+1", 1), ("31", 1)] {
+            assert_eq!(
+                asked(part, None),
+                Ok(format!("--jobid=30 --overlap -N1 -n1 --het-group={group}"))
+            );
+        }
+        let way = Way {
+            job: 17,
+            part: None,
+            node: None,
+        };
         assert_eq!(way.words(true).last().unwrap(), "--pty");
     }
 

@@ -31,6 +31,7 @@ fn job(id: u32, uid: u32) -> Job {
         submit: None,
         start: None,
         array: None,
+        het: None,
     }
 }
 
