@@ -76,7 +76,7 @@ pub fn parse(text: &str, mark: &str) -> Result<Vec<Ended>, SlurmError> {
         let mut next = || fields.next().ok_or_else(wrong);
         let (job, uid, state, code, reason) = (next()?, next()?, next()?, next()?, next()?);
         let job = JobId(job.parse().map_err(|_| wrong())?);
-        let uid = uid.parse().map_err(|_| wrong())?;
+        let uid = crate::jobs::uid(uid).ok_or_else(wrong)?;
         ends.extend(end(state, code, reason).map(|end| Ended { job, uid, end }));
     }
     Ok(ends)

@@ -205,7 +205,7 @@ fn read_fields<'a>(
 ) -> Result<(), &'static str> {
     let mut field = || fields.next().ok_or(FIELDS);
     let (array_job, list, het) = (field()?, field()?, field()?);
-    let uid = number(field()?);
+    let uid = uid(field()?);
     field()?.clone_into(&mut job.partition);
     let state = parse_state(field()?.trim());
     let (node_count, task_count) = (parse_count(field()?), parse_count(field()?).unwrap_or(1));
@@ -262,6 +262,14 @@ fn believable(request: &Request) -> Result<(), &'static str> {
 fn some(text: &str) -> Option<&str> {
     let text = text.trim();
     (!matches!(text, "" | "(null)" | "N/A")).then_some(text)
+}
+
+/// A user's number. Slurm prints those from 2^31 on as negative ones (22.05.8).
+pub(crate) fn uid(text: &str) -> Option<u32> {
+    let number: i64 = text.trim().parse().ok()?;
+    u32::try_from(number)
+        .ok()
+        .or_else(|| i32::try_from(number).ok().map(i32::cast_unsigned))
 }
 
 fn number(text: &str) -> Option<u32> {
@@ -496,6 +504,20 @@ mod tests {
         assert_eq!(tasks("0-499%50").map(|t| t.len()), Some(500));
         for bad in ["", "3-", "9-7", "a", "0-4:0", "0-4294967295"] {
             assert_eq!(tasks(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn users_with_the_highest_numbers_are_read() {
+        for (text, number) in [
+            ("1000", 1000),
+            ("-1294967296", 3_000_000_000),
+            ("3000000000", 3_000_000_000),
+        ] {
+            assert_eq!(uid(text), Some(number), "{text}");
+        }
+        for bad in ["", "x", "4294967296", "-2147483649"] {
+            assert_eq!(uid(bad), None, "{bad}");
         }
     }
 
