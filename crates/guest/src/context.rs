@@ -41,15 +41,8 @@ pub fn apply(context: &OneContext, address: Ipv4Addr, init: Init) -> Result<(), 
     };
     let people = merge(&passwd, &group, &context.users, &context.groups);
     complain(&people.clashes);
-    let mut files = vec![
-        ("/etc/hostname", format!("{}\n", context.hostname)),
-        ("/etc/hosts", hosts(context, address)),
-        (PASSWD, people.passwd),
-        (GROUP, people.group),
-    ];
-    if !context.resolver.is_none() {
-        files.push(("/etc/resolv.conf", context.resolver.text()));
-    }
+    let mut files = names(context, address, init);
+    files.extend([(PASSWD, people.passwd), (GROUP, people.group)]);
     for (path, text) in files {
         write(Path::new(path), text.as_bytes(), 0o644)?;
     }
@@ -168,6 +161,27 @@ pub fn reseed(seed: &Secret) -> io::Result<()> {
     }
 }
 
+/// The files by which this guest finds names. Where there is nobody to ask, the list of servers is empty,
+/// whatever the image had there: a look-up fails at once then, and waits for no server out of reach.
+fn names(context: &OneContext, address: Ipv4Addr, init: Init) -> Vec<(&'static str, String)> {
+    let mut files = vec![
+        ("/etc/hostname", format!("{}\n", context.hostname)),
+        ("/etc/hosts", hosts(context, address)),
+        ("/etc/resolv.conf", context.resolver.text()),
+    ];
+    if init == Init::Own {
+        // An image has its own.
+        let hosts = if context.resolver.is_none() {
+            "files"
+        } else {
+            "files dns"
+        };
+        let others = "passwd: files\ngroup: files\nshadow: files\nservices: files\n";
+        files.push(("/etc/nsswitch.conf", format!("{others}hosts: {hosts}\n")));
+    }
+    files
+}
+
 fn hosts(context: &OneContext, address: Ipv4Addr) -> String {
     let mut text = String::from("127.0.0.1 localhost\n");
     // Writing to a String does not fail.
@@ -205,4 +219,71 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
         .map_err(say)?;
     file.write_all(bytes).map_err(say)?;
     fs::rename(&fresh, path).map_err(say)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thiao_guest::protocol::Resolver;
+
+    fn context(servers: &[Ipv4Addr]) -> OneContext {
+        OneContext {
+            id: "fg1.3".into(),
+            hostname: "fg1".into(),
+            slurmctld_host: "head".into(),
+            slurmctld_addr: Ipv4Addr::new(10, 9, 0, 1),
+            slurmctld_port: 6817,
+            backups: vec![],
+            auth: Auth::Slurm {
+                slurm_key: Secret::from_bytes(b"key"),
+            },
+            users: vec![],
+            groups: vec![],
+            shares: vec![],
+            resolver: Resolver {
+                servers: servers.to_vec(),
+                search: vec![],
+            },
+        }
+    }
+
+    #[test]
+    fn a_guest_with_nobody_to_ask_has_no_server_of_the_image() {
+        let address = Ipv4Addr::new(10, 9, 0, 7);
+        let of = |context: &OneContext, init, path| {
+            let found = names(context, address, init)
+                .into_iter()
+                .find(|(name, _)| *name == path);
+            found.map(|(_, text)| text)
+        };
+        let alone = context(&[]);
+        for init in [Init::Own, Init::Systemd] {
+            assert_eq!(of(&alone, init, "/etc/resolv.conf").as_deref(), Some(""));
+            let hosts = of(&alone, init, "/etc/hosts").unwrap();
+            assert!(
+                hosts.contains("10.9.0.7 fg1\n") && hosts.contains("10.9.0.1 head\n"),
+                "{hosts}"
+            );
+        }
+        let told = context(&[Ipv4Addr::new(10, 0, 0, 53)]);
+        assert_eq!(
+            of(&told, Init::Systemd, "/etc/resolv.conf").as_deref(),
+            Some("nameserver 10.0.0.53\n")
+        );
+        assert_eq!(
+            of(&told, Init::Systemd, "/etc/nsswitch.conf"),
+            None,
+            "it is the image's"
+        );
+        assert!(
+            of(&told, Init::Own, "/etc/nsswitch.conf")
+                .unwrap()
+                .contains("hosts: files dns\n")
+        );
+        assert!(
+            of(&alone, Init::Own, "/etc/nsswitch.conf")
+                .unwrap()
+                .contains("hosts: files\n")
+        );
+    }
 }

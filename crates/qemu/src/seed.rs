@@ -22,6 +22,12 @@ const MOUNT_LIMIT_S: u32 = 60;
 /// Where slurmd finds Slurm's own key.
 const SLURM_KEY: &str = "/etc/slurm/slurm.key";
 
+/// What is to be the guest's `/etc/resolv.conf`, until it is put there.
+const RESOLV_CONF: &str = "/run/thiao/resolv.conf";
+
+/// Keeps systemd-resolved from servers of its own choice, where nobody was named to it.
+const NO_FALLBACK: &str = "[Resolve]\nFallbackDNS=\n";
+
 /// Where munged listens, and its library looks when nothing names another socket.
 const MUNGE_SOCKET: &str = "/run/munge/munge.socket.2";
 
@@ -80,7 +86,8 @@ fn user_data(context: &OneContext) -> Result<Value, Error> {
     let key = key
         .to_bytes()
         .ok_or_else(|| Error::Refused("the cluster's key is not readable".to_owned()))?;
-    let mut commands = known(context);
+    let mut commands = names();
+    commands.extend(known(context));
     commands.extend(context.shares.iter().flat_map(mounted));
     commands.push(json!(["chown", format!("{owner}:"), place]));
     commands.push(json!(["systemctl", "daemon-reload"]));
@@ -107,11 +114,23 @@ fn user_data(context: &OneContext) -> Result<Value, Error> {
         "write_files": [
             { "path": place, "permissions": "0400", "encoding": "b64", "content": base64(&key) },
             { "path": "/etc/hosts", "append": true, "content": hosts(context) },
+            { "path": RESOLV_CONF, "content": context.resolver.text() },
+            { "path": "/etc/systemd/resolved.conf.d/50-thiao.conf", "content": NO_FALLBACK },
             { "path": "/etc/systemd/system/slurmd.service.d/50-thiao.conf", "content": drop_in(context) },
             { "path": "/etc/systemd/system/serial-getty@ttyS0.service.d/50-thiao.conf", "content": CONSOLE },
         ],
         "runcmd": commands,
     }))
+}
+
+/// The commands that have names looked up where the guest is told to, or nowhere: what an image has from where
+/// it was made are servers that its VMs do not reach, and each look-up would wait for them. `install` puts a file
+/// in the place of what may be a link to another one.
+fn names() -> Vec<Value> {
+    vec![
+        json!(["install", "-m", "644", RESOLV_CONF, "/etc/resolv.conf"]),
+        json!(["systemctl", "try-restart", "systemd-resolved.service"]),
+    ]
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -299,6 +318,25 @@ mod tests {
             (key["content"].as_str(), key["permissions"].as_str()),
             (Some("a2V5"), Some("0400"))
         );
+    }
+
+    #[test]
+    fn no_server_of_the_image_is_asked_for_names() {
+        let mut context = context();
+        let of = |context: &OneContext| {
+            let told = user_data(context).unwrap();
+            let files = told["write_files"].as_array().unwrap().clone();
+            let file = files
+                .into_iter()
+                .find(|file| file["path"] == RESOLV_CONF)
+                .unwrap();
+            let placed = json!(["install", "-m", "644", RESOLV_CONF, "/etc/resolv.conf"]);
+            assert_eq!(told["runcmd"][0], placed, "before anything looks up a name");
+            file["content"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(of(&context), "");
+        context.resolver.servers = vec![Ipv4Addr::new(10, 0, 0, 53)];
+        assert_eq!(of(&context), "nameserver 10.0.0.53\n");
     }
 
     #[test]
