@@ -4,6 +4,7 @@
 use crate::beside::beside;
 use crate::error::Error;
 use crate::image::Brought;
+use crate::sums::{self, Beside};
 use crate::vmdir::{ROOT_DISK, SCRATCH_DISK};
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -142,29 +143,37 @@ pub fn brought(file: &Path) -> Result<Brought, Error> {
     })
 }
 
-/// An empty disk of this size in GiB with a file system, made once in `cache`.
-pub fn scratch(cache: &Path, size_gb: u64) -> Result<Base, Error> {
+/// An empty disk of this size in GiB with a file system, made once in `cache`; and its sum.
+pub fn scratch(cache: &Path, size_gb: u64) -> Result<(Base, String), Error> {
     let folder = cache.join("disks");
     fs::create_dir_all(&folder).map_err(|e| Error::io("make", &folder, e))?;
     let path = folder.join(format!("scratch-{size_gb}G.ext4"));
-    if !path.exists() {
-        let fresh = beside(&path, "new");
-        let made = run(
-            Command::new("mkfs.ext4").args(arguments(&fresh, size_gb << 10, None)),
-            "e2fsprogs",
-        )
-        .and_then(|_| fs::rename(&fresh, &path).map_err(|e| Error::io("make", &path, e)));
-        if made.is_err() {
-            let _ = fs::remove_file(&fresh);
+    let sum = match sums::beside(&path) {
+        Beside::Holds(sum) => sum,
+        // One without a sum is of before there were sums.
+        Beside::Unknown if path.exists() => sums::write_beside(&path)?,
+        Beside::Unknown | Beside::Differs => {
+            make_scratch(&path, size_gb)?;
+            sums::write_beside(&path)?
         }
-        made?;
-    }
+    };
     // An overlay names it, from another folder.
     let path = path.canonicalize().map_err(|e| Error::io("find", &path, e))?;
-    Ok(Base {
-        path,
-        format: Format::Raw,
-    })
+    let format = Format::Raw;
+    Ok((Base { path, format }, sum))
+}
+
+fn make_scratch(path: &Path, size_gb: u64) -> Result<(), Error> {
+    let fresh = beside(path, "new");
+    let made = run(
+        Command::new("mkfs.ext4").args(arguments(&fresh, size_gb << 10, None)),
+        "e2fsprogs",
+    )
+    .and_then(|_| fs::rename(&fresh, path).map_err(|e| Error::io("make", path, e)));
+    if made.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    made
 }
 
 /// What `mkfs.ext4` is told to make a file system in a file, of this size in MiB, with what is in `content`.
@@ -198,4 +207,32 @@ fn run(command: &mut Command, package: &str) -> Result<String, Error> {
         out.status,
         words.trim()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt as _;
+
+    #[test]
+    fn a_damaged_empty_disk_is_made_anew() {
+        let cache = tempfile::tempdir().unwrap();
+        let (disk, sum) = scratch(cache.path(), 1).unwrap();
+        assert_eq!(scratch(cache.path(), 1).unwrap(), (disk.clone(), sum.clone()));
+        let file = fs::File::options().write(true).open(&disk.path).unwrap();
+        // Its superblock; the size stays.
+        file.write_all_at(&[0; 1024], 1024).unwrap();
+        let (again, new_sum) = scratch(cache.path(), 1).unwrap();
+        assert_eq!(again, disk);
+        assert_ne!(
+            new_sum, sum,
+            "whoever was saved with the other one is not started with this"
+        );
+        let mut magic = [0; 2];
+        fs::File::open(&disk.path)
+            .unwrap()
+            .read_exact_at(&mut magic, 1024 + 0x38)
+            .unwrap();
+        assert_eq!(magic, [0x53, 0xef], "it is an ext4");
+    }
 }

@@ -3,7 +3,8 @@
 //! Only what is written of a file is read: a guest's memory is mostly holes. Blocks of zeros count as holes,
 //! whatever the file system made of them.
 
-use crate::image::hex;
+use crate::error::Error;
+use crate::image::{self, hex};
 use rustix::fs::SeekFrom;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -16,6 +17,9 @@ const SUMS_FILE: &str = "sums";
 
 /// What of a folder changes without harm: what was said while it was made.
 const LEFT_OUT: [&str; 5] = [SUMS_FILE, "console.log", "qemu.log", "life", "pid"];
+
+/// The ending of a file with the sum of another one.
+const BESIDE: &str = "sum";
 
 const BLOCK: usize = 4096;
 
@@ -41,6 +45,60 @@ fn of_folder(folder: &Path) -> io::Result<String> {
     }
     lines.sort_unstable();
     Ok(lines.concat())
+}
+
+/// What the sum beside a file says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beside {
+    /// It is as it was: of this sum.
+    Holds(String),
+    /// It is not, or cannot be read.
+    Differs,
+    /// Nobody has written one down.
+    Unknown,
+}
+
+/// Writes down a file's sum beside it; the sum.
+pub fn write_beside(path: &Path) -> Result<String, Error> {
+    let sum = of_file(path).map_err(|e| Error::io("read", path, e))?;
+    image::place(&path.with_extension(BESIDE), sum.as_bytes())?;
+    Ok(sum)
+}
+
+/// Whether a file is that of which the sum was written down beside it.
+pub fn beside(path: &Path) -> Beside {
+    match fs::read_to_string(path.with_extension(BESIDE)) {
+        Err(_) => Beside::Unknown,
+        Ok(written) if of_file(path).is_ok_and(|now| now == written) => Beside::Holds(written),
+        Ok(_) => Beside::Differs,
+    }
+}
+
+/// The sum of all files below a folder with their places, and of where links lead; without the file of this name
+/// in the folder itself.
+pub fn of_tree(folder: &Path, without: &str) -> io::Result<String> {
+    let mut lines = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next)? {
+            let path = entry?.path();
+            let place = path
+                .strip_prefix(folder)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
+            let kind = fs::symlink_metadata(&path)?.file_type();
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_symlink() {
+                lines.push(format!("{} <- {place}\n", fs::read_link(&path)?.display()));
+            } else if place != without {
+                lines.push(format!("{}  {place}\n", of_file(&path)?));
+            }
+        }
+    }
+    lines.sort_unstable();
+    Ok(hex(&Sha256::digest(lines.concat())))
 }
 
 /// The sum of a file's length, and of each block that is not empty with its place.
@@ -115,6 +173,41 @@ mod tests {
         assert_eq!(of_file(&sparse).unwrap(), sum);
         file.set_len((64 << 20) + 1).unwrap();
         assert_ne!(of_file(&sparse).unwrap(), sum);
+    }
+
+    #[test]
+    fn a_tree_is_its_files_with_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("usr/lib")).unwrap();
+        fs::write(path("usr/lib/a"), "a").unwrap();
+        fs::write(path("left"), "l").unwrap();
+        std::os::unix::fs::symlink("lib/a", path("usr/a")).unwrap();
+        let sum = || of_tree(dir.path(), "left").unwrap();
+        let before = sum();
+        fs::write(path("left"), "m").unwrap();
+        assert_eq!(sum(), before);
+        fs::write(path("usr/lib/a"), "b").unwrap();
+        assert_ne!(sum(), before);
+        fs::remove_file(path("usr/lib/a")).unwrap();
+        fs::write(path("usr/lib/b"), "a").unwrap();
+        assert_ne!(sum(), before);
+        fs::rename(path("usr/lib/b"), path("usr/lib/a")).unwrap();
+        assert_eq!(sum(), before);
+        fs::write(path("usr/left"), "").unwrap();
+        assert_ne!(sum(), before, "of this name, and elsewhere");
+    }
+
+    #[test]
+    fn a_file_is_as_it_was_or_nothing_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk.ext4");
+        fs::write(&path, "a").unwrap();
+        assert_eq!(beside(&path), Beside::Unknown);
+        let sum = write_beside(&path).unwrap();
+        assert_eq!(beside(&path), Beside::Holds(sum));
+        fs::write(&path, "b").unwrap();
+        assert_eq!(beside(&path), Beside::Differs);
     }
 
     #[test]

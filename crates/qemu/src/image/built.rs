@@ -85,6 +85,10 @@ pub struct About {
     pub digest: String,
     /// The sum of its disk's file. Two disks of the same files differ, since each has times of its own.
     pub disk_sum: String,
+    /// The sum of all that is beside the disk, its kernel and what that can load. `None`: it was made before
+    /// there were such sums.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_sum: Option<String>,
     /// Its packages with their versions, `name=version`, sorted.
     pub packages: Vec<String>,
     /// Its kernel, e.g. `6.1.0-56-cloud-amd64`.
@@ -130,6 +134,14 @@ pub fn sum(disk: &Path) -> Result<String, Error> {
     sums::of_file(disk).map_err(|e| Error::io("read", disk, e))
 }
 
+/// The sum of all that is beside a disk in its folder.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sum_beside(folder: &Path) -> Result<String, Error> {
+    sums::of_tree(folder, ROOT_FILE).map_err(|e| Error::io("read", folder, e))
+}
+
 /// A folder for content that is being made; nobody else uses it.
 ///
 /// # Errors
@@ -163,10 +175,20 @@ impl About {
         }
     }
 
-    /// Whether its disk is as it was when it was made.
+    /// Whether all of its files are as they were when it was made. Of one without a sum of its kernel that is not
+    /// known: it is not.
     #[must_use]
     pub fn is_sound(&self, cache: &Path) -> bool {
-        sum(&root_folder(cache, &self.disk_sum).join(ROOT_FILE)).is_ok_and(|sum| sum == self.disk_sum)
+        let folder = root_folder(cache, &self.disk_sum);
+        self.kernel_sum.is_some()
+            && self.has_kernel_of(&folder)
+            && sum(&folder.join(ROOT_FILE)).is_ok_and(|sum| sum == self.disk_sum)
+    }
+
+    /// Whether the kernel in a folder, and what it can load, is that of this image, as far as it is known.
+    fn has_kernel_of(&self, folder: &Path) -> bool {
+        let beside = self.kernel_sum.as_ref();
+        beside.is_none_or(|kernel| sum_beside(folder).is_ok_and(|sum| sum == *kernel))
     }
 
     /// Gives an image its content, which is in a folder of [`work_folder`], and then its name.
@@ -175,12 +197,14 @@ impl About {
     /// When something cannot be written.
     pub fn place(&self, cache: &Path, name: &ImageName, work: &Path) -> Result<(), Error> {
         let target = root_folder(cache, &self.disk_sum);
-        match fs::rename(work, &target) {
-            // The same content is there already.
-            Err(_) if target.join(ROOT_FILE).exists() => {
-                fs::remove_dir_all(work).map_err(|e| Error::io("remove", work, e))?;
+        // The same content may be there already, whole or damaged.
+        if !self.is_sound(cache) {
+            let damaged = beside(&roots(cache).join(name.as_str()), "old");
+            let moved = fs::rename(&target, &damaged).is_ok();
+            fs::rename(work, &target).map_err(|e| Error::io("make", &target, e))?;
+            if moved {
+                let _ = fs::remove_dir_all(damaged);
             }
-            done => done.map_err(|e| Error::io("make", &target, e))?,
         }
         touch(&target);
         let path = about_file(cache, name);
@@ -281,14 +305,20 @@ pub(super) fn find(cache: &Path, name: &ImageName) -> Result<Built, Error> {
     };
     let root = folder.join(ROOT_FILE);
     let root = root.canonicalize().map_err(|_| anew(&root))?;
+    let damaged = |what: &str, path: &Path| {
+        Error::Image(format!(
+            "{what} of image {name}, {}, is damaged: make it anew, `thiao image rebuild {name}`",
+            path.display()
+        ))
+    };
     if sum(&root)? != about.disk_sum {
-        return Err(Error::Image(format!(
-            "the disk of image {name}, {}, is damaged: make it anew, `thiao image rebuild {name}`",
-            root.display()
-        )));
+        return Err(damaged("the disk", &root));
     }
     let kernel =
         kernel::kernel_below(&folder, &about.kernel_release).ok_or_else(|| anew(&folder.join("boot")))?;
+    if !about.has_kernel_of(&folder) {
+        return Err(damaged("the kernel, or a module,", &folder));
+    }
     touch(&folder);
     Ok(Built { about, root, kernel })
 }
@@ -317,6 +347,7 @@ mod tests {
             },
             digest: "d".into(),
             disk_sum: disk_sum.into(),
+            kernel_sum: None,
             packages: vec![],
             kernel_release: "6-x".into(),
             slurm_version: "22.05.8".into(),
@@ -352,6 +383,68 @@ mod tests {
         remove(cache, &name).unwrap();
         remove(cache, &name).unwrap();
         assert_eq!(About::read(cache, &name).unwrap(), None);
+    }
+
+    /// Content as a build makes it, in a folder of its own; what it is.
+    fn made(cache: &Path, name: &ImageName) -> (About, PathBuf) {
+        let work = work_folder(cache, name).unwrap();
+        let at = |path: &str| work.join(path);
+        fs::create_dir_all(at("boot")).unwrap();
+        fs::create_dir_all(at("usr/lib/modules/6-x")).unwrap();
+        for (file, content) in FILES {
+            fs::write(at(file), content).unwrap();
+        }
+        let mut about = about(&sum(&at(ROOT_FILE)).unwrap());
+        about.kernel_sum = Some(sum_beside(&work).unwrap());
+        (about, work)
+    }
+
+    const FILES: [(&str, &str); 3] = [
+        (ROOT_FILE, "files"),
+        ("boot/vmlinuz-6-x", "kernel"),
+        ("usr/lib/modules/6-x/a.ko", "module"),
+    ];
+
+    #[test]
+    fn any_file_that_is_damaged_is_found_and_made_anew() {
+        let cache = tempfile::tempdir().unwrap();
+        let cache = cache.path();
+        let name: ImageName = "site".parse().unwrap();
+        let make = || {
+            let (about, work) = made(cache, &name);
+            about.place(cache, &name, &work).unwrap();
+            let _ = fs::remove_dir_all(work);
+            about
+        };
+        let before = make();
+        let folder = root_folder(cache, &before.disk_sum);
+        assert!(before.is_sound(cache) && find(cache, &name).is_ok());
+        for (file, content) in FILES {
+            // Of the same length.
+            fs::write(folder.join(file), content.replace('e', "x")).unwrap();
+            assert!(!before.is_sound(cache), "{file}");
+            let why = find(cache, &name).err().unwrap().to_string();
+            assert!(
+                why.contains("damaged") && why.contains("thiao image rebuild site"),
+                "{why}"
+            );
+            assert_eq!(make(), before);
+            assert_eq!(fs::read_to_string(folder.join(file)).unwrap(), content);
+            assert!(before.is_sound(cache) && find(cache, &name).is_ok(), "{file}");
+        }
+        let entries = fs::read_dir(roots(cache)).unwrap().count();
+        assert_eq!(entries, 1, "nothing else is left");
+    }
+
+    #[test]
+    fn an_image_of_before_there_were_sums_is_used() {
+        let cache = tempfile::tempdir().unwrap();
+        let name: ImageName = "site".parse().unwrap();
+        let (mut about, work) = made(cache.path(), &name);
+        about.kernel_sum = None;
+        about.place(cache.path(), &name, &work).unwrap();
+        assert!(find(cache.path(), &name).is_ok());
+        assert!(!about.is_sound(cache.path()), "a rebuild makes it anew");
     }
 
     #[test]

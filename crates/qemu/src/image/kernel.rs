@@ -5,12 +5,16 @@ use super::cpio::{Node, Tree};
 use super::lz4;
 use crate::beside::beside;
 use crate::error::Error;
+use crate::sums;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use thiao_guest::protocol::Modules;
+
+/// The file with the sum of an unpacked kernel's others.
+const SUM_FILE: &str = "sum";
 
 /// The package that names the newest cloud kernel by depending on it.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -59,7 +63,7 @@ pub fn find(cache: &Path, progress: &dyn Fn(&str)) -> Result<Kernel, Error> {
         return Ok(installed);
     }
     let folder = kernels.join(&release);
-    if let Some(unpacked) = kernel_below(&folder, &release) {
+    if let Some(unpacked) = unpacked(&kernels, &release) {
         return Ok(unpacked);
     }
     progress(&format!("fetching the guests' kernel, package {package}"));
@@ -128,12 +132,22 @@ fn parse_depends(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// The kernel of this release that was unpacked in the cache, if its files are as they were then. Of one that has no
+/// sum, from before there were any, it is not known: it is used.
+fn unpacked(kernels: &Path, release: &str) -> Option<Kernel> {
+    let folder = kernels.join(release);
+    let kernel = kernel_below(&folder, release)?;
+    let written = fs::read_to_string(folder.join(SUM_FILE)).ok();
+    let sound = |written: String| sums::of_tree(&folder, SUM_FILE).is_ok_and(|now| now == written);
+    written.is_none_or(sound).then_some(kernel)
+}
+
 fn newest_unpacked(kernels: &Path) -> Option<Kernel> {
     let entries = fs::read_dir(kernels).ok()?.flatten();
     entries
         .filter_map(|entry| {
             let release = entry.file_name().into_string().ok()?;
-            let kernel = kernel_below(&entry.path(), &release)?;
+            let kernel = unpacked(kernels, &release)?;
             let age = fs::metadata(&kernel.compressed).ok()?.modified().ok()?;
             Some((age, kernel))
         })
@@ -173,13 +187,21 @@ fn fetch_into(package: &str, work: &Path, release: &str, target: &Path) -> Resul
             packages.join(", ")
         )));
     }
-    if kernel_below(target, release).is_none() {
-        // Remains of one that was not whole.
+    place(&root, target, release)
+}
+
+/// Gives an unpacked kernel its place, with the sum of its files.
+fn place(root: &Path, target: &Path, release: &str) -> Result<(), Error> {
+    let sum = sums::of_tree(root, SUM_FILE).map_err(|e| Error::io("read", root, e))?;
+    fs::write(root.join(SUM_FILE), sum).map_err(|e| Error::io("write", &root.join(SUM_FILE), e))?;
+    let whole = || unpacked(target.parent()?, release);
+    if whole().is_none() {
+        // Remains of one that was not whole, or is damaged.
         let _ = fs::remove_dir_all(target);
     }
-    match fs::rename(&root, target) {
+    match fs::rename(root, target) {
         // Somebody else was faster: theirs is the same.
-        Err(_) if kernel_below(target, release).is_some() => Ok(()),
+        Err(_) if whole().is_some() => Ok(()),
         other => other.map_err(|e| Error::io("make", target, e)),
     }
 }
@@ -384,6 +406,37 @@ fn depends(module: &[u8]) -> Vec<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_damaged_kernel_is_not_taken_from_the_cache() {
+        let cache = tempfile::tempdir().unwrap();
+        let kernels = cache.path();
+        let fetched = |content: &str| {
+            let root = kernels.join(".fetched");
+            fs::create_dir_all(root.join("boot")).unwrap();
+            fs::create_dir_all(root.join("lib/modules/6-x")).unwrap();
+            fs::write(root.join("boot/vmlinuz-6-x"), content).unwrap();
+            fs::write(root.join("lib/modules/6-x/a.ko"), "module").unwrap();
+            place(&root, &kernels.join("6-x"), "6-x").unwrap();
+            let _ = fs::remove_dir_all(root);
+        };
+        let kept = || fs::read_to_string(kernels.join("6-x/boot/vmlinuz-6-x")).unwrap();
+        fetched("kernel");
+        assert!(unpacked(kernels, "6-x").is_some() && newest_unpacked(kernels).is_some());
+        fetched("theirs");
+        assert_eq!(kept(), "kernel", "one that is whole stays");
+        for (file, content) in [("boot/vmlinuz-6-x", "kernex"), ("lib/modules/6-x/a.ko", "modulx")] {
+            fs::write(kernels.join("6-x").join(file), content).unwrap();
+            assert!(
+                unpacked(kernels, "6-x").is_none() && newest_unpacked(kernels).is_none(),
+                "{file}"
+            );
+            fetched("again");
+            assert_eq!(kept(), "again", "{file}");
+        }
+        fs::remove_file(kernels.join("6-x").join(SUM_FILE)).unwrap();
+        assert!(unpacked(kernels, "6-x").is_some(), "nothing is known of it");
+    }
 
     #[test]
     fn dependencies_are_read_and_never_lead_elsewhere() {

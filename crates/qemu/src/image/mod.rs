@@ -12,7 +12,7 @@ use crate::beside::beside;
 use crate::disk::{self, Base, Disks, Format};
 use crate::error::Error;
 use crate::settings::{Credentials, Guests, SlurmFiles};
-use crate::sums;
+use crate::sums::{self, Beside};
 use crate::vmdir::ROOT_DISK;
 use cpio::{Node, Tree};
 use sha2::{Digest, Sha256};
@@ -98,7 +98,7 @@ pub fn of(
         Guests::Small => prepare(cache, agent, slurm, None, progress).map(System::Made),
         Guests::Built(name) => {
             let built = built::find(cache, name)?;
-            let scratch = disk::scratch(cache, tmp_gb)?;
+            let (scratch, scratch_sum) = disk::scratch(cache, tmp_gb)?;
             let mut tree = Tree::default();
             packages::skeleton(&mut tree);
             packages::agent_alone(&mut tree, agent)?;
@@ -109,7 +109,9 @@ pub fn of(
                 },
                 scratch,
             };
-            let disks = Some((disks, built.about.disk_sum));
+            // A guest that was saved goes on with the very disks that it had.
+            let sums = scratch_sum + &built.about.disk_sum;
+            let disks = Some((disks, sums));
             place_all(cache, &built.kernel, tree, agent, disks, progress).map(System::Made)
         }
     }
@@ -184,14 +186,10 @@ fn place_all(
     for needed in [&folder, &cache.join("kernels")] {
         fs::create_dir_all(needed).map_err(|e| Error::io("make", needed, e))?;
     }
-    let sum = image.kernel.with_extension("sum");
-    let sound =
-        fs::read_to_string(&sum).is_ok_and(|sum| sums::of_file(&image.kernel).is_ok_and(|now| now == sum));
-    if !sound {
+    if !matches!(sums::beside(&image.kernel), Beside::Holds(_)) {
         progress("unpacking the guests' kernel");
         place(&image.kernel, &kernel.unpack()?)?;
-        let written = sums::of_file(&image.kernel).map_err(|e| Error::io("read", &image.kernel, e))?;
-        place(&sum, written.as_bytes())?;
+        sums::write_beside(&image.kernel)?;
     }
     if fs::read(&image.initramfs).is_ok_and(|kept| kept == archive) {
         // Its age tells when it was used last.
@@ -227,7 +225,7 @@ fn prune(images: &Path) {
 }
 
 /// Writes a file that is there whole or not at all.
-fn place(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn place(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let fresh = beside(path, "new");
     let written = fs::File::create(&fresh)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))

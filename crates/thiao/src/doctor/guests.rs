@@ -98,6 +98,7 @@ mod tests {
             },
             digest: String::new(),
             disk_sum: String::new(),
+            kernel_sum: None,
             packages: vec![],
             kernel_release: String::new(),
             slurm_version: slurm_version.into(),

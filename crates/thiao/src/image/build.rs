@@ -92,14 +92,16 @@ fn make(work: &Path, recipe: &Recipe, say: &dyn Fn(&str)) -> anyhow::Result<Abou
     let content = work.join("root");
     make_disk(&archive, &content, &work.join(ROOT_FILE), recipe.free_mb)?;
     take_kernel(&archive, work)?;
-    let disk_sum = built::sum(&work.join(ROOT_FILE))?;
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
+    let disk_sum = built::sum(&work.join(ROOT_FILE))?;
+    let kernel_sum = Some(built::sum_beside(work)?);
     fs::set_permissions(work, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot let others read {}", work.display()))?;
     Ok(About {
         recipe: recipe.clone(),
         digest,
         disk_sum,
+        kernel_sum,
         packages: packages
             .into_iter()
             .map(|(name, version)| format!("{name}={version}"))
