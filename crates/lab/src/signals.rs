@@ -3,35 +3,7 @@
 
 use anyhow::{Context, Result};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
-
-static SEEN: AtomicI32 = AtomicI32::new(0);
-
-extern "C" fn note(signal: libc::c_int) {
-    SEEN.store(signal, Ordering::SeqCst);
-}
-
-/// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending this process.
-pub fn watch() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the action is whole, and its handler only stores to an atomic.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = note as extern "C" fn(libc::c_int) as usize;
-            libc::sigemptyset(&raw mut action.sa_mask);
-            // Without SA_RESTART: whoever waits is woken.
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-        }
-    }
-}
-
-/// The exit code that an interrupted program ends with (130 for Ctrl-C), if it was interrupted.
-pub fn interrupted() -> Option<u8> {
-    u8::try_from(SEEN.load(Ordering::SeqCst))
-        .ok()
-        .filter(|signal| *signal != 0)
-        .map(|signal| 128 + signal)
-}
+pub use thiao_cli::signals::{interrupted, watch};
 
 /// Blocks the keeper's signals; they are read from the returned descriptor instead.
 ///

@@ -49,8 +49,14 @@ pub struct Answers {
 /// Starts it on a throw-away disk and asks; nothing of it stays. `work` is an empty folder.
 ///
 /// # Errors
-/// When it cannot be started. One that does not answer within `limit` is no error.
-pub fn ask(image: &Brought, cache: &Path, work: &Path, limit: Duration) -> Result<Answers, Error> {
+/// When it cannot be started. One that does not answer within `limit`, or until `stop` says so, is no error.
+pub fn ask(
+    image: &Brought,
+    cache: &Path,
+    work: &Path,
+    limit: Duration,
+    stop: &dyn Fn() -> bool,
+) -> Result<Answers, Error> {
     let system = System::Brought(image.clone());
     system.lay_over(work)?;
     let user_data = json!({ "users": [], "locale": false, "runcmd": [["sh", "-c", QUESTIONS]] });
@@ -79,7 +85,7 @@ pub fn ask(image: &Brought, cache: &Path, work: &Path, limit: Duration) -> Resul
     let console = work.join(CONSOLE_FILE);
     let said = || String::from_utf8_lossy(&fs::read(&console).unwrap_or_default()).into_owned();
     let over = |text: &str| answers(text).iter().any(|line| line == "end");
-    while started.elapsed() < limit && !over(&said()) && matches!(child.try_wait(), Ok(None)) {
+    while started.elapsed() < limit && !stop() && !over(&said()) && matches!(child.try_wait(), Ok(None)) {
         std::thread::sleep(Duration::from_millis(100));
     }
     let took = started.elapsed();

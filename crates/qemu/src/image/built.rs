@@ -10,7 +10,7 @@
 //! since guests may have been saved that go on with it.
 
 use super::kernel::{self, Kernel};
-use crate::beside::beside;
+use super::work;
 use crate::error::Error;
 use crate::sums;
 use serde::{Deserialize, Serialize};
@@ -116,7 +116,7 @@ fn names(cache: &Path) -> PathBuf {
 }
 
 /// Where all content is.
-fn roots(cache: &Path) -> PathBuf {
+pub(super) fn roots(cache: &Path) -> PathBuf {
     cache.join("roots")
 }
 
@@ -140,16 +140,6 @@ pub fn sum(disk: &Path) -> Result<String, Error> {
 /// When it cannot be read.
 pub fn sum_beside(folder: &Path) -> Result<String, Error> {
     sums::of_tree(folder, ROOT_FILE).map_err(|e| Error::io("read", folder, e))
-}
-
-/// A folder for content that is being made; nobody else uses it.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn work_folder(cache: &Path, name: &ImageName) -> Result<PathBuf, Error> {
-    let work = beside(&roots(cache).join(name.as_str()), "new");
-    fs::create_dir_all(&work).map_err(|e| Error::io("make", &work, e))?;
-    Ok(work)
 }
 
 fn about_file(cache: &Path, name: &ImageName) -> PathBuf {
@@ -191,7 +181,7 @@ impl About {
         beside.is_none_or(|kernel| sum_beside(folder).is_ok_and(|sum| sum == *kernel))
     }
 
-    /// Gives an image its content, which is in a folder of [`work_folder`], and then its name.
+    /// Gives an image its content, which is in a folder of [`work::Work`], and then its name.
     ///
     /// # Errors
     /// When something cannot be written.
@@ -199,7 +189,7 @@ impl About {
         let target = root_folder(cache, &self.disk_sum);
         // The same content may be there already, whole or damaged.
         if !self.is_sound(cache) {
-            let damaged = beside(&roots(cache).join(name.as_str()), "old");
+            let damaged = work::aside(cache, name);
             let moved = fs::rename(&target, &damaged).is_ok();
             fs::rename(work, &target).map_err(|e| Error::io("make", &target, e))?;
             if moved {
@@ -253,9 +243,10 @@ pub fn remove(cache: &Path, name: &ImageName) -> Result<(), Error> {
     }
 }
 
-/// Removes content that no image has, and that nobody has used for long; what is being made, too, if
-/// whoever made it was ended. Failing to is no harm.
+/// Removes content that no image has, and that nobody has used for long; and what is left of builds that were
+/// ended. Failing to is no harm.
 pub fn prune(cache: &Path) {
+    work::tidy(cache);
     let Ok(all) = all(cache) else { return };
     if all.iter().any(|(_, about)| about.is_err()) {
         return;
@@ -325,6 +316,7 @@ pub(super) fn find(cache: &Path, name: &ImageName) -> Result<Built, Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::work::Work;
     use super::*;
 
     #[test]
@@ -362,10 +354,11 @@ mod tests {
         let name: ImageName = "site".parse().unwrap();
         let why = || find(cache, &name).err().unwrap().to_string();
         assert!(why().contains("thiao image build site"), "{}", why());
-        let work = work_folder(cache, &name).unwrap();
-        fs::write(work.join(ROOT_FILE), "").unwrap();
-        let sum = sum(&work.join(ROOT_FILE)).unwrap();
-        about(&sum).place(cache, &name, &work).unwrap();
+        let work = Work::begin(cache, &name).unwrap();
+        let disk = work.folder().join(ROOT_FILE);
+        fs::write(&disk, "").unwrap();
+        let sum = sum(&disk).unwrap();
+        about(&sum).place(cache, &name, work.folder()).unwrap();
         assert!(why().contains("thiao image rebuild site"), "{}", why());
         fs::create_dir_all(root_folder(cache, &sum).join("boot")).unwrap();
         fs::create_dir_all(root_folder(cache, &sum).join("usr/lib/modules/6-x")).unwrap();
@@ -386,16 +379,16 @@ mod tests {
     }
 
     /// Content as a build makes it, in a folder of its own; what it is.
-    fn made(cache: &Path, name: &ImageName) -> (About, PathBuf) {
-        let work = work_folder(cache, name).unwrap();
-        let at = |path: &str| work.join(path);
+    fn made(cache: &Path, name: &ImageName) -> (About, Work) {
+        let work = Work::begin(cache, name).unwrap();
+        let at = |path: &str| work.folder().join(path);
         fs::create_dir_all(at("boot")).unwrap();
         fs::create_dir_all(at("usr/lib/modules/6-x")).unwrap();
         for (file, content) in FILES {
             fs::write(at(file), content).unwrap();
         }
         let mut about = about(&sum(&at(ROOT_FILE)).unwrap());
-        about.kernel_sum = Some(sum_beside(&work).unwrap());
+        about.kernel_sum = Some(sum_beside(work.folder()).unwrap());
         (about, work)
     }
 
@@ -412,8 +405,7 @@ mod tests {
         let name: ImageName = "site".parse().unwrap();
         let make = || {
             let (about, work) = made(cache, &name);
-            about.place(cache, &name, &work).unwrap();
-            let _ = fs::remove_dir_all(work);
+            about.place(cache, &name, work.folder()).unwrap();
             about
         };
         let before = make();
@@ -442,7 +434,7 @@ mod tests {
         let name: ImageName = "site".parse().unwrap();
         let (mut about, work) = made(cache.path(), &name);
         about.kernel_sum = None;
-        about.place(cache.path(), &name, &work).unwrap();
+        about.place(cache.path(), &name, work.folder()).unwrap();
         assert!(find(cache.path(), &name).is_ok());
         assert!(!about.is_sound(cache.path()), "a rebuild makes it anew");
     }
@@ -453,9 +445,8 @@ mod tests {
         let cache = cache.path();
         let name: ImageName = "site".parse().unwrap();
         for digest in ["a", "b", "c"] {
-            about(digest)
-                .place(cache, &name, &work_folder(cache, &name).unwrap())
-                .unwrap();
+            let work = Work::begin(cache, &name).unwrap();
+            about(digest).place(cache, &name, work.folder()).unwrap();
         }
         for digest in ["b", "c"] {
             let folder = fs::File::open(root_folder(cache, digest)).unwrap();

@@ -7,6 +7,7 @@ mod cpio;
 mod kernel;
 mod lz4;
 mod packages;
+pub mod work;
 
 use crate::beside::beside;
 use crate::disk::{self, Base, Disks, Format};

@@ -2,7 +2,7 @@
 
 use super::args::{Image, ImageCommand, ImageRecipe};
 use super::findings;
-use crate::image::{self, Built, USUAL, Wanted, disk_of, judge};
+use crate::image::{self, Built, Listener, USUAL, Wanted, disk_of, judge};
 use anyhow::{Context as _, anyhow, bail};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -13,9 +13,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 use thiao_cli::exit::FAILED;
 use thiao_cli::output::{Cell, Printer, Tone, json, memory, now, when};
+use thiao_cli::signals;
 use thiao_config::{ConfigError, DEFAULT_CACHE_DIR};
 use thiao_core::finding::Verdict;
 use thiao_qemu::image::built::{self, About, ImageName, Recipe};
+use thiao_qemu::image::work;
 
 /// An image, for programs.
 #[derive(Serialize)]
@@ -40,11 +42,11 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Image) -> anyhow:
                      packages or others"
                 );
             }
-            make(&cache, name, &recipe_of(recipe, None)?, printer)
+            return make(&cache, name, &recipe_of(recipe, None)?, printer);
         }
         ImageCommand::Rebuild { name, recipe } => {
             let before = existing(&cache, name)?;
-            make(&cache, name, &recipe_of(recipe, Some(before.recipe))?, printer)
+            return make(&cache, name, &recipe_of(recipe, Some(before.recipe))?, printer);
         }
         ImageCommand::List { json } => list(&cache, printer, *json),
         ImageCommand::Show { name, json } => show(&cache, name, printer, *json),
@@ -78,7 +80,12 @@ fn check(
         "starting {} on a throw-away disk; it may take a minute or two",
         image.display()
     );
-    let answers = thiao_qemu::trial::ask(&disk, cache, work.path(), limit)?;
+    signals::watch();
+    let stop = || signals::seen().is_some();
+    let answers = thiao_qemu::trial::ask(&disk, cache, work.path(), limit, &stop)?;
+    if let Some(code) = signals::interrupted() {
+        return Ok(ExitCode::from(code));
+    }
     let wanted = Wanted {
         slurmctld: thiao_slurm::installed_version(places.slurm_bin_dir.as_deref()).ok(),
         slurm_uid: thiao_config::user_id("slurm").ok(),
@@ -140,8 +147,18 @@ fn recipe_of(typed: &ImageRecipe, before: Option<Recipe>) -> anyhow::Result<Reci
     })
 }
 
-fn make(cache: &Path, name: &ImageName, recipe: &Recipe, printer: Printer) -> anyhow::Result<()> {
-    let Built { about, unchanged } = image::build(cache, name, recipe, &|step| thiao_cli::tell!("{step}"))?;
+fn make(cache: &Path, name: &ImageName, recipe: &Recipe, printer: Printer) -> anyhow::Result<ExitCode> {
+    signals::watch();
+    let listener = Listener {
+        say: &|step| thiao_cli::tell!("{step}"),
+        interrupted: &signals::seen,
+    };
+    let built = image::build(cache, name, recipe, listener);
+    if let (Err(_), Some(code)) = (&built, signals::interrupted()) {
+        thiao_cli::tell!("interrupted: nothing of it was kept");
+        return Ok(ExitCode::from(code));
+    }
+    let Built { about, unchanged } = built?;
     let size = memory(disk_mb(cache, &about));
     let what = format!(
         "Debian {}, Slurm {}, kernel {}, {size}",
@@ -156,10 +173,11 @@ fn make(cache: &Path, name: &ImageName, recipe: &Recipe, printer: Printer) -> an
             "VMs get it with `image = \"{name}\"` in [qemu] of thiao.toml, from thiaod's next start on"
         ))?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list(cache: &Path, printer: Printer, as_json: bool) -> anyhow::Result<()> {
+    work::tidy(cache);
     let all = built::all(cache)?;
     let whole = || {
         all.iter()

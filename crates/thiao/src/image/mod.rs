@@ -6,9 +6,10 @@
 
 mod build;
 mod check;
+mod group;
 mod read;
 
-pub use build::{Built, build, disk_of};
+pub use build::{Built, Listener, build, disk_of};
 pub use check::{Wanted, judge};
 pub use read::{suite_of, this_suite};
 
