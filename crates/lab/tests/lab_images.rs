@@ -35,6 +35,7 @@ fn lab_built_image_is_a_machine_to_work_in() {
         "300",
     ]);
     the_system_is_whole(&lab);
+    names_are_asked_of_nobody_out_of_reach(&lab);
     too_much_memory_is_told_as_that(&lab);
     a_full_tmp_costs_its_job_alone(&lab);
     clones_differ(&lab);
@@ -64,6 +65,13 @@ fn the_system_is_whole(lab: &Lab) {
     assert_eq!(lines[..2], ["systemd", "cgroup2fs"], "{words}");
     assert!(lines[2].ends_with("slurmstepd.scope"), "{words}");
     assert_eq!(lines[3..], ["debian", "42", "1777", "running"], "{words}");
+}
+
+/// The image may have name servers of the machine that made it: each look-up would wait for them.
+fn names_are_asked_of_nobody_out_of_reach(lab: &Lab) {
+    let asks = "cat /etc/resolv.conf; for name in $(hostname) nowhere.example.org; do \
+                getent hosts $name > /dev/null; echo $?; done";
+    assert_eq!(said(lab, "names", asks), "0\n2\n");
 }
 
 fn too_much_memory_is_told_as_that(lab: &Lab) {
@@ -118,7 +126,12 @@ fn lab_brought_image_runs_a_job() {
         "--boot-timeout",
         "240",
     ]);
-    let job = lab.submit(&["-o", "out", "--wrap", "hostname; systemctl is-active slurmd"]);
+    let job = lab.submit(&[
+        "-o",
+        "out",
+        "--wrap",
+        "hostname; systemctl is-active slurmd; cat /etc/resolv.conf",
+    ]);
     lab.wait_job(job, "COMPLETED", 280);
     assert_eq!(lab.output("out").0, "vm1\nactive\n");
     lab.down();

@@ -108,9 +108,9 @@ fn explained(error: anyhow::Error, cache: &Path) -> anyhow::Error {
     match FULL.iter().any(|words| text.contains(words)) {
         false => error,
         true => error.context(format!(
-            "there is not enough space to make the image, and nothing of it was kept: it takes up to 3 GiB in {}, and \
-             1 GiB in {} while it is made, more with large packages; free some, or name other folders with \
-             --cache-dir and in TMPDIR",
+            "there is not enough space to make the image, and nothing of it was kept: while it is made it takes \
+             a few GiB in {}, and a third of that in {}; free some, or name other folders with --cache-dir and in \
+             TMPDIR",
             cache.display(),
             std::env::temp_dir().display()
         )),
@@ -337,15 +337,19 @@ fn run(
     )
 }
 
-/// The last lines; and the first that says that a disk is full, which is why all others were said.
+/// The last lines; or those that say that a disk is full, which is why all others were said.
 fn last(words: &[String]) -> Vec<&str> {
-    let last = words.len().saturating_sub(8);
-    let full = |line: &&String| FULL.iter().any(|words| line.contains(words));
-    let why = words[..last].iter().find(full);
-    why.into_iter()
-        .chain(&words[last..])
-        .map(String::as_str)
-        .collect()
+    let words: Vec<&str> = words
+        .iter()
+        .map(|line| line.trim())
+        .filter(|line| !line.is_empty())
+        .collect();
+    let is_full = |line: &&str| FULL.iter().any(|words| line.contains(words));
+    let full: Vec<&str> = words.iter().copied().filter(is_full).take(2).collect();
+    match full.as_slice() {
+        [] => words[words.len().saturating_sub(8)..].to_vec(),
+        _ => full,
+    }
 }
 
 fn missing(program: &str, package: &str, error: io::Error) -> anyhow::Error {
@@ -413,7 +417,7 @@ mod tests {
         let mut words: Vec<String> = (0..20).map(|n| format!("line {n}")).collect();
         assert_eq!(last(&words).len(), 8);
         words[3] = "cannot copy: No space left on device".into();
-        assert_eq!((last(&words).len(), last(&words)[0]), (9, words[3].as_str()));
+        assert_eq!(last(&words), [words[3].as_str()]);
         let error = explained(anyhow!("tar: x: No space left on device"), Path::new("/c"));
         let text = format!("{error:#}");
         assert!(text.contains("free some") && text.contains("tar: x"), "{text}");
