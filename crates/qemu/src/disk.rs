@@ -1,7 +1,7 @@
 //! Disks of guests whose system is on one: what all of an image share is only read, and each VM writes
 //! to files of its own that vanish with its folder.
 
-use crate::beside::beside;
+use crate::beside::{self, beside};
 use crate::error::Error;
 use crate::image::Brought;
 use crate::sums::{self, Beside};
@@ -164,6 +164,9 @@ pub fn scratch(cache: &Path, size_gb: u64) -> Result<(Base, String), Error> {
 }
 
 fn make_scratch(path: &Path, size_gb: u64) -> Result<(), Error> {
+    if let Some(folder) = path.parent() {
+        beside::remove_left(folder);
+    }
     let fresh = beside(path, "new");
     let made = run(
         Command::new("mkfs.ext4").args(arguments(&fresh, size_gb << 10, None)),

@@ -106,6 +106,31 @@ fn whatever_interrupts_it_leaves_nothing() {
     }
 }
 
+/// A disk that begins nothing is asked until somebody has enough of it.
+#[test]
+fn a_check_that_is_ended_removes_its_disk() {
+    let place = place("#!/bin/sh\n");
+    let disk = place.path().join("disk");
+    let mut bytes = vec![0; 1 << 20];
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(&disk, bytes).unwrap();
+    let child = start(place.path(), &["check", disk.to_str().unwrap()]);
+    let begun = Instant::now();
+    let is_up = || {
+        let mut folders = place.path().join("tmp").read_dir().unwrap().flatten();
+        folders.any(|folder| folder.path().join("console.log").exists())
+    };
+    while !is_up() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // SAFETY: a plain system call on a child that was not waited for.
+    unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", said(&output));
+    assert_eq!(left(place.path()), Vec::<String>::new());
+}
+
 #[test]
 fn one_build_of_a_name_runs_and_a_list_removes_what_a_killed_one_left() {
     let place = place(SLOW);

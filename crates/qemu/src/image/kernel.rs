@@ -3,7 +3,7 @@
 
 use super::cpio::{Node, Tree};
 use super::lz4;
-use crate::beside::beside;
+use crate::beside::{self, beside};
 use crate::error::Error;
 use crate::sums;
 use std::collections::BTreeMap;
@@ -157,6 +157,7 @@ fn newest_unpacked(kernels: &Path) -> Option<Kernel> {
 
 /// Downloads the packages and unpacks them, in a folder that gets its name only when it is whole.
 fn fetch(package: &str, kernels: &Path, release: &str) -> Result<(), Error> {
+    beside::remove_left(kernels);
     let work = beside(&kernels.join(release), "fetch");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir(&work).map_err(|e| Error::io("make", &work, e))?;
