@@ -406,6 +406,7 @@ mod tests {
             initramfs: "/c/initramfs.cpio".into(),
             kernel_release: "6.1".into(),
             disks: None,
+            accounts: Default::default(),
         });
         let list = machine.arguments(&system, Path::new("/v"));
         list.iter()

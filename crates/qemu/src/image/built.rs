@@ -14,6 +14,7 @@ use super::work;
 use crate::error::Error;
 use crate::sums;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -95,6 +96,10 @@ pub struct About {
     pub kernel_release: String,
     /// The version of its slurmd, e.g. `22.05.8`.
     pub slurm_version: String,
+    /// The users that its system has by itself, by their names, with their numbers. None: it was made before they were
+    /// kept.
+    #[serde(default)]
+    pub accounts: BTreeMap<String, u32>,
     /// When it was made, in seconds since the Unix epoch.
     pub made: u64,
 }
@@ -343,6 +348,7 @@ mod tests {
             packages: vec![],
             kernel_release: "6-x".into(),
             slurm_version: "22.05.8".into(),
+            accounts: BTreeMap::new(),
             made: 1,
         }
     }

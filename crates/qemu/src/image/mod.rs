@@ -17,6 +17,7 @@ use crate::sums::{self, Beside};
 use crate::vmdir::ROOT_DISK;
 use cpio::{Node, Tree};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,18 @@ pub struct Image {
     pub kernel_release: String,
     /// What its guests have as disks; none: all of it is in memory.
     pub disks: Option<Disks>,
+    /// The users that the system on its disk has by itself, by their names.
+    pub accounts: BTreeMap<String, u32>,
+}
+
+impl Image {
+    /// Who in its system has the name or the number of this user, and is somebody else: as him the user's jobs would run.
+    #[must_use]
+    pub fn other_than(&self, name: &str, uid: u32) -> Option<(&str, u32)> {
+        let has = |(other, number): &(&String, &u32)| (*other == name) != (**number == uid);
+        let (other, number) = self.accounts.iter().find(has)?;
+        Some((other, *number))
+    }
 }
 
 /// What the settings name: the small image, one that was built, or one that was brought.
@@ -113,7 +126,11 @@ pub fn of(
             // A guest that was saved goes on with the very disks that it had.
             let sums = scratch_sum + &built.about.disk_sum;
             let disks = Some((disks, sums));
-            place_all(cache, &built.kernel, tree, agent, disks, progress).map(System::Made)
+            let image = place_all(cache, &built.kernel, tree, agent, disks, progress)?;
+            Ok(System::Made(Image {
+                accounts: built.about.accounts,
+                ..image
+            }))
         }
     }
 }
@@ -183,6 +200,7 @@ fn place_all(
         initramfs: folder.join("initramfs.cpio"),
         kernel_release: kernel.release.clone(),
         disks: disks.map(|(disks, _)| disks),
+        accounts: BTreeMap::new(),
     };
     for needed in [&folder, &cache.join("kernels")] {
         fs::create_dir_all(needed).map_err(|e| Error::io("make", needed, e))?;
@@ -244,6 +262,23 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_whose_name_or_number_an_image_has_given_to_another_is_found() {
+        let image = Image {
+            digest: String::new(),
+            kernel: PathBuf::new(),
+            compressed: PathBuf::new(),
+            initramfs: PathBuf::new(),
+            kernel_release: String::new(),
+            disks: None,
+            accounts: [("root".to_owned(), 0), ("messagebus".to_owned(), 100)].into(),
+        };
+        assert_eq!(image.other_than("ada", 100), Some(("messagebus", 100)));
+        assert_eq!(image.other_than("messagebus", 1001), Some(("messagebus", 100)));
+        assert_eq!(image.other_than("messagebus", 100), None);
+        assert_eq!(image.other_than("ada", 1000), None);
+    }
 
     #[test]
     fn old_images_go_and_used_ones_stay() {

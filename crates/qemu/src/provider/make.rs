@@ -11,7 +11,7 @@ use crate::{address, guest, launch, seed};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::PoisonError;
-use thiao_core::ids::{HostName, JobId, VmId, VmTag};
+use thiao_core::ids::{HostName, JobId, NodeName, VmId, VmTag};
 use thiao_core::view::{Shape, VmSpec};
 
 /// What a guest's kernel keeps for itself, in MiB: measured 35 on guests of 204 to 840 MiB.
@@ -65,7 +65,7 @@ impl Qemu {
             told,
             job: spec.job,
             leader: spec.owner.map(|owner| owner.leader),
-            people: self.inner.people_for(spec, told)?,
+            people: self.inner.people_for(spec, told, &tag.node)?,
         };
         self.inner.has_capacity_for_its_kernel(&wanted)?;
         self.make(tag, host, wanted, &|id, record, people| {
@@ -142,10 +142,10 @@ fn all_there(spec: &VmSpec) -> Result<(), Error> {
 
 impl Inner {
     /// Whom a VM is to know.
-    fn people_for(&self, spec: &VmSpec, told: ContextBy) -> Result<People, Error> {
+    fn people_for(&self, spec: &VmSpec, told: ContextBy, node: &NodeName) -> Result<People, Error> {
         match (spec.job, spec.owner) {
-            (_, Some(owner)) => self.people_of(Some(owner.uid), told),
-            (None, None) => self.people_of(None, told),
+            (_, Some(owner)) => self.people_of(Some(owner.uid), told, node),
+            (None, None) => self.people_of(None, told, node),
             (Some(job), None) => Err(Error::Refused(format!("whose job {job} is was not said"))),
         }
     }

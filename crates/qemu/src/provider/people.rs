@@ -5,6 +5,7 @@
 use super::table::{Inner, Qemu};
 use crate::error::Error;
 use crate::fence::{Fenced, POWER_SAVING, Server};
+use crate::image::System;
 use crate::launch;
 use crate::machine::mac_of;
 use crate::people::{Person, Unknown};
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
-use thiao_core::ids::VmId;
+use thiao_core::ids::{NodeName, VmId};
 use thiao_core::prolog::Leftovers;
 use thiao_guest::protocol::{Arrival, GroupEntry, Report, Request, ShareMount};
 use thiao_nfs::Folder;
@@ -94,12 +95,17 @@ pub(super) type Arrivals = BTreeMap<VmId, BTreeMap<u64, Option<String>>>;
 
 impl Inner {
     /// Whom a VM is to know from its start on, and what it sees. Asks the directory; starts no export.
-    pub(super) fn people_of(&self, uid: Option<u32>, told: ContextBy) -> Result<People, Error> {
+    pub(super) fn people_of(
+        &self,
+        uid: Option<u32>,
+        told: ContextBy,
+        node: &NodeName,
+    ) -> Result<People, Error> {
         let mut people = match uid {
             // Root's jobs are the administrator's, and see what he shares.
             Some(0) => People::ahead(std::iter::empty(), &self.settings.guest.shares),
             Some(uid) => {
-                let person = self.person(uid)?;
+                let person = self.person(uid, node)?;
                 let mut people = People::default();
                 people.add(&person, self.exports_for(&person.user));
                 people
@@ -126,8 +132,35 @@ impl Inner {
         Ok(people)
     }
 
+    /// A user whose jobs may have VMs on this node.
+    fn person(&self, uid: u32, node: &NodeName) -> Result<Person, Error> {
+        let person = self.anybody(uid)?;
+        self.is_nobody_else(&person.user, node)?;
+        Ok(person)
+    }
+
+    /// Whether the system of this node's guests leaves a user his name and number. Else his jobs would run there as
+    /// somebody else, as munge's user for one, who reads the cluster's key.
+    fn is_nobody_else(&self, user: &User, node: &NodeName) -> Result<(), Error> {
+        let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let system = ready
+            .as_ref()
+            .map(|ready| ready.system(self.settings.guests_of(node)));
+        let Some(Ok(System::Made(image))) = system else {
+            return Ok(());
+        };
+        let User { name, uid, .. } = user;
+        match image.other_than(name, *uid) {
+            None => Ok(()),
+            Some((other, number)) => Err(Error::Refused(format!(
+                "user {name} (uid {uid}) can have no VM of node {node}'s image, whose own user {other} has uid {number}: his \
+                 job would run as somebody else"
+            ))),
+        }
+    }
+
     /// A user whose jobs may have VMs.
-    fn person(&self, uid: u32) -> Result<Person, Error> {
+    fn anybody(&self, uid: u32) -> Result<Person, Error> {
         let guest = &self.settings.guest;
         if let Some(user) = guest.users.iter().find(|user| user.uid == uid) {
             return Ok(self.directory.described(user));
@@ -324,6 +357,11 @@ impl Qemu {
         if !speaks {
             return Ok(());
         }
+        let tag = vmdir::tag_of(&inner.settings.cluster, id);
+        let tag = tag.ok_or_else(|| Error::Refused(format!("{id} is no VM of a node")))?;
+        if let Some(user) = inner.settings.guest.users.iter().find(|user| user.uid == uid) {
+            inner.is_nobody_else(user, &tag.node)?;
+        }
         let fresh = leftovers == Leftovers::Remove;
         if uid == 0 || here {
             let nobody = Arrival {
@@ -336,7 +374,7 @@ impl Qemu {
             }
             return Ok(());
         }
-        let person = inner.person(uid)?;
+        let person = inner.person(uid, &tag.node)?;
         let exports = inner.exports_for(&person.user);
         let shares = inner.serve(&exports)?;
         // Known before it is open, so that whoever takes this VM up opens it, too.

@@ -77,6 +77,11 @@ fn built(name: &str, about: Result<Option<About>, String>, slurmctld: Option<Ver
             format!("{told}: slurmctld is {slurmctld}, and refuses a slurmd that is newer"),
         )
         .advice("make it of a release of Debian whose Slurm is not newer: thiao image rebuild, with --suite"),
+        _ if about.accounts.is_empty() => Finding::warn(
+            what,
+            format!("{told}: it was made when nothing was kept of its own users, so a user with the number of one may run jobs as that one"),
+        )
+        .run(format!("thiao image rebuild {name}")),
         _ => Finding::ok(what, told),
     }
 }
@@ -102,6 +107,7 @@ mod tests {
             packages: vec![],
             kernel_release: String::new(),
             slurm_version: slurm_version.into(),
+            accounts: [("root".to_owned(), 0)].into(),
             made: 0,
         };
         let slurmctld = Some(Version::new(22, 5, 8));

@@ -28,10 +28,16 @@ const NOTHING_OF_THIS_MACHINE: &str = "cd \"$1\" \
     && : > etc/resolv.conf \
     && if [ -e etc/mailname ]; then rm etc/mailname && echo localhost > etc/mailname; fi";
 
+/// Gives munge's user a number that no user of a cluster has (Debian Policy, 9.2.2, reserves it): who had the one
+/// that Debian gave it would read the cluster's key.
+const MUNGE: &str = "chroot \"$1\" sh -c 'groupmod -g 65533 munge && usermod -u 65533 munge \
+    && chown -R munge:munge /etc/munge /var/lib/munge /var/log/munge'";
+
 /// What is done to the system once its packages are there: nothing starts before its VM is told who it is.
 /// A hook is a shell command to mmdebstrap, with the system's folder as its first word.
-const HOOKS: [&str; 3] = [
+const HOOKS: [&str; 4] = [
     NOTHING_OF_THIS_MACHINE,
+    MUNGE,
     "chroot \"$1\" systemctl disable munge.service slurmd.service",
     "rm -f \"$1\"/boot/initrd.img-* \"$1\"/initrd.img \"$1\"/initrd.img.old",
 ];
@@ -139,6 +145,7 @@ fn make(work: &Work, recipe: &Recipe, listener: Listener<'_>) -> anyhow::Result<
     listener.go_on()?;
     let digest = digest(&archive)?;
     let packages = read::packages(&member(&archive, "./var/lib/dpkg/status")?);
+    let accounts = read::accounts(&member(&archive, "./etc/passwd")?);
     let slurm_version = packages
         .get("slurmd")
         .map(|version| read::upstream(version).to_owned())
@@ -166,6 +173,7 @@ fn make(work: &Work, recipe: &Recipe, listener: Listener<'_>) -> anyhow::Result<
             .collect(),
         kernel_release,
         slurm_version,
+        accounts,
         made: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
