@@ -1,11 +1,13 @@
 //! The folder in which an image is made, and that nothing stays of it, whatever ends its builder.
 //!
 //! One build of a name runs at a time: a lock on `roots/.NAME.lock`, which the kernel takes away from a builder that
-//! is gone. Whoever gets it knows that all folders of that name that are not whole are nobody's.
+//! is gone, with all programs that it started. Whoever gets it knows that all folders of that name that are not whole
+//! are nobody's.
 
 use super::built::{self, ImageName};
 use crate::beside::beside;
 use crate::error::Error;
+use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -26,7 +28,7 @@ const TEMPORARY_NAME: &str = "thiao-image";
 pub struct Work {
     folder: PathBuf,
     lock: PathBuf,
-    /// Held as long as this is.
+    /// Held as long as this is; and by programs, should they outlive the builder.
     _held: File,
 }
 
@@ -41,9 +43,11 @@ impl Work {
         let lock = lock_file(&roots, name);
         let held = locked(&lock).map_err(|e| Error::io("lock", &lock, e))?.ok_or_else(|| {
             Error::Image(format!(
-                "the image {name} is being made by another `thiao image`: wait until it has ended, or end it"
+                "the image {name} is being made by another `thiao image`, or by what one that was killed started: wait \
+                 until it has ended, or end it"
             ))
         })?;
+        fcntl_setfd(&held, FdFlags::empty()).map_err(|e| Error::io("lock", &lock, e.into()))?;
         remove_left(&roots, name);
         let work = Self {
             folder: aside(cache, name),
