@@ -203,6 +203,7 @@ fn bootstrap(
         // The kernel's package asks for a first file system otherwise; VMs have one of Thiao's.
         .env("INITRD", "No")
         .env("TMPDIR", temporary);
+    group::with_own_mounts(&mut command);
     run(&mut command, "mmdebstrap", listener, &|line| {
         line.strip_prefix("I: ")
             .inspect(|step| (listener.say)(step))

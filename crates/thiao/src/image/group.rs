@@ -1,7 +1,9 @@
 //! Programs in a process group of their own: what they signal to their group (mmdebstrap sends SIGHUP to its own
 //! when it cannot write) is not for this process, and what interrupts this process is passed on to all of them.
 
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -38,6 +40,24 @@ pub fn run(
     // It has ended and was not waited for yet: its number is nobody else's.
     let _ = kill_process_group(group, Signal::KILL);
     child.wait()
+}
+
+/// Gives a program that root runs mounts of its own: what it mounts is gone with it, however it ends. Where that is
+/// not allowed, it has those of all.
+pub fn with_own_mounts(command: &mut Command) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // SAFETY: between fork and exec two plain system calls are made, on values that are there already.
+    unsafe {
+        command.pre_exec(|| {
+            if unshare_unsafe(UnshareFlags::NEWNS).is_ok() {
+                let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+                mount_change(c"/", flags)?;
+            }
+            Ok(())
+        });
+    }
 }
 
 /// Returns when the program has ended.
@@ -125,6 +145,24 @@ mod tests {
     fn a_program_that_signals_its_group_does_not_end_this_one() {
         let (status, words) = sh("echo one >&2; kill -HUP 0; sleep 100", &|_| None);
         assert_eq!((status.signal(), words), (Some(1), vec!["one".to_owned()]));
+    }
+
+    #[test]
+    fn what_root_mounts_for_a_program_is_not_seen_elsewhere() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "mount -t tmpfs none \"$1\" && touch \"$1\"/in-it", "sh"])
+            .arg(dir.path());
+        with_own_mounts(&mut command);
+        let mut words = Vec::new();
+        let status = run(&mut command, &mut |line| words.push(line), &|| None).unwrap();
+        // Where root may not mount, there is nothing to see.
+        assert!(status.success() || !words.is_empty());
+        assert!(!dir.path().join("in-it").exists());
     }
 
     #[test]
