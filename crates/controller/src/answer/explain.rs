@@ -381,7 +381,7 @@ struct Span {
     vm: String,
     /// The first event of them.
     first: i64,
-    /// In milliseconds.
+    /// Until then, in milliseconds since the epoch.
     ended: u64,
 }
 
