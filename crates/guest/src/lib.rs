@@ -7,4 +7,5 @@ pub mod context_disk;
 pub mod dns;
 pub mod protocol;
 pub mod secret;
+pub mod units;
 pub mod users;

@@ -11,6 +11,8 @@ mod channel;
 mod clock;
 mod context;
 mod disk;
+mod goes_on;
+mod kept;
 mod leftovers;
 mod memory;
 mod modules;
@@ -19,15 +21,18 @@ mod net;
 mod onegate;
 mod root;
 mod slurm;
+mod source;
 mod systemd;
 mod tls;
 
 use channel::Channel;
+use kept::Kept;
+use source::Source;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 use thiao_guest::auth::Auth;
-use thiao_guest::context_disk::{ContextDisk, OneGate};
+use thiao_guest::context_disk::OneGate;
 use thiao_guest::protocol::{
     Arrival, Card, DISK_ARGUMENT, HELLO, HELLO_ARGUMENT, Modules, OneContext, Phase, Report, Request,
     SERVICE_ARGUMENT,
@@ -35,9 +40,6 @@ use thiao_guest::protocol::{
 
 /// How long slurmd may take to find slurmctld.
 const START_LIMIT: Duration = Duration::from_secs(300);
-
-/// How long the channel or the context disk may take to appear after the modules were loaded.
-const APPEAR_LIMIT: Duration = Duration::from_secs(20);
 
 /// slurmd waits no longer than for the end of a second, whatever is told.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -89,44 +91,12 @@ fn main() -> ExitCode {
     };
     if let Some(why) = why {
         eprintln!("thiao-guest: {why}");
-    }
-    end()
-}
-
-/// Where this guest's identity comes from.
-enum Source {
-    /// It is told on the channel.
-    Channel(Channel),
-    /// It was read from a disk.
-    Disk(Box<ContextDisk>),
-}
-
-impl Source {
-    /// Looks for both until one is there. A disk shows only once its driver is
-    /// loaded, and a driver is loaded when its bus shows a device for it: a
-    /// guest with a channel waits for none of that.
-    fn find() -> Result<Self, String> {
-        let started = Instant::now();
-        let mut drivers = modules::Drivers::default();
-        loop {
-            if let Some(channel) = Channel::open()? {
-                return Ok(Self::Channel(channel));
-            }
-            drivers.load()?;
-            if let Some(told) = disk::find()? {
-                return Ok(Self::Disk(Box::new(told)));
-            }
-            if started.elapsed() > APPEAR_LIMIT {
-                let mut why = "there is neither a channel nor a context disk to be told by".to_owned();
-                if modules::has_sata() {
-                    why += "; a disk of a SATA controller is not seen, for which this kernel has no driver: \
-                            attach it by IDE or virtio";
-                }
-                return Err(why);
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        // No job that runs ends for this program's sake.
+        while slurm::job_processes_left() {
+            std::thread::sleep(Duration::from_secs(1));
         }
     }
+    end()
 }
 
 /// Ends the machine. A microVM's QEMU takes a restart for the end, which needs
@@ -172,11 +142,21 @@ fn run(init: Init) -> Result<(), String> {
         onegate: None,
         events,
         history: Vec::new(),
+        card: None,
         stage: Stage::Waiting,
         starts: Starts::none(),
     };
-    match Source::find()? {
-        Source::Channel(channel) => {
+    let before = match init {
+        Init::Own => None,
+        Init::Systemd => Kept::read()?,
+    };
+    match (Source::find()?, before) {
+        (Source::Channel(channel), Some(kept)) => {
+            channel.listen(guest.events.clone());
+            guest.channel = Some(channel);
+            guest.go_on(kept)?;
+        }
+        (Source::Channel(channel), None) => {
             channel.listen(guest.events.clone());
             guest.channel = Some(channel);
             guest.report(Phase::Waiting, None);
@@ -187,7 +167,7 @@ fn run(init: Init) -> Result<(), String> {
                 });
             }
         }
-        Source::Disk(told) => {
+        (Source::Disk(told), _) => {
             guest.report(Phase::Waiting, None);
             button::attend(guest.events.clone());
             guest.onegate = told.onegate;
@@ -275,6 +255,8 @@ struct Guest {
     onegate: Option<OneGate>,
     events: Sender<Event>,
     history: Vec<Report>,
+    /// The identity of its network card, once it was told.
+    card: Option<Card>,
     stage: Stage,
     starts: Starts,
 }
@@ -321,6 +303,7 @@ impl Guest {
                 self.report(Phase::Failed, Some(error.clone()));
                 return Err(error);
             }
+            self.keep();
         }
     }
 
@@ -388,33 +371,37 @@ impl Guest {
 
     /// Takes the identity, then lets munged start while the shares are mounted.
     fn take(&mut self, context: OneContext, card: Card) -> Result<(), String> {
+        let mut missing = vec![Phase::Shares];
+        if let Auth::Munge { .. } = &context.auth {
+            missing.push(Phase::Munge);
+        }
+        self.card = Some(card);
+        self.stage = Stage::Preparing {
+            context: Box::new(context.clone()),
+            missing,
+        };
+        // Before anything comes of it: nobody tells it twice.
+        self.keep();
         context::apply(&context, card.address, self.init)?;
         self.report(Phase::Configured, None);
         // Before munged, which looks for its address on the card.
         net::configure(card)?;
         self.report(Phase::Network, None);
-        let mut missing = vec![Phase::Shares];
-        match &context.auth {
+        match context.auth {
             Auth::Munge { munge_socket, .. } => {
-                let (socket, address) = (munge_socket.clone(), card.address);
-                let init = self.init;
+                let (init, address) = (self.init, card.address);
                 self.task(Phase::Munge, move || match init {
-                    Init::Own => slurm::munge(&socket, address),
-                    Init::Systemd => systemd::munge(&socket),
+                    Init::Own => slurm::munge(&munge_socket, address),
+                    Init::Systemd => systemd::munge(&munge_socket),
                 });
-                missing.push(Phase::Munge);
             }
             Auth::Slurm { .. } => {}
         }
         if self.init == Init::Own {
             reap(self.events.clone());
         }
-        let shares = context.shares.clone();
+        let shares = context.shares;
         self.task(Phase::Shares, move || shares.iter().try_for_each(mount::share));
-        self.stage = Stage::Preparing {
-            context: Box::new(context),
-            missing,
-        };
         Ok(())
     }
 
@@ -503,6 +490,8 @@ impl Guest {
             .iter()
             .any(|report| report.phase == Phase::SlurmdAgain)
         {
+            // Here, too: what keeps it from registering may be all that is left to read.
+            eprintln!("thiao-guest: slurmd ended: {how}");
             self.report(Phase::SlurmdAgain, Some(how.to_owned()));
         }
         Ok(())
@@ -559,9 +548,7 @@ fn slurmd(init: Init, context: &OneContext, events: &Sender<Event>) -> Result<u3
         Init::Own => slurm::slurmd(context),
         Init::Systemd => {
             let slurmd = systemd::slurmd(context)?;
-            let events = events.clone();
-            std::thread::spawn(move || events.send(Event::Ended(slurmd, systemd::wait_for(slurmd))));
-            Ok(slurmd)
+            Ok(goes_on::attend(slurmd, events))
         }
     }
 }

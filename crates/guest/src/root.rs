@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use thiao_guest::protocol::{DISK_ROOT, DISK_SCRATCH, Modules};
+use thiao_guest::units::{MUNGE_SERVICE, SLURMD_SERVICE};
 
 /// Where the disk's system is before it becomes the root.
 const NEW_ROOT: &str = "/sysroot";
@@ -30,29 +31,36 @@ const INIT: &str = "/sbin/init";
 const APPEAR_LIMIT: Duration = Duration::from_secs(20);
 
 /// What this program is to systemd. It waits until the system has come up: a guest that is saved then,
-/// as a template, does none of that again. Its children end with it: without it the guest is of no use.
+/// as a template, does none of that again. When memory is full it is not the one that is killed; whatever kills
+/// it, it is started once more, as often as that may be, and goes on where it was: jobs come to the node all the while.
 const UNIT: &str = "[Unit]\n\
     Description=Thiao's guest agent\n\
     After=basic.target dbus.service\n\
+    StartLimitIntervalSec=0\n\
     [Service]\n\
     ExecStart=/run/thiao/thiao-guest --service\n\
     StandardOutput=journal+console\n\
     StandardError=journal+console\n\
-    Restart=no\n";
+    Restart=always\n\
+    RestartSec=1\n\
+    OOMScoreAdjust=-1000\n";
 
 /// Slurm's units, and what is added to them. Whoever enabled them in the image: this program starts
 /// them, when all is there.
-const SLURMS: [(&str, &str); 2] = [
-    ("munge.service", MUNGE_DROP_IN),
-    ("slurmd.service", SLURMD_DROP_IN),
+const SLURMS: [(&str, [&str; 2]); 2] = [
+    ("munge.service", [MUNGE_DROP_IN, MUNGE_SERVICE]),
+    ("slurmd.service", [SLURMD_DROP_IN, SLURMD_SERVICE]),
 ];
 
 /// The console asks nobody who he is: only the machine's root and the controller's user can reach it.
-const CONSOLE: (&str, &str) = (
+const CONSOLE: (&str, [&str; 2]) = (
     "serial-getty@ttyS0.service",
-    "[Service]\n\
+    [
+        "[Service]\n\
     ExecStart=\n\
     ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - vt220\n",
+        "",
+    ],
 );
 
 /// What is of no use in a guest that lives for a job or a few, and takes seconds under emulation.
@@ -162,7 +170,7 @@ fn leave_service(root: &Path) -> Result<(), String> {
         let folder = units.join(format!("{name}.d"));
         let file = folder.join("50-thiao.conf");
         fs::create_dir_all(&folder)
-            .and_then(|()| fs::write(&file, drop_in))
+            .and_then(|()| fs::write(&file, drop_in.concat()))
             .map_err(|e| say(&file, e))?;
     }
     Ok(())

@@ -47,7 +47,7 @@ pub fn munge(socket: &Path, origin: Ipv4Addr) -> Result<(), String> {
     // Slurm does not restrict credentials to groups: no map of them is needed.
     command.arg("--group-update-time=-1");
     command.arg(format!("--origin={origin}"));
-    start(command)?;
+    spared(start(command)?);
     munge_answers(socket)
 }
 
@@ -109,7 +109,13 @@ pub fn slurmd(context: &OneContext) -> Result<u32, String> {
         // It needs the key before it has a slurm.conf beside which to look for it.
         command.env(key_variable(slurm_key), SLURM_KEY);
     }
-    start(command)
+    start(command).inspect(|slurmd| spared(*slurmd))
+}
+
+/// When memory is full, jobs have to give way, not this. slurmstepd gives their processes the ordinary place (22.05).
+fn spared(daemon: u32) {
+    // It costs nothing unless memory becomes full.
+    let _ = fs::write(format!("/proc/{daemon}/oom_score_adj"), "-1000");
 }
 
 /// Ends slurmd at once; whether it will be gone.

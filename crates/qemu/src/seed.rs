@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use thiao_guest::auth::{Auth, key_variable};
 use thiao_guest::protocol::{Backup, Card, Context, OneContext, Resolver, ShareMount, UserEntry};
+use thiao_guest::units::{MUNGE_SERVICE, SLURMD_SERVICE};
 
 /// The label by which cloud-init knows the disc.
 const LABEL: &str = "CIDATA";
@@ -117,6 +118,7 @@ fn user_data(context: &OneContext) -> Result<Value, Error> {
             { "path": RESOLV_CONF, "content": context.resolver.text() },
             { "path": "/etc/systemd/resolved.conf.d/50-thiao.conf", "content": NO_FALLBACK },
             { "path": "/etc/systemd/system/slurmd.service.d/50-thiao.conf", "content": drop_in(context) },
+            { "path": "/etc/systemd/system/munge.service.d/50-thiao.conf", "content": MUNGE_SERVICE },
             { "path": "/etc/systemd/system/serial-getty@ttyS0.service.d/50-thiao.conf", "content": CONSOLE },
         ],
         "runcmd": commands,
@@ -159,7 +161,7 @@ fn drop_in(context: &OneContext) -> String {
     };
     format!(
         "[Unit]\nConditionPathExists=\n[Service]\nType=simple\n{key}ExecStart=\n\
-         ExecStart=/usr/sbin/slurmd -D -b --conf-server {}\nRestart=on-failure\nRestartSec=2\nDelegate=yes\n",
+         ExecStart=/usr/sbin/slurmd -D -b --conf-server {}\nRestart=on-failure\nRestartSec=2\n{SLURMD_SERVICE}",
         context.servers()
     )
 }
@@ -313,6 +315,16 @@ mod tests {
             mount.iter().any(|word| word.ends_with("actimeo=1,nosuid,nodev")),
             "{mount:?}"
         );
+        let files = told["write_files"].as_array().unwrap();
+        let drop_ins = files.iter().filter(|file| {
+            let path = file["path"].as_str().unwrap();
+            path.contains("munge.service.d") || path.contains("slurmd.service.d")
+        });
+        let on_console = drop_ins.filter(|file| {
+            let words = file["content"].as_str().unwrap();
+            words.contains("\nStandardError=journal+console\n")
+        });
+        assert_eq!(on_console.count(), 2, "what they say outlives the VM");
         let key = &told["write_files"][0];
         assert_eq!(
             (key["content"].as_str(), key["permissions"].as_str()),
