@@ -89,7 +89,7 @@ impl Odd {
     pub fn text(&self) -> &str {
         match self {
             Odd::Held => "is held back by somebody: it is not started before it is released",
-            Odd::Ending => "is being shut down, and not by Thiao",
+            Odd::Ending => "is being shut down, and Thiao did not ask for it",
             Odd::Unclear(what) => what,
         }
     }

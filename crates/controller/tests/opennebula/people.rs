@@ -252,8 +252,8 @@ fn a_vm_undeployed_by_hand_is_told_to_its_job_and_removed() {
         let vm = day.vm();
         day.oned.hold_phase(Phase::Shutdown);
         by_console(&day, action, vm);
-        day.until_logged("is being shut down, and not by Thiao");
-        until_shown(&day, "up", "is being shut down, and not by Thiao");
+        day.until_logged("is being shut down, and Thiao did not ask for it");
+        until_shown(&day, "up", "is being shut down, and Thiao did not ask for it");
         assert_eq!(day.site.told(), "", "its guest may still say no");
         day.oned.let_phase(Phase::Shutdown);
         day.until_told("state=DOWN");
@@ -273,7 +273,7 @@ fn a_vm_whose_guest_overhears_an_undeploy_goes_on() {
     day.oned.ignore_shutdown(vm);
     day.oned.hold_phase(Phase::Shutdown);
     by_console(&day, "undeploy", vm);
-    day.until_logged("is being shut down, and not by Thiao");
+    day.until_logged("is being shut down, and Thiao did not ask for it");
     day.oned.let_phase(Phase::Shutdown);
     day.until_logged("goes on");
     until_well(&day);

@@ -62,7 +62,11 @@ pub fn run(lab: &Running, show: &mut Show, stories: &mut Vec<Story>) -> Result<b
     for (job, command, words) in [
         (OFF, "poweroff --hard", "powered off in OpenNebula"),
         (ENDED, "terminate --hard", "terminated in OpenNebula"),
-        (UNDEPLOYED, "undeploy", "is being shut down, and not by Thiao"),
+        (
+            UNDEPLOYED,
+            "undeploy",
+            "is being shut down, and Thiao did not ask for it",
+        ),
     ] {
         person.loses(job, command, words)?;
     }
