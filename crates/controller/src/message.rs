@@ -30,6 +30,8 @@ pub enum Message {
     LastWords(VmTag, Cause, String),
     /// How long Slurm's scheduler takes to look at every job.
     SchedulingPass(Duration),
+    /// The guest of this VM did not answer when it was told whose job comes.
+    Unheard(VmTag),
     /// Something that people should know.
     Event(Event),
     /// The provider says what it prepares.

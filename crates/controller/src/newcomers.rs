@@ -3,7 +3,7 @@
 
 use crate::api::{ApiError, Reply};
 use crate::message::Message;
-use crate::provider::{Provider, ProviderError};
+use crate::provider::{Provider, ProviderError, Welcome};
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiao_core::event::{Event, Kind, Subject};
@@ -59,8 +59,9 @@ impl Newcomer {
     pub fn welcome<P: Provider>(self, (provider, slurm, messages): Means<P>, waiters: Vec<Reply<()>>) {
         let job = self.job;
         tokio::spawn(async move {
+            let to_owner = messages.clone();
             let told = tokio::task::spawn_blocking(move || {
-                self.tell(&*provider)?;
+                self.tell(&*provider, &to_owner)?;
                 Ok::<_, ProviderError>(self.warn(&*provider, &slurm))
             })
             .await;
@@ -91,13 +92,14 @@ impl Newcomer {
         });
     }
 
-    fn tell<P: Provider>(&self, provider: &P) -> Result<(), ProviderError> {
+    /// Tells all guests, and the owner which of them did not answer.
+    fn tell<P: Provider>(&self, provider: &P, owner: &mpsc::Sender<Message>) -> Result<(), ProviderError> {
         for some in self.vms.chunks(AT_ONCE) {
-            let told: Vec<Result<(), ProviderError>> = std::thread::scope(|scope| {
+            let told: Vec<(&VmTag, Welcome)> = std::thread::scope(|scope| {
                 let shared = some.iter().filter_map(|stop| Some((stop, stop.shared?)));
                 let threads: Vec<_> = shared
                     .map(|(Stop { tag, id, .. }, leftovers)| {
-                        scope.spawn(move || provider.welcome(tag, id.as_ref(), self.uid, leftovers))
+                        scope.spawn(move || (tag, provider.welcome(tag, id.as_ref(), self.uid, leftovers)))
                     })
                     .collect();
                 threads
@@ -105,9 +107,15 @@ impl Newcomer {
                     .filter_map(|thread| thread.join().ok())
                     .collect()
             });
-            told.into_iter().collect::<Result<(), _>>().inspect_err(|error| {
-                tracing::warn!(uid = self.uid, %error, "a job's user is not handed to its VMs");
-            })?;
+            for (tag, _) in told.iter().filter(|(_, welcome)| welcome.unheard) {
+                // An owner that has ended ends no VM.
+                let _ = owner.blocking_send(Message::Unheard((*tag).clone()));
+            }
+            let mut told = told.into_iter();
+            told.try_for_each(|(_, welcome)| welcome.told)
+                .inspect_err(|error| {
+                    tracing::warn!(uid = self.uid, %error, "a job's user is not handed to its VMs");
+                })?;
         }
         Ok(())
     }

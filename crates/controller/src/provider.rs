@@ -34,6 +34,15 @@ pub struct Prepared {
     pub faults: BTreeMap<NodeName, String>,
 }
 
+/// What came of telling a guest whose job comes.
+#[derive(Debug)]
+pub struct Welcome {
+    /// Whether the job may start there.
+    pub told: Result<(), ProviderError>,
+    /// The guest did not answer, in the time that it has.
+    pub unheard: bool,
+}
+
 /// Makes VMs. Calls block; the controller makes them away from its own task.
 pub trait Provider: Send + Sync + 'static {
     /// Its word in the configuration.
@@ -79,15 +88,12 @@ pub trait Provider: Send + Sync + 'static {
     }
 
     /// Has the guest of a VM of power-saving mode know the user of a job that comes there, and see what he sees. Called
-    /// before the job starts, however often. That what earlier jobs left there cannot be removed is no error.
-    fn welcome(
-        &self,
-        _tag: &VmTag,
-        _id: Option<&VmId>,
-        _uid: u32,
-        _leftovers: Leftovers,
-    ) -> Result<(), ProviderError> {
-        Ok(())
+    /// before the job starts, however often. That what earlier jobs left there cannot be removed keeps no job back.
+    fn welcome(&self, _tag: &VmTag, _id: Option<&VmId>, _uid: u32, _leftovers: Leftovers) -> Welcome {
+        Welcome {
+            told: Ok(()),
+            unheard: false,
+        }
     }
 
     /// Whether a VM's guest sees a folder as it is elsewhere, once its job's user is there; none: that is not known.
@@ -178,14 +184,26 @@ impl Provider for thiao_qemu::Qemu {
         true
     }
 
-    fn welcome(
-        &self,
-        tag: &VmTag,
-        id: Option<&VmId>,
-        uid: u32,
-        leftovers: Leftovers,
-    ) -> Result<(), ProviderError> {
-        thiao_qemu::Qemu::welcome(self, &own_id(tag, id)?, uid, leftovers).map_err(told)
+    fn welcome(&self, tag: &VmTag, id: Option<&VmId>, uid: u32, leftovers: Leftovers) -> Welcome {
+        let id = match own_id(tag, id) {
+            Ok(id) => id,
+            Err(error) => {
+                return Welcome {
+                    told: Err(error),
+                    unheard: false,
+                };
+            }
+        };
+        match thiao_qemu::Qemu::welcome(self, &id, uid, leftovers) {
+            Ok(heard) => Welcome {
+                told: Ok(()),
+                unheard: heard == thiao_qemu::Heard::No,
+            },
+            Err(error) => Welcome {
+                unheard: matches!(error, thiao_qemu::Error::Unheard(_)),
+                told: Err(told(error)),
+            },
+        }
     }
 
     fn sees(&self, tag: &VmTag, id: Option<&VmId>, folder: &Path) -> Option<bool> {

@@ -58,6 +58,7 @@ impl<P: Provider> Owner<P> {
                 let ms = u64::try_from(pass.as_millis()).unwrap_or(u64::MAX);
                 self.rounds.schedules_within(Millis(ms));
             }
+            Message::Unheard(tag) => self.rounds.unheard(&tag),
             Message::Event(event) => self.record(event),
             Message::Progress(what) => {
                 self.record(Event::new(Subject::Provider, Kind::Preparing, what.clone()));

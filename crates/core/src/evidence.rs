@@ -237,6 +237,13 @@ impl World {
         }
     }
 
+    /// Whether the guest of the VM that backs `node` did not answer when it was told whose job comes.
+    #[must_use]
+    pub fn is_unheard(&self, node: &NodeName) -> bool {
+        let vm = self.records.get(node).and_then(|record| record.vm.as_ref());
+        vm.is_some_and(|vm| self.unheard.get(node) == Some(&vm.generation))
+    }
+
     /// Whether Slurm has considered `node` up for long though no VM backs it: a job there hangs.
     #[must_use]
     pub fn is_unbacked(&self, node: &NodeName) -> bool {

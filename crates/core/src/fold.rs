@@ -4,7 +4,7 @@
 //! changed. Absence from a listing and unknown states are not evidence of death.
 
 use crate::event::{Event, Kind, Subject};
-use crate::ids::{HostName, JobId, NodeName, Time, VmId, VmTag};
+use crate::ids::{Generation, HostName, JobId, NodeName, Time, VmId, VmTag};
 use crate::orders::Order;
 use crate::view::{GateSeen, SlurmView, VmView};
 use crate::vm::{Cause, Life, Part, Registration, VmRecord};
@@ -100,6 +100,19 @@ impl World {
                     "Slurm gave up on it: not registered within ResumeTimeout",
                 )
             }
+        }
+    }
+
+    /// Takes that the guest of this VM did not answer when it was told whose job comes.
+    pub(crate) fn guest_is_unheard(&mut self, tag: &VmTag) {
+        let records = &self.records;
+        let backs = |node: &NodeName, generation: Generation| {
+            let vm = records.get(node).and_then(|record| record.vm.as_ref());
+            vm.is_some_and(|vm| vm.generation == generation)
+        };
+        self.unheard.retain(|node, generation| backs(node, *generation));
+        if backs(&tag.node, tag.generation) {
+            self.unheard.insert(tag.node.clone(), tag.generation);
         }
     }
 

@@ -188,6 +188,9 @@ impl<'a> Linter<'a> {
                 let more = shown.any(|vm| self.world.strays.contains_key(&vm.id));
                 refuse_if(!more, || format!("{node} has no other VM"))
             }
+            EndWhy::Unheard => refuse_if(!self.world.is_unheard(node), || {
+                format!("nobody told the guest of {node} anything that it did not answer")
+            }),
             EndWhy::GivesWay => self.give_way(node),
             EndWhy::Forgotten => {
                 let record = self.world.records.get(node);

@@ -103,6 +103,8 @@ pub enum EndWhy {
     NoPartition,
     /// It has VMs beside the one that was found to back it, which only its being idle can tell apart.
     Strays,
+    /// The guest of its VM does not answer any more: users of further jobs cannot be handed to it.
+    Unheard,
     /// A restarted slurmctld has forgotten that it is powered down, and gives it to no job.
     Forgotten,
     /// It is idle, and somebody waits for what its VM takes.
@@ -117,6 +119,7 @@ impl EndWhy {
             EndWhy::OneJob => "thiao: its VM is for one job and ends with it",
             EndWhy::NoPartition => "thiao: it is in no partition any more",
             EndWhy::Strays => "thiao: it has more than one VM",
+            EndWhy::Unheard => "thiao: its VM's guest does not answer",
             EndWhy::Forgotten => "thiao: powered down anew, as slurmctld had forgotten that it is",
             EndWhy::GivesWay => "thiao: it was idle, and gives way to a job that waits for its place",
         }
@@ -236,7 +239,7 @@ fn to_node(f: &mut fmt::Formatter<'_>, node: &NodeName, verb: &NodeVerb) -> fmt:
         NodeVerb::Undrain { was } => write!(f, "undrain node {node}: {was}"),
         NodeVerb::EndWithJob(EndWhy::Forgotten) => write!(f, "have Slurm power node {node} down anew"),
         NodeVerb::EndWithJob(EndWhy::GivesWay) => write!(f, "have Slurm power idle node {node} down"),
-        NodeVerb::EndWithJob(EndWhy::OneJob | EndWhy::NoPartition | EndWhy::Strays) => {
+        NodeVerb::EndWithJob(EndWhy::OneJob | EndWhy::NoPartition | EndWhy::Strays | EndWhy::Unheard) => {
             write!(f, "have Slurm power node {node} down with its job")
         }
         NodeVerb::PowerDown => write!(f, "have Slurm power node {node} down now"),

@@ -11,7 +11,7 @@
 
 use crate::event::{Event, Kind, Subject};
 use crate::fold::Outcome;
-use crate::ids::{JobId, Millis, NodeName, Time};
+use crate::ids::{JobId, Millis, NodeName, Time, VmTag};
 use crate::journal::{Begun, Entry, Journal, LastWords, TakenIntent};
 use crate::lint::{Refusal, lint};
 use crate::orders::Order;
@@ -233,6 +233,11 @@ impl Rounds {
     pub fn saw_news(&mut self, news: Vec<VmNews>) {
         let events = self.world.see_news(news);
         self.events.extend(events);
+    }
+
+    /// The guest of this VM did not answer when it was told whose job comes. That is no evidence of its end.
+    pub fn unheard(&mut self, tag: &VmTag) {
+        self.world.guest_is_unheard(tag);
     }
 
     /// Slurm could not be read whole: what it showed before is acted on no more.

@@ -61,6 +61,9 @@ pub struct World {
     /// Idle nodes that Slurm was asked to power down for others' sake, until an observation shows what came of it.
     /// Not in the store.
     pub give_way: BTreeSet<NodeName>,
+    /// VMs whose guests did not answer when they were told whose job comes, by node. Not in the store: the next job
+    /// finds it out anew.
+    pub unheard: BTreeMap<NodeName, Generation>,
     /// Nodes that others than Slurm itself have drained, as long as they are: slurmd puts its own reason in the place of
     /// theirs. Not in the store.
     pub drained: BTreeSet<NodeName>,
@@ -285,6 +288,7 @@ impl World {
             unbacked: BTreeMap::new(),
             idle: BTreeMap::new(),
             give_way: BTreeSet::new(),
+            unheard: BTreeMap::new(),
             drained: BTreeSet::new(),
             absences: BTreeMap::new(),
             provider_seen: Time::default(),

@@ -37,6 +37,9 @@ pub enum Error {
     /// QEMU did not start or did not do what it was told.
     #[error("{0}")]
     Qemu(String),
+    /// A guest did not answer in the time that it has.
+    #[error("{0}")]
+    Unheard(String),
     #[error(transparent)]
     Net(#[from] crate::net::NetError),
     #[error(transparent)]
@@ -61,9 +64,12 @@ impl Error {
         match self {
             Error::Full { .. } | Error::NoAddress => ErrorClass::Full,
             Error::Image(_) | Error::Refused(_) => ErrorClass::Refused,
-            Error::Fence(_) | Error::Io { .. } | Error::Qemu(_) | Error::Net(_) | Error::Export(_) => {
-                ErrorClass::Transient
-            }
+            Error::Fence(_)
+            | Error::Io { .. }
+            | Error::Qemu(_)
+            | Error::Unheard(_)
+            | Error::Net(_)
+            | Error::Export(_) => ErrorClass::Transient,
         }
     }
 }

@@ -45,7 +45,7 @@ pub use accel::Choice;
 pub use context_disk::DiskVm;
 pub use error::Error;
 pub use machine::Accel;
-pub use provider::{Prepared, Qemu};
+pub use provider::{Heard, Prepared, Qemu};
 pub use settings::{
     AccelChoice, Allowed, Backup, Credentials, FenceSettings, GuestSettings, Guests, Host, Mount, NfsVersion,
     Resolver, Settings, Share, SlurmFiles, User,

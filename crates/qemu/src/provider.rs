@@ -14,6 +14,7 @@ mod tend;
 
 pub(crate) use end::KILL_LIMIT;
 pub(crate) use make::NewVm;
+pub use people::Heard;
 pub(crate) use people::People;
 pub use table::Qemu;
 pub(crate) use table::{Inner, RESTORED};

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thiao_controller::provider::{Ended, Observed, Prepared, Provider, ProviderError};
+use thiao_controller::provider::{Ended, Observed, Prepared, Provider, ProviderError, Welcome};
 use thiao_controller::serve_with;
 use thiao_core::ids::{HostName, NodeName, VmId, VmTag};
 use thiao_core::prolog::Leftovers;
@@ -40,6 +40,8 @@ struct Fake {
     faults: Mutex<BTreeMap<NodeName, String>>,
     /// Whose jobs were said to come, and to which VM.
     welcomed: Mutex<Vec<(VmTag, u32, Leftovers)>>,
+    /// Whether its guests do not answer.
+    unheard: Mutex<bool>,
     /// The folder that its guests see.
     seen_folder: Mutex<Option<std::path::PathBuf>>,
     /// Why nobody is taken in.
@@ -141,21 +143,17 @@ impl Provider for Fake {
         seen.as_ref().map(|seen| folder.starts_with(seen))
     }
 
-    fn welcome(
-        &self,
-        tag: &VmTag,
-        _: Option<&VmId>,
-        uid: u32,
-        leftovers: Leftovers,
-    ) -> Result<(), ProviderError> {
+    fn welcome(&self, tag: &VmTag, _: Option<&VmId>, uid: u32, leftovers: Leftovers) -> Welcome {
         self.welcomed.lock().unwrap().push((tag.clone(), uid, leftovers));
         let unwelcoming = self.unwelcoming.lock().unwrap().clone();
-        match unwelcoming {
-            None => Ok(()),
-            Some(text) => Err(ProviderError {
-                class: ErrorClass::Refused,
-                text,
+        Welcome {
+            told: unwelcoming.map_or(Ok(()), |text| {
+                Err(ProviderError {
+                    class: ErrorClass::Refused,
+                    text,
+                })
             }),
+            unheard: *self.unheard.lock().unwrap(),
         }
     }
 
@@ -561,6 +559,14 @@ async fn a_jobs_user_is_handed_to_its_vms_before_it_starts_or_it_goes_back() {
         .collect();
     // n1 has no VM of ours.
     assert_eq!(welcomed, [("n0.1".to_owned(), 1000, Leftovers::Remove)]);
+    // A guest that does not answer costs this job nothing; its node gets no other.
+    *site.provider.unheard.lock().unwrap() = true;
+    let answer = ask();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    until("the node ends with its job", || {
+        let told = site.told().to_lowercase();
+        told.contains("state=power_down ") && told.contains("does not answer")
+    });
     *site.provider.unwelcoming.lock().unwrap() = Some("nobody knows him".into());
     let answer = ask();
     assert!(

@@ -183,6 +183,10 @@ impl World {
                         Kind::NodeEndsWithJob,
                         "it has more than one VM, and which one its jobs use is not known: Slurm was asked to power it down as soon as its job is over",
                     ),
+                    EndWhy::Unheard => (
+                        Kind::NodeEndsWithJob,
+                        "the guest of its VM does not answer: Slurm was asked to power it down as soon as its job is over",
+                    ),
                     EndWhy::Forgotten => (
                         Kind::NodeForgotten,
                         "Slurm was asked to power it down anew, so that it can be given to jobs again",

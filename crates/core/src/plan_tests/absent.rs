@@ -113,6 +113,27 @@ fn a_boot_timeout_ends_no_vm_whose_node_no_listing_shows() {
 }
 
 #[test]
+fn a_node_whose_guest_does_not_answer_ends_with_its_job() {
+    let mut w = world();
+    w.up("n0");
+    w.guest_is_unheard(&w.tag(&node("n0"), Generation(2)));
+    assert_eq!(w.tick(), [], "that is another VM's guest");
+    w.guest_is_unheard(&w.tag(&node("n0"), Generation(1)));
+    let ends = Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::Unheard));
+    assert_eq!(w.tick(), [ends]);
+    w.busy.clear();
+    w.acted_on(&node("n0"));
+    assert_eq!(w.tick(), [], "not again on the same observation");
+    w.observe(|slurm| slurm.nodes.get_mut(&node("n0")).unwrap().flags.power_down = true);
+    let vms = [w.shown("n0", 1, VmState::Ready)];
+    w.watch(Millis(10 * w.policy.orphan_grace.0), &vms);
+    assert_eq!(w.tick(), [], "its job runs on");
+    w.observe(|slurm| drop(slurm.nodes.insert(node("n0"), powered_down())));
+    w.down("n0");
+    assert_eq!(kinds(&w.tick()), ["destroy"]);
+}
+
+#[test]
 fn a_node_that_left_its_partition_ends_with_its_job() {
     let mut w = world();
     w.up("n0");

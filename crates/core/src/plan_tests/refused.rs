@@ -99,6 +99,7 @@ fn the_linter_refuses_what_the_planner_must_never_plan() {
         Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::OneJob)),
         Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::NoPartition)),
         Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::Forgotten)),
+        Action::Node(node("n0"), NodeVerb::EndWithJob(EndWhy::Unheard)),
         Action::Node(node("n0"), NodeVerb::PowerDown),
         Action::Job(JobId(99), JobVerb::StartNow),
     ];

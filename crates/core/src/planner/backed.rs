@@ -157,6 +157,12 @@ impl Planner<'_> {
         if is_left_behind(self.world, node) {
             return self.ends_before_the_next(node, vm);
         }
+        if self.world.is_unheard(node) && self.may_end_with_its_job(node) {
+            return self.step(
+                Action::Node(node.clone(), NodeVerb::EndWithJob(EndWhy::Unheard)),
+                "its guest did not answer when it was told whose job comes: it gets no other job",
+            );
+        }
         if self.left_its_partition(node) {
             return self.step(
                 Action::Node(node.clone(), NodeVerb::EndWithJob(EndWhy::NoPartition)),
@@ -179,6 +185,12 @@ impl Planner<'_> {
 
     /// Whether `node` is up in no partition, and nothing was done about that yet.
     fn left_its_partition(&self, node: &NodeName) -> bool {
+        let slurm = self.world.slurm.as_ref();
+        slurm.is_some_and(|slurm| slurm.without_partition.contains(node)) && self.may_end_with_its_job(node)
+    }
+
+    /// Whether Slurm gives `node` to jobs, and was not asked to end that since it was observed.
+    fn may_end_with_its_job(&self, node: &NodeName) -> bool {
         let world = self.world;
         let fresh = world
             .records
@@ -186,10 +198,7 @@ impl Planner<'_> {
             .is_some_and(|record| record.acted < world.slurm_began);
         let slurm = world.slurm.as_ref().filter(|_| fresh);
         slurm.is_some_and(|slurm| {
-            let seen = slurm
-                .nodes
-                .get(node)
-                .filter(|_| slurm.without_partition.contains(node));
+            let seen = slurm.nodes.get(node);
             seen.is_some_and(|seen| seen.is_counted_on() && !seen.flags.power_down)
         })
     }

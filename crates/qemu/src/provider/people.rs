@@ -90,6 +90,16 @@ impl People {
     }
 }
 
+/// Whether a guest answered that was told whose job comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    Yes,
+    /// It did not, in the time that it has.
+    No,
+    /// There was nothing to tell it.
+    NotAsked,
+}
+
 /// What people who came have answered, by VM and number; none of what failed.
 pub(super) type Arrivals = BTreeMap<VmId, BTreeMap<u64, Option<String>>>;
 
@@ -319,7 +329,7 @@ impl Inner {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::Qemu(format!(
+                return Err(Error::Unheard(format!(
                     "the guest of {id} does not say that it is ready for the job and knows its user, after {} s",
                     ARRIVAL_LIMIT.as_secs()
                 )));
@@ -344,7 +354,7 @@ pub(super) fn exported(share: &Share) -> Exported {
 impl Qemu {
     /// Has a VM's guest know the user of a job that comes, see what he sees, and be as it was before other jobs. Returns
     /// when that is so. A guest that cannot be cleared is told, and costs the job nothing.
-    pub fn welcome(&self, id: &VmId, uid: u32, leftovers: Leftovers) -> Result<(), Error> {
+    pub fn welcome(&self, id: &VmId, uid: u32, leftovers: Leftovers) -> Result<Heard, Error> {
         let inner = &self.inner;
         let known = |inner: &Inner| {
             let table = inner.table();
@@ -355,7 +365,7 @@ impl Qemu {
             return Err(Error::Refused(format!("there is no VM {id} here")));
         };
         if !speaks {
-            return Ok(());
+            return Ok(Heard::NotAsked);
         }
         let tag = vmdir::tag_of(&inner.settings.cluster, id);
         let tag = tag.ok_or_else(|| Error::Refused(format!("{id} is no VM of a node")))?;
@@ -369,10 +379,19 @@ impl Qemu {
                 fresh,
                 ..Arrival::default()
             };
-            if fresh && let Err(error) = inner.hand_over(id, nobody) {
-                tracing::warn!(vm = %id, %error, "a job may find what others left in its VM");
+            if !fresh {
+                return Ok(Heard::NotAsked);
             }
-            return Ok(());
+            return Ok(match inner.hand_over(id, nobody) {
+                Ok(()) => Heard::Yes,
+                Err(error) => {
+                    tracing::warn!(vm = %id, %error, "a job may find what others left in its VM");
+                    match error {
+                        Error::Unheard(_) => Heard::No,
+                        _ => Heard::Yes,
+                    }
+                }
+            });
         }
         let person = inner.person(uid, &tag.node)?;
         let exports = inner.exports_for(&person.user);
@@ -390,7 +409,8 @@ impl Qemu {
             fresh,
         };
         inner.hand_over(id, arrival)?;
-        inner.remember(id, |people| people.arrived.extend([uid]))
+        inner.remember(id, |people| people.arrived.extend([uid]))?;
+        Ok(Heard::Yes)
     }
 }
 
