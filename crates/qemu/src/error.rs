@@ -12,12 +12,13 @@ pub enum Error {
     #[error("the guest image cannot be made: {0}")]
     Image(String),
     /// A file or program could not be used.
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}: {error}", path.display())]
     Io {
         /// What was tried, as a verb.
         what: &'static str,
         path: PathBuf,
-        source: io::Error,
+        /// Why; not as the error's source, which would be said twice.
+        error: io::Error,
     },
     /// A host has no capacity left.
     #[error("host {host} has {free_mb} MiB of memory free, the VM needs {needed_mb} MiB")]
@@ -50,11 +51,11 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(what: &'static str, path: &Path, error: io::Error) -> Self {
         Self::Io {
             what,
             path: path.to_owned(),
-            source,
+            error,
         }
     }
 

@@ -26,7 +26,7 @@ pub fn examine(settings: &Settings, slurmctld: Option<Version>) -> Vec<Finding> 
                 "is there; `thiao image check` says whether VMs of it can work",
             ),
             Err(error) => Finding::bad(format!("image {}", file.display()), error.to_string())
-                .advice("name one that is there, raw or qcow2, as `image` in thiao.toml"),
+                .advice("name a whole machine's disk, raw or qcow2, as `image` in thiao.toml"),
         },
     };
     settings.kinds().iter().map(one).collect()
