@@ -377,7 +377,7 @@ impl NodeRecord {
         let why = match vm.life.part() {
             Part::Ending(cause) => match cause {
                 Cause::Dead { why } => why.clone(),
-                Cause::BootTimeout => cause.text(),
+                Cause::BootTimeout => vm.late(),
                 Cause::Ordered | Cause::Orphan => {
                     if matches!((cause, self.desired), (Cause::Orphan, Desired::Up { since }) if since <= vm.since)
                     {

@@ -63,6 +63,8 @@ pub struct Aside {
     pub odd: Option<Odd>,
     /// What it takes from its host: MiB, and percent of a core.
     pub takes: Option<(u64, u32)>,
+    /// Why its creation was not confirmed when it was asked for last; none once it is shown.
+    pub unmade: Option<String>,
 }
 
 /// It is not kept: records that differ in nothing else are the same, or after a start each would be written anew.
@@ -185,6 +187,17 @@ impl Cause {
             Cause::BootTimeout => "it did not register with Slurm in time".into(),
             Cause::Dead { why } => format!("it had died: {why}"),
             Cause::Orphan => "it backs no node and was not asked for".into(),
+        }
+    }
+}
+
+impl VmRecord {
+    /// Why it fails that has not registered in time, for people: what is known better than that.
+    #[must_use]
+    pub fn late(&self) -> String {
+        match &self.aside.unmade {
+            Some(why) => format!("its creation was not confirmed in time: {why}"),
+            None => Cause::BootTimeout.text(),
         }
     }
 }

@@ -106,6 +106,14 @@ impl World {
             }
             // "Done" without an id says as little.
             (VmVerb::Create { .. }, Outcome::Failed(_) | Outcome::Done | Outcome::Ending(_)) => {
+                let vm = self
+                    .records
+                    .get_mut(&tag.node)
+                    .and_then(|record| record.vm.as_mut());
+                if let Some(vm) = vm.filter(|vm| vm.generation == tag.generation && vm.life.is_unconfirmed())
+                {
+                    vm.aside.unmade = Some(unsaid.to_owned());
+                }
                 let text = format!("its VM's creation was not confirmed: {unsaid}; asked again");
                 (vec![Event::node(&tag.node, Kind::VmUnsure, text)], true)
             }

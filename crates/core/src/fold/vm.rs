@@ -79,6 +79,7 @@ impl VmRecord {
         Aside {
             odd,
             takes: takes.or(self.aside.takes),
+            unmade: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::Kind;
+use crate::fold::Outcome;
 
 pub(super) fn seen_as(base: BaseState, set: impl FnOnce(&mut NodeFlags)) -> SlurmNode {
     let mut flags = NodeFlags::default();
@@ -207,6 +208,39 @@ fn a_creation_that_is_never_confirmed_fails_in_time() {
     }
     w.pass(w.policy.boot_timeout);
     assert_eq!(kinds(&w.tick()), ["destroy"]);
+}
+
+#[test]
+fn what_kept_a_vm_from_being_made_is_the_reason_of_its_failure() {
+    let failed = |made_at_last: bool| {
+        let mut w = world();
+        w.ask_up("n0");
+        let create = w.tick().remove(0);
+        let nowhere = Outcome::Failed("the file server is not found".into());
+        let (told, _) = w.ended(&create, &nowhere);
+        assert!(told[0].text.contains("the file server is not found"), "{told:?}");
+        w.release(&node("n0"));
+        if made_at_last {
+            w.created(&node("n0"), VmId::new("n0.1").unwrap());
+        }
+        w.pass(w.policy.boot_timeout);
+        if made_at_last {
+            w.see(vec![w.shown("n0", 1, VmState::Booting)]);
+        }
+        let end = w.tick().remove(0);
+        w.ended(&end, &Outcome::Done);
+        w.records[&node("n0")].trouble.last.clone()
+    };
+    assert!(
+        failed(false).contains("the file server is not found"),
+        "{}",
+        failed(false)
+    );
+    assert!(
+        failed(true).contains("did not register with Slurm in time"),
+        "{}",
+        failed(true)
+    );
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Planner<'_> {
         if self.world.is_unbacked(node) {
             self.give_up_for_now(
                 node,
-                &format!("VM {node}.{}: {}", vm.generation, Cause::BootTimeout.text()),
+                &format!("VM {node}.{}: {}", vm.generation, vm.late()),
                 "Slurm considers the node up, and a job there would hang",
             );
         } else if self.may_have_registered(node) {
