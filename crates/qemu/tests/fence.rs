@@ -315,6 +315,10 @@ fn what_an_administrator_allows_is_reached_and_no_vm_by_it() {
             let mut two = card(&fence, &network, fenced(3, 18, &[]));
             let reached = [22, 80].map(|port| one.reaches((site, port)));
             assert_eq!(reached, wanted, "{allow:?}");
+            assert!(
+                !one.reaches((network.address, 22)),
+                "{allow:?} opens this machine"
+            );
             // What answers somebody out there passes: it begins nothing.
             one.tcp(HOST_MAC, (site, 81), 5001, SYN | ACK);
             assert_eq!(one.hears(), [(81, 5001)], "{allow:?}");

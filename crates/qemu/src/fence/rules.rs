@@ -40,6 +40,7 @@ pub struct Rules {
     pub slurmctlds: Vec<(Ipv4Addr, u16)>,
     /// The ports at which `srun` on this machine waits for its steps: what the kernel gives to who asks for any.
     pub any_port: (u16, u16),
+    /// What all VMs may reach. Of ranges this machine's address is no part: only its own entry opens it.
     pub allow: Vec<Allowed>,
 }
 
@@ -249,7 +250,9 @@ impl Rules {
         rules.push(vec![is(tcp(), range(self.any_port.0, self.any_port.1)), accept()]);
         rules.push(vec![is(meta("l4proto"), "icmp"), accept()]);
         rules.push(to_servers());
-        rules.extend(self.allow.iter().flat_map(allowed));
+        // Who opens a range means what is there beside this machine.
+        let named = self.allow.iter().filter(|allow| allow.prefix_len == 32);
+        rules.extend(named.flat_map(allowed));
         rules.push(vec![is_answer(), accept()]);
         rules.push(vec![drop_it()]);
         rules

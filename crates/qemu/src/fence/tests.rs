@@ -62,3 +62,30 @@ fn what_is_let_in_is_forgotten_by_the_same_words() {
     assert_eq!(names(&admit, "add"), all);
     assert_eq!(names(&forget, "delete"), all);
 }
+
+#[test]
+fn only_its_own_address_opens_this_machine() {
+    // How many rules of a chain are about the port that is allowed.
+    let opened = |address: &str, prefix_len: u8, chain: &str| {
+        let allow = Allowed {
+            address: address.parse().unwrap(),
+            prefix_len,
+            ports: Some((4243, 4243)),
+        };
+        let rules = Rules {
+            allow: vec![allow],
+            ..rules()
+        };
+        let whole = rules.whole([].iter(), [].iter());
+        let commands = whole["nftables"].as_array().unwrap().iter();
+        commands
+            .map(|command| &command["add"]["rule"])
+            .filter(|rule| rule["chain"] == chain && rule.to_string().contains("4243"))
+            .count()
+    };
+    for (address, prefix_len) in [("10.0.0.0", 8), ("0.0.0.0", 0), ("10.84.0.0", 31)] {
+        assert_eq!(opened(address, prefix_len, "host"), 0, "{address}/{prefix_len}");
+        assert_eq!(opened(address, prefix_len, "out"), 2, "{address}/{prefix_len}");
+    }
+    assert_eq!(opened("10.84.0.1", 32, "host"), 2, "TCP and UDP");
+}
