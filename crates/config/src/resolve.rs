@@ -9,6 +9,7 @@ mod nodesets;
 mod opennebula;
 mod people;
 mod qemu;
+mod targets;
 pub use guests::{SMALL, read as read_image};
 
 use crate::read::{Findings, Reader, Section};
@@ -20,6 +21,7 @@ use machine::{MAX_NODES, Maker, SECOND};
 use nodesets::Nodesets;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use targets::Targets;
 use thiao_core::ids::{ClusterName, Millis};
 use thiao_core::policy::Policy;
 use thiao_opennebula::settings::Placement;
@@ -70,7 +72,8 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
     let cluster_name = cluster.as_ref();
     let provider = match maker {
         Maker::Qemu => {
-            let mounts = network::mounts(root);
+            let mut targets = Targets::default();
+            let mounts = network::mounts(root, &mut targets);
             let network = network::network(&root.table("network"), machine);
             let table = root.table("qemu");
             let files = (machine.slurm)(bin_dir.as_deref(), &plugins);
@@ -82,6 +85,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
                     .collect(),
                 network,
                 mounts,
+                targets,
             };
             let qemu = qemu::qemu(&table, cluster_name, &state_dir, &policy, files, machine, given);
             root.close();

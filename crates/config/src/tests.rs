@@ -383,6 +383,32 @@ fn a_bad_value_of_this_machines_is_named_too() {
         "qemu.share.user: bob is not among the guests' users",
     );
     check("[[qemu.share]]\nuser='bob'", "qemu.share.source: is missing");
+    let user = "[[qemu.user]]\nname='bob'\nuid=1000\ngid=1000\n";
+    check(
+        &format!("{user}[[qemu.share]]\nsource='/srv'\ntarget='/usr'\nuser='bob'"),
+        "qemu.share.target: \"/usr\" would hide the guests' own system",
+    );
+    check(
+        &format!("{user}[[qemu.share]]\nsource='/s'\nuser='bob'\n[[mount]]\nsource='f:/s'"),
+        "qemu.share.target: \"/s\" is the place of another folder already",
+    );
+    for (target, why) in [
+        ("/etc", "would hide the guests' own system"),
+        ("/home/..", "has \"..\" in it"),
+        ("/", "is the guests' own root"),
+        ("/home/", "is the place of another folder already"),
+    ] {
+        let mounts = format!("[[mount]]\nsource='f:/home'\n[[mount]]\nsource='f:/x'\ntarget='{target}'");
+        check(&mounts, &format!("mount.target: {target:?} {why}"));
+    }
+    check(
+        "[network]\nallow = ['10.0.0.0/8', 'x', 3]",
+        "network.allow: \"x\" is not possible: write an IPv4",
+    );
+    check(
+        "[network]\nallow = ['10.0.0.0/8', 'x', 3]",
+        "network.allow: 3 is not a text; put it in quotes",
+    );
     check(
         "[[qemu.user]]\nname='a:b'\nuid=5\ngid=5",
         "qemu.user.name: is no login name",
@@ -437,7 +463,7 @@ fn nodesets_are_checked() {
     );
     check(
         "[[nodeset]]\nname='x'\nnodes='x1'\nmemory_mb=50\nfeatures=['a b']",
-        "a list is not possible: use 1 to 63",
+        "nodeset.features: \"a b\" is not possible: use 1 to 63",
     );
     let missing = wrong("cluster = 'lab'");
     assert!(

@@ -324,19 +324,28 @@ impl<'r, 't> Section<'r, 't> {
 
     /// A list of texts, each of which `check` refuses with a sentence or takes.
     pub fn texts(&self, key: &'static str, check: impl Fn(&str) -> Result<(), String>) -> Vec<String> {
-        let texts = self
-            .take(key, |v| {
-                let wanted = || "is not a list of texts; write [\"one\", \"two\"]".to_owned();
-                let array = v.as_array().ok_or_else(wanted)?;
-                let mut texts = Vec::with_capacity(array.len());
-                for item in array.iter() {
-                    let text = item.get_ref().as_str().ok_or_else(wanted)?;
-                    check(text).map_err(|e| format!("is not possible: {e}"))?;
-                    texts.push(text.to_owned());
-                }
-                Ok(texts)
-            })
-            .unwrap_or_default();
+        let items = self.value(key).map(|value| {
+            let items = value.get_ref().as_array();
+            if items.is_none() {
+                let wanted = "is not a list of texts; write [\"one\", \"two\"]";
+                self.problem(key, format!("{} {wanted}", excerpt(value.get_ref())));
+            }
+            items
+        });
+        let mut texts = Vec::new();
+        for item in items.flatten().into_iter().flat_map(|items| items.iter()) {
+            let item = item.get_ref();
+            let checked = match item.as_str() {
+                Some(text) => check(text)
+                    .map(|()| text.to_owned())
+                    .map_err(|e| format!("is not possible: {e}")),
+                None => Err("is not a text; put it in quotes".to_owned()),
+            };
+            match checked {
+                Ok(text) => texts.push(text),
+                Err(why) => self.problem(key, format!("{} {why}", excerpt(item))),
+            }
+        }
         let shown: Vec<String> = texts.iter().map(|t| quoted(t)).collect();
         self.show(key, Some(format!("[{}]", shown.join(", "))));
         texts

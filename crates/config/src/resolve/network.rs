@@ -1,6 +1,7 @@
 //! `[network]` and `[[mount]]`: what VMs reach, and the site's folders that they see.
 
 use super::machine::Machine;
+use super::targets::Targets;
 use crate::read::Section;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -142,12 +143,12 @@ fn resolver(text: &str) -> Resolver {
 }
 
 /// Reads the tables `[[mount]]`.
-pub fn mounts(root: &Section<'_, '_>) -> Vec<Mount> {
+pub fn mounts(root: &Section<'_, '_>, targets: &mut Targets) -> Vec<Mount> {
     let tables = root.tables("mount");
-    tables.iter().filter_map(mount).collect()
+    tables.iter().filter_map(|table| mount(table, targets)).collect()
 }
 
-fn mount(table: &Section<'_, '_>) -> Option<Mount> {
+fn mount(table: &Section<'_, '_>, targets: &mut Targets) -> Option<Mount> {
     table.show_head();
     let source = table.required::<String>(
         "source",
@@ -181,11 +182,11 @@ fn mount(table: &Section<'_, '_>) -> Option<Mount> {
         }
     });
     table.close();
+    if let Some(target) = &target {
+        targets.take(table, target, None);
+    }
     let (server, path) = source?;
     let target = target?;
-    if target.parent().is_none() {
-        table.problem("target", "is the guests' own root");
-    }
     Some(Mount {
         server,
         path,

@@ -5,6 +5,7 @@ mod values;
 
 use self::values::{PCI_KEYS, attributes_of_pci, name, pci};
 use super::machine::Machine;
+use super::targets::Targets;
 use super::{HOUR, cluster, people};
 use crate::read::Section;
 use std::collections::BTreeMap;
@@ -225,7 +226,12 @@ fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
     let credentials = cluster::credentials(table, true);
     let slurm_worker = table.flag("slurm_worker", false);
     let users = people::guests_users(table, machine);
-    let shares = table.tables("share").iter().filter_map(share).collect();
+    let mut targets = Targets::default();
+    let shares = table
+        .tables("share")
+        .iter()
+        .filter_map(|table| share(table, &mut targets))
+        .collect();
     let context = table.free_texts("context", attribute);
     Some(Guest {
         slurmctld_host: slurmctld.host?,
@@ -242,7 +248,7 @@ fn guest(table: &Section<'_, '_>, machine: &Machine) -> Option<Guest> {
 }
 
 /// An NFS export that guests mount.
-fn share(table: &Section<'_, '_>) -> Option<ShareMount> {
+fn share(table: &Section<'_, '_>, targets: &mut Targets) -> Option<ShareMount> {
     table.show_head();
     let server = table.required::<Ipv4Addr>("server", "give the NFS server's IPv4 address");
     let port = table.number("port", 2049, 1..=u16::MAX);
@@ -252,6 +258,9 @@ fn share(table: &Section<'_, '_>) -> Option<ShareMount> {
     let path = table.path("path", None);
     let target = table.path("target", path.clone());
     table.close();
+    if let Some(target) = &target {
+        targets.take(table, target, None);
+    }
     Some(ShareMount::plain(server?, port, path?, target?))
 }
 

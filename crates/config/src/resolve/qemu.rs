@@ -2,6 +2,7 @@
 
 use super::guests::{self, SMALL};
 use super::machine::{Machine, word};
+use super::targets::Targets;
 use super::{cluster, people};
 use crate::read::{Section, quoted};
 use crate::settings::Nodeset;
@@ -25,6 +26,8 @@ pub struct Given {
     pub network: (Option<FenceSettings>, Resolver),
     /// Folders of the site's file servers.
     pub mounts: Vec<Mount>,
+    /// Where guests see these.
+    pub targets: Targets,
 }
 
 /// Reads the table `[qemu]`.
@@ -42,6 +45,7 @@ pub fn qemu(
         nodes,
         network: (fence, resolver),
         mounts,
+        mut targets,
     } = given;
     let bridge = table.checked("bridge", Some("thiao0".to_owned()), |text| match word(text) {
         Ok(name) if name.len() <= 15 => Ok(name),
@@ -80,7 +84,7 @@ pub fn qemu(
     let shares = table
         .tables("share")
         .iter()
-        .filter_map(|t| share(t, &users))
+        .filter_map(|t| share(t, &users, &mut targets))
         .collect();
     let hosts = hosts(table, machine)?;
     table.close();
@@ -116,7 +120,7 @@ pub fn qemu(
 }
 
 /// A folder that guests see.
-fn share(table: &Section<'_, '_>, users: &[User]) -> Option<Share> {
+fn share(table: &Section<'_, '_>, users: &[User], targets: &mut Targets) -> Option<Share> {
     table.show_head();
     if !table.has("source") {
         table.problem(
@@ -139,6 +143,9 @@ fn share(table: &Section<'_, '_>, users: &[User]) -> Option<Share> {
         );
         return None;
     };
+    if let Some(target) = &target {
+        targets.take(table, target, Some(owner.uid));
+    }
     Some(Share {
         source: source?,
         target: target?,

@@ -360,7 +360,7 @@ fn a_bad_value_is_named_with_what_would_be_right() {
             "opennebula.placement: \"me\" is not possible: use thiao or opennebula",
         ),
         ("ready = true", "opennebula.ready: true is not a text"),
-        ("hosts = ['a b']", "opennebula.hosts: a list is not possible"),
+        ("hosts = ['a b']", "opennebula.hosts: \"a b\" is not possible"),
         ("templat = 'x'", "there is no such key"),
         (
             "[opennebula.context]\nlower = 'x'",
