@@ -53,6 +53,14 @@ pub use settings::{
 pub use vmdir::Moment;
 pub use warm::Warmth;
 
+/// The IPv4 address of a server of the site's, as VMs are told it.
+///
+/// # Errors
+/// When this machine knows none, or does not say in time.
+pub fn server_address(name: &str) -> Result<std::net::Ipv4Addr, String> {
+    people::Directory::default().server(name)
+}
+
 /// Connects to a VM's console, if it is on this machine and the caller may enter its folder.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 
 mod bridge;
 
-pub use bridge::Bridge;
+pub use bridge::{Bridge, own_addresses};
 
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};

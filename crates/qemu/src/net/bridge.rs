@@ -232,6 +232,19 @@ impl Route {
     }
 }
 
+/// All IPv4 addresses of this machine.
+///
+/// # Errors
+/// When `ip` does not say.
+pub fn own_addresses() -> Result<Vec<Ipv4Addr>, NetError> {
+    let interfaces: Vec<Interface> = listed(
+        "looking at this machine's addresses",
+        &["-json", "-details", "address", "show"],
+    )?;
+    let addresses = interfaces.iter().flat_map(Interface::addresses);
+    Ok(addresses.map(|(address, _)| address).collect())
+}
+
 /// What `ip` lists; nothing is an empty list.
 fn listed<T: DeserializeOwned>(what: &str, arguments: &[&str]) -> Result<Vec<T>, NetError> {
     let listing = ip(what, arguments, "")?;

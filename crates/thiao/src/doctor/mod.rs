@@ -2,7 +2,7 @@
 //! what mends it.
 //!
 //! What is looked at is collected here, and Slurm's side in `observation`; what it means is said by the pure
-//! parts: [`machine`] (the embedded provider), [`keys`] (the cluster's key), `thiao_opennebula::check` (OpenNebula), [`images`] (what its
+//! parts: [`machine`] (the embedded provider), `outside` (file servers, and what is open to its VMs), [`keys`] (the cluster's key), `thiao_opennebula::check` (OpenNebula), [`images`] (what its
 //! images and Slurm have to do with each other), [`hooks`], [`slurm`], [`folders`] and [`reach`] (Slurm's side), [`controller`], [`nodes`] and [`vms`].
 
 pub mod controller;
@@ -15,6 +15,7 @@ mod lab;
 pub mod machine;
 pub mod nodes;
 mod observation;
+mod outside;
 pub mod partitions;
 pub mod reach;
 pub mod slurm;
@@ -78,6 +79,7 @@ pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecke
             let mut findings = machine::judge(&facts, settings);
             findings.extend(keys::judge(&keys::observe(&settings.guest.credentials)));
             findings.push(machine::memory(thiao_config::overpromised(config)));
+            findings.extend(outside::examine(settings));
             return ProviderChecked { findings, seen: None };
         }
         ProviderSettings::OpenNebula(settings) => settings,
