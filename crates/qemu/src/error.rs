@@ -59,6 +59,12 @@ impl Error {
         }
     }
 
+    /// Whether it is only that who asks may not.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Error::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// What the failure means for what to do next.
     #[must_use]
     pub fn class(&self) -> ErrorClass {

@@ -284,6 +284,14 @@ pub(super) struct Built {
     pub kernel: Kernel,
 }
 
+/// What an image is, if VMs can be made of it: all of its files are read.
+///
+/// # Errors
+/// When there is none of this name, or what is there is damaged.
+pub fn check(cache: &Path, name: &ImageName) -> Result<About, Error> {
+    find(cache, name).map(|built| built.about)
+}
+
 /// Finds an image by its name.
 pub(super) fn find(cache: &Path, name: &ImageName) -> Result<Built, Error> {
     let about = About::read(cache, name)?.ok_or_else(|| {
@@ -370,7 +378,9 @@ mod tests {
         fs::create_dir_all(root_folder(cache, &sum).join("usr/lib/modules/6-x")).unwrap();
         fs::write(root_folder(cache, &sum).join("boot/vmlinuz-6-x"), "").unwrap();
         assert_eq!(find(cache, &name).unwrap().about, about(&sum));
+        assert_eq!(check(cache, &name).unwrap(), about(&sum));
         fs::write(root_folder(cache, &sum).join(ROOT_FILE), "x").unwrap();
+        assert!(check(cache, &name).is_err());
         assert!(
             why().contains("damaged") && !about(&sum).is_sound(cache),
             "{}",

@@ -4,7 +4,7 @@ use thiao_config::{Config, Mode, Nodeset};
 use thiao_core::finding::Finding;
 use thiao_core::ids::NodesetName;
 use thiao_qemu::disk;
-use thiao_qemu::image::built::About;
+use thiao_qemu::image::built::{About, check};
 use thiao_qemu::{Guests, Settings};
 use thiao_slurm::Version;
 
@@ -18,7 +18,11 @@ pub fn examine(settings: &Settings, slurmctld: Option<Version>) -> Vec<Finding> 
         ),
         Guests::Built(name) => {
             let about = About::read(&settings.cache_dir, name).map_err(|error| error.to_string());
-            built(name.as_str(), about, slurmctld)
+            let whole = || match check(&settings.cache_dir, name) {
+                Ok(_) => Ok(()),
+                Err(error) => Err((error.to_string(), error.is_denied())),
+            };
+            built(name.as_str(), about, whole, slurmctld)
         }
         Guests::Brought(file) => match disk::brought(file) {
             Ok(_) => Finding::ok(
@@ -58,8 +62,14 @@ pub fn strangers(config: &Config, settings: &Settings) -> Vec<Finding> {
     sets.map(|(name, _)| of(name)).collect()
 }
 
-/// Judges an image by its name.
-fn built(name: &str, about: Result<Option<About>, String>, slurmctld: Option<Version>) -> Finding {
+/// Judges an image by its name. `whole`: what is wrong with its files, and whether it is only that they may not be
+/// read.
+fn built(
+    name: &str,
+    about: Result<Option<About>, String>,
+    whole: impl FnOnce() -> Result<(), (String, bool)>,
+    slurmctld: Option<Version>,
+) -> Finding {
     let what = format!("image {name}");
     let about = match about {
         Ok(Some(about)) => about,
@@ -69,6 +79,11 @@ fn built(name: &str, about: Result<Option<About>, String>, slurmctld: Option<Ver
         }
         Err(error) => return Finding::bad(what, error).run(format!("thiao image rebuild {name}")),
     };
+    if let Err((error, denied)) = whole() {
+        return Finding::bad(what, error)
+            .run(format!("thiao image rebuild {name}"))
+            .unless_denied(denied);
+    }
     let told = format!("Debian {}, Slurm {}", about.recipe.suite, about.slurm_version);
     let release = |version: Version| (version.major, version.minor);
     match (Version::parse(&about.slurm_version), slurmctld) {
@@ -111,7 +126,13 @@ mod tests {
             made: 0,
         };
         let slurmctld = Some(Version::new(22, 5, 8));
-        let verdict = |about| built("debian", about, slurmctld).verdict;
+        let verdict = |about| built("debian", about, || Ok(()), slurmctld).verdict;
+        let broken = || Err(("the disk is damaged".to_owned(), false));
+        let damaged = built("debian", Ok(Some(about("22.05.8"))), broken, slurmctld);
+        assert!(
+            damaged.verdict == Verdict::Bad && damaged.text.contains("damaged"),
+            "{damaged:?}"
+        );
         assert_eq!(verdict(Ok(Some(about("22.05.8")))), Verdict::Ok);
         assert_eq!(verdict(Ok(Some(about("24.11.5")))), Verdict::Bad);
         assert_eq!(verdict(Ok(None)), Verdict::Bad);
