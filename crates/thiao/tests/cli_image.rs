@@ -164,3 +164,22 @@ fn one_build_of_a_name_runs_and_a_list_removes_what_a_killed_one_left() {
         assert!(list().status.success());
     }
 }
+
+#[test]
+fn names_that_mean_something_else_are_refused() {
+    let place = place("#!/bin/sh\ntouch \"$TMPDIR/../called\"\n");
+    for (words, why) in [
+        (&["build", "small"][..], "another name"),
+        (
+            &["build", "x", "--suite", "bookworm", "--packages", "gcc-"],
+            "gcc-",
+        ),
+        (&["check", "/dev/null"], "no disk with a system"),
+    ] {
+        let output = start(place.path(), words).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(said(&output).contains(why), "{}", said(&output));
+    }
+    assert!(!place.path().join("called").exists());
+    assert_eq!(left(place.path()), [""; 0]);
+}

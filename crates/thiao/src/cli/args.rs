@@ -551,6 +551,9 @@ pub(super) enum ImageCommand {
     Remove {
         /// The name of the image
         name: ImageName,
+        /// Remove it though thiao.toml names it, or cannot be read
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -14,8 +14,9 @@ use std::time::Duration;
 use thiao_cli::exit::FAILED;
 use thiao_cli::output::{Cell, Printer, Tone, json, memory, now, when};
 use thiao_cli::signals;
-use thiao_config::{ConfigError, DEFAULT_CACHE_DIR};
+use thiao_config::{Config, ConfigError, DEFAULT_CACHE_DIR, DEFAULT_FILE, ProviderSettings, SMALL};
 use thiao_core::finding::Verdict;
+use thiao_qemu::Guests;
 use thiao_qemu::image::built::{self, About, ImageName, Recipe};
 use thiao_qemu::image::work;
 
@@ -36,6 +37,12 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Image) -> anyhow:
     };
     match &how.command {
         ImageCommand::Build { name, recipe } => {
+            if name.as_str() == SMALL {
+                bail!(
+                    "{SMALL} is what thiao.toml calls the guests that are made from this machine's programs: give \
+                     the image another name"
+                );
+            }
             if About::read(&cache, name)?.is_some() {
                 bail!(
                     "there is an image {name} already; `thiao image rebuild {name}` makes it anew, with newer \
@@ -53,8 +60,11 @@ pub(super) fn run(file: Option<&Path>, printer: Printer, how: &Image) -> anyhow:
         ImageCommand::Check { file: image, limit } => {
             return check(file, image, &cache, Duration::from_secs(*limit), printer);
         }
-        ImageCommand::Remove { name } => {
+        ImageCommand::Remove { name, force } => {
             existing(&cache, name)?;
+            if !force && let Some(why) = needed(file, &cache, name) {
+                bail!("{why}; `thiao image remove --force {name}` removes it all the same");
+            }
             built::remove(&cache, name)?;
             built::prune(&cache);
             Ok(printer.say(&format!(
@@ -110,6 +120,30 @@ fn cache_of(file: Option<&Path>) -> anyhow::Result<PathBuf> {
         }
         places => Ok(places?.qemu_cache_dir.unwrap_or_else(usual)),
     }
+}
+
+/// Why an image should stay: the settings name it, or do not say.
+fn needed(file: Option<&Path>, cache: &Path, name: &ImageName) -> Option<String> {
+    let shown = file.unwrap_or(Path::new(DEFAULT_FILE)).display();
+    match Config::load(file) {
+        Ok(config) => names(&config, cache, name).then(|| {
+            format!("{shown} names {name}: VMs of it can be made no more without it. Name another image there first")
+        }),
+        Err(ConfigError::Unreadable { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("whether {shown} names {name} is not known: {error}")),
+    }
+}
+
+/// Whether VMs run the image of this name in this cache.
+fn names(config: &Config, cache: &Path, name: &ImageName) -> bool {
+    let ProviderSettings::Qemu(settings) = &config.provider else {
+        return false;
+    };
+    let same = |a: &Path, b: &Path| {
+        a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+    };
+    let named = |kind: &&Guests| matches!(kind, Guests::Built(built) if built == name);
+    same(cache, &settings.cache_dir) && settings.kinds().iter().any(named)
 }
 
 fn existing(cache: &Path, name: &ImageName) -> anyhow::Result<About> {
@@ -247,4 +281,30 @@ fn shown<'a>(cache: &Path, name: &'a ImageName, about: &'a About) -> Shown<'a> {
 /// What its disk takes; `stat` counts blocks of 512 bytes.
 fn disk_mb(cache: &Path, about: &About) -> u64 {
     fs::metadata(disk_of(cache, about)).map_or(0, |meta| meta.blocks() / 2048)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_the_settings_name_stays() {
+        let cache = tempfile::tempdir().unwrap();
+        let file = cache.path().join("thiao.toml");
+        let needed = |name: &str, cache: &Path| needed(Some(&file), cache, &name.parse().unwrap());
+        assert_eq!(needed("debian", cache.path()), None, "there are no settings");
+        let text = |images: &str| {
+            format!(
+                "cluster = \"c\"\n[qemu]\ncache_dir = {:?}\n[[nodeset]]\nname = \"a\"\nnodes = \"a[0-1]\"\n\
+                 memory_mb = 512\nimage = \"debian\"\n{images}\n",
+                cache.path()
+            )
+        };
+        fs::write(&file, text("")).unwrap();
+        assert!(needed("debian", cache.path()).unwrap().contains("names debian"));
+        assert_eq!(needed("other", cache.path()), None);
+        assert_eq!(needed("debian", "/nowhere".as_ref()), None, "of another cache");
+        fs::write(&file, text("images = 7")).unwrap();
+        assert!(needed("other", cache.path()).unwrap().contains("is not known"));
+    }
 }

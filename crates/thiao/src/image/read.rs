@@ -27,9 +27,10 @@ pub fn is_suite(text: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// Whether this can be a package's name (Debian Policy, 5.6.1).
+/// Whether this can be a package's name (Debian Policy, 5.6.1). `gcc-` apt takes for "without gcc" (apt-get(8)).
 pub fn is_package(text: &str) -> bool {
     text.len() > 1
+        && !text.ends_with('-')
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text
             .bytes()
@@ -97,6 +98,7 @@ mod tests {
             "",
             "x",
             "-gcc",
+            "gcc-",
             "a,b",
             "gcc/sid",
             "gcc=1",
