@@ -287,9 +287,10 @@ fn ten_thousand_nodes_fit_a_screen() {
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        line(" down ")[..8],
+        line(" down ")[..9],
         [
             "fg",
+            "powered",
             "down",
             "9989",
             "IDLE+CLOUD",

@@ -63,7 +63,7 @@ fn draw_long(printer: Printer, nodes: &[Node]) -> String {
         }
         vec![
             Cell::from(&node.name),
-            Cell::toned(node.state.word(), show::node_tone(&node.state)),
+            Cell::toned(show::in_words(&node.state), show::node_tone(&node.state)),
             // Without "ago": its nine columns are as wide as a terminal.
             Cell::from(span(now.saturating_sub(node.since))),
             slurm(node),
@@ -114,7 +114,7 @@ fn draw_folded(printer: Printer, nodes: &[Node]) -> String {
     let row = |(kind, names): (Kind<'_>, Vec<NodeName>)| {
         vec![
             Cell::from(kind.nodeset),
-            Cell::toned(kind.state.word(), show::node_tone(kind.state)),
+            Cell::toned(show::in_words(kind.state), show::node_tone(kind.state)),
             Cell::from(names.len().to_string()),
             Cell::maybe(kind.slurm),
             Cell::from(kind.cpus.to_string()),

@@ -121,7 +121,7 @@ fn draw_status(printer: Printer, s: &Status) -> String {
 }
 
 /// A node's state among those of many: Slurm's "down" is another thing.
-fn in_words(state: &NodeState) -> &str {
+pub(super) fn in_words(state: &NodeState) -> &str {
     match state {
         NodeState::Down => "powered down",
         other => other.word(),
