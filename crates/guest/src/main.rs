@@ -163,6 +163,10 @@ fn run(init: Init) -> Result<(), String> {
             if init == Init::Systemd {
                 guest.task(Phase::Up, || {
                     systemd::wait_until_up();
+                    // Who was told who it is by now is not going to be saved.
+                    if Kept::read().is_ok_and(|kept| kept.is_none()) {
+                        systemd::settle();
+                    }
                     Ok(())
                 });
             }

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use thiao_guest::auth::{Auth, key_variable};
 use thiao_guest::protocol::OneContext;
 
@@ -31,6 +32,13 @@ pub const SLURMD_DROP_IN: &str = "[Unit]\n\
 /// [`thiao_guest::units::MUNGE_SERVICE`] follows.
 pub const MUNGE_DROP_IN: &str = "[Unit]\nAfter=\nWants=\n";
 
+/// Where Slurm's plugins are, in Debian and elsewhere.
+const PLUGINS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/slurm-wlm", "/usr/lib64/slurm"];
+
+/// How long a system may take to rest, and over which time it must.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+const SETTLE_STEP: Duration = Duration::from_millis(500);
+
 /// How many lines of their journal are told when munged or slurmd fails, and of how many bytes at most.
 const LAST_LINES: &str = "10";
 const LAST_BYTES: usize = 1500;
@@ -39,6 +47,43 @@ const LAST_BYTES: usize = 1500;
 pub fn wait_until_up() {
     // `degraded` is no reason to wait, nor to give up: what failed is told by who needs it.
     let _ = systemctl(&["is-system-running", "--wait", "--quiet"]);
+}
+
+/// Has in memory what a node needs next, and waits until the system rests: guests that are restored from here on find
+/// it so. One that is this node already has better things to do.
+pub fn settle() {
+    for (program, argument) in [("slurmd", "-V"), ("slurmstepd", "-V"), ("munged", "--version")] {
+        let _ = run(program, &[argument]);
+    }
+    for file in PLUGINS
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .flatten()
+    {
+        let _ = fs::read(file.path());
+    }
+    let _ = running_slurmd();
+    let until = Instant::now() + SETTLE_LIMIT;
+    while Instant::now() < until {
+        let before = idle_ticks();
+        std::thread::sleep(SETTLE_STEP);
+        let rests = idle_ticks().zip(before).is_none_or(|(now, before)| {
+            let (idle, all) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+            idle.saturating_mul(10) >= all.saturating_mul(9)
+        });
+        if rests {
+            return;
+        }
+    }
+}
+
+/// How long the processors did nothing, and how long they did anything, in ticks.
+fn idle_ticks() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let ticks = text.lines().next()?.split_whitespace().skip(1);
+    let ticks: Vec<u64> = ticks.map_while(|number| number.parse().ok()).collect();
+    Some((*ticks.get(3)?, ticks.iter().take(8).sum()))
 }
 
 /// Starts munged, with the key that is there.
