@@ -208,9 +208,12 @@ impl<P: Provider> Reading<'_, P> {
         let uid = job.or(tasks.first().copied()).map(|job| job.uid);
         let uid = uid.unwrap_or_else(|| owner_of_past(&story, &vms, &stays));
         stays.retain(|stay| stay.uid == uid);
-        match job {
-            Some(job) if !job.is_over() => self.add_nodes_stories(job, &mut story)?,
-            Some(_) | None => self.add_stays_stories(&stays, &mut story)?,
+        let alive = job.filter(|job| !job.is_over());
+        // Where it is now, more is known.
+        let left = |stay: &&JobStay| alive.is_none() || stay.ended.is_some();
+        self.add_stays_stories(stays.iter().filter(left), &mut story)?;
+        if let Some(job) = alive {
+            self.add_nodes_stories(job, &mut story)?;
         }
         let was_here = !story.is_empty() || !vms.is_empty() || !stays.is_empty();
         let mut now = match job {
@@ -257,7 +260,12 @@ impl<P: Provider> Reading<'_, P> {
     }
 
     /// What happened to a job's nodes and their VMs while it was there, when it is not there any more.
-    fn add_stays_stories(&self, stays: &[JobStay], story: &mut Vec<Event>) -> Result<(), ApiError> {
+    fn add_stays_stories<'a>(
+        &self,
+        stays: impl Iterator<Item = &'a JobStay>,
+        story: &mut Vec<Event>,
+    ) -> Result<(), ApiError> {
+        let stays: Vec<&JobStay> = stays.collect();
         let Some(until) = stays.iter().map(|stay| stay.ended.unwrap_or(self.now.0)).max() else {
             return Ok(());
         };
@@ -371,6 +379,7 @@ impl<P: Provider> Reading<'_, P> {
 fn add(story: &mut Vec<Event>, events: Vec<Event>) {
     story.extend(events);
     story.sort_by_key(|event| event.id);
+    story.dedup_by_key(|event| event.id);
     let older = story.len().saturating_sub(STORY);
     story.drain(..older);
 }
