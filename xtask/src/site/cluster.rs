@@ -101,6 +101,13 @@ print('group', open('/proc/self/cgroup').read().strip().splitlines()[-1])
 print('system', open('/etc/os-release').readline().strip())
 ";
 
+/// A job that takes its time.
+const LONG: &str = "#!/bin/sh
+n=0
+while [ $n -lt 20 ]; do n=$((n + 1)); sleep 1; done
+echo \"counted $n, started ${SLURM_RESTART_COUNT:-0} times before\"
+";
+
 /// The same for an image that has no Python.
 const SHELL: &str = "#!/bin/bash\necho host $(hostname)\necho ids $(id -u) $(id -G)\n";
 
@@ -147,6 +154,7 @@ pub fn furnish(root: &Root) -> Result<()> {
         ("home/ada/limited.sh", LIMITED),
         ("home/ada/python.sh", PYTHON),
         ("home/ada/shell.sh", SHELL),
+        ("home/ada/long.sh", LONG),
         ("home/ada/mpi.sh", MPI),
         ("home/ada/ring.c", RING),
     ] {
@@ -257,6 +265,29 @@ impl Job {
         let words = [&["sbatch", "--parsable", "-o", "%j.out"], options, &[script]].concat();
         let id = machine.run_as(USER, 30, &words)?.trim().to_owned();
         Ok(Self { id, begun })
+    }
+
+    /// What Slurm calls it: its number.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Waits until it runs.
+    ///
+    /// # Errors
+    /// When it does not run in time.
+    pub fn wait_running(&self, machine: &Machine, limit: Duration) -> Result<()> {
+        loop {
+            let said = machine.run(30, &["scontrol", "-o", "show", "job", &self.id])?;
+            match field(&said, "JobState") {
+                Some("RUNNING") => return Ok(()),
+                state if self.begun.elapsed() > limit => {
+                    bail!("job {} is {state:?} after {} s", self.id, limit.as_secs())
+                }
+                _ => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
     }
 
     /// Waits for its end.

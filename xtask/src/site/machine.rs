@@ -26,7 +26,7 @@ const CONTROLLERS: [&str; 8] = [
 
 /// How long it may take to boot, and to power off.
 const BOOT: Duration = Duration::from_secs(90);
-const POWER_OFF: Duration = Duration::from_secs(60);
+const POWER_OFF: Duration = Duration::from_secs(120);
 
 /// Where programs are in there.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -177,6 +177,8 @@ pub struct Machine {
     leader: String,
     network: Child,
     root: Root,
+    /// What of this machine is seen in it, and where.
+    shown: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Machine {
@@ -184,85 +186,42 @@ impl Machine {
     ///
     /// # Errors
     /// When it is not up in time.
-    pub fn boot(root: Root, shown: &[(PathBuf, PathBuf)]) -> Result<Self> {
-        let pid = std::process::id().to_string();
-        let has_v1 = Path::new(GROUPS).join("memory").is_dir();
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig=TERM", "sh", "-c", INTO_GROUPS, "sh"]);
-        if has_v1 {
-            command
-                .args(make_groups(&pid)?)
-                .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "0");
-        }
-        command
-            .args(["--", "systemd-nspawn", "--quiet", "--boot", "--machine", NAME])
-            .arg("--directory")
-            .arg(root.path())
-            .args([
-                "--register=no",
-                "--keep-unit",
-                "--private-network",
-                "--resolv-conf=off",
-            ])
-            .args(["--timezone=off", "--console=pipe", "--capability=CAP_NET_ADMIN"]);
-        for device in ["/dev/kvm", "/dev/net/tun"]
-            .iter()
-            .filter(|path| Path::new(path).exists())
-        {
-            command.arg(format!("--bind={device}"));
-        }
-        for (from, to) in shown {
-            command.arg(format!("--bind-ro={}:{}", from.display(), to.display()));
-        }
-        let log =
-            File::create(root.run.join("console.log")).context("the console's log cannot be written")?;
-        let errors = log.try_clone().context("the console's log cannot be written")?;
-        let mut nspawn = command
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .context("setpriv (package util-linux) cannot be run")?;
+    pub fn boot(root: Root, shown: Vec<(PathBuf, PathBuf)>) -> Result<Self> {
         let begun = Instant::now();
-        let leader = loop {
-            if let Some(leader) = first_child(nspawn.id()) {
-                break leader;
-            }
-            if let Some(status) = nspawn.try_wait()? {
-                let said = fs::read_to_string(root.run.join("console.log")).unwrap_or_default();
-                bail!(
-                    "systemd-nspawn ended ({status}): {}",
-                    said.lines().last().unwrap_or("nothing was said")
-                );
-            }
-            if begun.elapsed() > BOOT {
-                let _ = nspawn.kill();
-                bail!("systemd-nspawn starts nothing");
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        };
-        let network = Command::new("setpriv")
-            .args([
-                "--pdeathsig=TERM",
-                "slirp4netns",
-                "--configure",
-                "--mtu=1500",
-                &leader,
-                "tap0",
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("setpriv (package util-linux) cannot be run")?;
+        let (nspawn, leader) = start(&root, &shown)?;
+        let network = way_out(&leader)?;
         let machine = Self {
             nspawn,
             leader,
             network,
             root,
+            shown,
         };
         machine.wait_up(begun)?;
         Ok(machine)
+    }
+
+    /// Restarts it, and waits until it is up again.
+    ///
+    /// # Errors
+    /// When it is not up in time.
+    pub fn reboot(&mut self) -> Result<()> {
+        // It ends while this runs in it.
+        self.try_run(30, &["systemctl", "reboot"])?;
+        // As the unit of a machine, systemd-nspawn has others start it again.
+        let begun = Instant::now();
+        while matches!(self.nspawn.try_wait(), Ok(None)) {
+            if begun.elapsed() > POWER_OFF {
+                bail!("the machine is not down after {} s", POWER_OFF.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let _ = self.network.kill();
+        let _ = self.network.wait();
+        let begun = Instant::now();
+        (self.nspawn, self.leader) = start(&self.root, &self.shown)?;
+        self.network = way_out(&self.leader)?;
+        self.wait_up(begun)
     }
 
     fn wait_up(&self, begun: Instant) -> Result<()> {
@@ -350,6 +309,86 @@ impl Drop for Machine {
         }
         remove_groups(&std::process::id().to_string());
     }
+}
+
+/// Starts systemd-nspawn; its process, and the machine's first one.
+fn start(root: &Root, shown: &[(PathBuf, PathBuf)]) -> Result<(Child, String)> {
+    let pid = std::process::id().to_string();
+    let has_v1 = Path::new(GROUPS).join("memory").is_dir();
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig=TERM", "sh", "-c", INTO_GROUPS, "sh"]);
+    if has_v1 {
+        command
+            .args(make_groups(&pid)?)
+            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "0");
+    }
+    command
+        .args(["--", "systemd-nspawn", "--quiet", "--boot", "--machine", NAME])
+        .arg("--directory")
+        .arg(root.path())
+        .args([
+            "--register=no",
+            "--keep-unit",
+            "--private-network",
+            "--resolv-conf=off",
+        ])
+        .args(["--timezone=off", "--console=pipe", "--capability=CAP_NET_ADMIN"]);
+    for device in ["/dev/kvm", "/dev/net/tun"]
+        .iter()
+        .filter(|path| Path::new(path).exists())
+    {
+        command.arg(format!("--bind={device}"));
+    }
+    for (from, to) in shown {
+        command.arg(format!("--bind-ro={}:{}", from.display(), to.display()));
+    }
+    let log = File::create(root.run.join("console.log")).context("the console's log cannot be written")?;
+    let errors = log.try_clone().context("the console's log cannot be written")?;
+    let mut nspawn = command
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        .spawn()
+        .context("setpriv (package util-linux) cannot be run")?;
+    let begun = Instant::now();
+    let leader = loop {
+        if let Some(leader) = first_child(nspawn.id()) {
+            break leader;
+        }
+        if let Some(status) = nspawn.try_wait()? {
+            let said = fs::read_to_string(root.run.join("console.log")).unwrap_or_default();
+            bail!(
+                "systemd-nspawn ended ({status}): {}",
+                said.lines().last().unwrap_or("nothing was said")
+            );
+        }
+        if begun.elapsed() > BOOT {
+            let _ = nspawn.kill();
+            bail!("systemd-nspawn starts nothing");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    Ok((nspawn, leader))
+}
+
+/// Gives the machine whose first process this is a way out.
+fn way_out(leader: &str) -> Result<Child> {
+    Command::new("setpriv")
+        .args([
+            "--pdeathsig=TERM",
+            "slirp4netns",
+            "--configure",
+            "--mtu=1500",
+            // The same after a restart.
+            "--macaddress=02:74:68:69:61:6f",
+            leader,
+            "tap0",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("setpriv (package util-linux) cannot be run")
 }
 
 /// Makes a group in each hierarchy, below which the machine has its own.

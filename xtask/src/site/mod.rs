@@ -3,6 +3,7 @@
 //! What an administrator types is what README.md and docs/operations.md say; a test compares them.
 
 mod cluster;
+mod days;
 mod machine;
 mod snapshot;
 
@@ -155,9 +156,9 @@ fn tell(story: &mut Story, image: PathBuf) -> Result<()> {
     cluster::furnish(&root)?;
     machine::reach(&root)?;
     let (sources, built) = (steps::root(), steps::target());
-    let machine = Machine::boot(
+    let mut machine = Machine::boot(
         root,
-        &[
+        vec![
             (sources.clone(), sources),
             (built.clone(), built),
             (image, "/srv/images/cloud.qcow2".into()),
@@ -170,10 +171,17 @@ fn tell(story: &mut Story, image: PathBuf) -> Result<()> {
 
     story.types(&machine, 300, "apt-get update -q")?;
     story.types(&machine, 900, &PACKAGES.replacen("install", "install -y", 1))?;
+    // What docs/operations.md takes to save the database.
+    story.types(
+        &machine,
+        300,
+        "apt-get install -y --no-install-recommends sqlite3",
+    )?;
     let outside = [steps::root(), steps::target()].map(|folder| folder.display().to_string());
     let before = Snapshot::take(&machine, &outside)?;
     add(story, &machine)?;
     in_vms(story, &machine)?;
+    days::pass(story, &mut machine)?;
     cold(story, &machine)?;
     on_the_physical_node(story, &machine, "beside")?;
     take_away(story, &machine)?;
@@ -204,24 +212,31 @@ fn on_the_physical_node(story: &mut Story, machine: &Machine, when: &str) -> Res
     Ok(())
 }
 
-/// README, steps 2 to 6.
-fn add(story: &mut Story, machine: &Machine) -> Result<()> {
+/// README, step 2: the programs.
+fn install(story: &Story, machine: &Machine) -> Result<()> {
     let install = words(INSTALL);
     let sources = steps::root().display().to_string();
     let program = steps::target().join("debug/xtask").display().to_string();
     story.say(format_args!("# {INSTALL}"));
-    machine.run(
-        60,
-        &[
-            &["env", "-C", &sources, &program],
-            install[1..]
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .as_slice(),
-        ]
-        .concat(),
-    )?;
+    machine
+        .run(
+            60,
+            &[
+                &["env", "-C", &sources, &program],
+                install[1..]
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .as_slice(),
+            ]
+            .concat(),
+        )
+        .map(drop)
+}
+
+/// README, steps 2 to 6.
+fn add(story: &mut Story, machine: &Machine) -> Result<()> {
+    install(story, machine)?;
     story.types(machine, 60, SETUP)?;
     story.types(machine, 600, &format!("{IMAGE}{FOR_MPI}"))?;
     story.say("a second nodeset, with an image of the site's own, in job mode");
@@ -382,16 +397,17 @@ fn take_away(story: &mut Story, machine: &Machine) -> Result<()> {
     cluster::wait_idle(machine)
 }
 
+/// A file of the project, without line breaks and what joins lines.
+#[cfg(test)]
+fn flat(file: &str) -> String {
+    let text = std::fs::read_to_string(steps::root().join(file)).unwrap();
+    let words: Vec<&str> = text.split_whitespace().filter(|word| *word != "\\").collect();
+    words.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Without line breaks and what joins lines.
-    fn flat(file: &str) -> String {
-        let text = std::fs::read_to_string(steps::root().join(file)).unwrap();
-        let words: Vec<&str> = text.split_whitespace().filter(|word| *word != "\\").collect();
-        words.join(" ")
-    }
 
     #[test]
     fn what_is_typed_is_what_the_docs_say() {
