@@ -154,7 +154,7 @@ fn multicall(front_end: &mut FrontEnd, params: &[Value]) -> Result<Value, Fault>
 }
 
 /// All that is answered; anything else is a fault.
-pub const METHODS: [&str; 63] = [
+pub const METHODS: [&str; 71] = [
     "one.system.version",
     "one.system.config",
     "one.user.info",
@@ -192,6 +192,8 @@ pub const METHODS: [&str; 63] = [
     "one.vm.resize",
     "one.vm.detach",
     "one.vm.detachnic",
+    "one.vm.attachsg",
+    "one.vm.detachsg",
     "one.vm.chown",
     "one.vm.lock",
     "one.vm.unlock",
@@ -209,6 +211,12 @@ pub const METHODS: [&str; 63] = [
     "one.host.delete",
     "one.vnpool.info",
     "one.vn.info",
+    "one.secgrouppool.info",
+    "one.secgroup.info",
+    "one.secgroup.allocate",
+    "one.secgroup.update",
+    "one.secgroup.commit",
+    "one.secgroup.delete",
     "one.imagepool.info",
     "one.image.info",
     "one.image.allocate",
@@ -241,6 +249,7 @@ fn dispatch(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>
         "one.group" | "one.grouppool" | "one.acl" => of_groups,
         "one.host" | "one.hostpool" => of_hosts,
         "one.image" | "one.imagepool" => of_images,
+        "one.secgroup" | "one.secgrouppool" => of_secgroups,
         _ => of_others,
     };
     answer(front_end, user, method, args)
@@ -367,6 +376,10 @@ fn of_vm(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>) -
         }
         "one.vm.detach" => id(front_end.detach_disk(user, args.int(1)?, args.int(2)?)),
         "one.vm.detachnic" => id(front_end.detach_nic(user, args.int(1)?, args.int(2)?)),
+        "one.vm.attachsg" | "one.vm.detachsg" => {
+            let which = [args.int(1)?, args.int(2)?, args.int(3)?];
+            id(front_end.card_in_group(user, which, method == "one.vm.attachsg"))
+        }
         "one.vm.chown" => id(front_end.chown(user, args.int(1)?, args.int(2)?, args.int(3)?)),
         "one.vm.lock" => id(front_end.lock(user, args.int(1)?, Some(args.int(2)?))),
         "one.vm.unlock" => id(front_end.lock(user, args.int(1)?, None)),
@@ -414,6 +427,26 @@ fn of_hosts(front_end: &mut FrontEnd, user: &User, method: &str, args: &Args<'_>
         "one.host.monitoring" => front_end.host_monitoring(user, args.int(1)?).map(Value::Text),
         "one.host.delete" => id(front_end.host_delete(user, args.int(1)?)),
         "one.host.status" => id(front_end.host_status(user, args.int(1)?, args.int(2)?)),
+        other => return Err(no_method(other)),
+    })
+}
+
+fn of_secgroups(
+    front_end: &mut FrontEnd,
+    user: &User,
+    method: &str,
+    args: &Args<'_>,
+) -> Result<Outcome, Fault> {
+    Ok(match method {
+        "one.secgrouppool.info" => Ok(Value::Text(front_end.secgrouppool_info(user, args.int(1)?))),
+        "one.secgroup.info" => front_end.secgroup_info(user, args.int(1)?).map(Value::Text),
+        "one.secgroup.allocate" => id(front_end.secgroup_allocate(user, args.text(1)?)),
+        "one.secgroup.update" => {
+            let (group, how) = (args.int(1)?, args.int_or(3, 0)?);
+            id(front_end.secgroup_update(user, group, args.text(2)?, how))
+        }
+        "one.secgroup.commit" => id(front_end.secgroup_commit(user, args.int(1)?, args.flag_or(2)?)),
+        "one.secgroup.delete" => id(front_end.secgroup_delete(user, args.int(1)?)),
         other => return Err(no_method(other)),
     })
 }

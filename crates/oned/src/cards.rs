@@ -10,6 +10,7 @@ use crate::front_end::FrontEnd;
 use crate::network::mac;
 use crate::refusal::{Code, Refusal};
 use crate::scheduler::requirements;
+use crate::secgroup::numbers;
 use crate::user::User;
 use std::net::Ipv4Addr;
 use thiao_opennebula::syntax::{Template, Value};
@@ -182,10 +183,13 @@ impl FrontEnd {
         put(card, "MAC", &mac(ip));
         put(card, "NETWORK", &network.setup.name);
         put(card, "NETWORK_ID", &id.to_string());
-        put(card, "SECURITY_GROUPS", "0");
+        let mut groups = numbers(get(card, "SECURITY_GROUPS").unwrap_or_default());
+        groups.extend(numbers(network.attribute("SECURITY_GROUPS", "0")));
+        let groups: Vec<u32> = groups.into_iter().collect();
+        put(card, "SECURITY_GROUPS", &joined(&groups, ","));
         put(card, "TARGET", &format!("one-{vm}-{index}"));
-        put(card, "VN_MAD", "dummy");
-        for key in ["DNS", "GATEWAY"] {
+        put(card, "VN_MAD", network.attribute("VN_MAD", "dummy"));
+        for key in ["DNS", "FILTER_IP_SPOOFING", "FILTER_MAC_SPOOFING", "GATEWAY"] {
             if let Some(value) = network.setup.template.get(key) {
                 put(card, key, value);
             }
@@ -270,6 +274,7 @@ impl FrontEnd {
             vm.template = template;
             vm.leases.extend(leases);
         }
+        self.write_rules(vm);
         Ok(())
     }
 }

@@ -208,6 +208,7 @@ impl FrontEnd {
                 cache: None,
             },
         );
+        self.write_rules(id);
         let first = if hold { State::Hold } else { State::Pending };
         self.tell_vm(id, first.numbers());
         Ok(id)
@@ -234,18 +235,6 @@ impl FrontEnd {
                     joined(clusters, " | CLUSTER_ID = ")
                 ),
             );
-            for direction in ["OUTBOUND", "INBOUND"] {
-                let rule = [
-                    ("PROTOCOL", "ALL"),
-                    ("RULE_TYPE", direction),
-                    ("SECURITY_GROUP_ID", "0"),
-                    ("SECURITY_GROUP_NAME", "default"),
-                ];
-                let rule = rule.map(|(key, value)| (key.to_owned(), value.to_owned()));
-                known
-                    .0
-                    .push(("SECURITY_GROUP_RULE".into(), Value::Vector(rule.to_vec())));
-            }
         }
         if hold {
             replace(known, "SUBMIT_ON_HOLD", "YES");

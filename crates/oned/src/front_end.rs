@@ -8,6 +8,7 @@ use crate::image::Image;
 use crate::lifecycle::{Lcm, Phase, State};
 use crate::network::Network;
 use crate::refusal::Refusal;
+use crate::secgroup::SecGroup;
 use crate::settings::Settings;
 use crate::settings::UserSetup;
 use crate::template::Registered;
@@ -45,6 +46,10 @@ pub struct FrontEnd {
     pub hosts: Vec<Host>,
     /// Networks, ordered by their ids.
     pub networks: Vec<Network>,
+    /// Security groups, ordered by their ids.
+    pub secgroups: Vec<SecGroup>,
+    /// The next group's id at least: none is given twice.
+    pub next_secgroup: u32,
     pub templates: BTreeMap<u32, Registered>,
     /// The next template's id.
     pub next_template: u32,
@@ -93,6 +98,8 @@ impl FrontEnd {
             group_quotas: BTreeMap::new(),
             hosts: Vec::new(),
             networks: Vec::new(),
+            secgroups: SecGroup::first(),
+            next_secgroup: 0,
             templates: BTreeMap::new(),
             next_template: 0,
             vms: BTreeMap::new(),

@@ -33,6 +33,7 @@ mod recorded;
 mod refusal;
 mod rights;
 mod scheduler;
+mod secgroup;
 pub mod settings;
 mod template;
 mod topology;

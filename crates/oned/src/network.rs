@@ -57,6 +57,11 @@ impl Network {
         Some(ip)
     }
 
+    /// An attribute of its template, or what oned has there by itself.
+    pub fn attribute<'a>(&'a self, name: &str, usual: &'a str) -> &'a str {
+        self.setup.template.get(name).map_or(usual, String::as_str)
+    }
+
     /// Its element, with its leases or without.
     pub fn xml(&self, out: &mut String, leases: bool) {
         out.push_str("<VNET>");
@@ -64,7 +69,8 @@ impl Network {
         xml::ids(out, "CLUSTERS", &self.setup.clusters);
         out.push_str("<BRIDGE><![CDATA[br0]]></BRIDGE><BRIDGE_TYPE><![CDATA[linux]]></BRIDGE_TYPE>");
         out.push_str("<STATE><![CDATA[1]]></STATE><PREV_STATE><![CDATA[1]]></PREV_STATE><PARENT_NETWORK_ID/><TEMPLATE_ID/>");
-        out.push_str("<VN_MAD><![CDATA[dummy]]></VN_MAD><PHYDEV/><VLAN_ID/><OUTER_VLAN_ID/>");
+        xml::cdata(out, "VN_MAD", self.attribute("VN_MAD", "dummy"));
+        out.push_str("<PHYDEV/><VLAN_ID/><OUTER_VLAN_ID/>");
         out.push_str(
             "<VLAN_ID_AUTOMATIC>0</VLAN_ID_AUTOMATIC><OUTER_VLAN_ID_AUTOMATIC>0</OUTER_VLAN_ID_AUTOMATIC>",
         );
