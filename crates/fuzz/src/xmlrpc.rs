@@ -88,6 +88,10 @@ fn content(xml: &str) {
     many(read::templates(xml).map(|templates| templates.len()));
     many(read::one_template(xml).map(|template| template.body.0.len()));
     many(read::networks(xml).map(|networks| networks.len()));
+    many(read::secgroups(xml).map(|groups| groups.len()));
+    many(read::one_secgroup(xml).map(|group| group.vms.len()));
+    many(read::wires(xml).map(|networks| networks.len()));
+    many(read::wired(xml).map(|vms| vms.len()));
     many(read::user(xml).map(|user| user.groups.len().max(user.template.len())));
     many(read::group(xml).map(|_| 0));
 }

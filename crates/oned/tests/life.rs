@@ -467,6 +467,7 @@ fn provider(oned: &Oned, dir: &std::path::Path) -> thiao_opennebula::OpenNebula 
             context: Default::default(),
         },
         events: Default::default(),
+        fence: None,
     })
     .unwrap()
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod http;
+mod secgroup;
 
 use crate::auth::AuthFile;
 use crate::budget::{Budget, Kind};

@@ -18,6 +18,7 @@ pub mod pci;
 pub mod places;
 pub mod provider;
 pub mod read;
+pub mod secgroup;
 mod secret_file;
 pub mod settings;
 pub mod size;

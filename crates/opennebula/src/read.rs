@@ -4,6 +4,7 @@
 mod admin;
 mod hook;
 mod quota;
+mod secgroup;
 
 use crate::model::{Devices, Group, Host, Network, Template, User, VmDetails, VmRow};
 use crate::pci::{PciDevice, hex};
@@ -15,6 +16,7 @@ use crate::wire::xml::Doc;
 pub use admin::{accounts, acls, circles, datastores, images, networks_whole, one_image, templates_whole};
 pub use hook::{hook_parameter, hook_vm};
 use quota::{Limits, default_limits, limits, quotas};
+pub use secgroup::{one_secgroup, secgroups, wired, wires};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

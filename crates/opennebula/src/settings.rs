@@ -38,6 +38,27 @@ pub struct Settings {
     pub guest: Guest,
     /// What is heard without being asked for.
     pub events: Events,
+    /// Whom VMs may reach; none: nobody keeps them from anything.
+    pub fence: Option<Fence>,
+}
+
+/// What of the fence is the site's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    /// What VMs may reach beside slurmctld, their file servers and each other.
+    pub allow: Vec<Allowed>,
+    /// The ports at which a `srun` on slurmctld's machine waits for its steps.
+    pub any_port: (u16, u16),
+}
+
+/// Addresses and ports that all VMs may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Allowed {
+    pub address: Ipv4Addr,
+    /// Length of the prefix that counts.
+    pub prefix_len: u8,
+    /// TCP and UDP; none: everything there is.
+    pub ports: Option<(u16, u16)>,
 }
 
 /// How OpenNebula's event bus is used.

@@ -104,6 +104,7 @@ pub fn opennebula(table: &Section<'_, '_>, given: Given<'_>) -> Option<Settings>
             .collect(),
         guest: guest?,
         events,
+        fence: None,
     })
 }
 

@@ -129,6 +129,7 @@ impl Site {
             nodes: nodes?,
             guest: guest(),
             events: Default::default(),
+            fence: None,
         })
     }
 

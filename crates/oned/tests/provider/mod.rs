@@ -11,6 +11,11 @@ use thiao_testkit::ids::tag;
 
 /// Over nodes n0 to n2, whose VMs are made of the template `worker`, in one of these networks.
 pub fn provider(oned: &Oned, placement: Placement, networks: &[&str]) -> OpenNebula {
+    OpenNebula::open(settings(oned, placement, networks)).unwrap()
+}
+
+/// Such a provider's settings.
+pub fn settings(oned: &Oned, placement: Placement, networks: &[&str]) -> thiao_opennebula::Settings {
     let dir = tempfile::tempdir().unwrap();
     let auth = dir.path().join("one_auth");
     std::fs::write(&auth, "oneadmin:opennebula").unwrap();
@@ -23,7 +28,7 @@ pub fn provider(oned: &Oned, placement: Placement, networks: &[&str]) -> OpenNeb
         inputs: Default::default(),
         context: Vec::new(),
     };
-    OpenNebula::open(thiao_opennebula::Settings {
+    thiao_opennebula::Settings {
         cluster: ClusterName::new("prod").unwrap(),
         access: Access {
             endpoint: oned.endpoint(),
@@ -56,8 +61,8 @@ pub fn provider(oned: &Oned, placement: Placement, networks: &[&str]) -> OpenNeb
             context: Default::default(),
         },
         events: Default::default(),
-    })
-    .unwrap()
+        fence: None,
+    }
 }
 
 /// Makes a VM of a CPU for that node, on that host.

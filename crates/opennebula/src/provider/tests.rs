@@ -62,6 +62,7 @@ fn settings() -> Settings {
             context: BTreeMap::new(),
         },
         events: Events::default(),
+        fence: None,
     }
 }
 

@@ -42,6 +42,7 @@ fn settings(wanted: &Needs) -> Settings {
             context: BTreeMap::new(),
         },
         events: Default::default(),
+        fence: None,
     }
 }
 
