@@ -97,6 +97,14 @@ impl Inputs {
         all
     }
 
+    /// The file servers of its homes and scratch.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = Ipv4Addr> {
+        [&self.home, &self.scratch]
+            .into_iter()
+            .flatten()
+            .map(|export| export.server)
+    }
+
     /// What Thiao's own guest mounts: these, and of `all` what has another place.
     #[must_use]
     pub fn shares(&self, all: &[ShareMount]) -> Vec<ShareMount> {
@@ -269,6 +277,13 @@ fn plain(text: &str, wanted: &str) -> Result<String, String> {
 /// Where a directory answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LdapUrl(String);
+
+impl LdapUrl {
+    /// Where directories answer by that protocol if nobody says otherwise.
+    pub(crate) fn usual_port(&self) -> u16 {
+        if self.0.starts_with("ldaps:") { 636 } else { 389 }
+    }
+}
 
 impl FromStr for LdapUrl {
     type Err = String;

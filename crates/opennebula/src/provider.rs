@@ -13,6 +13,7 @@
 mod bus;
 mod calls;
 mod end;
+mod fence;
 mod flight;
 mod fold;
 mod given;
@@ -123,7 +124,9 @@ impl OpenNebula {
 
     /// All VMs of this cluster and the hosts, whole; or, while the bus is heard, what is new; or an error.
     pub fn observe(&self) -> Result<Observed, Error> {
-        self.inner.observe()
+        let observed = self.inner.observe()?;
+        self.inner.tend_groups(Instant::now());
+        Ok(observed)
     }
 
     /// Makes the VM of this tag and releases it to this host ([`PSEUDO_HOST`]: wherever
@@ -166,6 +169,9 @@ struct Inner<C> {
     places: Mutex<Option<reach::Known>>,
     bus: Mutex<bus::Bus>,
     wakes: Mutex<listen::Wakes>,
+    groups: Mutex<fence::Groups>,
+    /// Who changes security groups.
+    turn: Mutex<()>,
     /// Whether any nodeset has GPUs or InfiniBand: else nobody asks what devices hosts have.
     devices: Devices,
     /// The id of our user, once somebody asked.
@@ -190,6 +196,8 @@ impl<C: Calls> Inner<C> {
             places: Mutex::default(),
             bus: Mutex::default(),
             wakes: Mutex::default(),
+            groups: Mutex::new(fence::Groups::new()),
+            turn: Mutex::default(),
             me: OnceLock::new(),
         }
     }

@@ -4,6 +4,8 @@ use crate::client::{Client, Recovery, VmAction};
 use crate::error::Error;
 use crate::model::{Devices, Host, Network, Template, User, VmDetails, VmRow};
 use crate::places::Places;
+use crate::secgroup::{SecGroup, Wired, Wires};
+use crate::syntax;
 use std::collections::BTreeMap;
 
 /// [`Client`]'s calls, as far as the provider needs them.
@@ -31,6 +33,15 @@ pub(super) trait Calls: Send + Sync + 'static {
     fn deploy(&self, vm: u32, host: u32, store: Option<u32>) -> Result<(), Error>;
     fn action(&self, vm: u32, action: VmAction) -> Result<(), Error>;
     fn recover(&self, vm: u32, how: Recovery) -> Result<(), Error>;
+    fn secgroups(&self) -> Result<Vec<SecGroup>, Error>;
+    fn make_secgroup(&self, template: &syntax::Template) -> Result<u32, Error>;
+    fn update_secgroup(&self, id: u32, template: &syntax::Template) -> Result<(), Error>;
+    fn commit_secgroup(&self, id: u32) -> Result<(), Error>;
+    fn delete_secgroup(&self, id: u32) -> Result<(), Error>;
+    fn attach_secgroup(&self, vm: u32, card: u32, group: u32) -> Result<(), Error>;
+    fn detach_secgroup(&self, vm: u32, card: u32, group: u32) -> Result<(), Error>;
+    fn wired(&self, ids: &[u32]) -> Result<Vec<Wired>, Error>;
+    fn wires(&self) -> Result<Vec<Wires>, Error>;
 }
 
 impl Calls for Client {
@@ -86,5 +97,32 @@ impl Calls for Client {
     }
     fn recover(&self, vm: u32, how: Recovery) -> Result<(), Error> {
         Client::recover(self, vm, how)
+    }
+    fn secgroups(&self) -> Result<Vec<SecGroup>, Error> {
+        Client::secgroups(self)
+    }
+    fn make_secgroup(&self, template: &syntax::Template) -> Result<u32, Error> {
+        Client::make_secgroup(self, template)
+    }
+    fn update_secgroup(&self, id: u32, template: &syntax::Template) -> Result<(), Error> {
+        Client::update_secgroup(self, id, template)
+    }
+    fn commit_secgroup(&self, id: u32) -> Result<(), Error> {
+        Client::commit_secgroup(self, id)
+    }
+    fn delete_secgroup(&self, id: u32) -> Result<(), Error> {
+        Client::delete_secgroup(self, id)
+    }
+    fn attach_secgroup(&self, vm: u32, card: u32, group: u32) -> Result<(), Error> {
+        Client::attach_secgroup(self, vm, card, group)
+    }
+    fn detach_secgroup(&self, vm: u32, card: u32, group: u32) -> Result<(), Error> {
+        Client::detach_secgroup(self, vm, card, group)
+    }
+    fn wired(&self, ids: &[u32]) -> Result<Vec<Wired>, Error> {
+        Client::wired(self, ids)
+    }
+    fn wires(&self) -> Result<Vec<Wires>, Error> {
+        Client::wires(self)
     }
 }

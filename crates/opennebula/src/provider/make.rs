@@ -7,6 +7,7 @@ use super::{Inner, Order, now};
 use crate::client::VmAction;
 use crate::error::{Class, Error};
 use crate::places::Needed;
+use crate::secgroup::Whose;
 use crate::settings::Placement;
 use crate::state::{Kind, VmState};
 use crate::template::uses::needs_network;
@@ -52,13 +53,19 @@ impl<C: Calls> Inner<C> {
             self.fresh()?;
             known = self.memory().by_tag(tag);
         }
+        let known = known.map(|id| {
+            let mut memory = self.memory();
+            let state = memory.state(id, now().instant);
+            memory.tell(id, asked.time, "taken up again");
+            (id, state)
+        });
+        // What is on its way was let go with its group.
+        let fencing = match known.map(|(_, state)| state.map(VmState::kind)) {
+            None | Some(None | Some(Kind::Held | Kind::Pending)) => self.fence_for(Whose::of(spec))?,
+            Some(Some(_)) => None,
+        };
         let (id, state) = match known {
-            Some(id) => {
-                let mut memory = self.memory();
-                let state = memory.state(id, now().instant);
-                memory.tell(id, asked.time, "taken up again");
-                (id, state)
-            }
+            Some(known) => known,
             None => {
                 let id = self.make(tag, host, place.map(|place| place.cluster), spec)?;
                 let made = now();
@@ -70,6 +77,15 @@ impl<C: Calls> Inner<C> {
             }
         };
         let place = place.map(|place| (place.host, self.system_datastore(&tag.node, place.cluster, spec)));
+        if let Some(fencing) = &fencing {
+            let fenced = self.fence(fencing, id);
+            let told = fenced
+                .as_ref()
+                .err()
+                .map_or("put into its security group", |error| &error.text);
+            self.memory().tell(id, now().time, told);
+            fenced?;
+        }
         self.release(id, state, host, place)?;
         vm_id(id).ok_or_else(|| Error::new(Class::Unknown, format!("{id} is no VM id")))
     }

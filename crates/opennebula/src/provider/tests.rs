@@ -3,6 +3,7 @@
 mod bad_days;
 mod ends;
 mod fake;
+mod fence;
 mod given;
 mod heard;
 mod makes;
@@ -156,5 +157,32 @@ impl Calls for Arc<Fake> {
     }
     fn recover(&self, vm: u32, how: crate::client::Recovery) -> Result<(), Error> {
         Fake::recover(self, vm, how)
+    }
+    fn secgroups(&self) -> Result<Vec<crate::secgroup::SecGroup>, Error> {
+        Fake::secgroups(self)
+    }
+    fn make_secgroup(&self, template: &crate::syntax::Template) -> Result<u32, Error> {
+        Fake::make_secgroup(self, template)
+    }
+    fn update_secgroup(&self, id: u32, template: &crate::syntax::Template) -> Result<(), Error> {
+        Fake::update_secgroup(self, id, template)
+    }
+    fn commit_secgroup(&self, id: u32) -> Result<(), Error> {
+        Fake::commit_secgroup(self, id)
+    }
+    fn delete_secgroup(&self, id: u32) -> Result<(), Error> {
+        Fake::delete_secgroup(self, id)
+    }
+    fn attach_secgroup(&self, vm: u32, _: u32, group: u32) -> Result<(), Error> {
+        self.card("attach_secgroup", vm, group, true)
+    }
+    fn detach_secgroup(&self, vm: u32, _: u32, group: u32) -> Result<(), Error> {
+        self.card("detach_secgroup", vm, group, false)
+    }
+    fn wired(&self, ids: &[u32]) -> Result<Vec<crate::secgroup::Wired>, Error> {
+        Fake::wired(self, ids)
+    }
+    fn wires(&self) -> Result<Vec<crate::secgroup::Wires>, Error> {
+        Fake::wires(self)
     }
 }

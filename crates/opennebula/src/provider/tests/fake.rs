@@ -3,9 +3,12 @@
 use crate::client::{Recovery, VmAction};
 use crate::error::{Class, Error};
 use crate::model::{Host, Network, Template, User, VmDetails, VmRow};
+use crate::secgroup::ranges::Range;
+use crate::secgroup::{Card, SecGroup, Wired, Wires};
 use crate::state::{HostState, LcmState, VmState};
 use crate::syntax;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard};
 
 /// The id of our user.
@@ -28,6 +31,8 @@ pub struct Vm {
     /// Extra, or whole template, as it was sent.
     pub sent: String,
     pub error: Option<String>,
+    /// The security groups of its card.
+    pub groups: BTreeSet<u32>,
 }
 
 /// A VM with these tags, in this state.
@@ -41,7 +46,13 @@ pub fn vm(state: VmState, tags: &[(&str, &str)]) -> Vm {
             .collect(),
         sent: String::new(),
         error: None,
+        groups: BTreeSet::from([0]),
     }
+}
+
+/// The address of a VM's only card.
+pub fn address(vm: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0A02_0000 + vm)
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +72,12 @@ pub struct Inside {
     pub templates: Vec<(u32, &'static str, &'static str)>,
     pub version: &'static str,
     pub no_hosts: bool,
+    /// Security groups: whose, and what is in them.
+    pub groups: BTreeMap<u32, (u32, syntax::Template)>,
+    /// VMs with old rules of a group.
+    pub untold: BTreeSet<u32>,
+    /// Whether the scheduler still has to choose cards' networks.
+    pub unchosen: bool,
 }
 
 impl Inside {
@@ -347,6 +364,179 @@ impl Fake {
     }
 }
 
+impl Fake {
+    /// A group of somebody's.
+    pub fn put_group(&self, id: u32, owner: u32, body: syntax::Template) {
+        self.inside().groups.insert(id, (owner, body));
+    }
+
+    /// The ids of all groups, and whose VMs' cards are in which.
+    pub fn in_groups(&self) -> (Vec<u32>, BTreeMap<u32, Vec<u32>>) {
+        let inside = self.inside();
+        let of = |vm: &Vm| vm.groups.iter().copied().collect();
+        let alive = inside.vms.iter().filter(|(_, vm)| vm.state != VmState::Done);
+        (
+            inside.groups.keys().copied().collect(),
+            alive.map(|(id, vm)| (*id, of(vm))).collect(),
+        )
+    }
+
+    /// The addresses that a group's rules name, inbound.
+    pub fn let_in(&self, group: u32) -> Vec<String> {
+        let inside = self.inside();
+        let (_, body) = &inside.groups[&group];
+        let get = |rule: &[(String, String)], name: &str| {
+            let found = rule.iter().find(|(key, _)| key == name);
+            found.map(|(_, text)| text.clone()).unwrap_or_default()
+        };
+        let rules = body
+            .vectors("RULE")
+            .filter(|rule| get(rule, "RULE_TYPE") == "INBOUND");
+        rules
+            .map(|rule| format!("{}+{}", get(rule, "IP"), get(rule, "SIZE")))
+            .collect()
+    }
+
+    pub fn secgroups(&self) -> Result<Vec<SecGroup>, Error> {
+        self.call("secgroups", String::new(), |inside| {
+            let own = inside.groups.iter().filter(|(_, (owner, _))| *owner == ME);
+            Ok(own
+                .map(|(id, (owner, body))| {
+                    let vms: BTreeSet<u32> = inside
+                        .vms
+                        .iter()
+                        .filter(|(_, vm)| vm.state != VmState::Done && vm.groups.contains(id))
+                        .map(|(id, _)| *id)
+                        .collect();
+                    SecGroup {
+                        id: *id,
+                        name: body.get("NAME").unwrap_or_default().to_owned(),
+                        owner: *owner,
+                        failed: vms.intersection(&inside.untold).copied().collect(),
+                        waiting: BTreeSet::new(),
+                        vms,
+                        body: body.clone(),
+                    }
+                })
+                .collect())
+        })
+    }
+
+    pub fn make_secgroup(&self, template: &syntax::Template) -> Result<u32, Error> {
+        let name = template.get("NAME").unwrap_or_default().to_owned();
+        self.call("make_secgroup", name.clone(), |inside| {
+            let mut all = inside.groups.iter();
+            if let Some((id, _)) =
+                all.find(|(_, (owner, body))| *owner == ME && body.get("NAME") == Some(&name))
+            {
+                return Err(Error::new(
+                    Class::Unknown,
+                    format!("NAME is already taken by SecurityGroup {id}"),
+                ));
+            }
+            let id = inside.groups.keys().last().map_or(100, |last| last + 1);
+            inside.groups.insert(id, (ME, template.clone()));
+            Ok(id)
+        })
+    }
+
+    pub fn update_secgroup(&self, id: u32, template: &syntax::Template) -> Result<(), Error> {
+        self.call("update_secgroup", id.to_string(), |inside| {
+            let Some((_, body)) = inside.groups.get_mut(&id) else {
+                return Err(Error::new(Class::NoSuchObject, "no such security group"));
+            };
+            let name = body.get("NAME").unwrap_or_default().to_owned();
+            *body = template.clone();
+            body.set("NAME", name);
+            let boots = |vm: &Vm| vm.state == VmState::Active(LcmState::Boot) && vm.groups.contains(&id);
+            let untold: Vec<u32> = inside
+                .vms
+                .iter()
+                .filter(|(_, vm)| boots(vm))
+                .map(|(id, _)| *id)
+                .collect();
+            inside.untold.extend(untold);
+            Ok(())
+        })
+    }
+
+    pub fn commit_secgroup(&self, id: u32) -> Result<(), Error> {
+        self.call("commit_secgroup", id.to_string(), |inside| {
+            let vms = &inside.vms;
+            inside
+                .untold
+                .retain(|vm| vms[vm].state == VmState::Active(LcmState::Boot));
+            Ok(())
+        })
+    }
+
+    pub fn delete_secgroup(&self, id: u32) -> Result<(), Error> {
+        self.call("delete_secgroup", id.to_string(), |inside| {
+            let used = |vm: &Vm| vm.state != VmState::Done && vm.groups.contains(&id);
+            if inside.vms.values().any(used) {
+                return Err(Error::new(
+                    Class::WrongState,
+                    "The security group has VMs using it",
+                ));
+            }
+            inside.groups.remove(&id);
+            Ok(())
+        })
+    }
+
+    pub fn card(&self, call: &'static str, vm: u32, group: u32, to: bool) -> Result<(), Error> {
+        self.call(call, format!("{vm} {group}"), |inside| {
+            let vm = inside.vms.get_mut(&vm).ok_or_else(|| no_vm(vm))?;
+            if vm.state == VmState::Active(LcmState::Boot) {
+                return Err(wrong("attachsg", vm.state));
+            }
+            let done = if to {
+                vm.groups.insert(group)
+            } else {
+                vm.groups.remove(&group)
+            };
+            assert!(done, "{call} of a card that is so already");
+            Ok(())
+        })
+    }
+
+    pub fn wired(&self, ids: &[u32]) -> Result<Vec<Wired>, Error> {
+        let what = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        self.call("wired", what, |inside| {
+            let unchosen = inside.unchosen;
+            let found = inside.vms.iter().filter(|(id, _)| ids.contains(id));
+            Ok(found
+                .map(|(id, vm)| Wired {
+                    id: *id,
+                    over: vm.state == VmState::Done,
+                    cards: vec![Card {
+                        id: 0,
+                        network: (!unchosen).then_some(12),
+                        address: (!unchosen).then(|| address(*id)),
+                        unchosen,
+                        groups: vm.groups.clone(),
+                    }],
+                    name_servers: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 53)]),
+                    onegate: None,
+                })
+                .collect())
+        })
+    }
+
+    pub fn wires(&self) -> Result<Vec<Wires>, Error> {
+        self.call("wires", String::new(), |_| {
+            Ok(vec![Wires {
+                id: 12,
+                name: "net".to_owned(),
+                driver: "fw".to_owned(),
+                groups: BTreeSet::from([0]),
+                filters: (true, true),
+                ranges: Range::of_size(address(0), 100).into_iter().collect(),
+            }])
+        })
+    }
+}
+
 fn row(id: u32, vm: &Vm) -> VmRow {
     VmRow {
         id,
@@ -389,6 +579,7 @@ fn make(inside: &mut Inside, xml: &str) -> u32 {
             tags: tags.into_iter().filter_map(tag).collect(),
             sent: xml.to_owned(),
             error: None,
+            groups: BTreeSet::from([0]),
         },
     );
     id
