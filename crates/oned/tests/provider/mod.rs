@@ -1,6 +1,7 @@
 //! Thiao's provider over a stand-in.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 use thiao_core::ids::{ClusterName, HostName, NodeName, NodesetName, VmId};
 use thiao_core::view::{Shape, VmSpec};
@@ -11,15 +12,28 @@ use thiao_testkit::ids::tag;
 
 /// Over nodes n0 to n2, whose VMs are made of the template `worker`, in one of these networks.
 pub fn provider(oned: &Oned, placement: Placement, networks: &[&str]) -> OpenNebula {
-    OpenNebula::open(settings(oned, placement, networks)).unwrap()
+    let dir = tempfile::tempdir().unwrap();
+    let access = access(oned, dir.path());
+    OpenNebula::open(settings(access, placement, networks)).unwrap()
+}
+
+/// How oned is reached, with credentials in that folder, which are read once.
+pub fn access(oned: &Oned, dir: &Path) -> Access {
+    let auth = dir.join("one_auth");
+    std::fs::write(&auth, "oneadmin:opennebula").unwrap();
+    std::fs::set_permissions(&auth, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Access {
+        endpoint: oned.endpoint(),
+        auth,
+        ca_file: None,
+        timeout: Duration::from_secs(5),
+        requests_per_second: 0,
+        connections: 2,
+    }
 }
 
 /// Such a provider's settings.
-pub fn settings(oned: &Oned, placement: Placement, networks: &[&str]) -> thiao_opennebula::Settings {
-    let dir = tempfile::tempdir().unwrap();
-    let auth = dir.path().join("one_auth");
-    std::fs::write(&auth, "oneadmin:opennebula").unwrap();
-    std::fs::set_permissions(&auth, std::fs::Permissions::from_mode(0o600)).unwrap();
+pub fn settings(access: Access, placement: Placement, networks: &[&str]) -> thiao_opennebula::Settings {
     let set = NodesetName::new("n").unwrap();
     let source = VmSource {
         template: TemplateSource::Registered("worker".into()),
@@ -30,14 +44,7 @@ pub fn settings(oned: &Oned, placement: Placement, networks: &[&str]) -> thiao_o
     };
     thiao_opennebula::Settings {
         cluster: ClusterName::new("prod").unwrap(),
-        access: Access {
-            endpoint: oned.endpoint(),
-            auth,
-            ca_file: None,
-            timeout: Duration::from_secs(5),
-            requests_per_second: 0,
-            connections: 2,
-        },
+        access,
         placement,
         hosts: vec![],
         host_cluster: None,
