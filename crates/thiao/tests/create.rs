@@ -16,6 +16,7 @@ use thiao::create::{self, Making, Plan, Seen, Wanted};
 use thiao_core::ids::ClusterName;
 use thiao_oned::{Fault, Oned, Rule};
 use thiao_opennebula::Client;
+use thiao_opennebula::secgroup::Whose;
 use thiao_opennebula::settings::{Access, Placement};
 
 /// A front-end, an administrator's credentials and a place for the service's.
@@ -66,6 +67,7 @@ impl World {
             making,
             networks: Vec::new(),
             placement: Placement::Thiao,
+            fence: true,
         }
     }
 
@@ -244,4 +246,36 @@ fn a_password_that_was_lost_is_set_anew_for_a_user_that_was_made_and_for_no_othe
         refused.contains("user serveradmin is there, and was not made by this"),
         "{refused}"
     );
+}
+
+#[test]
+fn the_user_can_make_security_groups_and_what_is_left_of_them_goes_with_him() {
+    let world = World::new();
+    let wanted = world.wanted(None);
+    world.carry_out(&world.plan(&wanted)).unwrap();
+    let access = Access {
+        auth: world.path("one_auth"),
+        ..world.access()
+    };
+    let service = Client::new(&access).unwrap();
+    let of = |cluster: &str| {
+        let cluster = ClusterName::new(cluster).unwrap();
+        thiao_opennebula::secgroup::template(&cluster, Whose::Everybody, &[], true)
+    };
+    service.make_secgroup(&of("lab")).unwrap();
+    service.make_secgroup(&of("other")).unwrap();
+    // One that a try of the doctor left.
+    let mut tried = thiao_opennebula::syntax::Template::default();
+    tried.set("NAME", "thiao-lab-try");
+    tried.set(thiao_opennebula::check::TAG_TRY, "lab");
+    service.make_secgroup(&tried).unwrap();
+    world.client().make_secgroup(&of("lab")).unwrap();
+    world.carry_out(&world.removal()).unwrap();
+    let left = world.seen().secgroups;
+    let mut left: Vec<(String, u32)> = left.into_iter().map(|group| (group.name, group.owner)).collect();
+    left.sort();
+    // Of the service's user's only that of the cluster, and nobody else's.
+    let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["default", "thiao-lab", "thiao-other"]);
+    assert_eq!(left[1].1, 0);
 }

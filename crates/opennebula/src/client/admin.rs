@@ -7,6 +7,7 @@ use crate::auth::Credentials;
 use crate::error::{Class, Error};
 use crate::model::{Account, Circle, Object, VmDetails};
 use crate::read;
+use crate::secgroup::SecGroup;
 use crate::wire::Arg;
 
 /// `one.*.update` merges, and does not replace.
@@ -22,10 +23,11 @@ pub enum Element {
     Group,
     Template,
     Image,
+    SecGroup,
 }
 
 impl Element {
-    /// OpenNebula's word for it, as in `oneuser`.
+    /// OpenNebula's word for it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -33,6 +35,7 @@ impl Element {
             Self::Group => "group",
             Self::Template => "template",
             Self::Image => "image",
+            Self::SecGroup => "security group",
         }
     }
 
@@ -42,6 +45,7 @@ impl Element {
             Self::Group => "one.group.update",
             Self::Template => "one.template.update",
             Self::Image => "one.image.update",
+            Self::SecGroup => "one.secgroup.update",
         }
     }
 
@@ -51,6 +55,7 @@ impl Element {
             Self::Group => "one.group.delete",
             Self::Template => "one.template.delete",
             Self::Image => "one.image.delete",
+            Self::SecGroup => "one.secgroup.delete",
         }
     }
 }
@@ -128,6 +133,15 @@ impl Client {
     pub fn networks_whole(&self) -> Result<Vec<Object>, Error> {
         let doing = "list OpenNebula's networks";
         self.read("one.vnpool.info", &EVERY, doing, read::networks_whole)
+    }
+
+    /// All security groups (`one.secgrouppool.info`, -2).
+    ///
+    /// # Errors
+    /// As every call's: by class, see [`Class`].
+    pub fn secgroups_of_all(&self) -> Result<Vec<SecGroup>, Error> {
+        let doing = "list OpenNebula's security groups";
+        self.read("one.secgrouppool.info", &EVERY, doing, read::secgroups)
     }
 
     /// All datastores (`one.datastorepool.info`).

@@ -192,6 +192,7 @@ impl Party {
             Self::Group => Element::Group,
             Self::Template => Element::Template,
             Self::Image => Element::Image,
+            Self::SecGroup => Element::SecGroup,
         }
     }
 }

@@ -92,6 +92,7 @@ fn tool(of: Party) -> &'static str {
         Party::Group => "onegroup",
         Party::Template => "onetemplate",
         Party::Image => "oneimage",
+        Party::SecGroup => "onesecgroup",
     }
 }
 

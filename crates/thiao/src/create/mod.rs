@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use thiao_core::ids::ClusterName;
 use thiao_opennebula::acl::Rule;
 use thiao_opennebula::model::{Account, Circle, Object, User};
+use thiao_opennebula::secgroup::SecGroup;
 use thiao_opennebula::settings::Placement;
 
 /// The attribute that what was made has in its own template: for which cluster.
@@ -49,6 +50,8 @@ pub struct Wanted {
     /// Networks for VMs whose template has none, by name or id.
     pub networks: Vec<String>,
     pub placement: Placement,
+    /// Whether security groups keep VMs from each other.
+    pub fence: bool,
 }
 
 impl Wanted {
@@ -83,6 +86,7 @@ pub struct Seen {
     pub images: Vec<Object>,
     pub networks: Vec<Object>,
     pub datastores: Vec<Object>,
+    pub secgroups: Vec<SecGroup>,
     pub auth: AuthFile,
 }
 
@@ -308,6 +312,7 @@ pub enum Party {
     Group,
     Template,
     Image,
+    SecGroup,
 }
 
 /// A right that may be about an object which is not there yet.

@@ -31,6 +31,7 @@ pub fn observe(client: &Client, access: &Access, auth: &Path) -> Result<Seen, Er
         images: client.images()?,
         networks: client.networks_whole()?,
         datastores: client.datastores()?,
+        secgroups: client.secgroups_of_all()?,
         auth: auth_file(access, auth)?,
     })
 }

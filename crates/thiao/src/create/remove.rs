@@ -4,6 +4,7 @@ use super::{Action, AuthFile, MARK, Party, Plan, Refused, Seen, Step, Verb};
 use std::path::Path;
 use thiao_core::ids::ClusterName;
 use thiao_opennebula::acl::Which;
+use thiao_opennebula::check::TAG_TRY;
 use thiao_opennebula::model::Object;
 use thiao_opennebula::template::uses;
 
@@ -44,6 +45,19 @@ pub fn plan(cluster: &ClusterName, auth: &Path, seen: &Seen, vms: &[u32]) -> Res
         .filter(|user| seen.made_user(user, cluster))
         .map(|user| user.id)
         .collect();
+    for group in &seen.secgroups {
+        // Whoever owns one may write into it what he likes.
+        let tried = group.body.get(TAG_TRY) == Some(cluster.as_str());
+        if gone.contains(&group.owner) && (tried || group.whose(cluster).is_some()) {
+            let what = format!("security group {}", group.name);
+            steps.push(remove(
+                Party::SecGroup,
+                group.id,
+                what,
+                "made for VMs of the cluster",
+            ));
+        }
+    }
     for user in seen.users.iter().filter(|user| gone.contains(&user.id)) {
         let rules = seen
             .rules

@@ -52,11 +52,12 @@ fn seen() -> Seen {
         },
         users: vec![account(0, "oneadmin", 0, &[])],
         groups: Vec::new(),
-        rules: rules(&["@1 VM+TEMPLATE/* CREATE", "@1 NET/* USE"]),
+        rules: rules(&["@1 VM+TEMPLATE+SECGROUP/* CREATE", "@1 NET/* USE"]),
         templates: vec![object(3, "worker", "DISK=[IMAGE=\"os\"]\nNIC=[NETWORK=\"a\"]")],
         images: vec![object(7, "os", "")],
         networks: vec![object(0, "a", ""), object(1, "b", "")],
         datastores: Vec::new(),
+        secgroups: Vec::new(),
         auth: AuthFile::Missing,
     }
 }
@@ -71,6 +72,7 @@ fn wanted() -> Wanted {
         making: None,
         networks: Vec::new(),
         placement: Placement::Thiao,
+        fence: true,
     }
 }
 
@@ -101,6 +103,7 @@ fn a_user_is_made_with_what_it_needs_and_no_more() {
             "give NET/#0 USE",
             "give HOST/* USE+MANAGE",
             "give TEMPLATE/* CREATE",
+            "give SECGROUP/* CREATE",
         ]
     );
     assert_eq!(
@@ -208,7 +211,7 @@ fn a_user_of_others_is_taken_if_it_may_enough_and_gets_nothing() {
     ] {
         assert!(text.contains(command), "{text}");
     }
-    // By its group it may use networks and make templates.
+    // By its group it may use networks and make templates and security groups.
     assert!(
         !text.contains("NET") && !text.contains("CREATE") && !text.contains("VM/@"),
         "{text}"

@@ -151,10 +151,12 @@ impl Ground {
             },
             networks: typed.network.iter().cloned().collect(),
             placement: typed.placement.map(Into::into).unwrap_or_default(),
+            fence: true,
         };
         let known = self.config.as_ref().map(|config| &config.provider);
         if let Some(ProviderSettings::OpenNebula(settings)) = known {
             wanted.placement = settings.placement;
+            wanted.fence = settings.fence.is_some();
             let made = wanted.name();
             for set in settings.nodesets.values() {
                 if let TemplateSource::Registered(name) = &set.template

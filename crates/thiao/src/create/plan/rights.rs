@@ -19,6 +19,10 @@ impl Plans<'_> {
         }
         let why = "to add attributes to a template: oned treats that as making one".to_owned();
         self.grants.push((all("TEMPLATE", "CREATE"), why));
+        if self.wanted.fence {
+            let why = "to keep the VMs of each job to themselves".to_owned();
+            self.grants.push((all("SECGROUP", "CREATE"), why));
+        }
         let mut grants = std::mem::take(&mut self.grants);
         let mut told: Vec<Grant> = Vec::new();
         grants.retain(|(grant, _)| {
