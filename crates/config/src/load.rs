@@ -121,6 +121,13 @@ pub fn parse(file: &Path, text: &str, machine: &Machine) -> Result<Loaded, Confi
 }
 
 /// The file; where a resolver of this machine's own stands before its servers, what that goes by.
+/// As `ip_local_port_range` has it; Linux's own where that cannot be read.
+fn any_port() -> (u16, u16) {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().filter_map(|port| port.parse().ok());
+    ports.next().zip(ports.next()).unwrap_or((32_768, 60_999))
+}
+
 fn resolv_conf() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let text = read("/etc/resolv.conf");
@@ -145,6 +152,7 @@ pub(crate) fn this_machine() -> Machine {
         home: variable("HOME").map(PathBuf::from),
         agent: programs::place(&program, "thiao-guest"),
         resolv_conf: resolv_conf(),
+        any_port: any_port(),
         user: passwd::by_name,
         slurm: installed,
         program,

@@ -102,8 +102,8 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
                 machine,
                 nodesets: sources,
                 nodes: &nodes,
+                fence: network::of_opennebula(&root.table("network"), machine),
             };
-            root.refuse("network", opennebula::NOT_OURS);
             root.refuse("mount", opennebula::NOT_OURS);
             let table = root.table("opennebula");
             let settings = opennebula::opennebula(&table, given);

@@ -26,6 +26,7 @@ fn machine() -> Machine {
         home: Some("/home/me".into()),
         agent: "/usr/lib/thiao/thiao-guest".into(),
         resolv_conf: "nameserver 10.7.7.53\n".into(),
+        any_port: (40_000, 50_000),
         user: passwd::by_name,
         slurm: |bin_dir, plugins| {
             Ok(thiao_qemu::SlurmFiles {

@@ -13,6 +13,7 @@ fn machine() -> Machine {
         memory_mb: 8000,
         program: "/opt/thiao/thiao".into(),
         resolv_conf: String::new(),
+        any_port: (32_768, 60_999),
         one_xmlrpc: None,
         one_auth: None,
         home: Some("/home/me".into()),

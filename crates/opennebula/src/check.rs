@@ -6,6 +6,7 @@
 mod attributes;
 mod capacity;
 mod cards;
+mod fence;
 mod functions;
 mod held;
 mod judge;
@@ -25,4 +26,4 @@ pub use observe::observe;
 pub use requirements::meets;
 pub use seen::{Seen, TAG as TAG_TRY, Tried, registered};
 pub use thiao_core::finding::{Finding, Remedy, Verdict};
-pub use tries::try_vms;
+pub use tries::{try_group, try_vms};

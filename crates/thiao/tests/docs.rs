@@ -48,6 +48,7 @@ const SITES: [&[(&str, &str)]; 3] = [
         ("[[vm_options]]", ""),
         ("[limits]", ""),
         ("[timing]", ""),
+        ("[network]", ""),
         ("[opennebula]", "slurmctld_addr = \"10.0.0.1\"\n"),
         (
             "[[opennebula.user]]",

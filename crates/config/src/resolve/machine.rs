@@ -30,6 +30,8 @@ pub struct Machine {
     pub agent: PathBuf,
     /// Its `resolv.conf`, with the servers behind a resolver of its own.
     pub resolv_conf: String,
+    /// The ports of which its kernel gives one to who asks for any: at these `srun` waits for its steps.
+    pub any_port: (u16, u16),
     /// Its user of a name, or why there is none.
     pub user: fn(&str) -> Result<thiao_qemu::User, String>,
     /// Its Slurm, by the folder of the clients and those of the plugins, or why there is none.

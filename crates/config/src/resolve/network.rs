@@ -5,6 +5,7 @@ use super::targets::Targets;
 use crate::read::Section;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use thiao_opennebula::settings as opennebula;
 use thiao_qemu::{Allowed, FenceSettings, Mount, NfsVersion, Resolver};
 
 /// The port of name servers.
@@ -28,9 +29,7 @@ const OURS: [&str; 9] = [
 
 /// Reads the table `[network]`: what VMs reach, if they are kept from anything, and whom they ask for names.
 pub fn network(table: &Section<'_, '_>, machine: &Machine) -> (Option<FenceSettings>, Resolver) {
-    let fence = table.flag("fence", true);
-    let texts = table.texts("allow", |text| allowed(text).map(drop));
-    let mut allow: Vec<Allowed> = texts.iter().filter_map(|text| allowed(text).ok()).collect();
+    let (fence, mut allow) = fence_and_allow(table);
     let named = table.has("dns");
     let servers = table.texts("dns", |text| {
         let address = text.parse::<Ipv4Addr>();
@@ -68,6 +67,34 @@ pub fn network(table: &Section<'_, '_>, machine: &Machine) -> (Option<FenceSetti
         servers,
     };
     (fence.then_some(FenceSettings { allow }), resolver)
+}
+
+/// Reads it for OpenNebula's VMs, which are kept to it by security groups.
+pub fn of_opennebula(table: &Section<'_, '_>, machine: &Machine) -> Option<opennebula::Fence> {
+    let (fence, allow) = fence_and_allow(table);
+    table.refuse(
+        "dns",
+        "has no effect with provider = \"opennebula\", whose networks say which name servers VMs ask: remove it",
+    );
+    table.close();
+    let allow = allow.into_iter().map(|allow| opennebula::Allowed {
+        address: allow.address,
+        prefix_len: allow.prefix_len,
+        ports: allow.ports,
+    });
+    fence.then(|| opennebula::Fence {
+        allow: allow.collect(),
+        any_port: machine.any_port,
+    })
+}
+
+fn fence_and_allow(table: &Section<'_, '_>) -> (bool, Vec<Allowed>) {
+    let fence = table.flag("fence", true);
+    let texts = table.texts("allow", |text| allowed(text).map(drop));
+    (
+        fence,
+        texts.iter().filter_map(|text| allowed(text).ok()).collect(),
+    )
 }
 
 /// Reads `10.0.0.0/8`, `10.1.2.3:22` or `10.0.0.0/8:6000-6100`.

@@ -16,15 +16,17 @@ use thiao_core::policy::Policy;
 use thiao_core::world::NodeSpec;
 use thiao_guest::protocol::ShareMount;
 use thiao_opennebula::Settings;
-use thiao_opennebula::settings::{Access, Bus, Events, Guest, Placement, ReadyBy, TemplateSource, VmSource};
+use thiao_opennebula::settings::{
+    Access, Bus, Events, Fence, Guest, Placement, ReadyBy, TemplateSource, VmSource,
+};
 
 /// Why a key is refused with another provider.
 pub const ONLY: &str =
     "has no effect with provider = \"qemu\": remove it, or write provider = \"opennebula\"";
 
-/// Why keys of the embedded provider's networks are refused.
-pub const NOT_OURS: &str = "has no effect with provider = \"opennebula\", whose templates and security groups say what VMs \
-    reach: remove it";
+/// Why the embedded provider's folders are refused.
+pub const NOT_OURS: &str = "has no effect with provider = \"opennebula\", whose guests mount what opennebula.share and a \
+    nodeset's nfs say, or their image: remove it";
 
 /// Where oned listens if nobody says otherwise; OpenNebula's own default.
 const ENDPOINT: &str = "http://localhost:2633/RPC2";
@@ -51,6 +53,8 @@ pub struct Given<'a> {
     pub machine: &'a Machine,
     pub nodesets: BTreeMap<NodesetName, VmSource>,
     pub nodes: &'a BTreeMap<NodeName, NodeSpec>,
+    /// Whom VMs may reach, if they are kept from anything.
+    pub fence: Option<Fence>,
 }
 
 /// Reads the table `[opennebula]`.
@@ -104,7 +108,7 @@ pub fn opennebula(table: &Section<'_, '_>, given: Given<'_>) -> Option<Settings>
             .collect(),
         guest: guest?,
         events,
-        fence: None,
+        fence: given.fence,
     })
 }
 

@@ -570,3 +570,33 @@ fn a_nodeset_names_one_network_or_several() {
         "{scheduled}"
     );
 }
+
+#[test]
+fn what_vms_reach_is_said_by_the_same_table() {
+    assert_eq!(settings(SMALL).fence.map(|fence| fence.allow), Some(Vec::new()));
+    let with = |text: &str| settings(&format!("{SMALL}\n[network]\n{text}")).fence;
+    let fence = with("fence = true\nallow = ['10.1.0.0/16:443', '10.2.0.1']").unwrap();
+    let shown: Vec<_> = fence
+        .allow
+        .iter()
+        .map(|allow| (allow.address.to_string(), allow.prefix_len, allow.ports))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("10.1.0.0".to_owned(), 16, Some((443, 443))),
+            ("10.2.0.1".to_owned(), 32, None)
+        ]
+    );
+    assert_eq!(fence.any_port, (40_000, 50_000));
+    assert_eq!(with("fence = false\nallow = ['10.2.0.1']"), None);
+    refuses("[network]\nallow = ['x']", "network.allow: \"x\" is not possible");
+    refuses(
+        "[network]\ndns = ['10.0.0.53']",
+        "network.dns: has no effect with provider",
+    );
+    refuses(
+        "[[mount]]\nsource = 'files:/home'",
+        "mount: has no effect with provider",
+    );
+}

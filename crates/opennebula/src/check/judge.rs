@@ -6,7 +6,7 @@ use super::held::{Held, held};
 use super::needs::{Needs, NodesetNeeds};
 use super::networks;
 use super::seen::{Seen, registered};
-use super::{attributes, cards, rights};
+use super::{attributes, cards, fence, rights};
 use crate::error::{Class, Error};
 use crate::model::{Host, Quota, User, VmDetails};
 use crate::settings::{Placement, TemplateSource};
@@ -41,6 +41,7 @@ pub fn judge(seen: &Seen, wanted: &Needs) -> Vec<Finding> {
     templates(seen, wanted, &mut found);
     files(seen, wanted, &mut found);
     networks(seen, wanted, &held, &mut found);
+    fence::judge(seen, wanted, &mut found);
     if let Ok(user) = &seen.user {
         quotas(user, wanted, &held, &mut found);
     }

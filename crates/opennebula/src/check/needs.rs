@@ -27,6 +27,8 @@ pub struct Needs {
     /// Most VMs on one host.
     pub max_vms_per_host: usize,
     pub nodesets: Vec<NodesetNeeds>,
+    /// Whether security groups keep VMs to whom they may reach.
+    pub fence: bool,
 }
 
 /// What a nodeset wants.
@@ -138,6 +140,7 @@ impl Needs {
             max_vms,
             max_vms_per_host,
             nodesets: settings.nodesets.iter().filter_map(set).collect(),
+            fence: settings.fence.is_some(),
         }
     }
 

@@ -18,7 +18,7 @@ use thiao_core::view::VmSpec;
 /// Most VMs of ours that are asked for their tags in one call.
 const TAGS_AT_ONCE: usize = 1_000;
 
-/// Asks the front-end for all that [`super::judge()`] needs: nine calls, and one more per 1,000 own VMs.
+/// Asks the front-end for all that [`super::judge()`] needs: nine or ten calls, and one more per 1,000 own VMs.
 /// Changes nothing.
 #[must_use]
 pub fn observe(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
@@ -33,11 +33,13 @@ pub fn observe(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
             hosts: Err(error.clone()),
             templates: Err(error.clone()),
             networks: Err(error.clone()),
+            wires: Err(error.clone()),
             places: Err(error.clone()),
             vms: Err(error.clone()),
             version,
             files,
             tried: Vec::new(),
+            tried_group: None,
         };
     }
     let networks = client.networks();
@@ -54,10 +56,15 @@ pub fn observe(client: &Client, settings: &Settings, wanted: &Needs) -> Seen {
         hosts: client.hosts(functions::devices(wanted)),
         templates: client.templates(),
         networks,
+        wires: match wanted.fence {
+            true => client.wires(),
+            false => Ok(Vec::new()),
+        },
         places,
         vms: vms(client),
         files,
         tried: Vec::new(),
+        tried_group: None,
     }
 }
 

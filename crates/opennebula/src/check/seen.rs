@@ -4,6 +4,7 @@ use super::needs::{Needs, NodesetNeeds};
 use crate::error::Error;
 use crate::model::{Host, Network, Template, User, VmDetails};
 use crate::places::Places;
+use crate::secgroup::Wires;
 use crate::settings::TemplateSource;
 use crate::state::VmState;
 use crate::syntax;
@@ -27,6 +28,8 @@ pub struct Seen {
     pub templates: Result<Vec<Template>, Error>,
     /// The networks that the user may see.
     pub networks: Result<Vec<Network>, Error>,
+    /// The same networks as far as security groups go; empty where there are none.
+    pub wires: Result<Vec<Wires>, Error>,
     /// What OpenNebula's clusters have.
     pub places: Result<Places, Error>,
     /// The user's own VMs that are not DONE, with their tags.
@@ -35,6 +38,8 @@ pub struct Seen {
     pub files: BTreeMap<PathBuf, Result<syntax::Template, Error>>,
     /// What became of tries, if any were made.
     pub tried: Vec<Tried>,
+    /// Whether a security group could be made and removed, if that was tried.
+    pub tried_group: Option<Result<(), Error>>,
 }
 
 /// A VM that was made held and removed at once: it never ran.

@@ -17,6 +17,7 @@ use thiao_core::world::Mode;
 
 mod attributes;
 mod capacity;
+mod fence;
 mod files;
 mod inputs;
 mod networks;
@@ -122,6 +123,7 @@ fn wanted() -> Needs {
             },
             named: Vec::new(),
         }],
+        fence: false,
     }
 }
 
@@ -144,10 +146,12 @@ fn seen() -> Seen {
             used: 2,
             clusters: vec![0],
         }]),
+        wires: Ok(Vec::new()),
         places: Ok(Places::default()),
         vms: Ok(Vec::new()),
         files: BTreeMap::new(),
         tried: Vec::new(),
+        tried_group: None,
     }
 }
 

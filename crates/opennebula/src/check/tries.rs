@@ -64,6 +64,27 @@ pub fn try_vms(client: &Client, settings: &Settings, wanted: &Needs, seen: &mut 
     tried
 }
 
+/// Makes a security group and removes it at once; what an earlier try left, too. None: nobody is to have one.
+#[must_use]
+pub fn try_group(client: &Client, wanted: &Needs) -> Option<Result<(), Error>> {
+    if !wanted.fence {
+        return None;
+    }
+    let tried = || {
+        let mut body = crate::syntax::Template::default();
+        body.set("NAME", format!("thiao-{}-try", wanted.cluster));
+        body.set(TAG, wanted.cluster.as_str());
+        for group in client.secgroups()? {
+            if group.body.get(TAG) == Some(wanted.cluster.as_str()) {
+                client.delete_secgroup(group.id)?;
+            }
+        }
+        let id = client.make_secgroup(&body)?;
+        client.delete_secgroup(id)
+    };
+    Some(tried())
+}
+
 fn remove_left(client: &Client, wanted: &Needs) {
     for vm in vms(client).unwrap_or_default() {
         if is_left(&vm, wanted) {

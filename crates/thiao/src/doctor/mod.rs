@@ -107,6 +107,7 @@ pub fn provider(config: &Config, client: &Client, tried: bool) -> ProviderChecke
     let mut seen = check::observe(&client, settings, &wanted);
     if tried {
         seen.tried = check::try_vms(&client, settings, &wanted, &mut seen);
+        seen.tried_group = check::try_group(&client, &wanted);
     }
     let mut findings = check::judge(&seen, &wanted);
     if tried && seen.tried.is_empty() {

@@ -3,7 +3,6 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use thiao_oned::{HostSetup, NetworkSetup, Oned, Settings, TemplateSetup, UserSetup};
@@ -37,7 +36,14 @@ pub fn front_end(users: Vec<UserSetup>) -> Oned {
             name: "vms".into(),
             first: "10.0.0.10".parse().unwrap(),
             size: 16,
-            template: BTreeMap::new(),
+            // Its hosts keep VMs to their security groups.
+            template: [
+                ("VN_MAD", "fw"),
+                ("FILTER_IP_SPOOFING", "YES"),
+                ("FILTER_MAC_SPOOFING", "YES"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
             public: true,
             clusters: vec![0],
         }],
