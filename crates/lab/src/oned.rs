@@ -263,6 +263,10 @@ fn settings(layout: &Layout, plan: &Plan, machines: QemuMachines) -> Result<thia
             template: BTreeMap::from([
                 attribute("NETWORK_MASK", Ipv4Addr::from(mask).to_string()),
                 attribute("GATEWAY", network.address.to_string()),
+                // Its hosts keep VMs to their security groups.
+                attribute("VN_MAD", "fw".to_owned()),
+                attribute("FILTER_IP_SPOOFING", "YES".to_owned()),
+                attribute("FILTER_MAC_SPOOFING", "YES".to_owned()),
             ]),
             public: true,
             clusters: vec![0],

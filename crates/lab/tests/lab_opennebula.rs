@@ -38,6 +38,109 @@ fn lab_opennebula_people_do_what_they_like() {
     demo_comes_out_right(&["--opennebula", "--people"]);
 }
 
+/// In job mode a job that scans finds its own VMs, and no other job's: OpenNebula's security groups keep them.
+#[test]
+fn lab_opennebula_a_job_that_scans_finds_its_own() {
+    let lab = Lab::up(&[
+        "--opennebula",
+        "--users=2",
+        "--nodes=1",
+        "--hosts=1",
+        "--host-cpus=6",
+        "--host-memory-mb=3600",
+        "--job-nodes=6",
+        "--idle=600",
+    ]);
+    let (ada, bob) = ("user1", "user2");
+    let shared = lab.submit_by(
+        ada,
+        &["sbatch", "-p", "vm", "-o", "shared", "--wrap", "sleep 300"],
+    );
+    let other = lab.submit_by(ada, &["tsub", "-N2", "-o", "other", "--wrap", "sleep 300"]);
+    let scans = "while [ ! -e targets ]; do sleep 0.2; done\n\
+                 while read name address port; do\n\
+                 if timeout 2 bash -c \"exec 3<>/dev/tcp/$address/$port\" 2>/dev/null\n\
+                 then echo $name open; else echo $name closed; fi; done <targets\n\
+                 srun hostname | sort";
+    let job = lab.submit_by(bob, &["tsub", "-N2", "-o", "scanned", "--wrap", scans]);
+    for job in [shared, other, job] {
+        lab.wait_job(job, "RUNNING", 180);
+    }
+    let options = std::fs::read(lab.dir.join("lab.json")).unwrap();
+    let options: serde_json::Value = serde_json::from_slice(&options).unwrap();
+    let options = &options["options"];
+    let (host, slurmd) = (options["address"].as_str().unwrap(), &options["slurmd_port"]);
+    let mut targets = vec![
+        format!("slurmctld {host} {}", options["slurmctld_port"]),
+        // OpenNebula's own, of which VMs have no need.
+        format!("oned {host} 2633"),
+    ];
+    for (name, job) in [("own", job), ("other", other), ("shared", shared)] {
+        targets.extend(
+            addresses_of(&lab, job)
+                .iter()
+                .map(|address| format!("{name} {address} {slurmd}")),
+        );
+    }
+    targets.sort();
+    let place = lab.dir.join("home").join(bob).join("targets");
+    std::fs::write(&place, targets.join("\n") + "\n").unwrap();
+    lab.wait_job(job, "COMPLETED", 90);
+    let wanted = [
+        "oned closed",
+        "other closed",
+        "other closed",
+        "own open",
+        "own open",
+        "shared closed",
+        "slurmctld open",
+    ];
+    let output = lab.output_of(bob, "scanned");
+    let lines: Vec<&str> = output.lines().collect();
+    let (scanned, names) = lines.split_at(wanted.len().min(lines.len()));
+    assert_eq!(scanned, wanted);
+    assert_eq!(names.len(), 2, "a step went through both of its VMs: {output}");
+    // What was closed to the job is there: this machine itself reaches it.
+    for target in targets.iter().filter(|target| !target.starts_with("own")) {
+        let words: Vec<&str> = target.split(' ').collect();
+        let reach = format!("exec 3<>/dev/tcp/{}/{}", words[1], words[2]);
+        let reached = lab.run_as(ada, &["bash", "-c", &reach]);
+        assert!(reached.status.success(), "{target}: {reached:?}");
+    }
+    // An interactive step from this machine: its VM finds the way back to `srun`.
+    let said = lab.by(
+        ada,
+        &[
+            "srun",
+            "--overlap",
+            &format!("--jobid={other}"),
+            "-N2",
+            "hostname",
+        ],
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
+    for job in [shared, other] {
+        lab.by(ada, &["scancel", &job.to_string()]);
+    }
+    wait("the rules are gone with the VMs", 120, || {
+        let rules = lab.admin(&["nft", "list", "table", "bridge", "one_groups"]);
+        (rules.matches("chain th").count() <= 2).then_some(())
+    });
+    lab.down();
+}
+
+/// Where a job's VMs are reached.
+fn addresses_of(lab: &Lab, job: u32) -> Vec<String> {
+    let nodes = lab.admin(&["squeue", "-h", "-j", &job.to_string(), "-o", "%N"]);
+    let nodes = lab.admin(&["scontrol", "show", "hostnames", nodes.trim()]);
+    let of = |node: &str| {
+        let shown = lab.admin(&["scontrol", "-o", "show", "node", node]);
+        let (_, rest) = shown.split_once(" NodeAddr=").unwrap();
+        rest.split(' ').next().unwrap().to_owned()
+    };
+    nodes.lines().map(|node| of(node.trim())).collect()
+}
+
 /// OpenNebula hangs while a job runs and while its end is asked for: nothing is
 /// destroyed, the job ends well, and the VM goes when OpenNebula is back.
 #[test]

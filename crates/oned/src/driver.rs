@@ -2,13 +2,16 @@
 
 use crate::front_end::FrontEnd;
 use crate::lifecycle::{Lcm, Phase, State};
-use crate::machines::{Machines, Nic, Seen, VmSpec};
+use crate::machines::{Machines, Nic, Pass, Seen, VmSpec};
+use crate::secgroup::numbers;
 use crate::vm::Vm;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use thiao_opennebula::secgroup::applied_by;
 use thiao_opennebula::syntax::Value;
 
 /// The front-end and what wakes the driver.
@@ -57,7 +60,8 @@ pub fn run(shared: &Shared, machines: Option<&Arc<dyn Machines>>, stop: &dyn Fn(
         }
         let work = due(&mut front_end, now);
         let poll = machines.is_some() && now >= next_poll;
-        if work.is_empty() && !poll {
+        let rewired = std::mem::take(&mut front_end.rewired);
+        if work.is_empty() && !poll && (rewired.is_empty() || machines.is_none()) {
             let until = front_end.due.peek().map(|Reverse((at, ..))| *at);
             let plan = front_end.settings.scheduler.map(|_| next_plan);
             let poll = machines.map(|_| next_poll);
@@ -80,7 +84,21 @@ pub fn run(shared: &Shared, machines: Option<&Arc<dyn Machines>>, stop: &dyn Fn(
             .iter()
             .filter_map(|(id, epoch)| Some((*id, *epoch, order(&front_end, *id)?)))
             .collect();
+        let rewired: Vec<VmSpec> = rewired
+            .iter()
+            .filter_map(|id| front_end.vms.get(id).filter(|vm| vm.started))
+            .map(|vm| spec(&front_end, vm))
+            .collect();
         drop(front_end);
+        for spec in &rewired {
+            if let Err(error) = machines.rules(spec) {
+                tracing::error!(
+                    vm = spec.id,
+                    error,
+                    "the rules of its security groups do not hold"
+                );
+            }
+        }
         let results: Vec<(u32, u64, Order, Result<(), String>)> = orders
             .into_iter()
             .map(|(id, epoch, order)| {
@@ -271,7 +289,7 @@ fn spec(front_end: &FrontEnd, vm: &Vm) -> VmSpec {
         .0
         .iter()
         .filter_map(|(key, value)| match value {
-            Value::Vector(pairs) if key == "NIC" => nic(front_end, pairs),
+            Value::Vector(pairs) if key == "NIC" => nic(front_end, vm, pairs),
             Value::Vector(_) | Value::Single(_) => None,
         })
         .collect();
@@ -293,7 +311,7 @@ fn spec(front_end: &FrontEnd, vm: &Vm) -> VmSpec {
     }
 }
 
-fn nic(front_end: &FrontEnd, pairs: &[(String, String)]) -> Option<Nic> {
+fn nic(front_end: &FrontEnd, vm: &Vm, pairs: &[(String, String)]) -> Option<Nic> {
     let get = |name: &str| {
         pairs
             .iter()
@@ -310,5 +328,45 @@ fn nic(front_end: &FrontEnd, pairs: &[(String, String)]) -> Option<Nic> {
         mac: get("MAC")?.to_owned(),
         mask: attribute("NETWORK_MASK").and_then(|text| text.parse().ok()),
         gateway: attribute("GATEWAY").and_then(|text| text.parse().ok()),
+        passes: applied_by(network.attribute("VN_MAD", "dummy")).then(|| {
+            let groups = numbers(get("SECURITY_GROUPS").unwrap_or_default());
+            let rules = vm.template.vectors("SECURITY_GROUP_RULE");
+            rules.filter_map(|rule| pass(rule, &groups)).collect()
+        }),
+    })
+}
+
+/// What a rule of one of these groups opens (`VNMNetwork::Rule`).
+fn pass(rule: &[(String, String)], groups: &BTreeSet<u32>) -> Option<Pass> {
+    let get = |name: &str| {
+        let found = rule.iter().find(|(key, _)| key == name);
+        found
+            .map(|(_, text)| text.as_str())
+            .filter(|text| !text.is_empty())
+    };
+    if !groups.contains(&get("SECURITY_GROUP_ID")?.parse().ok()?) {
+        return None;
+    }
+    let peers = match get("IP") {
+        None => None,
+        Some(first) => {
+            let first: Ipv4Addr = first.parse().ok()?;
+            let more = get("SIZE")?.parse::<u32>().ok()?.checked_sub(1)?;
+            Some((first, Ipv4Addr::from_bits(first.to_bits().checked_add(more)?)))
+        }
+    };
+    let range = |text: &str| {
+        let (first, last) = text.split_once(':').unwrap_or((text, text));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    Some(Pass {
+        outbound: get("RULE_TYPE")?.eq_ignore_ascii_case("OUTBOUND"),
+        protocol: Some(get("PROTOCOL")?.to_ascii_lowercase()).filter(|word| word != "all"),
+        peers,
+        ports: get("RANGE")
+            .into_iter()
+            .flat_map(|text| text.split(','))
+            .filter_map(range)
+            .collect(),
     })
 }

@@ -50,6 +50,8 @@ pub struct FrontEnd {
     pub secgroups: Vec<SecGroup>,
     /// The next group's id at least: none is given twice.
     pub next_secgroup: u32,
+    /// VMs for which other rules hold now.
+    pub rewired: BTreeSet<u32>,
     pub templates: BTreeMap<u32, Registered>,
     /// The next template's id.
     pub next_template: u32,
@@ -100,6 +102,7 @@ impl FrontEnd {
             networks: Vec::new(),
             secgroups: SecGroup::first(),
             next_secgroup: 0,
+            rewired: BTreeSet::new(),
             templates: BTreeMap::new(),
             next_template: 0,
             vms: BTreeMap::new(),

@@ -39,6 +39,7 @@ mod template;
 mod topology;
 mod user;
 mod vm;
+mod wall;
 mod xml;
 mod xmlrpc;
 

@@ -41,6 +41,21 @@ pub struct Nic {
     pub mask: Option<Ipv4Addr>,
     /// The network's gateway, if it has one.
     pub gateway: Option<Ipv4Addr>,
+    /// What its security groups let pass; none: its network's driver does not go by them.
+    pub passes: Option<Vec<Pass>>,
+}
+
+/// A rule of a security group: it opens, and closes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// Whether the VM begins it.
+    pub outbound: bool,
+    /// `tcp`, `udp`, `icmp`; none: everything.
+    pub protocol: Option<String>,
+    /// The first and the last address of those at the other end; none: whoever it is.
+    pub peers: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// The ports that it goes to; none: any.
+    pub ports: Vec<(u16, u16)>,
 }
 
 impl std::fmt::Debug for VmSpec {
@@ -84,6 +99,11 @@ pub trait Machines: Send + Sync {
     /// Forgets a machine and removes all that it left. Called after it was seen ended, or
     /// when its VM was deleted; ends it if it still runs.
     fn remove(&self, id: u32) -> Result<(), String>;
+
+    /// Takes note that other rules of security groups hold for a machine that runs.
+    fn rules(&self, _: &VmSpec) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Every machine that was started and not removed. One that is missing counts as ended.
     fn poll(&self) -> Vec<(u32, Seen)>;

@@ -2,6 +2,7 @@
 //! a context disc as OpenNebula's are.
 
 use crate::machines::{Machines, Seen, VmSpec};
+use crate::wall::Wall;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,8 @@ const NAME: &str = "one-";
 pub struct QemuMachines {
     qemu: Qemu,
     cluster: ClusterName,
+    /// What security groups let pass at their cards.
+    wall: Wall,
     /// What the last observation that succeeded showed.
     seen: Mutex<Vec<(u32, Seen)>>,
 }
@@ -33,6 +36,7 @@ impl QemuMachines {
         let machines = Self {
             qemu,
             cluster,
+            wall: Wall::default(),
             seen: Mutex::default(),
         };
         Ok((machines, prepared))
@@ -64,6 +68,8 @@ impl QemuMachines {
             generation: Generation(1),
         };
         let iso = context_disc(spec)?;
+        // Before its card is there.
+        self.wall.hold(spec.id, nic)?;
         let vm = DiskVm {
             cpus: spec.vcpu,
             memory_mb: spec.memory_mb,
@@ -108,7 +114,14 @@ impl Machines for QemuMachines {
     }
 
     fn remove(&self, id: u32) -> Result<(), String> {
-        self.qemu.destroy(&vm_id(id)?).map_err(|e| e.to_string())
+        self.qemu.destroy(&vm_id(id)?).map_err(|e| e.to_string())?;
+        self.wall.forget(id)
+    }
+
+    fn rules(&self, spec: &VmSpec) -> Result<(), String> {
+        spec.nics
+            .first()
+            .map_or(Ok(()), |nic| self.wall.hold(spec.id, nic))
     }
 
     fn poll(&self) -> Vec<(u32, Seen)> {

@@ -1,6 +1,6 @@
 //! Security groups. Read of OpenNebula 7.4.0: `src/secgroup`, `src/rm/api/SecurityGroupAPI.cc`,
-//! `DispatchManager::attach_sg` and `detach_sg`, `LifeCycleManager::trigger_updatesg`. Nothing applies them to
-//! machines: what a host would be told stands in its VM's template.
+//! `DispatchManager::attach_sg` and `detach_sg`, `LifeCycleManager::trigger_updatesg`. What a host is told stands in
+//! its VM's template; real machines are kept to it by `wall`.
 
 use crate::front_end::FrontEnd;
 use crate::lifecycle::{Lcm, State};
@@ -301,6 +301,7 @@ impl FrontEnd {
         if let Some(vm) = self.vm_mut(id) {
             vm.template.remove("SECURITY_GROUP_RULE");
             vm.template.0.extend(rules);
+            self.rewired.insert(id);
         }
     }
 

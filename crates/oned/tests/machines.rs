@@ -120,6 +120,7 @@ fn spec(id: u32) -> VmSpec {
             mac: "02:00:0a:e7:0a:4d".to_owned(),
             mask: Some(Ipv4Addr::new(255, 255, 255, 0)),
             gateway: Some(GATEWAY),
+            passes: None,
         }],
         context: context
             .into_iter()

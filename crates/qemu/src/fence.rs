@@ -9,7 +9,7 @@
 mod nft;
 mod rules;
 
-pub use nft::FenceError;
+pub use nft::{FenceError, tell};
 pub use rules::{Allowed, Rules, Server};
 
 use std::collections::{BTreeMap, BTreeSet};

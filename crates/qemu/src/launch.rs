@@ -156,9 +156,9 @@ fn place(inner: &Inner, id: &VmId, record: &Record) {
     }
 }
 
-/// The name of a VM's tap: unique where the address is, and at most 15 bytes.
+/// The name of a VM's tap.
 pub fn tap_name(record: &Record) -> String {
-    format!("th{:08x}", u32::from(record.address))
+    crate::net::tap_of(record.address)
 }
 
 /// Opens the VM's tap. That of a QEMU that has just ended takes a moment to go. A bridge that somebody

@@ -108,6 +108,12 @@ pub struct Network {
     pub prefix_len: u8,
 }
 
+/// The name of the tap of a VM with that address: unique where the address is, and at most 15 bytes.
+#[must_use]
+pub fn tap_of(address: Ipv4Addr) -> String {
+    format!("th{:08x}", u32::from(address))
+}
+
 impl Network {
     /// Opens a new tap of that name, on the bridge and up.
     ///

@@ -36,7 +36,10 @@ pub enum FenceError {
     Io(#[from] io::Error),
 }
 
-/// Carries these commands out: all of them, or none.
+/// Carries these commands of libnftables-json(5) out: all of them, or none.
+///
+/// # Errors
+/// nft is not there, may not do that, or does not know what it was told.
 pub fn tell(commands: &Value) -> Result<(), FenceError> {
     run(&["--json", "--file", "-"], commands.to_string().as_bytes()).map(drop)
 }
