@@ -117,13 +117,14 @@ fn restarted(story: &mut Story, machine: &mut Machine) -> Result<()> {
         job.and_then(has),
     );
     let told = machine.run(30, &["thiao", "explain", &id])?;
+    // That the machine was restarted, a VM's record tells by the kernel's boot id, which goes on here.
     let line = told
         .lines()
-        .find(|line| line.contains("this machine was restarted"));
+        .find(|line| line.contains("died while its node was up"));
     let line = line
         .map(str::to_owned)
         .with_context(|| format!("thiao explain {id} says: {told}"));
-    story.check("its story says why", line);
+    story.check("its story says what became of its first VM", line);
     Ok(())
 }
 
