@@ -167,7 +167,8 @@ fn whole_lines(text: &str) -> String {
 }
 
 /// What has which number, of the lines `name:password:number:...`.
-fn named_numbers(text: &str) -> Vec<(String, u32)> {
+#[must_use]
+pub fn named_numbers(text: &str) -> Vec<(String, u32)> {
     let numbered = |line: &str| {
         let mut fields = line.split(':');
         let name = fields.next()?.to_owned();

@@ -104,6 +104,12 @@ pub struct About {
     pub made: u64,
 }
 
+/// Users with their numbers, from `/etc/passwd`.
+#[must_use]
+pub fn accounts(passwd: &str) -> BTreeMap<String, u32> {
+    thiao_guest::users::named_numbers(passwd).into_iter().collect()
+}
+
 /// What an image is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -331,6 +337,15 @@ pub(super) fn find(cache: &Path, name: &ImageName) -> Result<Built, Error> {
 mod tests {
     use super::super::work::Work;
     use super::*;
+
+    #[test]
+    fn accounts_are_read() {
+        let found = accounts("root:x:0:0:root:/root:/bin/bash\nmunge:x:65533:65533::/:/x\nodd\n:x:y\n");
+        assert_eq!(
+            found,
+            BTreeMap::from([("root".to_owned(), 0), ("munge".to_owned(), 65_533)])
+        );
+    }
 
     #[test]
     fn names_lead_to_no_other_folder() {

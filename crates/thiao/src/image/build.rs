@@ -145,7 +145,7 @@ fn make(work: &Work, recipe: &Recipe, listener: Listener<'_>) -> anyhow::Result<
     listener.go_on()?;
     let digest = digest(&archive)?;
     let packages = read::packages(&member(&archive, "./var/lib/dpkg/status")?);
-    let accounts = read::accounts(&member(&archive, "./etc/passwd")?);
+    let accounts = built::accounts(&member(&archive, "./etc/passwd")?);
     let slurm_version = packages
         .get("slurmd")
         .map(|version| read::upstream(version).to_owned())

@@ -56,16 +56,6 @@ pub fn packages(status: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// Users with their numbers, from `/etc/passwd`.
-pub fn accounts(passwd: &str) -> BTreeMap<String, u32> {
-    let account = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?.to_owned();
-        Some((name, fields.nth(1)?.parse().ok()?))
-    };
-    passwd.lines().filter_map(account).collect()
-}
-
 /// The version of a program in its package's: without Debian's parts of it.
 pub fn upstream(version: &str) -> &str {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
@@ -108,15 +98,6 @@ mod tests {
         ] {
             assert!(!is_package(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn accounts_are_read() {
-        let found = accounts("root:x:0:0:root:/root:/bin/bash\nmunge:x:65533:65533::/:/x\nodd\n:x:y\n");
-        assert_eq!(
-            found,
-            BTreeMap::from([("root".to_owned(), 0), ("munge".to_owned(), 65_533)])
-        );
     }
 
     #[test]
