@@ -369,11 +369,12 @@ impl Qemu {
         }
         let tag = vmdir::tag_of(&inner.settings.cluster, id);
         let tag = tag.ok_or_else(|| Error::Refused(format!("{id} is no VM of a node")))?;
-        if let Some(user) = inner.settings.guest.users.iter().find(|user| user.uid == uid) {
-            inner.is_nobody_else(user, &tag.node)?;
-        }
         let fresh = leftovers == Leftovers::Remove;
         if uid == 0 || here {
+            // Who was listed, it knows without having been asked about.
+            if let Some(user) = inner.settings.guest.users.iter().find(|user| user.uid == uid) {
+                inner.is_nobody_else(user, &tag.node)?;
+            }
             let nobody = Arrival {
                 number: inner.arrival_number(),
                 fresh,
