@@ -1,0 +1,92 @@
+//! Events in, decisions out.
+
+use crate::change::Change;
+use crate::job::{Host, Job, JobId, Ms};
+use crate::levels;
+use crate::policy::Policy;
+use crate::queue;
+use crate::state::{Overheads, State};
+
+/// What happened to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It came; its index is free.
+    Submitted(JobId, Job),
+    /// It is over, for whatever reason.
+    Ended(JobId),
+    /// So much it has really attained.
+    Measured(JobId, Ms),
+}
+
+/// The state, and what decides about it.
+#[derive(Debug)]
+pub struct Planner {
+    state: State,
+    deciding: Deciding,
+}
+
+/// What each kind of policy remembers.
+#[derive(Debug)]
+enum Deciding {
+    Queue(queue::Deciding),
+    Levels(levels::Deciding),
+}
+
+impl Planner {
+    /// Of hosts without jobs.
+    #[must_use]
+    pub fn new(policy: &Policy, hosts: Vec<Host>, overheads: Overheads) -> Self {
+        let state = State::new(hosts, overheads);
+        let deciding = match policy {
+            Policy::Queue(how) => Deciding::Queue(queue::Deciding::new(*how)),
+            Policy::Levels(how) => Deciding::Levels(levels::Deciding::new(how.clone(), &state)),
+        };
+        Self { state, deciding }
+    }
+
+    /// What is decided so far.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes in what happened.
+    pub fn fold(&mut self, now: Ms, event: Event) {
+        match event {
+            Event::Submitted(id, job) => {
+                self.state.submitted(id, job);
+                match &mut self.deciding {
+                    Deciding::Queue(deciding) => deciding.submitted(&self.state, id),
+                    Deciding::Levels(deciding) => deciding.submitted(&self.state, id),
+                }
+            }
+            Event::Ended(id) => {
+                let Some(entry) = self.state.ended(now, id) else { return };
+                match &mut self.deciding {
+                    Deciding::Queue(deciding) => deciding.ended(id, &entry),
+                    Deciding::Levels(deciding) => deciding.ended(id, &entry),
+                }
+            }
+            Event::Measured(id, attained) => self.state.measured(now, id, attained),
+        }
+    }
+
+    /// What changes now.
+    pub fn decide(&mut self, now: Ms) -> &[Change] {
+        self.state.changes.clear();
+        match &mut self.deciding {
+            Deciding::Queue(deciding) => deciding.decide(&mut self.state, now),
+            Deciding::Levels(deciding) => deciding.decide(&mut self.state, now),
+        }
+        &self.state.changes
+    }
+
+    /// When it must be asked again, if nothing happens before.
+    #[must_use]
+    pub fn next(&self) -> Option<Ms> {
+        match &self.deciding {
+            Deciding::Queue(_) => None,
+            Deciding::Levels(deciding) => deciding.next(),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The planner of sharing on logs of real clusters.
+
+pub mod engine;
+pub mod workload;
