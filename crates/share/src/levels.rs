@@ -1,24 +1,129 @@
 //! Sharing by levels of attained service.
+//!
+//! Who has attained little goes first; so do long jobs of which not much can be left. Within a level who runs stays,
+//! then who asks for little and waits for long comes first. In that order each job takes the CPU that it can use, and
+//! takes nothing from those before it. A job that gets nothing is paused where it is. Memory is freed by saves only if
+//! somebody with a better claim needs it, and a job is moved only after it stood still for long.
+//!
+//! The order is rank's, what is done in it stands in two passes: [`Turn::in_order`], then [`Turn::left_over`].
+
+mod cpu;
+mod place;
+mod rank;
+mod room;
+mod turn;
 
 use crate::job::{JobId, Ms};
 use crate::policy::Levels;
-use crate::state::{Entry, State};
+use crate::state::{Entry, Standing, State};
+use cpu::Cpu;
+use rank::Ranked;
+use turn::Turn;
+
+/// What is remembered of a job between decisions.
+#[derive(Debug, Clone, Copy, Default)]
+struct Memo {
+    /// Since when it has been without CPU, though it is resident.
+    stalled: Option<Ms>,
+    /// When the hour began in which its pauses and saves are counted.
+    hour: Ms,
+    /// How many it had before that hour.
+    pauses_before: u32,
+    saves_before: u32,
+}
 
 /// What is remembered between decisions.
 #[derive(Debug)]
 pub struct Deciding {
-    #[allow(dead_code)]
     how: Levels,
+    memos: Vec<Memo>,
+    /// All jobs, nearly in the order of the last decision.
+    active: Vec<JobId>,
+    ranked: Vec<Ranked>,
+    next: Option<Ms>,
+    cpu: Cpu,
 }
 
 impl Deciding {
-    pub fn new(how: Levels, _state: &State) -> Self {
-        Self { how }
+    pub fn new(how: Levels, state: &State) -> Self {
+        let cpu = Cpu::new(state.hosts().len());
+        Self {
+            how,
+            memos: Vec::new(),
+            active: Vec::new(),
+            ranked: Vec::new(),
+            next: None,
+            cpu,
+        }
     }
-    pub fn submitted(&mut self, _state: &State, _id: JobId) {}
-    pub fn ended(&mut self, _id: JobId, _entry: &Entry) {}
-    pub fn decide(&mut self, _state: &mut State, _now: Ms) {}
+
+    pub fn submitted(&mut self, state: &State, id: JobId) {
+        if self.memos.len() <= id.index() {
+            self.memos.resize(id.index() + 1, Memo::default());
+        }
+        self.memos[id.index()] = Memo {
+            hour: state.job(id).job.submit,
+            ..Memo::default()
+        };
+        self.active.push(id);
+    }
+
+    pub fn ended(&mut self, id: JobId, _: &Entry) {
+        if let Some(at) = self.active.iter().position(|other| *other == id) {
+            self.active.remove(at);
+        }
+    }
+
+    /// When a level, a stall or an hour is over.
     pub fn next(&self) -> Option<Ms> {
-        None
+        self.next
+    }
+
+    pub fn decide(&mut self, state: &mut State, now: Ms) {
+        let mut ranked = std::mem::take(&mut self.ranked);
+        self.rank(state, now, &mut ranked);
+        self.cpu.begin(state);
+        let mut turn = Turn {
+            how: &self.how,
+            memos: &self.memos,
+            state,
+            cpu: &mut self.cpu,
+            ranked: &mut ranked,
+            now,
+        };
+        turn.in_order();
+        turn.left_over();
+        turn.share();
+        self.remember(state, now, &ranked);
+        self.active.clear();
+        self.active.extend(ranked.iter().map(|r| r.id));
+        self.ranked = ranked;
+    }
+
+    /// Who stalls since when, and when something is due.
+    fn remember(&mut self, state: &State, now: Ms, ranked: &[Ranked]) {
+        let mut next = Ms::MAX;
+        let mut due = |when: Ms| {
+            if when > now {
+                next = next.min(when);
+            }
+        };
+        for r in ranked {
+            let entry = state.job(r.id);
+            let memo = &mut self.memos[r.id.index()];
+            if entry.runs() {
+                memo.stalled = None;
+                if let Some(when) = self.how.next_level(entry, now) {
+                    due(when);
+                }
+            } else if entry.standing == Standing::Resident {
+                let since = *memo.stalled.get_or_insert(now);
+                due(since + self.how.stall);
+                due(since + self.how.hold);
+            } else {
+                memo.stalled = None;
+            }
+        }
+        self.next = (next < Ms::MAX).then_some(next);
     }
 }

@@ -61,7 +61,9 @@ impl Planner {
                 }
             }
             Event::Ended(id) => {
-                let Some(entry) = self.state.ended(now, id) else { return };
+                let Some(entry) = self.state.ended(now, id) else {
+                    return;
+                };
                 match &mut self.deciding {
                     Deciding::Queue(deciding) => deciding.ended(id, &entry),
                     Deciding::Levels(deciding) => deciding.ended(id, &entry),

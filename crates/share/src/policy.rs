@@ -29,15 +29,47 @@ pub enum Backfill {
     ShortestFirst,
 }
 
-/// The constants of sharing by levels of attained service.
+/// The constants of sharing by levels of attained service. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Levels {
     /// Where one level ends and the next begins, in attained service.
     pub bounds: Vec<Ms>,
+    /// A job of which at most this many times a bound is left is not behind that bound any more.
+    pub nearly: u32,
+    /// Within a level a job is as late as this many times what is left of its limit after its submission.
+    pub patience: u32,
     /// For so long after it began to stall, what a job lacks is held against new placements.
     pub hold: Ms,
     /// After so long without any CPU a job may go elsewhere, or be saved for others' sake.
     pub stall: Ms,
-    /// Who was submitted so long ago is ordered as if it ran.
+    /// Who was submitted so long ago goes before those of its level who run...
     pub old: Ms,
+    /// ...if that is also this many times what it has attained.
+    pub old_times: u32,
+    /// So long after its deadline (its submission and [`Self::patience`] times its limit) a job goes before all others.
+    pub overdue: Ms,
+    /// A job that was moved and saved so often is not moved any more, and saved only if nobody else can be.
+    pub moves: u32,
+    /// A job that was paused so often within an hour keeps what it has.
+    pub pauses_per_hour: u32,
+    /// A job is saved so often within an hour at most.
+    pub saves_per_hour: u32,
+}
+
+impl Default for Levels {
+    fn default() -> Self {
+        Self {
+            bounds: vec![300_000, 3_600_000, 36_000_000],
+            nearly: 4,
+            patience: 8,
+            hold: 300_000,
+            stall: 300_000,
+            old: 86_400_000,
+            old_times: 4,
+            overdue: 7 * 86_400_000,
+            moves: 12,
+            pauses_per_hour: 12,
+            saves_per_hour: 4,
+        }
+    }
 }

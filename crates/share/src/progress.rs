@@ -20,7 +20,13 @@ impl Progress {
     /// Of a job whose tasks can use `cpu` each, and have nothing yet.
     #[must_use]
     pub const fn new(cpu: u32) -> Self {
-        Self { attained: 0, since: 0, cpu, alloc: 0, stall: 0 }
+        Self {
+            attained: 0,
+            since: 0,
+            cpu,
+            alloc: 0,
+            stall: 0,
+        }
     }
 
     /// What each task has.
@@ -32,7 +38,11 @@ impl Progress {
     /// What is left at `now` of a stall.
     #[must_use]
     pub fn stall(&self, now: Ms) -> Ms {
-        if self.alloc == 0 { self.stall } else { self.stall.saturating_sub(now.saturating_sub(self.since)) }
+        if self.alloc == 0 {
+            self.stall
+        } else {
+            self.stall.saturating_sub(now.saturating_sub(self.since))
+        }
     }
 
     /// Attained at `now`, rounded down to whole milliseconds.

@@ -15,7 +15,10 @@ pub struct Deciding {
 
 impl Deciding {
     pub fn new(how: Queue) -> Self {
-        Self { how, waiting: Vec::new() }
+        Self {
+            how,
+            waiting: Vec::new(),
+        }
     }
 
     pub fn submitted(&mut self, _state: &State, id: JobId) {
@@ -35,7 +38,16 @@ impl Deciding {
                 break;
             }
             self.waiting.remove(0);
-            state.place(now, first, vec![Slot { host: HostId(0), tasks: job.tasks }], job.cpu, Why::Fits);
+            state.place(
+                now,
+                first,
+                vec![Slot {
+                    host: HostId(0),
+                    tasks: job.tasks,
+                }],
+                job.cpu,
+                Why::Fits,
+            );
         }
     }
 }

@@ -86,7 +86,14 @@ impl State {
     #[must_use]
     pub fn new(hosts: Vec<Host>, overheads: Overheads) -> Self {
         let loads = vec![Load::default(); hosts.len()];
-        Self { hosts, loads, jobs: Vec::new(), next_seq: 0, overheads, changes: Vec::new() }
+        Self {
+            hosts,
+            loads,
+            jobs: Vec::new(),
+            next_seq: 0,
+            overheads,
+            changes: Vec::new(),
+        }
     }
 
     /// What the hosts have.

@@ -1,0 +1,133 @@
+//! Memory for a job that has none: who is saved for it.
+
+use super::rank::Ranked;
+use super::turn::Turn;
+use crate::change::Why;
+use crate::job::Slot;
+use crate::state::Standing;
+
+/// Free memory and claimable slots of all hosts, for one job.
+struct Room {
+    slots: Vec<i64>,
+    memory: Vec<i64>,
+    per_task: i64,
+    tasks: i64,
+}
+
+impl Room {
+    fn fits(&self) -> bool {
+        let each = self.slots.iter().zip(&self.memory);
+        each.map(|(slots, memory)| (*slots).min(memory / self.per_task))
+            .sum::<i64>()
+            >= self.tasks
+    }
+
+    fn give(&mut self, slots: &[Slot], memory: i64) {
+        for slot in slots {
+            self.memory[slot.host.index()] += memory * i64::from(slot.tasks);
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Saves residents until the job fits, and no more than that. In its turn it may have the memory of those with a
+    /// worse claim; of what is left over (`second`), that of those who stood still for long.
+    pub(super) fn make_room(&mut self, at: usize, second: bool) -> bool {
+        let r = self.ranked[at];
+        let job = self.state.job(r.id).job;
+        let hosts = 0..self.state.hosts().len();
+        let slots = |h: usize| {
+            if second {
+                (self.cpu.claimable(h, true) / i64::from(job.cpu)).max(0)
+            } else {
+                i64::from(self.by_cpu(&r, h))
+            }
+        };
+        let free =
+            |h: usize| i64::from(self.state.hosts()[h].memory) - i64::from(self.state.loads()[h].memory);
+        let mut room = Room {
+            slots: hosts.clone().map(slots).collect(),
+            memory: hosts.map(free).collect(),
+            per_task: i64::from(job.memory).max(1),
+            tasks: i64::from(job.tasks),
+        };
+        if room.slots.iter().sum::<i64>() < room.tasks {
+            return false;
+        }
+        let Some(taken) = self.taken(at, second, &mut room) else {
+            return false;
+        };
+        for i in taken {
+            let v = self.ranked[i];
+            if !second {
+                let peer = v.level == r.level;
+                self.cpu.see(&self.state.job(v.id).slots, v.had, peer);
+            }
+            self.state.save(self.now, v.id, Why::MemoryFor(r.id));
+            (self.ranked[i].standing, self.ranked[i].had, self.ranked[i].gets) = (Standing::Saved, 0, 0);
+        }
+        true
+    }
+
+    /// Who is saved, if that is enough.
+    fn taken(&self, at: usize, second: bool, room: &mut Room) -> Option<Vec<usize>> {
+        let mut taken = Vec::new();
+        for i in self.victims(at, second) {
+            let v = self.state.job(self.ranked[i].id);
+            room.give(&v.slots, i64::from(v.job.memory));
+            taken.push(i);
+            if room.fits() {
+                break;
+            }
+        }
+        if !room.fits() {
+            return None;
+        }
+        // Some of the first are not needed any more: they stay where they are.
+        taken.retain(|i| {
+            let v = self.state.job(self.ranked[*i].id);
+            let memory = i64::from(v.job.memory);
+            room.give(&v.slots, -memory);
+            let stays = room.memory.iter().all(|left| *left >= 0) && room.fits();
+            if !stays {
+                room.give(&v.slots, memory);
+            }
+            !stays
+        });
+        Some(taken)
+    }
+
+    /// Who may be saved for the job: those first that were not often moved or saved, then of the worst level, then
+    /// who stands still, then who is about as wide, then who is last in the order.
+    fn victims(&self, at: usize, second: bool) -> Vec<usize> {
+        let r = self.ranked[at];
+        let n = self.state.job(r.id).job.tasks;
+        let mut victims: Vec<_> = (0..self.ranked.len())
+            .filter(|i| *i != at && self.may_be_saved(&r, &self.ranked[*i], second))
+            .map(|i| {
+                let (v, entry) = (&self.ranked[i], self.state.job(self.ranked[i].id));
+                let times = entry.moves + entry.saves;
+                let often = if times >= self.how.moves { times } else { 0 };
+                let width = entry.job.tasks.abs_diff(n);
+                ((often, u8::MAX - v.level, v.had > 0, width, v.backwards()), i)
+            })
+            .collect();
+        victims.sort_unstable();
+        victims.into_iter().map(|(_, i)| i).collect()
+    }
+
+    fn may_be_saved(&self, r: &Ranked, v: &Ranked, second: bool) -> bool {
+        if v.standing != Standing::Resident || v.fixed {
+            return false;
+        }
+        let (entry, memo) = (self.state.job(v.id), &self.memos[v.id.index()]);
+        if !entry.job.pausable || entry.saves - memo.saves_before >= self.how.saves_per_hour {
+            return false;
+        }
+        if second {
+            v.gets == 0 && self.stalled_for(v) >= self.how.stall
+        } else {
+            r.before(v) && (v.level > r.level || r.strict)
+        }
+    }
+}

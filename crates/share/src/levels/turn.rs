@@ -1,0 +1,219 @@
+//! What each job gets, in order.
+
+use super::Memo;
+use super::cpu::Cpu;
+use super::rank::Ranked;
+use crate::change::Why;
+use crate::job::Ms;
+use crate::policy::Levels;
+use crate::state::{Standing, State};
+
+/// Shares below this part of what a task can use are none.
+const LEAST_SHARE: i64 = 100;
+
+/// One decision while it is made.
+pub(super) struct Turn<'a> {
+    pub(super) how: &'a Levels,
+    pub(super) memos: &'a [Memo],
+    pub(super) state: &'a mut State,
+    pub(super) cpu: &'a mut Cpu,
+    pub(super) ranked: &'a mut Vec<Ranked>,
+    pub(super) now: Ms,
+}
+
+impl Turn<'_> {
+    /// The first pass: each takes what those before it leave.
+    pub(super) fn in_order(&mut self) {
+        let mut level = None;
+        let mut misfits = Misfits::default();
+        for at in 0..self.ranked.len() {
+            let r = self.ranked[at];
+            if level != Some(r.level) {
+                level = Some(r.level);
+                misfits.clear();
+                self.begin_level(at);
+            }
+            if r.standing == Standing::Resident {
+                if self.resident(at) < r.had {
+                    misfits.clear();
+                }
+            } else if !misfits.cover(self.state, &r) {
+                let saves = self.state.changes.len();
+                if !self.newcomer(at) {
+                    misfits.add(self.state, &r);
+                } else if self.state.changes.len() > saves + 1 {
+                    misfits.clear();
+                }
+            }
+        }
+    }
+
+    /// What those of the level have now is not there for newcomers of the same level.
+    fn begin_level(&mut self, at: usize) {
+        self.cpu.begin_level();
+        let level = self.ranked[at].level;
+        for peer in self.ranked[at..].iter().take_while(|peer| peer.level == level) {
+            if peer.had > 0 {
+                self.cpu.add_peer(&self.state.job(peer.id).slots, peer.had);
+            }
+        }
+    }
+
+    /// How long a job has been without CPU.
+    pub(super) fn stalled_for(&self, r: &Ranked) -> Ms {
+        self.memos[r.id.index()]
+            .stalled
+            .map_or(0, |since| self.now - since)
+    }
+
+    /// What a resident gets where it is, or elsewhere.
+    fn resident(&mut self, at: usize) -> u32 {
+        let r = self.ranked[at];
+        let entry = self.state.job(r.id);
+        self.cpu.see(&entry.slots, r.had, true);
+        let can_use = i64::from(entry.job.cpu);
+        let free = entry
+            .slots
+            .iter()
+            .map(|slot| self.cpu.free(slot.host.index()) / i64::from(slot.tasks));
+        let mut gets = free.min().unwrap_or(0).clamp(0, can_use);
+        if gets * LEAST_SHARE < can_use {
+            gets = 0;
+        }
+        let stalled = self.stalled_for(&r);
+        if gets == 0 && stalled >= self.how.stall && self.moved(at, stalled) {
+            return self.ranked[at].gets;
+        }
+        let gets = gets as u32;
+        let entry = self.state.job(r.id);
+        self.cpu.take(&entry.slots, gets);
+        if gets < entry.job.cpu && stalled < self.how.hold {
+            self.cpu.hold(&entry.slots, entry.job.cpu - gets);
+        }
+        self.ranked[at].gets = gets;
+        gets
+    }
+
+    /// A job that stood still for long goes where nobody is in its way, if there is such a place.
+    fn moved(&mut self, at: usize, for_: Ms) -> bool {
+        let r = self.ranked[at];
+        let entry = self.state.job(r.id);
+        if !entry.job.movable || entry.moves + entry.saves >= self.how.moves {
+            return false;
+        }
+        let Some(slots) = self.idle_slots(r.id) else {
+            return false;
+        };
+        let cpu = entry.job.cpu;
+        self.cpu.take(&slots, cpu);
+        self.state
+            .relocate(self.now, r.id, slots, cpu, Why::Stalled { for_ });
+        self.ranked[at].gets = cpu;
+        true
+    }
+
+    /// A job without a place looks for one, if need be at the cost of those with a worse claim.
+    fn newcomer(&mut self, at: usize) -> bool {
+        let r = self.ranked[at];
+        if !self.has_cpu(&r) || !self.has_memory(&r) && !self.make_room(at, false) {
+            return false;
+        }
+        let Some(slots) = self.best_slots(&r) else {
+            return false;
+        };
+        let cpu = self.state.job(r.id).job.cpu;
+        self.cpu.take(&slots, cpu);
+        self.state
+            .place(self.now, r.id, slots, cpu, Why::Turn { level: r.level });
+        (self.ranked[at].standing, self.ranked[at].gets) = (Standing::Resident, cpu);
+        true
+    }
+
+    /// The second pass: what nobody wants.
+    pub(super) fn left_over(&mut self) {
+        let mut misfits = Misfits::default();
+        for at in 0..self.ranked.len() {
+            let r = self.ranked[at];
+            if r.gets > 0 {
+                continue;
+            }
+            if r.standing == Standing::Resident {
+                let stalled = self.stalled_for(&r);
+                if stalled >= self.how.stall && self.moved(at, stalled) {
+                    misfits.clear();
+                }
+            } else if !misfits.cover(self.state, &r) {
+                let before = self.state.changes.len();
+                if !self.takes_left_over(at) {
+                    misfits.add(self.state, &r);
+                } else if self.state.changes.len() > before + 1 {
+                    misfits.clear();
+                }
+            }
+        }
+    }
+
+    /// A job without a place takes idle slots. Who was saved often waits for its turn instead: it would soon be in
+    /// somebody's way again.
+    fn takes_left_over(&mut self, at: usize) -> bool {
+        let r = self.ranked[at];
+        let entry = self.state.job(r.id);
+        if entry.moves + entry.saves >= self.how.moves / 2 {
+            return false;
+        }
+        let mut slots = self.idle_slots(r.id);
+        if slots.is_none() && self.make_room(at, true) {
+            slots = self.idle_slots(r.id);
+        }
+        let Some(slots) = slots else { return false };
+        let cpu = self.state.job(r.id).job.cpu;
+        self.cpu.take(&slots, cpu);
+        self.state.place(self.now, r.id, slots, cpu, Why::LeftOver);
+        (self.ranked[at].standing, self.ranked[at].gets) = (Standing::Resident, cpu);
+        true
+    }
+
+    /// Residents have what was found for them.
+    pub(super) fn share(&mut self) {
+        for r in self.ranked.iter() {
+            if r.standing == Standing::Resident && r.gets != self.state.job(r.id).progress.alloc() {
+                let why = if r.gets == 0 {
+                    Why::GivesWay { level: r.level }
+                } else {
+                    Why::Turn { level: r.level }
+                };
+                self.state.share(self.now, r.id, r.gets, why);
+            }
+        }
+    }
+}
+
+/// Needs that were not met: what needs as much or more need not be tried, as long as nothing becomes free.
+#[derive(Default)]
+struct Misfits {
+    /// CPU and memory of each task, the tasks, and whether it took from its peers, too.
+    needs: Vec<(u32, u32, u32, bool)>,
+}
+
+/// So many are remembered; any more would cost more than they save.
+const MOST_MISFITS: usize = 16;
+
+impl Misfits {
+    fn clear(&mut self) {
+        self.needs.clear();
+    }
+
+    fn cover(&self, state: &State, r: &Ranked) -> bool {
+        let job = state.job(r.id).job;
+        self.needs.iter().any(|(cpu, memory, tasks, strict)| {
+            job.cpu >= *cpu && job.memory >= *memory && job.tasks >= *tasks && (*strict || !r.strict)
+        })
+    }
+
+    fn add(&mut self, state: &State, r: &Ranked) {
+        if self.needs.len() < MOST_MISFITS {
+            let job = state.job(r.id).job;
+            self.needs.push((job.cpu, job.memory, job.tasks, r.strict));
+        }
+    }
+}
