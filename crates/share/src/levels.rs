@@ -14,7 +14,7 @@ mod room;
 mod turn;
 
 use crate::job::{JobId, Ms};
-use crate::policy::Levels;
+use crate::policy::{Levels, Used};
 use crate::state::{Entry, Standing, State};
 use cpu::Cpu;
 use rank::Ranked;
@@ -25,11 +25,9 @@ use turn::Turn;
 struct Memo {
     /// Since when it has been without CPU, though it is resident.
     stalled: Option<Ms>,
-    /// When the hour began in which its pauses and saves are counted.
-    hour: Ms,
-    /// How many it had before that hour.
-    pauses_before: u32,
-    saves_before: u32,
+    /// Pauses and saves that count still.
+    paused: Used,
+    saved: Used,
 }
 
 /// What is remembered between decisions.
@@ -57,14 +55,11 @@ impl Deciding {
         }
     }
 
-    pub fn submitted(&mut self, state: &State, id: JobId) {
+    pub fn submitted(&mut self, _: &State, id: JobId) {
         if self.memos.len() <= id.index() {
             self.memos.resize(id.index() + 1, Memo::default());
         }
-        self.memos[id.index()] = Memo {
-            hour: state.job(id).job.submit,
-            ..Memo::default()
-        };
+        self.memos[id.index()] = Memo::default();
         self.active.push(id);
     }
 
@@ -111,12 +106,18 @@ impl Deciding {
         for r in ranked {
             let entry = state.job(r.id);
             let memo = &mut self.memos[r.id.index()];
+            if r.saved {
+                memo.saved.once(self.how.saves, now);
+            }
             if entry.runs() {
                 memo.stalled = None;
                 if let Some(when) = self.how.next_level(entry, now) {
                     due(when);
                 }
             } else if entry.standing == Standing::Resident {
+                if r.had > 0 {
+                    memo.paused.once(self.how.pauses, now);
+                }
                 let since = *memo.stalled.get_or_insert(now);
                 due(since + self.how.stall);
                 due(since + self.how.hold);

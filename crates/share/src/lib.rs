@@ -19,6 +19,6 @@ mod state;
 pub use change::{Change, Verb, Why};
 pub use job::{Host, HostId, Job, JobId, Ms, Slot};
 pub use planner::{Event, Planner};
-pub use policy::{Backfill, Levels, Policy, Queue};
+pub use policy::{Backfill, Levels, Pace, Policy, Queue, Used};
 pub use progress::Progress;
 pub use state::{Entry, Overheads, Standing, State};

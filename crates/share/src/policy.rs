@@ -50,10 +50,10 @@ pub struct Levels {
     pub overdue: Ms,
     /// A job that was moved and saved so often is not moved any more, and saved only if nobody else can be.
     pub moves: u32,
-    /// A job that was paused so often within an hour keeps what it has.
-    pub pauses_per_hour: u32,
-    /// A job is saved so often within an hour at most.
-    pub saves_per_hour: u32,
+    /// How often a job is paused.
+    pub pauses: Pace,
+    /// How often it is saved.
+    pub saves: Pace,
 }
 
 impl Default for Levels {
@@ -68,8 +68,43 @@ impl Default for Levels {
             old_times: 4,
             overdue: 7 * 86_400_000,
             moves: 12,
-            pauses_per_hour: 12,
-            saves_per_hour: 4,
+            pauses: Pace {
+                every: 60_000,
+                at_once: 10,
+            },
+            saves: Pace {
+                every: 300_000,
+                at_once: 4,
+            },
         }
+    }
+}
+
+/// How often something is done to a job: at any time `at_once` and one more for each `every` since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// After so long it may be done once more.
+    pub every: Ms,
+    /// So often it may be done in a row, at least 1.
+    pub at_once: u32,
+}
+
+/// What was used up of a [`Pace`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// When all of it is given back.
+    until: Ms,
+}
+
+impl Used {
+    /// Whether it may not be done at `now`.
+    #[must_use]
+    pub fn up(&self, pace: Pace, now: Ms) -> bool {
+        self.until > now + pace.every * Ms::from(pace.at_once.max(1) - 1)
+    }
+
+    /// It was done at `now`.
+    pub fn once(&mut self, pace: Pace, now: Ms) {
+        self.until = self.until.max(now) + pace.every;
     }
 }

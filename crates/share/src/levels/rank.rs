@@ -5,9 +5,6 @@ use crate::job::{JobId, Ms};
 use crate::policy::Levels;
 use crate::state::{Entry, Standing, State};
 
-/// An hour: what pauses and saves are counted in.
-const HOUR: Ms = 3_600_000;
-
 /// A job in the order of one decision.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ranked {
@@ -22,6 +19,8 @@ pub(super) struct Ranked {
     pub(super) had: u32,
     pub(super) gets: u32,
     pub(super) standing: Standing,
+    /// It was saved for somebody.
+    pub(super) saved: bool,
 }
 
 impl Ranked {
@@ -76,7 +75,7 @@ impl Deciding {
     pub(super) fn rank(&mut self, state: &State, now: Ms, ranked: &mut Vec<Ranked>) {
         ranked.clear();
         ranked.extend(self.active.iter().map(|id| {
-            let (entry, memo) = (state.job(*id), &mut self.memos[id.index()]);
+            let (entry, memo) = (state.job(*id), &self.memos[id.index()]);
             rank(&self.how, entry, memo, *id, now)
         }));
         // Nearly sorted already, which this sort makes use of.
@@ -86,7 +85,7 @@ impl Deciding {
 
 /// A job's place in the order: overdue ones, those that keep what they have, then by level; in a level those that run
 /// or are old before those that wait, then by Slurm's priority, then by deadline, then as they came.
-fn rank(how: &Levels, entry: &Entry, memo: &mut Memo, id: JobId, now: Ms) -> Ranked {
+fn rank(how: &Levels, entry: &Entry, memo: &Memo, id: JobId, now: Ms) -> Ranked {
     let attained = entry.progress.attained(now);
     let left = entry.job.limit.saturating_sub(attained);
     let level = how.level(attained, left);
@@ -94,15 +93,7 @@ fn rank(how: &Levels, entry: &Entry, memo: &mut Memo, id: JobId, now: Ms) -> Ran
     let had = entry.progress.alloc();
     let old = flow > how.old && flow > attained.saturating_mul(Ms::from(how.old_times));
     let overdue = now > how.overdue(entry);
-    if now >= memo.hour + HOUR {
-        *memo = Memo {
-            hour: now,
-            pauses_before: entry.pauses,
-            saves_before: entry.saves,
-            ..*memo
-        };
-    }
-    let fixed = had > 0 && (!entry.job.pausable || entry.pauses - memo.pauses_before >= how.pauses_per_hour);
+    let fixed = had > 0 && (!entry.job.pausable || memo.paused.up(how.pauses, now));
     let class = match (overdue, fixed) {
         (_, true) => 0,
         (true, false) => 1,
@@ -130,5 +121,6 @@ fn rank(how: &Levels, entry: &Entry, memo: &mut Memo, id: JobId, now: Ms) -> Ran
         had,
         gets: 0,
         standing: entry.standing,
+        saved: false,
     }
 }

@@ -64,6 +64,7 @@ impl Turn<'_> {
                 self.cpu.see(&self.state.job(v.id).slots, v.had, peer);
             }
             self.state.save(self.now, v.id, Why::MemoryFor(r.id));
+            self.ranked[i].saved = true;
             (self.ranked[i].standing, self.ranked[i].had, self.ranked[i].gets) = (Standing::Saved, 0, 0);
         }
         true
@@ -121,7 +122,7 @@ impl Turn<'_> {
             return false;
         }
         let (entry, memo) = (self.state.job(v.id), &self.memos[v.id.index()]);
-        if !entry.job.pausable || entry.saves - memo.saves_before >= self.how.saves_per_hour {
+        if !entry.job.pausable || memo.saved.up(self.how.saves, self.now) {
             return false;
         }
         if second {
