@@ -23,7 +23,7 @@ use turn::Turn;
 /// What is remembered of a job between decisions.
 #[derive(Debug, Clone, Copy, Default)]
 struct Memo {
-    /// Since when it has been without CPU, though it is resident.
+    /// Since when it has been without CPU, though it once had some.
     stalled: Option<Ms>,
     /// Pauses and saves that count still.
     paused: Used,
@@ -114,15 +114,13 @@ impl Deciding {
                 if let Some(when) = self.how.next_level(entry, now) {
                     due(when);
                 }
-            } else if entry.standing == Standing::Resident {
+            } else if entry.standing != Standing::Waiting {
                 if r.had > 0 {
                     memo.paused.once(self.how.pauses, now);
                 }
                 let since = *memo.stalled.get_or_insert(now);
-                due(since + self.how.stall);
                 due(since + self.how.hold);
-            } else {
-                memo.stalled = None;
+                due(since + self.how.stall);
             }
         }
         self.next = (next < Ms::MAX).then_some(next);

@@ -1,7 +1,7 @@
 //! What is decided about each job, and what each host has left of it.
 
 use crate::change::{Change, Verb, Why};
-use crate::job::{Host, HostId, Job, JobId, Ms, Slot};
+use crate::job::{Host, Job, JobId, Ms, Slot};
 use crate::progress::Progress;
 
 /// How long what is decided takes: the job makes no progress meanwhile.

@@ -153,14 +153,9 @@ impl Turn<'_> {
         }
     }
 
-    /// A job without a place takes idle slots. Who was saved often waits for its turn instead: it would soon be in
-    /// somebody's way again.
+    /// A job without a place takes idle slots, if need be with the memory of those who stand still.
     fn takes_left_over(&mut self, at: usize) -> bool {
         let r = self.ranked[at];
-        let entry = self.state.job(r.id);
-        if entry.moves + entry.saves >= self.how.moves / 2 {
-            return false;
-        }
         let mut slots = self.idle_slots(r.id);
         if slots.is_none() && self.make_room(at, true) {
             slots = self.idle_slots(r.id);
