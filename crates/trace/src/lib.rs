@@ -1,4 +1,5 @@
 //! The planner of sharing on logs of real clusters.
 
 pub mod engine;
+pub mod read;
 pub mod workload;

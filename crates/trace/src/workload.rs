@@ -2,6 +2,9 @@
 
 use thiao_share::Host;
 
+/// The seconds of a week: logs are cut into weeks.
+pub const WEEK: u64 = 604_800;
+
 /// A job as a log has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceJob {
@@ -21,6 +24,12 @@ pub struct TraceJob {
     pub limit: u64,
     /// Whose it is: any number that is the same for the same user.
     pub user: u32,
+    /// The partition or queue that it was in: any number that is the same for the same one.
+    pub partition: u32,
+    /// How long it really waited, in seconds, where the log says so.
+    pub wait: Option<u64>,
+    /// How much of its CPU it can use, in thousandths.
+    pub efficiency: u16,
 }
 
 /// Jobs, and the cluster that they are for.
@@ -32,6 +41,34 @@ pub struct Workload {
     pub hosts: u32,
     /// What each of them has: the unit of the jobs' needs.
     pub host: Host,
-    /// The jobs, by submission, then by their order in the log.
+    /// The jobs, by submission, then by their number.
     pub jobs: Vec<TraceJob>,
+}
+
+impl Workload {
+    /// Cut into weeks by submission. Each begins at 0 and is called by its number, as `w017`; those
+    /// in which nobody submitted anything are not there.
+    #[must_use]
+    pub fn weeks(&self) -> Vec<Self> {
+        let weeks = self.jobs.chunk_by(|a, b| a.submit / WEEK == b.submit / WEEK);
+        weeks
+            .map(|jobs| {
+                let week = jobs[0].submit / WEEK;
+                let begin = week * WEEK;
+                let jobs = jobs.iter().map(|job| TraceJob { submit: job.submit - begin, ..*job }).collect();
+                Self { name: format!("w{week:03}"), jobs, ..*self }
+            })
+            .collect()
+    }
+
+    /// The work of all jobs, as a part of what the hosts can do from the first submission to the last.
+    #[must_use]
+    pub fn load(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.jobs.first(), self.jobs.last()) else { return 0. };
+        let span = (last.submit - first.submit) as f64;
+        let capacity = f64::from(self.host.cpu) * f64::from(self.hosts);
+        let work = |job: &TraceJob| f64::from(job.tasks) * f64::from(job.cpu) * job.run as f64;
+        let work: f64 = self.jobs.iter().map(work).sum();
+        if span > 0. { work / capacity / span } else { 0. }
+    }
 }
