@@ -77,19 +77,19 @@ fn published_schedules_hold_the_same_jobs_as_the_job_sets() {
                 assert!(job.wait.is_some() && other.wait.is_some());
                 other.wait = job.wait;
             }
-            assert_eq!(other.jobs, published.jobs);
+            assert!(other.jobs == published.jobs, "{name}.{kind}");
         }
         for rule in ["light", "m"] {
             let log = log(&format!("jobs/{set}-{rule}.txt.gz"));
             assert_eq!((log.format, log.jobs(), log.odd.clone()), (Format::JobSet, jobs, read::Odd::default()));
             let mut drawn = workload(&log, &Shape { hosts: Some(nodes), ..Shape::default() });
             for (job, drawn) in published.jobs.iter().zip(&mut drawn.jobs) {
-                (drawn.wait, drawn.user) = (job.wait, job.user);
+                drawn.wait = job.wait;
                 if rule == "m" {
                     drawn.memory = job.memory;
                 }
             }
-            assert_eq!(drawn.jobs, published.jobs, "{set}-{rule}");
+            assert!(drawn.jobs == published.jobs, "{set}-{rule}");
         }
     }
     let log = log("published/CTC-SP2.easy-exact.swf.gz");
@@ -120,11 +120,11 @@ fn job_sets_hold_a_hundred_traces() {
 #[test]
 #[ignore = "whole logs: cargo xtask golden"]
 fn other_logs_are_read_to_their_ends() {
-    // Jobs, those left out for want of a run time, nodes, processors.
+    // Lines, those left out for want of a run time, nodes, processors. KTH's head speaks of 28,476 jobs.
     for (name, lines, no_run, nodes, processors) in [
-        ("KTH-SP2-1996-2.1-cln.swf.gz", 28_476, 0, Some(100), Some(100)),
-        ("CTC-SP2-1996-3.1-cln.swf.gz", 77_222, 0, Some(338), Some(338)),
-        ("SDSC-BLUE-2000-4.2-cln.swf.gz", 243_306, 0, Some(144), Some(1152)),
+        ("KTH-SP2-1996-2.1-cln.swf.gz", 27_992, 0, Some(100), Some(100)),
+        ("CTC-SP2-1996-3.1-cln.swf.gz", 77_222, 17, Some(338), Some(338)),
+        ("SDSC-BLUE-2000-4.2-cln.swf.gz", 243_306, 10_770, Some(144), Some(1152)),
         ("lublin_256.swf", 10_000, 0, Some(256), None),
     ] {
         let log = log(name);

@@ -120,17 +120,17 @@ impl Reading {
             Some(format) => format,
             None => *self.format.insert(self.recognise(line)?),
         };
-        match format {
-            Format::Swf | Format::Published => {
-                if let Some(job) = swf::job(line, &mut self.odd)? {
-                    self.push("", job);
-                }
-            }
+        let (trace, job) = match format {
+            Format::Swf => ("", swf::job(line, &mut self.odd)?),
+            Format::Published => ("", published::job(line, &mut self.odd)?),
             Format::JobSet => {
                 let (trace, job) = job_set::job(line, &mut self.odd)?;
-                self.push(trace, job);
+                (trace, Some(job))
             }
-            Format::Sacct => {}
+            Format::Sacct => ("", None),
+        };
+        if let Some(job) = job {
+            self.push(trace, job);
         }
         Ok(())
     }
