@@ -105,7 +105,10 @@ struct Engine<'a> {
 /// If some job can never run, or the policy leaves jobs waiting for ever.
 pub fn run(workload: &Workload, setup: &Setup, watch: &mut dyn Watch) -> anyhow::Result<Outcome> {
     let hosts = if setup.pool {
-        vec![Host { cpu: workload.host.cpu * workload.hosts, memory: u32::MAX }]
+        vec![Host {
+            cpu: workload.host.cpu * workload.hosts,
+            memory: u32::MAX,
+        }]
     } else {
         vec![workload.host; workload.hosts as usize]
     };
@@ -117,7 +120,10 @@ pub fn run(workload: &Workload, setup: &Setup, watch: &mut dyn Watch) -> anyhow:
         free: Vec::new(),
         arrived: 0,
         ends: BinaryHeap::new(),
-        outcome: Outcome { jobs: vec![Ended::default(); workload.jobs.len()], ..Outcome::default() },
+        outcome: Outcome {
+            jobs: vec![Ended::default(); workload.jobs.len()],
+            ..Outcome::default()
+        },
         started: vec![false; workload.jobs.len()],
         now: 0,
         capacity: u64::from(workload.host.cpu) * u64::from(workload.hosts),
@@ -146,7 +152,12 @@ impl Engine<'_> {
     /// The next end that is still true.
     fn ending(&mut self) -> Option<(Ms, JobId)> {
         while let Some(Reverse((when, _, id, version))) = self.ends.peek().copied() {
-            if self.planner.state().get(id).is_some_and(|entry| entry.version == version) {
+            if self
+                .planner
+                .state()
+                .get(id)
+                .is_some_and(|entry| entry.version == version)
+            {
                 return Some((when, id));
             }
             self.ends.pop();

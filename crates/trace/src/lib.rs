@@ -1,5 +1,6 @@
 //! The planner of sharing on logs of real clusters.
 
 pub mod engine;
+pub mod lublin;
 pub mod read;
 pub mod workload;

@@ -55,8 +55,18 @@ impl Workload {
             .map(|jobs| {
                 let week = jobs[0].submit / WEEK;
                 let begin = week * WEEK;
-                let jobs = jobs.iter().map(|job| TraceJob { submit: job.submit - begin, ..*job }).collect();
-                Self { name: format!("w{week:03}"), jobs, ..*self }
+                let jobs = jobs
+                    .iter()
+                    .map(|job| TraceJob {
+                        submit: job.submit - begin,
+                        ..*job
+                    })
+                    .collect();
+                Self {
+                    name: format!("w{week:03}"),
+                    jobs,
+                    ..*self
+                }
             })
             .collect()
     }
@@ -64,11 +74,28 @@ impl Workload {
     /// The work of all jobs, as a part of what the hosts can do from the first submission to the last.
     #[must_use]
     pub fn load(&self) -> f64 {
-        let (Some(first), Some(last)) = (self.jobs.first(), self.jobs.last()) else { return 0. };
+        let (Some(first), Some(last)) = (self.jobs.first(), self.jobs.last()) else {
+            return 0.;
+        };
         let span = (last.submit - first.submit) as f64;
         let capacity = f64::from(self.host.cpu) * f64::from(self.hosts);
         let work = |job: &TraceJob| f64::from(job.tasks) * f64::from(job.cpu) * job.run as f64;
         let work: f64 = self.jobs.iter().map(work).sum();
         if span > 0. { work / capacity / span } else { 0. }
+    }
+
+    /// The same jobs, with times between them so much longer or shorter that the load is this. The first one
+    /// comes when it did. A load that nothing can have changes nothing.
+    #[must_use]
+    pub fn scaled(mut self, load: f64) -> Self {
+        let longer = self.load() / load;
+        if !(longer.is_finite() && longer > 0.) {
+            return self;
+        }
+        let first = self.jobs.first().map_or(0, |job| job.submit);
+        for job in &mut self.jobs {
+            job.submit = (first as f64 + (job.submit - first) as f64 * longer) as u64;
+        }
+        self
     }
 }

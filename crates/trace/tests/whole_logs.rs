@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use thiao_trace::lublin::{self, Model};
 use thiao_trace::read::{self, Format, Log, Need, Oddity, Options, Shape, Unit};
 use thiao_trace::workload::Workload;
 
@@ -40,7 +41,10 @@ fn golden_weeks() -> BTreeMap<String, (usize, u64)> {
 #[ignore = "whole logs: cargo xtask golden"]
 fn hpc2n_is_what_the_golden_runs_had() {
     let log = log("HPC2N-2002-2.1-cln.swf.gz");
-    assert_eq!((log.format, log.jobs(), log.odd.malformed), (Format::Swf, 202_876, 0));
+    assert_eq!(
+        (log.format, log.jobs(), log.odd.malformed),
+        (Format::Swf, 202_876, 0)
+    );
     assert_eq!(log.odd.of(Oddity::NoMemory), 2142);
     assert_eq!(log.odd.of(Oddity::OverLimit), 14_817);
     assert_eq!(log.odd.of(Oddity::ProcessorsDiffer), 729);
@@ -48,10 +52,16 @@ fn hpc2n_is_what_the_golden_runs_had() {
     let whole = workload(&log, &Shape::default());
     assert_eq!((whole.hosts, whole.jobs.len()), (120, 202_876));
     let work = |week: &Workload| -> u64 {
-        week.jobs.iter().map(|job| u64::from(job.tasks) * u64::from(job.cpu) * job.run).sum()
+        week.jobs
+            .iter()
+            .map(|job| u64::from(job.tasks) * u64::from(job.cpu) * job.run)
+            .sum()
     };
-    let weeks: BTreeMap<_, _> =
-        whole.weeks().iter().map(|week| (week.name.clone(), (week.jobs.len(), work(week)))).collect();
+    let weeks: BTreeMap<_, _> = whole
+        .weeks()
+        .iter()
+        .map(|week| (week.name.clone(), (week.jobs.len(), work(week))))
+        .collect();
     assert_eq!(weeks.len(), 182);
     assert_eq!(weeks, golden_weeks());
     // The later version lacks five jobs of the first week.
@@ -65,7 +75,10 @@ fn published_schedules_hold_the_same_jobs_as_the_job_sets() {
     for (name, set, nodes, jobs) in [("KTH-SP2", "kth", 100, 28_481), ("SDSC-SP2", "sdsc", 128, 54_006)] {
         let of = |kind: &str| {
             let log = log(&format!("published/{name}.{kind}.swf.gz"));
-            assert_eq!((log.format, log.jobs(), log.odd.malformed), (Format::Published, jobs, 0));
+            assert_eq!(
+                (log.format, log.jobs(), log.odd.malformed),
+                (Format::Published, jobs, 0)
+            );
             assert_eq!(log.odd.left_out(), 0);
             workload(&log, &Shape::default())
         };
@@ -81,8 +94,17 @@ fn published_schedules_hold_the_same_jobs_as_the_job_sets() {
         }
         for rule in ["light", "m"] {
             let log = log(&format!("jobs/{set}-{rule}.txt.gz"));
-            assert_eq!((log.format, log.jobs(), log.odd.clone()), (Format::JobSet, jobs, read::Odd::default()));
-            let mut drawn = workload(&log, &Shape { hosts: Some(nodes), ..Shape::default() });
+            assert_eq!(
+                (log.format, log.jobs(), log.odd.clone()),
+                (Format::JobSet, jobs, read::Odd::default())
+            );
+            let mut drawn = workload(
+                &log,
+                &Shape {
+                    hosts: Some(nodes),
+                    ..Shape::default()
+                },
+            );
             for (job, drawn) in published.jobs.iter().zip(&mut drawn.jobs) {
                 drawn.wait = job.wait;
                 if rule == "m" {
@@ -101,14 +123,30 @@ fn published_schedules_hold_the_same_jobs_as_the_job_sets() {
 fn job_sets_hold_a_hundred_traces() {
     for name in ["lublin-0.5", "lublin-0.7", "lublin-lubT"] {
         let log = log(&format!("jobs/{name}.txt.gz"));
-        assert_eq!((log.format, log.traces.len(), log.odd.clone()), (Format::JobSet, 100, read::Odd::default()));
-        let shape = Shape { hosts: Some(128), unit: Some(Unit::Percent), ..Shape::default() };
+        assert_eq!(
+            (log.format, log.traces.len(), log.odd.clone()),
+            (Format::JobSet, 100, read::Odd::default())
+        );
+        let shape = Shape {
+            hosts: Some(128),
+            unit: Some(Unit::Percent),
+            ..Shape::default()
+        };
         let (workloads, odd) = shape.workloads(&log).expect("workloads");
         assert_eq!(odd, read::Odd::default());
         assert!(workloads.iter().all(|workload| workload.jobs.len() == 1000));
-        assert_eq!((workloads[0].name.as_str(), workloads[99].name.as_str()), ("s001", "s100"));
-        for (job, record) in workloads.iter().zip(&log.traces).flat_map(|(w, t)| w.jobs.iter().zip(&t.jobs)) {
-            let Need::Fractions { tasks, cpu, memory } = record.need else { panic!("no fractions") };
+        assert_eq!(
+            (workloads[0].name.as_str(), workloads[99].name.as_str()),
+            ("s001", "s100")
+        );
+        for (job, record) in workloads
+            .iter()
+            .zip(&log.traces)
+            .flat_map(|(w, t)| w.jobs.iter().zip(&t.jobs))
+        {
+            let Need::Fractions { tasks, cpu, memory } = record.need else {
+                panic!("no fractions")
+            };
             assert_eq!(tasks, job.tasks);
             // They are whole percents.
             assert!((cpu * 100. - f64::from(job.cpu)).abs() < 1e-9);
@@ -124,7 +162,13 @@ fn other_logs_are_read_to_their_ends() {
     for (name, lines, no_run, nodes, processors) in [
         ("KTH-SP2-1996-2.1-cln.swf.gz", 27_992, 0, Some(100), Some(100)),
         ("CTC-SP2-1996-3.1-cln.swf.gz", 77_222, 17, Some(338), Some(338)),
-        ("SDSC-BLUE-2000-4.2-cln.swf.gz", 243_306, 10_770, Some(144), Some(1152)),
+        (
+            "SDSC-BLUE-2000-4.2-cln.swf.gz",
+            243_306,
+            10_770,
+            Some(144),
+            Some(1152),
+        ),
         ("lublin_256.swf", 10_000, 0, Some(256), None),
     ] {
         let log = log(name);
@@ -132,6 +176,40 @@ fn other_logs_are_read_to_their_ends() {
         assert_eq!(log.format, Format::Swf);
         assert_eq!((log.header.nodes, log.header.processors), (nodes, processors));
         assert_eq!(log.odd.malformed, 0);
-        assert_eq!((log.jobs() as u64 + log.odd.left_out(), log.odd.of(Oddity::NoRun)), (lines, no_run), "{name}");
+        assert_eq!(
+            (log.jobs() as u64 + log.odd.left_out(), log.odd.of(Oddity::NoRun)),
+            (lines, no_run),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "whole logs: cargo xtask golden"]
+fn the_model_draws_the_jobs_of_the_reference_generator() {
+    let sets = ["lublin-lubT", "lublin-0.5", "lublin-0.7"].map(|name| log(&format!("jobs/{name}.txt.gz")));
+    for (set, load) in sets.iter().zip([None, Some(0.5), Some(0.7)]) {
+        for (seed, trace) in (1..).zip(&set.traces) {
+            let drawn = lublin::workload(&Model {
+                seed,
+                load,
+                ..Model::default()
+            });
+            let ours = drawn
+                .jobs
+                .iter()
+                .map(|job| (job.id, job.submit, job.run, job.tasks));
+            let theirs = trace.jobs.iter().map(|job| match job.need {
+                Need::Fractions { tasks, .. } => (job.id, job.submit, job.run, tasks),
+                Need::Processors(_) => panic!("no fractions"),
+            });
+            let (ours, theirs): (Vec<_>, Vec<_>) = (ours.collect(), theirs.collect());
+            let differ = ours.iter().zip(&theirs).position(|(ours, theirs)| ours != theirs);
+            assert!(
+                differ.is_none() && ours.len() == theirs.len(),
+                "{load:?} {}: {differ:?}",
+                trace.name
+            );
+        }
     }
 }

@@ -16,7 +16,19 @@ pub const FIELDS: usize = 10;
 /// What is wrong with the line.
 pub fn job<'a>(line: &'a str, odd: &mut Odd) -> Result<(&'a str, Record), String> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [trace, id, submit, tasks, cpu, memory, run, limit, user, efficiency] = words[..] else {
+    let [
+        trace,
+        id,
+        submit,
+        tasks,
+        cpu,
+        memory,
+        run,
+        limit,
+        user,
+        efficiency,
+    ] = words[..]
+    else {
         return Err(format!("{} fields, not {FIELDS}", words.len()));
     };
     let (run, limit) = (seconds("run time", run)?, seconds("estimate", limit)?);
@@ -31,7 +43,11 @@ pub fn job<'a>(line: &'a str, odd: &mut Odd) -> Result<(&'a str, Record), String
         wait: None,
         run,
         limit: super::limit(Some(limit).filter(|limit| *limit > 0), run, odd),
-        need: Need::Fractions { tasks, cpu: part("CPU", cpu)?, memory: part("memory", memory)? },
+        need: Need::Fractions {
+            tasks,
+            cpu: part("CPU", cpu)?,
+            memory: part("memory", memory)?,
+        },
         user: number("user", user)?,
         partition: 0,
         efficiency: ((efficiency * 1000.).round() as u16).max(1),
@@ -40,7 +56,8 @@ pub fn job<'a>(line: &'a str, odd: &mut Odd) -> Result<(&'a str, Record), String
 }
 
 fn number<T: FromStr>(what: &str, word: &str) -> Result<T, String> {
-    word.parse().map_err(|_| format!("{what} is no such number: {}", shown(word)))
+    word.parse()
+        .map_err(|_| format!("{what} is no such number: {}", shown(word)))
 }
 
 fn seconds(what: &str, word: &str) -> Result<u64, String> {
@@ -53,5 +70,9 @@ fn seconds(what: &str, word: &str) -> Result<u64, String> {
 /// Something over 0 and at most 1.
 fn part(what: &str, word: &str) -> Result<f64, String> {
     let part = number::<f64>(what, word)?;
-    if part > 0. && part <= 1. { Ok(part) } else { Err(format!("{what} is not over 0 and up to 1: {part}")) }
+    if part > 0. && part <= 1. {
+        Ok(part)
+    } else {
+        Err(format!("{what} is not over 0 and up to 1: {part}"))
+    }
 }

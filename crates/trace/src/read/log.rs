@@ -157,5 +157,8 @@ impl Log {
 }
 
 fn name_in(names: &[String], number: u32) -> String {
-    names.get(number as usize).cloned().unwrap_or_else(|| number.to_string())
+    names
+        .get(number as usize)
+        .cloned()
+        .unwrap_or_else(|| number.to_string())
 }

@@ -41,7 +41,9 @@ pub fn any(path: &Path, options: &Options) -> anyhow::Result<Log> {
 /// The name of a log, from that of its file.
 fn title(file: &str) -> &str {
     let endings = [".gz", ".swf", ".txt", "-cln"];
-    endings.into_iter().fold(file, |name, ending| name.strip_suffix(ending).unwrap_or(name))
+    endings
+        .into_iter()
+        .fold(file, |name, ending| name.strip_suffix(ending).unwrap_or(name))
 }
 
 /// Reads a log from wherever it comes.
@@ -51,8 +53,15 @@ fn title(file: &str) -> &str {
 pub fn stream(name: &str, source: impl Read, options: &Options) -> anyhow::Result<Log> {
     let mut source = BufReader::with_capacity(1 << 17, source);
     let mut reading = Reading::new(options);
-    if source.fill_buf().context("cannot begin to read")?.starts_with(&[0x1f, 0x8b]) {
-        lines(BufReader::with_capacity(1 << 17, MultiGzDecoder::new(source)), &mut reading)?;
+    if source
+        .fill_buf()
+        .context("cannot begin to read")?
+        .starts_with(&[0x1f, 0x8b])
+    {
+        lines(
+            BufReader::with_capacity(1 << 17, MultiGzDecoder::new(source)),
+            &mut reading,
+        )?;
     } else {
         lines(source, &mut reading)?;
     }
@@ -69,7 +78,9 @@ fn lines(mut source: impl BufRead, reading: &mut Reading) -> anyhow::Result<()> 
         match whole {
             None => break,
             Some(true) => reading.line(number, &String::from_utf8_lossy(&line)),
-            Some(false) => reading.odd.malformed(number, format!("over {LONGEST_LINE} bytes long")),
+            Some(false) => reading
+                .odd
+                .malformed(number, format!("over {LONGEST_LINE} bytes long")),
         }
     }
     Ok(())
@@ -98,7 +109,12 @@ struct Reading {
 
 impl Reading {
     fn new(_options: &Options) -> Self {
-        Self { format: None, header: Header::default(), odd: Odd::default(), traces: Vec::new() }
+        Self {
+            format: None,
+            header: Header::default(),
+            odd: Odd::default(),
+            traces: Vec::new(),
+        }
     }
 
     fn line(&mut self, number: u64, line: &str) {
@@ -137,7 +153,8 @@ impl Reading {
 
     /// What a log is written in, by the first line that is no comment.
     fn recognise(&self, line: &str) -> Result<Format, String> {
-        if line.split_ascii_whitespace().count() == job_set::FIELDS && job_set::job(line, &mut Odd::default()).is_ok()
+        if line.split_ascii_whitespace().count() == job_set::FIELDS
+            && job_set::job(line, &mut Odd::default()).is_ok()
         {
             return Ok(Format::JobSet);
         }
@@ -152,7 +169,10 @@ impl Reading {
         // Traces stand one after another, mostly.
         let found = self.traces.iter().rposition(|trace| trace.name == name);
         let at = found.unwrap_or_else(|| {
-            self.traces.push(Trace { name: name.to_owned(), jobs: Vec::new() });
+            self.traces.push(Trace {
+                name: name.to_owned(),
+                jobs: Vec::new(),
+            });
             self.traces.len() - 1
         });
         self.traces[at].jobs.push(job);
@@ -167,14 +187,28 @@ impl Reading {
                 name.clone_into(&mut trace.name);
             }
             if format != Format::Published {
-                let behind = trace.jobs.windows(2).filter(|pair| pair[1].submit < pair[0].submit).count();
+                let behind = trace
+                    .jobs
+                    .windows(2)
+                    .filter(|pair| pair[1].submit < pair[0].submit)
+                    .count();
                 (0..behind).for_each(|_| self.odd.count(Oddity::Disordered));
             }
             trace.jobs.sort_by_key(|job| (job.submit, job.id));
         }
-        let Self { header, odd, traces, .. } = self;
+        let Self {
+            header, odd, traces, ..
+        } = self;
         let (users, partitions) = (Vec::new(), Vec::new());
-        Ok(Log { name: name.to_owned(), format, header, traces, odd, users, partitions })
+        Ok(Log {
+            name: name.to_owned(),
+            format,
+            header,
+            traces,
+            odd,
+            users,
+            partitions,
+        })
     }
 
     /// Why there is no job.

@@ -192,13 +192,20 @@ impl Odd {
 
     /// The kinds that there were, with how many.
     pub fn kinds(&self) -> impl Iterator<Item = (Oddity, u64)> + '_ {
-        Oddity::ALL.into_iter().map(|kind| (kind, self.of(kind))).filter(|(_, count)| *count > 0)
+        Oddity::ALL
+            .into_iter()
+            .map(|kind| (kind, self.of(kind)))
+            .filter(|(_, count)| *count > 0)
     }
 
     /// How many jobs of the log are not in the workload.
     #[must_use]
     pub fn left_out(&self) -> u64 {
-        self.kinds().filter(|(kind, _)| kind.left_out()).map(|(_, count)| count).sum::<u64>() + self.malformed
+        self.kinds()
+            .filter(|(kind, _)| kind.left_out())
+            .map(|(_, count)| count)
+            .sum::<u64>()
+            + self.malformed
     }
 
     /// Adds what was found later.

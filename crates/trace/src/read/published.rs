@@ -10,7 +10,10 @@ use super::swf;
 /// Whether a log is such a schedule, by its head.
 #[must_use]
 pub fn wrote(header: &Header) -> bool {
-    header.computer.as_deref().is_some_and(|computer| computer.starts_with("Pyss Simulator"))
+    header
+        .computer
+        .as_deref()
+        .is_some_and(|computer| computer.starts_with("Pyss Simulator"))
 }
 
 /// The job of a line, if there is one.

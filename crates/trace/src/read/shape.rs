@@ -96,7 +96,12 @@ impl Shape {
             Format::Published | Format::JobSet => Tasks::Nodes,
             Format::Swf if self.cores.is_some() => Tasks::Processors,
             // Its header counts processors as nodes.
-            Format::Swf if header.installation.as_deref().is_some_and(|name| name.starts_with("HPC2N")) => {
+            Format::Swf
+                if header
+                    .installation
+                    .as_deref()
+                    .is_some_and(|name| name.starts_with("HPC2N")) =>
+            {
                 Tasks::Hpc2n
             }
             Format::Swf => match (header.nodes, header.processors) {
@@ -113,9 +118,18 @@ impl Shape {
     pub fn workloads(&self, log: &Log) -> anyhow::Result<(Vec<Workload>, Odd)> {
         let exact = self.exact(log)?;
         let mut odd = log.odd.clone();
-        let mut workloads: Vec<_> = log.traces.iter().map(|trace| exact.workload(trace, &mut odd)).collect();
+        let mut workloads: Vec<_> = log
+            .traces
+            .iter()
+            .map(|trace| exact.workload(trace, &mut odd))
+            .collect();
         workloads.retain(|workload| !workload.jobs.is_empty());
-        anyhow::ensure!(!workloads.is_empty(), "no job of {} fits on {} such hosts", log.name, exact.hosts);
+        anyhow::ensure!(
+            !workloads.is_empty(),
+            "no job of {} fits on {} such hosts",
+            log.name,
+            exact.hosts
+        );
         Ok((workloads, odd))
     }
 
@@ -130,13 +144,19 @@ impl Shape {
                 .or_else(|| Some(header.processors?.div_ceil(header.nodes?)))
                 .context("the log does not say how many cores a host has: say so with --cores")?,
         };
-        let processors = header.processors.map(|processors| processors.div_ceil(cores.max(1)));
+        let processors = header
+            .processors
+            .map(|processors| processors.div_ceil(cores.max(1)));
         let hosts = match (tasks, self.hosts) {
             (_, Some(hosts)) => Some(hosts),
             (Tasks::Hpc2n, None) => Some(120),
             (Tasks::Nodes, None) => header.processors.or(header.nodes),
             (Tasks::Processors | Tasks::Allocated, None) => {
-                if self.cores.is_some() { processors } else { header.nodes.or(processors) }
+                if self.cores.is_some() {
+                    processors
+                } else {
+                    header.nodes.or(processors)
+                }
             }
         };
         let hosts = hosts.context("the log does not say how many hosts there are: say so with --hosts")?;
@@ -145,14 +165,36 @@ impl Shape {
             self.share.is_none_or(|share| share > 0. && share <= 1.),
             "the default share of memory must be over 0 and at most 1"
         );
-        let unit = self.unit.unwrap_or(if tasks == Tasks::Hpc2n { Unit::Percent } else { Unit::Fine });
+        let unit = self.unit.unwrap_or(if tasks == Tasks::Hpc2n {
+            Unit::Percent
+        } else {
+            Unit::Fine
+        });
         let host = match unit {
-            Unit::Percent => Host { cpu: 100, memory: 100 },
-            Unit::Fine => Host { cpu: fine(cores), memory: 10_000 },
+            Unit::Percent => Host {
+                cpu: 100,
+                memory: 100,
+            },
+            Unit::Fine => Host {
+                cpu: fine(cores),
+                memory: 10_000,
+            },
         };
-        let memory_kib = self.memory.map(|mib| mib.saturating_mul(1024)).filter(|kib| *kib > 0);
+        let memory_kib = self
+            .memory
+            .map(|mib| mib.saturating_mul(1024))
+            .filter(|kib| *kib > 0);
         let (memory_of, share) = (self.memory_of, self.share);
-        Ok(Exact { tasks, cores, memory_kib, memory_of, share, hosts, host, unit })
+        Ok(Exact {
+            tasks,
+            cores,
+            memory_kib,
+            memory_of,
+            share,
+            hosts,
+            host,
+            unit,
+        })
     }
 }
 
@@ -165,7 +207,12 @@ fn fine(cores: u32) -> u32 {
 impl Exact {
     fn workload(&self, trace: &Trace, odd: &mut Odd) -> Workload {
         let jobs = trace.jobs.iter().filter_map(|job| self.job(job, odd)).collect();
-        Workload { name: trace.name.clone(), hosts: self.hosts, host: self.host, jobs }
+        Workload {
+            name: trace.name.clone(),
+            hosts: self.hosts,
+            host: self.host,
+            jobs,
+        }
     }
 
     fn job(&self, record: &Record, odd: &mut Odd) -> Option<TraceJob> {
@@ -186,9 +233,31 @@ impl Exact {
             odd.count(Oddity::Wider);
             return None;
         }
-        let Record { id, submit, run, limit, user, partition, wait, efficiency, .. } = *record;
+        let Record {
+            id,
+            submit,
+            run,
+            limit,
+            user,
+            partition,
+            wait,
+            efficiency,
+            ..
+        } = *record;
         let tasks = parts.tasks;
-        Some(TraceJob { id, submit, run, tasks, cpu, memory, limit, user, partition, wait, efficiency })
+        Some(TraceJob {
+            id,
+            submit,
+            run,
+            tasks,
+            cpu,
+            memory,
+            limit,
+            user,
+            partition,
+            wait,
+            efficiency,
+        })
     }
 
     /// A part of a host in its unit.
@@ -210,7 +279,11 @@ impl Exact {
                 self.task(need, count, cpu, cpu)
             }
             Tasks::Allocated => {
-                let nodes = if need.nodes > 0 { need.nodes } else { count.div_ceil(self.cores) };
+                let nodes = if need.nodes > 0 {
+                    need.nodes
+                } else {
+                    count.div_ceil(self.cores)
+                };
                 let cpu = f64::from(count) / f64::from(nodes) / f64::from(self.cores);
                 self.task(need, nodes, cpu, cpu.min(1.))
             }
@@ -235,9 +308,17 @@ impl Exact {
         let all = self.memory_of.choose(need).unwrap_or(0) as f64;
         let each = (all / f64::from(need.count()) / NODE).max(0.1);
         if processors.is_multiple_of(2) && each < 0.5 {
-            Parts { tasks: processors / 2, cpu: 1., memory: each * 2. }
+            Parts {
+                tasks: processors / 2,
+                cpu: 1.,
+                memory: each * 2.,
+            }
         } else {
-            Parts { tasks: processors, cpu: 0.5, memory: each }
+            Parts {
+                tasks: processors,
+                cpu: 0.5,
+                memory: each,
+            }
         }
     }
 }

@@ -12,7 +12,9 @@ pub const NEEDED: usize = 5;
 
 /// Takes what a comment says.
 pub fn comment(header: &mut Header, line: &str) {
-    let Some((key, value)) = line.trim_start_matches(';').split_once(':') else { return };
+    let Some((key, value)) = line.trim_start_matches(';').split_once(':') else {
+        return;
+    };
     let value = value.trim();
     let text = || Some(value.to_owned()).filter(|value| !value.is_empty());
     match key.trim() {
@@ -50,7 +52,11 @@ pub fn numbers(line: &str) -> Result<([f64; FIELDS], usize), String> {
             .filter(|number: &f64| number.abs() < 1e15)
             .ok_or_else(|| format!("field {count} is no number: {}", shown(word)))?;
     }
-    if count < NEEDED { Err(format!("{count} fields of {FIELDS}")) } else { Ok((numbers, count)) }
+    if count < NEEDED {
+        Err(format!("{count} fields of {FIELDS}"))
+    } else {
+        Ok((numbers, count))
+    }
 }
 
 /// A word of a log for people: short, and nothing that a terminal would obey.
@@ -65,8 +71,25 @@ pub fn shown(word: &str) -> String {
 /// What is wrong with the line.
 pub fn job(line: &str, odd: &mut Odd) -> Result<Option<Record>, String> {
     let (fields, count) = numbers(line)?;
-    let [id, submit, wait, run, got, _, used, asked, limit, memory, status, user, _, _, queue, partition, ..] =
-        fields;
+    let [
+        id,
+        submit,
+        wait,
+        run,
+        got,
+        _,
+        used,
+        asked,
+        limit,
+        memory,
+        status,
+        user,
+        _,
+        _,
+        queue,
+        partition,
+        ..,
+    ] = fields;
     // Of a job that was checkpointed, 2 to 4 are parts; the whole has 0, 1 or 5.
     let gone = if (2. ..=4.).contains(&status) {
         Some(Oddity::Part)
@@ -87,13 +110,30 @@ pub fn job(line: &str, odd: &mut Odd) -> Result<Option<Record>, String> {
         seconds if seconds > LONGEST => Err(format!("{what} of {field:.0} s")),
         seconds => Ok(seconds),
     };
-    let (submit, run) = (seconds(submit, "a submission after")?, seconds(run, "a run time")?);
-    let limit = (limit >= 1.).then(|| seconds(limit, "a time limit")).transpose()?;
+    let (submit, run) = (
+        seconds(submit, "a submission after")?,
+        seconds(run, "a run time")?,
+    );
+    let limit = (limit >= 1.)
+        .then(|| seconds(limit, "a time limit"))
+        .transpose()?;
     let wait = (wait >= 0.).then(|| seconds(wait, "a wait")).transpose()?;
     let (asked, got) = (whole(asked, "processors")?, whole(got, "processors")?);
     let all = u64::from(asked.max(got));
-    let kib = |each: f64| if each > 0. { (each.ceil() as u64).saturating_mul(all) } else { 0 };
-    let need = Processors { asked, got, nodes: 0, memory_asked: kib(memory), memory_got: kib(used) };
+    let kib = |each: f64| {
+        if each > 0. {
+            (each.ceil() as u64).saturating_mul(all)
+        } else {
+            0
+        }
+    };
+    let need = Processors {
+        asked,
+        got,
+        nodes: 0,
+        memory_asked: kib(memory),
+        memory_got: kib(used),
+    };
     if count < FIELDS {
         odd.count(Oddity::Short);
     }
@@ -119,5 +159,9 @@ pub fn job(line: &str, odd: &mut Odd) -> Result<Option<Record>, String> {
 /// A number that is 0 where it is unknown.
 fn whole(field: f64, what: &str) -> Result<u32, String> {
     let field = field.round().max(0.);
-    if field > f64::from(u32::MAX - 1) { Err(format!("{what}: {field:.0}")) } else { Ok(field as u32) }
+    if field > f64::from(u32::MAX - 1) {
+        Err(format!("{what}: {field:.0}"))
+    } else {
+        Ok(field as u32)
+    }
 }
