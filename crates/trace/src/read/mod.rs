@@ -6,17 +6,22 @@
 
 pub mod job_set;
 mod log;
+mod names;
 mod odd;
 pub mod published;
+pub mod sacct;
 mod shape;
+mod slurm_words;
 pub mod swf;
 
 pub use log::{Format, Header, LONGEST, Log, Need, Processors, Record, Trace};
+pub use names::Names;
 pub use odd::{Malformed, Odd, Oddity};
 pub use shape::{MemoryOf, Shape, Tasks, Unit};
 
 use anyhow::{Context as _, bail};
 use flate2::bufread::MultiGzDecoder;
+use jiff::tz::TimeZone;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -26,7 +31,13 @@ const LONGEST_LINE: u64 = 64 * 1024;
 
 /// How to read.
 #[derive(Debug, Clone, Default)]
-pub struct Options {}
+pub struct Options {
+    /// What is shown in place of users' and partitions' names, where a log has names: digests by default.
+    pub names: Names,
+    /// The zone of times that are not seconds since 1970: by default this machine's. Only a log of `sacct`
+    /// has such times, and only if `SLURM_TIME_FORMAT` was not set when it was made.
+    pub zone: Option<TimeZone>,
+}
 
 /// Reads a log in whichever format it is, plain or gzip.
 ///
@@ -52,7 +63,7 @@ fn title(file: &str) -> &str {
 /// If it cannot be read to its end, or no line of it is a job.
 pub fn stream(name: &str, source: impl Read, options: &Options) -> anyhow::Result<Log> {
     let mut source = BufReader::with_capacity(1 << 17, source);
-    let mut reading = Reading::new(options);
+    let mut reading = Reading::new(options, options.names.key()?);
     if source
         .fill_buf()
         .context("cannot begin to read")?
@@ -69,7 +80,7 @@ pub fn stream(name: &str, source: impl Read, options: &Options) -> anyhow::Resul
 }
 
 /// Takes line by line, none of them longer than [`LONGEST_LINE`].
-fn lines(mut source: impl BufRead, reading: &mut Reading) -> anyhow::Result<()> {
+fn lines(mut source: impl BufRead, reading: &mut Reading<'_>) -> anyhow::Result<()> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -99,20 +110,33 @@ fn next_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option
     Ok(Some(whole))
 }
 
+/// Who reads the lines.
+enum Reader {
+    Swf,
+    Published,
+    JobSet,
+    Sacct(Box<sacct::Reader>),
+}
+
 /// A log of which a part was read.
-struct Reading {
-    format: Option<Format>,
+struct Reading<'a> {
+    options: &'a Options,
+    key: Option<[u8; 32]>,
+    reader: Option<Reader>,
     header: Header,
     odd: Odd,
     traces: Vec<Trace>,
 }
 
-impl Reading {
-    fn new(_options: &Options) -> Self {
+impl<'a> Reading<'a> {
+    fn new(options: &'a Options, key: Option<[u8; 32]>) -> Self {
+        let (header, odd) = (Header::default(), Odd::default());
         Self {
-            format: None,
-            header: Header::default(),
-            odd: Odd::default(),
+            options,
+            key,
+            reader: None,
+            header,
+            odd,
             traces: Vec::new(),
         }
     }
@@ -132,37 +156,28 @@ impl Reading {
     }
 
     fn job(&mut self, line: &str) -> Result<(), String> {
-        let format = match self.format {
-            Some(format) => format,
-            None => *self.format.insert(self.recognise(line)?),
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            None if sacct::is_head(line) => {
+                let reader = sacct::Reader::new(line, self.options, self.key)?;
+                self.reader = Some(Reader::Sacct(Box::new(reader)));
+                return Ok(());
+            }
+            none => none.insert(recognise(&self.header, line)?),
         };
-        let (trace, job) = match format {
-            Format::Swf => ("", swf::job(line, &mut self.odd)?),
-            Format::Published => ("", published::job(line, &mut self.odd)?),
-            Format::JobSet => {
+        let (trace, job) = match reader {
+            Reader::Swf => ("", swf::job(line, &mut self.odd)?),
+            Reader::Published => ("", published::job(line, &mut self.odd)?),
+            Reader::JobSet => {
                 let (trace, job) = job_set::job(line, &mut self.odd)?;
                 (trace, Some(job))
             }
-            Format::Sacct => ("", None),
+            Reader::Sacct(reader) => ("", reader.job(line, &mut self.odd)?),
         };
         if let Some(job) = job {
             self.push(trace, job);
         }
         Ok(())
-    }
-
-    /// What a log is written in, by the first line that is no comment.
-    fn recognise(&self, line: &str) -> Result<Format, String> {
-        if line.split_ascii_whitespace().count() == job_set::FIELDS
-            && job_set::job(line, &mut Odd::default()).is_ok()
-        {
-            return Ok(Format::JobSet);
-        }
-        match swf::numbers(line) {
-            Ok(_) if published::wrote(&self.header) => Ok(Format::Published),
-            Ok(_) => Ok(Format::Swf),
-            Err(why) => Err(format!("no job of any log that is known: {why}")),
-        }
     }
 
     fn push(&mut self, name: &str, job: Record) {
@@ -179,27 +194,41 @@ impl Reading {
     }
 
     fn finish(mut self, name: &str) -> anyhow::Result<Log> {
-        let Some(format) = self.format.filter(|_| !self.traces.is_empty()) else {
+        let Some(reader) = self.reader.take().filter(|_| !self.traces.is_empty()) else {
             bail!("{}", self.nothing())
         };
-        for trace in &mut self.traces {
+        let Self {
+            mut header,
+            mut odd,
+            mut traces,
+            ..
+        } = self;
+        let (mut users, mut partitions) = (Vec::new(), Vec::new());
+        let format = match reader {
+            Reader::Swf => Format::Swf,
+            Reader::Published => Format::Published,
+            Reader::JobSet => Format::JobSet,
+            Reader::Sacct(reader) => {
+                (users, partitions) = (reader.users.shown(), reader.partitions.shown());
+                header.begins = Some(from_first(&mut traces) as i64);
+                Format::Sacct
+            }
+        };
+        for trace in &mut traces {
             if trace.name.is_empty() {
                 name.clone_into(&mut trace.name);
             }
-            if format != Format::Published {
+            // These two are ordered by other things.
+            if !matches!(format, Format::Published | Format::Sacct) {
                 let behind = trace
                     .jobs
                     .windows(2)
                     .filter(|pair| pair[1].submit < pair[0].submit)
                     .count();
-                (0..behind).for_each(|_| self.odd.count(Oddity::Disordered));
+                (0..behind).for_each(|_| odd.count(Oddity::Disordered));
             }
             trace.jobs.sort_by_key(|job| (job.submit, job.id));
         }
-        let Self {
-            header, odd, traces, ..
-        } = self;
-        let (users, partitions) = (Vec::new(), Vec::new());
         Ok(Log {
             name: name.to_owned(),
             format,
@@ -218,6 +247,34 @@ impl Reading {
         }
         format!("no line of it is a job that ran:\n{}", self.odd)
     }
+}
+
+/// What a log is written in, by the first line that is no comment, if it is not `sacct`'s.
+fn recognise(header: &Header, line: &str) -> Result<Reader, String> {
+    let words = line.split_ascii_whitespace().count();
+    if words == job_set::FIELDS && job_set::job(line, &mut Odd::default()).is_ok() {
+        return Ok(Reader::JobSet);
+    }
+    match swf::numbers(line) {
+        Ok(_) if published::wrote(header) => Ok(Reader::Published),
+        Ok(_) => Ok(Reader::Swf),
+        Err(_) if line.contains('|') => Err(format!(
+            "before the head of what sacct says: do not leave that away, and type\n  {}",
+            sacct::COMMAND
+        )),
+        // Not quoted: there may be names in it.
+        Err(_) => Err("no line of any log that is known".into()),
+    }
+}
+
+/// Makes moments spans from the first submission on, and says when that was.
+fn from_first(traces: &mut [Trace]) -> u64 {
+    let jobs = || traces.iter().flat_map(|trace| &trace.jobs);
+    let first = jobs().map(|job| job.submit).min().unwrap_or(0);
+    for job in traces.iter_mut().flat_map(|trace| &mut trace.jobs) {
+        job.submit -= first;
+    }
+    first
 }
 
 /// The limit that counts.
