@@ -79,8 +79,9 @@ impl Watch for () {
     fn decided(&mut self, _: Ms, _: &State, _: &[Change], _: &dyn Fn(JobId) -> usize) {}
 }
 
-/// A job's end as it was reckoned; of no use once the job's version is another.
-type End = Reverse<(Ms, u32, JobId, u32)>;
+/// A job's end as it was reckoned: of the workload's job, by its index; of no use once that has another job, or the job's
+/// version is another. Of ends at one moment that comes first which was reckoned first.
+type End = Reverse<(Ms, u64, u32, JobId, u32)>;
 
 struct Engine<'a> {
     workload: &'a Workload,
@@ -91,6 +92,7 @@ struct Engine<'a> {
     free: Vec<JobId>,
     arrived: usize,
     ends: BinaryHeap<End>,
+    reckoned: u64,
     outcome: Outcome,
     started: Vec<bool>,
     now: Ms,
@@ -120,6 +122,7 @@ pub fn run(workload: &Workload, setup: &Setup, watch: &mut dyn Watch) -> anyhow:
         free: Vec::new(),
         arrived: 0,
         ends: BinaryHeap::new(),
+        reckoned: 0,
         outcome: Outcome {
             jobs: vec![Ended::default(); workload.jobs.len()],
             ..Outcome::default()
@@ -151,13 +154,13 @@ impl Engine<'_> {
 
     /// The next end that is still true.
     fn ending(&mut self) -> Option<(Ms, JobId)> {
-        while let Some(Reverse((when, _, id, version))) = self.ends.peek().copied() {
-            if self
+        while let Some(Reverse((when, _, index, id, version))) = self.ends.peek().copied() {
+            let known = self
                 .planner
                 .state()
                 .get(id)
-                .is_some_and(|entry| entry.version == version)
-            {
+                .is_some_and(|entry| entry.version == version);
+            if known && self.of[id.index()] == index {
                 return Some((when, id));
             }
             self.ends.pop();
@@ -261,7 +264,9 @@ impl Engine<'_> {
                 Clock::Seconds => entry.progress.reaches_by_seconds(goal),
             };
             if let Some(end) = end {
-                self.ends.push(Reverse((end, index, change.job, entry.version)));
+                self.reckoned += 1;
+                self.ends
+                    .push(Reverse((end, self.reckoned, index, change.job, entry.version)));
             }
         }
         self.given = state.loads().iter().map(|load| u64::from(load.cpu)).sum();
