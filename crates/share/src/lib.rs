@@ -8,6 +8,7 @@
 //! job's *allocation* is the CPU that each of its tasks has; 0 is a job that is paused in place.
 
 mod change;
+mod dfrs;
 mod job;
 mod levels;
 mod planner;
@@ -19,6 +20,6 @@ mod state;
 pub use change::{Change, Verb, Why};
 pub use job::{Host, HostId, Job, JobId, Ms, Slot};
 pub use planner::{Event, Planner};
-pub use policy::{Backfill, Levels, Pace, Policy, Queue, Used};
+pub use policy::{Arrival, Backfill, Dfrs, Levels, Overdue, Pace, Policy, Queue, Used};
 pub use progress::Progress;
 pub use state::{Entry, Overheads, Standing, State};

@@ -1,6 +1,7 @@
 //! Events in, decisions out.
 
 use crate::change::Change;
+use crate::dfrs;
 use crate::job::{Host, Job, JobId, Ms};
 use crate::levels;
 use crate::policy::Policy;
@@ -30,6 +31,7 @@ pub struct Planner {
 enum Deciding {
     Queue(queue::Deciding),
     Levels(levels::Deciding),
+    Dfrs(Box<dfrs::Deciding>),
 }
 
 impl Planner {
@@ -38,8 +40,9 @@ impl Planner {
     pub fn new(policy: &Policy, hosts: Vec<Host>, overheads: Overheads) -> Self {
         let state = State::new(hosts, overheads);
         let deciding = match policy {
-            Policy::Queue(how) => Deciding::Queue(queue::Deciding::new(*how)),
+            Policy::Queue(how) => Deciding::Queue(queue::Deciding::new(*how, &state)),
             Policy::Levels(how) => Deciding::Levels(levels::Deciding::new(how.clone(), &state)),
+            Policy::Dfrs(how) => Deciding::Dfrs(Box::new(dfrs::Deciding::new(*how, &state))),
         };
         Self { state, deciding }
     }
@@ -58,6 +61,7 @@ impl Planner {
                 match &mut self.deciding {
                     Deciding::Queue(deciding) => deciding.submitted(&self.state, id),
                     Deciding::Levels(deciding) => deciding.submitted(&self.state, id),
+                    Deciding::Dfrs(deciding) => deciding.submitted(&self.state, id),
                 }
             }
             Event::Ended(id) => {
@@ -67,6 +71,7 @@ impl Planner {
                 match &mut self.deciding {
                     Deciding::Queue(deciding) => deciding.ended(id, &entry),
                     Deciding::Levels(deciding) => deciding.ended(id, &entry),
+                    Deciding::Dfrs(deciding) => deciding.ended(id, &entry),
                 }
             }
             Event::Measured(id, attained) => self.state.measured(now, id, attained),
@@ -79,6 +84,7 @@ impl Planner {
         match &mut self.deciding {
             Deciding::Queue(deciding) => deciding.decide(&mut self.state, now),
             Deciding::Levels(deciding) => deciding.decide(&mut self.state, now),
+            Deciding::Dfrs(deciding) => deciding.decide(&mut self.state, now),
         }
         &self.state.changes
     }
@@ -89,6 +95,7 @@ impl Planner {
         match &self.deciding {
             Deciding::Queue(_) => None,
             Deciding::Levels(deciding) => deciding.next(),
+            Deciding::Dfrs(deciding) => deciding.next(),
         }
     }
 }

@@ -9,6 +9,8 @@ pub enum Policy {
     Queue(Queue),
     /// Who has attained little goes first, what is left over is shared.
     Levels(Levels),
+    /// All share by equal yields, as the DFRS papers have it.
+    Dfrs(Dfrs),
 }
 
 /// Jobs in the order in which they came.
@@ -16,6 +18,37 @@ pub enum Policy {
 pub struct Queue {
     /// Who may pass the first in the queue.
     pub backfill: Backfill,
+    /// What a job counts as once its limit is over.
+    pub overdue: Overdue,
+}
+
+impl Queue {
+    /// As it can be done with real jobs: none is taken for gone before it is.
+    #[must_use]
+    pub const fn new(backfill: Backfill) -> Self {
+        Self {
+            backfill,
+            overdue: Overdue::Stays,
+        }
+    }
+
+    /// As the published schedules were simulated.
+    #[must_use]
+    pub const fn published(backfill: Backfill) -> Self {
+        Self {
+            backfill,
+            overdue: Overdue::Gone,
+        }
+    }
+}
+
+/// What a job counts as once its limit is over and its end was not told yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    /// It is still there.
+    Stays,
+    /// It is gone: so it is in the simulations of the literature, where jobs come before others end in the same second.
+    Gone,
 }
 
 /// Who may pass the first in the queue.
@@ -27,6 +60,10 @@ pub enum Backfill {
     InOrder,
     /// Who does not delay it, the shortest first (EASY-SJBF).
     ShortestFirst,
+    /// Who needs none of the hosts that were set aside for it when it was first found not to fit, even if these would be
+    /// free again in time. That is the published defect of the EASY that the DFRS papers compare with: its figures are
+    /// reproduced by it, and nothing else should use it. It counts, and knows one host only, and exact limits.
+    AsReleased,
 }
 
 /// The constants of sharing by levels of attained service. Times are in milliseconds.
@@ -107,4 +144,32 @@ impl Used {
     pub fn once(&mut self, pace: Pace, now: Ms) {
         self.until = self.until.max(now) + pace.every;
     }
+}
+
+/// The algorithms of the papers on dynamic fractional resource scheduling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dfrs {
+    /// What is done when a job comes.
+    pub arrival: Arrival,
+    /// Jobs that wait are tried again after whatever happens: the papers' star.
+    pub retry: bool,
+    /// How often everybody is packed anew: at the multiples of this.
+    pub period: Option<Ms>,
+    /// Who has attained less than this stays on its hosts when all are packed anew, if it runs: the papers' VT.
+    pub keep: Ms,
+}
+
+/// What is done when a job comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Nothing: it waits until all are packed anew.
+    Wait,
+    /// It gets the hosts with the least need, if there is memory (Greedy).
+    Greedy,
+    /// Others are saved for it (GreedyP).
+    Pause,
+    /// Others go elsewhere, or are saved (GreedyPM).
+    Move,
+    /// Everybody is packed anew (MCB8); with [`Dfrs::retry`] after each end, too.
+    Pack,
 }

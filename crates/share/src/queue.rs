@@ -1,53 +1,387 @@
-//! Jobs in the order in which they came.
+//! Jobs in the order in which they came; some may pass the first.
+//!
+//! With one host this is EASY to the letter: the first in the queue has a reservation at the earliest moment at which it
+//! fits by the others' limits; who ends by then, or fits beside it, may pass. With several hosts the reservation is of
+//! room on some of them, and "beside it" is meant for each host.
+
+mod waiting;
 
 use crate::change::Why;
-use crate::job::{HostId, JobId, Ms, Slot};
-use crate::policy::Queue;
+use crate::job::{HostId, Job, JobId, Ms, Slot};
+use crate::policy::{Backfill, Overdue, Queue};
 use crate::state::{Entry, State};
+use std::collections::{BTreeMap, BTreeSet};
+use waiting::{Key, Need, Waiting};
+
+/// What a host has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
+    cpu: u64,
+    memory: u64,
+}
+
+impl Room {
+    /// How many of a job's tasks have room, at most all of them.
+    fn tasks(self, job: &Job) -> u32 {
+        let by_cpu = self.cpu / u64::from(job.cpu);
+        let by_memory = if job.memory == 0 {
+            u64::MAX
+        } else {
+            self.memory / u64::from(job.memory)
+        };
+        by_cpu.min(by_memory).min(u64::from(job.tasks)) as u32
+    }
+
+    fn take(&mut self, job: &Job, tasks: u32) {
+        self.cpu -= u64::from(tasks) * u64::from(job.cpu);
+        self.memory -= u64::from(tasks) * u64::from(job.memory);
+    }
+
+    fn give(&mut self, job: &Job, tasks: u32) {
+        self.cpu += u64::from(tasks) * u64::from(job.cpu);
+        self.memory += u64::from(tasks) * u64::from(job.memory);
+    }
+
+    /// What both have.
+    fn common(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.min(other.cpu),
+            memory: self.memory.min(other.memory),
+        }
+    }
+}
+
+/// The first hosts that have room for all tasks, as full as they get.
+fn first_fit(job: &Job, hosts: impl Iterator<Item = (usize, Room)>) -> Option<Vec<Slot>> {
+    let (mut slots, mut left) = (Vec::new(), job.tasks);
+    for (host, room) in hosts {
+        let tasks = room.tasks(job).min(left);
+        if tasks > 0 {
+            slots.push(Slot {
+                host: HostId(host as u32),
+                tasks,
+            });
+            left -= tasks;
+        }
+        if left == 0 {
+            return Some(slots);
+        }
+    }
+    None
+}
+
+/// A running job: where, and until when as far as is known.
+#[derive(Debug, Clone)]
+struct Run {
+    end: Ms,
+    seq: u64,
+    job: Job,
+    slots: Vec<Slot>,
+}
+
+/// What the first in the queue can count on.
+struct Reservation {
+    /// When it fits.
+    when: Ms,
+    /// What is left of the hosts then, with it on them.
+    beside: Vec<Room>,
+    /// The CPU of all that.
+    cpu: u64,
+}
+
+/// Hosts that were set aside once and for all for the first in the queue: see [`Backfill::AsReleased`].
+#[derive(Debug, Clone)]
+struct Held {
+    /// Whom they are for, by its place in the order.
+    for_: u64,
+    /// CPU that it needs.
+    cpu: u64,
+    /// How much of that is still used by whom it waits for, and until when; the latest first.
+    used: Vec<(Ms, u64)>,
+}
 
 /// What is remembered between decisions.
 #[derive(Debug)]
 pub struct Deciding {
-    #[allow(dead_code)]
     how: Queue,
-    waiting: Vec<JobId>,
+    /// By their order, and as they are searched.
+    order: BTreeMap<u64, JobId>,
+    waiting: Waiting,
+    /// By [`JobId`]; those whose end counts as come are in `runs` no more.
+    runs: Vec<Option<Run>>,
+    by_end: BTreeSet<(Ms, u64, JobId)>,
+    rooms: Vec<Room>,
+    /// CPU of all rooms.
+    cpu: u64,
+    /// Something happened by which somebody could start.
+    ask: bool,
+    held: Option<Held>,
 }
 
 impl Deciding {
-    pub fn new(how: Queue) -> Self {
+    pub fn new(how: Queue, state: &State) -> Self {
+        let rooms: Vec<Room> = state
+            .hosts()
+            .iter()
+            .map(|host| Room {
+                cpu: u64::from(host.cpu),
+                memory: u64::from(host.memory),
+            })
+            .collect();
         Self {
             how,
-            waiting: Vec::new(),
+            order: BTreeMap::new(),
+            waiting: Waiting::default(),
+            runs: Vec::new(),
+            by_end: BTreeSet::new(),
+            cpu: rooms.iter().map(|room| room.cpu).sum(),
+            rooms,
+            ask: false,
+            held: None,
         }
     }
 
-    pub fn submitted(&mut self, _state: &State, id: JobId) {
-        self.waiting.push(id);
+    fn key(&self, job: &Job, seq: u64) -> Key {
+        match self.how.backfill {
+            Backfill::ShortestFirst => (job.limit, seq),
+            Backfill::Never | Backfill::InOrder | Backfill::AsReleased => (0, seq),
+        }
     }
 
-    pub fn ended(&mut self, id: JobId, _entry: &Entry) {
-        self.waiting.retain(|waits| *waits != id);
+    pub fn submitted(&mut self, state: &State, id: JobId) {
+        let entry = state.job(id);
+        let (job, seq) = (&entry.job, entry.seq);
+        self.order.insert(seq, id);
+        if self.how.backfill != Backfill::Never {
+            let memory = u64::from(job.tasks) * u64::from(job.memory);
+            self.waiting.insert(
+                self.key(job, seq),
+                id,
+                Need {
+                    cpu: job.demand(),
+                    memory,
+                    limit: job.limit,
+                },
+            );
+        }
+        self.release(job.submit);
+        self.ask = self.ask || self.fit(job).is_some();
+    }
+
+    pub fn ended(&mut self, id: JobId, entry: &Entry) {
+        if self.order.remove(&entry.seq).is_some() {
+            self.waiting.remove(self.key(&entry.job, entry.seq));
+        }
+        if let Some(run) = self.runs.get_mut(id.index()).and_then(Option::take) {
+            self.by_end.remove(&(run.end, run.seq, id));
+            self.give(&run);
+        }
+        self.ask = true;
+    }
+
+    fn give(&mut self, run: &Run) {
+        for slot in &run.slots {
+            self.rooms[slot.host.index()].give(&run.job, slot.tasks);
+        }
+        self.cpu += run.job.demand();
+    }
+
+    /// Whose end must have come by `now` counts as gone, if the policy says so.
+    fn release(&mut self, now: Ms) {
+        if self.how.overdue == Overdue::Stays {
+            return;
+        }
+        while let Some(&(end, _, id)) = self.by_end.first()
+            && end <= now
+        {
+            self.by_end.pop_first();
+            if let Some(run) = self.runs[id.index()].take() {
+                self.give(&run);
+            }
+        }
+    }
+
+    fn fit(&self, job: &Job) -> Option<Vec<Slot>> {
+        if job.demand() > self.cpu {
+            return None;
+        }
+        first_fit(job, self.rooms.iter().copied().enumerate())
+    }
+
+    fn start(&mut self, state: &mut State, now: Ms, id: JobId, slots: Vec<Slot>, why: Why) {
+        let entry = state.job(id);
+        let (job, seq) = (entry.job, entry.seq);
+        self.order.remove(&seq);
+        if self.how.backfill != Backfill::Never {
+            self.waiting.remove(self.key(&job, seq));
+        }
+        for slot in &slots {
+            self.rooms[slot.host.index()].take(&job, slot.tasks);
+        }
+        self.cpu -= job.demand();
+        let end = now.saturating_add(job.limit);
+        self.by_end.insert((end, seq, id));
+        if self.runs.len() <= id.index() {
+            self.runs.resize(id.index() + 1, None);
+        }
+        self.runs[id.index()] = Some(Run {
+            end,
+            seq,
+            job,
+            slots: slots.clone(),
+        });
+        state.place(now, id, slots, job.cpu, why);
     }
 
     pub fn decide(&mut self, state: &mut State, now: Ms) {
-        // FCFS on one host: to be replaced.
-        while let Some(first) = self.waiting.first().copied() {
+        if !std::mem::take(&mut self.ask) {
+            return;
+        }
+        self.release(now);
+        while let Some((&seq, &first)) = self.order.first_key_value() {
             let job = state.job(first).job;
-            let free = state.hosts()[0].cpu - state.loads()[0].cpu;
-            if u64::from(free) < job.demand() {
+            let Some(slots) = self.fit(&job) else {
+                match self.how.backfill {
+                    Backfill::Never => {}
+                    Backfill::InOrder | Backfill::ShortestFirst => self.backfill(state, now, first, &job),
+                    Backfill::AsReleased => self.backfill_as_released(state, now, seq, &job),
+                }
+                return;
+            };
+            self.start(state, now, first, slots, Why::Fits);
+        }
+    }
+
+    /// When the first fits by the others' limits, and what is left beside it then.
+    fn reserve(&self, now: Ms, job: &Job) -> Reservation {
+        let mut beside = self.rooms.clone();
+        let mut fitting: u64 = beside.iter().map(|room| u64::from(room.tasks(job))).sum();
+        let mut when = None;
+        for &(end, _, id) in &self.by_end {
+            let end = end.max(now);
+            if when.is_some_and(|when| when < end) {
                 break;
             }
-            self.waiting.remove(0);
-            state.place(
-                now,
-                first,
-                vec![Slot {
-                    host: HostId(0),
-                    tasks: job.tasks,
-                }],
-                job.cpu,
-                Why::Fits,
-            );
+            let Some(run) = &self.runs[id.index()] else {
+                continue;
+            };
+            for slot in &run.slots {
+                let room = &mut beside[slot.host.index()];
+                fitting -= u64::from(room.tasks(job));
+                room.give(&run.job, slot.tasks);
+                fitting += u64::from(room.tasks(job));
+            }
+            if fitting >= u64::from(job.tasks) {
+                when = Some(end);
+            }
         }
+        let Some(when) = when else {
+            // It is too big for the hosts: whoever passes takes nothing from it.
+            return Reservation {
+                when: Ms::MAX,
+                cpu: self.cpu,
+                beside,
+            };
+        };
+        // Hosts that are of no use to it now come first, so that the others are left to those who fit now.
+        let all = || beside.iter().copied().enumerate();
+        let later = all().filter(|(host, room)| *room != self.rooms[*host]);
+        let same = all().filter(|(host, room)| *room == self.rooms[*host]);
+        let slots = first_fit(job, later.chain(same)).unwrap_or_default();
+        for slot in slots {
+            beside[slot.host.index()].take(job, slot.tasks);
+        }
+        Reservation {
+            when,
+            cpu: beside.iter().map(|room| room.cpu).sum(),
+            beside,
+        }
+    }
+
+    fn backfill(&mut self, state: &mut State, now: Ms, first: JobId, job: &Job) {
+        let cpu = self.cpu;
+        if self.waiting.next(None, &|need| need.cpu <= cpu).is_none() {
+            return;
+        }
+        let mut reservation = self.reserve(now, job);
+        let mut after = None;
+        loop {
+            let (
+                cpu,
+                Reservation {
+                    when, cpu: beside, ..
+                },
+            ) = (self.cpu, &reservation);
+            let passes = |need: Need| {
+                need.cpu <= cpu && (need.cpu <= *beside || now.saturating_add(need.limit) <= *when)
+            };
+            let Some((key, id)) = self.waiting.next(after, &passes) else {
+                return;
+            };
+            after = Some(key);
+            if id == first {
+                continue;
+            }
+            let job = state.job(id).job;
+            let ends_before = now.saturating_add(job.limit) <= reservation.when;
+            let slots = if ends_before {
+                self.fit(&job)
+            } else {
+                let rooms = self
+                    .rooms
+                    .iter()
+                    .zip(&reservation.beside)
+                    .map(|(room, beside)| room.common(*beside));
+                first_fit(&job, rooms.enumerate())
+            };
+            let Some(slots) = slots else { continue };
+            if !ends_before {
+                for slot in &slots {
+                    reservation.beside[slot.host.index()].take(&job, slot.tasks);
+                }
+                reservation.cpu -= job.demand();
+            }
+            self.start(state, now, id, slots, Why::Backfilled);
+        }
+    }
+
+    /// By counts alone: on one host, with limits that are run times.
+    fn backfill_as_released(&mut self, state: &mut State, now: Ms, first: u64, job: &Job) {
+        let held = match self.held.take() {
+            Some(held) if held.for_ == first => held,
+            _ => self.hold(now, first, job),
+        };
+        let used: u64 = held
+            .used
+            .iter()
+            .filter(|(end, _)| *end > now)
+            .map(|(_, cpu)| cpu)
+            .sum();
+        let mut free = self.cpu.saturating_sub(held.cpu - used);
+        self.held = Some(held);
+        let mut after = None;
+        while let Some((key, id)) = self.waiting.next(after, &|need| need.cpu <= free) {
+            after = Some(key);
+            let job = state.job(id).job;
+            if let (true, Some(slots)) = (key.1 != first, self.fit(&job)) {
+                free -= job.demand();
+                self.start(state, now, id, slots, Why::Backfilled);
+            }
+        }
+    }
+
+    /// Sets aside what will be free latest among what will be free in time.
+    fn hold(&self, now: Ms, for_: u64, job: &Job) -> Held {
+        let (when, cpu) = (self.reserve(now, job).when, job.demand());
+        let (mut left, mut used) = (cpu, Vec::new());
+        for &(end, _, id) in self.by_end.iter().rev().filter(|(end, _, _)| *end <= when) {
+            let Some(run) = &self.runs[id.index()] else {
+                continue;
+            };
+            let part = run.job.demand().min(left);
+            used.push((end, part));
+            left -= part;
+        }
+        Held { for_, cpu, used }
     }
 }
