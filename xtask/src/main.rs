@@ -1,10 +1,11 @@
-//! Thiao's chores: `cargo xtask demo|test|inside|sim|chaos|fuzz|bench|dist|install`.
+//! Thiao's chores: `cargo xtask demo|test|inside|sim|golden|chaos|fuzz|bench|dist|install`.
 //!
 //! Depends on next to nothing, so that it is built in seconds; it only starts
 //! cargo, apt and our own binaries.
 
 mod chaos;
 mod fuzz;
+mod golden;
 mod install;
 mod packages;
 mod report;
@@ -64,6 +65,11 @@ Usage: cargo xtask COMMAND
                            them (1000), an hour each, on all cores; all
                            profiles in turn. As `thiao sim run`, and quicker
                            to build. --planted: how soon planted faults are found
+  golden                   Run the planner of sharing on whole logs, and compare
+                           with published and recomputed figures: the wait of
+                           each job, and each column of the DFRS papers'
+                           simulator. They are in the folder THIAO_TRACES, by
+                           default ../shared/traces
   dist                     Put binaries and their links, manual pages,
                            completions and docs into target/dist
   install [--built] [--force] [--destdir DIR]
@@ -158,6 +164,8 @@ fn run(args: &[String]) -> Result<ExitCode> {
             steps::bench(names, jobs)
         }
         "sim" => steps::sim(&rest),
+        "golden" if rest.is_empty() => golden::golden(),
+        "golden" => bail!("golden takes no arguments"),
         "dist" => steps::dist(),
         "install" => install::install(&install::Wanted::read(&rest)?),
         other => bail!("there is no command {other}\n\n{HELP}"),
