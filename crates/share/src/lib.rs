@@ -11,6 +11,7 @@ mod change;
 mod dfrs;
 mod job;
 mod levels;
+mod overheads;
 mod planner;
 mod policy;
 mod progress;
@@ -19,7 +20,8 @@ mod state;
 
 pub use change::{Change, Verb, Why};
 pub use job::{Host, HostId, Job, JobId, Ms, Slot};
+pub use overheads::Overheads;
 pub use planner::{Event, Planner};
 pub use policy::{Arrival, Backfill, Dfrs, Levels, Overdue, Pace, Policy, Queue, Used};
 pub use progress::Progress;
-pub use state::{Entry, Overheads, Standing, State};
+pub use state::{Entry, Standing, State};

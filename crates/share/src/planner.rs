@@ -6,7 +6,8 @@ use crate::job::{Host, Job, JobId, Ms};
 use crate::levels;
 use crate::policy::Policy;
 use crate::queue;
-use crate::state::{Overheads, State};
+use crate::overheads::Overheads;
+use crate::state::State;
 
 /// What happened to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,20 +2,8 @@
 
 use crate::change::{Change, Verb, Why};
 use crate::job::{Host, Job, JobId, Ms, Slot};
+use crate::overheads::{Overheads, time};
 use crate::progress::Progress;
-
-/// How long what is decided takes: the job makes no progress meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Overheads {
-    /// Until a new VM runs.
-    pub boot: Ms,
-    /// To go on after a pause in place.
-    pub resume: Ms,
-    /// To go on after a save, on whatever host.
-    pub restore: Ms,
-    /// To go on on another host.
-    pub moves: Ms,
-}
 
 /// How a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +29,8 @@ pub struct Entry {
     pub standing: Standing,
     /// Where its tasks are, by host; empty unless it is resident.
     pub slots: Vec<Slot>,
+    /// When its memory is all written, if it is saved.
+    written: Ms,
     /// Pauses in place so far.
     pub pauses: u32,
     /// Saves so far.
@@ -66,6 +56,9 @@ pub struct Load {
     pub cpu: u32,
     /// Memory.
     pub memory: u32,
+    /// Until when its storage is busy, and until when it writes what is in the way of others.
+    storage: Ms,
+    freeing: Ms,
     /// Who is there, with how many tasks, in no order.
     pub residents: Vec<(JobId, u32)>,
 }
@@ -139,6 +132,7 @@ impl State {
             progress,
             standing: Standing::Waiting,
             slots: Vec::new(),
+            written: 0,
             pauses: 0,
             saves: 0,
             moves: 0,
@@ -197,12 +191,47 @@ impl State {
     /// A job that waits or is saved gets a place.
     pub(crate) fn place(&mut self, now: Ms, id: JobId, slots: Vec<Slot>, alloc: u32, why: Why) {
         let (verb, stall) = match self.job(id).standing {
-            Standing::Waiting => (Verb::Start, self.overheads.boot),
-            Standing::Saved | Standing::Resident => (Verb::Restore, self.overheads.restore),
+            Standing::Waiting => (Verb::Start, self.freed(now, &slots) - now + self.overheads.boot),
+            Standing::Saved | Standing::Resident => (Verb::Restore, self.read_back(now, id, &slots) - now),
         };
         self.enter(now, id, slots, alloc);
         self.entry(id).progress.set_stall(now, stall);
         self.note(id, verb, why);
+    }
+
+    /// When all memory is written that has to leave these hosts.
+    fn freed(&self, now: Ms, slots: &[Slot]) -> Ms {
+        slots.iter().map(|slot| self.loads[slot.host.index()].freeing).fold(now, Ms::max)
+    }
+
+    /// When a saved job's memory is read on all these hosts.
+    fn read_back(&mut self, now: Ms, id: JobId, slots: &[Slot]) -> Ms {
+        let entry = self.job(id);
+        let (begin, memory) = (entry.written.max(self.freed(now, slots)), u64::from(entry.job.memory));
+        let mut end = begin;
+        for slot in slots {
+            let load = &mut self.loads[slot.host.index()];
+            let takes = time(memory * u64::from(slot.tasks), self.overheads.storage);
+            if takes > 0 {
+                load.storage = load.storage.max(begin) + takes;
+                end = end.max(load.storage);
+            }
+        }
+        end + self.overheads.restore
+    }
+
+    /// Its hosts' storage writes a job's memory.
+    fn write(&mut self, now: Ms, id: JobId) -> Ms {
+        let entry = self.jobs[id.index()].as_deref().expect("the job is known");
+        let mut end = now;
+        for slot in &entry.slots {
+            let load = &mut self.loads[slot.host.index()];
+            let takes = time(u64::from(entry.job.memory) * u64::from(slot.tasks), self.overheads.storage);
+            load.storage = load.storage.max(now) + takes;
+            load.freeing = load.freeing.max(load.storage);
+            end = end.max(load.storage);
+        }
+        end
     }
 
     /// A resident job's allocation changes where it stands.
@@ -236,18 +265,23 @@ impl State {
 
     /// A resident job is written away.
     pub(crate) fn save(&mut self, now: Ms, id: JobId, why: Why) {
+        let written = self.write(now, id);
         self.leave(now, id);
         let entry = self.entry(id);
         entry.standing = Standing::Saved;
+        entry.written = written;
         entry.saves += 1;
         self.note(id, Verb::Save, why);
     }
 
     /// A resident job goes to other hosts.
     pub(crate) fn relocate(&mut self, now: Ms, id: JobId, slots: Vec<Slot>, alloc: u32, why: Why) {
+        let memory = u64::from(self.job(id).job.memory);
+        let widest = self.job(id).slots.iter().map(|slot| slot.tasks).max().unwrap_or(0);
+        let sent = time(memory * u64::from(widest), self.overheads.network) + self.overheads.moves;
+        let stall = self.freed(now, &slots) - now + sent;
         self.leave(now, id);
         self.enter(now, id, slots, alloc);
-        let stall = self.overheads.moves;
         let entry = self.entry(id);
         entry.progress.set_stall(now, stall);
         entry.moves += 1;
