@@ -4,9 +4,9 @@ use crate::change::Change;
 use crate::dfrs;
 use crate::job::{Host, Job, JobId, Ms};
 use crate::levels;
+use crate::overheads::Overheads;
 use crate::policy::Policy;
 use crate::queue;
-use crate::overheads::Overheads;
 use crate::state::State;
 
 /// What happened to a job.

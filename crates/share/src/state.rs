@@ -201,13 +201,19 @@ impl State {
 
     /// When all memory is written that has to leave these hosts.
     fn freed(&self, now: Ms, slots: &[Slot]) -> Ms {
-        slots.iter().map(|slot| self.loads[slot.host.index()].freeing).fold(now, Ms::max)
+        slots
+            .iter()
+            .map(|slot| self.loads[slot.host.index()].freeing)
+            .fold(now, Ms::max)
     }
 
     /// When a saved job's memory is read on all these hosts.
     fn read_back(&mut self, now: Ms, id: JobId, slots: &[Slot]) -> Ms {
         let entry = self.job(id);
-        let (begin, memory) = (entry.written.max(self.freed(now, slots)), u64::from(entry.job.memory));
+        let (begin, memory) = (
+            entry.written.max(self.freed(now, slots)),
+            u64::from(entry.job.memory),
+        );
         let mut end = begin;
         for slot in slots {
             let load = &mut self.loads[slot.host.index()];
@@ -226,7 +232,10 @@ impl State {
         let mut end = now;
         for slot in &entry.slots {
             let load = &mut self.loads[slot.host.index()];
-            let takes = time(u64::from(entry.job.memory) * u64::from(slot.tasks), self.overheads.storage);
+            let takes = time(
+                u64::from(entry.job.memory) * u64::from(slot.tasks),
+                self.overheads.storage,
+            );
             load.storage = load.storage.max(now) + takes;
             load.freeing = load.freeing.max(load.storage);
             end = end.max(load.storage);
@@ -277,7 +286,13 @@ impl State {
     /// A resident job goes to other hosts.
     pub(crate) fn relocate(&mut self, now: Ms, id: JobId, slots: Vec<Slot>, alloc: u32, why: Why) {
         let memory = u64::from(self.job(id).job.memory);
-        let widest = self.job(id).slots.iter().map(|slot| slot.tasks).max().unwrap_or(0);
+        let widest = self
+            .job(id)
+            .slots
+            .iter()
+            .map(|slot| slot.tasks)
+            .max()
+            .unwrap_or(0);
         let sent = time(memory * u64::from(widest), self.overheads.network) + self.overheads.moves;
         let stall = self.freed(now, &slots) - now + sent;
         self.leave(now, id);

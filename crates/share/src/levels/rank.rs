@@ -88,10 +88,11 @@ impl Deciding {
 fn rank(how: &Levels, entry: &Entry, memo: &Memo, id: JobId, now: Ms) -> Ranked {
     let attained = entry.progress.attained(now);
     let left = entry.job.limit.saturating_sub(attained);
-    let level = how.level(attained, left);
+    let tired = entry.moves + entry.saves >= how.moves;
+    let level = how.level(attained, left).min(if tired { 1 } else { u8::MAX });
     let flow = now.saturating_sub(entry.job.submit);
     let had = entry.progress.alloc();
-    let old = flow > how.old && flow > attained.saturating_mul(Ms::from(how.old_times));
+    let old = tired || flow > how.old && flow > attained.saturating_mul(Ms::from(how.old_times));
     let overdue = now > how.overdue(entry);
     let fixed = had > 0 && (!entry.job.pausable || memo.paused.up(how.pauses, now));
     let class = match (overdue, fixed) {
