@@ -85,6 +85,7 @@ impl Deciding {
             cpu: &mut self.cpu,
             ranked: &mut ranked,
             now,
+            waits: false,
         };
         turn.in_order();
         turn.left_over();

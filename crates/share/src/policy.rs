@@ -104,7 +104,7 @@ impl Default for Levels {
             old: 86_400_000,
             old_times: 4,
             overdue: 7 * 86_400_000,
-            moves: 12,
+            moves: 16,
             pauses: Pace {
                 every: 60_000,
                 at_once: 10,

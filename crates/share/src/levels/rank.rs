@@ -13,6 +13,8 @@ pub(super) struct Ranked {
     pub(super) level: u8,
     /// What it has stays its own: it is before everybody who could take it.
     pub(super) fixed: bool,
+    /// It has waited for so long that nothing new may come in its way.
+    pub(super) overdue: bool,
     /// It has waited for so long that it takes from those behind it in its level, too.
     pub(super) strict: bool,
     /// What each of its tasks has, and is to have.
@@ -118,6 +120,7 @@ fn rank(how: &Levels, entry: &Entry, memo: &Memo, id: JobId, now: Ms) -> Ranked 
         id,
         level,
         fixed,
+        overdue,
         strict,
         had,
         gets: 0,

@@ -19,6 +19,8 @@ pub(super) struct Turn<'a> {
     pub(super) cpu: &'a mut Cpu,
     pub(super) ranked: &'a mut Vec<Ranked>,
     pub(super) now: Ms,
+    /// An overdue job found no place: what could not be taken away for it again does not start.
+    pub(super) waits: bool,
 }
 
 impl Turn<'_> {
@@ -37,9 +39,10 @@ impl Turn<'_> {
                 if self.resident(at) < r.had {
                     misfits.clear();
                 }
-            } else if !misfits.cover(self.state, &r) {
+            } else if !self.bars(&r) && !misfits.cover(self.state, &r) {
                 let saves = self.state.changes.len();
                 if !self.newcomer(at) {
+                    self.waits |= r.overdue;
                     misfits.add(self.state, &r);
                 } else if self.state.changes.len() > saves + 1 {
                     misfits.clear();
@@ -87,7 +90,7 @@ impl Turn<'_> {
         let gets = gets as u32;
         let entry = self.state.job(r.id);
         self.cpu.take(&entry.slots, gets);
-        if gets < entry.job.cpu && stalled < self.how.hold {
+        if gets < entry.job.cpu && (stalled < self.how.hold || r.overdue) {
             self.cpu.hold(&entry.slots, entry.job.cpu - gets);
         }
         self.ranked[at].gets = gets;
@@ -129,6 +132,11 @@ impl Turn<'_> {
         true
     }
 
+    /// Whether a job must not start, since an overdue one waits and could not have its place back.
+    fn bars(&self, r: &Ranked) -> bool {
+        self.waits && !r.overdue && !self.state.job(r.id).job.pausable
+    }
+
     /// The second pass: what nobody wants.
     pub(super) fn left_over(&mut self) {
         let mut misfits = Misfits::default();
@@ -142,7 +150,7 @@ impl Turn<'_> {
                 if stalled >= self.how.stall && self.moved(at, stalled) {
                     misfits.clear();
                 }
-            } else if !misfits.cover(self.state, &r) {
+            } else if !self.bars(&r) && !misfits.cover(self.state, &r) {
                 let before = self.state.changes.len();
                 if !self.takes_left_over(at) {
                     misfits.add(self.state, &r);
