@@ -116,6 +116,12 @@ impl State {
         self.jobs[id.index()].as_deref().expect("the job is known")
     }
 
+    /// All jobs that have not ended, by their index.
+    pub fn all(&self) -> impl Iterator<Item = (JobId, &Entry)> {
+        let jobs = self.jobs.iter().enumerate();
+        jobs.filter_map(|(index, entry)| Some((JobId(u32::try_from(index).ok()?), entry.as_deref()?)))
+    }
+
     fn entry(&mut self, id: JobId) -> &mut Entry {
         self.jobs[id.index()].as_deref_mut().expect("the job is known")
     }

@@ -32,13 +32,10 @@ impl Turn<'_> {
             let r = self.ranked[at];
             if level != Some(r.level) {
                 level = Some(r.level);
-                misfits.clear();
                 self.begin_level(at);
             }
             if r.standing == Standing::Resident {
-                if self.resident(at) < r.had {
-                    misfits.clear();
-                }
+                self.resident(at);
             } else if !self.bars(&r) && !misfits.cover(self.state, &r) {
                 let saves = self.state.changes.len();
                 if !self.newcomer(at) {
@@ -70,7 +67,7 @@ impl Turn<'_> {
     }
 
     /// What a resident gets where it is, or elsewhere.
-    fn resident(&mut self, at: usize) -> u32 {
+    fn resident(&mut self, at: usize) {
         let r = self.ranked[at];
         let entry = self.state.job(r.id);
         self.cpu.see(&entry.slots, r.had, true);
@@ -85,7 +82,7 @@ impl Turn<'_> {
         }
         let stalled = self.stalled_for(&r);
         if gets == 0 && stalled >= self.how.stall && self.moved(at, stalled) {
-            return self.ranked[at].gets;
+            return;
         }
         let gets = gets as u32;
         let entry = self.state.job(r.id);
@@ -94,7 +91,6 @@ impl Turn<'_> {
             self.cpu.hold(&entry.slots, entry.job.cpu - gets);
         }
         self.ranked[at].gets = gets;
-        gets
     }
 
     /// A job that stood still for long goes where nobody is in its way, if there is such a place.
@@ -191,15 +187,45 @@ impl Turn<'_> {
     }
 }
 
-/// Needs that were not met: what needs as much or more need not be tried, as long as nothing becomes free.
+/// Needs that were not met: what needs as much or more need not be tried. In the order of a pass what may be claimed
+/// only becomes less, but by a save.
 #[derive(Default)]
 struct Misfits {
-    /// CPU and memory of each task, the tasks, and whether it took from its peers, too.
-    needs: Vec<(u32, u32, u32, bool)>,
+    needs: Vec<Need>,
+}
+
+/// What a job needs.
+#[derive(Clone, Copy)]
+struct Need {
+    cpu: u32,
+    memory: u32,
+    tasks: u32,
+    /// It takes from its peers, too.
+    strict: bool,
 }
 
 /// So many are remembered; any more would cost more than they save.
-const MOST_MISFITS: usize = 16;
+const MOST_MISFITS: usize = 32;
+
+impl Need {
+    fn of(state: &State, r: &Ranked) -> Self {
+        let job = state.job(r.id).job;
+        Self {
+            cpu: job.cpu,
+            memory: job.memory,
+            tasks: job.tasks,
+            strict: r.strict,
+        }
+    }
+
+    /// Whether who needs this needs at least what the other needs.
+    fn covers(&self, other: &Self) -> bool {
+        self.cpu >= other.cpu
+            && self.memory >= other.memory
+            && self.tasks >= other.tasks
+            && (other.strict || !self.strict)
+    }
+}
 
 impl Misfits {
     fn clear(&mut self) {
@@ -207,16 +233,15 @@ impl Misfits {
     }
 
     fn cover(&self, state: &State, r: &Ranked) -> bool {
-        let job = state.job(r.id).job;
-        self.needs.iter().any(|(cpu, memory, tasks, strict)| {
-            job.cpu >= *cpu && job.memory >= *memory && job.tasks >= *tasks && (*strict || !r.strict)
-        })
+        let need = Need::of(state, r);
+        self.needs.iter().any(|misfit| need.covers(misfit))
     }
 
     fn add(&mut self, state: &State, r: &Ranked) {
+        let need = Need::of(state, r);
+        self.needs.retain(|misfit| !misfit.covers(&need));
         if self.needs.len() < MOST_MISFITS {
-            let job = state.job(r.id).job;
-            self.needs.push((job.cpu, job.memory, job.tasks, r.strict));
+            self.needs.push(need);
         }
     }
 }
