@@ -5,6 +5,7 @@ use crate::dfrs;
 use crate::job::{Host, Job, JobId, Ms};
 use crate::levels;
 use crate::overheads::Overheads;
+use crate::papers_easy;
 use crate::policy::Policy;
 use crate::queue;
 use crate::state::State;
@@ -32,6 +33,7 @@ pub struct Planner {
 enum Deciding {
     Queue(queue::Deciding),
     Levels(levels::Deciding),
+    PapersEasy(papers_easy::Deciding),
     Dfrs(Box<dfrs::Deciding>),
 }
 
@@ -43,6 +45,7 @@ impl Planner {
         let deciding = match policy {
             Policy::Queue(how) => Deciding::Queue(queue::Deciding::new(*how, &state)),
             Policy::Levels(how) => Deciding::Levels(levels::Deciding::new(how.clone(), &state)),
+            Policy::PapersEasy(how) => Deciding::PapersEasy(papers_easy::Deciding::new(*how, &state)),
             Policy::Dfrs(how) => Deciding::Dfrs(Box::new(dfrs::Deciding::new(*how, &state))),
         };
         Self { state, deciding }
@@ -62,6 +65,7 @@ impl Planner {
                 match &mut self.deciding {
                     Deciding::Queue(deciding) => deciding.submitted(&self.state, id),
                     Deciding::Levels(deciding) => deciding.submitted(&self.state, id),
+                    Deciding::PapersEasy(deciding) => deciding.submitted(&self.state, id),
                     Deciding::Dfrs(deciding) => deciding.submitted(&self.state, id),
                 }
             }
@@ -72,6 +76,7 @@ impl Planner {
                 match &mut self.deciding {
                     Deciding::Queue(deciding) => deciding.ended(id, &entry),
                     Deciding::Levels(deciding) => deciding.ended(id, &entry),
+                    Deciding::PapersEasy(deciding) => deciding.ended(id, &entry),
                     Deciding::Dfrs(deciding) => deciding.ended(id, &entry),
                 }
             }
@@ -85,6 +90,7 @@ impl Planner {
         match &mut self.deciding {
             Deciding::Queue(deciding) => deciding.decide(&mut self.state, now),
             Deciding::Levels(deciding) => deciding.decide(&mut self.state, now),
+            Deciding::PapersEasy(deciding) => deciding.decide(&mut self.state, now),
             Deciding::Dfrs(deciding) => deciding.decide(&mut self.state, now),
         }
         &self.state.changes
@@ -94,7 +100,7 @@ impl Planner {
     #[must_use]
     pub fn next(&self) -> Option<Ms> {
         match &self.deciding {
-            Deciding::Queue(_) => None,
+            Deciding::Queue(_) | Deciding::PapersEasy(_) => None,
             Deciding::Levels(deciding) => deciding.next(),
             Deciding::Dfrs(deciding) => deciding.next(),
         }

@@ -9,6 +9,8 @@ pub enum Policy {
     Queue(Queue),
     /// Who has attained little goes first, what is left over is shared.
     Levels(Levels),
+    /// The EASY that the DFRS papers compare with, to reproduce their figures: nothing else should use it.
+    PapersEasy(PapersEasy),
     /// All share by equal yields, as the DFRS papers have it.
     Dfrs(Dfrs),
 }
@@ -60,10 +62,16 @@ pub enum Backfill {
     InOrder,
     /// Who does not delay it, the shortest first (EASY-SJBF).
     ShortestFirst,
-    /// Who needs none of the hosts that were set aside for it when it was first found not to fit, even if these would be
-    /// free again in time. That is the published defect of the EASY that the DFRS papers compare with: its figures are
-    /// reproduced by it, and nothing else should use it. It counts, and knows one host only, and exact limits.
-    AsReleased,
+}
+
+/// The EASY that the DFRS papers compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PapersEasy {
+    /// As their program was released: nobody passes the first in the queue on hosts that were set aside for it, not even
+    /// who would be gone in time. A comparison with nothing, which that language finds false, is the cause.
+    Released,
+    /// With that one comparison corrected.
+    Corrected,
 }
 
 /// The constants of sharing by levels of attained service. Times are in milliseconds.

@@ -89,17 +89,6 @@ struct Reservation {
     cpu: u64,
 }
 
-/// Hosts that were set aside once and for all for the first in the queue: see [`Backfill::AsReleased`].
-#[derive(Debug, Clone)]
-struct Held {
-    /// Whom they are for, by its place in the order.
-    for_: u64,
-    /// CPU that it needs.
-    cpu: u64,
-    /// How much of that is still used by whom it waits for, and until when; the latest first.
-    used: Vec<(Ms, u64)>,
-}
-
 /// What is remembered between decisions.
 #[derive(Debug)]
 pub struct Deciding {
@@ -115,7 +104,6 @@ pub struct Deciding {
     cpu: u64,
     /// Something happened by which somebody could start.
     ask: bool,
-    held: Option<Held>,
 }
 
 impl Deciding {
@@ -137,14 +125,13 @@ impl Deciding {
             cpu: rooms.iter().map(|room| room.cpu).sum(),
             rooms,
             ask: false,
-            held: None,
         }
     }
 
     fn key(&self, job: &Job, seq: u64) -> Key {
         match self.how.backfill {
             Backfill::ShortestFirst => (job.limit, seq),
-            Backfill::Never | Backfill::InOrder | Backfill::AsReleased => (0, seq),
+            Backfill::Never | Backfill::InOrder => (0, seq),
         }
     }
 
@@ -238,13 +225,12 @@ impl Deciding {
             return;
         }
         self.release(now);
-        while let Some((&seq, &first)) = self.order.first_key_value() {
+        while let Some((_, &first)) = self.order.first_key_value() {
             let job = state.job(first).job;
             let Some(slots) = self.fit(&job) else {
                 match self.how.backfill {
                     Backfill::Never => {}
                     Backfill::InOrder | Backfill::ShortestFirst => self.backfill(state, now, first, &job),
-                    Backfill::AsReleased => self.backfill_as_released(state, now, seq, &job),
                 }
                 return;
             };
@@ -343,45 +329,5 @@ impl Deciding {
             }
             self.start(state, now, id, slots, Why::Backfilled);
         }
-    }
-
-    /// By counts alone: on one host, with limits that are run times.
-    fn backfill_as_released(&mut self, state: &mut State, now: Ms, first: u64, job: &Job) {
-        let held = match self.held.take() {
-            Some(held) if held.for_ == first => held,
-            _ => self.hold(now, first, job),
-        };
-        let used: u64 = held
-            .used
-            .iter()
-            .filter(|(end, _)| *end > now)
-            .map(|(_, cpu)| cpu)
-            .sum();
-        let mut free = self.cpu.saturating_sub(held.cpu - used);
-        self.held = Some(held);
-        let mut after = None;
-        while let Some((key, id)) = self.waiting.next(after, &|need| need.cpu <= free) {
-            after = Some(key);
-            let job = state.job(id).job;
-            if let (true, Some(slots)) = (key.1 != first, self.fit(&job)) {
-                free -= job.demand();
-                self.start(state, now, id, slots, Why::Backfilled);
-            }
-        }
-    }
-
-    /// Sets aside what will be free latest among what will be free in time.
-    fn hold(&self, now: Ms, for_: u64, job: &Job) -> Held {
-        let (when, cpu) = (self.reserve(now, job).when, job.demand());
-        let (mut left, mut used) = (cpu, Vec::new());
-        for &(end, _, id) in self.by_end.iter().rev().filter(|(end, _, _)| *end <= when) {
-            let Some(run) = &self.runs[id.index()] else {
-                continue;
-            };
-            let part = run.job.demand().min(left);
-            used.push((end, part));
-            left -= part;
-        }
-        Held { for_, cpu, used }
     }
 }
