@@ -3,6 +3,7 @@
 //! The folder with the figures holds logs of the Parallel Workloads Archive, and is not a part of the repository.
 
 pub mod columns;
+mod line;
 pub mod published;
 pub mod rows;
 
@@ -10,61 +11,15 @@ use crate::lublin::{self, Drawn, Kinds, Model};
 use crate::read::{self, Log, Options, Shape, Unit};
 use crate::workload::{TraceJob, Workload};
 use anyhow::Context as _;
+pub use line::Line;
 use published::Published;
 use rows::Row;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thiao_share::Host;
-
-/// What was compared, and how it came out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// Which log or set of traces.
-    pub of: String,
-    /// Which algorithm.
-    pub algorithm: String,
-    /// What one of the compared things is.
-    pub unit: &'static str,
-    /// How many of them are equal, and how many are not.
-    pub equal: usize,
-    /// See `equal`.
-    pub different: usize,
-    /// The first that are not.
-    pub examples: Vec<String>,
-    /// CPU time that the runs took.
-    pub took: Duration,
-}
-
-impl Line {
-    fn new(of: &str, algorithm: &str, unit: &'static str) -> Self {
-        let (of, algorithm) = (of.to_owned(), algorithm.to_owned());
-        Self {
-            of,
-            algorithm,
-            unit,
-            equal: 0,
-            different: 0,
-            examples: Vec::new(),
-            took: Duration::ZERO,
-        }
-    }
-
-    /// One more: equal, or as the example says.
-    fn count(&mut self, difference: Option<String>) {
-        match difference {
-            None => self.equal += 1,
-            Some(difference) => {
-                self.different += 1;
-                if self.examples.len() < 5 {
-                    self.examples.push(difference);
-                }
-            }
-        }
-    }
-}
 
 /// Compares all that the folder has, and tells each line as soon as it is there.
 ///

@@ -1,7 +1,7 @@
 //! Schedules that others published: the wait of each job, and the mean bounded slowdown that they report.
 
-use super::Line;
 use super::columns::stretches;
+use super::line::Line;
 use crate::engine::{Clock, Order, Outcome, Setup, run};
 use crate::read::{self, Options, Shape};
 use crate::workload::Workload;
@@ -13,7 +13,7 @@ use thiao_share::{Backfill, Overheads, Policy, Queue};
 /// A published schedule of a log.
 #[derive(Debug, Clone, Copy)]
 pub struct Published {
-    /// The log.
+    /// What the log is called.
     pub log: &'static str,
     /// What the file is called beside the log.
     pub kind: &'static str,

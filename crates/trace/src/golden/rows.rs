@@ -1,10 +1,10 @@
 //! The rows of `dfrs-golden.csv`: one run of one algorithm over one trace each.
 
 use super::columns::{Columns, Counts, NAMES, queued, shared, stretches};
-use crate::engine::{Clock, Order, Outcome, Setup, Watch, run};
+use crate::engine::{Clock, Order, Outcome, Setup, run};
 use crate::workload::Workload;
 use anyhow::Context;
-use thiao_share::{Arrival, Backfill, Dfrs, Overheads, Policy, Queue};
+use thiao_share::{Arrival, Backfill, Dfrs, Overheads, PapersEasy, Policy, Queue};
 
 /// The algorithms that have rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ pub enum Algorithm {
     EasyNode,
     /// EASY by cores, wherever they are.
     EasyCore,
-    /// EASY-SJBF, likewise.
+    /// EASY-SJBF by cores, wherever they are.
     SjbfCore,
     /// One of the papers' own.
     Dfrs(DfrsName),
@@ -87,7 +87,7 @@ pub fn dfrs(name: DfrsName) -> Dfrs {
 pub struct Row {
     /// Which traces, and which of them.
     pub dataset: String,
-    /// The trace's name.
+    /// What the trace is called.
     pub trace: String,
     /// On so many hosts.
     pub hosts: u32,
@@ -139,13 +139,12 @@ fn parse(line: &str) -> anyhow::Result<Row> {
 /// # Errors
 /// If the run comes to no end.
 pub fn compute(workload: &Workload, algorithm: Algorithm) -> anyhow::Result<Columns> {
-    let easy = Backfill::InOrder;
     Ok(match algorithm {
         Algorithm::Fcfs => queued(workload, &queue(workload, Backfill::Never, true)?, false),
-        Algorithm::EasyReleased => queued(workload, &queue(workload, Backfill::AsReleased, true)?, true),
-        Algorithm::EasyCorrected => queued(workload, &queue(workload, easy, true)?, true),
-        Algorithm::EasyNode => short(workload, &queue(workload, easy, true)?),
-        Algorithm::EasyCore => short(workload, &queue(workload, easy, false)?),
+        Algorithm::EasyReleased => queued(workload, &papers(workload, PapersEasy::Released)?, true),
+        Algorithm::EasyCorrected => queued(workload, &papers(workload, PapersEasy::Corrected)?, true),
+        Algorithm::EasyNode => short(workload, &queue(workload, Backfill::InOrder, true)?),
+        Algorithm::EasyCore => short(workload, &queue(workload, Backfill::InOrder, false)?),
         Algorithm::SjbfCore => short(workload, &queue(workload, Backfill::ShortestFirst, false)?),
         Algorithm::Dfrs(name) => {
             let overheads = Overheads {
@@ -155,12 +154,9 @@ pub fn compute(workload: &Workload, algorithm: Algorithm) -> anyhow::Result<Colu
             };
             let mut counts = Counts::default();
             let setup = Setup {
-                policy: Policy::Dfrs(dfrs(name)),
                 overheads,
-                exact: true,
-                pool: false,
                 clock: Clock::Seconds,
-                order: Order::Together,
+                ..free(Policy::Dfrs(dfrs(name)), false)
             };
             let outcome = run(workload, &setup, &mut counts)?;
             shared(workload, &outcome, &counts)
@@ -168,29 +164,53 @@ pub fn compute(workload: &Workload, algorithm: Algorithm) -> anyhow::Result<Colu
     })
 }
 
-/// A queue on one host that is all of them. By whole nodes: each task takes one, whatever it needs of it.
-fn queue(workload: &Workload, backfill: Backfill, nodes: bool) -> anyhow::Result<Outcome> {
+/// The same jobs, each task of which takes a whole node, whatever it needs of it.
+fn by_nodes(workload: &Workload) -> Workload {
     let mut counted = workload.clone();
-    if nodes {
-        counted
-            .jobs
-            .iter_mut()
-            .for_each(|job| job.cpu = workload.host.cpu);
+    for job in &mut counted.jobs {
+        (job.cpu, job.memory) = (workload.host.cpu, 0);
     }
-    let setup = Setup {
-        policy: Policy::Queue(if nodes {
-            Queue::new(backfill)
-        } else {
-            Queue::published(backfill)
-        }),
-        overheads: Overheads::default(),
+    counted
+}
+
+/// A setup in which decisions cost nothing, and run times are known.
+fn free(policy: Policy, pool: bool) -> Setup {
+    let (overheads, clock, order) = (Overheads::default(), Clock::Millis, Order::Together);
+    Setup {
+        policy,
+        overheads,
         exact: true,
-        pool: true,
-        clock: Clock::Millis,
-        order: if nodes { Order::Together } else { Order::OneByOne },
-    };
-    let watch: &mut dyn Watch = &mut ();
-    run(&counted, &setup, watch)
+        pool,
+        clock,
+        order,
+    }
+}
+
+/// A queue on one host that is all of them: by whole nodes as the papers' simulator counts, by cores as the published
+/// schedules do.
+fn queue(workload: &Workload, backfill: Backfill, nodes: bool) -> anyhow::Result<Outcome> {
+    if nodes {
+        let setup = free(Policy::Queue(Queue::new(backfill)), true);
+        return run(&by_nodes(workload), &setup, &mut ());
+    }
+    let setup = free(Policy::Queue(Queue::published(backfill)), true);
+    run(
+        workload,
+        &Setup {
+            order: Order::OneByOne,
+            ..setup
+        },
+        &mut (),
+    )
+}
+
+/// The papers' EASY, by whole nodes.
+fn papers(workload: &Workload, how: PapersEasy) -> anyhow::Result<Outcome> {
+    run(
+        &by_nodes(workload),
+        &free(Policy::PapersEasy(how), false),
+        &mut (),
+    )
 }
 
 /// The columns of an EASY whose figures have four digits, and nothing but stretches.
