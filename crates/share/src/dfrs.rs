@@ -13,7 +13,7 @@ use crate::job::{JobId, Ms, Slot};
 use crate::policy::{Arrival, Dfrs};
 use crate::state::{Entry, Standing, State};
 use fill::Placed;
-use pack::Item;
+use pack::{Item, Packing};
 use std::collections::BTreeMap;
 use tally::Tally;
 
@@ -188,27 +188,25 @@ impl Deciding {
         {
             total -= memory(&last);
         }
-        let mut items: Vec<Item<'_>> = ranked
-            .iter()
-            .map(|id| {
-                let (entry, place) = (state.job(*id), &self.places[id.index()]);
-                let kept = place
-                    .as_deref()
-                    .filter(|_| entry.progress.attained(now) < self.how.keep);
-                let job = &entry.job;
-                Item {
-                    seq: entry.seq,
-                    tasks: job.tasks,
-                    cpu: job.cpu,
-                    memory: job.memory,
-                    kept,
-                }
-            })
-            .collect();
+        let item = |id: &JobId| {
+            let (entry, place) = (state.job(*id), &self.places[id.index()]);
+            let kept = place
+                .as_deref()
+                .filter(|_| entry.progress.attained(now) < self.how.keep);
+            let job = &entry.job;
+            Item {
+                seq: entry.seq,
+                tasks: job.tasks,
+                cpu: job.cpu,
+                memory: job.memory,
+                kept,
+            }
+        };
+        let mut packing = Packing::new(state.hosts(), ranked.iter().map(item).collect());
         let mut found = None;
-        while !items.is_empty() && found.is_none() {
-            found = pack::search(state.hosts(), &items);
-            items.pop();
+        while packing.len() > 0 && found.is_none() {
+            found = packing.search();
+            packing.pop();
         }
         self.places.fill(None);
         self.tally.clear();
