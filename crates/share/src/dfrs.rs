@@ -54,6 +54,7 @@ fn by_rank(state: &State, now: Ms, mut ids: Vec<JobId>) -> Vec<JobId> {
 }
 
 impl Deciding {
+    /// Of hosts on which nobody is.
     pub fn new(how: Dfrs, state: &State) -> Self {
         Self {
             how,
@@ -68,6 +69,7 @@ impl Deciding {
         }
     }
 
+    /// A job has come; it waits.
     pub fn submitted(&mut self, state: &State, id: JobId) {
         self.jobs.insert(state.job(id).seq, id);
         if self.places.len() <= id.index() {
@@ -76,6 +78,7 @@ impl Deciding {
         self.arrived.push(id);
     }
 
+    /// A job is over, wherever it was.
     pub fn ended(&mut self, id: JobId, entry: &Entry) {
         self.jobs.remove(&entry.seq);
         self.arrived.retain(|arrived| *arrived != id);
@@ -90,6 +93,7 @@ impl Deciding {
         self.next
     }
 
+    /// Gives places to whoever is to have one now.
     pub fn decide(&mut self, state: &mut State, now: Ms) {
         let due = self.how.period.is_some_and(|period| now.is_multiple_of(period));
         let (arrived, ended) = (std::mem::take(&mut self.arrived), std::mem::take(&mut self.ended));

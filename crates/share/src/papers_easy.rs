@@ -39,6 +39,7 @@ pub struct Deciding {
 }
 
 impl Deciding {
+    /// Of hosts on which nobody is.
     pub fn new(how: PapersEasy, state: &State) -> Self {
         let hosts = state.hosts().len();
         Self {
@@ -52,15 +53,18 @@ impl Deciding {
         }
     }
 
+    /// A job has come; it waits.
     pub fn submitted(&mut self, state: &State, id: JobId) {
         self.waiting.insert(state.job(id).seq, id);
     }
 
+    /// A job is over, wherever it was.
     pub fn ended(&mut self, _id: JobId, entry: &Entry) {
         self.waiting.remove(&entry.seq);
         self.ended.push(entry.seq);
     }
 
+    /// Gives places to whoever is to have one now.
     pub fn decide(&mut self, state: &mut State, now: Ms) {
         let mut ended = std::mem::take(&mut self.ended);
         ended.sort_unstable();

@@ -56,7 +56,7 @@ pub enum Overdue {
 /// Who may pass the first in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backfill {
-    /// Nobody.
+    /// Nobody: first come, first served.
     Never,
     /// Who does not delay it, in the order of the queue (EASY).
     InOrder,

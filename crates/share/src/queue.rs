@@ -42,7 +42,7 @@ impl Room {
         self.memory += u64::from(tasks) * u64::from(job.memory);
     }
 
-    /// What both have.
+    /// As much as both rooms have.
     fn common(self, other: Self) -> Self {
         Self {
             cpu: self.cpu.min(other.cpu),
@@ -81,7 +81,7 @@ struct Run {
 
 /// What the first in the queue can count on.
 struct Reservation {
-    /// When it fits.
+    /// The moment at which it fits.
     when: Ms,
     /// What is left of the hosts then, with it on them.
     beside: Vec<Room>,
@@ -107,6 +107,7 @@ pub struct Deciding {
 }
 
 impl Deciding {
+    /// Of hosts on which nobody is.
     pub fn new(how: Queue, state: &State) -> Self {
         let rooms: Vec<Room> = state
             .hosts()
@@ -135,6 +136,7 @@ impl Deciding {
         }
     }
 
+    /// A job has come; it waits.
     pub fn submitted(&mut self, state: &State, id: JobId) {
         let entry = state.job(id);
         let (job, seq) = (&entry.job, entry.seq);
@@ -155,6 +157,7 @@ impl Deciding {
         self.ask = self.ask || self.fit(job).is_some();
     }
 
+    /// A job is over, wherever it was.
     pub fn ended(&mut self, id: JobId, entry: &Entry) {
         if self.order.remove(&entry.seq).is_some() {
             self.waiting.remove(self.key(&entry.job, entry.seq));
@@ -220,6 +223,7 @@ impl Deciding {
         state.place(now, id, slots, job.cpu, why);
     }
 
+    /// Gives places to whoever is to have one now.
     pub fn decide(&mut self, state: &mut State, now: Ms) {
         if !std::mem::take(&mut self.ask) {
             return;

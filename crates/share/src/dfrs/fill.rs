@@ -6,7 +6,7 @@ use crate::job::{Host, Slot};
 pub struct Placed<'a> {
     /// CPU of a task.
     pub cpu: u32,
-    /// Its hosts.
+    /// The hosts that they are on.
     pub slots: &'a [Slot],
 }
 

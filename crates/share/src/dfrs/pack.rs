@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 pub struct Item<'a> {
     /// Its place in the order of submission.
     pub seq: u64,
-    /// How many tasks.
+    /// How many tasks it has.
     pub tasks: u32,
-    /// CPU of each.
+    /// The CPU that each can use.
     pub cpu: u32,
-    /// Memory of each.
+    /// The memory that each holds.
     pub memory: u32,
     /// It stays where it is.
     pub kept: Option<&'a [Slot]>,

@@ -14,7 +14,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Of empty hosts.
+    /// Of hosts on which nobody is.
     pub fn new(hosts: &[Host]) -> Self {
         Self {
             hosts: hosts.to_vec(),
@@ -28,7 +28,7 @@ impl Tally {
         &self.need
     }
 
-    /// Nobody is anywhere.
+    /// From now on nobody is anywhere.
     pub fn clear(&mut self) {
         self.need.fill(0);
         self.memory.fill(0);
@@ -42,7 +42,7 @@ impl Tally {
         }
     }
 
-    /// It is not.
+    /// A job is there no more.
     pub fn remove(&mut self, job: &Job, slots: &[Slot]) {
         for slot in slots {
             self.need[slot.host.index()] -= u64::from(job.cpu) * u64::from(slot.tasks);

@@ -7,7 +7,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Empty,
-    /// Something was removed.
+    /// Something was here, and was removed.
     Removed,
     Key(u32),
 }
@@ -24,7 +24,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty one.
+    /// `set()`, with nothing in it.
     pub fn new() -> Self {
         Self {
             slots: vec![Slot::Empty; 8],
@@ -49,10 +49,12 @@ impl Table {
         table
     }
 
+    /// How many keys there are.
     pub fn len(&self) -> usize {
         self.used
     }
 
+    /// Whether a key is there.
     pub fn has(&self, key: u32) -> bool {
         self.slots[self.find(key)] == Slot::Key(key)
     }
@@ -113,6 +115,7 @@ impl Table {
         old.keys().for_each(|key| self.insert(key));
     }
 
+    /// `self.add(key)`, with its growth.
     pub fn add(&mut self, key: u32) {
         let before = self.used;
         self.insert(key);
@@ -121,6 +124,7 @@ impl Table {
         }
     }
 
+    /// `self.discard(key)`: its slot stays taken.
     pub fn discard(&mut self, key: u32) {
         let at = self.find(key);
         if self.slots[at] == Slot::Key(key) {
@@ -129,7 +133,7 @@ impl Table {
         }
     }
 
-    /// `pop()`.
+    /// `self.pop()`, which goes on where it was before.
     pub fn pop(&mut self) -> Option<u32> {
         if self.used == 0 {
             return None;
@@ -156,7 +160,7 @@ impl Table {
         key
     }
 
-    /// `self |= other`.
+    /// `self |= other`, with its growth.
     pub fn unite(&mut self, other: &Self) {
         if other.used > 0 && (self.filled + other.used) * 3 >= self.slots.len() * 2 {
             self.resize((self.used + other.used) * 2);
@@ -164,12 +168,12 @@ impl Table {
         other.keys().for_each(|key| self.insert(key));
     }
 
-    /// `self - other`.
+    /// `self - other`, as a new set.
     pub fn without(&self, other: &Self) -> Self {
         Self::of(self.keys().filter(|key| !other.has(*key)))
     }
 
-    /// `self -= other`.
+    /// `self -= other`, with its shrinking.
     pub fn subtract(&mut self, other: &Self) {
         other.keys().for_each(|key| self.discard(key));
         if (self.filled - self.used) * 5 >= self.slots.len() - 1 {
@@ -197,7 +201,9 @@ mod tests {
                 0..3 => {
                     let count = (draw(12) as usize).min(set.len());
                     let mut taken = Table::new();
-                    (0..count).filter_map(|_| set.pop()).for_each(|key| taken.add(key));
+                    (0..count)
+                        .filter_map(|_| set.pop())
+                        .for_each(|key| taken.add(key));
                     Table::keys_of(&taken).keys().collect()
                 }
                 5 => {

@@ -26,7 +26,7 @@ impl Need {
     }
 }
 
-/// No node.
+/// Where there is no node.
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ struct Node {
     right: u32,
 }
 
-/// The waiting jobs.
+/// The waiting jobs, each with its place in the order of the search.
 #[derive(Debug, Clone)]
 pub struct Waiting {
     nodes: Vec<Node>,
