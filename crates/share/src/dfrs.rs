@@ -95,7 +95,8 @@ impl Deciding {
 
     /// Gives places to whoever is to have one now.
     pub fn decide(&mut self, state: &mut State, now: Ms) {
-        let due = self.how.period.is_some_and(|period| now.is_multiple_of(period));
+        let period = self.how.period.filter(|period| *period > 0);
+        let due = period.is_some_and(|period| now.is_multiple_of(period));
         let (arrived, ended) = (std::mem::take(&mut self.arrived), std::mem::take(&mut self.ended));
         self.packed = match self.how.arrival {
             Arrival::Pack => due || !arrived.is_empty() || (ended && self.how.retry),
@@ -112,7 +113,7 @@ impl Deciding {
             self.second_chance(state, now);
         }
         self.apply(state, now);
-        let period = self.how.period.filter(|_| !self.jobs.is_empty());
+        let period = period.filter(|_| !self.jobs.is_empty());
         self.next = period.map(|period| (now / period + 1) * period);
     }
 
