@@ -11,7 +11,7 @@ use crate::job::{HostId, Job, JobId, Ms, Slot};
 use crate::policy::{Backfill, Overdue, Queue};
 use crate::state::{Entry, State};
 use std::collections::{BTreeMap, BTreeSet};
-use waiting::{Key, Need, Waiting};
+use waiting::{Key, Need, NoRoom, Waiting};
 
 /// What a host has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,16 +142,7 @@ impl Deciding {
         let (job, seq) = (&entry.job, entry.seq);
         self.order.insert(seq, id);
         if self.how.backfill != Backfill::Never {
-            let memory = u64::from(job.tasks) * u64::from(job.memory);
-            self.waiting.insert(
-                self.key(job, seq),
-                id,
-                Need {
-                    cpu: job.demand(),
-                    memory,
-                    limit: job.limit,
-                },
-            );
+            self.waiting.insert(self.key(job, seq), id, Need::of(job));
         }
         self.release(job.submit);
         self.ask = self.ask || self.fit(job).is_some();
@@ -290,20 +281,21 @@ impl Deciding {
 
     fn backfill(&mut self, state: &mut State, now: Ms, first: JobId, job: &Job) {
         let cpu = self.cpu;
-        if self.waiting.next(None, &|need| need.cpu <= cpu).is_none() {
+        if self.waiting.next(None, &|need| need.total <= cpu).is_none() {
             return;
         }
         let mut reservation = self.reserve(now, job);
+        // For whom there was no room, now or beside the first: there will be none for who needs more, since room only
+        // becomes less here.
+        let (mut none_now, mut none_beside) = (NoRoom::default(), NoRoom::default());
         let mut after = None;
         loop {
-            let (
-                cpu,
-                Reservation {
-                    when, cpu: beside, ..
-                },
-            ) = (self.cpu, &reservation);
+            let (cpu, beside, when) = (self.cpu, reservation.cpu, reservation.when);
+            let in_time = |need: &Need| now.saturating_add(need.limit) <= when;
             let passes = |need: Need| {
-                need.cpu <= cpu && (need.cpu <= *beside || now.saturating_add(need.limit) <= *when)
+                need.total <= cpu
+                    && none_now.allows(&need)
+                    && (in_time(&need) || need.total <= beside && none_beside.allows(&need))
             };
             let Some((key, id)) = self.waiting.next(after, &passes) else {
                 return;
@@ -313,25 +305,34 @@ impl Deciding {
                 continue;
             }
             let job = state.job(id).job;
-            let ends_before = now.saturating_add(job.limit) <= reservation.when;
-            let slots = if ends_before {
-                self.fit(&job)
-            } else {
-                let rooms = self
-                    .rooms
-                    .iter()
-                    .zip(&reservation.beside)
-                    .map(|(room, beside)| room.common(*beside));
-                first_fit(&job, rooms.enumerate())
-            };
-            let Some(slots) = slots else { continue };
-            if !ends_before {
-                for slot in &slots {
-                    reservation.beside[slot.host.index()].take(&job, slot.tasks);
+            let need = Need::of(&job);
+            if in_time(&need) {
+                match self.fit(&job) {
+                    Some(slots) => self.start(state, now, id, slots, Why::Backfilled),
+                    None => none_now.add(need),
                 }
-                reservation.cpu -= job.demand();
+                continue;
             }
-            self.start(state, now, id, slots, Why::Backfilled);
+            match self.fit_beside(&job, &reservation.beside) {
+                Some(slots) => {
+                    for slot in &slots {
+                        reservation.beside[slot.host.index()].take(&job, slot.tasks);
+                    }
+                    reservation.cpu -= job.demand();
+                    self.start(state, now, id, slots, Why::Backfilled);
+                }
+                None => none_beside.add(need),
+            }
         }
+    }
+
+    /// Room that is there now, and will not be needed by the first.
+    fn fit_beside(&self, job: &Job, beside: &[Room]) -> Option<Vec<Slot>> {
+        let rooms = self
+            .rooms
+            .iter()
+            .zip(beside)
+            .map(|(room, beside)| room.common(*beside));
+        first_fit(job, rooms.enumerate())
     }
 }

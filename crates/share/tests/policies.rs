@@ -225,9 +225,9 @@ proptest! {
         prop_assert_eq!(run(&policy, &hosts, &jobs, true, &mut |_, _, _| {}), starts);
     }
 
-    /// Who is first starts no later than it would if nobody came by: that is what backfilling promises.
+    /// Who is first starts no later than it would if nobody came by, and who can pass it so does.
     #[test]
-    fn who_passes_the_first_does_not_delay_it((hosts, jobs) in any_world(false), queue in queues()) {
+    fn who_can_passes_the_first_and_does_not_delay_it((hosts, jobs) in any_world(false), queue in queues()) {
         let (mut promised, mut began) = (BTreeMap::new(), BTreeMap::new());
         run(&Policy::Queue(queue), &hosts, &jobs, true, &mut |now, state, live| {
             began.retain(|id, _| live.contains(id));
@@ -238,9 +238,17 @@ proptest! {
                     assert!(now <= promise, "{id:?} was promised {promise}, and starts at {now}");
                 }
             }
-            if let Some(first) = live.iter().find(|id| state.job(**id).standing == Standing::Waiting) {
-                let promise = promise(now, state, live, &began, &state.job(*first).job);
-                promised.entry(*first).or_insert(promise);
+            let mut waiting = live.iter().filter(|id| state.job(**id).standing == Standing::Waiting);
+            let Some(first) = waiting.next() else { return };
+            let when = promise(now, state, live, &began, &state.job(*first).job);
+            promised.entry(*first).or_insert(when);
+            if queue.backfill == Backfill::Never {
+                return;
+            }
+            for id in waiting {
+                let job = &state.job(*id).job;
+                let fits = promise(now, state, live, &began, job) == now;
+                assert!(!fits || now + job.limit > when, "{id:?} fits, ends in time, and waits");
             }
         });
     }

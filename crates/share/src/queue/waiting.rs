@@ -1,6 +1,6 @@
 //! Who waits, in an order, searched by what they need: a treap, so that a queue of any length costs little.
 
-use crate::job::{JobId, Ms};
+use crate::job::{Job, JobId, Ms};
 
 /// A job's place in the order of the search.
 pub type Key = (u64, u64);
@@ -9,20 +9,59 @@ pub type Key = (u64, u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
     /// CPU of all tasks.
-    pub cpu: u64,
-    /// Memory of all tasks.
-    pub memory: u64,
+    pub total: u64,
+    /// How many tasks it has.
+    pub tasks: u32,
+    /// CPU of one of them.
+    pub cpu: u32,
+    /// Memory of one of them.
+    pub memory: u32,
     /// How long, as far as is known.
     pub limit: Ms,
 }
 
 impl Need {
+    /// What this job needs, from what is known of it.
+    pub fn of(job: &Job) -> Self {
+        Self {
+            total: job.demand(),
+            tasks: job.tasks,
+            cpu: job.cpu,
+            memory: job.memory,
+            limit: job.limit,
+        }
+    }
+
     fn least(self, other: Self) -> Self {
         Self {
+            total: self.total.min(other.total),
+            tasks: self.tasks.min(other.tasks),
             cpu: self.cpu.min(other.cpu),
             memory: self.memory.min(other.memory),
             limit: self.limit.min(other.limit),
         }
+    }
+
+    /// Whether there is no room for it wherever there is none for the other: it has as many tasks, each as big.
+    fn covers(&self, other: &Self) -> bool {
+        self.tasks >= other.tasks && self.cpu >= other.cpu && self.memory >= other.memory
+    }
+}
+
+/// What was found to have no room: the smallest such needs alone.
+#[derive(Debug, Default)]
+pub struct NoRoom(Vec<Need>);
+
+impl NoRoom {
+    /// There was no room for this.
+    pub fn add(&mut self, need: Need) {
+        self.0.retain(|known| !known.covers(&need));
+        self.0.push(need);
+    }
+
+    /// Whether there can be some for this.
+    pub fn allows(&self, need: &Need) -> bool {
+        !self.0.iter().any(|known| need.covers(known))
     }
 }
 
@@ -206,7 +245,9 @@ mod tests {
         ) {
             let (mut waiting, mut table) = (Waiting::default(), BTreeMap::new());
             for (seq, cpu, limit, comes) in steps {
-                let (key, need) = ((cpu % 3, seq), Need { cpu, memory: 0, limit });
+                let small = cpu as u32;
+                let need = Need { total: cpu, tasks: 1, cpu: small, memory: 0, limit };
+                let key = (cpu % 3, seq);
                 if comes && !table.contains_key(&key) {
                     waiting.insert(key, JobId(seq as u32), need);
                     table.insert(key, need);
@@ -215,7 +256,7 @@ mod tests {
                 }
             }
             let after = after.map(|seq| (1, seq));
-            let passes = |need: Need| need.cpu <= cpu && need.limit <= limit;
+            let passes = |need: Need| need.total <= cpu && need.limit <= limit;
             let walked = table
                 .iter()
                 .find(|(key, need)| after.is_none_or(|after| **key > after) && passes(**need))
