@@ -4,6 +4,7 @@
 
 use super::log::{LONGEST, Need, Record};
 use super::odd::Odd;
+use super::rules;
 use super::swf::shown;
 use std::str::FromStr;
 
@@ -42,7 +43,7 @@ pub fn job<'a>(line: &'a str, odd: &mut Odd) -> Result<(&'a str, Record), String
         submit: seconds("submit", submit)?,
         wait: None,
         run,
-        limit: super::limit(Some(limit).filter(|limit| *limit > 0), run, odd),
+        limit: rules::limit(Some(limit).filter(|limit| *limit > 0), run, odd),
         need: Need::Fractions {
             tasks,
             cpu: part("CPU", cpu)?,

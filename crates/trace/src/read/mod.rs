@@ -8,7 +8,9 @@ pub mod job_set;
 mod log;
 mod names;
 mod odd;
+mod options;
 pub mod published;
+mod rules;
 pub mod sacct;
 mod shape;
 mod slurm_words;
@@ -17,27 +19,18 @@ pub mod swf;
 pub use log::{Format, Header, LONGEST, Log, Need, Processors, Record, Trace};
 pub use names::Names;
 pub use odd::{Malformed, Odd, Oddity};
+pub use options::Options;
 pub use shape::{MemoryOf, Shape, Tasks, Unit};
 
 use anyhow::{Context as _, bail};
 use flate2::bufread::MultiGzDecoder;
-use jiff::tz::TimeZone;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 /// A longer line is malformed, and is never in memory as a whole.
 const LONGEST_LINE: u64 = 64 * 1024;
-
-/// How to read.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// What is shown in place of users' and partitions' names, where a log has names: digests by default.
-    pub names: Names,
-    /// The zone of times that are not seconds since 1970: by default this machine's. Only a log of `sacct`
-    /// has such times, and only if `SLURM_TIME_FORMAT` was not set when it was made.
-    pub zone: Option<TimeZone>,
-}
 
 /// Reads a log in whichever format it is, plain or gzip.
 ///
@@ -126,6 +119,8 @@ struct Reading<'a> {
     header: Header,
     odd: Odd,
     traces: Vec<Trace>,
+    /// Where the trace of a name is.
+    at: HashMap<String, usize>,
 }
 
 impl<'a> Reading<'a> {
@@ -138,6 +133,7 @@ impl<'a> Reading<'a> {
             header,
             odd,
             traces: Vec::new(),
+            at: HashMap::new(),
         }
     }
 
@@ -181,16 +177,18 @@ impl<'a> Reading<'a> {
     }
 
     fn push(&mut self, name: &str, job: Record) {
-        // Traces stand one after another, mostly.
-        let found = self.traces.iter().rposition(|trace| trace.name == name);
-        let at = found.unwrap_or_else(|| {
+        // Most stand behind one another.
+        if let Some(last) = self.traces.last_mut().filter(|last| last.name == name) {
+            last.jobs.push(job);
+        } else if let Some(at) = self.at.get(name) {
+            self.traces[*at].jobs.push(job);
+        } else {
+            self.at.insert(name.to_owned(), self.traces.len());
             self.traces.push(Trace {
                 name: name.to_owned(),
-                jobs: Vec::new(),
+                jobs: vec![job],
             });
-            self.traces.len() - 1
-        });
-        self.traces[at].jobs.push(job);
+        }
     }
 
     fn finish(mut self, name: &str) -> anyhow::Result<Log> {
@@ -275,30 +273,4 @@ fn from_first(traces: &mut [Trace]) -> u64 {
         job.submit -= first;
     }
     first
-}
-
-/// The limit that counts.
-fn limit(limit: Option<u64>, run: u64, odd: &mut Odd) -> u64 {
-    match limit {
-        None => {
-            odd.count(Oddity::NoLimit);
-            run
-        }
-        Some(limit) if limit < run => {
-            odd.count(Oddity::OverLimit);
-            run
-        }
-        Some(limit) => limit,
-    }
-}
-
-/// Counts what is odd about what a job needs.
-fn processors(need: Processors, odd: &mut Odd) -> Processors {
-    if need.asked > 0 && need.got > 0 && need.asked != need.got {
-        odd.count(Oddity::ProcessorsDiffer);
-    }
-    if need.memory_asked == 0 && need.memory_got == 0 {
-        odd.count(Oddity::NoMemory);
-    }
-    need
 }

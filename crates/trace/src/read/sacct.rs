@@ -2,10 +2,11 @@
 //! job. The columns may be in any order, and more than are needed. The facts are of sacct(1) and of
 //! `src/sacct/print.c`, in Slurm 20.11 to 26.05.
 
-use super::Options;
 use super::log::{LONGEST, Need, Processors, Record};
 use super::names::Book;
 use super::odd::{Odd, Oddity};
+use super::options::Options;
+use super::rules;
 use super::slurm_words::{Per, When, memory, moment, span, tres};
 use jiff::tz::TimeZone;
 
@@ -177,8 +178,8 @@ impl Reader {
             submit,
             wait,
             run: ran.run,
-            limit: super::limit(limit, ran.run, odd),
-            need: Need::Processors(super::processors(need, odd)),
+            limit: rules::limit(limit, ran.run, odd),
+            need: Need::Processors(rules::processors(need, odd)),
             user: self.users.number(user),
             partition: self.partitions.number(row.get(self.columns.partition)),
             efficiency: 1000,

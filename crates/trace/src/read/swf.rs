@@ -4,6 +4,7 @@
 
 use super::log::{Header, LONGEST, Need, Processors, Record};
 use super::odd::{Odd, Oddity};
+use super::rules;
 
 /// How many fields a line has.
 pub const FIELDS: usize = 18;
@@ -143,8 +144,8 @@ pub fn job(line: &str, odd: &mut Odd) -> Result<Option<Record>, String> {
         submit,
         wait,
         run,
-        limit: super::limit(limit, run, odd),
-        need: Need::Processors(super::processors(need, odd)),
+        limit: rules::limit(limit, run, odd),
+        need: Need::Processors(rules::processors(need, odd)),
         user: if user < 0. {
             odd.count(Oddity::NoUser);
             0
