@@ -25,11 +25,11 @@ const LONGEST_GAP: f64 = 13.;
 pub enum Kinds {
     /// Batch jobs and interactive ones, each with its own constants.
     Typed,
-    /// One kind.
+    /// One kind, with constants for all.
     Untyped,
 }
 
-/// What to draw.
+/// What is to be drawn, and for which cluster.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Model {
     /// Which kinds of jobs there are.
@@ -38,7 +38,7 @@ pub struct Model {
     pub nodes: u32,
     /// How many cores each has: a job of one task needs one of them, a task of a wider job all.
     pub cores: u32,
-    /// How many jobs.
+    /// How many jobs there are to be.
     pub jobs: u32,
     /// What the draws begin with.
     pub seed: u32,

@@ -4,7 +4,7 @@
 pub struct Draw(u64);
 
 impl Draw {
-    /// As `srand48(3)` begins.
+    /// Begins as `srand48(3)` does with this seed.
     pub const fn new(seed: u32) -> Self {
         Self(((seed as u64) << 16) | 0x330e)
     }

@@ -34,9 +34,9 @@ impl Format {
 /// What is said at the head of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
-    /// The machine.
+    /// What machine it was.
     pub computer: Option<String>,
-    /// Where it stood.
+    /// Where that machine stood.
     pub installation: Option<String>,
     /// Whom the archive thanks for it.
     pub acknowledge: Option<String>,
@@ -90,7 +90,7 @@ impl Processors {
 /// A job of a log.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Record {
-    /// Its number.
+    /// Its number in the log; some logs have one twice.
     pub id: u64,
     /// When it was submitted, in seconds since the log begins.
     pub submit: u64,
@@ -100,7 +100,7 @@ pub struct Record {
     pub run: u64,
     /// What its user asked for, in seconds; at least `run`.
     pub limit: u64,
-    /// What it needs.
+    /// What it needs, in the log's own words.
     pub need: Need,
     /// Whose it is: see [`Log::user`].
     pub user: u32,
@@ -130,7 +130,7 @@ pub struct Log {
     pub header: Header,
     /// The jobs; never none.
     pub traces: Vec<Trace>,
-    /// What was odd.
+    /// What was odd about it, so far.
     pub odd: Odd,
     pub(super) users: Vec<String>,
     pub(super) partitions: Vec<String>,

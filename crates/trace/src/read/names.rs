@@ -12,7 +12,7 @@ pub enum Names {
     Hashed,
     /// A digest under this key: the same in all logs that are read with it.
     HashedWith([u8; 32]),
-    /// The names themselves.
+    /// The names as they stand in the log.
     Kept,
 }
 

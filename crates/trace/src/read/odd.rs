@@ -49,7 +49,7 @@ pub enum Oddity {
 }
 
 impl Oddity {
-    /// Each of them.
+    /// All ways to be odd, in the order in which they are told.
     pub const ALL: [Self; 19] = [
         Self::Short,
         Self::NoSubmit,

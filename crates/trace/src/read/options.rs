@@ -3,7 +3,7 @@
 use super::names::Names;
 use jiff::tz::TimeZone;
 
-/// How to read.
+/// How a log is to be read, beyond what is in it.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// What is shown in place of users' and partitions' names, where a log has names: digests by default.

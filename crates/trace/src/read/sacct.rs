@@ -285,17 +285,15 @@ impl<'a> Row<'a> {
     }
 
     fn limit(&self) -> Result<Option<u64>, String> {
-        let known =
-            |word: &'a str| Some(word).filter(|word| !matches!(*word, "" | "UNLIMITED" | "Partition_Limit"));
-        let limit = if let Some(minutes) = known(self.get(self.columns.limit_raw)) {
-            Some(
-                minutes
-                    .parse::<u32>()
-                    .map_err(|_| "TimelimitRaw is no number of minutes")?,
-            )
-            .map(u64::from)
-            .map(|minutes| minutes * 60)
-        } else if let Some(limit) = known(self.get(self.columns.limit)) {
+        let known = |column| {
+            Some(self.get(column)).filter(|word| !matches!(*word, "" | "UNLIMITED" | "Partition_Limit"))
+        };
+        let limit = if let Some(minutes) = known(self.columns.limit_raw) {
+            let minutes: u32 = minutes
+                .parse()
+                .map_err(|_| "TimelimitRaw is no number of minutes")?;
+            Some(u64::from(minutes) * 60)
+        } else if let Some(limit) = known(self.columns.limit) {
             Some(span(limit).ok_or("Timelimit is no span")?)
         } else {
             None

@@ -21,7 +21,7 @@ pub enum Tasks {
     Hpc2n,
 }
 
-/// Which memory counts.
+/// Which of a job's memory counts, where a log has two figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemoryOf {
     /// What the job asked for, or used, or was given: whichever is more. Who asked for less than it used was
@@ -55,7 +55,7 @@ pub struct Shape {
     pub memory: Option<u64>,
     /// What becomes one task: by default what suits the log ([`Shape::tasks`]).
     pub tasks: Option<Tasks>,
-    /// Which memory counts.
+    /// Which figure of memory counts, where a log has two.
     pub memory_of: MemoryOf,
     /// The part of a host's memory that a task gets of whose memory nobody knows: by default the same as of
     /// the CPU, and 0.1 where a processor is a node.

@@ -6,9 +6,9 @@ use jiff::tz::TimeZone;
 /// A moment, in seconds since 1970: both that it may be, if clocks were changed in that hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct When {
-    /// The sooner one.
+    /// The sooner of both.
     pub early: u64,
-    /// The later one.
+    /// The later of both; the same if there is no doubt.
     pub late: u64,
 }
 
