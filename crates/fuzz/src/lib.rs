@@ -17,6 +17,7 @@ mod intent;
 mod resume_file;
 mod slurm;
 mod template;
+mod trace;
 mod xmlrpc;
 
 /// Something that is read from outside.
@@ -33,7 +34,7 @@ pub struct Target {
 }
 
 /// All targets that `cargo xtask fuzz` tries.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "hostlist",
         check: hostlist::check,
@@ -93,5 +94,11 @@ pub const TARGETS: [Target; 10] = [
         check: guest::check,
         longest: 1_024,
         seeds: &["corpus/guest"],
+    },
+    Target {
+        name: "trace",
+        check: trace::check,
+        longest: 2_048,
+        seeds: &["corpus/trace"],
     },
 ];

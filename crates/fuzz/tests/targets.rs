@@ -142,4 +142,4 @@ macro_rules! tests {
     };
 }
 
-tests!(hostlist intent resume_file xmlrpc bus config api template slurm guest);
+tests!(hostlist intent resume_file xmlrpc bus config api template slurm guest trace);
