@@ -34,6 +34,8 @@ pub enum Oddity {
     MemoryCut,
     /// Its memory is unknown.
     NoMemory,
+    /// Its memory is known, and that of a host is not.
+    MemoryIgnored,
     /// It has no time limit.
     NoLimit,
     /// It ran for longer than its time limit.
@@ -50,7 +52,7 @@ pub enum Oddity {
 
 impl Oddity {
     /// All ways to be odd, in the order in which they are told.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Short,
         Self::NoSubmit,
         Self::NoRun,
@@ -64,6 +66,7 @@ impl Oddity {
         Self::CpuCut,
         Self::MemoryCut,
         Self::NoMemory,
+        Self::MemoryIgnored,
         Self::NoLimit,
         Self::OverLimit,
         Self::NoUser,
@@ -89,6 +92,7 @@ impl Oddity {
             | Self::CpuCut
             | Self::MemoryCut
             | Self::NoMemory
+            | Self::MemoryIgnored
             | Self::NoLimit
             | Self::OverLimit
             | Self::NoUser
@@ -115,6 +119,7 @@ impl Oddity {
             Self::CpuCut => "cpu_cut",
             Self::MemoryCut => "memory_cut",
             Self::NoMemory => "no_memory",
+            Self::MemoryIgnored => "memory_ignored",
             Self::NoLimit => "no_limit",
             Self::OverLimit => "over_limit",
             Self::NoUser => "no_user",
@@ -141,6 +146,7 @@ impl fmt::Display for Oddity {
             Self::CpuCut => "asks for more CPU than a host has: gets a whole host's",
             Self::MemoryCut => "asks for more memory than a host has: gets a whole host's",
             Self::NoMemory => "memory unknown: gets the default share",
+            Self::MemoryIgnored => "memory known, but not that of a host: gets the default share",
             Self::NoLimit => "no time limit: its run time counts as it",
             Self::OverLimit => "ran longer than its time limit: the limit is its run time",
             Self::NoUser => "user unknown: all of these are one",
@@ -235,5 +241,43 @@ impl fmt::Display for Odd {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_own_place_and_word() {
+        for (at, kind) in Oddity::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, at);
+            let same = Oddity::ALL
+                .into_iter()
+                .filter(|other| other.word() == kind.word());
+            assert_eq!(same.count(), 1, "{kind}");
+            assert_eq!(kind.to_string().ends_with("left out"), kind.left_out(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_is_found_later_is_added() {
+        let mut odd = Odd::default();
+        odd.count(Oddity::Wider);
+        (1..=4).for_each(|line| odd.malformed(line, "nonsense".into()));
+        let mut both = odd.clone();
+        both.add(&odd);
+        assert_eq!(
+            (both.of(Oddity::Wider), both.malformed, both.left_out()),
+            (2, 8, 10)
+        );
+        assert_eq!(
+            both.first
+                .iter()
+                .map(|malformed| malformed.line)
+                .collect::<Vec<_>>(),
+            [1, 2, 3, 4, 1]
+        );
+        assert!(both.to_string().ends_with("...\n"), "{both}");
     }
 }

@@ -218,7 +218,13 @@ impl Exact {
     fn job(&self, record: &Record, odd: &mut Odd) -> Option<TraceJob> {
         let parts = match record.need {
             Need::Fractions { tasks, cpu, memory } => Parts { tasks, cpu, memory },
-            Need::Processors(need) => self.parts(&need),
+            Need::Processors(need) => {
+                let ignored = self.memory_kib.is_none() && self.tasks != Tasks::Hpc2n;
+                if ignored && self.memory_of.choose(&need).is_some() {
+                    odd.count(Oddity::MemoryIgnored);
+                }
+                self.parts(&need)
+            }
         };
         if parts.cpu > 1. {
             odd.count(Oddity::CpuCut);
