@@ -86,6 +86,7 @@ impl Deciding {
             ranked: &mut ranked,
             now,
             waits: false,
+            bound: room::Bound::default(),
         };
         turn.in_order();
         turn.left_over();

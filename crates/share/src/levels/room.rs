@@ -29,7 +29,59 @@ impl Room {
     }
 }
 
+/// The memory of all who could be saved, by host: an upper bound that spares most searches.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    /// For a job of each level, or of the levels below none.
+    in_turn: Vec<Vec<u32>>,
+    left_over: Vec<u32>,
+}
+
 impl Turn<'_> {
+    /// Whether a job could fit if all were saved who may be.
+    fn could_fit(&mut self, r: &Ranked, second: bool, room: &Room) -> bool {
+        if second && self.bound.left_over.is_empty() {
+            self.bound.left_over = self.memory_of(|turn, v| turn.idles(v));
+        }
+        let level = usize::from(r.level) + usize::from(!r.strict);
+        if !second {
+            while self.bound.in_turn.len() <= level {
+                let from = self.bound.in_turn.len();
+                let memory = self.memory_of(|_, v| usize::from(v.level) >= from);
+                self.bound.in_turn.push(memory);
+            }
+        }
+        let more = if second {
+            &self.bound.left_over
+        } else {
+            &self.bound.in_turn[level]
+        };
+        let hosts = room.slots.iter().zip(&room.memory).zip(more);
+        let fits = hosts.map(|((slots, free), more)| (*slots).min((free + i64::from(*more)) / room.per_task));
+        fits.sum::<i64>() >= room.tasks
+    }
+
+    /// What those residents hold, by host.
+    fn memory_of(&self, which: impl Fn(&Self, &Ranked) -> bool) -> Vec<u32> {
+        let mut memory = vec![0; self.state.hosts().len()];
+        for v in self
+            .ranked
+            .iter()
+            .filter(|v| v.standing == Standing::Resident && which(self, v))
+        {
+            let entry = self.state.job(v.id);
+            for slot in &entry.slots {
+                memory[slot.host.index()] += entry.job.memory * slot.tasks;
+            }
+        }
+        memory
+    }
+
+    /// Whether a resident has stood still for long, and goes on doing so.
+    fn idles(&self, v: &Ranked) -> bool {
+        v.gets == 0 && self.stalled_for(v) >= self.how.stall
+    }
+
     /// Saves residents until the job fits, and no more than that. In its turn it may have the memory of those with a
     /// worse claim; of what is left over (`second`), that of those who stood still for long.
     pub(super) fn make_room(&mut self, at: usize, second: bool) -> bool {
@@ -51,7 +103,7 @@ impl Turn<'_> {
             per_task: i64::from(job.memory).max(1),
             tasks: i64::from(job.tasks),
         };
-        if room.slots.iter().sum::<i64>() < room.tasks {
+        if room.slots.iter().sum::<i64>() < room.tasks || !self.could_fit(&r, second, &room) {
             return false;
         }
         let Some(taken) = self.taken(at, second, &mut room) else {
@@ -126,7 +178,7 @@ impl Turn<'_> {
             return false;
         }
         if second {
-            v.gets == 0 && self.stalled_for(v) >= self.how.stall
+            self.idles(v)
         } else {
             r.before(v) && (v.level > r.level || r.strict)
         }

@@ -3,6 +3,7 @@
 use super::Memo;
 use super::cpu::Cpu;
 use super::rank::Ranked;
+use super::room::Bound;
 use crate::change::Why;
 use crate::job::Ms;
 use crate::policy::Levels;
@@ -21,6 +22,7 @@ pub(super) struct Turn<'a> {
     pub(super) now: Ms,
     /// An overdue job found no place: what could not be taken away for it again does not start.
     pub(super) waits: bool,
+    pub(super) bound: Bound,
 }
 
 impl Turn<'_> {
@@ -37,12 +39,9 @@ impl Turn<'_> {
             if r.standing == Standing::Resident {
                 self.resident(at);
             } else if !self.bars(&r) && !misfits.cover(self.state, &r) {
-                let saves = self.state.changes.len();
                 if !self.newcomer(at) {
                     self.waits |= r.overdue;
                     misfits.add(self.state, &r);
-                } else if self.state.changes.len() > saves + 1 {
-                    misfits.clear();
                 }
             }
         }
@@ -143,15 +142,12 @@ impl Turn<'_> {
             }
             if r.standing == Standing::Resident {
                 let stalled = self.stalled_for(&r);
-                if stalled >= self.how.stall && self.moved(at, stalled) {
-                    misfits.clear();
+                if stalled >= self.how.stall {
+                    self.moved(at, stalled);
                 }
             } else if !self.bars(&r) && !misfits.cover(self.state, &r) {
-                let before = self.state.changes.len();
                 if !self.takes_left_over(at) {
                     misfits.add(self.state, &r);
-                } else if self.state.changes.len() > before + 1 {
-                    misfits.clear();
                 }
             }
         }
@@ -188,7 +184,7 @@ impl Turn<'_> {
 }
 
 /// Needs that were not met: what needs as much or more need not be tried. In the order of a pass what may be claimed
-/// only becomes less, but by a save.
+/// only becomes less; what a save or a move frees beside what it was for is found by the second pass, or the next decision.
 #[derive(Default)]
 struct Misfits {
     needs: Vec<Need>,
@@ -228,10 +224,6 @@ impl Need {
 }
 
 impl Misfits {
-    fn clear(&mut self) {
-        self.needs.clear();
-    }
-
     fn cover(&self, state: &State, r: &Ranked) -> bool {
         let need = Need::of(state, r);
         self.needs.iter().any(|misfit| need.covers(misfit))
