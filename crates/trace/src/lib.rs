@@ -1,6 +1,7 @@
 //! The planner of sharing on logs of real clusters.
 
 pub mod engine;
+pub mod figures;
 pub mod golden;
 pub mod lublin;
 pub mod read;
