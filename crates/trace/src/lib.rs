@@ -4,5 +4,7 @@ pub mod engine;
 pub mod figures;
 pub mod golden;
 pub mod lublin;
+pub mod policies;
 pub mod read;
+pub mod weeks;
 pub mod workload;
