@@ -6,5 +6,7 @@ pub mod golden;
 pub mod lublin;
 pub mod policies;
 pub mod read;
+pub mod record;
+pub mod runs;
 pub mod weeks;
 pub mod workload;
