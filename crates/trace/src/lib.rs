@@ -4,6 +4,7 @@ pub mod engine;
 pub mod figures;
 pub mod golden;
 pub mod lublin;
+pub mod plot;
 pub mod policies;
 pub mod read;
 pub mod record;
