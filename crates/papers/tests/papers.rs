@@ -12,6 +12,7 @@ fn pages_and_completions_are_written_of_all_programs() {
         "man/thiao-hostlist-fold.1",
         "man/thiao-lab-up.1",
         "man/thiao-sim-run.1",
+        "man/thiao-sim-trace.1",
         "completions/thiao.bash",
         "completions/_thiao",
         "completions/thiao.fish",
@@ -21,7 +22,7 @@ fn pages_and_completions_are_written_of_all_programs() {
     }
     let read = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
     assert!(read("man/thiao.1").contains("Exit codes"));
-    for word in ["--job-nodes", "--no-shrink"] {
+    for word in ["--job-nodes", "--no-shrink", "--restore-cost"] {
         assert!(read("completions/thiao.bash").contains(word), "{word}");
     }
 }

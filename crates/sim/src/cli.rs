@@ -1,4 +1,5 @@
-//! `thiao sim`, the program `thiao-sim`: the controller's decisions in simulated worlds, where things go wrong.
+//! `thiao sim`, the program `thiao-sim`: the controller's decisions in simulated worlds, where things go wrong, and
+//! those of sharing on logs of jobs.
 
 use crate::campaign::{Campaign, Outcome, Totals};
 use crate::draw::{MOST_HOURS, MOST_NODES, Scale};
@@ -6,8 +7,9 @@ use crate::flaw::Flaw;
 use crate::hunt::{hunt, table};
 use crate::outcome::Violation;
 use crate::profile::Profile;
+use crate::progress::Progress;
 use crate::shrink::{Budget, Shrunk, shrink};
-use crate::{report, text, trial::trial};
+use crate::{report, text, trace, trial::trial};
 use anyhow::{Context as _, bail};
 use clap::{
     Args, CommandFactory as _, Parser, Subcommand, builder::PossibleValuesParser,
@@ -15,19 +17,15 @@ use clap::{
 };
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thiao_cli::exit::{self, FAILED, Malformed};
 use thiao_cli::output::{Cell, Printer};
 use thiao_core::ids::Millis;
 
-/// How often the progress on a terminal is shown anew.
-const SHOWN_EVERY: Duration = Duration::from_millis(100);
-
-/// Try the controller's decisions in a simulated world where things go wrong
+/// Try the controller's decisions: in a simulated world where things go wrong, or on a log of jobs
 #[derive(Debug, Parser)]
 #[command(
     name = "thiao-sim",
@@ -66,6 +64,8 @@ enum Sim {
 Exit code 1: an invariant was broken. The command then shows what broke, with its seed,
 and the shortest story that it could be shrunk to.")]
     Run(Box<Run>),
+    /// Run a log of jobs under the policies of sharing, and compare what people would get
+    Trace(Box<trace::Trace>),
     /// Show the profiles of faults
     Profiles,
     /// Plant faults in the controller, and say how soon each is found
@@ -120,6 +120,7 @@ fn run(printer: Printer, command: &Sim) -> anyhow::Result<ExitCode> {
             Some(file) => world(printer, how, file),
             None => worlds(printer, how),
         },
+        Sim::Trace(how) => trace::run(printer, how),
         Sim::Planted { names } => planted(printer, names),
         Sim::Profiles => {
             let row = |profile: Profile| vec![Cell::from(profile.name()), Cell::from(profile.about())];
@@ -143,8 +144,10 @@ fn worlds(printer: Printer, how: &Run) -> anyhow::Result<ExitCode> {
     };
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = how.threads.unwrap_or_else(cores);
-    let progress = Progress::new(how.seeds);
-    let outcome = campaign.run(threads, |done, broken| progress.show(done, broken));
+    let (progress, of) = (Progress::new(), how.seeds);
+    let outcome = campaign.run(threads, |done, broken| {
+        progress.show(|| format!("{done} of {of} worlds, {broken} broken"));
+    });
     progress.clear();
     let stories = match how.no_shrink {
         true => Default::default(),
@@ -275,37 +278,4 @@ fn outcome_json(outcome: &Outcome, broken: Vec<Value>) -> Value {
         "faults": faults.collect::<serde_json::Map<_, _>>(),
         "broken": broken,
     })
-}
-
-/// How far it is, on a terminal that somebody may look at.
-struct Progress {
-    of: u64,
-    terminal: bool,
-    shown: std::sync::Mutex<Instant>,
-}
-
-impl Progress {
-    fn new(of: u64) -> Self {
-        Self {
-            of,
-            terminal: io::stderr().is_terminal(),
-            shown: std::sync::Mutex::new(Instant::now()),
-        }
-    }
-
-    fn show(&self, done: u64, broken: usize) {
-        let Ok(mut shown) = self.shown.lock() else { return };
-        if self.terminal && shown.elapsed() >= SHOWN_EVERY {
-            *shown = Instant::now();
-            let of = self.of;
-            // Nothing depends on whether it is seen.
-            let _ = write!(io::stderr(), "\r\x1b[K{done} of {of} worlds, {broken} broken");
-        }
-    }
-
-    fn clear(&self) {
-        if self.terminal {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
 }

@@ -129,7 +129,7 @@ pub(super) enum Command {
     /// Expand, fold or count Slurm's hostlists
     #[command(subcommand)]
     Hostlist(Hostlist),
-    /// Try the controller's decisions in a simulated world where things go wrong
+    /// Try the controller's decisions: in a simulated world where things go wrong, or on a log of jobs
     // What follows is the other program's, as with `lab`.
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Sim(Words),
