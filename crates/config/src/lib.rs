@@ -21,7 +21,9 @@ pub use passwd::{home_of, user_id};
 pub use places::{Places, places, state_dir};
 pub use read::Problem;
 pub use resolve::{Machine, SMALL, read_image};
-pub use settings::{Config, JobNodeset, JobSettings, Nodeset, ProviderSettings, SlurmSettings, Timing};
+pub use settings::{
+    Config, JobNodeset, JobSettings, Nodeset, ProviderSettings, Sharing, SlurmSettings, Timing,
+};
 pub use thiao_core::world::{JobPartition, Mode, NodeSpec};
 pub use usual::{DEFAULT_CACHE_DIR, DEFAULT_FILE, DEFAULT_SLURM_CONF, LAB_VARIABLE, ROOTS_LAB};
 

@@ -9,6 +9,7 @@ mod nodesets;
 mod opennebula;
 mod people;
 mod qemu;
+mod sharing;
 mod targets;
 pub use guests::{SMALL, read as read_image};
 
@@ -62,6 +63,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
     } = nodesets::read(root, maker);
     job::partitions(root, &nodesets);
     let job = job::settings(root);
+    let sharing = sharing::sharing(root);
     let mut policy = maker.policy();
     limits(&root.table("limits"), &mut policy);
     let Times {
@@ -128,6 +130,7 @@ fn root(file: &Path, root: &Section<'_, '_>, machine: &Machine) -> Option<Config
         nodesets,
         nodes,
         job,
+        sharing,
         policy,
         timing,
         provider,

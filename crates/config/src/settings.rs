@@ -28,6 +28,8 @@ pub struct Config {
     pub nodes: BTreeMap<NodeName, NodeSpec>,
     /// What holds for jobs in nodesets of job mode.
     pub job: JobSettings,
+    /// Whether jobs share their hosts.
+    pub sharing: Sharing,
     /// The limits and times that `plan` obeys.
     pub policy: Policy,
     /// When the controller observes and acts.
@@ -133,6 +135,22 @@ pub struct JobSettings {
     pub options: Vec<OptionRule>,
     /// Whether a job's VMs are told in its `AdminComment` when it is over.
     pub admin_comment: bool,
+}
+
+/// Whether jobs share their hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// Each has what it asked for to itself, to its end.
+    #[default]
+    Exclusive,
+}
+
+impl std::fmt::Display for Sharing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Exclusive => "exclusive",
+        })
+    }
 }
 
 /// When the controller observes and acts.

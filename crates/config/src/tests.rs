@@ -560,3 +560,23 @@ proptest::proptest! {
         let _ = read(&format!("{GOOD}\n{text}"));
     }
 }
+
+#[test]
+fn hosts_are_not_shared_yet() {
+    assert_eq!(read(GOOD).unwrap().config.sharing, Sharing::Exclusive);
+    let with = |policy: &str| format!("{GOOD}[sharing]\npolicy = \"{policy}\"\n");
+    assert_eq!(
+        read(&with("exclusive")).unwrap().config.sharing,
+        Sharing::Exclusive
+    );
+    let said = wrong(&with("shared"));
+    for words in [
+        "thiao.toml:8:",
+        "sharing.policy",
+        "does not act on it yet",
+        "thiao sim trace",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(wrong(&with("share")).contains("use \"exclusive\""));
+}

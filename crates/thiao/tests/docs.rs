@@ -22,6 +22,7 @@ const SITES: [&[(&str, &str)]; 3] = [
         ("[slurm]", ""),
         ("[job]", ""),
         ("[[vm_options]]", ""),
+        ("[sharing]", ""),
         ("[limits]", ""),
         ("[timing]", ""),
         ("[[mount]]", "source = \"files:/home\"\n"),
@@ -46,6 +47,7 @@ const SITES: [&[(&str, &str)]; 3] = [
         ("[slurm]", ""),
         ("[job]", ""),
         ("[[vm_options]]", ""),
+        ("[sharing]", ""),
         ("[limits]", ""),
         ("[timing]", ""),
         ("[network]", ""),
@@ -68,6 +70,7 @@ const SITES: [&[(&str, &str)]; 3] = [
         ("[slurm]", ""),
         ("[job]", ""),
         ("[[vm_options]]", ""),
+        ("[sharing]", ""),
         ("[limits]", ""),
         ("[timing]", ""),
         ("[[mount]]", "source = \"files:/home\"\n"),
@@ -361,6 +364,7 @@ fn what_the_documents_name_is_there() {
         ("ARCHITECTURE.md", ""),
         ("CONTRIBUTING.md", ""),
         ("docs/config.md", "docs"),
+        ("docs/sharing.md", "docs"),
         ("docs/opennebula.md", "docs"),
     ] {
         let text = std::fs::read_to_string(root.join(file)).unwrap();
