@@ -119,7 +119,8 @@ const DAY: Ms = 86_400_000;
 pub fn run(printer: Printer, how: &Trace) -> anyhow::Result<ExitCode> {
     let asked = asked(&how.policies)?;
     pictures::folder_for(how.csv.as_deref())?;
-    let mut input = how.source.read()?;
+    let (mut input, what_if) = (how.source.read()?, how.source.what_if());
+    input.parts.iter_mut().for_each(|part| what_if.change(part));
     let parts = match how.weeks {
         None => std::mem::take(&mut input.parts),
         Some(which) => weeks(&input.parts, which),
@@ -138,6 +139,7 @@ pub fn run(printer: Printer, how: &Trace) -> anyhow::Result<ExitCode> {
         parts: &parts,
         asked: &asked,
         overheads,
+        what_if,
         picture,
     };
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -160,14 +162,18 @@ pub fn run(printer: Printer, how: &Trace) -> anyhow::Result<ExitCode> {
             log: input.name(),
             odd: input.odd_json(),
             costs: costs.json(),
+            what_if: what_if.words(),
             parts: &parts,
         };
         printer.print(&json(&told::json(&about, &compared, &user), true)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = heading(input.name(), &parts)
-        + &columns::wrapped(&format!("costs: {}", costs.words()))
-        + &input.odd();
+    let mut text = heading(input.name(), &parts);
+    text += &columns::wrapped(&format!("costs: {}", costs.words()));
+    if !what_if.words().is_empty() {
+        text += &columns::wrapped(&format!("if: {}", what_if.words()));
+    }
+    text += &input.odd();
     text += &format!("\n{}", table::side_by_side(&compared));
     text += &format!("\n{}", table::classes(&compared));
     if compared

@@ -402,6 +402,52 @@ fn what_is_usual_is_easy_twice_and_the_shared_policy() {
 }
 
 #[test]
+fn a_log_can_be_other_than_it_is() {
+    let of = |more: &[&str]| {
+        let args = [
+            "lublin:1:0.7",
+            "--jobs",
+            "400",
+            "--policy",
+            "shared",
+            "--policy",
+            "easy",
+            "--json",
+        ];
+        let value = json(&[&args[..], more].concat());
+        let stretch = |at: usize| value["policies"][at]["mean_stretch"].as_f64().unwrap();
+        (
+            stretch(0),
+            stretch(1),
+            stretch(2),
+            value["what_if"].as_str().unwrap().to_owned(),
+        )
+    };
+    let (exact, shared, easy, words) = of(&[]);
+    assert_eq!(words, "");
+    let fixed = of(&["--fixed", "1"]);
+    assert!(
+        fixed.1 > shared && (fixed.0, fixed.2) == (exact, easy),
+        "{fixed:?} {shared}"
+    );
+    let idle = of(&["--cpu-need", "0.25"]);
+    assert!(
+        idle.1 < shared && (idle.0, idle.2) == (exact, easy),
+        "{idle:?} {shared}"
+    );
+    let wrong = of(&["--wrong-limits", "10"]);
+    assert!(wrong.2 != easy && wrong.0 == exact, "{wrong:?} {easy}");
+    assert_ne!(wrong.2, of(&["--wrong-limits", "10", "--seed", "2"]).2);
+    let tight = of(&["--memory-times", "3"]);
+    assert!(
+        tight.1 > shared && tight.3.contains("3 times the memory"),
+        "{tight:?} {shared}"
+    );
+    let (code, _, err) = trace(&["lublin", "--fixed", "2"]);
+    assert_eq!(code, 2, "{err}");
+}
+
+#[test]
 fn what_decisions_cost_can_be_said() {
     let of = |more: &[&str]| {
         let args = ["lublin:1:0.7", "--jobs", "400", "--policy", "greedyp*", "--json"];

@@ -1,5 +1,6 @@
 //! A workload under a policy: from event to event, so that an hour in which nothing happens costs nothing.
 
+use crate::what_if::WhatIf;
 use crate::workload::Workload;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,6 +21,8 @@ pub struct Setup {
     pub clock: Clock,
     /// What happens at one moment.
     pub order: Order,
+    /// What is other than in the log.
+    pub what_if: WhatIf,
 }
 
 /// Which moments there are.
@@ -195,12 +198,12 @@ impl Engine<'_> {
         let told = Job {
             submit: job.submit * 1000,
             tasks: job.tasks,
-            cpu: job.cpu,
+            cpu: self.setup.what_if.cpu_of(job),
             memory: if self.setup.pool { 0 } else { job.memory },
             limit: limit * 1000,
             priority: 0,
-            pausable: true,
-            movable: true,
+            pausable: !self.setup.what_if.is_fixed(job),
+            movable: !self.setup.what_if.is_fixed(job),
         };
         self.wanted += told.demand();
         self.planner.fold(self.now, Event::Submitted(id, told));

@@ -10,4 +10,5 @@ pub mod read;
 pub mod record;
 pub mod runs;
 pub mod weeks;
+pub mod what_if;
 pub mod workload;

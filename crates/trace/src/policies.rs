@@ -1,6 +1,7 @@
 //! The policies by the names that people type, each with the world that it is simulated in.
 
 use crate::engine::{Clock, Order, Setup};
+use crate::what_if::WhatIf;
 use thiao_share::{Arrival, Backfill, Dfrs, Levels, Ms, Overheads, Policy, Queue};
 
 /// A policy that was asked for.
@@ -147,15 +148,20 @@ impl Asked {
         self.world == World::Pool
     }
 
-    /// How it is run, where its decisions cost so much.
+    /// How it is run, where its decisions cost so much, and something is other than in the log.
     #[must_use]
-    pub fn setup(&self, overheads: Overheads) -> Setup {
+    pub fn setup(&self, overheads: Overheads, what_if: WhatIf) -> Setup {
         let (clock, order) = match self.policy {
             // The order of the published schedules.
             Policy::Queue(_) => (Clock::Millis, Order::OneByOne),
-            Policy::Levels(_) => (Clock::Millis, Order::Together),
+            Policy::Levels(_) | Policy::PapersEasy(_) => (Clock::Millis, Order::Together),
             // As the papers' simulator.
             Policy::Dfrs(_) => (Clock::Seconds, Order::Together),
+        };
+        let cpu = match self.policy {
+            // Whoever does not share gives each job all that it asked for.
+            Policy::Queue(_) | Policy::PapersEasy(_) => None,
+            Policy::Levels(_) | Policy::Dfrs(_) => what_if.cpu,
         };
         Setup {
             policy: self.policy.clone(),
@@ -164,6 +170,7 @@ impl Asked {
             pool: self.is_pooled(),
             clock,
             order,
+            what_if: WhatIf { cpu, ..what_if },
         }
     }
 }
@@ -202,7 +209,12 @@ mod tests {
 
     #[test]
     fn only_exact_ones_are_told_run_times() {
-        let exact = all().filter(|(name, _)| parse(name).unwrap().setup(Overheads::default()).exact);
+        let exact = all().filter(|(name, _)| {
+            parse(name)
+                .unwrap()
+                .setup(Overheads::default(), WhatIf::default())
+                .exact
+        });
         assert_eq!(
             exact.map(|(name, _)| name).collect::<Vec<_>>(),
             [EXACT, "easy-sjbf"]

@@ -179,6 +179,7 @@ impl Watch for Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::what_if::WhatIf;
     use crate::workload::TraceJob;
     use crate::{engine, policies};
     use thiao_share::{Host, Overheads};
@@ -213,7 +214,9 @@ mod tests {
             to: 120_000,
         };
         let mut recorder = Recorder::new(&workload, window);
-        let setup = policies::parse("fcfs").unwrap().setup(Overheads::default());
+        let setup = policies::parse("fcfs")
+            .unwrap()
+            .setup(Overheads::default(), WhatIf::default());
         let outcome = engine::run(&workload, &setup, &mut recorder).unwrap();
         let recording = recorder.done(&outcome);
         assert_eq!(recording.bin, 1000);
@@ -235,7 +238,9 @@ mod tests {
         let mut workload = workload();
         workload.jobs[0].run = 100_000_000;
         let mut recorder = Recorder::new(&workload, Window { from: 0, to: 1000 });
-        let setup = policies::parse("fcfs").unwrap().setup(Overheads::default());
+        let setup = policies::parse("fcfs")
+            .unwrap()
+            .setup(Overheads::default(), WhatIf::default());
         let outcome = engine::run(&workload, &setup, &mut recorder).unwrap();
         let recording = recorder.done(&outcome);
         assert!(

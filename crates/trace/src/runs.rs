@@ -3,6 +3,7 @@
 use crate::engine::{self, Outcome, Watch};
 use crate::policies::Asked;
 use crate::record::{Recorder, Recording, Window};
+use crate::what_if::WhatIf;
 use crate::workload::Workload;
 use anyhow::Context as _;
 use std::cell::Cell;
@@ -55,6 +56,8 @@ pub struct Runs<'a> {
     pub asked: &'a [Asked],
     /// What their decisions cost.
     pub overheads: Overheads,
+    /// What is other than in the log.
+    pub what_if: WhatIf,
     /// The part, and the time in it, of which pictures are made.
     pub picture: Option<(usize, Window)>,
 }
@@ -69,7 +72,7 @@ impl Runs<'_> {
     /// A run; `progress` is told how far it is, in thousandths.
     fn one(&self, at: usize, progress: &dyn Fn(u64)) -> anyhow::Result<Ran> {
         let (asked, part) = (&self.asked[at / self.parts.len()], at % self.parts.len());
-        let (workload, setup) = (&self.parts[part], asked.setup(self.overheads));
+        let (workload, setup) = (&self.parts[part], asked.setup(self.overheads, self.what_if));
         let mut recorder = self
             .picture
             .filter(|(pictured, _)| *pictured == part)
@@ -187,6 +190,7 @@ mod tests {
             parts: &parts,
             asked: &asked,
             overheads: Overheads::default(),
+            what_if: WhatIf::default(),
             picture: None,
         };
         let of = |threads| {
@@ -213,6 +217,7 @@ mod tests {
             parts: &parts,
             asked: &asked,
             overheads: Overheads::default(),
+            what_if: WhatIf::default(),
             picture: None,
         };
         for threads in [1, 2, 8] {
@@ -233,6 +238,7 @@ mod tests {
             parts: &parts,
             asked: &asked,
             overheads: Overheads::default(),
+            what_if: WhatIf::default(),
             picture,
         };
         let ran = runs.run(NonZeroUsize::MIN, &|_| ()).unwrap();

@@ -8,6 +8,7 @@ use thiao_cli::exit;
 use thiao_share::Host;
 use thiao_trace::lublin::{self, Model};
 use thiao_trace::read::{self, Log, Malformed, MemoryOf, Names, Odd, Options, Shape, Tasks};
+use thiao_trace::what_if::WhatIf;
 use thiao_trace::workload::{TraceJob, Workload};
 
 /// Where jobs come from, and what they are for.
@@ -20,7 +21,7 @@ pub struct Source {
     /// Show the names of people and partitions that are in the log, in place of digests
     #[arg(long)]
     keep_names: bool,
-    /// The seed of lublin where it names none
+    /// The seed of lublin where it names none, and of what else is drawn
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u32,
     /// How many jobs are drawn
@@ -28,6 +29,35 @@ pub struct Source {
     jobs: u32,
     #[command(flatten)]
     cluster: Cluster,
+    #[command(flatten)]
+    other: Other,
+}
+
+/// What is to be other than in the log.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What if")]
+struct Other {
+    /// Time limits were wrong by up to so many times: drawn, from a job's run time to as many times that
+    #[arg(long, value_name = "TIMES", value_parser = times)]
+    wrong_limits: Option<f64>,
+    /// Each task had so many times its memory
+    #[arg(long, value_name = "TIMES", value_parser = times)]
+    memory_times: Option<f64>,
+    /// So large a part of the jobs could neither be paused nor moved
+    #[arg(long, value_name = "PART", value_parser = part)]
+    fixed: Option<f64>,
+    /// Jobs used so large a part of their CPU, and policies that share saw that
+    #[arg(long, value_name = "PART", value_parser = part)]
+    cpu_need: Option<f64>,
+}
+
+/// A factor from a thousandth to a thousand.
+fn times(text: &str) -> Result<f64, String> {
+    let times = text
+        .parse::<f64>()
+        .ok()
+        .filter(|times| (0.001..=1000.0).contains(times));
+    times.ok_or_else(|| "times are a number from 0.001 to 1000".to_owned())
 }
 
 /// The cluster that jobs are run on.
@@ -222,6 +252,17 @@ impl Source {
             host_mib,
             odd,
         })
+    }
+
+    /// What is other than in the log.
+    pub fn what_if(&self) -> WhatIf {
+        WhatIf {
+            limits: self.other.wrong_limits,
+            memory: self.other.memory_times,
+            fixed: self.other.fixed.unwrap_or(0.0),
+            cpu: self.other.cpu_need,
+            seed: u64::from(self.seed),
+        }
     }
 
     /// Jobs of the model, of which this is what followed its name.

@@ -70,6 +70,8 @@ pub struct About<'a> {
     /// What was odd in it.
     pub odd: Value,
     pub costs: Value,
+    /// What is other than in the log, in words.
+    pub what_if: String,
     /// The runs of each policy.
     pub parts: &'a [Workload],
 }
@@ -87,6 +89,7 @@ pub fn json(about: &About<'_>, compared: &Compared, user: &dyn Fn(u32) -> String
         "odd": about.odd,
         "reference": EXACT,
         "costs": about.costs,
+        "what_if": about.what_if,
         "policies": policies.collect::<Vec<_>>(),
     })
 }

@@ -4,6 +4,7 @@ use super::columns::stretches;
 use super::line::Line;
 use crate::engine::{Clock, Order, Outcome, Setup, run};
 use crate::read::{self, Options, Shape};
+use crate::what_if::WhatIf;
 use crate::workload::Workload;
 use anyhow::Context as _;
 use std::path::Path;
@@ -84,6 +85,7 @@ impl Published {
             pool: true,
             clock: Clock::Millis,
             order: Order::OneByOne,
+            what_if: WhatIf::default(),
         };
         run(workload, &setup, &mut ())
     }

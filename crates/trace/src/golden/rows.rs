@@ -2,6 +2,7 @@
 
 use super::columns::{Columns, Counts, NAMES, queued, shared, stretches};
 use crate::engine::{Clock, Order, Outcome, Setup, run};
+use crate::what_if::WhatIf;
 use crate::workload::Workload;
 use anyhow::Context;
 use thiao_share::{Arrival, Backfill, Dfrs, Overheads, PapersEasy, Policy, Queue};
@@ -183,6 +184,7 @@ fn free(policy: Policy, pool: bool) -> Setup {
         pool,
         clock,
         order,
+        what_if: WhatIf::default(),
     }
 }
 
