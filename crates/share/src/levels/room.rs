@@ -3,7 +3,7 @@
 use super::rank::Ranked;
 use super::turn::Turn;
 use crate::change::Why;
-use crate::job::Slot;
+use crate::job::{Job, Slot};
 use crate::state::Standing;
 
 /// Free memory and claimable slots of all hosts, for one job.
@@ -12,19 +12,43 @@ struct Room {
     memory: Vec<i64>,
     per_task: i64,
     tasks: i64,
+    /// How many tasks fit, and on how many hosts less than nothing is free.
+    fit: i64,
+    overdrawn: usize,
 }
 
 impl Room {
+    fn new(slots: Vec<i64>, memory: Vec<i64>, job: &Job) -> Self {
+        let (per_task, tasks) = (i64::from(job.memory).max(1), i64::from(job.tasks));
+        let mut room = Self {
+            slots,
+            memory,
+            per_task,
+            tasks,
+            fit: 0,
+            overdrawn: 0,
+        };
+        room.fit = (0..room.slots.len()).map(|h| room.fit_on(h)).sum();
+        room
+    }
+
+    fn fit_on(&self, h: usize) -> i64 {
+        self.slots[h].min(self.memory[h].max(0) / self.per_task)
+    }
+
+    /// Whether the job fits, and nothing is promised twice.
     fn fits(&self) -> bool {
-        let each = self.slots.iter().zip(&self.memory);
-        each.map(|(slots, memory)| (*slots).min(memory / self.per_task))
-            .sum::<i64>()
-            >= self.tasks
+        self.fit >= self.tasks && self.overdrawn == 0
     }
 
     fn give(&mut self, slots: &[Slot], memory: i64) {
         for slot in slots {
-            self.memory[slot.host.index()] += memory * i64::from(slot.tasks);
+            let h = slot.host.index();
+            self.fit -= self.fit_on(h);
+            self.overdrawn -= usize::from(self.memory[h] < 0);
+            self.memory[h] += memory * i64::from(slot.tasks);
+            self.overdrawn += usize::from(self.memory[h] < 0);
+            self.fit += self.fit_on(h);
         }
     }
 }
@@ -97,12 +121,11 @@ impl Turn<'_> {
         };
         let free =
             |h: usize| i64::from(self.state.hosts()[h].memory) - i64::from(self.state.loads()[h].memory);
-        let mut room = Room {
-            slots: hosts.clone().map(slots).collect(),
-            memory: hosts.map(free).collect(),
-            per_task: i64::from(job.memory).max(1),
-            tasks: i64::from(job.tasks),
-        };
+        let mut room = Room::new(
+            hosts.clone().map(slots).collect(),
+            hosts.map(free).collect(),
+            &job,
+        );
         if room.slots.iter().sum::<i64>() < room.tasks || !self.could_fit(&r, second, &room) {
             return false;
         }
@@ -141,7 +164,7 @@ impl Turn<'_> {
             let v = self.state.job(self.ranked[*i].id);
             let memory = i64::from(v.job.memory);
             room.give(&v.slots, -memory);
-            let stays = room.memory.iter().all(|left| *left >= 0) && room.fits();
+            let stays = room.fits();
             if !stays {
                 room.give(&v.slots, memory);
             }
