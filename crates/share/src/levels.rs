@@ -87,6 +87,7 @@ impl Deciding {
             now,
             waits: false,
             bound: room::Bound::default(),
+            no_idle: Vec::new(),
         };
         turn.in_order();
         turn.left_over();

@@ -91,7 +91,8 @@ pub struct Levels {
     pub old: Ms,
     /// ...if that is also this many times what it has attained.
     pub old_times: u32,
-    /// So long after its deadline (its submission and [`Self::patience`] times its limit) a job goes before all others.
+    /// So long after its deadline (its submission and [`Self::patience`] times its limit) a job goes before all others,
+    /// as soon as all have ended that came before it and are as late.
     pub overdue: Ms,
     /// A job that was moved and saved so often is not moved any more, and saved only if nobody else can be.
     pub moves: u32,

@@ -61,22 +61,41 @@ impl Turn<'_> {
     }
 
     /// Slots at full speed that nobody uses, the tightest first.
-    pub(super) fn idle_slots(&self, id: JobId) -> Option<Vec<Slot>> {
+    pub(super) fn idle_slots(&mut self, id: JobId) -> Option<Vec<Slot>> {
         let job = self.state.job(id).job;
-        let offers = (0..self.state.hosts().len()).filter_map(|h| {
+        // In the order of a pass ever less is idle: what was too much once still is.
+        if self
+            .no_idle
+            .iter()
+            .any(|(cpu, tasks)| job.cpu >= *cpu && job.tasks >= *tasks)
+        {
+            return None;
+        }
+        let mut by_cpu = 0;
+        let mut offers = Vec::new();
+        for h in 0..self.state.hosts().len() {
             let idle = self.cpu.idle(h);
             if idle < i64::from(job.cpu) {
-                return None;
+                continue;
             }
-            let tasks = self.by_memory(id, h).min((idle / i64::from(job.cpu)) as u32);
-            (tasks > 0).then_some(Offer {
-                disturbs: false,
-                cost: idle as f64,
-                host: h as u32,
-                tasks,
-            })
-        });
-        chosen(offers.collect(), job.tasks)
+            let at_once = (idle / i64::from(job.cpu)) as u32;
+            by_cpu += u64::from(at_once);
+            let tasks = self.by_memory(id, h).min(at_once);
+            if tasks > 0 {
+                offers.push(Offer {
+                    disturbs: false,
+                    cost: idle as f64,
+                    host: h as u32,
+                    tasks,
+                });
+            }
+        }
+        if by_cpu < u64::from(job.tasks) {
+            self.no_idle
+                .retain(|(cpu, tasks)| *cpu < job.cpu || *tasks < job.tasks);
+            self.no_idle.push((job.cpu, job.tasks));
+        }
+        chosen(offers, job.tasks)
     }
 
     /// Slots at full speed: idle ones first, then those whose users lose least.

@@ -66,7 +66,7 @@ impl Levels {
             .saturating_add(left.saturating_mul(Ms::from(self.patience)))
     }
 
-    /// When a job comes before all others, whatever they are.
+    /// When a job comes before all others, but for those who came before it and are late, too.
     pub(super) fn overdue(&self, entry: &Entry) -> Ms {
         self.deadline(entry, entry.job.limit).saturating_add(self.overdue)
     }
@@ -76,18 +76,22 @@ impl Deciding {
     /// All jobs in their order.
     pub(super) fn rank(&mut self, state: &State, now: Ms, ranked: &mut Vec<Ranked>) {
         ranked.clear();
+        // One at a time, lest a cluster that has too much to do comes to serve nobody but those who are late.
+        let overdue = self.active.iter().map(|id| (state.job(*id), *id));
+        let overdue = overdue.filter(|(entry, _)| now > self.how.overdue(entry));
+        let first = overdue.min_by_key(|(entry, _)| entry.seq).map(|(_, id)| id);
         ranked.extend(self.active.iter().map(|id| {
             let (entry, memo) = (state.job(*id), &self.memos[id.index()]);
-            rank(&self.how, entry, memo, *id, now)
+            rank(&self.how, entry, memo, *id, now, first == Some(*id))
         }));
         // Nearly sorted already, which this sort makes use of.
         ranked.sort_by_key(|r| r.key);
     }
 }
 
-/// A job's place in the order: overdue ones, those that keep what they have, then by level; in a level those that run
+/// A job's place in the order: those that keep what they have, who is overdue, then by level; in a level those that run
 /// or are old before those that wait, then by Slurm's priority, then by deadline, then as they came.
-fn rank(how: &Levels, entry: &Entry, memo: &Memo, id: JobId, now: Ms) -> Ranked {
+fn rank(how: &Levels, entry: &Entry, memo: &Memo, id: JobId, now: Ms, overdue: bool) -> Ranked {
     let attained = entry.progress.attained(now);
     let left = entry.job.limit.saturating_sub(attained);
     let tired = entry.moves + entry.saves >= how.moves;
@@ -95,7 +99,6 @@ fn rank(how: &Levels, entry: &Entry, memo: &Memo, id: JobId, now: Ms) -> Ranked 
     let flow = now.saturating_sub(entry.job.submit);
     let had = entry.progress.alloc();
     let old = tired || flow > how.old && flow > attained.saturating_mul(Ms::from(how.old_times));
-    let overdue = now > how.overdue(entry);
     let fixed = had > 0 && (!entry.job.pausable || memo.paused.up(how.pauses, now));
     let class = match (overdue, fixed) {
         (_, true) => 0,

@@ -23,6 +23,8 @@ pub(super) struct Turn<'a> {
     /// An overdue job found no place: what could not be taken away for it again does not start.
     pub(super) waits: bool,
     pub(super) bound: Bound,
+    /// CPU and tasks for which too little was idle.
+    pub(super) no_idle: Vec<(u32, u32)>,
 }
 
 impl Turn<'_> {
@@ -96,13 +98,13 @@ impl Turn<'_> {
     fn moved(&mut self, at: usize, for_: Ms) -> bool {
         let r = self.ranked[at];
         let entry = self.state.job(r.id);
+        let cpu = entry.job.cpu;
         if !entry.job.movable || entry.moves + entry.saves >= self.how.moves {
             return false;
         }
         let Some(slots) = self.idle_slots(r.id) else {
             return false;
         };
-        let cpu = entry.job.cpu;
         self.cpu.take(&slots, cpu);
         self.state
             .relocate(self.now, r.id, slots, cpu, Why::Stalled { for_ });
@@ -134,6 +136,7 @@ impl Turn<'_> {
 
     /// The second pass: what nobody wants.
     pub(super) fn left_over(&mut self) {
+        self.no_idle.clear();
         let mut misfits = Misfits::default();
         for at in 0..self.ranked.len() {
             let r = self.ranked[at];
