@@ -112,7 +112,7 @@ impl Default for Levels {
             stall: 300_000,
             old: 86_400_000,
             old_times: 4,
-            overdue: 7 * 86_400_000,
+            overdue: 30 * 86_400_000,
             moves: 16,
             pauses: Pace {
                 every: 60_000,

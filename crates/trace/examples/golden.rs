@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use thiao_trace::golden::{self, Line};
+use thiao_trace::golden::{self, Line, goals};
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
@@ -43,5 +43,23 @@ fn run() -> anyhow::Result<ExitCode> {
     let sum = |of: fn(&Line) -> usize| lines.iter().map(of).sum::<usize>();
     let (equal, different) = (sum(|line| line.equal), sum(|line| line.different));
     println!("\n{equal} equal, {different} different");
-    Ok(ExitCode::from(u8::from(different > 0)))
+    let missed = goals(&folder)?;
+    Ok(ExitCode::from(u8::from(different > 0 || missed > 0)))
+}
+
+/// What the policy of sharing reaches; how many goals it does not.
+fn goals(folder: &Path) -> anyhow::Result<usize> {
+    let reached = goals::all(folder)?;
+    println!(
+        "\n{:<17} {:<24} {:>8} {:>8}",
+        "policy shared on", "figure", "at most", "is"
+    );
+    for row in &reached {
+        let missed = if row.is_met() { "" } else { "  MISSED" };
+        println!(
+            "{:<17} {:<24} {:>8.3} {:>8.3}{missed}",
+            row.of, row.what, row.goal, row.got
+        );
+    }
+    Ok(reached.iter().filter(|row| !row.is_met()).count())
 }

@@ -3,6 +3,7 @@
 //! The folder with the figures holds logs of the Parallel Workloads Archive, and is not a part of the repository.
 
 pub mod columns;
+pub mod goals;
 mod line;
 pub mod published;
 pub mod rows;
