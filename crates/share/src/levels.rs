@@ -11,6 +11,8 @@ mod cpu;
 mod place;
 mod rank;
 mod room;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use crate::job::{JobId, Ms};
@@ -43,6 +45,7 @@ pub struct Deciding {
 }
 
 impl Deciding {
+    /// Of hosts without jobs.
     pub fn new(how: Levels, state: &State) -> Self {
         let cpu = Cpu::new(state.hosts().len());
         Self {
@@ -55,6 +58,7 @@ impl Deciding {
         }
     }
 
+    /// A job came, and waits for its first turn.
     pub fn submitted(&mut self, _: &State, id: JobId) {
         if self.memos.len() <= id.index() {
             self.memos.resize(id.index() + 1, Memo::default());
@@ -63,6 +67,7 @@ impl Deciding {
         self.active.push(id);
     }
 
+    /// A job is over; the others keep their order.
     pub fn ended(&mut self, id: JobId, _: &Entry) {
         if let Some(at) = self.active.iter().position(|other| *other == id) {
             self.active.remove(at);
@@ -74,6 +79,7 @@ impl Deciding {
         self.next
     }
 
+    /// Ranks all jobs, gives each its turn, and remembers who was left without.
     pub fn decide(&mut self, state: &mut State, now: Ms) {
         let mut ranked = std::mem::take(&mut self.ranked);
         self.rank(state, now, &mut ranked);

@@ -110,11 +110,17 @@ fn rank(how: &Levels, entry: &Entry, memo: &Memo, id: JobId, now: Ms, overdue: b
     } else {
         how.deadline(entry, left)
     };
-    let key = class << 122
-        | u128::from(level) * u128::from(class == 2) << 114
-        | u128::from(had == 0 && !old) << 113
-        | u128::from(u32::MAX - entry.job.priority) * u128::from(class == 2) << 80
-        | u128::from(order.min((1 << 48) - 1)) << 32
+    // Who keeps what it has, and who is overdue, are ordered as they came alone.
+    let (in_level, priority) = if class == 2 {
+        (u128::from(level), u128::from(u32::MAX - entry.job.priority))
+    } else {
+        (0, 0)
+    };
+    let key = (class << 122)
+        | (in_level << 114)
+        | (u128::from(had == 0 && !old) << 113)
+        | (priority << 80)
+        | (u128::from(order.min((1 << 48) - 1)) << 32)
         | u128::from(entry.seq as u32);
     let strict = old || overdue;
     let level = if class == 2 { level } else { 0 };

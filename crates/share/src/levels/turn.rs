@@ -40,11 +40,9 @@ impl Turn<'_> {
             }
             if r.standing == Standing::Resident {
                 self.resident(at);
-            } else if !self.bars(&r) && !misfits.cover(self.state, &r) {
-                if !self.newcomer(at) {
-                    self.waits |= r.overdue;
-                    misfits.add(self.state, &r);
-                }
+            } else if !self.bars(&r) && !misfits.cover(self.state, &r) && !self.newcomer(at) {
+                self.waits |= r.overdue;
+                misfits.add(self.state, &r);
             }
         }
     }
@@ -148,10 +146,8 @@ impl Turn<'_> {
                 if stalled >= self.how.stall {
                     self.moved(at, stalled);
                 }
-            } else if !self.bars(&r) && !misfits.cover(self.state, &r) {
-                if !self.takes_left_over(at) {
-                    misfits.add(self.state, &r);
-                }
+            } else if !self.bars(&r) && !misfits.cover(self.state, &r) && !self.takes_left_over(at) {
+                misfits.add(self.state, &r);
             }
         }
     }
