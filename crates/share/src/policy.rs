@@ -105,15 +105,15 @@ pub struct Levels {
 impl Default for Levels {
     fn default() -> Self {
         Self {
-            bounds: vec![300_000, 3_600_000, 36_000_000],
+            bounds: vec![240_000, 3_600_000, 21_600_000],
             nearly: 4,
-            patience: 8,
+            patience: 6,
             hold: 300_000,
             stall: 300_000,
             old: 86_400_000,
             old_times: 4,
             overdue: 30 * 86_400_000,
-            moves: 16,
+            moves: 18,
             pauses: Pace {
                 every: 60_000,
                 at_once: 10,
