@@ -28,7 +28,7 @@ pub enum Why {
     Fits,
     /// Its turn came in the order of its level.
     Turn {
-        /// The level.
+        /// The level that it was on, from 0.
         level: u8,
     },
     /// What others leave is its.
@@ -42,7 +42,7 @@ pub enum Why {
     MemoryFor(JobId),
     /// It stood still for so long, and there is room elsewhere.
     Stalled {
-        /// How long.
+        /// How long it had no CPU.
         for_: Ms,
     },
     /// It was shorter than what was left until the first in the queue can start.
@@ -54,10 +54,10 @@ pub enum Why {
 /// One decision about one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// The job.
+    /// The job that it is about.
     pub job: JobId,
     /// What becomes of it.
     pub verb: Verb,
-    /// Why.
+    /// Why, for people to be told.
     pub why: Why,
 }

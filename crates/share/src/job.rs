@@ -15,7 +15,7 @@ impl JobId {
     }
 }
 
-/// A host's index.
+/// A host's index in the list that the planner was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub u32);
 
@@ -30,7 +30,7 @@ impl HostId {
 /// What a host has. The unit of CPU and that of memory are the caller's choice, the same for all hosts and jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Host {
-    /// CPU.
+    /// CPU: at any time its jobs have no more of it than this.
     pub cpu: u32,
     /// Memory: never promised twice.
     pub memory: u32,
@@ -68,7 +68,7 @@ impl Job {
 /// Some of a job's tasks on one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// The host.
+    /// The host that they are on.
     pub host: HostId,
     /// How many of the tasks.
     pub tasks: u32,

@@ -84,7 +84,7 @@ impl Planner {
         }
     }
 
-    /// What changes now.
+    /// What changes now, in the order in which it is to be done.
     pub fn decide(&mut self, now: Ms) -> &[Change] {
         self.state.changes.clear();
         match &mut self.deciding {

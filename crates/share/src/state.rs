@@ -19,13 +19,13 @@ pub enum Standing {
 /// All about one job.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// What Slurm knows.
+    /// What Slurm knows of it.
     pub job: Job,
     /// Its place in the order of submission: the lower, the earlier.
     pub seq: u64,
     /// How far it is.
     pub progress: Progress,
-    /// How it stands.
+    /// Whether it waits, has a place or is written away.
     pub standing: Standing,
     /// Where its tasks are, by host; empty unless it is resident.
     pub slots: Vec<Slot>,
@@ -33,9 +33,9 @@ pub struct Entry {
     written: Ms,
     /// Pauses in place so far.
     pub pauses: u32,
-    /// Saves so far.
+    /// How often it was written away so far.
     pub saves: u32,
-    /// Moves so far.
+    /// How often it went to other hosts so far.
     pub moves: u32,
     /// Grows with each change of its allocation or place.
     pub version: u32,
@@ -52,9 +52,9 @@ impl Entry {
 /// What a host has promised.
 #[derive(Debug, Clone, Default)]
 pub struct Load {
-    /// CPU.
+    /// CPU that its residents have, paused ones none.
     pub cpu: u32,
-    /// Memory.
+    /// Memory that its residents hold, paused ones theirs, too.
     pub memory: u32,
     /// Until when its storage is busy, and until when it writes what is in the way of others.
     storage: Ms,
@@ -63,7 +63,7 @@ pub struct Load {
     pub residents: Vec<(JobId, u32)>,
 }
 
-/// Jobs and hosts.
+/// Jobs and hosts, and the changes of the decision that is being made.
 #[derive(Debug, Clone)]
 pub struct State {
     hosts: Vec<Host>,

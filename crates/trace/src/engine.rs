@@ -9,7 +9,7 @@ use thiao_share::{Change, Event, Host, Job, JobId, Ms, Overheads, Planner, Polic
 /// How the world is, beside the workload.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// The policy.
+    /// The policy that decides.
     pub policy: Policy,
     /// What its decisions cost.
     pub overheads: Overheads,
@@ -28,7 +28,7 @@ pub struct Setup {
 /// Which moments there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// Whole milliseconds.
+    /// Whole milliseconds, as the planner reckons.
     Millis,
     /// Whole seconds, with the rounding of the DFRS papers' simulator.
     Seconds,
@@ -48,13 +48,13 @@ pub enum Order {
 pub struct Ended {
     /// When it was first placed.
     pub start: Ms,
-    /// When it ended.
+    /// When it had attained its run time.
     pub end: Ms,
-    /// Pauses in place.
+    /// How often it was paused in place.
     pub pauses: u32,
-    /// Saves.
+    /// How often it was written away.
     pub saves: u32,
-    /// Moves.
+    /// How often it went to other hosts.
     pub moves: u32,
 }
 
@@ -77,7 +77,7 @@ pub trait Watch {
     fn decided(&mut self, now: Ms, state: &State, changes: &[Change], index_of: &dyn Fn(JobId) -> usize);
 }
 
-/// Nobody watches.
+/// Nobody watches: the outcome is all that is wanted.
 impl Watch for () {
     fn decided(&mut self, _: Ms, _: &State, _: &[Change], _: &dyn Fn(JobId) -> usize) {}
 }
@@ -177,7 +177,7 @@ impl Engine<'_> {
         [self.arrival(), ending, asked].into_iter().flatten().min()
     }
 
-    /// Time passes.
+    /// Time passes until `now`, and what was given meanwhile is summed up.
     fn pass(&mut self, now: Ms) {
         let span = u128::from(now - self.now);
         self.outcome.given += span * u128::from(self.given);

@@ -14,13 +14,13 @@ use thiao_share::Overheads;
 /// A figure that must not be greater than its goal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reached {
-    /// The workload.
+    /// The workload, by its name in the goals.
     pub of: &'static str,
-    /// What is measured.
+    /// Which of its figures.
     pub what: &'static str,
     /// The most that it may be.
     pub goal: f64,
-    /// What it is.
+    /// What it came to.
     pub got: f64,
 }
 
