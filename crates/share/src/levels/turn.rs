@@ -32,6 +32,10 @@ impl Turn<'_> {
     pub(super) fn in_order(&mut self) {
         let mut level = None;
         let mut misfits = Misfits::default();
+        // None of those who keep what they have gets more of what another of them has.
+        for r in self.ranked.iter().take_while(|r| r.fixed) {
+            self.cpu.take(&self.state.job(r.id).slots, r.had);
+        }
         for at in 0..self.ranked.len() {
             let r = self.ranked[at];
             if level != Some(r.level) {
@@ -75,8 +79,9 @@ impl Turn<'_> {
             .slots
             .iter()
             .map(|slot| self.cpu.free(slot.host.index()) / i64::from(slot.tasks));
-        let mut gets = free.min().unwrap_or(0).clamp(0, can_use);
-        if gets * LEAST_SHARE < can_use {
+        let kept = if r.fixed { i64::from(r.had) } else { 0 };
+        let mut gets = (kept + free.min().unwrap_or(0)).clamp(kept, can_use);
+        if kept == 0 && gets * LEAST_SHARE < can_use {
             gets = 0;
         }
         let stalled = self.stalled_for(&r);
@@ -85,7 +90,7 @@ impl Turn<'_> {
         }
         let gets = gets as u32;
         let entry = self.state.job(r.id);
-        self.cpu.take(&entry.slots, gets);
+        self.cpu.take(&entry.slots, gets - kept as u32);
         if gets < entry.job.cpu && (stalled < self.how.hold || r.overdue) {
             self.cpu.hold(&entry.slots, entry.job.cpu - gets);
         }
