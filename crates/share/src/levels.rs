@@ -112,11 +112,21 @@ impl Deciding {
                 next = next.min(when);
             }
         };
+        // Who is overdue takes what others keep for a while as soon as they do not.
+        let lacks = |entry: &Entry| entry.progress.alloc() < entry.job.cpu;
+        let late = ranked.iter().any(|r| r.overdue && lacks(state.job(r.id)));
         for r in ranked {
             let entry = state.job(r.id);
             let memo = &mut self.memos[r.id.index()];
             if r.saved {
                 memo.saved.once(self.how.saves, now);
+            }
+            if late {
+                due(memo.paused.free_from(self.how.pauses));
+                due(memo.saved.free_from(self.how.saves));
+            }
+            if lacks(entry) {
+                due(self.how.overdue(entry).saturating_add(1));
             }
             if entry.runs() {
                 memo.stalled = None;

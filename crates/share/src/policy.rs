@@ -149,6 +149,13 @@ impl Used {
         self.until > now + pace.every * Ms::from(pace.at_once.max(1) - 1)
     }
 
+    /// From when on it may be done.
+    #[must_use]
+    pub fn free_from(&self, pace: Pace) -> Ms {
+        self.until
+            .saturating_sub(pace.every * Ms::from(pace.at_once.max(1) - 1))
+    }
+
     /// It was done at `now`.
     pub fn once(&mut self, pace: Pace, now: Ms) {
         self.until = self.until.max(now) + pace.every;

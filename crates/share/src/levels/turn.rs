@@ -44,7 +44,7 @@ impl Turn<'_> {
             }
             if r.standing == Standing::Resident {
                 self.resident(at);
-            } else if !self.bars(&r) && !misfits.cover(self.state, &r) && !self.newcomer(at) {
+            } else if !self.bars(&r, false) && !misfits.cover(self.state, &r) && !self.newcomer(at) {
                 self.waits |= r.overdue;
                 misfits.add(self.state, &r);
             }
@@ -132,9 +132,10 @@ impl Turn<'_> {
         true
     }
 
-    /// Whether a job must not start, since an overdue one waits and could not have its place back.
-    fn bars(&self, r: &Ranked) -> bool {
-        self.waits && !r.overdue && !self.state.job(r.id).job.pausable
+    /// Whether a job must not start, since an overdue one waits: it could not have its place back, or somebody would be
+    /// paused or saved for it, and then keep what it has for a while.
+    fn bars(&self, r: &Ranked, second: bool) -> bool {
+        self.waits && !r.overdue && !(second && self.state.job(r.id).job.pausable)
     }
 
     /// The second pass: what nobody wants.
@@ -151,7 +152,7 @@ impl Turn<'_> {
                 if stalled >= self.how.stall {
                     self.moved(at, stalled);
                 }
-            } else if !self.bars(&r) && !misfits.cover(self.state, &r) && !self.takes_left_over(at) {
+            } else if !self.bars(&r, true) && !misfits.cover(self.state, &r) && !self.takes_left_over(at) {
                 misfits.add(self.state, &r);
             }
         }
@@ -161,7 +162,7 @@ impl Turn<'_> {
     fn takes_left_over(&mut self, at: usize) -> bool {
         let r = self.ranked[at];
         let mut slots = self.idle_slots(r.id);
-        if slots.is_none() && self.make_room(at, true) {
+        if slots.is_none() && !self.waits && self.make_room(at, true) {
             slots = self.idle_slots(r.id);
         }
         let Some(slots) = slots else { return false };
