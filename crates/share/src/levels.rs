@@ -94,6 +94,7 @@ impl Deciding {
             waits: false,
             bound: room::Bound::default(),
             no_idle: Vec::new(),
+            idle: Vec::new(),
         };
         turn.in_order();
         turn.left_over();

@@ -60,10 +60,19 @@ impl Turn<'_> {
         })
     }
 
+    /// A pass begins, or somebody was saved: only where something is idle now can anything be later.
+    pub(super) fn find_idle(&mut self) {
+        self.no_idle.clear();
+        self.idle.clear();
+        let hosts = 0..self.state.hosts().len();
+        self.idle
+            .extend(hosts.filter(|h| self.cpu.idle(*h) > 0).map(|h| h as u32));
+    }
+
     /// Slots at full speed that nobody uses, the tightest first.
     pub(super) fn idle_slots(&mut self, id: JobId) -> Option<Vec<Slot>> {
         let job = self.state.job(id).job;
-        // In the order of a pass ever less is idle: what was too much once still is.
+        // Until somebody is saved ever less is idle: what was too much once still is.
         if self
             .no_idle
             .iter()
@@ -73,7 +82,7 @@ impl Turn<'_> {
         }
         let mut by_cpu = 0;
         let mut offers = Vec::new();
-        for h in 0..self.state.hosts().len() {
+        for h in self.idle.iter().map(|h| *h as usize) {
             let idle = self.cpu.idle(h);
             if idle < i64::from(job.cpu) {
                 continue;

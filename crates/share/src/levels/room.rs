@@ -142,6 +142,8 @@ impl Turn<'_> {
             self.ranked[i].saved = true;
             (self.ranked[i].standing, self.ranked[i].had, self.ranked[i].gets) = (Standing::Saved, 0, 0);
         }
+        // What those had who were saved is idle now.
+        self.find_idle();
         true
     }
 

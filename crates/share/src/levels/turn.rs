@@ -25,11 +25,14 @@ pub(super) struct Turn<'a> {
     pub(super) bound: Bound,
     /// CPU and tasks for which too little was idle.
     pub(super) no_idle: Vec<(u32, u32)>,
+    /// The hosts where anything was idle when the pass began.
+    pub(super) idle: Vec<u32>,
 }
 
 impl Turn<'_> {
     /// The first pass: each takes what those before it leave.
     pub(super) fn in_order(&mut self) {
+        self.find_idle();
         let mut level = None;
         let mut misfits = Misfits::default();
         // None of those who keep what they have gets more of what another of them has.
@@ -140,7 +143,7 @@ impl Turn<'_> {
 
     /// The second pass: what nobody wants.
     pub(super) fn left_over(&mut self) {
-        self.no_idle.clear();
+        self.find_idle();
         let mut misfits = Misfits::default();
         for at in 0..self.ranked.len() {
             let r = self.ranked[at];
