@@ -53,7 +53,7 @@ pub struct Job {
     pub priority: u32,
     /// Whether it may be paused and saved.
     pub pausable: bool,
-    /// Whether it may go to other hosts: moved, or saved and restored wherever there is room.
+    /// Whether it may be moved while it runs. A job that was saved is restored wherever there is room.
     pub movable: bool,
 }
 

@@ -199,7 +199,7 @@ impl Turn<'_> {
             return false;
         }
         let (entry, memo) = (self.state.job(v.id), &self.memos[v.id.index()]);
-        if !entry.job.pausable || !entry.job.movable || memo.saved.up(self.how.saves, self.now) {
+        if !entry.job.pausable || memo.saved.up(self.how.saves, self.now) {
             return false;
         }
         if second {
