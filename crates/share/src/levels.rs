@@ -37,9 +37,10 @@ struct Memo {
 pub struct Deciding {
     how: Levels,
     memos: Vec<Memo>,
-    /// All jobs, nearly in the order of the last decision.
-    active: Vec<JobId>,
+    /// All jobs in the order of the last decision.
     ranked: Vec<Ranked>,
+    /// Those that came since.
+    fresh: Vec<JobId>,
     next: Option<Ms>,
     cpu: Cpu,
 }
@@ -51,8 +52,8 @@ impl Deciding {
         Self {
             how,
             memos: Vec::new(),
-            active: Vec::new(),
             ranked: Vec::new(),
+            fresh: Vec::new(),
             next: None,
             cpu,
         }
@@ -64,13 +65,15 @@ impl Deciding {
             self.memos.resize(id.index() + 1, Memo::default());
         }
         self.memos[id.index()] = Memo::default();
-        self.active.push(id);
+        self.fresh.push(id);
     }
 
     /// A job is over; the others keep their order.
     pub fn ended(&mut self, id: JobId, _: &Entry) {
-        if let Some(at) = self.active.iter().position(|other| *other == id) {
-            self.active.remove(at);
+        if let Some(at) = self.ranked.iter().position(|r| r.id == id) {
+            self.ranked.remove(at);
+        } else {
+            self.fresh.retain(|other| *other != id);
         }
     }
 
@@ -100,8 +103,6 @@ impl Deciding {
         turn.left_over();
         turn.share();
         self.remember(state, now, &ranked);
-        self.active.clear();
-        self.active.extend(ranked.iter().map(|r| r.id));
         self.ranked = ranked;
     }
 
@@ -117,6 +118,10 @@ impl Deciding {
         let lacks = |entry: &Entry| entry.progress.alloc() < entry.job.cpu;
         let late = ranked.iter().any(|r| r.overdue && lacks(state.job(r.id)));
         for r in ranked {
+            if r.standing == Standing::Waiting {
+                due(r.overdue_at.saturating_add(1));
+                continue;
+            }
             let entry = state.job(r.id);
             let memo = &mut self.memos[r.id.index()];
             if r.saved {
@@ -127,14 +132,14 @@ impl Deciding {
                 due(memo.saved.free_from(self.how.saves));
             }
             if lacks(entry) {
-                due(self.how.overdue(entry).saturating_add(1));
+                due(r.overdue_at.saturating_add(1));
             }
             if entry.runs() {
                 memo.stalled = None;
                 if let Some(when) = self.how.next_level(entry, now) {
                     due(when);
                 }
-            } else if entry.standing != Standing::Waiting {
+            } else {
                 if r.had > 0 {
                     memo.paused.once(self.how.pauses, now);
                 }

@@ -23,6 +23,14 @@ pub(super) struct Ranked {
     pub(super) standing: Standing,
     /// It was saved for somebody.
     pub(super) saved: bool,
+    /// What each of its tasks needs, and how many there are.
+    pub(super) cpu: u32,
+    pub(super) memory: u32,
+    pub(super) tasks: u32,
+    /// When it is overdue.
+    pub(super) overdue_at: Ms,
+    /// While it waits, its place among those that wait is the same until then.
+    until: Ms,
 }
 
 impl Ranked {
@@ -75,15 +83,19 @@ impl Levels {
 impl Deciding {
     /// All jobs in their order.
     pub(super) fn rank(&mut self, state: &State, now: Ms, ranked: &mut Vec<Ranked>) {
-        ranked.clear();
+        let how = &self.how;
+        let anew =
+            |id: JobId, overdue: bool| rank(how, state.job(id), &self.memos[id.index()], id, now, overdue);
+        ranked.extend(self.fresh.drain(..).map(|id| anew(id, false)));
         // One at a time, lest a cluster that has too much to do comes to serve nobody but those who are late.
-        let overdue = self.active.iter().map(|id| (state.job(*id), *id));
-        let overdue = overdue.filter(|(entry, _)| now > self.how.overdue(entry));
-        let first = overdue.min_by_key(|(entry, _)| entry.seq).map(|(_, id)| id);
-        ranked.extend(self.active.iter().map(|id| {
-            let (entry, memo) = (state.job(*id), &self.memos[id.index()]);
-            rank(&self.how, entry, memo, *id, now, first == Some(*id))
-        }));
+        let overdue = ranked.iter().filter(|r| now > r.overdue_at);
+        let first = overdue.min_by_key(|r| state.job(r.id).seq).map(|r| r.id);
+        for r in ranked.iter_mut() {
+            let overdue = first == Some(r.id);
+            if r.standing != Standing::Waiting || now > r.until || overdue || r.overdue {
+                *r = anew(r.id, overdue);
+            }
+        }
         // Nearly sorted already, which this sort makes use of.
         ranked.sort_by_key(|r| r.key);
     }
@@ -135,5 +147,14 @@ fn rank(how: &Levels, entry: &Entry, memo: &Memo, id: JobId, now: Ms, overdue: b
         gets: 0,
         standing: entry.standing,
         saved: false,
+        cpu: entry.job.cpu,
+        memory: entry.job.memory,
+        tasks: entry.job.tasks,
+        overdue_at: how.overdue(entry),
+        until: if old {
+            Ms::MAX
+        } else {
+            entry.job.submit.saturating_add(how.old)
+        },
     }
 }

@@ -47,9 +47,9 @@ impl Turn<'_> {
             }
             if r.standing == Standing::Resident {
                 self.resident(at);
-            } else if !self.bars(&r, false) && !misfits.cover(self.state, &r) && !self.newcomer(at) {
+            } else if !self.bars(&r, false) && !misfits.cover(&r) && !self.newcomer(at) {
                 self.waits |= r.overdue;
-                misfits.add(self.state, &r);
+                misfits.add(&r);
             }
         }
     }
@@ -155,8 +155,8 @@ impl Turn<'_> {
                 if stalled >= self.how.stall {
                     self.moved(at, stalled);
                 }
-            } else if !self.bars(&r, true) && !misfits.cover(self.state, &r) && !self.takes_left_over(at) {
-                misfits.add(self.state, &r);
+            } else if !self.bars(&r, true) && !misfits.cover(&r) && !self.takes_left_over(at) {
+                misfits.add(&r);
             }
         }
     }
@@ -212,12 +212,11 @@ struct Need {
 const MOST_MISFITS: usize = 32;
 
 impl Need {
-    fn of(state: &State, r: &Ranked) -> Self {
-        let job = state.job(r.id).job;
+    fn of(r: &Ranked) -> Self {
         Self {
-            cpu: job.cpu,
-            memory: job.memory,
-            tasks: job.tasks,
+            cpu: r.cpu,
+            memory: r.memory,
+            tasks: r.tasks,
             strict: r.strict,
         }
     }
@@ -232,13 +231,13 @@ impl Need {
 }
 
 impl Misfits {
-    fn cover(&self, state: &State, r: &Ranked) -> bool {
-        let need = Need::of(state, r);
+    fn cover(&self, r: &Ranked) -> bool {
+        let need = Need::of(r);
         self.needs.iter().any(|misfit| need.covers(misfit))
     }
 
-    fn add(&mut self, state: &State, r: &Ranked) {
-        let need = Need::of(state, r);
+    fn add(&mut self, r: &Ranked) {
+        let need = Need::of(r);
         self.needs.retain(|misfit| !misfit.covers(&need));
         if self.needs.len() < MOST_MISFITS {
             self.needs.push(need);
