@@ -17,6 +17,8 @@ pub enum Event {
     Submitted(JobId, Job),
     /// It is over, for whatever reason.
     Ended(JobId),
+    /// Its VMs run, all of them: what was reckoned for their start, restore or move is over.
+    Started(JobId),
     /// So much it has really attained.
     Measured(JobId, Ms),
 }
@@ -80,6 +82,7 @@ impl Planner {
                     Deciding::Dfrs(deciding) => deciding.ended(id, &entry),
                 }
             }
+            Event::Started(id) => self.state.started(now, id),
             Event::Measured(id, attained) => self.state.measured(now, id, attained),
         }
     }

@@ -152,6 +152,14 @@ impl State {
         self.jobs[id.index()].take().map(|entry| *entry)
     }
 
+    pub(crate) fn started(&mut self, now: Ms, id: JobId) {
+        if self.get(id).is_some_and(Entry::runs) {
+            let entry = self.entry(id);
+            entry.progress.set_stall(now, 0);
+            entry.version += 1;
+        }
+    }
+
     pub(crate) fn measured(&mut self, now: Ms, id: JobId, attained: Ms) {
         if self.get(id).is_some() {
             let entry = self.entry(id);

@@ -234,3 +234,39 @@ fn a_wide_job_is_not_kept_waiting_by_an_endless_stream_of_short_ones() {
         "short jobs have no use of their level"
     );
 }
+
+#[test]
+fn what_is_seen_of_a_job_takes_the_place_of_what_was_reckoned() {
+    let overheads = Overheads {
+        boot: 60_000,
+        ..Overheads::default()
+    };
+    let policy = Policy::Levels(Levels::default());
+    let mut planner = Planner::new(&policy, vec![Host { cpu: 100, memory: 4 }], overheads);
+    planner.fold(0, Event::Submitted(JobId(0), job(0, 1, HOUR)));
+    planner.decide(0);
+    assert_eq!(
+        planner.next(),
+        Some(60_000 + 240_000),
+        "the first level is over after a boot and four minutes"
+    );
+    planner.fold(10_000, Event::Started(JobId(0)));
+    planner.decide(10_000);
+    assert_eq!(planner.next(), Some(10_000 + 240_000), "it booted in ten seconds");
+    planner.fold(20_000, Event::Measured(JobId(0), 100_000));
+    planner.decide(20_000);
+    assert_eq!(
+        planner.next(),
+        Some(20_000 + 140_000),
+        "it was quicker than anybody thought"
+    );
+    planner.fold(20_000, Event::Ended(JobId(0)));
+    for event in [
+        Event::Started(JobId(0)),
+        Event::Measured(JobId(0), 1),
+        Event::Ended(JobId(0)),
+    ] {
+        planner.fold(20_000, event);
+    }
+    assert_eq!(planner.decide(20_000), []);
+}
