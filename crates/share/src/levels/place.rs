@@ -27,11 +27,8 @@ impl Turn<'_> {
     /// How many tasks fit by memory that is free; a resident's own counts as free.
     fn by_memory(&self, id: JobId, h: usize) -> u32 {
         let entry = self.state.job(id);
-        let own = entry
-            .slots
-            .iter()
-            .find(|slot| slot.host.index() == h)
-            .map_or(0, |slot| slot.tasks);
+        let at = entry.slots.binary_search_by_key(&h, |slot| slot.host.index());
+        let own = at.map_or(0, |at| entry.slots[at].tasks);
         let free = self.state.hosts()[h].memory - self.state.loads()[h].memory;
         free.checked_div(entry.job.memory)
             .map_or(u32::MAX, |fit| fit + own)
@@ -175,15 +172,18 @@ fn chosen(mut offers: Vec<Offer>, tasks: u32) -> Option<Vec<Slot>> {
     for offer in offers {
         let tasks = offer.tasks.min(need);
         let host = HostId(offer.host);
-        match slots.iter_mut().find(|slot| offer.disturbs && slot.host == host) {
-            Some(slot) => slot.tasks += tasks,
-            None => slots.push(Slot { host, tasks }),
-        }
+        slots.push(Slot { host, tasks });
         need -= tasks;
         if need == 0 {
             break;
         }
     }
+    // Of one host some may be idle, and some in use.
     slots.sort_unstable_by_key(|slot| slot.host);
+    slots.dedup_by(|next, slot| {
+        let same = next.host == slot.host;
+        slot.tasks += if same { next.tasks } else { 0 };
+        same
+    });
     Some(slots)
 }
