@@ -15,6 +15,7 @@ use compared::Compared;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use thiao_cli::exit;
 use thiao_cli::output::{Printer, json};
 use thiao_share::Ms;
 use thiao_trace::policies::{self, Asked, EXACT};
@@ -119,6 +120,9 @@ const DAY: Ms = 86_400_000;
 pub fn run(printer: Printer, how: &Trace) -> anyhow::Result<ExitCode> {
     let asked = asked(&how.policies)?;
     pictures::folder_for(how.csv.as_deref())?;
+    if how.csv.as_deref().is_some_and(|file| how.source.is(file)) {
+        return Err(exit::Malformed("--csv names the log itself: name another file".to_owned()).into());
+    }
     let (mut input, what_if) = (how.source.read()?, how.source.what_if());
     input.parts.iter_mut().for_each(|part| what_if.change(part));
     let parts = match how.weeks {

@@ -230,6 +230,10 @@ fn each_job_has_a_line_under_each_policy() {
         lines.contains(&"fcfs,small,3,7,1,20,50,60,1100,1150,1130,1080,22.6,0,0,0"),
         "{text}"
     );
+    let (code, _, err) = trace(&[&log, "--policy", "fcfs", "--csv", &log]);
+    assert_eq!(code, 2);
+    assert!(err.contains("names the log itself"), "{err}");
+    assert_eq!(fs::read_to_string(&log).unwrap(), small(), "the log is as it was");
     let nowhere = dir.path().join("none/jobs.csv");
     let (code, _, err) = trace(&[&log, "--policy", "fcfs", "--csv", nowhere.to_str().unwrap()]);
     assert_eq!(code, 1);

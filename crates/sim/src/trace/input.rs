@@ -254,6 +254,12 @@ impl Source {
         })
     }
 
+    /// Whether that file is the log.
+    pub fn is(&self, file: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().ok();
+        real(file).is_some_and(|file| real(Path::new(&self.log)) == Some(file))
+    }
+
     /// What is other than in the log.
     pub fn what_if(&self) -> WhatIf {
         WhatIf {

@@ -190,6 +190,10 @@ fn sentences(today: &Policy, policy: &Policy) -> String {
             policy.name,
             time(wait(short)),
         )),
+        None if short.jobs > 0 && short.p99_wait < 0.5 => said.push(format!(
+            "Jobs under {minutes} minutes hardly wait with {}; with {} neither.",
+            today.name, policy.name,
+        )),
         None if short.jobs > 0 => said.push(format!(
             "Jobs under {minutes} minutes hardly wait with {}; with {} one in a hundred waits {} or longer.",
             today.name,

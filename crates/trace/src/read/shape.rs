@@ -142,7 +142,14 @@ impl Shape {
             Tasks::Processors | Tasks::Allocated => self
                 .cores
                 .or_else(|| Some(header.processors?.div_ceil(header.nodes?)))
-                .context("the log does not say how many cores a host has: say so with --cores")?,
+                .context(match (self.hosts, header.nodes.or(header.processors)) {
+                    (None, None) => {
+                        "the log says neither how many hosts there are nor how many cores they have: say so with \
+                         --hosts and --cores (and --memory, or each task counts as holding as large a part of a \
+                         host's memory as of its CPU)"
+                    }
+                    _ => "the log does not say how many cores a host has: say so with --cores",
+                })?,
         };
         let processors = header
             .processors
