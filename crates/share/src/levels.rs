@@ -60,7 +60,7 @@ impl Deciding {
     }
 
     /// A job came, and waits for its first turn.
-    pub fn submitted(&mut self, _: &State, id: JobId) {
+    pub fn submitted(&mut self, id: JobId) {
         if self.memos.len() <= id.index() {
             self.memos.resize(id.index() + 1, Memo::default());
         }
@@ -69,7 +69,7 @@ impl Deciding {
     }
 
     /// A job is over; the others keep their order.
-    pub fn ended(&mut self, id: JobId, _: &Entry) {
+    pub fn ended(&mut self, id: JobId) {
         if let Some(at) = self.ranked.iter().position(|r| r.id == id) {
             self.ranked.remove(at);
         } else {
@@ -77,7 +77,7 @@ impl Deciding {
         }
     }
 
-    /// When a level, a stall or an hour is over.
+    /// When a level, a stall or a pace is over, or somebody is overdue.
     pub fn next(&self) -> Option<Ms> {
         self.next
     }

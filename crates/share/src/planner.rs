@@ -66,7 +66,7 @@ impl Planner {
                 self.state.submitted(id, job);
                 match &mut self.deciding {
                     Deciding::Queue(deciding) => deciding.submitted(&self.state, id),
-                    Deciding::Levels(deciding) => deciding.submitted(&self.state, id),
+                    Deciding::Levels(deciding) => deciding.submitted(id),
                     Deciding::PapersEasy(deciding) => deciding.submitted(&self.state, id),
                     Deciding::Dfrs(deciding) => deciding.submitted(&self.state, id),
                 }
@@ -77,7 +77,7 @@ impl Planner {
                 };
                 match &mut self.deciding {
                     Deciding::Queue(deciding) => deciding.ended(id, &entry),
-                    Deciding::Levels(deciding) => deciding.ended(id, &entry),
+                    Deciding::Levels(deciding) => deciding.ended(id),
                     Deciding::PapersEasy(deciding) => deciding.ended(id, &entry),
                     Deciding::Dfrs(deciding) => deciding.ended(id, &entry),
                 }

@@ -101,6 +101,12 @@ impl State {
         &self.loads
     }
 
+    /// The memory of a host that nobody holds.
+    #[must_use]
+    pub fn free_memory(&self, h: usize) -> u32 {
+        self.hosts[h].memory - self.loads[h].memory
+    }
+
     /// A job, unless it has ended.
     #[must_use]
     pub fn get(&self, id: JobId) -> Option<&Entry> {

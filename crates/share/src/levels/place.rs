@@ -17,11 +17,22 @@ struct Offer {
     tasks: u32,
 }
 
+impl Offer {
+    /// The less is idle there, the cheaper: large pieces are kept for those who need them.
+    fn idle(h: usize, idle: i64, tasks: u32) -> Self {
+        Self {
+            disturbs: false,
+            cost: idle as f64,
+            host: h as u32,
+            tasks,
+        }
+    }
+}
+
 impl Turn<'_> {
     /// How many tasks fit by CPU that may be claimed.
     pub(super) fn by_cpu(&self, r: &Ranked, h: usize) -> u32 {
-        let cpu = i64::from(self.state.job(r.id).job.cpu);
-        (self.cpu.claimable(h, r.strict) / cpu).max(0) as u32
+        (self.cpu.claimable(h, r.strict) / i64::from(r.cpu)).max(0) as u32
     }
 
     /// How many tasks fit by memory that is free; a resident's own counts as free.
@@ -29,14 +40,15 @@ impl Turn<'_> {
         let entry = self.state.job(id);
         let at = entry.slots.binary_search_by_key(&h, |slot| slot.host.index());
         let own = at.map_or(0, |at| entry.slots[at].tasks);
-        let free = self.state.hosts()[h].memory - self.state.loads()[h].memory;
-        free.checked_div(entry.job.memory)
+        self.state
+            .free_memory(h)
+            .checked_div(entry.job.memory)
             .map_or(u32::MAX, |fit| fit + own)
     }
 
     /// Whether the claimable CPU is enough, whatever the memory.
     pub(super) fn has_cpu(&self, r: &Ranked) -> bool {
-        let mut need = self.state.job(r.id).job.tasks;
+        let mut need = r.tasks;
         (0..self.state.hosts().len()).any(|h| {
             need = need.saturating_sub(self.by_cpu(r, h));
             need == 0
@@ -45,7 +57,7 @@ impl Turn<'_> {
 
     /// Whether that CPU is where memory is free, too.
     pub(super) fn has_memory(&self, r: &Ranked) -> bool {
-        let mut need = self.state.job(r.id).job.tasks;
+        let mut need = r.tasks;
         (0..self.state.hosts().len()).any(|h| {
             let by_cpu = self.by_cpu(r, h);
             need = need.saturating_sub(if by_cpu == 0 {
@@ -88,12 +100,7 @@ impl Turn<'_> {
             by_cpu += u64::from(at_once);
             let tasks = self.by_memory(id, h).min(at_once);
             if tasks > 0 {
-                offers.push(Offer {
-                    disturbs: false,
-                    cost: idle as f64,
-                    host: h as u32,
-                    tasks,
-                });
+                offers.push(Offer::idle(h, idle, tasks));
             }
         }
         if by_cpu < u64::from(job.tasks) {
@@ -106,7 +113,6 @@ impl Turn<'_> {
 
     /// Slots at full speed: idle ones first, then those whose users lose least.
     pub(super) fn best_slots(&self, r: &Ranked) -> Option<Vec<Slot>> {
-        let job = self.state.job(r.id).job;
         let mut offers = Vec::new();
         for h in 0..self.state.hosts().len() {
             let by_cpu = self.by_cpu(r, h);
@@ -115,17 +121,12 @@ impl Turn<'_> {
             }
             let tasks = by_cpu.min(self.by_memory(r.id, h));
             let idle = self.cpu.idle(h);
-            let at_once = ((idle / i64::from(job.cpu)).max(0) as u32).min(tasks);
+            let at_once = ((idle / i64::from(r.cpu)).max(0) as u32).min(tasks);
             if at_once > 0 {
-                offers.push(Offer {
-                    disturbs: false,
-                    cost: idle as f64,
-                    host: h as u32,
-                    tasks: at_once,
-                });
+                offers.push(Offer::idle(h, idle, at_once));
             }
             if tasks > at_once {
-                let cost = self.harm(h, job.tasks);
+                let cost = self.harm(h, r.tasks);
                 offers.push(Offer {
                     disturbs: true,
                     cost,
@@ -134,7 +135,7 @@ impl Turn<'_> {
                 });
             }
         }
-        chosen(offers, job.tasks)
+        chosen(offers, r.tasks)
     }
 
     /// What stops if the host's CPU is taken: all tasks of those who run there, shared out among the tasks that take

@@ -3,7 +3,7 @@
 use super::rank::Ranked;
 use super::turn::Turn;
 use crate::change::Why;
-use crate::job::{Job, Slot};
+use crate::job::Slot;
 use crate::state::Standing;
 
 /// Free memory and claimable slots of all hosts, for one job.
@@ -18,8 +18,8 @@ struct Room {
 }
 
 impl Room {
-    fn new(slots: Vec<i64>, memory: Vec<i64>, job: &Job) -> Self {
-        let (per_task, tasks) = (i64::from(job.memory).max(1), i64::from(job.tasks));
+    fn new(slots: Vec<i64>, memory: Vec<i64>, r: &Ranked) -> Self {
+        let (per_task, tasks) = (i64::from(r.memory).max(1), i64::from(r.tasks));
         let mut room = Self {
             slots,
             memory,
@@ -110,22 +110,11 @@ impl Turn<'_> {
     /// worse claim; of what is left over (`second`), that of those who stood still for long.
     pub(super) fn make_room(&mut self, at: usize, second: bool) -> bool {
         let r = self.ranked[at];
-        let job = self.state.job(r.id).job;
         let hosts = 0..self.state.hosts().len();
-        let slots = |h: usize| {
-            if second {
-                (self.cpu.claimable(h, true) / i64::from(job.cpu)).max(0)
-            } else {
-                i64::from(self.by_cpu(&r, h))
-            }
-        };
-        let free =
-            |h: usize| i64::from(self.state.hosts()[h].memory) - i64::from(self.state.loads()[h].memory);
-        let mut room = Room::new(
-            hosts.clone().map(slots).collect(),
-            hosts.map(free).collect(),
-            &job,
-        );
+        let (strict, cpu) = (second || r.strict, i64::from(r.cpu));
+        let slots = |h: usize| (self.cpu.claimable(h, strict) / cpu).max(0);
+        let free = |h: usize| i64::from(self.state.free_memory(h));
+        let mut room = Room::new(hosts.clone().map(slots).collect(), hosts.map(free).collect(), &r);
         if room.slots.iter().sum::<i64>() < room.tasks || !self.could_fit(&r, second, &room) {
             return false;
         }
@@ -179,14 +168,13 @@ impl Turn<'_> {
     /// who stands still, then who is about as wide, then who is last in the order.
     fn victims(&self, at: usize, second: bool) -> Vec<usize> {
         let r = self.ranked[at];
-        let n = self.state.job(r.id).job.tasks;
         let mut victims: Vec<_> = (0..self.ranked.len())
             .filter(|i| *i != at && self.may_be_saved(&r, &self.ranked[*i], second))
             .map(|i| {
                 let (v, entry) = (&self.ranked[i], self.state.job(self.ranked[i].id));
                 let times = entry.moves + entry.saves;
                 let often = if times >= self.how.moves { times } else { 0 };
-                let width = entry.job.tasks.abs_diff(n);
+                let width = v.tasks.abs_diff(r.tasks);
                 ((often, u8::MAX - v.level, v.had > 0, width, v.backwards()), i)
             })
             .collect();

@@ -5,7 +5,7 @@ use super::cpu::Cpu;
 use super::rank::Ranked;
 use super::room::Bound;
 use crate::change::Why;
-use crate::job::Ms;
+use crate::job::{Ms, Slot};
 use crate::policy::Levels;
 use crate::state::{Standing, State};
 
@@ -124,14 +124,18 @@ impl Turn<'_> {
         if !self.has_cpu(&r) || !self.has_memory(&r) && !self.make_room(at, false) {
             return false;
         }
-        let Some(slots) = self.best_slots(&r) else {
+        let slots = self.best_slots(&r);
+        self.placed(at, slots, Why::Turn { level: r.level })
+    }
+
+    /// A job has these slots at full speed, if there are any.
+    fn placed(&mut self, at: usize, slots: Option<Vec<Slot>>, why: Why) -> bool {
+        let (Some(slots), r) = (slots, &mut self.ranked[at]) else {
             return false;
         };
-        let cpu = self.state.job(r.id).job.cpu;
-        self.cpu.take(&slots, cpu);
-        self.state
-            .place(self.now, r.id, slots, cpu, Why::Turn { level: r.level });
-        (self.ranked[at].standing, self.ranked[at].gets) = (Standing::Resident, cpu);
+        self.cpu.take(&slots, r.cpu);
+        (r.standing, r.gets) = (Standing::Resident, r.cpu);
+        self.state.place(self.now, r.id, slots, r.cpu, why);
         true
     }
 
@@ -168,12 +172,7 @@ impl Turn<'_> {
         if slots.is_none() && !self.waits && self.make_room(at, true) {
             slots = self.idle_slots(r.id);
         }
-        let Some(slots) = slots else { return false };
-        let cpu = self.state.job(r.id).job.cpu;
-        self.cpu.take(&slots, cpu);
-        self.state.place(self.now, r.id, slots, cpu, Why::LeftOver);
-        (self.ranked[at].standing, self.ranked[at].gets) = (Standing::Resident, cpu);
-        true
+        self.placed(at, slots, Why::LeftOver)
     }
 
     /// Residents have what was found for them.
