@@ -1,6 +1,7 @@
 //! Many runs at once: each policy on each part of a log, on all cores, with the same results however many there are.
 
 use crate::engine::{self, Outcome, Watch};
+use crate::figures::{Figures, Part};
 use crate::policies::Asked;
 use crate::record::{Recorder, Recording, Window};
 use crate::what_if::WhatIf;
@@ -22,6 +23,18 @@ pub struct Ran {
     pub seconds: f64,
     /// What was seen of it, if that was asked for.
     pub recording: Option<Recording>,
+}
+
+/// The figures of one policy's runs of these parts, beside those of the reference.
+#[must_use]
+pub fn figures(parts: &[Workload], ran: &[Ran], reference: &[Ran]) -> Figures {
+    let both = ran.iter().zip(reference);
+    let parts = parts.iter().zip(both).map(|(workload, (ran, reference))| Part {
+        workload,
+        outcome: &ran.outcome,
+        reference: &reference.outcome,
+    });
+    Figures::of(&parts.collect::<Vec<_>>())
 }
 
 /// Sees a run for its recorder, if it has one, and for those who wait for it.

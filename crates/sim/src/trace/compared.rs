@@ -1,8 +1,8 @@
 //! What the policies did, beside each other.
 
-use thiao_trace::figures::{Figures, Part};
+use thiao_trace::figures::Figures;
 use thiao_trace::policies::{Asked, EXACT};
-use thiao_trace::runs::Ran;
+use thiao_trace::runs::{self, Ran};
 use thiao_trace::workload::Workload;
 
 /// What clusters do today, if it was run: EASY with the time limits that people ask for.
@@ -35,18 +35,7 @@ impl Compared {
         let at = |name: &str| asked.iter().position(|asked| asked.name == name);
         let exact = at(EXACT).unwrap_or(0);
         let today = at(TODAY).unwrap_or(exact);
-        let outcomes = |policy: usize| ran[policy].iter().map(|ran| &ran.outcome);
-        let against = |policy: usize, reference: usize| {
-            let both = outcomes(policy).zip(outcomes(reference));
-            let parts = parts.iter().zip(both);
-            let parts = parts.map(|(workload, (outcome, reference))| Part {
-                workload,
-                outcome,
-                reference,
-            });
-            let parts: Vec<Part<'_>> = parts.collect();
-            Figures::of(&parts)
-        };
+        let against = |policy: usize, reference: usize| runs::figures(parts, &ran[policy], &ran[reference]);
         let policies = asked.iter().enumerate().map(|(policy, asked)| {
             let figures = against(policy, exact);
             let today = if today == exact {

@@ -1,9 +1,9 @@
 //! What the policy of sharing is to reach: figures on whole logs, all with the same constants.
 
-use crate::figures::{Figures, Part};
+use crate::figures::Figures;
 use crate::policies;
 use crate::read::{self, Options, Shape};
-use crate::runs::Runs;
+use crate::runs::{self, Runs};
 use crate::what_if::WhatIf;
 use crate::workload::Workload;
 use anyhow::Context as _;
@@ -140,7 +140,7 @@ fn figures(parts: &[Workload]) -> anyhow::Result<Figures> {
         .into_iter()
         .collect::<Result<Vec<_>, String>>()
         .map_err(anyhow::Error::msg)?;
-    let runs = Runs {
+    let all = Runs {
         parts,
         asked: &asked,
         overheads: COSTS,
@@ -148,16 +148,6 @@ fn figures(parts: &[Workload]) -> anyhow::Result<Figures> {
         picture: None,
     };
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let ran = runs.run(cores, &|_| {})?;
-    let both = ran[0].iter().zip(&ran[1]);
-    let parts: Vec<_> = parts
-        .iter()
-        .zip(both)
-        .map(|(workload, (reference, ran))| Part {
-            workload,
-            outcome: &ran.outcome,
-            reference: &reference.outcome,
-        })
-        .collect();
-    Ok(Figures::of(&parts))
+    let ran = all.run(cores, &|_| {})?;
+    Ok(runs::figures(parts, &ran[1], &ran[0]))
 }
