@@ -195,17 +195,22 @@ mod tests {
             .into()
     }
 
+    /// Runs whose decisions cost nothing.
+    fn free<'a>(parts: &'a [Workload], asked: &'a [Asked]) -> Runs<'a> {
+        Runs {
+            parts,
+            asked,
+            overheads: Overheads::default(),
+            what_if: WhatIf::default(),
+            picture: None,
+        }
+    }
+
     #[test]
     fn results_are_the_same_on_however_many_cores() {
         let parts: Vec<_> = (1..20).map(|jobs| part(jobs * 5, 1 + jobs as u32 % 4)).collect();
         let asked = asked();
-        let runs = Runs {
-            parts: &parts,
-            asked: &asked,
-            overheads: Overheads::default(),
-            what_if: WhatIf::default(),
-            picture: None,
-        };
+        let runs = free(&parts, &asked);
         let of = |threads| {
             let told = AtomicU64::new(0);
             let told_of = |far| {
@@ -226,13 +231,7 @@ mod tests {
         // A job that is wider than the cluster waits for ever.
         let parts = [part(5, 1), part(6, 5), part(7, 5)];
         let asked = asked();
-        let runs = Runs {
-            parts: &parts,
-            asked: &asked,
-            overheads: Overheads::default(),
-            what_if: WhatIf::default(),
-            picture: None,
-        };
+        let runs = free(&parts, &asked);
         for threads in [1, 2, 8] {
             let said = runs
                 .run(NonZeroUsize::new(threads).unwrap(), &|_| ())
